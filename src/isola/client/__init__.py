@@ -1,0 +1,1 @@
+"""Typed Python library for the REST door, one file per noun."""

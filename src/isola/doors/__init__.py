@@ -1,0 +1,36 @@
+"""Doors: the protocols we speak. Each turns requests into use cases and nothing more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from isola.events import Events
+from isola.host import Host
+from isola.images import ImageLibrary
+from isola.instances import Instances
+from isola.model.identity import HostNames
+from isola.network import Networks
+from isola.operations import Operations
+from isola.profiles import Profiles
+from isola.runtimes import Runtimes
+from isola.server import Server
+from isola.storage import Pools
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the composition root hands to every door."""
+
+    directory: Path
+    names: HostNames
+    host: Host
+    server: Server
+    operations: Operations
+    events: Events
+    instances: Instances
+    images: ImageLibrary
+    networks: Networks
+    pools: Pools
+    profiles: Profiles
+    runtimes: Runtimes

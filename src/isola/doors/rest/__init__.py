@@ -1,0 +1,1 @@
+"""The Incus/LXD REST API 1.0."""

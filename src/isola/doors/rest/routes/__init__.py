@@ -1,0 +1,1 @@
+"""One file per noun, each exporting its route table as ROUTES."""

@@ -1,0 +1,160 @@
+"""Every error Isola raises on purpose.
+
+    IsolaError
+    ├── InvalidInput            invalid               the request is wrong; the field and the remedy are named
+    │   ├── TooLarge            too_large             a body, archive or value exceeds a stated limit
+    │   └── UnsafeArchive       unsafe_archive        an archive tries to leave its place, or is a bomb
+    ├── NotFound                not_found
+    ├── Forbidden               forbidden
+    ├── Conflict                conflict
+    │   ├── AlreadyExists       already_exists
+    │   ├── InUse               in_use
+    │   ├── Busy                busy                  another operation holds the resource; it is named
+    │   ├── WrongState          wrong_state           e.g. starting what runs
+    │   └── PreconditionFailed  precondition_failed   an ETag or compare-and-swap did not match
+    ├── Unsupported             unsupported           a driver cannot do it; the capability is named
+    │   └── DriverUnavailable   driver_unavailable    a driver does not work on this host; why, and what to do
+    ├── Cancelled               cancelled
+    ├── TimedOut                timed_out
+    └── HostFailure             host_failure          the host refused an effect
+        └── CommandFailed       command_failed        a program ended badly; its words are the evidence
+
+Clients act on ``code``, never on the text. ``str(error)`` is one readable line or two: what happened, the evidence,
+the way out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+
+class IsolaError(Exception):
+    """Base of every deliberate error: what happened, the evidence, the way out."""
+
+    code: ClassVar[str] = "error"
+
+    def __init__(
+        self, message: str, *, evidence: str = "", remedy: str = "", field: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.evidence = evidence
+        self.remedy = remedy
+        self.field = field
+
+    def __str__(self) -> str:
+        text = self.message
+        if self.evidence:
+            text += f": {self.evidence}"
+        if self.remedy:
+            text += f" ({self.remedy})"
+        return text
+
+
+class InvalidInput(IsolaError):
+    """The request is wrong; ``field`` names where."""
+
+    code = "invalid"
+
+
+class TooLarge(InvalidInput):
+    """A body, archive or value exceeds a stated limit."""
+
+    code = "too_large"
+
+
+class UnsafeArchive(InvalidInput):
+    """An archive tries to leave its place, or unpacks to more than it may."""
+
+    code = "unsafe_archive"
+
+
+class NotFound(IsolaError):
+    """There is no such thing."""
+
+    code = "not_found"
+
+
+class Forbidden(IsolaError):
+    """The caller may not do this."""
+
+    code = "forbidden"
+
+
+class Conflict(IsolaError):
+    """The present state does not allow it."""
+
+    code = "conflict"
+
+
+class AlreadyExists(Conflict):
+    """Something of that name is there already."""
+
+    code = "already_exists"
+
+
+class InUse(Conflict):
+    """Something else still needs it."""
+
+    code = "in_use"
+
+
+class Busy(Conflict):
+    """Another operation holds the resource; the message names it."""
+
+    code = "busy"
+
+
+class WrongState(Conflict):
+    """The resource is not in a state that allows the verb."""
+
+    code = "wrong_state"
+
+
+class PreconditionFailed(Conflict):
+    """An ETag or a compare-and-swap did not match what is stored."""
+
+    code = "precondition_failed"
+
+
+class Unsupported(IsolaError):
+    """A driver or the host cannot do it; says which and what can."""
+
+    code = "unsupported"
+
+
+class DriverUnavailable(Unsupported):
+    """A driver does not work on this host; says why and what to do."""
+
+    code = "driver_unavailable"
+
+
+class Cancelled(IsolaError):
+    """The operation was cancelled and what it had done is undone."""
+
+    code = "cancelled"
+
+
+class TimedOut(IsolaError):
+    """It did not happen in the time allowed."""
+
+    code = "timed_out"
+
+
+class HostFailure(IsolaError):
+    """The host refused an effect."""
+
+    code = "host_failure"
+
+
+class CommandFailed(HostFailure):
+    """A program ended badly; the evidence is the end of what it wrote to standard error."""
+
+    code = "command_failed"
+
+    def __init__(self, argv: Sequence[str], status: int, stderr: str = "", *, remedy: str = "") -> None:
+        how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+        super().__init__(f"{argv[0]} {how}", evidence=stderr.strip()[-2000:], remedy=remedy)
+        self.argv = tuple(argv)
+        self.status = status

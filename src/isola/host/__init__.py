@@ -1,0 +1,34 @@
+"""The only package that touches Linux. Each file holds one port, a Protocol about effects, next to its Linux side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from isola.host.archives import Archives
+from isola.host.cgroups import Cgroups
+from isola.host.clock import Clock
+from isola.host.files import Files
+from isola.host.firewall import Firewall
+from isola.host.links import Links
+from isola.host.mounts import Mounts
+from isola.host.namespaces import Namespaces
+from isola.host.process import Processes
+from isola.host.sockets import Sockets
+from isola.host.system import System
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """All ports of one host. ``isola.host.linux.linux_host`` builds the real one, ``isola.testing`` the fake."""
+
+    processes: Processes
+    mounts: Mounts
+    links: Links
+    firewall: Firewall
+    cgroups: Cgroups
+    namespaces: Namespaces
+    files: Files
+    archives: Archives
+    sockets: Sockets
+    clock: Clock
+    system: System

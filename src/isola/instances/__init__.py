@@ -1,0 +1,5 @@
+"""Use cases that join several nouns: one file per verb."""
+
+from isola.instances.instances import Instances
+
+__all__ = ["Instances"]

@@ -1,0 +1,1 @@
+"""Frozen value types of every noun; pure, no I/O."""

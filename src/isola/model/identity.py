@@ -1,0 +1,66 @@
+"""What belongs to an instance wherever it runs, and what a daemon calls its own on a host."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+ID_RANGE_SIZE = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class IdRange:
+    """Host user and group ids ``base .. base+size-1`` that stand for ``0 .. size-1`` inside."""
+
+    base: int
+    size: int = ID_RANGE_SIZE
+
+    def outside(self, inner: int) -> int:
+        """Host id of an id inside; ids beyond the range become the range's nobody (65534)."""
+        return self.base + (inner if 0 <= inner < self.size else 65534)
+
+    def inside(self, outer: int) -> int:
+        """Id inside of a host id; foreign ids show as nobody (65534)."""
+        return outer - self.base if self.base <= outer < self.base + self.size else 65534
+
+
+@dataclass(frozen=True, slots=True)
+class HostNames:
+    """Names of one daemon's things on a host shared with other daemons.
+
+    ``tag`` is ``isola`` for the daemon in the default directory and ``isola-<4 hex digits>`` for any other.
+    """
+
+    tag: str
+
+    @classmethod
+    def of_directory(cls, directory: str, default: str = "/var/lib/isola") -> HostNames:
+        """Names for the daemon whose state lives in ``directory`` (absolute, resolved)."""
+        if directory == default:
+            return cls("isola")
+        return cls("isola-" + hashlib.sha256(directory.encode()).hexdigest()[:4])
+
+    @property
+    def short(self) -> str:
+        """Prefix of link names: ``is`` or ``is<4 hex digits>``."""
+        return "is" + self.tag.removeprefix("isola").removeprefix("-")
+
+    def cgroup(self, instance_id: str = "") -> str:
+        """Cgroup path below every hierarchy's root, e.g. ``/isola/3f2a...``."""
+        return f"/{self.tag}/{instance_id}".rstrip("/")
+
+    def bridge(self, network: str) -> str:
+        """Link name of a network's bridge: its own name where that is free of other daemons."""
+        return network if self.tag == "isola" else f"{self.short}-{_digest(network, 8)}"
+
+    def veth(self, instance_id: str, device: str) -> str:
+        """Host end of an instance's NIC; at most 15 characters."""
+        return f"{self.short}{_digest(instance_id + device, 8)}"
+
+    def table(self, network: str) -> str:
+        """nftables table of a network."""
+        return f"{self.tag}-{network}".replace("-", "_").replace(".", "_")
+
+
+def _digest(value: str, length: int) -> str:
+    return hashlib.sha256(value.encode()).hexdigest()[:length]

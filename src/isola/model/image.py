@@ -1,0 +1,71 @@
+"""Images: one content-addressed store holds every kind; LXD's view (fingerprint, metadata, aliases) is derived."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer of a root file system as it lies in the content store."""
+
+    digest: str
+    """``sha256:...`` of the blob as stored (compressed or not); names the unpacked layer too."""
+    media_type: str
+    size: int
+    """Bytes of the blob as stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageConfig:
+    """How to run the image: the OCI image configuration, as far as Isola reads it."""
+
+    system: bool = False
+    """True when the image is a whole distribution with its own init."""
+    command: tuple[str, ...] = ("/sbin/init",)
+    """Entrypoint and command."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    cwd: str = "/"
+    user: str = "0"
+    stop_signal: str = "SIGTERM"
+    """By name; ``SIGRTMIN+3`` asks systemd to halt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image as recorded. ``fingerprint`` is what LXD clients call it; ``manifest`` is its OCI manifest digest."""
+
+    fingerprint: str
+    manifest: str
+    size: int
+    architecture: str
+    created_at: datetime
+    uploaded_at: datetime
+    layers: tuple[Layer, ...]
+    """Bottom first."""
+    config: ImageConfig
+    properties: Mapping[str, str] = field(default_factory=dict)
+    """``os``, ``release``, ``variant``, ``description``, ..."""
+    public: bool = False
+    auto_update: bool = False
+    cached: bool = False
+    profiles: tuple[str, ...] = ("default",)
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
+    filename: str = ""
+    type: str = "container"
+    source: Mapping[str, str] = field(default_factory=dict)
+    """Where it came from: ``{"driver": "debian", "release": "bookworm", ...}``; empty for an upload."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """A name for an image."""
+
+    name: str
+    target: str
+    """Fingerprint."""
+    description: str = ""
+    type: str = "container"

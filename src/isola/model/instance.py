@@ -1,0 +1,152 @@
+"""Instances: what is recorded, and what is observed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from types import MappingProxyType
+
+from isola.model.identity import IdRange
+from isola.model.limits import Usage
+
+Config = Mapping[str, str]
+Devices = Mapping[str, Mapping[str, str]]
+EMPTY: Mapping[str, str] = MappingProxyType({})
+NO_DEVICES: Devices = MappingProxyType({})
+
+
+class Status(StrEnum):
+    """Observed status, in the words of the LXD API; ``code`` is its number."""
+
+    RUNNING = "Running"
+    STOPPED = "Stopped"
+    FROZEN = "Frozen"
+    STARTING = "Starting"
+    STOPPING = "Stopping"
+    ERROR = "Error"
+
+    @property
+    def code(self) -> int:
+        """The number the API sends beside the word."""
+        return {
+            "Running": 103,
+            "Stopped": 102,
+            "Frozen": 110,
+            "Starting": 106,
+            "Stopping": 107,
+            "Error": 112,
+        }[self]
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """The record of an instance. ``id`` never changes and names everything on the host; ``name`` may change."""
+
+    id: str
+    name: str
+    image: str
+    """Fingerprint of the image it was made from, or empty."""
+    idmap: IdRange
+    created_at: datetime
+    project: str = "default"
+    type: str = "container"
+    isolation: str = "container"
+    runtime: str = ""
+    """Runtime driver that runs it."""
+    architecture: str = "x86_64"
+    description: str = ""
+    config: Config = EMPTY
+    """Local configuration, without what profiles add."""
+    devices: Devices = NO_DEVICES
+    """Local devices, without what profiles add."""
+    profiles: tuple[str, ...] = ("default",)
+    ephemeral: bool = False
+    last_used_at: datetime | None = None
+    desired: str = "stopped"
+    """``running`` or ``stopped``: what the user last asked for; the host may differ until reconciled."""
+    ready: bool = True
+    """False from the first write of the record until creation is complete; reconcile removes what is not ready."""
+    volatile: Config = EMPTY
+    """Facts the daemon keeps: MAC addresses, last state, image properties. Shown as ``volatile.*`` and ``image.*``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One address of an interface."""
+
+    family: str
+    """``inet`` or ``inet6``."""
+    address: str
+    netmask: str
+    """Prefix length as text, as the API sends it."""
+    scope: str
+    """``global``, ``link`` or ``local``."""
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceState:
+    """An interface as the instance sees it."""
+
+    name: str
+    addresses: tuple[Address, ...] = ()
+    bytes_received: int = 0
+    bytes_sent: int = 0
+    packets_received: int = 0
+    packets_sent: int = 0
+    errors_received: int = 0
+    errors_sent: int = 0
+    packets_dropped_inbound: int = 0
+    packets_dropped_outbound: int = 0
+    hwaddr: str = ""
+    host_name: str = ""
+    mtu: int = 1500
+    state: str = "up"
+    type: str = "broadcast"
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceState:
+    """What is observed of an instance now."""
+
+    status: Status
+    pid: int = 0
+    usage: Usage = field(default_factory=Usage)
+    memory_total: int = 0
+    disk: Mapping[str, int] = field(default_factory=dict)
+    """Device name -> bytes used."""
+    network: tuple[InterfaceState, ...] = ()
+    started_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceRequest:
+    """What a user asks for when creating an instance; validated by ``instances/create.py``."""
+
+    name: str | None = None
+    image: str | None = None
+    """Alias or fingerprint (prefix); None makes an empty instance."""
+    type: str = "container"
+    isolation: str = "container"
+    runtime: str | None = None
+    architecture: str | None = None
+    description: str = ""
+    config: Config = EMPTY
+    devices: Devices = NO_DEVICES
+    profiles: tuple[str, ...] | None = None
+    ephemeral: bool = False
+    start: bool = False
+    project: str = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceUpdate:
+    """New values of everything a user may change (PUT); PATCH is merged into this shape by the door."""
+
+    config: Config
+    devices: Devices
+    profiles: tuple[str, ...]
+    description: str = ""
+    ephemeral: bool = False
+    architecture: str = "x86_64"

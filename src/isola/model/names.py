@@ -1,0 +1,46 @@
+"""Names of things, checked before they reach a path, a host name or a link."""
+
+from __future__ import annotations
+
+import re
+
+from isola.errors import InvalidInput
+
+_HOSTNAME = re.compile(r"[A-Za-z](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
+_NETWORK = re.compile(r"[A-Za-z](?:[A-Za-z0-9.-]{0,13}[A-Za-z0-9])?", re.ASCII)
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
+_ALIAS = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/:+-]{0,254})", re.ASCII)
+
+
+def instance_name(value: object, field: str = "name") -> str:
+    """A host name of one label, 1-63 letters, digits and hyphens, starting with a letter."""
+    remedy = "use 1-63 letters, digits and hyphens, starting with a letter and not ending in a hyphen"
+    return _check(_HOSTNAME, value, "instance name", field, remedy)
+
+
+def network_name(value: object, field: str = "name") -> str:
+    """A name fit for a link: 1-15 letters, digits, dots and hyphens, starting with a letter."""
+    return _check(
+        _NETWORK, value, "network name", field, "use 1-15 letters, digits and hyphens, a letter first"
+    )
+
+
+def plain_name(value: object, field: str = "name") -> str:
+    """A name for pools, profiles and volumes: fit for one path component."""
+    return _check(_PLAIN, value, "name", field, "use 1-63 letters, digits, dots, hyphens and underscores")
+
+
+def alias_name(value: object, field: str = "name") -> str:
+    """An image alias such as ``debian/12``."""
+    name = _check(_ALIAS, value, "alias", field, "use letters, digits, and . _ / : + -")
+    if ".." in name or "//" in name or name.endswith("/"):
+        raise InvalidInput(f"Invalid alias {name!r}", field=field, remedy="no empty or dotted path parts")
+    return name
+
+
+def _check(pattern: re.Pattern[str], value: object, noun: str, field: str, remedy: str) -> str:
+    if not isinstance(value, str):
+        raise InvalidInput(f"The {noun} must be a string", field=field, remedy=remedy)
+    if not pattern.fullmatch(value):
+        raise InvalidInput(f"Invalid {noun} {value[:80]!r}", field=field, remedy=remedy)
+    return value

@@ -1,0 +1,54 @@
+"""Networks and what an instance's NIC needs of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """The record of a managed network."""
+
+    name: str
+    driver: str = "bridge"
+    """The API's ``type``."""
+    description: str = ""
+    config: Mapping[str, str] = field(default_factory=dict)
+    """As documented for the driver; ``auto`` has been replaced by what was chosen."""
+    ready: bool = True
+    """False until creation is complete; reconcile removes what is not ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nic:
+    """One NIC of an instance. MAC and addresses belong to the instance and move with it."""
+
+    instance_id: str
+    instance_name: str
+    """Registered in the network's DNS."""
+    device: str
+    """Device name in the configuration."""
+    interface: str
+    """Name inside the instance, e.g. ``eth0``."""
+    network: str
+    mac: str
+    host_link: str
+    """Name of the host end of the pair."""
+    ipv4: str | None = None
+    """Address without prefix length, chosen by ``Networks.allocate``."""
+    ipv6: str | None = None
+    mtu: int = 1500
+    configure: bool = False
+    """True when the image has no network set-up of its own and the host must set addresses and routes inside."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """An address in use on a network."""
+
+    hostname: str
+    mac: str
+    address: str
+    type: str
+    """``static`` (an instance's own) or ``dynamic``."""

@@ -1,0 +1,17 @@
+"""What a driver says of itself on this host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Whether a driver works here, which version, and if not why and what to do."""
+
+    available: bool
+    version: str = ""
+    reason: str = ""
+    remedy: str = ""
+    warnings: tuple[str, ...] = ()
+    """What works less well than it could on this host, and why."""

@@ -1,0 +1,43 @@
+"""Storage pools and volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from isola.model.identity import IdRange
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The record of a storage pool."""
+
+    name: str
+    driver: str = "overlay"
+    description: str = ""
+    config: Mapping[str, str] = field(default_factory=dict)
+    ready: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A volume, identified independently of where its pool lies."""
+
+    id: str
+    """For a root volume: the instance's id."""
+    pool: str
+    kind: str = "container"
+    """``container`` (a root) or ``custom``."""
+    layers: tuple[str, ...] = ()
+    """Digests of the image layers below it, bottom first."""
+    idmap: IdRange | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Bytes and inodes of a pool."""
+
+    total: int
+    used: int
+    inodes_total: int = 0
+    inodes_used: int = 0

@@ -1,0 +1,119 @@
+"""The network driver kind. ``drivers/<name>.py`` exports its class as ``DRIVER``."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from isola.host import Host
+from isola.model.identity import HostNames
+from isola.model.network import Lease, Network, Nic
+from isola.model.probe import Probe
+from isola.operations import Operation
+from isola.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkCapabilities:
+    """Facts others may rely on instead of asking for a driver's name."""
+
+    dhcp: bool = False
+    dns: bool = False
+    nat: bool = False
+    acls: bool = False
+
+
+class NetworkDriver(ABC):
+    """All networks of one kind. The public methods do look-push-do once; drivers write the ``_hooks``.
+
+    ``directory`` is the daemon's; files of a network lie under ``directory/networks/<name>``.
+    """
+
+    capabilities: ClassVar[NetworkCapabilities]
+    settings: ClassVar[Settings]
+    """Network configuration keys, as documented for this type in the LXD API."""
+
+    def __init__(self, host: Host, directory: Path, names: HostNames) -> None:
+        self.host = host
+        self.directory = directory
+        self.names = names
+
+    @classmethod
+    @abstractmethod
+    async def probe(cls, host: Host) -> Probe:
+        """Does it work here, which version, and if not why and what to do."""
+
+    @abstractmethod
+    async def complete(self, config: Mapping[str, str], others: Sequence[Network]) -> dict[str, str]:
+        """Validate and fill in what was left ``auto`` or unset (free subnets), so that it never changes again."""
+
+    async def start(self, op: Operation, network: Network, nics: Sequence[Nic]) -> None:
+        """Bring the network up with these NICs registered; idempotent, also repairs after a crash."""
+        await op.effect(
+            f"start network {network.name}",
+            lambda: self._start(network, nics),
+            undo=lambda: self._stop(network),
+        )
+
+    async def stop(self, op: Operation, network: Network) -> None:
+        """Take it down and leave nothing of it on the host; fine when it is down."""
+        await op.effect(f"stop network {network.name}", lambda: self._stop(network))
+
+    async def register(self, op: Operation, network: Network, nic: Nic) -> None:
+        """Reserve the NIC's addresses and name in DHCP and DNS; costs the same however many there are."""
+        await op.effect(
+            f"register {nic.device} on {network.name}",
+            lambda: self._register(network, nic),
+            undo=lambda: self._unregister(network, nic),
+        )
+
+    async def unregister(self, op: Operation, network: Network, nic: Nic) -> None:
+        """Forget them; fine when they are not there."""
+        await op.effect(
+            f"unregister {nic.device} from {network.name}", lambda: self._unregister(network, nic)
+        )
+
+    async def attach(self, op: Operation, network: Network, nic: Nic, pid: int) -> None:
+        """Give the process's network namespace its end of the NIC."""
+        await op.effect(
+            f"attach {nic.device} to {network.name}",
+            lambda: self._attach(network, nic, pid),
+            undo=lambda: self._detach(network, nic),
+        )
+
+    async def detach(self, op: Operation, network: Network, nic: Nic) -> None:
+        """Remove the NIC's links; fine when they are gone with the namespace."""
+        await op.effect(f"detach {nic.device} from {network.name}", lambda: self._detach(network, nic))
+
+    @abstractmethod
+    async def _start(self, network: Network, nics: Sequence[Nic]) -> None: ...
+
+    @abstractmethod
+    async def _stop(self, network: Network) -> None: ...
+
+    @abstractmethod
+    async def _register(self, network: Network, nic: Nic) -> None: ...
+
+    @abstractmethod
+    async def _unregister(self, network: Network, nic: Nic) -> None: ...
+
+    @abstractmethod
+    async def _attach(self, network: Network, nic: Nic, pid: int) -> None: ...
+
+    @abstractmethod
+    async def _detach(self, network: Network, nic: Nic) -> None: ...
+
+    @abstractmethod
+    async def leases(self, network: Network) -> Sequence[Lease]:
+        """Addresses handed out by DHCP that are not an instance's own (``dynamic``)."""
+
+    @abstractmethod
+    async def state(self, network: Network) -> Mapping[str, object]:
+        """The API's network state: addresses, counters, hwaddr, mtu, state, type, bridge."""
+
+    @abstractmethod
+    async def clean(self, networks: Sequence[Network], host_links: Sequence[str]) -> None:
+        """Remove what this daemon left on the host that belongs to none of these networks and NIC links."""

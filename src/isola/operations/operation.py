@@ -1,0 +1,323 @@
+"""One operation: ``pending -> running -> success | failure``, or ``cancelling -> cancelled``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from types import TracebackType
+from typing import Protocol, TypeVar
+
+from isola.errors import AlreadyExists, Conflict, NotFound
+from isola.model.operation import OperationStatus, OperationView, StepView
+from isola.operations.rollback import Rollback, Undo
+
+T = TypeVar("T")
+_PROGRESS_INTERVAL = 0.1
+
+
+class Channel(Protocol):
+    """A client's connection to an operation: messages both ways, text for control, bytes for data."""
+
+    async def receive(self) -> bytes | str | None:
+        """The next message, or None when the client has closed."""
+        ...
+
+    async def send(self, data: bytes | str) -> None:
+        """Silently nothing when the client has gone."""
+        ...
+
+    async def close(self) -> None:
+        """Say good-bye."""
+        ...
+
+
+class Observer(Protocol):
+    """Told of every point an operation reaches. The daemon's own does nothing; tests fail, cancel or kill there."""
+
+    async def reached(self, operation: Operation, point: str) -> None:
+        """``point`` is ``<effect>: before``, ``<effect>: after``, ``commit: before`` or ``commit: after``."""
+        ...
+
+
+@dataclass(slots=True)
+class Step(AbstractContextManager["Step"]):
+    """A named stretch of work with progress; nested by use inside another ``with op.step``."""
+
+    operation: Operation
+    name: str
+    total: int | None = None
+    unit: str = ""
+    done: int = 0
+    depth: int = 0
+    finished: bool = False
+
+    def advance(self, amount: int = 1) -> None:
+        """Add to what is done."""
+        self.done += amount
+        self.operation.progressed()
+
+    def reach(self, done: int, total: int | None = None) -> None:
+        """Set what is done, and the total where it became known."""
+        self.done = done
+        if total is not None:
+            self.total = total
+        self.operation.progressed()
+
+    def __enter__(self) -> Step:
+        self.operation.entered(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.finished = error is None
+        self.operation.left(self)
+
+    def view(self) -> StepView:
+        """An immutable picture."""
+        return StepView(self.name, self.done, self.total, self.unit, self.finished, self.depth)
+
+
+class Operation:
+    """Handed to the work as ``op``; the work says steps, inverses and the point of no return."""
+
+    def __init__(
+        self,
+        *,
+        id: str,
+        description: str,
+        kind: str,
+        resources: Mapping[str, tuple[str, ...]],
+        now: Callable[[], datetime],
+        changed: Callable[[Operation], None],
+        observer: Observer | None = None,
+        project: str = "default",
+    ) -> None:
+        self.id = id
+        self.description = description
+        self.kind = kind
+        self.resources = dict(resources)
+        self.project = project
+        self.status = OperationStatus.PENDING
+        self.metadata: dict[str, object] = {}
+        self.error: BaseException | None = None
+        self.warnings: list[str] = []
+        self.channels: dict[str, str] = {}
+        """Channel name (``0``, ``control``, ...) -> its secret."""
+        self.created_at = self.updated_at = now()
+        self._now = now
+        self._changed = changed
+        self._observer = observer
+        self._rollback = Rollback()
+        self._steps: list[Step] = []
+        self._open: list[Step] = []
+        self._committed = False
+        self._task: asyncio.Task[None] | None = None
+        self._done = asyncio.Event()
+        self._connected: dict[str, asyncio.Future[Channel]] = {}
+        self._published = 0.0
+
+    # --- what the work uses -------------------------------------------------------------------------------------
+
+    def step(self, name: str, total: int | None = None, unit: str = "") -> Step:
+        """A named stretch of work: ``with op.step("Unpack image", total=size, unit="bytes") as step``."""
+        return Step(self, name, total, unit)
+
+    def on_rollback(self, name: str, undo: Undo) -> None:
+        """Push the idempotent inverse of what comes next. After ``commit`` nothing is undone any more."""
+        if not self._committed:
+            self._rollback.push(name, undo)
+
+    async def effect(
+        self,
+        name: str,
+        do: Callable[[], Awaitable[T]],
+        *,
+        undo: Undo | None = None,
+        look: Callable[[], Awaitable[bool]] | None = None,
+    ) -> T:
+        """Look, push, do: make sure nothing is there, push the inverse, act.
+
+        ``look`` returns whether the thing exists already; then AlreadyExists is raised and nothing is undone.
+        """
+        await self.point(f"{name}: before")
+        if look is not None and await look():
+            raise AlreadyExists(f"Cannot {name[:1].lower()}{name[1:]}: it is there already")
+        if undo is not None:
+            self.on_rollback(name, undo)
+        result = await do()
+        await self.point(f"{name}: after")
+        return result
+
+    async def commit(self, record: Callable[[], Awaitable[object]] | None = None) -> None:
+        """The point of no return: ``record`` makes the result durable; from here on all is finished, not undone."""
+        await self.point("commit: before")
+        if record is not None:
+            await _uncancelled(record())
+        self._committed = True
+        self._rollback.forget()
+        await self.point("commit: after")
+
+    async def point(self, name: str) -> None:
+        """A place where the observer may look; costs nothing without one."""
+        if self._observer is not None:
+            await self._observer.reached(self, name)
+
+    async def undo_all(self) -> None:
+        """Undo what was pushed; what could not be undone is added to ``warnings``."""
+        self.warnings += await self._rollback.run()
+
+    @property
+    def committed(self) -> bool:
+        """Whether the point of no return has passed."""
+        return self._committed
+
+    def update_metadata(self, **values: object) -> None:
+        """Add to what the client sees as the operation's metadata."""
+        self.metadata.update(values)
+        self._touch()
+
+    async def channel(self, name: str, timeout: float | None = 10) -> Channel:
+        """Wait until the client has connected a channel. Raises TimeoutError."""
+        async with asyncio.timeout(timeout):
+            return await asyncio.shield(self._connected[name])
+
+    # --- what the doors use -------------------------------------------------------------------------------------
+
+    def open_channels(self, secrets: Mapping[str, str]) -> None:
+        """Say which channels a client may connect, and by which secret."""
+        self.channels = dict(secrets)
+        self._connected = {name: asyncio.get_running_loop().create_future() for name in secrets}
+
+    def connect(self, secret: str, channel: Channel) -> str:
+        """A client has connected; returns the channel's name. Raises NotFound for a wrong secret, Conflict twice."""
+        for name, known in self.channels.items():
+            if known == secret:
+                if self._connected[name].done():
+                    raise Conflict(f"Channel {name!r} of operation {self.id} is connected already")
+                self._connected[name].set_result(channel)
+                return name
+        raise NotFound(
+            "No such channel of this operation", remedy="use a secret from the operation's metadata.fds"
+        )
+
+    @property
+    def may_cancel(self) -> bool:
+        """Whether ``cancel`` would be accepted now."""
+        return not self.status.final and not self._committed and self.status is not OperationStatus.CANCELLING
+
+    def cancel(self) -> None:
+        """Ask it to stop and undo. Raises Conflict when it is too late."""
+        if self.status is OperationStatus.CANCELLING:
+            return
+        if not self.may_cancel:
+            raise Conflict(f"Operation {self.id} can no longer be cancelled")
+        self._set(OperationStatus.CANCELLING)
+        if self._task is not None:
+            self._task.cancel()
+
+    async def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the end; False when the time ran out first."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._done.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def view(self) -> OperationView:
+        """An immutable picture."""
+        error = self.error
+        return OperationView(
+            id=self.id,
+            kind=self.kind,
+            description=self.description,
+            status=self.status,
+            created_at=self.created_at,
+            updated_at=self.updated_at,
+            resources=dict(self.resources),
+            metadata=dict(self.metadata),
+            steps=tuple(step.view() for step in self._steps),
+            may_cancel=self.may_cancel,
+            error="" if error is None else str(error) or type(error).__name__,
+            error_code="" if error is None else getattr(error, "code", "internal"),
+            project=self.project,
+        )
+
+    # --- what Operations and Step use ---------------------------------------------------------------------------
+
+    def run(
+        self, work: Callable[[Operation], Awaitable[object]], finished: Callable[[Operation], None]
+    ) -> None:
+        """Start the work as a task; ``finished`` is called last."""
+        self._task = asyncio.get_running_loop().create_task(self._run(work, finished), name=self.description)
+
+    async def _run(
+        self, work: Callable[[Operation], Awaitable[object]], finished: Callable[[Operation], None]
+    ) -> None:
+        if self.status is OperationStatus.PENDING:
+            self._set(OperationStatus.RUNNING)
+        end = OperationStatus.SUCCESS
+        try:
+            await work(self)
+        except asyncio.CancelledError as error:
+            self.error, end = error, OperationStatus.CANCELLED
+        except Exception as error:
+            self.error, end = error, OperationStatus.FAILURE
+        if self.error is not None:
+            await _uncancelled(self.undo_all())
+        for future in self._connected.values():
+            future.cancel()
+        finished(self)
+        self._set(end)
+        self._done.set()
+
+    def entered(self, step: Step) -> None:
+        """A step begins."""
+        step.depth = len(self._open)
+        self._steps.append(step)
+        self._open.append(step)
+        self._touch()
+
+    def left(self, step: Step) -> None:
+        """A step has ended."""
+        if step in self._open:
+            self._open.remove(step)
+        self._touch()
+
+    def progressed(self) -> None:
+        """A step has advanced; published at most ten times a second."""
+        moment = asyncio.get_running_loop().time()
+        if moment - self._published >= _PROGRESS_INTERVAL:
+            self._published = moment
+            self._touch()
+
+    def _set(self, status: OperationStatus) -> None:
+        self.status = status
+        self._touch()
+
+    def _touch(self) -> None:
+        self.updated_at = self._now()
+        self._changed(self)
+
+
+async def _uncancelled(work: Awaitable[T]) -> T:
+    """Finish ``work`` whatever cancellation comes meanwhile, then let the cancellation through."""
+    task = asyncio.ensure_future(work)
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled():
+                raise
+            cancelled = True
+        except Exception:
+            break
+    result = task.result()
+    if cancelled:
+        raise asyncio.CancelledError
+    return result

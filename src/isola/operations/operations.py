@@ -1,0 +1,141 @@
+"""All operations of a daemon: started, found, listed, one mutating operation per resource."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+
+from isola.errors import Busy, IsolaError, NotFound
+from isola.events import Events
+from isola.model.operation import OperationStatus
+from isola.operations.operation import Observer, Operation
+
+_HISTORY = 200
+"""Finished operations kept for clients that ask late."""
+_KEEP_SECONDS = 30
+log = logging.getLogger(__name__)
+
+Render = Callable[[Operation], Mapping[str, object]]
+
+
+class Operations:
+    """Starts operations and remembers them while they run and a short time after."""
+
+    def __init__(
+        self,
+        events: Events,
+        *,
+        now: Callable[[], datetime],
+        new_id: Callable[[], str],
+        observer: Observer | None = None,
+    ) -> None:
+        self._events = events
+        self._now = now
+        self._new_id = new_id
+        self._observer = observer
+        self._all: dict[str, Operation] = {}
+        self._locks: dict[str, Operation] = {}
+        self.render: Render = lambda operation: {"id": operation.id}
+        """How an operation looks in an event; a door sets it to its own JSON."""
+
+    def start(
+        self,
+        description: str,
+        work: Callable[[Operation], Awaitable[object]],
+        *,
+        locks: Sequence[str] = (),
+        resources: Mapping[str, tuple[str, ...]] | None = None,
+        kind: str = "task",
+        channels: Mapping[str, str] | None = None,
+        metadata: Mapping[str, object] | None = None,
+        project: str = "default",
+    ) -> Operation:
+        """Run ``work`` in the background. Each of ``locks`` (``instance/<id>``) admits one operation at a time.
+
+        Raises Busy naming the holder.
+        """
+        self._refuse_if_busy(locks)
+        operation = Operation(
+            id=self._new_id(),
+            description=description,
+            kind=kind,
+            resources=resources or {},
+            now=self._now,
+            changed=self._publish,
+            observer=self._observer,
+            project=project,
+        )
+        operation.metadata.update(metadata or {})
+        if channels:
+            operation.open_channels(channels)
+        for lock in locks:
+            self._locks[lock] = operation
+        self._all[operation.id] = operation
+        operation.run(work, self._finished)
+        return operation
+
+    async def finish(self, operation: Operation) -> Operation:
+        """Wait for the end and raise its error, for callers inside the daemon."""
+        await operation.wait()
+        if isinstance(operation.error, IsolaError):
+            raise operation.error
+        if operation.error is not None:
+            raise IsolaError(f"{operation.description} failed", evidence=repr(operation.error))
+        return operation
+
+    def holder(self, lock: str) -> Operation | None:
+        """The operation that holds a lock, if any."""
+        return self._locks.get(lock)
+
+    def get(self, id: str) -> Operation:
+        """Raises NotFound."""
+        operation = self._all.get(id)
+        if operation is None:
+            raise NotFound(f"Operation {id!r} not found", remedy="it may have ended a while ago")
+        return operation
+
+    def __iter__(self) -> Iterator[Operation]:
+        return iter(list(self._all.values()))
+
+    async def close(self, grace: float = 10) -> None:
+        """Cancel what can be cancelled and wait for all to end."""
+        running = [operation for operation in self if not operation.status.final]
+        for operation in running:
+            if operation.may_cancel:
+                operation.cancel()
+        await asyncio.gather(*(operation.wait(grace) for operation in running))
+
+    def _refuse_if_busy(self, locks: Sequence[str]) -> None:
+        for lock in locks:
+            if (holder := self._locks.get(lock)) is not None:
+                raise Busy(
+                    f"Busy: {holder.description} is running",
+                    evidence=f"operation {holder.id}",
+                    remedy="wait for it or cancel it",
+                )
+
+    def _finished(self, operation: Operation) -> None:
+        for lock in [lock for lock, holder in self._locks.items() if holder is operation]:
+            del self._locks[lock]
+        if operation.error is not None and not isinstance(
+            operation.error, IsolaError | asyncio.CancelledError
+        ):
+            log.error("%s failed unexpectedly", operation.description, exc_info=operation.error)
+        for warning in operation.warnings:
+            log.warning("%s: %s", operation.description, warning)
+        asyncio.get_running_loop().call_later(_KEEP_SECONDS, self._forget, operation)
+        if len(self._all) > _HISTORY:
+            done = [o for o in self._all.values() if o.status.final]
+            for old in done[: len(self._all) - _HISTORY]:
+                self._all.pop(old.id, None)
+
+    def _forget(self, operation: Operation) -> None:
+        self._all.pop(operation.id, None)
+
+    def _publish(self, operation: Operation) -> None:
+        self._events.publish("operation", self.render(operation), project=operation.project)
+
+
+__all__ = ["OperationStatus", "Operations"]

@@ -1,0 +1,147 @@
+"""The storage driver kind: pools of volumes. ``drivers/<name>.py`` exports its class as ``DRIVER``."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from isola.host import Host
+from isola.model.probe import Probe
+from isola.model.storage import Pool, Space, Volume
+from isola.operations import Operation
+from isola.settings import Settings
+
+Unpack = Callable[[Path], Awaitable[object]]
+"""Fills an empty directory with the content of a layer; given by whoever has the image."""
+
+
+@dataclass(frozen=True, slots=True)
+class StorageCapabilities:
+    """Facts others may rely on instead of asking for a driver's name."""
+
+    shared_layers: bool = False
+    """Image layers are used in place by every instance."""
+    snapshots: bool = False
+    clones: bool = False
+    quota: bool = False
+    incremental: bool = False
+    encryption: bool = False
+    online_resize: bool = False
+
+
+class StorageDriver(ABC):
+    """One pool. The public methods do look-push-do once; drivers write the ``_hooks``.
+
+    ``directory`` is the pool's own below the daemon's; a volume is known by its id, never by its path.
+    """
+
+    capabilities: ClassVar[StorageCapabilities]
+    settings: ClassVar[Settings]
+    """Pool configuration keys."""
+
+    def __init__(self, host: Host, pool: Pool, directory: Path) -> None:
+        self.host = host
+        self.pool = pool
+        self.directory = directory
+
+    @classmethod
+    @abstractmethod
+    async def probe(cls, host: Host) -> Probe:
+        """Does it work here, which version, and if not why and what to do."""
+
+    async def create_pool(self, op: Operation) -> None:
+        """Make the pool's own things."""
+        await op.effect(f"create pool {self.pool.name}", self._create_pool, undo=self._delete_pool)
+
+    async def delete_pool(self, op: Operation) -> None:
+        """Remove the pool's own things and everything in it."""
+        await op.effect(f"delete pool {self.pool.name}", self._delete_pool)
+
+    async def ensure_layer(self, op: Operation, digest: str, unpack: Unpack) -> None:
+        """Have a layer unpacked; concurrent callers for one digest unpack it once. Atomic: whole or not there."""
+        if not await self._has_layer(digest):
+            await op.effect(
+                f"unpack layer {digest[7:19]}",
+                lambda: self._add_layer(digest, unpack),
+                undo=lambda: self._drop_partial_layer(digest),
+            )
+
+    async def create_volume(self, op: Operation, volume: Volume) -> None:
+        """Make a volume over its layers, which are there already."""
+        await op.effect(
+            f"create volume {volume.id}",
+            lambda: self._create_volume(volume),
+            look=lambda: self._has_volume(volume.id),
+            undo=lambda: self._delete_volume(volume.id),
+        )
+
+    async def delete_volume(self, op: Operation, volume: Volume) -> None:
+        """Unmount and remove a volume and its data; fine when it is not there."""
+        await op.effect(f"delete volume {volume.id}", lambda: self._delete_volume(volume.id))
+
+    async def mount(self, op: Operation, volume: Volume) -> Path:
+        """Mount a volume (once) and return where; ids in what is seen there are shifted into ``volume.idmap``."""
+        return await op.effect(
+            f"mount volume {volume.id}", lambda: self._mount(volume), undo=lambda: self._unmount(volume.id)
+        )
+
+    async def unmount(self, op: Operation, volume: Volume) -> None:
+        """Fine when it is not mounted."""
+        await op.effect(f"unmount volume {volume.id}", lambda: self._unmount(volume.id))
+
+    @abstractmethod
+    async def _create_pool(self) -> None: ...
+
+    @abstractmethod
+    async def _delete_pool(self) -> None: ...
+
+    @abstractmethod
+    async def _has_layer(self, digest: str) -> bool: ...
+
+    @abstractmethod
+    async def _add_layer(self, digest: str, unpack: Unpack) -> None: ...
+
+    @abstractmethod
+    async def _drop_partial_layer(self, digest: str) -> None: ...
+
+    @abstractmethod
+    async def _has_volume(self, id: str) -> bool: ...
+
+    @abstractmethod
+    async def _create_volume(self, volume: Volume) -> None: ...
+
+    @abstractmethod
+    async def _delete_volume(self, id: str) -> None: ...
+
+    @abstractmethod
+    async def _mount(self, volume: Volume) -> Path: ...
+
+    @abstractmethod
+    async def _unmount(self, id: str) -> None: ...
+
+    @abstractmethod
+    async def volumes(self) -> tuple[str, ...]:
+        """Ids of all volumes on the host."""
+
+    @abstractmethod
+    async def layers(self) -> tuple[str, ...]:
+        """Digests of all layers on the host."""
+
+    @abstractmethod
+    async def delete_layer(self, digest: str) -> None:
+        """Remove an unpacked layer that no volume uses."""
+
+    @abstractmethod
+    async def clean(self) -> None:
+        """Remove half-made layers and temporary files of a daemon that died."""
+
+    @abstractmethod
+    async def usage(self, volume: Volume) -> int:
+        """Bytes the volume holds of its own."""
+
+    @abstractmethod
+    async def space(self) -> Space:
+        """Size and use of the pool."""

@@ -1,0 +1,1 @@
+"""Public fakes that keep state."""

@@ -34,9 +34,7 @@ class IsolaError(Exception):
 
     code: ClassVar[str] = "error"
 
-    def __init__(
-        self, message: str, *, evidence: str = "", remedy: str = "", field: str | None = None
-    ) -> None:
+    def __init__(self, message: str, *, evidence: str = "", remedy: str = "", field: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.evidence = evidence

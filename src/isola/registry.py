@@ -23,7 +23,5 @@ def names(kind: str) -> tuple[str, ...]:
 def load(kind: str, name: str) -> Any:
     """Return the class a driver file exports as ``DRIVER``; raises NotFound for a name without a file."""
     if name not in names(kind):
-        raise NotFound(
-            f"There is no {kind} driver {name!r}", remedy=f"choose one of: {', '.join(names(kind))}"
-        )
+        raise NotFound(f"There is no {kind} driver {name!r}", remedy=f"choose one of: {', '.join(names(kind))}")
     return importlib.import_module(f"isola.{kind}.drivers.{name}").DRIVER

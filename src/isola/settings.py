@@ -78,11 +78,7 @@ class Settings:
         import difflib
 
         near = difflib.get_close_matches(key, self._exact, n=1)
-        return (
-            f"did you mean {near[0]!r}?"
-            if near
-            else f"known keys: {', '.join(row.key for row in self._rows)}"
-        )
+        return f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(row.key for row in self._rows)}"
 
 
 def text(value: str) -> str:

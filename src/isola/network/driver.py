@@ -72,9 +72,7 @@ class NetworkDriver(ABC):
 
     async def unregister(self, op: Operation, network: Network, nic: Nic) -> None:
         """Forget them; fine when they are not there."""
-        await op.effect(
-            f"unregister {nic.device} from {network.name}", lambda: self._unregister(network, nic)
-        )
+        await op.effect(f"unregister {nic.device} from {network.name}", lambda: self._unregister(network, nic))
 
     async def attach(self, op: Operation, network: Network, nic: Nic, pid: int) -> None:
         """Give the process's network namespace its end of the NIC."""

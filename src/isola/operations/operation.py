@@ -200,9 +200,7 @@ class Operation:
                     raise Conflict(f"Channel {name!r} of operation {self.id} is connected already")
                 self._connected[name].set_result(channel)
                 return name
-        raise NotFound(
-            "No such channel of this operation", remedy="use a secret from the operation's metadata.fds"
-        )
+        raise NotFound("No such channel of this operation", remedy="use a secret from the operation's metadata.fds")
 
     @property
     def may_cancel(self) -> bool:
@@ -249,15 +247,11 @@ class Operation:
 
     # --- what Operations and Step use ---------------------------------------------------------------------------
 
-    def run(
-        self, work: Callable[[Operation], Awaitable[object]], finished: Callable[[Operation], None]
-    ) -> None:
+    def run(self, work: Callable[[Operation], Awaitable[object]], finished: Callable[[Operation], None]) -> None:
         """Start the work as a task; ``finished`` is called last."""
         self._task = asyncio.get_running_loop().create_task(self._run(work, finished), name=self.description)
 
-    async def _run(
-        self, work: Callable[[Operation], Awaitable[object]], finished: Callable[[Operation], None]
-    ) -> None:
+    async def _run(self, work: Callable[[Operation], Awaitable[object]], finished: Callable[[Operation], None]) -> None:
         if self.status is OperationStatus.PENDING:
             self._set(OperationStatus.RUNNING)
         end = OperationStatus.SUCCESS

@@ -119,9 +119,7 @@ class Operations:
     def _finished(self, operation: Operation) -> None:
         for lock in [lock for lock, holder in self._locks.items() if holder is operation]:
             del self._locks[lock]
-        if operation.error is not None and not isinstance(
-            operation.error, IsolaError | asyncio.CancelledError
-        ):
+        if operation.error is not None and not isinstance(operation.error, IsolaError | asyncio.CancelledError):
             log.error("%s failed unexpectedly", operation.description, exc_info=operation.error)
         for warning in operation.warnings:
             log.warning("%s: %s", operation.description, warning)

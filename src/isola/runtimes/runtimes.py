@@ -53,23 +53,17 @@ class Runtimes:
             if isolation not in self.get(wanted).capabilities.isolations:
                 raise Unsupported(f"Runtime {wanted!r} does not give isolation {isolation!r}")
             return wanted
-        fitting = [
-            name for name, runtime in self._loaded.items() if isolation in runtime.capabilities.isolations
-        ]
+        fitting = [name for name, runtime in self._loaded.items() if isolation in runtime.capabilities.isolations]
         for name in sorted(fitting, key=_rank):
             if self.probes[name].available:
                 return name
         if not fitting:
-            raise Unsupported(
-                f"No runtime gives isolation {isolation!r} yet", remedy="use isolation 'container'"
-            )
+            raise Unsupported(f"No runtime gives isolation {isolation!r} yet", remedy="use isolation 'container'")
         return self.get(sorted(fitting, key=_rank)[-1]) and ""  # raises with the reason of the last resort
 
     def all(self) -> tuple[tuple[str, Runtime], ...]:
         """Every driver that works here."""
-        return tuple(
-            (name, self._loaded[name]) for name in sorted(self._loaded) if self.probes[name].available
-        )
+        return tuple((name, self._loaded[name]) for name in sorted(self._loaded) if self.probes[name].available)
 
 
 def _rank(name: str) -> tuple[int, str]:

@@ -10,9 +10,7 @@ from isola.state import Collection
 
 SETTINGS = Settings(
     "server",
-    Setting(
-        "core.shutdown_timeout", whole(0, 3600), "Minutes to wait for operations when shutting down.", "5"
-    ),
+    Setting("core.shutdown_timeout", whole(0, 3600), "Minutes to wait for operations when shutting down.", "5"),
     Setting("images.default_architecture", text, "Architecture to prefer where an image has several."),
     Setting("user.*", text, "Free for the user."),
 )
@@ -38,7 +36,5 @@ class Server:
         """Set the whole configuration. Raises InvalidInput; PreconditionFailed when ``revision`` is not the present one."""
         SETTINGS.validate(config)
         if revision is not None and revision != self.revision:
-            raise PreconditionFailed(
-                "The server's configuration has changed meanwhile", remedy="read it again"
-            )
+            raise PreconditionFailed("The server's configuration has changed meanwhile", remedy="read it again")
         await self._records.put("config", {key: value for key, value in config.items() if value})

@@ -38,8 +38,7 @@ class Collection(Generic[T]):
         """Read all records from the store."""
         entries = await self._store.range(self._prefix)
         self._records = {
-            entry.key.removeprefix(self._prefix): (self._codec.decode(entry.value), entry.revision)
-            for entry in entries
+            entry.key.removeprefix(self._prefix): (self._codec.decode(entry.value), entry.revision) for entry in entries
         }
 
     def __iter__(self) -> Iterator[T]:
@@ -105,7 +104,5 @@ class Collection(Generic[T]):
 
     async def _write(self, name: str, record: T) -> None:
         key = self._prefix + name
-        revision = await self._store.commit(
-            Check(key, self.revision(name)), Put(key, self._codec.encode(record))
-        )
+        revision = await self._store.commit(Check(key, self.revision(name)), Put(key, self._codec.encode(record)))
         self._records[name] = (record, revision)

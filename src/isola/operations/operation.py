@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Protocol, TypeVar
 
 from isola.errors import AlreadyExists, Conflict, NotFound
+from isola.host.cancellation import finish
 from isola.model.operation import OperationStatus, OperationView, StepView
 from isola.operations.rollback import Rollback, Undo
 
@@ -156,7 +157,7 @@ class Operation:
         """The point of no return: ``record`` makes the result durable; from here on all is finished, not undone."""
         await self.point("commit: before")
         if record is not None:
-            await _uncancelled(record())
+            await finish(record())
         self._committed = True
         self._rollback.forget()
         await self.point("commit: after")
@@ -262,7 +263,7 @@ class Operation:
         except Exception as error:
             self.error, end = error, OperationStatus.FAILURE
         if self.error is not None:
-            await _uncancelled(self.undo_all())
+            await finish(self.undo_all())
         for future in self._connected.values():
             future.cancel()
         finished(self)
@@ -296,22 +297,3 @@ class Operation:
     def _touch(self) -> None:
         self.updated_at = self._now()
         self._changed(self)
-
-
-async def _uncancelled(work: Awaitable[T]) -> T:
-    """Finish ``work`` whatever cancellation comes meanwhile, then let the cancellation through."""
-    task = asyncio.ensure_future(work)
-    cancelled = False
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            if task.cancelled():
-                raise
-            cancelled = True
-        except Exception:
-            break
-    result = task.result()
-    if cancelled:
-        raise asyncio.CancelledError
-    return result

@@ -1,6 +1,19 @@
 """What must survive: a small ordered key-value store that SQLite serves today and etcd can serve tomorrow."""
 
+from isola.state.codec import mapping_codec, record_codec
 from isola.state.collection import Codec, Collection
 from isola.state.store import Change, Check, Delete, Entry, Lease, Put, Store
 
-__all__ = ["Change", "Check", "Codec", "Collection", "Delete", "Entry", "Lease", "Put", "Store"]
+__all__ = [
+    "Change",
+    "Check",
+    "Codec",
+    "Collection",
+    "Delete",
+    "Entry",
+    "Lease",
+    "Put",
+    "Store",
+    "mapping_codec",
+    "record_codec",
+]

@@ -1,0 +1,33 @@
+"""Work that must end before a cancellation is let through."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def finish(work: Awaitable[T]) -> T:
+    """Finish ``work`` whatever cancellation comes meanwhile, and return its result.
+
+    A cancellation that came is delivered at the caller's next ``await``, so that the caller can first take note of
+    what has happened. Raises what ``work`` raises.
+    """
+    future = asyncio.ensure_future(work)
+    cancelled = False
+    while not future.done():
+        try:
+            await asyncio.shield(future)
+        except asyncio.CancelledError:
+            if future.cancelled():
+                raise
+            cancelled = True
+        except Exception:
+            break
+    task = asyncio.current_task()
+    if cancelled and task is not None:
+        task.uncancel()
+        task.cancel()
+    return future.result()

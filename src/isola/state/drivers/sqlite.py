@@ -1,0 +1,213 @@
+"""State in one SQLite file: the embedded default. Write-ahead log, synced at every commit."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from isola.errors import HostFailure, PreconditionFailed
+from isola.host.cancellation import finish
+from isola.host.clock import Clock
+from isola.state.store import Change, Check, Delete, Entry, Lease, Put, Store
+
+_SCHEMA = """
+CREATE TABLE entries (key TEXT PRIMARY KEY, value BLOB NOT NULL, revision INTEGER NOT NULL, lease TEXT) WITHOUT ROWID;
+CREATE TABLE leases (id TEXT PRIMARY KEY, ttl REAL NOT NULL, expires REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE counter (revision INTEGER NOT NULL);
+CREATE INDEX entries_lease ON entries (lease) WHERE lease IS NOT NULL;
+INSERT INTO counter VALUES (0);
+PRAGMA user_version = 1;
+"""
+
+
+class SqliteStore(Store):
+    """All calls run on one thread of their own, in order; the event loop never waits for the disk."""
+
+    def __init__(self, directory: Path, clock: Clock) -> None:
+        self._path = directory / "isola.db"
+        self._clock = clock
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="state")
+        self._database: sqlite3.Connection | None = None
+        self._watchers: dict[asyncio.Queue[Change], str] = {}
+        self._reaper: asyncio.Task[None] | None = None
+        self._leased = asyncio.Event()
+        """Set while there may be leases, so that a store without any never wakes up."""
+
+    async def open(self) -> None:
+        """Open or make the file."""
+        await self._call(self._connect)
+        if await self._call(lambda db: db.execute("SELECT 1 FROM leases LIMIT 1")):
+            self._leased.set()
+        self._reaper = asyncio.create_task(self._reap(), name="expire leases")
+
+    async def close(self) -> None:
+        """Flush and close."""
+        if self._reaper is not None:
+            self._reaper.cancel()
+        await self._call(self._disconnect)
+        self._thread.shutdown()
+
+    async def get(self, key: str) -> Entry | None:
+        """The entry, or None."""
+        rows = await self._call(lambda db: db.execute("SELECT key, value, revision FROM entries WHERE key = ?", (key,)))
+        return Entry(*rows[0]) if rows else None
+
+    async def range(self, prefix: str) -> Sequence[Entry]:
+        """All entries below a prefix."""
+        rows = await self._call(
+            lambda db: db.execute(
+                "SELECT key, value, revision FROM entries WHERE key >= ? AND key < ? ORDER BY key",
+                (prefix, prefix + "\U0010ffff"),
+            )
+        )
+        return [Entry(*row) for row in rows]
+
+    async def commit(self, *steps: Check | Put | Delete) -> int:
+        """All or nothing, synced."""
+        loop = asyncio.get_running_loop()
+        # A cancelled caller must learn whether its write is there: what has begun is finished first.
+        changes, revision = await finish(loop.run_in_executor(self._thread, self._commit, steps))
+        self._tell(changes)
+        return revision
+
+    async def watch(self, prefix: str) -> AsyncIterator[Change]:
+        """Changes from now on."""
+        queue: asyncio.Queue[Change] = asyncio.Queue()
+        self._watchers[queue] = prefix
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            self._watchers.pop(queue, None)
+
+    async def lease(self, ttl: float) -> Lease:
+        """A new lease."""
+        lease = Lease(self._clock.token(8), ttl)
+        expires = self._clock.now().timestamp() + ttl
+        await self._call(lambda db: db.execute("INSERT INTO leases VALUES (?, ?, ?)", (lease.id, ttl, expires)))
+        self._leased.set()
+        return lease
+
+    async def renew(self, lease: Lease) -> bool:
+        """Extend a lease that has not lapsed."""
+        now = self._clock.now().timestamp()
+        rows = await self._call(
+            lambda db: db.execute(
+                "UPDATE leases SET expires = ? WHERE id = ? AND expires > ? RETURNING id",
+                (now + lease.ttl, lease.id, now),
+            )
+        )
+        return bool(rows)
+
+    async def revoke(self, lease: Lease) -> None:
+        """End a lease and remove its keys."""
+        await self._drop_leases(lambda db: [lease.id])
+
+    # --- below: on the store's own thread -----------------------------------------------------------------------
+
+    def _connect(self, _: sqlite3.Connection | None) -> sqlite3.Cursor:
+        database = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        self._path.chmod(0o600)
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = FULL")
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            database.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
+        elif version > 1:
+            raise HostFailure(
+                f"{self._path} was written by a newer Isola (schema {version})", remedy="upgrade this daemon"
+            )
+        self._database = database
+        return database.execute("SELECT 1")
+
+    def _disconnect(self, database: sqlite3.Connection) -> sqlite3.Cursor:
+        cursor = database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        cursor.fetchall()
+        database.close()
+        self._database = None
+        return cursor
+
+    def _commit(self, steps: Sequence[Check | Put | Delete]) -> tuple[list[Change], int]:
+        database = self._open_database()
+        database.execute("BEGIN IMMEDIATE")
+        try:
+            (revision,) = database.execute("UPDATE counter SET revision = revision + 1 RETURNING revision").fetchone()
+            changes = [change for step in steps if (change := self._apply(database, step, revision)) is not None]
+            database.execute("COMMIT")
+        except BaseException as error:
+            if database.in_transaction:
+                database.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise HostFailure("The state could not be written", evidence=str(error)) from error
+            raise
+        return changes, revision
+
+    def _apply(self, database: sqlite3.Connection, step: Check | Put | Delete, revision: int) -> Change | None:
+        if isinstance(step, Check):
+            row = database.execute("SELECT revision FROM entries WHERE key = ?", (step.key,)).fetchone()
+            if (row[0] if row else 0) != step.revision:
+                raise PreconditionFailed(f"{step.key} has changed meanwhile", remedy="read it again and retry")
+            return None
+        if isinstance(step, Delete):
+            gone = database.execute("DELETE FROM entries WHERE key = ?", (step.key,)).rowcount
+            return Change(step.key, None, revision) if gone else None
+        if step.lease and not database.execute("SELECT 1 FROM leases WHERE id = ?", (step.lease,)).fetchone():
+            raise PreconditionFailed("The lease has lapsed", remedy="take a new one")
+        database.execute(
+            "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?)", (step.key, step.value, revision, step.lease)
+        )
+        return Change(step.key, step.value, revision)
+
+    def _open_database(self) -> sqlite3.Connection:
+        if self._database is None:
+            raise HostFailure("The state store is closed")
+        return self._database
+
+    # --- below: on the event loop -------------------------------------------------------------------------------
+
+    async def _call(self, query: Callable[..., sqlite3.Cursor]) -> list[tuple[Any, ...]]:
+        def run() -> list[tuple[Any, ...]]:
+            try:
+                cursor = query(self._database)
+                return cursor.fetchall() if self._database is not None else []
+            except sqlite3.Error as error:
+                raise HostFailure(f"The state in {self._path} cannot be used", evidence=str(error)) from error
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, run)
+
+    async def _drop_leases(self, which: Callable[[sqlite3.Connection], Sequence[str]]) -> None:
+        def drop() -> list[Change]:
+            database = self._open_database()
+            changes: list[Change] = []
+            for id in which(database):
+                keys = [row[0] for row in database.execute("SELECT key FROM entries WHERE lease = ?", (id,))]
+                done, _ = self._commit([Delete(key) for key in keys])
+                database.execute("DELETE FROM leases WHERE id = ?", (id,))
+                changes += done
+            return changes
+
+        self._tell(await asyncio.get_running_loop().run_in_executor(self._thread, drop))
+
+    async def _reap(self) -> None:
+        """Remove what lapsed leases held, every second while there are leases."""
+        while await self._leased.wait():
+            await self._clock.sleep(1)
+            now = self._clock.now().timestamp()
+            await self._drop_leases(
+                lambda db, now=now: [  # type: ignore[misc]
+                    row[0] for row in db.execute("SELECT id FROM leases WHERE expires <= ?", (now,))
+                ]
+            )
+
+    def _tell(self, changes: Sequence[Change]) -> None:
+        for queue, prefix in self._watchers.items():
+            for change in changes:
+                if change.key.startswith(prefix):
+                    queue.put_nowait(change)
+
+
+DRIVER = SqliteStore

@@ -1,0 +1,106 @@
+"""A store in memory that keeps the promises of the real ones."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+from isola.errors import PreconditionFailed
+from isola.host.clock import Clock
+from isola.state.store import Change, Check, Delete, Entry, Lease, Put, Store
+
+
+class FakeStore(Store):
+    """Keeps everything in a dictionary; survives ``close`` so that a test can open it again as after a crash."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._entries: dict[str, tuple[Entry, str | None]] = {}
+        self._leases: dict[str, tuple[float, float]] = {}
+        self._revision = 0
+        self._watchers: dict[asyncio.Queue[Change], str] = {}
+
+    async def open(self) -> None:
+        """Nothing to do."""
+
+    async def close(self) -> None:
+        """Nothing to do."""
+
+    async def get(self, key: str) -> Entry | None:
+        """The entry, or None."""
+        self._expire()
+        held = self._entries.get(key)
+        return held[0] if held else None
+
+    async def range(self, prefix: str) -> Sequence[Entry]:
+        """All entries below a prefix."""
+        self._expire()
+        return [self._entries[key][0] for key in sorted(self._entries) if key.startswith(prefix)]
+
+    async def commit(self, *steps: Check | Put | Delete) -> int:
+        """All or nothing."""
+        self._expire()
+        for step in steps:
+            self._check(step)
+        self._revision += 1
+        for step in steps:
+            if isinstance(step, Put):
+                self._entries[step.key] = (Entry(step.key, step.value, self._revision), step.lease)
+                self._tell(Change(step.key, step.value, self._revision))
+            elif isinstance(step, Delete) and step.key in self._entries:
+                del self._entries[step.key]
+                self._tell(Change(step.key, None, self._revision))
+        return self._revision
+
+    async def watch(self, prefix: str) -> AsyncIterator[Change]:
+        """Changes from now on."""
+        queue: asyncio.Queue[Change] = asyncio.Queue()
+        self._watchers[queue] = prefix
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            self._watchers.pop(queue, None)
+
+    async def lease(self, ttl: float) -> Lease:
+        """A new lease."""
+        lease = Lease(self._clock.token(8), ttl)
+        self._leases[lease.id] = (ttl, self._clock.now().timestamp() + ttl)
+        return lease
+
+    async def renew(self, lease: Lease) -> bool:
+        """Extend a lease that has not lapsed."""
+        self._expire()
+        if lease.id not in self._leases:
+            return False
+        self._leases[lease.id] = (lease.ttl, self._clock.now().timestamp() + lease.ttl)
+        return True
+
+    async def revoke(self, lease: Lease) -> None:
+        """End a lease and remove its keys."""
+        self._drop(lease.id)
+
+    def _check(self, step: Check | Put | Delete) -> None:
+        if isinstance(step, Check):
+            held = self._entries.get(step.key)
+            if (held[0].revision if held else 0) != step.revision:
+                raise PreconditionFailed(f"{step.key} has changed meanwhile")
+        if isinstance(step, Put) and step.lease and step.lease not in self._leases:
+            raise PreconditionFailed("The lease has lapsed")
+
+    def _expire(self) -> None:
+        now = self._clock.now().timestamp()
+        for id in [id for id, (_, expires) in self._leases.items() if expires <= now]:
+            self._drop(id)
+
+    def _drop(self, id: str) -> None:
+        self._leases.pop(id, None)
+        for key in [key for key, (_, lease) in self._entries.items() if lease == id]:
+            del self._entries[key]
+            self._revision += 1
+            self._tell(Change(key, None, self._revision))
+
+    def _tell(self, change: Change) -> None:
+        for queue, prefix in self._watchers.items():
+            if change.key.startswith(prefix):
+                queue.put_nowait(change)

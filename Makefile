@@ -1,0 +1,71 @@
+# Everything a person types here; each target is a few lines over install/, .venv and the tests.
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+SHELL := /bin/sh
+BIN := .venv/bin
+COMPILE := env -u PIP_FIND_LINKS -u UV_FIND_LINKS $(BIN)/uv pip compile -q --no-config --universal \
+	--python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" $(UPGRADE)
+CODE := src tests bench
+
+.PHONY: help
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
+		printf '  make %-10s %s\n' "$$name" "$$text"; done
+
+.PHONY: up
+up: ## Install Isola, start it and launch the Debian container `first`
+	@install/packages run
+	@install/program
+	@install/up
+
+.PHONY: down
+down: ## Stop the instances, the networks and the daemon
+	@install/down
+
+.PHONY: uninstall
+uninstall: ## Remove everything Isola put on this machine (KEEP_DATA=1, KEEP_PACKAGES=1)
+	@install/uninstall
+
+.PHONY: test
+test: test-environment ## Run all tests, as root (ONLY=expression, WHERE=tests/unit)
+	@test "$$(id -u)" -eq 0 || { echo "The tests start real instances: sudo make test" >&2; exit 1; }
+	$(BIN)/python -m pytest $(if $(WHERE),$(WHERE),tests/style tests/unit tests/contract tests/host tests/e2e) \
+		$(if $(ONLY),-k "$(ONLY)") </dev/null
+
+.PHONY: test-environment
+test-environment:
+	@install/packages run test
+	@install/environment
+
+.PHONY: check
+check: environment ## Format, lint, types, import rules, generated pages
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m pytest tests/style
+
+.PHONY: environment
+environment:
+	@install/environment
+
+.PHONY: fmt
+fmt: environment ## Format the code and mend what can be mended
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/ruff check --fix $(CODE)
+
+.PHONY: lock
+lock: environment ## Write the lock files anew from pyproject.toml (UPGRADE=--upgrade)
+	$(COMPILE) pyproject.toml -o requirements.lock
+	$(COMPILE) --extra dev pyproject.toml -o requirements-dev.lock
+
+.PHONY: bench
+bench: ## Measure us beside our peers, in one run (ROUNDS=3, ONLY=workload or peer)
+	@install/packages run bench
+	@install/environment
+	$(BIN)/python -m bench $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY))
+
+.PHONY: clean
+clean: ## Remove what builds and tests left in this directory
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist bench/results
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal as signals
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from isola.errors import CommandFailed, HostFailure, TimedOut
+from isola.host.cancellation import finish
+from isola.host.capture import Head, Lines, Output, Tail
+from isola.host.child import LinuxChild, start
+from isola.host.proc import ProcessRef, group_lives, identify
 
-@dataclass(frozen=True, slots=True)
-class ProcessRef:
-    """A process that cannot be mistaken for a later one with the same number."""
+__all__ = ["Child", "Completed", "LinuxProcesses", "ProcessRef", "Processes"]
 
-    pid: int
-    started: int
-    """Start time in clock ticks since boot, field 22 of ``/proc/PID/stat``."""
+_STDOUT_LIMIT = 16 << 20
+_STDERR_KEPT = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,9 @@ class Processes(Protocol):
     ) -> Completed:
         """Run to the end. ``on_line`` is told each line of standard error as it comes.
 
+        ``env`` replaces our environment. What a program leaves running behind it is not waited for. Kept are
+        16 MiB of standard output (more is a HostFailure) and the last MiB of standard error.
+
         Raises CommandFailed (status other than 0 with ``check``; program not found is status 127) or TimedOut.
         When cancelled or timed out the whole process group is killed and waited for first.
         """
@@ -75,7 +83,10 @@ class Processes(Protocol):
         cwd: Path | None = None,
         pass_fds: Sequence[int] = (),
     ) -> Child:
-        """Start and return at once, in a session of its own. A stream given as None is ``/dev/null``."""
+        """Start and return at once, in a session of its own. A stream given as None is ``/dev/null``.
+
+        Raises CommandFailed (127 not found, 126 not executable).
+        """
         ...
 
     def identify(self, pid: int) -> ProcessRef | None:
@@ -93,3 +104,180 @@ class Processes(Protocol):
     async def gone(self, ref: ProcessRef) -> None:
         """Return once the process has ended, whoever its parent is. Costs no polling (pidfd)."""
         ...
+
+    def command_line(self, pid: int) -> tuple[str, ...]:
+        """The arguments of the process that has this number now; empty when it is gone."""
+        ...
+
+
+class LinuxProcesses:
+    """Starts by vfork (``subprocess`` without ``preexec_fn``), watches by pidfd."""
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        timeout: float | None = 60,
+        check: bool = True,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        on_line: Callable[[str], None] | None = None,
+    ) -> Completed:
+        """Run to the end."""
+        failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        kept, words = Head(_STDOUT_LIMIT, lambda: _too_much(argv)), Tail(_STDERR_KEPT)
+        lines = Lines(on_line or _ignore)
+        output = Output(kept.take, failed)
+        errors = Output(_both(words.take, lines.take) if on_line else words.take, failed)
+        source = _memory_file(stdin) if stdin else None
+        try:
+            child = start(argv, stdin=source, stdout=output.remote, stderr=errors.remote, env=env, cwd=cwd)
+            output.close_remote()
+            errors.close_remote()
+            status = await _end(argv[0], child, failed, timeout)
+            output.drain()
+            errors.drain()
+            lines.end()
+            if failed.done():
+                failed.result()
+        finally:
+            output.close()
+            errors.close()
+            _forget(failed)
+            if source is not None:
+                os.close(source)
+        if check and status != 0:
+            raise CommandFailed(argv, status, words.content().decode(errors="replace"))
+        return Completed(tuple(argv), status, kept.content(), words.content())
+
+    async def spawn(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: int | None = None,
+        stdout: int | None = None,
+        stderr: int | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        pass_fds: Sequence[int] = (),
+    ) -> Child:
+        """Start and return at once."""
+        return start(argv, stdin=stdin, stdout=stdout, stderr=stderr, env=env, cwd=cwd, pass_fds=pass_fds)
+
+    def identify(self, pid: int) -> ProcessRef | None:
+        """The process that has this number now."""
+        return identify(pid)
+
+    def alive(self, ref: ProcessRef) -> bool:
+        """Whether that very process still runs."""
+        return self.identify(ref.pid) == ref
+
+    def signal(self, ref: ProcessRef, signum: int) -> bool:
+        """Signal that very process."""
+        pidfd = self._open(ref)
+        if pidfd is None:
+            return False
+        try:
+            signals.pidfd_send_signal(pidfd, signum)
+        except ProcessLookupError:
+            return False
+        finally:
+            os.close(pidfd)
+        return True
+
+    async def gone(self, ref: ProcessRef) -> None:
+        """Return once the process has ended."""
+        pidfd = self._open(ref)
+        if pidfd is None:
+            return
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(pidfd, ended.cancel)
+        try:
+            await asyncio.wait({ended})
+        finally:
+            loop.remove_reader(pidfd)
+            os.close(pidfd)
+
+    def command_line(self, pid: int) -> tuple[str, ...]:
+        """The arguments of the process that has this number now."""
+        try:
+            raw = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            return ()
+        return tuple(part.decode(errors="replace") for part in raw.split(b"\0")[:-1])
+
+    def _open(self, ref: ProcessRef) -> int | None:
+        try:
+            pidfd = os.pidfd_open(ref.pid)
+        except ProcessLookupError:
+            return None
+        # The number is looked at after the descriptor holds the process: it cannot change hands in between.
+        if not self.alive(ref):
+            os.close(pidfd)
+            return None
+        return pidfd
+
+
+async def _end(name: str, child: LinuxChild, failed: asyncio.Future[None], timeout: float | None) -> int:
+    try:
+        either: set[asyncio.Future[Any]] = {child.ended, failed}
+        await asyncio.wait(either, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        if failed.done():
+            failed.result()
+        if not child.ended.done():
+            raise TimedOut(f"{name} did not end within {timeout:g} s")
+        return child.ended.result()
+    except BaseException:
+        await finish(_kill(child))
+        raise
+
+
+async def _kill(child: LinuxChild) -> None:
+    child.kill_group()
+    await child.wait()
+    # Killed descendants may still be on their way out; what they held must be free when we return.
+    for _ in range(200):
+        if not _group_exists(child.ref.pid) or not await asyncio.to_thread(group_lives, child.ref.pid):
+            return
+        await asyncio.sleep(0.005)
+
+
+def _group_exists(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def _memory_file(content: bytes) -> int:
+    """Input that needs nobody to feed it."""
+    fd = os.memfd_create("stdin")
+    view = memoryview(content)
+    while view:
+        view = view[os.write(fd, view) :]
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def _both(first: Callable[[bytes], None], second: Callable[[bytes], None]) -> Callable[[bytes], None]:
+    def take(data: bytes) -> None:
+        first(data)
+        second(data)
+
+    return take
+
+
+def _too_much(argv: Sequence[str]) -> HostFailure:
+    return HostFailure(f"{argv[0]} wrote more than {_STDOUT_LIMIT >> 20} MiB to its standard output")
+
+
+def _ignore(_: str) -> None:
+    """For those who do not ask for lines."""
+
+
+def _forget(failed: asyncio.Future[None]) -> None:
+    if not failed.cancel() and not failed.cancelled():
+        failed.exception()  # marks it as seen

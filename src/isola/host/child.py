@@ -1,0 +1,122 @@
+"""Starting a program, and watching it until it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal as signals
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from isola.errors import CommandFailed, HostFailure
+from isola.host.proc import ProcessRef, start_time
+from isola.host.programs import find_program, remedy_for
+
+
+class LinuxChild:
+    """A child watched through a pidfd: no thread, no SIGCHLD, no mix-up of numbers."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[int] = self._loop.create_future()
+        try:
+            self._pidfd = os.pidfd_open(process.pid)
+        except OSError as error:
+            process.kill()
+            process.wait()
+            raise HostFailure(f"{process.args!r} cannot be watched", evidence=str(error)) from error
+        # A child that has not been waited for keeps its number and its entry in /proc, even when it has ended.
+        self._ref = ProcessRef(process.pid, start_time(process.pid))
+        self._loop.add_reader(self._pidfd, self._reap)
+
+    @property
+    def ref(self) -> ProcessRef:
+        """Which process it is."""
+        return self._ref
+
+    @property
+    def ended(self) -> asyncio.Future[int]:
+        """Done once the child has been waited for; whoever waits must shield it."""
+        return self._ended
+
+    async def wait(self) -> int:
+        """Exit status, or the negative signal number."""
+        return await asyncio.shield(self._ended)
+
+    def signal(self, signum: int) -> None:
+        """Send a signal to the child itself."""
+        if not self._ended.done():
+            with contextlib.suppress(ProcessLookupError):
+                signals.pidfd_send_signal(self._pidfd, signum)
+
+    def kill_group(self) -> None:
+        """Kill the child and all that stayed in its process group, as long as the group's number is surely its own."""
+        if not self._ended.done():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._ref.pid, signals.SIGKILL)
+
+    def _reap(self) -> None:
+        try:
+            result = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
+            if result is None:
+                return
+            status = result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
+        except ChildProcessError:
+            status = 255
+        self._process.returncode = status  # or Popen would try to wait for it as well
+        self._loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        self._ended.set_result(status)
+
+
+def start(
+    argv: Sequence[str],
+    *,
+    stdin: int | None = None,
+    stdout: int | None = None,
+    stderr: int | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    pass_fds: Sequence[int] = (),
+) -> LinuxChild:
+    """Start a program in a session of its own; None is ``/dev/null``. ``subprocess`` uses vfork as long as no hook runs
+    in the child, so this takes about as long as the kernel needs for exec."""
+    program = argv[0] if "/" in argv[0] else find_program(argv[0])
+    if program is None:
+        raise _missing(argv)
+    try:
+        process = subprocess.Popen(
+            argv,
+            executable=program,
+            stdin=subprocess.DEVNULL if stdin is None else stdin,
+            stdout=subprocess.DEVNULL if stdout is None else stdout,
+            stderr=subprocess.DEVNULL if stderr is None else stderr,
+            env=env,
+            cwd=cwd,
+            pass_fds=pass_fds,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise _not_started(argv, cwd, error) from error
+    return LinuxChild(process)
+
+
+def _not_started(argv: Sequence[str], cwd: Path | None, error: OSError) -> HostFailure:
+    if cwd is not None and not cwd.is_dir():
+        return HostFailure(f"{argv[0]} cannot be started in {cwd}", evidence="no such directory")
+    if isinstance(error, FileNotFoundError) and not Path(argv[0]).exists():
+        return _missing(argv)
+    if isinstance(error, FileNotFoundError):
+        return CommandFailed(
+            argv, 127, "the interpreter named in its first line is missing", remedy=f"Look at {argv[0]}"
+        )
+    if isinstance(error, PermissionError):
+        return CommandFailed(argv, 126, error.strerror or "not permitted", remedy=f"Look at the mode of {argv[0]}")
+    return HostFailure(f"{argv[0]} cannot be started", evidence=str(error))
+
+
+def _missing(argv: Sequence[str]) -> CommandFailed:
+    return CommandFailed(argv, 127, "no such program", remedy=remedy_for(argv[0]))

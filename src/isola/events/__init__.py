@@ -31,6 +31,10 @@ class Events:
             except asyncio.QueueFull:
                 self._cut(queue)
 
+    def followed(self, kind: str) -> bool:
+        """Whether anybody would be told; saves the work of describing what nobody hears."""
+        return any(kind in kinds for kinds, _ in self._followers.values())
+
     def lifecycle(self, action: str, source: str, *, project: str = "default", **context: object) -> None:
         """Say that something changed: ``instance-started``, ``/1.0/instances/web1``."""
         metadata: dict[str, object] = {"action": action, "source": source, "project": project}

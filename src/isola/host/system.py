@@ -48,6 +48,10 @@ class System(Protocol):
 
     def machine_id(self) -> str: ...
 
+    def boot_id(self) -> str:
+        """Changes with every boot of the host."""
+        ...
+
     def pid(self) -> int:
         """The daemon's own process number."""
         ...

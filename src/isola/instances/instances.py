@@ -1,32 +1,289 @@
-"""All verbs of instances, as doors call them; each verb's work stands in a file of its own.
+"""All verbs of instances, as doors call them; each verb's work stands in a file of its own."""
 
-Contract (being implemented; the signatures below are what doors and tests may rely on)::
+from __future__ import annotations
 
-    class Instances:
-        # reading: quick, from memory
-        def __iter__(self) -> Iterator[Instance]
-        def __len__(self) -> int
-        def get(self, name: str, project: str = "default") -> Instance                  # NotFound
-        def revision(self, name: str) -> int           # changes with every write of the record
-        def status(self, instance: Instance) -> Status
-        def expanded(self, instance: Instance) -> tuple[Config, Devices]                # with profiles, + volatile.*, image.*
-        def config(self, instance: Instance) -> Config                                  # local + volatile.* + image.*
-        def used_by_image/network/pool/profile(self, name: str) -> list[str]            # API paths
-        def nics(self, network: str) -> list[Nic]
-        async def state(self, instance: Instance, *, disk: bool = True) -> InstanceState
-        # mutations: each returns the running Operation at once; validation errors are raised at once
-        def create(self, request: InstanceRequest) -> Operation        # metadata gets {"instance": "/1.0/instances/x"}
-        def start(self, name, *, stateful=False) -> Operation
-        def stop(self, name, *, timeout: float | None = 30, force=False, stateful=False) -> Operation
-        def restart(self, name, *, timeout=30, force=False) -> Operation
-        def pause(self, name) / resume(self, name) -> Operation
-        def rename(self, name, new) -> Operation
-        def delete(self, name, *, force=False) -> Operation            # WrongState while running unless force
-        def update(self, name, update: InstanceUpdate) -> Operation    # live where the key is live, else "after restart"
-        def exec(self, name, request: ExecRequest) -> Operation        # kind "websocket", metadata {"fds": {...}, "command": [...], ...}
-        def console(self, name, request: ConsoleRequest) -> Operation  # kind "websocket"
-        # consoles, logs, files
-        async def console_log(self, name) -> bytes; async def clear_console_log(self, name) -> None
-        async def logs(self, name) -> Sequence[str]; async def read_log(self, name, file) -> bytes; async def delete_log(...)
-        def files(self, name) -> AbstractAsyncContextManager[Root]     # works on running and stopped instances
-"""
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+
+from isola.errors import AlreadyExists, NotFound, Unsupported
+from isola.host.files import Root
+from isola.instances import console as console_verb
+from isola.instances import create as create_verb
+from isola.instances import delete as delete_verb
+from isola.instances import exec as exec_verb
+from isola.instances import files as files_verb
+from isola.instances import logs as logs_verb
+from isola.instances import rename as rename_verb
+from isola.instances import stop as stop_verb
+from isola.instances import update as update_verb
+from isola.instances.context import Context
+from isola.instances.expand import network_of
+from isola.instances.identity import nics_of
+from isola.instances.reconcile import reconcile
+from isola.instances.start import expanded, require_stopped
+from isola.instances.start import start as start_verb
+from isola.instances.state import observe
+from isola.model.exec import ConsoleRequest, ExecRequest
+from isola.model.instance import Config, Devices, Instance, InstanceRequest, InstanceState, InstanceUpdate, Status
+from isola.model.network import Nic
+from isola.operations import Operation
+
+_STATEFUL = Unsupported("Stateful stop and start are not offered yet", field="stateful", remedy="leave it out")
+
+
+class Instances:
+    """Reading is quick and from memory; every mutation returns its running operation at once.
+
+    What can be known to be wrong beforehand is raised by the call itself, the rest by the operation.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def open(self) -> None:
+        """Adopt what runs, finish or remove what is half made, start what a boot stopped."""
+        await reconcile(self._context)
+
+    async def close(self) -> None:
+        """Stop looking; the instances run on."""
+        for live in self._context.live.values():
+            if live.watcher is not None:
+                live.watcher.cancel()
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Instance]:
+        return iter(self._context.records)
+
+    def __len__(self) -> int:
+        return len(self._context.records)
+
+    def get(self, name: str, project: str = "default") -> Instance:
+        """Raises NotFound."""
+        instance = self._context.records.get(name)
+        if instance.project != project:
+            raise NotFound(f"Instance {name!r} not found")
+        return instance
+
+    def revision(self, name: str) -> int:
+        """Changes with every write of the record."""
+        return self._context.records.revision(name)
+
+    def status(self, instance: Instance) -> Status:
+        """Observed status."""
+        return self._context.status(instance)
+
+    def expanded(self, instance: Instance) -> tuple[Config, Devices]:
+        """Configuration and devices with what profiles, image and daemon add."""
+        config, devices = expanded(self._context, instance)
+        return dict(config) | self._kept(instance), devices
+
+    def config(self, instance: Instance) -> Config:
+        """Local configuration with what image and daemon add."""
+        return dict(instance.config) | self._kept(instance)
+
+    def _kept(self, instance: Instance) -> dict[str, str]:
+        kept = {f"image.{key}": value for key, value in instance.image_properties.items()}
+        kept |= {f"volatile.{key}": value for key, value in instance.volatile.items()}
+        kept["volatile.last_state.power"] = "RUNNING" if instance.desired == "running" else "STOPPED"
+        return kept
+
+    def used_by_image(self, fingerprint: str) -> list[str]:
+        """API paths of the instances made from an image."""
+        return [_path(instance) for instance in self if instance.image == fingerprint]
+
+    def used_by_profile(self, name: str) -> list[str]:
+        """API paths of the instances that have a profile."""
+        return [_path(instance) for instance in self if name in instance.profiles]
+
+    def used_by_pool(self, name: str) -> list[str]:
+        """API paths of what lies in a pool or refers to it."""
+        profiles = [p for p in self._context.profiles if any(d.get("pool") == name for d in p.devices.values())]
+        users = [instance for instance in self if instance.volatile.get("root.pool") == name]
+        return [_path(instance) for instance in users] + [f"/1.0/profiles/{profile.name}" for profile in profiles]
+
+    def used_by_network(self, name: str) -> list[str]:
+        """API paths of what has a NIC on a network."""
+
+        def names(devices: Devices) -> bool:
+            return any(d.get("type") == "nic" and network_of(d) == name for d in devices.values())
+
+        users = [_path(instance) for instance in self if names(expanded(self._context, instance)[1])]
+        return users + [f"/1.0/profiles/{profile.name}" for profile in self._context.profiles if names(profile.devices)]
+
+    def nics(self, network: str) -> list[Nic]:
+        """All NICs on a network."""
+        return [nic for instance in self for nic in nics_of(self._context, instance) if nic.network == network]
+
+    async def state(self, instance: Instance, *, disk: bool = True) -> InstanceState:
+        """What is observed now; without ``disk`` nothing is walked."""
+        return await observe(self._context, instance, disk=disk)
+
+    # --- mutations ----------------------------------------------------------------------------------------------
+
+    def create(self, request: InstanceRequest) -> Operation:
+        """Create, and with ``request.start`` start."""
+        plan = create_verb.check(self._context, request)
+        if plan.name in self._context.records:
+            raise AlreadyExists(
+                f"Instance {plan.name!r} already exists", field="name", remedy="choose another name or delete it first"
+            )
+        return self._operate("Creating instance", plan.name, lambda op: create_verb.create(self._context, op, plan))
+
+    def start(self, name: str, *, stateful: bool = False) -> Operation:
+        """Raises NotFound, WrongState."""
+        if stateful:
+            raise _STATEFUL
+        require_stopped(self._context, self.get(name))
+        return self._operate("Starting instance", name, lambda op: start_verb(self._context, op, name))
+
+    def stop(self, name: str, *, timeout: float | None = 30, force: bool = False, stateful: bool = False) -> Operation:
+        """``timeout`` None waits for ever. Raises NotFound, WrongState."""
+        if stateful:
+            raise _STATEFUL
+        stop_verb.require_live(self._context, self.get(name))
+        return self._operate(
+            "Stopping instance", name, lambda op: stop_verb.stop(self._context, op, name, timeout=timeout, force=force)
+        )
+
+    def restart(self, name: str, *, timeout: float | None = 30, force: bool = False) -> Operation:
+        """Raises NotFound, WrongState."""
+        stop_verb.require_live(self._context, self.get(name))
+        return self._operate(
+            "Restarting instance",
+            name,
+            lambda op: stop_verb.restart(self._context, op, name, timeout=timeout, force=force),
+        )
+
+    def pause(self, name: str) -> Operation:
+        """Raises NotFound, WrongState."""
+        stop_verb.require_live(self._context, self.get(name))
+        return self._operate("Freezing instance", name, lambda op: stop_verb.pause(self._context, op, name))
+
+    def resume(self, name: str) -> Operation:
+        """Raises NotFound, WrongState."""
+        stop_verb.require_live(self._context, self.get(name))
+        return self._operate("Unfreezing instance", name, lambda op: stop_verb.resume(self._context, op, name))
+
+    def rename(self, name: str, new: str) -> Operation:
+        """Raises NotFound, InvalidInput, AlreadyExists, WrongState."""
+        rename_verb.check(self._context, name, new)
+        return self._operate(
+            "Renaming instance", name, lambda op: rename_verb.rename(self._context, op, name, new), also=[new]
+        )
+
+    def delete(self, name: str, *, force: bool = False) -> Operation:
+        """Raises NotFound, Forbidden, WrongState while it runs unless ``force``."""
+        delete_verb.check(self._context, name, force=force)
+        return self._operate(
+            "Deleting instance", name, lambda op: delete_verb.delete(self._context, op, name, force=force)
+        )
+
+    def update(self, name: str, update: InstanceUpdate) -> Operation:
+        """Live where the key is live. Raises NotFound, InvalidInput, WrongState."""
+        update_verb.check(self._context, name, update)
+        return self._operate("Updating instance", name, lambda op: update_verb.update(self._context, op, name, update))
+
+    async def profile_changed(self, profile: str) -> None:
+        """Bring every instance that has the profile to its new configuration; raises the first error at the end."""
+        operations = [
+            self._operate(
+                "Applying profile",
+                name,
+                lambda op, name=name: update_verb.reapply(self._context, op, name),  # type: ignore[misc]
+            )
+            for name in [instance.name for instance in self if profile in instance.profiles]
+        ]
+        for operation in operations:
+            await self._context.operations.finish(operation)
+
+    def exec(self, name: str, request: ExecRequest) -> Operation:
+        """An operation of kind ``websocket``. Raises NotFound, WrongState, InvalidInput."""
+        instance = exec_verb.check(self._context, self.get(name).name, request)
+        names = exec_verb.channel_names(request)
+        metadata = {"command": list(request.command), "environment": dict(request.environment)}
+        return self._connect(
+            "Executing command",
+            name,
+            names,
+            lambda op: exec_verb.run(self._context, op, instance, request),
+            metadata | {"interactive": request.interactive},
+        )
+
+    def console(self, name: str, request: ConsoleRequest) -> Operation:
+        """An operation of kind ``websocket``. Raises NotFound, WrongState, Unsupported."""
+        instance = console_verb.check(self._context, self.get(name).name, request)
+        return self._connect(
+            "Showing console",
+            name,
+            console_verb.CHANNELS,
+            lambda op: console_verb.attach(self._context, op, instance, request),
+            {},
+        )
+
+    # --- consoles, logs, files ----------------------------------------------------------------------------------
+
+    async def console_log(self, name: str) -> bytes:
+        """What the console has shown, raw."""
+        instance = self.get(name)
+        return await self._context.runtime(instance).console_log(instance.id)
+
+    async def clear_console_log(self, name: str) -> None:
+        """Forget it."""
+        instance = self.get(name)
+        await self._context.runtime(instance).clear_console_log(instance.id)
+
+    async def logs(self, name: str) -> Sequence[str]:
+        """Names of the log files."""
+        return await logs_verb.names(self._context, self.get(name))
+
+    async def read_log(self, name: str, file: str) -> bytes:
+        """Content of a log file. Raises NotFound."""
+        return await logs_verb.read(self._context, self.get(name), file)
+
+    async def delete_log(self, name: str, file: str) -> None:
+        """Remove a recorded output. Raises NotFound."""
+        await logs_verb.delete(self._context, self.get(name), file)
+
+    def files(self, name: str) -> AbstractAsyncContextManager[Root]:
+        """The instance's files, running or not. Raises NotFound."""
+        return files_verb.root(self._context, self.get(name))
+
+    # --- operations ---------------------------------------------------------------------------------------------
+
+    def _operate(
+        self,
+        description: str,
+        name: str,
+        work: Callable[[Operation], Awaitable[object]],
+        *,
+        also: Sequence[str] = (),
+    ) -> Operation:
+        return self._context.operations.start(
+            description,
+            work,
+            locks=[f"instance/{each}" for each in (name, *also)],
+            resources={"instances": (f"/1.0/instances/{name}",)},
+        )
+
+    def _connect(
+        self,
+        description: str,
+        name: str,
+        channels: Sequence[str],
+        work: Callable[[Operation], Awaitable[object]],
+        metadata: Mapping[str, object],
+    ) -> Operation:
+        secrets = {channel: self._context.host.clock.token(32) for channel in channels}
+        return self._context.operations.start(
+            description,
+            work,
+            resources={"instances": (f"/1.0/instances/{name}",)},
+            kind="websocket" if channels else "task",
+            channels=secrets,
+            metadata={**metadata, **({"fds": secrets} if secrets else {})},
+        )
+
+
+def _path(instance: Instance) -> str:
+    return f"/1.0/instances/{instance.name}"

@@ -41,6 +41,20 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Start:
+    """How its program is started: the image's configuration at creation, so that the image may go."""
+
+    system: bool = True
+    command: tuple[str, ...] = ("/sbin/init",)
+    environment: Config = field(default_factory=lambda: EMPTY)
+    cwd: str = "/"
+    user: str = "0"
+    stop_signal: str = "SIGRTMIN+3"
+    layers: tuple[str, ...] = ()
+    """Digests of the image layers below its root, bottom first."""
+
+
+@dataclass(frozen=True, slots=True)
 class Instance:
     """The record of an instance. ``id`` never changes and names everything on the host; ``name`` may change."""
 
@@ -57,19 +71,22 @@ class Instance:
     """Runtime driver that runs it."""
     architecture: str = "x86_64"
     description: str = ""
-    config: Config = EMPTY
+    config: Config = field(default_factory=lambda: EMPTY)
     """Local configuration, without what profiles add."""
-    devices: Devices = NO_DEVICES
+    devices: Devices = field(default_factory=lambda: NO_DEVICES)
     """Local devices, without what profiles add."""
     profiles: tuple[str, ...] = ("default",)
     ephemeral: bool = False
     last_used_at: datetime | None = None
     desired: str = "stopped"
     """``running`` or ``stopped``: what the user last asked for; the host may differ until reconciled."""
-    ready: bool = True
-    """False from the first write of the record until creation is complete; reconcile removes what is not ready."""
-    volatile: Config = EMPTY
-    """Facts the daemon keeps: MAC addresses, last state, image properties. Shown as ``volatile.*`` and ``image.*``."""
+    deleting: bool = False
+    """Its deletion has begun and can only be finished; set before the first thing is removed."""
+    volatile: Config = field(default_factory=lambda: EMPTY)
+    """Facts the daemon keeps, shown as ``volatile.*``: ``eth0.hwaddr``, ``eth0.ipv4``, ``last_state.boot``, ..."""
+    image_properties: Config = field(default_factory=lambda: EMPTY)
+    """Properties of the image at creation, shown as ``image.*``."""
+    start: Start = field(default_factory=Start)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +149,8 @@ class InstanceRequest:
     runtime: str | None = None
     architecture: str | None = None
     description: str = ""
-    config: Config = EMPTY
-    devices: Devices = NO_DEVICES
+    config: Config = field(default_factory=lambda: EMPTY)
+    devices: Devices = field(default_factory=lambda: NO_DEVICES)
     profiles: tuple[str, ...] | None = None
     ephemeral: bool = False
     start: bool = False

@@ -29,11 +29,9 @@ def format_size(size: float) -> str:
     """Bytes for people: ``206.50MiB``."""
     if size < 1024:
         return f"{int(size)}B"
-    for unit in ("KiB", "MiB", "GiB", "TiB", "PiB"):
-        size /= 1024
-        if size < 1024:
-            break
-    return f"{size:.2f}{unit}"
+    units = ("KiB", "MiB", "GiB", "TiB", "PiB")
+    power = min(int(size).bit_length() - 1, 50) // 10
+    return f"{size / 1024**power:.2f}{units[power - 1]}"
 
 
 def parse_cpu_set(value: str) -> tuple[int, ...]:

@@ -74,6 +74,31 @@ class NetworkDriver(ABC):
         """Forget them; fine when they are not there."""
         await op.effect(f"unregister {nic.device} from {network.name}", lambda: self._unregister(network, nic))
 
+    async def rename(self, op: Operation, network: Network, old: Nic, new: Nic) -> None:
+        """Register a NIC under the new name of its instance."""
+
+        async def swap(gone: Nic, come: Nic) -> None:
+            await self._unregister(network, gone)
+            await self._register(network, come)
+
+        await op.effect(
+            f"register {new.device} of {new.instance_name}", lambda: swap(old, new), undo=lambda: swap(new, old)
+        )
+
+    async def withdraw(self, op: Operation, network: Network, nic: Nic, pid: int | None) -> None:
+        """Take a NIC away from an instance that stays, running (``pid``) or not; undone by giving it back."""
+
+        async def back() -> None:
+            await self._register(network, nic)
+            if pid is not None:
+                await self._attach(network, nic, pid)
+
+        async def take() -> None:
+            await self._detach(network, nic)
+            await self._unregister(network, nic)
+
+        await op.effect(f"withdraw {nic.device} from {network.name}", take, undo=back)
+
     async def attach(self, op: Operation, network: Network, nic: Nic, pid: int) -> None:
         """Give the process's network namespace its end of the NIC."""
         await op.effect(

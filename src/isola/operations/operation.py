@@ -162,6 +162,10 @@ class Operation:
         self._rollback.forget()
         await self.point("commit: after")
 
+    def reopen(self) -> None:
+        """Begin a second stage after a commit: it has a rollback and a point of no return of its own."""
+        self._committed = False
+
     async def point(self, name: str) -> None:
         """A place where the observer may look; costs nothing without one."""
         if self._observer is not None:

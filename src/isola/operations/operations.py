@@ -9,7 +9,6 @@ from datetime import datetime
 
 from isola.errors import Busy, IsolaError, NotFound
 from isola.events import Events
-from isola.model.operation import OperationStatus
 from isola.operations.operation import Observer, Operation
 
 _HISTORY = 200
@@ -133,7 +132,6 @@ class Operations:
         self._all.pop(operation.id, None)
 
     def _publish(self, operation: Operation) -> None:
-        self._events.publish("operation", self.render(operation), project=operation.project)
+        if self._events.followed("operation"):
+            self._events.publish("operation", self.render(operation), project=operation.project)
 
-
-__all__ = ["OperationStatus", "Operations"]

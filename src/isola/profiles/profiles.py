@@ -1,16 +1,98 @@
-"""Profiles.
+"""Profiles: created, changed, renamed, deleted; a change reaches the running instances that have it."""
 
-Contract (being implemented)::
+from __future__ import annotations
 
-    class Profiles:
-        def __init__(self, records: Collection[Profile], events: Events, validate: Callable[[Config, Devices], None],
-                     used_by: Callable[[str], Sequence[str]], changed: Callable[[str], Awaitable[None]]) -> None
-        def __iter__(self) -> Iterator[Profile]
-        def get(self, name: str) -> Profile
-        def revision(self, name: str) -> int
-        def used_by(self, name: str) -> Sequence[str]
-        async def create(self, profile: Profile) -> None
-        async def update(self, name: str, description: str, config: Config, devices: Devices) -> None
-        async def rename(self, old: str, new: str) -> None          # Forbidden for "default"
-        async def delete(self, name: str) -> None                   # InUse; Forbidden for "default"
-"""
+import dataclasses
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+
+from isola.errors import Forbidden, InUse
+from isola.events import Events
+from isola.model.instance import Config, Devices
+from isola.model.names import plain_name
+from isola.model.profile import Profile
+from isola.state import Collection
+
+DEFAULT = "default"
+Check = Callable[[Profile], None]
+
+
+class Profiles:
+    """``check`` raises InvalidInput for wrong configuration; ``changed`` brings instances up to date."""
+
+    def __init__(
+        self,
+        records: Collection[Profile],
+        events: Events,
+        *,
+        check: Check,
+        used_by: Callable[[str], Sequence[str]],
+        changed: Callable[[str], Awaitable[None]],
+    ) -> None:
+        self._records = records
+        self._events = events
+        self._check = check
+        self._used_by = used_by
+        self._changed = changed
+
+    def __iter__(self) -> Iterator[Profile]:
+        return iter(self._records)
+
+    def get(self, name: str) -> Profile:
+        """Raises NotFound."""
+        return self._records.get(name)
+
+    def revision(self, name: str) -> int:
+        """Changes with every write."""
+        return self._records.revision(name)
+
+    def used_by(self, name: str) -> Sequence[str]:
+        """API paths of the instances that have it."""
+        return self._used_by(name)
+
+    async def create(self, profile: Profile) -> None:
+        """Raises InvalidInput, AlreadyExists."""
+        plain_name(profile.name)
+        self._check(profile)
+        await self._records.add(profile.name, profile)
+        self._tell("created", profile.name)
+
+    async def update(self, name: str, description: str, config: Config, devices: Devices) -> None:
+        """New description, configuration and devices; a change that no instance can follow is taken back.
+
+        Raises NotFound, InvalidInput, and what applying it to a running instance raises.
+        """
+        before = self.get(name)
+        profile = Profile(name, description, dict(config), {key: dict(device) for key, device in devices.items()})
+        self._check(profile)
+        await self._records.replace(name, profile)
+        try:
+            await self._changed(name)
+        except Exception:
+            await self._records.replace(name, before)
+            await self._changed(name)
+            raise
+        self._tell("updated", name)
+
+    async def rename(self, old: str, new: str) -> None:
+        """Raises Forbidden for the default profile, InUse, NotFound, InvalidInput, AlreadyExists."""
+        plain_name(new)
+        self._refuse(old, "renamed")
+        await self._records.rename(old, new, dataclasses.replace(self.get(old), name=new))
+        self._tell("renamed", new)
+
+    async def delete(self, name: str) -> None:
+        """Raises Forbidden for the default profile, InUse, NotFound."""
+        self.get(name)
+        self._refuse(name, "deleted")
+        await self._records.remove(name)
+        self._tell("deleted", name)
+
+    def _refuse(self, name: str, verb: str) -> None:
+        if name == DEFAULT:
+            raise Forbidden(f"The profile {DEFAULT!r} cannot be {verb}")
+        users = self._used_by(name)
+        if users:
+            raise InUse(f"Profile {name!r} is in use", evidence=", ".join(users[:5]), remedy="take it off them first")
+
+    def _tell(self, verb: str, name: str) -> None:
+        self._events.lifecycle(f"profile-{verb}", f"/1.0/profiles/{name}")

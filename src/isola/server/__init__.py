@@ -33,7 +33,7 @@ class Server:
         return self._records.revision("config")
 
     async def replace(self, config: Mapping[str, str], *, revision: int | None = None) -> None:
-        """Set the whole configuration. Raises InvalidInput; PreconditionFailed when ``revision`` is not the present one."""
+        """Set the whole configuration. Raises InvalidInput; PreconditionFailed when ``revision`` is out of date."""
         SETTINGS.validate(config)
         if revision is not None and revision != self.revision:
             raise PreconditionFailed("The server's configuration has changed meanwhile", remedy="read it again")

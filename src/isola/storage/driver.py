@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -46,6 +48,8 @@ class StorageDriver(ABC):
         self.host = host
         self.pool = pool
         self.directory = directory
+        self._users: set[str] = set()
+        self._visitors: Counter[str] = Counter()
 
     @classmethod
     @abstractmethod
@@ -85,12 +89,34 @@ class StorageDriver(ABC):
     async def mount(self, op: Operation, volume: Volume) -> Path:
         """Mount a volume (once) and return where; ids in what is seen there are shifted into ``volume.idmap``."""
         return await op.effect(
-            f"mount volume {volume.id}", lambda: self._mount(volume), undo=lambda: self._unmount(volume.id)
+            f"mount volume {volume.id}", lambda: self._take(volume), undo=lambda: self._release(volume.id)
         )
 
     async def unmount(self, op: Operation, volume: Volume) -> None:
         """Fine when it is not mounted."""
-        await op.effect(f"unmount volume {volume.id}", lambda: self._unmount(volume.id))
+        await op.effect(f"unmount volume {volume.id}", lambda: self._release(volume.id))
+
+    async def _take(self, volume: Volume) -> Path:
+        self._users.add(volume.id)
+        return await self._mount(volume)
+
+    async def _release(self, id: str) -> None:
+        await self._unmount(id)
+        self._users.discard(id)
+
+    @asynccontextmanager
+    async def visit(self, volume: Volume) -> AsyncIterator[Path]:
+        """A look into a volume that may not be mounted: mounted while at least one visitor or user has it."""
+        if volume.id in self._users:
+            yield await self._mount(volume)
+            return
+        self._visitors[volume.id] += 1
+        try:
+            yield await self._mount(volume)
+        finally:
+            self._visitors[volume.id] -= 1
+            if not self._visitors[volume.id] and volume.id not in self._users:
+                await self._unmount(volume.id)
 
     @abstractmethod
     async def _create_pool(self) -> None: ...

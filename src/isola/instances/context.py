@@ -1,0 +1,96 @@
+"""What every verb of instances works with."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from isola.errors import HostFailure
+from isola.events import Events
+from isola.host import Host
+from isola.images import ImageLibrary
+from isola.model.identity import HostNames
+from isola.model.instance import Instance, Status
+from isola.model.profile import Profile
+from isola.model.storage import Volume
+from isola.network import Networks
+from isola.operations import Operations
+from isola.runtimes import Running, Runtime, Runtimes
+from isola.state import Collection
+from isola.storage import Pools, StorageDriver
+
+
+@dataclass(slots=True)
+class Live:
+    """A running instance as this daemon sees it; rebuilt from the host when the daemon starts."""
+
+    running: Running
+    started_at: datetime
+    frozen: bool = False
+    stopping: bool = False
+    """A stop operation waits for the end and cleans up after it."""
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    exit_status: int = 0
+    cpus: tuple[int, ...] | None = None
+    """CPUs it is bound to."""
+    watcher: asyncio.Task[None] | None = None
+    consoles: set[asyncio.Task[object]] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Context:
+    """The parts, and the running instances by id."""
+
+    host: Host
+    directory: Path
+    names: HostNames
+    records: Collection[Instance]
+    profiles: Collection[Profile]
+    images: ImageLibrary
+    networks: Networks
+    pools: Pools
+    runtimes: Runtimes
+    operations: Operations
+    events: Events
+    lxcfs: Path | None = None
+    live: dict[str, Live] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
+    """Instances that could not be brought to what their record says, by id, with the reason."""
+    reserved_bases: set[int] = field(default_factory=set)
+    """Id ranges of instances that are being created."""
+
+    def status(self, instance: Instance) -> Status:
+        """Observed status."""
+        live = self.live.get(instance.id)
+        if live is not None:
+            return Status.FROZEN if live.frozen else Status.RUNNING
+        return Status.ERROR if instance.deleting or instance.id in self.broken else Status.STOPPED
+
+    def by_id(self, id: str) -> Instance | None:
+        """The record with this id."""
+        return next((record for record in self.records if record.id == id), None)
+
+    def runtime(self, instance: Instance) -> Runtime:
+        """The runtime that runs it."""
+        return self.runtimes.get(instance.runtime)
+
+    def storage(self, instance: Instance) -> StorageDriver:
+        """The driver of the pool its root lies in."""
+        return self.pools.driver(self.pool_name(instance))
+
+    def volume(self, instance: Instance) -> Volume:
+        """Its root volume."""
+        return Volume(id=instance.id, pool=self.pool_name(instance), layers=instance.start.layers, idmap=instance.idmap)
+
+    def pool_name(self, instance: Instance) -> str:
+        """The pool its root was made in."""
+        pool = instance.volatile.get("root.pool")
+        if pool is None:
+            raise HostFailure(f"The record of instance {instance.name!r} does not name the pool of its root")
+        return pool
+
+    def logs(self, instance: Instance) -> Path:
+        """Directory of its logs."""
+        return self.directory / "logs" / instance.id

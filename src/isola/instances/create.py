@@ -1,0 +1,153 @@
+"""Create an instance: an image gives layers, a pool a volume over them, networks their addresses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from isola.errors import InvalidInput, NotFound
+from isola.instances.context import Context
+from isola.instances.expand import merge, nic_devices, require, root_pool, validate
+from isola.instances.identity import nic_facts, nics_of, release_range, reserve_range
+from isola.instances.start import start
+from isola.model.identity import IdRange
+from isola.model.image import Image
+from isola.model.instance import Config, Devices, Instance, InstanceRequest, Start
+from isola.model.names import instance_name
+from isola.model.profile import Profile
+from isola.operations import Operation
+from isola.runtimes import Runtimes
+
+_EMPTY_START = Start(stop_signal="SIGTERM")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A request that was found right, with everything a user may leave open filled in."""
+
+    request: InstanceRequest
+    name: str
+    runtime: str
+    profiles: tuple[str, ...]
+    config: Config
+    """Expanded."""
+    devices: Devices
+    """Expanded."""
+
+
+def check(context: Context, request: InstanceRequest) -> Plan:
+    """Everything that can be known to be wrong before anything is done. Raises InvalidInput, NotFound, Unsupported."""
+    name = instance_name(request.name) if request.name is not None else _free_name(context)
+    validate(request.config, request.devices)
+    if request.type != "container":
+        raise InvalidInput(
+            f"Instances of type {request.type[:40]!r} are not offered", field="type", remedy="use container"
+        )
+    names = ("default",) if request.profiles is None else request.profiles
+    config, devices = merge(_profiles(context, names), request.config, request.devices)
+    require(devices, network=context.networks.get, pool=context.pools.get)
+    runtime = choose_runtime(context.runtimes, request)
+    return Plan(request, name, runtime, names, config, devices)
+
+
+def choose_runtime(runtimes: Runtimes, request: InstanceRequest) -> str:
+    """The runtime driver for a request. Raises Unsupported, DriverUnavailable."""
+    return runtimes.choose(request.isolation, request.runtime)
+
+
+async def create(context: Context, op: Operation, plan: Plan) -> Instance:
+    """Do what was planned; with ``start`` the started instance is a second stage that leaves the first when it fails."""
+    image = await _image(context, op, plan.request)
+    idmap = reserve_range(context)
+    try:
+        instance = _record(context, plan, image, idmap)
+        await _build(context, op, instance)
+        await op.commit(lambda: context.records.add(instance.name, instance))
+    finally:
+        release_range(context, idmap)
+    context.events.lifecycle("instance-created", f"/1.0/instances/{instance.name}", type=instance.type)
+    if plan.request.start:
+        op.reopen()
+        await start(context, op, instance.name)
+    return instance
+
+
+async def _image(context: Context, op: Operation, request: InstanceRequest) -> Image | None:
+    if request.image is None:
+        return None
+    image = context.images.resolve(request.image) or await context.images.ensure(op, request.image)
+    if request.architecture and request.architecture != image.architecture:
+        raise InvalidInput(
+            f"The image is for {image.architecture}", field="architecture", remedy="leave the architecture out"
+        )
+    return image
+
+
+def _record(context: Context, plan: Plan, image: Image | None, idmap: IdRange) -> Instance:
+    volatile: dict[str, str] = {"root.pool": root_pool(plan.devices), "uuid": context.host.clock.uuid()}
+    if image is not None:
+        volatile["base_image"] = image.fingerprint
+    for name, device in nic_devices(plan.devices).items():
+        volatile |= nic_facts(context, name, device, {})
+    request = plan.request
+    return Instance(
+        id=context.host.clock.token(8),
+        name=plan.name,
+        image=image.fingerprint if image else "",
+        idmap=idmap,
+        created_at=context.host.clock.now(),
+        project=request.project,
+        isolation=request.isolation,
+        runtime=plan.runtime,
+        architecture=image.architecture if image else context.host.system.kernel().architecture,
+        description=request.description,
+        config=dict(request.config),
+        devices={name: dict(device) for name, device in request.devices.items()},
+        profiles=plan.profiles,
+        ephemeral=request.ephemeral,
+        volatile=volatile,
+        image_properties=dict(image.properties) if image else {},
+        start=_start(image),
+    )
+
+
+def _start(image: Image | None) -> Start:
+    if image is None:
+        return _EMPTY_START
+    config = image.config
+    return Start(
+        system=config.system,
+        command=config.command,
+        environment=dict(config.environment),
+        cwd=config.cwd,
+        user=config.user,
+        stop_signal=config.stop_signal,
+        layers=tuple(layer.digest for layer in image.layers),
+    )
+
+
+async def _build(context: Context, op: Operation, instance: Instance) -> None:
+    storage = context.storage(instance)
+    with op.step("Prepare image layers", total=len(instance.start.layers), unit="items") as step:
+        for digest in instance.start.layers:
+            await storage.ensure_layer(op, digest, lambda target, d=digest: context.images.unpack_layer(d, target))  # type: ignore[misc]
+            step.advance()
+    with op.step("Create root volume"):
+        await storage.create_volume(op, context.volume(instance))
+    with op.step("Register on networks"):
+        for nic in nics_of(context, instance):
+            await context.networks.driver(nic.network).register(op, context.networks.get(nic.network), nic)
+
+
+def _profiles(context: Context, names: tuple[str, ...]) -> list[Profile]:
+    try:
+        return [context.profiles.get(name) for name in names]
+    except NotFound as error:
+        raise InvalidInput(error.message, field="profiles", remedy="create the profile first") from error
+
+
+def _free_name(context: Context) -> str:
+    """A readable name nobody has, for a user who gave none."""
+    while True:
+        name = f"i-{context.host.clock.token(4)}"
+        if name not in context.records:
+            return name

@@ -1,0 +1,163 @@
+"""Run a command inside an instance and connect it to the client's channels."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Coroutine, Mapping, Sequence
+from pathlib import Path
+
+from isola.errors import InvalidInput, IsolaError, WrongState
+from isola.host.sockets import Stream
+from isola.instances.context import Context
+from isola.instances.pump import Output, Record, end_of_output, from_channel
+from isola.instances.start import environment, expanded
+from isola.instances.stop import require_live
+from isola.model.exec import ExecRequest
+from isola.model.instance import Instance
+from isola.model.signals import signal_number
+from isola.operations import Channel, Operation
+from isola.runtimes import ExecSpec, Execution
+
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_CONNECT_SECONDS = 30
+
+
+def check(context: Context, name: str, request: ExecRequest) -> Instance:
+    """Raises NotFound, WrongState, InvalidInput."""
+    instance = context.records.get(name)
+    if require_live(context, instance).frozen:
+        raise WrongState(f"Instance {name!r} is frozen", remedy=f"resume it: isola resume {name}")
+    if not request.command or not request.command[0]:
+        raise InvalidInput("No command was given", field="command", remedy="give at least the program's name")
+    if any("\0" in word for word in (*request.command, *request.environment, *request.environment.values())):
+        raise InvalidInput("The command or its environment contains NUL", field="command")
+    return instance
+
+
+def channel_names(request: ExecRequest) -> tuple[str, ...]:
+    """Channels a client connects."""
+    if not request.wait_for_websocket:
+        return ()
+    return ("0", "control") if request.interactive else ("0", "1", "2", "control")
+
+
+async def run(context: Context, op: Operation, instance: Instance, request: ExecRequest) -> None:
+    """Wait for the channels, run, and leave the exit status in the operation's metadata as ``return``."""
+    data = {name: await op.channel(name, _CONNECT_SECONDS) for name in channel_names(request) if name != "control"}
+    execution = await context.runtime(instance).exec(instance.id, spec_of(context, instance, request))
+    try:
+        if not request.wait_for_websocket:
+            status = await _recorded(context, op, instance, execution, record=request.record_output)
+        elif request.interactive:
+            status = await _interactive(op, execution, data["0"])
+        else:
+            status = await _piped(op, execution, data)
+    finally:
+        await execution.close()
+    op.update_metadata(**{"return": status})
+
+
+def spec_of(context: Context, instance: Instance, request: ExecRequest) -> ExecSpec:
+    """What the runtime is asked for: the client's words over the instance's over the defaults."""
+    config, _ = expanded(context, instance)
+    defaults = {"PATH": _PATH, "LANG": "C.UTF-8"}
+    if request.user == 0:
+        defaults |= {"HOME": "/root", "USER": "root"}
+    variables = defaults | dict(instance.start.environment) | environment(config) | dict(request.environment)
+    return ExecSpec(
+        command=request.command,
+        environment=variables,
+        cwd=request.cwd or ("/root" if request.user == 0 and instance.start.system else "/"),
+        user=request.user,
+        group=request.group,
+        terminal=request.interactive,
+        width=request.width,
+        height=request.height,
+    )
+
+
+async def _interactive(op: Operation, execution: Execution, channel: Channel) -> int:
+    return await _carry(
+        execution,
+        inputs=[from_channel(channel, execution.stdin), _control(op, execution)],
+        outputs={channel: execution.stdout},
+    )
+
+
+async def _piped(op: Operation, execution: Execution, data: Mapping[str, Channel]) -> int:
+    outputs = {data["1"]: execution.stdout}
+    if execution.stderr is not None:
+        outputs[data["2"]] = execution.stderr
+    status = await _carry(
+        execution,
+        inputs=[from_channel(data["0"], execution.stdin, close=True), _control(op, execution)],
+        outputs=outputs,
+    )
+    await data["0"].close()
+    return status
+
+
+async def _carry(
+    execution: Execution, *, inputs: Sequence[Coroutine[object, object, None]], outputs: Mapping[Channel, Stream]
+) -> int:
+    """Until the command has ended and everything it wrote has been handed over."""
+    helpers = [asyncio.ensure_future(work) for work in inputs]
+    carried = {channel: Output(stream, channel.send) for channel, stream in outputs.items()}
+    try:
+        status = await execution.wait()
+        for channel, output in carried.items():
+            await output.finish()
+            await end_of_output(channel)
+        return status
+    finally:
+        for output in carried.values():
+            output.stop()
+        for helper in helpers:
+            helper.cancel()
+
+
+async def _recorded(context: Context, op: Operation, instance: Instance, execution: Execution, *, record: bool) -> int:
+    execution.stdin.close()
+    records = {"1": Record(), "2": Record()}
+    outputs = [Output(execution.stdout, records["1"].take)]
+    if execution.stderr is not None:
+        outputs.append(Output(execution.stderr, records["2"].take))
+    try:
+        status = await execution.wait()
+        for output in outputs:
+            await output.finish()
+    finally:
+        for output in outputs:
+            output.stop()
+    if record:
+        directory = context.logs(instance) / "exec-output"
+        kept = {n: await _keep(context, op, instance, directory, n, bytes(r.data)) for n, r in records.items()}
+        op.update_metadata(output=kept)
+    return status
+
+
+async def _keep(context: Context, op: Operation, instance: Instance, directory: Path, name: str, text: bytes) -> str:
+    file = f"exec_{op.id}.{'stdout' if name == '1' else 'stderr'}"
+    await context.host.files.make_directory(directory, mode=0o700)
+    await context.host.files.write(directory / file, bytes(text))
+    return f"/1.0/instances/{instance.name}/logs/exec-output/{file}"
+
+
+async def _control(op: Operation, execution: Execution) -> None:
+    """Window sizes and signals; a client that vanishes takes its command with it."""
+    channel = await op.channel("control", None)
+    while (message := await channel.receive()) is not None:
+        try:
+            await _obey(execution, message)
+        except (IsolaError, ValueError, TypeError, KeyError, AttributeError):
+            continue  # a malformed control message is the client's own loss
+    await execution.signal(9)
+
+
+async def _obey(execution: Execution, message: bytes | str) -> None:
+    words = json.loads(message)
+    if words["command"] == "window-resize":
+        execution.resize(int(words["args"]["width"]), int(words["args"]["height"]))
+    elif words["command"] == "signal":
+        await execution.signal(signal_number(words["signal"]))

@@ -1,0 +1,95 @@
+"""What belongs to an instance wherever it runs: ids, MAC addresses, addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from isola.errors import HostFailure
+from isola.instances.context import Context
+from isola.instances.expand import network_of
+from isola.model.identity import ID_RANGE_SIZE, IdRange
+from isola.model.instance import Instance
+from isola.model.network import Nic
+
+_FIRST_SLOT = 16
+_SLOTS = 8192
+_LAST_BASE = 2**31
+
+
+def reserve_range(context: Context) -> IdRange:
+    """A range of host ids nobody else has; ``release_range`` gives it back if creation fails."""
+    used = context.reserved_bases | {record.idmap.base for record in context.records}
+    granted = context.host.system.user_id_ranges()
+    for first, count in granted or [_default_window(context)]:
+        for base in range(first, min(first + count, _LAST_BASE) - ID_RANGE_SIZE + 1, ID_RANGE_SIZE):
+            if base not in used:
+                context.reserved_bases.add(base)
+                return IdRange(base)
+    raise HostFailure(
+        "No free range of user ids is left",
+        remedy="delete instances, or grant root more in /etc/subuid and /etc/subgid",
+    )
+
+
+def release_range(context: Context, idmap: IdRange) -> None:
+    """Creation has ended: from now on the record speaks for the range, or nobody does."""
+    context.reserved_bases.discard(idmap.base)
+
+
+def new_mac(context: Context) -> str:
+    """A random address below Isola's locally administered prefix."""
+    tail = context.host.clock.token(3)
+    return f"0a:69:73:{tail[0:2]}:{tail[2:4]}:{tail[4:6]}"
+
+
+def nic_facts(context: Context, name: str, device: Mapping[str, str], known: Mapping[str, str]) -> dict[str, str]:
+    """Volatile facts of one NIC: all that describes it, kept where it is known already."""
+    network = network_of(device)
+    mac = (device.get("hwaddr") or known.get(f"{name}.hwaddr") or new_mac(context)).lower()
+    same = known.get(f"{name}.network") == network and known.get(f"{name}.hwaddr") == mac
+    wanted4, wanted6 = device.get("ipv4.address"), device.get("ipv6.address")
+    held4, held6 = (known.get(f"{name}.ipv4"), known.get(f"{name}.ipv6")) if same else (None, None)
+    if same and wanted4 in (None, held4) and wanted6 in (None, held6):
+        ipv4, ipv6 = held4, held6
+    else:
+        ipv4, ipv6 = context.networks.allocate(network, mac, ipv4=wanted4 or held4, ipv6=wanted6 or held6)
+    facts = {
+        f"{name}.hwaddr": mac,
+        f"{name}.network": network,
+        f"{name}.name": device.get("name", name),
+        f"{name}.mtu": device.get("mtu") or context.networks.get(network).config.get("bridge.mtu") or "1500",
+        f"{name}.ipv4": ipv4 or "",
+        f"{name}.ipv6": ipv6 or "",
+    }
+    return {key: value for key, value in facts.items() if value}
+
+
+def nics_of(context: Context, instance: Instance, name: str | None = None) -> list[Nic]:
+    """The NICs an instance has, from its volatile facts; all of them, or only device ``name``."""
+    devices = [key.removesuffix(".hwaddr") for key in instance.volatile if key.endswith(".hwaddr")]
+    return [_nic(context, instance, device) for device in sorted(devices) if name in (None, device)]
+
+
+def _nic(context: Context, instance: Instance, name: str) -> Nic:
+    facts = instance.volatile
+    return Nic(
+        instance_id=instance.id,
+        instance_name=instance.name,
+        device=name,
+        interface=facts.get(f"{name}.name", name),
+        network=facts.get(f"{name}.network", ""),
+        mac=facts[f"{name}.hwaddr"],
+        host_link=context.names.veth(instance.id, name),
+        ipv4=facts.get(f"{name}.ipv4"),
+        ipv6=facts.get(f"{name}.ipv6"),
+        mtu=int(facts.get(f"{name}.mtu", "1500")),
+        configure=not instance.start.system,
+    )
+
+
+def _default_window(context: Context) -> tuple[int, int]:
+    """Where root has no grant in /etc/subuid: a window per daemon, so that daemons side by side do not meet."""
+    if context.names.tag == "isola":
+        return _FIRST_SLOT * ID_RANGE_SIZE, _SLOTS * ID_RANGE_SIZE
+    slot = _SLOTS + int(context.names.tag.rpartition("-")[2], 16) % 16 * 1024
+    return slot * ID_RANGE_SIZE, 1024 * ID_RANGE_SIZE

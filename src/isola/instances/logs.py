@@ -1,0 +1,36 @@
+"""Log files of an instance: the runtime's, the console's, recorded output of commands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from isola.errors import NotFound
+from isola.instances.context import Context
+from isola.model.instance import Instance
+
+_NAME = re.compile(r"(exec-output/)?[A-Za-z0-9][A-Za-z0-9._-]{0,200}", re.ASCII)
+
+
+async def names(context: Context, instance: Instance) -> list[str]:
+    """Names of the files, those of recorded output with their directory."""
+    directory = context.logs(instance)
+    plain = [name for name in await context.host.files.names(directory) if name != "exec-output"]
+    recorded = await context.host.files.names(directory / "exec-output")
+    return plain + [f"exec-output/{name}" for name in recorded]
+
+
+async def read(context: Context, instance: Instance, file: str) -> bytes:
+    """Content of a file. Raises NotFound, also for names that are none."""
+    return await context.host.files.read(await _find(context, instance, file))
+
+
+async def delete(context: Context, instance: Instance, file: str) -> None:
+    """Remove a file."""
+    await context.host.files.remove_tree(await _find(context, instance, file))
+
+
+async def _find(context: Context, instance: Instance, file: str) -> Path:
+    if not _NAME.fullmatch(file) or file not in await names(context, instance):
+        raise NotFound(f"Instance {instance.name!r} has no log {file[:80]!r}")
+    return context.logs(instance) / file

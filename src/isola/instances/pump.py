@@ -1,0 +1,76 @@
+"""Bytes from a program to a client and back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from isola.host.sockets import Stream
+from isola.operations import Channel
+
+_IDLE_SECONDS = 0.1
+_RECORD_LIMIT = 16 * 2**20
+
+
+class Output:
+    """Carries all a program writes to ``sink``, as a task of its own."""
+
+    def __init__(self, stream: Stream, sink: Callable[[bytes], Awaitable[object]]) -> None:
+        self._stream = stream
+        self._sink = sink
+        self._blocks = 0
+        self._reading = False
+        self.task = asyncio.ensure_future(self._run())
+
+    async def _run(self) -> None:
+        while data := await self._read():
+            self._blocks += 1
+            await self._sink(data)
+
+    async def _read(self) -> bytes:
+        self._reading = True
+        data = await self._stream.read()
+        self._reading = False
+        return data
+
+    async def finish(self) -> None:
+        """The program has ended: wait for the rest of its output.
+
+        A grandchild in the background may hold the pipe open for ever: once nothing came for a moment, that is the
+        end. A slow client is waited for.
+        """
+        seen = -1
+        while not self.task.done() and not (self._reading and seen == self._blocks):
+            seen = self._blocks
+            await asyncio.wait([self.task], timeout=_IDLE_SECONDS)
+        self.stop()
+
+    def stop(self) -> None:
+        """Carry nothing more."""
+        self.task.cancel()
+
+
+async def from_channel(channel: Channel, stream: Stream, *, close: bool = False) -> None:
+    """All a client sends; an empty text, or its going away, is the end of the program's input."""
+    while message := await channel.receive():
+        await stream.write(message.encode() if isinstance(message, str) else message)
+    if close:
+        stream.close()
+
+
+async def end_of_output(channel: Channel) -> None:
+    """The empty text that says there is nothing more, and good-bye."""
+    await channel.send("")
+    await channel.close()
+
+
+class Record:
+    """Keeps what a program writes, up to a limit."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    async def take(self, data: bytes) -> None:
+        """The next block."""
+        if len(self.data) < _RECORD_LIMIT:
+            self.data += data

@@ -1,0 +1,135 @@
+"""At the start of the daemon: compare records with the host, finish or remove what is half made."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from enum import Enum
+
+from isola.errors import IsolaError
+from isola.instances.context import Context
+from isola.instances.delete import sweep
+from isola.instances.start import adopt, expanded, start
+from isola.instances.supervise import clean_up
+from isola.model.instance import Instance, Status
+from isola.operations import Operation
+from isola.runtimes import Running
+from isola.settings import boolean
+
+log = logging.getLogger(__name__)
+
+
+class Verdict(Enum):
+    """What is to be done for one instance."""
+
+    ADOPT = "adopt"
+    """It runs as its record says."""
+    CLEAN = "clean"
+    """It does not run, or only half: remove the traces of a run."""
+    START = "start"
+    """The host was booted meanwhile: clean, then start it again."""
+    DELETE = "delete"
+    """Its deletion had begun."""
+
+
+def judge(instance: Instance, *, runs: bool, boot: str, autostart: bool) -> Verdict:
+    """Pure: from the record and what the host shows to what is to be done."""
+    if instance.deleting:
+        return Verdict.DELETE
+    if runs:
+        return Verdict.ADOPT if instance.desired == "running" else Verdict.CLEAN
+    rebooted = instance.volatile.get("last_state.boot") != boot
+    return Verdict.START if rebooted and (autostart or instance.desired == "running") else Verdict.CLEAN
+
+
+async def reconcile(context: Context) -> None:
+    """Bring the host to what the records say. One instance that fails does not hold up the others."""
+    runtimes = dict(context.runtimes.all())
+    known = {instance.id for instance in context.records}
+    for runtime in runtimes.values():
+        for id in await runtime.owned():
+            if id not in known:
+                log.warning("Removing what is left of an unknown instance %s", id)
+                await runtime.remove(id)
+    for pool in context.pools:
+        await _sweep_pool(context, pool.name, known)
+    verdicts = await asyncio.gather(*(_settle(context, instance) for instance in list(context.records)))
+    await _start_again(context, [instance for instance in verdicts if instance is not None])
+
+
+async def _sweep_pool(context: Context, pool: str, known: set[str]) -> None:
+    from isola.model.storage import Volume
+
+    driver = context.pools.driver(pool)
+    for id in await driver.volumes():
+        if id not in known:
+            log.warning("Removing volume %s of pool %s, which no instance has", id, pool)
+            op = context.operations.start(
+                "Removing an unknown volume",
+                lambda op, id=id: driver.delete_volume(op, Volume(id=id, pool=pool)),  # type: ignore[misc]
+            )
+            await op.wait()
+
+
+async def _settle(context: Context, instance: Instance) -> Instance | None:
+    """Carry out the verdict; returns the instance when it is to be started afterwards."""
+    try:
+        runtime = context.runtime(instance)
+        running = await runtime.find(instance.id)
+        config, _ = expanded(context, instance)
+        verdict = judge(
+            instance,
+            runs=running is not None,
+            boot=context.host.system.boot_id(),
+            autostart=boolean(config.get("boot.autostart") or "false"),
+        )
+        await _carry_out(context, instance, running, verdict)
+    except IsolaError as error:
+        log.error("Instance %s: %s", instance.name, error)
+        context.broken[instance.id] = str(error)
+        return None
+    return instance if verdict is Verdict.START else None
+
+
+async def _carry_out(context: Context, instance: Instance, running: Running | None, verdict: Verdict) -> None:
+    if verdict is Verdict.ADOPT and running is not None:
+        frozen = await context.runtime(instance).status(instance.id) is Status.FROZEN
+        adopt(context, instance, running, frozen=frozen)
+        return
+
+    async def work(op: Operation) -> None:
+        if verdict is Verdict.DELETE:
+            await sweep(context, op, instance)
+            return
+        await clean_up(context, op, instance)
+        if instance.ephemeral and verdict is Verdict.CLEAN and instance.desired == "running":
+            doomed = dataclasses.replace(instance, deleting=True)
+            await context.records.replace(instance.name, doomed)
+            await sweep(context, op, doomed)
+
+    operation = context.operations.start(
+        "Reconciling instance",
+        work,
+        locks=[f"instance/{instance.name}"],
+        resources={"instances": (f"/1.0/instances/{instance.name}",)},
+    )
+    await context.operations.finish(operation)
+
+
+async def _start_again(context: Context, instances: list[Instance]) -> None:
+    def priority(instance: Instance) -> int:
+        config, _ = expanded(context, instance)
+        return -int(config.get("boot.autostart.priority") or 0)
+
+    for instance in sorted(instances, key=priority):
+        operation = context.operations.start(
+            "Starting instance after boot",
+            lambda op, name=instance.name: start(context, op, name),  # type: ignore[misc]
+            locks=[f"instance/{instance.name}"],
+            resources={"instances": (f"/1.0/instances/{instance.name}",)},
+        )
+        try:
+            await context.operations.finish(operation)
+        except IsolaError as error:
+            log.error("Instance %s could not be started again: %s", instance.name, error)

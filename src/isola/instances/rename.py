@@ -1,0 +1,34 @@
+"""Rename a stopped instance; its id, addresses and data stay."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from isola.errors import AlreadyExists, WrongState
+from isola.instances.context import Context
+from isola.instances.identity import nics_of
+from isola.model.names import instance_name
+from isola.operations import Operation
+
+
+def check(context: Context, name: str, new: str) -> None:
+    """Raises NotFound, InvalidInput, AlreadyExists, WrongState."""
+    instance = context.records.get(name)
+    instance_name(new)
+    if new in context.records:
+        raise AlreadyExists(f"Instance {new!r} already exists", field="name", remedy="choose another name")
+    if instance.id in context.live:
+        raise WrongState(f"Instance {name!r} is running", remedy="stop it, rename it and start it again")
+
+
+async def rename(context: Context, op: Operation, name: str, new: str) -> None:
+    """Register the new name on the networks, then move the record."""
+    check(context, name, new)
+    old = context.records.get(name)
+    renamed = dataclasses.replace(old, name=new)
+    for before, after in zip(nics_of(context, old), nics_of(context, renamed), strict=True):
+        network = context.networks.find(before.network)
+        if network is not None:
+            await context.networks.driver(before.network).rename(op, network, before, after)
+    await op.commit(lambda: context.records.rename(name, new, renamed))
+    context.events.lifecycle("instance-renamed", f"/1.0/instances/{new}", old_name=name)

@@ -1,0 +1,45 @@
+"""Configuration keys of instances, in the words of the LXD API."""
+
+from __future__ import annotations
+
+from isola.model.units import parse_cpu_set, parse_size
+from isola.settings import Setting, Settings, boolean, text, whole
+
+
+def _cpus(value: str) -> object:
+    if value.isascii() and value.isdigit():
+        return whole(1, 4096)(value)
+    return parse_cpu_set(value)
+
+
+def _memory(value: str) -> object:
+    if value.endswith("%"):
+        return whole(1, 100)(value[:-1])
+    size = parse_size(value)
+    if size < 4 * 2**20:
+        raise ValueError("at least 4MiB, such as 512MiB, or a percentage such as 25% is expected")
+    return size
+
+
+def _unprivileged(value: str) -> bool:
+    if boolean(value):
+        raise ValueError("every instance is unprivileged; privileged instances are not offered")
+    return False
+
+
+SETTINGS = Settings(
+    "instance",
+    Setting("limits.cpu", _cpus, "Number of CPUs, or which ones: `2`, `0-1,3`. Empty: all.", live=True),
+    Setting("limits.memory", _memory, "Memory as a size or a percentage of the host's: `512MiB`, `25%`.", live=True),
+    Setting("limits.processes", whole(1, 4_194_304), "Most processes at a time.", live=True),
+    Setting("boot.autostart", boolean, "Start when the daemon finds the host freshly booted.", live=True),
+    Setting("boot.autostart.priority", whole(0, 1_000_000), "Higher starts first.", "0", live=True),
+    Setting("boot.stop.priority", whole(0, 1_000_000), "Higher stops first.", "0", live=True),
+    Setting("boot.host_shutdown_timeout", whole(0, 86_400), "Seconds to wait for a clean stop.", "30", live=True),
+    Setting("security.privileged", _unprivileged, "Always false: root inside is nobody outside.", "false"),
+    Setting("security.protection.delete", boolean, "Refuse to delete the instance.", "false", live=True),
+    Setting("environment.*", text, "Environment variables of the instance's programs and of exec.", live=True),
+    Setting("user.*", text, "Free for the user.", live=True),
+    Setting("image.*", text, "Properties of the image it was made from.", live=True, read_only=True),
+    Setting("volatile.*", text, "Kept by the daemon.", live=True, read_only=True),
+)

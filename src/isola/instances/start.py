@@ -1,0 +1,117 @@
+"""Start an instance: mount its root, make its first process, give it its network, let it run."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from isola.errors import WrongState
+from isola.instances.context import Context, Live
+from isola.instances.expand import merge, nic_devices
+from isola.instances.identity import nic_facts, nics_of
+from isola.instances.limits import limits_of, load_of
+from isola.instances.supervise import watch
+from isola.model.instance import Config, Devices, Instance
+from isola.model.limits import Limits
+from isola.operations import Operation
+from isola.runtimes import Running, RunSpec
+
+
+async def start(context: Context, op: Operation, name: str) -> None:
+    """Raises WrongState when it runs already; after a failure it is as stopped as before."""
+    instance = context.records.get(name)
+    require_stopped(context, instance)
+    config, devices = expanded(context, instance)
+    instance = refreshed(context, instance, devices)
+    with op.step("Mount root"):
+        root = await context.storage(instance).mount(op, context.volume(instance))
+    spec = RunSpec(
+        id=instance.id,
+        hostname=instance.name,
+        root=root,
+        idmap=instance.idmap,
+        command=instance.start.command,
+        environment=dict(instance.start.environment) | environment(config),
+        cwd=instance.start.cwd,
+        user=instance.start.user,
+        system=instance.start.system,
+        limits=limits(context, config),
+        lxcfs=context.lxcfs,
+    )
+    with op.step("Start program"):
+        running = await _run(context, op, instance, spec)
+    await op.commit(lambda: _record_started(context, instance, spec.limits))
+    context.broken.pop(instance.id, None)
+    adopt(context, context.records.get(name), running)
+    context.events.lifecycle("instance-started", f"/1.0/instances/{instance.name}")
+
+
+def adopt(context: Context, instance: Instance, running: Running, *, frozen: bool = False) -> Live:
+    """From now on this daemon looks after the running instance."""
+    started = instance.last_used_at or context.host.clock.now()
+    cpus = tuple(int(cpu) for cpu in instance.volatile.get("last_state.cpus", "").split(",") if cpu)
+    live = context.live[instance.id] = Live(running, started, frozen, cpus=cpus or None)
+    watch(context, instance.id, live)
+    return live
+
+
+def expanded(context: Context, instance: Instance) -> tuple[Config, Devices]:
+    """Configuration and devices with what the profiles add."""
+    profiles = [profile for name in instance.profiles if (profile := context.profiles.find(name)) is not None]
+    return merge(profiles, instance.config, instance.devices)
+
+
+def limits(context: Context, config: Config, *, besides: str = "") -> Limits:
+    """Limits on this host; CPUs are chosen where the fewest other running instances are bound."""
+    placements = []
+    if config.get("limits.cpu", "").isdigit():
+        placements = [live.cpus for id, live in context.live.items() if id != besides]
+    return limits_of(
+        config,
+        memory_total=context.host.system.memory()["MemTotal"],
+        cpus=[int(str(cpu["id"])) for cpu in context.host.system.cpus()],
+        load=load_of(placements),
+    )
+
+
+def environment(config: Config) -> dict[str, str]:
+    """The variables of ``environment.*`` keys."""
+    prefix = "environment."
+    return {key.removeprefix(prefix): value for key, value in config.items() if key.startswith(prefix)}
+
+
+def refreshed(context: Context, instance: Instance, devices: Devices) -> Instance:
+    """The record with the facts its NICs have now; unchanged NICs keep theirs."""
+    nics = nic_devices(devices)
+    known = instance.volatile
+    gone = {key.removesuffix(".hwaddr") for key in known if key.endswith(".hwaddr")} - set(nics)
+    volatile = {key: value for key, value in known.items() if key.partition(".")[0] not in gone | set(nics)}
+    for name, device in nics.items():
+        volatile |= nic_facts(context, name, device, known)
+    return dataclasses.replace(instance, volatile=volatile)
+
+
+def require_stopped(context: Context, instance: Instance) -> None:
+    """Raises WrongState."""
+    if instance.id in context.live:
+        raise WrongState(f"Instance {instance.name!r} is already running")
+    if instance.deleting:
+        raise WrongState(f"Instance {instance.name!r} is half deleted", remedy="delete it again")
+
+
+async def _run(context: Context, op: Operation, instance: Instance, spec: RunSpec) -> Running:
+    runtime = context.runtime(instance)
+    running = await runtime.create(op, spec)
+    for nic in nics_of(context, instance):
+        network = context.networks.get(nic.network)
+        await context.networks.driver(nic.network).attach(op, network, nic, running.init.pid)
+    await runtime.start(op, instance.id)
+    return running
+
+
+async def _record_started(context: Context, instance: Instance, limits: Limits) -> None:
+    now = context.host.clock.now()
+    cpus = ",".join(map(str, limits.cpus or ()))
+    volatile = dict(instance.volatile) | {"last_state.boot": context.host.system.boot_id(), "last_state.cpus": cpus}
+    await context.records.replace(
+        instance.name, dataclasses.replace(instance, desired="running", last_used_at=now, volatile=volatile)
+    )

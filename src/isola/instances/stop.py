@@ -1,0 +1,88 @@
+"""Stop, restart, pause and resume."""
+
+from __future__ import annotations
+
+import asyncio
+
+from isola.errors import TimedOut, WrongState
+from isola.instances.context import Context, Live
+from isola.instances.start import start
+from isola.instances.supervise import clean_up
+from isola.model.instance import Instance
+from isola.model.signals import signal_number
+from isola.operations import Operation
+
+
+async def stop(context: Context, op: Operation, name: str, *, timeout: float | None, force: bool) -> None:
+    """Ask the program to end and wait, or with ``force`` kill it. Raises WrongState, TimedOut (it runs on then)."""
+    instance = context.records.get(name)
+    live = require_live(context, instance)
+    live.stopping = True
+    try:
+        with op.step("Stop program"):
+            if live.frozen:
+                await _thaw(context, instance, live)
+            if not force:
+                await _ask(context, op, instance, live, timeout)
+        await clean_up(context, op, instance)
+    finally:
+        live.stopping = False
+    context.events.lifecycle("instance-stopped", f"/1.0/instances/{name}")
+
+
+async def restart(context: Context, op: Operation, name: str, *, timeout: float | None, force: bool) -> None:
+    """Stop and start; a stopped instance is refused as Incus does."""
+    await stop(context, op, name, timeout=timeout, force=force)
+    op.reopen()
+    await start(context, op, name)
+    context.events.lifecycle("instance-restarted", f"/1.0/instances/{name}")
+
+
+async def pause(context: Context, op: Operation, name: str) -> None:
+    """Freeze every process. Raises WrongState when it does not run or is frozen already."""
+    instance = context.records.get(name)
+    live = require_live(context, instance)
+    if live.frozen:
+        raise WrongState(f"Instance {name!r} is already frozen")
+    runtime = context.runtime(instance)
+    await op.effect(f"freeze {name}", lambda: runtime.pause(instance.id), undo=lambda: runtime.resume(instance.id))
+    await op.commit()
+    live.frozen = True
+    context.events.lifecycle("instance-paused", f"/1.0/instances/{name}")
+
+
+async def resume(context: Context, op: Operation, name: str) -> None:
+    """Thaw. Raises WrongState when it is not frozen."""
+    instance = context.records.get(name)
+    live = require_live(context, instance)
+    if not live.frozen:
+        raise WrongState(f"Instance {name!r} is not frozen")
+    await op.effect(f"thaw {name}", lambda: _thaw(context, instance, live))
+    await op.commit()
+    context.events.lifecycle("instance-resumed", f"/1.0/instances/{name}")
+
+
+def require_live(context: Context, instance: Instance) -> Live:
+    """Raises WrongState when the instance does not run."""
+    live = context.live.get(instance.id)
+    if live is None:
+        raise WrongState(f"Instance {instance.name!r} is not running", remedy=f"start it: isola start {instance.name}")
+    return live
+
+
+async def _thaw(context: Context, instance: Instance, live: Live) -> None:
+    await context.runtime(instance).resume(instance.id)
+    live.frozen = False
+
+
+async def _ask(context: Context, op: Operation, instance: Instance, live: Live, timeout: float | None) -> None:
+    number = signal_number(instance.start.stop_signal)
+    await op.effect(f"signal {instance.name}", lambda: context.runtime(instance).signal(instance.id, number))
+    try:
+        async with asyncio.timeout(timeout):
+            await live.ended.wait()
+    except TimeoutError:
+        raise TimedOut(
+            f"Instance {instance.name!r} did not stop within {timeout:g} seconds; it runs on",
+            remedy="give it more time with --timeout, or kill it with --force",
+        ) from None

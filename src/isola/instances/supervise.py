@@ -1,0 +1,92 @@
+"""Look after running instances: notice the end, clean up, start again after a reboot."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+
+from isola.errors import Busy
+from isola.instances.context import Context, Live
+from isola.instances.identity import nics_of
+from isola.model.instance import Instance
+from isola.operations import Operation
+
+REBOOT = 128 + 1
+"""A first process that ends by SIGHUP: the kernel's word for reboot() inside a PID namespace."""
+
+
+def watch(context: Context, id: str, live: Live) -> None:
+    """Wait in the background for the end of an instance; costs no polling."""
+    live.watcher = asyncio.get_running_loop().create_task(_watch(context, id, live), name=f"watch {id}")
+
+
+async def _watch(context: Context, id: str, live: Live) -> None:
+    instance = context.by_id(id)
+    if instance is None:
+        return
+    live.exit_status = await context.runtime(instance).ended(live.running)
+    live.ended.set()
+    if not live.stopping:
+        await _after_end(context, id, live)
+
+
+async def _after_end(context: Context, id: str, live: Live) -> None:
+    """The instance ended by itself: clean up, then what it asked for. Waits for whoever works on it now."""
+    while context.live.get(id) is live:
+        instance = context.by_id(id)
+        if instance is None:
+            return
+        lock = f"instance/{instance.name}"
+        try:
+            operation = context.operations.start(
+                "Cleaning up after instance",
+                lambda op, name=instance.name: _ended(context, op, name, live),  # type: ignore[misc]
+                locks=[lock],
+                resources={"instances": (f"/1.0/instances/{instance.name}",)},
+            )
+        except Busy:
+            holder = context.operations.holder(lock)
+            if holder is not None:
+                await holder.wait()
+            continue
+        await operation.wait()
+        return
+
+
+async def _ended(context: Context, op: Operation, name: str, live: Live) -> None:
+    instance = context.records.get(name)
+    if context.live.get(instance.id) is not live:
+        return
+    await clean_up(context, op, instance)
+    context.events.lifecycle("instance-shutdown", f"/1.0/instances/{name}")
+    if live.exit_status == REBOOT:
+        from isola.instances.start import start
+
+        op.reopen()
+        await start(context, op, name)
+        context.events.lifecycle("instance-restarted", f"/1.0/instances/{name}")
+    elif instance.ephemeral:
+        from isola.instances.delete import remove
+
+        op.reopen()
+        await remove(context, op, context.records.get(name))
+
+
+async def clean_up(context: Context, op: Operation, instance: Instance) -> None:
+    """Remove every trace of a run from the host and record that it is stopped.
+
+    Nothing of this can be undone, all of it can be repeated: a failure leaves the record as running, and the next
+    stop or the next start of the daemon goes on.
+    """
+    runtime = context.runtime(instance)
+    await op.effect(f"remove processes of {instance.name}", lambda: runtime.remove(instance.id))
+    for nic in nics_of(context, instance):
+        network = context.networks.find(nic.network)
+        if network is not None:
+            await context.networks.driver(nic.network).detach(op, network, nic)
+    await context.storage(instance).unmount(op, context.volume(instance))
+    stopped = dataclasses.replace(context.records.get(instance.name), desired="stopped")
+    await op.commit(lambda: context.records.replace(instance.name, stopped))
+    live = context.live.pop(instance.id, None)
+    for console in list(live.consoles) if live is not None else []:
+        console.cancel()

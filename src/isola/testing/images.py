@@ -34,8 +34,9 @@ export PATH=/sbin:/bin:/usr/sbin:/usr/bin HOME=/root TERM=${TERM:-linux}
 cd /root
 exec 3<&0
 while :; do
-    if [ -t 3 ]; then { sh -l <&3; sleep 1; } & else sleep 1000000 & fi
+    if [ -t 3 ]; then sh -l <&3 & else sleep 1000000 & fi
     wait $!
+    sleep 1 & wait $!
 done
 """
 _LEASE = """\

@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import struct
+import termios
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Protocol
+
+from isola.errors import HostFailure, NotFound, TimedOut
+from isola.host.inotify import changes
+from isola.host.stream import DescriptorStream
+
+_CONNECT_PATIENCE = 5.0
+_BLOCK = 65536
 
 
 class Stream(Protocol):
     """Our end of a pipe, terminal or socket. Closing twice is fine."""
 
     async def read(self) -> bytes:
-        """The next block, at most 64 KiB; empty at the end (also when a terminal hangs up)."""
+        """The next block, at most 64 KiB; empty at the end (also when a terminal hangs up, or after ``close``).
+
+        Of a packet socket each block is one packet. One reader at a time.
+        """
         ...
 
     async def write(self, data: bytes) -> None:
-        """All of it; BrokenPipe at the other end is silently the end."""
+        """All of it; BrokenPipe at the other end is silently the end. One writer at a time.
+
+        To a packet socket it goes in packets of at most 8 KiB.
+        """
         ...
 
     def close(self) -> None: ...
@@ -68,6 +89,161 @@ class Sockets(Protocol):
         """Connect to a SOCK_SEQPACKET Unix socket (conmon's ``attach``), however long its path is."""
         ...
 
-    async def follow(self, path: Path) -> AsyncIterator[bytes]:
-        """Blocks of a growing file from its beginning, ending only when cancelled."""
+    def follow(self, path: Path) -> AsyncIterator[bytes]:
+        """Blocks of a growing file from its beginning, ending only when cancelled. Costs no polling.
+
+        The file need not be there yet, its directory must. A file that is truncated or replaced is followed from the
+        beginning again. Raises NotFound.
+        """
         ...
+
+
+class LinuxTerminal:
+    """A pair of pseudo-terminal descriptors."""
+
+    def __init__(self, width: int, height: int, owner: int | None) -> None:
+        master, self._slave = os.openpty()
+        self._stream = DescriptorStream(master)
+        self.resize(width or 80, height or 25)
+        if owner is not None:
+            os.fchown(self._slave, owner, owner)
+
+    @property
+    def stream(self) -> Stream:
+        """The master side."""
+        return self._stream
+
+    @property
+    def slave(self) -> int:
+        """What a child gets as its terminal."""
+        return self._slave
+
+    def resize(self, width: int, height: int) -> None:
+        """Set the window size; programs on the terminal get SIGWINCH. Nothing happens once the stream is closed."""
+        size = struct.pack("HHHH", min(height, 0xFFFF), min(width, 0xFFFF), 0, 0)
+        if self._stream.fd >= 0:
+            fcntl.ioctl(self._stream.fd, termios.TIOCSWINSZ, size)
+
+    def close_slave(self) -> None:
+        """After the child has it: the terminal hangs up when the last one closes it."""
+        if self._slave >= 0:
+            os.close(self._slave)
+            self._slave = -1
+
+
+class LinuxPipe:
+    """A pipe; only our end does not block."""
+
+    def __init__(self, ours: int, remote: int) -> None:
+        self._stream = DescriptorStream(ours)
+        self._remote = remote
+
+    @property
+    def stream(self) -> Stream:
+        """Our end."""
+        return self._stream
+
+    @property
+    def remote(self) -> int:
+        """The child's end."""
+        return self._remote
+
+    def close_remote(self) -> None:
+        """After the child has it."""
+        if self._remote >= 0:
+            os.close(self._remote)
+            self._remote = -1
+
+
+class LinuxSockets:
+    """Descriptors that do not block, driven by the event loop."""
+
+    def terminal(self, width: int = 0, height: int = 0, *, owner: int | None = None) -> Terminal:
+        """A new pseudo-terminal."""
+        return LinuxTerminal(width, height, owner)
+
+    def pipe_to_child(self) -> Pipe:
+        """We write, the child reads."""
+        reader, writer = os.pipe()
+        return LinuxPipe(writer, reader)
+
+    def pipe_from_child(self) -> Pipe:
+        """The child writes, we read."""
+        reader, writer = os.pipe()
+        return LinuxPipe(reader, writer)
+
+    async def connect_packets(self, path: Path) -> Stream:
+        """Connect to a SOCK_SEQPACKET Unix socket. Raises NotFound, HostFailure, TimedOut."""
+        try:
+            place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise NotFound(f"There is no socket {path}") from None
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        connection.setblocking(False)
+        try:
+            # A socket's address holds 107 bytes; through the descriptor the length of the path does not matter.
+            await _connect(connection, f"/proc/self/fd/{place}", path)
+            return DescriptorStream(connection.detach(), packet=8192)
+        finally:
+            connection.close()
+            os.close(place)
+
+    async def follow(self, path: Path) -> AsyncIterator[bytes]:
+        """Blocks of a growing file."""
+        reader = _Reader(path)
+        try:
+            async with contextlib.aclosing(changes(path)) as changed:
+                async for _ in changed:
+                    while block := reader.read():
+                        yield block
+        finally:
+            reader.close()
+
+
+class _Reader:
+    """Reads on in a file, and starts over when it was replaced or truncated."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd = -1
+
+    def read(self) -> bytes:
+        if self._fd < 0 and not self._open():
+            return b""
+        if os.fstat(self._fd).st_size < os.lseek(self._fd, 0, os.SEEK_CUR):
+            os.lseek(self._fd, 0, os.SEEK_SET)
+        block = os.read(self._fd, _BLOCK)
+        if not block and self._replaced():
+            self.close()
+            return self.read()
+        return block
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _open(self) -> bool:
+        try:
+            self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _replaced(self) -> bool:
+        try:
+            return not os.path.samestat(os.stat(self._path), os.fstat(self._fd))
+        except FileNotFoundError:
+            return False
+
+
+async def _connect(connection: socket.socket, address: str, path: Path) -> None:
+    for _ in range(int(_CONNECT_PATIENCE / 0.02)):
+        try:
+            return connection.connect(address)
+        except BlockingIOError:  # its queue of connections is full; the kernel does not tell when that changes
+            await asyncio.sleep(0.02)
+        except OSError as error:
+            remedy = "Its owner has ended" if error.errno == errno.ECONNREFUSED else ""
+            raise HostFailure(f"Cannot connect to {path}", evidence=str(error), remedy=remedy) from error
+    raise TimedOut(f"The owner of {path} does not accept connections")

@@ -1,0 +1,87 @@
+"""A file descriptor as an asyncio stream, without a transport in between."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import Callable
+
+_BLOCK = 65536
+_HANGUPS = frozenset({errno.EPIPE, errno.ECONNRESET, errno.EIO, errno.ENOTCONN, errno.ESHUTDOWN})
+"""A terminal whose other side is closed answers EIO."""
+
+
+class DescriptorStream:
+    """Our end of a pipe, terminal or socket; owns the descriptor. ``packet`` bounds what one write may carry."""
+
+    def __init__(self, fd: int, packet: int | None = None) -> None:
+        os.set_blocking(fd, False)
+        self._fd = fd
+        self._packet = packet
+        self._loop = asyncio.get_running_loop()
+        self._waiting: set[asyncio.Future[None]] = set()
+
+    @property
+    def fd(self) -> int:
+        """The descriptor, or -1 when closed."""
+        return self._fd
+
+    async def read(self) -> bytes:
+        """The next block; empty at the end."""
+        # A stream that always has data must not keep the loop from everything else.
+        await asyncio.sleep(0)
+        while self._fd >= 0:
+            try:
+                return os.read(self._fd, _BLOCK)
+            except BlockingIOError:
+                await self._wait(self._loop.add_reader, self._loop.remove_reader)
+            except OSError as error:
+                if error.errno in _HANGUPS:
+                    return b""
+                raise
+        return b""
+
+    async def write(self, data: bytes) -> None:
+        """All of it, or silently nothing more once the other end is gone."""
+        view = memoryview(data)
+        while view and self._fd >= 0:
+            try:
+                view = view[os.write(self._fd, view[: self._packet]) :]
+            except BlockingIOError:
+                await self._wait(self._loop.add_writer, self._loop.remove_writer)
+            except OSError as error:
+                if error.errno in _HANGUPS:
+                    return
+                raise
+
+    def close(self) -> None:
+        """Give the descriptor back; whoever waits to read sees the end."""
+        if self._fd < 0:
+            return
+        self._loop.remove_reader(self._fd)
+        self._loop.remove_writer(self._fd)
+        os.close(self._fd)
+        self._fd = -1
+        for waiting in self._waiting:
+            _wake(waiting)
+
+    async def _wait(
+        self,
+        add: Callable[[int, Callable[[asyncio.Future[None]], None], asyncio.Future[None]], None],
+        remove: Callable[[int], bool],
+    ) -> None:
+        ready: asyncio.Future[None] = self._loop.create_future()
+        self._waiting.add(ready)
+        add(self._fd, _wake, ready)
+        try:
+            await ready
+        finally:
+            self._waiting.discard(ready)
+            if self._fd >= 0:
+                remove(self._fd)
+
+
+def _wake(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)

@@ -55,7 +55,7 @@ def choose_runtime(runtimes: Runtimes, request: InstanceRequest) -> str:
 
 
 async def create(context: Context, op: Operation, plan: Plan) -> Instance:
-    """Do what was planned; with ``start`` the started instance is a second stage that leaves the first when it fails."""
+    """Do what was planned. Starting is a second stage: when it fails the instance stays, stopped."""
     image = await _image(context, op, plan.request)
     idmap = reserve_range(context)
     try:

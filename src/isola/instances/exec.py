@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Coroutine, Mapping, Sequence
-from pathlib import Path
 
 from isola.errors import InvalidInput, IsolaError, WrongState
 from isola.host.sockets import Stream
@@ -131,16 +130,17 @@ async def _recorded(context: Context, op: Operation, instance: Instance, executi
         for output in outputs:
             output.stop()
     if record:
-        directory = context.logs(instance) / "exec-output"
-        kept = {n: await _keep(context, op, instance, directory, n, bytes(r.data)) for n, r in records.items()}
-        op.update_metadata(output=kept)
+        op.update_metadata(
+            output={name: await _keep(context, op, instance, name, kept) for name, kept in records.items()}
+        )
     return status
 
 
-async def _keep(context: Context, op: Operation, instance: Instance, directory: Path, name: str, text: bytes) -> str:
+async def _keep(context: Context, op: Operation, instance: Instance, name: str, record: Record) -> str:
+    directory = context.logs(instance) / "exec-output"
     file = f"exec_{op.id}.{'stdout' if name == '1' else 'stderr'}"
     await context.host.files.make_directory(directory, mode=0o700)
-    await context.host.files.write(directory / file, bytes(text))
+    await context.host.files.write(directory / file, bytes(record.data))
     return f"/1.0/instances/{instance.name}/logs/exec-output/{file}"
 
 

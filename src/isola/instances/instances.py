@@ -20,6 +20,7 @@ from isola.instances.context import Context
 from isola.instances.expand import network_of
 from isola.instances.identity import nics_of
 from isola.instances.reconcile import reconcile
+from isola.instances.shutdown import shutdown
 from isola.instances.start import expanded, require_stopped
 from isola.instances.start import start as start_verb
 from isola.instances.state import observe
@@ -49,6 +50,10 @@ class Instances:
         for live in self._context.live.values():
             if live.watcher is not None:
                 live.watcher.cancel()
+
+    async def shutdown(self) -> None:
+        """Stop all that runs; the next start of the daemon starts it again."""
+        await shutdown(self._context)
 
     # --- reading ------------------------------------------------------------------------------------------------
 

@@ -30,7 +30,6 @@ class SqliteStore(Store):
     def __init__(self, directory: Path, clock: Clock) -> None:
         self._path = directory / "isola.db"
         self._clock = clock
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="state")
         self._database: sqlite3.Connection | None = None
         self._watchers: dict[asyncio.Queue[Change], str] = {}
         self._reaper: asyncio.Task[None] | None = None
@@ -39,6 +38,7 @@ class SqliteStore(Store):
 
     async def open(self) -> None:
         """Open or make the file."""
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="state")
         await self._call(self._connect)
         if await self._call(lambda db: db.execute("SELECT 1 FROM leases LIMIT 1")):
             self._leased.set()

@@ -1,0 +1,183 @@
+"""Build the parts and join them: the only place that knows them all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from isola.doors import Services
+from isola.events import Events
+from isola.host import Host
+from isola.images import ImageLibrary
+from isola.instances import Instances
+from isola.instances.context import Context
+from isola.instances.expand import validate
+from isola.model.identity import HostNames
+from isola.model.image import Alias, Image
+from isola.model.instance import Instance
+from isola.model.network import Network
+from isola.model.profile import Profile
+from isola.model.storage import Pool
+from isola.network import Networks
+from isola.operations import Observer, Operations
+from isola.profiles import Profiles
+from isola.runtimes import Runtimes
+from isola.runtimes.lxcfs import Lxcfs
+from isola.server import Server
+from isola.state import Collection, Store, mapping_codec, record_codec
+from isola.storage import Pools
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Everything that is remembered, by noun."""
+
+    server: Collection[Mapping[str, str]]
+    instances: Collection[Instance]
+    profiles: Collection[Profile]
+    images: Collection[Image]
+    aliases: Collection[Alias]
+    networks: Collection[Network]
+    pools: Collection[Pool]
+
+    @classmethod
+    async def load(cls, store: Store) -> Records:
+        """Read all records."""
+
+        def of(kind: type[T], noun: str, prefix: str) -> Collection[T]:
+            return Collection(store, noun, f"/{prefix}/", record_codec(kind))
+
+        records = cls(
+            server=Collection(store, "server configuration", "/server/", mapping_codec()),
+            instances=of(Instance, "instance", "instances"),
+            profiles=of(Profile, "profile", "profiles"),
+            images=of(Image, "image", "images"),
+            aliases=of(Alias, "image alias", "aliases"),
+            networks=of(Network, "network", "networks"),
+            pools=of(Pool, "storage pool", "pools"),
+        )
+        for collection in (
+            records.server,
+            records.instances,
+            records.profiles,
+            records.images,
+            records.aliases,
+            records.networks,
+            records.pools,
+        ):
+            await collection.load()
+        return records
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The services doors speak for, and what only the daemon needs."""
+
+    services: Services
+    context: Context
+    records: Records
+    lxcfs: Lxcfs
+
+    async def open(self) -> None:
+        """From the bottom up: ask what works here, then bring the host to what the records say."""
+        services = self.services
+        await asyncio.gather(
+            services.runtimes.probe(), services.networks.probe(), services.pools.probe(), services.images.probe()
+        )
+        await services.pools.open()
+        await services.networks.open()
+        self.context.lxcfs = await self.lxcfs.ensure()
+        await services.instances.open()
+        await services.images.open()
+
+    async def close(self) -> None:
+        """In reverse; instances and networks run on."""
+        await self.services.operations.close()
+        await self.services.instances.close()
+        await self.services.networks.close()
+        self.services.events.close()
+
+    async def shutdown(self) -> None:
+        """Stop instances, networks and lxcfs too."""
+        await self.services.instances.shutdown()
+        await self.services.networks.stop_all()
+        await self.lxcfs.stop()
+
+
+async def build(host: Host, directory: Path, store: Store, observer: Observer | None = None) -> Parts:
+    """All parts of the daemon of a directory, not yet opened."""
+    names = HostNames.of_directory(str(directory))
+    records = await Records.load(store)
+    events = Events(host.clock.now)
+    operations = Operations(events, now=host.clock.now, new_id=host.clock.uuid, observer=observer)
+    # Users of a noun are known one row above it: the lambdas below look up what is built last.
+    instances: Instances
+    images = ImageLibrary(
+        host,
+        records.images,
+        records.aliases,
+        events,
+        directory,
+        used_by=lambda fingerprint: instances.used_by_image(fingerprint),  # noqa: PLW0108 - bound later
+        operations=operations,
+    )
+    networks = Networks(
+        host,
+        records.networks,
+        operations,
+        events,
+        directory,
+        names,
+        nics=lambda network: instances.nics(network),  # noqa: PLW0108 - bound later
+        used_by=lambda name: instances.used_by_network(name),  # noqa: PLW0108 - bound later
+    )
+    pools = Pools(
+        host,
+        records.pools,
+        operations,
+        events,
+        directory,
+        lambda name: instances.used_by_pool(name),  # noqa: PLW0108 - bound later
+    )
+    runtimes = Runtimes(host, directory, names)
+    context = Context(
+        host=host,
+        directory=directory,
+        names=names,
+        records=records.instances,
+        profiles=records.profiles,
+        images=images,
+        networks=networks,
+        pools=pools,
+        runtimes=runtimes,
+        operations=operations,
+        events=events,
+    )
+    instances = Instances(context)
+    profiles = Profiles(
+        records.profiles,
+        events,
+        check=lambda profile: validate(profile.config, profile.devices),
+        used_by=instances.used_by_profile,
+        changed=instances.profile_changed,
+    )
+    services = Services(
+        directory=directory,
+        names=names,
+        host=host,
+        server=Server(records.server),
+        operations=operations,
+        events=events,
+        instances=instances,
+        images=images,
+        networks=networks,
+        pools=pools,
+        profiles=profiles,
+        runtimes=runtimes,
+    )
+    return Parts(services, context, records, Lxcfs(host, directory))

@@ -1,0 +1,103 @@
+"""Run the daemon until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from isola import registry
+from isola.daemon.bootstrap import bootstrap
+from isola.daemon.build import Parts, build
+from isola.doors.rest import serve as serve_rest
+from isola.errors import IsolaError
+from isola.events import Events
+from isola.host import Host, background
+from isola.host.linux import linux_host
+from isola.operations import Observer
+
+log = logging.getLogger("isola.daemon")
+
+
+def run(
+    directory: Path,
+    *,
+    minimal: bool = False,
+    ready: Callable[[], None] = lambda: None,
+    observer: Observer | None = None,
+) -> int:
+    """Serve until SIGTERM (instances run on) or SIGPWR (instances and networks are stopped first)."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        return asyncio.run(_serve(linux_host(), directory, minimal, ready, observer))
+    except IsolaError as error:
+        log.error("The daemon cannot run: %s", error)
+        return 1
+
+
+async def _serve(
+    host: Host, directory: Path, minimal: bool, ready: Callable[[], None], observer: Observer | None
+) -> int:
+    wanted = _signals()
+    store = registry.load("state", "sqlite")(directory, host.clock)
+    await store.open()
+    try:
+        parts = await build(host, directory, store, observer)
+        handler = _publish_log(parts.services.events)
+        await parts.open()
+        await bootstrap(parts, minimal=minimal)
+        door = await serve_rest(parts.services, directory / "unix.socket")
+        try:
+            await _ready(directory, ready)
+            await _until_told(parts, wanted)
+        finally:
+            background.notify("STOPPING=1")
+            await door.close()
+            await parts.close()
+            logging.getLogger().removeHandler(handler)
+    finally:
+        await store.close()
+    return 0
+
+
+async def _ready(directory: Path, ready: Callable[[], None]) -> None:
+    # What was built until now stays: keep the collector from looking through it again and again.
+    gc.collect()
+    gc.freeze()
+    background.notify("READY=1")
+    ready()
+    log.info("Ready in %s", directory)
+
+
+async def _until_told(parts: Parts, wanted: asyncio.Queue[int]) -> None:
+    number = await wanted.get()
+    log.info("Stopping on signal %d", number)
+    if number == signal.SIGPWR:
+        await parts.shutdown()
+
+
+def _signals() -> asyncio.Queue[int]:
+    queue: asyncio.Queue[int] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGPWR):
+        loop.add_signal_handler(number, queue.put_nowait, number)
+    return queue
+
+
+class _EventsHandler(logging.Handler):
+    def __init__(self, events: Events) -> None:
+        super().__init__()
+        self._events = events
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._events.followed("logging"):
+            self._events.log(record.levelname.lower(), record.getMessage(), logger=record.name)
+
+
+def _publish_log(events: Events) -> logging.Handler:
+    handler = _EventsHandler(events)
+    logging.getLogger().addHandler(handler)
+    return handler

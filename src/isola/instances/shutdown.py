@@ -1,0 +1,54 @@
+"""Stop everything because the host or the administrator says so; what ran is started again next time."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+
+from isola.errors import IsolaError, TimedOut
+from isola.instances.context import Context
+from isola.instances.start import expanded
+from isola.instances.stop import stop
+from isola.model.instance import Instance
+from isola.operations import Operation
+
+log = logging.getLogger(__name__)
+
+
+async def shutdown(context: Context) -> None:
+    """Stop all running instances, those with a higher ``boot.stop.priority`` first, cleanly and else by force."""
+    waves: dict[int, list[Instance]] = {}
+    for instance in context.records:
+        if instance.id in context.live:
+            config, _ = expanded(context, instance)
+            waves.setdefault(int(config.get("boot.stop.priority") or 0), []).append(instance)
+    for priority in sorted(waves, reverse=True):
+        await asyncio.gather(*(_stop(context, instance) for instance in waves[priority]))
+
+
+async def _stop(context: Context, instance: Instance) -> None:
+    operation = context.operations.start(
+        "Stopping instance with the daemon",
+        lambda op: _stop_and_remember(context, op, instance.name),
+        locks=[f"instance/{instance.name}"],
+        resources={"instances": (f"/1.0/instances/{instance.name}",)},
+    )
+    try:
+        await context.operations.finish(operation)
+    except IsolaError as error:
+        log.error("Instance %s: %s", instance.name, error)
+
+
+async def _stop_and_remember(context: Context, op: Operation, name: str) -> None:
+    config, _ = expanded(context, context.records.get(name))
+    timeout = float(config.get("boot.host_shutdown_timeout") or 30)
+    try:
+        await stop(context, op, name, timeout=timeout, force=False)
+    except TimedOut:
+        log.warning("Instance %s did not stop within %g seconds and is killed", name, timeout)
+        await stop(context, op, name, timeout=None, force=True)
+    stopped = context.records.find(name)
+    if stopped is not None:
+        volatile = {key: value for key, value in stopped.volatile.items() if key != "last_state.boot"}
+        await context.records.replace(name, dataclasses.replace(stopped, desired="running", volatile=volatile))

@@ -1,0 +1,191 @@
+"""What every state store promises: run over the fake and every driver."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from isola import registry
+from isola.errors import PreconditionFailed
+from isola.state import Check, Delete, Put, Store
+from isola.testing.store import FakeStore
+
+
+@dataclass
+class HandClock:
+    """A clock that stands until it is moved; sleeping gives way to others."""
+
+    moment: datetime = datetime(2030, 1, 1, tzinfo=UTC)
+    numbers: count = field(default_factory=count)
+
+    def now(self) -> datetime:
+        return self.moment
+
+    def monotonic(self) -> float:
+        return self.moment.timestamp()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(0.005)
+
+    def token(self, size: int = 32) -> str:
+        return f"{next(self.numbers):0{2 * size}x}"
+
+    def uuid(self) -> str:
+        return self.token(16)
+
+
+Reopen = Callable[[], Store]
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture(params=["fake", *registry.names("state")])
+def reopen(request: pytest.FixtureRequest, tmp_path: Path, clock: HandClock) -> Reopen:
+    """Gives another object over the same data, as after a restart."""
+    if request.param == "fake":
+        fake = FakeStore(clock)
+        return lambda: fake
+    return lambda: registry.load("state", request.param)(tmp_path, clock)
+
+
+@pytest.fixture
+async def store(reopen: Reopen) -> AsyncIterator[Store]:
+    store = reopen()
+    await store.open()
+    yield store
+    await store.close()
+
+
+async def test_what_was_written_is_read_back_with_its_revision(store: Store) -> None:
+    revision = await store.put("/a/1", b"one")
+    entry = await store.get("/a/1")
+    assert entry is not None
+    assert (entry.value, entry.revision) == (b"one", revision)
+    assert await store.get("/a/2") is None
+
+
+async def test_range_is_ordered_and_ends_at_the_prefix(store: Store) -> None:
+    for key in ("/a/2", "/b/1", "/a/10", "/a/1", "/aa/1"):
+        await store.put(key, key.encode())
+    assert [entry.key for entry in await store.range("/a/")] == ["/a/1", "/a/10", "/a/2"]
+
+
+async def test_compare_and_swap_admits_one_of_two(store: Store) -> None:
+    first = await store.compare_and_swap("/k", b"1", 0)
+    with pytest.raises(PreconditionFailed):
+        await store.compare_and_swap("/k", b"2", 0)
+    await store.compare_and_swap("/k", b"3", first)
+    with pytest.raises(PreconditionFailed):
+        await store.compare_and_swap("/k", b"4", first)
+    entry = await store.get("/k")
+    assert entry is not None and entry.value == b"3"
+
+
+async def test_concurrent_swaps_of_one_revision_let_exactly_one_win(store: Store) -> None:
+    revision = await store.put("/k", b"0")
+    results = await asyncio.gather(
+        *(store.compare_and_swap("/k", str(n).encode(), revision) for n in range(20)), return_exceptions=True
+    )
+    assert sum(isinstance(result, int) for result in results) == 1
+    assert all(isinstance(result, int | PreconditionFailed) for result in results)
+
+
+async def test_a_commit_is_all_or_nothing(store: Store) -> None:
+    await store.put("/old", b"x")
+    with pytest.raises(PreconditionFailed):
+        await store.commit(Put("/new", b"y"), Delete("/old"), Check("/old", 999))
+    assert await store.get("/new") is None
+    assert await store.get("/old") is not None
+    await store.commit(Put("/new", b"y"), Delete("/old"))
+    assert await store.get("/old") is None
+    assert await store.get("/new") is not None
+
+
+async def test_data_survives_a_restart_and_revisions_go_on(store: Store, reopen: Reopen) -> None:
+    before = await store.put("/k", b"v")
+    await store.close()
+    again = reopen()
+    await again.open()
+    entry = await again.get("/k")
+    assert entry is not None and (entry.value, entry.revision) == (b"v", before)
+    assert await again.put("/k", b"w") > before
+    await again.close()
+    await store.open()
+
+
+async def test_watch_tells_changes_below_its_prefix_in_order(store: Store) -> None:
+    seen: list[tuple[str, bytes | None]] = []
+
+    async def follow() -> None:
+        async for change in store.watch("/w/"):
+            seen.append((change.key, change.value))
+
+    task = asyncio.create_task(follow())
+    await asyncio.sleep(0.01)
+    await store.put("/w/1", b"a")
+    await store.put("/x/1", b"a")
+    await store.commit(Put("/w/2", b"b"), Delete("/w/1"))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    assert seen == [("/w/1", b"a"), ("/w/2", b"b"), ("/w/1", None)]
+
+
+async def test_a_lease_takes_its_keys_along_when_it_lapses(store: Store, clock: HandClock) -> None:
+    lease = await store.lease(10)
+    await store.commit(Put("/member/1", b"me", lease=lease.id))
+    clock.moment += timedelta(seconds=8)
+    assert await store.renew(lease)
+    clock.moment += timedelta(seconds=8)
+    await asyncio.sleep(0.05)
+    assert await store.get("/member/1") is not None
+    clock.moment += timedelta(seconds=3)
+    await asyncio.sleep(0.05)
+    assert await store.get("/member/1") is None
+    assert not await store.renew(lease)
+
+
+async def test_a_revoked_lease_is_gone_at_once_and_tells_watchers(store: Store) -> None:
+    seen: list[str] = []
+
+    async def follow() -> None:
+        async for change in store.watch("/m/"):
+            seen.append(f"{change.key}={change.value!r}")
+
+    lease = await store.lease(10)
+    task = asyncio.create_task(follow())
+    await asyncio.sleep(0.01)
+    await store.commit(Put("/m/1", b"x", lease=lease.id))
+    await store.revoke(lease)
+    await asyncio.sleep(0.01)
+    task.cancel()
+    assert await store.get("/m/1") is None
+    assert seen == ["/m/1=b'x'", "/m/1=None"]
+    with pytest.raises(PreconditionFailed):
+        await store.commit(Put("/m/2", b"x", lease=lease.id))
+
+
+async def test_a_cancelled_writer_knows_what_it_has_written(store: Store) -> None:
+    """A cancellation during a commit arrives after it: the value is there and the writer's next await is cut."""
+    wrote = asyncio.Event()
+
+    async def writer() -> None:
+        await store.put("/k", b"v")
+        wrote.set()
+        await asyncio.sleep(10)
+
+    task = asyncio.create_task(writer())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    entry = await store.get("/k")
+    assert wrote.is_set() == (entry is not None)

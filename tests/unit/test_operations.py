@@ -1,0 +1,275 @@
+"""Operations: progress, rollback, cancellation, the point of no return."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from itertools import count
+
+import pytest
+
+from isola.errors import AlreadyExists, Busy, Conflict, HostFailure, NotFound
+from isola.events import Events
+from isola.model.operation import OperationStatus
+from isola.operations import Operation, Operations
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+@pytest.fixture
+def operations() -> Operations:
+    numbers = count(1)
+    return Operations(Events(now), now=now, new_id=lambda: f"op-{next(numbers)}")
+
+
+class Host:
+    """Things that are there, and the order in which they came and went."""
+
+    def __init__(self) -> None:
+        self.there: list[str] = []
+        self.log: list[str] = []
+
+    async def make(self, name: str) -> str:
+        self.there.append(name)
+        self.log.append(f"+{name}")
+        return name
+
+    async def drop(self, name: str) -> None:
+        self.log.append(f"-{name}")
+        if name in self.there:
+            self.there.remove(name)
+
+    async def has(self, name: str) -> bool:
+        return name in self.there
+
+
+async def effect(op: Operation, host: Host, name: str) -> None:
+    await op.effect(f"make {name}", lambda: host.make(name), look=lambda: host.has(name), undo=lambda: host.drop(name))
+
+
+async def test_success_keeps_what_was_made_and_says_so(operations: Operations) -> None:
+    host = Host()
+
+    async def work(op: Operation) -> None:
+        with op.step("Make", total=2, unit="items") as step:
+            await effect(op, host, "a")
+            step.advance()
+            await effect(op, host, "b")
+            step.advance()
+        await op.commit()
+
+    operation = operations.start("Making", work)
+    assert await operation.wait(1)
+    view = operation.view()
+    assert view.status is OperationStatus.SUCCESS and view.status.code == 200
+    assert host.there == ["a", "b"]
+    assert [(step.name, step.done, step.total, step.finished) for step in view.steps] == [("Make", 2, 2, True)]
+
+
+async def test_failure_undoes_in_reverse_and_keeps_the_first_error(operations: Operations) -> None:
+    host = Host()
+
+    async def work(op: Operation) -> None:
+        await effect(op, host, "a")
+        await effect(op, host, "b")
+        raise HostFailure("the disk is on fire")
+
+    operation = operations.start("Making", work)
+    await operation.wait(1)
+    assert host.log == ["+a", "+b", "-b", "-a"]
+    view = operation.view()
+    assert (view.status, view.error, view.error_code) == (
+        OperationStatus.FAILURE,
+        "the disk is on fire",
+        "host_failure",
+    )
+
+
+async def test_an_effect_that_finds_its_thing_there_touches_nothing(operations: Operations) -> None:
+    host = Host()
+    await host.make("a")
+    operation = operations.start("Making", lambda op: effect(op, host, "a"))
+    await operation.wait(1)
+    assert isinstance(operation.error, AlreadyExists)
+    assert host.there == ["a"]
+
+
+async def test_rollback_goes_on_past_failures_and_lists_them(operations: Operations) -> None:
+    host = Host()
+
+    async def stuck() -> None:
+        raise HostFailure("it is stuck")
+
+    async def work(op: Operation) -> None:
+        await effect(op, host, "a")
+        op.on_rollback("b", stuck)
+        await effect(op, host, "c")
+        raise NotFound("the reason")
+
+    operation = operations.start("Making", work)
+    await operation.wait(1)
+    assert host.there == []
+    assert operation.warnings == ["Could not undo b: it is stuck"]
+    assert isinstance(operation.error, NotFound)
+
+
+async def test_cancel_is_reported_only_after_rollback_which_cannot_be_cancelled(operations: Operations) -> None:
+    host = Host()
+    undoing, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> None:
+        undoing.set()
+        await go_on.wait()
+        await host.drop("a")
+
+    async def work(op: Operation) -> None:
+        op.on_rollback("a", slow)
+        await host.make("a")
+        await asyncio.sleep(60)
+
+    operation = operations.start("Making", work)
+    await asyncio.sleep(0)
+    operation.cancel()
+    await undoing.wait()
+    assert operation.status is OperationStatus.CANCELLING
+    operation.cancel()
+    assert operation._task is not None
+    operation._task.cancel()
+    assert not await operation.wait(0.02)
+    go_on.set()
+    assert await operation.wait(1)
+    assert operation.status is OperationStatus.CANCELLED
+    assert host.there == []
+
+
+async def test_after_commit_nothing_is_undone_nor_cancelled(operations: Operations) -> None:
+    host = Host()
+    committed, go_on = asyncio.Event(), asyncio.Event()
+
+    async def work(op: Operation) -> None:
+        await effect(op, host, "a")
+        await op.commit()
+        committed.set()
+        await go_on.wait()
+        raise HostFailure("afterwards")
+
+    operation = operations.start("Making", work)
+    await committed.wait()
+    assert not operation.may_cancel
+    with pytest.raises(Conflict):
+        operation.cancel()
+    go_on.set()
+    await operation.wait(1)
+    assert operation.status is OperationStatus.FAILURE
+    assert host.there == ["a"]
+
+
+async def test_a_second_stage_is_undone_alone(operations: Operations) -> None:
+    host = Host()
+
+    async def work(op: Operation) -> None:
+        await effect(op, host, "created")
+        await op.commit()
+        op.reopen()
+        await effect(op, host, "started")
+        raise HostFailure("it does not start")
+
+    operation = operations.start("Launching", work)
+    await operation.wait(1)
+    assert host.there == ["created"]
+
+
+async def test_a_cancel_while_the_record_is_written_lets_the_write_end(operations: Operations) -> None:
+    host = Host()
+    writing, go_on = asyncio.Event(), asyncio.Event()
+
+    async def record() -> None:
+        writing.set()
+        await go_on.wait()
+        await host.make("record")
+
+    async def work(op: Operation) -> None:
+        await effect(op, host, "a")
+        await op.commit(record)
+        await asyncio.sleep(0)
+
+    operation = operations.start("Making", work)
+    await writing.wait()
+    operation.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    await operation.wait(1)
+    assert host.there == ["a", "record"]
+
+
+async def test_one_operation_per_resource_and_busy_names_the_holder(operations: Operations) -> None:
+    go_on = asyncio.Event()
+
+    async def work(op: Operation) -> None:
+        await go_on.wait()
+
+    first = operations.start("Stopping web1", work, locks=["instance/web1"])
+    with pytest.raises(Busy, match=f"Stopping web1.*{first.id}"):
+        operations.start("Starting web1", work, locks=["instance/web1"])
+    other = operations.start("Starting web2", work, locks=["instance/web2"])
+    go_on.set()
+    await asyncio.gather(first.wait(1), other.wait(1))
+    again = operations.start("Starting web1", work, locks=["instance/web1"])
+    assert await again.wait(1)
+
+
+async def test_channels_are_connected_once_and_only_with_their_secret(operations: Operations) -> None:
+    class Client:
+        async def receive(self) -> None:
+            return None
+
+        async def send(self, data: bytes | str) -> None:
+            return None
+
+        async def close(self) -> None:
+            return None
+
+    async def work(op: Operation) -> None:
+        await op.channel("0", 1)
+
+    operation = operations.start("Executing", work, kind="websocket", channels={"0": "s3cret"})
+    with pytest.raises(NotFound):
+        operation.connect("wrong", Client())
+    assert operation.connect("s3cret", Client()) == "0"
+    with pytest.raises(Conflict):
+        operation.connect("s3cret", Client())
+    assert await operation.wait(1)
+    assert operation.status is OperationStatus.SUCCESS
+
+
+async def test_an_unexpected_error_is_a_failure_with_the_code_internal(operations: Operations) -> None:
+    async def work(op: Operation) -> None:
+        raise KeyError("oops")
+
+    operation = operations.start("Failing", work)
+    await operation.wait(1)
+    assert operation.view().error_code == "internal"
+
+
+async def test_events_tell_every_status(operations: Operations) -> None:
+    events = operations._events
+    follower = events.follow(["operation"])
+    seen: list[object] = []
+
+    async def listen() -> None:
+        async for event in follower:
+            seen.append(event.metadata["status"])
+
+    operations.render = lambda operation: {"status": str(operation.status)}
+    task = asyncio.create_task(listen())
+
+    async def work(op: Operation) -> None:
+        await asyncio.sleep(0)
+
+    operation = operations.start("Making", work)
+    await operation.wait(1)
+    await asyncio.sleep(0.01)
+    task.cancel()
+    assert seen[0] == "Running" and seen[-1] == "Success"

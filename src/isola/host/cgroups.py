@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
+from isola.errors import HostFailure
+from isola.host.cancellation import finish
+from isola.host.cgroup_tree import Tree, subdirectories
+from isola.host.cgroup_v1 import LegacyTrees
+from isola.host.cgroup_v2 import UnifiedTree
 from isola.model.limits import Limits, Usage
+
+_PATIENCE = 10.0
+"""Seconds until processes that do not die, or groups that do not go, are a failure."""
 
 
 class Cgroups(Protocol):
@@ -17,7 +30,10 @@ class Cgroups(Protocol):
         ...
 
     async def create(self, path: str, *, owner: int | None = None) -> None:
-        """Make the group in every hierarchy (and its parents); with ``owner`` delegate the v2 one to that host id."""
+        """Make the group in every hierarchy (and its parents); with ``owner`` delegate the v2 one to that host id.
+
+        Fine when it is there: what is missing is added.
+        """
         ...
 
     async def exists(self, path: str) -> bool:
@@ -51,3 +67,152 @@ class Cgroups(Protocol):
     async def children(self, path: str) -> tuple[str, ...]:
         """Names of the groups directly below ``path`` in any hierarchy."""
         ...
+
+    def directories(self, path: str) -> tuple[Path, ...]:
+        """Where the group is in each hierarchy: writing a number to ``cgroup.procs`` in all of them enters it."""
+        ...
+
+
+class LinuxCgroups:
+    """Finds out by itself how this host mounts its hierarchies. What may wait for the kernel runs in a thread."""
+
+    def __init__(self, root: Path = Path("/sys/fs/cgroup")) -> None:
+        self._unified: UnifiedTree | None = None
+        legacy: list[Tree] = []
+        # Links are second names (``cpu`` for ``cpu,cpuacct``).
+        names = () if (root / "cgroup.controllers").exists() else subdirectories(str(root))
+        for directory in [root, *(root / name for name in sorted(names))]:
+            if (directory / "cgroup.controllers").exists():
+                self._unified = UnifiedTree(directory)
+            elif (directory / "cgroup.procs").exists():
+                legacy.append(Tree(directory, frozenset(directory.name.split(","))))
+        self._legacy = LegacyTrees(legacy)
+        self._trees: tuple[Tree, ...] = (*legacy, *([self._unified] if self._unified else []))
+
+    @property
+    def layout(self) -> str:
+        """``unified``, ``hybrid`` or ``legacy``."""
+        if not self._legacy.trees:
+            return "unified"
+        return "hybrid" if self._unified else "legacy"
+
+    async def create(self, path: str, *, owner: int | None = None) -> None:
+        """Make the group in every hierarchy."""
+        await _in_thread(lambda: self._create(path, owner))
+
+    async def exists(self, path: str) -> bool:
+        """Whether the group is there in any hierarchy."""
+        return any(tree.exists(path) for tree in self._trees)
+
+    async def enter(self, path: str, pid: int) -> None:
+        """Put a process into the group, in every hierarchy."""
+        await _in_thread(lambda: self._enter(path, pid))
+
+    async def limit(self, path: str, limits: Limits) -> None:
+        """Set all limits."""
+        await _in_thread(lambda: self._limiting().limit(path, limits))
+
+    def usage(self, path: str) -> Usage:
+        """What the group uses now."""
+        return self._limiting().usage(path)
+
+    def processes(self, path: str) -> Sequence[int]:
+        """Numbers of all processes in the group and below."""
+        return sorted(set().union(*(tree.processes(path) for tree in self._trees)))
+
+    async def kill(self, path: str) -> None:
+        """Kill every process in the group and below."""
+        await finish(self._kill(path))
+
+    async def remove(self, path: str) -> None:
+        """Remove the group and those below it in every hierarchy."""
+        await finish(self._remove(path))
+
+    async def children(self, path: str) -> tuple[str, ...]:
+        """Names of the groups directly below ``path`` in any hierarchy."""
+        return tuple(sorted({name for tree in self._trees for name in subdirectories(tree.directory(path))}))
+
+    def directories(self, path: str) -> tuple[Path, ...]:
+        """Where the group is in each hierarchy."""
+        return tuple(Path(tree.directory(path)) for tree in self._trees)
+
+    def _limiting(self) -> UnifiedTree | LegacyTrees:
+        return self._unified if self._unified and not self._legacy.trees else self._legacy
+
+    def _create(self, path: str, owner: int | None) -> None:
+        self._legacy.create(path)
+        if self._unified:
+            self._unified.create(path, owner)
+
+    def _enter(self, path: str, pid: int) -> None:
+        inside = _memberships(pid)
+        for tree in self._trees:
+            # Moving a process costs the kernel a grace period, so none is moved to where it is.
+            present = inside.get(frozenset() if tree is self._unified else tree.controllers, "")
+            if present != path and not present.startswith(f"{path}/"):
+                tree.enter(path, pid)
+
+    async def _kill(self, path: str) -> None:
+        wait = 0.001
+        for attempt in range(int(_PATIENCE / 0.05)):
+            await asyncio.to_thread(self._kill_once, path, one_by_one=attempt > 0 or self._unified is None)
+            left = await asyncio.to_thread(self.processes, path)
+            if not left:
+                return
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, 0.05)
+        raise HostFailure(f"Processes of {path} do not die", evidence=f"left are {', '.join(map(str, left[:10]))}")
+
+    def _kill_once(self, path: str, *, one_by_one: bool) -> None:
+        at_once = self._unified is not None and self._unified.kill(path)
+        if one_by_one or not at_once:
+            # Frozen, they cannot fork while they are counted.
+            self._legacy.freeze(path, frozen=True)
+            for pid in self.processes(path):
+                self._kill_member(path, pid)
+        self._legacy.freeze(path, frozen=False)
+
+    def _kill_member(self, path: str, pid: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            pidfd = os.pidfd_open(pid)
+            try:
+                # Looked at once more now that the number cannot change hands.
+                if any(part == path or part.startswith(f"{path}/") for part in _memberships(pid).values()):
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            finally:
+                os.close(pidfd)
+
+    async def _remove(self, path: str) -> None:
+        wait = 0.001
+        for _ in range(int(_PATIENCE / 0.05)):
+            if await asyncio.to_thread(self._remove_once, path):
+                return
+            if left := self.processes(path):
+                evidence = f"processes {', '.join(map(str, left[:10]))} are in it"
+                raise HostFailure(
+                    f"Cannot remove the control group {path}", evidence=evidence, remedy="Kill them first"
+                )
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, 0.05)
+        raise HostFailure(f"Cannot remove the control group {path}", evidence="the kernel says it is busy")
+
+    def _remove_once(self, path: str) -> bool:
+        return all([tree.remove_once(path) for tree in self._trees])
+
+
+def _memberships(pid: int) -> dict[frozenset[str], str]:
+    """Controllers -> group of a process; cgroup2 is the one without controllers. Empty when the process is gone."""
+    try:
+        text = Path(f"/proc/{pid}/cgroup").read_text()
+    except OSError:
+        return {}
+    groups = {}
+    for line in text.splitlines():
+        _, controllers, path = line.split(":", 2)
+        groups[frozenset(controllers.removeprefix("name=").split(",")) - {""}] = path
+    return groups
+
+
+async def _in_thread(work: Callable[[], None]) -> None:
+    # A cancelled caller undoes what was done: that must not go on meanwhile.
+    await finish(asyncio.to_thread(work))

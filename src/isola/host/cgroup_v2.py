@@ -1,0 +1,103 @@
+"""The unified hierarchy (cgroup2), alone or beside the old ones."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from isola.host.cgroup_tree import (
+    Tree,
+    check_cpus,
+    format_cpus,
+    make,
+    memory_in_use,
+    parse_cpus,
+    read,
+    read_number,
+    set_limit,
+    try_write,
+)
+from isola.model.limits import Limits, Usage
+
+_WANTED = ("cpuset", "cpu", "io", "memory", "pids")
+_DELEGATED = ("", "/cgroup.procs", "/cgroup.subtree_control", "/cgroup.threads", "/memory.oom.group")
+_MOST_GROUPS = 4096
+_DEEPEST = 64
+"""What a delegated group may hold: enough for any nesting, not enough to wear out the host."""
+
+
+class UnifiedTree(Tree):
+    """Knows limits and usage as cgroup2 has them, and delegation, which only it has."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, frozenset(read(f"{root}/cgroup.controllers").split()))
+
+    def create(self, path: str, owner: int | None) -> None:
+        """Make the group, its controllers switched on all the way down; delegate it."""
+        parent = str(self.root)
+        for directory in self.levels(path):
+            for controller in _WANTED:
+                if controller in self.controllers:
+                    try_write(f"{parent}/cgroup.subtree_control", f"+{controller}")
+            make(directory)
+            parent = directory
+        if owner is not None:
+            self._delegate(parent, owner)
+
+    def limit(self, path: str, limits: Limits) -> None:
+        """Set all limits; the memory limit is all there is to get, swap included."""
+        directory = self.directory(path)
+        there = parse_cpus(read(f"{os.path.dirname(directory)}/cpuset.cpus.effective"))
+        check_cpus(limits.cpus, there)
+        self._limit_memory(directory, limits.memory)
+        processes = "max" if limits.processes is None else str(limits.processes)
+        set_limit("processes", f"{directory}/pids.max", processes, unlimited=limits.processes is None)
+        # An empty set means the parent's.
+        cpus = "\n" if limits.cpus is None else format_cpus(limits.cpus)
+        set_limit("CPUs", f"{directory}/cpuset.cpus", cpus, unlimited=limits.cpus is None)
+
+    def usage(self, path: str) -> Usage:
+        """What the group uses now."""
+        directory = self.directory(path)
+        words = read(f"{directory}/cpu.stat", once=True).split(maxsplit=2)
+        return Usage(
+            cpu_ns=int(words[1]) * 1000 if len(words) > 1 else 0,
+            memory=read_number(f"{directory}/memory.current"),
+            memory_peak=read_number(f"{directory}/memory.peak"),
+            swap=read_number(f"{directory}/memory.swap.current"),
+            swap_peak=read_number(f"{directory}/memory.swap.peak"),
+            processes=read_number(f"{directory}/pids.current"),
+        )
+
+    def kill(self, path: str) -> bool:
+        """Kill all in one stroke; False when this kernel cannot (before 5.14) or the group is not there."""
+        return try_write(f"{self.directory(path)}/cgroup.kill", "1")
+
+    def _delegate(self, directory: str, owner: int) -> None:
+        for name in _DELEGATED:
+            with contextlib.suppress(FileNotFoundError):
+                os.chown(f"{directory}{name}", owner, owner)
+        try_write(f"{directory}/cgroup.max.descendants", str(_MOST_GROUPS))
+        try_write(f"{directory}/cgroup.max.depth", str(_DEEPEST))
+
+    def _limit_memory(self, directory: str, memory: int | None) -> None:
+        if memory is not None and read_number(f"{directory}/memory.current") > memory:
+            _reclaim(directory, memory)
+        value = "max" if memory is None else str(memory)
+        set_limit("memory", f"{directory}/memory.max", value, unlimited=memory is None)
+        try_write(f"{directory}/memory.swap.max", "max" if memory is None else "0")
+
+
+def _reclaim(directory: str, wanted: int) -> None:
+    """Bring the use down first: a lowered ``memory.max`` would call the out-of-memory killer instead of refusing."""
+    try:
+        try_write(f"{directory}/memory.high", str(wanted))
+        used = read_number(f"{directory}/memory.current")
+        if used > wanted:
+            try_write(f"{directory}/memory.reclaim", str(used - wanted))
+            used = read_number(f"{directory}/memory.current")
+    finally:
+        try_write(f"{directory}/memory.high", "max")
+    if used > wanted:
+        raise memory_in_use(wanted, used)

@@ -1,0 +1,21 @@
+"""The real daemon with a fault observer: ``python -m isola.testing.daemon DIRECTORY``, for tests that kill it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from isola.daemon.serve import run
+from isola.host import background
+from isola.testing.faults import FaultObserver
+
+
+def main() -> int:
+    """Run in the foreground until told to stop."""
+    directory = Path(sys.argv[1])
+    background.lock(directory / "daemon.lock")
+    return run(directory, observer=FaultObserver(directory / "orders.json", directory / "points.log"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

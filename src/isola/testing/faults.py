@@ -1,0 +1,55 @@
+"""An observer that fails, cancels or kills the daemon at a point that a test chooses."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import orjson
+
+from isola.errors import HostFailure
+from isola.operations import Operation
+
+
+class FaultObserver:
+    """Reads its orders from a file at every point, so that a test can give them to a running daemon.
+
+    The file holds ``{"operation": DESCRIPTION, "point": N, "action": "fail" | "cancel" | "kill"}``; the N-th point
+    (from 0) that operations of that description reach after the orders were given is hit, once. Every point reached
+    is appended to ``points`` as a line ``DESCRIPTION<tab>POINT``.
+    """
+
+    def __init__(self, orders: Path, points: Path) -> None:
+        self._orders = orders
+        self._points = points
+        self._stamp = 0
+        self._seen = 0
+        self._done = False
+
+    async def reached(self, operation: Operation, point: str) -> None:
+        """Note the point, and do as ordered."""
+        with self._points.open("a") as file:
+            file.write(f"{operation.description}\t{point}\n")
+        try:
+            stamp = self._orders.stat().st_mtime_ns
+        except FileNotFoundError:
+            return
+        if stamp != self._stamp:
+            self._stamp, self._seen, self._done = stamp, 0, False
+        orders = orjson.loads(self._orders.read_bytes())
+        if self._done or operation.description != orders["operation"]:
+            return
+        self._seen += 1
+        if self._seen - 1 == orders["point"]:
+            self._done = True
+            self._act(orders["action"], operation, point)
+
+    def _act(self, action: str, operation: Operation, point: str) -> None:
+        if action == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif action == "cancel":
+            if operation.may_cancel:
+                operation.cancel()
+        else:
+            raise HostFailure(f"Injected failure at {point}")

@@ -1,0 +1,173 @@
+"""Every step of every multi-step verb is failed, cancelled and killed; host and records must agree afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from audit import records, settled
+from daemon import ApiError, Daemon
+
+from isola.testing.images import tiny_image
+
+RUNTIMES = ("runc", "crun")
+ACTIONS = ("fail", "cancel", "kill")
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One verb: what must be so before, how it is asked for, which operation does it."""
+
+    name: str
+    operation: str
+    prepare: Callable[[Daemon, str], None]
+    act: Callable[[Daemon, str], None]
+    acknowledged: Callable[[Daemon], bool]
+    """Whether the records say that it was done."""
+
+
+def absent(daemon: Daemon, runtime: str) -> None:
+    if "victim" in records(daemon, "instances"):
+        daemon.run("DELETE", "/1.0/instances/victim?force=1")
+
+
+def stopped(daemon: Daemon, runtime: str) -> None:
+    if "victim" not in records(daemon, "instances"):
+        create(daemon, runtime)
+    if daemon.status("victim") == "Running":
+        daemon.change("victim", "stop", force=True)
+
+
+def running(daemon: Daemon, runtime: str) -> None:
+    if "victim" not in records(daemon, "instances"):
+        create(daemon, runtime)
+    if daemon.status("victim") != "Running":
+        daemon.change("victim", "start")
+
+
+def create(daemon: Daemon, runtime: str) -> None:
+    source = {"type": "image", "alias": "tiny"}
+    daemon.run("POST", "/1.0/instances", {"name": "victim", "source": source, "runtime": runtime})
+
+
+def no_image(daemon: Daemon, runtime: str) -> None:
+    for fingerprint in records(daemon, "images"):
+        daemon.run("DELETE", f"/1.0/images/{fingerprint}")
+
+
+def import_image(daemon: Daemon, runtime: str) -> None:
+    headers = {"Content-Type": "application/octet-stream", "X-LXD-filename": "tiny.tar"}
+    daemon.run("POST", "/1.0/images", (daemon.directory / "tiny.tar").read_bytes(), headers=headers)
+
+
+def has_victim(daemon: Daemon) -> bool:
+    record = records(daemon, "instances").get("victim")
+    return record is not None and not record["deleting"]
+
+
+def runs(daemon: Daemon) -> bool:
+    return has_victim(daemon) and records(daemon, "instances")["victim"]["desired"] == "running"
+
+
+VERBS = (
+    Verb("create", "Creating instance", absent, create, has_victim),
+    Verb("start", "Starting instance", stopped, lambda d, r: d.change("victim", "start"), runs),
+    Verb("stop", "Stopping instance", running, lambda d, r: d.change("victim", "stop"), lambda d: not runs(d)),
+    Verb(
+        "delete",
+        "Deleting instance",
+        stopped,
+        lambda d, r: d.run("DELETE", "/1.0/instances/victim") and None,
+        lambda d: not has_victim(d),
+    ),
+)
+IMPORT = Verb("import", "Importing image", no_image, import_image, lambda d: bool(records(d, "images")))
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    daemon = Daemon(faults=True)
+    try:
+        image = tiny_image(tmp_path_factory.mktemp("image"))
+        (daemon.directory / "tiny.tar").write_bytes(Path(image).read_bytes())
+        daemon.start()
+        yield daemon
+    finally:
+        daemon.close()
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
+def test_every_step_of(verb: Verb, runtime: str, action: str, daemon: Daemon) -> None:
+    if not records(daemon, "images"):
+        daemon.import_image(daemon.directory / "tiny.tar", "tiny")
+    absent(daemon, runtime)
+    walk(daemon, verb, runtime, action)
+    absent(daemon, runtime)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("action", ACTIONS)
+def test_every_step_of_image_import(action: str, daemon: Daemon) -> None:
+    absent(daemon, "runc")
+    walk(daemon, IMPORT, "runc", action)
+    no_image(daemon, "runc")
+
+
+def walk(daemon: Daemon, verb: Verb, runtime: str, action: str) -> None:
+    """Learn the points of a clean run, then hit each of them in turn."""
+    points = learn(daemon, verb, runtime)
+    assert len(points) >= 4, points
+    for number, point in enumerate(points):
+        verb.prepare(daemon, runtime)
+        told = hit(daemon, verb, runtime, number, action)
+        found = settled(daemon)
+        assert not found, f"{action} at {point} ({told}): {found}"
+        if told == "success":
+            assert verb.acknowledged(daemon), f"{action} at {point}: acknowledged and lost"
+    forget_orders(daemon)
+    verb.prepare(daemon, runtime)
+    verb.act(daemon, runtime)
+    assert verb.acknowledged(daemon)
+
+
+def learn(daemon: Daemon, verb: Verb, runtime: str) -> list[str]:
+    forget_orders(daemon)
+    verb.prepare(daemon, runtime)
+    log = daemon.directory / "points.log"
+    log.write_text("")
+    verb.act(daemon, runtime)
+    lines = [line.split("\t") for line in log.read_text().splitlines()]
+    return [point for description, point in lines if description == verb.operation]
+
+
+def hit(daemon: Daemon, verb: Verb, runtime: str, number: int, action: str) -> str:
+    """Returns what the client was told: ``success``, the error's code, or ``killed``."""
+    orders = daemon.directory / "orders.json.new"
+    orders.write_text(json.dumps({"operation": verb.operation, "point": number, "action": action}))
+    os.replace(orders, daemon.directory / "orders.json")
+    told = "killed"
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        try:
+            verb.act(daemon, runtime)
+            told = "success"
+        except (AssertionError, ApiError) as error:
+            told = str(error)
+    forget_orders(daemon)
+    if action == "kill":
+        assert daemon.process is not None
+        daemon.process.wait(30)
+        daemon.start()
+    return told
+
+
+def forget_orders(daemon: Daemon) -> None:
+    (daemon.directory / "orders.json").unlink(missing_ok=True)

@@ -1,0 +1,95 @@
+"""Compare what a daemon has on the host with what its records say."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+
+from daemon import Daemon
+
+_ID = re.compile(r"\b[0-9a-f]{16}\b")
+
+
+def records(daemon: Daemon, noun: str) -> dict[str, dict[str, Any]]:
+    """The records of a noun as they are on disk, by name."""
+    database = sqlite3.connect(f"file:{daemon.directory}/isola.db?mode=ro", uri=True)
+    try:
+        rows = database.execute("SELECT key, value FROM entries WHERE key LIKE ?", (f"/{noun}/%",)).fetchall()
+    finally:
+        database.close()
+    return {key.removeprefix(f"/{noun}/"): json.loads(value) for key, value in rows}
+
+
+def differences(daemon: Daemon) -> list[str]:
+    """What the host has too much or too little, in words; empty when host and records agree."""
+    found: list[str] = []
+    instances = records(daemon, "instances")
+    recorded = {record["id"] for record in instances.values()}
+    running = {record["id"] for record in instances.values() if record["desired"] == "running"}
+
+    def compare(what: str, seen: set[str], expected: set[str]) -> None:
+        if seen - expected:
+            found.append(f"{what} too many: {sorted(seen - expected)}")
+        if expected - seen:
+            found.append(f"{what} missing: {sorted(expected - seen)}")
+
+    volumes = daemon.directory / "pools" / "default" / "volumes"
+    compare("volumes", _names(volumes), recorded)
+    compare("roots mounted", _ids(daemon.mounts(), str(volumes)), running)
+    compare("run directories", _names(daemon.directory / "run"), running)
+    compare("cgroups", {id for path in daemon.cgroups() for id in _ID.findall(path)}, running)
+    monitors = [words for words in daemon.host_processes().values() if "conmon" in words.split()[0]]
+    compare("monitors", {id for words in monitors for id in _ID.findall(words)}, running)
+    veths = {daemon.names.veth(id, "eth0") for id in running}
+    compare(
+        "links", {link for link in daemon.links() if link.startswith(daemon.names.short) and "-" not in link}, veths
+    )
+    hosts = daemon.directory / "networks" / "isolabr0" / "hosts.d"
+    compare("DHCP entries", {name.split(".")[0] for name in _names(hosts)}, recorded)
+    found += _images(daemon)
+    found += [
+        f"{name} is {daemon.status(name)}, its record says {record['desired']}"
+        for name, record in instances.items()
+        if (daemon.status(name) == "Running") != (record["desired"] == "running")
+    ]
+    return found
+
+
+def settled(daemon: Daemon, seconds: float = 10) -> list[str]:
+    """The differences that do not go away within a while (cleaning up after an end takes a moment)."""
+    end = time.monotonic() + seconds
+    while (found := differences(daemon)) and time.monotonic() < end:
+        time.sleep(0.1)
+    return found
+
+
+def _images(daemon: Daemon) -> list[str]:
+    """Blobs, unpacked layers and scratch files that no image needs, or that an image lacks."""
+    store = daemon.directory / "images"
+    images = records(daemon, "images").values()
+    blobs = _names(store / "blobs" / "sha256")
+    needed = {image["manifest"].removeprefix("sha256:") for image in images}
+    for manifest in list(needed):
+        if manifest in blobs:
+            text = (store / "blobs" / "sha256" / manifest).read_text()
+            needed |= set(re.findall(r"sha256:([0-9a-f]{64})", text)) & blobs
+    wanted = {layer["digest"].removeprefix("sha256:") for image in images for layer in image["layers"]}
+    for record in records(daemon, "instances").values():
+        wanted |= {digest.removeprefix("sha256:") for digest in record["start"]["layers"]}
+    unpacked = _names(daemon.directory / "pools" / "default" / "layers")
+    found = [f"blob missing: {name}" for name in needed - blobs]
+    found += [f"blob too many: {name}" for name in blobs - needed - wanted]
+    found += [f"layer too many: {name}" for name in unpacked - wanted]
+    return found
+
+
+def _names(directory: Path) -> set[str]:
+    return {entry.name for entry in directory.iterdir()} if directory.is_dir() else set()
+
+
+def _ids(paths: list[str], below: str) -> set[str]:
+    return {path.removeprefix(f"{below}/").split("/")[0] for path in paths if path.startswith(f"{below}/")}

@@ -1,0 +1,265 @@
+"""A real daemon in a network namespace and a directory of its own, driven over its socket."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import itertools
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from isola.model.identity import HostNames
+
+Json = dict[str, Any]
+
+
+class ApiError(Exception):
+    """The daemon answered with an error."""
+
+    def __init__(self, status: int, body: Json) -> None:
+        super().__init__(f"{status}: {body.get('error')}")
+        self.status = status
+        self.body = body
+        self.code = (body.get("metadata") or {}).get("code", "")
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("isola", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+class Daemon:
+    """Starts, kills, starts again and takes away a daemon; knows how to see what it has on the host."""
+
+    _numbers = itertools.count()
+
+    def __init__(self, *, faults: bool = False) -> None:
+        self.directory = Path(os.path.realpath(tempfile.mkdtemp(prefix="isola-test-")))
+        self.directory.chmod(0o711)
+        (self.directory / "logs").mkdir()
+        self.socket = self.directory / "unix.socket"
+        self.names = HostNames.of_directory(str(self.directory))
+        self.netns = f"isola-{uuid.uuid4().hex[:8]}"
+        self.log = self.directory / "logs" / "daemon.log"
+        self._module = "isola.testing.daemon" if faults else "isola.daemon.main"
+        self.process: subprocess.Popen[bytes] | None = None
+        subprocess.run(["ip", "netns", "add", self.netns], check=True)
+        self.inside("ip", "link", "set", "lo", "up")
+
+    # --- processes ----------------------------------------------------------------------------------------------
+
+    def inside(self, *argv: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run a program in the daemon's network namespace; /sys stays the host's."""
+        options = {"check": True, "text": True, "capture_output": True, "timeout": 60} | options
+        return subprocess.run(["nsenter", f"--net=/run/netns/{self.netns}", *argv], **options)  # noqa: PLW1510
+
+    def start(self, timeout: float = 60) -> None:
+        """Start it and wait until it answers."""
+        arguments = [str(self.directory)] if "testing" in self._module else ["--dir", str(self.directory)]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                ["nsenter", f"--net=/run/netns/{self.netns}", sys.executable, "-m", self._module, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        end = time.monotonic() + timeout
+        while True:
+            if self.process.poll() is not None:
+                raise AssertionError(f"the daemon ended: {self.log.read_text()[-3000:]}")
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                self.get("/1.0")
+                return
+            if time.monotonic() > end:
+                raise AssertionError(f"the daemon does not answer: {self.log.read_text()[-3000:]}")
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        """As a crash would."""
+        assert self.process is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self, *, instances: bool = False) -> None:
+        """Ask it to end, and wait."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGPWR if instances else signal.SIGTERM)
+            self.process.wait(120)
+
+    def close(self) -> None:
+        """Take everything away and complain about what is left."""
+        try:
+            if self.process is not None:
+                if self.process.poll() is not None:
+                    self.start()
+                self.stop(instances=True)
+                left = self.on_host()
+                assert not left, f"left on the host: {left}\n{self.log.read_text()[-3000:]}"
+        finally:
+            self._scrub()
+
+    def _scrub(self) -> None:
+        """Whatever a failed test has left must not disturb the next."""
+        if self.process is not None and self.process.poll() is None:
+            self.kill()
+        for pid in self.host_processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        for mount in sorted(self.mounts(), reverse=True):
+            subprocess.run(["umount", "-l", mount], check=False)
+        for _ in range(50):
+            groups = sorted(self.cgroups(), key=len, reverse=True)
+            if not groups:
+                break
+            for group in groups:
+                with contextlib.suppress(OSError):
+                    for pid in (Path(group) / "cgroup.procs").read_text().split():
+                        os.kill(int(pid), signal.SIGKILL)
+                with contextlib.suppress(OSError):
+                    Path(group).rmdir()
+            time.sleep(0.05)
+        subprocess.run(["ip", "netns", "del", self.netns], check=False)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    # --- what is on the host ------------------------------------------------------------------------------------
+
+    def mounts(self) -> list[str]:
+        """Mount points below the directory."""
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+        return [line.split()[4] for line in lines if line.split()[4].startswith(f"{self.directory}/")]
+
+    def links(self) -> list[str]:
+        """Links of ours in the namespace, without loopback."""
+        links = json.loads(self.inside("ip", "-j", "link").stdout)
+        return sorted(link["ifname"] for link in links if link["ifname"] != "lo" and link.get("link_type") != "sit")
+
+    def tables(self) -> list[str]:
+        """nftables tables in the namespace."""
+        return sorted(self.inside("nft", "list", "tables").stdout.splitlines())
+
+    def cgroups(self) -> list[str]:
+        """Cgroup directories of ours in every hierarchy, the daemon's own top directory included."""
+        roots = [Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").iterdir()]
+        tops = {root / self.names.tag for root in roots if (root / self.names.tag).is_dir()}
+        return sorted(str(path) for top in tops for path in [top, *(p for p in top.rglob("*") if p.is_dir())])
+
+    def host_processes(self) -> dict[str, str]:
+        """Processes with the directory in their command line, but for the daemon itself."""
+        own = str(self.process.pid) if self.process is not None else ""
+        found = {}
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and entry.name not in (own, str(os.getpid())):
+                with contextlib.suppress(OSError):
+                    words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                    if str(self.directory) in words and "pytest" not in words:
+                        found[entry.name] = words
+        return found
+
+    def on_host(self) -> dict[str, object]:
+        """All traces outside the directory, by kind; empty when there are none."""
+        seen = {
+            "mounts": self.mounts(),
+            "links": self.links(),
+            "tables": self.tables(),
+            "cgroups": self.cgroups(),
+            "processes": self.host_processes(),
+        }
+        return {kind: things for kind, things in seen.items() if things}
+
+    # --- the API ------------------------------------------------------------------------------------------------
+
+    def request(
+        self, method: str, path: str, body: Any = None, *, headers: Json | None = None, timeout: float = 120
+    ) -> Json:
+        """One request; raises ApiError for an error answer."""
+        connection = _Connection(self.socket, timeout)
+        try:
+            data = json.dumps(body).encode() if body is not None and not isinstance(body, bytes) else body
+            connection.request(method, path, body=data, headers=headers or {})
+            response = connection.getresponse()
+            answer: Json = json.loads(response.read())
+        finally:
+            connection.close()
+        if answer.get("type") == "error":
+            raise ApiError(response.status, answer)
+        return answer
+
+    def get(self, path: str) -> Any:
+        """The metadata of an answer."""
+        return self.request("GET", path)["metadata"]
+
+    def start_operation(self, method: str, path: str, body: Any = None, **options: Any) -> Json:
+        """The operation an asynchronous request has begun."""
+        return self.request(method, path, body, **options)["metadata"]
+
+    def wait(self, operation: Json, timeout: float = 120) -> Json:
+        """The operation when it has ended."""
+        path = f"/1.0/operations/{operation['id']}/wait?timeout={timeout:.0f}"
+        return self.request("GET", path, timeout=timeout + 10)["metadata"]
+
+    def run(self, method: str, path: str, body: Any = None, **options: Any) -> Json:
+        """Do it and wait; raises AssertionError when it fails."""
+        ended = self.wait(self.start_operation(method, path, body, **options))
+        assert ended["status"] == "Success", ended["err"]
+        return ended
+
+    # --- shortcuts ----------------------------------------------------------------------------------------------
+
+    def import_image(self, file: Path, alias: str) -> str:
+        """Upload a unified tarball; returns its fingerprint."""
+        headers = {"Content-Type": "application/octet-stream", "X-LXD-filename": file.name}
+        ended = self.run("POST", "/1.0/images", file.read_bytes(), headers=headers)
+        fingerprint = ended["metadata"]["fingerprint"]
+        self.request("POST", "/1.0/images/aliases", {"name": alias, "target": fingerprint})
+        return fingerprint
+
+    def launch(self, name: str, alias: str = "tiny", **more: Any) -> None:
+        """Create and start."""
+        source = {"type": "image", "alias": alias}
+        self.run("POST", "/1.0/instances", {"name": name, "source": source, "start": True} | more)
+
+    def change(self, name: str, action: str, **more: Any) -> None:
+        """Start, stop, restart, freeze, unfreeze."""
+        self.run("PUT", f"/1.0/instances/{name}/state", {"action": action, "timeout": 30, "force": False} | more)
+
+    def status(self, name: str) -> str:
+        """Running, Stopped, ..."""
+        return self.get(f"/1.0/instances/{name}")["status"]
+
+    def pid(self, name: str) -> int:
+        """First process of the instance, as the host numbers it."""
+        return self.get(f"/1.0/instances/{name}/state")["pid"]
+
+    def exec(self, name: str, *command: str, **more: Any) -> tuple[int, str, str]:
+        """Run a command with recorded output: status, standard output, standard error."""
+        body = {"command": list(command), "record-output": True, "wait-for-websocket": False} | more
+        ended = self.run("POST", f"/1.0/instances/{name}/exec", body)
+        texts = [self.read(ended["metadata"]["output"][number]) for number in ("1", "2")]
+        return ended["metadata"]["return"], texts[0], texts[1]
+
+    def read(self, path: str) -> str:
+        """A raw body as text."""
+        connection = _Connection(self.socket, 60)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().read().decode(errors="replace")
+        finally:
+            connection.close()

@@ -2,66 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import contextlib
+import itertools
+import os
+import secrets
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, TypeVar
 
+from isola.errors import AlreadyExists, HostFailure, NotFound
+from isola.host import kernel, trees
+from isola.host.rooted import open_root
+from isola.host.roots import Entry, Root
+from isola.host.threads import in_long_thread, in_thread
 from isola.model.identity import IdRange
 from isola.model.storage import Space
 
+__all__ = ["Entry", "Files", "LinuxFiles", "Root"]
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A file inside a root. ``kind`` is ``file``, ``directory``, ``symlink`` or ``other``."""
-
-    kind: str
-    mode: int
-    uid: int
-    """As seen inside."""
-    gid: int
-    size: int
-    names: tuple[str, ...] = ()
-    """Names in a directory, sorted."""
-    target: str = ""
-    """Target of a symbolic link."""
-
-
-class Root(Protocol):
-    """An instance's file system from ``/`` down. No path, link or race inside leads outside (RESOLVE_IN_ROOT).
-
-    Errors: NotFound, InvalidInput (not a directory, is a directory, not empty), Unsupported (device, socket).
-    """
-
-    async def stat(self, path: str, *, follow: bool = True) -> Entry: ...
-
-    async def read(self, path: str) -> AsyncIterator[bytes]:
-        """The content of a regular file in blocks of at most 256 KiB."""
-        ...
-
-    async def write(
-        self,
-        path: str,
-        content: AsyncIterator[bytes],
-        *,
-        uid: int,
-        gid: int,
-        mode: int | None,
-        append: bool = False,
-    ) -> None:
-        """Create or replace the content; an existing file keeps mode and owner unless given (``uid``/``gid`` -1)."""
-        ...
-
-    async def make_directory(self, path: str, *, uid: int, gid: int, mode: int) -> None:
-        """Fine when the directory is there."""
-        ...
-
-    async def make_symlink(self, path: str, target: str, *, uid: int, gid: int) -> None: ...
-
-    async def remove(self, path: str) -> None:
-        """Remove a file, a link or an empty directory."""
-        ...
+T = TypeVar("T")
+_COPY_BLOCK = 1 << 20
 
 
 class Files(Protocol):
@@ -105,8 +66,182 @@ class Files(Protocol):
         """Size and use of the file system a directory lies on."""
         ...
 
+    async def sync(self, directory: Path) -> None:
+        """Everything written on the file system of ``directory`` is on disk when this returns."""
+        ...
+
     def root(
         self, directory: Path | None = None, *, pid: int | None = None, idmap: IdRange | None = None
     ) -> AbstractAsyncContextManager[Root]:
         """Open an instance's root: a directory, or what process ``pid`` sees as ``/``. Ids are shifted by ``idmap``."""
         ...
+
+
+class LinuxFiles:
+    """By ordinary system calls in threads; instance roots by ``openat2``."""
+
+    async def read(self, path: Path) -> bytes:
+        """The whole content."""
+        return await in_thread(_reported, path, path.read_bytes)
+
+    async def write(self, path: Path, data: bytes, *, mode: int = 0o600) -> None:
+        """Atomically and durably."""
+        await in_thread(_reported, path, lambda: _replace(path, data, mode))
+
+    async def make_directory(self, path: Path, *, mode: int = 0o711, owner: int | None = None) -> None:
+        """With its parents."""
+        await in_thread(_reported, path, lambda: _make_directory(path, mode, owner))
+
+    async def exists(self, path: Path) -> bool:
+        """Whether there is anything of that name, a dangling link too."""
+        return await in_thread(os.path.lexists, path)
+
+    async def names(self, directory: Path) -> tuple[str, ...]:
+        """Names in a directory, sorted."""
+        return await in_thread(_reported, directory, lambda: _names(directory))
+
+    async def rename(self, source: Path, target: Path) -> None:
+        """Durably."""
+        await in_thread(_reported, source, lambda: _rename(source, target))
+
+    async def remove_tree(self, path: Path) -> None:
+        """Remove a file or a tree."""
+        await in_long_thread(trees.remove_tree, path)
+
+    async def copy(self, source: BinaryIO, target: Path) -> int:
+        """Write a stream to a new file, block by block, so that it can be cancelled."""
+        descriptor = await in_thread(_reported, target, lambda: _create(target))
+        done = False
+        try:
+            size = 0
+            while written := await in_thread(_reported, target, lambda: _copy_block(source, descriptor)):
+                size += written
+            await in_thread(_reported, target, lambda: _settle(target, descriptor))
+            done = True
+            return size
+        finally:
+            os.close(descriptor)
+            if not done:
+                await in_thread(target.unlink, missing_ok=True)
+
+    async def disk_usage(self, directory: Path) -> int:
+        """Bytes allocated below a directory."""
+        return await in_long_thread(trees.disk_usage, directory)
+
+    async def space(self, directory: Path) -> Space:
+        """Size and use of a file system."""
+        return await in_thread(_reported, directory, lambda: _space(directory))
+
+    async def sync(self, directory: Path) -> None:
+        """By ``syncfs``."""
+        await in_long_thread(_reported, directory, lambda: _sync(directory))
+
+    def root(
+        self, directory: Path | None = None, *, pid: int | None = None, idmap: IdRange | None = None
+    ) -> AbstractAsyncContextManager[Root]:
+        """Open an instance's root."""
+        if (directory is None) == (pid is None):
+            raise ValueError("either a directory or a process is expected")
+        return open_root(directory if directory is not None else Path(f"/proc/{pid}/root"), idmap)
+
+
+def _reported(path: Path, work: Callable[[], T]) -> T:
+    """Run, and speak of failures in our words."""
+    try:
+        return work()
+    except FileNotFoundError as error:
+        raise NotFound(f"{path} does not exist", evidence=str(error)) from error
+    except FileExistsError as error:
+        raise AlreadyExists(f"{path} exists already", evidence=str(error)) from error
+    except OSError as error:
+        raise HostFailure(f"The file system refused {path}", evidence=str(error)) from error
+
+
+def _replace(path: Path, data: bytes, mode: int) -> None:
+    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}")
+    descriptor = _create(temporary)
+    try:
+        try:
+            with open(descriptor, "wb", closefd=False) as file:
+                file.write(data)
+            os.fchmod(descriptor, mode)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.rename(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_directory(path.parent)
+
+
+def _create(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def _copy_block(source: BinaryIO, descriptor: int) -> int:
+    block = source.read(_COPY_BLOCK)
+    view = memoryview(block)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    return len(block)
+
+
+def _settle(path: Path, descriptor: int) -> None:
+    os.fsync(descriptor)
+    _sync_directory(path.parent)
+
+
+def _make_directory(path: Path, mode: int, owner: int | None) -> None:
+    missing = list(itertools.takewhile(lambda place: not place.is_dir(), (path, *path.parents)))
+    for place in reversed(missing):
+        with contextlib.suppress(FileExistsError):
+            place.mkdir()
+            place.chmod(mode)
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if owner is not None:
+            os.fchown(descriptor, owner, owner)
+            os.fchmod(descriptor, mode)
+    finally:
+        os.close(descriptor)
+
+
+def _names(directory: Path) -> tuple[str, ...]:
+    try:
+        return tuple(sorted(os.listdir(directory)))
+    except FileNotFoundError:
+        return ()
+
+
+def _rename(source: Path, target: Path) -> None:
+    os.rename(source, target)
+    _sync_directory(target.parent)
+    if source.parent != target.parent:
+        _sync_directory(source.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        kernel.sync_file_system(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _space(directory: Path) -> Space:
+    found = os.statvfs(directory)
+    return Space(
+        total=found.f_blocks * found.f_frsize,
+        used=(found.f_blocks - found.f_bfree) * found.f_frsize,
+        inodes_total=found.f_files,
+        inodes_used=found.f_files - found.f_ffree,
+    )

@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from isola.errors import HostFailure
+from isola.host import kernel
+from isola.host.threads import in_thread
 from isola.model.identity import IdRange
+
+_OPTIONS = "index=off,xino=off,metacopy=off,redirect_dir=nofollow"
+"""Plain overlay only: no redirects or metadata-only copies, which a layer from elsewhere could forge."""
+_OPTIONS_SIZE = 4095
+"""``mount(2)`` takes one page of options."""
+_REASONS = {
+    errno.EINVAL: "the kernel lacks overlay over id-mapped layers (Linux 5.19), or the file system below lacks them",
+    errno.ENOSYS: "the kernel is too old: Linux 5.19 is needed",
+    errno.ENODEV: "the kernel has no overlay file system: load the module 'overlay'",
+    errno.EPERM: "it needs root with CAP_SYS_ADMIN, and a file system that can be id-mapped",
+    errno.ENOSPC: "too many user namespaces or mounts: raise user.max_user_namespaces or fs.mount-max",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,9 +34,10 @@ class OverlayMount:
     """An overlay whose lower layers are shown with ids shifted into ``idmap``; nothing is copied or chowned."""
 
     lower: tuple[Path, ...]
-    """Bottom layer first."""
+    """Bottom layer first; at least one."""
     upper: Path
     work: Path
+    """On the file system of ``upper``. While mounting, layers appear for a moment in ``<work>.lower`` beside it."""
     target: Path
     idmap: IdRange | None = None
 
@@ -43,3 +64,116 @@ class Mounts(Protocol):
     async def below(self, directory: Path) -> tuple[Path, ...]:
         """All mount points at or below a directory, deepest first."""
         ...
+
+
+class LinuxMounts:
+    """By the mount system calls. Exactly one mount per overlay remains: overlay keeps private clones of its layers."""
+
+    async def overlay(self, mount: OverlayMount) -> None:
+        """Mount."""
+        await in_thread(_overlay, mount)
+
+    async def unmount(self, target: Path) -> None:
+        """Unmount all that is stacked on ``target``."""
+        await in_thread(_unmount, target)
+
+    async def mounted(self, target: Path) -> bool:
+        """Whether ``target`` is a mount point."""
+        return await in_thread(_mounted, target)
+
+    async def below(self, directory: Path) -> tuple[Path, ...]:
+        """All mount points at or below a directory, deepest first."""
+        return await in_thread(_below, directory)
+
+
+def _overlay(mount: OverlayMount) -> None:
+    scratch = mount.work.with_name(mount.work.name + ".lower")
+    try:
+        with contextlib.ExitStack() as stack:
+            lower = mount.lower if mount.idmap is None else stack.enter_context(_shifted(mount, scratch))
+            # Descriptors keep the option string short and free of characters that overlay would interpret.
+            opened = [stack.enter_context(_opened(path)) for path in (*reversed(lower), mount.upper, mount.work)]
+            *layers, upper, work = (f"/proc/self/fd/{descriptor}" for descriptor in opened)
+            options = f"lowerdir={':'.join(layers)},upperdir={upper},workdir={work},{_OPTIONS}"
+            if len(options) > _OPTIONS_SIZE:
+                raise OSError(errno.E2BIG, f"{len(layers)} layers are more than one overlay can have")
+            kernel.mount("overlay", mount.target, "overlay", options, kernel.MS_NODEV)
+    except OSError as error:
+        raise HostFailure(
+            f"Cannot mount an {mount.describe()}", evidence=str(error), remedy=_REASONS.get(error.errno or 0, "")
+        ) from error
+
+
+@contextlib.contextmanager
+def _shifted(mount: OverlayMount, scratch: Path) -> Iterator[tuple[Path, ...]]:
+    """Id-mapped views of the layers, mounted only while the overlay takes hold of them."""
+    assert mount.idmap is not None
+    namespace = kernel.user_namespace(mount.idmap.base, mount.idmap.size)
+    shown: list[Path] = []
+    try:
+        scratch.mkdir(mode=0o700, exist_ok=True)
+        for number, layer in enumerate(mount.lower):
+            place = scratch / str(number)
+            place.mkdir(exist_ok=True)
+            shown.append(place)
+            _show(layer, place, namespace)
+        yield tuple(shown)
+    finally:
+        os.close(namespace)
+        for place in shown:
+            _unmount(place)
+            place.rmdir()
+        scratch.rmdir()
+
+
+def _show(layer: Path, place: Path, namespace: int) -> None:
+    tree = kernel.clone_tree(layer)
+    try:
+        kernel.set_idmap(tree, namespace)
+        kernel.attach_tree(tree, place)
+    finally:
+        os.close(tree)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _unmount(target: Path) -> None:
+    while True:
+        try:
+            kernel.unmount(target)
+        except OSError as error:
+            if error.errno in (errno.EINVAL, errno.ENOENT, errno.ENOTDIR):
+                return
+            raise HostFailure(f"Cannot unmount {target}", evidence=str(error)) from error
+
+
+def _mounted(target: Path) -> bool:
+    try:
+        return kernel.is_mount_point(target)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return False
+        raise HostFailure(f"Cannot look at {target}", evidence=str(error)) from error
+
+
+def _below(directory: Path) -> tuple[Path, ...]:
+    try:
+        with open("/proc/self/mountinfo", "rb") as table:
+            lines = table.read().splitlines()
+    except OSError as error:
+        raise HostFailure("Cannot read the mount table", evidence=str(error)) from error
+    points = (Path(os.fsdecode(_unescape(line.split(b" ", 5)[4]))) for line in lines)
+    found = [point for point in points if point.is_relative_to(directory)]
+    # Later lines lie on top of earlier ones; a stable sort keeps that order among equals before it is turned round.
+    return tuple(reversed(sorted(found, key=lambda point: len(point.parts))))
+
+
+def _unescape(field: bytes) -> bytes:
+    return re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), field)

@@ -1,0 +1,133 @@
+"""System calls that Python does not wrap: the new mount calls, ``openat2``, ``syncfs`` and their kin.
+
+Every call releases the interpreter lock and raises OSError. Numbers from 424 on are the same on every architecture.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import struct
+from pathlib import Path
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.clone.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p]
+
+_OPEN_TREE, _MOVE_MOUNT, _OPENAT2, _MOUNT_SETATTR = 428, 429, 437, 442
+_AT_FDCWD = -100
+_AT_EMPTY_PATH = 0x1000
+_AT_SYMLINK_NOFOLLOW = 0x100
+_STATX_ATTR_MOUNT_ROOT = 0x2000
+
+MS_RDONLY, MS_NOSUID, MS_NODEV = 1, 2, 4
+MNT_DETACH = 2
+UMOUNT_NOFOLLOW = 8
+RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH, RESOLVE_IN_ROOT = 1, 2, 4, 8, 16
+_CLONE_VM, _CLONE_VFORK, _CLONE_NEWUSER = 0x100, 0x4000, 0x10000000
+_WALL = 0x40000000
+
+
+def _checked(result: int, what: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), what)
+    return result
+
+
+def _syscall(number: int, what: str, *arguments: object) -> int:
+    return _checked(_libc.syscall(ctypes.c_long(number), *arguments), what)
+
+
+def clone_tree(path: Path) -> int:
+    """A detached copy of the mount that ``path`` lies on, seen from ``path``; returns a descriptor."""
+    flags = 1 | os.O_CLOEXEC  # OPEN_TREE_CLONE
+    return _syscall(_OPEN_TREE, str(path), _AT_FDCWD, os.fsencode(path), ctypes.c_uint(flags))
+
+
+def set_idmap(tree: int, user_namespace: int, *, read_only: bool = True) -> None:
+    """Show the files of a detached mount with the ids that a user namespace maps them to."""
+    attributes = 0x00100000 | (1 if read_only else 0)  # MOUNT_ATTR_IDMAP, MOUNT_ATTR_RDONLY
+    packed = struct.pack("=QQQQ", attributes, 0, 0, user_namespace)
+    _syscall(
+        _MOUNT_SETATTR, "mount_setattr", tree, b"", ctypes.c_uint(_AT_EMPTY_PATH), packed, ctypes.c_size_t(len(packed))
+    )
+
+
+def attach_tree(tree: int, target: Path) -> None:
+    """Make a detached mount appear on a directory."""
+    from_empty_path = 4
+    _syscall(_MOVE_MOUNT, str(target), tree, b"", _AT_FDCWD, os.fsencode(target), ctypes.c_uint(from_empty_path))
+
+
+def mount(source: str, target: Path, kind: str, options: str, flags: int = 0) -> None:
+    """Classic ``mount(2)``."""
+    result = _libc.mount(
+        os.fsencode(source), os.fsencode(target), kind.encode(), ctypes.c_ulong(flags), os.fsencode(options)
+    )
+    _checked(result, str(target))
+
+
+def unmount(target: Path) -> None:
+    """Detach whatever is mounted on top of ``target``, busy or not."""
+    _checked(_libc.umount2(os.fsencode(target), MNT_DETACH | UMOUNT_NOFOLLOW), str(target))
+
+
+def is_mount_point(path: Path) -> bool:
+    """Whether something is mounted on exactly this path; its cost does not depend on how much is mounted."""
+    buffer = ctypes.create_string_buffer(256)
+    _checked(_libc.statx(_AT_FDCWD, os.fsencode(path), _AT_SYMLINK_NOFOLLOW, 0, buffer), str(path))
+    return bool(int.from_bytes(buffer.raw[8:16], "little") & _STATX_ATTR_MOUNT_ROOT)
+
+
+def open_beneath(root: int, path: bytes, flags: int, resolve: int, mode: int = 0) -> int:
+    """``openat2``; asked again while a concurrent rename keeps the kernel from being sure."""
+    how = struct.pack("=QQQ", flags | os.O_CLOEXEC, mode, resolve)
+    for attempt in range(64):
+        try:
+            return _syscall(_OPENAT2, os.fsdecode(path), root, path, how, ctypes.c_size_t(len(how)))
+        except BlockingIOError:
+            if attempt == 63:
+                raise
+    raise AssertionError
+
+
+def file_system_type(descriptor: int) -> int:
+    """The magic number of the file system an open file lies on."""
+    buffer = ctypes.create_string_buffer(512)
+    _checked(_libc.fstatfs(descriptor, buffer), "fstatfs")
+    return ctypes.c_long.from_buffer(buffer).value
+
+
+def sync_file_system(descriptor: int) -> None:
+    """Everything on that file system is on disk when this returns."""
+    _checked(_libc.syncfs(descriptor), "syncfs")
+
+
+def user_namespace(base: int, size: int) -> int:
+    """A descriptor of a new user namespace in which ids ``0 .. size-1`` stand for ``base .. base+size-1`` outside.
+
+    The namespace is born with a child that shares our memory, runs nothing but ``_exit`` while this thread is held
+    (vfork), and is a zombie when its maps are written: nothing can be left behind, no memory is copied, no program is
+    started. It has no exit signal, so nobody's ``waitpid(-1)`` or SIGCHLD handler hears of it.
+    """
+    with mmap.mmap(-1, 65536) as stack:
+        room = ctypes.c_char.from_buffer(stack)
+        top = ctypes.addressof(room) + len(stack)
+        entry = ctypes.cast(_libc._exit, ctypes.c_void_p)
+        pid = _checked(_libc.clone(entry, top, _CLONE_VM | _CLONE_VFORK | _CLONE_NEWUSER, None), "user namespace")
+        del room
+    try:
+        for name in ("uid_map", "gid_map"):
+            _write(f"/proc/{pid}/{name}", f"0 {base} {size}".encode())
+        return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.waitpid(pid, _WALL)
+
+
+def _write(path: str, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, data)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,166 @@
+"""Walks over trees that somebody else may have filled: by descriptor, never through a link, never across a mount."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from isola.errors import HostFailure
+from isola.host import kernel
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_RESOLVE = kernel.RESOLVE_NO_XDEV | kernel.RESOLVE_NO_SYMLINKS | kernel.RESOLVE_BENEATH
+_REMOVE_DEPTH = 48
+"""Directories open at once; deeper ones are first moved up, so that depth costs neither descriptors nor stack."""
+_COUNT_DEPTH = 2000
+"""``openat2`` takes a path of 4095 bytes; deeper trees exist only to annoy and are not counted further."""
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a file or a tree; fine when it is not there. Raises HostFailure, e.g. at a mount point."""
+    try:
+        parent = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    try:
+        name = os.fsencode(path.name)
+        if not _unlink(parent, name):
+            _Removal(parent, name).run()
+    except OSError as error:
+        why = "something is mounted in it" if error.errno in (errno.EXDEV, errno.EBUSY) else ""
+        raise HostFailure(f"Cannot remove {path}", evidence=str(error), remedy=why) from error
+    finally:
+        os.close(parent)
+
+
+def _unlink(parent: int, name: bytes) -> bool:
+    """Remove what is not a directory; False when it is one."""
+    try:
+        os.unlink(name, dir_fd=parent)
+    except FileNotFoundError:
+        return True
+    except IsADirectoryError:
+        return False
+    return True
+
+
+@dataclass(slots=True)
+class _Level:
+    descriptor: int
+    name: bytes
+    directories: list[bytes]
+
+
+class _Removal:
+    """Removes one directory; a stack instead of recursion."""
+
+    def __init__(self, parent: int, name: bytes) -> None:
+        self._parent = parent
+        self._name = name
+        self._levels: list[_Level] = []
+        self._moved = 0
+        self._prefix = secrets.token_hex(8).encode()
+
+    def run(self) -> None:
+        try:
+            self._enter(self._parent, self._name)
+            while self._levels:
+                level = self._levels[-1]
+                if level.directories:
+                    self._descend(level, level.directories.pop())
+                else:
+                    self._leave()
+        finally:
+            for level in self._levels:
+                os.close(level.descriptor)
+
+    def _descend(self, level: _Level, name: bytes) -> None:
+        if len(self._levels) < _REMOVE_DEPTH:
+            self._enter(level.descriptor, name)
+            return
+        top = self._levels[0]
+        moved = b".removed-%s-%d" % (self._prefix, self._moved)
+        self._moved += 1
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(name, moved, src_dir_fd=level.descriptor, dst_dir_fd=top.descriptor)
+            top.directories.append(moved)
+
+    def _enter(self, parent: int, name: bytes) -> None:
+        try:
+            descriptor = kernel.open_beneath(parent, name, _DIRECTORY, _RESOLVE)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            # Swapped for a link or file meanwhile: then that is what is removed.
+            if error.errno not in (errno.ELOOP, errno.ENOTDIR) or not _unlink(parent, name):
+                raise
+            return
+        level = _Level(descriptor, name, [])
+        self._levels.append(level)
+        for child in _names(descriptor):
+            if child.is_dir(follow_symlinks=False) or not _unlink(descriptor, os.fsencode(child.name)):
+                level.directories.append(os.fsencode(child.name))
+
+    def _leave(self) -> None:
+        level = self._levels.pop()
+        os.close(level.descriptor)
+        parent = self._levels[-1].descriptor if self._levels else self._parent
+        with contextlib.suppress(FileNotFoundError):
+            os.rmdir(level.name, dir_fd=parent)
+
+
+def _names(descriptor: int) -> list[os.DirEntry[str]]:
+    with os.scandir(descriptor) as entries:
+        return list(entries)
+
+
+def disk_usage(directory: Path) -> int:
+    """Bytes allocated below a directory, on its own file system; a file with several names counts once."""
+    try:
+        top = os.open(directory, _DIRECTORY)
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+    try:
+        return sum(_allocated(top))
+    finally:
+        os.close(top)
+
+
+def _allocated(top: int) -> Iterator[int]:
+    pending = [b"."]
+    linked: set[int] = set()
+    while pending:
+        path = pending.pop()
+        try:
+            directory = kernel.open_beneath(top, path, _DIRECTORY, _RESOLVE)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV, errno.ENAMETOOLONG):
+                continue  # gone, swapped, or another file system
+            raise HostFailure("Cannot count disk usage", evidence=str(error)) from error
+        try:
+            yield os.fstat(directory).st_blocks * 512
+            for entry in _names(directory):
+                if entry.is_dir(follow_symlinks=False):
+                    if path.count(b"/") < _COUNT_DEPTH:
+                        pending.append(path + b"/" + os.fsencode(entry.name))
+                else:
+                    yield _blocks(directory, entry.name, linked)
+        finally:
+            os.close(directory)
+
+
+def _blocks(directory: int, name: str, linked: set[int]) -> int:
+    try:
+        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return 0
+    if status.st_nlink > 1:
+        if status.st_ino in linked:
+            return 0
+        linked.add(status.st_ino)
+    return status.st_blocks * 512

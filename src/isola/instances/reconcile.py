@@ -9,7 +9,7 @@ from enum import Enum
 
 from isola.errors import IsolaError
 from isola.instances.context import Context
-from isola.instances.delete import sweep
+from isola.instances.remove import sweep
 from isola.instances.start import adopt, expanded, start
 from isola.instances.supervise import clean_up
 from isola.model.instance import Instance, Status

@@ -9,7 +9,7 @@ from isola.instances.context import Context, Live
 from isola.instances.expand import merge, nic_devices
 from isola.instances.identity import nic_facts, nics_of
 from isola.instances.limits import limits_of, load_of
-from isola.instances.supervise import watch
+from isola.instances.supervise import clean_up, watch
 from isola.model.instance import Config, Devices, Instance
 from isola.model.limits import Limits
 from isola.operations import Operation
@@ -20,6 +20,10 @@ async def start(context: Context, op: Operation, name: str) -> None:
     """Raises WrongState when it runs already; after a failure it is as stopped as before."""
     instance = context.records.get(name)
     require_stopped(context, instance)
+    if instance.id in context.broken:
+        await clean_up(context, op, instance)
+        op.reopen()
+        instance = context.records.get(name)
     config, devices = expanded(context, instance)
     instance = refreshed(context, instance, devices)
     with op.step("Mount root"):

@@ -6,14 +6,24 @@ import asyncio
 
 from isola.errors import TimedOut, WrongState
 from isola.instances.context import Context, Live
+from isola.instances.remove import remove
 from isola.instances.start import start
-from isola.instances.supervise import clean_up
+from isola.instances.supervise import clean_up, look_after_end
 from isola.model.instance import Instance
 from isola.model.signals import signal_number
 from isola.operations import Operation
 
 
 async def stop(context: Context, op: Operation, name: str, *, timeout: float | None, force: bool) -> None:
+    """Halt; an ephemeral instance goes with its end."""
+    await halt(context, op, name, timeout=timeout, force=force)
+    instance = context.records.get(name)
+    if instance.ephemeral:
+        op.reopen()
+        await remove(context, op, instance)
+
+
+async def halt(context: Context, op: Operation, name: str, *, timeout: float | None, force: bool) -> None:
     """Ask the program to end and wait, or with ``force`` kill it. Raises WrongState, TimedOut (it runs on then)."""
     instance = context.records.get(name)
     live = require_live(context, instance)
@@ -27,12 +37,14 @@ async def stop(context: Context, op: Operation, name: str, *, timeout: float | N
         await clean_up(context, op, instance)
     finally:
         live.stopping = False
+        if live.ended.is_set() and context.live.get(instance.id) is live:
+            look_after_end(context, instance.id, live)
     context.events.lifecycle("instance-stopped", f"/1.0/instances/{name}")
 
 
 async def restart(context: Context, op: Operation, name: str, *, timeout: float | None, force: bool) -> None:
     """Stop and start; a stopped instance is refused as Incus does."""
-    await stop(context, op, name, timeout=timeout, force=force)
+    await halt(context, op, name, timeout=timeout, force=force)
     op.reopen()
     await start(context, op, name)
     context.events.lifecycle("instance-restarted", f"/1.0/instances/{name}")

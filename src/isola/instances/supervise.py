@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 
-from isola.errors import Busy
 from isola.instances.context import Context, Live
 from isola.instances.identity import nics_of
+from isola.instances.remove import remove
 from isola.model.instance import Instance
 from isola.operations import Operation
 
@@ -27,7 +27,12 @@ async def _watch(context: Context, id: str, live: Live) -> None:
     live.exit_status = await context.runtime(instance).ended(live.running)
     live.ended.set()
     if not live.stopping:
-        await _after_end(context, id, live)
+        look_after_end(context, id, live)
+
+
+def look_after_end(context: Context, id: str, live: Live) -> None:
+    """Clean up in the background after an instance that has ended while nobody who waited for it did."""
+    live.watcher = asyncio.get_running_loop().create_task(_after_end(context, id, live), name=f"clean up {id}")
 
 
 async def _after_end(context: Context, id: str, live: Live) -> None:
@@ -37,19 +42,21 @@ async def _after_end(context: Context, id: str, live: Live) -> None:
         if instance is None:
             return
         lock = f"instance/{instance.name}"
-        try:
-            operation = context.operations.start(
-                "Cleaning up after instance",
-                lambda op, name=instance.name: _ended(context, op, name, live),  # type: ignore[misc]
-                locks=[lock],
-                resources={"instances": (f"/1.0/instances/{instance.name}",)},
-            )
-        except Busy:
-            holder = context.operations.holder(lock)
-            if holder is not None:
-                await holder.wait()
+        holder = context.operations.holder(lock)
+        if holder is not None:
+            await holder.wait()
             continue
+        operation = context.operations.start(
+            "Cleaning up after instance",
+            lambda op, name=instance.name: _ended(context, op, name, live),  # type: ignore[misc]
+            locks=[lock],
+            resources={"instances": (f"/1.0/instances/{instance.name}",)},
+        )
         await operation.wait()
+        if operation.error is not None and context.live.get(id) is live:
+            # It does not run, whatever is left of it: say so, and let the next start or deletion clean up.
+            context.live.pop(id)
+            context.broken[id] = str(operation.error)
         return
 
 
@@ -66,8 +73,6 @@ async def _ended(context: Context, op: Operation, name: str, live: Live) -> None
         await start(context, op, name)
         context.events.lifecycle("instance-restarted", f"/1.0/instances/{name}")
     elif instance.ephemeral:
-        from isola.instances.delete import remove
-
         op.reopen()
         await remove(context, op, context.records.get(name))
 

@@ -1,0 +1,33 @@
+"""Remove all of a stopped instance."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from isola.instances.context import Context
+from isola.instances.identity import nics_of
+from isola.model.instance import Instance
+from isola.operations import Operation
+
+
+async def remove(context: Context, op: Operation, instance: Instance) -> None:
+    """Remove a stopped instance. The first write is the point of no return; the rest can be repeated at any time."""
+    doomed = dataclasses.replace(instance, deleting=True)
+    await op.commit(lambda: context.records.replace(instance.name, doomed))
+    await sweep(context, op, doomed)
+    context.broken.pop(instance.id, None)
+    context.events.lifecycle("instance-deleted", f"/1.0/instances/{instance.name}")
+
+
+async def sweep(context: Context, op: Operation, instance: Instance) -> None:
+    """Remove everything the host has of an instance, and last its record."""
+    if instance.runtime in dict(context.runtimes.all()):
+        await op.effect(f"remove processes of {instance.name}", lambda: context.runtime(instance).remove(instance.id))
+    for nic in nics_of(context, instance):
+        network = context.networks.find(nic.network)
+        if network is not None:
+            await context.networks.driver(nic.network).detach(op, network, nic)
+            await context.networks.driver(nic.network).unregister(op, network, nic)
+    await context.storage(instance).delete_volume(op, context.volume(instance))
+    await op.effect(f"remove logs of {instance.name}", lambda: context.host.files.remove_tree(context.logs(instance)))
+    await op.effect(f"forget {instance.name}", lambda: context.records.remove(instance.name))

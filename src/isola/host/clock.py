@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import asyncio
+import secrets
+import time
+import uuid
+from datetime import UTC, datetime
 from typing import Protocol
 
 
@@ -26,3 +30,27 @@ class Clock(Protocol):
     def uuid(self) -> str:
         """A random UUID (version 4)."""
         ...
+
+
+class LinuxClock:
+    """The system's clocks and its random numbers."""
+
+    def now(self) -> datetime:
+        """Aware, UTC."""
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Let others run for so long."""
+        await asyncio.sleep(seconds)
+
+    def token(self, size: int = 32) -> str:
+        """Unguessable hexadecimal text."""
+        return secrets.token_hex(size)
+
+    def uuid(self) -> str:
+        """A random UUID."""
+        return str(uuid.uuid4())

@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+import functools
+import os
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from isola.host import devices
+from isola.host.cgroup_tree import parse_cpus
+from isola.host.programs import find_program
+
+# Bit numbers as in linux/capability.h.
+_CAPABILITIES = (
+    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
+    "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER",
+    "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE",
+    "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP",
+    "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF",
+    "CHECKPOINT_RESTORE",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +61,7 @@ class System(Protocol):
         ...
 
     def file_systems(self) -> frozenset[str]:
-        """File systems the kernel has."""
+        """File systems the kernel has, or can load a module for."""
         ...
 
     def machine_id(self) -> str: ...
@@ -61,5 +79,129 @@ class System(Protocol):
         ...
 
     def devices(self) -> Mapping[str, Sequence[Mapping[str, object]]]:
-        """``{"network": [...], "storage": [...], "gpu": [...], "usb": [...], "pci": [...]}`` for the resources page."""
+        """``{"network": [...], "storage": [...], "gpu": [...], "usb": [...], "pci": [...]}`` for the resources page.
+
+        Walks through ``/sys``, which takes some milliseconds: call it in a thread.
+        """
         ...
+
+
+class LinuxSystem:
+    """Reads ``/proc``, ``/sys`` and ``/etc`` below ``root``."""
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._root = root
+
+    @functools.lru_cache(maxsize=1)  # noqa: B019 - one object lives as long as the daemon
+    def kernel(self) -> Kernel:
+        """What ``uname`` says."""
+        uname = os.uname()
+        return Kernel(uname.sysname, uname.release, uname.version, uname.machine, uname.nodename)
+
+    def capabilities(self) -> frozenset[str]:
+        """Our bounding set."""
+        found = re.search(r"^CapBnd:\s*([0-9a-f]+)$", self._read("proc/self/status"), re.MULTILINE)
+        bits = int(found[1], 16) if found else 0
+        return frozenset(f"CAP_{name}" for bit, name in enumerate(_CAPABILITIES) if bits >> bit & 1)
+
+    def cpus(self) -> Sequence[Mapping[str, object]]:
+        """Online CPUs."""
+        return self._cpus(self._read("sys/devices/system/cpu/online"))
+
+    def memory(self) -> Mapping[str, int]:
+        """``/proc/meminfo`` in bytes."""
+        rows = (line.split() for line in self._read("proc/meminfo").splitlines())
+        return {row[0].rstrip(":"): int(row[1]) * (1024 if row[2:] == ["kB"] else 1) for row in rows}
+
+    def os_release(self) -> Mapping[str, str]:
+        """``/etc/os-release``."""
+        text = self._read("etc/os-release") or self._read("usr/lib/os-release")
+        pairs = (line.partition("=") for line in text.splitlines() if "=" in line and not line.startswith("#"))
+        return {name: "".join(shlex.split(value)[:1]) for name, _, value in pairs}
+
+    def find_program(self, name: str) -> Path | None:
+        """Where a program is."""
+        return find_program(name)
+
+    def file_systems(self) -> frozenset[str]:
+        """File systems the kernel has or can load."""
+        loaded = frozenset(line.split()[-1] for line in self._read("proc/filesystems").splitlines())
+        return loaded | self._loadable()
+
+    def machine_id(self) -> str:
+        """``/etc/machine-id``; where there is none, a number that changes with every boot."""
+        text = self._read("etc/machine-id").strip() or self._read("var/lib/dbus/machine-id").strip()
+        return text or self.boot_id().replace("-", "")
+
+    def boot_id(self) -> str:
+        """Changes with every boot."""
+        return self._read("proc/sys/kernel/random/boot_id").strip()
+
+    def pid(self) -> int:
+        """Our own process number."""
+        return os.getpid()
+
+    def user_id_ranges(self, user: str = "root") -> Sequence[tuple[int, int]]:
+        """Ranges in /etc/subuid, where users stand by name or number."""
+        number = next((row[2] for row in self._rows("etc/passwd", 3) if row[0] == user), None)
+        rows = (row for row in self._rows("etc/subuid", 3) if row[0] in {user, number})
+        return [(int(row[1]), int(row[2])) for row in rows if row[1].isdigit() and row[2].isdigit()]
+
+    def devices(self) -> Mapping[str, Sequence[Mapping[str, object]]]:
+        """What the resources page shows."""
+        sys = self._root / "sys"
+        return {
+            "network": devices.network_cards(sys),
+            "storage": devices.disks(sys),
+            "gpu": devices.graphics_cards(sys),
+            "usb": devices.usb_devices(sys),
+            "pci": devices.pci_devices(sys),
+        }
+
+    @functools.lru_cache(maxsize=1)  # noqa: B019
+    def _cpus(self, online: str) -> Sequence[Mapping[str, object]]:
+        facts = _cpu_facts(self._read("proc/cpuinfo"))
+        return [self._cpu(number, facts.get(number, {})) for number in sorted(parse_cpus(online)) or sorted(facts)]
+
+    @functools.lru_cache(maxsize=1)  # noqa: B019
+    def _loadable(self) -> frozenset[str]:
+        aliases = self._read(f"lib/modules/{self.kernel().release}/modules.alias")
+        return frozenset(re.findall(r"^alias fs-(\S+) ", aliases, re.MULTILINE))
+
+    def _cpu(self, number: int, facts: Mapping[str, str]) -> Mapping[str, object]:
+        directory = f"sys/devices/system/cpu/cpu{number}"
+        node = next((self._root / directory).glob("node[0-9]*"), None)
+        return {
+            "id": number,
+            "core": _number(self._read(f"{directory}/topology/core_id")),
+            "socket": _number(self._read(f"{directory}/topology/physical_package_id")),
+            "numa_node": _number(node.name.removeprefix("node")) if node else 0,
+            "model": facts.get("model name", ""),
+            "vendor": facts.get("vendor_id", ""),
+            "frequency": int(float(facts.get("cpu MHz", "0"))),
+        }
+
+    def _rows(self, file: str, columns: int) -> list[list[str]]:
+        return [row for row in (line.split(":") for line in self._read(file).splitlines()) if len(row) >= columns]
+
+    def _read(self, file: str) -> str:
+        try:
+            return (self._root / file).read_text(errors="replace")
+        except OSError:
+            return ""
+
+
+def _cpu_facts(text: str) -> dict[int, dict[str, str]]:
+    found: dict[int, dict[str, str]] = {}
+    for block in text.split("\n\n"):
+        rows = (line.partition(":") for line in block.splitlines())
+        facts = {name.strip(): value.strip() for name, _, value in rows}
+        if facts.get("processor", "").isdigit():
+            found[int(facts["processor"])] = facts
+    return found
+
+
+def _number(text: str) -> int:
+    """A number from a file that may be missing, or say -1 where the host does not know."""
+    text = text.strip()
+    return int(text) if text.isdigit() else 0

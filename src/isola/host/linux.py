@@ -1,0 +1,34 @@
+"""Builds the real host from all its ports."""
+
+from __future__ import annotations
+
+from isola.host import Host
+from isola.host.archives import LinuxArchives
+from isola.host.cgroups import LinuxCgroups
+from isola.host.clock import LinuxClock
+from isola.host.files import LinuxFiles
+from isola.host.firewall import LinuxFirewall
+from isola.host.links import LinuxLinks
+from isola.host.mounts import LinuxMounts
+from isola.host.namespaces import LinuxNamespaces
+from isola.host.process import LinuxProcesses
+from isola.host.sockets import LinuxSockets
+from isola.host.system import LinuxSystem
+
+
+def linux_host() -> Host:
+    """This machine."""
+    processes = LinuxProcesses()
+    return Host(
+        processes=processes,
+        mounts=LinuxMounts(),
+        links=LinuxLinks(processes),
+        firewall=LinuxFirewall(processes),
+        cgroups=LinuxCgroups(),
+        namespaces=LinuxNamespaces(),
+        files=LinuxFiles(),
+        archives=LinuxArchives(processes),
+        sockets=LinuxSockets(),
+        clock=LinuxClock(),
+        system=LinuxSystem(),
+    )

@@ -1,1 +1,1 @@
-"""The command line: one file per noun, each verb a few lines over isola.client."""
+"""The command line: one file per group of verbs under ``commands``, each verb a few lines over ``isola.client``."""

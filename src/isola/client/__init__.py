@@ -1,1 +1,13 @@
-"""Typed Python library for the REST door, one file per noun."""
+"""The Python library of the REST door: ``Client``, one file per noun.
+
+    from isola.client import Client
+
+    with Client() as client:
+        client.instances.create(image="debian/12", name="web1", start=True).wait()
+        print(client.instances.run("web1", ["hostname"]).stdout)
+
+Synchronous and on the standard library alone, because the command line stands on it and must start in a few
+milliseconds: modules here import late whatever is slow to import (see ``docs/decisions``).
+"""
+
+from isola.client.client import Client as Client

@@ -1,0 +1,60 @@
+"""Our terminal, or our pipes, joined to a command or a console inside."""
+
+from __future__ import annotations
+
+import os
+
+from isola.client.interpreter import signal
+from isola.client.websocket import write_all
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from isola.cli.terminal import Wakes
+    from isola.client.exec import Session
+
+_FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def attach(session: Session, source: int | None, transform: Callable[[bytes], bytes | None] | None = None) -> bool:
+    """Carry bytes until the other side has ended; returns whether ``transform`` asked to detach.
+
+    Signals sent to us go to the command; a second Ctrl-C that finds no terminal in between ends us instead.
+    """
+    from isola.cli.terminal import Wakes
+
+    with Wakes(*_FORWARDED, *((signal.SIGWINCH,) if session.interactive else ())) as wakes:
+        if session.interactive and source is not None and os.isatty(source):
+            from isola.cli.terminal import Raw
+
+            with Raw(source):
+                return _pump(session, source, wakes, transform)
+        return _pump(session, source, wakes, transform)
+
+
+def _pump(
+    session: Session, source: int | None, wakes: Wakes, transform: Callable[[bytes], bytes | None] | None
+) -> bool:
+    interrupts = 0
+
+    def woken() -> None:
+        nonlocal interrupts
+        for number in wakes.take():
+            if number == signal.SIGWINCH:
+                from isola.cli.terminal import size
+
+                session.resize(*size(1))
+                continue
+            interrupts += number == signal.SIGINT
+            if interrupts > 1 and number == signal.SIGINT:
+                raise KeyboardInterrupt
+            session.signal(number)
+
+    outputs = {"0": 1} if session.interactive else {"1": 1, "2": 2}
+    sinks = {name: _writer(fd) for name, fd in outputs.items()}
+    return session.pump(source, sinks, wake=(wakes.fd, woken), transform=transform)
+
+
+def _writer(fd: int) -> Callable[[bytes], None]:
+    return lambda data: write_all(fd, data)

@@ -1,0 +1,77 @@
+"""``isola console``."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from isola.cli.commands.exec import NAME
+from isola.cli.grammar import Command, Option
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from isola.cli.context import Context
+
+_PREFIX = b"\x01"
+
+
+class Detacher:
+    """Watches what is typed for Ctrl-A q; Ctrl-A twice sends one Ctrl-A."""
+
+    def __init__(self) -> None:
+        self._prefixed = False
+
+    def __call__(self, data: bytes) -> bytes | None:
+        """What goes on to the console; None when it was the end."""
+        kept = bytearray()
+        for byte in data:
+            key = bytes((byte,))
+            if self._prefixed:
+                self._prefixed = False
+                if key == b"q":
+                    return None
+                kept += key if key == _PREFIX else _PREFIX + key
+            elif key == _PREFIX:
+                self._prefixed = True
+            else:
+                kept += key
+        return bytes(kept)
+
+
+def console(context: Context) -> int:
+    """Attach to the console until Ctrl-A q."""
+    name = context.args.text("NAME")
+    if context.args.flag("show-log"):
+        sys.stdout.flush()
+        from isola.client.websocket import write_all
+
+        write_all(1, context.client.instances.console_log(name))
+        return 0
+    from isola.cli.attached import attach
+    from isola.cli.terminal import size
+
+    session = context.client.instances.console(name, size(1))
+    context.say("To detach: Ctrl-A, then q. Enter brings up a prompt.")
+    try:
+        detached = attach(session, 0, Detacher())
+        if os.isatty(1):
+            context.say("\r\nDetached" if detached else "\r\nThe console has closed")
+        return 0
+    finally:
+        session.close()
+
+
+COMMANDS = (
+    Command(
+        "console",
+        "Attach to an instance's console",
+        console,
+        NAME,
+        Option("--show-log", "Print what the console has shown so far, and leave"),
+        details="Ctrl-A, then q detaches; Ctrl-A twice sends one Ctrl-A.",
+        examples=(
+            ("isola console web1", "log in on the console"),
+            ("isola console web1 --show-log", "the boot messages"),
+        ),
+    ),
+)

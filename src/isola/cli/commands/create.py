@@ -1,0 +1,126 @@
+"""``isola launch`` and ``isola create``."""
+
+from __future__ import annotations
+
+from isola.cli.grammar import Argument, Command, Option, UsageError, pairs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from isola.cli.context import Context
+    from isola.client.operations import Operation
+
+ISOLATIONS = ("container", "sandbox", "microvm", "vm", "unikernel")
+IMAGE = Argument("IMAGE", "Alias or fingerprint; what is not there is built (debian/12)", complete="images")
+OPTIONS = (
+    Option("-c --config", "A configuration key", value="KEY=VALUE", repeat=True, complete="keys"),
+    Option("-d --device", "A device", value="NAME,KEY=VALUE,...", repeat=True),
+    Option("-p --profile", "A profile in place of 'default'", value="NAME", repeat=True, complete="profiles"),
+    Option("--no-profiles", "No profile at all"),
+    Option("-m --memory", "Memory limit, as in 512MiB", value="SIZE"),
+    Option("--cpu", "Number of CPUs, or which: 0-1,3", value="CPUS"),
+    Option("--processes", "How many processes at most", value="NUMBER"),
+    Option("-n --network", "Network of eth0", value="NAME", complete="networks"),
+    Option("-s --storage", "Storage pool of the root disk", value="NAME", complete="pools"),
+    Option("-i --isolation", "How thick the wall is", value="KIND", choices=ISOLATIONS),
+    Option("--runtime", "The runtime driver, where the isolation has several", value="NAME"),
+    Option("--description", "A description", value="TEXT"),
+    Option("-e --ephemeral", "Delete it when it stops"),
+)
+_LIMITS = {"memory": "limits.memory", "cpu": "limits.cpu", "processes": "limits.processes"}
+
+
+def begin(context: Context, *, image: str | None, name: str, start: bool, ephemeral: bool = False) -> Operation:
+    """Begin to create an instance as the options say."""
+    args = context.args
+    config = args.pairs("config")
+    config.update({key: args.text(option) for option, key in _LIMITS.items() if args.given(option)})
+    profiles = args.many("profile") if args.given("profile") else None
+    return context.client.instances.create(
+        image=image,
+        name=name,
+        start=start,
+        config=config,
+        devices=_devices(context),
+        profiles=[] if args.flag("no-profiles") else profiles,
+        ephemeral=ephemeral or args.flag("ephemeral"),
+        description=args.text("description"),
+        isolation=args.text("isolation"),
+        runtime=args.text("runtime"),
+    )
+
+
+def _devices(context: Context) -> dict[str, dict[str, str]]:
+    devices: dict[str, dict[str, str]] = {}
+    if context.args.given("network"):
+        devices["eth0"] = {"type": "nic", "network": context.args.text("network"), "name": "eth0"}
+    if context.args.given("storage"):
+        devices["root"] = {"type": "disk", "path": "/", "pool": context.args.text("storage")}
+    for text in context.args.many("device"):
+        name, _, rest = text.partition(",")
+        if not name or not rest:
+            raise UsageError(f"--device takes NAME,KEY=VALUE,..., not {text!r}", hint="as in root,size=20GiB")
+        devices.setdefault(name, {}).update(pairs(rest.split(","), "--device"))
+    return devices
+
+
+def launch(context: Context) -> None:
+    """Create an instance and start it, in one operation."""
+    _make(context, context.args.text("IMAGE"), start=True)
+
+
+def create(context: Context) -> None:
+    """Create an instance without starting it."""
+    empty = context.args.flag("empty")
+    image = context.args.text("IMAGE")
+    if not image and not empty:
+        raise UsageError("IMAGE is missing", hint="name an image as in debian/12, or say --empty")
+    _make(context, None if empty else image, start=context.args.flag("start"))
+
+
+def _make(context: Context, image: str | None, *, start: bool) -> None:
+    name = context.args.text("NAME")
+    if image is None and not name:
+        name, image = context.args.text("IMAGE"), None
+    operation = begin(context, image=image, name=name, start=start)
+    name = name or operation.resource("instances")
+    doing, done = ("Launching", "is running") if start else ("Creating", "is created")
+    context.follow(operation, f"{doing} {name}")
+    if context.args.flag("print-name"):
+        context.write(name)
+    else:
+        context.say(f"{name} {done}")
+
+
+_PRINT_NAME = Option("--print-name", "Print nothing but the instance's name")
+COMMANDS = (
+    Command(
+        "launch",
+        "Create and start an instance",
+        launch,
+        IMAGE,
+        Argument("NAME", "Its name; one is made up where none is given", optional=True),
+        *OPTIONS,
+        _PRINT_NAME,
+        examples=(
+            ("isola launch debian/12 web1", "a Debian 12 system named web1"),
+            ("isola launch debian/12 web1 --memory 512MiB --cpu 1", "the same with limits"),
+            ("isola launch debian/12 -e -c user.purpose=test", "with a made-up name, gone when stopped"),
+        ),
+    ),
+    Command(
+        "create",
+        "Create an instance without starting it",
+        create,
+        Argument(IMAGE.name, IMAGE.help, optional=True, complete="images"),
+        Argument("NAME", "Its name; one is made up where none is given", optional=True),
+        *OPTIONS,
+        Option("--start", "Start it too, as launch does"),
+        Option("--empty", "Without an image: an empty root file system"),
+        _PRINT_NAME,
+        aliases=("init",),
+        examples=(
+            ("isola create debian/12 web1", "make web1, do not start it"),
+            ("isola create --empty scratch", "an instance with nothing in it"),
+        ),
+    ),
+)

@@ -1,0 +1,105 @@
+"""``isola exec`` and ``isola shell``."""
+
+from __future__ import annotations
+
+import os
+
+from isola.cli.grammar import Argument, Command, Option, UsageError, pairs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from isola.cli.context import Context
+
+NAME = Argument("NAME", "The instance", complete="instances")
+EXEC_OPTIONS = (
+    Option("-t --tty", "Give it a terminal (the default where ours is one)"),
+    Option("-T --no-tty", "Give it plain pipes"),
+    Option("-u --user", "User id to run as", value="UID", default="0"),
+    Option("-g --group", "Group id to run as", value="GID", default="0"),
+    Option("-w --cwd", "Directory to run in", value="DIR"),
+    Option("-E --env", "A variable of its environment", value="NAME=VALUE", repeat=True),
+    Option("-I --no-stdin", "Its standard input is empty"),
+)
+SHELL = ("/bin/sh", "-c", 'if command -v su >/dev/null; then exec su -l "$0"; fi; exec "${SHELL:-/bin/sh}" -l', "root")
+
+
+def exec_(context: Context) -> int:
+    """Run a command inside; its exit status is ours."""
+    return execute(context, context.args.text("NAME"), context.args.many("COMMAND"))
+
+
+def shell(context: Context) -> int:
+    """Open a login shell inside."""
+    user = context.args.text("login") or "root"
+    return execute(context, context.args.text("NAME"), (*SHELL[:-1], user))
+
+
+def execute(context: Context, name: str, command: Sequence[str]) -> int:
+    """Run a command inside, with our terminal or our pipes, and return its exit status."""
+    interactive = _interactive(context)
+    environment = pairs(context.args.many("env"), "--env")
+    size = (0, 0)
+    if interactive:
+        from isola.cli.terminal import size as terminal_size
+
+        size = terminal_size(1)
+        if os.environ.get("TERM"):
+            environment.setdefault("TERM", os.environ["TERM"])
+    session = context.client.instances.exec(
+        name,
+        command,
+        interactive=interactive,
+        environment=environment,
+        user=context.args.number("user", 0) or 0,
+        group=context.args.number("group", 0) or 0,
+        cwd=context.args.text("cwd"),
+        size=size,
+    )
+    from isola.cli.attached import attach
+
+    source = None if context.args.flag("no-stdin") else 0
+    try:
+        attach(session, source)
+        return session.status()
+    finally:
+        session.close()
+
+
+def _interactive(context: Context) -> bool:
+    args = context.args
+    if args.flag("tty") and args.flag("no-tty"):
+        raise UsageError("--tty and --no-tty exclude each other")
+    if args.flag("tty") or args.flag("no-tty"):
+        return args.flag("tty")
+    return os.isatty(0) and os.isatty(1) and not args.flag("no-stdin")
+
+
+COMMANDS = (
+    Command(
+        "exec",
+        "Run a command inside an instance",
+        exec_,
+        NAME,
+        Argument("COMMAND", "The command and its arguments", rest=True),
+        *EXEC_OPTIONS,
+        examples=(
+            ("isola exec web1 -- systemctl is-system-running", "its output and exit status"),
+            ("isola exec web1 --user 1000 --cwd /srv -- ls -l", "as another user, somewhere else"),
+            ("isola exec web1 -t -- top", "with a terminal"),
+            ("isola exec db1 -- pg_dump shop > shop.sql", "standard output goes where you send it"),
+        ),
+    ),
+    Command(
+        "shell",
+        "Open a login shell inside an instance",
+        shell,
+        NAME,
+        Option("-l --login", "User to log in as", value="USER", default="root"),
+        *EXEC_OPTIONS[:2],
+        *EXEC_OPTIONS[4:6],
+        aliases=("sh",),
+        examples=(("isola shell web1", "as root"), ("isola shell web1 -l alice", "as alice")),
+    ),
+)

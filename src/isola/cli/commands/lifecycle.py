@@ -1,0 +1,191 @@
+"""``start stop restart pause resume rename delete``."""
+
+from __future__ import annotations
+
+from isola.cli.grammar import Argument, Command, Option, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from isola.cli.context import Context
+    from isola.client.instances import Instances
+    from isola.client.operations import Operation
+
+    Begin = Callable[[str], Operation]
+
+_NAMES = Argument("NAME", "One instance or several", many=True, optional=True, complete="instances")
+_ALL = Option("-a --all", "All instances it makes sense for")
+_FORCE = Option("-f --force", "Pull the plug instead of asking")
+_TIMEOUT = Option("--timeout", "Seconds to wait for a clean stop; -1 waits for ever", value="SECONDS", default="30")
+
+
+def _verb(
+    participle: str, sensible: Sequence[str], begin: Callable[[Context, Instances], Begin], done: str
+) -> Callable[[Context], int]:
+    """A verb over several instances: all are begun, then all are waited for."""
+
+    def run(context: Context) -> int:
+        names = _chosen(context, sensible)
+        return each(context, names, begin(context, context.client.instances), participle, done)
+
+    return run
+
+
+def _chosen(context: Context, sensible: Sequence[str]) -> list[str]:
+    names = context.args.many("NAME")
+    if context.args.flag("all"):
+        if names:
+            raise UsageError("Either names or --all, not both")
+        found = context.client.instances.all()
+        return [item["name"] for item in found if item.get("status") in sensible]
+    if not names:
+        raise UsageError("NAME is missing", hint="name one instance or several, or say --all")
+    return list(dict.fromkeys(names))
+
+
+def each(context: Context, names: Sequence[str], begin: Begin, participle: str, done: str) -> int:
+    """Begin it for every name, then wait for all; one failure does not stop the others."""
+    begun: list[tuple[str, Operation]] = []
+    failed = 0
+    for name in names:
+        try:
+            begun.append((name, begin(name)))
+        except Exception as error:
+            failed += _failed(error, len(names))
+    for name, operation in begun:
+        try:
+            context.follow(operation, f"{participle} {name}")
+            context.say(f"{name} {done}")
+        except Exception as error:
+            failed += _failed(error, len(names))
+    return 1 if failed else 0
+
+
+def _failed(error: Exception, of: int) -> int:
+    from isola.errors import IsolaError
+
+    if of == 1 or not isinstance(error, IsolaError):
+        raise error
+    from isola.cli.failures import report
+
+    return report(error) and 1
+
+
+def _start(context: Context, instances: Instances) -> Begin:
+    return instances.start
+
+
+def _pause(context: Context, instances: Instances) -> Begin:
+    return instances.pause
+
+
+def _resume(context: Context, instances: Instances) -> Begin:
+    return instances.resume
+
+
+def _stop(context: Context, instances: Instances) -> Begin:
+    how = _how(context)
+    return lambda name: instances.stop(name, force=how[0], timeout=how[1])
+
+
+def _restart(context: Context, instances: Instances) -> Begin:
+    how = _how(context)
+    return lambda name: instances.restart(name, force=how[0], timeout=how[1])
+
+
+def _how(context: Context) -> tuple[bool, int]:
+    timeout = context.args.number("timeout", 30)
+    return context.args.flag("force"), 30 if timeout is None else timeout
+
+
+def _delete(context: Context, instances: Instances) -> Begin:
+    force = context.args.flag("force")
+    return lambda name: instances.delete(name, force=force)
+
+
+def rename(context: Context) -> None:
+    """Give an instance another name."""
+    old, new = context.args.text("NAME"), context.args.text("NEW")
+    context.follow(context.client.instances.rename(old, new), f"Renaming {old}")
+    context.say(f"{old} is now {new}")
+
+
+_STOPPED, _RUNNING, _FROZEN = ("Stopped",), ("Running",), ("Frozen",)
+_ANY = ("Running", "Stopped", "Frozen", "Error")
+
+COMMANDS = (
+    Command(
+        "start",
+        "Start instances",
+        _verb("Starting", _STOPPED, _start, "is running"),
+        _NAMES,
+        _ALL,
+        examples=(("isola start web1 web2", "two of them"), ("isola start --all", "all that are stopped")),
+    ),
+    Command(
+        "stop",
+        "Stop instances",
+        _verb("Stopping", (*_RUNNING, *_FROZEN), _stop, "is stopped"),
+        _NAMES,
+        _ALL,
+        _FORCE,
+        _TIMEOUT,
+        examples=(
+            ("isola stop web1", "ask it to shut down"),
+            ("isola stop web1 --force", "at once"),
+            ("isola stop --all --timeout 10", "everything"),
+        ),
+    ),
+    Command(
+        "restart",
+        "Restart instances",
+        _verb("Restarting", _RUNNING, _restart, "is running"),
+        _NAMES,
+        _ALL,
+        _FORCE,
+        _TIMEOUT,
+        examples=(("isola restart web1", "a clean stop, then a start"),),
+    ),
+    Command(
+        "pause",
+        "Freeze instances",
+        _verb("Pausing", _RUNNING, _pause, "is paused"),
+        _NAMES,
+        _ALL,
+        aliases=("freeze",),
+        examples=(("isola pause web1", "its processes stand still"),),
+    ),
+    Command(
+        "resume",
+        "Let paused instances go on",
+        _verb("Resuming", _FROZEN, _resume, "is running"),
+        _NAMES,
+        _ALL,
+        aliases=("unfreeze",),
+        examples=(("isola resume web1", "its processes go on"),),
+    ),
+    Command(
+        "rename",
+        "Rename an instance",
+        rename,
+        Argument("NAME", "Its name now", complete="instances"),
+        Argument("NEW", "Its name from now on"),
+        aliases=("mv",),
+        examples=(("isola rename web1 web2", "web1 is web2 from now on"),),
+    ),
+    Command(
+        "delete",
+        "Delete instances with their data",
+        _verb("Deleting", _ANY, _delete, "is deleted"),
+        _NAMES,
+        _ALL,
+        Option("-f --force", "Running ones too"),
+        aliases=("rm",),
+        examples=(
+            ("isola delete web1", "a stopped one"),
+            ("isola delete web1 --force", "running or not"),
+            ("isola delete --all --force", "everything"),
+        ),
+    ),
+)

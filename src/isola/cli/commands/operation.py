@@ -1,0 +1,94 @@
+"""``isola operation``."""
+
+from __future__ import annotations
+
+from isola.cli.grammar import Argument, Command, Group
+from isola.cli.output import FORMAT, Column, document, show
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from isola.cli.context import Context
+    from isola.cli.output import Item
+
+_ID = Argument("ID", "The operation's id; its beginning is enough", complete="operations")
+
+
+def _resources(item: Item) -> str:
+    paths = [path for found in (item.get("resources") or {}).values() for path in found]
+    return "\n".join(str(path).removeprefix("/1.0/") for path in paths)
+
+
+_COLUMNS = (
+    Column("ID", "id"),
+    Column("WHAT", "description"),
+    Column("STATUS", "status"),
+    Column("CANCELABLE", "may_cancel"),
+    Column("ON", _resources),
+    Column("SINCE", lambda item: str(item.get("created_at") or "")[:19].replace("T", " ")),
+)
+
+
+def list_operations(context: Context) -> None:
+    """Print the operations."""
+    found = context.client.operations.all()
+    show(context, sorted(found, key=lambda operation: operation.get("created_at", "")), _COLUMNS)
+
+
+def show_operation(context: Context) -> None:
+    """Print all about an operation."""
+    document(context, context.client.operations.get(_full(context)).info)
+
+
+def wait(context: Context) -> None:
+    """Wait for an operation, with its progress shown. Ctrl-C cancels it."""
+    operation = context.client.operations.get(_full(context))
+    context.follow(operation, operation.info.get("description", ""))
+
+
+def cancel(context: Context) -> None:
+    """Cancel an operation; what it has done is undone."""
+    context.client.operations.get(_full(context)).cancel()
+
+
+def _full(context: Context) -> str:
+    """The id that begins with what was typed."""
+    typed = context.args.text("ID")
+    if len(typed) >= 36:
+        return typed
+    known = [str(info.get("id")) for info in context.client.operations.all()]
+    found = [id for id in known if id.startswith(typed)]
+    return found[0] if len(found) == 1 else typed
+
+
+COMMANDS = (
+    Group(
+        "operation",
+        "Work the daemon has under way",
+        Command(
+            "list",
+            "List operations",
+            list_operations,
+            FORMAT,
+            aliases=("ls",),
+            examples=(("isola operation list", "what runs, and what has just ended"),),
+        ),
+        Command(
+            "show",
+            "Show all about an operation",
+            show_operation,
+            _ID,
+            examples=(("isola operation show 3f2a", "as YAML"),),
+        ),
+        Command(
+            "wait", "Wait for an operation's end", wait, _ID, examples=(("isola operation wait 3f2a", "with progress"),)
+        ),
+        Command(
+            "cancel",
+            "Cancel an operation; what it has done is undone",
+            cancel,
+            _ID,
+            aliases=("delete",),
+            examples=(("isola operation cancel 3f2a", "stop it and undo"),),
+        ),
+    ),
+)

@@ -1,0 +1,47 @@
+"""``isola run``."""
+
+from __future__ import annotations
+
+from isola.cli.commands.create import IMAGE, OPTIONS, begin
+from isola.cli.commands.exec import EXEC_OPTIONS, SHELL, execute
+from isola.cli.grammar import Argument, Command, Option
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from isola.cli.context import Context
+
+
+def run(context: Context) -> int:
+    """Launch an ephemeral instance, run a command inside, delete it; the command's status is ours."""
+    operation = begin(
+        context, image=context.args.text("IMAGE"), name=context.args.text("name"), start=True, ephemeral=True
+    )
+    name = operation.resource("instances") or context.args.text("name")
+    context.follow(operation, f"Launching {name}")
+    try:
+        return execute(context, name, context.args.many("COMMAND") or SHELL)
+    finally:
+        if context.args.flag("keep"):
+            context.say(f"{name} is kept")
+        else:
+            context.client.instances.delete(name, force=True).wait()
+
+
+COMMANDS = (
+    Command(
+        "run",
+        "Run one command in a new instance that is gone afterwards",
+        run,
+        IMAGE,
+        Argument("COMMAND", "What to run; a shell where nothing is given", rest=True, optional=True),
+        Option("--name", "Name of the instance; one is made up where none is given", value="NAME"),
+        Option("--keep", "Leave the instance there"),
+        *OPTIONS,
+        *(option for option in EXEC_OPTIONS if not set(option.names) & {n for o in OPTIONS for n in o.names}),
+        examples=(
+            ("isola run debian/12 -- cat /etc/os-release", "the command's output and exit status"),
+            ("isola run debian/12", "a shell in a system that is thrown away"),
+            ("tar c src | isola run debian/12 -- tar tv", "standard input goes inside"),
+        ),
+    ),
+)

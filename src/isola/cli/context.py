@@ -1,0 +1,52 @@
+"""What a verb works with: what was typed, the client, and where to write."""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from isola.cli.grammar import Arguments
+    from isola.client import Client
+    from isola.client.operations import Operation
+
+
+class Context:
+    """Handed to every verb."""
+
+    def __init__(self, args: Arguments) -> None:
+        self.args = args
+        self.quiet = args.flag("quiet")
+        self._client: Client | None = None
+
+    @property
+    def client(self) -> Client:
+        """The daemon's client, made when first asked for."""
+        if self._client is None:
+            from isola.client import Client
+
+            self._client = Client(self.args.text("dir") or None, project=self.args.text("project"))
+        return self._client
+
+    def close(self) -> None:
+        """Close the client's connections."""
+        if self._client is not None:
+            self._client.close()
+
+    def write(self, text: str) -> None:
+        """Print what was asked for."""
+        sys.stdout.write(text + "\n")
+
+    def say(self, text: str) -> None:
+        """Print what is good to know; on standard error, and not with ``--quiet``."""
+        if not self.quiet:
+            sys.stderr.write(text + "\n")
+
+    def follow(self, operation: Operation, title: str = "") -> Operation:
+        """Wait for an operation's end with its progress shown; Ctrl-C cancels it."""
+        if operation.finished:
+            operation.wait()
+            return operation
+        from isola.cli.waiting import follow
+
+        return follow(operation, title, quiet=self.quiet)

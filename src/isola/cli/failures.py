@@ -1,0 +1,74 @@
+"""Errors for people: what happened, the evidence, the way out."""
+
+from __future__ import annotations
+
+import sys
+
+from isola.cli.grammar import UsageError
+from isola.cli.terminal import clean, colours
+from isola.errors import Cancelled, IsolaError
+
+
+def report(error: Exception) -> int:
+    """Show an error and return the exit status it asks for."""
+    if isinstance(error, UsageError):
+        return _usage(error)
+    if isinstance(error, Cancelled):
+        _show(error.message)
+        return 130
+    if isinstance(error, IsolaError):
+        _show(error.message, _evidence(error), error.remedy)
+        return 1
+    if isinstance(error, OSError):
+        place = f": {error.filename}" if error.filename else ""
+        _show(f"{error.strerror or error}{place}")
+        return 1
+    return _surprise(error)
+
+
+def _usage(error: UsageError) -> int:
+    hint = error.hint
+    if error.command is not None:
+        way = f"isola {error.command.path} --help shows how it is used"
+        hint = f"{hint}\n{way}" if hint else way
+    _show(error.message, "", hint)
+    return 2
+
+
+def _surprise(error: Exception) -> int:
+    """A mistake of ours: say so; the traceback only to those who ask."""
+    import os
+
+    if os.environ.get("ISOLA_DEBUG"):
+        raise error
+    where = ""
+    trace = error.__traceback__
+    while trace is not None:
+        where = f"{trace.tb_frame.f_code.co_name}, line {trace.tb_lineno}"
+        trace = trace.tb_next
+    _show(
+        "The command line has met its own mistake",
+        f"{type(error).__name__}: {error} (in {where})",
+        "please report it with what ISOLA_DEBUG=1 shows",
+    )
+    return 1
+
+
+def _evidence(error: IsolaError) -> str:
+    field = error.field
+    where = f"field {field}" if field and field not in error.message else ""
+    return "\n".join(part for part in (error.evidence, where) if part)
+
+
+def _show(message: str, evidence: str = "", hint: str = "") -> None:
+    red, bold, plain = ("\x1b[31m", "\x1b[1m", "\x1b[0m") if colours(sys.stderr) else ("", "", "")
+    lines = [f"{red}Error:{plain} {_lines(message)}"]
+    lines += [f"  {clean(line)}" for line in evidence.splitlines()]
+    for number, line in enumerate(hint.splitlines()):
+        lines.append(f"{bold}Hint:{plain} {clean(line)}" if number == 0 else f"      {clean(line)}")
+    sys.stdout.flush()
+    sys.stderr.write("\n".join(lines) + "\n")
+
+
+def _lines(text: str) -> str:
+    return "\n  ".join(clean(line) for line in text.splitlines())

@@ -1,0 +1,199 @@
+"""What a verb looks like: its arguments, options and help, stated once and used by the parser, the help,
+the completion and the reference page.
+
+Our own in place of ``argparse``, which alone costs 8 ms at every start.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from isola.cli.context import Context
+
+    Run = Callable[[Context], int | None]
+    Value = str | bool | list[str]
+
+
+class UsageError(Exception):
+    """The command line is wrong. ``command`` is whose help would show the way, ``hint`` what to do."""
+
+    def __init__(self, message: str, *, hint: str = "", command: Command | Group | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.command = command
+
+
+class Argument:
+    """A positional argument. ``many`` takes all that follow; ``rest`` does so with options left alone."""
+
+    def __init__(
+        self,
+        name: str,
+        help: str,
+        *,
+        optional: bool = False,
+        many: bool = False,
+        rest: bool = False,
+        complete: str = "",
+    ) -> None:
+        self.name = name
+        self.help = help
+        self.optional = optional
+        self.many = many or rest
+        self.rest = rest
+        self.complete = complete
+        """What completes it: ``instances``, ``images``, ``files``, ... or words divided by spaces."""
+
+    @property
+    def shown(self) -> str:
+        """As in a usage line."""
+        text = f"{self.name}..." if self.many else self.name
+        if self.rest:
+            text = f"[--] {text}"
+        return f"[{text}]" if self.optional else text
+
+
+class Option:
+    """An option. Without ``value`` it is a flag."""
+
+    def __init__(
+        self,
+        names: str,
+        help: str,
+        *,
+        value: str = "",
+        repeat: bool = False,
+        choices: Sequence[str] = (),
+        default: str = "",
+        complete: str = "",
+    ) -> None:
+        self.names = tuple(names.split())
+        """As typed: ``-f --format``."""
+        self.help = help
+        self.value = value
+        self.repeat = repeat
+        self.choices = tuple(choices)
+        self.default = default
+        self.complete = complete
+
+    @property
+    def key(self) -> str:
+        """The name under which its value is found: the long one without dashes."""
+        return self.names[-1].lstrip("-")
+
+    @property
+    def shown(self) -> str:
+        """As in a table of options."""
+        return ", ".join(self.names) + (f" {self.value}" if self.value else "")
+
+
+class Command:
+    """A verb."""
+
+    def __init__(
+        self,
+        name: str,
+        summary: str,
+        run: Run,
+        *parameters: Argument | Option,
+        examples: Iterable[tuple[str, str]] = (),
+        details: str = "",
+        aliases: Sequence[str] = (),
+    ) -> None:
+        self.name = name
+        self.path = name
+        self.summary = summary
+        self.run = run
+        self.arguments = [item for item in parameters if isinstance(item, Argument)]
+        self.options = [item for item in parameters if isinstance(item, Option)]
+        self.examples = tuple(examples)
+        """(what is typed, what it does)."""
+        self.details = details
+        self.aliases = tuple(aliases)
+
+    @property
+    def usage(self) -> str:
+        """One line."""
+        words = ["isola", self.path, *(argument.shown for argument in self.arguments)]
+        return " ".join([*words, "[options]"] if not self._rest else [*words[:2], "[options]", *words[2:]])
+
+    @property
+    def _rest(self) -> bool:
+        return any(argument.rest for argument in self.arguments)
+
+
+class Group:
+    """A noun with verbs below it."""
+
+    def __init__(self, name: str, summary: str, *commands: Command) -> None:
+        self.name = self.path = name
+        self.summary = summary
+        self.commands = commands
+        for command in commands:
+            command.path = f"{name} {command.name}"
+
+    def find(self, name: str) -> Command | None:
+        """The verb of that name or alias."""
+        return next((command for command in self.commands if name == command.name or name in command.aliases), None)
+
+
+GLOBAL_OPTIONS = (
+    Option("-h --help", "Show help and examples"),
+    Option("--dir", "Directory of the daemon (default: $ISOLA_DIR or /var/lib/isola)", value="DIR", complete="paths"),
+    Option("--project", "Project to work in", value="NAME"),
+    Option("-q --quiet", "Say nothing but what was asked for"),
+)
+
+
+class Arguments:
+    """What was typed, by name."""
+
+    def __init__(self, values: Mapping[str, Value]) -> None:
+        self._values = values
+
+    def text(self, name: str) -> str:
+        """A single value; empty where it was not given."""
+        value = self._values.get(name, "")
+        return value if isinstance(value, str) else ""
+
+    def flag(self, name: str) -> bool:
+        """Whether a flag was given."""
+        return bool(self._values.get(name))
+
+    def many(self, name: str) -> list[str]:
+        """All values, in order."""
+        value = self._values.get(name, [])
+        return value if isinstance(value, list) else []
+
+    def given(self, name: str) -> bool:
+        """Whether it was typed at all."""
+        return name in self._values
+
+    def number(self, name: str, default: int | None = None, *, base: int = 10) -> int | None:
+        """A whole number. Raises UsageError naming the option."""
+        text = self.text(name)
+        if not text:
+            return default
+        try:
+            return int(text, base)
+        except ValueError:
+            kind = "an octal number such as 0644" if base == 8 else "a whole number"
+            raise UsageError(f"{name} must be {kind}, not {text!r}") from None
+
+    def pairs(self, name: str) -> dict[str, str]:
+        """``key=value`` items. Raises UsageError for what has no ``=``."""
+        return pairs(self.many(name), name)
+
+
+def pairs(items: Iterable[str], name: str) -> dict[str, str]:
+    """``key=value`` items as a dictionary. Raises UsageError for what has no ``=``."""
+    found = {}
+    for item in items:
+        key, equals, value = item.partition("=")
+        if not equals or not key:
+            raise UsageError(f"{name} takes KEY=VALUE, not {item!r}", hint="write it as in user.purpose=web")
+        found[key] = value
+    return found

@@ -1,0 +1,67 @@
+"""Which file under ``commands`` knows which verb, so that a verb loads its own file only."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from isola.cli.grammar import Command, Group
+
+CHAPTERS: Mapping[str, Mapping[str, str]] = {
+    "Instances": {
+        "launch": "create",
+        "run": "run",
+        "create": "create",
+        "list": "list",
+        "info": "info",
+        "exec": "exec",
+        "shell": "exec",
+        "console": "console",
+        "start": "lifecycle",
+        "stop": "lifecycle",
+        "restart": "lifecycle",
+        "pause": "lifecycle",
+        "resume": "lifecycle",
+        "rename": "lifecycle",
+        "delete": "lifecycle",
+        "config": "config",
+        "file": "file",
+    },
+    "What instances need": {
+        "image": "image",
+        "network": "network",
+        "storage": "storage",
+        "profile": "profile",
+    },
+    "The daemon": {
+        "operation": "operation",
+        "monitor": "monitor",
+        "doctor": "doctor",
+        "query": "query",
+        "version": "version",
+        "completion": "completion",
+    },
+}
+ALIASES = {
+    "ls": "list", "ps": "list", "init": "create", "rm": "delete", "mv": "rename", "sh": "shell",
+    "freeze": "pause", "unfreeze": "resume",
+}  # fmt: skip
+HIDDEN = {"__complete": "completion"}
+
+
+def names() -> list[str]:
+    """All verbs in the order of the chapters."""
+    return [name for chapter in CHAPTERS.values() for name in chapter]
+
+
+def find(name: str) -> Command | Group | None:
+    """The verb or noun of that name, its file loaded."""
+    name = ALIASES.get(name, name)
+    for chapter in (*CHAPTERS.values(), HIDDEN):
+        if name in chapter:
+            commands = import_module(f"isola.cli.commands.{chapter[name]}").COMMANDS
+            return next((command for command in commands if command.name == name), None)
+    return None

@@ -1,0 +1,173 @@
+"""``get``, ``set``, ``unset``, ``show`` and ``edit``: the same for everything that has configuration keys."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from isola.cli.grammar import Argument, Command, Option, UsageError, pairs
+from isola.cli.output import document
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from isola.cli.context import Context
+    from isola.client.operations import Operation
+
+    Read = Callable[[Context, str], tuple[Mapping[str, Any], str]]
+    """Name -> what is there, and its ETag."""
+    Write = Callable[[Context, str, Mapping[str, Any], str], Operation]
+    """Name, the new whole, the ETag it was read under."""
+
+_FORMAT = Option("-f --format", "How to print it", value="FORMAT", choices=("yaml", "json"), default="yaml")
+
+
+def key_commands(
+    noun: str, name: Argument, read: Read, write: Write, fields: tuple[str, ...], example: tuple[str, str]
+) -> tuple[Command, ...]:
+    """The five verbs for one noun. ``fields`` are those that may be edited; ``example`` is a key and a value."""
+    key, value = example
+    verbs = _Verbs(name.name, read, write, fields)
+    path = f"isola {noun}"
+    known = Argument("KEY", "The configuration key", complete="keys")
+    return (
+        Command("get", "Print one key", verbs.get, name, known, examples=((f"{path} get NAME {key}", "its value"),)),
+        Command(
+            "set",
+            "Set keys",
+            verbs.set,
+            name,
+            Argument("KEY=VALUE", "One or several", many=True, complete="keys"),
+            examples=((f"{path} set NAME {key}={value}", "one key"), (f"{path} set NAME {key} {value}", "the same")),
+        ),
+        Command(
+            "unset",
+            "Unset a key",
+            verbs.unset,
+            name,
+            known,
+            examples=((f"{path} unset NAME {key}", "back to the default"),),
+        ),
+        Command(
+            "show",
+            "Show the whole of it",
+            verbs.show,
+            name,
+            _FORMAT,
+            Option("-e --expanded", "With what profiles add, where there are profiles"),
+            examples=((f"{path} show NAME", "as YAML"), (f"{path} show NAME -f json", "as JSON")),
+        ),
+        Command(
+            "edit",
+            "Edit it as YAML, in $EDITOR or from standard input",
+            verbs.edit,
+            name,
+            examples=((f"{path} edit NAME", "in your editor"), (f"{path} edit NAME < new.yaml", "from a file")),
+        ),
+    )
+
+
+class _Verbs:
+    def __init__(self, argument: str, read: Read, write: Write, fields: tuple[str, ...]) -> None:
+        self._argument = argument
+        self._read = read
+        self._write = write
+        self._fields = fields
+
+    def get(self, context: Context) -> int:
+        found, _ = self._read(context, context.args.text(self._argument))
+        key = context.args.text("KEY")
+        value = (found.get("config") or {}).get(key)
+        if value is None:
+            value = (found.get("expanded_config") or {}).get(key)
+        context.write("" if value is None else str(value))
+        return 0
+
+    def set(self, context: Context) -> None:
+        words = context.args.many("KEY=VALUE")
+        if len(words) == 2 and "=" not in words[0]:
+            words = [f"{words[0]}={words[1]}"]
+        self._change(context, pairs(words, "set"))
+
+    def unset(self, context: Context) -> None:
+        self._change(context, {context.args.text("KEY"): None})
+
+    def show(self, context: Context) -> None:
+        found = dict(self._read(context, context.args.text(self._argument))[0])
+        if context.args.flag("expanded"):
+            for part in ("config", "devices"):
+                found[part] = found.get(f"expanded_{part}", found.get(part))
+        shown = {key: value for key, value in found.items() if not key.startswith("expanded_")}
+        document(context, shown, context.args.text("format") or "yaml")
+
+    def edit(self, context: Context) -> None:
+        from isola.cli.yaml import dump, load
+
+        name = context.args.text(self._argument)
+        found, etag = self._read(context, name)
+        before = dump({field: found.get(field) for field in self._fields})
+        after = edited(before, name) if os.isatty(0) else sys.stdin.read()
+        if after == before:
+            context.say("Nothing has changed")
+            return
+        changed = load(after)
+        if not isinstance(changed, dict):
+            raise UsageError("The document must be a mapping, as 'show' prints it")
+        kept = {field: found.get(field) for field in self._fields}
+        kept.update({key: value for key, value in changed.items() if key in self._fields})
+        context.follow(self._write(context, name, _texts(kept), etag), f"Updating {name}")
+
+    def _change(self, context: Context, changes: Mapping[str, str | None]) -> None:
+        name = context.args.text(self._argument)
+        found, etag = self._read(context, name)
+        config = dict(found.get("config") or {})
+        for key, value in changes.items():
+            if value is None:
+                config.pop(key, None)
+            else:
+                config[key] = value
+        whole = {field: found.get(field) for field in self._fields} | {"config": config}
+        context.follow(self._write(context, name, whole, etag), f"Updating {name}")
+
+
+def _texts(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Configuration values are texts, whatever YAML took them for."""
+    result = dict(value)
+    if isinstance(result.get("config"), dict):
+        result["config"] = {str(key): _text(item) for key, item in result["config"].items()}
+    if isinstance(result.get("devices"), dict):
+        result["devices"] = {
+            str(name): {str(key): _text(item) for key, item in device.items()} if isinstance(device, dict) else device
+            for name, device in result["devices"].items()
+        }
+    return result
+
+
+def _text(value: object) -> object:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int | float) else value
+
+
+def edited(text: str, name: str) -> str:
+    """The text after the user's editor has had it."""
+    import shlex
+    import tempfile
+
+    editor = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "") or [_default_editor()]
+    with tempfile.NamedTemporaryFile("w+", prefix="isola-", suffix=".yaml", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        status = os.spawnvp(os.P_WAIT, editor[0], [*editor, file.name])
+        if status:
+            raise UsageError(f"{editor[0]} ended with status {status}", hint="EDITOR names the editor to use")
+        with open(file.name, encoding="utf-8") as result:  # editors may have replaced the file
+            return result.read()
+
+
+def _default_editor() -> str:
+    import shutil
+
+    return next((name for name in ("editor", "nano", "vim", "vi") if shutil.which(name)), "vi")

@@ -1,0 +1,68 @@
+"""Listings as table, JSON, YAML or CSV."""
+
+from __future__ import annotations
+
+import sys
+
+from isola.cli.grammar import Option
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
+    from isola.cli.context import Context
+
+    Item = Mapping[str, Any]
+
+FORMATS = ("table", "json", "yaml", "csv")
+FORMAT = Option("-f --format", "How to print it", value="FORMAT", choices=FORMATS, default="table")
+
+
+class Column:
+    """A column of a listing: its title and how a cell is found. Several lines in a cell are several rows on screen."""
+
+    def __init__(self, title: str, cell: str | Callable[[Item], object]) -> None:
+        self.title = title
+        self._cell = cell
+
+    def of(self, item: Item) -> str:
+        """The cell's text."""
+        value = item.get(self._cell) if isinstance(self._cell, str) else self._cell(item)
+        if value is None:
+            return ""
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        return str(value)
+
+
+def show(context: Context, items: Sequence[Item], columns: Sequence[Column]) -> None:
+    """Print a listing the way ``--format`` asks: the columns, or the items as the API gave them."""
+    kind = context.args.text("format") or "table"
+    if kind in ("json", "yaml"):
+        document(context, list(items), kind)
+    elif kind == "csv":
+        for item in items:
+            context.write(",".join(_csv(column.of(item)) for column in columns))
+    else:
+        from isola.cli.table import draw
+
+        sys.stdout.write(
+            draw([column.title for column in columns], [[column.of(i) for column in columns] for i in items])
+        )
+
+
+def document(context: Context, value: object, kind: str = "yaml") -> None:
+    """Print a value as JSON or YAML."""
+    if kind == "json":
+        import json
+
+        context.write(json.dumps(value, indent=2, ensure_ascii=not sys.stdout.isatty()))
+    else:
+        from isola.cli.yaml import dump
+
+        sys.stdout.write(dump(value))
+
+
+def _csv(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\r\n') else text

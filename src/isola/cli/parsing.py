@@ -1,0 +1,131 @@
+"""From the words typed to a command's arguments."""
+
+from __future__ import annotations
+
+from isola.cli.grammar import GLOBAL_OPTIONS, Argument, Arguments, Command, Option, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from isola.cli.grammar import Value
+
+
+def split_globals(words: Sequence[str]) -> tuple[dict[str, Value], list[str]]:
+    """The global options before the verb, and the verb with what follows."""
+    reader = _Reader(GLOBAL_OPTIONS, words, None)
+    while reader.words and reader.at_option():
+        reader.take_option()
+    return reader.values, reader.words
+
+
+def parse(command: Command, words: Sequence[str]) -> dict[str, Value]:
+    """The values of a command's arguments and options. Raises UsageError.
+
+    Options may stand anywhere before ``--``, but for a verb that takes another command line (``exec``) only before the
+    first word of that.
+    """
+    reader = _Reader((*command.options, *GLOBAL_OPTIONS), words, command)
+    takes_rest = bool(command.arguments) and command.arguments[-1].rest
+    found: list[str] = []
+    while reader.words:
+        if reader.words[0] == "--":
+            found += reader.words[1:]
+            break
+        if reader.at_option():
+            reader.take_option()
+        elif takes_rest and len(found) >= len(command.arguments) - 1:
+            found += reader.words
+            break
+        else:
+            found.append(reader.words.pop(0))
+    if not reader.values.get("help"):
+        _assign(command, found, reader.values)
+    return reader.values
+
+
+def _assign(command: Command, found: list[str], values: dict[str, Value]) -> None:
+    for argument in command.arguments:
+        if argument.many:
+            if not found and not argument.optional:
+                raise _missing(command, argument)
+            values[argument.name], found = found, []
+        elif found:
+            values[argument.name] = found.pop(0)
+        elif not argument.optional:
+            raise _missing(command, argument)
+    if found:
+        raise UsageError(f"Unexpected argument {found[0]!r}", hint=f"usage: {command.usage}", command=command)
+
+
+def _missing(command: Command, argument: Argument) -> UsageError:
+    return UsageError(f"{argument.name} is missing: {argument.help}", hint=f"usage: {command.usage}", command=command)
+
+
+class _Reader:
+    """Takes options off the front of the words."""
+
+    def __init__(self, options: Iterable[Option], words: Sequence[str], command: Command | None) -> None:
+        self.words = list(words)
+        self.values: dict[str, Value] = {}
+        self._command = command
+        self._options = {}
+        for option in options:
+            for name in option.names:
+                self._options.setdefault(name, option)
+
+    def at_option(self) -> bool:
+        """Whether an option comes next; ``-`` alone is a word."""
+        return self.words[0].startswith("-") and self.words[0] != "-"
+
+    def take_option(self) -> None:
+        """Take one option with its value."""
+        word = self.words.pop(0)
+        if word.startswith("--"):
+            name, equals, value = word.partition("=")
+            self._store(name, value if equals else None)
+            return
+        for position in range(1, len(word)):
+            option = self._find("-" + word[position])
+            if option.value:
+                rest = word[position + 1 :].removeprefix("=")
+                self._store(option.names[0], rest or None)
+                return
+            self._store(option.names[0], None)
+
+    def _find(self, name: str) -> Option:
+        option = self._options.get(name)
+        if option is None:
+            raise self._error(f"Unknown option {name}", near(name, self._options))
+        return option
+
+    def _store(self, name: str, value: str | None) -> None:
+        option = self._find(name)
+        if not option.value:
+            if value is not None:
+                raise self._error(f"{name} takes no value", "")
+            self.values[option.key] = True
+            return
+        if value is None:
+            if not self.words:
+                raise self._error(f"{name} needs a value: {option.value}", "")
+            value = self.words.pop(0)
+        if option.choices and value not in option.choices:
+            raise self._error(f"{name} takes one of {', '.join(option.choices)}, not {value!r}", "")
+        if option.repeat:
+            known = self.values.setdefault(option.key, [])
+            assert isinstance(known, list)
+            known.append(value)
+        else:
+            self.values[option.key] = value
+
+    def _error(self, message: str, hint: str) -> UsageError:
+        return UsageError(message, hint=hint, command=self._command)
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """A hint that names the nearest of what is known, or nothing."""
+    import difflib
+
+    found = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean {found[0]}?" if found else ""

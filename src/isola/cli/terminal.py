@@ -1,0 +1,117 @@
+"""The terminal: what it can show, raw mode, and text that cannot play tricks on it."""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TextIO
+
+_CONTROLS = {
+    code: "�" for code in (*range(0x20), 0x7F, *range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+}
+
+
+def is_terminal(fd: int) -> bool:
+    """Whether a descriptor is a terminal."""
+    try:
+        return os.isatty(fd)
+    except OSError:
+        return False
+
+
+def colours(stream: TextIO) -> bool:
+    """Whether colours are wanted there: a terminal, and no NO_COLOR."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def unicode_works(stream: TextIO) -> bool:
+    """Whether lines and bars can be drawn with more than ASCII."""
+    return (stream.encoding or "").lower().replace("-", "") == "utf8"
+
+
+def clean(text: str) -> str:
+    """Text from elsewhere with control characters and direction marks made visible instead of obeyed."""
+    return text if text.isprintable() else text.translate(_CONTROLS)
+
+
+def width(text: str) -> int:
+    """Columns a text takes."""
+    if text.isascii():
+        return len(text)
+    import unicodedata
+
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
+    return len(text) + wide - sum(unicodedata.combining(character) != 0 for character in text)
+
+
+def size(fd: int = 1) -> tuple[int, int]:
+    """Columns and lines of a terminal; 80 x 24 where there is none."""
+    try:
+        found = os.get_terminal_size(fd)
+    except OSError:
+        return 80, 24
+    return found.columns or 80, found.lines or 24
+
+
+class Raw:
+    """``with Raw(fd):`` hands every key through; the terminal is as before afterwards, whatever happens."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def __enter__(self) -> Raw:
+        import termios
+
+        self._before = termios.tcgetattr(self._fd)
+        mode = termios.tcgetattr(self._fd)
+        mode[0] &= ~(
+            termios.IGNBRK | termios.BRKINT | termios.PARMRK | termios.ISTRIP
+            | termios.INLCR | termios.IGNCR | termios.ICRNL | termios.IXON
+        )  # fmt: skip
+        mode[1] &= ~termios.OPOST
+        mode[2] = (mode[2] & ~(termios.CSIZE | termios.PARENB)) | termios.CS8
+        mode[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
+        mode[6][termios.VMIN], mode[6][termios.VTIME] = 1, 0
+        termios.tcsetattr(self._fd, termios.TCSADRAIN, mode)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        import termios
+
+        termios.tcsetattr(self._fd, termios.TCSADRAIN, self._before)
+
+
+class Wakes:
+    """Signals as bytes on a descriptor, for a ``poll`` loop; the handlers from before come back at the end."""
+
+    def __init__(self, *numbers: int) -> None:
+        self._numbers = numbers
+
+    def __enter__(self) -> Wakes:
+        from isola.client.interpreter import signal
+
+        self._signal = signal
+        self.fd, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._fd_before = signal.set_wakeup_fd(self._write)
+        self._before = {number: signal.signal(number, _noted) for number in self._numbers}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            self._signal.signal(number, handler)
+        self._signal.set_wakeup_fd(self._fd_before)
+        os.close(self.fd)
+        os.close(self._write)
+
+    def take(self) -> list[int]:
+        """The signals that have come."""
+        try:
+            return list(os.read(self.fd, 512))
+        except BlockingIOError:
+            return []
+
+
+def _noted(number: int, frame: object) -> None:
+    """The wakeup descriptor has said it already."""

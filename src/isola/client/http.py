@@ -1,0 +1,314 @@
+"""HTTP/1.1 over a Unix socket: as much of it as the client of one server needs.
+
+A connection carries one exchange at a time: ``send``, then ``receive``, then the response is read to its end.
+Nothing here waits longer than the socket's timeout; every length the server states is checked before it is believed.
+"""
+
+from __future__ import annotations
+
+import os
+
+from isola.client.interpreter import AF_UNIX, SOCK_STREAM, socket
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    Headers = Iterable[tuple[str, str]]
+
+_PIECE = 262144
+_LINE_LIMIT = 65536
+_HEADER_LIMIT = 200
+READ_LIMIT = 256 << 20
+"""The largest reply that is read into memory."""
+
+
+class FileBody:
+    """A regular file as a request's body, sent by the kernel."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        self.fd = fd
+        self.size = size
+
+
+def connect(path: str, timeout: float | None) -> socket:
+    """A connected socket; ``path`` may be longer than the 107 bytes a socket address holds."""
+    link = socket(AF_UNIX, SOCK_STREAM)
+    link.settimeout(timeout)
+    try:
+        _connect(link, path)
+    except OSError as error:
+        link.close()
+        from isola.client.failures import unreachable
+
+        raise unreachable(path, error) from error
+    return link
+
+
+def _connect(link: socket, path: str) -> None:
+    if len(os.fsencode(path)) <= 107:
+        link.connect(path)
+        return
+    folder, name = os.path.split(path)
+    fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        link.connect(f"/dev/fd/{fd}/{name}")
+    finally:
+        os.close(fd)
+
+
+class Connection:
+    """One connection to the daemon."""
+
+    def __init__(self, path: str, timeout: float | None = None) -> None:
+        self._socket = connect(path, timeout)
+        self._buffer = bytearray()
+        self._keep = True
+
+    def fileno(self) -> int:
+        """For ``select.poll``."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Close it; harmless twice."""
+        self._socket.close()
+
+    def take_over(self) -> tuple[socket, bytearray]:
+        """The socket and what was read ahead, after the server has switched protocols."""
+        return self._socket, self._buffer
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the next exchange may run here: nothing is left over, and the server has not hung up."""
+        if not self._keep or self._buffer:
+            return False
+        import select
+
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return not poll.poll(0)
+
+    # --- sending ------------------------------------------------------------------------------------------------
+
+    def send(
+        self, method: str, target: str, headers: Headers = (), body: bytes | FileBody | Iterable[bytes] | None = None
+    ) -> None:
+        """Send a request. A body of unknown length is sent in chunks."""
+        head = f"{method} {target} HTTP/1.1\r\nHost: isola\r\n"
+        for name, value in headers:
+            head += f"{name}: {_one_line(value)}\r\n"
+        if isinstance(body, bytes):
+            head += f"Content-Length: {len(body)}\r\n"
+        elif isinstance(body, FileBody):
+            head += f"Content-Length: {body.size}\r\n"
+        elif body is not None:
+            head += "Transfer-Encoding: chunked\r\n"
+        data = (head + "\r\n").encode()
+        try:
+            if isinstance(body, bytes):
+                self._socket.sendall(data + body)
+                return
+            self._socket.sendall(data)
+            if body is not None:
+                self._send_body(body)
+        except (BrokenPipeError, ConnectionResetError):
+            self._keep = False  # the server may have answered before it had read all: its answer tells more
+
+    def _send_body(self, body: FileBody | Iterable[bytes]) -> None:
+        if isinstance(body, FileBody):
+            self._send_file(body)
+            return
+        for piece in body:
+            if piece:
+                self._socket.sendall(b"%x\r\n%b\r\n" % (len(piece), piece))
+        self._socket.sendall(b"0\r\n\r\n")
+
+    def _send_file(self, body: FileBody) -> None:
+        left = body.size
+        while left:
+            sent = os.sendfile(self._socket.fileno(), body.fd, None, min(left, 1 << 24))
+            if not sent:
+                self.close()
+                raise OSError("the file became shorter while it was sent")
+            left -= sent
+
+    # --- receiving ----------------------------------------------------------------------------------------------
+
+    def receive(self, method: str = "GET") -> Response:
+        """The head of the answer to what was sent; the body is read from it."""
+        status, headers = self._head()
+        while 100 <= status < 200 and status != 101:
+            status, headers = self._head()
+        if headers.get("connection", "").lower() == "close":
+            self._keep = False
+        empty = method == "HEAD" or status in (101, 204, 304)
+        return Response(self, status, headers, empty)
+
+    def _head(self) -> tuple[int, dict[str, str]]:
+        line = self._line(first=True)
+        version, _, rest = line.partition(" ")
+        if not version.startswith("HTTP/1.") or not rest[:3].isdigit():
+            raise _bad_reply("The daemon does not speak HTTP", line)
+        headers: dict[str, str] = {}
+        while line := self._line():
+            name, colon, value = line.partition(":")
+            if not colon or len(headers) >= _HEADER_LIMIT:
+                raise _bad_reply("The daemon sent a broken header", line)
+            headers[name.lower()] = value.strip()
+        return int(rest[:3]), headers
+
+    def _line(self, *, first: bool = False) -> str:
+        searched = 0
+        while (end := self._buffer.find(b"\n", searched)) < 0:
+            searched = len(self._buffer)
+            if searched > _LINE_LIMIT:
+                raise _bad_reply("The daemon sent a header without an end")
+            if not self.fill():
+                raise _gone() if first and not searched else _cut()
+        line = str(self._buffer[:end], "latin-1").rstrip("\r")
+        del self._buffer[: end + 1]
+        return line
+
+    def fill(self) -> bool:
+        """Read once into the buffer; False at the end of the stream."""
+        data = self._receive()
+        self._buffer += data
+        return bool(data)
+
+    def take(self, most: int) -> bytes:
+        """Up to ``most`` bytes; empty at the end of the stream."""
+        if not self._buffer:
+            return self._receive(min(most, _PIECE))
+        data = bytes(self._buffer[:most])
+        del self._buffer[:most]
+        return data
+
+    def chunk_size(self) -> int:
+        """The size line of the next chunk."""
+        line = self._line().partition(";")[0].strip()
+        if not line or len(line) > 15 or line.strip("0123456789abcdefABCDEF"):
+            raise _bad_reply("The daemon sent a broken chunk", line)
+        return int(line, 16)
+
+    def end_of_chunk(self) -> None:
+        """The empty line behind a chunk."""
+        if line := self._line():
+            raise _bad_reply("The daemon sent a broken chunk", line)
+
+    def skip_trailers(self) -> None:
+        """Whatever follows the last chunk."""
+        while self._line():
+            pass
+
+    def _receive(self, most: int = _PIECE) -> bytes:
+        try:
+            return self._socket.recv(most)
+        except ConnectionResetError:
+            return b""
+        except TimeoutError as error:
+            from isola.errors import TimedOut
+
+            raise TimedOut(
+                "The daemon did not answer in time", remedy="see logs/daemon.log in its directory"
+            ) from error
+
+
+class Response:
+    """An answer whose body is read piece by piece. ``close`` drops the connection unless all was read."""
+
+    def __init__(self, connection: Connection, status: int, headers: dict[str, str], empty: bool) -> None:
+        self.status = status
+        self.headers = headers
+        self.connection = connection
+        self.finished = empty
+        self._chunked = "chunked" in headers.get("transfer-encoding", "").lower()
+        self._left: int | None = None if self._chunked else _length(headers)
+
+    def read_some(self) -> bytes:
+        """The next bytes of the body; empty at its end."""
+        while not self.finished:
+            if self._chunked and not self._left:
+                self._next_chunk()
+            elif self._left == 0:
+                self.finished = True
+            else:
+                return self._take()
+        return b""
+
+    def _take(self) -> bytes:
+        data = self.connection.take(_PIECE if self._left is None else min(self._left, _PIECE))
+        if not data:
+            if self._left is not None:
+                raise _cut()
+            self.finished = True
+        elif self._left is not None:
+            self._left -= len(data)
+            if self._chunked and not self._left:
+                self.connection.end_of_chunk()
+        return data
+
+    def _next_chunk(self) -> None:
+        self._left = self.connection.chunk_size()
+        if not self._left:
+            self.connection.skip_trailers()
+            self.finished = True
+
+    def read(self, limit: int = READ_LIMIT) -> bytes:
+        """The whole body. Raises BadReply beyond ``limit`` bytes."""
+        pieces = []
+        size = 0
+        while piece := self.read_some():
+            size += len(piece)
+            if size > limit:
+                raise _bad_reply(f"The daemon's answer is larger than {limit} bytes")
+            pieces.append(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def __iter__(self) -> Iterator[bytes]:
+        while piece := self.read_some():
+            yield piece
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the connection may serve another exchange now."""
+        bounded = self._chunked or self._left is not None or self.status in (101, 204, 304)
+        return self.finished and bounded and self.connection.reusable
+
+
+def _length(headers: dict[str, str]) -> int | None:
+    text = headers.get("content-length")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit()) or len(text) > 18:
+        raise _bad_reply("The daemon sent a broken length", text)
+    return int(text)
+
+
+def _one_line(value: str) -> str:
+    if "\r" in value or "\n" in value or "\0" in value:
+        from isola.errors import InvalidInput
+
+        raise InvalidInput("A header cannot hold a line break", evidence=repr(value[:80]))
+    return value
+
+
+def _bad_reply(message: str, evidence: str = "") -> Exception:
+    from isola.client.failures import BadReply
+
+    return BadReply(
+        message, evidence=repr(evidence[:200]) if evidence else "", remedy="is another program listening there?"
+    )
+
+
+def _gone() -> Exception:
+    from isola.client.failures import Unreachable
+
+    return Unreachable("The daemon hung up without an answer", remedy="see logs/daemon.log in its directory")
+
+
+def _cut() -> Exception:
+    from isola.client.failures import Unreachable
+
+    return Unreachable(
+        "The daemon went away in the middle of its answer", remedy="see logs/daemon.log in its directory"
+    )

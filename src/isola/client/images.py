@@ -1,0 +1,131 @@
+"""Images and aliases."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import BinaryIO, cast
+
+from isola.client.client import Client, quote
+from isola.client.http import FileBody, Response
+from isola.client.operations import Operation
+from isola.client.reply import Reply
+from isola.client.shapes import AliasInfo, ImageInfo
+
+_ROOT = "/1.0/images"
+_PIECE = 262144
+
+
+class Images:
+    """The daemon's images."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def all(self) -> list[ImageInfo]:
+        """All images."""
+        return cast("list[ImageInfo]", self._client.get(_ROOT, {"recursion": 1}))
+
+    def get(self, reference: str) -> ImageInfo:
+        """An image by alias or fingerprint (prefix). Raises NotFound."""
+        return cast(ImageInfo, self._client.get(f"{_ROOT}/{quote(self.fingerprint(reference))}"))
+
+    def fingerprint(self, reference: str) -> str:
+        """The fingerprint an alias stands for; what is no alias is taken for a fingerprint (prefix)."""
+        from isola.errors import NotFound
+
+        try:
+            return self.alias(reference)["target"]
+        except NotFound:
+            return reference
+
+    def build(self, name: str, *, options: Mapping[str, str] | None = None, alias: str = "") -> Operation:
+        """Have an image source build or fetch what it calls ``name`` (``debian/12``)."""
+        source: dict[str, object] = {"type": "image", "protocol": "build", "alias": name}
+        if options:
+            source["options"] = dict(options)
+        body: dict[str, object] = {"source": source, "aliases": [{"name": alias or name, "description": ""}]}
+        return self._client.begin("POST", _ROOT, body)
+
+    def upload(self, files: Sequence[str], *, properties: Mapping[str, str] | None = None) -> Operation:
+        """Import a unified tarball, or metadata and root file system."""
+        headers = [("X-LXD-filename", quote(os.path.basename(files[-1])))]
+        if properties:
+            text = "&".join(f"{quote(key)}={quote(value)}" for key, value in properties.items())
+            headers.append(("X-LXD-properties", text))
+        response = self._upload_one(files[0], headers) if len(files) == 1 else self._upload_two(files, headers)
+        try:
+            return Operation.of_reply(self._client, Reply.read(response))
+        finally:
+            self._client.release(response)
+
+    def _upload_one(self, path: str, headers: list[tuple[str, str]]) -> Response:
+        with open(path, "rb") as file:
+            body = FileBody(file.fileno(), os.fstat(file.fileno()).st_size)
+            return self._client.exchange(
+                "POST", _ROOT, body, headers=[*headers, ("Content-Type", "application/octet-stream")]
+            )
+
+    def _upload_two(self, paths: Sequence[str], headers: list[tuple[str, str]]) -> Response:
+        boundary = "isola" + os.urandom(16).hex()
+        kind = f"multipart/form-data; boundary={boundary}"
+        with open(paths[0], "rb") as metadata, open(paths[1], "rb") as rootfs:
+            body = _multipart(boundary, {"metadata": metadata, "rootfs": rootfs})
+            return self._client.exchange("POST", _ROOT, body, headers=[*headers, ("Content-Type", kind)])
+
+    def export(self, reference: str) -> Response:
+        """The image as a file, or as multipart; the caller reads the response and releases it."""
+        response = self._client.exchange("GET", f"{_ROOT}/{quote(self.fingerprint(reference))}/export")
+        if response.status >= 400:
+            Reply.read(response)
+        return response
+
+    def read(self, reference: str) -> tuple[ImageInfo, str]:
+        """An image and its ETag."""
+        reply = self._client.call("GET", f"{_ROOT}/{quote(self.fingerprint(reference))}")
+        return cast(ImageInfo, reply.metadata), reply.etag
+
+    def update(self, fingerprint: str, image: Mapping[str, object], *, etag: str = "") -> None:
+        """Replace properties, publicity, auto-update, expiry."""
+        headers = (("If-Match", etag),) if etag else ()
+        self._client.call("PUT", f"{_ROOT}/{quote(fingerprint)}", dict(image), headers=headers)
+
+    def delete(self, reference: str) -> Operation:
+        """Delete it with its aliases; instances made from it keep what they need."""
+        return self._client.begin("DELETE", f"{_ROOT}/{quote(self.fingerprint(reference))}")
+
+    # --- aliases ------------------------------------------------------------------------------------------------
+
+    def aliases(self) -> list[AliasInfo]:
+        """All aliases."""
+        return cast("list[AliasInfo]", self._client.get(f"{_ROOT}/aliases", {"recursion": 1}))
+
+    def alias(self, name: str) -> AliasInfo:
+        """One alias. Raises NotFound."""
+        return cast(AliasInfo, self._client.get(f"{_ROOT}/aliases/{quote(name)}"))
+
+    def add_alias(self, name: str, fingerprint: str, description: str = "") -> None:
+        """Name an image."""
+        body = {"name": name, "target": fingerprint, "description": description}
+        self._client.call("POST", f"{_ROOT}/aliases", body)
+
+    def rename_alias(self, name: str, new: str) -> None:
+        """Give an alias another name."""
+        self._client.call("POST", f"{_ROOT}/aliases/{quote(name)}", {"name": new})
+
+    def delete_alias(self, name: str) -> None:
+        """Forget an alias; the image stays."""
+        self._client.call("DELETE", f"{_ROOT}/aliases/{quote(name)}")
+
+
+def _multipart(boundary: str, files: Mapping[str, BinaryIO]) -> Iterator[bytes]:
+    for field, file in files.items():
+        name = quote(os.path.basename(file.name))
+        yield (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="{field}"; filename="{name}"\r\n'
+            "Content-Type: application/octet-stream\r\n\r\n"
+        ).encode()
+        while piece := file.read(_PIECE):
+            yield piece
+        yield b"\r\n"
+    yield f"--{boundary}--\r\n".encode()

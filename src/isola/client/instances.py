@@ -1,0 +1,200 @@
+"""Instances: their life, what runs inside, their files."""
+
+from __future__ import annotations
+
+from isola.client.client import Client, quote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import cast
+
+    from isola.client.exec import Ended, Session
+    from isola.client.files import Files
+    from isola.client.operations import Operation
+    from isola.client.shapes import InstanceInfo, StateInfo
+else:
+
+    def cast(kind, value):  # typing costs 8 ms at start
+        return value
+
+
+_ROOT = "/1.0/instances"
+
+
+def path_of(name: str) -> str:
+    """Path of an instance in the API."""
+    return f"{_ROOT}/{quote(name)}"
+
+
+class Instances:
+    """The daemon's instances."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def all(self, *, state: bool = False) -> list[InstanceInfo]:
+        """All instances; with ``state`` what is observed of each (addresses, memory, ...)."""
+        return cast("list[InstanceInfo]", self._client.get(_ROOT, {"recursion": 2 if state else 1}))
+
+    def names(self) -> list[str]:
+        """Their names alone."""
+        paths = self._client.get(_ROOT)
+        return [str(path).partition("?")[0].rpartition("/")[2] for path in paths] if isinstance(paths, list) else []
+
+    def get(self, name: str, *, state: bool = False) -> InstanceInfo:
+        """One instance. Raises NotFound."""
+        return self.read(name, state=state)[0]
+
+    def read(self, name: str, *, state: bool = False) -> tuple[InstanceInfo, str]:
+        """One instance and its ETag."""
+        reply = self._client.call("GET", path_of(name), query={"recursion": 1} if state else None)
+        return cast("InstanceInfo", reply.metadata), reply.etag
+
+    def state(self, name: str) -> StateInfo:
+        """What is observed of it now."""
+        return cast("StateInfo", self._client.get(f"{path_of(name)}/state"))
+
+    def create(
+        self,
+        *,
+        image: str | None,
+        name: str = "",
+        start: bool = False,
+        config: Mapping[str, str] | None = None,
+        devices: Mapping[str, Mapping[str, str]] | None = None,
+        profiles: Sequence[str] | None = None,
+        ephemeral: bool = False,
+        description: str = "",
+        isolation: str = "",
+        runtime: str = "",
+    ) -> Operation:
+        """Make an instance of an image (alias, fingerprint, or a name some image source can build); no image, empty.
+
+        With ``start`` one operation makes and starts it. The operation's ``resources`` name the instance.
+        """
+        body: dict[str, object] = {
+            "name": name,
+            "source": {"type": "none"} if image is None else {"type": "image", "alias": image},
+            "type": "container",
+            "start": start,
+            "ephemeral": ephemeral,
+            "config": dict(config or {}),
+            "devices": {key: dict(value) for key, value in (devices or {}).items()},
+        }
+        if profiles is not None:
+            body["profiles"] = list(profiles)
+        chosen = {"description": description, "isolation": isolation, "runtime": runtime}
+        body.update({key: value for key, value in chosen.items() if value})
+        return self._client.begin("POST", _ROOT, body)
+
+    def update(self, name: str, instance: Mapping[str, object], *, etag: str = "") -> Operation:
+        """Replace configuration, devices, profiles, description; with ``etag`` only what was read under it."""
+        headers = (("If-Match", etag),) if etag else ()
+        return self._client.begin("PUT", path_of(name), dict(instance), headers=headers)
+
+    def rename(self, name: str, new: str) -> Operation:
+        """Give it another name."""
+        return self._client.begin("POST", path_of(name), {"name": new})
+
+    def delete(self, name: str, *, force: bool = False) -> Operation:
+        """Delete it with its data; a running one only with ``force``."""
+        return self._client.begin("DELETE", path_of(name), query={"force": 1} if force else None)
+
+    # --- life ---------------------------------------------------------------------------------------------------
+
+    def start(self, name: str) -> Operation:
+        """Start it."""
+        return self._set_state(name, "start")
+
+    def stop(self, name: str, *, force: bool = False, timeout: int = 30) -> Operation:
+        """Ask it to shut down and wait ``timeout`` seconds (-1: for ever), or pull the plug."""
+        return self._set_state(name, "stop", force=force, timeout=timeout)
+
+    def restart(self, name: str, *, force: bool = False, timeout: int = 30) -> Operation:
+        """Stop and start it."""
+        return self._set_state(name, "restart", force=force, timeout=timeout)
+
+    def pause(self, name: str) -> Operation:
+        """Freeze its processes."""
+        return self._set_state(name, "freeze")
+
+    def resume(self, name: str) -> Operation:
+        """Let its processes go on."""
+        return self._set_state(name, "unfreeze")
+
+    def _set_state(self, name: str, action: str, **how: object) -> Operation:
+        return self._client.begin("PUT", f"{path_of(name)}/state", {"action": action, **how})
+
+    # --- inside -------------------------------------------------------------------------------------------------
+
+    def exec(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        interactive: bool = False,
+        environment: Mapping[str, str] | None = None,
+        user: int = 0,
+        group: int = 0,
+        cwd: str = "",
+        size: tuple[int, int] = (0, 0),
+    ) -> Session:
+        """Begin a command inside; ``size`` is the terminal's columns and lines when ``interactive``."""
+        from isola.client.exec import Session
+
+        body = {
+            "command": list(command),
+            "environment": dict(environment or {}),
+            "interactive": interactive,
+            "wait-for-websocket": True,
+            "width": size[0],
+            "height": size[1],
+            "user": user,
+            "group": group,
+            "cwd": cwd,
+        }
+        return Session(self._client, self._client.begin("POST", f"{path_of(name)}/exec", body))
+
+    def run(self, name: str, command: Sequence[str], input: bytes = b"", **how: object) -> Ended:
+        """Run a command to its end with ``input`` on its standard input; ``how`` as for ``exec``."""
+        from isola.client.exec import collect
+
+        return collect(self.exec(name, command, **how), input)  # type: ignore[arg-type]
+
+    def console(self, name: str, size: tuple[int, int] = (0, 0)) -> Session:
+        """Attach to the console."""
+        from isola.client.exec import Session
+
+        body = {"width": size[0], "height": size[1], "type": "console"}
+        return Session(self._client, self._client.begin("POST", f"{path_of(name)}/console", body))
+
+    def console_log(self, name: str) -> bytes:
+        """What the console has shown."""
+        return self._raw(f"{path_of(name)}/console")
+
+    def logs(self, name: str) -> list[str]:
+        """Names of its log files."""
+        paths = self._client.get(f"{path_of(name)}/logs")
+        return [str(path).rpartition("/")[2] for path in paths] if isinstance(paths, list) else []
+
+    def log(self, name: str, file: str) -> bytes:
+        """One of its log files."""
+        return self._raw(f"{path_of(name)}/logs/{quote(file)}")
+
+    def files(self, name: str) -> Files:
+        """Its file system."""
+        from isola.client.files import Files
+
+        return Files(self._client, path_of(name))
+
+    def _raw(self, path: str) -> bytes:
+        from isola.client.reply import Reply
+
+        response = self._client.exchange("GET", path)
+        try:
+            if response.status >= 400:
+                Reply.read(response)
+            return response.read()
+        finally:
+            self._client.release(response)

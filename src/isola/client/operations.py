@@ -1,0 +1,140 @@
+"""Operations: long work of the daemon, waited for, watched and cancelled."""
+
+from __future__ import annotations
+
+from isola.client.reply import Reply
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import cast
+
+    from isola.client.client import Client
+    from isola.client.http import Connection
+    from isola.client.shapes import OperationInfo
+
+    Watcher = Callable[[OperationInfo], None]
+else:
+
+    def cast(kind, value):  # typing costs 8 ms at start
+        return value
+
+
+_POLL_MS = 100
+_CANCELLED = 401
+
+
+class Operation:
+    """One operation. ``info`` is what was last seen of it."""
+
+    def __init__(self, client: Client, info: OperationInfo, path: str = "") -> None:
+        self._client = client
+        self.info = info
+        self.answer: object = None
+        """What the daemon answered where it began no operation."""
+        self.path = path or f"/1.0/operations/{info.get('id', '')}"
+        self._waiting: Connection | None = None
+
+    @classmethod
+    def of_reply(cls, client: Client, reply: Reply) -> Operation:
+        """The operation a reply has begun; a finished one where the daemon did it at once."""
+        if reply.operation:
+            info = reply.metadata if isinstance(reply.metadata, dict) else {}
+            return cls(client, cast("OperationInfo", info), reply.operation.partition("?")[0])
+        done = cls(client, {"status": "Success", "status_code": 200, "metadata": None, "err": ""})
+        done.answer = reply.metadata
+        return done
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing follows."""
+        return self.info.get("status_code", 0) >= 200
+
+    @property
+    def metadata(self) -> dict[str, object]:
+        """What the operation says of itself, e.g. a command's ``return``."""
+        return self.info.get("metadata") or {}
+
+    def resource(self, noun: str) -> str:
+        """Name of the first resource of a kind (``instances``), or empty."""
+        paths = (self.info.get("resources") or {}).get(noun) or [""]
+        return paths[0].partition("?")[0].rpartition("/")[2]
+
+    def refresh(self) -> OperationInfo:
+        """Look at it now."""
+        self.info = cast("OperationInfo", self._client.get(self.path))
+        return self.info
+
+    def cancel(self) -> None:
+        """Ask it to stop and undo what it did. Raises Conflict when it is too late."""
+        self._client.call("DELETE", self.path)
+
+    def expect_end(self) -> Connection:
+        """Ask now to be told of the end, so that a later ``wait`` costs no round trip."""
+        if self._waiting is None:
+            self._waiting = self._client.send("GET", f"{self.path}/wait")
+        return self._waiting
+
+    def wait(self, watch: Watcher | None = None) -> OperationInfo:
+        """Wait for the end; ``watch`` is called about ten times a second meanwhile, unless the end comes at once.
+
+        Raises the operation's error; Cancelled when it was cancelled. May be called again after an interruption.
+        """
+        if not self.finished:
+            connection = self.expect_end()
+            watched = watch is not None and self._watch(connection, watch)
+            self.info = cast("OperationInfo", self._ended(connection).metadata)
+            if watch is not None and watched:
+                watch(self.info)
+        self._raise_failure()
+        return self.info
+
+    def _watch(self, connection: Connection, watch: Watcher) -> bool:
+        import select
+
+        poll = select.poll()
+        poll.register(connection.fileno(), select.POLLIN)
+        watched = False
+        while not poll.poll(_POLL_MS):
+            watch(self.refresh())
+            watched = True
+        return watched
+
+    def _ended(self, connection: Connection) -> Reply:
+        response = connection.receive()
+        self._waiting = None
+        try:
+            return Reply.read(response)
+        finally:
+            self._client.release(response)
+
+    def _raise_failure(self) -> None:
+        status = self.info.get("status_code", 0)
+        if status >= 400:
+            from isola.client.failures import from_operation
+
+            raise from_operation(self.info, cancelled=status == _CANCELLED)
+
+
+class Operations:
+    """The daemon's operations."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def all(self) -> list[OperationInfo]:
+        """All that run or have just ended."""
+        by_status = self._client.get("/1.0/operations", {"recursion": 1})
+        groups = by_status.values() if isinstance(by_status, dict) else ()
+        return [cast("OperationInfo", info) for group in groups for info in group]
+
+    def get(self, id: str) -> Operation:
+        """One operation. Raises NotFound."""
+        path = f"/1.0/operations/{_component(id)}"
+        return Operation(self._client, cast("OperationInfo", self._client.get(path)), path)
+
+
+def _component(text: str) -> str:
+    from isola.client.client import quote
+
+    return quote(text)

@@ -1,0 +1,28 @@
+"""The daemon itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+from isola.client.client import Client
+from isola.client.shapes import ServerInfo
+
+
+class Server:
+    """What the daemon is, its configuration and its host's resources."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def info(self) -> ServerInfo:
+        """Version, extensions, environment, drivers and whether they work here."""
+        return cast(ServerInfo, self._client.get("/1.0"))
+
+    def resources(self) -> dict[str, object]:
+        """The host's processors, memory, disks and network cards."""
+        return cast("dict[str, object]", self._client.get("/1.0/resources"))
+
+    def configure(self, config: Mapping[str, str]) -> None:
+        """Set keys of the daemon's configuration; an empty value unsets."""
+        self._client.call("PATCH", "/1.0", {"config": dict(config)})

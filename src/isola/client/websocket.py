@@ -1,0 +1,244 @@
+"""The client's half of a WebSocket (RFC 6455), made for a ``poll`` loop over several of them.
+
+Two simplifications are safe on a Unix socket, where no proxy stands between the two ends: the handshake's nonce and the
+masking key are constants. The nonce is the RFC's own example, whose answer is known without computing a hash; the key
+is zero, which leaves the payload as it is.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from isola.client.http import Connection
+    from isola.client.interpreter import socket
+
+_NONCE = "dGhlIHNhbXBsZSBub25jZQ=="
+_ANSWER = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+_CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0, 1, 2, 8, 9, 10
+_READ = 262144
+MESSAGE_LIMIT = 64 << 20
+"""The largest message taken from the server."""
+
+Message = bytes | str
+"""Binary messages are bytes, text messages str."""
+
+UPGRADE = (
+    ("Connection", "Upgrade"),
+    ("Upgrade", "websocket"),
+    ("Sec-WebSocket-Version", "13"),
+    ("Sec-WebSocket-Key", _NONCE),
+)
+
+
+class WebSocket:
+    """An open WebSocket. ``closed`` is true once the server has said good-bye or hung up."""
+
+    def __init__(self, connection: Connection) -> None:
+        link, ahead = connection.take_over()
+        self._socket: socket = link
+        self._in = ahead
+        self._out = bytearray()
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._text = False
+        self._messages: list[Message] = []
+        self.closed = False
+        self.clean = False
+        """Whether the end was a good-bye rather than a lost connection."""
+        self._parse()
+
+    def fileno(self) -> int:
+        """For ``select.poll``."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Say good-bye if the server still listens, and hang up."""
+        if self._socket.fileno() >= 0:
+            self._socket.settimeout(0)
+            self.queue(b"\x03\xe8", _CLOSE)
+            self.flush()
+            self._socket.close()
+        self.closed = True
+
+    # --- sending ------------------------------------------------------------------------------------------------
+
+    def send(self, data: Message) -> None:
+        """Send a message, waiting as long as it takes."""
+        self.queue(data)
+        while self._out and not self.closed:
+            try:
+                self._send_once()
+            except BlockingIOError:
+                self._wait_writable()
+
+    def queue(self, data: Message, kind: int | None = None) -> None:
+        """Have a message sent by the next calls of ``flush``."""
+        payload = data.encode() if isinstance(data, str) else data
+        if kind is None:
+            kind = _TEXT if isinstance(data, str) else _BINARY
+        size = len(payload)
+        if size < 126:
+            head = bytes((0x80 | kind, 0x80 | size))
+        elif size < 65536:
+            head = bytes((0x80 | kind, 0x80 | 126)) + size.to_bytes(2, "big")
+        else:
+            head = bytes((0x80 | kind, 0x80 | 127)) + size.to_bytes(8, "big")
+        self._out += head + b"\0\0\0\0"
+        self._out += payload
+
+    @property
+    def congested(self) -> bool:
+        """Whether something queued has not been sent yet."""
+        return bool(self._out) and not self.closed
+
+    def flush(self) -> None:
+        """Send what the socket takes without waiting."""
+        self._socket.setblocking(False)
+        try:
+            while self._out and not self.closed:
+                self._send_once()
+        except BlockingIOError:
+            pass
+
+    def _send_once(self) -> None:
+        try:
+            del self._out[: self._socket.send(self._out)]
+        except (BrokenPipeError, ConnectionResetError):
+            self._out.clear()
+            self._drain()
+
+    def _drain(self) -> None:
+        """The server no longer reads; what it wrote before is still worth reading."""
+        self._socket.settimeout(1)
+        while not self.closed:
+            self.read()
+
+    def _wait_writable(self) -> None:
+        import select
+
+        poll = select.poll()
+        poll.register(self._socket, select.POLLOUT)
+        poll.poll()
+
+    # --- receiving ----------------------------------------------------------------------------------------------
+
+    def receive(self) -> Message | None:
+        """The next message, waiting for it; None at the end."""
+        while not self._messages and not self.closed:
+            self._socket.setblocking(True)
+            self.read()
+        return self._messages.pop(0) if self._messages else None
+
+    def take(self) -> list[Message]:
+        """The messages read so far."""
+        messages, self._messages = self._messages, []
+        return messages
+
+    def read(self) -> None:
+        """Read once from the socket, after ``poll`` has said that something is there."""
+        try:
+            data = self._socket.recv(_READ)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.closed = True
+            return
+        self._in += data
+        self._parse()
+
+    def _parse(self) -> None:
+        while not self.closed and (frame := self._frame()):
+            final, kind, payload = frame
+            if kind < 8:
+                self._data(final, kind, payload)
+            elif kind == _CLOSE:
+                self.closed = self.clean = True
+            elif kind == _PING:
+                self.queue(payload, _PONG)
+                self.flush()
+
+    def _frame(self) -> tuple[bool, int, bytes] | None:
+        """The next whole frame of the buffer, taken out of it."""
+        data = self._in
+        if len(data) < 2:
+            return None
+        size, start = data[1], 2
+        if data[0] & 0x70 or size & 0x80:
+            raise _broken("a server's frame is not masked and has no extensions")
+        if size > 125:
+            start = 4 if size == 126 else 10
+            if len(data) < start:
+                return None
+            size = int.from_bytes(data[2:start], "big")
+        if size > MESSAGE_LIMIT:
+            raise _broken(f"a message of {size} bytes")
+        if len(data) < start + size:
+            return None
+        with memoryview(data) as view:
+            payload = bytes(view[start : start + size])
+        frame = (bool(data[0] & 0x80), data[0] & 15, payload)
+        del data[: start + size]
+        return frame
+
+    def _data(self, final: bool, kind: int, payload: bytes) -> None:
+        if kind > _BINARY or (kind == _CONTINUATION) != bool(self._parts):
+            raise _broken("frames out of order")
+        if final and not self._parts:
+            self._deliver(payload, kind == _TEXT)
+            return
+        if not self._parts:
+            self._text, self._size = kind == _TEXT, 0
+        self._parts.append(payload)
+        self._size += len(payload)
+        if self._size > MESSAGE_LIMIT:
+            raise _broken(f"a message of more than {MESSAGE_LIMIT} bytes")
+        if final:
+            whole, self._parts = b"".join(self._parts), []
+            self._deliver(whole, self._text)
+
+    def _deliver(self, payload: bytes, text: bool) -> None:
+        self._messages.append(payload.decode(errors="replace") if text else payload)
+
+
+class Opening:
+    """A handshake under way: sent, not yet answered; so several can be answered at once."""
+
+    def __init__(self, connection: Connection, target: str) -> None:
+        self._connection = connection
+        connection.send("GET", target, UPGRADE)
+
+    def accept(self) -> WebSocket:
+        """Wait for the server's consent. Raises the error it answers instead."""
+        response = self._connection.receive()
+        if response.status != 101:
+            from isola.client.reply import Reply
+
+            Reply.read(response)
+            raise _broken(f"status {response.status} instead of a WebSocket")
+        if response.headers.get("sec-websocket-accept") != _ANSWER:
+            raise _broken("the handshake's answer is wrong")
+        return WebSocket(self._connection)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write all of it to a descriptor, even one that somebody made non-blocking."""
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(fd, view) :]
+        except BlockingIOError:
+            import select
+
+            poll = select.poll()
+            poll.register(fd, select.POLLOUT)
+            poll.poll()
+
+
+def _broken(evidence: str) -> Exception:
+    from isola.client.failures import BadReply
+
+    return BadReply("The daemon broke the WebSocket protocol", evidence=evidence)

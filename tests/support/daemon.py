@@ -216,8 +216,11 @@ class Daemon:
         return self.request("GET", path, timeout=timeout + 10)["metadata"]
 
     def run(self, method: str, path: str, body: Any = None, **options: Any) -> Json:
-        """Do it and wait; raises AssertionError when it fails."""
-        ended = self.wait(self.start_operation(method, path, body, **options))
+        """Do it and wait where it is an operation; raises AssertionError when that fails."""
+        answer = self.request(method, path, body, **options)
+        if answer["type"] == "sync":
+            return answer["metadata"] or {}
+        ended = self.wait(answer["metadata"], options.get("timeout", 120))
         assert ended["status"] == "Success", ended["err"]
         return ended
 

@@ -1,0 +1,64 @@
+"""kill -9 of the daemon: instances neither notice nor are lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from audit import settled
+from daemon import Daemon
+
+COUNT = 20
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Daemon]:
+    """A daemon of the test's own, to be killed."""
+    from isola.testing.images import tiny_image
+
+    daemon = Daemon()
+    try:
+        daemon.start()
+        daemon.import_image(Path(tiny_image(tmp_path)), "tiny")
+        yield daemon
+    finally:
+        daemon.close()
+
+
+def test_twenty_instances_run_on_with_the_same_processes(own: Daemon) -> None:
+    names = [f"n{number}" for number in range(COUNT)]
+    operations = [
+        own.start_operation(
+            "POST", "/1.0/instances", {"name": name, "source": {"type": "image", "alias": "tiny"}, "start": True}
+        )
+        for name in names
+    ]
+    assert {own.wait(operation)["status"] for operation in operations} == {"Success"}
+    before = {name: own.pid(name) for name in names}
+    own.run("PUT", f"/1.0/instances/{names[3]}/state", {"action": "freeze"})
+    own.kill()
+    assert all(Path(f"/proc/{pid}").exists() for pid in before.values())
+    own.start()
+    assert {name: own.pid(name) for name in names} == before
+    assert own.status(names[3]) == "Frozen"
+    own.run("PUT", f"/1.0/instances/{names[3]}/state", {"action": "unfreeze"})
+    for name in names:
+        assert own.exec(name, "hostname")[:2] == (0, f"{name}\n")
+    assert not settled(own)
+
+
+def test_what_ended_meanwhile_is_noticed_and_what_was_stopped_stays_so(own: Daemon) -> None:
+    for name in ("stays", "ends", "stopped"):
+        own.launch(name)
+    own.change("stopped", "stop", force=True)
+    pid = own.pid("ends")
+    own.kill()
+    import os
+
+    os.kill(pid, 9)
+    own.start()
+    assert [own.status(name) for name in ("stays", "ends", "stopped")] == ["Running", "Stopped", "Stopped"]
+    assert not settled(own)
+    own.change("ends", "start")
+    assert own.exec("ends", "true")[0] == 0

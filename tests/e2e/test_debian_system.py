@@ -1,0 +1,112 @@
+"""What the first container of a newcomer can do."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from daemon import Daemon
+
+
+@pytest.fixture(scope="module")
+def pair(debian: Daemon) -> Iterator[tuple[str, str]]:
+    """Two Debian system containers on the default network, both with an address."""
+    for name in ("alpha", "beta"):
+        debian.launch(name, "debian/12")
+    for name in ("alpha", "beta"):
+        until(lambda name=name: "10." in debian.exec(name, "ip", "-4", "addr", "show", "eth0")[1])
+        debian.exec(name, "systemctl", "is-system-running", "--wait")
+    yield "alpha", "beta"
+    for name in ("alpha", "beta"):
+        debian.run("DELETE", f"/1.0/instances/{name}?force=1")
+
+
+def until(condition: object, seconds: float = 15) -> None:
+    end = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.1)
+
+
+def test_systemd_is_running(debian: Daemon, pair: tuple[str, str]) -> None:
+    for name in pair:
+        status, text, _ = debian.exec(name, "systemctl", "is-system-running")
+        assert (status, text.strip()) == (0, "running"), debian.exec(name, "systemctl", "--failed")[1]
+
+
+def test_root_inside_is_nobody_outside(debian: Daemon, pair: tuple[str, str]) -> None:
+    assert debian.exec(pair[0], "id", "-u")[1].strip() == "0"
+    pids = [debian.pid(name) for name in pair]
+    uids = [int(Path(f"/proc/{pid}/status").read_text().split("Uid:")[1].split()[0]) for pid in pids]
+    assert min(uids) >= 65536
+    assert abs(uids[0] - uids[1]) >= 65536
+    maps = [Path(f"/proc/{pid}/uid_map").read_text().split() for pid in pids]
+    assert [int(words[2]) for words in maps] == [65536, 65536]
+
+
+def test_two_instances_reach_each_other_by_name(debian: Daemon, pair: tuple[str, str]) -> None:
+    for here, there in (pair, pair[::-1]):
+        until(lambda here=here, there=there: debian.exec(here, "ping", "-c1", "-W2", there)[0] == 0)
+        status, text, errors = debian.exec(here, "ping", "-4", "-c1", "-W2", there)
+        assert status == 0, text + errors
+        status, text, errors = debian.exec(here, "ping", "-6", "-c1", "-W2", there)
+        assert status == 0, text + errors
+
+
+def test_the_outside_world_is_reached_through_nat(debian: Daemon, pair: tuple[str, str]) -> None:
+    outside = f"{debian.netns}-out"
+    subprocess.run(["ip", "netns", "add", outside], check=True)
+    server = None
+    try:
+        debian.inside("ip", "link", "add", "up0", "type", "veth", "peer", "name", "out0", "netns", outside)
+        debian.inside("ip", "addr", "add", "198.51.100.1/24", "dev", "up0")
+        debian.inside("ip", "link", "set", "up0", "up")
+        enter = ["nsenter", f"--net=/run/netns/{outside}"]
+        for words in ("addr add 198.51.100.2/24 dev out0", "link set out0 up", "link set lo up"):
+            subprocess.run([*enter, "ip", *words.split()], check=True)
+        program = (
+            "import socket; s = socket.create_server(('198.51.100.2', 8080)); c, a = s.accept();"
+            "c.sendall(a[0].encode()); c.close()"
+        )
+        server = subprocess.Popen([*enter, "/usr/bin/python3", "-c", program])
+        script = "exec 3<>/dev/tcp/198.51.100.2/8080 && cat <&3"
+        until(lambda: Path(f"/proc/{server.pid}/net/tcp").read_text().count(":1F90") > 0)
+        status, seen, errors = debian.exec(pair[0], "bash", "-c", script)
+        assert status == 0, errors
+        assert seen == "198.51.100.1", "the server must see the daemon's host, not the instance"
+    finally:
+        if server is not None:
+            server.kill()
+            server.wait()
+        subprocess.run(["nsenter", f"--net=/run/netns/{debian.netns}", "ip", "link", "del", "up0"], check=False)
+        subprocess.run(["ip", "netns", "del", outside], check=True)
+
+
+def test_a_reboot_from_inside_comes_back(debian: Daemon, pair: tuple[str, str]) -> None:
+    before = debian.pid(pair[1])
+    debian.exec(pair[1], "systemd-run", "--on-active=0.2", "systemctl", "reboot")
+    until(lambda: debian.status(pair[1]) == "Running" and debian.pid(pair[1]) not in (0, before), 30)
+    assert debian.exec(pair[1], "systemctl", "is-system-running", "--wait")[1].strip() == "running"
+
+
+def test_a_poweroff_from_inside_is_a_stop(debian: Daemon, pair: tuple[str, str]) -> None:
+    debian.exec(pair[1], "systemd-run", "--on-active=0.2", "systemctl", "poweroff")
+    until(lambda: debian.status(pair[1]) == "Stopped", 30)
+    debian.change(pair[1], "start")
+    until(lambda: debian.exec(pair[1], "true")[0] == 0)
+
+
+def test_services_users_and_capabilities_work(debian: Daemon, pair: tuple[str, str]) -> None:
+    script = """set -e
+        useradd -m worker && runuser -u worker -- sh -c 'id -un > /tmp/who'
+        test "$(cat /tmp/who)" = worker
+        systemd-run --wait -p DynamicUser=yes -p PrivateTmp=yes -p ProtectSystem=strict true
+        mount -t tmpfs none /mnt && umount /mnt
+        ! mknod /tmp/disk b 8 0 2>/dev/null || ! cat /tmp/disk
+        ! sysctl -w kernel.panic=1 2>/dev/null
+    """
+    status, text, errors = debian.exec(pair[0], "bash", "-c", script)
+    assert status == 0, text + errors

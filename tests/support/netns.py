@@ -1,0 +1,112 @@
+"""Network namespaces of a test's own: one that the test lives in, and guests beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+_CLONE_NEWNET = 0x40000000
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Guest:
+    """A network namespace held open by a sleeping process: stands for an instance, or for the outside world."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
+        home = os.readlink("/proc/thread-self/ns/net")
+        while os.readlink(f"/proc/{self.pid}/ns/net") == home:
+            time.sleep(0.002)
+
+    @property
+    def pid(self) -> int:
+        """Whose ``/proc/PID/ns/net`` it is."""
+        return self._process.pid
+
+    def command(self, *argv: str) -> list[str]:
+        """``argv`` as run inside."""
+        return ["nsenter", f"--net=/proc/{self.pid}/ns/net", *argv]
+
+    async def run(self, *argv: str, stdin: bytes = b"") -> tuple[int, str]:
+        """Run inside: exit status, and standard output and error together."""
+        child = await asyncio.create_subprocess_exec(
+            *self.command(*argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        output, _ = await asyncio.wait_for(child.communicate(stdin), 30)
+        return child.returncode or 0, output.decode(errors="replace")
+
+    async def check(self, *argv: str) -> str:
+        """Run inside; the output. Fails with it when the command does."""
+        status, output = await self.run(*argv)
+        assert status == 0, f"{' '.join(argv)}: {status}\n{output}"
+        return output
+
+    def end(self) -> None:
+        """The namespace goes, and the links in it."""
+        self._process.kill()
+        self._process.wait()
+
+
+class Netns:
+    """The namespace the test lives in: everything it starts is in it too."""
+
+    def __init__(self) -> None:
+        self.inode = os.stat("/proc/thread-self/ns/net").st_ino
+        self._guests: list[Guest] = []
+
+    def guest(self) -> Guest:
+        """One more namespace beside it, ended with the test."""
+        self._guests.append(Guest())
+        return self._guests[-1]
+
+    def processes(self) -> list[int]:
+        """Other processes in this namespace."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and int(entry.name) != os.getpid():
+                with contextlib.suppress(OSError):
+                    if os.stat(entry / "ns/net").st_ino == self.inode:
+                        found.append(int(entry.name))
+        return found
+
+    def links(self) -> set[str]:
+        """Names of all links."""
+        return set(os.listdir("/proc/thread-self/net/dev_snmp6")) - {"lo"}
+
+    def end_guests(self) -> None:
+        """End those that are still there."""
+        for guest in self._guests:
+            guest.end()
+
+
+@contextlib.contextmanager
+def fresh_namespace() -> Iterator[Netns]:
+    """Enter a new network namespace, ``lo`` up; on the way out assert that no process is left in it."""
+    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    _check(_libc.unshare(_CLONE_NEWNET))
+    namespace = Netns()
+    try:
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        yield namespace
+    finally:
+        namespace.end_guests()
+        _check(_libc.setns(before, _CLONE_NEWNET))
+        os.close(before)
+        left = namespace.processes()
+        words = [Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode() for pid in left]
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+    assert not words, f"left running: {words}"
+
+
+def _check(result: int) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

@@ -1,0 +1,168 @@
+"""The pure decisions about instances: expansion, limits, what a restart has to do."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isola.errors import InvalidInput, IsolaError, NotFound, Unsupported
+from isola.instances.expand import merge, require, root_pool, validate
+from isola.instances.limits import limits_of, load_of
+from isola.instances.reconcile import Verdict, judge
+from isola.instances.settings import SETTINGS
+from isola.model.identity import HostNames, IdRange
+from isola.model.instance import Instance
+from isola.model.names import alias_name, instance_name, network_name, plain_name
+from isola.model.profile import Profile
+from isola.model.signals import signal_number
+from isola.model.units import format_size, parse_cpu_set, parse_size
+
+ROOT = {"type": "disk", "path": "/", "pool": "default"}
+NIC = {"type": "nic", "network": "isolabr0", "name": "eth0"}
+GIB = 2**30
+
+
+def instance(**facts: object) -> Instance:
+    return Instance(id="1" * 16, name="web1", image="", idmap=IdRange(10**6), created_at=datetime.now(UTC), **facts)  # type: ignore[arg-type]
+
+
+def test_later_profiles_win_over_earlier_and_the_instance_over_all() -> None:
+    first = Profile("a", config={"k": "a", "only": "a"}, devices={"root": ROOT, "eth0": NIC})
+    second = Profile("b", config={"k": "b"}, devices={"eth0": {"type": "none"}})
+    config, devices = merge([first, second], {"k": "mine"}, {})
+    assert config == {"k": "mine", "only": "a"}
+    assert devices["eth0"] == {"type": "none"} and devices["root"] == ROOT
+
+
+@pytest.mark.parametrize(
+    ("devices", "field"),
+    [
+        ({"eth0": {"type": "nic"}}, "devices.eth0.network"),
+        ({"eth0": NIC | {"hwaddr": "zz"}}, "devices.eth0.hwaddr"),
+        ({"eth0": NIC | {"hwaddr": "01:00:00:00:00:00"}}, "devices.eth0.hwaddr"),
+        ({"eth0": NIC | {"name": "../x"}}, "devices.eth0.name"),
+        ({"eth0": NIC | {"mtu": "12"}}, "devices.eth0.mtu"),
+        ({"eth0": NIC | {"ipv4.address": "fe80::1"}}, "devices.eth0.ipv4.address"),
+        ({"eth0": NIC | {"bogus": "1"}}, "devices.eth0.bogus"),
+        ({"x": {"path": "/"}}, "devices.x.type"),
+        ({"x": {"type": "gpu"}}, "devices.x.type"),
+        ({"x": {"type": "disk", "path": "/data", "source": "/etc"}}, "devices.x.source"),
+    ],
+)
+def test_wrong_devices_are_refused_with_their_field(devices: dict[str, dict[str, str]], field: str) -> None:
+    with pytest.raises((InvalidInput, Unsupported)) as caught:
+        validate({}, devices)
+    assert caught.value.field == field
+
+
+def test_every_instance_needs_a_root_and_networks_that_exist() -> None:
+    with pytest.raises(InvalidInput, match="root disk"):
+        root_pool({"eth0": NIC})
+
+    def nothing(name: str) -> object:
+        raise NotFound(f"{name} not found")
+
+    with pytest.raises(NotFound):
+        require({"root": ROOT, "eth0": NIC}, network=nothing, pool=lambda name: name)
+    with pytest.raises(InvalidInput, match="Two NICs"):
+        require({"root": ROOT, "a": NIC, "b": NIC}, network=lambda name: name, pool=lambda name: name)
+
+
+def test_limits_in_the_kernels_units() -> None:
+    config = {"limits.memory": "512MiB", "limits.cpu": "1", "limits.processes": "100"}
+    limits = limits_of(config, memory_total=8 * GIB, cpus=[0, 1], load={0: 3, 1: 1})
+    assert (limits.memory, limits.cpus, limits.processes) == (512 * 2**20, (1,), 100)
+    assert limits_of({"limits.memory": "25%"}, memory_total=8 * GIB, cpus=[0], load={}).memory == 2 * GIB
+    assert limits_of({"limits.cpu": "0-1"}, memory_total=GIB, cpus=[0, 1, 2], load={}).cpus == (0, 1)
+    assert limits_of({"limits.cpu": "8"}, memory_total=GIB, cpus=[0, 1], load={}).cpus is None
+    assert limits_of({}, memory_total=GIB, cpus=[0, 1], load={}).memory is None
+    with pytest.raises(InvalidInput, match="no CPU 7"):
+        limits_of({"limits.cpu": "1,7"}, memory_total=GIB, cpus=[0, 1], load={})
+
+
+def test_cpus_are_shared_out_evenly() -> None:
+    placed: list[tuple[int, ...] | None] = []
+    for _ in range(8):
+        limits = limits_of({"limits.cpu": "1"}, memory_total=GIB, cpus=[0, 1, 2, 3], load=load_of(placed))
+        placed.append(limits.cpus)
+    assert sorted(load_of(placed).values()) == [2, 2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("limits.memory", "much"),
+        ("limits.memory", "0%"),
+        ("limits.memory", "101%"),
+        ("limits.memory", "1KiB"),
+        ("limits.memory", "9" * 30),
+        ("limits.cpu", "0"),
+        ("limits.cpu", "3-1"),
+        ("limits.processes", "-5"),
+        ("limits.processes", "٣"),
+        ("boot.autostart", "perhaps"),
+        ("security.privileged", "true"),
+        ("limits.memroy", "1GiB"),
+    ],
+)
+def test_wrong_settings_are_refused_with_key_and_remedy(key: str, value: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        SETTINGS.validate({key: value})
+    assert caught.value.field == f"config.{key}"
+    assert caught.value.remedy
+
+
+def test_a_misspelt_key_is_answered_with_the_right_one() -> None:
+    with pytest.raises(InvalidInput, match=r"limits\.memory"):
+        SETTINGS.validate({"limits.memroy": "1GiB"})
+
+
+@pytest.mark.parametrize(
+    ("record", "runs", "boot", "autostart", "verdict"),
+    [
+        (instance(desired="running"), True, "b1", False, Verdict.ADOPT),
+        (instance(desired="stopped"), True, "b1", False, Verdict.CLEAN),
+        (instance(desired="running", volatile={"last_state.boot": "b1"}), False, "b1", False, Verdict.CLEAN),
+        (instance(desired="running", volatile={"last_state.boot": "b0"}), False, "b1", False, Verdict.START),
+        (instance(desired="stopped", volatile={"last_state.boot": "b0"}), False, "b1", False, Verdict.CLEAN),
+        (instance(desired="stopped", volatile={"last_state.boot": "b0"}), False, "b1", True, Verdict.START),
+        (instance(desired="running", deleting=True), True, "b1", True, Verdict.DELETE),
+    ],
+)
+def test_what_a_restart_does(record: Instance, runs: bool, boot: str, autostart: bool, verdict: Verdict) -> None:
+    assert judge(record, runs=runs, boot=boot, autostart=autostart) is verdict
+
+
+@given(st.text(max_size=80))
+def test_names_that_pass_are_fit_for_paths_and_links(name: str) -> None:
+    for check in (instance_name, network_name, plain_name, alias_name):
+        try:
+            passed = check(name)
+        except IsolaError:
+            continue
+        assert passed == name and "\0" not in name and ".." not in name.split("/") and not name.startswith("/")
+        assert name.isascii() and not any(c.isspace() for c in name)
+
+
+def test_daemons_side_by_side_never_share_names() -> None:
+    one, two = HostNames.of_directory("/var/lib/isola"), HostNames.of_directory("/srv/other")
+    assert one.bridge("isolabr0") == "isolabr0"
+    for names in (one, two):
+        assert len(names.bridge("a-long-network")) <= 15
+        assert len(names.veth("1" * 16, "eth0")) <= 15
+    assert one.veth("1" * 16, "eth0") != two.veth("1" * 16, "eth0")
+    assert one.table("isolabr0") != two.table("isolabr0")
+    assert one.cgroup("x") != two.cgroup("x")
+
+
+def test_sizes_sets_and_signals() -> None:
+    assert parse_size("1GiB") == GIB and parse_size("1GB") == 10**9 and parse_size("17") == 17
+    assert format_size(512) == "512B" and format_size(1536) == "1.50KiB" and format_size(3 * GIB) == "3.00GiB"
+    assert parse_cpu_set("0-2,5") == (0, 1, 2, 5)
+    assert signal_number("SIGRTMIN+3") == 37 and signal_number("TERM") == 15 and signal_number(9) == 9
+    for wrong in ("SIGNOPE", "RTMIN+99", 0, 65):
+        with pytest.raises(InvalidInput):
+            signal_number(wrong)  # type: ignore[arg-type]

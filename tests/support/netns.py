@@ -16,6 +16,20 @@ _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+async def start(*argv: str) -> asyncio.subprocess.Process:
+    """Start in the test's own namespace, standard output and error in one pipe."""
+    return await asyncio.create_subprocess_exec(
+        *argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+async def check(*argv: str) -> None:
+    """Run in the test's own namespace; fails with its output when the command does."""
+    child = await start(*argv)
+    output, _ = await asyncio.wait_for(child.communicate(), 30)
+    assert child.returncode == 0, output.decode(errors="replace")
+
+
 class Guest:
     """A network namespace held open by a sleeping process: stands for an instance, or for the outside world."""
 
@@ -34,12 +48,14 @@ class Guest:
         """``argv`` as run inside."""
         return ["nsenter", f"--net=/proc/{self.pid}/ns/net", *argv]
 
-    async def run(self, *argv: str, stdin: bytes = b"") -> tuple[int, str]:
+    async def start(self, *argv: str) -> asyncio.subprocess.Process:
+        """Start inside, standard output and error in one pipe."""
+        return await start(*self.command(*argv))
+
+    async def run(self, *argv: str) -> tuple[int, str]:
         """Run inside: exit status, and standard output and error together."""
-        child = await asyncio.create_subprocess_exec(
-            *self.command(*argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-        output, _ = await asyncio.wait_for(child.communicate(stdin), 30)
+        child = await self.start(*argv)
+        output, _ = await asyncio.wait_for(child.communicate(), 30)
         return child.returncode or 0, output.decode(errors="replace")
 
     async def check(self, *argv: str) -> str:

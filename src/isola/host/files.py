@@ -32,8 +32,11 @@ class Files(Protocol):
         """Raises NotFound."""
         ...
 
-    async def write(self, path: Path, data: bytes, *, mode: int = 0o600) -> None:
-        """Atomically: temporary file, fsync, rename, fsync of the directory."""
+    async def write(self, path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
+        """Atomically: temporary file, fsync, rename, fsync of the directory.
+
+        Not ``durable`` leaves the fsyncs out, for what is written anew from the records at every start.
+        """
         ...
 
     async def make_directory(self, path: Path, *, mode: int = 0o711, owner: int | None = None) -> None:
@@ -84,9 +87,9 @@ class LinuxFiles:
         """The whole content."""
         return await in_thread(_reported, path, path.read_bytes)
 
-    async def write(self, path: Path, data: bytes, *, mode: int = 0o600) -> None:
-        """Atomically and durably."""
-        await in_thread(_reported, path, lambda: _replace(path, data, mode))
+    async def write(self, path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
+        """Atomically and, unless told otherwise, durably."""
+        await in_thread(_reported, path, lambda: _replace(path, data, mode, durable))
 
     async def make_directory(self, path: Path, *, mode: int = 0o711, owner: int | None = None) -> None:
         """With its parents."""
@@ -157,7 +160,7 @@ def _reported(path: Path, work: Callable[[], T]) -> T:
         raise HostFailure(f"The file system refused {path}", evidence=str(error)) from error
 
 
-def _replace(path: Path, data: bytes, mode: int) -> None:
+def _replace(path: Path, data: bytes, mode: int, durable: bool) -> None:
     temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}")
     descriptor = _create(temporary)
     try:
@@ -165,14 +168,16 @@ def _replace(path: Path, data: bytes, mode: int) -> None:
             with open(descriptor, "wb", closefd=False) as file:
                 file.write(data)
             os.fchmod(descriptor, mode)
-            os.fsync(descriptor)
+            if durable:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
         os.rename(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_directory(path.parent)
+    if durable:
+        _sync_directory(path.parent)
 
 
 def _create(path: Path) -> int:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import orjson
+
+from isola.host.process import Processes
+
 
 class Firewall(Protocol):
     """Tables of family ``inet`` in the daemon's network namespace."""
@@ -17,5 +21,33 @@ class Firewall(Protocol):
         ...
 
     async def tables(self, prefix: str = "") -> tuple[str, ...]:
-        """Names of the tables that start with ``prefix``."""
+        """Names of the tables that start with ``prefix``, sorted."""
         ...
+
+
+class LinuxFirewall:
+    """Tables by ``nft -f -``."""
+
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
+
+    async def apply(self, table: str, body: str) -> None:
+        """Adding what may be there, deleting it and adding it anew is one transaction: no packet sees a gap."""
+        await self._load(f"{_emptied(table)}table inet {table} {{\n{body}\n}}\n")
+
+    async def delete(self, table: str) -> None:
+        """Added first, so that deleting cannot fail."""
+        await self._load(_emptied(table))
+
+    async def tables(self, prefix: str = "") -> tuple[str, ...]:
+        """From nft's JSON."""
+        answer = await self._processes.run(["nft", "-j", "list", "tables", "inet"])
+        entries = [entry["table"]["name"] for entry in orjson.loads(answer.stdout)["nftables"] if "table" in entry]
+        return tuple(sorted(name for name in entries if name.startswith(prefix)))
+
+    async def _load(self, script: str) -> None:
+        await self._processes.run(["nft", "-f", "-"], stdin=script.encode())
+
+
+def _emptied(table: str) -> str:
+    return f"add table inet {table}\ndelete table inet {table}\n"

@@ -1,10 +1,31 @@
-"""Network links: bridges, pairs, and their ends inside instances."""
+"""Network links: bridges, pairs, and their ends inside instances.
+
+The Linux side speaks through iproute2 in batch mode: one short process per verb and no netlink library in the
+daemon's memory. A pair is born with its far end already in the instance's namespace, because moving a link between
+namespaces afterwards makes the kernel wait for a grace period (20 ms instead of 4).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
+
+import orjson
+
+from isola.errors import AlreadyExists, HostFailure, InvalidInput
+from isola.host.process import Processes
+from isola.host.threads import in_thread
+from isola.model.instance import Address, InterfaceState
+
+_CONF = Path("/proc/sys/net")
+_NO_LINKS = frozenset(("all", "default", "", ".", ".."))
+_LINK = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}", re.ASCII)
+_LINE = re.compile(r"[A-Za-z0-9_.:/ +-]+", re.ASCII)
+"""Nothing in a line may end it or quote: some of its words come from users."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,11 +36,13 @@ class Bridge:
     addresses: tuple[str, ...] = ()
     mtu: int = 1500
     mac: str | None = None
+    alias: str = ""
+    """Says whose it is to whoever lists links."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A veth pair: ``host`` stays here as a port of ``bridge``, ``peer`` is moved into an instance."""
+    """A veth pair: ``host`` stays here as a port of ``bridge``, ``peer`` is the name of the end inside."""
 
     host: str
     peer: str
@@ -31,33 +54,49 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Inside:
-    """How a moved link is set up inside, when the host does it: addresses with prefix length, default routes."""
+    """How the far end is set up, when the host does it: addresses with prefix length, default routes."""
 
     addresses: tuple[str, ...] = ()
     gateways: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class LinkView:
+    """A link as it stands in the daemon's namespace."""
+
+    name: str
+    kind: str
+    """``bridge``, ``veth``, ``loopback``, ``physical``, or the kernel's word for another virtual link."""
+    state: InterfaceState
+    alias: str = ""
+    master: str = ""
+
+
 class Links(Protocol):
-    """Make, move, remove and list links in the daemon's network namespace."""
+    """Make, remove and list links in the daemon's network namespace."""
 
     async def create_bridge(self, bridge: Bridge) -> None:
         """Create it, up, with its addresses. Raises AlreadyExists, HostFailure; nothing stays when it fails."""
         ...
 
-    async def set_addresses(self, link: str, addresses: Sequence[str], mtu: int) -> None:
-        """Make these the only global addresses of the link, and this its MTU."""
+    async def set_addresses(self, link: str, addresses: Sequence[str], mtu: int, mac: str | None = None) -> None:
+        """Make these the only global addresses of the link, and this its MTU and MAC; what is so already stays."""
         ...
 
-    async def create_pair(self, pair: Pair) -> None:
-        """Create both ends in this namespace, the host end up and in the bridge."""
+    async def connect(self, pair: Pair, pid: int, inside: Inside | None = None) -> None:
+        """Create a pair: the host end up and in its bridge, the peer in the network namespace of ``pid``.
+
+        With ``inside`` the peer is set up and brought up there too, and so is ``lo``; without it the peer is down.
+        Raises AlreadyExists, HostFailure; nothing stays when it fails.
+        """
         ...
 
-    async def move_into(self, peer: str, pid: int, name: str, inside: Inside | None = None) -> None:
-        """Move ``peer`` into the network namespace of ``pid`` as ``name``; with ``inside`` set it up there too."""
+    async def join(self, bridge: str, links: Sequence[str]) -> None:
+        """Make those of ``links`` that exist ports of the bridge, up; fine when they are."""
         ...
 
-    async def delete(self, link: str) -> None:
-        """Delete a link (both ends of a pair); fine when it is not there."""
+    async def delete(self, *links: str) -> None:
+        """Delete links (both ends of a pair); fine when they are not there."""
         ...
 
     async def exists(self, link: str) -> bool:
@@ -65,9 +104,237 @@ class Links(Protocol):
         ...
 
     async def names(self, prefix: str = "") -> tuple[str, ...]:
-        """Names of all links that start with ``prefix``."""
+        """Names of all links that start with ``prefix``, sorted."""
+        ...
+
+    async def find(self, link: str) -> LinkView | None:
+        """One link as it stands, or None."""
+        ...
+
+    async def all(self) -> tuple[LinkView, ...]:
+        """Every link as it stands."""
+        ...
+
+    async def routes(self) -> tuple[str, ...]:
+        """Subnets this host has routes to (``10.0.0.0/8``, ``fd00::/64``), default routes aside."""
         ...
 
     async def enable_forwarding(self, link: str, *, ipv4: bool, ipv6: bool) -> None:
-        """Let the kernel forward between links for the named families."""
+        """Let the kernel forward between this link and others for the named families, and for no other family."""
         ...
+
+    def has_ipv6(self) -> bool:
+        """Whether this kernel speaks IPv6."""
+        ...
+
+
+class LinuxLinks:
+    """Links by ``ip -batch``."""
+
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
+
+    async def create_bridge(self, bridge: Bridge) -> None:
+        """Down first: addresses come after IPv6 has been told not to wait for duplicates that cannot be."""
+        _check_name(bridge.name)
+        if await self.exists(bridge.name):
+            raise AlreadyExists(f"A link named {bridge.name!r} is there already", remedy="choose another name")
+        address = f"address {bridge.mac} " if bridge.mac else ""
+        try:
+            await self._batch(
+                f"link add name {bridge.name} {address}mtu {bridge.mtu} type bridge forward_delay 0",
+                *([f"link set {bridge.name} alias {bridge.alias}"] if bridge.alias else []),
+            )
+            await in_thread(_prepare_router, bridge.name, ipv6=_any_ipv6(bridge.addresses))
+            await self._batch(
+                *(_add_address(bridge.name, address) for address in bridge.addresses), f"link set {bridge.name} up"
+            )
+        except BaseException:
+            await self.delete(bridge.name)
+            raise
+
+    async def set_addresses(self, link: str, addresses: Sequence[str], mtu: int, mac: str | None = None) -> None:
+        """Only what differs is touched, so that traffic goes on."""
+        view = await self.find(link)
+        if view is None:
+            raise HostFailure(f"There is no link {link!r}")
+        present = {f"{a.address}/{a.netmask}" for a in view.state.addresses if a.scope == "global"}
+        lines = [f"addr del {address} dev {link}" for address in sorted(present - set(addresses))]
+        if mtu != view.state.mtu:
+            lines.append(f"link set {link} mtu {mtu}")
+        if mac and mac.lower() != view.state.hwaddr:
+            lines.append(f"link set {link} address {mac}")
+        lines += [_add_address(link, address) for address in addresses if address not in present]
+        if view.state.state != "up":
+            lines.append(f"link set {link} up")
+        await in_thread(_prepare_router, link, ipv6=_any_ipv6(addresses))
+        await self._batch(*lines)
+
+    async def connect(self, pair: Pair, pid: int, inside: Inside | None = None) -> None:
+        """One process; a second one in the instance's namespace where the host configures the peer."""
+        _check_name(pair.peer)
+        if await self.exists(pair.host):
+            raise AlreadyExists(f"A link named {pair.host!r} is there already")
+        try:
+            await self._batch(
+                f"link add {pair.host} mtu {pair.mtu} type veth"
+                f" peer name {pair.peer} address {pair.mac} mtu {pair.mtu} netns {pid}",
+                # A port needs no address of its own; without this every port would get an IPv6 one and defend it.
+                f"link set {pair.host} master {pair.bridge} addrgenmode none up",
+            )
+            if inside is not None:
+                await self._set_up_inside(pair.peer, pid, inside)
+        except BaseException:
+            await self.delete(pair.host)
+            raise
+
+    async def join(self, bridge: str, links: Sequence[str]) -> None:
+        """One process for all of them."""
+        there = set(await self.names())
+        await self._batch(*(f"link set {link} master {bridge} up" for link in links if link in there))
+
+    async def delete(self, *links: str) -> None:
+        """Those that are there; ``-force`` because a pair may vanish with its namespace meanwhile."""
+        doomed = [link for link in links if await self.exists(link)]
+        await self._batch(*(f"link del {link}" for link in doomed), force=True)
+        stayed = [link for link in doomed if await self.exists(link)]
+        if stayed:
+            raise HostFailure(f"Cannot delete link {', '.join(stayed)}")
+
+    async def exists(self, link: str) -> bool:
+        """The kernel keeps a directory of settings per link: no process needed."""
+        return "/" not in link and link not in _NO_LINKS and (_CONF / "ipv4/conf" / link).exists()
+
+    async def names(self, prefix: str = "") -> tuple[str, ...]:
+        """From the same directory."""
+        names = os.listdir(_CONF / "ipv4/conf")
+        return tuple(sorted(name for name in names if name.startswith(prefix) and name not in _NO_LINKS))
+
+    async def find(self, link: str) -> LinkView | None:
+        """None also when it goes while we look."""
+        if not await self.exists(link):
+            return None
+        views = await self._show("dev", link)
+        return views[0] if views else None
+
+    async def all(self) -> tuple[LinkView, ...]:
+        """One process."""
+        return await self._show()
+
+    async def routes(self) -> tuple[str, ...]:
+        """Of every routing table: a VPN may keep its own."""
+        found: set[str] = set()
+        for family in ("-4", "-6") if self.has_ipv6() else ("-4",):
+            answer = await self._processes.run(["ip", "-j", family, "route", "show", "table", "all"])
+            found |= {str(route["dst"]) for route in orjson.loads(answer.stdout or b"[]") if "dst" in route}
+        return tuple(sorted(found - {"default"}))
+
+    async def enable_forwarding(self, link: str, *, ipv4: bool, ipv6: bool) -> None:
+        """In a thread: these writes take a kernel lock that others may hold for a while."""
+        await in_thread(_forward, link, ipv4=ipv4, ipv6=ipv6 and self.has_ipv6())
+
+    def has_ipv6(self) -> bool:
+        """Its settings are there."""
+        return (_CONF / "ipv6").exists()
+
+    async def _set_up_inside(self, peer: str, pid: int, inside: Inside) -> None:
+        lines = ["link set lo up", *(_add_address(peer, address) for address in inside.addresses)]
+        lines.append(f"link set {peer} up")
+        lines += [f"route replace default via {gateway} dev {peer}" for gateway in inside.gateways]
+        await self._batch(*lines, enter=("nsenter", f"--net=/proc/{pid}/ns/net"))
+
+    async def _batch(self, *lines: str, force: bool = False, enter: Sequence[str] = ()) -> None:
+        if not lines:
+            return
+        for line in lines:
+            if not _LINE.fullmatch(line):
+                raise InvalidInput(f"Not fit for a link: {line[:120]!r}")
+        argv = [*enter, "ip", *(["-force"] if force else []), "-batch", "-"]
+        await self._processes.run(argv, stdin="".join(f"{line}\n" for line in lines).encode(), check=not force)
+
+    async def _show(self, *what: str) -> tuple[LinkView, ...]:
+        answer = await self._processes.run(["ip", "-j", "-d", "-s", "addr", "show", *what], check=not what)
+        return tuple(_view(link) for link in orjson.loads(answer.stdout or b"[]") if link.get("ifname"))
+
+
+def _check_name(name: str) -> None:
+    if name in _NO_LINKS or not _LINK.fullmatch(name):
+        remedy = "use up to 15 letters, digits, dots, hyphens and underscores; all and default are the kernel's"
+        raise InvalidInput(f"Invalid link name {name[:40]!r}", field="name", remedy=remedy)
+
+
+def _any_ipv6(addresses: Iterable[str]) -> bool:
+    return any(":" in address for address in addresses)
+
+
+def _add_address(link: str, address: str) -> str:
+    # nodad: a bridge without ports has no carrier, and its address would stay tentative, unusable, until it has.
+    return f"addr add {address} dev {link} " + ("nodad" if ":" in address else "brd +")
+
+
+def _prepare_router(link: str, *, ipv6: bool) -> None:
+    """Settings of a link on which we are the router."""
+    settings = {"accept_ra": "0", "autoconf": "0", "accept_dad": "0", "disable_ipv6": "0" if ipv6 else "1"}
+    for name, value in settings.items() if (_CONF / "ipv6").exists() else ():
+        _set(f"ipv6/conf/{link}/{name}", value)
+
+
+def _forward(link: str, *, ipv4: bool, ipv6: bool) -> None:
+    if ipv4:
+        _set("ipv4/ip_forward", "1")
+    _set(f"ipv4/conf/{link}/forwarding", "1" if ipv4 else "0")
+    if ipv6:
+        # A kernel that forwards stops listening to its own routers unless told to go on (2).
+        for conf in (_CONF / "ipv6/conf").iterdir():
+            if _get(f"ipv6/conf/{conf.name}/accept_ra") == "1":
+                _set(f"ipv6/conf/{conf.name}/accept_ra", "2")
+        _set("ipv6/conf/all/forwarding", "1")
+    if (_CONF / "ipv6").exists():
+        _set(f"ipv6/conf/{link}/forwarding", "1" if ipv6 else "0")
+
+
+def _get(name: str) -> str:
+    try:
+        return (_CONF / name).read_text().strip()
+    except OSError:
+        return ""
+
+
+def _set(name: str, value: str) -> None:
+    """Only where it differs: writing some of these resets others."""
+    if _get(name) == value:
+        return
+    try:
+        (_CONF / name).write_text(value)
+    except OSError as error:
+        raise HostFailure(f"Cannot set net.{name.replace('/', '.')}", evidence=str(error)) from error
+
+
+def _view(link: Mapping[str, Any]) -> LinkView:
+    kind = link.get("linkinfo", {}).get("info_kind") or (
+        "loopback" if link.get("link_type") == "loopback" else "physical"
+    )
+    received, sent = (link.get("stats64", {}).get(way, {}) for way in ("rx", "tx"))
+    up = "UP" in link.get("flags", ())
+    state = InterfaceState(
+        name=link["ifname"],
+        addresses=tuple(_address(entry) for entry in link.get("addr_info", ()) if entry.get("local")),
+        bytes_received=received.get("bytes", 0),
+        bytes_sent=sent.get("bytes", 0),
+        packets_received=received.get("packets", 0),
+        packets_sent=sent.get("packets", 0),
+        errors_received=received.get("errors", 0),
+        errors_sent=sent.get("errors", 0),
+        packets_dropped_inbound=received.get("dropped", 0),
+        packets_dropped_outbound=sent.get("dropped", 0),
+        hwaddr=link.get("address", ""),
+        mtu=link.get("mtu", 0),
+        state="up" if up else "down",
+        type="loopback" if kind == "loopback" else "broadcast",
+    )
+    return LinkView(link["ifname"], kind, state, alias=link.get("ifalias", ""), master=link.get("master", ""))
+
+
+def _address(entry: Mapping[str, Any]) -> Address:
+    scope = {"host": "local"}.get(entry.get("scope", ""), entry.get("scope", "global"))
+    return Address(entry["family"], entry["local"], str(entry["prefixlen"]), scope)

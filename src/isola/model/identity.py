@@ -58,8 +58,8 @@ class HostNames:
         return f"{self.short}{_digest(instance_id + device, 8)}"
 
     def table(self, network: str) -> str:
-        """nftables table of a network."""
-        return f"{self.tag}-{network}".replace("-", "_").replace(".", "_")
+        """nftables table of a network; no tag or name holds the slash, so that no two daemons' tables can meet."""
+        return f"{self.tag}/{network}"
 
 
 def _digest(value: str, length: int) -> str:

@@ -12,6 +12,7 @@ from isola.host import Host
 from isola.model.identity import HostNames
 from isola.model.network import Lease, Network, Nic
 from isola.model.probe import Probe
+from isola.network.addresses import AddressPlan
 from isola.operations import Operation
 from isola.settings import Settings
 
@@ -47,8 +48,21 @@ class NetworkDriver(ABC):
         """Does it work here, which version, and if not why and what to do."""
 
     @abstractmethod
-    async def complete(self, config: Mapping[str, str], others: Sequence[Network]) -> dict[str, str]:
-        """Validate and fill in what was left ``auto`` or unset (free subnets), so that it never changes again."""
+    async def complete(
+        self, config: Mapping[str, str], others: Sequence[Network], previous: Mapping[str, str] | None = None
+    ) -> dict[str, str]:
+        """Validate and fill in what was left ``auto`` or unset (free subnets), so that it never changes again.
+
+        In an update ``previous`` is the configuration so far: what was chosen then is kept.
+        """
+
+    def plan(self, network: Network) -> AddressPlan:
+        """Which addresses its NICs may have; pure. The default gives none."""
+        return AddressPlan()
+
+    def link(self, network: str) -> str | None:
+        """Name of the link a network of this name has on the host, or None."""
+        return None
 
     async def start(self, op: Operation, network: Network, nics: Sequence[Nic]) -> None:
         """Bring the network up with these NICs registered; idempotent, also repairs after a crash."""
@@ -57,6 +71,21 @@ class NetworkDriver(ABC):
             lambda: self._start(network, nics),
             undo=lambda: self._stop(network),
         )
+
+    async def update(self, op: Operation, old: Network, new: Network, nics: Sequence[Nic]) -> None:
+        """Give a network that is up a new configuration, under the running NICs; undone by the old one."""
+        await op.effect(
+            f"update network {new.name}", lambda: self._start(new, nics), undo=lambda: self._start(old, nics)
+        )
+
+    async def replace(self, op: Operation, old: Network, new: Network) -> None:
+        """Take one network down and bring another up in its place, with no NICs on it."""
+
+        async def swap(gone: Network, come: Network) -> None:
+            await self._stop(gone)
+            await self._start(come, ())
+
+        await op.effect(f"rename network {old.name} to {new.name}", lambda: swap(old, new), undo=lambda: swap(new, old))
 
     async def stop(self, op: Operation, network: Network) -> None:
         """Take it down and leave nothing of it on the host; fine when it is down."""
@@ -140,3 +169,7 @@ class NetworkDriver(ABC):
     @abstractmethod
     async def clean(self, networks: Sequence[Network], host_links: Sequence[str]) -> None:
         """Remove what this daemon left on the host that belongs to none of these networks and NIC links."""
+
+    async def close(self) -> None:
+        """Let go of what is watched; nothing on the host changes."""
+        return None

@@ -1,31 +1,304 @@
-"""Networks: records and the drivers that stand behind them.
+"""Networks: records and the drivers that stand behind them."""
 
-Contract (to be implemented here)::
+from __future__ import annotations
 
-    class Networks:
-        def __init__(self, host: Host, records: Collection[Network], operations: Operations, events: Events,
-                     directory: Path, names: HostNames,
-                     nics: Callable[[str], Sequence[Nic]] = lambda network: (),     # NICs of all instances on it
-                     used_by: Callable[[str], Sequence[str]] = lambda name: ()) -> None
-        probes: dict[str, Probe]
-        async def probe(self) -> None
-        async def open(self) -> None                       # at daemon start: remove half-made ones, start() all,
-                                                           # adopt running dnsmasq, clean() leftovers
-        async def close(self) -> None                      # nothing is stopped: instances go on
-        def __iter__(self) -> Iterator[Network]
-        def get(self, name: str) -> Network                # NotFound
-        def revision(self, name: str) -> int
-        def driver(self, name: str) -> NetworkDriver
-        async def create(self, op: Operation, network: Network) -> Network   # name, driver, config as asked for
-        async def update(self, op: Operation, name: str, description: str, config: Mapping[str, str]) -> None
-        async def rename(self, op: Operation, old: str, new: str) -> None     # InUse when used
-        async def delete(self, op: Operation, name: str) -> None              # InUse naming users
-        def used_by(self, name: str) -> Sequence[str]      # API paths
-        def allocate(self, network: str, mac: str, *, ipv4: str | None = None, ipv6: str | None = None,
-                     taken: Sequence[Nic] = ...) -> tuple[str | None, str | None]
-            # pure choice of a free address pair (IPv4 from the DHCP range; IPv6 by EUI-64 in a /64); wanted addresses
-            # are checked (InvalidInput: outside the subnet, AlreadyExists: taken). Costs the same with 1 and 1000 NICs.
-        async def leases(self, name: str) -> Sequence[Lease]
-        async def state(self, name: str) -> Mapping[str, object]
-        async def stop_all(self) -> None                   # for `isolad --shutdown` / make down: takes all networks down
-"""
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from isola import registry
+from isola.errors import (
+    AlreadyExists,
+    Conflict,
+    DriverUnavailable,
+    InUse,
+    InvalidInput,
+    IsolaError,
+    NotFound,
+    WrongState,
+)
+from isola.events import Events
+from isola.host import Host
+from isola.model.identity import HostNames
+from isola.model.names import network_name
+from isola.model.network import Lease, Network, Nic
+from isola.model.probe import Probe
+from isola.network.addresses import AddressPool
+from isola.network.driver import NetworkDriver
+from isola.network.views import describe, kinds
+from isola.operations import Operation, Operations
+from isola.state import Collection
+
+log = logging.getLogger(__name__)
+
+
+class Networks:
+    """All networks of this daemon. Mutations are the whole work of an operation: they commit it."""
+
+    def __init__(  # noqa: PLR0917 - one for each part it stands on
+        self,
+        host: Host,
+        records: Collection[Network],
+        operations: Operations,
+        events: Events,
+        directory: Path,
+        names: HostNames,
+        nics: Callable[[str], Sequence[Nic]] = lambda network: (),
+        used_by: Callable[[str], Sequence[str]] = lambda name: (),
+        drivers: Mapping[str, type[NetworkDriver]] | None = None,
+    ) -> None:
+        self.probes: dict[str, Probe] = {}
+        self._host = host
+        self._records = records
+        self._operations = operations
+        self._events = events
+        self._directory = directory
+        self._names = names
+        self._nics = nics
+        self._used_by = used_by
+        self._kinds = drivers
+        self._drivers: dict[str, NetworkDriver] = {}
+        self._pools: dict[str, AddressPool] = {}
+        self._choosing = asyncio.Lock()
+        """Subnets are chosen one after another, so that no two networks get the same."""
+
+    async def probe(self) -> None:
+        """Ask every driver whether it works here."""
+        kinds = self._kinds or {name: registry.load("network", name) for name in registry.names("network")}
+        answers = await asyncio.gather(*(kind.probe(self._host) for kind in kinds.values()))
+        self.probes = dict(zip(kinds, answers, strict=True))
+        self._drivers = {name: kind(self._host, self._directory, self._names) for name, kind in kinds.items()}
+
+    async def open(self) -> None:
+        """At daemon start: remove what is half made, bring all up or adopt it, clean up behind a daemon that died."""
+        if not self.probes:
+            await self.probe()
+        await self._operate("Start networks", self._open)
+
+    async def close(self) -> None:
+        """Nothing is stopped: instances go on."""
+        for driver in self._drivers.values():
+            await driver.close()
+
+    async def stop_all(self) -> None:
+        """Take every network down; the records stay and ``open`` brings all up again."""
+        await self._operate("Stop networks", self._stop_all)
+
+    def __iter__(self) -> Iterator[Network]:
+        return iter(self._records)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def get(self, name: str) -> Network:
+        """Raises NotFound."""
+        return self._records.get(name)
+
+    def find(self, name: str) -> Network | None:
+        """The network, or None."""
+        return self._records.find(name)
+
+    def revision(self, name: str) -> int:
+        """Changes with every write of the record."""
+        return self._records.revision(name)
+
+    def driver(self, name: str) -> NetworkDriver:
+        """The driver of a network. Raises NotFound, DriverUnavailable."""
+        return self._driver(self.get(name).driver)
+
+    def used_by(self, name: str) -> Sequence[str]:
+        """API paths of what uses it."""
+        return self._used_by(name)
+
+    async def create(self, op: Operation, network: Network) -> Network:
+        """Make a network of the name, driver, description and config asked for. Raises AlreadyExists, InvalidInput."""
+        name, driver = network_name(network.name), self._driver(network.driver)
+        async with self._choosing:
+            if name in self._records:
+                raise AlreadyExists(f"Network {name!r} already exists")
+            await self._refuse_foreign_link(driver, name)
+            config = await driver.complete(network.config, list(self._records))
+            made = dataclasses.replace(network, config=config, ready=False)
+            await op.effect(
+                f"record network {name}",
+                lambda: self._records.add(name, made),
+                undo=lambda: self._records.remove(name),
+            )
+        await driver.start(op, made, ())
+        made = dataclasses.replace(made, ready=True)
+        await op.commit(lambda: self._records.replace(name, made))
+        self._tell("created", name)
+        return made
+
+    async def update(self, op: Operation, name: str, description: str, config: Mapping[str, str]) -> None:
+        """Set a new configuration, in effect at once. Raises InUse when it would take addresses from instances."""
+        old = self._ready(name)
+        driver = self._driver(old.driver)
+        async with self._choosing:
+            others = [network for network in self._records if network.name != name]
+            completed = await driver.complete(config, others, old.config)
+            new = dataclasses.replace(old, description=description, config=completed)
+            self._refuse_lost_addresses(driver, new)
+            if new.config != old.config:
+                await driver.update(op, old, new, self._nics(name))
+            await op.commit(lambda: self._records.replace(name, new))
+        self._pools.pop(name, None)
+        self._tell("updated", name)
+
+    async def rename(self, op: Operation, old: str, new: str) -> None:
+        """Give it another name. Raises InUse, AlreadyExists."""
+        network, name = self._ready(old), network_name(new)
+        driver = self._driver(network.driver)
+        self._refuse_if_used(old)
+        if name in self._records:
+            raise AlreadyExists(f"Network {name!r} already exists")
+        await self._refuse_foreign_link(driver, name)
+        renamed = dataclasses.replace(network, name=name)
+        await driver.replace(op, network, renamed)
+        await op.commit(lambda: self._records.rename(old, name, renamed))
+        self._pools.pop(old, None)
+        self._tell("renamed", name, old_name=old)
+
+    async def delete(self, op: Operation, name: str) -> None:
+        """Remove it and all of it on the host. Raises InUse naming the users; once begun it can only be finished."""
+        network = self.get(name)
+        driver = self._driver(network.driver)
+        self._refuse_if_used(name)
+        await op.commit(lambda: self._records.replace(name, dataclasses.replace(network, ready=False)))
+        await self._remove(op, driver, network)
+        self._tell("deleted", name)
+
+    def allocate(
+        self, network: str, mac: str, *, ipv4: str | None = None, ipv6: str | None = None
+    ) -> tuple[str | None, str | None]:
+        """Choose the addresses of a NIC; they are its own until ``release`` or until no record names them.
+
+        IPv4 is a free one of the DHCP ranges, IPv6 follows from the MAC. Wanted addresses are checked: InvalidInput
+        (outside the subnet), AlreadyExists (taken). Conflict when none is free.
+        """
+        now = self._host.clock.monotonic()
+        pool = self._pools.get(network) or self._pool(network, now)
+        try:
+            return pool.choose(mac, ipv4, ipv6, now)
+        except InvalidInput:
+            raise
+        except Conflict:
+            # Instances go without telling: look who is still there, then try once more.
+            pool.refresh(self._nics(network), now)
+            return pool.choose(mac, ipv4, ipv6, now)
+
+    def release(self, network: str, mac: str) -> None:
+        """The NIC is gone, its addresses are free; fine when it had none."""
+        if network in self._pools:
+            self._pools[network].release(mac)
+
+    def gateways(self, name: str) -> tuple[str, ...]:
+        """The network's own addresses: router and name server for what is on it."""
+        return self.driver(name).plan(self.get(name)).gateways()
+
+    async def leases(self, name: str) -> Sequence[Lease]:
+        """All addresses in use: the network's own, those of NICs, those DHCP gave to others."""
+        found = [Lease(f"{name}.gw", "", address, "gateway") for address in self.gateways(name)]
+        for nic in self._nics(name):
+            found += [Lease(nic.instance_name, nic.mac, a, "static") for a in (nic.ipv4, nic.ipv6) if a]
+        return [*found, *await self.driver(name).leases(self.get(name))]
+
+    async def state(self, name: str) -> Mapping[str, object]:
+        """The API's network state, of a managed network or of another link of the host. Raises NotFound."""
+        if name in self._records:
+            return await self.driver(name).state(self.get(name))
+        state = describe(name, await self._host.links.all())
+        if not state:
+            raise NotFound(f"Network {name!r} not found")
+        return state
+
+    async def unmanaged(self) -> Mapping[str, str]:
+        """Links of the host that are not ours: name -> the API's type."""
+        managed = {self._link(network) for network in self._records}
+        return {name: kind for name, kind in kinds(await self._host.links.all()).items() if name not in managed}
+
+    async def _open(self, op: Operation) -> None:
+        # Nothing here is ever undone: a network that cannot be repaired now still carries running instances.
+        await op.commit()
+        for network in self._records:
+            try:
+                driver = self._driver(network.driver)
+                if network.ready:
+                    await driver.start(op, network, self._nics(network.name))
+                else:
+                    await self._remove(op, driver, network)
+            except IsolaError as error:
+                log.error("Network %s is not up: %s", network.name, error)
+        links = [nic.host_link for network in self._records for nic in self._nics(network.name)]
+        for name, driver in self._drivers.items():
+            if self.probes[name].available:
+                await driver.clean([network for network in self._records if network.driver == name], links)
+
+    async def _stop_all(self, op: Operation) -> None:
+        await op.commit()
+        for network in self._records:
+            try:
+                await self._driver(network.driver).stop(op, network)
+            except IsolaError as error:
+                log.error("Network %s is not down: %s", network.name, error)
+
+    async def _remove(self, op: Operation, driver: NetworkDriver, network: Network) -> None:
+        await driver.stop(op, network)
+        self._pools.pop(network.name, None)
+        await op.effect(f"forget network {network.name}", lambda: self._records.remove(network.name))
+
+    async def _operate(self, description: str, work: Callable[[Operation], Awaitable[object]]) -> None:
+        await self._operations.finish(self._operations.start(description, work))
+
+    def _driver(self, kind: str) -> NetworkDriver:
+        if kind not in self._drivers:
+            raise InvalidInput(
+                f"There is no network type {kind[:40]!r}", field="type", remedy=f"use {', '.join(self._drivers)}"
+            )
+        probe = self.probes[kind]
+        if not probe.available:
+            message = f"Networks of type {kind!r} do not work on this host"
+            raise DriverUnavailable(message, evidence=probe.reason, remedy=probe.remedy)
+        return self._drivers[kind]
+
+    def _ready(self, name: str) -> Network:
+        network = self.get(name)
+        if not network.ready:
+            raise WrongState(f"Network {name!r} is not ready", remedy="wait until it is made, or delete it")
+        return network
+
+    def _pool(self, name: str, now: float) -> AddressPool:
+        pool = self._pools[name] = AddressPool(self.driver(name).plan(self.get(name)))
+        pool.refresh(self._nics(name), now)
+        return pool
+
+    def _link(self, network: Network) -> str | None:
+        driver = self._drivers.get(network.driver)
+        return driver.link(network.name) if driver else None
+
+    async def _refuse_foreign_link(self, driver: NetworkDriver, name: str) -> None:
+        link = driver.link(name)
+        if link is not None and await self._host.links.exists(link):
+            raise AlreadyExists(
+                f"The host has a link named {link!r} already", field="name", remedy="choose another name"
+            )
+
+    def _refuse_if_used(self, name: str) -> None:
+        if users := self._used_by(name):
+            shown = ", ".join(path.rpartition("/")[2] for path in users[:5]) + (", ..." if len(users) > 5 else "")
+            raise InUse(f"Network {name!r} is in use", evidence=f"by {shown}", remedy="detach it there first")
+
+    def _refuse_lost_addresses(self, driver: NetworkDriver, network: Network) -> None:
+        plan = driver.plan(network)
+        lost = [nic.instance_name for nic in self._nics(network.name) if not plan.holds(nic)]
+        if lost:
+            raise InUse(
+                f"Network {network.name!r} cannot have another subnet now",
+                evidence=f"it holds the addresses of {', '.join(lost[:5])}",
+                remedy="detach it there first",
+            )
+
+    def _tell(self, what: str, name: str, **context: str) -> None:
+        self._events.lifecycle(f"network-{what}", f"/1.0/networks/{name}", **context)

@@ -1,0 +1,222 @@
+"""Which subnet a new network gets, and which addresses a new NIC; pure choices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
+
+from isola.errors import AlreadyExists, Conflict, InvalidInput
+from isola.model.network import Nic
+
+_POOLS = (IPv4Network("10.0.0.0/8"), IPv4Network("172.16.0.0/12"), IPv4Network("192.168.0.0/16"))
+"""Private space, in the order it is tried; the later ones where a route claims all of 10.0.0.0/8."""
+_FRESH_SECONDS = 600
+"""An address that was chosen is kept this long for a NIC not yet on record."""
+
+Subnet = IPv4Network | IPv6Network
+Span = tuple[int, int]
+"""First and last address of a range."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddressPlan:
+    """What addresses a network's NICs may have."""
+
+    ipv4: IPv4Interface | None = None
+    """The gateway's address and the subnet."""
+    spans: tuple[Span, ...] = ()
+    """IPv4 ranges to choose from, in this order."""
+    ipv6: IPv6Interface | None = None
+    slaac: bool = True
+    """NICs make their IPv6 address of the prefix and their MAC; otherwise DHCPv6 hands out what is chosen here."""
+
+    def gateways(self) -> tuple[str, ...]:
+        """The network's own addresses, which are router and name server to its NICs."""
+        return tuple(str(own.ip) for own in (self.ipv4, self.ipv6) if own is not None)
+
+    def prefixed(self, nic: Nic) -> tuple[str, ...]:
+        """A NIC's addresses with their prefix lengths."""
+        pairs = ((nic.ipv4, self.ipv4), (nic.ipv6, self.ipv6))
+        return tuple(f"{address}/{own.network.prefixlen}" for address, own in pairs if address and own is not None)
+
+    def holds(self, nic: Nic) -> bool:
+        """Whether the NIC's addresses lie in these subnets."""
+        pairs = ((nic.ipv4, self.ipv4), (nic.ipv6, self.ipv6))
+        return all(
+            own is not None and ip_address(address) in own.network for address, own in pairs if address is not None
+        )
+
+
+def subnets(texts: Iterable[str]) -> tuple[Subnet, ...]:
+    """Subnets of routes and interface addresses as the kernel writes them; what is none is passed over."""
+    found = []
+    for text in texts:
+        try:
+            found.append(ip_network(text, strict=False))
+        except ValueError:
+            continue
+    return tuple(found)
+
+
+def choose_ipv4(avoid: Sequence[Subnet], seed: int) -> IPv4Interface:
+    """The gateway of a /24 that overlaps nothing in ``avoid``, found from a place the seed names. Raises Conflict."""
+    busy = [subnet for subnet in avoid if isinstance(subnet, IPv4Network) and subnet.prefixlen > 0]
+    for pool in _POOLS:
+        number = _free_block(pool.num_addresses // 256, [_blocks(pool, s) for s in busy if s.overlaps(pool)], seed)
+        if number is not None:
+            return IPv4Interface((int(pool.network_address) + number * 256 + 1, 24))
+    raise Conflict("No private IPv4 subnet is free", remedy="set ipv4.address to a subnet of your own, or to none")
+
+
+def choose_ipv6(avoid: Sequence[Subnet], seed: int) -> IPv6Interface:
+    """The gateway of a unique local /64 (RFC 4193: fd and 56 bits by chance) that overlaps nothing in ``avoid``."""
+    busy = [subnet for subnet in avoid if isinstance(subnet, IPv6Network) and subnet.prefixlen >= 8]
+    for step in range(len(busy) + 1):
+        prefix = 0xFD << 120 | ((seed + step) % 2**56) << 64
+        subnet = IPv6Network((prefix, 64))
+        if not any(subnet.overlaps(other) for other in busy):
+            break
+    return IPv6Interface((prefix + 1, 64))
+
+
+def eui64(subnet: IPv6Network, mac: str) -> IPv6Address:
+    """The address a NIC gives itself in a /64 (RFC 4291, appendix A)."""
+    parts = bytes.fromhex(mac.replace(":", ""))
+    identifier = bytes([parts[0] ^ 2]) + parts[1:3] + b"\xff\xfe" + parts[3:]
+    host = int.from_bytes(identifier, "big") & int(subnet.hostmask)
+    return IPv6Address(int(subnet.network_address) | host)
+
+
+@dataclass(slots=True)
+class AddressPool:
+    """The addresses of one network in memory: choosing one costs the same with 1 and with 1000 NICs."""
+
+    plan: AddressPlan
+    holders: dict[str, str] = field(default_factory=dict)
+    """Address -> MAC."""
+    owned: dict[str, tuple[str | None, str | None]] = field(default_factory=dict)
+    """MAC -> its addresses."""
+    fresh: dict[str, float] = field(default_factory=dict)
+    """MAC -> when it was given addresses that no record may name yet."""
+    cursor: int = 0
+
+    def refresh(self, nics: Iterable[Nic], now: float) -> None:
+        """Learn anew who holds what: the NICs on record, and choices too young to be on record."""
+        young = {mac: self.owned[mac] for mac, since in self.fresh.items() if now - since < _FRESH_SECONDS}
+        self.fresh = {mac: self.fresh[mac] for mac in young}
+        self.holders.clear()
+        self.owned.clear()
+        for mac, (ipv4, ipv6) in young.items():
+            self._hold(mac, ipv4, ipv6)
+        for nic in nics:
+            self._hold(nic.mac, nic.ipv4, nic.ipv6)
+
+    def choose(self, mac: str, ipv4: str | None, ipv6: str | None, now: float) -> tuple[str | None, str | None]:
+        """Addresses for a NIC, those wanted or free ones. Raises InvalidInput, AlreadyExists, Conflict when full."""
+        mac = mac.lower()
+        held4, held6 = self.owned.get(mac, (None, None))
+        chosen4 = self._wanted(ipv4, self.plan.ipv4, mac, "ipv4.address") if ipv4 else held4 or self._free_ipv4()
+        chosen6 = self._wanted(ipv6, self.plan.ipv6, mac, "ipv6.address") if ipv6 else held6 or self._free_ipv6(mac)
+        self.release(mac)
+        self._hold(mac, chosen4, chosen6)
+        self.fresh[mac] = now
+        return chosen4, chosen6
+
+    def release(self, mac: str) -> None:
+        """Nobody needs this MAC's addresses any more; fine when it has none."""
+        for address in self.owned.pop(mac.lower(), ()):
+            if address is not None and self.holders.get(address) == mac.lower():
+                del self.holders[address]
+        self.fresh.pop(mac.lower(), None)
+
+    def _hold(self, mac: str, ipv4: str | None, ipv6: str | None) -> None:
+        self.owned[mac.lower()] = (ipv4, ipv6)
+        self.holders |= {address: mac.lower() for address in (ipv4, ipv6) if address is not None}
+
+    def _wanted(self, text: str, own: IPv4Interface | IPv6Interface | None, mac: str, key: str) -> str:
+        if own is None:
+            raise InvalidInput(f"The network has no {key[:4]} subnet", field=key, remedy=f"leave {key} out")
+        try:
+            address = ip_address(text)
+        except ValueError as error:
+            raise InvalidInput(
+                f"Invalid address {text[:80]!r}", field=key, remedy="an IP address is expected"
+            ) from error
+        if address not in own.network or address in (own.ip, own.network.network_address):
+            raise InvalidInput(
+                f"Address {address} is not one for NICs", field=key, remedy=f"use a free one of {own.network}"
+            )
+        if isinstance(address, IPv4Address) and address == own.network.broadcast_address:
+            raise InvalidInput(f"Address {address} is the broadcast address", field=key, remedy="use another one")
+        if self.holders.get(str(address), mac) != mac:
+            raise AlreadyExists(f"Address {address} is in use", evidence=f"by {self.holders[str(address)]}")
+        return str(address)
+
+    def _free_ipv4(self) -> str | None:
+        own, spans = self.plan.ipv4, self.plan.spans
+        size = sum(last - first + 1 for first, last in spans)
+        if own is None or not size:
+            return None
+        # One more look than there are addresses taken (and the gateway) must find a free one.
+        for _ in range(min(size, len(self.holders) + 2)):
+            address = str(IPv4Address(_nth(spans, self.cursor % size)))
+            self.cursor = (self.cursor + 1) % size
+            if address not in self.holders and address != str(own.ip):
+                return address
+        raise Conflict("Every IPv4 address of the network is in use", remedy="use a network with a larger subnet")
+
+    def _free_ipv6(self, mac: str) -> str | None:
+        own = self.plan.ipv6
+        if own is None or (self.plan.slaac and own.network.prefixlen != 64):
+            return None
+        address = eui64(own.network, mac)
+        if self.plan.slaac:
+            return str(address)
+        candidates = (IPv6Address(number) for number in _around(own.network, int(address)))
+        return next(str(free) for free in candidates if str(free) not in self.holders and free != own.ip)
+
+
+def _blocks(pool: IPv4Network, subnet: IPv4Network) -> range:
+    """Numbers of the /24 blocks of ``pool`` that ``subnet`` touches."""
+    base = int(pool.network_address)
+    first = max(int(subnet.network_address) - base, 0) // 256
+    last = (min(int(subnet.broadcast_address), int(pool.broadcast_address)) - base) // 256
+    return range(first, last + 1)
+
+
+def _free_block(count: int, busy: Sequence[range], seed: int) -> int | None:
+    """The first block from the seed on, once around, that is in no busy range; leaps over whole ranges."""
+    number = seed % count
+    for _ in range(2 * len(busy) + 1):
+        hit = next((blocks for blocks in busy if number in blocks), None)
+        if hit is None:
+            return number
+        number = hit.stop % count
+    return None
+
+
+def _nth(spans: Sequence[Span], number: int) -> int:
+    for first, last in spans:
+        if number <= last - first:
+            return first + number
+        number -= last - first + 1
+    raise IndexError(number)
+
+
+def _around(subnet: IPv6Network, start: int) -> Iterator[int]:
+    """Addresses of a subnet from ``start`` on, once around, without the subnet's own (router) address."""
+    base, size = int(subnet.network_address), subnet.num_addresses
+    for step in range(size):
+        offset = (start - base + step) % size
+        if offset:
+            yield base + offset

@@ -1,0 +1,228 @@
+"""Configuration of bridge networks: the keys, what they mean together, and what is filled in; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv6Interface, ip_address
+from typing import cast
+
+from isola.errors import InvalidInput
+from isola.model.network import Network
+from isola.network import values
+from isola.network.addresses import AddressPlan, Span, Subnet, choose_ipv4, choose_ipv6
+from isola.settings import Setting, Settings, boolean, one_of, text, whole
+
+_DYNAMIC_SHARE = 8
+"""Clients unknown to us get the last eighth of a subnet, out of the way of the addresses we choose."""
+
+SETTINGS = Settings(
+    "network",
+    Setting("bridge.driver", one_of("native"), "How the bridge is made; only the kernel's own is offered.", "native"),
+    Setting("bridge.hwaddr", values.mac, "MAC address of the bridge; made up once when not set.", live=True),
+    Setting("bridge.mtu", whole(1280, 65535), "Largest packet on the bridge and its NICs.", "1500", live=True),
+    Setting("dns.domain", values.domain, "Domain of the names of instances.", "isola", live=True),
+    Setting(
+        "dns.mode",
+        one_of("managed", "dynamic", "none"),
+        "Names in DNS: those of the instances (managed), those DHCP clients give themselves (dynamic), or none.",
+        "managed",
+        live=True,
+    ),
+    Setting("dns.search", values.domains, "Domains to search, told by DHCP; dns.domain when not set.", live=True),
+    *(
+        row
+        for v, shortest, longest, example in ((4, 8, 30, "10.1.2.1/24"), (6, 16, 126, "fd42:1:2:3::1/64"))
+        for row in (
+            Setting(
+                f"ipv{v}.address",
+                values.gateway(v, shortest, longest),
+                f"The network's own IPv{v} address such as {example}; none, or auto: a free subnet is chosen once.",
+                "auto",
+                live=True,
+            ),
+            Setting(f"ipv{v}.dhcp", boolean, f"Serve addresses by DHCPv{v}.", "true", live=True),
+            Setting(f"ipv{v}.dhcp.expiry", values.expiry, "How long a lease lasts.", "1h", live=True),
+            Setting(
+                f"ipv{v}.dhcp.ranges", values.ranges(v), "FIRST-LAST ranges for DHCP; all when not set.", live=True
+            ),
+            Setting(f"ipv{v}.firewall", boolean, "Make rules that allow DHCP, DNS and forwarding.", "true", live=True),
+            Setting(
+                f"ipv{v}.nat",
+                boolean,
+                "Hide the subnet behind the host's address; set to true when the subnet is chosen by us.",
+                "false",
+                live=True,
+            ),
+            Setting(f"ipv{v}.nat.address", values.address(v), "The host's address to use for it.", live=True),
+            Setting(
+                f"ipv{v}.nat.order", one_of("before", "after"), "Before or after other NAT rules.", "before", live=True
+            ),
+            Setting(f"ipv{v}.routing", boolean, "Forward between the bridge and other networks.", "true", live=True),
+        )
+    ),
+    Setting("ipv6.dhcp.stateful", boolean, "Hand out IPv6 addresses instead of only advertising the prefix.", "false"),
+    Setting("raw.dnsmasq", text, "Lines added to dnsmasq's configuration as they are; for administrators.", live=True),
+    Setting("user.*", text, "Free for the user."),
+    Setting("volatile.*", text, "Kept by the daemon.", read_only=True),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What the configuration says of IPv4 or of IPv6; ``own`` is None where the network does not speak it."""
+
+    own: IPv4Interface | IPv6Interface | None
+    dhcp: bool
+    ranges: tuple[Span, ...]
+    expiry: str
+    firewall: bool
+    nat: bool
+    nat_address: str | None
+    nat_after: bool
+    routing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeConfig:
+    """A validated configuration with its defaults."""
+
+    ipv4: Family
+    ipv6: Family
+    stateful: bool
+    mtu: int
+    mac: str | None
+    domain: str
+    search: tuple[str, ...]
+    names: str
+    """``managed``, ``dynamic`` or ``none``."""
+    raw: str
+
+    @classmethod
+    def read(cls, config: Mapping[str, str]) -> BridgeConfig:
+        """Raises InvalidInput naming the key."""
+        SETTINGS.validate(config)
+
+        def value(key: str) -> object:
+            return SETTINGS.value(config, key)
+
+        domain = cast(str, value("dns.domain"))
+        ipv6 = _family(config, 6)
+        read = cls(
+            ipv4=_family(config, 4),
+            ipv6=ipv6,
+            stateful=ipv6.dhcp and bool(value("ipv6.dhcp.stateful")),
+            mtu=cast(int, value("bridge.mtu")),
+            mac=cast(str | None, value("bridge.hwaddr")) or config.get("volatile.bridge.hwaddr"),
+            domain=domain,
+            search=cast(tuple[str, ...] | None, value("dns.search")) or (domain,),
+            names=cast(str, value("dns.mode")),
+            raw=config.get("raw.dnsmasq", ""),
+        )
+        read._check_ranges()
+        return read
+
+    def addresses(self) -> tuple[str, ...]:
+        """The bridge's own, with prefix length."""
+        return tuple(str(family.own) for family in (self.ipv4, self.ipv6) if family.own is not None)
+
+    def plan(self) -> AddressPlan:
+        """Which addresses NICs may have. Without DHCP nobody would tell them an IPv4 one: none is chosen then."""
+        ipv4, ipv6 = cast(IPv4Interface | None, self.ipv4.own), cast(IPv6Interface | None, self.ipv6.own)
+        spans = (self.ipv4.ranges or _halves(ipv4)) if self.ipv4.dhcp else ()
+        return AddressPlan(ipv4, spans, ipv6, slaac=not self.stateful)
+
+    def dynamic_ipv4(self) -> tuple[Span, ...]:
+        """Where clients unknown to us get their addresses."""
+        return self.ipv4.ranges or _halves(self.ipv4.own)[1:]
+
+    def _check_ranges(self) -> None:
+        for key, family in (("ipv4.dhcp.ranges", self.ipv4), ("ipv6.dhcp.ranges", self.ipv6)):
+            for span in family.ranges:
+                if family.own is None or any(ip_address(end) not in family.own.network for end in span):
+                    raise InvalidInput(
+                        f"A range of {key} is outside the network's subnet",
+                        field=f"config.{key}",
+                        remedy=f"use addresses of {family.own.network}" if family.own else "the network has no subnet",
+                    )
+
+
+def complete(
+    config: Mapping[str, str],
+    previous: Mapping[str, str],
+    *,
+    others: Sequence[Network],
+    routed: Sequence[Subnet],
+    seed: int,
+    has_ipv6: bool,
+) -> dict[str, str]:
+    """Fill in what is ``auto`` or not set, for good; ``previous`` is what the network had so far.
+
+    ``routed`` is what the host reaches already and a chosen subnet must not hide. Raises InvalidInput, Conflict.
+    """
+    BridgeConfig.read({key: value for key, value in config.items() if not key.endswith(".dhcp.ranges")})
+    whole_config = {key: value for key, value in config.items() if value != "" and not key.startswith("volatile.")}
+    taken = {other.name: _subnets(other) for other in others}
+    avoid = [*routed, *(subnet for theirs in taken.values() for subnet in theirs)]
+    for key, choose in (("ipv4", choose_ipv4), ("ipv6", choose_ipv6)):
+        if whole_config.get(f"{key}.address", "auto") != "auto":
+            _refuse_overlap(key, whole_config[f"{key}.address"], taken)
+        elif previous.get(f"{key}.address", "none") != "none":
+            whole_config[f"{key}.address"] = previous[f"{key}.address"]
+        elif key == "ipv6" and not has_ipv6:
+            whole_config["ipv6.address"] = "none"
+        else:
+            whole_config[f"{key}.address"] = str(choose(avoid, seed))
+            whole_config.setdefault(f"{key}.nat", "true")
+    whole_config["volatile.bridge.hwaddr"] = previous.get("volatile.bridge.hwaddr") or _made_up_mac(seed)
+    BridgeConfig.read(whole_config)
+    return whole_config
+
+
+def _family(config: Mapping[str, str], version: int) -> Family:
+    def value(key: str) -> object:
+        return SETTINGS.value(config, f"ipv{version}.{key}")
+
+    return Family(
+        own=cast(IPv4Interface | IPv6Interface | None, value("address")),
+        dhcp=bool(value("dhcp")),
+        ranges=cast(tuple[Span, ...] | None, value("dhcp.ranges")) or (),
+        expiry=cast(str, value("dhcp.expiry")),
+        firewall=bool(value("firewall")),
+        nat=bool(value("nat")),
+        nat_address=cast(str | None, value("nat.address")),
+        nat_after=value("nat.order") == "after",
+        routing=bool(value("routing")),
+    )
+
+
+def _halves(own: IPv4Interface | IPv6Interface | None) -> tuple[Span, ...]:
+    """A subnet in two: what we choose from first, and the share of unknown clients."""
+    if own is None:
+        return ()
+    first, last = int(own.network.network_address) + 1, int(own.network.broadcast_address) - 1
+    share = max(own.network.num_addresses // _DYNAMIC_SHARE, 1)
+    return (first, last - share), (last - share + 1, last)
+
+
+def _subnets(network: Network) -> tuple[Subnet, ...]:
+    config = BridgeConfig.read(network.config) if network.driver == "bridge" else None
+    families = (config.ipv4, config.ipv6) if config else ()
+    return tuple(family.own.network for family in families if family.own is not None)
+
+
+def _refuse_overlap(key: str, text: str, taken: Mapping[str, Sequence[Subnet]]) -> None:
+    own = SETTINGS.value({f"{key}.address": text}, f"{key}.address")
+    for name, theirs in taken.items() if own is not None else ():
+        network = cast(IPv4Interface | IPv6Interface, own).network
+        if any(network.version == subnet.version and network.overlaps(subnet) for subnet in theirs):
+            raise InvalidInput(
+                f"Subnet {network} overlaps that of network {name!r}",
+                field=f"config.{key}.address",
+                remedy="use another subnet, or auto",
+            )
+
+
+def _made_up_mac(seed: int) -> str:
+    tail = f"{seed % 2**24:06x}"
+    return f"0a:69:73:{tail[0:2]}:{tail[2:4]}:{tail[4:6]}"

@@ -1,0 +1,126 @@
+"""What dnsmasq is told for a bridge network: its configuration and one small file per NIC; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv6Interface, ip_address
+from pathlib import Path
+
+from isola.model.network import Lease, Nic
+from isola.network.bridge import BridgeConfig
+
+
+def configuration(link: str, config: BridgeConfig, directory: Path, *, user: str | None) -> str:
+    """The whole configuration file. It knows nothing of the host but its resolvers."""
+    lines = [
+        "# Written by Isola: what is changed here is lost.",
+        *([f"user={user}", "group=nogroup"] if user else ["user=root"]),
+        f"pid-file={directory}/dnsmasq.pid",
+        f"interface={link}",
+        "except-interface=lo",
+        "bind-dynamic",
+        "no-hosts",
+        "no-ping",
+        "quiet-dhcp",
+        "quiet-dhcp6",
+        "quiet-ra",
+        *_dns(link, config, directory),
+        *_dhcp(config, directory),
+        *_router(link, config),
+    ]
+    return "\n".join([*lines, *config.raw.splitlines()]) + "\n"
+
+
+def reservation(nic: Nic) -> str:
+    """The NIC's line in ``hosts.d``: whoever has this MAC gets these addresses."""
+    addresses = [f",{nic.ipv4}"] if nic.ipv4 else []
+    addresses += [f",[{nic.ipv6}]"] if nic.ipv6 else []
+    return f"{nic.mac}{''.join(addresses)}\n"
+
+
+def names(nic: Nic, domain: str) -> str:
+    """The NIC's lines in ``names.d``: full name first, so that the way back from the address gives it."""
+    addresses = [address for address in (nic.ipv4, nic.ipv6) if address]
+    return "".join(f"{address} {nic.instance_name}.{domain} {nic.instance_name}\n" for address in addresses)
+
+
+def leases(text: str, own: Iterable[str]) -> list[Lease]:
+    """Leases in dnsmasq's file but those of ``own`` addresses. Names in it come from strangers."""
+    known = set(own)
+    found = []
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) < 4 or not words[0].isdigit() or words[2] in known or not _is_address(words[2]):
+            continue
+        mac = words[1] if words[1].count(":") == 5 else ""
+        found.append(Lease("" if words[3] == "*" else words[3], mac, words[2], "dynamic"))
+    return found
+
+
+def _dns(link: str, config: BridgeConfig, directory: Path) -> list[str]:
+    if config.names == "none":
+        return ["dhcp-ignore-names"]
+    subnets = [str(family.own.network) for family in (config.ipv4, config.ipv6) if family.own is not None]
+    lines = [
+        # Questions about our own names and addresses end here, whatever the host's resolvers would say.
+        f"local=/{config.domain}/",
+        f"domain={config.domain}",
+        *(f"domain={config.domain},{subnet},local" for subnet in subnets if _on_zone_cut(subnet)),
+        f"interface-name=_gateway.{config.domain},{link}",
+        f"hostsdir={directory}/names.d",
+        "localise-queries",
+    ]
+    # A guest must not be able to take the name of another one.
+    return [*lines, "dhcp-ignore-names"] if config.names == "managed" else [*lines, "expand-hosts"]
+
+
+def _dhcp(config: BridgeConfig, directory: Path) -> list[str]:
+    lines = []
+    search = ",".join(config.search)
+    if config.ipv4.own is not None and config.ipv4.dhcp:
+        mask = config.ipv4.own.network.netmask
+        for first, last in config.dynamic_ipv4():
+            lines.append(f"dhcp-range={ip_address(first)},{ip_address(last)},{mask},{config.ipv4.expiry}")
+        lines.append(f"dhcp-option-force=option:domain-search,{search}")
+        lines.append(f"dhcp-option-force=option:mtu,{config.mtu}")
+    if config.stateful and isinstance(config.ipv6.own, IPv6Interface):
+        prefix = config.ipv6.own.network.prefixlen
+        for first, last in config.ipv6.ranges or _whole(config.ipv6.own):
+            lines.append(f"dhcp-range={ip_address(first)},{ip_address(last)},{prefix},{config.ipv6.expiry}")
+    if lines or config.ipv6.dhcp:
+        lines += [
+            "dhcp-authoritative",
+            "dhcp-no-override",
+            f"dhcp-leasefile={directory}/leases",
+            f"dhcp-hostsdir={directory}/hosts.d",
+        ]
+    return lines
+
+
+def _router(link: str, config: BridgeConfig) -> list[str]:
+    if config.ipv6.own is None:
+        return []
+    lines = ["enable-ra", f"ra-param={link},mtu:{config.mtu},60,1800"]
+    if not config.stateful:
+        mode = "ra-stateless" if config.ipv6.dhcp else "ra-only"
+        lines.append(f"dhcp-range=::,constructor:{link},{mode},{config.ipv6.own.network.prefixlen}")
+        lines.append(f"dhcp-option=option6:domain-search,{','.join(config.search)}")
+    return lines
+
+
+def _whole(own: IPv6Interface) -> list[tuple[int, int]]:
+    return [(int(own.network.network_address) + 2, int(own.network.broadcast_address))]
+
+
+def _on_zone_cut(subnet: str) -> bool:
+    """Whether the subnet's reverse names are whole DNS zones, which is all dnsmasq can claim."""
+    length = int(subnet.rpartition("/")[2])
+    return length in (8, 16, 24) if "." in subnet else length % 4 == 0
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,256 @@
+"""Networks behind a bridge of the kernel: own subnets, DHCP and DNS by dnsmasq, NAT and filter by nftables."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from isola.errors import CommandFailed, InvalidInput, IsolaError, NotFound
+from isola.host import Host
+from isola.host.links import Bridge, Inside, LinkView, Pair
+from isola.model.identity import HostNames
+from isola.model.network import Lease, Network, Nic
+from isola.model.probe import Probe
+from isola.network import bridge, dnsmasq, rules
+from isola.network.addresses import AddressPlan, subnets
+from isola.network.bridge import BridgeConfig
+from isola.network.driver import NetworkCapabilities, NetworkDriver
+from isola.network.nameserver import Nameserver
+from isola.network.views import describe
+
+_USER = "dnsmasq"
+"""Made by Debian's dnsmasq-base."""
+log = logging.getLogger(__name__)
+
+
+class BridgeNetworks(NetworkDriver):
+    """One bridge, one nftables table and one dnsmasq per network; no process of ours stands between the packets."""
+
+    capabilities = NetworkCapabilities(dhcp=True, dns=True, nat=True)
+    settings = bridge.SETTINGS
+
+    def __init__(self, host: Host, directory: Path, names: HostNames) -> None:
+        super().__init__(host, directory, names)
+        self._nameservers: dict[str, Nameserver] = {}
+        self._read: dict[str, tuple[Network, BridgeConfig]] = {}
+
+    @classmethod
+    async def probe(cls, host: Host) -> Probe:
+        """It needs three programs and a kernel that does nftables."""
+        try:
+            version = (await host.processes.run(["dnsmasq", "--version"])).stdout.decode(errors="replace")
+            await host.processes.run(["ip", "-V"])
+            await host.firewall.tables()
+        except IsolaError as error:
+            remedy = "install dnsmasq-base, nftables and iproute2, and run as root"
+            return Probe(False, reason=error.message, remedy=error.remedy or remedy)
+        found = re.search(r"[Vv]ersion ([0-9][0-9.]*)", version)
+        return Probe(True, version=f"dnsmasq {found[1]}" if found else "")
+
+    async def complete(
+        self, config: Mapping[str, str], others: Sequence[Network], previous: Mapping[str, str] | None = None
+    ) -> dict[str, str]:
+        """Subnets by chance, beside all this host has a route to or asks for names."""
+        routed = subnets([*await self.host.links.routes(), *await self._resolvers()])
+        completed = bridge.complete(
+            config,
+            previous or {},
+            others=others,
+            routed=routed,
+            seed=int(self.host.clock.token(8), 16),
+            has_ipv6=self.host.links.has_ipv6(),
+        )
+        await self._test_raw(BridgeConfig.read(completed))
+        return completed
+
+    def plan(self, network: Network) -> AddressPlan:
+        """From the configuration."""
+        return self._config(network).plan()
+
+    def link(self, network: str) -> str | None:
+        """The bridge."""
+        return self.names.bridge(network)
+
+    async def _start(self, network: Network, nics: Sequence[Nic]) -> None:
+        config, link = self._config(network), self.names.bridge(network.name)
+        await self._raise_bridge(network, link, config)
+        await self.host.links.join(link, [nic.host_link for nic in nics])
+        await self.host.links.enable_forwarding(
+            link,
+            ipv4=config.ipv4.own is not None and config.ipv4.routing,
+            ipv6=config.ipv6.own is not None and config.ipv6.routing,
+        )
+        await self.host.firewall.apply(self.names.table(network.name), rules.render(link, config))
+        await self._write_files(network, config, nics)
+        user = await self._dnsmasq_user(network)
+        await self._nameserver(network.name).ensure(
+            dnsmasq.configuration(link, config, self._home(network.name), user=user)
+        )
+
+    async def _stop(self, network: Network) -> None:
+        config, link = self._config(network), self.names.bridge(network.name)
+        await self._remove(network.name)
+        if _ours(await self.host.links.find(link), self._alias(network.name), config):
+            await self.host.links.delete(link)
+
+    async def _register(self, network: Network, nic: Nic) -> None:
+        known = await self._put_files(network, self._config(network), nic)
+        if known:
+            self._nameserver(network.name).reload()
+
+    async def _unregister(self, network: Network, nic: Nic) -> None:
+        gone = [directory / nic.host_link for directory in self._directories(network.name)]
+        if any([await self.host.files.exists(path) for path in gone]):
+            for path in gone:
+                await self.host.files.remove_tree(path)
+            self._nameserver(network.name).reload()
+
+    async def _attach(self, network: Network, nic: Nic, pid: int) -> None:
+        pair = Pair(nic.host_link, nic.interface, self.names.bridge(network.name), nic.mac, nic.mtu)
+        await self.host.links.connect(pair, pid, self._inside(network, nic) if nic.configure else None)
+
+    async def _detach(self, network: Network, nic: Nic) -> None:
+        await self.host.links.delete(nic.host_link)
+
+    async def leases(self, network: Network) -> Sequence[Lease]:
+        """From dnsmasq's file, without the NICs registered with us."""
+        text = await self._text(self._home(network.name) / "leases")
+        own: list[str] = []
+        hosts = self._directories(network.name)[0]
+        for name in await self.host.files.names(hosts):
+            own += (await self._text(hosts / name)).strip().replace("[", "").replace("]", "").split(",")[1:]
+        return dnsmasq.leases(text, own)
+
+    async def state(self, network: Network) -> Mapping[str, object]:
+        """Of the bridge and its ports."""
+        return describe(self.names.bridge(network.name), await self.host.links.all())
+
+    async def clean(self, networks: Sequence[Network], host_links: Sequence[str]) -> None:
+        """By what names say: links and tables by this daemon's prefix, bridges by their alias, dnsmasq by directory."""
+        kept = {network.name for network in networks}
+        for name in await self.host.files.names(self.directory / "networks"):
+            if name not in kept:
+                await self._remove(name)
+        for table in await self.host.firewall.tables(self.names.table("")):
+            if table not in {self.names.table(name) for name in kept}:
+                await self.host.firewall.delete(table)
+        bridges = {self.names.bridge(name) for name in kept}
+        own_port = re.compile(rf"{self.names.short}[0-9a-f]{{8}}")
+        orphans = [
+            view.name
+            for view in await self.host.links.all()
+            if (view.alias.startswith(self._alias("")) and view.name not in bridges)
+            or (view.kind == "veth" and own_port.fullmatch(view.name) and view.name not in host_links)
+        ]
+        await self.host.links.delete(*orphans)
+
+    async def close(self) -> None:
+        """No longer looks after the dnsmasqs; they run on."""
+        for nameserver in self._nameservers.values():
+            nameserver.leave()
+        self._nameservers.clear()
+
+    async def _raise_bridge(self, network: Network, link: str, config: BridgeConfig) -> None:
+        if _ours(await self.host.links.find(link), self._alias(network.name), config):
+            await self.host.links.set_addresses(link, config.addresses(), config.mtu, config.mac)
+        else:
+            wanted = Bridge(link, config.addresses(), config.mtu, config.mac, alias=self._alias(network.name))
+            await self.host.links.create_bridge(wanted)
+
+    async def _remove(self, name: str) -> None:
+        """All but the bridge."""
+        await self._nameserver(name).stop()
+        del self._nameservers[name]
+        self._read.pop(name, None)
+        await self.host.firewall.delete(self.names.table(name))
+        await self.host.files.remove_tree(self._home(name))
+
+    async def _write_files(self, network: Network, config: BridgeConfig, nics: Sequence[Nic]) -> None:
+        """Those of the NICs, no more and no fewer."""
+        expected = {nic.host_link for nic in nics}
+        changed = False
+        for directory in self._directories(network.name):
+            await self.host.files.make_directory(directory, mode=0o755)
+            for name in set(await self.host.files.names(directory)) - expected:
+                await self.host.files.remove_tree(directory / name)
+                changed = True
+        for nic in nics:
+            changed |= await self._put_files(network, config, nic)
+        if changed:
+            self._nameserver(network.name).reload()
+
+    async def _put_files(self, network: Network, config: BridgeConfig, nic: Nic) -> bool:
+        """Whether a file was there already and says something else now."""
+        contents = (dnsmasq.reservation(nic), dnsmasq.names(nic, config.domain) if config.names == "managed" else "")
+        replaced = False
+        for directory, content in zip(self._directories(network.name), contents, strict=True):
+            path = directory / nic.host_link
+            before = await self._text(path)
+            if before != content:
+                await self.host.files.write(path, content.encode(), mode=0o644, durable=False)
+                replaced |= before != ""
+        return replaced
+
+    async def _test_raw(self, config: BridgeConfig) -> None:
+        """dnsmasq itself says whether it understands an administrator's lines."""
+        if not config.raw:
+            return
+        try:
+            await self.host.processes.run(["dnsmasq", "--test", "--conf-file=-"], stdin=f"{config.raw}\n".encode())
+        except CommandFailed as error:
+            raise InvalidInput(
+                "dnsmasq does not understand raw.dnsmasq", field="config.raw.dnsmasq", evidence=error.evidence
+            ) from error
+
+    async def _dnsmasq_user(self, network: Network) -> str | None:
+        """The unprivileged user where it exists and can read what we write."""
+        test = ["test", "-r", str(self._directories(network.name)[0] / ".")]
+        drop = ["setpriv", f"--reuid={_USER}", "--regid=nogroup", "--clear-groups"]
+        if (await self.host.processes.run([*drop, *test], check=False)).status == 0:
+            return _USER
+        log.warning("dnsmasq of network %s runs as root: user %s cannot read %s", network.name, _USER, test[-1])
+        return None
+
+    async def _resolvers(self) -> list[str]:
+        """Name servers of the host: a subnet of ours must not hide them."""
+        lines = (await self._text(Path("/etc/resolv.conf"))).splitlines()
+        return [line.split()[1] for line in lines if line.startswith("nameserver ") and len(line.split()) > 1]
+
+    def _inside(self, network: Network, nic: Nic) -> Inside:
+        plan = self._config(network).plan()
+        families = {":" in address for address in plan.prefixed(nic)}
+        return Inside(plan.prefixed(nic), tuple(gate for gate in plan.gateways() if (":" in gate) in families))
+
+    def _config(self, network: Network) -> BridgeConfig:
+        held = self._read.get(network.name)
+        if held is None or held[0] is not network:
+            held = self._read[network.name] = (network, BridgeConfig.read(network.config))
+        return held[1]
+
+    def _nameserver(self, name: str) -> Nameserver:
+        return self._nameservers.setdefault(name, Nameserver(self.host, self._home(name)))
+
+    def _home(self, name: str) -> Path:
+        return self.directory / "networks" / name
+
+    def _directories(self, name: str) -> tuple[Path, Path]:
+        return self._home(name) / "hosts.d", self._home(name) / "names.d"
+
+    def _alias(self, name: str) -> str:
+        return f"{self.names.tag}:{name}"
+
+    async def _text(self, path: Path) -> str:
+        with contextlib.suppress(NotFound):
+            return (await self.host.files.read(path)).decode(errors="replace")
+        return ""
+
+
+def _ours(view: LinkView | None, alias: str, config: BridgeConfig) -> bool:
+    """The alias says so; the MAC address does where a daemon died before it could set the alias."""
+    return view is not None and view.kind == "bridge" and (view.alias == alias or view.state.hwaddr == config.mac)
+
+
+DRIVER = BridgeNetworks

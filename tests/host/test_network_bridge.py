@@ -1,0 +1,277 @@
+"""Bridge networks for real: DHCP, names, NAT, IPv6, and what happens when things die."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+from netns import Guest, Netns, check
+
+from isola.events import Events
+from isola.host import Host
+from isola.host.linux import linux_host
+from isola.model.identity import HostNames
+from isola.model.network import Network, Nic
+from isola.network.drivers.bridge import BridgeNetworks
+from isola.operations import Operation, Operations
+
+NAMES = HostNames("isola-7e57")
+
+
+@dataclass
+class Bed:
+    """A driver as a daemon would hold it."""
+
+    host: Host
+    directory: Path
+    driver: BridgeNetworks
+    netns: Netns
+    nics: list[Nic] = field(default_factory=list)
+
+    async def act(self, work: Callable[[Operation], Awaitable[object]]) -> None:
+        """Run ``work(op)`` as an operation."""
+        operations = Operations(Events(self.host.clock.now), now=self.host.clock.now, new_id=self.host.clock.uuid)
+        await operations.finish(operations.start("test", work))
+
+    async def network(self, **config: str) -> Network:
+        """A completed network, up."""
+        completed = await self.driver.complete({key.replace("_", "."): value for key, value in config.items()}, ())
+        network = Network("lab", config=completed)
+        await self.act(lambda op: self.driver.start(op, network, ()))
+        return network
+
+    async def nic(self, network: Network, name: str, *, configure: bool = False) -> tuple[Nic, Guest]:
+        """A registered NIC attached to a guest."""
+        serial = len(self.nics) + 1
+        plan = self.driver.plan(network)
+        assert plan.ipv4 is not None and plan.ipv6 is not None
+        nic = Nic(
+            instance_id=f"id-{name}",
+            instance_name=name,
+            device="eth0",
+            interface="eth0",
+            network=network.name,
+            mac=f"0a:69:73:00:00:{serial:02x}",
+            host_link=NAMES.veth(f"id-{name}", "eth0"),
+            ipv4=str(plan.ipv4.ip + 10 + serial),
+            ipv6=f"{str(plan.ipv6.network).removesuffix('::/64')}:869:73ff:fe00:{serial:x}",
+            configure=configure,
+        )
+        guest = self.netns.guest()
+        self.nics.append(nic)
+        await self.act(lambda op: self.driver.register(op, network, nic))
+        await self.act(lambda op: self.driver.attach(op, network, nic, guest.pid))
+        return nic, guest
+
+    async def gone(self, network: Network) -> None:
+        """Take its NICs away, stop it, and see that nothing is left."""
+        for nic in self.nics:
+            await self.act(lambda op, nic=nic: self.driver.detach(op, network, nic))
+            await self.act(lambda op, nic=nic: self.driver.unregister(op, network, nic))
+        await self.act(lambda op: self.driver.stop(op, network))
+        assert await self.host.links.names(NAMES.short) == ()
+        assert await self.host.firewall.tables() == ()
+        assert os.listdir(self.directory / "networks") == []
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """Below a path that dnsmasq's own user may walk."""
+    path = Path(tempfile.mkdtemp(prefix="isola-network-", dir="/tmp"))
+    path.chmod(0o711)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+async def bed(netns: Netns, directory: Path) -> AsyncIterator[Bed]:
+    """A driver in a network namespace of its own."""
+    host = linux_host()
+    driver = BridgeNetworks(host, directory, NAMES)
+    yield Bed(host, directory, driver, netns)
+    await driver.close()
+
+
+async def lease(guest: Guest, directory: Path) -> dict[str, str]:
+    """What busybox' DHCP client is given, configured on the guest's eth0."""
+    script = directory / "udhcpc.sh"
+    script.write_text(
+        '#!/bin/sh\n[ "$1" = bound ] || exit 0\nip addr add $ip/$mask dev eth0\nip route add default via $router\nset\n'
+    )
+    script.chmod(0o755)
+    await guest.check("ip", "link", "set", "lo", "up")
+    await guest.check("ip", "link", "set", "eth0", "up")
+    output = await guest.check(
+        "busybox", "udhcpc", "-i", "eth0", "-n", "-q", "-f", "-t", "5", "-T", "1", "-O", "search", "-s", str(script)
+    )
+    pairs = (line.partition("=") for line in output.splitlines() if "=" in line)
+    return {key: value.strip("'") for key, _, value in pairs}
+
+
+async def resolve(guest: Guest, name: str, server: str) -> str:
+    """Answers of the network's name server, as text."""
+    _, first = await guest.run("busybox", "nslookup", name, server)
+    return first
+
+
+async def eventually(test: Callable[[], Awaitable[bool]], seconds: float = 8.0) -> None:
+    """Wait until ``await test()`` is true."""
+    end = asyncio.get_running_loop().time() + seconds
+    while not await test():
+        assert asyncio.get_running_loop().time() < end, f"{test.__name__} not within {seconds} s"
+        await asyncio.sleep(0.05)
+
+
+async def ipv6_address(guest: Guest) -> list[str]:
+    """Global addresses that are usable."""
+    output = await guest.check("ip", "-6", "-o", "addr", "show", "dev", "eth0", "scope", "global")
+    return [line.split()[3] for line in output.splitlines() if "tentative" not in line]
+
+
+async def test_a_guest_gets_its_addresses_and_finds_others_by_name(bed: Bed) -> None:
+    network = await bed.network()
+    web, web_guest = await bed.nic(network, "web1")
+    db, db_guest = await bed.nic(network, "db1")
+    given = await lease(web_guest, bed.directory)
+    gateway = bed.driver.plan(network).gateways()[0]
+    assert given["ip"] == web.ipv4
+    assert (given["router"], given["dns"], given["domain"], given["search"]) == (gateway, gateway, "isola", "isola")
+    assert (await lease(db_guest, bed.directory))["ip"] == db.ipv4
+
+    for name in ("db1", "db1.isola"):
+        answer = await resolve(web_guest, name, gateway)
+        assert db.ipv4 is not None and db.ipv6 is not None
+        assert db.ipv4 in answer and db.ipv6 in answer, answer
+    assert db.ipv4 and "db1.isola" in await resolve(web_guest, db.ipv4, gateway)
+    assert gateway in await resolve(web_guest, "_gateway.isola", gateway)
+    await web_guest.check("ping", "-c1", "-W2", db.ipv4)
+
+    async def has_ipv6() -> bool:
+        return await ipv6_address(web_guest) == [f"{web.ipv6}/64"] and bool(await ipv6_address(db_guest))
+
+    await eventually(has_ipv6)
+    await web_guest.check("ping", "-c1", "-W2", str(db.ipv6))
+    await bed.gone(network)
+
+
+async def test_a_guest_reaches_the_outside_through_nat(bed: Bed) -> None:
+    outside = bed.netns.guest()
+    for words in (
+        f"link add up0 type veth peer name up1 netns {outside.pid}",
+        "addr add 192.0.2.1/24 dev up0",
+        "addr add 2001:db8::1/64 dev up0 nodad",
+        "link set up0 up",
+        "route add default via 192.0.2.2",
+        "-6 route add default via 2001:db8::2",
+    ):
+        await check("ip", *words.split())
+    await outside.check("ip", "addr", "add", "192.0.2.2/24", "dev", "up1")
+    await outside.check("ip", "addr", "add", "2001:db8::2/64", "dev", "up1", "nodad")
+    await outside.check("ip", "link", "set", "up1", "up")
+    network = await bed.network()
+    _, guest = await bed.nic(network, "web1", configure=True)
+    for address, seen in (("192.0.2.2", "192.0.2.1"), ("2001:db8::2", "2001:db8::1")):
+        server = await outside.start("python3", "-c", SERVER, address)
+        assert server.stdout is not None and await server.stdout.readline() == b"ready\n"
+        await guest.check("python3", "-c", CLIENT, address)
+        assert (await server.stdout.readline()).decode().strip() == seen
+        assert await server.wait() == 0
+    await check("ip", "link", "del", "up0")
+    await bed.gone(network)
+
+
+SERVER = """
+import socket, sys
+s = socket.create_server((sys.argv[1], 8080), family=socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET)
+print("ready", flush=True)
+c, peer = s.accept()
+print(peer[0], flush=True)
+c.sendall(b"hello")
+"""
+CLIENT = """
+import socket, sys
+assert socket.create_connection((sys.argv[1], 8080), 5).recv(5) == b"hello"
+"""
+
+
+async def test_a_killed_dnsmasq_is_started_again(bed: Bed) -> None:
+    network = await bed.network()
+    _, guest = await bed.nic(network, "web1", configure=True)
+    gateway = bed.driver.plan(network).gateways()[0]
+    (first,) = bed.netns.processes()
+    os.kill(first, signal.SIGKILL)
+
+    async def answers() -> bool:
+        return bed.netns.processes() != [first] and "web1.isola" in await resolve(guest, "web1.isola", gateway)
+
+    await eventually(answers)
+    assert len(bed.netns.processes()) == 1
+    await bed.gone(network)
+
+
+async def test_the_next_daemon_adopts_dnsmasq_and_disturbs_nobody(bed: Bed) -> None:
+    network = await bed.network()
+    nic, guest = await bed.nic(network, "web1", configure=True)
+    running = bed.netns.processes()
+    await bed.driver.close()
+    gateway = bed.driver.plan(network).gateways()[0]
+    ping = await guest.start("ping", "-i", "0.05", "-c", "20", "-W", "1", "-q", gateway)
+    bed.driver = BridgeNetworks(bed.host, bed.directory, NAMES)
+    await bed.act(lambda op: bed.driver.start(op, network, [nic]))
+    await bed.act(lambda op: bed.driver.start(op, network, [nic]))
+    output, _ = await ping.communicate()
+    assert b" 0% packet loss" in output, output
+    assert bed.netns.processes() == running
+    await bed.gone(network)
+
+
+async def test_names_that_go_are_forgotten_and_renamed_ones_found(bed: Bed) -> None:
+    network = await bed.network()
+    nic, guest = await bed.nic(network, "web1", configure=True)
+    gateway = bed.driver.plan(network).gateways()[0]
+    renamed = replace(nic, instance_name="shop")
+    await bed.act(lambda op: bed.driver.rename(op, network, nic, renamed))
+
+    async def is_renamed() -> bool:
+        old, new = [await resolve(guest, f"{name}.isola", gateway) for name in ("web1", "shop")]
+        return str(nic.ipv4) in new and str(nic.ipv4) not in old
+
+    await eventually(is_renamed)
+    await bed.act(lambda op: bed.driver.unregister(op, network, renamed))
+
+    async def is_forgotten() -> bool:
+        return str(nic.ipv4) not in await resolve(guest, "shop.isola", gateway)
+
+    await eventually(is_forgotten)
+    await bed.gone(network)
+
+
+async def test_leftovers_are_cleaned_and_strangers_kept(bed: Bed) -> None:
+    network = await bed.network()
+    nic, _ = await bed.nic(network, "web1")
+    stranger = BridgeNetworks(bed.host, bed.directory / "other", HostNames("isola"))
+    completed = await stranger.complete({}, [network])
+    other = Network("lab", config=completed)
+    await bed.act(lambda op: stranger.start(op, other, ()))
+    await bed.driver.close()
+    bed.driver = BridgeNetworks(bed.host, bed.directory, NAMES)
+    await bed.driver.clean([network], [nic.host_link])
+    assert await bed.host.links.exists(nic.host_link)
+    await bed.driver.clean([network], [])
+    assert not await bed.host.links.exists(nic.host_link)
+    await bed.driver.clean([], [])
+    assert await bed.host.links.names(NAMES.short) == ()
+    assert await bed.host.links.exists("lab")
+    assert await bed.host.firewall.tables() == ("isola/lab",)
+    assert len(bed.netns.processes()) == 1
+    await bed.act(lambda op: stranger.stop(op, other))
+    await stranger.close()
+    assert await bed.host.firewall.tables() == ()
+    assert bed.netns.processes() == []

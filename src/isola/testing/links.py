@@ -1,0 +1,123 @@
+"""Links in memory that keep the promises of the real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from ipaddress import ip_interface
+
+from isola.errors import AlreadyExists, HostFailure, InvalidInput
+from isola.host.links import Bridge, Inside, LinkView, Pair
+from isola.model.instance import Address, InterfaceState
+
+_RESERVED = ("all", "default")
+
+
+class FakeLinks:
+    """One namespace with an uplink ``eth0``, and what was moved into the namespaces of processes."""
+
+    def __init__(self, *, physical: Iterable[str] = ("eth0",), routes: Iterable[str] = ()) -> None:
+        self._links = {"lo": _view("lo", "loopback")} | {name: _view(name, "physical") for name in physical}
+        self._routes = tuple(routes)
+        self._peers: dict[str, tuple[int, str]] = {}
+        self.inside: dict[tuple[int, str], tuple[Pair, Inside | None]] = {}
+        """(process, name inside) -> the pair whose peer it is, and how it was set up."""
+        self.forwarding: dict[str, tuple[bool, bool]] = {}
+        """Link -> whether IPv4 and IPv6 are forwarded."""
+
+    async def create_bridge(self, bridge: Bridge) -> None:
+        """Create it, up."""
+        _check_name(bridge.name)
+        if bridge.name in self._links:
+            raise AlreadyExists(f"A link named {bridge.name!r} is there already", remedy="choose another name")
+        view = _view(bridge.name, "bridge", mac=bridge.mac or "0a:00:00:00:00:01", mtu=bridge.mtu)
+        self._links[bridge.name] = replace(_addressed(view, bridge.addresses), alias=bridge.alias)
+
+    async def set_addresses(self, link: str, addresses: Sequence[str], mtu: int, mac: str | None = None) -> None:
+        """Replace them."""
+        if link not in self._links:
+            raise HostFailure(f"There is no link {link!r}")
+        view = _addressed(self._links[link], addresses)
+        state = replace(view.state, mtu=mtu, hwaddr=mac or view.state.hwaddr, state="up")
+        self._links[link] = replace(view, state=state)
+
+    async def connect(self, pair: Pair, pid: int, inside: Inside | None = None) -> None:
+        """Both ends at once."""
+        _check_name(pair.peer)
+        if pair.host in self._links:
+            raise AlreadyExists(f"A link named {pair.host!r} is there already")
+        if pair.bridge not in self._links or (pid, pair.peer) in self.inside:
+            raise HostFailure(f"Cannot connect {pair.host}")
+        self._links[pair.host] = replace(_view(pair.host, "veth", mtu=pair.mtu), master=pair.bridge)
+        self._peers[pair.host] = (pid, pair.peer)
+        self.inside[pid, pair.peer] = (pair, inside)
+
+    async def join(self, bridge: str, links: Sequence[str]) -> None:
+        """Those that exist."""
+        if bridge not in self._links:
+            raise HostFailure(f"There is no link {bridge!r}")
+        for link in links:
+            if link in self._links:
+                self._links[link] = replace(self._links[link], master=bridge)
+
+    async def delete(self, *links: str) -> None:
+        """Ports of a bridge stay, without a master."""
+        for link in links:
+            if self._links.pop(link, None) is None:
+                continue
+            self.inside.pop(self._peers.pop(link, (0, "")), None)
+            self.forwarding.pop(link, None)
+            for name, view in self._links.items():
+                if view.master == link:
+                    self._links[name] = replace(view, master="")
+
+    async def exists(self, link: str) -> bool:
+        """Whether it is there."""
+        return link in self._links
+
+    async def names(self, prefix: str = "") -> tuple[str, ...]:
+        """Sorted."""
+        return tuple(sorted(name for name in self._links if name.startswith(prefix)))
+
+    async def find(self, link: str) -> LinkView | None:
+        """One link."""
+        return self._links.get(link)
+
+    async def all(self) -> tuple[LinkView, ...]:
+        """Every link."""
+        return tuple(self._links.values())
+
+    async def routes(self) -> tuple[str, ...]:
+        """Those the test gave, and the subnets of links."""
+        own = (f"{a.address}/{a.netmask}" for view in self._links.values() for a in view.state.addresses)
+        return tuple(sorted({*self._routes, *(str(ip_interface(text).network) for text in own)}))
+
+    async def enable_forwarding(self, link: str, *, ipv4: bool, ipv6: bool) -> None:
+        """Remembered in ``forwarding``."""
+        self.forwarding[link] = (ipv4, ipv6)
+
+    def has_ipv6(self) -> bool:
+        """Yes."""
+        return True
+
+    async def vanish(self, pid: int) -> None:
+        """For tests: the process has ended, its namespace goes and takes its links with it."""
+        await self.delete(*[host for host, (owner, _) in self._peers.items() if owner == pid])
+
+
+def _check_name(name: str) -> None:
+    if not name or name in _RESERVED or len(name) > 15 or not name.replace("-", "").replace(".", "").isalnum():
+        raise InvalidInput(f"Invalid link name {name[:40]!r}", field="name")
+
+
+def _view(name: str, kind: str, *, mac: str = "0a:00:00:00:00:00", mtu: int = 1500) -> LinkView:
+    return LinkView(name, kind, InterfaceState(name=name, hwaddr=mac, mtu=mtu))
+
+
+def _addressed(view: LinkView, addresses: Sequence[str]) -> LinkView:
+    interfaces = [ip_interface(text) for text in addresses]
+    shown = tuple(
+        Address("inet" if i.version == 4 else "inet6", str(i.ip), str(i.network.prefixlen), "global")
+        for i in interfaces
+    )
+    return replace(view, state=replace(view.state, addresses=shown))

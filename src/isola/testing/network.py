@@ -1,0 +1,116 @@
+"""A network driver whose state is the fake host's: it outlives the driver, as the real host outlives a daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from isola.host import Host
+from isola.host.links import Bridge, Inside, Pair
+from isola.model.network import Lease, Network, Nic
+from isola.model.probe import Probe
+from isola.network import bridge
+from isola.network.addresses import AddressPlan, subnets
+from isola.network.bridge import BridgeConfig
+from isola.network.driver import NetworkCapabilities, NetworkDriver
+from isola.network.views import describe
+
+
+class FakeNetwork(NetworkDriver):
+    """Bridges and pairs on the fake links, tables in the fake firewall, a file per registered NIC; no dnsmasq."""
+
+    capabilities = NetworkCapabilities(dhcp=True, dns=True, nat=True)
+    settings = bridge.SETTINGS
+
+    @classmethod
+    async def probe(cls, host: Host) -> Probe:
+        """Works everywhere."""
+        return Probe(True, version="1")
+
+    async def complete(
+        self, config: Mapping[str, str], others: Sequence[Network], previous: Mapping[str, str] | None = None
+    ) -> dict[str, str]:
+        """As for real bridges."""
+        return bridge.complete(
+            config,
+            previous or {},
+            others=others,
+            routed=subnets(await self.host.links.routes()),
+            seed=int(self.host.clock.token(8), 16),
+            has_ipv6=self.host.links.has_ipv6(),
+        )
+
+    def plan(self, network: Network) -> AddressPlan:
+        """From the configuration."""
+        return BridgeConfig.read(network.config).plan()
+
+    def link(self, network: str) -> str | None:
+        """The bridge."""
+        return self.names.bridge(network)
+
+    async def _start(self, network: Network, nics: Sequence[Nic]) -> None:
+        config, link = BridgeConfig.read(network.config), self.names.bridge(network.name)
+        if await self.host.links.exists(link):
+            await self.host.links.set_addresses(link, config.addresses(), config.mtu)
+        else:
+            alias = f"{self.names.tag}:{network.name}"
+            await self.host.links.create_bridge(Bridge(link, config.addresses(), config.mtu, alias=alias))
+        await self.host.links.join(link, [nic.host_link for nic in nics])
+        await self.host.firewall.apply(self.names.table(network.name), f"# {link}")
+        home = self._home(network.name)
+        await self.host.files.make_directory(home)
+        for name in set(await self.host.files.names(home)) - {nic.host_link for nic in nics}:
+            await self.host.files.remove_tree(home / name)
+        for nic in nics:
+            await self._register(network, nic)
+
+    async def _stop(self, network: Network) -> None:
+        await self.host.files.remove_tree(self._home(network.name))
+        await self.host.firewall.delete(self.names.table(network.name))
+        await self.host.links.delete(self.names.bridge(network.name))
+
+    async def _register(self, network: Network, nic: Nic) -> None:
+        content = f"{nic.mac} {nic.ipv4} {nic.ipv6} {nic.instance_name}"
+        await self.host.files.write(self._home(network.name) / nic.host_link, content.encode(), durable=False)
+
+    async def _unregister(self, network: Network, nic: Nic) -> None:
+        await self.host.files.remove_tree(self._home(network.name) / nic.host_link)
+
+    async def _attach(self, network: Network, nic: Nic, pid: int) -> None:
+        plan = self.plan(network)
+        inside = Inside(plan.prefixed(nic), plan.gateways()) if nic.configure else None
+        pair = Pair(nic.host_link, nic.interface, self.names.bridge(network.name), nic.mac, nic.mtu)
+        await self.host.links.connect(pair, pid, inside)
+
+    async def _detach(self, network: Network, nic: Nic) -> None:
+        await self.host.links.delete(nic.host_link)
+
+    async def leases(self, network: Network) -> Sequence[Lease]:
+        """Nobody asks it for addresses."""
+        return ()
+
+    async def state(self, network: Network) -> Mapping[str, object]:
+        """Of the bridge."""
+        return describe(self.names.bridge(network.name), await self.host.links.all())
+
+    async def clean(self, networks: Sequence[Network], host_links: Sequence[str]) -> None:
+        """As the real one: by alias, prefix and directory."""
+        kept = {network.name for network in networks}
+        for name in await self.host.files.names(self.directory / "networks"):
+            if name not in kept:
+                await self.host.files.remove_tree(self._home(name))
+        for table in await self.host.firewall.tables(self.names.table("")):
+            if table not in {self.names.table(name) for name in kept}:
+                await self.host.firewall.delete(table)
+        bridges = {self.names.bridge(name) for name in kept}
+        for view in await self.host.links.all():
+            ours = view.alias.startswith(f"{self.names.tag}:") and view.name not in bridges
+            port = view.kind == "veth" and view.name.startswith(self.names.short) and view.name not in host_links
+            if ours or (port and len(view.name) == len(self.names.short) + 8):
+                await self.host.links.delete(view.name)
+
+    def _home(self, name: str) -> Path:
+        return self.directory / "networks" / name
+
+
+DRIVER = FakeNetwork

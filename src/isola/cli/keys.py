@@ -25,7 +25,7 @@ _FORMAT = Option("-f --format", "How to print it", value="FORMAT", choices=("yam
 
 
 def key_commands(
-    noun: str, name: Argument, read: Read, write: Write, fields: tuple[str, ...], example: tuple[str, str]
+    noun: str, name: Argument, *, read: Read, write: Write, fields: tuple[str, ...], example: tuple[str, str]
 ) -> tuple[Command, ...]:
     """The five verbs for one noun. ``fields`` are those that may be edited; ``example`` is a key and a value."""
     key, value = example

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from isola.cli.grammar import GLOBAL_OPTIONS, Argument, Arguments, Command, Option, UsageError
+from isola.cli.grammar import GLOBAL_OPTIONS, Argument, Command, Option, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class _Reader:
         self.words = list(words)
         self.values: dict[str, Value] = {}
         self._command = command
-        self._options = {}
+        self._options: dict[str, Option] = {}
         for option in options:
             for name in option.names:
                 self._options.setdefault(name, option)

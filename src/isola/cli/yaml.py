@@ -5,7 +5,7 @@ from __future__ import annotations
 from isola.client.json import encode
 
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./ -+()@%")
-_WORDS = frozenset("null true false yes no on off y n ~ none".split())
+_WORDS = frozenset(("null", "true", "false", "yes", "no", "on", "off", "y", "n", "~", "none"))
 
 
 def dump(value: object) -> str:

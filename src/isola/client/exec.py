@@ -10,7 +10,7 @@ from isola.client.websocket import WebSocket, write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from isola.client.client import Client
     from isola.client.operations import Operation
@@ -76,7 +76,7 @@ class Session:
     def pump(
         self,
         source: int | None,
-        sinks: dict[str, Sink],
+        sinks: Mapping[str, Sink],
         *,
         wake: tuple[int, Callable[[], object]] | None = None,
         transform: Callable[[bytes], bytes | None] | None = None,
@@ -119,7 +119,7 @@ class _Pump:
         self,
         session: Session,
         source: int | None,
-        sinks: dict[str, Sink],
+        sinks: Mapping[str, Sink],
         wake: tuple[int, Callable[[], object]] | None,
         transform: Callable[[bytes], bytes | None] | None,
     ) -> None:

@@ -29,10 +29,10 @@ COMMANDS = (
         *key_commands(
             "config",
             Argument("NAME", "The instance", complete="instances"),
-            _read,
-            _write,
-            ("architecture", "config", "description", "devices", "ephemeral", "profiles"),
-            ("limits.memory", "512MiB"),
+            read=_read,
+            write=_write,
+            fields=("architecture", "config", "description", "devices", "ephemeral", "profiles"),
+            example=("limits.memory", "512MiB"),
         ),
     ),
 )

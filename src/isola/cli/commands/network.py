@@ -108,7 +108,9 @@ COMMANDS = (
                 ("isola network create lab ipv4.address=10.9.8.1/24 ipv6.address=none", "addresses as wanted"),
             ),
         ),
-        *key_commands("network", _NAME, _read, _write, ("config", "description"), ("ipv4.nat", "false")),
+        *key_commands(
+            "network", _NAME, read=_read, write=_write, fields=("config", "description"), example=("ipv4.nat", "false")
+        ),
         Command(
             "leases",
             "List the addresses in use",

@@ -79,7 +79,12 @@ COMMANDS = (
             examples=(("isola profile create small limits.memory=256MiB limits.cpu=1", "limits to share"),),
         ),
         *key_commands(
-            "profile", _NAME, _read, _write, ("config", "description", "devices"), ("limits.memory", "256MiB")
+            "profile",
+            _NAME,
+            read=_read,
+            write=_write,
+            fields=("config", "description", "devices"),
+            example=("limits.memory", "256MiB"),
         ),
         Command(
             "rename",

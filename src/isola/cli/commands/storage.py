@@ -114,7 +114,14 @@ COMMANDS = (
             Option("--description", "A description", value="TEXT"),
             examples=(("isola storage create fast overlay source=/srv/fast", "on a disk of its own"),),
         ),
-        *key_commands("storage", _NAME, _read, _write, ("config", "description"), ("user.purpose", "fast")),
+        *key_commands(
+            "storage",
+            _NAME,
+            read=_read,
+            write=_write,
+            fields=("config", "description"),
+            example=("user.purpose", "fast"),
+        ),
         Command(
             "volumes",
             "List the volumes in a pool",

@@ -1,0 +1,73 @@
+"""``isola completion``, and the hidden verb the shells ask."""
+
+from __future__ import annotations
+
+from isola.cli import completing
+from isola.cli.grammar import Argument, Command
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from isola.cli.context import Context
+
+_BASH = r"""# completion of isola for bash: source <(isola completion bash)
+_isola() {
+    local IFS=$'\n'
+    COMPREPLY=($(command isola __complete -- "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null))
+    [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == */ ]] && compopt -o nospace
+    return 0
+}
+complete -o default -F _isola isola
+"""
+_ZSH = r"""#compdef isola
+# completion of isola for zsh: isola completion zsh > "${fpath[1]}/_isola"
+_isola() {
+    local -a found
+    found=("${(@f)$(command isola __complete -- "${(@)words[2,CURRENT]}" 2>/dev/null)}")
+    [[ -n ${found[1]} ]] && compadd -Q -a found || _files
+}
+if [[ ${funcstack[1]} == _isola ]]; then _isola "$@"; else compdef _isola isola; fi
+"""
+_FISH = r"""# completion of isola for fish: isola completion fish > ~/.config/fish/completions/isola.fish
+function __isola_complete
+    set -l words (commandline -opc) (commandline -ct)
+    command isola __complete -- $words[2..-1] 2>/dev/null
+end
+complete -c isola -a '(__isola_complete)'
+"""
+_SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
+
+
+def completion(context: Context) -> None:
+    """Print the script a shell loads."""
+    from isola.cli.grammar import UsageError
+
+    shell = context.args.text("SHELL")
+    if shell not in _SCRIPTS:
+        raise UsageError(f"No completion for {shell!r}", hint=f"there is one for {', '.join(_SCRIPTS)}")
+    context.write(_SCRIPTS[shell].rstrip("\n"))
+
+
+def complete(context: Context) -> None:
+    """Print what may stand in place of the last word."""
+    for word in completing.candidates(context.args.many("WORDS") or [""], context.args.text("dir")):
+        context.write(word)
+
+
+COMMANDS = (
+    Command(
+        "completion",
+        "Print the completion script of a shell",
+        completion,
+        Argument("SHELL", "bash, zsh or fish", complete="bash zsh fish"),
+        examples=(
+            ("source <(isola completion bash)", "for this bash"),
+            ("isola completion fish > ~/.config/fish/completions/isola.fish", "for every fish"),
+        ),
+    ),
+    Command(
+        "__complete",
+        "Print what may stand in place of the last word",
+        complete,
+        Argument("WORDS", "The words typed so far, the unfinished one last", rest=True, optional=True),
+    ),
+)

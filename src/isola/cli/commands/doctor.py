@@ -1,0 +1,141 @@
+"""``isola doctor``."""
+
+from __future__ import annotations
+
+import os
+
+from isola.cli.grammar import Command, Option
+from isola.cli.terminal import clean, colours
+from isola.errors import IsolaError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from isola.cli.context import Context
+
+_PROGRAMS = (
+    ("runc crun", "runs containers", "apt-get install runc crun"),
+    ("conmon", "keeps instances going while the daemon restarts", "apt-get install conmon"),
+    ("lxcfs", "shows an instance its own limits in /proc", "apt-get install lxcfs"),
+    ("dnsmasq", "gives addresses and names on networks", "apt-get install dnsmasq-base"),
+    ("nft", "firewall and NAT of networks", "apt-get install nftables"),
+    ("ip", "links and addresses", "apt-get install iproute2"),
+    ("mmdebstrap", "builds Debian images", "apt-get install mmdebstrap"),
+)
+
+
+class Check:
+    """One finding: how it is, what it means, and what to do about it."""
+
+    def __init__(self, name: str, state: str, says: str = "", remedy: str = "") -> None:
+        self.name = name
+        self.state = state
+        """``ok``, ``warning``, ``missing`` or ``failed``."""
+        self.says = says
+        self.remedy = remedy
+
+    def as_dict(self) -> dict[str, str]:
+        """For machines."""
+        return {"name": self.name, "state": self.state, "says": self.says, "remedy": self.remedy}
+
+
+def doctor(context: Context) -> int:
+    """Print what this host can do, what is missing and how to get it."""
+    chapters = {"Daemon": list(_daemon(context))}
+    if chapters["Daemon"][0].state == "ok":
+        chapters |= _drivers(context)
+    else:
+        chapters["This host"] = list(_programs())
+    kind = context.args.text("format")
+    if kind in ("json", "yaml"):
+        from isola.cli.output import document
+
+        document(context, {title: [check.as_dict() for check in checks] for title, checks in chapters.items()}, kind)
+    else:
+        context.write("\n".join(_shown(chapters)))
+    return 1 if any(check.state == "failed" for checks in chapters.values() for check in checks) else 0
+
+
+def _daemon(context: Context) -> Iterable[Check]:
+    client = context.client
+    client.timeout = 10
+    try:
+        info = client.server.info()
+    except IsolaError as error:
+        yield Check("daemon", "failed", f"{error.message}: {error.evidence}".rstrip(": "), error.remedy)
+        return
+    environment = info.get("environment") or {}
+    yield Check("daemon", "ok", f"version {environment.get('server_version')}, at {client.socket_path}")
+    yield Check("kernel", "ok", f"{environment.get('kernel')} {environment.get('kernel_version')}")
+    for problem in _listed(environment.get("warnings")):
+        yield Check("host", "warning", str(problem))
+
+
+def _drivers(context: Context) -> dict[str, list[Check]]:
+    """What the daemon's probes of its drivers said."""
+    environment = context.client.server.info().get("environment") or {}
+    found: dict[str, list[Check]] = {"Runtimes": [_probe(item) for item in _listed(environment.get("runtimes"))]}
+    drivers = environment.get("drivers")
+    for kind, items in drivers.items() if isinstance(drivers, dict) else ():
+        found[str(kind).capitalize()] = [_probe(item) for item in _listed(items)]
+    return {title: checks for title, checks in found.items() if checks}
+
+
+def _listed(value: object) -> list[Mapping[str, object]]:
+    if isinstance(value, dict):
+        return [{"name": name, **item} for name, item in value.items() if isinstance(item, dict)]
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _probe(item: Mapping[str, object]) -> Check:
+    name = str(item.get("name") or "")
+    if not item.get("available"):
+        return Check(name, "missing", str(item.get("reason") or ""), str(item.get("remedy") or ""))
+    warnings = item.get("warnings")
+    if isinstance(warnings, list) and warnings:
+        return Check(name, "warning", "; ".join(map(str, warnings)), str(item.get("remedy") or ""))
+    return Check(name, "ok", str(item.get("version") or ""))
+
+
+def _programs() -> Iterable[Check]:
+    """What can be seen without the daemon."""
+    import shutil
+
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    if os.geteuid():
+        yield Check("root", "warning", "you are not root; the daemon needs to be", "sudo isolad --background")
+    for names, purpose, remedy in _PROGRAMS:
+        present = [name for name in names.split() if shutil.which(name, path=path)]
+        if present:
+            yield Check(present[0], "ok", purpose)
+        else:
+            yield Check(names.replace(" ", " or "), "missing", purpose, remedy)
+    kvm = os.access("/dev/kvm", os.R_OK | os.W_OK)
+    yield Check("kvm", "ok" if kvm else "missing", "virtual machines", "" if kvm else "containers do without")
+
+
+def _shown(chapters: Mapping[str, Iterable[Check]]) -> Iterable[str]:
+    import sys
+
+    marks = {"ok": "✔", "warning": "!", "missing": "–", "failed": "✘"}
+    paints = {"ok": "\x1b[32m", "warning": "\x1b[33m", "missing": "\x1b[2m", "failed": "\x1b[31m"}
+    coloured = colours(sys.stdout)
+    for number, (title, checks) in enumerate(chapters.items()):
+        yield ("\n" if number else "") + title
+        for check in checks:
+            mark = f"{paints[check.state]}{marks[check.state]}\x1b[0m" if coloured else marks[check.state]
+            yield f"  {mark} {check.name:<12} {clean(check.says)}".rstrip()
+            if check.remedy:
+                yield f"    {'':<12} → {clean(check.remedy)}"
+
+
+COMMANDS = (
+    Command(
+        "doctor",
+        "Say what this host can do, what is missing, and how to get it",
+        doctor,
+        Option("-f --format", "How to print it", value="FORMAT", choices=("table", "json", "yaml"), default="table"),
+        examples=(("isola doctor", "works with and without a daemon"),),
+    ),
+)

@@ -1,0 +1,200 @@
+"""``isola image``."""
+
+from __future__ import annotations
+
+import sys
+
+from isola.cli.commands.lifecycle import each
+from isola.cli.grammar import Argument, Command, Group, Option, UsageError
+from isola.cli.output import FORMAT, Column, document, show
+from isola.model.units import format_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from isola.cli.context import Context
+    from isola.cli.output import Item
+
+_IMAGE = Argument("IMAGE", "Alias or fingerprint; the beginning of one is enough", complete="images")
+_IMAGES = Argument("IMAGE", "One or several, by alias or fingerprint", many=True, complete="images")
+
+
+def _aliases(item: Item) -> str:
+    return "\n".join(str(alias.get("name")) for alias in item.get("aliases") or ())
+
+
+_COLUMNS = (
+    Column("ALIAS", _aliases),
+    Column("FINGERPRINT", lambda item: str(item.get("fingerprint"))[:12]),
+    Column("DESCRIPTION", lambda item: (item.get("properties") or {}).get("description", "")),
+    Column("ARCHITECTURE", "architecture"),
+    Column("SIZE", lambda item: format_size(item.get("size") or 0)),
+    Column("CREATED", lambda item: str(item.get("uploaded_at") or item.get("created_at") or "")[:16].replace("T", " ")),
+)
+_ALIAS_COLUMNS = (
+    Column("ALIAS", "name"),
+    Column("FINGERPRINT", lambda item: str(item.get("target"))[:12]),
+    Column("DESCRIPTION", "description"),
+)
+
+
+def list_images(context: Context) -> None:
+    """Print the images."""
+    found = context.client.images.all()
+    word = context.args.text("FILTER")
+    found = [image for image in found if word in str(image)] if word else found
+    if not found and not word and not context.args.given("format"):
+        context.say("There are no images yet: isola image build debian/12 makes the first")
+        return
+    show(context, sorted(found, key=_aliases), _COLUMNS)
+
+
+def info(context: Context) -> None:
+    """Print all about an image."""
+    document(context, context.client.images.get(context.args.text("IMAGE")), context.args.text("format") or "yaml")
+
+
+def build(context: Context) -> None:
+    """Have a source build an image."""
+    name = context.args.text("NAME")
+    options = context.args.pairs("option")
+    operation = context.client.images.build(name, options=options, alias=context.args.text("alias"))
+    context.follow(operation, f"Building {name}")
+    context.say(f"Image {context.args.text('alias') or name} is there")
+
+
+def import_(context: Context) -> None:
+    """Import an image from one file or two."""
+    files = context.args.many("FILE")
+    if len(files) > 2:
+        raise UsageError("At most two files", hint="one unified tarball, or metadata and root file system")
+    properties = context.args.pairs("property")
+    operation = context.client.images.upload(files, properties=properties)
+    context.follow(operation, f"Importing {files[-1]}")
+    fingerprint = str(operation.metadata.get("fingerprint") or "")
+    for alias in context.args.many("alias"):
+        context.client.images.add_alias(alias, fingerprint)
+    context.say(f"Imported {fingerprint[:12]}")
+
+
+def export(context: Context) -> None:
+    """Write an image to a file, or two where it is made of two."""
+    from isola.cli.transfer import save_image
+
+    reference = context.args.text("IMAGE")
+    if context.args.text("TARGET") == "-" and sys.stdout.isatty():
+        raise UsageError("An image is not for a terminal", hint="send standard output to a file or a command")
+    for path in save_image(context.client, reference, context.args.text("TARGET")):
+        context.say(f"Written to {path}")
+
+
+def delete(context: Context) -> int:
+    """Delete images."""
+    return each(context, context.args.many("IMAGE"), context.client.images.delete, "Deleting", "is deleted")
+
+
+def list_aliases(context: Context) -> None:
+    """Print the aliases."""
+    show(context, sorted(context.client.images.aliases(), key=lambda alias: alias.get("name", "")), _ALIAS_COLUMNS)
+
+
+def add_alias(context: Context) -> None:
+    """Name an image."""
+    images = context.client.images
+    fingerprint = images.get(context.args.text("IMAGE"))["fingerprint"]
+    images.add_alias(context.args.text("ALIAS"), fingerprint, context.args.text("description"))
+
+
+def remove_alias(context: Context) -> None:
+    """Forget an alias."""
+    context.client.images.delete_alias(context.args.text("ALIAS"))
+
+
+def rename_alias(context: Context) -> None:
+    """Give an alias another name."""
+    context.client.images.rename_alias(context.args.text("ALIAS"), context.args.text("NEW"))
+
+
+_ALIAS = Argument("ALIAS", "The alias", complete="images")
+
+COMMANDS = (
+    Group(
+        "image",
+        "Images that instances are made from",
+        Command(
+            "list",
+            "List images",
+            list_images,
+            Argument("FILTER", "A word that must occur", optional=True),
+            FORMAT,
+            aliases=("ls",),
+            examples=(("isola image list", "what there is"),),
+        ),
+        Command(
+            "info",
+            "Show all about an image",
+            info,
+            _IMAGE,
+            Option("-f --format", "How to print it", value="FORMAT", choices=("yaml", "json"), default="yaml"),
+            aliases=("show",),
+            examples=(("isola image info debian/12", "properties, size, origin"),),
+        ),
+        Command(
+            "build",
+            "Build an image from a distribution's own packages",
+            build,
+            Argument("NAME", "What a source offers, e.g. debian/12", complete="images"),
+            Option("-o --option", "An option of the source", value="KEY=VALUE", repeat=True),
+            Option("--alias", "Its alias, where it is not the name", value="ALIAS"),
+            examples=(
+                ("isola image build debian/12", "ready for isola launch"),
+                ("isola image build debian/12 -o packages=openssh-server --alias debian-ssh", "with a package more"),
+            ),
+        ),
+        Command(
+            "import",
+            "Import an image made for LXD, Incus or LXC",
+            import_,
+            Argument("FILE", "A unified tarball, or metadata and root file system", many=True, complete="paths"),
+            Option("--alias", "An alias for it", value="ALIAS", repeat=True),
+            Option("--property", "A property to add", value="KEY=VALUE", repeat=True),
+            examples=(
+                ("isola image import alpine.tar.xz --alias alpine", "one file"),
+                ("isola image import incus.tar.xz rootfs.squashfs --alias alpine", "two files"),
+            ),
+        ),
+        Command(
+            "export",
+            "Write an image to a file",
+            export,
+            _IMAGE,
+            Argument("TARGET", "File or directory; - is standard output", optional=True, complete="paths"),
+            examples=(("isola image export debian/12 debian12", "a file that import takes"),),
+        ),
+        Command(
+            "delete",
+            "Delete images; instances keep what they need",
+            delete,
+            _IMAGES,
+            aliases=("rm",),
+            examples=(("isola image delete debian/12", "with its aliases"),),
+        ),
+        Command("aliases", "List aliases", list_aliases, FORMAT, examples=(("isola image aliases", "all aliases"),)),
+        Command(
+            "alias",
+            "Name an image",
+            add_alias,
+            _IMAGE,
+            Argument("ALIAS", "The new alias"),
+            Option("--description", "A description", value="TEXT"),
+            examples=(("isola image alias debian/12 stable", "debian/12 is stable, too"),),
+        ),
+        Command(
+            "unalias", "Forget an alias; the image stays", remove_alias, _ALIAS,
+            examples=(("isola image unalias stable", "the image stays"),),
+        ),
+        Command(
+            "rename-alias", "Rename an alias", rename_alias, _ALIAS, Argument("NEW", "Its name from now on"),
+            examples=(("isola image rename-alias stable bookworm", "stable is bookworm from now on"),),
+        ),
+    ),
+)  # fmt: skip

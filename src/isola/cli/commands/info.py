@@ -1,0 +1,104 @@
+"""``isola info``."""
+
+from __future__ import annotations
+
+from isola.cli.grammar import Argument, Command, Option
+from isola.cli.output import document
+from isola.model.units import format_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from isola.cli.context import Context
+    from isola.client.shapes import InstanceInfo, StateInfo
+
+
+def info(context: Context) -> None:
+    """Print what is known of an instance, or of the daemon."""
+    name = context.args.text("NAME")
+    kind = context.args.text("format") or "yaml"
+    if not name:
+        document(context, context.client.server.info(), kind)
+        return
+    found = context.client.instances.get(name, state=True)
+    document(context, found if kind == "json" else _picture(found), kind)
+    if context.args.flag("show-log"):
+        log = context.client.instances.console_log(name).decode(errors="replace")
+        from isola.cli.terminal import clean
+
+        context.write("\nconsole:\n" + "\n".join(clean(line) for line in log.splitlines()))
+
+
+def _picture(found: InstanceInfo) -> dict[str, object]:
+    """What people want to know first."""
+    state: StateInfo = found.get("state") or {}
+    picture: dict[str, object] = {
+        "name": found.get("name"),
+        "status": found.get("status"),
+        "isolation": found.get("isolation") or found.get("type"),
+        "runtime": found.get("runtime"),
+        "description": found.get("description"),
+        "architecture": found.get("architecture"),
+        "created": str(found.get("created_at", ""))[:19].replace("T", " "),
+        "profiles": found.get("profiles"),
+        "ephemeral": found.get("ephemeral"),
+    }
+    limits = {k: v for k, v in (found.get("expanded_config") or {}).items() if k.startswith("limits.")}
+    picture["limits"] = limits
+    if state.get("pid"):
+        picture |= {"pid": state.get("pid"), "processes": state.get("processes")}
+    picture["resources"] = _resources(state)
+    picture["network"] = _network(state)
+    return {key: value for key, value in picture.items() if value not in (None, "", {}, [], False)}
+
+
+def _resources(state: StateInfo) -> dict[str, object]:
+    memory, cpu = state.get("memory") or {}, state.get("cpu") or {}
+    found: dict[str, object] = {}
+    if cpu.get("usage", 0) > 0:
+        found["cpu seconds"] = round(cpu["usage"] / 1e9, 1)
+    for key, title in (("usage", "memory"), ("usage_peak", "memory peak"), ("swap_usage", "swap")):
+        if memory.get(key, 0) > 0:
+            found[title] = format_size(memory[key])
+    disks = {
+        name: format_size(disk.get("usage", 0)) for name, disk in (state.get("disk") or {}).items() if disk.get("usage")
+    }
+    if disks:
+        found["disk"] = disks
+    return found
+
+
+def _network(state: StateInfo) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for name, interface in (state.get("network") or {}).items():
+        if name == "lo":
+            continue
+        counters = interface.get("counters") or {}
+        addresses = [
+            f"{a.get('address')}/{a.get('netmask')} ({a.get('scope')})" for a in interface.get("addresses") or ()
+        ]
+        shown: dict[str, object] = {
+            "addresses": addresses,
+            "hwaddr": interface.get("hwaddr"),
+            "host link": interface.get("host_name"),
+            "received": format_size(counters.get("bytes_received", 0)),
+            "sent": format_size(counters.get("bytes_sent", 0)),
+        }
+        found[name] = {key: value for key, value in shown.items() if value}
+    return found
+
+
+COMMANDS = (
+    Command(
+        "info",
+        "Show all about an instance, or about the daemon",
+        info,
+        Argument("NAME", "The instance; the daemon where none is given", optional=True, complete="instances"),
+        Option("-f --format", "How to print it", value="FORMAT", choices=("yaml", "json"), default="yaml"),
+        Option("--show-log", "What its console has shown, too"),
+        examples=(
+            ("isola info web1", "state, addresses, usage"),
+            ("isola info web1 -f json", "everything the API says"),
+            ("isola info", "the daemon, its drivers and the host"),
+        ),
+    ),
+)

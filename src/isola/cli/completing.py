@@ -1,0 +1,147 @@
+"""What may stand in place of the last word: verbs, options, and names asked of the daemon."""
+
+from __future__ import annotations
+
+from isola.cli import index
+from isola.cli.grammar import GLOBAL_OPTIONS, Group, Option
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from isola.cli.grammar import Argument, Command
+    from isola.client import Client
+
+_KEYS = (
+    "boot.autostart", "environment.", "limits.cpu", "limits.memory", "limits.processes",
+    "security.nesting", "security.privileged", "user.",
+)  # fmt: skip
+_SECONDS = 2.0
+
+
+def candidates(words: Sequence[str], directory: str = "") -> list[str]:
+    """The words that may replace the last one; empty where the shell's own completion of paths serves better."""
+    *before, unfinished = words
+    found = _found(before, unfinished, directory)
+    return [word for word in found if word.startswith(unfinished)]
+
+
+def _found(before: Sequence[str], unfinished: str, directory: str) -> Iterable[str]:
+    rest = list(before)
+    while rest and rest[0].startswith("-"):
+        rest = rest[2:] if rest[0] in ("--dir", "--project") else rest[1:]
+    if not rest:
+        return _option_names(GLOBAL_OPTIONS) if unfinished.startswith("-") else index.names()
+    item = index.find(rest[0])
+    rest = rest[1:]
+    if isinstance(item, Group):
+        if not rest:
+            return [command.name for command in item.commands]
+        item = item.find(rest[0])
+        rest = rest[1:]
+    if item is None:
+        return ()
+    return _of_command(item, rest, unfinished, directory or _dir_of(before))
+
+
+def _dir_of(words: Sequence[str]) -> str:
+    places = [position for position, word in enumerate(words[:-1]) if word == "--dir"]
+    return words[places[0] + 1] if places else ""
+
+
+def _of_command(command: Command, before: list[str], unfinished: str, directory: str) -> Iterable[str]:
+    options = (*command.options, *GLOBAL_OPTIONS)
+    if "--" in before:
+        return ()
+    pending = _pending(options, before)
+    if pending is not None:
+        return pending.choices or _names(pending.complete, unfinished, directory)
+    if unfinished.startswith("-"):
+        return _option_names(options)
+    argument = _argument(command, options, before)
+    return () if argument is None else _names(argument.complete, unfinished, directory)
+
+
+def _pending(options: Iterable[Option], before: Sequence[str]) -> Option | None:
+    """The option that waits for its value."""
+    last = before[-1] if before else ""
+    return next((option for option in options if option.value and last in option.names), None)
+
+
+def _argument(command: Command, options: Iterable[Option], before: Sequence[str]) -> Argument | None:
+    takes_value = {name for option in options if option.value for name in option.names}
+    count = 0
+    skip = False
+    for word in before:
+        if skip:
+            skip = False
+        elif word.startswith("-") and word != "-":
+            skip = word in takes_value
+        else:
+            count += 1
+    if count < len(command.arguments):
+        return command.arguments[count]
+    last = command.arguments[-1] if command.arguments else None
+    return last if last is not None and last.many and not last.rest else None
+
+
+def _option_names(options: Iterable[Option]) -> list[str]:
+    return [option.names[-1] for option in options]
+
+
+def _names(kind: str, unfinished: str, directory: str) -> Iterable[str]:
+    if kind in ("", "paths"):
+        return ()
+    if kind == "keys":
+        return _KEYS
+    if " " in kind:
+        return kind.split()
+    from isola.client import Client
+
+    try:
+        with Client(directory or None, timeout=_SECONDS) as client:
+            return _asked(client, kind, unfinished)
+    except Exception:  # a completion has no place to complain in
+        return ()
+
+
+def _asked(client: Client, kind: str, unfinished: str) -> Iterable[str]:
+    if kind in ("files", "paths-or-files"):
+        return _files(client, unfinished)
+    ask = _ASK.get(kind)
+    return ask(client) if ask is not None else ()
+
+
+def _images(client: Client) -> list[str]:
+    offered = client.server.info().get("environment", {}).get("image_offers")
+    return [
+        *(alias["name"] for alias in client.images.aliases()),
+        *(offered if isinstance(offered, list | dict) else ()),
+    ]
+
+
+_ASK: dict[str, Callable[[Client], list[str]]] = {
+    "instances": lambda client: client.instances.names(),
+    "images": _images,
+    "networks": lambda client: [item["name"] for item in client.networks.all() if item.get("managed")],
+    "pools": lambda client: [item["name"] for item in client.storage.all()],
+    "profiles": lambda client: [item["name"] for item in client.profiles.all()],
+    "operations": lambda client: [item["id"] for item in client.operations.all()],
+}
+
+
+def _files(client: Client, unfinished: str) -> Iterable[str]:
+    """``web1/etc/ho``: names below ``web1/etc``; directories end in a slash."""
+    name, slash, path = unfinished.partition("/")
+    if not slash:
+        return [f"{name}/" for name in client.instances.names()]
+    folder = path.rpartition("/")[0]
+    files = client.instances.files(name)
+    found = []
+    for child in files.names("/" + folder)[:200]:
+        inner = f"{folder}/{child}".lstrip("/")
+        if not inner.startswith(path):
+            continue
+        with files.open("/" + inner) as entry:
+            found.append(f"{name}/{inner}" + ("/" if entry.kind == "directory" else ""))
+    return found

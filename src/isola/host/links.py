@@ -167,8 +167,12 @@ class LinuxLinks:
         lines += [_add_address(link, address) for address in addresses if address not in present]
         if view.state.state != "up":
             lines.append(f"link set {link} up")
-        await in_thread(_prepare_router, link, ipv6=_any_ipv6(addresses))
+        # IPv6 is switched on before its addresses come, and off after they went: switching off takes them away.
+        if _any_ipv6(addresses):
+            await in_thread(_prepare_router, link, ipv6=True)
         await self._batch(*lines)
+        if not _any_ipv6(addresses):
+            await in_thread(_prepare_router, link, ipv6=False)
 
     async def connect(self, pair: Pair, pid: int, inside: Inside | None = None) -> None:
         """One process; a second one in the instance's namespace where the host configures the peer."""

@@ -67,7 +67,9 @@ class FakeNetwork(NetworkDriver):
     async def _stop(self, network: Network) -> None:
         await self.host.files.remove_tree(self._home(network.name))
         await self.host.firewall.delete(self.names.table(network.name))
-        await self.host.links.delete(self.names.bridge(network.name))
+        view = await self.host.links.find(self.names.bridge(network.name))
+        if view is not None and view.alias == f"{self.names.tag}:{network.name}":
+            await self.host.links.delete(view.name)
 
     async def _register(self, network: Network, nic: Nic) -> None:
         content = f"{nic.mac} {nic.ipv4} {nic.ipv6} {nic.instance_name}"

@@ -1,0 +1,50 @@
+"""The promises of the firewall port, kept by the fake and by Linux in a network namespace of the test's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from netns import fresh_namespace
+
+from isola.errors import HostFailure
+from isola.host.firewall import Firewall, LinuxFirewall
+from isola.host.process import LinuxProcesses
+from isola.testing.firewall import FakeFirewall
+
+BODY = "chain forward {\n  type filter hook forward priority filter; policy accept;\n  accept\n}"
+
+
+@pytest.fixture(params=["fake", "linux"])
+def firewall(request: pytest.FixtureRequest) -> Iterator[Firewall]:
+    """Each implementation in turn."""
+    if request.param == "fake":
+        yield FakeFirewall()
+        return
+    with fresh_namespace():
+        yield LinuxFirewall(LinuxProcesses())
+
+
+async def test_tables_come_are_replaced_and_go(firewall: Firewall) -> None:
+    assert await firewall.tables() == ()
+    await firewall.apply("isola/lab", BODY)
+    await firewall.apply("isola/lab", BODY)
+    await firewall.apply("isola-1a2b/lab", "")
+    assert await firewall.tables() == ("isola-1a2b/lab", "isola/lab")
+    assert await firewall.tables("isola/") == ("isola/lab",)
+    await firewall.delete("isola/lab")
+    await firewall.delete("isola/lab")
+    assert await firewall.tables() == ("isola-1a2b/lab",)
+
+
+async def test_a_table_is_replaced_as_a_whole_or_not_at_all() -> None:
+    with fresh_namespace():
+        processes = LinuxProcesses()
+        firewall = LinuxFirewall(processes)
+        await firewall.apply("isola/lab", "chain old { }")
+        with pytest.raises(HostFailure):
+            await firewall.apply("isola/lab", "chain new { }\nchain broken { nonsense }")
+        assert b"chain old" in (await processes.run(["nft", "list", "table", "inet", "isola/lab"])).stdout
+        await firewall.apply("isola/lab", "chain new { }")
+        listed = (await processes.run(["nft", "list", "table", "inet", "isola/lab"])).stdout
+        assert b"chain new" in listed and b"chain old" not in listed

@@ -1,0 +1,182 @@
+"""The promises of the links port, kept by the fake and by Linux in a network namespace of the test's own."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+import pytest
+from netns import fresh_namespace
+
+from isola.errors import AlreadyExists, HostFailure, InvalidInput, IsolaError
+from isola.host.links import Bridge, Inside, Links, LinuxLinks, Pair
+from isola.host.process import LinuxProcesses
+from isola.testing.links import FakeLinks
+
+BRIDGE = Bridge("br0", ("10.1.2.1/24", "fd42::1/64"), mtu=1400, mac="0a:69:73:00:00:01", alias="isola:lab")
+
+
+@dataclass
+class Subject:
+    """An implementation and, beside it, namespaces of processes."""
+
+    links: Links
+    new_process: Callable[[], int]
+    look_inside: Callable[[int], dict[str, set[str]]]
+    """Links in a process's namespace -> their addresses."""
+
+    def pair(self, host: str = "is0a1b2c3d", peer: str = "eth0") -> Pair:
+        return Pair(host, peer, "br0", mac="0a:69:73:00:00:02", mtu=1400)
+
+
+@pytest.fixture(params=["fake", "linux"])
+def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
+    """Each implementation in turn."""
+    if request.param == "fake":
+        fake = FakeLinks(physical=())
+        numbers = iter(range(1000, 2000))
+
+        def look(pid: int) -> dict[str, set[str]]:
+            return {
+                name: set(inside.addresses if inside else ())
+                for (owner, name), (_, inside) in fake.inside.items()
+                if owner == pid
+            }
+
+        yield Subject(fake, lambda: next(numbers), look)
+        return
+    with fresh_namespace() as namespace:
+        yield Subject(LinuxLinks(LinuxProcesses()), lambda: namespace.guest().pid, _look_inside)
+
+
+def _look_inside(pid: int) -> dict[str, set[str]]:
+    answer = subprocess.run(
+        ["nsenter", f"--net=/proc/{pid}/ns/net", "ip", "-j", "addr"], stdout=subprocess.PIPE, check=True
+    )
+    return {
+        link["ifname"]: {f"{a['local']}/{a['prefixlen']}" for a in link["addr_info"] if a["scope"] == "global"}
+        for link in orjson.loads(answer.stdout)
+        if link["ifname"] != "lo"
+    }
+
+
+def _global(view: object) -> set[str]:
+    return {f"{a.address}/{a.netmask}" for a in view.state.addresses if a.scope == "global"}  # type: ignore[attr-defined]
+
+
+async def test_a_bridge_is_as_it_was_asked_for(subject: Subject) -> None:
+    assert not await subject.links.exists("br0")
+    assert await subject.links.find("br0") is None
+    await subject.links.create_bridge(BRIDGE)
+    view = await subject.links.find("br0")
+    assert view is not None
+    assert (view.name, view.kind, view.alias, view.master) == ("br0", "bridge", "isola:lab", "")
+    assert (view.state.mtu, view.state.hwaddr, view.state.state) == (1400, "0a:69:73:00:00:01", "up")
+    assert _global(view) == {"10.1.2.1/24", "fd42::1/64"}
+    assert await subject.links.exists("br0")
+    assert "10.1.2.0/24" in await subject.links.routes()
+    with pytest.raises(AlreadyExists):
+        await subject.links.create_bridge(BRIDGE)
+    assert _global(await subject.links.find("br0")) == {"10.1.2.1/24", "fd42::1/64"}
+
+
+@pytest.mark.parametrize("name", ["all", "default", "", "much-too-long-name", "a b", "x\nlink del lo", "a/b", "$(x)"])
+async def test_names_that_are_none_are_refused(subject: Subject, name: str) -> None:
+    before = await subject.links.names()
+    with pytest.raises(IsolaError):
+        await subject.links.create_bridge(Bridge(name))
+    assert await subject.links.names() == before
+
+
+async def test_a_bridge_changes_its_addresses(subject: Subject) -> None:
+    await subject.links.create_bridge(BRIDGE)
+    await subject.links.set_addresses("br0", ["10.9.9.1/25"], 1300, "0a:69:73:00:00:09")
+    view = await subject.links.find("br0")
+    assert view is not None and _global(view) == {"10.9.9.1/25"}
+    assert (view.state.mtu, view.state.hwaddr) == (1300, "0a:69:73:00:00:09")
+    await subject.links.set_addresses("br0", BRIDGE.addresses, 1400)
+    assert _global(await subject.links.find("br0")) == set(BRIDGE.addresses)
+    with pytest.raises(HostFailure):
+        await subject.links.set_addresses("nobody", [], 1500)
+
+
+async def test_a_pair_leads_inside(subject: Subject) -> None:
+    await subject.links.create_bridge(BRIDGE)
+    pid = subject.new_process()
+    inside = Inside(("10.1.2.7/24", "fd42::7/64"), ("10.1.2.1", "fd42::1"))
+    await subject.links.connect(subject.pair(), pid, inside)
+    assert subject.look_inside(pid) == {"eth0": {"10.1.2.7/24", "fd42::7/64"}}
+    view = await subject.links.find("is0a1b2c3d")
+    assert view is not None and (view.kind, view.master, view.state.mtu) == ("veth", "br0", 1400)
+    with pytest.raises(AlreadyExists):
+        await subject.links.connect(subject.pair(), subject.new_process())
+    await subject.links.delete("is0a1b2c3d")
+    await subject.links.delete("is0a1b2c3d")
+    assert subject.look_inside(pid) == {}
+
+
+async def test_a_pair_that_fails_leaves_nothing(subject: Subject) -> None:
+    await subject.links.create_bridge(BRIDGE)
+    pid = subject.new_process()
+    await subject.links.connect(subject.pair(), pid)
+    with pytest.raises(HostFailure):
+        await subject.links.connect(subject.pair(host="is99999999"), pid)
+    with pytest.raises(HostFailure):
+        await subject.links.connect(Pair("is99999999", "eth1", "nobridge", "0a:69:73:00:00:03"), pid)
+    with pytest.raises(InvalidInput):
+        await subject.links.connect(subject.pair(host="is99999999", peer="eth1 up\nlink del br0"), pid)
+    assert not await subject.links.exists("is99999999")
+    assert set(subject.look_inside(pid)) == {"eth0"}
+
+
+async def test_ports_join_a_bridge_made_anew(subject: Subject) -> None:
+    await subject.links.create_bridge(BRIDGE)
+    await subject.links.connect(subject.pair(), subject.new_process())
+    await subject.links.delete("br0")
+    await subject.links.create_bridge(BRIDGE)
+    await subject.links.join("br0", ["is0a1b2c3d", "isnobody"])
+    await subject.links.join("br0", ["is0a1b2c3d"])
+    view = await subject.links.find("is0a1b2c3d")
+    assert view is not None and view.master == "br0"
+
+
+async def test_links_are_listed_and_deleted(subject: Subject) -> None:
+    await subject.links.create_bridge(Bridge("br0"))
+    await subject.links.create_bridge(Bridge("br1"))
+    await subject.links.create_bridge(Bridge("other"))
+    assert await subject.links.names("br") == ("br0", "br1")
+    assert {view.name for view in await subject.links.all()} >= {"lo", "br0", "br1", "other"}
+    await subject.links.delete("br0", "nobody", "br1")
+    assert await subject.links.names("br") == ()
+    assert await subject.links.exists("other")
+    for name in ("..", "../conf", "all", ""):
+        assert not await subject.links.exists(name)
+        assert await subject.links.find(name) is None
+
+
+async def test_concurrent_pairs_all_come(subject: Subject) -> None:
+    await subject.links.create_bridge(BRIDGE)
+    pids = [subject.new_process() for _ in range(5)]
+    await asyncio.gather(*(subject.links.connect(subject.pair(host=f"is{pid:08x}"), pid) for pid in pids))
+    assert [set(subject.look_inside(pid)) for pid in pids] == [{"eth0"}] * 5
+
+
+async def test_linux_forwards_where_it_is_asked_to() -> None:
+    with fresh_namespace():
+        links, conf = LinuxLinks(LinuxProcesses()), Path("/proc/sys/net")
+        await links.create_bridge(Bridge("up0"))
+        (conf / "ipv6/conf/up0/accept_ra").write_text("1")
+        await links.create_bridge(BRIDGE)
+        await links.enable_forwarding("br0", ipv4=True, ipv6=True)
+        assert (conf / "ipv4/ip_forward").read_text() == (conf / "ipv4/conf/br0/forwarding").read_text() == "1\n"
+        assert (conf / "ipv6/conf/all/forwarding").read_text() == "1\n"
+        assert (conf / "ipv6/conf/up0/accept_ra").read_text() == "2\n", "the host must go on hearing its router"
+        assert (conf / "ipv6/conf/br0/accept_ra").read_text() == "0\n"
+        await links.enable_forwarding("br0", ipv4=False, ipv6=False)
+        assert (
+            (conf / "ipv4/conf/br0/forwarding").read_text() == (conf / "ipv6/conf/br0/forwarding").read_text() == "0\n"
+        )

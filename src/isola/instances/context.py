@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -58,6 +59,8 @@ class Context:
     live: dict[str, Live] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
     """Instances that could not be brought to what their record says, by id, with the reason."""
+    reserved_layers: Counter[str] = field(default_factory=Counter)
+    """Layers of instances that are being created."""
     reserved_bases: set[int] = field(default_factory=set)
     """Id ranges of instances that are being created."""
 

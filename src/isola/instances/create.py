@@ -8,6 +8,7 @@ from isola.errors import InvalidInput, NotFound
 from isola.instances.context import Context
 from isola.instances.expand import merge, nic_devices, require, root_pool, validate
 from isola.instances.identity import nic_facts, nics_of, release_range, reserve_range
+from isola.instances.layers import reserved
 from isola.instances.start import start
 from isola.model.identity import IdRange
 from isola.model.image import Image
@@ -60,8 +61,9 @@ async def create(context: Context, op: Operation, plan: Plan) -> Instance:
     idmap = reserve_range(context)
     try:
         instance = _record(context, plan, image, idmap)
-        await _build(context, op, instance)
-        await op.commit(lambda: context.records.add(instance.name, instance))
+        with reserved(context, instance.start.layers):
+            await _build(context, op, instance)
+            await op.commit(lambda: context.records.add(instance.name, instance))
     finally:
         release_range(context, idmap)
     context.events.lifecycle("instance-created", f"/1.0/instances/{instance.name}", type=instance.type)

@@ -19,6 +19,7 @@ from isola.instances import update as update_verb
 from isola.instances.context import Context
 from isola.instances.expand import network_of
 from isola.instances.identity import nics_of
+from isola.instances.layers import drop_unused, in_use
 from isola.instances.reconcile import reconcile
 from isola.instances.shutdown import shutdown
 from isola.instances.start import expanded, require_stopped
@@ -115,6 +116,14 @@ class Instances:
 
         users = [_path(instance) for instance in self if names(expanded(self._context, instance)[1])]
         return users + [f"/1.0/profiles/{profile.name}" for profile in self._context.profiles if names(profile.devices)]
+
+    def layers(self) -> frozenset[str]:
+        """Digests of the image layers that instances stand on."""
+        return in_use(self._context)
+
+    async def image_deleted(self) -> None:
+        """Let go of the unpacked layers that only an image needed which is gone."""
+        await drop_unused(self._context)
 
     def nics(self, network: str) -> list[Nic]:
         """All NICs on a network."""

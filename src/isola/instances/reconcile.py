@@ -9,6 +9,7 @@ from enum import Enum
 
 from isola.errors import IsolaError
 from isola.instances.context import Context
+from isola.instances.layers import drop_unused
 from isola.instances.remove import sweep
 from isola.instances.start import adopt, expanded, start
 from isola.instances.supervise import clean_up
@@ -54,6 +55,7 @@ async def reconcile(context: Context) -> None:
                 await runtime.remove(id)
     for pool in context.pools:
         await _sweep_pool(context, pool.name, known)
+    await drop_unused(context)
     verdicts = await asyncio.gather(*(_settle(context, instance) for instance in list(context.records)))
     await _start_again(context, [instance for instance in verdicts if instance is not None])
 

@@ -6,6 +6,7 @@ import dataclasses
 
 from isola.instances.context import Context
 from isola.instances.identity import nics_of
+from isola.instances.layers import drop_unused
 from isola.model.instance import Instance
 from isola.operations import Operation
 
@@ -31,3 +32,5 @@ async def sweep(context: Context, op: Operation, instance: Instance) -> None:
     await context.storage(instance).delete_volume(op, context.volume(instance))
     await op.effect(f"remove logs of {instance.name}", lambda: context.host.files.remove_tree(context.logs(instance)))
     await op.effect(f"forget {instance.name}", lambda: context.records.remove(instance.name))
+    if context.images.resolve(instance.image) is None:
+        await drop_unused(context)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+from isola import errors
+from isola.errors import AlreadyExists, HostFailure, IsolaError, UnsafeArchive
+from isola.host.process import Processes
+from isola.host.threads import in_thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +66,96 @@ class Archives(Protocol):
     ) -> None:
         """Pack a tree in a reproducible order with owners shifted down by ``base``; fsynced."""
         ...
+
+
+class LinuxArchives:
+    """Each piece of work in a process of its own, with the tree it works on as its root (see ``archiver``)."""
+
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
+
+    async def unpack(
+        self,
+        source: Path,
+        target: Path,
+        *,
+        subtree: str = "",
+        whiteouts: bool = False,
+        limits: UnpackLimits = UnpackLimits(),
+        progress: Callable[[int], None] | None = None,
+    ) -> UnpackReport:
+        """Unpack."""
+        counter = _Counter(progress)
+        answer = await self._ask(
+            "unpack",
+            {"source": str(source), "target": str(target), "subtree": subtree, "whiteouts": whiteouts}
+            | {"limits": asdict(limits)},
+            counter.told,
+        )
+        return UnpackReport(answer["entries"], answer["bytes"], tuple(answer["skipped"]))
+
+    async def read_member(self, source: Path, names: tuple[str, ...], *, limit: int = 1 << 20) -> bytes:
+        """Content of one member."""
+        answer = await self._ask("read", {"source": str(source), "names": names, "limit": limit})
+        return bytes.fromhex(answer["content"])
+
+    async def pack(
+        self, directory: Path, target: Path, *, prefix: str = "", compression: str = "gzip", base: int = 0
+    ) -> None:
+        """Pack; nothing stays when it fails."""
+        request = {"directory": str(directory), "target": str(target), "prefix": prefix, "compression": compression}
+        try:
+            await self._ask("pack", request | {"base": base})
+        except BaseException as error:
+            if not isinstance(error, AlreadyExists):
+                await in_thread(target.unlink, missing_ok=True)
+            raise
+
+    async def _ask(
+        self, verb: str, request: Mapping[str, object], on_line: Callable[[str], None] | None = None
+    ) -> Mapping[str, Any]:
+        argv = [sys.executable, "-I", "-m", "isola.host.archiver", json.dumps({"verb": verb, **request})]
+        done = await self._processes.run(argv, timeout=None, check=False, on_line=on_line)
+        if done.status != 0:
+            raise _died(done.status, done.stderr)
+        answer: Mapping[str, Any] = json.loads(done.stdout)
+        if "error" in answer:
+            raise _KINDS.get(answer["error"], HostFailure)(
+                answer["message"], evidence=answer.get("evidence", ""), remedy=answer.get("remedy", "")
+            )
+        return answer
+
+
+_KINDS: Mapping[str, type[IsolaError]] = {
+    kind.code: kind
+    for kind in (
+        errors.InvalidInput,
+        errors.TooLarge,
+        errors.UnsafeArchive,
+        errors.NotFound,
+        errors.AlreadyExists,
+        errors.Unsupported,
+    )
+}
+
+
+def _died(status: int, stderr: bytes) -> IsolaError:
+    """Killed by its own limits: the archive's fault. Anything else is ours."""
+    words = stderr.decode("utf-8", "replace").strip()[-2000:]
+    if status in (-24, -9, -11):  # SIGXCPU, SIGKILL (out of memory), SIGSEGV
+        return UnsafeArchive("The archive demands more time or memory than it may have", evidence=f"signal {-status}")
+    return HostFailure("Unpacking or packing broke down", evidence=words)
+
+
+class _Counter:
+    """Turns running totals into steps."""
+
+    def __init__(self, progress: Callable[[int], None] | None) -> None:
+        self._progress = progress
+        self._total = 0
+
+    def told(self, line: str) -> None:
+        word, _, number = line.partition(" ")
+        if word == "progress" and number.isdigit() and self._progress is not None:
+            self._progress(int(number) - self._total)
+            self._total = int(number)

@@ -1,0 +1,233 @@
+"""Decompression by content, bounded: what goes in and what comes out is counted against limits as it flows."""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+import queue
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from isola.errors import InvalidInput, UnsafeArchive
+
+_STEP = 1 << 20
+_INPUT = 1 << 18
+_BITE = 1 << 14
+_MEMORY = 256 << 20
+"""What an xz or zstd stream may demand for its dictionary."""
+_FREE = 1 << 30
+"""Unpacked bytes below which a high ratio alarms nobody."""
+_MAGIC = (
+    (b"\x1f\x8b", "gzip"),
+    (b"BZh", "bzip2"),
+    (b"\xfd7zXZ\x00", "xz"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"hsqs", "squashfs"),
+)
+
+
+class Readable(Protocol):
+    """The one thing that is asked of a file here."""
+
+    def read(self, size: int = ..., /) -> bytes: ...
+
+
+def compression(start: bytes) -> str:
+    """``gzip``, ``bzip2``, ``xz``, ``zstd``, ``lzma``, ``squashfs``, or empty for none."""
+    for magic, name in _MAGIC:
+        if start.startswith(magic):
+            return name
+    if start[1:4] == b"\x2a\x4d\x18" and start[0] & 0xF0 == 0x50:  # zstd may begin with a frame to skip
+        return "zstd"
+    return "lzma" if start.startswith(b"\x5d\x00\x00") else ""
+
+
+class _Decompressor(Protocol):
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    @property
+    def needs_input(self) -> bool: ...
+
+    def decompress(self, data: bytes, max_length: int = ...) -> bytes: ...
+
+
+class _Zlib:
+    """zlib in the shape of the other decompressors."""
+
+    def __init__(self) -> None:
+        self._inner = zlib.decompressobj(wbits=31)
+        self.needs_input = True
+
+    def decompress(self, data: bytes, max_length: int = -1) -> bytes:
+        out = self._inner.decompress(self._inner.unconsumed_tail + data, max_length)
+        # A full output may leave more inside even where all input was taken.
+        self.needs_input = not self._inner.unconsumed_tail and len(out) < max_length
+        return out
+
+    @property
+    def eof(self) -> bool:
+        return self._inner.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._inner.unused_data
+
+
+def unpacked(file: Readable, kind: str) -> Iterator[bytes]:
+    """The content in blocks. Raises InvalidInput for damaged and cut off streams."""
+    try:
+        if kind == "":
+            while block := file.read(_STEP):
+                yield block
+        elif kind == "zstd":
+            yield from _zstd(file)
+        else:
+            yield from _frames(file, kind)
+    except (zlib.error, OSError, lzma.LZMAError, EOFError, ValueError) as error:
+        raise InvalidInput(f"The {kind} data is damaged", evidence=str(error)) from error
+
+
+def _new(kind: str) -> _Decompressor:
+    if kind == "gzip":
+        return _Zlib()
+    if kind == "bzip2":
+        return bz2.BZ2Decompressor()
+    return lzma.LZMADecompressor(memlimit=_MEMORY)
+
+
+def _frames(file: Readable, kind: str) -> Iterator[bytes]:
+    """One or more compressed streams in a row, with zeros allowed after the last."""
+    decompressor, data = _new(kind), file.read(_INPUT)
+    while True:
+        out = decompressor.decompress(data, _STEP)
+        data = b""
+        if out:
+            yield out
+        if decompressor.eof:
+            data = decompressor.unused_data
+            while not data.lstrip(b"\0"):
+                data = file.read(_INPUT)
+                if not data:
+                    return
+            decompressor = _new(kind)
+            data = data.lstrip(b"\0")
+        elif decompressor.needs_input:
+            data = file.read(_INPUT)
+            if not data:
+                raise InvalidInput(f"The archive is cut off: its {kind} data has no end")
+
+
+def _zstd(file: Readable) -> Iterator[bytes]:
+    """Fed in small bites, because each may grow to half a gigabyte at once."""
+    import zstandard
+
+    context = zstandard.ZstdDecompressor(max_window_size=_MEMORY // 2)
+    decompressor, data, ended = context.decompressobj(), file.read(_BITE), False
+    try:
+        while data:
+            out = decompressor.decompress(data)
+            ended = decompressor.eof
+            if out:
+                yield out
+            data = decompressor.unused_data if ended else b""
+            if ended:
+                decompressor = context.decompressobj()
+            data = data or file.read(_BITE)
+    except zstandard.ZstdError as error:
+        raise InvalidInput("The zstd data is damaged", evidence=str(error)) from error
+    if not ended:
+        raise InvalidInput("The archive is cut off: its zstd data has no end")
+
+
+class Counted:
+    """A file that tells how much was read from it."""
+
+    def __init__(self, file: Readable, told: Callable[[int], None]) -> None:
+        self._file = file
+        self._told = told
+        self.total = 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        """As a file does."""
+        data = self._file.read(size)
+        self.total += len(data)
+        self._told(self.total)
+        return data
+
+
+class Unpacked:
+    """The content as a stream of exact reads, decompressed ahead in a thread, held against limits."""
+
+    def __init__(self, blocks: Iterator[bytes], packed: Callable[[], int], *, limit: int, ratio: int) -> None:
+        self._blocks = _ahead(blocks)
+        self._packed = packed
+        self._limit = limit
+        self._ratio = ratio
+        self._block = b""
+        self._position = 0
+        self.total = 0
+
+    def read(self, size: int) -> bytes:
+        """Exactly ``size`` bytes, fewer only at the end."""
+        position = self._position
+        if len(self._block) - position >= size:
+            self._position = position + size
+            return self._block[position : position + size]
+        parts = [self._block[position:]]
+        missing = size - len(parts[0])
+        self._block, self._position = b"", 0
+        while missing:
+            block = self._next()
+            if not block:
+                break
+            if len(block) > missing:
+                self._block, self._position = block, missing
+                block = block[:missing]
+            parts.append(block)
+            missing -= len(block)
+        return b"".join(parts)
+
+    def drain(self) -> None:
+        """Read to the end, so that checksums are checked, still within limits."""
+        self._block = b""
+        while self._next():
+            pass
+
+    def _next(self) -> bytes:
+        block = next(self._blocks, b"")
+        self.total += len(block)
+        if self.total > self._limit:
+            raise UnsafeArchive("The archive unpacks to more than it may", evidence=f"more than {self._limit} bytes")
+        if self.total > _FREE and self.total > self._ratio * max(self._packed(), 1):
+            raise UnsafeArchive(
+                "The archive is a bomb", evidence=f"{self._packed()} packed bytes hold more than {self.total}"
+            )
+        return block
+
+
+def _ahead(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Work one step ahead in a thread: decompressors release the interpreter lock."""
+    waiting: queue.Queue[bytes | BaseException] = queue.Queue(4)
+
+    def work() -> None:
+        try:
+            for block in blocks:
+                waiting.put(block)
+            waiting.put(b"")
+        except BaseException as error:
+            waiting.put(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    while True:
+        item = waiting.get()
+        if isinstance(item, BaseException):
+            raise item
+        if not item:
+            return
+        yield item

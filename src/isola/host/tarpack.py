@@ -1,0 +1,171 @@
+"""Writes a tree as a tar archive: in a fixed order, with owners as seen inside. Runs with the tree as ``/``."""
+
+from __future__ import annotations
+
+import bz2
+import contextlib
+import gzip
+import lzma
+import os
+import stat
+import struct
+import tarfile
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from isola.errors import InvalidInput
+from isola.host import kernel
+from isola.model.identity import IdRange
+
+_BLOCK = 1 << 20
+_RESOLVE = kernel.RESOLVE_BENEATH | kernel.RESOLVE_NO_SYMLINKS | kernel.RESOLVE_NO_XDEV
+_KINDS = {
+    stat.S_IFREG: tarfile.REGTYPE,
+    stat.S_IFDIR: tarfile.DIRTYPE,
+    stat.S_IFLNK: tarfile.SYMTYPE,
+    stat.S_IFIFO: tarfile.FIFOTYPE,
+}
+_ACLS = ("system.posix_acl_access", "system.posix_acl_default")
+
+
+def compressed(file: BinaryIO, kind: str) -> Any:
+    """A writer whose output depends on nothing but what is written."""
+    if kind == "gzip":
+        return gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0)
+    if kind == "bzip2":
+        return bz2.BZ2File(file, "wb")
+    if kind == "xz":
+        return lzma.LZMAFile(file, "wb")
+    if kind == "zstd":
+        import zstandard
+
+        return zstandard.ZstdCompressor(level=3, write_checksum=True).stream_writer(file, closefd=False)
+    if kind in ("", "none"):
+        return contextlib.nullcontext(file)
+    raise InvalidInput(f"Unknown compression {kind!r}", remedy="use none, gzip, bzip2, xz or zstd", field="compression")
+
+
+class Packing:
+    """One tree on its way into an archive."""
+
+    def __init__(self, file: BinaryIO, *, compression: str, prefix: str, base: int) -> None:
+        self.entries = 0
+        self._output = compressed(file, compression)
+        self._prefix = prefix.strip("/")
+        self._ids = IdRange(base) if base else None
+        self._linked: dict[int, str] = {}
+
+    def run(self) -> None:
+        """Pack everything below ``/`` of this process."""
+        root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with self._output as output:
+                for path in _walk(root):
+                    self._entry(root, path, output)
+                output.write(bytes(2 * tarfile.BLOCKSIZE))
+        finally:
+            os.close(root)
+
+    def _entry(self, root: int, path: bytes, output: Any) -> None:
+        flags = os.O_PATH | os.O_NOFOLLOW
+        descriptor = kernel.open_beneath(root, path, flags, _RESOLVE)
+        try:
+            status = os.fstat(descriptor)
+            kind = _KINDS.get(stat.S_IFMT(status.st_mode))
+            if kind is None:
+                return  # sockets and device nodes mean nothing elsewhere
+            info = self._info(path, kind, status)
+            if kind == tarfile.SYMTYPE:
+                info.linkname = os.fsdecode(os.readlink(b"", dir_fd=descriptor))
+        finally:
+            os.close(descriptor)
+        self.entries += 1
+        if info.type in (tarfile.SYMTYPE, tarfile.FIFOTYPE, tarfile.LNKTYPE):
+            output.write(_header(info))
+            return
+        reading = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+        descriptor = kernel.open_beneath(root, path, reading, _RESOLVE)
+        try:
+            info.pax_headers = self._xattrs(descriptor)
+            output.write(_header(info))
+            if info.type == tarfile.REGTYPE:
+                _copy(descriptor, info.size, output)
+        finally:
+            os.close(descriptor)
+
+    def _info(self, path: bytes, kind: bytes, status: os.stat_result) -> tarfile.TarInfo:
+        name = os.fsdecode(path)
+        full = "/".join(part for part in (self._prefix, "" if name == "." else name) if part) or "."
+        info = tarfile.TarInfo(full)
+        info.type = kind
+        info.mode = stat.S_IMODE(status.st_mode)
+        info.uid, info.gid = self._inside(status.st_uid), self._inside(status.st_gid)
+        info.mtime = int(status.st_mtime)
+        if status.st_nlink > 1 and kind != tarfile.DIRTYPE:
+            first = self._linked.setdefault(status.st_ino, full)
+            if first != full:
+                info.type, info.linkname = tarfile.LNKTYPE, first
+        if info.type == tarfile.REGTYPE:
+            info.size = status.st_size
+        return info
+
+    def _inside(self, outer: int) -> int:
+        return self._ids.inside(outer) if self._ids else outer
+
+    def _xattrs(self, descriptor: int) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for name in sorted(os.listxattr(descriptor)):
+            if name == "security.capability" or name in _ACLS or name.startswith("user."):
+                with contextlib.suppress(OSError):  # gone meanwhile
+                    value = os.getxattr(descriptor, name)
+                    found[f"SCHILY.xattr.{name}"] = self._shifted(name, value).decode("utf-8", "surrogateescape")
+        return found
+
+    def _shifted(self, name: str, value: bytes) -> bytes:
+        """Ids inside attributes, too, are those of the inside."""
+        if self._ids is None:
+            return value
+        if name in _ACLS and len(value) % 8 == 4:
+            entries = struct.iter_unpack("<HHI", value[4:])
+            named = (2, 8)  # ACL_USER, ACL_GROUP
+            return value[:4] + b"".join(
+                struct.pack("<HHI", tag, bits, self._inside(id) if tag in named else id) for tag, bits, id in entries
+            )
+        if name == "security.capability" and len(value) == 24 and value[3] == 3:  # with the id of its namespace's root
+            return value[:3] + b"\2" + value[4:20]
+        return value
+
+
+def _walk(root: int) -> Iterator[bytes]:
+    """All paths, each directory before what is in it, in the order of their bytes."""
+    pending = [(b".", True)]
+    while pending:
+        path, directory = pending.pop()
+        yield path
+        if not directory:
+            continue
+        descriptor = kernel.open_beneath(root, path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, _RESOLVE)
+        try:
+            with os.scandir(descriptor) as entries:
+                found = [(os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries]
+        finally:
+            os.close(descriptor)
+        prefix = b"" if path == b"." else path + b"/"
+        pending += [(prefix + name, is_directory) for name, is_directory in sorted(found, reverse=True)]
+
+
+def _header(info: tarfile.TarInfo) -> bytes:
+    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+
+
+def _copy(descriptor: int, size: int, output: Any) -> None:
+    """As many bytes as the header promised, whatever happens to the file meanwhile."""
+    left = size
+    while left and (block := os.read(descriptor, min(_BLOCK, left))):
+        output.write(block)
+        left -= len(block)
+    while left:
+        block = bytes(min(_BLOCK, left))
+        output.write(block)
+        left -= len(block)
+    output.write(bytes(-size % tarfile.BLOCKSIZE))

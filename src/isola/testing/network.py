@@ -50,10 +50,10 @@ class FakeNetwork(NetworkDriver):
 
     async def _start(self, network: Network, nics: Sequence[Nic]) -> None:
         config, link = BridgeConfig.read(network.config), self.names.bridge(network.name)
-        if await self.host.links.exists(link):
+        view, alias = await self.host.links.find(link), f"{self.names.tag}:{network.name}"
+        if view is not None and view.alias == alias:
             await self.host.links.set_addresses(link, config.addresses(), config.mtu)
         else:
-            alias = f"{self.names.tag}:{network.name}"
             await self.host.links.create_bridge(Bridge(link, config.addresses(), config.mtu, alias=alias))
         await self.host.links.join(link, [nic.host_link for nic in nics])
         await self.host.firewall.apply(self.names.table(network.name), f"# {link}")

@@ -1,0 +1,38 @@
+"""A host with as much of it as networks stand on, and an operation around a piece of work."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import cast
+
+from isola.events import Events
+from isola.host import Host
+from isola.host.files import LinuxFiles
+from isola.host.process import LinuxProcesses
+from isola.operations import Observer, Operation, Operations
+from isola.testing.clock import FakeClock
+from isola.testing.firewall import FakeFirewall
+from isola.testing.links import FakeLinks
+
+
+def fake_network_host(*, physical: Iterable[str] = ("eth0",), routes: Iterable[str] = ()) -> Host:
+    """Links and tables in memory; files are real ones in the test's own directory."""
+    nothing = cast(LinuxProcesses, None)
+    parts = dict.fromkeys(Host.__dataclass_fields__, nothing) | {
+        "links": FakeLinks(physical=physical, routes=routes),
+        "firewall": FakeFirewall(),
+        "files": LinuxFiles(),
+        "clock": FakeClock(skips=True),
+    }
+    return Host(**parts)  # type: ignore[arg-type]
+
+
+def new_operations(host: Host, observer: Observer | None = None) -> Operations:
+    """Operations nobody follows."""
+    return Operations(Events(host.clock.now), now=host.clock.now, new_id=host.clock.uuid, observer=observer)
+
+
+async def act(host: Host, work: Callable[[Operation], Awaitable[object]], observer: Observer | None = None) -> None:
+    """Run ``work(op)`` to its end and raise its error."""
+    operations = new_operations(host, observer)
+    await operations.finish(operations.start("test", work))

@@ -1,0 +1,130 @@
+"""The API's three answers: ``sync``, ``async`` and ``error``."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import orjson
+from aiohttp import web
+
+from isola.doors.rest.routing import MethodNotAllowed
+from isola.doors.rest.shapes.operations import operation_json
+from isola.errors import (
+    Cancelled,
+    Conflict,
+    Forbidden,
+    InvalidInput,
+    IsolaError,
+    NotFound,
+    PreconditionFailed,
+    TimedOut,
+    TooLarge,
+    Unsupported,
+)
+from isola.operations import Operation
+
+_SYNC = (
+    b'{"type":"sync","status":"Success","status_code":200,"operation":"","error_code":0,"error":"","metadata":',
+    b"}",
+)
+_STATUS: tuple[tuple[type[IsolaError], int], ...] = (
+    (TooLarge, 413),
+    (InvalidInput, 400),
+    (NotFound, 404),
+    (Forbidden, 403),
+    (PreconditionFailed, 412),
+    (Conflict, 409),
+    (MethodNotAllowed, 405),
+    (Unsupported, 501),
+    (Cancelled, 400),
+    (TimedOut, 504),
+)
+_JSON = "application/json"
+
+
+def dumps(value: object) -> bytes:
+    """JSON; times as RFC 3339 in UTC."""
+    return orjson.dumps(value, default=_plain, option=orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS)
+
+
+def sync(metadata: object = None, *, etag: object = None, location: str = "", status: int = 200) -> web.Response:
+    """Done. ``etag`` is what the entity tag is computed of."""
+    return sync_bytes(dumps(metadata), etag=etag, location=location, status=status)
+
+
+def sync_bytes(metadata: bytes, *, etag: object = None, location: str = "", status: int = 200) -> web.Response:
+    """Done, with metadata that is JSON already."""
+    headers: dict[str, str] = {}
+    if etag is not None:
+        headers["ETag"] = tag_of(etag)
+    if location:
+        headers["Location"] = location
+    body = b"".join((_SYNC[0], metadata, _SYNC[1]))
+    return web.Response(body=body, status=status, headers=headers, content_type=_JSON)
+
+
+def created(location: str) -> web.Response:
+    """Made; it lies at ``location``."""
+    return sync(location=location, status=201)
+
+
+def background(operation: Operation) -> web.Response:
+    """Begun; the operation says how it goes on."""
+    path = f"/1.0/operations/{operation.id}"
+    body = {
+        "type": "async",
+        "status": "Operation created",
+        "status_code": 100,
+        "operation": path,
+        "error_code": 0,
+        "error": "",
+        "metadata": operation_json(operation),
+    }
+    return web.Response(body=dumps(body), status=202, headers={"Location": path}, content_type=_JSON)
+
+
+def failure(error: IsolaError) -> web.Response:
+    """Refused or failed; clients act on ``metadata.code``."""
+    status = status_of(error)
+    body = {
+        "type": "error",
+        "status": "",
+        "status_code": 0,
+        "operation": "",
+        "error_code": status,
+        "error": str(error),
+        "metadata": error_json(error),
+    }
+    return web.Response(body=dumps(body), status=status, content_type=_JSON)
+
+
+def error_json(error: IsolaError) -> dict[str, object]:
+    """An error in its parts."""
+    return {
+        "code": error.code,
+        "message": error.message,
+        "field": error.field,
+        "remedy": error.remedy,
+        "evidence": error.evidence,
+    }
+
+
+def status_of(error: IsolaError) -> int:
+    """HTTP status of an error; what names a field of the request is the caller's to mend, so a 400."""
+    status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+    return 400 if status == 501 and error.field else status
+
+
+def tag_of(value: object) -> str:
+    """Entity tag of what a client may change, the same after a restart of the daemon."""
+    data = orjson.dumps(value, default=_plain, option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(data).hexdigest()
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return str(value)

@@ -1,0 +1,79 @@
+"""WebSockets: channels of operations, and the stream of events."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from aiohttp import WSMsgType, web
+
+from isola.doors.rest.request import Request
+from isola.errors import Conflict, NotFound
+from isola.operations import Operation
+
+_MESSAGE_LIMIT = 4 * 2**20
+_GOODBYE_SECONDS = 1.0
+
+
+class WebSocketChannel:
+    """An operation's channel over a WebSocket: text for control, binary for data."""
+
+    def __init__(self, socket: web.WebSocketResponse) -> None:
+        self._socket = socket
+        self.closed = asyncio.Event()
+
+    async def receive(self) -> bytes | str | None:
+        """The next message; None once the client has gone."""
+        message = await self._socket.receive()
+        if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+            data: bytes | str = message.data
+            return data
+        self.closed.set()
+        return None
+
+    async def send(self, data: bytes | str) -> None:
+        """Waits while the client is slow; silently nothing when it has gone."""
+        with suppress(ConnectionError, RuntimeError):
+            await (self._socket.send_str(data) if isinstance(data, str) else self._socket.send_bytes(data))
+
+    async def close(self) -> None:
+        """Say good-bye; the handler that owns the socket does so, and nobody waits for the client's answer."""
+        self.closed.set()
+
+
+async def accept(request: Request) -> web.WebSocketResponse:
+    """Answer the upgrade."""
+    socket = web.WebSocketResponse(max_msg_size=_MESSAGE_LIMIT, compress=False, timeout=_GOODBYE_SECONDS)
+    await socket.prepare(request.http)
+    return socket
+
+
+def is_upgrade(request: Request) -> bool:
+    """Whether the client asks for a WebSocket."""
+    return request.http.headers.get("Upgrade", "").lower() == "websocket"
+
+
+async def serve_channel(request: Request, operation: Operation, secret: str) -> web.StreamResponse:
+    """Connect the client to the channel its secret opens, until either side or the operation ends."""
+    if secret not in operation.channels.values():
+        raise NotFound("No such channel of this operation", remedy="use a secret from the operation's metadata.fds")
+    socket = await accept(request)
+    channel = WebSocketChannel(socket)
+    waits = [asyncio.ensure_future(channel.closed.wait()), asyncio.ensure_future(operation.wait())]
+    try:
+        operation.connect(secret, channel)
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    except Conflict as error:
+        await channel.send(error.message)
+    finally:
+        for wait in waits:
+            wait.cancel()
+        await goodbye(socket)
+    return socket
+
+
+async def goodbye(socket: web.WebSocketResponse) -> None:
+    """Close, waiting only a moment for the client's own good-bye."""
+    with suppress(ConnectionError, RuntimeError, TimeoutError):
+        async with asyncio.timeout(2 * _GOODBYE_SECONDS):
+            await socket.close()

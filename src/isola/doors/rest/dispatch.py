@@ -1,0 +1,50 @@
+"""From an HTTP request to its handler, and from whatever happens there to an answer of the API."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from aiohttp import web
+
+from isola.doors import Services
+from isola.doors.rest.answers import failure
+from isola.doors.rest.caller import Caller
+from isola.doors.rest.rendering import Rendering
+from isola.doors.rest.request import Request, parse_query
+from isola.doors.rest.routing import Permission, Router, all_routes
+from isola.errors import Forbidden, IsolaError
+
+log = logging.getLogger(__name__)
+
+
+class Dispatcher:
+    """Answers every request; what goes wrong is answered in JSON and nothing of the inside is shown."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._router = Router(all_routes())
+        self._rendering = Rendering(services)
+
+    async def answer(self, http: web.BaseRequest, caller: Caller) -> web.StreamResponse:
+        """Never raises but for cancellation."""
+        try:
+            path, _, query = http.raw_path.partition("?")
+            handler, permission, parameters = self._router.find(http.method, path)
+            if permission is not Permission.GUEST and not caller.trusted:
+                raise Forbidden("Only trusted callers may do this")
+            request = Request(self._services, http, caller, self._rendering, parameters, parse_query(query))
+            return await handler(request)
+        except IsolaError as error:
+            return failure(error)
+        except (ConnectionError, asyncio.CancelledError):
+            raise
+        except Exception:
+            return self._unexpected(http)
+
+    def _unexpected(self, http: web.BaseRequest) -> web.Response:
+        number = self._services.host.clock.token(4)
+        log.exception("Internal error %s: %s %s", number, http.method, http.raw_path[:500])
+        return failure(
+            IsolaError(f"Internal error, id {number}", remedy="the daemon's log says more; please report it")
+        )

@@ -1,0 +1,79 @@
+"""Instances as JSON bytes, kept while nothing they depend on has changed: lists are joins of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from isola.doors import Services
+from isola.doors.rest.answers import dumps
+from isola.doors.rest.caller import Caller
+from isola.doors.rest.shapes.instances import instance_json, state_json
+from isola.doors.rest.shapes.server import server_json
+from isola.model.instance import Instance
+
+_FULL = b',"backups":[],"snapshots":[],"state":'
+
+
+class Rendering:
+    """The rendered instances of one daemon."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._kept: dict[str, tuple[object, bytes]] = {}
+        self._server: dict[Caller, tuple[object, bytes]] = {}
+
+    def server(self, caller: Caller) -> bytes:
+        """``GET /1.0`` for a trusted caller."""
+        key = (self._services.server.revision, tuple(pool.driver for pool in self._services.pools))
+        kept = self._server.get(caller)
+        if kept is not None and kept[0] == key:
+            return kept[1]
+        data = dumps(server_json(self._services, user=caller.name, method=caller.method))
+        self._server[caller] = (key, data)
+        return data
+
+    def one(self, instance: Instance) -> bytes:
+        """An instance."""
+        instances, profiles = self._services.instances, self._services.profiles
+        key = (
+            instance.name,
+            instances.revision(instance.name),
+            instances.status(instance),
+            *map(profiles.revision, instance.profiles),
+        )
+        kept = self._kept.get(instance.id)
+        if kept is not None and kept[0] == key:
+            return kept[1]
+        data = dumps(self.shape(instance))
+        self._kept[instance.id] = (key, data)
+        return data
+
+    def shape(self, instance: Instance) -> dict[str, object]:
+        """An instance as a dictionary."""
+        instances = self._services.instances
+        return instance_json(
+            instance, instances.status(instance), instances.config(instance), instances.expanded(instance)
+        )
+
+    def many(self, chosen: Sequence[Instance]) -> bytes:
+        """A list of instances."""
+        data = b"[" + b",".join([self.one(instance) for instance in chosen]) + b"]"
+        self._forget_gone()
+        return data
+
+    async def full(self, instance: Instance, *, disk: bool) -> bytes:
+        """An instance with its state, snapshots and backups."""
+        state = await self._services.instances.state(instance, disk=disk)
+        return self.one(instance)[:-1] + _FULL + dumps(state_json(state)) + b"}"
+
+    async def many_full(self, chosen: Sequence[Instance]) -> bytes:
+        """A list of instances with their states; disks are not walked for it."""
+        parts = await asyncio.gather(*(self.full(instance, disk=False) for instance in chosen))
+        self._forget_gone()
+        return b"[" + b",".join(parts) + b"]"
+
+    def _forget_gone(self) -> None:
+        if len(self._kept) > 2 * len(self._services.instances) + 16:
+            present = {instance.id for instance in self._services.instances}
+            self._kept = {id: kept for id, kept in self._kept.items() if id in present}

@@ -1,0 +1,106 @@
+"""A request as handlers see it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+
+from isola.doors import Services
+from isola.doors.rest.answers import tag_of
+from isola.doors.rest.caller import Caller
+from isola.doors.rest.reading import Fields, parse_object
+from isola.doors.rest.rendering import Rendering
+from isola.errors import InvalidInput, NotFound, PreconditionFailed, TooLarge
+
+JSON_LIMIT = 2 * 2**20
+_TRUTH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+
+
+@dataclass(slots=True)
+class Request:
+    """One request: the parts it may use, and what was asked."""
+
+    services: Services
+    http: web.BaseRequest
+    caller: Caller
+    rendering: Rendering
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    """Parts of the path by name, decoded."""
+    query: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def tree(self) -> str:
+        """``instances``, or the older ``containers`` and ``virtual-machines``."""
+        return self.http.raw_path.split("/", 3)[2].partition("?")[0]
+
+    @property
+    def recursion(self) -> int:
+        """How much of each thing a list shows: 0 its path, 1 itself, 2 its state too."""
+        text = self.query.get("recursion", "") or "0"
+        if text not in ("0", "1", "2"):
+            raise InvalidInput("recursion must be 0, 1 or 2", field="recursion")
+        return int(text)
+
+    def flag(self, name: str) -> bool:
+        """A query parameter that is true or false."""
+        text = self.query.get(name, "").lower()
+        if not text:
+            return False
+        if text not in _TRUTH:
+            raise InvalidInput(f"{name} must be true or false", field=name)
+        return _TRUTH[text]
+
+    def header(self, name: str) -> str:
+        """A header of LXD's or Incus' (``X-LXD-mode``, ``X-Incus-mode``), or empty."""
+        headers = self.http.headers
+        return str(headers.get(f"X-Incus-{name}") or headers.get(f"X-LXD-{name}") or "")
+
+    async def fields(self) -> Fields:
+        """The JSON object in the body."""
+        return parse_object(await self.body())
+
+    async def body(self, limit: int = JSON_LIMIT) -> bytes:
+        """The whole body. Raises TooLarge."""
+        parts = bytearray()
+        async for block in self.blocks():
+            parts += block
+            if len(parts) > limit:
+                raise TooLarge(f"The body is larger than {limit} bytes", field="body")
+        return bytes(parts)
+
+    async def blocks(self) -> AsyncIterator[bytes]:
+        """The body as it comes. Raises InvalidInput when the client breaks off."""
+        try:
+            async for block in self.http.content.iter_any():
+                yield block
+        except web.RequestPayloadError as error:
+            raise InvalidInput("The body is broken", evidence=str(error), field="body") from None
+
+    def require_match(self, current: object) -> None:
+        """Compare ``If-Match`` with what stands now. Raises PreconditionFailed."""
+        wanted = self.http.headers.get("If-Match")
+        if wanted and wanted.strip('"') not in ("*", tag_of(current)):
+            raise PreconditionFailed(
+                "It was changed since it was read", evidence="ETag doesn't match", remedy="read it again"
+            )
+
+
+@lru_cache(256)
+def parse_query(text: str) -> Mapping[str, str]:
+    """Query parameters; the first of each name counts. Raises InvalidInput, NotFound for a foreign project."""
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=64)
+    except (ValueError, UnicodeDecodeError):
+        raise InvalidInput("The query is malformed", field="query") from None
+    query: dict[str, str] = {}
+    for name, value in pairs:
+        if "\0" in value:
+            raise InvalidInput("The query contains NUL", field=name[:80])
+        query.setdefault(name, value)
+    if query.get("project") not in (None, "", "default"):
+        raise NotFound(f"Project {query['project'][:80]!r} not found", field="project", remedy="use default")
+    return query

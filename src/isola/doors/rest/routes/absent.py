@@ -1,0 +1,49 @@
+"""Nouns of the API of which this server has none: certificates, warnings, cluster members."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from isola.doors.rest.answers import sync
+from isola.doors.rest.request import Request
+from isola.doors.rest.routing import Permission
+from isola.errors import NotFound, Unsupported
+
+
+async def none(request: Request) -> web.StreamResponse:
+    """An empty list."""
+    return sync([])
+
+
+async def missing(request: Request) -> web.StreamResponse:
+    """There is no such thing."""
+    raise NotFound(f"{request.parameters['id'][:80]!r} not found")
+
+
+async def refuse_certificate(request: Request) -> web.StreamResponse:
+    """Says so."""
+    raise Unsupported("Certificates are not offered yet", remedy="use the Unix socket")
+
+
+async def cluster(request: Request) -> web.StreamResponse:
+    """This server is not clustered."""
+    shape = {"enabled": False, "server_name": "", "member_config": []}
+    return sync(shape, etag=shape)
+
+
+async def refuse_cluster(request: Request) -> web.StreamResponse:
+    """Says so."""
+    raise Unsupported("Clustering is not offered yet", remedy="run one server")
+
+
+ROUTES = (
+    ("GET", "/1.0/certificates", none, Permission.VIEW),
+    ("POST", "/1.0/certificates", refuse_certificate, Permission.ADMIN),
+    ("GET", "/1.0/certificates/{id}", missing, Permission.VIEW),
+    ("GET", "/1.0/warnings", none, Permission.VIEW),
+    ("GET", "/1.0/warnings/{id}", missing, Permission.VIEW),
+    ("GET", "/1.0/cluster", cluster, Permission.VIEW),
+    ("PUT", "/1.0/cluster", refuse_cluster, Permission.ADMIN),
+    ("GET", "/1.0/cluster/members", none, Permission.VIEW),
+    ("GET", "/1.0/cluster/members/{id}", missing, Permission.VIEW),
+)

@@ -1,0 +1,98 @@
+"""Names of images. An alias may hold slashes, escaped or not."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from isola.doors.rest.answers import created, sync
+from isola.doors.rest.request import Request
+from isola.doors.rest.routing import Permission
+from isola.doors.rest.shapes.images import alias_json
+from isola.errors import AlreadyExists, NotFound
+from isola.model.image import Alias
+from isola.model.names import alias_name
+
+_ROOT = "/1.0/images/aliases"
+
+
+async def list_all(request: Request) -> web.StreamResponse:
+    """Paths, or aliases."""
+    aliases = sorted(request.services.images.aliases(), key=lambda alias: alias.name)
+    if request.recursion:
+        return sync([alias_json(alias) for alias in aliases])
+    return sync([f"{_ROOT}/{alias.name}" for alias in aliases])
+
+
+async def create(request: Request) -> web.StreamResponse:
+    """A new alias. The image must be there."""
+    fields = await request.fields()
+    images = request.services.images
+    name = alias_name(fields.text("name"))
+    if any(alias.name == name for alias in images.aliases()):
+        raise AlreadyExists(f"Alias {name!r} already exists", field="name")
+    image = images.get(fields.text("target"))
+    await images.add_alias(Alias(name, image.fingerprint, fields.text("description", ""), image.type))
+    return created(f"{_ROOT}/{name}")
+
+
+async def get(request: Request) -> web.StreamResponse:
+    """One alias."""
+    alias = _find(request)
+    return sync(alias_json(alias), etag=alias_json(alias))
+
+
+async def put(request: Request) -> web.StreamResponse:
+    """Let it name another image, or be described otherwise."""
+    fields = await request.fields()
+    alias = _find(request)
+    request.require_match(alias_json(alias))
+    target = request.services.images.get(fields.text("target")).fingerprint
+    await request.services.images.update_alias(alias.name, target, fields.text("description", ""))
+    return sync()
+
+
+async def patch(request: Request) -> web.StreamResponse:
+    """One of the two."""
+    fields = await request.fields()
+    alias = _find(request)
+    request.require_match(alias_json(alias))
+    images = request.services.images
+    target = images.get(fields.text("target")).fingerprint if fields.text("target", "") else alias.target
+    await images.update_alias(alias.name, target, fields.text("description", alias.description))
+    return sync()
+
+
+async def rename(request: Request) -> web.StreamResponse:
+    """Give it another name."""
+    fields = await request.fields()
+    alias = _find(request)
+    new = alias_name(fields.text("name"))
+    await request.services.images.rename_alias(alias.name, new)
+    return created(f"{_ROOT}/{new}")
+
+
+async def delete(request: Request) -> web.StreamResponse:
+    """Forget it; the image stays."""
+    await request.services.images.remove_alias(_find(request).name)
+    return sync()
+
+
+def _find(request: Request) -> Alias:
+    name = request.parameters["alias"]
+    try:
+        return request.services.images.alias(name)
+    except NotFound:
+        offer = request.services.images.offers().get(name)
+        remedy = f"build it: isola image build {name}" if offer is not None else ""
+        raise NotFound(f"Alias {name[:80]!r} not found", remedy=remedy) from None
+
+
+ROUTES = (
+    ("GET", _ROOT, list_all, Permission.VIEW),
+    ("POST", _ROOT, create, Permission.EDIT),
+    ("GET", _ROOT + "/{alias...}", get, Permission.VIEW),
+    ("PUT", _ROOT + "/{alias...}", put, Permission.EDIT),
+    ("PATCH", _ROOT + "/{alias...}", patch, Permission.EDIT),
+    ("POST", _ROOT + "/{alias...}", rename, Permission.EDIT),
+    ("DELETE", _ROOT + "/{alias...}", delete, Permission.EDIT),
+)

@@ -1,0 +1,120 @@
+"""Images: uploaded, or made by an image source."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+
+from isola.doors.rest.answers import background
+from isola.doors.rest.reading import Fields, parse_object
+from isola.doors.rest.request import Request
+from isola.doors.rest.routing import Permission
+from isola.doors.rest.uploads import Upload, receive, scratch
+from isola.errors import InvalidInput, NotFound, Unsupported
+from isola.images import SourceRequest
+from isola.model.names import alias_name
+
+_JSON_TYPES = ("application/json", "application/x-www-form-urlencoded")
+
+
+async def create(request: Request) -> web.StreamResponse:
+    """A tarball in the body, two as multipart, or JSON that says where the image comes from."""
+    if request.http.content_type in _JSON_TYPES:
+        return _build(request, parse_object(await request.body()))
+    return await _import(request)
+
+
+async def _import(request: Request) -> web.StreamResponse:
+    properties = _properties(request.header("properties"))
+    public = request.header("public").lower() in ("1", "true", "yes", "on")
+    aliases = tuple(alias_name(text) for _, text in _pairs(request.header("aliases"), "aliases") if text)
+    expected = request.header("fingerprint").lower()
+    images = request.services.images
+    async with AsyncExitStack() as stack:
+        directory = await stack.enter_async_context(scratch(request))
+        upload = await receive(request, directory)
+        operation = images.start_import(
+            upload.files,
+            properties=properties,
+            public=public,
+            filename=_filename(request, upload),
+            aliases=aliases,
+            fingerprint=expected or None,
+            scratch=directory,
+        )
+        stack.pop_all()  # the operation removes the directory at its end
+    return background(operation)
+
+
+def _build(request: Request, fields: Fields) -> web.StreamResponse:
+    source = fields.inside("source")
+    kind = source.text("type", "")
+    if kind in ("instance", "container", "snapshot", "virtual-machine"):
+        raise Unsupported("Publishing an instance as an image is not offered yet", field="source.type")
+    if kind == "url":
+        raise Unsupported("Images by URL are not offered yet", field="source.type", remedy="download and import it")
+    if kind != "image":
+        raise InvalidInput("Unknown kind of source", field="source.type", remedy="use image")
+    if source.text("protocol", "") != "build":
+        raise Unsupported(
+            "Images of other servers are not offered yet",
+            field="source.protocol",
+            remedy="use protocol 'build' for the image sources of this server, or import a file",
+        )
+    return _begin_build(request, fields, source)
+
+
+def _begin_build(request: Request, fields: Fields, source: Fields) -> web.StreamResponse:
+    services = request.services
+    wanted = SourceRequest(
+        name=source.text("alias"), options=source.mapping("options"), properties=fields.mapping("properties")
+    )
+    driver = source.text("server", "") or _source_of(request, wanted.name)
+    aliases = tuple(alias_name(alias.text("name"), "aliases") for alias in fields.objects("aliases"))
+
+    return background(
+        services.images.start_build(
+            driver,
+            wanted,
+            aliases=aliases,
+            public=fields.boolean("public"),
+            auto_update=fields.boolean("auto_update"),
+        )
+    )
+
+
+def _source_of(request: Request, name: str) -> str:
+    """The source that offers a name."""
+    offering = request.services.images.sources.offering(name)
+    if offering is None:
+        raise NotFound(
+            f"No image source here offers {name[:80]!r}",
+            field="source.alias",
+            remedy=f"choose one of: {', '.join(request.services.images.offers())}",
+        )
+    return offering[0]
+
+
+def _filename(request: Request, upload: Upload) -> str:
+    """A name for people; never a path."""
+    name = (request.header("filename") or upload.filename).replace("\\", "/").rpartition("/")[2]
+    return "".join(sign for sign in name if sign.isprintable())[:200]
+
+
+def _properties(text: str) -> dict[str, str]:
+    return dict(_pairs(text, "properties"))
+
+
+def _pairs(text: str, header: str) -> list[tuple[str, str]]:
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=256)
+    except (ValueError, UnicodeDecodeError):
+        pairs = [("\0", "")]
+    if any("\0" in name or "\0" in value for name, value in pairs):
+        raise InvalidInput(f"The {header} are malformed", field=f"X-LXD-{header}", remedy="use key=value&key=value")
+    return pairs
+
+
+ROUTES = (("POST", "/1.0/images", create, Permission.EDIT),)

@@ -1,0 +1,148 @@
+"""Images: listed, changed, sent out."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from aiohttp import web
+
+from isola.doors.rest.answers import background, sync
+from isola.doors.rest.downloads import send_file, send_parts
+from isola.doors.rest.filtering import select
+from isola.doors.rest.reading import Fields
+from isola.doors.rest.request import Request
+from isola.doors.rest.routing import Permission
+from isola.doors.rest.shapes.images import by_target, image_json, writable
+from isola.errors import NotFound, Unsupported
+from isola.model.image import Image
+from isola.operations import Operation
+
+_SECRET_SECONDS = 3600
+_FIELDS = ("metadata", "rootfs")
+
+
+async def list_all(request: Request) -> web.StreamResponse:
+    """Paths, or images."""
+    images = request.services.images
+    aliases = by_target(images.aliases())
+    shapes = [image_json(image, aliases.get(image.fingerprint, ())) for image in images]
+    shapes = select(shapes, request.query.get("filter", ""))
+    return sync(shapes if request.recursion else [f"/1.0/images/{shape['fingerprint']}" for shape in shapes])
+
+
+async def get(request: Request) -> web.StreamResponse:
+    """One image, by fingerprint or the beginning of one."""
+    image = _visible(request)
+    aliases = by_target(request.services.images.aliases())
+    return sync(image_json(image, aliases.get(image.fingerprint, ())), etag=writable(image))
+
+
+async def put(request: Request) -> web.StreamResponse:
+    """Replace properties, publicity, profiles, expiry."""
+    fields = await request.fields()
+    image = _find(request)
+    request.require_match(writable(image))
+    profiles = fields.texts("profiles") if fields.has("profiles") else image.profiles
+    await request.services.images.update(
+        image.fingerprint,
+        properties=fields.mapping("properties"),
+        public=fields.boolean("public"),
+        auto_update=fields.boolean("auto_update"),
+        expires_at=fields.time("expires_at"),
+        profiles=profiles,
+    )
+    return sync()
+
+
+async def patch(request: Request) -> web.StreamResponse:
+    """Change some of them; a property set to nothing goes."""
+    fields = await request.fields()
+    image = _find(request)
+    request.require_match(writable(image))
+    merged = {**image.properties, **fields.mapping("properties")}
+    await request.services.images.update(
+        image.fingerprint,
+        properties={key: value for key, value in merged.items() if value},
+        public=fields.boolean("public", image.public),
+        auto_update=fields.boolean("auto_update", image.auto_update),
+        expires_at=_expiry(fields, image),
+        profiles=fields.texts("profiles") if fields.has("profiles") else image.profiles,
+    )
+    return sync()
+
+
+async def delete(request: Request) -> web.StreamResponse:
+    """Begin to delete; instances keep what they need of it."""
+    return background(request.services.images.start_delete(_find(request).fingerprint))
+
+
+async def export(request: Request) -> web.StreamResponse:
+    """The very bytes the fingerprint was computed of: one file, or metadata and root file system."""
+    files = request.services.images.export(_visible(request).fingerprint)
+    if len(files) == 1:
+        return await send_file(*files[0])
+    return await send_parts(request, [(field, name, path) for field, (name, path) in zip(_FIELDS, files, strict=True)])
+
+
+async def create_secret(request: Request) -> web.StreamResponse:
+    """A token by which a stranger may download the image; it is good as long as its operation runs."""
+    services, image = request.services, _find(request)
+
+    async def work(op: Operation) -> None:
+        await services.host.clock.sleep(_SECRET_SECONDS)
+
+    return background(
+        services.operations.start(
+            "Lending out image",
+            work,
+            kind="token",
+            resources={"images": (f"/1.0/images/{image.fingerprint}",)},
+            metadata={"secret": services.host.clock.token(32)},
+        )
+    )
+
+
+async def refresh(request: Request) -> web.StreamResponse:
+    """Says that it is not offered."""
+    _find(request)
+    raise Unsupported("Refreshing an image is not offered yet", remedy="build or import it again")
+
+
+def _find(request: Request) -> Image:
+    return request.services.images.get(request.parameters["fingerprint"])
+
+
+def _visible(request: Request) -> Image:
+    """Strangers see public images, and those they have a token for."""
+    image = _find(request)
+    if request.caller.trusted or image.public or _has_token(request, image):
+        return image
+    raise NotFound(f"Image {request.parameters['fingerprint'][:80]!r} not found")
+
+
+def _has_token(request: Request, image: Image) -> bool:
+    secret = request.query.get("secret", "")
+    path = f"/1.0/images/{image.fingerprint}"
+    return bool(secret) and any(
+        operation.kind == "token"
+        and not operation.status.final
+        and path in operation.resources.get("images", ())
+        and operation.metadata.get("secret") == secret
+        for operation in request.services.operations
+    )
+
+
+def _expiry(fields: Fields, image: Image) -> datetime | None:
+    return fields.time("expires_at") if fields.has("expires_at") else image.expires_at
+
+
+ROUTES = (
+    ("GET", "/1.0/images", list_all, Permission.VIEW),
+    ("GET", "/1.0/images/{fingerprint}", get, Permission.GUEST),
+    ("PUT", "/1.0/images/{fingerprint}", put, Permission.EDIT),
+    ("PATCH", "/1.0/images/{fingerprint}", patch, Permission.EDIT),
+    ("DELETE", "/1.0/images/{fingerprint}", delete, Permission.EDIT),
+    ("GET", "/1.0/images/{fingerprint}/export", export, Permission.GUEST),
+    ("POST", "/1.0/images/{fingerprint}/secret", create_secret, Permission.EDIT),
+    ("POST", "/1.0/images/{fingerprint}/refresh", refresh, Permission.EDIT),
+)

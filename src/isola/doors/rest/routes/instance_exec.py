@@ -1,0 +1,66 @@
+"""Commands inside instances, and consoles."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from isola.doors.rest.answers import background, sync
+from isola.doors.rest.lookup import instance_of
+from isola.doors.rest.request import Request
+from isola.doors.rest.routing import Permission, in_every_tree
+from isola.model.exec import ConsoleRequest, ExecRequest
+
+_ID = 2**32 - 2
+_CELLS = 10_000
+
+
+async def exec_command(request: Request) -> web.StreamResponse:
+    """Begin a command; its channels are connected by WebSocket."""
+    fields = await request.fields()
+    instance = instance_of(request)
+    wanted = ExecRequest(
+        command=fields.texts("command"),
+        environment=fields.mapping("environment"),
+        interactive=fields.boolean("interactive"),
+        width=fields.whole("width", 0, maximum=_CELLS),
+        height=fields.whole("height", 0, maximum=_CELLS),
+        user=fields.whole("user", 0, maximum=_ID),
+        group=fields.whole("group", 0, maximum=_ID),
+        cwd=fields.text("cwd", ""),
+        wait_for_websocket=fields.boolean("wait-for-websocket"),
+        record_output=fields.boolean("record-output"),
+    )
+    return background(request.services.instances.exec(instance.name, wanted))
+
+
+async def console(request: Request) -> web.StreamResponse:
+    """Begin to attach to the console."""
+    fields = await request.fields()
+    instance = instance_of(request)
+    wanted = ConsoleRequest(
+        width=fields.whole("width", 0, maximum=_CELLS),
+        height=fields.whole("height", 0, maximum=_CELLS),
+        type=fields.text("type", "") or "console",
+        force=fields.boolean("force"),
+    )
+    return background(request.services.instances.console(instance.name, wanted))
+
+
+async def console_log(request: Request) -> web.StreamResponse:
+    """What the console has shown, raw."""
+    data = await request.services.instances.console_log(instance_of(request).name)
+    return web.Response(body=data, content_type="application/octet-stream")
+
+
+async def clear_console_log(request: Request) -> web.StreamResponse:
+    """Forget it."""
+    await request.services.instances.clear_console_log(instance_of(request).name)
+    return sync()
+
+
+ROUTES = in_every_tree(
+    ("POST", "/1.0/instances/{name}/exec", exec_command, Permission.OPERATE),
+    ("POST", "/1.0/instances/{name}/console", console, Permission.OPERATE),
+    ("GET", "/1.0/instances/{name}/console", console_log, Permission.OPERATE),
+    ("DELETE", "/1.0/instances/{name}/console", clear_console_log, Permission.OPERATE),
+)

@@ -1,0 +1,144 @@
+"""Files inside instances, with their owners and modes in headers."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from isola.doors.rest.answers import sync
+from isola.doors.rest.lookup import instance_of
+from isola.doors.rest.request import Request
+from isola.doors.rest.routing import Permission, in_every_tree
+from isola.errors import InvalidInput
+from isola.host.files import Entry, Root
+
+_TARGET_LIMIT = 4096
+_ID = 2**32 - 2
+
+
+async def get(request: Request) -> web.StreamResponse:
+    """A file raw, a directory as a list of names, a symbolic link as its target."""
+    path = _path(request)
+    async with request.services.instances.files(instance_of(request).name) as root:
+        entry = await root.stat(path, follow=False)
+        if request.http.method == "HEAD":
+            return web.Response(headers=_headers(entry))
+        if entry.kind == "directory":
+            response = sync([_shown(name) for name in entry.names])
+            response.headers.update(_headers(entry))
+            return response
+        if entry.kind == "symlink":
+            target = entry.target.encode(errors="surrogateescape")
+            return web.Response(body=target, headers=_headers(entry), content_type="application/octet-stream")
+        return await _send(request, root, path, entry)
+
+
+async def post(request: Request) -> web.StreamResponse:
+    """Write a file, make a directory or a symbolic link."""
+    path = _path(request)
+    uid, gid = (_number(request, name, 10, _ID) for name in ("uid", "gid"))
+    mode = _number(request, "mode", 8, 0o7777)
+    kind = request.header("type") or "file"
+    how = request.header("write") or "overwrite"
+    if how not in ("overwrite", "append"):
+        raise InvalidInput("Unknown way of writing", field="X-LXD-write", remedy="use overwrite or append")
+    async with request.services.instances.files(instance_of(request).name) as root:
+        if kind == "directory":
+            await root.make_directory(path, uid=_owner(uid), gid=_owner(gid), mode=0o755 if mode is None else mode)
+        elif kind == "symlink":
+            target = _target(await request.body(_TARGET_LIMIT))
+            await root.make_symlink(path, target, uid=_owner(uid), gid=_owner(gid))
+        elif kind == "file":
+            content = request.blocks()
+            await root.write(
+                path,
+                content,
+                uid=-1 if uid is None else uid,
+                gid=-1 if gid is None else gid,
+                mode=mode,
+                append=how == "append",
+            )
+        else:
+            raise InvalidInput("Unknown type", field="X-LXD-type", remedy="use file, directory or symlink")
+    return sync()
+
+
+async def delete(request: Request) -> web.StreamResponse:
+    """Remove a file, a link or an empty directory."""
+    path = _path(request)
+    async with request.services.instances.files(instance_of(request).name) as root:
+        await root.remove(path)
+    return sync()
+
+
+async def _send(request: Request, root: Root, path: str, entry: Entry) -> web.StreamResponse:
+    """The length is promised where it is known; what grows meanwhile is cut, what shrinks breaks the connection."""
+    content = await root.read(path)
+    response = web.StreamResponse(headers={**_headers(entry), "Content-Type": "application/octet-stream"})
+    left = entry.size or None  # files of /proc and /sys say 0 and hold something
+    response.content_length = left
+    await response.prepare(request.http)
+    async for block in content:
+        await response.write(block if left is None else block[:left])
+        if left is not None:
+            left = max(0, left - len(block))
+        if left == 0:
+            break
+    if left:
+        raise ConnectionError("the file shrank while it was read")
+    await response.write_eof()
+    return response
+
+
+def _headers(entry: Entry) -> dict[str, str]:
+    values = {
+        "uid": str(entry.uid),
+        "gid": str(entry.gid),
+        "mode": f"{entry.mode & 0o7777:04o}",
+        "type": entry.kind if entry.kind in ("file", "directory", "symlink") else "file",
+    }
+    return {f"X-{dialect}-{name}": value for dialect in ("LXD", "Incus") for name, value in values.items()}
+
+
+def _path(request: Request) -> str:
+    path = request.query.get("path", "")
+    if not path.startswith("/"):
+        raise InvalidInput("An absolute path is expected", field="path", remedy="add ?path=/...")
+    return path
+
+
+def _number(request: Request, name: str, base: int, maximum: int) -> int | None:
+    text = request.header(name)
+    if not text:
+        return None
+    try:
+        number = int(text.removeprefix("0o") if base == 8 else text, base)
+    except ValueError:
+        number = -1
+    if base == 10 and number == -1 and text == "-1":
+        return None
+    if not 0 <= number <= maximum or not text.isascii():
+        raise InvalidInput(f"Invalid {name} {text[:20]!r}", field=f"X-LXD-{name}")
+    return number
+
+
+def _owner(number: int | None) -> int:
+    return 0 if number is None else number
+
+
+def _target(data: bytes) -> str:
+    target = data.decode(errors="surrogateescape")
+    if not target or "\0" in target:
+        raise InvalidInput("The target of the link is missing or contains NUL", field="body")
+    return target
+
+
+def _shown(name: str) -> str:
+    """Names are bytes; what is not UTF-8 is shown with replacement characters."""
+    return name.encode(errors="surrogateescape").decode(errors="replace")
+
+
+ROUTES = in_every_tree(
+    ("GET", "/1.0/instances/{name}/files", get, Permission.OPERATE),
+    ("POST", "/1.0/instances/{name}/files", post, Permission.OPERATE),
+    ("DELETE", "/1.0/instances/{name}/files", delete, Permission.OPERATE),
+)

@@ -1,0 +1,36 @@
+"""Log files of instances, and what recorded commands wrote."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from isola.doors.rest.answers import sync
+from isola.doors.rest.lookup import instance_of
+from isola.doors.rest.request import Request
+from isola.doors.rest.routing import Permission, in_every_tree
+
+
+async def list_all(request: Request) -> web.StreamResponse:
+    """Paths of all log files."""
+    instance = instance_of(request)
+    names = await request.services.instances.logs(instance.name)
+    return sync([f"/1.0/{request.tree}/{instance.name}/logs/{name}" for name in names])
+
+
+async def get(request: Request) -> web.StreamResponse:
+    """A log file, raw."""
+    data = await request.services.instances.read_log(instance_of(request).name, request.parameters["file"])
+    return web.Response(body=data, content_type="application/octet-stream")
+
+
+async def delete(request: Request) -> web.StreamResponse:
+    """Remove a log file."""
+    await request.services.instances.delete_log(instance_of(request).name, request.parameters["file"])
+    return sync()
+
+
+ROUTES = in_every_tree(
+    ("GET", "/1.0/instances/{name}/logs", list_all, Permission.VIEW),
+    ("GET", "/1.0/instances/{name}/logs/{file...}", get, Permission.VIEW),
+    ("DELETE", "/1.0/instances/{name}/logs/{file...}", delete, Permission.OPERATE),
+)

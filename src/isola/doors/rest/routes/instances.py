@@ -1,0 +1,179 @@
+"""Instances."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aiohttp import web
+
+from isola.doors.rest.answers import background, sync, sync_bytes
+from isola.doors.rest.filtering import parse_filter
+from isola.doors.rest.lookup import instance_of, of_tree
+from isola.doors.rest.reading import Fields
+from isola.doors.rest.request import Request
+from isola.doors.rest.routing import Permission, in_every_tree
+from isola.doors.rest.shapes.instances import writable
+from isola.errors import InvalidInput, NotFound, Unsupported
+from isola.model.instance import Config, Instance, InstanceRequest, InstanceUpdate
+
+
+async def list_all(request: Request) -> web.StreamResponse:
+    """Paths, instances, or instances with their states."""
+    chosen = _chosen(request)
+    recursion = request.recursion
+    if recursion == 0:
+        return sync([f"/1.0/{request.tree}/{instance.name}" for instance in chosen])
+    if recursion == 1:
+        return sync_bytes(request.rendering.many(chosen))
+    return sync_bytes(await request.rendering.many_full(chosen))
+
+
+async def create(request: Request) -> web.StreamResponse:
+    """Begin to create an instance, and with ``start`` to start it."""
+    if request.http.content_type == "application/octet-stream":
+        raise Unsupported("Importing a backup is not offered yet", field="body")
+    wanted = _request_of(await request.fields(), request)
+    return background(request.services.instances.create(wanted))
+
+
+async def get(request: Request) -> web.StreamResponse:
+    """One instance; with ``recursion=1`` its state too."""
+    instance = instance_of(request)
+    tag = writable(instance, request.services.instances.config(instance))
+    if request.recursion:
+        return sync_bytes(await request.rendering.full(instance, disk=True), etag=tag)
+    return sync_bytes(request.rendering.one(instance), etag=tag)
+
+
+async def put(request: Request) -> web.StreamResponse:
+    """Begin to replace configuration, devices, profiles and description."""
+    fields = await request.fields()
+    instance = instance_of(request)
+    _refuse_restore(fields)
+    request.require_match(writable(instance, request.services.instances.config(instance)))
+    change = InstanceUpdate(
+        config=fields.mapping("config"),
+        devices=fields.mappings("devices"),
+        profiles=fields.texts("profiles"),
+        description=fields.text("description", ""),
+        ephemeral=fields.boolean("ephemeral"),
+        architecture=fields.text("architecture", "") or instance.architecture,
+    )
+    return background(request.services.instances.update(instance.name, change))
+
+
+async def patch(request: Request) -> web.StreamResponse:
+    """Change some of them, and answer when it is done."""
+    fields = await request.fields()
+    instance = instance_of(request)
+    services = request.services
+    _refuse_restore(fields)
+    config = services.instances.config(instance)
+    request.require_match(writable(instance, config))
+    operation = services.instances.update(instance.name, _merged(fields, instance, config))
+    await services.operations.finish(operation)
+    return sync()
+
+
+async def rename(request: Request) -> web.StreamResponse:
+    """Begin to rename."""
+    fields = await request.fields()
+    instance = instance_of(request)
+    for word in ("migration", "live", "container_only", "instance_only"):
+        if fields.boolean(word):
+            raise Unsupported("Moving an instance to another server is not offered yet", field=word)
+    for word in ("pool", "project"):
+        if fields.text(word, "") not in ("", "default"):
+            raise Unsupported(f"Moving an instance to another {word} is not offered yet", field=word)
+    return background(request.services.instances.rename(instance.name, fields.text("name")))
+
+
+async def delete(request: Request) -> web.StreamResponse:
+    """Begin to delete; a running one only with ``force=1``."""
+    instance = instance_of(request)
+    return background(request.services.instances.delete(instance.name, force=request.flag("force")))
+
+
+def _chosen(request: Request) -> Sequence[Instance]:
+    instances = [instance for instance in request.services.instances if of_tree(request, instance)]
+    match = parse_filter(request.query.get("filter", ""))
+    if match is None:
+        return instances
+    return [instance for instance in instances if match(request.rendering.shape(instance))]
+
+
+def _request_of(fields: Fields, request: Request) -> InstanceRequest:
+    if fields.boolean("stateful"):
+        raise Unsupported("Creating from a stateful snapshot is not offered yet", field="stateful")
+    if fields.text("instance_type", ""):
+        raise Unsupported("Instance types of clouds are not offered", field="instance_type", remedy="use limits.*")
+    return InstanceRequest(
+        name=fields.text("name", "") or None,
+        image=_image_of(fields.inside("source"), request),
+        type=fields.text("type", "") or _type_of(request),
+        isolation=fields.text("isolation", "") or "container",
+        runtime=fields.text("runtime", "") or None,
+        architecture=fields.text("architecture", "") or None,
+        description=fields.text("description", ""),
+        config=fields.mapping("config"),
+        devices=fields.mappings("devices"),
+        profiles=fields.texts("profiles") if fields.has("profiles") else None,
+        ephemeral=fields.boolean("ephemeral"),
+        start=fields.boolean("start"),
+    )
+
+
+def _type_of(request: Request) -> str:
+    return "virtual-machine" if request.tree == "virtual-machines" else "container"
+
+
+def _image_of(source: Fields, request: Request) -> str | None:
+    kind = source.text("type", "")
+    if kind == "none":
+        return None
+    if kind in ("copy", "migration"):
+        raise Unsupported(f"Creating an instance by {kind} is not offered yet", field="source.type")
+    if kind != "image":
+        raise InvalidInput("Unknown kind of source", field="source.type", remedy="use image or none")
+    if source.text("server", ""):
+        raise Unsupported(
+            "Images of other servers are not offered yet", field="source.server", remedy="import the image first"
+        )
+    named = source.text("fingerprint", "") or source.text("alias", "")
+    return named or _image_with(source.mapping("properties"), request)
+
+
+def _image_with(properties: Config, request: Request) -> str:
+    if not properties:
+        raise InvalidInput("No image is named", field="source.alias", remedy="give an alias or a fingerprint")
+    found = [i for i in request.services.images if properties.items() <= dict(i.properties).items()]
+    if not found:
+        raise NotFound("No image has these properties", field="source.properties")
+    return max(found, key=lambda image: image.created_at).fingerprint
+
+
+def _merged(fields: Fields, instance: Instance, config: Config) -> InstanceUpdate:
+    return InstanceUpdate(
+        config=dict(config) | fields.mapping("config"),
+        devices={**instance.devices, **fields.mappings("devices")},
+        profiles=fields.texts("profiles") if fields.has("profiles") else instance.profiles,
+        description=fields.text("description", instance.description),
+        ephemeral=fields.boolean("ephemeral", instance.ephemeral),
+        architecture=fields.text("architecture", instance.architecture),
+    )
+
+
+def _refuse_restore(fields: Fields) -> None:
+    if fields.text("restore", ""):
+        raise Unsupported("Snapshots are not offered yet", field="restore")
+
+
+ROUTES = in_every_tree(
+    ("GET", "/1.0/instances", list_all, Permission.VIEW),
+    ("POST", "/1.0/instances", create, Permission.EDIT),
+    ("GET", "/1.0/instances/{name}", get, Permission.VIEW),
+    ("PUT", "/1.0/instances/{name}", put, Permission.EDIT),
+    ("PATCH", "/1.0/instances/{name}", patch, Permission.EDIT),
+    ("POST", "/1.0/instances/{name}", rename, Permission.EDIT),
+    ("DELETE", "/1.0/instances/{name}", delete, Permission.EDIT),
+)

@@ -1,0 +1,70 @@
+"""Projects: there is one, ``default``."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from isola.doors.rest.answers import sync
+from isola.doors.rest.filtering import select
+from isola.doors.rest.request import Request
+from isola.doors.rest.routing import Permission
+from isola.errors import NotFound, Unsupported
+
+_FEATURES = ("images", "networks", "profiles", "storage.buckets", "storage.volumes")
+
+
+async def list_all(request: Request) -> web.StreamResponse:
+    """Paths, or projects."""
+    shapes = select([_shape(request)], request.query.get("filter", ""))
+    return sync(shapes if request.recursion else [f"/1.0/projects/{shape['name']}" for shape in shapes])
+
+
+async def get(request: Request) -> web.StreamResponse:
+    """One project."""
+    _require_default(request)
+    shape = _shape(request)
+    return sync(shape, etag={"config": shape["config"], "description": shape["description"]})
+
+
+async def state(request: Request) -> web.StreamResponse:
+    """What it uses of its limits, of which it has none."""
+    _require_default(request)
+    count = len(request.services.instances)
+    return sync({"resources": {"instances": {"limit": -1, "usage": count}}})
+
+
+async def refuse(request: Request) -> web.StreamResponse:
+    """Says that there is only the one."""
+    raise Unsupported("Projects other than 'default' are not offered yet", remedy="use project default")
+
+
+def _shape(request: Request) -> dict[str, object]:
+    services = request.services
+    users = [f"/1.0/instances/{each.name}" for each in services.instances]
+    users += [f"/1.0/images/{each.fingerprint}" for each in services.images]
+    users += [f"/1.0/profiles/{each.name}" for each in services.profiles]
+    users += [f"/1.0/networks/{each.name}" for each in services.networks]
+    return {
+        "name": "default",
+        "description": "Default Isola project",
+        "config": {f"features.{feature}": "true" for feature in _FEATURES},
+        "used_by": users,
+    }
+
+
+def _require_default(request: Request) -> None:
+    name = request.parameters["project"]
+    if name != "default":
+        raise NotFound(f"Project {name[:80]!r} not found")
+
+
+ROUTES = (
+    ("GET", "/1.0/projects", list_all, Permission.VIEW),
+    ("POST", "/1.0/projects", refuse, Permission.ADMIN),
+    ("GET", "/1.0/projects/{project}", get, Permission.VIEW),
+    ("GET", "/1.0/projects/{project}/state", state, Permission.VIEW),
+    ("PUT", "/1.0/projects/{project}", refuse, Permission.ADMIN),
+    ("PATCH", "/1.0/projects/{project}", refuse, Permission.ADMIN),
+    ("POST", "/1.0/projects/{project}", refuse, Permission.ADMIN),
+    ("DELETE", "/1.0/projects/{project}", refuse, Permission.ADMIN),
+)

@@ -1,0 +1,65 @@
+"""The server itself: what it is, its configuration, its host's resources."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from isola.doors.rest.answers import sync, sync_bytes
+from isola.doors.rest.request import Request
+from isola.doors.rest.routing import Permission
+from isola.doors.rest.shapes.resources import resources_json
+from isola.doors.rest.shapes.server import guest_json
+
+
+async def versions(request: Request) -> web.StreamResponse:
+    """The versions of the API."""
+    return sync(["/1.0"])
+
+
+async def get(request: Request) -> web.StreamResponse:
+    """Extensions, configuration, environment; strangers see the extensions only."""
+    if not request.caller.trusted:
+        return sync(guest_json())
+    return sync_bytes(request.rendering.server(request.caller), etag=_writable(request))
+
+
+async def put(request: Request) -> web.StreamResponse:
+    """Replace the configuration."""
+    fields = await request.fields()
+    request.require_match(_writable(request))
+    await request.services.server.replace(fields.mapping("config"))
+    return sync()
+
+
+async def patch(request: Request) -> web.StreamResponse:
+    """Change some of it; a key set to nothing goes."""
+    fields = await request.fields()
+    request.require_match(_writable(request))
+    server = request.services.server
+    await server.replace({**server.config, **fields.mapping("config")})
+    return sync()
+
+
+async def resources(request: Request) -> web.StreamResponse:
+    """Processors, memory, cards and disks of the host."""
+    system = request.services.host.system
+
+    def look() -> dict[str, object]:
+        return resources_json(system.kernel(), system.cpus(), system.memory(), system.devices())
+
+    return sync(await asyncio.to_thread(look))
+
+
+def _writable(request: Request) -> dict[str, object]:
+    return {"config": dict(request.services.server.config)}
+
+
+ROUTES = (
+    ("GET", "/", versions, Permission.GUEST),
+    ("GET", "/1.0", get, Permission.GUEST),
+    ("PUT", "/1.0", put, Permission.ADMIN),
+    ("PATCH", "/1.0", patch, Permission.ADMIN),
+    ("GET", "/1.0/resources", resources, Permission.VIEW),
+)

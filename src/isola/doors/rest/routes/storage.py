@@ -1,0 +1,157 @@
+"""Storage pools, and the volumes in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from aiohttp import web
+
+from isola.doors.rest.acting import done
+from isola.doors.rest.answers import created, sync
+from isola.doors.rest.filtering import select
+from isola.doors.rest.request import Request
+from isola.doors.rest.routing import Permission
+from isola.doors.rest.shapes.storage import pool_json, root_volume_json, space_json, writable
+from isola.errors import NotFound, Unsupported
+from isola.model.instance import Instance
+from isola.model.names import plain_name
+from isola.model.storage import Pool
+
+_ROOT = "/1.0/storage-pools"
+
+
+async def list_all(request: Request) -> web.StreamResponse:
+    """Paths, or pools."""
+    pools = request.services.pools
+    shapes = select([pool_json(pool, pools.used_by(pool.name)) for pool in pools], request.query.get("filter", ""))
+    return sync(shapes if request.recursion else [f"{_ROOT}/{shape['name']}" for shape in shapes])
+
+
+async def create(request: Request) -> web.StreamResponse:
+    """A new pool."""
+    fields = await request.fields()
+    pool = Pool(
+        name=plain_name(fields.text("name")),
+        driver=fields.text("driver"),
+        description=fields.text("description", ""),
+        config=fields.mapping("config"),
+    )
+    path = f"{_ROOT}/{pool.name}"
+    services = request.services
+    await done(
+        services, "Creating storage pool", path, lambda op: services.pools.create(op, pool), lock=f"pool/{pool.name}"
+    )
+    return created(path)
+
+
+async def get(request: Request) -> web.StreamResponse:
+    """One pool."""
+    pool = _find(request)
+    return sync(pool_json(pool, request.services.pools.used_by(pool.name)), etag=writable(pool))
+
+
+async def put(request: Request) -> web.StreamResponse:
+    """Replace configuration and description."""
+    fields = await request.fields()
+    pool = _find(request)
+    request.require_match(writable(pool))
+    await request.services.pools.update(pool.name, fields.text("description", ""), fields.mapping("config"))
+    return sync()
+
+
+async def patch(request: Request) -> web.StreamResponse:
+    """Change some of them; a key set to nothing goes."""
+    fields = await request.fields()
+    pool = _find(request)
+    request.require_match(writable(pool))
+    config = {key: value for key, value in {**pool.config, **fields.mapping("config")}.items() if value}
+    await request.services.pools.update(pool.name, fields.text("description", pool.description), config)
+    return sync()
+
+
+async def delete(request: Request) -> web.StreamResponse:
+    """Remove it with what it holds."""
+    pool = _find(request)
+    services = request.services
+    await done(
+        services,
+        "Deleting storage pool",
+        f"{_ROOT}/{pool.name}",
+        lambda op: services.pools.delete(op, pool.name),
+        lock=f"pool/{pool.name}",
+    )
+    return sync()
+
+
+async def resources(request: Request) -> web.StreamResponse:
+    """Its size and use."""
+    return sync(space_json(await request.services.pools.space(_find(request).name)))
+
+
+async def volumes(request: Request) -> web.StreamResponse:
+    """Paths, or volumes: the roots of instances."""
+    pool = _find(request)
+    kind = request.parameters.get("type", "container")
+    shapes = [root_volume_json(instance) for instance in _roots(request, pool)] if kind == "container" else []
+    shapes = select(shapes, request.query.get("filter", ""))
+    if request.recursion:
+        return sync(shapes)
+    return sync([f"{_ROOT}/{pool.name}/volumes/{shape['type']}/{shape['name']}" for shape in shapes])
+
+
+async def volume(request: Request) -> web.StreamResponse:
+    """One volume."""
+    shape = root_volume_json(_root(request))
+    return sync(shape, etag={"config": shape["config"], "description": shape["description"]})
+
+
+async def volume_state(request: Request) -> web.StreamResponse:
+    """What it takes of its pool."""
+    state = await request.services.instances.state(_root(request), disk=True)
+    return sync({"usage": {"used": state.disk.get("root", 0), "total": 0}})
+
+
+async def no_volume_snapshots(request: Request) -> web.StreamResponse:
+    """An empty list."""
+    _root(request)
+    return sync([])
+
+
+async def refuse_volume(request: Request) -> web.StreamResponse:
+    """Says so."""
+    _find(request)
+    raise Unsupported("Custom volumes are not offered yet", remedy="an instance's root comes and goes with it")
+
+
+def _find(request: Request) -> Pool:
+    return request.services.pools.get(request.parameters["pool"])
+
+
+def _roots(request: Request, pool: Pool) -> Iterator[Instance]:
+    return (each for each in request.services.instances if each.volatile.get("root.pool") == pool.name)
+
+
+def _root(request: Request) -> Instance:
+    pool, name = _find(request), request.parameters["volume"]
+    for instance in _roots(request, pool) if request.parameters["type"] == "container" else ():
+        if instance.name == name:
+            return instance
+    raise NotFound(f"Storage volume {name[:80]!r} not found in pool {pool.name!r}")
+
+
+ROUTES = (
+    ("GET", _ROOT, list_all, Permission.VIEW),
+    ("POST", _ROOT, create, Permission.EDIT),
+    ("GET", _ROOT + "/{pool}", get, Permission.VIEW),
+    ("PUT", _ROOT + "/{pool}", put, Permission.EDIT),
+    ("PATCH", _ROOT + "/{pool}", patch, Permission.EDIT),
+    ("DELETE", _ROOT + "/{pool}", delete, Permission.EDIT),
+    ("GET", _ROOT + "/{pool}/resources", resources, Permission.VIEW),
+    ("GET", _ROOT + "/{pool}/volumes", volumes, Permission.VIEW),
+    ("POST", _ROOT + "/{pool}/volumes", refuse_volume, Permission.EDIT),
+    ("GET", _ROOT + "/{pool}/volumes/{type}", volumes, Permission.VIEW),
+    ("POST", _ROOT + "/{pool}/volumes/{type}", refuse_volume, Permission.EDIT),
+    ("GET", _ROOT + "/{pool}/volumes/{type}/{volume}", volume, Permission.VIEW),
+    ("GET", _ROOT + "/{pool}/volumes/{type}/{volume}/state", volume_state, Permission.VIEW),
+    ("GET", _ROOT + "/{pool}/volumes/{type}/{volume}/snapshots", no_volume_snapshots, Permission.VIEW),
+)

@@ -1,0 +1,130 @@
+"""Which handler answers a method on a path, and what a caller needs to be allowed."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from isola.errors import InvalidInput, IsolaError, NotFound
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from isola.doors.rest.request import Request
+
+
+class Permission(Enum):
+    """What a caller needs; every route names one."""
+
+    GUEST = "anybody who reaches the door"
+    VIEW = "see what is there"
+    OPERATE = "use and steer instances"
+    EDIT = "create, change and remove things"
+    ADMIN = "change the server itself"
+
+
+Handler = Callable[["Request"], Awaitable["web.StreamResponse"]]
+Route = tuple[str, str, Handler, Permission]
+"""Method, path, handler, permission. ``{name}`` in a path is one part, ``{name...}`` the whole rest."""
+
+
+class MethodNotAllowed(IsolaError):
+    """The path is known, the method is not."""
+
+    code = "method_not_allowed"
+
+
+@dataclass(slots=True)
+class _Node:
+    literals: dict[str, _Node] = field(default_factory=dict)
+    one: _Node | None = None
+    rest: _Node | None = None
+    parameter: str = ""
+    methods: dict[str, tuple[Handler, Permission]] = field(default_factory=dict)
+
+
+class Router:
+    """A tree of path parts."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self._root = _Node()
+        for method, path, handler, permission in routes:
+            self._add(method, path, handler, permission)
+
+    def _add(self, method: str, path: str, handler: Handler, permission: Permission) -> None:
+        node = self._root
+        for part in path.strip("/").split("/"):
+            if part.endswith("...}"):
+                node.rest = node.rest or _Node(parameter=part[1:-4])
+                node = node.rest
+            elif part.startswith("{"):
+                node.one = node.one or _Node(parameter=part[1:-1])
+                node = node.one
+            else:
+                node = node.literals.setdefault(part, _Node())
+        assert method not in node.methods, f"two handlers for {method} {path}"
+        node.methods[method] = (handler, permission)
+
+    def find(self, method: str, path: str) -> tuple[Handler, Permission, dict[str, str]]:
+        """Handler, permission and parameters. Raises NotFound, MethodNotAllowed, InvalidInput (bad escapes)."""
+        parameters: dict[str, str] = {}
+        node: _Node | None = self._root
+        parts = path.strip("/").split("/")
+        for index, part in enumerate(parts):
+            assert node is not None
+            if (literal := node.literals.get(part)) is not None:
+                node = literal
+            elif node.one is not None:
+                node = node.one
+                parameters[node.parameter] = _decode(part)
+            elif node.rest is not None:
+                node = node.rest
+                parameters[node.parameter] = _decode("/".join(parts[index:]))
+                break
+            else:
+                raise _unknown(path)
+        if node is None or not node.methods:
+            raise _unknown(path)
+        found = node.methods.get(method) or (node.methods.get("GET") if method == "HEAD" else None)
+        if found is None:
+            raise MethodNotAllowed(
+                f"{method[:20]} is not offered on {path[:200]}", remedy=f"use {', '.join(sorted(node.methods))}"
+            )
+        return found[0], found[1], parameters
+
+
+def in_every_tree(*routes: Route) -> tuple[Route, ...]:
+    """The same routes under ``/1.0/instances`` and under LXD's older names of it."""
+    return tuple(
+        (method, path.replace("/1.0/instances", f"/1.0/{tree}", 1), handler, permission)
+        for tree in ("instances", "containers", "virtual-machines")
+        for method, path, handler, permission in routes
+    )
+
+
+def all_routes() -> list[Route]:
+    """The tables of every file in ``routes/``."""
+    package = importlib.import_module("isola.doors.rest.routes")
+    names = sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+    return [route for name in names for route in importlib.import_module(f"{package.__name__}.{name}").ROUTES]
+
+
+def _decode(part: str) -> str:
+    if "%" not in part:
+        return part
+    try:
+        text = unquote(part, errors="strict")
+    except UnicodeDecodeError:
+        raise InvalidInput("The path is not UTF-8", field="path") from None
+    if "\0" in text:
+        raise InvalidInput("The path contains NUL", field="path")
+    return text
+
+
+def _unknown(path: str) -> NotFound:
+    return NotFound(f"There is nothing at {path[:200]}", remedy="GET /1.0 lists what this server offers")

@@ -1,0 +1,144 @@
+"""The door itself: an HTTP server on a Unix socket."""
+
+from __future__ import annotations
+
+import asyncio
+import grp
+import os
+import pwd
+import socket
+import struct
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+
+from aiohttp import web
+
+from isola.doors import Services
+from isola.doors.rest.answers import failure
+from isola.doors.rest.caller import Caller
+from isola.doors.rest.dispatch import Dispatcher
+from isola.doors.rest.shapes.operations import operation_json
+from isola.errors import HostFailure, InvalidInput, IsolaError
+
+_GROUP = "isola"
+_BACKLOG = 256
+_CLOSE_SECONDS = 2.0
+_CREDENTIALS = struct.Struct("3i")
+
+
+class Door:
+    """An open door."""
+
+    def __init__(self, server: asyncio.Server, http: web.Server, path: Path, mark: tuple[int, int]) -> None:
+        self._server = server
+        self._http = http
+        self._path = path
+        self._mark = mark
+
+    async def close(self) -> None:
+        """Take no more requests, end those that wait, and remove the socket unless another daemon has its own there."""
+        self._server.close()
+        self._http.pre_shutdown()
+        await self._http.shutdown(_CLOSE_SECONDS)
+        with suppress(FileNotFoundError):
+            if _mark_of(self._path) == self._mark:
+                self._path.unlink()
+
+
+class _Protocol(web.RequestHandler):
+    """aiohttp's protocol, which answers what is not HTTP in our own words."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """A malformed request, or a failure below the handlers."""
+        if status < 500:
+            answer = failure(InvalidInput("The request is not HTTP", evidence=(message or "")[:200], field="request"))
+        else:
+            answer = failure(IsolaError("Internal error below the handlers"))
+        answer.force_close()
+        return answer
+
+
+class _Server(web.Server):
+    def __call__(self) -> web.RequestHandler:
+        loop = asyncio.get_running_loop()
+        return _Protocol(self, loop=loop, access_log=None, tcp_keepalive=False)  # type: ignore[arg-type] # none: off
+
+
+async def serve(services: Services, path: Path) -> Door:
+    """Open the door at ``path``. Raises HostFailure when another daemon answers there."""
+    listener = await asyncio.to_thread(_listen, path)
+    dispatcher = Dispatcher(services)
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        return await dispatcher.answer(request, _caller(request))
+
+    services.operations.render = operation_json
+    http = _Server(handle)
+    server = await asyncio.get_running_loop().create_unix_server(http, sock=listener, backlog=_BACKLOG)
+    return Door(server, http, path, _mark_of(path))
+
+
+def _listen(path: Path) -> socket.socket:
+    """A socket that root and members of the group may open; one that nobody answers on is replaced."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        _require_stale(path)
+        path.unlink()
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    mask = os.umask(0o177)
+    try:
+        listener.bind(os.fspath(path))
+    except OSError as error:
+        listener.close()
+        raise HostFailure(f"Cannot open the socket {path}", evidence=str(error)) from error
+    finally:
+        os.umask(mask)
+    with suppress(KeyError, PermissionError):
+        os.chown(path, -1, grp.getgrnam(_GROUP).gr_gid)
+    path.chmod(0o660)
+    return listener
+
+
+def _require_stale(path: Path) -> None:
+    if not path.is_socket():
+        raise HostFailure(f"{path} is there and is not a socket", remedy="move it away")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(os.fspath(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return
+        except OSError as error:
+            raise HostFailure(f"Cannot tell whether a daemon answers on {path}", evidence=str(error)) from error
+    raise HostFailure(f"Another daemon answers on {path}", remedy="stop it, or choose another directory")
+
+
+def _mark_of(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def _caller(request: web.BaseRequest) -> Caller:
+    """Who is at the other end of the Unix socket."""
+    transport = request.transport
+    link = transport.get_extra_info("socket") if transport is not None else None
+    if link is None:
+        return _named(os.getuid())
+    data = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return _named(_CREDENTIALS.unpack(data)[1])
+
+
+@lru_cache(64)
+def _named(uid: int) -> Caller:
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        name = str(uid)
+    return Caller(trusted=True, name=name, method="unix")

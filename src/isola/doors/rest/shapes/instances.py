@@ -1,0 +1,110 @@
+"""Instances and their state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from isola.doors.rest.shapes.times import moment
+from isola.model.instance import Config, Devices, Instance, InstanceState, InterfaceState, Status
+
+
+def instance_json(
+    instance: Instance, status: Status, config: Config, expanded: tuple[Config, Devices]
+) -> dict[str, object]:
+    """An instance as the API documents it, with our ``isolation`` and ``runtime``."""
+    return {
+        "name": instance.name,
+        "description": instance.description,
+        "status": status.value,
+        "status_code": status.code,
+        "created_at": moment(instance.created_at),
+        "last_used_at": moment(instance.last_used_at),
+        "location": "none",
+        "type": instance.type,
+        "project": instance.project,
+        "architecture": instance.architecture,
+        "ephemeral": instance.ephemeral,
+        "stateful": False,
+        "profiles": list(instance.profiles),
+        "config": dict(config),
+        "devices": plain(instance.devices),
+        "expanded_config": dict(expanded[0]),
+        "expanded_devices": plain(expanded[1]),
+        "isolation": instance.isolation,
+        "runtime": instance.runtime,
+    }
+
+
+def writable(instance: Instance, config: Config) -> dict[str, object]:
+    """What a PUT replaces: the entity tag is computed of it."""
+    return {
+        "architecture": instance.architecture,
+        "config": dict(config),
+        "devices": plain(instance.devices),
+        "ephemeral": instance.ephemeral,
+        "profiles": list(instance.profiles),
+        "description": instance.description,
+    }
+
+
+def state_json(state: InstanceState) -> dict[str, object]:
+    """What is observed of an instance."""
+    usage = state.usage
+    return {
+        "status": state.status.value,
+        "status_code": state.status.code,
+        "disk": {device: {"usage": used, "total": 0} for device, used in state.disk.items()},
+        "memory": {
+            "usage": usage.memory,
+            "usage_peak": usage.memory_peak,
+            "total": state.memory_total,
+            "swap_usage": usage.swap,
+            "swap_usage_peak": usage.swap_peak,
+        },
+        "network": {link.name: interface_json(link) for link in state.network} if state.pid else None,
+        "pid": state.pid,
+        "processes": usage.processes if state.pid else 0,
+        "cpu": {"usage": usage.cpu_ns},
+        "started_at": moment(state.started_at),
+    }
+
+
+def interface_json(link: InterfaceState) -> dict[str, object]:
+    """An interface as the instance sees it."""
+    return {
+        "addresses": [
+            {"family": each.family, "address": each.address, "netmask": each.netmask, "scope": each.scope}
+            for each in link.addresses
+        ],
+        "counters": {
+            "bytes_received": link.bytes_received,
+            "bytes_sent": link.bytes_sent,
+            "packets_received": link.packets_received,
+            "packets_sent": link.packets_sent,
+            "errors_received": link.errors_received,
+            "errors_sent": link.errors_sent,
+            "packets_dropped_outbound": link.packets_dropped_outbound,
+            "packets_dropped_inbound": link.packets_dropped_inbound,
+        },
+        "hwaddr": link.hwaddr,
+        "host_name": link.host_name,
+        "mtu": link.mtu,
+        "state": link.state,
+        "type": link.type,
+    }
+
+
+def plain(devices: Devices) -> dict[str, dict[str, str]]:
+    """Devices as plain dictionaries."""
+    return {name: dict(device) for name, device in devices.items()}
+
+
+def image_metadata_json(instance: Instance) -> Mapping[str, object]:
+    """The metadata file of the image it was made from, as far as the instance keeps it."""
+    return {
+        "architecture": instance.architecture,
+        "creation_date": int(instance.created_at.timestamp()),
+        "expiry_date": 0,
+        "properties": dict(instance.image_properties),
+        "templates": {},
+    }

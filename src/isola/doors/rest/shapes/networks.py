@@ -1,0 +1,64 @@
+"""Networks, leases, and the host's own links among them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from isola.model.network import Lease, Network
+
+
+def network_json(network: Network, used_by: Sequence[str]) -> dict[str, object]:
+    """A managed network."""
+    return _shape(
+        network.name,
+        network.driver,
+        managed=True,
+        config=dict(network.config),
+        description=network.description,
+        used_by=used_by,
+        status="Created" if network.ready else "Errored",
+    )
+
+
+def link_json(name: str, kind: str) -> dict[str, object]:
+    """A link of the host that no network of ours owns."""
+    return _shape(name, kind, managed=False, config={}, description="", used_by=(), status="")
+
+
+def lease_json(lease: Lease) -> dict[str, object]:
+    """An address in use."""
+    return {
+        "hostname": lease.hostname,
+        "hwaddr": lease.mac,
+        "address": lease.address,
+        "type": lease.type,
+        "location": "none",
+    }
+
+
+def writable(network: Network) -> dict[str, object]:
+    """What a PUT replaces: the entity tag is computed of it."""
+    return {"config": dict(network.config), "description": network.description}
+
+
+def _shape(
+    name: str,
+    kind: str,
+    *,
+    managed: bool,
+    config: dict[str, str],
+    description: str,
+    used_by: Sequence[str],
+    status: str,
+) -> dict[str, object]:
+    return {
+        "name": name,
+        "type": kind,
+        "managed": managed,
+        "config": config,
+        "description": description,
+        "used_by": list(used_by),
+        "status": status,
+        "locations": ["none"] if managed else [],
+        "project": "default",
+    }

@@ -1,0 +1,78 @@
+"""Operations."""
+
+from __future__ import annotations
+
+from isola.doors.rest.shapes.times import moment
+from isola.errors import IsolaError
+from isola.model.operation import OperationView, StepView
+from isola.model.units import format_size
+from isola.operations import Operation
+
+
+def operation_json(operation: Operation) -> dict[str, object]:
+    """An operation as the API documents it, with our ``progress`` and ``error`` in its metadata."""
+    view = operation.view()
+    metadata = dict(view.metadata)
+    if view.steps:
+        metadata["progress"] = [step_json(step) for step in view.steps]
+        metadata |= _progress_text(view.steps, view.status.final)
+    if isinstance(operation.error, IsolaError):
+        metadata["error"] = _error(operation.error)
+    return {
+        "id": view.id,
+        "class": view.kind,
+        "description": view.description,
+        "created_at": moment(view.created_at),
+        "updated_at": moment(view.updated_at),
+        "status": view.status.value,
+        "status_code": view.status.code,
+        "resources": _resources(view) or None,
+        "metadata": metadata or None,
+        "may_cancel": view.may_cancel,
+        "err": "" if view.status.code == 401 and not view.error else view.error,
+        "location": "none",
+    }
+
+
+def _resources(view: OperationView) -> dict[str, list[str]]:
+    """Instances under their older name too, as LXD has it."""
+    resources = {noun: list(paths) for noun, paths in view.resources.items()}
+    if "instances" in resources:
+        resources["containers"] = resources["instances"]
+    return resources
+
+
+def step_json(step: StepView) -> dict[str, object]:
+    """Progress of one step."""
+    return {
+        "name": step.name,
+        "done": step.done,
+        "total": step.total,
+        "unit": step.unit,
+        "finished": step.finished,
+        "depth": step.depth,
+    }
+
+
+def _progress_text(steps: tuple[StepView, ...], ended: bool) -> dict[str, str]:
+    """What LXD clients show while they wait: any key that ends in ``_progress``."""
+    open_steps = [step for step in steps if not step.finished]
+    if ended or not open_steps:
+        return {}
+    step = open_steps[-1]
+    text = step.name
+    if step.total:
+        text += f": {min(100, step.done * 100 // step.total)}%"
+    elif step.done:
+        text += f": {format_size(step.done) if step.unit == 'bytes' else step.done}"
+    return {"create_progress": text}
+
+
+def _error(error: IsolaError) -> dict[str, object]:
+    return {
+        "code": error.code,
+        "message": error.message,
+        "field": error.field,
+        "remedy": error.remedy,
+        "evidence": error.evidence,
+    }

@@ -1,0 +1,22 @@
+"""Profiles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from isola.doors.rest.shapes.instances import plain
+from isola.model.profile import Profile
+
+
+def profile_json(profile: Profile, used_by: Sequence[str]) -> dict[str, object]:
+    """A profile."""
+    return {"name": profile.name, "used_by": list(used_by), "project": "default", **writable(profile)}
+
+
+def writable(profile: Profile) -> dict[str, object]:
+    """What a PUT replaces: the entity tag is computed of it."""
+    return {
+        "config": dict(profile.config),
+        "description": profile.description,
+        "devices": plain(profile.devices),
+    }

@@ -1,0 +1,112 @@
+"""The server: what it is, what works here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from isola import __version__
+from isola.doors import Services
+from isola.doors.rest.extensions import EXTENSIONS
+from isola.model.probe import Probe
+
+
+def server_json(services: Services, *, user: str, method: str) -> dict[str, object]:
+    """``GET /1.0`` for a trusted caller."""
+    return {
+        **guest_json(),
+        "config": dict(services.server.config),
+        "auth": "trusted",
+        "auth_user_name": user,
+        "auth_user_method": method,
+        "environment": environment_json(services),
+    }
+
+
+def guest_json() -> dict[str, object]:
+    """``GET /1.0`` for anybody."""
+    return {
+        "api_extensions": list(EXTENSIONS),
+        "api_status": "stable",
+        "api_version": "1.0",
+        "auth": "untrusted",
+        "auth_methods": ["tls"],
+        "public": False,
+    }
+
+
+def environment_json(services: Services) -> dict[str, object]:
+    """The host and the drivers, with what their probes said."""
+    kernel = services.host.system.kernel()
+    release = services.host.system.os_release()
+    runtimes = {name: probe for name, probe in services.runtimes.probes.items() if probe.available}
+    used = sorted({pool.driver for pool in services.pools})
+    return {
+        "addresses": [],
+        "architectures": _architectures(kernel.architecture),
+        "certificate": "",
+        "certificate_fingerprint": "",
+        "driver": " | ".join(runtimes),
+        "driver_version": " | ".join(probe.version for probe in runtimes.values()),
+        "firewall": "nftables",
+        "kernel": kernel.name,
+        "kernel_architecture": kernel.architecture,
+        "kernel_features": {},
+        "kernel_version": kernel.release,
+        "lxc_features": {},
+        "os_name": release.get("NAME", ""),
+        "os_version": release.get("VERSION_ID", ""),
+        "project": "default",
+        "server": "isola",
+        "server_clustered": False,
+        "server_event_mode": "full-mesh",
+        "server_name": kernel.hostname,
+        "server_pid": services.host.system.pid(),
+        "server_version": __version__,
+        "storage": " | ".join(used),
+        "storage_version": " | ".join(_version(services.pools.probes, driver) for driver in used),
+        "storage_supported_drivers": [
+            {"Name": name, "Version": probe.version, "Remote": False}
+            for name, probe in sorted(services.pools.probes.items())
+            if probe.available
+        ],
+        "directory": str(services.directory),
+        "runtimes": _runtimes(services),
+        "drivers": {
+            "storage": _probes(services.pools.probes),
+            "network": _probes(services.networks.probes),
+            "images": _probes(services.images.probes),
+        },
+    }
+
+
+def probe_json(name: str, probe: Probe) -> dict[str, object]:
+    """A driver, whether it works here, and if not why and what to do."""
+    return {
+        "name": name,
+        "available": probe.available,
+        "version": probe.version,
+        "reason": probe.reason,
+        "remedy": probe.remedy,
+        "warnings": list(probe.warnings),
+    }
+
+
+def _runtimes(services: Services) -> list[dict[str, object]]:
+    isolations = {name: sorted(runtime.capabilities.isolations) for name, runtime in services.runtimes.all()}
+    return [
+        {**probe_json(name, probe), "isolations": isolations.get(name, [])}
+        for name, probe in sorted(services.runtimes.probes.items())
+    ]
+
+
+def _probes(probes: Mapping[str, Probe]) -> list[dict[str, object]]:
+    return [probe_json(name, probe) for name, probe in sorted(probes.items())]
+
+
+def _version(probes: Mapping[str, Probe], driver: str) -> str:
+    probe = probes.get(driver)
+    return (probe.version if probe else "") or "1"
+
+
+def _architectures(machine: str) -> Iterable[str]:
+    return [machine, "i686"] if machine == "x86_64" else [machine]

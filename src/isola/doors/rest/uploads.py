@@ -1,0 +1,91 @@
+"""Uploads: straight to a file, whatever their size."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import BodyPartReader, MultipartReader
+
+from isola.doors.rest.request import Request
+from isola.errors import InvalidInput
+
+_BLOCK = 2**20
+_PARTS = ("metadata", "rootfs")
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """What a client has sent: one file, or metadata and root file system."""
+
+    files: tuple[Path, ...]
+    filename: str
+
+
+async def receive(request: Request, directory: Path) -> Upload:
+    """Write the body to ``directory``, which is the caller's to remove. Raises InvalidInput."""
+    if request.http.content_type.startswith("multipart/"):
+        return await _receive_parts(request, directory)
+    target = directory / "upload"
+    size = await _write(request.blocks(), target)
+    if size == 0:
+        raise InvalidInput("The body is empty", field="body", remedy="send an image tarball")
+    return Upload((target,), "")
+
+
+@asynccontextmanager
+async def scratch(request: Request) -> AsyncIterator[Path]:
+    """A fresh directory where image sources work, emptied too when the daemon starts; removed at the end."""
+    services = request.services
+    directory = services.images.store.scratch / f"upload-{services.host.clock.token(8)}"
+    await services.host.files.make_directory(directory, mode=0o700)
+    try:
+        yield directory
+    finally:
+        await services.host.files.remove_tree(directory)
+
+
+async def _receive_parts(request: Request, directory: Path) -> Upload:
+    files: list[Path] = []
+    filename = ""
+    try:
+        reader = MultipartReader(request.http.headers, request.http.content)
+        while (part := await reader.next()) is not None:
+            if not isinstance(part, BodyPartReader) or len(files) == len(_PARTS):
+                raise InvalidInput("Too many parts", field="body", remedy="send the parts 'metadata' and 'rootfs'")
+            expected = _PARTS[len(files)]
+            if not (part.name or "").startswith(expected):
+                raise InvalidInput(f"Part {expected!r} is missing", field="body", remedy="send it in this order")
+            filename = part.filename or filename
+            files.append(directory / expected)
+            await _write(_blocks_of(part), files[-1])
+    except (ValueError, AssertionError) as error:
+        raise InvalidInput("The multipart body is malformed", evidence=str(error)[:200], field="body") from None
+    if len(files) != len(_PARTS):
+        raise InvalidInput("Part 'rootfs' is missing", field="body", remedy="send the parts 'metadata' and 'rootfs'")
+    return Upload(tuple(files), filename)
+
+
+async def _blocks_of(part: BodyPartReader) -> AsyncIterator[bytes]:
+    while block := await part.read_chunk(_BLOCK // 4):
+        yield block
+
+
+async def _write(blocks: AsyncIterator[bytes], target: Path) -> int:
+    """Gather blocks and hand them to a thread a MiB at a time: writing never holds up the loop."""
+    size = 0
+    file = await asyncio.to_thread(target.open, "wb")
+    try:
+        gathered = bytearray()
+        async for block in blocks:
+            gathered += block
+            if len(gathered) >= _BLOCK:
+                size += await asyncio.to_thread(file.write, bytes(gathered))
+                gathered.clear()
+        size += await asyncio.to_thread(file.write, bytes(gathered))
+    finally:
+        await asyncio.to_thread(file.close)
+    return size

@@ -167,12 +167,11 @@ def complete(
     for key, choose in (("ipv4", choose_ipv4), ("ipv6", choose_ipv6)):
         if whole_config.get(f"{key}.address", "auto") != "auto":
             _refuse_overlap(key, whole_config[f"{key}.address"], taken)
-        elif previous.get(f"{key}.address", "none") != "none":
-            whole_config[f"{key}.address"] = previous[f"{key}.address"]
         elif key == "ipv6" and not has_ipv6:
             whole_config["ipv6.address"] = "none"
         else:
-            whole_config[f"{key}.address"] = str(choose(avoid, seed))
+            former = previous.get(f"{key}.address", "none")
+            whole_config[f"{key}.address"] = str(choose(avoid, seed)) if former == "none" else former
             whole_config.setdefault(f"{key}.nat", "true")
     whole_config["volatile.bridge.hwaddr"] = previous.get("volatile.bridge.hwaddr") or _made_up_mac(seed)
     BridgeConfig.read(whole_config)

@@ -12,7 +12,7 @@ from isola.model.instance import Address, InterfaceState
 
 _IPV6_SCOPES = {0x10: "local", 0x20: "link"}
 _LOOPBACK_MTU = 65536
-_MOST = 1 << 18
+_MOST = 1 << 16
 
 
 class Namespaces(Protocol):
@@ -48,8 +48,8 @@ class LinuxNamespaces:
 class Routes:
     """Which device leads where."""
 
-    connected: tuple[tuple[ipaddress.IPv4Network, str], ...] = ()
-    """Networks reached directly, narrowest first."""
+    connected: tuple[tuple[int, int, str], ...] = ()
+    """Mask, network and device of what is reached directly, narrowest first."""
     default: str = ""
     """Device of the default route."""
 
@@ -66,11 +66,14 @@ def parse_routes(text: str) -> Routes:
     connected, default = [], ""
     rows = [line.split() for line in text.splitlines()[1:]]
     for device, destination, gateway, *_, mask, _mtu, _window, _irtt in rows:
-        if int(gateway, 16) == 0 and int(mask, 16) != 0:
-            connected.append((ipaddress.IPv4Network((_ipv4(destination), _ipv4(mask))), device))
-        elif int(mask, 16) == 0 and not default:
+        if device == "*":  # says what cannot be reached
+            continue
+        bits = _ipv4(mask)
+        if bits and not int(gateway, 16):
+            connected.append((bits, _ipv4(destination), device))
+        elif not bits and not default:
             default = device
-    connected.sort(key=lambda route: -route[0].prefixlen)
+    connected.sort(reverse=True)
     return Routes(tuple(connected), default)
 
 
@@ -99,9 +102,9 @@ def _place(address: ipaddress.IPv4Address, routes: Routes) -> tuple[str, Address
     if address.is_loopback:
         return "lo", Address("inet", str(address), "8", "local")
     scope = "link" if address.is_link_local else "global"
-    for network, device in routes.connected:
-        if address in network:
-            return device, Address("inet", str(address), str(network.prefixlen), scope)
+    for mask, network, device in routes.connected:
+        if int(address) & mask == network:
+            return device, Address("inet", str(address), str(mask.bit_count()), scope)
     return routes.default, Address("inet", str(address), "32", scope)
 
 
@@ -123,8 +126,8 @@ def _state(name: str, numbers: list[int], addresses: list[Address] | tuple[()]) 
     )
 
 
-def _ipv4(text: str) -> str:
-    return str(ipaddress.IPv4Address(int(text, 16).to_bytes(4, sys.byteorder)))
+def _ipv4(text: str) -> int:
+    return int.from_bytes(int(text, 16).to_bytes(4, sys.byteorder))
 
 
 def _read(file: str) -> str:

@@ -10,7 +10,7 @@ import os
 import socket
 import struct
 import termios
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Protocol
 
@@ -89,7 +89,7 @@ class Sockets(Protocol):
         """Connect to a SOCK_SEQPACKET Unix socket (conmon's ``attach``), however long its path is."""
         ...
 
-    def follow(self, path: Path) -> AsyncIterator[bytes]:
+    def follow(self, path: Path) -> AsyncGenerator[bytes, None]:
         """Blocks of a growing file from its beginning, ending only when cancelled. Costs no polling.
 
         The file need not be there yet, its directory must. A file that is truncated or replaced is followed from the
@@ -188,7 +188,7 @@ class LinuxSockets:
             connection.close()
             os.close(place)
 
-    async def follow(self, path: Path) -> AsyncIterator[bytes]:
+    async def follow(self, path: Path) -> AsyncGenerator[bytes, None]:
         """Blocks of a growing file."""
         reader = _Reader(path)
         try:

@@ -1,0 +1,116 @@
+"""Control groups in a dictionary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from isola.errors import HostFailure
+from isola.host.cgroup_tree import Tree, check_cpus, memory_in_use
+from isola.model.limits import Limits, Usage
+
+_ROOT = Path("/sys/fs/cgroup")
+
+
+@dataclass
+class FakeGroup:
+    """One group; a test sets ``usage`` and reads the rest."""
+
+    owner: int | None = None
+    limits: Limits = field(default_factory=Limits)
+    usage: Usage = field(default_factory=Usage)
+    members: set[int] = field(default_factory=set)
+
+
+class FakeCgroups:
+    """``kill`` tells ``killed`` each process number, so that a fake process table can end it."""
+
+    def __init__(self, killed: Callable[[int], None] | None = None, *, layout: str = "unified", cpus: int = 2) -> None:
+        self.groups: dict[str, FakeGroup] = {}
+        self._killed = killed
+        self._layout = layout
+        self._cpus = frozenset(range(cpus))
+        self._names = Tree(_ROOT, frozenset())
+
+    @property
+    def layout(self) -> str:
+        """As chosen."""
+        return self._layout
+
+    async def create(self, path: str, *, owner: int | None = None) -> None:
+        """Make the group and its parents."""
+        self._names.directory(path)
+        parts = path.split("/")
+        for end in range(2, len(parts) + 1):
+            group = self.groups.setdefault("/".join(parts[:end]), FakeGroup())
+        if owner is not None:
+            group.owner = owner
+
+    async def exists(self, path: str) -> bool:
+        """Whether it is there."""
+        self._names.directory(path)
+        return path in self.groups
+
+    async def enter(self, path: str, pid: int) -> None:
+        """A process is in one group at a time."""
+        group = self._group(path)
+        for other in self.groups.values():
+            other.members.discard(pid)
+        group.members.add(pid)
+
+    async def limit(self, path: str, limits: Limits) -> None:
+        """Refuses CPUs that are not there, and memory below what a test says is in use."""
+        group = self._group(path)
+        check_cpus(limits.cpus, self._cpus)
+        if limits.memory is not None and limits.memory < group.usage.memory:
+            raise memory_in_use(limits.memory, group.usage.memory)
+        group.limits = limits
+
+    def usage(self, path: str) -> Usage:
+        """As set; zeros when it is gone."""
+        self._names.directory(path)
+        return self.groups[path].usage if path in self.groups else Usage()
+
+    def processes(self, path: str) -> Sequence[int]:
+        """Members of the group and those below."""
+        return sorted(pid for name in self._below(path) for pid in self.groups[name].members)
+
+    async def kill(self, path: str) -> None:
+        """All members end."""
+        for pid in self.processes(path):
+            self.left(pid)
+            if self._killed is not None:
+                self._killed(pid)
+
+    def left(self, pid: int) -> None:
+        """A process has ended."""
+        for group in self.groups.values():
+            group.members.discard(pid)
+
+    async def remove(self, path: str) -> None:
+        """Refuses while processes are in it."""
+        if inside := self.processes(path):
+            evidence = f"processes {', '.join(map(str, inside[:10]))} are in it"
+            raise HostFailure(f"Cannot remove the control group {path}", evidence=evidence, remedy="Kill them first")
+        for name in self._below(path):
+            del self.groups[name]
+
+    async def children(self, path: str) -> tuple[str, ...]:
+        """Names directly below."""
+        depth = path.count("/") + 1
+        return tuple(sorted(name.split("/")[depth] for name in self._below(path) if name.count("/") == depth))
+
+    def directories(self, path: str) -> tuple[Path, ...]:
+        """One."""
+        return (Path(self._names.directory(path)),)
+
+    def _below(self, path: str) -> list[str]:
+        self._names.directory(path)
+        return [name for name in self.groups if name == path or name.startswith(f"{path}/")]
+
+    def _group(self, path: str) -> FakeGroup:
+        self._names.directory(path)
+        if path not in self.groups:
+            raise HostFailure(f"There is no control group {path}")
+        return self.groups[path]

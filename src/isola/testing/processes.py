@@ -1,0 +1,241 @@
+"""Processes that exist in a table only; their programs are coroutines."""
+
+from __future__ import annotations
+
+import asyncio
+import signal as signals
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from isola.errors import CommandFailed, HostFailure, TimedOut
+from isola.host.capture import Lines
+from isola.host.process import Child, Completed, ProcessRef
+from isola.host.programs import remedy_for
+
+_STDOUT_LIMIT = 16 << 20
+_HARMLESS = frozenset({0, signals.SIGCONT, signals.SIGCHLD, signals.SIGWINCH, signals.SIGURG})
+_FIRST_PID = 1000
+
+
+@dataclass(eq=False)
+class Call:
+    """One run of a program: what it was given, and where its words go."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] | None = None
+    cwd: Path | None = None
+    input: bytes = b""
+    descriptors: tuple[int | None, int | None, int | None] = (None, None, None)
+    """Standard streams of a program that was spawned."""
+    stdout: bytearray = field(default_factory=bytearray)
+    stderr: bytearray = field(default_factory=bytearray)
+    on_line: Lines | None = None
+
+    def out(self, data: bytes) -> None:
+        """Write to standard output."""
+        self.stdout += data
+
+    def err(self, data: bytes) -> None:
+        """Write to standard error."""
+        self.stderr += data
+        if self.on_line is not None:
+            self.on_line.take(data)
+
+
+Program = Callable[[Call], Awaitable[int]]
+"""Returns its exit status. Cancelled when the process is killed."""
+
+
+class FakeProcess:
+    """A row of the table; a child of whoever started it."""
+
+    def __init__(self, ref: ProcessRef, call: Call) -> None:
+        self._ref = ref
+        self.call = call
+        self.received: list[int] = []
+        """Signals, in order."""
+        self.ignores: set[int] = set()
+        """Signals that do not end it."""
+        self.status: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._task: asyncio.Future[int] | None = None
+
+    @property
+    def ref(self) -> ProcessRef:
+        """Which process it is."""
+        return self._ref
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return not self.status.done()
+
+    async def wait(self) -> int:
+        """Its exit status."""
+        return await asyncio.shield(self.status)
+
+    def signal(self, signum: int) -> None:
+        """Ends it, unless it ignores this one."""
+        if not self.running:
+            return
+        self.received.append(signum)
+        if signum == signals.SIGKILL or (signum not in _HARMLESS and signum not in self.ignores):
+            self.end(-signum)
+
+    def end(self, status: int = 0) -> None:
+        """It ends with this status now."""
+        if self.running:
+            self.status.set_result(status)
+        if self._task is not None:
+            self._task.cancel()
+
+    def begin(self, program: Program) -> None:
+        """Run its program."""
+        self._task = asyncio.ensure_future(program(self.call))
+        self._task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Future[int]) -> None:
+        if task.cancelled() or not self.running:
+            return
+        error = task.exception()
+        if error is None:
+            self.status.set_result(task.result())
+        else:
+            self.status.set_exception(error)
+
+
+class FakeProcesses:
+    """A process table. ``programs`` says which programs there are; every call is kept in ``calls``.
+
+    ``ended`` is told the number of each process that ends.
+    """
+
+    def __init__(
+        self, programs: Mapping[str, Program] | None = None, *, ended: Callable[[int], None] | None = None
+    ) -> None:
+        self.programs: dict[str, Program] = {
+            "true": _true, "false": _false, "cat": _cat, "echo": _echo, "sleep": _forever, **(programs or {})
+        }  # fmt: skip
+        self.table: dict[int, FakeProcess] = {}
+        self.calls: list[Call] = []
+        self._ended = ended
+        self._ticks = 0
+        self._next = _FIRST_PID
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        timeout: float | None = 60,
+        check: bool = True,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        on_line: Callable[[str], None] | None = None,
+    ) -> Completed:
+        """Run a program of ``programs`` to the end."""
+        lines = Lines(on_line) if on_line else None
+        process = self._start(Call(tuple(argv), env, cwd, stdin, on_line=lines))
+        try:
+            async with asyncio.timeout(timeout) as limit:
+                status = await process.wait()
+        except BaseException as error:
+            process.end(-signals.SIGKILL)
+            if isinstance(error, TimeoutError) and limit.expired():
+                raise TimedOut(f"{argv[0]} did not end within {timeout:g} s") from None
+            raise
+        if lines is not None:
+            lines.end()
+        call = process.call
+        if len(call.stdout) > _STDOUT_LIMIT:
+            raise HostFailure(f"{argv[0]} wrote more than {_STDOUT_LIMIT >> 20} MiB to its standard output")
+        if check and status != 0:
+            raise CommandFailed(argv, status, call.stderr.decode(errors="replace"))
+        return Completed(call.argv, status, bytes(call.stdout), bytes(call.stderr))
+
+    async def spawn(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: int | None = None,
+        stdout: int | None = None,
+        stderr: int | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        pass_fds: Sequence[int] = (),
+    ) -> Child:
+        """Start a program of ``programs``."""
+        return self._start(Call(tuple(argv), env, cwd, descriptors=(stdin, stdout, stderr)))
+
+    def add(self, *argv: str, pid: int | None = None) -> FakeProcess:
+        """A process that somebody else started; it runs until a test ends it. Numbers may be used again."""
+        self._next = max(self._next + 1, (pid or 0) + 1)
+        self._ticks += 1
+        number = self._next - 1 if pid is None else pid
+        process = FakeProcess(ProcessRef(number, self._ticks), Call(argv or ("process",)))
+        self.table[number] = process
+        process.status.add_done_callback(lambda _: self._ended and self._ended(number))
+        return process
+
+    @property
+    def running(self) -> list[FakeProcess]:
+        """All that have not ended."""
+        return [process for process in self.table.values() if process.running]
+
+    def identify(self, pid: int) -> ProcessRef | None:
+        """The process that has this number now."""
+        process = self.table.get(pid)
+        return process.ref if process and process.running else None
+
+    def alive(self, ref: ProcessRef) -> bool:
+        """Whether that very process still runs."""
+        return self.identify(ref.pid) == ref
+
+    def signal(self, ref: ProcessRef, signum: int) -> bool:
+        """Signal that very process."""
+        if not self.alive(ref):
+            return False
+        self.table[ref.pid].signal(signum)
+        return True
+
+    async def gone(self, ref: ProcessRef) -> None:
+        """Return once it has ended."""
+        if self.alive(ref):
+            await self.table[ref.pid].wait()
+
+    def command_line(self, pid: int) -> tuple[str, ...]:
+        """Its arguments."""
+        return self.table[pid].call.argv if self.identify(pid) else ()
+
+    def _start(self, call: Call) -> FakeProcess:
+        self.calls.append(call)
+        name = Path(call.argv[0]).name
+        if name not in self.programs:
+            raise CommandFailed(call.argv, 127, "no such program", remedy=remedy_for(name))
+        process = self.add(*call.argv)
+        process.call = call
+        process.begin(self.programs[name])
+        return process
+
+
+async def _true(_: Call) -> int:
+    return 0
+
+
+async def _false(_: Call) -> int:
+    return 1
+
+
+async def _cat(call: Call) -> int:
+    call.out(call.input)
+    return 0
+
+
+async def _echo(call: Call) -> int:
+    call.out(" ".join(call.argv[1:]).encode() + b"\n")
+    return 0
+
+
+async def _forever(_: Call) -> int:
+    await asyncio.get_running_loop().create_future()
+    return 0

@@ -1,0 +1,193 @@
+"""Streams in memory. Each has a far side, which a test or a fake program holds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable
+from pathlib import Path
+
+from isola.errors import NotFound
+from isola.host.sockets import Pipe, Stream, Terminal
+
+_BLOCK = 65536
+_FIRST_DESCRIPTOR = 10_000
+_PACKET = 8192
+
+
+class FakeStream:
+    """One side of a connection."""
+
+    def __init__(self, *, packets: bool = False) -> None:
+        self.far: FakeStream = self
+        """The other side; what is written here is read there."""
+        self._packets = packets
+        self._blocks: list[bytes] = []
+        self._news = asyncio.Event()
+        self.closed = False
+
+    async def read(self) -> bytes:
+        """What the far side wrote; empty once either side is closed."""
+        await asyncio.sleep(0)
+        while not self._blocks and not self.closed and not self.far.closed:
+            self._news.clear()
+            await self._news.wait()
+        if self.closed or not self._blocks:
+            return b""
+        block = self._blocks.pop(0)
+        if len(block) > _BLOCK:
+            self._blocks.insert(0, block[_BLOCK:])
+        return block[:_BLOCK]
+
+    async def write(self, data: bytes) -> None:
+        """To the far side, if it still listens."""
+        await asyncio.sleep(0)
+        if self.closed or self.far.closed:
+            return
+        step = _PACKET if self._packets else len(data) or 1
+        self.far.arrive(data[at : at + step] for at in range(0, len(data), step))
+
+    def arrive(self, blocks: Iterable[bytes]) -> None:
+        """The far side has written."""
+        self._blocks.extend(blocks)
+        self._news.set()
+
+    def close(self) -> None:
+        """The far side reads what is left, then the end."""
+        self.closed = True
+        self._news.set()
+        self.far.arrive(())
+
+
+def stream_pair(*, packets: bool = False) -> tuple[FakeStream, FakeStream]:
+    """Both sides of a new connection."""
+    near, far = FakeStream(packets=packets), FakeStream(packets=packets)
+    near.far, far.far = far, near
+    return near, far
+
+
+class FakeTerminal:
+    """A terminal; what is typed is not echoed."""
+
+    def __init__(self, slave: int, size: tuple[int, int], owner: int | None) -> None:
+        self._near, self.far = stream_pair()
+        self._slave = slave
+        self.size = size
+        """Width, height."""
+        self.owner = owner
+        self.taken = False
+        """Whether a program holds the far side as well."""
+
+    @property
+    def stream(self) -> Stream:
+        """The master side."""
+        return self._near
+
+    @property
+    def slave(self) -> int:
+        """A descriptor of the fake kind, -1 when closed."""
+        return self._slave
+
+    def resize(self, width: int, height: int) -> None:
+        """Set the size."""
+        self.size = (width, height)
+
+    def close_slave(self) -> None:
+        """Our copy; it hangs up unless a program holds another."""
+        self._slave = -1
+        if not self.taken:
+            self.far.close()
+
+
+class FakePipe:
+    """A pipe of either direction."""
+
+    def __init__(self, remote: int) -> None:
+        self._near, self.far = stream_pair()
+        self._remote = remote
+        self.taken = False
+        """Whether a program holds the far side as well."""
+
+    @property
+    def stream(self) -> Stream:
+        """Our end."""
+        return self._near
+
+    @property
+    def remote(self) -> int:
+        """A descriptor of the fake kind, -1 when closed."""
+        return self._remote
+
+    def close_remote(self) -> None:
+        """Our copy; it is the end unless a program holds another."""
+        self._remote = -1
+        if not self.taken:
+            self.far.close()
+
+
+class FakeSockets:
+    """Hands out streams; ``far`` finds the other side of a descriptor, ``listen`` waits for connections."""
+
+    def __init__(self) -> None:
+        self.terminals: list[FakeTerminal] = []
+        self._given: dict[int, FakeTerminal | FakePipe] = {}
+        self._servers: dict[Path, asyncio.Queue[FakeStream]] = {}
+        self._files: dict[Path, bytes] = {}
+        self._grown: dict[Path, asyncio.Event] = {}
+
+    def terminal(self, width: int = 0, height: int = 0, *, owner: int | None = None) -> Terminal:
+        """A new terminal."""
+        terminal = FakeTerminal(self._descriptor(), (width or 80, height or 25), owner)
+        self.terminals.append(terminal)
+        self._given[terminal.slave] = terminal
+        return terminal
+
+    def pipe_to_child(self) -> Pipe:
+        """We write."""
+        return self._pipe()
+
+    def pipe_from_child(self) -> Pipe:
+        """We read."""
+        return self._pipe()
+
+    def far(self, descriptor: int) -> FakeStream:
+        """What a program that was given this descriptor reads and writes; the program closes it when it ends."""
+        self._given[descriptor].taken = True
+        return self._given[descriptor].far
+
+    def listen(self, path: Path) -> asyncio.Queue[FakeStream]:
+        """Be the server of a packet socket: connections arrive in the queue."""
+        return self._servers.setdefault(path, asyncio.Queue())
+
+    async def connect_packets(self, path: Path) -> Stream:
+        """Connect to a server made by ``listen``."""
+        if path not in self._servers:
+            raise NotFound(f"There is no socket {path}")
+        near, far = stream_pair(packets=True)
+        self._servers[path].put_nowait(far)
+        return near
+
+    def append(self, path: Path, data: bytes) -> None:
+        """A file that may be followed grows."""
+        self._files[path] = self._files.get(path, b"") + data
+        self._grown.setdefault(path, asyncio.Event()).set()
+
+    async def follow(self, path: Path) -> AsyncGenerator[bytes, None]:
+        """Blocks of a file made by ``append``."""
+        grown = self._grown.setdefault(path, asyncio.Event())
+        at = 0
+        while True:
+            grown.clear()
+            content = self._files.get(path, b"")
+            while at < len(content):
+                block = content[at : at + _BLOCK]
+                at += len(block)
+                yield block
+            await grown.wait()
+
+    def _pipe(self) -> FakePipe:
+        pipe = FakePipe(self._descriptor())
+        self._given[pipe.remote] = pipe
+        return pipe
+
+    def _descriptor(self) -> int:
+        return _FIRST_DESCRIPTOR + len(self._given)

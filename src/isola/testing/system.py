@@ -1,0 +1,90 @@
+"""A host whose facts a test chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from isola.host.system import Kernel
+
+_CAPABILITIES = frozenset(
+    f"CAP_{name}" for name in ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_ADMIN", "SETGID", "SETUID", "SYS_ADMIN")
+)
+_DEVICES: Mapping[str, Sequence[Mapping[str, object]]] = {
+    "network": (), "storage": (), "gpu": (), "usb": (), "pci": ()
+}  # fmt: skip
+
+
+@dataclass
+class FakeSystem:
+    """Every fact is an attribute to be set."""
+
+    uname: Kernel = field(default_factory=lambda: Kernel("Linux", "6.1.0", "#1 SMP", "x86_64", "fake"))
+    bounding_set: frozenset[str] = _CAPABILITIES
+    cpu_count: int = 2
+    memory_total: int = 8 << 30
+    memory_free: int = 6 << 30
+    release: Mapping[str, str] = field(default_factory=lambda: {"ID": "debian", "VERSION_ID": "12", "NAME": "Debian"})
+    programs: dict[str, Path] = field(default_factory=dict)
+    known_file_systems: frozenset[str] = frozenset({"overlay", "tmpfs", "ext4"})
+    machine: str = "00000000000040008000000000000001"
+    boot: str = "00000000-0000-4000-8000-00000000b007"
+    own_pid: int = 2
+    subordinate_ids: dict[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
+    hardware: Mapping[str, Sequence[Mapping[str, object]]] = field(default_factory=lambda: _DEVICES)
+
+    def kernel(self) -> Kernel:
+        """As set."""
+        return self.uname
+
+    def capabilities(self) -> frozenset[str]:
+        """As set."""
+        return self.bounding_set
+
+    def cpus(self) -> Sequence[Mapping[str, object]]:
+        """Alike ones in one socket."""
+        return [
+            {"id": n, "core": n, "socket": 0, "numa_node": 0, "model": "Fake", "vendor": "Isola", "frequency": 1000}
+            for n in range(self.cpu_count)
+        ]
+
+    def memory(self) -> Mapping[str, int]:
+        """The lines that are looked at."""
+        free = self.memory_free
+        return {
+            "MemTotal": self.memory_total, "MemFree": free, "MemAvailable": free, "Buffers": 0, "Cached": 0,
+            "SwapTotal": 0, "SwapFree": 0,
+        }  # fmt: skip
+
+    def os_release(self) -> Mapping[str, str]:
+        """As set."""
+        return self.release
+
+    def find_program(self, name: str) -> Path | None:
+        """As set."""
+        return self.programs.get(name)
+
+    def file_systems(self) -> frozenset[str]:
+        """As set."""
+        return self.known_file_systems
+
+    def machine_id(self) -> str:
+        """As set."""
+        return self.machine
+
+    def boot_id(self) -> str:
+        """As set."""
+        return self.boot
+
+    def pid(self) -> int:
+        """As set."""
+        return self.own_pid
+
+    def user_id_ranges(self, user: str = "root") -> Sequence[tuple[int, int]]:
+        """As set."""
+        return self.subordinate_ids.get(user, ())
+
+    def devices(self) -> Mapping[str, Sequence[Mapping[str, object]]]:
+        """As set."""
+        return self.hardware

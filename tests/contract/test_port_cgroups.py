@@ -1,0 +1,324 @@
+"""What every ``Cgroups`` promises, over the fake, this host's own layout, and its cgroup2 tree on its own."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from isola.errors import HostFailure, InvalidInput
+from isola.host.cgroups import Cgroups, LinuxCgroups
+from isola.host.process import Child, LinuxProcesses, Processes
+from isola.model.limits import Limits, Usage
+from isola.testing.cgroups import FakeCgroups
+from isola.testing.processes import FakeProcesses
+
+MOUNT = Path("/sys/fs/cgroup")
+TOP = f"/isola-contract-{os.getpid()}"
+GROUP = f"{TOP}/one"
+OWNER = 100_000
+
+
+def only_cgroup2() -> Path:
+    return next(path for path in (MOUNT, MOUNT / "unified") if (path / "cgroup.controllers").exists())
+
+
+def left_over() -> list[Path]:
+    return [path for path in [MOUNT, *MOUNT.iterdir()] if (path / TOP[1:]).exists()]
+
+
+@dataclass
+class Side:
+    """Groups and the processes to put into them."""
+
+    cgroups: Cgroups
+    processes: Processes
+
+    async def spawn(self, *argv: str) -> Child:
+        return await self.processes.spawn(argv or ("sleep", "600"))
+
+
+@pytest.fixture(params=["fake", "host", "cgroup2"])
+async def side(request: pytest.FixtureRequest) -> AsyncIterator[Side]:
+    if request.param == "fake":
+        processes = FakeProcesses()
+        yield Side(FakeCgroups(lambda pid: processes.table[pid].signal(signal.SIGKILL)), processes)
+        return
+    real = Side(LinuxCgroups(MOUNT if request.param == "host" else only_cgroup2()), LinuxProcesses())
+    yield real
+    await real.cgroups.kill(TOP)
+    await real.cgroups.remove(TOP)
+    assert not left_over()
+
+
+@pytest.fixture
+async def group(side: Side) -> str:
+    await side.cgroups.create(GROUP, owner=OWNER)
+    return GROUP
+
+
+async def test_group_comes_and_goes(side: Side) -> None:
+    assert not await side.cgroups.exists(GROUP)
+    await side.cgroups.create(GROUP)
+    await side.cgroups.create(GROUP)
+    assert await side.cgroups.exists(GROUP)
+    await side.cgroups.remove(GROUP)
+    await side.cgroups.remove(GROUP)
+    assert not await side.cgroups.exists(GROUP)
+    assert await side.cgroups.exists(TOP)
+
+
+async def test_children(side: Side) -> None:
+    assert await side.cgroups.children(TOP) == ()
+    await side.cgroups.create(f"{TOP}/b/deep")
+    await side.cgroups.create(f"{TOP}/a")
+    assert await side.cgroups.children(TOP) == ("a", "b")
+
+
+async def test_removing_takes_all_below(side: Side, group: str) -> None:
+    await side.cgroups.create(f"{group}/x/y")
+    await side.cgroups.remove(TOP)
+    assert not await side.cgroups.exists(f"{group}/x/y")
+    assert not await side.cgroups.exists(TOP)
+
+
+async def test_process_enters_and_is_killed(side: Side, group: str) -> None:
+    child = await side.spawn()
+    await side.cgroups.enter(group, child.ref.pid)
+    await side.cgroups.enter(group, child.ref.pid)
+    assert list(side.cgroups.processes(group)) == [child.ref.pid]
+    assert list(side.cgroups.processes(TOP)) == [child.ref.pid]
+    await side.cgroups.kill(TOP)
+    assert await child.wait() == -signal.SIGKILL
+    assert not side.cgroups.processes(group)
+
+
+async def test_group_with_processes_is_not_removed(side: Side, group: str) -> None:
+    child = await side.spawn()
+    await side.cgroups.enter(group, child.ref.pid)
+    with pytest.raises(HostFailure, match=f"processes {child.ref.pid} are in it"):
+        await side.cgroups.remove(TOP)
+    assert await side.cgroups.exists(group)
+    await side.cgroups.kill(group)
+    await side.cgroups.remove(TOP)
+
+
+async def test_what_is_not_there_is_empty_and_quiet(side: Side) -> None:
+    assert side.cgroups.usage(GROUP) == Usage()
+    assert not side.cgroups.processes(GROUP)
+    await side.cgroups.kill(GROUP)
+    await side.cgroups.remove(GROUP)
+
+
+async def test_entering_what_is_not_there_fails(side: Side) -> None:
+    child = await side.spawn()
+    with pytest.raises(HostFailure):
+        await side.cgroups.enter(GROUP, child.ref.pid)
+    child.signal(signal.SIGKILL)
+    await child.wait()
+
+
+@pytest.mark.parametrize("path", ["", "/", "isola", "/isola/../..", "/isola//x", "/./x", "/isola/"])
+async def test_paths_that_lead_elsewhere_are_refused(side: Side, path: str) -> None:
+    attempts: list[Callable[[], object]] = [
+        lambda: side.cgroups.remove(path),
+        lambda: side.cgroups.create(path),
+        lambda: side.cgroups.exists(path),
+    ]
+    for attempt in attempts:
+        with pytest.raises(InvalidInput):
+            await attempt()
+
+
+async def test_no_limits_are_always_possible(side: Side, group: str) -> None:
+    await side.cgroups.limit(group, Limits())
+
+
+async def test_each_directory_is_that_of_the_group(side: Side, group: str) -> None:
+    directories = side.cgroups.directories(group)
+    assert directories
+    assert all(str(directory).endswith(group) for directory in directories)
+
+
+async def test_cpus_that_are_not_there_are_refused(side: Side, group: str) -> None:
+    with pytest.raises(HostFailure, match="CPUs"):
+        await side.cgroups.limit(group, Limits(cpus=(4000,)))
+
+
+async def test_memory_below_what_is_in_use_is_refused(side: Side, group: str) -> None:
+    if isinstance(side.cgroups, FakeCgroups):
+        side.cgroups.groups[group].usage = Usage(memory=64 << 20)
+    elif has_memory(side.cgroups, group):
+        await fill_memory(side, group)
+    with pytest.raises(HostFailure, match="memory"):
+        await side.cgroups.limit(group, Limits(memory=16 << 20))
+    await side.cgroups.limit(group, Limits())
+
+
+def has_memory(cgroups: Cgroups, group: str) -> bool:
+    """Where cgroup2 stands beside the old hierarchies it has no memory controller, and every limit is refused."""
+    return any((path / name).exists() for path in cgroups.directories(group) for name in MEMORY_FILES)
+
+
+MEMORY_FILES = ("memory.max", "memory.limit_in_bytes")
+EATER = "import time; held = bytearray(b'x') * (64 << 20); time.sleep(600)"
+
+
+async def fill_memory(side: Side, group: str) -> Child:
+    child = await side.spawn("sh", "-c", f'sleep 0.2; exec python3 -c "{EATER}"')
+    await side.cgroups.enter(group, child.ref.pid)
+    for _ in range(500):
+        if side.cgroups.usage(group).memory > 64 << 20:
+            return child
+        await asyncio.sleep(0.01)
+    pytest.fail("the memory is not charged to the group")
+
+
+# From here on: what only the kernel can show. All limits, on whatever layout this host has.
+
+
+@pytest.fixture
+async def real() -> AsyncIterator[Side]:
+    side = Side(LinuxCgroups(), LinuxProcesses())
+    await side.cgroups.create(GROUP, owner=OWNER)
+    yield side
+    await side.cgroups.kill(TOP)
+    await side.cgroups.remove(TOP)
+
+
+def control(side: Side, *names: str) -> str:
+    """The first of these control files that some hierarchy has."""
+    files = (path / name for name in names for path in side.cgroups.directories(GROUP))
+    return next(file for file in files if file.exists()).read_text().strip()
+
+
+async def test_limits_go_up_and_down_and_away(real: Side) -> None:
+    memory = ("memory.limit_in_bytes", "memory.max")
+    unlimited = control(real, *memory)
+    for size in (256 << 20, 128 << 20, 512 << 20):
+        limits = Limits(cpus=(0,), memory=size, processes=size >> 20)
+        await real.cgroups.limit(GROUP, limits)
+        assert control(real, *memory) == str(size)
+        assert control(real, "pids.max") == str(limits.processes)
+        assert control(real, "cpuset.cpus") == "0"
+    await real.cgroups.limit(GROUP, Limits())
+    assert control(real, *memory) == unlimited
+    assert control(real, "pids.max") == "max"
+
+
+async def test_members_run_on_the_cpus_of_the_group(real: Side) -> None:
+    child = await real.spawn()
+    everywhere = os.sched_getaffinity(child.ref.pid)
+    await real.cgroups.enter(GROUP, child.ref.pid)
+    await real.cgroups.limit(GROUP, Limits(cpus=(min(everywhere),)))
+    assert os.sched_getaffinity(child.ref.pid) == {min(everywhere)}
+    await real.cgroups.limit(GROUP, Limits())
+    assert os.sched_getaffinity(child.ref.pid) == everywhere
+
+
+async def test_a_process_limit_holds(real: Side) -> None:
+    await real.cgroups.limit(GROUP, Limits(processes=3))
+    # Each attempt is a subshell of its own: a shell that cannot fork gives up.
+    script = "sleep 0.2; for i in 1 2 3 4 5 6; do sleep 600 & done; wait"
+    child = await real.spawn("sh", "-c", script)
+    await real.cgroups.enter(GROUP, child.ref.pid)
+    await child.wait()
+    assert 1 <= len(real.cgroups.processes(GROUP)) <= 2
+
+
+async def test_a_memory_limit_holds(real: Side) -> None:
+    await real.cgroups.limit(GROUP, Limits(memory=32 << 20))
+    child = await real.spawn("sh", "-c", f'sleep 0.2; exec python3 -c "{EATER}"')
+    await real.cgroups.enter(GROUP, child.ref.pid)
+    assert await asyncio.wait_for(child.wait(), 20) == -signal.SIGKILL
+
+
+async def test_a_refused_memory_limit_leaves_the_old_one_and_the_process(real: Side) -> None:
+    await real.cgroups.limit(GROUP, Limits(memory=256 << 20))
+    child = await fill_memory(real, GROUP)
+    with pytest.raises(HostFailure, match="are in use"):
+        await real.cgroups.limit(GROUP, Limits(memory=16 << 20))
+    assert control(real, "memory.limit_in_bytes", "memory.max") == str(256 << 20)
+    assert real.processes.alive(child.ref)
+
+
+async def test_page_cache_gives_way_to_a_lower_limit(real: Side, tmp_path: Path) -> None:
+    script = f"sleep 0.2; head -c 100000000 /dev/zero > {tmp_path}/file; sync {tmp_path}/file; exec sleep 600"
+    child = await real.spawn("sh", "-c", script)
+    await real.cgroups.enter(GROUP, child.ref.pid)
+    for _ in range(1000):
+        if real.processes.command_line(child.ref.pid)[:1] == ("sleep",):
+            break
+        await asyncio.sleep(0.01)
+    await real.cgroups.limit(GROUP, Limits(memory=32 << 20))
+    assert real.cgroups.usage(GROUP).memory <= 32 << 20
+    assert real.processes.alive(child.ref)
+
+
+async def test_usage_counts_processes_memory_and_time(real: Side) -> None:
+    await fill_memory(real, GROUP)
+    usage = real.cgroups.usage(GROUP)
+    assert usage.processes == 1
+    assert usage.cpu_ns > 1_000_000
+    assert 64 << 20 < usage.memory <= usage.memory_peak < 256 << 20
+    assert (usage.swap, usage.swap_peak) == (0, 0)
+
+
+async def test_a_crowd_that_multiplies_dies(real: Side) -> None:
+    await real.cgroups.limit(GROUP, Limits(processes=200))
+    child = await real.spawn("sh", "-c", "sleep 0.2; f() { f | f & sleep 600; }; f")
+    await real.cgroups.enter(GROUP, child.ref.pid)
+    await asyncio.sleep(0.6)
+    assert len(real.cgroups.processes(GROUP)) > 50
+    await asyncio.wait_for(real.cgroups.kill(GROUP), 10)
+    await child.wait()
+    assert not real.cgroups.processes(GROUP)
+
+
+async def test_processes_below_are_killed_and_their_groups_removed(side: Side, group: str) -> None:
+    child = await side.spawn()
+    await side.cgroups.create(f"{group}/a/b/c")
+    await side.cgroups.enter(f"{group}/a/b/c", child.ref.pid)
+    await side.cgroups.kill(group)
+    assert await child.wait() == -signal.SIGKILL
+    await side.cgroups.remove(group)
+    assert not await side.cgroups.exists(group)
+
+
+async def test_owner_gets_the_cgroup2_directory_and_no_other(real: Side) -> None:
+    (tree,) = (path for path in real.cgroups.directories(GROUP) if (path / "cgroup.controllers").exists())
+    owned = {path.name for path in [tree, *tree.iterdir()] if path.stat().st_uid == OWNER}
+    assert owned - {"memory.oom.group"} == {tree.name, "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"}
+    others = set(real.cgroups.directories(GROUP)) - {tree}
+    assert all(path.stat().st_uid == 0 for path in others)
+
+
+async def test_owner_cannot_make_groups_without_end(real: Side) -> None:
+    (tree,) = (path for path in real.cgroups.directories(GROUP) if (path / "cgroup.controllers").exists())
+    deep = tree
+    with pytest.raises(OSError):
+        for _ in range(200):
+            deep = deep / "d"
+            deep.mkdir()
+    await real.cgroups.remove(GROUP)
+
+
+async def test_frozen_processes_die_too(real: Side) -> None:
+    child = await real.spawn()
+    await real.cgroups.enter(GROUP, child.ref.pid)
+    for path in real.cgroups.directories(GROUP):
+        for name, word in (("freezer.state", "FROZEN"), ("cgroup.freeze", "1")):
+            if (path / name).exists():
+                (path / name).write_text(word)
+    await asyncio.wait_for(real.cgroups.kill(GROUP), 5)
+    assert await child.wait() == -signal.SIGKILL
+
+
+def test_fake_usage_is_what_a_test_sets() -> None:
+    cgroups = FakeCgroups()
+    asyncio.run(cgroups.create(GROUP))
+    cgroups.groups[GROUP].usage = replace(Usage(), memory=5)
+    assert cgroups.usage(GROUP).memory == 5

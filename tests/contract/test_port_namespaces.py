@@ -1,0 +1,149 @@
+"""What every ``Namespaces`` promises; the real one is compared with ``ip`` in a network namespace of the test's own."""
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+
+from isola.host.namespaces import LinuxNamespaces, Namespaces, parse_ipv4, parse_routes
+from isola.host.process import Child, LinuxProcesses
+from isola.model.instance import Address, InterfaceState
+from isola.testing.namespaces import FakeNamespaces
+
+PROCESSES = LinuxProcesses()
+
+
+@dataclass
+class Side:
+    namespaces: Namespaces
+    pid: int
+
+
+@pytest.fixture
+async def child() -> AsyncIterator[Child]:
+    """A process with a network namespace of its own."""
+    child = await PROCESSES.spawn(["unshare", "--net", "sleep", "600"])
+    ours = os.readlink("/proc/self/ns/net")
+    for _ in range(500):
+        if os.readlink(f"/proc/{child.ref.pid}/ns/net") != ours:
+            break
+        await asyncio.sleep(0.01)
+    yield child
+    child.signal(signal.SIGKILL)
+    await child.wait()
+
+
+async def inside(child: Child, *commands: str) -> None:
+    for command in commands:
+        await PROCESSES.run(["nsenter", f"--net=/proc/{child.ref.pid}/ns/net", *command.split()])
+
+
+@pytest.fixture(params=["fake", "linux"])
+async def side(request: pytest.FixtureRequest, child: Child) -> Side:
+    """A namespace with ``lo`` and one more interface."""
+    if request.param == "fake":
+        fake = FakeNamespaces()
+        eth0 = Address("inet", "10.1.2.3", "24", "global"), Address("inet6", "fd42::3", "64", "global")
+        fake.set_interfaces(1000, InterfaceState("eth0", eth0))
+        return Side(fake, 1000)
+    await inside(
+        child,
+        "ip link set lo up",
+        "ip link add eth0 type bridge",
+        "ip link set eth0 up",
+        "ip addr add 10.1.2.3/24 dev eth0",
+        "ip addr add fd42::3/64 dev eth0 nodad",
+    )
+    return Side(LinuxNamespaces(), child.ref.pid)
+
+
+def test_loopback_is_among_the_interfaces(side: Side) -> None:
+    (loopback,) = [link for link in side.namespaces.interfaces(side.pid) if link.name == "lo"]
+    assert loopback.type == "loopback"
+    assert set(loopback.addresses) == {
+        Address("inet", "127.0.0.1", "8", "local"),
+        Address("inet6", "::1", "128", "local"),
+    }
+
+
+def test_addresses_have_prefix_and_scope(side: Side) -> None:
+    (eth0,) = [link for link in side.namespaces.interfaces(side.pid) if link.name == "eth0"]
+    wanted = {Address("inet", "10.1.2.3", "24", "global"), Address("inet6", "fd42::3", "64", "global")}
+    assert wanted <= set(eth0.addresses)
+    assert eth0.type == "broadcast"
+
+
+def test_a_process_that_is_gone_has_none(side: Side) -> None:
+    assert side.namespaces.interfaces(2**22 - 1) == ()
+
+
+# From here on: what only a real namespace can show.
+
+
+async def test_all_is_as_ip_says(child: Child) -> None:
+    await inside(
+        child,
+        "ip link set lo up",
+        "ip link add eth0 type veth peer name other",
+        "ip link add br0 type bridge",
+        "ip link set eth0 up",
+        "ip link set other up",
+        "ip link set br0 up",
+        "ip addr add 10.1.2.3/24 dev eth0",
+        "ip addr add 10.1.2.4/24 dev eth0",
+        "ip addr add 10.1.0.1/16 dev br0",
+        "ip addr add 169.254.7.7/16 dev other",
+        "ip addr add 192.168.5.129/25 dev br0",
+        "ip addr add fd42::3/64 dev eth0 nodad",
+        "ip route add default via 10.1.2.1",
+        "ip route add unreachable 172.16.0.0/12",
+    )
+    talk = "import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.sendto(b'x' * 100, ('127.0.0.1', 9))"
+    await PROCESSES.run(["nsenter", f"--net=/proc/{child.ref.pid}/ns/net", "python3", "-c", talk])
+    said = await PROCESSES.run(["nsenter", f"--net=/proc/{child.ref.pid}/ns/net", "ip", "-j", "-s", "addr"])
+    seen = {link.name: link for link in LinuxNamespaces().interfaces(child.ref.pid)}
+    expected = {link["ifname"]: link for link in json.loads(said.stdout)}
+    assert set(seen) == set(expected)
+    for name, link in expected.items():
+        addresses = {(row["local"], str(row["prefixlen"])) for row in link["addr_info"]}
+        assert {(address.address, address.netmask) for address in seen[name].addresses} == addresses
+    assert seen["lo"].packets_sent == expected["lo"]["stats64"]["tx"]["packets"] > 0
+    assert seen["lo"].bytes_received == expected["lo"]["stats64"]["rx"]["bytes"] > 0
+    scopes = {address.address: address.scope for address in seen["other"].addresses}
+    assert scopes["169.254.7.7"] == "link"
+
+
+async def test_an_address_without_a_network_belongs_to_the_way_out(child: Child) -> None:
+    await inside(
+        child,
+        "ip link add eth0 type bridge",
+        "ip link set eth0 up",
+        "ip addr add 203.0.113.9/32 dev eth0",
+        "ip route add default dev eth0",
+    )
+    (eth0,) = [link for link in LinuxNamespaces().interfaces(child.ref.pid) if link.name == "eth0"]
+    assert Address("inet", "203.0.113.9", "32", "global") in eth0.addresses
+
+
+async def test_a_namespace_full_of_routes_is_read_quickly(child: Child) -> None:
+    await inside(child, "ip link add eth0 type bridge", "ip link set eth0 up", "ip addr add 10.1.2.3/24 dev eth0")
+    routes = "".join(f"route add 11.{n >> 8}.{n & 255}.0/24 dev eth0\n" for n in range(20_000))
+    enter = ["nsenter", f"--net=/proc/{child.ref.pid}/ns/net"]
+    await PROCESSES.run([*enter, "ip", "-batch", "-"], stdin=routes.encode())
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    (eth0,) = [link for link in LinuxNamespaces().interfaces(child.ref.pid) if link.name == "eth0"]
+    assert loop.time() - begun < 0.5
+    assert eth0.name == "eth0"
+
+
+def test_a_shared_trie_is_read_once_per_address() -> None:
+    leaf = "     |-- 10.1.2.3\n        /32 host LOCAL\n"
+    routes = parse_routes("head\neth0 0002010A 00000000 0001 0 0 0 00FFFFFF 0 0 0\n")
+    assert list(parse_ipv4(f"Main:\n{leaf}Local:\n{leaf}", routes)) == [
+        ("eth0", Address("inet", "10.1.2.3", "24", "global"))
+    ]

@@ -1,0 +1,343 @@
+"""What every ``Sockets`` promises: terminals, pipes, packet sockets and files that grow."""
+
+import asyncio
+import fcntl
+import os
+import shutil
+import socket
+import struct
+import tempfile
+import termios
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from isola.errors import HostFailure, NotFound
+from isola.host.process import LinuxProcesses
+from isola.host.sockets import LinuxSockets, Sockets, Stream
+from isola.host.stream import DescriptorStream
+from isola.testing.sockets import FakeSockets
+
+
+class Side(Protocol):
+    """The two sides of one kind of port, so that a test can play the child and the server."""
+
+    sockets: Sockets
+
+    def child(self, descriptor: int) -> Stream:
+        """What a child that was given this descriptor holds."""
+
+    def listen(self, path: Path) -> Callable[[], Stream]:
+        """Serve a packet socket; call the result to accept."""
+
+    def append(self, path: Path, data: bytes) -> None: ...
+
+
+class FakeSide:
+    def __init__(self) -> None:
+        self.sockets = FakeSockets()
+
+    def child(self, descriptor: int) -> Stream:
+        return self.sockets.far(descriptor)
+
+    def listen(self, path: Path) -> Callable[[], Stream]:
+        return self.sockets.listen(path).get_nowait
+
+    def append(self, path: Path, data: bytes) -> None:
+        self.sockets.append(path, data)
+
+
+class LinuxSide:
+    def __init__(self) -> None:
+        self.sockets = LinuxSockets()
+        self.open: list[Callable[[], None]] = []
+
+    def child(self, descriptor: int) -> Stream:
+        return self._keep(DescriptorStream(os.dup(descriptor)))
+
+    def listen(self, path: Path) -> Callable[[], Stream]:
+        server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.open.append(server.close)
+        place = os.open(path.parent, os.O_PATH)
+        server.bind(f"/proc/self/fd/{place}/{path.name}")
+        os.close(place)
+        server.listen()
+        return lambda: self._keep(DescriptorStream(server.accept()[0].detach()))
+
+    def append(self, path: Path, data: bytes) -> None:
+        with path.open("ab") as file:
+            file.write(data)
+
+    def _keep(self, stream: DescriptorStream) -> Stream:
+        self.open.append(stream.close)
+        return stream
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory whose path is longer than a socket's address can be."""
+    short = Path(tempfile.mkdtemp(prefix="isola-sockets-"))
+    long = short / ("d" * 120) / ("e" * 120)
+    long.mkdir(parents=True)
+    yield long
+    shutil.rmtree(short)
+
+
+@pytest.fixture(params=["fake", "linux"])
+async def side(request: pytest.FixtureRequest) -> AsyncIterator[Side]:
+    if request.param == "fake":
+        yield FakeSide()
+        return
+    before = set(os.listdir("/proc/self/fd"))
+    linux = LinuxSide()
+    yield linux
+    for close in linux.open:
+        close()
+    assert set(os.listdir("/proc/self/fd")) == before, "descriptors are left open"
+
+
+async def all_of(stream: Stream) -> bytes:
+    content = b""
+    while block := await stream.read():
+        assert len(block) <= 65536
+        content += block
+    return content
+
+
+async def test_pipe_to_child_carries_everything_then_ends(side: Side) -> None:
+    pipe = side.sockets.pipe_to_child()
+    child = side.child(pipe.remote)
+    pipe.close_remote()
+    data = bytes(range(256)) * 4000
+    reading = asyncio.create_task(all_of(child))
+    await pipe.stream.write(data)
+    pipe.stream.close()
+    assert await asyncio.wait_for(reading, 10) == data
+
+
+async def test_pipe_from_child_carries_everything_then_ends(side: Side) -> None:
+    pipe = side.sockets.pipe_from_child()
+    child = side.child(pipe.remote)
+    pipe.close_remote()
+    reading = asyncio.create_task(all_of(pipe.stream))
+    await child.write(b"x" * 300_000)
+    child.close()
+    assert await asyncio.wait_for(reading, 10) == b"x" * 300_000
+    pipe.stream.close()
+
+
+async def test_pipe_whose_remote_end_nobody_took_is_at_its_end(side: Side) -> None:
+    pipe = side.sockets.pipe_from_child()
+    pipe.close_remote()
+    pipe.close_remote()
+    assert await asyncio.wait_for(pipe.stream.read(), 5) == b""
+    pipe.stream.close()
+
+
+async def test_write_to_a_child_that_left_is_silent(side: Side) -> None:
+    pipe = side.sockets.pipe_to_child()
+    child = side.child(pipe.remote)
+    pipe.close_remote()
+    child.close()
+    await asyncio.wait_for(pipe.stream.write(b"x" * 1_000_000), 5)
+    pipe.stream.close()
+
+
+async def test_close_wakes_the_reader_and_may_be_repeated(side: Side) -> None:
+    pipe = side.sockets.pipe_from_child()
+    reading = asyncio.create_task(pipe.stream.read())
+    await asyncio.sleep(0.01)
+    assert not reading.done()
+    pipe.stream.close()
+    pipe.stream.close()
+    assert await asyncio.wait_for(reading, 5) == b""
+    assert await pipe.stream.read() == b""
+    await pipe.stream.write(b"nobody hears this")
+    pipe.close_remote()
+
+
+async def test_a_reader_may_give_up_and_come_back(side: Side) -> None:
+    pipe = side.sockets.pipe_from_child()
+    child = side.child(pipe.remote)
+    pipe.close_remote()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(pipe.stream.read(), 0.02)
+    await child.write(b"late")
+    assert await asyncio.wait_for(pipe.stream.read(), 5) == b"late"
+    pipe.stream.close()
+
+
+async def test_a_stream_that_always_has_data_lets_others_run(side: Side) -> None:
+    pipe = side.sockets.pipe_from_child()
+    child = side.child(pipe.remote)
+    pipe.close_remote()
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    for _ in range(20):
+        await child.write(b"x")
+        assert await pipe.stream.read() == b"x"
+    task.cancel()
+    assert turns >= 20
+    pipe.stream.close()
+
+
+async def test_terminal_carries_both_ways_and_hangs_up(side: Side) -> None:
+    terminal = side.sockets.terminal()
+    child = side.child(terminal.slave)
+    terminal.close_slave()
+    terminal.close_slave()
+    await terminal.stream.write(b"typed\n")
+    assert await asyncio.wait_for(child.read(), 5) == b"typed\n"
+    await child.write(b"shown")
+    child.close()
+    assert (await asyncio.wait_for(all_of(terminal.stream), 5)).endswith(b"shown")
+    terminal.stream.close()
+    terminal.resize(10, 10)
+
+
+async def test_terminal_nobody_took_hangs_up(side: Side) -> None:
+    terminal = side.sockets.terminal()
+    terminal.close_slave()
+    assert await asyncio.wait_for(terminal.stream.read(), 5) == b""
+    terminal.stream.close()
+
+
+async def test_packets_keep_their_borders(side: Side, place: Path) -> None:
+    accept = side.listen(place / "attach")
+    near = await side.sockets.connect_packets(place / "attach")
+    far = accept()
+    await far.write(b"\x02out")
+    await far.write(b"\x03err")
+    assert [await near.read(), await near.read()] == [b"\x02out", b"\x03err"]
+    await near.write(b"in")
+    assert await far.read() == b"in"
+    far.close()
+    assert await near.read() == b""
+    await near.write(b"nobody hears this")
+    near.close()
+
+
+async def test_large_writes_go_in_packets_a_monitor_can_take(side: Side, place: Path) -> None:
+    accept = side.listen(place / "attach")
+    near = await side.sockets.connect_packets(place / "attach")
+    far = accept()
+    await near.write(b"z" * 20_000)
+    assert [len(await far.read()) for _ in range(3)] == [8192, 8192, 3616]
+    near.close()
+
+
+async def test_no_socket_is_not_found(side: Side, place: Path) -> None:
+    with pytest.raises(NotFound):
+        await side.sockets.connect_packets(place / "attach")
+
+
+async def test_follow_tells_what_is_there_and_what_comes(side: Side, place: Path) -> None:
+    side.append(place / "log", b"one")
+    seen: list[bytes] = []
+
+    async def follow() -> None:
+        async for block in side.sockets.follow(place / "log"):
+            seen.append(block)
+
+    task = asyncio.create_task(follow())
+    await until(lambda: seen == [b"one"])
+    side.append(place / "log", b"two")
+    await until(lambda: seen == [b"one", b"two"])
+    assert not task.done()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_follow_waits_for_a_file_to_come(side: Side, place: Path) -> None:
+    following = side.sockets.follow(place / "log")
+    first = asyncio.ensure_future(anext(following))
+    await asyncio.sleep(0.02)
+    assert not first.done()
+    side.append(place / "other", b"no")
+    side.append(place / "log", b"yes")
+    assert await asyncio.wait_for(first, 5) == b"yes"
+    await following.aclose()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(500):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail("it did not happen")
+
+
+# From here on: what only real descriptors can show.
+
+
+async def test_size_and_owner_of_a_real_terminal() -> None:
+    terminal = LinuxSockets().terminal(100, 40, owner=100_000)
+    assert os.fstat(terminal.slave).st_uid == 100_000
+    assert window(terminal.slave) == (100, 40)
+    terminal.resize(90, 30)
+    assert window(terminal.slave) == (90, 30)
+    terminal.resize(10**6, 10**6)
+    assert window(terminal.slave) == (65535, 65535)
+    terminal.stream.close()
+    terminal.close_slave()
+
+
+async def test_terminal_without_a_size_has_the_usual_one() -> None:
+    terminal = LinuxSockets().terminal()
+    assert window(terminal.slave) == (80, 25)
+    terminal.stream.close()
+    terminal.close_slave()
+
+
+async def test_a_program_sees_its_terminal() -> None:
+    terminal = LinuxSockets().terminal(72, 20)
+    slave = terminal.slave
+    child = await LinuxProcesses().spawn(["sh", "-c", "tty; stty size"], stdin=slave, stdout=slave, stderr=slave)
+    terminal.close_slave()
+    shown = await asyncio.wait_for(all_of(terminal.stream), 5)
+    assert await child.wait() == 0
+    assert shown.startswith(b"/dev/pts/")
+    assert shown.endswith(b"20 72\r\n")
+    terminal.stream.close()
+
+
+async def test_refused_connection_says_why(place: Path) -> None:
+    side = LinuxSide()
+    side.listen(place / "attach")
+    side.open[0]()
+    with pytest.raises(HostFailure, match="Its owner has ended"):
+        await side.sockets.connect_packets(place / "attach")
+
+
+async def test_follow_starts_over_when_the_file_is_truncated_or_replaced(place: Path) -> None:
+    side, log = LinuxSide(), place / "log"
+    side.append(log, b"first")
+    following = side.sockets.follow(log)
+    assert await anext(following) == b"first"
+    os.truncate(log, 0)
+    side.append(log, b"2nd")
+    assert await asyncio.wait_for(anext(following), 5) == b"2nd"
+    side.append(place / "new", b"third")
+    os.rename(place / "new", log)
+    assert await asyncio.wait_for(anext(following), 5) == b"third"
+    await following.aclose()
+
+
+async def test_follow_without_a_directory_is_not_found(place: Path) -> None:
+    with pytest.raises(NotFound):
+        await anext(LinuxSockets().follow(place / "nowhere" / "log"))
+
+
+def window(descriptor: int) -> tuple[int, int]:
+    height, width, _, _ = struct.unpack("HHHH", fcntl.ioctl(descriptor, termios.TIOCGWINSZ, bytes(8)))
+    return width, height

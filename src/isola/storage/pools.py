@@ -1,21 +1,176 @@
-"""Storage pools: records and the drivers that stand behind them.
+"""Storage pools: records and the drivers that stand behind them."""
 
-Contract (to be implemented here)::
+from __future__ import annotations
 
-    class Pools:
-        def __init__(self, host: Host, records: Collection[Pool], operations: Operations, events: Events,
-                     directory: Path, used_by: Callable[[str], Sequence[str]] = lambda name: ()) -> None
-        probes: dict[str, Probe]                          # driver name -> probe, filled by probe()
-        async def probe(self) -> None
-        async def open(self) -> None                      # at daemon start: drivers for all records, clean() each
-        def __iter__(self) -> Iterator[Pool]
-        def get(self, name: str) -> Pool                  # NotFound
-        def revision(self, name: str) -> int
-        def driver(self, name: str) -> StorageDriver      # NotFound
-        async def create(self, op: Operation, pool: Pool) -> None          # validates, record ready=False first, then
-                                                          # driver.create_pool, then op.commit(record ready=True)
-        async def update(self, name: str, description: str, config: Mapping[str, str]) -> None
-        async def delete(self, op: Operation, name: str) -> None           # InUse naming users
-        def used_by(self, name: str) -> Sequence[str]     # API paths
-        async def space(self, name: str) -> Space
-"""
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from isola import registry
+from isola.errors import AlreadyExists, DriverUnavailable, InUse, InvalidInput, IsolaError, NotFound
+from isola.events import Events
+from isola.host import Host
+from isola.model.names import plain_name
+from isola.model.probe import Probe
+from isola.model.storage import Pool, Space
+from isola.operations import Operation, Operations
+from isola.state import Collection
+from isola.storage.driver import StorageDriver
+
+_KIND = "storage"
+log = logging.getLogger(__name__)
+
+
+class Pools:
+    """All pools of a daemon, in order of name. A record that is not ``ready`` is half made or half deleted."""
+
+    def __init__(  # noqa: PLR0917 - one for each part it stands on'
+        self,
+        host: Host,
+        records: Collection[Pool],
+        operations: Operations,
+        events: Events,
+        directory: Path,
+        used_by: Callable[[str], Sequence[str]] = lambda name: (),
+    ) -> None:
+        self.probes: dict[str, Probe] = {}
+        """Driver name -> what it says of itself on this host."""
+        self._host = host
+        self._records = records
+        self._operations = operations
+        self._events = events
+        self._directory = directory / "pools"
+        self._used_by = used_by
+        self._drivers: dict[str, StorageDriver] = {}
+
+    async def probe(self) -> None:
+        """Ask every driver whether it works here."""
+        for name in registry.names(_KIND):
+            self.probes[name] = await registry.load(_KIND, name).probe(self._host)
+
+    async def open(self) -> None:
+        """At daemon start: clean up after a daemon that died, remove what is half made or half deleted."""
+        for pool in self:
+            try:
+                self._drivers[pool.name] = driver = self._build(pool)
+                if pool.ready:
+                    await driver.clean()
+                else:
+                    await self._finish_deleting(pool)
+            except IsolaError as error:
+                log.warning("Storage pool %s: %s", pool.name, error)
+
+    def __iter__(self) -> Iterator[Pool]:
+        return iter(self._records)
+
+    def get(self, name: str) -> Pool:
+        """The record. Raises NotFound."""
+        return self._records.get(name)
+
+    def revision(self, name: str) -> int:
+        """Changes with every write of the record."""
+        return self._records.revision(name)
+
+    def used_by(self, name: str) -> Sequence[str]:
+        """API paths of what lives in a pool or names it."""
+        return self._used_by(name)
+
+    def driver(self, name: str) -> StorageDriver:
+        """The driver of a pool. Raises NotFound."""
+        self.get(name)
+        if name not in self._drivers:
+            raise NotFound(f"The driver of storage pool {name!r} is not in this installation")
+        return self._drivers[name]
+
+    async def create(self, op: Operation, pool: Pool) -> None:
+        """Make a pool. Raises InvalidInput, AlreadyExists, DriverUnavailable."""
+        plain_name(pool.name)
+        if self._records.find(pool.name) is not None:
+            raise AlreadyExists(f"Storage pool {pool.name!r} already exists", field="name")
+        self._require(pool.driver)
+        driver = self._build(pool)
+        driver.settings.validate(pool.config)
+        self._refuse_own_source(pool)
+        await driver.check_place()  # before the record, which from then on says that all in there is ours
+
+        async def record(ready: bool) -> None:
+            await self._records.put(pool.name, replace(pool, ready=ready))
+
+        with op.step(f"Create storage pool {pool.name}"):
+            await op.effect(
+                f"record pool {pool.name}", lambda: record(False), undo=lambda: self._records.remove(pool.name)
+            )
+            await driver.create_pool(op)
+            await op.commit(lambda: record(True))
+        self._drivers[pool.name] = driver
+        self._tell("created", pool.name)
+
+    async def update(self, name: str, description: str, config: Mapping[str, str]) -> None:
+        """Change what may change on a pool in use. Raises InvalidInput for the rest."""
+        pool, driver = self.get(name), self.driver(name)
+        driver.settings.validate(config)
+        if config.get("source", "") != pool.config.get("source", ""):
+            raise InvalidInput("The source of a storage pool cannot be changed", field="config.source")
+        changed = replace(pool, description=description, config=dict(config))
+        await self._records.replace(name, changed)
+        driver.pool = changed
+        self._tell("updated", name)
+
+    async def delete(self, op: Operation, name: str) -> None:
+        """Remove a pool and all its layers. Raises InUse naming users."""
+        pool = self.get(name)
+        if users := self.used_by(name):
+            raise InUse(
+                f"Storage pool {name!r} is in use", evidence=", ".join(users[:5]), remedy="delete or move these first"
+            )
+        driver = self.driver(name)
+        with op.step(f"Delete storage pool {name}"):
+            # From the record on it can only be finished, by this operation or by the next daemon.
+            await op.commit(lambda: self._records.put(name, replace(pool, ready=False)))
+            await driver.delete_pool(op)
+            await self._records.remove(name)
+        self._drivers.pop(name, None)
+        self._tell("deleted", name)
+
+    async def space(self, name: str) -> Space:
+        """Size and use of a pool."""
+        return await self.driver(name).space()
+
+    def _build(self, pool: Pool) -> StorageDriver:
+        driver: StorageDriver = registry.load(_KIND, pool.driver)(self._host, pool, self._directory / pool.name)
+        return driver
+
+    def _require(self, name: str) -> None:
+        try:
+            registry.load(_KIND, name)
+        except NotFound as error:
+            raise InvalidInput(error.message, remedy=error.remedy, field="driver") from error
+        probe = self.probes.get(name)
+        if probe is not None and not probe.available:
+            raise DriverUnavailable(
+                f"The storage driver {name!r} does not work on this host", evidence=probe.reason, remedy=probe.remedy
+            )
+
+    def _refuse_own_source(self, pool: Pool) -> None:
+        source = pool.config.get("source")
+        if not source:
+            return
+        place = Path(source)
+        if place.is_relative_to(self._directory.parent) or self._directory.is_relative_to(place):
+            raise InvalidInput(
+                f"{source} is Isola's own directory", field="config.source", remedy="name a directory elsewhere"
+            )
+
+    async def _finish_deleting(self, pool: Pool) -> None:
+        driver = self._drivers.pop(pool.name)
+
+        async def work(op: Operation) -> None:
+            await driver.delete_pool(op)
+            await self._records.remove(pool.name)
+
+        description = f"Removing half-made storage pool {pool.name}"
+        await self._operations.finish(self._operations.start(description, work))
+
+    def _tell(self, what: str, name: str) -> None:
+        self._events.lifecycle(f"storage-pool-{what}", f"/1.0/storage-pools/{name}")

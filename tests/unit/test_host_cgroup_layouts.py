@@ -1,0 +1,143 @@
+"""How hosts mount their control groups, and what is written where, on trees of plain files."""
+
+from pathlib import Path
+
+import pytest
+
+from isola.errors import HostFailure
+from isola.host.cgroup_tree import format_cpus, parse_cpus
+from isola.host.cgroups import LinuxCgroups
+from isola.model.limits import Limits, Usage
+
+GROUP = "/isola/one"
+MIB = 1 << 20
+
+
+def hierarchy(directory: Path, **files: str) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "cgroup.procs").touch()
+    for name, content in files.items():
+        (directory / name.replace("__", ".")).write_text(content)
+    return directory
+
+
+@pytest.fixture
+def unified(tmp_path: Path) -> Path:
+    """A host with cgroup2 alone; the files that the kernel makes in a new group are there before."""
+    hierarchy(tmp_path, cgroup__controllers="cpuset cpu io memory hugetlb pids\n", cgroup__subtree_control="")
+    for group in (tmp_path / "isola", tmp_path / "isola/one"):
+        hierarchy(group, cgroup__subtree_control="", pids__max="", memory__max="", memory__high="", cpuset__cpus="")
+        (group / "memory.swap.max").touch()
+        (group / "cpuset.cpus.effective").write_text("0-3\n")
+    return tmp_path
+
+
+@pytest.fixture
+def legacy(tmp_path: Path) -> Path:
+    """A host with the old hierarchies alone, two of them mounted together."""
+    hierarchy(tmp_path / "cpu,cpuacct")
+    (tmp_path / "cpu").symlink_to("cpu,cpuacct")
+    for name in ("cpuset", "memory", "pids", "freezer"):
+        hierarchy(tmp_path / name)
+    hierarchy(tmp_path / "systemd")
+    for controller in ("cpuset/isola", "memory/isola", "pids/isola", "cpu,cpuacct/isola"):
+        group = hierarchy(tmp_path / controller / "one", pids__max="", cpuset__cpus="")
+        (group / "memory.limit_in_bytes").write_text(str(1 << 62))
+        (group / "memory.memsw.limit_in_bytes").touch()
+    (tmp_path / "cpuset/isola/cpuset.effective_cpus").write_text("0-3\n")
+    return tmp_path
+
+
+def test_layouts_are_told_apart(tmp_path: Path) -> None:
+    hierarchy(tmp_path / "a", cgroup__controllers="memory")
+    hierarchy(tmp_path / "b/memory")
+    hierarchy(tmp_path / "c/memory")
+    hierarchy(tmp_path / "c/unified", cgroup__controllers="")
+    assert [LinuxCgroups(tmp_path / name).layout for name in "abc"] == ["unified", "legacy", "hybrid"]
+
+
+def test_second_names_of_a_hierarchy_are_left_out(legacy: Path) -> None:
+    names = {path.parts[-3] for path in LinuxCgroups(legacy).directories(GROUP)}
+    assert names == {"cpu,cpuacct", "cpuset", "memory", "pids", "freezer", "systemd"}
+
+
+async def test_controllers_are_switched_on_all_the_way_down(unified: Path) -> None:
+    await LinuxCgroups(unified).create(GROUP)
+    for parent in (unified, unified / "isola"):
+        # The last of the writes lies on top in a plain file.
+        assert (parent / "cgroup.subtree_control").read_text().startswith("+pids")
+    assert (unified / "isola/one/cgroup.subtree_control").read_text() == ""
+
+
+async def test_unified_limits_are_written_and_lifted(unified: Path) -> None:
+    cgroups, group = LinuxCgroups(unified), unified / "isola/one"
+    await cgroups.limit(GROUP, Limits(cpus=(3, 1), memory=512 * MIB, processes=77))
+    assert (group / "memory.max").read_text() == str(512 * MIB)
+    assert (group / "memory.swap.max").read_text() == "0"
+    assert (group / "pids.max").read_text() == "77"
+    assert (group / "cpuset.cpus").read_text() == "1,3"
+    for name in ("memory.max", "memory.swap.max", "pids.max", "cpuset.cpus"):
+        (group / name).write_text("")
+    await cgroups.limit(GROUP, Limits())
+    assert [(group / name).read_text() for name in ("memory.max", "pids.max", "cpuset.cpus")] == ["max", "max", "\n"]
+
+
+async def test_unified_memory_in_use_is_a_refusal_and_not_a_kill(unified: Path) -> None:
+    group = unified / "isola/one"
+    (group / "memory.current").write_text(f"{300 * MIB}\n")
+    (group / "memory.reclaim").touch()
+    with pytest.raises(HostFailure) as refusal:
+        await LinuxCgroups(unified).limit(GROUP, Limits(memory=100 * MIB))
+    assert "300.00MiB are in use" in refusal.value.evidence
+    assert refusal.value.remedy
+    assert (group / "memory.max").read_text() == ""
+    assert (group / "memory.reclaim").read_text() == str(200 * MIB)
+    assert (group / "memory.high").read_text().startswith("max")
+
+
+async def test_legacy_limits_are_written_and_lifted(legacy: Path) -> None:
+    cgroups = LinuxCgroups(legacy)
+    memory = legacy / "memory/isola/one"
+    await cgroups.limit(GROUP, Limits(cpus=(0, 2), memory=512 * MIB, processes=77))
+    assert (memory / "memory.limit_in_bytes").read_text().startswith(str(512 * MIB))
+    assert (memory / "memory.memsw.limit_in_bytes").read_text() == str(512 * MIB)
+    assert (legacy / "pids/isola/one/pids.max").read_text() == "77"
+    assert (legacy / "cpuset/isola/one/cpuset.cpus").read_text() == "0,2"
+    (legacy / "cpuset/isola/one/cpuset.cpus").write_text("")
+    await cgroups.limit(GROUP, Limits())
+    assert (memory / "memory.limit_in_bytes").read_text().startswith("-1")
+    assert (legacy / "cpuset/isola/one/cpuset.cpus").read_text() == "0-3"
+
+
+@pytest.mark.parametrize("limits", [Limits(memory=MIB), Limits(processes=5), Limits(cpus=(0,))])
+async def test_a_limit_without_its_controller_is_refused_by_name(tmp_path: Path, limits: Limits) -> None:
+    hierarchy(tmp_path, cgroup__controllers="")
+    cgroups = LinuxCgroups(tmp_path)
+    await cgroups.create(GROUP)
+    await cgroups.limit(GROUP, Limits())
+    with pytest.raises(HostFailure, match="This host cannot limit"):
+        await cgroups.limit(GROUP, limits)
+
+
+def test_unified_usage(unified: Path) -> None:
+    group = unified / "isola/one"
+    (group / "cpu.stat").write_text("usage_usec 1234\nuser_usec 1000\nsystem_usec 234\n")
+    for name, value in (("current", 10), ("peak", 20), ("swap.current", 3), ("swap.peak", 4)):
+        (group / f"memory.{name}").write_text(f"{value}\n")
+    (group / "pids.current").write_text("7\n")
+    assert LinuxCgroups(unified).usage(GROUP) == Usage(1_234_000, 10, 20, 3, 4, 7)
+
+
+def test_legacy_usage_takes_swap_from_the_sum(legacy: Path) -> None:
+    memory = legacy / "memory/isola/one"
+    for name, value in (("usage", 100), ("max_usage", 200), ("memsw.usage", 130), ("memsw.max_usage", 190)):
+        (memory / f"memory.{name}_in_bytes").write_text(f"{value}\n")
+    (legacy / "cpu,cpuacct/isola/one/cpuacct.usage").write_text("55\n")
+    (legacy / "pids/isola/one/pids.current").write_text("7\n")
+    assert LinuxCgroups(legacy).usage(GROUP) == Usage(55, 100, 200, 30, 0, 7)
+
+
+def test_cpu_sets() -> None:
+    assert parse_cpus("0-2,5,7-7\n") == {0, 1, 2, 5, 7}
+    assert parse_cpus("\n") == frozenset()
+    assert format_cpus((5, 1, 1)) == "1,5"

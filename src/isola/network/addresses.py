@@ -182,8 +182,11 @@ class AddressPool:
         address = eui64(own.network, mac)
         if self.plan.slaac:
             return str(address)
-        candidates = (IPv6Address(number) for number in _around(own.network, int(address)))
-        return next(str(free) for free in candidates if str(free) not in self.holders and free != own.ip)
+        for number in _around(own.network, int(address)):
+            free = IPv6Address(number)
+            if free != own.ip and str(free) not in self.holders:
+                return str(free)
+        raise Conflict("Every IPv6 address of the network is in use", remedy="use a network with a larger subnet")
 
 
 def _blocks(pool: IPv4Network, subnet: IPv4Network) -> range:

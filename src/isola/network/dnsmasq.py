@@ -87,7 +87,7 @@ def _dhcp(config: BridgeConfig, directory: Path) -> list[str]:
         prefix = config.ipv6.own.network.prefixlen
         for first, last in config.ipv6.ranges or _whole(config.ipv6.own):
             lines.append(f"dhcp-range={ip_address(first)},{ip_address(last)},{prefix},{config.ipv6.expiry}")
-    if lines or config.ipv6.dhcp:
+    if lines or (config.ipv6.own is not None and config.ipv6.dhcp):
         lines += [
             "dhcp-authoritative",
             "dhcp-no-override",

@@ -27,12 +27,13 @@ def gateway(version: int, shortest: int, longest: int) -> Callable[[str], IPv4In
         except ValueError as error:
             raise ValueError(sentence) from error
         subnet = own.network
-        if "/" not in value or own.version != version or not shortest <= subnet.prefixlen <= longest:
+        if "/" not in value or "%" in value or own.version != version or not shortest <= subnet.prefixlen <= longest:
             raise ValueError(f"{sentence}, its prefix from {shortest} to {longest}")
-        if own.ip == subnet.network_address or (version == 4 and own.ip == subnet.broadcast_address):
-            raise ValueError(f"{sentence}; {own.ip} is not the address of a host")
-        if own.is_multicast or own.is_loopback or own.is_unspecified or own.is_link_local:
-            raise ValueError(f"{sentence}; {own.ip} cannot be used for a network")
+        ip = own.ip
+        if ip == subnet.network_address or (version == 4 and ip == subnet.broadcast_address):
+            raise ValueError(f"{sentence}; {ip} is not the address of a host")
+        if ip.is_multicast or ip.is_loopback or ip.is_unspecified or ip.is_link_local:
+            raise ValueError(f"{sentence}; {ip} cannot be used for a network")
         return own
 
     return parse

@@ -1,0 +1,193 @@
+"""Configuration of bridge networks: what is refused, what is filled in, what is written for dnsmasq and nftables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isola.errors import InvalidInput
+from isola.model.network import Lease, Network, Nic
+from isola.network import dnsmasq, rules
+from isola.network.addresses import subnets
+from isola.network.bridge import SETTINGS, BridgeConfig, complete
+
+HOME = Path("/var/lib/isola/networks/lab")
+PLAIN = {"ipv4.address": "10.1.2.1/24", "ipv4.nat": "true", "ipv6.address": "fd42::1/64", "ipv6.nat": "true"}
+
+
+def filled(config: dict[str, str], previous: dict[str, str] | None = None, *, ipv6: bool = True) -> dict[str, str]:
+    return complete(config, previous or {}, others=(), routed=(), seed=7, has_ipv6=ipv6)
+
+
+def written(**config: str) -> list[str]:
+    read = BridgeConfig.read(PLAIN | {key.replace("_", "."): value for key, value in config.items()})
+    return dnsmasq.configuration("br0", read, HOME, user="dnsmasq").splitlines()
+
+
+def ruled(**config: str) -> str:
+    return rules.render(
+        "br0", BridgeConfig.read(PLAIN | {key.replace("_", "."): value for key, value in config.items()})
+    )
+
+
+def nic(**changes: str | None) -> Nic:
+    facts: dict[str, str | None] = {"ipv4": "10.1.2.9", "ipv6": "fd42::9", **changes}
+    return Nic("id", "web1", "eth0", "eth0", "lab", "0a:69:73:00:00:01", "is00000001", facts["ipv4"], facts["ipv6"])
+
+
+WRONG = {
+    "bridge.hwaddr": ["", "01:00:00:00:00:01", "0a:69", "0a:69:73:00:00:01\nx"],
+    "bridge.mtu": ["0", "1279", "65536", "big", "-1", "1500.0"],
+    "bridge.driver": ["openvswitch"],
+    "dns.domain": ["a b", ".lab", "lab.", "x" * 300, "lab\nuser=root", "-lab", "lab/x"],
+    "dns.search": ["a,,b", "a b"],
+    "ipv4.address": ["10.1.2.1", "10.1.2.0/24", "10.1.2.255/24", "10.1.2.1/31", "127.0.0.1/8", "224.0.0.5/24",
+                     "fd42::1/64", "x", "0.0.0.1/4"],
+    "ipv6.address": ["fd42::1", "fd42::/64", "fe80::1/64", "ff02::1/64", "10.1.2.1/24", "::1/64", "fd42::1%eth0/64"],
+    "ipv4.dhcp.ranges": ["10.1.2.9", "10.1.2.9-10.1.2.3", "10.9.9.1-10.9.9.9", "fd42::2-fd42::9", "a-b"],
+    "ipv4.dhcp.expiry": ["soon", "1y", "0h", "1h\n"],
+    "ipv4.nat.address": ["host", "fd42::1"],
+    "ipv6.nat.order": ["middle"],
+    "ipv4.nat": ["2"],
+    "dns.mode": ["loud"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in WRONG.items() for value in values if value])
+def test_wrong_values_name_key_and_remedy(key: str, value: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        filled({"ipv4.address": "10.1.2.1/24", "ipv6.address": "fd42::1/64", key: value})
+    assert caught.value.field == f"config.{key}" and caught.value.remedy
+
+
+@given(
+    st.sampled_from([row.key for row in SETTINGS if not row.key.endswith("*") and row.key != "raw.dnsmasq"]),
+    st.text(max_size=40),
+)
+def test_no_value_breaks_out_of_its_line(key: str, value: str) -> None:
+    try:
+        config = BridgeConfig.read(filled({"ipv4.address": "10.1.2.1/24", "ipv6.address": "fd42::1/64"} | {key: value}))
+    except InvalidInput:
+        return
+    plain = len(dnsmasq.configuration("br0", BridgeConfig.read(filled(dict(PLAIN))), HOME, user=None).splitlines())
+    lines = dnsmasq.configuration("br0", config, HOME, user=None).splitlines()
+    assert abs(len(lines) - plain) <= 12 and not any(line.startswith("user=") and line != "user=root" for line in lines)
+
+
+def test_what_is_not_said_is_chosen() -> None:
+    config = filled({})
+    assert set(config) == {"ipv4.address", "ipv4.nat", "ipv6.address", "ipv6.nat", "volatile.bridge.hwaddr"}
+    assert config["ipv4.nat"] == config["ipv6.nat"] == "true"
+    assert config["ipv4.address"].startswith("10.") and config["ipv6.address"].startswith("fd")
+    assert filled({}, ipv6=False)["ipv6.address"] == "none"
+    assert filled({"ipv4.address": "none"})["ipv4.address"] == "none"
+
+
+def test_what_was_said_stays() -> None:
+    config = filled({"ipv4.address": "192.168.7.1/24", "ipv6.address": "none", "user.note": "mine", "bridge.mtu": ""})
+    assert "ipv4.nat" not in config and "bridge.mtu" not in config
+    assert config["ipv4.address"] == "192.168.7.1/24" and config["user.note"] == "mine"
+
+
+def test_an_update_keeps_what_was_chosen() -> None:
+    before = filled({})
+    assert complete({}, before, others=(), routed=(), seed=99, has_ipv6=True) == before
+    assert complete(before, before, others=(), routed=(), seed=99, has_ipv6=True) == before
+    forged = complete(before | {"volatile.bridge.hwaddr": "x\ny"}, before, others=(), routed=(), seed=99, has_ipv6=True)
+    assert forged == before
+    off = complete({"ipv4.address": "none"}, before, others=(), routed=(), seed=99, has_ipv6=True)
+    assert off["ipv4.address"] == "none" and off["ipv6.address"] == before["ipv6.address"]
+
+
+def test_subnets_of_others_are_refused_and_routes_avoided() -> None:
+    other = Network("lab", config=PLAIN)
+    with pytest.raises(InvalidInput, match="overlaps that of network 'lab'") as caught:
+        complete({"ipv4.address": "10.1.0.1/16"}, {}, others=[other], routed=(), seed=7, has_ipv6=True)
+    assert caught.value.field == "config.ipv4.address"
+    config = complete({}, {}, others=[other], routed=subnets(["10.0.7.0/24"]), seed=7, has_ipv6=True)
+    assert config["ipv4.address"] == "10.0.8.1/24"
+
+
+def test_ranges_must_lie_in_a_subnet() -> None:
+    with pytest.raises(InvalidInput, match="outside"):
+        filled({"ipv4.address": "none", "ipv4.dhcp.ranges": "10.1.2.3-10.1.2.9"})
+    config = BridgeConfig.read(filled(PLAIN | {"ipv4.dhcp.ranges": "10.1.2.3-10.1.2.9,10.1.2.20-10.1.2.30"}))
+    assert [last - first for first, last in config.plan().spans] == [6, 10]
+    assert config.dynamic_ipv4() == config.plan().spans
+
+
+def test_unknown_clients_get_the_end_of_the_subnet() -> None:
+    config = BridgeConfig.read(PLAIN)
+    own, dynamic = config.plan().spans
+    assert (dynamic,) == config.dynamic_ipv4()
+    assert dynamic[1] - dynamic[0] == 31 and own[1] + 1 == dynamic[0] and own[0] & 255 == 1
+    assert BridgeConfig.read({"ipv4.address": "10.1.2.1/30"}).plan().spans
+
+
+def test_dnsmasq_is_told_what_a_plain_network_needs() -> None:
+    lines = written()
+    for line in (
+        "interface=br0", "bind-dynamic", "except-interface=lo", "no-hosts", "user=dnsmasq", "enable-ra",
+        "dhcp-range=10.1.2.223,10.1.2.254,255.255.255.0,1h", "dhcp-range=::,constructor:br0,ra-stateless,64",
+        "local=/isola/", "domain=isola,10.1.2.0/24,local", "domain=isola,fd42::/64,local", "dhcp-ignore-names",
+        f"hostsdir={HOME}/names.d", f"dhcp-hostsdir={HOME}/hosts.d", f"pid-file={HOME}/dnsmasq.pid",
+    ):  # fmt: skip
+        assert line in lines, line
+
+
+def test_dnsmasq_is_told_what_other_networks_need() -> None:
+    stateful = written(ipv6_dhcp_stateful="true")
+    assert "dhcp-range=fd42::2,fd42::ffff:ffff:ffff:ffff,64,1h" in stateful
+    assert not any("constructor" in line for line in stateful) and "enable-ra" in stateful
+    assert "dhcp-range=::,constructor:br0,ra-only,64" in written(ipv6_dhcp="false")
+    ipv4_only = written(ipv6_address="none")
+    assert not any("ra-" in line or "fd42" in line or "option6" in line for line in ipv4_only)
+    silent = written(ipv4_dhcp="false", ipv6_address="none")
+    assert not any(line.startswith("dhcp-") and line != "dhcp-ignore-names" for line in silent)
+    assert not any("isola/" in line and line.startswith("local") for line in written(dns_mode="none"))
+    dynamic = written(dns_mode="dynamic")
+    assert "dhcp-ignore-names" not in dynamic and "expand-hosts" in dynamic
+    assert written(dns_domain="lab.example", dns_search="a.example,b.example")[-1] != ""
+    assert "dhcp-option-force=option:domain-search,a.example,b.example" in written(dns_search="a.example,b.example")
+    assert "domain=isola,10.1.2.0/25,local" not in written(ipv4_address="10.1.2.1/25")
+    assert written(raw_dnsmasq="log-queries\nno-resolv")[-2:] == ["log-queries", "no-resolv"]
+    assert "user=root" in dnsmasq.configuration("br0", BridgeConfig.read(PLAIN), HOME, user=None).splitlines()
+
+
+def test_a_nic_has_a_line_for_dhcp_and_lines_for_names() -> None:
+    assert dnsmasq.reservation(nic()) == "0a:69:73:00:00:01,10.1.2.9,[fd42::9]\n"
+    assert dnsmasq.reservation(nic(ipv4=None)) == "0a:69:73:00:00:01,[fd42::9]\n"
+    assert dnsmasq.names(nic(), "isola") == "10.1.2.9 web1.isola web1\nfd42::9 web1.isola web1\n"
+    assert dnsmasq.names(nic(ipv4=None, ipv6=None), "isola") == ""
+
+
+def test_leases_of_strangers_are_read_and_junk_is_passed_over() -> None:
+    text = (
+        "1700000000 0a:69:73:00:00:01 10.1.2.9 web1 01:0a\n"
+        "1700000000 0a:69:73:00:00:02 10.1.2.230 laptop 01:0a\n"
+        "1700000000 0a:69:73:00:00:03 10.1.2.231 * *\n"
+        "duid 00:01:00:01\n"
+        "1700000000 12345 fd42::99 guest 00:01\n"
+        "soon 0a:69:73:00:00:04 10.1.2.232 x *\n1 2\n\n1700000000 0a:69:73:00:00:05 nonsense x *\n"
+    )
+    assert dnsmasq.leases(text, ["10.1.2.9"]) == [
+        Lease("laptop", "0a:69:73:00:00:02", "10.1.2.230", "dynamic"),
+        Lease("", "0a:69:73:00:00:03", "10.1.2.231", "dynamic"),
+        Lease("guest", "", "fd42::99", "dynamic"),
+    ]
+
+
+def test_rules_hide_the_subnet_and_name_the_bridge() -> None:
+    text = ruled()
+    assert "ip saddr 10.1.2.0/24 ip daddr != 10.1.2.0/24 masquerade" in text
+    assert "ip6 saddr fd42::/64 ip6 daddr != fd42::/64 masquerade" in text
+    assert text.count('"br0"') == text.count("ifname") > 0
+    assert "masquerade" not in ruled(ipv4_nat="false", ipv6_nat="false")
+    assert "snat ip to 192.0.2.7" in ruled(ipv4_nat_address="192.0.2.7")
+    assert "srcnat + 10" in ruled(ipv4_nat_order="after") and "srcnat + 10" not in text
+    assert 'iifname "br0" meta nfproto ipv4 drop' in ruled(ipv4_routing="false")
+    assert "th dport 53" not in ruled(ipv4_firewall="false", ipv6_firewall="false")
+    assert rules.render("br0", BridgeConfig.read({"ipv4.address": "none", "ipv6.address": "none"})) == ""

@@ -27,6 +27,7 @@ from isola.errors import (
 )
 from isola.host import confine, packed, untar
 from isola.host.packed import Counted, Unpacked
+from isola.host.repacking import Repacking, Sink
 from isola.host.tarpack import Packing
 from isola.host.tarstream import TarStream
 
@@ -80,13 +81,27 @@ def _read(source: str, names: list[str], limit: int) -> dict[str, object]:
     raise NotFound(f"The archive has no {' or '.join(names)}")
 
 
+def _repack(
+    source: str, target: str | None, subtree: str, wanted: list[str], limits: dict[str, int]
+) -> dict[str, object]:
+    source_file = _Source(source)
+    output = None if target is None else _created(target)
+    sink = Sink(output, limit=limits["bytes"] + _SLACK, ratio=limits["ratio"], packed=source_file.size)
+    confine.limit(file_size=limits["bytes"])
+    confine.enter(Path(target or source).parent)
+    confine.keep_only(())
+    content = source_file.content(limit=2 * limits["bytes"] + _SLACK, ratio=limits["ratio"])
+    work = Repacking(sink, subtree=subtree, wanted=wanted, limit_entries=limits["entries"])
+    work.run(content)
+    diff_id = sink.close()
+    if output is not None:
+        output.flush()
+        os.fsync(output.fileno())
+    return {"diff_id": diff_id, "entries": work.entries, "bytes": work.bytes, "found": work.found}
+
+
 def _pack(directory: str, target: str, prefix: str, compression: str, base: int) -> dict[str, object]:
-    try:
-        output = os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
-    except FileExistsError as error:
-        raise AlreadyExists(f"{target} exists already") from error
-    except OSError as error:
-        raise HostFailure(f"Cannot write {target}", evidence=str(error)) from error
+    output = _created(target)
     try:
         confine.limit(file_size=1 << 50)
         packing = Packing(output, compression=compression, prefix=prefix, base=base)
@@ -102,7 +117,21 @@ def _pack(directory: str, target: str, prefix: str, compression: str, base: int)
     return {"entries": packing.entries}
 
 
-_VERBS: dict[str, Callable[..., dict[str, object]]] = {"unpack": _unpack, "read": _read, "pack": _pack}
+def _created(target: str) -> BinaryIO:
+    try:
+        return os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
+    except FileExistsError as error:
+        raise AlreadyExists(f"{target} exists already") from error
+    except OSError as error:
+        raise HostFailure(f"Cannot write {target}", evidence=str(error)) from error
+
+
+_VERBS: dict[str, Callable[..., dict[str, object]]] = {
+    "unpack": _unpack,
+    "read": _read,
+    "pack": _pack,
+    "repack": _repack,
+}
 
 
 class _Source:
@@ -122,6 +151,10 @@ class _Source:
             self._reader = _squashfs(path)
         elif self._kind == "zstd":
             import zstandard  # noqa: F401 - there is no importing once the root has changed
+
+    def size(self) -> int:
+        """Packed bytes in all."""
+        return self._size
 
     def content(self, *, limit: int, ratio: int) -> Unpacked:
         """The decompressed stream, telling progress."""

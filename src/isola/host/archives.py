@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,6 +33,19 @@ class UnpackReport:
     bytes: int
     skipped: tuple[str, ...] = ()
     """Paths of device nodes left out (at most 100 are named)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RepackReport:
+    """What an archive holds that could be a layer."""
+
+    diff_id: str
+    """``sha256:...`` of the tar stream, uncompressed: what an OCI configuration calls the layer."""
+    entries: int
+    bytes: int
+    """Size of all regular files."""
+    found: Mapping[str, str] = field(default_factory=dict)
+    """Of the paths asked for, those that are there: ``file``, ``directory``, ``link:<target>`` or ``other``."""
 
 
 class Archives(Protocol):
@@ -65,6 +78,23 @@ class Archives(Protocol):
         self, directory: Path, target: Path, *, prefix: str = "", compression: str = "gzip", base: int = 0
     ) -> None:
         """Pack a tree in a reproducible order with owners shifted down by ``base``; fsynced."""
+        ...
+
+    async def repack(
+        self,
+        source: Path,
+        target: Path | None,
+        *,
+        subtree: str = "",
+        wanted: tuple[str, ...] = (),
+        limits: UnpackLimits = UnpackLimits(),
+        progress: Callable[[int], None] | None = None,
+    ) -> RepackReport:
+        """Read an archive to its end and write it as a tar+zstd layer, fsynced; with ``target`` None only check it.
+
+        ``subtree`` keeps only what lies below that path and strips it; without it the tar stream is kept to the byte.
+        Raises UnsafeArchive or InvalidInput; nothing stays then.
+        """
         ...
 
 
@@ -110,6 +140,28 @@ class LinuxArchives:
             if not isinstance(error, AlreadyExists):
                 await in_thread(target.unlink, missing_ok=True)
             raise
+
+    async def repack(
+        self,
+        source: Path,
+        target: Path | None,
+        *,
+        subtree: str = "",
+        wanted: tuple[str, ...] = (),
+        limits: UnpackLimits = UnpackLimits(),
+        progress: Callable[[int], None] | None = None,
+    ) -> RepackReport:
+        """Repack; nothing stays when it fails."""
+        request = {"source": str(source), "target": None if target is None else str(target), "subtree": subtree}
+        try:
+            answer = await self._ask(
+                "repack", request | {"wanted": wanted, "limits": asdict(limits)}, _Counter(progress).told
+            )
+        except BaseException as error:
+            if target is not None and not isinstance(error, AlreadyExists):
+                await in_thread(target.unlink, missing_ok=True)
+            raise
+        return RepackReport(answer["diff_id"], answer["entries"], answer["bytes"], answer["found"])
 
     async def _ask(
         self, verb: str, request: Mapping[str, object], on_line: Callable[[str], None] | None = None

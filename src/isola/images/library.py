@@ -1,32 +1,301 @@
-"""The images of this daemon: records, aliases, sources, and the content store beneath.
+"""The images of this daemon: records, aliases, sources, and the content store beneath."""
 
-Contract (to be implemented here)::
+from __future__ import annotations
 
-    class ImageLibrary:
-        def __init__(self, host: Host, images: Collection[Image], aliases: Collection[Alias], events: Events,
-                     directory: Path,                                   # ISOLA_DIR; content store in directory/images
-                     used_by: Callable[[str], Sequence[str]] = lambda fingerprint: ()) -> None
-        probes: dict[str, Probe]                                        # source driver -> probe
-        async def probe(self) -> None
-        async def open(self) -> None                                    # at daemon start: empty scratch, gc half-made
-        def __iter__(self) -> Iterator[Image]
-        def get(self, fingerprint: str) -> Image                        # exact, or unambiguous prefix >= 4; NotFound
-        def resolve(self, reference: str) -> Image | None               # alias first, then fingerprint (prefix)
-        def offers(self) -> Mapping[str, str]                           # names sources can make: debian/12, debian/13
-        async def ensure(self, op: Operation, reference: str) -> Image  # resolve, else build from a source + alias it;
-                                                                        # concurrent callers share one build; NotFound
-                                                                        # lists near names
-        async def build(self, op: Operation, source: str, request: SourceRequest, *, aliases=()) -> Image
-        async def import_files(self, op: Operation, files: Sequence[Path], *, properties, public, filename,
-                               aliases=()) -> Image                     # 1 file: unified; 2: metadata, rootfs
-        async def update(self, fingerprint: str, *, properties, public, auto_update, expires_at, profiles) -> None
-        async def delete(self, op: Operation, fingerprint: str) -> None # InUse never: instances keep their layers
-                                                                        # (layers are counted); aliases go too
-        async def unpack_layer(self, digest: str, target: Path, progress=None) -> None    # an Unpack for storage
-        def export(self, fingerprint: str) -> Sequence[tuple[str, Path]]   # [(file name, path)], 1 = unified, 2 = split
-        # aliases: by exact name
-        def aliases(self) -> Iterator[Alias]; def alias(self, name) -> Alias; async def add_alias(Alias)
-        async def update_alias(name, target, description); async def rename_alias(old, new); async def remove_alias(name)
-        def revision(self, fingerprint) -> int; def alias_revision(self, name) -> int
-        async def collect_garbage(self, keep_layers: Collection[str]) -> int   # blobs no image and no kept layer names
-"""
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+from isola import state
+from isola.errors import HostFailure, Unsupported
+from isola.events import Events
+from isola.host import Host
+from isola.host.archives import UnpackReport
+from isola.host.cancellation import finish
+from isola.images.acquire import Acquire
+from isola.images.aliases import Aliases
+from isola.images.catalogue import Catalogue
+from isola.images.metadata import MAX_SIZE, METADATA_NAMES, Metadata, parse
+from isola.images.source import SourceRequest
+from isola.images.sources import Sources
+from isola.images.store import ContentStore
+from isola.model.image import Alias, Image
+from isola.model.probe import Probe
+from isola.operations import Operation, Operations
+
+log = logging.getLogger(__name__)
+_NO_NAMES: tuple[str, ...] = ()
+_NOTHING: Mapping[str, str] = {}
+
+
+class ImageLibrary:
+    """Every image of the daemon: looking, naming, changing; ``acquire.py`` brings them in."""
+
+    def __init__(
+        self,
+        host: Host,
+        images: state.Collection[Image],
+        aliases: state.Collection[Alias],
+        events: Events,
+        directory: Path,
+        *,
+        used_by: Callable[[str], Sequence[str]] = lambda fingerprint: (),
+        operations: Operations | None = None,
+        layers_in_use: Callable[[], Collection[str]] = lambda: (),
+    ) -> None:
+        self._host = host
+        self._records = images
+        self._events = events
+        self._layers_in_use = layers_in_use
+        self._operations = operations
+        self._indexing = asyncio.Lock()
+        self.used_by = used_by
+        """API paths of what was made from an image."""
+        self.store = ContentStore(host, directory / "images")
+        self.sources = Sources(host, self.store.scratch)
+        self._catalogue = Catalogue(images, self.store)
+        self._aliases = Aliases(aliases, events, self._catalogue.get, self._write_index)
+        self._acquire = Acquire(
+            store=self.store,
+            sources=self.sources,
+            catalogue=self._catalogue,
+            aliases=self._aliases,
+            record=self._record,
+            collect_garbage=self.collect_garbage,
+        )
+        self.ensure = self._acquire.ensure
+        self.build = self._acquire.build
+        self.import_files = self._acquire.import_files
+
+    # --- at daemon start ----------------------------------------------------------------------------------------
+
+    async def probe(self) -> None:
+        """Ask every source whether it works here."""
+        await self.sources.probe()
+
+    @property
+    def probes(self) -> Mapping[str, Probe]:
+        """What ``probe`` found."""
+        return self.sources.probes
+
+    async def open(self) -> None:
+        """Empty the scratch space, forget names of nothing, let go of what was half made, write the index."""
+        await self.store.open()
+        await self._catalogue.load()
+        for alias in list(self._aliases):
+            if alias.target not in self._records:
+                await self._aliases.remove(alias.name)
+        await self.collect_garbage()
+        await self._write_index()
+
+    async def collect_garbage(self, keep_layers: Collection[str] = ()) -> int:
+        """Remove blobs that no image and no layer in use names; returns how many."""
+        kept = {*keep_layers, *self._layers_in_use()}
+
+        async def named() -> set[str]:
+            return self._catalogue.blobs() | kept
+
+        return await self.store.sweep(named)
+
+    # --- looking ------------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Image]:
+        return iter(self._records)
+
+    def get(self, fingerprint: str) -> Image:
+        """By fingerprint or an unambiguous beginning of at least four digits. Raises NotFound."""
+        return self._catalogue.get(fingerprint)
+
+    def resolve(self, reference: str) -> Image | None:
+        """By alias, then by fingerprint."""
+        alias = self._aliases.find(reference)
+        return self._catalogue.find(alias.target if alias else reference)
+
+    def revision(self, fingerprint: str) -> int:
+        """Changes with every write of the record."""
+        return self._records.revision(fingerprint)
+
+    def offers(self) -> Mapping[str, str]:
+        """Names the sources can make -> description."""
+        return self.sources.offers()
+
+    def export(self, fingerprint: str) -> Sequence[tuple[str, Path]]:
+        """File names and files as LXD gives them: one unified, or metadata and root. Raises NotFound, Unsupported."""
+        image = self.get(fingerprint)
+        parts = self._catalogue.parts(image.fingerprint)
+        if not parts:
+            raise Unsupported(f"Image {image.fingerprint[:12]} has no tarball to export")
+        return [(part.file_name(image.fingerprint), self.store.path(part.digest)) for part in parts]
+
+    async def metadata(self, fingerprint: str) -> Metadata:
+        """What the image's ``metadata.yaml`` says. Raises NotFound, Unsupported."""
+        (_, first), *_ = self.export(fingerprint)
+        data = await self._host.archives.read_member(first, METADATA_NAMES, limit=MAX_SIZE)
+        return await asyncio.to_thread(parse, data)
+
+    async def unpack_layer(
+        self, digest: str, target: Path, progress: Callable[[int], None] | None = None
+    ) -> UnpackReport:
+        """Fill an empty directory with a layer. Raises UnsafeArchive, InvalidInput."""
+        return await self._host.archives.unpack(self.store.path(digest), target, whiteouts=True, progress=progress)
+
+    # --- changing -----------------------------------------------------------------------------------------------
+
+    async def update(
+        self,
+        fingerprint: str,
+        *,
+        properties: Mapping[str, str],
+        public: bool,
+        auto_update: bool,
+        expires_at: datetime | None,
+        profiles: Sequence[str],
+    ) -> None:
+        """Change what a user may change. Raises NotFound."""
+        image = self.get(fingerprint)
+        changed = replace(
+            image,
+            properties=dict(properties),
+            public=public,
+            auto_update=auto_update,
+            expires_at=expires_at,
+            profiles=tuple(profiles),
+        )
+        await self._records.replace(image.fingerprint, changed)
+        self._tell("updated", image)
+
+    async def delete(self, op: Operation, fingerprint: str) -> None:
+        """Forget an image and its names. Instances made from it keep their layers."""
+        image = self.get(fingerprint)
+        await op.commit(lambda: self._forget(image))
+        with op.step("Remove what nothing else uses"):
+            await self.collect_garbage()
+
+    # --- as operations of their own -----------------------------------------------------------------------------
+
+    def start_build(
+        self,
+        source: str,
+        request: SourceRequest,
+        aliases: Sequence[str] = (),
+        public: bool = False,
+        auto_update: bool = False,
+    ) -> Operation:
+        """``build`` in the background. Raises NotFound, DriverUnavailable, Busy."""
+        self.sources.get(source)
+        work = partial(
+            self.build, source=source, request=request, aliases=aliases, public=public, auto_update=auto_update
+        )
+        locks = (f"image-build/{source}/{request.name}",)
+        return self._running().start("Building image", work, locks=locks)
+
+    def start_import(
+        self,
+        files: Sequence[Path],
+        *,
+        properties: Mapping[str, str] = _NOTHING,
+        public: bool = False,
+        filename: str = "",
+        aliases: Sequence[str] = (),
+        auto_update: bool = False,
+        fingerprint: str | None = None,
+        scratch: Path | None = None,
+    ) -> Operation:
+        """``import_files`` in the background; ``scratch`` (where the files lie) is removed at its end."""
+
+        async def work(op: Operation) -> None:
+            try:
+                await self.import_files(
+                    op,
+                    files,
+                    properties=properties,
+                    public=public,
+                    filename=filename,
+                    aliases=aliases,
+                    auto_update=auto_update,
+                    fingerprint=fingerprint,
+                )
+            finally:
+                if scratch is not None:
+                    await finish(self._host.files.remove_tree(scratch))
+
+        return self._running().start("Importing image", work)
+
+    def start_delete(self, fingerprint: str) -> Operation:
+        """``delete`` in the background. Raises NotFound, Busy."""
+        image = self.get(fingerprint)
+        return self._running().start(
+            "Deleting image",
+            lambda op: self.delete(op, image.fingerprint),
+            locks=(f"image/{image.fingerprint}",),
+            resources={"images": (f"/1.0/images/{image.fingerprint}",)},
+        )
+
+    # --- names --------------------------------------------------------------------------------------------------
+
+    def aliases(self) -> Iterator[Alias]:
+        """All names."""
+        return iter(self._aliases)
+
+    def alias(self, name: str) -> Alias:
+        """Raises NotFound."""
+        return self._aliases.get(name)
+
+    def alias_revision(self, name: str) -> int:
+        """Changes with every write of the alias."""
+        return self._aliases.revision(name)
+
+    async def add_alias(self, alias: Alias) -> None:
+        """Raises AlreadyExists, NotFound (no such image), InvalidInput (the name)."""
+        await self._aliases.add(alias)
+
+    async def update_alias(self, name: str, target: str, description: str) -> None:
+        """Raises NotFound."""
+        await self._aliases.update(name, target, description)
+
+    async def rename_alias(self, old: str, new: str) -> None:
+        """Raises NotFound, AlreadyExists."""
+        await self._aliases.rename(old, new)
+
+    async def remove_alias(self, name: str) -> None:
+        """Raises NotFound."""
+        await self._aliases.remove(name)
+
+    # --- inside -------------------------------------------------------------------------------------------------
+
+    async def _record(self, image: Image, aliases: Sequence[str]) -> None:
+        """From here on the image is there."""
+        await self._catalogue.learn(image)
+        if image.fingerprint not in self._records:
+            await self._records.add(image.fingerprint, image)
+            self._tell("created", image)
+        for name in aliases:
+            await self._aliases.point(name, image.fingerprint)
+        await self._write_index()
+
+    async def _forget(self, image: Image) -> None:
+        await self._records.remove(image.fingerprint)
+        await self._aliases.remove_all_of(image.fingerprint)
+        self._catalogue.forget(image.fingerprint)
+        await self._write_index()
+        self._tell("deleted", image)
+
+    async def _write_index(self) -> None:
+        """The index is for others and follows from the records: not to have written it fails nothing."""
+        async with self._indexing:
+            try:
+                await self.store.write_index(self._catalogue.index(self._aliases))
+            except HostFailure as error:
+                log.warning("Could not write the image index: %s", error)
+
+    def _tell(self, what: str, image: Image) -> None:
+        self._events.lifecycle(f"image-{what}", f"/1.0/images/{image.fingerprint}")
+
+    def _running(self) -> Operations:
+        if self._operations is None:
+            raise Unsupported("This library was built without operations")
+        return self._operations

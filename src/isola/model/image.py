@@ -56,6 +56,8 @@ class Image:
     last_used_at: datetime | None = None
     filename: str = ""
     type: str = "container"
+    artifact: str = ""
+    """Digest of the OCI artifact manifest that lists the files LXD's export gives; empty where there are none."""
     source: Mapping[str, str] = field(default_factory=dict)
     """Where it came from: ``{"driver": "debian", "release": "bookworm", ...}``; empty for an upload."""
 

@@ -1,0 +1,165 @@
+"""Bring images in: made on demand, built, or imported."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from isola.errors import AlreadyExists, InvalidInput, NotFound
+from isola.host.cancellation import finish
+from isola.images.aliases import Aliases
+from isola.images.catalogue import Catalogue
+from isola.images.source import SourceRequest
+from isola.images.sources import Sources
+from isola.images.store import ContentStore, sha256_of
+from isola.model.image import Image
+from isola.operations import Operation
+
+_NOTHING: Mapping[str, str] = {}
+
+
+class Acquire:
+    """The ways to a new image. ``build`` and ``import_files`` commit: each is an operation of its own."""
+
+    def __init__(
+        self,
+        *,
+        store: ContentStore,
+        sources: Sources,
+        catalogue: Catalogue,
+        aliases: Aliases,
+        record: Callable[[Image, Sequence[str]], Awaitable[None]],
+        collect_garbage: Callable[[], Awaitable[object]],
+    ) -> None:
+        self._store = store
+        self._sources = sources
+        self._catalogue = catalogue
+        self._aliases = aliases
+        self._record = record
+        self._collect_garbage = collect_garbage
+        self._making: dict[str, asyncio.Future[None]] = {}
+
+    async def ensure(self, op: Operation, reference: str) -> Image:
+        """The image of that name, made by a source where it is not there. Callers at once share the making.
+
+        Part of a bigger operation: nothing is committed, and an image that is complete stays when ``op`` fails later.
+        """
+        while True:
+            if (image := self._resolve(reference)) is not None:
+                return image
+            offering = self._sources.offering(reference)
+            if offering is None:
+                raise self._unknown(reference)
+            source, name = offering
+            if (image := self._resolve(name)) is not None:
+                await self._aliases.point(reference, image.fingerprint)
+                return image
+            if (making := self._making.get(name)) is None:
+                return await self._make(op, source, name, reference)
+            with op.step(f"Wait for image {name}"):
+                await asyncio.wait([making])
+            if not making.cancelled() and (error := making.exception()) is not None:
+                raise error
+
+    async def build(
+        self,
+        op: Operation,
+        source: str,
+        request: SourceRequest,
+        *,
+        aliases: Sequence[str] = (),
+        public: bool = False,
+        auto_update: bool = False,
+    ) -> Image:
+        """Make an image; the aliases name it from then on. Exactly what is there already is not made twice."""
+        async with self._fetched(op, source, request) as made:
+            image = self._catalogue.find(made.fingerprint) or replace(made, public=public, auto_update=auto_update)
+            await op.commit(lambda: self._record(image, aliases))
+        _say(op, image)
+        return image
+
+    async def import_files(
+        self,
+        op: Operation,
+        files: Sequence[Path],
+        *,
+        properties: Mapping[str, str] = _NOTHING,
+        public: bool = False,
+        filename: str = "",
+        aliases: Sequence[str] = (),
+        auto_update: bool = False,
+        fingerprint: str | None = None,
+    ) -> Image:
+        """Take in one unified file, or metadata and root. The files stay the caller's.
+
+        ``fingerprint`` is what the client says it sends. Raises AlreadyExists naming the image, InvalidInput.
+        """
+        for name in aliases:
+            self._aliases.check_free(name)
+        digest = await sha256_of(files)
+        if fingerprint is not None and fingerprint != digest:
+            raise InvalidInput(
+                "The upload is damaged", evidence=f"it is {digest}, not {fingerprint}", field="fingerprint",
+                remedy="send it again",
+            )  # fmt: skip
+        self._check_new(digest)
+        request = SourceRequest(files=tuple(files), properties=dict(properties), filename=filename)
+        async with self._fetched(op, "file", request) as made:
+            image = replace(made, public=public, auto_update=auto_update)
+            self._check_new(image.fingerprint)  # somebody may have sent the same meanwhile
+            await op.commit(lambda: self._record(image, aliases))
+        _say(op, image)
+        return image
+
+    def _resolve(self, reference: str) -> Image | None:
+        alias = self._aliases.find(reference)
+        return self._catalogue.find(alias.target if alias else reference)
+
+    async def _make(self, op: Operation, source: str, name: str, reference: str) -> Image:
+        """Make it for all who want it now; those who wait go on, or take over when this one is cancelled."""
+        making: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._making[name] = making
+        try:
+            async with self._fetched(op, source, SourceRequest(name=name)) as made:
+                image = self._catalogue.find(made.fingerprint) or made
+                await op.effect("record image", lambda: finish(self._record(image, sorted({name, reference}))))
+        except Exception as error:
+            making.set_exception(error)
+            making.exception()  # it is fine when nobody waits for it
+            raise
+        finally:
+            del self._making[name]
+            making.cancel()
+        return image
+
+    @asynccontextmanager
+    async def _fetched(self, op: Operation, source: str, request: SourceRequest) -> AsyncIterator[Image]:
+        """The image with its blobs in the store; they stay if it is recorded within, and go in the rollback if not."""
+        driver = self._sources.get(source)
+        intake = self._store.intake()
+        op.on_rollback("bring in image", self._collect_garbage)
+        try:
+            yield await driver.fetch(op, request, intake)
+        finally:
+            intake.close()
+
+    def _check_new(self, fingerprint: str) -> None:
+        if self._catalogue.find(fingerprint) is not None:
+            raise AlreadyExists(
+                f"Image {fingerprint} is there already", remedy="use it by its fingerprint, or delete it first"
+            )
+
+    def _unknown(self, reference: str) -> NotFound:
+        known = sorted({*(alias.name for alias in self._aliases), *self._sources.offers()})
+        near = difflib.get_close_matches(reference, known, n=3, cutoff=0.4) or known[:10]
+        remedy = f"did you mean {', '.join(near)}?" if near else "import one first: isola image import FILE"
+        return NotFound(f"Image {reference[:80]!r} not found", remedy=remedy)
+
+
+def _say(op: Operation, image: Image) -> None:
+    op.resources["images"] = (f"/1.0/images/{image.fingerprint}",)
+    op.update_metadata(fingerprint=image.fingerprint, size=image.size)

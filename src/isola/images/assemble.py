@@ -1,0 +1,81 @@
+"""From layers and files in the store to an image: configuration, manifest, artifact, record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from isola.images.manifest import (
+    CONFIG_TYPE,
+    EMPTY_TYPE,
+    MANIFEST_TYPE,
+    Part,
+    artifact_manifest,
+    image_config,
+    image_manifest,
+)
+from isola.images.metadata import Metadata
+from isola.images.store import Intake
+from isola.model.image import Image, ImageConfig, Layer
+
+_LABELS = {
+    "os": "org.isola.image.os",
+    "release": "org.isola.image.release",
+    "variant": "org.isola.image.variant",
+    "serial": "org.isola.image.serial",
+    "description": "org.opencontainers.image.description",
+    "version": "org.opencontainers.image.version",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ingredients:
+    """What an image is made of; layers and parts are in the store already."""
+
+    fingerprint: str
+    metadata: Metadata
+    config: ImageConfig
+    layers: Sequence[tuple[Layer, str]]
+    """Each with its diff_id."""
+    parts: Sequence[Part]
+    """LXD's files, in the order of the fingerprint."""
+    made_by: str
+    properties: Mapping[str, str] = field(default_factory=dict)
+    """Overrule those of the metadata."""
+    source: Mapping[str, str] = field(default_factory=dict)
+    filename: str = ""
+
+
+async def assemble(intake: Intake, ingredients: Ingredients, now: datetime) -> Image:
+    """Write the OCI documents and describe the image."""
+    metadata = ingredients.metadata
+    properties = {**metadata.properties, **ingredients.properties}
+    layers = tuple(layer for layer, _ in ingredients.layers)
+    config = image_config(
+        ingredients.config,
+        metadata.architecture,
+        metadata.created_at,
+        [diff_id for _, diff_id in ingredients.layers],
+        labels={label: properties[key] for key, label in _LABELS.items() if properties.get(key)},
+        made_by=ingredients.made_by,
+    )
+    manifest = image_manifest(await intake.put_bytes(config, CONFIG_TYPE), layers)
+    subject = await intake.put_bytes(manifest, MANIFEST_TYPE)
+    empty = await intake.put_bytes(b"{}", EMPTY_TYPE)
+    artifact = artifact_manifest(subject, empty, ingredients.fingerprint, ingredients.parts)
+    return Image(
+        fingerprint=ingredients.fingerprint,
+        manifest=subject.digest,
+        artifact=(await intake.put_bytes(artifact, MANIFEST_TYPE)).digest,
+        size=sum(part.size for part in ingredients.parts),
+        architecture=metadata.architecture,
+        created_at=metadata.created_at,
+        uploaded_at=now,
+        expires_at=metadata.expires_at,
+        layers=layers,
+        config=ingredients.config,
+        properties=properties,
+        filename=ingredients.filename,
+        source=dict(ingredients.source),
+    )

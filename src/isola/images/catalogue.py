@@ -1,0 +1,124 @@
+"""What the store holds for each image, kept in memory: which blobs are named, which files an export gives."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from isola.errors import InvalidInput, NotFound
+from isola.images.architecture import platform
+from isola.images.manifest import (
+    ARTIFACT_TYPE,
+    FINGERPRINT,
+    MANIFEST_TYPE,
+    REF_NAME,
+    TYPE_LABEL,
+    Descriptor,
+    Part,
+    parts_of,
+    references,
+)
+from isola.images.store import ContentStore
+from isola.model.image import Alias, Image
+from isola.state import Collection
+
+_SHORTEST_PREFIX = 4
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Holding:
+    blobs: frozenset[str]
+    parts: tuple[Part, ...]
+    manifest_size: int = 0
+    artifact_size: int = 0
+
+
+class Catalogue:
+    """Finds images, and says which blobs they need."""
+
+    def __init__(self, records: Collection[Image], store: ContentStore) -> None:
+        self._records = records
+        self._store = store
+        self._holdings: dict[str, _Holding] = {}
+
+    async def load(self) -> None:
+        """Read the manifests of all images."""
+        for image in self._records:
+            await self.learn(image)
+
+    async def learn(self, image: Image) -> None:
+        """Read the manifests of one image; what is damaged is logged and the image stays as far as it goes."""
+        named = {image.manifest, *(layer.digest for layer in image.layers)} | ({image.artifact} - {""})
+        try:
+            manifest = await self._store.read(image.manifest)
+            artifact = await self._store.read(image.artifact) if image.artifact else b""
+        except NotFound as error:
+            log.error("Image %s is incomplete: %s", image.fingerprint[:12], error)
+            self._holdings[image.fingerprint] = _Holding(frozenset(named), ())
+            return
+        blobs = named.union(references(manifest), references(artifact) if artifact else ())
+        parts = parts_of(artifact) if artifact else ()
+        self._holdings[image.fingerprint] = _Holding(frozenset(blobs), parts, len(manifest), len(artifact))
+
+    def forget(self, fingerprint: str) -> None:
+        """The image is gone."""
+        self._holdings.pop(fingerprint, None)
+
+    def blobs(self) -> set[str]:
+        """Everything that the recorded images name."""
+        return {blob for image in self._records for blob in self._holdings[image.fingerprint].blobs}
+
+    def parts(self, fingerprint: str) -> tuple[Part, ...]:
+        """The files of LXD's view of an image."""
+        return self._holdings[fingerprint].parts
+
+    def get(self, fingerprint: str) -> Image:
+        """By fingerprint or an unambiguous beginning of it. Raises NotFound, InvalidInput for an ambiguous one."""
+        image = self.find(fingerprint)
+        if image is None:
+            raise NotFound(f"Image {fingerprint[:80]!r} not found", remedy="the images there are: isola image list")
+        return image
+
+    def find(self, fingerprint: str) -> Image | None:
+        """The same, with None for an unknown one."""
+        if (exact := self._records.find(fingerprint)) is not None:
+            return exact
+        if len(fingerprint) < _SHORTEST_PREFIX:
+            return None
+        found = [image for image in self._records if image.fingerprint.startswith(fingerprint)]
+        if len(found) > 1:
+            raise InvalidInput(
+                f"{len(found)} images have a fingerprint that begins with {fingerprint}",
+                field="fingerprint",
+                remedy="give more of it",
+            )
+        return found[0] if found else None
+
+    def index(self, aliases: Iterable[Alias]) -> list[Descriptor]:
+        """``index.json``: every image under each of its names, and the artifacts beside them."""
+        names: dict[str, list[str]] = {}
+        for alias in aliases:
+            names.setdefault(alias.target, []).append(alias.name)
+        entries: list[Descriptor] = []
+        for image in self._records:
+            entries += self._entries(image, names.get(image.fingerprint, []))
+        return entries
+
+    def _entries(self, image: Image, names: list[str]) -> list[Descriptor]:
+        held = self._holdings[image.fingerprint]
+        about: Mapping[str, str] = {
+            FINGERPRINT: image.fingerprint,
+            TYPE_LABEL: "system" if image.config.system else "application",
+        }
+        entries = [
+            Descriptor(
+                MANIFEST_TYPE, image.manifest, held.manifest_size, {**about, **named}, platform(image.architecture)
+            )
+            for named in ([{REF_NAME: name} for name in names] or [{}])
+        ]
+        if image.artifact:
+            size, kind = held.artifact_size, ARTIFACT_TYPE
+            entries.append(Descriptor(MANIFEST_TYPE, image.artifact, size, dict(about), artifact_type=kind))
+        return entries

@@ -1,0 +1,146 @@
+"""Images from files: LXD's and LXC's unified and split tarballs, and split images with a squashfs root."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from isola.errors import InvalidInput, Unsupported
+from isola.host import Host
+from isola.host.archives import RepackReport
+from isola.host.threads import in_thread
+from isola.images.architecture import check_runs
+from isola.images.assemble import Ingredients, assemble
+from isola.images.manifest import LAYER_TYPE, Descriptor, Part
+from isola.images.metadata import MAX_SIZE, METADATA_NAMES, Metadata, parse
+from isola.images.source import ImageSource, SourceRequest
+from isola.images.store import Intake, sha256_of
+from isola.images.system import WANTED, config_of
+from isola.model.image import Image, Layer
+from isola.model.probe import Probe
+from isola.operations import Operation
+
+_MAGICS = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\x00": "xz",
+    b"\x5d\x00\x00": "lzma",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"hsqs": "squashfs",
+    b"QFI\xfb": "qcow2",
+}
+_ENDINGS = {"gzip": ".tar.gz", "bzip2": ".tar.bz2", "xz": ".tar.xz", "lzma": ".tar.lzma", "zstd": ".tar.zst"}
+_LEGAL = {"": LAYER_TYPE, "gzip": f"{LAYER_TYPE}+gzip", "zstd": f"{LAYER_TYPE}+zstd"}
+"""Compressions that OCI allows for a layer."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Root:
+    """The root file system, checked and in the store."""
+
+    layer: Layer
+    report: RepackReport
+
+
+class FileSource(ImageSource):
+    """Takes uploaded files; the bytes that came in are the bytes that an export gives back."""
+
+    @classmethod
+    async def probe(cls, host: Host) -> Probe:
+        """Works everywhere; squashfs roots need a program."""
+        if host.system.find_program("sqfs2tar") is None:
+            return Probe(True, warnings=("images with a squashfs root need the package squashfs-tools-ng",))
+        return Probe(True)
+
+    def offers(self) -> Mapping[str, str]:
+        """Nothing without a file."""
+        return {}
+
+    async def _fetch(self, op: Operation, request: SourceRequest, intake: Intake, place: Path) -> Image:
+        if len(request.files) not in (1, 2):
+            raise InvalidInput("One or two files are expected", field="files", remedy="unified, or metadata and rootfs")
+        kinds = [await in_thread(_kind_of, path) for path in request.files]
+        metadata = await self._metadata(request.files[0], kinds[0])
+        check_runs(metadata.architecture, self.host.system.kernel().architecture)
+        if len(request.files) == 1:
+            root, parts = await self._unified(op, request, intake, place, kinds[0])
+        else:
+            root, parts = await self._split(op, request, intake, place, kinds)
+        fingerprint = parts[0].digest.removeprefix("sha256:") if len(parts) == 1 else await sha256_of(request.files)
+        ingredients = Ingredients(
+            fingerprint=fingerprint,
+            metadata=metadata,
+            config=config_of(root.report.found, {**metadata.properties, **request.properties}),
+            layers=[(root.layer, root.report.diff_id)],
+            parts=parts,
+            made_by="import of an LXD image",
+            properties=request.properties,
+            filename=request.filename,
+        )
+        return await op.effect("describe image", lambda: assemble(intake, ingredients, self.host.clock.now()))
+
+    async def _metadata(self, path: Path, kind: str) -> Metadata:
+        if kind in ("squashfs", "qcow2"):
+            raise InvalidInput(
+                f"The image is a lone {kind} file", field="files", remedy="send its metadata tarball first, then this"
+            )
+        return await in_thread(parse, await self.host.archives.read_member(path, METADATA_NAMES, limit=MAX_SIZE))
+
+    async def _unified(
+        self, op: Operation, request: SourceRequest, intake: Intake, place: Path, kind: str
+    ) -> tuple[_Root, list[Part]]:
+        upload = request.files[0]
+        root = await self._converted(op, upload, intake, place, subtree="rootfs")
+        if not root.report.entries:
+            raise InvalidInput("The archive has no rootfs/", field="files", remedy="send a unified LXD image")
+        stored = await op.effect("store image", lambda: intake.put_file(upload))
+        return root, [_part("unified", stored, _ENDINGS.get(kind, ".tar"))]
+
+    async def _split(
+        self, op: Operation, request: SourceRequest, intake: Intake, place: Path, kinds: list[str]
+    ) -> tuple[_Root, list[Part]]:
+        upload, kind = request.files[1], kinds[1]
+        if kind == "qcow2":
+            raise Unsupported("Virtual machine images are not supported yet", remedy="use a container image")
+        if kind in _LEGAL:
+            report = await self._repack(op, upload, None)
+            stored = await op.effect("store root file system", lambda: intake.put_file(upload))
+            root = _Root(Layer(stored.digest, _LEGAL[kind], stored.size), report)
+        else:
+            root = await self._converted(op, upload, intake, place)
+            stored = await op.effect("store root file system", lambda: intake.put_file(upload))
+        if not root.report.entries:
+            raise InvalidInput("The root file system is empty", field="files", remedy="send a split LXD image")
+        metadata = await op.effect("store metadata", lambda: intake.put_file(request.files[0]))
+        ending = ".squashfs" if kind == "squashfs" else _ENDINGS.get(kind, ".tar")
+        return root, [_part("metadata", metadata, _ENDINGS.get(kinds[0], ".tar")), _part("rootfs", stored, ending)]
+
+    async def _converted(self, op: Operation, source: Path, intake: Intake, place: Path, subtree: str = "") -> _Root:
+        layer = place / "layer.tar.zst"
+        report = await self._repack(op, source, layer, subtree)
+        stored = await op.effect("store layer", lambda: intake.put_file(layer, consume=True))
+        return _Root(Layer(stored.digest, _LEGAL["zstd"], stored.size), report)
+
+    async def _repack(self, op: Operation, source: Path, target: Path | None, subtree: str = "") -> RepackReport:
+        size = await in_thread(lambda: source.stat().st_size)
+        with op.step("Check and convert image", total=size, unit="bytes") as step:
+            report = await self.host.archives.repack(
+                source, target, subtree=subtree, wanted=WANTED, progress=step.advance
+            )
+            step.reach(size)
+            return report
+
+
+def _kind_of(path: Path) -> str:
+    """Compression or file system by content; empty for anything else (a plain tar, or no archive at all)."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    return next((kind for magic, kind in _MAGICS.items() if head.startswith(magic)), "")
+
+
+def _part(name: str, stored: Descriptor, ending: str) -> Part:
+    return Part(name, f"{name}{ending}", stored.digest, stored.size)
+
+
+DRIVER = FileSource

@@ -1,0 +1,159 @@
+"""OCI documents of an image: pure functions from what we know to bytes, and back.
+
+An Isola image is an ordinary OCI image. That it is a whole system is said by the label ``org.isola.image.type`` of its
+configuration. The files LXD's export gives (their SHA-256 is the fingerprint) are listed by an *artifact manifest* of
+their own whose ``subject`` is the image, as OCI 1.1 wants it: tools that know nothing of it run the image unharmed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from isola.images.architecture import platform
+from isola.model.image import ImageConfig, Layer
+
+INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
+MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
+EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
+LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
+ARTIFACT_TYPE = "application/vnd.isola.lxd.image.v1"
+TYPE_LABEL = "org.isola.image.type"
+FINGERPRINT = "org.isola.image.fingerprint"
+PART = "org.isola.image.part"
+TITLE = "org.opencontainers.image.title"
+REF_NAME = "org.opencontainers.image.ref.name"
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """A blob as other documents refer to it."""
+
+    media_type: str
+    digest: str
+    size: int
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    platform: Mapping[str, str] = field(default_factory=dict)
+    artifact_type: str = ""
+
+    def document(self) -> dict[str, object]:
+        """As it stands in JSON."""
+        document: dict[str, object] = {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
+        if self.artifact_type:
+            document["artifactType"] = self.artifact_type
+        if self.platform:
+            document["platform"] = dict(self.platform)
+        if self.annotations:
+            document["annotations"] = dict(self.annotations)
+        return document
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One file of LXD's view: ``unified``, or ``metadata`` and ``rootfs``."""
+
+    name: str
+    title: str
+    """``unified.tar.gz``, ``metadata.tar.xz``, ``rootfs.squashfs``: the name with the ending its content asks for."""
+    digest: str
+    size: int
+
+    def file_name(self, fingerprint: str) -> str:
+        """What LXD calls the file of an image."""
+        ending = self.title.removeprefix(self.name)
+        if self.name == "metadata":
+            return f"meta-{fingerprint}{ending}"
+        return f"{fingerprint}.root{ending}" if self.name == "rootfs" and "tar" in ending else f"{fingerprint}{ending}"
+
+
+def image_config(
+    config: ImageConfig,
+    architecture: str,
+    created: datetime,
+    diff_ids: Sequence[str],
+    *,
+    labels: Mapping[str, str],
+    made_by: str,
+) -> bytes:
+    """The OCI image configuration."""
+    environment = {"PATH": _PATH} | dict(config.environment)
+    settings: dict[str, object] = {
+        "Env": [f"{key}={value}" for key, value in sorted(environment.items())],
+        "Cmd": list(config.command),
+        "WorkingDir": config.cwd,
+        "StopSignal": config.stop_signal,
+        "Labels": {**labels, TYPE_LABEL: "system" if config.system else "application"},
+    }
+    if config.user not in ("", "0"):
+        settings["User"] = config.user
+    moment = created.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _json(
+        {
+            "created": moment,
+            **platform(architecture),
+            "config": settings,
+            "rootfs": {"type": "layers", "diff_ids": list(diff_ids)},
+            "history": [{"created": moment, "created_by": made_by} for _ in diff_ids],
+        }
+    )
+
+
+def image_manifest(config: Descriptor, layers: Sequence[Layer]) -> bytes:
+    """The OCI image manifest."""
+    return _json(
+        {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST_TYPE,
+            "config": config.document(),
+            "layers": [Descriptor(layer.media_type, layer.digest, layer.size).document() for layer in layers],
+        }
+    )
+
+
+def artifact_manifest(subject: Descriptor, empty: Descriptor, fingerprint: str, parts: Sequence[Part]) -> bytes:
+    """The manifest of the files LXD knows the image by; ``empty`` is the blob ``{}``."""
+    return _json(
+        {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST_TYPE,
+            "artifactType": ARTIFACT_TYPE,
+            "config": empty.document(),
+            "layers": [
+                Descriptor(
+                    f"application/vnd.isola.lxd.{part.name}",
+                    part.digest,
+                    part.size,
+                    {PART: part.name, TITLE: part.title},
+                ).document()
+                for part in parts
+            ],
+            "subject": subject.document(),
+            "annotations": {FINGERPRINT: fingerprint},
+        }
+    )
+
+
+def parts_of(artifact: bytes) -> tuple[Part, ...]:
+    """The files an artifact manifest lists, in the order of the fingerprint."""
+    layers: list[dict[str, Any]] = orjson.loads(artifact)["layers"]
+    return tuple(
+        Part(layer["annotations"][PART], layer["annotations"][TITLE], layer["digest"], layer["size"])
+        for layer in layers
+    )
+
+
+def references(manifest: bytes) -> Iterator[str]:
+    """Digests of the blobs a manifest names, itself and its subject left out."""
+    document = orjson.loads(manifest)
+    yield document["config"]["digest"]
+    yield from (layer["digest"] for layer in document["layers"])
+
+
+def _json(document: Mapping[str, object]) -> bytes:
+    return orjson.dumps(document, option=orjson.OPT_SORT_KEYS)

@@ -1,0 +1,54 @@
+"""The sources of this host: which there are, whether they work, and what they can make."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from isola import registry
+from isola.errors import DriverUnavailable
+from isola.host import Host
+from isola.images.source import ImageSource
+from isola.model.probe import Probe
+
+
+class Sources:
+    """All image source drivers, each made once."""
+
+    def __init__(self, host: Host, scratch: Path) -> None:
+        self._host = host
+        self._all: dict[str, ImageSource] = {
+            name: registry.load("images", name)(host, scratch) for name in registry.names("images")
+        }
+        self.probes: dict[str, Probe] = {}
+
+    async def probe(self) -> None:
+        """Ask every source whether it works here."""
+        found = await asyncio.gather(*(source.probe(self._host) for source in self._all.values()))
+        self.probes = dict(zip(self._all, found, strict=True))
+
+    def offers(self) -> dict[str, str]:
+        """Names that the sources which work here can make -> description."""
+        working = [source for name, source in self._all.items() if self._works(name)]
+        return {name: text for source in working for name, text in source.offers().items()}
+
+    def get(self, name: str) -> ImageSource:
+        """Raises NotFound, DriverUnavailable."""
+        if name not in self._all:
+            registry.load("images", name)  # raises, naming the choices
+        if not self._works(name):
+            probe = self.probes[name]
+            raise DriverUnavailable(
+                f"The image source {name!r} does not work here", evidence=probe.reason, remedy=probe.remedy
+            )
+        return self._all[name]
+
+    def offering(self, reference: str) -> tuple[str, str] | None:
+        """The source that can make ``reference``, working or not, and the canonical name; None where there is none."""
+        for name, source in self._all.items():
+            if reference in source.offers():
+                return name, source.canonical(reference)
+        return None
+
+    def _works(self, name: str) -> bool:
+        return name not in self.probes or self.probes[name].available

@@ -62,6 +62,8 @@ lock: environment ## Write the lock files anew from pyproject.toml (UPGRADE=--up
 .PHONY: bench
 bench: ## Measure us beside our peers, in one run (ROUNDS=3, ONLY=workload or peer)
 	@install/packages run bench
+	@install/program
+	@bench/install-incus
 	@install/environment
 	$(BIN)/python -m bench $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY))
 

@@ -1,0 +1,184 @@
+"""``python -m bench``: one peer after another beside us, round by round, then a table and a file of results."""
+
+import argparse
+import datetime
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from bench import catalogue, images, sandbox, table
+from bench.shell import Trouble
+from bench.workload import Workload
+
+ROOT = Path(__file__).parents[1]
+CACHE = ROOT / ".cache" / "bench"
+RESULTS = ROOT / "bench" / "results"
+
+
+class Remote:
+    """A subject in its namespaces, seen from outside."""
+
+    def __init__(self, name: str, place: Path, rootfs: Path) -> None:
+        self.name = name
+        self.kind = catalogue.subject(name)
+        self._process = sandbox.spawn("bench.runner", [name, str(place / name), str(rootfs)], place / f"{name}.log")
+
+    def ask(self, verb: str, workload: str = "") -> Any:
+        """Have it do something; raises Trouble when it could not."""
+        assert self._process.stdin and self._process.stdout
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps({"do": verb, "workload": workload}) + "\n")
+            self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise Trouble(f"{self.name} has ended")
+        reply = json.loads(line)
+        if "error" in reply:
+            raise Trouble(f"{self.name}: {reply['error']}")
+        return reply["ok"]
+
+    def end(self) -> None:
+        """Stop it, end its namespaces and remove its control groups."""
+        with suppress(Trouble):
+            self.ask("stop")
+        # Killing unshare kills the first process of the namespace, and with it everything in there.
+        self._process.kill()
+        self._process.wait()
+        left = sandbox.remove_cgroups(self.kind.cgroups)
+        if left:
+            print(f"  left behind: {left}", file=sys.stderr)
+
+
+@contextmanager
+def running(name: str, place: Path, rootfs: Path) -> Iterator[Remote]:
+    """A subject that is up."""
+    remote = Remote(name, place, rootfs)
+    try:
+        remote.version = remote.ask("start")  # type: ignore[attr-defined]
+        yield remote
+    finally:
+        remote.end()
+
+
+def sample(workload: Workload, subjects: list[Remote], rounds: int) -> dict[str, list[float]]:
+    """Samples of every subject, taken in turns; a subject that fails loses its column, with a word why."""
+    figures: dict[str, list[float]] = {}
+    able: list[Remote] = []
+    for subject in subjects:
+        try:
+            subject.ask("prepare", workload.name)
+            able.append(subject)
+            figures[subject.name] = []
+        except Trouble as trouble:
+            print(f"  {workload.name}: {trouble}", file=sys.stderr)
+    for _ in range(rounds):
+        for subject in list(able):
+            try:
+                figures[subject.name] += subject.ask("sample", workload.name)
+            except Trouble as trouble:
+                print(f"  {workload.name}: {trouble}", file=sys.stderr)
+                able.remove(subject)
+    for subject in subjects:
+        with suppress(Trouble):
+            subject.ask("finish", workload.name)
+    return {name: values for name, values in figures.items() if values}
+
+
+def chosen(only: str, names: list[str]) -> list[str]:
+    """Those that were asked for; all when none was named."""
+    asked = [name for name in only.split(",") if name in names]
+    return asked or names
+
+
+def compare(peer: str, workloads: list[Workload], rounds: int, place: Path, rootfs: Path) -> Iterator[table.Row]:
+    """One peer beside us."""
+    kind, ours = catalogue.subject(peer), catalogue.subject(catalogue.OURS)
+    shared = [w for w in workloads if not w.alone and all(kind.can(verb) and ours.can(verb) for verb in w.needs)]
+    if not shared:
+        return
+    with running(catalogue.OURS, place, rootfs) as us, running(peer, place, rootfs) as them:
+        for workload in shared:
+            print(f"  {workload.title}", file=sys.stderr)
+            figures = sample(workload, [us, them], rounds)
+            yield table.Row(workload, peer, figures.get(us.name, []), figures.get(peer, []))
+
+
+def alone(workloads: list[Workload], rounds: int, place: Path, rootfs: Path) -> Iterator[table.Row]:
+    """What is measured on us only."""
+    ours = [workload for workload in workloads if workload.alone]
+    if not ours:
+        return
+    with running(catalogue.OURS, place, rootfs) as us:
+        for workload in ours:
+            print(f"  {workload.title}", file=sys.stderr)
+            yield table.Row(workload, "", sample(workload, [us], min(rounds, 2)).get(us.name, []), [])
+
+
+def main() -> None:
+    """Parse the arguments, measure, print, write."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default="", help="peers and workloads, separated by commas")
+    parser.add_argument("--keep", action="store_true", help="keep the logs")
+    arguments = parser.parse_args()
+    if os.geteuid():
+        sys.exit("The bench starts real containers: sudo make bench")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    every = catalogue.workloads()
+    workloads = [every[name] for name in chosen(arguments.only, list(every))]
+    peers = chosen(arguments.only, catalogue.peer_names())
+    place = Path(tempfile.mkdtemp(prefix="isola-bench-", dir="/tmp"))
+    place.chmod(0o711)  # the root of an unprivileged instance must find its way through
+    rows: list[table.Row] = []
+    try:
+        rootfs = images.prepare(CACHE).directory
+        for peer in peers:
+            print(f"Beside {peer}", file=sys.stderr)
+            rows += measured(compare(peer, workloads, arguments.rounds, place, rootfs))
+            for name in (peer, catalogue.OURS):
+                remove(place / name)
+        print("Ourselves", file=sys.stderr)
+        rows += measured(alone(workloads, arguments.rounds, place, rootfs))
+    finally:
+        report(rows, arguments.rounds)
+        if not arguments.keep:
+            remove(place)
+
+
+def measured(rows: Iterator[table.Row]) -> Iterator[table.Row]:
+    """Rows until trouble, which costs one peer and not the run."""
+    try:
+        yield from rows
+    except Trouble as trouble:
+        print(f"  {trouble}", file=sys.stderr)
+
+
+def remove(place: Path) -> None:
+    """Remove a directory; subvolumes and mounts of a peer that died are gone with its namespace."""
+    shutil.rmtree(place, ignore_errors=True)
+    if place.exists():
+        subprocess.run(["rm", "-rf", "--one-file-system", str(place)], check=False)
+
+
+def report(rows: list[table.Row], rounds: int) -> None:
+    """Print the table and write the results."""
+    print(table.render(rows))
+    RESULTS.mkdir(exist_ok=True)
+    now = datetime.datetime.now(tz=datetime.UTC)
+    target = RESULTS / f"{now:%Y%m%d-%H%M%S}.json"
+    target.write_text(
+        json.dumps({"date": now.isoformat(), "rounds": rounds, "rows": [row.as_json() for row in rows]}, indent=1)
+    )
+    print(f"\nWritten to {target.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""Finds subjects and workloads by their files."""
+
+import importlib
+import pkgutil
+
+from bench import peers
+from bench import workloads as workload_files
+from bench.subject import Subject
+from bench.workload import Workload
+
+OURS = "isola"
+
+
+def subject(name: str) -> type[Subject]:
+    """The class of a subject."""
+    found: type[Subject] = importlib.import_module(f"bench.peers.{name}").SUBJECT
+    return found
+
+
+def peer_names() -> list[str]:
+    """Every subject but ourselves."""
+    return sorted(module.name for module in pkgutil.iter_modules(peers.__path__) if module.name != OURS)
+
+
+def workloads() -> dict[str, Workload]:
+    """Every workload by name, in the order in which the files ask to be shown."""
+    files = [
+        importlib.import_module(f"bench.workloads.{m.name}") for m in pkgutil.iter_modules(workload_files.__path__)
+    ]
+    found = [kind() for file in sorted(files, key=lambda file: file.ORDER) for kind in file.WORKLOADS]
+    return {workload.name: workload for workload in found}

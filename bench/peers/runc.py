@@ -1,0 +1,69 @@
+"""Bare runc: the floor of a container without an image store, a network or a daemon."""
+
+import json
+import shutil
+
+from bench.mounts import Roots
+from bench.shell import run
+from bench.subject import Subject
+
+
+class Runc(Subject):
+    """Bundles are prepared beforehand; only runc itself is measured."""
+
+    title = "runc"
+    cgroups = ("bench-runc-*",)
+
+    def start(self) -> None:
+        """Write one bundle that runs ``true`` and one that waits."""
+        self._roots = Roots(self.directory, self.images)
+        for name, arguments in (("run", ["/bin/true"]), ("wait", ["/bin/sleep", "1000000"])):
+            bundle = self.directory / name
+            bundle.mkdir()
+            run(["runc", "spec", "-b", str(bundle)])
+            config = json.loads((bundle / "config.json").read_text())
+            config["root"] = {"path": str(self._roots.make("tiny", name)), "readonly": False}
+            config["process"] |= {"args": arguments, "terminal": False, "rlimits": []}
+            config["linux"]["cgroupsPath"] = f"/bench-runc-{name}"
+            (bundle / "config.json").write_text(json.dumps(config))
+
+    def stop(self) -> None:
+        """Nothing is left."""
+        for name in ("run", "wait"):
+            self._roots.drop(name)
+            shutil.rmtree(self.directory / name)
+
+    def version(self) -> str:
+        """As it says itself."""
+        return run(["runc", "--version"]).splitlines()[0]
+
+    def run_true(self) -> None:
+        """From nothing to ``true`` and back."""
+        run(["runc", "run", "-b", str(self.directory / "run"), "bench-run"])
+
+    def start_tiny(self, name: str) -> None:
+        """A container that waits, under a name; its bundle is shared, so there is only ever one."""
+        run(["sh", "-c", f"runc run -d -b {self.directory / 'wait'} {name} </dev/null >/dev/null 2>&1"])
+
+    def delete(self, name: str) -> None:
+        """Kill and forget."""
+        run(["runc", "delete", "--force", name])
+
+    def exec_true(self, name: str) -> None:
+        """By its command line."""
+        run(["runc", "exec", name, "/bin/true"])
+
+    def api_exec_true(self, name: str) -> None:
+        """There is no API below it: its command line is what an API would call."""
+        self.exec_true(name)
+
+    def pause(self, name: str) -> None:
+        """Freeze."""
+        run(["runc", "pause", name])
+
+    def resume(self, name: str) -> None:
+        """Thaw."""
+        run(["runc", "resume", name])
+
+
+SUBJECT = Runc

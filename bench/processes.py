@@ -1,0 +1,27 @@
+"""Looking at the processes of the namespace a subject runs in."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def processes() -> Iterator[tuple[int, str, str]]:
+    """Every process: its id, its name, its command line."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                name = (entry / "comm").read_text().strip()
+                words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if words:  # neither a zombie nor a kernel thread
+                yield int(entry.name), name, words
+
+
+def named(*names: str) -> list[int]:
+    """Processes by name."""
+    return [pid for pid, name, _ in processes() if name in names]
+
+
+def parent(pid: int) -> int:
+    """The parent of a process."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])

@@ -1,0 +1,87 @@
+"""Namespaces of a subject's own: network, mounts and processes. What happens there ends with it.
+
+The process namespace is ended with its first process, so nothing a subject starts can outlive its turn; the mount
+namespace gets a /sys that belongs to the network namespace, and empty directories where daemons keep global state.
+"""
+
+import fnmatch
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.shell import run
+
+ENTER = (
+    "unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private", "--",
+)  # fmt: skip
+
+HIDDEN = ("/run", "/var/lib/cni", "/var/lib/lxc", "/var/lib/lxcfs", "/var/cache/lxc", "/var/log/lxc", "/etc/cni/net.d")
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def spawn(module: str, arguments: Sequence[str], log: Path) -> subprocess.Popen[str]:
+    """Start a Python module in namespaces of its own, joined by pipes."""
+    with log.open("a") as sink:
+        return subprocess.Popen(
+            [*ENTER, sys.executable, "-m", module, *arguments],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=sink, text=True, start_new_session=True,
+        )  # fmt: skip
+
+
+def settle(directory: Path) -> None:
+    """Called first thing inside: loopback up, a matching /sys, no state of the host in sight."""
+    keep = directory / "cgroup"
+    keep.mkdir(parents=True)
+    run(["ip", "link", "set", "lo", "up"])
+    run(["mount", "--rbind", str(CGROUPS), str(keep)])
+    run(["mount", "-t", "sysfs", "sysfs", "/sys"])
+    run(["mount", "--rbind", str(keep), str(CGROUPS)])
+    run(["umount", "-l", str(keep)])
+    keep.rmdir()
+    for place in HIDDEN:
+        if Path(place).is_dir():
+            run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", place])
+    Path("/run/lock").mkdir()
+    Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+
+
+def become_init() -> None:
+    """Stay as the first process of the namespace, which reaps orphans; return in a child that does the work."""
+    child = os.fork()
+    if child == 0:
+        return
+    while True:
+        pid, status = os.wait()
+        if pid == child:
+            os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+
+
+def remove_cgroups(patterns: Sequence[str]) -> list[str]:
+    """Remove a subject's control groups from every hierarchy; returns those that would not go."""
+    left: list[str] = []
+    # What was killed a moment ago takes its time to leave.
+    for _ in range(50):
+        left = [path for top in _tops(patterns) for path in _remove_tree(top)]
+        if not left:
+            break
+        time.sleep(0.1)
+    return left
+
+
+def _tops(patterns: Sequence[str]) -> list[Path]:
+    hierarchies = [path for path in (CGROUPS, *CGROUPS.iterdir()) if (path / "cgroup.procs").exists()]
+    tops = [top for hierarchy in hierarchies for top in hierarchy.iterdir() if top.is_dir()]
+    return [top for top in tops if any(fnmatch.fnmatch(top.name, pattern) for pattern in patterns)]
+
+
+def _remove_tree(top: Path) -> list[str]:
+    left = []
+    for path, _, _ in os.walk(top, topdown=False):
+        try:
+            os.rmdir(path)
+        except OSError:
+            left.append(path)
+    return left

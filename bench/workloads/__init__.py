@@ -1,0 +1,1 @@
+"""One file per piece of work that is measured; each exports its ``WORKLOADS``."""

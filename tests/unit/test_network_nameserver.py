@@ -1,0 +1,167 @@
+"""The dnsmasq of a network is adopted, started, started again and ended."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import signal
+from pathlib import Path
+
+import pytest
+from network_host import fake_network_host
+
+from isola.errors import CommandFailed
+from isola.network.nameserver import Nameserver
+from isola.testing.processes import Call, FakeProcess, FakeProcesses
+
+
+class Dnsmasq:
+    """A program that leaves a process behind and writes its number to the pid file, as dnsmasq does."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.processes = FakeProcesses({"dnsmasq": self.start})
+        self.host = dataclasses.replace(fake_network_host(), processes=self.processes)
+        self.broken = 0
+        self.forgets_its_file = False
+        directory.mkdir()
+
+    async def start(self, call: Call) -> int:
+        if self.broken:
+            self.broken -= 1
+            call.err(b"dnsmasq: bad option at line 3")
+            return 1
+        process = self.processes.add(*call.argv)
+        if not self.forgets_its_file:
+            (self.directory / "dnsmasq.pid").write_text(f"{process.ref.pid}\n")
+        return 0
+
+    def nameserver(self) -> Nameserver:
+        return Nameserver(self.host, self.directory)
+
+    @property
+    def servers(self) -> list[FakeProcess]:
+        """Those that run in the background."""
+        return [process for process in self.processes.running if process.call.argv[0] == "dnsmasq"]
+
+
+@pytest.fixture
+def dnsmasq(tmp_path: Path) -> Dnsmasq:
+    return Dnsmasq(tmp_path / "lab")
+
+
+async def settle() -> None:
+    """Let everything that is due happen; files are read in threads."""
+    for _ in range(20):
+        await asyncio.sleep(0.005)
+
+
+async def test_it_is_started_once_and_ended(dnsmasq: Dnsmasq) -> None:
+    server = dnsmasq.nameserver()
+    await server.ensure("one")
+    await server.ensure("one")
+    (process,) = dnsmasq.servers
+    assert server.pid == process.ref.pid
+    assert (dnsmasq.directory / "dnsmasq.conf").read_text() == "one"
+    await server.stop()
+    await server.stop()
+    assert dnsmasq.servers == [] and process.received == [signal.SIGTERM]
+    await settle()
+    assert dnsmasq.servers == []
+
+
+async def test_the_next_daemon_adopts_it(dnsmasq: Dnsmasq) -> None:
+    first, second = dnsmasq.nameserver(), dnsmasq.nameserver()
+    await first.ensure("one")
+    first.leave()
+    before = dnsmasq.servers
+    await second.ensure("one")
+    assert dnsmasq.servers == before
+    before[0].end(1)
+    await settle()
+    assert len(dnsmasq.servers) == 1 and dnsmasq.servers != before
+    await second.stop()
+
+
+async def test_a_changed_configuration_means_a_new_one(dnsmasq: Dnsmasq) -> None:
+    server = dnsmasq.nameserver()
+    await server.ensure("one")
+    before = dnsmasq.servers
+    await server.ensure("two")
+    assert len(dnsmasq.servers) == 1 and dnsmasq.servers != before
+    assert (dnsmasq.directory / "dnsmasq.conf").read_text() == "two"
+    await settle()
+    assert len(dnsmasq.servers) == 1
+    await server.stop()
+
+
+async def test_one_that_dies_again_and_again_is_started_again_and_again(dnsmasq: Dnsmasq) -> None:
+    server = dnsmasq.nameserver()
+    await server.ensure("one")
+    for _ in range(4):
+        (process,) = dnsmasq.servers
+        dnsmasq.broken = 2
+        process.end(-9)
+        await settle()
+        assert len(dnsmasq.servers) == 1 and not process.running
+    assert dnsmasq.host.clock.monotonic() > 1, "growing pauses"
+    await server.stop()
+
+
+async def test_a_stranger_with_its_number_is_left_alone(dnsmasq: Dnsmasq) -> None:
+    stranger = dnsmasq.processes.add("postgres", "--conf-file=/elsewhere")
+    (dnsmasq.directory / "dnsmasq.pid").write_text(str(stranger.ref.pid))
+    server = dnsmasq.nameserver()
+    await server.stop()
+    await server.ensure("one")
+    assert stranger.received == [] and len(dnsmasq.servers) == 1
+    await server.stop()
+    assert stranger.running and stranger.received == []
+
+
+async def test_junk_in_the_file_is_nobody(dnsmasq: Dnsmasq) -> None:
+    (dnsmasq.directory / "dnsmasq.pid").write_text("x" * 99)
+    server = dnsmasq.nameserver()
+    await server.ensure("one")
+    assert len(dnsmasq.servers) == 1
+    await server.stop()
+
+
+async def test_one_that_does_not_start_says_why(dnsmasq: Dnsmasq) -> None:
+    dnsmasq.broken = 1
+    server = dnsmasq.nameserver()
+    with pytest.raises(CommandFailed, match="bad option at line 3"):
+        await server.ensure("one")
+    await server.ensure("one")
+    assert len(dnsmasq.servers) == 1
+    await server.stop()
+
+
+async def test_one_that_ends_at_once_is_an_error(dnsmasq: Dnsmasq) -> None:
+    dnsmasq.forgets_its_file = True
+    with pytest.raises(CommandFailed, match="ended at once"):
+        await dnsmasq.nameserver().ensure("one")
+
+
+async def test_wishes_to_reload_become_one(dnsmasq: Dnsmasq) -> None:
+    server = dnsmasq.nameserver()
+    await server.ensure("one")
+    (process,) = dnsmasq.servers
+    process.ignores.add(signal.SIGHUP)
+    for _ in range(5):
+        server.reload()
+    await asyncio.sleep(0.3)
+    assert process.received == [signal.SIGHUP]
+    server.reload()
+    await server.stop()
+    await asyncio.sleep(0.3)
+    assert process.received == [signal.SIGHUP, signal.SIGTERM]
+
+
+async def test_one_that_does_not_end_is_killed(dnsmasq: Dnsmasq) -> None:
+    server = dnsmasq.nameserver()
+    await server.ensure("one")
+    (process,) = dnsmasq.servers
+    process.ignores.add(signal.SIGTERM)
+    await server.stop()
+    assert process.received == [signal.SIGTERM, signal.SIGKILL] and dnsmasq.servers == []

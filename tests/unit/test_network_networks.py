@@ -1,0 +1,319 @@
+"""Networks: records and host agree whatever happens in between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from network_host import fake_network_host, new_operations
+
+from isola.errors import AlreadyExists, DriverUnavailable, HostFailure, InUse, InvalidInput, NotFound
+from isola.events import Events
+from isola.host import Host
+from isola.host.links import Bridge
+from isola.model.identity import HostNames
+from isola.model.network import Network, Nic
+from isola.model.probe import Probe
+from isola.network import NetworkDriver, Networks
+from isola.operations import Operation
+from isola.state import Collection, record_codec
+from isola.testing.network import FakeNetwork
+from isola.testing.store import FakeStore
+
+NAMES = HostNames("isola")
+Work = Callable[[Networks, Operation], Awaitable[object]]
+
+
+class Away(FakeNetwork):
+    """A driver that does not work here."""
+
+    @classmethod
+    async def probe(cls, host: Host) -> Probe:
+        return Probe(False, reason="no such kernel", remedy="get another")
+
+
+@dataclass
+class Breaker:
+    """Fails, cancels or stops for good at the N-th point."""
+
+    number: int
+    action: str
+    seen: int = 0
+    stopped: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def reached(self, operation: Operation, point: str) -> None:
+        self.seen += 1
+        if self.seen - 1 != self.number:
+            return
+        if self.action == "fail":
+            raise HostFailure(f"injected at {point}")
+        if self.action == "cancel" and operation.may_cancel:
+            operation.cancel()
+        if self.action == "vanish":
+            self.stopped.set()
+            await asyncio.get_running_loop().create_future()
+
+
+@dataclass
+class House:
+    """What outlives a daemon: host, store, directory, and the NICs of instances."""
+
+    directory: Path
+    host: Host = field(default_factory=fake_network_host)
+    nics: list[Nic] = field(default_factory=list)
+    users: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.store = FakeStore(self.host.clock)
+
+    async def daemon(self, drivers: dict[str, type[NetworkDriver]] | None = None) -> Networks:
+        """One more daemon, open."""
+        records = Collection(self.store, "network", "/networks/", record_codec(Network))
+        await records.load()
+        networks = Networks(
+            self.host,
+            records,
+            new_operations(self.host),
+            Events(self.host.clock.now),
+            self.directory,
+            NAMES,
+            nics=lambda name: [nic for nic in self.nics if nic.network == name],
+            used_by=lambda name: self.users,
+            drivers=drivers or {"bridge": FakeNetwork, "away": Away},
+        )
+        await networks.open()
+        return networks
+
+    async def act(self, networks: Networks, work: Work, breaker: Breaker | None = None) -> None:
+        """Do it as an operation."""
+        operations = new_operations(self.host, breaker)
+        await operations.finish(operations.start("test", lambda op: work(networks, op)))
+
+    async def picture(self, networks: Networks) -> tuple[list[tuple[str, bool, str]], object]:
+        """Records, and the host."""
+        links = [view for view in await self.host.links.all() if view.kind != "physical"]
+        host = (sorted((v.name, v.state.addresses, v.state.mtu) for v in links), await self.host.firewall.tables())
+        files = await self.host.files.names(self.directory / "networks")
+        return [(n.name, n.ready, n.config.get("bridge.mtu", "")) for n in networks], (host, files)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(tmp_path)
+
+
+def nic(ipv4: str | None = None, ipv6: str | None = None, mac: str = "0a:69:73:00:00:01") -> Nic:
+    return Nic("id1", "web1", "eth0", "eth0", "lab", mac, NAMES.veth("id1", "eth0"), ipv4, ipv6)
+
+
+async def make(networks: Networks, op: Operation) -> object:
+    return await networks.create(op, Network("lab", description="mine"))
+
+
+async def test_a_network_is_made_changed_renamed_and_removed(house: House) -> None:
+    networks = await house.daemon()
+    empty = await house.picture(networks)
+    await house.act(networks, make)
+    lab = networks.get("lab")
+    assert lab.ready and lab.description == "mine" and list(networks) == [lab]
+    assert networks.gateways("lab")[0] + "/24" == lab.config["ipv4.address"]
+    revision = networks.revision("lab")
+    await house.act(networks, lambda n, op: n.update(op, "lab", "yours", {"bridge.mtu": "1400"}))
+    changed = networks.get("lab")
+    assert networks.revision("lab") != revision
+    assert changed.description == "yours" and changed.config["ipv4.address"] == lab.config["ipv4.address"]
+    assert (await networks.state("lab"))["mtu"] == 1400
+    await house.act(networks, lambda n, op: n.rename(op, "lab", "shed"))
+    assert networks.find("lab") is None and networks.get("shed").config == changed.config
+    assert await house.host.links.exists("shed") and not await house.host.links.exists("lab")
+    await house.act(networks, lambda n, op: n.delete(op, "shed"))
+    assert await house.picture(networks) == empty
+
+
+async def test_wrong_wishes_are_refused_and_leave_nothing(house: House) -> None:
+    networks = await house.daemon()
+    await house.act(networks, make)
+    await house.host.links.create_bridge(Bridge("docker0", ("172.17.0.1/16",)))
+    before = await house.picture(networks)
+    wishes: list[tuple[type[Exception], Network]] = [
+        (AlreadyExists, Network("lab")),
+        (AlreadyExists, Network("eth0")),
+        (AlreadyExists, Network("docker0")),
+        (InvalidInput, Network("../etc")),
+        (InvalidInput, Network("default")),
+        (InvalidInput, Network("way-too-long-name")),
+        (InvalidInput, Network("new", driver="token-ring")),
+        (DriverUnavailable, Network("new", driver="away")),
+        (InvalidInput, Network("new", config={"ipv4.address": "here"})),
+        (InvalidInput, Network("new", config={"ipv4.address": networks.get("lab").config["ipv4.address"]})),
+    ]
+    for error, network in wishes:
+        with pytest.raises(error):
+            await house.act(networks, lambda n, op, w=network: n.create(op, w))
+        assert await house.picture(networks) == before, network.name
+    for new in ("eth0", "a b"):
+        with pytest.raises((AlreadyExists, InvalidInput)):
+            await house.act(networks, lambda n, op, to=new: n.rename(op, "lab", to))
+    with pytest.raises(InvalidInput):
+        await house.act(networks, lambda n, op: n.update(op, "lab", "", {"no.such": "key"}))
+    for work in (lambda n, op: n.delete(op, "nobody"), lambda n, op: n.update(op, "nobody", "", {})):
+        with pytest.raises(NotFound):
+            await house.act(networks, work)
+    assert await house.picture(networks) == before
+
+
+async def test_what_is_in_use_stays(house: House) -> None:
+    networks = await house.daemon()
+    await house.act(networks, make)
+    ipv4, ipv6 = networks.allocate("lab", "0a:69:73:00:00:01")
+    house.nics, house.users = [nic(ipv4, ipv6)], ["/1.0/instances/web1"]
+    for work in (lambda n, op: n.delete(op, "lab"), lambda n, op: n.rename(op, "lab", "shed")):
+        with pytest.raises(InUse, match="web1"):
+            await house.act(networks, work)
+    with pytest.raises(InUse, match="web1"):
+        await house.act(networks, lambda n, op: n.update(op, "lab", "", {"ipv4.address": "192.168.7.1/24"}))
+    await house.act(networks, lambda n, op: n.update(op, "lab", "", {"ipv4.dhcp.expiry": "2h"}))
+    assert networks.get("lab").config["ipv4.dhcp.expiry"] == "2h"
+    assert [(lease.hostname, lease.type) for lease in await networks.leases("lab")] == [
+        ("lab.gw", "gateway"), ("lab.gw", "gateway"), ("web1", "static"), ("web1", "static"),
+    ]  # fmt: skip
+
+
+async def test_networks_made_at_once_do_not_meet(house: House) -> None:
+    networks = await house.daemon()
+    await asyncio.gather(*(house.act(networks, lambda n, op, i=i: n.create(op, Network(f"lab{i}"))) for i in range(5)))
+    assert len({network.config["ipv4.address"] for network in networks}) == 5
+    twice = [house.act(networks, lambda n, op: n.create(op, Network("same"))) for _ in range(2)]
+    results = await asyncio.gather(*twice, return_exceptions=True)
+    assert sorted(type(result).__name__ for result in results) == ["AlreadyExists", "NoneType"]
+    assert networks.get("same").ready
+
+
+async def test_addresses_are_chosen_kept_and_given_back(house: House) -> None:
+    networks = await house.daemon()
+    await house.act(networks, lambda n, op: n.create(op, Network("lab", config={"ipv4.address": "10.7.7.1/29"})))
+    first = networks.allocate("lab", "0a:69:73:00:00:01")
+    assert networks.allocate("lab", "0a:69:73:00:00:01") == first
+    house.nics = [nic(*first)]
+    later = await house.daemon()
+    with pytest.raises(AlreadyExists):
+        later.allocate("lab", "0a:69:73:00:00:02", ipv4=first[0])
+    assert later.allocate("lab", "0a:69:73:00:00:01", ipv4=first[0], ipv6=first[1]) == first
+    house.nics = []
+    assert later.allocate("lab", "0a:69:73:00:00:01") == first
+    later.release("lab", "0a:69:73:00:00:01")
+    assert later.allocate("lab", "0a:69:73:00:00:02", ipv4=first[0])[0] == first[0]
+    with pytest.raises(NotFound):
+        later.allocate("nobody", "0a:69:73:00:00:03")
+
+
+async def test_addresses_of_those_who_left_without_telling_come_back(house: House) -> None:
+    networks = await house.daemon()
+    await house.act(networks, lambda n, op: n.create(op, Network("lab", config={"ipv4.address": "10.7.7.1/29"})))
+    for number in range(5):
+        networks.allocate("lab", f"0a:69:73:00:00:{number:02x}")
+    await house.host.clock.sleep(3600)
+    for number in range(5, 10):
+        networks.allocate("lab", f"0a:69:73:00:00:{number:02x}")
+
+
+async def test_the_next_daemon_finds_all_as_it_was(house: House) -> None:
+    networks = await house.daemon()
+    await house.act(networks, make)
+    ipv4, ipv6 = networks.allocate("lab", "0a:69:73:00:00:01")
+    web = nic(ipv4, ipv6)
+    house.nics = [web]
+    await house.act(networks, lambda n, op: n.driver("lab").attach(op, n.get("lab"), web, 4711))
+    await networks.close()
+    before = await house.picture(networks)
+    await house.host.links.create_bridge(Bridge("gone", alias="isola:gone"))
+    await house.host.firewall.apply(NAMES.table("gone"), "")
+    later = await house.daemon()
+    after = await house.picture(later)
+    assert after[0] == before[0] and web.host_link in await house.host.links.names()
+    assert not await house.host.links.exists("gone") and await house.host.firewall.tables() == ("isola/lab",)
+    house.nics = []
+    last = await house.daemon()
+    assert web.host_link not in await house.host.links.names()
+    await last.stop_all()
+    assert await house.host.links.names() == ("eth0", "lo") and last.get("lab").ready
+
+
+async def test_a_network_that_does_not_come_up_keeps_nothing_else_down(house: House) -> None:
+    networks = await house.daemon()
+    await house.act(networks, make)
+    await house.act(networks, lambda n, op: n.create(op, Network("zoo")))
+    await house.host.links.delete("lab", "zoo")
+    await house.host.links.create_bridge(Bridge("lab", ("192.0.2.1/24",)))
+    later = await house.daemon()
+    assert await house.host.links.exists("zoo")
+    view = await house.host.links.find("lab")
+    assert view is not None and view.state.addresses[0].address == "192.0.2.1"
+    assert {network.name for network in later} == {"lab", "zoo"}
+
+
+async def test_links_of_the_host_are_listed_beside(house: House) -> None:
+    networks = await house.daemon()
+    await house.act(networks, make)
+    await house.host.links.create_bridge(Bridge("docker0"))
+    assert await networks.unmanaged() == {"lo": "loopback", "eth0": "physical", "docker0": "bridge"}
+    assert (await networks.state("eth0"))["state"] == "up"
+    with pytest.raises(NotFound):
+        await networks.state("nobody")
+
+
+VERBS: dict[str, Work] = {
+    "create": lambda n, op: n.create(op, Network("new")),
+    "update": lambda n, op: n.update(op, "lab", "", {"bridge.mtu": "1400"}),
+    "rename": lambda n, op: n.rename(op, "lab", "shed"),
+    "delete": lambda n, op: n.delete(op, "lab"),
+}
+
+
+@pytest.mark.parametrize("action", ["fail", "cancel", "vanish"])
+@pytest.mark.parametrize("verb", list(VERBS))
+async def test_every_step_can_break(tmp_path: Path, verb: str, action: str) -> None:
+    for number in range(100):
+        house = House(tmp_path / f"{number}")
+        networks = await house.daemon()
+        await house.act(networks, make)
+        before = await house.picture(networks)
+        whole = await _whole(tmp_path / f"{number}-whole", verb)
+        breaker = Breaker(number, action)
+        doing = asyncio.ensure_future(house.act(networks, VERBS[verb], breaker))
+        stopped = asyncio.ensure_future(breaker.stopped.wait())
+        await asyncio.wait({doing, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        broken = breaker.seen > number
+        stopped.cancel()
+        later = await house.daemon()
+        after = await house.picture(later)
+        assert after in (before, whole), f"{verb}: {action} at point {number}"
+        assert all(network.ready for network in later)
+        doing.cancel()
+        if not broken:
+            assert after == whole and number > 2
+            return
+    pytest.fail("a verb without an end")
+
+
+async def _whole(directory: Path, verb: str) -> object:
+    """The picture after the verb has worked."""
+    house = House(directory)
+    networks = await house.daemon()
+    await house.act(networks, make)
+    await house.act(networks, VERBS[verb])
+    return await house.picture(networks)
+
+
+async def test_a_failed_delete_is_finished_by_the_next_try(house: House) -> None:
+    networks = await house.daemon()
+    empty = await house.picture(networks)
+    await house.act(networks, make)
+    with pytest.raises(HostFailure):
+        await house.act(networks, lambda n, op: n.delete(op, "lab"), Breaker(2, "fail"))
+    assert not networks.get("lab").ready
+    await house.act(networks, lambda n, op: n.delete(op, "lab"))
+    assert await house.picture(networks) == empty

@@ -137,6 +137,26 @@ async def test_no_limits_are_always_possible(side: Side, group: str) -> None:
     await side.cgroups.limit(group, Limits())
 
 
+async def test_a_group_freezes_and_goes_on(side: Side, group: str) -> None:
+    child = await side.spawn()
+    await side.cgroups.enter(group, child.ref.pid)
+    assert not side.cgroups.frozen(group)
+    await side.cgroups.freeze(group, frozen=True)
+    await side.cgroups.freeze(group, frozen=True)
+    assert side.cgroups.frozen(group)
+    await side.cgroups.freeze(group, frozen=False)
+    assert not side.cgroups.frozen(group)
+    await side.cgroups.freeze(group, frozen=True)
+    await side.cgroups.kill(group)
+    assert await child.wait() == -signal.SIGKILL
+
+
+async def test_what_is_not_there_cannot_be_frozen(side: Side) -> None:
+    assert not side.cgroups.frozen(GROUP)
+    with pytest.raises(HostFailure, match="no control group"):
+        await side.cgroups.freeze(GROUP, frozen=True)
+
+
 async def test_each_directory_is_that_of_the_group(side: Side, group: str) -> None:
     directories = side.cgroups.directories(group)
     assert directories
@@ -304,6 +324,22 @@ async def test_owner_cannot_make_groups_without_end(real: Side) -> None:
             deep = deep / "d"
             deep.mkdir()
     await real.cgroups.remove(GROUP)
+
+
+async def test_paths_too_long_to_be_opened_are_removed(real: Side) -> None:
+    (tree,) = (path for path in real.cgroups.directories(GROUP) if (path / "cgroup.controllers").exists())
+    here = os.open(tree, os.O_RDONLY)
+    for _ in range(30):
+        os.mkdir("n" * 200, dir_fd=here)
+        here, above = os.open("n" * 200, os.O_RDONLY, dir_fd=here), here
+        os.close(above)
+    os.close(here)
+    child = await real.spawn()
+    await real.cgroups.enter(GROUP, child.ref.pid)
+    await real.cgroups.kill(GROUP)
+    await child.wait()
+    await real.cgroups.remove(GROUP)
+    assert not await real.cgroups.exists(GROUP)
 
 
 async def test_frozen_processes_die_too(real: Side) -> None:

@@ -34,6 +34,9 @@ class Side(Protocol):
 
     def append(self, path: Path, data: bytes) -> None: ...
 
+    def fifo(self, path: Path) -> Callable[[], bytes]:
+        """Make a FIFO and be its reader; call the result to see what has come."""
+
 
 class FakeSide:
     def __init__(self) -> None:
@@ -47,6 +50,10 @@ class FakeSide:
 
     def append(self, path: Path, data: bytes) -> None:
         self.sockets.append(path, data)
+
+    def fifo(self, path: Path) -> Callable[[], bytes]:
+        messages = self.sockets.posted.setdefault(path, [])
+        return lambda: b"".join(messages)
 
 
 class LinuxSide:
@@ -69,6 +76,12 @@ class LinuxSide:
     def append(self, path: Path, data: bytes) -> None:
         with path.open("ab") as file:
             file.write(data)
+
+    def fifo(self, path: Path) -> Callable[[], bytes]:
+        os.mkfifo(path)
+        reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        self.open.append(lambda: os.close(reader))
+        return lambda: os.read(reader, 4096)
 
     def _keep(self, stream: DescriptorStream) -> Stream:
         self.open.append(stream.close)
@@ -269,6 +282,14 @@ async def test_follow_waits_for_a_file_to_come(side: Side, place: Path) -> None:
     await following.aclose()
 
 
+async def test_posts_reach_the_reader_of_a_fifo_or_nobody(side: Side, place: Path) -> None:
+    assert not side.sockets.post(place / "control", b"1 25 80\n")
+    arrived = side.fifo(place / "control")
+    assert side.sockets.post(place / "control", b"1 25 80\n")
+    assert side.sockets.post(place / "control", b"2 0 0\n")
+    assert arrived() == b"1 25 80\n2 0 0\n"
+
+
 async def until(condition: Callable[[], bool]) -> None:
     for _ in range(500):
         if condition():
@@ -290,6 +311,26 @@ async def test_size_and_owner_of_a_real_terminal() -> None:
     assert window(terminal.slave) == (65535, 65535)
     terminal.stream.close()
     terminal.close_slave()
+
+
+async def test_a_raw_terminal_passes_everything_unchanged() -> None:
+    terminal = LinuxSockets().terminal(raw=True)
+    child = DescriptorStream(os.dup(terminal.slave))
+    terminal.close_slave()
+    await terminal.stream.write(b"in\r\n\x03\x04")
+    assert await child.read() == b"in\r\n\x03\x04"
+    await child.write(b"out\n")
+    child.close()
+    assert await all_of(terminal.stream) == b"out\n"
+    terminal.stream.close()
+
+
+async def test_posts_do_not_go_into_ordinary_files_or_through_links(place: Path) -> None:
+    (place / "file").touch()
+    (place / "link").symlink_to(place / "file")
+    assert not LinuxSockets().post(place / "file", b"x")
+    assert not LinuxSockets().post(place / "link", b"x")
+    assert (place / "file").read_bytes() == b""
 
 
 async def test_terminal_without_a_size_has_the_usual_one() -> None:

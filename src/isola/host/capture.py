@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 from collections import deque
@@ -13,7 +14,7 @@ _DRAIN = 1 << 20
 """A pipe holds at most this much; what comes later was not written by the program that ended."""
 
 
-class Output:
+class Output(contextlib.AbstractContextManager["Output"]):
     """Our end of a pipe a program writes to. ``remote`` is the program's end."""
 
     def __init__(self, take: Callable[[bytes], None], failed: asyncio.Future[None]) -> None:
@@ -23,6 +24,9 @@ class Output:
         self._failed = failed
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._fd, self._readable)
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close_remote(self) -> None:
         """After the program has it."""

@@ -38,31 +38,29 @@ class Tree:
             directory = f"{directory}/{part}"
             yield directory
 
-    def groups(self, path: str) -> Iterator[str]:
-        """Directories of the group and of all below it, deepest first. Instances make groups as deep as they like."""
-        found = [self.directory(path)]
-        for directory in found:
-            found.extend(f"{directory}/{name}" for name in subdirectories(directory))
-        return reversed(found)
-
     def processes(self, path: str) -> set[int]:
         """Numbers of the processes in the group and below; processes of foreign namespaces (0) are left out."""
         found: set[int] = set()
-        for directory in self.groups(path):
-            found.update(int(word) for word in read(f"{directory}/cgroup.procs").split())
+        for _, _, directory in self._walk(path):
+            found.update(int(word) for word in read("cgroup.procs", directory=directory).split())
         return found - {0}
 
     def remove_once(self, path: str) -> bool:
         """Try to remove the group and those below; False when the kernel is not done with them."""
-        for directory in self.groups(path):
-            try:
-                os.rmdir(directory)
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                if error.errno not in {errno.EBUSY, errno.ENOTEMPTY}:
-                    raise HostFailure(f"Cannot remove the control group {directory}", evidence=str(error)) from error
+        for place, names, directory in self._walk(path):
+            for name in names:
+                _remove(name, directory, f"{place}/{name}")
+        _remove(self.directory(path), None, path)
         return not self.exists(path)
+
+    def _walk(self, path: str) -> Iterator[tuple[str, list[str], int]]:
+        """Place, names below, and descriptor of each directory, deepest first.
+
+        By descriptors, because who owns a delegated group can make paths in it that are too long to be opened.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            for place, names, _, directory in os.fwalk(self.directory(path), topdown=False):
+                yield place, names, directory
 
     def enter(self, path: str, pid: int) -> None:
         """Move a process into the group."""
@@ -91,10 +89,10 @@ def make(directory: str) -> bool:
     return True
 
 
-def read(file: str, *, once: bool = False) -> str:
+def read(file: str, *, once: bool = False, directory: int | None = None) -> str:
     """A control file; empty when it (or its group) is not there or cannot be read. ``once`` does for a short one."""
     try:
-        fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
     except OSError:
         return ""
     try:
@@ -177,6 +175,16 @@ def check_cpus(wanted: Sequence[int] | None, there: frozenset[int]) -> None:
             evidence=f"available are {format_cpus(sorted(there))}",
             remedy="Choose among those",
         )
+
+
+def _remove(name: str, directory: int | None, path: str) -> None:
+    try:
+        os.rmdir(name, dir_fd=directory)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if error.errno not in {errno.EBUSY, errno.ENOTEMPTY}:
+            raise HostFailure(f"Cannot remove the control group {path}", evidence=str(error)) from error
 
 
 def subdirectories(directory: str) -> tuple[str, ...]:

@@ -71,6 +71,15 @@ class LegacyTrees:
         """Stop or continue all processes of the group; a frozen one does not even die."""
         try_write(f"{self._directory('freezer', path)}/freezer.state", "FROZEN" if frozen else "THAWED")
 
+    @property
+    def freezes(self) -> bool:
+        """Whether there is a freezer among them."""
+        return "freezer" in self._by_controller
+
+    def frozen(self, path: str) -> bool:
+        """Whether the group is frozen, not only about to be."""
+        return read(f"{self._directory('freezer', path)}/freezer.state").strip() == "FROZEN"
+
     def _directory(self, controller: str, path: str) -> str:
         tree = self._by_controller.get(controller)
         # A file below this directory is missing like one of a controller the kernel lacks.

@@ -74,6 +74,14 @@ class UnifiedTree(Tree):
         """Kill all in one stroke; False when this kernel cannot (before 5.14) or the group is not there."""
         return try_write(f"{self.directory(path)}/cgroup.kill", "1")
 
+    def freeze(self, path: str, *, frozen: bool) -> None:
+        """Stop or continue all processes of the group; a frozen one dies nevertheless."""
+        try_write(f"{self.directory(path)}/cgroup.freeze", "1" if frozen else "0")
+
+    def frozen(self, path: str) -> bool:
+        """Whether the group is frozen, not only about to be."""
+        return "frozen 1" in read(f"{self.directory(path)}/cgroup.events").splitlines()
+
     def _delegate(self, directory: str, owner: int) -> None:
         for name in _DELEGATED:
             with contextlib.suppress(FileNotFoundError):

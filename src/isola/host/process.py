@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal as signals
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -128,25 +129,22 @@ class LinuxProcesses:
         failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         kept, words = Head(_STDOUT_LIMIT, lambda: _too_much(argv)), Tail(_STDERR_KEPT)
         lines = Lines(on_line or _ignore)
-        output = Output(kept.take, failed)
-        errors = Output(_both(words.take, lines.take) if on_line else words.take, failed)
-        source = _memory_file(stdin) if stdin else None
         try:
-            child = start(argv, stdin=source, stdout=output.remote, stderr=errors.remote, env=env, cwd=cwd)
-            output.close_remote()
-            errors.close_remote()
-            status = await _end(argv[0], child, failed, timeout)
-            output.drain()
-            errors.drain()
-            lines.end()
-            if failed.done():
-                failed.result()
+            with contextlib.ExitStack() as stack:
+                output = stack.enter_context(Output(kept.take, failed))
+                errors = stack.enter_context(Output(_both(words.take, lines.take) if on_line else words.take, failed))
+                source = stack.enter_context(_memory_file(stdin)) if stdin else None
+                child = start(argv, stdin=source, stdout=output.remote, stderr=errors.remote, env=env, cwd=cwd)
+                output.close_remote()
+                errors.close_remote()
+                status = await _end(argv[0], child, failed, timeout)
+                output.drain()
+                errors.drain()
+                lines.end()
+                if failed.done():
+                    failed.result()
         finally:
-            output.close()
-            errors.close()
             _forget(failed)
-            if source is not None:
-                os.close(source)
         if check and status != 0:
             raise CommandFailed(argv, status, words.content().decode(errors="replace"))
         return Completed(tuple(argv), status, kept.content(), words.content())
@@ -252,14 +250,18 @@ def _group_exists(group: int) -> bool:
     return True
 
 
-def _memory_file(content: bytes) -> int:
+@contextlib.contextmanager
+def _memory_file(content: bytes) -> Iterator[int]:
     """Input that needs nobody to feed it."""
     fd = os.memfd_create("stdin")
-    view = memoryview(content)
-    while view:
-        view = view[os.write(fd, view) :]
-    os.lseek(fd, 0, os.SEEK_SET)
-    return fd
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(fd, view) :]
+        os.lseek(fd, 0, os.SEEK_SET)
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def _both(first: Callable[[bytes], None], second: Callable[[bytes], None]) -> Callable[[bytes], None]:

@@ -8,8 +8,10 @@ import errno
 import fcntl
 import os
 import socket
+import stat
 import struct
 import termios
+import tty
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Protocol
@@ -73,8 +75,11 @@ class Pipe(Protocol):
 class Sockets(Protocol):
     """Opens streams."""
 
-    def terminal(self, width: int = 0, height: int = 0, *, owner: int | None = None) -> Terminal:
-        """A new pseudo-terminal (80x25 where no size is given); ``owner`` is the host id that owns the slave."""
+    def terminal(self, width: int = 0, height: int = 0, *, owner: int | None = None, raw: bool = False) -> Terminal:
+        """A new pseudo-terminal (80x25 where no size is given); ``owner`` is the host id that owns the slave.
+
+        With ``raw`` it neither echoes nor changes what passes.
+        """
         ...
 
     def pipe_to_child(self) -> Pipe:
@@ -89,6 +94,10 @@ class Sockets(Protocol):
         """Connect to a SOCK_SEQPACKET Unix socket (conmon's ``attach``), however long its path is."""
         ...
 
+    def post(self, path: Path, message: bytes) -> bool:
+        """Put a short message into a FIFO; False when nobody reads there."""
+        ...
+
     def follow(self, path: Path) -> AsyncGenerator[bytes, None]:
         """Blocks of a growing file from its beginning, ending only when cancelled. Costs no polling.
 
@@ -101,12 +110,14 @@ class Sockets(Protocol):
 class LinuxTerminal:
     """A pair of pseudo-terminal descriptors."""
 
-    def __init__(self, width: int, height: int, owner: int | None) -> None:
+    def __init__(self, width: int, height: int, owner: int | None, *, raw: bool = False) -> None:
         master, self._slave = os.openpty()
         self._stream = DescriptorStream(master)
         self.resize(width or 80, height or 25)
         if owner is not None:
             os.fchown(self._slave, owner, owner)
+        if raw:
+            tty.setraw(self._slave)
 
     @property
     def stream(self) -> Stream:
@@ -158,9 +169,9 @@ class LinuxPipe:
 class LinuxSockets:
     """Descriptors that do not block, driven by the event loop."""
 
-    def terminal(self, width: int = 0, height: int = 0, *, owner: int | None = None) -> Terminal:
+    def terminal(self, width: int = 0, height: int = 0, *, owner: int | None = None, raw: bool = False) -> Terminal:
         """A new pseudo-terminal."""
-        return LinuxTerminal(width, height, owner)
+        return LinuxTerminal(width, height, owner, raw=raw)
 
     def pipe_to_child(self) -> Pipe:
         """We write, the child reads."""
@@ -187,6 +198,19 @@ class LinuxSockets:
         finally:
             connection.close()
             os.close(place)
+
+    def post(self, path: Path, message: bytes) -> bool:
+        """Put a short message into a FIFO."""
+        try:
+            fifo = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:  # nobody reads, or there is none
+            return False
+        try:
+            return stat.S_ISFIFO(os.fstat(fifo).st_mode) and os.write(fifo, message) == len(message)
+        except OSError:
+            return False
+        finally:
+            os.close(fifo)
 
     async def follow(self, path: Path) -> AsyncGenerator[bytes, None]:
         """Blocks of a growing file."""

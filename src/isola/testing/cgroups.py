@@ -21,6 +21,7 @@ class FakeGroup:
     limits: Limits = field(default_factory=Limits)
     usage: Usage = field(default_factory=Usage)
     members: set[int] = field(default_factory=set)
+    frozen: bool = False
 
 
 class FakeCgroups:
@@ -87,6 +88,15 @@ class FakeCgroups:
         """A process has ended."""
         for group in self.groups.values():
             group.members.discard(pid)
+
+    async def freeze(self, path: str, *, frozen: bool) -> None:
+        """At once."""
+        self._group(path).frozen = frozen
+
+    def frozen(self, path: str) -> bool:
+        """As set."""
+        self._names.directory(path)
+        return path in self.groups and self.groups[path].frozen
 
     async def remove(self, path: str) -> None:
         """Refuses while processes are in it."""

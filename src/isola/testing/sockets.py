@@ -129,12 +129,13 @@ class FakeSockets:
 
     def __init__(self) -> None:
         self.terminals: list[FakeTerminal] = []
+        self.posted: dict[Path, list[bytes]] = {}
         self._given: dict[int, FakeTerminal | FakePipe] = {}
         self._servers: dict[Path, asyncio.Queue[FakeStream]] = {}
         self._files: dict[Path, bytes] = {}
         self._grown: dict[Path, asyncio.Event] = {}
 
-    def terminal(self, width: int = 0, height: int = 0, *, owner: int | None = None) -> Terminal:
+    def terminal(self, width: int = 0, height: int = 0, *, owner: int | None = None, raw: bool = False) -> Terminal:
         """A new terminal."""
         terminal = FakeTerminal(self._descriptor(), (width or 80, height or 25), owner)
         self.terminals.append(terminal)
@@ -165,6 +166,13 @@ class FakeSockets:
         near, far = stream_pair(packets=True)
         self._servers[path].put_nowait(far)
         return near
+
+    def post(self, path: Path, message: bytes) -> bool:
+        """Kept in ``posted``, where a test made the FIFO by giving its path a list."""
+        if path not in self.posted:
+            return False
+        self.posted[path].append(message)
+        return True
 
     def append(self, path: Path, data: bytes) -> None:
         """A file that may be followed grows."""

@@ -30,7 +30,7 @@ async def list_all(request: Request) -> web.StreamResponse:
 
 async def create(request: Request) -> web.StreamResponse:
     """Begin to create an instance, and with ``start`` to start it."""
-    if request.http.content_type == "application/octet-stream":
+    if request.http.headers.get("Content-Type", "").startswith("application/octet-stream"):
         raise Unsupported("Importing a backup is not offered yet", field="body")
     wanted = _request_of(await request.fields(), request)
     return background(request.services.instances.create(wanted))

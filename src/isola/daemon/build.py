@@ -107,6 +107,7 @@ class Parts:
         await self.services.instances.shutdown()
         await self.services.networks.stop_all()
         await self.lxcfs.stop()
+        await self.services.host.cgroups.remove(self.services.names.cgroup())
 
 
 async def build(host: Host, directory: Path, store: Store, observer: Observer | None = None) -> Parts:

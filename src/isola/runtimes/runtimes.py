@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 
 from isola import registry
@@ -13,13 +14,16 @@ from isola.model.probe import Probe
 from isola.runtimes.driver import Runtime
 
 _PREFERENCE = ("crun", "runc")
-"""Where several give the same isolation the first available wins: crun starts faster."""
+"""Where several work equally well the first wins: crun starts faster."""
 
 
 class Runtimes:
     """All runtime drivers, with what their probes said."""
 
-    def __init__(self, host: Host, directory: Path, names: HostNames) -> None:
+    def __init__(
+        self, host: Host, directory: Path, names: HostNames, *, drivers: Mapping[str, type[Runtime]] | None = None
+    ) -> None:
+        self._drivers = drivers
         self._host = host
         self._directory = directory
         self._names = names
@@ -28,7 +32,9 @@ class Runtimes:
 
     async def probe(self) -> None:
         """Ask every driver whether it works here."""
-        kinds = {name: registry.load("runtimes", name) for name in registry.names("runtimes")}
+        kinds = self._drivers
+        if kinds is None:
+            kinds = {name: registry.load("runtimes", name) for name in registry.names("runtimes")}
         probes = await asyncio.gather(*(kind.probe(self._host) for kind in kinds.values()))
         self.probes = dict(zip(kinds, probes, strict=True))
         for name, kind in kinds.items():
@@ -36,7 +42,7 @@ class Runtimes:
 
     def get(self, name: str) -> Runtime:
         """A driver that works here. Raises DriverUnavailable with its probe's reason and remedy, NotFound."""
-        if name not in self._loaded:
+        if name not in self._loaded and self._drivers is None:
             registry.load("runtimes", name)
         probe = self.probes.get(name)
         if probe is None or not probe.available:
@@ -54,17 +60,18 @@ class Runtimes:
                 raise Unsupported(f"Runtime {wanted!r} does not give isolation {isolation!r}")
             return wanted
         fitting = [name for name, runtime in self._loaded.items() if isolation in runtime.capabilities.isolations]
-        for name in sorted(fitting, key=_rank):
-            if self.probes[name].available:
-                return name
         if not fitting:
             raise Unsupported(f"No runtime gives isolation {isolation!r} yet", remedy="use isolation 'container'")
-        return self.get(sorted(fitting, key=_rank)[-1]) and ""  # raises with the reason of the last resort
+        best = min(fitting, key=self._rank)
+        self.get(best)  # raises with its reason when not even the best one works
+        return best
 
     def all(self) -> tuple[tuple[str, Runtime], ...]:
         """Every driver that works here."""
         return tuple((name, self._loaded[name]) for name in sorted(self._loaded) if self.probes[name].available)
 
-
-def _rank(name: str) -> tuple[int, str]:
-    return (_PREFERENCE.index(name) if name in _PREFERENCE else len(_PREFERENCE), name)
+    def _rank(self, name: str) -> tuple[bool, bool, int, str]:
+        """What works comes first, then what works without reservations, then what is faster."""
+        probe = self.probes[name]
+        speed = _PREFERENCE.index(name) if name in _PREFERENCE else len(_PREFERENCE)
+        return (not probe.available, bool(probe.warnings), speed, name)

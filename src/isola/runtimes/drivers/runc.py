@@ -1,0 +1,32 @@
+"""runc, the engine that works on every layout of control groups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from isola.host import Host
+from isola.model.probe import Probe
+from isola.runtimes.oci.probing import probe_engine
+from isola.runtimes.oci.runtime import OciRuntime
+
+
+class Runc(OciRuntime):
+    """Joins the control groups of an instance by itself."""
+
+    name = "runc"
+
+    @classmethod
+    async def probe(cls, host: Host) -> Probe:
+        """Does it work here."""
+        return await probe_engine(host, cls.name)
+
+    def engine(self, id: str, *, joining: bool) -> Sequence[str]:
+        """Nothing to add."""
+        return (str(self.host.system.find_program(self.name) or self.name),)
+
+    def limits_devices(self) -> bool:
+        """On cgroup v2 the rules are a program in the kernel, and loading one raises a limit first."""
+        return self.host.cgroups.layout != "unified" or "CAP_SYS_RESOURCE" in self.host.system.capabilities()
+
+
+DRIVER = Runc

@@ -1,0 +1,132 @@
+"""A RunSpec as the ``config.json`` of an OCI bundle. Pure: what depends on the host comes in as ``Surroundings``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from isola.runtimes.driver import ExecSpec, RunSpec
+from isola.runtimes.oci.capabilities import granted
+from isola.runtimes.oci.mounts import MASKED, READ_ONLY, READ_ONLY_FOR_APPLICATIONS, mounts
+from isola.runtimes.oci.seccomp import profile
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_NAMESPACES = ("user", "pid", "mount", "uts", "ipc", "network", "cgroup")
+# mknod is refused in a user namespace, but a device node can come inside an image: these and no others open.
+_DEVICES = (
+    ("c", 1, 3),  # null
+    ("c", 1, 5),  # zero
+    ("c", 1, 7),  # full
+    ("c", 1, 8),  # random
+    ("c", 1, 9),  # urandom
+    ("c", 5, 0),  # tty
+    ("c", 5, 1),  # console
+    ("c", 5, 2),  # ptmx
+    ("c", 136, None),  # pts/*
+)
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Whom a program runs as, by numbers inside the instance."""
+
+    uid: int = 0
+    gid: int = 0
+    groups: tuple[int, ...] = ()
+    home: str = "/root"
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the configuration needs to know of the host."""
+
+    architecture: str
+    bounding: frozenset[str]
+    cgroup: str
+    lxcfs_files: tuple[str, ...] = ()
+    limit_devices: bool = True
+
+
+def bundle(spec: RunSpec, user: User, host: Surroundings) -> dict[str, object]:
+    """The whole ``config.json``."""
+    return {
+        "ociVersion": "1.0.2",
+        "hostname": spec.hostname,
+        "root": {"path": str(spec.root), "readonly": False},
+        "process": _first_process(spec, user, host),
+        "mounts": mounts(system=spec.system, lxcfs=spec.lxcfs, lxcfs_files=host.lxcfs_files),
+        "linux": _linux(spec, host),
+    }
+
+
+def exec_process(spec: ExecSpec, base: Mapping[str, object]) -> dict[str, object]:
+    """The process entry of a further command: it is confined exactly as the first process, ``base``, is."""
+    process: dict[str, object] = {
+        key: base[key] for key in ("capabilities", "noNewPrivileges", "apparmorProfile", "oomScoreAdj") if key in base
+    }
+    process |= {
+        "terminal": spec.terminal,
+        "user": _user(User(spec.user, spec.group, spec.groups)),
+        "args": list(spec.command),
+        "env": environment(spec.environment),
+        "cwd": spec.cwd or "/",
+    }
+    if spec.terminal and spec.width > 0 and spec.height > 0:
+        process["consoleSize"] = {"width": spec.width, "height": spec.height}
+    return process
+
+
+def environment(values: Mapping[str, str], **defaults: str) -> list[str]:
+    """``NAME=value`` lines; there is always a PATH."""
+    return [f"{name}={value}" for name, value in {"PATH": PATH, **defaults, **values}.items()]
+
+
+def _first_process(spec: RunSpec, user: User, host: Surroundings) -> dict[str, object]:
+    defaults = {"TERM": "linux" if spec.system else "xterm", "HOME": user.home}
+    if spec.system:
+        # Init systems and package scripts know a fixed list of names by which a container announces itself; any other
+        # word makes some of them probe hardware. This environment is the one LXC established for whole distributions.
+        defaults["container"] = "lxc"
+    capabilities = list(granted(system=spec.system, bounding=host.bounding))
+    process: dict[str, object] = {
+        "terminal": True,
+        "user": _user(user),
+        "args": list(spec.command),
+        "env": environment(spec.environment, **defaults),
+        "cwd": spec.cwd or "/",
+        "capabilities": {kind: capabilities for kind in ("bounding", "effective", "permitted")},
+        "noNewPrivileges": False,
+    }
+    if "CAP_SYS_RESOURCE" in host.bounding:  # without it the kernel refuses to lower the score
+        process["oomScoreAdj"] = 0
+    return process
+
+
+def _linux(spec: RunSpec, host: Surroundings) -> dict[str, object]:
+    mapping = [{"containerID": 0, "hostID": spec.idmap.base, "size": spec.idmap.size}]
+    linux: dict[str, object] = {
+        "namespaces": [{"type": name} for name in _NAMESPACES],
+        "uidMappings": mapping,
+        "gidMappings": mapping,
+        "cgroupsPath": host.cgroup,
+        "resources": {"devices": _device_rules()} if host.limit_devices else {},
+        "maskedPaths": list(MASKED),
+        "readonlyPaths": list(READ_ONLY if spec.system else READ_ONLY_FOR_APPLICATIONS),
+        "seccomp": profile(system=spec.system, architecture=host.architecture),
+    }
+    if not spec.system:
+        # Every group may ping and every user may serve port 80: the network is the instance's own.
+        linux["sysctl"] = {"net.ipv4.ping_group_range": "0 65535", "net.ipv4.ip_unprivileged_port_start": "0"}
+    return linux
+
+
+def _device_rules() -> list[dict[str, object]]:
+    rules: list[dict[str, object]] = [{"allow": False, "access": "rwm"}]
+    for kind, major, minor in _DEVICES:
+        rule: dict[str, object] = {"allow": True, "type": kind, "major": major, "access": "rwm"}
+        rules.append(rule if minor is None else rule | {"minor": minor})
+    return rules
+
+
+def _user(user: User) -> dict[str, object]:
+    return {"uid": user.uid, "gid": user.gid, "additionalGids": list(user.groups)}

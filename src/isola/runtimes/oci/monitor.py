@@ -1,0 +1,113 @@
+"""conmon: the small program that is the parent of an instance's first process and outlives the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from isola.errors import HostFailure, NotFound, TimedOut
+from isola.host import Host
+from isola.host.process import ProcessRef
+from isola.host.sockets import Stream
+from isola.runtimes.driver import Running
+from isola.runtimes.oci.config import PATH
+from isola.runtimes.oci.layout import Layout
+
+LOG_SIZE = 2 << 20
+"""Bytes after which the monitor begins the console's log anew."""
+_PATIENCE = 60.0
+_REPORT_LIMIT = 65536
+
+# The monitor enters its control groups before it is the monitor: whatever happens to the daemon meanwhile, nothing of
+# an instance ever runs outside groups that bear its name.
+ENTER = 'while [ "$1" != -- ]; do echo 0 >"$1/cgroup.procs" || exit 125; shift; done; shift; exec "$@"'
+
+
+def arguments(layout: Layout, engine: Sequence[str]) -> list[str]:
+    """The command line of conmon; it runs ``engine ... create`` itself. Pure."""
+    engine_options = [*engine[1:], "--root", str(layout.state), "--log", str(layout.engine_log), "--log-format", "json"]
+    return [
+        "conmon", "--api-version", "1",
+        "--cid", layout.id, "--cuuid", layout.id, "--name", layout.id,
+        "--runtime", engine[0],
+        *(word for option in engine_options for word in ("--runtime-arg", option)),
+        "--bundle", str(layout.run), "--full-attach",
+        "--container-pidfile", str(layout.first_pid), "--conmon-pidfile", str(layout.monitor_pid),
+        "--exit-dir", str(layout.exits),
+        "--log-path", f"k8s-file:{layout.console_log}", "--log-size-max", str(LOG_SIZE), "--no-sync-log",
+        "--terminal",
+    ]  # fmt: skip
+
+
+def entering(directories: Sequence[Path], argv: Sequence[str]) -> list[str]:
+    """A command line that enters control groups and then becomes ``argv``. Pure."""
+    return ["/bin/sh", "-c", ENTER, "sh", *map(str, directories), "--", *argv]
+
+
+async def create(host: Host, layout: Layout, argv: Sequence[str]) -> Running:
+    """Start a monitor that makes the first process; returns when it is made. Raises HostFailure, TimedOut."""
+    report, words = host.sockets.pipe_from_child(), host.sockets.pipe_from_child()
+    try:
+        child = await host.processes.spawn(
+            argv,
+            stderr=words.remote,
+            env={"PATH": PATH, "_OCI_SYNCPIPE": str(report.remote)},
+            cwd=layout.run,
+            pass_fds=[report.remote],
+        )
+        report.close_remote()
+        words.close_remote()
+        async with asyncio.timeout(_PATIENCE):
+            line = await _line(report.stream)
+            await child.wait()
+            return await _running(host, layout, line, words.stream)
+    except TimeoutError:
+        raise TimedOut("The first process was not made in time") from None
+    finally:
+        for pipe in (report, words):
+            pipe.close_remote()
+            pipe.stream.close()
+
+
+async def _running(host: Host, layout: Layout, line: bytes, words: Stream) -> Running:
+    try:
+        said = json.loads(line) if line else {}
+        pid = int(said.get("data", -1))
+    except (ValueError, TypeError, AttributeError):
+        raise HostFailure("The monitor speaks unclearly", evidence=repr(line[:200])) from None
+    if pid <= 0:
+        evidence = str(said.get("message", "")) or await _logged(host, layout)
+        evidence = evidence or (await _line(words)).decode(errors="replace")
+        raise HostFailure("The first process could not be made", evidence=evidence.strip()[-2000:])
+    first = host.processes.identify(pid)
+    monitor = await _monitor(host, layout)
+    if first is None or monitor is None:
+        raise HostFailure("The first process ended before it was started")
+    return Running(layout.id, first, monitor)
+
+
+async def _monitor(host: Host, layout: Layout) -> ProcessRef | None:
+    text = await host.files.read(layout.monitor_pid)
+    return host.processes.identify(int(text)) if text.strip().isdigit() else None
+
+
+async def _logged(host: Host, layout: Layout) -> str:
+    """The last thing the engine said."""
+    try:
+        lines = (await host.files.read(layout.engine_log)).splitlines()
+        return str(json.loads(lines[-1])["msg"])
+    except (NotFound, ValueError, LookupError, TypeError):
+        return ""
+
+
+async def _line(stream: Stream) -> bytes:
+    """Up to the first line's end, or the end."""
+    data = b""
+    while b"\n" not in data and len(data) < _REPORT_LIMIT:
+        block = await stream.read()
+        if not block:
+            break
+        data += block
+    return data

@@ -1,0 +1,31 @@
+"""Whether an engine works on this host. Pure of side effects: asks for versions and looks at facts."""
+
+from __future__ import annotations
+
+from isola.errors import IsolaError
+from isola.host import Host
+from isola.model.probe import Probe
+
+_MONITOR = "conmon"
+_NEEDED = frozenset({"CAP_SYS_ADMIN", "CAP_SETUID", "CAP_SETGID", "CAP_NET_ADMIN"})
+
+
+async def probe_engine(host: Host, name: str) -> Probe:
+    """Programs, capabilities and control groups."""
+    for program in (name, _MONITOR):
+        if host.system.find_program(program) is None:
+            return Probe(available=False, reason=f"{program} is not installed", remedy=f"apt-get install {program}")
+    if missing := _NEEDED - host.system.capabilities():
+        return Probe(
+            available=False, reason=f"{', '.join(sorted(missing))} is missing", remedy="run the daemon as real root"
+        )
+    try:
+        done = await host.processes.run([name, "--version"], timeout=10)
+    except IsolaError as error:
+        return Probe(available=False, reason=str(error), remedy=f"apt-get install --reinstall {name}")
+    words = done.stdout.decode(errors="replace").split()
+    version = words[2] if len(words) > 2 else ""
+    warnings: tuple[str, ...] = ()
+    if host.cgroups.layout == "legacy":
+        warnings = ("there is no cgroup v2 on this host: systemd inside instances will not start",)
+    return Probe(available=True, version=version, warnings=warnings)

@@ -1,0 +1,283 @@
+"""Runs instances by an engine that follows the OCI runtime specification, each under a monitor of its own."""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+from isola.errors import CommandFailed, HostFailure, InvalidInput, IsolaError, NotFound, WrongState
+from isola.host.files import Root
+from isola.host.process import ProcessRef
+from isola.host.sockets import Stream
+from isola.model.instance import Status
+from isola.model.limits import Limits, Usage
+from isola.operations import Operation
+from isola.runtimes.driver import ExecSpec, Execution, Running, RunSpec, Runtime, RuntimeCapabilities
+from isola.runtimes.oci import monitor
+from isola.runtimes.oci.config import PATH, Surroundings, bundle, exec_process
+from isola.runtimes.oci.console import Console, raw
+from isola.runtimes.oci.execution import NOT_EXECUTABLE, NOT_FOUND, execute
+from isola.runtimes.oci.layout import MONITOR_SUFFIX, Layout
+from isola.runtimes.oci.users import resolve
+
+_KILLED = 128 + 9
+
+
+class OciRuntime(Runtime):
+    """Everything but the engine's command line, which a driver gives."""
+
+    capabilities: ClassVar[RuntimeCapabilities] = RuntimeCapabilities(
+        isolations=frozenset({"container"}), pause=True, live_limits=True, console=True
+    )
+    name: ClassVar[str]
+    """The driver's, written into the run directory of each instance."""
+
+    @abstractmethod
+    def engine(self, id: str, *, joining: bool) -> Sequence[str]:
+        """The engine's command line up to its options; with ``joining`` it makes processes of the instance."""
+
+    @abstractmethod
+    def limits_devices(self) -> bool:
+        """Whether the engine can enforce the device rules of a configuration on this host."""
+
+    # --- life ---------------------------------------------------------------------------------------------------
+
+    async def create(self, op: Operation, spec: RunSpec) -> Running:
+        """Make the first process, held before its program."""
+        id = spec.id
+        await op.effect(
+            f"prepare run of {id}",
+            lambda: self._prepare(spec),
+            look=lambda: self._has_traces(id),
+            undo=lambda: self.remove(id),
+        )
+        return await op.effect(f"create first process of {id}", lambda: self._create(spec))
+
+    async def start(self, op: Operation, id: str) -> None:
+        """Let the program run."""
+        await op.effect(f"start program of {id}", lambda: self._start(id))
+
+    async def find(self, id: str) -> Running | None:
+        """The instance, if its first process and its monitor are those that were started."""
+        record = await self._record(id)
+        if record is None:
+            return None
+        try:
+            first, watcher = (ProcessRef(*map(int, record[who])) for who in ("first", "monitor"))  # type: ignore[call-overload]
+        except (KeyError, TypeError, ValueError):
+            return None
+        alive = self.host.processes.alive(first) and self.host.processes.alive(watcher)
+        return Running(id, first, watcher) if alive else None
+
+    async def status(self, id: str) -> Status:
+        """RUNNING, FROZEN or STOPPED."""
+        if await self.find(id) is None:
+            return Status.STOPPED
+        return Status.FROZEN if self.host.cgroups.frozen(self._group(id)) else Status.RUNNING
+
+    async def ended(self, running: Running) -> int:
+        """The exit status; a monitor that was killed leaves none, and then its instance counts as killed."""
+        await self.host.processes.gone(running.monitor)
+        try:
+            text = await self.host.files.read(self._layout(running.id).exit_status)
+        except NotFound:
+            return _KILLED
+        return int(text) if text.strip().isdigit() else _KILLED
+
+    async def signal(self, id: str, signum: int) -> None:
+        """To the first process."""
+        running = await self.find(id)
+        if running is not None:
+            self.host.processes.signal(running.init, signum)
+
+    async def pause(self, id: str) -> None:
+        """Freeze all processes."""
+        await self._require(id)
+        await self.host.cgroups.freeze(self._group(id), frozen=True)
+
+    async def resume(self, id: str) -> None:
+        """Thaw them."""
+        await self.host.cgroups.freeze(self._group(id), frozen=False)
+
+    async def remove(self, id: str) -> None:
+        """Kill whatever is left and remove every trace; needs nothing but the id, whatever state things are in."""
+        # The monitor first: while it lives, it or the engine it runs might still make something.
+        groups = (self._group(id) + MONITOR_SUFFIX, self._group(id))
+        for group in groups:
+            await self.host.cgroups.kill(group)
+        for group in groups:
+            await self.host.cgroups.remove(group)
+        await self.host.files.remove_tree(self._layout(id).run)
+
+    # --- inside -------------------------------------------------------------------------------------------------
+
+    async def exec(self, id: str, spec: ExecSpec) -> Execution:
+        """Start a command inside."""
+        running = await self._require(id)
+        if self.host.cgroups.frozen(self._group(id)):
+            raise WrongState("The instance is frozen", remedy="resume it first")
+        if not spec.command or any("\0" in word for word in (*spec.command, *spec.environment, spec.cwd)):
+            raise InvalidInput("A command of at least one word and without NUL is needed", field="command")
+        record = await self._record(id) or {}
+        base = record.get("process")
+        entry = json.dumps(exec_process(spec, base if isinstance(base, dict) else {})).encode()
+        pid_file = self._layout(id).commands / f"{self.host.clock.token(8)}.pid"
+        engine = self._command(id, joining=True)
+        return await execute(
+            self.host,
+            engine,
+            id,
+            spec,
+            entry=entry,
+            pid_file=pid_file,
+            why_not=lambda: self._why_not(running.init.pid, spec),
+        )
+
+    async def console(self, id: str) -> Stream:
+        """Attach to the console."""
+        await self._require(id)
+        return Console(await self.host.sockets.connect_packets(self._layout(id).attach))
+
+    async def resize_console(self, id: str, width: int, height: int) -> None:
+        """Tell the console its window size."""
+        await self._require(id)
+        self.host.sockets.post(self._layout(id).control, f"1 {max(0, height)} {max(0, width)}\n".encode())
+
+    async def console_log(self, id: str) -> bytes:
+        """What the console has shown."""
+        try:
+            return raw(await self.host.files.read(self._layout(id).console_log))
+        except NotFound:
+            return b""
+
+    async def clear_console_log(self, id: str) -> None:
+        """A running monitor begins a new file in the place of the old one."""
+        if await self.find(id) is not None and self.host.sockets.post(self._layout(id).control, b"2 0 0\n"):
+            return
+        await self.host.files.remove_tree(self._layout(id).console_log)
+
+    async def limit(self, id: str, limits: Limits) -> None:
+        """Change the limits of a running instance."""
+        await self.host.cgroups.limit(self._group(id), limits)
+
+    def usage(self, id: str) -> Usage:
+        """What it uses now."""
+        return self.host.cgroups.usage(self._group(id))
+
+    async def owned(self) -> tuple[str, ...]:
+        """What bears this engine's name, and traces that bear nobody's."""
+        ids = set()
+        for id in await self.host.files.names(self.directory / "run"):
+            if await self._engine_of(id) in (self.name, ""):
+                ids.add(id)
+        for group in await self.host.cgroups.children(self.names.cgroup()):
+            id = group.removesuffix(MONITOR_SUFFIX)
+            if await self._engine_of(id) in (self.name, ""):
+                ids.add(id)
+        return tuple(sorted(ids))
+
+    # --- how ----------------------------------------------------------------------------------------------------
+
+    async def _prepare(self, spec: RunSpec) -> None:
+        files, layout, group = self.host.files, self._layout(spec.id), self._group(spec.id)
+        await files.make_directory(layout.run)
+        await files.write(layout.engine, self.name.encode(), durable=False)
+        user = await resolve(files, spec.root, spec.idmap, spec.user)
+        lxcfs = [f"proc/{name}" for name in await files.names(spec.lxcfs / "proc")] if spec.lxcfs else []
+        surroundings = Surroundings(
+            architecture=self.host.system.kernel().architecture,
+            bounding=self.host.system.capabilities(),
+            cgroup=group,
+            lxcfs_files=tuple(lxcfs),
+            limit_devices=self.limits_devices(),
+        )
+        config = json.dumps(bundle(spec, user, surroundings)).encode()
+        await files.write(layout.config, config, durable=False)
+        for directory in (layout.exits, layout.state, layout.commands, layout.logs):
+            await files.make_directory(directory, mode=0o700)
+        await files.remove_tree(layout.console_log)
+        await self.host.cgroups.create(group, owner=spec.idmap.base)
+        await self.host.cgroups.create(group + MONITOR_SUFFIX)
+
+    async def _create(self, spec: RunSpec) -> Running:
+        layout, group = self._layout(spec.id), self._group(spec.id)
+        argv = monitor.arguments(layout, self.engine(spec.id, joining=True))
+        groups = self.host.cgroups.directories(group + MONITOR_SUFFIX)
+        running = await monitor.create(self.host, layout, monitor.entering(groups, argv))
+        # Limits come now: they shall bind the program, not the engine that prepares its place.
+        await self.host.cgroups.limit(group, spec.limits)
+        config = json.loads(await self.host.files.read(layout.config))
+        record = {
+            "boot": self.host.system.boot_id(),
+            "first": [running.init.pid, running.init.started],
+            "monitor": [running.monitor.pid, running.monitor.started],
+            "process": config["process"],
+        }
+        await self.host.files.write(layout.record, json.dumps(record).encode(), durable=False)
+        return running
+
+    async def _start(self, id: str) -> None:
+        try:
+            await self.host.processes.run([*self._command(id, joining=False), "start", id], env={"PATH": PATH})
+        except CommandFailed as error:
+            raise HostFailure(
+                "The program could not be started", evidence=error.evidence, remedy=error.remedy
+            ) from error
+
+    async def _why_not(self, pid: int, spec: ExecSpec) -> int:
+        """Why the engine could not run a command: by a look at the file, as the engine's words are not a promise."""
+        program = spec.command[0]
+        search = (spec.environment.get("PATH") or PATH).split(":")
+        places = [f"{spec.cwd}/{program}"] if "/" in program else [f"{place}/{program}" for place in search]
+        if program.startswith("/"):
+            places = [program]
+        try:
+            async with self.host.files.root(pid=pid) as root:
+                for place in places:
+                    if await _there(root, place):
+                        return NOT_EXECUTABLE
+        except IsolaError:
+            return NOT_EXECUTABLE
+        return NOT_FOUND
+
+    async def _require(self, id: str) -> Running:
+        running = await self.find(id)
+        if running is None:
+            raise WrongState("The instance is not running", remedy="start it first")
+        return running
+
+    async def _record(self, id: str) -> dict[str, object] | None:
+        try:
+            record = json.loads(await self.host.files.read(self._layout(id).record))
+        except (NotFound, ValueError):
+            return None
+        ours = isinstance(record, dict) and record.get("boot") == self.host.system.boot_id()
+        return record if ours and await self._engine_of(id) == self.name else None
+
+    async def _engine_of(self, id: str) -> str:
+        try:
+            return (await self.host.files.read(self._layout(id).engine)).decode()
+        except NotFound:
+            return ""
+
+    async def _has_traces(self, id: str) -> bool:
+        return await self.host.files.exists(self._layout(id).run) or await self.host.cgroups.exists(self._group(id))
+
+    def _command(self, id: str, *, joining: bool) -> list[str]:
+        return [*self.engine(id, joining=joining), "--root", str(self._layout(id).state)]
+
+    def _layout(self, id: str) -> Layout:
+        return Layout.of(self.directory, id)
+
+    def _group(self, id: str) -> str:
+        return self.names.cgroup(id)
+
+
+async def _there(root: Root, path: str) -> bool:
+    try:
+        await root.stat(path)
+    except IsolaError:
+        return False
+    return True

@@ -1,0 +1,81 @@
+"""Users by name, from an image's own /etc/passwd and /etc/group: files that anybody may have written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from isola.errors import InvalidInput, IsolaError
+from isola.host.files import Files, Root
+from isola.model.identity import IdRange
+from isola.runtimes.oci.config import User
+
+_LIMIT = 1 << 20
+"""Bytes of a file that are looked at."""
+
+
+async def resolve(files: Files, root: Path, idmap: IdRange, user: str) -> User:
+    """``uid``, ``uid:gid`` or names. Raises InvalidInput when a name is unknown or a number is out of range."""
+    if user in ("", "0", "root", "0:0"):
+        return User()
+    async with files.root(root, idmap=idmap) as inside:
+        passwd, group = await _read(inside, "/etc/passwd"), await _read(inside, "/etc/group")
+    return choose(user, passwd, group, idmap.size)
+
+
+def choose(user: str, passwd: str, group: str, size: int) -> User:
+    """Pure part of ``resolve``."""
+    name, _, group_name = user.partition(":")
+    entry = _find(passwd, name, fields=6)
+    uid = _number(entry[2]) if entry else _number(name)
+    gid = _group(group, group_name) if group_name else _number(entry[3]) if entry else 0
+    for what, number, text in (("user", uid, name), ("group", gid, group_name)):
+        if number is None or number >= size:
+            raise InvalidInput(
+                f"There is no {what} {text[:80]!r} in the image", field="user", remedy=f"use a number below {size}"
+            )
+    assert uid is not None and gid is not None
+    home = entry[5] if entry and entry[5].startswith("/") else "/"
+    return User(uid, gid, () if group_name else _supplementary(group, entry[0] if entry else "", gid, size), home)
+
+
+def _supplementary(group: str, member: str, gid: int, size: int) -> tuple[int, ...]:
+    if not member:
+        return ()
+    found = set()
+    for fields in _entries(group, 4):
+        number = _number(fields[2])
+        if number is not None and number < size and member in fields[3].split(","):
+            found.add(number)
+    return tuple(sorted(found - {gid}))[:64]
+
+
+def _group(group: str, name: str) -> int | None:
+    entry = _find(group, name, fields=3)
+    return _number(entry[2]) if entry else _number(name)
+
+
+def _find(text: str, name: str, *, fields: int) -> list[str] | None:
+    """By name first, as every C library does; else by number."""
+    entries = list(_entries(text, fields))
+    named = next((entry for entry in entries if entry[0] == name), None)
+    return named or next((entry for entry in entries if entry[2] == name and _number(name) is not None), None)
+
+
+def _entries(text: str, fields: int) -> list[list[str]]:
+    return [parts for line in text.splitlines() if len(parts := line.split(":")) >= fields]
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else None
+
+
+async def _read(root: Root, path: str) -> str:
+    data = b""
+    try:
+        async for block in await root.read(path):
+            data += block
+            if len(data) >= _LIMIT:
+                break
+    except IsolaError:
+        return ""
+    return data[:_LIMIT].decode(errors="replace")

@@ -1,0 +1,516 @@
+"""What every runtime driver promises, asked of the fake and of each engine that works here."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from isola import registry
+from isola.errors import AlreadyExists, HostFailure, IsolaError, WrongState
+from isola.events import Events
+from isola.host import Host
+from isola.host.linux import linux_host
+from isola.model.identity import HostNames, IdRange
+from isola.model.instance import Status
+from isola.operations import Operation, Operations
+from isola.operations.operation import Observer
+from isola.runtimes import ExecSpec, Execution, Running, RunSpec, Runtime
+from isola.testing.runtime import FakeCommand, FakeRuntime
+
+IDMAP = IdRange(1_300_000)
+MIB = 1 << 20
+PATH = {"PATH": "/bin"}
+APPLETS = "sh true false sleep cat echo ls id kill stty head env pwd reboot trap wc mount hostname test dd ps grep ip"
+INIT = """\
+trap 'echo stopping; exit 3' TERM
+trap 'exec reboot -f' HUP
+echo "booted $(hostname)"
+while true; do
+    if read -t 0.2 line; then echo "typed $line $(stty size)"; fi
+done
+"""
+
+
+@dataclass
+class Bench:
+    """A driver, what it needs, and how to look at what it did."""
+
+    kind: type[Runtime]
+    host: Host
+    directory: Path
+    names: HostNames
+    operations: Operations
+    root: Path
+    runtime: Runtime
+
+    @property
+    def real(self) -> bool:
+        return self.kind is not FakeRuntime
+
+    def spec(self, id: str = "one", *, command: tuple[str, ...] = ("/bin/sh", "/init"), **more: object) -> RunSpec:
+        given: dict[str, object] = {"environment": {"PATH": "/bin"}, "system": True, **more}
+        return RunSpec(id=id, hostname=f"host-{id}", root=self.root, idmap=IDMAP, command=command, **given)  # type: ignore[arg-type]
+
+    async def do(self, work: Callable[[Operation], Awaitable[object]]) -> Operation:
+        async def committed(op: Operation) -> None:
+            await work(op)
+            await op.commit()
+
+        operation = self.operations.start("test", committed)
+        await operation.wait()
+        return operation
+
+    async def launch(self, spec: RunSpec) -> Running:
+        async def work(op: Operation) -> None:
+            op.metadata["running"] = await self.runtime.create(op, spec)
+            await self.runtime.start(op, spec.id)
+
+        operation = await self.do(work)
+        if operation.error is not None:
+            raise operation.error
+        running = operation.metadata["running"]
+        assert isinstance(running, Running)
+        return running
+
+    def second(self) -> Runtime:
+        """The object of a daemon that comes after."""
+        runtime = self.kind(self.host, self.directory, self.names)
+        if isinstance(runtime, FakeRuntime) and isinstance(self.runtime, FakeRuntime):
+            runtime.programs = self.runtime.programs
+        return runtime
+
+    def end(self, id: str, status: int) -> None:
+        """Let the first process end with a status of its own."""
+        if isinstance(self.runtime, FakeRuntime):
+            self.runtime.end(id, status)
+
+    async def run(self, *command: str, id: str = "one", stdin: bytes = b"", **more: object) -> tuple[int, bytes, bytes]:
+        execution = await self.runtime.exec(id, ExecSpec(command, PATH, **more))  # type: ignore[arg-type]
+        return await finish(execution, stdin)
+
+
+def operations(host: Host, observer: Observer | None = None) -> Operations:
+    return Operations(Events(host.clock.now), now=host.clock.now, new_id=host.clock.uuid, observer=observer)
+
+
+async def finish(execution: Execution, stdin: bytes = b"") -> tuple[int, bytes, bytes]:
+    async def feed() -> None:
+        await execution.stdin.write(stdin)
+        execution.stdin.close()
+
+    assert execution.stderr is not None
+    try:
+        async with asyncio.timeout(20):
+            _, out, err, status = await asyncio.gather(
+                feed(), everything(execution.stdout), everything(execution.stderr), execution.wait()
+            )
+    finally:
+        await execution.close()
+    return status, out, err
+
+
+async def everything(stream: object) -> bytes:
+    data = b""
+    while block := await stream.read():  # type: ignore[attr-defined]
+        data += block
+    return data
+
+
+async def until(stream: object, wanted: bytes) -> bytes:
+    data = b""
+    async with asyncio.timeout(10):
+        while wanted not in data:
+            block = await stream.read()  # type: ignore[attr-defined]
+            assert block, f"the end came before {wanted!r}: {data!r}"
+            data += block
+    return data
+
+
+@pytest.fixture(scope="module")
+def root() -> Iterator[Path]:
+    directory = Path(tempfile.mkdtemp(prefix="runtime-root-", dir="/tmp"))
+    directory.chmod(0o711)
+    tree = directory / "root"
+    for name in ("bin", "dev", "etc", "proc", "root", "run", "sys", "tmp"):
+        (tree / name).mkdir(parents=True)
+    shutil.copy("/bin/busybox", tree / "bin/busybox")
+    for applet in APPLETS.split():
+        (tree / "bin" / applet).symlink_to("busybox")
+    (tree / "init").write_text(INIT)
+    (tree / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\nweb:x:33:34::/srv:/bin/sh\nbroken\nbad:x:x:y::/:/\n")
+    (tree / "etc/group").write_text("root:x:0:\nweb:x:34:\nextra:x:50:web,other\n")
+    (tree / "etc/notexecutable").write_text("text")
+    for path in [tree, *tree.rglob("*")]:
+        os.lchown(path, IDMAP.base, IDMAP.base)
+    yield tree
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(params=["fake", *registry.names("runtimes")])
+async def bench(request: pytest.FixtureRequest, root: Path) -> AsyncIterator[Bench]:
+    host = linux_host()
+    kind = FakeRuntime if request.param == "fake" else registry.load("runtimes", request.param)
+    probe = await kind.probe(host)
+    assert probe.available, f"{probe.reason}; {probe.remedy}"
+    directory = Path(tempfile.mkdtemp(prefix="runtime-", dir="/tmp"))
+    os.chmod(directory, 0o711)
+    names = HostNames(f"isola-t{os.getpid() % 0xFFFF:x}")
+    runtime = kind(host, directory, names)
+    if isinstance(runtime, FakeRuntime):
+        runtime.programs = PROGRAMS
+        runtime.ends_on = frozenset({9, 15})
+    bench = Bench(kind, host, directory, names, operations(host), root, runtime)
+    mounts = mount_table()
+    yield bench
+    for id in await runtime.owned():
+        await runtime.remove(id)
+    assert await runtime.owned() == ()
+    left = [process for process in processes() if str(directory) in process]
+    assert not left
+    if bench.real:
+        assert await host.files.names(directory / "run") == ()
+        assert await host.cgroups.children(names.cgroup()) == ()
+        await host.cgroups.remove(names.cgroup())
+        assert mount_table() == mounts
+    shutil.rmtree(directory)
+
+
+def mount_table() -> str:
+    return Path("/proc/self/mountinfo").read_text()
+
+
+async def shown(bench: Bench, wanted: Callable[[bytes], bool], id: str = "one") -> None:
+    """Wait for the console's log."""
+    async with asyncio.timeout(10):
+        while not wanted(await bench.runtime.console_log(id)):  # noqa: ASYNC110 - a program elsewhere writes it
+            await asyncio.sleep(0.01)
+
+
+def processes() -> list[str]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+            except OSError:
+                continue
+    return found
+
+
+async def _cat(command: FakeCommand) -> int:
+    while data := await command.stdin.read():
+        await command.stdout.write(data)
+    return 0
+
+
+async def _sh(command: FakeCommand) -> int:
+    script = command.spec.command[-1]
+    if "exit 7" in script:
+        await command.stdout.write(b"out\n")
+        await command.stderr.write(b"err\n")
+        return 7
+    if "trap" in script:
+        await command.stdout.write(b"ready\n")
+        return 40 + await command.signals.get()
+    if "stty" in script:
+        width, height = command.size
+        await command.stdout.write(f"{height} {width}\n".encode())
+        await command.stdin.read()
+        width, height = command.size
+        await command.stdout.write(f"{height} {width}\n".encode())
+    return 0
+
+
+async def _sleep(command: FakeCommand) -> int:
+    while True:
+        signum = await command.signals.get()
+        if signum in (9, 15):
+            return 128 + signum
+
+
+async def _true(command: FakeCommand) -> int:
+    return 0
+
+
+async def _head(command: FakeCommand) -> int:
+    for _ in range(16):
+        await command.stdout.write(bytes(262144))
+    return 0
+
+
+PROGRAMS = {"cat": _cat, "sh": _sh, "sleep": _sleep, "true": _true, "head": _head}
+
+
+# --- life --------------------------------------------------------------------------------------------------------
+
+
+async def test_create_holds_the_program_until_start(bench: Bench) -> None:
+    async def create(op: Operation) -> None:
+        await bench.runtime.create(op, bench.spec())
+
+    assert (await bench.do(create)).error is None
+    assert await bench.runtime.console_log("one") == b""
+    assert (await bench.do(lambda op: bench.runtime.start(op, "one"))).error is None
+    if isinstance(bench.runtime, FakeRuntime):
+        bench.runtime.show("one", b"booted host-one\r\n")
+    await shown(bench, lambda log: b"booted host-one\r\n" in log)
+    assert await bench.runtime.status("one") is Status.RUNNING
+
+
+async def test_a_second_create_is_refused_and_harms_nothing(bench: Bench) -> None:
+    running = await bench.launch(bench.spec())
+    with pytest.raises(AlreadyExists):
+        await bench.launch(bench.spec())
+    assert await bench.runtime.find("one") == running
+
+
+async def test_a_program_that_is_not_there_is_told_and_leaves_nothing(bench: Bench) -> None:
+    with pytest.raises(HostFailure) as caught:
+        await bench.launch(bench.spec(command=("/no/such/program",)))
+    assert "no such file or directory" in str(caught.value).lower()
+    assert await bench.runtime.owned() == ()
+    assert await bench.runtime.find("one") is None
+
+
+async def test_another_object_adopts_what_runs(bench: Bench) -> None:
+    running = await bench.launch(bench.spec())
+    adopted = bench.second()
+    assert await adopted.find("one") == running
+    assert await adopted.owned() == ("one",)
+    execution = await adopted.exec("one", ExecSpec(("cat",), PATH))
+    assert await finish(execution, b"hello") == (0, b"hello", b"")
+    await adopted.remove("one")
+    assert await bench.runtime.find("one") is None
+
+
+async def test_ended_tells_the_exit_status(bench: Bench) -> None:
+    running = await bench.launch(bench.spec())
+    waiting = [asyncio.ensure_future(runtime.ended(running)) for runtime in (bench.runtime, bench.second())]
+    if bench.real:
+        await booted(bench)
+    bench.end("one", 3)
+    await bench.runtime.signal("one", signal.SIGTERM)
+    async with asyncio.timeout(10):
+        assert await asyncio.gather(*waiting) == [3, 3]
+    assert await bench.runtime.status("one") is Status.STOPPED
+    assert await bench.runtime.find("one") is None
+    await bench.runtime.signal("one", signal.SIGTERM)
+    await bench.runtime.remove("one")
+
+
+async def test_a_reboot_is_told_from_a_halt(bench: Bench) -> None:
+    running = await bench.launch(bench.spec())
+    if isinstance(bench.runtime, FakeRuntime):
+        bench.runtime.reboot("one")
+    else:
+        await booted(bench)
+        await bench.runtime.signal("one", signal.SIGHUP)
+    async with asyncio.timeout(10):
+        assert await bench.runtime.ended(running) == 129
+
+
+async def test_killed_is_137(bench: Bench) -> None:
+    running = await bench.launch(bench.spec())
+    await bench.runtime.signal("one", signal.SIGKILL)
+    async with asyncio.timeout(10):
+        assert await bench.runtime.ended(running) == 137
+
+
+async def test_remove_kills_and_repeats(bench: Bench) -> None:
+    running = await bench.launch(bench.spec())
+    ended = asyncio.ensure_future(bench.runtime.ended(running))
+    await bench.runtime.remove("one")
+    await bench.runtime.remove("one")
+    async with asyncio.timeout(10):
+        assert await ended == 137
+    await bench.launch(bench.spec())
+
+
+async def test_several_instances_do_not_meet(bench: Bench) -> None:
+    await asyncio.gather(*(bench.launch(bench.spec(f"i{number}")) for number in range(3)))
+    assert await bench.runtime.owned() == ("i0", "i1", "i2")
+    await bench.runtime.remove("i1")
+    assert await bench.runtime.owned() == ("i0", "i2")
+    assert (await bench.run("true", id="i2"))[0] == 0
+
+
+async def test_pause_and_resume(bench: Bench) -> None:
+    await bench.launch(bench.spec())
+    await bench.runtime.pause("one")
+    assert await bench.second().status("one") is Status.FROZEN
+    with pytest.raises(WrongState):
+        await bench.runtime.exec("one", ExecSpec(("true",), PATH))
+    await bench.runtime.resume("one")
+    assert await bench.runtime.status("one") is Status.RUNNING
+    assert (await bench.run("true"))[0] == 0
+
+
+async def test_a_frozen_instance_can_be_removed(bench: Bench) -> None:
+    await bench.launch(bench.spec())
+    await bench.runtime.pause("one")
+    await bench.runtime.remove("one")
+    assert await bench.runtime.owned() == ()
+
+
+async def test_what_does_not_run_is_refused(bench: Bench) -> None:
+    for verb in (
+        bench.runtime.exec("one", ExecSpec(("true",), PATH)),
+        bench.runtime.console("one"),
+        bench.runtime.pause("one"),
+        bench.runtime.resize_console("one", 80, 25),
+    ):
+        with pytest.raises(WrongState):
+            await verb
+    assert await bench.runtime.status("one") is Status.STOPPED
+    assert bench.runtime.usage("one").memory == 0
+    await bench.runtime.clear_console_log("one")
+
+
+# --- commands ----------------------------------------------------------------------------------------------------
+
+
+async def test_streams_and_status_of_a_command(bench: Bench) -> None:
+    await bench.launch(bench.spec())
+    assert await bench.run("sh", "-c", "echo out; echo err >&2; exit 7") == (7, b"out\n", b"err\n")
+
+
+async def test_much_input_and_output(bench: Bench) -> None:
+    await bench.launch(bench.spec())
+    sent = os.urandom(3 * MIB)
+    assert await bench.run("cat", stdin=sent) == (0, sent, b"")
+    status, out, _ = await bench.run("head", "-c", str(4 * MIB), "/dev/zero")
+    assert (status, len(out)) == (0, 4 * MIB)
+
+
+async def test_a_command_that_is_not_there(bench: Bench) -> None:
+    await bench.launch(bench.spec())
+    assert (await bench.run("no-such-command"))[0] == 127
+
+
+async def test_a_signal_reaches_the_command(bench: Bench) -> None:
+    await bench.launch(bench.spec())
+    script = "trap 'exit 55' TERM; echo ready; while true; do sleep 0.05; done"
+    execution = await bench.runtime.exec("one", ExecSpec(("sh", "-c", script), PATH))
+    await until(execution.stdout, b"ready")
+    await execution.signal(signal.SIGTERM)
+    async with asyncio.timeout(10):
+        assert await execution.wait() == 55
+    await execution.close()
+
+
+async def test_a_killed_command_is_128_and_the_signal(bench: Bench) -> None:
+    await bench.launch(bench.spec())
+    execution = await bench.runtime.exec("one", ExecSpec(("sleep", "100"), PATH))
+    await execution.signal(signal.SIGKILL)
+    async with asyncio.timeout(10):
+        assert await execution.wait() == 137
+    await execution.close()
+
+
+async def test_close_kills_the_command_even_at_once(bench: Bench) -> None:
+    await bench.launch(bench.spec())
+    for pause in (0, 0.005, 0.05):
+        execution = await bench.runtime.exec("one", ExecSpec(("sleep", "98765"), PATH))
+        await asyncio.sleep(pause)
+        await execution.close()
+        await execution.close()
+        assert not [process for process in processes() if "98765" in process]
+
+
+async def test_a_terminal_with_its_size(bench: Bench) -> None:
+    await bench.launch(bench.spec())
+    script = "stty size; read line; stty size"
+    spec = ExecSpec(("sh", "-c", script), PATH, terminal=True, width=100, height=40)
+    execution = await bench.runtime.exec("one", spec)
+    assert execution.stderr is None
+    await until(execution.stdout, b"40 100")
+    execution.resize(120, 50)
+    await asyncio.sleep(0.1)
+    await execution.stdin.write(b"x\r")
+    await until(execution.stdout, b"50 120")
+    async with asyncio.timeout(10):
+        assert await execution.wait() == 0
+    await execution.close()
+
+
+async def test_the_end_of_the_instance_ends_its_commands(bench: Bench) -> None:
+    await bench.launch(bench.spec())
+    execution = await bench.runtime.exec("one", ExecSpec(("sleep", "100"), PATH))
+    await asyncio.sleep(0.1)
+    await bench.runtime.remove("one")
+    async with asyncio.timeout(10):
+        assert await execution.wait() == 137
+    await execution.close()
+
+
+# --- console -----------------------------------------------------------------------------------------------------
+
+
+async def test_console_and_its_log(bench: Bench) -> None:
+    await bench.launch(bench.spec())
+    await booted(bench)
+    console = await bench.runtime.console("one")
+    await bench.runtime.resize_console("one", 90, 30)
+    await console.write(b"hello\n")
+    if isinstance(bench.runtime, FakeRuntime):
+        bench.runtime.show("one", b"typed hello 30 90\r\n")
+    await until(console, b"typed hello 30 90\r\n")
+    console.close()
+    assert b"booted host-one\r\n" in await bench.runtime.console_log("one")
+    await bench.runtime.clear_console_log("one")
+    await shown(bench, lambda log: log == b"")
+    again = await bench.runtime.console("one")
+    await bench.runtime.remove("one")
+    assert await everything(again) is not None
+
+
+async def booted(bench: Bench) -> None:
+    if isinstance(bench.runtime, FakeRuntime):
+        bench.runtime.show("one", b"booted host-one\r\n")
+    await shown(bench, lambda log: b"booted" in log)
+
+
+# --- rollback ----------------------------------------------------------------------------------------------------
+
+
+class Interrupt:
+    """Fails or cancels an operation at its n-th point."""
+
+    def __init__(self, at: int, how: str) -> None:
+        self.at, self.how, self.seen = at, how, 0
+
+    async def reached(self, operation: Operation, point: str) -> None:
+        self.seen += 1
+        if self.seen - 1 == self.at and not operation.committed:
+            if self.how == "cancel":
+                operation.cancel()
+                await asyncio.sleep(0)
+            else:
+                raise HostFailure(f"injected at {point}")
+
+
+@pytest.mark.parametrize("how", ["fail", "cancel"])
+async def test_nothing_is_left_whatever_point_fails(bench: Bench, how: str) -> None:
+    at = 0
+    while True:
+        interrupt = Interrupt(at, how)
+        bench.operations = operations(bench.host, interrupt)
+        try:
+            await bench.launch(bench.spec())
+        except (IsolaError, asyncio.CancelledError):
+            assert await bench.runtime.owned() == ()
+            assert await bench.runtime.find("one") is None
+        else:
+            if interrupt.seen <= at:
+                break
+            await bench.runtime.remove("one")
+        at += 1
+    assert at > 4

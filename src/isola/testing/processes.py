@@ -105,20 +105,15 @@ class FakeProcess:
 
 
 class FakeProcesses:
-    """A process table. ``programs`` says which programs there are; every call is kept in ``calls``.
+    """A process table. ``programs`` says which programs there are; every call is kept in ``calls``."""
 
-    ``ended`` is told the number of each process that ends.
-    """
-
-    def __init__(
-        self, programs: Mapping[str, Program] | None = None, *, ended: Callable[[int], None] | None = None
-    ) -> None:
+    def __init__(self, programs: Mapping[str, Program] | None = None) -> None:
         self.programs: dict[str, Program] = {
             "true": _true, "false": _false, "cat": _cat, "echo": _echo, "sleep": _forever, **(programs or {})
         }  # fmt: skip
         self.table: dict[int, FakeProcess] = {}
         self.calls: list[Call] = []
-        self._ended = ended
+        self._listeners: list[Callable[[int], None]] = []
         self._ticks = 0
         self._next = _FIRST_PID
 
@@ -174,8 +169,17 @@ class FakeProcesses:
         number = self._next - 1 if pid is None else pid
         process = FakeProcess(ProcessRef(number, self._ticks), Call(argv or ("process",)))
         self.table[number] = process
-        process.status.add_done_callback(lambda _: self._ended and self._ended(number))
+        process.status.add_done_callback(lambda _: self._tell(process))
         return process
+
+    def when_ended(self, listener: Callable[[int], None]) -> None:
+        """``listener`` is told the number of each process that ends, in the next turn of the event loop."""
+        self._listeners.append(listener)
+
+    def kill(self, pid: int, signum: int) -> None:
+        """Signal whatever process has this number now."""
+        if self.identify(pid):
+            self.table[pid].signal(signum)
 
     @property
     def running(self) -> list[FakeProcess]:
@@ -206,6 +210,11 @@ class FakeProcesses:
     def command_line(self, pid: int) -> tuple[str, ...]:
         """Its arguments."""
         return self.table[pid].call.argv if self.identify(pid) else ()
+
+    def _tell(self, process: FakeProcess) -> None:
+        if self.table[process.ref.pid] is process:  # its number has not been given to another
+            for listener in self._listeners:
+                listener(process.ref.pid)
 
     def _start(self, call: Call) -> FakeProcess:
         self.calls.append(call)

@@ -1,0 +1,69 @@
+"""A whole host in memory: every port a fake that keeps state, wired so that they agree with each other."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from isola.host import Host
+from isola.testing.archives import FakeArchives
+from isola.testing.cgroups import FakeCgroups
+from isola.testing.clock import FakeClock
+from isola.testing.files import FakeFiles
+from isola.testing.firewall import FakeFirewall
+from isola.testing.links import FakeLinks
+from isola.testing.mounts import FakeMounts
+from isola.testing.namespaces import FakeNamespaces
+from isola.testing.processes import FakeProcesses, Program
+from isola.testing.sockets import FakeSockets
+from isola.testing.system import FakeSystem
+
+
+@dataclass(frozen=True, slots=True)
+class FakeHost(Host):
+    """A host whose ports show the test what was done to them."""
+
+    processes: FakeProcesses
+    mounts: FakeMounts
+    links: FakeLinks
+    firewall: FakeFirewall
+    cgroups: FakeCgroups
+    namespaces: FakeNamespaces
+    files: FakeFiles
+    archives: FakeArchives
+    sockets: FakeSockets
+    clock: FakeClock
+    system: FakeSystem
+
+
+def fake_host(
+    *,
+    programs: Mapping[str, Program] | None = None,
+    system: FakeSystem | None = None,
+    clock: FakeClock | None = None,
+    layout: str = "unified",
+) -> FakeHost:
+    """A new host. A process that ends leaves its group and its namespace; a group that is killed ends its processes.
+
+    The clock moves by itself when somebody sleeps, unless one is given.
+    """
+    system = system or FakeSystem()
+    namespaces, files = FakeNamespaces(), FakeFiles()
+    processes = FakeProcesses(programs)
+    cgroups = FakeCgroups(lambda pid: processes.kill(pid, signal.SIGKILL), layout=layout, cpus=system.cpu_count)
+    processes.when_ended(cgroups.left)
+    processes.when_ended(namespaces.forget)
+    return FakeHost(
+        processes=processes,
+        mounts=FakeMounts(files),
+        links=FakeLinks(),
+        firewall=FakeFirewall(),
+        cgroups=cgroups,
+        namespaces=namespaces,
+        files=files,
+        archives=FakeArchives(files),
+        sockets=FakeSockets(),
+        clock=clock or FakeClock(skips=True),
+        system=system,
+    )

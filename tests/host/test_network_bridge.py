@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from netns import Guest, Netns, check
 
+from isola.errors import InvalidInput
 from isola.events import Events
 from isola.host import Host
 from isola.host.linux import linux_host
@@ -99,7 +100,7 @@ async def bed(netns: Netns, directory: Path) -> AsyncIterator[Bed]:
     await driver.close()
 
 
-async def lease(guest: Guest, directory: Path) -> dict[str, str]:
+async def lease(guest: Guest, directory: Path, hostname: str = "x") -> dict[str, str]:
     """What busybox' DHCP client is given, configured on the guest's eth0."""
     script = directory / "udhcpc.sh"
     script.write_text(
@@ -109,7 +110,8 @@ async def lease(guest: Guest, directory: Path) -> dict[str, str]:
     await guest.check("ip", "link", "set", "lo", "up")
     await guest.check("ip", "link", "set", "eth0", "up")
     output = await guest.check(
-        "busybox", "udhcpc", "-i", "eth0", "-n", "-q", "-f", "-t", "5", "-T", "1", "-O", "search", "-s", str(script)
+        *("busybox", "udhcpc", "-i", "eth0", "-n", "-q", "-f", "-t", "5", "-T", "1"),
+        *("-O", "search", "-x", f"hostname:{hostname}", "-s", str(script)),
     )
     pairs = (line.partition("=") for line in output.splitlines() if "=" in line)
     return {key: value.strip("'") for key, _, value in pairs}
@@ -229,6 +231,8 @@ async def test_the_next_daemon_adopts_dnsmasq_and_disturbs_nobody(bed: Bed) -> N
     output, _ = await ping.communicate()
     assert b" 0% packet loss" in output, output
     assert bed.netns.processes() == running
+    (pid,) = running
+    assert os.stat(f"/proc/{pid}").st_uid != 0, "dnsmasq runs as root"
     await bed.gone(network)
 
 
@@ -275,3 +279,60 @@ async def test_leftovers_are_cleaned_and_strangers_kept(bed: Bed) -> None:
     await stranger.close()
     assert await bed.host.firewall.tables() == ()
     assert bed.netns.processes() == []
+
+
+async def test_networks_side_by_side_serve_their_own(bed: Bed) -> None:
+    networks = []
+    for name, subnet in (("lab", "10.71.1.1/24"), ("zoo", "10.71.2.1/24")):
+        config = await bed.driver.complete({"ipv4.address": subnet, "dns.domain": name}, networks)
+        networks.append(Network(name, config=config))
+        await bed.act(lambda op: bed.driver.start(op, networks[-1], ()))
+    guests = [await bed.nic(network, f"web-{network.name}") for network in networks]
+    for network, (nic, guest) in zip(networks, guests, strict=True):
+        given = await lease(guest, bed.directory)
+        assert (given["ip"], given["domain"]) == (nic.ipv4, network.name)
+        assert nic.ipv4 and nic.ipv4 in await resolve(guest, f"web-{network.name}", given["dns"])
+    stranger = "web-zoo.zoo"
+    assert "10.71.2." not in await resolve(guests[0][1], stranger, "10.71.1.1")
+    for network, (nic, _) in zip(networks, guests, strict=True):
+        await bed.act(lambda op, net=network, n=nic: bed.driver.detach(op, net, n))
+        await bed.act(lambda op, net=network: bed.driver.stop(op, net))
+    assert await bed.host.links.names(NAMES.short) == () and bed.netns.processes() == []
+
+
+async def test_a_stranger_gets_a_lease_that_is_listed_and_no_name(bed: Bed) -> None:
+    network = await bed.network()
+    nic, guest = await bed.nic(network, "web1")
+    await guest.check("ip", "link", "set", "eth0", "address", "0a:69:73:ff:ff:ff")
+    given = await lease(guest, bed.directory, hostname="web1")
+    assert given["ip"] != nic.ipv4
+    (found,) = await bed.driver.leases(network)
+    assert (found.address, found.mac, found.type) == (given["ip"], "0a:69:73:ff:ff:ff", "dynamic")
+    answer = await resolve(guest, "web1.isola", given["dns"])
+    assert nic.ipv4 and nic.ipv4 in answer and given["ip"] not in answer
+    await bed.gone(network)
+
+
+async def test_an_update_keeps_connections(bed: Bed) -> None:
+    network = await bed.network()
+    nic, guest = await bed.nic(network, "web1", configure=True)
+    gateway = bed.driver.plan(network).gateways()[0]
+    ping = await guest.start("ping", "-i", "0.05", "-c", "20", "-W", "1", "-q", gateway)
+    config = await bed.driver.complete({"dns.domain": "lab.example"}, (), network.config)
+    changed = replace(network, config=config)
+    await bed.act(lambda op: bed.driver.update(op, network, changed, [nic]))
+    assert nic.ipv4 and nic.ipv4 in await resolve(guest, "web1.lab.example", gateway)
+    output, _ = await ping.communicate()
+    assert b" 0% packet loss" in output, output
+    await bed.gone(changed)
+
+
+async def test_lines_dnsmasq_does_not_understand_are_refused(bed: Bed) -> None:
+    with pytest.raises(InvalidInput, match="bad option") as caught:
+        await bed.driver.complete({"raw.dnsmasq": "make=coffee"}, ())
+    assert caught.value.field == "config.raw.dnsmasq"
+    network = await bed.network(raw_dnsmasq="address=/shop.example/192.0.2.77")
+    _, guest = await bed.nic(network, "web1", configure=True)
+    gateway = bed.driver.plan(network).gateways()[0]
+    assert "192.0.2.77" in await resolve(guest, "shop.example", gateway)
+    await bed.gone(network)

@@ -82,7 +82,7 @@ def _dhcp(config: BridgeConfig, directory: Path) -> list[str]:
         for first, last in config.dynamic_ipv4():
             lines.append(f"dhcp-range={ip_address(first)},{ip_address(last)},{mask},{config.ipv4.expiry}")
         lines.append(f"dhcp-option-force=option:domain-search,{search}")
-        lines.append(f"dhcp-option-force=option:mtu,{config.mtu}")
+        lines += [f"dhcp-option-force=option:mtu,{config.mtu}", "dhcp-rapid-commit"]
     if config.stateful and isinstance(config.ipv6.own, IPv6Interface):
         prefix = config.ipv6.own.network.prefixlen
         for first, last in config.ipv6.ranges or _whole(config.ipv6.own):

@@ -53,11 +53,13 @@ def fake_host(
     processes = FakeProcesses(programs)
     cgroups = FakeCgroups(lambda pid: processes.kill(pid, signal.SIGKILL), layout=layout, cpus=system.cpu_count)
     processes.when_ended(cgroups.left)
+    links = FakeLinks()
     processes.when_ended(namespaces.forget)
+    processes.when_ended(links.vanish)
     return FakeHost(
         processes=processes,
         mounts=FakeMounts(files),
-        links=FakeLinks(),
+        links=links,
         firewall=FakeFirewall(),
         cgroups=cgroups,
         namespaces=namespaces,

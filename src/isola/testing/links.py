@@ -63,13 +63,7 @@ class FakeLinks:
     async def delete(self, *links: str) -> None:
         """Ports of a bridge stay, without a master."""
         for link in links:
-            if self._links.pop(link, None) is None:
-                continue
-            self.inside.pop(self._peers.pop(link, (0, "")), None)
-            self.forwarding.pop(link, None)
-            for name, view in self._links.items():
-                if view.master == link:
-                    self._links[name] = replace(view, master="")
+            self._remove(link)
 
     async def exists(self, link: str) -> bool:
         """Whether it is there."""
@@ -100,9 +94,19 @@ class FakeLinks:
         """Yes."""
         return True
 
-    async def vanish(self, pid: int) -> None:
-        """For tests: the process has ended, its namespace goes and takes its links with it."""
-        await self.delete(*[host for host, (owner, _) in self._peers.items() if owner == pid])
+    def vanish(self, pid: int) -> None:
+        """The process has ended: its namespace goes and takes its links with it."""
+        for host in [host for host, (owner, _) in self._peers.items() if owner == pid]:
+            self._remove(host)
+
+    def _remove(self, link: str) -> None:
+        if self._links.pop(link, None) is None:
+            return
+        self.inside.pop(self._peers.pop(link, (0, "")), None)
+        self.forwarding.pop(link, None)
+        for name, view in self._links.items():
+            if view.master == link:
+                self._links[name] = replace(view, master="")
 
 
 def _check_name(name: str) -> None:

@@ -76,8 +76,11 @@ class Cgroups(Protocol):
         """Names of the groups directly below ``path`` in any hierarchy."""
         ...
 
-    def directories(self, path: str) -> tuple[Path, ...]:
-        """Where the group is in each hierarchy: writing a number to ``cgroup.procs`` in all of them enters it."""
+    def directories(self, path: str, *, legacy: bool = False) -> tuple[Path, ...]:
+        """Where the group is in each hierarchy: writing a number to ``cgroup.procs`` in all of them enters it.
+
+        With ``legacy`` in those of v1 alone.
+        """
         ...
 
 
@@ -158,9 +161,9 @@ class LinuxCgroups:
         """Names of the groups directly below ``path`` in any hierarchy."""
         return tuple(sorted({name for tree in self._trees for name in subdirectories(tree.directory(path))}))
 
-    def directories(self, path: str) -> tuple[Path, ...]:
-        """Where the group is in each hierarchy."""
-        return tuple(Path(tree.directory(path)) for tree in self._trees)
+    def directories(self, path: str, *, legacy: bool = False) -> tuple[Path, ...]:
+        """Where the group is in each hierarchy, or in those of v1."""
+        return tuple(Path(tree.directory(path)) for tree in (self._legacy.trees if legacy else self._trees))
 
     def _limiting(self) -> UnifiedTree | LegacyTrees:
         return self._unified if self._unified and not self._legacy.trees else self._legacy

@@ -18,6 +18,7 @@ from typing import Protocol
 
 from isola.errors import HostFailure, NotFound, TimedOut
 from isola.host.inotify import changes
+from isola.host.proc import ProcessRef, identify
 from isola.host.stream import DescriptorStream
 
 _CONNECT_PATIENCE = 5.0
@@ -98,6 +99,10 @@ class Sockets(Protocol):
         """Put a short message into a FIFO; False when nobody reads there."""
         ...
 
+    def resize_of(self, process: ProcessRef, width: int, height: int) -> None:
+        """Set the window size of the terminal that is a process's standard input; nothing happens where it is none."""
+        ...
+
     def follow(self, path: Path) -> AsyncGenerator[bytes, None]:
         """Blocks of a growing file from its beginning, ending only when cancelled. Costs no polling.
 
@@ -131,9 +136,8 @@ class LinuxTerminal:
 
     def resize(self, width: int, height: int) -> None:
         """Set the window size; programs on the terminal get SIGWINCH. Nothing happens once the stream is closed."""
-        size = struct.pack("HHHH", min(height, 0xFFFF), min(width, 0xFFFF), 0, 0)
         if self._stream.fd >= 0:
-            fcntl.ioctl(self._stream.fd, termios.TIOCSWINSZ, size)
+            fcntl.ioctl(self._stream.fd, termios.TIOCSWINSZ, _window(width, height))
 
     def close_slave(self) -> None:
         """After the child has it: the terminal hangs up when the last one closes it."""
@@ -212,6 +216,21 @@ class LinuxSockets:
         finally:
             os.close(fifo)
 
+    def resize_of(self, process: ProcessRef, width: int, height: int) -> None:
+        """Set the window size of a process's terminal."""
+        try:
+            terminal = os.open(f"/proc/{process.pid}/fd/0", os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return
+        try:
+            # Looked at now that what was opened cannot change any more.
+            if process == identify(process.pid) and os.isatty(terminal):
+                fcntl.ioctl(terminal, termios.TIOCSWINSZ, _window(width, height))
+        except OSError:
+            return
+        finally:
+            os.close(terminal)
+
     async def follow(self, path: Path) -> AsyncGenerator[bytes, None]:
         """Blocks of a growing file."""
         reader = _Reader(path)
@@ -259,6 +278,10 @@ class _Reader:
             return not os.path.samestat(os.stat(self._path), os.fstat(self._fd))
         except FileNotFoundError:
             return False
+
+
+def _window(width: int, height: int) -> bytes:
+    return struct.pack("HHHH", min(max(height, 0), 0xFFFF), min(max(width, 0), 0xFFFF), 0, 0)
 
 
 async def _connect(connection: socket.socket, address: str, path: Path) -> None:

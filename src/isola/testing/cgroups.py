@@ -111,9 +111,9 @@ class FakeCgroups:
         depth = path.count("/") + 1
         return tuple(sorted(name.split("/")[depth] for name in self._below(path) if name.count("/") == depth))
 
-    def directories(self, path: str) -> tuple[Path, ...]:
-        """One."""
-        return (Path(self._names.directory(path)),)
+    def directories(self, path: str, *, legacy: bool = False) -> tuple[Path, ...]:
+        """One, of v2."""
+        return () if legacy else (Path(self._names.directory(path)),)
 
     def _below(self, path: str) -> list[str]:
         self._names.directory(path)

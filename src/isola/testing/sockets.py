@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Iterable
 from pathlib import Path
 
 from isola.errors import NotFound
+from isola.host.process import ProcessRef
 from isola.host.sockets import Pipe, Stream, Terminal
 
 _BLOCK = 65536
@@ -129,6 +130,7 @@ class FakeSockets:
 
     def __init__(self) -> None:
         self.terminals: list[FakeTerminal] = []
+        self.resized: dict[ProcessRef, tuple[int, int]] = {}
         self.posted: dict[Path, list[bytes]] = {}
         self._given: dict[int, FakeTerminal | FakePipe] = {}
         self._servers: dict[Path, asyncio.Queue[FakeStream]] = {}
@@ -173,6 +175,10 @@ class FakeSockets:
             return False
         self.posted[path].append(message)
         return True
+
+    def resize_of(self, process: ProcessRef, width: int, height: int) -> None:
+        """Kept in ``resized``."""
+        self.resized[process] = (width, height)
 
     def append(self, path: Path, data: bytes) -> None:
         """A file that may be followed grows."""

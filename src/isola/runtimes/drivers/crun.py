@@ -48,7 +48,8 @@ class Crun(OciRuntime):
         crun = str(self.host.system.find_program(self.name) or self.name)
         if self.host.cgroups.layout == "unified":
             return (crun,)
-        groups = self.host.cgroups.directories(self.names.cgroup(id)) if joining else ()
+        # Not the v2 group: crun puts there what it starts, and kills all that is in it when it fails.
+        groups = self.host.cgroups.directories(self.names.cgroup(id), legacy=True) if joining else ()
         unshare = str(self.host.system.find_program("unshare") or "unshare")
         alone = (unshare, "--mount", "--propagation", "slave", "/bin/sh", "-c", _ALONE, "sh")
         return (*alone, *map(str, groups), "--", crun)

@@ -77,6 +77,7 @@ class OciExecution:
         self._pid_file = pid_file
         self._why_not = why_not
         self._command: ProcessRef | None = None
+        self._resizing: asyncio.Future[None] | None = None
         self._status = asyncio.ensure_future(self._watch())
 
     @property
@@ -95,10 +96,13 @@ class OciExecution:
         return None if self._ends.terminal else self._ends.streams[2]
 
     def resize(self, width: int, height: int) -> None:
-        """The engine hands the size on when it is told that ours has changed."""
+        """Ours, and the one inside: the engine copies between them but old ones do not hand the size on."""
         if self._ends.terminal and not self._status.done():
-            self._ends.terminal.resize(max(0, width), max(0, height))
+            self._ends.terminal.resize(width, height)
             self._child.signal(signal.SIGWINCH)
+            if self._resizing:
+                self._resizing.cancel()
+            self._resizing = asyncio.ensure_future(self._resize_inside(width, height))
 
     async def signal(self, signum: int) -> None:
         """To the command itself."""
@@ -118,8 +122,15 @@ class OciExecution:
                 self._child.signal(signal.SIGKILL)
                 await self.wait()
         finally:
+            if self._resizing:
+                self._resizing.cancel()
             self._ends.close()
             await self._host.files.remove_tree(self._pid_file)
+
+    async def _resize_inside(self, width: int, height: int) -> None:
+        command = await self._find_command()
+        if command is not None:
+            self._host.sockets.resize_of(command, width, height)
 
     async def _watch(self) -> int:
         status = await self._child.wait()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from isola.client.interpreter import signal
-from isola.client.websocket import write_all
+from isola.client.writing import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

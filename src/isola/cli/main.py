@@ -132,3 +132,7 @@ def _show_help(command: Command | Group) -> int:
 
     sys.stdout.write(describe(command))
     return OK
+
+
+if __name__ == "__main__":
+    main()

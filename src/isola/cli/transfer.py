@@ -12,7 +12,7 @@ from contextlib import suppress
 from isola.cli.grammar import UsageError
 from isola.client import Client
 from isola.client.files import DIRECTORY, FILE, SYMLINK, Entry, Files
-from isola.client.websocket import write_all
+from isola.client.writing import write_all
 from isola.errors import InvalidInput, IsolaError, NotFound
 
 _NO_RECURSION = "--recursive copies directories"

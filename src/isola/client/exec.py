@@ -6,7 +6,8 @@ import os
 import select
 
 from isola.client import json
-from isola.client.websocket import WebSocket, write_all
+from isola.client.websocket import WebSocket
+from isola.client.writing import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

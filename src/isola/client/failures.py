@@ -70,7 +70,7 @@ def from_operation(info: OperationInfo, *, cancelled: bool) -> IsolaError:
 
 def unreachable(path: str, error: OSError) -> Unreachable:
     """Why the socket at ``path`` cannot be talked to, and what to do."""
-    remedy = "start the daemon with 'isolad', or ask 'isola doctor'; --dir or ISOLA_DIR choose another directory"
+    remedy = "start it with 'isolad', or see what 'isola doctor' says; --dir or ISOLA_DIR choose another directory"
     if isinstance(error, PermissionError):
         remedy = "run it as root, or as a member of the group 'isola'"
     elif isinstance(error, TimeoutError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from isola.client.interpreter import AF_UNIX, SOCK_STREAM, socket
+from isola.client.writing import until_writable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -126,7 +127,11 @@ class Connection:
     def _send_file(self, body: FileBody) -> None:
         left = body.size
         while left:
-            sent = os.sendfile(self._socket.fileno(), body.fd, None, min(left, 1 << 24))
+            try:
+                sent = os.sendfile(self._socket.fileno(), body.fd, None, min(left, 1 << 24))
+            except BlockingIOError:  # a socket with a timeout does not block
+                until_writable(self._socket.fileno(), self._socket.gettimeout())
+                continue
             if not sent:
                 self.close()
                 raise OSError("the file became shorter while it was sent")

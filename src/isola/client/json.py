@@ -58,7 +58,7 @@ def encode(value: object) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, int | float):
-        return repr(value)
+        return (int if isinstance(value, int) else float).__repr__(value)  # an IntEnum is its number here
     if isinstance(value, dict):
         return "{" + ",".join(f"{quote_json(str(key))}:{encode(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):

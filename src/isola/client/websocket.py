@@ -7,7 +7,7 @@ is zero, which leaves the payload as it is.
 
 from __future__ import annotations
 
-import os
+from isola.client.writing import until_writable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class WebSocket:
             try:
                 self._send_once()
             except BlockingIOError:
-                self._wait_writable()
+                until_writable(self._socket.fileno())
 
     def queue(self, data: Message, kind: int | None = None) -> None:
         """Have a message sent by the next calls of ``flush``."""
@@ -115,13 +115,6 @@ class WebSocket:
         while not self.closed:
             self.read()
 
-    def _wait_writable(self) -> None:
-        import select
-
-        poll = select.poll()
-        poll.register(self._socket, select.POLLOUT)
-        poll.poll()
-
     # --- receiving ----------------------------------------------------------------------------------------------
 
     def receive(self) -> Message | None:
@@ -151,7 +144,7 @@ class WebSocket:
         self._parse()
 
     def _parse(self) -> None:
-        while not self.closed and (frame := self._frame()):
+        while not self.clean and (frame := self._frame()):
             final, kind, payload = frame
             if kind < 8:
                 self._data(final, kind, payload)
@@ -222,20 +215,6 @@ class Opening:
         if response.headers.get("sec-websocket-accept") != _ANSWER:
             raise _broken("the handshake's answer is wrong")
         return WebSocket(self._connection)
-
-
-def write_all(fd: int, data: bytes) -> None:
-    """Write all of it to a descriptor, even one that somebody made non-blocking."""
-    view = memoryview(data)
-    while view:
-        try:
-            view = view[os.write(fd, view) :]
-        except BlockingIOError:
-            import select
-
-            poll = select.poll()
-            poll.register(fd, select.POLLOUT)
-            poll.poll()
 
 
 def _broken(evidence: str) -> Exception:

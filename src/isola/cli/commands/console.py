@@ -43,7 +43,7 @@ def console(context: Context) -> int:
     name = context.args.text("NAME")
     if context.args.flag("show-log"):
         sys.stdout.flush()
-        from isola.client.websocket import write_all
+        from isola.client.writing import write_all
 
         write_all(1, context.client.instances.console_log(name))
         return 0

@@ -58,7 +58,7 @@ def _several(context: Context) -> list[str]:
 def show(context: Context) -> None:
     """Print a file, or the names in a directory."""
     files, path = place(context, context.args.text("INSTANCE/PATH"))
-    from isola.client.websocket import write_all
+    from isola.client.writing import write_all
 
     with files.open(path) as entry:
         sys.stdout.flush()

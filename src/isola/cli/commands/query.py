@@ -36,7 +36,7 @@ def query(context: Context) -> int:
 def _raw(context: Context, method: str, path: str, data: str) -> int:
     headers = (("Content-Type", "application/json"),) if data else ()
     response = context.client.exchange(method, path, data.encode() if data else None, headers=headers)
-    from isola.client.websocket import write_all
+    from isola.client.writing import write_all
 
     sys.stdout.flush()
     for piece in response:

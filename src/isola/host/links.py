@@ -7,22 +7,19 @@ namespaces afterwards makes the kernel wait for a grace period (20 ms instead of
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import orjson
 
 from isola.errors import AlreadyExists, HostFailure, InvalidInput
+from isola.host import link_settings
 from isola.host.process import Processes
 from isola.host.threads import in_thread
 from isola.model.instance import Address, InterfaceState
 
-_CONF = Path("/proc/sys/net")
-_NO_LINKS = frozenset(("all", "default", "", ".", ".."))
 _LINK = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}", re.ASCII)
 _LINE = re.compile(r"[A-Za-z0-9_.:/ +-]+", re.ASCII)
 """Nothing in a line may end it or quote: some of its words come from users."""
@@ -145,7 +142,7 @@ class LinuxLinks:
                 f"link add name {bridge.name} {address}mtu {bridge.mtu} type bridge forward_delay 0",
                 *([f"link set {bridge.name} alias {bridge.alias}"] if bridge.alias else []),
             )
-            await in_thread(_prepare_router, bridge.name, ipv6=_any_ipv6(bridge.addresses))
+            await in_thread(link_settings.prepare_router, bridge.name, ipv6=_any_ipv6(bridge.addresses))
             await self._batch(
                 *(_add_address(bridge.name, address) for address in bridge.addresses), f"link set {bridge.name} up"
             )
@@ -169,10 +166,10 @@ class LinuxLinks:
             lines.append(f"link set {link} up")
         # IPv6 is switched on before its addresses come, and off after they went: switching off takes them away.
         if _any_ipv6(addresses):
-            await in_thread(_prepare_router, link, ipv6=True)
+            await in_thread(link_settings.prepare_router, link, ipv6=True)
         await self._batch(*lines)
         if not _any_ipv6(addresses):
-            await in_thread(_prepare_router, link, ipv6=False)
+            await in_thread(link_settings.prepare_router, link, ipv6=False)
 
     async def connect(self, pair: Pair, pid: int, inside: Inside | None = None) -> None:
         """One process; a second one in the instance's namespace where the host configures the peer."""
@@ -207,12 +204,11 @@ class LinuxLinks:
 
     async def exists(self, link: str) -> bool:
         """The kernel keeps a directory of settings per link: no process needed."""
-        return "/" not in link and link not in _NO_LINKS and (_CONF / "ipv4/conf" / link).exists()
+        return link_settings.is_link(link)
 
     async def names(self, prefix: str = "") -> tuple[str, ...]:
         """From the same directory."""
-        names = os.listdir(_CONF / "ipv4/conf")
-        return tuple(sorted(name for name in names if name.startswith(prefix) and name not in _NO_LINKS))
+        return tuple(sorted(name for name in link_settings.links() if name.startswith(prefix)))
 
     async def find(self, link: str) -> LinkView | None:
         """None also when it goes while we look."""
@@ -235,11 +231,11 @@ class LinuxLinks:
 
     async def enable_forwarding(self, link: str, *, ipv4: bool, ipv6: bool) -> None:
         """In a thread: these writes take a kernel lock that others may hold for a while."""
-        await in_thread(_forward, link, ipv4=ipv4, ipv6=ipv6 and self.has_ipv6())
+        await in_thread(link_settings.forward, link, ipv4=ipv4, ipv6=ipv6 and self.has_ipv6())
 
     def has_ipv6(self) -> bool:
         """Its settings are there."""
-        return (_CONF / "ipv6").exists()
+        return link_settings.has_ipv6()
 
     async def _set_up_inside(self, peer: str, pid: int, inside: Inside) -> None:
         lines = ["link set lo up", *(_add_address(peer, address) for address in inside.addresses)]
@@ -262,7 +258,7 @@ class LinuxLinks:
 
 
 def _check_name(name: str) -> None:
-    if name in _NO_LINKS or not _LINK.fullmatch(name):
+    if name in ("all", "default") or not _LINK.fullmatch(name):
         remedy = "use up to 15 letters, digits, dots, hyphens and underscores; all and default are the kernel's"
         raise InvalidInput(f"Invalid link name {name[:40]!r}", field="name", remedy=remedy)
 
@@ -274,44 +270,6 @@ def _any_ipv6(addresses: Iterable[str]) -> bool:
 def _add_address(link: str, address: str) -> str:
     # nodad: a bridge without ports has no carrier, and its address would stay tentative, unusable, until it has.
     return f"addr add {address} dev {link} " + ("nodad" if ":" in address else "brd +")
-
-
-def _prepare_router(link: str, *, ipv6: bool) -> None:
-    """Settings of a link on which we are the router."""
-    settings = {"accept_ra": "0", "autoconf": "0", "accept_dad": "0", "disable_ipv6": "0" if ipv6 else "1"}
-    for name, value in settings.items() if (_CONF / "ipv6").exists() else ():
-        _set(f"ipv6/conf/{link}/{name}", value)
-
-
-def _forward(link: str, *, ipv4: bool, ipv6: bool) -> None:
-    if ipv4:
-        _set("ipv4/ip_forward", "1")
-    _set(f"ipv4/conf/{link}/forwarding", "1" if ipv4 else "0")
-    if ipv6:
-        # A kernel that forwards stops listening to its own routers unless told to go on (2).
-        for conf in (_CONF / "ipv6/conf").iterdir():
-            if _get(f"ipv6/conf/{conf.name}/accept_ra") == "1":
-                _set(f"ipv6/conf/{conf.name}/accept_ra", "2")
-        _set("ipv6/conf/all/forwarding", "1")
-    if (_CONF / "ipv6").exists():
-        _set(f"ipv6/conf/{link}/forwarding", "1" if ipv6 else "0")
-
-
-def _get(name: str) -> str:
-    try:
-        return (_CONF / name).read_text().strip()
-    except OSError:
-        return ""
-
-
-def _set(name: str, value: str) -> None:
-    """Only where it differs: writing some of these resets others."""
-    if _get(name) == value:
-        return
-    try:
-        (_CONF / name).write_text(value)
-    except OSError as error:
-        raise HostFailure(f"Cannot set net.{name.replace('/', '.')}", evidence=str(error)) from error
 
 
 def _view(link: Mapping[str, Any]) -> LinkView:

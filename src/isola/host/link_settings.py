@@ -1,0 +1,65 @@
+"""Kernel settings of links, below ``/proc/sys/net`` of the namespace we are in."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from isola.errors import HostFailure
+
+_NET = Path("/proc/sys/net")
+_NO_LINKS = frozenset(("all", "default", "", ".", ".."))
+
+
+def has_ipv6() -> bool:
+    """Whether this kernel speaks IPv6."""
+    return (_NET / "ipv6").exists()
+
+
+def links() -> list[str]:
+    """Names of all links: the kernel keeps a directory of settings for each."""
+    return [name for name in os.listdir(_NET / "ipv4/conf") if name not in _NO_LINKS]
+
+
+def is_link(name: str) -> bool:
+    """Whether a link of this name is here. Costs no process."""
+    return "/" not in name and name not in _NO_LINKS and (_NET / "ipv4/conf" / name).exists()
+
+
+def prepare_router(link: str, *, ipv6: bool) -> None:
+    """Settings of a link on which we are the router."""
+    settings = {"accept_ra": "0", "autoconf": "0", "accept_dad": "0", "disable_ipv6": "0" if ipv6 else "1"}
+    for name, value in settings.items() if has_ipv6() else ():
+        _set(f"ipv6/conf/{link}/{name}", value)
+
+
+def forward(link: str, *, ipv4: bool, ipv6: bool) -> None:
+    """Forward between this link and others for the named families, and for no other family."""
+    if ipv4:
+        _set("ipv4/ip_forward", "1")
+    _set(f"ipv4/conf/{link}/forwarding", "1" if ipv4 else "0")
+    if ipv6:
+        # A kernel that forwards stops listening to its own routers unless told to go on (2).
+        for conf in (_NET / "ipv6/conf").iterdir():
+            if _get(f"ipv6/conf/{conf.name}/accept_ra") == "1":
+                _set(f"ipv6/conf/{conf.name}/accept_ra", "2")
+        _set("ipv6/conf/all/forwarding", "1")
+    if has_ipv6():
+        _set(f"ipv6/conf/{link}/forwarding", "1" if ipv6 else "0")
+
+
+def _get(name: str) -> str:
+    try:
+        return (_NET / name).read_text().strip()
+    except OSError:
+        return ""
+
+
+def _set(name: str, value: str) -> None:
+    """Only where it differs: writing some of these resets others."""
+    if _get(name) == value:
+        return
+    try:
+        (_NET / name).write_text(value)
+    except OSError as error:
+        raise HostFailure(f"Cannot set net.{name.replace('/', '.')}", evidence=str(error)) from error

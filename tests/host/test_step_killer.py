@@ -37,6 +37,13 @@ def absent(daemon: Daemon, runtime: str) -> None:
         daemon.run("DELETE", "/1.0/instances/victim?force=1")
 
 
+def absent_and_packed(daemon: Daemon, runtime: str) -> None:
+    """Neither the instance nor the unpacked layer it will stand on."""
+    absent(daemon, runtime)
+    no_image(daemon, runtime)
+    daemon.import_image(daemon.directory / "tiny.tar", "tiny")
+
+
 def stopped(daemon: Daemon, runtime: str) -> None:
     if "victim" not in records(daemon, "instances"):
         create(daemon, runtime)
@@ -76,7 +83,7 @@ def runs(daemon: Daemon) -> bool:
 
 
 VERBS = (
-    Verb("create", "Creating instance", absent, create, has_victim),
+    Verb("create", "Creating instance", absent_and_packed, create, has_victim),
     Verb("start", "Starting instance", stopped, lambda d, r: d.change("victim", "start"), runs),
     Verb("stop", "Stopping instance", running, lambda d, r: d.change("victim", "stop"), lambda d: not runs(d)),
     Verb(

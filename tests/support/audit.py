@@ -11,6 +11,7 @@ from typing import Any
 
 from daemon import Daemon
 
+_DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _ID = re.compile(r"\b[0-9a-f]{16}\b")
 
 
@@ -49,7 +50,7 @@ def differences(daemon: Daemon) -> list[str]:
         "links", {link for link in daemon.links() if link.startswith(daemon.names.short) and "-" not in link}, veths
     )
     hosts = daemon.directory / "networks" / "isolabr0" / "hosts.d"
-    compare("DHCP entries", {name.split(".")[0] for name in _names(hosts)}, recorded)
+    compare("DHCP entries", _names(hosts), {daemon.names.veth(id, "eth0") for id in recorded})
     found += _images(daemon)
     found += [
         f"{name} is {daemon.status(name)}, its record says {record['desired']}"
@@ -68,23 +69,24 @@ def settled(daemon: Daemon, seconds: float = 10) -> list[str]:
 
 
 def _images(daemon: Daemon) -> list[str]:
-    """Blobs, unpacked layers and scratch files that no image needs, or that an image lacks."""
+    """Blobs, index entries, unpacked layers and scratch files that no image needs, or that an image lacks."""
     store = daemon.directory / "images"
+    blobs = store / "blobs" / "sha256"
     images = records(daemon, "images").values()
-    blobs = _names(store / "blobs" / "sha256")
-    needed = {image["manifest"].removeprefix("sha256:") for image in images}
-    for manifest in list(needed):
-        if manifest in blobs:
-            text = (store / "blobs" / "sha256" / manifest).read_text()
-            needed |= set(re.findall(r"sha256:([0-9a-f]{64})", text)) & blobs
+    roots = {image[kind].removeprefix("sha256:") for image in images for kind in ("manifest", "artifact")} - {""}
+    texts = [(blobs / root).read_text() for root in roots & _names(blobs)]
+    needed = roots | {digest for text in texts for digest in _DIGEST.findall(text)}
+    index = json.loads((store / "index.json").read_text())["manifests"]
+    listed = {entry["digest"].removeprefix("sha256:") for entry in index}
+    found = [f"scratch file: {name}" for name in _names(store / "scratch")]
+    found += [f"index names what no image is: {name}" for name in listed - roots]
     wanted = {layer["digest"].removeprefix("sha256:") for image in images for layer in image["layers"]}
     for record in records(daemon, "instances").values():
         wanted |= {digest.removeprefix("sha256:") for digest in record["start"]["layers"]}
+    found += [f"blob missing: {name}" for name in needed - _names(blobs)]
+    found += [f"blob too many: {name}" for name in _names(blobs) - needed - wanted]
     unpacked = _names(daemon.directory / "pools" / "default" / "layers")
-    found = [f"blob missing: {name}" for name in needed - blobs]
-    found += [f"blob too many: {name}" for name in blobs - needed - wanted]
-    found += [f"layer too many: {name}" for name in unpacked - wanted]
-    return found
+    return found + [f"layer too many: {name}" for name in unpacked - wanted]
 
 
 def _names(directory: Path) -> set[str]:

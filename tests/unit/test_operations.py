@@ -10,6 +10,7 @@ import pytest
 
 from isola.errors import AlreadyExists, Busy, Conflict, HostFailure, NotFound
 from isola.events import Events
+from isola.host.cancellation import finish
 from isola.model.operation import OperationStatus
 from isola.operations import Operation, Operations
 
@@ -273,3 +274,25 @@ async def test_events_tell_every_status(operations: Operations) -> None:
     await asyncio.sleep(0.01)
     task.cancel()
     assert seen[0] == "Running" and seen[-1] == "Success"
+
+
+async def test_a_cancel_gets_through_between_effects_that_each_must_be_finished(operations: Operations) -> None:
+    host = Host()
+
+    async def work(op: Operation) -> None:
+        for name in "abcdef":
+            await op.effect(
+                f"make {name}", lambda name=name: finish(slowly(name)), undo=lambda name=name: host.drop(name)
+            )
+            if name == "b":
+                op.cancel()
+        await op.commit()
+
+    async def slowly(name: str) -> None:
+        await asyncio.sleep(0.001)
+        await host.make(name)
+
+    operation = operations.start("Making", work)
+    await operation.wait(1)
+    assert operation.status is OperationStatus.CANCELLED
+    assert host.there == [] and "+c" not in host.log

@@ -127,6 +127,7 @@ async def build(host: Host, directory: Path, store: Store, observer: Observer | 
         used_by=lambda fingerprint: instances.used_by_image(fingerprint),  # noqa: PLW0108 - bound later
         operations=operations,
         layers_in_use=lambda: instances.layers(),  # noqa: PLW0108 - bound later
+        released=lambda: instances.image_deleted(),  # noqa: PLW0108 - bound later
     )
     networks = Networks(
         host,

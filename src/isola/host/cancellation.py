@@ -9,12 +9,25 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
+async def deliver() -> None:
+    """Let a cancellation through that came while something was being finished; costs nothing otherwise."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        await asyncio.sleep(0)
+
+
 async def finish(work: Awaitable[T]) -> T:
     """Finish ``work`` whatever cancellation comes meanwhile, and return its result.
 
     A cancellation that came is delivered at the caller's next ``await``, so that the caller can first take note of
     what has happened. Raises what ``work`` raises.
     """
+    if asyncio.iscoroutine(work):
+        try:
+            await deliver()
+        except asyncio.CancelledError:
+            work.close()
+            raise
     future = asyncio.ensure_future(work)
     cancelled = False
     while not future.done():

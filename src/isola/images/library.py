@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -46,11 +46,14 @@ class ImageLibrary:
         used_by: Callable[[str], Sequence[str]] = lambda fingerprint: (),
         operations: Operations | None = None,
         layers_in_use: Callable[[], Collection[str]] = lambda: (),
+        released: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._host = host
         self._records = images
         self._events = events
         self._layers_in_use = layers_in_use
+        self._released = released
+        """Lets go of what others keep for images that are gone."""
         self._operations = operations
         self._indexing = asyncio.Lock()
         self.used_by = used_by
@@ -174,6 +177,8 @@ class ImageLibrary:
         await op.commit(lambda: self._forget(image))
         with op.step("Remove what nothing else uses"):
             await self.collect_garbage()
+            if self._released is not None:
+                await self._released()
 
     # --- as operations of their own -----------------------------------------------------------------------------
 

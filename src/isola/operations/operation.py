@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Protocol, TypeVar
 
 from isola.errors import AlreadyExists, Conflict, NotFound
-from isola.host.cancellation import finish
+from isola.host.cancellation import deliver, finish
 from isola.model.operation import OperationStatus, OperationView, StepView
 from isola.operations.rollback import Rollback, Undo
 
@@ -167,9 +167,11 @@ class Operation:
         self._committed = False
 
     async def point(self, name: str) -> None:
-        """A place where the observer may look; costs nothing without one."""
+        """A place where a cancellation is let through, and where the observer may look."""
         if self._observer is not None:
             await self._observer.reached(self, name)
+        if not self._committed:
+            await deliver()
 
     async def undo_all(self) -> None:
         """Undo what was pushed; what could not be undone is added to ``warnings``."""

@@ -1,0 +1,138 @@
+"""What a Debian system image is made of: data, and the shell script that puts it in place.
+
+Aimed at instances that share a kernel (nothing that needs hardware is started) and fit for a virtual machine too: udev
+is there and stays idle where /sys is read-only.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+PACKAGES = (
+    "systemd", "systemd-sysv", "systemd-resolved", "dbus", "udev", "iproute2", "iputils-ping", "netbase", "procps",
+    "less", "nano",
+)  # fmt: skip
+"""On top of Debian's minimal base."""
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+HOOKS = "/usr/share/mmdebstrap/hooks/merged-usr"
+_LEFT_OUT = (
+    "path-exclude=/usr/share/doc/*",
+    "path-include=/usr/share/doc/*/copyright",
+    "path-exclude=/usr/share/man/*",
+    "path-exclude=/usr/share/info/*",
+    "path-exclude=/usr/share/locale/*",
+    "path-include=/usr/share/locale/locale.alias",
+)
+"""Manual pages and translations: a third of the files, and few read them in a container."""
+_IDLE_TIMERS = (
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "dpkg-db-backup.timer",
+    "e2scrub_all.timer",
+    "fstrim.timer",
+)
+_NEEDS_HARDWARE = ("systemd-networkd-wait-online.service", "e2scrub_reap.service", "remote-fs.target")
+
+FILES: Mapping[str, str] = {
+    "etc/systemd/network/50-isola.network": """\
+# Address and name servers come from the network; its IPv6 address follows from the MAC and so belongs to the instance.
+[Match]
+Name=eth*
+
+[Link]
+RequiredForOnline=no
+
+[Network]
+DHCP=yes
+IPv6AcceptRA=yes
+IPv6PrivacyExtensions=no
+IPv6LinkLocalAddressGenerationMode=eui64
+LLMNR=no
+MulticastDNS=no
+
+[IPv6AcceptRA]
+Token=eui64
+
+[DHCPv4]
+ClientIdentifier=mac
+UseHostname=no
+UseDomains=yes
+""",
+    "etc/systemd/journald.conf.d/isola.conf": """\
+[Journal]
+SystemMaxUse=64M
+""",
+    # Sessions exist where PAM makes them: without libpam-systemd nothing would ever ask for it.
+    "etc/systemd/system/systemd-logind.service.d/isola.conf": """\
+[Unit]
+ConditionPathExistsGlob=/usr/lib/*/security/pam_systemd.so
+""",
+    "etc/hosts": """\
+127.0.0.1\tlocalhost
+::1\t\tlocalhost ip6-localhost ip6-loopback
+ff02::1\t\tip6-allnodes
+ff02::2\t\tip6-allrouters
+""",
+    "etc/default/locale": "LANG=C.UTF-8\n",
+}
+TEMPLATES: Mapping[str, Mapping[str, object]] = {
+    "/etc/hostname": {"when": ["create", "copy"], "create_only": False, "template": "hostname.tpl", "properties": {}},
+}
+"""For LXD, which sets an instance's name this way; Isola tells the kernel."""
+TEMPLATE_FILES: Mapping[str, str] = {"hostname.tpl": "{{ container.name }}\n"}
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One image to make."""
+
+    suite: str
+    architecture: str
+    """Debian's name."""
+    variant: str = "minbase"
+    packages: tuple[str, ...] = ()
+    """More than ``PACKAGES``."""
+    mirror: str = ""
+    """Empty: deb.debian.org with updates and security."""
+
+    def argv(self, *, work: str, target: str, setup: str) -> list[str]:
+        """The command that builds it in ``work``, to be run with ``TMPDIR=/mnt``; ``setup`` is the path of the script.
+
+        It dies with the daemon, and in namespaces of its own, so that neither processes nor mounts stay behind. Nobody
+        but root can reach ``work`` from outside, while inside apt's own user sees it at /mnt.
+        """
+        command = [
+            "setpriv", "--pdeathsig", "KILL",
+            "unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private",
+            "sh", "-c", 'mount --bind "$1" /mnt && shift && exec "$@"', "sh", work,
+            "mmdebstrap", "--mode=root", "--format=tar", "--verbose", f"--variant={self.variant}",
+            f"--architectures={self.architecture}", f"--keyring={KEYRING}", f"--hook-dir={HOOKS}",
+            f"--include={','.join(('usr-is-merged', *PACKAGES, *self.packages))}",
+            f"--customize-hook={setup}",
+        ]  # fmt: skip
+        command += [f"--dpkgopt={option}" for option in _LEFT_OUT]
+        return [*command, self.suite, target, *([self.mirror] if self.mirror else [])]
+
+
+def setup_script(files_directory: str) -> str:
+    """The script that mmdebstrap runs with the new root as its first argument."""
+    return f"""\
+#!/bin/sh
+set -eu
+root=$1
+cp -R --no-preserve=ownership {shlex.quote(files_directory)}/. "$root/"
+chroot "$root" systemctl enable -q systemd-networkd.service systemd-resolved.service
+chroot "$root" systemctl disable -q {" ".join(_IDLE_TIMERS + _NEEDS_HARDWARE)} 2>/dev/null || true
+chroot "$root" passwd -q -l root
+# Every instance makes an identity of its own; an empty file does not count as a first boot.
+: >"$root/etc/machine-id"
+rm -f "$root/etc/hostname" "$root/etc/fstab" "$root/var/lib/dbus/machine-id" "$root/var/lib/systemd/random-seed"
+ln -sfn /etc/machine-id "$root/var/lib/dbus/machine-id"
+ln -sfn ../run/systemd/resolve/stub-resolv.conf "$root/etc/resolv.conf"
+rm -rf "$root"/var/cache/debconf/*-old "$root"/var/log/*.log "$root"/var/log/apt "$root"/var/cache/ldconfig
+# What these files name is done: no unit needs to bring /etc and /var up to date at boot.
+touch -d "@$SOURCE_DATE_EPOCH" "$root/usr"
+for place in etc var; do touch -d "@$SOURCE_DATE_EPOCH" "$root/$place/.updated"; done
+"""

@@ -1,0 +1,236 @@
+"""Debian system images, built from Debian's own packages by mmdebstrap."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import re
+import tarfile
+from collections.abc import Mapping
+from datetime import UTC, datetime, time
+from pathlib import Path
+
+from isola.errors import CommandFailed, InvalidInput
+from isola.host import Host
+from isola.host.archives import RepackReport
+from isola.host.threads import in_thread
+from isola.images.architecture import architecture, debian_architecture
+from isola.images.assemble import Ingredients, assemble
+from isola.images.debian_progress import BuildProgress
+from isola.images.debian_recipe import FILES, HOOKS, KEYRING, TEMPLATE_FILES, TEMPLATES, Recipe, setup_script
+from isola.images.manifest import LAYER_TYPE, Part
+from isola.images.metadata import Metadata, render
+from isola.images.source import ImageSource, SourceRequest
+from isola.images.store import Intake, sha256_of
+from isola.images.system import WANTED, config_of
+from isola.model.image import Image, Layer
+from isola.model.probe import Probe
+from isola.operations import Operation
+from isola.settings import Setting, Settings, one_of, whole
+
+_SUITES = {"12": "bookworm", "13": "trixie"}
+_NUMBERS = {suite: number for number, suite in _SUITES.items()}
+_PROGRAMS = {"mmdebstrap": "mmdebstrap", "unshare": "util-linux", "setpriv": "util-linux"}
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+", re.ASCII)
+_MIRROR = re.compile(r"https?://[A-Za-z0-9._~:/\[\]%@+-]+", re.ASCII)
+_PASSED_ON = ("http_proxy", "https_proxy", "no_proxy")
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_TIMEOUT = 3600.0
+
+
+def _packages(value: str) -> tuple[str, ...]:
+    names = tuple(value.replace(",", " ").split())
+    if not all(_PACKAGE.fullmatch(name) for name in names):
+        raise ValueError("names of Debian packages, separated by commas, are expected")
+    return names
+
+
+def _mirror(value: str) -> str:
+    if not _MIRROR.fullmatch(value):
+        raise ValueError("the address of a Debian mirror (http or https) is expected")
+    return value
+
+
+SETTINGS = Settings(
+    "image option",
+    Setting("release", one_of(*_SUITES, *_NUMBERS), "Debian release, by number or name", "12"),
+    Setting(
+        "variant", one_of("minbase", "important", "standard"), "Set of base packages, as mmdebstrap calls it", "minbase"
+    ),
+    Setting("packages", _packages, "More packages, separated by commas"),
+    Setting("mirror", _mirror, "Mirror to take everything from; without it deb.debian.org with updates and security"),
+    Setting("epoch", whole(), "Seconds since 1970 that no file is younger than; without it today's beginning in UTC"),
+)
+"""Options of a request; the name ``debian/13`` stands for the release."""
+
+
+class DebianSource(ImageSource):
+    """``debian/12``, ``debian/13``: the same day and the same packages give the same image, to the byte."""
+
+    @classmethod
+    async def probe(cls, host: Host) -> Probe:
+        """Needs mmdebstrap and Debian's keys."""
+        missing = [package for program, package in _PROGRAMS.items() if host.system.find_program(program) is None]
+        if not await host.files.exists(Path(KEYRING)):
+            missing.append("debian-archive-keyring")
+        if missing or not await host.files.exists(Path(HOOKS)):
+            packages = " ".join(missing or ["mmdebstrap"])
+            return Probe(False, reason=f"missing: {packages}", remedy=f"apt-get install {packages}")
+        done = await host.processes.run(["mmdebstrap", "--version"], check=False)
+        return Probe(True, version=done.stdout.decode(errors="replace").strip().removeprefix("mmdebstrap "))
+
+    def offers(self) -> Mapping[str, str]:
+        """By number and by name."""
+        return {
+            f"debian/{name}": f"Debian {number} ({suite}), a system with systemd, built from Debian's packages"
+            for number, suite in _SUITES.items()
+            for name in (number, suite)
+        }
+
+    def canonical(self, name: str) -> str:
+        """By number."""
+        release = name.removeprefix("debian/")
+        return f"debian/{_NUMBERS.get(release, release)}"
+
+    async def _fetch(self, op: Operation, request: SourceRequest, intake: Intake, place: Path) -> Image:
+        options = self._options(request)
+        recipe = self._recipe(options)
+        epoch = SETTINGS.value(options, "epoch")
+        made = datetime.fromtimestamp(epoch, UTC) if isinstance(epoch, int) else self._today()
+        tarball = await op.effect("build root file system", lambda: self._build(op, recipe, made, place))
+        report = await self._compress(op, tarball, place / "layer.tar.zst")
+        metadata = Metadata(self._architecture(), made, None, self._properties(recipe, made, request), TEMPLATES)
+        await in_thread(_write_metadata, place / "metadata.tar.gz", metadata)
+        fingerprint = await sha256_of([place / "metadata.tar.gz", place / "layer.tar.zst"])
+        described = await op.effect("store metadata", lambda: intake.put_file(place / "metadata.tar.gz", consume=True))
+        layer = await op.effect("store layer", lambda: intake.put_file(place / "layer.tar.zst", consume=True))
+        ingredients = Ingredients(
+            fingerprint=fingerprint,
+            metadata=metadata,
+            config=config_of(report.found, metadata.properties),
+            layers=[(Layer(layer.digest, f"{LAYER_TYPE}+zstd", layer.size), report.diff_id)],
+            parts=[
+                Part("metadata", "metadata.tar.gz", described.digest, described.size),
+                Part("rootfs", "rootfs.tar.zst", layer.digest, layer.size),
+            ],
+            made_by=f"mmdebstrap --variant={recipe.variant} {recipe.suite}",
+            source={"driver": "debian", **options},
+        )
+        return await op.effect("describe image", lambda: assemble(intake, ingredients, self.host.clock.now()))
+
+    def _options(self, request: SourceRequest) -> dict[str, str]:
+        options = dict(request.options)
+        if request.name:
+            if request.name not in self.offers():
+                raise InvalidInput(
+                    f"Unknown Debian image {request.name[:80]!r}",
+                    field="name",
+                    remedy=f"one of: {', '.join(self.offers())}",
+                )
+            options["release"] = request.name.removeprefix("debian/")
+        SETTINGS.validate(options, where="options")
+        release = options.get("release") or "12"
+        return {**options, "release": _SUITES.get(release, release)}
+
+    def _recipe(self, options: Mapping[str, str]) -> Recipe:
+        packages = SETTINGS.value(options, "packages") or ()
+        return Recipe(
+            suite=options["release"],
+            architecture=debian_architecture(self._architecture()),
+            variant=str(SETTINGS.value(options, "variant")),
+            packages=packages if isinstance(packages, tuple) else (),
+            mirror=options.get("mirror", ""),
+        )
+
+    def _architecture(self) -> str:
+        return architecture(self.host.system.kernel().architecture)
+
+    def _today(self) -> datetime:
+        return datetime.combine(self.host.clock.now().astimezone(UTC).date(), time(), UTC)
+
+    def _properties(self, recipe: Recipe, made: datetime, request: SourceRequest) -> dict[str, str]:
+        serial = made.strftime("%Y%m%d")
+        return {
+            "os": "Debian",
+            "release": recipe.suite,
+            "version": _NUMBERS[recipe.suite],
+            "variant": recipe.variant,
+            "architecture": recipe.architecture,
+            "serial": serial,
+            "type": "tar.zst",
+            "description": f"Debian {_NUMBERS[recipe.suite]} {recipe.suite} {recipe.architecture} ({serial})",
+            **request.properties,
+        }
+
+    async def _build(self, op: Operation, recipe: Recipe, made: datetime, place: Path) -> Path:
+        work, setup, target = place / "work", place / "setup", place / "root.tar"
+        await in_thread(_lay_out, work, place / "files", setup)
+        environment = {
+            "PATH": _PATH,
+            "LC_ALL": "C.UTF-8",
+            "TMPDIR": "/mnt",
+            "SOURCE_DATE_EPOCH": str(int(made.timestamp())),
+            **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+        }
+        argv = recipe.argv(work=str(work), target=str(target), setup=str(setup))
+        progress = BuildProgress(op)
+        try:
+            await self.host.processes.run(argv, env=environment, timeout=_TIMEOUT, on_line=progress.told)
+        except CommandFailed as error:
+            progress.end(error)
+            raise _explained(error) from error
+        except BaseException as error:
+            progress.end(error)
+            raise
+        progress.end()
+        return target
+
+    async def _compress(self, op: Operation, tarball: Path, target: Path) -> RepackReport:
+        size = await in_thread(lambda: tarball.stat().st_size)
+        with op.step("Compress image", total=size, unit="bytes") as step:
+            report = await self.host.archives.repack(tarball, target, wanted=WANTED, progress=step.advance)
+            step.reach(size)
+        return report
+
+
+def _explained(error: CommandFailed) -> CommandFailed:
+    """What apt and mmdebstrap complain of, rather than the end of a long log."""
+    lines = [line for line in error.evidence.splitlines() if line.startswith(("E:", "W:", "Err:", "dpkg: error"))]
+    found = CommandFailed(
+        ["mmdebstrap"],
+        error.status,
+        "\n".join(lines) or error.evidence,
+        remedy="is the mirror reachable? see `isola doctor`",
+    )
+    return found
+
+
+def _lay_out(work: Path, files: Path, setup: Path) -> None:
+    work.mkdir(mode=0o755)
+    for path, content in FILES.items():
+        target = files / path
+        target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        target.write_text(content)
+        target.chmod(0o644)
+    for directory in (files, *(path for path in files.rglob("*") if path.is_dir())):
+        directory.chmod(0o755)
+    setup.write_text(setup_script(str(files)))
+    setup.chmod(0o755)
+
+
+def _write_metadata(target: Path, metadata: Metadata) -> None:
+    """The metadata tarball, the same bytes for the same content."""
+    members = {"metadata.yaml": render(metadata)}
+    members |= {f"templates/{name}": text.encode() for name, text in TEMPLATE_FILES.items()}
+    with (
+        gzip.GzipFile(target, "wb", mtime=0) as compressed,
+        tarfile.open(fileobj=compressed, mode="w", format=tarfile.PAX_FORMAT) as archive,
+    ):
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime, info.mode = len(content), int(metadata.created_at.timestamp()), 0o644
+            archive.addfile(info, io.BytesIO(content))
+
+
+DRIVER = DebianSource

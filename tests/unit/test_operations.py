@@ -203,6 +203,7 @@ async def test_a_cancel_while_the_record_is_written_lets_the_write_end(operation
     go_on.set()
     await operation.wait(1)
     assert host.there == ["a", "record"]
+    assert operation.status is OperationStatus.SUCCESS
 
 
 async def test_one_operation_per_resource_and_busy_names_the_holder(operations: Operations) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable
 from typing import TypeVar
 
@@ -14,6 +15,15 @@ async def deliver() -> None:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         await asyncio.sleep(0)
+
+
+async def absorb() -> None:
+    """Void a cancellation that came too late: what it would have prevented has been made durable meanwhile."""
+    task = asyncio.current_task()
+    while task is not None and task.cancelling():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)
+        task.uncancel()
 
 
 async def finish(work: Awaitable[T]) -> T:

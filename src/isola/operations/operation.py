@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Protocol, TypeVar
 
 from isola.errors import AlreadyExists, Conflict, NotFound
-from isola.host.cancellation import deliver, finish
+from isola.host.cancellation import absorb, deliver, finish
 from isola.model.operation import OperationStatus, OperationView, StepView
 from isola.operations.rollback import Rollback, Undo
 
@@ -160,6 +160,9 @@ class Operation:
             await finish(record())
         self._committed = True
         self._rollback.forget()
+        await absorb()
+        if self.status is OperationStatus.CANCELLING:
+            self._set(OperationStatus.RUNNING)
         await self.point("commit: after")
 
     def reopen(self) -> None:

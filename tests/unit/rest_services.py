@@ -108,6 +108,7 @@ class StandRoot:
         self.content: dict[str, bytes] = {}
 
     async def stat(self, path: str, *, follow: bool = True) -> Entry:
+        path = path.rstrip("/") or "/"
         entry = self.entries.get(path)
         if entry is None:
             raise NotFound(f"{path!r} not found")
@@ -337,7 +338,7 @@ class StandInstances:
                 control = await op.channel("control")
                 while data := await stdin.receive():
                     await stdout.send(data)
-                words = await control.receive()
+                words = await control.receive() if request.command[0] == "control" else None
                 if not request.interactive:
                     stderr = await op.channel("2")
                     await stderr.send(f"control: {words!r}".encode())

@@ -44,8 +44,11 @@ _JSON = "application/json"
 
 
 def dumps(value: object) -> bytes:
-    """JSON; times as RFC 3339 in UTC."""
-    return orjson.dumps(value, default=_plain, option=orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS)
+    """JSON. Names of files are bytes: what of them is not UTF-8 is shown with replacement characters."""
+    try:
+        return orjson.dumps(value, default=_plain)
+    except orjson.JSONEncodeError:
+        return orjson.dumps(_readable(value), default=_plain)
 
 
 def sync(metadata: object = None, *, etag: object = None, location: str = "", status: int = 200) -> web.Response:
@@ -123,8 +126,14 @@ def tag_of(value: object) -> str:
 
 
 def _plain(value: object) -> object:
+    return dict(value) if isinstance(value, Mapping) else str(value)
+
+
+def _readable(value: object) -> object:
+    if isinstance(value, str):
+        return value.encode(errors="surrogateescape").decode(errors="replace")
     if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
-    return str(value)
+        return {_readable(str(key)): _readable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_readable(item) for item in value]
+    return value

@@ -11,9 +11,9 @@ from isola.doors import Services
 from isola.doors.rest.answers import failure
 from isola.doors.rest.caller import Caller
 from isola.doors.rest.rendering import Rendering
-from isola.doors.rest.request import Request, parse_query
+from isola.doors.rest.request import Request, parse_query, readable
 from isola.doors.rest.routing import Permission, Router, all_routes
-from isola.errors import Forbidden, IsolaError
+from isola.errors import Forbidden, InvalidInput, IsolaError
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class Dispatcher:
     async def answer(self, http: web.BaseRequest, caller: Caller) -> web.StreamResponse:
         """Never raises but for cancellation."""
         try:
-            path, _, query = http.raw_path.partition("?")
+            path, _, query = readable(http.raw_path, "path").partition("?")
             handler, permission, parameters = self._router.find(http.method, path)
             if permission is not Permission.GUEST and not caller.trusted:
                 raise Forbidden("Only trusted callers may do this")
@@ -39,6 +39,8 @@ class Dispatcher:
             return failure(error)
         except (ConnectionError, asyncio.CancelledError):
             raise
+        except web.HTTPException as error:  # aiohttp's own words on a malformed upgrade
+            return failure(InvalidInput("The request is malformed", evidence=error.text or "", field="request"))
         except Exception:
             return self._unexpected(http)
 

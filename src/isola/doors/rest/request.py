@@ -35,7 +35,7 @@ class Request:
     @property
     def tree(self) -> str:
         """``instances``, or the older ``containers`` and ``virtual-machines``."""
-        return self.http.raw_path.split("/", 3)[2].partition("?")[0]
+        return self.http.raw_path.partition("?")[0].strip("/").split("/")[1]
 
     @property
     def recursion(self) -> int:
@@ -57,7 +57,7 @@ class Request:
     def header(self, name: str) -> str:
         """A header of LXD's or Incus' (``X-LXD-mode``, ``X-Incus-mode``), or empty."""
         headers = self.http.headers
-        return str(headers.get(f"X-Incus-{name}") or headers.get(f"X-LXD-{name}") or "")
+        return readable(headers.get(f"X-Incus-{name}") or headers.get(f"X-LXD-{name}") or "", f"X-LXD-{name}")
 
     async def fields(self) -> Fields:
         """The JSON object in the body."""
@@ -74,11 +74,14 @@ class Request:
 
     async def blocks(self) -> AsyncIterator[bytes]:
         """The body as it comes. Raises InvalidInput when the client breaks off."""
+        if self.http.headers.get("Expect", "").lower() == "100-continue":
+            await self.http.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.http.writer.output_size = 0
         try:
             async for block in self.http.content.iter_any():
                 yield block
-        except web.RequestPayloadError as error:
-            raise InvalidInput("The body is broken", evidence=str(error), field="body") from None
+        except (web.RequestPayloadError, ConnectionError) as error:
+            raise InvalidInput("The body is broken", evidence=str(error)[:200], field="body") from None
 
     def require_match(self, current: object) -> None:
         """Compare ``If-Match`` with what stands now. Raises PreconditionFailed."""
@@ -87,6 +90,16 @@ class Request:
             raise PreconditionFailed(
                 "It was changed since it was read", evidence="ETag doesn't match", remedy="read it again"
             )
+
+
+def readable(text: str, field: str) -> str:
+    """What a client sent outside the body. Raises InvalidInput where it is not UTF-8."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise InvalidInput("Something is not UTF-8", field=field) from None
+    return text
 
 
 @lru_cache(256)

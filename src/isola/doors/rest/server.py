@@ -68,7 +68,14 @@ class _Protocol(web.RequestHandler):
 class _Server(web.Server):
     def __call__(self) -> web.RequestHandler:
         loop = asyncio.get_running_loop()
-        return _Protocol(self, loop=loop, access_log=None, tcp_keepalive=False)  # type: ignore[arg-type] # none: off
+        # Bodies are taken as they come: what a compressed one would grow to is nobody's to promise.
+        return _Protocol(
+            self,
+            loop=loop,
+            access_log=None,  # type: ignore[arg-type] # none switches it off
+            tcp_keepalive=False,
+            auto_decompress=False,
+        )
 
 
 async def serve(services: Services, path: Path) -> Door:
@@ -92,14 +99,12 @@ def _listen(path: Path) -> socket.socket:
         _require_stale(path)
         path.unlink()
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    mask = os.umask(0o177)
+    os.fchmod(listener.fileno(), 0o600)  # Linux gives this mode to what bind makes: closed until the group is set
     try:
         listener.bind(os.fspath(path))
     except OSError as error:
         listener.close()
         raise HostFailure(f"Cannot open the socket {path}", evidence=str(error)) from error
-    finally:
-        os.umask(mask)
     with suppress(KeyError, PermissionError):
         os.chown(path, -1, grp.getgrnam(_GROUP).gr_gid)
     path.chmod(0o660)

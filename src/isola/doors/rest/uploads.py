@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import BodyPartReader, MultipartReader
+from aiohttp.http import HttpProcessingError
 
 from isola.doors.rest.request import Request
 from isola.errors import InvalidInput
@@ -36,16 +36,12 @@ async def receive(request: Request, directory: Path) -> Upload:
     return Upload((target,), "")
 
 
-@asynccontextmanager
-async def scratch(request: Request) -> AsyncIterator[Path]:
-    """A fresh directory where image sources work, emptied too when the daemon starts; removed at the end."""
+async def scratch(request: Request) -> Path:
+    """A fresh directory where image sources work, which is emptied too when the daemon starts."""
     services = request.services
     directory = services.images.store.scratch / f"upload-{services.host.clock.token(8)}"
     await services.host.files.make_directory(directory, mode=0o700)
-    try:
-        yield directory
-    finally:
-        await services.host.files.remove_tree(directory)
+    return directory
 
 
 async def _receive_parts(request: Request, directory: Path) -> Upload:
@@ -62,7 +58,7 @@ async def _receive_parts(request: Request, directory: Path) -> Upload:
             filename = part.filename or filename
             files.append(directory / expected)
             await _write(_blocks_of(part), files[-1])
-    except (ValueError, AssertionError) as error:
+    except (ValueError, AssertionError, HttpProcessingError) as error:  # aiohttp's ways to say malformed
         raise InvalidInput("The multipart body is malformed", evidence=str(error)[:200], field="body") from None
     if len(files) != len(_PARTS):
         raise InvalidInput("Part 'rootfs' is missing", field="body", remedy="send the parts 'metadata' and 'rootfs'")

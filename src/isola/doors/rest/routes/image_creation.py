@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
 from urllib.parse import parse_qsl
 
 from aiohttp import web
@@ -13,6 +12,7 @@ from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission
 from isola.doors.rest.uploads import Upload, receive, scratch
 from isola.errors import InvalidInput, NotFound, Unsupported
+from isola.host.cancellation import finish
 from isola.images import SourceRequest
 from isola.model.names import alias_name
 
@@ -31,20 +31,22 @@ async def _import(request: Request) -> web.StreamResponse:
     public = request.header("public").lower() in ("1", "true", "yes", "on")
     aliases = tuple(alias_name(text) for _, text in _pairs(request.header("aliases"), "aliases") if text)
     expected = request.header("fingerprint").lower()
-    images = request.services.images
-    async with AsyncExitStack() as stack:
-        directory = await stack.enter_async_context(scratch(request))
+    services = request.services
+    directory = await scratch(request)
+    try:
         upload = await receive(request, directory)
-        operation = images.start_import(
+        operation = services.images.start_import(
             upload.files,
             properties=properties,
             public=public,
             filename=_filename(request, upload),
             aliases=aliases,
             fingerprint=expected or None,
-            scratch=directory,
+            scratch=directory,  # which the operation removes at its end
         )
-        stack.pop_all()  # the operation removes the directory at its end
+    except BaseException:
+        await finish(services.host.files.remove_tree(directory))
+        raise
     return background(operation)
 
 

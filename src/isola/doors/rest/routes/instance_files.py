@@ -23,7 +23,7 @@ async def get(request: Request) -> web.StreamResponse:
         if request.http.method == "HEAD":
             return web.Response(headers=_headers(entry))
         if entry.kind == "directory":
-            response = sync([_shown(name) for name in entry.names])
+            response = sync(list(entry.names))
             response.headers.update(_headers(entry))
             return response
         if entry.kind == "symlink":
@@ -101,9 +101,9 @@ def _headers(entry: Entry) -> dict[str, str]:
 
 def _path(request: Request) -> str:
     path = request.query.get("path", "")
-    if not path.startswith("/"):
-        raise InvalidInput("An absolute path is expected", field="path", remedy="add ?path=/...")
-    return path
+    if not path:
+        raise InvalidInput("No path is given", field="path", remedy="add ?path=/...")
+    return "/" + path.lstrip("/")
 
 
 def _number(request: Request, name: str, base: int, maximum: int) -> int | None:
@@ -130,11 +130,6 @@ def _target(data: bytes) -> str:
     if not target or "\0" in target:
         raise InvalidInput("The target of the link is missing or contains NUL", field="body")
     return target
-
-
-def _shown(name: str) -> str:
-    """Names are bytes; what is not UTF-8 is shown with replacement characters."""
-    return name.encode(errors="surrogateescape").decode(errors="replace")
 
 
 ROUTES = in_every_tree(

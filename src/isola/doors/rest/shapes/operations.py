@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from isola.doors.rest.shapes.times import moment
 from isola.errors import IsolaError
 from isola.model.operation import OperationView, StepView
@@ -29,9 +31,19 @@ def operation_json(operation: Operation) -> dict[str, object]:
         "resources": _resources(view) or None,
         "metadata": metadata or None,
         "may_cancel": view.may_cancel,
-        "err": "" if view.status.code == 401 and not view.error else view.error,
+        "err": _text(operation),
         "location": "none",
     }
+
+
+def _text(operation: Operation) -> str:
+    """Why it failed; what was not foreseen is told to the daemon's log alone."""
+    error = operation.error
+    if error is None or isinstance(error, IsolaError):
+        return "" if error is None else str(error)
+    if isinstance(error, asyncio.CancelledError):
+        return "Cancelled"
+    return f"Internal error; the daemon's log says more about {operation.description!r}"
 
 
 def _resources(view: OperationView) -> dict[str, list[str]]:

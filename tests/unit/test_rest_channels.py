@@ -1,0 +1,197 @@
+"""WebSockets: exec's channels, events; and operations waited for and cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import WSMsgType
+from rest_services import Stand, standing
+
+from isola.errors import HostFailure
+from isola.operations import Operation
+
+
+@pytest.fixture
+async def stand() -> AsyncIterator[Stand]:
+    async with standing() as open_door:
+        open_door.services.instances.add("web1")
+        yield open_door
+
+
+async def _exec(stand: Stand, *command: str, **more: object) -> tuple[str, dict[str, str]]:
+    body = {"command": command, "wait-for-websocket": True, **more}
+    status, answer = await stand.ask("POST", "/1.0/instances/web1/exec", body)
+    assert status == 202, answer
+    assert answer["metadata"]["class"] == "websocket"
+    fds: dict[str, str] = answer["metadata"]["metadata"]["fds"]
+    return answer["operation"], fds
+
+
+def _connect(stand: Stand, operation: str, secret: str) -> Any:
+    return stand.session.ws_connect(f"http://isola{operation}/websocket?secret={secret}")
+
+
+async def test_exec_over_four_channels(stand: Stand) -> None:
+    operation, fds = await _exec(stand, "control")
+    assert set(fds) == {"0", "1", "2", "control"}
+    sockets = {name: await _connect(stand, operation, secret) for name, secret in fds.items()}
+    for block in (b"one", b"x" * 200_000):
+        await sockets["0"].send_bytes(block)
+        assert (await sockets["1"].receive()).data == block
+    await sockets["0"].send_str("")
+    await sockets["control"].send_str(json.dumps({"command": "signal", "signal": 15}))
+    assert b'"signal": 15' in (await sockets["2"].receive()).data
+    for name in ("1", "2"):
+        end = await sockets[name].receive()
+        assert (end.type, end.data) == (WSMsgType.TEXT, "")
+        assert (await sockets[name].receive()).type is WSMsgType.CLOSE
+    ended = await stand.get(f"{operation}/wait")
+    assert (ended["status"], ended["metadata"]["return"]) == ("Success", 7)
+    for one in sockets.values():
+        await asyncio.wait_for(one.close(), 5)
+
+
+async def test_the_server_does_not_wait_for_a_silent_client(stand: Stand) -> None:
+    operation, fds = await _exec(stand, "cat", interactive=True)
+    assert set(fds) == {"0", "control"}
+    data = await _connect(stand, operation, fds["0"])
+    await _connect(stand, operation, fds["control"])
+    await data.send_bytes(b"")
+    ended = await asyncio.wait_for(stand.get(f"{operation}/wait"), 1)
+    assert ended["metadata"]["return"] == 7
+
+
+async def test_a_client_that_goes_ends_its_channel(stand: Stand) -> None:
+    operation, fds = await _exec(stand, "cat", interactive=True)
+    data = await _connect(stand, operation, fds["0"])
+    await _connect(stand, operation, fds["control"])
+    await data.close()
+    assert (await asyncio.wait_for(stand.get(f"{operation}/wait"), 2))["status"] == "Success"
+
+
+async def test_secrets_are_checked_and_good_once(stand: Stand) -> None:
+    operation, fds = await _exec(stand, "cat", interactive=True)
+    for secret in ("", "wrong"):
+        with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+            await _connect(stand, operation, secret)
+        assert caught.value.status == 404
+    data = await _connect(stand, operation, fds["0"])
+    again = await _connect(stand, operation, fds["0"])
+    assert "connected already" in (await again.receive()).data
+    assert (await again.receive()).type is WSMsgType.CLOSE
+    await data.send_bytes(b"still there")
+    await _connect(stand, operation, fds["control"])
+    assert (await data.receive()).data == b"still there"
+    await data.send_str("")
+    await stand.get(f"{operation}/wait")
+
+
+async def test_a_plain_get_of_a_websocket_is_refused(stand: Stand) -> None:
+    operation, fds = await _exec(stand, "cat")
+    status, body = await stand.ask("GET", f"{operation}/websocket?secret={fds['0']}")
+    assert (status, body["metadata"]["field"]) == (400, "Upgrade")
+    bad = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "1"}
+    status, body = await stand.ask("GET", f"{operation}/websocket?secret={fds['0']}", headers=bad)
+    assert (status, body["metadata"]["code"]) == (400, "invalid")
+    assert (await stand.ask("DELETE", operation))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "command"),
+        ({"command": "ls"}, "command"),
+        ({"command": ["ls", 1]}, "command[1]"),
+        ({"command": ["ls"], "environment": {"A": {}}}, "environment.A"),
+        ({"command": ["ls"], "user": -1}, "user"),
+        ({"command": ["ls"], "user": 2**33}, "user"),
+        ({"command": ["ls"], "width": "80"}, "width"),
+        ({"command": ["ls\0"]}, "command[0]"),
+    ],
+)
+async def test_wrong_exec_requests_name_their_field(stand: Stand, body: object, field: str) -> None:
+    status, answer = await stand.ask("POST", "/1.0/instances/web1/exec", body)
+    assert (status, answer["metadata"]["field"]) == (400, field)
+
+
+async def test_events_of_the_wanted_types(stand: Stand) -> None:
+    async with stand.session.ws_connect("http://isola/1.0/events?type=operation,lifecycle") as events:
+        stand.services.events.log("info", "not wanted")
+        stand.services.events.lifecycle("instance-created", "/1.0/instances/web1")
+        await stand.finish("PUT", "/1.0/instances/web1/state", {"action": "start"})
+        seen = [await asyncio.wait_for(events.receive_json(), 2) for _ in range(3)]
+    assert [one["type"] for one in seen] == ["lifecycle", "operation", "operation"]
+    assert seen[0]["metadata"] == {
+        "action": "instance-created",
+        "source": "/1.0/instances/web1",
+        "project": "default",
+    }
+    assert [one["metadata"]["status"] for one in seen[1:]] == ["Running", "Success"]
+    assert seen[2].keys() == {"type", "timestamp", "metadata", "location", "project"}
+
+
+async def test_followers_leave_no_trace(stand: Stand) -> None:
+    async with stand.session.ws_connect("http://isola/1.0/events"):
+        assert stand.services.events.followed("logging")
+    for _ in range(50):
+        if not stand.services.events.followed("logging"):
+            break
+        await asyncio.sleep(0.02)
+    assert not stand.services.events.followed("logging")
+
+
+async def test_operations_are_listed_by_status_waited_for_and_cancelled(stand: Stand) -> None:
+    undone: list[str] = []
+
+    async def undo() -> None:
+        undone.append("undone")
+
+    async def work(op: Operation) -> None:
+        op.on_rollback("it", undo)
+        with op.step("Unpack", total=200, unit="bytes") as step:
+            step.advance(50)
+            await asyncio.sleep(60)
+
+    operation = stand.services.operations.start("Long", work)
+    path = f"/1.0/operations/{operation.id}"
+    shown = await stand.get(f"{path}/wait?timeout=0")
+    assert (shown["status"], shown["may_cancel"]) == ("Running", True)
+    assert shown["metadata"]["create_progress"] == "Unpack: 25%"
+    assert shown["metadata"]["progress"] == [
+        {"name": "Unpack", "done": 50, "total": 200, "unit": "bytes", "finished": False, "depth": 0}
+    ]
+    assert await stand.get("/1.0/operations") == {"running": [path]}
+    assert (await stand.get("/1.0/operations?recursion=1"))["running"][0]["description"] == "Long"
+    assert (await stand.ask("DELETE", path))[0] == 200
+    ended = await stand.get(f"{path}/wait")
+    assert (ended["status"], ended["status_code"], undone) == ("Cancelled", 401, ["undone"])
+    assert (await stand.ask("DELETE", path))[0] == 409
+    status, body = await stand.ask("GET", f"{path}/wait?timeout=soon")
+    assert (status, body["metadata"]["field"]) == (400, "timeout")
+
+
+async def test_a_failed_operation_says_why_in_parts(stand: Stand) -> None:
+    async def work(op: Operation) -> None:
+        raise HostFailure("It broke", evidence="ENOSPC", remedy="make room")
+
+    operation = stand.services.operations.start("Fail", work)
+    ended = await stand.get(f"/1.0/operations/{operation.id}/wait")
+    assert (ended["status_code"], ended["err"]) == (400, "It broke: ENOSPC (make room)")
+    assert ended["metadata"]["error"]["code"] == "host_failure"
+    assert ended["metadata"]["error"]["remedy"] == "make room"
+
+
+async def test_an_unexpected_failure_of_an_operation_shows_nothing_of_the_inside(stand: Stand) -> None:
+    async def work(op: Operation) -> None:
+        raise ZeroDivisionError("secret detail")
+
+    operation = stand.services.operations.start("Fail", work)
+    ended = await stand.get(f"/1.0/operations/{operation.id}/wait")
+    assert ended["status"] == "Failure"
+    assert "secret detail" not in ended["err"]
+    assert "internal" in ended["err"].lower()

@@ -1,0 +1,250 @@
+"""Instances over the door."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from rest_services import Stand, standing
+
+from isola.model.instance import Status
+
+
+@pytest.fixture
+async def stand() -> AsyncIterator[Stand]:
+    async with standing() as open_door:
+        yield open_door
+
+
+@pytest.fixture
+async def two_instances(stand: Stand) -> Stand:
+    for name, status in (("db1", Status.STOPPED), ("web1", Status.RUNNING)):
+        instance = stand.services.instances.add(name, config={"user.role": name})
+        stand.services.instances.running[instance.id] = status
+    return stand
+
+
+async def test_create_and_start_is_one_operation(stand: Stand) -> None:
+    body = {
+        "name": "web1",
+        "source": {"type": "image", "alias": "debian/12"},
+        "config": {"limits.cpu": 2},
+        "devices": {"eth0": {"type": "nic", "network": "isolabr0"}},
+        "profiles": None,
+        "start": True,
+        "description": "front",
+    }
+    ended = await stand.finish("POST", "/1.0/instances", body)
+    assert (ended["status"], ended["err"], ended["class"]) == ("Success", "", "task")
+    assert ended["resources"]["instances"] == ["/1.0/instances/web1"]
+    assert ended["metadata"]["progress"][0]["name"] == "Unpack"
+    shown = await stand.get("/1.0/instances/web1")
+    assert (shown["status"], shown["config"]["limits.cpu"], shown["profiles"]) == ("Running", "2", ["default"])
+    assert shown["expanded_devices"].keys() == {"root", "eth0"}
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"name": "web1"}, "source.type"),
+        ({"name": 7, "source": {"type": "none"}}, "name"),
+        ({"name": "-x", "source": {"type": "none"}}, "name"),
+        ({"name": "a", "source": {"type": "copy"}}, "source.type"),
+        ({"name": "a", "source": {"type": "image"}}, "source.alias"),
+        ({"name": "a", "source": {"type": "image", "alias": "a", "server": "https://x"}}, "source.server"),
+        ({"name": "a", "source": {"type": "image", "properties": {"os": "Plan9"}}}, "source.properties"),
+        ({"name": "a", "source": {"type": "none"}, "config": {"nonsense": "1"}}, "config.nonsense"),
+        ({"name": "a", "source": {"type": "none"}, "config": []}, "config"),
+        ({"name": "a", "source": {"type": "none"}, "profiles": "default"}, "profiles"),
+        ({"name": "a", "source": {"type": "none"}, "instance_type": "t2.micro"}, "instance_type"),
+        ({"name": "a", "source": {"type": "none"}, "stateful": True}, "stateful"),
+    ],
+)
+async def test_wrong_requests_name_their_field(stand: Stand, body: object, field: str) -> None:
+    status, answer = await stand.ask("POST", "/1.0/instances", body)
+    assert status in (400, 404)
+    assert answer["metadata"]["field"] == field
+
+
+async def test_lists_by_recursion(two_instances: Stand) -> None:
+    assert await two_instances.get("/1.0/instances") == ["/1.0/instances/db1", "/1.0/instances/web1"]
+    shown = await two_instances.get("/1.0/instances?recursion=1")
+    assert [(one["name"], one["status"]) for one in shown] == [("db1", "Stopped"), ("web1", "Running")]
+    full = await two_instances.get("/1.0/instances?recursion=2&all-projects=true")
+    assert full[1]["state"]["network"]["eth0"]["addresses"][0]["address"] == "10.0.0.2"
+    assert (full[0]["snapshots"], full[0]["backups"], full[0]["state"]["network"]) == ([], [], None)
+
+
+async def test_filters(two_instances: Stand) -> None:
+    assert await two_instances.get("/1.0/instances?filter=status+eq+running") == ["/1.0/instances/web1"]
+    found = await two_instances.get("/1.0/instances?recursion=1&filter=config.user.role+eq+db1")
+    assert [one["name"] for one in found] == ["db1"]
+
+
+async def test_older_trees(two_instances: Stand) -> None:
+    assert await two_instances.get("/1.0/containers") == ["/1.0/containers/db1", "/1.0/containers/web1"]
+    assert await two_instances.get("/1.0/virtual-machines") == []
+    assert (await two_instances.get("/1.0/containers/web1"))["name"] == "web1"
+    assert (await two_instances.ask("GET", "/1.0/virtual-machines/web1"))[0] == 404
+    ended = await two_instances.finish("PUT", "/1.0/containers/web1/state", {"action": "stop"})
+    assert ended["resources"]["containers"] == ["/1.0/instances/web1"]
+
+
+async def test_rendered_instances_follow_every_change(two_instances: Stand) -> None:
+    async def one() -> dict[str, object]:
+        return dict((await two_instances.get("/1.0/instances?recursion=1"))[1])
+
+    before = await one()
+    count = two_instances.services.instances.rendered
+    assert await one() == before
+    assert two_instances.services.instances.rendered == count, "nothing changed, nothing is rendered"
+    await two_instances.finish("PUT", "/1.0/instances/web1/state", {"action": "freeze"})
+    assert (await one())["status"] == "Frozen"
+    await two_instances.ask("PATCH", "/1.0/profiles/default", {"config": {"user.from": "profile"}})
+    assert (await one())["expanded_config"]["user.from"] == "profile"  # type: ignore[index]
+    await two_instances.ask("PATCH", "/1.0/instances/web1", {"description": "new"})
+    assert (await one())["description"] == "new"
+    await two_instances.finish("DELETE", "/1.0/instances/web1?force=1")
+    two_instances.services.instances.add("web1", description="another")
+    assert (await one())["description"] == "another"
+
+
+async def test_put_replaces_and_patch_merges(two_instances: Stand) -> None:
+    async with two_instances.session.get("http://isola/1.0/instances/web1") as answer:
+        tag = answer.headers["ETag"]
+    status, _ = await two_instances.ask("PATCH", "/1.0/instances/web1", {"config": {"user.more": "1"}})
+    assert status == 200
+    shown = await two_instances.get("/1.0/instances/web1")
+    assert (shown["config"]["user.role"], shown["config"]["user.more"]) == ("web1", "1")
+    body = {"config": {"user.only": "2"}, "profiles": ["default"], "devices": {}}
+    status, answered = await two_instances.ask("PUT", "/1.0/instances/web1", body, headers={"If-Match": tag})
+    assert (status, answered["metadata"]["code"]) == (412, "precondition_failed")
+    ended = await two_instances.finish("PUT", "/1.0/instances/web1", body)
+    assert ended["status"] == "Success"
+    shown = await two_instances.get("/1.0/instances/web1")
+    assert {key for key in shown["config"] if key.startswith("user.")} == {"user.only"}
+    status, answered = await two_instances.ask("PUT", "/1.0/instances/web1", {"restore": "web1/snap0"})
+    assert (status, answered["metadata"]["field"]) == (400, "restore")
+
+
+async def test_states_change_one_by_one(two_instances: Stand) -> None:
+    for action, expected in (
+        ("freeze", "Frozen"),
+        ("unfreeze", "Running"),
+        ("freeze", "Frozen"),
+        ("start", "Running"),
+        ("restart", "Running"),
+        ("stop", "Stopped"),
+        ("start", "Running"),
+    ):
+        await two_instances.finish("PUT", "/1.0/instances/web1/state", {"action": action, "timeout": -1})
+        assert (await two_instances.get("/1.0/instances/web1/state"))["status"] == expected
+    status, body = await two_instances.ask("PUT", "/1.0/instances/web1/state", {"action": "start"})
+    assert (status, body["metadata"]["code"]) == (409, "wrong_state")
+    status, body = await two_instances.ask("PUT", "/1.0/instances/web1/state", {"action": "explode"})
+    assert (status, body["metadata"]["field"]) == (400, "action")
+
+
+async def test_states_change_all_at_once(two_instances: Stand) -> None:
+    ended = await two_instances.finish("PUT", "/1.0/instances", {"state": {"action": "start"}})
+    assert ended["resources"]["instances"] == ["/1.0/instances/db1"]
+    shown = await two_instances.get("/1.0/instances?recursion=1")
+    assert {one["status"] for one in shown} == {"Running"}
+    await two_instances.finish("PUT", "/1.0/instances", {"state": {"action": "stop", "force": True}})
+    shown = await two_instances.get("/1.0/instances?recursion=1")
+    assert {one["status"] for one in shown} == {"Stopped"}
+
+
+async def test_rename_and_delete(two_instances: Stand) -> None:
+    status, body = await two_instances.ask("POST", "/1.0/instances/db1", {"name": "db2", "migration": True})
+    assert (status, body["metadata"]["field"]) == (400, "migration")
+    await two_instances.finish("POST", "/1.0/instances/db1", {"name": "db2"})
+    assert await two_instances.get("/1.0/instances") == ["/1.0/instances/db2", "/1.0/instances/web1"]
+    status, body = await two_instances.ask("DELETE", "/1.0/instances/web1")
+    assert (status, body["metadata"]["code"]) == (409, "wrong_state")
+    await two_instances.finish("DELETE", "/1.0/instances/db2")
+    await two_instances.finish("DELETE", "/1.0/instances/web1?force=1")
+    assert await two_instances.get("/1.0/instances") == []
+
+
+async def test_files(two_instances: Stand) -> None:
+    url = "http://isola/1.0/instances/web1/files"
+    headers = {"X-LXD-type": "directory", "X-LXD-mode": "0700"}
+    assert (await two_instances.ask("POST", "/1.0/instances/web1/files?path=/srv", headers=headers))[0] == 200
+    headers = {"X-Incus-uid": "5", "X-Incus-gid": "6", "X-Incus-mode": "640"}
+    big = b"x" * 3_000_000
+    async with two_instances.session.post(f"{url}?path=/srv/a", data=big, headers=headers) as answer:
+        assert answer.status == 200
+    async with two_instances.session.post(
+        f"{url}?path=srv/a", data=b"end", headers={"X-LXD-write": "append"}
+    ) as answer:
+        assert answer.status == 200
+    async with two_instances.session.get(f"{url}?path=/srv/a") as answer:
+        assert await answer.read() == big + b"end"
+        shown = {name: answer.headers[f"X-LXD-{name}"] for name in ("uid", "gid", "mode", "type")}
+        assert shown == {"uid": "5", "gid": "6", "mode": "0640", "type": "file"}
+        assert answer.headers["X-Incus-uid"] == "5"
+    async with two_instances.session.head(f"{url}?path=/srv") as answer:
+        assert answer.headers["X-LXD-type"] == "directory"
+    async with two_instances.session.post(
+        f"{url}?path=/srv/link", data=b"/etc/x", headers={"X-LXD-type": "symlink"}
+    ) as answer:
+        assert answer.status == 200
+    async with two_instances.session.get(f"{url}?path=/srv/link") as answer:
+        assert (await answer.read(), answer.headers["X-LXD-type"]) == (b"/etc/x", "symlink")
+    assert await two_instances.get("/1.0/instances/web1/files?path=/srv") == ["a", "link"]
+    assert (await two_instances.ask("DELETE", "/1.0/instances/web1/files?path=/srv/a"))[0] == 200
+    assert (await two_instances.ask("GET", "/1.0/instances/web1/files?path=/srv/a"))[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("query", "headers", "field"),
+    [
+        ("", {}, "path"),
+        ("?path=/a", {"X-LXD-uid": "x"}, "X-LXD-uid"),
+        ("?path=/a", {"X-LXD-gid": str(2**40)}, "X-LXD-gid"),
+        ("?path=/a", {"X-LXD-mode": "0999"}, "X-LXD-mode"),
+        ("?path=/a", {"X-LXD-mode": "77777"}, "X-LXD-mode"),
+        ("?path=/a", {"X-LXD-type": "socket"}, "X-LXD-type"),
+        ("?path=/a", {"X-LXD-write": "shred"}, "X-LXD-write"),
+        ("?path=/a", {"X-LXD-type": "symlink"}, "body"),
+        ("?path=/a%00b", {}, "path"),
+    ],
+)
+async def test_wrong_file_requests_name_their_field(
+    two_instances: Stand, query: str, headers: dict[str, str], field: str
+) -> None:
+    status, body = await two_instances.ask("POST", f"/1.0/instances/web1/files{query}", headers=headers)
+    assert (status, body["metadata"]["field"]) == (400, field)
+
+
+async def test_names_that_are_not_utf8_are_shown(two_instances: Stand) -> None:
+    url = "/1.0/instances/web1/files?path=/"
+    await two_instances.get(url)
+    root = next(iter(two_instances.services.instances.roots.values()))
+    root.entries["/\udcff.txt"] = root.entries["/"]
+    assert await two_instances.get(url) == ["\ufffd.txt"]
+
+
+async def test_logs_and_console(two_instances: Stand) -> None:
+    assert await two_instances.get("/1.0/instances/web1/logs") == [
+        "/1.0/instances/web1/logs/runtime.log",
+        "/1.0/instances/web1/logs/exec-output/exec_1.stdout",
+    ]
+    async with two_instances.session.get("http://isola/1.0/instances/web1/logs/exec-output/exec_1.stdout") as answer:
+        assert await answer.read() == b"log of exec-output/exec_1.stdout"
+    assert (await two_instances.ask("GET", "/1.0/instances/web1/logs/..%2f..%2fetc"))[0] == 404
+    async with two_instances.session.get("http://isola/1.0/instances/web1/console") as answer:
+        assert await answer.read() == b"login: "
+    assert (await two_instances.ask("DELETE", "/1.0/instances/web1/console"))[0] == 200
+    async with two_instances.session.get("http://isola/1.0/instances/web1/console") as answer:
+        assert await answer.read() == b""
+
+
+@pytest.mark.parametrize("noun", ["snapshots", "backups"])
+async def test_what_is_not_offered_says_so(two_instances: Stand, noun: str) -> None:
+    assert await two_instances.get(f"/1.0/instances/web1/{noun}") == []
+    assert (await two_instances.ask("GET", f"/1.0/instances/web1/{noun}/x"))[0] == 404
+    status, body = await two_instances.ask("POST", f"/1.0/instances/web1/{noun}", {"name": "x"})
+    assert (status, body["metadata"]["code"]) == (501, "unsupported")
+    assert (await two_instances.ask("POST", f"/1.0/instances/nope/{noun}", {"name": "x"}))[0] == 404

@@ -1,0 +1,112 @@
+"""Profiles, networks, storage, projects, and what is not there yet."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from rest_services import Stand, standing
+
+
+@pytest.fixture
+async def stand() -> AsyncIterator[Stand]:
+    async with standing() as open_door:
+        yield open_door
+
+
+async def test_profiles(stand: Stand) -> None:
+    body = {"name": "p1", "config": {"user.a": "1"}, "devices": {"eth0": {"type": "nic"}}}
+    async with stand.session.post("http://isola/1.0/profiles", json=body) as answer:
+        assert (answer.status, answer.headers["Location"]) == (201, "/1.0/profiles/p1")
+    assert (await stand.ask("POST", "/1.0/profiles", body))[0] == 409
+    assert await stand.get("/1.0/profiles") == ["/1.0/profiles/default", "/1.0/profiles/p1"]
+    async with stand.session.get("http://isola/1.0/profiles/p1") as answer:
+        tag = answer.headers["ETag"]
+    change = {"config": {"user.a": "", "user.b": "2"}}
+    assert (await stand.ask("PATCH", "/1.0/profiles/p1", change, headers={"If-Match": f'"{tag}"'}))[0] == 200
+    assert (await stand.ask("PATCH", "/1.0/profiles/p1", change, headers={"If-Match": tag}))[0] == 412
+    shown = await stand.get("/1.0/profiles/p1")
+    assert (shown["config"], shown["devices"]) == ({"user.b": "2"}, {"eth0": {"type": "nic"}})
+    assert (await stand.ask("PUT", "/1.0/profiles/p1", {"description": "d"}))[0] == 200
+    assert (await stand.get("/1.0/profiles?recursion=1"))[1] == {
+        "name": "p1",
+        "description": "d",
+        "config": {},
+        "devices": {},
+        "used_by": [],
+        "project": "default",
+    }
+    assert (await stand.ask("POST", "/1.0/profiles/p1", {"name": "p2"}))[0] == 201
+    assert (await stand.ask("DELETE", "/1.0/profiles/p2"))[0] == 200
+    assert (await stand.ask("DELETE", "/1.0/profiles/default"))[0] == 403
+
+
+async def test_networks(stand: Stand) -> None:
+    shown = {one["name"]: one for one in await stand.get("/1.0/networks?recursion=1")}
+    assert {name: one["managed"] for name, one in shown.items()} == {"isolabr0": True, "lo": False, "eth0": False}
+    body = {"name": "br1", "config": {"ipv4.address": "none"}, "description": "d"}
+    assert (await stand.ask("POST", "/1.0/networks", body))[0] == 201
+    status, answer = await stand.ask("POST", "/1.0/networks", body)
+    assert (status, answer["metadata"]["code"]) == (409, "already_exists")
+    assert (await stand.ask("PATCH", "/1.0/networks/br1", {"config": {"ipv4.nat": "true"}}))[0] == 200
+    assert (await stand.get("/1.0/networks/br1"))["config"] == {"ipv4.address": "none", "ipv4.nat": "true"}
+    assert (await stand.ask("PUT", "/1.0/networks/br1", {"config": {}}))[0] == 200
+    assert (await stand.ask("POST", "/1.0/networks/br1", {"name": "br2"}))[0] == 201
+    assert (await stand.ask("DELETE", "/1.0/networks/br2"))[0] == 200
+    status, answer = await stand.ask("DELETE", "/1.0/networks/isolabr0")
+    assert (status, answer["metadata"]["code"]) == (409, "in_use")
+    status, answer = await stand.ask("DELETE", "/1.0/networks/eth0")
+    assert (status, answer["metadata"]["field"]) == (400, "name")
+    assert (await stand.get("/1.0/networks/eth0"))["type"] == "physical"
+    assert (await stand.get("/1.0/networks/isolabr0/leases"))[0]["hwaddr"] == "10:66:6a:00:00:01"
+    assert (await stand.get("/1.0/networks/isolabr0/state"))["state"] == "up"
+    assert (await stand.ask("GET", "/1.0/networks/nope"))[0] == 404
+    assert (await stand.ask("POST", "/1.0/networks", {"name": "../x"}))[0] == 400
+
+
+async def test_storage(stand: Stand) -> None:
+    stand.services.instances.add("web1")
+    root = "/1.0/storage-pools"
+    assert await stand.get(root) == [f"{root}/default"]
+    assert await stand.get(f"{root}/default/resources") == {
+        "space": {"total": 100, "used": 40},
+        "inodes": {"total": 10, "used": 4},
+    }
+    volume = f"{root}/default/volumes/container/web1"
+    assert await stand.get(f"{root}/default/volumes") == [volume]
+    assert await stand.get(f"{root}/default/volumes/custom") == []
+    assert (await stand.get(volume))["used_by"] == ["/1.0/instances/web1"]
+    assert await stand.get(f"{volume}/state") == {"usage": {"used": 4096, "total": 0}}
+    assert (await stand.ask("GET", f"{root}/default/volumes/custom/web1"))[0] == 404
+    assert (await stand.ask("POST", f"{root}/default/volumes/custom", {"name": "v"}))[0] == 501
+    assert (await stand.ask("POST", root, {"name": "p1", "driver": "overlay"}))[0] == 201
+    status, body = await stand.ask("POST", root, {"name": "p2", "driver": "floppy"})
+    assert (status, body["metadata"]["field"]) == (400, "driver")
+    assert (await stand.ask("PATCH", f"{root}/p1", {"description": "d"}))[0] == 200
+    assert (await stand.get(f"{root}/p1"))["description"] == "d"
+    assert (await stand.ask("PUT", f"{root}/p1", {"config": {"a": "b"}}))[0] == 200
+    assert (await stand.get(f"{root}?recursion=1"))[1]["config"] == {"a": "b"}
+    assert (await stand.ask("DELETE", f"{root}/p1"))[0] == 200
+    assert await stand.get(root) == [f"{root}/default"]
+
+
+async def test_the_only_project(stand: Stand) -> None:
+    assert await stand.get("/1.0/projects?project=default&all-projects=true") == ["/1.0/projects/default"]
+    shown = await stand.get("/1.0/projects/default")
+    assert "/1.0/networks/isolabr0" in shown["used_by"]
+    assert (await stand.get("/1.0/projects/default/state"))["resources"]["instances"]["usage"] == 0
+
+
+@pytest.mark.parametrize("path", ["/1.0/certificates", "/1.0/warnings", "/1.0/cluster/members"])
+async def test_what_is_not_there_is_an_empty_list(stand: Stand, path: str) -> None:
+    assert await stand.get(path) == []
+    assert (await stand.ask("GET", f"{path}/x"))[0] == 404
+
+
+async def test_resources_group_threads_by_core(stand: Stand) -> None:
+    shown = await stand.get("/1.0/resources")
+    assert shown["cpu"]["total"] == 4
+    assert [len(core["threads"]) for core in shown["cpu"]["sockets"][0]["cores"]] == [2, 2]
+    assert shown["memory"]["used"] == 2 << 30
+    assert shown["storage"] == {"disks": [{"id": "sda", "size": 5}], "total": 1}
+    assert not (await stand.get("/1.0/cluster"))["enabled"]

@@ -1,0 +1,186 @@
+"""The door: its socket, its errors, its limits."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from rest_services import Stand, stand_services, standing
+
+from isola.doors.rest import serve
+from isola.doors.rest.answers import status_of
+from isola.doors.rest.caller import Caller
+from isola.doors.rest.dispatch import Dispatcher
+from isola.errors import HostFailure, InUse, TimedOut, Unsupported
+
+
+@pytest.fixture
+async def stand() -> AsyncIterator[Stand]:
+    async with standing() as open_door:
+        yield open_door
+
+
+async def _raw(path: Path, data: bytes) -> bytes:
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(data)
+    answer = await asyncio.wait_for(reader.read(), 5)
+    writer.close()
+    return answer
+
+
+async def test_the_socket_is_for_root_and_the_group(stand: Stand) -> None:
+    assert stat.S_IMODE(os.stat(stand.path).st_mode) == 0o660
+
+
+async def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "unix.socket"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    door = await serve(await stand_services(tmp_path), path)
+    assert b"200 OK" in await _raw(path, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    await door.close()
+    assert not path.exists()
+
+
+async def test_a_socket_somebody_answers_on_is_left_alone(stand: Stand, tmp_path: Path) -> None:
+    with pytest.raises(HostFailure, match="Another daemon"):
+        await serve(await stand_services(tmp_path), stand.path)
+    assert await stand.get("/") == ["/1.0"]
+
+
+async def test_what_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "unix.socket"
+    path.write_text("precious")
+    with pytest.raises(HostFailure, match="not a socket"):
+        await serve(await stand_services(tmp_path), path)
+    assert path.read_text() == "precious"
+
+
+async def test_closing_leaves_another_daemons_socket(tmp_path: Path) -> None:
+    path = tmp_path / "unix.socket"
+    first = await serve(await stand_services(tmp_path), path)
+    path.unlink()
+    second = await serve(await stand_services(tmp_path), path)
+    await first.close()
+    assert path.exists()
+    await second.close()
+
+
+async def test_closing_ends_requests_that_wait(stand: Stand) -> None:
+    operation = stand.services.operations.start("Wait", lambda op: asyncio.sleep(60))
+    head = f"GET /1.0/operations/{operation.id}/wait HTTP/1.1\r\nHost: x\r\n\r\n"
+    waiting = asyncio.ensure_future(_raw(stand.path, head.encode()))
+    await asyncio.sleep(0.05)
+    await asyncio.wait_for(stand.door.close(), 5)
+    assert await waiting == b""
+    operation.cancel()
+    await operation.wait()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/2.0", 404, "not_found"),
+        ("GET", "/1.0/nothing", 404, "not_found"),
+        ("POST", "/1.0/operations", 405, "method_not_allowed"),
+        ("PROPFIND", "/1.0", 405, "method_not_allowed"),
+        ("GET", "/1.0/instances?project=other", 404, "not_found"),
+        ("GET", "/1.0/instances?recursion=9", 400, "invalid"),
+        ("GET", "/1.0/instances?recursion=x", 400, "invalid"),
+        ("GET", "/1.0/instances?filter=name", 400, "invalid"),
+        ("GET", "/1.0/instances/a%ff", 400, "invalid"),
+        ("GET", "/1.0/events", 400, "invalid"),
+        ("GET", "/1.0/events?type=gossip", 400, "invalid"),
+        ("GET", "/1.0/projects/other", 404, "not_found"),
+        ("POST", "/1.0/projects", 501, "unsupported"),
+        ("GET", "/1.0/warnings/x", 404, "not_found"),
+        ("GET", "/1.0/operations/x", 404, "not_found"),
+        ("PUT", "/1.0/cluster", 501, "unsupported"),
+    ],
+)
+async def test_errors_are_json_with_a_code(stand: Stand, method: str, path: str, status: int, code: str) -> None:
+    found, body = await stand.ask(method, path)
+    assert (found, body["type"], body["error_code"], body["metadata"]["code"]) == (status, "error", status, code)
+    assert body["error"]
+
+
+async def test_what_is_not_http_is_answered_in_json(stand: Stand) -> None:
+    answer = await _raw(stand.path, b"\x16\x03\x01 hello\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.0 400") or answer.startswith(b"HTTP/1.1 400")
+    assert b'"code":"invalid"' in answer
+    answer = await _raw(stand.path, b"GET /1.0/\xff\xfe HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert b" 400 " in answer.splitlines()[0]
+
+
+async def test_unexpected_errors_are_logged_and_not_shown(stand: Stand, caplog: pytest.LogCaptureFixture) -> None:
+    stand.services.pools.records = None
+    with caplog.at_level(logging.ERROR):
+        status, body = await stand.ask("GET", "/1.0/storage-pools")
+    assert status == 500
+    assert "NoneType" not in str(body)
+    number = body["error"].partition("id ")[2][:8]
+    assert number in caplog.text
+    assert "NoneType" in caplog.text
+
+
+async def test_json_bodies_have_a_limit(stand: Stand) -> None:
+    status, body = await stand.ask("POST", "/1.0/profiles", data=b'{"name": "' + b"a" * (3 << 20))
+    assert (status, body["metadata"]["code"]) == (413, "too_large")
+    status, body = await stand.ask("POST", "/1.0/profiles", data=b"{}", headers={"Content-Encoding": "gzip"})
+    assert (status, body["metadata"]["field"]) == (400, "name")
+
+
+async def test_expect_100_continue_is_answered(stand: Stand) -> None:
+    reader, writer = await asyncio.open_unix_connection(stand.path)
+    body = b'{"name": "p1"}'
+    head = f"POST /1.0/profiles HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n"
+    writer.write(head.encode())
+    assert b"100 Continue" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    writer.write(body)
+    assert b"201 Created" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    writer.close()
+
+
+async def test_server_configuration_with_etags(stand: Stand) -> None:
+    async with stand.session.get("http://isola/1.0") as answer:
+        tag = answer.headers["ETag"]
+        shown = (await answer.json())["metadata"]
+    assert (shown["auth"], shown["config"], shown["environment"]["server"]) == ("trusted", {}, "isola")
+    config = {"config": {"user.a": "b"}}
+    assert (await stand.ask("PUT", "/1.0", config, headers={"If-Match": tag}))[0] == 200
+    status, body = await stand.ask("PUT", "/1.0", config, headers={"If-Match": tag})
+    assert (status, body["metadata"]["code"]) == (412, "precondition_failed")
+    assert (await stand.ask("PATCH", "/1.0", {"config": {"user.c": "d"}}))[0] == 200
+    assert (await stand.get("/1.0"))["config"] == {"user.a": "b", "user.c": "d"}
+    status, body = await stand.ask("PATCH", "/1.0", {"config": {"core.nonsense": "1"}})
+    assert (status, body["metadata"]["field"]) == (400, "config.core.nonsense")
+
+
+async def test_strangers_see_only_what_is_for_everybody(stand: Stand) -> None:
+    dispatcher = Dispatcher(stand.services)
+
+    class Http:
+        method, headers = "GET", {}
+
+        def __init__(self, path: str) -> None:
+            self.raw_path = path
+
+    async def ask(path: str) -> int:
+        return (await dispatcher.answer(Http(path), Caller(trusted=False))).status  # type: ignore[arg-type]
+
+    assert await ask("/1.0") == 200
+    for path in ("/1.0/instances", "/1.0/images", "/1.0/operations", "/1.0/resources", "/1.0/instances/x/files"):
+        assert await ask(path) == 403
+
+
+def test_what_names_a_field_is_the_callers_to_mend() -> None:
+    assert status_of(Unsupported("x", field="type")) == 400
+    assert status_of(Unsupported("x")) == 501
+    assert status_of(InUse("x")) == 409
+    assert status_of(TimedOut("x")) == 504

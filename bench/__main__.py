@@ -29,6 +29,8 @@ class Remote:
     def __init__(self, name: str, place: Path, rootfs: Path) -> None:
         self.name = name
         self.kind = catalogue.subject(name)
+        self._place = place / name
+        self._before = sandbox.cgroup_tops()
         self._process = sandbox.spawn("bench.runner", [name, str(place / name), str(rootfs)], place / f"{name}.log")
 
     def ask(self, verb: str, workload: str = "") -> Any:
@@ -52,7 +54,7 @@ class Remote:
         # Killing unshare kills the first process of the namespace, and with it everything in there.
         self._process.kill()
         self._process.wait()
-        left = sandbox.remove_cgroups(self.kind.cgroups)
+        left = sandbox.remove_cgroups(self.kind.control_groups(self._place), self._before)
         if left:
             print(f"  left behind: {left}", file=sys.stderr)
 
@@ -87,8 +89,10 @@ def sample(workload: Workload, subjects: list[Remote], rounds: int) -> dict[str,
                 print(f"  {workload.name}: {trouble}", file=sys.stderr)
                 able.remove(subject)
     for subject in subjects:
-        with suppress(Trouble):
+        try:
             subject.ask("finish", workload.name)
+        except Trouble as trouble:
+            print(f"  {workload.name}, afterwards: {trouble}", file=sys.stderr)
     return {name: values for name, values in figures.items() if values}
 
 

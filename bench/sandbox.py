@@ -59,22 +59,27 @@ def become_init() -> None:
             os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
 
 
-def remove_cgroups(patterns: Sequence[str]) -> list[str]:
-    """Remove a subject's control groups from every hierarchy; returns those that would not go."""
+def cgroup_tops(root: Path = CGROUPS) -> frozenset[Path]:
+    """The control groups right below the root of any hierarchy."""
+    hierarchies = [path for path in (root, *root.iterdir()) if (path / "cgroup.procs").exists()]
+    return frozenset(top for hierarchy in hierarchies for top in hierarchy.iterdir() if top.is_dir())
+
+
+def remove_cgroups(patterns: Sequence[str], before: frozenset[Path], root: Path = CGROUPS) -> list[str]:
+    """Remove a subject's control groups; returns those that would not go.
+
+    Others live on this host too. What was there ``before`` the subject was started is never touched, and a pattern must
+    name nothing that another program, or another daemon of ours, could make meanwhile.
+    """
     left: list[str] = []
     # What was killed a moment ago takes its time to leave.
     for _ in range(50):
-        left = [path for top in _tops(patterns) for path in _remove_tree(top)]
+        ours = [top for top in cgroup_tops(root) - before if any(fnmatch.fnmatchcase(top.name, p) for p in patterns)]
+        left = [path for top in ours for path in _remove_tree(top)]
         if not left:
             break
         time.sleep(0.1)
     return left
-
-
-def _tops(patterns: Sequence[str]) -> list[Path]:
-    hierarchies = [path for path in (CGROUPS, *CGROUPS.iterdir()) if (path / "cgroup.procs").exists()]
-    tops = [top for hierarchy in hierarchies for top in hierarchy.iterdir() if top.is_dir()]
-    return [top for top in tops if any(fnmatch.fnmatch(top.name, pattern) for pattern in patterns)]
 
 
 def _remove_tree(top: Path) -> list[str]:
@@ -82,6 +87,8 @@ def _remove_tree(top: Path) -> list[str]:
     for path, _, _ in os.walk(top, topdown=False):
         try:
             os.rmdir(path)
+        except FileNotFoundError:
+            continue
         except OSError:
             left.append(path)
     return left

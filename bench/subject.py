@@ -17,8 +17,6 @@ class Subject(ABC):
     """
 
     title: ClassVar[str]
-    cgroups: ClassVar[Sequence[str]] = ()
-    """Patterns, below any hierarchy, of the control groups it makes."""
     environment: Mapping[str, str]
 
     def __init__(self, directory: Path, images: Images) -> None:
@@ -48,6 +46,11 @@ class Subject(ABC):
     def run_verb(self, verb: str, *arguments: object) -> None:
         """Call one of its verbs by name."""
         getattr(self, verb)(*arguments)
+
+    @classmethod
+    def control_groups(cls, directory: Path) -> Sequence[str]:
+        """Names of the top control groups that it makes when it works in ``directory``, and nobody else."""
+        return ()
 
     @classmethod
     def can(cls, verb: str) -> bool:

@@ -1,5 +1,8 @@
 """Docker from Debian (docker.io), on directories of its own."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from bench.connection import Connection
 from bench.containers import ContainerSubject
 from bench.processes import named, parent
@@ -12,7 +15,6 @@ class Docker(ContainerSubject):
     """dockerd and its containerd."""
 
     title = "docker"
-    cgroups = ("docker",)
     command = (DOCKER,)
     # What systemd needs in it; the rest of the control groups stays read-only.
     for_systemd = (
@@ -20,6 +22,11 @@ class Docker(ContainerSubject):
         "-v", "/sys/fs/cgroup:/sys/fs/cgroup:ro", "-v", "/sys/fs/cgroup/systemd:/sys/fs/cgroup/systemd",
     )  # fmt: skip
     update = ("--memory-swap", "-1")
+
+    @classmethod
+    def control_groups(cls, directory: Path) -> Sequence[str]:
+        """By name."""
+        return ("docker",)
 
     def start(self) -> None:
         """Start dockerd on a bridge in the namespace, import the images."""

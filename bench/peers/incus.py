@@ -1,5 +1,6 @@
 """Incus 6.0 with a btrfs pool, as its own documentation sets it up."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.lxdlike import LxdLike
@@ -27,7 +28,11 @@ class Incus(LxdLike):
     """incusd in the foreground; the client of the same version."""
 
     title = "incus (btrfs)"
-    cgroups = ("lxc.payload.bench*", "lxc.monitor.bench*", "lxc.pivot", "lxc.monitor.*", "lxc.payload.*")
+
+    @classmethod
+    def control_groups(cls, directory: Path) -> Sequence[str]:
+        """By name."""
+        return ("lxc.payload.bench-*", "lxc.monitor.bench-*", "lxc.pivot")
 
     def start(self) -> None:
         """Start it, answer its questions, import the images."""

@@ -1,10 +1,12 @@
 """Ourselves: the installed program on a directory of its own."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.lxdlike import LxdLike
 from bench.processes import processes
 from bench.shell import Trouble, run, together, until
+from isola.model.identity import HostNames
 
 ISOLA = "/usr/local/bin/isola"
 ISOLAD = "/usr/local/bin/isolad"
@@ -14,7 +16,11 @@ class Isola(LxdLike):
     """isolad as `make up` installs it; its command line as a person types it."""
 
     title = "isola"
-    cgroups = ("isola*",)
+
+    @classmethod
+    def control_groups(cls, directory: Path) -> Sequence[str]:
+        """By name."""
+        return (HostNames.of_directory(str((directory / "isola").resolve())).tag,)
 
     def start(self) -> None:
         """Start it, import the images."""

@@ -1,5 +1,8 @@
 """Plain lxc-start on a bridge: the floor of a system container."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from bench.mounts import Roots
 from bench.shell import run, together
 from bench.subject import Subject
@@ -25,7 +28,11 @@ class Lxc(Subject):
     """A clone is an overlay mount; everything else is the tools of the package lxc."""
 
     title = "plain lxc-start"
-    cgroups = ("lxc.payload.bench*", "lxc.monitor.bench*", "lxc.pivot")
+
+    @classmethod
+    def control_groups(cls, directory: Path) -> Sequence[str]:
+        """By name."""
+        return ("lxc.payload.bench-*", "lxc.monitor.bench-*", "lxc.pivot")
 
     def start(self) -> None:
         """A bridge and two unpacked images."""

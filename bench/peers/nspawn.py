@@ -3,6 +3,8 @@
 import os
 import signal
 import subprocess
+from collections.abc import Sequence
+from pathlib import Path
 
 from bench.mounts import Roots
 from bench.shell import run, run_detached
@@ -13,7 +15,11 @@ class Nspawn(Subject):
     """Stays in the foreground, so launching means spawning it."""
 
     title = "systemd-nspawn"
-    cgroups = ("bench-*", "machine*", "payload", "supervisor")
+
+    @classmethod
+    def control_groups(cls, directory: Path) -> Sequence[str]:
+        """By name."""
+        return ("payload", "supervisor")
 
     def start(self) -> None:
         """Two unpacked images."""

@@ -1,5 +1,8 @@
 """Podman from Debian, as root, on directories of its own."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from bench.containers import ContainerSubject
 from bench.processes import processes
 
@@ -21,8 +24,12 @@ class Podman(ContainerSubject):
     """No daemon; every command is a process."""
 
     title = "podman"
-    cgroups = ("libpod_parent", "bench*")
     for_systemd = ("--systemd=always",)
+
+    @classmethod
+    def control_groups(cls, directory: Path) -> Sequence[str]:
+        """By name."""
+        return ("libpod_parent",)
 
     def start(self) -> None:
         """Write its settings, import the images."""

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from collections.abc import Sequence
+from pathlib import Path
 
 from bench.mounts import Roots
 from bench.shell import run
@@ -12,7 +14,11 @@ class Runc(Subject):
     """Bundles are prepared beforehand; only runc itself is measured."""
 
     title = "runc"
-    cgroups = ("bench-runc-*",)
+
+    @classmethod
+    def control_groups(cls, directory: Path) -> Sequence[str]:
+        """By name."""
+        return ("bench-runc-run", "bench-runc-wait")
 
     def start(self) -> None:
         """Write one bundle that runs ``true`` and one that waits."""

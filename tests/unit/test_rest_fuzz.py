@@ -19,9 +19,13 @@ _KEYS = [
     "timeout", "force", "state", "command", "environment", "interactive", "width", "user", "target", "driver",
     "properties", "public", "expires_at", "aliases", "protocol", "server", "ephemeral", "start", "restore", "options",
 ]  # fmt: skip
-_NAMES = st.sampled_from(
-    ["web1", "default", "isolabr0", "nope", "..", "%00", "%ff", "%2e%2e%2f", "a" * 300, "", "eth0"]
-)
+_REAL = {
+    "instances": "web1", "containers": "web1", "profiles": "default", "networks": "isolabr0", "storage-pools": "default",
+    "projects": "default", "volumes": "container", "container": "web1",
+}  # fmt: skip
+_JUNK = ["nope", "..", "%00", "%ff", "%2e%2e%2f", "a" * 300, "", "eth0", "default"]
+_NAMES = st.none() | st.none() | st.none() | st.sampled_from(_JUNK)
+"""None stands for the name of something that is there."""
 _SCALARS = st.one_of(
     st.none(),
     st.booleans(),
@@ -35,7 +39,26 @@ _VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(_KEYS) | st.text(max_size=5), inner),
     max_leaves=8,
 )
+_TEXTS = st.dictionaries(st.sampled_from(["user.a", "limits.cpu", "nonsense"]), st.text(max_size=5), max_size=2)
+_SENSIBLE = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": st.sampled_from(["web2", "p2", "br2", "a b"]),
+        "config": _TEXTS,
+        "properties": _TEXTS,
+        "devices": st.dictionaries(st.just("eth0"), _TEXTS, max_size=1),
+        "profiles": st.lists(st.just("default"), max_size=2),
+        "source": st.sampled_from([{"type": "none"}, {"type": "image", "alias": "x", "protocol": "build"}]),
+        "action": st.sampled_from(["start", "stop", "freeze", "unfreeze", "restart"]),
+        "state": st.just({"action": "start"}),
+        "command": st.just(["true"]),
+        "driver": st.just("overlay"),
+        "target": st.just("ffff"),
+    },
+)
 _BODIES = st.one_of(
+    _SENSIBLE.map(lambda value: json.dumps(value).encode()),
+    _SENSIBLE.map(lambda value: json.dumps(value).encode()),
     st.dictionaries(st.sampled_from(_KEYS), _VALUES, max_size=6).map(lambda value: json.dumps(value).encode()),
     _VALUES.map(lambda value: json.dumps(value).encode()),
     st.binary(max_size=100),
@@ -43,8 +66,8 @@ _BODIES = st.one_of(
 _QUERIES = st.dictionaries(
     st.sampled_from(["recursion", "filter", "project", "path", "force", "secret", "type", "all-projects", "target"]),
     st.sampled_from(["1", "2", "default", "", "x", "name eq web1", "/etc", "/", "a\0", "\xff", "not not", "a" * 2000]),
-    max_size=3,
-)
+    max_size=2,
+) | st.just({"path": "/a", "recursion": "1", "project": "default"})
 _HEADER_NAMES = [
     "X-LXD-type", "X-LXD-uid", "X-LXD-mode", "X-LXD-write", "If-Match", "Content-Type", "Upgrade", "X-LXD-properties",
     "X-LXD-fingerprint", "X-LXD-filename", "X-LXD-aliases", "X-Incus-public", "Range",
@@ -64,9 +87,11 @@ def test_junk_is_answered_in_the_words_of_the_api() -> None:
         for name in ("web1", "db1"):
             stand.services.instances.add(name)
 
-        @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+        @settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck), database=None)
         @given(st.sampled_from(_ROUTES), st.lists(_NAMES, min_size=4, max_size=4), _QUERIES, _HEADERS, _BODIES)
-        def ask(route: Any, names: list[str], query: dict[str, str], headers: dict[str, str], body: bytes) -> None:
+        def ask(
+            route: Any, names: list[str | None], query: dict[str, str], headers: dict[str, str], body: bytes
+        ) -> None:
             url = _url(route[1], names, query)
             runner.run(_ask(stand, route[0], url, headers, body))
 
@@ -76,10 +101,11 @@ def test_junk_is_answered_in_the_words_of_the_api() -> None:
             runner.run(context.__aexit__(None, None, None))
 
 
-def _url(path: str, names: list[str], query: dict[str, str]) -> URL:
+def _url(path: str, names: list[str | None], query: dict[str, str]) -> URL:
     for name in names:
         head, brace, tail = path.partition("{")
-        path = head + name + tail.partition("}")[2] if brace else path
+        real = _REAL.get(head.strip("/").rpartition("/")[2], "x")
+        path = head + (real if name is None else name) + tail.partition("}")[2] if brace else path
     return URL(f"http://isola{path}", encoded=True).with_query(query)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from netns import Guest, Netns, check
+from netns import Guest, Netns, check, start
 
 from isola.errors import InvalidInput
 from isola.events import Events
@@ -201,6 +201,22 @@ CLIENT = """
 import socket, sys
 assert socket.create_connection((sys.argv[1], 8080), 5).recv(5) == b"hello"
 """
+
+
+async def test_dnsmasq_listens_on_its_bridge_only(bed: Bed) -> None:
+    await check("ip", "link", "add", "up0", "type", "veth", "peer", "name", "up1")
+    await check("ip", "addr", "add", "192.0.2.1/24", "dev", "up0")
+    await check("ip", "link", "set", "up0", "up")
+    network = await bed.network()
+    gateways, link = bed.driver.plan(network).gateways(), bed.driver.link(network.name)
+    listing = await start("ss", "-H", "-lntu")
+    output, _ = await listing.communicate()
+    listening = {
+        line.split()[4].rpartition(":")[0].strip("[]").replace("]%", "%") for line in output.decode().splitlines()
+    }
+    assert listening == {*gateways, f"0.0.0.0%{link}", f"::%{link}"}
+    await check("ip", "link", "del", "up0")
+    await bed.gone(network)
 
 
 async def test_a_killed_dnsmasq_is_started_again(bed: Bed) -> None:

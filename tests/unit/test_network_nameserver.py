@@ -24,9 +24,12 @@ class Dnsmasq:
         self.host = dataclasses.replace(fake_network_host(), processes=self.processes)
         self.broken = 0
         self.forgets_its_file = False
+        self.may_start = asyncio.Event()
+        self.may_start.set()
         directory.mkdir()
 
     async def start(self, call: Call) -> int:
+        await self.may_start.wait()
         if self.broken:
             self.broken -= 1
             call.err(b"dnsmasq: bad option at line 3")
@@ -165,3 +168,18 @@ async def test_one_that_does_not_end_is_killed(dnsmasq: Dnsmasq) -> None:
     process.ignores.add(signal.SIGTERM)
     await server.stop()
     assert process.received == [signal.SIGTERM, signal.SIGKILL] and dnsmasq.servers == []
+
+
+async def test_one_cancelled_half_way_is_not_lost(dnsmasq: Dnsmasq) -> None:
+    server = dnsmasq.nameserver()
+    dnsmasq.may_start.clear()
+    starting = asyncio.ensure_future(server.ensure("one"))
+    await settle()
+    starting.cancel()
+    await settle()
+    dnsmasq.may_start.set()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    await server.stop()
+    await settle()
+    assert dnsmasq.servers == []

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from isola.errors import CommandFailed, IsolaError, NotFound
 from isola.host import Host
+from isola.host.cancellation import finish
 from isola.host.process import ProcessRef
 
 _GRACE = 2.0
@@ -102,9 +103,12 @@ class Nameserver:
                 delay = min(delay * 2, _LAST_DELAY)
 
     async def _start(self) -> ProcessRef:
-        """It goes to the background by itself once all is well, and says on standard error why it does not."""
+        """It goes to the background by itself once all is well, and says on standard error why it does not.
+
+        Once begun it is waited for: half-way there it is out of our hands and not yet in its file.
+        """
         try:
-            await self._host.processes.run(self._command())
+            await finish(self._host.processes.run(self._command()))
         except CommandFailed:
             # One that a daemon started in its last moment may have been faster.
             if (running := await self._adopt()) is not None:

@@ -61,6 +61,8 @@ class Networks:
         self._kinds = drivers
         self._drivers: dict[str, NetworkDriver] = {}
         self._pools: dict[str, AddressPool] = {}
+        self._down: set[str] = set()
+        """Networks that did not come up when the daemon started."""
         self._choosing = asyncio.Lock()
         """Subnets are chosen one after another, so that no two networks get the same."""
 
@@ -104,6 +106,12 @@ class Networks:
         """Changes with every write of the record."""
         return self._records.revision(name)
 
+    def status(self, name: str) -> str:
+        """In the API's words: ``Pending`` while it is made or removed, ``Unavailable`` when it did not come up."""
+        if not self.get(name).ready:
+            return "Pending"
+        return "Unavailable" if name in self._down else "Created"
+
     def driver(self, name: str) -> NetworkDriver:
         """The driver of a network. Raises NotFound, DriverUnavailable."""
         return self._driver(self.get(name).driver)
@@ -141,8 +149,9 @@ class Networks:
             completed = await driver.complete(config, others, old.config)
             new = dataclasses.replace(old, description=description, config=completed)
             self._refuse_lost_addresses(driver, new)
-            if new.config != old.config:
+            if new.config != old.config or name in self._down:
                 await driver.update(op, old, new, self._nics(name))
+                self._down.discard(name)
             await op.commit(lambda: self._records.replace(name, new))
         self._pools.pop(name, None)
         self._tell("updated", name)
@@ -231,6 +240,7 @@ class Networks:
                     await self._remove(op, driver, network)
             except IsolaError as error:
                 log.error("Network %s is not up: %s", network.name, error)
+                self._down.add(network.name)
         links = [nic.host_link for network in self._records for nic in self._nics(network.name)]
         for name, driver in self._drivers.items():
             if self.probes[name].available:
@@ -247,6 +257,7 @@ class Networks:
     async def _remove(self, op: Operation, driver: NetworkDriver, network: Network) -> None:
         await driver.stop(op, network)
         self._pools.pop(network.name, None)
+        self._down.discard(network.name)
         await op.effect(f"forget network {network.name}", lambda: self._records.remove(network.name))
 
     async def _operate(self, description: str, work: Callable[[Operation], Awaitable[object]]) -> None:

@@ -20,8 +20,8 @@ _KEYS = [
     "properties", "public", "expires_at", "aliases", "protocol", "server", "ephemeral", "start", "restore", "options",
 ]  # fmt: skip
 _REAL = {
-    "instances": "web1", "containers": "web1", "profiles": "default", "networks": "isolabr0", "storage-pools": "default",
-    "projects": "default", "volumes": "container", "container": "web1",
+    "instances": "web1", "containers": "web1", "profiles": "default", "networks": "isolabr0",
+    "storage-pools": "default", "projects": "default", "volumes": "container", "container": "web1",
 }  # fmt: skip
 _JUNK = ["nope", "..", "%00", "%ff", "%2e%2e%2f", "a" * 300, "", "eth0", "default"]
 _NAMES = st.none() | st.none() | st.none() | st.sampled_from(_JUNK)

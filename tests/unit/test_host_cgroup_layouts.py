@@ -76,10 +76,15 @@ async def test_unified_limits_are_written_and_lifted(unified: Path) -> None:
     assert (group / "memory.swap.max").read_text() == "0"
     assert (group / "pids.max").read_text() == "77"
     assert (group / "cpuset.cpus").read_text() == "1,3"
-    for name in ("memory.max", "memory.swap.max", "pids.max", "cpuset.cpus"):
+    for name in ("memory.max", "memory.swap.max", "pids.max"):
         (group / name).write_text("")
     await cgroups.limit(GROUP, Limits())
-    assert [(group / name).read_text() for name in ("memory.max", "pids.max", "cpuset.cpus")] == ["max", "max", "\n"]
+    assert [(group / name).read_text() for name in ("memory.max", "pids.max", "cpuset.cpus")] == ["max", "max", "0-3"]
+
+
+async def test_cpus_that_were_never_limited_are_left_to_follow_the_parent(unified: Path) -> None:
+    await LinuxCgroups(unified).limit(GROUP, Limits())
+    assert (unified / "isola/one/cpuset.cpus").read_text() == ""
 
 
 async def test_unified_memory_in_use_is_a_refusal_and_not_a_kill(unified: Path) -> None:

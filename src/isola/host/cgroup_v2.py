@@ -48,14 +48,15 @@ class UnifiedTree(Tree):
     def limit(self, path: str, limits: Limits) -> None:
         """Set all limits; the memory limit is all there is to get, swap included."""
         directory = self.directory(path)
-        there = parse_cpus(read(f"{os.path.dirname(directory)}/cpuset.cpus.effective"))
-        check_cpus(limits.cpus, there)
+        there = read(f"{os.path.dirname(directory)}/cpuset.cpus.effective").strip()
+        check_cpus(limits.cpus, parse_cpus(there))
         self._limit_memory(directory, limits.memory)
         processes = "max" if limits.processes is None else str(limits.processes)
         set_limit("processes", f"{directory}/pids.max", processes, unlimited=limits.processes is None)
-        # An empty set means the parent's.
-        cpus = "\n" if limits.cpus is None else format_cpus(limits.cpus)
-        set_limit("CPUs", f"{directory}/cpuset.cpus", cpus, unlimited=limits.cpus is None)
+        # A new group follows its parent; once set, its CPUs cannot be emptied again while processes are in it.
+        if limits.cpus is not None or read(f"{directory}/cpuset.cpus").strip():
+            cpus = there if limits.cpus is None else format_cpus(limits.cpus)
+            set_limit("CPUs", f"{directory}/cpuset.cpus", cpus, unlimited=limits.cpus is None)
 
     def usage(self, path: str) -> Usage:
         """What the group uses now."""

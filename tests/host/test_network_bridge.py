@@ -352,3 +352,25 @@ async def test_lines_dnsmasq_does_not_understand_are_refused(bed: Bed) -> None:
     gateway = bed.driver.plan(network).gateways()[0]
     assert "192.0.2.77" in await resolve(guest, "shop.example", gateway)
     await bed.gone(network)
+
+
+async def test_a_start_cancelled_at_any_moment_leaves_nothing(bed: Bed) -> None:
+    config = await bed.driver.complete({}, ())
+    network = Network("lab", config=config)
+    cancelled = 0
+    for milliseconds in range(0, 80, 4):
+        operations = Operations(Events(bed.host.clock.now), now=bed.host.clock.now, new_id=bed.host.clock.uuid)
+        operation = operations.start("test", lambda op: bed.driver.start(op, network, ()))
+        await asyncio.sleep(milliseconds / 1000)
+        if operation.may_cancel:
+            operation.cancel()
+            await operation.wait()
+            assert operation.warnings == []
+            cancelled += 1
+            assert bed.netns.processes() == [], f"cancelled after {milliseconds} ms"
+            assert await bed.host.links.names(NAMES.short) == ()
+            assert await bed.host.firewall.tables() == ()
+            assert await bed.host.files.names(bed.directory / "networks") == ()
+        else:
+            await bed.act(lambda op: bed.driver.stop(op, network))
+    assert cancelled > 5

@@ -71,6 +71,13 @@ class LegacyTrees:
         """Stop or continue all processes of the group; a frozen one does not even die."""
         try_write(f"{self._directory('freezer', path)}/freezer.state", "FROZEN" if frozen else "THAWED")
 
+    def allow_devices(self, path: str, rules: Iterable[str]) -> bool:
+        """Let only these device nodes open."""
+        directory = self._directory("devices", path)
+        return try_write(f"{directory}/devices.deny", "a") and all(
+            [try_write(f"{directory}/devices.allow", rule) for rule in rules]
+        )
+
     @property
     def freezes(self) -> bool:
         """Whether there is a freezer among them."""

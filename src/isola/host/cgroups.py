@@ -48,6 +48,10 @@ class Cgroups(Protocol):
         """Set all limits, None meaning none. Raises HostFailure naming the limit, e.g. memory below what is in use."""
         ...
 
+    async def allow_devices(self, path: str, rules: Sequence[str]) -> bool:
+        """Let only these device nodes open, as ``c 1:3 rwm``; False where no v1 controller can, which v2 has not."""
+        ...
+
     def usage(self, path: str) -> Usage:
         """What the group uses now; zeros when it is gone."""
         ...
@@ -122,6 +126,10 @@ class LinuxCgroups:
     async def limit(self, path: str, limits: Limits) -> None:
         """Set all limits."""
         await _in_thread(lambda: self._limiting().limit(path, limits))
+
+    async def allow_devices(self, path: str, rules: Sequence[str]) -> bool:
+        """Let only these device nodes open."""
+        return await finish(asyncio.to_thread(self._legacy.allow_devices, path, rules))
 
     def usage(self, path: str) -> Usage:
         """What the group uses now."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from isola import registry
-from isola.errors import DriverUnavailable, Unsupported
+from isola.errors import DriverUnavailable, NotFound, Unsupported
 from isola.host import Host
 from isola.model.identity import HostNames
 from isola.model.probe import Probe
@@ -44,6 +44,8 @@ class Runtimes:
         """A driver that works here. Raises DriverUnavailable with its probe's reason and remedy, NotFound."""
         if name not in self._loaded and self._drivers is None:
             registry.load("runtimes", name)
+        elif name not in self._loaded:
+            raise NotFound(f"There is no runtime driver {name!r}", remedy=f"choose one of: {', '.join(self._loaded)}")
         probe = self.probes.get(name)
         if probe is None or not probe.available:
             raise DriverUnavailable(

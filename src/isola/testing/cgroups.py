@@ -22,6 +22,7 @@ class FakeGroup:
     usage: Usage = field(default_factory=Usage)
     members: set[int] = field(default_factory=set)
     frozen: bool = False
+    devices: tuple[str, ...] | None = None
 
 
 class FakeCgroups:
@@ -67,6 +68,11 @@ class FakeCgroups:
         if limits.memory is not None and limits.memory < group.usage.memory:
             raise memory_in_use(limits.memory, group.usage.memory)
         group.limits = limits
+
+    async def allow_devices(self, path: str, rules: Sequence[str]) -> bool:
+        """Kept on layouts that have v1."""
+        self._group(path).devices = tuple(rules) if self._layout != "unified" else None
+        return self._layout != "unified"
 
     def usage(self, path: str) -> Usage:
         """As set; zeros when it is gone."""

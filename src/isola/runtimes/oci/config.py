@@ -120,6 +120,11 @@ def _linux(spec: RunSpec, host: Surroundings) -> dict[str, object]:
     return linux
 
 
+def device_rules() -> list[str]:
+    """The same rules in the words of cgroup v1."""
+    return [f"{kind} {major}:{'*' if minor is None else minor} rwm" for kind, major, minor in _DEVICES]
+
+
 def _device_rules() -> list[dict[str, object]]:
     rules: list[dict[str, object]] = [{"allow": False, "access": "rwm"}]
     for kind, major, minor in _DEVICES:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 Mount = dict[str, object]
 
@@ -15,6 +15,9 @@ LXCFS_FILES = (
     "proc/uptime", _CPUS,
 )  # fmt: skip
 """Files of lxcfs that show an instance its own limits instead of the host's size."""
+
+LXCFS_DIRECTORIES = tuple(sorted({PurePath(name).parent for name in LXCFS_FILES}))
+"""Where they are."""
 
 MASKED = (
     "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi",

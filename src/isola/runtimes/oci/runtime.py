@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import ClassVar
 
 from isola.errors import CommandFailed, HostFailure, InvalidInput, IsolaError, NotFound, WrongState
@@ -16,10 +17,11 @@ from isola.model.limits import Limits, Usage
 from isola.operations import Operation
 from isola.runtimes.driver import ExecSpec, Execution, Running, RunSpec, Runtime, RuntimeCapabilities
 from isola.runtimes.oci import monitor
-from isola.runtimes.oci.config import PATH, Surroundings, bundle, exec_process
+from isola.runtimes.oci.config import PATH, Surroundings, bundle, device_rules, exec_process
 from isola.runtimes.oci.console import Console, raw
 from isola.runtimes.oci.execution import NOT_EXECUTABLE, NOT_FOUND, execute
 from isola.runtimes.oci.layout import MONITOR_SUFFIX, Layout
+from isola.runtimes.oci.mounts import LXCFS_DIRECTORIES, LXCFS_FILES
 from isola.runtimes.oci.users import resolve
 
 _KILLED = 128 + 9
@@ -185,12 +187,11 @@ class OciRuntime(Runtime):
         await files.make_directory(layout.run)
         await files.write(layout.engine, self.name.encode(), durable=False)
         user = await resolve(files, spec.root, spec.idmap, spec.user)
-        lxcfs = [f"proc/{name}" for name in await files.names(spec.lxcfs / "proc")] if spec.lxcfs else []
         surroundings = Surroundings(
             architecture=self.host.system.kernel().architecture,
             bounding=self.host.system.capabilities(),
             cgroup=group,
-            lxcfs_files=tuple(lxcfs),
+            lxcfs_files=await self._lxcfs_files(spec.lxcfs),
             limit_devices=self.limits_devices(),
         )
         config = json.dumps(bundle(spec, user, surroundings)).encode()
@@ -201,11 +202,24 @@ class OciRuntime(Runtime):
         await self.host.cgroups.create(group, owner=spec.idmap.base)
         await self.host.cgroups.create(group + MONITOR_SUFFIX)
 
+    async def _lxcfs_files(self, mount: Path | None) -> tuple[str, ...]:
+        """Which of the files this lxcfs has: versions differ, and a missing one would fail the whole start."""
+        if mount is None:
+            return ()
+        there = {
+            f"{parent.as_posix()}/{name}"
+            for parent in LXCFS_DIRECTORIES
+            for name in await self.host.files.names(mount / parent)
+        }
+        return tuple(name for name in LXCFS_FILES if name in there)
+
     async def _create(self, spec: RunSpec) -> Running:
         layout, group = self._layout(spec.id), self._group(spec.id)
         argv = monitor.arguments(layout, self.engine(spec.id, joining=True))
         groups = self.host.cgroups.directories(group + MONITOR_SUFFIX)
         running = await monitor.create(self.host, layout, monitor.entering(groups, argv))
+        if not self.limits_devices():
+            await self.host.cgroups.allow_devices(group, device_rules())
         # Limits come now: they shall bind the program, not the engine that prepares its place.
         await self.host.cgroups.limit(group, spec.limits)
         config = json.loads(await self.host.files.read(layout.config))

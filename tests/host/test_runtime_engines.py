@@ -1,0 +1,341 @@
+"""Each engine on this very host: crashes at any moment, damaged traces, hostile roots, lxcfs, limits."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from isola import registry
+from isola.errors import HostFailure, InvalidInput
+from isola.events import Events
+from isola.host.linux import linux_host
+from isola.model.identity import HostNames, IdRange
+from isola.model.instance import Status
+from isola.model.limits import Limits
+from isola.operations import Operation, Operations
+from isola.runtimes import ExecSpec, Running, RunSpec
+from isola.runtimes.oci.layout import Layout
+from isola.runtimes.oci.runtime import OciRuntime
+
+IDMAP = IdRange(1_400_000)
+MIB = 1 << 20
+TAG = f"isola-r{os.getpid() % 0xFFFF:x}"
+ENVIRONMENT = {"PATH": "/bin"}
+_CHILD = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from isola import registry
+from isola.events import Events
+from isola.host.linux import linux_host
+from isola.model.identity import HostNames, IdRange
+from isola.operations import Operations
+from isola.runtimes import RunSpec
+
+class Die:
+    seen = 0
+    async def reached(self, operation, point):
+        if self.seen == int(sys.argv[5]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.seen += 1
+
+async def main():
+    host = linux_host()
+    runtime = registry.load("runtimes", sys.argv[1])(host, Path(sys.argv[2]), HostNames(sys.argv[3]))
+    spec = RunSpec("one", "one", Path(sys.argv[4]), IdRange(1400000), ("/bin/sleep", "1000"), system=True)
+    async def work(op):
+        await runtime.create(op, spec)
+        await runtime.start(op, "one")
+        await op.commit()
+    operations = Operations(Events(host.clock.now), now=host.clock.now, new_id=host.clock.uuid, observer=Die())
+    print("begun", flush=True)
+    operation = operations.start("start", work)
+    await operation.wait()
+    print("done", operation.error, flush=True)
+    os._exit(0)
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture(scope="module")
+def root() -> Iterator[Path]:
+    directory = Path(tempfile.mkdtemp(prefix="runtime-root-", dir="/tmp"))
+    directory.chmod(0o711)
+    tree = directory / "root"
+    for name in ("bin", "dev", "etc", "proc", "root", "run", "sys", "tmp"):
+        (tree / name).mkdir(parents=True)
+    shutil.copy("/bin/busybox", tree / "bin/busybox")
+    for applet in ["sh", "sleep", "cat", "id", "grep", "head", "hostname", "free", "tail", "true", "dd"]:
+        (tree / "bin" / applet).symlink_to("busybox")
+    (directory / "secret").write_text("web:x:33:34::/srv:/bin/sh\n")
+    (tree / "etc/passwd").symlink_to(directory / "secret")
+    for path in [tree, *tree.rglob("*")]:
+        os.lchown(path, IDMAP.base, IDMAP.base)
+    os.mknod(tree / "tmp/memory", 0o666 | stat.S_IFCHR, os.makedev(1, 1))
+    os.chmod(tree / "tmp/memory", 0o666)
+    yield tree
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(params=registry.names("runtimes"))
+async def runtime(request: pytest.FixtureRequest) -> AsyncIterator[OciRuntime]:
+    host = linux_host()
+    directory = Path(tempfile.mkdtemp(prefix="runtime-", dir="/tmp"))
+    os.chmod(directory, 0o711)
+    found: OciRuntime = registry.load("runtimes", request.param)(host, directory, HostNames(TAG))
+    yield found
+    for id in await found.owned():
+        await found.remove(id)
+    assert await found.owned() == ()
+    assert not [line for line in command_lines() if str(directory) in line]
+    assert await host.cgroups.children(f"/{TAG}") == ()
+    await host.cgroups.remove(f"/{TAG}")
+    assert not mounts_below(directory)
+    shutil.rmtree(directory)
+
+
+def mounts_below(directory: Path) -> list[str]:
+    return [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(directory) in line]
+
+
+def proc(pid: int, file: str) -> str:
+    return Path(f"/proc/{pid}/{file}").read_text()
+
+
+def command_lines() -> list[str]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+            except OSError:
+                continue
+    return found
+
+
+def spec(root: Path, **more: object) -> RunSpec:
+    values: dict[str, object] = {"command": ("/bin/sleep", "1000"), "system": True, **more}
+    return RunSpec(id="one", hostname="one", root=root, idmap=IDMAP, **values)  # type: ignore[arg-type]
+
+
+async def launch(runtime: OciRuntime, wanted: RunSpec) -> Running:
+    async def work(op: Operation) -> None:
+        op.metadata["running"] = await runtime.create(op, wanted)
+        await runtime.start(op, wanted.id)
+        await op.commit()
+
+    clock = runtime.host.clock
+    operation = Operations(Events(clock.now), now=clock.now, new_id=clock.uuid).start("start", work)
+    await operation.wait()
+    if operation.error is not None:
+        raise operation.error
+    running = operation.metadata["running"]
+    assert isinstance(running, Running)
+    return running
+
+
+async def output(runtime: OciRuntime, *command: str, **more: object) -> tuple[int, str]:
+    execution = await runtime.exec("one", ExecSpec(command, ENVIRONMENT, **more))  # type: ignore[arg-type]
+    execution.stdin.close()
+    data = b""
+    async with asyncio.timeout(20):
+        while block := await execution.stdout.read():
+            data += block
+        status = await execution.wait()
+    await execution.close()
+    return status, data.decode()
+
+
+# --- crashes -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_daemon_killed_at_any_point_leaves_nothing_that_remove_does_not_find(
+    runtime: OciRuntime, root: Path
+) -> None:
+    for point in range(100):
+        if not await crash(runtime, root, point):
+            break
+        await runtime.remove("one")
+        assert await runtime.owned() == ()
+        assert await runtime.find("one") is None
+    assert point >= 5
+    await runtime.remove("one")
+
+
+async def test_a_daemon_killed_at_any_time_leaves_nothing_that_remove_does_not_find(
+    runtime: OciRuntime, root: Path
+) -> None:
+    for delay in (0.002, 0.006, 0.012, 0.02, 0.028, 0.036, 0.05):
+        child = begin(runtime, root, 1000)
+        await asyncio.sleep(delay)
+        child.kill()
+        child.wait()
+        await runtime.remove("one")
+        assert await runtime.owned() == ()
+        assert not [line for line in command_lines() if str(runtime.directory) in line]
+
+
+async def crash(runtime: OciRuntime, root: Path, point: int) -> bool:
+    child = begin(runtime, root, point)
+    return await asyncio.to_thread(child.wait) == -signal.SIGKILL
+
+
+def begin(runtime: OciRuntime, root: Path, point: int) -> subprocess.Popen[str]:
+    argv = [sys.executable, "-c", _CHILD, runtime.name, str(runtime.directory), TAG, str(root), str(point)]
+    child = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+    assert child.stdout and child.stdout.readline() == "begun\n"
+    return child
+
+
+async def test_instances_outlive_the_daemon_that_started_them(runtime: OciRuntime, root: Path) -> None:
+    child = begin(runtime, root, 1000)
+    assert child.stdout and child.stdout.readline() == "done None\n"
+    await asyncio.to_thread(child.wait)
+    running = await runtime.find("one")
+    assert running is not None
+    assert await output(runtime, "hostname") == (0, "one\n")
+    ended = asyncio.ensure_future(runtime.ended(running))
+    await runtime.signal("one", signal.SIGKILL)
+    async with asyncio.timeout(10):
+        assert await ended == 137
+
+
+async def test_an_instance_without_its_monitor_has_ended(runtime: OciRuntime, root: Path) -> None:
+    running = await launch(runtime, spec(root))
+    os.kill(running.monitor.pid, signal.SIGKILL)
+    async with asyncio.timeout(10):
+        assert await runtime.ended(running) == 137
+    assert await runtime.find("one") is None
+    assert await runtime.owned() == ("one",)
+    await runtime.remove("one")
+    assert not runtime.host.processes.alive(running.init)
+
+
+@pytest.mark.parametrize("damage", ["record", "state", "config", "engine", "everything"])
+async def test_damaged_traces_are_removed_all_the_same(runtime: OciRuntime, root: Path, damage: str) -> None:
+    running = await launch(runtime, spec(root))
+    layout = Layout.of(runtime.directory, "one")
+    if damage in ("record", "everything"):
+        layout.record.write_bytes(b'{"boot": \xff')
+    if damage in ("config", "everything"):
+        layout.config.write_text("[]")
+    if damage in ("state", "everything"):
+        for file in layout.state.rglob("*"):
+            if file.is_file():
+                file.write_text("nonsense")
+    if damage in ("engine", "everything"):
+        layout.engine.unlink()
+    assert await runtime.owned() == ("one",)
+    assert (await runtime.find("one") is None) == (damage in ("record", "engine", "everything"))
+    await runtime.remove("one")
+    assert not runtime.host.processes.alive(running.init)
+    assert not runtime.host.processes.alive(running.monitor)
+
+
+async def test_a_record_of_another_boot_is_not_believed(runtime: OciRuntime, root: Path) -> None:
+    await launch(runtime, spec(root))
+    record = Layout.of(runtime.directory, "one").record
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"boot": "another"}))
+    assert await runtime.find("one") is None
+    assert await runtime.status("one") is Status.STOPPED
+
+
+# --- walls -------------------------------------------------------------------------------------------------------
+
+
+async def test_root_inside_is_nobody_outside(runtime: OciRuntime, root: Path) -> None:
+    running = await launch(runtime, spec(root))
+    words = proc(running.init.pid, "status").splitlines()
+    assert f"Uid:\t{IDMAP.base}\t{IDMAP.base}\t{IDMAP.base}\t{IDMAP.base}" in words
+    assert await output(runtime, "id", "-u") == (0, "0\n")
+    assert await output(runtime, "id", "-u", user=33, group=34) == (0, "33\n")
+    monitor = proc(running.monitor.pid, "cgroup")
+    assert all(line.endswith(f"/{TAG}/one.monitor") for line in monitor.splitlines() if line)
+
+
+async def test_first_process_and_commands_are_in_the_group_of_every_hierarchy(runtime: OciRuntime, root: Path) -> None:
+    running = await launch(runtime, spec(root))
+    execution = await runtime.exec("one", ExecSpec(("sleep", "4321"), ENVIRONMENT))
+    inside: list[int] = []
+    async with asyncio.timeout(10):
+        while not inside:
+            inside = [pid for pid in runtime.host.cgroups.processes(f"/{TAG}/one") if is_sleep(pid)]
+            await asyncio.sleep(0.01)
+    for pid in (running.init.pid, *inside):
+        groups = proc(pid, "cgroup").splitlines()
+        assert [line for line in groups if not line.endswith(f"/{TAG}/one")] == []
+    await execution.close()
+
+
+def is_sleep(pid: int) -> bool:
+    return proc(pid, "cmdline") == "sleep\0004321\0"
+
+
+async def test_a_device_node_in_the_root_does_not_open(runtime: OciRuntime, root: Path) -> None:
+    await launch(runtime, spec(root))
+    status, _ = await output(runtime, "head", "-c", "1", "/tmp/memory")
+    assert status != 0
+    assert (await output(runtime, "head", "-c", "1", "/dev/zero"))[0] == 0
+
+
+async def test_a_link_in_the_root_does_not_lead_to_the_host_s_users(runtime: OciRuntime, root: Path) -> None:
+    with pytest.raises(InvalidInput):
+        await launch(runtime, spec(root, user="web"))
+    assert await runtime.owned() == ()
+
+
+async def test_limits_bind_at_once_and_live(runtime: OciRuntime, root: Path) -> None:
+    await launch(runtime, spec(root, limits=Limits(memory=64 * MIB, processes=20, cpus=(0,))))
+    assert (await output(runtime, "grep", "Cpus_allowed_list", "/proc/self/status"))[1].split() == [
+        "Cpus_allowed_list:",
+        "0",
+    ]
+    eat = ("sh", "-c", "head -c 100000000 /dev/zero | tail -c 99999999 >/dev/null")
+    assert (await output(runtime, *eat))[0] == 137
+    await runtime.limit("one", Limits(memory=512 * MIB))
+    assert (await output(runtime, *eat))[0] == 0
+    assert (await output(runtime, "grep", "Cpus_allowed_list", "/proc/self/status"))[1].split()[1] != "0"
+    assert runtime.usage("one").processes >= 1
+    with pytest.raises(HostFailure):
+        await runtime.limit("one", Limits(memory=4096))
+
+
+async def test_lxcfs_shows_the_instance_s_own_memory(runtime: OciRuntime, root: Path) -> None:
+    mount = Path(tempfile.mkdtemp(prefix="runtime-lxcfs-", dir="/tmp"))
+    os.chmod(mount, 0o755)
+    lxcfs = await runtime.host.processes.spawn(["lxcfs", "-f", "-p", f"{mount}.pid", str(mount)])
+    try:
+        async with asyncio.timeout(10):
+            while not await runtime.host.mounts.mounted(mount):  # noqa: ASYNC110 - lxcfs does not tell
+                await asyncio.sleep(0.01)
+        await launch(runtime, spec(root, lxcfs=mount, limits=Limits(memory=64 * MIB)))
+        status, text = await output(runtime, "grep", "MemTotal", "/proc/meminfo")
+        assert (status, int(text.split()[1]) * 1024) == (0, 64 * MIB)
+        await runtime.remove("one")
+    finally:
+        lxcfs.signal(signal.SIGTERM)
+        await lxcfs.wait()
+        await runtime.host.mounts.unmount(mount)
+        shutil.rmtree(mount)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{mount}.pid")
+
+
+async def test_an_application_gets_less(runtime: OciRuntime, root: Path) -> None:
+    await launch(runtime, spec(root, system=False))
+    status, text = await output(runtime, "grep", "CapBnd", "/proc/self/status")
+    system_admin = 1 << 21
+    assert status == 0 and not int(text.split()[1], 16) & system_admin
+    assert (await output(runtime, "cat", "/proc/sys/net/ipv4/ip_unprivileged_port_start"))[1] == "0\n"

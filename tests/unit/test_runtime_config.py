@@ -1,0 +1,127 @@
+"""The OCI configuration of an instance, as a pure function of what is asked and where."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isola.model.identity import IdRange
+from isola.runtimes import ExecSpec, RunSpec
+from isola.runtimes.oci.capabilities import granted
+from isola.runtimes.oci.config import Surroundings, User, bundle, exec_process
+from isola.runtimes.oci.console import raw
+from isola.runtimes.oci.layout import Layout
+from isola.runtimes.oci.monitor import arguments, entering
+from isola.runtimes.oci.mounts import LXCFS_FILES, mounts
+from isola.runtimes.oci.seccomp import ALWAYS, profile
+
+ALL = frozenset({"CAP_SYS_ADMIN", "CAP_NET_ADMIN", "CAP_CHOWN", "CAP_SYS_BOOT", "CAP_SYS_MODULE", "CAP_SYS_TIME"})
+HERE = Surroundings(architecture="x86_64", bounding=ALL, cgroup="/isola/one")
+
+
+def spec(**more: object) -> RunSpec:
+    given = {"id": "one", "hostname": "web", "root": Path("/r"), "idmap": IdRange(200000), "command": ("/sbin/init",)}
+    return RunSpec(**{**given, **more})  # type: ignore[arg-type]
+
+
+def test_every_instance_has_namespaces_of_its_own_and_no_host_ids() -> None:
+    for system in (True, False):
+        linux = bundle(spec(system=system), User(), HERE)["linux"]
+        assert isinstance(linux, dict)
+        kinds = {namespace["type"] for namespace in linux["namespaces"]}
+        assert kinds == {"user", "pid", "mount", "uts", "ipc", "network", "cgroup"}
+        assert not any("path" in namespace for namespace in linux["namespaces"])
+        assert linux["uidMappings"] == linux["gidMappings"] == [{"containerID": 0, "hostID": 200000, "size": 65536}]
+        assert linux["resources"]["devices"][0] == {"allow": False, "access": "rwm"}
+        assert linux["cgroupsPath"] == "/isola/one"
+
+
+def test_capabilities_stay_within_what_the_host_can_give() -> None:
+    for system in (True, False):
+        assert set(granted(system=system, bounding=ALL)) <= ALL
+        assert not {"CAP_SYS_MODULE", "CAP_SYS_TIME"} & set(granted(system=system, bounding=ALL))
+    assert "CAP_SYS_ADMIN" in granted(system=True, bounding=ALL)
+    assert "CAP_SYS_ADMIN" not in granted(system=False, bounding=ALL)
+
+
+def test_the_score_of_the_oom_killer_is_set_only_where_the_kernel_allows_it() -> None:
+    process = bundle(spec(), User(), HERE)["process"]
+    assert isinstance(process, dict) and "oomScoreAdj" not in process
+    able = Surroundings(architecture="x86_64", bounding=ALL | {"CAP_SYS_RESOURCE"}, cgroup="/isola/one")
+    process = bundle(spec(), User(), able)["process"]
+    assert isinstance(process, dict) and process["oomScoreAdj"] == 0
+
+
+def test_the_instance_s_environment_wins_over_ours() -> None:
+    process = bundle(spec(system=True, environment={"TERM": "dumb", "A": "1"}), User(), HERE)["process"]
+    assert isinstance(process, dict)
+    assert {"TERM=dumb", "A=1", "container=lxc", "HOME=/root"} <= set(process["env"])
+    assert len(process["env"]) == len({line.partition("=")[0] for line in process["env"]})
+
+
+def test_a_further_command_is_confined_as_the_first_process_is() -> None:
+    first = json.loads(json.dumps(bundle(spec(), User(), HERE)))["process"]
+    process = exec_process(ExecSpec(("id",), {"X": "y"}, user=5, group=6, groups=(7,), cwd="/tmp"), first)
+    assert process["capabilities"] == first["capabilities"]
+    assert process["noNewPrivileges"] is False
+    assert process["user"] == {"uid": 5, "gid": 6, "additionalGids": [7]}
+    assert process["terminal"] is False and process["cwd"] == "/tmp" and "consoleSize" not in process
+    sized = exec_process(ExecSpec(("sh",), {}, terminal=True, width=100, height=40), first)
+    assert sized["consoleSize"] == {"width": 100, "height": 40}
+
+
+def test_a_distribution_may_mount_and_a_program_may_not() -> None:
+    refused = {name for rule in rules(system=False) if not rule.get("args") for name in rule["names"]}
+    assert {"mount", "unshare", "setns", "keyctl", *ALWAYS} <= refused
+    refused = {name for rule in rules(system=True) if not rule.get("args") for name in rule["names"]}
+    assert refused == set(ALWAYS)
+    assert profile(system=True, architecture="riscv64")["architectures"] == []
+
+
+def rules(*, system: bool) -> list[dict[str, list[str]]]:
+    found = profile(system=system, architecture="x86_64")["syscalls"]
+    assert isinstance(found, list)
+    return found
+
+
+def test_lxcfs_shows_what_it_has_and_nothing_else() -> None:
+    table = mounts(system=True, lxcfs=Path("/lx"), lxcfs_files=("proc/meminfo", "proc/evil", "../x"))
+    binds = [mount for mount in table if mount["type"] == "bind"]
+    assert [(mount["source"], mount["destination"]) for mount in binds] == [("/lx/proc/meminfo", "/proc/meminfo")]
+    assert "proc/uptime" in LXCFS_FILES
+    assert not [mount for mount in mounts(system=True) if mount["type"] == "bind"]
+
+
+def test_only_a_distribution_may_write_its_groups() -> None:
+    for system, access in ((True, "rw"), (False, "ro")):
+        (group,) = [mount for mount in mounts(system=system) if mount["destination"] == "/sys/fs/cgroup"]
+        assert isinstance(group["options"], list) and access in group["options"]
+
+
+def test_the_monitor_s_command_line() -> None:
+    layout = Layout.of(Path("/var/lib/isola"), "one")
+    argv = arguments(layout, ["/usr/bin/unshare", "--mount", "crun"])
+    assert argv[argv.index("--runtime") + 1] == "/usr/bin/unshare"
+    passed = [argv[at + 1] for at, word in enumerate(argv) if word == "--runtime-arg"]
+    assert passed[:4] == ["--mount", "crun", "--root", "/var/lib/isola/run/one/state"]
+    entered = entering([Path("/a"), Path("/b")], argv)
+    assert entered[3:7] == ["sh", "/a", "/b", "--"] and entered[7:] == argv
+
+
+@given(st.binary(max_size=300).filter(lambda data: b"\n" not in data), st.booleans())
+def test_the_console_s_log_gives_back_what_was_shown(data: bytes, partial: bool) -> None:
+    line = b"2026-11-21T10:00:00.000000000+00:00 stdout " + (b"P " if partial else b"F ") + data + b"\n"
+    assert raw(b"rest of a lost line\n" + line) == (data if partial else data + b"\n")
+
+
+@given(st.binary(max_size=500))
+def test_any_log_can_be_read(log: bytes) -> None:
+    assert len(raw(log)) <= len(log)
+
+
+def test_the_log_is_cut_to_its_last_mebibyte() -> None:
+    line = b"2026-11-21T10:00:00Z stdout F " + b"x" * 1023 + b"\n"
+    assert len(raw(line * 2000)) == 1 << 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from isola.errors import InvalidInput, NotFound
 from isola.instances.context import Context
@@ -14,6 +15,7 @@ from isola.model.identity import IdRange
 from isola.model.image import Image
 from isola.model.instance import Config, Devices, Instance, InstanceRequest, Start
 from isola.model.names import instance_name
+from isola.model.network import Nic
 from isola.model.profile import Profile
 from isola.operations import Operation
 from isola.runtimes import Runtimes
@@ -61,6 +63,8 @@ async def create(context: Context, op: Operation, plan: Plan) -> Instance:
     idmap = reserve_range(context)
     try:
         instance = _record(context, plan, image, idmap)
+        for nic in nics_of(context, instance):
+            op.on_rollback(f"release addresses of {nic.device}", partial(_release, context, nic))
         with reserved(context, instance.start.layers):
             await _build(context, op, instance)
             await op.commit(lambda: context.records.add(instance.name, instance))
@@ -71,6 +75,10 @@ async def create(context: Context, op: Operation, plan: Plan) -> Instance:
         op.reopen()
         await start(context, op, instance.name)
     return instance
+
+
+async def _release(context: Context, nic: Nic) -> None:
+    context.networks.release(nic.network, nic.mac)
 
 
 async def _image(context: Context, op: Operation, request: InstanceRequest) -> Image | None:

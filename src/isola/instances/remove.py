@@ -29,6 +29,7 @@ async def sweep(context: Context, op: Operation, instance: Instance) -> None:
         if network is not None:
             await context.networks.driver(nic.network).detach(op, network, nic)
             await context.networks.driver(nic.network).unregister(op, network, nic)
+            context.networks.release(nic.network, nic.mac)
     await context.storage(instance).delete_volume(op, context.volume(instance))
     await op.effect(f"remove logs of {instance.name}", lambda: context.host.files.remove_tree(context.logs(instance)))
     await op.effect(f"forget {instance.name}", lambda: context.records.remove(instance.name))

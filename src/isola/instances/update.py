@@ -52,6 +52,10 @@ async def apply(context: Context, op: Operation, instance: Instance, wanted: Ins
     if live is not None:
         await _limit(context, op, wanted, live, config)
     await op.commit(lambda: context.records.replace(wanted.name, wanted))
+    held = {(nic.network, nic.mac) for nic in nics_of(context, wanted)}
+    for nic in nics_of(context, instance):
+        if (nic.network, nic.mac) not in held:
+            context.networks.release(nic.network, nic.mac)
 
 
 async def reapply(context: Context, op: Operation, name: str) -> None:

@@ -98,20 +98,20 @@ def test_a_ping_is_answered_in_a_masked_frame(talk: Callable[[Talk], WebSocket])
 
 def test_what_we_send_is_framed_by_size(talk: Callable[[Talk], WebSocket]) -> None:
     heard = bytearray()
+    over = threading.Event()
 
     def server(link: socket.socket) -> None:
         link.sendall(SWITCH)
         while data := link.recv(65536):
             heard.extend(data)
+        over.set()
 
     opened = talk(server)
     for size in (5, 300, 70_000):
         opened.send(b"y" * size)
     opened.send("text")
     opened.close()
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread():
-            thread.join(5)
+    assert over.wait(5)
     expected = b"\x82\x85" + bytes(4) + b"y" * 5
     expected += b"\x82\xfe" + struct.pack(">H", 300) + bytes(4) + b"y" * 300
     expected += b"\x82\xff" + struct.pack(">Q", 70_000) + bytes(4) + b"y" * 70_000

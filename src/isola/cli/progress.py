@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _BAR = 24
 _MOST_STEPS = 12
+_SILENT_SECONDS = 2.0
+"""Where lines stay for ever, an operation that ends sooner says nothing."""
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 
@@ -38,7 +40,7 @@ class Progress:
         if self._live:
             self._note_times(known)
             self._draw(known)
-        else:
+        elif time.monotonic() - self._began > _SILENT_SECONDS:
             self._print_new(known)
 
     def close(self) -> None:

@@ -14,8 +14,8 @@ _ID = Argument("ID", "The operation's id; its beginning is enough", complete="op
 
 
 def _resources(item: Item) -> str:
-    paths = [path for found in (item.get("resources") or {}).values() for path in found]
-    return "\n".join(str(path).removeprefix("/1.0/") for path in paths)
+    paths = [str(path) for found in (item.get("resources") or {}).values() for path in found]
+    return "\n".join(dict.fromkeys(path.removeprefix("/1.0/") for path in paths))  # LXD's older names say it twice
 
 
 _COLUMNS = (

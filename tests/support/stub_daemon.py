@@ -16,6 +16,7 @@ import struct
 import termios
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from aiohttp import WSMsgType, web
@@ -353,7 +354,8 @@ class StubDaemon:
             if message.type is not WSMsgType.BINARY or not message.data:
                 break
             stdin.write(message.data)
-            await stdin.drain()
+            with suppress(ConnectionError):  # the command has closed its input
+                await stdin.drain()
         stdin.close()
 
     async def _drain(self, stream: asyncio.StreamReader, socket: web.WebSocketResponse) -> None:
@@ -371,10 +373,10 @@ class StubDaemon:
     async def _terminal(self, body: Json, sockets: dict[str, web.WebSocketResponse]) -> int:
         master, slave = pty.openpty()
         self._resize(master, body["width"], body["height"])
+        environment = {"PATH": os.environ["PATH"], **body["environment"]}
         process = await asyncio.create_subprocess_exec(
-            *body["command"], stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-        )  # fmt: skip
+            "setsid", "--ctty", *body["command"], stdin=slave, stdout=slave, stderr=slave, env=environment
+        )
         os.close(slave)
         helpers = [
             self._loop.create_task(self._type(sockets["0"], master)),

@@ -1,0 +1,89 @@
+"""From words to arguments."""
+
+from __future__ import annotations
+
+import pytest
+
+from isola.cli.grammar import Argument, Arguments, Command, Option, UsageError
+from isola.cli.parsing import parse, split_globals
+
+
+def verb(*parameters: Argument | Option) -> Command:
+    return Command("verb", "A verb", lambda context: None, *parameters)
+
+
+EXEC = verb(
+    Argument("NAME", "an instance"),
+    Argument("COMMAND", "what", rest=True),
+    Option("-t --tty", "a terminal"),
+    Option("-u --user", "who", value="UID"),
+    Option("-E --env", "a variable", value="X=Y", repeat=True),
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("web1 -- ls -l", {"NAME": "web1", "COMMAND": ["ls", "-l"]}),
+        ("web1 ls -l", {"NAME": "web1", "COMMAND": ["ls", "-l"]}),
+        ("-t web1 -u 5 -- ls --tty", {"NAME": "web1", "tty": True, "user": "5", "COMMAND": ["ls", "--tty"]}),
+        ("web1 --user=5 ls", {"NAME": "web1", "user": "5", "COMMAND": ["ls"]}),
+        ("-tu5 web1 ls", {"NAME": "web1", "tty": True, "user": "5", "COMMAND": ["ls"]}),
+        ("-E A=1 --env B=2 web1 ls", {"NAME": "web1", "env": ["A=1", "B=2"], "COMMAND": ["ls"]}),
+        ("web1 --quiet ls", {"NAME": "web1", "quiet": True, "COMMAND": ["ls"]}),
+        ("web1 - x", {"NAME": "web1", "COMMAND": ["-", "x"]}),
+        ("web1 -- -- x", {"NAME": "web1", "COMMAND": ["--", "x"]}),
+    ],
+)
+def test_a_verb_that_takes_a_command_leaves_its_options_alone(words: str, expected: dict[str, object]) -> None:
+    assert parse(EXEC, words.split()) == expected
+
+
+def test_options_stand_anywhere_for_other_verbs() -> None:
+    command = verb(
+        Argument("NAME", "which", many=True), Option("-f --force", "at once"), Option("--timeout", "s", value="S")
+    )
+    assert parse(command, ["a", "-f", "b", "--timeout", "-1"]) == {"NAME": ["a", "b"], "force": True, "timeout": "-1"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        ("", "NAME is missing", "usage: isola verb"),
+        ("web1", "COMMAND is missing", "usage"),
+        ("web1 --usr 5 ls", "Unknown option --usr", "did you mean --user?"),
+        ("-z web1 ls", "Unknown option -z", ""),
+        ("--tty=yes web1 ls", "--tty takes no value", ""),
+        ("web1 --user", "--user needs a value: UID", ""),
+    ],
+)
+def test_a_wrong_line_is_refused_with_a_hint(words: str, message: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse(EXEC, words.split())
+    assert caught.value.message.startswith(message)
+    assert hint in caught.value.hint
+
+
+def test_too_many_words_and_unknown_choices_are_refused() -> None:
+    command = verb(Argument("NAME", "which"), Option("--format", "how", value="F", choices=("json", "yaml")))
+    with pytest.raises(UsageError, match="Unexpected argument 'two'"):
+        parse(command, ["one", "two"])
+    with pytest.raises(UsageError, match="one of json, yaml"):
+        parse(command, ["one", "--format", "xml"])
+
+
+def test_help_wins_over_what_is_missing() -> None:
+    assert parse(EXEC, ["--help"]) == {"help": True}
+
+
+def test_global_options_stand_before_the_verb_too() -> None:
+    assert split_globals(["--dir", "/srv/i", "-q", "list", "-q"]) == ({"dir": "/srv/i", "quiet": True}, ["list", "-q"])
+
+
+def test_values_are_read_by_kind() -> None:
+    args = Arguments({"timeout": "-1", "mode": "0644", "bad": "x", "config": ["a=b=c", "d="], "worse": ["novalue"]})
+    assert (args.number("timeout"), args.number("mode", base=8), args.number("none", 7)) == (-1, 0o644, 7)
+    assert args.pairs("config") == {"a": "b=c", "d": ""}
+    for wrong in (lambda: args.number("bad"), lambda: args.pairs("worse")):
+        with pytest.raises(UsageError):
+            wrong()

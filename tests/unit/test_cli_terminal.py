@@ -1,0 +1,237 @@
+"""The command line on a real terminal: raw mode and its end, window size, detaching, progress."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from stub_daemon import StubDaemon, StubOperation
+
+from isola.cli.commands.console import Detacher
+
+
+class Terminal:
+    """A command with a terminal of its own, as a user's shell would give it one."""
+
+    def __init__(self, directory: str, *words: str, columns: int = 80, lines: int = 24) -> None:
+        self.master, self.slave = pty.openpty()
+        self.resize(columns, lines)
+        self.before = termios.tcgetattr(self.slave)
+        environment = {"PATH": os.environ["PATH"], "ISOLA_DIR": directory, "LANG": "C.UTF-8", "TERM": "xterm"}
+        self.process = subprocess.Popen(
+            ["setsid", "--ctty", sys.executable, "-m", "isola.cli.main", *words],
+            stdin=self.slave,
+            stdout=self.slave,
+            stderr=self.slave,
+            env=environment,
+        )
+        self.seen = ""
+
+    def resize(self, columns: int, lines: int) -> None:
+        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+
+    def type(self, text: str) -> None:
+        os.write(self.master, text.encode())
+
+    def expect(self, pattern: str, seconds: float = 15) -> str:
+        """Read until a pattern has been shown; everything read so far."""
+        end = time.monotonic() + seconds
+        while not re.search(pattern, self.seen):
+            ready, _, _ = select.select([self.master], [], [], max(0, end - time.monotonic()))
+            assert ready, f"{pattern!r} not in {self.seen!r}"
+            self.seen += os.read(self.master, 65536).decode(errors="replace")
+        return self.seen
+
+    def mode(self) -> list[object]:
+        return termios.tcgetattr(self.slave)
+
+    def end(self, seconds: float = 15) -> int:
+        status = self.process.wait(seconds)
+        while select.select([self.master], [], [], 0.1)[0]:
+            self.seen += os.read(self.master, 65536).decode(errors="replace")
+        return status
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self.master)
+        os.close(self.slave)
+
+
+Open = Callable[..., Terminal]
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[StubDaemon]:
+    with StubDaemon(str(tmp_path)) as daemon:
+        daemon.add("web1")
+        yield daemon
+
+
+@pytest.fixture
+def terminal(daemon: StubDaemon) -> Iterator[Open]:
+    opened: list[Terminal] = []
+
+    def begin(*words: str, **size: int) -> Terminal:
+        opened.append(Terminal(daemon.directory, *words, **size))
+        return opened[-1]
+
+    yield begin
+    for one in opened:
+        one.close()
+
+
+def test_exec_on_a_terminal_is_raw_and_gives_the_terminal_back(terminal: Open) -> None:
+    user = terminal("exec", "web1", "--", "sh", "-c", "echo ready; read line; echo got:$line; exit 4")
+    user.expect("ready")
+    local = user.mode()[3]
+    assert isinstance(local, int)
+    assert not local & (termios.ECHO | termios.ICANON | termios.ISIG)
+    user.type("hello\r")
+    user.expect("got:hello")
+    assert user.end() == 4
+    assert user.mode() == user.before
+
+
+def test_the_window_size_is_told_at_first_and_when_it_changes(terminal: Open, daemon: StubDaemon) -> None:
+    script = "stty size; trap 'stty size; exit' WINCH; while :; do sleep 0.05; done"
+    user = terminal("exec", "web1", "--", "sh", "-c", script, columns=101, lines=37)
+    user.expect("37 101")
+    user.resize(132, 43)
+    user.expect("43 132")
+    assert user.end() == 0
+    assert daemon.sizes == [(101, 37), (132, 43)]
+
+
+def test_ctrl_c_belongs_to_the_command(terminal: Open) -> None:
+    user = terminal(
+        "exec", "web1", "--", "sh", "-c", "trap 'echo caught; exit 6' INT; echo ready; while :; do sleep 0.05; done"
+    )
+    user.expect("ready")
+    user.type("\x03")
+    user.expect("caught")
+    assert user.end() == 6
+
+
+def test_a_signal_from_outside_goes_to_the_command_and_the_terminal_comes_back(terminal: Open) -> None:
+    script = "echo ready; while read line; do echo heard $line; done"
+    user = terminal("exec", "web1", "--", "sh", "-c", script)
+    user.expect("ready")
+    user.process.send_signal(signal.SIGHUP)
+    user.type("on\r")
+    user.expect("heard on")  # the stub's terminals take no signals: the command goes on, and so do we
+    user.type("\x04")
+    assert user.end() == 0
+    assert user.mode() == user.before
+
+
+def test_a_terminal_where_ours_is_one(terminal: Open) -> None:
+    user = terminal("exec", "web1", "--", "sh", "-c", "test -t 0 && test -t 1 && echo $TERM")
+    user.expect("xterm")
+    assert user.end() == 0
+
+
+def test_pipes_on_request_even_on_a_terminal(terminal: Open) -> None:
+    user = terminal("exec", "-T", "web1", "--", "sh", "-c", "test -t 0 || echo no terminal")
+    user.expect("no terminal")
+    assert user.end() == 0
+
+
+def test_the_console_is_left_by_ctrl_a_q(terminal: Open) -> None:
+    user = terminal("console", "web1")
+    user.expect("login: ")
+    user.type("root")
+    user.expect("root")
+    user.type("\x01q")
+    user.expect("Detached")
+    assert user.end() == 0
+    assert user.mode() == user.before
+
+
+@pytest.mark.parametrize(
+    ("typed", "passed"),
+    [
+        ([b"abc"], b"abc"),
+        ([b"a\x01qb"], None),
+        ([b"\x01", b"q"], None),
+        ([b"\x01\x01q"], b"\x01q"),
+        ([b"\x01x"], b"\x01x"),
+    ],
+)
+def test_detaching_keys_are_seen_wherever_they_fall(typed: list[bytes], passed: bytes | None) -> None:
+    watch = Detacher()
+    results = [watch(piece) for piece in typed]
+    assert (None if None in results else b"".join(r for r in results if r)) == passed
+
+
+def test_progress_is_drawn_in_place_and_taken_away(terminal: Open, daemon: StubDaemon) -> None:
+    async def slow(operation: StubOperation) -> None:
+        for done in range(1, 9):
+            operation.steps(
+                {"name": "Prepare", "done": 1, "total": 1, "unit": "items", "finished": True, "depth": 0},
+                {
+                    "name": "Unpack \x1b[5m",
+                    "done": done << 20,
+                    "total": 8 << 20,
+                    "unit": "bytes",
+                    "finished": False,
+                    "depth": 1,
+                },
+            )
+            await asyncio.sleep(0.06)
+
+    daemon.slow = slow
+    user = terminal("launch", "tiny", "web2")
+    user.expect(r"web2 is running")
+    assert user.end() == 0
+    assert re.search(r"✔\x1b\[0m Prepare", user.seen)
+    assert re.search(r"Unpack �\[5m  ━+─* +\d+%", user.seen)
+    assert "\x1b[5m" not in user.seen
+    assert user.seen.rindex("\x1b[J\x1b[?25h") > user.seen.rindex("━")
+
+
+def test_a_narrow_window_does_not_break_the_drawing(terminal: Open, daemon: StubDaemon) -> None:
+    async def slow(operation: StubOperation) -> None:
+        operation.steps(
+            *({"name": f"Step {n} " + "x" * 60, "done": 0, "finished": False, "depth": n} for n in range(9))
+        )
+        await asyncio.sleep(0.4)
+
+    daemon.slow = slow
+    user = terminal("launch", "tiny", "web2", columns=30, lines=6)
+    user.expect(r"web2 is running")
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", user.seen)
+    assert max(len(line) for line in shown.replace("\r", "").splitlines()) <= 30
+    assert "Step 8" in shown
+    assert "Step 2" not in shown
+
+
+def test_colours_only_where_they_are_wanted(terminal: Open) -> None:
+    user = terminal("list")
+    user.end()
+    assert "\x1b[32mRunning\x1b[0m" in user.seen
+    os.environ["NO_COLOR"] = "1"
+    try:
+        plain = subprocess.run(
+            [sys.executable, "-m", "isola.cli.main", "nonsense"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+    finally:
+        del os.environ["NO_COLOR"]
+    assert "\x1b" not in plain.stderr

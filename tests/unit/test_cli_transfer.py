@@ -1,0 +1,157 @@
+"""Files in and out, and what hostile instances and images try with them."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stub_daemon import StubDaemon
+
+Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[StubDaemon]:
+    (tmp_path / "daemon").mkdir()
+    with StubDaemon(str(tmp_path / "daemon")) as daemon:
+        daemon.add("web1")
+        yield daemon
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    (tmp_path / "here").mkdir()
+    return tmp_path / "here"
+
+
+@pytest.fixture
+def isola(daemon: StubDaemon, here: Path) -> Run:
+    def run(*words: str, status: int = 0, **options: Any) -> subprocess.CompletedProcess[bytes]:
+        options = {"stdin": subprocess.DEVNULL} | options
+        if "input" in options:
+            options.pop("stdin")
+        variables = os.environ | {"ISOLA_DIR": daemon.directory}
+        argv = [sys.executable, "-m", "isola.cli.main", *words]
+        done = subprocess.run(argv, capture_output=True, timeout=30, cwd=here, env=variables, check=False, **options)
+        assert done.returncode == status, done.stderr
+        return done
+
+    return run
+
+
+def tree(daemon: StubDaemon) -> dict[str, Any]:
+    return daemon.files["web1"]
+
+
+def test_push_keeps_modes_and_takes_owners(isola: Run, daemon: StubDaemon, here: Path) -> None:
+    (here / "run.sh").write_text("#!/bin/sh\n")
+    (here / "run.sh").chmod(0o750)
+    isola("file", "push", "run.sh", "web1/run")
+    assert tree(daemon)["/run"] == {"kind": "file", "data": b"#!/bin/sh\n", "uid": "0", "gid": "0", "mode": "0750"}
+    isola("file", "push", "run.sh", "web1/srv/", "-p", "--uid", "33", "--gid", "34", "--mode", "0600")
+    assert tree(daemon)["/srv"]["kind"] == "directory"
+    assert tree(daemon)["/srv/run.sh"] | {"data": b""} == {
+        "kind": "file",
+        "data": b"",
+        "uid": "33",
+        "gid": "34",
+        "mode": "0600",
+    }
+    isola("file", "push", "-", "web1/etc/motd", input=b"hello\n" * 50_000)
+    assert tree(daemon)["/etc/motd"]["data"] == b"hello\n" * 50_000
+
+
+def test_a_directory_goes_in_and_comes_out_as_it_was(isola: Run, daemon: StubDaemon, here: Path) -> None:
+    site = here / "site"
+    (site / "img").mkdir(parents=True)
+    (site / "index.html").write_text("hi")
+    (site / "img" / "a.png").write_bytes(bytes(range(256)) * 1000)
+    (site / "latest").symlink_to("img/a.png")
+    os.mkfifo(site / "pipe")
+    assert b"site is a directory" in isola("file", "push", "site", "web1/srv", status=2).stderr
+    assert b"Left out" in isola("file", "push", "-r", "site", "web1/srv").stderr
+    assert tree(daemon)["/srv/latest"]["data"] == b"img/a.png"
+    isola("file", "pull", "-r", "web1/srv", "back")
+    assert (here / "back" / "img" / "a.png").read_bytes() == (site / "img" / "a.png").read_bytes()
+    assert (here / "back" / "latest").readlink() == Path("img/a.png")
+    assert sorted(os.listdir(here / "back")) == ["img", "index.html", "latest"]
+    assert isola("file", "pull", "web1/srv/index.html", "-").stdout == b"hi"
+    isola("file", "delete", "-r", "web1/srv")
+    assert list(tree(daemon)) == ["/"]
+
+
+def test_a_link_left_here_does_not_lead_a_pull_elsewhere(
+    isola: Run, daemon: StubDaemon, here: Path, tmp_path: Path
+) -> None:
+    """First a link is pulled, then it is a directory inside: the second pull must not follow the first."""
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    tree(daemon)["/d"] = {"kind": "directory", "names": ["x"]}
+    tree(daemon)["/d/x"] = {"kind": "symlink", "data": str(victim).encode()}
+    isola("file", "pull", "-r", "web1/d", ".")
+    tree(daemon)["/d/x"] = {"kind": "directory", "names": ["passwd"]}
+    tree(daemon)["/d/x/passwd"] = {"kind": "file", "data": b"root::0:0:::"}
+    isola("file", "pull", "-r", "web1/d", ".", status=1)
+    assert os.listdir(victim) == []
+
+
+def test_a_pulled_file_replaces_a_link_and_never_writes_through_it(isola: Run, daemon: StubDaemon, here: Path) -> None:
+    (here / "precious").write_text("keep me")
+    (here / "hosts").symlink_to("precious")
+    tree(daemon)["/etc/hosts"] = {"kind": "file", "data": b"new", "mode": "4755"}
+    isola("file", "pull", "web1/etc/hosts", ".")
+    assert (here / "precious").read_text() == "keep me"
+    assert (here / "hosts").read_text() == "new"
+    assert stat.S_IMODE((here / "hosts").lstat().st_mode) == 0o755
+    assert sorted(os.listdir(here)) == ["hosts", "precious"]
+
+
+def test_names_that_lead_out_of_the_directory_are_left_out(isola: Run, daemon: StubDaemon, here: Path) -> None:
+    tree(daemon)["/d"] = {"kind": "directory", "names": ["../../escape", "..", "/etc/x", "fine"]}
+    tree(daemon)["/d/fine"] = {"kind": "file", "data": b"fine"}
+    isola("file", "pull", "-r", "web1/d", "copy")
+    assert os.listdir(here / "copy") == ["fine"]
+    assert os.listdir(here) == ["copy"]
+
+
+def test_files_are_shown_edited_and_directories_made(isola: Run, daemon: StubDaemon) -> None:
+    isola("file", "mkdir", "-p", "web1/srv/www", "--mode", "0700")
+    assert tree(daemon)["/srv/www"]["mode"] == "0700"
+    isola("file", "edit", "web1/srv/www/a", input=b"", status=1)
+    tree(daemon)["/srv/www/a"] = {"kind": "file", "data": b"old"}
+    isola("file", "edit", "web1/srv/www/a", input=b"new\xff")
+    assert tree(daemon)["/srv/www/a"]["data"] == b"new\xff"
+    assert isola("file", "show", "web1/srv/www").stdout == b"a\n"
+
+
+def test_images_come_and_go_as_files(isola: Run, daemon: StubDaemon, here: Path) -> None:
+    (here / "image.tar.gz").write_bytes(b"image" * 1000)
+    (here / "meta.tar").write_bytes(b"meta")
+    isola("image", "import", "meta.tar", "image.tar.gz")
+    assert daemon.uploads == [b"meta", b"image" * 1000]
+    assert b"Written to debian12.tar.gz" in isola("image", "export", "abc", "debian12").stderr
+    assert (here / "debian12.tar.gz").read_bytes() == b"i" * 500_000
+    (here / "out").mkdir()
+    isola("image", "export", "abc", "out")
+    assert os.listdir(here / "out") == ["image.tar.gz"]
+    assert isola("image", "export", "abc", "-").stdout == b"i" * 500_000
+
+
+def test_an_image_of_two_files_stays_where_it_is_put(isola: Run, here: Path) -> None:
+    (here / "out").mkdir()
+    isola("image", "export", "split", "out")
+    assert (here / "out" / "rootfs.img").read_bytes() == b"\r\n--" * 99999
+    assert (here / "out" / "meta.tar.xz").read_bytes() == b"m" * 9
+    assert os.listdir(here) == ["out"]
+    assert b"two files" in isola("image", "export", "split", "-", status=1).stderr
+
+
+def test_an_image_is_built_and_found(isola: Run, daemon: StubDaemon) -> None:
+    assert b"Image debian/12 is there" in isola("image", "build", "debian/12").stderr
+    assert isola("image", "list", "-f", "csv").stdout.startswith(b"debian/12,ffffffffffff,")

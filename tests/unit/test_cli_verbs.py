@@ -1,0 +1,300 @@
+"""The command line as typed, each time a process of its own, against a daemon that keeps state."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from stub_daemon import ApiError, StubDaemon, StubOperation
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+ISOLA = [sys.executable, "-m", "isola.cli.main"]
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[StubDaemon]:
+    with StubDaemon(str(tmp_path)) as daemon:
+        yield daemon
+
+
+def environment(daemon: StubDaemon) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "ISOLA_DIR": daemon.directory, "LANG": "C.UTF-8"}
+
+
+@pytest.fixture
+def isola(daemon: StubDaemon) -> Run:
+    def run(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        options = {"text": True, "stdin": subprocess.DEVNULL} | options
+        if "input" in options:
+            options.pop("stdin")
+        return subprocess.run(
+            [*ISOLA, *words], capture_output=True, timeout=30, env=environment(daemon), check=False, **options
+        )
+
+    return run
+
+
+def ok(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_alone_it_shows_first_steps_and_every_verb(isola: Run) -> None:
+    text = ok(isola())
+    assert "isola launch debian/12 web1" in text
+    for verb in ("launch", "exec", "image", "doctor", "completion"):
+        assert f"\n  {verb} " in text
+
+
+def test_the_life_of_an_instance(isola: Run, daemon: StubDaemon) -> None:
+    done = isola(
+        "launch", "tiny", "web1", "--memory", "64MiB", "--cpu", "1", "-n", "lab", "-d", "root,size=1GiB", "-p", "small"
+    )
+    assert "web1 is running" in done.stderr
+    made = daemon.instances["web1"]
+    assert made["source"] == {"type": "image", "alias": "tiny"}
+    assert made["config"] == {"limits.memory": "64MiB", "limits.cpu": "1"}
+    assert made["devices"] == {"eth0": {"type": "nic", "network": "lab", "name": "eth0"}, "root": {"size": "1GiB"}}
+    assert made["profiles"] == ["small"]
+    ok(isola("create", "tiny", "web2"))
+    assert daemon.instances["web2"]["status"] == "Stopped"
+    ok(isola("stop", "web1", "--timeout", "5"))
+    assert made["asked"] == {"action": "stop", "force": False, "timeout": 5}
+    ok(isola("start", "--all"))
+    assert {item["status"] for item in daemon.instances.values()} == {"Running"}
+    ok(isola("pause", "web1", "web2"))
+    ok(isola("resume", "web1"))
+    ok(isola("rename", "web1", "web3"))
+    done = isola("delete", "web2", "web3")
+    assert done.returncode == 1
+    assert "stop it, or force" in done.stderr
+    ok(isola("delete", "--all", "--force"))
+    assert daemon.instances == {}
+
+
+def test_a_launch_is_one_creation_and_nothing_else(isola: Run, daemon: StubDaemon) -> None:
+    ok(isola("launch", "tiny", "web1"))
+    assert [line.split()[0] for line in daemon.requests] == ["POST", "GET"]
+    assert daemon.requests[1].endswith("/wait")
+
+
+def test_a_made_up_name_is_printed_on_request(isola: Run) -> None:
+    assert ok(isola("launch", "tiny", "--print-name", "-q")) == "calm-1\n"
+
+
+def test_list_in_every_format_and_filtered(isola: Run, daemon: StubDaemon) -> None:
+    address = {"family": "inet", "address": "10.0.0.2", "netmask": "24", "scope": "global"}
+    state = {"network": {"eth0": {"addresses": [address]}, "lo": {"addresses": []}}, "memory": {"usage": 2**20}}
+    daemon.add("web2", status="Stopped", state=None, config={"user.role": "db"})
+    daemon.add("web1", state=state, expanded_config={"image.description": "Tiny\x1b[31m"})
+    lines = ok(isola("list")).splitlines()
+    assert lines[2].split() == ["web1", "Running", "10.0.0.2", "(eth0)", "Tiny�[31m"]
+    assert lines[3].split() == ["web2", "Stopped"]
+    assert ok(isola("list", "-c", "name,memory", "-f", "csv")) == "web1,1.00MiB\nweb2,\n"
+    assert [item["name"] for item in json.loads(ok(isola("list", "-f", "json")))] == ["web1", "web2"]
+    assert [item["name"] for item in yaml.safe_load(ok(isola("list", "user.role=db", "-f", "yaml")))] == ["web2"]
+    assert ok(isola("list", "status=running", "-c", "n", "-f", "csv")) == "web1\n"
+    assert isola("list", "-c", "nZ").returncode == 2
+
+
+def test_names_alone_ask_for_no_state(isola: Run, daemon: StubDaemon) -> None:
+    ok(isola("list", "-c", "ns"))
+    assert daemon.requests == ["GET /1.0/instances?recursion=1"]
+
+
+def test_exec_joins_streams_and_status(isola: Run, daemon: StubDaemon) -> None:
+    daemon.add("web1")
+    done = isola("exec", "web1", "-E", "GREETING=hi", "--", "sh", "-c", "echo $GREETING; echo oops >&2; exit 42")
+    assert (done.returncode, done.stdout, done.stderr) == (42, "hi\n", "oops\n")
+    data = os.urandom(1 << 22)
+    echoed = isola("exec", "web1", "--", "cat", input=data, text=False)
+    assert (echoed.returncode, echoed.stdout) == (0, data)
+
+
+def test_exec_into_a_closed_pipe_ends_quietly(daemon: StubDaemon) -> None:
+    daemon.add("web1")
+    line = f"{sys.executable} -m isola.cli.main exec web1 -- yes | head -c 100000 | wc -c; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", line], capture_output=True, text=True, timeout=30, env=environment(daemon), check=False
+    )
+    assert (done.stdout.split(), done.stderr) == (["100000", "141"], "")
+
+
+def test_signals_reach_the_command(daemon: StubDaemon) -> None:
+    daemon.add("web1")
+    script = "trap 'echo caught; exit 9' TERM; echo ready; while :; do sleep 0.05; done"
+    process = subprocess.Popen(
+        [*ISOLA, "exec", "web1", "--", "sh", "-c", script],
+        stdout=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        env=environment(daemon),
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=20)[0] == b"caught\n"
+    assert (process.returncode, daemon.signals) == (9, [signal.SIGTERM])
+
+
+def test_run_gives_the_commands_status_and_leaves_nothing(isola: Run, daemon: StubDaemon) -> None:
+    done = isola("run", "tiny", "--", "sh", "-c", "cat; exit 3", input="through")
+    assert (done.returncode, done.stdout, daemon.instances) == (3, "through", {})
+    assert isola("run", "tiny", "--", "missing").returncode == 1
+    assert daemon.instances == {}
+    assert "calm-1 is kept" in isola("run", "tiny", "--keep", "--", "true").stderr
+    assert daemon.instances["calm-1"]["ephemeral"] is True
+
+
+def test_ctrl_c_cancels_the_operation_and_waits_for_it(daemon: StubDaemon) -> None:
+    begun = []
+
+    async def slow(operation: StubOperation) -> None:
+        begun.append(operation)
+        await asyncio.sleep(30)
+
+    daemon.slow = slow
+    process = subprocess.Popen(
+        [*ISOLA, "launch", "tiny", "web1"], stderr=subprocess.PIPE, text=True, env=environment(daemon)
+    )
+    wait_for(lambda: any("/wait" in line for line in daemon.requests))
+    time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    error = process.communicate(timeout=20)[1]
+    assert process.returncode == 130
+    assert "Cancelled; what had been done is undone" in error
+    assert begun[0].info["status"] == "Cancelled"
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_an_error_says_what_happened_the_evidence_and_the_way_out(isola: Run, daemon: StubDaemon) -> None:
+    done = isola("info", "nobody")
+    assert done.stderr == "Error: Instance 'nobody' not found\nHint: see isola list\n"
+
+    async def fail(operation: StubOperation) -> None:
+        raise ApiError(400, "host_failure", "No room", evidence="disk\x1b[2J full", remedy="make room")
+
+    daemon.slow = fail
+    done = isola("launch", "tiny", "web1")
+    assert (done.returncode, done.stderr) == (1, "Error: No room\n  disk�[2J full\nHint: make room\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["lisst"], 2, "did you mean list?"),
+        (["network", "lst"], 2, "did you mean list?"),
+        (["launch"], 2, "usage: isola launch IMAGE"),
+        (["exec", "web1"], 2, "COMMAND is missing"),
+        (["--dir", "/nowhere", "list"], 1, "isolad"),
+        (["stop"], 2, "--all"),
+        (["exec", "-t", "-T", "web1", "--", "true"], 2, "exclude each other"),
+        (["config", "set", "web1", "nonsense"], 2, "KEY=VALUE"),
+        (["file", "pull", "nopath", "."], 2, "web1/etc/hosts"),
+    ],
+)
+def test_wrong_lines_end_with_a_hint(isola: Run, words: list[str], status: int, said: str) -> None:
+    done = isola(*words)
+    assert done.returncode == status
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_configuration_is_read_set_unset_and_edited(isola: Run, daemon: StubDaemon) -> None:
+    made = daemon.add(
+        "web1", config={"limits.memory": "1GiB"}, description="ours", architecture="x86_64", ephemeral=False
+    )
+    assert ok(isola("config", "get", "web1", "limits.memory")) == "1GiB\n"
+    ok(isola("config", "set", "web1", "limits.memory=2GiB", "user.a=b"))
+    ok(isola("config", "set", "web1", "limits.cpu", "2"))
+    ok(isola("config", "unset", "web1", "user.a"))
+    assert made["config"] == {"limits.memory": "2GiB", "limits.cpu": "2"}
+    shown = yaml.safe_load(ok(isola("config", "show", "web1")))
+    assert shown["description"] == "ours"
+    shown["config"] = {"limits.cpu": 3, "user.flag": True}
+    ok(isola("config", "edit", "web1", input=yaml.safe_dump(shown)))
+    assert made["config"] == {"limits.cpu": "3", "user.flag": "true"}
+    ok(isola("profile", "set", "default", "limits.cpu=1"))
+    ok(isola("network", "set", "lab", "ipv4.nat=false"))
+    assert daemon.profiles["default"]["config"] == {"limits.cpu": "1"}
+    assert daemon.networks["lab"]["config"] == {"ipv4.nat": "false"}
+
+
+def test_doctor_tells_what_works_and_what_does_not(isola: Run) -> None:
+    lines = ok(isola("doctor")).splitlines()
+    assert any("✔ runc" in line and "1.1.5" in line for line in lines)
+    assert any("– crun" in line and "hybrid" in line for line in lines)
+    assert any("→ boot with cgroup v2 alone" in line for line in lines)
+    down = isola("doctor", "--dir", "/nowhere")
+    assert down.returncode == 1
+    assert "✘ daemon" in down.stdout
+    assert "mmdebstrap" in down.stdout
+
+
+def test_events_are_printed_until_the_daemon_ends_them(isola: Run) -> None:
+    done = isola("monitor", "-t", "lifecycle")
+    assert done.stdout == "10:00:00.123 lifecycle instance-started /1.0/instances/web1\n"
+    assert done.returncode == 1
+    assert json.loads(isola("monitor", "-f", "json").stdout)["type"] == "lifecycle"
+
+
+def test_the_api_can_be_called_directly(isola: Run, daemon: StubDaemon) -> None:
+    daemon.add("web1")
+    assert json.loads(ok(isola("query", "/1.0/instances"))) == ["/1.0/instances/web1"]
+    body = json.dumps({"action": "stop"})
+    answer = json.loads(ok(isola("query", "-X", "PUT", "--wait", "-d", body, "/1.0/instances/web1/state")))
+    assert (answer["status"], daemon.instances["web1"]["status"]) == ("Success", "Stopped")
+    assert json.loads(isola("query", "--raw", "/1.0/instances/nobody").stdout)["type"] == "error"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([""], {"launch", "list", "exec"}),
+        (["netw"], {"network"}),
+        (["network", "le"], {"leases"}),
+        (["exec", "we"], {"web1", "web2"}),
+        (["stop", "web1", "web"], {"web1", "web2"}),
+        (["exec", "web1", "--", "w"], set()),
+        (["list", "--format", ""], {"table", "json", "yaml", "csv"}),
+        (["list", "--fo"], {"--format"}),
+        (["launch", "tiny", "x", "--profile", ""], {"default"}),
+        (["file", "pull", "web1/et"], {"web1/etc/"}),
+        (["file", "pull", "web1/etc/ho"], {"web1/etc/hosts"}),
+        (["completion", ""], {"bash", "zsh", "fish"}),
+        (["nonsense", ""], set()),
+    ],
+)
+def test_words_are_completed(isola: Run, daemon: StubDaemon, words: list[str], expected: set[str]) -> None:
+    for name in ("web1", "web2", "db1"):
+        daemon.add(name)
+    daemon.files["web1"] |= {"/etc": {"kind": "directory"}, "/etc/hosts": {"kind": "file", "data": b""}}
+    found = set(ok(isola("__complete", "--", *words)).split())
+    assert found >= expected if words == [""] else found == expected
+
+
+def test_bash_completes_through_the_script(isola: Run, daemon: StubDaemon, tmp_path: Path) -> None:
+    daemon.add("web1")
+    launcher = tmp_path / "isola"
+    launcher.write_text(f'#!/bin/sh\nexec {sys.executable} -m isola.cli.main "$@"\n')
+    launcher.chmod(0o755)
+    script = ok(isola("completion", "bash"))
+    line = f"{script}\nCOMP_WORDS=(isola exec w); COMP_CWORD=2; _isola; echo ${{COMPREPLY[@]}}"
+    variables = environment(daemon) | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=30, env=variables, check=False)
+    assert (done.stdout, done.stderr) == ("web1\n", "")

@@ -226,6 +226,7 @@ async def test_numbers_without_a_process(processes: Processes) -> None:
 
 
 async def test_command_line(processes: Processes, sleeper: Child) -> None:
+    await wait_until(lambda: processes.command_line(sleeper.ref.pid) != ())
     assert processes.command_line(sleeper.ref.pid) == ("sleep", "600")
 
 

@@ -107,7 +107,10 @@ class Processes(Protocol):
         ...
 
     def command_line(self, pid: int) -> tuple[str, ...]:
-        """The arguments of the process that has this number now; empty when it is gone."""
+        """The arguments of the process that has this number now; empty when it is gone.
+
+        Also empty for the instant in which the kernel puts a new program in its place.
+        """
         ...
 
 

@@ -18,7 +18,9 @@ _RESOLVE = kernel.RESOLVE_NO_XDEV | kernel.RESOLVE_NO_SYMLINKS | kernel.RESOLVE_
 _REMOVE_DEPTH = 48
 """Directories open at once; deeper ones are first moved up, so that depth costs neither descriptors nor stack."""
 _COUNT_DEPTH = 2000
-"""``openat2`` takes a path of 4095 bytes; deeper trees exist only to annoy and are not counted further."""
+"""Deeper trees exist only to annoy and are not counted further."""
+_PATH_SIZE = 4000
+"""A single call takes a path of 4095 bytes."""
 
 
 def remove_tree(path: Path) -> None:
@@ -137,9 +139,9 @@ def _allocated(top: int) -> Iterator[int]:
     while pending:
         path = pending.pop()
         try:
-            directory = kernel.open_beneath(top, path, _DIRECTORY, _RESOLVE)
+            directory = _open_deep(top, path)
         except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV, errno.ENAMETOOLONG):
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV):
                 continue  # gone, swapped, or another file system
             raise HostFailure("Cannot count disk usage", evidence=str(error)) from error
         try:
@@ -152,6 +154,21 @@ def _allocated(top: int) -> Iterator[int]:
                     yield _blocks(directory, entry.name, linked)
         finally:
             os.close(directory)
+
+
+def _open_deep(top: int, path: bytes) -> int:
+    here = os.dup(top)
+    while len(path) > _PATH_SIZE:
+        cut = path.rindex(b"/", 0, _PATH_SIZE)
+        try:
+            below = kernel.open_beneath(here, path[:cut], _DIRECTORY, _RESOLVE)
+        finally:
+            os.close(here)
+        here, path = below, path[cut + 1 :]
+    try:
+        return kernel.open_beneath(here, path, _DIRECTORY, _RESOLVE)
+    finally:
+        os.close(here)
 
 
 def _blocks(directory: int, name: str, linked: set[int]) -> int:

@@ -1,0 +1,198 @@
+"""Archives within the fake file system: real tar streams, into nodes."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from isola.errors import AlreadyExists, InvalidInput, NotFound, TooLarge, UnsafeArchive, Unsupported
+from isola.host.archives import UnpackLimits, UnpackReport
+from isola.host.packed import Unpacked, compression, unpacked
+from isola.host.tarpack import compressed
+from isola.host.tarstream import Member, TarStream
+from isola.host.untar import clean
+from isola.model.identity import IdRange
+from isola.testing.files import FakeFiles, Node, find, parent_of
+
+_LIMITS = UnpackLimits()
+_KINDS = {0x30: "file", 0x32: "symlink", 0x35: "directory", 0x36: "other"}
+
+
+class FakeArchives:
+    """Reads archives that lie in the fake file system, and keeps the promises of the real ones."""
+
+    def __init__(self, files: FakeFiles) -> None:
+        self.files = files
+
+    async def unpack(
+        self,
+        source: Path,
+        target: Path,
+        *,
+        subtree: str = "",
+        whiteouts: bool = False,
+        limits: UnpackLimits = _LIMITS,
+        progress: Callable[[int], None] | None = None,
+    ) -> UnpackReport:
+        """Unpack."""
+        data = await self.files.read(source)
+        work = _Unpacking(find(self.files.tree, target), clean(subtree.encode()), whiteouts, limits)
+        content = _open(data, limits)
+        stream = TarStream(content.read)
+        for member in stream.members():
+            work.take(member, stream)
+        content.drain()
+        if progress is not None:
+            progress(len(data))
+        return UnpackReport(work.entries, work.bytes, tuple(work.skipped[:100]))
+
+    async def read_member(self, source: Path, names: tuple[str, ...], *, limit: int = 1 << 20) -> bytes:
+        """Content of one member."""
+        wanted = [clean(name.encode()) for name in names]
+        stream = TarStream(_open(await self.files.read(source), _LIMITS).read)
+        for member in stream.members():
+            if member.kind == 0x30 and clean(member.name) in wanted:
+                if member.size > limit or member.pieces is not None:
+                    raise TooLarge(f"{member.name!r} is larger than {limit} bytes")
+                return b"".join(stream.blocks())
+        raise NotFound(f"The archive has no {' or '.join(names)}")
+
+    async def pack(
+        self, directory: Path, target: Path, *, prefix: str = "", compression: str = "gzip", base: int = 0
+    ) -> None:
+        """Pack."""
+        holder, name = parent_of(self.files.tree, target)
+        if name in holder.children:
+            raise AlreadyExists(f"{target} exists already")
+        inside = IdRange(base).inside if base else int
+        buffer = io.BytesIO()
+        with compressed(buffer, compression) as output:
+            for path, node in _paths(find(self.files.tree, directory)):
+                if node.kind in ("file", "directory", "symlink"):
+                    full = "/".join(part for part in (prefix.strip("/"), path) if part) or "."
+                    output.write(_header(full, node, inside))
+                    output.write(node.data + bytes(-len(node.data) % 512))
+            output.write(bytes(1024))
+        holder.children[name] = Node("file", 0o600, data=buffer.getvalue())
+
+
+def _open(data: bytes, limits: UnpackLimits) -> Unpacked:
+    kind = compression(data[:8])
+    if kind == "squashfs":
+        raise Unsupported("The root file system is a squashfs image", remedy="install the package squashfs-tools-ng")
+    blocks = unpacked(io.BytesIO(data), kind)
+    return Unpacked(blocks, lambda: len(data), limit=2 * limits.bytes + (1 << 30), ratio=limits.ratio)
+
+
+def _paths(top: Node, path: str = "") -> Iterator[tuple[str, Node]]:
+    yield path, top
+    for name in sorted(top.children):
+        yield from _paths(top.children[name].seen, f"{path}/{name}".strip("/"))
+
+
+def _header(name: str, node: Node, inside: Callable[[int], int]) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.type = {"file": tarfile.REGTYPE, "directory": tarfile.DIRTYPE, "symlink": tarfile.SYMTYPE}[node.kind]
+    info.mode, info.uid, info.gid = node.mode, inside(node.uid), inside(node.gid)
+    info.size, info.linkname = len(node.data), node.target
+    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+
+
+class _Unpacking:
+    def __init__(self, top: Node, subtree: list[bytes], whiteouts: bool, limits: UnpackLimits) -> None:
+        self.entries = self.bytes = 0
+        self.skipped: list[str] = []
+        self._top = top
+        self._subtree = subtree
+        self._whiteouts = whiteouts
+        self._limits = limits
+
+    def take(self, member: Member, stream: TarStream) -> None:
+        """One member."""
+        self.entries += 1
+        if self.entries > self._limits.entries:
+            raise UnsafeArchive("The archive has too many entries")
+        parts = self._inside(clean(member.name))
+        if parts is None:
+            return
+        if not parts:
+            self._top.mode, self._top.uid, self._top.gid = member.mode, member.uid, member.gid
+            return
+        holder = self._holder(parts[:-1])
+        if self._whiteouts and parts[-1].startswith(".wh."):
+            _white_out(holder, parts[-1])
+        elif member.kind == 0x31:
+            _put(holder, parts[-1], self._linked(member))
+        elif member.kind in _KINDS:
+            _put(holder, parts[-1], self._node(member, stream))
+        else:
+            self.skipped.append(member.name.decode("utf-8", "replace"))
+
+    def _inside(self, parts: list[bytes]) -> list[str] | None:
+        depth = len(self._subtree)
+        return [part.decode("utf-8", "replace") for part in parts[depth:]] if parts[:depth] == self._subtree else None
+
+    def _holder(self, parts: list[str]) -> Node:
+        here = self._top
+        for position, part in enumerate(parts):
+            here = here.children.setdefault(part, Node("directory"))
+            if here.kind == "symlink":
+                return self._through(here, parts[:position], parts[position + 1 :])
+            if here.kind != "directory":
+                raise InvalidInput("The archive cannot be unpacked", evidence=f"{part} is not a directory")
+        return here
+
+    def _through(self, link: Node, before: list[str], after: list[str]) -> Node:
+        depth = len(before)
+        for part in link.target.split("/"):
+            depth += -1 if part == ".." else part not in ("", ".")
+            if depth < 0 or link.target.startswith("/"):
+                raise UnsafeArchive("The archive tries to write through a link that leads out", evidence=link.target)
+        try:
+            return find(self._top, "/".join((*before, link.target, *after)))
+        except NotFound as error:
+            raise UnsafeArchive("The archive tries to write through a link that leads out") from error
+
+    def _linked(self, member: Member) -> Node:
+        target = self._inside(clean(member.link))
+        if not target:
+            raise UnsafeArchive("The archive links to a place outside")
+        node = self._holder(target[:-1]).children.get(target[-1])
+        if node is None:
+            raise InvalidInput("The archive links to a file that it does not hold")
+        if node.kind == "directory":
+            raise UnsafeArchive("The archive links to a directory")
+        return node
+
+    def _node(self, member: Member, stream: TarStream) -> Node:
+        self.bytes += member.size if member.kind == 0x30 else 0
+        if self.bytes > self._limits.bytes:
+            raise UnsafeArchive("The archive unpacks to more than it may")
+        node = Node(_KINDS[member.kind], member.mode, member.uid, member.gid)
+        node.target = member.link.decode("utf-8", "replace") if member.kind == 0x32 else ""
+        content = bytearray(member.size if member.kind == 0x30 else 0)
+        for offset, length in [(0, member.size)] if member.pieces is None else member.pieces:
+            content[offset : offset + length] = stream.exactly(length) if length else b""
+        node.data = bytes(content)
+        return node
+
+
+def _put(holder: Node, name: str, node: Node) -> None:
+    there = holder.children.get(name)
+    if there is not None and there.kind == "directory":
+        if node.kind == "directory":
+            there.mode, there.uid, there.gid = node.mode, node.uid, node.gid
+            return
+        if there.children:
+            raise UnsafeArchive("The archive replaces a directory that is not empty")
+    holder.children[name] = node
+
+
+def _white_out(holder: Node, name: str) -> None:
+    hidden = name.removeprefix(".wh.")
+    if hidden == ".wh..opq":
+        holder.xattrs["trusted.overlay.opaque"] = b"y"
+    elif hidden and not hidden.startswith(".wh."):
+        holder.children.setdefault(hidden, Node("whiteout"))

@@ -1,0 +1,310 @@
+"""A file system in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from isola.errors import AlreadyExists, HostFailure, InvalidInput, NotFound, Unsupported
+from isola.host.files import Entry, Root
+from isola.model.identity import IdRange
+from isola.model.storage import Space
+
+_BLOCK = 256 * 1024
+_LINKS = 40
+
+
+@dataclass(eq=False, slots=True)
+class Node:
+    """A file, directory, symbolic link or something other; hard links are one node under two names."""
+
+    kind: str
+    mode: int = 0o755
+    uid: int = 0
+    gid: int = 0
+    data: bytes = b""
+    target: str = ""
+    children: dict[str, Node] = field(default_factory=dict)
+    mounts: list[Node] = field(default_factory=list)
+    """Roots of what is mounted on it, the visible one last."""
+    xattrs: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def seen(self) -> Node:
+        """What is seen here: the top of what is mounted, or the node itself."""
+        return self.mounts[-1] if self.mounts else self
+
+
+def components(path: str | Path) -> list[str]:
+    """Names on the way; NUL is refused."""
+    if "\0" in str(path):
+        raise InvalidInput("A path cannot hold NUL", field="path")
+    return [part for part in str(path).split("/") if part not in ("", ".")]
+
+
+def find(root: Node, path: str | Path, *, follow: bool = True) -> Node:
+    """The node at ``path`` with ``root`` as ``/``. Raises NotFound, InvalidInput."""
+    pending, trail, links = components(path)[::-1], [root], 0
+    while pending:
+        part = pending.pop()
+        here = trail[-1].seen
+        if here.kind != "directory":
+            raise InvalidInput(f"{str(path)!r} lies below something that is not a directory", field="path")
+        if part == "..":
+            trail = trail[:-1] or [root]
+            continue
+        node = here.children.get(part)
+        if node is None:
+            raise NotFound(f"{str(path)!r} does not exist")
+        if node.kind == "symlink" and (pending or follow):
+            links += 1
+            if links > _LINKS:
+                raise InvalidInput(f"{str(path)!r} leads through too many links", field="path")
+            trail = [root] if node.target.startswith("/") else trail
+            pending += components(node.target)[::-1]
+            continue
+        trail.append(node)
+    return trail[-1].seen
+
+
+def parent_of(root: Node, path: str | Path) -> tuple[Node, str]:
+    """The directory that holds the last component, and that component."""
+    parts = components(path)
+    if not parts or parts[-1] == "..":
+        raise InvalidInput(f"{str(path)!r} does not name anything in a directory", field="path")
+    holder = find(root, "/".join(parts[:-1]))
+    if holder.kind != "directory":
+        raise InvalidInput(f"{str(path)!r} lies below something that is not a directory", field="path")
+    return holder, parts[-1]
+
+
+class FakeFiles:
+    """Keeps a tree of nodes. ``process_roots`` says which directory a process sees as ``/``."""
+
+    def __init__(self) -> None:
+        self.tree = Node("directory")
+        self.process_roots: dict[int, Path] = {}
+        self.synced = 0
+        self.capacity = Space(total=100 << 30, used=10 << 30, inodes_total=1_000_000, inodes_used=1000)
+
+    async def read(self, path: Path) -> bytes:
+        """The whole content."""
+        node = self._find(path)
+        if node.kind != "file":
+            raise HostFailure(f"The file system refused {path}", evidence="not a file")
+        return node.data
+
+    async def write(self, path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
+        """Replaces the node, as a rename does."""
+        holder, name = self._parent(path)
+        if name in holder.children and holder.children[name].kind == "directory":
+            raise HostFailure(f"The file system refused {path}", evidence="is a directory")
+        holder.children[name] = Node("file", mode, data=bytes(data))
+
+    async def make_directory(self, path: Path, *, mode: int = 0o711, owner: int | None = None) -> None:
+        """With its parents."""
+        here = self.tree
+        for part in components(path):
+            here = here.seen.children.setdefault(part, Node("directory", mode)).seen
+            if here.kind == "symlink":
+                here = self._find(path)
+            if here.kind != "directory":
+                raise HostFailure(f"The file system refused {path}", evidence="not a directory")
+        if owner is not None:
+            here.uid = here.gid = owner
+            here.mode = mode
+
+    async def exists(self, path: Path) -> bool:
+        """Whether there is anything of that name."""
+        try:
+            find(self.tree, path, follow=False)
+        except (NotFound, InvalidInput):
+            return False
+        return True
+
+    async def names(self, directory: Path) -> tuple[str, ...]:
+        """Names in a directory, sorted."""
+        try:
+            return tuple(sorted(self._find(directory).children))
+        except NotFound:
+            return ()
+
+    async def rename(self, source: Path, target: Path) -> None:
+        """As the system call does it."""
+        holder, name = self._parent(source)
+        if name not in holder.children:
+            raise NotFound(f"{source} does not exist")
+        place, new = self._parent(target)
+        there = place.children.get(new)
+        if there is not None and there.kind == "directory" and there.children:
+            raise HostFailure(f"The file system refused {source}", evidence="Directory not empty")
+        place.children[new] = holder.children.pop(name)
+
+    async def remove_tree(self, path: Path) -> None:
+        """Refuses where something is mounted, having removed nothing."""
+        try:
+            holder, name = self._parent(path)
+        except (NotFound, InvalidInput, HostFailure):
+            return
+        node = holder.children.get(name)
+        if node is None:
+            return
+        if any(below.mounts for below in walk(node)):
+            raise HostFailure(f"Cannot remove {path}", remedy="something is mounted in it")
+        del holder.children[name]
+
+    async def copy(self, source: BinaryIO, target: Path) -> int:
+        """Write a stream to a new file."""
+        holder, name = self._parent(target)
+        if name in holder.children:
+            raise AlreadyExists(f"{target} exists already")
+        data = source.read()
+        holder.children[name] = Node("file", 0o600, data=data)
+        return len(data)
+
+    async def disk_usage(self, directory: Path) -> int:
+        """Whole blocks; what is mounted below is not counted."""
+        try:
+            top = self._find(directory)
+        except NotFound:
+            return 0
+        return sum(-(-len(node.data) // 4096) * 4096 + 4096 * (node.kind == "directory") for node in set(walk(top)))
+
+    async def space(self, directory: Path) -> Space:
+        """``capacity``, for any directory that is there."""
+        self._find(directory)
+        return self.capacity
+
+    async def sync(self, directory: Path) -> None:
+        """Counts."""
+        self._find(directory)
+        self.synced += 1
+
+    @asynccontextmanager
+    async def root(
+        self, directory: Path | None = None, *, pid: int | None = None, idmap: IdRange | None = None
+    ) -> AsyncIterator[Root]:
+        """Open an instance's root."""
+        if (directory is None) == (pid is None):
+            raise ValueError("either a directory or a process is expected")
+        place = directory if directory is not None else self.process_roots.get(pid or 0)
+        if place is None:
+            raise NotFound(f"There is no process {pid}")
+        yield FakeRoot(self._find(place), idmap)
+
+    def _find(self, path: Path) -> Node:
+        return find(self.tree, path)
+
+    def _parent(self, path: Path) -> tuple[Node, str]:
+        return parent_of(self.tree, path)
+
+
+def walk(node: Node) -> Iterator[Node]:
+    """The node and all below it, without what is mounted on them."""
+    pending = [node]
+    while pending:
+        here = pending.pop()
+        yield here
+        pending += here.children.values()
+
+
+class FakeRoot:
+    """A root within the tree."""
+
+    def __init__(self, node: Node, idmap: IdRange | None) -> None:
+        self._node = node
+        self._idmap = idmap
+
+    async def stat(self, path: str, *, follow: bool = True) -> Entry:
+        """What is at ``path``."""
+        node = find(self._node, path, follow=follow)
+        inside = self._idmap.inside if self._idmap else int
+        names = tuple(sorted(node.children)) if node.kind == "directory" else ()
+        size = len(node.target) if node.kind == "symlink" else len(node.data)
+        return Entry(node.kind, node.mode, inside(node.uid), inside(node.gid), size, names, node.target)
+
+    async def read(self, path: str) -> AsyncIterator[bytes]:
+        """The content of a regular file."""
+        return _blocks(self._file(path).data)
+
+    async def write(
+        self,
+        path: str,
+        content: AsyncIterator[bytes],
+        *,
+        uid: int,
+        gid: int,
+        mode: int | None,
+        append: bool = False,
+    ) -> None:
+        """Create or replace the content; a new file that could not be filled is removed again."""
+        try:
+            node, holder, name = self._file(path), None, ""
+        except NotFound:
+            holder, name = parent_of(self._node, path)
+            if name in holder.children:
+                raise InvalidInput(f"{path!r} exists already", field="path") from None
+            node = holder.children[name] = Node("file", 0o600)
+        node.data = node.data if append else b""
+        try:
+            async for block in content:
+                node.data += block
+        except BaseException:
+            if holder is not None:
+                del holder.children[name]
+            raise
+        if holder is not None:
+            uid, gid, mode = max(uid, 0), max(gid, 0), 0o644 if mode is None else mode
+        self._dress(node, uid, gid, mode)
+
+    async def make_directory(self, path: str, *, uid: int, gid: int, mode: int) -> None:
+        """Fine when the directory is there."""
+        try:
+            if find(self._node, path).kind != "directory":
+                raise InvalidInput(f"{path!r} is not a directory", field="path")
+        except NotFound:
+            holder, name = parent_of(self._node, path)
+            if name in holder.children:
+                raise InvalidInput(f"{path!r} exists already", field="path") from None
+            self._dress(holder.children.setdefault(name, Node("directory")), max(uid, 0), max(gid, 0), mode)
+
+    async def make_symlink(self, path: str, target: str, *, uid: int, gid: int) -> None:
+        """A symbolic link."""
+        components(target)
+        holder, name = parent_of(self._node, path)
+        if name in holder.children:
+            raise InvalidInput(f"{path!r} exists already", field="path")
+        node = holder.children[name] = Node("symlink", 0o777, target=target)
+        self._dress(node, max(uid, 0), max(gid, 0), None)
+
+    async def remove(self, path: str) -> None:
+        """Remove a file, a link or an empty directory."""
+        holder, name = parent_of(self._node, path)
+        node = holder.children.get(name)
+        if node is None:
+            raise NotFound(f"{path!r} does not exist")
+        if node.children or node.mounts:
+            raise InvalidInput(f"{path!r} is not empty", field="path")
+        del holder.children[name]
+
+    def _file(self, path: str) -> Node:
+        node = find(self._node, path)
+        if node.kind == "directory":
+            raise InvalidInput(f"{path!r} is a directory", field="path")
+        if node.kind != "file":
+            raise Unsupported(f"{path!r} is not a regular file")
+        return node
+
+    def _dress(self, node: Node, uid: int, gid: int, mode: int | None) -> None:
+        outside = self._idmap.outside if self._idmap else int
+        node.uid = outside(uid) if uid >= 0 else node.uid
+        node.gid = outside(gid) if gid >= 0 else node.gid
+        node.mode = node.mode if mode is None else mode & 0o7777
+
+
+async def _blocks(data: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), _BLOCK):
+        yield data[start : start + _BLOCK]

@@ -1,0 +1,429 @@
+"""What every file system promises: the daemon's own files, and roots of instances."""
+
+import io
+import os
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from isola.errors import AlreadyExists, HostFailure, InvalidInput, NotFound, Unsupported
+from isola.host.files import Files, LinuxFiles, Root
+from isola.model.identity import IdRange
+from isola.testing.files import FakeFiles
+
+IDS = IdRange(300000)
+
+
+@pytest.fixture(params=["fake", "linux"])
+async def files(request: pytest.FixtureRequest) -> Files:
+    return FakeFiles() if request.param == "fake" else LinuxFiles()
+
+
+@pytest.fixture
+async def place(files: Files) -> AsyncIterator[Path]:
+    """An empty directory in that file system."""
+    if isinstance(files, FakeFiles):
+        await files.make_directory(Path("/place"))
+        yield Path("/place")
+        return
+    with tempfile.TemporaryDirectory(prefix="isola-files-") as directory:
+        yield Path(directory)
+
+
+@pytest.fixture
+async def root(files: Files, place: Path) -> AsyncIterator[Root]:
+    """An empty root whose ids are shifted, with a secret beside it."""
+    await files.make_directory(place / "root", mode=0o755, owner=IDS.base)
+    await files.write(place / "secret", b"outside")
+    async with files.root(place / "root", idmap=IDS) as opened:
+        yield opened
+
+
+@pytest.fixture
+def umask() -> Iterator[None]:
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+async def stream(*blocks: bytes) -> AsyncIterator[bytes]:
+    for block in blocks:
+        yield block
+
+
+async def broken() -> AsyncIterator[bytes]:
+    yield b"begun"
+    raise ConnectionError("the client has gone")
+
+
+async def content(root: Root, path: str) -> bytes:
+    return b"".join([block async for block in await root.read(path)])
+
+
+async def put(root: Root, path: str, data: bytes = b"data") -> None:
+    await root.write(path, stream(data), uid=0, gid=0, mode=0o644)
+
+
+# --- the daemon's own files ------------------------------------------------------------------------------------
+
+
+async def test_what_is_written_is_read(files: Files, place: Path) -> None:
+    await files.write(place / "a", b"one")
+    await files.write(place / "a", b"two")
+    assert await files.read(place / "a") == b"two"
+    assert await files.names(place) == ("a",)
+
+
+async def test_reading_what_is_not_there_is_not_found(files: Files, place: Path) -> None:
+    with pytest.raises(NotFound):
+        await files.read(place / "nothing")
+
+
+async def test_writing_below_nothing_is_not_found_and_leaves_nothing(files: Files, place: Path) -> None:
+    with pytest.raises(NotFound):
+        await files.write(place / "nothing" / "a", b"")
+    assert await files.names(place) == ()
+
+
+async def test_directories_are_made_with_parents_and_twice(files: Files, place: Path, umask: None) -> None:
+    await files.make_directory(place / "a" / "b", mode=0o711)
+    await files.make_directory(place / "a" / "b", mode=0o711)
+    async with files.root(place) as seen:
+        assert [(await seen.stat(path)).mode for path in ("a", "a/b")] == [0o711, 0o711]
+
+
+async def test_a_directory_may_be_given_an_owner(files: Files, place: Path) -> None:
+    await files.make_directory(place / "a")
+    await files.make_directory(place / "a", mode=0o100, owner=1234)
+    async with files.root(place) as seen:
+        entry = await seen.stat("a")
+    assert (entry.uid, entry.gid, entry.mode) == (1234, 1234, 0o100)
+
+
+async def test_a_directory_cannot_be_made_over_a_file(files: Files, place: Path) -> None:
+    await files.write(place / "a", b"")
+    with pytest.raises(HostFailure):
+        await files.make_directory(place / "a")
+
+
+async def test_existence(files: Files, place: Path) -> None:
+    assert not await files.exists(place / "a")
+    assert not await files.exists(place / "a" / "b")
+    await files.write(place / "a", b"")
+    assert await files.exists(place / "a")
+
+
+async def test_names_are_sorted_and_empty_for_nothing(files: Files, place: Path) -> None:
+    for name in "cab":
+        await files.write(place / name, b"")
+    assert await files.names(place) == ("a", "b", "c")
+    assert await files.names(place / "nothing") == ()
+
+
+async def test_rename_moves_a_tree_and_needs_a_source(files: Files, place: Path) -> None:
+    await files.make_directory(place / "a" / "b")
+    await files.rename(place / "a", place / "c")
+    assert await files.exists(place / "c" / "b")
+    assert not await files.exists(place / "a")
+    with pytest.raises(NotFound):
+        await files.rename(place / "a", place / "d")
+
+
+async def test_a_tree_is_removed_and_removing_nothing_is_fine(files: Files, place: Path) -> None:
+    await files.make_directory(place / "a" / "b" / "c")
+    await files.write(place / "a" / "b" / "file", b"x")
+    await files.remove_tree(place / "a")
+    await files.remove_tree(place / "a")
+    await files.remove_tree(place / "no" / "such" / "place")
+    assert await files.names(place) == ()
+
+
+async def test_a_file_is_removed_too(files: Files, place: Path) -> None:
+    await files.write(place / "a", b"x")
+    await files.remove_tree(place / "a")
+    assert not await files.exists(place / "a")
+
+
+async def test_a_stream_is_copied_to_a_new_file_only(files: Files, place: Path) -> None:
+    data = bytes(range(256)) * 10000
+    assert await files.copy(io.BytesIO(data), place / "a") == len(data)
+    assert await files.read(place / "a") == data
+    with pytest.raises(AlreadyExists):
+        await files.copy(io.BytesIO(b"other"), place / "a")
+    assert await files.read(place / "a") == data
+
+
+async def test_disk_usage_grows_with_what_is_there(files: Files, place: Path) -> None:
+    assert await files.disk_usage(place / "nothing") == 0
+    await files.make_directory(place / "a")
+    before = await files.disk_usage(place)
+    await files.write(place / "a" / "file", bytes(1 << 20))
+    assert await files.disk_usage(place) - before >= 1 << 20
+
+
+async def test_space_and_sync(files: Files, place: Path) -> None:
+    space = await files.space(place)
+    assert 0 < space.used < space.total
+    await files.sync(place)
+    with pytest.raises(NotFound):
+        await files.sync(place / "nothing")
+
+
+# --- roots -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_root_must_be_there(files: Files, place: Path) -> None:
+    with pytest.raises(NotFound):
+        async with files.root(place / "nothing"):
+            pass
+
+
+async def test_ids_are_shifted_both_ways(files: Files, place: Path, root: Root) -> None:
+    await root.write("/f", stream(b"x"), uid=5, gid=6, mode=0o640)
+    entry = await root.stat("/f")
+    assert (entry.kind, entry.uid, entry.gid, entry.mode, entry.size) == ("file", 5, 6, 0o640, 1)
+    async with files.root(place / "root") as raw:
+        assert (await raw.stat("/f")).uid == IDS.base + 5
+    async with files.root(place) as above:
+        assert (await above.stat("secret")).uid == 0
+    async with files.root(place, idmap=IDS) as above:
+        assert (await above.stat("secret")).uid == 65534
+
+
+async def test_content_comes_in_blocks(root: Root) -> None:
+    data = os.urandom(1_000_000)
+    await root.write("/f", stream(data[:7], data[7:]), uid=0, gid=0, mode=None)
+    blocks = [block async for block in await root.read("f")]
+    assert b"".join(blocks) == data
+    assert max(map(len, blocks)) <= 256 * 1024
+
+
+async def test_an_existing_file_keeps_mode_and_owner_unless_given(root: Root) -> None:
+    await root.write("/f", stream(b"long content"), uid=5, gid=6, mode=0o4755)
+    await root.write("/f", stream(b"short"), uid=-1, gid=-1, mode=None)
+    entry = await root.stat("/f")
+    assert (entry.uid, entry.gid, entry.mode & 0o777) == (5, 6, 0o755)
+    assert await content(root, "/f") == b"short"
+    await root.write("/f", stream(b"er"), uid=7, gid=-1, mode=0o600, append=True)
+    entry = await root.stat("/f")
+    assert (entry.uid, entry.gid, entry.mode) == (7, 6, 0o600)
+    assert await content(root, "/f") == b"shorter"
+
+
+async def test_a_new_file_has_sane_defaults(root: Root, umask: None) -> None:
+    await root.write("/f", stream(b""), uid=-1, gid=-1, mode=None)
+    entry = await root.stat("/f")
+    assert (entry.uid, entry.gid, entry.mode) == (0, 0, 0o644)
+
+
+async def test_setuid_is_kept(root: Root) -> None:
+    await root.write("/f", stream(b""), uid=1, gid=1, mode=0o4755)
+    assert (await root.stat("/f")).mode == 0o4755
+
+
+async def test_a_new_file_that_breaks_off_is_removed(root: Root) -> None:
+    with pytest.raises(ConnectionError):
+        await root.write("/f", broken(), uid=0, gid=0, mode=None)
+    with pytest.raises(NotFound):
+        await root.stat("/f")
+
+
+async def test_directories_and_their_names(root: Root, umask: None) -> None:
+    await root.make_directory("/d", uid=3, gid=4, mode=0o1777)
+    await root.make_directory("/d", uid=9, gid=9, mode=0o700)
+    await put(root, "/d/b")
+    await put(root, "/d/a")
+    entry = await root.stat("/d")
+    assert (entry.kind, entry.uid, entry.gid, entry.mode, entry.names) == ("directory", 3, 4, 0o1777, ("a", "b"))
+
+
+async def test_links_are_made_and_shown(root: Root) -> None:
+    await put(root, "/f", b"hello")
+    await root.make_symlink("/l", "/f", uid=1, gid=2)
+    entry = await root.stat("/l", follow=False)
+    assert (entry.kind, entry.target, entry.uid, entry.gid) == ("symlink", "/f", 1, 2)
+    assert (await root.stat("/l")).kind == "file"
+    assert await content(root, "/l") == b"hello"
+    with pytest.raises(InvalidInput):
+        await root.make_symlink("/l", "elsewhere", uid=0, gid=0)
+
+
+@pytest.mark.parametrize("target", ["/secret", "../secret", "../../../../../../secret", "/../secret"])
+async def test_links_lead_nowhere_outside(files: Files, place: Path, root: Root, target: str) -> None:
+    await root.make_symlink("/l", target, uid=0, gid=0)
+    with pytest.raises(NotFound):
+        await root.read("/l")
+    with pytest.raises((NotFound, InvalidInput)):
+        await put(root, "/l", b"overwritten")
+    assert await files.read(place / "secret") == b"outside"
+
+
+@pytest.mark.parametrize("path", ["../secret", "/../../secret", "d/../../secret"])
+async def test_dots_lead_nowhere_outside(files: Files, place: Path, root: Root, path: str) -> None:
+    await root.make_directory("/d", uid=0, gid=0, mode=0o755)
+    with pytest.raises(NotFound):
+        await root.read(path)
+    await put(root, path, b"inside")
+    assert await files.read(place / "secret") == b"outside"
+    assert await content(root, "/secret") == b"inside"
+
+
+async def test_a_linked_directory_leads_nowhere_outside(files: Files, place: Path, root: Root) -> None:
+    await root.make_symlink("/d", "/", uid=0, gid=0)
+    await put(root, "/d/../d/f")
+    assert await files.exists(place / "root" / "f")
+    await root.remove("/d/f")
+    assert not await files.exists(place / "root" / "f")
+
+
+async def test_links_in_a_ring_are_refused(root: Root) -> None:
+    await root.make_symlink("/a", "b", uid=0, gid=0)
+    await root.make_symlink("/b", "a", uid=0, gid=0)
+    with pytest.raises(InvalidInput):
+        await root.read("/a")
+
+
+async def test_removing(root: Root) -> None:
+    await root.make_directory("/d", uid=0, gid=0, mode=0o755)
+    await put(root, "/d/f")
+    with pytest.raises(InvalidInput):
+        await root.remove("/d")
+    await root.remove("/d/f")
+    await root.remove("/d")
+    with pytest.raises(NotFound):
+        await root.remove("/d")
+
+
+async def test_removing_a_link_removes_the_link(root: Root) -> None:
+    await put(root, "/f")
+    await root.make_symlink("/l", "f", uid=0, gid=0)
+    await root.remove("/l")
+    assert (await root.stat("/")).names == ("f",)
+
+
+@pytest.mark.parametrize("path", ["/", "", ".", "/..", "a/.."])
+async def test_the_root_itself_is_no_file(root: Root, path: str) -> None:
+    with pytest.raises(InvalidInput):
+        await root.remove(path)
+    with pytest.raises((InvalidInput, NotFound)):
+        await put(root, path)
+
+
+async def test_wrong_kinds_are_invalid(root: Root) -> None:
+    await put(root, "/f")
+    await root.make_directory("/d", uid=0, gid=0, mode=0o755)
+    for work in (
+        root.read("/d"),
+        put(root, "/d"),
+        put(root, "/f/below"),
+        root.stat("/f/below"),
+        root.make_directory("/f", uid=0, gid=0, mode=0o755),
+        root.stat("/a\0b"),
+        root.make_symlink("/l", "a\0b", uid=0, gid=0),
+    ):
+        with pytest.raises(InvalidInput):
+            await work
+
+
+async def test_what_is_missing_is_not_found(root: Root) -> None:
+    for work in (
+        root.stat("/no"),
+        root.read("/no"),
+        put(root, "/no/f"),
+        root.make_directory("/no/d", uid=0, gid=0, mode=0o755),
+        root.make_symlink("/no/l", "x", uid=0, gid=0),
+    ):
+        with pytest.raises(NotFound):
+            await work
+
+
+async def test_names_that_are_not_text_are_still_shown(tmp_path: Path) -> None:
+    os.mkdir(os.fsencode(tmp_path) + b"/\xff\xfe")
+    async with LinuxFiles().root(tmp_path) as root:
+        names = (await root.stat("/")).names
+    assert [name.encode() for name in names] == ["\ufffd\ufffd".encode()]
+
+
+async def test_fifos_sockets_and_devices_are_never_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    os.mknod(tmp_path / "null", 0o020666, os.makedev(1, 3))
+    async with LinuxFiles().root(tmp_path) as root:
+        for name in ("fifo", "null"):
+            assert (await root.stat(name)).kind == "other"
+            with pytest.raises(Unsupported):
+                await root.read(name)
+            with pytest.raises(Unsupported):
+                await put(root, name)
+
+
+async def test_views_of_the_kernel_are_shown_but_not_touched() -> None:
+    async with LinuxFiles().root(pid=os.getpid()) as root:
+        assert "uptime" in (await root.stat("/proc")).names
+        with pytest.raises(Unsupported):
+            await root.read("/proc/uptime")
+        with pytest.raises(Unsupported):
+            await put(root, "/proc/sys/kernel/core_pattern")
+        with pytest.raises(Unsupported):
+            await root.make_directory("/sys/kernel/new", uid=0, gid=0, mode=0o755)
+        with pytest.raises(InvalidInput):
+            await root.read("/proc/self/exe")
+
+
+async def test_a_process_is_seen_through_its_root() -> None:
+    async with LinuxFiles().root(pid=os.getpid()) as root:
+        assert "etc" in (await root.stat("/")).names
+    with pytest.raises(NotFound):
+        async with LinuxFiles().root(pid=2**22 - 1):
+            pass
+
+
+async def test_hostile_trees_are_removed(tmp_path: Path) -> None:
+    """Deeper than a path may be, with links out, odd names and no permissions."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").touch()
+    top = tmp_path / "top"
+    top.mkdir()
+    (top / "a\nb").mkdir(mode=0)
+    here = os.open(top, os.O_RDONLY)
+    for _ in range(3000):
+        os.mkdir("deep", dir_fd=here)
+        os.symlink(outside, "link", dir_fd=here)
+        below = os.open("deep", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    files = LinuxFiles()
+    assert await files.disk_usage(top) >= 2000 * 4096
+    open_before = len(os.listdir("/proc/self/fd"))
+    await files.remove_tree(top)
+    assert not top.exists()
+    assert (outside / "kept").exists()
+    assert len(os.listdir("/proc/self/fd")) == open_before
+
+
+async def test_a_link_to_a_tree_is_removed_not_the_tree(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "link").symlink_to("tree")
+    await LinuxFiles().remove_tree(tmp_path / "link")
+    assert (tmp_path / "tree").is_dir()
+    assert not (tmp_path / "link").is_symlink()
+
+
+async def test_several_names_count_once(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(bytes(1 << 20))
+    once = await LinuxFiles().disk_usage(tmp_path)
+    os.link(tmp_path / "a", tmp_path / "b")
+    assert await LinuxFiles().disk_usage(tmp_path) == once
+
+
+async def test_streams_left_open_are_closed_with_the_root(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"x")
+    before = len(os.listdir("/proc/self/fd"))
+    async with LinuxFiles().root(tmp_path) as root:
+        await root.read("f")
+        half_read = await root.read("f")
+        assert await anext(half_read) == b"x"
+    assert len(os.listdir("/proc/self/fd")) == before

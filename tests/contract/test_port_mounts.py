@@ -1,0 +1,205 @@
+"""What mounts promise."""
+
+import asyncio
+import os
+import stat
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from isola.errors import HostFailure
+from isola.host.files import Files, LinuxFiles
+from isola.host.mounts import LinuxMounts, Mounts, OverlayMount
+from isola.model.identity import IdRange
+from isola.testing.files import FakeFiles
+from isola.testing.mounts import FakeMounts
+
+IDS = IdRange(400000)
+_WALL = 0x40000000
+
+
+@dataclass
+class Place:
+    """An overlay about to be mounted, and the host it lies on."""
+
+    files: Files
+    mounts: Mounts
+    directory: Path
+    mount: OverlayMount
+
+    async def seen(self, path: str) -> tuple[int, str]:
+        async with self.files.root(self.mount.target) as root:
+            text = b"".join([block async for block in await root.read(path)]).decode()
+            return (await root.stat(path)).uid, text
+
+
+@pytest.fixture(params=["fake", "linux"])
+async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
+    if request.param == "fake":
+        files = FakeFiles()
+        yield await _filled(files, FakeMounts(files), Path("/place"))
+        return
+    with tempfile.TemporaryDirectory(prefix="isola mounts,a:b-") as directory:
+        mounts = LinuxMounts()
+        yield await _filled(LinuxFiles(), mounts, Path(directory))
+        for left in await mounts.below(Path(directory)):
+            await mounts.unmount(left)
+
+
+async def _filled(files: Files, mounts: Mounts, directory: Path) -> Place:
+    for name in ("low", "high", "upper", "work", "root"):
+        await files.make_directory(directory / name, mode=0o755)
+    await files.make_directory(directory / "upper", mode=0o755, owner=IDS.base)
+    for layer, name in (("low", "a"), ("low", "b"), ("high", "b")):
+        await files.write(directory / layer / name, f"{name} of {layer}".encode(), mode=0o644)
+    lower = (directory / "low", directory / "high")
+    mount = OverlayMount(lower, directory / "upper", directory / "work", directory / "root", IDS)
+    return Place(files, mounts, directory, mount)
+
+
+async def test_layers_are_merged_with_shifted_ids(place: Place) -> None:
+    await place.mounts.overlay(place.mount)
+    assert await place.seen("/a") == (IDS.base, "a of low")
+    assert await place.seen("/b") == (IDS.base, "b of high")
+
+
+async def test_without_ids_nothing_is_shifted(place: Place) -> None:
+    await place.mounts.overlay(replace(place.mount, idmap=None))
+    assert await place.seen("/a") == (0, "a of low")
+
+
+async def test_exactly_one_mount_remains_and_nothing_else(place: Place) -> None:
+    before = await place.files.names(place.directory)
+    await place.mounts.overlay(place.mount)
+    assert await place.mounts.mounted(place.mount.target)
+    assert await place.mounts.below(place.directory) == (place.mount.target,)
+    assert await place.files.names(place.directory) == before
+
+
+async def test_what_is_written_goes_to_the_upper_directory_and_stays(place: Place) -> None:
+    await place.mounts.overlay(place.mount)
+    await place.files.write(place.mount.target / "new", b"x")
+    await place.mounts.unmount(place.mount.target)
+    assert await place.files.exists(place.mount.upper / "new")
+    for layer in place.mount.lower:
+        assert not await place.files.exists(layer / "new")
+    await place.mounts.overlay(place.mount)
+    assert (await place.seen("/new"))[1] == "x"
+
+
+async def test_unmounting_shows_what_was_below_and_is_fine_twice(place: Place) -> None:
+    await place.mounts.overlay(place.mount)
+    await place.mounts.unmount(place.mount.target)
+    await place.mounts.unmount(place.mount.target)
+    await place.mounts.unmount(place.directory / "nothing")
+    assert not await place.mounts.mounted(place.mount.target)
+    assert await place.mounts.below(place.directory) == ()
+    assert await place.files.names(place.mount.target) == ()
+
+
+async def test_what_is_not_there_is_not_mounted(place: Place) -> None:
+    assert not await place.mounts.mounted(place.directory)
+    assert not await place.mounts.mounted(place.directory / "nothing")
+    assert not await place.mounts.mounted(place.directory / "low" / "a" / "below")
+
+
+async def test_nothing_stays_when_it_fails(place: Place) -> None:
+    for broken in (
+        replace(place.mount, lower=(*place.mount.lower, place.directory / "nothing")),
+        replace(place.mount, upper=place.directory / "nothing"),
+        replace(place.mount, target=place.directory / "nothing"),
+        replace(place.mount, lower=()),
+    ):
+        with pytest.raises(HostFailure):
+            await place.mounts.overlay(broken)
+    assert await place.mounts.below(place.directory) == ()
+    assert await place.files.names(place.directory) == ("high", "low", "root", "upper", "work")
+
+
+async def test_deeper_mounts_come_first(place: Place) -> None:
+    await place.mounts.overlay(place.mount)
+    for name in ("upper2", "work2", "root/inner"):
+        await place.files.make_directory(place.directory / name)
+    inner = replace(
+        place.mount,
+        upper=place.directory / "upper2",
+        work=place.directory / "work2",
+        target=place.directory / "root" / "inner",
+    )
+    await place.mounts.overlay(inner)
+    assert await place.mounts.below(place.directory) == (inner.target, place.mount.target)
+    assert await place.mounts.below(place.directory / "root" / "inner") == (inner.target,)
+    await place.mounts.unmount(inner.target)
+
+
+@pytest.fixture
+async def real() -> AsyncIterator[Place]:
+    mounts = LinuxMounts()
+    with tempfile.TemporaryDirectory(prefix="isola-mounts-") as directory:
+        os.chmod(directory, 0o711)  # for the guest's root to pass
+        yield await _filled(LinuxFiles(), mounts, Path(directory))
+        for left in await mounts.below(Path(directory)):
+            await mounts.unmount(left)
+
+
+async def test_layers_may_be_many(real: Place) -> None:
+    layers = tuple(real.directory / f"layer-{number}-{'x' * 60}" for number in range(120))
+    for number, layer in enumerate(layers):
+        layer.mkdir()
+        (layer / f"f{number}").touch()
+    await real.mounts.overlay(replace(real.mount, lower=layers))
+    assert len(os.listdir(real.mount.target)) == 120
+
+
+async def test_too_many_layers_are_refused_with_the_reason(real: Place) -> None:
+    layer = real.directory / "low"
+    with pytest.raises(HostFailure, match="more than one overlay can have"):
+        await real.mounts.overlay(replace(real.mount, lower=(layer,) * 400))
+    assert await real.mounts.below(real.directory) == ()
+
+
+async def test_the_guest_root_may_change_what_layers_hold(real: Place) -> None:
+    """Without a copy made at mount time: the file is copied up when it is changed."""
+    await real.mounts.overlay(real.mount)
+    script = "printf changed > a && chmod 600 a"
+    guest = await asyncio.create_subprocess_exec(
+        "sh", "-c", script, cwd=real.mount.target, user=IDS.base, group=IDS.base, extra_groups=[]
+    )
+    assert await guest.wait() == 0
+    assert (real.mount.upper / "a").read_text() == "changed"
+    assert os.stat(real.mount.upper / "a").st_uid == IDS.base
+    assert (real.mount.lower[0] / "a").read_text() == "a of low"
+
+
+async def test_device_nodes_do_not_work_in_a_root(real: Place) -> None:
+    os.mknod(real.mount.lower[0] / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    await real.mounts.overlay(real.mount)
+    with pytest.raises(PermissionError):
+        os.open(real.mount.target / "null", os.O_RDONLY)
+
+
+async def test_many_at_once(real: Place) -> None:
+    mounts = []
+    for number in range(12):
+        for name in ("upper", "work", "root"):
+            (real.directory / f"{name}{number}").mkdir()
+        upper, work, root = (real.directory / f"{name}{number}" for name in ("upper", "work", "root"))
+        mounts.append(OverlayMount(real.mount.lower, upper, work, root, IdRange(500000 + 65536 * number)))
+    await asyncio.gather(*map(real.mounts.overlay, mounts))
+    assert [os.stat(mount.target / "a").st_uid for mount in mounts] == [
+        mount.idmap.base for mount in mounts if mount.idmap
+    ]
+    assert len(await real.mounts.below(real.directory)) == 12
+
+
+async def test_no_process_and_no_descriptor_is_left(real: Place) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        await real.mounts.overlay(real.mount)
+        await real.mounts.unmount(real.mount.target)
+    assert len(os.listdir("/proc/self/fd")) == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG | _WALL)  # noqa: ASYNC222 - it does not wait

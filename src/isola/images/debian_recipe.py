@@ -33,6 +33,15 @@ _IDLE_TIMERS = (
     "e2scrub_all.timer",
     "fstrim.timer",
 )
+_NOT_IN_CONTAINERS = (
+    "systemd-network-generator.service",
+    "systemd-pstore.service",
+    "systemd-remount-fs.service",
+    "systemd-tmpfiles-setup-dev.service",
+    "systemd-tmpfiles-setup-dev-early.service",
+    "systemd-udev-load-credentials.service",
+)
+"""Work on kernel arguments, /etc/fstab and /dev, which whoever runs the container has done."""
 _NEEDS_HARDWARE = ("systemd-networkd-wait-online.service", "e2scrub_reap.service", "remote-fs.target")
 
 FILES: Mapping[str, str] = {
@@ -69,13 +78,16 @@ SystemMaxUse=64M
 [Unit]
 ConditionPathExistsGlob=/usr/lib/*/security/pam_systemd.so
 """,
+    **{
+        f"etc/systemd/system/{unit}.d/isola.conf": "[Unit]\nConditionVirtualization=!container\n"
+        for unit in _NOT_IN_CONTAINERS
+    },
     "etc/hosts": """\
 127.0.0.1\tlocalhost
 ::1\t\tlocalhost ip6-localhost ip6-loopback
 ff02::1\t\tip6-allnodes
 ff02::2\t\tip6-allrouters
 """,
-    "etc/default/locale": "LANG=C.UTF-8\n",
 }
 TEMPLATES: Mapping[str, Mapping[str, object]] = {
     "/etc/hostname": {"when": ["create", "copy"], "create_only": False, "template": "hostname.tpl", "properties": {}},
@@ -125,13 +137,16 @@ root=$1
 cp -R --no-preserve=ownership {shlex.quote(files_directory)}/. "$root/"
 chroot "$root" systemctl enable -q systemd-networkd.service systemd-resolved.service
 chroot "$root" systemctl disable -q {" ".join(_IDLE_TIMERS + _NEEDS_HARDWARE)} 2>/dev/null || true
+chroot "$root" systemctl set-default -q multi-user.target
 chroot "$root" passwd -q -l root
+chroot "$root" sh -c 'echo LANG=C.UTF-8 >/etc/default/locale'
 # Every instance makes an identity of its own; an empty file does not count as a first boot.
 : >"$root/etc/machine-id"
 rm -f "$root/etc/hostname" "$root/etc/fstab" "$root/var/lib/dbus/machine-id" "$root/var/lib/systemd/random-seed"
 ln -sfn /etc/machine-id "$root/var/lib/dbus/machine-id"
 ln -sfn ../run/systemd/resolve/stub-resolv.conf "$root/etc/resolv.conf"
-rm -rf "$root"/var/cache/debconf/*-old "$root"/var/log/*.log "$root"/var/log/apt "$root"/var/cache/ldconfig
+rm -rf "$root"/var/cache/debconf/*-old "$root"/var/log/*.log "$root"/var/log/apt "$root"/var/cache/ldconfig \
+    "$root/etc/.resolv.conf.systemd-resolved.bak"
 # What these files name is done: no unit needs to bring /etc and /var up to date at boot.
 touch -d "@$SOURCE_DATE_EPOCH" "$root/usr"
 for place in etc var; do touch -d "@$SOURCE_DATE_EPOCH" "$root/$place/.updated"; done

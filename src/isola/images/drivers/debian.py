@@ -195,15 +195,13 @@ class DebianSource(ImageSource):
 
 
 def _explained(error: CommandFailed) -> CommandFailed:
-    """What apt and mmdebstrap complain of, rather than the end of a long log."""
-    lines = [line for line in error.evidence.splitlines() if line.startswith(("E:", "W:", "Err:", "dpkg: error"))]
-    found = CommandFailed(
-        ["mmdebstrap"],
-        error.status,
-        "\n".join(lines) or error.evidence,
-        remedy="is the mirror reachable? see `isola doctor`",
-    )
-    return found
+    """What apt and mmdebstrap complain of, and the line before it, rather than the end of a long log."""
+    lines = error.evidence.splitlines()
+    told = [number for number, line in enumerate(lines) if line.startswith(("E:", "W:", "Err:", "dpkg: error"))]
+    shown = sorted({*told, *(number - 1 for number in told[:1] if number)})
+    evidence = "\n".join(lines[number] for number in shown) or error.evidence
+    remedy = "see whether the mirror can be reached, and has the release and all packages"
+    return CommandFailed(["mmdebstrap"], error.status, evidence, remedy=remedy)
 
 
 def _lay_out(work: Path, files: Path, setup: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from isola.doors.rest.reference import page
 from isola.doors.rest.routing import MethodNotAllowed, Permission, Router, all_routes
 from isola.errors import InvalidInput, NotFound
 
@@ -59,3 +62,8 @@ def test_every_route_is_found_described_and_permitted() -> None:
         assert handler.__doc__
         if method != "GET":
             assert permission in (Permission.OPERATE, Permission.EDIT, Permission.ADMIN)
+
+
+def test_the_reference_page_is_in_step() -> None:
+    written = Path(__file__).parents[2] / "docs" / "reference" / "rest-api.md"
+    assert written.read_text() == page(), "run: python -m isola.doors.rest.reference > docs/reference/rest-api.md"

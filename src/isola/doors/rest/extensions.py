@@ -28,6 +28,7 @@ EXTENSIONS: dict[str, str] = {
     "file_append": "appending in the files API",
     "file_delete": "deleting in the files API",
     "file_get_symlink": "symbolic links in the files API",
+    "file_symlinks": "making symbolic links in the files API",
     "container_full": "recursion=2 on the list of instances",
     "instance_get_full": "recursion=1 on one instance",
     "instances": "/1.0/instances",

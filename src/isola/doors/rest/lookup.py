@@ -12,11 +12,14 @@ _TYPES = {"containers": "container", "virtual-machines": "virtual-machine"}
 def instance_of(request: Request) -> Instance:
     """The instance. Raises NotFound, also for a container under ``/1.0/virtual-machines``."""
     instance = request.services.instances.get(request.parameters["name"])
-    if not of_tree(request, instance):
-        raise NotFound(f"Instance {instance.name!r} is not one of {request.tree}", remedy="ask for /1.0/instances")
+    tree = request.tree
+    if _TYPES.get(tree, instance.type) != instance.type:
+        raise NotFound(f"Instance {instance.name!r} is not one of {tree}", remedy="ask for /1.0/instances")
     return instance
 
 
-def of_tree(request: Request, instance: Instance) -> bool:
-    """Whether the tree of the path shows it."""
-    return _TYPES.get(request.tree, instance.type) == instance.type
+def instances_of(request: Request) -> list[Instance]:
+    """The instances the tree of the path shows."""
+    kind = _TYPES.get(request.tree)
+    instances = request.services.instances
+    return list(instances) if kind is None else [instance for instance in instances if instance.type == kind]

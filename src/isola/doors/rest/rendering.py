@@ -35,13 +35,10 @@ class Rendering:
 
     def one(self, instance: Instance) -> bytes:
         """An instance."""
-        instances, profiles = self._services.instances, self._services.profiles
-        key = (
-            instance.name,
-            instances.revision(instance.name),
-            instances.status(instance),
-            *map(profiles.revision, instance.profiles),
-        )
+        services = self._services
+        instances, revision = services.instances, services.profiles.revision
+        name = instance.name
+        key = (name, instances.revision(name), instances.status(instance), *map(revision, instance.profiles))
         kept = self._kept.get(instance.id)
         if kept is not None and kept[0] == key:
             return kept[1]

@@ -9,6 +9,9 @@ from isola.doors.rest.lookup import instance_of
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission, in_every_tree
 
+_LXC_LOG = "lxc.log"
+"""The one that LXD clients ask for by name (``lxc info --show-log``): here what the console has shown."""
+
 
 async def list_all(request: Request) -> web.StreamResponse:
     """Paths of all log files."""
@@ -19,7 +22,11 @@ async def list_all(request: Request) -> web.StreamResponse:
 
 async def get(request: Request) -> web.StreamResponse:
     """A log file, raw."""
-    data = await request.services.instances.read_log(instance_of(request).name, request.parameters["file"])
+    instances, name, file = request.services.instances, instance_of(request).name, request.parameters["file"]
+    if file == _LXC_LOG and file not in await instances.logs(name):
+        data = await instances.console_log(name)
+    else:
+        data = await instances.read_log(name, file)
     return web.Response(body=data, content_type="application/octet-stream")
 
 

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from isola.doors import Services
 from isola.doors.rest.answers import background, sync
-from isola.doors.rest.lookup import instance_of, of_tree
+from isola.doors.rest.lookup import instance_of, instances_of
 from isola.doors.rest.reading import Fields
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission, in_every_tree
@@ -48,9 +48,7 @@ async def put_all(request: Request) -> web.StreamResponse:
     action, act = _action(fields, request.services)
     services = request.services
     names = [
-        instance.name
-        for instance in services.instances
-        if of_tree(request, instance) and services.instances.status(instance) in _FITTING[action]
+        instance.name for instance in instances_of(request) if services.instances.status(instance) in _FITTING[action]
     ]
     return background(
         services.operations.start(

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from isola.doors.rest.answers import background, sync, sync_bytes
 from isola.doors.rest.filtering import parse_filter
-from isola.doors.rest.lookup import instance_of, of_tree
+from isola.doors.rest.lookup import instance_of, instances_of
 from isola.doors.rest.reading import Fields
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission, in_every_tree
@@ -95,7 +95,7 @@ async def delete(request: Request) -> web.StreamResponse:
 
 
 def _chosen(request: Request) -> Sequence[Instance]:
-    instances = [instance for instance in request.services.instances if of_tree(request, instance)]
+    instances = instances_of(request)
     match = parse_filter(request.query.get("filter", ""))
     if match is None:
         return instances

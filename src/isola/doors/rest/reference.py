@@ -1,0 +1,106 @@
+"""The reference page of the door: ``python -m isola.doors.rest.reference > docs/reference/rest-api.md``."""
+
+from __future__ import annotations
+
+import sys
+
+from isola.doors.rest.extensions import EXTENSIONS
+from isola.doors.rest.routing import Route, all_routes
+
+_HEAD = """# The REST API
+
+<!-- Written by `python -m isola.doors.rest.reference`; a test compares. -->
+
+The daemon speaks the Incus/LXD REST API 1.0 on the Unix socket `ISOLA_DIR/unix.socket` (default
+`/var/lib/isola/unix.socket`), which root and members of the group `isola` may open. Clients and libraries of LXD and
+Incus work unmodified: `LXD_DIR=/var/lib/isola lxc list`.
+
+    curl --unix-socket /var/lib/isola/unix.socket http://isola/1.0/instances?recursion=1
+
+## Answers
+
+| type | HTTP status | means |
+| --- | --- | --- |
+| `sync` | 200, 201 | done; the result is `metadata` |
+| `async` | 202 | begun; `operation` is the path of the operation, `metadata` the operation as it is now |
+| `error` | 400 and above | refused or failed; `error` is a sentence for people, `metadata` is for programs |
+
+`metadata` of an error holds `code` (stable; act on this), `message`, `field` (which part of the request is wrong, such
+as `config.limits.memory` or `devices.eth0.mtu`), `remedy` (the way out) and `evidence`. A failed operation has the same
+in its `metadata.error`.
+
+| code | status |
+| --- | --- |
+| `invalid`, `unsafe_archive` | 400 |
+| `forbidden` | 403 |
+| `not_found` | 404 |
+| `method_not_allowed` | 405 |
+| `conflict`, `already_exists`, `in_use`, `busy`, `wrong_state` | 409 |
+| `precondition_failed` | 412 |
+| `too_large` | 413 |
+| `unsupported`, `driver_unavailable` | 501, or 400 where a field of the request asks for it |
+| `timed_out` | 504 |
+| `host_failure`, `command_failed` | 500 |
+
+## Common parameters
+
+- `recursion=1` on a list answers the things instead of their paths; `recursion=2` on instances adds their state, and so
+  does `recursion=1` on one instance. Disk use is measured for one instance only: it walks the volume.
+- `filter=status eq Running and not name eq web1` selects; operators `eq ne gt lt ge le`, words `and or not`; fields within
+  are named by dots (`config.user.tier eq front`). Texts compare without regard to case and may use `^`, `$`, `.*`, `(a|b)`.
+- `project=default` and `all-projects=true` are accepted; there is one project. `target=` is accepted and means nothing.
+- `GET` of what can be changed gives an `ETag`; `PUT` and `PATCH` with `If-Match` refuse (412) when it has changed since.
+
+## Operations
+
+`GET /1.0/operations` is a map by status. While one runs, `metadata.progress` lists its steps: `name`, `done`, `total`
+(`null` where it cannot be known), `unit` (`bytes`, `items` or empty), `finished`, `depth`. `DELETE` cancels: `Cancelled`
+is reported once everything is undone. `GET .../wait` ends with the operation.
+
+Channels of `exec` and `console` are WebSockets at `/1.0/operations/ID/websocket?secret=S`, with the secrets of
+`metadata.fds`: `0`, `1`, `2` and `control`, or with a terminal `0` and `control`. Data is sent as binary messages; an
+empty text message is the end of a stream, in either direction. `control` takes
+`{"command": "window-resize", "args": {"width": "80", "height": "24"}}` and `{"command": "signal", "signal": 15}`. The
+exit status is `metadata.return` of the operation.
+
+`GET /1.0/events` is a WebSocket too: `type=operation,lifecycle,logging` chooses.
+
+## What is ours
+
+- `POST /1.0/instances` takes `isolation` (`container`) and `runtime` (`runc`, `crun`), and instances show them. With
+  `start` the instance is made and started in one operation; an alias that an image source offers (`debian/12`) is built on
+  demand.
+- `POST /1.0/images` with `{"source": {"type": "image", "protocol": "build", "alias": "debian/12", "options": {...}},
+  "aliases": [{"name": "debian/12"}]}` has an image source make an image; `source.server` names the source where several
+  offer the same.
+- `environment.runtimes` and `environment.drivers` of `GET /1.0` say of every driver whether it works on this host, and if
+  not why and what to do.
+- Images show `system` (a distribution with its own init) and `source` (where it came from).
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    return "\n".join([_HEAD, "## Routes", "", *_route_table(), "", "## API extensions", "", *_extension_table(), ""])
+
+
+def _route_table() -> list[str]:
+    """One row for each path; the older names of ``/1.0/instances`` are left out."""
+    rows = ["| method | path | | needs |", "| --- | --- | --- | --- |"]
+    routes = [route for route in all_routes() if not route[1].startswith(("/1.0/containers", "/1.0/virtual-machines"))]
+    rows += [_row(route) for route in sorted(routes, key=lambda route: (route[1], route[0]))]
+    return [*rows, "", "The same under `/1.0/containers` and `/1.0/virtual-machines` as under `/1.0/instances`."]
+
+
+def _row(route: Route) -> str:
+    method, path, handler, permission = route
+    text = " ".join((handler.__doc__ or "").split())
+    return f"| {method} | `{path.replace('...', '')}` | {text} | {permission.name.lower()} |"
+
+
+def _extension_table() -> list[str]:
+    return ["| extension | |", "| --- | --- |", *(f"| `{name}` | {text} |" for name, text in EXTENSIONS.items())]
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

@@ -157,6 +157,13 @@ async def test_what_is_not_there_cannot_be_frozen(side: Side) -> None:
         await side.cgroups.freeze(GROUP, frozen=True)
 
 
+async def test_device_rules_are_kept_where_there_is_a_controller(side: Side, group: str) -> None:
+    able = isinstance(side.cgroups, LinuxCgroups) and any(
+        (path / "devices.list").exists() for path in side.cgroups.directories(group)
+    )
+    assert await side.cgroups.allow_devices(group, ["c 1:3 rwm"]) == able
+
+
 async def test_each_directory_is_that_of_the_group(side: Side, group: str) -> None:
     directories = side.cgroups.directories(group)
     assert directories
@@ -306,6 +313,15 @@ async def test_processes_below_are_killed_and_their_groups_removed(side: Side, g
     assert await child.wait() == -signal.SIGKILL
     await side.cgroups.remove(group)
     assert not await side.cgroups.exists(group)
+
+
+async def test_members_open_only_the_devices_they_are_allowed(real: Side) -> None:
+    if not await real.cgroups.allow_devices(GROUP, ["c 1:3 rwm"]):
+        return  # cgroup2 alone: engines load a program into the kernel for this
+    script = "sleep 0.2; echo x > /dev/null || exit 1; head -c 1 /dev/zero && exit 2; exit 0"
+    child = await real.spawn("sh", "-c", script)
+    await real.cgroups.enter(GROUP, child.ref.pid)
+    assert await child.wait() == 0
 
 
 async def test_owner_gets_the_cgroup2_directory_and_no_other(real: Side) -> None:

@@ -1,0 +1,79 @@
+"""The tables of all verbs: complete, consistent, and the page written from them in step with them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from isola.cli import index
+from isola.cli.grammar import GLOBAL_OPTIONS, Command, Group
+from isola.cli.help import describe, overview
+from isola.cli.main import run
+from isola.cli.parsing import parse
+from isola.cli.reference import page
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
+
+
+def verbs() -> Iterator[Command]:
+    for name in index.names():
+        found = index.find(name)
+        assert found is not None, f"{name} is in the index, but its file does not have it"
+        yield from found.commands if isinstance(found, Group) else (found,)
+
+
+VERBS = list(verbs())
+
+
+def test_the_reference_page_is_in_step() -> None:
+    assert PAGE.read_text() == page(), "run: python -m isola.cli.reference > docs/reference/cli.md"
+
+
+def test_every_file_of_verbs_is_in_the_index() -> None:
+    files = {path.stem for path in Path(index.__file__).with_name("commands").glob("*.py")} - {"__init__"}
+    assert files == {file for chapter in (*index.CHAPTERS.values(), index.HIDDEN) for file in chapter.values()}
+
+
+def test_every_alias_leads_somewhere() -> None:
+    assert set(index.ALIASES.values()) <= set(index.names())
+    assert not set(index.ALIASES) & set(index.names())
+
+
+@pytest.mark.parametrize("command", VERBS, ids=lambda command: command.path)
+def test_every_verb_is_explained_with_examples_that_parse(command: Command) -> None:
+    assert command.examples
+    assert not command.summary.endswith(".")
+    text = describe(command)
+    for item in (*command.arguments, *command.options):
+        assert item.help in text
+    for typed, _ in command.examples:
+        words = shlex.split(typed.replace("<(", "").replace(")", ""))
+        words = words[words.index("isola") + 1 :]
+        for mark in (">", "<", "|"):
+            words = words[: words.index(mark)] if mark in words else words
+        head = command.path.split()
+        assert index.ALIASES.get(words[0], words[0]) == head[0]
+        parse(command, words[len(head) :])
+
+
+@pytest.mark.parametrize("command", VERBS, ids=lambda command: command.path)
+def test_no_two_options_of_a_verb_share_a_name(command: Command) -> None:
+    names = [name for option in (*command.options, *GLOBAL_OPTIONS) for name in option.names]
+    assert sorted(names) == sorted(set(names))
+    for argument in command.arguments[:-1]:
+        assert not argument.many
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["--help"], ["help", "launch"], ["network"], ["network", "-h"], ["help", "image", "build"]]
+)
+def test_help_is_had_in_many_ways(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(words) == 0
+    assert "isola" in capsys.readouterr().out
+
+
+def test_the_overview_names_every_noun_and_verb() -> None:
+    assert [name for name in index.names() if f"\n  {name} " not in overview()] == []

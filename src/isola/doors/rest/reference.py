@@ -46,16 +46,18 @@ in its `metadata.error`.
 
 - `recursion=1` on a list answers the things instead of their paths; `recursion=2` on instances adds their state, and so
   does `recursion=1` on one instance. Disk use is measured for one instance only: it walks the volume.
-- `filter=status eq Running and not name eq web1` selects; operators `eq ne gt lt ge le`, words `and or not`; fields within
-  are named by dots (`config.user.tier eq front`). Texts compare without regard to case and may use `^`, `$`, `.*`, `(a|b)`.
+- `filter=status eq Running and not name eq web1` selects; operators `eq ne gt lt ge le`, words `and or not`; fields
+  within are named by dots (`config.user.tier eq front`). Texts compare without regard to case and may use `^`, `$`, `.*`
+  and `(a|b)`.
 - `project=default` and `all-projects=true` are accepted; there is one project. `target=` is accepted and means nothing.
-- `GET` of what can be changed gives an `ETag`; `PUT` and `PATCH` with `If-Match` refuse (412) when it has changed since.
+- `GET` of what can be changed gives an `ETag`; `PUT` and `PATCH` with `If-Match` refuse (412) when it has
+  changed since.
 
 ## Operations
 
 `GET /1.0/operations` is a map by status. While one runs, `metadata.progress` lists its steps: `name`, `done`, `total`
-(`null` where it cannot be known), `unit` (`bytes`, `items` or empty), `finished`, `depth`. `DELETE` cancels: `Cancelled`
-is reported once everything is undone. `GET .../wait` ends with the operation.
+(`null` where it cannot be known), `unit` (`bytes`, `items` or empty), `finished`, `depth`. `DELETE` cancels:
+`Cancelled` is reported once everything is undone. `GET .../wait` ends with the operation.
 
 Channels of `exec` and `console` are WebSockets at `/1.0/operations/ID/websocket?secret=S`, with the secrets of
 `metadata.fds`: `0`, `1`, `2` and `control`, or with a terminal `0` and `control`. Data is sent as binary messages; an
@@ -68,13 +70,13 @@ exit status is `metadata.return` of the operation.
 ## What is ours
 
 - `POST /1.0/instances` takes `isolation` (`container`) and `runtime` (`runc`, `crun`), and instances show them. With
-  `start` the instance is made and started in one operation; an alias that an image source offers (`debian/12`) is built on
-  demand.
+  `start` the instance is made and started in one operation; an alias that an image source offers (`debian/12`) is built
+  on demand.
 - `POST /1.0/images` with `{"source": {"type": "image", "protocol": "build", "alias": "debian/12", "options": {...}},
   "aliases": [{"name": "debian/12"}]}` has an image source make an image; `source.server` names the source where several
   offer the same.
-- `environment.runtimes` and `environment.drivers` of `GET /1.0` say of every driver whether it works on this host, and if
-  not why and what to do.
+- `environment.runtimes` and `environment.drivers` of `GET /1.0` say of every driver whether it works on this host, and
+  if not why and what to do.
 - Images show `system` (a distribution with its own init) and `source` (where it came from).
 """
 
@@ -94,7 +96,7 @@ def _route_table() -> list[str]:
 
 def _row(route: Route) -> str:
     method, path, handler, permission = route
-    text = " ".join((handler.__doc__ or "").split())
+    text = " ".join((handler.__doc__ or "").split()).replace("``", "`")
     return f"| {method} | `{path.replace('...', '')}` | {text} | {permission.name.lower()} |"
 
 

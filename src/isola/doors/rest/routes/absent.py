@@ -16,12 +16,12 @@ async def none(request: Request) -> web.StreamResponse:
 
 
 async def missing(request: Request) -> web.StreamResponse:
-    """There is no such thing."""
+    """Not found: there is none."""
     raise NotFound(f"{request.parameters['id'][:80]!r} not found")
 
 
 async def refuse_certificate(request: Request) -> web.StreamResponse:
-    """Says so."""
+    """Refused: certificates are not offered yet."""
     raise Unsupported("Certificates are not offered yet", remedy="use the Unix socket")
 
 
@@ -32,7 +32,7 @@ async def cluster(request: Request) -> web.StreamResponse:
 
 
 async def refuse_cluster(request: Request) -> web.StreamResponse:
-    """Says so."""
+    """Refused: clustering is not offered yet."""
     raise Unsupported("Clustering is not offered yet", remedy="run one server")
 
 

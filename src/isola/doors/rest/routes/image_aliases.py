@@ -52,7 +52,7 @@ async def put(request: Request) -> web.StreamResponse:
 
 
 async def patch(request: Request) -> web.StreamResponse:
-    """One of the two."""
+    """Change one of the two."""
     fields = await request.fields()
     alias = _find(request)
     request.require_match(alias_json(alias))

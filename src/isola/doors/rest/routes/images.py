@@ -103,7 +103,7 @@ async def create_secret(request: Request) -> web.StreamResponse:
 
 
 async def refresh(request: Request) -> web.StreamResponse:
-    """Says that it is not offered."""
+    """Refused: refreshing is not offered yet."""
     _find(request)
     raise Unsupported("Refreshing an image is not offered yet", remedy="build or import it again")
 

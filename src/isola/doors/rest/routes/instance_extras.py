@@ -25,31 +25,31 @@ async def nothing(request: Request) -> web.StreamResponse:
 
 
 async def snapshot(request: Request) -> web.StreamResponse:
-    """There is none."""
+    """Not found: there is none."""
     name = instance_of(request).name
     raise NotFound(f"Instance {name!r} has no snapshot {request.parameters['snapshot'][:80]!r}")
 
 
 async def backup(request: Request) -> web.StreamResponse:
-    """There is none."""
+    """Not found: there is none."""
     name = instance_of(request).name
     raise NotFound(f"Instance {name!r} has no backup {request.parameters['backup'][:80]!r}")
 
 
 async def refuse_snapshot(request: Request) -> web.StreamResponse:
-    """Says so."""
+    """Refused: snapshots are not offered yet."""
     instance_of(request)
     raise Unsupported("Snapshots are not offered yet", remedy="no storage driver here can take them")
 
 
 async def refuse_backup(request: Request) -> web.StreamResponse:
-    """Says so."""
+    """Refused: backups are not offered yet."""
     instance_of(request)
     raise Unsupported("Backups are not offered yet", remedy="copy files with 'isola file pull'")
 
 
 async def refuse_sftp(request: Request) -> web.StreamResponse:
-    """Says so."""
+    """Refused: SFTP is not offered yet."""
     instance_of(request)
     raise Unsupported("SFTP is not offered yet", remedy="use GET and POST of .../files")
 

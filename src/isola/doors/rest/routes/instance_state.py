@@ -43,7 +43,7 @@ async def put(request: Request) -> web.StreamResponse:
 
 
 async def put_all(request: Request) -> web.StreamResponse:
-    """The same for every instance it applies to."""
+    """Begin to do the same to every instance it applies to."""
     fields = (await request.fields()).inside("state")
     action, act = _action(fields, request.services)
     services = request.services

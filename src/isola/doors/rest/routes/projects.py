@@ -34,7 +34,7 @@ async def state(request: Request) -> web.StreamResponse:
 
 
 async def refuse(request: Request) -> web.StreamResponse:
-    """Says that there is only the one."""
+    """Refused: there is only the one."""
     raise Unsupported("Projects other than 'default' are not offered yet", remedy="use project default")
 
 

@@ -112,13 +112,13 @@ async def volume_state(request: Request) -> web.StreamResponse:
 
 
 async def no_volume_snapshots(request: Request) -> web.StreamResponse:
-    """An empty list."""
+    """An empty list: there are no snapshots."""
     _root(request)
     return sync([])
 
 
 async def refuse_volume(request: Request) -> web.StreamResponse:
-    """Says so."""
+    """Refused: custom volumes are not offered yet."""
     _find(request)
     raise Unsupported("Custom volumes are not offered yet", remedy="an instance's root comes and goes with it")
 

@@ -12,10 +12,9 @@ from typing import Any
 
 import pytest
 from daemon import Daemon
+from debian import debian_image
 
 from isola.testing.images import tiny_image
-
-_CACHE = Path(__file__).resolve().parents[2] / ".cache"
 
 
 @pytest.fixture(scope="session")
@@ -32,9 +31,8 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 @pytest.fixture(scope="session")
 def debian(daemon: Daemon) -> Daemon:
-    """The daemon once it has built its Debian 12 image; takes about half a minute, once."""
-    source = {"type": "image", "protocol": "build", "alias": "debian/12"}
-    daemon.run("POST", "/1.0/images", {"source": source, "aliases": [{"name": "debian/12"}]}, timeout=600)
+    """The daemon with a Debian 12 image too."""
+    daemon.import_split(*debian_image(), "debian/12")
     return daemon
 
 

@@ -1,0 +1,46 @@
+"""A Debian 12 image for tests, built once by a daemon that reaches the mirror and kept below ``.cache``."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from daemon import Daemon
+
+_TREE = Path(__file__).resolve().parents[2]
+_RECIPE = sorted((_TREE / "src/isola/images").rglob("debian*.py"))
+
+
+def debian_image() -> tuple[Path, Path]:
+    """Metadata and root file system, as an export gives them; built again when the recipe has changed."""
+    key = hashlib.sha256(b"".join(file.read_bytes() for file in _RECIPE)).hexdigest()[:16]
+    place = _TREE / ".cache" / f"debian-12-{key}"
+    if not place.is_dir():
+        place.parent.mkdir(exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=place.parent))
+        try:
+            _build(scratch)
+            os.rename(scratch, place)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    return place / "metadata", place / "rootfs"
+
+
+def _build(target: Path) -> None:
+    daemon = Daemon(mirror=True)
+    try:
+        daemon.start()
+        isola = [sys.executable, "-m", "isola.cli.main"]
+        env = os.environ | {"ISOLA_DIR": str(daemon.directory)}
+        subprocess.run([*isola, "image", "build", "debian/12"], env=env, check=True, timeout=900)
+        subprocess.run([*isola, "image", "export", "debian/12", str(target)], env=env, check=True, timeout=120)
+        metadata, rootfs = sorted(target.iterdir(), key=lambda file: file.stat().st_size)
+        metadata.rename(target / "metadata")
+        rootfs.rename(target / "rootfs")
+    finally:
+        daemon.close()

@@ -47,8 +47,8 @@ in its `metadata.error`.
 - `recursion=1` on a list answers the things instead of their paths; `recursion=2` on instances adds their state, and so
   does `recursion=1` on one instance. Disk use is measured for one instance only: it walks the volume.
 - `filter=status eq Running and not name eq web1` selects; operators `eq ne gt lt ge le`, words `and or not`; fields
-  within are named by dots (`config.user.tier eq front`). Texts compare without regard to case and may use `^`, `$`, `.*`
-  and `(a|b)`.
+  within are named by dots (`config.user.tier eq front`). Texts compare without regard to case and may use `^`, `$`,
+  `.*` and `(a|b)`.
 - `project=default` and `all-projects=true` are accepted; there is one project. `target=` is accepted and means nothing.
 - `GET` of what can be changed gives an `ETag`; `PUT` and `PATCH` with `If-Match` refuse (412) when it has
   changed since.

@@ -77,7 +77,7 @@ def _export_debian(target: Path) -> None:
             _export({}, Path(scratch), target)
             return
         env = {"ISOLA_DIR": f"{scratch}/daemon"}
-        run([ISOLAD, "--dir", env["ISOLA_DIR"], "--background"])
+        run([ISOLAD, "--dir", env["ISOLA_DIR"], "--minimal", "--background"])
         try:
             for _ in until(30, 0.1):
                 if _answers(env):

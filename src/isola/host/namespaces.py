@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
+from isola.errors import HostFailure
 from isola.model.instance import Address, InterfaceState
 
 _IPV6_SCOPES = {0x10: "local", 0x20: "link"}
@@ -23,6 +26,10 @@ class Namespaces(Protocol):
 
         ``lo`` is among them. Hardware addresses and the MTU are not to be seen from outside and left for the caller.
         """
+        ...
+
+    def hold_mounts(self, pid: int) -> Path:
+        """A file that stands for a process's mount namespace, and keeps it as long as we live. Raises HostFailure."""
         ...
 
 
@@ -42,6 +49,14 @@ class LinuxNamespaces:
         for device, address in parse_ipv6(_read(f"{directory}/if_inet6")):
             addresses.setdefault(device, []).append(address)
         return tuple(_state(name, numbers, addresses.get(name, ())) for name, numbers in parse_counters(counters))
+
+    def hold_mounts(self, pid: int) -> Path:
+        """The mount namespace of ``pid``, by a descriptor of our own."""
+        try:
+            held = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+            return Path(f"/proc/{os.getpid()}/fd/{held}")
+        except OSError as error:
+            raise HostFailure(f"Cannot hold the mounts of process {pid}", evidence=str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)

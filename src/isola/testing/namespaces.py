@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from isola.errors import HostFailure
 from isola.model.instance import Address, InterfaceState
 
 LOOPBACK = InterfaceState(
@@ -25,6 +28,12 @@ class FakeNamespaces:
     def forget(self, pid: int) -> None:
         """The process is gone."""
         self._interfaces.pop(pid, None)
+
+    def hold_mounts(self, pid: int) -> Path:
+        """A path of the fake kind."""
+        if pid not in self._interfaces:
+            raise HostFailure(f"Cannot hold the mounts of process {pid}")
+        return Path(f"/fake/{pid}/mounts")
 
     def interfaces(self, pid: int) -> tuple[InterfaceState, ...]:
         """What was set for ``pid``."""

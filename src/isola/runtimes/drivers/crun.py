@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 
 from isola.host import Host
+from isola.model.identity import HostNames
 from isola.model.probe import Probe
-from isola.runtimes.oci.monitor import ENTER
+from isola.runtimes.oci.hybrid import SmallWorld, in_copy
+from isola.runtimes.oci.monitor import entering
 from isola.runtimes.oci.probing import probe_engine
 from isola.runtimes.oci.runtime import OciRuntime
 
-# On a hybrid host crun refuses to work until it sees nothing but cgroup v2, so it gets a mount namespace in which it
-# does. It would join the v2 group alone: it enters the others beforehand, and what it starts inherits them.
-_ALONE = f"""\
-{ENTER.removesuffix('exec "$@"')}mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec "$@"\
-"""
-
 
 class Crun(OciRuntime):
-    """Plain on cgroup v2, in a mount namespace of its own elsewhere."""
+    """Plain on cgroup v2. On a hybrid host it refuses to work until it sees nothing but v2, so that is what it sees.
+
+    It would join the v2 group alone there: it enters the others beforehand, and what it starts inherits them.
+    """
 
     name = "crun"
+
+    def __init__(self, host: Host, directory: Path, names: HostNames) -> None:
+        super().__init__(host, directory, names)
+        self._small_world = SmallWorld(host, directory)
 
     @classmethod
     async def probe(cls, host: Host) -> Probe:
@@ -32,31 +35,32 @@ class Crun(OciRuntime):
                 reason="crun needs cgroup v2, and this host has only v1",
                 remedy="boot with systemd.unified_cgroup_hierarchy=1, or use runc",
             )
-        probe = await probe_engine(host, cls.name)
-        if not probe.available or host.cgroups.layout == "unified":
-            return probe
-        if host.system.find_program("unshare") is None:
-            return Probe(available=False, reason="unshare is not installed", remedy="apt-get install util-linux")
-        warning = (
-            "control groups are hybrid, so crun runs in a mount namespace that shows it cgroup v2 alone; a command "
-            "that goes on for long holds that namespace, and with it what was mounted on the host when it began"
-        )
-        return dataclasses.replace(probe, warnings=(warning,))
+        return await probe_engine(host, cls.name)
 
-    def engine(self, id: str, *, joining: bool) -> Sequence[str]:
-        """On a hybrid host by way of a shell that makes the host look unified."""
-        crun = str(self.host.system.find_program(self.name) or self.name)
+    def maker(self, id: str) -> Sequence[str]:
+        """On a hybrid host in a copy of its mounts."""
         if self.host.cgroups.layout == "unified":
-            return (crun,)
-        # Not the v2 group: crun puts there what it starts, and kills all that is in it when it fails.
-        groups = self.host.cgroups.directories(self.names.cgroup(id), legacy=True) if joining else ()
-        unshare = str(self.host.system.find_program("unshare") or "unshare")
-        alone = (unshare, "--mount", "--propagation", "slave", "/bin/sh", "-c", _ALONE, "sh")
-        return (*alone, *map(str, groups), "--", crun)
+            return (self._program,)
+        return in_copy(self._groups(id), [self._program])
+
+    async def engine(self, id: str, *, joining: bool) -> Sequence[str]:
+        """On a hybrid host in the small mount namespace for commands."""
+        if self.host.cgroups.layout == "unified":
+            return (self._program,)
+        inside = ["/usr/bin/nsenter", f"--mount={await self._small_world.file()}", "--", self._program]
+        return entering(self._groups(id), inside) if joining else inside
 
     def limits_devices(self) -> bool:
         """The rules are a program in the kernel, and crun raises a limit before it loads one."""
         return "CAP_SYS_RESOURCE" in self.host.system.capabilities()
+
+    @property
+    def _program(self) -> str:
+        return str(self.host.system.find_program(self.name) or self.name)
+
+    def _groups(self, id: str) -> tuple[Path, ...]:
+        # Not the v2 group: crun puts there what it starts, and kills all that is in it when it fails.
+        return self.host.cgroups.directories(self.names.cgroup(id), legacy=True)
 
 
 DRIVER = Crun

@@ -37,8 +37,12 @@ class OciRuntime(Runtime):
     """The driver's, written into the run directory of each instance."""
 
     @abstractmethod
-    def engine(self, id: str, *, joining: bool) -> Sequence[str]:
-        """The engine's command line up to its options; with ``joining`` it makes processes of the instance."""
+    def maker(self, id: str) -> Sequence[str]:
+        """The engine's command line up to its options, for making the first process of an instance."""
+
+    @abstractmethod
+    async def engine(self, id: str, *, joining: bool) -> Sequence[str]:
+        """The same for what comes after; with ``joining`` it makes processes of the instance."""
 
     @abstractmethod
     def limits_devices(self) -> bool:
@@ -126,7 +130,7 @@ class OciRuntime(Runtime):
         base = record.get("process")
         entry = json.dumps(exec_process(spec, base if isinstance(base, dict) else {})).encode()
         pid_file = self._layout(id).commands / f"{self.host.clock.token(8)}.pid"
-        engine = self._command(id, joining=True)
+        engine = [*await self.engine(id, joining=True), "--root", str(self._layout(id).state)]
         return await execute(
             self.host,
             engine,
@@ -215,7 +219,7 @@ class OciRuntime(Runtime):
 
     async def _create(self, spec: RunSpec) -> Running:
         layout, group = self._layout(spec.id), self._group(spec.id)
-        argv = monitor.arguments(layout, self.engine(spec.id, joining=True))
+        argv = monitor.arguments(layout, self.maker(spec.id))
         groups = self.host.cgroups.directories(group + MONITOR_SUFFIX)
         running = await monitor.create(self.host, layout, monitor.entering(groups, argv))
         if not self.limits_devices():
@@ -233,8 +237,9 @@ class OciRuntime(Runtime):
         return running
 
     async def _start(self, id: str) -> None:
+        argv = [*await self.engine(id, joining=False), "--root", str(self._layout(id).state), "start", id]
         try:
-            await self.host.processes.run([*self._command(id, joining=False), "start", id], env={"PATH": PATH})
+            await self.host.processes.run(argv, env={"PATH": PATH})
         except CommandFailed as error:
             raise HostFailure(
                 "The program could not be started", evidence=error.evidence, remedy=error.remedy
@@ -278,9 +283,6 @@ class OciRuntime(Runtime):
 
     async def _has_traces(self, id: str) -> bool:
         return await self.host.files.exists(self._layout(id).run) or await self.host.cgroups.exists(self._group(id))
-
-    def _command(self, id: str, *, joining: bool) -> list[str]:
-        return [*self.engine(id, joining=joining), "--root", str(self._layout(id).state)]
 
     def _layout(self, id: str) -> Layout:
         return Layout.of(self.directory, id)

@@ -70,6 +70,7 @@ def environment_json(services: Services) -> dict[str, object]:
             if probe.available
         ],
         "directory": str(services.directory),
+        "image_offers": dict(services.images.offers()),
         "runtimes": _runtimes(services),
         "drivers": {
             "storage": _probes(services.pools.probes),

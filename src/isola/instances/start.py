@@ -43,9 +43,7 @@ async def start(context: Context, op: Operation, name: str) -> None:
     )
     with op.step("Start program"):
         running = await _run(context, op, instance, spec)
-    await op.commit(lambda: _record_started(context, instance, spec.limits))
-    context.broken.pop(instance.id, None)
-    adopt(context, context.records.get(name), running)
+    await op.commit(lambda: _record_started(context, instance, spec.limits, running))
     context.events.lifecycle("instance-started", f"/1.0/instances/{instance.name}")
 
 
@@ -112,10 +110,11 @@ async def _run(context: Context, op: Operation, instance: Instance, spec: RunSpe
     return running
 
 
-async def _record_started(context: Context, instance: Instance, limits: Limits) -> None:
+async def _record_started(context: Context, instance: Instance, limits: Limits, running: Running) -> None:
     now = context.host.clock.now()
     cpus = ",".join(map(str, limits.cpus or ()))
     volatile = dict(instance.volatile) | {"last_state.boot": context.host.system.boot_id(), "last_state.cpus": cpus}
-    await context.records.replace(
-        instance.name, dataclasses.replace(instance, desired="running", last_used_at=now, volatile=volatile)
-    )
+    started = dataclasses.replace(instance, desired="running", last_used_at=now, volatile=volatile)
+    await context.records.replace(instance.name, started)
+    context.broken.pop(instance.id, None)
+    adopt(context, started, running)

@@ -56,10 +56,10 @@ async def pause(context: Context, op: Operation, name: str) -> None:
     live = require_live(context, instance)
     if live.frozen:
         raise WrongState(f"Instance {name!r} is already frozen")
-    runtime = context.runtime(instance)
-    await op.effect(f"freeze {name}", lambda: runtime.pause(instance.id), undo=lambda: runtime.resume(instance.id))
+    await op.effect(
+        f"freeze {name}", lambda: _freeze(context, instance, live), undo=lambda: _thaw(context, instance, live)
+    )
     await op.commit()
-    live.frozen = True
     context.events.lifecycle("instance-paused", f"/1.0/instances/{name}")
 
 
@@ -80,6 +80,11 @@ def require_live(context: Context, instance: Instance) -> Live:
     if live is None:
         raise WrongState(f"Instance {instance.name!r} is not running", remedy=f"start it: isola start {instance.name}")
     return live
+
+
+async def _freeze(context: Context, instance: Instance, live: Live) -> None:
+    await context.runtime(instance).pause(instance.id)
+    live.frozen = True
 
 
 async def _thaw(context: Context, instance: Instance, live: Live) -> None:

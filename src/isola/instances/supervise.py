@@ -90,8 +90,12 @@ async def clean_up(context: Context, op: Operation, instance: Instance) -> None:
         if network is not None:
             await context.networks.driver(nic.network).detach(op, network, nic)
     await context.storage(instance).unmount(op, context.volume(instance))
-    stopped = dataclasses.replace(context.records.get(instance.name), desired="stopped")
-    await op.commit(lambda: context.records.replace(instance.name, stopped))
-    live = context.live.pop(instance.id, None)
+    await op.commit(lambda: _record_stopped(context, instance.name))
+
+
+async def _record_stopped(context: Context, name: str) -> None:
+    stopped = dataclasses.replace(context.records.get(name), desired="stopped")
+    await context.records.replace(name, stopped)
+    live = context.live.pop(stopped.id, None)
     for console in list(live.consoles) if live is not None else []:
         console.cancel()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import hashlib
 import itertools
 import os
 import secrets
@@ -23,13 +25,15 @@ __all__ = ["Entry", "Files", "LinuxFiles", "Root"]
 
 T = TypeVar("T")
 _COPY_BLOCK = 1 << 20
+_PIECE = 64 << 20
+_ELSEWHERE = (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 class Files(Protocol):
     """The daemon's own files. Paths are absolute."""
 
-    async def read(self, path: Path) -> bytes:
-        """Raises NotFound."""
+    async def read(self, path: Path, size: int = -1) -> bytes:
+        """The content, or the first ``size`` bytes of it. Raises NotFound."""
         ...
 
     async def write(self, path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
@@ -45,6 +49,10 @@ class Files(Protocol):
 
     async def exists(self, path: Path) -> bool: ...
 
+    async def size(self, path: Path) -> int:
+        """Bytes of a file. Raises NotFound."""
+        ...
+
     async def names(self, directory: Path) -> tuple[str, ...]:
         """Names in a directory, sorted; empty when it is not there."""
         ...
@@ -55,6 +63,14 @@ class Files(Protocol):
 
     async def remove_tree(self, path: Path) -> None:
         """Remove a file or a tree whatever lies in it; never crosses a mount point; fine when it is not there."""
+        ...
+
+    async def duplicate(self, source: Path, target: Path) -> None:
+        """Copy a file to a new one, fsynced; blocks are shared where the file system can. Nothing stays if it fails."""
+        ...
+
+    async def digest(self, *paths: Path) -> tuple[str, int]:
+        """SHA-256 (hexadecimal) and size of the content of files, one after the other. Raises NotFound."""
         ...
 
     async def copy(self, source: BinaryIO, target: Path) -> int:
@@ -83,9 +99,9 @@ class Files(Protocol):
 class LinuxFiles:
     """By ordinary system calls in threads; instance roots by ``openat2``."""
 
-    async def read(self, path: Path) -> bytes:
-        """The whole content."""
-        return await in_thread(_reported, path, path.read_bytes)
+    async def read(self, path: Path, size: int = -1) -> bytes:
+        """The content, or its beginning."""
+        return await in_thread(_reported, path, lambda: _read(path, size))
 
     async def write(self, path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
         """Atomically and, unless told otherwise, durably."""
@@ -99,6 +115,10 @@ class LinuxFiles:
         """Whether there is anything of that name, a dangling link too."""
         return await in_thread(os.path.lexists, path)
 
+    async def size(self, path: Path) -> int:
+        """Of the file a link leads to."""
+        return await in_thread(_reported, path, lambda: path.stat().st_size)
+
     async def names(self, directory: Path) -> tuple[str, ...]:
         """Names in a directory, sorted."""
         return await in_thread(_reported, directory, lambda: _names(directory))
@@ -110,6 +130,28 @@ class LinuxFiles:
     async def remove_tree(self, path: Path) -> None:
         """Remove a file or a tree."""
         await in_long_thread(trees.remove_tree, path)
+
+    async def duplicate(self, source: Path, target: Path) -> None:
+        """By the kernel, piece by piece, so that it can be cancelled."""
+        reading = await in_thread(_reported, source, lambda: os.open(source, os.O_RDONLY | os.O_CLOEXEC))
+        try:
+            writing = await in_thread(_reported, target, lambda: _create(target))
+            done = False
+            try:
+                while await in_long_thread(_reported, target, lambda: _copy_piece(reading, writing)):
+                    pass
+                await in_thread(_reported, target, lambda: _settle(target, writing))
+                done = True
+            finally:
+                os.close(writing)
+                if not done:
+                    await in_thread(target.unlink, missing_ok=True)
+        finally:
+            os.close(reading)
+
+    async def digest(self, *paths: Path) -> tuple[str, int]:
+        """In a thread: hashing releases the interpreter lock."""
+        return await in_long_thread(_digest, paths)
 
     async def copy(self, source: BinaryIO, target: Path) -> int:
         """Write a stream to a new file, block by block, so that it can be cancelled."""
@@ -158,6 +200,29 @@ def _reported(path: Path, work: Callable[[], T]) -> T:
         raise AlreadyExists(f"{path} exists already", evidence=str(error)) from error
     except OSError as error:
         raise HostFailure(f"The file system refused {path}", evidence=str(error)) from error
+
+
+def _read(path: Path, size: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(size)
+
+
+def _digest(paths: tuple[Path, ...]) -> tuple[str, int]:
+    total, size = hashlib.sha256(), 0
+    for path in paths:
+        with _reported(path, lambda path=path: path.open("rb")) as file:  # type: ignore[misc]
+            hashlib.file_digest(file, lambda: total)
+            size += file.tell()
+    return total.hexdigest(), size
+
+
+def _copy_piece(reading: int, writing: int) -> int:
+    try:
+        return os.copy_file_range(reading, writing, _PIECE)
+    except OSError as error:
+        if error.errno not in _ELSEWHERE:
+            raise
+        return os.sendfile(writing, reading, None, _PIECE)  # between file systems that do not know each other
 
 
 def _replace(path: Path, data: bytes, mode: int, durable: bool) -> None:

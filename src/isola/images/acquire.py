@@ -15,7 +15,7 @@ from isola.images.aliases import Aliases
 from isola.images.catalogue import Catalogue
 from isola.images.source import SourceRequest
 from isola.images.sources import Sources
-from isola.images.store import ContentStore, sha256_of
+from isola.images.store import ContentStore
 from isola.model.image import Image
 from isola.operations import Operation
 
@@ -75,7 +75,13 @@ class Acquire:
         public: bool = False,
         auto_update: bool = False,
     ) -> Image:
-        """Make an image; the aliases name it from then on. Exactly what is there already is not made twice."""
+        """Make an image; the aliases name it from then on. Exactly what is there already is not made twice.
+
+        Without aliases and options it gets the name the source offers it under.
+        """
+        driver = self._sources.get(source)
+        if not aliases and not request.options and request.name in driver.offers():
+            aliases = sorted({request.name, driver.canonical(request.name)})
         async with self._fetched(op, source, request) as made:
             image = self._catalogue.find(made.fingerprint) or replace(made, public=public, auto_update=auto_update)
             await op.commit(lambda: self._record(image, aliases))
@@ -100,14 +106,14 @@ class Acquire:
         """
         for name in aliases:
             self._aliases.check_free(name)
-        digest = await sha256_of(files)
+        digest, _ = await self._store.host.files.digest(*files)
         if fingerprint is not None and fingerprint != digest:
             raise InvalidInput(
                 "The upload is damaged", evidence=f"it is {digest}, not {fingerprint}", field="fingerprint",
                 remedy="send it again",
             )  # fmt: skip
         self._check_new(digest)
-        request = SourceRequest(files=tuple(files), properties=dict(properties), filename=filename)
+        request = SourceRequest(files=tuple(files), properties=dict(properties), fingerprint=digest, filename=filename)
         async with self._fetched(op, "file", request) as made:
             image = replace(made, public=public, auto_update=auto_update)
             self._check_new(image.fingerprint)  # somebody may have sent the same meanwhile

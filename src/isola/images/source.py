@@ -25,6 +25,8 @@ class SourceRequest:
     """Uploaded files: one unified tarball, or metadata and root file system."""
     properties: Mapping[str, str] = field(default_factory=dict)
     """Overrule what the image says of itself."""
+    fingerprint: str = ""
+    """SHA-256 over the files, where the caller has computed it."""
     filename: str = ""
     """What the uploader calls the file."""
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
-from typing import BinaryIO, cast
 
 import orjson
 
 from isola.errors import InvalidInput
 from isola.host import Host
-from isola.host.threads import in_long_thread
 from isola.images.manifest import INDEX_TYPE, Descriptor
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
@@ -131,14 +128,15 @@ class Intake:
     async def put_file(self, source: Path, *, consume: bool = False, expected: str | None = None) -> Descriptor:
         """Bring a file in. Raises InvalidInput where its digest is not what was ``expected``.
 
-        With ``consume`` the file itself becomes the blob; it must lie on the store's file system.
+        With ``consume`` the file itself becomes the blob; fsynced, and on the store's file system.
         """
         files = self._store.host.files
         temporary = source if consume else self._temporary()
-        if consume:
-            digest, size = await in_long_thread(_digest_and_sync, source)
-        else:
-            digest, size = await self._copy(source, temporary)
+        if not consume:
+            await files.duplicate(source, temporary)
+        # What is hashed is what will be the blob, whatever happens to the source meanwhile.
+        found, size = await files.digest(temporary)
+        digest = f"sha256:{found}"
         if expected is not None and digest != expected:
             await files.remove_tree(temporary)
             raise _mismatch(digest, expected)
@@ -163,12 +161,6 @@ class Intake:
     def _temporary(self) -> Path:
         return self._store.scratch / f"blob-{self._store.host.clock.token(8)}"
 
-    async def _copy(self, source: Path, target: Path) -> tuple[str, int]:
-        with await in_long_thread(source.open, "rb") as file:
-            reader = _Hashing(cast(BinaryIO, file))
-            size = await self._store.host.files.copy(cast(BinaryIO, reader), target)
-        return reader.digest, size
-
     async def _take(self, digest: str, temporary: Path) -> None:
         self._store.hold(digest)
         self._digests.append(digest)
@@ -177,43 +169,6 @@ class Intake:
         except BaseException:
             await self._store.host.files.remove_tree(temporary)
             raise
-
-
-class _Hashing:
-    """A file whose content is hashed as it is read."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._hash = hashlib.sha256()
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._file.read(size)
-        self._hash.update(data)
-        return data
-
-    @property
-    def digest(self) -> str:
-        return f"sha256:{self._hash.hexdigest()}"
-
-
-async def sha256_of(paths: Sequence[Path]) -> str:
-    """SHA-256 over the content of files, one after the other: LXD's fingerprint."""
-    return await in_long_thread(_sha256_of, paths)
-
-
-def _sha256_of(paths: Sequence[Path]) -> str:
-    total = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            hashlib.file_digest(file, lambda: total)
-    return total.hexdigest()
-
-
-def _digest_and_sync(path: Path) -> tuple[str, int]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        os.fsync(file.fileno())
-        return f"sha256:{digest}", os.fstat(file.fileno()).st_size
 
 
 def _mismatch(digest: str, expected: str) -> InvalidInput:

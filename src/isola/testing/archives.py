@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from isola.errors import AlreadyExists, InvalidInput, NotFound, TooLarge, UnsafeArchive, Unsupported
-from isola.host.archives import UnpackLimits, UnpackReport
+from isola.host.archives import RepackReport, UnpackLimits, UnpackReport
 from isola.host.packed import Unpacked, compression, unpacked
+from isola.host.repacking import Repacking, Sink
 from isola.host.tarpack import compressed
 from isola.host.tarstream import Member, TarStream
 from isola.host.untar import clean
@@ -76,6 +77,31 @@ class FakeArchives:
                     output.write(node.data + bytes(-len(node.data) % 512))
             output.write(bytes(1024))
         holder.children[name] = Node("file", 0o600, data=buffer.getvalue())
+
+    async def repack(
+        self,
+        source: Path,
+        target: Path | None,
+        *,
+        subtree: str = "",
+        wanted: tuple[str, ...] = (),
+        limits: UnpackLimits = _LIMITS,
+        progress: Callable[[int], None] | None = None,
+    ) -> RepackReport:
+        """Repack."""
+        data = await self.files.read(source)
+        buffer = io.BytesIO()
+        sink = Sink(
+            None if target is None else buffer, limit=limits.bytes, ratio=limits.ratio, packed=lambda: len(data)
+        )
+        work = Repacking(sink, subtree=subtree, wanted=list(wanted), limit_entries=limits.entries)
+        work.run(_open(data, limits))
+        diff_id = sink.close()
+        if target is not None:
+            await self.files.copy(io.BytesIO(buffer.getvalue()), target)
+        if progress is not None:
+            progress(len(data))
+        return RepackReport(diff_id, work.entries, work.bytes, work.found)
 
 
 def _open(data: bytes, limits: UnpackLimits) -> Unpacked:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -90,12 +91,12 @@ class FakeFiles:
         self.synced = 0
         self.capacity = Space(total=100 << 30, used=10 << 30, inodes_total=1_000_000, inodes_used=1000)
 
-    async def read(self, path: Path) -> bytes:
-        """The whole content."""
+    async def read(self, path: Path, size: int = -1) -> bytes:
+        """The content, or its beginning."""
         node = self._find(path)
         if node.kind != "file":
             raise HostFailure(f"The file system refused {path}", evidence="not a file")
-        return node.data
+        return node.data if size < 0 else node.data[:size]
 
     async def write(self, path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
         """Replaces the node, as a rename does."""
@@ -124,6 +125,10 @@ class FakeFiles:
         except (NotFound, InvalidInput):
             return False
         return True
+
+    async def size(self, path: Path) -> int:
+        """Bytes of its content."""
+        return len(await self.read(path))
 
     async def names(self, directory: Path) -> tuple[str, ...]:
         """Names in a directory, sorted."""
@@ -155,6 +160,19 @@ class FakeFiles:
         if any(below.mounts for below in walk(node)):
             raise HostFailure(f"Cannot remove {path}", remedy="something is mounted in it")
         del holder.children[name]
+
+    async def duplicate(self, source: Path, target: Path) -> None:
+        """A node of its own with the same content."""
+        data = await self.read(source)
+        holder, name = self._parent(target)
+        if name in holder.children:
+            raise AlreadyExists(f"{target} exists already")
+        holder.children[name] = Node("file", 0o600, data=data)
+
+    async def digest(self, *paths: Path) -> tuple[str, int]:
+        """Over all contents."""
+        data = b"".join([await self.read(path) for path in paths])
+        return hashlib.sha256(data).hexdigest(), len(data)
 
     async def copy(self, source: BinaryIO, target: Path) -> int:
         """Write a stream to a new file."""

@@ -14,7 +14,6 @@ from pathlib import Path
 from isola.errors import CommandFailed, InvalidInput
 from isola.host import Host
 from isola.host.archives import RepackReport
-from isola.host.threads import in_thread
 from isola.images.architecture import architecture, debian_architecture
 from isola.images.assemble import Ingredients, assemble
 from isola.images.debian_progress import BuildProgress
@@ -22,7 +21,7 @@ from isola.images.debian_recipe import FILES, HOOKS, KEYRING, TEMPLATE_FILES, TE
 from isola.images.manifest import LAYER_TYPE, Part
 from isola.images.metadata import Metadata, render
 from isola.images.source import ImageSource, SourceRequest
-from isola.images.store import Intake, sha256_of
+from isola.images.store import Intake
 from isola.images.system import WANTED, config_of
 from isola.model.image import Image, Layer
 from isola.model.probe import Probe
@@ -101,8 +100,8 @@ class DebianSource(ImageSource):
         tarball = await op.effect("build root file system", lambda: self._build(op, recipe, made, place))
         report = await self._compress(op, tarball, place / "layer.tar.zst")
         metadata = Metadata(self._architecture(), made, None, self._properties(recipe, made, request), TEMPLATES)
-        await in_thread(_write_metadata, place / "metadata.tar.gz", metadata)
-        fingerprint = await sha256_of([place / "metadata.tar.gz", place / "layer.tar.zst"])
+        await self.host.files.write(place / "metadata.tar.gz", _metadata_tarball(metadata))
+        fingerprint, _ = await self.host.files.digest(place / "metadata.tar.gz", place / "layer.tar.zst")
         described = await op.effect("store metadata", lambda: intake.put_file(place / "metadata.tar.gz", consume=True))
         layer = await op.effect("store layer", lambda: intake.put_file(place / "layer.tar.zst", consume=True))
         ingredients = Ingredients(
@@ -165,7 +164,7 @@ class DebianSource(ImageSource):
 
     async def _build(self, op: Operation, recipe: Recipe, made: datetime, place: Path) -> Path:
         work, setup, target = place / "work", place / "setup", place / "root.tar"
-        await in_thread(_lay_out, work, place / "files", setup)
+        await self._lay_out(work, place / "files", setup)
         environment = {
             "PATH": _PATH,
             "LC_ALL": "C.UTF-8",
@@ -186,8 +185,16 @@ class DebianSource(ImageSource):
         progress.end()
         return target
 
+    async def _lay_out(self, work: Path, files: Path, setup: Path) -> None:
+        """What the build needs in its place: an empty directory, the files to add, the script that adds them."""
+        await self.host.files.make_directory(work, mode=0o755)
+        for path, content in FILES.items():
+            await self.host.files.make_directory((files / path).parent, mode=0o755)
+            await self.host.files.write(files / path, content.encode(), mode=0o644, durable=False)
+        await self.host.files.write(setup, setup_script(str(files)).encode(), mode=0o755, durable=False)
+
     async def _compress(self, op: Operation, tarball: Path, target: Path) -> RepackReport:
-        size = await in_thread(lambda: tarball.stat().st_size)
+        size = await self.host.files.size(tarball)
         with op.step("Compress image", total=size, unit="bytes") as step:
             report = await self.host.archives.repack(tarball, target, wanted=WANTED, progress=step.advance)
             step.reach(size)
@@ -204,31 +211,20 @@ def _explained(error: CommandFailed) -> CommandFailed:
     return CommandFailed(["mmdebstrap"], error.status, evidence, remedy=remedy)
 
 
-def _lay_out(work: Path, files: Path, setup: Path) -> None:
-    work.mkdir(mode=0o755)
-    for path, content in FILES.items():
-        target = files / path
-        target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        target.write_text(content)
-        target.chmod(0o644)
-    for directory in (files, *(path for path in files.rglob("*") if path.is_dir())):
-        directory.chmod(0o755)
-    setup.write_text(setup_script(str(files)))
-    setup.chmod(0o755)
-
-
-def _write_metadata(target: Path, metadata: Metadata) -> None:
-    """The metadata tarball, the same bytes for the same content."""
+def _metadata_tarball(metadata: Metadata) -> bytes:
+    """The same bytes for the same content."""
     members = {"metadata.yaml": render(metadata)}
     members |= {f"templates/{name}": text.encode() for name, text in TEMPLATE_FILES.items()}
+    packed = io.BytesIO()
     with (
-        gzip.GzipFile(target, "wb", mtime=0) as compressed,
+        gzip.GzipFile("", "wb", fileobj=packed, mtime=0) as compressed,
         tarfile.open(fileobj=compressed, mode="w", format=tarfile.PAX_FORMAT) as archive,
     ):
         for name, content in members.items():
             info = tarfile.TarInfo(name)
             info.size, info.mtime, info.mode = len(content), int(metadata.created_at.timestamp()), 0o644
             archive.addfile(info, io.BytesIO(content))
+    return packed.getvalue()
 
 
 DRIVER = DebianSource

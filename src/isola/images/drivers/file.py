@@ -15,7 +15,7 @@ from isola.images.assemble import Ingredients, assemble
 from isola.images.manifest import LAYER_TYPE, Descriptor, Part
 from isola.images.metadata import MAX_SIZE, METADATA_NAMES, Metadata, parse
 from isola.images.source import ImageSource, SourceRequest
-from isola.images.store import Intake, sha256_of
+from isola.images.store import Intake
 from isola.images.system import WANTED, config_of
 from isola.model.image import Image, Layer
 from isola.model.probe import Probe
@@ -60,14 +60,14 @@ class FileSource(ImageSource):
     async def _fetch(self, op: Operation, request: SourceRequest, intake: Intake, place: Path) -> Image:
         if len(request.files) not in (1, 2):
             raise InvalidInput("One or two files are expected", field="files", remedy="unified, or metadata and rootfs")
-        kinds = [await in_thread(_kind_of, path) for path in request.files]
+        kinds = [_kind_of(await self.host.files.read(path, 8)) for path in request.files]
         metadata = await self._metadata(request.files[0], kinds[0])
         check_runs(metadata.architecture, self.host.system.kernel().architecture)
         if len(request.files) == 1:
             root, parts = await self._unified(op, request, intake, place, kinds[0])
         else:
             root, parts = await self._split(op, request, intake, place, kinds)
-        fingerprint = parts[0].digest.removeprefix("sha256:") if len(parts) == 1 else await sha256_of(request.files)
+        fingerprint = request.fingerprint or (await self.host.files.digest(*request.files))[0]
         ingredients = Ingredients(
             fingerprint=fingerprint,
             metadata=metadata,
@@ -123,7 +123,7 @@ class FileSource(ImageSource):
         return _Root(Layer(stored.digest, _LEGAL["zstd"], stored.size), report)
 
     async def _repack(self, op: Operation, source: Path, target: Path | None, subtree: str = "") -> RepackReport:
-        size = await in_thread(lambda: source.stat().st_size)
+        size = await self.host.files.size(source)
         with op.step("Check and convert image", total=size, unit="bytes") as step:
             report = await self.host.archives.repack(
                 source, target, subtree=subtree, wanted=WANTED, progress=step.advance
@@ -132,10 +132,8 @@ class FileSource(ImageSource):
             return report
 
 
-def _kind_of(path: Path) -> str:
+def _kind_of(head: bytes) -> str:
     """Compression or file system by content; empty for anything else (a plain tar, or no archive at all)."""
-    with path.open("rb") as file:
-        head = file.read(8)
     return next((kind for magic, kind in _MAGICS.items() if head.startswith(magic)), "")
 
 

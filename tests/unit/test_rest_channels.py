@@ -145,6 +145,13 @@ async def test_followers_leave_no_trace(stand: Stand) -> None:
     assert not stand.services.events.followed("logging")
 
 
+async def test_closing_the_door_says_goodbye_to_followers_at_once(stand: Stand) -> None:
+    async with stand.session.ws_connect("http://isola/1.0/events") as events:
+        closing = asyncio.ensure_future(stand.door.close())
+        assert (await asyncio.wait_for(events.receive(), 1)).type is WSMsgType.CLOSE
+        await asyncio.wait_for(closing, 1)
+
+
 async def test_operations_are_listed_by_status_waited_for_and_cancelled(stand: Stand) -> None:
     undone: list[str] = []
 

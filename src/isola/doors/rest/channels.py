@@ -45,6 +45,7 @@ async def accept(request: Request) -> web.WebSocketResponse:
     """Answer the upgrade."""
     socket = web.WebSocketResponse(max_msg_size=_MESSAGE_LIMIT, compress=False, timeout=_GOODBYE_SECONDS)
     await socket.prepare(request.http)
+    request.sockets.add(socket)
     return socket
 
 
@@ -68,6 +69,7 @@ async def serve_channel(request: Request, operation: Operation, secret: str) -> 
     finally:
         for wait in waits:
             wait.cancel()
+        request.sockets.discard(socket)
         await goodbye(socket)
     return socket
 

@@ -10,6 +10,7 @@ from aiohttp import web
 from isola.doors import Services
 from isola.doors.rest.answers import failure
 from isola.doors.rest.caller import Caller
+from isola.doors.rest.channels import goodbye
 from isola.doors.rest.rendering import Rendering
 from isola.doors.rest.request import Request, parse_query, readable
 from isola.doors.rest.routing import Permission, Router, all_routes
@@ -25,6 +26,7 @@ class Dispatcher:
         self._services = services
         self._router = Router(all_routes())
         self._rendering = Rendering(services)
+        self._sockets: set[web.WebSocketResponse] = set()
 
     async def answer(self, http: web.BaseRequest, caller: Caller) -> web.StreamResponse:
         """Never raises but for cancellation."""
@@ -33,7 +35,8 @@ class Dispatcher:
             handler, permission, parameters = self._router.find(http.method, path)
             if permission is not Permission.GUEST and not caller.trusted:
                 raise Forbidden("Only trusted callers may do this")
-            request = Request(self._services, http, caller, self._rendering, parameters, parse_query(query))
+            asked = parse_query(query)
+            request = Request(self._services, http, caller, self._rendering, self._sockets, parameters, asked)
             return await handler(request)
         except IsolaError as error:
             return failure(error)
@@ -43,6 +46,10 @@ class Dispatcher:
             return failure(InvalidInput("The request is malformed", evidence=error.text or "", field="request"))
         except Exception:
             return self._unexpected(http)
+
+    async def close(self) -> None:
+        """Say good-bye to everybody who listens."""
+        await asyncio.gather(*(goodbye(socket) for socket in list(self._sockets)))
 
     def _unexpected(self, http: web.BaseRequest) -> web.Response:
         number = self._services.host.clock.token(4)

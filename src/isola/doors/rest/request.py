@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -17,6 +18,8 @@ from isola.doors.rest.rendering import Rendering
 from isola.errors import InvalidInput, NotFound, PreconditionFailed, TooLarge
 
 JSON_LIMIT = 2 * 2**20
+_LARGE = 64 * 2**10
+"""Bytes of JSON from which reading it would hold up the others."""
 _TRUTH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
@@ -28,6 +31,8 @@ class Request:
     http: web.BaseRequest
     caller: Caller
     rendering: Rendering
+    sockets: set[web.WebSocketResponse]
+    """WebSockets that are open, so that the door can close them."""
     parameters: Mapping[str, str] = field(default_factory=dict)
     """Parts of the path by name, decoded."""
     query: Mapping[str, str] = field(default_factory=dict)
@@ -61,7 +66,8 @@ class Request:
 
     async def fields(self) -> Fields:
         """The JSON object in the body."""
-        return parse_object(await self.body())
+        data = await self.body()
+        return await asyncio.to_thread(parse_object, data) if len(data) > _LARGE else parse_object(data)
 
     async def body(self, limit: int = JSON_LIMIT) -> bytes:
         """The whole body. Raises TooLarge."""

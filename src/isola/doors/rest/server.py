@@ -23,15 +23,18 @@ from isola.errors import HostFailure, InvalidInput, IsolaError
 
 _GROUP = "isola"
 _BACKLOG = 256
-_CLOSE_SECONDS = 2.0
+_CLOSE_SECONDS = 1.0
 _CREDENTIALS = struct.Struct("3i")
 
 
 class Door:
     """An open door."""
 
-    def __init__(self, server: asyncio.Server, http: web.Server, path: Path, mark: tuple[int, int]) -> None:
+    def __init__(
+        self, server: asyncio.Server, http: web.Server, dispatcher: Dispatcher, path: Path, mark: tuple[int, int]
+    ) -> None:
         self._server = server
+        self._dispatcher = dispatcher
         self._http = http
         self._path = path
         self._mark = mark
@@ -39,6 +42,7 @@ class Door:
     async def close(self) -> None:
         """Take no more requests, end those that wait, and remove the socket unless another daemon has its own there."""
         self._server.close()
+        await self._dispatcher.close()
         self._http.pre_shutdown()
         await self._http.shutdown(_CLOSE_SECONDS)
         with suppress(FileNotFoundError):
@@ -89,7 +93,7 @@ async def serve(services: Services, path: Path) -> Door:
     services.operations.render = operation_json
     http = _Server(handle)
     server = await asyncio.get_running_loop().create_unix_server(http, sock=listener, backlog=_BACKLOG)
-    return Door(server, http, path, _mark_of(path))
+    return Door(server, http, dispatcher, path, _mark_of(path))
 
 
 def _listen(path: Path) -> socket.socket:

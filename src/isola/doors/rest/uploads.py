@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
 from aiohttp import BodyPartReader, MultipartReader
@@ -73,15 +74,23 @@ async def _blocks_of(part: BodyPartReader) -> AsyncIterator[bytes]:
 async def _write(blocks: AsyncIterator[bytes], target: Path) -> int:
     """Gather blocks and hand them to a thread a MiB at a time: writing never holds up the loop."""
     size = 0
-    file = await asyncio.to_thread(target.open, "wb")
+    file = await asyncio.to_thread(target.open, "wb", 0)
     try:
         gathered = bytearray()
         async for block in blocks:
             gathered += block
             if len(gathered) >= _BLOCK:
-                size += await asyncio.to_thread(file.write, bytes(gathered))
-                gathered.clear()
-        size += await asyncio.to_thread(file.write, bytes(gathered))
+                size += await asyncio.to_thread(_write_all, file, gathered)
+                gathered = bytearray()
+        size += await asyncio.to_thread(_write_all, file, gathered)
     finally:
         await asyncio.to_thread(file.close)
     return size
+
+
+def _write_all(file: FileIO, data: bytearray) -> int:
+    """A raw file may take less than it is given."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
+    return len(data)

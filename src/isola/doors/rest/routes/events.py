@@ -31,7 +31,10 @@ async def follow(request: Request) -> web.StreamResponse:
     subscription = request.services.events.follow(kinds, None if everywhere else "default")
     try:
         socket = await accept(request)
-        await _pass_on(socket, subscription)
+        try:
+            await _pass_on(socket, subscription)
+        finally:
+            request.sockets.discard(socket)
     finally:
         subscription.close()
     return socket

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 
 from isola.doors.rest.answers import background
-from isola.doors.rest.reading import Fields, parse_object
+from isola.doors.rest.reading import Fields
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission
 from isola.doors.rest.uploads import Upload, receive, scratch
@@ -22,7 +22,7 @@ _JSON_TYPES = ("application/json", "application/x-www-form-urlencoded")
 async def create(request: Request) -> web.StreamResponse:
     """A tarball in the body, two as multipart, or JSON that says where the image comes from."""
     if request.http.content_type in _JSON_TYPES:
-        return _build(request, parse_object(await request.body()))
+        return _build(request, await request.fields())
     return await _import(request)
 
 

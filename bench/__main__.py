@@ -29,6 +29,7 @@ class Remote:
     def __init__(self, name: str, place: Path, rootfs: Path) -> None:
         self.name = name
         self.kind = catalogue.subject(name)
+        self.version = ""
         self._place = place / name
         self._before = sandbox.cgroup_tops()
         self._process = sandbox.spawn("bench.runner", [name, str(place / name), str(rootfs)], place / f"{name}.log")
@@ -64,7 +65,7 @@ def running(name: str, place: Path, rootfs: Path) -> Iterator[Remote]:
     """A subject that is up."""
     remote = Remote(name, place, rootfs)
     try:
-        remote.version = remote.ask("start")  # type: ignore[attr-defined]
+        remote.version = remote.ask("start")
         yield remote
     finally:
         remote.end()
@@ -109,10 +110,11 @@ def compare(peer: str, workloads: list[Workload], rounds: int, place: Path, root
     if not shared:
         return
     with running(catalogue.OURS, place, rootfs) as us, running(peer, place, rootfs) as them:
+        versions = (us.version, them.version)
         for workload in shared:
             print(f"  {workload.title}", file=sys.stderr)
             figures = sample(workload, [us, them], rounds)
-            yield table.Row(workload, peer, figures.get(us.name, []), figures.get(peer, []))
+            yield table.Row(workload, peer, figures.get(us.name, []), figures.get(peer, []), versions)
 
 
 def alone(workloads: list[Workload], rounds: int, place: Path, rootfs: Path) -> Iterator[table.Row]:
@@ -123,7 +125,7 @@ def alone(workloads: list[Workload], rounds: int, place: Path, rootfs: Path) -> 
     with running(catalogue.OURS, place, rootfs) as us:
         for workload in ours:
             print(f"  {workload.title}", file=sys.stderr)
-            yield table.Row(workload, "", sample(workload, [us], min(rounds, 2)).get(us.name, []), [])
+            yield table.Row(workload, "", sample(workload, [us], min(rounds, 2)).get(us.name, []), [], (us.version,))
 
 
 def main() -> None:
@@ -175,6 +177,7 @@ def remove(place: Path) -> None:
 def report(rows: list[table.Row], rounds: int) -> None:
     """Print the table and write the results."""
     print(table.render(rows))
+    print("\nMeasured:", ", ".join(dict.fromkeys(version for row in rows for version in row.versions)))
     RESULTS.mkdir(exist_ok=True)
     now = datetime.datetime.now(tz=datetime.UTC)
     target = RESULTS / f"{now:%Y%m%d-%H%M%S}.json"

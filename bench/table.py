@@ -15,6 +15,7 @@ class Row:
     peer: str
     ours: Sequence[float]
     theirs: Sequence[float]
+    versions: Sequence[str] = ()
 
     @property
     def ratio(self) -> float | None:
@@ -44,6 +45,7 @@ class Row:
             "workload": self.workload.name, "title": self.workload.title, "unit": self.workload.unit, "peer": self.peer,
             "ours": list(self.ours), "theirs": list(self.theirs), "ratio": self.ratio, "target": self.target,
             "limit": self.workload.limit, "verdict": self.verdict,
+            "versions": list(self.versions),
         }  # fmt: skip
 
     def _reached(self, figure: float, bound: float) -> bool:

@@ -41,13 +41,25 @@ class ExecByApi(OnRunning):
     """``true`` on a connection that is open already."""
 
     name = "exec-api"
-    title = "exec `true` by API, open connection"
+    title = "exec `true` by API, open connection (engine: our choice)"
     needs = ("start_tiny", "api_exec_true", "delete")
     targets = {"runc": 1.3}
 
     def sample(self, subject: Any) -> float:
         """Exec it."""
         return milliseconds(lambda: subject.api_exec_true(NAME))
+
+
+class ExecOnRunc(ExecByApi):
+    """The same, where both sides stand on runc: the ratio is what we add, not what another engine saves."""
+
+    name = "exec-api-runc"
+    title = "exec `true` by API, open connection (engine: runc)"
+    needs = ("start_tiny_on_runc", "api_exec_true", "delete")
+
+    def prepare(self, subject: Any) -> None:
+        """Start it under runc."""
+        subject.start_tiny_on_runc(NAME)
 
 
 class Pause(OnRunning):
@@ -118,4 +130,4 @@ def file(subject: Any) -> Path:
     return Path(subject.directory) / "megabyte"
 
 
-WORKLOADS = (ExecByCommand, ExecByApi, Pause, LimitMemory, Push, Pull)
+WORKLOADS = (ExecByCommand, ExecByApi, ExecOnRunc, Pause, LimitMemory, Push, Pull)

@@ -174,7 +174,9 @@ class StubDaemon:
             {"name": "runc", "available": True, "version": "1.1.5"},
             {"name": "crun", "available": False, "reason": "hybrid cgroups", "remedy": "boot with cgroup v2 alone"},
         ]
-        return _sync({"environment": {"server_version": "9.9", "kernel": "Linux", "runtimes": runtimes}})
+        offers = {"debian/12": "Debian 12 bookworm"}
+        environment = {"server_version": "9.9", "kernel": "Linux", "runtimes": runtimes, "image_offers": offers}
+        return _sync({"environment": environment})
 
     async def events(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse()
@@ -244,9 +246,14 @@ class StubDaemon:
     async def set_state(self, request: web.Request) -> web.Response:
         found, body = self._instance(request), await request.json()
         after = {"start": "Running", "stop": "Stopped", "restart": "Running", "freeze": "Frozen", "unfreeze": "Running"}
-        found["status"] = after[body["action"]]
         found["asked"] = body
-        return self.begin(body["action"])
+
+        async def work(operation: StubOperation) -> None:
+            if self.slow is not None:
+                await self.slow(operation)
+            found["status"] = after[body["action"]]
+
+        return self.begin(body["action"], work)
 
     # --- operations ---------------------------------------------------------------------------------------------
 

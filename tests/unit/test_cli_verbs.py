@@ -175,6 +175,44 @@ def test_ctrl_c_cancels_the_operation_and_waits_for_it(daemon: StubDaemon) -> No
     assert begun[0].info["status"] == "Cancelled"
 
 
+def test_ctrl_c_cancels_all_that_were_begun_together(daemon: StubDaemon) -> None:
+    async def slow(operation: StubOperation) -> None:
+        await asyncio.sleep(30)
+
+    daemon.slow = slow
+    for name in ("web1", "web2", "web3"):
+        daemon.add(name)
+    process = subprocess.Popen([*ISOLA, "stop", "--all"], stderr=subprocess.DEVNULL, env=environment(daemon))
+    wait_for(lambda: any("/wait" in line for line in daemon.requests))
+    time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 130
+    assert [operation.info["status"] for operation in daemon.operations.values()] == ["Cancelled"] * 3
+    assert {item["status"] for item in daemon.instances.values()} == {"Running"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_run_killed_while_it_launches_leaves_nothing(daemon: StubDaemon, number: int) -> None:
+    async def slow(operation: StubOperation) -> None:
+        await asyncio.sleep(30)
+
+    daemon.slow = slow
+    process = subprocess.Popen(
+        [*ISOLA, "run", "tiny", "--", "true"], stderr=subprocess.DEVNULL, env=environment(daemon)
+    )
+    wait_for(lambda: any("/wait" in line for line in daemon.requests))
+    time.sleep(0.05)
+    process.send_signal(number)
+    assert process.wait(20) == 130
+    assert [operation.info["status"] for operation in daemon.operations.values()] == ["Cancelled"]
+    assert daemon.instances == {}
+
+
+def test_what_can_be_built_is_listed_and_completed(isola: Run) -> None:
+    assert ok(isola("image", "available", "-f", "csv")) == "debian/12,Debian 12 bookworm\n"
+    assert ok(isola("__complete", "--", "launch", "deb")) == "debian/12\n"
+
+
 def wait_for(condition: Callable[[], bool]) -> None:
     end = time.monotonic() + 10
     while not condition():

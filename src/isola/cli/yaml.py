@@ -65,7 +65,8 @@ def _scalar(value: object) -> str:
         return "{}"
     if isinstance(value, list):
         return "[]"
-    return encode(value)
+    text = encode(value)
+    return text.replace("e", ".0e") if isinstance(value, float) and "." not in text else text  # YAML wants the dot
 
 
 def _plain(text: str) -> bool:

@@ -48,6 +48,17 @@ def list_images(context: Context) -> None:
     show(context, sorted(found, key=_aliases), _COLUMNS)
 
 
+def list_available(context: Context) -> None:
+    """Print what image sources can build."""
+    offers = (context.client.server.info().get("environment") or {}).get("image_offers")
+    rows = (
+        [{"name": name, "description": text} for name, text in sorted(offers.items())]
+        if isinstance(offers, dict)
+        else []
+    )
+    show(context, rows, (Column("NAME", "name"), Column("DESCRIPTION", "description")))
+
+
 def info(context: Context) -> None:
     """Print all about an image."""
     document(context, context.client.images.get(context.args.text("IMAGE")), context.args.text("format") or "yaml")
@@ -149,6 +160,13 @@ COMMANDS = (
                 ("isola image build debian/12", "ready for isola launch"),
                 ("isola image build debian/12 -o packages=openssh-server --alias debian-ssh", "with a package more"),
             ),
+        ),
+        Command(
+            "available",
+            "List what can be built",
+            list_available,
+            FORMAT,
+            examples=(("isola image available", "names for isola launch and isola image build"),),
         ),
         Command(
             "import",

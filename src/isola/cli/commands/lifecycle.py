@@ -53,13 +53,31 @@ def each(context: Context, names: Sequence[str], begin: Begin, participle: str, 
             begun.append((name, begin(name)))
         except Exception as error:
             failed += _failed(error, len(names))
-    for name, operation in begun:
+    while begun:
+        name, operation = begun.pop(0)
         try:
             context.follow(operation, f"{participle} {name}")
             context.say(f"{name} {done}")
+        except KeyboardInterrupt:
+            _cancel([operation for _, operation in begun])
+            raise
         except Exception as error:
             failed += _failed(error, len(names))
     return 1 if failed else 0
+
+
+def _cancel(operations: Sequence[Operation]) -> None:
+    """Cancel what was begun beside the one that Ctrl-C has cancelled already; what is too late for it finishes."""
+    from contextlib import suppress
+
+    from isola.errors import IsolaError
+
+    for operation in operations:
+        with suppress(IsolaError):
+            operation.cancel()
+    for operation in operations:
+        with suppress(IsolaError):
+            operation.wait()
 
 
 def _failed(error: Exception, of: int) -> int:

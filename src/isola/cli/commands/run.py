@@ -5,6 +5,7 @@ from __future__ import annotations
 from isola.cli.commands.create import IMAGE, OPTIONS, begin
 from isola.cli.commands.exec import EXEC_OPTIONS, SHELL, execute
 from isola.cli.grammar import Argument, Command, Option
+from isola.client.interpreter import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 def run(context: Context) -> int:
     """Launch an ephemeral instance, run a command inside, delete it; the command's status is ours."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)  # whatever ends us, the instance must not stay
     operation = begin(
         context, image=context.args.text("IMAGE"), name=context.args.text("name"), start=True, ephemeral=True
     )

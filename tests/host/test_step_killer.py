@@ -134,6 +134,7 @@ def walk(daemon: Daemon, verb: Verb, runtime: str, action: str) -> None:
     points = learn(daemon, verb, runtime)
     assert len(points) >= 4, points
     for number, point in enumerate(points):
+        daemon.idle()
         verb.prepare(daemon, runtime)
         told = hit(daemon, verb, runtime, number, action)
         found = settled(daemon)
@@ -141,6 +142,7 @@ def walk(daemon: Daemon, verb: Verb, runtime: str, action: str) -> None:
         if told == "success":
             assert verb.acknowledged(daemon), f"{action} at {point}: acknowledged and lost"
     forget_orders(daemon)
+    daemon.idle()
     verb.prepare(daemon, runtime)
     verb.act(daemon, runtime)
     assert verb.acknowledged(daemon)

@@ -164,7 +164,7 @@ class Daemon:
         """Cgroup directories of ours in every hierarchy, the daemon's own top directory included."""
         roots = [Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").iterdir()]
         tops = {root / self.names.tag for root in roots if (root / self.names.tag).is_dir()}
-        return sorted(str(path) for top in tops for path in [top, *(p for p in top.rglob("*") if p.is_dir())])
+        return sorted(path for top in tops for path, _, _ in os.walk(top))
 
     def host_processes(self) -> dict[str, str]:
         """Processes with the directory in their command line, but for the daemon itself."""
@@ -228,6 +228,13 @@ class Daemon:
         ended = self.wait(answer["metadata"], options.get("timeout", 120))
         assert ended["status"] == "Success", ended["err"]
         return ended
+
+    def idle(self, timeout: float = 30) -> None:
+        """Wait until no operation runs, those the daemon began by itself included."""
+        end = time.monotonic() + timeout
+        while running := self.get("/1.0/operations").get("running", []):
+            assert time.monotonic() < end, f"they do not end: {running}"
+            time.sleep(0.02)
 
     # --- shortcuts ----------------------------------------------------------------------------------------------
 

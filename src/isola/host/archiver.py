@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import subprocess
 import sys
 import time
@@ -63,6 +64,7 @@ def _unpack(source: str, target: str, subtree: str, whiteouts: bool, limits: dic
     content = source_file.content(limit=2 * limits["bytes"] + _SLACK, ratio=limits["ratio"])
     work.run(TarStream(content.read))
     content.drain()
+    source_file.finished()
     return {"entries": work.entries, "bytes": work.bytes, "skipped": work.skipped}
 
 
@@ -93,6 +95,7 @@ def _repack(
     content = source_file.content(limit=2 * limits["bytes"] + _SLACK, ratio=limits["ratio"])
     work = Repacking(sink, subtree=subtree, wanted=wanted, limit_entries=limits["entries"])
     work.run(content)
+    source_file.finished()
     diff_id = sink.close()
     if output is not None:
         output.flush()
@@ -138,11 +141,9 @@ class _Source:
     """An archive, opened before the process shuts itself in."""
 
     def __init__(self, path: str) -> None:
-        try:
-            self._file: BinaryIO = os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC), "rb", buffering=0)
-        except FileNotFoundError as error:
-            raise NotFound(f"There is no archive {path}") from error
+        self._file = _opened(path)
         self._size = os.fstat(self._file.fileno()).st_size
+        self._progress = _Progress()
         start = self._file.read(8)
         self._file.seek(0)
         self._kind = packed.compression(start)
@@ -160,29 +161,42 @@ class _Source:
         """The decompressed stream, telling progress."""
         if self._reader is not None:
             return Unpacked(self._converted(self._reader), lambda: self._size, limit=limit, ratio=ratio)
-        counted = Counted(self._file, _Progress().reach)
+        counted = Counted(self._file, self._progress.reach)
         return Unpacked(packed.unpacked(counted, self._kind), lambda: counted.total, limit=limit, ratio=ratio)
 
+    def finished(self) -> None:
+        """All has been read."""
+        self._progress.tell(self._size)
+
     def _converted(self, reader: subprocess.Popen[bytes]) -> Iterator[bytes]:
-        assert reader.stdout is not None and reader.stderr is not None
+        assert reader.stdout is not None
         while block := reader.stdout.read(1 << 20):
             yield block
-        words = reader.stderr.read(2000).decode("utf-8", "replace").strip()
         if reader.wait() != 0:
-            raise InvalidInput("The squashfs image is damaged", evidence=words)
-        _Progress().reach(self._size)
+            raise InvalidInput("The squashfs image is damaged", evidence=f"sqfs2tar ended with {reader.returncode}")
+
+
+def _opened(path: str) -> BinaryIO:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise NotFound(f"There is no archive {path}") from error
+    except OSError as error:
+        raise HostFailure(f"Cannot read {path}", evidence=str(error)) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise InvalidInput(f"{path} is not a regular file")
+    return os.fdopen(descriptor, "rb", buffering=0)
 
 
 def _squashfs(path: str) -> subprocess.Popen[bytes]:
     """squashfs becomes a tar stream in a process that can write nothing."""
-    pipe = subprocess.PIPE
     try:
         # No thread runs yet in this process: that is what makes preexec_fn safe here.
         return subprocess.Popen(
             ["sqfs2tar", path],
             stdin=subprocess.DEVNULL,
-            stdout=pipe,
-            stderr=pipe,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
             preexec_fn=_as_reader,  # noqa: PLW1509
         )
     except FileNotFoundError as error:
@@ -207,8 +221,12 @@ class _Progress:
         moment = time.monotonic()
         if moment - self._told >= 0.1:
             self._told = moment
-            sys.stderr.write(f"progress {total}\n")
-            sys.stderr.flush()
+            self.tell(total)
+
+    def tell(self, total: int) -> None:
+        """Say it now."""
+        sys.stderr.write(f"progress {total}\n")
+        sys.stderr.flush()
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from isola.errors import InvalidInput, UnsafeArchive
 
 _STEP = 1 << 20
 _INPUT = 1 << 18
-_BITE = 1 << 14
+_BITE = 1 << 12
 _MEMORY = 256 << 20
 """What an xz or zstd stream may demand for its dictionary."""
 _FREE = 1 << 30
@@ -124,7 +124,7 @@ def _frames(file: Readable, kind: str) -> Iterator[bytes]:
 
 
 def _zstd(file: Readable) -> Iterator[bytes]:
-    """Fed in small bites, because each may grow to half a gigabyte at once."""
+    """Fed in small bites, because each may grow thirty thousand times at once."""
     import zstandard
 
     context = zstandard.ZstdDecompressor(max_window_size=_MEMORY // 2)

@@ -1,0 +1,315 @@
+"""What archives promise, in memory and for real."""
+
+import io
+import os
+import stat
+import tarfile
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.support.tars import device, directory, hard_link, member, packed, symlink, tar
+
+from isola.errors import AlreadyExists, InvalidInput, NotFound, TooLarge, UnsafeArchive
+from isola.host.archives import Archives, LinuxArchives, UnpackLimits, UnpackReport
+from isola.host.files import Entry, Files, LinuxFiles
+from isola.host.process import LinuxProcesses
+from isola.testing.archives import FakeArchives
+from isola.testing.files import FakeFiles
+
+
+@dataclass
+class Place:
+    """A host with an empty target, and archives to unpack there."""
+
+    files: Files
+    archives: Archives
+    directory: Path
+
+    @property
+    def target(self) -> Path:
+        return self.directory / "target"
+
+    async def unpack(self, data: bytes, **options: object) -> UnpackReport:
+        source = self.directory / "archive"
+        await self.files.write(source, data)
+        return await self.archives.unpack(source, self.target, **options)  # type: ignore[arg-type]
+
+    async def seen(self, path: str, *, follow: bool = False) -> Entry:
+        async with self.files.root(self.target) as root:
+            return await root.stat(path, follow=follow)
+
+    async def content(self, path: str) -> bytes:
+        async with self.files.root(self.target) as root:
+            return b"".join([block async for block in await root.read(path)])
+
+
+@pytest.fixture(params=["fake", "linux"])
+async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
+    if request.param == "fake":
+        files = FakeFiles()
+        await files.make_directory(Path("/place/target"))
+        yield Place(files, FakeArchives(files), Path("/place"))
+        return
+    with tempfile.TemporaryDirectory(prefix="isola-archives-") as name:
+        os.mkdir(Path(name) / "target")
+        yield Place(LinuxFiles(), LinuxArchives(LinuxProcesses()), Path(name))
+
+
+TREE = tar(
+    directory("./", mode=0o755),
+    directory("./etc", mode=0o750, uid=1, gid=2),
+    member("./etc/passwd", b"root:x:0:0\n", mode=0o640, uid=3, gid=4),
+    symlink("./bin", "usr/bin", uid=5, gid=6),
+    directory("./usr/bin"),
+    member("./usr/bin/su", b"\x7fELF", mode=0o4755),
+    hard_link("./usr/bin/su2", "./usr/bin/su"),
+)
+
+
+@pytest.mark.parametrize("kind", ["none", "gzip", "bzip2", "xz", "zstd"])
+async def test_every_compression_is_known_by_content(place: Place, kind: str) -> None:
+    told: list[int] = []
+    data = packed(TREE, kind)
+    report = await place.unpack(data, progress=told.append)
+    assert report == UnpackReport(7, 15)
+    assert await place.content("/etc/passwd") == b"root:x:0:0\n"
+    assert sum(told) == len(data)
+
+
+async def test_owners_modes_and_links_are_kept(place: Place) -> None:
+    await place.unpack(TREE)
+    etc, passwd, link = await place.seen("/etc"), await place.seen("/etc/passwd"), await place.seen("/bin")
+    assert (etc.kind, etc.mode, etc.uid, etc.gid) == ("directory", 0o750, 1, 2)
+    assert (passwd.kind, passwd.mode, passwd.uid, passwd.gid) == ("file", 0o640, 3, 4)
+    assert (link.kind, link.target, link.uid, link.gid) == ("symlink", "usr/bin", 5, 6)
+    assert (await place.seen("/usr/bin/su2")).mode == 0o4755
+    assert await place.content("/bin/su2") == b"\x7fELF"
+
+
+async def test_device_nodes_are_left_out_and_named(place: Place) -> None:
+    report = await place.unpack(tar(directory("dev"), device("dev/null"), device("dev/sda", kind=tarfile.BLKTYPE)))
+    assert report.skipped == ("dev/null", "dev/sda")
+    assert (await place.seen("/dev")).names == ()
+
+
+async def test_fifos_are_kept(place: Place) -> None:
+    await place.unpack(tar(member("f", type=tarfile.FIFOTYPE)))
+    assert (await place.seen("/f")).kind == "other"
+
+
+async def test_a_subtree_is_stripped(place: Place) -> None:
+    report = await place.unpack(
+        tar(
+            member("metadata.yaml", b"x"),
+            directory("rootfs", mode=0o711),
+            member("rootfs/a", b"1"),
+            hard_link("rootfs/b", "rootfs/a"),
+            member("rootfsx/c", b"2"),
+        ),
+        subtree="rootfs",
+    )
+    assert (await place.seen("/")).names == ("a", "b")
+    assert (await place.seen("/")).mode == 0o711
+    assert report.entries == 5
+
+
+async def test_missing_parents_are_made(place: Place) -> None:
+    await place.unpack(tar(member("a/b/c", b"x")))
+    assert await place.content("/a/b/c") == b"x"
+    assert (await place.seen("/a/b")).mode == 0o755
+
+
+async def test_absolute_names_lose_their_slash(place: Place) -> None:
+    await place.unpack(tar(member("/etc/x", b"1"), hard_link("/etc/y", "/etc/x")))
+    assert await place.content("/etc/y") == b"1"
+
+
+async def test_later_entries_replace_earlier_ones(place: Place) -> None:
+    await place.unpack(
+        tar(
+            member("a", b"1"),
+            member("a", b"2", mode=0o600),
+            symlink("l", "a"),
+            member("l", b"3"),
+            directory("d"),
+            symlink("d", "a"),
+            member("e", b"4"),
+            directory("e"),
+        )
+    )
+    assert await place.content("/a") == b"2"
+    assert (await place.seen("/l")).kind == "file"
+    assert (await place.seen("/d")).kind == "symlink"
+    assert (await place.seen("/e")).kind == "directory"
+
+
+async def test_a_relative_link_inside_may_be_gone_through(place: Place) -> None:
+    await place.unpack(tar(directory("usr/bin"), symlink("bin", "usr/bin"), member("bin/x", b"1")))
+    assert await place.content("/usr/bin/x") == b"1"
+    assert (await place.seen("/bin")).kind == "symlink"
+
+
+async def test_long_names_of_both_kinds(place: Place) -> None:
+    long = "d" * 150 + "/" + "e" * 200
+    for format in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT):
+        await place.unpack(tar(member(long, b"1"), symlink("l", "t" * 300), format=format))
+        assert await place.content(long) == b"1"
+        assert (await place.seen("l")).target == "t" * 300
+
+
+async def test_whiteouts_stay_files_unless_asked(place: Place) -> None:
+    await place.unpack(tar(member(".wh.a")))
+    assert (await place.seen("/")).names == (".wh.a",)
+
+
+async def test_whiteouts_hide(place: Place) -> None:
+    await place.unpack(tar(directory("d"), member("d/.wh.a"), member("d/.wh..wh..opq"), member("b")), whiteouts=True)
+    assert (await place.seen("/d")).names == ("a",)
+    assert (await place.seen("/d/a")).kind in ("whiteout", "other")
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        (member("../x", b"1"),),
+        (member("a/../../x", b"1"),),
+        (member("/../x", b"1"),),
+        (directory(".."),),
+        (symlink("l", "/etc"), member("l/x", b"1")),
+        (symlink("l", "../../etc"), member("l/x", b"1")),
+        (symlink("l", ".."), member("l/x", b"1")),
+        (symlink("l", "nowhere"), member("l/x", b"1")),
+        (hard_link("h", "../x"),),
+        (hard_link("h", "/../x"),),
+        (directory("d"), hard_link("h", "d")),
+        (member("d/x", b"1"), symlink("d", "/etc")),
+        (member("d/x", b"1"), member("d", b"2")),
+    ],
+)  # fmt: skip
+async def test_attempts_to_lead_out_are_refused(
+    place: Place, members: tuple[tuple[tarfile.TarInfo, bytes], ...]
+) -> None:
+    with pytest.raises(UnsafeArchive):
+        await place.unpack(tar(*members))
+    assert await place.files.names(place.directory) == ("archive", "target")
+
+
+async def test_a_link_to_what_is_not_there_is_invalid(place: Place) -> None:
+    with pytest.raises(InvalidInput):
+        await place.unpack(tar(hard_link("h", "nothing")))
+
+
+async def test_limits_hold(place: Place) -> None:
+    with pytest.raises(UnsafeArchive):
+        await place.unpack(tar(*(member(str(number)) for number in range(11))), limits=UnpackLimits(entries=10))
+    with pytest.raises(UnsafeArchive):
+        await place.unpack(tar(member("a", bytes(700)), member("b", bytes(700))), limits=UnpackLimits(bytes=1024))
+    await place.unpack(tar(member("a", bytes(1024))), limits=UnpackLimits(bytes=1024))
+
+
+@pytest.mark.parametrize("kind", ["none", "gzip", "bzip2", "xz", "zstd"])
+async def test_what_is_cut_off_or_damaged_is_invalid(place: Place, kind: str) -> None:
+    data = packed(tar(member("a", os.urandom(100_000)), member("b", b"x")), kind)
+    for broken in (data[:1000], data[: len(data) // 2], data[: len(data) - 2000], _flipped(data)):
+        with pytest.raises(InvalidInput):
+            await place.unpack(broken)
+
+
+def _flipped(data: bytes) -> bytes:
+    """Damage in the first header, which any tar notices, or in the compressed data."""
+    return data[:60] + bytes([data[60] ^ 0xFF]) + data[61:] if data[:1] == b"a" else data[:-6] + bytes(6)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"x", b"hello world" * 100, bytes(range(256)) * 4, b"\x1f\x8b", b"PK\x03\x04" * 200]
+)
+async def test_what_is_no_archive_is_invalid(place: Place, data: bytes) -> None:
+    with pytest.raises(InvalidInput):
+        await place.unpack(data)
+
+
+async def test_a_missing_archive_is_not_found(place: Place) -> None:
+    with pytest.raises(NotFound):
+        await place.archives.unpack(place.directory / "nothing", place.target)
+
+
+# --- single members --------------------------------------------------------------------------------------------
+
+
+async def test_a_member_is_read(place: Place) -> None:
+    await place.files.write(
+        place.directory / "a", packed(tar(directory("m"), member("./m/x", b"one"), member("y", b"two")), "xz")
+    )
+    assert await place.archives.read_member(place.directory / "a", ("m/x",)) == b"one"
+    assert await place.archives.read_member(place.directory / "a", ("nothing", "y")) == b"two"
+    with pytest.raises(NotFound):
+        await place.archives.read_member(place.directory / "a", ("m", "z"))
+    with pytest.raises(TooLarge):
+        await place.archives.read_member(place.directory / "a", ("y",), limit=2)
+
+
+async def test_a_member_of_nothing(place: Place) -> None:
+    with pytest.raises(NotFound):
+        await place.archives.read_member(place.directory / "nothing", ("x",))
+    await place.files.write(place.directory / "bad", b"not a tar archive at all" * 100)
+    with pytest.raises(InvalidInput):
+        await place.archives.read_member(place.directory / "bad", ("x",))
+
+
+# --- packing ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["none", "gzip", "bzip2", "xz", "zstd"])
+async def test_what_is_packed_unpacks_to_the_same(place: Place, kind: str) -> None:
+    base = 100000
+    await place.unpack(
+        tar(
+            directory("./", uid=base, gid=base),
+            directory("d", mode=0o1777, uid=base + 1, gid=base),
+            member("d/f", b"content", mode=0o4711, uid=base + 2, gid=base + 3),
+            symlink("l", "/d/f", uid=base, gid=base),
+            member("foreign", uid=5, gid=base + 70000),
+        )
+    )
+    packed_as = place.directory / "packed"
+    await place.archives.pack(place.target, packed_as, prefix="rootfs", compression=kind, base=base)
+    await place.files.make_directory(place.directory / "again")
+    await place.archives.unpack(packed_as, place.directory / "again", subtree="rootfs")
+    async with place.files.root(place.directory / "again") as root:
+        names = (await root.stat("/")).names
+        d, f, link, foreign = [await root.stat(path, follow=False) for path in ("d", "d/f", "l", "foreign")]
+        content = b"".join([block async for block in await root.read("d/f")])
+    assert names == ("d", "foreign", "l")
+    assert (d.mode, d.uid, d.gid) == (0o1777, 1, 0)
+    assert (f.mode, f.uid, f.gid, content) == (0o4711, 2, 3, b"content")
+    assert (link.target, link.uid) == ("/d/f", 0)
+    assert (foreign.uid, foreign.gid) == (65534, 65534)
+
+
+async def test_packing_twice_gives_the_same_bytes(place: Place) -> None:
+    await place.unpack(TREE)
+    for name in ("one", "two"):
+        await place.archives.pack(place.target, place.directory / name, compression="gzip")
+    assert await place.files.read(place.directory / "one") == await place.files.read(place.directory / "two")
+    with pytest.raises(AlreadyExists):
+        await place.archives.pack(place.target, place.directory / "one")
+
+
+async def test_an_unknown_compression_leaves_nothing(place: Place) -> None:
+    with pytest.raises(InvalidInput):
+        await place.archives.pack(place.target, place.directory / "packed", compression="rar")
+    assert await place.files.names(place.directory) == ("target",)
+
+
+async def test_packed_archives_read_as_tar_archives(place: Place) -> None:
+    await place.unpack(TREE)
+    await place.archives.pack(place.target, place.directory / "packed", prefix="rootfs")
+    with tarfile.open(fileobj=io.BytesIO(await place.files.read(place.directory / "packed"))) as archive:
+        names = archive.getnames()
+        modes = {info.name: stat.S_IMODE(info.mode) for info in archive}
+    assert names[0] == "rootfs"
+    assert set(names) >= {"rootfs/etc", "rootfs/etc/passwd", "rootfs/bin", "rootfs/usr/bin/su"}
+    assert modes["rootfs/usr/bin/su"] == 0o4755

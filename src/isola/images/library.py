@@ -174,11 +174,11 @@ class ImageLibrary:
     async def delete(self, op: Operation, fingerprint: str) -> None:
         """Forget an image and its names. Instances made from it keep their layers."""
         image = self.get(fingerprint)
-        await op.commit(lambda: self._forget(image))
-        with op.step("Remove what nothing else uses"):
-            await self.collect_garbage()
-            if self._released is not None:
-                await self._released()
+        try:
+            await op.commit(lambda: self._forget(image))
+        finally:
+            if op.committed:  # from here on all is finished, whatever happens
+                await finish(self._let_go())
 
     # --- as operations of their own -----------------------------------------------------------------------------
 
@@ -288,6 +288,11 @@ class ImageLibrary:
         self._catalogue.forget(image.fingerprint)
         await self._write_index()
         self._tell("deleted", image)
+
+    async def _let_go(self) -> None:
+        await self.collect_garbage()
+        if self._released is not None:
+            await self._released()
 
     async def _write_index(self) -> None:
         """The index is for others and follows from the records: not to have written it fails nothing."""

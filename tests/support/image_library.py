@@ -1,0 +1,86 @@
+"""An image library over fakes, and images to put into it."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from isola.events import Events
+from isola.images import ImageLibrary
+from isola.model.image import Alias, Image
+from isola.operations import Operation, Operations
+from isola.operations.operation import Observer
+from isola.state import Collection, record_codec
+from isola.testing.host import FakeHost, fake_host
+from isola.testing.images import tiny_image, tiny_split_image
+from isola.testing.store import FakeStore
+
+DIRECTORY = Path("/isola")
+UPLOADS = Path("/uploads")
+
+
+@dataclass
+class World:
+    """What survives the daemon: the host and the state. ``start`` is a daemon that begins."""
+
+    host: FakeHost = field(default_factory=fake_host)
+    observer: Observer | None = None
+
+    def __post_init__(self) -> None:
+        self.state = FakeStore(self.host.clock)
+
+    async def start(self) -> ImageLibrary:
+        """A library that has been opened, with all it knows from the state."""
+        self.events = Events(self.host.clock.now)
+        self.operations = Operations(
+            self.events, now=self.host.clock.now, new_id=self.host.clock.uuid, observer=self.observer
+        )
+        images = Collection(self.state, "image", "/images/", record_codec(Image))
+        aliases = Collection(self.state, "image alias", "/aliases/", record_codec(Alias))
+        await images.load()
+        await aliases.load()
+        library = ImageLibrary(self.host, images, aliases, self.events, DIRECTORY, operations=self.operations)
+        await library.probe()
+        await library.open()
+        return library
+
+    def picture(self) -> object:
+        """The disk as it is now: what a daemon killed at this moment leaves to the next."""
+        return copy.deepcopy((self.host.files.tree, self.state._entries, self.state._revision))
+
+    def restore(self, picture: object) -> None:
+        """Go back to a picture."""
+        self.host.files.tree, self.state._entries, self.state._revision = copy.deepcopy(picture)  # type: ignore[misc]
+
+    async def run(self, work: Callable[[Operation], Awaitable[object]]) -> Operation:
+        """An operation to its end; raises its error."""
+        return await self.operations.finish(self.operations.start("Test", work))
+
+    async def upload(self, name: str, content: bytes) -> Path:
+        """A file that a client has sent."""
+        await self.host.files.make_directory(UPLOADS)
+        await self.host.files.write(UPLOADS / name, content)
+        return UPLOADS / name
+
+    async def blobs(self) -> set[str]:
+        """Digests on disk."""
+        return {f"sha256:{name}" for name in await self.host.files.names(DIRECTORY / "images/blobs/sha256")}
+
+    async def leftovers(self) -> tuple[str, ...]:
+        """What lies in the scratch space."""
+        return await self.host.files.names(DIRECTORY / "images/scratch")
+
+
+def unified(name: str = "tiny", **options: object) -> bytes:
+    """A unified tarball."""
+    with tempfile.TemporaryDirectory() as directory:
+        return tiny_image(Path(directory), name, **options).read_bytes()  # type: ignore[arg-type]
+
+
+def split(name: str = "tiny", **options: object) -> Sequence[bytes]:
+    """Metadata and root."""
+    with tempfile.TemporaryDirectory() as directory:
+        return [path.read_bytes() for path in tiny_split_image(Path(directory), name, **options)]  # type: ignore[arg-type]

@@ -1,0 +1,123 @@
+"""Import and deletion are failed, cancelled and killed at every point; store and records must agree afterwards."""
+
+import hashlib
+from collections.abc import Awaitable, Callable
+
+import pytest
+from image_library import World, split, unified
+
+from isola.errors import HostFailure, IsolaError
+from isola.images import ImageLibrary
+from isola.operations import Operation
+
+
+class Interrupter:
+    """Acts at one point of those that are reached, counted from 0."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.seen: list[str] = []
+        self.at = -1
+        self.action = ""
+        self.picture: object = None
+
+    async def reached(self, operation: Operation, point: str) -> None:
+        self.seen.append(point)
+        if len(self.seen) - 1 != self.at:
+            return
+        if self.action == "fail":
+            raise HostFailure(f"Injected failure at {point}")
+        if self.action == "cancel" and operation.may_cancel:
+            operation.cancel()
+        if self.action == "kill":
+            self.picture = self.world.picture()
+
+
+async def import_unified(world: World, library: ImageLibrary) -> Operation:
+    return library.start_import([await world.upload("u", unified())], aliases=["tiny"])
+
+
+async def import_split(world: World, library: ImageLibrary) -> Operation:
+    files = [await world.upload(f"s{number}", data) for number, data in enumerate(split())]
+    return library.start_import(files, aliases=["tiny"])
+
+
+async def delete(world: World, library: ImageLibrary) -> Operation:
+    return library.start_delete(library.get(OLD).fingerprint)
+
+
+OLD = hashlib.sha256(unified("old")).hexdigest()
+Verb = Callable[[World, ImageLibrary], Awaitable[Operation]]
+VERBS = [import_unified, import_split, delete]
+
+
+async def prepared() -> tuple[World, ImageLibrary, Interrupter]:
+    """A library with one image, and an observer that sees what is done from now on."""
+    world = World()
+    library = await world.start()
+    await world.operations.finish(library.start_import([await world.upload("o", unified("old"))], aliases=["old"]))
+    world.observer = observer = Interrupter(world)
+    return world, await world.start(), observer
+
+
+async def points_of(verb: Verb) -> list[str]:
+    world, library, observer = await prepared()
+    await world.operations.finish(await verb(world, library))
+    return observer.seen
+
+
+async def agree(world: World, library: ImageLibrary) -> None:
+    """Every blob is named by a record, every record has its blobs, every alias its image, and no scratch is left."""
+    named: set[str] = set()
+    for image in library:
+        named |= {image.manifest, image.artifact} | {layer.digest for layer in image.layers}
+        for _, path in library.export(image.fingerprint):
+            assert await world.host.files.exists(path)
+    assert named <= await world.blobs()
+    assert await world.blobs() == library._catalogue.blobs()
+    assert await world.leftovers() == ()
+    assert all(library.resolve(alias.name) is not None for alias in library.aliases())
+
+
+@pytest.mark.parametrize("action", ["fail", "cancel", "kill"])
+@pytest.mark.parametrize("verb", VERBS)
+async def test_every_point(verb: Verb, action: str) -> None:
+    points = await points_of(verb)
+    assert len(points) >= 2
+    for number in range(len(points)):
+        world, library, observer = await prepared()
+        observer.at, observer.action = number, action
+        before = {image.fingerprint for image in library}
+        operation = await verb(world, library)
+        await operation.wait()
+        if action == "kill":
+            world.restore(observer.picture)
+            library = await world.start()
+        await agree(world, library)
+        after = {image.fingerprint for image in library}
+        if action != "kill":
+            assert (after != before) == operation.committed, points[number]
+        await works_on(world, library, verb, done=after != before)
+
+
+async def works_on(world: World, library: ImageLibrary, verb: Verb, *, done: bool) -> None:
+    """The same verb, undisturbed, succeeds, or says that it is done."""
+    if done:
+        with pytest.raises(IsolaError):
+            await world.operations.finish(await verb(world, library))
+    else:
+        await world.operations.finish(await verb(world, library))
+    await agree(world, library)
+
+
+async def test_rollback_spares_the_blobs_of_another_import_in_flight() -> None:
+    world, library, observer = await prepared()
+    observer.at, observer.action = 9, "fail"
+    operations = [
+        library.start_import([await world.upload("n", unified("next"))]),
+        library.start_import([await world.upload("m", unified("more"))]),
+    ]
+    for operation in operations:
+        await operation.wait()
+    assert sorted(operation.status.name for operation in operations) == ["FAILURE", "SUCCESS"]
+    await agree(world, library)

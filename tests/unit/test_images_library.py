@@ -1,0 +1,386 @@
+"""The library: importing, naming, exporting, deleting, making on demand."""
+
+import asyncio
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import orjson
+import pytest
+from image_library import DIRECTORY, World, split, unified
+
+from isola.errors import AlreadyExists, Busy, InvalidInput, NotFound, Unsupported
+from isola.images import ImageLibrary, ImageSource, SourceRequest
+from isola.images.store import Intake
+from isola.model.image import Alias, Image
+from isola.model.probe import Probe
+from isola.operations import Operation
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+async def library(world: World) -> ImageLibrary:
+    return await world.start()
+
+
+async def import_tiny(world: World, library: ImageLibrary, name: str = "tiny", **options: object) -> Image:
+    """A unified image under the alias of its name."""
+    file = await world.upload(name, unified(name))
+    done = await world.operations.finish(library.start_import([file], aliases=[name], **options))  # type: ignore[arg-type]
+    return library.get(str(done.metadata["fingerprint"]))
+
+
+async def content(world: World, path: Path) -> bytes:
+    return await world.host.files.read(path)
+
+
+# --- importing -------------------------------------------------------------------------------------------------
+
+
+async def test_a_unified_image_keeps_the_fingerprint_of_its_bytes(world: World, library: ImageLibrary) -> None:
+    data = unified()
+    image = await import_tiny(world, library, filename="tiny.tar.gz")
+    assert image.fingerprint == hashlib.sha256(data).hexdigest()
+    assert (image.size, image.filename, image.architecture) == (len(data), "tiny.tar.gz", "x86_64")
+    [(name, path)] = library.export(image.fingerprint)
+    assert name == f"{image.fingerprint}.tar.gz"
+    assert await content(world, path) == data
+
+
+async def test_a_split_image_keeps_the_fingerprint_of_both(world: World, library: ImageLibrary) -> None:
+    files = [await world.upload(str(number), data) for number, data in enumerate(split())]
+    done = await world.operations.finish(library.start_import(files))
+    fingerprint = str(done.metadata["fingerprint"])
+    exported = library.export(fingerprint)
+    assert [name for name, _ in exported] == [f"meta-{fingerprint}.tar.gz", f"{fingerprint}.root.tar.gz"]
+    assert b"".join([await content(world, path) for _, path in exported]) == b"".join(split())
+    assert hashlib.sha256(b"".join(split())).hexdigest() == fingerprint
+    # The root is a legal layer as it is: nothing is stored twice.
+    assert library.get(fingerprint).layers[0].media_type.endswith("tar+gzip")
+
+
+async def test_an_image_is_an_oci_image(world: World, library: ImageLibrary) -> None:
+    image = await import_tiny(world, library)
+    manifest = orjson.loads(await library.store.read(image.manifest))
+    config = orjson.loads(await library.store.read(manifest["config"]["digest"]))
+    assert [layer["digest"] for layer in manifest["layers"]] == [image.layers[0].digest]
+    assert config["architecture"] == "amd64"
+    assert config["config"]["Cmd"] == ["/sbin/init"]
+    assert config["config"]["StopSignal"] == "SIGPWR"
+    assert config["config"]["Labels"]["org.isola.image.type"] == "system"
+    assert len(config["rootfs"]["diff_ids"]) == len(manifest["layers"])
+    artifact = orjson.loads(await library.store.read(image.artifact))
+    assert artifact["subject"]["digest"] == image.manifest
+    index = orjson.loads(await content(world, DIRECTORY / "images/index.json"))["manifests"]
+    assert {entry["digest"] for entry in index} == {image.manifest, image.artifact}
+    assert index[0]["annotations"]["org.opencontainers.image.ref.name"] == "tiny"
+    assert {entry["size"] for entry in index} == {
+        len(await library.store.read(image.manifest)),
+        len(await library.store.read(image.artifact)),
+    }
+
+
+async def test_the_layer_unpacks_to_the_root(world: World, library: ImageLibrary) -> None:
+    image = await import_tiny(world, library)
+    await world.host.files.make_directory(Path("/target"))
+    await library.unpack_layer(image.layers[0].digest, Path("/target"))
+    assert (await content(world, Path("/target/sbin/init"))).startswith(b"#!/bin/sh")
+    assert not await world.host.files.exists(Path("/target/metadata.yaml"))
+
+
+async def test_the_same_image_twice_names_the_one_there(world: World, library: ImageLibrary) -> None:
+    image = await import_tiny(world, library)
+    file = await world.upload("again", unified())
+    with pytest.raises(AlreadyExists, match=image.fingerprint):
+        await world.operations.finish(library.start_import([file]))
+    assert await world.leftovers() == ()
+
+
+async def test_a_taken_alias_is_refused_before_the_work(world: World, library: ImageLibrary) -> None:
+    await import_tiny(world, library)
+    file = await world.upload("other", unified("other"))
+    with pytest.raises(AlreadyExists, match="tiny"):
+        await world.operations.finish(library.start_import([file], aliases=["tiny"]))
+    assert len(list(library)) == 1
+
+
+async def test_an_upload_with_another_digest_is_refused(world: World, library: ImageLibrary) -> None:
+    file = await world.upload("tiny", unified())
+    with pytest.raises(InvalidInput, match="damaged"):
+        await world.operations.finish(library.start_import([file], fingerprint="0" * 64))
+    assert await world.blobs() == set()
+
+
+async def test_uploads_are_cleaned_up(world: World, library: ImageLibrary) -> None:
+    file = await world.upload("tiny", unified())
+    await world.operations.finish(library.start_import([file], scratch=file.parent))
+    assert not await world.host.files.exists(file)
+
+
+async def test_properties_of_the_request_overrule(world: World, library: ImageLibrary) -> None:
+    image = await import_tiny(
+        world, library, properties={"description": "mine", "isola.command": "/bin/true"}, public=True
+    )
+    assert image.properties["description"] == "mine"
+    assert image.properties["os"] == "Busybox"
+    assert image.config.command == ("/bin/true",)
+    assert image.public
+    assert (await library.metadata(image.fingerprint)).properties["description"] == "Busybox tiny"
+
+
+# --- looking and naming ----------------------------------------------------------------------------------------
+
+
+async def test_images_are_found_by_alias_and_by_beginning(world: World, library: ImageLibrary) -> None:
+    image = await import_tiny(world, library)
+    for reference in ("tiny", image.fingerprint, image.fingerprint[:12], image.fingerprint[:4]):
+        assert library.resolve(reference) == image
+    assert library.resolve(image.fingerprint[:3]) is None
+    assert library.resolve("tin") is None
+    with pytest.raises(NotFound):
+        library.get("tiny")
+
+
+async def test_an_ambiguous_beginning_is_refused(world: World, library: ImageLibrary) -> None:
+    image = await import_tiny(world, library)
+    twin = image.fingerprint[:10] + "0" * 54
+    await library._records.add(
+        twin, Image(**{name: getattr(image, name) for name in image.__slots__} | {"fingerprint": twin})
+    )
+    with pytest.raises(InvalidInput, match="2 images"):
+        library.get(image.fingerprint[:8])
+    assert library.get(image.fingerprint) == image
+
+
+async def test_aliases_come_move_and_go(world: World, library: ImageLibrary) -> None:
+    image = await import_tiny(world, library)
+    other = await import_tiny(world, library, "other")
+    await library.add_alias(Alias("web/1", image.fingerprint[:12], "for the web"))
+    assert library.alias("web/1").target == image.fingerprint
+    before = library.alias_revision("web/1")
+    await library.update_alias("web/1", other.fingerprint, "moved")
+    assert library.resolve("web/1") == other
+    assert library.alias_revision("web/1") != before
+    await library.rename_alias("web/1", "web/2")
+    assert library.alias("web/2").description == "moved"
+    await library.remove_alias("web/2")
+    for gone in ("web/1", "web/2"):
+        with pytest.raises(NotFound):
+            library.alias(gone)
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a//b", "-x", "a b", "x/"])
+async def test_impossible_aliases_are_refused(world: World, library: ImageLibrary, name: str) -> None:
+    image = await import_tiny(world, library)
+    with pytest.raises(InvalidInput):
+        await library.add_alias(Alias(name, image.fingerprint))
+
+
+async def test_an_alias_needs_its_image_and_its_name(world: World, library: ImageLibrary) -> None:
+    image = await import_tiny(world, library)
+    with pytest.raises(NotFound):
+        await library.add_alias(Alias("x", "0" * 64))
+    with pytest.raises(AlreadyExists):
+        await library.add_alias(Alias("tiny", image.fingerprint))
+    await library.add_alias(Alias("x", image.fingerprint))
+    with pytest.raises(AlreadyExists):
+        await library.rename_alias("x", "tiny")
+
+
+async def test_what_a_user_may_change_is_changed(world: World, library: ImageLibrary) -> None:
+    image = await import_tiny(world, library)
+    before = library.revision(image.fingerprint)
+    await library.update(
+        image.fingerprint[:12], properties={"a": "b"}, public=True, auto_update=True, expires_at=None, profiles=["x"]
+    )
+    changed = library.get(image.fingerprint)
+    assert (changed.properties, changed.public, changed.auto_update, changed.profiles) == (
+        {"a": "b"},
+        True,
+        True,
+        ("x",),
+    )
+    assert library.revision(image.fingerprint) != before
+
+
+# --- deleting --------------------------------------------------------------------------------------------------
+
+
+async def test_deleting_leaves_nothing(world: World, library: ImageLibrary) -> None:
+    image = await import_tiny(world, library)
+    await world.operations.finish(library.start_delete(image.fingerprint[:12]))
+    assert list(library) == []
+    assert list(library.aliases()) == []
+    assert await world.blobs() == set()
+    assert orjson.loads(await content(world, DIRECTORY / "images/index.json"))["manifests"] == []
+    with pytest.raises(NotFound):
+        library.start_delete(image.fingerprint)
+
+
+async def test_images_share_blobs_and_deleting_one_spares_the_other(world: World, library: ImageLibrary) -> None:
+    first = await import_tiny(world, library)
+    files = [await world.upload(str(number), data) for number, data in enumerate(split())]
+    done = await world.operations.finish(library.start_import(files))
+    await world.operations.finish(library.start_delete(first.fingerprint))
+    kept = library.get(str(done.metadata["fingerprint"]))
+    assert await library.store.has(kept.layers[0].digest)
+    assert len(await world.blobs()) == 6  # manifest, configuration, layer; artifact, its empty configuration, metadata
+
+
+async def test_layers_in_use_outlive_their_image(world: World, library: ImageLibrary) -> None:
+    image = await import_tiny(world, library)
+    library._layers_in_use = lambda: [image.layers[0].digest]
+    await world.operations.finish(library.start_delete(image.fingerprint))
+    assert await world.blobs() == {image.layers[0].digest}
+    library._layers_in_use = list
+    assert await library.collect_garbage(keep_layers=[image.layers[0].digest]) == 0
+    assert await library.collect_garbage() == 1
+
+
+async def test_a_second_deletion_is_busy(world: World, library: ImageLibrary) -> None:
+    image = await import_tiny(world, library)
+    first = library.start_delete(image.fingerprint)
+    with pytest.raises(Busy):
+        library.start_delete(image.fingerprint)
+    await world.operations.finish(first)
+
+
+# --- making on demand ------------------------------------------------------------------------------------------
+
+
+class Maker(ImageSource):
+    """Offers ``made/1`` (and ``made/one``) and takes its time; ``made`` counts."""
+
+    made = 0
+    broken = False
+
+    def __init__(self, world: World, directory: Path) -> None:
+        super().__init__(world.host, directory)
+        self.world = world
+        self.go_on = asyncio.Event()
+        self.go_on.set()
+
+    @classmethod
+    async def probe(cls, host: object) -> Probe:
+        return Probe(True)
+
+    def offers(self) -> Mapping[str, str]:
+        return {"made/1": "one", "made/one": "one"}
+
+    def canonical(self, name: str) -> str:
+        return "made/1"
+
+    async def _fetch(self, op: Operation, request: SourceRequest, intake: Intake, place: Path) -> Image:
+        await self.go_on.wait()
+        if self.broken:
+            raise Unsupported("It cannot be made")
+        self.made += 1
+        file = await self.world.upload("made", unified("made"))
+        library = self.world.library  # type: ignore[attr-defined]
+        return await library.sources.get("file")._fetch(op, SourceRequest(files=(file,)), intake, place)  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def maker(world: World, library: ImageLibrary) -> Maker:
+    """A source that the library finds beside the others."""
+    world.library = library  # type: ignore[attr-defined]
+    maker = Maker(world, library.store.scratch)
+    library.sources._all["maker"] = maker
+    return maker
+
+
+async def test_what_a_source_offers_is_made_and_named(world: World, library: ImageLibrary, maker: Maker) -> None:
+    assert library.offers()["made/1"] == "one"
+    await world.run(lambda op: library.ensure(op, "made/one"))
+    assert {alias.name for alias in library.aliases()} == {"made/1", "made/one"}
+    await world.run(lambda op: library.ensure(op, "made/1"))
+    assert maker.made == 1
+
+
+async def test_callers_at_once_share_the_making(world: World, library: ImageLibrary, maker: Maker) -> None:
+    found: list[Image] = []
+
+    async def want(op: Operation) -> None:
+        found.append(await library.ensure(op, "made/1"))
+
+    await asyncio.gather(*(world.run(want) for _ in range(5)))
+    assert maker.made == 1
+    assert len(set(image.fingerprint for image in found)) == 1
+
+
+async def test_another_takes_over_when_the_maker_is_cancelled(
+    world: World, library: ImageLibrary, maker: Maker
+) -> None:
+    maker.go_on.clear()
+    first = world.operations.start("First", lambda op: library.ensure(op, "made/1"))
+    second = world.operations.start("Second", lambda op: library.ensure(op, "made/1"))
+    await asyncio.sleep(0.01)
+    first.cancel()
+    await first.wait()
+    maker.go_on.set()
+    await world.operations.finish(second)
+    assert maker.made == 1
+    assert library.resolve("made/1") is not None
+
+
+async def test_those_who_wait_are_told_of_the_failure(world: World, library: ImageLibrary, maker: Maker) -> None:
+    maker.broken = True
+    maker.go_on.clear()
+    tasks = [asyncio.ensure_future(world.run(lambda op: library.ensure(op, "made/1"))) for _ in range(3)]
+    await asyncio.sleep(0.01)
+    maker.go_on.set()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(result) for result in results] == [Unsupported] * 3
+    assert await world.blobs() == set()
+
+
+async def test_a_complete_image_stays_when_the_bigger_operation_fails(
+    world: World, library: ImageLibrary, maker: Maker
+) -> None:
+    async def launch(op: Operation) -> None:
+        await library.ensure(op, "made/1")
+        raise Unsupported("Something later")
+
+    with pytest.raises(Unsupported):
+        await world.run(launch)
+    image = library.resolve("made/1")
+    assert image is not None
+    assert await library.store.has(image.layers[0].digest)
+
+
+async def test_building_again_what_is_there_is_no_error(world: World, library: ImageLibrary, maker: Maker) -> None:
+    for _ in range(2):
+        done = await world.operations.finish(library.start_build("maker", SourceRequest(name="made/1")))
+    assert maker.made == 2
+    assert [image.fingerprint for image in library] == [done.metadata["fingerprint"]]
+    assert [alias.name for alias in library.aliases()] == ["made/1"]
+
+
+async def test_a_build_with_options_does_not_take_the_plain_name(
+    world: World, library: ImageLibrary, maker: Maker
+) -> None:
+    request = SourceRequest(name="made/1", options={"packages": "x"})
+    await world.operations.finish(library.start_build("maker", request, aliases=["mine"]))
+    assert [alias.name for alias in library.aliases()] == ["mine"]
+
+
+async def test_an_unknown_name_lists_near_ones(world: World, library: ImageLibrary, maker: Maker) -> None:
+    with pytest.raises(NotFound, match="made/1"):
+        await world.run(lambda op: library.ensure(op, "made/2"))
+    with pytest.raises(NotFound, match="choose one of"):
+        library.start_build("nosuch", SourceRequest())
+
+
+async def test_a_cancelled_import_leaves_nothing(world: World, library: ImageLibrary, maker: Maker) -> None:
+    maker.go_on.clear()
+    operation = library.start_build("maker", SourceRequest(name="made/1"))
+    await asyncio.sleep(0.01)
+    operation.cancel()
+    await operation.wait()
+    assert operation.status.name == "CANCELLED"
+    assert await world.leftovers() == ()
+    assert await world.blobs() == set()

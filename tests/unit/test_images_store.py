@@ -1,0 +1,159 @@
+"""The content store: whole or not at all, verified, swept by what is named."""
+
+import asyncio
+import hashlib
+from pathlib import Path
+
+import orjson
+import pytest
+
+from isola.errors import InvalidInput, NotFound
+from isola.images.manifest import Descriptor
+from isola.images.store import ContentStore
+from isola.testing.host import FakeHost, fake_host
+
+PLACE = Path("/store")
+
+
+@pytest.fixture
+def host() -> FakeHost:
+    return fake_host()
+
+
+@pytest.fixture
+async def store(host: FakeHost) -> ContentStore:
+    store = ContentStore(host, PLACE)
+    await store.open()
+    return store
+
+
+def digest_of(data: bytes) -> str:
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+async def nothing() -> set[str]:
+    return set()
+
+
+async def test_it_is_an_oci_image_layout(store: ContentStore, host: FakeHost) -> None:
+    assert orjson.loads(await host.files.read(PLACE / "oci-layout")) == {"imageLayoutVersion": "1.0.0"}
+    index = orjson.loads(await host.files.read(PLACE / "index.json"))
+    assert index == {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [],
+    }
+
+
+async def test_a_blob_lies_under_its_digest(store: ContentStore, host: FakeHost) -> None:
+    stored = await store.intake().put_bytes(b"hello", "text/plain")
+    assert stored == Descriptor("text/plain", digest_of(b"hello"), 5)
+    assert await host.files.read(PLACE / "blobs/sha256" / stored.digest[7:]) == b"hello"
+    assert await store.digests() == (stored.digest,)
+    assert await store.read(stored.digest) == b"hello"
+
+
+async def test_a_file_is_copied_or_taken(store: ContentStore, host: FakeHost) -> None:
+    await host.files.write(PLACE / "scratch/a", b"copied")
+    await host.files.write(PLACE / "scratch/b", b"taken")
+    intake = store.intake()
+    copied = await intake.put_file(PLACE / "scratch/a")
+    taken = await intake.put_file(PLACE / "scratch/b", consume=True)
+    assert (copied.digest, taken.digest) == (digest_of(b"copied"), digest_of(b"taken"))
+    assert (copied.size, taken.size) == (6, 5)
+    assert await host.files.names(PLACE / "scratch") == ("a",)
+
+
+@pytest.mark.parametrize("consume", [False, True])
+async def test_a_flipped_byte_is_refused(store: ContentStore, host: FakeHost, consume: bool) -> None:
+    await host.files.write(PLACE / "scratch/a", b"hellp")
+    with pytest.raises(InvalidInput, match="digest"):
+        await store.intake().put_file(PLACE / "scratch/a", consume=consume, expected=digest_of(b"hello"))
+    with pytest.raises(InvalidInput, match="digest"):
+        await store.intake().put_bytes(b"hellp", "x", expected=digest_of(b"hello"))
+    assert await store.digests() == ()
+    assert await host.files.names(PLACE / "scratch") == (() if consume else ("a",))
+
+
+@pytest.mark.parametrize("digest", ["", "sha256:", "sha256:../../etc/passwd", "sha256:" + "A" * 64, "md5:" + "0" * 32])
+async def test_what_is_no_digest_never_becomes_a_path(store: ContentStore, digest: str) -> None:
+    with pytest.raises(InvalidInput):
+        store.path(digest)
+
+
+async def test_the_same_content_is_stored_once(store: ContentStore, host: FakeHost) -> None:
+    first, second = store.intake(), store.intake()
+    assert (await first.put_bytes(b"x", "a")).digest == (await second.put_bytes(b"x", "b")).digest
+    assert len(await store.digests()) == 1
+    assert await host.files.names(PLACE / "scratch") == ()
+
+
+async def test_the_sweep_takes_what_nobody_names(store: ContentStore) -> None:
+    intake = store.intake()
+    named = (await intake.put_bytes(b"named", "x")).digest
+    unnamed = (await intake.put_bytes(b"unnamed", "x")).digest
+    intake.close()
+
+    async def names() -> set[str]:
+        return {named}
+
+    assert await store.sweep(names) == 1
+    assert await store.digests() == (named,)
+    with pytest.raises(NotFound):
+        await store.read(unnamed)
+
+
+async def test_the_sweep_leaves_an_open_intake_alone(store: ContentStore) -> None:
+    first, second = store.intake(), store.intake()
+    shared = (await first.put_bytes(b"shared", "x")).digest
+    await second.put_bytes(b"shared", "x")
+    first.close()
+    first.close()
+    assert await store.sweep(nothing) == 0
+    second.close()
+    assert await store.sweep(nothing) == 1
+    assert shared not in await store.digests()
+
+
+async def test_the_sweep_leaves_what_came_back_while_it_looked(store: ContentStore) -> None:
+    """Found unnamed, then brought in and named by somebody else before the sweep got to it."""
+    first = store.intake()
+    digest = (await first.put_bytes(b"again", "x")).digest
+    first.close()
+
+    async def meanwhile() -> set[str]:
+        second = store.intake()
+        await second.put_bytes(b"again", "x")
+        second.close()
+        return set()
+
+    assert await store.sweep(meanwhile) == 0
+    assert await store.digests() == (digest,)
+
+
+async def test_sweeps_and_intakes_at_once_lose_nothing(store: ContentStore) -> None:
+    kept: set[str] = set()
+
+    async def names() -> set[str]:
+        await asyncio.sleep(0)
+        return set(kept)
+
+    async def bring(number: int) -> None:
+        intake = store.intake()
+        digest = (await intake.put_bytes(b"%d" % (number % 7), "x")).digest
+        await asyncio.sleep(0)
+        kept.add(digest)
+        intake.close()
+
+    await asyncio.gather(*(bring(n) for n in range(40)), *(store.sweep(names) for _ in range(10)))
+    assert set(await store.digests()) == kept
+    assert len(kept) == 7
+
+
+async def test_opening_throws_half_written_things_away_and_keeps_blobs(store: ContentStore, host: FakeHost) -> None:
+    digest = (await store.intake().put_bytes(b"kept", "x")).digest
+    await host.files.write(PLACE / "scratch/half", b"half")
+    again = ContentStore(host, PLACE)
+    await again.open()
+    assert await again.digests() == (digest,)
+    assert await host.files.names(PLACE / "scratch") == ()

@@ -57,7 +57,8 @@ async def _session(context: Context, op: Operation, instance: Instance, channel:
         asyncio.ensure_future(_control(context, op, instance)),
     ]
     try:
-        await asyncio.wait([output.task, helpers[0]], return_when=asyncio.FIRST_COMPLETED)
+        # Either channel may say good-bye: LXD clients detach by closing control.
+        await asyncio.wait([output.task, *helpers], return_when=asyncio.FIRST_COMPLETED)
     finally:
         output.stop()
         for helper in helpers:

@@ -276,9 +276,17 @@ def test_ctrl_c_cancels_an_operation_and_leaves_the_instance_as_it_was(isola: Cl
         process.send_signal(signal.SIGINT)
         error = process.communicate(timeout=20)[1]
         assert (process.returncode, "Cancelled" in error) == (130, True), error
+        assert (statuses(isola)[instance], isola.daemon.pid(instance)) == ("Running", pid)
     finally:
         os.kill(pid, signal.SIGCONT)
-    assert isola.daemon.pid(instance) in (pid, 0)
+    until_stopped_by_the_signal_it_had_been_sent(isola, instance)
+
+
+def until_stopped_by_the_signal_it_had_been_sent(isola: Cli, instance: str) -> None:
+    end = time.monotonic() + 20
+    while statuses(isola)[instance] != "Stopped" or "running" in isola.daemon.get("/1.0/operations"):
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 def test_events_are_seen_while_they_happen(isola: Cli, instance: str) -> None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 
-from isola.client.interpreter import AF_UNIX, SOCK_STREAM, socket
+from isola.client.connecting import connect
 from isola.client.writing import until_writable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from isola.client.interpreter import socket
 
     Headers = Iterable[tuple[str, str]]
 
@@ -30,32 +32,6 @@ class FileBody:
     def __init__(self, fd: int, size: int) -> None:
         self.fd = fd
         self.size = size
-
-
-def connect(path: str, timeout: float | None) -> socket:
-    """A connected socket; ``path`` may be longer than the 107 bytes a socket address holds."""
-    link = socket(AF_UNIX, SOCK_STREAM)
-    link.settimeout(timeout)
-    try:
-        _connect(link, path)
-    except OSError as error:
-        link.close()
-        from isola.client.failures import unreachable
-
-        raise unreachable(path, error) from error
-    return link
-
-
-def _connect(link: socket, path: str) -> None:
-    if len(os.fsencode(path)) <= 107:
-        link.connect(path)
-        return
-    folder, name = os.path.split(path)
-    fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        link.connect(f"/dev/fd/{fd}/{name}")
-    finally:
-        os.close(fd)
 
 
 class Connection:

@@ -394,6 +394,15 @@ async def test_a_command_that_is_not_there(bench: Bench) -> None:
     assert (await bench.run("no-such-command"))[0] == 127
 
 
+async def test_a_terminal_says_why_a_command_could_not_be_run(bench: Bench) -> None:
+    await bench.launch(bench.spec())
+    execution = await bench.runtime.exec("one", ExecSpec(("no-such-command",), PATH, terminal=True))
+    async with asyncio.timeout(10):
+        assert bench.real == (b"no-such-command" in await everything(execution.stdout))
+        assert await execution.wait() == 127
+    await execution.close()
+
+
 async def test_a_signal_reaches_the_command(bench: Bench) -> None:
     await bench.launch(bench.spec())
     script = "trap 'exit 55' TERM; echo ready; while true; do sleep 0.05; done"
@@ -438,6 +447,16 @@ async def test_a_terminal_with_its_size(bench: Bench) -> None:
     async with asyncio.timeout(10):
         assert await execution.wait() == 0
     await execution.close()
+
+
+async def test_a_terminal_shows_the_end_of_a_short_command(bench: Bench) -> None:
+    await bench.launch(bench.spec())
+    for _ in range(10):
+        execution = await bench.runtime.exec("one", ExecSpec(("sh", "-c", "echo out; exit 7"), PATH, terminal=True))
+        async with asyncio.timeout(10):
+            assert b"out" in await everything(execution.stdout)
+            assert await execution.wait() == 7
+        await execution.close()
 
 
 async def test_the_end_of_the_instance_ends_its_commands(bench: Bench) -> None:

@@ -184,7 +184,11 @@ async def test_a_daemon_killed_at_any_time_leaves_nothing_that_remove_does_not_f
         child.wait()
         await runtime.remove("one")
         assert await runtime.owned() == ()
-        assert not [line for line in command_lines() if str(runtime.directory) in line]
+        async with asyncio.timeout(2):
+            # What was just being started finds that its groups are gone.
+            while [line for line in command_lines() if str(runtime.directory) in line]:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert await runtime.owned() == ()
 
 
 async def crash(runtime: OciRuntime, root: Path, point: int) -> bool:
@@ -210,6 +214,21 @@ async def test_instances_outlive_the_daemon_that_started_them(runtime: OciRuntim
     await runtime.signal("one", signal.SIGKILL)
     async with asyncio.timeout(10):
         assert await ended == 137
+
+
+async def test_commands_do_not_outlive_the_daemon(runtime: OciRuntime, root: Path) -> None:
+    await launch(runtime, spec(root))
+    execution = await runtime.exec("one", ExecSpec(("sleep", "9876"), ENVIRONMENT))
+    await sleeping(runtime, "9876")
+    next_one = type(runtime)(runtime.host, runtime.directory, runtime.names)
+    assert await next_one.find("one") is not None
+    async with asyncio.timeout(10):
+        assert await execution.wait() == 137
+    await execution.close()
+    again = await next_one.exec("one", ExecSpec(("true",), ENVIRONMENT))
+    assert await next_one.find("one") is not None
+    assert await again.wait() == 0
+    await again.close()
 
 
 async def test_an_instance_without_its_monitor_has_ended(runtime: OciRuntime, root: Path) -> None:
@@ -268,19 +287,21 @@ async def test_root_inside_is_nobody_outside(runtime: OciRuntime, root: Path) ->
 async def test_first_process_and_commands_are_in_the_group_of_every_hierarchy(runtime: OciRuntime, root: Path) -> None:
     running = await launch(runtime, spec(root))
     execution = await runtime.exec("one", ExecSpec(("sleep", "4321"), ENVIRONMENT))
-    inside: list[int] = []
-    async with asyncio.timeout(10):
-        while not inside:
-            inside = [pid for pid in runtime.host.cgroups.processes(f"/{TAG}/one") if is_sleep(pid)]
-            await asyncio.sleep(0.01)
-    for pid in (running.init.pid, *inside):
+    for pid in (running.init.pid, await sleeping(runtime, "4321")):
         groups = proc(pid, "cgroup").splitlines()
         assert [line for line in groups if not line.endswith(f"/{TAG}/one")] == []
     await execution.close()
 
 
-def is_sleep(pid: int) -> bool:
-    return proc(pid, "cmdline") == "sleep\0004321\0"
+async def sleeping(runtime: OciRuntime, seconds: str) -> int:
+    """The command's process, once it has become its program."""
+    async with asyncio.timeout(10):
+        while True:
+            for pid in runtime.host.cgroups.processes(f"/{TAG}/one"):
+                with contextlib.suppress(FileNotFoundError):
+                    if proc(pid, "cmdline") == f"sleep\0{seconds}\0":
+                        return pid
+            await asyncio.sleep(0.01)
 
 
 async def test_a_device_node_in_the_root_does_not_open(runtime: OciRuntime, root: Path) -> None:

@@ -148,8 +148,12 @@ class LinuxCgroups:
         wait = 0.0005
         if not await self.exists(path):
             raise HostFailure(f"There is no control group {path}")
-        for _ in range(int(_PATIENCE / 0.05)):
-            # Again each time: the old freezer gives up on processes that were about to fork.
+        for attempt in range(int(_PATIENCE / 0.05)):
+            # The old freezer gives up on processes that were about to fork: it is told again, and sometimes gets stuck
+            # for good unless it lets go first.
+            if frozen and attempt % 8 == 7:
+                await _in_thread(lambda: self._freezing().freeze(path, frozen=False))
+                wait = 0.0005
             await _in_thread(lambda: self._freezing().freeze(path, frozen=frozen))
             if self.frozen(path) == frozen:
                 return

@@ -5,21 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import fcntl
 import os
 import socket
 import stat
-import struct
-import termios
-import tty
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Protocol
 
 from isola.errors import HostFailure, NotFound, TimedOut
 from isola.host.inotify import changes
-from isola.host.proc import ProcessRef, identify
 from isola.host.stream import DescriptorStream
+from isola.host.terminals import LinuxOffer, LinuxTerminal
 
 _CONNECT_PATIENCE = 5.0
 _BLOCK = 65536
@@ -73,6 +69,23 @@ class Pipe(Protocol):
     def close_remote(self) -> None: ...
 
 
+class Offer(Protocol):
+    """A terminal that a program is going to make and hand over."""
+
+    @property
+    def path(self) -> Path:
+        """Where the program connects."""
+        ...
+
+    async def receive(self) -> Terminal:
+        """The terminal, without a slave; waits for the program. Raises HostFailure when it sends something else."""
+        ...
+
+    def close(self) -> None:
+        """Stop waiting; what was received stays. Closing twice is fine."""
+        ...
+
+
 class Sockets(Protocol):
     """Opens streams."""
 
@@ -81,6 +94,10 @@ class Sockets(Protocol):
 
         With ``raw`` it neither echoes nor changes what passes.
         """
+        ...
+
+    def offer(self, path: Path) -> Offer:
+        """Wait at ``path``, however long it is, for a program to hand over a terminal. Raises HostFailure."""
         ...
 
     def pipe_to_child(self) -> Pipe:
@@ -99,10 +116,6 @@ class Sockets(Protocol):
         """Put a short message into a FIFO; False when nobody reads there."""
         ...
 
-    def resize_of(self, process: ProcessRef, width: int, height: int) -> None:
-        """Set the window size of the terminal that is a process's standard input; nothing happens where it is none."""
-        ...
-
     def follow(self, path: Path) -> AsyncGenerator[bytes, None]:
         """Blocks of a growing file from its beginning, ending only when cancelled. Costs no polling.
 
@@ -110,40 +123,6 @@ class Sockets(Protocol):
         beginning again. Raises NotFound.
         """
         ...
-
-
-class LinuxTerminal:
-    """A pair of pseudo-terminal descriptors."""
-
-    def __init__(self, width: int, height: int, owner: int | None, *, raw: bool = False) -> None:
-        master, self._slave = os.openpty()
-        self._stream = DescriptorStream(master)
-        self.resize(width or 80, height or 25)
-        if owner is not None:
-            os.fchown(self._slave, owner, owner)
-        if raw:
-            tty.setraw(self._slave)
-
-    @property
-    def stream(self) -> Stream:
-        """The master side."""
-        return self._stream
-
-    @property
-    def slave(self) -> int:
-        """What a child gets as its terminal."""
-        return self._slave
-
-    def resize(self, width: int, height: int) -> None:
-        """Set the window size; programs on the terminal get SIGWINCH. Nothing happens once the stream is closed."""
-        if self._stream.fd >= 0:
-            fcntl.ioctl(self._stream.fd, termios.TIOCSWINSZ, _window(width, height))
-
-    def close_slave(self) -> None:
-        """After the child has it: the terminal hangs up when the last one closes it."""
-        if self._slave >= 0:
-            os.close(self._slave)
-            self._slave = -1
 
 
 class LinuxPipe:
@@ -175,7 +154,11 @@ class LinuxSockets:
 
     def terminal(self, width: int = 0, height: int = 0, *, owner: int | None = None, raw: bool = False) -> Terminal:
         """A new pseudo-terminal."""
-        return LinuxTerminal(width, height, owner, raw=raw)
+        return LinuxTerminal.open(width, height, owner, raw=raw)
+
+    def offer(self, path: Path) -> Offer:
+        """Wait for a program to hand over a terminal."""
+        return LinuxOffer(path)
 
     def pipe_to_child(self) -> Pipe:
         """We write, the child reads."""
@@ -215,21 +198,6 @@ class LinuxSockets:
             return False
         finally:
             os.close(fifo)
-
-    def resize_of(self, process: ProcessRef, width: int, height: int) -> None:
-        """Set the window size of a process's terminal."""
-        try:
-            terminal = os.open(f"/proc/{process.pid}/fd/0", os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            return
-        try:
-            # Looked at now that what was opened cannot change any more.
-            if process == identify(process.pid) and os.isatty(terminal):
-                fcntl.ioctl(terminal, termios.TIOCSWINSZ, _window(width, height))
-        except OSError:
-            return
-        finally:
-            os.close(terminal)
 
     async def follow(self, path: Path) -> AsyncGenerator[bytes, None]:
         """Blocks of a growing file."""
@@ -278,10 +246,6 @@ class _Reader:
             return not os.path.samestat(os.stat(self._path), os.fstat(self._fd))
         except FileNotFoundError:
             return False
-
-
-def _window(width: int, height: int) -> bytes:
-    return struct.pack("HHHH", min(max(height, 0), 0xFFFF), min(max(width, 0), 0xFFFF), 0, 0)
 
 
 async def _connect(connection: socket.socket, address: str, path: Path) -> None:

@@ -7,8 +7,7 @@ from collections.abc import AsyncGenerator, Iterable
 from pathlib import Path
 
 from isola.errors import NotFound
-from isola.host.process import ProcessRef
-from isola.host.sockets import Pipe, Stream, Terminal
+from isola.host.sockets import Offer, Pipe, Stream, Terminal
 
 _BLOCK = 65536
 _FIRST_DESCRIPTOR = 10_000
@@ -99,6 +98,23 @@ class FakeTerminal:
             self.far.close()
 
 
+class FakeOffer:
+    """A place where a fake program hands over a terminal, by ``terminals.put_nowait``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.terminals: asyncio.Queue[FakeTerminal] = asyncio.Queue()
+        self.closed = False
+
+    async def receive(self) -> Terminal:
+        """What was handed over."""
+        return await self.terminals.get()
+
+    def close(self) -> None:
+        """Stop waiting."""
+        self.closed = True
+
+
 class FakePipe:
     """A pipe of either direction."""
 
@@ -130,7 +146,7 @@ class FakeSockets:
 
     def __init__(self) -> None:
         self.terminals: list[FakeTerminal] = []
-        self.resized: dict[ProcessRef, tuple[int, int]] = {}
+        self.offers: dict[Path, FakeOffer] = {}
         self.posted: dict[Path, list[bytes]] = {}
         self._given: dict[int, FakeTerminal | FakePipe] = {}
         self._servers: dict[Path, asyncio.Queue[FakeStream]] = {}
@@ -143,6 +159,11 @@ class FakeSockets:
         self.terminals.append(terminal)
         self._given[terminal.slave] = terminal
         return terminal
+
+    def offer(self, path: Path) -> Offer:
+        """Kept in ``offers``."""
+        self.offers[path] = FakeOffer(path)
+        return self.offers[path]
 
     def pipe_to_child(self) -> Pipe:
         """We write."""
@@ -175,10 +196,6 @@ class FakeSockets:
             return False
         self.posted[path].append(message)
         return True
-
-    def resize_of(self, process: ProcessRef, width: int, height: int) -> None:
-        """Kept in ``resized``."""
-        self.resized[process] = (width, height)
 
     def append(self, path: Path, data: bytes) -> None:
         """A file that may be followed grows."""

@@ -21,6 +21,7 @@ class Crun(OciRuntime):
     """
 
     name = "crun"
+    hands_terminals_over = True  # and must: left to relay one, old versions lose the end of what a command says
 
     def __init__(self, host: Host, directory: Path, names: HostNames) -> None:
         super().__init__(host, directory, names)

@@ -7,15 +7,15 @@ import contextlib
 import json
 import signal
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from isola.errors import IsolaError
 from isola.host import Host
 from isola.host.process import Child, ProcessRef
-from isola.host.sockets import Pipe, Sockets, Stream, Terminal
+from isola.host.sockets import Stream
 from isola.runtimes.driver import ExecSpec
 from isola.runtimes.oci.config import PATH
+from isola.runtimes.oci.ends import Ends, Screen
 
 WhyNot = Callable[[], Awaitable[int]]
 """Finds the status for a command that the engine could not run."""
@@ -27,82 +27,43 @@ _POLL_SECONDS = 0.005
 _LOG_SECONDS = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Ends:
-    """What a command is connected by: a terminal, or three pipes; and where the engine writes its errors."""
-
-    terminal: Terminal | None
-    pipes: tuple[Pipe, ...]
-    log: Pipe
-
-    @classmethod
-    def open(cls, sockets: Sockets, spec: ExecSpec) -> Ends:
-        """As the command wants it."""
-        log = sockets.pipe_from_child()
-        if spec.terminal:
-            return cls(sockets.terminal(spec.width, spec.height, raw=True), (), log)
-        return cls(None, (sockets.pipe_to_child(), sockets.pipe_from_child(), sockets.pipe_from_child()), log)
-
-    @property
-    def streams(self) -> tuple[Stream, ...]:
-        """Ours of standard input, output and, without a terminal, error."""
-        return (self.terminal.stream, self.terminal.stream) if self.terminal else tuple(p.stream for p in self.pipes)
-
-    @property
-    def remotes(self) -> tuple[int, ...]:
-        """The child's of standard input, output and error."""
-        return (self.terminal.slave,) * 3 if self.terminal else tuple(pipe.remote for pipe in self.pipes)
-
-    def close_remotes(self) -> None:
-        """After the child has them."""
-        for pipe in (*self.pipes, self.log):
-            pipe.close_remote()
-        if self.terminal:
-            self.terminal.close_slave()
-
-    def close(self) -> None:
-        """Give back every descriptor."""
-        self.close_remotes()
-        for stream in (*self.streams, self.log.stream):
-            stream.close()
-
-
 class OciExecution:
     """The engine runs as our child for as long as the command does, and ends with its exit status."""
 
-    def __init__(self, host: Host, child: Child, ends: Ends, pid_file: Path, why_not: WhyNot) -> None:
+    def __init__(
+        self, host: Host, child: Child, ends: Ends, pid_file: Path, *, terminal: bool, why_not: WhyNot
+    ) -> None:
         self._host = host
         self._child = child
         self._ends = ends
         self._pid_file = pid_file
         self._why_not = why_not
+        self._reason = ""
+        self._screen = Screen(ends.streams[0], self._last_words) if terminal else None
         self._command: ProcessRef | None = None
-        self._resizing: asyncio.Future[None] | None = None
         self._status = asyncio.ensure_future(self._watch())
 
     @property
     def stdin(self) -> Stream:
         """Where to write."""
-        return self._ends.streams[0]
+        return self._screen or self._ends.streams[0]
 
     @property
     def stdout(self) -> Stream:
         """Where to read."""
-        return self._ends.streams[1]
+        return self._screen or self._ends.streams[1]
 
     @property
     def stderr(self) -> Stream | None:
         """None with a terminal."""
-        return None if self._ends.terminal else self._ends.streams[2]
+        return None if self._screen else self._ends.streams[2]
 
     def resize(self, width: int, height: int) -> None:
-        """Ours, and the one inside: the engine copies between them but old ones do not hand the size on."""
+        """The terminal inside is ours, or the engine hands the size on when it is told that ours has changed."""
         if self._ends.terminal and not self._status.done():
             self._ends.terminal.resize(width, height)
-            self._child.signal(signal.SIGWINCH)
-            if self._resizing:
-                self._resizing.cancel()
-            self._resizing = asyncio.ensure_future(self._resize_inside(width, height))
+            if self._ends.relayed:
+                self._child.signal(signal.SIGWINCH)
 
     async def signal(self, signum: int) -> None:
         """To the command itself."""
@@ -122,15 +83,8 @@ class OciExecution:
                 self._child.signal(signal.SIGKILL)
                 await self.wait()
         finally:
-            if self._resizing:
-                self._resizing.cancel()
             self._ends.close()
             await self._host.files.remove_tree(self._pid_file)
-
-    async def _resize_inside(self, width: int, height: int) -> None:
-        command = await self._find_command()
-        if command is not None:
-            self._host.sockets.resize_of(command, width, height)
 
     async def _watch(self) -> int:
         status = await self._child.wait()
@@ -147,7 +101,13 @@ class OciExecution:
             async with asyncio.timeout(_LOG_SECONDS):
                 while block := await self._ends.log.stream.read():
                     log += block
-        return any(_level(line) in ("error", "fatal", "panic") for line in log.splitlines())
+        errors = [line for line in map(_logged, log.splitlines()) if line.get("level") in ("error", "fatal", "panic")]
+        self._reason = str(errors[-1].get("msg", "")) if errors else ""
+        return bool(errors)
+
+    async def _last_words(self) -> bytes:
+        await self.wait()
+        return f"{self._reason}\r\n".encode() if self._reason else b""
 
     async def _find_command(self) -> ProcessRef | None:
         """The command's process; waits for the engine to make it."""
@@ -164,15 +124,22 @@ class OciExecution:
 
 
 async def execute(
-    host: Host, engine: Sequence[str], id: str, spec: ExecSpec, *, entry: bytes, pid_file: Path, why_not: WhyNot
+    host: Host,
+    engine: Sequence[str],
+    id: str,
+    spec: ExecSpec,
+    *,
+    entry: bytes,
+    pid_file: Path,
+    handover: bool,
+    why_not: WhyNot,
 ) -> OciExecution:
     """Start a command; ``entry`` is its OCI process entry, which travels through a pipe: there is no file of it."""
     words = host.sockets.pipe_to_child()
-    ends = Ends.open(host.sockets, spec)
+    ends = Ends.open(host.sockets, spec, pid_file.with_suffix(".socket") if handover else None)
     argv = [
         *engine, "--log", f"/dev/fd/{ends.log.remote}", "--log-format", "json",
-        "exec", "--process", f"/dev/fd/{words.remote}", "--pid-file", str(pid_file),
-        *(["--tty"] if spec.terminal else []), id,
+        "exec", "--process", f"/dev/fd/{words.remote}", "--pid-file", str(pid_file), *ends.options, id,
     ]  # fmt: skip
     stdin, stdout, stderr = ends.remotes
     try:
@@ -187,13 +154,14 @@ async def execute(
         )
         ends.close_remotes()
         words.close_remote()
-        execution = OciExecution(host, child, ends, pid_file, why_not)
         try:
             await words.stream.write(entry)
+            words.stream.close()
+            await ends.settle(child, spec)
         except BaseException:
-            await execution.close()
+            await OciExecution(host, child, ends, pid_file, terminal=spec.terminal, why_not=why_not).close()
             raise
-        return execution
+        return OciExecution(host, child, ends, pid_file, terminal=spec.terminal, why_not=why_not)
     except BaseException:
         ends.close()
         raise
@@ -202,8 +170,9 @@ async def execute(
         words.stream.close()
 
 
-def _level(line: bytes) -> str:
+def _logged(line: bytes) -> dict[str, object]:
     try:
-        return str(json.loads(line).get("level", ""))
-    except (ValueError, AttributeError):
-        return "error"
+        entry = json.loads(line)
+    except ValueError:
+        entry = None
+    return entry if isinstance(entry, dict) else {"level": "error", "msg": line.decode(errors="replace")}

@@ -6,12 +6,15 @@ import json
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from signal import SIGKILL
 from typing import ClassVar
 
 from isola.errors import CommandFailed, HostFailure, InvalidInput, IsolaError, NotFound, WrongState
+from isola.host import Host
 from isola.host.files import Root
 from isola.host.process import ProcessRef
 from isola.host.sockets import Stream
+from isola.model.identity import HostNames
 from isola.model.instance import Status
 from isola.model.limits import Limits, Usage
 from isola.operations import Operation
@@ -36,6 +39,9 @@ class OciRuntime(Runtime):
     name: ClassVar[str]
     """The driver's, written into the run directory of each instance."""
 
+    hands_terminals_over: ClassVar[bool] = False
+    """Whether ``exec`` can give the terminal it makes to us and stay until the command ends."""
+
     @abstractmethod
     def maker(self, id: str) -> Sequence[str]:
         """The engine's command line up to its options, for making the first process of an instance."""
@@ -47,6 +53,11 @@ class OciRuntime(Runtime):
     @abstractmethod
     def limits_devices(self) -> bool:
         """Whether the engine can enforce the device rules of a configuration on this host."""
+
+    def __init__(self, host: Host, directory: Path, names: HostNames) -> None:
+        super().__init__(host, directory, names)
+        self._known: set[str] = set()
+        """Instances that this object has started or adopted."""
 
     # --- life ---------------------------------------------------------------------------------------------------
 
@@ -74,8 +85,12 @@ class OciRuntime(Runtime):
             first, watcher = (ProcessRef(*map(int, record[who])) for who in ("first", "monitor"))  # type: ignore[call-overload]
         except (KeyError, TypeError, ValueError):
             return None
-        alive = self.host.processes.alive(first) and self.host.processes.alive(watcher)
-        return Running(id, first, watcher) if alive else None
+        if not (self.host.processes.alive(first) and self.host.processes.alive(watcher)):
+            return None
+        if id not in self._known:
+            self._known.add(id)
+            await self._end_commands(id)
+        return Running(id, first, watcher)
 
     async def status(self, id: str) -> Status:
         """RUNNING, FROZEN or STOPPED."""
@@ -116,6 +131,7 @@ class OciRuntime(Runtime):
         for group in groups:
             await self.host.cgroups.remove(group)
         await self.host.files.remove_tree(self._layout(id).run)
+        self._known.discard(id)
 
     # --- inside -------------------------------------------------------------------------------------------------
 
@@ -138,6 +154,7 @@ class OciRuntime(Runtime):
             spec,
             entry=entry,
             pid_file=pid_file,
+            handover=self.hands_terminals_over,
             why_not=lambda: self._why_not(running.init.pid, spec),
         )
 
@@ -233,6 +250,7 @@ class OciRuntime(Runtime):
             "monitor": [running.monitor.pid, running.monitor.started],
             "process": config["process"],
         }
+        self._known.add(spec.id)
         await self.host.files.write(layout.record, json.dumps(record).encode(), durable=False)
         return running
 
@@ -244,6 +262,18 @@ class OciRuntime(Runtime):
             raise HostFailure(
                 "The program could not be started", evidence=error.evidence, remedy=error.remedy
             ) from error
+
+    async def _end_commands(self, id: str) -> None:
+        """Commands end with the daemon that ran them; one that was killed could not see to it."""
+        directory = self._layout(id).commands
+        for name in await self.host.files.names(directory):
+            text = await self.host.files.read(directory / name)
+            pid = int(text) if text.strip().isdigit() else 0
+            command = self.host.processes.identify(pid)
+            # Its number may belong to somebody else by now, but not to somebody outside.
+            if command is not None and pid in self.host.cgroups.processes(self._group(id)):
+                self.host.processes.signal(command, SIGKILL)
+            await self.host.files.remove_tree(directory / name)
 
     async def _why_not(self, pid: int, spec: ExecSpec) -> int:
         """Why the engine could not run a command: by a look at the file, as the engine's words are not a promise."""

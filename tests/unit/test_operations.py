@@ -297,3 +297,13 @@ async def test_a_cancel_gets_through_between_effects_that_each_must_be_finished(
     await operation.wait(1)
     assert operation.status is OperationStatus.CANCELLED
     assert host.there == [] and "+c" not in host.log
+
+
+async def test_a_cancel_before_the_work_begins_ends_it_and_frees_its_locks(operations: Operations) -> None:
+    host = Host()
+    operation = operations.start("Making", lambda op: effect(op, host, "a"), locks=["instance/web1"])
+    operation.cancel()
+    assert await operation.wait(1)
+    assert operation.status is OperationStatus.CANCELLED
+    assert host.there == []
+    assert operations.holder("instance/web1") is None

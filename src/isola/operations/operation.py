@@ -223,8 +223,11 @@ class Operation:
             return
         if not self.may_cancel:
             raise Conflict(f"Operation {self.id} can no longer be cancelled")
+        begun = self.status is OperationStatus.RUNNING
         self._set(OperationStatus.CANCELLING)
-        if self._task is not None:
+        # A task that is cancelled before its first step never runs at all, not even to say that it has ended:
+        # where the work has not begun, it looks at the status when it does.
+        if self._task is not None and begun:
             self._task.cancel()
 
     async def wait(self, timeout: float | None = None) -> bool:
@@ -262,10 +265,11 @@ class Operation:
         self._task = asyncio.get_running_loop().create_task(self._run(work, finished), name=self.description)
 
     async def _run(self, work: Callable[[Operation], Awaitable[object]], finished: Callable[[Operation], None]) -> None:
-        if self.status is OperationStatus.PENDING:
-            self._set(OperationStatus.RUNNING)
         end = OperationStatus.SUCCESS
         try:
+            if self.status is OperationStatus.CANCELLING:
+                raise asyncio.CancelledError
+            self._set(OperationStatus.RUNNING)
             await work(self)
         except asyncio.CancelledError as error:
             self.error, end = error, OperationStatus.CANCELLED

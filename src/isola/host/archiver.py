@@ -89,17 +89,20 @@ def _repack(
     source_file = _Source(source)
     output = None if target is None else _created(target)
     sink = Sink(output, limit=limits["bytes"] + _SLACK, ratio=limits["ratio"], packed=source_file.size)
-    confine.limit(file_size=limits["bytes"])
+    confine.limit(file_size=limits["bytes"] + 2 * _SLACK)
     confine.enter(Path(target or source).parent)
     confine.keep_only(())
     content = source_file.content(limit=2 * limits["bytes"] + _SLACK, ratio=limits["ratio"])
-    work = Repacking(sink, subtree=subtree, wanted=wanted, limit_entries=limits["entries"])
-    work.run(content)
-    source_file.finished()
-    diff_id = sink.close()
-    if output is not None:
-        output.flush()
-        os.fsync(output.fileno())
+    work = Repacking(sink, subtree=subtree, wanted=wanted, limits=limits)
+    try:
+        work.run(content)
+        source_file.finished()
+        diff_id = sink.close()
+        if output is not None:
+            output.flush()
+            os.fsync(output.fileno())
+    except OSError as error:
+        raise HostFailure("Cannot write the layer", evidence=str(error)) from error
     return {"diff_id": diff_id, "entries": work.entries, "bytes": work.bytes, "found": work.found}
 
 

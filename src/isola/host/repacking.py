@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
 from isola.errors import UnsafeArchive
@@ -66,14 +66,14 @@ class Repacking:
     Written anew, device nodes are left out and sparse files are filled with their zeros.
     """
 
-    def __init__(self, sink: Sink, *, subtree: str, wanted: list[str], limit_entries: int) -> None:
+    def __init__(self, sink: Sink, *, subtree: str, wanted: list[str], limits: Mapping[str, int]) -> None:
         self.entries = 0
         self.bytes = 0
         self.found: dict[str, str] = {}
         self._sink = sink
         self._subtree = clean(os.fsencode(subtree))
         self._wanted = {os.fsencode(path) for path in wanted}
-        self._limit_entries = limit_entries
+        self._limits = limits
 
     def run(self, content: Unpacked) -> None:
         """Read all there is. Raises UnsafeArchive, InvalidInput."""
@@ -116,8 +116,10 @@ class Repacking:
     def _note(self, member: Member, path: bytes, link: bytes) -> None:
         self.entries += 1
         self.bytes += member.size if member.kind == 0x30 else 0
-        if self.entries > self._limit_entries:
-            raise UnsafeArchive("The archive has too many entries", evidence=f"more than {self._limit_entries}")
+        if self.entries > self._limits["entries"]:
+            raise UnsafeArchive("The archive has too many entries", evidence=f"more than {self._limits['entries']}")
+        if self.bytes > self._limits["bytes"]:
+            raise UnsafeArchive("The archive unpacks to more than it may", evidence=f"{self._limits['bytes']} bytes")
         if path in self._wanted:
             kind = (
                 f"link:{link.decode('utf-8', 'replace')}" if member.kind == 0x32 else _NAMES.get(member.kind, "other")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 from isola.errors import AlreadyExists, InvalidInput, NotFound, TooLarge, UnsafeArchive, Unsupported
@@ -94,7 +95,7 @@ class FakeArchives:
         sink = Sink(
             None if target is None else buffer, limit=limits.bytes, ratio=limits.ratio, packed=lambda: len(data)
         )
-        work = Repacking(sink, subtree=subtree, wanted=list(wanted), limit_entries=limits.entries)
+        work = Repacking(sink, subtree=subtree, wanted=list(wanted), limits=asdict(limits))
         work.run(_open(data, limits))
         diff_id = sink.close()
         if target is not None:

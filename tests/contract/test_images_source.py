@@ -1,0 +1,336 @@
+"""What every image source promises, over the whole registry: on a fake host, and files on the real one too."""
+
+import asyncio
+import dataclasses
+import hashlib
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+import pytest
+from image_library import split, unified
+from tars import directory, member, packed, symlink, tar
+
+from isola import registry
+from isola.errors import CommandFailed, InvalidInput, IsolaError, UnsafeArchive, Unsupported
+from isola.events import Events
+from isola.host import Host
+from isola.host.linux import linux_host
+from isola.images.debian_recipe import HOOKS, KEYRING
+from isola.images.manifest import parts_of, references
+from isola.images.source import ImageSource, SourceRequest
+from isola.images.store import ContentStore
+from isola.model.image import Image
+from isola.operations import Operation, Operations
+from isola.testing.host import fake_host
+from isola.testing.processes import Call
+from isola.testing.system import FakeSystem
+
+PROGRAMS = {name: Path(f"/usr/bin/{name}") for name in ("mmdebstrap", "unshare", "setpriv", "sqfs2tar")}
+DEBIAN = tar(
+    directory("./"), directory("./usr"), symlink("./usr/sbin/init", "/lib/systemd/systemd"), member("./etc/machine-id")
+)
+
+
+@dataclass
+class Bench:
+    """A source with a store, and a request that it can serve."""
+
+    host: Host
+    store: ContentStore
+    source: ImageSource
+    request: SourceRequest
+    operation: Operation | None = None
+
+    async def fetch(self, request: SourceRequest | None = None) -> Image:
+        """In an operation of its own."""
+        operations = Operations(Events(self.host.clock.now), now=self.host.clock.now, new_id=self.host.clock.uuid)
+        found: list[Image] = []
+        self.intake = self.store.intake()
+
+        async def work(op: Operation) -> None:
+            found.append(await self.source.fetch(op, request or self.request, self.intake))
+
+        self.operation = operations.start("Fetch", work)
+        await operations.finish(self.operation)
+        return found[0]
+
+    async def scratch(self) -> tuple[str, ...]:
+        return await self.host.files.names(self.store.scratch)
+
+
+async def mmdebstrap(call: Call) -> int:
+    """Says what the real one says, and writes a small root where it was told to."""
+    if "--version" in call.argv:
+        call.out(b"mmdebstrap 1.3.5\n")
+        return 0
+    if any("no.such.mirror" in word for word in call.argv):
+        call.err(b"Err:1 http://no.such.mirror bookworm InRelease\nE: apt-get update failed\n")
+        return 25
+    for line in (
+        "I: running apt-get update...",
+        "I: downloading packages with apt...",
+        "0 upgraded, 2 newly installed, 0",
+    ):
+        call.err(line.encode() + b"\n")
+    await asyncio.sleep(0)
+    call.err(b"I: installing remaining packages inside the chroot...\nSetting up a\nI: creating tarball...\n")
+    host = BUILDING[-1]
+    target = next(Path(word) for word in call.argv if word.endswith("root.tar"))
+    await host.files.write(target, DEBIAN)
+    return 0
+
+
+BUILDING: list[Host] = []
+
+
+async def on_fake_host(name: str) -> Bench:
+    host = fake_host(programs={"setpriv": mmdebstrap, "mmdebstrap": mmdebstrap}, system=FakeSystem(programs=PROGRAMS))
+    BUILDING.append(host)
+    for path in (KEYRING, f"{HOOKS}/x", "/up/meta", "/up/root", "/up/unified"):
+        await host.files.make_directory(Path(path).parent)
+    await host.files.write(Path(KEYRING), b"keys")
+    metadata, root = split()
+    for path, data in (("meta", metadata), ("root", root), ("unified", unified())):
+        await host.files.write(Path("/up") / path, data)
+    return await bench(host, name, Path("/store"), Path("/up"))
+
+
+async def bench(host: Host, name: str, place: Path, uploads: Path) -> Bench:
+    store = ContentStore(host, place)
+    await store.open()
+    source = registry.load("images", name)(host, store.scratch)
+    names = list(source.offers())
+    request = SourceRequest(name=names[0]) if names else SourceRequest(files=(uploads / "meta", uploads / "root"))
+    return Bench(host, store, source, request)
+
+
+@pytest.fixture(params=[*(f"fake {name}" for name in registry.names("images")), "linux file"])
+async def made(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
+    kind, name = request.param.split()
+    if kind == "fake":
+        yield await on_fake_host(name)
+        return
+    with tempfile.TemporaryDirectory(prefix="isola-images-") as directory_:
+        place = Path(directory_)
+        for file, data in zip(("meta", "root"), split(), strict=True):
+            (place / file).write_bytes(data)
+        (place / "unified").write_bytes(unified())
+        yield await bench(linux_host(), name, place / "store", place)
+
+
+async def test_the_probe_answers(made: Bench) -> None:
+    probe = await made.source.probe(made.host)
+    assert probe.available or (probe.reason and probe.remedy)
+
+
+async def test_what_is_offered_has_one_canonical_name(made: Bench) -> None:
+    offers = made.source.offers()
+    for name, description in offers.items():
+        assert description
+        assert made.source.canonical(name) in offers
+        assert made.source.canonical(made.source.canonical(name)) == made.source.canonical(name)
+
+
+async def test_an_image_is_whole(made: Bench) -> None:
+    """All blobs are there, and the fingerprint is the digest of what LXD exports."""
+    image = await made.fetch()
+    manifest, artifact = await made.store.read(image.manifest), await made.store.read(image.artifact)
+    for digest in (*references(manifest), *references(artifact)):
+        assert await made.store.has(digest)
+    paths = [made.store.path(part.digest) for part in parts_of(artifact)]
+    assert await made.host.files.digest(*paths) == (image.fingerprint, image.size)
+    document = orjson.loads(manifest)
+    assert [layer["digest"] for layer in document["layers"]] == [layer.digest for layer in image.layers]
+    config = orjson.loads(await made.store.read(document["config"]["digest"]))
+    assert len(config["rootfs"]["diff_ids"]) == len(image.layers)
+    assert config["config"]["Labels"]["org.isola.image.type"] == "system"
+    assert image.architecture == "x86_64"
+
+
+async def test_the_diff_id_is_that_of_the_unpacked_layer(made: Bench) -> None:
+    image = await made.fetch()
+    config = orjson.loads(await made.store.read(next(references(await made.store.read(image.manifest)))))
+    report = await made.host.archives.repack(made.store.path(image.layers[0].digest), None)
+    assert config["rootfs"]["diff_ids"] == [report.diff_id]
+
+
+async def test_progress_is_shown_and_nothing_stays_in_scratch(made: Bench) -> None:
+    await made.fetch()
+    steps = made.operation.view().steps
+    assert steps
+    assert all(step.finished for step in steps)
+    assert all(step.total is None or step.done == step.total for step in steps)
+    assert await made.scratch() == ()
+
+
+async def test_the_same_twice_is_the_same_image(made: Bench) -> None:
+    first, second = await made.fetch(), await made.fetch()
+    assert dataclasses.replace(first, uploaded_at=second.uploaded_at) == second
+
+
+async def test_blobs_go_when_nobody_records_the_image(made: Bench) -> None:
+    await made.fetch()
+    made.intake.close()
+
+    async def nothing() -> set[str]:
+        return set()
+
+    await made.store.sweep(nothing)
+    assert await made.store.digests() == ()
+
+
+async def test_a_request_without_sense_is_refused(made: Bench) -> None:
+    for request in (SourceRequest(name="no/such"), SourceRequest(options={"no": "such"}, name=made.request.name)):
+        if made.request.name or request.name:
+            with pytest.raises(InvalidInput):
+                await made.fetch(request)
+    assert await made.scratch() == ()
+
+
+async def test_cancelling_leaves_nothing(made: Bench) -> None:
+    for wait in (0, 1, 2, 5, 10, 20):
+        task = asyncio.ensure_future(made.fetch())
+        for _ in range(wait):
+            await asyncio.sleep(0.002)
+        if made.operation is not None and made.operation.may_cancel:
+            made.operation.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert await made.scratch() == ()
+
+
+# --- files in particular ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["fake", "linux"])
+async def files(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
+    if request.param == "fake":
+        yield await on_fake_host("file")
+        return
+    with tempfile.TemporaryDirectory(prefix="isola-images-") as directory_:
+        yield await bench(linux_host(), "file", Path(directory_) / "store", Path(directory_))
+
+
+GOOD = member("metadata.yaml", b"architecture: x86_64\ncreation_date: 1700000000\nproperties: {os: X}\n")
+INIT = member("rootfs/sbin/init", b"#!", mode=0o755)
+
+
+async def taken(made: Bench, *uploads: bytes) -> Image:
+    paths = []
+    for number, data in enumerate(uploads):
+        paths.append(made.store.directory.parent / f"upload-{number}")
+        await made.host.files.write(paths[-1], data)
+    return await made.fetch(SourceRequest(files=tuple(paths)))
+
+
+@pytest.mark.parametrize("kind", ["plain", "gzip", "bzip2", "xz", "zstd"])
+async def test_unified_in_every_compression(files: Bench, kind: str) -> None:
+    data = packed(tar(GOOD, directory("rootfs"), INIT), kind)
+    image = await taken(files, data)
+    assert image.fingerprint == hashlib.sha256(data).hexdigest()
+    assert image.layers[0].media_type == "application/vnd.oci.image.layer.v1.tar+zstd"
+
+
+@pytest.mark.parametrize(("kind", "media"), [("plain", ".tar"), ("gzip", "+gzip"), ("zstd", "+zstd"), ("xz", "+zstd")])
+async def test_split_roots_stay_as_they_are_where_oci_allows(files: Bench, kind: str, media: str) -> None:
+    root = packed(tar(directory("./"), member("./sbin/init", b"#!")), kind)
+    image = await taken(files, packed(tar(GOOD), "xz"), root)
+    assert image.layers[0].media_type.endswith(media)
+    stored = await files.host.files.read(files.store.path(parts_of(await files.store.read(image.artifact))[1].digest))
+    assert stored == root
+
+
+async def test_members_with_a_leading_dot(files: Bench) -> None:
+    image = await taken(
+        files,
+        tar(directory("."), member("./metadata.yaml", GOOD[1]), directory("./rootfs"), member("./rootfs/a", b"a")),
+    )
+    assert image.properties == {"os": "X"}
+
+
+@pytest.mark.parametrize(
+    ("uploads", "kind"),
+    [
+        ([tar(GOOD)], InvalidInput),
+        ([tar(INIT)], IsolaError),
+        ([tar(member("metadata.yaml", b"architecture: vax\ncreation_date: 1\n"), INIT)], InvalidInput),
+        ([tar(member("metadata.yaml", b"architecture: s390x\ncreation_date: 1\n"), INIT)], Unsupported),
+        ([tar(member("metadata.yaml", b"x" * 10**6), INIT)], InvalidInput),
+        ([tar(symlink("metadata.yaml", "/etc/shadow"), INIT)], IsolaError),
+        ([tar(GOOD, INIT, member("../x", b"x"))], UnsafeArchive),
+        ([tar(GOOD), tar(member("../x", b"x"))], UnsafeArchive),
+        ([tar(GOOD), b"QFI\xfb" + bytes(100)], Unsupported),
+        ([tar(GOOD), b"not an archive" * 100], InvalidInput),
+        ([tar(GOOD), tar()], InvalidInput),
+        ([b"hsqs" + bytes(100)], InvalidInput),
+        ([b"not an archive" * 100], InvalidInput),
+        ([packed(tar(GOOD, INIT), "gzip")[:-30]], InvalidInput),
+        ([], InvalidInput),
+        ([tar(GOOD)] * 3, InvalidInput),
+    ],
+    ids=[
+        "no root", "no metadata", "vax", "foreign", "large metadata", "metadata is a link", "escape", "escape in split",
+        "qcow2", "noise as root", "empty root", "lone squashfs", "noise", "cut", "nothing", "three files",
+    ],
+)  # fmt: skip
+async def test_unfit_files_are_refused_and_leave_nothing(
+    files: Bench, uploads: list[bytes], kind: type[IsolaError]
+) -> None:
+    with pytest.raises(kind):
+        await taken(files, *uploads)
+    files.intake.close()
+    assert await files.scratch() == ()
+
+
+# --- Debian in particular --------------------------------------------------------------------------------------
+
+
+async def test_debian_says_what_is_missing() -> None:
+    source = registry.load("images", "debian")
+    probe = await source.probe(fake_host())
+    assert not probe.available
+    assert "mmdebstrap" in probe.remedy
+    assert "debian-archive-keyring" in probe.remedy
+
+
+async def test_debian_hands_its_options_on() -> None:
+    made = await on_fake_host("debian")
+    options = {"packages": "curl, vim-tiny", "mirror": "http://mirror.example/debian", "epoch": "1700000000"}
+    image = await made.fetch(SourceRequest(name="debian/trixie", options=options))
+    argv = made.host.processes.calls[-1].argv  # type: ignore[attr-defined]
+    assert argv[-3] == "trixie"
+    assert argv[-1] == "http://mirror.example/debian"
+    assert any(word.startswith("--include=") and word.endswith(",curl,vim-tiny") for word in argv)
+    assert made.host.processes.calls[-1].env["SOURCE_DATE_EPOCH"] == "1700000000"  # type: ignore[attr-defined]
+    assert image.properties["release"] == "trixie"
+    assert image.properties["serial"] == "20231114"
+    assert image.config.stop_signal == "SIGRTMIN+3"
+    assert image.source["driver"] == "debian"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"release": "potato"},
+        {"packages": "-oAPT::x=y"},
+        {"packages": "?essential"},
+        {"mirror": "file:///etc"},
+        {"mirror": "deb http://x y"},
+        {"variant": "custom"},
+        {"epoch": "-1"},
+    ],
+)
+async def test_debian_refuses_what_could_mean_something_else(options: dict[str, str]) -> None:
+    made = await on_fake_host("debian")
+    with pytest.raises(InvalidInput) as caught:
+        await made.fetch(SourceRequest(options=options))
+    assert caught.value.field == f"options.{next(iter(options))}"
+
+
+async def test_debian_shows_the_words_of_apt() -> None:
+    made = await on_fake_host("debian")
+    with pytest.raises(CommandFailed, match="Err:1 http://no"):
+        await made.fetch(SourceRequest(options={"mirror": "http://no.such.mirror/"}))
+    assert await made.scratch() == ()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.support.tars import device, directory, hard_link, member, packed, symlink, tar
+from tars import device, directory, hard_link, member, packed, symlink, tar
 
 from isola.errors import AlreadyExists, InvalidInput, NotFound, TooLarge, UnsafeArchive
 from isola.host.archives import Archives, LinuxArchives, UnpackLimits, UnpackReport

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from tests.support.tars import directory, hard_link, member, raw_header, symlink, tar
+from tars import directory, hard_link, member, raw_header, symlink, tar
 
 from isola.errors import HostFailure, InvalidInput, IsolaError, UnsafeArchive
 from isola.host.archives import LinuxArchives, UnpackLimits, UnpackReport

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 class Pools:
     """All pools of a daemon, in order of name. A record that is not ``ready`` is half made or half deleted."""
 
-    def __init__(  # noqa: PLR0917 - one for each part it stands on'
+    def __init__(  # noqa: PLR0917 - one for each part it stands on
         self,
         host: Host,
         records: Collection[Pool],
@@ -33,6 +33,7 @@ class Pools:
         events: Events,
         directory: Path,
         used_by: Callable[[str], Sequence[str]] = lambda name: (),
+        drivers: Mapping[str, type[StorageDriver]] | None = None,
     ) -> None:
         self.probes: dict[str, Probe] = {}
         """Driver name -> what it says of itself on this host."""
@@ -42,12 +43,13 @@ class Pools:
         self._events = events
         self._directory = directory / "pools"
         self._used_by = used_by
+        self._kinds = drivers
         self._drivers: dict[str, StorageDriver] = {}
 
     async def probe(self) -> None:
         """Ask every driver whether it works here."""
-        for name in registry.names(_KIND):
-            self.probes[name] = await registry.load(_KIND, name).probe(self._host)
+        for name in self._kinds or registry.names(_KIND):
+            self.probes[name] = await self._kind(name).probe(self._host)
 
     async def open(self) -> None:
         """At daemon start: clean up after a daemon that died, remove what is half made or half deleted."""
@@ -94,16 +96,17 @@ class Pools:
         self._refuse_own_source(pool)
         await driver.check_place()  # before the record, which from then on says that all in there is ours
 
-        async def record(ready: bool) -> None:
-            await self._records.put(pool.name, replace(pool, ready=ready))
+        async def record() -> None:
+            await self._records.put(pool.name, replace(pool, ready=False))
+
+        async def finish() -> None:
+            await self._records.put(pool.name, replace(pool, ready=True))
+            self._drivers[pool.name] = driver
 
         with op.step(f"Create storage pool {pool.name}"):
-            await op.effect(
-                f"record pool {pool.name}", lambda: record(False), undo=lambda: self._records.remove(pool.name)
-            )
+            await op.effect(f"record pool {pool.name}", record, undo=lambda: self._records.remove(pool.name))
             await driver.create_pool(op)
-            await op.commit(lambda: record(True))
-        self._drivers[pool.name] = driver
+            await op.commit(finish)
         self._tell("created", pool.name)
 
     async def update(self, name: str, description: str, config: Mapping[str, str]) -> None:
@@ -138,12 +141,17 @@ class Pools:
         return await self.driver(name).space()
 
     def _build(self, pool: Pool) -> StorageDriver:
-        driver: StorageDriver = registry.load(_KIND, pool.driver)(self._host, pool, self._directory / pool.name)
-        return driver
+        return self._kind(pool.driver)(self._host, pool, self._directory / pool.name)
+
+    def _kind(self, name: str) -> type[StorageDriver]:
+        if self._kinds is not None and name in self._kinds:
+            return self._kinds[name]
+        kind: type[StorageDriver] = registry.load(_KIND, name)
+        return kind
 
     def _require(self, name: str) -> None:
         try:
-            registry.load(_KIND, name)
+            self._kind(name)
         except NotFound as error:
             raise InvalidInput(error.message, remedy=error.remedy, field="driver") from error
         probe = self.probes.get(name)

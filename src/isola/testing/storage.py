@@ -58,8 +58,9 @@ class FakeStorage(StorageDriver):
         for digest in volume.layers:
             if not await self._has_layer(digest):
                 raise NotFound(f"Layer {digest} is not here")
-        for name in ("upper", "work", "root"):
-            await self.host.files.make_directory(self._volume(volume.id) / name)
+        owner = volume.idmap.base if volume.idmap else 0
+        for name in ("work", "root", "upper"):
+            await self.host.files.make_directory(self._volume(volume.id) / name, mode=0o755, owner=owner)
 
     async def _delete_volume(self, id: str) -> None:
         await self._unmount(id)

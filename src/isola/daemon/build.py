@@ -21,14 +21,14 @@ from isola.model.instance import Instance
 from isola.model.network import Network
 from isola.model.profile import Profile
 from isola.model.storage import Pool
-from isola.network import Networks
+from isola.network import NetworkDriver, Networks
 from isola.operations import Observer, Operations
 from isola.profiles import Profiles
-from isola.runtimes import Runtimes
+from isola.runtimes import Runtime, Runtimes
 from isola.runtimes.lxcfs import Lxcfs
 from isola.server import Server
 from isola.state import Collection, Store, mapping_codec, record_codec
-from isola.storage import Pools
+from isola.storage import Pools, StorageDriver
 
 T = TypeVar("T")
 
@@ -75,6 +75,18 @@ class Records:
 
 
 @dataclass(frozen=True, slots=True)
+class Drivers:
+    """Drivers by name to use instead of those found by their file names; None means those."""
+
+    runtimes: Mapping[str, type[Runtime]] | None = None
+    storage: Mapping[str, type[StorageDriver]] | None = None
+    network: Mapping[str, type[NetworkDriver]] | None = None
+
+
+_FOUND = Drivers()
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
     """The services doors speak for, and what only the daemon needs."""
 
@@ -110,7 +122,9 @@ class Parts:
         await self.services.host.cgroups.remove(self.services.names.cgroup())
 
 
-async def build(host: Host, directory: Path, store: Store, observer: Observer | None = None) -> Parts:
+async def build(
+    host: Host, directory: Path, store: Store, observer: Observer | None = None, drivers: Drivers = _FOUND
+) -> Parts:
     """All parts of the daemon of a directory, not yet opened."""
     names = HostNames.of_directory(str(directory))
     records = await Records.load(store)
@@ -138,6 +152,7 @@ async def build(host: Host, directory: Path, store: Store, observer: Observer | 
         names,
         nics=lambda network: instances.nics(network),  # noqa: PLW0108 - bound later
         used_by=lambda name: instances.used_by_network(name),  # noqa: PLW0108 - bound later
+        drivers=drivers.network,
     )
     pools = Pools(
         host,
@@ -146,8 +161,9 @@ async def build(host: Host, directory: Path, store: Store, observer: Observer | 
         events,
         directory,
         lambda name: instances.used_by_pool(name),  # noqa: PLW0108 - bound later
+        drivers.storage,
     )
-    runtimes = Runtimes(host, directory, names)
+    runtimes = Runtimes(host, directory, names, drivers=drivers.runtimes)
     context = Context(
         host=host,
         directory=directory,

@@ -1,0 +1,135 @@
+"""The whole daemon in memory: the real use cases over fake drivers on a fake host, which outlive it."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, cast
+
+from isola.daemon.bootstrap import bootstrap
+from isola.daemon.build import Drivers, Parts, build
+from isola.instances.context import Context
+from isola.model.instance import Instance, InstanceRequest, InterfaceState
+from isola.operations import Observer, Operation
+from isola.runtimes.driver import Running, RunSpec
+from isola.testing.host import FakeHost, fake_host
+from isola.testing.network import FakeNetwork
+from isola.testing.runtime import FakeInstance, FakeRuntime
+from isola.testing.storage import FakeStorage
+from isola.testing.store import FakeStore
+
+RUNTIME, IMAGE = "fake", "tiny"
+_MEMBERS: Mapping[str, bytes] = {
+    "metadata.yaml": json.dumps(
+        {"architecture": "x86_64", "creation_date": 1_700_000_000, "properties": {"os": "Tiny", "release": "1"}}
+    ).encode(),
+    "rootfs/sbin/init": b"#!/bin/sh\n",
+    "rootfs/etc/hostname": b"tiny\n",
+}
+_numbers = itertools.count()
+
+
+class HostedRuntime(FakeRuntime):
+    """A fake runtime whose processes are seen by the other ports: they have a root and links, which go with them."""
+
+    ENDS_ON: ClassVar[frozenset[int]] = frozenset({9, 12, 15, 30, 37})
+
+    @property
+    def _host(self) -> FakeHost:
+        return cast(FakeHost, self.host)
+
+    async def create(self, op: Operation, spec: RunSpec) -> Running:
+        """Its first process sees the root it was given."""
+        self.ends_on = self.ENDS_ON
+        running = await super().create(op, spec)
+        self._host.files.process_roots[running.init.pid] = spec.root
+        self._host.namespaces.set_interfaces(running.init.pid, InterfaceState("eth0"))
+        return running
+
+    def end(self, id: str, status: int = 0) -> None:
+        """The kernel takes away what only this process held."""
+        super().end(id, status)
+        pid = self.instances[id].running.init.pid
+        self._host.files.process_roots.pop(pid, None)
+        self._host.namespaces.forget(pid)
+        self._host.links.vanish(pid)
+
+
+_DRIVERS = Drivers({RUNTIME: HostedRuntime}, {"overlay": FakeStorage}, {"bridge": FakeNetwork})
+
+
+@dataclass
+class World:
+    """What survives a daemon: the host and the state. ``start`` is a daemon that begins, over the same of both."""
+
+    host: FakeHost = field(default_factory=fake_host)
+    observer: Observer | None = None
+    directory: Path = field(default_factory=lambda: Path(f"/isola/{next(_numbers)}"))
+
+    def __post_init__(self) -> None:
+        self.store = FakeStore(self.host.clock)
+
+    async def start(self) -> Parts:
+        """Build and open the daemon; what was built before has no part in it any more."""
+        self.parts = await build(self.host, self.directory, self.store, self.observer, _DRIVERS)
+        await self.parts.open()
+        await bootstrap(self.parts)
+        return self.parts
+
+    async def import_image(self, alias: str = IMAGE, **properties: str) -> str:
+        """Take in an image of a few bytes; returns its fingerprint."""
+        file = self.directory / "uploads" / alias
+        await self.host.files.make_directory(file.parent)
+        await self.host.files.write(file, tiny_archive(properties))
+        operation = self.parts.services.images.start_import([file], aliases=[alias])
+        await self.finish(operation)
+        return str(operation.metadata["fingerprint"])
+
+    async def finish(self, operation: Operation) -> Operation:
+        """Wait for the end; raises the operation's error."""
+        return await self.parts.services.operations.finish(operation)
+
+    async def create(self, name: str, *, start: bool = False, image: str | None = IMAGE, **wanted: object) -> Instance:
+        """An instance of the image, started where asked for."""
+        request = InstanceRequest(name=name, image=image, start=start, **wanted)  # type: ignore[arg-type]
+        await self.finish(self.parts.services.instances.create(request))
+        return self.parts.services.instances.get(name)
+
+    @property
+    def context(self) -> Context:
+        """What the verbs of instances work with."""
+        return self.parts.context
+
+    @property
+    def runtime(self) -> HostedRuntime:
+        """The runtime of the daemon that runs now."""
+        return cast(HostedRuntime, self.parts.services.runtimes.get(RUNTIME))
+
+    def on_host(self, name: str) -> FakeInstance:
+        """An instance that runs, as the host knows it."""
+        return self.runtime.instances[self.parts.services.instances.get(name).id]
+
+    def forget(self) -> None:
+        """Give back what the fake runtimes of all daemons share."""
+        FakeRuntime.HOST.pop(self.directory, None)
+
+
+def tiny_archive(properties: Mapping[str, str] | None = None) -> bytes:
+    """A unified image tarball."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for path, content in _MEMBERS.items():
+            if path == "metadata.yaml" and properties:
+                described = json.loads(content)
+                described["properties"] |= properties
+                content = json.dumps(described).encode()  # noqa: PLW2901
+            member = tarfile.TarInfo(path)
+            member.size = len(content)
+            member.mode = 0o755
+            archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from daemon import ApiError, Daemon
+from waiting import booted, until
 
 MIB = 2**20
 
@@ -16,7 +17,7 @@ def box(debian: Daemon) -> Iterator[str]:
     debian.launch(
         "limited", "debian/12", config={"limits.memory": "400MiB", "limits.cpu": "1", "limits.processes": "200"}
     )
-    debian.exec("limited", "systemctl", "is-system-running", "--wait")
+    booted(debian, "limited")
     yield "limited"
     debian.run("DELETE", "/1.0/instances/limited?force=1")
 
@@ -62,8 +63,6 @@ def test_memory_below_what_is_in_use_is_refused_and_changes_nothing(debian: Daem
         f"/1.0/instances/{box}/exec",
         {"command": ["systemd-run", "--unit=hold", "bash", "-c", hold], "wait-for-websocket": False},
     )
-    from test_debian_system import until
-
     until(lambda: debian.exec(box, "test", "-e", "/tmp/held")[0] == 0, 30)
     with pytest.raises(ApiError) as caught:
         set_limit(debian, box, "limits.memory", "32MiB")

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from daemon import Daemon
 from terminal import Terminal
+from waiting import booted, until
 
 
 class Lxc:
@@ -43,13 +45,15 @@ def lxc(debian: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Lxc:
 def web(lxc: Lxc) -> Iterator[str]:
     """A Debian system container launched by the client itself."""
     lxc("launch", "debian/12", "web1", "-c", "limits.memory=512MiB", "-c", "user.role=web")
+    booted(lxc.daemon, "web1")
+    until(lambda: "inet" in lxc.daemon.exec("web1", "ip", "-4", "addr", "show", "eth0")[1])
     yield "web1"
     lxc("delete", "-f", "web1")
 
 
 def wait_running(lxc: Lxc, name: str) -> None:
-    text = lxc("exec", name, "--", "sh", "-c", "systemctl is-system-running --wait; true")
-    assert text.strip() == "running"
+    booted(lxc.daemon, name)
+    assert lxc("exec", name, "--", "systemctl", "is-system-running").strip() == "running"
 
 
 def test_launch_gives_a_running_system(lxc: Lxc, web: str) -> None:
@@ -111,7 +115,9 @@ def test_exec_on_a_terminal_with_window_size_and_signals(lxc: Lxc, web: str) -> 
         terminal.type("sleep 0.3; stty size; echo $((6*7))\n")
         terminal.expect("40 100")
         terminal.expect("42")
-        terminal.type("sleep 100\n")
+        terminal.type("echo sleeping; sleep 100\n")
+        terminal.expect("sleeping\r\n")
+        time.sleep(0.3)
         terminal.type("\x03")
         terminal.type("echo st=$?; exit 5\n")
         terminal.expect("st=130")
@@ -126,7 +132,9 @@ def test_console_and_its_log(lxc: Lxc, web: str) -> None:
         terminal.expect("detach")
         terminal.type("\n")
         terminal.expect("login:")
-        terminal.type("\x01q")
+        terminal.type("\x01")  # lxc looks at the first byte of what it reads
+        time.sleep(0.2)
+        terminal.type("q")
         assert terminal.wait() == 0
     finally:
         terminal.close()
@@ -246,7 +254,7 @@ def test_operations_and_monitor(lxc: Lxc) -> None:
         monitor.terminate()
         monitor.wait(10)
         reader.join(10)
-    events = [json.loads(line) for line in lines]
+    events = [json.loads(line) for line in lines if line.strip()]
     actions = {event["metadata"].get("action") for event in events if event["type"] == "lifecycle"}
     assert {"instance-created", "instance-deleted"} <= actions
     assert any(event["type"] == "operation" for event in events)
@@ -259,6 +267,4 @@ def test_query_speaks_the_api(lxc: Lxc) -> None:
 
 def _until_followed(lxc: Lxc) -> None:
     """The monitor's connection is up once a message of ours comes back; a moment is enough on any machine."""
-    import time
-
     time.sleep(0.5)

@@ -138,6 +138,8 @@ cp -R --no-preserve=ownership {shlex.quote(files_directory)}/. "$root/"
 chroot "$root" systemctl enable -q systemd-networkd.service systemd-resolved.service
 chroot "$root" systemctl disable -q {" ".join(_IDLE_TIMERS + _NEEDS_HARDWARE)} 2>/dev/null || true
 chroot "$root" systemctl set-default -q multi-user.target
+# While logind is not wanted, asking the bus for it fails at once; else `systemctl reboot` would wait 50 seconds for it.
+ln -sf /dev/null "$root/etc/systemd/system/dbus-org.freedesktop.login1.service"
 chroot "$root" passwd -q -l root
 chroot "$root" sh -c 'echo LANG=C.UTF-8 >/etc/default/locale'
 # Every instance makes an identity of its own; an empty file does not count as a first boot.

@@ -1,0 +1,20 @@
+"""Waiting for what takes a moment."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from daemon import Daemon
+
+
+def booted(daemon: Daemon, name: str) -> None:
+    """Wait until systemd, whose bus is not there from the first moment on, says that all is well."""
+    until(lambda: daemon.exec(name, "systemctl", "is-system-running", "--wait")[1].strip() == "running", 30)
+
+
+def until(condition: Callable[[], object], seconds: float = 15) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.1)

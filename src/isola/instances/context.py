@@ -14,6 +14,7 @@ from isola.host import Host
 from isola.images import ImageLibrary
 from isola.model.identity import HostNames
 from isola.model.instance import Instance, Status
+from isola.model.limits import Limits
 from isola.model.profile import Profile
 from isola.model.storage import Volume
 from isola.network import Networks
@@ -34,8 +35,8 @@ class Live:
     """A stop operation waits for the end and cleans up after it."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     exit_status: int = 0
-    cpus: tuple[int, ...] | None = None
-    """CPUs it is bound to."""
+    limits: Limits = field(default_factory=Limits)
+    """What it may use now."""
     watcher: asyncio.Task[None] | None = None
     consoles: set[asyncio.Task[object]] = field(default_factory=set)
 

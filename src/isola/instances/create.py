@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 from isola.errors import InvalidInput, NotFound
 from isola.instances.context import Context
 from isola.instances.expand import merge, nic_devices, require, root_pool, validate
-from isola.instances.identity import nic_facts, nics_of, release_range, reserve_range
+from isola.instances.identity import nics_of, release_range, reserve_range, take_facts
 from isola.instances.layers import reserved
 from isola.instances.start import start
 from isola.model.identity import IdRange
 from isola.model.image import Image
 from isola.model.instance import Config, Devices, Instance, InstanceRequest, Start
 from isola.model.names import instance_name
-from isola.model.network import Nic
 from isola.model.profile import Profile
 from isola.operations import Operation
 from isola.runtimes import Runtimes
@@ -62,9 +60,7 @@ async def create(context: Context, op: Operation, plan: Plan) -> Instance:
     image = await _image(context, op, plan.request)
     idmap = reserve_range(context)
     try:
-        instance = _record(context, plan, image, idmap)
-        for nic in nics_of(context, instance):
-            op.on_rollback(f"release addresses of {nic.device}", partial(_release, context, nic))
+        instance = _record(context, op, plan, image, idmap)
         with reserved(context, instance.start.layers):
             await _build(context, op, instance)
             await op.commit(lambda: context.records.add(instance.name, instance))
@@ -75,10 +71,6 @@ async def create(context: Context, op: Operation, plan: Plan) -> Instance:
         op.reopen()
         await start(context, op, instance.name)
     return instance
-
-
-async def _release(context: Context, nic: Nic) -> None:
-    context.networks.release(nic.network, nic.mac)
 
 
 async def _image(context: Context, op: Operation, request: InstanceRequest) -> Image | None:
@@ -92,12 +84,12 @@ async def _image(context: Context, op: Operation, request: InstanceRequest) -> I
     return image
 
 
-def _record(context: Context, plan: Plan, image: Image | None, idmap: IdRange) -> Instance:
+def _record(context: Context, op: Operation, plan: Plan, image: Image | None, idmap: IdRange) -> Instance:
     volatile: dict[str, str] = {"root.pool": root_pool(plan.devices), "uuid": context.host.clock.uuid()}
     if image is not None:
         volatile["base_image"] = image.fingerprint
     for name, device in nic_devices(plan.devices).items():
-        volatile |= nic_facts(context, name, device, {})
+        volatile |= take_facts(context, op, name, device, {})
     request = plan.request
     return Instance(
         id=context.host.clock.token(8),

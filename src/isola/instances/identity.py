@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from isola.errors import HostFailure
 from isola.instances.context import Context
@@ -10,7 +11,11 @@ from isola.instances.expand import network_of
 from isola.model.identity import ID_RANGE_SIZE, IdRange
 from isola.model.instance import Instance
 from isola.model.network import Nic
+from isola.operations import Operation
 
+_NONE = "none"
+"""The word for a NIC that shall have no address of a family."""
+_FACTS = ("hwaddr", "network", "name", "mtu", "ipv4", "ipv6")
 _FIRST_SLOT = 16
 _SLOTS = 8192
 _LAST_BASE = 2**31
@@ -47,21 +52,50 @@ def nic_facts(context: Context, name: str, device: Mapping[str, str], known: Map
     network = network_of(device)
     mac = (device.get("hwaddr") or known.get(f"{name}.hwaddr") or new_mac(context)).lower()
     same = known.get(f"{name}.network") == network and known.get(f"{name}.hwaddr") == mac
-    wanted4, wanted6 = device.get("ipv4.address"), device.get("ipv6.address")
+    wanted4, wanted6 = device.get("ipv4.address") or None, device.get("ipv6.address") or None
     held4, held6 = (known.get(f"{name}.ipv4"), known.get(f"{name}.ipv6")) if same else (None, None)
     if same and wanted4 in (None, held4) and wanted6 in (None, held6):
         ipv4, ipv6 = held4, held6
     else:
-        ipv4, ipv6 = context.networks.allocate(network, mac, ipv4=wanted4 or held4, ipv6=wanted6 or held6)
+        ipv4, ipv6 = context.networks.allocate(
+            network, mac, ipv4=_address(wanted4 or held4), ipv6=_address(wanted6 or held6)
+        )
     facts = {
         f"{name}.hwaddr": mac,
         f"{name}.network": network,
         f"{name}.name": device.get("name", name),
         f"{name}.mtu": device.get("mtu") or context.networks.get(network).config.get("bridge.mtu") or "1500",
-        f"{name}.ipv4": ipv4 or "",
-        f"{name}.ipv6": ipv6 or "",
+        f"{name}.ipv4": "" if wanted4 == _NONE else ipv4 or "",
+        f"{name}.ipv6": "" if wanted6 == _NONE else ipv6 or "",
     }
     return {key: value for key, value in facts.items() if value}
+
+
+def take_facts(
+    context: Context, op: Operation, name: str, device: Mapping[str, str], known: Mapping[str, str]
+) -> dict[str, str]:
+    """``nic_facts``; addresses it did not have before go back in the rollback."""
+    facts = nic_facts(context, name, device, known)
+    if any(known.get(key) != value for key, value in facts.items()):
+        op.on_rollback(f"give back addresses of {name}", partial(_give_back, context, name, facts, known))
+    return facts
+
+
+def without_facts(known: Mapping[str, str], *names: str) -> dict[str, str]:
+    """Volatile facts but those of these NICs."""
+    gone = {f"{name}.{fact}" for name in names for fact in _FACTS}
+    return {key: value for key, value in known.items() if key not in gone}
+
+
+async def _give_back(context: Context, name: str, facts: Mapping[str, str], known: Mapping[str, str]) -> None:
+    context.networks.release(facts[f"{name}.network"], facts[f"{name}.hwaddr"])
+    if f"{name}.hwaddr" in known:
+        ipv4, ipv6 = known.get(f"{name}.ipv4"), known.get(f"{name}.ipv6")
+        context.networks.allocate(known[f"{name}.network"], known[f"{name}.hwaddr"], ipv4=ipv4, ipv6=ipv6)
+
+
+def _address(wanted: str | None) -> str | None:
+    return None if wanted == _NONE else wanted
 
 
 def nics_of(context: Context, instance: Instance, name: str | None = None) -> list[Nic]:

@@ -11,14 +11,22 @@ from isola.model.instance import Config
 from isola.model.limits import Limits
 
 
-def limits_of(config: Config, *, memory_total: int, cpus: Sequence[int], load: Mapping[int, int]) -> Limits:
+def limits_of(
+    config: Config,
+    *,
+    memory_total: int,
+    cpus: Sequence[int],
+    load: Mapping[int, int],
+    held: Sequence[int] = (),
+) -> Limits:
     """Limits that a configuration asks for on a host with this memory and these CPUs.
 
-    ``load`` says how many instances are bound to each CPU; the least loaded are chosen. Raises InvalidInput.
+    ``load`` says how many instances are bound to each CPU; the least loaded are chosen, unless the right
+    number is ``held`` already. Raises InvalidInput.
     """
     processes = SETTINGS.value(config, "limits.processes")
     return Limits(
-        cpus=_cpus(config, cpus, load),
+        cpus=_cpus(config, cpus, load, held),
         memory=memory_limit(config, memory_total),
         processes=processes if isinstance(processes, int) else None,
     )
@@ -37,13 +45,15 @@ def load_of(placements: Iterable[tuple[int, ...] | None]) -> Mapping[int, int]:
     return Counter(cpu for placement in placements if placement for cpu in placement)
 
 
-def _cpus(config: Config, cpus: Sequence[int], load: Mapping[int, int]) -> tuple[int, ...] | None:
+def _cpus(config: Config, cpus: Sequence[int], load: Mapping[int, int], held: Sequence[int]) -> tuple[int, ...] | None:
     value = SETTINGS.value(config, "limits.cpu")
     if value is None:
         return None
     if isinstance(value, int):
         if value >= len(cpus):
             return None
+        if len(held) == value and set(held) <= set(cpus):
+            return tuple(held)
         return tuple(sorted(sorted(cpus, key=lambda cpu: (load.get(cpu, 0), cpu))[:value]))
     wanted = tuple(int(cpu) for cpu in value) if isinstance(value, tuple) else ()
     missing = [cpu for cpu in wanted if cpu not in cpus]

@@ -11,8 +11,9 @@ from isola.errors import IsolaError
 from isola.instances.context import Context
 from isola.instances.layers import drop_unused
 from isola.instances.remove import sweep
-from isola.instances.start import adopt, expanded, start
+from isola.instances.start import adopt, expanded, limits, start
 from isola.instances.supervise import clean_up
+from isola.instances.update import half_changed, repair
 from isola.model.instance import Instance, Status
 from isola.operations import Operation
 from isola.runtimes import Running
@@ -96,8 +97,7 @@ async def _settle(context: Context, instance: Instance) -> Instance | None:
 
 async def _carry_out(context: Context, instance: Instance, running: Running | None, verdict: Verdict) -> None:
     if verdict is Verdict.ADOPT and running is not None:
-        frozen = await context.runtime(instance).status(instance.id) is Status.FROZEN
-        adopt(context, instance, running, frozen=frozen)
+        await _adopt(context, instance, running)
         return
 
     async def work(op: Operation) -> None:
@@ -117,6 +117,24 @@ async def _carry_out(context: Context, instance: Instance, running: Running | No
         resources={"instances": (f"/1.0/instances/{instance.name}",)},
     )
     await context.operations.finish(operation)
+
+
+async def _adopt(context: Context, instance: Instance, running: Running) -> None:
+    frozen = await context.runtime(instance).status(instance.id) is Status.FROZEN
+    config, _ = expanded(context, instance)
+    live = adopt(context, instance, running, limits(context, config, of=instance), frozen=frozen)
+    try:
+        await context.runtime(instance).limit(instance.id, live.limits)
+        if half_changed(context, instance):
+            operation = context.operations.start(
+                "Repairing instance",
+                lambda op: repair(context, op, instance.name),
+                locks=[f"instance/{instance.name}"],
+                resources={"instances": (f"/1.0/instances/{instance.name}",)},
+            )
+            await context.operations.finish(operation)
+    except IsolaError as error:
+        log.error("Instance %s runs on, though not quite as configured: %s", instance.name, error)
 
 
 async def _start_again(context: Context, instances: list[Instance]) -> None:

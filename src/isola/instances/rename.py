@@ -17,6 +17,8 @@ def check(context: Context, name: str, new: str) -> None:
     instance_name(new)
     if new in context.records:
         raise AlreadyExists(f"Instance {new!r} already exists", field="name", remedy="choose another name")
+    if instance.deleting:
+        raise WrongState(f"Instance {name!r} is half deleted", remedy="delete it again")
     if instance.id in context.live:
         raise WrongState(f"Instance {name!r} is running", remedy="stop it, rename it and start it again")
 

@@ -7,13 +7,15 @@ import dataclasses
 from isola.errors import WrongState
 from isola.instances.context import Context, Live
 from isola.instances.expand import merge, nic_devices
-from isola.instances.identity import nic_facts, nics_of
+from isola.instances.identity import nics_of, take_facts, without_facts
 from isola.instances.limits import limits_of, load_of
 from isola.instances.supervise import clean_up, watch
 from isola.model.instance import Config, Devices, Instance
 from isola.model.limits import Limits
 from isola.operations import Operation
 from isola.runtimes import Running, RunSpec
+
+CPUS = "last_state.cpus"
 
 
 async def start(context: Context, op: Operation, name: str) -> None:
@@ -25,7 +27,7 @@ async def start(context: Context, op: Operation, name: str) -> None:
         op.reopen()
         instance = context.records.get(name)
     config, devices = expanded(context, instance)
-    instance = refreshed(context, instance, devices)
+    instance = refreshed(context, op, instance, devices)
     with op.step("Mount root"):
         root = await context.storage(instance).mount(op, context.volume(instance))
     spec = RunSpec(
@@ -47,11 +49,10 @@ async def start(context: Context, op: Operation, name: str) -> None:
     context.events.lifecycle("instance-started", f"/1.0/instances/{instance.name}")
 
 
-def adopt(context: Context, instance: Instance, running: Running, *, frozen: bool = False) -> Live:
+def adopt(context: Context, instance: Instance, running: Running, limits: Limits, *, frozen: bool = False) -> Live:
     """From now on this daemon looks after the running instance."""
     started = instance.last_used_at or context.host.clock.now()
-    cpus = tuple(int(cpu) for cpu in instance.volatile.get("last_state.cpus", "").split(",") if cpu)
-    live = context.live[instance.id] = Live(running, started, frozen, cpus=cpus or None)
+    live = context.live[instance.id] = Live(running, started, frozen, limits=limits)
     watch(context, instance.id, live)
     return live
 
@@ -62,17 +63,23 @@ def expanded(context: Context, instance: Instance) -> tuple[Config, Devices]:
     return merge(profiles, instance.config, instance.devices)
 
 
-def limits(context: Context, config: Config, *, besides: str = "") -> Limits:
-    """Limits on this host; CPUs are chosen where the fewest other running instances are bound."""
+def limits(context: Context, config: Config, *, of: Instance | None = None) -> Limits:
+    """Limits on this host; CPUs are chosen where the fewest others are bound, but kept by the running ``of``."""
     placements = []
     if config.get("limits.cpu", "").isdigit():
-        placements = [live.cpus for id, live in context.live.items() if id != besides]
+        placements = [live.limits.cpus for id, live in context.live.items() if of is None or id != of.id]
     return limits_of(
         config,
         memory_total=context.host.system.memory()["MemTotal"],
         cpus=[int(str(cpu["id"])) for cpu in context.host.system.cpus()],
         load=load_of(placements),
+        held=[int(cpu) for cpu in of.volatile.get(CPUS, "").split(",") if cpu] if of is not None else (),
     )
+
+
+def cpus_text(limits: Limits) -> str:
+    """The CPUs as remembered in the record."""
+    return ",".join(map(str, limits.cpus or ()))
 
 
 def environment(config: Config) -> dict[str, str]:
@@ -81,14 +88,13 @@ def environment(config: Config) -> dict[str, str]:
     return {key.removeprefix(prefix): value for key, value in config.items() if key.startswith(prefix)}
 
 
-def refreshed(context: Context, instance: Instance, devices: Devices) -> Instance:
+def refreshed(context: Context, op: Operation, instance: Instance, devices: Devices) -> Instance:
     """The record with the facts its NICs have now; unchanged NICs keep theirs."""
     nics = nic_devices(devices)
     known = instance.volatile
-    gone = {key.removesuffix(".hwaddr") for key in known if key.endswith(".hwaddr")} - set(nics)
-    volatile = {key: value for key, value in known.items() if key.partition(".")[0] not in gone | set(nics)}
+    volatile = without_facts(known, *nics, *(nic.device for nic in nics_of(context, instance)))
     for name, device in nics.items():
-        volatile |= nic_facts(context, name, device, known)
+        volatile |= take_facts(context, op, name, device, known)
     return dataclasses.replace(instance, volatile=volatile)
 
 
@@ -112,9 +118,8 @@ async def _run(context: Context, op: Operation, instance: Instance, spec: RunSpe
 
 async def _record_started(context: Context, instance: Instance, limits: Limits, running: Running) -> None:
     now = context.host.clock.now()
-    cpus = ",".join(map(str, limits.cpus or ()))
-    volatile = dict(instance.volatile) | {"last_state.boot": context.host.system.boot_id(), "last_state.cpus": cpus}
+    volatile = dict(instance.volatile) | {"last_state.boot": context.host.system.boot_id(), CPUS: cpus_text(limits)}
     started = dataclasses.replace(instance, desired="running", last_used_at=now, volatile=volatile)
     await context.records.replace(instance.name, started)
     context.broken.pop(instance.id, None)
-    adopt(context, started, running)
+    adopt(context, started, running, limits)

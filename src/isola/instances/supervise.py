@@ -56,7 +56,7 @@ async def _after_end(context: Context, id: str, live: Live) -> None:
         if operation.error is not None and context.live.get(id) is live:
             # It does not run, whatever is left of it: say so, and let the next start or deletion clean up.
             context.live.pop(id)
-            context.broken[id] = str(operation.error)
+            context.broken[id] = str(operation.error) or "cleaning up was cancelled"
         return
 
 

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 from isola.errors import NotFound, WrongState
+from isola.host.cancellation import finish
 from isola.instances.context import Context, Live
-from isola.instances.expand import merge, require, root_pool, validate
+from isola.instances.expand import merge, network_of, nic_devices, require, root_pool, validate
 from isola.instances.identity import nics_of
 from isola.instances.settings import SETTINGS
-from isola.instances.start import expanded, limits, refreshed
-from isola.model.instance import Config, Instance, InstanceUpdate
+from isola.instances.start import CPUS, cpus_text, expanded, limits, refreshed
+from isola.model.instance import Instance, InstanceUpdate
+from isola.model.limits import Limits
+from isola.model.network import Nic
 from isola.operations import Operation
 
 _KEPT = ("volatile.", "image.")
+_CHANGING = "last_state.changing"
+"""In the record while NICs or limits of the running instance are between two configurations."""
 
 
 def check(context: Context, name: str, update: InstanceUpdate) -> Instance:
     """The record as it shall be. Raises NotFound, InvalidInput, WrongState."""
     instance = context.records.get(name)
+    if instance.deleting:
+        raise WrongState(f"Instance {name!r} is half deleted", remedy="delete it again")
     config = {key: value for key, value in update.config.items() if value and not key.startswith(_KEPT)}
     validate(config, update.devices)
     wanted = dataclasses.replace(
@@ -47,15 +55,76 @@ async def apply(context: Context, op: Operation, instance: Instance, wanted: Ins
     """Bring a running instance and its record from one to the other."""
     config, devices = expanded(context, wanted)
     live = context.live.get(instance.id)
-    wanted = refreshed(context, wanted, devices)
+    wanted = refreshed(context, op, wanted, devices)
+    new = limits(context, config, of=instance) if live is not None else None
+    if new is not None:
+        wanted = dataclasses.replace(wanted, volatile=dict(wanted.volatile) | {CPUS: cpus_text(new)})
+    if live is not None and (new != live.limits or nics_of(context, instance) != nics_of(context, wanted)):
+        await _announce(context, op, instance)
     await _rewire(context, op, instance, wanted, live)
-    if live is not None:
-        await _limit(context, op, wanted, live, config)
-    await op.commit(lambda: context.records.replace(wanted.name, wanted))
+    if live is not None and new is not None and new != live.limits:
+        await _limit(context, op, wanted, live, new)
+    await op.commit(lambda: _record(context, instance, wanted))
+
+
+async def repair(context: Context, op: Operation, name: str) -> None:
+    """A daemon died while it changed a running instance: make its NICs and limits what its record says."""
+    instance = context.records.get(name)
+    live = context.live[instance.id]
+    config, devices = expanded(context, instance)
+    wanted = refreshed(context, op, instance, devices)
+    # Nothing of this is undone: what cannot be repaired now is tried again when the next daemon starts.
+    await op.commit()
+    for nic in {nic.host_link: nic for nic in (*nics_of(context, instance), *nics_of(context, wanted))}.values():
+        await context.networks.driver(nic.network).detach(op, context.networks.get(nic.network), nic)
+    for nic in nics_of(context, wanted):
+        driver, network = context.networks.driver(nic.network), context.networks.get(nic.network)
+        await driver.register(op, network, nic)
+        await driver.attach(op, network, nic, live.running.init.pid)
+    new = limits(context, config, of=instance)
+    await _limit(context, op, wanted, live, new)
+    volatile = {key: value for key, value in wanted.volatile.items() if key != _CHANGING} | {CPUS: cpus_text(new)}
+    await finish(context.records.replace(name, dataclasses.replace(wanted, volatile=volatile)))
+
+
+def half_changed(context: Context, instance: Instance) -> bool:
+    """Whether a daemon died while it changed this running instance, or its profile."""
+    _, devices = expanded(context, instance)
+    nics = {nic.device: nic for nic in nics_of(context, instance)}
+    wanted = nic_devices(devices)
+    return (
+        _CHANGING in instance.volatile
+        or set(nics) != set(wanted)
+        or any(not _describes(device, nics[name]) for name, device in wanted.items())
+    )
+
+
+def _describes(device: Mapping[str, str], nic: Nic) -> bool:
+    return (
+        network_of(device) == nic.network
+        and device.get("name", nic.device) == nic.interface
+        and (device.get("hwaddr") or nic.mac).lower() == nic.mac
+        and (device.get("ipv4.address") or nic.ipv4 or "none") == (nic.ipv4 or "none")
+        and (device.get("ipv6.address") or nic.ipv6 or "none") == (nic.ipv6 or "none")
+    )
+
+
+async def _record(context: Context, instance: Instance, wanted: Instance) -> None:
+    await context.records.replace(wanted.name, wanted)
     held = {(nic.network, nic.mac) for nic in nics_of(context, wanted)}
     for nic in nics_of(context, instance):
         if (nic.network, nic.mac) not in held:
             context.networks.release(nic.network, nic.mac)
+
+
+async def _announce(context: Context, op: Operation, instance: Instance) -> None:
+    """Say in the record that the host is about to differ from it, for a daemon that has to repair it."""
+    volatile = dict(instance.volatile) | {_CHANGING: "true"}
+    await op.effect(
+        f"announce change of {instance.name}",
+        lambda: context.records.replace(instance.name, dataclasses.replace(instance, volatile=volatile)),
+        undo=lambda: context.records.replace(instance.name, instance),
+    )
 
 
 async def reapply(context: Context, op: Operation, name: str) -> None:
@@ -93,14 +162,11 @@ async def _rewire(context: Context, op: Operation, old: Instance, new: Instance,
                 await driver.attach(op, network, nic, live.running.init.pid)
 
 
-async def _limit(context: Context, op: Operation, instance: Instance, live: Live, config: Config) -> None:
-    runtime = context.runtime(instance)
-    old_config, _ = expanded(context, context.records.get(instance.name))
-    new = limits(context, config, besides=instance.id)
-    old = limits(context, old_config, besides=instance.id)
-    await op.effect(
-        f"set limits of {instance.name}",
-        lambda: runtime.limit(instance.id, new),
-        undo=lambda: runtime.limit(instance.id, old),
-    )
-    live.cpus = new.cpus
+async def _limit(context: Context, op: Operation, instance: Instance, live: Live, new: Limits) -> None:
+    runtime, old = context.runtime(instance), live.limits
+
+    async def set_to(wanted: Limits) -> None:
+        await runtime.limit(instance.id, wanted)
+        live.limits = wanted
+
+    await op.effect(f"set limits of {instance.name}", lambda: set_to(new), undo=lambda: set_to(old))

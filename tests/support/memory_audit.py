@@ -1,0 +1,142 @@
+"""Compare everything a world in memory holds with what its records say."""
+
+from __future__ import annotations
+
+import asyncio
+
+from isola.daemon.build import Records
+from isola.instances.identity import nics_of
+from isola.model.instance import Instance
+from isola.testing.parts import World
+
+
+async def settle(world: World) -> None:
+    """Let what goes on in the background end: operations, and what watchers begin after an end."""
+    for _ in range(5):
+        for operation in world.parts.services.operations:
+            if operation.kind == "task":
+                assert await operation.wait(5), f"{operation.description} does not end"
+        await asyncio.sleep(0)
+
+
+async def differences(world: World) -> list[str]:
+    """What is too much, missing or different, in words; empty when host, daemon and records agree."""
+    await settle(world)
+    records = await Records.load(world.store)
+    instances = list(records.instances)
+    found = await _instances(world, instances)
+    found += await _networks(world, instances)
+    found += await _layers(world, records)
+    found += _daemon(world, instances)
+    cached = {name: {record.name: record for record in getattr(world.parts.records, name)} for name in _NAMED}
+    stored = {name: {record.name: record for record in getattr(records, name)} for name in _NAMED}
+    return found + [f"{name} in memory differ from the store" for name in _NAMED if cached[name] != stored[name]]
+
+
+_NAMED = ("instances", "profiles", "networks", "pools")
+
+
+async def _instances(world: World, instances: list[Instance]) -> list[str]:
+    # A deletion that failed half-way is recorded as begun: what it still has is its own until it is finished.
+    doomed = {record.id for record in instances if record.deleting}
+    recorded = {record.id for record in instances} - doomed
+    running = {record.id for record in instances if record.desired == "running"} - doomed
+    volumes = world.directory / "pools/default/volumes"
+    on_host = world.runtime.instances
+    found = _compare("volumes", set(await world.host.files.names(volumes)) - doomed, recorded)
+    mounted = {mount.target.relative_to(volumes).parts[0] for mount in world.host.mounts.table}
+    found += _compare("roots mounted", mounted - doomed, running)
+    found += _compare("processes", set(on_host) - doomed, running)
+    found += _compare("logs", set(await world.host.files.names(world.directory / "logs")) - recorded - doomed, set())
+    for record in instances:
+        seen = on_host.get(record.id)
+        if record.id not in running or seen is None:
+            continue
+        if not seen.started or seen.status is not None:
+            found.append(f"{record.name} has processes but no program that runs")
+        if seen.spec.hostname != record.name:
+            found.append(f"{record.name} calls itself {seen.spec.hostname}")
+    return found
+
+
+async def _networks(world: World, instances: list[Instance]) -> list[str]:
+    kept = [record for record in instances if not record.deleting]
+    context = world.context
+    doomed = {nic.host_link for record in instances if record.deleting for nic in nics_of(context, record)}
+    home = world.directory / "networks/isolabr0"
+    registered = {
+        name: (await world.host.files.read(home / name)).decode() for name in await world.host.files.names(home)
+    }
+    expected = {
+        nic.host_link: f"{nic.mac} {nic.ipv4} {nic.ipv6} {nic.instance_name}"
+        for record in kept
+        for nic in nics_of(context, record)
+    }
+    found = _compare("NICs registered", set(registered) - doomed, set(expected))
+    found += [
+        f"{link} is registered as {registered[link]!r}"
+        for link in expected
+        if registered.get(link, expected[link]) != expected[link]
+    ]
+    seen = {(pair.host, pair.peer, pair.mac) for pair, _ in world.host.links.inside.values() if pair.host not in doomed}
+    wired = {
+        (nic.host_link, nic.interface, nic.mac)
+        for record in kept
+        if record.desired == "running"
+        for nic in nics_of(context, record)
+    }
+    veths = {view.name for view in await world.host.links.all() if view.kind == "veth"} - doomed
+    return found + _compare("NICs attached", seen, wired) + _compare("links", veths, {link for link, _, _ in wired})
+
+
+async def _layers(world: World, records: Records) -> list[str]:
+    here = set(await world.context.pools.driver("default").layers())
+    needed = {digest for record in records.instances for digest in record.start.layers}
+    known = needed | {layer.digest for image in records.images for layer in image.layers}
+    partial = [n for n in await world.host.files.names(world.directory / "pools/default/layers") if "." in n]
+    found = [f"layer half made: {name}" for name in partial]
+    return found + [f"layer missing: {d}" for d in needed - here] + [f"layer too many: {d}" for d in here - known]
+
+
+def _daemon(world: World, instances: list[Instance]) -> list[str]:
+    """What the daemon keeps in memory beside the records."""
+    context = world.context
+    kept = {record.id: record for record in instances if not record.deleting}
+    found = _compare("watched", set(context.live), {id for id, record in kept.items() if record.desired == "running"})
+    found += [f"{kept[id].name} counts as broken: {why}" for id, why in context.broken.items() if id in kept]
+    found += [f"broken but unknown: {id}" for id in set(context.broken) - {record.id for record in instances}]
+    found += [f"{kept[id].name} is about to stop" for id, live in context.live.items() if live.stopping]
+    if context.reserved_bases or any(context.reserved_layers.values()):
+        found.append("ids or layers are still reserved")
+    if context.operations._locks:
+        found.append(f"locked: {sorted(context.operations._locks)}")
+    pool = context.networks._pools.get("isolabr0")
+    if pool is not None:
+        macs = {nic.mac for record in kept.values() for nic in nics_of(context, record)}
+        doomed = {nic.mac for record in instances if record.deleting for nic in nics_of(context, record)}
+        found += _compare("addresses held", set(pool.owned) - doomed, macs)
+    found += _limits(world, kept)
+    return found
+
+
+def _limits(world: World, kept: dict[str, Instance]) -> list[str]:
+    found = []
+    for id, live in world.context.live.items():
+        record, seen = kept[id], world.runtime.instances[id]
+        config, _ = world.parts.services.instances.expanded(record)
+        wanted = (config.get("limits.processes"), config.get("limits.cpu"))
+        has = (seen.limits.processes, seen.limits.cpus)
+        if wanted[0] != (str(has[0]) if has[0] else None):
+            found.append(f"{record.name} may have {has[0]} processes, configured are {wanted[0]}")
+        if wanted[1] is not None and wanted[1] != str(len(has[1] or ())):
+            found.append(f"{record.name} runs on CPUs {has[1]}, configured are {wanted[1]}")
+        if live.limits != seen.limits or record.volatile.get("last_state.cpus", "") != ",".join(map(str, has[1] or ())):
+            found.append(f"{record.name} is bound to CPUs {has[1]}, remembered are {live.limits}")
+    return found
+
+
+def _compare(
+    what: str, seen: set[str] | set[tuple[str, str, str]], expected: set[str] | set[tuple[str, str, str]]
+) -> list[str]:
+    found = [f"{what} too many: {sorted(seen - expected)}"] if seen - expected else []  # type: ignore[operator]
+    return found + ([f"{what} missing: {sorted(expected - seen)}"] if expected - seen else [])  # type: ignore[operator]

@@ -1,0 +1,65 @@
+"""An observer that strikes at a point a test chooses: it fails, cancels, or ends the daemon there."""
+
+from __future__ import annotations
+
+import asyncio
+
+from isola.errors import HostFailure
+from isola.operations import Operation
+
+_GRAVES: list[asyncio.Future[None]] = []
+"""What dead daemons wait for; kept, so that nothing of them is tidied up before the test has ended."""
+
+
+async def rest() -> None:
+    """For ever, as a process that was killed."""
+    grave: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    _GRAVES.append(grave)
+    await grave
+
+
+def clear_graves() -> None:
+    """At the end of a test."""
+    _GRAVES.clear()
+
+
+class Strike:
+    """Counts the points of operations of one description, and acts at the ``number``-th of them, once."""
+
+    def __init__(self, operation: str, number: int | None = None, action: str = "fail") -> None:
+        self.operation = operation
+        self.number = number
+        self.action = action
+        self.points: list[str] = []
+        self.hit = asyncio.Event()
+
+    async def reached(self, operation: Operation, point: str) -> None:
+        """Note the point, and strike."""
+        if operation.description != self.operation:
+            return
+        self.points.append(point)
+        if len(self.points) - 1 != self.number:
+            return
+        self.hit.set()
+        if self.action == "crash":
+            await rest()
+        elif self.action == "cancel":
+            if operation.may_cancel:
+                operation.cancel()
+        else:
+            raise HostFailure(f"Injected failure at {point}")
+
+
+class Fate:
+    """The observer of a daemon that ends: after its death nothing it does reaches the host any more."""
+
+    def __init__(self, strike: Strike | None = None) -> None:
+        self.strike = strike
+        self.dead = False
+
+    async def reached(self, operation: Operation, point: str) -> None:
+        """For ever, once it is dead."""
+        if self.strike is not None and not self.dead:
+            await self.strike.reached(operation, point)
+        if self.dead:
+            await rest()

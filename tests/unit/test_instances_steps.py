@@ -1,0 +1,234 @@
+"""Every step of every verb of instances is failed, cancelled and crashed at; all must agree with the records after."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+import pytest
+from memory_audit import differences, settle
+from strike import Fate, Strike, clear_graves
+
+from isola.errors import IsolaError
+from isola.model.instance import Instance, InstanceUpdate, Status
+from isola.operations import Operation
+from isola.testing.parts import World
+
+ACTIONS = ("fail", "cancel", "crash")
+NAME = "victim"
+NIC = {"type": "nic", "network": "isolabr0", "name": "eth0", "hwaddr": "10:66:6a:00:00:01"}
+OTHER = NIC | {"name": "eth1", "hwaddr": "10:66:6a:00:00:02"}
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One verb: what must be so before, how it is asked for, which operation does it, how one sees that it was done."""
+
+    name: str
+    operation: str
+    prepare: Callable[[World], Awaitable[None]]
+    act: Callable[[World], Awaitable[None]]
+    done: Callable[[World], bool]
+    background: bool = False
+    """Nobody asked for it and nobody is told."""
+
+
+def record(world: World, name: str = NAME) -> Instance | None:
+    found = world.parts.records.instances.find(name)
+    return None if found is None or found.deleting else found
+
+
+async def finish(world: World, operation: Operation) -> None:
+    await world.finish(operation)
+
+
+async def absent(world: World) -> None:
+    for instance in list(world.parts.services.instances):
+        await world.finish(world.parts.services.instances.delete(instance.name, force=True))
+
+
+async def absent_and_packed(world: World) -> None:
+    await absent(world)
+    for image in list(world.parts.services.images):
+        await world.finish(world.parts.services.images.start_delete(image.fingerprint))
+    await world.import_image()
+
+
+async def stopped(world: World) -> None:
+    await absent(world)
+    await world.create(NAME)
+
+
+async def running(world: World) -> None:
+    await absent(world)
+    await world.create(NAME, start=True)
+
+
+async def ephemeral(world: World) -> None:
+    await absent(world)
+    await world.create(NAME, start=True, ephemeral=True)
+
+
+async def frozen(world: World) -> None:
+    await running(world)
+    await world.finish(world.parts.services.instances.pause(NAME))
+
+
+def runs(world: World) -> bool:
+    found = record(world)
+    return found is not None and found.desired == "running"
+
+
+def is_there(world: World) -> bool:
+    return record(world) is not None
+
+
+def instances_do(verb: str, *words: object, **named: object) -> Callable[[World], Awaitable[None]]:
+    async def act(world: World) -> None:
+        await world.finish(getattr(world.parts.services.instances, verb)(*words, **named))
+
+    return act
+
+
+CHANGE = InstanceUpdate(
+    config={"limits.processes": "77", "limits.cpu": "1"},
+    devices={"eth0": OTHER | {"name": "eth0"}, "eth1": NIC | {"name": "eth1"}},
+    profiles=("default",),
+    description="changed",
+)
+
+
+def changed(world: World) -> bool:
+    found = record(world)
+    return found is not None and found.description == "changed"
+
+
+async def ends(world: World, reboot: bool = False) -> None:
+    instance = record(world)
+    assert instance is not None
+    (world.runtime.reboot if reboot else world.runtime.end)(instance.id)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    await settle(world)
+
+
+VERBS = (
+    Verb("create", "Creating instance", absent_and_packed, lambda w: _create(w, start=False), is_there),
+    Verb("launch", "Creating instance", absent_and_packed, lambda w: _create(w, start=True), runs),
+    Verb("start", "Starting instance", stopped, instances_do("start", NAME), runs),
+    Verb("stop", "Stopping instance", running, instances_do("stop", NAME), lambda w: not runs(w)),
+    Verb("kill", "Stopping instance", frozen, instances_do("stop", NAME, force=True), lambda w: not runs(w)),
+    Verb("stop-ephemeral", "Stopping instance", ephemeral, instances_do("stop", NAME), lambda w: not is_there(w)),
+    Verb("restart", "Restarting instance", running, instances_do("restart", NAME), runs),
+    Verb("pause", "Freezing instance", running, instances_do("pause", NAME), runs),
+    Verb("resume", "Unfreezing instance", frozen, instances_do("resume", NAME), runs),
+    Verb("delete", "Deleting instance", stopped, instances_do("delete", NAME), lambda w: not is_there(w)),
+    Verb(
+        "delete-running",
+        "Deleting instance",
+        running,
+        instances_do("delete", NAME, force=True),
+        lambda w: not is_there(w),
+    ),
+    Verb(
+        "rename",
+        "Renaming instance",
+        stopped,
+        instances_do("rename", NAME, "new"),
+        lambda w: record(w, "new") is not None,
+    ),
+    Verb("update", "Updating instance", stopped, instances_do("update", NAME, CHANGE), changed),
+    Verb("update-live", "Updating instance", running, instances_do("update", NAME, CHANGE), changed),
+    Verb("end", "Cleaning up after instance", running, ends, lambda w: not runs(w), True),
+    Verb("reboot", "Cleaning up after instance", running, lambda w: ends(w, reboot=True), runs, True),
+    Verb("end-ephemeral", "Cleaning up after instance", ephemeral, ends, lambda w: not is_there(w), True),
+)
+
+
+async def _create(world: World, *, start: bool) -> None:
+    await world.create(NAME, start=start)
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    world = World(observer=Fate())
+    await world.start()
+    await world.import_image()
+    yield world
+    world.forget()
+    clear_graves()
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
+async def test_every_step_of(verb: Verb, action: str, world: World) -> None:
+    points = await learn(world, verb)
+    assert len(points) >= 4, points
+    for number, point in enumerate(points):
+        await verb.prepare(world)
+        assert not await differences(world)
+        told = await hit(world, verb, number, action)
+        if verb.background and action != "crash" and record(world):
+            await mend(world, point)
+        found = await differences(world)
+        assert not found, f"{action} at {point} ({told}): {found}"
+        if told == "success" and not verb.background:
+            assert verb.done(world), f"{action} at {point}: acknowledged and lost"
+    await verb.prepare(world)
+    await verb.act(world)
+    assert verb.done(world)
+    assert not await differences(world)
+
+
+async def mend(world: World, point: str) -> None:
+    """An instance that ended and could not be cleaned up says so; to start it again cleans up first."""
+    instance = record(world)
+    assert instance is not None
+    await settle(world)
+    if world.context.broken:
+        assert world.context.broken[instance.id], point
+        assert world.context.status(instance) is Status.ERROR
+    if world.context.status(instance) is not Status.RUNNING:
+        await world.finish(world.parts.services.instances.start(NAME))
+
+
+async def learn(world: World, verb: Verb) -> list[str]:
+    await verb.prepare(world)
+    strike = watch(world, Strike(verb.operation))
+    await verb.act(world)
+    return strike.points
+
+
+async def hit(world: World, verb: Verb, number: int, action: str) -> str:
+    """What the client was told: ``success``, the error's code, or ``crashed``."""
+    strike = watch(world, Strike(verb.operation, number, action))
+    asked = asyncio.ensure_future(verb.act(world))
+    struck = asyncio.ensure_future(strike.hit.wait())
+    await asyncio.wait([asked, struck], return_when=asyncio.FIRST_COMPLETED)
+    assert strike.hit.is_set(), f"point {number} was not reached"
+    if action == "crash":
+        await crash(world)
+        asked.cancel()
+        return "crashed"
+    try:
+        await asked
+        return "success"
+    except IsolaError as error:
+        return error.code
+    finally:
+        watch(world, None)
+
+
+def watch(world: World, strike: Strike | None) -> Strike:
+    assert isinstance(world.observer, Fate)
+    world.observer.strike = strike
+    return strike  # type: ignore[return-value]
+
+
+async def crash(world: World) -> None:
+    """The daemon is no more; the next one begins over what it left."""
+    assert isinstance(world.observer, Fate)
+    world.observer.dead = True
+    world.observer = Fate()
+    await world.start()

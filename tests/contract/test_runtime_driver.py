@@ -212,19 +212,21 @@ async def _cat(command: FakeCommand) -> int:
 
 async def _sh(command: FakeCommand) -> int:
     script = command.spec.command[-1]
-    if "exit 7" in script:
+    if "echo err" in script:
         await command.stdout.write(b"out\n")
         await command.stderr.write(b"err\n")
         return 7
     if "trap" in script:
         await command.stdout.write(b"ready\n")
         return 40 + await command.signals.get()
+    if "echo out" in script:
+        await command.stdout.write(b"out\r\n")
+        return 7
     if "stty" in script:
-        width, height = command.size
-        await command.stdout.write(f"{height} {width}\n".encode())
-        await command.stdin.read()
-        width, height = command.size
-        await command.stdout.write(f"{height} {width}\n".encode())
+        while b"\x04" not in (asked := await command.stdin.read()):
+            width, height = command.size
+            if asked == f"{height} {width}\r".encode():
+                await command.stdout.write(f"is {height} {width}\r\n".encode())
     return 0
 
 
@@ -435,15 +437,17 @@ async def test_close_kills_the_command_even_at_once(bench: Bench) -> None:
 
 async def test_a_terminal_with_its_size(bench: Bench) -> None:
     await bench.launch(bench.spec())
-    script = "stty size; read line; stty size"
+    # A size may arrive a moment after the program has begun, as it may on any terminal.
+    script = 'while read -r size; do until [ "$(stty size)" = "$size" ]; do sleep 0.02; done; echo "is $size"; done'
     spec = ExecSpec(("sh", "-c", script), PATH, terminal=True, width=100, height=40)
     execution = await bench.runtime.exec("one", spec)
     assert execution.stderr is None
-    await until(execution.stdout, b"40 100")
+    await execution.stdin.write(b"40 100\r")
+    await until(execution.stdout, b"is 40 100")
     execution.resize(120, 50)
-    await asyncio.sleep(0.1)
-    await execution.stdin.write(b"x\r")
-    await until(execution.stdout, b"50 120")
+    await execution.stdin.write(b"50 120\r")
+    await until(execution.stdout, b"is 50 120")
+    await execution.stdin.write(b"\x04")
     async with asyncio.timeout(10):
         assert await execution.wait() == 0
     await execution.close()

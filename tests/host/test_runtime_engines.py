@@ -220,6 +220,10 @@ async def test_commands_do_not_outlive_the_daemon(runtime: OciRuntime, root: Pat
     await launch(runtime, spec(root))
     execution = await runtime.exec("one", ExecSpec(("sleep", "9876"), ENVIRONMENT))
     await sleeping(runtime, "9876")
+    files = Layout.of(runtime.directory, "one").commands
+    async with asyncio.timeout(10):
+        while not [file for file in files.glob("[!.]*.pid") if file.read_text()]:  # noqa: ASYNC110 - the engine's
+            await asyncio.sleep(0.01)
     next_one = type(runtime)(runtime.host, runtime.directory, runtime.names)
     assert await next_one.find("one") is not None
     async with asyncio.timeout(10):

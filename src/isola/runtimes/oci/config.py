@@ -90,6 +90,7 @@ def _first_process(spec: RunSpec, user: User, host: Surroundings) -> dict[str, o
     capabilities = list(granted(system=spec.system, bounding=host.bounding))
     process: dict[str, object] = {
         "terminal": True,
+        "consoleSize": {"width": 80, "height": 25},
         "user": _user(user),
         "args": list(spec.command),
         "env": environment(spec.environment, **defaults),

@@ -24,6 +24,7 @@ NOT_EXECUTABLE = 126
 NOT_FOUND = 127
 _BEGIN_SECONDS = 5.0
 _POLL_SECONDS = 0.005
+_END_SECONDS = 2.0
 _LOG_SECONDS = 1.0
 
 
@@ -82,6 +83,11 @@ class OciExecution:
                 await self.signal(signal.SIGKILL)
                 self._child.signal(signal.SIGKILL)
                 await self.wait()
+            if self._command is not None:
+                # Killed is not yet gone; but what is frozen goes only when it is thawed.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_END_SECONDS):
+                        await self._host.processes.gone(self._command)
         finally:
             self._ends.close()
             await self._host.files.remove_tree(self._pid_file)

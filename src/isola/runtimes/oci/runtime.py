@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from signal import SIGKILL
 from typing import ClassVar
@@ -266,13 +267,16 @@ class OciRuntime(Runtime):
     async def _end_commands(self, id: str) -> None:
         """Commands end with the daemon that ran them; one that was killed could not see to it."""
         directory = self._layout(id).commands
+        inside = self.host.cgroups.processes(self._group(id))
         for name in await self.host.files.names(directory):
-            text = await self.host.files.read(directory / name)
-            pid = int(text) if text.strip().isdigit() else 0
-            command = self.host.processes.identify(pid)
-            # Its number may belong to somebody else by now, but not to somebody outside.
-            if command is not None and pid in self.host.cgroups.processes(self._group(id)):
-                self.host.processes.signal(command, SIGKILL)
+            if name.startswith("."):
+                continue  # the engine is about to rename it
+            with suppress(NotFound, ValueError):
+                pid = int(await self.host.files.read(directory / name))
+                command = self.host.processes.identify(pid)
+                # Its number may belong to somebody else by now, but not to somebody outside.
+                if command is not None and pid in inside:
+                    self.host.processes.signal(command, SIGKILL)
             await self.host.files.remove_tree(directory / name)
 
     async def _why_not(self, pid: int, spec: ExecSpec) -> int:

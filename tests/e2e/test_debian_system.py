@@ -79,13 +79,13 @@ def test_the_outside_world_is_reached_through_nat(debian: Daemon, pair: tuple[st
 
 def test_a_reboot_from_inside_comes_back(debian: Daemon, pair: tuple[str, str]) -> None:
     before = debian.pid(pair[1])
-    debian.exec(pair[1], "systemd-run", "--on-active=0.2", "systemctl", "reboot")
+    debian.exec(pair[1], "systemd-run", "--on-active=0.2", "--timer-property=AccuracySec=10ms", "systemctl", "reboot")
     until(lambda: debian.status(pair[1]) == "Running" and debian.pid(pair[1]) not in (0, before), 30)
     booted(debian, pair[1])
 
 
 def test_a_poweroff_from_inside_is_a_stop(debian: Daemon, pair: tuple[str, str]) -> None:
-    debian.exec(pair[1], "systemd-run", "--on-active=0.2", "systemctl", "poweroff")
+    debian.exec(pair[1], "systemd-run", "--on-active=0.2", "--timer-property=AccuracySec=10ms", "systemctl", "poweroff")
     until(lambda: debian.status(pair[1]) == "Stopped", 30)
     debian.idle()
     debian.change(pair[1], "start")

@@ -100,6 +100,28 @@ async def test_the_same_image_twice_names_the_one_there(world: World, library: I
     assert await world.leftovers() == ()
 
 
+async def test_the_same_image_at_once_is_there_once(world: World, library: ImageLibrary) -> None:
+    files = [await world.upload(str(number), unified()) for number in range(3)]
+    operations = [library.start_import([file]) for file in files]
+    for operation in operations:
+        await operation.wait()
+    assert "SUCCESS" in [operation.status.name for operation in operations]
+    [image] = library
+    assert {image.manifest, image.artifact, image.layers[0].digest} <= await world.blobs()
+    assert await world.leftovers() == ()
+
+
+async def test_an_image_whose_blobs_are_lost_does_not_stop_the_start(world: World, library: ImageLibrary) -> None:
+    image = await import_tiny(world, library)
+    await world.host.files.remove_tree(library.store.path(image.manifest))
+    again = await world.start()
+    assert again.resolve("tiny") == image
+    with pytest.raises(Unsupported):
+        again.export(image.fingerprint)
+    await world.operations.finish(again.start_delete(image.fingerprint))
+    assert await world.blobs() == set()
+
+
 async def test_a_taken_alias_is_refused_before_the_work(world: World, library: ImageLibrary) -> None:
     await import_tiny(world, library)
     file = await world.upload("other", unified("other"))

@@ -50,13 +50,12 @@ class Catalogue:
 
     async def learn(self, image: Image) -> None:
         """Read the manifests of one image; what is damaged is logged and the image stays as far as it goes."""
-        named = {image.manifest, *(layer.digest for layer in image.layers)} | ({image.artifact} - {""})
+        named = _named(image)
         try:
             manifest = await self._store.read(image.manifest)
             artifact = await self._store.read(image.artifact) if image.artifact else b""
         except NotFound as error:
             log.error("Image %s is incomplete: %s", image.fingerprint[:12], error)
-            self._holdings[image.fingerprint] = _Holding(frozenset(named), ())
             return
         blobs = named.union(references(manifest), references(artifact) if artifact else ())
         parts = parts_of(artifact) if artifact else ()
@@ -68,11 +67,11 @@ class Catalogue:
 
     def blobs(self) -> set[str]:
         """Everything that the recorded images name."""
-        return {blob for image in self._records for blob in self._holdings[image.fingerprint].blobs}
+        return {blob for image in self._records for blob in self._held(image).blobs}
 
     def parts(self, fingerprint: str) -> tuple[Part, ...]:
         """The files of LXD's view of an image."""
-        return self._holdings[fingerprint].parts
+        return self._held(self.get(fingerprint)).parts
 
     def get(self, fingerprint: str) -> Image:
         """By fingerprint or an unambiguous beginning of it. Raises NotFound, InvalidInput for an ambiguous one."""
@@ -106,8 +105,12 @@ class Catalogue:
             entries += self._entries(image, names.get(image.fingerprint, []))
         return entries
 
+    def _held(self, image: Image) -> _Holding:
+        """What is known, or what the record alone says of an image whose manifests cannot be read."""
+        return self._holdings.get(image.fingerprint) or _Holding(_named(image), ())
+
     def _entries(self, image: Image, names: list[str]) -> list[Descriptor]:
-        held = self._holdings[image.fingerprint]
+        held = self._held(image)
         about: Mapping[str, str] = {
             FINGERPRINT: image.fingerprint,
             TYPE_LABEL: "system" if image.config.system else "application",
@@ -122,3 +125,7 @@ class Catalogue:
             size, kind = held.artifact_size, ARTIFACT_TYPE
             entries.append(Descriptor(MANIFEST_TYPE, image.artifact, size, dict(about), artifact_type=kind))
         return entries
+
+
+def _named(image: Image) -> frozenset[str]:
+    return frozenset({image.manifest, image.artifact, *(layer.digest for layer in image.layers)} - {""})

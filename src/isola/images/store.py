@@ -52,7 +52,7 @@ class ContentStore:
         await files.remove_tree(self.scratch)
         await files.make_directory(self.scratch, mode=0o700)
         await files.make_directory(self._blobs)
-        await files.write(self.directory / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}', mode=0o644)
+        await files.write(self.directory / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}', mode=0o644, durable=False)
         if not await files.exists(self.directory / "index.json"):
             await self.write_index([])
 
@@ -82,7 +82,7 @@ class ContentStore:
         manifests = [entry.document() for entry in entries]
         index = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": manifests}
         data = orjson.dumps(index, option=orjson.OPT_INDENT_2)
-        await self.host.files.write(self.directory / "index.json", data, mode=0o644)
+        await self.host.files.write(self.directory / "index.json", data, mode=0o644, durable=False)
 
     async def sweep(self, named: Callable[[], Awaitable[Collection[str]]]) -> int:
         """Remove the blobs that are neither in ``named()`` nor held by an intake; returns how many went."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Awaitable, Callable
+
 from isola.daemon.build import Parts
+from isola.errors import IsolaError
 from isola.model.network import Network
 from isola.model.profile import Profile
 from isola.model.storage import Pool
@@ -13,13 +17,23 @@ NETWORK = "isolabr0"
 _MARK = "bootstrap"
 
 
+log = logging.getLogger(__name__)
+
+
 async def bootstrap(parts: Parts, *, minimal: bool = False) -> None:
-    """Make what a newcomer needs, once; a start that was interrupted goes on where it was.
+    """Make what a newcomer needs, once; a start that failed or was interrupted goes on where it was.
 
     ``minimal`` makes the default profile only, without devices.
     """
     if parts.records.server.find(_MARK) is not None:
         return
+    try:
+        await _make(parts, minimal=minimal)
+    except IsolaError as error:
+        log.error("What a newcomer needs could not be made, the next start tries again: %s", error)
+
+
+async def _make(parts: Parts, *, minimal: bool) -> None:
     services = parts.services
     devices: dict[str, dict[str, str]] = {}
     if not minimal:
@@ -35,6 +49,6 @@ async def bootstrap(parts: Parts, *, minimal: bool = False) -> None:
     await parts.records.server.put(_MARK, {"done": "true"})
 
 
-async def _do(parts: Parts, description: str, work: object) -> None:
-    operation: Operation = parts.services.operations.start(description, work)  # type: ignore[arg-type]
+async def _do(parts: Parts, description: str, work: Callable[[Operation], Awaitable[object]]) -> None:
+    operation = parts.services.operations.start(description, work)
     await parts.services.operations.finish(operation)

@@ -10,13 +10,14 @@ from datetime import datetime
 from types import TracebackType
 from typing import Protocol, TypeVar
 
-from isola.errors import AlreadyExists, Conflict, NotFound
+from isola.errors import AlreadyExists, Cancelled, Conflict, IsolaError, NotFound, TimedOut, TimedOut
 from isola.host.cancellation import absorb, deliver, finish
 from isola.model.operation import OperationStatus, OperationView, StepView
 from isola.operations.rollback import Rollback, Undo
 
 T = TypeVar("T")
 _PROGRESS_INTERVAL = 0.1
+_CODES = {asyncio.CancelledError: Cancelled.code}
 
 
 class Channel(Protocol):
@@ -191,9 +192,14 @@ class Operation:
         self._touch()
 
     async def channel(self, name: str, timeout: float | None = 10) -> Channel:
-        """Wait until the client has connected a channel. Raises TimeoutError."""
-        async with asyncio.timeout(timeout):
-            return await asyncio.shield(self._connected[name])
+        """Wait until the client has connected a channel. Raises TimedOut."""
+        try:
+            async with asyncio.timeout(timeout):
+                return await asyncio.shield(self._connected[name])
+        except TimeoutError:
+            raise TimedOut(
+                f"Nobody connected channel {name!r} within {timeout:g} seconds", remedy="connect all channels at once"
+            ) from None
 
     # --- what the doors use -------------------------------------------------------------------------------------
 
@@ -253,10 +259,20 @@ class Operation:
             metadata=dict(self.metadata),
             steps=tuple(step.view() for step in self._steps),
             may_cancel=self.may_cancel,
-            error="" if error is None else str(error) or type(error).__name__,
-            error_code="" if error is None else getattr(error, "code", "internal"),
+            error=self._words(),
+            error_code="" if error is None else getattr(error, "code", _CODES.get(type(error), "internal")),
             project=self.project,
         )
+
+    def _words(self) -> str:
+        """The error as a client may read it; what was not foreseen stands in the log only."""
+        if self.error is None:
+            return ""
+        if isinstance(self.error, asyncio.CancelledError):
+            return "The operation was cancelled"
+        if isinstance(self.error, IsolaError):
+            return str(self.error)
+        return f"Internal error: the daemon's log says what happened, at operation {self.id}"
 
     # --- what Operations and Step use ---------------------------------------------------------------------------
 

@@ -81,7 +81,9 @@ class Operations:
         if isinstance(operation.error, IsolaError):
             raise operation.error
         if operation.error is not None:
-            raise IsolaError(f"{operation.description} failed", evidence=repr(operation.error))
+            raise IsolaError(
+                f"{operation.description} failed", remedy=f"the daemon's log says why, at operation {operation.id}"
+            )
         return operation
 
     def holder(self, lock: str) -> Operation | None:
@@ -119,7 +121,9 @@ class Operations:
         for lock in [lock for lock, holder in self._locks.items() if holder is operation]:
             del self._locks[lock]
         if operation.error is not None and not isinstance(operation.error, IsolaError | asyncio.CancelledError):
-            log.error("%s failed unexpectedly", operation.description, exc_info=operation.error)
+            log.error(
+                "%s failed unexpectedly, operation %s", operation.description, operation.id, exc_info=operation.error
+            )
         for warning in operation.warnings:
             log.warning("%s: %s", operation.description, warning)
         asyncio.get_running_loop().call_later(_KEEP_SECONDS, self._forget, operation)
@@ -134,4 +138,3 @@ class Operations:
     def _publish(self, operation: Operation) -> None:
         if self._events.followed("operation"):
             self._events.publish("operation", self.render(operation), project=operation.project)
-

@@ -10,14 +10,14 @@ from datetime import datetime
 from types import TracebackType
 from typing import Protocol, TypeVar
 
-from isola.errors import AlreadyExists, Cancelled, Conflict, IsolaError, NotFound, TimedOut, TimedOut
+from isola.errors import AlreadyExists, Cancelled, Conflict, IsolaError, NotFound, TimedOut
 from isola.host.cancellation import absorb, deliver, finish
 from isola.model.operation import OperationStatus, OperationView, StepView
 from isola.operations.rollback import Rollback, Undo
 
 T = TypeVar("T")
 _PROGRESS_INTERVAL = 0.1
-_CODES = {asyncio.CancelledError: Cancelled.code}
+_CODES: dict[type[BaseException], str] = {asyncio.CancelledError: Cancelled.code}
 
 
 class Channel(Protocol):

@@ -126,7 +126,9 @@ async def test_a_taken_alias_is_refused_before_the_work(world: World, library: I
     await import_tiny(world, library)
     file = await world.upload("other", unified("other"))
     with pytest.raises(AlreadyExists, match="tiny"):
-        await world.operations.finish(library.start_import([file], aliases=["tiny"]))
+        library.start_import([file], aliases=["tiny"])
+    with pytest.raises(InvalidInput):
+        library.start_import([file], aliases=["a//b"])
     assert len(list(library)) == 1
 
 
@@ -296,6 +298,10 @@ class Maker(ImageSource):
     def canonical(self, name: str) -> str:
         return "made/1"
 
+    def check(self, request: SourceRequest) -> None:
+        if "wrong" in request.options:
+            raise InvalidInput("No such option", field="options.wrong")
+
     async def _fetch(self, op: Operation, request: SourceRequest, intake: Intake, place: Path) -> Image:
         await self.go_on.wait()
         if self.broken:
@@ -395,6 +401,14 @@ async def test_an_unknown_name_lists_near_ones(world: World, library: ImageLibra
         await world.run(lambda op: library.ensure(op, "made/2"))
     with pytest.raises(NotFound, match="choose one of"):
         library.start_build("nosuch", SourceRequest())
+
+
+async def test_wrong_input_is_refused_at_once(world: World, library: ImageLibrary, maker: Maker) -> None:
+    with pytest.raises(InvalidInput, match="option"):
+        library.start_build("maker", SourceRequest(options={"wrong": "1"}))
+    with pytest.raises(InvalidInput, match="alias"):
+        library.start_build("maker", SourceRequest(), aliases=["../x"])
+    assert list(world.operations) == []
 
 
 async def test_a_cancelled_import_leaves_nothing(world: World, library: ImageLibrary, maker: Maker) -> None:

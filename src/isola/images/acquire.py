@@ -17,6 +17,7 @@ from isola.images.source import SourceRequest
 from isola.images.sources import Sources
 from isola.images.store import ContentStore
 from isola.model.image import Image
+from isola.model.names import alias_name
 from isola.operations import Operation
 
 _NOTHING: Mapping[str, str] = {}
@@ -79,6 +80,7 @@ class Acquire:
 
         Without aliases and options it gets the name the source offers it under.
         """
+        self.check_build(source, request, aliases)
         driver = self._sources.get(source)
         if not aliases and not request.options and request.name in driver.offers():
             aliases = sorted({request.name, driver.canonical(request.name)})
@@ -104,8 +106,7 @@ class Acquire:
 
         ``fingerprint`` is what the client says it sends. Raises AlreadyExists naming the image, InvalidInput.
         """
-        for name in aliases:
-            self._aliases.check_free(name)
+        self.check_aliases(aliases)
         digest, _ = await self._store.host.files.digest(*files)
         if fingerprint is not None and fingerprint != digest:
             raise InvalidInput(
@@ -120,6 +121,17 @@ class Acquire:
             await op.commit(lambda: self._record(image, aliases))
         _say(op, image)
         return image
+
+    def check_aliases(self, names: Sequence[str]) -> None:
+        """Raise InvalidInput for an impossible name, AlreadyExists for a taken one."""
+        for name in names:
+            self._aliases.check_free(name)
+
+    def check_build(self, source: str, request: SourceRequest, aliases: Sequence[str]) -> None:
+        """Raise NotFound, DriverUnavailable, InvalidInput before anything is begun."""
+        self._sources.get(source).check(request)
+        for name in aliases:
+            alias_name(name, "aliases")
 
     def _resolve(self, reference: str) -> Image | None:
         alias = self._aliases.find(reference)

@@ -190,8 +190,8 @@ class ImageLibrary:
         public: bool = False,
         auto_update: bool = False,
     ) -> Operation:
-        """``build`` in the background. Raises NotFound, DriverUnavailable, Busy."""
-        self.sources.get(source)
+        """``build`` in the background. Raises NotFound, DriverUnavailable, InvalidInput, Busy."""
+        self._acquire.check_build(source, request, aliases)
         work = partial(
             self.build, source=source, request=request, aliases=aliases, public=public, auto_update=auto_update
         )
@@ -210,7 +210,11 @@ class ImageLibrary:
         fingerprint: str | None = None,
         scratch: Path | None = None,
     ) -> Operation:
-        """``import_files`` in the background; ``scratch`` (where the files lie) is removed at its end."""
+        """``import_files`` in the background; ``scratch`` (where the files lie) is removed at its end.
+
+        Raises AlreadyExists, InvalidInput for the aliases.
+        """
+        self._acquire.check_aliases(aliases)
 
         async def work(op: Operation) -> None:
             try:

@@ -52,11 +52,16 @@ class ImageSource(ABC):
         """The one name of all that mean the same image (``debian/bookworm`` is ``debian/12``)."""
         return name
 
+    @abstractmethod
+    def check(self, request: SourceRequest) -> None:
+        """Raise InvalidInput for a request that makes no sense here, before anything is begun."""
+
     async def fetch(self, op: Operation, request: SourceRequest, intake: Intake) -> Image:
         """Bring the image's blobs in and describe it; the library records it, or lets the blobs go again.
 
-        Nothing else stays behind: processes, mounts, files. Raises InvalidInput for a request that makes no sense here.
+        Nothing else stays behind: processes, mounts, files. Raises what ``check`` raises.
         """
+        self.check(request)
         files, place = self.host.files, self.directory / f"work-{self.host.clock.token(8)}"
         await op.effect(
             "make a place for the image",

@@ -11,7 +11,7 @@ from isola.errors import InvalidInput
 from isola.model.image import ImageConfig
 from isola.model.signals import signal_number
 
-WANTED = ("sbin", "sbin/init", "usr/sbin/init", "init")
+WANTED = ("sbin/init", "usr/sbin/init", "init")
 """Paths of a root file system that tell which init it has."""
 _INIT = ("sbin/init", "usr/sbin/init", "init")
 _STOP_SIGNALS = {"systemd": "SIGRTMIN+3", "busybox": "SIGUSR1"}

@@ -92,6 +92,10 @@ class DebianSource(ImageSource):
         release = name.removeprefix("debian/")
         return f"debian/{_NUMBERS.get(release, release)}"
 
+    def check(self, request: SourceRequest) -> None:
+        """A name that is offered, and options of ``SETTINGS``."""
+        self._options(request)
+
     async def _fetch(self, op: Operation, request: SourceRequest, intake: Intake, place: Path) -> Image:
         options = self._options(request)
         recipe = self._recipe(options)

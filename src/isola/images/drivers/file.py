@@ -57,9 +57,14 @@ class FileSource(ImageSource):
         """Nothing without a file."""
         return {}
 
-    async def _fetch(self, op: Operation, request: SourceRequest, intake: Intake, place: Path) -> Image:
+    def check(self, request: SourceRequest) -> None:
+        """One or two files, and nothing else."""
+        if request.name or request.options:
+            raise InvalidInput("Files have neither names nor options", field="name" if request.name else "options")
         if len(request.files) not in (1, 2):
             raise InvalidInput("One or two files are expected", field="files", remedy="unified, or metadata and rootfs")
+
+    async def _fetch(self, op: Operation, request: SourceRequest, intake: Intake, place: Path) -> Image:
         kinds = [_kind_of(await self.host.files.read(path, 8)) for path in request.files]
         metadata = await self._metadata(request.files[0], kinds[0])
         check_runs(metadata.architecture, self.host.system.kernel().architecture)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 
-from isola.errors import Unsupported, WrongState
+from isola.errors import IsolaError, Unsupported, WrongState
 from isola.host.sockets import Stream
-from isola.instances.context import Context
-from isola.instances.pump import Output, from_channel
+from isola.instances.context import Context, Live
+from isola.instances.pump import Output, from_channel, size_of, words_of
 from isola.instances.stop import require_live
 from isola.model.exec import ConsoleRequest
 from isola.model.instance import Instance
@@ -35,9 +34,16 @@ async def attach(context: Context, op: Operation, instance: Instance, request: C
     channel = await op.channel("0", _CONNECT_SECONDS)
     runtime = context.runtime(instance)
     stream = await runtime.console(instance.id)
-    if request.width and request.height:
-        await runtime.resize_console(instance.id, request.width, request.height)
-    session = asyncio.ensure_future(_session(context, op, instance, channel, stream))
+    try:
+        if request.width and request.height:
+            await runtime.resize_console(instance.id, request.width, request.height)
+        await _alone(live, asyncio.ensure_future(_session(context, op, instance, channel, stream)))
+    finally:
+        stream.close()
+        await channel.close()
+
+
+async def _alone(live: Live, session: asyncio.Task[None]) -> None:
     for other in list(live.consoles):
         other.cancel()
     live.consoles.add(session)
@@ -46,8 +52,6 @@ async def attach(context: Context, op: Operation, instance: Instance, request: C
     finally:
         session.cancel()
         live.consoles.discard(session)
-        stream.close()
-        await channel.close()
 
 
 async def _session(context: Context, op: Operation, instance: Instance, channel: Channel, stream: Stream) -> None:
@@ -69,9 +73,8 @@ async def _control(context: Context, op: Operation, instance: Instance) -> None:
     channel = await op.channel("control", None)
     while (message := await channel.receive()) is not None:
         try:
-            words = json.loads(message)
-            if words["command"] == "window-resize":
-                width, height = int(words["args"]["width"]), int(words["args"]["height"])
-                await context.runtime(instance).resize_console(instance.id, width, height)
-        except (ValueError, TypeError, KeyError):
+            words = words_of(message)
+            if words.get("command") == "window-resize":
+                await context.runtime(instance).resize_console(instance.id, *size_of(words))
+        except (IsolaError, ValueError):
             continue  # a malformed control message is the client's own loss

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Coroutine, Mapping, Sequence
 
 from isola.errors import InvalidInput, IsolaError, WrongState
 from isola.host.sockets import Stream
 from isola.instances.context import Context
-from isola.instances.pump import Output, Record, end_of_output, from_channel
+from isola.instances.pump import Output, Record, end_of_output, from_channel, size_of, words_of
 from isola.instances.start import environment, expanded
 from isola.instances.stop import require_live
 from isola.model.exec import ExecRequest
@@ -150,14 +149,14 @@ async def _control(op: Operation, execution: Execution) -> None:
     while (message := await channel.receive()) is not None:
         try:
             await _obey(execution, message)
-        except (IsolaError, ValueError, TypeError, KeyError, AttributeError):
+        except (IsolaError, ValueError, TypeError, AttributeError):
             continue  # a malformed control message is the client's own loss
     await execution.signal(9)
 
 
 async def _obey(execution: Execution, message: bytes | str) -> None:
-    words = json.loads(message)
-    if words["command"] == "window-resize":
-        execution.resize(int(words["args"]["width"]), int(words["args"]["height"]))
-    elif words["command"] == "signal":
-        await execution.signal(signal_number(words["signal"]))
+    words = words_of(message)
+    if words.get("command") == "window-resize":
+        execution.resize(*size_of(words))
+    elif words.get("command") == "signal":
+        await execution.signal(signal_number(words.get("signal", "")))

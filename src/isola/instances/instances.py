@@ -198,18 +198,18 @@ class Instances:
         update_verb.check(self._context, name, update)
         return self._operate("Updating instance", name, lambda op: update_verb.update(self._context, op, name, update))
 
-    async def profile_changed(self, profile: str) -> None:
-        """Bring every instance that has the profile to its new configuration; raises the first error at the end."""
-        operations = [
-            self._operate(
-                "Applying profile",
-                name,
-                lambda op, name=name: update_verb.reapply(self._context, op, name),  # type: ignore[misc]
-            )
-            for name in [instance.name for instance in self if profile in instance.profiles]
-        ]
-        for operation in operations:
-            await self._context.operations.finish(operation)
+    async def profile_changed(
+        self, profile: str, record: Callable[[], Awaitable[object]], take_back: Callable[[], Awaitable[object]]
+    ) -> None:
+        """Record a profile's change and bring every instance that has it along: all of it or nothing. Raises Busy."""
+        users = [instance.name for instance in self if profile in instance.profiles]
+        operation = self._context.operations.start(
+            "Updating profile",
+            lambda op: update_verb.follow(self._context, op, profile, users=users, record=record, take_back=take_back),
+            locks=[f"profile/{profile}", *(f"instance/{name}" for name in users)],
+            resources={"profiles": (f"/1.0/profiles/{profile}",)},
+        )
+        await self._context.operations.finish(operation)
 
     def exec(self, name: str, request: ExecRequest) -> Operation:
         """An operation of kind ``websocket``. Raises NotFound, WrongState, InvalidInput."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from isola.host.sockets import Stream
 from isola.operations import Channel
 
 _IDLE_SECONDS = 0.1
+_WINDOW_LIMIT = 65535
 _RECORD_LIMIT = 16 * 2**20
 
 
@@ -56,6 +59,29 @@ async def from_channel(channel: Channel, stream: Stream, *, close: bool = False)
         await stream.write(message.encode() if isinstance(message, str) else message)
     if close:
         stream.close()
+
+
+def words_of(message: bytes | str) -> Mapping[str, Any]:
+    """A control message. Raises ValueError for what is none."""
+    try:
+        words = json.loads(message)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(words, dict) or not isinstance(words.get("args", {}), dict):
+        raise ValueError("an object is expected")
+    return words
+
+
+def size_of(words: Mapping[str, Any]) -> tuple[int, int]:
+    """Width and height a client's window has. Raises ValueError."""
+    arguments = words.get("args", {})
+    size = arguments.get("width"), arguments.get("height")
+    if not all(isinstance(value, int | str) and str(value).isdecimal() and len(str(value)) < 6 for value in size):
+        raise ValueError("a width and a height are expected")
+    width, height = (int(value) for value in size)
+    if max(width, height) > _WINDOW_LIMIT:
+        raise ValueError("no window is that large")
+    return width, height
 
 
 async def end_of_output(channel: Channel) -> None:

@@ -28,16 +28,31 @@ async def shutdown(context: Context) -> None:
 
 
 async def _stop(context: Context, instance: Instance) -> None:
-    operation = context.operations.start(
-        "Stopping instance with the daemon",
-        lambda op: _stop_and_remember(context, op, instance.name),
-        locks=[f"instance/{instance.name}"],
-        resources={"instances": (f"/1.0/instances/{instance.name}",)},
-    )
     try:
+        await _let_go(context, instance.id)
+        found = context.by_id(instance.id)
+        if found is None or instance.id not in context.live:
+            return
+        operation = context.operations.start(
+            "Stopping instance with the daemon",
+            lambda op, name=found.name: _stop_and_remember(context, op, name),  # type: ignore[misc]
+            locks=[f"instance/{found.name}"],
+            resources={"instances": (f"/1.0/instances/{found.name}",)},
+        )
         await context.operations.finish(operation)
     except IsolaError as error:
         log.error("Instance %s: %s", instance.name, error)
+
+
+async def _let_go(context: Context, id: str) -> None:
+    """Whoever works on the instance is cancelled where that is possible, and waited for."""
+    while (instance := context.by_id(id)) is not None:
+        holder = context.operations.holder(f"instance/{instance.name}")
+        if holder is None:
+            return
+        if holder.may_cancel:
+            holder.cancel()
+        await holder.wait()
 
 
 async def _stop_and_remember(context: Context, op: Operation, name: str) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from isola.errors import NotFound, WrongState
-from isola.host.cancellation import finish
 from isola.instances.context import Context, Live
 from isola.instances.expand import merge, network_of, nic_devices, require, root_pool, validate
 from isola.instances.identity import nics_of
@@ -46,13 +45,40 @@ def check(context: Context, name: str, update: InstanceUpdate) -> Instance:
 
 async def update(context: Context, op: Operation, name: str, change: InstanceUpdate) -> None:
     """Apply to the running instance what can be applied, then record it."""
-    wanted = check(context, name, change)
-    await apply(context, op, context.records.get(name), wanted)
+    instance, wanted = context.records.get(name), check(context, name, change)
+    wanted = await _change(context, op, instance, wanted)
+    await op.commit(lambda: _record(context, instance, wanted))
     context.events.lifecycle("instance-updated", f"/1.0/instances/{name}")
 
 
-async def apply(context: Context, op: Operation, instance: Instance, wanted: Instance) -> None:
-    """Bring a running instance and its record from one to the other."""
+async def follow(
+    context: Context,
+    op: Operation,
+    profile: str,
+    *,
+    users: Sequence[str],
+    record: Callable[[], Awaitable[object]],
+    take_back: Callable[[], Awaitable[object]],
+) -> None:
+    """Record a profile's change, and bring its users to what their expanded configuration says then."""
+    await op.effect(f"record profile {profile}", record, undo=take_back)
+    changes: list[tuple[Instance, Instance]] = []
+    for name in users:
+        instance = context.records.get(name)
+        if not instance.deleting:
+            _check_devices(context, instance, instance)
+            changes.append((instance, await _change(context, op, instance, instance)))
+
+    async def record_all() -> None:
+        for instance, wanted in changes:
+            if wanted != instance:
+                await _record(context, instance, wanted)
+
+    await op.commit(record_all)
+
+
+async def _change(context: Context, op: Operation, instance: Instance, wanted: Instance) -> Instance:
+    """Bring what runs from one to the other; returns what is then to be recorded."""
     config, devices = expanded(context, wanted)
     live = context.live.get(instance.id)
     wanted = refreshed(context, op, wanted, devices)
@@ -64,7 +90,7 @@ async def apply(context: Context, op: Operation, instance: Instance, wanted: Ins
     await _rewire(context, op, instance, wanted, live)
     if live is not None and new is not None and new != live.limits:
         await _limit(context, op, wanted, live, new)
-    await op.commit(lambda: _record(context, instance, wanted))
+    return wanted
 
 
 async def repair(context: Context, op: Operation, name: str) -> None:
@@ -84,7 +110,7 @@ async def repair(context: Context, op: Operation, name: str) -> None:
     new = limits(context, config, of=instance)
     await _limit(context, op, wanted, live, new)
     volatile = {key: value for key, value in wanted.volatile.items() if key != _CHANGING} | {CPUS: cpus_text(new)}
-    await finish(context.records.replace(name, dataclasses.replace(wanted, volatile=volatile)))
+    await context.records.replace(name, dataclasses.replace(wanted, volatile=volatile))
 
 
 def half_changed(context: Context, instance: Instance) -> bool:
@@ -125,12 +151,6 @@ async def _announce(context: Context, op: Operation, instance: Instance) -> None
         lambda: context.records.replace(instance.name, dataclasses.replace(instance, volatile=volatile)),
         undo=lambda: context.records.replace(instance.name, instance),
     )
-
-
-async def reapply(context: Context, op: Operation, name: str) -> None:
-    """A profile has changed: bring the running instance to what its expanded configuration says now."""
-    instance = context.records.get(name)
-    await apply(context, op, instance, instance)
 
 
 def _check_devices(context: Context, instance: Instance, wanted: Instance) -> None:

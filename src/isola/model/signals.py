@@ -11,15 +11,15 @@ _RTMIN, _RTMAX = 34, 64
 
 def signal_number(name: str | int) -> int:
     """Number of ``SIGTERM``, ``TERM``, ``SIGRTMIN+3``, ``15`` or 15. Raises InvalidInput."""
-    if isinstance(name, int) or name.isdigit():
+    if isinstance(name, int) or name.isdecimal():
         number = int(name)
         if not 1 <= number <= _RTMAX:
             raise InvalidInput(f"No signal has the number {number}", field="signal", remedy="use 1 to 64")
         return number
     text = name.upper().removeprefix("SIG")
-    if text.startswith("RTMIN+") and text[6:].isdigit() and _RTMIN + int(text[6:]) <= _RTMAX:
+    if text.startswith("RTMIN+") and text[6:].isdecimal() and _RTMIN + int(text[6:]) <= _RTMAX:
         return _RTMIN + int(text[6:])
-    if text.startswith("RTMAX-") and text[6:].isdigit() and _RTMAX - int(text[6:]) >= _RTMIN:
+    if text.startswith("RTMAX-") and text[6:].isdecimal() and _RTMAX - int(text[6:]) >= _RTMIN:
         return _RTMAX - int(text[6:])
     try:
         return int(signal.Signals[f"SIG{text}"])

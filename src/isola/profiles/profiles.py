@@ -14,10 +14,16 @@ from isola.state import Collection
 
 DEFAULT = "default"
 Check = Callable[[Profile], None]
+Record = Callable[[], Awaitable[object]]
+Changed = Callable[[str, Record, Record], Awaitable[None]]
 
 
 class Profiles:
-    """``check`` raises InvalidInput for wrong configuration; ``changed`` brings instances up to date."""
+    """``check`` raises InvalidInput for wrong configuration.
+
+    ``changed`` is given a profile's name, what records its change and what takes that back; it does the first and
+    brings the instances along, or leaves all as it was.
+    """
 
     def __init__(
         self,
@@ -26,7 +32,7 @@ class Profiles:
         *,
         check: Check,
         used_by: Callable[[str], Sequence[str]],
-        changed: Callable[[str], Awaitable[None]],
+        changed: Changed,
     ) -> None:
         self._records = records
         self._events = events
@@ -57,20 +63,16 @@ class Profiles:
         self._tell("created", profile.name)
 
     async def update(self, name: str, description: str, config: Config, devices: Devices) -> None:
-        """New description, configuration and devices; a change that no instance can follow is taken back.
+        """New description, configuration and devices, for every instance that has it or for none.
 
-        Raises NotFound, InvalidInput, and what applying it to a running instance raises.
+        Raises NotFound, InvalidInput, Busy, and what applying it to a running instance raises.
         """
         before = self.get(name)
         profile = Profile(name, description, dict(config), {key: dict(device) for key, device in devices.items()})
         self._check(profile)
-        await self._records.replace(name, profile)
-        try:
-            await self._changed(name)
-        except Exception:
-            await self._records.replace(name, before)
-            await self._changed(name)
-            raise
+        await self._changed(
+            name, lambda: self._records.replace(name, profile), lambda: self._records.replace(name, before)
+        )
         self._tell("updated", name)
 
     async def rename(self, old: str, new: str) -> None:

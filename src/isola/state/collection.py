@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from isola.errors import AlreadyExists, NotFound
+from isola.host.cancellation import finish
 from isola.state.store import Check, Delete, Put, Store
 
 T = TypeVar("T")
@@ -87,11 +88,13 @@ class Collection(Generic[T]):
         self.get(old)
         if new in self._records:
             raise AlreadyExists(f"{self.noun[:1].upper()}{self.noun[1:]} {new!r} already exists")
-        revision = await self._store.commit(
-            Check(self._prefix + old, self.revision(old)),
-            Check(self._prefix + new, 0),
-            Delete(self._prefix + old),
-            Put(self._prefix + new, self._codec.encode(record)),
+        revision = await finish(
+            self._store.commit(
+                Check(self._prefix + old, self.revision(old)),
+                Check(self._prefix + new, 0),
+                Delete(self._prefix + old),
+                Put(self._prefix + new, self._codec.encode(record)),
+            )
         )
         self._records.pop(old, None)
         self._records[new] = (record, revision)
@@ -99,10 +102,13 @@ class Collection(Generic[T]):
     async def remove(self, name: str) -> None:
         """Remove a record; fine when it is not there."""
         if name in self._records:
-            await self._store.commit(Delete(self._prefix + name))
+            await finish(self._store.commit(Delete(self._prefix + name)))
             self._records.pop(name, None)
 
     async def _write(self, name: str, record: T) -> None:
         key = self._prefix + name
-        revision = await self._store.commit(Check(key, self.revision(name)), Put(key, self._codec.encode(record)))
+        # A cancellation must not come between the store and the copy of it in memory.
+        revision = await finish(
+            self._store.commit(Check(key, self.revision(name)), Put(key, self._codec.encode(record)))
+        )
         self._records[name] = (record, revision)

@@ -269,10 +269,10 @@ def _parse_pax(data: bytes, into: dict[bytes, bytes], sparse: list[bytes]) -> No
     position = 0
     while position < len(data):
         space = data.find(b" ", position, position + 20)
-        length = _digits(data[position:space]) if space > 0 else 0
-        record = data[space + 1 : position + length]
+        end = position + (_digits(data[position:space]) if space > position else 0)
+        record = data[space + 1 : end] if position < space < end <= len(data) else b""
         key, equals, value = record[:-1].partition(b"=")
-        if not equals or not record.endswith(b"\n") or position + length > len(data):
+        if not equals or not record.endswith(b"\n"):
             raise InvalidInput("The archive is damaged", evidence="an extended header does not parse")
         if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
             sparse.append(value)
@@ -280,7 +280,7 @@ def _parse_pax(data: bytes, into: dict[bytes, bytes], sparse: list[bytes]) -> No
             into[key] = value
         else:
             into.pop(key, None)
-        position += length
+        position = end
 
 
 def _table(data: bytes) -> list[tuple[int, int]]:

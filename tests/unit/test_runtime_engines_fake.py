@@ -1,0 +1,227 @@
+"""The drivers on a host in memory: what they say of themselves, how they call their engine, what they refuse."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from isola import registry
+from isola.errors import AlreadyExists, HostFailure, IsolaError
+from isola.events import Events
+from isola.model.identity import HostNames, IdRange
+from isola.operations import Operation, Operations
+from isola.runtimes import Running, RunSpec
+from isola.runtimes.oci.layout import Layout
+from isola.runtimes.oci.runtime import OciRuntime
+from isola.testing.host import FakeHost, fake_host
+from isola.testing.processes import Call, Program
+from isola.testing.sockets import FakePipe, FakeSockets
+from isola.testing.system import FakeSystem
+
+DIRECTORY = Path("/var/lib/isola")
+PROGRAMS = {name: Path("/usr/bin") / name for name in ("crun", "runc", "conmon")}
+SPEC = RunSpec("one", "web", Path("/root"), IdRange(200000), ("/sbin/init",), system=True)
+
+
+class Inherited(FakeSockets):
+    """A child keeps the pipes it is given until it closes them."""
+
+    def _pipe(self) -> FakePipe:
+        pipe = super()._pipe()
+        pipe.taken = True
+        return pipe
+
+
+async def version(call: Call) -> int:
+    call.out(f"{Path(call.argv[0]).name} version 1.2.3\ncommit: 0\n".encode())
+    return 0
+
+
+def host(*, layout: str = "unified", programs: dict[str, Path] | None = None, **tools: Program) -> FakeHost:
+    system = FakeSystem(programs=dict(PROGRAMS if programs is None else programs))
+    made = fake_host(programs={"crun": version, "runc": version, **tools}, system=system, layout=layout)
+    return dataclasses.replace(made, sockets=Inherited())
+
+
+def driver(name: str, on: FakeHost) -> OciRuntime:
+    found: OciRuntime = registry.load("runtimes", name)(on, DIRECTORY, HostNames("isola"))
+    return found
+
+
+async def do(on: FakeHost, work: Callable[[Operation], Awaitable[object]]) -> None:
+    operations = Operations(Events(on.clock.now), now=on.clock.now, new_id=on.clock.uuid)
+    operation = operations.start("test", work)
+    await operation.wait()
+    if operation.error is not None:
+        raise operation.error
+
+
+# --- probes ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["crun", "runc"])
+@pytest.mark.parametrize("layout", ["unified", "hybrid"])
+async def test_an_engine_that_works_says_its_version(name: str, layout: str) -> None:
+    probe = await registry.load("runtimes", name).probe(host(layout=layout))
+    assert (probe.available, probe.version, probe.warnings) == (True, "1.2.3", ())
+
+
+async def test_without_cgroup_v2_only_runc_works_and_warns() -> None:
+    crun = await registry.load("runtimes", "crun").probe(host(layout="legacy"))
+    assert not crun.available and "runc" in crun.remedy
+    runc = await registry.load("runtimes", "runc").probe(host(layout="legacy"))
+    assert runc.available and runc.warnings
+
+
+@pytest.mark.parametrize("missing", ["runc", "conmon"])
+async def test_what_is_missing_is_named_with_the_way_to_get_it(missing: str) -> None:
+    programs = {name: path for name, path in PROGRAMS.items() if name != missing}
+    probe = await registry.load("runtimes", "runc").probe(host(programs=programs))
+    assert not probe.available and missing in probe.reason and probe.remedy == f"apt-get install {missing}"
+
+
+async def test_without_capabilities_it_says_which() -> None:
+    on = host()
+    on.system.bounding_set = frozenset({"CAP_SETUID"})
+    probe = await registry.load("runtimes", "crun").probe(on)
+    assert not probe.available and "CAP_SYS_ADMIN" in probe.reason
+
+
+async def test_an_engine_that_fails_is_not_available() -> None:
+    async def broken(call: Call) -> int:
+        call.err(b"Illegal instruction\n")
+        return 1
+
+    probe = await registry.load("runtimes", "crun").probe(host(crun=broken))
+    assert not probe.available and "Illegal instruction" in probe.reason
+
+
+# --- how an engine is called -------------------------------------------------------------------------------------
+
+
+async def test_on_a_unified_host_both_are_called_plainly() -> None:
+    for name in ("crun", "runc"):
+        runtime = driver(name, host())
+        assert list(runtime.maker("one")) == [f"/usr/bin/{name}"]
+        assert list(await runtime.engine("one", joining=True)) == [f"/usr/bin/{name}"]
+
+
+async def test_on_a_hybrid_host_crun_sees_cgroup_v2_alone() -> None:
+    runtime = driver("crun", host(layout="hybrid"))
+    assert "mount -t cgroup2" in " ".join(runtime.maker("one"))
+    assert list(driver("runc", host(layout="hybrid")).maker("one")) == ["/usr/bin/runc"]
+
+
+async def test_device_rules_are_left_to_those_who_can_set_them() -> None:
+    able = host()
+    able.system.bounding_set |= {"CAP_SYS_RESOURCE"}
+    assert driver("crun", able).limits_devices()
+    assert not driver("crun", host()).limits_devices()
+    assert not driver("runc", host()).limits_devices()
+    assert driver("runc", host(layout="hybrid")).limits_devices()
+
+
+# --- making the first process ------------------------------------------------------------------------------------
+
+
+def monitored(on: FakeHost, report: bytes, *, lives: bool = True) -> Program:
+    """conmon, by way of the shell that enters its groups: says ``report`` and leaves a process of each kind."""
+
+    async def monitor(call: Call) -> int:
+        layout = Layout.of(DIRECTORY, "one")
+        watcher, first = on.processes.add("conmon"), on.processes.add("init")
+        if not lives:
+            first.end(1)
+        await on.files.write(layout.monitor_pid, str(watcher.ref.pid).encode())
+        assert call.env is not None
+        stream = on.sockets.far(int(call.env["_OCI_SYNCPIPE"]))
+        await stream.write(report.replace(b"PID", str(first.ref.pid).encode()))
+        stream.close()
+        assert call.descriptors[2] is not None
+        on.sockets.far(call.descriptors[2]).close()
+        return 0
+
+    return monitor
+
+
+async def attempt(report: bytes, **more: bool) -> tuple[FakeHost, OciRuntime, Running | IsolaError]:
+    on = host()
+    on.processes.programs["sh"] = monitored(on, report, **more)
+    runtime = driver("crun", on)
+    made: list[Running] = []
+
+    async def work(op: Operation) -> None:
+        made.append(await runtime.create(op, SPEC))
+        await op.commit()
+
+    try:
+        await do(on, work)
+    except IsolaError as error:
+        return on, runtime, error
+    return on, runtime, made[0]
+
+
+async def test_what_was_made_is_found_again() -> None:
+    on, runtime, made = await attempt(b'{"data": PID}\n')
+    assert isinstance(made, Running)
+    assert await runtime.find("one") == made
+    assert await driver("crun", on).find("one") == made
+    assert await driver("runc", on).find("one") is None
+    assert await driver("runc", on).owned() == ()
+    config = json.loads(await on.files.read(Layout.of(DIRECTORY, "one").config))
+    assert config["hostname"] == "web"
+    assert on.cgroups.groups["/isola/one"].owner == 200000
+    with pytest.raises(AlreadyExists):
+        await do(on, lambda op: runtime.create(op, SPEC))
+    assert await runtime.find("one") == made
+
+
+@pytest.mark.parametrize(
+    ("report", "evidence"),
+    [
+        (b'{"data": -1, "message": "no such file"}\n', "no such file"),
+        (b"", ""),
+        (b"nonsense\n", "nonsense"),
+        (b"[1]\n", "[1]"),
+        (b'{"data": "x"}\n', "x"),
+    ],
+)
+async def test_a_bad_report_is_told_and_undone(report: bytes, evidence: str) -> None:
+    on, runtime, error = await attempt(report)
+    assert isinstance(error, HostFailure) and evidence in error.evidence
+    assert await runtime.owned() == ()
+    assert not [name for name in on.cgroups.groups if name.startswith("/isola/one")]
+
+
+async def test_a_first_process_that_ends_at_once_is_told() -> None:
+    _, runtime, error = await attempt(b'{"data": PID}\n', lives=False)
+    assert isinstance(error, HostFailure)
+    assert await runtime.owned() == ()
+
+
+async def test_waiting_for_a_silent_monitor_can_be_cancelled() -> None:
+    on = host()
+    reached = asyncio.Event()
+
+    async def silent(call: Call) -> int:
+        assert call.env is not None
+        on.sockets.far(int(call.env["_OCI_SYNCPIPE"]))
+        reached.set()
+        await asyncio.Event().wait()
+        return 0
+
+    on.processes.programs["sh"] = silent
+    runtime = driver("crun", on)
+    operations = Operations(Events(on.clock.now), now=on.clock.now, new_id=on.clock.uuid)
+    operation = operations.start("test", lambda op: runtime.create(op, SPEC))
+    await reached.wait()
+    assert await runtime.owned() == ("one",)
+    operation.cancel()
+    await operation.wait()
+    assert operation.warnings == []
+    assert await runtime.owned() == ()

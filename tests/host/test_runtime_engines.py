@@ -284,8 +284,10 @@ async def test_root_inside_is_nobody_outside(runtime: OciRuntime, root: Path) ->
     assert f"Uid:\t{IDMAP.base}\t{IDMAP.base}\t{IDMAP.base}\t{IDMAP.base}" in words
     assert await output(runtime, "id", "-u") == (0, "0\n")
     assert await output(runtime, "id", "-u", user=33, group=34) == (0, "33\n")
-    monitor = proc(running.monitor.pid, "cgroup")
-    assert all(line.endswith(f"/{TAG}/one.monitor") for line in monitor.splitlines() if line)
+    groups = proc(running.monitor.pid, "cgroup").splitlines()
+    # On a host with v1 it is found by the old groups, which can be entered without waiting.
+    told = [line for line in groups if not line.startswith("0::")] or groups
+    assert all(line.endswith(f"/{TAG}/one.monitor") for line in told)
 
 
 async def test_first_process_and_commands_are_in_the_group_of_every_hierarchy(runtime: OciRuntime, root: Path) -> None:

@@ -246,6 +246,16 @@ async def test_a_layer_outlives_the_operation_that_brought_it_and_failed(pool: S
     assert await pool.again().layers() == (BASE,)
 
 
+async def test_a_layer_that_is_being_deleted_is_unpacked_again(filled: Subject) -> None:
+    async def create(op: Operation) -> None:
+        await filled.driver.ensure_layer(op, BASE, filled.layer(a="again"))
+        await filled.driver.create_volume(op, Volume("v1", "p", layers=(BASE,), idmap=IDS))
+
+    await asyncio.gather(filled.driver.delete_layer(BASE), filled.do(create))
+    root = await filled.mount(Volume("v1", "p", layers=(BASE,), idmap=IDS))
+    assert await filled.read(root, "/a") == "again"
+
+
 # --- volumes ---------------------------------------------------------------------------------------------------
 
 

@@ -74,7 +74,9 @@ class StorageDriver(ABC):
 
     async def ensure_layer(self, op: Operation, digest: str, unpack: Unpack) -> None:
         """Have a layer unpacked; concurrent callers for one digest unpack it once. Atomic: whole or not there."""
-        if not await self._has_layer(digest):
+        async with self._lock(digest):  # a layer that is just being deleted does not count
+            present = await self._has_layer(digest)
+        if not present:
             await op.effect(
                 f"unpack layer {digest[7:19]}",
                 lambda: self._ensure(digest, unpack),

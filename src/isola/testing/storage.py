@@ -94,7 +94,8 @@ class FakeStorage(StorageDriver):
 
     async def delete_layer(self, digest: str) -> None:
         """Remove a layer."""
-        await self.host.files.remove_tree(self._layer(digest))
+        async with self._lock(digest):
+            await self.host.files.remove_tree(self._layer(digest))
 
     async def clean(self) -> None:
         """Remove half-made layers."""

@@ -59,19 +59,29 @@ class FakeInstance:
     commands: list[FakeExecution] = field(default_factory=list)
 
 
+@dataclass
+class FakeState:
+    """What a host knows; holds the host, so that no other one takes its place in the table."""
+
+    host: Host
+    instances: dict[str, FakeInstance] = field(default_factory=dict)
+    logs: dict[str, bytes] = field(default_factory=dict)
+
+
 class FakeRuntime(Runtime):
-    """Keeps state as a host would: give ``instances`` of one object to the next to pretend a daemon's restart."""
+    """Keeps state as a host would: another object for the same host and directory finds what this one left."""
 
     capabilities: ClassVar[RuntimeCapabilities] = RuntimeCapabilities(
         isolations=frozenset({"container"}), pause=True, live_limits=True, console=True
     )
-    HOST: ClassVar[dict[Path, dict[str, FakeInstance]]] = {}
-    """What the host knows, by the daemon's directory."""
+    _known: ClassVar[dict[tuple[int, Path], FakeState]] = {}
+    """What each host knows, by the daemon's directory."""
 
     def __init__(self, host: Host, directory: Path, names: HostNames) -> None:
         super().__init__(host, directory, names)
-        self.instances = self.HOST.setdefault(directory, {})
-        self.logs: dict[str, bytes] = {}
+        state = self._known.setdefault((id(host), directory), FakeState(host))
+        self.instances = state.instances
+        self.logs = state.logs
         self.programs: dict[str, Program] = {}
         """Program name -> what it does; a name that is not here is not found."""
         self.ends_on: frozenset[int] = frozenset({9})

@@ -116,7 +116,7 @@ class World:
 
     def forget(self) -> None:
         """Give back what the fake runtimes of all daemons share."""
-        FakeRuntime.HOST.pop(self.directory, None)
+        FakeRuntime.forget(self.host, self.directory)
 
 
 def tiny_archive(properties: Mapping[str, str] | None = None) -> bytes:

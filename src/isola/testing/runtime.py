@@ -88,6 +88,11 @@ class FakeRuntime(Runtime):
         """Signals that end the first process."""
 
     @classmethod
+    def forget(cls, host: Host, directory: Path) -> None:
+        """For tests: give back what is kept of a host."""
+        cls._known.pop((id(host), directory), None)
+
+    @classmethod
     async def probe(cls, host: Host) -> Probe:
         """Always works."""
         return Probe(available=True, version="fake")

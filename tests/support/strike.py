@@ -24,9 +24,9 @@ def clear_graves() -> None:
 
 
 class Strike:
-    """Counts the points of operations of one description, and acts at the ``number``-th of them, once."""
+    """Counts the points of operations of one description, or of all, and acts at the ``number``-th of them, once."""
 
-    def __init__(self, operation: str, number: int | None = None, action: str = "fail") -> None:
+    def __init__(self, operation: str | None, number: int | None = None, action: str = "fail") -> None:
         self.operation = operation
         self.number = number
         self.action = action
@@ -35,7 +35,7 @@ class Strike:
 
     async def reached(self, operation: Operation, point: str) -> None:
         """Note the point, and strike."""
-        if operation.description != self.operation:
+        if self.operation not in (None, operation.description):
             return
         self.points.append(point)
         if len(self.points) - 1 != self.number:
@@ -56,6 +56,11 @@ class Fate:
     def __init__(self, strike: Strike | None = None) -> None:
         self.strike = strike
         self.dead = False
+
+    async def struck(self) -> None:
+        """Once its strike has hit."""
+        if self.strike is not None:
+            await self.strike.hit.wait()
 
     async def reached(self, operation: Operation, point: str) -> None:
         """For ever, once it is dead."""

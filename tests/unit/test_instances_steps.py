@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import pytest
 from memory_audit import differences, settle
-from strike import Fate, Strike, clear_graves
+from strike import Fate, Strike
 
 from isola.errors import IsolaError
-from isola.model.instance import Instance, InstanceUpdate, Status
-from isola.operations import Operation
+from isola.model.instance import Config, Devices, Instance, InstanceUpdate, Status
 from isola.testing.parts import World
 
 ACTIONS = ("fail", "cancel", "crash")
 NAME = "victim"
 NIC = {"type": "nic", "network": "isolabr0", "name": "eth0", "hwaddr": "10:66:6a:00:00:01"}
+NIC_ONE = {"type": "nic", "network": "isolabr0", "name": "eth0"}
+NIC_TWO = NIC_ONE | {"name": "eth5"}
+ROOT = {"type": "disk", "path": "/", "pool": "default"}
 OTHER = NIC | {"name": "eth1", "hwaddr": "10:66:6a:00:00:02"}
 
 
@@ -37,10 +39,6 @@ class Verb:
 def record(world: World, name: str = NAME) -> Instance | None:
     found = world.parts.records.instances.find(name)
     return None if found is None or found.deleting else found
-
-
-async def finish(world: World, operation: Operation) -> None:
-    await world.finish(operation)
 
 
 async def absent(world: World) -> None:
@@ -89,6 +87,25 @@ def instances_do(verb: str, *words: object, **named: object) -> Callable[[World]
         await world.finish(getattr(world.parts.services.instances, verb)(*words, **named))
 
     return act
+
+
+async def two_running(world: World) -> None:
+    await absent(world)
+    await change_profile(world, "", {}, {"root": ROOT, "eth0": {"type": "nic", "network": "isolabr0"}})
+    await world.create(NAME, start=True)
+    await world.create("second", start=True)
+
+
+async def change_profile(world: World, description: str, config: Config, devices: Devices) -> None:
+    await world.parts.services.profiles.update("default", description, config, devices)
+
+
+async def changes_profile(world: World) -> None:
+    await change_profile(world, "changed", {"limits.processes": "55"}, {"root": ROOT, "eth1": NIC_ONE, "eth2": NIC_TWO})
+
+
+def profile_changed(world: World) -> bool:
+    return world.parts.services.profiles.get("default").description == "changed"
 
 
 CHANGE = InstanceUpdate(
@@ -140,6 +157,7 @@ VERBS = (
     ),
     Verb("update", "Updating instance", stopped, instances_do("update", NAME, CHANGE), changed),
     Verb("update-live", "Updating instance", running, instances_do("update", NAME, CHANGE), changed),
+    Verb("profile", "Updating profile", two_running, changes_profile, profile_changed),
     Verb("end", "Cleaning up after instance", running, ends, lambda w: not runs(w), True),
     Verb("reboot", "Cleaning up after instance", running, lambda w: ends(w, reboot=True), runs, True),
     Verb("end-ephemeral", "Cleaning up after instance", ephemeral, ends, lambda w: not is_there(w), True),
@@ -148,16 +166,6 @@ VERBS = (
 
 async def _create(world: World, *, start: bool) -> None:
     await world.create(NAME, start=start)
-
-
-@pytest.fixture
-async def world() -> AsyncIterator[World]:
-    world = World(observer=Fate())
-    await world.start()
-    await world.import_image()
-    yield world
-    world.forget()
-    clear_graves()
 
 
 @pytest.mark.parametrize("action", ACTIONS)
@@ -181,6 +189,41 @@ async def test_every_step_of(verb: Verb, action: str, world: World) -> None:
     assert not await differences(world)
 
 
+CRASHED = ("launch", "kill", "delete-running", "restart", "update-live", "profile")
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb.name in CRASHED], ids=lambda verb: verb.name)
+async def test_a_daemon_that_dies_again_and_again_while_it_recovers(verb: Verb, world: World) -> None:
+    deaths = 0
+    for number, point in enumerate(await learn(world, verb)):
+        await verb.prepare(world)
+        deaths += await die_recovering(world, verb, number)
+        found = await differences(world)
+        assert not found, f"crash at {point}: {found}"
+    assert deaths > number
+
+
+async def die_recovering(world: World, verb: Verb, number: int) -> int:
+    """Crash in the verb, then in the recovery, each time one point later, until one comes through."""
+    watch(world, Strike(verb.operation, number, "crash"))
+    asked = asyncio.ensure_future(verb.act(world))
+    await fate(world).struck()
+    asked.cancel()
+    for deaths in range(1000):
+        fate(world).dead = True
+        world.observer = Fate(Strike(None, deaths, "crash"))
+        recovery = asyncio.ensure_future(world.start())
+        struck = asyncio.ensure_future(world.observer.struck())
+        await asyncio.wait([recovery, struck], return_when=asyncio.FIRST_COMPLETED)
+        struck.cancel()
+        if recovery.done():
+            await recovery
+            watch(world, None)
+            return deaths
+        recovery.cancel()
+    raise AssertionError("it never recovers")
+
+
 async def mend(world: World, point: str) -> None:
     """An instance that ended and could not be cleaned up says so; to start it again cleans up first."""
     instance = record(world)
@@ -195,18 +238,18 @@ async def mend(world: World, point: str) -> None:
 
 async def learn(world: World, verb: Verb) -> list[str]:
     await verb.prepare(world)
-    strike = watch(world, Strike(verb.operation))
+    strike = Strike(verb.operation)
+    watch(world, strike)
     await verb.act(world)
+    watch(world, None)
     return strike.points
 
 
 async def hit(world: World, verb: Verb, number: int, action: str) -> str:
     """What the client was told: ``success``, the error's code, or ``crashed``."""
-    strike = watch(world, Strike(verb.operation, number, action))
+    watch(world, Strike(verb.operation, number, action))
     asked = asyncio.ensure_future(verb.act(world))
-    struck = asyncio.ensure_future(strike.hit.wait())
-    await asyncio.wait([asked, struck], return_when=asyncio.FIRST_COMPLETED)
-    assert strike.hit.is_set(), f"point {number} was not reached"
+    await asyncio.wait_for(fate(world).struck(), 5)
     if action == "crash":
         await crash(world)
         asked.cancel()
@@ -220,15 +263,17 @@ async def hit(world: World, verb: Verb, number: int, action: str) -> str:
         watch(world, None)
 
 
-def watch(world: World, strike: Strike | None) -> Strike:
+def fate(world: World) -> Fate:
     assert isinstance(world.observer, Fate)
-    world.observer.strike = strike
-    return strike  # type: ignore[return-value]
+    return world.observer
+
+
+def watch(world: World, strike: Strike | None) -> None:
+    fate(world).strike = strike
 
 
 async def crash(world: World) -> None:
     """The daemon is no more; the next one begins over what it left."""
-    assert isinstance(world.observer, Fate)
-    world.observer.dead = True
+    fate(world).dead = True
     world.observer = Fate()
     await world.start()

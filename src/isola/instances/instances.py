@@ -205,7 +205,7 @@ class Instances:
         users = [instance.name for instance in self if profile in instance.profiles]
         operation = self._context.operations.start(
             "Updating profile",
-            lambda op: update_verb.follow(self._context, op, profile, users=users, record=record, take_back=take_back),
+            lambda op: update_verb.follow(self._context, op, profile, users=users, write=record, take_back=take_back),
             locks=[f"profile/{profile}", *(f"instance/{name}" for name in users)],
             resources={"profiles": (f"/1.0/profiles/{profile}",)},
         )

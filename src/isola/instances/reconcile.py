@@ -11,9 +11,9 @@ from isola.errors import IsolaError
 from isola.instances.context import Context
 from isola.instances.layers import drop_unused
 from isola.instances.remove import sweep
+from isola.instances.repair import half_changed, repair
 from isola.instances.start import adopt, expanded, limits, start
 from isola.instances.supervise import clean_up
-from isola.instances.update import half_changed, repair
 from isola.model.instance import Instance, Status
 from isola.operations import Operation
 from isola.runtimes import Running
@@ -117,6 +117,8 @@ async def _carry_out(context: Context, instance: Instance, running: Running | No
         resources={"instances": (f"/1.0/instances/{instance.name}",)},
     )
     await context.operations.finish(operation)
+    if (left := context.records.find(instance.name)) is not None:
+        await _repair(context, left)
 
 
 async def _adopt(context: Context, instance: Instance, running: Running) -> None:
@@ -125,16 +127,24 @@ async def _adopt(context: Context, instance: Instance, running: Running) -> None
     live = adopt(context, instance, running, limits(context, config, of=instance), frozen=frozen)
     try:
         await context.runtime(instance).limit(instance.id, live.limits)
-        if half_changed(context, instance):
-            operation = context.operations.start(
-                "Repairing instance",
-                lambda op: repair(context, op, instance.name),
-                locks=[f"instance/{instance.name}"],
-                resources={"instances": (f"/1.0/instances/{instance.name}",)},
-            )
-            await context.operations.finish(operation)
     except IsolaError as error:
-        log.error("Instance %s runs on, though not quite as configured: %s", instance.name, error)
+        log.error("The limits of instance %s are not as configured: %s", instance.name, error)
+    await _repair(context, instance)
+
+
+async def _repair(context: Context, instance: Instance) -> None:
+    if not half_changed(context, instance):
+        return
+    operation = context.operations.start(
+        "Repairing instance",
+        lambda op: repair(context, op, instance.name),
+        locks=[f"instance/{instance.name}"],
+        resources={"instances": (f"/1.0/instances/{instance.name}",)},
+    )
+    try:
+        await context.operations.finish(operation)
+    except IsolaError as error:
+        log.error("The NICs of instance %s are not as configured: %s", instance.name, error)
 
 
 async def _start_again(context: Context, instances: list[Instance]) -> None:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from isola.errors import NotFound, WrongState
 from isola.instances.context import Context, Live
-from isola.instances.expand import merge, network_of, nic_devices, require, root_pool, validate
+from isola.instances.expand import merge, require, root_pool, validate
 from isola.instances.identity import nics_of
 from isola.instances.settings import SETTINGS
 from isola.instances.start import CPUS, cpus_text, expanded, limits, refreshed
 from isola.model.instance import Instance, InstanceUpdate
 from isola.model.limits import Limits
-from isola.model.network import Nic
 from isola.operations import Operation
 
 _KEPT = ("volatile.", "image.")
-_CHANGING = "last_state.changing"
+CHANGING = "last_state.changing"
 """In the record while NICs or limits of the running instance are between two configurations."""
 
 
@@ -47,7 +46,7 @@ async def update(context: Context, op: Operation, name: str, change: InstanceUpd
     """Apply to the running instance what can be applied, then record it."""
     instance, wanted = context.records.get(name), check(context, name, change)
     wanted = await _change(context, op, instance, wanted)
-    await op.commit(lambda: _record(context, instance, wanted))
+    await op.commit(lambda: record(context, instance, wanted))
     context.events.lifecycle("instance-updated", f"/1.0/instances/{name}")
 
 
@@ -57,11 +56,11 @@ async def follow(
     profile: str,
     *,
     users: Sequence[str],
-    record: Callable[[], Awaitable[object]],
+    write: Callable[[], Awaitable[object]],
     take_back: Callable[[], Awaitable[object]],
 ) -> None:
     """Record a profile's change, and bring its users to what their expanded configuration says then."""
-    await op.effect(f"record profile {profile}", record, undo=take_back)
+    await op.effect(f"record profile {profile}", write, undo=take_back)
     changes: list[tuple[Instance, Instance]] = []
     for name in users:
         instance = context.records.get(name)
@@ -72,7 +71,7 @@ async def follow(
     async def record_all() -> None:
         for instance, wanted in changes:
             if wanted != instance:
-                await _record(context, instance, wanted)
+                await record(context, instance, wanted)
 
     await op.commit(record_all)
 
@@ -89,53 +88,12 @@ async def _change(context: Context, op: Operation, instance: Instance, wanted: I
         await _announce(context, op, instance)
     await _rewire(context, op, instance, wanted, live)
     if live is not None and new is not None and new != live.limits:
-        await _limit(context, op, wanted, live, new)
+        await limit(context, op, wanted, live, new)
     return wanted
 
 
-async def repair(context: Context, op: Operation, name: str) -> None:
-    """A daemon died while it changed a running instance: make its NICs and limits what its record says."""
-    instance = context.records.get(name)
-    live = context.live[instance.id]
-    config, devices = expanded(context, instance)
-    wanted = refreshed(context, op, instance, devices)
-    # Nothing of this is undone: what cannot be repaired now is tried again when the next daemon starts.
-    await op.commit()
-    for nic in {nic.host_link: nic for nic in (*nics_of(context, instance), *nics_of(context, wanted))}.values():
-        await context.networks.driver(nic.network).detach(op, context.networks.get(nic.network), nic)
-    for nic in nics_of(context, wanted):
-        driver, network = context.networks.driver(nic.network), context.networks.get(nic.network)
-        await driver.register(op, network, nic)
-        await driver.attach(op, network, nic, live.running.init.pid)
-    new = limits(context, config, of=instance)
-    await _limit(context, op, wanted, live, new)
-    volatile = {key: value for key, value in wanted.volatile.items() if key != _CHANGING} | {CPUS: cpus_text(new)}
-    await context.records.replace(name, dataclasses.replace(wanted, volatile=volatile))
-
-
-def half_changed(context: Context, instance: Instance) -> bool:
-    """Whether a daemon died while it changed this running instance, or its profile."""
-    _, devices = expanded(context, instance)
-    nics = {nic.device: nic for nic in nics_of(context, instance)}
-    wanted = nic_devices(devices)
-    return (
-        _CHANGING in instance.volatile
-        or set(nics) != set(wanted)
-        or any(not _describes(device, nics[name]) for name, device in wanted.items())
-    )
-
-
-def _describes(device: Mapping[str, str], nic: Nic) -> bool:
-    return (
-        network_of(device) == nic.network
-        and device.get("name", nic.device) == nic.interface
-        and (device.get("hwaddr") or nic.mac).lower() == nic.mac
-        and (device.get("ipv4.address") or nic.ipv4 or "none") == (nic.ipv4 or "none")
-        and (device.get("ipv6.address") or nic.ipv6 or "none") == (nic.ipv6 or "none")
-    )
-
-
-async def _record(context: Context, instance: Instance, wanted: Instance) -> None:
+async def record(context: Context, instance: Instance, wanted: Instance) -> None:
+    """Write the record, and let go of the addresses it no longer has."""
     await context.records.replace(wanted.name, wanted)
     held = {(nic.network, nic.mac) for nic in nics_of(context, wanted)}
     for nic in nics_of(context, instance):
@@ -145,7 +103,7 @@ async def _record(context: Context, instance: Instance, wanted: Instance) -> Non
 
 async def _announce(context: Context, op: Operation, instance: Instance) -> None:
     """Say in the record that the host is about to differ from it, for a daemon that has to repair it."""
-    volatile = dict(instance.volatile) | {_CHANGING: "true"}
+    volatile = dict(instance.volatile) | {CHANGING: "true"}
     await op.effect(
         f"announce change of {instance.name}",
         lambda: context.records.replace(instance.name, dataclasses.replace(instance, volatile=volatile)),
@@ -182,7 +140,8 @@ async def _rewire(context: Context, op: Operation, old: Instance, new: Instance,
                 await driver.attach(op, network, nic, live.running.init.pid)
 
 
-async def _limit(context: Context, op: Operation, instance: Instance, live: Live, new: Limits) -> None:
+async def limit(context: Context, op: Operation, instance: Instance, live: Live, new: Limits) -> None:
+    """Set the limits of what runs."""
     runtime, old = context.runtime(instance), live.limits
 
     async def set_to(wanted: Limits) -> None:

@@ -1,0 +1,65 @@
+"""After a daemon died while it changed an instance or its profile: make the host what is configured."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from ipaddress import ip_address
+
+from isola.instances.context import Context
+from isola.instances.expand import network_of, nic_devices
+from isola.instances.identity import nics_of
+from isola.instances.start import CPUS, cpus_text, expanded, limits, refreshed
+from isola.instances.update import CHANGING, limit, record
+from isola.model.instance import Instance
+from isola.model.network import Nic
+from isola.operations import Operation
+
+
+def half_changed(context: Context, instance: Instance) -> bool:
+    """Whether what its record says of its NICs may differ from the host, or differs from its configuration."""
+    _, devices = expanded(context, instance)
+    nics, wanted = {nic.device: nic for nic in nics_of(context, instance)}, nic_devices(devices)
+    if CHANGING in instance.volatile or set(nics) != set(wanted):
+        return True
+    return any(not _describes(device, nics[name]) for name, device in wanted.items())
+
+
+async def repair(context: Context, op: Operation, name: str) -> None:
+    """Connect the NICs anew and set the limits again. Can be repeated, and is, until it has come to its end."""
+    instance = context.records.get(name)
+    live = context.live.get(instance.id)
+    config, devices = expanded(context, instance)
+    wanted = refreshed(context, op, instance, devices)
+    await op.commit()
+    before, after = nics_of(context, instance), nics_of(context, wanted)
+    for nic in {nic.host_link: nic for nic in (*before, *after)}.values():
+        if (network := context.networks.find(nic.network)) is not None:
+            await context.networks.driver(nic.network).detach(op, network, nic)
+            await context.networks.driver(nic.network).unregister(op, network, nic)
+    for nic in after:
+        driver, network = context.networks.driver(nic.network), context.networks.get(nic.network)
+        await driver.register(op, network, nic)
+        if live is not None:
+            await driver.attach(op, network, nic, live.running.init.pid)
+    volatile = {key: value for key, value in wanted.volatile.items() if key != CHANGING}
+    if live is not None:
+        await limit(context, op, wanted, live, limits(context, config, of=instance))
+        volatile[CPUS] = cpus_text(live.limits)
+    await record(context, instance, dataclasses.replace(wanted, volatile=volatile))
+
+
+def _describes(device: Mapping[str, str], nic: Nic) -> bool:
+    return (
+        network_of(device) == nic.network
+        and device.get("name", nic.device) == nic.interface
+        and (device.get("hwaddr") or nic.mac).lower() == nic.mac
+        and _same(device.get("ipv4.address"), nic.ipv4)
+        and _same(device.get("ipv6.address"), nic.ipv6)
+    )
+
+
+def _same(wanted: str | None, held: str | None) -> bool:
+    if not wanted:
+        return True
+    return held is None if wanted == "none" else held is not None and ip_address(wanted) == ip_address(held)

@@ -1,0 +1,21 @@
+"""What several areas stand on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from strike import Fate, clear_graves
+
+from isola.testing.parts import World
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    """A daemon in memory that runs and has one image, ``tiny``."""
+    world = World(observer=Fate())
+    await world.start()
+    await world.import_image()
+    yield world
+    world.forget()
+    clear_graves()

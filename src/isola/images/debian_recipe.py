@@ -42,6 +42,11 @@ _NOT_IN_CONTAINERS = (
     "systemd-udev-load-credentials.service",
 )
 """Work on kernel arguments, /etc/fstab and /dev, which whoever runs the container has done."""
+_IDLE_GENERATORS = (
+    "bless-boot", "cryptsetup", "debug", "gpt-auto", "hibernate-resume", "integritysetup", "run", "system-update",
+    "tpm2", "veritysetup",
+)  # fmt: skip
+"""They look for disks and kernel arguments before anything else may start: a fifth of the whole boot."""
 _NEEDS_HARDWARE = ("systemd-networkd-wait-online.service", "e2scrub_reap.service", "remote-fs.target")
 
 FILES: Mapping[str, str] = {
@@ -137,6 +142,10 @@ root=$1
 cp -R --no-preserve=ownership {shlex.quote(files_directory)}/. "$root/"
 chroot "$root" systemctl enable -q systemd-networkd.service systemd-resolved.service
 chroot "$root" systemctl disable -q {" ".join(_IDLE_TIMERS + _NEEDS_HARDWARE)} 2>/dev/null || true
+mkdir -p "$root/etc/systemd/system-generators"
+for name in {" ".join(_IDLE_GENERATORS)}; do
+    ln -s /dev/null "$root/etc/systemd/system-generators/systemd-$name-generator"
+done
 chroot "$root" systemctl set-default -q multi-user.target
 # While logind is not wanted, asking the bus for it fails at once; else `systemctl reboot` would wait 50 seconds for it.
 ln -sf /dev/null "$root/etc/systemd/system/dbus-org.freedesktop.login1.service"

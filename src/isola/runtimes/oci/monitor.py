@@ -22,7 +22,18 @@ _REPORT_LIMIT = 65536
 
 # The monitor enters its control groups before it is the monitor: whatever happens to the daemon meanwhile, nothing of
 # an instance ever runs outside groups that bear its name.
-ENTER = 'while [ "$1" != -- ]; do echo 0 >"$1/cgroup.procs" || exit 125; shift; done; shift; exec "$@"'
+# The old hierarchies are entered by thread, of which a shell has one: moving a whole process makes the kernel wait for
+# a grace period of tens of milliseconds, a thread that moves itself does not.
+ENTER = """\
+while [ "$1" != -- ]; do
+    file="$1/tasks"
+    [ -e "$file" ] || file="$1/cgroup.procs"
+    echo 0 >"$file" || exit 125
+    shift
+done
+shift
+exec "$@"\
+"""
 
 
 def arguments(layout: Layout, engine: Sequence[str]) -> list[str]:

@@ -238,7 +238,9 @@ class OciRuntime(Runtime):
     async def _create(self, spec: RunSpec) -> Running:
         layout, group = self._layout(spec.id), self._group(spec.id)
         argv = monitor.arguments(layout, self.maker(spec.id))
-        groups = self.host.cgroups.directories(group + MONITOR_SUFFIX)
+        # Only the hierarchies that can be entered without waiting, where there are any: they are enough to find it by.
+        cgroups, own = self.host.cgroups, group + MONITOR_SUFFIX
+        groups = cgroups.directories(own, legacy=True) or cgroups.directories(own)
         running = await monitor.create(self.host, layout, monitor.entering(groups, argv))
         if not self.limits_devices():
             await self.host.cgroups.allow_devices(group, device_rules())

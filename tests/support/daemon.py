@@ -49,19 +49,23 @@ class Daemon:
 
     _numbers = itertools.count()
 
-    def __init__(self, *, faults: bool = False, mirror: bool = False) -> None:
-        """``mirror``: in the host's own network, where Debian's mirror is reached, and with no network of its own."""
+    def __init__(self, *, faults: bool = False, mirror: bool = False, beside: Daemon | None = None) -> None:
+        """``mirror``: in the host's own network, where Debian's mirror is reached, and with no network of its own.
+
+        ``beside``: in the network namespace of another daemon, which goes after this one.
+        """
         self.directory = Path(os.path.realpath(tempfile.mkdtemp(prefix="isola-test-")))
         self.directory.chmod(0o711)
         (self.directory / "logs").mkdir()
         self.socket = self.directory / "unix.socket"
         self.names = HostNames.of_directory(str(self.directory))
-        self.netns = f"isola-{uuid.uuid4().hex[:8]}"
+        self.netns = beside.netns if beside is not None else f"isola-{uuid.uuid4().hex[:8]}"
+        self._owns_netns = beside is None and not mirror
         self.log = self.directory / "logs" / "daemon.log"
         self._module = "isola.testing.daemon" if faults else "isola.daemon.main"
         self.process: subprocess.Popen[bytes] | None = None
         self._enter = [] if mirror else ["nsenter", f"--net=/run/netns/{self.netns}"]
-        if not mirror:
+        if self._owns_netns:
             subprocess.run(["ip", "netns", "add", self.netns], check=True)
             self.inside("ip", "link", "set", "lo", "up")
 
@@ -140,7 +144,7 @@ class Daemon:
                 with contextlib.suppress(OSError):
                     Path(group).rmdir()
             time.sleep(0.05)
-        if self._enter:
+        if self._owns_netns:
             subprocess.run(["ip", "netns", "del", self.netns], check=False)
         shutil.rmtree(self.directory, ignore_errors=True)
 
@@ -182,8 +186,8 @@ class Daemon:
         """All traces outside the directory, by kind; empty when there are none."""
         seen = {
             "mounts": self.mounts(),
-            "links": self.links() if self._enter else [],
-            "tables": self.tables() if self._enter else [],
+            "links": self.links() if self._owns_netns else [],
+            "tables": self.tables() if self._owns_netns else [],
             "cgroups": self.cgroups(),
             "processes": self.host_processes(),
         }

@@ -1,0 +1,60 @@
+"""Two daemons with directories of their own on one host and one network: neither touches what is the other's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from audit import settled
+from daemon import Daemon
+
+from isola.testing.images import tiny_image
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[tuple[Daemon, Daemon]]:
+    image = Path(tiny_image(tmp_path))
+    first = Daemon()
+    try:
+        second = Daemon(beside=first)
+        try:
+            for daemon in (first, second):
+                daemon.start()
+                daemon.import_image(image, "tiny")
+            yield first, second
+        finally:
+            second.close()
+    finally:
+        first.close()
+
+
+def test_the_same_names_in_both_are_different_things(pair: tuple[Daemon, Daemon]) -> None:
+    for daemon in pair:
+        daemon.launch("twin")
+    pids = [daemon.pid("twin") for daemon in pair]
+    assert pids[0] != pids[1]
+    owners = [Path(f"/proc/{pid}").stat().st_uid for pid in pids]
+    assert abs(owners[0] - owners[1]) >= 65536
+    subnets = [daemon.get("/1.0/networks/isolabr0")["config"]["ipv4.address"] for daemon in pair]
+    assert subnets[0] != subnets[1]
+    first, second = pair
+    first.run("DELETE", "/1.0/instances/twin?force=1")
+    assert second.exec("twin", "hostname")[:2] == (0, "twin\n")
+    assert not settled(first)
+    assert not settled(second)
+
+
+def test_the_start_and_the_end_of_one_leaves_the_other_alone(pair: tuple[Daemon, Daemon]) -> None:
+    first, second = pair
+    for daemon in pair:
+        daemon.launch("stays")
+    pid = second.pid("stays")
+    first.kill()
+    first.start()
+    assert second.pid("stays") == pid
+    first.stop(instances=True)
+    assert second.exec("stays", "true")[0] == 0
+    assert not settled(second)
+    first.start()
+    assert first.status("stays") == "Running", "what ran when all was stopped is started again"

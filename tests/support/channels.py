@@ -1,0 +1,58 @@
+"""The client's side of an operation's channels, in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+
+from isola.operations import Operation
+
+
+class Client:
+    """One channel as its client holds it: ``say`` sends, ``heard`` is what came."""
+
+    def __init__(self) -> None:
+        self.heard = b""
+        self.closed = False
+        self._said: asyncio.Queue[bytes | str | None] = asyncio.Queue()
+
+    def say(self, message: bytes | str) -> None:
+        """Send."""
+        self._said.put_nowait(message)
+
+    def command(self, **words: object) -> None:
+        """A control message."""
+        self.say(json.dumps(words))
+
+    def leave(self) -> None:
+        """The client closes."""
+        self._said.put_nowait(None)
+
+    async def receive(self) -> bytes | str | None:
+        """What the daemon reads."""
+        return await self._said.get()
+
+    async def send(self, data: bytes | str) -> None:
+        """What the daemon writes."""
+        self.heard += data.encode() if isinstance(data, str) else data
+
+    async def close(self) -> None:
+        """The daemon closes."""
+        self.closed = True
+
+
+def connect(operation: Operation) -> Mapping[str, Client]:
+    """Connect all channels of an operation."""
+    clients = {name: Client() for name in operation.channels}
+    for name, client in clients.items():
+        operation.connect(operation.channels[name], client)
+    return clients
+
+
+async def eventually(condition: object, seconds: float = 2) -> None:
+    """Once ``condition()`` holds."""
+    assert callable(condition)
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - whatever changes it, no event tells
+            await asyncio.sleep(0)

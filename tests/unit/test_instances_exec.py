@@ -1,0 +1,343 @@
+"""Commands, consoles, files and logs of instances, over a host in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from channels import Client, connect, eventually
+from memory_audit import differences
+
+from isola.errors import IsolaError, NotFound, WrongState
+from isola.instances.pump import size_of, words_of
+from isola.model.exec import ConsoleRequest, ExecRequest
+from isola.operations import Operation
+from isola.testing.parts import World
+from isola.testing.runtime import FakeCommand
+
+
+async def echo(command: FakeCommand) -> int:
+    """Says what it is told until the end of its input."""
+    while data := await command.stdin.read():
+        await command.stdout.write(data.upper())
+    await command.stderr.write(b"done\n")
+    return 3
+
+
+async def trap(command: FakeCommand) -> int:
+    """Ends with the number of the first signal."""
+    await command.stdout.write(b"ready")
+    return await command.signals.get()
+
+
+async def show(command: FakeCommand) -> int:
+    """Writes its environment and place."""
+    words = [f"{key}={value}" for key, value in sorted(command.spec.environment.items())]
+    await command.stdout.write(" ".join([command.spec.cwd, str(command.spec.user), *words]).encode())
+    return 0
+
+
+@pytest.fixture
+async def running(world: World) -> World:
+    """``web1`` runs, with a few programs in it."""
+    await world.create("web1", start=True, config={"environment.COLOUR": "blue"})
+    world.runtime.programs |= {"echo": echo, "trap": trap, "show": show}
+    return world
+
+
+def execute(world: World, *command: str, **wanted: object) -> Operation:
+    return world.parts.services.instances.exec("web1", ExecRequest(command, **wanted))  # type: ignore[arg-type]
+
+
+# --- exec -----------------------------------------------------------------------------------------------------------
+
+
+async def test_pipes_carry_input_output_errors_and_the_status(running: World) -> None:
+    operation = execute(running, "echo")
+    assert operation.kind == "websocket" and operation.metadata["fds"] == operation.channels
+    clients = connect(operation)
+    assert set(clients) == {"0", "1", "2", "control"}
+    clients["0"].say(b"hello ")
+    clients["0"].say("world")
+    clients["0"].say("")
+    await running.finish(operation)
+    assert (clients["1"].heard, clients["2"].heard) == (b"HELLO WORLD", b"done\n")
+    assert operation.metadata["return"] == 3
+    assert all(clients[name].closed for name in "012")
+
+
+async def test_a_terminal_is_one_channel_and_has_a_size(running: World) -> None:
+    operation = execute(running, "trap", interactive=True, width=80, height=25)
+    clients = connect(operation)
+    assert set(clients) == {"0", "control"}
+    await eventually(lambda: clients["0"].heard == b"ready")
+    [command] = running.on_host("web1").commands
+    assert command.command.size == (80, 25)
+    clients["control"].command(command="window-resize", args={"width": "132", "height": "50"})
+    await eventually(lambda: command.command.size == (132, 50))
+    clients["control"].command(command="signal", signal=2)
+    await running.finish(operation)
+    assert operation.metadata["return"] == 2
+
+
+async def test_a_client_that_vanishes_takes_its_command_with_it(running: World) -> None:
+    operation = execute(running, "trap")
+    clients = connect(operation)
+    await eventually(lambda: clients["1"].heard)
+    clients["control"].leave()
+    await running.finish(operation)
+    assert operation.metadata["return"] == 137
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        b"\xff\xfe",
+        "not json",
+        "[]",
+        "null",
+        "[" * 100_000,
+        '{"command": "window-resize"}',
+        '{"command": "window-resize", "args": []}',
+        '{"command": "window-resize", "args": {"width": 1e999, "height": 1}}',
+        '{"command": "window-resize", "args": {"width": -1, "height": 70000}}',
+        '{"command": "window-resize", "args": {"width": true, "height": null}}',
+        '{"command": "signal", "signal": [1]}',
+        '{"command": "signal", "signal": "nope"}',
+        '{"command": {"x": 1}}',
+    ],
+)
+async def test_junk_on_the_control_channel_does_no_harm(junk: bytes | str, running: World) -> None:
+    command, console = execute(running, "trap"), console_of(running)
+    clients, seen = connect(command), connect(console)
+    await eventually(lambda: clients["1"].heard and running.on_host("web1").consoles)
+    for control in (clients["control"], seen["control"]):
+        control.say(junk)
+    clients["control"].command(command="signal", signal="SIGUSR1")
+    seen["control"].command(command="window-resize", args={"width": 10, "height": 20})
+    await running.finish(command)
+    assert command.metadata["return"] == 10
+    await eventually(lambda: running.on_host("web1").console_size == (10, 20))
+    seen["0"].leave()
+    await running.finish(console)
+
+
+def test_what_a_window_may_be() -> None:
+    assert size_of(words_of('{"args": {"width": 80, "height": "25"}}')) == (80, 25)
+    for wrong in ('{"args": {"width": 65536, "height": 1}}', '{"args": {"width": "٣", "height": "-1"}}', "{}"):
+        with pytest.raises(ValueError, match=r"expected|large"):
+            size_of(words_of(wrong))
+
+
+async def test_recorded_output_is_a_log_until_it_is_deleted(running: World) -> None:
+    operation = execute(running, "echo", wait_for_websocket=False, record_output=True)
+    assert operation.kind == "task" and "fds" not in operation.metadata
+    await running.finish(operation)
+    assert operation.metadata["return"] == 3
+    instances = running.parts.services.instances
+    outputs = operation.metadata["output"]
+    assert isinstance(outputs, dict) and set(outputs) == {"1", "2"}
+    file = "exec-output/" + outputs["2"].rpartition("/")[2]
+    assert outputs["2"] == f"/1.0/instances/web1/logs/{file}"
+    assert await instances.read_log("web1", file) == b"done\n"
+    assert file in await instances.logs("web1")
+    await instances.delete_log("web1", file)
+    with pytest.raises(NotFound):
+        await instances.read_log("web1", file)
+
+
+async def test_output_nobody_wants_is_not_kept(running: World) -> None:
+    operation = execute(running, "echo", wait_for_websocket=False)
+    await running.finish(operation)
+    assert "output" not in operation.metadata and await running.parts.services.instances.logs("web1") == []
+
+
+async def test_environment_is_the_clients_over_the_instances_over_the_defaults(running: World) -> None:
+    for wanted, expected in (
+        ({}, "/root 0 COLOUR=blue HOME=/root LANG=C.UTF-8"),
+        ({"environment": {"COLOUR": "red"}, "cwd": "/tmp"}, "/tmp 0 COLOUR=red HOME=/root"),
+        ({"user": 1000, "group": 1000}, "/ 1000 COLOUR=blue LANG="),
+    ):
+        operation = execute(running, "/bin/show", wait_for_websocket=True, **wanted)
+        clients = connect(operation)
+        await running.finish(operation)
+        assert clients["1"].heard.decode().startswith(expected)
+
+
+async def test_a_command_that_is_not_there_ends_as_in_a_shell(running: World) -> None:
+    operation = execute(running, "no-such-program")
+    connect(operation)
+    await running.finish(operation)
+    assert operation.metadata["return"] == 127
+
+
+async def test_commands_end_with_their_instance(running: World) -> None:
+    operation = execute(running, "trap")
+    clients = connect(operation)
+    await eventually(lambda: clients["1"].heard)
+    await running.finish(running.parts.services.instances.stop("web1"))
+    await running.finish(operation)
+    assert operation.metadata["return"] == 137 and not await differences(running)
+
+
+async def test_a_cancelled_command_is_killed(running: World) -> None:
+    operation = execute(running, "trap")
+    clients = connect(operation)
+    await eventually(lambda: clients["1"].heard)
+    [command] = running.on_host("web1").commands
+    operation.cancel()
+    await operation.wait(2)
+    assert await command.wait() == 137
+
+
+async def test_commands_hold_up_no_verb(running: World) -> None:
+    operation = execute(running, "trap")
+    clients = connect(operation)
+    await eventually(lambda: clients["1"].heard)
+    await running.finish(running.parts.services.instances.pause("web1"))
+    with pytest.raises(WrongState, match="isola resume web1"):
+        execute(running, "echo")
+    await running.finish(running.parts.services.instances.resume("web1"))
+    clients["control"].leave()
+    await running.finish(operation)
+
+
+@pytest.mark.parametrize("wrong", [(), ("",), ("echo\0",)])
+async def test_a_wrong_command_is_refused(wrong: tuple[str, ...], running: World) -> None:
+    with pytest.raises(IsolaError) as caught:
+        execute(running, *wrong)
+    assert (caught.value.code, caught.value.field) == ("invalid", "command")
+
+
+async def test_nothing_runs_in_what_is_stopped(world: World) -> None:
+    await world.create("web1")
+    for refused in (lambda: execute(world, "echo"), lambda: console_of(world)):
+        with pytest.raises(WrongState):
+            refused()
+
+
+async def test_a_channel_nobody_connects_is_given_up(running: World) -> None:
+    operation = execute(running, "trap")
+    with pytest.raises(IsolaError) as caught:
+        await operation.channel("2", 0.001)
+    assert caught.value.code == "timed_out" and "'2'" in caught.value.message
+    operation.cancel()
+    await operation.wait(2)
+
+
+# --- console --------------------------------------------------------------------------------------------------------
+
+
+def console_of(world: World, **wanted: object) -> Operation:
+    return world.parts.services.instances.console("web1", ConsoleRequest(**wanted))  # type: ignore[arg-type]
+
+
+async def attached(world: World, operation: Operation) -> Client:
+    before = len(world.on_host("web1").consoles)
+    clients = connect(operation)
+    await eventually(lambda: len(world.on_host("web1").consoles) > before)
+    return clients["0"]
+
+
+async def test_a_console_shows_what_is_written_and_has_a_size(running: World) -> None:
+    operation = console_of(running, width=100, height=40)
+    client = await attached(running, operation)
+    running.runtime.show(running.on_host("web1").spec.id, b"login: ")
+    await eventually(lambda: client.heard == b"login: ")
+    assert running.on_host("web1").console_size == (100, 40)
+    client.leave()
+    await running.finish(operation)
+    assert await running.parts.services.instances.console_log("web1") == b"login: "
+    await running.parts.services.instances.clear_console_log("web1")
+    assert await running.parts.services.instances.console_log("web1") == b""
+
+
+async def test_a_console_in_use_must_be_taken_over(running: World) -> None:
+    first = console_of(running)
+    client = await attached(running, first)
+    with pytest.raises(WrongState, match="--force"):
+        console_of(running)
+    second = console_of(running, force=True)
+    await attached(running, second)
+    await running.finish(first)
+    assert client.closed and not second.status.final
+    second.cancel()
+    await second.wait(2)
+    third = console_of(running)
+    await attached(running, third)
+    third.cancel()
+    await third.wait(2)
+
+
+async def test_a_console_ends_with_the_instance(running: World) -> None:
+    operation = console_of(running)
+    client = await attached(running, operation)
+    await running.finish(running.parts.services.instances.stop("web1"))
+    await running.finish(operation)
+    assert client.closed
+
+
+async def test_there_is_no_other_kind_of_console(running: World) -> None:
+    with pytest.raises(IsolaError) as caught:
+        console_of(running, type="vga")
+    assert (caught.value.code, caught.value.field) == ("unsupported", "type")
+
+
+# --- files and logs -------------------------------------------------------------------------------------------------
+
+
+async def content(*blocks: bytes) -> AsyncIterator[bytes]:
+    for block in blocks:
+        yield block
+
+
+async def read(world: World, path: str) -> bytes:
+    async with world.parts.services.instances.files("web1") as root:
+        return b"".join([block async for block in await root.read(path)])
+
+
+async def test_files_of_a_stopped_instance_are_those_it_starts_with(world: World) -> None:
+    instance = await world.create("web1")
+    assert await read(world, "/etc/hostname") == b"tiny\n"
+    async with world.parts.services.instances.files("web1") as root:
+        await root.write("/etc/motd", content(b"hello"), uid=0, gid=0, mode=0o644)
+        assert (await root.stat("/etc/motd")).uid == 0
+    assert not world.host.mounts.table
+    await world.finish(world.parts.services.instances.start("web1"))
+    assert await read(world, "/etc/motd") == b"hello"
+    node = world.host.files._find(world.on_host("web1").spec.root / "etc/motd")
+    assert node.uid == instance.idmap.base
+
+
+async def test_looking_while_it_starts_and_stops_harms_neither(world: World) -> None:
+    await world.create("web1")
+    async with world.parts.services.instances.files("web1"):
+        await world.finish(world.parts.services.instances.start("web1"))
+    assert not await differences(world)
+    async with world.parts.services.instances.files("web1"):
+        await world.finish(world.parts.services.instances.stop("web1"))
+    assert not await differences(world)
+
+
+async def test_many_may_look_at_once(world: World) -> None:
+    await world.create("web1")
+    assert set(await asyncio.gather(*(read(world, "/etc/hostname") for _ in range(20)))) == {b"tiny\n"}
+    assert not world.host.mounts.table
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret", "exec-output/../../secret", "/etc/passwd", "", "nope.log", "exec-output"]
+)
+async def test_logs_are_only_the_logs(name: str, world: World) -> None:
+    instance = await world.create("web1")
+    logs = world.directory / "logs" / instance.id
+    await world.host.files.make_directory(logs / "exec-output")
+    await world.host.files.write(logs.parent / "secret", b"secret")
+    await world.host.files.write(logs / "console.log", b"seen")
+    assert await world.parts.services.instances.logs("web1") == ["console.log"]
+    assert await world.parts.services.instances.read_log("web1", "console.log") == b"seen"
+    for verb in (world.parts.services.instances.read_log, world.parts.services.instances.delete_log):
+        with pytest.raises(NotFound):
+            await verb("web1", name)
+    assert await world.host.files.read(logs.parent / "secret") == b"secret"

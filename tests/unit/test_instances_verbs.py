@@ -1,0 +1,475 @@
+"""The life of instances, verb by verb, over a host in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import pytest
+from channels import eventually
+from memory_audit import differences, settle
+
+from isola.errors import Busy, IsolaError, TimedOut, WrongState
+from isola.instances.identity import nics_of
+from isola.model.instance import InstanceRequest, InstanceUpdate, Status
+from isola.model.operation import OperationStatus
+from isola.testing.parts import World
+
+ROOT = {"type": "disk", "path": "/", "pool": "default"}
+NIC = {"type": "nic", "network": "isolabr0", "name": "eth0"}
+HALT = 30
+"""SIGPWR: what the image's init takes for a wish to halt."""
+
+
+def status(world: World, name: str = "web1") -> Status:
+    instances = world.parts.services.instances
+    return instances.status(instances.get(name))
+
+
+def change(**wanted: object) -> InstanceUpdate:
+    return InstanceUpdate(**({"config": {}, "devices": {}, "profiles": ("default",)} | wanted))  # type: ignore[arg-type]
+
+
+async def update(world: World, name: str = "web1", **wanted: object) -> None:
+    await world.finish(world.parts.services.instances.update(name, change(**wanted)))
+
+
+# --- create ---------------------------------------------------------------------------------------------------------
+
+
+async def test_an_instance_is_made_of_its_image_its_profile_and_its_own_words(world: World) -> None:
+    instance = await world.create("web1", config={"user.x": "1"}, description="a web server")
+    assert status(world) is Status.STOPPED
+    assert instance.image_properties["os"] == "Tiny" and instance.description == "a web server"
+    config, devices = world.parts.services.instances.expanded(instance)
+    assert config["user.x"] == "1" and config["image.os"] == "Tiny" and config["volatile.base_image"] == instance.image
+    assert set(devices) == {"root", "eth0"}
+    assert not await differences(world)
+
+
+async def test_every_instance_has_ids_addresses_and_a_mac_of_its_own(world: World) -> None:
+    made = [await world.create(f"web{number}") for number in range(5)]
+    assert len({instance.idmap.base for instance in made}) == 5
+    for fact in ("eth0.hwaddr", "eth0.ipv4", "eth0.ipv6", "uuid"):
+        assert len({instance.volatile[fact] for instance in made}) == 5
+
+
+async def test_creating_at_once_shares_the_layer_and_nothing_else(world: World) -> None:
+    requests = [InstanceRequest(name=f"web{number}", image="tiny", start=True) for number in range(8)]
+    operations = [world.parts.services.instances.create(request) for request in requests]
+    await asyncio.gather(*(world.finish(operation) for operation in operations))
+    assert all(status(world, request.name or "") is Status.RUNNING for request in requests)
+    assert not await differences(world)
+
+
+async def test_who_gives_no_name_gets_one_that_is_free(world: World) -> None:
+    for _ in range(2):
+        await world.finish(world.parts.services.instances.create(InstanceRequest(image="tiny")))
+    names = [instance.name for instance in world.parts.services.instances]
+    assert len(set(names)) == 2
+
+
+async def test_an_empty_instance_needs_no_image(world: World) -> None:
+    instance = await world.create("empty", image=None)
+    assert instance.start.layers == () and instance.image == ""
+    assert not await differences(world)
+
+
+async def test_two_of_one_name_at_once_are_one(world: World) -> None:
+    first = world.parts.services.instances.create(InstanceRequest(name="web1", image="tiny"))
+    with pytest.raises(Busy):
+        world.parts.services.instances.create(InstanceRequest(name="web1", image="tiny"))
+    await world.finish(first)
+    with pytest.raises(IsolaError) as caught:
+        world.parts.services.instances.create(InstanceRequest(name="web1", image="tiny"))
+    assert caught.value.code == "already_exists" and caught.value.remedy
+
+
+async def test_an_instance_that_does_not_start_stays_and_is_stopped(world: World) -> None:
+    await world.import_image("broken", **{"isola.command": "/no/such/program"})
+    operation = world.parts.services.instances.create(InstanceRequest(name="web1", image="broken", start=True))
+    await operation.wait(5)
+    assert operation.view().error_code == "host_failure"
+    assert status(world) is Status.STOPPED
+    assert not await differences(world)
+
+
+async def test_addresses_a_user_asks_for_and_none_at_all(world: World) -> None:
+    gateway = world.parts.services.networks.gateways("isolabr0")[0]
+    wanted = gateway.rpartition(".")[0] + ".77"
+    first = await world.create("web1", devices={"eth0": NIC | {"ipv4.address": wanted, "ipv6.address": "none"}})
+    assert first.volatile["eth0.ipv4"] == wanted and "eth0.ipv6" not in first.volatile
+    with pytest.raises(IsolaError) as caught:
+        await world.create("web2", devices={"eth0": NIC | {"ipv4.address": wanted}})
+    assert caught.value.code == "already_exists"
+    await world.finish(world.parts.services.instances.start("web1"))
+    assert not await differences(world)
+
+
+async def test_a_nic_that_cannot_be_had_leaves_no_address_behind(world: World) -> None:
+    other = NIC | {"name": "eth1", "ipv4.address": "192.0.2.1"}
+    with pytest.raises(IsolaError) as caught:
+        await world.create("web1", devices={"eth1": other})
+    assert caught.value.field == "ipv4.address"
+    assert "web1" not in [instance.name for instance in world.parts.services.instances]
+    assert not await differences(world)
+
+
+# --- start and stop -------------------------------------------------------------------------------------------------
+
+
+async def test_start_gives_root_network_limits_and_environment(world: World) -> None:
+    config = {"limits.memory": "1GiB", "limits.processes": "99", "environment.COLOUR": "blue"}
+    instance = await world.create("web1", start=True, config=config)
+    seen = world.on_host("web1")
+    assert seen.started and seen.spec.hostname == "web1" and seen.spec.environment["COLOUR"] == "blue"
+    assert (seen.limits.memory, seen.limits.processes) == (1 << 30, 99)
+    state = await world.parts.services.instances.state(instance)
+    assert state.status is Status.RUNNING and state.memory_total == 1 << 30 and state.started_at is not None
+    assert [(nic.name, nic.hwaddr) for nic in state.network if nic.name != "lo"] == [
+        ("eth0", instance.volatile["eth0.hwaddr"])
+    ]
+
+
+async def test_a_clean_stop_asks_with_the_images_signal(world: World) -> None:
+    await world.create("web1", start=True)
+    seen = world.on_host("web1")
+    await world.finish(world.parts.services.instances.stop("web1"))
+    assert seen.signals == [HALT] and status(world) is Status.STOPPED
+    assert not await differences(world)
+
+
+async def test_an_instance_that_does_not_listen_runs_on_until_it_is_killed(world: World) -> None:
+    await world.create("web1", start=True)
+    world.runtime.ends_on = frozenset({9})
+    with pytest.raises(TimedOut):
+        await world.finish(world.parts.services.instances.stop("web1", timeout=0.01))
+    assert status(world) is Status.RUNNING and not await differences(world)
+    await world.finish(world.parts.services.instances.stop("web1", timeout=None, force=True))
+    assert status(world) is Status.STOPPED and not await differences(world)
+
+
+async def test_a_stop_without_end_can_be_cancelled(world: World) -> None:
+    await world.create("web1", start=True)
+    world.runtime.ends_on = frozenset({9})
+    operation = world.parts.services.instances.stop("web1", timeout=None)
+    await eventually(lambda: world.on_host("web1").signals)
+    operation.cancel()
+    await operation.wait(2)
+    assert operation.status is OperationStatus.CANCELLED
+    assert status(world) is Status.RUNNING and not await differences(world)
+
+
+async def test_an_instance_that_ends_while_nobody_waits_any_more_is_cleaned_up(world: World) -> None:
+    instance = await world.create("web1", start=True)
+    world.runtime.ends_on = frozenset({9})
+    with pytest.raises(TimedOut):
+        await world.finish(world.parts.services.instances.stop("web1", timeout=0.01))
+    world.runtime.end(instance.id)
+    await eventually(lambda: status(world) is Status.STOPPED)
+    assert not await differences(world)
+
+
+async def test_restart_is_a_new_program_with_the_same_addresses(world: World) -> None:
+    instance = await world.create("web1", start=True)
+    before = world.on_host("web1").running
+    await world.finish(world.parts.services.instances.restart("web1"))
+    after = world.parts.services.instances.get("web1")
+    assert world.on_host("web1").running != before
+    assert nics_of(world.context, after) == nics_of(world.context, instance)
+    assert not await differences(world)
+
+
+async def test_pause_resume_and_what_a_frozen_instance_refuses(world: World) -> None:
+    await world.create("web1", start=True)
+    instances = world.parts.services.instances
+    await world.finish(instances.pause("web1"))
+    assert status(world) is Status.FROZEN and world.on_host("web1").frozen
+    with pytest.raises(WrongState):
+        await world.finish(instances.pause("web1"))
+    await world.finish(instances.resume("web1"))
+    assert status(world) is Status.RUNNING and not world.on_host("web1").frozen
+    with pytest.raises(WrongState):
+        await world.finish(instances.resume("web1"))
+    await world.finish(instances.pause("web1"))
+    await world.finish(instances.stop("web1"))
+    assert status(world) is Status.STOPPED
+
+
+async def test_one_verb_at_a_time(world: World) -> None:
+    await world.create("web1", start=True)
+    instances = world.parts.services.instances
+    stopping = instances.stop("web1")
+    for verb in (instances.restart, instances.pause):
+        with pytest.raises(Busy, match="Stopping instance"):
+            verb("web1")
+    await world.finish(stopping)
+
+
+# --- ends of its own ------------------------------------------------------------------------------------------------
+
+
+async def test_halted_from_inside(world: World) -> None:
+    instance = await world.create("web1", start=True)
+    events = world.parts.services.events.follow(["lifecycle"])
+    world.runtime.end(instance.id)
+    await eventually(lambda: status(world) is Status.STOPPED)
+    assert not await differences(world)
+    assert [(await anext(aiter(events))).metadata["action"]] == ["instance-shutdown"]
+
+
+async def test_rebooted_from_inside(world: World) -> None:
+    instance = await world.create("web1", start=True)
+    before = world.on_host("web1").running
+    world.runtime.reboot(instance.id)
+    await eventually(lambda: instance.id in world.runtime.instances and world.on_host("web1").running != before)
+    await settle(world)
+    assert status(world) is Status.RUNNING and not await differences(world)
+
+
+@pytest.mark.parametrize("how", ["stopped", "ended", "restarted"])
+async def test_an_ephemeral_instance_goes_with_its_end_but_not_with_a_restart(how: str, world: World) -> None:
+    instance = await world.create("web1", start=True, ephemeral=True)
+    instances = world.parts.services.instances
+    if how == "stopped":
+        await world.finish(instances.stop("web1"))
+    elif how == "restarted":
+        await world.finish(instances.restart("web1"))
+        assert status(world) is Status.RUNNING
+        return
+    else:
+        world.runtime.end(instance.id)
+        await eventually(lambda: len(instances) == 0)
+    assert len(instances) == 0 and not await differences(world)
+
+
+# --- rename, delete -------------------------------------------------------------------------------------------------
+
+
+async def test_rename_keeps_everything_but_the_name(world: World) -> None:
+    before = await world.create("web1")
+    await world.finish(world.parts.services.instances.rename("web1", "db1"))
+    after = world.parts.services.instances.get("db1")
+    assert (after.id, after.volatile, after.idmap) == (before.id, before.volatile, before.idmap)
+    assert len(world.parts.services.instances) == 1
+    await world.finish(world.parts.services.instances.start("db1"))
+    assert world.on_host("db1").spec.hostname == "db1" and not await differences(world)
+
+
+async def test_delete_leaves_nothing_but_the_image(world: World) -> None:
+    await world.create("web1", start=True)
+    with pytest.raises(WrongState):
+        world.parts.services.instances.delete("web1")
+    await world.finish(world.parts.services.instances.delete("web1", force=True))
+    assert len(world.parts.services.instances) == 0 and not await differences(world)
+
+
+async def test_a_layer_goes_with_the_last_that_needs_it(world: World) -> None:
+    instance = await world.create("web1")
+    driver = world.parts.services.pools.driver("default")
+    await world.finish(world.parts.services.images.start_delete(instance.image))
+    assert await driver.layers() == instance.start.layers
+    await world.finish(world.parts.services.instances.start("web1"))
+    await world.finish(world.parts.services.instances.delete("web1", force=True))
+    assert await driver.layers() == () and not await differences(world)
+
+
+async def test_protection_must_be_taken_away_first(world: World) -> None:
+    await world.create("web1", config={"security.protection.delete": "true"})
+    with pytest.raises(IsolaError) as caught:
+        world.parts.services.instances.delete("web1", force=True)
+    assert caught.value.code == "forbidden" and "config set" in caught.value.remedy
+    await update(world)
+    await world.finish(world.parts.services.instances.delete("web1"))
+
+
+async def test_a_deletion_that_failed_is_finished_by_the_next(world: World) -> None:
+    instance = await world.create("web1")
+    world.host.mounts.table.clear()
+    volume = world.directory / "pools/default/volumes" / instance.id
+    busy = world.host.files._find(volume / "upper")
+    busy.mounts.append(busy)
+    operation = world.parts.services.instances.delete("web1")
+    await operation.wait(2)
+    assert operation.view().error_code == "host_failure" and status(world) is Status.ERROR
+    for refused in (
+        lambda: world.parts.services.instances.start("web1"),
+        lambda: world.parts.services.instances.rename("web1", "web2"),
+        lambda: world.parts.services.instances.update("web1", change()),
+    ):
+        with pytest.raises(WrongState, match="half deleted"):
+            refused()
+    busy.mounts.clear()
+    await world.finish(world.parts.services.instances.delete("web1"))
+    assert not await differences(world)
+
+
+# --- update ---------------------------------------------------------------------------------------------------------
+
+
+async def test_limits_change_while_it_runs(world: World) -> None:
+    await world.create("web1", start=True)
+    await update(world, config={"limits.memory": "512MiB", "limits.cpu": "1"})
+    limits = world.on_host("web1").limits
+    assert limits.memory == 512 << 20 and limits.cpus is not None and len(limits.cpus) == 1
+    await update(world, config={})
+    assert world.on_host("web1").limits.memory is None and not await differences(world)
+
+
+async def test_bound_cpus_stay_while_their_number_does(world: World) -> None:
+    await world.create("web1", start=True, config={"limits.cpu": "1"})
+    await world.create("web2", start=True, config={"limits.cpu": "1"})
+    bound = [world.on_host(name).limits.cpus for name in ("web1", "web2")]
+    assert sorted(cpu for cpus in bound for cpu in cpus or ()) == [0, 1]
+    await world.finish(world.parts.services.instances.stop("web1"))
+    await update(world, "web2", config={"limits.cpu": "1", "user.x": "1"})
+    await world.start()
+    assert world.on_host("web2").limits.cpus == bound[1] and not await differences(world)
+
+
+async def test_nics_come_go_and_change_while_it_runs(world: World) -> None:
+    before = await world.create("web1", start=True)
+    second = NIC | {"name": "eth1"}
+    await update(world, devices={"eth1": second})
+    assert len(world.host.links.inside) == 2 and not await differences(world)
+    assert world.parts.services.instances.get("web1").volatile["eth0.ipv4"] == before.volatile["eth0.ipv4"]
+    await update(world, devices={"eth0": {"type": "none"}, "eth1": second | {"hwaddr": "10:66:6A:00:00:09"}})
+    [(pair, _)] = world.host.links.inside.values()
+    assert (pair.peer, pair.mac) == ("eth1", "10:66:6a:00:00:09")
+    assert not await differences(world)
+
+
+async def test_a_nic_may_be_called_like_anything(world: World) -> None:
+    odd = {
+        "disk": ROOT,
+        "root": NIC | {"name": "eth1"},
+        "eth0.5": NIC | {"name": "eth5"},
+        "last_state": NIC | {"name": "a"},
+    }
+    await world.create("web1", start=True, devices=odd)
+    assert len(world.host.links.inside) == 4
+    await update(world, devices={"disk": ROOT, "root": ROOT})
+    assert len(world.host.links.inside) == 1
+    await world.finish(world.parts.services.instances.restart("web1"))
+    assert not await differences(world)
+
+
+async def test_a_limit_the_host_refuses_changes_nothing(world: World) -> None:
+    before = await world.create("web1", start=True, config={"limits.processes": "50"})
+    with pytest.raises(IsolaError) as caught:
+        await update(world, config={"limits.cpu": "7-9"}, devices={"eth0": NIC | {"hwaddr": "10:66:6a:00:00:09"}})
+    assert caught.value.field == "config.limits.cpu"
+    assert world.parts.services.instances.get("web1") == before
+    assert world.on_host("web1").limits.processes == 50 and not await differences(world)
+
+
+async def test_what_the_daemon_keeps_cannot_be_overwritten(world: World) -> None:
+    before = await world.create("web1")
+    shown = dict(world.parts.services.instances.config(before))
+    await update(world, config={**shown, "volatile.eth0.hwaddr": "10:66:6a:66:66:66", "user.x": ""})
+    after = world.parts.services.instances.get("web1")
+    assert after.config == {} and after.volatile == before.volatile
+
+
+async def test_updating_what_is_stopped_registers_nics_anew(world: World) -> None:
+    await world.create("web1")
+    await update(world, devices={"eth1": NIC | {"name": "eth1"}}, description="new", ephemeral=True)
+    assert not await differences(world)
+    await world.finish(world.parts.services.instances.start("web1"))
+    assert len(world.host.links.inside) == 2
+
+
+# --- refusals -------------------------------------------------------------------------------------------------------
+
+REFUSED: Mapping[str, tuple[Mapping[str, object], str, str | None]] = {
+    "name": ({"name": "-bad"}, "invalid", "name"),
+    "type": ({"type": "virtual-machine"}, "invalid", "type"),
+    "isolation": ({"isolation": "vm"}, "unsupported", None),
+    "runtime": ({"runtime": "nope"}, "not_found", None),
+    "profile": ({"profiles": ("nope",)}, "invalid", "profiles"),
+    "no root": ({"profiles": ()}, "invalid", "devices"),
+    "pool": ({"devices": {"root": ROOT | {"pool": "nope"}}}, "not_found", None),
+    "network": ({"devices": {"eth0": NIC | {"network": "nope"}}}, "not_found", None),
+    "key": ({"config": {"limits.memroy": "1GiB"}}, "invalid", "config.limits.memroy"),
+    "value": ({"config": {"limits.memory": "much"}}, "invalid", "config.limits.memory"),
+    "privileged": ({"config": {"security.privileged": "true"}}, "invalid", "config.security.privileged"),
+    "device": ({"devices": {"gpu": {"type": "gpu"}}}, "unsupported", "devices.gpu.type"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+async def test_a_wrong_request_is_refused_before_anything_is_done(case: str, world: World) -> None:
+    wanted, code, field = REFUSED[case]
+    request = InstanceRequest(**({"name": "web1", "image": "tiny"} | dict(wanted)))  # type: ignore[arg-type]
+    with pytest.raises(IsolaError) as caught:
+        world.parts.services.instances.create(request)
+    assert (caught.value.code, caught.value.field) == (code, field)
+    assert not await differences(world)
+
+
+@pytest.mark.parametrize(
+    ("request_", "code"),
+    [
+        (InstanceRequest(name="web1", image="nothing-of-that-name"), "not_found"),
+        (InstanceRequest(name="web1", image="tiny", architecture="riscv64"), "invalid"),
+    ],
+)
+async def test_what_only_the_image_shows(request_: InstanceRequest, code: str, world: World) -> None:
+    operation = world.parts.services.instances.create(request_)
+    await operation.wait(2)
+    assert operation.view().error_code == code
+    assert not await differences(world)
+
+
+async def test_verbs_say_what_state_they_need(world: World) -> None:
+    await world.create("web1")
+    instances = world.parts.services.instances
+    for verb in (instances.stop, instances.restart, instances.pause, instances.resume):
+        with pytest.raises(WrongState, match="isola start web1"):
+            verb("web1")
+    await world.finish(instances.start("web1"))
+    for refused in (lambda: instances.start("web1"), lambda: instances.rename("web1", "web2")):
+        with pytest.raises(WrongState):
+            refused()
+    for stateful in (lambda: instances.start("web1", stateful=True), lambda: instances.stop("web1", stateful=True)):
+        with pytest.raises(IsolaError) as caught:
+            stateful()
+        assert caught.value.code == "unsupported" and caught.value.field == "stateful"
+
+
+async def test_what_is_not_there_is_not_found(world: World) -> None:
+    instances = world.parts.services.instances
+    for verb in (instances.get, instances.start, instances.stop, instances.delete, instances.files):
+        with pytest.raises(IsolaError) as caught:
+            verb("nobody")
+        assert caught.value.code == "not_found"
+    await world.create("web1")
+    with pytest.raises(IsolaError) as caught:
+        instances.get("web1", "another-project")
+    assert caught.value.code == "not_found"
+
+
+async def test_rename_to_what_is_there_or_wrong(world: World) -> None:
+    await world.create("web1")
+    await world.create("web2")
+    for new, code in (("web2", "already_exists"), ("web1", "already_exists"), ("../x", "invalid")):
+        with pytest.raises(IsolaError) as caught:
+            world.parts.services.instances.rename("web1", new)
+        assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("wanted", "code", "field"),
+    [
+        ({"profiles": ("nope",)}, "not_found", "profiles"),
+        ({"config": {"bogus": "1"}}, "invalid", "config.bogus"),
+        ({"devices": {"root": {"type": "none"}}}, "invalid", "devices"),
+        ({"devices": {"eth0": NIC | {"network": "nope"}}}, "not_found", None),
+    ],
+)
+async def test_a_wrong_update_is_refused(wanted: dict[str, object], code: str, field: str, world: World) -> None:
+    await world.create("web1", start=True)
+    with pytest.raises(IsolaError) as caught:
+        world.parts.services.instances.update("web1", change(**wanted))
+    assert (caught.value.code, caught.value.field) == (code, field)
+    assert not await differences(world)

@@ -62,6 +62,8 @@ class Context:
     """Instances that could not be brought to what their record says, by id, with the reason."""
     reserved_layers: Counter[str] = field(default_factory=Counter)
     """Layers of instances that are being created."""
+    bases: tuple[int, ...] = ()
+    """Where id ranges may begin on this host; looked up once."""
     reserved_bases: set[int] = field(default_factory=set)
     """Id ranges of instances that are being created."""
 

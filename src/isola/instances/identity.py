@@ -17,19 +17,17 @@ _NONE = "none"
 """The word for a NIC that shall have no address of a family."""
 _FACTS = ("hwaddr", "network", "name", "mtu", "ipv4", "ipv6")
 _FIRST_SLOT = 16
-_SLOTS = 8192
 _LAST_BASE = 2**31
 
 
 def reserve_range(context: Context) -> IdRange:
     """A range of host ids nobody else has; ``release_range`` gives it back if creation fails."""
     used = context.reserved_bases | {record.idmap.base for record in context.records}
-    granted = context.host.system.user_id_ranges()
-    for first, count in granted or [_default_window(context)]:
-        for base in range(first, min(first + count, _LAST_BASE) - ID_RANGE_SIZE + 1, ID_RANGE_SIZE):
-            if base not in used:
-                context.reserved_bases.add(base)
-                return IdRange(base)
+    context.bases = context.bases or _bases(context)
+    for base in context.bases:
+        if base not in used:
+            context.reserved_bases.add(base)
+            return IdRange(base)
     raise HostFailure(
         "No free range of user ids is left",
         remedy="delete instances, or grant root more in /etc/subuid and /etc/subgid",
@@ -121,9 +119,20 @@ def _nic(context: Context, instance: Instance, name: str) -> Nic:
     )
 
 
-def _default_window(context: Context) -> tuple[int, int]:
-    """Where root has no grant in /etc/subuid: a window per daemon, so that daemons side by side do not meet."""
-    if context.names.tag == "isola":
-        return _FIRST_SLOT * ID_RANGE_SIZE, _SLOTS * ID_RANGE_SIZE
-    slot = _SLOTS + int(context.names.tag.rpartition("-")[2], 16) % 16 * 1024
-    return slot * ID_RANGE_SIZE, 1024 * ID_RANGE_SIZE
+def _bases(context: Context) -> tuple[int, ...]:
+    """Where ranges may begin, in the order in which this daemon takes them.
+
+    Daemons side by side share what root is granted in /etc/subuid, or a part of the id space where nothing is. The
+    one in the default directory begins at the first; any other somewhere in the second half, so that they do not meet.
+    """
+    granted = context.host.system.user_id_ranges() or [(_FIRST_SLOT * ID_RANGE_SIZE, _LAST_BASE)]
+    bases = tuple(
+        base
+        for first, count in granted
+        for base in range(first, min(first + count, _LAST_BASE) - ID_RANGE_SIZE + 1, ID_RANGE_SIZE)
+    )
+    half = len(bases) // 2
+    begin = (
+        half + int(context.names.tag.rpartition("-")[2], 16) % (len(bases) - half) if "-" in context.names.tag else 0
+    )
+    return bases[begin:] + bases[:begin]

@@ -15,6 +15,7 @@ from isola.instances.repair import half_changed, repair
 from isola.instances.start import adopt, expanded, limits, start
 from isola.instances.supervise import clean_up
 from isola.model.instance import Instance, Status
+from isola.model.storage import Volume
 from isola.operations import Operation
 from isola.runtimes import Running
 from isola.settings import boolean
@@ -55,15 +56,16 @@ async def reconcile(context: Context) -> None:
                 log.warning("Removing what is left of an unknown instance %s", id)
                 await runtime.remove(id)
     for pool in context.pools:
-        await _sweep_pool(context, pool.name, known)
+        try:
+            await _sweep_pool(context, pool.name, known)
+        except IsolaError as error:
+            log.error("Storage pool %s: %s", pool.name, error)
     await drop_unused(context)
     verdicts = await asyncio.gather(*(_settle(context, instance) for instance in list(context.records)))
     await _start_again(context, [instance for instance in verdicts if instance is not None])
 
 
 async def _sweep_pool(context: Context, pool: str, known: set[str]) -> None:
-    from isola.model.storage import Volume
-
     driver = context.pools.driver(pool)
     for id in await driver.volumes():
         if id not in known:

@@ -50,7 +50,7 @@ class Events:
         """Subscribe now; events are kept from this moment on. ``project`` None means all."""
         queue: asyncio.Queue[Event | None] = asyncio.Queue(_BACKLOG)
         self._followers[queue] = (frozenset(kinds), project)
-        return Subscription(queue, lambda: self._followers.pop(queue, None))
+        return Subscription(queue, lambda: self._cut(queue))
 
     def close(self) -> None:
         """End all subscriptions."""
@@ -58,7 +58,8 @@ class Events:
             self._cut(queue)
 
     def _cut(self, queue: asyncio.Queue[Event | None]) -> None:
-        self._followers.pop(queue, None)
+        if self._followers.pop(queue, None) is None:
+            return
         if queue.full():
             queue.get_nowait()
         queue.put_nowait(None)
@@ -82,5 +83,5 @@ class Subscription:
             self.close()
 
     def close(self) -> None:
-        """Stop following."""
+        """Stop following; whoever waits for the next event comes to the end."""
         self._leave()

@@ -9,11 +9,13 @@ import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import cast
 
 from isola.daemon.bootstrap import bootstrap
 from isola.daemon.build import Drivers, Parts, build
+from isola.host import Host
 from isola.instances.context import Context
+from isola.model.identity import HostNames
 from isola.model.instance import Instance, InstanceRequest, InterfaceState
 from isola.operations import Observer, Operation
 from isola.runtimes.driver import Running, RunSpec
@@ -37,7 +39,9 @@ _numbers = itertools.count()
 class HostedRuntime(FakeRuntime):
     """A fake runtime whose processes are seen by the other ports: they have a root and links, which go with them."""
 
-    ENDS_ON: ClassVar[frozenset[int]] = frozenset({9, 12, 15, 30, 37})
+    def __init__(self, host: Host, directory: Path, names: HostNames) -> None:
+        super().__init__(host, directory, names)
+        self.ends_on = frozenset({9, 12, 15, 30, 37})
 
     @property
     def _host(self) -> FakeHost:
@@ -45,7 +49,6 @@ class HostedRuntime(FakeRuntime):
 
     async def create(self, op: Operation, spec: RunSpec) -> Running:
         """Its first process sees the root it was given."""
-        self.ends_on = self.ENDS_ON
         running = await super().create(op, spec)
         self._host.files.process_roots[running.init.pid] = spec.root
         self._host.namespaces.set_interfaces(running.init.pid, InterfaceState("eth0"))

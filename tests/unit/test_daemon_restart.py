@@ -1,0 +1,242 @@
+"""A daemon that ends and begins again: instances run on, what is half made is finished, a boot starts all."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from channels import eventually
+from memory_audit import differences, settle
+from strike import Fate, Strike
+
+from isola.daemon.bootstrap import NETWORK, POOL, bootstrap
+from isola.daemon.build import build
+from isola.model.instance import Status
+from isola.testing.host import fake_host
+from isola.testing.parts import World
+from isola.testing.store import FakeStore
+
+
+def statuses(world: World) -> dict[str, Status]:
+    instances = world.parts.services.instances
+    return {instance.name: instances.status(instance) for instance in instances}
+
+
+async def again(world: World) -> None:
+    """The daemon is told to end, and begins again."""
+    await world.parts.close()
+    await world.start()
+
+
+async def booted(world: World) -> None:
+    """The host was switched off and on: nothing runs, nothing is mounted, it is another boot."""
+    await world.parts.close()
+    for id in list(world.runtime.instances):
+        world.runtime.end(id)
+        del world.runtime.instances[id]
+    for mount in list(world.host.mounts.table):
+        await world.host.mounts.unmount(mount.target)
+    await world.host.links.delete(*await world.host.links.names("is"))
+    world.host.system.boot = f"{world.host.system.boot[:-1]}{int(world.host.system.boot[-1], 16) ^ 1:x}"
+    await world.start()
+
+
+async def test_what_runs_runs_on_and_is_looked_after(world: World) -> None:
+    await world.create("web1", start=True, config={"limits.cpu": "1"})
+    await world.create("web2", start=True)
+    await world.finish(world.parts.services.instances.pause("web2"))
+    before = {name: world.on_host(name).running for name in ("web1", "web2")}
+    await again(world)
+    assert statuses(world) == {"web1": Status.RUNNING, "web2": Status.FROZEN}
+    assert {name: world.on_host(name).running for name in before} == before
+    assert not await differences(world)
+    world.runtime.end(world.parts.services.instances.get("web1").id)
+    await eventually(lambda: statuses(world)["web1"] is Status.STOPPED)
+    await world.finish(world.parts.services.instances.stop("web2"))
+    assert not await differences(world)
+
+
+async def test_what_ended_meanwhile_is_cleaned_up(world: World) -> None:
+    kept = await world.create("web1", start=True)
+    gone = await world.create("web2", start=True, ephemeral=True)
+    await world.parts.close()
+    for instance in (kept, gone):
+        world.runtime.end(instance.id)
+    await world.start()
+    assert statuses(world) == {"web1": Status.STOPPED}
+    assert not await differences(world)
+
+
+async def test_after_a_boot_what_ran_and_what_is_to_start_by_itself_runs(world: World) -> None:
+    await world.create("ran", start=True)
+    await world.create("stopped")
+    await world.create("auto", config={"boot.autostart": "true"})
+    await booted(world)
+    assert statuses(world) == {"auto": Status.RUNNING, "ran": Status.RUNNING, "stopped": Status.STOPPED}
+    assert not await differences(world)
+    await world.finish(world.parts.services.instances.stop("auto"))
+    await again(world)
+    assert statuses(world)["auto"] is Status.STOPPED
+
+
+async def test_after_a_boot_the_first_in_order_starts_first(world: World) -> None:
+    for name, priority in (("last", "0"), ("first", "20"), ("second", "10")):
+        await world.create(name, start=True, config={"boot.autostart.priority": priority})
+    await booted(world)
+    started = sorted(world.runtime.instances.values(), key=lambda instance: instance.running.init.pid)
+    assert [instance.spec.hostname for instance in started] == ["first", "second", "last"]
+
+
+async def test_one_that_cannot_be_brought_back_holds_up_no_other(world: World) -> None:
+    broken = await world.create("broken", start=True)
+    await world.create("fine", start=True)
+    record = dataclasses.replace(broken, runtime="gone", desired="running")
+    await world.parts.records.instances.replace("broken", record)
+    await booted(world)
+    assert statuses(world) == {"broken": Status.ERROR, "fine": Status.RUNNING}
+    assert "gone" in world.context.broken[broken.id]
+
+
+async def test_what_no_record_names_is_removed(world: World) -> None:
+    instance = await world.create("web1", start=True)
+    await world.parts.close()
+    await world.store.delete("/instances/web1")
+    await world.start()
+    assert instance.id not in world.runtime.instances and not await differences(world)
+
+
+async def test_a_daemon_may_go_back_to_an_older_record(world: World) -> None:
+    """Unknown fields are passed over, missing ones take their default."""
+    await world.create("web1", start=True)
+    entry = await world.store.get("/instances/web1")
+    assert entry is not None
+    text = entry.value.replace(b'"deleting":false,', b'"from_the_future":{"x":[1]},')
+    assert text != entry.value
+    await world.store.put("/instances/web1", text)
+    await again(world)
+    assert statuses(world) == {"web1": Status.RUNNING} and not await differences(world)
+
+
+# --- shutdown -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_shutdown_stops_all_and_the_next_start_starts_it_again(world: World) -> None:
+    await world.create("web1", start=True)
+    await world.create("web2", start=True, ephemeral=True)
+    await world.create("web3")
+    await world.parts.shutdown()
+    assert not world.runtime.instances and not world.host.mounts.table
+    assert await world.host.links.names("is") == () and await world.host.firewall.tables() == ()
+    await world.parts.close()
+    await world.start()
+    assert statuses(world) == {"web1": Status.RUNNING, "web3": Status.STOPPED}
+    assert not await differences(world)
+
+
+async def test_a_shutdown_goes_by_priority_and_kills_what_does_not_listen(world: World) -> None:
+    ended: list[str] = []
+    names = {}
+    for name, priority in (("last", "0"), ("first", "5")):
+        config = {"boot.stop.priority": priority, "boot.host_shutdown_timeout": "0"}
+        names[(await world.create(name, start=True, config=config)).id] = name
+    world.runtime.ends_on = frozenset({9})
+    remove = world.runtime.remove
+
+    async def remember(id: str) -> None:
+        ended.append(names[id])
+        await remove(id)
+
+    world.runtime.remove = remember  # type: ignore[method-assign]
+    await world.parts.services.instances.shutdown()
+    assert ended == ["first", "last"]
+
+
+async def test_a_shutdown_does_not_wait_for_a_stop_that_never_ends(world: World) -> None:
+    await world.create("web1", start=True, config={"boot.host_shutdown_timeout": "0"})
+    await world.create("web2", start=True)
+    world.runtime.ends_on = frozenset({9})
+    stopping = world.parts.services.instances.stop("web1", timeout=None)
+    await eventually(lambda: world.on_host("web1").signals)
+    world.runtime.ends_on = frozenset({9, 30})
+    await world.parts.services.instances.shutdown()
+    assert stopping.status.final and not world.runtime.instances
+
+
+# --- the first start ------------------------------------------------------------------------------------------------
+
+
+async def test_the_first_start_makes_a_pool_a_network_and_a_profile_once(world: World) -> None:
+    services = world.parts.services
+    assert [pool.name for pool in services.pools] == [POOL] and [net.name for net in services.networks] == [NETWORK]
+    await services.profiles.update("default", "mine", {}, {"root": {"type": "disk", "path": "/", "pool": POOL}})
+    await world.finish(services.operations.start("Deleting network", lambda op: services.networks.delete(op, NETWORK)))
+    await again(world)
+    assert [net.name for net in world.parts.services.networks] == []
+    assert world.parts.services.profiles.get("default").description == "mine"
+
+
+@pytest.mark.parametrize("operation", ["Creating storage pool", "Creating network"])
+async def test_a_first_start_that_dies_is_finished_by_the_next(operation: str) -> None:
+    hits = 0
+    while True:
+        strike = Strike(operation, hits, "fail")
+        world = World(observer=Fate(strike))
+        await world.start()
+        if not strike.hit.is_set():
+            break
+        world.observer = Fate()
+        await world.start()
+        await world.import_image()
+        await world.create("web1", start=True)
+        assert not await differences(world), strike.points[-1]
+        world.forget()
+        hits += 1
+    world.forget()
+    assert hits >= 4
+
+
+async def test_a_minimal_daemon_has_a_profile_and_nothing_else() -> None:
+    host = fake_host()
+    parts = await build(host, Path("/isola/minimal"), FakeStore(host.clock))
+    await parts.open()
+    await bootstrap(parts, minimal=True)
+    assert len(parts.services.networks) == 0 and list(parts.services.pools) == []
+    assert parts.services.profiles.get("default").devices == {}
+    await parts.close()
+
+
+async def test_daemons_side_by_side_on_one_host_leave_each_other_alone() -> None:
+    host = fake_host()
+    worlds = [World(host, Fate(), Path(f"/isola/side-{number}")) for number in range(2)]
+    for world in worlds:
+        await world.start()
+        await world.import_image()
+        await world.create("web1", start=True)
+    for world in worlds:
+        await again(world)
+    await worlds[0].parts.shutdown()
+    assert worlds[1].on_host("web1").status is None
+    assert len(await host.links.names(worlds[1].parts.services.names.short)) == 2
+    assert not await host.links.names(worlds[0].parts.services.names.short)
+    for world in worlds:
+        world.forget()
+
+
+async def test_closing_ends_followers_and_cancels_what_can_be_cancelled(world: World) -> None:
+    await world.create("web1", start=True)
+    world.runtime.ends_on = frozenset({9})
+    stopping = world.parts.services.instances.stop("web1", timeout=None)
+    await eventually(lambda: world.on_host("web1").signals)
+    follower = world.parts.services.events.follow(["lifecycle"])
+    await world.parts.close()
+    assert [event async for event in follower] == []
+    assert stopping.status.final and world.on_host("web1").status is None
+
+
+async def test_a_watcher_of_an_old_daemon_does_nothing_after_its_close(world: World) -> None:
+    instance = await world.create("web1", start=True)
+    await world.parts.close()
+    world.runtime.end(instance.id)
+    await settle(world)
+    assert [record.desired for record in world.parts.records.instances] == ["running"]

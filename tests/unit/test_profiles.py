@@ -1,0 +1,148 @@
+"""Profiles: what is refused, and that a change reaches every instance that has one, or none."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from channels import eventually
+from memory_audit import differences
+
+from isola.errors import Busy, HostFailure, IsolaError
+from isola.model.instance import Config, Devices
+from isola.model.limits import Limits
+from isola.model.profile import Profile
+from isola.testing.parts import World
+
+ROOT = {"type": "disk", "path": "/", "pool": "default"}
+NIC = {"type": "nic", "network": "isolabr0", "name": "eth0"}
+
+
+async def change(
+    world: World, config: Config, devices: Devices | None = None, *, name: str = "default", description: str = ""
+) -> None:
+    wanted = {"root": ROOT, "eth0": NIC} if devices is None else devices
+    await world.parts.services.profiles.update(name, description, config, wanted)
+
+
+async def test_a_change_reaches_all_instances_at_once(world: World) -> None:
+    for name in ("web1", "web2"):
+        await world.create(name, start=True)
+    await world.create("web3")
+    await world.create("other", start=True, profiles=("default",), config={"limits.processes": "7"})
+    await change(world, {"limits.processes": "50"}, {"root": ROOT, "eth0": NIC, "eth1": NIC | {"name": "eth1"}})
+    limits = {name: world.on_host(name).limits.processes for name in ("web1", "web2", "other")}
+    assert limits == {"web1": 50, "web2": 50, "other": 7}
+    assert len(world.host.links.inside) == 6 and not await differences(world)
+    await world.finish(world.parts.services.instances.start("web3"))
+    assert world.on_host("web3").limits.processes == 50 and not await differences(world)
+    await change(world, {})
+    assert world.on_host("web1").limits.processes is None and not await differences(world)
+
+
+async def test_a_change_that_one_instance_cannot_follow_is_taken_back_from_all(world: World) -> None:
+    for name in ("web1", "web2", "web3"):
+        await world.create(name, start=True)
+    await change(world, {"limits.processes": "50"})
+    before = world.parts.services.profiles.get("default")
+    limit, refusing = world.runtime.limit, world.on_host("web3").spec.id
+
+    async def refuse(id: str, limits: Limits) -> None:
+        if id == refusing and limits.processes == 60:
+            raise HostFailure("the kernel does not want to")
+        await limit(id, limits)
+
+    world.runtime.limit = refuse  # type: ignore[method-assign]
+    with pytest.raises(HostFailure):
+        await change(world, {"limits.processes": "60"}, {"root": ROOT, "eth1": NIC})
+    assert world.parts.services.profiles.get("default") == before
+    assert [world.on_host(name).limits.processes for name in ("web1", "web2", "web3")] == [50, 50, 50]
+    assert not await differences(world)
+
+
+async def test_while_an_instance_is_busy_nothing_is_changed(world: World) -> None:
+    await world.create("web1", start=True)
+    await world.create("web2", start=True)
+    world.runtime.ends_on = frozenset({9})
+    stopping = world.parts.services.instances.stop("web2", timeout=None)
+    await eventually(lambda: world.on_host("web2").signals)
+    with pytest.raises(Busy, match="Stopping instance"):
+        await change(world, {"limits.processes": "50"})
+    assert world.parts.services.profiles.get("default").config == {}
+    assert world.on_host("web1").limits.processes is None
+    stopping.cancel()
+    await stopping.wait(2)
+    await change(world, {"limits.processes": "50"})
+    assert world.on_host("web2").limits.processes == 50 and not await differences(world)
+
+
+async def test_two_changes_at_once_are_one_after_the_other_or_refused(world: World) -> None:
+    await world.create("web1", start=True)
+    results = await asyncio.gather(
+        *(change(world, {"limits.processes": str(number)}) for number in (10, 20)), return_exceptions=True
+    )
+    assert [type(result) for result in results] == [type(None), Busy]
+    assert world.on_host("web1").limits.processes == 10 and not await differences(world)
+
+
+@pytest.mark.parametrize(
+    ("config", "devices", "code"),
+    [
+        ({"bogus": "1"}, None, "invalid"),
+        ({"limits.memory": "much"}, None, "invalid"),
+        ({}, {"gpu": {"type": "gpu"}}, "unsupported"),
+        ({}, {"root": ROOT, "eth0": NIC | {"network": "nope"}}, "not_found"),
+        ({}, {"eth0": NIC}, "invalid"),
+        ({"limits.cpu": "7-9"}, None, "invalid"),
+    ],
+)
+async def test_a_wrong_change_is_refused_and_changes_nothing(
+    config: Config, devices: Devices | None, code: str, world: World
+) -> None:
+    await world.create("web1", start=True)
+    before = world.parts.services.profiles.get("default")
+    with pytest.raises(IsolaError) as caught:
+        await change(world, config, devices)
+    assert caught.value.code == code
+    assert world.parts.services.profiles.get("default") == before
+    assert not await differences(world)
+
+
+async def test_names_and_users(world: World) -> None:
+    profiles = world.parts.services.profiles
+    await profiles.create(Profile("extra", config={"limits.processes": "9"}))
+    for again, code in ((Profile("extra"), "already_exists"), (Profile("a/b"), "invalid"), (Profile(""), "invalid")):
+        with pytest.raises(IsolaError) as caught:
+            await profiles.create(again)
+        assert caught.value.code == code
+    await world.create("web1", profiles=("default", "extra"))
+    assert profiles.used_by("extra") == ["/1.0/instances/web1"]
+    for refused, code in (
+        (profiles.delete("extra"), "in_use"),
+        (profiles.rename("extra", "other"), "in_use"),
+        (profiles.delete("default"), "forbidden"),
+        (profiles.rename("default", "other"), "forbidden"),
+        (profiles.delete("nope"), "not_found"),
+        (profiles.rename("nope", "other"), "not_found"),
+    ):
+        with pytest.raises(IsolaError) as caught:
+            await refused
+        assert caught.value.code == code
+    await world.finish(world.parts.services.instances.delete("web1"))
+    revision = profiles.revision("extra")
+    await profiles.rename("extra", "other")
+    assert profiles.get("other").config == {"limits.processes": "9"} and profiles.revision("other") > revision
+    await profiles.delete("other")
+    assert [profile.name for profile in profiles] == ["default"]
+
+
+async def test_what_happens_is_told(world: World) -> None:
+    follower = world.parts.services.events.follow(["lifecycle"])
+    profiles = world.parts.services.profiles
+    await profiles.create(Profile("extra"))
+    await change(world, {}, {}, name="extra", description="x")
+    await profiles.rename("extra", "other")
+    await profiles.delete("other")
+    world.parts.services.events.close()
+    told = [event.metadata["action"] async for event in follower]
+    assert told == ["profile-created", "profile-updated", "profile-renamed", "profile-deleted"]

@@ -40,6 +40,9 @@ class Tree:
 
     def processes(self, path: str) -> set[int]:
         """Numbers of the processes in the group and below; processes of foreign namespaces (0) are left out."""
+        top = self.directory(path)
+        if _has_no_subdirectories(top):
+            return {int(word) for word in read(f"{top}/cgroup.procs").split()} - {0}
         found: set[int] = set()
         for _, _, directory in self._walk(path):
             found.update(int(word) for word in read("cgroup.procs", directory=directory).split())
@@ -47,11 +50,12 @@ class Tree:
 
     def remove_once(self, path: str) -> bool:
         """Try to remove the group and those below; False when the kernel is not done with them."""
+        if _remove(self.directory(path), None, path):
+            return True
         for place, names, directory in self._walk(path):
             for name in names:
                 _remove(name, directory, f"{place}/{name}")
-        _remove(self.directory(path), None, path)
-        return not self.exists(path)
+        return _remove(self.directory(path), None, path)
 
     def _walk(self, path: str) -> Iterator[tuple[str, list[str], int]]:
         """Place, names below, and descriptor of each directory, deepest first.
@@ -177,14 +181,25 @@ def check_cpus(wanted: Sequence[int] | None, there: frozenset[int]) -> None:
         )
 
 
-def _remove(name: str, directory: int | None, path: str) -> None:
+def _remove(name: str, directory: int | None, path: str) -> bool:
+    """Whether it is gone; it is not while something is in it."""
     try:
         os.rmdir(name, dir_fd=directory)
     except FileNotFoundError:
-        return
+        return True
     except OSError as error:
-        if error.errno not in {errno.EBUSY, errno.ENOTEMPTY}:
-            raise HostFailure(f"Cannot remove the control group {path}", evidence=str(error)) from error
+        if error.errno in {errno.EBUSY, errno.ENOTEMPTY}:
+            return False
+        raise HostFailure(f"Cannot remove the control group {path}", evidence=str(error)) from error
+    return True
+
+
+def _has_no_subdirectories(directory: str) -> bool:
+    """What a link count of two says; also when it is not there."""
+    try:
+        return os.stat(directory).st_nlink == 2
+    except FileNotFoundError:
+        return True
 
 
 def subdirectories(directory: str) -> tuple[str, ...]:

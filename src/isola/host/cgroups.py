@@ -15,6 +15,7 @@ from isola.host.cancellation import finish
 from isola.host.cgroup_tree import Tree, subdirectories
 from isola.host.cgroup_v1 import LegacyTrees
 from isola.host.cgroup_v2 import UnifiedTree
+from isola.host.threads import in_thread
 from isola.model.limits import Limits, Usage
 
 _PATIENCE = 10.0
@@ -129,7 +130,7 @@ class LinuxCgroups:
 
     async def allow_devices(self, path: str, rules: Sequence[str]) -> bool:
         """Let only these device nodes open."""
-        return await finish(asyncio.to_thread(self._legacy.allow_devices, path, rules))
+        return await in_thread(self._legacy.allow_devices, path, rules)
 
     def usage(self, path: str) -> Usage:
         """What the group uses now."""
@@ -200,22 +201,26 @@ class LinuxCgroups:
     async def _kill(self, path: str) -> None:
         wait = 0.001
         for attempt in range(int(_PATIENCE / 0.05)):
-            await asyncio.to_thread(self._kill_once, path, one_by_one=attempt > 0 or self._unified is None)
-            left = await asyncio.to_thread(self.processes, path)
+            left = await asyncio.to_thread(self._kill_once, path, one_by_one=attempt > 0)
             if not left:
                 return
             await asyncio.sleep(wait)
             wait = min(wait * 2, 0.05)
         raise HostFailure(f"Processes of {path} do not die", evidence=f"left are {', '.join(map(str, left[:10]))}")
 
-    def _kill_once(self, path: str, *, one_by_one: bool) -> None:
-        at_once = self._unified is not None and self._unified.kill(path)
+    def _kill_once(self, path: str, *, one_by_one: bool) -> Sequence[int]:
+        """Kill, and say who is left."""
+        if not self.processes(path):
+            return ()
+        # Beside old hierarchies the new one may have none of the processes.
+        at_once = self._unified is not None and bool(self._unified.processes(path)) and self._unified.kill(path)
         if one_by_one or not at_once:
             # Frozen, they cannot fork while they are counted.
             self._legacy.freeze(path, frozen=True)
             for pid in self.processes(path):
                 self._kill_member(path, pid)
         self._legacy.freeze(path, frozen=False)
+        return self.processes(path)
 
     def _kill_member(self, path: str, pid: int) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -260,4 +265,4 @@ def _memberships(pid: int) -> dict[frozenset[str], str]:
 
 async def _in_thread(work: Callable[[], None]) -> None:
     # A cancelled caller undoes what was done: that must not go on meanwhile.
-    await finish(asyncio.to_thread(work))
+    await in_thread(work)

@@ -65,13 +65,13 @@ class OciRuntime(Runtime):
     async def create(self, op: Operation, spec: RunSpec) -> Running:
         """Make the first process, held before its program."""
         id = spec.id
-        await op.effect(
+        process = await op.effect(
             f"prepare run of {id}",
             lambda: self._prepare(spec),
             look=lambda: self._has_traces(id),
             undo=lambda: self.remove(id),
         )
-        return await op.effect(f"create first process of {id}", lambda: self._create(spec))
+        return await op.effect(f"create first process of {id}", lambda: self._create(spec, process))
 
     async def start(self, op: Operation, id: str) -> None:
         """Let the program run."""
@@ -79,19 +79,8 @@ class OciRuntime(Runtime):
 
     async def find(self, id: str) -> Running | None:
         """The instance, if its first process and its monitor are those that were started."""
-        record = await self._record(id)
-        if record is None:
-            return None
-        try:
-            first, watcher = (ProcessRef(*map(int, record[who])) for who in ("first", "monitor"))  # type: ignore[call-overload]
-        except (KeyError, TypeError, ValueError):
-            return None
-        if not (self.host.processes.alive(first) and self.host.processes.alive(watcher)):
-            return None
-        if id not in self._known:
-            self._known.add(id)
-            await self._end_commands(id)
-        return Running(id, first, watcher)
+        found = await self._find(id)
+        return found[0] if found else None
 
     async def status(self, id: str) -> Status:
         """RUNNING, FROZEN or STOPPED."""
@@ -138,14 +127,12 @@ class OciRuntime(Runtime):
 
     async def exec(self, id: str, spec: ExecSpec) -> Execution:
         """Start a command inside."""
-        running = await self._require(id)
+        running, base = await self._require(id)
         if self.host.cgroups.frozen(self._group(id)):
             raise WrongState("The instance is frozen", remedy="resume it first")
         if not spec.command or any("\0" in word for word in (*spec.command, *spec.environment, spec.cwd)):
             raise InvalidInput("A command of at least one word and without NUL is needed", field="command")
-        record = await self._record(id) or {}
-        base = record.get("process")
-        entry = json.dumps(exec_process(spec, base if isinstance(base, dict) else {})).encode()
+        entry = json.dumps(exec_process(spec, base)).encode()
         pid_file = self._layout(id).commands / f"{self.host.clock.token(8)}.pid"
         engine = [*await self.engine(id, joining=True), "--root", str(self._layout(id).state)]
         return await execute(
@@ -204,7 +191,8 @@ class OciRuntime(Runtime):
 
     # --- how ----------------------------------------------------------------------------------------------------
 
-    async def _prepare(self, spec: RunSpec) -> None:
+    async def _prepare(self, spec: RunSpec) -> object:
+        """Everything the engine needs; returns the process as configured."""
         files, layout, group = self.host.files, self._layout(spec.id), self._group(spec.id)
         await files.make_directory(layout.run)
         await files.write(layout.engine, self.name.encode(), durable=False)
@@ -216,13 +204,14 @@ class OciRuntime(Runtime):
             lxcfs_files=await self._lxcfs_files(spec.lxcfs),
             limit_devices=self.limits_devices(),
         )
-        config = json.dumps(bundle(spec, user, surroundings)).encode()
-        await files.write(layout.config, config, durable=False)
+        config = bundle(spec, user, surroundings)
+        await files.write(layout.config, json.dumps(config).encode(), durable=False)
         for directory in (layout.exits, layout.state, layout.commands, layout.logs):
             await files.make_directory(directory, mode=0o700)
         await files.remove_tree(layout.console_log)
         await self.host.cgroups.create(group, owner=spec.idmap.base)
         await self.host.cgroups.create(group + MONITOR_SUFFIX)
+        return config["process"]
 
     async def _lxcfs_files(self, mount: Path | None) -> tuple[str, ...]:
         """Which of the files this lxcfs has: versions differ, and a missing one would fail the whole start."""
@@ -235,7 +224,7 @@ class OciRuntime(Runtime):
         }
         return tuple(name for name in LXCFS_FILES if name in there)
 
-    async def _create(self, spec: RunSpec) -> Running:
+    async def _create(self, spec: RunSpec, process: object) -> Running:
         layout, group = self._layout(spec.id), self._group(spec.id)
         argv = monitor.arguments(layout, self.maker(spec.id))
         # Only the hierarchies that can be entered without waiting, where there are any: they are enough to find it by.
@@ -246,12 +235,12 @@ class OciRuntime(Runtime):
             await self.host.cgroups.allow_devices(group, device_rules())
         # Limits come now: they shall bind the program, not the engine that prepares its place.
         await self.host.cgroups.limit(group, spec.limits)
-        config = json.loads(await self.host.files.read(layout.config))
         record = {
+            "engine": self.name,
             "boot": self.host.system.boot_id(),
             "first": [running.init.pid, running.init.started],
             "monitor": [running.monitor.pid, running.monitor.started],
-            "process": config["process"],
+            "process": process,
         }
         self._known.add(spec.id)
         await self.host.files.write(layout.record, json.dumps(record).encode(), durable=False)
@@ -297,19 +286,35 @@ class OciRuntime(Runtime):
             return NOT_EXECUTABLE
         return NOT_FOUND
 
-    async def _require(self, id: str) -> Running:
-        running = await self.find(id)
-        if running is None:
+    async def _require(self, id: str) -> tuple[Running, dict[str, object]]:
+        found = await self._find(id)
+        if found is None:
             raise WrongState("The instance is not running", remedy="start it first")
-        return running
+        return found
 
-    async def _record(self, id: str) -> dict[str, object] | None:
+    async def _find(self, id: str) -> tuple[Running, dict[str, object]] | None:
+        """The instance with its process as configured."""
+        record = await self._record(id)
+        try:
+            first, watcher = (ProcessRef(*map(int, record[who])) for who in ("first", "monitor"))  # type: ignore[call-overload]
+            process = dict(record["process"])  # type: ignore[call-overload]
+        except (KeyError, TypeError, ValueError):
+            return None
+        if not (self.host.processes.alive(first) and self.host.processes.alive(watcher)):
+            return None
+        if id not in self._known:
+            self._known.add(id)
+            await self._end_commands(id)
+        return Running(id, first, watcher), process
+
+    async def _record(self, id: str) -> dict[str, object]:
+        """Empty where nothing is written that was written since the boot and by this driver."""
         try:
             record = json.loads(await self.host.files.read(self._layout(id).record))
         except (NotFound, ValueError):
-            return None
-        ours = isinstance(record, dict) and record.get("boot") == self.host.system.boot_id()
-        return record if ours and await self._engine_of(id) == self.name else None
+            return {}
+        ours = {"boot": self.host.system.boot_id(), "engine": self.name}
+        return record if isinstance(record, dict) and ours.items() <= record.items() else {}
 
     async def _engine_of(self, id: str) -> str:
         try:

@@ -142,6 +142,9 @@ class StandInstances:
             devices |= profile.devices
         return config | dict(instance.config) | self._kept(instance), devices | dict(instance.devices)
 
+    async def states(self, instances: Sequence[Instance]) -> Sequence[InstanceState]:
+        return [await self.state(instance, disk=False) for instance in instances]
+
     async def state(self, instance: Instance, *, disk: bool = True) -> InstanceState:
         if self.status(instance) is Status.STOPPED:
             return InstanceState(Status.STOPPED, disk={"root": 4096} if disk else {})

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +17,7 @@ from isola.model.instance import Address, InterfaceState
 _IPV6_SCOPES = {0x10: "local", 0x20: "link"}
 _LOOPBACK_MTU = 65536
 _MOST = 1 << 16
+_SMALL = 8192
 
 
 class Namespaces(Protocol):
@@ -42,12 +44,10 @@ class LinuxNamespaces:
         counters = _read(f"{directory}/dev")
         if not counters:
             return ()
-        addresses: dict[str, list[Address]] = {}
-        routes = parse_routes(_read(f"{directory}/route"))
-        for device, address in parse_ipv4(_read(f"{directory}/fib_trie"), routes):
-            addresses.setdefault(device, []).append(address)
-        for device, address in parse_ipv6(_read(f"{directory}/if_inet6")):
-            addresses.setdefault(device, []).append(address)
+        texts = tuple(_read(f"{directory}/{name}") for name in ("route", "fib_trie", "if_inet6"))
+        # They seldom change. What is large is not kept: instances decide how much stands in them.
+        parse = _remembered if sum(map(len, texts)) <= _SMALL else _addresses
+        addresses = parse(*texts)
         return tuple(_state(name, numbers, addresses.get(name, ())) for name, numbers in parse_counters(counters))
 
     def hold_mounts(self, pid: int) -> Path:
@@ -57,6 +57,17 @@ class LinuxNamespaces:
             return Path(f"/proc/{os.getpid()}/fd/{held}")
         except OSError as error:
             raise HostFailure(f"Cannot hold the mounts of process {pid}", evidence=str(error)) from error
+
+
+def _addresses(route: str, fib_trie: str, if_inet6: str) -> Mapping[str, tuple[Address, ...]]:
+    """Device -> its addresses."""
+    found: dict[str, tuple[Address, ...]] = {}
+    for device, address in (*parse_ipv4(fib_trie, parse_routes(route)), *parse_ipv6(if_inet6)):
+        found[device] = (*found.get(device, ()), address)
+    return found
+
+
+_remembered = functools.lru_cache(maxsize=512)(_addresses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +134,11 @@ def _place(address: ipaddress.IPv4Address, routes: Routes) -> tuple[str, Address
     return routes.default, Address("inet", str(address), "32", scope)
 
 
-def _state(name: str, numbers: list[int], addresses: list[Address] | tuple[()]) -> InterfaceState:
+def _state(name: str, numbers: list[int], addresses: tuple[Address, ...]) -> InterfaceState:
     loopback = name == "lo"
     return InterfaceState(
         name=name,
-        addresses=tuple(addresses),
+        addresses=addresses,
         bytes_received=numbers[0],
         packets_received=numbers[1],
         errors_received=numbers[2],
@@ -148,11 +159,16 @@ def _ipv4(text: str) -> int:
 def _read(file: str) -> str:
     """Whole lines of a file, up to a limit: who rules a namespace can fill it with millions of routes."""
     try:
-        with open(file, "rb", buffering=0) as source:
-            data = block = source.read(_MOST)
-            while block and len(data) < _MOST:
-                block = source.read(_MOST - len(data))
-                data += block
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return ""
+    try:
+        data = block = os.read(descriptor, _MOST)
+        while block and len(data) < _MOST:
+            block = os.read(descriptor, _MOST - len(data))
+            data += block
+    except OSError:
+        return ""
+    finally:
+        os.close(descriptor)
     return data[: data.rfind(b"\n") + 1].decode(errors="replace")

@@ -24,7 +24,7 @@ from isola.instances.reconcile import reconcile
 from isola.instances.shutdown import shutdown
 from isola.instances.start import expanded, require_stopped
 from isola.instances.start import start as start_verb
-from isola.instances.state import observe
+from isola.instances.state import observe, observe_all
 from isola.model.exec import ConsoleRequest, ExecRequest
 from isola.model.instance import Config, Devices, Instance, InstanceRequest, InstanceState, InstanceUpdate, Status
 from isola.model.network import Nic
@@ -132,6 +132,10 @@ class Instances:
     async def state(self, instance: Instance, *, disk: bool = True) -> InstanceState:
         """What is observed now; without ``disk`` nothing is walked."""
         return await observe(self._context, instance, disk=disk)
+
+    async def states(self, instances: Sequence[Instance]) -> Sequence[InstanceState]:
+        """The same for many at once, without walking their disks."""
+        return await observe_all(self._context, instances)
 
     # --- mutations ----------------------------------------------------------------------------------------------
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
-from isola.instances.context import Context
+from isola.host.threads import in_thread
+from isola.instances.context import Context, Live
 from isola.instances.identity import nics_of
 from isola.instances.limits import memory_limit
 from isola.instances.start import expanded
@@ -14,17 +16,28 @@ from isola.model.instance import Instance, InstanceState, InterfaceState
 async def observe(context: Context, instance: Instance, *, disk: bool = True) -> InstanceState:
     """Usage, interfaces and, where asked for (it walks the volume), the space its root takes."""
     space = {"root": await context.storage(instance).usage(context.volume(instance))} if disk else {}
-    live = context.live.get(instance.id)
-    if live is None:
-        return InstanceState(status=context.status(instance), disk=space)
-    config, _ = expanded(context, instance)
+    state = _look(context, instance, context.live.get(instance.id), context.host.system.memory()["MemTotal"])
+    return dataclasses.replace(state, disk=space)
+
+
+async def observe_all(context: Context, instances: Sequence[Instance]) -> Sequence[InstanceState]:
+    """The same for many, without disks: a few hundred microseconds each, away from the event loop."""
     total = context.host.system.memory()["MemTotal"]
+    lives = [context.live.get(instance.id) for instance in instances]
+    return await in_thread(
+        lambda: [_look(context, instance, live, total) for instance, live in zip(instances, lives, strict=True)]
+    )
+
+
+def _look(context: Context, instance: Instance, live: Live | None, memory: int) -> InstanceState:
+    if live is None:
+        return InstanceState(status=context.status(instance))
+    config, _ = expanded(context, instance)
     return InstanceState(
         status=context.status(instance),
         pid=live.running.init.pid,
         usage=context.runtime(instance).usage(instance.id),
-        memory_total=memory_limit(config, total) or total,
-        disk=space,
+        memory_total=memory_limit(config, memory) or memory,
         network=_interfaces(context, instance, live.running.init.pid),
         started_at=live.started_at,
     )

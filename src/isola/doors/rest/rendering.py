@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from isola.doors import Services
@@ -10,7 +9,7 @@ from isola.doors.rest.answers import dumps
 from isola.doors.rest.caller import Caller
 from isola.doors.rest.shapes.instances import instance_json, state_json
 from isola.doors.rest.shapes.server import server_json
-from isola.model.instance import Instance
+from isola.model.instance import Instance, InstanceState
 
 _FULL = b',"backups":[],"snapshots":[],"state":'
 
@@ -61,14 +60,17 @@ class Rendering:
 
     async def full(self, instance: Instance, *, disk: bool) -> bytes:
         """An instance with its state, snapshots and backups."""
-        state = await self._services.instances.state(instance, disk=disk)
-        return self.one(instance)[:-1] + _FULL + dumps(state_json(state)) + b"}"
+        return self._full(instance, await self._services.instances.state(instance, disk=disk))
 
     async def many_full(self, chosen: Sequence[Instance]) -> bytes:
         """A list of instances with their states; disks are not walked for it."""
-        parts = await asyncio.gather(*(self.full(instance, disk=False) for instance in chosen))
+        states = await self._services.instances.states(chosen)
+        parts = [self._full(instance, state) for instance, state in zip(chosen, states, strict=True)]
         self._forget_gone()
         return b"[" + b",".join(parts) + b"]"
+
+    def _full(self, instance: Instance, state: InstanceState) -> bytes:
+        return self.one(instance)[:-1] + _FULL + dumps(state_json(state)) + b"}"
 
     def _forget_gone(self) -> None:
         if len(self._kept) > 2 * len(self._services.instances) + 16:

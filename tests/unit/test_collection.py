@@ -137,6 +137,7 @@ WRITES: dict[str, Write] = {
     "add": lambda records: records.add("b", Thing("b")),
     "put": lambda records: records.put("a", Thing("a", inner=Inner(7))),
     "replace": lambda records: records.replace("a", Thing("a", inner=Inner(7))),
+    "replace_all": lambda records: records.replace_all({"a": Thing("a", inner=Inner(8))}),
     "rename": lambda records: records.rename("a", "b", Thing("b")),
     "remove": lambda records: records.remove("a"),
 }
@@ -166,6 +167,24 @@ async def test_a_write_that_is_cancelled_is_in_both_or_in_neither(write: str, st
         assert await same(store, records)
         await records.remove("b")
         await records.put("a", Thing("a"))
+
+
+async def test_several_records_are_replaced_together_or_not_at_all(store: SlowStore) -> None:
+    records, other = things(store), things(store)
+    for name in ("a", "b"):
+        await records.put(name, Thing(name))
+    await other.load()
+    await other.replace("b", Thing("b", inner=Inner(1)))
+    both = {name: Thing(name, inner=Inner(2)) for name in ("a", "b")}
+    with pytest.raises(PreconditionFailed):
+        await records.replace_all(both)
+    assert list(records) == [Thing("a"), Thing("b")]
+    await records.load()
+    await records.replace_all(both)
+    assert list(records) == list(both.values()) and await same(store, records)
+    with pytest.raises(NotFound):
+        await records.replace_all(both | {"c": Thing("c")})
+    await records.replace_all({})
 
 
 async def test_reading_what_another_version_wrote(store: SlowStore) -> None:

@@ -3,169 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 import pytest
-from memory_audit import differences, settle
+from instance_verbs import VERBS, Verb, mend, record
+from memory_audit import differences
 from strike import Fate, Strike
 
 from isola.errors import IsolaError
-from isola.model.instance import Config, Devices, Instance, InstanceUpdate, Status
 from isola.testing.parts import World
 
 ACTIONS = ("fail", "cancel", "crash")
-NAME = "victim"
-NIC = {"type": "nic", "network": "isolabr0", "name": "eth0", "hwaddr": "10:66:6a:00:00:01"}
-NIC_ONE = {"type": "nic", "network": "isolabr0", "name": "eth0"}
-NIC_TWO = NIC_ONE | {"name": "eth5"}
-ROOT = {"type": "disk", "path": "/", "pool": "default"}
-OTHER = NIC | {"name": "eth1", "hwaddr": "10:66:6a:00:00:02"}
-
-
-@dataclass(frozen=True)
-class Verb:
-    """One verb: what must be so before, how it is asked for, which operation does it, how one sees that it was done."""
-
-    name: str
-    operation: str
-    prepare: Callable[[World], Awaitable[None]]
-    act: Callable[[World], Awaitable[None]]
-    done: Callable[[World], bool]
-    background: bool = False
-    """Nobody asked for it and nobody is told."""
-
-
-def record(world: World, name: str = NAME) -> Instance | None:
-    found = world.parts.records.instances.find(name)
-    return None if found is None or found.deleting else found
-
-
-async def absent(world: World) -> None:
-    for instance in list(world.parts.services.instances):
-        await world.finish(world.parts.services.instances.delete(instance.name, force=True))
-
-
-async def absent_and_packed(world: World) -> None:
-    await absent(world)
-    for image in list(world.parts.services.images):
-        await world.finish(world.parts.services.images.start_delete(image.fingerprint))
-    await world.import_image()
-
-
-async def stopped(world: World) -> None:
-    await absent(world)
-    await world.create(NAME)
-
-
-async def running(world: World) -> None:
-    await absent(world)
-    await world.create(NAME, start=True)
-
-
-async def ephemeral(world: World) -> None:
-    await absent(world)
-    await world.create(NAME, start=True, ephemeral=True)
-
-
-async def frozen(world: World) -> None:
-    await running(world)
-    await world.finish(world.parts.services.instances.pause(NAME))
-
-
-def runs(world: World) -> bool:
-    found = record(world)
-    return found is not None and found.desired == "running"
-
-
-def is_there(world: World) -> bool:
-    return record(world) is not None
-
-
-def instances_do(verb: str, *words: object, **named: object) -> Callable[[World], Awaitable[None]]:
-    async def act(world: World) -> None:
-        await world.finish(getattr(world.parts.services.instances, verb)(*words, **named))
-
-    return act
-
-
-async def two_running(world: World) -> None:
-    await absent(world)
-    await change_profile(world, "", {}, {"root": ROOT, "eth0": {"type": "nic", "network": "isolabr0"}})
-    await world.create(NAME, start=True)
-    await world.create("second", start=True)
-
-
-async def change_profile(world: World, description: str, config: Config, devices: Devices) -> None:
-    await world.parts.services.profiles.update("default", description, config, devices)
-
-
-async def changes_profile(world: World) -> None:
-    await change_profile(world, "changed", {"limits.processes": "55"}, {"root": ROOT, "eth1": NIC_ONE, "eth2": NIC_TWO})
-
-
-def profile_changed(world: World) -> bool:
-    return world.parts.services.profiles.get("default").description == "changed"
-
-
-CHANGE = InstanceUpdate(
-    config={"limits.processes": "77", "limits.cpu": "1"},
-    devices={"eth0": OTHER | {"name": "eth0"}, "eth1": NIC | {"name": "eth1"}},
-    profiles=("default",),
-    description="changed",
-)
-
-
-def changed(world: World) -> bool:
-    found = record(world)
-    return found is not None and found.description == "changed"
-
-
-async def ends(world: World, reboot: bool = False) -> None:
-    instance = record(world)
-    assert instance is not None
-    (world.runtime.reboot if reboot else world.runtime.end)(instance.id)
-    for _ in range(10):
-        await asyncio.sleep(0)
-    await settle(world)
-
-
-VERBS = (
-    Verb("create", "Creating instance", absent_and_packed, lambda w: _create(w, start=False), is_there),
-    Verb("launch", "Creating instance", absent_and_packed, lambda w: _create(w, start=True), runs),
-    Verb("start", "Starting instance", stopped, instances_do("start", NAME), runs),
-    Verb("stop", "Stopping instance", running, instances_do("stop", NAME), lambda w: not runs(w)),
-    Verb("kill", "Stopping instance", frozen, instances_do("stop", NAME, force=True), lambda w: not runs(w)),
-    Verb("stop-ephemeral", "Stopping instance", ephemeral, instances_do("stop", NAME), lambda w: not is_there(w)),
-    Verb("restart", "Restarting instance", running, instances_do("restart", NAME), runs),
-    Verb("pause", "Freezing instance", running, instances_do("pause", NAME), runs),
-    Verb("resume", "Unfreezing instance", frozen, instances_do("resume", NAME), runs),
-    Verb("delete", "Deleting instance", stopped, instances_do("delete", NAME), lambda w: not is_there(w)),
-    Verb(
-        "delete-running",
-        "Deleting instance",
-        running,
-        instances_do("delete", NAME, force=True),
-        lambda w: not is_there(w),
-    ),
-    Verb(
-        "rename",
-        "Renaming instance",
-        stopped,
-        instances_do("rename", NAME, "new"),
-        lambda w: record(w, "new") is not None,
-    ),
-    Verb("update", "Updating instance", stopped, instances_do("update", NAME, CHANGE), changed),
-    Verb("update-live", "Updating instance", running, instances_do("update", NAME, CHANGE), changed),
-    Verb("profile", "Updating profile", two_running, changes_profile, profile_changed),
-    Verb("end", "Cleaning up after instance", running, ends, lambda w: not runs(w), True),
-    Verb("reboot", "Cleaning up after instance", running, lambda w: ends(w, reboot=True), runs, True),
-    Verb("end-ephemeral", "Cleaning up after instance", ephemeral, ends, lambda w: not is_there(w), True),
-)
-
-
-async def _create(world: World, *, start: bool) -> None:
-    await world.create(NAME, start=start)
 
 
 @pytest.mark.parametrize("action", ACTIONS)
@@ -222,18 +69,6 @@ async def die_recovering(world: World, verb: Verb, number: int) -> int:
             return deaths
         recovery.cancel()
     raise AssertionError("it never recovers")
-
-
-async def mend(world: World, point: str) -> None:
-    """An instance that ended and could not be cleaned up says so; to start it again cleans up first."""
-    instance = record(world)
-    assert instance is not None
-    await settle(world)
-    if world.context.broken:
-        assert world.context.broken[instance.id], point
-        assert world.context.status(instance) is Status.ERROR
-    if world.context.status(instance) is not Status.RUNNING:
-        await world.finish(world.parts.services.instances.start(NAME))
 
 
 async def learn(world: World, verb: Verb) -> list[str]:

@@ -46,7 +46,7 @@ async def repair(context: Context, op: Operation, name: str) -> None:
     if live is not None:
         await limit(context, op, wanted, live, limits(context, config, of=instance))
         volatile[CPUS] = cpus_text(live.limits)
-    await record(context, instance, dataclasses.replace(wanted, volatile=volatile))
+    await record(context, [(instance, dataclasses.replace(wanted, volatile=volatile))])
 
 
 def _describes(device: Mapping[str, str], nic: Nic) -> bool:

@@ -46,7 +46,7 @@ async def update(context: Context, op: Operation, name: str, change: InstanceUpd
     """Apply to the running instance what can be applied, then record it."""
     instance, wanted = context.records.get(name), check(context, name, change)
     wanted = await _change(context, op, instance, wanted)
-    await op.commit(lambda: record(context, instance, wanted))
+    await op.commit(lambda: record(context, [(instance, wanted)]))
     context.events.lifecycle("instance-updated", f"/1.0/instances/{name}")
 
 
@@ -68,12 +68,7 @@ async def follow(
             _check_devices(context, instance, instance)
             changes.append((instance, await _change(context, op, instance, instance)))
 
-    async def record_all() -> None:
-        for instance, wanted in changes:
-            if wanted != instance:
-                await record(context, instance, wanted)
-
-    await op.commit(record_all)
+    await op.commit(lambda: record(context, [(old, new) for old, new in changes if old != new]))
 
 
 async def _change(context: Context, op: Operation, instance: Instance, wanted: Instance) -> Instance:
@@ -92,13 +87,14 @@ async def _change(context: Context, op: Operation, instance: Instance, wanted: I
     return wanted
 
 
-async def record(context: Context, instance: Instance, wanted: Instance) -> None:
-    """Write the record, and let go of the addresses it no longer has."""
-    await context.records.replace(wanted.name, wanted)
-    held = {(nic.network, nic.mac) for nic in nics_of(context, wanted)}
-    for nic in nics_of(context, instance):
-        if (nic.network, nic.mac) not in held:
-            context.networks.release(nic.network, nic.mac)
+async def record(context: Context, changes: Sequence[tuple[Instance, Instance]]) -> None:
+    """Write the records that come after these, and let go of the addresses they no longer have."""
+    await context.records.replace_all({wanted.name: wanted for _, wanted in changes})
+    for instance, wanted in changes:
+        held = {(nic.network, nic.mac) for nic in nics_of(context, wanted)}
+        for nic in nics_of(context, instance):
+            if (nic.network, nic.mac) not in held:
+                context.networks.release(nic.network, nic.mac)
 
 
 async def _announce(context: Context, op: Operation, instance: Instance) -> None:

@@ -6,7 +6,7 @@ followed through ``watch``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -82,6 +82,17 @@ class Collection(Generic[T]):
         """Write a new value of an existing record. Raises NotFound; PreconditionFailed if another writer was first."""
         self.get(name)
         await self._write(name, record)
+
+    async def replace_all(self, records: Mapping[str, T]) -> None:
+        """Write new values of several records, all or none. Raises NotFound, PreconditionFailed."""
+        steps: list[Check | Put] = []
+        for name, record in records.items():
+            self.get(name)
+            key = self._prefix + name
+            steps += [Check(key, self.revision(name)), Put(key, self._codec.encode(record))]
+        if steps:
+            revision = await finish(self._store.commit(*steps))
+            self._records |= {name: (record, revision) for name, record in records.items()}
 
     async def rename(self, old: str, new: str, record: T) -> None:
         """Move a record to a new name in one commit. Raises NotFound, AlreadyExists."""

@@ -1,0 +1,98 @@
+"""Ports that fail, or end the daemon, at one call that a test chooses: before it takes effect or after."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+from strike import rest
+
+from isola.errors import HostFailure
+from isola.testing.host import FakeHost, fake_host
+from isola.testing.parts import World
+
+
+class Blow:
+    """Counts calls while it is armed, and strikes at the chosen one, once."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.hit = asyncio.Event()
+        self.dead = False
+        self._number: int | None = None
+        self._how = ""
+        self._armed = False
+
+    def arm(self, number: int | None = None, how: str = "") -> None:
+        """Count from 0 again; ``how``: ``fail`` or ``crash``, ``before`` or ``after``."""
+        self.calls, self.hit, self._number, self._how, self._armed = [], asyncio.Event(), number, how, True
+
+    def disarm(self) -> None:
+        """Count no more."""
+        self._armed = False
+
+    async def around(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
+        """Do the call, and strike if it is the one."""
+        if self.dead:
+            await rest()
+        mine = self._armed and len(self.calls) == self._number
+        if self._armed:
+            self.calls.append(name)
+        if mine and "before" in self._how:
+            await self._strike(name)
+        result = await call()
+        if mine and "after" in self._how:
+            await self._strike(name)
+        return result
+
+    async def _strike(self, name: str) -> None:
+        self.hit.set()
+        if "crash" in self._how:
+            self.dead = True
+            await rest()
+        raise HostFailure(f"Injected failure at {name}")
+
+
+class Frail:
+    """A port whose calls go through a blow."""
+
+    def __init__(self, port: object, blow: Callable[[], Blow]) -> None:
+        self._port = port
+        self._blow = blow
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._port, name)
+        if name.startswith("_") or not inspect.iscoroutinefunction(value):
+            return value
+        blow = self._blow()  # a daemon that died keeps the one it died of
+
+        async def call(*words: object, **named: object) -> Any:
+            return await blow.around(f"{type(self._port).__name__}.{name}", lambda: value(*words, **named))
+
+        return call
+
+
+class FrailWorld(World):
+    """A world whose ports are frail. Each daemon has a blow of its own: the dead do nothing any more."""
+
+    def __init__(self) -> None:
+        self.blow = Blow()
+        whole = fake_host()
+        ports = ("links", "firewall", "files", "mounts")
+        frail = {name: Frail(getattr(whole, name), lambda: self.blow) for name in ports}
+        super().__init__(dataclasses.replace(whole, **cast(dict[str, Any], frail)))
+        self.store = cast(Any, Frail(self.store, lambda: self.blow))
+
+    @property
+    def whole(self) -> FakeHost:
+        """The host, for looking."""
+        return self.host
+
+    async def crash(self) -> None:
+        """The daemon has died; the next one begins."""
+        self.blow.dead = True
+        self.blow = Blow()
+        await self.start()

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from isola.host import Host
 from isola.host.cancellation import finish
@@ -13,6 +14,7 @@ from isola.images.store import Intake
 from isola.model.image import Image
 from isola.model.probe import Probe
 from isola.operations import Operation
+from isola.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,9 @@ class SourceRequest:
 
 class ImageSource(ABC):
     """Fetches or builds an image into the content store."""
+
+    settings: ClassVar[Settings] = Settings("image option")
+    """Options of a request."""
 
     def __init__(self, host: Host, directory: Path) -> None:
         self.host = host

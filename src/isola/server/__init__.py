@@ -10,8 +10,8 @@ from isola.state import Collection
 
 SETTINGS = Settings(
     "server",
-    Setting("core.shutdown_timeout", whole(0, 3600), "Minutes to wait for operations when shutting down.", "5"),
-    Setting("images.default_architecture", text, "Architecture to prefer where an image has several."),
+    Setting("core.shutdown_timeout", whole(0, 3600), "Accepted from clients of LXD; has no effect.", "5"),
+    Setting("images.default_architecture", text, "Accepted from clients of LXD; has no effect."),
     Setting("user.*", text, "Free for the user."),
 )
 

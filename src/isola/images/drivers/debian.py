@@ -67,6 +67,8 @@ SETTINGS = Settings(
 class DebianSource(ImageSource):
     """``debian/12``, ``debian/13``: the same day and the same packages give the same image, to the byte."""
 
+    settings = SETTINGS
+
     @classmethod
     async def probe(cls, host: Host) -> Probe:
         """Needs mmdebstrap and Debian's keys."""

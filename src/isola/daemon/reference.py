@@ -1,0 +1,122 @@
+"""The reference page of all configuration keys: ``python -m isola.daemon.reference > docs/reference/settings.md``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+
+from isola import registry
+from isola.images.drivers.debian import SETTINGS as DEBIAN_OPTIONS
+from isola.instances.settings import SETTINGS as INSTANCE_KEYS
+from isola.server import SETTINGS as SERVER_KEYS
+from isola.settings import Setting, Settings
+
+_HEAD = """# Configuration keys
+
+<!-- Written by `python -m isola.daemon.reference`; a test compares. -->
+
+Every key is a row of a table in the program, which also validates it: what stands under *expected* is what the daemon
+answers to a wrong value. All values are texts; an empty one takes a key away. A key that ends in `.*` stands for all
+that begin so. *live* says whether a change takes effect at once on what runs.
+"""
+
+_INSTANCES = """
+    isola launch debian/12 web1 -c limits.memory=512MiB -c boot.autostart=true
+    isola config set web1 limits.cpu=2
+    isola config unset web1 limits.cpu
+
+The same keys stand in profiles. Later profiles win over earlier ones, and the instance over all its profiles.
+"""
+
+_DEVICES = """
+    isola launch debian/12 web1 --device eth0,type=nic,network=lab,ipv4.address=10.9.8.20
+
+A device has a name and a `type`: `nic`, `disk`, or `none`, which takes away a device of the same name that a profile
+gives. A device of the instance replaces one of its profiles as a whole.
+"""
+
+_DEVICE_KEYS: dict[str, tuple[tuple[str, str], ...]] = {
+    "nic": (
+        ("network", "the managed network it is connected to; must be there"),
+        ("parent", "another word for `network`"),
+        ("nictype", "`bridged`, or not said"),
+        ("name", "its name inside: a letter, then up to 14 letters, digits, `.`, `_`, `-`; else that of the device"),
+        ("hwaddr", "a unicast MAC address; made up once when not set"),
+        ("ipv4.address", "the fixed IPv4 address, or `none`; chosen once when not set"),
+        ("ipv6.address", "the fixed IPv6 address, or `none`; follows from the MAC when not set"),
+        ("mtu", "largest packet, 1280 to 65535; that of the network when not set"),
+    ),
+    "disk": (
+        ("path", "`/`: only a root disk is offered, and each instance needs one"),
+        ("pool", "the storage pool it lies in; cannot be changed later"),
+    ),
+}
+"""What ``instances/expand.py`` checks, in words; a test holds both together."""
+
+
+def page() -> str:
+    """The whole page."""
+    return "\n".join([*_sections(), ""])
+
+
+def device_keys(kind: str) -> tuple[str, ...]:
+    """The keys this page names for a kind of device, besides ``type``."""
+    return tuple(key for key, _ in _DEVICE_KEYS[kind])
+
+
+def _sections() -> Iterator[str]:
+    yield _HEAD
+    yield from ("## Instances and profiles", _INSTANCES, *_table(INSTANCE_KEYS))
+    yield from ("", "## Devices of instances and profiles", _DEVICES.rstrip())
+    for kind, rows in _DEVICE_KEYS.items():
+        yield from ("", f"| `{kind}` | expected |", "| --- | --- |", *(f"| `{key}` | {text} |" for key, text in rows))
+    for name in registry.names("network"):
+        yield from _driver(f"Networks of type `{name}`", "network", name, "isola network set NAME KEY=VALUE")
+    for name in registry.names("storage"):
+        yield from _driver(f"Storage pools of driver `{name}`", "storage", name, "isola storage set NAME KEY=VALUE")
+    yield from (
+        "",
+        "## Options of the image source `debian`",
+        "",
+        "    isola image build debian/12 -o OPTION=VALUE",
+        "",
+    )
+    yield from (*_table(DEBIAN_OPTIONS), "", "[More about it](images/debian.md).", "", "## The server", "")
+    yield from ('    isola query -X PATCH -d \'{"config": {"KEY": "VALUE"}}\' /1.0', "", *_table(SERVER_KEYS))
+
+
+def _driver(title: str, kind: str, name: str, typed: str) -> Iterator[str]:
+    yield from ("", f"## {title}", "", f"    {typed}", "")
+    yield from _table(registry.load(kind, name).settings)
+    yield from ("", f"[More about it]({kind}/{name}.md).")
+
+
+def _table(settings: Settings) -> Iterator[str]:
+    """Whether a key is live is said where there are keys that are."""
+    rows = list(settings)
+    live = any(row.live for row in rows)
+    yield _line(("key", "expected", "default", *(["live"] if live else []), "meaning"))
+    yield _line(["---"] * (5 if live else 4))
+    for row in rows:
+        default = "" if row.default is None else f"`{row.default}`"
+        alive = (["" if row.read_only else "yes" if row.live else "no"]) if live else []
+        yield _line((f"`{row.key}`", expected(row), default, *alive, f"{row.help.rstrip('.')}."))
+
+
+def expected(row: Setting) -> str:
+    """What the parser says of a value that no key takes: the words a user would read."""
+    if row.read_only:
+        return "nothing: only shown"
+    try:
+        row.parse("\0")
+    except ValueError as error:
+        return str(error).removesuffix(" is expected").removesuffix(", are expected").removesuffix(" are expected")
+    return "anything"
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

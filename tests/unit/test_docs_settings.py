@@ -1,0 +1,45 @@
+"""The reference page of configuration keys is in step with the tables and the checks it is written from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from isola import registry
+from isola.daemon.reference import device_keys, expected, page
+from isola.errors import InvalidInput
+from isola.instances.expand import validate
+from isola.instances.settings import SETTINGS
+from isola.settings import Setting
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "settings.md"
+
+
+def test_the_page_is_in_step() -> None:
+    assert PAGE.read_text() == page(), "run: python -m isola.daemon.reference > docs/reference/settings.md"
+
+
+@pytest.mark.parametrize("kind", ["nic", "disk"])
+def test_it_names_the_keys_of_devices_that_are_known_and_no_others(kind: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        validate({}, {"dev": {"type": kind, "no-such-key": "1"}})
+    known = refused.value.remedy.removeprefix("known keys: ").split(", ")
+    assert sorted(known) == sorted((*device_keys(kind), "type"))
+
+
+@pytest.mark.parametrize("kind", ["network", "storage"])
+def test_every_driver_with_keys_has_its_chapter(kind: str) -> None:
+    for name in registry.names(kind):
+        chapter = page().partition(f"`{name}`\n")[2].partition("\n## ")[0]
+        keys = [f"`{row.key}`" for row in registry.load(kind, name).settings]
+        assert keys
+        assert [key for key in keys if f"| {key} |" not in chapter] == []
+
+
+@pytest.mark.parametrize("row", [row for row in SETTINGS if not row.read_only], ids=lambda row: row.key)
+def test_what_is_expected_is_what_the_parser_says(row: Setting) -> None:
+    said = expected(row)
+    assert said != "anything"
+    with pytest.raises(ValueError, match=said[:20]):
+        row.parse("\0")

@@ -106,6 +106,12 @@ async def test_group_with_processes_is_not_removed(side: Side, group: str) -> No
     await side.cgroups.remove(TOP)
 
 
+async def test_the_unified_hierarchy_is_named_where_there_is_one(side: Side, group: str) -> None:
+    unified = side.cgroups.unified
+    assert (unified is None) == (side.cgroups.layout == "legacy")
+    assert unified is None or Path(f"{unified}{group}") in side.cgroups.directories(group)
+
+
 async def test_what_is_not_there_is_empty_and_quiet(side: Side) -> None:
     assert side.cgroups.usage(GROUP) == Usage()
     assert not side.cgroups.processes(GROUP)

@@ -30,6 +30,11 @@ class Cgroups(Protocol):
         """``unified``, ``hybrid`` or ``legacy``."""
         ...
 
+    @property
+    def unified(self) -> Path | None:
+        """Where the v2 hierarchy is mounted."""
+        ...
+
     async def create(self, path: str, *, owner: int | None = None) -> None:
         """Make the group in every hierarchy (and its parents); with ``owner`` delegate the v2 one to that host id.
 
@@ -111,6 +116,11 @@ class LinuxCgroups:
         if not self._legacy.trees:
             return "unified"
         return "hybrid" if self._unified else "legacy"
+
+    @property
+    def unified(self) -> Path | None:
+        """Where the v2 hierarchy is mounted."""
+        return self._unified.root if self._unified else None
 
     async def create(self, path: str, *, owner: int | None = None) -> None:
         """Make the group in every hierarchy."""

@@ -40,6 +40,11 @@ class FakeCgroups:
         """As chosen."""
         return self._layout
 
+    @property
+    def unified(self) -> Path | None:
+        """Where it would be."""
+        return {"unified": _ROOT, "hybrid": _ROOT / "unified"}.get(self._layout)
+
     async def create(self, path: str, *, owner: int | None = None) -> None:
         """Make the group and its parents."""
         self._names.directory(path)

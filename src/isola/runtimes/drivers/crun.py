@@ -40,9 +40,10 @@ class Crun(OciRuntime):
 
     def maker(self, id: str) -> Sequence[str]:
         """On a hybrid host in a copy of its mounts."""
-        if self.host.cgroups.layout == "unified":
+        unified = self.host.cgroups.unified
+        if unified is None or self.host.cgroups.layout == "unified":
             return (self._program,)
-        return in_copy(self._groups(id), [self._program])
+        return in_copy(self._groups(id), unified, [self._program])
 
     async def engine(self, id: str, *, joining: bool) -> Sequence[str]:
         """On a hybrid host in the small mount namespace for commands."""

@@ -18,8 +18,11 @@ from isola.host.sockets import Stream
 from isola.runtimes.oci.config import PATH
 from isola.runtimes.oci.monitor import ENTER
 
+# Bound, because the kernel takes ten milliseconds over another mount of cgroup2 by the host's root.
 _COPY = f"""\
-{ENTER.removesuffix('exec "$@"')}mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec "$@"\
+{ENTER.removesuffix('exec "$@"')}unified=$1
+shift
+mount --bind "$unified" /sys/fs/cgroup && exec "$@"\
 """
 
 # The root file system without what is mounted on it, and the few things an engine needs to find a container again.
@@ -30,7 +33,7 @@ mount --bind / "$1"
 cd "$1"
 mount -t proc proc proc
 mount -t sysfs sysfs sys
-mount -t cgroup2 cgroup2 sys/fs/cgroup
+mount --bind "$3" sys/fs/cgroup
 for place in /usr /dev "$2"; do mount --bind "$place" ".$place"; done
 pivot_root . .
 umount --lazy .
@@ -40,10 +43,13 @@ read -r _
 _PATIENCE = 10.0
 
 
-def in_copy(groups: Sequence[Path], argv: Sequence[str]) -> list[str]:
-    """A command line that enters control groups and runs ``argv`` in a copy of the host's mounts. Pure."""
+def in_copy(groups: Sequence[Path], unified: Path, argv: Sequence[str]) -> list[str]:
+    """A command line that enters control groups and runs ``argv`` in a copy of the host's mounts. Pure.
+
+    ``unified`` is where the host has mounted cgroup v2.
+    """
     alone = ["/usr/bin/unshare", "--mount", "--propagation", "slave", "/bin/sh", "-c", _COPY, "sh"]
-    return [*alone, *map(str, groups), "--", *argv]
+    return [*alone, *map(str, groups), "--", str(unified), *argv]
 
 
 class SmallWorld:
@@ -67,7 +73,7 @@ class SmallWorld:
         await self._host.files.make_directory(place)
         sockets = self._host.sockets
         wait, report, words = sockets.pipe_to_child(), sockets.pipe_from_child(), sockets.pipe_from_child()
-        script = ["/bin/sh", "-c", _SMALL, "sh", str(place), str(self._directory)]
+        script = ["/bin/sh", "-c", _SMALL, "sh", str(place), str(self._directory), str(self._host.cgroups.unified)]
         try:
             child = await self._host.processes.spawn(
                 ["unshare", "--mount", "--propagation", "private", *script],

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterable, Iterator
 
 from isola import registry
-from isola.images.drivers.debian import SETTINGS as DEBIAN_OPTIONS
 from isola.instances.settings import SETTINGS as INSTANCE_KEYS
 from isola.server import SETTINGS as SERVER_KEYS
 from isola.settings import Setting, Settings
@@ -74,15 +73,13 @@ def _sections() -> Iterator[str]:
         yield from _driver(f"Networks of type `{name}`", "network", name, "isola network set NAME KEY=VALUE")
     for name in registry.names("storage"):
         yield from _driver(f"Storage pools of driver `{name}`", "storage", name, "isola storage set NAME KEY=VALUE")
-    yield from (
-        "",
-        "## Options of the image source `debian`",
-        "",
-        "    isola image build debian/12 -o OPTION=VALUE",
-        "",
-    )
-    yield from (*_table(DEBIAN_OPTIONS), "", "[More about it](images/debian.md).", "", "## The server", "")
-    yield from ('    isola query -X PATCH -d \'{"config": {"KEY": "VALUE"}}\' /1.0', "", *_table(SERVER_KEYS))
+    for name in registry.names("images"):
+        if list(registry.load("images", name).settings):
+            yield from _driver(
+                f"Options of the image source `{name}`", "images", name, "isola image build IMAGE -o KEY=VALUE"
+            )
+    yield from ("", "## The server", "", '    isola query -X PATCH -d \'{"config": {"KEY": "VALUE"}}\' /1.0', "")
+    yield from _table(SERVER_KEYS)
 
 
 def _driver(title: str, kind: str, name: str, typed: str) -> Iterator[str]:

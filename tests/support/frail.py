@@ -11,8 +11,8 @@ from typing import Any, cast
 from strike import rest
 
 from isola.errors import HostFailure
-from isola.testing.host import FakeHost, fake_host
-from isola.testing.parts import World
+from isola.testing.host import FakeHost
+from isola.testing.parts import World, host_with_ids
 
 
 class Blow:
@@ -80,7 +80,7 @@ class FrailWorld(World):
 
     def __init__(self) -> None:
         self.blow = Blow()
-        whole = fake_host()
+        whole = host_with_ids()
         ports = ("links", "firewall", "files", "mounts")
         frail = {name: Frail(getattr(whole, name), lambda: self.blow) for name in ports}
         super().__init__(dataclasses.replace(whole, **cast(dict[str, Any], frail)))

@@ -307,3 +307,21 @@ async def test_a_cancel_before_the_work_begins_ends_it_and_frees_its_locks(opera
     assert operation.status is OperationStatus.CANCELLED
     assert host.there == []
     assert operations.holder("instance/web1") is None
+
+
+async def test_a_second_cancellation_does_not_prevent_the_rollback(operations: Operations) -> None:
+    host = Host()
+
+    async def work(op: Operation) -> None:
+        await effect(op, host, "a")
+        try:
+            await asyncio.sleep(60)
+        finally:
+            assert op._task is not None
+            op._task.cancel()
+
+    operation = operations.start("Making", work)
+    await asyncio.sleep(0.01)
+    operation.cancel()
+    assert await operation.wait(1)
+    assert host.there == [] and operation.status is OperationStatus.CANCELLED

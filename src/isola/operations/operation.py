@@ -292,7 +292,7 @@ class Operation:
         except Exception as error:
             self.error, end = error, OperationStatus.FAILURE
         if self.error is not None:
-            await finish(self.undo_all())
+            await finish(asyncio.ensure_future(self.undo_all()))  # begun at once: no second cancellation prevents it
         for future in self._connected.values():
             future.cancel()
         finished(self)

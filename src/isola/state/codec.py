@@ -9,6 +9,7 @@ import dataclasses
 import types
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import orjson
@@ -21,7 +22,7 @@ _Reader = Callable[[Any], Any]
 
 def record_codec(kind: type[T]) -> Codec[T]:
     """Codec of a dataclass of texts, numbers, times, tuples, mappings and further dataclasses."""
-    read = _dataclass_reader(kind)
+    read = _dataclass_reader(kind)  # type: ignore[arg-type]  # classes can be hashed
     return Codec(encode=encode, decode=lambda data: read(orjson.loads(data)))
 
 
@@ -41,6 +42,7 @@ def _plain(value: object) -> object:
     raise TypeError(f"{type(value).__name__} cannot be stored")
 
 
+@cache
 def _dataclass_reader(kind: type[Any]) -> _Reader:
     hints = get_type_hints(kind)
     readers = {field.name: _reader(hints[field.name]) for field in dataclasses.fields(kind)}

@@ -24,6 +24,7 @@ from isola.testing.network import FakeNetwork
 from isola.testing.runtime import FakeInstance, FakeRuntime
 from isola.testing.storage import FakeStorage
 from isola.testing.store import FakeStore
+from isola.testing.system import FakeSystem
 
 RUNTIME, IMAGE = "fake", "tiny"
 _MEMBERS: Mapping[str, bytes] = {
@@ -66,11 +67,16 @@ class HostedRuntime(FakeRuntime):
 _DRIVERS = Drivers({RUNTIME: HostedRuntime}, {"overlay": FakeStorage}, {"bridge": FakeNetwork})
 
 
+def host_with_ids() -> FakeHost:
+    """A host that grants root the user ids of 256 instances."""
+    return fake_host(system=FakeSystem(subordinate_ids={"root": ((1 << 20, 1 << 24),)}))
+
+
 @dataclass
 class World:
     """What survives a daemon: the host and the state. ``start`` is a daemon that begins, over the same of both."""
 
-    host: FakeHost = field(default_factory=fake_host)
+    host: FakeHost = field(default_factory=host_with_ids)
     observer: Observer | None = None
     directory: Path = field(default_factory=lambda: Path(f"/isola/{next(_numbers)}"))
 

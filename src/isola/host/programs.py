@@ -27,11 +27,21 @@ _PACKAGES = {
 }
 
 
+_known: dict[tuple[str, str], Path] = {}
+
+
 def find_program(name: str) -> Path | None:
     """The program of this name on PATH or in the system's directories; a path with a slash is taken as it is."""
-    directories = [part for part in os.environ.get("PATH", "").split(":") if part]
+    path = os.environ.get("PATH", "")
+    # Asked for with every program that is started: it is where it was, or it is looked for again.
+    if (known := _known.get((name, path))) is not None and os.access(known, os.X_OK):
+        return known
+    directories = [part for part in path.split(":") if part]
     found = shutil.which(name, path=":".join([*directories, *_SYSTEM_DIRECTORIES]))
-    return Path(found) if found else None
+    if found is None:
+        return None
+    _known[name, path] = Path(found)
+    return _known[name, path]
 
 
 def remedy_for(program: str) -> str:

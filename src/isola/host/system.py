@@ -98,6 +98,7 @@ class LinuxSystem:
         uname = os.uname()
         return Kernel(uname.sysname, uname.release, uname.version, uname.machine, uname.nodename)
 
+    @functools.lru_cache(maxsize=1)  # noqa: B019
     def capabilities(self) -> frozenset[str]:
         """Our bounding set."""
         found = re.search(r"^CapBnd:\s*([0-9a-f]+)$", self._read("proc/self/status"), re.MULTILINE)
@@ -133,6 +134,7 @@ class LinuxSystem:
         text = self._read("etc/machine-id").strip() or self._read("var/lib/dbus/machine-id").strip()
         return text or self.boot_id().replace("-", "")
 
+    @functools.lru_cache(maxsize=1)  # noqa: B019
     def boot_id(self) -> str:
         """Changes with every boot."""
         return self._read("proc/sys/kernel/random/boot_id").strip()

@@ -8,7 +8,7 @@ from itertools import count
 
 import pytest
 
-from isola.errors import AlreadyExists, Busy, Conflict, HostFailure, NotFound
+from isola.errors import AlreadyExists, Busy, Cancelled, Conflict, HostFailure, NotFound
 from isola.events import Events
 from isola.host.cancellation import finish
 from isola.model.operation import OperationStatus
@@ -325,3 +325,14 @@ async def test_a_second_cancellation_does_not_prevent_the_rollback(operations: O
     operation.cancel()
     assert await operation.wait(1)
     assert host.there == [] and operation.status is OperationStatus.CANCELLED
+
+
+async def test_who_waits_inside_the_daemon_is_told_of_a_cancellation_as_such(operations: Operations) -> None:
+    async def work(op: Operation) -> None:
+        await asyncio.sleep(60)
+
+    operation = operations.start("Making", work)
+    await asyncio.sleep(0)
+    operation.cancel()
+    with pytest.raises(Cancelled, match="Making was cancelled"):
+        await operations.finish(operation)

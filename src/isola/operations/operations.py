@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 
-from isola.errors import Busy, IsolaError, NotFound
+from isola.errors import Busy, Cancelled, IsolaError, NotFound
 from isola.events import Events
 from isola.operations.operation import Observer, Operation
 
@@ -80,6 +80,8 @@ class Operations:
         await operation.wait()
         if isinstance(operation.error, IsolaError):
             raise operation.error
+        if isinstance(operation.error, asyncio.CancelledError):
+            raise Cancelled(f"{operation.description} was cancelled; what it had done is undone")
         if operation.error is not None:
             raise IsolaError(
                 f"{operation.description} failed", remedy=f"the daemon's log says why, at operation {operation.id}"

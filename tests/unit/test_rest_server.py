@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import socket
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -184,3 +186,31 @@ def test_what_names_a_field_is_the_callers_to_mend() -> None:
     assert status_of(Unsupported("x")) == 501
     assert status_of(InUse("x")) == 409
     assert status_of(TimedOut("x")) == 504
+
+
+@contextmanager
+def no_descriptors_left() -> Iterator[None]:
+    """The process may open nothing more."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ExitStack() as held:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+        held.callback(resource.setrlimit, resource.RLIMIT_NOFILE, before)
+        with suppress(OSError):
+            while True:
+                held.callback(os.close, os.dup(0))
+        yield
+
+
+async def test_a_door_without_descriptors_waits_instead_of_spinning(
+    stand: Stand, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.setblocking(False)
+        with no_descriptors_left():
+            client.connect(str(stand.path))
+            await asyncio.sleep(0.3)
+            complaints = len(caplog.records)
+        assert 1 <= complaints <= 3
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(client, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"200 OK" in await asyncio.wait_for(loop.sock_recv(client, 4096), 5)

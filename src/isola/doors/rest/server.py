@@ -92,7 +92,10 @@ async def serve(services: Services, path: Path) -> Door:
 
     services.operations.render = operation_json
     http = _Server(handle)
-    server = await asyncio.get_running_loop().create_unix_server(http, sock=listener, backlog=_BACKLOG)
+    # asyncio takes as many connections in a row as its backlog says; without descriptors left it would try and log each
+    # of them, and do nothing else. One at a time that is a line a second.
+    server = await asyncio.get_running_loop().create_unix_server(http, sock=listener, backlog=1)
+    listener.listen(_BACKLOG)
     return Door(server, http, dispatcher, path, _mark_of(path))
 
 

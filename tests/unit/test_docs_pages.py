@@ -1,0 +1,40 @@
+"""Every page can be found, and every link of a page leads to a file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted([*DOCS.rglob("*.md"), *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"))])
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def links(page: Path) -> list[Path]:
+    """Files a page points to; addresses elsewhere and places within the page are left out."""
+    targets = [target.partition("#")[0] for target in _LINK.findall(page.read_text())]
+    return [(page.parent / target).resolve() for target in targets if target and "://" not in target]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    assert [str(target) for target in links(page) if not target.exists()] == []
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = DOCS / "README.md"
+    listed = {*links(index), *links(DOCS / "decisions" / "README.md"), index}
+    assert [str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md") if page.resolve() not in listed] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_source_file_a_page_names_is_there(page: Path) -> None:
+    """As in `instances/create.py`: a page that follows the code notices when the code moves."""
+    named = set(re.findall(r"(?<![\w/<.-])((?:[a-z_]+/)+[a-z_]+\.py)\b", page.read_text()))
+    missing = [
+        name for name in named if not any((place / name).exists() for place in (ROOT / "src/isola", ROOT / "src", ROOT))
+    ]
+    assert sorted(missing) == []

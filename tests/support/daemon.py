@@ -49,12 +49,15 @@ class Daemon:
 
     _numbers = itertools.count()
 
-    def __init__(self, *, faults: bool = False, mirror: bool = False, beside: Daemon | None = None) -> None:
+    def __init__(
+        self, *, faults: bool = False, mirror: bool = False, beside: Daemon | None = None, place: Path | None = None
+    ) -> None:
         """``mirror``: in the host's own network, where Debian's mirror is reached, and with no network of its own.
 
         ``beside``: in the network namespace of another daemon, which goes after this one.
+        ``place``: where its directory is made, instead of where temporary files are.
         """
-        self.directory = Path(os.path.realpath(tempfile.mkdtemp(prefix="isola-test-")))
+        self.directory = Path(os.path.realpath(tempfile.mkdtemp(prefix="isola-test-", dir=place)))
         self.directory.chmod(0o711)
         (self.directory / "logs").mkdir()
         self.socket = self.directory / "unix.socket"

@@ -26,6 +26,7 @@ mount --bind "$unified" /sys/fs/cgroup && exec "$@"\
 """
 
 # The root file system without what is mounted on it, and the few things an engine needs to find a container again.
+# The daemon's directory may lie on file systems of its own: they come one after the other, without what is on them.
 # pivot_root with one place for both puts the old root on top of the new one, whence it is unmounted.
 _SMALL = """\
 set -e
@@ -34,7 +35,15 @@ cd "$1"
 mount -t proc proc proc
 mount -t sysfs sysfs sys
 mount --bind "$3" sys/fs/cgroup
-for place in /usr /dev "$2"; do mount --bind "$place" ".$place"; done
+for place in /usr /dev; do mount --bind "$place" ".$place"; done
+set -f
+IFS=/
+place=
+for part in ${2#/}; do
+    place="$place/$part"
+    ! mountpoint -q "$place" || mount --bind "$place" ".$place"
+done
+mount --bind "$2" ".$2"
 pivot_root . .
 umount --lazy .
 echo ready

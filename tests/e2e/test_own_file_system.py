@@ -1,0 +1,39 @@
+"""A daemon whose directory lies on a file system of its own, as /var often does; and what it does when that is full."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from daemon import Daemon
+
+from isola.testing.images import tiny_image
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Path]:
+    """A file system of 24 MiB, where the root of an instance may pass."""
+    place = Path(tempfile.mkdtemp(prefix="isola-small-"))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m,mode=711", "isola-test", place], check=True)
+    yield place
+    subprocess.run(["umount", place], check=True)
+    place.rmdir()
+
+
+@pytest.fixture
+def daemon_on_it(small_disk: Path, tmp_path: Path) -> Iterator[Daemon]:
+    daemon = Daemon(place=small_disk)
+    try:
+        daemon.start()
+        daemon.import_image(Path(tiny_image(tmp_path)), "tiny")
+        yield daemon
+    finally:
+        daemon.close()
+
+
+def test_commands_run(daemon_on_it: Daemon) -> None:
+    daemon_on_it.launch("apart")
+    assert daemon_on_it.exec("apart", "echo", "here") == (0, "here\n", "")

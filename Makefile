@@ -43,7 +43,7 @@ check: environment ## Format, lint, types, import rules, generated pages
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/python -m pytest tests/style/test_style_shape.py
+	$(BIN)/python -m pytest tests/style/test_style_shape.py tests/unit/test_docs_pages.py
 
 .PHONY: environment
 environment:

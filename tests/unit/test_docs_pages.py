@@ -1,7 +1,8 @@
-"""Every page can be found, and every link of a page leads to a file."""
+"""Pages that the program writes are in step; every page can be found; what a page points to is there."""
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
@@ -11,6 +12,19 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.rglob("*.md"), *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"))])
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+WRITTEN = {
+    "cli.md": "isola.cli.reference",
+    "rest-api.md": "isola.doors.rest.reference",
+    "settings.md": "isola.daemon.reference",
+}
+
+
+@pytest.mark.parametrize(("name", "module"), WRITTEN.items())
+def test_written_pages_are_in_step(name: str, module: str) -> None:
+    page = importlib.import_module(module).page()
+    assert (DOCS / "reference" / name).read_text() == page, f"run: python -m {module} > docs/reference/{name}"
 
 
 def links(page: Path) -> list[Path]:

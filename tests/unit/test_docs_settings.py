@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from isola import registry
@@ -12,12 +10,6 @@ from isola.errors import InvalidInput
 from isola.instances.expand import validate
 from isola.instances.settings import SETTINGS
 from isola.settings import Setting
-
-PAGE = Path(__file__).parents[2] / "docs" / "reference" / "settings.md"
-
-
-def test_the_page_is_in_step() -> None:
-    assert PAGE.read_text() == page(), "run: python -m isola.daemon.reference > docs/reference/settings.md"
 
 
 @pytest.mark.parametrize("kind", ["nic", "disk"])

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from daemon import Daemon
+from daemon import ApiError, Daemon
 
 from isola.testing.images import tiny_image
 
@@ -37,3 +37,15 @@ def daemon_on_it(small_disk: Path, tmp_path: Path) -> Iterator[Daemon]:
 def test_commands_run(daemon_on_it: Daemon) -> None:
     daemon_on_it.launch("apart")
     assert daemon_on_it.exec("apart", "echo", "here") == (0, "here\n", "")
+
+
+def test_an_upload_to_a_full_disk_is_refused_with_the_reason(daemon_on_it: Daemon, small_disk: Path) -> None:
+    with (small_disk / "filling").open("wb", 0) as filling, pytest.raises(OSError, match="No space"):
+        while True:
+            filling.write(bytes(4096))
+    with pytest.raises(ApiError, match="No space left") as refused:
+        daemon_on_it.request("POST", "/1.0/images", bytes(2**20), headers={"Content-Type": "application/octet-stream"})
+    assert refused.value.code == "host_failure"
+    (small_disk / "filling").unlink()
+    assert not list((daemon_on_it.directory / "images" / "scratch").iterdir())
+    daemon_on_it.launch("later")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import errno
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -12,7 +14,7 @@ from aiohttp import BodyPartReader, MultipartReader
 from aiohttp.http import HttpProcessingError
 
 from isola.doors.rest.request import Request
-from isola.errors import InvalidInput
+from isola.errors import HostFailure, InvalidInput
 
 _BLOCK = 2**20
 _PARTS = ("metadata", "rootfs")
@@ -74,7 +76,7 @@ async def _blocks_of(part: BodyPartReader) -> AsyncIterator[bytes]:
 async def _write(blocks: AsyncIterator[bytes], target: Path) -> int:
     """Gather blocks and hand them to a thread a MiB at a time: writing never holds up the loop."""
     size = 0
-    file = await asyncio.to_thread(target.open, "wb", 0)
+    file = await asyncio.to_thread(_create, target)
     try:
         gathered = bytearray()
         async for block in blocks:
@@ -91,6 +93,22 @@ async def _write(blocks: AsyncIterator[bytes], target: Path) -> int:
 def _write_all(file: FileIO, data: bytearray) -> int:
     """A raw file may take less than it is given."""
     rest = memoryview(data)
-    while rest:
-        rest = rest[file.write(rest) :]
+    with _reported():
+        while rest:
+            rest = rest[file.write(rest) :]
     return len(data)
+
+
+def _create(target: Path) -> FileIO:
+    with _reported():
+        return target.open("wb", 0)
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """A full disk is nobody's mistake: say so. Raises HostFailure."""
+    try:
+        yield
+    except OSError as error:
+        remedy = "make room, for instance with: isola image delete" if error.errno == errno.ENOSPC else ""
+        raise HostFailure("The upload cannot be kept", evidence=str(error), remedy=remedy) from error

@@ -192,3 +192,15 @@ async def test_reading_what_another_version_wrote(store: SlowStore) -> None:
     records = things(store)
     await records.load()
     assert list(records) == [Thing("a", inner=Inner(5))]
+
+
+@pytest.mark.parametrize(
+    "value", [b"", b"\xff", b"{", b"[]", b"3", b"null", b'{"when": "2026-01-01"}', b'{"name": "a", "when": 3}']
+)
+async def test_a_record_that_cannot_be_read_is_named_and_stays(store: SlowStore, value: bytes) -> None:
+    await things(store).add("b", Thing("b"))
+    await store.put("/things/a", value)
+    with pytest.raises(HostFailure, match="thing 'a'"):
+        await things(store).load()
+    entry = await store.get("/things/a")
+    assert entry is not None and entry.value == value

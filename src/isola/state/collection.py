@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from isola.errors import AlreadyExists, NotFound
+from isola.errors import AlreadyExists, HostFailure, NotFound
 from isola.host.cancellation import finish
-from isola.state.store import Check, Delete, Put, Store
+from isola.state.store import Check, Delete, Entry, Put, Store
 
 T = TypeVar("T")
 
@@ -36,10 +36,13 @@ class Collection(Generic[T]):
         self._records: dict[str, tuple[T, int]] = {}
 
     async def load(self) -> None:
-        """Read all records from the store."""
+        """Read all records from the store. Raises HostFailure naming one that cannot be read.
+
+        None is passed over: what belongs to a record that nobody knows would be taken for left behind and removed.
+        """
         entries = await self._store.range(self._prefix)
         self._records = {
-            entry.key.removeprefix(self._prefix): (self._codec.decode(entry.value), entry.revision) for entry in entries
+            entry.key.removeprefix(self._prefix): (self._decoded(entry), entry.revision) for entry in entries
         }
 
     def __iter__(self) -> Iterator[T]:
@@ -115,6 +118,16 @@ class Collection(Generic[T]):
         if name in self._records:
             await finish(self._store.commit(Delete(self._prefix + name)))
             self._records.pop(name, None)
+
+    def _decoded(self, entry: Entry) -> T:
+        try:
+            return self._codec.decode(entry.value)
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            raise HostFailure(
+                f"The record of {self.noun} {entry.key.removeprefix(self._prefix)!r} cannot be read",
+                evidence=f"{error}; it begins with {entry.value[:80]!r}",
+                remedy=f"put the state back from a copy, or remove the entry {entry.key!r} with all that belongs to it",
+            ) from error
 
     async def _write(self, name: str, record: T) -> None:
         key = self._prefix + name

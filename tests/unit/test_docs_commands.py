@@ -1,0 +1,66 @@
+"""Every `isola` and `isolad` command that a page shows is one that the program understands."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from isola.cli import index
+from isola.cli.grammar import Group
+from isola.cli.parsing import parse
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
+_CALL = re.compile(r"(?:^|[|;(]|&&|=\S+) *isola ")
+
+
+def shown(page: Path) -> Iterator[str]:
+    """Indented lines that call the program; pages written from the parser's own tables are tested elsewhere."""
+    if page.name == "cli.md":
+        return
+    fenced = False
+    for line in page.read_text().splitlines():
+        fenced ^= line.startswith("```")  # what a command has printed
+        if not fenced and line.startswith("    ") and _CALL.search(line.partition(" #")[0].strip()):
+            yield line.strip()
+
+
+def commands(line: str) -> Iterator[list[str]]:
+    """The words of each call of `isola` in a line, up to where the shell ends it."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    words = list(lexer)
+    for place, word in enumerate(words):
+        if word == "isola" and (place == 0 or words[place - 1][-1] in "|&;(" or "=" in words[place - 1]):
+            rest = words[place + 1 :]
+            ends = [i for i, each in enumerate(rest) if each[0] in "|&;<>()"]
+            yield rest[: ends[0]] if ends else rest
+
+
+SHOWN = [(page, line) for page in PAGES for line in shown(page)]
+
+
+@pytest.mark.parametrize(("page", "line"), SHOWN, ids=lambda value: value.stem if isinstance(value, Path) else value)
+def test_a_command_that_is_shown_is_understood(page: Path, line: str) -> None:
+    found = list(commands(line))
+    assert found, "the line names isola, but calls it nowhere"
+    for words in found:
+        if words == ["--help"]:
+            continue
+        name = index.ALIASES.get(words[0], words[0])
+        command = index.find(name)
+        assert command is not None, f"there is no verb {words[0]!r}"
+        rest = words[1:]
+        if isinstance(command, Group):
+            group, verb = command, rest.pop(0)
+            command = next((each for each in group.commands if verb in (each.name, *each.aliases)), None)
+            assert command is not None, f"{group.name} has no verb {verb!r}"
+        parse(command, rest)
+
+
+def test_there_are_commands_to_look_at() -> None:
+    assert len(SHOWN) > 80

@@ -112,6 +112,7 @@ class Parts:
         await self.services.operations.close()
         await self.services.instances.close()
         await self.services.networks.close()
+        self.lxcfs.leave()
         self.services.events.close()
 
     async def shutdown(self) -> None:

@@ -94,6 +94,13 @@ async def test_directories_are_made_with_parents_and_twice(files: Files, place: 
         assert [(await seen.stat(path)).mode for path in ("a", "a/b")] == [0o711, 0o711]
 
 
+async def test_several_directories_are_made_at_once(files: Files, place: Path) -> None:
+    await files.make_directory(place / "a", place / "b" / "c", mode=0o700)
+    assert await files.names(place) == ("a", "b")
+    async with files.root(place) as seen:
+        assert [(await seen.stat(path)).mode for path in ("a", "b/c")] == [0o700, 0o700]
+
+
 async def test_a_directory_may_be_given_an_owner(files: Files, place: Path) -> None:
     await files.make_directory(place / "a")
     await files.make_directory(place / "a", mode=0o100, owner=1234)

@@ -10,6 +10,7 @@ import os
 import secrets
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeVar
 
@@ -43,8 +44,8 @@ class Files(Protocol):
         """
         ...
 
-    async def make_directory(self, path: Path, *, mode: int = 0o711, owner: int | None = None) -> None:
-        """With its parents; fine when it is there."""
+    async def make_directory(self, *paths: Path, mode: int = 0o711, owner: int | None = None) -> None:
+        """One or several, with their parents; fine when they are there."""
         ...
 
     async def exists(self, path: Path) -> bool: ...
@@ -107,9 +108,9 @@ class LinuxFiles:
         """Atomically and, unless told otherwise, durably."""
         await in_thread(_reported, path, lambda: _replace(path, data, mode, durable))
 
-    async def make_directory(self, path: Path, *, mode: int = 0o711, owner: int | None = None) -> None:
-        """With its parents."""
-        await in_thread(_reported, path, lambda: _make_directory(path, mode, owner))
+    async def make_directory(self, *paths: Path, mode: int = 0o711, owner: int | None = None) -> None:
+        """With their parents."""
+        await in_thread(_make_directories, paths, mode, owner)
 
     async def exists(self, path: Path) -> bool:
         """Whether there is anything of that name, a dangling link too."""
@@ -260,6 +261,11 @@ def _copy_block(source: BinaryIO, descriptor: int) -> int:
 def _settle(path: Path, descriptor: int) -> None:
     os.fsync(descriptor)
     _sync_directory(path.parent)
+
+
+def _make_directories(paths: tuple[Path, ...], mode: int, owner: int | None) -> None:
+    for path in paths:
+        _reported(path, partial(_make_directory, path, mode, owner))
 
 
 def _make_directory(path: Path, mode: int, owner: int | None) -> None:

@@ -27,7 +27,8 @@ def check(context: Context, name: str, *, force: bool) -> None:
 async def delete(context: Context, op: Operation, name: str, *, force: bool) -> None:
     """Stop it if ``force`` allows, then remove all of it."""
     check(context, name, force=force)
-    if context.records.get(name).id in context.live:
+    runs = context.records.get(name).id in context.live
+    if runs:
         await halt(context, op, name, timeout=None, force=True)
         op.reopen()
-    await remove(context, op, context.records.get(name))
+    await remove(context, op, context.records.get(name), clean=runs)

@@ -11,23 +11,27 @@ from isola.model.instance import Instance
 from isola.operations import Operation
 
 
-async def remove(context: Context, op: Operation, instance: Instance) -> None:
-    """Remove a stopped instance. The first write is the point of no return; the rest can be repeated at any time."""
+async def remove(context: Context, op: Operation, instance: Instance, *, clean: bool = False) -> None:
+    """Remove a stopped instance. The first write is the point of no return; the rest can be repeated at any time.
+
+    ``clean`` says that the caller has just seen to the traces of its run.
+    """
     doomed = dataclasses.replace(instance, deleting=True)
     await op.commit(lambda: context.records.replace(instance.name, doomed))
-    await sweep(context, op, doomed)
+    await sweep(context, op, doomed, clean=clean)
     context.broken.pop(instance.id, None)
     context.events.lifecycle("instance-deleted", f"/1.0/instances/{instance.name}")
 
 
-async def sweep(context: Context, op: Operation, instance: Instance) -> None:
+async def sweep(context: Context, op: Operation, instance: Instance, *, clean: bool = False) -> None:
     """Remove everything the host has of an instance, and last its record."""
-    if instance.runtime in dict(context.runtimes.all()):
+    if not clean and instance.runtime in dict(context.runtimes.all()):
         await op.effect(f"remove processes of {instance.name}", lambda: context.runtime(instance).remove(instance.id))
     for nic in nics_of(context, instance):
         network = context.networks.find(nic.network)
         if network is not None:
-            await context.networks.driver(nic.network).detach(op, network, nic)
+            if not clean:
+                await context.networks.driver(nic.network).detach(op, network, nic)
             await context.networks.driver(nic.network).unregister(op, network, nic)
             context.networks.release(nic.network, nic.mac)
     await context.storage(instance).delete_volume(op, context.volume(instance))

@@ -20,7 +20,7 @@ async def stop(context: Context, op: Operation, name: str, *, timeout: float | N
     instance = context.records.get(name)
     if instance.ephemeral:
         op.reopen()
-        await remove(context, op, instance)
+        await remove(context, op, instance, clean=True)
 
 
 async def halt(context: Context, op: Operation, name: str, *, timeout: float | None, force: bool) -> None:

@@ -74,7 +74,7 @@ async def _ended(context: Context, op: Operation, name: str, live: Live) -> None
         context.events.lifecycle("instance-restarted", f"/1.0/instances/{name}")
     elif instance.ephemeral:
         op.reopen()
-        await remove(context, op, context.records.get(name))
+        await remove(context, op, context.records.get(name), clean=True)
 
 
 async def clean_up(context: Context, op: Operation, instance: Instance) -> None:

@@ -105,8 +105,12 @@ class FakeFiles:
             raise HostFailure(f"The file system refused {path}", evidence="is a directory")
         holder.children[name] = Node("file", mode, data=bytes(data))
 
-    async def make_directory(self, path: Path, *, mode: int = 0o711, owner: int | None = None) -> None:
-        """With its parents."""
+    async def make_directory(self, *paths: Path, mode: int = 0o711, owner: int | None = None) -> None:
+        """With their parents."""
+        for path in paths:
+            self._make_directory(path, mode, owner)
+
+    def _make_directory(self, path: Path, mode: int, owner: int | None) -> None:
         here = self.tree
         for part in components(path):
             here = here.seen.children.setdefault(part, Node("directory", mode)).seen

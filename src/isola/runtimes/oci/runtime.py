@@ -59,6 +59,8 @@ class OciRuntime(Runtime):
         super().__init__(host, directory, names)
         self._known: set[str] = set()
         """Instances that this object has started or adopted."""
+        self._lxcfs: dict[Path, tuple[str, ...]] = {}
+        """What a mounted lxcfs offers; forgotten when a first process could not be made."""
 
     # --- life ---------------------------------------------------------------------------------------------------
 
@@ -206,8 +208,7 @@ class OciRuntime(Runtime):
         )
         config = bundle(spec, user, surroundings)
         await files.write(layout.config, json.dumps(config).encode(), durable=False)
-        for directory in (layout.exits, layout.state, layout.commands, layout.logs):
-            await files.make_directory(directory, mode=0o700)
+        await files.make_directory(layout.exits, layout.state, layout.commands, layout.logs, mode=0o700)
         await files.remove_tree(layout.console_log)
         await self.host.cgroups.create(group, owner=spec.idmap.base)
         await self.host.cgroups.create(group + MONITOR_SUFFIX)
@@ -217,12 +218,17 @@ class OciRuntime(Runtime):
         """Which of the files this lxcfs has: versions differ, and a missing one would fail the whole start."""
         if mount is None:
             return ()
+        if mount in self._lxcfs:
+            return self._lxcfs[mount]
         there = {
             f"{parent.as_posix()}/{name}"
             for parent in LXCFS_DIRECTORIES
             for name in await self.host.files.names(mount / parent)
         }
-        return tuple(name for name in LXCFS_FILES if name in there)
+        found = tuple(name for name in LXCFS_FILES if name in there)
+        if found:
+            self._lxcfs[mount] = found
+        return found
 
     async def _create(self, spec: RunSpec, process: object) -> Running:
         layout, group = self._layout(spec.id), self._group(spec.id)
@@ -230,7 +236,11 @@ class OciRuntime(Runtime):
         # Only the hierarchies that can be entered without waiting, where there are any: they are enough to find it by.
         cgroups, own = self.host.cgroups, group + MONITOR_SUFFIX
         groups = cgroups.directories(own, legacy=True) or cgroups.directories(own)
-        running = await monitor.create(self.host, layout, monitor.entering(groups, argv))
+        try:
+            running = await monitor.create(self.host, layout, monitor.entering(groups, argv))
+        except HostFailure:
+            self._lxcfs.clear()
+            raise
         if not self.limits_devices():
             await self.host.cgroups.allow_devices(group, device_rules())
         # Limits come now: they shall bind the program, not the engine that prepares its place.

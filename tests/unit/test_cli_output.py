@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from contextlib import redirect_stdout
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isola.cli.context import Context
+from isola.cli.failures import report
 from isola.cli.grammar import Arguments
 from isola.cli.output import Column, show
 from isola.cli.table import draw
@@ -100,3 +102,35 @@ def test_a_listing_comes_in_every_format(kind: str, capsys: pytest.CaptureFixtur
         assert text.splitlines()[2].split() == ['a,"b"', "10", "yes"]
     else:
         assert (json.loads if kind == "json" else yaml.safe_load)(text) == items
+
+
+class Screen(io.StringIO):
+    """Standard output that is a terminal."""
+
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+EVIL = "a\x1b]0;owned\x07\x1b[31m\x9b31m\u202eb"
+
+
+@pytest.mark.parametrize("kind", ["table", "csv", "json", "yaml"])
+def test_nothing_on_a_terminal_is_obeyed(kind: str) -> None:
+    with redirect_stdout(Screen()) as screen:
+        show(Context(Arguments({"format": kind})), [{"name": EVIL}], [Column("NAME", "name")])
+        Context(Arguments({})).write(f"first\n{EVIL}")
+    assert screen.getvalue().replace("\x1b[1m", "").replace("\x1b[0m", "").replace("\n", "").isprintable()
+    assert "first\na" in screen.getvalue()
+
+
+def test_a_program_gets_what_is_there() -> None:
+    with redirect_stdout(io.StringIO()) as pipe:
+        Context(Arguments({})).write(EVIL)
+    assert pipe.getvalue() == EVIL + "\n"
+
+
+def test_depth_without_end_is_no_mistake_of_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    assert report(RecursionError("maximum recursion depth exceeded")) == 1
+    assert "nested too deeply" in capsys.readouterr().err

@@ -35,7 +35,9 @@ class Context:
 
     def write(self, text: str) -> None:
         """Print what was asked for."""
-        sys.stdout.write(text + "\n")
+        from isola.cli.terminal import shown
+
+        sys.stdout.write(shown(text, sys.stdout) + "\n")
 
     def say(self, text: str) -> None:
         """Print what is good to know; on standard error, and not with ``--quiet``."""

@@ -23,6 +23,9 @@ def report(error: Exception) -> int:
         place = f": {error.filename}" if error.filename else ""
         _show(f"{error.strerror or error}{place}")
         return 1
+    if isinstance(error, RecursionError):  # who fills an instance can nest directories without end
+        _show("Something is nested too deeply", "", "leave out the directories that lead there")
+        return 1
     return _surprise(error)
 
 

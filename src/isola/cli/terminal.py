@@ -36,6 +36,13 @@ def clean(text: str) -> str:
     return text if text.isprintable() else text.translate(_CONTROLS)
 
 
+def shown(text: str, stream: TextIO) -> str:
+    """Lines that may hold text from elsewhere, for a stream: cleaned on a terminal, as they are for a program."""
+    if not stream.isatty():
+        return text
+    return "\n".join(clean(line) for line in text.split("\n"))
+
+
 def width(text: str) -> int:
     """Columns a text takes."""
     if text.isascii():

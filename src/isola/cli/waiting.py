@@ -28,16 +28,17 @@ def follow(operation: Operation, title: str, *, quiet: bool = False) -> Operatio
 
 def _cancel(operation: Operation) -> None:
     """Ask for the end and wait for it; where it is too late to cancel it is finished."""
+    from isola.cli.terminal import clean
     from isola.errors import Cancelled, Conflict, NotFound
 
     try:
         operation.cancel()
     except (Conflict, NotFound) as error:
-        sys.stderr.write(f"{error.message}\n")
+        sys.stderr.write(f"{clean(error.message)}\n")
     try:
         operation.wait()
     except Cancelled as error:
-        sys.stderr.write(f"{error.message}\n")
+        sys.stderr.write(f"{clean(error.message)}\n")
 
 
 class _Display:

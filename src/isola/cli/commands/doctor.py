@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from isola.cli.grammar import Command, Option
 from isola.cli.terminal import clean, colours
@@ -53,7 +54,7 @@ def doctor(context: Context) -> int:
 
         document(context, {title: [check.as_dict() for check in checks] for title, checks in chapters.items()}, kind)
     else:
-        context.write("\n".join(_shown(chapters)))
+        sys.stdout.write("\n".join(_shown(chapters)) + "\n")
     return 1 if any(check.state == "failed" for checks in chapters.values() for check in checks) else 0
 
 
@@ -116,8 +117,6 @@ def _programs() -> Iterable[Check]:
 
 
 def _shown(chapters: Mapping[str, Iterable[Check]]) -> Iterable[str]:
-    import sys
-
     marks = {"ok": "✔", "warning": "!", "missing": "–", "failed": "✘"}
     paints = {"ok": "\x1b[32m", "warning": "\x1b[33m", "missing": "\x1b[2m", "failed": "\x1b[31m"}
     coloured = colours(sys.stdout)

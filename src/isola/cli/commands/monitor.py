@@ -16,12 +16,13 @@ _TYPES = ("lifecycle", "operation", "logging")
 
 def monitor(context: Context) -> None:
     """Print events as they happen, until Ctrl-C."""
+    from isola.cli.terminal import shown
     from isola.client.failures import Unreachable
 
     kind = context.args.text("format") or "pretty"
     with context.client.events(*context.args.many("type")) as follower:
         for event in follower:
-            sys.stdout.write(_text(event, kind))
+            sys.stdout.write(shown(_text(event, kind), sys.stdout))
             sys.stdout.flush()
     raise Unreachable("The daemon has ended the stream of events")
 

@@ -123,16 +123,18 @@ def test_a_misspelt_key_is_answered_with_the_right_one() -> None:
 @pytest.mark.parametrize(
     ("record", "runs", "boot", "autostart", "verdict"),
     [
-        (instance(desired="running"), True, "b1", False, Verdict.ADOPT),
-        (instance(desired="stopped"), True, "b1", False, Verdict.CLEAN),
-        (instance(desired="running", volatile={"last_state.boot": "b1"}), False, "b1", False, Verdict.CLEAN),
-        (instance(desired="running", volatile={"last_state.boot": "b0"}), False, "b1", False, Verdict.START),
-        (instance(desired="stopped", volatile={"last_state.boot": "b0"}), False, "b1", False, Verdict.CLEAN),
+        (instance(desired="running"), True, "b1", None, Verdict.ADOPT),
+        (instance(desired="stopped"), True, "b1", None, Verdict.CLEAN),
+        (instance(desired="running", volatile={"last_state.boot": "b1"}), False, "b1", None, Verdict.CLEAN),
+        (instance(desired="running", volatile={"last_state.boot": "b0"}), False, "b1", None, Verdict.START),
+        (instance(desired="stopped", volatile={"last_state.boot": "b0"}), False, "b1", None, Verdict.CLEAN),
         (instance(desired="stopped", volatile={"last_state.boot": "b0"}), False, "b1", True, Verdict.START),
+        (instance(desired="running", volatile={"last_state.boot": "b0"}), False, "b1", False, Verdict.CLEAN),
+        (instance(desired="stopped", volatile={"last_state.boot": "b1"}), False, "b1", True, Verdict.CLEAN),
         (instance(desired="running", deleting=True), True, "b1", True, Verdict.DELETE),
     ],
 )
-def test_what_a_restart_does(record: Instance, runs: bool, boot: str, autostart: bool, verdict: Verdict) -> None:
+def test_what_a_restart_does(record: Instance, runs: bool, boot: str, autostart: bool | None, verdict: Verdict) -> None:
     assert judge(record, runs=runs, boot=boot, autostart=autostart) is verdict
 
 

@@ -10,6 +10,7 @@ from isola.instances.expand import merge, nic_devices, require, root_pool, valid
 from isola.instances.identity import nics_of, release_range, reserve_range, take_facts
 from isola.instances.layers import reserved
 from isola.instances.start import start
+from isola.instances.supervise import LAST_BOOT
 from isola.model.identity import IdRange
 from isola.model.image import Image
 from isola.model.instance import Config, Devices, Instance, InstanceRequest, Start
@@ -85,7 +86,11 @@ async def _image(context: Context, op: Operation, request: InstanceRequest) -> I
 
 
 def _record(context: Context, op: Operation, plan: Plan, image: Image | None, idmap: IdRange) -> Instance:
-    volatile: dict[str, str] = {"root.pool": root_pool(plan.devices), "uuid": context.host.clock.uuid()}
+    volatile: dict[str, str] = {
+        "root.pool": root_pool(plan.devices),
+        "uuid": context.host.clock.uuid(),
+        LAST_BOOT: context.host.system.boot_id(),
+    }
     if image is not None:
         volatile["base_image"] = image.fingerprint
     for name, device in nic_devices(plan.devices).items():

@@ -13,7 +13,7 @@ from isola.instances.layers import drop_unused
 from isola.instances.remove import sweep
 from isola.instances.repair import half_changed, repair
 from isola.instances.start import adopt, expanded, limits, start
-from isola.instances.supervise import clean_up
+from isola.instances.supervise import LAST_BOOT, clean_up
 from isola.model.instance import Instance, Status
 from isola.model.storage import Volume
 from isola.operations import Operation
@@ -36,14 +36,18 @@ class Verdict(Enum):
     """Its deletion had begun."""
 
 
-def judge(instance: Instance, *, runs: bool, boot: str, autostart: bool) -> Verdict:
-    """Pure: from the record and what the host shows to what is to be done."""
+def judge(instance: Instance, *, runs: bool, boot: str, autostart: bool | None) -> Verdict:
+    """Pure: from the record and what the host shows to what is to be done.
+
+    After a boot of the host ``autostart`` decides; None means: what ran is started again.
+    """
     if instance.deleting:
         return Verdict.DELETE
     if runs:
         return Verdict.ADOPT if instance.desired == "running" else Verdict.CLEAN
-    rebooted = instance.volatile.get("last_state.boot") != boot
-    return Verdict.START if rebooted and (autostart or instance.desired == "running") else Verdict.CLEAN
+    rebooted = instance.volatile.get(LAST_BOOT) != boot
+    wanted = instance.desired == "running" if autostart is None else autostart
+    return Verdict.START if rebooted and wanted else Verdict.CLEAN
 
 
 async def reconcile(context: Context) -> None:
@@ -87,7 +91,7 @@ async def _settle(context: Context, instance: Instance) -> Instance | None:
             instance,
             runs=running is not None,
             boot=context.host.system.boot_id(),
-            autostart=boolean(config.get("boot.autostart") or "false"),
+            autostart=boolean(config["boot.autostart"]) if config.get("boot.autostart") else None,
         )
         await _carry_out(context, instance, running, verdict)
     except IsolaError as error:
@@ -106,7 +110,7 @@ async def _carry_out(context: Context, instance: Instance, running: Running | No
         if verdict is Verdict.DELETE:
             await sweep(context, op, instance)
             return
-        await clean_up(context, op, instance)
+        await clean_up(context, op, instance, again=verdict is Verdict.START)
         if instance.ephemeral and verdict is Verdict.CLEAN and instance.desired == "running":
             doomed = dataclasses.replace(instance, deleting=True)
             await context.records.replace(instance.name, doomed)

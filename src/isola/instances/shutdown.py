@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 
 from isola.errors import IsolaError, TimedOut
 from isola.instances.context import Context
+from isola.instances.remove import remove
 from isola.instances.start import expanded
-from isola.instances.stop import stop
+from isola.instances.stop import halt
 from isola.model.instance import Instance
 from isola.operations import Operation
 
@@ -58,12 +58,12 @@ async def _let_go(context: Context, id: str) -> None:
 async def _stop_and_remember(context: Context, op: Operation, name: str) -> None:
     config, _ = expanded(context, context.records.get(name))
     timeout = float(config.get("boot.host_shutdown_timeout") or 30)
+    again = not context.records.get(name).ephemeral
     try:
-        await stop(context, op, name, timeout=timeout, force=False)
+        await halt(context, op, name, timeout=timeout, force=False, again=again)
     except TimedOut:
         log.warning("Instance %s did not stop within %g seconds and is killed", name, timeout)
-        await stop(context, op, name, timeout=None, force=True)
-    stopped = context.records.find(name)
-    if stopped is not None:
-        volatile = {key: value for key, value in stopped.volatile.items() if key != "last_state.boot"}
-        await context.records.replace(name, dataclasses.replace(stopped, desired="running", volatile=volatile))
+        await halt(context, op, name, timeout=None, force=True, again=again)
+    if not again:
+        op.reopen()
+        await remove(context, op, context.records.get(name))

@@ -9,7 +9,7 @@ from isola.instances.context import Context, Live
 from isola.instances.expand import merge, nic_devices
 from isola.instances.identity import nics_of, take_facts, without_facts
 from isola.instances.limits import limits_of, load_of
-from isola.instances.supervise import clean_up, watch
+from isola.instances.supervise import LAST_BOOT, clean_up, watch
 from isola.model.instance import Config, Devices, Instance
 from isola.model.limits import Limits
 from isola.operations import Operation
@@ -118,7 +118,7 @@ async def _run(context: Context, op: Operation, instance: Instance, spec: RunSpe
 
 async def _record_started(context: Context, instance: Instance, limits: Limits, running: Running) -> None:
     now = context.host.clock.now()
-    volatile = dict(instance.volatile) | {"last_state.boot": context.host.system.boot_id(), CPUS: cpus_text(limits)}
+    volatile = dict(instance.volatile) | {LAST_BOOT: context.host.system.boot_id(), CPUS: cpus_text(limits)}
     started = dataclasses.replace(instance, desired="running", last_used_at=now, volatile=volatile)
     await context.records.replace(instance.name, started)
     context.broken.pop(instance.id, None)

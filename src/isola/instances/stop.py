@@ -23,8 +23,13 @@ async def stop(context: Context, op: Operation, name: str, *, timeout: float | N
         await remove(context, op, instance, clean=True)
 
 
-async def halt(context: Context, op: Operation, name: str, *, timeout: float | None, force: bool) -> None:
-    """Ask the program to end and wait, or with ``force`` kill it. Raises WrongState, TimedOut (it runs on then)."""
+async def halt(
+    context: Context, op: Operation, name: str, *, timeout: float | None, force: bool, again: bool = False
+) -> None:
+    """Ask the program to end and wait, or with ``force`` kill it. Raises WrongState, TimedOut (it runs on then).
+
+    With ``again`` the next start of the daemon starts it again.
+    """
     instance = context.records.get(name)
     live = require_live(context, instance)
     live.stopping = True
@@ -34,7 +39,7 @@ async def halt(context: Context, op: Operation, name: str, *, timeout: float | N
                 await _thaw(context, instance, live)
             if not force:
                 await _ask(context, op, instance, live, timeout)
-        await clean_up(context, op, instance)
+        await clean_up(context, op, instance, again=again)
     finally:
         live.stopping = False
         if live.ended.is_set() and context.live.get(instance.id) is live:

@@ -11,6 +11,8 @@ from isola.instances.remove import remove
 from isola.model.instance import Instance
 from isola.operations import Operation
 
+LAST_BOOT = "last_state.boot"
+"""Volatile fact: the boot of the host in which the instance was last made or started."""
 REBOOT = 128 + 1
 """A first process that ends by SIGHUP: the kernel's word for reboot() inside a PID namespace."""
 
@@ -77,9 +79,10 @@ async def _ended(context: Context, op: Operation, name: str, live: Live) -> None
         await remove(context, op, context.records.get(name), clean=True)
 
 
-async def clean_up(context: Context, op: Operation, instance: Instance) -> None:
+async def clean_up(context: Context, op: Operation, instance: Instance, *, again: bool = False) -> None:
     """Remove every trace of a run from the host and record that it is stopped.
 
+    With ``again`` the record says that the next start of the daemon starts it again, whatever happens until then.
     Nothing of this can be undone, all of it can be repeated: a failure leaves the record as running, and the next
     stop or the next start of the daemon goes on.
     """
@@ -90,11 +93,14 @@ async def clean_up(context: Context, op: Operation, instance: Instance) -> None:
         if network is not None:
             await context.networks.driver(nic.network).detach(op, network, nic)
     await context.storage(instance).unmount(op, context.volume(instance))
-    await op.commit(lambda: _record_stopped(context, instance.name))
+    await op.commit(lambda: _record_stopped(context, instance.name, again=again))
 
 
-async def _record_stopped(context: Context, name: str) -> None:
+async def _record_stopped(context: Context, name: str, *, again: bool) -> None:
     stopped = dataclasses.replace(context.records.get(name), desired="stopped")
+    if again:
+        volatile = {key: value for key, value in stopped.volatile.items() if key != LAST_BOOT}
+        stopped = dataclasses.replace(stopped, desired="running", volatile=volatile)
     await context.records.replace(name, stopped)
     live = context.live.pop(stopped.id, None)
     for console in list(live.consoles) if live is not None else []:

@@ -32,6 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     if os.geteuid() != 0:
         print("Error: isolad must run as root\nHint: sudo isolad", file=sys.stderr)
         return 2
+    os.umask(0o022)  # whoever starts us: instances reach their roots in there, and nobody else may write
     directory.mkdir(mode=0o711, parents=True, exist_ok=True)
     (directory / "logs").mkdir(mode=0o700, exist_ok=True)
     if not options.background:

@@ -1,7 +1,10 @@
-"""A daemon whose directory lies on a file system of its own, as /var often does; and what it does when that is full."""
+"""The daemon's directory: on a file system of its own, as /var often is, on a full disk, made under any umask."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -49,3 +52,22 @@ def test_an_upload_to_a_full_disk_is_refused_with_the_reason(daemon_on_it: Daemo
     (small_disk / "filling").unlink()
     assert not list((daemon_on_it.directory / "images" / "scratch").iterdir())
     daemon_on_it.launch("later")
+
+
+@pytest.mark.parametrize("mask", [0o077, 0o000])
+def test_who_may_do_what_does_not_depend_on_who_started_it(tmp_path: Path, mask: int) -> None:
+    daemon = Daemon()
+    daemon.log = tmp_path / "log"
+    shutil.rmtree(daemon.directory)
+    before = os.umask(mask)
+    try:
+        daemon.start()
+        os.umask(before)
+        daemon.import_image(Path(tiny_image(tmp_path)), "tiny")
+        daemon.launch("here")
+        assert stat.S_IMODE(daemon.directory.stat().st_mode) == 0o711
+        files = [path for path in (daemon.directory / "run").rglob("*") if path.is_file() and not path.is_symlink()]
+        assert files and not [path for path in files if path.stat().st_mode & 0o022]
+    finally:
+        os.umask(before)
+        daemon.close()

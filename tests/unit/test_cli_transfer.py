@@ -120,6 +120,15 @@ def test_names_that_lead_out_of_the_directory_are_left_out(isola: Run, daemon: S
     assert os.listdir(here) == ["copy"]
 
 
+def test_what_cannot_be_had_does_not_end_a_copy(isola: Run, daemon: StubDaemon, here: Path) -> None:
+    tree(daemon)["/d"] = {"kind": "directory", "names": ["a-gone\x1b[31m", "b-there"]}
+    tree(daemon)["/d/b-there"] = {"kind": "file", "data": b"fine"}
+    done = isola("file", "pull", "-r", "web1/d", "copy")
+    assert os.listdir(here / "copy") == ["b-there"]
+    assert b"Left out: /d/a-gone" in done.stderr and b"\x1b" not in done.stderr
+    isola("file", "pull", "-r", "web1/nothing", "copy", status=1)
+
+
 def test_files_are_shown_edited_and_directories_made(isola: Run, daemon: StubDaemon) -> None:
     isola("file", "mkdir", "-p", "web1/srv/www", "--mode", "0700")
     assert tree(daemon)["/srv/www"]["mode"] == "0700"

@@ -10,10 +10,11 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from isola.cli.grammar import UsageError
+from isola.cli.terminal import clean
 from isola.client import Client
 from isola.client.files import DIRECTORY, FILE, SYMLINK, Entry, Files
 from isola.client.writing import write_all
-from isola.errors import InvalidInput, IsolaError, NotFound
+from isola.errors import InvalidInput, IsolaError, NotFound, Unsupported
 
 _NO_RECURSION = "--recursive copies directories"
 
@@ -141,7 +142,12 @@ def _pull(files: Files, path: str, folder: int, name: str, *, recursive: bool) -
     inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     try:
         for child in names:
-            _pull(files, f"{path.rstrip('/')}/{child}", inner, child, recursive=True)
+            place = f"{path.rstrip('/')}/{child}"
+            try:
+                _pull(files, place, inner, child, recursive=True)
+            except (NotFound, Unsupported) as error:
+                # Gone meanwhile, named by bytes that are no text, or a FIFO, socket or device: not worth the whole copy.
+                sys.stderr.write(f"Left out: {clean(place)}: {clean(error.message)}\n")
     finally:
         os.close(inner)
 

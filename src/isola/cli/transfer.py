@@ -146,7 +146,7 @@ def _pull(files: Files, path: str, folder: int, name: str, *, recursive: bool) -
             try:
                 _pull(files, place, inner, child, recursive=True)
             except (NotFound, Unsupported) as error:
-                # Gone meanwhile, named by bytes that are no text, or a FIFO, socket or device: not worth the whole copy.
+                # Gone meanwhile, named by bytes that are no text, or a FIFO, socket or device: the copy goes on.
                 sys.stderr.write(f"Left out: {clean(place)}: {clean(error.message)}\n")
     finally:
         os.close(inner)

@@ -86,6 +86,7 @@ def _run(directory: Path, lock: Path, minimal: bool, ready: Callable[[], None]) 
     except Conflict as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
+    background.allow_many_files()
     from isola.daemon.serve import run
 
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import signal
 import socket
 import sys
@@ -125,6 +126,12 @@ def _supervise(run: Callable[[], int]) -> int:
         pause = 0.2 if time.monotonic() - began > _HEALTHY_SECONDS else min(pause * 2, _LONGEST_PAUSE)
         print(f"isolad ended ({status}); starting it again", file=sys.stderr, flush=True)
         time.sleep(pause)
+
+
+def allow_many_files() -> None:
+    """As many open files as the host grants: every running instance and every connection takes one or two."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def notify(message: str) -> None:

@@ -43,7 +43,8 @@ def channel_names(request: ExecRequest) -> tuple[str, ...]:
 async def run(context: Context, op: Operation, instance: Instance, request: ExecRequest) -> None:
     """Wait for the channels, run, and leave the exit status in the operation's metadata as ``return``."""
     data = {name: await op.channel(name, _CONNECT_SECONDS) for name in channel_names(request) if name != "control"}
-    execution = await context.runtime(instance).exec(instance.id, spec_of(context, instance, request))
+    home = await _home(context, instance, request)
+    execution = await context.runtime(instance).exec(instance.id, spec_of(context, instance, request, home))
     try:
         if not request.wait_for_websocket:
             status = await _recorded(context, op, instance, execution, record=request.record_output)
@@ -56,7 +57,21 @@ async def run(context: Context, op: Operation, instance: Instance, request: Exec
     op.update_metadata(**{"return": status})
 
 
-def spec_of(context: Context, instance: Instance, request: ExecRequest) -> ExecSpec:
+async def _home(context: Context, instance: Instance, request: ExecRequest) -> str:
+    """Where a command begins that does not say; root's home is looked for once in a run."""
+    live = require_live(context, instance)
+    if request.cwd or request.user != 0 or not instance.start.system:
+        return "/"
+    if not live.home:
+        try:
+            async with context.host.files.root(pid=live.running.init.pid, idmap=instance.idmap) as root:
+                live.home = "/root" if (await root.stat("/root")).kind == "directory" else "/"
+        except IsolaError:
+            return "/"
+    return live.home
+
+
+def spec_of(context: Context, instance: Instance, request: ExecRequest, home: str) -> ExecSpec:
     """What the runtime is asked for: the client's words over the instance's over the defaults."""
     config, _ = expanded(context, instance)
     defaults = {"PATH": _PATH, "LANG": "C.UTF-8"}
@@ -66,7 +81,7 @@ def spec_of(context: Context, instance: Instance, request: ExecRequest) -> ExecS
     return ExecSpec(
         command=request.command,
         environment=variables,
-        cwd=request.cwd or ("/root" if request.user == 0 and instance.start.system else "/"),
+        cwd=request.cwd or home,
         user=request.user,
         group=request.group,
         terminal=request.interactive,

@@ -154,6 +154,8 @@ async def test_output_nobody_wants_is_not_kept(running: World) -> None:
 
 
 async def test_environment_is_the_clients_over_the_instances_over_the_defaults(running: World) -> None:
+    async with running.parts.services.instances.files("web1") as files:
+        await files.make_directory("/root", uid=0, gid=0, mode=0o700)
     for wanted, expected in (
         ({}, "/root 0 COLOUR=blue HOME=/root LANG=C.UTF-8"),
         ({"environment": {"COLOUR": "red"}, "cwd": "/tmp"}, "/tmp 0 COLOUR=red HOME=/root"),
@@ -163,6 +165,13 @@ async def test_environment_is_the_clients_over_the_instances_over_the_defaults(r
         clients = connect(operation)
         await running.finish(operation)
         assert clients["1"].heard.decode().startswith(expected)
+
+
+async def test_commands_begin_at_the_top_where_root_has_no_home(running: World) -> None:
+    operation = execute(running, "/bin/show", wait_for_websocket=True)
+    clients = connect(operation)
+    await running.finish(operation)
+    assert clients["1"].heard.decode().startswith("/ 0 ")
 
 
 async def test_a_command_that_is_not_there_ends_as_in_a_shell(running: World) -> None:

@@ -38,7 +38,7 @@ class Live:
     limits: Limits = field(default_factory=Limits)
     """What it may use now."""
     home: str = ""
-    """Where root's commands begin inside: ``/root``, or ``/`` where the image has none; empty until one is asked for."""
+    """Where root's commands begin inside: ``/root``, or ``/`` where the image has none; empty until asked for."""
     watcher: asyncio.Task[None] | None = None
     consoles: set[asyncio.Task[object]] = field(default_factory=set)
 

@@ -128,12 +128,11 @@ def test_exec_streams_status_user_and_environment(isola: Cli, instance: str) -> 
 
 def test_exec_on_a_terminal_follows_its_size(terminal: Callable[..., Terminal], instance: str) -> None:
     user = terminal("exec", instance, "--", "sh", columns=101, lines=31)
-    user.type("stty size\r")
-    user.expect("31 101")
+    # A new size takes a moment to arrive inside.
+    user.type('until [ "$(stty size)" = "31 101" ]; do sleep 0.1; done; echo first $((40+2))\r')
+    user.expect("first 42")
     user.resize(120, 44)
-    time.sleep(0.3)
-    user.type("stty size; exit 5\r")
-    user.expect("44 120")
+    user.type('until [ "$(stty size)" = "44 120" ]; do sleep 0.1; done; exit 5\r')
     assert user.process.wait(20) == 5
     assert termios.tcgetattr(user.slave) == user.before
 

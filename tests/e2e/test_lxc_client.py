@@ -109,11 +109,10 @@ def test_exec_without_a_terminal(lxc: Lxc, web: str) -> None:
 def test_exec_on_a_terminal_with_window_size_and_signals(lxc: Lxc, web: str) -> None:
     terminal = Terminal(["lxc", "exec", web, "--", "bash", "--norc"], lxc.env, rows=33, columns=77)
     try:
-        terminal.type("stty size\n")
-        terminal.expect("33 77")
+        terminal.ask("stty size\n", "33 77")
         terminal.resize(40, 100)
-        terminal.type("sleep 0.3; stty size; echo $((6*7))\n")
-        terminal.expect("40 100")
+        terminal.ask("stty size\n", "40 100")
+        terminal.type("echo $((6*7))\n")
         terminal.expect("42")
         terminal.type("echo sleeping; sleep 100\n")
         terminal.expect("sleeping\r\n")

@@ -41,6 +41,17 @@ class Terminal:
         before, _, self.seen = self.seen.partition(text)
         return before
 
+    def ask(self, typed: str, text: str, tries: int = 10) -> None:
+        """Type until the answer is as expected: a new window size takes a moment to arrive inside."""
+        for attempt in range(tries):
+            self.type(typed)
+            try:
+                self.expect(text, 1 + attempt)
+                return
+            except AssertionError:
+                if attempt == tries - 1:
+                    raise
+
     def wait(self, timeout: float = 20) -> int:
         """The program's exit status."""
         end = time.monotonic() + timeout

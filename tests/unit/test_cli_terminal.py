@@ -107,7 +107,7 @@ def test_exec_on_a_terminal_is_raw_and_gives_the_terminal_back(terminal: Open) -
 
 
 def test_the_window_size_is_told_at_first_and_when_it_changes(terminal: Open, daemon: StubDaemon) -> None:
-    script = "stty size; trap 'stty size; exit' WINCH; while :; do sleep 0.05; done"
+    script = "trap 'stty size; exit' WINCH; stty size; while :; do sleep 0.05; done"
     user = terminal("exec", "web1", "--", "sh", "-c", script, columns=101, lines=37)
     user.expect("37 101")
     user.resize(132, 43)

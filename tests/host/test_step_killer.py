@@ -99,6 +99,7 @@ IMPORT = Verb("import", "Importing image", no_image, import_image, lambda d: boo
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    sockets = set(Path("/tmp").glob("conmon-term.*"))
     daemon = Daemon(faults=True)
     try:
         image = tiny_image(tmp_path_factory.mktemp("image"))
@@ -107,6 +108,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         yield daemon
     finally:
         daemon.close()
+    assert set(Path("/tmp").glob("conmon-term.*")) <= sockets
 
 
 @pytest.mark.timeout(600)

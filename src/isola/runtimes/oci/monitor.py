@@ -17,6 +17,7 @@ from isola.runtimes.oci.layout import Layout
 
 LOG_SIZE = 2 << 20
 """Bytes after which the monitor begins the console's log anew."""
+_LONGEST_SOCKET = 107
 _PATIENCE = 60.0
 _REPORT_LIMIT = 65536
 
@@ -64,7 +65,7 @@ async def create(host: Host, layout: Layout, argv: Sequence[str]) -> Running:
         child = await host.processes.spawn(
             argv,
             stderr=words.remote,
-            env={"PATH": PATH, "_OCI_SYNCPIPE": str(report.remote)},
+            env={"PATH": PATH, "_OCI_SYNCPIPE": str(report.remote)} | _scratch(layout),
             cwd=layout.run,
             pass_fds=[report.remote],
         )
@@ -80,6 +81,15 @@ async def create(host: Host, layout: Layout, argv: Sequence[str]) -> Running:
         for pipe in (report, words):
             pipe.close_remote()
             pipe.stream.close()
+
+
+def _scratch(layout: Layout) -> dict[str, str]:
+    """Temporary sockets lie in the run directory and go with it, even if monitor or engine are killed meanwhile.
+
+    Where that makes a path too long for a socket (107 bytes) they lie in /tmp as usual.
+    """
+    longest = len(str(layout.run)) + len("/conmon-term.XXXXXX")
+    return {"TMPDIR": str(layout.run)} if longest < _LONGEST_SOCKET else {}
 
 
 async def _running(host: Host, layout: Layout, line: bytes, words: Stream) -> Running:

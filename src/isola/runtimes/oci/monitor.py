@@ -88,7 +88,7 @@ def _scratch(layout: Layout) -> dict[str, str]:
 
     Where that makes a path too long for a socket (107 bytes) they lie in /tmp as usual.
     """
-    longest = len(str(layout.run)) + len("/conmon-term.XXXXXX")
+    longest = len(f"{layout.run}/conmon-term.") + 6
     return {"TMPDIR": str(layout.run)} if longest < _LONGEST_SOCKET else {}
 
 

@@ -367,8 +367,8 @@ async def test_paths_too_long_to_be_opened_are_removed(real: Side) -> None:
 async def test_a_group_that_hands_on_its_controllers_takes_processes_all_the_same(real: Side) -> None:
     (tree,) = (path for path in real.cgroups.directories(GROUP) if (path / "cgroup.controllers").exists())
     root = tree.parents[len(Path(GROUP).parts) - 2]
-    controller = next(name for name in ("memory", "hugetlb") if name in (root / "cgroup.subtree_control").read_text())
-    for above in (tree.parent, tree):
+    controller = next(name for name in ("memory", "hugetlb") if name in (root / "cgroup.controllers").read_text())
+    for above in (root, tree.parent, tree):
         (above / "cgroup.subtree_control").write_text(f"+{controller}")
     child = await real.spawn()
     await real.cgroups.enter(GROUP, child.ref.pid)

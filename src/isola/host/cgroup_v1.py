@@ -56,14 +56,17 @@ class LegacyTrees:
     def usage(self, path: str) -> Usage:
         """What the group uses now."""
         memory = self._directory("memory", path)
+        # With swap first: what is charged between two readings must not look like swap.
+        with_swap = read_number(f"{memory}/memory.memsw.usage_in_bytes")
+        with_swap_peak = read_number(f"{memory}/memory.memsw.max_usage_in_bytes")
         used = read_number(f"{memory}/memory.usage_in_bytes")
         peak = read_number(f"{memory}/memory.max_usage_in_bytes")
         return Usage(
             cpu_ns=read_number(f"{self._directory('cpuacct', path)}/cpuacct.usage"),
             memory=used,
             memory_peak=peak,
-            swap=max(0, read_number(f"{memory}/memory.memsw.usage_in_bytes") - used),
-            swap_peak=max(0, read_number(f"{memory}/memory.memsw.max_usage_in_bytes") - peak),
+            swap=max(0, with_swap - used),
+            swap_peak=max(0, with_swap_peak - peak),
             processes=read_number(f"{self._directory('pids', path)}/pids.current"),
         )
 

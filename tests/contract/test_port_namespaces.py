@@ -1,9 +1,11 @@
 """What every ``Namespaces`` promises; the real one is compared with ``ip`` in a network namespace of the test's own."""
 
 import asyncio
+import fcntl
 import json
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -11,6 +13,7 @@ import pytest
 
 from isola.host.namespaces import LinuxNamespaces, Namespaces, parse_ipv4, parse_routes
 from isola.host.process import Child, LinuxProcesses
+from isola.model.identity import IdRange
 from isola.model.instance import Address, InterfaceState
 from isola.testing.namespaces import FakeNamespaces
 
@@ -81,7 +84,35 @@ def test_a_process_that_is_gone_has_none(side: Side) -> None:
     assert side.namespaces.interfaces(2**22 - 1) == ()
 
 
+async def test_a_user_namespace_is_held_as_long_as_it_is_asked_for(side: Side) -> None:
+    before = held()
+    async with side.namespaces.user(IdRange(1_500_000)) as one, side.namespaces.user(IdRange(1_600_000)) as two:
+        assert one != two
+        if isinstance(side.namespaces, FakeNamespaces):
+            assert [idmap.base for idmap in side.namespaces.users] == [1_500_000, 1_600_000]
+    assert held() == before
+    if isinstance(side.namespaces, FakeNamespaces):
+        assert side.namespaces.users == []
+
+
+def held() -> int:
+    """User namespaces that this process holds by descriptors."""
+    links = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]
+    return sum(os.readlink(link).startswith("user:") for link in links if os.path.lexists(link))
+
+
 # From here on: what only a real namespace can show.
+
+
+async def test_a_user_namespace_belongs_to_the_first_id_of_its_range() -> None:
+    async with LinuxNamespaces().user(IdRange(1_500_000, 1000)) as file:
+        with file.open() as namespace:
+            owner = fcntl.ioctl(namespace, 0xB704, b"\0" * 4)  # NS_GET_OWNER_UID
+        assert int.from_bytes(owner, sys.byteorder) == 1_500_000
+        done = await PROCESSES.run(["nsenter", f"--user={file}", "--setuid", "0", "cat", "/proc/self/uid_map"])
+        assert done.stdout.split() == [b"0", b"1500000", b"1000"]
+    assert os.getresuid() == (0, 0, 0)
+    assert not file.exists()
 
 
 async def test_all_is_as_ip_says(child: Child) -> None:

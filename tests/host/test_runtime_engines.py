@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -288,6 +289,82 @@ async def test_root_inside_is_nobody_outside(runtime: OciRuntime, root: Path) ->
     # On a host with v1 it is found by the old groups, which can be entered without waiting.
     told = [line for line in groups if not line.startswith("0::")] or groups
     assert all(line.endswith(f"/{TAG}/one.monitor") for line in told)
+
+
+async def test_the_first_id_of_the_range_owns_the_user_namespace(runtime: OciRuntime, root: Path) -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    running = await launch(runtime, spec(root))
+    assert owner_of(f"/proc/{running.init.pid}/ns/user") == IDMAP.base
+    # What is made by the engine afterwards belongs to it, and so do commands.
+    for kind in ("net", "uts", "ipc", "pid", "mnt", "cgroup"):
+        assert user_namespace_of(running.init.pid, kind) == os.stat(f"/proc/{running.init.pid}/ns/user").st_ino
+    execution = await runtime.exec("one", ExecSpec(("sleep", "4322"), ENVIRONMENT))
+    command = await sleeping(runtime, "4322")
+    assert os.readlink(f"/proc/{command}/ns/user") == os.readlink(f"/proc/{running.init.pid}/ns/user")
+    await execution.close()
+    assert proc(running.init.pid, "uid_map").split() == ["0", str(IDMAP.base), "65536"]
+    assert proc(running.init.pid, "gid_map").split() == ["0", str(IDMAP.base), "65536"]
+    # The kernel counts on the host who made it: nothing of ours may hold it once the first process does.
+    held = [os.readlink(f"/proc/self/fd/{fd}") for fd in set(os.listdir("/proc/self/fd")) - before if link_there(fd)]
+    assert not [link for link in held if link.startswith("user:")]
+
+
+async def test_what_an_instance_uses_up_is_not_taken_from_the_host_s_root(runtime: OciRuntime, root: Path) -> None:
+    running = await launch(runtime, spec(root))
+    before, wanted, after = await asyncio.to_thread(use_up_inotify, running.init.pid)
+    # Others on this host open and close a few meanwhile.
+    assert after > before - wanted // 2
+
+
+def use_up_inotify(pid: int) -> tuple[int, int, int]:
+    """What is left to the host's root before, how many are opened inside meanwhile, and what is left then."""
+    limit = int(Path("/proc/sys/fs/inotify/max_user_instances").read_text())
+    wanted = min(limit // 2, 400)
+    before = room_for_inotify()
+    enter = ["nsenter", f"--user=/proc/{pid}/ns/user", "--setuid", "0", "--setgid", "0", "/usr/bin/python3"]
+    inside = subprocess.Popen([*enter, "-c", _WATCH, str(wanted)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert inside.stdout and inside.stdout.readline() == b"%d\n" % wanted
+        return before, wanted, room_for_inotify()
+    finally:
+        inside.communicate()
+
+
+def room_for_inotify() -> int:
+    """How many more inotify instances the host's root can have."""
+    argv = [sys.executable, "-c", _WATCH, "100000"]
+    return int(subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=True).stdout)
+
+
+_WATCH = """
+import ctypes, resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+count = 0
+while count < int(sys.argv[1]) and ctypes.CDLL(None).inotify_init() >= 0:
+    count += 1
+print(count, flush=True)
+sys.stdin.read()
+"""
+
+
+def owner_of(file: str) -> int:
+    """Who owns a user namespace, as the host numbers users: NS_GET_OWNER_UID."""
+    with open(file) as namespace:
+        return int.from_bytes(fcntl.ioctl(namespace, 0xB704, b"\0" * 4), sys.byteorder)
+
+
+def user_namespace_of(pid: int, kind: str) -> int:
+    """Inode of the user namespace that owns another namespace of a process: NS_GET_USERNS."""
+    with open(f"/proc/{pid}/ns/{kind}") as namespace:
+        owner = fcntl.ioctl(namespace, 0xB701)
+    try:
+        return os.fstat(owner).st_ino
+    finally:
+        os.close(owner)
+
+
+def link_there(fd: str) -> bool:
+    return os.path.lexists(f"/proc/self/fd/{fd}")
 
 
 async def test_first_process_and_commands_are_in_the_group_of_every_hierarchy(runtime: OciRuntime, root: Path) -> None:

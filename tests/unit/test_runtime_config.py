@@ -19,7 +19,8 @@ from isola.runtimes.oci.mounts import LXCFS_FILES, mounts
 from isola.runtimes.oci.seccomp import ALWAYS, profile
 
 ALL = frozenset({"CAP_SYS_ADMIN", "CAP_NET_ADMIN", "CAP_CHOWN", "CAP_SYS_BOOT", "CAP_SYS_MODULE", "CAP_SYS_TIME"})
-HERE = Surroundings(architecture="x86_64", bounding=ALL, cgroup="/isola/one")
+OWN = Path("/proc/7/fd/9")
+HERE = Surroundings(architecture="x86_64", bounding=ALL, cgroup="/isola/one", user_namespace=OWN)
 
 
 def spec(**more: object) -> RunSpec:
@@ -33,7 +34,8 @@ def test_every_instance_has_namespaces_of_its_own_and_no_host_ids() -> None:
         assert isinstance(linux, dict)
         kinds = {namespace["type"] for namespace in linux["namespaces"]}
         assert kinds == {"user", "pid", "mount", "uts", "ipc", "network", "cgroup"}
-        assert not any("path" in namespace for namespace in linux["namespaces"])
+        paths = [namespace for namespace in linux["namespaces"] if "path" in namespace]
+        assert paths == [{"type": "user", "path": str(OWN)}]
         assert linux["uidMappings"] == linux["gidMappings"] == [{"containerID": 0, "hostID": 200000, "size": 65536}]
         assert linux["resources"]["devices"][0] == {"allow": False, "access": "rwm"}
         assert linux["cgroupsPath"] == "/isola/one"
@@ -50,7 +52,9 @@ def test_capabilities_stay_within_what_the_host_can_give() -> None:
 def test_the_score_of_the_oom_killer_is_set_only_where_the_kernel_allows_it() -> None:
     process = bundle(spec(), User(), HERE)["process"]
     assert isinstance(process, dict) and "oomScoreAdj" not in process
-    able = Surroundings(architecture="x86_64", bounding=ALL | {"CAP_SYS_RESOURCE"}, cgroup="/isola/one")
+    able = Surroundings(
+        architecture="x86_64", bounding=ALL | {"CAP_SYS_RESOURCE"}, cgroup="/isola/one", user_namespace=OWN
+    )
     process = bundle(spec(), User(), able)["process"]
     assert isinstance(process, dict) and process["oomScoreAdj"] == 0
 

@@ -1,4 +1,4 @@
-"""What a process sees: its network, through the daemon's eyes."""
+"""Namespaces: what a process sees of the network, and user namespaces made for instances."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import functools
 import ipaddress
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from isola.errors import HostFailure
+from isola.host import kernel
+from isola.host.credentials import effective_user
+from isola.host.threads import in_thread
+from isola.model.identity import IdRange
 from isola.model.instance import Address, InterfaceState
 
 _IPV6_SCOPES = {0x10: "local", 0x20: "link"}
@@ -32,6 +37,14 @@ class Namespaces(Protocol):
 
     def hold_mounts(self, pid: int) -> Path:
         """A file that stands for a process's mount namespace, and keeps it as long as we live. Raises HostFailure."""
+        ...
+
+    def user(self, idmap: IdRange) -> AbstractAsyncContextManager[Path]:
+        """A file that stands for a new user namespace with these ids, until the context is left.
+
+        It belongs to the first id of the range: what is used up inside counts against that id's limits (inotify
+        instances, namespaces, keys), not against those of the host's root. Raises HostFailure.
+        """
         ...
 
 
@@ -57,6 +70,29 @@ class LinuxNamespaces:
             return Path(f"/proc/{os.getpid()}/fd/{held}")
         except OSError as error:
             raise HostFailure(f"Cannot hold the mounts of process {pid}", evidence=str(error)) from error
+
+    @asynccontextmanager
+    async def user(self, idmap: IdRange) -> AsyncIterator[Path]:
+        """A new user namespace, by a descriptor of our own."""
+        made: list[int] = []
+        try:
+            await in_thread(lambda: made.append(_owned_user_namespace(idmap)))
+            yield Path(f"/proc/{os.getpid()}/fd/{made[0]}")
+        finally:
+            for descriptor in made:
+                os.close(descriptor)
+
+
+def _owned_user_namespace(idmap: IdRange) -> int:
+    try:
+        with effective_user(idmap.base):
+            return kernel.user_namespace(idmap.base, idmap.size)
+    except OSError as error:
+        raise HostFailure(
+            "Cannot make a user namespace",
+            evidence=str(error),
+            remedy="it needs CAP_SETUID and CAP_SETGID, and room below user.max_user_namespaces",
+        ) from error
 
 
 def _addresses(route: str, fib_trie: str, if_inet6: str) -> Mapping[str, tuple[Address, ...]]:

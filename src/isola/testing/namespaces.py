@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from isola.errors import HostFailure
+from isola.model.identity import IdRange
 from isola.model.instance import Address, InterfaceState
 
 LOOPBACK = InterfaceState(
@@ -20,6 +23,8 @@ class FakeNamespaces:
 
     def __init__(self) -> None:
         self._interfaces: dict[int, tuple[InterfaceState, ...]] = {}
+        self.users: list[IdRange] = []
+        """Ranges of the user namespaces that are held now."""
 
     def set_interfaces(self, pid: int, *interfaces: InterfaceState) -> None:
         """What ``pid`` sees from now on, beside ``lo``."""
@@ -38,3 +43,12 @@ class FakeNamespaces:
     def interfaces(self, pid: int) -> tuple[InterfaceState, ...]:
         """What was set for ``pid``."""
         return self._interfaces.get(pid, ())
+
+    @asynccontextmanager
+    async def user(self, idmap: IdRange) -> AsyncIterator[Path]:
+        """A path of the fake kind."""
+        self.users.append(idmap)
+        try:
+            yield Path(f"/fake/users/{idmap.base}")
+        finally:
+            self.users.remove(idmap)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from isola.runtimes.driver import ExecSpec, RunSpec
 from isola.runtimes.oci.capabilities import granted
@@ -11,7 +12,7 @@ from isola.runtimes.oci.mounts import MASKED, READ_ONLY, READ_ONLY_FOR_APPLICATI
 from isola.runtimes.oci.seccomp import profile
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_NAMESPACES = ("user", "pid", "mount", "uts", "ipc", "network", "cgroup")
+_NAMESPACES = ("pid", "mount", "uts", "ipc", "network", "cgroup")
 # mknod is refused in a user namespace, but a device node can come inside an image: these and no others open.
 _DEVICES = (
     ("c", 1, 3),  # null
@@ -43,6 +44,8 @@ class Surroundings:
     architecture: str
     bounding: frozenset[str]
     cgroup: str
+    user_namespace: Path
+    """A file that stands for the instance's own, made for its ids."""
     lxcfs_files: tuple[str, ...] = ()
     limit_devices: bool = True
 
@@ -106,7 +109,11 @@ def _first_process(spec: RunSpec, user: User, host: Surroundings) -> dict[str, o
 def _linux(spec: RunSpec, host: Surroundings) -> dict[str, object]:
     mapping = [{"containerID": 0, "hostID": spec.idmap.base, "size": spec.idmap.size}]
     linux: dict[str, object] = {
-        "namespaces": [{"type": name} for name in _NAMESPACES],
+        # Made beforehand: one that the engine makes belongs to the host's root, whose limits everybody shares.
+        "namespaces": [
+            {"type": "user", "path": str(host.user_namespace)},
+            *({"type": name} for name in _NAMESPACES),
+        ],
         "uidMappings": mapping,
         "gidMappings": mapping,
         "cgroupsPath": host.cgroup,

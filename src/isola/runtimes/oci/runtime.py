@@ -67,13 +67,15 @@ class OciRuntime(Runtime):
     async def create(self, op: Operation, spec: RunSpec) -> Running:
         """Make the first process, held before its program."""
         id = spec.id
-        process = await op.effect(
-            f"prepare run of {id}",
-            lambda: self._prepare(spec),
-            look=lambda: self._has_traces(id),
-            undo=lambda: self.remove(id),
-        )
-        return await op.effect(f"create first process of {id}", lambda: self._create(spec, process))
+        # From the first process on the kernel keeps the namespace; nothing has to be left anywhere for it.
+        async with self.host.namespaces.user(spec.idmap) as namespace:
+            process = await op.effect(
+                f"prepare run of {id}",
+                lambda: self._prepare(spec, namespace),
+                look=lambda: self._has_traces(id),
+                undo=lambda: self.remove(id),
+            )
+            return await op.effect(f"create first process of {id}", lambda: self._create(spec, process))
 
     async def start(self, op: Operation, id: str) -> None:
         """Let the program run."""
@@ -193,7 +195,7 @@ class OciRuntime(Runtime):
 
     # --- how ----------------------------------------------------------------------------------------------------
 
-    async def _prepare(self, spec: RunSpec) -> object:
+    async def _prepare(self, spec: RunSpec, namespace: Path) -> object:
         """Everything the engine needs; returns the process as configured."""
         files, layout, group = self.host.files, self._layout(spec.id), self._group(spec.id)
         await files.make_directory(layout.run)
@@ -203,6 +205,7 @@ class OciRuntime(Runtime):
             architecture=self.host.system.kernel().architecture,
             bounding=self.host.system.capabilities(),
             cgroup=group,
+            user_namespace=namespace,
             lxcfs_files=await self._lxcfs_files(spec.lxcfs),
             limit_devices=self.limits_devices(),
         )

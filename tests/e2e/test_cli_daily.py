@@ -152,6 +152,14 @@ def test_a_signal_ends_the_command_inside(isola: Cli, instance: str) -> None:
     assert process.returncode == 7
 
 
+def test_an_instance_that_run_keeps_survives_its_next_stop(isola: Cli) -> None:
+    isola("run", "tiny", "--name", "kept", "--keep", "--", "sh", "-c", "echo precious >/kept")
+    isola("stop", "kept", "--force")
+    isola("start", "kept")
+    assert isola("exec", "kept", "--", "cat", "/kept").stdout == "precious\n"
+    isola("delete", "kept", "--force")
+
+
 def test_run_leaves_nothing_behind(isola: Cli) -> None:
     before = statuses(isola)
     done = isola("run", "tiny", "--", "sh", "-c", "cat; exit 3", input="through", check=False)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from audit import settled
 from daemon import Daemon
+from waiting import until
 
 COUNT = 20
 
@@ -62,3 +63,26 @@ def test_what_ended_meanwhile_is_noticed_and_what_was_stopped_stays_so(own: Daem
     assert not settled(own)
     own.change("ends", "start")
     assert own.exec("ends", "true")[0] == 0
+
+
+def test_a_changed_profile_costs_nobody_the_network_at_the_next_start(own: Daemon, tmp_path: Path) -> None:
+    from isola.testing.images import tiny_image
+
+    own.import_image(Path(tiny_image(tmp_path, "asking", dhcp=True)), "asking")
+    names = ("one", "two", "three")
+    for name in names:
+        own.launch(name, "asking")
+
+    def address(name: str) -> str:
+        return own.exec(name, "ip", "-4", "-o", "addr", "show", "eth0")[1]
+
+    for name in names:
+        until(lambda name=name: "10." in address(name))
+    before = {name: address(name) for name in names}
+    profile = own.get("/1.0/profiles/default")
+    own.request("PUT", "/1.0/profiles/default", profile | {"config": {"limits.memory": "256MiB"}})
+    own.stop()
+    own.start()
+    own.idle()
+    assert {name: address(name) for name in names} == before
+    assert not settled(own)

@@ -6,6 +6,7 @@ import asyncio
 
 from isola.daemon.build import Records
 from isola.instances.identity import nics_of
+from isola.instances.update import CHANGING
 from isola.model.instance import Instance
 from isola.testing.parts import World
 
@@ -106,6 +107,7 @@ def _daemon(world: World, instances: list[Instance]) -> list[str]:
     found += [f"{kept[id].name} counts as broken: {why}" for id, why in context.broken.items() if id in kept]
     found += [f"broken but unknown: {id}" for id in set(context.broken) - {record.id for record in instances}]
     found += [f"{kept[id].name} is about to stop" for id, live in context.live.items() if live.stopping]
+    found += [f"{record.name} counts as half changed" for record in kept.values() if CHANGING in record.volatile]
     if context.reserved_bases or any(context.reserved_layers.values()):
         found.append("ids or layers are still reserved")
     if context.operations._locks:

@@ -152,7 +152,9 @@ def test_run_gives_the_commands_status_and_leaves_nothing(isola: Run, daemon: St
     assert isola("run", "tiny", "--", "missing").returncode == 1
     assert daemon.instances == {}
     assert "calm-1 is kept" in isola("run", "tiny", "--keep", "--", "true").stderr
-    assert daemon.instances["calm-1"]["ephemeral"] is True
+    assert daemon.instances["calm-1"]["ephemeral"] is False, "the next stop would delete what was to be kept"
+    both = isola("run", "tiny", "--keep", "--ephemeral", "--", "true")
+    assert (both.returncode, len(daemon.instances)) == (2, 1) and "--keep" in both.stderr
 
 
 def test_ctrl_c_cancels_the_operation_and_waits_for_it(daemon: StubDaemon) -> None:

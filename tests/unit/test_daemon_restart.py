@@ -240,3 +240,33 @@ async def test_a_watcher_of_an_old_daemon_does_nothing_after_its_close(world: Wo
     world.runtime.end(instance.id)
     await settle(world)
     assert [record.desired for record in world.parts.records.instances] == ["running"]
+
+
+CHANGING = "last_state.changing"
+
+
+@pytest.mark.parametrize("change", [{"limits.memory": "512MiB"}, {"limits.cpu": "1"}, {"user.x": "1"}])
+async def test_a_changed_profile_leaves_nics_alone_at_the_next_start(world: World, change: dict[str, str]) -> None:
+    for number in range(4):
+        await world.create(f"web{number}", start=True)
+    profile = world.parts.services.profiles.get("default")
+    await world.parts.services.profiles.update("default", "", change, profile.devices)
+    assert not any(CHANGING in instance.volatile for instance in world.parts.records.instances)
+    wired = {place: id(pair) for place, (pair, _) in world.host.links.inside.items()}
+    await again(world)
+    assert {place: id(pair) for place, (pair, _) in world.host.links.inside.items()} == wired
+    assert len(wired) == 4 and not await differences(world)
+
+
+async def test_limits_that_a_crash_left_half_set_are_set_again_without_touching_nics(world: World) -> None:
+    instance = await world.create("web1", start=True, config={"limits.memory": "512MiB"})
+    marked = dataclasses.replace(
+        world.parts.records.instances.get("web1"), volatile=dict(instance.volatile) | {CHANGING: "limits"}
+    )
+    await world.parts.records.instances.replace("web1", marked)
+    world.on_host("web1").limits = dataclasses.replace(world.on_host("web1").limits, memory=1 << 30)
+    wired = {place: id(pair) for place, (pair, _) in world.host.links.inside.items()}
+    await again(world)
+    assert {place: id(pair) for place, (pair, _) in world.host.links.inside.items()} == wired
+    assert world.on_host("web1").limits.memory == 512 << 20
+    assert CHANGING not in world.parts.records.instances.get("web1").volatile

@@ -142,8 +142,9 @@ async def test_a_clean_stop_asks_with_the_images_signal(world: World) -> None:
 async def test_an_instance_that_does_not_listen_runs_on_until_it_is_killed(world: World) -> None:
     await world.create("web1", start=True)
     world.runtime.ends_on = frozenset({9})
-    with pytest.raises(TimedOut):
+    with pytest.raises(TimedOut) as caught:
         await world.finish(world.parts.services.instances.stop("web1", timeout=0.01))
+    assert "may still stop" in caught.value.evidence and "runs on" not in str(caught.value)
     assert status(world) is Status.RUNNING and not await differences(world)
     await world.finish(world.parts.services.instances.stop("web1", timeout=None, force=True))
     assert status(world) is Status.STOPPED and not await differences(world)
@@ -301,6 +302,16 @@ async def test_a_deletion_that_failed_is_finished_by_the_next(world: World) -> N
             refused()
     busy.mounts.clear()
     await world.finish(world.parts.services.instances.delete("web1"))
+    assert not await differences(world)
+
+
+async def test_an_instance_that_stops_after_the_time_given_is_as_stopped_as_any(world: World) -> None:
+    await world.create("web1", start=True)
+    world.runtime.ends_on = frozenset({9})
+    with pytest.raises(TimedOut):
+        await world.finish(world.parts.services.instances.stop("web1", timeout=0.01))
+    world.runtime.end(world.parts.services.instances.get("web1").id)
+    await eventually(lambda: status(world) is Status.STOPPED)
     assert not await differences(world)
 
 

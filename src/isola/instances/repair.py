@@ -10,7 +10,7 @@ from isola.instances.context import Context
 from isola.instances.expand import network_of, nic_devices
 from isola.instances.identity import nics_of
 from isola.instances.start import CPUS, cpus_text, expanded, limits, refreshed
-from isola.instances.update import CHANGING, limit, record
+from isola.instances.update import CHANGING, LIMITS, limit, record
 from isola.model.instance import Instance
 from isola.model.network import Nic
 from isola.operations import Operation
@@ -18,20 +18,30 @@ from isola.operations import Operation
 
 def half_changed(context: Context, instance: Instance) -> bool:
     """Whether what its record says of its NICs may differ from the host, or differs from its configuration."""
-    _, devices = expanded(context, instance)
-    nics, wanted = {nic.device: nic for nic in nics_of(context, instance)}, nic_devices(devices)
-    if CHANGING in instance.volatile or set(nics) != set(wanted):
-        return True
-    return any(not _describes(device, nics[name]) for name, device in wanted.items())
+    return CHANGING in instance.volatile or _differs(context, instance)
 
 
 async def repair(context: Context, op: Operation, name: str) -> None:
-    """Connect the NICs anew and set the limits again. Can be repeated, and is, until it has come to its end."""
+    """Set the limits again, and connect the NICs anew where they may be half changed: whoever talks there is cut off.
+
+    Can be repeated, and is, until it has come to its end.
+    """
     instance = context.records.get(name)
     live = context.live.get(instance.id)
     config, devices = expanded(context, instance)
     wanted = refreshed(context, op, instance, devices)
     await op.commit()
+    if instance.volatile.get(CHANGING) != LIMITS or _differs(context, instance):
+        await _rewire(context, op, instance, wanted)
+    volatile = {key: value for key, value in wanted.volatile.items() if key != CHANGING}
+    if live is not None:
+        await limit(context, op, wanted, live, limits(context, config, of=instance))
+        volatile[CPUS] = cpus_text(live.limits)
+    await record(context, [(instance, dataclasses.replace(wanted, volatile=volatile))])
+
+
+async def _rewire(context: Context, op: Operation, instance: Instance, wanted: Instance) -> None:
+    live = context.live.get(instance.id)
     before, after = nics_of(context, instance), nics_of(context, wanted)
     for nic in {nic.host_link: nic for nic in (*before, *after)}.values():
         if (network := context.networks.find(nic.network)) is not None:
@@ -42,11 +52,13 @@ async def repair(context: Context, op: Operation, name: str) -> None:
         await driver.register(op, network, nic)
         if live is not None:
             await driver.attach(op, network, nic, live.running.init.pid)
-    volatile = {key: value for key, value in wanted.volatile.items() if key != CHANGING}
-    if live is not None:
-        await limit(context, op, wanted, live, limits(context, config, of=instance))
-        volatile[CPUS] = cpus_text(live.limits)
-    await record(context, [(instance, dataclasses.replace(wanted, volatile=volatile))])
+
+
+def _differs(context: Context, instance: Instance) -> bool:
+    """Whether what its record says of its NICs is not what is configured."""
+    _, devices = expanded(context, instance)
+    nics, wanted = {nic.device: nic for nic in nics_of(context, instance)}, nic_devices(devices)
+    return set(nics) != set(wanted) or any(not _describes(device, nics[name]) for name, device in wanted.items())
 
 
 def _describes(device: Mapping[str, str], nic: Nic) -> bool:

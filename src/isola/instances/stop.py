@@ -26,7 +26,7 @@ async def stop(context: Context, op: Operation, name: str, *, timeout: float | N
 async def halt(
     context: Context, op: Operation, name: str, *, timeout: float | None, force: bool, again: bool = False
 ) -> None:
-    """Ask the program to end and wait, or with ``force`` kill it. Raises WrongState, TimedOut (it runs on then).
+    """Ask the program to end and wait, or with ``force`` kill it. Raises WrongState, TimedOut (it may still end later).
 
     With ``again`` the next start of the daemon starts it again.
     """
@@ -105,6 +105,7 @@ async def _ask(context: Context, op: Operation, instance: Instance, live: Live, 
             await live.ended.wait()
     except TimeoutError:
         raise TimedOut(
-            f"Instance {instance.name!r} did not stop within {timeout:g} seconds; it runs on",
+            f"Instance {instance.name!r} did not stop within {timeout:g} seconds",
+            evidence="it has been asked to, and may still stop by itself",
             remedy="give it more time with --timeout, or kill it with --force",
         ) from None

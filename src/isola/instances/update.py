@@ -17,7 +17,8 @@ from isola.operations import Operation
 
 _KEPT = ("volatile.", "image.")
 CHANGING = "last_state.changing"
-"""In the record while NICs or limits of the running instance are between two configurations."""
+"""In the record while the running instance is between two configurations: which part of it, NICS or LIMITS."""
+NICS, LIMITS = "nics", "limits"
 
 
 def check(context: Context, name: str, update: InstanceUpdate) -> Instance:
@@ -68,7 +69,10 @@ async def follow(
             _check_devices(context, instance, instance)
             changes.append((instance, await _change(context, op, instance, instance)))
 
-    await op.commit(lambda: record(context, [(old, new) for old, new in changes if old != new]))
+    # Compared with what is recorded by now: where nothing else differs, the mark of the change still has to go.
+    await op.commit(
+        lambda: record(context, [(old, new) for old, new in changes if context.records.get(new.name) != new])
+    )
 
 
 async def _change(context: Context, op: Operation, instance: Instance, wanted: Instance) -> Instance:
@@ -79,8 +83,10 @@ async def _change(context: Context, op: Operation, instance: Instance, wanted: I
     new = limits(context, config, of=instance) if live is not None else None
     if new is not None:
         wanted = dataclasses.replace(wanted, volatile=dict(wanted.volatile) | {CPUS: cpus_text(new)})
-    if live is not None and (new != live.limits or nics_of(context, instance) != nics_of(context, wanted)):
-        await _announce(context, op, instance)
+    if live is not None and nics_of(context, instance) != nics_of(context, wanted):
+        await _announce(context, op, instance, NICS)
+    elif live is not None and new != live.limits:
+        await _announce(context, op, instance, LIMITS)
     await _rewire(context, op, instance, wanted, live)
     if live is not None and new is not None and new != live.limits:
         await limit(context, op, wanted, live, new)
@@ -97,9 +103,9 @@ async def record(context: Context, changes: Sequence[tuple[Instance, Instance]])
                 context.networks.release(nic.network, nic.mac)
 
 
-async def _announce(context: Context, op: Operation, instance: Instance) -> None:
+async def _announce(context: Context, op: Operation, instance: Instance, part: str) -> None:
     """Say in the record that the host is about to differ from it, for a daemon that has to repair it."""
-    volatile = dict(instance.volatile) | {CHANGING: "true"}
+    volatile = dict(instance.volatile) | {CHANGING: part}
     await op.effect(
         f"announce change of {instance.name}",
         lambda: context.records.replace(instance.name, dataclasses.replace(instance, volatile=volatile)),

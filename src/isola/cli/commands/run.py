@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from isola.cli.commands.create import IMAGE, OPTIONS, begin
 from isola.cli.commands.exec import EXEC_OPTIONS, SHELL, execute
-from isola.cli.grammar import Argument, Command, Option
+from isola.cli.grammar import Argument, Command, Option, UsageError
 from isola.client.interpreter import signal
 
 TYPE_CHECKING = False
@@ -13,18 +13,21 @@ if TYPE_CHECKING:
 
 
 def run(context: Context) -> int:
-    """Launch an ephemeral instance, run a command inside, delete it; the command's status is ours."""
+    """Launch an instance, run a command inside, delete it unless it is to be kept; the command's status is ours."""
+    keep = context.args.flag("keep")
+    if keep and context.args.flag("ephemeral"):
+        raise UsageError("Either --keep or --ephemeral, not both", hint="without both it is deleted afterwards")
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)  # whatever ends us, the instance must not stay
     operation = begin(
-        context, image=context.args.text("IMAGE"), name=context.args.text("name"), start=True, ephemeral=True
+        context, image=context.args.text("IMAGE"), name=context.args.text("name"), start=True, ephemeral=not keep
     )
     name = operation.resource("instances") or context.args.text("name")
     context.follow(operation, f"Launching {name}")
     try:
         return execute(context, name, context.args.many("COMMAND") or SHELL)
     finally:
-        if context.args.flag("keep"):
+        if keep:
             context.say(f"{name} is kept")
         else:
             context.client.instances.delete(name, force=True).wait()
@@ -38,7 +41,7 @@ COMMANDS = (
         IMAGE,
         Argument("COMMAND", "What to run; a shell where nothing is given", rest=True, optional=True),
         Option("--name", "Name of the instance; one is made up where none is given", value="NAME"),
-        Option("--keep", "Leave the instance there"),
+        Option("--keep", "Keep the instance and its data, running"),
         *OPTIONS,
         *(option for option in EXEC_OPTIONS if not set(option.names) & {n for o in OPTIONS for n in o.names}),
         examples=(

@@ -178,6 +178,13 @@ async def test_space_and_sync(files: Files, place: Path) -> None:
         await files.sync(place / "nothing")
 
 
+async def test_flushing_takes_files_and_directories_and_passes_over_what_is_gone(files: Files, place: Path) -> None:
+    await files.make_directory(place / "a")
+    await files.write(place / "a" / "file", b"x", durable=False)
+    await files.flush(place / "a" / "file", place / "a", place / "nothing", place)
+    assert await files.read(place / "a" / "file") == b"x"
+
+
 # --- roots -----------------------------------------------------------------------------------------------------
 
 

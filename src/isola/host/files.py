@@ -90,6 +90,13 @@ class Files(Protocol):
         """Everything written on the file system of ``directory`` is on disk when this returns."""
         ...
 
+    async def flush(self, *paths: Path) -> None:
+        """These files and directories (what they name, not what lies below) are on disk, in this order.
+
+        Those that are not there are passed over: a removal is on disk once the directory is.
+        """
+        ...
+
     def root(
         self, directory: Path | None = None, *, pid: int | None = None, idmap: IdRange | None = None
     ) -> AbstractAsyncContextManager[Root]:
@@ -181,6 +188,10 @@ class LinuxFiles:
     async def sync(self, directory: Path) -> None:
         """By ``syncfs``."""
         await in_long_thread(_reported, directory, lambda: _sync(directory))
+
+    async def flush(self, *paths: Path) -> None:
+        """By ``fsync``, one after the other in one thread."""
+        await in_thread(_flush, paths)
 
     def root(
         self, directory: Path | None = None, *, pid: int | None = None, idmap: IdRange | None = None
@@ -299,6 +310,20 @@ def _rename(source: Path, target: Path) -> None:
 
 def _sync_directory(directory: Path) -> None:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _flush(paths: tuple[Path, ...]) -> None:
+    for path in paths:
+        with contextlib.suppress(NotFound):
+            _reported(path, partial(_flush_one, path))
+
+
+def _flush_one(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:

@@ -52,6 +52,7 @@ class ContentStore:
         await files.remove_tree(self.scratch)
         await files.make_directory(self.scratch, mode=0o700)
         await files.make_directory(self._blobs)
+        await files.flush(self._blobs, self._blobs.parent, self.directory)
         await files.write(self.directory / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}', mode=0o644, durable=False)
         if not await files.exists(self.directory / "index.json"):
             await self.write_index([])

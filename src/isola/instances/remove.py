@@ -35,7 +35,13 @@ async def sweep(context: Context, op: Operation, instance: Instance, *, clean: b
             await context.networks.driver(nic.network).unregister(op, network, nic)
             context.networks.release(nic.network, nic.mac)
     await context.storage(instance).delete_volume(op, context.volume(instance))
-    await op.effect(f"remove logs of {instance.name}", lambda: context.host.files.remove_tree(context.logs(instance)))
+    await op.effect(f"remove logs of {instance.name}", lambda: _remove_logs(context, instance))
     await op.effect(f"forget {instance.name}", lambda: context.records.remove(instance.name))
     if context.images.resolve(instance.image) is None:
         await drop_unused(context)
+
+
+async def _remove_logs(context: Context, instance: Instance) -> None:
+    """And have all that went before stay away after a power failure, when no record speaks for it any more."""
+    await context.host.files.remove_tree(context.logs(instance))
+    await context.host.files.flush(context.directory / "logs", context.directory / "run")

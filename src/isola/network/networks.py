@@ -256,6 +256,7 @@ class Networks:
 
     async def _remove(self, op: Operation, driver: NetworkDriver, network: Network) -> None:
         await driver.stop(op, network)
+        await self._host.files.flush(self._directory / "networks")
         self._pools.pop(network.name, None)
         self._down.discard(network.name)
         await op.effect(f"forget network {network.name}", lambda: self._records.remove(network.name))

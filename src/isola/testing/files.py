@@ -89,6 +89,7 @@ class FakeFiles:
         self.tree = Node("directory")
         self.process_roots: dict[int, Path] = {}
         self.synced = 0
+        self.flushed: list[Path] = []
         self.capacity = Space(total=100 << 30, used=10 << 30, inodes_total=1_000_000, inodes_used=1000)
 
     async def read(self, path: Path, size: int = -1) -> bytes:
@@ -204,6 +205,10 @@ class FakeFiles:
         """Counts."""
         self._find(directory)
         self.synced += 1
+
+    async def flush(self, *paths: Path) -> None:
+        """Remembers which; nothing here is ever lost."""
+        self.flushed += [path for path in paths if await self.exists(path)]
 
     @asynccontextmanager
     async def root(

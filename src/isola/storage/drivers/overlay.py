@@ -103,6 +103,8 @@ class OverlayDriver(StorageDriver):
         await files.make_directory(self._layers, mode=0o700)
         await files.make_directory(self._volumes)
         await files.make_directory(self._empty, mode=0o755)
+        below = (self._base, *self._base.parents) if self._base == self.directory else (self._base,)
+        await files.flush(self._layers, self._volumes, self._empty, *below[:3])
 
     async def _delete_pool(self) -> None:
         for mount in await self.host.mounts.below(self._base):
@@ -111,6 +113,7 @@ class OverlayDriver(StorageDriver):
         for directory in (self._volumes, self._layers, self._empty):
             await self.host.files.remove_tree(directory)
         await self.host.files.remove_tree(self.directory)
+        await self.host.files.flush(self._base, self.directory.parent)
 
     # --- layers -------------------------------------------------------------------------------------------------
 
@@ -168,6 +171,8 @@ class OverlayDriver(StorageDriver):
         await files.make_directory(place / "work", mode=0o700)
         await files.make_directory(place / "root", mode=0o755)
         await files.make_directory(place / "upper", mode=mode, owner=owner)
+        # The record that names it is written next, and may reach the disk without what came before it.
+        await files.flush(place / "upper", place, self._volumes)
 
     async def _delete_volume(self, id: str) -> None:
         place = self._volume(id)

@@ -1,0 +1,117 @@
+"""The power fails right after an answer: what was acknowledged is on disk, what was deleted does not come back."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from daemon import Daemon
+from disk import Disk, disk, file_systems
+
+from isola.testing.images import tiny_image
+
+SIZES = {"ext4": 96 << 20, "btrfs": 256 << 20}
+ROUNDS = 4
+WRITES = 600
+"""Until the database writes its log over in place: from then on its sync takes nothing else along to the disk."""
+
+
+@pytest.fixture(scope="module", params=file_systems())
+def power(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Disk, Daemon]]:
+    """A daemon whose directory lies on a disk that can be looked at as if the power had failed."""
+    with disk(request.param, size=SIZES[request.param]) as own:
+        daemon = Daemon(place=own.mount)
+        try:
+            daemon.start()
+            daemon.import_image(Path(tiny_image(tmp_path_factory.mktemp("image"))), "tiny")
+            for number in range(WRITES):
+                daemon.request("PATCH", "/1.0/profiles/default", {"description": f"{number}"})
+            yield own, daemon
+        finally:
+            daemon.close()
+
+
+def kept(directory: Path) -> dict[str, dict[str, Any]]:
+    """The records in a copy, by key."""
+    database = sqlite3.connect(directory / "isola.db")
+    try:
+        rows = database.execute("SELECT key, value FROM entries").fetchall()
+    finally:
+        database.close()
+    return {key: json.loads(value) for key, value in rows}
+
+
+def lost(own: Disk, daemon: Daemon) -> list[str]:
+    """What the records of a copy name and its disk does not have."""
+    with own.after_power_failure() as mount:
+        directory = mount / daemon.directory.name
+        records = kept(directory)
+        pool = directory / "pools" / "default"
+        found = []
+        for key, record in records.items():
+            if key.startswith("/instances/"):
+                volume = pool / "volumes" / record["id"]
+                found += [f"{key}: {name}" for name in ("upper", "work", "root") if not (volume / name).is_dir()]
+                layers = [digest.removeprefix("sha256:") for digest in record["start"]["layers"]]
+                found += [f"{key}: layer" for layer in layers if not (pool / "layers" / layer / "bin").is_dir()]
+            if key.startswith("/images/"):
+                blobs = [record["manifest"], *(layer["digest"] for layer in record["layers"])]
+                places = [directory / "images" / "blobs" / "sha256" / blob.removeprefix("sha256:") for blob in blobs]
+                found += [
+                    f"{key}: {place.name[:8]}" for place in places if not (place.is_file() and place.stat().st_size)
+                ]
+            if key.startswith("/pools/") and not pool.is_dir():
+                found.append(key)
+        known = {record["id"] for key, record in records.items() if key.startswith("/instances/")}
+        for place in ("logs", "run", "pools/default/volumes"):
+            names = {path.name for path in (directory / place).glob("[0-9a-f]*") if len(path.name) == 16}
+            found += [f"{place}/{name} belongs to nothing" for name in names - known]
+        names = {key for key in records if key.startswith("/instances/")}
+        return found + [f"{names} instead" for _ in range(names != {f"/instances/{name}" for name in present(daemon)})]
+
+
+def present(daemon: Daemon) -> set[str]:
+    return {path.rpartition("/")[2] for path in daemon.get("/1.0/instances")}
+
+
+def test_what_was_acknowledged_is_there(power: tuple[Disk, Daemon]) -> None:
+    own, daemon = power
+    for number in range(ROUNDS):
+        source = {"type": "image", "alias": "tiny"}
+        daemon.run("POST", "/1.0/instances", {"name": f"p{number}", "source": source, "start": number % 2 == 0})
+        assert not lost(own, daemon), f"after {number + 1} launches"
+
+
+def test_what_was_deleted_stays_away(power: tuple[Disk, Daemon]) -> None:
+    own, daemon = power
+    for number in range(2):
+        daemon.launch(f"d{number}")
+        daemon.exec(f"d{number}", "true")
+    import os
+
+    os.sync()
+    for number in range(2):
+        daemon.run("DELETE", f"/1.0/instances/d{number}?force=1")
+        assert not lost(own, daemon)
+
+
+def test_an_image_and_what_is_unpacked_of_it(power: tuple[Disk, Daemon], tmp_path: Path) -> None:
+    own, daemon = power
+    daemon.import_image(Path(tiny_image(tmp_path, "other")), "other")
+    assert not lost(own, daemon)
+    daemon.run("POST", "/1.0/instances", {"name": "other", "source": {"type": "image", "alias": "other"}})
+    assert not lost(own, daemon)
+
+
+def test_a_pool(power: tuple[Disk, Daemon]) -> None:
+    own, daemon = power
+    daemon.run("POST", "/1.0/storage-pools", {"name": "second", "driver": "overlay", "config": {}})
+    with own.after_power_failure() as mount:
+        directory = mount / daemon.directory.name
+        assert "/pools/second" in kept(directory)
+        assert (directory / "pools" / "second" / "volumes").is_dir()
+    daemon.run("DELETE", "/1.0/storage-pools/second")

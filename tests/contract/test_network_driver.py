@@ -18,6 +18,7 @@ from isola.errors import AlreadyExists, HostFailure, InvalidInput
 from isola.host import Host
 from isola.host.links import Bridge
 from isola.host.linux import linux_host
+from isola.host.proc import ProcessRef
 from isola.model.identity import HostNames
 from isola.model.network import Network, Nic
 from isola.network import NetworkDriver
@@ -35,7 +36,7 @@ class Subject:
     kind: type[NetworkDriver]
     host: Host
     directory: Path
-    new_process: Callable[[], int]
+    new_process: Callable[[], ProcessRef]
 
     def driver(self, names: HostNames = NAMES) -> NetworkDriver:
         """One more, as the next daemon would have it."""
@@ -59,7 +60,7 @@ def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
             return
         with fresh_namespace() as namespace:
             kind = registry.load("network", request.param)
-            yield Subject(kind, linux_host(), directory, lambda: namespace.guest().pid)
+            yield Subject(kind, linux_host(), directory, lambda: namespace.guest().ref)
     finally:
         shutil.rmtree(directory)
 
@@ -130,10 +131,10 @@ async def test_wrong_values_are_refused_by_name(subject: Subject, key: str, valu
 async def test_a_network_lives_and_leaves_nothing(subject: Subject) -> None:
     driver, before = subject.driver(), await subject.snapshot()
     network = await completed(driver)
-    nic, pid = nic_of(driver, network), subject.new_process()
+    nic, process = nic_of(driver, network), subject.new_process()
     await act(subject.host, lambda op: driver.start(op, network, ()))
     await act(subject.host, lambda op: driver.register(op, network, nic))
-    await act(subject.host, lambda op: driver.attach(op, network, nic, pid))
+    await act(subject.host, lambda op: driver.attach(op, network, nic, process))
     assert await subject.host.links.exists(nic.host_link)
     state = await driver.state(network)
     assert state["state"] == "up" and state["bridge"]["upper_devices"] == [nic.host_link]  # type: ignore[index]

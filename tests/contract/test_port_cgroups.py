@@ -87,8 +87,8 @@ async def test_removing_takes_all_below(side: Side, group: str) -> None:
 
 async def test_process_enters_and_is_killed(side: Side, group: str) -> None:
     child = await side.spawn()
-    await side.cgroups.enter(group, child.ref.pid)
-    await side.cgroups.enter(group, child.ref.pid)
+    await side.cgroups.enter(group, child.ref)
+    await side.cgroups.enter(group, child.ref)
     assert list(side.cgroups.processes(group)) == [child.ref.pid]
     assert list(side.cgroups.processes(TOP)) == [child.ref.pid]
     await side.cgroups.kill(TOP)
@@ -98,7 +98,7 @@ async def test_process_enters_and_is_killed(side: Side, group: str) -> None:
 
 async def test_group_with_processes_is_not_removed(side: Side, group: str) -> None:
     child = await side.spawn()
-    await side.cgroups.enter(group, child.ref.pid)
+    await side.cgroups.enter(group, child.ref)
     with pytest.raises(HostFailure, match=f"processes {child.ref.pid} are in it"):
         await side.cgroups.remove(TOP)
     assert await side.cgroups.exists(group)
@@ -122,7 +122,7 @@ async def test_what_is_not_there_is_empty_and_quiet(side: Side) -> None:
 async def test_entering_what_is_not_there_fails(side: Side) -> None:
     child = await side.spawn()
     with pytest.raises(HostFailure):
-        await side.cgroups.enter(GROUP, child.ref.pid)
+        await side.cgroups.enter(GROUP, child.ref)
     child.signal(signal.SIGKILL)
     await child.wait()
 
@@ -145,7 +145,7 @@ async def test_no_limits_are_always_possible(side: Side, group: str) -> None:
 
 async def test_a_group_freezes_and_goes_on(side: Side, group: str) -> None:
     child = await side.spawn()
-    await side.cgroups.enter(group, child.ref.pid)
+    await side.cgroups.enter(group, child.ref)
     assert not side.cgroups.frozen(group)
     await side.cgroups.freeze(group, frozen=True)
     await side.cgroups.freeze(group, frozen=True)
@@ -202,7 +202,7 @@ EATER = "import time; held = bytearray(b'x') * (64 << 20); time.sleep(600)"
 
 async def fill_memory(side: Side, group: str) -> Child:
     child = await side.spawn("sh", "-c", f'sleep 0.2; exec python3 -c "{EATER}"')
-    await side.cgroups.enter(group, child.ref.pid)
+    await side.cgroups.enter(group, child.ref)
     for _ in range(500):
         if side.cgroups.usage(group).memory > 64 << 20:
             return child
@@ -245,7 +245,7 @@ async def test_limits_go_up_and_down_and_away(real: Side) -> None:
 async def test_members_run_on_the_cpus_of_the_group(real: Side) -> None:
     child = await real.spawn()
     everywhere = os.sched_getaffinity(child.ref.pid)
-    await real.cgroups.enter(GROUP, child.ref.pid)
+    await real.cgroups.enter(GROUP, child.ref)
     await real.cgroups.limit(GROUP, Limits(cpus=(min(everywhere),)))
     assert os.sched_getaffinity(child.ref.pid) == {min(everywhere)}
     await real.cgroups.limit(GROUP, Limits())
@@ -257,7 +257,7 @@ async def test_a_process_limit_holds(real: Side) -> None:
     # Each attempt is a subshell of its own: a shell that cannot fork gives up.
     script = "sleep 0.2; for i in 1 2 3 4 5 6; do sleep 600 & done; wait"
     child = await real.spawn("sh", "-c", script)
-    await real.cgroups.enter(GROUP, child.ref.pid)
+    await real.cgroups.enter(GROUP, child.ref)
     await child.wait()
     assert 1 <= len(real.cgroups.processes(GROUP)) <= 2
 
@@ -265,7 +265,7 @@ async def test_a_process_limit_holds(real: Side) -> None:
 async def test_a_memory_limit_holds(real: Side) -> None:
     await real.cgroups.limit(GROUP, Limits(memory=32 << 20))
     child = await real.spawn("sh", "-c", f'sleep 0.2; exec python3 -c "{EATER}"')
-    await real.cgroups.enter(GROUP, child.ref.pid)
+    await real.cgroups.enter(GROUP, child.ref)
     assert await asyncio.wait_for(child.wait(), 20) == -signal.SIGKILL
 
 
@@ -281,9 +281,9 @@ async def test_a_refused_memory_limit_leaves_the_old_one_and_the_process(real: S
 async def test_page_cache_gives_way_to_a_lower_limit(real: Side, tmp_path: Path) -> None:
     script = f"sleep 0.2; head -c 100000000 /dev/zero > {tmp_path}/file; sync {tmp_path}/file; exec sleep 600"
     child = await real.spawn("sh", "-c", script)
-    await real.cgroups.enter(GROUP, child.ref.pid)
+    await real.cgroups.enter(GROUP, child.ref)
     for _ in range(1000):
-        if real.processes.command_line(child.ref.pid)[:1] == ("sleep",):
+        if real.processes.command_line(child.ref)[:1] == ("sleep",):
             break
         await asyncio.sleep(0.01)
     await real.cgroups.limit(GROUP, Limits(memory=32 << 20))
@@ -303,7 +303,7 @@ async def test_usage_counts_processes_memory_and_time(real: Side) -> None:
 async def test_a_crowd_that_multiplies_dies(real: Side) -> None:
     await real.cgroups.limit(GROUP, Limits(processes=200))
     child = await real.spawn("sh", "-c", "sleep 0.2; f() { f | f & sleep 600; }; f")
-    await real.cgroups.enter(GROUP, child.ref.pid)
+    await real.cgroups.enter(GROUP, child.ref)
     await asyncio.sleep(0.6)
     assert len(real.cgroups.processes(GROUP)) > 50
     await asyncio.wait_for(real.cgroups.kill(GROUP), 10)
@@ -314,7 +314,7 @@ async def test_a_crowd_that_multiplies_dies(real: Side) -> None:
 async def test_processes_below_are_killed_and_their_groups_removed(side: Side, group: str) -> None:
     child = await side.spawn()
     await side.cgroups.create(f"{group}/a/b/c")
-    await side.cgroups.enter(f"{group}/a/b/c", child.ref.pid)
+    await side.cgroups.enter(f"{group}/a/b/c", child.ref)
     await side.cgroups.kill(group)
     assert await child.wait() == -signal.SIGKILL
     await side.cgroups.remove(group)
@@ -326,7 +326,7 @@ async def test_members_open_only_the_devices_they_are_allowed(real: Side) -> Non
         return  # cgroup2 alone: engines load a program into the kernel for this
     script = "sleep 0.2; echo x > /dev/null || exit 1; head -c 1 /dev/zero && exit 2; exit 0"
     child = await real.spawn("sh", "-c", script)
-    await real.cgroups.enter(GROUP, child.ref.pid)
+    await real.cgroups.enter(GROUP, child.ref)
     assert await child.wait() == 0
 
 
@@ -357,7 +357,7 @@ async def test_paths_too_long_to_be_opened_are_removed(real: Side) -> None:
         os.close(above)
     os.close(here)
     child = await real.spawn()
-    await real.cgroups.enter(GROUP, child.ref.pid)
+    await real.cgroups.enter(GROUP, child.ref)
     await real.cgroups.kill(GROUP)
     await child.wait()
     await real.cgroups.remove(GROUP)
@@ -371,8 +371,8 @@ async def test_a_group_that_hands_on_its_controllers_takes_processes_all_the_sam
     for above in (root, tree.parent, tree):
         (above / "cgroup.subtree_control").write_text(f"+{controller}")
     child = await real.spawn()
-    await real.cgroups.enter(GROUP, child.ref.pid)
-    await real.cgroups.enter(GROUP, child.ref.pid)
+    await real.cgroups.enter(GROUP, child.ref)
+    await real.cgroups.enter(GROUP, child.ref)
     assert list(real.cgroups.processes(GROUP)) == [child.ref.pid]
     assert (tree / ".isola/cgroup.procs").read_text().strip() == str(child.ref.pid)
     await real.cgroups.kill(GROUP)
@@ -381,7 +381,7 @@ async def test_a_group_that_hands_on_its_controllers_takes_processes_all_the_sam
 
 async def test_frozen_processes_die_too(real: Side) -> None:
     child = await real.spawn()
-    await real.cgroups.enter(GROUP, child.ref.pid)
+    await real.cgroups.enter(GROUP, child.ref)
     for path in real.cgroups.directories(GROUP):
         for name, word in (("freezer.state", "FROZEN"), ("cgroup.freeze", "1")):
             if (path / name).exists():

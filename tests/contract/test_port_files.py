@@ -4,12 +4,14 @@ import io
 import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from isola.errors import AlreadyExists, HostFailure, InvalidInput, NotFound, Unsupported
+from isola.errors import AlreadyExists, HostFailure, InvalidInput, NotFound, Unsupported, WrongState
 from isola.host.files import Files, LinuxFiles, Root
+from isola.host.proc import ProcessRef, identify
 from isola.model.identity import IdRange
 from isola.testing.files import FakeFiles
 
@@ -56,6 +58,12 @@ async def stream(*blocks: bytes) -> AsyncIterator[bytes]:
 async def broken() -> AsyncIterator[bytes]:
     yield b"begun"
     raise ConnectionError("the client has gone")
+
+
+def itself() -> ProcessRef:
+    found = identify(os.getpid())
+    assert found is not None
+    return found
 
 
 async def content(root: Root, path: str) -> bytes:
@@ -373,7 +381,7 @@ async def test_fifos_sockets_and_devices_are_never_opened(tmp_path: Path) -> Non
 
 
 async def test_views_of_the_kernel_are_shown_but_not_touched() -> None:
-    async with LinuxFiles().root(pid=os.getpid()) as root:
+    async with LinuxFiles().root(process=itself()) as root:
         assert "uptime" in (await root.stat("/proc")).names
         with pytest.raises(Unsupported):
             await root.read("/proc/uptime")
@@ -386,11 +394,20 @@ async def test_views_of_the_kernel_are_shown_but_not_touched() -> None:
 
 
 async def test_a_process_is_seen_through_its_root() -> None:
-    async with LinuxFiles().root(pid=os.getpid()) as root:
+    async with LinuxFiles().root(process=itself()) as root:
         assert "etc" in (await root.stat("/")).names
-    with pytest.raises(NotFound):
-        async with LinuxFiles().root(pid=2**22 - 1):
-            pass
+
+
+async def test_only_that_very_process_is_seen(files: Files, place: Path) -> None:
+    """A number is given to another process sooner or later; what that one sees is not shown."""
+    if isinstance(files, FakeFiles):
+        files.process_roots[itself()] = place
+    async with files.root(process=itself()) as root:
+        assert (await root.stat("/")).kind == "directory"
+    for gone in (replace(itself(), started=itself().started - 1), ProcessRef(2**22 - 1, 1)):
+        with pytest.raises(WrongState):
+            async with files.root(process=gone):
+                pass
 
 
 async def test_hostile_trees_are_removed(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ import orjson
 import pytest
 from netns import fresh_namespace
 
-from isola.errors import AlreadyExists, HostFailure, InvalidInput, IsolaError
+from isola.errors import AlreadyExists, HostFailure, InvalidInput, IsolaError, WrongState
 from isola.host.links import Bridge, Inside, Links, LinuxLinks, Pair
-from isola.host.process import LinuxProcesses
+from isola.host.process import LinuxProcesses, ProcessRef
 from isola.testing.links import FakeLinks
 
 BRIDGE = Bridge("br0", ("10.1.2.1/24", "fd42::1/64"), mtu=1400, mac="0a:69:73:00:00:01", alias="isola:lab")
@@ -25,8 +25,10 @@ class Subject:
     """An implementation and, beside it, namespaces of processes."""
 
     links: Links
-    new_process: Callable[[], int]
-    look_inside: Callable[[int], dict[str, set[str]]]
+    new_process: Callable[[], ProcessRef]
+    gone: Callable[[], ProcessRef]
+    """A process that has ended; another one may have its number."""
+    look_inside: Callable[[ProcessRef], dict[str, set[str]]]
     """Links in a process's namespace -> their addresses."""
 
     def pair(self, host: str = "is0a1b2c3d", peer: str = "eth0") -> Pair:
@@ -40,22 +42,32 @@ def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
         fake = FakeLinks(physical=())
         numbers = iter(range(1000, 2000))
 
-        def look(pid: int) -> dict[str, set[str]]:
+        def look(process: ProcessRef) -> dict[str, set[str]]:
             return {
                 name: set(inside.addresses if inside else ())
                 for (owner, name), (_, inside) in fake.inside.items()
-                if owner == pid
+                if owner == process
             }
 
-        yield Subject(fake, lambda: next(numbers), look)
+        def gone() -> ProcessRef:
+            ended = ProcessRef(next(numbers), 1)
+            fake.vanish(ended)
+            return ended
+
+        yield Subject(fake, lambda: ProcessRef(next(numbers), 1), gone, look)
         return
     with fresh_namespace() as namespace:
-        yield Subject(LinuxLinks(LinuxProcesses()), lambda: namespace.guest().pid, _look_inside)
+
+        def earlier() -> ProcessRef:
+            guest = namespace.guest().ref
+            return ProcessRef(guest.pid, guest.started - 1)
+
+        yield Subject(LinuxLinks(LinuxProcesses()), lambda: namespace.guest().ref, earlier, _look_inside)
 
 
-def _look_inside(pid: int) -> dict[str, set[str]]:
+def _look_inside(process: ProcessRef) -> dict[str, set[str]]:
     answer = subprocess.run(
-        ["nsenter", f"--net=/proc/{pid}/ns/net", "ip", "-j", "addr"], stdout=subprocess.PIPE, check=True
+        ["nsenter", f"--net=/proc/{process.pid}/ns/net", "ip", "-j", "addr"], stdout=subprocess.PIPE, check=True
     )
     return {
         link["ifname"]: {f"{a['local']}/{a['prefixlen']}" for a in link["addr_info"] if a["scope"] == "global"}
@@ -106,31 +118,33 @@ async def test_a_bridge_changes_its_addresses(subject: Subject) -> None:
 
 async def test_a_pair_leads_inside(subject: Subject) -> None:
     await subject.links.create_bridge(BRIDGE)
-    pid = subject.new_process()
+    process = subject.new_process()
     inside = Inside(("10.1.2.7/24", "fd42::7/64"), ("10.1.2.1", "fd42::1"))
-    await subject.links.connect(subject.pair(), pid, inside)
-    assert subject.look_inside(pid) == {"eth0": {"10.1.2.7/24", "fd42::7/64"}}
+    await subject.links.connect(subject.pair(), process, inside)
+    assert subject.look_inside(process) == {"eth0": {"10.1.2.7/24", "fd42::7/64"}}
     view = await subject.links.find("is0a1b2c3d")
     assert view is not None and (view.kind, view.master, view.state.mtu) == ("veth", "br0", 1400)
     with pytest.raises(AlreadyExists):
         await subject.links.connect(subject.pair(), subject.new_process())
     await subject.links.delete("is0a1b2c3d")
     await subject.links.delete("is0a1b2c3d")
-    assert subject.look_inside(pid) == {}
+    assert subject.look_inside(process) == {}
 
 
 async def test_a_pair_that_fails_leaves_nothing(subject: Subject) -> None:
     await subject.links.create_bridge(BRIDGE)
-    pid = subject.new_process()
-    await subject.links.connect(subject.pair(), pid)
+    process = subject.new_process()
+    await subject.links.connect(subject.pair(), process)
     with pytest.raises(HostFailure):
-        await subject.links.connect(subject.pair(host="is99999999"), pid)
+        await subject.links.connect(subject.pair(host="is99999999"), process)
     with pytest.raises(HostFailure):
-        await subject.links.connect(Pair("is99999999", "eth1", "nobridge", "0a:69:73:00:00:03"), pid)
+        await subject.links.connect(Pair("is99999999", "eth1", "nobridge", "0a:69:73:00:00:03"), process)
     with pytest.raises(InvalidInput):
-        await subject.links.connect(subject.pair(host="is99999999", peer="eth1 up\nlink del br0"), pid)
+        await subject.links.connect(subject.pair(host="is99999999", peer="eth1 up\nlink del br0"), process)
+    with pytest.raises(WrongState):
+        await subject.links.connect(subject.pair(host="is99999999"), subject.gone())
     assert not await subject.links.exists("is99999999")
-    assert set(subject.look_inside(pid)) == {"eth0"}
+    assert set(subject.look_inside(process)) == {"eth0"}
 
 
 async def test_ports_join_a_bridge_made_anew(subject: Subject) -> None:
@@ -160,9 +174,9 @@ async def test_links_are_listed_and_deleted(subject: Subject) -> None:
 
 async def test_concurrent_pairs_all_come(subject: Subject) -> None:
     await subject.links.create_bridge(BRIDGE)
-    pids = [subject.new_process() for _ in range(5)]
-    await asyncio.gather(*(subject.links.connect(subject.pair(host=f"is{pid:08x}"), pid) for pid in pids))
-    assert [set(subject.look_inside(pid)) for pid in pids] == [{"eth0"}] * 5
+    guests = [subject.new_process() for _ in range(5)]
+    await asyncio.gather(*(subject.links.connect(subject.pair(host=f"is{guest.pid:08x}"), guest) for guest in guests))
+    assert [set(subject.look_inside(guest)) for guest in guests] == [{"eth0"}] * 5
 
 
 async def test_linux_forwards_where_it_is_asked_to() -> None:

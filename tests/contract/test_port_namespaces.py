@@ -7,12 +7,13 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
+from isola.errors import WrongState
 from isola.host.namespaces import LinuxNamespaces, Namespaces, parse_ipv4, parse_routes
-from isola.host.process import Child, LinuxProcesses
+from isola.host.process import Child, LinuxProcesses, ProcessRef
 from isola.model.identity import IdRange
 from isola.model.instance import Address, InterfaceState
 from isola.testing.namespaces import FakeNamespaces
@@ -23,7 +24,7 @@ PROCESSES = LinuxProcesses()
 @dataclass
 class Side:
     namespaces: Namespaces
-    pid: int
+    process: ProcessRef
 
 
 @pytest.fixture
@@ -51,8 +52,9 @@ async def side(request: pytest.FixtureRequest, child: Child) -> Side:
     if request.param == "fake":
         fake = FakeNamespaces()
         eth0 = Address("inet", "10.1.2.3", "24", "global"), Address("inet6", "fd42::3", "64", "global")
-        fake.set_interfaces(1000, InterfaceState("eth0", eth0))
-        return Side(fake, 1000)
+        first = ProcessRef(1000, 1)
+        fake.set_interfaces(first, InterfaceState("eth0", eth0))
+        return Side(fake, first)
     await inside(
         child,
         "ip link set lo up",
@@ -61,11 +63,11 @@ async def side(request: pytest.FixtureRequest, child: Child) -> Side:
         "ip addr add 10.1.2.3/24 dev eth0",
         "ip addr add fd42::3/64 dev eth0 nodad",
     )
-    return Side(LinuxNamespaces(), child.ref.pid)
+    return Side(LinuxNamespaces(), child.ref)
 
 
 def test_loopback_is_among_the_interfaces(side: Side) -> None:
-    (loopback,) = [link for link in side.namespaces.interfaces(side.pid) if link.name == "lo"]
+    (loopback,) = [link for link in side.namespaces.interfaces(side.process) if link.name == "lo"]
     assert loopback.type == "loopback"
     assert set(loopback.addresses) == {
         Address("inet", "127.0.0.1", "8", "local"),
@@ -74,14 +76,22 @@ def test_loopback_is_among_the_interfaces(side: Side) -> None:
 
 
 def test_addresses_have_prefix_and_scope(side: Side) -> None:
-    (eth0,) = [link for link in side.namespaces.interfaces(side.pid) if link.name == "eth0"]
+    (eth0,) = [link for link in side.namespaces.interfaces(side.process) if link.name == "eth0"]
     wanted = {Address("inet", "10.1.2.3", "24", "global"), Address("inet6", "fd42::3", "64", "global")}
     assert wanted <= set(eth0.addresses)
     assert eth0.type == "broadcast"
 
 
 def test_a_process_that_is_gone_has_none(side: Side) -> None:
-    assert side.namespaces.interfaces(2**22 - 1) == ()
+    assert side.namespaces.interfaces(ProcessRef(2**22 - 1, 1)) == ()
+
+
+def test_a_later_process_with_its_number_is_not_asked(side: Side) -> None:
+    earlier = replace(side.process, started=side.process.started - 1)
+    assert side.namespaces.interfaces(side.process)
+    assert side.namespaces.interfaces(earlier) == ()
+    with pytest.raises(WrongState):
+        side.namespaces.hold_mounts(earlier)
 
 
 async def test_a_user_namespace_is_held_as_long_as_it_is_asked_for(side: Side) -> None:
@@ -136,7 +146,7 @@ async def test_all_is_as_ip_says(child: Child) -> None:
     talk = "import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.sendto(b'x' * 100, ('127.0.0.1', 9))"
     await PROCESSES.run(["nsenter", f"--net=/proc/{child.ref.pid}/ns/net", "python3", "-c", talk])
     said = await PROCESSES.run(["nsenter", f"--net=/proc/{child.ref.pid}/ns/net", "ip", "-j", "-s", "addr"])
-    seen = {link.name: link for link in LinuxNamespaces().interfaces(child.ref.pid)}
+    seen = {link.name: link for link in LinuxNamespaces().interfaces(child.ref)}
     expected = {link["ifname"]: link for link in json.loads(said.stdout)}
     assert set(seen) == set(expected)
     for name, link in expected.items():
@@ -156,7 +166,7 @@ async def test_an_address_without_a_network_belongs_to_the_way_out(child: Child)
         "ip addr add 203.0.113.9/32 dev eth0",
         "ip route add default dev eth0",
     )
-    (eth0,) = [link for link in LinuxNamespaces().interfaces(child.ref.pid) if link.name == "eth0"]
+    (eth0,) = [link for link in LinuxNamespaces().interfaces(child.ref) if link.name == "eth0"]
     assert Address("inet", "203.0.113.9", "32", "global") in eth0.addresses
 
 
@@ -167,7 +177,7 @@ async def test_a_namespace_full_of_routes_is_read_quickly(child: Child) -> None:
     await PROCESSES.run([*enter, "ip", "-batch", "-"], stdin=routes.encode())
     loop = asyncio.get_running_loop()
     begun = loop.time()
-    (eth0,) = [link for link in LinuxNamespaces().interfaces(child.ref.pid) if link.name == "eth0"]
+    (eth0,) = [link for link in LinuxNamespaces().interfaces(child.ref) if link.name == "eth0"]
     assert loop.time() - begun < 0.5
     assert eth0.name == "eth0"
 

@@ -217,17 +217,18 @@ async def test_another_process_of_the_same_number_is_not_it(processes: Processes
     assert not processes.alive(stranger)
     assert not processes.signal(stranger, signal.SIGKILL)
     await asyncio.wait_for(processes.gone(stranger), 5)
+    assert processes.command_line(stranger) == ()
     assert processes.alive(sleeper.ref)
 
 
 async def test_numbers_without_a_process(processes: Processes) -> None:
     assert processes.identify(2**22 - 1) is None
-    assert processes.command_line(2**22 - 1) == ()
+    assert processes.command_line(ProcessRef(2**22 - 1, 1)) == ()
 
 
 async def test_command_line(processes: Processes, sleeper: Child) -> None:
-    await wait_until(lambda: processes.command_line(sleeper.ref.pid) != ())
-    assert processes.command_line(sleeper.ref.pid) == ("sleep", "600")
+    await wait_until(lambda: processes.command_line(sleeper.ref) != ())
+    assert processes.command_line(sleeper.ref) == ("sleep", "600")
 
 
 # From here on: what only real processes can show.

@@ -68,7 +68,7 @@ class Bed:
         guest = self.netns.guest()
         self.nics.append(nic)
         await self.act(lambda op: self.driver.register(op, network, nic))
-        await self.act(lambda op: self.driver.attach(op, network, nic, guest.pid))
+        await self.act(lambda op: self.driver.attach(op, network, nic, guest.ref))
         return nic, guest
 
     async def gone(self, network: Network) -> None:

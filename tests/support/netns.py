@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from isola.host.proc import ProcessRef, identify
+
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -43,6 +45,13 @@ class Guest:
     def pid(self) -> int:
         """Whose ``/proc/PID/ns/net`` it is."""
         return self._process.pid
+
+    @property
+    def ref(self) -> ProcessRef:
+        """The process, as the ports of the host take it."""
+        found = identify(self.pid)
+        assert found is not None
+        return found
 
     def command(self, *argv: str) -> list[str]:
         """``argv`` as run inside."""

@@ -21,7 +21,7 @@ async def host() -> FakeHost:
 async def test_a_killed_group_ends_its_processes(host: FakeHost) -> None:
     process = host.processes.add("init")
     await host.cgroups.create("/isola/one")
-    await host.cgroups.enter("/isola/one", process.ref.pid)
+    await host.cgroups.enter("/isola/one", process.ref)
     await host.cgroups.kill("/isola")
     assert await process.wait() == -signal.SIGKILL
     assert not host.processes.alive(process.ref)
@@ -29,13 +29,13 @@ async def test_a_killed_group_ends_its_processes(host: FakeHost) -> None:
 
 async def test_a_process_that_ends_leaves_group_and_namespace(host: FakeHost) -> None:
     process = host.processes.add("init")
-    host.namespaces.set_interfaces(process.ref.pid, InterfaceState("eth0"))
+    host.namespaces.set_interfaces(process.ref, InterfaceState("eth0"))
     await host.cgroups.create("/isola/one")
-    await host.cgroups.enter("/isola/one", process.ref.pid)
+    await host.cgroups.enter("/isola/one", process.ref)
     process.end(3)
     await asyncio.sleep(0)
     assert not host.cgroups.processes("/isola/one")
-    assert host.namespaces.interfaces(process.ref.pid) == ()
+    assert host.namespaces.interfaces(process.ref) == ()
 
 
 async def test_a_number_may_be_used_again(host: FakeHost) -> None:
@@ -44,7 +44,7 @@ async def test_a_number_may_be_used_again(host: FakeHost) -> None:
     second = host.processes.add("new", pid=77)
     assert host.processes.identify(77) == second.ref
     assert not host.processes.signal(first.ref, signal.SIGKILL)
-    assert host.processes.command_line(77) == ("new",)
+    assert host.processes.command_line(second.ref) == ("new",)
 
 
 async def test_cpus_of_host_and_groups_are_the_same(host: FakeHost) -> None:

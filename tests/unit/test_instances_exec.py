@@ -350,3 +350,16 @@ async def test_logs_are_only_the_logs(name: str, world: World) -> None:
         with pytest.raises(NotFound):
             await verb("web1", name)
     assert await world.host.files.read(logs.parent / "secret") == b"secret"
+
+
+async def test_what_meets_an_instance_that_has_just_ended_says_so(running: World) -> None:
+    """Its process is gone and nobody has noticed yet: the number may belong to a program of the host by now."""
+    instance = running.parts.services.instances.get("web1")
+    running.runtime.end(instance.id)
+    assert instance.id in running.context.live
+    with pytest.raises(WrongState, match="'web1' has just ended"):
+        async with running.parts.services.instances.files("web1"):
+            pass
+    with pytest.raises(WrongState):
+        await running.finish(execute(running, "echo", wait_for_websocket=False))
+    assert not running.context.host.namespaces.interfaces(running.context.live[instance.id].running.init)

@@ -14,6 +14,7 @@ from isola.errors import AlreadyExists, DriverUnavailable, HostFailure, InUse, I
 from isola.events import Events
 from isola.host import Host
 from isola.host.links import Bridge
+from isola.host.proc import ProcessRef
 from isola.model.identity import HostNames
 from isola.model.network import Network, Nic
 from isola.model.probe import Probe
@@ -226,7 +227,7 @@ async def test_the_next_daemon_finds_all_as_it_was(house: House) -> None:
     ipv4, ipv6 = networks.allocate("lab", "0a:69:73:00:00:01")
     web = nic(ipv4, ipv6)
     house.nics = [web]
-    await house.act(networks, lambda n, op: n.driver("lab").attach(op, n.get("lab"), web, 4711))
+    await house.act(networks, lambda n, op: n.driver("lab").attach(op, n.get("lab"), web, ProcessRef(4711, 1)))
     await networks.close()
     before = await house.picture(networks)
     await house.host.links.create_bridge(Bridge("gone", alias="isola:gone"))

@@ -18,6 +18,7 @@ from isola.operations import Operation, Operations
 from isola.runtimes import Running, RunSpec
 from isola.runtimes.oci.layout import Layout
 from isola.runtimes.oci.runtime import OciRuntime
+from isola.testing.files import FakeFiles
 from isola.testing.host import FakeHost, fake_host
 from isola.testing.processes import Call, Program
 from isola.testing.sockets import FakePipe, FakeSockets
@@ -129,12 +130,15 @@ async def test_device_rules_are_left_to_those_who_can_set_them() -> None:
 # --- making the first process ------------------------------------------------------------------------------------
 
 
-def monitored(on: FakeHost, report: bytes, *, lives: bool = True) -> Program:
+def monitored(on: FakeHost, report: bytes, *, lives: bool = True, inside: bool = True) -> Program:
     """conmon, by way of the shell that enters its groups: says ``report`` and leaves a process of each kind."""
 
     async def monitor(call: Call) -> int:
         layout = Layout.of(DIRECTORY, "one")
         watcher, first = on.processes.add("conmon"), on.processes.add("init")
+        if inside:
+            await on.cgroups.enter("/isola/one", first.ref)
+        await on.cgroups.enter("/isola/one.monitor", watcher.ref)
         if not lives:
             first.end(1)
         await on.files.write(layout.monitor_pid, str(watcher.ref.pid).encode())
@@ -202,6 +206,36 @@ async def test_a_first_process_that_ends_at_once_is_told() -> None:
     _, runtime, error = await attempt(b'{"data": PID}\n', lives=False)
     assert isinstance(error, HostFailure)
     assert await runtime.owned() == ()
+
+
+async def test_a_number_that_is_a_stranger_s_by_now_is_not_taken_for_the_first_process() -> None:
+    on, runtime, error = await attempt(b'{"data": PID}\n', inside=False)
+    assert isinstance(error, HostFailure)
+    assert await runtime.owned() == ()
+    assert [process.call.argv for process in on.processes.running if not process.received] == [("init",)]
+
+
+async def test_a_number_given_away_while_it_is_read_is_not_killed() -> None:
+    """A daemon that died left a command's file; the command ends while the next daemon reads it."""
+    on, _, made = await attempt(b'{"data": PID}\n')
+    assert isinstance(made, Running)
+    command = on.processes.add("command")
+    await on.cgroups.enter("/isola/one", command.ref)
+    file = Layout.of(DIRECTORY, "one").commands / "left.pid"
+
+    class Slow(FakeFiles):
+        async def read(self, path: Path, size: int = -1) -> bytes:
+            if path == file and command.running:
+                command.end()
+                await asyncio.sleep(0)
+                on.processes.add("stranger", pid=command.ref.pid)
+            return await super().read(path, size)
+
+    slow = Slow()
+    slow.tree = on.files.tree
+    await slow.write(file, str(command.ref.pid).encode())
+    assert await driver("crun", dataclasses.replace(on, files=slow)).find("one") == made
+    assert [process.call.argv for process in on.processes.running if process.call.argv[0] == "stranger"]
 
 
 async def test_waiting_for_a_silent_monitor_can_be_cancelled() -> None:

@@ -15,6 +15,7 @@ from isola.host.cancellation import finish
 from isola.host.cgroup_tree import Tree, subdirectories
 from isola.host.cgroup_v1 import LegacyTrees
 from isola.host.cgroup_v2 import UnifiedTree
+from isola.host.proc import ProcessRef, hold
 from isola.host.threads import in_thread
 from isola.model.limits import Limits, Usage
 
@@ -46,8 +47,11 @@ class Cgroups(Protocol):
         """Whether the group is there in any hierarchy."""
         ...
 
-    async def enter(self, path: str, pid: int) -> None:
-        """Put a process into the group, in every hierarchy in which it is not there already."""
+    async def enter(self, path: str, process: ProcessRef) -> None:
+        """Put that very process into the group, in every hierarchy in which it is not there already.
+
+        Raises WrongState when it has ended, HostFailure.
+        """
         ...
 
     async def limit(self, path: str, limits: Limits) -> None:
@@ -130,9 +134,9 @@ class LinuxCgroups:
         """Whether the group is there in any hierarchy."""
         return any(tree.exists(path) for tree in self._trees)
 
-    async def enter(self, path: str, pid: int) -> None:
+    async def enter(self, path: str, process: ProcessRef) -> None:
         """Put a process into the group, in every hierarchy."""
-        await _in_thread(lambda: self._enter(path, pid))
+        await _in_thread(lambda: self._enter(path, process))
 
     async def limit(self, path: str, limits: Limits) -> None:
         """Set all limits."""
@@ -200,13 +204,16 @@ class LinuxCgroups:
         if self._unified:
             self._unified.create(path, owner)
 
-    def _enter(self, path: str, pid: int) -> None:
-        inside = _memberships(pid)
+    def _enter(self, path: str, process: ProcessRef) -> None:
+        with hold(process):
+            inside = _memberships(process.pid)
         for tree in self._trees:
             # Moving a process costs the kernel a grace period, so none is moved to where it is.
             present = inside.get(frozenset() if tree is self._unified else tree.controllers, "")
             if present != path and not present.startswith(f"{path}/"):
-                tree.enter(path, pid)
+                tree.enter(path, process.pid)
+        with hold(process):
+            pass  # alive after it was moved: then its number was its own all the time
 
     async def _kill(self, path: str) -> None:
         wait = 0.001

@@ -16,7 +16,8 @@ from typing import BinaryIO, Protocol, TypeVar
 
 from isola.errors import AlreadyExists, HostFailure, NotFound
 from isola.host import kernel, trees
-from isola.host.rooted import open_root
+from isola.host.proc import ProcessRef
+from isola.host.rooted import open_process_root, open_root
 from isola.host.roots import Entry, Root
 from isola.host.threads import in_long_thread, in_thread
 from isola.model.identity import IdRange
@@ -98,9 +99,12 @@ class Files(Protocol):
         ...
 
     def root(
-        self, directory: Path | None = None, *, pid: int | None = None, idmap: IdRange | None = None
+        self, directory: Path | None = None, *, process: ProcessRef | None = None, idmap: IdRange | None = None
     ) -> AbstractAsyncContextManager[Root]:
-        """Open an instance's root: a directory, or what process ``pid`` sees as ``/``. Ids are shifted by ``idmap``."""
+        """Open an instance's root: a directory, or what that very process sees as ``/``. Ids are shifted by ``idmap``.
+
+        Raises NotFound (no such directory) or WrongState (the process has ended).
+        """
         ...
 
 
@@ -194,12 +198,14 @@ class LinuxFiles:
         await in_thread(_flush, paths)
 
     def root(
-        self, directory: Path | None = None, *, pid: int | None = None, idmap: IdRange | None = None
+        self, directory: Path | None = None, *, process: ProcessRef | None = None, idmap: IdRange | None = None
     ) -> AbstractAsyncContextManager[Root]:
         """Open an instance's root."""
-        if (directory is None) == (pid is None):
+        if process is not None and directory is None:
+            return open_process_root(process, idmap)
+        if directory is None or process is not None:
             raise ValueError("either a directory or a process is expected")
-        return open_root(directory if directory is not None else Path(f"/proc/{pid}/root"), idmap)
+        return open_root(directory, idmap)
 
 
 def _reported(path: Path, work: Callable[[], T]) -> T:

@@ -7,6 +7,7 @@ namespaces afterwards makes the kernel wait for a grace period (20 ms instead of
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import orjson
 
 from isola.errors import AlreadyExists, HostFailure, InvalidInput
 from isola.host import link_settings
+from isola.host.proc import ProcessRef, open_of
 from isola.host.process import Processes
 from isola.host.threads import in_thread
 from isola.model.instance import Address, InterfaceState
@@ -80,11 +82,11 @@ class Links(Protocol):
         """Make these the only global addresses of the link, and this its MTU and MAC; what is so already stays."""
         ...
 
-    async def connect(self, pair: Pair, pid: int, inside: Inside | None = None) -> None:
-        """Create a pair: the host end up and in its bridge, the peer in the network namespace of ``pid``.
+    async def connect(self, pair: Pair, process: ProcessRef, inside: Inside | None = None) -> None:
+        """Create a pair: the host end up and in its bridge, the peer in the network namespace of that very process.
 
         With ``inside`` the peer is set up and brought up there too, and so is ``lo``; without it the peer is down.
-        Raises AlreadyExists, HostFailure; nothing stays when it fails.
+        Raises AlreadyExists, WrongState (the process has ended), HostFailure; nothing stays when it fails.
         """
         ...
 
@@ -171,23 +173,28 @@ class LinuxLinks:
         if not _any_ipv6(addresses):
             await in_thread(link_settings.prepare_router, link, ipv6=False)
 
-    async def connect(self, pair: Pair, pid: int, inside: Inside | None = None) -> None:
+    async def connect(self, pair: Pair, process: ProcessRef, inside: Inside | None = None) -> None:
         """One process; a second one in the instance's namespace where the host configures the peer."""
         _check_name(pair.peer)
         if await self.exists(pair.host):
             raise AlreadyExists(f"A link named {pair.host!r} is there already")
+        # By a descriptor and not by number: whoever has that number when ``ip`` looks is not asked.
+        namespace = open_of(process, "ns/net")
         try:
             await self._batch(
                 f"link add {pair.host} mtu {pair.mtu} type veth"
-                f" peer name {pair.peer} address {pair.mac} mtu {pair.mtu} netns {pid}",
+                f" peer name {pair.peer} address {pair.mac} mtu {pair.mtu} netns {_file(namespace)}",
                 # A port needs no address of its own; without this every port would get an IPv6 one and defend it.
                 f"link set {pair.host} master {pair.bridge} addrgenmode none up",
+                namespace=namespace,
             )
             if inside is not None:
-                await self._set_up_inside(pair.peer, pid, inside)
+                await self._set_up_inside(pair.peer, namespace, inside)
         except BaseException:
             await self.delete(pair.host)
             raise
+        finally:
+            os.close(namespace)
 
     async def join(self, bridge: str, links: Sequence[str]) -> None:
         """One process for all of them."""
@@ -237,24 +244,32 @@ class LinuxLinks:
         """Its settings are there."""
         return link_settings.has_ipv6()
 
-    async def _set_up_inside(self, peer: str, pid: int, inside: Inside) -> None:
+    async def _set_up_inside(self, peer: str, namespace: int, inside: Inside) -> None:
         lines = ["link set lo up", *(_add_address(peer, address) for address in inside.addresses)]
         lines.append(f"link set {peer} up")
         lines += [f"route replace default via {gateway} dev {peer}" for gateway in inside.gateways]
-        await self._batch(*lines, enter=("nsenter", f"--net=/proc/{pid}/ns/net"))
+        await self._batch(*lines, namespace=namespace, enter=("nsenter", f"--net={_file(namespace)}"))
 
-    async def _batch(self, *lines: str, force: bool = False, enter: Sequence[str] = ()) -> None:
+    async def _batch(
+        self, *lines: str, force: bool = False, namespace: int | None = None, enter: Sequence[str] = ()
+    ) -> None:
         if not lines:
             return
         for line in lines:
             if not _LINE.fullmatch(line):
                 raise InvalidInput(f"Not fit for a link: {line[:120]!r}")
         argv = [*enter, "ip", *(["-force"] if force else []), "-batch", "-"]
-        await self._processes.run(argv, stdin="".join(f"{line}\n" for line in lines).encode(), check=not force)
+        text = "".join(f"{line}\n" for line in lines).encode()
+        await self._processes.run(argv, stdin=text, check=not force, pass_fds=() if namespace is None else (namespace,))
 
     async def _show(self, *what: str) -> tuple[LinkView, ...]:
         answer = await self._processes.run(["ip", "-j", "-d", "-s", "addr", "show", *what], check=not what)
         return tuple(_view(link) for link in orjson.loads(answer.stdout or b"[]") if link.get("ifname"))
+
+
+def _file(descriptor: int) -> str:
+    """Names a descriptor to a program that inherits it."""
+    return f"/proc/self/fd/{descriptor}"
 
 
 def _check_name(name: str) -> None:

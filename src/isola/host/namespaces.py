@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from isola.errors import HostFailure
+from isola.errors import HostFailure, WrongState
 from isola.host import kernel
 from isola.host.credentials import effective_user
+from isola.host.proc import ProcessRef, hold, open_of
 from isola.host.threads import in_thread
 from isola.model.identity import IdRange
 from isola.model.instance import Address, InterfaceState
@@ -28,15 +29,18 @@ _SMALL = 8192
 class Namespaces(Protocol):
     """Looks into the namespaces of a process without entering them."""
 
-    def interfaces(self, pid: int) -> tuple[InterfaceState, ...]:
-        """Interfaces with addresses and counters in the network namespace of ``pid``; empty when it is gone.
+    def interfaces(self, process: ProcessRef) -> tuple[InterfaceState, ...]:
+        """Interfaces with addresses and counters in the network namespace of that very process; empty when it is gone.
 
         ``lo`` is among them. Hardware addresses and the MTU are not to be seen from outside and left for the caller.
         """
         ...
 
-    def hold_mounts(self, pid: int) -> Path:
-        """A file that stands for a process's mount namespace, and keeps it as long as we live. Raises HostFailure."""
+    def hold_mounts(self, process: ProcessRef) -> Path:
+        """A file that stands for a process's mount namespace, and keeps it as long as we live.
+
+        Raises WrongState when the process has ended, HostFailure.
+        """
         ...
 
     def user(self, idmap: IdRange) -> AbstractAsyncContextManager[Path]:
@@ -51,25 +55,22 @@ class Namespaces(Protocol):
 class LinuxNamespaces:
     """Reads ``/proc/PID/net``: quick, without locks that network changes hold, and without entering a namespace."""
 
-    def interfaces(self, pid: int) -> tuple[InterfaceState, ...]:
-        """Interfaces in the network namespace of ``pid``."""
-        directory = f"/proc/{pid}/net"
-        counters = _read(f"{directory}/dev")
-        if not counters:
+    def interfaces(self, process: ProcessRef) -> tuple[InterfaceState, ...]:
+        """Interfaces in the network namespace of a process."""
+        try:
+            with hold(process) as directory:
+                names = ("dev", "route", "fib_trie", "if_inet6")
+                counters, *texts = (_read(f"net/{name}", directory) for name in names)
+        except WrongState:
             return ()
-        texts = tuple(_read(f"{directory}/{name}") for name in ("route", "fib_trie", "if_inet6"))
         # They seldom change. What is large is not kept: instances decide how much stands in them.
         parse = _remembered if sum(map(len, texts)) <= _SMALL else _addresses
         addresses = parse(*texts)
         return tuple(_state(name, numbers, addresses.get(name, ())) for name, numbers in parse_counters(counters))
 
-    def hold_mounts(self, pid: int) -> Path:
-        """The mount namespace of ``pid``, by a descriptor of our own."""
-        try:
-            held = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-            return Path(f"/proc/{os.getpid()}/fd/{held}")
-        except OSError as error:
-            raise HostFailure(f"Cannot hold the mounts of process {pid}", evidence=str(error)) from error
+    def hold_mounts(self, process: ProcessRef) -> Path:
+        """By a descriptor of our own."""
+        return Path(f"/proc/{os.getpid()}/fd/{open_of(process, 'ns/mnt')}")
 
     @asynccontextmanager
     async def user(self, idmap: IdRange) -> AsyncIterator[Path]:
@@ -192,10 +193,10 @@ def _ipv4(text: str) -> int:
     return int.from_bytes(int(text, 16).to_bytes(4, sys.byteorder))
 
 
-def _read(file: str) -> str:
+def _read(file: str, directory: int) -> str:
     """Whole lines of a file, up to a limit: who rules a namespace can fill it with millions of routes."""
     try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
     except OSError:
         return ""
     try:

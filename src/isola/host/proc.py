@@ -1,9 +1,13 @@
-"""What ``/proc`` says of a process."""
+"""What ``/proc`` says of a process, and the one way to it: by a reference that no later process can take over."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+from isola.errors import HostFailure, WrongState
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,16 +21,42 @@ class ProcessRef:
 
 def identify(pid: int) -> ProcessRef | None:
     """The process that has this number now, or None (a zombie counts as gone)."""
-    fields = _stat(pid)
-    # A process whose first thread has ended looks like a zombie while its other threads run on.
-    if not fields or (fields[0] in b"ZX" and int(fields[17]) <= 1):
-        return None
-    return ProcessRef(pid, int(fields[19]))
+    return _running(pid, _stat(f"/proc/{pid}/stat"))
+
+
+@contextlib.contextmanager
+def hold(ref: ProcessRef) -> Iterator[int]:
+    """``/proc/PID`` of that very process, as a descriptor of the directory. Raises WrongState when it has ended.
+
+    A directory of ``/proc`` belongs to the process it was opened for: whatever is opened relative to it is that
+    process's own, or fails, even when the number has been given to another one meanwhile.
+    """
+    try:
+        directory = os.open(f"/proc/{ref.pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise _gone(ref) from None
+    try:
+        if _running(ref.pid, _stat("stat", directory)) != ref:
+            raise _gone(ref)
+        yield directory
+    finally:
+        os.close(directory)
+
+
+def open_of(ref: ProcessRef, name: str, flags: int = os.O_RDONLY) -> int:
+    """Open ``/proc/PID/<name>`` of that very process. Raises WrongState when it has ended, HostFailure."""
+    with hold(ref) as directory:
+        try:
+            return os.open(name, flags | os.O_CLOEXEC, dir_fd=directory)
+        except (FileNotFoundError, ProcessLookupError):
+            raise _gone(ref) from None
+        except OSError as error:
+            raise HostFailure(f"Cannot open {name} of process {ref.pid}", evidence=str(error)) from error
 
 
 def start_time(pid: int) -> int:
     """Start time of a process or zombie, in clock ticks since boot; 0 when there is none."""
-    fields = _stat(pid)
+    fields = _stat(f"/proc/{pid}/stat")
     return int(fields[19]) if fields else 0
 
 
@@ -34,18 +64,34 @@ def group_lives(group: int) -> bool:
     """Whether a process of this process group still runs; looks through all processes. Zombies do not count."""
     for name in os.listdir("/proc"):
         if name.isdigit():
-            fields = _stat(int(name))
+            fields = _stat(f"/proc/{name}/stat")
             if fields and int(fields[2]) == group and fields[0] not in b"ZX":
                 return True
     return False
 
 
-def _stat(pid: int) -> list[bytes]:
+def _gone(ref: ProcessRef) -> WrongState:
+    return WrongState(f"Process {ref.pid} has ended")
+
+
+def _running(pid: int, fields: list[bytes]) -> ProcessRef | None:
+    # A process whose first thread has ended looks like a zombie while its other threads run on.
+    if not fields or (fields[0] in b"ZX" and int(fields[17]) <= 1):
+        return None
+    return ProcessRef(pid, int(fields[19]))
+
+
+def _stat(path: str, directory: int | None = None) -> list[bytes]:
     """``/proc/PID/stat`` from its third field, the state, on."""
     try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-            raw = file.read(4096)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
     except OSError:
         return []
+    try:
+        raw = os.read(descriptor, 4096)
+    except OSError:
+        return []
+    finally:
+        os.close(descriptor)
     # The name in parentheses may hold anything, parentheses and blanks included.
     return raw[raw.rindex(b")") + 2 :].split()

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from isola.errors import CommandFailed, HostFailure, TimedOut
+from isola.errors import CommandFailed, HostFailure, TimedOut, WrongState
 from isola.host.cancellation import finish
 from isola.host.capture import Head, Lines, Output, Tail
 from isola.host.child import LinuxChild, start
-from isola.host.proc import ProcessRef, group_lives, identify
+from isola.host.proc import ProcessRef, group_lives, identify, open_of
 
 __all__ = ["Child", "Completed", "LinuxProcesses", "ProcessRef", "Processes"]
 
@@ -61,6 +61,7 @@ class Processes(Protocol):
         check: bool = True,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
+        pass_fds: Sequence[int] = (),
         on_line: Callable[[str], None] | None = None,
     ) -> Completed:
         """Run to the end. ``on_line`` is told each line of standard error as it comes.
@@ -106,8 +107,8 @@ class Processes(Protocol):
         """Return once the process has ended, whoever its parent is. Costs no polling (pidfd)."""
         ...
 
-    def command_line(self, pid: int) -> tuple[str, ...]:
-        """The arguments of the process that has this number now; empty when it is gone.
+    def command_line(self, ref: ProcessRef) -> tuple[str, ...]:
+        """The arguments of that very process; empty when it is gone.
 
         Also empty for the instant in which the kernel puts a new program in its place.
         """
@@ -126,6 +127,7 @@ class LinuxProcesses:
         check: bool = True,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
+        pass_fds: Sequence[int] = (),
         on_line: Callable[[str], None] | None = None,
     ) -> Completed:
         """Run to the end."""
@@ -137,7 +139,9 @@ class LinuxProcesses:
                 output = stack.enter_context(Output(kept.take, failed))
                 errors = stack.enter_context(Output(_both(words.take, lines.take) if on_line else words.take, failed))
                 source = stack.enter_context(_memory_file(stdin)) if stdin else None
-                child = start(argv, stdin=source, stdout=output.remote, stderr=errors.remote, env=env, cwd=cwd)
+                child = start(
+                    argv, stdin=source, stdout=output.remote, stderr=errors.remote, env=env, cwd=cwd, pass_fds=pass_fds
+                )
                 output.close_remote()
                 errors.close_remote()
                 status = await _end(argv[0], child, failed, timeout)
@@ -201,11 +205,12 @@ class LinuxProcesses:
             loop.remove_reader(pidfd)
             os.close(pidfd)
 
-    def command_line(self, pid: int) -> tuple[str, ...]:
-        """The arguments of the process that has this number now."""
+    def command_line(self, ref: ProcessRef) -> tuple[str, ...]:
+        """The arguments of that very process."""
         try:
-            raw = Path(f"/proc/{pid}/cmdline").read_bytes()
-        except OSError:
+            with open(open_of(ref, "cmdline"), "rb", buffering=0) as file:
+                raw = file.readall()
+        except (OSError, WrongState, HostFailure):
             return ()
         return tuple(part.decode(errors="replace") for part in raw.split(b"\0")[:-1])
 

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from isola.errors import HostFailure, InvalidInput, IsolaError, NotFound, Unsupported
 from isola.host import kernel
+from isola.host.proc import ProcessRef, open_of
 from isola.host.roots import Entry, Root
 from isola.host.threads import in_thread
 from isola.model.identity import IdRange
@@ -41,9 +42,22 @@ async def open_root(place: Path, idmap: IdRange | None) -> AsyncIterator[Root]:
     def opened() -> int:
         try:
             return os.open(place, _DIRECTORY | os.O_CLOEXEC)
-        except (FileNotFoundError, ProcessLookupError, NotADirectoryError) as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise NotFound(f"There is no root at {place}", evidence=str(error)) from error
 
+    async with _root(opened, idmap) as root:
+        yield root
+
+
+@asynccontextmanager
+async def open_process_root(process: ProcessRef, idmap: IdRange | None) -> AsyncIterator[Root]:
+    """What that very process sees as ``/``. Raises WrongState when it has ended."""
+    async with _root(lambda: open_of(process, "root", _DIRECTORY), idmap) as root:
+        yield root
+
+
+@asynccontextmanager
+async def _root(opened: Callable[[], int], idmap: IdRange | None) -> AsyncIterator[Root]:
     root = LinuxRoot(await in_thread(opened), idmap)
     try:
         yield root

@@ -64,7 +64,7 @@ async def _home(context: Context, instance: Instance, request: ExecRequest) -> s
         return "/"
     if not live.home:
         try:
-            async with context.host.files.root(pid=live.running.init.pid, idmap=instance.idmap) as root:
+            async with context.host.files.root(process=live.running.init, idmap=instance.idmap) as root:
                 live.home = "/root" if (await root.stat("/root")).kind == "directory" else "/"
         except IsolaError:
             return "/"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from isola.errors import WrongState
 from isola.host.files import Root
@@ -13,17 +13,21 @@ from isola.model.instance import Instance
 
 @asynccontextmanager
 async def root(context: Context, instance: Instance) -> AsyncIterator[Root]:
-    """What the instance sees as ``/``; a stopped instance's root is mounted for as long as this lasts."""
+    """What the instance sees as ``/``; a stopped instance's root is mounted for as long as this lasts.
+
+    Raises WrongState also where its first process has ended and nobody has cleaned up after it yet.
+    """
     if instance.deleting:
         raise WrongState(f"Instance {instance.name!r} is half deleted", remedy="delete it again")
-    live = context.live.get(instance.id)
-    if live is not None:
-        async with context.host.files.root(pid=live.running.init.pid, idmap=instance.idmap) as files:
-            yield files
-        return
-    storage = context.storage(instance)
-    async with (
-        storage.visit(context.volume(instance)) as directory,
-        context.host.files.root(directory, idmap=instance.idmap) as files,
-    ):
-        yield files
+    live, files = context.live.get(instance.id), context.host.files
+    async with AsyncExitStack() as stack:
+        if live is None:
+            directory = await stack.enter_async_context(context.storage(instance).visit(context.volume(instance)))
+            yield await stack.enter_async_context(files.root(directory, idmap=instance.idmap))
+            return
+        try:
+            seen = await stack.enter_async_context(files.root(process=live.running.init, idmap=instance.idmap))
+        except WrongState as error:
+            remedy = "try again when it has stopped"
+            raise WrongState(f"Instance {instance.name!r} has just ended", remedy=remedy) from error
+        yield seen

@@ -111,7 +111,7 @@ async def _run(context: Context, op: Operation, instance: Instance, spec: RunSpe
     running = await runtime.create(op, spec)
     for nic in nics_of(context, instance):
         network = context.networks.get(nic.network)
-        await context.networks.driver(nic.network).attach(op, network, nic, running.init.pid)
+        await context.networks.driver(nic.network).attach(op, network, nic, running.init)
     await runtime.start(op, instance.id)
     return running
 

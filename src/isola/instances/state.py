@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from isola.host.process import ProcessRef
 from isola.host.threads import in_thread
 from isola.instances.context import Context, Live
 from isola.instances.identity import nics_of
@@ -38,16 +39,16 @@ def _look(context: Context, instance: Instance, live: Live | None, memory: int) 
         pid=live.running.init.pid,
         usage=context.runtime(instance).usage(instance.id),
         memory_total=memory_limit(config, memory) or memory,
-        network=_interfaces(context, instance, live.running.init.pid),
+        network=_interfaces(context, instance, live.running.init),
         started_at=live.started_at,
     )
 
 
-def _interfaces(context: Context, instance: Instance, pid: int) -> tuple[InterfaceState, ...]:
+def _interfaces(context: Context, instance: Instance, process: ProcessRef) -> tuple[InterfaceState, ...]:
     nics = {nic.interface: nic for nic in nics_of(context, instance)}
     return tuple(
         dataclasses.replace(seen, hwaddr=nic.mac, host_name=nic.host_link, mtu=nic.mtu)
         if (nic := nics.get(seen.name)) is not None
         else seen
-        for seen in context.host.namespaces.interfaces(pid)
+        for seen in context.host.namespaces.interfaces(process)
     )

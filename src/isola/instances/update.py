@@ -132,14 +132,14 @@ async def _rewire(context: Context, op: Operation, old: Instance, new: Instance,
         network = context.networks.find(nic.network)
         if nic not in after and network is not None:
             driver = context.networks.driver(nic.network)
-            await driver.withdraw(op, network, nic, live.running.init.pid if live else None)
+            await driver.withdraw(op, network, nic, live.running.init if live else None)
     for nic in after:
         if nic not in before:
             network = context.networks.get(nic.network)
             driver = context.networks.driver(nic.network)
             await driver.register(op, network, nic)
             if live is not None:
-                await driver.attach(op, network, nic, live.running.init.pid)
+                await driver.attach(op, network, nic, live.running.init)
 
 
 async def limit(context: Context, op: Operation, instance: Instance, live: Live, new: Limits) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from isola.host import Host
+from isola.host.process import ProcessRef
 from isola.model.identity import HostNames
 from isola.model.network import Lease, Network, Nic
 from isola.model.probe import Probe
@@ -114,13 +115,13 @@ class NetworkDriver(ABC):
             f"register {new.device} of {new.instance_name}", lambda: swap(old, new), undo=lambda: swap(new, old)
         )
 
-    async def withdraw(self, op: Operation, network: Network, nic: Nic, pid: int | None) -> None:
-        """Take a NIC away from an instance that stays, running (``pid``) or not; undone by giving it back."""
+    async def withdraw(self, op: Operation, network: Network, nic: Nic, process: ProcessRef | None) -> None:
+        """Take a NIC away from an instance that stays, running (``process``) or not; undone by giving it back."""
 
         async def back() -> None:
             await self._register(network, nic)
-            if pid is not None:
-                await self._attach(network, nic, pid)
+            if process is not None:
+                await self._attach(network, nic, process)
 
         async def take() -> None:
             await self._detach(network, nic)
@@ -128,11 +129,11 @@ class NetworkDriver(ABC):
 
         await op.effect(f"withdraw {nic.device} from {network.name}", take, undo=back)
 
-    async def attach(self, op: Operation, network: Network, nic: Nic, pid: int) -> None:
+    async def attach(self, op: Operation, network: Network, nic: Nic, process: ProcessRef) -> None:
         """Give the process's network namespace its end of the NIC."""
         await op.effect(
             f"attach {nic.device} to {network.name}",
-            lambda: self._attach(network, nic, pid),
+            lambda: self._attach(network, nic, process),
             undo=lambda: self._detach(network, nic),
         )
 
@@ -153,7 +154,7 @@ class NetworkDriver(ABC):
     async def _unregister(self, network: Network, nic: Nic) -> None: ...
 
     @abstractmethod
-    async def _attach(self, network: Network, nic: Nic, pid: int) -> None: ...
+    async def _attach(self, network: Network, nic: Nic, process: ProcessRef) -> None: ...
 
     @abstractmethod
     async def _detach(self, network: Network, nic: Nic) -> None: ...

@@ -126,7 +126,7 @@ class Nameserver:
         except (NotFound, ValueError):
             return None
         running = self._host.processes.identify(pid)
-        return running if running and self._command()[1] in self._host.processes.command_line(pid) else None
+        return running if running and self._command()[1] in self._host.processes.command_line(running) else None
 
     async def _end(self, running: ProcessRef | None) -> None:
         self._running = None

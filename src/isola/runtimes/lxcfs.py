@@ -86,8 +86,10 @@ class Lxcfs:
             await host.clock.sleep(0.02)
 
     async def _process(self) -> ProcessRef | None:
+        """The process its file names, if it is our lxcfs and not a later one with the same number."""
         try:
             text = (await self._host.files.read(self._state)).decode(errors="replace").strip()
         except NotFound:
             return None
-        return self._host.processes.identify(int(text)) if text.isdigit() else None
+        found = self._host.processes.identify(int(text)) if text.isdigit() else None
+        return found if found and str(self.mountpoint) in self._host.processes.command_line(found) else None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from isola.errors import HostFailure
 from isola.host.cgroup_tree import Tree, check_cpus, memory_in_use
+from isola.host.proc import ProcessRef
 from isola.model.limits import Limits, Usage
 
 _ROOT = Path("/sys/fs/cgroup")
@@ -59,12 +60,12 @@ class FakeCgroups:
         self._names.directory(path)
         return path in self.groups
 
-    async def enter(self, path: str, pid: int) -> None:
+    async def enter(self, path: str, process: ProcessRef) -> None:
         """A process is in one group at a time."""
         group = self._group(path)
         for other in self.groups.values():
-            other.members.discard(pid)
-        group.members.add(pid)
+            other.members.discard(process.pid)
+        group.members.add(process.pid)
 
     async def limit(self, path: str, limits: Limits) -> None:
         """Refuses CPUs that are not there, and memory below what a test says is in use."""

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from isola.errors import AlreadyExists, HostFailure, InvalidInput, NotFound, Unsupported
+from isola.errors import AlreadyExists, HostFailure, InvalidInput, NotFound, Unsupported, WrongState
 from isola.host.files import Entry, Root
+from isola.host.process import ProcessRef
 from isola.model.identity import IdRange
 from isola.model.storage import Space
 
@@ -87,7 +88,7 @@ class FakeFiles:
 
     def __init__(self) -> None:
         self.tree = Node("directory")
-        self.process_roots: dict[int, Path] = {}
+        self.process_roots: dict[ProcessRef, Path] = {}
         self.synced = 0
         self.flushed: list[Path] = []
         self.capacity = Space(total=100 << 30, used=10 << 30, inodes_total=1_000_000, inodes_used=1000)
@@ -212,15 +213,16 @@ class FakeFiles:
 
     @asynccontextmanager
     async def root(
-        self, directory: Path | None = None, *, pid: int | None = None, idmap: IdRange | None = None
+        self, directory: Path | None = None, *, process: ProcessRef | None = None, idmap: IdRange | None = None
     ) -> AsyncIterator[Root]:
         """Open an instance's root."""
-        if (directory is None) == (pid is None):
+        if process is not None and directory is None:
+            if process not in self.process_roots:
+                raise WrongState(f"Process {process.pid} has ended")
+            directory = self.process_roots[process]
+        elif directory is None or process is not None:
             raise ValueError("either a directory or a process is expected")
-        place = directory if directory is not None else self.process_roots.get(pid or 0)
-        if place is None:
-            raise NotFound(f"There is no process {pid}")
-        yield FakeRoot(self._find(place), idmap)
+        yield FakeRoot(self._find(directory), idmap)
 
     def _find(self, path: Path) -> Node:
         return find(self.tree, path)

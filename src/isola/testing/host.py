@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from isola.host import Host
+from isola.host.process import ProcessRef
 from isola.testing.archives import FakeArchives
 from isola.testing.cgroups import FakeCgroups
 from isola.testing.clock import FakeClock
@@ -52,10 +53,14 @@ def fake_host(
     namespaces, files = FakeNamespaces(), FakeFiles()
     processes = FakeProcesses(programs)
     cgroups = FakeCgroups(lambda pid: processes.kill(pid, signal.SIGKILL), layout=layout, cpus=system.cpu_count)
-    processes.when_ended(cgroups.left)
     links = FakeLinks()
-    processes.when_ended(namespaces.forget)
-    processes.when_ended(links.vanish)
+
+    def leave_group(ended: ProcessRef) -> None:
+        if processes.identify(ended.pid) is None:  # its number has not been given to another
+            cgroups.left(ended.pid)
+
+    for listener in (leave_group, namespaces.forget, links.vanish):
+        processes.when_ended(listener)
     return FakeHost(
         processes=processes,
         mounts=FakeMounts(files),

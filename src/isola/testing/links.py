@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from ipaddress import ip_interface
 
-from isola.errors import AlreadyExists, HostFailure, InvalidInput
+from isola.errors import AlreadyExists, HostFailure, InvalidInput, WrongState
 from isola.host.links import Bridge, Inside, LinkView, Pair
+from isola.host.process import ProcessRef
 from isola.model.instance import Address, InterfaceState
 
 _RESERVED = ("all", "default")
@@ -19,8 +20,9 @@ class FakeLinks:
     def __init__(self, *, physical: Iterable[str] = ("eth0",), routes: Iterable[str] = ()) -> None:
         self._links = {"lo": _view("lo", "loopback")} | {name: _view(name, "physical") for name in physical}
         self._routes = tuple(routes)
-        self._peers: dict[str, tuple[int, str]] = {}
-        self.inside: dict[tuple[int, str], tuple[Pair, Inside | None]] = {}
+        self._gone: set[ProcessRef] = set()
+        self._peers: dict[str, tuple[ProcessRef, str]] = {}
+        self.inside: dict[tuple[ProcessRef, str], tuple[Pair, Inside | None]] = {}
         """(process, name inside) -> the pair whose peer it is, and how it was set up."""
         self.forwarding: dict[str, tuple[bool, bool]] = {}
         """Link -> whether IPv4 and IPv6 are forwarded."""
@@ -41,16 +43,18 @@ class FakeLinks:
         state = replace(view.state, mtu=mtu, hwaddr=mac or view.state.hwaddr, state="up")
         self._links[link] = replace(view, state=state)
 
-    async def connect(self, pair: Pair, pid: int, inside: Inside | None = None) -> None:
+    async def connect(self, pair: Pair, process: ProcessRef, inside: Inside | None = None) -> None:
         """Both ends at once."""
         _check_name(pair.peer)
         if pair.host in self._links:
             raise AlreadyExists(f"A link named {pair.host!r} is there already")
-        if pair.bridge not in self._links or (pid, pair.peer) in self.inside:
+        if process in self._gone:
+            raise WrongState(f"Process {process.pid} has ended")
+        if pair.bridge not in self._links or (process, pair.peer) in self.inside:
             raise HostFailure(f"Cannot connect {pair.host}")
         self._links[pair.host] = replace(_view(pair.host, "veth", mtu=pair.mtu), master=pair.bridge)
-        self._peers[pair.host] = (pid, pair.peer)
-        self.inside[pid, pair.peer] = (pair, inside)
+        self._peers[pair.host] = (process, pair.peer)
+        self.inside[process, pair.peer] = (pair, inside)
 
     async def join(self, bridge: str, links: Sequence[str]) -> None:
         """Those that exist."""
@@ -94,15 +98,17 @@ class FakeLinks:
         """Yes."""
         return True
 
-    def vanish(self, pid: int) -> None:
+    def vanish(self, process: ProcessRef) -> None:
         """The process has ended: its namespace goes and takes its links with it."""
-        for host in [host for host, (owner, _) in self._peers.items() if owner == pid]:
+        self._gone.add(process)
+        for host in [host for host, (owner, _) in self._peers.items() if owner == process]:
             self._remove(host)
 
     def _remove(self, link: str) -> None:
         if self._links.pop(link, None) is None:
             return
-        self.inside.pop(self._peers.pop(link, (0, "")), None)
+        if link in self._peers:
+            self.inside.pop(self._peers.pop(link), None)
         self.forwarding.pop(link, None)
         for name, view in self._links.items():
             if view.master == link:

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from isola.errors import HostFailure
+from isola.errors import WrongState
+from isola.host.process import ProcessRef
 from isola.model.identity import IdRange
 from isola.model.instance import Address, InterfaceState
 
@@ -19,30 +20,30 @@ LOOPBACK = InterfaceState(
 
 
 class FakeNamespaces:
-    """Interfaces by process number."""
+    """Interfaces by process."""
 
     def __init__(self) -> None:
-        self._interfaces: dict[int, tuple[InterfaceState, ...]] = {}
+        self._interfaces: dict[ProcessRef, tuple[InterfaceState, ...]] = {}
         self.users: list[IdRange] = []
         """Ranges of the user namespaces that are held now."""
 
-    def set_interfaces(self, pid: int, *interfaces: InterfaceState) -> None:
-        """What ``pid`` sees from now on, beside ``lo``."""
-        self._interfaces[pid] = (LOOPBACK, *interfaces)
+    def set_interfaces(self, process: ProcessRef, *interfaces: InterfaceState) -> None:
+        """What ``process`` sees from now on, beside ``lo``."""
+        self._interfaces[process] = (LOOPBACK, *interfaces)
 
-    def forget(self, pid: int) -> None:
+    def forget(self, process: ProcessRef) -> None:
         """The process is gone."""
-        self._interfaces.pop(pid, None)
+        self._interfaces.pop(process, None)
 
-    def hold_mounts(self, pid: int) -> Path:
+    def hold_mounts(self, process: ProcessRef) -> Path:
         """A path of the fake kind."""
-        if pid not in self._interfaces:
-            raise HostFailure(f"Cannot hold the mounts of process {pid}")
-        return Path(f"/fake/{pid}/mounts")
+        if process not in self._interfaces:
+            raise WrongState(f"Process {process.pid} has ended")
+        return Path(f"/fake/{process.pid}/mounts")
 
-    def interfaces(self, pid: int) -> tuple[InterfaceState, ...]:
-        """What was set for ``pid``."""
-        return self._interfaces.get(pid, ())
+    def interfaces(self, process: ProcessRef) -> tuple[InterfaceState, ...]:
+        """What was set for it."""
+        return self._interfaces.get(process, ())
 
     @asynccontextmanager
     async def user(self, idmap: IdRange) -> AsyncIterator[Path]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from isola.host import Host
 from isola.host.links import Bridge, Inside, Pair
+from isola.host.process import ProcessRef
 from isola.model.network import Lease, Network, Nic
 from isola.model.probe import Probe
 from isola.network import bridge
@@ -78,11 +79,11 @@ class FakeNetwork(NetworkDriver):
     async def _unregister(self, network: Network, nic: Nic) -> None:
         await self.host.files.remove_tree(self._home(network.name) / nic.host_link)
 
-    async def _attach(self, network: Network, nic: Nic, pid: int) -> None:
+    async def _attach(self, network: Network, nic: Nic, process: ProcessRef) -> None:
         plan = self.plan(network)
         inside = Inside(plan.prefixed(nic), plan.gateways()) if nic.configure else None
         pair = Pair(nic.host_link, nic.interface, self.names.bridge(network.name), nic.mac, nic.mtu)
-        await self.host.links.connect(pair, pid, inside)
+        await self.host.links.connect(pair, process, inside)
 
     async def _detach(self, network: Network, nic: Nic) -> None:
         await self.host.links.delete(nic.host_link)

@@ -51,17 +51,17 @@ class HostedRuntime(FakeRuntime):
     async def create(self, op: Operation, spec: RunSpec) -> Running:
         """Its first process sees the root it was given."""
         running = await super().create(op, spec)
-        self._host.files.process_roots[running.init.pid] = spec.root
-        self._host.namespaces.set_interfaces(running.init.pid, InterfaceState("eth0"))
+        self._host.files.process_roots[running.init] = spec.root
+        self._host.namespaces.set_interfaces(running.init, InterfaceState("eth0"))
         return running
 
     def end(self, id: str, status: int = 0) -> None:
         """The kernel takes away what only this process held."""
         super().end(id, status)
-        pid = self.instances[id].running.init.pid
-        self._host.files.process_roots.pop(pid, None)
-        self._host.namespaces.forget(pid)
-        self._host.links.vanish(pid)
+        first = self.instances[id].running.init
+        self._host.files.process_roots.pop(first, None)
+        self._host.namespaces.forget(first)
+        self._host.links.vanish(first)
 
 
 _DRIVERS = Drivers({RUNTIME: HostedRuntime}, {"overlay": FakeStorage}, {"bridge": FakeNetwork})

@@ -113,7 +113,7 @@ class FakeProcesses:
         }  # fmt: skip
         self.table: dict[int, FakeProcess] = {}
         self.calls: list[Call] = []
-        self._listeners: list[Callable[[int], None]] = []
+        self._listeners: list[Callable[[ProcessRef], None]] = []
         self._ticks = 0
         self._next = _FIRST_PID
 
@@ -126,6 +126,7 @@ class FakeProcesses:
         check: bool = True,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
+        pass_fds: Sequence[int] = (),
         on_line: Callable[[str], None] | None = None,
     ) -> Completed:
         """Run a program of ``programs`` to the end."""
@@ -172,8 +173,8 @@ class FakeProcesses:
         process.status.add_done_callback(lambda _: self._tell(process))
         return process
 
-    def when_ended(self, listener: Callable[[int], None]) -> None:
-        """``listener`` is told the number of each process that ends, in the next turn of the event loop."""
+    def when_ended(self, listener: Callable[[ProcessRef], None]) -> None:
+        """``listener`` is told each process that ends, in the next turn of the event loop."""
         self._listeners.append(listener)
 
     def kill(self, pid: int, signum: int) -> None:
@@ -207,14 +208,13 @@ class FakeProcesses:
         if self.alive(ref):
             await self.table[ref.pid].wait()
 
-    def command_line(self, pid: int) -> tuple[str, ...]:
+    def command_line(self, ref: ProcessRef) -> tuple[str, ...]:
         """Its arguments."""
-        return self.table[pid].call.argv if self.identify(pid) else ()
+        return self.table[ref.pid].call.argv if self.alive(ref) else ()
 
     def _tell(self, process: FakeProcess) -> None:
-        if self.table[process.ref.pid] is process:  # its number has not been given to another
-            for listener in self._listeners:
-                listener(process.ref.pid)
+        for listener in self._listeners:
+            listener(process.ref)
 
     def _start(self, call: Call) -> FakeProcess:
         self.calls.append(call)

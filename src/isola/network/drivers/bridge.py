@@ -11,6 +11,7 @@ from pathlib import Path
 from isola.errors import CommandFailed, InvalidInput, IsolaError, NotFound
 from isola.host import Host
 from isola.host.links import Bridge, Inside, LinkView, Pair
+from isola.host.process import ProcessRef
 from isola.model.identity import HostNames
 from isola.model.network import Lease, Network, Nic
 from isola.model.probe import Probe
@@ -108,9 +109,9 @@ class BridgeNetworks(NetworkDriver):
                 await self.host.files.remove_tree(path)
             self._nameserver(network.name).reload()
 
-    async def _attach(self, network: Network, nic: Nic, pid: int) -> None:
+    async def _attach(self, network: Network, nic: Nic, process: ProcessRef) -> None:
         pair = Pair(nic.host_link, nic.interface, self.names.bridge(network.name), nic.mac, nic.mtu)
-        await self.host.links.connect(pair, pid, self._inside(network, nic) if nic.configure else None)
+        await self.host.links.connect(pair, process, self._inside(network, nic) if nic.configure else None)
 
     async def _detach(self, network: Network, nic: Nic) -> None:
         await self.host.links.delete(nic.host_link)

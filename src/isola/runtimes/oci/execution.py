@@ -19,6 +19,8 @@ from isola.runtimes.oci.ends import Ends, Screen
 
 WhyNot = Callable[[], Awaitable[int]]
 """Finds the status for a command that the engine could not run."""
+Inside = Callable[[int], ProcessRef | None]
+"""The process of the instance that has this number."""
 
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
@@ -32,13 +34,14 @@ class OciExecution:
     """The engine runs as our child for as long as the command does, and ends with its exit status."""
 
     def __init__(
-        self, host: Host, child: Child, ends: Ends, pid_file: Path, *, terminal: bool, why_not: WhyNot
+        self, host: Host, child: Child, ends: Ends, pid_file: Path, *, terminal: bool, why_not: WhyNot, inside: Inside
     ) -> None:
         self._host = host
         self._child = child
         self._ends = ends
         self._pid_file = pid_file
         self._why_not = why_not
+        self._inside = inside
         self._reason = ""
         self._screen = Screen(ends.streams[0], self._last_words) if terminal else None
         self._command: ProcessRef | None = None
@@ -122,7 +125,7 @@ class OciExecution:
             with contextlib.suppress(IsolaError):
                 text = await self._host.files.read(self._pid_file)
                 if text.strip().isdigit():
-                    self._command = self._host.processes.identify(int(text))
+                    self._command = self._inside(int(text))
                     return self._command
             await self._host.clock.sleep(_POLL_SECONDS)
             waited += _POLL_SECONDS
@@ -139,6 +142,7 @@ async def execute(
     pid_file: Path,
     handover: bool,
     why_not: WhyNot,
+    inside: Inside,
 ) -> OciExecution:
     """Start a command; ``entry`` is its OCI process entry, which travels through a pipe: there is no file of it."""
     words = host.sockets.pipe_to_child()
@@ -158,6 +162,10 @@ async def execute(
             cwd=pid_file.parent,
             pass_fds=[words.remote, ends.log.remote],
         )
+
+        def made() -> OciExecution:
+            return OciExecution(host, child, ends, pid_file, terminal=spec.terminal, why_not=why_not, inside=inside)
+
         ends.close_remotes()
         words.close_remote()
         try:
@@ -165,9 +173,9 @@ async def execute(
             words.stream.close()
             await ends.settle(child, spec)
         except BaseException:
-            await OciExecution(host, child, ends, pid_file, terminal=spec.terminal, why_not=why_not).close()
+            await made().close()
             raise
-        return OciExecution(host, child, ends, pid_file, terminal=spec.terminal, why_not=why_not)
+        return made()
     except BaseException:
         ends.close()
         raise

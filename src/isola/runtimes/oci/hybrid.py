@@ -95,7 +95,7 @@ class SmallWorld:
                 pipe.close_remote()
             try:
                 await _ready(report.stream, words.stream)
-                return self._host.namespaces.hold_mounts(child.ref.pid)
+                return self._host.namespaces.hold_mounts(child.ref)
             finally:
                 child.signal(signal.SIGKILL)
                 await child.wait()

@@ -11,10 +11,14 @@ _PROC = ["nosuid", "noexec", "nodev"]
 _CPUS = "sys/devices/system/cpu/online"
 
 LXCFS_FILES = (
-    "proc/cpuinfo", "proc/diskstats", "proc/loadavg", "proc/meminfo", "proc/slabinfo", "proc/stat", "proc/swaps",
+    "proc/cpuinfo", "proc/diskstats", "proc/meminfo", "proc/slabinfo", "proc/stat", "proc/swaps",
     "proc/uptime", _CPUS,
 )  # fmt: skip
-"""Files of lxcfs that show an instance its own limits instead of the host's size."""
+"""Files of lxcfs that show an instance its own limits instead of the host's size.
+
+Not its ``loadavg``: the last process number it shows is the host's, with and without its option ``-l``; the kernel's
+own file shows the instance's.
+"""
 
 LXCFS_DIRECTORIES = tuple(sorted({PurePath(name).parent for name in LXCFS_FILES}))
 """Where they are."""

@@ -147,7 +147,8 @@ class OciRuntime(Runtime):
             entry=entry,
             pid_file=pid_file,
             handover=self.hands_terminals_over,
-            why_not=lambda: self._why_not(running.init.pid, spec),
+            why_not=lambda: self._why_not(running.init, spec),
+            inside=lambda pid: self._inside(id, pid),
         )
 
     async def console(self, id: str) -> Stream:
@@ -241,6 +242,7 @@ class OciRuntime(Runtime):
         groups = cgroups.directories(own, legacy=True) or cgroups.directories(own)
         try:
             running = await monitor.create(self.host, layout, monitor.entering(groups, argv))
+            self._check_identity(running)
         except HostFailure:
             self._lxcfs.clear()
             raise
@@ -271,19 +273,31 @@ class OciRuntime(Runtime):
     async def _end_commands(self, id: str) -> None:
         """Commands end with the daemon that ran them; one that was killed could not see to it."""
         directory = self._layout(id).commands
-        inside = self.host.cgroups.processes(self._group(id))
         for name in await self.host.files.names(directory):
             if name.startswith("."):
                 continue  # the engine is about to rename it
             with suppress(NotFound, ValueError):
-                pid = int(await self.host.files.read(directory / name))
-                command = self.host.processes.identify(pid)
-                # Its number may belong to somebody else by now, but not to somebody outside.
-                if command is not None and pid in inside:
+                command = self._inside(id, int(await self.host.files.read(directory / name)))
+                if command is not None:
                     self.host.processes.signal(command, SIGKILL)
             await self.host.files.remove_tree(directory / name)
 
-    async def _why_not(self, pid: int, spec: ExecSpec) -> int:
+    def _check_identity(self, running: Running) -> None:
+        """The engine and its monitor speak of numbers: what has them must be in the groups that were made for it."""
+        group = self._group(running.id)
+        for process, place in ((running.init, group), (running.monitor, group + MONITOR_SUFFIX)):
+            if process.pid not in self.host.cgroups.processes(place):
+                raise HostFailure("The first process ended before it was started")
+
+    def _inside(self, id: str, pid: int) -> ProcessRef | None:
+        """The process of the instance that has this number, which may have been given to another one meanwhile.
+
+        First who it is, then where the number is: who is signalled later is the former, whatever the number is by then.
+        """
+        found = self.host.processes.identify(pid)
+        return found if found is not None and pid in self.host.cgroups.processes(self._group(id)) else None
+
+    async def _why_not(self, first: ProcessRef, spec: ExecSpec) -> int:
         """Why the engine could not run a command: by a look at the file, as the engine's words are not a promise."""
         program = spec.command[0]
         search = (spec.environment.get("PATH") or PATH).split(":")
@@ -291,7 +305,7 @@ class OciRuntime(Runtime):
         if program.startswith("/"):
             places = [program]
         try:
-            async with self.host.files.root(pid=pid) as root:
+            async with self.host.files.root(process=first) as root:
                 for place in places:
                     if await _there(root, place):
                         return NOT_EXECUTABLE

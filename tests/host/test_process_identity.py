@@ -1,0 +1,39 @@
+"""A number that the kernel has given away again: what was meant for the first process never reaches the second."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+SCRIPT = Path(__file__).parents[1] / "support" / "reuse.py"
+
+
+def test_a_number_given_away_again_leads_nowhere(tmp_path: Path) -> None:
+    """The second process sees the host's root, its network and its files, as a program of the host would."""
+    secret = tmp_path / "secret"
+    secret.write_text("of the host")
+    secret.chmod(0o600)
+    answer = subprocess.run(
+        [
+            *("unshare", "--pid", "--net", "--fork", "--kill-child", "--mount-proc"),
+            *(sys.executable, str(SCRIPT), str(secret), f"/isola-test-{uuid.uuid4().hex[:8]}"),
+        ],
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    assert json.loads(answer.stdout) == {
+        "secret": "wrong_state",
+        "link": "wrong_state",
+        "interfaces": [],
+        "mounts": "wrong_state",
+        "group": "wrong_state",
+        "killed": False,
+        "command_line": [],
+        "second lives": True,
+    }

@@ -335,3 +335,15 @@ def test_wrong_words_are_explained(isola: Cli) -> None:
         assert done.returncode in (1, 2)
         assert done.stderr.startswith("Error: ")
         assert "Traceback" not in done.stderr
+
+
+def test_a_command_with_closed_input_gets_an_empty_one(isola: Cli, instance: str) -> None:
+    line = f"exec {' '.join(isola.argv)} exec {instance} -- wc -c <&-"
+    done = subprocess.run(["sh", "-c", line], env=isola.env, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout) == (0, "0\n")
+
+
+def test_output_of_a_command_that_cannot_be_written_ends_it_with_the_reason(isola: Cli, instance: str) -> None:
+    line = f"exec {' '.join(isola.argv)} exec {instance} -- sh -c 'echo $$; exec sleep 1000' >/dev/full"
+    done = subprocess.run(["sh", "-c", line], env=isola.env, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (1, "Error: Standard output: No space left on device\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from isola.cli.streams import unwritable
 from isola.client.interpreter import signal
 from isola.client.writing import write_all
 
@@ -57,4 +58,10 @@ def _pump(
 
 
 def _writer(fd: int) -> Callable[[bytes], None]:
-    return lambda data: write_all(fd, data)
+    def write(data: bytes) -> None:
+        try:
+            write_all(fd, data)
+        except OSError as error:
+            raise unwritable(error) from None
+
+    return write

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 
 from isola.cli.grammar import UsageError
+from isola.cli.streams import OUTPUT
 from isola.cli.terminal import clean, colours
 from isola.errors import Cancelled, IsolaError
 
@@ -20,13 +22,18 @@ def report(error: Exception) -> int:
         _show(error.message, _evidence(error), error.remedy)
         return 1
     if isinstance(error, OSError):
-        place = f": {error.filename}" if error.filename else ""
-        _show(f"{error.strerror or error}{place}")
+        _show(_system(error))
         return 1
     if isinstance(error, RecursionError):  # who fills an instance can nest directories without end
         _show("Something is nested too deeply", "", "leave out the directories that lead there")
         return 1
     return _surprise(error)
+
+
+def _system(error: OSError) -> str:
+    if error.filename == OUTPUT:
+        return f"{OUTPUT.capitalize()}: {error.strerror}"
+    return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
 
 
 def _usage(error: UsageError) -> int:
@@ -69,7 +76,8 @@ def _show(message: str, evidence: str = "", hint: str = "") -> None:
     lines += [f"  {clean(line)}" for line in evidence.splitlines()]
     for number, line in enumerate(hint.splitlines()):
         lines.append(f"{bold}Hint:{plain} {clean(line)}" if number == 0 else f"      {clean(line)}")
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):  # what is shown here is what went wrong first
+        sys.stdout.flush()
     sys.stderr.write("\n".join(lines) + "\n")
 
 

@@ -32,13 +32,11 @@ def main() -> NoReturn:
     import gc
     import os
 
+    from isola.cli import streams
+
     gc.disable()  # a run is short; collecting what is about to be thrown away is not worth its time
-    status = run(sys.argv[1:])
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except OSError:
-        status = status or PIPE_CLOSED
+    streams.prepare()
+    status = streams.finish(run(sys.argv[1:]), closed=PIPE_CLOSED)
     os._exit(status)  # nothing is left to be torn down
 
 

@@ -1,0 +1,70 @@
+"""Standard streams as they are found: closed, full, or left by their reader."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+OUTPUT = "standard output"
+
+
+def prepare() -> None:
+    """Open what is closed, so that no socket takes its number: input is at its end, writing to the others fails."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            # Opened for the wrong direction on purpose: output that was asked for and cannot be given is an error.
+            os.open(os.devnull, os.O_RDONLY)
+    sys.stdout = _text(_Output(1, "w", closefd=False), sys.stdout, "surrogateescape")
+    sys.stderr = _text(_Complaints(2, "w", closefd=False), sys.stderr, "backslashreplace")
+
+
+def _text(raw: io.FileIO, before: Any, errors: str) -> io.TextIOWrapper:
+    encoding, errors = (before.encoding, before.errors) if before else ("utf-8", errors)
+    lines = raw.isatty() or isinstance(raw, _Complaints)
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors, line_buffering=lines)
+
+
+def finish(status: int, *, closed: int) -> int:
+    """Flush; the exit status, which is ``closed`` where nobody reads and 1 where the output could not be written."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        status = status or closed
+    except OSError as error:
+        if not status:
+            from isola.cli.failures import report
+
+            status = report(error)
+    sys.stderr.flush()
+    return status
+
+
+class _Output(io.FileIO):
+    def write(self, data: object, /) -> int:
+        try:
+            return super().write(data) or 0  # type: ignore[arg-type]
+        except OSError as error:
+            raise unwritable(error) from None
+
+
+class _Complaints(io.FileIO):
+    def write(self, data: object, /) -> int:
+        try:
+            return super().write(data) or 0  # type: ignore[arg-type]
+        except OSError:
+            return len(data)  # type: ignore[arg-type]  # there is no place left to complain in
+
+
+def unwritable(error: OSError) -> OSError:
+    """The same error, naming what could not be written."""
+    if error.errno in (errno.EPIPE, errno.EAGAIN):
+        return error
+    return OSError(error.errno, error.strerror, OUTPUT)

@@ -76,6 +76,28 @@ def test_tables_line_up_with_wide_characters_and_cells_of_several_lines() -> Non
     assert text.splitlines() == ["NAME  ADDRESS", "─" * 14, "web   10.0.0.1", "      10.0.0.2", "日本  é"]
 
 
+TITLES = ("NAME", "STATUS", "IPV4", "IPV6", "ISOLATION", "IMAGE")
+ROW = ("web1", "Running", "10.1.2.3 (eth0)", "fd00:1:2:3:869:73ff:fec2:35df (eth0)", "container", "Debian 12 bookworm")
+
+
+@pytest.mark.parametrize("room", [24, 30, 40, 60, 61, 80, 98, 99, 200])
+def test_a_table_fits_the_terminal(room: int) -> None:
+    lines = draw(TITLES, [ROW], room=room, spare=(3, 5, 4)).splitlines()
+    assert max(map(width, lines)) <= room
+    assert lines[0].split()[:2] == ["NAME", "STATUS"]
+    assert ("IPV6" in lines[0], "IMAGE" in lines[0]) == (room >= 99, room >= 61)
+    assert ("Debian 12 bookworm" in lines[2]) == (room >= 61)
+
+
+def test_a_column_that_was_asked_for_is_shortened_not_left_out() -> None:
+    header, _, row = draw(TITLES, [ROW], room=70).splitlines()
+    assert (width(row) <= 70, header.split(), "fd00:1:2" in row, "…" in row) == (True, list(TITLES), True, True)
+
+
+def test_without_a_terminal_nothing_is_shortened() -> None:
+    assert all(cell in draw(TITLES, [ROW]) for cell in (*TITLES, *ROW))
+
+
 def test_no_control_character_reaches_the_terminal() -> None:
     assert clean("a\x1b[31mred\x07\u202eevil\n\x9b2J") == "a�[31mred��evil��2J"
     assert "\x1b" not in draw(["X"], [["\x1b]0;title\x07"]])

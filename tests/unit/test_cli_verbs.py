@@ -288,7 +288,7 @@ def test_doctor_tells_what_works_and_what_does_not(isola: Run) -> None:
 
 def test_events_are_printed_until_the_daemon_ends_them(isola: Run) -> None:
     done = isola("monitor", "-t", "lifecycle")
-    assert done.stdout == "10:00:00.123 lifecycle instance-started /1.0/instances/web1\n"
+    assert done.stdout == "10:00:00.123 lifecycle instance-started instances/web1\n"
     assert done.returncode == 1
     assert json.loads(isola("monitor", "-f", "json").stdout)["type"] == "lifecycle"
 

@@ -36,8 +36,11 @@ class Column:
         return str(value)
 
 
-def show(context: Context, items: Sequence[Item], columns: Sequence[Column]) -> None:
-    """Print a listing the way ``--format`` asks: the columns, or the items as the API gave them."""
+def show(context: Context, items: Sequence[Item], columns: Sequence[Column], spare: Sequence[Column] = ()) -> None:
+    """Print a listing the way ``--format`` asks: the columns, or the items as the API gave them.
+
+    A table fits the terminal; columns of ``spare`` are left out first, in this order.
+    """
     kind = context.args.text("format") or "table"
     if kind in ("json", "yaml"):
         document(context, list(items), kind)
@@ -46,10 +49,15 @@ def show(context: Context, items: Sequence[Item], columns: Sequence[Column]) -> 
             context.write(",".join(_csv(column.of(item)) for column in columns))
     else:
         from isola.cli.table import draw
+        from isola.cli.terminal import size
 
-        sys.stdout.write(
-            draw([column.title for column in columns], [[column.of(i) for column in columns] for i in items])
+        table = draw(
+            [column.title for column in columns],
+            [[column.of(item) for column in columns] for item in items],
+            room=size(1)[0] if sys.stdout.isatty() else None,
+            spare=[columns.index(column) for column in spare],
         )
+        sys.stdout.write(table)
 
 
 def document(context: Context, value: object, kind: str = "yaml") -> None:

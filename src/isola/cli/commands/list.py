@@ -87,6 +87,8 @@ COLUMNS: dict[str, tuple[str, Column]] = {
     "f": ("fingerprint", Column("FINGERPRINT", lambda i: (i.get("config") or {}).get("volatile.base_image", "")[:12])),
 }
 DEFAULT = "ns46ti"
+_SPARE = "6it"
+"""Of the default columns: what is left out first where the terminal is narrow."""
 _OBSERVED = frozenset("46pNmuD")
 
 
@@ -102,7 +104,8 @@ def list_instances(context: Context) -> None:
     if not found and as_table and not wanted and context.args.text("format") != "csv":
         context.say("There are no instances yet: isola launch debian/12 web1 makes the first")
         return
-    show(context, found, [COLUMNS[letter][1] for letter in letters])
+    spare = _SPARE if letters == list(DEFAULT) else ""
+    show(context, found, [COLUMNS[letter][1] for letter in letters], [COLUMNS[letter][1] for letter in spare])
 
 
 def _letters(text: str) -> list[str]:
@@ -135,8 +138,10 @@ def _filter(word: str) -> Callable[[InstanceInfo], bool]:
 
 def _details() -> str:
     rows: Sequence[str] = [f"  {letter}  {name}" for letter, (name, _) in COLUMNS.items()]
-    return "A filter is a part of the name, or KEY=VALUE of a field or configuration key.\n\nColumns:\n" + "\n".join(
-        rows
+    return (
+        "A filter is a part of the name, or KEY=VALUE of a field or configuration key.\n"
+        "On a terminal the table fits its width: default columns that find no room are left out, long cells shortened.\n"
+        "\nColumns:\n" + "\n".join(rows)
     )
 
 

@@ -8,9 +8,14 @@ from isola.cli.grammar import Command, Option
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
     from isola.cli.context import Context
     from isola.client.shapes import EventInfo
 
+_ENDED = 200
+"""Status codes of operations that have ended begin here."""
 _TYPES = ("lifecycle", "operation", "logging")
 
 
@@ -20,34 +25,72 @@ def monitor(context: Context) -> None:
     from isola.client.failures import Unreachable
 
     kind = context.args.text("format") or "pretty"
+    pretty = Pretty()
     with context.client.events(*context.args.many("type")) as follower:
         for event in follower:
-            sys.stdout.write(shown(_text(event, kind), sys.stdout))
+            text = pretty.line(event) if kind == "pretty" else _text(event, kind)
+            sys.stdout.write(shown(text, sys.stdout))
             sys.stdout.flush()
     raise Unreachable("The daemon has ended the stream of events")
 
 
 def _text(event: EventInfo, kind: str) -> str:
-    if kind == "json":
-        from isola.client.json import encode
-
-        return encode(event) + "\n"
     if kind == "yaml":
         from isola.cli.yaml import dump
 
         return dump(event) + "---\n"
-    return _pretty(event)
+    from isola.client.json import encode
+
+    return encode(event) + "\n"
 
 
-def _pretty(event: EventInfo) -> str:
-    from isola.cli.terminal import clean
+class Pretty:
+    """One line per event for people; an operation that says again what it has said gives none."""
 
-    about = event.get("metadata") or {}
-    text = {
-        "operation": f"{about.get('status')}: {about.get('description')} {about.get('err') or ''}".rstrip(),
-        "lifecycle": f"{about.get('action')} {about.get('source')}",
-    }.get(event.get("type", ""), f"{about.get('level', '')} {about.get('message', about)}")
-    return f"{event.get('timestamp', '')[11:23]} {event.get('type', ''):<9} {clean(text)}\n"
+    def __init__(self) -> None:
+        self._said: dict[str, str] = {}
+
+    def line(self, event: EventInfo) -> str:
+        """The line, or nothing."""
+        from isola.cli.terminal import clean
+
+        about = event.get("metadata") or {}
+        kind = event.get("type", "")
+        if kind == "operation":
+            text = _operation(about)
+            id = str(about.get("id"))
+            if self._said.get(id) == text:
+                return ""
+            self._said[id] = text
+            if _over(about):
+                del self._said[id]
+        elif kind == "lifecycle":
+            text = f"{about.get('action')} {_named(str(about.get('source')))}"
+        else:
+            text = f"{about.get('level', '')} {about.get('message', about)}"
+        return f"{event.get('timestamp', '')[11:23]} {kind:<9} {clean(text)}\n"
+
+
+def _operation(about: Mapping[str, Any]) -> str:
+    """``Running: Creating instance web1: Unpack image 43%``."""
+    paths = {str(path): None for found in (about.get("resources") or {}).values() for path in found or ()}
+    names = dict.fromkeys(path.rpartition("/")[2] for path in paths)
+    words = [f"{about.get('status')}: {about.get('description')}", *names]
+    steps = [step for step in (about.get("metadata") or {}).get("progress") or () if not step.get("finished")]
+    text = " ".join(words)
+    if steps and not _over(about):
+        text += f": {steps[-1].get('name')}"
+        if steps[-1].get("total"):
+            text += f" {min(100, steps[-1].get('done', 0) * 100 // steps[-1]['total'])}%"
+    return f"{text}: {about['err']}" if about.get("err") else text
+
+
+def _over(about: Mapping[str, Any]) -> bool:
+    return int(about.get("status_code") or 0) >= _ENDED
+
+
+def _named(source: str) -> str:
+    return source.removeprefix("/1.0/")
 
 
 COMMANDS = (

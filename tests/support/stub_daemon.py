@@ -123,6 +123,7 @@ class StubDaemon:
         one = "/1.0/instances/{name}"
         return [
             ("GET", "/1.0", self.server),
+            ("GET", "/1.0/metadata/configuration", self.keys),
             ("GET", "/1.0/events", self.events),
             ("GET", "/1.0/instances", self.list_instances),
             ("POST", "/1.0/instances", self.create),
@@ -168,6 +169,10 @@ class StubDaemon:
             return web.json_response(body, status=error.status)
 
     # --- instances ----------------------------------------------------------------------------------------------
+
+    async def keys(self, request: web.Request) -> web.Response:
+        keys = [{"limits.memory": {}}, {"limits.cpu": {}}]
+        return _sync({"configs": {"instance": {"limits": {"keys": keys}, "user": {"keys": [{"user.*": {}}]}}}})
 
     async def server(self, request: web.Request) -> web.Response:
         runtimes = [

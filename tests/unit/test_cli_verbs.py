@@ -293,6 +293,22 @@ def test_events_are_printed_until_the_daemon_ends_them(isola: Run) -> None:
     assert json.loads(isola("monitor", "-f", "json").stdout)["type"] == "lifecycle"
 
 
+@pytest.mark.parametrize("verb", ["get", "unset"])
+def test_a_key_that_does_not_exist_is_an_error(isola: Run, daemon: StubDaemon, verb: str) -> None:
+    daemon.add("web1", config={})
+    done = isola("config", verb, "web1", "limit.memory")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Unknown instance key 'limit.memory'" in done.stderr
+    assert "did you mean limits.memory?" in done.stderr
+
+
+def test_a_key_that_is_not_set_is_empty(isola: Run, daemon: StubDaemon) -> None:
+    daemon.add("web1", config={}, description="", architecture="x86_64", ephemeral=False)
+    assert ok(isola("config", "get", "web1", "limits.memory")) == "\n"
+    assert ok(isola("config", "get", "web1", "user.purpose")) == "\n"
+    ok(isola("config", "unset", "web1", "user.purpose"))
+
+
 def test_the_api_can_be_called_directly(isola: Run, daemon: StubDaemon) -> None:
     daemon.add("web1")
     assert json.loads(ok(isola("query", "/1.0/instances"))) == ["/1.0/instances/web1"]
@@ -317,6 +333,7 @@ def test_the_api_can_be_called_directly(isola: Run, daemon: StubDaemon) -> None:
         (["file", "pull", "web1/et"], {"web1/etc/"}),
         (["file", "pull", "web1/etc/ho"], {"web1/etc/hosts"}),
         (["completion", ""], {"bash", "zsh", "fish"}),
+        (["config", "set", "web1", "limits."], {"limits.memory", "limits.cpu"}),
         (["nonsense", ""], set()),
     ],
 )

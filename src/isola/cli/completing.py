@@ -12,10 +12,6 @@ if TYPE_CHECKING:
     from isola.cli.grammar import Argument, Command
     from isola.client import Client
 
-_KEYS = (
-    "boot.autostart", "environment.", "limits.cpu", "limits.memory", "limits.processes",
-    "security.nesting", "security.privileged", "user.",
-)  # fmt: skip
 _SECONDS = 2.0
 
 
@@ -92,8 +88,6 @@ def _option_names(options: Iterable[Option]) -> list[str]:
 def _names(kind: str, unfinished: str, directory: str) -> Iterable[str]:
     if kind in ("", "paths"):
         return ()
-    if kind == "keys":
-        return _KEYS
     if " " in kind:
         return kind.split()
     from isola.client import Client
@@ -120,7 +114,14 @@ def _images(client: Client) -> list[str]:
     ]
 
 
+def _keys(client: Client, noun: str) -> list[str]:
+    return [key.removesuffix("*") for key in client.server.keys(noun)]
+
+
 _ASK: dict[str, Callable[[Client], list[str]]] = {
+    "instance-keys": lambda client: _keys(client, "instance"),
+    "network-keys": lambda client: _keys(client, "network"),
+    "storage-keys": lambda client: _keys(client, "storage"),
     "instances": lambda client: client.instances.names(),
     "images": _images,
     "networks": lambda client: [item["name"] for item in client.networks.all() if item.get("managed")],

@@ -29,9 +29,10 @@ def key_commands(
 ) -> tuple[Command, ...]:
     """The five verbs for one noun. ``fields`` are those that may be edited; ``example`` is a key and a value."""
     key, value = example
-    verbs = _Verbs(name.name, read, write, fields)
+    owner = noun if noun in ("network", "storage") else "instance"
+    verbs = _Verbs(name.name, owner, read, write, fields)
     path = f"isola {noun}"
-    known = Argument("KEY", "The configuration key", complete="keys")
+    known = Argument("KEY", "The configuration key", complete=f"{owner}-keys")
     return (
         Command("get", "Print one key", verbs.get, name, known, examples=((f"{path} get NAME {key}", "its value"),)),
         Command(
@@ -39,7 +40,7 @@ def key_commands(
             "Set keys",
             verbs.set,
             name,
-            Argument("KEY=VALUE", "One or several", many=True, complete="keys"),
+            Argument("KEY=VALUE", "One or several", many=True, complete=f"{owner}-keys"),
             examples=((f"{path} set NAME {key}={value}", "one key"), (f"{path} set NAME {key} {value}", "the same")),
         ),
         Command(
@@ -70,8 +71,9 @@ def key_commands(
 
 
 class _Verbs:
-    def __init__(self, argument: str, read: Read, write: Write, fields: tuple[str, ...]) -> None:
+    def __init__(self, argument: str, owner: str, read: Read, write: Write, fields: tuple[str, ...]) -> None:
         self._argument = argument
+        self._owner = owner
         self._read = read
         self._write = write
         self._fields = fields
@@ -82,6 +84,8 @@ class _Verbs:
         value = (found.get("config") or {}).get(key)
         if value is None:
             value = (found.get("expanded_config") or {}).get(key)
+        if value is None:
+            self._require_known(context, key)
         context.write("" if value is None else str(value))
         return 0
 
@@ -93,6 +97,14 @@ class _Verbs:
 
     def unset(self, context: Context) -> None:
         self._change(context, {context.args.text("KEY"): None})
+
+    def _require_known(self, context: Context, key: str) -> None:
+        """A key that is not set may be one that does not exist."""
+        known = context.client.server.keys(self._owner)
+        if not any(key == name or (name.endswith(".*") and key.startswith(name[:-1])) for name in known):
+            from isola.cli.parsing import near
+
+            raise UsageError(f"Unknown {self._owner} key {key!r}", hint=near(key, known) or "")
 
     def show(self, context: Context) -> None:
         found = dict(self._read(context, context.args.text(self._argument))[0])
@@ -125,7 +137,8 @@ class _Verbs:
         config = dict(found.get("config") or {})
         for key, value in changes.items():
             if value is None:
-                config.pop(key, None)
+                if config.pop(key, None) is None:
+                    self._require_known(context, key)
             else:
                 config[key] = value
         whole = {field: found.get(field) for field in self._fields} | {"config": config}

@@ -19,6 +19,15 @@ class Server:
         """Version, extensions, environment, drivers and whether they work here."""
         return cast(ServerInfo, self._client.get("/1.0"))
 
+    def keys(self, noun: str) -> list[str]:
+        """Configuration keys of a noun (``instance``, ``network``, ``storage``, ``server``); of all its drivers."""
+        document = self._client.get("/1.0/metadata/configuration")
+        configs = document.get("configs", {}) if isinstance(document, dict) else {}
+        groups = [
+            group for name, found in configs.items() if name.partition("_")[0] == noun for group in found.values()
+        ]
+        return sorted({key for group in groups for row in group["keys"] for key in row})
+
     def resources(self) -> dict[str, object]:
         """The host's processors, memory, disks and network cards."""
         return cast("dict[str, object]", self._client.get("/1.0/resources"))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 ISOLATIONS = ("container", "sandbox", "microvm", "vm", "unikernel")
 IMAGE = Argument("IMAGE", "Alias or fingerprint; what is not there is built (debian/12)", complete="images")
 OPTIONS = (
-    Option("-c --config", "A configuration key", value="KEY=VALUE", repeat=True, complete="keys"),
+    Option("-c --config", "A configuration key", value="KEY=VALUE", repeat=True, complete="instance-keys"),
     Option("-d --device", "A device", value="NAME,KEY=VALUE,...", repeat=True),
     Option("-p --profile", "A profile in place of 'default'", value="NAME", repeat=True, complete="profiles"),
     Option("--no-profiles", "No profile at all"),

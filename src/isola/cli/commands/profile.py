@@ -74,7 +74,7 @@ COMMANDS = (
             "Create a profile",
             create,
             Argument("NAME", "Its name"),
-            Argument("KEY=VALUE", "Configuration", many=True, optional=True, complete="keys"),
+            Argument("KEY=VALUE", "Configuration", many=True, optional=True, complete="instance-keys"),
             Option("--description", "A description", value="TEXT"),
             examples=(("isola profile create small limits.memory=256MiB limits.cpu=1", "limits to share"),),
         ),

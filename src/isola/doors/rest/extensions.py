@@ -51,6 +51,7 @@ EXTENSIONS: dict[str, str] = {
     "api_os": "os_name and os_version of the environment",
     "auth_user": "auth_user_name and auth_user_method",
     "server_supported_storage_drivers": "storage_supported_drivers of the environment",
+    "metadata_configuration": "GET /1.0/metadata/configuration",
     "isola": "our own: isolation and runtime of instances, progress and error of operations, code of errors",
     "isola_image_build": "our own: image sources (source.protocol 'build'), also on demand when an instance is created",
     "isola_probes": "our own: environment.runtimes and environment.drivers with what their probes said",

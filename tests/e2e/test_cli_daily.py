@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import yaml
+from waiting import until
 
 Cli = Any
 """The command of conftest.py: called with words, it returns the ended process."""
@@ -335,6 +336,21 @@ def test_wrong_words_are_explained(isola: Cli) -> None:
         assert done.returncode in (1, 2)
         assert done.stderr.startswith("Error: ")
         assert "Traceback" not in done.stderr
+
+
+def test_a_run_that_is_killed_leaves_no_instance(isola: Cli) -> None:
+    argv = [*isola.argv, "run", "tiny", "--name", "orphan", "--", "sleep", "1000"]
+    client = subprocess.Popen(argv, env=isola.env, stdin=subprocess.DEVNULL)
+    until(lambda: "sleep 1000" in isola("exec", "orphan", "--", "ps", check=False).stdout)
+    client.kill()
+    client.wait()
+    until(lambda: "orphan" not in statuses(isola))
+
+
+def test_disk_usage_is_listed(isola: Cli, instance: str) -> None:
+    isola("exec", instance, "--", "dd", "if=/dev/urandom", "of=/root/big", "bs=1M", "count=3")
+    isola("exec", instance, "--", "sync")
+    assert re.fullmatch(r"[3-5]\.\d+MiB\n", isola("list", instance, "-c", "D", "-f", "csv").stdout)
 
 
 def test_a_command_with_closed_input_gets_an_empty_one(isola: Cli, instance: str) -> None:

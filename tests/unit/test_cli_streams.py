@@ -52,3 +52,8 @@ def test_closed_input_is_at_its_end() -> None:
     done = shell("profile edit default <&- --dir /nonexistent")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
+
+
+def test_the_version_without_a_daemon() -> None:
+    done = shell("--version --dir /nonexistent")
+    assert (done.returncode, done.stdout) == (0, f"isola {shell('version --client').stdout}")

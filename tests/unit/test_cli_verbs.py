@@ -355,3 +355,27 @@ def test_bash_completes_through_the_script(isola: Run, daemon: StubDaemon, tmp_p
     variables = environment(daemon) | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=30, env=variables, check=False)
     assert (done.stdout, done.stderr) == ("web1\n", "")
+
+
+def in_shell(isola: Run, daemon: StubDaemon, directory: Path, shell: str, line: str) -> list[str]:
+    """What a shell offers, by its own completion and our script."""
+    launcher = directory / "isola"
+    launcher.write_text(f'#!/bin/sh\nexec {sys.executable} -m isola.cli.main "$@"\n')
+    launcher.chmod(0o755)
+    (directory / "script").write_text(ok(isola("completion", shell)))
+    variables = environment(daemon) | {"PATH": f"{directory}:{os.environ['PATH']}", "HOME": str(directory)}
+    done = subprocess.run(
+        [shell, "-c", line], cwd=directory, capture_output=True, text=True, timeout=30, env=variables, check=False
+    )
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+def test_fish_offers_no_files_where_names_are_wanted(isola: Run, daemon: StubDaemon, tmp_path: Path) -> None:
+    daemon.add("web1")
+    (tmp_path / "webfile").touch()
+    line = "source script; complete -C 'isola exec we'"
+    assert in_shell(isola, daemon, tmp_path, "fish", line) == ["web1"]
+    assert "webfile" in in_shell(
+        isola, daemon, tmp_path, "fish", "source script; complete -C 'isola image import webf'"
+    )

@@ -145,6 +145,7 @@ GLOBAL_OPTIONS = (
     Option("--dir", "Directory of the daemon (default: $ISOLA_DIR or /var/lib/isola)", value="DIR", complete="paths"),
     Option("--project", "Project to work in", value="NAME"),
     Option("-q --quiet", "Say nothing but what was asked for"),
+    Option("--version", "Print the version of this command"),
 )
 
 

@@ -58,6 +58,8 @@ def _dispatch(words: list[str]) -> int:
     from isola.cli.parsing import parse, split_globals
 
     values, words = split_globals(words)
+    if values.get("version"):
+        return _version()
     if not words or words[0] == "help":
         return _help(words[1:])
     if values.get("help"):
@@ -123,6 +125,13 @@ def _help(words: list[str]) -> int:
     if found is None:
         raise UsageError(f"Unknown command {words[0]!r}", hint="isola --help shows all commands")
     return _show_help(found)
+
+
+def _version() -> int:
+    from isola import __version__
+
+    sys.stdout.write(f"isola {__version__}\n")
+    return OK
 
 
 def _show_help(command: Command | Group) -> int:

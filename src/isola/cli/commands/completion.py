@@ -28,11 +28,15 @@ _isola() {
 if [[ ${funcstack[1]} == _isola ]]; then _isola "$@"; else compdef _isola isola; fi
 """
 _FISH = r"""# completion of isola for fish: isola completion fish > ~/.config/fish/completions/isola.fish
+function __isola_paths
+    test -z "$(__isola_complete)"
+end
 function __isola_complete
     set -l words (commandline -opc) (commandline -ct)
     command isola __complete -- $words[2..-1] 2>/dev/null
 end
-complete -c isola -a '(__isola_complete)'
+complete -c isola -f -a '(__isola_complete)'
+complete -c isola -n '__isola_paths' -F
 """
 _SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 

@@ -58,7 +58,7 @@ def _devices(context: Context) -> dict[str, dict[str, str]]:
     for text in context.args.many("device"):
         name, _, rest = text.partition(",")
         if not name or not rest:
-            raise UsageError(f"--device takes NAME,KEY=VALUE,..., not {text!r}", hint="as in root,size=20GiB")
+            raise UsageError(f"--device takes NAME,KEY=VALUE,..., not {text!r}", hint="as in eth1,type=nic,network=lab")
         devices.setdefault(name, {}).update(pairs(rest.split(","), "--device"))
     return devices
 

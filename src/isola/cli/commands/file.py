@@ -121,7 +121,7 @@ COMMANDS = (
             _PARENTS,
             *_OWNER,
             examples=(
-                ("isola file push index.html web1/srv/www/", "into a directory"),
+                ("isola file push -p index.html web1/srv/www/", "into a directory, made where it is missing"),
                 ("isola file push -r site web1/srv --uid 33 --gid 33", "a directory, owned by www-data"),
                 ("echo hello | isola file push - web1/etc/motd", "standard input"),
             ),

@@ -105,6 +105,9 @@ def list_instances(context: Context) -> None:
         context.say("There are no instances yet: isola launch debian/12 web1 makes the first")
         return
     spare = _SPARE if letters == list(DEFAULT) else ""
+    if "D" in letters:  # measured for one instance at a time: it walks the volume
+        for item in found:
+            item["state"] = context.client.instances.state(item["name"])
     show(context, found, [COLUMNS[letter][1] for letter in letters], [COLUMNS[letter][1] for letter in spare])
 
 

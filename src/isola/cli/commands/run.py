@@ -5,6 +5,7 @@ from __future__ import annotations
 from isola.cli.commands.create import IMAGE, OPTIONS, begin
 from isola.cli.commands.exec import EXEC_OPTIONS, SHELL, execute
 from isola.cli.grammar import Argument, Command, Option, UsageError
+from isola.cli.guardian import Guardian
 from isola.client.interpreter import signal
 
 TYPE_CHECKING = False
@@ -23,14 +24,21 @@ def run(context: Context) -> int:
         context, image=context.args.text("IMAGE"), name=context.args.text("name"), start=True, ephemeral=not keep
     )
     name = operation.resource("instances") or context.args.text("name")
-    context.follow(operation, f"Launching {name}")
-    try:
-        return execute(context, name, context.args.many("COMMAND") or SHELL)
-    finally:
-        if keep:
+    if keep:
+        context.follow(operation, f"Launching {name}")
+        try:
+            return execute(context, name, context.args.many("COMMAND") or SHELL)
+        finally:
             context.say(f"{name} is kept")
-        else:
+    guardian = Guardian(context.client, name)
+    try:
+        context.follow(operation, f"Launching {name}")
+        try:
+            return execute(context, name, context.args.many("COMMAND") or SHELL)
+        finally:
             context.client.instances.delete(name, force=True).wait()
+    finally:
+        guardian.relieve()
 
 
 COMMANDS = (

@@ -1,0 +1,61 @@
+"""Deletes the instance of a ``run`` whose command line was killed before it could."""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from isola.client import Client
+
+_SECONDS = 60.0
+_TRIES = 60
+
+
+class Guardian:
+    """A small process of its own session that waits for our end; told ``relieve``, it goes without doing anything."""
+
+    def __init__(self, client: Client, name: str) -> None:
+        reading, self._writing = os.pipe2(os.O_CLOEXEC)
+        self._pid = os.fork()
+        if self._pid == 0:
+            _stand_by(reading, client.socket_path, name)
+        os.close(reading)
+
+    def relieve(self) -> None:
+        """The instance is in good hands, or gone."""
+        os.write(self._writing, b"1")
+        os.close(self._writing)
+        os.waitpid(self._pid, 0)
+
+
+def _stand_by(reading: int, socket: str, name: str) -> None:
+    """In the new process."""
+    try:
+        os.setsid()
+        os.dup2(reading, 0)
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd in (1, 2):
+            os.dup2(null, fd)
+        os.closerange(3, 1 << 16)  # pipes, terminals and connections must not stay open because of this process
+        if os.read(0, 1) == b"":
+            _delete(socket, name)
+    finally:
+        os._exit(0)
+
+
+def _delete(socket: str, name: str) -> None:
+    import time
+
+    from isola.client import Client
+    from isola.errors import IsolaError, NotFound
+
+    for _ in range(_TRIES):
+        try:
+            with Client(socket, timeout=_SECONDS) as client:
+                client.instances.delete(name, force=True).wait()
+            return
+        except NotFound:
+            return
+        except IsolaError:  # it is still being launched, or the daemon restarts
+            time.sleep(1)

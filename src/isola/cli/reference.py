@@ -13,8 +13,9 @@ _HEAD = """# The command line
 Written by `python -m isola.cli.reference` from the tables that the parser reads. `isola COMMAND --help` says the same.
 
 Exit status: 0 for success, 1 for failure (also when the output cannot be written), 2 for a wrong command line, 130
-after Ctrl-C, 141 when the reader of the output went away; `exec`, `shell` and `run` end with the status of their command. `ISOLA_DIR` names the daemon's
-directory, `NO_COLOR` turns colours off, `ISOLA_DEBUG=1` shows the traceback of a mistake of ours.
+after Ctrl-C, 141 when the reader of the output went away; `exec`, `shell` and `run` end with the status of their
+command. `ISOLA_DIR` names the daemon's directory, `NO_COLOR` turns colours off, `ISOLA_DEBUG=1` shows the traceback of
+a mistake of ours.
 """
 
 

@@ -143,7 +143,8 @@ def _details() -> str:
     rows: Sequence[str] = [f"  {letter}  {name}" for letter, (name, _) in COLUMNS.items()]
     return (
         "A filter is a part of the name, or KEY=VALUE of a field or configuration key.\n"
-        "On a terminal the table fits its width: default columns that find no room are left out, long\ncells are shortened.\n"
+        "On a terminal the table fits its width: default columns that find no room are left out,\n"
+        "long cells shortened.\n"
         "\nColumns:\n" + "\n".join(rows)
     )
 

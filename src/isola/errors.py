@@ -17,6 +17,7 @@
     ├── Cancelled               cancelled
     ├── TimedOut                timed_out
     └── HostFailure             host_failure          the host refused an effect
+        ├── SuspectState        suspect_state         the records are lost, damaged or older than what is there
         └── CommandFailed       command_failed        a program ended badly; its words are the evidence
 
 Clients act on ``code``, never on the text. ``str(error)`` is one readable line or two: what happened, the evidence,
@@ -144,6 +145,12 @@ class HostFailure(IsolaError):
     """The host refused an effect."""
 
     code = "host_failure"
+
+
+class SuspectState(HostFailure):
+    """The records are lost, damaged or older than what they belong to; nothing was changed."""
+
+    code = "suspect_state"
 
 
 class CommandFailed(HostFailure):

@@ -186,6 +186,14 @@ async def test_space_and_sync(files: Files, place: Path) -> None:
         await files.sync(place / "nothing")
 
 
+async def test_all_files_of_a_directory_are_read_at_once(files: Files, place: Path) -> None:
+    assert await files.read_all(place / "nothing") == {}
+    await files.make_directory(place / "a" / "below")
+    await files.write(place / "a" / "one", b"1")
+    await files.write(place / "a" / "two", b"2")
+    assert await files.read_all(place / "a") == {"one": b"1", "two": b"2"}
+
+
 async def test_flushing_takes_files_and_directories_and_passes_over_what_is_gone(files: Files, place: Path) -> None:
     await files.make_directory(place / "a")
     await files.write(place / "a" / "file", b"x", durable=False)

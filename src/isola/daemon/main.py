@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from isola import __version__
-from isola.errors import Conflict
+from isola.errors import Conflict, IsolaError
 from isola.host import background
 
 _EXAMPLES = """examples:
@@ -18,6 +18,7 @@ _EXAMPLES = """examples:
   isolad --background          run in the background, started again if it dies
   isolad --dir /srv/second     a second daemon, side by side with the first
   isolad --stop                stop the daemon; instances run on
+  isolad --recover copy        put back the newest copy of the state
   isolad --stop --instances    stop instances, networks and the daemon
 """
 
@@ -29,6 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
     lock = directory / "daemon.lock"
     if options.stop:
         return _stop(lock, instances=options.instances)
+    if options.recover:
+        return _recover(directory, lock, options.recover)
     if os.geteuid() != 0:
         print("Error: isolad must run as root\nHint: sudo isolad", file=sys.stderr)
         return 2
@@ -64,6 +67,11 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--minimal", action="store_true", help="make no pool and no network at the first start")
     parser.add_argument("--stop", action="store_true", help="stop the daemon that runs in the directory")
     parser.add_argument("--instances", action="store_true", help="with --stop: stop instances and networks too")
+    parser.add_argument(
+        "--recover",
+        metavar="WHAT",
+        help="put the state in place where the daemon refuses it, and end: copy, FILE, as-is or empty",
+    )
     parser.add_argument("--version", action="version", version=f"isolad {__version__}")
     return parser.parse_args(arguments)
 
@@ -77,6 +85,23 @@ def _stop(lock: Path, *, instances: bool) -> int:
         print(f"Error: {error}", file=sys.stderr)
         return 1
     print("isolad has stopped" if stopped else "isolad was not running")
+    return 0
+
+
+def _recover(directory: Path, lock: Path, what: str) -> int:
+    from isola.daemon.recover import recover
+    from isola.host.clock import LinuxClock
+
+    try:
+        held = background.lock(lock)
+        try:
+            print(recover(directory, what, LinuxClock().now()))
+        finally:
+            os.close(held)
+    except (IsolaError, OSError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    print("Start the daemon; 'isola admin unknown' then lists what is in no record, 'isola admin adopt' takes it in")
     return 0
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from isola import registry
 from isola.daemon.bootstrap import bootstrap
 from isola.daemon.build import Parts, build
+from isola.daemon.copies import Copies
 from isola.doors.rest import serve as serve_rest
-from isola.errors import IsolaError
+from isola.errors import IsolaError, SuspectState
 from isola.events import Events
 from isola.host import Host, background
 from isola.host.linux import linux_host
@@ -35,7 +36,8 @@ def run(
         return asyncio.run(_serve(linux_host(), directory, minimal, ready, observer))
     except IsolaError as error:
         log.error("The daemon cannot run: %s", error)
-        return 1
+        # Another try would find the same: whoever supervises this shall not start it again.
+        return 2 if isinstance(error, SuspectState) else 1
 
 
 async def _serve(
@@ -49,12 +51,15 @@ async def _serve(
         handler = _publish_log(parts.services.events)
         await parts.open()
         await bootstrap(parts, minimal=minimal)
+        copies = Copies(host, directory, store)
+        copies.begin()
         door = await serve_rest(parts.services, directory / "unix.socket")
         try:
             await _ready(directory, ready)
             await _until_told(parts, wanted)
         finally:
             background.notify("STOPPING=1")
+            copies.end()
             await door.close()
             await parts.close()
             logging.getLogger().removeHandler(handler)

@@ -8,7 +8,7 @@ import hashlib
 import itertools
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
@@ -57,6 +57,10 @@ class Files(Protocol):
 
     async def names(self, directory: Path) -> tuple[str, ...]:
         """Names in a directory, sorted; empty when it is not there."""
+        ...
+
+    async def read_all(self, directory: Path) -> Mapping[str, bytes]:
+        """Content of the regular files in a directory, by name; empty when it is not there."""
         ...
 
     async def rename(self, source: Path, target: Path) -> None:
@@ -134,6 +138,10 @@ class LinuxFiles:
     async def names(self, directory: Path) -> tuple[str, ...]:
         """Names in a directory, sorted."""
         return await in_thread(_reported, directory, lambda: _names(directory))
+
+    async def read_all(self, directory: Path) -> Mapping[str, bytes]:
+        """In one thread."""
+        return await in_thread(_reported, directory, lambda: _read_all(directory))
 
     async def rename(self, source: Path, target: Path) -> None:
         """Durably."""
@@ -223,6 +231,15 @@ def _reported(path: Path, work: Callable[[], T]) -> T:
 def _read(path: Path, size: int) -> bytes:
     with path.open("rb") as file:
         return file.read(size)
+
+
+def _read_all(directory: Path) -> dict[str, bytes]:
+    found = {}
+    for name in _names(directory):
+        with contextlib.suppress(FileNotFoundError):
+            if not (directory / name).is_symlink() and (directory / name).is_file():
+                found[name] = _read(directory / name, -1)
+    return found
 
 
 def _digest(paths: tuple[Path, ...]) -> tuple[str, int]:

@@ -2,6 +2,8 @@
 
 from isola.state.codec import mapping_codec, record_codec
 from isola.state.collection import Codec, Collection
+from isola.state.described import Described
+from isola.state.intents import Intent, Intents
 from isola.state.store import Change, Check, Delete, Entry, Lease, Put, Store
 
 __all__ = [
@@ -10,7 +12,10 @@ __all__ = [
     "Codec",
     "Collection",
     "Delete",
+    "Described",
     "Entry",
+    "Intent",
+    "Intents",
     "Lease",
     "Put",
     "Store",

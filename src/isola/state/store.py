@@ -88,6 +88,10 @@ class Store(ABC):
         """Changes committed after the first ``anext`` was awaited, in order, until closed."""
 
     @abstractmethod
+    async def copy(self) -> bytes:
+        """Everything as it is at one moment, in a form that can be put back."""
+
+    @abstractmethod
     async def lease(self, ttl: float) -> Lease:
         """A new lease of ``ttl`` seconds."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -142,6 +142,14 @@ class FakeFiles:
             return tuple(sorted(self._find(directory).children))
         except NotFound:
             return ()
+
+    async def read_all(self, directory: Path) -> Mapping[str, bytes]:
+        """Content of the regular files in a directory."""
+        try:
+            children = self._find(directory).children
+        except NotFound:
+            return {}
+        return {name: node.data for name, node in sorted(children.items()) if node.kind == "file"}
 
     async def rename(self, source: Path, target: Path) -> None:
         """As the system call does it."""

@@ -62,6 +62,10 @@ class FakeStore(Store):
         finally:
             self._watchers.pop(queue, None)
 
+    async def copy(self) -> bytes:
+        """Keys and values."""
+        return repr([(entry.key, entry.value) for entry in await self.range("")]).encode()
+
     async def lease(self, ttl: float) -> Lease:
         """A new lease."""
         lease = Lease(self._clock.token(8), ttl)

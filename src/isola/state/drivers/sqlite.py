@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from isola.errors import HostFailure, PreconditionFailed
 from isola.host.cancellation import finish
 from isola.host.clock import Clock
+from isola.state.sqlite_file import DATABASE, Mark, image, require_sound
 from isola.state.store import Change, Check, Delete, Entry, Lease, Put, Store
 
 _SCHEMA = """
@@ -22,13 +24,19 @@ CREATE INDEX entries_lease ON entries (lease) WHERE lease IS NOT NULL;
 INSERT INTO counter VALUES (0);
 PRAGMA user_version = 1;
 """
+_SUMS = """
+CREATE TABLE IF NOT EXISTS sums (key TEXT PRIMARY KEY, revision INTEGER NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID
+"""
+"""Checksums of values: SQLite notices damage to its own structure only. Those of another revision do not count."""
 
 
 class SqliteStore(Store):
     """All calls run on one thread of their own, in order; the event loop never waits for the disk."""
 
     def __init__(self, directory: Path, clock: Clock) -> None:
-        self._path = directory / "isola.db"
+        self._directory = directory
+        self._path = directory / DATABASE
+        self._mark = Mark(directory)
         self._clock = clock
         self._database: sqlite3.Connection | None = None
         self._watchers: dict[asyncio.Queue[Change], str] = {}
@@ -37,7 +45,7 @@ class SqliteStore(Store):
         """Set while there may be leases, so that a store without any never wakes up."""
 
     async def open(self) -> None:
-        """Open or make the file."""
+        """Open or make the file. Raises SuspectState, having changed nothing, where it cannot be trusted."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="state")
         await self._call(self._connect)
         if await self._call(lambda db: db.execute("SELECT 1 FROM leases LIMIT 1")):
@@ -107,9 +115,14 @@ class SqliteStore(Store):
         """End a lease and remove its keys."""
         await self._drop_leases(lambda db: [lease.id])
 
+    async def copy(self) -> bytes:
+        """The database as one file."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: image(self._open_database()))
+
     # --- below: on the store's own thread -----------------------------------------------------------------------
 
     def _connect(self, _: sqlite3.Connection | None) -> sqlite3.Cursor:
+        require_sound(self._directory)
         database = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         self._path.chmod(0o600)
         database.execute("PRAGMA journal_mode = WAL")
@@ -117,10 +130,9 @@ class SqliteStore(Store):
         (version,) = database.execute("PRAGMA user_version").fetchone()
         if version == 0:
             database.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
-        elif version > 1:
-            raise HostFailure(
-                f"{self._path} was written by a newer Isola (schema {version})", remedy="upgrade this daemon"
-            )
+        database.execute(_SUMS)
+        (revision,) = database.execute("SELECT revision FROM counter").fetchone()
+        self._mark.open(revision)
         self._database = database
         return database.execute("SELECT 1")
 
@@ -128,6 +140,7 @@ class SqliteStore(Store):
         cursor = database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         cursor.fetchall()
         database.close()
+        self._mark.close()
         self._database = None
         return cursor
 
@@ -138,6 +151,7 @@ class SqliteStore(Store):
             (revision,) = database.execute("UPDATE counter SET revision = revision + 1 RETURNING revision").fetchone()
             changes = [change for step in steps if (change := self._apply(database, step, revision)) is not None]
             database.execute("COMMIT")
+            self._mark.note(revision)
         except BaseException as error:
             if database.in_transaction:
                 database.execute("ROLLBACK")
@@ -154,12 +168,14 @@ class SqliteStore(Store):
             return None
         if isinstance(step, Delete):
             gone = database.execute("DELETE FROM entries WHERE key = ?", (step.key,)).rowcount
+            database.execute("DELETE FROM sums WHERE key = ?", (step.key,))
             return Change(step.key, None, revision) if gone else None
         if step.lease and not database.execute("SELECT 1 FROM leases WHERE id = ?", (step.lease,)).fetchone():
             raise PreconditionFailed("The lease has lapsed", remedy="take a new one")
         database.execute(
             "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?)", (step.key, step.value, revision, step.lease)
         )
+        database.execute("INSERT OR REPLACE INTO sums VALUES (?, ?, ?)", (step.key, revision, zlib.crc32(step.value)))
         return Change(step.key, step.value, revision)
 
     def _open_database(self) -> sqlite3.Connection:

@@ -1,0 +1,59 @@
+"""Records written a second time beside what they describe, so that they can be made again where the state is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from isola.errors import NotFound
+from isola.host.files import Files
+from isola.state.collection import Codec
+
+T = TypeVar("T")
+_SUFFIX = ".json"
+
+
+class Described(Generic[T]):
+    """A directory of descriptions by name, for nobody but root. What is unchanged is not written again."""
+
+    def __init__(self, files: Files, directory: Path, codec: Codec[T]) -> None:
+        self._files = files
+        self._directory = directory
+        self._codec = codec
+        self._known: dict[str, bytes] = {}
+
+    async def load(self) -> Mapping[str, T]:
+        """All that can be read, by name."""
+        self._known = {
+            file.removesuffix(_SUFFIX): data
+            for file, data in (await self._files.read_all(self._directory)).items()
+            if file.endswith(_SUFFIX) and not file.startswith(".")
+        }
+        found = {}
+        for name, data in self._known.items():
+            try:
+                found[name] = self._codec.decode(data)
+            except (ValueError, TypeError, LookupError, AttributeError):
+                continue
+        return found
+
+    async def write(self, name: str, record: T) -> None:
+        """On disk when this returns. Raises HostFailure."""
+        data = self._codec.encode(record)
+        if self._known.get(name) == data:
+            return
+        path = self._directory / f"{name}{_SUFFIX}"
+        try:
+            await self._files.write(path, data)
+        except NotFound:
+            await self._files.make_directory(self._directory, mode=0o700)
+            await self._files.flush(self._directory.parent)
+            await self._files.write(path, data)
+        self._known[name] = data
+
+    async def remove(self, name: str) -> None:
+        """It does not come back; fine when there is none."""
+        await self._files.remove_tree(self._directory / f"{name}{_SUFFIX}")
+        await self._files.flush(self._directory)
+        self._known.pop(name, None)

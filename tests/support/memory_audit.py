@@ -6,6 +6,7 @@ import asyncio
 
 from isola.daemon.build import Records
 from isola.instances.identity import nics_of
+from isola.instances.restarts import RESTARTING
 from isola.instances.update import CHANGING
 from isola.model.instance import Instance
 from isola.testing.parts import World
@@ -34,6 +35,11 @@ async def differences(world: World) -> list[str]:
     return found + [f"{name} in memory differ from the store" for name in _NAMED if cached[name] != stored[name]]
 
 
+def _runs(record: Instance) -> bool:
+    """Whether it is to be on the host; not while it pauses between reboots."""
+    return record.desired == "running" and RESTARTING not in record.volatile
+
+
 _NAMED = ("instances", "profiles", "networks", "pools")
 
 
@@ -41,7 +47,7 @@ async def _instances(world: World, instances: list[Instance]) -> list[str]:
     # A deletion that failed half-way is recorded as begun: what it still has is its own until it is finished.
     doomed = {record.id for record in instances if record.deleting}
     recorded = {record.id for record in instances} - doomed
-    running = {record.id for record in instances if record.desired == "running"} - doomed
+    running = {record.id for record in instances if _runs(record)} - doomed
     volumes = world.directory / "pools/default/volumes"
     on_host = world.runtime.instances
     found = _compare("volumes", set(await world.host.files.names(volumes)) - doomed, recorded)
@@ -81,10 +87,7 @@ async def _networks(world: World, instances: list[Instance]) -> list[str]:
     ]
     seen = {(pair.host, pair.peer, pair.mac) for pair, _ in world.host.links.inside.values() if pair.host not in doomed}
     wired = {
-        (nic.host_link, nic.interface, nic.mac)
-        for record in kept
-        if record.desired == "running"
-        for nic in nics_of(context, record)
+        (nic.host_link, nic.interface, nic.mac) for record in kept if _runs(record) for nic in nics_of(context, record)
     }
     veths = {view.name for view in await world.host.links.all() if view.kind == "veth"} - doomed
     return found + _compare("NICs attached", seen, wired) + _compare("links", veths, {link for link, _, _ in wired})
@@ -103,7 +106,9 @@ def _daemon(world: World, instances: list[Instance]) -> list[str]:
     """What the daemon keeps in memory beside the records."""
     context = world.context
     kept = {record.id: record for record in instances if not record.deleting}
-    found = _compare("watched", set(context.live), {id for id, record in kept.items() if record.desired == "running"})
+    found = _compare("watched", set(context.live), {id for id, record in kept.items() if _runs(record)})
+    pausing = {id for id, record in kept.items() if RESTARTING in record.volatile}
+    found += _compare("pausing", set(context.restarts), pausing)
     found += [f"{kept[id].name} counts as broken: {why}" for id, why in context.broken.items() if id in kept]
     found += [f"broken but unknown: {id}" for id in set(context.broken) - {record.id for record in instances}]
     found += [f"{kept[id].name} is about to stop" for id, live in context.live.items() if live.stopping]

@@ -39,8 +39,22 @@ class Live:
     """What it may use now."""
     home: str = ""
     """Where root's commands begin inside: ``/root``, or ``/`` where the image has none; empty until asked for."""
+    since: float = 0.0
+    """When this daemon began to look after it, by the clock that never goes back."""
+    reboots: int = 0
+    """How many reboots in quick succession led to this run."""
     watcher: asyncio.Task[None] | None = None
     consoles: set[asyncio.Task[object]] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Restart:
+    """An instance that has rebooted and is to be started again."""
+
+    reboots: int
+    """How many in quick succession."""
+    task: asyncio.Task[None] | None = None
+    """Starts it after a pause; None where it is started at once."""
 
 
 @dataclass(slots=True)
@@ -62,6 +76,8 @@ class Context:
     live: dict[str, Live] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
     """Instances that could not be brought to what their record says, by id, with the reason."""
+    restarts: dict[str, Restart] = field(default_factory=dict)
+    """Instances that have rebooted and do not run again yet, by id."""
     reserved_layers: Counter[str] = field(default_factory=Counter)
     """Layers of instances that are being created."""
     bases: tuple[int, ...] = ()
@@ -74,7 +90,13 @@ class Context:
         live = self.live.get(instance.id)
         if live is not None:
             return Status.FROZEN if live.frozen else Status.RUNNING
+        if instance.id in self.restarts and not instance.deleting:
+            return Status.STARTING
         return Status.ERROR if instance.deleting or instance.id in self.broken else Status.STOPPED
+
+    def runs(self, instance: Instance) -> bool:
+        """Whether it runs, or has rebooted and will run again by itself."""
+        return instance.id in self.live or instance.id in self.restarts
 
     def by_id(self, id: str) -> Instance | None:
         """The record with this id."""

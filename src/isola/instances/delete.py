@@ -20,14 +20,14 @@ def check(context: Context, name: str, *, force: bool) -> None:
             f"Instance {name!r} is protected from deletion",
             remedy=f"isola config set {name} security.protection.delete false",
         )
-    if instance.id in context.live and not force:
+    if context.runs(instance) and not force:
         raise WrongState(f"Instance {name!r} is running", remedy="stop it first, or delete it with --force")
 
 
 async def delete(context: Context, op: Operation, name: str, *, force: bool) -> None:
     """Stop it if ``force`` allows, then remove all of it."""
     check(context, name, force=force)
-    runs = context.records.get(name).id in context.live
+    runs = context.runs(context.records.get(name))
     if runs:
         await halt(context, op, name, timeout=None, force=True)
         op.reopen()

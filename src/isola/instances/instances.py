@@ -21,6 +21,7 @@ from isola.instances.expand import network_of
 from isola.instances.identity import nics_of
 from isola.instances.layers import drop_unused, in_use
 from isola.instances.reconcile import reconcile
+from isola.instances.restarts import leave
 from isola.instances.shutdown import shutdown
 from isola.instances.start import expanded, require_stopped
 from isola.instances.start import start as start_verb
@@ -51,6 +52,7 @@ class Instances:
         for live in self._context.live.values():
             if live.watcher is not None:
                 live.watcher.cancel()
+        leave(self._context)
 
     async def shutdown(self) -> None:
         """Stop all that runs; the next start of the daemon starts it again."""
@@ -159,14 +161,14 @@ class Instances:
         """``timeout`` None waits for ever. Raises NotFound, WrongState."""
         if stateful:
             raise _STATEFUL
-        stop_verb.require_live(self._context, self.get(name))
+        stop_verb.require_running(self._context, self.get(name))
         return self._operate(
             "Stopping instance", name, lambda op: stop_verb.stop(self._context, op, name, timeout=timeout, force=force)
         )
 
     def restart(self, name: str, *, timeout: float | None = 30, force: bool = False) -> Operation:
         """Raises NotFound, WrongState."""
-        stop_verb.require_live(self._context, self.get(name))
+        stop_verb.require_running(self._context, self.get(name))
         return self._operate(
             "Restarting instance",
             name,

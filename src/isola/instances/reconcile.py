@@ -12,6 +12,7 @@ from isola.instances.context import Context
 from isola.instances.layers import drop_unused
 from isola.instances.remove import sweep
 from isola.instances.repair import half_changed, repair
+from isola.instances.restarts import RESTARTING, schedule
 from isola.instances.start import adopt, expanded, limits, start
 from isola.instances.supervise import LAST_BOOT, clean_up
 from isola.model.instance import Instance, Status
@@ -32,6 +33,8 @@ class Verdict(Enum):
     """It does not run, or only half: remove the traces of a run."""
     START = "start"
     """The host was booted meanwhile: clean, then start it again."""
+    RESTART = "restart"
+    """It has rebooted, and the daemon ended before it was started again: clean, and go on with that."""
     DELETE = "delete"
     """Its deletion had begun."""
 
@@ -46,6 +49,8 @@ def judge(instance: Instance, *, runs: bool, boot: str, autostart: bool | None) 
     if runs:
         return Verdict.ADOPT if instance.desired == "running" else Verdict.CLEAN
     rebooted = instance.volatile.get(LAST_BOOT) != boot
+    if RESTARTING in instance.volatile and not rebooted:
+        return Verdict.RESTART
     wanted = instance.desired == "running" if autostart is None else autostart
     return Verdict.START if rebooted and wanted else Verdict.CLEAN
 
@@ -110,7 +115,8 @@ async def _carry_out(context: Context, instance: Instance, running: Running | No
         if verdict is Verdict.DELETE:
             await sweep(context, op, instance)
             return
-        await clean_up(context, op, instance, again=verdict is Verdict.START)
+        reboots = int(instance.volatile[RESTARTING]) if verdict is Verdict.RESTART else 0
+        await clean_up(context, op, instance, again=verdict is Verdict.START, reboots=reboots)
         if instance.ephemeral and verdict is Verdict.CLEAN and instance.desired == "running":
             doomed = dataclasses.replace(instance, deleting=True)
             await context.records.replace(instance.name, doomed)
@@ -123,6 +129,8 @@ async def _carry_out(context: Context, instance: Instance, running: Running | No
         resources={"instances": (f"/1.0/instances/{instance.name}",)},
     )
     await context.operations.finish(operation)
+    if verdict is Verdict.RESTART:
+        schedule(context, instance.id, start)
     if (left := context.records.find(instance.name)) is not None:
         await _repair(context, left)
 

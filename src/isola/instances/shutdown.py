@@ -8,6 +8,7 @@ import logging
 from isola.errors import IsolaError, TimedOut
 from isola.instances.context import Context
 from isola.instances.remove import remove
+from isola.instances.restarts import leave
 from isola.instances.start import expanded
 from isola.instances.stop import halt
 from isola.model.instance import Instance
@@ -20,9 +21,10 @@ async def shutdown(context: Context) -> None:
     """Stop all running instances, those with a higher ``boot.stop.priority`` first, cleanly and else by force."""
     waves: dict[int, list[Instance]] = {}
     for instance in context.records:
-        if instance.id in context.live:
+        if context.runs(instance):
             config, _ = expanded(context, instance)
             waves.setdefault(int(config.get("boot.stop.priority") or 0), []).append(instance)
+    leave(context)
     for priority in sorted(waves, reverse=True):
         await asyncio.gather(*(_stop(context, instance) for instance in waves[priority]))
 

@@ -9,6 +9,7 @@ from isola.instances.context import Context, Live
 from isola.instances.expand import merge, nic_devices
 from isola.instances.identity import nics_of, take_facts, without_facts
 from isola.instances.limits import limits_of, load_of
+from isola.instances.restarts import RESTARTING, forget
 from isola.instances.supervise import LAST_BOOT, clean_up, watch
 from isola.model.instance import Config, Devices, Instance
 from isola.model.limits import Limits
@@ -52,7 +53,9 @@ async def start(context: Context, op: Operation, name: str) -> None:
 def adopt(context: Context, instance: Instance, running: Running, limits: Limits, *, frozen: bool = False) -> Live:
     """From now on this daemon looks after the running instance."""
     started = instance.last_used_at or context.host.clock.now()
-    live = context.live[instance.id] = Live(running, started, frozen, limits=limits)
+    reboots = forget(context, instance.id)
+    since = context.host.clock.monotonic()
+    live = context.live[instance.id] = Live(running, started, frozen, limits=limits, since=since, reboots=reboots)
     watch(context, instance.id, live)
     return live
 
@@ -118,7 +121,8 @@ async def _run(context: Context, op: Operation, instance: Instance, spec: RunSpe
 
 async def _record_started(context: Context, instance: Instance, limits: Limits, running: Running) -> None:
     now = context.host.clock.now()
-    volatile = dict(instance.volatile) | {LAST_BOOT: context.host.system.boot_id(), CPUS: cpus_text(limits)}
+    known = {key: value for key, value in instance.volatile.items() if key != RESTARTING}
+    volatile = known | {LAST_BOOT: context.host.system.boot_id(), CPUS: cpus_text(limits)}
     started = dataclasses.replace(instance, desired="running", last_used_at=now, volatile=volatile)
     await context.records.replace(instance.name, started)
     context.broken.pop(instance.id, None)

@@ -31,6 +31,10 @@ async def halt(
     With ``again`` the next start of the daemon starts it again.
     """
     instance = context.records.get(name)
+    if instance.id in context.restarts:
+        await clean_up(context, op, instance, again=again)
+        context.events.lifecycle("instance-stopped", f"/1.0/instances/{name}")
+        return
     live = require_live(context, instance)
     live.stopping = True
     try:
@@ -79,9 +83,20 @@ async def resume(context: Context, op: Operation, name: str) -> None:
     context.events.lifecycle("instance-resumed", f"/1.0/instances/{name}")
 
 
+def require_running(context: Context, instance: Instance) -> None:
+    """Raises WrongState when the instance does not run, and will not run again by itself."""
+    if not context.runs(instance):
+        require_live(context, instance)
+
+
 def require_live(context: Context, instance: Instance) -> Live:
     """Raises WrongState when the instance does not run."""
     live = context.live.get(instance.id)
+    if live is None and instance.id in context.restarts:
+        raise WrongState(
+            f"Instance {instance.name!r} reboots again and again, and pauses now",
+            remedy=f"start it at once: isola start {instance.name}",
+        )
     if live is None:
         raise WrongState(f"Instance {instance.name!r} is not running", remedy=f"start it: isola start {instance.name}")
     return live

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 
-from isola.instances.context import Context, Live
+from isola.instances.context import Context, Live, Restart
 from isola.instances.identity import nics_of
 from isola.instances.remove import remove
+from isola.instances.restarts import RESTARTING, forget, pause_before, reboots_after, schedule
 from isola.model.instance import Instance
 from isola.operations import Operation
 
@@ -66,23 +67,42 @@ async def _ended(context: Context, op: Operation, name: str, live: Live) -> None
     instance = context.records.get(name)
     if context.live.get(instance.id) is not live:
         return
+    if live.exit_status == REBOOT:
+        await _rebooted(context, op, instance, reboots_after(context, live))
+        return
     await clean_up(context, op, instance)
     context.events.lifecycle("instance-shutdown", f"/1.0/instances/{name}")
-    if live.exit_status == REBOOT:
-        from isola.instances.start import start
-
-        op.reopen()
-        await start(context, op, name)
-        context.events.lifecycle("instance-restarted", f"/1.0/instances/{name}")
-    elif instance.ephemeral:
+    if instance.ephemeral:
         op.reopen()
         await remove(context, op, context.records.get(name), clean=True)
 
 
-async def clean_up(context: Context, op: Operation, instance: Instance, *, again: bool = False) -> None:
+async def _rebooted(context: Context, op: Operation, instance: Instance, reboots: int) -> None:
+    """Start it again: now, or where it does little else than reboot, after a pause without the lock."""
+    from isola.instances.start import start
+
+    pauses = pause_before(reboots) > 0
+    await clean_up(context, op, instance, reboots=reboots if pauses else 0)
+    context.events.lifecycle("instance-shutdown", f"/1.0/instances/{instance.name}")
+    if pauses:
+        schedule(context, instance.id, start)
+        return
+    op.reopen()
+    context.restarts[instance.id] = Restart(reboots)
+    try:
+        await start(context, op, instance.name)
+    finally:
+        forget(context, instance.id)
+    context.events.lifecycle("instance-restarted", f"/1.0/instances/{instance.name}")
+
+
+async def clean_up(
+    context: Context, op: Operation, instance: Instance, *, again: bool = False, reboots: int = 0
+) -> None:
     """Remove every trace of a run from the host and record that it is stopped.
 
-    With ``again`` the record says that the next start of the daemon starts it again, whatever happens until then.
+    With ``again`` the record says that the next start of the daemon starts it again, whatever happens until then;
+    with ``reboots`` that it has rebooted so often in quick succession and waits for its next start.
     Nothing of this can be undone, all of it can be repeated: a failure leaves the record as running, and the next
     stop or the next start of the daemon goes on.
     """
@@ -93,15 +113,22 @@ async def clean_up(context: Context, op: Operation, instance: Instance, *, again
         if network is not None:
             await context.networks.driver(nic.network).detach(op, network, nic)
     await context.storage(instance).unmount(op, context.volume(instance))
-    await op.commit(lambda: _record_stopped(context, instance.name, again=again))
+    await op.commit(lambda: record_stopped(context, instance.name, again=again, reboots=reboots))
 
 
-async def _record_stopped(context: Context, name: str, *, again: bool) -> None:
-    stopped = dataclasses.replace(context.records.get(name), desired="stopped")
-    if again:
-        volatile = {key: value for key, value in stopped.volatile.items() if key != LAST_BOOT}
-        stopped = dataclasses.replace(stopped, desired="running", volatile=volatile)
+async def record_stopped(context: Context, name: str, *, again: bool = False, reboots: int = 0) -> None:
+    """Record that it does not run, and whether it shall again; from now on nobody looks after it."""
+    instance = context.records.get(name)
+    gone = {RESTARTING, LAST_BOOT} if again else {RESTARTING}
+    volatile = {key: value for key, value in instance.volatile.items() if key not in gone}
+    if reboots:
+        volatile[RESTARTING] = str(reboots)
+    desired = "running" if again or reboots else "stopped"
+    stopped = dataclasses.replace(instance, desired=desired, volatile=volatile)
     await context.records.replace(name, stopped)
+    forget(context, stopped.id)
+    if reboots:
+        context.restarts[stopped.id] = Restart(reboots)
     live = context.live.pop(stopped.id, None)
     for console in list(live.consoles) if live is not None else []:
         console.cancel()

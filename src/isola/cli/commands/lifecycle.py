@@ -129,8 +129,8 @@ def rename(context: Context) -> None:
     context.say(f"{old} is now {new}")
 
 
-_STOPPED, _RUNNING, _FROZEN = ("Stopped",), ("Running",), ("Frozen",)
-_ANY = ("Running", "Stopped", "Frozen", "Error")
+_STOPPED, _RUNNING, _FROZEN = ("Stopped",), ("Running", "Starting"), ("Frozen",)
+_ANY = ("Running", "Starting", "Stopped", "Frozen", "Error")
 
 COMMANDS = (
     Command(
@@ -168,7 +168,7 @@ COMMANDS = (
     Command(
         "pause",
         "Freeze instances",
-        _verb("Pausing", _RUNNING, _pause, "is paused"),
+        _verb("Pausing", ("Running",), _pause, "is paused"),
         _NAMES,
         _ALL,
         aliases=("freeze",),

@@ -21,8 +21,8 @@ Act = Callable[[str], Operation]
 _DEFAULT_SECONDS = 30
 _FITTING = {
     "start": (Status.STOPPED,),
-    "stop": (Status.RUNNING, Status.FROZEN),
-    "restart": (Status.RUNNING, Status.FROZEN),
+    "stop": (Status.RUNNING, Status.FROZEN, Status.STARTING),
+    "restart": (Status.RUNNING, Status.FROZEN, Status.STARTING),
     "freeze": (Status.RUNNING,),
     "unfreeze": (Status.FROZEN,),
 }

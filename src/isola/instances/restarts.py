@@ -1,0 +1,113 @@
+"""Start an instance again that has rebooted: the first time at once, then after pauses that grow while it keeps on.
+
+A pause holds no lock: whoever stops, starts or deletes the instance meanwhile is served at once and ends the pause.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from isola.errors import IsolaError
+from isola.host.cancellation import finish
+from isola.instances.context import Context, Live, Restart
+from isola.operations import Operation
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    Start = Callable[[Context, Operation, str], Awaitable[None]]
+
+RESTARTING = "last_state.restarting"
+"""Volatile fact while a pause lasts: how many reboots in quick succession there have been."""
+_STEADY = 60.0
+"""Seconds after which a run is not part of a quick succession."""
+_LONGEST = 60.0
+log = logging.getLogger(__name__)
+
+
+def reboots_after(context: Context, live: Live) -> int:
+    """How many reboots in quick succession there are with the one that has just ended this run."""
+    return 1 if context.host.clock.monotonic() - live.since >= _STEADY else live.reboots + 1
+
+
+def pause_before(reboots: int) -> float:
+    """Seconds to wait before the start that follows so many reboots in quick succession."""
+    return 0.0 if reboots <= 1 else min(2.0 ** min(reboots - 2, 10), _LONGEST)
+
+
+def schedule(context: Context, id: str, start: Start) -> None:
+    """Start it again once its pause has passed; ``context.restarts`` says how often it has rebooted."""
+    restart = context.restarts[id]
+    work = _after_pause(context, id, restart, start)
+    restart.task = asyncio.get_running_loop().create_task(work, name=f"start {id} again")
+
+
+def forget(context: Context, id: str) -> int:
+    """No start is pending any more; returns how many reboots in quick succession there were."""
+    restart = context.restarts.pop(id, None)
+    if restart is None:
+        return 0
+    if restart.task is not None:
+        restart.task.cancel()
+    return restart.reboots
+
+
+def leave(context: Context) -> None:
+    """The daemon ends: the records say what the next one is to go on with."""
+    for restart in context.restarts.values():
+        if restart.task is not None:
+            restart.task.cancel()
+
+
+async def _after_pause(context: Context, id: str, restart: Restart, start: Start) -> None:
+    seconds = pause_before(restart.reboots)
+    log.warning("Instance %s has rebooted %d times in a row: it waits %g seconds", id, restart.reboots, seconds)
+    await context.host.clock.sleep(seconds)
+    # A start that was cancelled is tried again: whoever wants it to stay off stops it.
+    while context.restarts.get(id) is restart:
+        instance = context.by_id(id)
+        if instance is None:
+            return
+        lock = f"instance/{instance.name}"
+        holder = context.operations.holder(lock)
+        if holder is not None:
+            await holder.wait()
+            continue
+        operation = context.operations.start(
+            "Starting instance after its reboot",
+            lambda op, name=instance.name: _start(context, op, name, restart, start),  # type: ignore[misc]
+            locks=[lock],
+            resources={"instances": (f"/1.0/instances/{instance.name}",)},
+        )
+        await operation.wait()
+        await context.host.clock.sleep(seconds)
+
+
+async def _start(context: Context, op: Operation, name: str, restart: Restart, start: Start) -> None:
+    instance = context.records.get(name)
+    if context.restarts.get(instance.id) is not restart:
+        return
+    try:
+        await start(context, op, name)
+    except Exception as error:
+        log.error("Instance %s could not be started after its reboot: %s", name, error)
+        with suppress(IsolaError):
+            await finish(_give_up(context, name, str(error)))
+        raise
+    context.events.lifecycle("instance-restarted", f"/1.0/instances/{name}")
+
+
+async def _give_up(context: Context, name: str, why: str) -> None:
+    """What could not be started is stopped; if not even that can be recorded, the next verb sees to it."""
+    from isola.instances.supervise import record_stopped
+
+    id = context.records.get(name).id
+    forget(context, id)
+    try:
+        await record_stopped(context, name)
+    except IsolaError:
+        context.broken[id] = why
+        raise

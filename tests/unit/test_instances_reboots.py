@@ -1,0 +1,201 @@
+"""Instances that reboot again and again: ever longer pauses, which hold up nobody."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from channels import eventually
+from memory_audit import differences, settle
+from strike import Fate, Strike, clear_graves
+
+from isola.errors import IsolaError, WrongState
+from isola.instances.restarts import RESTARTING, leave, pause_before
+from isola.model.instance import Status
+from isola.testing.clock import FakeClock
+from isola.testing.host import fake_host
+from isola.testing.parts import World
+from isola.testing.system import FakeSystem
+
+
+@pytest.fixture
+async def still() -> AsyncIterator[World]:
+    """A world in which time stands still until a test moves it, with an instance that has rebooted once at once."""
+    system = FakeSystem(subordinate_ids={"root": ((1 << 20, 1 << 24),)})
+    world = World(fake_host(system=system, clock=FakeClock()), observer=Fate())
+    await world.start()
+    await world.import_image()
+    await world.create("web1", start=True)
+    await reboot(world)
+    await eventually(lambda: status(world) is Status.RUNNING)
+    yield world
+    world.forget()
+    clear_graves()
+
+
+def status(world: World) -> Status:
+    return world.context.status(world.parts.records.instances.get("web1"))
+
+
+def runs(world: World) -> bool:
+    return status(world) is Status.RUNNING
+
+
+async def reboot(world: World) -> None:
+    id = world.parts.records.instances.get("web1").id
+    before = world.context.live[id]
+    world.runtime.reboot(id)
+    await eventually(lambda: world.context.live.get(id) is not before)
+    await settle(world)
+
+
+async def pause(world: World) -> float:
+    """How long it takes until it runs again."""
+    seconds = 0.0
+    while not runs(world):
+        await world.host.clock.advance(0.5)
+        await settle(world)
+        seconds += 0.5
+        assert seconds < 100
+    return seconds
+
+
+def test_pauses_double_from_the_second_on() -> None:
+    assert [pause_before(reboots) for reboots in range(1, 10)] == [0, 1, 2, 4, 8, 16, 32, 60, 60]
+    assert pause_before(10_000) == 60
+
+
+async def test_the_first_reboot_is_at_once_and_the_next_wait_longer_and_longer(still: World) -> None:
+    waited = []
+    for _ in range(8):
+        await reboot(still)
+        assert status(still) is Status.STARTING and not await differences(still)
+        waited.append(await pause(still))
+        assert not await differences(still)
+    assert waited == [1, 2, 4, 8, 16, 32, 60, 60]
+
+
+async def test_after_a_while_without_reboots_the_next_is_at_once_again(still: World) -> None:
+    for _ in range(3):
+        await reboot(still)
+        await pause(still)
+    await still.host.clock.advance(61)
+    await reboot(still)
+    assert runs(still)
+    await reboot(still)
+    assert await pause(still) == 1
+
+
+async def test_a_pause_holds_no_lock(still: World) -> None:
+    await reboot(still)
+    assert still.context.operations.holder("instance/web1") is None
+    assert [operation.description for operation in still.context.operations if not operation.status.final] == []
+
+
+@pytest.mark.parametrize("force", [True, False])
+async def test_a_stop_ends_the_pause_at_once(still: World, force: bool) -> None:
+    await reboot(still)
+    await still.finish(still.parts.services.instances.stop("web1", force=force))
+    assert status(still) is Status.STOPPED
+    await still.host.clock.advance(200)
+    assert status(still) is Status.STOPPED and not still.context.restarts and not await differences(still)
+    await still.finish(still.parts.services.instances.start("web1"))
+    await reboot(still)
+    assert runs(still), "what a user has stopped and started begins anew"
+
+
+async def test_a_deletion_ends_the_pause_at_once_but_wants_force(still: World) -> None:
+    await reboot(still)
+    with pytest.raises(WrongState):
+        still.parts.services.instances.delete("web1")
+    await still.finish(still.parts.services.instances.delete("web1", force=True))
+    await still.host.clock.advance(200)
+    assert list(still.parts.records.instances) == [] and not await differences(still)
+
+
+@pytest.mark.parametrize("verb", ["start", "restart"])
+async def test_a_start_ends_the_pause_at_once(still: World, verb: str) -> None:
+    await reboot(still)
+    await still.finish(getattr(still.parts.services.instances, verb)("web1"))
+    assert runs(still) and not still.context.restarts and not await differences(still)
+    first = still.on_host("web1").running
+    await still.host.clock.advance(200)
+    assert still.on_host("web1").running == first
+
+
+async def test_what_pauses_may_be_renamed_and_changed_but_not_entered(still: World) -> None:
+    await reboot(still)
+    with pytest.raises(WrongState, match="again and again"):
+        still.parts.services.instances.pause("web1")
+    await still.finish(still.parts.services.instances.rename("web1", "web2"))
+    await still.host.clock.advance(2)
+    await settle(still)
+    assert still.on_host("web2").spec.hostname == "web2" and not await differences(still)
+
+
+async def test_a_daemon_that_ends_during_a_pause_goes_on_with_it_when_it_begins_again(still: World) -> None:
+    for _ in range(3):
+        await reboot(still)
+        await pause(still)
+    await reboot(still)
+    await still.parts.close()
+    await still.start()
+    assert status(still) is Status.STARTING and not await differences(still)
+    assert await pause(still) == 8
+    assert RESTARTING not in still.parts.records.instances.get("web1").volatile and not await differences(still)
+
+
+async def test_a_killed_daemon_goes_on_with_the_pause_too(still: World) -> None:
+    await reboot(still)
+    leave(still.context)  # its tasks go with it
+    await still.start()
+    assert await pause(still) == 1 and not await differences(still)
+
+
+async def test_a_shutdown_during_a_pause_leaves_it_to_the_next_start(still: World) -> None:
+    await reboot(still)
+    await still.parts.shutdown()
+    await still.host.clock.advance(200)
+    assert not still.runtime.instances
+    await still.start()
+    await pause(still)
+    assert not await differences(still)
+
+
+async def test_what_cannot_be_started_again_is_stopped(still: World) -> None:
+    await reboot(still)
+    fate = still.observer
+    assert isinstance(fate, Fate)
+    fate.strike = Strike("Starting instance after its reboot", 3, "fail")
+    await still.host.clock.advance(2)
+    await settle(still)
+    assert fate.strike.hit.is_set()
+    fate.strike = None
+    assert status(still) is Status.STOPPED and not still.context.restarts and not await differences(still)
+
+
+async def test_a_cancelled_start_is_tried_again(still: World) -> None:
+    await reboot(still)
+    fate = still.observer
+    assert isinstance(fate, Fate)
+    fate.strike = Strike("Starting instance after its reboot", 0, "cancel")
+    await still.host.clock.advance(1)
+    await settle(still)
+    fate.strike = None
+    assert status(still) is Status.STARTING
+    assert await pause(still) == 1
+
+
+async def test_an_ephemeral_instance_that_pauses_goes_when_it_is_stopped(still: World) -> None:
+    await still.create("gone", start=True, ephemeral=True)
+    id = still.parts.records.instances.get("gone").id
+    for _ in range(2):
+        before = still.context.live[id]
+        still.runtime.reboot(id)
+        await eventually(lambda before=before: still.context.live.get(id) is not before)
+        await settle(still)
+    assert still.context.status(still.parts.records.instances.get("gone")) is Status.STARTING
+    await still.finish(still.parts.services.instances.stop("gone"))
+    with pytest.raises(IsolaError):
+        still.parts.records.instances.get("gone")
+    assert not await differences(still)

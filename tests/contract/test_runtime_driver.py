@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -316,6 +317,57 @@ async def test_a_reboot_is_told_from_a_halt(bench: Bench) -> None:
         await bench.runtime.signal("one", signal.SIGHUP)
     async with asyncio.timeout(10):
         assert await bench.runtime.ended(running) == 129
+
+
+async def test_what_lives_is_settled_soon(bench: Bench) -> None:
+    running = await bench.launch(bench.spec())
+    begun = time.monotonic()
+    assert await bench.runtime.settled(running, system=True) is None
+    assert time.monotonic() - begun < 0.5
+
+
+BUSY = "i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done;"
+ENDS = {
+    "at once": ("echo last words; exit 3", 3),
+    "done": ("exit 0", 0),
+    "after some work": (f"{BUSY} echo last words; exit 4", 4),
+    "halts": ("trap 'exec reboot -f' HUP; kill -HUP 1; sleep 1", 129),
+}
+
+
+@pytest.mark.parametrize("how", ENDS)
+async def test_a_system_that_ends_before_it_has_begun_is_told_by_its_status(bench: Bench, how: str) -> None:
+    script, status = ENDS[how]
+    running = await bench.launch(bench.spec(command=("/bin/sh", "-c", script)))
+    bench.end("one", status)
+    assert await bench.runtime.settled(running, system=True) == status
+    if bench.real and "echo" in script:
+        assert b"last words" in await bench.runtime.console_log("one")
+
+
+async def test_a_program_that_cannot_be_run_ends_with_a_status(bench: Bench) -> None:
+    if not bench.real:
+        return
+    script = bench.root / "bin/orphan"
+    script.write_text("#!/bin/no-such-interpreter\n")
+    script.chmod(0o755)
+    for system in (True, False):
+        try:
+            running = await bench.launch(bench.spec(command=("/bin/orphan",), system=system))
+        except HostFailure:
+            continue  # an engine that has looked by itself
+        assert await bench.runtime.settled(running, system=system) not in (None, 0)
+        await bench.runtime.remove("one")
+
+
+async def test_a_program_that_waits_for_something_is_settled_though_it_does_nothing(bench: Bench) -> None:
+    running = await bench.launch(bench.spec(command=("/bin/cat",)))
+    begun = time.monotonic()
+    assert await bench.runtime.settled(running, system=True) is None
+    assert time.monotonic() - begun < 0.9
+    await bench.runtime.remove("one")
+    running = await bench.launch(bench.spec(command=("/bin/sh", "-c", f"{BUSY} exit 5"), system=False))
+    assert await bench.runtime.settled(running, system=False) is None, "one program may end whenever it likes"
 
 
 async def test_killed_is_137(bench: Bench) -> None:

@@ -153,6 +153,18 @@ def test_a_signal_ends_the_command_inside(isola: Cli, instance: str) -> None:
     assert process.returncode == 7
 
 
+def test_a_system_whose_init_dies_says_so_with_its_last_words(isola: Cli, instance: str) -> None:
+    dying = "printf '#!/bin/sh\necho out of inotify instances\nexit 255\n' >/init; chmod 755 /init; mv /init /sbin/init"
+    isola("exec", instance, "--", "sh", "-c", dying)
+    isola("stop", instance, "--force")
+    done = isola("start", instance, check=False)
+    assert done.returncode == 1 and "ended at once, with status 255" in done.stderr
+    assert "out of inotify instances" in done.stderr
+    assert statuses(isola)[instance] == "Stopped"
+    log = isola("info", instance, "--show-log").stdout
+    assert "The start failed" in log and "out of inotify instances" in log
+
+
 def test_an_instance_that_run_keeps_survives_its_next_stop(isola: Cli) -> None:
     isola("run", "tiny", "--name", "kept", "--keep", "--", "sh", "-c", "echo precious >/kept")
     isola("stop", "kept", "--force")

@@ -135,6 +135,7 @@ class StubDaemon:
             ("POST", one + "/exec", self.exec),
             ("POST", one + "/console", self.console),
             ("GET", one + "/console", self.console_log),
+            ("GET", one + "/logs/lxc.log", self.console_log),
             ("GET", one + "/files", self.read_file),
             ("POST", one + "/files", self.write_file),
             ("DELETE", one + "/files", self.delete_file),

@@ -94,6 +94,43 @@ async def test_an_instance_that_does_not_start_stays_and_is_stopped(world: World
     assert not await differences(world)
 
 
+DEAD = (b"\x1b[1;31mFailed to create control group inotify object\x1b[0m\r\nExiting PID 1...\r\n", 255)
+
+
+async def test_a_system_that_dies_at_once_has_not_started_and_says_why(world: World) -> None:
+    world.runtime.dying["/sbin/init"] = DEAD
+    operation = world.parts.services.instances.create(InstanceRequest(name="web1", image="tiny", start=True))
+    await operation.wait(5)
+    view = operation.view()
+    assert (view.error_code, view.status) == ("host_failure", OperationStatus.FAILURE)
+    assert "status 255" in view.error
+    assert "Failed to create control group inotify object\nExiting PID 1..." in view.error and "\x1b" not in view.error
+    assert status(world) is Status.STOPPED and not await differences(world)
+    log = (await world.parts.services.instances.start_log("web1")).decode()
+    assert "The start failed" in log and log.count("inotify object") == 2, "the reason, and the console"
+    world.runtime.dying.clear()
+    await world.finish(world.parts.services.instances.start("web1"))
+    assert not await differences(world)
+
+
+async def test_a_start_that_fails_before_anything_is_shown_leaves_its_reason_in_the_log(world: World) -> None:
+    await world.import_image("broken", **{"isola.command": "/no/such/program"})
+    with pytest.raises(IsolaError):
+        await world.create("web1", start=True, image="broken")
+    assert b"no such file or directory" in await world.parts.services.instances.start_log("web1")
+
+
+@pytest.mark.parametrize(("code", "then"), [(0, Status.STOPPED), (129, Status.RUNNING)])
+async def test_what_is_done_at_once_or_reboots_has_started(world: World, code: int, then: Status) -> None:
+    world.runtime.dying["/sbin/init"] = (b"", code)
+    operation = world.parts.services.instances.create(InstanceRequest(name="web1", image="tiny", start=True))
+    await operation.wait(5)
+    assert operation.error is None
+    world.runtime.dying.clear()
+    await eventually(lambda: status(world) is then)
+    assert not await differences(world)
+
+
 async def test_addresses_a_user_asks_for_and_none_at_all(world: World) -> None:
     gateway = world.parts.services.networks.gateways("isolabr0")[0]
     wanted = gateway.rpartition(".")[0] + ".77"

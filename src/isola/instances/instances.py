@@ -10,6 +10,7 @@ from isola.host.files import Root
 from isola.instances import console as console_verb
 from isola.instances import create as create_verb
 from isola.instances import delete as delete_verb
+from isola.instances import evidence
 from isola.instances import exec as exec_verb
 from isola.instances import files as files_verb
 from isola.instances import logs as logs_verb
@@ -247,6 +248,11 @@ class Instances:
         """What the console has shown, raw."""
         instance = self.get(name)
         return await self._context.runtime(instance).console_log(instance.id)
+
+    async def start_log(self, name: str) -> bytes:
+        """Why its last start failed, and what its console has shown."""
+        instance = self.get(name)
+        return await evidence.failure(self._context, instance) + await self.console_log(name)
 
     async def clear_console_log(self, name: str) -> None:
         """Forget it."""

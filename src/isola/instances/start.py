@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
-from isola.errors import WrongState
+from isola.errors import HostFailure, IsolaError, WrongState
 from isola.instances.context import Context, Live
+from isola.instances.evidence import last_words, note_failure
 from isola.instances.expand import merge, nic_devices
 from isola.instances.identity import nics_of, take_facts, without_facts
 from isola.instances.limits import limits_of, load_of
 from isola.instances.restarts import RESTARTING, forget
-from isola.instances.supervise import LAST_BOOT, clean_up, watch
+from isola.instances.supervise import LAST_BOOT, REBOOT, clean_up, watch
 from isola.model.instance import Config, Devices, Instance
 from isola.model.limits import Limits
 from isola.operations import Operation
@@ -44,8 +45,12 @@ async def start(context: Context, op: Operation, name: str) -> None:
         limits=limits(context, config),
         lxcfs=context.lxcfs,
     )
-    with op.step("Start program"):
-        running = await _run(context, op, instance, spec)
+    try:
+        with op.step("Start program"):
+            running = await _run(context, op, instance, spec)
+    except IsolaError as error:
+        await note_failure(context, instance, error)
+        raise
     await op.commit(lambda: _record_started(context, instance, spec.limits, running))
     context.events.lifecycle("instance-started", f"/1.0/instances/{instance.name}")
 
@@ -116,7 +121,18 @@ async def _run(context: Context, op: Operation, instance: Instance, spec: RunSpe
         network = context.networks.get(nic.network)
         await context.networks.driver(nic.network).attach(op, network, nic, running.init)
     await runtime.start(op, instance.id)
+    await _require_life(context, instance, running)
     return running
+
+
+async def _require_life(context: Context, instance: Instance, running: Running) -> None:
+    """Raise HostFailure where the program ended at once, unless it was done, or wants to be started again."""
+    status = await context.runtime(instance).settled(running, system=instance.start.system)
+    if status not in (None, 0, REBOOT):
+        raise HostFailure(
+            f"The first process of {instance.name!r} ended at once, with status {status}",
+            evidence=await last_words(context, instance),
+        )
 
 
 async def _record_started(context: Context, instance: Instance, limits: Limits, running: Running) -> None:

@@ -135,6 +135,14 @@ class Runtime(ABC):
         """Let the program run. Raises HostFailure with the engine's words."""
 
     @abstractmethod
+    async def settled(self, running: Running, *, system: bool) -> int | None:
+        """Return after ``start`` once the program shows a sign of life: None, or its exit status if it ended first.
+
+        Of a ``system`` that is more than to run: it has children or groups of its own, or waits for something. What
+        shows nothing at all for a short time counts as alive.
+        """
+
+    @abstractmethod
     async def find(self, id: str) -> Running | None:
         """The instance if it is on this host and alive: how a new daemon adopts what an old one started."""
 

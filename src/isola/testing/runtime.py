@@ -84,6 +84,8 @@ class FakeRuntime(Runtime):
         self.logs = state.logs
         self.programs: dict[str, Program] = {}
         """Program name -> what it does; a name that is not here is not found."""
+        self.dying: dict[str, tuple[bytes, int]] = {}
+        """First programs that end at once: what they say on the console, and their exit status."""
         self.ends_on: frozenset[int] = frozenset({9})
         """Signals that end the first process."""
 
@@ -119,8 +121,17 @@ class FakeRuntime(Runtime):
             if instance.spec.command[0] in ("", "/no/such/program"):
                 raise HostFailure("The program could not be started", evidence="no such file or directory")
             instance.started = True
+            if instance.spec.command[0] in self.dying:
+                said, status = self.dying[instance.spec.command[0]]
+                self.show(id, said)
+                self.end(id, status)
 
         await op.effect(f"start program of {id}", do)
+
+    async def settled(self, running: Running, *, system: bool) -> int | None:
+        """At once."""
+        instance = self.instances.get(running.id)
+        return _KILLED if instance is None else instance.status
 
     def end(self, id: str, status: int = 0) -> None:
         """For tests: the first process ends."""

@@ -22,10 +22,10 @@ def info(context: Context) -> None:
     found = context.client.instances.get(name, state=True)
     document(context, found if kind == "json" else _picture(found), kind)
     if context.args.flag("show-log"):
-        log = context.client.instances.console_log(name).decode(errors="replace")
+        log = context.client.instances.log(name, "lxc.log").decode(errors="replace")
         from isola.cli.terminal import clean
 
-        context.write("\nconsole:\n" + "\n".join(clean(line) for line in log.splitlines()))
+        context.write("\nlog:\n" + "\n".join(clean(line) for line in log.splitlines()))
 
 
 def _picture(found: InstanceInfo) -> dict[str, object]:
@@ -94,7 +94,7 @@ COMMANDS = (
         info,
         Argument("NAME", "The instance; the daemon where none is given", optional=True, complete="instances"),
         Option("-f --format", "How to print it", value="FORMAT", choices=("yaml", "json"), default="yaml"),
-        Option("--show-log", "What its console has shown, too"),
+        Option("--show-log", "Why its last start failed and what its console has shown, too"),
         examples=(
             ("isola info web1", "state, addresses, usage"),
             ("isola info web1 -f json", "everything the API says"),

@@ -25,6 +25,7 @@ from isola.runtimes.oci.config import PATH, Surroundings, bundle, device_rules, 
 from isola.runtimes.oci.console import Console, raw
 from isola.runtimes.oci.execution import NOT_EXECUTABLE, NOT_FOUND, execute
 from isola.runtimes.oci.layout import MONITOR_SUFFIX, Layout
+from isola.runtimes.oci.life import begun
 from isola.runtimes.oci.mounts import LXCFS_DIRECTORIES, LXCFS_FILES
 from isola.runtimes.oci.users import resolve
 
@@ -59,6 +60,8 @@ class OciRuntime(Runtime):
         super().__init__(host, directory, names)
         self._known: set[str] = set()
         """Instances that this object has started or adopted."""
+        self._before: dict[str, tuple[str, ...]] = {}
+        """Command line of a first process before its program, while it is started."""
         self._lxcfs: dict[Path, tuple[str, ...]] = {}
         """What a mounted lxcfs offers; forgotten when a first process could not be made."""
 
@@ -80,6 +83,13 @@ class OciRuntime(Runtime):
     async def start(self, op: Operation, id: str) -> None:
         """Let the program run."""
         await op.effect(f"start program of {id}", lambda: self._start(id))
+
+    async def settled(self, running: Running, *, system: bool) -> int | None:
+        """Once it lives None, or the exit status."""
+        engine = self._before.pop(running.id, ())
+        if await begun(self.host, running, self._group(running.id), engine, system=system):
+            return None
+        return await self.ended(running)
 
     async def find(self, id: str) -> Running | None:
         """The instance, if its first process and its monitor are those that were started."""
@@ -126,6 +136,7 @@ class OciRuntime(Runtime):
             await self.host.cgroups.remove(group)
         await self.host.files.remove_tree(self._layout(id).run)
         self._known.discard(id)
+        self._before.pop(id, None)
 
     # --- inside -------------------------------------------------------------------------------------------------
 
@@ -258,6 +269,7 @@ class OciRuntime(Runtime):
             "process": process,
         }
         self._known.add(spec.id)
+        self._before[spec.id] = self.host.processes.command_line(running.init)
         await self.host.files.write(layout.record, json.dumps(record).encode(), durable=False)
         return running
 

@@ -10,7 +10,8 @@ from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission, in_every_tree
 
 _LXC_LOG = "lxc.log"
-"""The one that LXD clients ask for by name (``lxc info --show-log``): here what the console has shown."""
+"""The one that LXD clients ask for by name (``lxc info --show-log``): here why a start failed, and what the console
+has shown."""
 
 
 async def list_all(request: Request) -> web.StreamResponse:
@@ -24,7 +25,7 @@ async def get(request: Request) -> web.StreamResponse:
     """A log file, raw."""
     instances, name, file = request.services.instances, instance_of(request).name, request.parameters["file"]
     if file == _LXC_LOG and file not in await instances.logs(name):
-        data = await instances.console_log(name)
+        data = await instances.start_log(name)
     else:
         data = await instances.read_log(name, file)
     return web.Response(body=data, content_type="application/octet-stream")

@@ -1,0 +1,47 @@
+"""Whether a first process that was just let go has begun to live: looked at every few milliseconds, not for long."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from isola.host import Host
+from isola.runtimes.driver import Running
+
+_LOOK, _LONGEST = 0.002, 1.0
+"""Seconds between two looks, and until what has shown nothing counts as alive."""
+_IDLE_LOOKS = 25
+"""So many looks in a row at which nothing was at work: it waits for something, as servers do."""
+
+
+async def begun(host: Host, running: Running, group: str, engine: tuple[str, ...], *, system: bool) -> bool:
+    """Whether it lives; False once its first process has ended. ``engine`` is what it was before its program."""
+    end = host.clock.monotonic() + _LONGEST
+    idle = _Idle(lambda: host.cgroups.usage(group).cpu_ns)
+    while host.processes.alive(running.init):
+        seen = host.processes.command_line(running.init)
+        if seen and seen != engine and (not system or await _settled(host, group, idle)):
+            return True
+        if host.clock.monotonic() > end:
+            return True
+        await host.clock.sleep(_LOOK)
+    return False
+
+
+async def _settled(host: Host, group: str, idle: _Idle) -> bool:
+    """An init system that works makes children, and systemd groups: it does that only after it has set itself up."""
+    return host.cgroups.usage(group).processes > 1 or bool(await host.cgroups.children(group)) or idle.lasts()
+
+
+class _Idle:
+    """Looks whether the time used grows."""
+
+    def __init__(self, used: Callable[[], int]) -> None:
+        self._used = used
+        self._last, self._looks = -1, 0
+
+    def lasts(self) -> bool:
+        """Whether nothing was used over several looks in a row."""
+        now = self._used()
+        self._looks = self._looks + 1 if now == self._last else 0
+        self._last = now
+        return self._looks >= _IDLE_LOOKS

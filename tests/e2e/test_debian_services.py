@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -40,3 +41,17 @@ def test_mounts_of_the_instance_propagate_within_it_and_not_to_the_host(debian: 
     with open("/proc/self/mountinfo") as table:
         assert "isola-propagation" not in table.read()
     run(debian, system, "umount /srv/disk")
+
+
+def test_rare_sockets_and_keys_are_refused_and_the_usual_work(debian: Daemon, system: str) -> None:
+    numbers = {"x86_64": (41, 250), "aarch64": (198, 219)}
+    socket, keyctl = numbers[os.uname().machine]
+    call = "my @a = map { $_ + 0 } @ARGV; my $r = syscall($a[0], $a[1], $a[2], $a[3]); print $r < 0 ? $!+0 : 0"
+    for family, error in ((1, 0), (2, 0), (10, 0), (16, 0), (21, 97), (30, 97), (38, 97), (40, 97), (44, 97)):
+        kind = 3 if family == 16 else 1
+        assert run(debian, system, f"perl -e '{call}' {socket} {family} {kind} 0") == str(error), family
+    hidden = (1 << 32) + 40
+    assert run(debian, system, f"perl -e '{call}' {socket} {hidden} 5 0") == "97"
+    assert run(debian, system, f"perl -e '{call}' {keyctl} 0 -3 0") == "38"
+    assert run(debian, system, "systemctl is-system-running") == "running"
+    assert run(debian, system, "systemd-run --quiet --wait --pipe -p KeyringMode=private echo fine") == "fine"

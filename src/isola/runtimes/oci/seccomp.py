@@ -11,10 +11,21 @@ from collections.abc import Sequence
 
 _EPERM = 1
 _ENOSYS = 38
+_EAFNOSUPPORT = 97
 _MNT_FORCE = 1
 _CLONE_FLAGS = (0x20000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000)
 """New mount, cgroup, UTS, IPC, user, PID and network namespace."""
-_AF_VSOCK = 40
+_MAKE_SOCKET = 1
+"""What the old ``socketcall`` is asked to do."""
+_RARE_FAMILIES = tuple((0xFFFFFFFF ^ below, first) for first, below in (
+    (3, 0), (4, 3), (8, 1),  # AX.25, IPX, AppleTalk, NET/ROM, ATM, X.25; 10 is IPv6
+    (11, 0), (12, 3),  # Rose, DECnet, PF_KEY; 16 is netlink, 17 packet
+    (18, 1), (20, 3), (24, 7), (32, 31),  # RDS, PPPoX, CAN, TIPC, Bluetooth, RxRPC, ALG, vsock, XDP, and all that come
+))  # fmt: skip
+"""Address families that nothing in a distribution needs, as a mask and what is left under it.
+
+The kernel takes the lower half of the register: a comparison of all 64 bits would miss a family with others above it.
+"""
 
 _ARCHITECTURES = {
     "x86_64": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
@@ -34,13 +45,16 @@ ALWAYS = (
 )  # fmt: skip
 """Refused to whole distributions and to single programs alike."""
 
+KEYS = ("add_key", "keyctl", "request_key")
+"""Keyrings: "not there" is an answer that service managers and engines inside know; "not allowed" stops some."""
+
 FOR_APPLICATIONS = (
     # mounts and namespaces: a distribution's own affair, not a program's
     "fsconfig", "fsmount", "fsopen", "fspick", "mount", "mount_setattr", "move_mount", "open_tree", "pivot_root",
     "setns", "umount", "umount2", "unshare",
-    # keys, quotas, memory of others, odds and ends that reach beyond the process
-    "add_key", "fanotify_init", "keyctl", "mbind", "migrate_pages", "name_to_handle_at", "nfsservctl",
-    "process_madvise", "quotactl", "quotactl_fd", "reboot", "request_key", "set_mempolicy", "set_mempolicy_home_node",
+    # quotas, memory of others, odds and ends that reach beyond the process
+    "fanotify_init", "mbind", "migrate_pages", "name_to_handle_at", "nfsservctl",
+    "process_madvise", "quotactl", "quotactl_fd", "reboot", "set_mempolicy", "set_mempolicy_home_node",
     "setdomainname", "sethostname", "vhangup",
 )  # fmt: skip
 """Refused besides to a single program from an application image."""
@@ -48,7 +62,13 @@ FOR_APPLICATIONS = (
 
 def profile(*, system: bool, architecture: str) -> dict[str, object]:
     """The ``linux.seccomp`` entry of an OCI configuration."""
-    rules = [_refuse(ALWAYS), _refuse(["socket"], args=[{"index": 0, "value": _AF_VSOCK, "op": "SCMP_CMP_EQ"}])]
+    rules = [_refuse(ALWAYS), _refuse(KEYS, errno=_ENOSYS)]
+    rules += [
+        _refuse(["socket"], errno=_EAFNOSUPPORT, args=[_under(0, mask, family)]) for mask, family in _RARE_FAMILIES
+    ]
+    # Its arguments lie in memory, where a filter cannot look; the C libraries of 32-bit programs have called `socket`
+    # itself since 2016.
+    rules.append(_refuse(["socketcall"], errno=_ENOSYS, args=[_under(0, 0xFFFFFFFF, _MAKE_SOCKET)]))
     if system:
         # A forced unmount aborts requests of a file system that the host shares with others.
         rules.append(_refuse(["umount2"], args=[_masked(1, _MNT_FORCE)]))
@@ -69,4 +89,8 @@ def _refuse(names: Sequence[str], *, errno: int = _EPERM, **more: object) -> dic
 
 
 def _masked(index: int, flag: int) -> dict[str, object]:
-    return {"index": index, "value": flag, "valueTwo": flag, "op": "SCMP_CMP_MASKED_EQ"}
+    return _under(index, flag, flag)
+
+
+def _under(index: int, mask: int, value: int) -> dict[str, object]:
+    return {"index": index, "value": mask, "valueTwo": value, "op": "SCMP_CMP_MASKED_EQ"}

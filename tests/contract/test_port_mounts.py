@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from isola.errors import HostFailure
+from isola.errors import HostFailure, WrongState
 from isola.host.files import Files, LinuxFiles
 from isola.host.mounts import LinuxMounts, Mounts, OverlayMount
+from isola.host.process import LinuxProcesses
 from isola.model.identity import IdRange
 from isola.testing.files import FakeFiles
 from isola.testing.mounts import FakeMounts
@@ -212,3 +213,33 @@ def _children() -> set[str]:
             if int(file.read_text().rpartition(")")[2].split()[1]) == os.getpid():
                 found.add(file.parent.name)
     return found
+
+
+async def test_mounts_of_another_namespace_are_shared_and_ours_stay_as_they_are() -> None:
+    processes = LinuxProcesses()
+    child = await processes.spawn(["unshare", "--mount", "--propagation", "private", "sleep", "600"])
+    try:
+        ours = os.readlink("/proc/self/ns/mnt")
+        async with asyncio.timeout(10):
+            while os.readlink(f"/proc/{child.ref.pid}/ns/mnt") == ours or not propagation(child.ref.pid) <= {""}:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+        before = propagation(os.getpid())
+        await LinuxMounts().share(child.ref)
+        assert propagation(child.ref.pid) == {"shared"}
+        assert propagation(os.getpid()) == before
+        assert os.readlink("/proc/self/ns/mnt") == ours
+    finally:
+        child.signal(9)
+        await child.wait()
+    with pytest.raises(WrongState):
+        await LinuxMounts().share(child.ref)
+    fake = FakeMounts(FakeFiles())
+    await fake.share(child.ref)
+    assert fake.shared == [child.ref]
+
+
+def propagation(pid: int) -> set[str]:
+    """What the mounts of a process are: shared, master, or private (empty)."""
+    lines = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
+    fields = [line.split(" - ")[0].split()[6:] for line in lines]
+    return {"+".join(sorted(field.partition(":")[0] for field in each)) for each in fields}

@@ -21,9 +21,11 @@ _AT_SYMLINK_NOFOLLOW = 0x100
 _STATX_ATTR_MOUNT_ROOT = 0x2000
 
 MS_RDONLY, MS_NOSUID, MS_NODEV = 1, 2, 4
+MS_REC, MS_SHARED = 0x4000, 0x100000
 MNT_DETACH = 2
 UMOUNT_NOFOLLOW = 8
 RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH, RESOLVE_IN_ROOT = 1, 2, 4, 8, 16
+_CLONE_FS, _CLONE_NEWNS = 0x200, 0x20000
 _CLONE_VM, _CLONE_VFORK, _CLONE_NEWUSER = 0x100, 0x4000, 0x10000000
 _WALL = 0x40000000
 
@@ -66,6 +68,12 @@ def mount(source: str, target: Path, kind: str, options: str, flags: int = 0) ->
         os.fsencode(source), os.fsencode(target), kind.encode(), ctypes.c_ulong(flags), os.fsencode(options)
     )
     _checked(result, str(target))
+
+
+def enter_mounts(namespace: int) -> None:
+    """See the mounts of another namespace from now on. There is no way back: for a thread that ends afterwards."""
+    _checked(_libc.unshare(_CLONE_FS), "unshare")  # root and working directory are those of all threads otherwise
+    _checked(_libc.setns(namespace, _CLONE_NEWNS), "setns")
 
 
 def unmount(target: Path) -> None:

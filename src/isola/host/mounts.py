@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import re
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Protocol
 
 from isola.errors import HostFailure
 from isola.host import kernel
+from isola.host.proc import ProcessRef, open_of
 from isola.host.threads import in_thread
 from isola.model.identity import IdRange
 
@@ -57,6 +59,13 @@ class Mounts(Protocol):
         """Unmount (lazily, so that it cannot fail as busy); fine when nothing is mounted there."""
         ...
 
+    async def share(self, process: ProcessRef) -> None:
+        """Make all mounts that a process sees shared within its namespace: what is mounted there is handed on.
+
+        Raises WrongState when the process has ended, HostFailure.
+        """
+        ...
+
     async def mounted(self, target: Path) -> bool:
         """Whether ``target`` is a mount point."""
         ...
@@ -76,6 +85,10 @@ class LinuxMounts:
     async def unmount(self, target: Path) -> None:
         """Unmount all that is stacked on ``target``."""
         await in_thread(_unmount, target)
+
+    async def share(self, process: ProcessRef) -> None:
+        """From a thread that enters the namespace and ends."""
+        await in_thread(_share, process)
 
     async def mounted(self, target: Path) -> bool:
         """Whether ``target`` is a mount point."""
@@ -142,6 +155,27 @@ def _opened(path: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _share(process: ProcessRef) -> None:
+    namespace = open_of(process, "ns/mnt")
+    failed: list[OSError] = []
+
+    def inside() -> None:
+        try:
+            kernel.enter_mounts(namespace)
+            kernel.mount("none", Path("/"), "", "", kernel.MS_REC | kernel.MS_SHARED)
+        except OSError as error:
+            failed.append(error)
+
+    try:
+        thread = threading.Thread(target=inside, name="isola-mounts")
+        thread.start()
+        thread.join()
+    finally:
+        os.close(namespace)
+    if failed:
+        raise HostFailure(f"Cannot share the mounts of process {process.pid}", evidence=str(failed[0])) from failed[0]
 
 
 def _unmount(target: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from isola.errors import HostFailure, InvalidInput, NotFound
 from isola.host.mounts import OverlayMount
+from isola.host.proc import ProcessRef
 from isola.model.identity import IdRange
 from isola.testing.files import FakeFiles, Node, find
 
@@ -19,6 +20,8 @@ class FakeMounts:
         """What is mounted, in the order of mounting."""
         self.failure: HostFailure | None = None
         """Raised by the next ``overlay``s, as by a kernel that cannot."""
+        self.shared: list[ProcessRef] = []
+        """Processes whose mounts were made shared."""
 
     async def overlay(self, mount: OverlayMount) -> None:
         """Mount."""
@@ -41,6 +44,10 @@ class FakeMounts:
             merged = find(self.files.tree, target.parent).children[target.name].mounts.pop()
             find(self.files.tree, mount.upper).children = merged.children
             self.table.remove(mount)
+
+    async def share(self, process: ProcessRef) -> None:
+        """Remember it."""
+        self.shared.append(process)
 
     async def mounted(self, target: Path) -> bool:
         """Whether ``target`` is a mount point."""

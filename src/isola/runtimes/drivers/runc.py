@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from isola.host import Host
-from isola.host.process import ProcessRef
 from isola.model.probe import Probe
-from isola.runtimes.oci.config import PATH
 from isola.runtimes.oci.probing import probe_engine
 from isola.runtimes.oci.runtime import OciRuntime
 
@@ -33,11 +31,6 @@ class Runc(OciRuntime):
     def limits_devices(self) -> bool:
         """On cgroup v2 the rules are a program in the kernel, and loading one raises a limit first."""
         return self.host.cgroups.layout != "unified" or "CAP_SYS_RESOURCE" in self.host.system.capabilities()
-
-    async def share_mounts(self, first: ProcessRef) -> None:
-        """runc applies the wanted propagation before it changes the root, and the new root stays private."""
-        argv = ["mount", "--namespace", f"/proc/{first.pid}/ns/mnt", "--make-rshared", "/"]
-        await self.host.processes.run(argv, env={"PATH": PATH}, timeout=10)
 
 
 DRIVER = Runc

@@ -122,11 +122,7 @@ def _linux(spec: RunSpec, host: Surroundings) -> dict[str, object]:
         "readonlyPaths": list(READ_ONLY if spec.system else READ_ONLY_FOR_APPLICATIONS),
         "seccomp": profile(system=spec.system, architecture=host.architecture),
     }
-    if spec.system:
-        # Service managers hand mounts on to the services they confine. Nothing of it reaches the host: its mounts are
-        # seen from another user namespace, and so as slaves.
-        linux["rootfsPropagation"] = "rshared"
-    else:
+    if not spec.system:
         # Every group may ping and every user may serve port 80: the network is the instance's own.
         linux["sysctl"] = {"net.ipv4.ping_group_range": "0 65535", "net.ipv4.ip_unprivileged_port_start": "0"}
     return linux

@@ -56,9 +56,6 @@ class OciRuntime(Runtime):
     def limits_devices(self) -> bool:
         """Whether the engine can enforce the device rules of a configuration on this host."""
 
-    async def share_mounts(self, first: ProcessRef) -> None:
-        """What the engine leaves undone of the propagation of a system's mounts, before its program runs."""
-
     def __init__(self, host: Host, directory: Path, names: HostNames) -> None:
         super().__init__(host, directory, names)
         self._known: set[str] = set()
@@ -263,7 +260,9 @@ class OciRuntime(Runtime):
         if not self.limits_devices():
             await self.host.cgroups.allow_devices(group, device_rules())
         if spec.system:
-            await self.share_mounts(running.init)
+            # Service managers hand mounts on to the services they confine. None of it reaches the host: its mounts are
+            # slaves where another user namespace sees them. Engines differ in what they make of "rootfsPropagation".
+            await self.host.mounts.share(running.init)
         # Limits come now: they shall bind the program, not the engine that prepares its place.
         await self.host.cgroups.limit(group, spec.limits)
         record = {

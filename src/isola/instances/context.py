@@ -103,7 +103,11 @@ class Context:
         return next((record for record in self.records if record.id == id), None)
 
     def runtime(self, instance: Instance) -> Runtime:
-        """The runtime that runs it."""
+        """The runtime that runs it, even if its engine does not work now: to look, stop and remove, none is needed."""
+        return self.runtimes.find(instance.runtime)
+
+    def working_runtime(self, instance: Instance) -> Runtime:
+        """The same, for what the engine has to do. Raises DriverUnavailable."""
         return self.runtimes.get(instance.runtime)
 
     def storage(self, instance: Instance) -> StorageDriver:

@@ -44,7 +44,7 @@ async def run(context: Context, op: Operation, instance: Instance, request: Exec
     """Wait for the channels, run, and leave the exit status in the operation's metadata as ``return``."""
     data = {name: await op.channel(name, _CONNECT_SECONDS) for name in channel_names(request) if name != "control"}
     home = await _home(context, instance, request)
-    execution = await context.runtime(instance).exec(instance.id, spec_of(context, instance, request, home))
+    execution = await context.working_runtime(instance).exec(instance.id, spec_of(context, instance, request, home))
     try:
         if not request.wait_for_websocket:
             status = await _recorded(context, op, instance, execution, record=request.record_output)

@@ -57,7 +57,7 @@ def judge(instance: Instance, *, runs: bool, boot: str, autostart: bool | None) 
 
 async def reconcile(context: Context) -> None:
     """Bring the host to what the records say. One instance that fails does not hold up the others."""
-    runtimes = dict(context.runtimes.all())
+    runtimes = dict(context.runtimes.loaded())
     known = {instance.id for instance in context.records}
     for runtime in runtimes.values():
         for id in await runtime.owned():

@@ -25,8 +25,9 @@ async def remove(context: Context, op: Operation, instance: Instance, *, clean: 
 
 async def sweep(context: Context, op: Operation, instance: Instance, *, clean: bool = False) -> None:
     """Remove everything the host has of an instance, and last its record."""
-    if not clean and instance.runtime in dict(context.runtimes.all()):
-        await op.effect(f"remove processes of {instance.name}", lambda: context.runtime(instance).remove(instance.id))
+    if not clean:
+        runtime = context.runtime(instance)
+        await op.effect(f"remove processes of {instance.name}", lambda: runtime.remove(instance.id))
     for nic in nics_of(context, instance):
         network = context.networks.find(nic.network)
         if network is not None:

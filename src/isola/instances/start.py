@@ -115,7 +115,7 @@ def require_stopped(context: Context, instance: Instance) -> None:
 
 
 async def _run(context: Context, op: Operation, instance: Instance, spec: RunSpec) -> Running:
-    runtime = context.runtime(instance)
+    runtime = context.working_runtime(instance)
     running = await runtime.create(op, spec)
     for nic in nics_of(context, instance):
         network = context.networks.get(nic.network)

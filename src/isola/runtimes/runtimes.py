@@ -55,6 +55,16 @@ class Runtimes:
             )
         return self._loaded[name]
 
+    def find(self, name: str) -> Runtime:
+        """A driver whether or not its engine works now: to look, to stop and to remove need none. Raises NotFound."""
+        if name not in self._loaded:
+            raise NotFound(f"There is no runtime driver {name!r}", remedy=f"choose one of: {', '.join(self._loaded)}")
+        return self._loaded[name]
+
+    def loaded(self) -> tuple[tuple[str, Runtime], ...]:
+        """Every driver, whether or not its engine works now."""
+        return tuple(sorted(self._loaded.items()))
+
     def choose(self, isolation: str, wanted: str | None = None) -> str:
         """Name of the runtime for an isolation level. Raises Unsupported, DriverUnavailable."""
         if wanted:

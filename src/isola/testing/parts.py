@@ -64,9 +64,6 @@ class HostedRuntime(FakeRuntime):
         self._host.links.vanish(first)
 
 
-_DRIVERS = Drivers({RUNTIME: HostedRuntime}, {"overlay": FakeStorage}, {"bridge": FakeNetwork})
-
-
 def host_with_ids() -> FakeHost:
     """A host that grants root the user ids of 256 instances."""
     return fake_host(system=FakeSystem(subordinate_ids={"root": ((1 << 20, 1 << 24),)}))
@@ -78,6 +75,7 @@ class World:
 
     host: FakeHost = field(default_factory=host_with_ids)
     observer: Observer | None = None
+    engine: type[HostedRuntime] = HostedRuntime
     directory: Path = field(default_factory=lambda: Path(f"/isola/{next(_numbers)}"))
 
     def __post_init__(self) -> None:
@@ -85,7 +83,8 @@ class World:
 
     async def start(self) -> Parts:
         """Build and open the daemon; what was built before has no part in it any more."""
-        self.parts = await build(self.host, self.directory, self.store, self.observer, _DRIVERS)
+        drivers = Drivers({RUNTIME: self.engine}, {"overlay": FakeStorage}, {"bridge": FakeNetwork})
+        self.parts = await build(self.host, self.directory, self.store, self.observer, drivers)
         await self.parts.open()
         await bootstrap(self.parts)
         return self.parts
@@ -117,7 +116,7 @@ class World:
     @property
     def runtime(self) -> HostedRuntime:
         """The runtime of the daemon that runs now."""
-        return cast(HostedRuntime, self.parts.services.runtimes.get(RUNTIME))
+        return cast(HostedRuntime, self.parts.services.runtimes.find(RUNTIME))
 
     def on_host(self, name: str) -> FakeInstance:
         """An instance that runs, as the host knows it."""

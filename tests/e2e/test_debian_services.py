@@ -55,3 +55,12 @@ def test_rare_sockets_and_keys_are_refused_and_the_usual_work(debian: Daemon, sy
     assert run(debian, system, f"perl -e '{call}' {keyctl} 0 -3 0") == "38"
     assert run(debian, system, "systemctl is-system-running") == "running"
     assert run(debian, system, "systemd-run --quiet --wait --pipe -p KeyringMode=private echo fine") == "fine"
+
+
+def test_logind_answers_once_its_pam_module_is_installed(debian: Daemon, system: str) -> None:
+    ask = "busctl call org.freedesktop.login1 /org/freedesktop/login1 org.freedesktop.login1.Manager ListSessions"
+    assert debian.exec(system, "sh", "-c", ask)[0] != 0
+    # As dpkg does when it unpacks libpam-systemd; there is no mirror here.
+    run(debian, system, "touch $(echo /usr/lib/*/security)/pam_systemd.so && dpkg --triggers-only -a")
+    assert run(debian, system, ask).startswith("a(susso)")
+    assert run(debian, system, "systemctl is-active systemd-logind") == "active"

@@ -48,6 +48,7 @@ _IDLE_GENERATORS = (
 )  # fmt: skip
 """They look for disks and kernel arguments before anything else may start: a fifth of the whole boot."""
 _NEEDS_HARDWARE = ("systemd-networkd-wait-online.service", "e2scrub_reap.service", "remote-fs.target")
+_LOGIND_MASK = "/etc/systemd/system/dbus-org.freedesktop.login1.service"
 
 FILES: Mapping[str, str] = {
     "etc/systemd/network/50-isola.network": """\
@@ -82,6 +83,12 @@ SystemMaxUse=64M
     "etc/systemd/system/systemd-logind.service.d/isola.conf": """\
 [Unit]
 ConditionPathExistsGlob=/usr/lib/*/security/pam_systemd.so
+""",
+    # The name of logind on the bus is masked for as long as there is no PAM module to use it (below). One line.
+    "etc/dpkg/dpkg.cfg.d/isola-logind": f"""\
+post-invoke=[ ! -L {_LOGIND_MASK} ] || [ ! -e "$(echo /usr/lib/*/security/pam_systemd.so)" ] || \
+{{ rm -f {_LOGIND_MASK}; [ ! -d /run/systemd/system ] || \
+{{ systemctl daemon-reload; systemctl start systemd-logind.service; }}; }} || true
 """,
     **{
         f"etc/systemd/system/{unit}.d/isola.conf": "[Unit]\nConditionVirtualization=!container\n"
@@ -148,7 +155,7 @@ for name in {" ".join(_IDLE_GENERATORS)}; do
 done
 chroot "$root" systemctl set-default -q multi-user.target
 # While logind is not wanted, asking the bus for it fails at once; else `systemctl reboot` would wait 50 seconds for it.
-ln -sf /dev/null "$root/etc/systemd/system/dbus-org.freedesktop.login1.service"
+[ -e "$(echo "$root"/usr/lib/*/security/pam_systemd.so)" ] || ln -sf /dev/null "$root{_LOGIND_MASK}"
 chroot "$root" passwd -q -l root
 chroot "$root" sh -c 'echo LANG=C.UTF-8 >/etc/default/locale'
 # Every instance makes an identity of its own; an empty file does not count as a first boot.

@@ -45,6 +45,27 @@ def test_the_same_names_in_both_are_different_things(pair: tuple[Daemon, Daemon]
     assert not settled(second)
 
 
+def test_each_claims_its_ids_for_as_long_as_it_has_an_instance(pair: tuple[Daemon, Daemon]) -> None:
+    first, second = pair
+    for daemon in pair:
+        daemon.run("POST", "/1.0/instances", {"name": "idle", "source": {"type": "image", "alias": "tiny"}})
+        daemon.launch("busy")
+    claims = {daemon: holdings(daemon) for daemon in pair}
+    assert [len(each) for each in claims.values()] == [2, 2]
+    assert not claims[first] & claims[second]
+    first.kill()
+    first.start()
+    assert holdings(first) == claims[first]
+    for name in ("idle", "busy"):
+        first.run("DELETE", f"/1.0/instances/{name}?force=1")
+    assert holdings(first) == set()
+    assert holdings(second) == claims[second]
+
+
+def holdings(daemon: Daemon) -> set[int]:
+    return {base for base, holder in daemon.id_claims().items() if holder.startswith(f"{daemon.directory}/")}
+
+
 def test_the_start_and_the_end_of_one_leaves_the_other_alone(pair: tuple[Daemon, Daemon]) -> None:
     first, second = pair
     for daemon in pair:

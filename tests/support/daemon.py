@@ -18,6 +18,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from isola.host.id_ranges import CLAIMS
 from isola.model.identity import HostNames
 
 Json = dict[str, Any]
@@ -149,6 +150,9 @@ class Daemon:
             time.sleep(0.05)
         if self._owns_netns:
             subprocess.run(["ip", "netns", "del", self.netns], check=False)
+        for base, holder in self.id_claims().items():
+            if holder.startswith(f"{self.directory}/"):
+                (CLAIMS / str(base)).unlink(missing_ok=True)
         shutil.rmtree(self.directory, ignore_errors=True)
 
     # --- what is on the host ------------------------------------------------------------------------------------
@@ -162,6 +166,15 @@ class Daemon:
         """Links of ours in the namespace, without loopback."""
         links = json.loads(self.inside("ip", "-j", "link").stdout)
         return sorted(link["ifname"] for link in links if link["ifname"] != "lo" and link.get("link_type") != "sit")
+
+    @staticmethod
+    def id_claims() -> dict[int, str]:
+        """Id ranges that the daemons of this host have claimed, with their holders."""
+        found = {}
+        for link in CLAIMS.iterdir() if CLAIMS.is_dir() else []:
+            with contextlib.suppress(FileNotFoundError):  # other tests run beside this one
+                found[int(link.name)] = os.readlink(link)
+        return found
 
     def tables(self) -> list[str]:
         """nftables tables in the namespace."""

@@ -30,6 +30,10 @@ async def differences(world: World) -> list[str]:
     found += await _networks(world, instances)
     found += await _layers(world, records)
     found += _daemon(world, instances)
+    claimed = {f"{base} {holder}" for base, holder in (await world.host.id_ranges.claims()).items()}
+    doomed = {f"{r.idmap.base} {world.directory}/{r.id}" for r in instances if r.deleting}
+    having = {f"{r.idmap.base} {world.directory}/{r.id}" for r in instances} - doomed
+    found += _compare("id ranges claimed", claimed - doomed, having)
     cached = {name: {record.name: record for record in getattr(world.parts.records, name)} for name in _NAMED}
     stored = {name: {record.name: record for record in getattr(records, name)} for name in _NAMED}
     return found + [f"{name} in memory differ from the store" for name in _NAMED if cached[name] != stored[name]]
@@ -113,8 +117,8 @@ def _daemon(world: World, instances: list[Instance]) -> list[str]:
     found += [f"broken but unknown: {id}" for id in set(context.broken) - {record.id for record in instances}]
     found += [f"{kept[id].name} is about to stop" for id, live in context.live.items() if live.stopping]
     found += [f"{record.name} counts as half changed" for record in kept.values() if CHANGING in record.volatile]
-    if context.reserved_bases or any(context.reserved_layers.values()):
-        found.append("ids or layers are still reserved")
+    if any(context.reserved_layers.values()):
+        found.append("layers are still reserved")
     if context.operations._locks:
         found.append(f"locked: {sorted(context.operations._locks)}")
     pool = context.networks._pools.get("isolabr0")

@@ -9,6 +9,7 @@ from isola.host.cgroups import Cgroups
 from isola.host.clock import Clock
 from isola.host.files import Files
 from isola.host.firewall import Firewall
+from isola.host.id_ranges import IdRanges
 from isola.host.links import Links
 from isola.host.mounts import Mounts
 from isola.host.namespaces import Namespaces
@@ -27,6 +28,7 @@ class Host:
     firewall: Firewall
     cgroups: Cgroups
     namespaces: Namespaces
+    id_ranges: IdRanges
     files: Files
     archives: Archives
     sockets: Sockets

@@ -8,6 +8,7 @@ from isola.host.cgroups import LinuxCgroups
 from isola.host.clock import LinuxClock
 from isola.host.files import LinuxFiles
 from isola.host.firewall import LinuxFirewall
+from isola.host.id_ranges import LinuxIdRanges
 from isola.host.links import LinuxLinks
 from isola.host.mounts import LinuxMounts
 from isola.host.namespaces import LinuxNamespaces
@@ -26,6 +27,7 @@ def linux_host() -> Host:
         firewall=LinuxFirewall(processes),
         cgroups=LinuxCgroups(),
         namespaces=LinuxNamespaces(),
+        id_ranges=LinuxIdRanges(processes),
         files=LinuxFiles(),
         archives=LinuxArchives(processes),
         sockets=LinuxSockets(),

@@ -74,10 +74,6 @@ class System(Protocol):
         """The daemon's own process number."""
         ...
 
-    def user_id_ranges(self, user: str = "root") -> Sequence[tuple[int, int]]:
-        """(first, count) ranges from /etc/subuid granted to ``user``; empty when none are."""
-        ...
-
     def devices(self) -> Mapping[str, Sequence[Mapping[str, object]]]:
         """``{"network": [...], "storage": [...], "gpu": [...], "usb": [...], "pci": [...]}`` for the resources page.
 
@@ -143,12 +139,6 @@ class LinuxSystem:
         """Our own process number."""
         return os.getpid()
 
-    def user_id_ranges(self, user: str = "root") -> Sequence[tuple[int, int]]:
-        """Ranges in /etc/subuid, where users stand by name or number."""
-        number = next((row[2] for row in self._rows("etc/passwd", 3) if row[0] == user), None)
-        rows = (row for row in self._rows("etc/subuid", 3) if row[0] in {user, number})
-        return [(int(row[1]), int(row[2])) for row in rows if row[1].isdigit() and row[2].isdigit()]
-
     def devices(self) -> Mapping[str, Sequence[Mapping[str, object]]]:
         """What the resources page shows."""
         sys = self._root / "sys"
@@ -182,9 +172,6 @@ class LinuxSystem:
             "vendor": facts.get("vendor_id", ""),
             "frequency": int(float(facts.get("cpu MHz", "0"))),
         }
-
-    def _rows(self, file: str, columns: int) -> list[list[str]]:
-        return [row for row in (line.split(":") for line in self._read(file).splitlines()) if len(row) >= columns]
 
     def _read(self, file: str) -> str:
         try:

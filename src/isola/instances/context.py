@@ -12,6 +12,7 @@ from isola.errors import HostFailure
 from isola.events import Events
 from isola.host import Host
 from isola.images import ImageLibrary
+from isola.instances.ranges import Bases
 from isola.model.identity import HostNames
 from isola.model.instance import Instance, Status
 from isola.model.limits import Limits
@@ -80,10 +81,8 @@ class Context:
     """Instances that have rebooted and do not run again yet, by id."""
     reserved_layers: Counter[str] = field(default_factory=Counter)
     """Layers of instances that are being created."""
-    bases: tuple[int, ...] = ()
-    """Where id ranges may begin on this host; looked up once."""
-    reserved_bases: set[int] = field(default_factory=set)
-    """Id ranges of instances that are being created."""
+    bases: Bases = field(default_factory=Bases)
+    """Where id ranges may begin on this host."""
 
     def status(self, instance: Instance) -> Status:
         """Observed status."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from isola.errors import InvalidInput, NotFound
 from isola.instances.context import Context
 from isola.instances.expand import merge, nic_devices, require, root_pool, validate
-from isola.instances.identity import nics_of, release_range, reserve_range, take_facts
+from isola.instances.identity import nics_of, take_facts
 from isola.instances.layers import reserved
+from isola.instances.ranges import give_back, reserve_range
 from isola.instances.start import start
 from isola.instances.supervise import LAST_BOOT
 from isola.model.identity import IdRange
@@ -59,14 +61,13 @@ def choose_runtime(runtimes: Runtimes, request: InstanceRequest) -> str:
 async def create(context: Context, op: Operation, plan: Plan) -> Instance:
     """Do what was planned. Starting is a second stage: when it fails the instance stays, stopped."""
     image = await _image(context, op, plan.request)
-    idmap = reserve_range(context)
-    try:
-        instance = _record(context, op, plan, image, idmap)
-        with reserved(context, instance.start.layers):
-            await _build(context, op, instance)
-            await op.commit(lambda: context.records.add(instance.name, instance))
-    finally:
-        release_range(context, idmap)
+    id = context.host.clock.token(8)
+    op.on_rollback("give back user ids", partial(give_back, context, id))
+    idmap = await reserve_range(context, id)
+    instance = _record(context, op, plan, image, id=id, idmap=idmap)
+    with reserved(context, instance.start.layers):
+        await _build(context, op, instance)
+        await op.commit(lambda: context.records.add(instance.name, instance))
     context.events.lifecycle("instance-created", f"/1.0/instances/{instance.name}", type=instance.type)
     if plan.request.start:
         op.reopen()
@@ -85,7 +86,7 @@ async def _image(context: Context, op: Operation, request: InstanceRequest) -> I
     return image
 
 
-def _record(context: Context, op: Operation, plan: Plan, image: Image | None, idmap: IdRange) -> Instance:
+def _record(context: Context, op: Operation, plan: Plan, image: Image | None, *, id: str, idmap: IdRange) -> Instance:
     volatile: dict[str, str] = {
         "root.pool": root_pool(plan.devices),
         "uuid": context.host.clock.uuid(),
@@ -97,7 +98,7 @@ def _record(context: Context, op: Operation, plan: Plan, image: Image | None, id
         volatile |= take_facts(context, op, name, device, {})
     request = plan.request
     return Instance(
-        id=context.host.clock.token(8),
+        id=id,
         name=plan.name,
         image=image.fingerprint if image else "",
         idmap=idmap,

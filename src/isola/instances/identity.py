@@ -1,14 +1,12 @@
-"""What belongs to an instance wherever it runs: ids, MAC addresses, addresses."""
+"""What belongs to an instance wherever it runs: MAC addresses, addresses."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
 
-from isola.errors import HostFailure
 from isola.instances.context import Context
 from isola.instances.expand import network_of
-from isola.model.identity import ID_RANGE_SIZE, IdRange
 from isola.model.instance import Instance
 from isola.model.network import Nic
 from isola.operations import Operation
@@ -16,27 +14,6 @@ from isola.operations import Operation
 _NONE = "none"
 """The word for a NIC that shall have no address of a family."""
 _FACTS = ("hwaddr", "network", "name", "mtu", "ipv4", "ipv6")
-_FIRST_SLOT = 16
-_LAST_BASE = 2**31
-
-
-def reserve_range(context: Context) -> IdRange:
-    """A range of host ids nobody else has; ``release_range`` gives it back if creation fails."""
-    used = context.reserved_bases | {record.idmap.base for record in context.records}
-    context.bases = context.bases or _bases(context)
-    for base in context.bases:
-        if base not in used:
-            context.reserved_bases.add(base)
-            return IdRange(base)
-    raise HostFailure(
-        "No free range of user ids is left",
-        remedy="delete instances, or grant root more in /etc/subuid and /etc/subgid",
-    )
-
-
-def release_range(context: Context, idmap: IdRange) -> None:
-    """Creation has ended: from now on the record speaks for the range, or nobody does."""
-    context.reserved_bases.discard(idmap.base)
 
 
 def new_mac(context: Context) -> str:
@@ -117,22 +94,3 @@ def _nic(context: Context, instance: Instance, name: str) -> Nic:
         mtu=int(facts.get(f"{name}.mtu", "1500")),
         configure=not instance.start.system,
     )
-
-
-def _bases(context: Context) -> tuple[int, ...]:
-    """Where ranges may begin, in the order in which this daemon takes them.
-
-    Daemons side by side share what root is granted in /etc/subuid, or a part of the id space where nothing is. The
-    one in the default directory begins at the first; any other somewhere in the second half, so that they do not meet.
-    """
-    granted = context.host.system.user_id_ranges() or [(_FIRST_SLOT * ID_RANGE_SIZE, _LAST_BASE)]
-    bases = tuple(
-        base
-        for first, count in granted
-        for base in range(first, min(first + count, _LAST_BASE) - ID_RANGE_SIZE + 1, ID_RANGE_SIZE)
-    )
-    half = len(bases) // 2
-    begin = (
-        half + int(context.names.tag.rpartition("-")[2], 16) % (len(bases) - half) if "-" in context.names.tag else 0
-    )
-    return bases[begin:] + bases[:begin]

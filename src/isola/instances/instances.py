@@ -21,6 +21,7 @@ from isola.instances.context import Context
 from isola.instances.expand import network_of
 from isola.instances.identity import nics_of
 from isola.instances.layers import drop_unused, in_use
+from isola.instances.ranges import claim_again, give_up_unused, look_around
 from isola.instances.reconcile import reconcile
 from isola.instances.restarts import leave
 from isola.instances.shutdown import shutdown
@@ -46,7 +47,10 @@ class Instances:
 
     async def open(self) -> None:
         """Adopt what runs, finish or remove what is half made, start what a boot stopped."""
+        await claim_again(self._context)
         await reconcile(self._context)
+        await give_up_unused(self._context)
+        await look_around(self._context)
 
     async def close(self) -> None:
         """Stop looking; the instances run on."""

@@ -7,6 +7,7 @@ import dataclasses
 from isola.instances.context import Context
 from isola.instances.identity import nics_of
 from isola.instances.layers import drop_unused
+from isola.instances.ranges import give_back
 from isola.model.instance import Instance
 from isola.operations import Operation
 
@@ -37,6 +38,7 @@ async def sweep(context: Context, op: Operation, instance: Instance, *, clean: b
             context.networks.release(nic.network, nic.mac)
     await context.storage(instance).delete_volume(op, context.volume(instance))
     await op.effect(f"remove logs of {instance.name}", lambda: _remove_logs(context, instance))
+    await op.effect(f"give back user ids of {instance.name}", lambda: give_back(context, instance.id))
     await op.effect(f"forget {instance.name}", lambda: context.records.remove(instance.name))
     if context.images.resolve(instance.image) is None:
         await drop_unused(context)

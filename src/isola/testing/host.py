@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from isola.host import Host
+from isola.host.id_ranges import Extent
 from isola.host.process import ProcessRef
 from isola.testing.archives import FakeArchives
 from isola.testing.cgroups import FakeCgroups
 from isola.testing.clock import FakeClock
 from isola.testing.files import FakeFiles
 from isola.testing.firewall import FakeFirewall
+from isola.testing.id_ranges import FakeIdRanges
 from isola.testing.links import FakeLinks
 from isola.testing.mounts import FakeMounts
 from isola.testing.namespaces import FakeNamespaces
@@ -31,6 +33,7 @@ class FakeHost(Host):
     firewall: FakeFirewall
     cgroups: FakeCgroups
     namespaces: FakeNamespaces
+    id_ranges: FakeIdRanges
     files: FakeFiles
     archives: FakeArchives
     sockets: FakeSockets
@@ -44,6 +47,7 @@ def fake_host(
     system: FakeSystem | None = None,
     clock: FakeClock | None = None,
     layout: str = "unified",
+    granted: Sequence[Extent] = (),
 ) -> FakeHost:
     """A new host. A process that ends leaves its group and its namespace; a group that is killed ends its processes.
 
@@ -68,6 +72,7 @@ def fake_host(
         firewall=FakeFirewall(),
         cgroups=cgroups,
         namespaces=namespaces,
+        id_ranges=FakeIdRanges(granted),
         files=files,
         archives=FakeArchives(files),
         sockets=FakeSockets(),

@@ -24,7 +24,6 @@ from isola.testing.network import FakeNetwork
 from isola.testing.runtime import FakeInstance, FakeRuntime
 from isola.testing.storage import FakeStorage
 from isola.testing.store import FakeStore
-from isola.testing.system import FakeSystem
 
 RUNTIME, IMAGE = "fake", "tiny"
 _MEMBERS: Mapping[str, bytes] = {
@@ -66,7 +65,7 @@ class HostedRuntime(FakeRuntime):
 
 def host_with_ids() -> FakeHost:
     """A host that grants root the user ids of 256 instances."""
-    return fake_host(system=FakeSystem(subordinate_ids={"root": ((1 << 20, 1 << 24),)}))
+    return fake_host(granted=((1 << 20, 1 << 24),))
 
 
 @dataclass
@@ -75,8 +74,8 @@ class World:
 
     host: FakeHost = field(default_factory=host_with_ids)
     observer: Observer | None = None
-    engine: type[HostedRuntime] = HostedRuntime
     directory: Path = field(default_factory=lambda: Path(f"/isola/{next(_numbers)}"))
+    engine: type[HostedRuntime] = HostedRuntime
 
     def __post_init__(self) -> None:
         self.store = FakeStore(self.host.clock)

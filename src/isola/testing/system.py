@@ -31,7 +31,6 @@ class FakeSystem:
     machine: str = "00000000000040008000000000000001"
     boot: str = "00000000-0000-4000-8000-00000000b007"
     own_pid: int = 2
-    subordinate_ids: dict[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
     hardware: Mapping[str, Sequence[Mapping[str, object]]] = field(default_factory=lambda: _DEVICES)
 
     def kernel(self) -> Kernel:
@@ -80,10 +79,6 @@ class FakeSystem:
     def pid(self) -> int:
         """As set."""
         return self.own_pid
-
-    def user_id_ranges(self, user: str = "root") -> Sequence[tuple[int, int]]:
-        """As set."""
-        return self.subordinate_ids.get(user, ())
 
     def devices(self) -> Mapping[str, Sequence[Mapping[str, object]]]:
         """As set."""

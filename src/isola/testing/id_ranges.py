@@ -1,0 +1,57 @@
+"""Ids of a host, as a test says whose they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from isola.host.id_ranges import Extent
+from isola.model.identity import ID_RANGE_SIZE
+
+
+class FakeIdRanges:
+    """Claims outlive the daemon; everything else is set by the test."""
+
+    def __init__(self, granted: Sequence[Extent] = ()) -> None:
+        self.root: Sequence[Extent] = granted
+        """What root is granted."""
+        self.others: list[Extent] = []
+        """What is others'."""
+        self.names: set[int] = set()
+        """Ids of users and groups that have a name."""
+        self.running: set[int] = set()
+        """Ids of processes."""
+        self.held: dict[int, str] = {}
+        """Claims."""
+
+    async def granted(self) -> Sequence[Extent]:
+        """As set."""
+        return self.root
+
+    async def taken(self) -> Sequence[Extent]:
+        """As set."""
+        return self.others
+
+    async def named(self, ids: Sequence[int]) -> frozenset[int]:
+        """As set."""
+        return frozenset(self.names & set(ids))
+
+    async def claim(self, bases: Sequence[int], holder: str) -> int | None:
+        """The first that is free."""
+        for base in bases:
+            if base not in self.held and not any(base <= id < base + ID_RANGE_SIZE for id in self.running):
+                self.held[base] = holder
+                return base
+        return None
+
+    async def keep(self, wanted: Mapping[int, str]) -> Mapping[int, str]:
+        """Claim what nobody has."""
+        return {base: other for base, who in wanted.items() if (other := self.held.setdefault(base, who)) != who}
+
+    async def release(self, base: int, holder: str) -> None:
+        """Forget a claim."""
+        if self.held.get(base) == holder:
+            del self.held[base]
+
+    async def claims(self) -> Mapping[int, str]:
+        """All of them."""
+        return dict(self.held)

@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import os
+import signal
 import stat
 import tempfile
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -243,3 +245,33 @@ def propagation(pid: int) -> set[str]:
     lines = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
     fields = [line.split(" - ")[0].split()[6:] for line in lines]
     return {"+".join(sorted(field.partition(":")[0] for field in each)) for each in fields}
+
+
+async def test_a_file_system_that_hangs_does_not_respond(tmp_path: Path) -> None:
+    mounts, processes, place = LinuxMounts(), LinuxProcesses(), tmp_path / "place"
+    place.mkdir()
+    assert await mounts.responds(place)
+    assert not await mounts.responds(tmp_path / "none")
+    lxcfs = await processes.spawn(["lxcfs", "-f", "-p", str(tmp_path / "pid"), str(place)])
+    try:
+        async with asyncio.timeout(10):
+            while not await mounts.mounted(place):  # noqa: ASYNC110 - lxcfs does not tell
+                await asyncio.sleep(0.01)
+        assert await mounts.responds(place)
+        lxcfs.signal(signal.SIGSTOP)
+        for _ in range(20):
+            assert not await mounts.responds(place, 0.05)
+        assert sum(thread.name == "isola-responds" for thread in threading.enumerate()) == 1
+        lxcfs.signal(signal.SIGCONT)
+        async with asyncio.timeout(10):
+            while not await mounts.responds(place):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        lxcfs.signal(signal.SIGKILL)
+        await lxcfs.wait()
+        assert not await mounts.responds(place)
+    finally:
+        lxcfs.signal(signal.SIGKILL)
+        await mounts.unmount(place)
+    fake = FakeMounts(FakeFiles())
+    fake.silent.add(place)
+    assert not await fake.responds(place) and await fake.responds(tmp_path)

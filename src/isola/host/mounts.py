@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import os
@@ -66,6 +67,13 @@ class Mounts(Protocol):
         """
         ...
 
+    async def responds(self, target: Path, seconds: float = 1.0) -> bool:
+        """Whether the file system mounted there answers in time: one that a program serves may be dead or hang.
+
+        One that hangs is not asked again before it has answered.
+        """
+        ...
+
     async def mounted(self, target: Path) -> bool:
         """Whether ``target`` is a mount point."""
         ...
@@ -78,6 +86,9 @@ class Mounts(Protocol):
 class LinuxMounts:
     """By the mount system calls. Exactly one mount per overlay remains: overlay keeps private clones of its layers."""
 
+    def __init__(self) -> None:
+        self._asked: dict[Path, threading.Thread] = {}
+
     async def overlay(self, mount: OverlayMount) -> None:
         """Mount."""
         await in_thread(_overlay, mount)
@@ -89,6 +100,19 @@ class LinuxMounts:
     async def share(self, process: ProcessRef) -> None:
         """From a thread that enters the namespace and ends."""
         await in_thread(_share, process)
+
+    async def responds(self, target: Path, seconds: float = 1.0) -> bool:
+        """Asked from a thread of its own: nothing but the answer, or its death, frees a thread that hangs."""
+        if (before := self._asked.get(target)) is not None and before.is_alive():
+            return False
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[bool] = loop.create_future()
+        thread = self._asked[target] = threading.Thread(
+            target=_ask, args=(target, loop, answer), name="isola-responds", daemon=True
+        )
+        thread.start()
+        done, _ = await asyncio.wait({answer}, timeout=seconds)
+        return bool(done) and answer.result()
 
     async def mounted(self, target: Path) -> bool:
         """Whether ``target`` is a mount point."""
@@ -155,6 +179,21 @@ def _opened(path: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _ask(target: Path, loop: asyncio.AbstractEventLoop, answer: asyncio.Future[bool]) -> None:
+    try:
+        os.statvfs(target)
+        found = True
+    except OSError:
+        found = False
+
+    def tell() -> None:
+        if not answer.done():
+            answer.set_result(found)
+
+    with contextlib.suppress(RuntimeError):  # the loop is closed
+        loop.call_soon_threadsafe(tell)
 
 
 def _share(process: ProcessRef) -> None:

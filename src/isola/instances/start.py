@@ -16,6 +16,7 @@ from isola.model.instance import Config, Devices, Instance
 from isola.model.limits import Limits
 from isola.operations import Operation
 from isola.runtimes import Running, RunSpec
+from isola.runtimes.lxcfs import answering
 
 CPUS = "last_state.cpus"
 
@@ -43,7 +44,7 @@ async def start(context: Context, op: Operation, name: str) -> None:
         user=instance.start.user,
         system=instance.start.system,
         limits=limits(context, config),
-        lxcfs=context.lxcfs,
+        lxcfs=await answering(context.host, context.lxcfs),
     )
     try:
         with op.step("Start program"):

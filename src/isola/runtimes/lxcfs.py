@@ -93,3 +93,11 @@ class Lxcfs:
             return None
         found = self._host.processes.identify(int(text)) if text.isdigit() else None
         return found if found and str(self.mountpoint) in self._host.processes.command_line(found) else None
+
+
+async def answering(host: Host, mountpoint: Path | None) -> Path | None:
+    """The mount point if it can be used now; one whose lxcfs hangs or has died would keep an instance from starting."""
+    if mountpoint is None or await host.mounts.responds(mountpoint):
+        return mountpoint
+    log.warning("lxcfs does not answer: an instance starts without it and sees the host's CPUs and memory in /proc")
+    return None

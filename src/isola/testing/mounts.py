@@ -20,6 +20,8 @@ class FakeMounts:
         """What is mounted, in the order of mounting."""
         self.failure: HostFailure | None = None
         """Raised by the next ``overlay``s, as by a kernel that cannot."""
+        self.silent: set[Path] = set()
+        """What does not respond."""
         self.shared: list[ProcessRef] = []
         """Processes whose mounts were made shared."""
 
@@ -48,6 +50,10 @@ class FakeMounts:
     async def share(self, process: ProcessRef) -> None:
         """Remember it."""
         self.shared.append(process)
+
+    async def responds(self, target: Path, seconds: float = 1.0) -> bool:
+        """As set; without waiting."""
+        return target not in self.silent
 
     async def mounted(self, target: Path) -> bool:
         """Whether ``target`` is a mount point."""

@@ -1,5 +1,6 @@
 """What every ``System`` promises, and that the real one says what other programs say."""
 
+import ctypes
 import os
 import platform
 import re
@@ -169,3 +170,25 @@ def test_devices_of_a_made_up_host(tmp_path: Path) -> None:
     assert [card["pci_address"] for card in devices["gpu"]] == ["0000:00:1f.6"]
     (usb,) = devices["usb"]
     assert (usb["vendor_id"], usb["bus_address"], usb["speed"]) == ("046d", 1, 1.5)
+
+
+def test_limits_that_instances_meet(system: System) -> None:
+    limits = system.kernel_limits()
+    assert limits["fs.inotify.max_user_instances"]["limit"] > 0
+
+
+def test_inotify_instances_of_root_are_counted() -> None:
+    name = "fs.inotify.max_user_instances"
+    before = LinuxSystem().kernel_limits()[name]["used"]
+    made = [inotify() for _ in range(40)]
+    try:
+        assert LinuxSystem().kernel_limits()[name]["used"] > before + 20  # others come and go
+    finally:
+        for descriptor in made:
+            os.close(descriptor)
+
+
+def inotify() -> int:
+    descriptor = ctypes.CDLL(None).inotify_init()
+    assert descriptor >= 0
+    return int(descriptor)

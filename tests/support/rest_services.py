@@ -78,6 +78,9 @@ class StandSystem:
     def memory(self) -> Mapping[str, int]:
         return {"MemTotal": 8 << 30, "MemAvailable": 6 << 30, "MemFree": 5 << 30}
 
+    def kernel_limits(self) -> Mapping[str, Mapping[str, int]]:
+        return {"fs.inotify.max_user_instances": {"limit": 1024, "used": 7}}
+
     def devices(self) -> Mapping[str, Sequence[Mapping[str, object]]]:
         return {"network": [], "storage": [{"id": "sda", "size": 5}]}
 

@@ -123,6 +123,7 @@ class StubDaemon:
         one = "/1.0/instances/{name}"
         return [
             ("GET", "/1.0", self.server),
+            ("GET", "/1.0/resources", self.resources),
             ("GET", "/1.0/metadata/configuration", self.keys),
             ("GET", "/1.0/events", self.events),
             ("GET", "/1.0/instances", self.list_instances),
@@ -183,6 +184,9 @@ class StubDaemon:
         offers = {"debian/12": "Debian 12 bookworm"}
         environment = {"server_version": "9.9", "kernel": "Linux", "runtimes": runtimes, "image_offers": offers}
         return _sync({"environment": environment})
+
+    async def resources(self, request: web.Request) -> web.Response:
+        return _sync({"kernel_limits": {"fs.inotify.max_user_instances": {"limit": 1024, "used": 800}}})
 
     async def events(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse()

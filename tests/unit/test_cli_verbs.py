@@ -280,6 +280,8 @@ def test_doctor_tells_what_works_and_what_does_not(isola: Run) -> None:
     assert any("✔ runc" in line and "1.1.5" in line for line in lines)
     assert any("– crun" in line and "hybrid" in line for line in lines)
     assert any("→ boot with cgroup v2 alone" in line for line in lines)
+    assert any("! inotify" in line and "800 of 1024" in line for line in lines)
+    assert any("→ sysctl -w fs.inotify.max_user_instances" in line for line in lines)
     down = isola("doctor", "--dir", "/nowhere")
     assert down.returncode == 1
     assert "✘ daemon" in down.stdout

@@ -15,14 +15,12 @@ from isola.model.instance import Status
 from isola.testing.clock import FakeClock
 from isola.testing.host import fake_host
 from isola.testing.parts import World
-from isola.testing.system import FakeSystem
 
 
 @pytest.fixture
 async def still() -> AsyncIterator[World]:
     """A world in which time stands still until a test moves it, with an instance that has rebooted once at once."""
-    system = FakeSystem(subordinate_ids={"root": ((1 << 20, 1 << 24),)})
-    world = World(fake_host(system=system, clock=FakeClock()), observer=Fate())
+    world = World(fake_host(granted=((1 << 20, 1 << 24),), clock=FakeClock()), observer=Fate())
     await world.start()
     await world.import_image()
     await world.create("web1", start=True)

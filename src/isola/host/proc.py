@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from isola.errors import HostFailure, WrongState
 
@@ -58,6 +59,28 @@ def start_time(pid: int) -> int:
     """Start time of a process or zombie, in clock ticks since boot; 0 when there is none."""
     fields = _stat(f"/proc/{pid}/stat")
     return int(fields[19]) if fields else 0
+
+
+def open_inotify(directory: Path, *, owner: int) -> int:
+    """Inotify instances that the processes of a user have open; one that several share counts for each of them."""
+    count = 0
+    for entry in _entries(directory):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if entry.name.isdigit() and entry.stat().st_uid == owner:
+                count += sum(_link(each.path) == "anon_inode:inotify" for each in _entries(f"{entry.path}/fd"))
+    return count
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
+
+
+def _entries(directory: str | Path) -> list[os.DirEntry[str]]:
+    with os.scandir(directory) as entries:
+        return list(entries)
 
 
 def group_lives(group: int) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from isola.host import devices
+from isola.host import devices, proc
 from isola.host.cgroup_tree import parse_cpus
 from isola.host.programs import find_program
 
@@ -24,6 +24,9 @@ _CAPABILITIES = (
     "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF",
     "CHECKPOINT_RESTORE",
 )  # fmt: skip
+
+_INOTIFY = "fs.inotify.max_user_instances"
+_LIMITS = (_INOTIFY, "fs.inotify.max_user_watches")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,13 @@ class System(Protocol):
 
     def file_systems(self) -> frozenset[str]:
         """File systems the kernel has, or can load a module for."""
+        ...
+
+    def kernel_limits(self) -> Mapping[str, Mapping[str, int]]:
+        """Limits that instances meet, by sysctl: ``limit``, and ``used`` by the host's root where that can be told.
+
+        Looks through all processes: call it in a thread.
+        """
         ...
 
     def machine_id(self) -> str: ...
@@ -124,6 +134,14 @@ class LinuxSystem:
         """File systems the kernel has or can load."""
         loaded = frozenset(line.split()[-1] for line in self._read("proc/filesystems").splitlines())
         return loaded | self._loadable()
+
+    def kernel_limits(self) -> Mapping[str, Mapping[str, int]]:
+        """Limits that instances meet."""
+        found = {name: self._read(f"proc/sys/{name.replace('.', '/')}").strip() for name in _LIMITS}
+        limits = {name: {"limit": int(text)} for name, text in found.items() if text.isdigit()}
+        if _INOTIFY in limits:
+            limits[_INOTIFY]["used"] = proc.open_inotify(self._root / "proc", owner=0)
+        return limits
 
     def machine_id(self) -> str:
         """``/etc/machine-id``; where there is none, a number that changes with every boot."""

@@ -31,6 +31,9 @@ class FakeSystem:
     machine: str = "00000000000040008000000000000001"
     boot: str = "00000000-0000-4000-8000-00000000b007"
     own_pid: int = 2
+    limits: Mapping[str, Mapping[str, int]] = field(
+        default_factory=lambda: {"fs.inotify.max_user_instances": {"limit": 128, "used": 9}}
+    )
     hardware: Mapping[str, Sequence[Mapping[str, object]]] = field(default_factory=lambda: _DEVICES)
 
     def kernel(self) -> Kernel:
@@ -67,6 +70,10 @@ class FakeSystem:
     def file_systems(self) -> frozenset[str]:
         """As set."""
         return self.known_file_systems
+
+    def kernel_limits(self) -> Mapping[str, Mapping[str, int]]:
+        """As set."""
+        return self.limits
 
     def machine_id(self) -> str:
         """As set."""

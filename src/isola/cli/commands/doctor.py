@@ -24,6 +24,9 @@ _PROGRAMS = (
     ("ip", "links and addresses", "apt-get install iproute2"),
     ("mmdebstrap", "builds Debian images", "apt-get install mmdebstrap"),
 )
+_INOTIFY = "fs.inotify.max_user_instances"
+_FEW = 256
+"""Inotify instances with which services inside may fail; 128 is the kernel's own limit."""
 
 
 class Check:
@@ -71,6 +74,19 @@ def _daemon(context: Context) -> Iterable[Check]:
     yield Check("kernel", "ok", f"{environment.get('kernel')} {environment.get('kernel_version')}")
     for problem in _listed(environment.get("warnings")):
         yield Check("host", "warning", str(problem))
+    yield from _limits(client.server.resources().get("kernel_limits"))
+
+
+def _limits(found: object) -> Iterable[Check]:
+    """What the kernel gives each user, of which an instance counts as one; the host's own root starts them."""
+    rows = found if isinstance(found, dict) else {}
+    row = rows.get(_INOTIFY)
+    if isinstance(row, dict) and isinstance(row.get("limit"), int):
+        limit, used = row["limit"], int(row.get("used") or 0)
+        near = used * 4 >= limit * 3 or limit < _FEW
+        remedy = f"sysctl -w {_INOTIFY}=1024, and the same in /etc/sysctl.d" if near else ""
+        says = f"{used} of {limit} instances are in use by the host's root; each instance may open {limit}"
+        yield Check("inotify", "warning" if near else "ok", says, remedy)
 
 
 def _drivers(context: Context) -> dict[str, list[Check]]:

@@ -47,7 +47,8 @@ async def resources(request: Request) -> web.StreamResponse:
     system = request.services.host.system
 
     def look() -> dict[str, object]:
-        return resources_json(system.kernel(), system.cpus(), system.memory(), system.devices())
+        found = resources_json(system.kernel(), system.cpus(), system.memory(), system.devices())
+        return {**found, "kernel_limits": system.kernel_limits()}
 
     return sync(await asyncio.to_thread(look))
 

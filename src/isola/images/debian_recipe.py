@@ -15,6 +15,9 @@ PACKAGES = (
     "less", "nano",
 )  # fmt: skip
 """On top of Debian's minimal base."""
+_MERGED = "usr-is-merged"
+_NOT_IN: Mapping[str, frozenset[str]] = {"bullseye": frozenset({_MERGED, "systemd-resolved"})}
+"""What a release has in other packages, or does without."""
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 HOOKS = "/usr/share/mmdebstrap/hooks/merged-usr"
 _LEFT_OUT = (
@@ -132,12 +135,21 @@ class Recipe:
             "unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private",
             "sh", "-c", 'mount --bind "$1" /mnt && shift && exec "$@"', "sh", work,
             "mmdebstrap", "--mode=root", "--format=tar", "--verbose", f"--variant={self.variant}",
-            f"--architectures={self.architecture}", f"--keyring={KEYRING}", f"--hook-dir={HOOKS}",
-            f"--include={','.join(('usr-is-merged', *PACKAGES, *self.packages))}",
+            f"--architectures={self.architecture}", f"--keyring={KEYRING}", self._merging_usr(),
+            f"--include={','.join(self._packages())}",
             f"--customize-hook={setup}",
         ]  # fmt: skip
         command += [f"--dpkgopt={option}" for option in _LEFT_OUT]
         return [*command, self.suite, target, *([self.mirror] if self.mirror else [])]
+
+    def _merging_usr(self) -> str:
+        """Releases without the package that keeps /usr merged are merged before the first package is unpacked."""
+        alone = _MERGED in _NOT_IN.get(self.suite, ())
+        return f"--setup-hook={HOOKS}/setup00.sh" if alone else f"--hook-dir={HOOKS}"
+
+    def _packages(self) -> list[str]:
+        missing = _NOT_IN.get(self.suite, frozenset())
+        return [name for name in (_MERGED, *PACKAGES, *self.packages) if name not in missing]
 
 
 def setup_script(files_directory: str) -> str:

@@ -69,7 +69,7 @@ class Part:
         ending = self.title.removeprefix(self.name)
         if self.name == "metadata":
             return f"meta-{fingerprint}{ending}"
-        return f"{fingerprint}.root{ending}" if self.name == "rootfs" and "tar" in ending else f"{fingerprint}{ending}"
+        return f"{fingerprint}{ending}"
 
 
 def image_config(

@@ -28,7 +28,7 @@ from isola.model.probe import Probe
 from isola.operations import Operation
 from isola.settings import Setting, Settings, one_of, whole
 
-_SUITES = {"12": "bookworm", "13": "trixie"}
+_SUITES = {"11": "bullseye", "12": "bookworm", "13": "trixie", "sid": "sid"}
 _NUMBERS = {suite: number for number, suite in _SUITES.items()}
 _PROGRAMS = {"mmdebstrap": "mmdebstrap", "unshare": "util-linux", "setpriv": "util-linux"}
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+", re.ASCII)
@@ -53,7 +53,7 @@ def _mirror(value: str) -> str:
 
 SETTINGS = Settings(
     "image option",
-    Setting("release", one_of(*_SUITES, *_NUMBERS), "Debian release, by number or name", "12"),
+    Setting("release", one_of(*dict.fromkeys((*_SUITES, *_NUMBERS))), "Debian release, by number or name", "12"),
     Setting(
         "variant", one_of("minbase", "important", "standard"), "Set of base packages, as mmdebstrap calls it", "minbase"
     ),
@@ -86,7 +86,7 @@ class DebianSource(ImageSource):
         return {
             f"debian/{name}": f"Debian {number} ({suite}), a system with systemd, built from Debian's packages"
             for number, suite in _SUITES.items()
-            for name in (number, suite)
+            for name in dict.fromkeys((number, suite))
         }
 
     def canonical(self, name: str) -> str:

@@ -56,7 +56,7 @@ async def test_a_split_image_keeps_the_fingerprint_of_both(world: World, library
     done = await world.operations.finish(library.start_import(files))
     fingerprint = str(done.metadata["fingerprint"])
     exported = library.export(fingerprint)
-    assert [name for name, _ in exported] == [f"meta-{fingerprint}.tar.gz", f"{fingerprint}.root.tar.gz"]
+    assert [name for name, _ in exported] == [f"meta-{fingerprint}.tar.gz", f"{fingerprint}.tar.gz"]
     assert b"".join([await content(world, path) for _, path in exported]) == b"".join(split())
     assert hashlib.sha256(b"".join(split())).hexdigest() == fingerprint
     # The root is a legal layer as it is: nothing is stored twice.

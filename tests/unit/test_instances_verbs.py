@@ -13,6 +13,7 @@ from isola.errors import Busy, IsolaError, TimedOut, WrongState
 from isola.instances.identity import nics_of
 from isola.model.instance import InstanceRequest, InstanceUpdate, Status
 from isola.model.operation import OperationStatus
+from isola.model.profile import Profile
 from isola.testing.parts import World
 
 ROOT = {"type": "disk", "path": "/", "pool": "default"}
@@ -45,6 +46,28 @@ async def test_an_instance_is_made_of_its_image_its_profile_and_its_own_words(wo
     assert config["user.x"] == "1" and config["image.os"] == "Tiny" and config["volatile.base_image"] == instance.image
     assert set(devices) == {"root", "eth0"}
     assert not await differences(world)
+
+
+async def test_an_image_s_profiles_are_used_where_the_request_names_none(world: World) -> None:
+    services = world.parts.services
+    await services.profiles.create(Profile("web", "", {"limits.processes": "77"}, {"root": ROOT}))
+    image = services.images.get(services.images.alias("tiny").target)
+    await services.images.update(
+        image.fingerprint, properties=image.properties, public=False, auto_update=False, expires_at=None,
+        profiles=("web",),
+    )  # fmt: skip
+    instance = await world.create("web1")
+    assert instance.profiles == ("web",)
+    assert services.instances.expanded(instance)[0]["limits.processes"] == "77"
+    assert (await world.create("web2", profiles=("default",))).profiles == ("default",)
+
+
+async def test_an_image_remembers_when_it_was_used_last(world: World) -> None:
+    images = world.parts.services.images
+    fingerprint = images.alias("tiny").target
+    assert images.get(fingerprint).last_used_at is None
+    await world.create("web1")
+    assert images.get(fingerprint).last_used_at == world.host.clock.now()
 
 
 async def test_every_instance_has_ids_addresses_and_a_mac_of_its_own(world: World) -> None:

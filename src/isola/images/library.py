@@ -56,6 +56,8 @@ class ImageLibrary:
         """Lets go of what others keep for images that are gone."""
         self._operations = operations
         self._indexing = asyncio.Lock()
+        self._changing = asyncio.Lock()
+        """Held from reading a record to having written what became of it."""
         self.used_by = used_by
         """API paths of what was made from an image."""
         self.store = ContentStore(host, directory / "images")
@@ -159,17 +161,25 @@ class ImageLibrary:
         profiles: Sequence[str],
     ) -> None:
         """Change what a user may change. Raises NotFound."""
-        image = self.get(fingerprint)
-        changed = replace(
-            image,
-            properties=dict(properties),
-            public=public,
-            auto_update=auto_update,
-            expires_at=expires_at,
-            profiles=tuple(profiles),
-        )
-        await self._records.replace(image.fingerprint, changed)
+        async with self._changing:
+            image = self.get(fingerprint)
+            changed = replace(
+                image,
+                properties=dict(properties),
+                public=public,
+                auto_update=auto_update,
+                expires_at=expires_at,
+                profiles=tuple(profiles),
+            )
+            await self._records.replace(image.fingerprint, changed)
         self._tell("updated", image)
+
+    async def used(self, fingerprint: str) -> None:
+        """An instance has been made of it; nothing where it has been deleted meanwhile."""
+        async with self._changing:
+            image = self._records.find(fingerprint)
+            if image is not None:
+                await self._records.replace(fingerprint, replace(image, last_used_at=self._host.clock.now()))
 
     async def delete(self, op: Operation, fingerprint: str) -> None:
         """Forget an image and its names. Instances made from it keep their layers."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from isola.errors import InvalidInput, NotFound
+from isola.errors import InvalidInput, IsolaError, NotFound
 from isola.instances.context import Context
 from isola.instances.expand import merge, nic_devices, require, root_pool, validate
 from isola.instances.identity import nics_of, take_facts
@@ -46,7 +47,7 @@ def check(context: Context, request: InstanceRequest) -> Plan:
         raise InvalidInput(
             f"Instances of type {request.type[:40]!r} are not offered", field="type", remedy="use container"
         )
-    names = ("default",) if request.profiles is None else request.profiles
+    names = _profiles_of(context, request)
     config, devices = merge(_profiles(context, names), request.config, request.devices)
     require(devices, network=context.networks.get, pool=context.pools.get)
     runtime = choose_runtime(context.runtimes, request)
@@ -68,6 +69,9 @@ async def create(context: Context, op: Operation, plan: Plan) -> Instance:
     with reserved(context, instance.start.layers):
         await _build(context, op, instance)
         await op.commit(lambda: context.records.add(instance.name, instance))
+    if image is not None:
+        with suppress(IsolaError):  # good to know, no reason to fail what is done
+            await context.images.used(image.fingerprint)
     context.events.lifecycle("instance-created", f"/1.0/instances/{instance.name}", type=instance.type)
     if plan.request.start:
         op.reopen()
@@ -144,6 +148,14 @@ async def _build(context: Context, op: Operation, instance: Instance) -> None:
     with op.step("Register on networks"):
         for nic in nics_of(context, instance):
             await context.networks.driver(nic.network).register(op, context.networks.get(nic.network), nic)
+
+
+def _profiles_of(context: Context, request: InstanceRequest) -> tuple[str, ...]:
+    """Those of the request, or else of its image; one that is yet to be built has none of its own."""
+    if request.profiles is not None:
+        return request.profiles
+    image = context.images.resolve(request.image) if request.image is not None else None
+    return (image.profiles if image is not None else ()) or ("default",)
 
 
 def _profiles(context: Context, names: tuple[str, ...]) -> list[Profile]:

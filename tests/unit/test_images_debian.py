@@ -6,7 +6,7 @@ import pytest
 
 from isola.images.debian_recipe import Recipe
 from isola.images.drivers.debian import DRIVER
-from isola.testing.host import FakeHost
+from isola.testing.host import fake_host
 
 
 def option(suite: str, name: str) -> str:
@@ -15,7 +15,7 @@ def option(suite: str, name: str) -> str:
 
 
 def test_every_release_is_offered_by_number_and_by_name() -> None:
-    offers = DRIVER(FakeHost(), Path("/scratch")).offers()
+    offers = DRIVER(fake_host(), Path("/scratch")).offers()
     assert {name for name in offers} == {
         "debian/11", "debian/bullseye", "debian/12", "debian/bookworm", "debian/13", "debian/trixie", "debian/sid",
     }  # fmt: skip

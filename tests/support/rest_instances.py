@@ -41,11 +41,18 @@ class StandRoot:
         entry = self.entries.get(path)
         if entry is None:
             raise NotFound(f"{path!r} not found")
-        if entry.kind == "directory":
-            prefix = path.rstrip("/") + "/"
-            names = {p.removeprefix(prefix) for p in self.entries if p.startswith(prefix) and p != "/"}
-            return dataclasses.replace(entry, names=tuple(sorted(n for n in names if "/" not in n)))
         return entry
+
+    async def names(self, path: str) -> AsyncIterator[tuple[str, ...]]:
+        prefix = path.rstrip("/") + "/"
+        below = {p.removeprefix(prefix) for p in self.entries if p.startswith(prefix) and p != "/"}
+        found = sorted(name for name in below if "/" not in name)
+
+        async def pieces() -> AsyncIterator[tuple[str, ...]]:
+            for start in range(0, len(found), 10):
+                yield tuple(found[start : start + 10])
+
+        return pieces()
 
     async def read(self, path: str) -> AsyncIterator[bytes]:
         async def blocks() -> AsyncIterator[bytes]:

@@ -428,7 +428,7 @@ class StubDaemon:
         return web.Response(body=b"booting\x1b[2J\n", content_type="application/octet-stream")
 
     async def read_file(self, request: web.Request) -> web.Response:
-        tree, path = self.files[self._instance(request)["name"]], request.query["path"].rstrip("/") or "/"
+        tree, path = self.files[self._instance(request)["name"]], _plain(request.query["path"])
         found = tree.get(path)
         if found is None:
             raise ApiError(404, "not_found", f"{path} not found")
@@ -446,6 +446,8 @@ class StubDaemon:
 
     async def write_file(self, request: web.Request) -> web.Response:
         tree, path = self.files[self._instance(request)["name"]], request.query["path"].rstrip("/")
+        if os.path.dirname(path) not in tree:
+            raise ApiError(404, "not_found", f"{path} does not exist")
         headers = request.headers
         owner = {key: headers[f"X-LXD-{key}"] for key in ("uid", "gid", "mode") if f"X-LXD-{key}" in headers}
         tree[path] = {"kind": headers["X-LXD-type"], "data": await request.read(), **owner}
@@ -518,6 +520,11 @@ class StubDaemon:
 
 def _sync(metadata: Any) -> web.Response:
     return web.json_response({"type": "sync", "status_code": 200, "metadata": metadata})
+
+
+def _plain(path: str) -> str:
+    """Without ``..``, as the kernel would go where no links are on the way."""
+    return os.path.normpath(path)
 
 
 def _children(tree: dict[str, Json], path: str) -> list[str]:

@@ -63,6 +63,7 @@ def test_push_keeps_modes_and_takes_owners(isola: Run, daemon: StubDaemon, here:
         "gid": "34",
         "mode": "0600",
     }
+    tree(daemon)["/etc"] = {"kind": "directory"}
     isola("file", "push", "-", "web1/etc/motd", input=b"hello\n" * 50_000)
     assert tree(daemon)["/etc/motd"]["data"] == b"hello\n" * 50_000
 
@@ -84,6 +85,58 @@ def test_a_directory_goes_in_and_comes_out_as_it_was(isola: Run, daemon: StubDae
     assert isola("file", "pull", "web1/srv/index.html", "-").stdout == b"hi"
     isola("file", "delete", "-r", "web1/srv")
     assert list(tree(daemon)) == ["/"]
+
+
+LINKS = {
+    "/etc": {"kind": "directory"},
+    "/etc/os-release": {"kind": "symlink", "data": b"../usr/lib/os-release"},
+    "/etc/again": {"kind": "symlink", "data": b"os-release"},
+    "/usr": {"kind": "directory"},
+    "/usr/lib": {"kind": "directory"},
+    "/usr/lib/os-release": {"kind": "file", "data": b"NAME=Tiny\n", "mode": "0640"},
+    "/lib": {"kind": "symlink", "data": b"/usr/lib"},
+    "/ring": {"kind": "symlink", "data": b"ring"},
+    "/astray": {"kind": "symlink", "data": b"/no/where"},
+}
+
+
+@pytest.mark.parametrize("path", ["etc/os-release", "etc/again", "usr/lib/os-release"])
+def test_a_link_that_is_named_is_followed_inside(isola: Run, daemon: StubDaemon, here: Path, path: str) -> None:
+    tree(daemon).update(LINKS)
+    assert isola("file", "show", f"web1/{path}").stdout == b"NAME=Tiny\n"
+    assert isola("file", "pull", f"web1/{path}", "-").stdout == b"NAME=Tiny\n"
+    isola("file", "pull", f"web1/{path}", ".")
+    found = here / os.path.basename(path)
+    assert not found.is_symlink() and found.read_bytes() == b"NAME=Tiny\n"
+    assert stat.S_IMODE(found.stat().st_mode) == 0o640
+
+
+def test_a_link_to_a_directory_is_as_good_as_the_directory(isola: Run, daemon: StubDaemon, here: Path) -> None:
+    tree(daemon).update(LINKS)
+    assert isola("file", "show", "web1/lib").stdout == b"os-release\n"
+    assert b"lib is a directory" in isola("file", "pull", "web1/lib", ".", status=2).stderr
+    (here / "new").write_text("x")
+    isola("file", "push", "new", "web1/lib")
+    assert tree(daemon)["/lib/new"]["data"] == b"x" and tree(daemon)["/lib"]["kind"] == "symlink"
+
+
+def test_a_link_that_leads_nowhere_is_an_error(isola: Run, daemon: StubDaemon, here: Path) -> None:
+    tree(daemon).update(LINKS)
+    assert b"/no/where" in isola("file", "show", "web1/astray", status=1).stderr
+    assert b"too many symbolic links" in isola("file", "pull", "web1/ring", ".", status=1).stderr
+    assert not os.listdir(here)
+
+
+def test_a_missing_directory_is_named_with_the_way_to_make_it(isola: Run, daemon: StubDaemon, here: Path) -> None:
+    (here / "f").write_text("x")
+    for words in (("push", "f", "web1/srv/www/f"), ("push", "f", "web1/srv/www/"), ("mkdir", "web1/srv/www/img")):
+        stderr = isola("file", *words, status=1).stderr
+        assert b"no directory /srv/www" in stderr and b"-p makes it" in stderr
+        assert list(tree(daemon)) == ["/"]
+    assert b"-p" not in isola("file", "push", "f", "none/srv/www/f", status=1).stderr
+    isola("file", "push", "-p", "f", "web1/srv/www/f")
+    isola("file", "mkdir", "web1/srv/own")
+    assert {tree(daemon)[path]["mode"] for path in ("/srv", "/srv/www", "/srv/own")} == {"0755"}
 
 
 def test_a_link_left_here_does_not_lead_a_pull_elsewhere(

@@ -27,6 +27,14 @@ def test_written_pages_are_in_step(name: str, module: str) -> None:
     assert (DOCS / "reference" / name).read_text() == page, f"run: python -m {module} > docs/reference/{name}"
 
 
+def test_the_page_of_the_api_says_up_front_what_is_missing() -> None:
+    """As long as SFTP is refused, clients of others do not work unmodified."""
+    page = (DOCS / "reference" / "rest-api.md").read_text()
+    beginning = page.partition("\n## ")[0]
+    assert ("SFTP" in beginning) == ("SFTP is not offered yet" in page)
+    assert "SFTP" not in page or "unmodified" not in page
+
+
 def links(page: Path) -> list[Path]:
     """Files a page points to; addresses elsewhere and places within the page are left out."""
     targets = [target.partition("#")[0] for target in _LINK.findall(page.read_text())]

@@ -218,6 +218,25 @@ async def test_wrong_file_requests_name_their_field(
     assert (status, body["metadata"]["field"]) == (400, field)
 
 
+async def test_many_names_are_sent_piece_by_piece(two_instances: Stand) -> None:
+    url = "/1.0/instances/web1/files?path=/"
+    await two_instances.get(url)
+    root = next(iter(two_instances.services.instances.roots.values()))
+    for number in range(25):
+        root.entries[f"/{number:02}"] = root.entries["/"]
+    assert await two_instances.get(url) == [f"{number:02}" for number in range(25)]
+    async with two_instances.session.get(f"http://isola{url}") as answer:
+        assert (answer.headers["X-LXD-type"], answer.content_type) == ("directory", "application/json")
+        assert (await answer.json())["status_code"] == 200
+
+
+async def test_a_directory_is_made_for_its_owner_and_group(two_instances: Stand) -> None:
+    headers = {"X-LXD-type": "directory"}
+    await two_instances.ask("POST", "/1.0/instances/web1/files?path=/srv", headers=headers)
+    async with two_instances.session.head("http://isola/1.0/instances/web1/files?path=/srv") as answer:
+        assert answer.headers["X-LXD-mode"] == "0750"
+
+
 async def test_names_that_are_not_utf8_are_shown(two_instances: Stand) -> None:
     url = "/1.0/instances/web1/files?path=/"
     await two_instances.get(url)

@@ -6,8 +6,8 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from isola.cli.grammar import UsageError
 from isola.cli.terminal import clean
@@ -16,6 +16,8 @@ from isola.client.files import DIRECTORY, FILE, SYMLINK, Entry, Files
 from isola.client.writing import write_all
 from isola.errors import InvalidInput, IsolaError, NotFound, Unsupported
 
+OPEN_DIRECTORY = 0o755
+"""For directories that are made on the way: the daemon's own choice shuts others out."""
 _NO_RECURSION = "--recursive copies directories"
 
 
@@ -42,7 +44,9 @@ def push_all(
         if into and source == "-":
             raise UsageError("Standard input needs a file name", hint="as in web1/etc/motd")
         name = os.path.basename(os.path.abspath(source))
-        push_one(files, source, f"{target.rstrip('/')}/{name}" if into else target, owner, recursive=recursive)
+        place = f"{target.rstrip('/')}/{name}" if into else target
+        with needing_directories(files, place):
+            push_one(files, source, place, owner, recursive=recursive)
 
 
 def push_one(files: Files, source: str, target: str, owner: Owner, *, recursive: bool) -> None:
@@ -77,18 +81,31 @@ def _push_tree(files: Files, source: str, target: str, owner: Owner) -> None:
                 sys.stderr.write(f"Left out: {entry.path} is neither file, directory nor link\n")
 
 
+@contextmanager
+def needing_directories(files: Files, path: str) -> Iterator[None]:
+    """What fails for want of the directory that leads to ``path`` says how to make it."""
+    try:
+        yield
+    except NotFound:
+        folder = os.path.dirname(path)
+        if not _kind_inside(files, "/") or _kind_inside(files, folder):
+            raise
+        raise NotFound(f"There is no directory {folder} in the instance", remedy="-p makes it") from None
+
+
 def make_parents(files: Files, path: str, *, itself: bool = False) -> None:
     """Make the directories that lead to ``path``."""
     parts = [part for part in path.split("/") if part]
     for depth in range(1, len(parts) + (1 if itself else 0)):
         folder = "/" + "/".join(parts[:depth])
         if not _kind_inside(files, folder):
-            files.make_directory(folder)
+            files.make_directory(folder, mode=OPEN_DIRECTORY)
 
 
 def _kind_inside(files: Files, path: str) -> str:
+    """What a path leads to; empty where that is nothing."""
     try:
-        with files.open(path) as entry:
+        with files.follow(path) as entry:
             return entry.kind
     except NotFound:
         return ""
@@ -101,7 +118,7 @@ def pull_all(places: Sequence[tuple[Files, str]], target: str, *, recursive: boo
     """Copy out of instances: into ``target`` where it is a directory, else as ``target``."""
     if target == "-":
         for files, path in places:
-            with files.open(path) as entry:
+            with files.follow(path) as entry:
                 _only_a_file(entry, path)
                 for piece in entry:
                     write_all(1, piece)
@@ -115,7 +132,7 @@ def pull_all(places: Sequence[tuple[Files, str]], target: str, *, recursive: boo
             raise UsageError("The target needs a name", hint="name a file or directory to be made")
         fd = os.open(folder or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            _pull(files, path, fd, name, recursive=recursive)
+            _pull(files, path, fd, name, recursive=recursive, named=True)
         finally:
             os.close(fd)
 
@@ -125,8 +142,9 @@ def _only_a_file(entry: Entry, path: str) -> None:
         raise InvalidInput(f"{path} is a {entry.kind}, not a file")
 
 
-def _pull(files: Files, path: str, folder: int, name: str, *, recursive: bool) -> None:
-    with files.open(path) as entry:
+def _pull(files: Files, path: str, folder: int, name: str, *, recursive: bool, named: bool = False) -> None:
+    """A link is followed where the user ``named`` it, and copied as a link where it was met on the way."""
+    with files.follow(path) if named else files.open(path) as entry:
         if entry.kind == FILE:
             save(entry, folder, name, mode=entry.mode)
             return

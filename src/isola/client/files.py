@@ -9,8 +9,11 @@ from collections.abc import Iterable, Iterator
 from isola.client.client import Client
 from isola.client.http import FileBody, Response
 from isola.client.reply import Reply
+from isola.errors import InvalidInput
 
 FILE, DIRECTORY, SYMLINK = "file", "directory", "symlink"
+_LINKS = 40
+"""As many as a kernel follows."""
 
 
 class Entry:
@@ -58,20 +61,33 @@ class Files:
         self._path = f"{instance}/files"
 
     def open(self, path: str) -> Entry:
-        """What stands at ``path``. Raises NotFound."""
+        """What stands at ``path``, a symlink as itself. Raises NotFound."""
         response = self._client.exchange("GET", self._path, query={"path": path})
         if response.status >= 400:
             self._fail(response)
         return Entry(self._client, response)
 
+    def follow(self, path: str) -> Entry:
+        """What stands at ``path``, symlinks followed inside the instance. Raises NotFound, InvalidInput."""
+        place = path
+        for _ in range(_LINKS):
+            entry = self.open(place)
+            if entry.kind != SYMLINK:
+                return entry
+            with entry:
+                target = entry.target()
+            # Not made shorter: only the instance knows where its ``..`` lead.
+            place = os.path.join(os.path.dirname(place.rstrip("/")), target)
+        raise InvalidInput(f"{path} leads through too many symbolic links")
+
     def read(self, path: str) -> bytes:
         """A file's bytes."""
-        with self.open(path) as entry:
+        with self.follow(path) as entry:
             return b"".join(entry)
 
     def names(self, path: str) -> list[str]:
         """Names in a directory; nothing where there is none."""
-        with self.open(path) as entry:
+        with self.follow(path) as entry:
             return entry.names() if entry.kind == DIRECTORY else []
 
     def write(

@@ -19,7 +19,7 @@ from isola.host import kernel, trees
 from isola.host.proc import ProcessRef
 from isola.host.rooted import open_process_root, open_root
 from isola.host.roots import Entry, Root
-from isola.host.threads import in_long_thread, in_thread
+from isola.host.threads import Work, in_long_thread, in_thread
 from isola.model.identity import IdRange
 from isola.model.storage import Space
 
@@ -149,7 +149,7 @@ class LinuxFiles:
 
     async def remove_tree(self, path: Path) -> None:
         """Remove a file or a tree."""
-        await in_long_thread(trees.remove_tree, path)
+        await in_long_thread(Work.REMOVE, trees.remove_tree, path)
 
     async def duplicate(self, source: Path, target: Path) -> None:
         """By the kernel, piece by piece, so that it can be cancelled."""
@@ -158,7 +158,7 @@ class LinuxFiles:
             writing = await in_thread(_reported, target, lambda: _create(target))
             done = False
             try:
-                while await in_long_thread(_reported, target, lambda: _copy_piece(reading, writing)):
+                while await in_long_thread(Work.COPY, _reported, target, lambda: _copy_piece(reading, writing)):
                     pass
                 await in_thread(_reported, target, lambda: _settle(target, writing))
                 done = True
@@ -171,7 +171,7 @@ class LinuxFiles:
 
     async def digest(self, *paths: Path) -> tuple[str, int]:
         """In a thread: hashing releases the interpreter lock."""
-        return await in_long_thread(_digest, paths)
+        return await in_long_thread(Work.COPY, _digest, paths)
 
     async def copy(self, source: BinaryIO, target: Path) -> int:
         """Write a stream to a new file, block by block, so that it can be cancelled."""
@@ -191,7 +191,7 @@ class LinuxFiles:
 
     async def disk_usage(self, directory: Path) -> int:
         """Bytes allocated below a directory."""
-        return await in_long_thread(trees.disk_usage, directory)
+        return await in_long_thread(Work.MEASURE, trees.disk_usage, directory)
 
     async def space(self, directory: Path) -> Space:
         """Size and use of a file system."""
@@ -199,7 +199,7 @@ class LinuxFiles:
 
     async def sync(self, directory: Path) -> None:
         """By ``syncfs``."""
-        await in_long_thread(_reported, directory, lambda: _sync(directory))
+        await in_long_thread(Work.COPY, _reported, directory, lambda: _sync(directory))
 
     async def flush(self, *paths: Path) -> None:
         """By ``fsync``, one after the other in one thread."""

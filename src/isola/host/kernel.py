@@ -18,7 +18,9 @@ _OPEN_TREE, _MOVE_MOUNT, _OPENAT2, _MOUNT_SETATTR = 428, 429, 437, 442
 _AT_FDCWD = -100
 _AT_EMPTY_PATH = 0x1000
 _AT_SYMLINK_NOFOLLOW = 0x100
+_AT_STATX_DONT_SYNC = 0x4000
 _STATX_ATTR_MOUNT_ROOT = 0x2000
+_STATX_MNT_ID = 0x1000
 
 MS_RDONLY, MS_NOSUID, MS_NODEV = 1, 2, 4
 MS_REC, MS_SHARED = 0x4000, 0x100000
@@ -86,6 +88,14 @@ def is_mount_point(path: Path) -> bool:
     buffer = ctypes.create_string_buffer(256)
     _checked(_libc.statx(_AT_FDCWD, os.fsencode(path), _AT_SYMLINK_NOFOLLOW, 0, buffer), str(path))
     return bool(int.from_bytes(buffer.raw[8:16], "little") & _STATX_ATTR_MOUNT_ROOT)
+
+
+def mount_of(descriptor: int) -> int:
+    """The number of the mount an open file lies on. Asks nothing of the file system, which may hang."""
+    buffer = ctypes.create_string_buffer(256)
+    flags = _AT_EMPTY_PATH | _AT_STATX_DONT_SYNC
+    _checked(_libc.statx(descriptor, b"", flags, _STATX_MNT_ID, buffer), "statx")
+    return int.from_bytes(buffer.raw[144:152], "little")
 
 
 def open_beneath(root: int, path: bytes, flags: int, resolve: int, mode: int = 0) -> int:

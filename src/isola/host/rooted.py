@@ -1,96 +1,115 @@
-"""An instance's root by ``openat2``: every path is resolved by the kernel with the root as ``/``.
+"""An instance's root: every path is resolved with the root as ``/``, by the kernel (``openat2``) and never beyond it.
 
 Nothing is opened before it is known to be a regular file or a directory (``O_PATH`` first), so that a FIFO cannot hold
-us and a device is never touched. Kernel file systems (proc, sysfs, cgroup, ...) answer to whoever opens them, and we
-are the host's root: their files are listed, never read or written.
+us and a device is never touched. What lies on file systems that answer to whoever opens them (proc, sysfs, cgroup, ...)
+is listed, never read or written, for we are the host's root; those that may not answer at all are not entered.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
+import itertools
 import os
 import stat
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
-from isola.errors import HostFailure, InvalidInput, IsolaError, NotFound, Unsupported
-from isola.host import kernel
+from isola.errors import HostFailure, InvalidInput, NotFound, Unsupported
+from isola.host.cancellation import finish
+from isola.host.credentials import owner_of_files
+from isola.host.drafts import Draft
+from isola.host.mount_table import MountTable
 from isola.host.proc import ProcessRef, open_of
 from isola.host.roots import Entry, Root
-from isola.host.threads import in_thread
+from isola.host.threads import Work, in_long_thread
+from isola.host.walking import Found, Walker, encoded, is_mount_point
 from isola.model.identity import IdRange
 
+P = ParamSpec("P")
 T = TypeVar("T")
 _BLOCK = 256 * 1024
-_INSIDE = kernel.RESOLVE_IN_ROOT | kernel.RESOLVE_NO_MAGICLINKS
+_PIECE = 4096
+"""Names in a directory that are handled at once."""
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY
-_KERNEL_FILE_SYSTEMS = {
-    0x9FA0: "proc", 0x62656572: "sysfs", 0x27E0EB: "cgroup", 0x63677270: "cgroup2", 0x64626720: "debugfs",
-    0x74726163: "tracefs", 0x73636673: "securityfs", 0xCAFE4A11: "bpf", 0x6165676C: "pstore", 0x62656570: "configfs",
-    0xDE5E81E4: "efivarfs", 0xF97CFF8C: "selinuxfs", 0x43415D53: "smackfs", 0x6E736673: "nsfs",
-    0x42494E4D: "binfmt_misc", 0x19800202: "mqueue",
-}  # fmt: skip
+
+
+async def _in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    return await in_long_thread(Work.INSIDE, function, *args, **kwargs)
 
 
 @asynccontextmanager
 async def open_root(place: Path, idmap: IdRange | None) -> AsyncIterator[Root]:
     """The root at ``place``, open until the context ends."""
 
-    def opened() -> int:
+    def opened(stack: contextlib.ExitStack) -> LinuxRoot:
         try:
-            return os.open(place, _DIRECTORY | os.O_CLOEXEC)
+            root = os.open(place, _DIRECTORY | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise NotFound(f"There is no root at {place}", evidence=str(error)) from error
+        stack.callback(os.close, root)
+        mounts = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+        stack.callback(os.close, mounts)
+        return LinuxRoot(root, MountTable(mounts, root, trusted=True), idmap)
 
-    async with _root(opened, idmap) as root:
-        yield root
+    async with _opened(opened) as found:
+        yield found
 
 
 @asynccontextmanager
 async def open_process_root(process: ProcessRef, idmap: IdRange | None) -> AsyncIterator[Root]:
     """What that very process sees as ``/``. Raises WrongState when it has ended."""
-    async with _root(lambda: open_of(process, "root", _DIRECTORY), idmap) as root:
-        yield root
+
+    def opened(stack: contextlib.ExitStack) -> LinuxRoot:
+        root = open_of(process, "root", _DIRECTORY)
+        stack.callback(os.close, root)
+        mounts = open_of(process, "mountinfo")
+        stack.callback(os.close, mounts)
+        return LinuxRoot(root, MountTable(mounts, root, trusted=False), idmap)
+
+    async with _opened(opened) as found:
+        yield found
 
 
 @asynccontextmanager
-async def _root(opened: Callable[[], int], idmap: IdRange | None) -> AsyncIterator[Root]:
-    root = LinuxRoot(await in_thread(opened), idmap)
-    try:
+async def _opened(work: Callable[[contextlib.ExitStack], LinuxRoot]) -> AsyncIterator[Root]:
+    with contextlib.ExitStack() as stack:
+        root = await _in_thread(work, stack)
+        stack.callback(root.close)
         yield root
-    finally:
-        root.close()
 
 
 class LinuxRoot:
     """One open root."""
 
-    def __init__(self, descriptor: int, idmap: IdRange | None) -> None:
-        self._root = descriptor
+    def __init__(self, root: int, mounts: MountTable, idmap: IdRange | None) -> None:
+        self._walker = Walker(root, mounts)
         self._idmap = idmap
         self._streams: set[int] = set()
 
     def close(self) -> None:
-        """Close the root and every stream still open."""
-        for descriptor in (self._root, *self._streams):
+        """Close every stream still open."""
+        for descriptor in self._streams:
             os.close(descriptor)
         self._streams.clear()
 
     async def stat(self, path: str, *, follow: bool = True) -> Entry:
         """What is at ``path``."""
-        return await in_thread(_reported, path, lambda: self._stat(path, follow))
+        return await _in_thread(_reported, path, lambda: self._stat(path, follow))
+
+    async def names(self, path: str) -> AsyncIterator[tuple[str, ...]]:
+        """The names in a directory, in pieces."""
+        descriptor = await _in_thread(_reported, path, lambda: self._open(path, os.O_RDONLY | os.O_DIRECTORY))
+        self._streams.add(descriptor)
+        return self._pieces(descriptor, path)
 
     async def read(self, path: str) -> AsyncIterator[bytes]:
         """The content of a regular file."""
-
-        def opened() -> int:
-            with self._found(path) as found:
-                return _reopen(found, path, os.O_RDONLY)
-
-        descriptor = await in_thread(_reported, path, opened)
+        descriptor = await _in_thread(_reported, path, lambda: self._open(path, os.O_RDONLY))
         self._streams.add(descriptor)
         return self._blocks(descriptor, path)
 
@@ -104,59 +123,43 @@ class LinuxRoot:
         mode: int | None,
         append: bool = False,
     ) -> None:
-        """Create or replace the content; a new file that could not be filled is removed again."""
-        descriptor, created = await in_thread(_reported, path, lambda: self._open_for_writing(path, append))
+        """Create or replace the content, all at once when it is whole."""
+        dress = partial(self._dress, uid=uid, gid=gid, mode=mode)
+        stack = contextlib.ExitStack()
         try:
+            draft = await _in_thread(_reported, path, self._as_root_inside, lambda: self._draft(stack, path, append))
             async for block in content:
-                await in_thread(_reported, path, _write_all, descriptor, block)
-            owner = (0 if created and uid < 0 else uid, 0 if created and gid < 0 else gid)
-            permissions = 0o644 if created and mode is None else mode
-            await in_thread(_reported, path, lambda: self._dress(descriptor, *owner, permissions))
-        except BaseException:
-            if created:
-                await in_thread(self._discard, path)
-            raise
+                await _in_thread(_reported, path, draft.write, block)
+            await _in_thread(_reported, path, self._as_root_inside, lambda: draft.commit(dress))
         finally:
-            os.close(descriptor)
+            await finish(asyncio.ensure_future(_in_thread(stack.close)))  # what is dropped may be large
 
     async def make_directory(self, path: str, *, uid: int, gid: int, mode: int) -> None:
         """Fine when the directory is there."""
-        await in_thread(_reported, path, lambda: self._make_directory(path, uid, gid, mode))
+        work = partial(self._make_directory, path, uid, gid, mode)
+        await _in_thread(_reported, path, self._as_root_inside, work)
 
     async def make_symlink(self, path: str, target: str, *, uid: int, gid: int) -> None:
         """A symbolic link that may point anywhere: it is only ever followed inside."""
-        await in_thread(_reported, path, lambda: self._make_symlink(path, target, uid, gid))
+        work = partial(self._make_symlink, path, target, uid, gid)
+        await _in_thread(_reported, path, self._as_root_inside, work)
 
     async def remove(self, path: str) -> None:
         """Remove a file, a link or an empty directory."""
-        await in_thread(_reported, path, lambda: self._remove(path))
+        await _in_thread(_reported, path, lambda: self._remove(path))
 
     # --- below runs in threads ----------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def _found(self, path: str, *, follow: bool = True) -> Iterator[int]:
-        flags = os.O_PATH | (0 if follow else os.O_NOFOLLOW)
-        descriptor = kernel.open_beneath(self._root, _encoded(path) or b".", flags, _INSIDE)
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
-
-    @contextlib.contextmanager
-    def _parent(self, path: str) -> Iterator[tuple[int, bytes]]:
-        """The directory that holds the last component, and that component."""
-        directory, _, name = _encoded(path).rstrip(b"/").rpartition(b"/")
-        if name in (b"", b".", b".."):
-            raise InvalidInput(f"{path!r} does not name anything in a directory", field="path")
-        descriptor = kernel.open_beneath(self._root, directory or b".", _DIRECTORY, _INSIDE)
-        try:
-            yield descriptor, name
-        finally:
-            os.close(descriptor)
+    def _as_root_inside(self, work: Callable[[], T]) -> T:
+        """What is made belongs to the instance from the beginning: its own tmpfs takes nothing else."""
+        if self._idmap is None:
+            return work()
+        with owner_of_files(self._idmap.base):
+            return work()
 
     def _stat(self, path: str, follow: bool) -> Entry:
-        with self._found(path, follow=follow) as found:
-            status = os.fstat(found)
+        with self._walker.found(path, follow=follow) as found:
+            status = os.fstat(found.descriptor)
             kind = _kind(status.st_mode)
             return Entry(
                 kind=kind,
@@ -164,71 +167,92 @@ class LinuxRoot:
                 uid=self._inside(status.st_uid),
                 gid=self._inside(status.st_gid),
                 size=status.st_size,
-                names=_listed(found) if kind == "directory" else (),
-                target=_shown(os.readlink(b"", dir_fd=found)) if kind == "symlink" else "",
+                target=_shown(os.readlink(b"", dir_fd=found.descriptor)) if kind == "symlink" else "",
             )
+
+    def _open(self, path: str, flags: int) -> int:
+        with self._walker.found(path) as found:
+            if not flags & os.O_DIRECTORY:
+                _require_file(found, path)
+            # Now that it is known to be a directory or a regular file.
+            return os.open(f"/proc/self/fd/{found.descriptor}", flags | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    async def _pieces(self, descriptor: int, path: str) -> AsyncIterator[tuple[str, ...]]:
+        try:
+            with await _in_thread(_reported, path, os.scandir, descriptor) as entries:
+                while piece := await _in_thread(_reported, path, _some_names, entries):
+                    yield piece
+        finally:
+            self._close(descriptor)
 
     async def _blocks(self, descriptor: int, path: str) -> AsyncIterator[bytes]:
         try:
-            while block := await in_thread(_reported, path, os.read, descriptor, _BLOCK):
+            while block := await _in_thread(_reported, path, os.read, descriptor, _BLOCK):
                 yield block
         finally:
-            if descriptor in self._streams:
-                self._streams.remove(descriptor)
-                os.close(descriptor)
+            self._close(descriptor)
 
-    def _open_for_writing(self, path: str, append: bool) -> tuple[int, bool]:
-        flags = os.O_WRONLY | (os.O_APPEND if append else 0)
-        try:
-            with self._found(path) as found:
-                return _reopen(found, path, flags | (0 if append else os.O_TRUNC)), False
-        except FileNotFoundError:
-            with self._parent(path) as (directory, name):
-                _refuse_kernel_file_system(directory, path)
-                return os.open(name, flags | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory), True
+    def _close(self, descriptor: int) -> None:
+        if descriptor in self._streams:
+            self._streams.remove(descriptor)
+            os.close(descriptor)
 
-    def _dress(self, descriptor: int, uid: int, gid: int, mode: int | None) -> None:
-        if uid >= 0 or gid >= 0:
-            os.fchown(descriptor, self._outside(uid), self._outside(gid))
-        if mode is not None:
-            os.fchmod(descriptor, mode & 0o7777)  # after fchown, which clears setuid
+    def _draft(self, stack: contextlib.ExitStack, path: str, append: bool) -> Draft:
+        place = stack.enter_context(self._walker.target(path))
+        if place.found is not None:
+            _require_file(place.found, path)
+        elif place.linked:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        place.directory.mount.require_store(path)
+        draft = Draft(place, append=append)
+        stack.callback(draft.close)
+        return draft
 
-    def _discard(self, path: str) -> None:
-        with contextlib.suppress(OSError, IsolaError), self._parent(path) as (directory, name):
-            os.unlink(name, dir_fd=directory)
+    def _dress(self, descriptor: int, before: os.stat_result | None, *, uid: int, gid: int, mode: int | None) -> None:
+        """What is not asked for is that of the file before, or root's."""
+        old = (before.st_uid, before.st_gid) if before is not None else (self._outside(0), self._outside(0))
+        owner = (old[0] if uid < 0 else self._outside(uid), old[1] if gid < 0 else self._outside(gid))
+        if mode is None:
+            mode = 0o644 if before is None else before.st_mode
+        os.fchown(descriptor, *owner)
+        os.fchmod(descriptor, mode & 0o7777)  # after fchown, which clears setuid
 
     def _make_directory(self, path: str, uid: int, gid: int, mode: int) -> None:
-        with contextlib.suppress(FileNotFoundError), self._found(path) as found:
-            if stat.S_ISDIR(os.fstat(found).st_mode):
+        with contextlib.suppress(FileNotFoundError), self._walker.found(path) as found:
+            if stat.S_ISDIR(found.mode):
                 return
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        with self._parent(path) as (directory, name):
-            _refuse_kernel_file_system(directory, path)
-            os.mkdir(name, 0o700, dir_fd=directory)
-            made = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        with self._walker.parent(path) as (directory, name):
+            os.mkdir(name, 0o700, dir_fd=directory.descriptor)
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            made = os.open(name, flags, dir_fd=directory.descriptor)
             try:
-                self._dress(made, max(uid, 0), max(gid, 0), mode)
+                self._dress(made, None, uid=uid, gid=gid, mode=mode)
             finally:
                 os.close(made)
 
     def _make_symlink(self, path: str, target: str, uid: int, gid: int) -> None:
-        with self._parent(path) as (directory, name):
-            _refuse_kernel_file_system(directory, path)
-            os.symlink(_encoded(target), name, dir_fd=directory)
+        with self._walker.parent(path) as (directory, name):
+            try:
+                os.symlink(encoded(target), name, dir_fd=directory.descriptor)
+            except FileExistsError:
+                if _target(directory.descriptor, name) != encoded(target):
+                    raise
+                return
             owner = self._outside(max(uid, 0)), self._outside(max(gid, 0))
-            os.chown(name, *owner, dir_fd=directory, follow_symlinks=False)
+            os.chown(name, *owner, dir_fd=directory.descriptor, follow_symlinks=False)
 
     def _remove(self, path: str) -> None:
-        with self._parent(path) as (directory, name):
-            _refuse_kernel_file_system(directory, path)
+        with self._walker.parent(path) as (directory, name):
+            # The kernel asks our own namespace only, and would take the mount away in the instance's.
+            if is_mount_point(directory, name):
+                raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
             try:
-                os.unlink(name, dir_fd=directory)
+                os.unlink(name, dir_fd=directory.descriptor)
             except IsADirectoryError:
-                os.rmdir(name, dir_fd=directory)
+                os.rmdir(name, dir_fd=directory.descriptor)
 
     def _outside(self, inner: int) -> int:
-        if inner < 0:
-            return -1
         return self._idmap.outside(inner) if self._idmap else inner
 
     def _inside(self, outer: int) -> int:
@@ -262,31 +286,25 @@ _REASONS = {
 }
 
 
-def _reopen(found: int, path: str, flags: int) -> int:
-    """Open for use what so far is only a reference, once it is known to be a regular file."""
-    mode = os.fstat(found).st_mode
+def _require_file(found: Found, path: str) -> None:
+    mode = found.mode
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not stat.S_ISREG(mode):
         raise Unsupported(f"{path!r} is not a regular file", remedy="only files, directories and links are transferred")
-    _refuse_kernel_file_system(found, path)
-    return os.open(f"/proc/self/fd/{found}", flags | os.O_NONBLOCK | os.O_CLOEXEC)
+    found.mount.require_store(path)
 
 
-def _refuse_kernel_file_system(descriptor: int, path: str) -> None:
-    kind = _KERNEL_FILE_SYSTEMS.get(kernel.file_system_type(descriptor) & 0xFFFFFFFF)
-    if kind is not None:
-        raise Unsupported(
-            f"{path!r} lies on {kind}, a view of the kernel", remedy="read and write it by a command inside"
-        )
+def _some_names(entries: Iterator[os.DirEntry[str]]) -> tuple[str, ...]:
+    return tuple(sorted(_shown(os.fsencode(entry.name)) for entry in itertools.islice(entries, _PIECE)))
 
 
-def _listed(found: int) -> tuple[str, ...]:
-    descriptor = os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _target(directory: int, name: bytes) -> bytes | None:
+    """Where a link leads; None where there is none any more."""
     try:
-        return tuple(sorted(_shown(os.fsencode(name)) for name in os.listdir(descriptor)))
-    finally:
-        os.close(descriptor)
+        return os.readlink(name, dir_fd=directory)
+    except OSError:
+        return None
 
 
 def _kind(mode: int) -> str:
@@ -300,15 +318,3 @@ def _kind(mode: int) -> str:
 def _shown(name: bytes) -> str:
     """Names in a root may be any bytes; what goes out is always text."""
     return name.decode("utf-8", "replace")
-
-
-def _encoded(path: str) -> bytes:
-    if "\0" in path:
-        raise InvalidInput("A path cannot hold NUL", field="path")
-    return path.encode("utf-8", "surrogateescape")
-
-
-def _write_all(descriptor: int, block: bytes) -> None:
-    view = memoryview(block)
-    while view:
-        view = view[os.write(descriptor, view) :]

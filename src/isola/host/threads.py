@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
 from functools import partial
 from typing import ParamSpec, TypeVar
 
@@ -12,7 +13,23 @@ from isola.host.cancellation import deliver, finish
 
 P = ParamSpec("P")
 T = TypeVar("T")
-_long_work = ThreadPoolExecutor(2, thread_name_prefix="isola-trees")
+
+
+class Work(Enum):
+    """Kinds of work that may take seconds; each has threads of its own, so that none waits for another."""
+
+    REMOVE = "remove"
+    """Trees that go."""
+    MEASURE = "measure"
+    """The space that trees take."""
+    COPY = "copy"
+    """Content read or written whole: digests, copies, syncs."""
+    INSIDE = "inside"
+    """Files of instances, on file systems that may be slow."""
+
+
+_THREADS = {Work.REMOVE: 3, Work.MEASURE: 2, Work.COPY: 3, Work.INSIDE: 8}
+_pools = {work: ThreadPoolExecutor(size, thread_name_prefix=f"isola-{work.value}") for work, size in _THREADS.items()}
 
 
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -21,7 +38,7 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
     return await finish(asyncio.get_running_loop().run_in_executor(None, partial(function, *args, **kwargs)))
 
 
-async def in_long_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """The same for work of seconds (whole trees), in threads of its own so that quick calls never queue behind it."""
+async def in_long_thread(work: Work, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """The same in a thread for this kind of work, of which there are few."""
     await deliver()
-    return await finish(asyncio.get_running_loop().run_in_executor(_long_work, partial(function, *args, **kwargs)))
+    return await finish(asyncio.get_running_loop().run_in_executor(_pools[work], partial(function, *args, **kwargs)))

@@ -104,9 +104,10 @@ class _Removal:
             return
         level = _Level(descriptor, name, [])
         self._levels.append(level)
-        for child in _names(descriptor):
-            if child.is_dir(follow_symlinks=False) or not _unlink(descriptor, os.fsencode(child.name)):
-                level.directories.append(os.fsencode(child.name))
+        with os.scandir(descriptor) as entries:
+            for child in entries:
+                if child.is_dir(follow_symlinks=False) or not _unlink(descriptor, os.fsencode(child.name)):
+                    level.directories.append(os.fsencode(child.name))
 
     def _leave(self) -> None:
         level = self._levels.pop()
@@ -114,11 +115,6 @@ class _Removal:
         parent = self._levels[-1].descriptor if self._levels else self._parent
         with contextlib.suppress(FileNotFoundError):
             os.rmdir(level.name, dir_fd=parent)
-
-
-def _names(descriptor: int) -> list[os.DirEntry[str]]:
-    with os.scandir(descriptor) as entries:
-        return list(entries)
 
 
 def disk_usage(directory: Path) -> int:
@@ -146,12 +142,13 @@ def _allocated(top: int) -> Iterator[int]:
             raise HostFailure("Cannot count disk usage", evidence=str(error)) from error
         try:
             yield os.fstat(directory).st_blocks * 512
-            for entry in _names(directory):
-                if entry.is_dir(follow_symlinks=False):
-                    if path.count(b"/") < _COUNT_DEPTH:
-                        pending.append(path + b"/" + os.fsencode(entry.name))
-                else:
-                    yield _blocks(directory, entry.name, linked)
+            with os.scandir(directory) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        if path.count(b"/") < _COUNT_DEPTH:
+                            pending.append(path + b"/" + os.fsencode(entry.name))
+                    else:
+                        yield _blocks(directory, entry.name, linked)
         finally:
             os.close(directory)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from isola.model.storage import Space
 
 _BLOCK = 256 * 1024
 _LINKS = 40
+_PIECE = 4096
 
 
 @dataclass(eq=False, slots=True)
@@ -259,9 +260,15 @@ class FakeRoot:
         """What is at ``path``."""
         node = find(self._node, path, follow=follow)
         inside = self._idmap.inside if self._idmap else int
-        names = tuple(sorted(node.children)) if node.kind == "directory" else ()
         size = len(node.target) if node.kind == "symlink" else len(node.data)
-        return Entry(node.kind, node.mode, inside(node.uid), inside(node.gid), size, names, node.target)
+        return Entry(node.kind, node.mode, inside(node.uid), inside(node.gid), size, node.target)
+
+    async def names(self, path: str) -> AsyncIterator[tuple[str, ...]]:
+        """The names in a directory, in pieces."""
+        node = find(self._node, path)
+        if node.kind != "directory":
+            raise InvalidInput(f"{path!r} is not a directory", field="path")
+        return _pieces(sorted(node.children))
 
     async def read(self, path: str) -> AsyncIterator[bytes]:
         """The content of a regular file."""
@@ -277,24 +284,19 @@ class FakeRoot:
         mode: int | None,
         append: bool = False,
     ) -> None:
-        """Create or replace the content; a new file that could not be filled is removed again."""
+        """Create or replace the content, all at once when it is whole."""
         try:
             node, holder, name = self._file(path), None, ""
         except NotFound:
             holder, name = parent_of(self._node, path)
             if name in holder.children:
                 raise InvalidInput(f"{path!r} exists already", field="path") from None
-            node = holder.children[name] = Node("file", 0o600)
-        node.data = node.data if append else b""
-        try:
-            async for block in content:
-                node.data += block
-        except BaseException:
-            if holder is not None:
-                del holder.children[name]
-            raise
-        if holder is not None:
+            node = Node("file", 0o600)
             uid, gid, mode = max(uid, 0), max(gid, 0), 0o644 if mode is None else mode
+        data = b"".join([block async for block in content])
+        node.data = node.data + data if append else data
+        if holder is not None:
+            holder.children[name] = node
         self._dress(node, uid, gid, mode)
 
     async def make_directory(self, path: str, *, uid: int, gid: int, mode: int) -> None:
@@ -313,6 +315,8 @@ class FakeRoot:
         components(target)
         holder, name = parent_of(self._node, path)
         if name in holder.children:
+            if holder.children[name].target == target:
+                return
             raise InvalidInput(f"{path!r} exists already", field="path")
         node = holder.children[name] = Node("symlink", 0o777, target=target)
         self._dress(node, max(uid, 0), max(gid, 0), None)
@@ -340,6 +344,11 @@ class FakeRoot:
         node.uid = outside(uid) if uid >= 0 else node.uid
         node.gid = outside(gid) if gid >= 0 else node.gid
         node.mode = node.mode if mode is None else mode & 0o7777
+
+
+async def _pieces(names: Sequence[str]) -> AsyncIterator[tuple[str, ...]]:
+    for start in range(0, len(names), _PIECE):
+        yield tuple(names[start : start + _PIECE])
 
 
 async def _blocks(data: bytes) -> AsyncIterator[bytes]:

@@ -60,13 +60,11 @@ def show(context: Context) -> None:
     files, path = place(context, context.args.text("INSTANCE/PATH"))
     from isola.client.writing import write_all
 
-    with files.open(path) as entry:
+    with files.follow(path) as entry:
         sys.stdout.flush()
         if entry.kind == "directory":
             for name in entry.names():
                 context.write(name)
-        elif entry.kind == "symlink":
-            context.write(entry.target())
         else:
             for piece in entry:
                 write_all(1, piece)
@@ -85,14 +83,16 @@ def edit(context: Context) -> None:
 
 def make_directory(context: Context) -> None:
     """Make a directory inside."""
-    from isola.cli.transfer import Owner, make_parents
+    from isola.cli.transfer import OPEN_DIRECTORY, Owner, make_parents, needing_directories
 
     files, path = place(context, context.args.text("INSTANCE/PATH"))
     args = context.args
     owner = Owner(args.number("uid"), args.number("gid"), args.number("mode", base=8))
     if args.flag("create-dirs"):
         make_parents(files, path)
-    files.make_directory(path, uid=owner.uid, gid=owner.gid, mode=owner.mode)
+    mode = OPEN_DIRECTORY if owner.mode is None else owner.mode
+    with needing_directories(files, path):
+        files.make_directory(path, uid=owner.uid, gid=owner.gid, mode=mode)
 
 
 def delete(context: Context) -> None:

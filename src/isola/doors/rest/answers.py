@@ -24,10 +24,11 @@ from isola.errors import (
 )
 from isola.operations import Operation
 
-_SYNC = (
+SYNC = (
     b'{"type":"sync","status":"Success","status_code":200,"operation":"","error_code":0,"error":"","metadata":',
     b"}",
 )
+"""What stands before and after the metadata of a synchronous answer."""
 _STATUS: tuple[tuple[type[IsolaError], int], ...] = (
     (TooLarge, 413),
     (InvalidInput, 400),
@@ -63,7 +64,7 @@ def sync_bytes(metadata: bytes, *, etag: object = None, location: str = "", stat
         headers["ETag"] = tag_of(etag)
     if location:
         headers["Location"] = location
-    body = b"".join((_SYNC[0], metadata, _SYNC[1]))
+    body = b"".join((SYNC[0], metadata, SYNC[1]))
     return web.Response(body=body, status=status, headers=headers, content_type=_JSON)
 
 

@@ -13,7 +13,9 @@ _HEAD = """# The REST API
 
 The daemon speaks the Incus/LXD REST API 1.0 on the Unix socket `ISOLA_DIR/unix.socket` (default
 `/var/lib/isola/unix.socket`), which root and members of the group `isola` may open. Clients and libraries of LXD and
-Incus work unmodified: `LXD_DIR=/var/lib/isola lxc list`.
+Incus find the API they know: `LXD_DIR=/var/lib/isola lxc list`. What is not offered yet is refused with the reason, and
+marked so in the table of routes. Of what they use daily SFTP is missing: every verb of `incus file` fails, and so do
+`lxc file push -r`, `lxc file pull -r` and `lxc file mount`.
 
     curl --unix-socket /var/lib/isola/unix.socket http://isola/1.0/instances?recursion=1
 
@@ -66,6 +68,16 @@ empty text message is the end of a stream, in either direction. `control` takes
 exit status is `metadata.return` of the operation.
 
 `GET /1.0/events` is a WebSocket too: `type=operation,lifecycle,logging` chooses.
+
+## Files
+
+`GET .../files?path=` answers a file as it is, a directory as a list of names (in no order where they are many), and a
+symbolic link as a link: the body is its target, `X-LXD-type` is `symlink`. `X-LXD-uid`, `-gid` and `-mode` say the
+rest. `POST` takes the same headers. A file keeps the owner and mode it has where none are given, or gets 0, 0 and 0644;
+a directory gets 0750 and stays as it is when it is there, and so does a link to the same target. The content, also with
+`X-LXD-write: append`, counts when it is whole: what breaks off changes nothing.
+
+Files on `proc`, `sysfs` and their like, and all on FUSE and network file systems, are refused with `unsupported`.
 
 ## What is ours
 

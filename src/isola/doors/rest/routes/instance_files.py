@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from isola.doors.rest.answers import sync
+from isola.doors.rest.answers import SYNC, dumps, sync
 from isola.doors.rest.lookup import instance_of
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission, in_every_tree
@@ -13,6 +13,8 @@ from isola.host.files import Entry, Root
 
 _TARGET_LIMIT = 4096
 _ID = 2**32 - 2
+_DIRECTORY_MODE = 0o750
+"""Where a client asks for none; the one of LXD."""
 
 
 async def get(request: Request) -> web.StreamResponse:
@@ -23,9 +25,7 @@ async def get(request: Request) -> web.StreamResponse:
         if request.http.method == "HEAD":
             return web.Response(headers=_headers(entry))
         if entry.kind == "directory":
-            response = sync(list(entry.names))
-            response.headers.update(_headers(entry))
-            return response
+            return await _list(request, root, path, entry)
         if entry.kind == "symlink":
             target = entry.target.encode(errors="surrogateescape")
             return web.Response(body=target, headers=_headers(entry), content_type="application/octet-stream")
@@ -43,7 +43,9 @@ async def post(request: Request) -> web.StreamResponse:
         raise InvalidInput("Unknown way of writing", field="X-LXD-write", remedy="use overwrite or append")
     async with request.services.instances.files(instance_of(request).name) as root:
         if kind == "directory":
-            await root.make_directory(path, uid=_owner(uid), gid=_owner(gid), mode=0o755 if mode is None else mode)
+            await root.make_directory(
+                path, uid=_owner(uid), gid=_owner(gid), mode=_DIRECTORY_MODE if mode is None else mode
+            )
         elif kind == "symlink":
             target = _target(await request.body(_TARGET_LIMIT))
             await root.make_symlink(path, target, uid=_owner(uid), gid=_owner(gid))
@@ -68,6 +70,26 @@ async def delete(request: Request) -> web.StreamResponse:
     async with request.services.instances.files(instance_of(request).name) as root:
         await root.remove(path)
     return sync()
+
+
+async def _list(request: Request, root: Root, path: str, entry: Entry) -> web.StreamResponse:
+    """Piece by piece: a directory may hold millions of names."""
+    pieces = await root.names(path)
+    first, second = await anext(pieces, None), await anext(pieces, None)
+    if second is None:
+        answer = sync(list(first or ()))
+        answer.headers.update(_headers(entry))
+        return answer
+    response = web.StreamResponse(headers={**_headers(entry), "Content-Type": "application/json"})
+    await response.prepare(request.http)
+    beginning, end = SYNC
+    await response.write(beginning + dumps(first)[:-1])
+    await response.write(b"," + dumps(second)[1:-1])
+    async for piece in pieces:
+        await response.write(b"," + dumps(piece)[1:-1])
+    await response.write(b"]" + end)
+    await response.write_eof()
+    return response
 
 
 async def _send(request: Request, root: Root, path: str, entry: Entry) -> web.StreamResponse:

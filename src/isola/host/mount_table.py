@@ -1,0 +1,106 @@
+"""Which file systems an instance's files may lie on: a list of what is read, not of what is refused.
+
+The type of a mount is taken from ``mountinfo``, the mount of an open file from ``statx`` without synchronization:
+neither asks the file system itself. ``fstatfs`` would, and where a FUSE server hangs it never returns.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+
+from isola.errors import Unsupported
+from isola.host import kernel
+
+_STORES = frozenset({
+    "bcachefs", "btrfs", "erofs", "exfat", "ext2", "ext3", "ext4", "f2fs", "iso9660", "overlay", "ramfs", "squashfs",
+    "tmpfs", "udf", "vfat", "xfs", "zfs",
+})  # fmt: skip
+"""They keep what was written, on this host, and are the kernel's own: files are read and written."""
+_VIEWS = frozenset({
+    "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "devtmpfs", "efivarfs", "fusectl",
+    "hugetlbfs", "mqueue", "proc", "pstore", "securityfs", "selinuxfs", "sysfs", "tracefs",
+})  # fmt: skip
+"""They answer to whoever opens them, and we are the host's root: names are listed, files neither read nor written.
+
+All else is not entered at all: FUSE, NFS, 9P and their kin wait for a program or another host to answer.
+"""
+_MAGIC = {
+    0xEF53: "ext4", 0x58465342: "xfs", 0x9123683E: "btrfs", 0x794C7630: "overlay", 0x01021994: "tmpfs",
+    0x2FC12FC1: "zfs", 0xF2F52010: "f2fs",
+}  # fmt: skip
+_MOST = 4 << 20
+"""Bytes of a table that are read: an instance can make many mounts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A mount that is held by a file open on it: its number is given to no other meanwhile."""
+
+    number: int
+    kind: str
+
+    @property
+    def keeps_files(self) -> bool:
+        """Whether files here are read and written."""
+        return self.kind in _STORES
+
+    def require_entry(self, path: str) -> None:
+        """Raises Unsupported where nothing is to be asked for."""
+        if self.kind not in _STORES | _VIEWS:
+            raise Unsupported(
+                f"{path!r} lies on {self.kind}, which is not entered from outside",
+                remedy="read and write it by a command inside",
+            )
+
+    def require_store(self, path: str) -> None:
+        """Raises Unsupported where files are not read and written."""
+        self.require_entry(path)
+        if not self.keeps_files:
+            raise Unsupported(
+                f"{path!r} lies on {self.kind}, a view of the kernel", remedy="read and write it by a command inside"
+            )
+
+
+class MountTable:
+    """The mounts that a process sees, by a descriptor of its ``mountinfo`` that stays open as long as this is used."""
+
+    def __init__(self, descriptor: int, root: int, *, trusted: bool) -> None:
+        """``trusted``: the mount of ``root`` is the administrator's choice; whatever it is, it is read and written."""
+        self._descriptor = descriptor
+        self._reading = threading.Lock()
+        """One position for all threads."""
+        number = kernel.mount_of(root)
+        self.root = Mount(number, "overlay" if trusted else self._kind(number) or _hidden(root))
+
+    def mount(self, found: int, above: Mount) -> Mount:
+        """What an open file lies on; ``above`` is what the directory lies on through which it was found, still open."""
+        number = kernel.mount_of(found)
+        for known in (above, self.root):
+            if number == known.number:
+                return known
+        return Mount(number, self._kind(number) or "a mount that is gone")
+
+    def _kind(self, number: int) -> str:
+        """Read anew each time: a number that is not held may have been given to another mount."""
+        wanted = b"%d " % number
+        for line in self._read().splitlines():
+            if line.startswith(wanted):
+                return line.partition(b" - ")[2].split(b" ", 1)[0].decode(errors="replace")
+        return ""
+
+    def _read(self) -> bytes:
+        blocks, size = [], 0
+        with self._reading:
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
+            while size < _MOST and (block := os.read(self._descriptor, 1 << 16)):
+                blocks.append(block)
+                size += len(block)
+        text = b"".join(blocks)
+        return text[: text.rfind(b"\n") + 1]
+
+
+def _hidden(root: int) -> str:
+    """A root that is no mount point, as after ``chroot``, hides the mount it lies on from the table."""
+    return _MAGIC.get(kernel.file_system_type(root) & 0xFFFFFFFF, "an unknown file system")

@@ -1,0 +1,238 @@
+"""Finding what a path names inside a root that somebody else may change meanwhile.
+
+The kernel resolves a path at once as long as it stays on the root's own mount, which is nearly always. A path that
+crosses a mount is walked name by name: what a name leads to is opened as a mere reference (``O_PATH``), and nothing is
+asked of it before the table of mounts has said that it is not one of those that may never answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from isola.errors import InvalidInput
+from isola.host import kernel
+from isola.host.mount_table import Mount, MountTable
+
+_AT_ONCE = kernel.RESOLVE_IN_ROOT | kernel.RESOLVE_NO_MAGICLINKS | kernel.RESOLVE_NO_XDEV
+_WITHIN = kernel.RESOLVE_BENEATH | kernel.RESOLVE_NO_MAGICLINKS | kernel.RESOLVE_NO_XDEV
+_LINKS = 40
+"""As many as the kernel follows."""
+_DEPTH = 256
+"""Directories that a walk holds open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is at a path, as a reference, and the mount it lies on."""
+
+    descriptor: int
+    mount: Mount
+
+    @property
+    def mode(self) -> int:
+        """Its type and permissions."""
+        return os.fstat(self.descriptor).st_mode
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A name in a directory, and what it stands for now, if anything."""
+
+    directory: Found
+    name: bytes
+    found: Found | None
+    linked: bool = False
+    """A symbolic link led here."""
+
+
+class Walker:
+    """Resolves paths with one open directory as ``/``. Raises OSError, Unsupported at mounts that are not entered."""
+
+    def __init__(self, root: int, mounts: MountTable) -> None:
+        mounts.root.require_entry("/")
+        self._root = Found(root, mounts.root)
+        self._mounts = mounts
+
+    @contextlib.contextmanager
+    def found(self, path: str, *, follow: bool = True) -> Iterator[Found]:
+        """What is at ``path``."""
+        with self._place(encoded(path), path, follow=follow) as place:
+            if place.found is None:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            yield place.found
+
+    @contextlib.contextmanager
+    def parent(self, path: str) -> Iterator[tuple[Found, bytes]]:
+        """The directory that holds the last component, and that component. Unsupported where no files are kept."""
+        directory, _, name = encoded(path).rstrip(b"/").rpartition(b"/")
+        if name in (b"", b".", b".."):
+            raise InvalidInput(f"{path!r} does not name anything in a directory", field="path")
+        with self._place(directory + b"/", path) as place:
+            if place.found is None:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            _require_directory(place.found)
+            place.found.mount.require_store(path)
+            yield place.found, name
+
+    @contextlib.contextmanager
+    def target(self, path: str) -> Iterator[Place]:
+        """Where a file of this path is or would be, links followed."""
+        with self.parent(path) as (directory, name):
+            plain, found = _plain(directory, name)
+            if plain:
+                try:
+                    yield Place(directory, name, found)
+                finally:
+                    if found is not None:
+                        os.close(found.descriptor)
+                return
+        with contextlib.closing(_Walk(self._root, self._mounts, path)) as walk:
+            yield walk.run(encoded(path), follow=True)
+
+    @contextlib.contextmanager
+    def _place(self, path: bytes, shown: str, *, follow: bool = True) -> Iterator[Place]:
+        flags = os.O_PATH | (0 if follow else os.O_NOFOLLOW)
+        try:
+            descriptor = kernel.open_beneath(self._root.descriptor, path or b".", flags, _AT_ONCE)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            descriptor = -1
+        if descriptor < 0:
+            with contextlib.closing(_Walk(self._root, self._mounts, shown)) as walk:
+                yield walk.run(path, follow=follow or path.endswith(b"/"))
+            return
+        try:
+            yield Place(self._root, path, Found(descriptor, self._root.mount))
+        finally:
+            os.close(descriptor)
+
+
+class _Walk:
+    """One walk, name by name; what it returns is open until it is closed."""
+
+    def __init__(self, root: Found, mounts: MountTable, shown: str) -> None:
+        self._mounts = mounts
+        self._shown = shown
+        self._trail = [root]
+        self._end: Found | None = None
+
+    def close(self) -> None:
+        """Close all but the root."""
+        self._let_go()
+        self._back_to(1)
+
+    def run(self, path: bytes, *, follow: bool) -> Place:
+        pending, links, linked = _names(path), 0, False
+        while pending:
+            name, here = pending.pop(), self._trail[-1]
+            if name == b"..":
+                self._back_to(max(1, len(self._trail) - 1))
+                continue
+            found = self._end = self._step(here, name)
+            if found is not None and stat.S_ISLNK(found.mode) and (pending or follow):
+                links, linked = links + 1, linked or not pending
+                if links > _LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+                if found.mount.keeps_files:
+                    pending += self._aim(os.readlink(b"", dir_fd=found.descriptor))
+                    continue
+                found = self._resolved(here, name, found.mount)
+            if not pending:
+                return Place(here, name, found, linked)
+            self._enter(found)
+        return Place(self._trail[-1], b"", self._trail[-1], linked)
+
+    def _step(self, here: Found, name: bytes) -> Found | None:
+        """One name, over a mount where there is one; not through a link."""
+        try:
+            flags = os.O_PATH | os.O_NOFOLLOW
+            descriptor = kernel.open_beneath(here.descriptor, name, flags, kernel.RESOLVE_NO_MAGICLINKS)
+        except FileNotFoundError:
+            return None
+        try:
+            mount = self._mounts.mount(descriptor, here.mount)
+            mount.require_entry(self._shown)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return Found(descriptor, mount)
+
+    def _aim(self, target: bytes) -> list[bytes]:
+        """The names that a link stands for."""
+        self._let_go()
+        if target.startswith(b"/"):
+            self._back_to(1)
+        return _names(target)
+
+    def _resolved(self, here: Found, name: bytes, mount: Mount) -> Found:
+        """In a view of the kernel the kernel follows: some of its links are no paths."""
+        self._let_go()
+        self._end = Found(kernel.open_beneath(here.descriptor, name, os.O_PATH, _WITHIN), mount)
+        return self._end
+
+    def _enter(self, found: Found | None) -> None:
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        _require_directory(found)
+        if len(self._trail) >= _DEPTH:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        self._trail.append(found)
+        self._end = None
+
+    def _let_go(self) -> None:
+        if self._end is not None:
+            os.close(self._end.descriptor)
+            self._end = None
+
+    def _back_to(self, length: int) -> None:
+        while len(self._trail) > length:
+            os.close(self._trail.pop().descriptor)
+
+
+def encoded(path: str) -> bytes:
+    """As the kernel takes it. Raises InvalidInput for NUL."""
+    if "\0" in path:
+        raise InvalidInput("A path cannot hold NUL", field="path")
+    return path.encode("utf-8", "surrogateescape")
+
+
+def _names(path: bytes) -> list[bytes]:
+    """Names on the way, the last one first."""
+    return [name for name in reversed(path.split(b"/")) if name not in (b"", b".")]
+
+
+def _plain(directory: Found, name: bytes) -> tuple[bool, Found | None]:
+    """Whether the name is neither a link nor a mount point, and then what it stands for, if anything."""
+    try:
+        descriptor = kernel.open_beneath(directory.descriptor, name, os.O_PATH | os.O_NOFOLLOW, _WITHIN)
+    except FileNotFoundError:
+        return True, None
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        return False, None
+    found = Found(descriptor, directory.mount)
+    if stat.S_ISLNK(found.mode):
+        os.close(descriptor)
+        return False, None
+    return True, found
+
+
+def is_mount_point(directory: Found, name: bytes) -> bool:
+    """Whether something is mounted on the name, as seen from that directory's own namespace."""
+    try:
+        os.close(kernel.open_beneath(directory.descriptor, name, os.O_PATH | os.O_NOFOLLOW, _WITHIN))
+    except OSError as error:
+        return error.errno == errno.EXDEV
+    return False
+
+
+def _require_directory(found: Found) -> None:
+    if not stat.S_ISDIR(found.mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))

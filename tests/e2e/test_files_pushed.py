@@ -1,0 +1,133 @@
+"""Files of a real instance: what breaks off, what is killed, what is linked, what is not read."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from daemon import ApiError, Daemon
+from waiting import until
+
+Cli = Any
+
+
+@contextlib.contextmanager
+def begun(daemon: Daemon, path: str) -> Iterator[None]:
+    """A push that has sent a part of what it announced, and goes on to hang."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(daemon.socket))
+        head = f"POST {path} HTTP/1.1\r\nHost: isola\r\nContent-Length: 10000000\r\n"
+        connection.sendall(f"{head}Content-Type: application/octet-stream\r\n\r\n".encode() + bytes(1_000_000))
+        time.sleep(0.3)
+        yield
+
+
+def files(instance: str, path: str) -> str:
+    return f"/1.0/instances/{instance}/files?path={path}"
+
+
+@pytest.fixture
+def pushed(daemon: Daemon, instance: str) -> str:
+    """An instance with one file in a directory of its own."""
+    daemon.request("POST", files(instance, "/push"), headers={"X-LXD-type": "directory"})
+    daemon.request("POST", files(instance, "/push/f"), b"whole", headers={"X-LXD-uid": "5", "X-LXD-mode": "0640"})
+    return instance
+
+
+def shown(daemon: Daemon, instance: str) -> str:
+    return daemon.exec(instance, "sh", "-c", "cd /push && ls -A && cat f && stat -c %u:%g:%a f")[1]
+
+
+@pytest.mark.parametrize("name", ["f", "new"])
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_push_that_breaks_off_changes_nothing(daemon: Daemon, pushed: str, name: str, killed: bool) -> None:
+    before = shown(daemon, pushed)
+    assert before == "f\nwhole5:0:640\n"
+    with begun(daemon, files(pushed, f"/push/{name}")):
+        assert shown(daemon, pushed) == before
+        if killed:
+            daemon.kill()
+    if killed:
+        daemon.start()
+    time.sleep(0.2)
+    assert shown(daemon, pushed) == before
+
+
+def test_a_file_that_is_replaced_keeps_its_owner_and_mode(daemon: Daemon, pushed: str) -> None:
+    daemon.request("POST", files(pushed, "/push/f"), b"other")
+    daemon.request("POST", files(pushed, "/push/f"), b" end", headers={"X-LXD-write": "append"})
+    assert shown(daemon, pushed) == "f\nother end5:0:640\n"
+
+
+def test_a_link_that_is_named_is_followed_inside(isola: Cli, daemon: Daemon, pushed: str, tmp_path: Path) -> None:
+    daemon.exec(pushed, "sh", "-c", "ln -s ../push/f /etc/far; ln -s /push /etc/folder")
+    assert isola("file", "show", f"{pushed}/etc/far").stdout == "whole"
+    isola("file", "pull", f"{pushed}/etc/far", str(tmp_path))
+    assert (tmp_path / "far").read_text() == "whole" and not (tmp_path / "far").is_symlink()
+    assert isola("file", "show", f"{pushed}/etc/folder").stdout == "f\n"
+    told = isola("file", "push", str(tmp_path / "far"), f"{pushed}/no/such/place", check=False)
+    assert told.returncode == 1 and "no directory /no/such" in told.stderr and "-p makes it" in told.stderr
+
+
+def test_a_tree_with_links_is_pushed_twice(isola: Cli, pushed: str, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "a").write_text("1")
+    (site / "latest").symlink_to("a")
+    for content in ("1", "2"):
+        (site / "a").write_text(content)
+        isola("file", "push", "-r", str(site), f"{pushed}/push")
+        assert isola("file", "show", f"{pushed}/push/site/latest").stdout == content
+
+
+def test_what_the_host_s_root_would_be_told_is_not_pulled(daemon: Daemon, pushed: str) -> None:
+    """/proc/meminfo is served by lxcfs, which answers by the control group of who asks: the daemon's is the host's."""
+    for path in ("/proc/meminfo", "/proc/self/environ", "/proc/version", "/sys/kernel/mm/transparent_hugepage/enabled"):
+        with pytest.raises(ApiError) as told:
+            daemon.get(files(pushed, path))
+        assert told.value.code in ("unsupported", "not_found"), path
+    assert "meminfo" in daemon.get(files(pushed, "/proc"))
+    daemon.request("POST", files(pushed, "/tmp/f"), b"tmp")
+    daemon.request("POST", files(pushed, "/dev/shm/f"), b"shm")
+    assert daemon.exec(pushed, "cat", "/tmp/f", "/dev/shm/f")[1] == "tmpshm"
+
+
+def test_a_directory_of_many_names_stalls_nobody(daemon: Daemon, pushed: str) -> None:
+    """They are sent piece by piece: who asks for something else meanwhile does not wait, and memory does not grow."""
+    many = Path(f"/proc/{daemon.get(f'/1.0/instances/{pushed}/state')['pid']}/root/many")
+    many.mkdir()
+    for number in range(200_000):
+        os.close(os.open(many / f"{number:0100}", os.O_CREAT))
+    before, slowest, done = most_memory(daemon), 0.0, threading.Event()
+
+    def ask() -> None:
+        nonlocal slowest
+        while not done.is_set():
+            begun = time.monotonic()
+            daemon.get("/1.0")
+            slowest = max(slowest, time.monotonic() - begun)
+
+    other = threading.Thread(target=ask)
+    other.start()
+    try:
+        until(lambda: slowest > 0)
+        assert len(daemon.get(files(pushed, "/many"))) == 200_000
+    finally:
+        done.set()
+        other.join()
+    assert slowest < 0.2
+    assert most_memory(daemon) - before < 32 << 10
+
+
+def most_memory(daemon: Daemon) -> int:
+    """The most that the daemon ever used, in KiB."""
+    assert daemon.process is not None
+    text = Path(f"/proc/{daemon.process.pid}/status").read_text()
+    return int(text.partition("VmHWM:")[2].split()[0])

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from memory_audit import settle
 
 from isola.model.instance import Config, Devices, Instance, InstanceUpdate, Status
+from isola.model.profile import Profile
 from isola.testing.parts import World
 
 NAME = "victim"
@@ -93,7 +94,9 @@ async def two_running(world: World) -> None:
 
 
 async def change_profile(world: World, description: str, config: Config, devices: Devices) -> None:
-    await world.parts.services.profiles.update("default", description, config, devices)
+    await world.parts.services.profiles.update(
+        "default", lambda profile: Profile(profile.name, description, config, devices)
+    )
 
 
 async def changes_profile(world: World) -> None:
@@ -151,8 +154,8 @@ VERBS = (
         instances_do("rename", NAME, "new"),
         lambda w: record(w, "new") is not None,
     ),
-    Verb("update", "Updating instance", stopped, instances_do("update", NAME, CHANGE), changed),
-    Verb("update-live", "Updating instance", running, instances_do("update", NAME, CHANGE), changed),
+    Verb("update", "Updating instance", stopped, instances_do("update", NAME, lambda _: CHANGE), changed),
+    Verb("update-live", "Updating instance", running, instances_do("update", NAME, lambda _: CHANGE), changed),
     Verb("profile", "Updating profile", two_running, changes_profile, profile_changed),
     Verb("end", "Cleaning up after instance", running, ends, lambda w: not runs(w), True),
     Verb("reboot", "Cleaning up after instance", running, lambda w: ends(w, reboot=True), runs, True),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -27,6 +27,7 @@ from isola.model.instance import (
 from isola.model.limits import Usage
 from isola.model.names import instance_name
 from isola.operations import Operation, Operations
+from isola.state import Versioned
 
 
 class StandRoot:
@@ -125,8 +126,12 @@ class StandInstances:
             raise NotFound(f"Instance {name!r} not found")
         return self.records[name]
 
-    def revision(self, name: str) -> int:
-        return self.revisions.get(name, 0)
+    def read(self, name: str, project: str = "default") -> Versioned[Instance]:
+        return Versioned(self.get(name), self.revisions[name])
+
+    def again(self, instance: Instance) -> Versioned[Instance] | None:
+        found = self.records.get(instance.name)
+        return self.read(instance.name) if found is not None and found.id == instance.id else None
 
     def status(self, instance: Instance) -> Status:
         return self.running.get(instance.id, Status.STOPPED)
@@ -245,8 +250,9 @@ class StandInstances:
 
         return self._operate("Deleting instance", name, work)
 
-    def update(self, name: str, update: InstanceUpdate) -> Operation:
+    def update(self, name: str, decide: Callable[[Instance], InstanceUpdate]) -> Operation:
         instance = self.get(name)
+        update = decide(instance)
         config = {k: v for k, v in update.config.items() if v and not k.startswith(("volatile.", "image."))}
 
         async def work(op: Operation) -> None:

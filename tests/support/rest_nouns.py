@@ -54,8 +54,8 @@ class StandProfiles:
             raise AlreadyExists(f"Profile {profile.name!r} already exists")
         self._put(profile)
 
-    async def update(self, name: str, description: str, config: Any, devices: Any) -> None:
-        self._put(Profile(self.get(name).name, description, config, devices))
+    async def update(self, name: str, decide: Any) -> None:
+        self._put(decide(self.get(name)))
 
     async def rename(self, old: str, new: str) -> None:
         if old == "default":
@@ -91,8 +91,8 @@ class StandNetworks:
         self.records[network.name] = network
         return network
 
-    async def update(self, op: Operation, name: str, description: str, config: Mapping[str, str]) -> None:
-        self.records[name] = dataclasses.replace(self.get(name), description=description, config=config)
+    async def update(self, op: Operation, name: str, decide: Any) -> None:
+        self.records[name] = decide(self.get(name))
 
     async def rename(self, op: Operation, old: str, new: str) -> None:
         self.records[new] = dataclasses.replace(self.records.pop(old), name=new)
@@ -136,8 +136,8 @@ class StandPools:
             raise AlreadyExists(f"Storage pool {pool.name!r} already exists")
         self.records[pool.name] = pool
 
-    async def update(self, name: str, description: str, config: Mapping[str, str]) -> None:
-        self.records[name] = dataclasses.replace(self.get(name), description=description, config=config)
+    async def update(self, name: str, decide: Any) -> None:
+        self.records[name] = decide(self.get(name))
 
     async def delete(self, op: Operation, name: str) -> None:
         del self.records[name]
@@ -240,8 +240,8 @@ class StandImages:
         op.resources["images"] = (f"/1.0/images/{image.fingerprint}",)
         op.update_metadata(fingerprint=image.fingerprint, size=image.size)
 
-    async def update(self, fingerprint: str, **values: Any) -> None:
-        self.records[fingerprint] = dataclasses.replace(self.get(fingerprint), **values)
+    async def update(self, fingerprint: str, decide: Any) -> None:
+        self.records[fingerprint] = decide(self.get(fingerprint))
 
     def export(self, fingerprint: str) -> Sequence[tuple[str, Path]]:
         return self.kept[fingerprint]
@@ -257,8 +257,9 @@ class StandImages:
     async def add_alias(self, alias: Alias) -> None:
         self.names[alias.name] = alias
 
-    async def update_alias(self, name: str, target: str, description: str) -> None:
-        self.names[name] = dataclasses.replace(self.alias(name), target=target, description=description)
+    async def update_alias(self, name: str, decide: Any) -> None:
+        changed = decide(self.alias(name))
+        self.names[name] = dataclasses.replace(changed, target=self.get(changed.target).fingerprint)
 
     async def rename_alias(self, old: str, new: str) -> None:
         self.names[new] = dataclasses.replace(self.names.pop(old), name=new)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from datetime import UTC, datetime
 import pytest
 
 from isola.errors import AlreadyExists, HostFailure, NotFound, PreconditionFailed
-from isola.state import Check, Collection, Delete, Put, mapping_codec, record_codec
+from isola.state import Check, Collection, Delete, Put, Versioned, mapping_codec, record_codec
 from isola.testing.clock import FakeClock
 from isola.testing.store import FakeStore
 
@@ -48,6 +49,24 @@ def store() -> SlowStore:
     return SlowStore(FakeClock())
 
 
+async def put(records: Collection[Thing], name: str, thing: Thing | None = None) -> None:
+    await records.put(name, thing or Thing(name), at=records.revision(name))
+
+
+def replace(records: Collection[Thing], size: int, name: str = "a") -> Awaitable[object]:
+    return records.replace(name, Thing(name, inner=Inner(size)), at=records.revision(name))
+
+
+def rename(records: Collection[Thing], old: str, new: str) -> Awaitable[object]:
+    return records.rename(old, new, Thing(new), at=records.revision(old))
+
+
+def replace_all(records: Collection[Thing], names: str, size: int = 2) -> Awaitable[object]:
+    return records.replace_all(
+        {name: Versioned(Thing(name, inner=Inner(size)), records.revision(name)) for name in names}
+    )
+
+
 def things(store: SlowStore) -> Collection[Thing]:
     return Collection(store, "thing", "/things/", record_codec(Thing))
 
@@ -63,7 +82,7 @@ async def test_what_is_written_is_read_again_whole(store: SlowStore) -> None:
     records = things(store)
     thing = Thing("a", datetime(2026, 1, 1, tzinfo=UTC), Inner(2), (Inner(3), Inner(4)), {"x": {"y": "z"}})
     await records.add("a", thing)
-    await records.put("b", Thing("b"))
+    await put(records, "b")
     fresh = things(store)
     await fresh.load()
     assert list(fresh) == [thing, Thing("b")] and len(fresh) == 2 and "a" in fresh and "c" not in fresh
@@ -72,8 +91,8 @@ async def test_what_is_written_is_read_again_whole(store: SlowStore) -> None:
 async def test_collections_do_not_see_each_other(store: SlowStore) -> None:
     records = things(store)
     other = Collection(store, "other", "/others/", mapping_codec())
-    await records.put("a", Thing("a"))
-    await other.put("config", {"k": "v"})
+    await put(records, "a", Thing("a"))
+    await other.add("config", {"k": "v"})
     await other.load()
     await records.load()
     assert list(other) == [{"k": "v"}] and list(records) == [Thing("a")]
@@ -84,14 +103,14 @@ async def test_names_are_taken_once(store: SlowStore) -> None:
     await records.add("a", Thing("a"))
     with pytest.raises(AlreadyExists, match="Thing 'a'"):
         await records.add("a", Thing("a"))
-    await records.put("b", Thing("b"))
+    await put(records, "b")
     with pytest.raises(AlreadyExists):
-        await records.rename("a", "b", Thing("b"))
+        await rename(records, "a", "b")
     with pytest.raises(NotFound):
-        await records.rename("nope", "c", Thing("c"))
+        await rename(records, "nope", "c")
     with pytest.raises(NotFound):
-        await records.replace("nope", Thing("nope"))
-    await records.rename("a", "c", Thing("c"))
+        await replace(records, 1, "nope")
+    await rename(records, "a", "c")
     assert [thing.name for thing in records] == ["b", "c"] and await same(store, records)
 
 
@@ -100,9 +119,9 @@ async def test_revisions_change_with_every_write_and_only_then(store: SlowStore)
     assert records.revision("a") == 0
     seen = []
     for size in range(3):
-        await records.put("a", Thing("a", inner=Inner(size)))
+        await put(records, "a", Thing("a", inner=Inner(size)))
         seen.append(records.revision("a"))
-    await records.put("b", Thing("b"))
+    await put(records, "b")
     assert seen == sorted(set(seen)) and records.revision("a") == seen[-1]
     await records.remove("a")
     await records.remove("a")
@@ -111,34 +130,79 @@ async def test_revisions_change_with_every_write_and_only_then(store: SlowStore)
 
 async def test_of_two_writers_at_once_one_is_told(store: SlowStore) -> None:
     records = things(store)
-    await records.put("a", Thing("a"))
-    writes = [records.replace("a", Thing("a", inner=Inner(size))) for size in range(5)]
+    await put(records, "a", Thing("a"))
+    writes = [replace(records, size) for size in range(5)]
     results = await asyncio.gather(*writes, return_exceptions=True)
-    assert [type(result) for result in results] == [type(None)] + [PreconditionFailed] * 4
+    assert [type(result) for result in results] == [Versioned] + [PreconditionFailed] * 4
     assert records.get("a").inner == Inner(0) and await same(store, records)
+
+
+async def test_a_write_names_the_revision_that_its_decision_was_read_at(store: SlowStore) -> None:
+    records = things(store)
+    read = await records.add("a", Thing("a"))
+    assert read == records.read("a") == Versioned(Thing("a"), records.revision("a"))
+    other = await records.replace("a", Thing("a", inner=Inner(1)), at=read.revision)
+    for write in (records.put, records.replace):
+        with pytest.raises(PreconditionFailed):
+            await write("a", Thing("a", inner=Inner(2)), at=read.revision)
+    with pytest.raises(PreconditionFailed):
+        await records.replace_all({"a": Versioned(Thing("a", inner=Inner(2)), read.revision)})
+    with pytest.raises(PreconditionFailed):
+        await records.rename("a", "b", Thing("b"), at=read.revision)
+    assert records.read("a") == other and await same(store, records)
+
+
+async def test_decisions_are_made_one_after_another_of_what_the_one_before_wrote(store: SlowStore) -> None:
+    records = things(store)
+    await records.add("a", Thing("a"))
+
+    def longer(thing: Thing) -> Thing:
+        return dataclasses.replace(thing, parts=(*thing.parts, Inner(len(thing.parts))))
+
+    await asyncio.gather(*(records.change("a", longer) for _ in range(5)))
+    assert records.get("a").parts == tuple(map(Inner, range(5))) and await same(store, records)
+    with pytest.raises(NotFound):
+        await records.change("b", longer)
+    assert (await records.change("b", longer, otherwise=Thing("b"))).value == Thing("b", parts=(Inner(0),))
+
+
+async def test_what_may_not_go_at_its_turn_stays(store: SlowStore) -> None:
+    records = things(store)
+    await records.add("a", Thing("a"))
+
+    def refuse(thing: Thing) -> None:
+        if thing.inner is not None:
+            raise HostFailure("it is in use")
+
+    writing = asyncio.ensure_future(replace(records, 1))
+    await asyncio.sleep(0)
+    with pytest.raises(HostFailure):
+        await records.remove("a", refuse)
+    await writing
+    assert records.get("a").inner == Inner(1) and await same(store, records)
 
 
 async def test_a_second_daemon_that_was_first_is_noticed(store: SlowStore) -> None:
     records, other = things(store), things(store)
-    await records.put("a", Thing("a"))
+    await put(records, "a", Thing("a"))
     await other.load()
-    await other.replace("a", Thing("a", inner=Inner(9)))
+    await replace(other, 9)
     with pytest.raises(PreconditionFailed):
-        await records.replace("a", Thing("a", inner=Inner(1)))
+        await replace(records, 1)
     with pytest.raises(PreconditionFailed):
-        await records.rename("a", "b", Thing("b"))
+        await rename(records, "a", "b")
     assert records.get("a") == Thing("a"), "what was not written is not shown"
     await records.load()
     assert records.get("a").inner == Inner(9)
 
 
-Write = Callable[[Collection[Thing]], Awaitable[None]]
+Write = Callable[[Collection[Thing]], Awaitable[object]]
 WRITES: dict[str, Write] = {
     "add": lambda records: records.add("b", Thing("b")),
-    "put": lambda records: records.put("a", Thing("a", inner=Inner(7))),
-    "replace": lambda records: records.replace("a", Thing("a", inner=Inner(7))),
-    "replace_all": lambda records: records.replace_all({"a": Thing("a", inner=Inner(8))}),
-    "rename": lambda records: records.rename("a", "b", Thing("b")),
+    "put": lambda records: put(records, "a", Thing("a", inner=Inner(7))),
+    "replace": lambda records: replace(records, 7),
+    "replace_all": lambda records: replace_all(records, "a", 8),
+    "rename": lambda records: rename(records, "a", "b"),
     "remove": lambda records: records.remove("a"),
 }
 
@@ -146,7 +210,7 @@ WRITES: dict[str, Write] = {
 @pytest.mark.parametrize("write", WRITES)
 async def test_a_write_that_fails_changes_nothing(write: str, store: SlowStore) -> None:
     records = things(store)
-    await records.put("a", Thing("a"))
+    await put(records, "a", Thing("a"))
     store.failing = True
     with pytest.raises(HostFailure):
         await WRITES[write](records)
@@ -156,7 +220,7 @@ async def test_a_write_that_fails_changes_nothing(write: str, store: SlowStore) 
 @pytest.mark.parametrize("write", WRITES)
 async def test_a_write_that_is_cancelled_is_in_both_or_in_neither(write: str, store: SlowStore) -> None:
     records = things(store)
-    await records.put("a", Thing("a"))
+    await put(records, "a", Thing("a"))
     for turns in range(4):
         task = asyncio.ensure_future(WRITES[write](records))
         for _ in range(turns):
@@ -166,24 +230,23 @@ async def test_a_write_that_is_cancelled_is_in_both_or_in_neither(write: str, st
         await asyncio.sleep(0.005)
         assert await same(store, records)
         await records.remove("b")
-        await records.put("a", Thing("a"))
+        await put(records, "a", Thing("a"))
 
 
 async def test_several_records_are_replaced_together_or_not_at_all(store: SlowStore) -> None:
     records, other = things(store), things(store)
     for name in ("a", "b"):
-        await records.put(name, Thing(name))
+        await put(records, name, Thing(name))
     await other.load()
-    await other.replace("b", Thing("b", inner=Inner(1)))
-    both = {name: Thing(name, inner=Inner(2)) for name in ("a", "b")}
+    await replace(other, 1, "b")
     with pytest.raises(PreconditionFailed):
-        await records.replace_all(both)
+        await replace_all(records, "ab")
     assert list(records) == [Thing("a"), Thing("b")]
     await records.load()
-    await records.replace_all(both)
-    assert list(records) == list(both.values()) and await same(store, records)
+    await replace_all(records, "ab")
+    assert list(records) == [Thing("a", inner=Inner(2)), Thing("b", inner=Inner(2))] and await same(store, records)
     with pytest.raises(NotFound):
-        await records.replace_all(both | {"c": Thing("c")})
+        await replace_all(records, "abc")
     await records.replace_all({})
 
 

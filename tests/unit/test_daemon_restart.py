@@ -13,6 +13,7 @@ from strike import Fate, Strike
 from isola.daemon.bootstrap import NETWORK, POOL, bootstrap
 from isola.daemon.build import build
 from isola.model.instance import Status
+from isola.model.profile import Profile
 from isola.testing.host import fake_host
 from isola.testing.parts import World
 from isola.testing.store import FakeStore
@@ -92,7 +93,7 @@ async def test_one_that_cannot_be_brought_back_holds_up_no_other(world: World) -
     broken = await world.create("broken", start=True)
     await world.create("fine", start=True)
     record = dataclasses.replace(broken, runtime="gone", desired="running")
-    await world.parts.records.instances.replace("broken", record)
+    await world.parts.records.instances.change("broken", lambda _: record)
     await booted(world)
     assert statuses(world) == {"broken": Status.ERROR, "fine": Status.RUNNING}
     assert "gone" in world.context.broken[broken.id]
@@ -169,7 +170,9 @@ async def test_a_shutdown_does_not_wait_for_a_stop_that_never_ends(world: World)
 async def test_the_first_start_makes_a_pool_a_network_and_a_profile_once(world: World) -> None:
     services = world.parts.services
     assert [pool.name for pool in services.pools] == [POOL] and [net.name for net in services.networks] == [NETWORK]
-    await services.profiles.update("default", "mine", {}, {"root": {"type": "disk", "path": "/", "pool": POOL}})
+    await services.profiles.update(
+        "default", lambda _: Profile("default", "mine", {}, {"root": {"type": "disk", "path": "/", "pool": POOL}})
+    )
     await world.finish(services.operations.start("Deleting network", lambda op: services.networks.delete(op, NETWORK)))
     await again(world)
     assert [net.name for net in world.parts.services.networks] == []

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -186,7 +187,7 @@ async def test_aliases_come_move_and_go(world: World, library: ImageLibrary) -> 
     await library.add_alias(Alias("web/1", image.fingerprint[:12], "for the web"))
     assert library.alias("web/1").target == image.fingerprint
     before = library.alias_revision("web/1")
-    await library.update_alias("web/1", other.fingerprint, "moved")
+    await library.update_alias("web/1", lambda alias: replace(alias, target=other.fingerprint, description="moved"))
     assert library.resolve("web/1") == other
     assert library.alias_revision("web/1") != before
     await library.rename_alias("web/1", "web/2")
@@ -219,7 +220,8 @@ async def test_what_a_user_may_change_is_changed(world: World, library: ImageLib
     image = await import_tiny(world, library)
     before = library.revision(image.fingerprint)
     await library.update(
-        image.fingerprint[:12], properties={"a": "b"}, public=True, auto_update=True, expires_at=None, profiles=["x"]
+        image.fingerprint[:12],
+        lambda found: replace(found, properties={"a": "b"}, public=True, auto_update=True, profiles=("x",)),
     )
     changed = library.get(image.fingerprint)
     assert (changed.properties, changed.public, changed.auto_update, changed.profiles) == (

@@ -32,7 +32,7 @@ def change(**wanted: object) -> InstanceUpdate:
 
 
 async def update(world: World, name: str = "web1", **wanted: object) -> None:
-    await world.finish(world.parts.services.instances.update(name, change(**wanted)))
+    await world.finish(world.parts.services.instances.update(name, lambda _: change(**wanted)))
 
 
 # --- create ---------------------------------------------------------------------------------------------------------
@@ -356,7 +356,7 @@ async def test_a_deletion_that_failed_is_finished_by_the_next(world: World) -> N
     for refused in (
         lambda: world.parts.services.instances.start("web1"),
         lambda: world.parts.services.instances.rename("web1", "web2"),
-        lambda: world.parts.services.instances.update("web1", change()),
+        lambda: world.parts.services.instances.update("web1", lambda _: change()),
     ):
         with pytest.raises(WrongState, match="half deleted"):
             refused()
@@ -541,6 +541,6 @@ async def test_rename_to_what_is_there_or_wrong(world: World) -> None:
 async def test_a_wrong_update_is_refused(wanted: dict[str, object], code: str, field: str, world: World) -> None:
     await world.create("web1", start=True)
     with pytest.raises(IsolaError) as caught:
-        world.parts.services.instances.update("web1", change(**wanted))
+        world.parts.services.instances.update("web1", lambda _: change(**wanted))
     assert (caught.value.code, caught.value.field) == (code, field)
     assert not await differences(world)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -110,6 +110,10 @@ def nic(ipv4: str | None = None, ipv6: str | None = None, mac: str = "0a:69:73:0
     return Nic("id1", "web1", "eth0", "eth0", "lab", mac, NAMES.veth("id1", "eth0"), ipv4, ipv6)
 
 
+def to(description: str, config: Mapping[str, str]) -> Callable[[Network], Network]:
+    return lambda network: replace(network, description=description, config=config)
+
+
 async def make(networks: Networks, op: Operation) -> object:
     return await networks.create(op, Network("lab", description="mine"))
 
@@ -122,7 +126,7 @@ async def test_a_network_is_made_changed_renamed_and_removed(house: House) -> No
     assert lab.ready and lab.description == "mine" and list(networks) == [lab]
     assert networks.gateways("lab")[0] + "/24" == lab.config["ipv4.address"]
     revision = networks.revision("lab")
-    await house.act(networks, lambda n, op: n.update(op, "lab", "yours", {"bridge.mtu": "1400"}))
+    await house.act(networks, lambda n, op: n.update(op, "lab", to("yours", {"bridge.mtu": "1400"})))
     changed = networks.get("lab")
     assert networks.revision("lab") != revision
     assert changed.description == "yours" and changed.config["ipv4.address"] == lab.config["ipv4.address"]
@@ -159,8 +163,8 @@ async def test_wrong_wishes_are_refused_and_leave_nothing(house: House) -> None:
         with pytest.raises((AlreadyExists, InvalidInput)):
             await house.act(networks, lambda n, op, to=new: n.rename(op, "lab", to))
     with pytest.raises(InvalidInput):
-        await house.act(networks, lambda n, op: n.update(op, "lab", "", {"no.such": "key"}))
-    for work in (lambda n, op: n.delete(op, "nobody"), lambda n, op: n.update(op, "nobody", "", {})):
+        await house.act(networks, lambda n, op: n.update(op, "lab", to("", {"no.such": "key"})))
+    for work in (lambda n, op: n.delete(op, "nobody"), lambda n, op: n.update(op, "nobody", to("", {}))):
         with pytest.raises(NotFound):
             await house.act(networks, work)
     assert await house.picture(networks) == before
@@ -175,8 +179,8 @@ async def test_what_is_in_use_stays(house: House) -> None:
         with pytest.raises(InUse, match="web1"):
             await house.act(networks, work)
     with pytest.raises(InUse, match="web1"):
-        await house.act(networks, lambda n, op: n.update(op, "lab", "", {"ipv4.address": "192.168.7.1/24"}))
-    await house.act(networks, lambda n, op: n.update(op, "lab", "", {"ipv4.dhcp.expiry": "2h"}))
+        await house.act(networks, lambda n, op: n.update(op, "lab", to("", {"ipv4.address": "192.168.7.1/24"})))
+    await house.act(networks, lambda n, op: n.update(op, "lab", to("", {"ipv4.dhcp.expiry": "2h"})))
     assert networks.get("lab").config["ipv4.dhcp.expiry"] == "2h"
     assert [(lease.hostname, lease.type) for lease in await networks.leases("lab")] == [
         ("lab.gw", "gateway"), ("lab.gw", "gateway"), ("web1", "static"), ("web1", "static"),
@@ -255,7 +259,7 @@ async def test_a_network_that_does_not_come_up_keeps_nothing_else_down(house: Ho
     assert view is not None and view.state.addresses[0].address == "192.0.2.1"
     assert (later.status("lab"), later.status("zoo")) == ("Unavailable", "Created")
     await house.host.links.delete("lab")
-    await house.act(later, lambda n, op: n.update(op, "lab", "", n.get("lab").config))
+    await house.act(later, lambda n, op: n.update(op, "lab", to("", n.get("lab").config)))
     assert later.status("lab") == "Created" and later.gateways("lab")[0] in str(await later.state("lab"))
 
 
@@ -271,7 +275,7 @@ async def test_links_of_the_host_are_listed_beside(house: House) -> None:
 
 VERBS: dict[str, Work] = {
     "create": lambda n, op: n.create(op, Network("new")),
-    "update": lambda n, op: n.update(op, "lab", "", {"bridge.mtu": "1400"}),
+    "update": lambda n, op: n.update(op, "lab", to("", {"bridge.mtu": "1400"})),
     "rename": lambda n, op: n.rename(op, "lab", "shed"),
     "delete": lambda n, op: n.delete(op, "lab"),
 }

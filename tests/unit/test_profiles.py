@@ -8,10 +8,12 @@ import pytest
 from channels import eventually
 from memory_audit import differences
 
-from isola.errors import Busy, HostFailure, IsolaError
+from isola.errors import Busy, HostFailure, IsolaError, PreconditionFailed
 from isola.model.instance import Config, Devices
 from isola.model.limits import Limits
 from isola.model.profile import Profile
+from isola.model.storage import Volume
+from isola.operations import Operation
 from isola.testing.parts import World
 
 ROOT = {"type": "disk", "path": "/", "pool": "default"}
@@ -22,7 +24,7 @@ async def change(
     world: World, config: Config, devices: Devices | None = None, *, name: str = "default", description: str = ""
 ) -> None:
     wanted = {"root": ROOT, "eth0": NIC} if devices is None else devices
-    await world.parts.services.profiles.update(name, description, config, wanted)
+    await world.parts.services.profiles.update(name, lambda _: Profile(name, description, config, wanted))
 
 
 async def test_a_change_reaches_all_instances_at_once(world: World) -> None:
@@ -38,6 +40,24 @@ async def test_a_change_reaches_all_instances_at_once(world: World) -> None:
     assert world.on_host("web3").limits.processes == 50 and not await differences(world)
     await change(world, {})
     assert world.on_host("web1").limits.processes is None and not await differences(world)
+
+
+async def test_a_change_while_an_instance_is_made_of_it_does_not_pass_it_by(world: World) -> None:
+    storage = world.parts.services.pools.driver("default")
+    make = storage.create_volume
+
+    async def slow(op: Operation, volume: Volume) -> None:
+        await make(op, volume)
+        await change(world, {}, {"root": ROOT, "eth1": NIC})
+
+    storage.create_volume = slow  # type: ignore[method-assign]
+    with pytest.raises(PreconditionFailed, match="profile"):
+        await world.create("web1", start=True)
+    assert not list(world.parts.services.instances) and not await differences(world)
+    await change(world, {})
+    storage.create_volume = make  # type: ignore[method-assign]
+    instance = await world.create("web1", start=True)
+    assert "eth0.hwaddr" in instance.volatile and not await differences(world)
 
 
 async def test_a_change_that_one_instance_cannot_follow_is_taken_back_from_all(world: World) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 
 import pytest
 
-from isola.errors import InvalidInput, PreconditionFailed
+from isola.errors import InvalidInput
 from isola.server import Server
 from isola.state import Collection, mapping_codec
 from isola.testing.clock import FakeClock
@@ -21,12 +22,12 @@ async def test_empty_at_first_and_kept_from_then_on() -> None:
     store = FakeStore(FakeClock())
     first = server(store)
     assert first.config == {} and first.revision == 0
-    await first.replace({"core.shutdown_timeout": "10", "user.x": "1", "user.y": ""})
+    await first.update(lambda _: {"core.shutdown_timeout": "10", "user.x": "1", "user.y": ""})
     assert first.config == {"core.shutdown_timeout": "10", "user.x": "1"} and first.revision > 0
     records = Collection(store, "server configuration", "/server/", mapping_codec())
     await records.load()
     assert Server(records).config == first.config
-    await first.replace({})
+    await first.update(lambda _: {})
     assert first.config == {}
 
 
@@ -34,25 +35,16 @@ async def test_empty_at_first_and_kept_from_then_on() -> None:
 async def test_wrong_keys_and_values_are_named(key: str, value: str) -> None:
     subject = server(FakeStore(FakeClock()))
     with pytest.raises(InvalidInput) as caught:
-        await subject.replace({"user.ok": "1", key: value})
+        await subject.update(lambda _: {"user.ok": "1", key: value})
     assert caught.value.field == f"config.{key}" and caught.value.remedy
     assert subject.config == {}
 
 
-async def test_who_read_an_older_configuration_is_told() -> None:
+async def test_changes_at_once_are_made_one_after_another() -> None:
     subject = server(FakeStore(FakeClock()))
-    await subject.replace({"user.x": "1"})
-    old = subject.revision
-    await subject.replace({"user.x": "2"}, revision=old)
-    with pytest.raises(PreconditionFailed):
-        await subject.replace({"user.x": "3"}, revision=old)
-    assert subject.config == {"user.x": "2"}
 
+    def add(number: int) -> Callable[[Mapping[str, str]], Mapping[str, str]]:
+        return lambda config: {**config, f"user.{number}": "1"}
 
-async def test_of_two_at_once_with_one_revision_one_wins() -> None:
-    subject = server(FakeStore(FakeClock()))
-    await subject.replace({"user.x": "0"})
-    writes = [subject.replace({"user.x": str(number)}, revision=subject.revision) for number in range(1, 4)]
-    results = await asyncio.gather(*writes, return_exceptions=True)
-    assert [type(result) for result in results] == [type(None), PreconditionFailed, PreconditionFailed]
-    assert subject.config == {"user.x": "1"}
+    await asyncio.gather(*(subject.update(add(number)) for number in range(3)))
+    assert subject.config == {f"user.{number}": "1" for number in range(3)}

@@ -157,15 +157,15 @@ async def test_a_directory_that_is_not_empty_is_left_alone(house: House) -> None
 async def test_description_and_own_keys_may_change_the_source_not(house: House) -> None:
     await house.create()
     before = house.pools.revision("p")
-    await house.pools.update("p", "for tests", {"user.a": "b"})
+    await house.pools.update("p", lambda pool: replace(pool, description="for tests", config={"user.a": "b"}))
     assert (house.pools.get("p").description, house.pools.get("p").config) == ("for tests", {"user.a": "b"})
     assert house.pools.revision("p") != before
     with pytest.raises(InvalidInput, match="cannot be changed"):
-        await house.pools.update("p", "", {"source": "/srv"})
+        await house.pools.update("p", lambda pool: replace(pool, description="", config={"source": "/srv"}))
     with pytest.raises(InvalidInput, match="cannot be limited"):
-        await house.pools.update("p", "", {"size": "1GiB"})
+        await house.pools.update("p", lambda pool: replace(pool, description="", config={"size": "1GiB"}))
     with pytest.raises(NotFound):
-        await house.pools.update("nothing", "", {})
+        await house.pools.update("nothing", lambda pool: replace(pool, description="", config={}))
 
 
 async def test_a_pool_in_use_is_not_deleted(house: House) -> None:
@@ -238,7 +238,7 @@ async def test_deleting_a_pool_is_finished_by_the_next_daemon() -> None:
 
 async def test_a_record_of_a_driver_that_is_gone_does_not_stop_the_daemon(house: House) -> None:
     await house.create()
-    await house.records.put("old", replace(house.pools.get("p"), name="old", driver="vanished"))
+    await house.records.add("old", replace(house.pools.get("p"), name="old", driver="vanished"))
     later = await house.again()
     assert [pool.name for pool in later.pools] == ["old", "p"]
     with pytest.raises(NotFound, match="not in this installation"):

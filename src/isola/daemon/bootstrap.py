@@ -46,7 +46,7 @@ async def _make(parts: Parts, *, minimal: bool) -> None:
             devices["eth0"] = {"type": "nic", "name": "eth0", "network": NETWORK}
     if parts.records.profiles.find("default") is None:
         await services.profiles.create(Profile("default", "Default Isola profile", devices=devices))
-    await parts.records.server.put(_MARK, {"done": "true"})
+    await parts.records.server.put(_MARK, {"done": "true"}, at=0)
 
 
 async def _do(parts: Parts, description: str, work: Callable[[Operation], Awaitable[object]]) -> None:

@@ -66,21 +66,27 @@ class Aliases:
         held = self._records.find(alias_name(name))
         if held is not None and held.target == fingerprint:
             return
-        alias = Alias(name, fingerprint) if held is None else replace(held, target=fingerprint)
-        await self._records.put(name, alias)
+        await self._records.change(
+            name, lambda alias: replace(alias, target=fingerprint), otherwise=Alias(name, fingerprint)
+        )
         await self._told("created" if held is None else "updated", name)
 
-    async def update(self, name: str, target: str, description: str) -> None:
-        """Raises NotFound for the alias or the image."""
-        image = self._image(target)
-        await self._records.replace(name, replace(self.get(name), target=image.fingerprint, description=description))
+    async def update(self, name: str, decide: Callable[[Alias], Alias]) -> None:
+        """Another target or description. Raises NotFound for the alias or the image."""
+
+        def checked(alias: Alias) -> Alias:
+            wanted = decide(alias)
+            return replace(wanted, target=self._image(wanted.target).fingerprint)
+
+        self.get(name)
+        await self._records.change(name, checked)
         await self._told("updated", name)
 
     async def rename(self, old: str, new: str) -> None:
         """Raises NotFound, AlreadyExists."""
         alias = self.get(old)
         self.check_free(new)
-        await self._records.rename(old, new, replace(alias, name=new))
+        await self._records.rename(old, new, replace(alias, name=new), at=self._records.revision(old))
         await self._told("renamed", new, old_name=old)
 
     async def remove(self, name: str) -> None:

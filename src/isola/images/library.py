@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 
 from isola import state
-from isola.errors import HostFailure, Unsupported
+from isola.errors import HostFailure, NotFound, Unsupported
 from isola.events import Events
 from isola.host import Host
 from isola.host.archives import UnpackReport
@@ -56,7 +56,6 @@ class ImageLibrary:
         """Lets go of what others keep for images that are gone."""
         self._operations = operations
         self._indexing = asyncio.Lock()
-        self._changing = asyncio.Lock()
         """Held from reading a record to having written what became of it."""
         self.used_by = used_by
         """API paths of what was made from an image."""
@@ -150,36 +149,17 @@ class ImageLibrary:
 
     # --- changing -----------------------------------------------------------------------------------------------
 
-    async def update(
-        self,
-        fingerprint: str,
-        *,
-        properties: Mapping[str, str],
-        public: bool,
-        auto_update: bool,
-        expires_at: datetime | None,
-        profiles: Sequence[str],
-    ) -> None:
+    async def update(self, fingerprint: str, decide: Callable[[Image], Image]) -> None:
         """Change what a user may change. Raises NotFound."""
-        async with self._changing:
-            image = self.get(fingerprint)
-            changed = replace(
-                image,
-                properties=dict(properties),
-                public=public,
-                auto_update=auto_update,
-                expires_at=expires_at,
-                profiles=tuple(profiles),
-            )
-            await self._records.replace(image.fingerprint, changed)
+        image = self.get(fingerprint)
+        await self._records.change(image.fingerprint, decide)
         self._tell("updated", image)
 
     async def used(self, fingerprint: str) -> None:
         """An instance has been made of it; nothing where it has been deleted meanwhile."""
-        async with self._changing:
-            image = self._records.find(fingerprint)
-            if image is not None:
-                await self._records.replace(fingerprint, replace(image, last_used_at=self._host.clock.now()))
+        now = self._host.clock.now()
+        with suppress(NotFound):
+            await self._records.change(fingerprint, lambda image: replace(image, last_used_at=now))
 
     async def delete(self, op: Operation, fingerprint: str) -> None:
         """Forget an image and its names. Instances made from it keep their layers."""
@@ -272,9 +252,9 @@ class ImageLibrary:
         """Raises AlreadyExists, NotFound (no such image), InvalidInput (the name)."""
         await self._aliases.add(alias)
 
-    async def update_alias(self, name: str, target: str, description: str) -> None:
+    async def update_alias(self, name: str, decide: Callable[[Alias], Alias]) -> None:
         """Raises NotFound."""
-        await self._aliases.update(name, target, description)
+        await self._aliases.update(name, decide)
 
     async def rename_alias(self, old: str, new: str) -> None:
         """Raises NotFound, AlreadyExists."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from isola.errors import InvalidInput, IsolaError, NotFound
+from isola.errors import InvalidInput, IsolaError, NotFound, PreconditionFailed
 from isola.instances.context import Context
 from isola.instances.expand import merge, nic_devices, require, root_pool, validate
 from isola.instances.identity import nics_of, take_facts
@@ -51,7 +52,7 @@ def check(context: Context, request: InstanceRequest) -> Plan:
     config, devices = merge(_profiles(context, names), request.config, request.devices)
     require(devices, network=context.networks.get, pool=context.pools.get)
     runtime = choose_runtime(context.runtimes, request)
-    return Plan(request, name, runtime, names, config, devices)
+    return Plan(dataclasses.replace(request, name=name), name, runtime, names, config, devices)
 
 
 def choose_runtime(runtimes: Runtimes, request: InstanceRequest) -> str:
@@ -62,13 +63,14 @@ def choose_runtime(runtimes: Runtimes, request: InstanceRequest) -> str:
 async def create(context: Context, op: Operation, plan: Plan) -> Instance:
     """Do what was planned. Starting is a second stage: when it fails the instance stays, stopped."""
     image = await _image(context, op, plan.request)
+    plan = check(context, plan.request)  # making the image took its time: the profiles may be others by now
     id = context.host.clock.token(8)
     op.on_rollback("give back user ids", partial(give_back, context, id))
     idmap = await reserve_range(context, id)
     instance = _record(context, op, plan, image, id=id, idmap=idmap)
     with reserved(context, instance.start.layers):
         await _build(context, op, instance)
-        await op.commit(lambda: context.records.add(instance.name, instance))
+        await op.commit(lambda: _record_created(context, plan, instance))
     if image is not None:
         with suppress(IsolaError):  # good to know, no reason to fail what is done
             await context.images.used(image.fingerprint)
@@ -77,6 +79,14 @@ async def create(context: Context, op: Operation, plan: Plan) -> Instance:
         op.reopen()
         await start(context, op, instance.name)
     return instance
+
+
+async def _record_created(context: Context, plan: Plan, instance: Instance) -> None:
+    if check(context, dataclasses.replace(plan.request, profiles=plan.profiles)).devices != plan.devices:
+        raise PreconditionFailed(
+            f"A profile was changed while instance {instance.name!r} was made of it", remedy="create it again"
+        )
+    await context.records.add(instance.name, instance)
 
 
 async def _image(context: Context, op: Operation, request: InstanceRequest) -> Image | None:

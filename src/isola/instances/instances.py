@@ -29,9 +29,10 @@ from isola.instances.start import expanded, require_stopped
 from isola.instances.start import start as start_verb
 from isola.instances.state import observe, observe_all
 from isola.model.exec import ConsoleRequest, ExecRequest
-from isola.model.instance import Config, Devices, Instance, InstanceRequest, InstanceState, InstanceUpdate, Status
+from isola.model.instance import Config, Devices, Instance, InstanceRequest, InstanceState, Status
 from isola.model.network import Nic
 from isola.operations import Operation
+from isola.state import Versioned
 
 _STATEFUL = Unsupported("Stateful stop and start are not offered yet", field="stateful", remedy="leave it out")
 
@@ -78,9 +79,17 @@ class Instances:
             raise NotFound(f"Instance {name!r} not found")
         return instance
 
-    def revision(self, name: str) -> int:
-        """Changes with every write of the record."""
-        return self._context.records.revision(name)
+    def read(self, name: str, project: str = "default") -> Versioned[Instance]:
+        """The record with its revision, as one value. Raises NotFound."""
+        self.get(name, project)
+        return self._context.records.read(name)
+
+    def again(self, instance: Instance) -> Versioned[Instance] | None:
+        """The record of the same instance as it stands now, whatever its name is by now; None when it is gone."""
+        found = self._context.records.find(instance.name)
+        if found is None or found.id != instance.id:
+            found = self._context.by_id(instance.id)
+        return None if found is None else self._context.records.read(found.name)
 
     def status(self, instance: Instance) -> Status:
         """Observed status."""
@@ -204,10 +213,13 @@ class Instances:
             "Deleting instance", name, lambda op: delete_verb.delete(self._context, op, name, force=force)
         )
 
-    def update(self, name: str, update: InstanceUpdate) -> Operation:
-        """Live where the key is live. Raises NotFound, InvalidInput, WrongState."""
-        update_verb.check(self._context, name, update)
-        return self._operate("Updating instance", name, lambda op: update_verb.update(self._context, op, name, update))
+    def update(self, name: str, decide: update_verb.Decide) -> Operation:
+        """Live where the key is live. ``decide`` is asked now, to refuse what is wrong, and again at its turn.
+
+        Raises NotFound, InvalidInput, WrongState, and what ``decide`` raises.
+        """
+        update_verb.check(self._context, name, decide(self.get(name)))
+        return self._operate("Updating instance", name, lambda op: update_verb.update(self._context, op, name, decide))
 
     async def profile_changed(
         self, profile: str, record: Callable[[], Awaitable[object]], take_back: Callable[[], Awaitable[object]]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 from enum import Enum
 
 from isola.errors import IsolaError
 from isola.instances.context import Context
 from isola.instances.layers import drop_unused
-from isola.instances.remove import sweep
+from isola.instances.remove import doom, sweep
 from isola.instances.repair import half_changed, repair
 from isola.instances.restarts import RESTARTING, schedule
 from isola.instances.start import adopt, expanded, limits, start
@@ -118,9 +117,7 @@ async def _carry_out(context: Context, instance: Instance, running: Running | No
         reboots = int(instance.volatile[RESTARTING]) if verdict is Verdict.RESTART else 0
         await clean_up(context, op, instance, again=verdict is Verdict.START, reboots=reboots)
         if instance.ephemeral and verdict is Verdict.CLEAN and instance.desired == "running":
-            doomed = dataclasses.replace(instance, deleting=True)
-            await context.records.replace(instance.name, doomed)
-            await sweep(context, op, doomed)
+            await sweep(context, op, (await context.records.change(instance.name, doom)).value)
 
     operation = context.operations.start(
         "Reconciling instance",

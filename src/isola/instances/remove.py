@@ -17,11 +17,15 @@ async def remove(context: Context, op: Operation, instance: Instance, *, clean: 
 
     ``clean`` says that the caller has just seen to the traces of its run.
     """
-    doomed = dataclasses.replace(instance, deleting=True)
-    await op.commit(lambda: context.records.replace(instance.name, doomed))
-    await sweep(context, op, doomed, clean=clean)
+    await op.commit(lambda: context.records.change(instance.name, doom))
+    await sweep(context, op, context.records.get(instance.name), clean=clean)
     context.broken.pop(instance.id, None)
     context.events.lifecycle("instance-deleted", f"/1.0/instances/{instance.name}")
+
+
+def doom(instance: Instance) -> Instance:
+    """The record of an instance whose deletion has begun."""
+    return dataclasses.replace(instance, deleting=True)
 
 
 async def sweep(context: Context, op: Operation, instance: Instance, *, clean: bool = False) -> None:

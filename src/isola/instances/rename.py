@@ -26,11 +26,12 @@ def check(context: Context, name: str, new: str) -> None:
 async def rename(context: Context, op: Operation, name: str, new: str) -> None:
     """Register the new name on the networks, then move the record."""
     check(context, name, new)
-    old = context.records.get(name)
+    held = context.records.read(name)
+    old = held.value
     renamed = dataclasses.replace(old, name=new)
     for before, after in zip(nics_of(context, old), nics_of(context, renamed), strict=True):
         network = context.networks.find(before.network)
         if network is not None:
             await context.networks.driver(before.network).rename(op, network, before, after)
-    await op.commit(lambda: context.records.rename(name, new, renamed))
+    await op.commit(lambda: context.records.rename(name, new, renamed, at=held.revision))
     context.events.lifecycle("instance-renamed", f"/1.0/instances/{new}", old_name=name)

@@ -14,6 +14,7 @@ from isola.instances.update import CHANGING, LIMITS, limit, record
 from isola.model.instance import Instance
 from isola.model.network import Nic
 from isola.operations import Operation
+from isola.state import Versioned
 
 
 def half_changed(context: Context, instance: Instance) -> bool:
@@ -26,7 +27,8 @@ async def repair(context: Context, op: Operation, name: str) -> None:
 
     Can be repeated, and is, until it has come to its end.
     """
-    instance = context.records.get(name)
+    held = context.records.read(name)
+    instance = held.value
     live = context.live.get(instance.id)
     config, devices = expanded(context, instance)
     wanted = refreshed(context, op, instance, devices)
@@ -37,7 +39,8 @@ async def repair(context: Context, op: Operation, name: str) -> None:
     if live is not None:
         await limit(context, op, wanted, live, limits(context, config, of=instance))
         volatile[CPUS] = cpus_text(live.limits)
-    await record(context, [(instance, dataclasses.replace(wanted, volatile=volatile))])
+    repaired = dataclasses.replace(wanted, volatile=volatile)
+    await record(context, [(instance, Versioned(repaired, held.revision))])
 
 
 async def _rewire(context: Context, op: Operation, instance: Instance, wanted: Instance) -> None:

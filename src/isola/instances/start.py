@@ -17,20 +17,21 @@ from isola.model.limits import Limits
 from isola.operations import Operation
 from isola.runtimes import Running, RunSpec
 from isola.runtimes.lxcfs import answering
+from isola.state import Versioned
 
 CPUS = "last_state.cpus"
 
 
 async def start(context: Context, op: Operation, name: str) -> None:
     """Raises WrongState when it runs already; after a failure it is as stopped as before."""
-    instance = context.records.get(name)
-    require_stopped(context, instance)
-    if instance.id in context.broken:
-        await clean_up(context, op, instance)
+    held = context.records.read(name)
+    require_stopped(context, held.value)
+    if held.value.id in context.broken:
+        await clean_up(context, op, held.value)
         op.reopen()
-        instance = context.records.get(name)
-    config, devices = expanded(context, instance)
-    instance = refreshed(context, op, instance, devices)
+        held = context.records.read(name)
+    config, devices = expanded(context, held.value)
+    instance = refreshed(context, op, held.value, devices)
     with op.step("Mount root"):
         root = await context.storage(instance).mount(op, context.volume(instance))
     spec = RunSpec(
@@ -52,7 +53,8 @@ async def start(context: Context, op: Operation, name: str) -> None:
     except IsolaError as error:
         await note_failure(context, instance, error)
         raise
-    await op.commit(lambda: _record_started(context, instance, spec.limits, running))
+    found = Versioned(instance, held.revision)
+    await op.commit(lambda: _record_started(context, found, spec.limits, running))
     context.events.lifecycle("instance-started", f"/1.0/instances/{instance.name}")
 
 
@@ -136,11 +138,12 @@ async def _require_life(context: Context, instance: Instance, running: Running) 
         )
 
 
-async def _record_started(context: Context, instance: Instance, limits: Limits, running: Running) -> None:
+async def _record_started(context: Context, found: Versioned[Instance], limits: Limits, running: Running) -> None:
+    instance = found.value
     now = context.host.clock.now()
     known = {key: value for key, value in instance.volatile.items() if key != RESTARTING}
     volatile = known | {LAST_BOOT: context.host.system.boot_id(), CPUS: cpus_text(limits)}
     started = dataclasses.replace(instance, desired="running", last_used_at=now, volatile=volatile)
-    await context.records.replace(instance.name, started)
+    await context.records.replace(instance.name, started, at=found.revision)
     context.broken.pop(instance.id, None)
     adopt(context, started, running, limits)

@@ -118,14 +118,16 @@ async def clean_up(
 
 async def record_stopped(context: Context, name: str, *, again: bool = False, reboots: int = 0) -> None:
     """Record that it does not run, and whether it shall again; from now on nobody looks after it."""
-    instance = context.records.get(name)
     gone = {RESTARTING, LAST_BOOT} if again else {RESTARTING}
-    volatile = {key: value for key, value in instance.volatile.items() if key not in gone}
-    if reboots:
-        volatile[RESTARTING] = str(reboots)
-    desired = "running" if again or reboots else "stopped"
-    stopped = dataclasses.replace(instance, desired=desired, volatile=volatile)
-    await context.records.replace(name, stopped)
+
+    def without_run(instance: Instance) -> Instance:
+        volatile = {key: value for key, value in instance.volatile.items() if key not in gone}
+        if reboots:
+            volatile[RESTARTING] = str(reboots)
+        desired = "running" if again or reboots else "stopped"
+        return dataclasses.replace(instance, desired=desired, volatile=volatile)
+
+    stopped = (await context.records.change(name, without_run)).value
     forget(context, stopped.id)
     if reboots:
         context.restarts[stopped.id] = Restart(reboots)

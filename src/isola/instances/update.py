@@ -14,7 +14,10 @@ from isola.instances.start import CPUS, cpus_text, expanded, limits, refreshed
 from isola.model.instance import Instance, InstanceUpdate
 from isola.model.limits import Limits
 from isola.operations import Operation
+from isola.state import Versioned
 
+Decide = Callable[[Instance], InstanceUpdate]
+"""What an update makes of the record that it finds when its turn has come."""
 _KEPT = ("volatile.", "image.")
 CHANGING = "last_state.changing"
 """In the record while the running instance is between two configurations: which part of it, NICS or LIMITS."""
@@ -43,11 +46,11 @@ def check(context: Context, name: str, update: InstanceUpdate) -> Instance:
     return wanted
 
 
-async def update(context: Context, op: Operation, name: str, change: InstanceUpdate) -> None:
-    """Apply to the running instance what can be applied, then record it."""
-    instance, wanted = context.records.get(name), check(context, name, change)
-    wanted = await _change(context, op, instance, wanted)
-    await op.commit(lambda: record(context, [(instance, wanted)]))
+async def update(context: Context, op: Operation, name: str, decide: Decide) -> None:
+    """Apply to the running instance what can be applied, then record it. ``decide`` is asked when its turn has come."""
+    held = context.records.read(name)
+    wanted = await _change(context, op, held, check(context, name, decide(held.value)))
+    await op.commit(lambda: record(context, [(held.value, wanted)]))
     context.events.lifecycle("instance-updated", f"/1.0/instances/{name}")
 
 
@@ -62,21 +65,25 @@ async def follow(
 ) -> None:
     """Record a profile's change, and bring its users to what their expanded configuration says then."""
     await op.effect(f"record profile {profile}", write, undo=take_back)
-    changes: list[tuple[Instance, Instance]] = []
+    changes: list[tuple[Instance, Versioned[Instance]]] = []
     for name in users:
-        instance = context.records.get(name)
+        held = context.records.read(name)
+        instance = held.value
         if not instance.deleting:
             _check_devices(context, instance, instance)
-            changes.append((instance, await _change(context, op, instance, instance)))
+            changes.append((instance, await _change(context, op, held, instance)))
 
     # Compared with what is recorded by now: where nothing else differs, the mark of the change still has to go.
     await op.commit(
-        lambda: record(context, [(old, new) for old, new in changes if context.records.get(new.name) != new])
+        lambda: record(
+            context, [(old, new) for old, new in changes if context.records.get(new.value.name) != new.value]
+        )
     )
 
 
-async def _change(context: Context, op: Operation, instance: Instance, wanted: Instance) -> Instance:
-    """Bring what runs from one to the other; returns what is then to be recorded."""
+async def _change(context: Context, op: Operation, held: Versioned[Instance], wanted: Instance) -> Versioned[Instance]:
+    """Bring what runs from one to the other; returns what is then to be recorded, and over which revision."""
+    instance = held.value
     config, devices = expanded(context, wanted)
     live = context.live.get(instance.id)
     wanted = refreshed(context, op, wanted, devices)
@@ -84,32 +91,39 @@ async def _change(context: Context, op: Operation, instance: Instance, wanted: I
     if new is not None:
         wanted = dataclasses.replace(wanted, volatile=dict(wanted.volatile) | {CPUS: cpus_text(new)})
     if live is not None and nics_of(context, instance) != nics_of(context, wanted):
-        await _announce(context, op, instance, NICS)
+        held = await _announce(context, op, held, NICS)
     elif live is not None and new != live.limits:
-        await _announce(context, op, instance, LIMITS)
+        held = await _announce(context, op, held, LIMITS)
     await _rewire(context, op, instance, wanted, live)
     if live is not None and new is not None and new != live.limits:
         await limit(context, op, wanted, live, new)
-    return wanted
+    return Versioned(wanted, held.revision)
 
 
-async def record(context: Context, changes: Sequence[tuple[Instance, Instance]]) -> None:
+async def record(context: Context, changes: Sequence[tuple[Instance, Versioned[Instance]]]) -> None:
     """Write the records that come after these, and let go of the addresses they no longer have."""
-    await context.records.replace_all({wanted.name: wanted for _, wanted in changes})
+    await context.records.replace_all({wanted.value.name: wanted for _, wanted in changes})
     for instance, wanted in changes:
-        held = {(nic.network, nic.mac) for nic in nics_of(context, wanted)}
+        held = {(nic.network, nic.mac) for nic in nics_of(context, wanted.value)}
         for nic in nics_of(context, instance):
             if (nic.network, nic.mac) not in held:
                 context.networks.release(nic.network, nic.mac)
 
 
-async def _announce(context: Context, op: Operation, instance: Instance, part: str) -> None:
+async def _announce(context: Context, op: Operation, held: Versioned[Instance], part: str) -> Versioned[Instance]:
     """Say in the record that the host is about to differ from it, for a daemon that has to repair it."""
-    volatile = dict(instance.volatile) | {CHANGING: part}
-    await op.effect(
+    instance = held.value
+
+    def marked(found: Instance, mark: str | None) -> Instance:
+        volatile = {key: value for key, value in found.volatile.items() if key != CHANGING}
+        return dataclasses.replace(found, volatile=volatile | ({CHANGING: mark} if mark else {}))
+
+    return await op.effect(
         f"announce change of {instance.name}",
-        lambda: context.records.replace(instance.name, dataclasses.replace(instance, volatile=volatile)),
-        undo=lambda: context.records.replace(instance.name, instance),
+        lambda: context.records.replace(instance.name, marked(instance, part), at=held.revision),
+        undo=lambda: context.records.change(
+            instance.name, lambda found: marked(found, instance.volatile.get(CHANGING))
+        ),
     )
 
 

@@ -29,7 +29,7 @@ from isola.network.addresses import AddressPool
 from isola.network.driver import NetworkDriver
 from isola.network.views import describe, kinds
 from isola.operations import Operation, Operations
-from isola.state import Collection
+from isola.state import Collection, Versioned
 
 log = logging.getLogger(__name__)
 
@@ -130,43 +130,42 @@ class Networks:
             config = await driver.complete(network.config, list(self._records))
             made = dataclasses.replace(network, config=config, ready=False)
             await op.effect(
-                f"record network {name}",
-                lambda: self._records.add(name, made),
-                undo=lambda: self._records.remove(name),
+                f"record network {name}", lambda: self._records.add(name, made), undo=lambda: self._records.remove(name)
             )
         await driver.start(op, made, ())
         made = dataclasses.replace(made, ready=True)
-        await op.commit(lambda: self._records.replace(name, made))
+        await op.commit(lambda: self._records.change(name, lambda _: made))
         self._tell("created", name)
         return made
 
-    async def update(self, op: Operation, name: str, description: str, config: Mapping[str, str]) -> None:
+    async def update(self, op: Operation, name: str, decide: Callable[[Network], Network]) -> None:
         """Set a new configuration, in effect at once. Raises InUse when it would take addresses from instances."""
-        old = self._ready(name)
-        driver = self._driver(old.driver)
         async with self._choosing:
+            held = self._ready(name)
+            old, wanted = held.value, decide(held.value)
+            driver = self._driver(old.driver)
             others = [network for network in self._records if network.name != name]
-            completed = await driver.complete(config, others, old.config)
-            new = dataclasses.replace(old, description=description, config=completed)
+            completed = await driver.complete(wanted.config, others, old.config)
+            new = dataclasses.replace(old, description=wanted.description, config=completed)
             self._refuse_lost_addresses(driver, new)
             if new.config != old.config or name in self._down:
                 await driver.update(op, old, new, self._nics(name))
                 self._down.discard(name)
-            await op.commit(lambda: self._records.replace(name, new))
+            await op.commit(lambda: self._records.replace(name, new, at=held.revision))
         self._pools.pop(name, None)
         self._tell("updated", name)
 
     async def rename(self, op: Operation, old: str, new: str) -> None:
         """Give it another name. Raises InUse, AlreadyExists."""
-        network, name = self._ready(old), network_name(new)
-        driver = self._driver(network.driver)
+        held, name = self._ready(old), network_name(new)
+        network, driver = held.value, self._driver(held.value.driver)
         self._refuse_if_used(old)
         if name in self._records:
             raise AlreadyExists(f"Network {name!r} already exists")
         await self._refuse_foreign_link(driver, name)
         renamed = dataclasses.replace(network, name=name)
         await driver.replace(op, network, renamed)
-        await op.commit(lambda: self._records.rename(old, name, renamed))
+        await op.commit(lambda: self._records.rename(old, name, renamed, at=held.revision))
         self._pools.pop(old, None)
         self._tell("renamed", name, old_name=old)
 
@@ -175,7 +174,7 @@ class Networks:
         network = self.get(name)
         driver = self._driver(network.driver)
         self._refuse_if_used(name)
-        await op.commit(lambda: self._records.replace(name, dataclasses.replace(network, ready=False)))
+        await op.commit(lambda: self._records.change(name, self._doomed))
         await self._remove(op, driver, network)
         self._tell("deleted", name)
 
@@ -275,11 +274,15 @@ class Networks:
             raise DriverUnavailable(message, evidence=probe.reason, remedy=probe.remedy)
         return self._drivers[kind]
 
-    def _ready(self, name: str) -> Network:
-        network = self.get(name)
-        if not network.ready:
+    def _ready(self, name: str) -> Versioned[Network]:
+        held = self._records.read(name)
+        if not held.value.ready:
             raise WrongState(f"Network {name!r} is not ready", remedy="wait until it is made, or delete it")
-        return network
+        return held
+
+    def _doomed(self, network: Network) -> Network:
+        self._refuse_if_used(network.name)
+        return dataclasses.replace(network, ready=False)
 
     def _pool(self, name: str, now: float) -> AddressPool:
         pool = self._pools[name] = AddressPool(self.driver(name).plan(self.get(name)))

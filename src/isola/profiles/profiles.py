@@ -7,10 +7,9 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 from isola.errors import Forbidden, InUse
 from isola.events import Events
-from isola.model.instance import Config, Devices
 from isola.model.names import plain_name
 from isola.model.profile import Profile
-from isola.state import Collection
+from isola.state import Collection, Versioned
 
 DEFAULT = "default"
 Check = Callable[[Profile], None]
@@ -62,31 +61,42 @@ class Profiles:
         await self._records.add(profile.name, profile)
         self._tell("created", profile.name)
 
-    async def update(self, name: str, description: str, config: Config, devices: Devices) -> None:
+    async def update(self, name: str, decide: Callable[[Profile], Profile]) -> None:
         """New description, configuration and devices, for every instance that has it or for none.
 
         Raises NotFound, InvalidInput, Busy, and what applying it to a running instance raises.
         """
-        before = self.get(name)
-        profile = Profile(name, description, dict(config), {key: dict(device) for key, device in devices.items()})
-        self._check(profile)
-        await self._changed(
-            name, lambda: self._records.replace(name, profile), lambda: self._records.replace(name, before)
-        )
+        written: list[tuple[Profile, Versioned[Profile]]] = []
+
+        def checked(profile: Profile) -> Profile:
+            wanted = dataclasses.replace(decide(profile), name=name)
+            self._check(wanted)
+            return wanted
+
+        async def record() -> None:
+            before = self.get(name)
+            written.append((before, await self._records.change(name, checked)))
+
+        async def take_back() -> None:
+            for before, held in written:
+                await self._records.replace(name, before, at=held.revision)
+
+        checked(self.get(name))
+        await self._changed(name, record, take_back)
         self._tell("updated", name)
 
     async def rename(self, old: str, new: str) -> None:
         """Raises Forbidden for the default profile, InUse, NotFound, InvalidInput, AlreadyExists."""
         plain_name(new)
         self._refuse(old, "renamed")
-        await self._records.rename(old, new, dataclasses.replace(self.get(old), name=new))
+        held = self._records.read(old)
+        await self._records.rename(old, new, dataclasses.replace(held.value, name=new), at=held.revision)
         self._tell("renamed", new)
 
     async def delete(self, name: str) -> None:
         """Raises Forbidden for the default profile, InUse, NotFound."""
         self.get(name)
-        self._refuse(name, "deleted")
-        await self._records.remove(name)
+        await self._records.remove(name, lambda _: self._refuse(name, "deleted"))
         self._tell("deleted", name)
 
     def _refuse(self, name: str, verb: str) -> None:

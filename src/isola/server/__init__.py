@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from isola.errors import PreconditionFailed
 from isola.settings import Setting, Settings, text, whole
 from isola.state import Collection
 
@@ -32,9 +31,12 @@ class Server:
         """Changes with every write."""
         return self._records.revision("config")
 
-    async def replace(self, config: Mapping[str, str], *, revision: int | None = None) -> None:
-        """Set the whole configuration. Raises InvalidInput; PreconditionFailed when ``revision`` is out of date."""
-        SETTINGS.validate(config)
-        if revision is not None and revision != self.revision:
-            raise PreconditionFailed("The server's configuration has changed meanwhile", remedy="read it again")
-        await self._records.put("config", {key: value for key, value in config.items() if value})
+    async def update(self, decide: Callable[[Mapping[str, str]], Mapping[str, str]]) -> None:
+        """Set the whole configuration to what ``decide`` makes of the one that stands. Raises InvalidInput."""
+
+        def checked(config: Mapping[str, str]) -> Mapping[str, str]:
+            wanted = {key: value for key, value in decide(config).items() if value}
+            SETTINGS.validate(wanted)
+            return wanted
+
+        await self._records.change("config", checked, otherwise={})

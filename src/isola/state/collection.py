@@ -6,6 +6,7 @@ followed through ``watch``.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -25,15 +26,29 @@ class Codec(Generic[T]):
     decode: Callable[[bytes], T]
 
 
+@dataclass(frozen=True, slots=True)
+class Versioned(Generic[T]):
+    """A record and the revision it was read at, as one value: neither can be taken for another's."""
+
+    value: T
+    revision: int
+
+
 class Collection(Generic[T]):
-    """All records of one noun, by name, in order of name. Reads never touch the disk."""
+    """All records of one noun, by name, in order of name. Reads never touch the disk.
+
+    A record that was read before an ``await`` may be old after it. A write therefore names the revision that its
+    decision was read at, or gives the decision itself (``change``), which is then made right before the write.
+    """
 
     def __init__(self, store: Store, noun: str, prefix: str, codec: Codec[T]) -> None:
         self.noun = noun
         self._store = store
         self._prefix = prefix
         self._codec = codec
-        self._records: dict[str, tuple[T, int]] = {}
+        self._records: dict[str, Versioned[T]] = {}
+        self._writing = asyncio.Lock()
+        """Writes are committed and noted one after another, so that ``change`` sees what the one before it wrote."""
 
     async def load(self) -> None:
         """Read all records from the store. Raises HostFailure naming one that cannot be read.
@@ -42,11 +57,11 @@ class Collection(Generic[T]):
         """
         entries = await self._store.range(self._prefix)
         self._records = {
-            entry.key.removeprefix(self._prefix): (self._decoded(entry), entry.revision) for entry in entries
+            entry.key.removeprefix(self._prefix): Versioned(self._decoded(entry), entry.revision) for entry in entries
         }
 
     def __iter__(self) -> Iterator[T]:
-        return iter([self._records[name][0] for name in sorted(self._records)])
+        return iter([self._records[name].value for name in sorted(self._records)])
 
     def __len__(self) -> int:
         return len(self._records)
@@ -57,67 +72,92 @@ class Collection(Generic[T]):
     def find(self, name: str) -> T | None:
         """The record, or None."""
         held = self._records.get(name)
-        return held[0] if held else None
+        return held.value if held else None
 
     def get(self, name: str) -> T:
         """The record. Raises NotFound."""
+        return self.read(name).value
+
+    def read(self, name: str) -> Versioned[T]:
+        """The record with its revision. Raises NotFound."""
         held = self._records.get(name)
         if held is None:
             raise NotFound(f"{self.noun[:1].upper()}{self.noun[1:]} {name!r} not found")
-        return held[0]
+        return held
 
     def revision(self, name: str) -> int:
         """Revision of a record, 0 when there is none; changes with every write."""
         held = self._records.get(name)
-        return held[1] if held else 0
+        return held.revision if held else 0
 
-    async def add(self, name: str, record: T) -> None:
+    async def add(self, name: str, record: T) -> Versioned[T]:
         """Write a new record. Raises AlreadyExists."""
-        if name in self._records:
-            raise AlreadyExists(f"{self.noun[:1].upper()}{self.noun[1:]} {name!r} already exists")
-        await self._write(name, record)
+        async with self._writing:
+            if name in self._records:
+                raise AlreadyExists(f"{self.noun[:1].upper()}{self.noun[1:]} {name!r} already exists")
+            return await self._write(name, record, 0)
 
-    async def put(self, name: str, record: T) -> None:
-        """Write a record that may or may not exist."""
-        await self._write(name, record)
+    async def put(self, name: str, record: T, *, at: int) -> Versioned[T]:
+        """Write over what was read at revision ``at``; 0 says that there was none. Raises PreconditionFailed."""
+        async with self._writing:
+            return await self._write(name, record, at)
 
-    async def replace(self, name: str, record: T) -> None:
-        """Write a new value of an existing record. Raises NotFound; PreconditionFailed if another writer was first."""
-        self.get(name)
-        await self._write(name, record)
+    async def replace(self, name: str, record: T, *, at: int) -> Versioned[T]:
+        """Write over the record that was read at revision ``at``. Raises NotFound, PreconditionFailed."""
+        async with self._writing:
+            self.read(name)
+            return await self._write(name, record, at)
 
-    async def replace_all(self, records: Mapping[str, T]) -> None:
-        """Write new values of several records, all or none. Raises NotFound, PreconditionFailed."""
-        steps: list[Check | Put] = []
-        for name, record in records.items():
-            self.get(name)
-            key = self._prefix + name
-            steps += [Check(key, self.revision(name)), Put(key, self._codec.encode(record))]
-        if steps:
-            revision = await finish(self._store.commit(*steps))
-            self._records |= {name: (record, revision) for name, record in records.items()}
+    async def change(self, name: str, decide: Callable[[T], T], *, otherwise: T | None = None) -> Versioned[T]:
+        """Write what ``decide`` makes of the record as it stands at its turn, or of ``otherwise`` where there is none.
 
-    async def rename(self, old: str, new: str, record: T) -> None:
-        """Move a record to a new name in one commit. Raises NotFound, AlreadyExists."""
-        self.get(old)
-        if new in self._records:
-            raise AlreadyExists(f"{self.noun[:1].upper()}{self.noun[1:]} {new!r} already exists")
-        revision = await finish(
-            self._store.commit(
-                Check(self._prefix + old, self.revision(old)),
-                Check(self._prefix + new, 0),
-                Delete(self._prefix + old),
-                Put(self._prefix + new, self._codec.encode(record)),
+        Raises NotFound without that, and what ``decide`` raises.
+        """
+        async with self._writing:
+            held = Versioned(otherwise, 0) if otherwise is not None and name not in self else self.read(name)
+            return await self._write(name, decide(held.value), held.revision)
+
+    async def replace_all(self, records: Mapping[str, Versioned[T]]) -> None:
+        """Write new values, each over what was read at its revision, all or none.
+
+        Raises NotFound, PreconditionFailed.
+        """
+        async with self._writing:
+            steps: list[Check | Put] = []
+            for name, new in records.items():
+                self.read(name)
+                key = self._prefix + name
+                steps += [Check(key, new.revision), Put(key, self._codec.encode(new.value))]
+            if steps:
+                revision = await finish(self._store.commit(*steps))
+                self._records |= {name: Versioned(new.value, revision) for name, new in records.items()}
+
+    async def rename(self, old: str, new: str, record: T, *, at: int) -> Versioned[T]:
+        """Move a record to a new name in one commit. Raises NotFound, AlreadyExists, PreconditionFailed."""
+        async with self._writing:
+            self.read(old)
+            if new in self._records:
+                raise AlreadyExists(f"{self.noun[:1].upper()}{self.noun[1:]} {new!r} already exists")
+            revision = await finish(
+                self._store.commit(
+                    Check(self._prefix + old, at),
+                    Check(self._prefix + new, 0),
+                    Delete(self._prefix + old),
+                    Put(self._prefix + new, self._codec.encode(record)),
+                )
             )
-        )
-        self._records.pop(old, None)
-        self._records[new] = (record, revision)
+            self._records.pop(old, None)
+            held = self._records[new] = Versioned(record, revision)
+            return held
 
-    async def remove(self, name: str) -> None:
-        """Remove a record; fine when it is not there."""
-        if name in self._records:
-            await finish(self._store.commit(Delete(self._prefix + name)))
-            self._records.pop(name, None)
+    async def remove(self, name: str, allow: Callable[[T], object] = lambda record: None) -> None:
+        """Remove the record as it stands at its turn, unless ``allow`` raises; fine when there is none."""
+        async with self._writing:
+            if (held := self._records.get(name)) is not None:
+                allow(held.value)
+                key = self._prefix + name
+                await finish(self._store.commit(Check(key, held.revision), Delete(key)))
+                self._records.pop(name, None)
 
     def _decoded(self, entry: Entry) -> T:
         try:
@@ -129,10 +169,9 @@ class Collection(Generic[T]):
                 remedy=f"put the state back from a copy, or remove the entry {entry.key!r} with all that belongs to it",
             ) from error
 
-    async def _write(self, name: str, record: T) -> None:
+    async def _write(self, name: str, record: T, at: int) -> Versioned[T]:
         key = self._prefix + name
         # A cancellation must not come between the store and the copy of it in memory.
-        revision = await finish(
-            self._store.commit(Check(key, self.revision(name)), Put(key, self._codec.encode(record)))
-        )
-        self._records[name] = (record, revision)
+        revision = await finish(self._store.commit(Check(key, at), Put(key, self._codec.encode(record))))
+        held = self._records[name] = Versioned(record, revision)
+        return held

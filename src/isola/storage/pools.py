@@ -97,10 +97,10 @@ class Pools:
         await driver.check_place()  # before the record, which from then on says that all in there is ours
 
         async def record() -> None:
-            await self._records.put(pool.name, replace(pool, ready=False))
+            await self._records.add(pool.name, replace(pool, ready=False))
 
         async def finish() -> None:
-            await self._records.put(pool.name, replace(pool, ready=True))
+            await self._records.change(pool.name, lambda made: replace(made, ready=True))
             self._drivers[pool.name] = driver
 
         with op.step(f"Create storage pool {pool.name}"):
@@ -109,32 +109,41 @@ class Pools:
             await op.commit(finish)
         self._tell("created", pool.name)
 
-    async def update(self, name: str, description: str, config: Mapping[str, str]) -> None:
+    async def update(self, name: str, decide: Callable[[Pool], Pool]) -> None:
         """Change what may change on a pool in use. Raises InvalidInput for the rest."""
-        pool, driver = self.get(name), self.driver(name)
-        driver.settings.validate(config)
-        if config.get("source", "") != pool.config.get("source", ""):
-            raise InvalidInput("The source of a storage pool cannot be changed", field="config.source")
-        changed = replace(pool, description=description, config=dict(config))
-        await self._records.replace(name, changed)
-        driver.pool = changed
+        driver = self.driver(name)
+
+        def checked(pool: Pool) -> Pool:
+            wanted = decide(pool)
+            driver.settings.validate(wanted.config)
+            if wanted.config.get("source", "") != pool.config.get("source", ""):
+                raise InvalidInput("The source of a storage pool cannot be changed", field="config.source")
+            return replace(pool, description=wanted.description, config=dict(wanted.config))
+
+        driver.pool = (await self._records.change(name, checked)).value
         self._tell("updated", name)
 
     async def delete(self, op: Operation, name: str) -> None:
         """Remove a pool and all its layers. Raises InUse naming users."""
-        pool = self.get(name)
-        if users := self.used_by(name):
-            raise InUse(
-                f"Storage pool {name!r} is in use", evidence=", ".join(users[:5]), remedy="delete or move these first"
-            )
         driver = self.driver(name)
+        self._refuse_if_used(name)
         with op.step(f"Delete storage pool {name}"):
             # From the record on it can only be finished, by this operation or by the next daemon.
-            await op.commit(lambda: self._records.put(name, replace(pool, ready=False)))
+            await op.commit(lambda: self._records.change(name, self._doomed))
             await driver.delete_pool(op)
             await self._records.remove(name)
         self._drivers.pop(name, None)
         self._tell("deleted", name)
+
+    def _doomed(self, pool: Pool) -> Pool:
+        self._refuse_if_used(pool.name)
+        return replace(pool, ready=False)
+
+    def _refuse_if_used(self, name: str) -> None:
+        if users := self.used_by(name):
+            raise InUse(
+                f"Storage pool {name!r} is in use", evidence=", ".join(users[:5]), remedy="delete or move these first"
+            )
 
     async def space(self, name: str) -> Space:
         """Size and use of a pool."""

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from isola.doors import Services
 from isola.doors.rest.answers import dumps
 from isola.doors.rest.caller import Caller
+from isola.doors.rest.filtering import Match
 from isola.doors.rest.shapes.instances import instance_json, state_json
 from isola.doors.rest.shapes.server import server_json
+from isola.errors import NotFound
 from isola.model.instance import Instance, InstanceState
+from isola.state import Versioned
 
 _FULL = b',"backups":[],"snapshots":[],"state":'
 
@@ -32,12 +35,11 @@ class Rendering:
         self._server[caller] = (key, data)
         return data
 
-    def one(self, instance: Instance) -> bytes:
-        """An instance."""
-        services = self._services
+    def one(self, held: Versioned[Instance]) -> bytes:
+        """An instance. What is kept is kept under the revision that came with the record, never under another."""
+        services, instance = self._services, held.value
         instances, revision = services.instances, services.profiles.revision
-        name = instance.name
-        key = (name, instances.revision(name), instances.status(instance), *map(revision, instance.profiles))
+        key = (instance.name, held.revision, instances.status(instance), *map(revision, instance.profiles))
         kept = self._kept.get(instance.id)
         if kept is not None and kept[0] == key:
             return kept[1]
@@ -54,23 +56,35 @@ class Rendering:
 
     def many(self, chosen: Sequence[Instance]) -> bytes:
         """A list of instances."""
-        data = b"[" + b",".join([self.one(instance) for instance in chosen]) + b"]"
+        read = self._services.instances.read
+        data = b"[" + b",".join([self.one(read(instance.name)) for instance in chosen]) + b"]"
         self._forget_gone()
         return data
 
-    async def full(self, instance: Instance, *, disk: bool) -> bytes:
-        """An instance with its state, snapshots and backups."""
-        return self._full(instance, await self._services.instances.state(instance, disk=disk))
+    async def full(self, instance: Instance, *, disk: bool) -> tuple[Instance, bytes]:
+        """An instance with its state, snapshots and backups, and the record that this shows. Raises NotFound."""
+        instances = self._services.instances
+        state = await instances.state(instance, disk=disk)
+        held = instances.again(instance)
+        if held is None:
+            raise NotFound(f"Instance {instance.name!r} not found", evidence="it was deleted meanwhile")
+        return held.value, self._full(held, state)
 
-    async def many_full(self, chosen: Sequence[Instance]) -> bytes:
+    async def many_full(self, chosen: Sequence[Instance], match: Match | None = None) -> bytes:
         """A list of instances with their states; disks are not walked for it."""
-        states = await self._services.instances.states(chosen)
-        parts = [self._full(instance, state) for instance, state in zip(chosen, states, strict=True)]
+        instances = self._services.instances
+        states = await instances.states(chosen)
+        # Looking at the states took a while: shown are the records as they stand now, without those that are gone.
+        parts = [
+            self._full(held, state)
+            for instance, state in zip(chosen, states, strict=True)
+            if (held := instances.again(instance)) is not None and (match is None or match(self.shape(held.value)))
+        ]
         self._forget_gone()
         return b"[" + b",".join(parts) + b"]"
 
-    def _full(self, instance: Instance, state: InstanceState) -> bytes:
-        return self.one(instance)[:-1] + _FULL + dumps(state_json(state)) + b"}"
+    def _full(self, held: Versioned[Instance], state: InstanceState) -> bytes:
+        return self.one(held)[:-1] + _FULL + dumps(state_json(state)) + b"}"
 
     def _forget_gone(self) -> None:
         if len(self._kept) > 2 * len(self._services.instances) + 16:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 from aiohttp import web
 
 from isola.doors.rest.answers import created, sync
@@ -44,22 +47,21 @@ async def get(request: Request) -> web.StreamResponse:
 async def put(request: Request) -> web.StreamResponse:
     """Let it name another image, or be described otherwise."""
     fields = await request.fields()
-    alias = _find(request)
-    request.require_match(alias_json(alias))
-    target = request.services.images.get(fields.text("target")).fingerprint
-    await request.services.images.update_alias(alias.name, target, fields.text("description", ""))
-    return sync()
+    target, description = fields.text("target"), fields.text("description", "")
+    return await _update(request, lambda alias: replace(alias, target=target, description=description))
 
 
 async def patch(request: Request) -> web.StreamResponse:
     """Change one of the two."""
     fields = await request.fields()
-    alias = _find(request)
-    request.require_match(alias_json(alias))
-    images = request.services.images
-    target = images.get(fields.text("target")).fingerprint if fields.text("target", "") else alias.target
-    await images.update_alias(alias.name, target, fields.text("description", alias.description))
-    return sync()
+    return await _update(
+        request,
+        lambda alias: replace(
+            alias,
+            target=fields.text("target", "") or alias.target,
+            description=fields.text("description", alias.description),
+        ),
+    )
 
 
 async def rename(request: Request) -> web.StreamResponse:
@@ -74,6 +76,15 @@ async def rename(request: Request) -> web.StreamResponse:
 async def delete(request: Request) -> web.StreamResponse:
     """Forget it; the image stays."""
     await request.services.images.remove_alias(_find(request).name)
+    return sync()
+
+
+async def _update(request: Request, decide: Callable[[Alias], Alias]) -> web.StreamResponse:
+    def matched(alias: Alias) -> Alias:
+        request.require_match(alias_json(alias))
+        return decide(alias)
+
+    await request.services.images.update_alias(_find(request).name, matched)
     return sync()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
 from aiohttp import web
@@ -40,35 +42,35 @@ async def get(request: Request) -> web.StreamResponse:
 async def put(request: Request) -> web.StreamResponse:
     """Replace properties, publicity, profiles, expiry."""
     fields = await request.fields()
-    image = _find(request)
-    request.require_match(writable(image))
-    profiles = fields.texts("profiles") if fields.has("profiles") else image.profiles
-    await request.services.images.update(
-        image.fingerprint,
-        properties=fields.mapping("properties"),
-        public=fields.boolean("public"),
-        auto_update=fields.boolean("auto_update"),
-        expires_at=fields.time("expires_at"),
-        profiles=profiles,
+    return await _update(
+        request,
+        lambda image: replace(
+            image,
+            properties=fields.mapping("properties"),
+            public=fields.boolean("public"),
+            auto_update=fields.boolean("auto_update"),
+            expires_at=fields.time("expires_at"),
+            profiles=fields.texts("profiles") if fields.has("profiles") else image.profiles,
+        ),
     )
-    return sync()
 
 
 async def patch(request: Request) -> web.StreamResponse:
     """Change some of them; a property set to nothing goes."""
     fields = await request.fields()
-    image = _find(request)
-    request.require_match(writable(image))
-    merged = {**image.properties, **fields.mapping("properties")}
-    await request.services.images.update(
-        image.fingerprint,
-        properties={key: value for key, value in merged.items() if value},
-        public=fields.boolean("public", image.public),
-        auto_update=fields.boolean("auto_update", image.auto_update),
-        expires_at=_expiry(fields, image),
-        profiles=fields.texts("profiles") if fields.has("profiles") else image.profiles,
-    )
-    return sync()
+
+    def merge(image: Image) -> Image:
+        merged = {**image.properties, **fields.mapping("properties")}
+        return replace(
+            image,
+            properties={key: value for key, value in merged.items() if value},
+            public=fields.boolean("public", image.public),
+            auto_update=fields.boolean("auto_update", image.auto_update),
+            expires_at=_expiry(fields, image),
+            profiles=fields.texts("profiles") if fields.has("profiles") else image.profiles,
+        )
+
+    return await _update(request, merge)
 
 
 async def delete(request: Request) -> web.StreamResponse:
@@ -106,6 +108,15 @@ async def refresh(request: Request) -> web.StreamResponse:
     """Refused: refreshing is not offered yet."""
     _find(request)
     raise Unsupported("Refreshing an image is not offered yet", remedy="build or import it again")
+
+
+async def _update(request: Request, decide: Callable[[Image], Image]) -> web.StreamResponse:
+    def matched(image: Image) -> Image:
+        request.require_match(writable(image))
+        return decide(image)
+
+    await request.services.images.update(_find(request).fingerprint, matched)
+    return sync()
 
 
 def _find(request: Request) -> Image:

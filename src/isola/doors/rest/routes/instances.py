@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from aiohttp import web
 
 from isola.doors.rest.answers import background, sync, sync_bytes
-from isola.doors.rest.filtering import parse_filter
+from isola.doors.rest.filtering import Match, parse_filter
 from isola.doors.rest.lookup import instance_of, instances_of
 from isola.doors.rest.reading import Fields
 from isola.doors.rest.request import Request
@@ -15,17 +15,19 @@ from isola.doors.rest.routing import Permission, in_every_tree
 from isola.doors.rest.shapes.instances import writable
 from isola.errors import InvalidInput, NotFound, Unsupported
 from isola.model.instance import Config, Instance, InstanceRequest, InstanceUpdate
+from isola.operations import Operation
 
 
 async def list_all(request: Request) -> web.StreamResponse:
     """Paths, instances, or instances with their states."""
-    chosen = _chosen(request)
+    match = parse_filter(request.query.get("filter", ""))
+    chosen = _chosen(request, match)
     recursion = request.recursion
     if recursion == 0:
         return sync([f"/1.0/{request.tree}/{instance.name}" for instance in chosen])
     if recursion == 1:
         return sync_bytes(request.rendering.many(chosen))
-    return sync_bytes(await request.rendering.many_full(chosen))
+    return sync_bytes(await request.rendering.many_full(chosen, match))
 
 
 async def create(request: Request) -> web.StreamResponse:
@@ -39,39 +41,38 @@ async def create(request: Request) -> web.StreamResponse:
 async def get(request: Request) -> web.StreamResponse:
     """One instance; with ``recursion=1`` its state too."""
     instance = instance_of(request)
-    tag = writable(instance, request.services.instances.config(instance))
     if request.recursion:
-        return sync_bytes(await request.rendering.full(instance, disk=True), etag=tag)
-    return sync_bytes(request.rendering.one(instance), etag=tag)
+        instance, body = await request.rendering.full(instance, disk=True)
+    else:
+        body = request.rendering.one(request.services.instances.read(instance.name))
+    return sync_bytes(body, etag=writable(instance, request.services.instances.config(instance)))
 
 
 async def put(request: Request) -> web.StreamResponse:
     """Begin to replace configuration, devices, profiles and description."""
     fields = await request.fields()
-    instance = instance_of(request)
     _refuse_restore(fields)
-    request.require_match(writable(instance, request.services.instances.config(instance)))
-    change = InstanceUpdate(
-        config=fields.mapping("config"),
-        devices=fields.mappings("devices"),
-        profiles=fields.texts("profiles"),
-        description=fields.text("description", ""),
-        ephemeral=fields.boolean("ephemeral"),
-        architecture=fields.text("architecture", "") or instance.architecture,
-    )
-    return background(request.services.instances.update(instance.name, change))
+
+    def replaced(instance: Instance) -> InstanceUpdate:
+        return InstanceUpdate(
+            config=fields.mapping("config"),
+            devices=fields.mappings("devices"),
+            profiles=fields.texts("profiles"),
+            description=fields.text("description", ""),
+            ephemeral=fields.boolean("ephemeral"),
+            architecture=fields.text("architecture", "") or instance.architecture,
+        )
+
+    return background(_update(request, replaced))
 
 
 async def patch(request: Request) -> web.StreamResponse:
     """Change some of them, and answer when it is done."""
     fields = await request.fields()
-    instance = instance_of(request)
-    services = request.services
     _refuse_restore(fields)
-    config = services.instances.config(instance)
-    request.require_match(writable(instance, config))
-    operation = services.instances.update(instance.name, _merged(fields, instance, config))
-    await services.operations.finish(operation)
+    instances = request.services.instances
+    operation = _update(request, lambda instance: _merged(fields, instance, instances.config(instance)))
+    await request.services.operations.finish(operation)
     return sync()
 
 
@@ -94,9 +95,19 @@ async def delete(request: Request) -> web.StreamResponse:
     return background(request.services.instances.delete(instance.name, force=request.flag("force")))
 
 
-def _chosen(request: Request) -> Sequence[Instance]:
+def _update(request: Request, decide: Callable[[Instance], InstanceUpdate]) -> Operation:
+    """Whether the record still matches is asked at once, and again when the operation's turn has come."""
+    instances = request.services.instances
+
+    def matched(instance: Instance) -> InstanceUpdate:
+        request.require_match(writable(instance, instances.config(instance)))
+        return decide(instance)
+
+    return instances.update(instance_of(request).name, matched)
+
+
+def _chosen(request: Request, match: Match | None) -> Sequence[Instance]:
     instances = instances_of(request)
-    match = parse_filter(request.query.get("filter", ""))
     if match is None:
         return instances
     return [instance for instance in instances if match(request.rendering.shape(instance))]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 from aiohttp import web
 
 from isola.doors.rest.acting import done
@@ -55,16 +58,19 @@ async def get(request: Request) -> web.StreamResponse:
 async def put(request: Request) -> web.StreamResponse:
     """Replace configuration and description."""
     fields = await request.fields()
-    network = await _managed(request)
-    return await _update(request, network, fields.text("description", ""), fields.mapping("config"))
+    description, config = fields.text("description", ""), fields.mapping("config")
+    return await _update(request, lambda network: replace(network, description=description, config=config))
 
 
 async def patch(request: Request) -> web.StreamResponse:
     """Change some of them; a key set to nothing goes."""
     fields = await request.fields()
-    network = await _managed(request)
-    config = {key: value for key, value in {**network.config, **fields.mapping("config")}.items() if value}
-    return await _update(request, network, fields.text("description", network.description), config)
+
+    def merge(network: Network) -> Network:
+        config = {key: value for key, value in {**network.config, **fields.mapping("config")}.items() if value}
+        return replace(network, description=fields.text("description", network.description), config=config)
+
+    return await _update(request, merge)
 
 
 async def rename(request: Request) -> web.StreamResponse:
@@ -108,14 +114,18 @@ async def state(request: Request) -> web.StreamResponse:
     return sync(await request.services.networks.state(request.parameters["name"]))
 
 
-async def _update(request: Request, network: Network, description: str, config: dict[str, str]) -> web.StreamResponse:
-    request.require_match(writable(network))
-    services = request.services
+async def _update(request: Request, decide: Callable[[Network], Network]) -> web.StreamResponse:
+    services, network = request.services, await _managed(request)
+
+    def matched(found: Network) -> Network:
+        request.require_match(writable(found))
+        return decide(found)
+
     await done(
         services,
         "Updating network",
         f"/1.0/networks/{network.name}",
-        lambda op: services.networks.update(op, network.name, description, config),
+        lambda op: services.networks.update(op, network.name, matched),
         lock=_lock(network.name),
     )
     return sync()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from aiohttp import web
 
 from isola.doors.rest.answers import created, sync
@@ -42,27 +44,23 @@ async def get(request: Request) -> web.StreamResponse:
 async def put(request: Request) -> web.StreamResponse:
     """Replace it."""
     fields = await request.fields()
-    profile = _find(request)
-    request.require_match(writable(profile))
-    await request.services.profiles.update(
-        profile.name, fields.text("description", ""), fields.mapping("config"), fields.mappings("devices")
-    )
-    return sync()
+    description, config, devices = fields.text("description", ""), fields.mapping("config"), fields.mappings("devices")
+    return await _update(request, lambda profile: Profile(profile.name, description, config, devices))
 
 
 async def patch(request: Request) -> web.StreamResponse:
     """Change some of it; a key set to nothing goes."""
     fields = await request.fields()
-    profile = _find(request)
-    request.require_match(writable(profile))
-    config = {key: value for key, value in {**profile.config, **fields.mapping("config")}.items() if value}
-    await request.services.profiles.update(
-        profile.name,
-        fields.text("description", profile.description),
-        config,
-        {**profile.devices, **fields.mappings("devices")},
-    )
-    return sync()
+
+    def merge(profile: Profile) -> Profile:
+        return Profile(
+            profile.name,
+            fields.text("description", profile.description),
+            {key: value for key, value in {**profile.config, **fields.mapping("config")}.items() if value},
+            {**profile.devices, **fields.mappings("devices")},
+        )
+
+    return await _update(request, merge)
 
 
 async def rename(request: Request) -> web.StreamResponse:
@@ -76,6 +74,15 @@ async def rename(request: Request) -> web.StreamResponse:
 async def delete(request: Request) -> web.StreamResponse:
     """Remove it."""
     await request.services.profiles.delete(_find(request).name)
+    return sync()
+
+
+async def _update(request: Request, decide: Callable[[Profile], Profile]) -> web.StreamResponse:
+    def matched(profile: Profile) -> Profile:
+        request.require_match(writable(profile))
+        return decide(profile)
+
+    await request.services.profiles.update(_find(request).name, matched)
     return sync()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from aiohttp import web
 
@@ -11,6 +12,7 @@ from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission
 from isola.doors.rest.shapes.resources import resources_json
 from isola.doors.rest.shapes.server import guest_json
+from isola.model.instance import Config
 
 
 async def versions(request: Request) -> web.StreamResponse:
@@ -22,24 +24,19 @@ async def get(request: Request) -> web.StreamResponse:
     """Extensions, configuration, environment; strangers see the extensions only."""
     if not request.caller.trusted:
         return sync(guest_json())
-    return sync_bytes(request.rendering.server(request.caller), etag=_writable(request))
+    return sync_bytes(request.rendering.server(request.caller), etag=_writable(request.services.server.config))
 
 
 async def put(request: Request) -> web.StreamResponse:
     """Replace the configuration."""
-    fields = await request.fields()
-    request.require_match(_writable(request))
-    await request.services.server.replace(fields.mapping("config"))
-    return sync()
+    wanted = (await request.fields()).mapping("config")
+    return await _update(request, lambda config: wanted)
 
 
 async def patch(request: Request) -> web.StreamResponse:
     """Change some of it; a key set to nothing goes."""
-    fields = await request.fields()
-    request.require_match(_writable(request))
-    server = request.services.server
-    await server.replace({**server.config, **fields.mapping("config")})
-    return sync()
+    wanted = (await request.fields()).mapping("config")
+    return await _update(request, lambda config: {**config, **wanted})
 
 
 async def resources(request: Request) -> web.StreamResponse:
@@ -53,8 +50,17 @@ async def resources(request: Request) -> web.StreamResponse:
     return sync(await asyncio.to_thread(look))
 
 
-def _writable(request: Request) -> dict[str, object]:
-    return {"config": dict(request.services.server.config)}
+async def _update(request: Request, decide: Callable[[Config], Config]) -> web.StreamResponse:
+    def matched(config: Config) -> Config:
+        request.require_match(_writable(config))
+        return decide(config)
+
+    await request.services.server.update(matched)
+    return sync()
+
+
+def _writable(config: Config) -> dict[str, object]:
+    return {"config": dict(config)}
 
 
 ROUTES = (

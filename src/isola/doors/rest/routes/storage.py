@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from aiohttp import web
 
@@ -53,20 +54,19 @@ async def get(request: Request) -> web.StreamResponse:
 async def put(request: Request) -> web.StreamResponse:
     """Replace configuration and description."""
     fields = await request.fields()
-    pool = _find(request)
-    request.require_match(writable(pool))
-    await request.services.pools.update(pool.name, fields.text("description", ""), fields.mapping("config"))
-    return sync()
+    description, config = fields.text("description", ""), fields.mapping("config")
+    return await _update(request, lambda pool: replace(pool, description=description, config=config))
 
 
 async def patch(request: Request) -> web.StreamResponse:
     """Change some of them; a key set to nothing goes."""
     fields = await request.fields()
-    pool = _find(request)
-    request.require_match(writable(pool))
-    config = {key: value for key, value in {**pool.config, **fields.mapping("config")}.items() if value}
-    await request.services.pools.update(pool.name, fields.text("description", pool.description), config)
-    return sync()
+
+    def merge(pool: Pool) -> Pool:
+        config = {key: value for key, value in {**pool.config, **fields.mapping("config")}.items() if value}
+        return replace(pool, description=fields.text("description", pool.description), config=config)
+
+    return await _update(request, merge)
 
 
 async def delete(request: Request) -> web.StreamResponse:
@@ -121,6 +121,15 @@ async def refuse_volume(request: Request) -> web.StreamResponse:
     """Refused: custom volumes are not offered yet."""
     _find(request)
     raise Unsupported("Custom volumes are not offered yet", remedy="an instance's root comes and goes with it")
+
+
+async def _update(request: Request, decide: Callable[[Pool], Pool]) -> web.StreamResponse:
+    def matched(pool: Pool) -> Pool:
+        request.require_match(writable(pool))
+        return decide(pool)
+
+    await request.services.pools.update(_find(request).name, matched)
+    return sync()
 
 
 def _find(request: Request) -> Pool:

@@ -1,0 +1,217 @@
+"""At every ``await`` of a verb another client's change is acknowledged: it is not lost, nor shown under a wrong tag."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from interleaving import Interleaver
+
+from isola.doors.rest import serve
+from isola.doors.rest.answers import tag_of
+from isola.model.storage import Volume
+from isola.state import Check, Delete, Put
+from isola.testing.parts import World
+from isola.testing.store import FakeStore
+
+KEY, OTHER = "user.ours", "user.theirs"
+
+
+class PausingStore(FakeStore):
+    """Commits take a moment, as on a disk."""
+
+    async def commit(self, *steps: Check | Put | Delete) -> int:
+        await asyncio.sleep(0)
+        revision = await super().commit(*steps)
+        await asyncio.sleep(0)
+        return revision
+
+
+@dataclass
+class Client:
+    """Speaks to the door of a daemon in memory."""
+
+    world: World
+    session: aiohttp.ClientSession
+
+    async def ask(self, method: str, path: str, body: object = None, tag: str = "") -> tuple[int, Any, str]:
+        """Status, metadata and entity tag; what goes on in the background is waited for."""
+        headers = {"If-Match": tag} if tag else {}
+        async with self.session.request(method, f"http://isola{path}", json=body, headers=headers) as answer:
+            status, told = answer.status, await answer.json()
+        if status == 202:
+            operation = (await self.ask("GET", f"{told['operation']}/wait"))[1]
+            return (200 if operation["status_code"] == 200 else 400), operation, ""
+        return status, told["metadata"], answer.headers.get("ETag", "")
+
+
+@dataclass(frozen=True)
+class Noun:
+    """A thing that several clients change, and where its free keys stand."""
+
+    path: str
+    holder: str = "config"
+    writable: tuple[str, ...] = ("config", "description")
+    listed: str = ""
+
+    def change(self, key: str) -> dict[str, object]:
+        return {self.holder: {key: "1"}}
+
+
+NOUNS = {
+    "instance": Noun(
+        "/1.0/instances/web1", "config", ("architecture", "config", "devices", "ephemeral", "profiles", "description")
+    ),
+    "profile": Noun("/1.0/profiles/default", writable=("config", "description", "devices")),
+    "network": Noun("/1.0/networks/isolabr0"),
+    "pool": Noun("/1.0/storage-pools/default"),
+    "image": Noun(
+        "/1.0/images/{image}", "properties", ("auto_update", "expires_at", "profiles", "properties", "public")
+    ),
+    "server": Noun("/1.0", writable=("config",)),
+}
+
+
+@pytest.fixture
+async def interleaver() -> AsyncIterator[Interleaver]:
+    found = Interleaver()
+    found.install()
+    yield found
+    found.uninstall()
+
+
+@pytest.fixture
+async def client(tmp_path: Path) -> AsyncIterator[Client]:
+    world = World()
+    world.store = PausingStore(world.host.clock)
+    await world.start()
+    await world.import_image()
+    await world.create("web1", start=True)
+    storage = world.parts.services.pools.driver("default")
+    usage = storage.usage
+
+    async def slow_usage(volume: Volume) -> int:
+        await asyncio.sleep(0)
+        return await usage(volume)
+
+    storage.usage = slow_usage  # type: ignore[method-assign]
+    door = await serve(world.parts.services, tmp_path / "unix.socket")
+    connector = aiohttp.UnixConnector(str(tmp_path / "unix.socket"), force_close=True)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        yield Client(world, session)
+    await door.close()
+    world.forget()
+
+
+@pytest.fixture(params=NOUNS)
+def noun(request: pytest.FixtureRequest, client: Client) -> Noun:
+    found = NOUNS[request.param]
+    (image,) = client.world.parts.services.images
+    return Noun(found.path.format(image=image.fingerprint), found.holder, found.writable)
+
+
+async def at_every_await(
+    client: Client,
+    interleaver: Interleaver,
+    noun: Noun,
+    work: Callable[[], Awaitable[Any]],
+    check: Callable[[Any], Awaitable[None]],
+) -> int:
+    """Do it again and again, each time with the other change one ``await`` later, until there is none left."""
+    at = 0
+    while at == 0 or interleaver.struck is not None:
+        at += 1
+        assert (await client.ask("PATCH", noun.path, {noun.holder: {KEY: "", OTHER: ""}}))[0] == 200
+
+        async def other() -> bool:
+            status, told, _ = await client.ask("PATCH", noun.path, noun.change(OTHER))
+            assert status == 200 or told["code"] == "busy", told
+            return status == 200
+
+        found = await interleaver.run(work(), other, at)
+        await check(found)
+        shown = (await client.ask("GET", noun.path))[1]
+        assert not interleaver.acknowledged or shown[noun.holder].get(OTHER) == "1", f"lost at await {at}"
+    return at - 1
+
+
+READS = {"itself": "", "in full": "?recursion=1"}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+async def test_what_is_shown_and_its_tag_are_of_one_revision(
+    client: Client, interleaver: Interleaver, noun: Noun, read: str
+) -> None:
+    async def check(told: tuple[int, Any, str]) -> None:
+        status, shown, tag = told
+        assert status == 200 and tag == tag_of(_writable(noun, shown)), "the tag is of another revision"
+        again = (await client.ask("GET", noun.path + read))[1]
+        assert not interleaver.acknowledged or again[noun.holder].get(OTHER) == "1", "an old picture is kept"
+
+    points = await at_every_await(client, interleaver, noun, lambda: client.ask("GET", noun.path + read), check)
+    assert points >= 3
+
+
+@pytest.mark.parametrize("recursion", [1, 2])
+async def test_lists_keep_no_old_picture(client: Client, interleaver: Interleaver, recursion: int) -> None:
+    noun = NOUNS["instance"]
+
+    async def check(told: tuple[int, Any, str]) -> None:
+        assert told[0] == 200
+        for path in (f"/1.0/instances?recursion={recursion}", "/1.0/instances?recursion=1"):
+            (again,) = (await client.ask("GET", path))[1]
+            assert not interleaver.acknowledged or again["config"].get(OTHER) == "1", "an old picture is kept"
+
+    await at_every_await(
+        client, interleaver, noun, lambda: client.ask("GET", f"/1.0/instances?recursion={recursion}"), check
+    )
+
+
+async def test_two_partial_changes_at_once_are_both_kept(client: Client, interleaver: Interleaver, noun: Noun) -> None:
+    async def check(told: tuple[int, Any, str]) -> None:
+        shown = (await client.ask("GET", noun.path))[1]
+        assert told[0] == 200 and shown[noun.holder].get(KEY) == "1", (told, shown)
+
+    await at_every_await(client, interleaver, noun, lambda: client.ask("PATCH", noun.path, noun.change(KEY)), check)
+
+
+async def test_a_replacement_of_what_was_read_replaces_nothing_newer(
+    client: Client, interleaver: Interleaver, noun: Noun
+) -> None:
+    async def replace() -> tuple[int, Any, str]:
+        _, shown, tag = await client.ask("GET", noun.path + "?recursion=1")
+        wanted = _writable(noun, shown)
+        wanted[noun.holder] = {**wanted[noun.holder], KEY: "1"}
+        return await client.ask("PUT", noun.path, wanted, tag)
+
+    async def check(told: tuple[int, Any, str]) -> None:
+        shown = (await client.ask("GET", noun.path))[1]
+        assert (told[0] == 200) is (shown[noun.holder].get(KEY) == "1"), (told, shown)
+
+    await at_every_await(client, interleaver, noun, replace, check)
+
+
+async def test_a_rename_or_deletion_while_states_are_looked_at(client: Client, interleaver: Interleaver) -> None:
+    at = 0
+    await client.world.create("old")
+    names = {"old", "new"}
+    while at == 0 or interleaver.struck is not None:
+        at += 1
+        present = "old" if at % 2 else "new"
+        (absent,) = names - {present}
+
+        async def other(present: str = present, absent: str = absent) -> None:
+            assert (await client.ask("POST", f"/1.0/instances/{present}", {"name": absent}))[0] == 200
+
+        status, shown, _ = await interleaver.run(client.ask("GET", "/1.0/instances?recursion=2"), other, at)
+        assert status == 200 and {one["name"] for one in shown} <= {"web1", "old", "new"} and len(shown) == 2
+    await client.ask("DELETE", f"/1.0/instances/{present}")
+
+
+def _writable(noun: Noun, shown: Any) -> dict[str, Any]:
+    return {name: shown[name] for name in noun.writable if name in shown}

@@ -253,7 +253,9 @@ async def test_a_changed_profile_leaves_nics_alone_at_the_next_start(world: Worl
     for number in range(4):
         await world.create(f"web{number}", start=True)
     profile = world.parts.services.profiles.get("default")
-    await world.parts.services.profiles.update("default", "", change, profile.devices)
+    await world.parts.services.profiles.update(
+        "default", lambda found: Profile(found.name, "", change, profile.devices)
+    )
     assert not any(CHANGING in instance.volatile for instance in world.parts.records.instances)
     wired = {place: id(pair) for place, (pair, _) in world.host.links.inside.items()}
     await again(world)
@@ -266,7 +268,7 @@ async def test_limits_that_a_crash_left_half_set_are_set_again_without_touching_
     marked = dataclasses.replace(
         world.parts.records.instances.get("web1"), volatile=dict(instance.volatile) | {CHANGING: "limits"}
     )
-    await world.parts.records.instances.replace("web1", marked)
+    await world.parts.records.instances.change("web1", lambda _: marked)
     world.on_host("web1").limits = dataclasses.replace(world.on_host("web1").limits, memory=1 << 30)
     wired = {place: id(pair) for place, (pair, _) in world.host.links.inside.items()}
     await again(world)

@@ -9,8 +9,8 @@ import pytest
 from channels import Client, connect, eventually
 from memory_audit import differences
 
-from isola.errors import IsolaError, NotFound, WrongState
-from isola.instances.pump import size_of, words_of
+from isola.errors import InvalidInput, IsolaError, NotFound, WrongState
+from isola.instances.pump import RECORD_LIMIT, control_message, size_of
 from isola.model.exec import ConsoleRequest, ExecRequest
 from isola.operations import Operation
 from isola.testing.parts import World
@@ -90,6 +90,64 @@ async def test_a_client_that_vanishes_takes_its_command_with_it(running: World) 
     assert operation.metadata["return"] == 137
 
 
+@pytest.mark.parametrize("interactive", [False, True])
+async def test_a_client_that_vanishes_without_control_takes_its_command_too(running: World, interactive: bool) -> None:
+    operation = execute(running, "trap", interactive=interactive)
+    clients = {name: Client() for name in operation.channels if name != "control"}
+    for name, client in clients.items():
+        operation.connect(operation.channels[name], client)
+    await eventually(lambda: clients["0" if interactive else "1"].heard)
+    for client in clients.values():
+        client.leave()
+    await running.finish(operation)
+    assert operation.metadata["return"] == 137
+
+
+@pytest.mark.parametrize(
+    ("user", "group", "found"),
+    [
+        (33, None, (33, 7)),
+        (33, 0, (33, 0)),
+        ("www-data", None, (33, 7)),
+        ("www-data", 5, (33, 5)),
+        (1000, None, (1000, 0)),
+        ("root", None, (0, 0)),
+        (0, 5, (0, 5)),
+    ],
+)
+async def test_who_runs_a_command(running: World, user: int | str, group: int | None, found: tuple[int, int]) -> None:
+    async with running.parts.services.instances.files("web1") as root:
+
+        async def passwd() -> AsyncIterator[bytes]:
+            yield b"root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:7:www-data:/var/www:/bin/false\n"
+
+        await root.write("/etc/passwd", passwd(), uid=0, gid=0, mode=0o644)
+    operation = execute(running, "show", wait_for_websocket=False, user=user, group=group)
+    await running.finish(operation)
+    spec = running.on_host("web1").commands[-1].command.spec
+    assert (spec.user, spec.group) == found
+
+
+async def test_a_user_nobody_knows_inside_is_named(running: World) -> None:
+    operation = execute(running, "show", wait_for_websocket=False, user="nobody-knows")
+    with pytest.raises(InvalidInput, match="nobody-knows"):
+        await running.finish(operation)
+
+
+async def test_null_is_absent_in_a_control_message_as_go_clients_send_it(running: World) -> None:
+    operation = execute(running, "trap")
+    clients = connect(operation)
+    await eventually(lambda: clients["1"].heard)
+    clients["control"].say('{"command":"signal","args":null,"signal":2}')
+    await running.finish(operation)
+    assert operation.metadata["return"] == 2
+    assert control_message('{"command": "signal", "args": null, "signal": 2, "x": {"y": null}}') == {
+        "command": "signal",
+        "signal": 2,
+        "x": {},
+    }
+
+
 @pytest.mark.parametrize(
     "junk",
     [
@@ -124,10 +182,10 @@ async def test_junk_on_the_control_channel_does_no_harm(junk: bytes | str, runni
 
 
 def test_what_a_window_may_be() -> None:
-    assert size_of(words_of('{"args": {"width": 80, "height": "25"}}')) == (80, 25)
+    assert size_of(control_message('{"args": {"width": 80, "height": "25"}}')) == (80, 25)
     for wrong in ('{"args": {"width": 65536, "height": 1}}', '{"args": {"width": "٣", "height": "-1"}}', "{}"):
         with pytest.raises(ValueError, match=r"expected|large"):
-            size_of(words_of(wrong))
+            size_of(control_message(wrong))
 
 
 async def test_recorded_output_is_a_log_until_it_is_deleted(running: World) -> None:
@@ -145,6 +203,20 @@ async def test_recorded_output_is_a_log_until_it_is_deleted(running: World) -> N
     await instances.delete_log("web1", file)
     with pytest.raises(NotFound):
         await instances.read_log("web1", file)
+
+
+async def test_recorded_output_that_is_cut_is_said_to_be(running: World) -> None:
+    async def much(command: FakeCommand) -> int:
+        await command.stdout.write(b"x" * (RECORD_LIMIT + 1))
+        return 0
+
+    running.runtime.programs["much"] = much
+    operation = execute(running, "much", wait_for_websocket=False, record_output=True)
+    await running.finish(operation)
+    outputs = operation.metadata["output"]
+    assert operation.metadata["output_truncated"] == {"1": RECORD_LIMIT} and isinstance(outputs, dict)
+    file = "exec-output/" + outputs["1"].rpartition("/")[2]
+    assert len(await running.parts.services.instances.read_log("web1", file)) == RECORD_LIMIT
 
 
 async def test_output_nobody_wants_is_not_kept(running: World) -> None:

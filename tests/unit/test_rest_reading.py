@@ -92,10 +92,19 @@ def test_null_counts_as_absent() -> None:
     assert not fields.has("a")
 
 
+def test_empty_values_are_dropped_where_they_are_read() -> None:
+    fields = Fields({"config": {"limits.memory": "", "user.x": "1"}, "devices": {"eth0": {"type": "nic", "mtu": ""}}})
+    assert fields.mapping("config") == {"user.x": "1"}
+    assert fields.mapping("config", empty=True) == {"limits.memory": "", "user.x": "1"}
+    assert fields.mappings("devices") == {"eth0": {"type": "nic"}}
+    assert Fields({"devices": {"eth0": None}}).mappings("devices") == {}
+
+
 def test_right_values_come_through() -> None:
     fields = parse_object(b'{"n": 3.0, "c": {"a": 1, "b": true, "c": null, "d": "x"}, "t": "2027-01-01T00:00:00Z"}')
     assert fields.whole("n", 0) == 3
-    assert fields.mapping("c") == {"a": "1", "b": "true", "c": "", "d": "x"}
+    assert fields.mapping("c") == {"a": "1", "b": "true", "d": "x"}
+    assert fields.mapping("c", empty=True) == {"a": "1", "b": "true", "c": "", "d": "x"}
     moment = fields.time("t")
     assert moment is not None
     assert moment.year == 2027

@@ -56,7 +56,6 @@ class ImageLibrary:
         """Lets go of what others keep for images that are gone."""
         self._operations = operations
         self._indexing = asyncio.Lock()
-        """Held from reading a record to having written what became of it."""
         self.used_by = used_by
         """API paths of what was made from an image."""
         self.store = ContentStore(host, directory / "images")

@@ -7,7 +7,7 @@ import asyncio
 from isola.errors import IsolaError, Unsupported, WrongState
 from isola.host.sockets import Stream
 from isola.instances.context import Context, Live
-from isola.instances.pump import Output, from_channel, size_of, words_of
+from isola.instances.pump import Output, control_message, from_channel, size_of
 from isola.instances.stop import require_live
 from isola.model.exec import ConsoleRequest
 from isola.model.instance import Instance
@@ -73,8 +73,8 @@ async def _control(context: Context, op: Operation, instance: Instance) -> None:
     channel = await op.channel("control", None)
     while (message := await channel.receive()) is not None:
         try:
-            words = words_of(message)
-            if words.get("command") == "window-resize":
-                await context.runtime(instance).resize_console(instance.id, *size_of(words))
+            told = control_message(message)
+            if told.get("command") == "window-resize":
+                await context.runtime(instance).resize_console(instance.id, *size_of(told))
         except (IsolaError, ValueError):
             continue  # a malformed control message is the client's own loss

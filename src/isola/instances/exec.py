@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Coroutine, Mapping, Sequence
 
 from isola.errors import InvalidInput, IsolaError, WrongState
 from isola.host.sockets import Stream
 from isola.instances.context import Context
-from isola.instances.pump import Output, Record, end_of_output, from_channel, size_of, words_of
+from isola.instances.pump import (
+    RECORD_LIMIT,
+    Output,
+    Record,
+    control_message,
+    end_of_output,
+    from_channel,
+    gone,
+    size_of,
+)
 from isola.instances.start import environment, expanded
 from isola.instances.stop import require_live
 from isola.model.exec import ExecRequest
@@ -16,6 +26,7 @@ from isola.model.instance import Instance
 from isola.model.signals import signal_number
 from isola.operations import Channel, Operation
 from isola.runtimes import ExecSpec, Execution
+from isola.runtimes.oci import users
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CONNECT_SECONDS = 30
@@ -43,8 +54,12 @@ def channel_names(request: ExecRequest) -> tuple[str, ...]:
 async def run(context: Context, op: Operation, instance: Instance, request: ExecRequest) -> None:
     """Wait for the channels, run, and leave the exit status in the operation's metadata as ``return``."""
     data = {name: await op.channel(name, _CONNECT_SECONDS) for name in channel_names(request) if name != "control"}
+    user, group = await _who(context, instance, request)
+    request = dataclasses.replace(request, user=user, group=group)
     home = await _home(context, instance, request)
-    execution = await context.working_runtime(instance).exec(instance.id, spec_of(context, instance, request, home))
+    execution = await context.working_runtime(instance).exec(
+        instance.id, spec_of(context, instance, request, user, group, home)
+    )
     try:
         if not request.wait_for_websocket:
             status = await _recorded(context, op, instance, execution, record=request.record_output)
@@ -71,19 +86,34 @@ async def _home(context: Context, instance: Instance, request: ExecRequest) -> s
     return live.home
 
 
-def spec_of(context: Context, instance: Instance, request: ExecRequest, home: str) -> ExecSpec:
+async def _who(context: Context, instance: Instance, request: ExecRequest) -> tuple[int, int]:
+    """User and group as numbers; names and primary groups are those of the instance's own files."""
+    user, group = request.user, request.group
+    if user in (0, "root"):
+        return 0, group or 0
+    if isinstance(user, int) and group is not None:
+        return user, group
+    found = await users.of_process(
+        context.host.files, require_live(context, instance).running.init, instance.idmap, str(user)
+    )
+    return found.uid, found.gid if group is None else group
+
+
+def spec_of(  # noqa: PLR0917 - the request, and what was found out about it
+    context: Context, instance: Instance, request: ExecRequest, user: int, group: int, home: str
+) -> ExecSpec:
     """What the runtime is asked for: the client's words over the instance's over the defaults."""
     config, _ = expanded(context, instance)
     defaults = {"PATH": _PATH, "LANG": "C.UTF-8"}
-    if request.user == 0:
+    if user == 0:
         defaults |= {"HOME": "/root", "USER": "root"}
     variables = defaults | dict(instance.start.environment) | environment(config) | dict(request.environment)
     return ExecSpec(
         command=request.command,
         environment=variables,
         cwd=request.cwd or home,
-        user=request.user,
-        group=request.group,
+        user=user,
+        group=group,
         terminal=request.interactive,
         width=request.width,
         height=request.height,
@@ -93,7 +123,7 @@ def spec_of(context: Context, instance: Instance, request: ExecRequest, home: st
 async def _interactive(op: Operation, execution: Execution, channel: Channel) -> int:
     return await _carry(
         execution,
-        inputs=[from_channel(channel, execution.stdin), _control(op, execution)],
+        inputs=[_typed(op, execution, channel), _control(op, execution)],
         outputs={channel: execution.stdout},
     )
 
@@ -104,15 +134,32 @@ async def _piped(op: Operation, execution: Execution, data: Mapping[str, Channel
         outputs[data["2"]] = execution.stderr
     status = await _carry(
         execution,
-        inputs=[from_channel(data["0"], execution.stdin, close=True), _control(op, execution)],
+        inputs=[
+            from_channel(data["0"], execution.stdin, close=True),
+            _control(op, execution),
+            _abandoned(op, execution, list(outputs)),
+        ],
         outputs=outputs,
     )
     await data["0"].close()
     return status
 
 
+async def _typed(op: Operation, execution: Execution, channel: Channel) -> None:
+    if not await from_channel(channel, execution.stdin):
+        await gone(channel)
+    await _abandoned(op, execution, [])
+
+
+async def _abandoned(op: Operation, execution: Execution, channels: Sequence[Channel]) -> None:
+    """A client that never connected control and has left all channels that it would hear from takes its command too."""
+    await asyncio.gather(*(gone(channel) for channel in channels))
+    if not op.connected("control"):
+        await execution.signal(9)
+
+
 async def _carry(
-    execution: Execution, *, inputs: Sequence[Coroutine[object, object, None]], outputs: Mapping[Channel, Stream]
+    execution: Execution, *, inputs: Sequence[Coroutine[object, object, object]], outputs: Mapping[Channel, Stream]
 ) -> int:
     """Until the command has ended and everything it wrote has been handed over."""
     helpers = [asyncio.ensure_future(work) for work in inputs]
@@ -144,8 +191,10 @@ async def _recorded(context: Context, op: Operation, instance: Instance, executi
         for output in outputs:
             output.stop()
     if record:
+        cut = [name for name, kept in records.items() if kept.cut]
         op.update_metadata(
-            output={name: await _keep(context, op, instance, name, kept) for name, kept in records.items()}
+            output={name: await _keep(context, op, instance, name, kept) for name, kept in records.items()},
+            **({"output_truncated": {name: RECORD_LIMIT for name in cut}} if cut else {}),
         )
     return status
 
@@ -170,8 +219,8 @@ async def _control(op: Operation, execution: Execution) -> None:
 
 
 async def _obey(execution: Execution, message: bytes | str) -> None:
-    words = words_of(message)
-    if words.get("command") == "window-resize":
-        execution.resize(*size_of(words))
-    elif words.get("command") == "signal":
-        await execution.signal(signal_number(words.get("signal", "")))
+    told = control_message(message)
+    if told.get("command") == "window-resize":
+        execution.resize(*size_of(told))
+    elif told.get("command") == "signal":
+        await execution.signal(signal_number(told.get("signal", "")))

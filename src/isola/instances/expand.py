@@ -17,13 +17,16 @@ _DISK_KEYS = frozenset({"type", "path", "pool"})
 def merge(
     profiles: Iterable[Profile], config: Config, devices: Devices
 ) -> tuple[dict[str, str], dict[str, Mapping[str, str]]]:
-    """Later profiles win over earlier ones, the instance over all; a device is replaced whole."""
+    """Later profiles win over earlier ones, the instance over all; a device is replaced whole.
+
+    An empty value wins over nothing: 0.1 recorded such values.
+    """
     merged_config: dict[str, str] = {}
     merged_devices: dict[str, Mapping[str, str]] = {}
     for profile in profiles:
-        merged_config |= profile.config
+        merged_config |= {key: value for key, value in profile.config.items() if value}
         merged_devices |= profile.devices
-    merged_config |= config
+    merged_config |= {key: value for key, value in config.items() if value}
     merged_devices |= devices
     return merged_config, merged_devices
 

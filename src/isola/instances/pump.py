@@ -12,7 +12,8 @@ from isola.operations import Channel
 
 _IDLE_SECONDS = 0.1
 _WINDOW_LIMIT = 65535
-_RECORD_LIMIT = 16 * 2**20
+RECORD_LIMIT = 16 * 2**20
+"""Bytes kept of each stream of a command whose output is recorded."""
 
 
 class Output:
@@ -53,28 +54,36 @@ class Output:
         self.task.cancel()
 
 
-async def from_channel(channel: Channel, stream: Stream, *, close: bool = False) -> None:
-    """All a client sends; an empty text, or its going away, is the end of the program's input."""
+async def from_channel(channel: Channel, stream: Stream, *, close: bool = False) -> bool:
+    """All a client sends; an empty text, or its going away, is the end of the program's input.
+
+    Returns whether the client has gone away.
+    """
     while message := await channel.receive():
         await stream.write(message.encode() if isinstance(message, str) else message)
     if close:
         stream.close()
+    return message is None
 
 
-def words_of(message: bytes | str) -> Mapping[str, Any]:
-    """A control message. Raises ValueError for what is none."""
+def control_message(message: bytes | str) -> Mapping[str, Any]:
+    """A control message without what is null: Go clients send that for absent. Raises ValueError for what is none."""
     try:
-        words = json.loads(message)
+        found = json.loads(message, object_hook=_without_nulls)
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    if not isinstance(words, dict) or not isinstance(words.get("args", {}), dict):
+    if not isinstance(found, dict) or not isinstance(found.get("args", {}), dict):
         raise ValueError("an object is expected")
-    return words
+    return found
 
 
-def size_of(words: Mapping[str, Any]) -> tuple[int, int]:
+def _without_nulls(found: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def size_of(message: Mapping[str, Any]) -> tuple[int, int]:
     """Width and height a client's window has. Raises ValueError."""
-    arguments = words.get("args", {})
+    arguments = message.get("args", {})
     size = arguments.get("width"), arguments.get("height")
     if not all(isinstance(value, int | str) and str(value).isdecimal() and len(str(value)) < 6 for value in size):
         raise ValueError("a width and a height are expected")
@@ -84,6 +93,12 @@ def size_of(words: Mapping[str, Any]) -> tuple[int, int]:
     return width, height
 
 
+async def gone(channel: Channel) -> None:
+    """Wait until the client has left a channel; what it still says is passed over."""
+    while await channel.receive() is not None:
+        pass
+
+
 async def end_of_output(channel: Channel) -> None:
     """The empty text that says there is nothing more, and good-bye."""
     await channel.send("")
@@ -91,12 +106,15 @@ async def end_of_output(channel: Channel) -> None:
 
 
 class Record:
-    """Keeps what a program writes, up to a limit."""
+    """Keeps what a program writes, up to RECORD_LIMIT bytes."""
 
     def __init__(self) -> None:
         self.data = bytearray()
+        self.cut = False
+        """Whether more was written than is kept."""
 
     async def take(self, data: bytes) -> None:
         """The next block."""
-        if len(self.data) < _RECORD_LIMIT:
-            self.data += data
+        room = RECORD_LIMIT - len(self.data)
+        self.cut = self.cut or len(data) > room
+        self.data += data[:room]

@@ -16,8 +16,10 @@ class ExecRequest:
     """One pseudo-terminal instead of three pipes."""
     width: int = 0
     height: int = 0
-    user: int = 0
-    group: int = 0
+    user: int | str = 0
+    """A number, or a name as in the instance's /etc/passwd."""
+    group: int | None = None
+    """None means the user's own: its primary group, or 0 where the instance does not know the user."""
     cwd: str = ""
     """Directory; empty means the user's home as the image knows it, or /."""
     wait_for_websocket: bool = True

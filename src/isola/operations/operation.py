@@ -218,6 +218,10 @@ class Operation:
                 return name
         raise NotFound("No such channel of this operation", remedy="use a secret from the operation's metadata.fds")
 
+    def connected(self, name: str) -> bool:
+        """Whether the client has connected this channel."""
+        return name in self._connected and self._connected[name].done()
+
     @property
     def may_cancel(self) -> bool:
         """Whether ``cancel`` would be accepted now."""

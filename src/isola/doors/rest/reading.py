@@ -1,6 +1,7 @@
 """Typed reading of JSON a client sent: each wrong value is an InvalidInput that names its field.
 
-``null`` counts as absent, because Go clients send it for empty lists and maps.
+``null`` counts as absent, because Go clients send it for empty lists and maps. So does an empty text among the values
+of a mapping: as a key that is there it would win over what a profile says.
 """
 
 from __future__ import annotations
@@ -39,6 +40,10 @@ class Fields:
     def has(self, name: str) -> bool:
         """Whether it is there and not null."""
         return self._values.get(name) is not None
+
+    def holds(self, name: str, kind: type) -> bool:
+        """Whether it is there and of this kind, where two are taken."""
+        return isinstance(self._values.get(name), kind)
 
     def text(self, name: str, default: str | None = None) -> str:
         """A text without NUL; raises InvalidInput where it is absent and has no default."""
@@ -86,14 +91,18 @@ class Fields:
             self._checked(f"{name}[{index}]", item)
         return tuple(value)
 
-    def mapping(self, name: str) -> dict[str, str]:
-        """Texts by name; numbers and booleans are taken for their text, as Incus does."""
-        return {key: self._scalar(f"{name}.{key}", value) for key, value in self._object(name).items()}
+    def mapping(self, name: str, *, empty: bool = False) -> dict[str, str]:
+        """Texts by name; numbers and booleans are taken for their text, as Incus does.
+
+        Empty ones are left out but where ``empty`` says that they mean something: a partial change removes keys so.
+        """
+        found = {key: self._scalar(f"{name}.{key}", value) for key, value in self._object(name).items()}
+        return {key: value for key, value in found.items() if value or empty}
 
     def mappings(self, name: str) -> dict[str, dict[str, str]]:
         """Mappings by name: devices."""
         inner = self.inside(name)
-        return {key: inner.mapping(key) for key in self._object(name)}
+        return {key: inner.mapping(key) for key, value in self._object(name).items() if value is not None}
 
     def inside(self, name: str) -> Fields:
         """An object within; empty where it is absent."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from isola.errors import InvalidInput, IsolaError
 from isola.host.files import Files, Root
+from isola.host.process import ProcessRef
 from isola.model.identity import IdRange
 from isola.runtimes.oci.config import User
 
@@ -22,6 +23,13 @@ async def resolve(files: Files, root: Path, idmap: IdRange, user: str) -> User:
     return choose(user, passwd, group, idmap.size)
 
 
+async def of_process(files: Files, process: ProcessRef, idmap: IdRange, user: str) -> User:
+    """The same of a running instance, for a command that is to run in it."""
+    async with files.root(process=process, idmap=idmap) as inside:
+        passwd, group = await _read(inside, "/etc/passwd"), await _read(inside, "/etc/group")
+    return choose(user, passwd, group, idmap.size)
+
+
 def choose(user: str, passwd: str, group: str, size: int) -> User:
     """Pure part of ``resolve``."""
     name, _, group_name = user.partition(":")
@@ -31,7 +39,7 @@ def choose(user: str, passwd: str, group: str, size: int) -> User:
     for what, number, text in (("user", uid, name), ("group", gid, group_name)):
         if number is None or number >= size:
             raise InvalidInput(
-                f"There is no {what} {text[:80]!r} in the image", field="user", remedy=f"use a number below {size}"
+                f"There is no {what} {text[:80]!r} inside", field="user", remedy=f"use a number below {size}"
             )
     assert uid is not None and gid is not None
     home = entry[5] if entry and entry[5].startswith("/") else "/"

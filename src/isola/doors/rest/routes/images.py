@@ -60,7 +60,7 @@ async def patch(request: Request) -> web.StreamResponse:
     fields = await request.fields()
 
     def merge(image: Image) -> Image:
-        merged = {**image.properties, **fields.mapping("properties")}
+        merged = {**image.properties, **fields.mapping("properties", empty=True)}
         return replace(
             image,
             properties={key: value for key, value in merged.items() if value},

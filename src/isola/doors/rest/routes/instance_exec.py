@@ -6,6 +6,7 @@ from aiohttp import web
 
 from isola.doors.rest.answers import background, sync
 from isola.doors.rest.lookup import instance_of
+from isola.doors.rest.reading import Fields
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission, in_every_tree
 from isola.model.exec import ConsoleRequest, ExecRequest
@@ -20,17 +21,22 @@ async def exec_command(request: Request) -> web.StreamResponse:
     instance = instance_of(request)
     wanted = ExecRequest(
         command=fields.texts("command"),
-        environment=fields.mapping("environment"),
+        environment=fields.mapping("environment", empty=True),
         interactive=fields.boolean("interactive"),
         width=fields.whole("width", 0, maximum=_CELLS),
         height=fields.whole("height", 0, maximum=_CELLS),
-        user=fields.whole("user", 0, maximum=_ID),
-        group=fields.whole("group", 0, maximum=_ID),
+        user=_user(fields),
+        group=fields.whole("group", 0, maximum=_ID) if fields.has("group") else None,
         cwd=fields.text("cwd", ""),
         wait_for_websocket=fields.boolean("wait-for-websocket"),
         record_output=fields.boolean("record-output"),
     )
     return background(request.services.instances.exec(instance.name, wanted))
+
+
+def _user(fields: Fields) -> int | str:
+    """A number as LXD has it, or a name of the instance's own."""
+    return fields.text("user") if fields.holds("user", str) else fields.whole("user", 0, maximum=_ID)
 
 
 async def console(request: Request) -> web.StreamResponse:

@@ -165,7 +165,7 @@ def _image_with(properties: Config, request: Request) -> str:
 
 def _merged(fields: Fields, instance: Instance, config: Config) -> InstanceUpdate:
     return InstanceUpdate(
-        config=dict(config) | fields.mapping("config"),
+        config=dict(config) | fields.mapping("config", empty=True),
         devices={**instance.devices, **fields.mappings("devices")},
         profiles=fields.texts("profiles") if fields.has("profiles") else instance.profiles,
         description=fields.text("description", instance.description),

@@ -67,7 +67,9 @@ async def patch(request: Request) -> web.StreamResponse:
     fields = await request.fields()
 
     def merge(network: Network) -> Network:
-        config = {key: value for key, value in {**network.config, **fields.mapping("config")}.items() if value}
+        config = {
+            key: value for key, value in {**network.config, **fields.mapping("config", empty=True)}.items() if value
+        }
         return replace(network, description=fields.text("description", network.description), config=config)
 
     return await _update(request, merge)

@@ -56,7 +56,7 @@ async def patch(request: Request) -> web.StreamResponse:
         return Profile(
             profile.name,
             fields.text("description", profile.description),
-            {key: value for key, value in {**profile.config, **fields.mapping("config")}.items() if value},
+            {key: value for key, value in {**profile.config, **fields.mapping("config", empty=True)}.items() if value},
             {**profile.devices, **fields.mappings("devices")},
         )
 

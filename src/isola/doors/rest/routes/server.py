@@ -35,7 +35,7 @@ async def put(request: Request) -> web.StreamResponse:
 
 async def patch(request: Request) -> web.StreamResponse:
     """Change some of it; a key set to nothing goes."""
-    wanted = (await request.fields()).mapping("config")
+    wanted = (await request.fields()).mapping("config", empty=True)
     return await _update(request, lambda config: {**config, **wanted})
 
 

@@ -63,7 +63,7 @@ async def patch(request: Request) -> web.StreamResponse:
     fields = await request.fields()
 
     def merge(pool: Pool) -> Pool:
-        config = {key: value for key, value in {**pool.config, **fields.mapping("config")}.items() if value}
+        config = {key: value for key, value in {**pool.config, **fields.mapping("config", empty=True)}.items() if value}
         return replace(pool, description=fields.text("description", pool.description), config=config)
 
     return await _update(request, merge)

@@ -135,15 +135,18 @@ class Instances:
         *,
         interactive: bool = False,
         environment: Mapping[str, str] | None = None,
-        user: int = 0,
-        group: int = 0,
+        user: int | str = 0,
+        group: int | None = None,
         cwd: str = "",
         size: tuple[int, int] = (0, 0),
     ) -> Session:
-        """Begin a command inside; ``size`` is the terminal's columns and lines when ``interactive``."""
+        """Begin a command inside; ``size`` is the terminal's columns and lines when ``interactive``.
+
+        Without ``group`` it runs with the group that the instance gives the user.
+        """
         from isola.client.exec import Session
 
-        body = {
+        body: dict[str, object] = {
             "command": list(command),
             "environment": dict(environment or {}),
             "interactive": interactive,
@@ -151,9 +154,10 @@ class Instances:
             "width": size[0],
             "height": size[1],
             "user": user,
-            "group": group,
             "cwd": cwd,
         }
+        if group is not None:
+            body["group"] = group
         return Session(self._client, self._client.begin("POST", f"{path_of(name)}/exec", body))
 
     def run(self, name: str, command: Sequence[str], input: bytes = b"", **how: object) -> Ended:

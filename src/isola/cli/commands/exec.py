@@ -16,8 +16,8 @@ NAME = Argument("NAME", "The instance", complete="instances")
 EXEC_OPTIONS = (
     Option("-t --tty", "Give it a terminal (the default where ours is one)"),
     Option("-T --no-tty", "Give it plain pipes"),
-    Option("-u --user", "User id to run as", value="UID", default="0"),
-    Option("-g --group", "Group id to run as", value="GID", default="0"),
+    Option("-u --user", "User to run as: a number, or a name that the instance knows", value="USER", default="0"),
+    Option("-g --group", "Group id to run as; without it the user's own group", value="GID"),
     Option("-w --cwd", "Directory to run in", value="DIR"),
     Option("-E --env", "A variable of its environment", value="NAME=VALUE", repeat=True),
     Option("-I --no-stdin", "Its standard input is empty"),
@@ -52,8 +52,8 @@ def execute(context: Context, name: str, command: Sequence[str]) -> int:
         command,
         interactive=interactive,
         environment=environment,
-        user=context.args.number("user", 0) or 0,
-        group=context.args.number("group", 0) or 0,
+        user=_user(context.args.text("user")),
+        group=context.args.number("group", 0) if context.args.text("group") else None,
         cwd=context.args.text("cwd"),
         size=size,
     )
@@ -65,6 +65,10 @@ def execute(context: Context, name: str, command: Sequence[str]) -> int:
         return session.status()
     finally:
         session.close()
+
+
+def _user(text: str) -> int | str:
+    return int(text) if text.isascii() and text.isdigit() else text or 0
 
 
 def _interactive(context: Context) -> bool:

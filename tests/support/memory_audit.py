@@ -119,8 +119,8 @@ def _daemon(world: World, instances: list[Instance]) -> list[str]:
     found += [f"{record.name} counts as half changed" for record in kept.values() if CHANGING in record.volatile]
     if any(context.reserved_layers.values()):
         found.append("layers are still reserved")
-    if context.operations._locks:
-        found.append(f"locked: {sorted(context.operations._locks)}")
+    if context.operations.locked():
+        found.append(f"locked: {sorted(context.operations.locked())}")
     pool = context.networks._pools.get("isolabr0")
     if pool is not None:
         macs = {nic.mac for record in kept.values() for nic in nics_of(context, record)}

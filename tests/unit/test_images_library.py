@@ -10,7 +10,7 @@ import orjson
 import pytest
 from image_library import DIRECTORY, World, split, unified
 
-from isola.errors import AlreadyExists, Busy, InvalidInput, NotFound, Unsupported
+from isola.errors import AlreadyExists, InvalidInput, NotFound, Unsupported
 from isola.images import ImageLibrary, ImageSource, SourceRequest
 from isola.images.store import Intake
 from isola.model.image import Alias, Image
@@ -267,12 +267,13 @@ async def test_layers_in_use_outlive_their_image(world: World, library: ImageLib
     assert await library.collect_garbage() == 1
 
 
-async def test_a_second_deletion_is_busy(world: World, library: ImageLibrary) -> None:
+async def test_a_second_deletion_waits_for_the_first(world: World, library: ImageLibrary) -> None:
     image = await import_tiny(world, library)
-    first = library.start_delete(image.fingerprint)
-    with pytest.raises(Busy):
+    both = [library.start_delete(image.fingerprint) for _ in range(2)]
+    for operation in both:
+        await world.operations.finish(operation)
+    with pytest.raises(NotFound):
         library.start_delete(image.fingerprint)
-    await world.operations.finish(first)
 
 
 # --- making on demand ------------------------------------------------------------------------------------------

@@ -264,10 +264,62 @@ async def test_one_verb_at_a_time(world: World) -> None:
     await world.create("web1", start=True)
     instances = world.parts.services.instances
     stopping = instances.stop("web1")
-    for verb in (instances.restart, instances.pause):
+    for verb in (instances.restart, instances.pause, instances.start):
         with pytest.raises(Busy, match="Stopping instance"):
             verb("web1")
+    again = instances.stop("web1")
     await world.finish(stopping)
+    await world.finish(again)
+    assert status(world) is Status.STOPPED and again.waited
+
+
+@pytest.mark.parametrize(
+    ("before", "verb", "after"),
+    [
+        ("stopped", "start", Status.RUNNING),
+        ("running", "stop", Status.STOPPED),
+        ("running", "pause", Status.FROZEN),
+        ("frozen", "resume", Status.RUNNING),
+    ],
+)
+async def test_the_same_wish_twice_is_done_once(world: World, before: str, verb: str, after: Status) -> None:
+    instances = world.parts.services.instances
+    await world.create("web1", start=before != "stopped")
+    if before == "frozen":
+        await world.finish(instances.pause("web1"))
+    for operation in [getattr(instances, verb)("web1") for _ in range(3)]:
+        await world.finish(operation)
+    assert status(world) is after and not await differences(world)
+
+
+async def test_deletions_and_changes_wait_for_their_turn(world: World) -> None:
+    await world.create("web1", start=True)
+    instances = world.parts.services.instances
+    waiting = [
+        instances.stop("web1"),
+        instances.update("web1", lambda _: change(description="first")),
+        instances.update("web1", lambda found: change(description=found.description + " second")),
+        instances.rename("web1", "web2"),
+    ]
+    for operation in waiting:
+        await world.finish(operation)
+    assert instances.get("web2").description == "first second"
+    for operation in [instances.delete("web2") for _ in range(2)]:
+        await world.finish(operation)
+    assert not len(instances) and not await differences(world)
+
+
+@pytest.mark.parametrize("verb", ["stop", "delete", "restart"])
+async def test_force_waits_for_no_hopeless_stop(world: World, verb: str) -> None:
+    await world.create("web1", start=True)
+    instances = world.parts.services.instances
+    world.runtime.ends_on = frozenset({9})
+    hopeless = instances.stop("web1", timeout=None)
+    await eventually(lambda: world.on_host("web1").signals)
+    others = [instances.update("web1", lambda _: change(description="later"))]
+    await asyncio.wait_for(world.finish(getattr(instances, verb)("web1", force=True)), 2)
+    await asyncio.wait([asyncio.ensure_future(other.wait(2)) for other in (hopeless, *others)])
+    assert hopeless.status is OperationStatus.CANCELLED and not await differences(world)
 
 
 # --- ends of its own ------------------------------------------------------------------------------------------------

@@ -214,7 +214,7 @@ async def test_one_operation_per_resource_and_busy_names_the_holder(operations: 
 
     first = operations.start("Stopping web1", work, locks=["instance/web1"])
     with pytest.raises(Busy, match=f"Stopping web1.*{first.id}"):
-        operations.start("Starting web1", work, locks=["instance/web1"])
+        operations.start("Starting web1", work, locks=["instance/web1"], wait=False)
     other = operations.start("Starting web2", work, locks=["instance/web2"])
     go_on.set()
     await asyncio.gather(first.wait(1), other.wait(1))

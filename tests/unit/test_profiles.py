@@ -8,8 +8,8 @@ import pytest
 from channels import eventually
 from memory_audit import differences
 
-from isola.errors import Busy, HostFailure, IsolaError, PreconditionFailed
-from isola.model.instance import Config, Devices
+from isola.errors import HostFailure, IsolaError, PreconditionFailed
+from isola.model.instance import Config, Devices, InstanceUpdate
 from isola.model.limits import Limits
 from isola.model.profile import Profile
 from isola.model.storage import Volume
@@ -86,23 +86,39 @@ async def test_while_an_instance_is_busy_nothing_is_changed(world: World) -> Non
     world.runtime.ends_on = frozenset({9})
     stopping = world.parts.services.instances.stop("web2", timeout=None)
     await eventually(lambda: world.on_host("web2").signals)
-    with pytest.raises(Busy, match="Stopping instance"):
-        await change(world, {"limits.processes": "50"})
+    changing = asyncio.ensure_future(change(world, {"limits.processes": "50"}))
+    for _ in range(20):
+        await asyncio.sleep(0)
     assert world.parts.services.profiles.get("default").config == {}
     assert world.on_host("web1").limits.processes is None
     stopping.cancel()
-    await stopping.wait(2)
-    await change(world, {"limits.processes": "50"})
+    await changing
     assert world.on_host("web2").limits.processes == 50 and not await differences(world)
 
 
-async def test_two_changes_at_once_are_one_after_the_other_or_refused(world: World) -> None:
+async def test_an_instance_that_takes_the_profile_while_its_change_waits_gets_it_too(world: World) -> None:
+    instances = world.parts.services.instances
+    await world.parts.services.profiles.create(Profile("extra", config={"limits.processes": "5"}))
+    await world.create("web1", start=True, profiles=("default", "extra"))
+    await world.create("web2", start=True)
+    world.runtime.ends_on = frozenset({9})
+    stopping = instances.stop("web1", timeout=None)
+    await eventually(lambda: world.on_host("web1").signals)
+    changing = asyncio.ensure_future(change(world, {"limits.processes": "50"}, {}, name="extra"))
+    await asyncio.sleep(0)
+    taking = InstanceUpdate(config={}, devices={}, profiles=("default", "extra"))
+    await world.finish(instances.update("web2", lambda _: taking))
+    assert world.on_host("web2").limits.processes == 5
+    stopping.cancel()
+    await changing
+    assert [world.on_host(name).limits.processes for name in ("web1", "web2")] == [50, 50]
+    assert not await differences(world)
+
+
+async def test_two_changes_at_once_are_one_after_the_other(world: World) -> None:
     await world.create("web1", start=True)
-    results = await asyncio.gather(
-        *(change(world, {"limits.processes": str(number)}) for number in (10, 20)), return_exceptions=True
-    )
-    assert [type(result) for result in results] == [type(None), Busy]
-    assert world.on_host("web1").limits.processes == 10 and not await differences(world)
+    await asyncio.gather(*(change(world, {"limits.processes": str(number)}) for number in (10, 20)))
+    assert world.on_host("web1").limits.processes == 20 and not await differences(world)
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ class ImageLibrary:
             self.build, source=source, request=request, aliases=aliases, public=public, auto_update=auto_update
         )
         locks = (f"image-build/{source}/{request.name}",)
-        return self._running().start("Building image", work, locks=locks)
+        return self._running().start("Building image", work, locks=locks, wait=False)
 
     def start_import(
         self,
@@ -224,11 +224,16 @@ class ImageLibrary:
         return self._running().start("Importing image", work)
 
     def start_delete(self, fingerprint: str) -> Operation:
-        """``delete`` in the background. Raises NotFound, Busy."""
+        """``delete`` in the background; fine when another deletion was first. Raises NotFound."""
         image = self.get(fingerprint)
+
+        async def work(op: Operation) -> None:
+            if not (op.waited and image.fingerprint not in self._records):
+                await self.delete(op, image.fingerprint)
+
         return self._running().start(
             "Deleting image",
-            lambda op: self.delete(op, image.fingerprint),
+            work,
             locks=(f"image/{image.fingerprint}",),
             resources={"images": (f"/1.0/images/{image.fingerprint}",)},
         )

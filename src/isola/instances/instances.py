@@ -162,56 +162,96 @@ class Instances:
             raise AlreadyExists(
                 f"Instance {plan.name!r} already exists", field="name", remedy="choose another name or delete it first"
             )
-        return self._operate("Creating instance", plan.name, lambda op: create_verb.create(self._context, op, plan))
+        return self._operate(
+            "Creating instance", plan.name, lambda op: create_verb.create(self._context, op, plan), wait=False
+        )
 
     def start(self, name: str, *, stateful: bool = False) -> Operation:
-        """Raises NotFound, WrongState."""
+        """Raises NotFound, WrongState, Busy."""
         if stateful:
             raise _STATEFUL
-        require_stopped(self._context, self.get(name))
-        return self._operate("Starting instance", name, lambda op: start_verb(self._context, op, name))
+        instance = self.get(name)
+        if self._idle(name):
+            require_stopped(self._context, instance)
+        return self._steer(
+            "Starting instance",
+            name,
+            lambda op: start_verb(self._context, op, name),
+            done=lambda found: found is not None and found.id in self._context.live,
+        )
 
     def stop(self, name: str, *, timeout: float | None = 30, force: bool = False, stateful: bool = False) -> Operation:
-        """``timeout`` None waits for ever. Raises NotFound, WrongState."""
+        """``timeout`` None waits for ever; with ``force`` nothing else is waited for long.
+
+        Raises NotFound, WrongState, Busy.
+        """
         if stateful:
             raise _STATEFUL
-        stop_verb.require_running(self._context, self.get(name))
-        return self._operate(
-            "Stopping instance", name, lambda op: stop_verb.stop(self._context, op, name, timeout=timeout, force=force)
+        instance = self.get(name)
+        if self._idle(name):
+            stop_verb.require_running(self._context, instance)
+        return self._steer(
+            "Stopping instance",
+            name,
+            lambda op: stop_verb.stop(self._context, op, name, timeout=timeout, force=force),
+            done=lambda found: found is None or not self._context.runs(found),
+            force=force,
         )
 
     def restart(self, name: str, *, timeout: float | None = 30, force: bool = False) -> Operation:
-        """Raises NotFound, WrongState."""
-        stop_verb.require_running(self._context, self.get(name))
-        return self._operate(
+        """Raises NotFound, WrongState, Busy."""
+        instance = self.get(name)
+        if self._idle(name):
+            stop_verb.require_running(self._context, instance)
+        return self._steer(
             "Restarting instance",
             name,
             lambda op: stop_verb.restart(self._context, op, name, timeout=timeout, force=force),
+            force=force,
         )
 
     def pause(self, name: str) -> Operation:
-        """Raises NotFound, WrongState."""
-        stop_verb.require_live(self._context, self.get(name))
-        return self._operate("Freezing instance", name, lambda op: stop_verb.pause(self._context, op, name))
+        """Raises NotFound, WrongState, Busy."""
+        instance = self.get(name)
+        if self._idle(name):
+            stop_verb.require_live(self._context, instance)
+        return self._steer(
+            "Freezing instance",
+            name,
+            lambda op: stop_verb.pause(self._context, op, name),
+            done=lambda found: found is not None and self.status(found) is Status.FROZEN,
+        )
 
     def resume(self, name: str) -> Operation:
-        """Raises NotFound, WrongState."""
-        stop_verb.require_live(self._context, self.get(name))
-        return self._operate("Unfreezing instance", name, lambda op: stop_verb.resume(self._context, op, name))
+        """Raises NotFound, WrongState, Busy."""
+        instance = self.get(name)
+        if self._idle(name):
+            stop_verb.require_live(self._context, instance)
+        return self._steer(
+            "Unfreezing instance",
+            name,
+            lambda op: stop_verb.resume(self._context, op, name),
+            done=lambda found: found is not None and self.status(found) is Status.RUNNING,
+        )
 
     def rename(self, name: str, new: str) -> Operation:
         """Raises NotFound, InvalidInput, AlreadyExists, WrongState."""
-        rename_verb.check(self._context, name, new)
+        self.get(name)
+        if self._idle(name):
+            rename_verb.check(self._context, name, new)
         return self._operate(
             "Renaming instance", name, lambda op: rename_verb.rename(self._context, op, name, new), also=[new]
         )
 
     def delete(self, name: str, *, force: bool = False) -> Operation:
         """Raises NotFound, Forbidden, WrongState while it runs unless ``force``."""
-        delete_verb.check(self._context, name, force=force)
-        return self._operate(
-            "Deleting instance", name, lambda op: delete_verb.delete(self._context, op, name, force=force)
-        )
+        delete_verb.check(self._context, name, force=force or not self._idle(name))
+
+        async def work(op: Operation) -> None:
+            if not (op.waited and name not in self._context.records):
+                await delete_verb.delete(self._context, op, name, force=force)
+
+        return self._operate("Deleting instance", name, work, urgent=force)
 
     def update(self, name: str, decide: update_verb.Decide) -> Operation:
         """Live where the key is live. ``decide`` is asked now, to refuse what is wrong, and again at its turn.
@@ -224,15 +264,39 @@ class Instances:
     async def profile_changed(
         self, profile: str, record: Callable[[], Awaitable[object]], take_back: Callable[[], Awaitable[object]]
     ) -> None:
-        """Record a profile's change and bring every instance that has it along: all of it or nothing. Raises Busy."""
-        users = [instance.name for instance in self if profile in instance.profiles]
+        """Record a profile's change and bring every instance that has it along: all of it or nothing.
+
+        It waits until nothing else works on these instances.
+        """
+        while not await self._follow(profile, record, take_back):
+            pass
+
+    async def _follow(
+        self, profile: str, record: Callable[[], Awaitable[object]], take_back: Callable[[], Awaitable[object]]
+    ) -> bool:
+        """False when an instance has taken the profile while this waited for its turn: then it has to wait for that."""
+        users = self._users_of(profile)
+        missed: set[str] = set()
+
+        async def work(op: Operation) -> None:
+            now = self._users_of(profile)
+            missed.update(now - users)
+            if not missed:
+                await update_verb.follow(
+                    self._context, op, profile, users=sorted(now), write=record, take_back=take_back
+                )
+
         operation = self._context.operations.start(
             "Updating profile",
-            lambda op: update_verb.follow(self._context, op, profile, users=users, write=record, take_back=take_back),
-            locks=[f"profile/{profile}", *(f"instance/{name}" for name in users)],
+            work,
+            locks=[f"profile/{profile}", *map(_lock, sorted(users))],
             resources={"profiles": (f"/1.0/profiles/{profile}",)},
         )
         await self._context.operations.finish(operation)
+        return not missed
+
+    def _users_of(self, profile: str) -> set[str]:
+        return {instance.name for instance in self if profile in instance.profiles}
 
     def exec(self, name: str, request: ExecRequest) -> Operation:
         """An operation of kind ``websocket``. Raises NotFound, WrongState, InvalidInput."""
@@ -293,6 +357,32 @@ class Instances:
 
     # --- operations ---------------------------------------------------------------------------------------------
 
+    def _idle(self, name: str) -> bool:
+        """Whether nothing works on it: then what it is now is what an operation will find at its turn."""
+        return self._context.operations.holder(_lock(name)) is None
+
+    def _steer(
+        self,
+        description: str,
+        name: str,
+        work: Callable[[Operation], Awaitable[object]],
+        *,
+        done: Callable[[Instance | None], bool] = lambda found: False,
+        force: bool = False,
+    ) -> Operation:
+        """Change whether it runs. As in LXD the same verb twice is done once, and another one is refused meanwhile.
+
+        What is done by the time its turn comes is not done again.
+        """
+        holder = self._context.operations.holder(_lock(name))
+        other = holder is not None and holder.gives_way and holder.description != description
+
+        async def unless_done(op: Operation) -> None:
+            if not (op.waited and done(self._context.records.find(name))):
+                await work(op)
+
+        return self._operate(description, name, unless_done, wait=not other, urgent=force, gives_way=True)
+
     def _operate(
         self,
         description: str,
@@ -300,12 +390,18 @@ class Instances:
         work: Callable[[Operation], Awaitable[object]],
         *,
         also: Sequence[str] = (),
+        wait: bool = True,
+        urgent: bool = False,
+        gives_way: bool = False,
     ) -> Operation:
         return self._context.operations.start(
             description,
             work,
-            locks=[f"instance/{each}" for each in (name, *also)],
+            locks=[_lock(each) for each in (name, *also)],
             resources={"instances": (f"/1.0/instances/{name}",)},
+            wait=wait,
+            urgent=urgent,
+            gives_way=gives_way,
         )
 
     def _connect(
@@ -325,6 +421,10 @@ class Instances:
             channels=secrets,
             metadata={**metadata, **({"fds": secrets} if secrets else {})},
         )
+
+
+def _lock(name: str) -> str:
+    return f"instance/{name}"
 
 
 def _path(instance: Instance) -> str:

@@ -121,6 +121,13 @@ class Operation:
         self._done = asyncio.Event()
         self._connected: dict[str, asyncio.Future[Channel]] = {}
         self._published = 0.0
+        self._turn: asyncio.Future[None] | None = None
+        self.urgent = False
+        """Whether it passes those that wait."""
+        self.gives_way = False
+        """Whether an urgent one cancels it at once."""
+        self.waited = False
+        """Whether it had to wait for its turn: what it was asked for may have been done meanwhile."""
 
     # --- what the work uses -------------------------------------------------------------------------------------
 
@@ -239,6 +246,7 @@ class Operation:
         # where the work has not begun, it looks at the status when it does.
         if self._task is not None and begun:
             self._task.cancel()
+        self.turn_has_come()
 
     async def wait(self, timeout: float | None = None) -> bool:
         """Wait for the end; False when the time ran out first."""
@@ -280,13 +288,24 @@ class Operation:
 
     # --- what Operations and Step use ---------------------------------------------------------------------------
 
-    def run(self, work: Callable[[Operation], Awaitable[object]], finished: Callable[[Operation], None]) -> None:
-        """Start the work as a task; ``finished`` is called last."""
+    def run(
+        self,
+        work: Callable[[Operation], Awaitable[object]],
+        finished: Callable[[Operation], None],
+        ahead: Operation | None = None,
+    ) -> None:
+        """Start the work as a task, once its turn has come if another is ``ahead``; ``finished`` is called last."""
+        if ahead is not None:
+            self.waited = True
+            self._turn = asyncio.get_running_loop().create_future()
+            self.metadata["waiting_for"] = ahead.id
+            self.entered(Step(self, f"Wait for: {ahead.description}"))
         self._task = asyncio.get_running_loop().create_task(self._run(work, finished), name=self.description)
 
     async def _run(self, work: Callable[[Operation], Awaitable[object]], finished: Callable[[Operation], None]) -> None:
         end = OperationStatus.SUCCESS
         try:
+            await self._wait_for_turn()
             if self.status is OperationStatus.CANCELLING:
                 raise asyncio.CancelledError
             self._set(OperationStatus.RUNNING)
@@ -302,6 +321,18 @@ class Operation:
         finished(self)
         self._set(end)
         self._done.set()
+
+    def turn_has_come(self) -> None:
+        """Nobody is ahead any more, or it is cancelled while it waits."""
+        if self._turn is not None and not self._turn.done():
+            self._turn.set_result(None)
+
+    async def _wait_for_turn(self) -> None:
+        if self._turn is not None:
+            await self._turn
+            self.metadata.pop("waiting_for", None)
+            self._open[0].finished = True
+            self.left(self._open[0])
 
     def entered(self, step: Step) -> None:
         """A step begins."""

@@ -1,4 +1,4 @@
-"""All operations of a daemon: started, found, listed, one mutating operation per resource."""
+"""All operations of a daemon: started, found, listed, one mutating operation at a time per resource."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 
-from isola.errors import Busy, Cancelled, IsolaError, NotFound
+from isola.errors import Cancelled, IsolaError, NotFound
 from isola.events import Events
 from isola.operations.operation import Observer, Operation
+from isola.operations.turns import Turns
 
 _HISTORY = 200
 """Finished operations kept for clients that ask late."""
@@ -35,7 +36,7 @@ class Operations:
         self._new_id = new_id
         self._observer = observer
         self._all: dict[str, Operation] = {}
-        self._locks: dict[str, Operation] = {}
+        self._turns = Turns()
         self.render: Render = lambda operation: {"id": operation.id}
         """How an operation looks in an event; a door sets it to its own JSON."""
 
@@ -50,12 +51,17 @@ class Operations:
         channels: Mapping[str, str] | None = None,
         metadata: Mapping[str, object] | None = None,
         project: str = "default",
+        wait: bool = True,
+        urgent: bool = False,
+        gives_way: bool = False,
     ) -> Operation:
-        """Run ``work`` in the background. Each of ``locks`` (``instance/<id>``) admits one operation at a time.
+        """Run ``work`` in the background. Each of ``locks`` (``instance/<name>``) admits one operation at a time.
 
-        Raises Busy naming the holder.
+        The others wait for their turn, in the order in which they came; an ``urgent`` one is the next, and the one
+        that works is cancelled for it: at once if it ``gives_way``, else after a while. Raises Busy naming the one
+        that works, if ``wait`` is false or too many wait.
         """
-        self._refuse_if_busy(locks)
+        self._turns.check(locks, wait=wait or urgent)
         operation = Operation(
             id=self._new_id(),
             description=description,
@@ -69,10 +75,10 @@ class Operations:
         operation.metadata.update(metadata or {})
         if channels:
             operation.open_channels(channels)
-        for lock in locks:
-            self._locks[lock] = operation
+        operation.urgent, operation.gives_way = urgent, gives_way
+        ahead = self._turns.join(operation, locks, urgent=urgent)
         self._all[operation.id] = operation
-        operation.run(work, self._finished)
+        operation.run(work, self._finished, ahead)
         return operation
 
     async def finish(self, operation: Operation) -> Operation:
@@ -90,7 +96,11 @@ class Operations:
 
     def holder(self, lock: str) -> Operation | None:
         """The operation that holds a lock, if any."""
-        return self._locks.get(lock)
+        return self._turns.holder(lock)
+
+    def locked(self) -> list[str]:
+        """The locks that are held now."""
+        return self._turns.locks()
 
     def get(self, id: str) -> Operation:
         """Raises NotFound."""
@@ -110,18 +120,9 @@ class Operations:
                 operation.cancel()
         await asyncio.gather(*(operation.wait(grace) for operation in running))
 
-    def _refuse_if_busy(self, locks: Sequence[str]) -> None:
-        for lock in locks:
-            if (holder := self._locks.get(lock)) is not None:
-                raise Busy(
-                    f"Busy: {holder.description} is running",
-                    evidence=f"operation {holder.id}",
-                    remedy="wait for it or cancel it",
-                )
-
     def _finished(self, operation: Operation) -> None:
-        for lock in [lock for lock, holder in self._locks.items() if holder is operation]:
-            del self._locks[lock]
+        for next in self._turns.leave(operation):
+            next.turn_has_come()
         if operation.error is not None and not isinstance(operation.error, IsolaError | asyncio.CancelledError):
             log.error(
                 "%s failed unexpectedly, operation %s", operation.description, operation.id, exc_info=operation.error

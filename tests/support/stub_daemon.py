@@ -249,7 +249,7 @@ class StubDaemon:
     async def delete(self, request: web.Request) -> web.Response:
         found = self._instance(request)
         if found["status"] == "Running" and request.query.get("force") != "1":
-            raise ApiError(409, "wrong_state", f"Instance {found['name']!r} is running", remedy="stop it, or force")
+            raise ApiError(400, "wrong_state", f"Instance {found['name']!r} is running", remedy="stop it, or force")
         del self.instances[found["name"]]
         return self.begin("Deleting instance")
 

@@ -198,7 +198,7 @@ async def test_aliases_come_move_and_go(world: World, library: ImageLibrary) -> 
             library.alias(gone)
 
 
-@pytest.mark.parametrize("name", ["", "../x", "a//b", "-x", "a b", "x/"])
+@pytest.mark.parametrize("name", ["", "../x", "a//b", "-x", "a b"])
 async def test_impossible_aliases_are_refused(world: World, library: ImageLibrary, name: str) -> None:
     image = await import_tiny(world, library)
     with pytest.raises(InvalidInput):

@@ -219,6 +219,20 @@ async def test_recorded_output_that_is_cut_is_said_to_be(running: World) -> None
     assert len(await running.parts.services.instances.read_log("web1", file)) == RECORD_LIMIT
 
 
+async def test_commands_and_consoles_are_told(running: World) -> None:
+    events = running.parts.services.events.follow(["lifecycle"])
+    await running.finish(execute(running, "echo", wait_for_websocket=False))
+    console = running.parts.services.instances.console("web1", ConsoleRequest())
+    clients = connect(console)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    clients["control"].leave()
+    await running.finish(console)
+    events.close()
+    told = [(event.metadata["action"], event.metadata["context"]) async for event in events]
+    assert told == [("instance-exec", {"command": ["echo"]}), ("instance-console", {"type": "console"})]
+
+
 async def test_output_nobody_wants_is_not_kept(running: World) -> None:
     operation = execute(running, "echo", wait_for_websocket=False)
     await running.finish(operation)
@@ -277,7 +291,7 @@ async def test_commands_hold_up_no_verb(running: World) -> None:
     clients = connect(operation)
     await eventually(lambda: clients["1"].heard)
     await running.finish(running.parts.services.instances.pause("web1"))
-    with pytest.raises(WrongState, match="isola resume web1"):
+    with pytest.raises(WrongState, match="unfreeze it first"):
         execute(running, "echo")
     await running.finish(running.parts.services.instances.resume("web1"))
     clients["control"].leave()
@@ -337,7 +351,7 @@ async def test_a_console_shows_what_is_written_and_has_a_size(running: World) ->
 async def test_a_console_in_use_must_be_taken_over(running: World) -> None:
     first = console_of(running)
     client = await attached(running, first)
-    with pytest.raises(WrongState, match="--force"):
+    with pytest.raises(WrongState, match="by force"):
         console_of(running)
     second = console_of(running, force=True)
     await attached(running, second)

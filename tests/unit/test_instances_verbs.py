@@ -394,7 +394,7 @@ async def test_protection_must_be_taken_away_first(world: World) -> None:
     await world.create("web1", config={"security.protection.delete": "true"})
     with pytest.raises(IsolaError) as caught:
         world.parts.services.instances.delete("web1", force=True)
-    assert caught.value.code == "forbidden" and "config set" in caught.value.remedy
+    assert caught.value.code == "forbidden" and "security.protection.delete" in caught.value.remedy
     await update(world)
     await world.finish(world.parts.services.instances.delete("web1"))
 
@@ -550,7 +550,7 @@ async def test_verbs_say_what_state_they_need(world: World) -> None:
     await world.create("web1")
     instances = world.parts.services.instances
     for verb in (instances.stop, instances.restart, instances.pause, instances.resume):
-        with pytest.raises(WrongState, match="isola start web1"):
+        with pytest.raises(WrongState, match="start it first"):
             verb("web1")
     await world.finish(instances.start("web1"))
     for refused in (lambda: instances.start("web1"), lambda: instances.rename("web1", "web2")):

@@ -336,3 +336,29 @@ async def test_who_waits_inside_the_daemon_is_told_of_a_cancellation_as_such(ope
     operation.cancel()
     with pytest.raises(Cancelled, match="Making was cancelled"):
         await operations.finish(operation)
+
+
+async def ended(operations: Operations, number: int, size: int = 0) -> list[Operation]:
+    async def work(op: Operation) -> None:
+        op.update_metadata(output="x" * size)
+
+    made = [operations.start(f"{each}", work) for each in range(number)]
+    for operation in made:
+        await operation.wait(5)
+    return made
+
+
+async def test_ends_are_kept_for_a_time_however_many_there_are(operations: Operations) -> None:
+    made = await ended(operations, 3000)
+    assert all(operations.get(op.id) is op for op in made)
+
+
+async def test_ends_that_were_asked_for_go_first_when_they_take_too_much(operations: Operations) -> None:
+    first = await ended(operations, 4, 6 << 20)
+    for operation in (first[2], first[1]):
+        operations.told(operation)
+    (more,) = await ended(operations, 1, 12 << 20)
+    assert {op.id for op in operations} == {first[0].id, first[1].id, first[3].id, more.id}
+    (more,) = await ended(operations, 1, 12 << 20)
+    assert {op.id for op in operations} == {first[3].id, more.id} or more.id in {op.id for op in operations}
+    assert first[1].id not in {op.id for op in operations}

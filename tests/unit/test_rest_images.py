@@ -182,7 +182,18 @@ async def test_aliases(stand: Stand, image_imported: str) -> None:
     assert (await stand.ask("POST", f"{root}/debian/12", {"name": "deb"}))[0] == 201
     assert (await stand.ask("DELETE", f"{root}/deb"))[0] == 200
     status, body = await stand.ask("GET", f"{root}/debian%2F12")
-    assert (status, body["metadata"]["remedy"]) == (404, "build it: isola image build debian/12")
+    assert (status, body["metadata"]["remedy"]) == (404, "an image source offers debian/12: build it first")
+
+
+async def test_times_that_were_never_set_are_those_of_lxd(stand: Stand, image_imported: str) -> None:
+    shown = await stand.get(f"/1.0/images/{image_imported}")
+    assert (shown["last_used_at"], shown["expires_at"]) == ("0001-01-01T00:00:00Z",) * 2
+
+
+async def test_an_alias_may_end_in_a_slash(stand: Stand, image_imported: str) -> None:
+    root = "/1.0/images/aliases"
+    assert (await stand.ask("POST", root, {"name": "a/b/", "target": image_imported}))[0] == 201
+    assert (await stand.get(f"{root}/a%2Fb%2F"))["name"] == "a/b/"
 
 
 async def test_a_secret_is_an_operation_that_can_be_ended(stand: Stand, image_imported: str) -> None:

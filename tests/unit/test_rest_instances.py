@@ -140,7 +140,7 @@ async def test_states_change_one_by_one(two_instances: Stand) -> None:
         await two_instances.finish("PUT", "/1.0/instances/web1/state", {"action": action, "timeout": -1})
         assert (await two_instances.get("/1.0/instances/web1/state"))["status"] == expected
     status, body = await two_instances.ask("PUT", "/1.0/instances/web1/state", {"action": "start"})
-    assert (status, body["metadata"]["code"]) == (409, "wrong_state")
+    assert (status, body["metadata"]["code"]) == (400, "wrong_state")
     status, body = await two_instances.ask("PUT", "/1.0/instances/web1/state", {"action": "explode"})
     assert (status, body["metadata"]["field"]) == (400, "action")
 
@@ -161,7 +161,7 @@ async def test_rename_and_delete(two_instances: Stand) -> None:
     await two_instances.finish("POST", "/1.0/instances/db1", {"name": "db2"})
     assert await two_instances.get("/1.0/instances") == ["/1.0/instances/db2", "/1.0/instances/web1"]
     status, body = await two_instances.ask("DELETE", "/1.0/instances/web1")
-    assert (status, body["metadata"]["code"]) == (409, "wrong_state")
+    assert (status, body["metadata"]["code"]) == (400, "wrong_state")
     await two_instances.finish("DELETE", "/1.0/instances/db2")
     await two_instances.finish("DELETE", "/1.0/instances/web1?force=1")
     assert await two_instances.get("/1.0/instances") == []
@@ -267,3 +267,56 @@ async def test_what_is_not_offered_says_so(two_instances: Stand, noun: str) -> N
     status, body = await two_instances.ask("POST", f"/1.0/instances/web1/{noun}", {"name": "x"})
     assert (status, body["metadata"]["code"]) == (501, "unsupported")
     assert (await two_instances.ask("POST", f"/1.0/instances/nope/{noun}", {"name": "x"}))[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "says"),
+    [
+        ("DELETE", "/1.0/instances/web1/snapshots/s0", "Snapshots are not offered"),
+        ("PUT", "/1.0/instances/web1/snapshots/s0", "Snapshots are not offered"),
+        ("DELETE", "/1.0/instances/web1/backups/b0", "Backups are not offered"),
+        ("DELETE", "/1.0/instances/web1/metadata/templates", "templates of an instance"),
+        ("PATCH", "/1.0/instances/web1/metadata", "metadata and templates"),
+        ("DELETE", "/1.0/storage-pools/default/volumes/custom/v1", "Volumes of their own"),
+        ("PATCH", "/1.0/storage-pools/default/volumes/container/web1", "Volumes of their own"),
+        ("DELETE", "/1.0/certificates/abc", "Certificates are not offered"),
+        ("DELETE", "/1.0/warnings/abc", "Warnings are not offered"),
+        ("DELETE", "/1.0/cluster/members/abc", "Clustering is not offered"),
+        ("DELETE", "/1.0/images", "DELETE of /1.0/images is not offered"),
+        ("PUT", "/1.0/operations", "PUT of /1.0/operations is not offered"),
+    ],
+)
+async def test_a_verb_that_is_not_offered_says_why(two_instances: Stand, method: str, path: str, says: str) -> None:
+    status, body = await two_instances.ask(method, path, {})
+    assert (status, body["metadata"]["code"]) == (501, "unsupported") and says in body["error"], body
+
+
+async def test_a_copy_is_refused_in_words_that_fit_a_move_too(stand: Stand) -> None:
+    status, body = await stand.ask("POST", "/1.0/instances", {"name": "a", "source": {"type": "copy", "source": "b"}})
+    assert status == 400 and "Copying an instance, and moving it to another pool" in body["error"]
+
+
+async def test_what_clients_do_inside_is_told(two_instances: Stand) -> None:
+    events = two_instances.services.events.follow(["lifecycle"])
+    base = "/1.0/instances/web1"
+    async with two_instances.session.post(f"http://isola{base}/files?path=etc/motd", data=b"hi") as answer:
+        assert answer.status == 200
+    for method in ("HEAD", "GET", "DELETE"):
+        async with two_instances.session.request(method, f"http://isola{base}/files?path=/etc/motd") as answer:
+            assert answer.status == 200
+    assert (await two_instances.ask("DELETE", f"{base}/files?path=/etc/motd"))[0] == 404
+    async with two_instances.session.get(f"http://isola{base}/logs/runtime.log") as answer:
+        assert answer.status == 200
+    async with two_instances.session.get(f"http://isola{base}/console") as answer:
+        assert answer.status == 200
+    await two_instances.ask("DELETE", f"{base}/console")
+    events.close()
+    told = [(event.metadata["action"], event.metadata.get("context")) async for event in events]
+    assert told == [
+        ("instance-file-pushed", {"path": "/etc/motd"}),
+        ("instance-file-retrieved", {"path": "/etc/motd"}),
+        ("instance-file-deleted", {"path": "/etc/motd"}),
+        ("instance-log-retrieved", {"file": "runtime.log"}),
+        ("instance-console-retrieved", None),
+        ("instance-console-reset", None),
+    ]

@@ -54,7 +54,7 @@ async def test_networks(stand: Stand) -> None:
     assert (await stand.ask("POST", "/1.0/networks/br1", {"name": "br2"}))[0] == 201
     assert (await stand.ask("DELETE", "/1.0/networks/br2"))[0] == 200
     status, answer = await stand.ask("DELETE", "/1.0/networks/isolabr0")
-    assert (status, answer["metadata"]["code"]) == (409, "in_use")
+    assert (status, answer["metadata"]["code"]) == (400, "in_use")
     status, answer = await stand.ask("DELETE", "/1.0/networks/eth0")
     assert (status, answer["metadata"]["field"]) == (400, "name")
     assert (await stand.get("/1.0/networks/eth0"))["type"] == "physical"

@@ -8,7 +8,7 @@ import pytest
 
 from isola.doors.rest.reference import page
 from isola.doors.rest.routing import MethodNotAllowed, Permission, Router, all_routes
-from isola.errors import InvalidInput, NotFound
+from isola.errors import InvalidInput, NotFound, Unsupported
 
 
 async def _handler(request: object) -> object:
@@ -41,9 +41,10 @@ def test_unknown_paths_are_not_found(path: str) -> None:
 
 
 def test_unknown_methods_name_those_that_are_known() -> None:
-    with pytest.raises(MethodNotAllowed) as caught:
-        _router().find("POST", "/1.0/images")
-    assert "GET" in caught.value.remedy
+    for method, kind in (("POST", Unsupported), ("PROPFIND", MethodNotAllowed)):
+        with pytest.raises(kind) as caught:
+            _router().find(method, "/1.0/images")
+        assert "GET" in caught.value.remedy
 
 
 @pytest.mark.parametrize("part", ["%ff", "a%00b"])

@@ -19,7 +19,7 @@ from isola.doors.rest import serve
 from isola.doors.rest.answers import status_of
 from isola.doors.rest.caller import Caller
 from isola.doors.rest.dispatch import Dispatcher
-from isola.errors import HostFailure, InUse, TimedOut, Unsupported
+from isola.errors import AlreadyExists, HostFailure, InUse, TimedOut, Unsupported, WrongState
 
 
 @pytest.fixture
@@ -90,7 +90,8 @@ async def test_closing_ends_requests_that_wait(stand: Stand) -> None:
     [
         ("GET", "/2.0", 404, "not_found"),
         ("GET", "/1.0/nothing", 404, "not_found"),
-        ("POST", "/1.0/operations", 405, "method_not_allowed"),
+        ("POST", "/1.0/operations", 501, "unsupported"),
+        ("DELETE", "/1.0", 501, "unsupported"),
         ("PROPFIND", "/1.0", 405, "method_not_allowed"),
         ("GET", "/1.0/instances?project=other", 404, "not_found"),
         ("GET", "/1.0/instances?recursion=9", 400, "invalid"),
@@ -184,7 +185,7 @@ async def test_strangers_see_only_what_is_for_everybody(stand: Stand) -> None:
 def test_what_names_a_field_is_the_callers_to_mend() -> None:
     assert status_of(Unsupported("x", field="type")) == 400
     assert status_of(Unsupported("x")) == 501
-    assert status_of(InUse("x")) == 409
+    assert (status_of(InUse("x")), status_of(WrongState("x")), status_of(AlreadyExists("x"))) == (400, 400, 409)
     assert status_of(TimedOut("x")) == 504
 
 

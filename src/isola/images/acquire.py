@@ -174,7 +174,7 @@ class Acquire:
     def _unknown(self, reference: str) -> NotFound:
         known = sorted({*(alias.name for alias in self._aliases), *self._sources.offers()})
         near = difflib.get_close_matches(reference, known, n=3, cutoff=0.4) or known[:10]
-        remedy = f"did you mean {', '.join(near)}?" if near else "import one first: isola image import FILE"
+        remedy = f"did you mean {', '.join(near)}?" if near else "import one first"
         return NotFound(f"Image {reference[:80]!r} not found", remedy=remedy)
 
 

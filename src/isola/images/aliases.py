@@ -38,7 +38,7 @@ class Aliases:
         """Raises NotFound."""
         alias = self._records.find(name)
         if alias is None:
-            raise NotFound(f"Image alias {name[:80]!r} not found", remedy="the aliases there are: isola image list")
+            raise NotFound(f"Image alias {name[:80]!r} not found")
         return alias
 
     def revision(self, name: str) -> int:

@@ -77,7 +77,7 @@ class Catalogue:
         """By fingerprint or an unambiguous beginning of it. Raises NotFound, InvalidInput for an ambiguous one."""
         image = self.find(fingerprint)
         if image is None:
-            raise NotFound(f"Image {fingerprint[:80]!r} not found", remedy="the images there are: isola image list")
+            raise NotFound(f"Image {fingerprint[:80]!r} not found")
         return image
 
     def find(self, fingerprint: str) -> Image | None:

@@ -24,7 +24,7 @@ def check(context: Context, name: str, request: ConsoleRequest) -> Instance:
     if request.type != "console":
         raise Unsupported(f"A container has no {request.type[:20]!r} console", field="type", remedy="use type console")
     if live.consoles and not request.force:
-        raise WrongState(f"The console of {name!r} is in use", remedy="take it over with --force")
+        raise WrongState(f"The console of {name!r} is in use", remedy="take it over by force")
     return instance
 
 
@@ -34,6 +34,7 @@ async def attach(context: Context, op: Operation, instance: Instance, request: C
     channel = await op.channel("0", _CONNECT_SECONDS)
     runtime = context.runtime(instance)
     stream = await runtime.console(instance.id)
+    context.events.lifecycle("instance-console", f"/1.0/instances/{instance.name}", type=request.type)
     try:
         if request.width and request.height:
             await runtime.resize_console(instance.id, request.width, request.height)

@@ -18,10 +18,10 @@ def check(context: Context, name: str, *, force: bool) -> None:
     if boolean(config.get("security.protection.delete") or "false"):
         raise Forbidden(
             f"Instance {name!r} is protected from deletion",
-            remedy=f"isola config set {name} security.protection.delete false",
+            remedy="set security.protection.delete to false",
         )
     if context.runs(instance) and not force:
-        raise WrongState(f"Instance {name!r} is running", remedy="stop it first, or delete it with --force")
+        raise WrongState("Instance is running", evidence=name, remedy="stop it first, or delete it by force")
 
 
 async def delete(context: Context, op: Operation, name: str, *, force: bool) -> None:

@@ -36,7 +36,7 @@ def check(context: Context, name: str, request: ExecRequest) -> Instance:
     """Raises NotFound, WrongState, InvalidInput."""
     instance = context.records.get(name)
     if require_live(context, instance).frozen:
-        raise WrongState(f"Instance {name!r} is frozen", remedy=f"resume it: isola resume {name}")
+        raise WrongState(f"Instance {name!r} is frozen", remedy="unfreeze it first")
     if not request.command or not request.command[0]:
         raise InvalidInput("No command was given", field="command", remedy="give at least the program's name")
     if any("\0" in word for word in (*request.command, *request.environment, *request.environment.values())):
@@ -60,6 +60,7 @@ async def run(context: Context, op: Operation, instance: Instance, request: Exec
     execution = await context.working_runtime(instance).exec(
         instance.id, spec_of(context, instance, request, user, group, home)
     )
+    context.events.lifecycle("instance-exec", f"/1.0/instances/{instance.name}", command=list(request.command))
     try:
         if not request.wait_for_websocket:
             status = await _recorded(context, op, instance, execution, record=request.record_output)

@@ -98,7 +98,7 @@ def require_live(context: Context, instance: Instance) -> Live:
             remedy=f"start it at once: isola start {instance.name}",
         )
     if live is None:
-        raise WrongState(f"Instance {instance.name!r} is not running", remedy=f"start it: isola start {instance.name}")
+        raise WrongState(f"Instance {instance.name!r} is not running", remedy="start it first")
     return live
 
 
@@ -122,5 +122,5 @@ async def _ask(context: Context, op: Operation, instance: Instance, live: Live, 
         raise TimedOut(
             f"Instance {instance.name!r} did not stop within {timeout:g} seconds",
             evidence="it has been asked to, and may still stop by itself",
-            remedy="give it more time with --timeout, or kill it with --force",
+            remedy="give it more time, or stop it by force",
         ) from None

@@ -31,7 +31,7 @@ def plain_name(value: object, field: str = "name") -> str:
 def alias_name(value: object, field: str = "name") -> str:
     """An image alias such as ``debian/12``."""
     name = _check(_ALIAS, value, "alias", field, "use letters, digits, and . _ / : + -")
-    if ".." in name or "//" in name or name.endswith("/"):
+    if ".." in name or "//" in name:
         raise InvalidInput(f"Invalid alias {name!r}", field=field, remedy="no empty or dotted path parts")
     return name
 

@@ -25,6 +25,7 @@ from isola.model.identity import HostNames
 from isola.model.names import network_name
 from isola.model.network import Lease, Network, Nic
 from isola.model.probe import Probe
+from isola.model.references import users_text
 from isola.network.addresses import AddressPool
 from isola.network.driver import NetworkDriver
 from isola.network.views import describe, kinds
@@ -194,8 +195,13 @@ class Networks:
             raise
         except Conflict:
             # Instances go without telling: look who is still there, then try once more.
-            pool.refresh(self._nics(network), now)
-            return pool.choose(mac, ipv4, ipv6, now)
+            nics = self._nics(network)
+            pool.refresh(nics, now)
+            try:
+                return pool.choose(mac, ipv4, ipv6, now)
+            except AlreadyExists as error:
+                names = {f"by {nic.mac}": f"by instance {nic.instance_name}" for nic in nics}
+                raise AlreadyExists(error.message, evidence=names.get(error.evidence, error.evidence)) from error
 
     def release(self, network: str, mac: str) -> None:
         """The NIC is gone, its addresses are free; fine when it had none."""
@@ -302,8 +308,9 @@ class Networks:
 
     def _refuse_if_used(self, name: str) -> None:
         if users := self._used_by(name):
-            shown = ", ".join(path.rpartition("/")[2] for path in users[:5]) + (", ..." if len(users) > 5 else "")
-            raise InUse(f"Network {name!r} is in use", evidence=f"by {shown}", remedy="detach it there first")
+            raise InUse(
+                f"Network {name!r} is in use", evidence=f"by {users_text(users)}", remedy="detach it there first"
+            )
 
     def _refuse_lost_addresses(self, driver: NetworkDriver, network: Network) -> None:
         plan = driver.plan(network)

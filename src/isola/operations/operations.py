@@ -12,9 +12,12 @@ from isola.events import Events
 from isola.operations.operation import Observer, Operation
 from isola.operations.turns import Turns
 
-_HISTORY = 200
-"""Finished operations kept for clients that ask late."""
 _KEEP_SECONDS = 30
+"""How long an operation that has ended is kept for clients that ask late, however many there are."""
+_KEEP_BYTES = 32 * 2**20
+"""What those may take together; beyond it the ones go first whose end somebody has asked for."""
+_BYTES_EACH = 4096
+"""What one takes besides its metadata, roughly."""
 log = logging.getLogger(__name__)
 
 Render = Callable[[Operation], Mapping[str, object]]
@@ -36,6 +39,11 @@ class Operations:
         self._new_id = new_id
         self._observer = observer
         self._all: dict[str, Operation] = {}
+        self._ended: dict[str, int] = {}
+        """Bytes of what has ended and nobody has asked for yet, oldest first."""
+        self._told: dict[str, int] = {}
+        """Bytes of what has ended and was asked for, oldest question first."""
+        self._kept = 0
         self._turns = Turns()
         self.render: Render = lambda operation: {"id": operation.id}
         """How an operation looks in an event; a door sets it to its own JSON."""
@@ -109,6 +117,12 @@ class Operations:
             raise NotFound(f"Operation {id!r} not found", remedy="it may have ended a while ago")
         return operation
 
+    def told(self, operation: Operation) -> None:
+        """A client has been shown the operation; where that was its end, it is the first to be forgotten."""
+        size = self._ended.pop(operation.id, None) or self._told.pop(operation.id, None)
+        if size is not None:
+            self._told[operation.id] = size
+
     def __iter__(self) -> Iterator[Operation]:
         return iter(list(self._all.values()))
 
@@ -121,22 +135,24 @@ class Operations:
         await asyncio.gather(*(operation.wait(grace) for operation in running))
 
     def _finished(self, operation: Operation) -> None:
-        for next in self._turns.leave(operation):
-            next.turn_has_come()
+        for nearer in self._turns.leave(operation):
+            nearer.turn_has_come()
         if operation.error is not None and not isinstance(operation.error, IsolaError | asyncio.CancelledError):
             log.error(
                 "%s failed unexpectedly, operation %s", operation.description, operation.id, exc_info=operation.error
             )
         for warning in operation.warnings:
             log.warning("%s: %s", operation.description, warning)
-        asyncio.get_running_loop().call_later(_KEEP_SECONDS, self._forget, operation)
-        if len(self._all) > _HISTORY:
-            done = [o for o in self._all.values() if o.status.final]
-            for old in done[: len(self._all) - _HISTORY]:
-                self._all.pop(old.id, None)
+        asyncio.get_running_loop().call_later(_KEEP_SECONDS, self._forget, operation.id)
+        size = _BYTES_EACH + len(str(operation.metadata))
+        self._ended[operation.id] = size
+        self._kept += size
+        while self._kept > _KEEP_BYTES and len(self._told) + len(self._ended) > 1:
+            self._forget(next(iter(self._told or self._ended)))
 
-    def _forget(self, operation: Operation) -> None:
-        self._all.pop(operation.id, None)
+    def _forget(self, id: str) -> None:
+        self._all.pop(id, None)
+        self._kept -= self._ended.pop(id, 0) + self._told.pop(id, 0)
 
     def _publish(self, operation: Operation) -> None:
         if self._events.followed("operation"):

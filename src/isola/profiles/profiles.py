@@ -9,6 +9,7 @@ from isola.errors import Forbidden, InUse
 from isola.events import Events
 from isola.model.names import plain_name
 from isola.model.profile import Profile
+from isola.model.references import users_text
 from isola.state import Collection, Versioned
 
 DEFAULT = "default"
@@ -104,7 +105,9 @@ class Profiles:
             raise Forbidden(f"The profile {DEFAULT!r} cannot be {verb}")
         users = self._used_by(name)
         if users:
-            raise InUse(f"Profile {name!r} is in use", evidence=", ".join(users[:5]), remedy="take it off them first")
+            raise InUse(
+                f"Profile {name!r} is in use", evidence=f"by {users_text(users)}", remedy="take it off them first"
+            )
 
     def _tell(self, verb: str, name: str) -> None:
         self._events.lifecycle(f"profile-{verb}", f"/1.0/profiles/{name}")

@@ -13,6 +13,7 @@ from isola.events import Events
 from isola.host import Host
 from isola.model.names import plain_name
 from isola.model.probe import Probe
+from isola.model.references import users_text
 from isola.model.storage import Pool, Space
 from isola.operations import Operation, Operations
 from isola.state import Collection
@@ -142,7 +143,9 @@ class Pools:
     def _refuse_if_used(self, name: str) -> None:
         if users := self.used_by(name):
             raise InUse(
-                f"Storage pool {name!r} is in use", evidence=", ".join(users[:5]), remedy="delete or move these first"
+                f"Storage pool {name!r} is in use",
+                evidence=f"by {users_text(users)}",
+                remedy="delete or move these first",
             )
 
     async def space(self, name: str) -> Space:

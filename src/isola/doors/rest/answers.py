@@ -14,6 +14,7 @@ from isola.errors import (
     Cancelled,
     Conflict,
     Forbidden,
+    InUse,
     InvalidInput,
     IsolaError,
     NotFound,
@@ -21,6 +22,7 @@ from isola.errors import (
     TimedOut,
     TooLarge,
     Unsupported,
+    WrongState,
 )
 from isola.operations import Operation
 
@@ -35,6 +37,8 @@ _STATUS: tuple[tuple[type[IsolaError], int], ...] = (
     (NotFound, 404),
     (Forbidden, 403),
     (PreconditionFailed, 412),
+    (WrongState, 400),  # as LXD answers these two: clients branch on it
+    (InUse, 400),
     (Conflict, 409),
     (MethodNotAllowed, 405),
     (Unsupported, 501),

@@ -33,11 +33,11 @@ in its `metadata.error`.
 
 | code | status |
 | --- | --- |
-| `invalid`, `unsafe_archive` | 400 |
+| `invalid`, `unsafe_archive`, `wrong_state`, `in_use`, `cancelled` | 400 |
 | `forbidden` | 403 |
 | `not_found` | 404 |
-| `method_not_allowed` | 405 |
-| `conflict`, `already_exists`, `in_use`, `busy`, `wrong_state` | 409 |
+| `method_not_allowed` (a method that is none of HTTP's usual ones) | 405 |
+| `conflict`, `already_exists`, `busy` | 409 |
 | `precondition_failed` | 412 |
 | `too_large` | 413 |
 | `unsupported`, `driver_unavailable` | 501, or 400 where a field of the request asks for it |
@@ -52,6 +52,8 @@ in its `metadata.error`.
   within are named by dots (`config.user.tier eq front`). Texts compare without regard to case and may use `^`, `$`,
   `.*` and `(a|b)`.
 - `project=default` and `all-projects=true` are accepted; there is one project. `target=` is accepted and means nothing.
+- `null` counts as absent in every body and message. Empty values of `config`, `devices` and `properties` do as well,
+  but in `PATCH` they remove the key.
 - `GET` of what can be changed gives an `ETag`; `PUT` and `PATCH` with `If-Match` refuse (412) when it has
   changed since.
 
@@ -61,11 +63,18 @@ in its `metadata.error`.
 (`null` where it cannot be known), `unit` (`bytes`, `items` or empty), `finished`, `depth`. `DELETE` cancels:
 `Cancelled` is reported once everything is undone. `GET .../wait` ends with the operation.
 
+What wants a thing that another operation works on waits for its turn: its status is `Pending`, and
+`metadata.waiting_for` names the other. [Operations](../explanation/operations.md) says what waits and what is refused.
+An operation that has ended can be asked about for 30 seconds. Should very many end in that time (more than 32 MiB of
+them), those whose end somebody has asked for go first.
+
 Channels of `exec` and `console` are WebSockets at `/1.0/operations/ID/websocket?secret=S`, with the secrets of
 `metadata.fds`: `0`, `1`, `2` and `control`, or with a terminal `0` and `control`. Data is sent as binary messages; an
 empty text message is the end of a stream, in either direction. `control` takes
 `{"command": "window-resize", "args": {"width": "80", "height": "24"}}` and `{"command": "signal", "signal": 15}`. The
-exit status is `metadata.return` of the operation.
+exit status is `metadata.return` of the operation. A client that leaves `control`, or leaves all its channels and never
+connected `control`, takes its command with it. With `record-output` instead of `wait-for-websocket` the first 16 MiB
+of each stream are kept; `metadata.output_truncated` names the streams that wrote more.
 
 `GET /1.0/events` is a WebSocket too: `type=operation,lifecycle,logging` chooses.
 
@@ -89,6 +98,7 @@ Files on `proc`, `sysfs` and their like, and all on FUSE and network file system
   offer the same.
 - `environment.runtimes` and `environment.drivers` of `GET /1.0` say of every driver whether it works on this host, and
   if not why and what to do.
+- `user` of `exec` may be a name; without `group` the command runs with the group that the instance gives the user.
 - Images show `system` (a distribution with its own init) and `source` (where it came from).
 """
 

@@ -10,7 +10,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from isola.errors import InvalidInput, IsolaError, NotFound
+from isola.errors import InvalidInput, IsolaError, NotFound, Unsupported
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -31,6 +31,9 @@ class Permission(Enum):
 Handler = Callable[["Request"], Awaitable["web.StreamResponse"]]
 Route = tuple[str, str, Handler, Permission]
 """Method, path, handler, permission. ``{name}`` in a path is one part, ``{name...}`` the whole rest."""
+
+
+_METHODS = ("GET", "PUT", "PATCH", "POST", "DELETE")
 
 
 class MethodNotAllowed(IsolaError):
@@ -92,9 +95,7 @@ class Router:
             raise _unknown(path)
         found = node.methods.get(method) or (node.methods.get("GET") if method == "HEAD" else None)
         if found is None:
-            raise MethodNotAllowed(
-                f"{method[:20]} is not offered on {path[:200]}", remedy=f"use {', '.join(sorted(node.methods))}"
-            )
+            raise _not_offered(method, path, node.methods)
         return found[0], found[1], parameters
 
 
@@ -124,6 +125,14 @@ def _decode(part: str) -> str:
     if "\0" in text:
         raise InvalidInput("The path contains NUL", field="path")
     return text
+
+
+def _not_offered(method: str, path: str, offered: Iterable[str]) -> IsolaError:
+    """What the API has and this server has not is 501, as in LXD; only other methods are not allowed at all."""
+    use = f"offered here: {', '.join(sorted(offered))}"
+    if method in _METHODS:
+        return Unsupported(f"{method} of {path[:200]} is not offered", remedy=use)
+    return MethodNotAllowed(f"There is no method {method[:20]}", remedy=use)
 
 
 def _unknown(path: str) -> NotFound:

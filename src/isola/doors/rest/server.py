@@ -22,7 +22,8 @@ from isola.doors.rest.shapes.operations import operation_json
 from isola.errors import HostFailure, InvalidInput, IsolaError
 
 _GROUP = "isola"
-_BACKLOG = 256
+_BACKLOG = 4096
+"""Connections that may wait to be taken; Linux has net.core.somaxconn as its own bound, 4096 by default."""
 _CLOSE_SECONDS = 1.0
 _CREDENTIALS = struct.Struct("3i")
 

@@ -110,5 +110,5 @@ def _reported() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        remedy = "make room, for instance with: isola image delete" if error.errno == errno.ENOSPC else ""
+        remedy = "make room, for instance by deleting images" if error.errno == errno.ENOSPC else ""
         raise HostFailure("The upload cannot be kept", evidence=str(error), remedy=remedy) from error

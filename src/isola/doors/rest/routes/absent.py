@@ -25,6 +25,11 @@ async def refuse_certificate(request: Request) -> web.StreamResponse:
     raise Unsupported("Certificates are not offered yet", remedy="use the Unix socket")
 
 
+async def refuse_warning(request: Request) -> web.StreamResponse:
+    """Refused: warnings are not offered yet."""
+    raise Unsupported("Warnings are not offered yet", remedy="the daemon's log has them")
+
+
 async def cluster(request: Request) -> web.StreamResponse:
     """This server is not clustered."""
     shape = {"enabled": False, "server_name": "", "member_config": []}
@@ -36,14 +41,20 @@ async def refuse_cluster(request: Request) -> web.StreamResponse:
     raise Unsupported("Clustering is not offered yet", remedy="run one server")
 
 
+_CHANGES = ("PUT", "PATCH", "POST", "DELETE")
+
 ROUTES = (
     ("GET", "/1.0/certificates", none, Permission.VIEW),
     ("POST", "/1.0/certificates", refuse_certificate, Permission.ADMIN),
     ("GET", "/1.0/certificates/{id}", missing, Permission.VIEW),
+    *((method, "/1.0/certificates/{id}", refuse_certificate, Permission.ADMIN) for method in _CHANGES),
     ("GET", "/1.0/warnings", none, Permission.VIEW),
     ("GET", "/1.0/warnings/{id}", missing, Permission.VIEW),
+    *((method, "/1.0/warnings/{id}", refuse_warning, Permission.ADMIN) for method in _CHANGES if method != "POST"),
     ("GET", "/1.0/cluster", cluster, Permission.VIEW),
     ("PUT", "/1.0/cluster", refuse_cluster, Permission.ADMIN),
     ("GET", "/1.0/cluster/members", none, Permission.VIEW),
+    ("POST", "/1.0/cluster/members", refuse_cluster, Permission.ADMIN),
     ("GET", "/1.0/cluster/members/{id}", missing, Permission.VIEW),
+    *((method, "/1.0/cluster/members/{id}", refuse_cluster, Permission.ADMIN) for method in _CHANGES),
 )

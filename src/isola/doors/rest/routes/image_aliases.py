@@ -94,7 +94,7 @@ def _find(request: Request) -> Alias:
         return request.services.images.alias(name)
     except NotFound:
         offer = request.services.images.offers().get(name)
-        remedy = f"build it: isola image build {name}" if offer is not None else ""
+        remedy = f"an image source offers {name}: build it first" if offer is not None else ""
         raise NotFound(f"Alias {name[:80]!r} not found", remedy=remedy) from None
 
 

@@ -54,13 +54,17 @@ async def console(request: Request) -> web.StreamResponse:
 
 async def console_log(request: Request) -> web.StreamResponse:
     """What the console has shown, raw."""
-    data = await request.services.instances.console_log(instance_of(request).name)
+    name = instance_of(request).name
+    data = await request.services.instances.console_log(name)
+    request.services.events.lifecycle("instance-console-retrieved", f"/1.0/instances/{name}")
     return web.Response(body=data, content_type="application/octet-stream")
 
 
 async def clear_console_log(request: Request) -> web.StreamResponse:
     """Forget it."""
-    await request.services.instances.clear_console_log(instance_of(request).name)
+    name = instance_of(request).name
+    await request.services.instances.clear_console_log(name)
+    request.services.events.lifecycle("instance-console-reset", f"/1.0/instances/{name}")
     return sync()
 
 

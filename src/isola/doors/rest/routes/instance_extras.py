@@ -7,7 +7,7 @@ from aiohttp import web
 from isola.doors.rest.answers import sync
 from isola.doors.rest.lookup import instance_of
 from isola.doors.rest.request import Request
-from isola.doors.rest.routing import Permission, in_every_tree
+from isola.doors.rest.routing import Handler, Permission, Route, in_every_tree
 from isola.doors.rest.shapes.instances import image_metadata_json
 from isola.errors import NotFound, Unsupported
 
@@ -45,7 +45,13 @@ async def refuse_snapshot(request: Request) -> web.StreamResponse:
 async def refuse_backup(request: Request) -> web.StreamResponse:
     """Refused: backups are not offered yet."""
     instance_of(request)
-    raise Unsupported("Backups are not offered yet", remedy="copy files with 'isola file pull'")
+    raise Unsupported("Backups are not offered yet", remedy="copy its files out instead")
+
+
+async def refuse_metadata(request: Request) -> web.StreamResponse:
+    """Refused: changing the metadata and templates of an instance is not offered yet."""
+    instance_of(request)
+    raise Unsupported("Changing the metadata and templates of an instance is not offered yet")
 
 
 async def refuse_sftp(request: Request) -> web.StreamResponse:
@@ -54,14 +60,25 @@ async def refuse_sftp(request: Request) -> web.StreamResponse:
     raise Unsupported("SFTP is not offered yet", remedy="use GET and POST of .../files")
 
 
+def _refused(path: str, handler: Handler, *methods: str) -> list[Route]:
+    return [(method, path, handler, Permission.EDIT) for method in methods or ("PUT", "PATCH", "POST", "DELETE")]
+
+
 ROUTES = in_every_tree(
     ("GET", "/1.0/instances/{name}/metadata", metadata, Permission.VIEW),
+    ("PUT", "/1.0/instances/{name}/metadata", refuse_metadata, Permission.EDIT),
+    ("PATCH", "/1.0/instances/{name}/metadata", refuse_metadata, Permission.EDIT),
     ("GET", "/1.0/instances/{name}/metadata/templates", nothing, Permission.VIEW),
+    ("POST", "/1.0/instances/{name}/metadata/templates", refuse_metadata, Permission.EDIT),
+    ("DELETE", "/1.0/instances/{name}/metadata/templates", refuse_metadata, Permission.EDIT),
     ("GET", "/1.0/instances/{name}/snapshots", nothing, Permission.VIEW),
     ("POST", "/1.0/instances/{name}/snapshots", refuse_snapshot, Permission.EDIT),
     ("GET", "/1.0/instances/{name}/snapshots/{snapshot}", snapshot, Permission.VIEW),
     ("GET", "/1.0/instances/{name}/backups", nothing, Permission.VIEW),
     ("POST", "/1.0/instances/{name}/backups", refuse_backup, Permission.EDIT),
     ("GET", "/1.0/instances/{name}/backups/{backup}", backup, Permission.VIEW),
+    *_refused("/1.0/instances/{name}/snapshots/{snapshot}", refuse_snapshot),
+    *_refused("/1.0/instances/{name}/backups/{backup}", refuse_backup, "POST", "DELETE"),
+    ("GET", "/1.0/instances/{name}/backups/{backup}/export", refuse_backup, Permission.OPERATE),
     ("GET", "/1.0/instances/{name}/sftp", refuse_sftp, Permission.OPERATE),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from isola.doors.rest.acting import telling
 from isola.doors.rest.answers import SYNC, dumps, sync
 from isola.doors.rest.lookup import instance_of
 from isola.doors.rest.request import Request
@@ -154,8 +155,13 @@ def _target(data: bytes) -> str:
     return target
 
 
+def _told(request: Request) -> dict[str, str]:
+    return {"path": _path(request)}
+
+
+_FILES = "/1.0/instances/{name}/files"
 ROUTES = in_every_tree(
-    ("GET", "/1.0/instances/{name}/files", get, Permission.OPERATE),
-    ("POST", "/1.0/instances/{name}/files", post, Permission.OPERATE),
-    ("DELETE", "/1.0/instances/{name}/files", delete, Permission.OPERATE),
+    ("GET", _FILES, telling("instance-file-retrieved", get, _told), Permission.OPERATE),
+    ("POST", _FILES, telling("instance-file-pushed", post, _told), Permission.OPERATE),
+    ("DELETE", _FILES, telling("instance-file-deleted", delete, _told), Permission.OPERATE),
 )

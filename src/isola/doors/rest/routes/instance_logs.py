@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from isola.doors.rest.acting import telling
 from isola.doors.rest.answers import sync
 from isola.doors.rest.lookup import instance_of
 from isola.doors.rest.request import Request
@@ -37,8 +38,13 @@ async def delete(request: Request) -> web.StreamResponse:
     return sync()
 
 
+def _told(request: Request) -> dict[str, str]:
+    return {"file": request.parameters["file"]}
+
+
+_FILE = "/1.0/instances/{name}/logs/{file...}"
 ROUTES = in_every_tree(
     ("GET", "/1.0/instances/{name}/logs", list_all, Permission.VIEW),
-    ("GET", "/1.0/instances/{name}/logs/{file...}", get, Permission.VIEW),
-    ("DELETE", "/1.0/instances/{name}/logs/{file...}", delete, Permission.OPERATE),
+    ("GET", _FILE, telling("instance-log-retrieved", get, _told), Permission.VIEW),
+    ("DELETE", _FILE, telling("instance-log-deleted", delete, _told), Permission.OPERATE),
 )

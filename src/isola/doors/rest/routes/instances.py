@@ -143,7 +143,9 @@ def _image_of(source: Fields, request: Request) -> str | None:
     if kind == "none":
         return None
     if kind in ("copy", "migration"):
-        raise Unsupported(f"Creating an instance by {kind} is not offered yet", field="source.type")
+        raise Unsupported(
+            "Copying an instance, and moving it to another pool or server, are not offered yet", field="source.type"
+        )
     if kind != "image":
         raise InvalidInput("Unknown kind of source", field="source.type", remedy="use image or none")
     if source.text("server", ""):

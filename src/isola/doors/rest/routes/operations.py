@@ -25,7 +25,7 @@ async def list_all(request: Request) -> web.StreamResponse:
 
 async def get(request: Request) -> web.StreamResponse:
     """One operation."""
-    return sync(operation_json(_find(request)))
+    return _shown(request, _find(request))
 
 
 async def cancel(request: Request) -> web.StreamResponse:
@@ -38,7 +38,7 @@ async def wait(request: Request) -> web.StreamResponse:
     """The operation once it has ended, or as it is when the time is over."""
     operation = _known(request)
     await operation.wait(_seconds(request))
-    return sync(operation_json(operation))
+    return _shown(request, operation)
 
 
 async def websocket(request: Request) -> web.StreamResponse:
@@ -47,6 +47,12 @@ async def websocket(request: Request) -> web.StreamResponse:
     if not is_upgrade(request):
         raise InvalidInput("A WebSocket is expected", field="Upgrade", remedy="send the upgrade headers")
     return await serve_channel(request, operation, request.query.get("secret", ""))
+
+
+def _shown(request: Request, operation: Operation) -> web.StreamResponse:
+    if operation.status.final:
+        request.services.operations.told(operation)
+    return sync(operation_json(operation))
 
 
 def _find(request: Request) -> Operation:

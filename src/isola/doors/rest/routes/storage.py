@@ -118,9 +118,11 @@ async def no_volume_snapshots(request: Request) -> web.StreamResponse:
 
 
 async def refuse_volume(request: Request) -> web.StreamResponse:
-    """Refused: custom volumes are not offered yet."""
+    """Refused: custom volumes are not offered yet, and an instance's root comes and goes with it."""
     _find(request)
-    raise Unsupported("Custom volumes are not offered yet", remedy="an instance's root comes and goes with it")
+    raise Unsupported(
+        "Volumes of their own are not offered yet", remedy="the root of an instance is changed through its devices"
+    )
 
 
 async def _update(request: Request, decide: Callable[[Pool], Pool]) -> web.StreamResponse:
@@ -130,6 +132,12 @@ async def _update(request: Request, decide: Callable[[Pool], Pool]) -> web.Strea
 
     await request.services.pools.update(_find(request).name, matched)
     return sync()
+
+
+async def refuse_snapshot(request: Request) -> web.StreamResponse:
+    """Refused: snapshots are not offered yet."""
+    _root(request)
+    raise Unsupported("Snapshots are not offered yet")
 
 
 def _find(request: Request) -> Pool:
@@ -161,6 +169,11 @@ ROUTES = (
     ("GET", _ROOT + "/{pool}/volumes/{type}", volumes, Permission.VIEW),
     ("POST", _ROOT + "/{pool}/volumes/{type}", refuse_volume, Permission.EDIT),
     ("GET", _ROOT + "/{pool}/volumes/{type}/{volume}", volume, Permission.VIEW),
+    *(
+        (method, _ROOT + "/{pool}/volumes/{type}/{volume}", refuse_volume, Permission.EDIT)
+        for method in ("PUT", "PATCH", "POST", "DELETE")
+    ),
     ("GET", _ROOT + "/{pool}/volumes/{type}/{volume}/state", volume_state, Permission.VIEW),
     ("GET", _ROOT + "/{pool}/volumes/{type}/{volume}/snapshots", no_volume_snapshots, Permission.VIEW),
+    ("POST", _ROOT + "/{pool}/volumes/{type}/{volume}/snapshots", refuse_snapshot, Permission.EDIT),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from isola.doors.rest.shapes.times import moment
+from isola.doors.rest.shapes.times import UNSET, moment
 from isola.model.image import Alias, Image
 
 
@@ -17,9 +17,9 @@ def image_json(image: Image, aliases: Iterable[Alias]) -> dict[str, object]:
         "auto_update": image.auto_update,
         "cached": image.cached,
         "created_at": moment(image.created_at),
-        "expires_at": moment(image.expires_at),
+        "expires_at": moment(image.expires_at, UNSET),
         "filename": image.filename,
-        "last_used_at": moment(image.last_used_at),
+        "last_used_at": moment(image.last_used_at, UNSET),
         "profiles": list(image.profiles),
         "project": "default",
         "properties": dict(image.properties),
@@ -36,7 +36,7 @@ def writable(image: Image) -> dict[str, object]:
     """What a PUT replaces: the entity tag is computed of it."""
     return {
         "auto_update": image.auto_update,
-        "expires_at": moment(image.expires_at),
+        "expires_at": moment(image.expires_at, UNSET),
         "profiles": list(image.profiles),
         "properties": dict(image.properties),
         "public": image.public,

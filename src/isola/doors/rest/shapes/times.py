@@ -7,6 +7,10 @@ from datetime import UTC, datetime
 NEVER = "1970-01-01T00:00:00Z"
 
 
-def moment(time: datetime | None) -> str:
-    """RFC 3339 in UTC; the epoch where there is none, as LXD has it."""
-    return NEVER if time is None else time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+UNSET = "0001-01-01T00:00:00Z"
+"""How LXD writes a time of an image that was never set."""
+
+
+def moment(time: datetime | None, never: str = NEVER) -> str:
+    """RFC 3339 in UTC; where there is none the epoch, or what LXD writes in its place."""
+    return never if time is None else time.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -95,7 +95,7 @@ def require_live(context: Context, instance: Instance) -> Live:
     if live is None and instance.id in context.restarts:
         raise WrongState(
             f"Instance {instance.name!r} reboots again and again, and pauses now",
-            remedy=f"start it at once: isola start {instance.name}",
+            remedy="start it to have it at once",
         )
     if live is None:
         raise WrongState(f"Instance {instance.name!r} is not running", remedy="start it first")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -104,6 +105,28 @@ def test_exec_without_a_terminal(lxc: Lxc, web: str) -> None:
         ["lxc", "exec", web, "--", "cat"], env=lxc.env, input=big, capture_output=True, timeout=60, check=True
     )
     assert done.stdout == big
+
+
+def test_a_signal_reaches_a_command_without_a_terminal(lxc: Lxc, web: str) -> None:
+    script = "trap 'exit 7' INT; echo ready; while :; do sleep 0.1; done"
+    command = ["lxc", "exec", web, "--", "sh", "-c", script]
+    with subprocess.Popen(command, env=lxc.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None and running.stdout.readline() == b"ready\n"
+        running.send_signal(signal.SIGINT)
+        assert running.wait(20) == 7
+
+
+def test_an_unset_key_of_a_profile_leaves_what_earlier_profiles_say(lxc: Lxc, web: str) -> None:
+    lxc("profile", "create", "extra")
+    lxc("profile", "add", web, "extra")
+    lxc("profile", "set", "default", "limits.processes=300")
+    lxc("profile", "set", "extra", "limits.processes=200")
+    lxc("profile", "unset", "extra", "limits.processes")
+    shown = json.loads(lxc("query", f"/1.0/instances/{web}"))
+    assert shown["expanded_config"]["limits.processes"] == "300"
+    lxc("profile", "unset", "default", "limits.processes")
+    lxc("profile", "remove", web, "extra")
+    lxc("profile", "delete", "extra")
 
 
 def test_exec_on_a_terminal_with_window_size_and_signals(lxc: Lxc, web: str) -> None:

@@ -126,7 +126,8 @@ class OciExecution:
                 text = await self._host.files.read(self._pid_file)
                 if text.strip().isdigit():
                     self._command = self._inside(int(text))
-                    return self._command
+                    if self._command is not None or self._host.processes.identify(int(text)) is None:
+                        return self._command
             await self._host.clock.sleep(_POLL_SECONDS)
             waited += _POLL_SECONDS
         return self._command

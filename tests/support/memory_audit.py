@@ -44,6 +44,7 @@ def _runs(record: Instance) -> bool:
     return record.desired == "running" and RESTARTING not in record.volatile
 
 
+DEFAULT_PROCESSES = "8192"
 _NAMED = ("instances", "profiles", "networks", "pools")
 
 
@@ -137,7 +138,7 @@ def _limits(world: World, kept: dict[str, Instance]) -> list[str]:
         config, _ = world.parts.services.instances.expanded(record)
         wanted = (config.get("limits.processes"), config.get("limits.cpu"))
         has = (seen.limits.processes, seen.limits.cpus)
-        if wanted[0] != (str(has[0]) if has[0] else None):
+        if (wanted[0] or DEFAULT_PROCESSES) != str(has[0]):
             found.append(f"{record.name} may have {has[0]} processes, configured are {wanted[0]}")
         if wanted[1] is not None and wanted[1] != str(len(has[1] or ())):
             found.append(f"{record.name} runs on CPUs {has[1]}, configured are {wanted[1]}")

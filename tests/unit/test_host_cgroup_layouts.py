@@ -124,6 +124,13 @@ async def test_a_limit_without_its_controller_is_refused_by_name(tmp_path: Path,
         await cgroups.limit(GROUP, limits)
 
 
+async def test_a_default_without_its_controller_is_left_out(tmp_path: Path) -> None:
+    hierarchy(tmp_path, cgroup__controllers="")
+    cgroups = LinuxCgroups(tmp_path)
+    await cgroups.create(GROUP)
+    await cgroups.limit(GROUP, Limits(processes=8192, by_default=True))
+
+
 def test_unified_usage(unified: Path) -> None:
     group = unified / "isola/one"
     (group / "cpu.stat").write_text("usage_usec 1234\nuser_usec 1000\nsystem_usec 234\n")

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from isola.errors import InvalidInput, IsolaError, NotFound, Unsupported
 from isola.instances.expand import merge, require, root_pool, validate
-from isola.instances.limits import limits_of, load_of
+from isola.instances.limits import limits_of, load_of, tmpfs_size
 from isola.instances.reconcile import Verdict, judge
 from isola.instances.settings import SETTINGS
 from isola.model.identity import HostNames, IdRange
 from isola.model.instance import Instance
+from isola.model.limits import Limits
 from isola.model.names import alias_name, instance_name, network_name, plain_name
 from isola.model.profile import Profile
 from isola.model.signals import signal_number
@@ -75,12 +76,29 @@ def test_limits_in_the_kernels_units() -> None:
     config = {"limits.memory": "512MiB", "limits.cpu": "1", "limits.processes": "100"}
     limits = limits_of(config, memory_total=8 * GIB, cpus=[0, 1], load={0: 3, 1: 1})
     assert (limits.memory, limits.cpus, limits.processes) == (512 * 2**20, (1,), 100)
+    assert limits_of({}, memory_total=GIB, cpus=[0], load={}) == Limits(processes=8192, by_default=True)
     assert limits_of({"limits.memory": "25%"}, memory_total=8 * GIB, cpus=[0], load={}).memory == 2 * GIB
     assert limits_of({"limits.cpu": "0-1"}, memory_total=GIB, cpus=[0, 1, 2], load={}).cpus == (0, 1)
     assert limits_of({"limits.cpu": "8"}, memory_total=GIB, cpus=[0, 1], load={}).cpus is None
     assert limits_of({}, memory_total=GIB, cpus=[0, 1], load={}).memory is None
     with pytest.raises(InvalidInput, match="no CPU 7"):
         limits_of({"limits.cpu": "1,7"}, memory_total=GIB, cpus=[0, 1], load={})
+
+
+@pytest.mark.parametrize(
+    ("config", "system", "room"),
+    [
+        ({}, True, 8 * GIB // 10),
+        ({"limits.memory": "2GiB"}, True, 2 * GIB // 10),
+        ({"limits.memory": "100MiB"}, True, 64 << 20),
+        ({"limits.tmpfs": "50%"}, True, 4 * GIB),
+        ({"limits.tmpfs": "5MiB"}, True, 5 << 20),
+        ({}, False, 64 << 20),
+        ({"limits.tmpfs": "1GiB"}, False, GIB),
+    ],
+)
+def test_a_tmpfs_is_a_share_of_the_memory_there_may_be(config: dict[str, str], system: bool, room: int) -> None:
+    assert tmpfs_size(config, 8 * GIB, system=system) == room
 
 
 def test_cpus_are_shared_out_evenly() -> None:

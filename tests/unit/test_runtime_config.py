@@ -138,6 +138,15 @@ def fits(condition: dict[str, int | str], arguments: tuple[int, ...]) -> bool:
     return value & int(condition["value"]) == int(condition["valueTwo"])
 
 
+def test_tmpfs_and_terminals_have_a_ceiling() -> None:
+    table = {mount["destination"]: mount["options"] for mount in mounts(system=True, tmpfs=1 << 30, terminals=300)}
+    for place in ("/run", "/dev/shm"):
+        options = table[place]
+        assert isinstance(options, list) and {"size=1073741824", "nr_inodes=65536"} <= set(options)
+    pseudo = table["/dev/pts"]
+    assert isinstance(pseudo, list) and "max=300" in pseudo
+
+
 def test_only_a_distribution_may_write_its_groups() -> None:
     for system, access in ((True, "rw"), (False, "ro")):
         (group,) = [mount for mount in mounts(system=system) if mount["destination"] == "/sys/fs/cgroup"]

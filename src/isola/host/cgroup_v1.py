@@ -49,7 +49,7 @@ class LegacyTrees:
         _limit_memory(self._directory("memory", path), limits.memory)
         processes = "max" if limits.processes is None else str(limits.processes)
         file = f"{self._directory('pids', path)}/pids.max"
-        set_limit("processes", file, processes, unlimited=limits.processes is None)
+        set_limit("processes", file, processes, unlimited=limits.processes is None or limits.by_default)
         cpus = there.strip() if limits.cpus is None else format_cpus(limits.cpus)
         set_limit("CPUs", f"{cpuset}/cpuset.cpus", cpus, unlimited=limits.cpus is None)
 

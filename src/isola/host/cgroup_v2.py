@@ -52,7 +52,9 @@ class UnifiedTree(Tree):
         check_cpus(limits.cpus, parse_cpus(there))
         self._limit_memory(directory, limits.memory)
         processes = "max" if limits.processes is None else str(limits.processes)
-        set_limit("processes", f"{directory}/pids.max", processes, unlimited=limits.processes is None)
+        set_limit(
+            "processes", f"{directory}/pids.max", processes, unlimited=limits.processes is None or limits.by_default
+        )
         # A new group follows its parent; once set, its CPUs cannot be emptied again while processes are in it.
         if limits.cpus is not None or read(f"{directory}/cpuset.cpus").strip():
             cpus = there if limits.cpus is None else format_cpus(limits.cpus)

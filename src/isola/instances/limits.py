@@ -10,6 +10,11 @@ from isola.instances.settings import SETTINGS
 from isola.model.instance import Config
 from isola.model.limits import Limits
 
+_LEAST_TMPFS = 64 * 2**20
+"""What a percentage comes to at least: systemd wants 16 MiB free in /run whenever it is told to reload."""
+_SHARED_MEMORY_OF_ONE_PROGRAM = 64 * 2**20
+"""What programs from OCI images expect."""
+
 
 def limits_of(
     config: Config,
@@ -29,6 +34,7 @@ def limits_of(
         cpus=_cpus(config, cpus, load, held),
         memory=memory_limit(config, memory_total),
         processes=processes if isinstance(processes, int) else None,
+        by_default=not config.get("limits.processes"),
     )
 
 
@@ -38,6 +44,25 @@ def memory_limit(config: Config, memory_total: int) -> int | None:
     if not isinstance(value, int):
         return None
     return memory_total * value // 100 if config["limits.memory"].endswith("%") else value
+
+
+def tmpfs_size(config: Config, memory_total: int, *, system: bool) -> int:
+    """Bytes that each tmpfs made for an instance may hold; what they hold counts as its memory besides."""
+    if not system and not config.get("limits.tmpfs"):
+        return _SHARED_MEMORY_OF_ONE_PROGRAM
+    value = SETTINGS.value(config, "limits.tmpfs")
+    assert isinstance(value, int)
+    if config.get("limits.tmpfs", "%").endswith("%"):
+        share = (memory_limit(config, memory_total) or memory_total) * value // 100
+        return max(share, _LEAST_TMPFS)
+    return value
+
+
+def terminals(config: Config) -> int:
+    """How many pseudo-terminals it may open."""
+    value = SETTINGS.value(config, "limits.terminals")
+    assert isinstance(value, int)
+    return value
 
 
 def load_of(placements: Iterable[tuple[int, ...] | None]) -> Mapping[int, int]:

@@ -21,6 +21,15 @@ def _memory(value: str) -> object:
     return size
 
 
+def _room(value: str) -> object:
+    if value.endswith("%"):
+        return whole(1, 100)(value[:-1])
+    size = parse_size(value)
+    if size < 2**20:
+        raise ValueError("at least 1MiB, such as 512MiB, or a percentage such as 25% is expected")
+    return size
+
+
 def _unprivileged(value: str) -> bool:
     if boolean(value):
         raise ValueError("every instance is unprivileged; privileged instances are not offered")
@@ -31,7 +40,9 @@ SETTINGS = Settings(
     "instance",
     Setting("limits.cpu", _cpus, "Number of CPUs, or which ones: `2`, `0-1,3`. Empty: all.", live=True),
     Setting("limits.memory", _memory, "Memory as a size or a percentage of the host's: `512MiB`, `25%`.", live=True),
-    Setting("limits.processes", whole(1, 4_194_304), "Most processes at a time.", live=True),
+    Setting("limits.processes", whole(1, 4_194_304), "Most processes and threads at a time.", "8192", live=True),
+    Setting("limits.tmpfs", _room, "Room of `/run` and of `/dev/shm`, each: of the memory it may have.", "10%"),
+    Setting("limits.terminals", whole(8, 1_048_576), "Most pseudo-terminals at a time.", "256"),
     Setting("boot.autostart", boolean, "Start after a boot of the host; what ran before is started anyway.", live=True),
     Setting("boot.autostart.priority", whole(0, 1_000_000), "Higher starts first.", "0", live=True),
     Setting("boot.stop.priority", whole(0, 1_000_000), "Higher stops first.", "0", live=True),

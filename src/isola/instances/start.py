@@ -9,7 +9,7 @@ from isola.instances.context import Context, Live
 from isola.instances.evidence import last_words, note_failure
 from isola.instances.expand import merge, nic_devices
 from isola.instances.identity import nics_of, take_facts, without_facts
-from isola.instances.limits import limits_of, load_of
+from isola.instances.limits import limits_of, load_of, terminals, tmpfs_size
 from isola.instances.restarts import RESTARTING, forget
 from isola.instances.supervise import LAST_BOOT, REBOOT, clean_up, watch
 from isola.model.instance import Config, Devices, Instance
@@ -45,6 +45,8 @@ async def start(context: Context, op: Operation, name: str) -> None:
         user=instance.start.user,
         system=instance.start.system,
         limits=limits(context, config),
+        tmpfs=tmpfs_size(config, context.host.system.memory()["MemTotal"], system=instance.start.system),
+        terminals=terminals(config),
         lxcfs=await answering(context.host, context.lxcfs),
     )
     try:

@@ -14,6 +14,8 @@ class Limits:
     memory: int | None = None
     """Bytes."""
     processes: int | None = None
+    by_default: bool = False
+    """Nobody has asked for this number of processes: a host that cannot limit them goes without."""
 
 
 @dataclass(frozen=True, slots=True)

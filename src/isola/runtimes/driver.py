@@ -48,6 +48,10 @@ class RunSpec:
     system: bool = False
     """A distribution with its own init: writable cgroup, /run as tmpfs, a console."""
     limits: Limits = field(default_factory=Limits)
+    tmpfs: int = 0
+    """Bytes that each tmpfs made for it may hold; 0: as the kernel likes."""
+    terminals: int = 0
+    """Most pseudo-terminals; 0: as many as the host has."""
     lxcfs: Path | None = None
     """Where lxcfs is mounted on the host, when it is."""
 

@@ -57,7 +57,13 @@ def bundle(spec: RunSpec, user: User, host: Surroundings) -> dict[str, object]:
         "hostname": spec.hostname,
         "root": {"path": str(spec.root), "readonly": False},
         "process": _first_process(spec, user, host),
-        "mounts": mounts(system=spec.system, lxcfs=spec.lxcfs, lxcfs_files=host.lxcfs_files),
+        "mounts": mounts(
+            system=spec.system,
+            tmpfs=spec.tmpfs,
+            terminals=spec.terminals,
+            lxcfs=spec.lxcfs,
+            lxcfs_files=host.lxcfs_files,
+        ),
         "linux": _linux(spec, host),
     }
 

@@ -34,12 +34,20 @@ READ_ONLY_FOR_APPLICATIONS = (*READ_ONLY, "/proc/sys")
 """A distribution sets its own network's sysctls: the kernel guards the rest of /proc/sys by owner."""
 
 
-def mounts(*, system: bool, lxcfs: Path | None = None, lxcfs_files: Sequence[str] = ()) -> list[Mount]:
-    """The mount table in the order of mounting."""
-    table = [*_kernel(system), *_devices(system)]
+def mounts(
+    *,
+    system: bool,
+    tmpfs: int = 0,
+    terminals: int = 0,
+    lxcfs: Path | None = None,
+    lxcfs_files: Sequence[str] = (),
+) -> list[Mount]:
+    """The mount table in the order of mounting; ``tmpfs`` is the room of each in bytes, 0 what the kernel gives."""
+    room = _room(tmpfs)
+    table = [*_kernel(system), *_devices(system, room, terminals)]
     if system:
         # systemd wants /run empty at boot and writable early; it would mount a tmpfs itself, and warn.
-        table.append(_tmpfs("/run", "mode=0755", "nosuid", "nodev"))
+        table.append(_tmpfs("/run", "mode=0755", "nosuid", "nodev", *room))
         table.append(_tmpfs("/run/lock", "mode=1777", "nosuid", "nodev", "noexec", "size=5m"))
     if lxcfs is not None:
         table += [_bind(lxcfs / name, f"/{name}") for name in LXCFS_FILES if name in lxcfs_files]
@@ -62,15 +70,21 @@ def _kernel(system: bool) -> list[Mount]:
     ]
 
 
-def _devices(system: bool) -> list[Mount]:
-    shared_memory = ["mode=1777", "nosuid", "nodev"] + ([] if system else ["noexec", "size=64m"])
+def _room(tmpfs: int) -> list[str]:
+    # Inodes are memory too, a kilobyte each, which the kernel would grant for half of the host's pages.
+    return [f"size={tmpfs}", f"nr_inodes={max(tmpfs // 16384, 16384)}"] if tmpfs else []
+
+
+def _devices(system: bool, room: list[str], terminals: int) -> list[Mount]:
+    shared_memory = ["mode=1777", "nosuid", "nodev", *([] if system else ["noexec"]), *room]
+    most = [f"max={terminals}"] if terminals else []
     return [
         _tmpfs("/dev", "mode=0755", "nosuid", "strictatime", "size=512k"),
         {
             "destination": "/dev/pts",
             "type": "devpts",
             "source": "devpts",
-            "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+            "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5", *most],
         },
         _tmpfs("/dev/shm", *shared_memory),
         {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"]},

@@ -27,7 +27,7 @@ class Blow:
         self._armed = False
 
     def arm(self, number: int | None = None, how: str = "") -> None:
-        """Count from 0 again; ``how``: ``fail`` or ``crash``, ``before`` or ``after``."""
+        """Count from 0 again; ``how``: ``fail`` or ``crash``, ``before`` or ``after``, or ``fail from then on``."""
         self.calls, self.hit, self._number, self._how, self._armed = [], asyncio.Event(), number, how, True
 
     def disarm(self) -> None:
@@ -43,6 +43,9 @@ class Blow:
             self.calls.append(name)
         if mine and "before" in self._how:
             await self._strike(name)
+        if "from then on" in self._how and self._armed and len(self.calls) > (self._number or 0):
+            self.hit.set()
+            raise HostFailure(f"Injected failure at {name}")
         result = await call()
         if mine and "after" in self._how:
             await self._strike(name)

@@ -157,6 +157,32 @@ async def test_what_is_done_at_once_or_reboots_has_started(world: World, code: i
     assert not await differences(world)
 
 
+@pytest.mark.parametrize("verb", ["start", "stop", "delete"])
+async def test_what_could_not_be_undone_is_cleaned_up_by_the_next_verb(world: World, verb: str) -> None:
+    await world.create("web1")
+    world.runtime.dying["/sbin/init"] = DEAD
+    world.runtime.keeps = True
+    with pytest.raises(IsolaError):
+        await world.finish(world.parts.services.instances.start("web1"))
+    assert status(world) is Status.ERROR
+    world.runtime.dying.clear()
+    with pytest.raises(IsolaError, match="too many open files"):
+        await world.finish(world.parts.services.instances.start("web1"))
+    assert status(world) is Status.ERROR, "it is still marked"
+    world.runtime.keeps = False
+    await world.finish(getattr(world.parts.services.instances, verb)("web1"))
+    assert not world.context.broken and not await differences(world)
+
+
+async def test_an_end_that_cannot_be_looked_at_is_noticed_later(world: World) -> None:
+    world.runtime.blind = 3
+    instance = await world.create("web1", start=True)
+    await eventually(lambda: world.runtime.blind == 0)
+    world.runtime.end(instance.id)
+    await eventually(lambda: status(world) is Status.STOPPED)
+    assert not await differences(world)
+
+
 async def test_addresses_a_user_asks_for_and_none_at_all(world: World) -> None:
     gateway = world.parts.services.networks.gateways("isolabr0")[0]
     wanted = gateway.rpartition(".")[0] + ".77"

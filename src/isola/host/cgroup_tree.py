@@ -9,7 +9,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from isola.errors import HostFailure, InvalidInput
+from isola.host.proc import unseen
 from isola.model.units import format_size
+
+_BLIND = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 class Tree:
@@ -42,10 +45,10 @@ class Tree:
         """Numbers of the processes in the group and below; processes of foreign namespaces (0) are left out."""
         top = self.directory(path)
         if _has_no_subdirectories(top):
-            return {int(word) for word in read(f"{top}/cgroup.procs").split()} - {0}
+            return {int(word) for word in _must_read(f"{top}/cgroup.procs").split()} - {0}
         found: set[int] = set()
         for _, _, directory in self._walk(path):
-            found.update(int(word) for word in read("cgroup.procs", directory=directory).split())
+            found.update(int(word) for word in _must_read("cgroup.procs", directory).split())
         return found - {0}
 
     def remove_once(self, path: str) -> bool:
@@ -62,9 +65,13 @@ class Tree:
 
         By descriptors, because who owns a delegated group can make paths in it that are too long to be opened.
         """
-        with contextlib.suppress(FileNotFoundError):
-            for place, names, _, directory in os.fwalk(self.directory(path), topdown=False):
+        try:
+            for place, names, _, directory in os.fwalk(self.directory(path), topdown=False, onerror=_missed):
                 yield place, names, directory
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise unseen(f"the control group {path}", error) from error
 
     def enter(self, path: str, pid: int) -> None:
         """Move a process into the group."""
@@ -109,6 +116,21 @@ def read(file: str, *, once: bool = False, directory: int | None = None) -> str:
     finally:
         os.close(fd)
     return text.decode()
+
+
+def _must_read(file: str, directory: int | None = None) -> str:
+    """The same for who concludes from an empty one that nothing is left. Raises HostFailure where it cannot look."""
+    try:
+        os.close(os.open(file, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory))
+    except OSError as error:
+        _missed(error)
+    return read(file, directory=directory)
+
+
+def _missed(error: OSError) -> None:
+    """What is gone is gone; what could not be looked at is not."""
+    if error.errno in _BLIND:
+        raise unseen("a control group", error) from error
 
 
 def read_number(file: str) -> int:
@@ -209,3 +231,5 @@ def subdirectories(directory: str) -> tuple[str, ...]:
             return tuple(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
     except (FileNotFoundError, NotADirectoryError):
         return ()
+    except OSError as error:
+        raise unseen(directory, error) from error

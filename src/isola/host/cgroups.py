@@ -15,7 +15,7 @@ from isola.host.cancellation import finish
 from isola.host.cgroup_tree import Tree, subdirectories
 from isola.host.cgroup_v1 import LegacyTrees
 from isola.host.cgroup_v2 import UnifiedTree
-from isola.host.proc import ProcessRef, hold
+from isola.host.proc import ProcessRef, hold, unseen
 from isola.host.threads import in_thread
 from isola.model.limits import Limits, Usage
 
@@ -241,7 +241,12 @@ class LinuxCgroups:
 
     def _kill_member(self, path: str, pid: int) -> None:
         with contextlib.suppress(ProcessLookupError):
-            pidfd = os.pidfd_open(pid)
+            try:
+                pidfd = os.pidfd_open(pid)
+            except OSError as error:
+                if isinstance(error, ProcessLookupError):
+                    raise
+                raise unseen(f"process {pid}", error) from error
             try:
                 # Looked at once more now that the number cannot change hands.
                 if any(part == path or part.startswith(f"{path}/") for part in _memberships(pid).values()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ class ProcessRef:
 
 
 def identify(pid: int) -> ProcessRef | None:
-    """The process that has this number now, or None (a zombie counts as gone)."""
+    """The process that has this number now, or None (a zombie counts as gone). Raises HostFailure: cannot look."""
     return _running(pid, _stat(f"/proc/{pid}/stat"))
 
 
@@ -36,6 +37,8 @@ def hold(ref: ProcessRef) -> Iterator[int]:
         directory = os.open(f"/proc/{ref.pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
         raise _gone(ref) from None
+    except OSError as error:
+        raise unseen(f"process {ref.pid}", error) from error
     try:
         if _running(ref.pid, _stat("stat", directory)) != ref:
             raise _gone(ref)
@@ -53,6 +56,12 @@ def open_of(ref: ProcessRef, name: str, flags: int = os.O_RDONLY) -> int:
             raise _gone(ref) from None
         except OSError as error:
             raise HostFailure(f"Cannot open {name} of process {ref.pid}", evidence=str(error)) from error
+
+
+def unseen(what: str, error: OSError) -> HostFailure:
+    """Not to be able to look, for want of descriptors or memory, says nothing of whether something is there."""
+    remedy = "raise the limit of open files" if error.errno in (errno.EMFILE, errno.ENFILE) else ""
+    return HostFailure(f"Cannot look at {what}", evidence=str(error), remedy=remedy)
 
 
 def start_time(pid: int) -> int:
@@ -108,12 +117,16 @@ def _stat(path: str, directory: int | None = None) -> list[bytes]:
     """``/proc/PID/stat`` from its third field, the state, on."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return []
+    except OSError as error:
+        raise unseen(path, error) from error
     try:
         raw = os.read(descriptor, 4096)
-    except OSError:
+    except ProcessLookupError:
         return []
+    except OSError as error:
+        raise unseen(path, error) from error
     finally:
         os.close(descriptor)
     # The name in parentheses may hold anything, parentheses and blanks included.

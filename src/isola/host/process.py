@@ -15,7 +15,7 @@ from isola.errors import CommandFailed, HostFailure, TimedOut, WrongState
 from isola.host.cancellation import finish
 from isola.host.capture import Head, Lines, Output, Tail
 from isola.host.child import LinuxChild, start
-from isola.host.proc import ProcessRef, group_lives, identify, open_of
+from isola.host.proc import ProcessRef, group_lives, identify, open_of, unseen
 
 __all__ = ["Child", "Completed", "LinuxProcesses", "ProcessRef", "Processes"]
 
@@ -96,7 +96,7 @@ class Processes(Protocol):
         ...
 
     def alive(self, ref: ProcessRef) -> bool:
-        """Whether that very process still runs."""
+        """Whether that very process still runs. Raises HostFailure where that cannot be seen."""
         ...
 
     def signal(self, ref: ProcessRef, signum: int) -> bool:
@@ -219,8 +219,15 @@ class LinuxProcesses:
             pidfd = os.pidfd_open(ref.pid)
         except ProcessLookupError:
             return None
+        except OSError as error:
+            raise unseen(f"process {ref.pid}", error) from error
         # The number is looked at after the descriptor holds the process: it cannot change hands in between.
-        if not self.alive(ref):
+        try:
+            alive = self.alive(ref)
+        except HostFailure:
+            os.close(pidfd)
+            raise
+        if not alive:
             os.close(pidfd)
             return None
         return pidfd

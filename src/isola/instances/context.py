@@ -16,6 +16,7 @@ from isola.instances.ranges import Bases
 from isola.model.identity import HostNames
 from isola.model.instance import Instance, Status
 from isola.model.limits import Limits
+from isola.model.network import Nic
 from isola.model.profile import Profile
 from isola.model.storage import Volume
 from isola.network import Networks
@@ -77,6 +78,8 @@ class Context:
     live: dict[str, Live] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
     """Instances that could not be brought to what their record says, by id, with the reason."""
+    strays: dict[str, tuple[Nic, ...]] = field(default_factory=dict)
+    """NICs that such an instance may still have on the host, though its record does not know them."""
     restarts: dict[str, Restart] = field(default_factory=dict)
     """Instances that have rebooted and do not run again yet, by id."""
     reserved_layers: Counter[str] = field(default_factory=Counter)

@@ -20,6 +20,7 @@ async def remove(context: Context, op: Operation, instance: Instance, *, clean: 
     await op.commit(lambda: context.records.change(instance.name, doom))
     await sweep(context, op, context.records.get(instance.name), clean=clean)
     context.broken.pop(instance.id, None)
+    context.strays.pop(instance.id, None)
     context.events.lifecycle("instance-deleted", f"/1.0/instances/{instance.name}")
 
 
@@ -33,10 +34,11 @@ async def sweep(context: Context, op: Operation, instance: Instance, *, clean: b
     if not clean:
         runtime = context.runtime(instance)
         await op.effect(f"remove processes of {instance.name}", lambda: runtime.remove(instance.id))
-    for nic in nics_of(context, instance):
+    strays = context.strays.get(instance.id, ())
+    for nic in (*nics_of(context, instance), *strays):
         network = context.networks.find(nic.network)
         if network is not None:
-            if not clean:
+            if not clean or strays:
                 await context.networks.driver(nic.network).detach(op, network, nic)
             await context.networks.driver(nic.network).unregister(op, network, nic)
             context.networks.release(nic.network, nic.mac)

@@ -7,6 +7,7 @@ import dataclasses
 from isola.errors import AlreadyExists, WrongState
 from isola.instances.context import Context
 from isola.instances.identity import nics_of
+from isola.instances.mend import marks, mend
 from isola.model.names import instance_name
 from isola.operations import Operation
 
@@ -26,9 +27,11 @@ def check(context: Context, name: str, new: str) -> None:
 async def rename(context: Context, op: Operation, name: str, new: str) -> None:
     """Register the new name on the networks, then move the record."""
     check(context, name, new)
+    await mend(context, op, name)
     held = context.records.read(name)
     old = held.value
     renamed = dataclasses.replace(old, name=new)
+    marks(context, op, old.id, nics_of(context, renamed))
     for before, after in zip(nics_of(context, old), nics_of(context, renamed), strict=True):
         network = context.networks.find(before.network)
         if network is not None:

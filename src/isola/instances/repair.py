@@ -45,7 +45,7 @@ async def repair(context: Context, op: Operation, name: str) -> None:
 
 async def _rewire(context: Context, op: Operation, instance: Instance, wanted: Instance) -> None:
     live = context.live.get(instance.id)
-    before, after = nics_of(context, instance), nics_of(context, wanted)
+    before, after = (*nics_of(context, instance), *context.strays.get(instance.id, ())), nics_of(context, wanted)
     for nic in {nic.host_link: nic for nic in (*before, *after)}.values():
         if (network := context.networks.find(nic.network)) is not None:
             await context.networks.driver(nic.network).detach(op, network, nic)

@@ -41,7 +41,9 @@ SETTINGS = Settings(
     Setting("limits.cpu", _cpus, "Number of CPUs, or which ones: `2`, `0-1,3`. Empty: all.", live=True),
     Setting("limits.memory", _memory, "Memory as a size or a percentage of the host's: `512MiB`, `25%`.", live=True),
     Setting("limits.processes", whole(1, 4_194_304), "Most processes and threads at a time.", "8192", live=True),
-    Setting("limits.tmpfs", _room, "Room of `/run` and of `/dev/shm`, each: of the memory it may have.", "10%"),
+    Setting(
+        "limits.tmpfs", _room, "Room of `/run` and of `/dev/shm`, each, also as a percentage of its memory.", "10%"
+    ),
     Setting("limits.terminals", whole(8, 1_048_576), "Most pseudo-terminals at a time.", "256"),
     Setting("boot.autostart", boolean, "Start after a boot of the host; what ran before is started anyway.", live=True),
     Setting("boot.autostart.priority", whole(0, 1_000_000), "Higher starts first.", "0", live=True),

@@ -10,8 +10,9 @@ from isola.instances.evidence import last_words, note_failure
 from isola.instances.expand import merge, nic_devices
 from isola.instances.identity import nics_of, take_facts, without_facts
 from isola.instances.limits import limits_of, load_of, terminals, tmpfs_size
+from isola.instances.mend import marks, mend
 from isola.instances.restarts import RESTARTING, forget
-from isola.instances.supervise import LAST_BOOT, REBOOT, clean_up, watch
+from isola.instances.supervise import LAST_BOOT, REBOOT, watch
 from isola.model.instance import Config, Devices, Instance
 from isola.model.limits import Limits
 from isola.operations import Operation
@@ -24,12 +25,11 @@ CPUS = "last_state.cpus"
 
 async def start(context: Context, op: Operation, name: str) -> None:
     """Raises WrongState when it runs already; after a failure it is as stopped as before."""
+    require_stopped(context, context.records.get(name))
+    await mend(context, op, name)
     held = context.records.read(name)
     require_stopped(context, held.value)
-    if held.value.id in context.broken:
-        await clean_up(context, op, held.value)
-        op.reopen()
-        held = context.records.read(name)
+    marks(context, op, held.value.id)
     config, devices = expanded(context, held.value)
     instance = refreshed(context, op, held.value, devices)
     with op.step("Mount root"):

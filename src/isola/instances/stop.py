@@ -31,7 +31,8 @@ async def halt(
     With ``again`` the next start of the daemon starts it again.
     """
     instance = context.records.get(name)
-    if instance.id in context.restarts:
+    if instance.id not in context.live:
+        require_running(context, instance)
         await clean_up(context, op, instance, again=again)
         context.events.lifecycle("instance-stopped", f"/1.0/instances/{name}")
         return
@@ -84,8 +85,8 @@ async def resume(context: Context, op: Operation, name: str) -> None:
 
 
 def require_running(context: Context, instance: Instance) -> None:
-    """Raises WrongState when the instance does not run, and will not run again by itself."""
-    if not context.runs(instance):
+    """Raises WrongState when nothing of the instance runs, or will run again by itself, or may be left of a run."""
+    if not context.runs(instance) and instance.id not in context.broken:
         require_live(context, instance)
 
 

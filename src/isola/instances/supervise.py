@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 
+from isola.errors import IsolaError
 from isola.instances.context import Context, Live, Restart
 from isola.instances.identity import nics_of
 from isola.instances.remove import remove
@@ -14,6 +16,8 @@ from isola.operations import Operation
 
 LAST_BOOT = "last_state.boot"
 """Volatile fact: the boot of the host in which the instance was last made or started."""
+_LOOK_AGAIN = 1.0
+log = logging.getLogger(__name__)
 REBOOT = 128 + 1
 """A first process that ends by SIGHUP: the kernel's word for reboot() inside a PID namespace."""
 
@@ -27,10 +31,20 @@ async def _watch(context: Context, id: str, live: Live) -> None:
     instance = context.by_id(id)
     if instance is None:
         return
-    live.exit_status = await context.runtime(instance).ended(live.running)
+    live.exit_status = await _end_of(context, instance, live)
     live.ended.set()
     if not live.stopping:
         look_after_end(context, id, live)
+
+
+async def _end_of(context: Context, instance: Instance, live: Live) -> int:
+    """The exit status. Where it cannot be looked at, for want of descriptors say, it is looked at again."""
+    while True:
+        try:
+            return await context.runtime(instance).ended(live.running)
+        except IsolaError as error:
+            log.warning("Cannot look after instance %s, and try again: %s", instance.name, error)
+            await context.host.clock.sleep(_LOOK_AGAIN)
 
 
 def look_after_end(context: Context, id: str, live: Live) -> None:
@@ -129,6 +143,7 @@ async def record_stopped(context: Context, name: str, *, again: bool = False, re
 
     stopped = (await context.records.change(name, without_run)).value
     forget(context, stopped.id)
+    context.broken.pop(stopped.id, None)
     if reboots:
         context.restarts[stopped.id] = Restart(reboots)
     live = context.live.pop(stopped.id, None)

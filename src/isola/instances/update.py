@@ -9,6 +9,7 @@ from isola.errors import NotFound, WrongState
 from isola.instances.context import Context, Live
 from isola.instances.expand import merge, require, root_pool, validate
 from isola.instances.identity import nics_of
+from isola.instances.mend import marks, mend
 from isola.instances.settings import SETTINGS
 from isola.instances.start import CPUS, cpus_text, expanded, limits, refreshed
 from isola.model.instance import Instance, InstanceUpdate
@@ -48,6 +49,7 @@ def check(context: Context, name: str, update: InstanceUpdate) -> Instance:
 
 async def update(context: Context, op: Operation, name: str, decide: Decide) -> None:
     """Apply to the running instance what can be applied, then record it. ``decide`` is asked when its turn has come."""
+    await mend(context, op, name)
     held = context.records.read(name)
     wanted = await _change(context, op, held, check(context, name, decide(held.value)))
     await op.commit(lambda: record(context, [(held.value, wanted)]))
@@ -64,6 +66,8 @@ async def follow(
     take_back: Callable[[], Awaitable[object]],
 ) -> None:
     """Record a profile's change, and bring its users to what their expanded configuration says then."""
+    for name in users:
+        await mend(context, op, name)
     await op.effect(f"record profile {profile}", write, undo=take_back)
     changes: list[tuple[Instance, Versioned[Instance]]] = []
     for name in users:
@@ -87,6 +91,7 @@ async def _change(context: Context, op: Operation, held: Versioned[Instance], wa
     config, devices = expanded(context, wanted)
     live = context.live.get(instance.id)
     wanted = refreshed(context, op, wanted, devices)
+    marks(context, op, instance.id, nics_of(context, wanted))
     new = limits(context, config, of=instance) if live is not None else None
     if new is not None:
         wanted = dataclasses.replace(wanted, volatile=dict(wanted.volatile) | {CPUS: cpus_text(new)})

@@ -120,7 +120,7 @@ class NetworkDriver(ABC):
 
         async def back() -> None:
             await self._register(network, nic)
-            if process is not None:
+            if process is not None and not await self.host.links.exists(nic.host_link):
                 await self._attach(network, nic, process)
 
         async def take() -> None:

@@ -114,6 +114,7 @@ class Operation:
         self._changed = changed
         self._observer = observer
         self._rollback = Rollback()
+        self._if_undo_fails: list[Callable[[str], None]] = []
         self._steps: list[Step] = []
         self._open: list[Step] = []
         self._committed = False
@@ -139,6 +140,10 @@ class Operation:
         """Push the idempotent inverse of what comes next. After ``commit`` nothing is undone any more."""
         if not self._committed:
             self._rollback.push(name, undo)
+
+    def if_undo_fails(self, told: Callable[[str], None]) -> None:
+        """Tell ``told`` what could not be undone, if it comes to that before the next ``commit``."""
+        self._if_undo_fails.append(told)
 
     async def effect(
         self,
@@ -168,6 +173,7 @@ class Operation:
             await finish(record())
         self._committed = True
         self._rollback.forget()
+        self._if_undo_fails.clear()
         await absorb()
         if self.status is OperationStatus.CANCELLING:
             self._set(OperationStatus.RUNNING)
@@ -186,7 +192,10 @@ class Operation:
 
     async def undo_all(self) -> None:
         """Undo what was pushed; what could not be undone is added to ``warnings``."""
-        self.warnings += await self._rollback.run()
+        failed = await self._rollback.run()
+        self.warnings += failed
+        for told in self._if_undo_fails if failed else ():
+            told("; ".join(failed))
 
     @property
     def committed(self) -> bool:

@@ -86,6 +86,10 @@ class FakeRuntime(Runtime):
         """Program name -> what it does; a name that is not here is not found."""
         self.dying: dict[str, tuple[bytes, int]] = {}
         """First programs that end at once: what they say on the console, and their exit status."""
+        self.keeps = False
+        """Whether traces of a run cannot be removed now."""
+        self.blind = 0
+        """How often an end cannot be looked at."""
         self.ends_on: frozenset[int] = frozenset({9})
         """Signals that end the first process."""
 
@@ -168,6 +172,9 @@ class FakeRuntime(Runtime):
 
     async def ended(self, running: Running) -> int:
         """Once it has."""
+        if self.blind:
+            self.blind -= 1
+            raise HostFailure("Cannot look at a process", evidence="too many open files")
         instance = self.instances.get(running.id)
         if instance is None or instance.running != running:
             return _KILLED
@@ -193,6 +200,8 @@ class FakeRuntime(Runtime):
 
     async def remove(self, id: str) -> None:
         """Forget it."""
+        if self.keeps:
+            raise HostFailure("Cannot remove what is left of a run", evidence="too many open files")
         if id in self.instances:
             self.end(id, _KILLED)
             del self.instances[id]

@@ -1,0 +1,40 @@
+"""What a verb could not undo marks its instance, and the next verb begins by making it whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from isola.instances.context import Context
+from isola.model.network import Nic
+from isola.operations import Operation
+
+
+def marks(context: Context, op: Operation, id: str, nics: Sequence[Nic] = ()) -> None:
+    """If what ``op`` does to this instance cannot be undone, remember that, and which NICs it may have got."""
+
+    def mark(why: str) -> None:
+        context.broken[id] = why
+        context.strays[id] = (*context.strays.get(id, ()), *nics)
+
+    op.if_undo_fails(mark)
+
+
+async def mend(context: Context, op: Operation, name: str) -> None:
+    """Bring a marked instance to what its record says. Can be repeated; fine when there is nothing to do."""
+    from isola.instances.repair import repair
+    from isola.instances.supervise import clean_up
+
+    instance = context.records.get(name)
+    if instance.id not in context.broken:
+        return
+    why = context.broken[instance.id]
+    try:
+        if instance.id not in context.live:
+            await clean_up(context, op, instance)
+        await repair(context, op, name)
+    except BaseException:
+        context.broken[instance.id] = why
+        raise
+    context.broken.pop(instance.id, None)
+    context.strays.pop(instance.id, None)
+    op.reopen()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from isola.cli.grammar import Argument, Command, Option, UsageError, pairs
+from isola.cli.readiness import OPTIONS as WAIT_OPTIONS
+from isola.cli.readiness import wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,6 +87,8 @@ def _make(context: Context, image: str | None, *, start: bool) -> None:
     name = name or operation.resource("instances")
     doing, done = ("Launching", "is running") if start else ("Creating", "is created")
     context.follow(operation, f"{doing} {name}")
+    if start and context.args.given("wait"):
+        done = wait(context, name)
     if context.args.flag("print-name"):
         context.write(name)
     else:
@@ -100,9 +104,11 @@ COMMANDS = (
         IMAGE,
         Argument("NAME", "Its name; one is made up where none is given", optional=True),
         *OPTIONS,
+        *WAIT_OPTIONS,
         _PRINT_NAME,
         examples=(
             ("isola launch debian/12 web1", "a Debian 12 system named web1"),
+            ("isola launch debian/12 web1 --wait ready", "the same, once all its services have started"),
             ("isola launch debian/12 web1 --memory 512MiB --cpu 1", "the same with limits"),
             ("isola launch debian/12 -e -c user.purpose=test", "with a made-up name, gone when stopped"),
         ),

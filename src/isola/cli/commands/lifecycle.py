@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from isola.cli.grammar import Argument, Command, Option, UsageError
+from isola.cli.readiness import OPTIONS as WAIT_OPTIONS
+from isola.cli.readiness import wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +29,8 @@ def _verb(
 
     def run(context: Context) -> int:
         names = _chosen(context, sensible)
-        return each(context, names, begin(context, context.client.instances), participle, done)
+        ready = (lambda name: wait(context, name)) if context.args.given("wait") else None
+        return each(context, names, begin(context, context.client.instances), participle, done, ready=ready)
 
     return run
 
@@ -44,8 +47,19 @@ def _chosen(context: Context, sensible: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def each(context: Context, names: Sequence[str], begin: Begin, participle: str, done: str) -> int:
-    """Begin it for every name, then wait for all; one failure does not stop the others."""
+def each(
+    context: Context,
+    names: Sequence[str],
+    begin: Begin,
+    participle: str,
+    done: str,
+    *,
+    ready: Callable[[str], str] | None = None,
+) -> int:
+    """Begin it for every name, then wait for all; one failure does not stop the others.
+
+    ``ready`` waits for more than the operation, and returns how the instance is then.
+    """
     begun: list[tuple[str, Operation]] = []
     failed = 0
     for name in names:
@@ -57,7 +71,7 @@ def each(context: Context, names: Sequence[str], begin: Begin, participle: str, 
         name, operation = begun.pop(0)
         try:
             context.follow(operation, f"{participle} {name}")
-            context.say(f"{name} {done}")
+            context.say(f"{name} {ready(name) if ready else done}")
         except KeyboardInterrupt:
             _cancel([operation for _, operation in begun])
             raise
@@ -139,7 +153,12 @@ COMMANDS = (
         _verb("Starting", _STOPPED, _start, "is running"),
         _NAMES,
         _ALL,
-        examples=(("isola start web1 web2", "two of them"), ("isola start --all", "all that are stopped")),
+        *WAIT_OPTIONS,
+        examples=(
+            ("isola start web1 web2", "two of them"),
+            ("isola start --all", "all that are stopped"),
+            ("isola start db1 --wait 5432", "once something listens on that port"),
+        ),
     ),
     Command(
         "stop",
@@ -163,7 +182,11 @@ COMMANDS = (
         _ALL,
         _FORCE,
         _TIMEOUT,
-        examples=(("isola restart web1", "a clean stop, then a start"),),
+        *WAIT_OPTIONS,
+        examples=(
+            ("isola restart web1", "a clean stop, then a start"),
+            ("isola restart db1 --wait 'pg_isready -q'", "and wait until that command succeeds inside"),
+        ),
     ),
     Command(
         "pause",

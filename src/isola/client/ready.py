@@ -1,0 +1,97 @@
+"""Wait until an instance does what it is for: its system has started, a port is served, a command succeeds."""
+
+from __future__ import annotations
+
+import time
+
+from isola.errors import InvalidInput, IsolaError, TimedOut, WrongState
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from isola.client.exec import Ended
+    from isola.client.instances import Instances
+
+    Judge = Callable[[Ended], str]
+    """Empty when it is ready, else what is missing."""
+
+SYSTEM = "ready"
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
+_LISTENS = "0A"
+_PORTS = ("/proc/net/tcp", "/proc/net/tcp6")
+
+
+def wait_ready(instances: Instances, name: str, condition: str, timeout: float) -> str:
+    """Wait for ``ready`` (what systemd calls running or degraded), a TCP port, or the success of a shell command.
+
+    Returns a remark where there is one to make. Raises TimedOut, WrongState when the instance stops meanwhile,
+    InvalidInput.
+    """
+    command, judge = _test(condition)
+    end, pause, missing = time.monotonic() + timeout, _FIRST_PAUSE, "it has not answered"
+    while True:
+        try:
+            ended = instances.run(name, command)
+        except WrongState as error:
+            _require_running(instances, name, error)
+        except IsolaError as error:
+            missing = error.message
+        else:
+            missing = judge(ended)
+            if not missing:
+                return "degraded: some of its units have failed" if ended.stdout.strip() == b"degraded" else ""
+        if time.monotonic() + pause > end:
+            raise TimedOut(
+                f"Instance {name!r} is not ready after {timeout:g} seconds",
+                evidence=missing,
+                remedy="it has not been stopped; look inside, or wait longer",
+            )
+        time.sleep(pause)
+        pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+
+def _test(condition: str) -> tuple[Sequence[str], Judge]:
+    if condition == SYSTEM:
+        return ("systemctl", "is-system-running"), _system
+    if condition.isascii() and condition.isdigit():
+        if not 0 < int(condition) < 65536:
+            raise InvalidInput(f"{condition} is not a TCP port", remedy="name one from 1 to 65535")
+        return ("cat", *_PORTS), lambda ended: _port(ended, int(condition))
+    if not condition.strip():
+        raise InvalidInput("Nothing to wait for is named", remedy="ready, a TCP port, or a command")
+    return ("sh", "-c", condition), _success
+
+
+def _system(ended: Ended) -> str:
+    state = ended.stdout.decode(errors="replace").strip()
+    if state in {"running", "degraded"}:
+        return ""
+    if ended.status in {126, 127}:
+        raise InvalidInput(
+            "There is no systemd inside to say when it is ready", remedy="name a TCP port or a command to wait for"
+        )
+    return f"systemd says {state}" if state else "systemd does not answer yet"
+
+
+def _port(ended: Ended, port: int) -> str:
+    """From the kernel's table of sockets: ``sl local_address rem_address st ...``, addresses as ``HEX:PORT``."""
+    rows = [line.split() for line in ended.stdout.decode(errors="replace").splitlines()]
+    served = any(row[1].endswith(f":{port:04X}") and row[3] == _LISTENS for row in rows if len(row) > 3)
+    return "" if served else f"nothing listens on port {port}"
+
+
+def _success(ended: Ended) -> str:
+    if ended.status == 0:
+        return ""
+    said = (ended.stderr or ended.stdout).decode(errors="replace").strip()[-500:]
+    return f"the command ends with status {ended.status}" + (f": {said}" if said else "")
+
+
+def _require_running(instances: Instances, name: str, error: WrongState) -> None:
+    """What stopped does not become ready; what reboots, or is frozen, may."""
+    if instances.get(name).get("status") in {"Stopped", "Error"}:
+        raise WrongState(
+            f"Instance {name!r} has stopped before it was ready",
+            remedy=f"isola info {name} --show-log shows what it said",
+        ) from error

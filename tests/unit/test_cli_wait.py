@@ -1,0 +1,120 @@
+"""``--wait``: launch, start and restart end once the instance is ready. The stub runs its commands on this host."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stub_daemon import StubDaemon
+
+from isola.client.exec import Ended
+from isola.client.ready import wait_ready
+from isola.errors import InvalidInput, TimedOut, WrongState
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[StubDaemon]:
+    with StubDaemon(str(tmp_path)) as daemon:
+        yield daemon
+
+
+def isola(daemon: StubDaemon, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.environ["PATH"], "ISOLA_DIR": daemon.directory, "LANG": "C.UTF-8"}
+    argv = [sys.executable, "-m", "isola.cli.main", *words]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=30, env=environment, check=False)
+
+
+class Guest:
+    """Instances that answer what a test says, one answer after the other."""
+
+    def __init__(self, *answers: Ended | Exception, status: str = "Running") -> None:
+        self.answers = list(answers)
+        self.status = status
+        self.asked: list[list[str]] = []
+
+    def run(self, name: str, command: list[str]) -> Ended:
+        self.asked.append(list(command))
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def get(self, name: str) -> dict[str, Any]:
+        return {"status": self.status}
+
+
+def says(text: str, status: int = 0) -> Ended:
+    return Ended(status, text.encode(), b"")
+
+
+def waited(guest: Guest, condition: str, timeout: float = 5) -> str:
+    return wait_ready(guest, "web1", condition, timeout)  # type: ignore[arg-type]
+
+
+def test_a_system_is_ready_when_systemd_says_so() -> None:
+    guest = Guest(Ended(1, b"", b"Failed to connect to bus"), says("starting\n", 1), says("running\n"))
+    assert waited(guest, "ready") == "" and len(guest.asked) == 3
+    assert "some of its units" in waited(Guest(says("degraded\n", 1)), "ready")
+
+
+def test_a_system_that_does_not_get_ready_in_time_says_how_far_it_is() -> None:
+    with pytest.raises(TimedOut) as caught:
+        waited(Guest(says("starting\n", 1)), "ready", 0.2)
+    assert "systemd says starting" in caught.value.evidence
+
+
+def test_without_systemd_there_is_another_way() -> None:
+    with pytest.raises(InvalidInput, match="no systemd inside"):
+        waited(Guest(says("", 127)), "ready")
+
+
+@pytest.mark.parametrize("condition", ["0", "65536", " "])
+def test_what_cannot_be_waited_for_is_refused(condition: str) -> None:
+    with pytest.raises(InvalidInput):
+        waited(Guest(says("")), condition)
+
+
+@pytest.mark.parametrize("status", ["Stopped", "Error"])
+def test_what_has_stopped_is_not_waited_for(status: str) -> None:
+    with pytest.raises(WrongState, match="before it was ready"):
+        waited(Guest(WrongState("not running"), status=status), "ready", 60)
+
+
+def test_what_reboots_is_waited_for() -> None:
+    assert waited(Guest(WrongState("pauses"), says("running"), status="Starting"), "ready") == ""
+
+
+def test_a_port_is_ready_once_something_listens_on_it(daemon: StubDaemon) -> None:
+    server = socket.socket()
+    server.bind(("127.0.0.1", 0))
+    port = server.getsockname()[1]
+    begun = time.monotonic()
+    threading.Timer(1, server.listen).start()
+    done = isola(daemon, "launch", "tiny", "web1", "--wait", str(port))
+    assert (done.returncode, time.monotonic() - begun > 1) == (0, True), done.stderr
+    assert "web1 is ready" in done.stderr
+    server.close()
+    late = isola(daemon, "restart", "web1", "--wait", str(port), "--wait-timeout", "1")
+    assert late.returncode == 1 and f"nothing listens on port {port}" in late.stderr
+
+
+def test_a_command_is_repeated_until_it_succeeds(daemon: StubDaemon, tmp_path: Path) -> None:
+    daemon.add("web1")
+    daemon.instances["web1"]["status"] = "Stopped"
+    threading.Timer(1, (tmp_path / "healthy").touch).start()
+    done = isola(daemon, "start", "web1", "--wait", f"test -e {tmp_path}/healthy")
+    assert done.returncode == 0 and "web1 is ready" in done.stderr, done.stderr
+    failed = isola(daemon, "restart", "web1", "--wait", "echo not yet; false", "--wait-timeout", "1")
+    assert failed.returncode == 1 and "status 1: not yet" in failed.stderr
+
+
+def test_without_it_nothing_is_waited_for(daemon: StubDaemon) -> None:
+    assert "web1 is running" in isola(daemon, "launch", "tiny", "web1").stderr

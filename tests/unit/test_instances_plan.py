@@ -59,6 +59,12 @@ def test_wrong_devices_are_refused_with_their_field(devices: dict[str, dict[str,
     assert caught.value.field == field
 
 
+def test_a_size_of_the_root_is_refused_with_the_reason() -> None:
+    with pytest.raises(Unsupported, match="no quotas") as caught:
+        validate({}, {"root": {"type": "disk", "path": "/", "pool": "default", "size": "20GiB"}})
+    assert caught.value.field == "devices.root.size" and "file system of its own" in caught.value.remedy
+
+
 def test_every_instance_needs_a_root_and_networks_that_exist() -> None:
     with pytest.raises(InvalidInput, match="root disk"):
         root_pool({"eth0": NIC})

@@ -88,6 +88,13 @@ def _check_device(name: str, device: Mapping[str, str]) -> None:
             f"Devices of type {kind[:40]!r} are not offered", field=f"{where}.type", remedy="use nic or disk"
         )
     known = _NIC_KEYS if kind == "nic" else _DISK_KEYS
+    if kind == "disk" and device.get("size"):
+        raise Unsupported(
+            "The size of a root disk cannot be limited",
+            evidence="pools of the overlay driver have no quotas",
+            field=f"{where}.size",
+            remedy="leave it out, and put the pool on a file system of its own: that bounds all that lie in it",
+        )
     for key in device:
         if key not in known:
             raise InvalidInput(

@@ -12,6 +12,7 @@ from strike import Fate, Strike
 
 from isola.daemon.bootstrap import NETWORK, POOL, bootstrap
 from isola.daemon.build import build
+from isola.errors import WrongState
 from isola.model.instance import Status
 from isola.model.profile import Profile
 from isola.testing.host import fake_host
@@ -55,6 +56,27 @@ async def test_what_runs_runs_on_and_is_looked_after(world: World) -> None:
     world.runtime.end(world.parts.services.instances.get("web1").id)
     await eventually(lambda: statuses(world)["web1"] is Status.STOPPED)
     await world.finish(world.parts.services.instances.stop("web2"))
+    assert not await differences(world)
+
+
+@pytest.mark.parametrize("verb", ["start", "restart", "stop", "delete"])
+async def test_what_could_not_be_looked_at_is_not_taken_for_dead(world: World, verb: str) -> None:
+    await world.create("web1", start=True)
+    before = world.on_host("web1").running
+    wired = {place: id(pair) for place, (pair, _) in world.host.links.inside.items()}
+    world.runtime.blind = 1
+    await again(world)
+    assert statuses(world)["web1"] is Status.ERROR and world.on_host("web1").running == before
+    instances = world.parts.services.instances
+    if verb == "start":
+        with pytest.raises(WrongState, match="already running"):
+            await world.finish(instances.start("web1"))
+        assert statuses(world)["web1"] is Status.RUNNING and world.on_host("web1").running == before
+        assert {place: id(pair) for place, (pair, _) in world.host.links.inside.items()} == wired
+    else:
+        await world.finish(
+            instances.delete("web1", force=True) if verb == "delete" else getattr(instances, verb)("web1")
+        )
     assert not await differences(world)
 
 

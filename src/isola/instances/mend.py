@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from isola.instances.context import Context
+from isola.model.instance import Instance, Status
 from isola.model.network import Nic
 from isola.operations import Operation
 
@@ -19,9 +20,22 @@ def marks(context: Context, op: Operation, id: str, nics: Sequence[Nic] = ()) ->
     op.if_undo_fails(mark)
 
 
+async def _adopted(context: Context, instance: Instance) -> bool:
+    """Whether it runs after all as its record says: a daemon that could not look at first looks again."""
+    from isola.instances.start import adopt, expanded, limits
+
+    runtime = context.runtime(instance)
+    if instance.desired != "running" or (running := await runtime.find(instance.id)) is None:
+        return False
+    frozen = await runtime.status(instance.id) is Status.FROZEN
+    config, _ = expanded(context, instance)
+    adopt(context, instance, running, limits(context, config, of=instance), frozen=frozen)
+    return True
+
+
 async def mend(context: Context, op: Operation, name: str) -> None:
     """Bring a marked instance to what its record says. Can be repeated; fine when there is nothing to do."""
-    from isola.instances.repair import repair
+    from isola.instances.repair import half_changed, repair
     from isola.instances.supervise import clean_up
 
     instance = context.records.get(name)
@@ -29,9 +43,11 @@ async def mend(context: Context, op: Operation, name: str) -> None:
         return
     why = context.broken[instance.id]
     try:
+        adopted = instance.id not in context.live and await _adopted(context, instance)
         if instance.id not in context.live:
             await clean_up(context, op, instance)
-        await repair(context, op, name)
+        if not adopted or half_changed(context, instance):
+            await repair(context, op, name)
     except BaseException:
         context.broken[instance.id] = why
         raise

@@ -66,6 +66,7 @@ class FakeState:
     host: Host
     instances: dict[str, FakeInstance] = field(default_factory=dict)
     logs: dict[str, bytes] = field(default_factory=dict)
+    blind: int = 0
 
 
 class FakeRuntime(Runtime):
@@ -82,14 +83,13 @@ class FakeRuntime(Runtime):
         state = self._known.setdefault((id(host), directory), FakeState(host))
         self.instances = state.instances
         self.logs = state.logs
+        self._state = state
         self.programs: dict[str, Program] = {}
         """Program name -> what it does; a name that is not here is not found."""
         self.dying: dict[str, tuple[bytes, int]] = {}
         """First programs that end at once: what they say on the console, and their exit status."""
         self.keeps = False
         """Whether traces of a run cannot be removed now."""
-        self.blind = 0
-        """How often an end cannot be looked at."""
         self.ends_on: frozenset[int] = frozenset({9})
         """Signals that end the first process."""
 
@@ -137,6 +137,20 @@ class FakeRuntime(Runtime):
         instance = self.instances.get(running.id)
         return _KILLED if instance is None else instance.status
 
+    @property
+    def blind(self) -> int:
+        """How often a process cannot be looked at, by this daemon or the next."""
+        return self._state.blind
+
+    @blind.setter
+    def blind(self, times: int) -> None:
+        self._state.blind = times
+
+    def _look(self) -> None:
+        if self._state.blind:
+            self._state.blind -= 1
+            raise HostFailure("Cannot look at a process", evidence="too many open files")
+
     def end(self, id: str, status: int = 0) -> None:
         """For tests: the first process ends."""
         instance = self.instances[id]
@@ -160,6 +174,7 @@ class FakeRuntime(Runtime):
 
     async def find(self, id: str) -> Running | None:
         """The instance while it runs."""
+        self._look()
         instance = self.instances.get(id)
         return instance.running if instance and instance.status is None else None
 
@@ -172,9 +187,7 @@ class FakeRuntime(Runtime):
 
     async def ended(self, running: Running) -> int:
         """Once it has."""
-        if self.blind:
-            self.blind -= 1
-            raise HostFailure("Cannot look at a process", evidence="too many open files")
+        self._look()
         instance = self.instances.get(running.id)
         if instance is None or instance.running != running:
             return _KILLED

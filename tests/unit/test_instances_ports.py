@@ -76,7 +76,7 @@ async def test_after_nothing_worked_any_more_the_next_verb_does(verb: Verb, frai
                 await frail.finish(instances.start(found.name))
             else:
                 change = InstanceUpdate(found.config, found.devices, found.profiles, "mended")
-                await frail.finish(instances.update(found.name, change))
+                await frail.finish(instances.update(found.name, lambda _, change=change: change))  # type: ignore[misc]
         excused = NEXT_DAEMONS + (UNRECORDED if verb.name in {"create", "launch"} else ())
         left = [text for text in await differences(frail) if not text.startswith(excused)]
         assert not left, f"{call}: {left}"

@@ -14,7 +14,7 @@ def instance_of(request: Request) -> Instance:
     instance = request.services.instances.get(request.parameters["name"])
     tree = request.tree
     if _TYPES.get(tree, instance.type) != instance.type:
-        raise NotFound(f"Instance {instance.name!r} is not one of {tree}", remedy="ask for /1.0/instances")
+        raise NotFound(f"Instance {instance.name!r} is not one of {tree}", remedy="ask for it among all instances")
     return instance
 
 

@@ -1,0 +1,64 @@
+"""What errors say below the command line is for every client: settings and states, not our own commands."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import isola
+from isola.errors import InUse
+from isola.model.instance import InstanceRequest
+from isola.model.profile import Profile
+from isola.model.references import users_text
+from isola.testing.parts import World
+
+ROOT = Path(isola.__file__).parent
+OURS = ("cli", "client", "daemon")
+"""They speak to the person who typed a command of ours."""
+AT_START = ("state/", "host/background.py")
+"""What the daemon says when it cannot start: no client hears it."""
+COMMAND = re.compile(r"\bisola [a-z]+\b|(?<![\w-])--[a-z]+|/1\.0/")
+
+
+def remedies() -> Iterator[tuple[str, str]]:
+    for path in sorted(ROOT.rglob("*.py")):
+        place = path.relative_to(ROOT).as_posix()
+        if place.split("/")[0] in OURS or place.startswith(AT_START):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.keyword) and node.arg in ("remedy", "evidence"):
+                for part in ast.walk(node.value):
+                    if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                        yield f"{place}:{part.lineno}", part.value
+
+
+def test_no_remedy_names_a_command_of_ours() -> None:
+    found = list(remedies())
+    assert len(found) > 50
+    assert not [(where, text) for where, text in found if COMMAND.search(text) and not text.startswith("apt-get")]
+
+
+def test_users_are_named_as_people_know_them() -> None:
+    assert users_text(["/1.0/instances/web1", "/1.0/profiles/default"]) == "instance web1, profile default"
+    assert users_text([f"/1.0/instances/i{number}" for number in range(7)]).endswith("instance i4 and 2 more")
+
+
+async def test_who_uses_a_profile_or_an_address_is_named(world: World) -> None:
+    services = world.parts.services
+    await services.profiles.create(Profile("extra"))
+    nic = {"type": "nic", "network": "isolabr0", "name": "eth0"}
+    made = await world.create("web1", profiles=("default", "extra"))
+    with pytest.raises(InUse, match="by instance web1"):
+        await services.profiles.delete("extra")
+    taken = nic | {"ipv4.address": made.volatile["eth0.ipv4"]}
+    operation = services.instances.create(_request("web2", {"eth0": taken}))
+    await operation.wait()
+    assert "by instance web1" in str(operation.error), operation.error
+
+
+def _request(name: str, devices: dict[str, dict[str, str]]) -> InstanceRequest:
+    return InstanceRequest(name=name, image="tiny", devices=devices)

@@ -194,3 +194,10 @@ async def test_linux_forwards_where_it_is_asked_to() -> None:
         assert (
             (conf / "ipv4/conf/br0/forwarding").read_text() == (conf / "ipv6/conf/br0/forwarding").read_text() == "0\n"
         )
+
+
+async def test_a_datagram_cannot_be_sent_over_a_link_that_is_not_there(subject: Subject) -> None:
+    with pytest.raises(HostFailure, match="br0"):
+        await subject.links.send("br0", "10.1.2.1", 67, b"x")
+    await subject.links.create_bridge(BRIDGE)
+    await subject.links.send("br0", "10.1.2.1", 67, b"x")

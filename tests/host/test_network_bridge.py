@@ -48,7 +48,9 @@ class Bed:
         await self.act(lambda op: self.driver.start(op, network, ()))
         return network
 
-    async def nic(self, network: Network, name: str, *, configure: bool = False) -> tuple[Nic, Guest]:
+    async def nic(
+        self, network: Network, name: str, *, configure: bool = False, mac: str = "", ipv4: str = ""
+    ) -> tuple[Nic, Guest]:
         """A registered NIC attached to a guest."""
         serial = len(self.nics) + 1
         plan = self.driver.plan(network)
@@ -59,9 +61,9 @@ class Bed:
             device="eth0",
             interface="eth0",
             network=network.name,
-            mac=f"0a:69:73:00:00:{serial:02x}",
+            mac=mac or f"0a:69:73:00:00:{serial:02x}",
             host_link=NAMES.veth(f"id-{name}", "eth0"),
-            ipv4=str(plan.ipv4.ip + 10 + serial),
+            ipv4=ipv4 or str(plan.ipv4.ip + 10 + serial),
             ipv6=f"{str(plan.ipv6.network).removesuffix('::/64')}:869:73ff:fe00:{serial:x}",
             configure=configure,
         )
@@ -327,6 +329,72 @@ async def test_a_stranger_gets_a_lease_that_is_listed_and_no_name(bed: Bed) -> N
     answer = await resolve(guest, "web1.isola", given["dns"])
     assert nic.ipv4 and nic.ipv4 in answer and given["ip"] not in answer
     await bed.gone(network)
+
+
+async def test_the_next_instance_gets_the_address_of_one_that_went(bed: Bed) -> None:
+    network = await bed.network()
+    old, old_guest = await bed.nic(network, "web1")
+    assert (await lease(old_guest, bed.directory))["ip"] == old.ipv4
+    assert [(found.address, found.mac) for found in await bed.driver.leases(network)] == [(old.ipv4, old.mac)]
+    await bed.act(lambda op: bed.driver.detach(op, network, old))
+    await bed.act(lambda op: bed.driver.unregister(op, network, old))
+
+    async def no_lease_is_left() -> bool:
+        return list(await bed.driver.leases(network)) == []
+
+    await eventually(no_lease_is_left)
+    bed.nics.clear()
+    other, guest = await bed.nic(network, "web1", mac="0a:69:73:00:00:99")
+    assert other.ipv4 == old.ipv4
+    assert (await lease(guest, bed.directory))["ip"] == old.ipv4
+    await bed.gone(network)
+
+
+async def test_an_address_set_for_an_instance_is_taken_from_a_stranger(bed: Bed) -> None:
+    network = await bed.network(ipv4_address="10.71.1.1/24")
+    _, first = await bed.nic(network, "web1")
+    await first.check("ip", "link", "set", "eth0", "address", "0a:69:73:ff:ff:ff")
+    taken = (await lease(first, bed.directory))["ip"]
+    wanted, guest = await bed.nic(network, "web2", ipv4=taken)
+    assert (await lease(guest, bed.directory))["ip"] == wanted.ipv4 == taken
+    await bed.gone(network)
+
+
+async def test_a_lease_of_an_ipv6_address_goes_with_its_instance(bed: Bed) -> None:
+    network = await bed.network(ipv6_dhcp_stateful="true", ipv6_address="fd42:7:7:7::1/64")
+    old, guest = await bed.nic(network, "web1")
+    await guest.check("ip", "link", "set", "eth0", "up")
+    await guest.check("python3", "-c", SOLICIT, old.mac)
+    assert old.ipv6 in [found.address for found in await bed.driver.leases(network)]
+    await bed.act(lambda op: bed.driver.detach(op, network, old))
+    await bed.act(lambda op: bed.driver.unregister(op, network, old))
+
+    async def no_lease_is_left() -> bool:
+        return list(await bed.driver.leases(network)) == []
+
+    await eventually(no_lease_is_left)
+    bed.nics.clear()
+    await bed.gone(network)
+
+
+SOLICIT = """
+import socket, sys, time
+def option(code, content):
+    return code.to_bytes(2, "big") + len(content).to_bytes(2, "big") + content
+duid = bytes([0, 3, 0, 1]) + bytes.fromhex(sys.argv[1].replace(":", ""))
+message = b"\\1abc" + option(1, duid) + option(8, bytes(2)) + option(14, b"") + option(3, b"\\0\\0\\0\\7" + bytes(8))
+client = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+client.bind(("::", 546))
+client.settimeout(1)
+for _ in range(8):
+    try:
+        client.sendto(message, ("ff02::1:2", 547, 0, socket.if_nametoindex("eth0")))
+        assert client.recv(2000)[0] == 7
+        sys.exit(0)
+    except OSError:
+        time.sleep(0.3)
+sys.exit(1)
+"""
 
 
 async def test_an_update_keeps_connections(bed: Bed) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isola.errors import InvalidInput
-from isola.model.network import Lease, Network, Nic
-from isola.network import dnsmasq, rules
+from isola.model.network import Network, Nic
+from isola.network import dnsmasq, leases, rules
 from isola.network.addresses import subnets
 from isola.network.bridge import SETTINGS, BridgeConfig, complete
+from isola.network.leases import Held
 
 HOME = Path("/var/lib/isola/networks/lab")
 PLAIN = {"ipv4.address": "10.1.2.1/24", "ipv4.nat": "true", "ipv6.address": "fd42::1/64", "ipv6.nat": "true"}
@@ -164,20 +166,35 @@ def test_a_nic_has_a_line_for_dhcp_and_lines_for_names() -> None:
     assert dnsmasq.names(nic(ipv4=None, ipv6=None), "isola") == ""
 
 
-def test_leases_of_strangers_are_read_and_junk_is_passed_over() -> None:
+def test_leases_are_read_and_what_is_over_or_none_is_passed_over() -> None:
     text = (
-        "1700000000 0a:69:73:00:00:01 10.1.2.9 web1 01:0a\n"
+        "1600000000 0a:69:73:00:00:01 10.1.2.9 web1 01:0a\n"
         "1700000000 0a:69:73:00:00:02 10.1.2.230 laptop 01:0a\n"
-        "1700000000 0a:69:73:00:00:03 10.1.2.231 * *\n"
+        "0 0A:69:73:00:00:03 10.1.2.231 * *\n"
         "duid 00:01:00:01\n"
         "1700000000 12345 fd42::99 guest 00:01\n"
+        "1700000000 T7 fd42::98 * 00:02\n"
+        "1700000000 x fd42::97 * 00:02\n"
         "soon 0a:69:73:00:00:04 10.1.2.232 x *\n1 2\n\n1700000000 0a:69:73:00:00:05 nonsense x *\n"
     )
-    assert dnsmasq.leases(text, ["10.1.2.9"]) == [
-        Lease("laptop", "0a:69:73:00:00:02", "10.1.2.230", "dynamic"),
-        Lease("", "0a:69:73:00:00:03", "10.1.2.231", "dynamic"),
-        Lease("guest", "", "fd42::99", "dynamic"),
+    assert leases.read(text, 1700000000) == [
+        Held("10.1.2.230", "0a:69:73:00:00:02", "laptop", b"\1\x0a"),
+        Held("10.1.2.231", "0a:69:73:00:00:03", "", b""),
+        Held("fd42::99", "", "guest", b"\0\1", 12345),
+        Held("fd42::98", "", "", b"\0\2", 7, temporary=True),
     ]
+    assert leases.server_duid(text) == b"\0\1\0\1" and leases.server_duid("") == b""
+
+
+@given(st.text(max_size=200))
+def test_no_lease_file_breaks_the_reader(text: str) -> None:
+    for held in leases.read(f"{text}\n0 {text} 10.1.2.9 {text} {text}\n0 {text} fd42::9 * {text}\n", 0):
+        message = b""
+        if held.mac:
+            message = leases.release4(held, IPv4Address("10.1.2.1"))
+        elif ":" in held.address:
+            message = leases.release6(held, b"\0\1")
+        assert not message or 30 < len(message) < 800
 
 
 def test_rules_hide_the_subnet_and_name_the_bridge() -> None:

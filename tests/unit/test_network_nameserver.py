@@ -156,9 +156,13 @@ async def test_wishes_to_reload_become_one(dnsmasq: Dnsmasq) -> None:
     await asyncio.sleep(0.3)
     assert process.received == [signal.SIGHUP]
     server.reload()
+    server.hasten()
+    server.hasten()
+    assert process.received == [signal.SIGHUP] * 2
+    server.reload()
     await server.stop()
     await asyncio.sleep(0.3)
-    assert process.received == [signal.SIGHUP, signal.SIGTERM]
+    assert process.received == [signal.SIGHUP, signal.SIGHUP, signal.SIGTERM]
 
 
 async def test_one_that_does_not_end_is_killed(dnsmasq: Dnsmasq) -> None:

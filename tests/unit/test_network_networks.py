@@ -173,7 +173,7 @@ async def test_wrong_wishes_are_refused_and_leave_nothing(house: House) -> None:
 async def test_what_is_in_use_stays(house: House) -> None:
     networks = await house.daemon()
     await house.act(networks, make)
-    ipv4, ipv6 = networks.allocate("lab", "0a:69:73:00:00:01")
+    ipv4, ipv6 = await networks.allocate("lab", "0a:69:73:00:00:01")
     house.nics, house.users = [nic(ipv4, ipv6)], ["/1.0/instances/web1"]
     for work in (lambda n, op: n.delete(op, "lab"), lambda n, op: n.rename(op, "lab", "shed")):
         with pytest.raises(InUse, match="web1"):
@@ -200,35 +200,53 @@ async def test_networks_made_at_once_do_not_meet(house: House) -> None:
 async def test_addresses_are_chosen_kept_and_given_back(house: House) -> None:
     networks = await house.daemon()
     await house.act(networks, lambda n, op: n.create(op, Network("lab", config={"ipv4.address": "10.7.7.1/29"})))
-    first = networks.allocate("lab", "0a:69:73:00:00:01")
-    assert networks.allocate("lab", "0a:69:73:00:00:01") == first
+    first = await networks.allocate("lab", "0a:69:73:00:00:01")
+    assert await networks.allocate("lab", "0a:69:73:00:00:01") == first
     house.nics = [nic(*first)]
     later = await house.daemon()
     with pytest.raises(AlreadyExists):
-        later.allocate("lab", "0a:69:73:00:00:02", ipv4=first[0])
-    assert later.allocate("lab", "0a:69:73:00:00:01", ipv4=first[0], ipv6=first[1]) == first
+        await later.allocate("lab", "0a:69:73:00:00:02", ipv4=first[0])
+    assert await later.allocate("lab", "0a:69:73:00:00:01", ipv4=first[0], ipv6=first[1]) == first
     house.nics = []
-    assert later.allocate("lab", "0a:69:73:00:00:01") == first
+    assert await later.allocate("lab", "0a:69:73:00:00:01") == first
     later.release("lab", "0a:69:73:00:00:01")
-    assert later.allocate("lab", "0a:69:73:00:00:02", ipv4=first[0])[0] == first[0]
+    assert (await later.allocate("lab", "0a:69:73:00:00:02", ipv4=first[0]))[0] == first[0]
     with pytest.raises(NotFound):
-        later.allocate("nobody", "0a:69:73:00:00:03")
+        await later.allocate("nobody", "0a:69:73:00:00:03")
 
 
 async def test_addresses_of_those_who_left_without_telling_come_back(house: House) -> None:
     networks = await house.daemon()
     await house.act(networks, lambda n, op: n.create(op, Network("lab", config={"ipv4.address": "10.7.7.1/29"})))
     for number in range(5):
-        networks.allocate("lab", f"0a:69:73:00:00:{number:02x}")
+        await networks.allocate("lab", f"0a:69:73:00:00:{number:02x}")
     await house.host.clock.sleep(3600)
     for number in range(5, 10):
-        networks.allocate("lab", f"0a:69:73:00:00:{number:02x}")
+        await networks.allocate("lab", f"0a:69:73:00:00:{number:02x}")
+
+
+async def test_a_leased_address_is_chosen_by_no_daemon(house: House) -> None:
+    networks = await house.daemon()
+    await house.act(networks, lambda n, op: n.create(op, Network("lab", config={"ipv4.address": "10.7.7.1/28"})))
+    driver = networks.driver("lab")
+    assert isinstance(driver, FakeNetwork)
+    for number in range(2, 6):
+        await driver.lease(networks.get("lab"), f"10.7.7.{number}", f"0a:69:73:ff:00:{number:02x}")
+    later = await house.daemon()
+    assert (await later.allocate("lab", "0a:69:73:00:00:01"))[0] == "10.7.7.6"
+    assert (await later.allocate("lab", "0a:69:73:00:00:02"))[0] == "10.7.7.7"
+    assert [lease.address for lease in await later.leases("lab") if lease.type == "dynamic"] == [
+        "10.7.7.2", "10.7.7.3", "10.7.7.4", "10.7.7.5",
+    ]  # fmt: skip
+    house.nics = [nic("10.7.7.3")]
+    assert ("web1", "10.7.7.3") in [(lease.hostname, lease.address) for lease in await later.leases("lab")]
+    assert len([lease for lease in await later.leases("lab") if lease.address == "10.7.7.3"]) == 1
 
 
 async def test_the_next_daemon_finds_all_as_it_was(house: House) -> None:
     networks = await house.daemon()
     await house.act(networks, make)
-    ipv4, ipv6 = networks.allocate("lab", "0a:69:73:00:00:01")
+    ipv4, ipv6 = await networks.allocate("lab", "0a:69:73:00:00:01")
     web = nic(ipv4, ipv6)
     house.nics = [web]
     await house.act(networks, lambda n, op: n.driver("lab").attach(op, n.get("lab"), web, ProcessRef(4711, 1)))

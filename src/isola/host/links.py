@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -120,6 +121,10 @@ class Links(Protocol):
 
     async def enable_forwarding(self, link: str, *, ipv4: bool, ipv6: bool) -> None:
         """Let the kernel forward between this link and others for the named families, and for no other family."""
+        ...
+
+    async def send(self, link: str, address: str, port: int, message: bytes) -> None:
+        """Send one UDP datagram over a link, also to the link's own address. Raises HostFailure."""
         ...
 
     def has_ipv6(self) -> bool:
@@ -239,6 +244,16 @@ class LinuxLinks:
     async def enable_forwarding(self, link: str, *, ipv4: bool, ipv6: bool) -> None:
         """In a thread: these writes take a kernel lock that others may hold for a while."""
         await in_thread(link_settings.forward, link, ipv4=ipv4, ipv6=ipv6 and self.has_ipv6())
+
+    async def send(self, link: str, address: str, port: int, message: bytes) -> None:
+        """Bound to the link: who listens on that link alone takes it then, although it never leaves the host."""
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC) as sender:
+                sender.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, link.encode())
+                sender.sendto(message, (address, port))
+        except OSError as error:
+            raise HostFailure(f"Cannot send to {address} over {link}", evidence=str(error)) from error
 
     def has_ipv6(self) -> bool:
         """Its settings are there."""

@@ -67,7 +67,7 @@ async def create(context: Context, op: Operation, plan: Plan) -> Instance:
     id = context.host.clock.token(8)
     op.on_rollback("give back user ids", partial(give_back, context, id))
     idmap = await reserve_range(context, id)
-    instance = _record(context, op, plan, image, id=id, idmap=idmap)
+    instance = await _record(context, op, plan, image, id=id, idmap=idmap)
     with reserved(context, instance.start.layers):
         await _build(context, op, instance)
         await op.commit(lambda: _record_created(context, plan, instance))
@@ -95,7 +95,9 @@ async def _image(context: Context, op: Operation, request: InstanceRequest) -> I
     return context.images.resolve(request.image) or await context.images.ensure(op, request.image)
 
 
-def _record(context: Context, op: Operation, plan: Plan, image: Image | None, *, id: str, idmap: IdRange) -> Instance:
+async def _record(
+    context: Context, op: Operation, plan: Plan, image: Image | None, *, id: str, idmap: IdRange
+) -> Instance:
     volatile: dict[str, str] = {
         "root.pool": root_pool(plan.devices),
         "uuid": context.host.clock.uuid(),
@@ -104,7 +106,7 @@ def _record(context: Context, op: Operation, plan: Plan, image: Image | None, *,
     if image is not None:
         volatile["base_image"] = image.fingerprint
     for name, device in nic_devices(plan.devices).items():
-        volatile |= take_facts(context, op, name, device, {})
+        volatile |= await take_facts(context, op, name, device, {})
     request = plan.request
     return Instance(
         id=id,

@@ -22,7 +22,7 @@ def new_mac(context: Context) -> str:
     return f"0a:69:73:{tail[0:2]}:{tail[2:4]}:{tail[4:6]}"
 
 
-def nic_facts(context: Context, name: str, device: Mapping[str, str], known: Mapping[str, str]) -> dict[str, str]:
+async def nic_facts(context: Context, name: str, device: Mapping[str, str], known: Mapping[str, str]) -> dict[str, str]:
     """Volatile facts of one NIC: all that describes it, kept where it is known already."""
     network = network_of(device)
     mac = (device.get("hwaddr") or known.get(f"{name}.hwaddr") or new_mac(context)).lower()
@@ -32,7 +32,7 @@ def nic_facts(context: Context, name: str, device: Mapping[str, str], known: Map
     if same and wanted4 in (None, held4) and wanted6 in (None, held6):
         ipv4, ipv6 = held4, held6
     else:
-        ipv4, ipv6 = context.networks.allocate(
+        ipv4, ipv6 = await context.networks.allocate(
             network, mac, ipv4=_address(wanted4 or held4), ipv6=_address(wanted6 or held6)
         )
     facts = {
@@ -46,11 +46,11 @@ def nic_facts(context: Context, name: str, device: Mapping[str, str], known: Map
     return {key: value for key, value in facts.items() if value}
 
 
-def take_facts(
+async def take_facts(
     context: Context, op: Operation, name: str, device: Mapping[str, str], known: Mapping[str, str]
 ) -> dict[str, str]:
     """``nic_facts``; addresses it did not have before go back in the rollback."""
-    facts = nic_facts(context, name, device, known)
+    facts = await nic_facts(context, name, device, known)
     if any(known.get(key) != value for key, value in facts.items()):
         op.on_rollback(f"give back addresses of {name}", partial(_give_back, context, name, facts, known))
     return facts
@@ -66,7 +66,7 @@ async def _give_back(context: Context, name: str, facts: Mapping[str, str], know
     context.networks.release(facts[f"{name}.network"], facts[f"{name}.hwaddr"])
     if f"{name}.hwaddr" in known:
         ipv4, ipv6 = known.get(f"{name}.ipv4"), known.get(f"{name}.ipv6")
-        context.networks.allocate(known[f"{name}.network"], known[f"{name}.hwaddr"], ipv4=ipv4, ipv6=ipv6)
+        await context.networks.allocate(known[f"{name}.network"], known[f"{name}.hwaddr"], ipv4=ipv4, ipv6=ipv6)
 
 
 def _address(wanted: str | None) -> str | None:

@@ -31,7 +31,7 @@ async def repair(context: Context, op: Operation, name: str) -> None:
     instance = held.value
     live = context.live.get(instance.id)
     config, devices = expanded(context, instance)
-    wanted = refreshed(context, op, instance, devices)
+    wanted = await refreshed(context, op, instance, devices)
     await op.commit()
     if instance.volatile.get(CHANGING) != LIMITS or _differs(context, instance):
         await _rewire(context, op, instance, wanted)

@@ -31,7 +31,7 @@ async def start(context: Context, op: Operation, name: str) -> None:
     require_stopped(context, held.value)
     marks(context, op, held.value.id)
     config, devices = expanded(context, held.value)
-    instance = refreshed(context, op, held.value, devices)
+    instance = await refreshed(context, op, held.value, devices)
     with op.step("Mount root"):
         root = await context.storage(instance).mount(op, context.volume(instance))
     spec = RunSpec(
@@ -101,13 +101,13 @@ def environment(config: Config) -> dict[str, str]:
     return {key.removeprefix(prefix): value for key, value in config.items() if key.startswith(prefix)}
 
 
-def refreshed(context: Context, op: Operation, instance: Instance, devices: Devices) -> Instance:
+async def refreshed(context: Context, op: Operation, instance: Instance, devices: Devices) -> Instance:
     """The record with the facts its NICs have now; unchanged NICs keep theirs."""
     nics = nic_devices(devices)
     known = instance.volatile
     volatile = without_facts(known, *nics, *(nic.device for nic in nics_of(context, instance)))
     for name, device in nics.items():
-        volatile |= take_facts(context, op, name, device, known)
+        volatile |= await take_facts(context, op, name, device, known)
     return dataclasses.replace(instance, volatile=volatile)
 
 

@@ -90,7 +90,7 @@ async def _change(context: Context, op: Operation, held: Versioned[Instance], wa
     instance = held.value
     config, devices = expanded(context, wanted)
     live = context.live.get(instance.id)
-    wanted = refreshed(context, op, wanted, devices)
+    wanted = await refreshed(context, op, wanted, devices)
     marks(context, op, instance.id, nics_of(context, wanted))
     new = limits(context, config, of=instance) if live is not None else None
     if new is not None:

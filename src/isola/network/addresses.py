@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from ipaddress import (
     IPv4Address,
@@ -22,6 +22,8 @@ _POOLS = (IPv4Network("10.0.0.0/8"), IPv4Network("172.16.0.0/12"), IPv4Network("
 """Private space, in the order it is tried; the later ones where a route claims all of 10.0.0.0/8."""
 _FRESH_SECONDS = 600
 """An address that was chosen is kept this long for a NIC not yet on record."""
+
+_NO_LEASES: Mapping[str, str] = {}
 
 Subnet = IPv4Network | IPv6Network
 Span = tuple[int, int]
@@ -121,12 +123,20 @@ class AddressPool:
         for nic in nics:
             self._hold(nic.mac, nic.ipv4, nic.ipv6)
 
-    def choose(self, mac: str, ipv4: str | None, ipv6: str | None, now: float) -> tuple[str | None, str | None]:
-        """Addresses for a NIC, those wanted or free ones. Raises InvalidInput, AlreadyExists, Conflict when full."""
+    def choose(
+        self, mac: str, ipv4: str | None, ipv6: str | None, now: float, leased: Mapping[str, str] = _NO_LEASES
+    ) -> tuple[str | None, str | None]:
+        """Addresses for a NIC, those wanted or free ones. Raises InvalidInput, AlreadyExists, Conflict when full.
+
+        What is ``leased`` (address -> MAC) to another is not free: DHCP would not give it to this NIC.
+        """
         mac = mac.lower()
+        others = {address for address, holder in leased.items() if holder != mac}
         held4, held6 = self.owned.get(mac, (None, None))
-        chosen4 = self._wanted(ipv4, self.plan.ipv4, mac, "ipv4.address") if ipv4 else held4 or self._free_ipv4()
-        chosen6 = self._wanted(ipv6, self.plan.ipv6, mac, "ipv6.address") if ipv6 else held6 or self._free_ipv6(mac)
+        chosen4 = self._wanted(ipv4, self.plan.ipv4, mac, "ipv4.address") if ipv4 else held4 or self._free_ipv4(others)
+        chosen6 = (
+            self._wanted(ipv6, self.plan.ipv6, mac, "ipv6.address") if ipv6 else held6 or self._free_ipv6(mac, others)
+        )
         self.release(mac)
         self._hold(mac, chosen4, chosen6)
         self.fresh[mac] = now
@@ -162,20 +172,20 @@ class AddressPool:
             raise AlreadyExists(f"Address {address} is in use", evidence=f"by {self.holders[str(address)]}")
         return str(address)
 
-    def _free_ipv4(self) -> str | None:
+    def _free_ipv4(self, others: Set[str]) -> str | None:
         own, spans = self.plan.ipv4, self.plan.spans
         size = sum(last - first + 1 for first, last in spans)
         if own is None or not size:
             return None
         # One more look than there are addresses taken (and the gateway) must find a free one.
-        for _ in range(min(size, len(self.holders) + 2)):
+        for _ in range(min(size, len(self.holders) + len(others) + 2)):
             address = str(IPv4Address(_nth(spans, self.cursor % size)))
             self.cursor = (self.cursor + 1) % size
-            if address not in self.holders and address != str(own.ip):
+            if address not in self.holders and address not in others and address != str(own.ip):
                 return address
         raise Conflict("Every IPv4 address of the network is in use", remedy="use a network with a larger subnet")
 
-    def _free_ipv6(self, mac: str) -> str | None:
+    def _free_ipv6(self, mac: str, others: Set[str]) -> str | None:
         own = self.plan.ipv6
         if own is None or (self.plan.slaac and own.network.prefixlen != 64):
             return None
@@ -184,7 +194,7 @@ class AddressPool:
             return str(address)
         for number in _around(own.network, int(address)):
             free = IPv6Address(number)
-            if free != own.ip and str(free) not in self.holders:
+            if free != own.ip and str(free) not in self.holders and str(free) not in others:
                 return str(free)
         raise Conflict("Every IPv6 address of the network is in use", remedy="use a network with a larger subnet")
 

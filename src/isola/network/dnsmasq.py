@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from ipaddress import IPv6Interface, ip_address
 from pathlib import Path
 
-from isola.model.network import Lease, Nic
+from isola.model.network import Nic
 from isola.network.bridge import BridgeConfig
 
 
@@ -42,19 +41,6 @@ def names(nic: Nic, domain: str) -> str:
     """The NIC's lines in ``names.d``: full name first, so that the way back from the address gives it."""
     addresses = [address for address in (nic.ipv4, nic.ipv6) if address]
     return "".join(f"{address} {nic.instance_name}.{domain} {nic.instance_name}\n" for address in addresses)
-
-
-def leases(text: str, own: Iterable[str]) -> list[Lease]:
-    """Leases in dnsmasq's file but those of ``own`` addresses. Names in it come from strangers."""
-    known = set(own)
-    found = []
-    for line in text.splitlines():
-        words = line.split()
-        if len(words) < 4 or not words[0].isdigit() or words[2] in known or not _is_address(words[2]):
-            continue
-        mac = words[1] if words[1].count(":") == 5 else ""
-        found.append(Lease("" if words[3] == "*" else words[3], mac, words[2], "dynamic"))
-    return found
 
 
 def _dns(link: str, config: BridgeConfig, directory: Path) -> list[str]:
@@ -116,11 +102,3 @@ def _on_zone_cut(subnet: str) -> bool:
     """Whether the subnet's reverse names are whole DNS zones, which is all dnsmasq can claim."""
     length = int(subnet.rpartition("/")[2])
     return length in (8, 16, 24) if "." in subnet else length % 4 == 0
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True

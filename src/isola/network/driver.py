@@ -161,7 +161,7 @@ class NetworkDriver(ABC):
 
     @abstractmethod
     async def leases(self, network: Network) -> Sequence[Lease]:
-        """Addresses handed out by DHCP that are not an instance's own (``dynamic``)."""
+        """Addresses that DHCP has handed out, whoever has them."""
 
     @abstractmethod
     async def state(self, network: Network) -> Mapping[str, object]:

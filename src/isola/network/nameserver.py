@@ -64,6 +64,12 @@ class Nameserver:
         if self._reload is None:
             self._reload = asyncio.get_running_loop().call_later(_GATHER, self._hang_up)
 
+    def hasten(self) -> None:
+        """Do now what is due soon: it takes no address for a NIC while it still remembers who had it before."""
+        if self._reload is not None:
+            self._reload.cancel()
+            self._hang_up()
+
     @property
     def pid(self) -> int | None:
         """Number of the process that was last seen to run."""

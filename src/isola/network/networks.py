@@ -179,18 +179,19 @@ class Networks:
         await self._remove(op, driver, network)
         self._tell("deleted", name)
 
-    def allocate(
+    async def allocate(
         self, network: str, mac: str, *, ipv4: str | None = None, ipv6: str | None = None
     ) -> tuple[str | None, str | None]:
         """Choose the addresses of a NIC; they are its own until ``release`` or until no record names them.
 
-        IPv4 is a free one of the DHCP ranges, IPv6 follows from the MAC. Wanted addresses are checked: InvalidInput
-        (outside the subnet), AlreadyExists (taken). Conflict when none is free.
+        IPv4 is a free one of the DHCP ranges that is leased to nobody, IPv6 follows from the MAC. Wanted addresses are
+        checked: InvalidInput (outside the subnet), AlreadyExists (taken). Conflict when none is free.
         """
+        leased = {lease.address: lease.mac for lease in await self.driver(network).leases(self.get(network))}
         now = self._host.clock.monotonic()
         pool = self._pools.get(network) or self._pool(network, now)
         try:
-            return pool.choose(mac, ipv4, ipv6, now)
+            return pool.choose(mac, ipv4, ipv6, now, leased)
         except InvalidInput:
             raise
         except Conflict:
@@ -198,7 +199,7 @@ class Networks:
             nics = self._nics(network)
             pool.refresh(nics, now)
             try:
-                return pool.choose(mac, ipv4, ipv6, now)
+                return pool.choose(mac, ipv4, ipv6, now, leased)
             except AlreadyExists as error:
                 names = {f"by {nic.mac}": f"by instance {nic.instance_name}" for nic in nics}
                 raise AlreadyExists(error.message, evidence=names.get(error.evidence, error.evidence)) from error
@@ -217,7 +218,8 @@ class Networks:
         found = [Lease(f"{name}.gw", "", address, "gateway") for address in self.gateways(name)]
         for nic in self._nics(name):
             found += [Lease(nic.instance_name, nic.mac, a, "static") for a in (nic.ipv4, nic.ipv6) if a]
-        return [*found, *await self.driver(name).leases(self.get(name))]
+        known = {lease.address for lease in found}
+        return [*found, *(one for one in await self.driver(name).leases(self.get(name)) if one.address not in known)]
 
     async def state(self, name: str) -> Mapping[str, object]:
         """The API's network state, of a managed network or of another link of the host. Raises NotFound."""

@@ -27,6 +27,9 @@ class FakeLinks:
         self.forwarding: dict[str, tuple[bool, bool]] = {}
         """Link -> whether IPv4 and IPv6 are forwarded."""
 
+        self.sent: list[tuple[str, str, int, bytes]] = []
+        """Datagrams: link, address, port, content."""
+
     async def create_bridge(self, bridge: Bridge) -> None:
         """Create it, up."""
         _check_name(bridge.name)
@@ -93,6 +96,12 @@ class FakeLinks:
     async def enable_forwarding(self, link: str, *, ipv4: bool, ipv6: bool) -> None:
         """Remembered in ``forwarding``."""
         self.forwarding[link] = (ipv4, ipv6)
+
+    async def send(self, link: str, address: str, port: int, message: bytes) -> None:
+        """Remembered in ``sent``."""
+        if link not in self._links:
+            raise HostFailure(f"Cannot send to {address} over {link}")
+        self.sent.append((link, address, port, message))
 
     def has_ipv6(self) -> bool:
         """Yes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from isola.host import Host
@@ -10,11 +10,14 @@ from isola.host.links import Bridge, Inside, Pair
 from isola.host.process import ProcessRef
 from isola.model.network import Lease, Network, Nic
 from isola.model.probe import Probe
-from isola.network import bridge
+from isola.network import bridge, leases
 from isola.network.addresses import AddressPlan, subnets
 from isola.network.bridge import BridgeConfig
 from isola.network.driver import NetworkCapabilities, NetworkDriver
+from isola.network.leases import Held
 from isola.network.views import describe
+
+_LEASES = "leases"
 
 
 class FakeNetwork(NetworkDriver):
@@ -60,7 +63,7 @@ class FakeNetwork(NetworkDriver):
         await self.host.firewall.apply(self.names.table(network.name), f"# {link}")
         home = self._home(network.name)
         await self.host.files.make_directory(home)
-        for name in set(await self.host.files.names(home)) - {nic.host_link for nic in nics}:
+        for name in set(await self.host.files.names(home)) - {nic.host_link for nic in nics} - {_LEASES}:
             await self.host.files.remove_tree(home / name)
         for nic in nics:
             await self._register(network, nic)
@@ -75,9 +78,11 @@ class FakeNetwork(NetworkDriver):
     async def _register(self, network: Network, nic: Nic) -> None:
         content = f"{nic.mac} {nic.ipv4} {nic.ipv6} {nic.instance_name}"
         await self.host.files.write(self._home(network.name) / nic.host_link, content.encode(), durable=False)
+        await self._end_leases(network, lambda held: held.address in (nic.ipv4, nic.ipv6) and held.mac != nic.mac)
 
     async def _unregister(self, network: Network, nic: Nic) -> None:
         await self.host.files.remove_tree(self._home(network.name) / nic.host_link)
+        await self._end_leases(network, lambda held: held.address in (nic.ipv4, nic.ipv6) or held.mac == nic.mac)
 
     async def _attach(self, network: Network, nic: Nic, process: ProcessRef) -> None:
         plan = self.plan(network)
@@ -89,8 +94,13 @@ class FakeNetwork(NetworkDriver):
         await self.host.links.delete(nic.host_link)
 
     async def leases(self, network: Network) -> Sequence[Lease]:
-        """Nobody asks it for addresses."""
-        return ()
+        """Those that ``lease`` has given."""
+        return [Lease(held.hostname, held.mac, held.address, "dynamic") for held in await self._held(network)]
+
+    async def lease(self, network: Network, address: str, mac: str) -> None:
+        """What a DHCP client does; the lease outlives the daemon."""
+        lines = [f"0 {one.mac} {one.address} *\n" for one in await self._held(network)] + [f"0 {mac} {address} *\n"]
+        await self.host.files.write(self._home(network.name) / _LEASES, "".join(lines).encode(), durable=False)
 
     async def state(self, network: Network) -> Mapping[str, object]:
         """Of the bridge."""
@@ -111,6 +121,18 @@ class FakeNetwork(NetworkDriver):
             port = view.kind == "veth" and view.name.startswith(self.names.short) and view.name not in host_links
             if ours or (port and len(view.name) == len(self.names.short) + 8):
                 await self.host.links.delete(view.name)
+
+    async def _held(self, network: Network) -> list[Held]:
+        file = self._home(network.name) / _LEASES
+        return leases.read((await self.host.files.read(file)).decode(), 0) if await self.host.files.exists(file) else []
+
+    async def _end_leases(self, network: Network, ending: Callable[[Held], bool]) -> None:
+        held = await self._held(network)
+        if kept := [one for one in held if not ending(one)]:
+            text = "".join(f"0 {one.mac} {one.address} *\n" for one in kept)
+            await self.host.files.write(self._home(network.name) / _LEASES, text.encode(), durable=False)
+        elif held:
+            await self.host.files.remove_tree(self._home(network.name) / _LEASES)
 
     def _home(self, name: str) -> Path:
         return self.directory / "networks" / name

@@ -5,20 +5,22 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from ipaddress import IPv4Interface
 from pathlib import Path
 
-from isola.errors import CommandFailed, InvalidInput, IsolaError, NotFound
+from isola.errors import CommandFailed, HostFailure, InvalidInput, IsolaError, NotFound
 from isola.host import Host
 from isola.host.links import Bridge, Inside, LinkView, Pair
 from isola.host.process import ProcessRef
 from isola.model.identity import HostNames
 from isola.model.network import Lease, Network, Nic
 from isola.model.probe import Probe
-from isola.network import bridge, dnsmasq, rules
+from isola.network import bridge, dnsmasq, leases, rules
 from isola.network.addresses import AddressPlan, subnets
 from isola.network.bridge import BridgeConfig
 from isola.network.driver import NetworkCapabilities, NetworkDriver
+from isola.network.leases import Held
 from isola.network.nameserver import Nameserver
 from isola.network.views import describe
 
@@ -98,9 +100,12 @@ class BridgeNetworks(NetworkDriver):
             await self.host.links.delete(link)
 
     async def _register(self, network: Network, nic: Nic) -> None:
-        known = await self._put_files(network, self._config(network), nic)
-        if known:
+        if await self._put_files(network, self._config(network), nic):
             self._nameserver(network.name).reload()
+        self._nameserver(network.name).hasten()
+        # dnsmasq gives a NIC no address that is leased to another, whatever the NIC's file says.
+        own = {nic.ipv4, nic.ipv6}
+        await self._end_leases(network, lambda held: held.address in own and held.mac != nic.mac)
 
     async def _unregister(self, network: Network, nic: Nic) -> None:
         gone = [directory / nic.host_link for directory in self._directories(network.name)]
@@ -108,6 +113,8 @@ class BridgeNetworks(NetworkDriver):
             for path in gone:
                 await self.host.files.remove_tree(path)
             self._nameserver(network.name).reload()
+        own = {nic.ipv4, nic.ipv6}
+        await self._end_leases(network, lambda held: held.address in own or held.mac == nic.mac)
 
     async def _attach(self, network: Network, nic: Nic, process: ProcessRef) -> None:
         pair = Pair(nic.host_link, nic.interface, self.names.bridge(network.name), nic.mac, nic.mtu)
@@ -117,13 +124,9 @@ class BridgeNetworks(NetworkDriver):
         await self.host.links.delete(nic.host_link)
 
     async def leases(self, network: Network) -> Sequence[Lease]:
-        """From dnsmasq's file, without the NICs registered with us."""
-        text = await self._text(self._home(network.name) / "leases")
-        own: list[str] = []
-        hosts = self._directories(network.name)[0]
-        for name in await self.host.files.names(hosts):
-            own += (await self._text(hosts / name)).strip().replace("[", "").replace("]", "").split(",")[1:]
-        return dnsmasq.leases(text, own)
+        """From dnsmasq's file."""
+        held = leases.read(await self._leases(network), self.host.clock.now().timestamp())
+        return [Lease(one.hostname, one.mac, one.address, "dynamic") for one in held]
 
     async def state(self, network: Network) -> Mapping[str, object]:
         """Of the bridge and its ports."""
@@ -194,6 +197,26 @@ class BridgeNetworks(NetworkDriver):
                 await self.host.files.write(path, content.encode(), mode=0o644, durable=False)
                 replaced |= before != ""
         return replaced
+
+    async def _end_leases(self, network: Network, ending: Callable[[Held], bool]) -> None:
+        """In the name of the clients that hold them, for these do not tell when they go."""
+        text = await self._leases(network)
+        own, duid = self._config(network).ipv4.own, leases.server_duid(text)
+        for held in filter(ending, leases.read(text, self.host.clock.now().timestamp())):
+            if ":" in held.address and duid:
+                await self._tell(network, leases.SERVERS6, leases.SERVER6_PORT, leases.release6(held, duid))
+            elif held.mac and isinstance(own, IPv4Interface):
+                await self._tell(network, str(own.ip), leases.SERVER4_PORT, leases.release4(held, own.ip))
+
+    async def _tell(self, network: Network, address: str, port: int, message: bytes) -> None:
+        try:
+            await self.host.links.send(self.names.bridge(network.name), address, port, message)
+        except HostFailure as error:
+            # The lease ends by itself; nothing is given its address before.
+            log.warning("A lease on network %s is not ended: %s", network.name, error)
+
+    async def _leases(self, network: Network) -> str:
+        return await self._text(self._home(network.name) / "leases")
 
     async def _test_raw(self, config: BridgeConfig) -> None:
         """dnsmasq itself says whether it understands an administrator's lines."""

@@ -205,6 +205,62 @@ def test_rules_hide_the_subnet_and_name_the_bridge() -> None:
     assert "masquerade" not in ruled(ipv4_nat="false", ipv6_nat="false")
     assert "snat ip to 192.0.2.7" in ruled(ipv4_nat_address="192.0.2.7")
     assert "srcnat + 10" in ruled(ipv4_nat_order="after") and "srcnat + 10" not in text
-    assert 'iifname "br0" meta nfproto ipv4 drop' in ruled(ipv4_routing="false")
     assert "th dport 53" not in ruled(ipv4_firewall="false", ipv6_firewall="false")
-    assert rules.render("br0", BridgeConfig.read({"ipv4.address": "none", "ipv6.address": "none"})) == ""
+
+
+LEAVING, ENTERING = 'iifname "br0" oifname != "br0"', 'oifname "br0" iifname != "br0"'
+
+
+def forwarded(**config: str) -> list[str]:
+    _, _, chain = ruled(**config).partition("hook forward")
+    return [line.strip() for line in chain.partition("}")[0].splitlines()[1:]]
+
+
+def test_only_the_subnet_speaks_through_the_host() -> None:
+    for nat in ("true", "false"):
+        lines = forwarded(ipv4_nat=nat, ipv6_nat=nat)
+        for forged in ("ipv4 ip saddr != 10.1.2.0/24 drop", "ipv6 ip6 saddr != fd42::/64 drop"):
+            place = lines.index(f"{LEAVING} meta nfproto {forged}")
+            assert not any("accept" in line and forged[:4] in line for line in lines[:place])
+    without_ipv6 = forwarded(ipv6_address="none")
+    assert f"{LEAVING} meta nfproto ipv6 drop" in without_ipv6 and f"{ENTERING} meta nfproto ipv6 drop" in without_ipv6
+
+
+def test_behind_nat_comes_what_was_asked_for_or_published() -> None:
+    for protocol in ("ipv4", "ipv6"):
+        let_in = [line for line in forwarded() if line.startswith('oifname "br0"') and f" {protocol} " in line]
+        assert let_in == [
+            f"{ENTERING} meta nfproto {protocol} ct state established,related accept",
+            f"{ENTERING} meta nfproto {protocol} ct status dnat accept",
+            f"{ENTERING} meta nfproto {protocol} drop",
+            f'oifname "br0" meta nfproto {protocol} accept',
+        ]
+    routed = forwarded(ipv4_nat="false", ipv6_nat="false")
+    opened = forwarded(ipv4_nat_inbound="all", ipv6_nat_inbound="all")
+    assert not any(line.startswith(ENTERING) for line in routed + opened)
+    assert any("ct state invalid drop" in line for line in opened) and not any("ct state" in line for line in routed)
+
+
+def test_what_stays_on_the_bridge_is_never_dropped() -> None:
+    for config in ({}, {"ipv4_routing": "false", "ipv6_routing": "false"}, {"ipv6_address": "none"}):
+        drops = [line for line in forwarded(**config) if line.endswith("drop")]
+        assert drops and all(line.startswith((LEAVING, ENTERING)) for line in drops)
+    assert [line for line in forwarded(ipv4_routing="false") if " ipv4 " in line] == [
+        f"{LEAVING} meta nfproto ipv4 drop",
+        f"{ENTERING} meta nfproto ipv4 drop",
+    ]
+
+
+def test_without_the_firewall_only_what_was_asked_for_is_dropped() -> None:
+    off = {"ipv4_firewall": "false", "ipv6_firewall": "false"}
+    assert not any("drop" in line or "accept" in line for line in forwarded(**off))
+    assert f"{LEAVING} meta nfproto ipv4 drop" in forwarded(**off, ipv4_routing="false")
+    silent = ruled(**off, ipv4_address="none", ipv6_address="none", security_metadata="true")
+    assert silent == ""
+
+
+def test_cloud_metadata_is_refused_unless_allowed() -> None:
+    chain = ruled().partition("chain input")[0]
+    assert "hook prerouting priority raw" in chain and chain.count("reject") == 2
+    assert "169.254.169.254" in chain and "fd00:ec2::254" in chain
+    assert "169.254" not in ruled(security_metadata="true") and "reject" not in ruled(security_metadata="true")

@@ -46,12 +46,25 @@ SETTINGS = Settings(
             Setting(
                 f"ipv{v}.dhcp.ranges", values.ranges(v), "FIRST-LAST ranges for DHCP; all when not set.", live=True
             ),
-            Setting(f"ipv{v}.firewall", boolean, "Make rules that allow DHCP, DNS and forwarding.", "true", live=True),
+            Setting(
+                f"ipv{v}.firewall",
+                boolean,
+                "Make rules that allow DHCP, DNS and forwarding, and drop forged sources and what NAT keeps outside.",
+                "true",
+                live=True,
+            ),
             Setting(
                 f"ipv{v}.nat",
                 boolean,
                 "Hide the subnet behind the host's address; set to true when the subnet is chosen by us.",
                 "false",
+                live=True,
+            ),
+            Setting(
+                f"ipv{v}.nat.inbound",
+                one_of("replies", "all"),
+                "What comes in from outside a subnet behind NAT: replies (and what is sent to published ports), or all.",
+                "replies",
                 live=True,
             ),
             Setting(f"ipv{v}.nat.address", values.address(v), "The host's address to use for it.", live=True),
@@ -63,6 +76,13 @@ SETTINGS = Settings(
     ),
     Setting("ipv6.dhcp.stateful", boolean, "Hand out IPv6 addresses instead of only advertising the prefix.", "false"),
     Setting("raw.dnsmasq", text, "Lines added to dnsmasq's configuration as they are; for administrators.", live=True),
+    Setting(
+        "security.metadata",
+        boolean,
+        "Let instances ask the metadata service of the cloud the host runs in (169.254.169.254, fd00:ec2::254, ...).",
+        "false",
+        live=True,
+    ),
     Setting("user.*", text, "Free for the user."),
     Setting("volatile.*", text, "Kept by the daemon.", read_only=True),
 )
@@ -78,6 +98,8 @@ class Family:
     expiry: str
     firewall: bool
     nat: bool
+    open: bool
+    """New connections from outside reach what is behind NAT."""
     nat_address: str | None
     nat_after: bool
     routing: bool
@@ -96,6 +118,8 @@ class BridgeConfig:
     search: tuple[str, ...]
     names: str
     """``managed``, ``dynamic`` or ``none``."""
+    metadata: bool
+    """Whether instances may ask the cloud's metadata service."""
     raw: str
 
     @classmethod
@@ -117,6 +141,7 @@ class BridgeConfig:
             domain=domain,
             search=cast(tuple[str, ...] | None, value("dns.search")) or (domain,),
             names=cast(str, value("dns.mode")),
+            metadata=bool(value("security.metadata")),
             raw=config.get("raw.dnsmasq", ""),
         )
         read._check_ranges()
@@ -189,6 +214,7 @@ def _family(config: Mapping[str, str], version: int) -> Family:
         expiry=cast(str, value("dhcp.expiry")),
         firewall=bool(value("firewall")),
         nat=bool(value("nat")),
+        open=value("nat.inbound") == "all",
         nat_address=cast(str | None, value("nat.address")),
         nat_after=value("nat.order") == "after",
         routing=bool(value("routing")),

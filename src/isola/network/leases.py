@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 _MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}", re.ASCII)
+_NUMBER = re.compile(r"[0-9]{1,19}", re.ASCII)
 _BOOTREQUEST, _ETHERNET, _COOKIE, _BOOTP_SIZE = 1, 1, b"\x63\x82\x53\x63", 236
 _MESSAGE_TYPE, _SERVER, _CLIENT, _END, _DHCPRELEASE = 53, 54, 61, 255, 7
 _RELEASE6, _CLIENT6, _SERVER6, _IA_NA, _IA_TA, _IAADDR = 8, 1, 2, 3, 4, 5
@@ -41,14 +42,14 @@ def read(text: str, now: float) -> list[Held]:
     found = []
     for line in text.splitlines():
         words = line.split()
-        if len(words) < 4 or not words[0].isdigit() or 0 < int(words[0]) < now:
+        if len(words) < 4 or not _NUMBER.fullmatch(words[0]) or 0 < int(words[0]) < now:
             continue
         address, client = _address(words[2]), _identifier(words[4] if len(words) > 4 else "*")
         hostname = "" if words[3] == "*" else words[3]
         number = words[1].removeprefix("T")
         if isinstance(address, IPv4Address):
             found.append(Held(str(address), _mac(words[1]), hostname, client))
-        elif isinstance(address, IPv6Address) and number.isdigit():
+        elif isinstance(address, IPv6Address) and _NUMBER.fullmatch(number):
             found.append(Held(str(address), "", hostname, client, int(number) & 0xFFFFFFFF, words[1][0] == "T"))
     return found
 

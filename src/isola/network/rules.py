@@ -2,9 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface
 
 from isola.network.bridge import BridgeConfig, Family
+
+METADATA4 = ("169.254.169.254", "169.254.170.2", "169.254.170.23")
+METADATA6 = ("fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254")
+"""Where clouds tell whoever asks the secrets of the machine: EC2 and those like it, ECS, EKS, GCE."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """One protocol on one bridge. Matches name the family themselves: the table is for both."""
+
+    link: str
+    word: str
+    protocol: str
+    family: Family
+
+    @property
+    def received(self) -> str:
+        return f'iifname "{self.link}" meta nfproto {self.protocol}'
+
+    @property
+    def leaving(self) -> str:
+        # With br_netfilter also what stays on the bridge passes the forward hook, with the bridge on both sides.
+        return f'iifname "{self.link}" oifname != "{self.link}" meta nfproto {self.protocol}'
+
+    @property
+    def entering(self) -> str:
+        return f'oifname "{self.link}" iifname != "{self.link}" meta nfproto {self.protocol}'
 
 
 def render(link: str, config: BridgeConfig) -> str:
@@ -13,13 +41,15 @@ def render(link: str, config: BridgeConfig) -> str:
     An accept ends only its own chain: a default-drop policy in somebody else's table still drops. What our chains
     can do is drop or rewrite, and say what is meant to pass.
     """
-    families = [(word, family) for word, family in (("ip", config.ipv4), ("ip6", config.ipv6)) if family.own]
+    sides = [_Side(link, "ip", "ipv4", config.ipv4), _Side(link, "ip6", "ipv6", config.ipv6)]
+    spoken = [side for side in sides if side.family.own is not None]
     return "\n".join(
         [
-            *_chain("input", "filter hook input priority filter", _input(link, families)),
-            *_chain("forward", "filter hook forward priority filter", _forward(link, families)),
-            *_chain("postrouting", "nat hook postrouting priority srcnat", _masquerade(families, after=False)),
-            *_chain("postrouting_late", "nat hook postrouting priority srcnat + 10", _masquerade(families, after=True)),
+            *_chain("metadata", "filter hook prerouting priority raw", [] if config.metadata else _metadata(link)),
+            *_chain("input", "filter hook input priority filter", _input(spoken)),
+            *_chain("forward", "filter hook forward priority filter", [rule for s in sides for rule in _forward(s)]),
+            *_chain("postrouting", "nat hook postrouting priority srcnat", _masquerade(spoken, after=False)),
+            *_chain("postrouting_late", "nat hook postrouting priority srcnat + 10", _masquerade(spoken, after=True)),
         ]
     )
 
@@ -30,50 +60,64 @@ def _chain(name: str, hook: str, rules: list[str]) -> list[str]:
     return [f"chain {name} {{", f"  type {hook}; policy accept;", *(f"  {rule}" for rule in rules), "}"]
 
 
-def _input(link: str, families: list[tuple[str, Family]]) -> list[str]:
+def _metadata(link: str) -> list[str]:
+    """Before anybody rewrites the destination: some hosts answer for the cloud themselves.
+
+    Refused, not dropped, so that no program waits for an answer.
+    """
+    return [
+        f'iifname "{link}" {word} daddr {{ {", ".join(addresses)} }} reject'
+        for word, addresses in (("ip", METADATA4), ("ip6", METADATA6))
+    ]
+
+
+def _input(sides: list[_Side]) -> list[str]:
     rules = []
-    for word, family in families:
-        if not family.firewall:
+    for side in sides:
+        if not side.family.firewall:
             continue
-        protocol = f'iifname "{link}" meta nfproto {_NFPROTO[word]}'
-        rules.append(f"{protocol} meta l4proto {{ tcp, udp }} th dport 53 accept")
-        rules.append(f"{protocol} udp dport {'67' if word == 'ip' else '547'} accept")
+        rules.append(f"{side.received} meta l4proto {{ tcp, udp }} th dport 53 accept")
+        rules.append(f"{side.received} udp dport {'67' if side.word == 'ip' else '547'} accept")
         icmp = "icmp type { echo-request, destination-unreachable, time-exceeded }"
         icmp6 = (
             "icmpv6 type { echo-request, packet-too-big, nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert }"
         )
-        rules.append(f'iifname "{link}" {icmp if word == "ip" else icmp6} accept')
+        rules.append(f'iifname "{side.link}" {icmp if side.word == "ip" else icmp6} accept')
     return rules
 
 
-def _forward(link: str, families: list[tuple[str, Family]]) -> list[str]:
-    rules = []
-    for word, family in families:
-        protocol = f"meta nfproto {_NFPROTO[word]}"
-        if not family.routing:
-            # Between ports of the bridge nothing is forwarded by IP, so this parts the network from all others.
-            rules += [f'{way} "{link}" {protocol} drop' for way in ("iifname", "oifname")]
-            continue
-        # Where the way out is narrower than the bridge, connections must not depend on ICMP finding its way back.
-        rules.append(f'iifname "{link}" {protocol} tcp flags syn tcp option maxseg size set rt mtu')
-        if family.firewall:
-            rules += [f'{way} "{link}" {protocol} accept' for way in ("iifname", "oifname")]
-    return rules
+def _forward(side: _Side) -> list[str]:
+    """Who may speak through the host, and in whose name."""
+    family = side.family
+    if family.own is None or not family.routing:
+        parted = [f"{side.leaving} drop", f"{side.entering} drop"]
+        return parted if family.own is not None or family.firewall else []
+    # Where the way out is narrower than the bridge, connections must not depend on ICMP finding its way back.
+    clamp = f"{side.received} tcp flags syn tcp option maxseg size set rt mtu"
+    if not family.firewall:
+        return [clamp]
+    rules = [f"{side.leaving} {side.word} saddr != {_subnet(family.own)} drop"]
+    if family.nat:
+        # What belongs to no connection is not translated, and would leave with an address that nobody can answer.
+        rules.append(f"{side.leaving} ct state invalid drop")
+    rules += [clamp, f"{side.received} accept"]
+    if family.nat and not family.open:
+        published = [f"{side.entering} {which} accept" for which in ("ct state established,related", "ct status dnat")]
+        rules += [*published, f"{side.entering} drop"]
+    return [*rules, f'oifname "{side.link}" meta nfproto {side.protocol} accept']
 
 
-def _masquerade(families: list[tuple[str, Family]], *, after: bool) -> list[str]:
+def _masquerade(sides: list[_Side], *, after: bool) -> list[str]:
     rules = []
-    for word, family in families:
+    for side in sides:
+        family = side.family
         if not family.nat or family.nat_after != after or family.own is None:
             continue
         subnet = _subnet(family.own)
-        target = f"snat {word} to {family.nat_address}" if family.nat_address else "masquerade"
-        rules.append(f"{word} saddr {subnet} {word} daddr != {subnet} {target}")
+        target = f"snat {side.word} to {family.nat_address}" if family.nat_address else "masquerade"
+        rules.append(f"{side.word} saddr {subnet} {side.word} daddr != {subnet} {target}")
     return rules
 
 
 def _subnet(own: IPv4Interface | IPv6Interface) -> str:
     return str(own.network)
-
-
-_NFPROTO = {"ip": "ipv4", "ip6": "ipv6"}

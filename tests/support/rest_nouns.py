@@ -72,7 +72,10 @@ class StandProfiles:
 class StandNetworks:
     def __init__(self) -> None:
         self.probes = {"bridge": Probe(True, "1")}
-        self.records = {"isolabr0": Network("isolabr0", config={"ipv4.address": "10.1.2.1/24"})}
+        self.links: dict[str, str] = {}
+        """More links of the host."""
+        config = {"ipv4.address": "10.1.2.1/24", "volatile.bridge.hwaddr": "0a:69:73:00:00:01"}
+        self.records = {"isolabr0": Network("isolabr0", config=config)}
 
     def __iter__(self) -> Any:
         return iter(list(self.records.values()))
@@ -110,7 +113,7 @@ class StandNetworks:
         return {"addresses": [], "counters": {}, "hwaddr": "", "mtu": 1500, "state": "up", "type": "broadcast"}
 
     async def unmanaged(self) -> Mapping[str, str]:
-        return {"lo": "loopback", "eth0": "physical"}
+        return {"lo": "loopback", "eth0": "physical"} | self.links
 
 
 class StandPools:

@@ -70,7 +70,7 @@ class House:
     def __post_init__(self) -> None:
         self.store = FakeStore(self.host.clock)
 
-    async def daemon(self, drivers: dict[str, type[NetworkDriver]] | None = None) -> Networks:
+    async def daemon(self, drivers: dict[str, type[NetworkDriver]] | None = None, names: HostNames = NAMES) -> Networks:
         """One more daemon, open."""
         records = Collection(self.store, "network", "/networks/", record_codec(Network))
         await records.load()
@@ -80,7 +80,7 @@ class House:
             new_operations(self.host),
             Events(self.host.clock.now),
             self.directory,
-            NAMES,
+            names,
             nics=lambda name: [nic for nic in self.nics if nic.network == name],
             used_by=lambda name: self.users,
             drivers=drivers or {"bridge": FakeNetwork, "away": Away},
@@ -289,6 +289,20 @@ async def test_links_of_the_host_are_listed_beside(house: House) -> None:
     assert (await networks.state("eth0"))["state"] == "up"
     with pytest.raises(NotFound):
         await networks.state("nobody")
+
+
+async def test_beside_another_daemon_names_of_foreign_links_are_refused(house: House) -> None:
+    await house.host.links.create_bridge(Bridge("isolabr0", alias="isola:isolabr0"))
+    await house.host.links.create_bridge(Bridge("docker0"))
+    networks = await house.daemon(names=HostNames("isola-7e57"))
+    for name in ("eth0", "lo", "docker0"):
+        with pytest.raises(AlreadyExists, match=name):
+            await house.act(networks, lambda n, op, to=name: n.create(op, Network(to)))
+    await house.act(networks, lambda n, op: n.create(op, Network("isolabr0")))
+    with pytest.raises(AlreadyExists, match="eth0"):
+        await house.act(networks, lambda n, op: n.rename(op, "isolabr0", "eth0"))
+    assert "isolabr0" not in await networks.unmanaged(), "it would be shown twice"
+    assert (await networks.state("isolabr0"))["addresses"]
 
 
 VERBS: dict[str, Work] = {

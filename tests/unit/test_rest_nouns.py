@@ -60,8 +60,16 @@ async def test_networks(stand: Stand) -> None:
     assert (await stand.get("/1.0/networks/eth0"))["type"] == "physical"
     assert (await stand.get("/1.0/networks/isolabr0/leases"))[0]["hwaddr"] == "10:66:6a:00:00:01"
     assert (await stand.get("/1.0/networks/isolabr0/state"))["state"] == "up"
+    assert (await stand.get("/1.0/networks/isolabr0"))["config"] == {"ipv4.address": "10.1.2.1/24"}
     assert (await stand.ask("GET", "/1.0/networks/nope"))[0] == 404
     assert (await stand.ask("POST", "/1.0/networks", {"name": "../x"}))[0] == 400
+
+
+async def test_a_network_comes_before_a_link_of_its_name(stand: Stand) -> None:
+    stand.services.networks.links["isolabr0"] = "bridge"
+    network = await stand.get("/1.0/networks/isolabr0")
+    assert network["managed"] and network["config"] == {"ipv4.address": "10.1.2.1/24"}
+    assert (await stand.ask("PATCH", "/1.0/networks/isolabr0", {"description": "mine"}))[0] == 200
 
 
 async def test_storage(stand: Stand) -> None:

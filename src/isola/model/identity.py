@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 
 ID_RANGE_SIZE = 65536
+_ALIAS = re.compile(r"isola(-[0-9a-f]{4})?:.+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,15 @@ class HostNames:
     def bridge(self, network: str) -> str:
         """Link name of a network's bridge: its own name where that is free of other daemons."""
         return network if self.tag == "isola" else f"{self.short}-{_digest(network, 8)}"
+
+    def alias(self, network: str) -> str:
+        """What a network's bridge says of itself."""
+        return f"{self.tag}:{network}"
+
+    @staticmethod
+    def is_network(alias: str) -> bool:
+        """Whether a link that says this of itself is the bridge of a network, of whatever daemon."""
+        return _ALIAS.fullmatch(alias) is not None
 
     def veth(self, instance_id: str, device: str) -> str:
         """Host end of an instance's NIC; at most 15 characters."""

@@ -20,7 +20,7 @@ SETTINGS = Settings(
     "network",
     Setting("bridge.driver", one_of("native"), "How the bridge is made; only the kernel's own is offered.", "native"),
     Setting("bridge.hwaddr", values.mac, "MAC address of the bridge; made up once when not set.", live=True),
-    Setting("bridge.mtu", whole(1280, 65535), "Largest packet on the bridge and its NICs.", "1500", live=True),
+    Setting("bridge.mtu", whole(1280, 65535), "Largest packet: on the bridge and in DHCP at once, on NICs of instances from their next start.", "1500", live=True),
     Setting("dns.domain", values.domain, "Domain of the names of instances.", "isola", live=True),
     Setting(
         "dns.mode",
@@ -63,7 +63,7 @@ SETTINGS = Settings(
             Setting(
                 f"ipv{v}.nat.inbound",
                 one_of("replies", "all"),
-                "What comes in from outside a subnet behind NAT: replies (and what is sent to published ports), or all.",
+                "What comes in from outside a subnet behind NAT: replies and what is sent to published ports, or all.",
                 "replies",
                 live=True,
             ),

@@ -231,8 +231,8 @@ class Networks:
         return state
 
     async def unmanaged(self) -> Mapping[str, str]:
-        """Links of the host that are not ours: name -> the API's type."""
-        managed = {self._link(network) for network in self._records}
+        """Links of the host that are not ours: name -> the API's type. A network hides a link of its name."""
+        managed = {name for network in self._records for name in (self._link(network), network.name)}
         return {name: kind for name, kind in kinds(await self._host.links.all()).items() if name not in managed}
 
     async def _open(self, op: Operation) -> None:
@@ -302,11 +302,14 @@ class Networks:
         return driver.link(network.name) if driver else None
 
     async def _refuse_foreign_link(self, driver: NetworkDriver, name: str) -> None:
-        link = driver.link(name)
-        if link is not None and await self._host.links.exists(link):
-            raise AlreadyExists(
-                f"The host has a link named {link!r} already", field="name", remedy="choose another name"
-            )
+        """Neither the network's link nor its name is there: nobody would know then which of the two is meant."""
+        for link in {driver.link(name), name} - {None}:
+            view = await self._host.links.find(str(link))
+            # Daemons side by side may each have a network of the same name, and one of them has a link of that name.
+            if view is not None and (link == driver.link(name) or not self._names.is_network(view.alias)):
+                raise AlreadyExists(
+                    f"The host has a link named {link!r} already", field="name", remedy="choose another name"
+                )
 
     def _refuse_if_used(self, name: str) -> None:
         if users := self._used_by(name):

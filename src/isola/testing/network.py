@@ -54,7 +54,7 @@ class FakeNetwork(NetworkDriver):
 
     async def _start(self, network: Network, nics: Sequence[Nic]) -> None:
         config, link = BridgeConfig.read(network.config), self.names.bridge(network.name)
-        view, alias = await self.host.links.find(link), f"{self.names.tag}:{network.name}"
+        view, alias = await self.host.links.find(link), self.names.alias(network.name)
         if view is not None and view.alias == alias:
             await self.host.links.set_addresses(link, config.addresses(), config.mtu)
         else:
@@ -72,7 +72,7 @@ class FakeNetwork(NetworkDriver):
         await self.host.files.remove_tree(self._home(network.name))
         await self.host.firewall.delete(self.names.table(network.name))
         view = await self.host.links.find(self.names.bridge(network.name))
-        if view is not None and view.alias == f"{self.names.tag}:{network.name}":
+        if view is not None and view.alias == self.names.alias(network.name):
             await self.host.links.delete(view.name)
 
     async def _register(self, network: Network, nic: Nic) -> None:
@@ -117,7 +117,7 @@ class FakeNetwork(NetworkDriver):
                 await self.host.firewall.delete(table)
         bridges = {self.names.bridge(name) for name in kept}
         for view in await self.host.links.all():
-            ours = view.alias.startswith(f"{self.names.tag}:") and view.name not in bridges
+            ours = view.alias.startswith(self.names.alias("")) and view.name not in bridges
             port = view.kind == "veth" and view.name.startswith(self.names.short) and view.name not in host_links
             if ours or (port and len(view.name) == len(self.names.short) + 8):
                 await self.host.links.delete(view.name)

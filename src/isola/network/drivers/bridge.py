@@ -264,7 +264,7 @@ class BridgeNetworks(NetworkDriver):
         return self._home(name) / "hosts.d", self._home(name) / "names.d"
 
     def _alias(self, name: str) -> str:
-        return f"{self.names.tag}:{name}"
+        return self.names.alias(name)
 
     async def _text(self, path: Path) -> str:
         with contextlib.suppress(NotFound):

@@ -47,11 +47,14 @@ async def create(request: Request) -> web.StreamResponse:
 async def get(request: Request) -> web.StreamResponse:
     """One network, or a link of the host."""
     networks, name = request.services.networks, request.parameters["name"]
-    kind = (await networks.unmanaged()).get(name)
-    if kind is not None:
+    try:
+        network = networks.get(name)
+    except NotFound:
+        kind = (await networks.unmanaged()).get(name)
+        if kind is None:
+            raise
         shape = link_json(name, kind)
         return sync(shape, etag=shape)
-    network = networks.get(name)
     return sync(network_json(network, networks.used_by(name)), etag=writable(network))
 
 

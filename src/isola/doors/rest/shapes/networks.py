@@ -13,7 +13,7 @@ def network_json(network: Network, used_by: Sequence[str]) -> dict[str, object]:
         network.name,
         network.driver,
         managed=True,
-        config=dict(network.config),
+        config=_shown(network),
         description=network.description,
         used_by=used_by,
         status="Created" if network.ready else "Errored",
@@ -38,7 +38,12 @@ def lease_json(lease: Lease) -> dict[str, object]:
 
 def writable(network: Network) -> dict[str, object]:
     """What a PUT replaces: the entity tag is computed of it."""
-    return {"config": dict(network.config), "description": network.description}
+    return {"config": _shown(network), "description": network.description}
+
+
+def _shown(network: Network) -> dict[str, str]:
+    """The configuration without what the daemon keeps for itself."""
+    return {key: value for key, value in network.config.items() if not key.startswith("volatile.")}
 
 
 def _shape(

@@ -105,9 +105,8 @@ async def bed(netns: Netns, directory: Path) -> AsyncIterator[Bed]:
 async def lease(guest: Guest, directory: Path, hostname: str = "x") -> dict[str, str]:
     """What busybox' DHCP client is given, configured on the guest's eth0."""
     script = directory / "udhcpc.sh"
-    script.write_text(
-        '#!/bin/sh\n[ "$1" = bound ] || exit 0\nip addr add $ip/$mask dev eth0\nip route add default via $router\nset\n'
-    )
+    route = '[ -z "$router" ] || ip route add default via $router'
+    script.write_text(f'#!/bin/sh\n[ "$1" = bound ] || exit 0\nip addr add $ip/$mask dev eth0\n{route}\nset\n')
     script.chmod(0o755)
     await guest.check("ip", "link", "set", "lo", "up")
     await guest.check("ip", "link", "set", "eth0", "up")
@@ -381,6 +380,48 @@ while time.monotonic() < end:
     if source in wanted:
         print(source.hex(), flush=True)
 """
+
+
+async def test_a_network_that_leads_nowhere_is_no_way_out(bed: Bed) -> None:
+    network = await bed.network(ipv4_routing="false", ipv6_routing="false")
+    nic, guest = await bed.nic(network, "web1")
+    given = await lease(guest, bed.directory)
+    assert given["ip"] == nic.ipv4 and "router" not in given and given["dns"]
+
+    async def has_ipv6() -> bool:
+        return await ipv6_address(guest) == [f"{nic.ipv6}/64"]
+
+    await eventually(has_ipv6)
+    assert "default" not in await guest.check("ip", "-6", "route")
+    await bed.gone(network)
+
+
+async def test_of_several_nics_the_first_is_the_way_out(bed: Bed) -> None:
+    first = await bed.network()
+    second = Network("zoo", config=await bed.driver.complete({}, [first]))
+    nowhere = {"ipv4.routing": "false", "ipv6.routing": "false"}
+    third = Network("den", config=await bed.driver.complete(nowhere, [first, second]))
+    nic, guest = await bed.nic(first, "web1", configure=True)
+    gateway, gateway6 = bed.driver.plan(first).gateways()
+    for number, network in enumerate((second, third), 1):
+        await bed.act(lambda op, n=network: bed.driver.start(op, n, ()))
+        plan = bed.driver.plan(network)
+        assert plan.ipv4 is not None and plan.ipv6 is not None
+        device = f"eth{number}"
+        more = replace(
+            nic, device=device, interface=device, network=network.name, ipv4=str(plan.ipv4.ip + 9),
+            ipv6=str(plan.ipv6.ip + 9), mac=f"0a:69:73:00:01:0{number}", host_link=NAMES.veth("id-web1", device),
+        )  # fmt: skip
+        bed.nics.append(more)
+        await bed.act(lambda op, n=network, m=more: bed.driver.attach(op, n, m, guest.ref))
+    ways = [line.split()[:5] for line in (await guest.check("ip", "route", "show", "default")).splitlines()]
+    assert len(ways) == 2 and ways[0] == ["default", "via", gateway, "dev", "eth0"]
+    assert f"via {gateway} dev eth0" in await guest.check("ip", "route", "get", "192.0.2.2")
+    assert f"via {gateway6} dev eth0" in await guest.check("ip", "-6", "route", "get", "2001:db8::2")
+    await bed.host.links.delete(*(nic.host_link for nic in bed.nics))
+    for network in (second, third):
+        await bed.act(lambda op, n=network: bed.driver.stop(op, n))
+    await bed.gone(first)
 
 
 async def test_dnsmasq_listens_on_its_bridge_only(bed: Bed) -> None:

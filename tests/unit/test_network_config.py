@@ -151,6 +151,10 @@ def test_dnsmasq_is_told_what_other_networks_need() -> None:
     assert not any(line.startswith("dhcp-") and line != "dhcp-ignore-names" for line in silent)
     assert not any("isola/" in line and line.startswith("local") for line in written(dns_mode="none"))
     dynamic = written(dns_mode="dynamic")
+    assert not any("option:router" in line for line in written())
+    assert "dhcp-option=option:router" in written(ipv4_routing="false")
+    assert "ra-param=br0,mtu:1500,60,1800" in written(ipv4_routing="false")
+    assert "ra-param=br0,mtu:1500,60,0" in written(ipv6_routing="false")
     assert "dhcp-ignore-names" not in dynamic and "expand-hosts" in dynamic
     assert written(dns_domain="lab.example", dns_search="a.example,b.example")[-1] != ""
     assert "dhcp-option-force=option:domain-search,a.example,b.example" in written(dns_search="a.example,b.example")

@@ -58,6 +58,8 @@ class Inside:
 
     addresses: tuple[str, ...] = ()
     gateways: tuple[str, ...] = ()
+    metric: int = 1024
+    """Of the default routes: of several NICs, that with the lowest is the way out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +264,9 @@ class LinuxLinks:
     async def _set_up_inside(self, peer: str, namespace: int, inside: Inside) -> None:
         lines = ["link set lo up", *(_add_address(peer, address) for address in inside.addresses)]
         lines.append(f"link set {peer} up")
-        lines += [f"route replace default via {gateway} dev {peer}" for gateway in inside.gateways]
+        lines += [
+            f"route replace default via {gateway} dev {peer} metric {inside.metric}" for gateway in inside.gateways
+        ]
         await self._batch(*lines, namespace=namespace, enter=("nsenter", f"--net={_file(namespace)}"))
 
     async def _batch(

@@ -53,11 +53,12 @@ _IDLE_GENERATORS = (
 _NEEDS_HARDWARE = ("systemd-networkd-wait-online.service", "e2scrub_reap.service", "remote-fs.target")
 _LOGIND_MASK = "/etc/systemd/system/dbus-org.freedesktop.login1.service"
 
-FILES: Mapping[str, str] = {
-    "etc/systemd/network/50-isola.network": """\
+_FIRST_METRIC, _ORDERED_NICS = 1024, 8
+_NETWORK = """\
 # Address and name servers come from the network; its IPv6 address follows from the MAC and so belongs to the instance.
+# Of several networks the first is the way out: the metrics grow with the number of the NIC.
 [Match]
-Name=eth*
+Name={name}
 
 [Link]
 RequiredForOnline=no
@@ -72,12 +73,23 @@ MulticastDNS=no
 
 [IPv6AcceptRA]
 Token=eui64
+RouteMetric={metric}
 
 [DHCPv4]
 ClientIdentifier=mac
 UseHostname=no
 UseDomains=yes
-""",
+RouteMetric={metric}
+"""
+
+FILES: Mapping[str, str] = {
+    **{
+        f"etc/systemd/network/50-isola-eth{number}.network": _NETWORK.format(
+            name=f"eth{number}", metric=_FIRST_METRIC + number
+        )
+        for number in range(_ORDERED_NICS)
+    },
+    "etc/systemd/network/51-isola.network": _NETWORK.format(name="eth*", metric=_FIRST_METRIC + _ORDERED_NICS),
     "etc/systemd/journald.conf.d/isola.conf": """\
 [Journal]
 SystemMaxUse=64M

@@ -20,7 +20,13 @@ SETTINGS = Settings(
     "network",
     Setting("bridge.driver", one_of("native"), "How the bridge is made; only the kernel's own is offered.", "native"),
     Setting("bridge.hwaddr", values.mac, "MAC address of the bridge; made up once when not set.", live=True),
-    Setting("bridge.mtu", whole(1280, 65535), "Largest packet: on the bridge and in DHCP at once, on NICs of instances from their next start.", "1500", live=True),
+    Setting(
+        "bridge.mtu",
+        whole(1280, 65535),
+        "Largest packet: of the bridge at once, of NICs from the next start of their instance.",
+        "1500",
+        live=True,
+    ),
     Setting("dns.domain", values.domain, "Domain of the names of instances.", "isola", live=True),
     Setting(
         "dns.mode",

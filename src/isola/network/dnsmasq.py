@@ -67,6 +67,9 @@ def _dhcp(config: BridgeConfig, directory: Path) -> list[str]:
         mask = config.ipv4.own.network.netmask
         for first, last in config.dynamic_ipv4():
             lines.append(f"dhcp-range={ip_address(first)},{ip_address(last)},{mask},{config.ipv4.expiry}")
+        if not config.ipv4.routing:
+            # No value: a guest with another NIC must not take this network for its way out.
+            lines.append("dhcp-option=option:router")
         lines.append(f"dhcp-option-force=option:domain-search,{search}")
         lines += [f"dhcp-option-force=option:mtu,{config.mtu}", "dhcp-rapid-commit"]
     if config.stateful and isinstance(config.ipv6.own, IPv6Interface):
@@ -86,7 +89,8 @@ def _dhcp(config: BridgeConfig, directory: Path) -> list[str]:
 def _router(link: str, config: BridgeConfig) -> list[str]:
     if config.ipv6.own is None:
         return []
-    lines = ["enable-ra", f"ra-param={link},mtu:{config.mtu},60,1800"]
+    lifetime = 1800 if config.ipv6.routing else 0
+    lines = ["enable-ra", f"ra-param={link},mtu:{config.mtu},60,{lifetime}"]
     if not config.stateful:
         mode = "ra-stateless" if config.ipv6.dhcp else "ra-only"
         lines.append(f"dhcp-range=::,constructor:{link},{mode},{config.ipv6.own.network.prefixlen}")

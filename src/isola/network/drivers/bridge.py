@@ -24,6 +24,8 @@ from isola.network.leases import Held
 from isola.network.nameserver import Nameserver
 from isola.network.views import describe
 
+FIRST_METRIC = 1024
+"""Of the default route of the first NIC: what networkd and the kernel give those of DHCP and router advertisements."""
 _USER = "dnsmasq"
 """Made by Debian's dnsmasq-base."""
 log = logging.getLogger(__name__)
@@ -244,9 +246,14 @@ class BridgeNetworks(NetworkDriver):
         return [line.split()[1] for line in lines if line.startswith("nameserver ") and len(line.split()) > 1]
 
     def _inside(self, network: Network, nic: Nic) -> Inside:
-        plan = self._config(network).plan()
+        config = self._config(network)
+        plan = config.plan()
         families = {":" in address for address in plan.prefixed(nic)}
-        return Inside(plan.prefixed(nic), tuple(gate for gate in plan.gateways() if (":" in gate) in families))
+        families -= {family is config.ipv6 for family in (config.ipv4, config.ipv6) if not family.routing}
+        gateways = tuple(gate for gate in plan.gateways() if (":" in gate) in families)
+        # As in our images: eth0 before eth1, whichever comes first.
+        number = re.search(r"[0-9]{1,3}$", nic.interface)
+        return Inside(plan.prefixed(nic), gateways, metric=FIRST_METRIC + int(number[0] if number else 0))
 
     def _config(self, network: Network) -> BridgeConfig:
         held = self._read.get(network.name)

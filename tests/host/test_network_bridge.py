@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from netns import Guest, Netns, check, start
 
-from isola.errors import InvalidInput
+from isola.errors import HostFailure, InvalidInput
 from isola.events import Events
 from isola.host import Host
 from isola.host.linux import linux_host
@@ -639,6 +639,16 @@ async def test_lines_dnsmasq_does_not_understand_are_refused(bed: Bed) -> None:
     gateway = bed.driver.plan(network).gateways()[0]
     assert "192.0.2.77" in await resolve(guest, "shop.example", gateway)
     await bed.gone(network)
+
+
+async def test_a_network_whose_dnsmasq_does_not_start_leaves_nothing(bed: Bed) -> None:
+    config = await bed.driver.complete({"raw.dnsmasq": "log-facility=/nowhere/at/all"}, ())
+    with pytest.raises(HostFailure, match="cannot open log /nowhere/at/all") as caught:
+        await bed.act(lambda op: bed.driver.start(op, Network("lab", config=config), ()))
+    assert caught.value.message == "Cannot start dnsmasq for network 'lab'"
+    assert bed.netns.processes() == []
+    assert await bed.host.links.names(NAMES.short) == () and await bed.host.firewall.tables() == ()
+    assert os.listdir(bed.directory / "networks") == []
 
 
 async def test_a_start_cancelled_at_any_moment_leaves_nothing(bed: Bed) -> None:

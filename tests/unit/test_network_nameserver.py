@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from network_host import fake_network_host
 
-from isola.errors import CommandFailed
+from isola.errors import HostFailure
 from isola.network.nameserver import Nameserver
 from isola.testing.processes import Call, FakeProcess, FakeProcesses
 
@@ -23,6 +23,7 @@ class Dnsmasq:
         self.processes = FakeProcesses({"dnsmasq": self.start})
         self.host = dataclasses.replace(fake_network_host(), processes=self.processes)
         self.broken = 0
+        self.words = b"dnsmasq: bad option at line 3"
         self.forgets_its_file = False
         self.may_start = asyncio.Event()
         self.may_start.set()
@@ -32,7 +33,7 @@ class Dnsmasq:
         await self.may_start.wait()
         if self.broken:
             self.broken -= 1
-            call.err(b"dnsmasq: bad option at line 3")
+            call.err(self.words)
             return 1
         process = self.processes.add(*call.argv)
         if not self.forgets_its_file:
@@ -133,16 +134,26 @@ async def test_junk_in_the_file_is_nobody(dnsmasq: Dnsmasq) -> None:
 async def test_one_that_does_not_start_says_why(dnsmasq: Dnsmasq) -> None:
     dnsmasq.broken = 1
     server = dnsmasq.nameserver()
-    with pytest.raises(CommandFailed, match="bad option at line 3"):
+    with pytest.raises(HostFailure, match="Cannot start dnsmasq for network 'lab': dnsmasq: bad option at line 3"):
         await server.ensure("one")
     await server.ensure("one")
     assert len(dnsmasq.servers) == 1
     await server.stop()
 
 
+async def test_a_host_without_inotify_instances_is_told_what_to_raise(dnsmasq: Dnsmasq) -> None:
+    dnsmasq.broken, dnsmasq.words = 1, b"\ndnsmasq: failed to create inotify: Too many open files\n"
+    with pytest.raises(HostFailure) as caught:
+        await dnsmasq.nameserver().ensure("one")
+    assert caught.value.message == "Cannot start dnsmasq for network 'lab'"
+    assert caught.value.evidence == "dnsmasq: failed to create inotify: Too many open files"
+    assert "fs.inotify.max_user_instances" in caught.value.remedy
+    assert caught.value.code == "host_failure"
+
+
 async def test_one_that_ends_at_once_is_an_error(dnsmasq: Dnsmasq) -> None:
     dnsmasq.forgets_its_file = True
-    with pytest.raises(CommandFailed, match="ended at once"):
+    with pytest.raises(HostFailure, match="ended at once"):
         await dnsmasq.nameserver().ensure("one")
 
 

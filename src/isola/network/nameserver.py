@@ -7,7 +7,7 @@ import logging
 import signal
 from pathlib import Path
 
-from isola.errors import CommandFailed, IsolaError, NotFound
+from isola.errors import CommandFailed, HostFailure, IsolaError, NotFound
 from isola.host import Host
 from isola.host.cancellation import finish
 from isola.host.process import ProcessRef
@@ -33,7 +33,7 @@ class Nameserver:
         self._lock = asyncio.Lock()
 
     async def ensure(self, configuration: str) -> None:
-        """Have it run with this configuration: adopted, started or started anew. Raises CommandFailed."""
+        """Have it run with this configuration: adopted, started or started anew. Raises HostFailure."""
         async with self._lock:
             running = await self._adopt()
             if await self._content() != configuration:
@@ -115,15 +115,23 @@ class Nameserver:
         """
         try:
             await finish(self._host.processes.run(self._command()))
-        except CommandFailed:
+        except CommandFailed as error:
             # One that a daemon started in its last moment may have been faster.
             if (running := await self._adopt()) is not None:
                 return running
-            raise
+            raise self._failure(error.evidence or error.message) from error
         running = await self._adopt()
         if running is None:
-            raise CommandFailed(self._command(), 0, "it ended at once")
+            raise self._failure("it ended at once")
         return running
+
+    def _failure(self, evidence: str) -> HostFailure:
+        remedy = "the host's inotify instances are used up: raise the sysctl fs.inotify.max_user_instances"
+        return HostFailure(
+            f"Cannot start dnsmasq for network {self._directory.name!r}",
+            evidence=evidence,
+            remedy=remedy if "inotify" in evidence else "",
+        )
 
     async def _adopt(self) -> ProcessRef | None:
         """The process its file names, if it is one of ours and not a later one with the same number."""

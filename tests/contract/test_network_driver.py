@@ -128,6 +128,21 @@ async def test_wrong_values_are_refused_by_name(subject: Subject, key: str, valu
     assert caught.value.remedy
 
 
+async def test_networks_of_another_daemon_keep_their_subnets(subject: Subject) -> None:
+    other, driver = subject.driver(OTHERS), subject.driver()
+    theirs = await completed(other)
+    await act(subject.host, lambda op: other.start(op, theirs, ()))
+    address = theirs.config["ipv4.address"]
+    with pytest.raises(InvalidInput, match="overlaps that of link") as caught:
+        await driver.complete({"ipv4.address": address}, ())
+    assert caught.value.field == "config.ipv4.address"
+    assert (await other.complete({"ipv4.address": address}, (), theirs.config))["ipv4.address"] == address
+    assert (await other.complete({"bridge.mtu": "1400"}, (), theirs.config))["ipv4.address"] == address
+    await act(subject.host, lambda op: other.stop(op, theirs))
+    for one in (other, driver):
+        await one.close()
+
+
 async def test_a_network_lives_and_leaves_nothing(subject: Subject) -> None:
     driver, before = subject.driver(), await subject.snapshot()
     network = await completed(driver)

@@ -113,6 +113,26 @@ def test_subnets_of_others_are_refused_and_routes_avoided() -> None:
     assert config["ipv4.address"] == "10.0.8.1/24"
 
 
+def test_addresses_of_the_host_are_kept() -> None:
+    def choose(address: str, *there: str, previous: dict[str, str] | None = None) -> str:
+        key = "ipv6.address" if ":" in address else "ipv4.address"
+        links = {"eth1": there}
+        wanted = {} if address == "auto" else {key: address}
+        before = previous or {}
+        return complete(wanted, before, others=(), routed=(), seed=7, has_ipv6=True, links=links)[key]
+
+    assert choose("auto", "10.0.7.9/24") == "10.0.8.1/24", "a link that is down has addresses and no routes"
+    for there in ("192.168.1.5/24", "192.168.1.5/16", "192.168.1.128/25", "192.168.1.7/32"):
+        with pytest.raises(InvalidInput, match="overlaps that of link 'eth1'") as caught:
+            choose("192.168.1.1/24", "nonsense", there)
+        assert caught.value.field == "config.ipv4.address"
+    with pytest.raises(InvalidInput, match="overlaps that of link"):
+        choose("fd42::1/64", "fd42::7/48")
+    assert choose("10.200.1.1/24", "10.5.6.7/8") == "10.200.1.1/24", "a part of the LAN that was set aside"
+    same = {"ipv4.address": "192.168.1.1/24"}
+    assert choose("192.168.1.1/24", "192.168.1.5/24", previous=same) == "192.168.1.1/24", "it is so already"
+
+
 def test_ranges_must_lie_in_a_subnet() -> None:
     with pytest.raises(InvalidInput, match="outside"):
         filled({"ipv4.address": "none", "ipv4.dhcp.ranges": "10.1.2.3-10.1.2.9"})

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv6Interface, ip_address
+from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 from typing import cast
 
 from isola.errors import InvalidInput
 from isola.model.network import Network
 from isola.network import values
-from isola.network.addresses import AddressPlan, Span, Subnet, choose_ipv4, choose_ipv6
+from isola.network.addresses import AddressPlan, Span, Subnet, choose_ipv4, choose_ipv6, subnets
 from isola.settings import Setting, Settings, boolean, one_of, text, whole
 
+_NO_LINKS: Mapping[str, Sequence[str]] = {}
 _DYNAMIC_SHARE = 8
 """Clients unknown to us get the last eighth of a subnet, out of the way of the addresses we choose."""
 
@@ -186,18 +187,23 @@ def complete(
     routed: Sequence[Subnet],
     seed: int,
     has_ipv6: bool,
+    links: Mapping[str, Sequence[str]] = _NO_LINKS,
 ) -> dict[str, str]:
     """Fill in what is ``auto`` or not set, for good; ``previous`` is what the network had so far.
 
-    ``routed`` is what the host reaches already and a chosen subnet must not hide. Raises InvalidInput, Conflict.
+    ``routed`` is what the host reaches already and a chosen subnet must not hide; ``links`` has the addresses of its
+    links that are not ours, those of other daemons' networks among them. Raises InvalidInput, Conflict.
     """
     BridgeConfig.read({key: value for key, value in config.items() if not key.endswith(".dhcp.ranges")})
     whole_config = {key: value for key, value in config.items() if value != "" and not key.startswith("volatile.")}
     taken = {other.name: _subnets(other) for other in others}
-    avoid = [*routed, *(subnet for theirs in taken.values() for subnet in theirs)]
+    there = [subnet for addresses in links.values() for subnet in subnets(addresses)]
+    avoid = [*routed, *there, *(subnet for theirs in taken.values() for subnet in theirs)]
     for key, choose in (("ipv4", choose_ipv4), ("ipv6", choose_ipv6)):
         if whole_config.get(f"{key}.address", "auto") != "auto":
             _refuse_overlap(key, whole_config[f"{key}.address"], taken)
+            if whole_config[f"{key}.address"] != previous.get(f"{key}.address"):
+                _refuse_link(key, whole_config[f"{key}.address"], links)
         elif key == "ipv6" and not has_ipv6:
             whole_config["ipv6.address"] = "none"
         else:
@@ -252,6 +258,29 @@ def _refuse_overlap(key: str, text: str, taken: Mapping[str, Sequence[Subnet]]) 
                 field=f"config.{key}.address",
                 remedy="use another subnet, or auto",
             )
+
+
+def _refuse_link(key: str, text: str, links: Mapping[str, Sequence[str]]) -> None:
+    """A part of a link's subnet may be set aside for a network; its addresses, or all of it, may not."""
+    own = SETTINGS.value({f"{key}.address": text}, f"{key}.address")
+    for name, address in [(name, address) for name, there in links.items() for address in there]:
+        network, interface = cast(IPv4Interface | IPv6Interface | None, own), _interface(address)
+        if network is None or interface is None or network.version != interface.version:
+            continue
+        if interface.ip in network.network or network.network.supernet_of(interface.network):  # type: ignore[arg-type]
+            raise InvalidInput(
+                f"Subnet {network.network} overlaps that of link {name!r}",
+                field=f"config.{key}.address",
+                evidence=f"it has the address {address}",
+                remedy="use another subnet, or auto",
+            )
+
+
+def _interface(text: str) -> IPv4Interface | IPv6Interface | None:
+    try:
+        return ip_interface(text)
+    except ValueError:
+        return None
 
 
 def _made_up_mac(seed: int) -> str:

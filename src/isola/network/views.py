@@ -44,6 +44,15 @@ def describe(link: str, views: Sequence[LinkView]) -> Mapping[str, object]:
     return shown
 
 
+def addressed(views: Sequence[LinkView], own_alias: str) -> Mapping[str, Sequence[str]]:
+    """Addresses with prefix length of the links that are none of ours; loopback and the like aside."""
+    return {
+        view.name: [f"{a.address}/{a.netmask}" for a in view.state.addresses if a.scope == "global"]
+        for view in views
+        if not view.alias.startswith(own_alias)
+    }
+
+
 def kinds(views: Sequence[LinkView]) -> Mapping[str, str]:
     """Links worth listing beside managed networks: name -> the API's type. Ends of pairs are somebody's NICs."""
     words = {"bridge", "physical", "loopback", "bond", "vlan", "macvlan"}

@@ -15,7 +15,7 @@ from isola.network.addresses import AddressPlan, subnets
 from isola.network.bridge import BridgeConfig
 from isola.network.driver import NetworkCapabilities, NetworkDriver
 from isola.network.leases import Held
-from isola.network.views import describe
+from isola.network.views import addressed, describe
 
 _LEASES = "leases"
 
@@ -42,6 +42,7 @@ class FakeNetwork(NetworkDriver):
             routed=subnets(await self.host.links.routes()),
             seed=int(self.host.clock.token(8), 16),
             has_ipv6=self.host.links.has_ipv6(),
+            links=addressed(await self.host.links.all(), self.names.alias("")),
         )
 
     def plan(self, network: Network) -> AddressPlan:

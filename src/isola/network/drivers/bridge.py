@@ -22,7 +22,7 @@ from isola.network.bridge import BridgeConfig
 from isola.network.driver import NetworkCapabilities, NetworkDriver
 from isola.network.leases import Held
 from isola.network.nameserver import Nameserver
-from isola.network.views import describe
+from isola.network.views import addressed, describe
 
 FIRST_METRIC = 1024
 """Of the default route of the first NIC: what networkd and the kernel give those of DHCP and router advertisements."""
@@ -67,6 +67,7 @@ class BridgeNetworks(NetworkDriver):
             routed=routed,
             seed=int(self.host.clock.token(8), 16),
             has_ipv6=self.host.links.has_ipv6(),
+            links=addressed(await self.host.links.all(), self._alias("")),
         )
         await self._test_raw(BridgeConfig.read(completed))
         return completed

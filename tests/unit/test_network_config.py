@@ -210,6 +210,13 @@ def test_leases_are_read_and_what_is_over_or_none_is_passed_over() -> None:
     assert leases.server_duid(text) == b"\0\1\0\1" and leases.server_duid("") == b""
 
 
+def test_a_half_written_lease_file_is_noticed() -> None:
+    ipv4, duid = "0 0a:69:73:00:00:03 10.1.2.231 * *\n", "duid 00:01\n"
+    assert leases.is_whole("", "") and leases.is_whole(ipv4, "") and leases.is_whole(ipv4 + duid, ipv4 + duid)
+    for text, before in (("", ipv4), (ipv4[:-5], ""), (ipv4, ipv4 + duid), ("", duid)):
+        assert not leases.is_whole(text, before)
+
+
 @given(st.text(max_size=200))
 def test_no_lease_file_breaks_the_reader(text: str) -> None:
     for held in leases.read(f"{text}\n0 {text} 10.1.2.9 {text} {text}\n0 {text} fd42::9 * {text}\n", 0):

@@ -54,6 +54,16 @@ def read(text: str, now: float) -> list[Held]:
     return found
 
 
+def is_whole(text: str, before: str) -> bool:
+    """Whether the file was not read while it was being written; ``before`` is how it was seen last.
+
+    It is emptied first, and once dnsmasq has a name for DHCPv6 clients that stands behind the leases of IPv4.
+    """
+    if "duid " in before and "duid " not in text:
+        return False
+    return text.endswith("\n") or (not text and not before)
+
+
 def server_duid(text: str) -> bytes:
     """How dnsmasq names itself to DHCPv6 clients; empty where it has not begun to."""
     for line in text.splitlines():

@@ -26,6 +26,8 @@ from isola.network.views import addressed, describe
 
 FIRST_METRIC = 1024
 """Of the default route of the first NIC: what networkd and the kernel give those of DHCP and router advertisements."""
+_LOOKS, _WRITING = 4, 0.005
+"""How often, and how many seconds apart, a lease file is read that dnsmasq may be writing."""
 _USER = "dnsmasq"
 """Made by Debian's dnsmasq-base."""
 log = logging.getLogger(__name__)
@@ -41,6 +43,8 @@ class BridgeNetworks(NetworkDriver):
         super().__init__(host, directory, names)
         self._nameservers: dict[str, Nameserver] = {}
         self._read: dict[str, tuple[Network, BridgeConfig]] = {}
+        self._leased: dict[str, str] = {}
+        """Network -> its lease file as it was last seen."""
 
     @classmethod
     async def probe(cls, host: Host) -> Probe:
@@ -103,21 +107,21 @@ class BridgeNetworks(NetworkDriver):
             await self.host.links.delete(link)
 
     async def _register(self, network: Network, nic: Nic) -> None:
-        if await self._put_files(network, self._config(network), nic):
-            self._nameserver(network.name).reload()
-        self._nameserver(network.name).hasten()
         # dnsmasq gives a NIC no address that is leased to another, whatever the NIC's file says.
         own = {nic.ipv4, nic.ipv6}
         await self._end_leases(network, lambda held: held.address in own and held.mac != nic.mac)
+        if await self._put_files(network, self._config(network), nic):
+            self._nameserver(network.name).reload()
+        self._nameserver(network.name).hasten()
 
     async def _unregister(self, network: Network, nic: Nic) -> None:
+        own = {nic.ipv4, nic.ipv6}
+        await self._end_leases(network, lambda held: held.address in own or held.mac == nic.mac)
         gone = [directory / nic.host_link for directory in self._directories(network.name)]
         if any([await self.host.files.exists(path) for path in gone]):
             for path in gone:
                 await self.host.files.remove_tree(path)
             self._nameserver(network.name).reload()
-        own = {nic.ipv4, nic.ipv6}
-        await self._end_leases(network, lambda held: held.address in own or held.mac == nic.mac)
 
     async def _attach(self, network: Network, nic: Nic, process: ProcessRef) -> None:
         pair = Pair(nic.host_link, nic.interface, self.names.bridge(network.name), nic.mac, nic.mtu)
@@ -172,6 +176,7 @@ class BridgeNetworks(NetworkDriver):
         await self._nameserver(name).stop()
         del self._nameservers[name]
         self._read.pop(name, None)
+        self._leased.pop(name, None)
         await self.host.firewall.delete(self.names.table(name))
         await self.host.files.remove_tree(self._home(name))
 
@@ -219,7 +224,15 @@ class BridgeNetworks(NetworkDriver):
             log.warning("A lease on network %s is not ended: %s", network.name, error)
 
     async def _leases(self, network: Network) -> str:
-        return await self._text(self._home(network.name) / "leases")
+        """dnsmasq writes the file anew in its place, and often: read when that has been done."""
+        before = self._leased.get(network.name, "")
+        for _ in range(_LOOKS):
+            text = await self._text(self._home(network.name) / "leases")
+            if leases.is_whole(text, before):
+                break
+            await self.host.clock.sleep(_WRITING)
+        self._leased[network.name] = text
+        return text
 
     async def _test_raw(self, config: BridgeConfig) -> None:
         """dnsmasq itself says whether it understands an administrator's lines."""

@@ -332,9 +332,8 @@ async def test_cloud_metadata_is_refused_unless_allowed(bed: Bed) -> None:
     _, guest = await bed.nic(network, "web1", configure=True)
     for address in services:
         server = await listen(outside, address)
-        before = asyncio.get_running_loop().time()
-        assert not await connects(guest, address), f"{address} is reached"
-        assert asyncio.get_running_loop().time() - before < 1.5, "refused, not dropped: nobody waits for it"
+        _, words = await guest.run("python3", "-c", CLIENT, address)
+        assert "ConnectionRefusedError" in words, "refused, not dropped: nobody waits for it"
         config = await bed.driver.complete(dict(network.config) | {"security.metadata": "true"}, (), network.config)
         await bed.act(lambda op, c=config: bed.driver.update(op, network, replace(network, config=c), bed.nics))
         assert await connects(guest, address)

@@ -77,6 +77,23 @@ def test_the_outside_world_is_reached_through_nat(debian: Daemon, pair: tuple[st
         subprocess.run(["ip", "netns", "del", outside], check=True)
 
 
+def test_of_several_networks_the_first_is_the_way_out(debian: Daemon, pair: tuple[str, str]) -> None:
+    debian.run("POST", "/1.0/networks", {"name": "side"})
+    debian.run("PATCH", f"/1.0/instances/{pair[0]}", {"devices": {"eth1": {"type": "nic", "network": "side"}}})
+    for family, beginning in (("-4", "default via 10."), ("-6", "default via fe80")):
+
+        def both(family: str = family) -> bool:
+            return debian.exec(pair[0], "ip", family, "route", "show", "default")[1].count("default") == 2
+
+        until(both, 30)
+        ways = debian.exec(pair[0], "ip", family, "route", "show", "default")[1].splitlines()
+        assert ways[0].startswith(beginning) and "dev eth0" in ways[0] and "metric 1024" in ways[0], ways
+        assert "dev eth1" in ways[1] and "metric 1025" in ways[1], ways
+    devices = {name: one for name, one in debian.get(f"/1.0/instances/{pair[0]}")["devices"].items() if name != "eth1"}
+    debian.run("PUT", f"/1.0/instances/{pair[0]}", {"devices": devices, "profiles": ["default"]})
+    debian.run("DELETE", "/1.0/networks/side")
+
+
 def test_a_reboot_from_inside_comes_back(debian: Daemon, pair: tuple[str, str]) -> None:
     before = debian.pid(pair[1])
     debian.exec(pair[1], "systemd-run", "--on-active=0.2", "--timer-property=AccuracySec=10ms", "systemctl", "reboot")

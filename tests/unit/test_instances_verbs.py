@@ -195,6 +195,25 @@ async def test_addresses_a_user_asks_for_and_none_at_all(world: World) -> None:
     assert not await differences(world)
 
 
+async def test_a_nic_takes_the_mtu_of_its_network_at_the_next_start(world: World) -> None:
+    services = world.parts.services
+    await world.create("web1", start=True)
+    update = services.operations.start(
+        "t", lambda op: services.networks.update(op, "isolabr0", "", {"bridge.mtu": "1400"})
+    )
+    await world.finish(update)
+    assert (await services.networks.state("isolabr0"))["mtu"] == 1400
+
+    def on_nics() -> list[int]:
+        init = world.on_host("web1").running.init
+        return [pair.mtu for (owner, _), (pair, _) in world.host.links.inside.items() if owner == init]
+
+    assert on_nics() == [1500]
+    await world.finish(services.instances.stop("web1", force=True))
+    await world.finish(services.instances.start("web1"))
+    assert on_nics() == [1400]
+
+
 async def test_a_nic_that_cannot_be_had_leaves_no_address_behind(world: World) -> None:
     other = NIC | {"name": "eth1", "ipv4.address": "192.0.2.1"}
     with pytest.raises(IsolaError) as caught:

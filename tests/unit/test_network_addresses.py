@@ -124,6 +124,17 @@ def test_refreshing_forgets_who_is_gone_and_keeps_who_is_new() -> None:
             pool.choose(mac(5), taken, None, 1001)
 
 
+def test_what_is_leased_to_strangers_is_chosen_last() -> None:
+    first = int(IPv4Interface("10.1.2.2").ip)
+    pool = AddressPool(AddressPlan(IPv4Interface("10.1.2.1/24"), ((first, first + 3),)))
+    leased = {"10.1.2.2": mac(91), "10.1.2.3": mac(92), "10.1.2.4": mac(93)}
+    assert pool.choose(mac(1), None, None, 0, leased)[0] == "10.1.2.5"
+    rest = {pool.choose(mac(number), None, None, 0, leased)[0] for number in (2, 3, 4)}
+    assert rest == set(leased), "who takes all leases for himself keeps no instance from its address"
+    with pytest.raises(Conflict, match="larger subnet"):
+        pool.choose(mac(5), None, None, 0, leased)
+
+
 def test_without_subnets_there_is_nothing_to_choose() -> None:
     assert AddressPool(AddressPlan()).choose(mac(1), None, None, 0) == (None, None)
     assert AddressPool(AddressPlan(ipv4=PLAN.ipv4)).choose(mac(1), None, None, 0) == (None, None)

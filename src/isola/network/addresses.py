@@ -128,7 +128,7 @@ class AddressPool:
     ) -> tuple[str | None, str | None]:
         """Addresses for a NIC, those wanted or free ones. Raises InvalidInput, AlreadyExists, Conflict when full.
 
-        What is ``leased`` (address -> MAC) to another is not free: DHCP would not give it to this NIC.
+        What is ``leased`` (address -> MAC) to another is chosen only when nothing else is left: it must be taken away.
         """
         mac = mac.lower()
         others = {address for address, holder in leased.items() if holder != mac}
@@ -177,12 +177,14 @@ class AddressPool:
         size = sum(last - first + 1 for first, last in spans)
         if own is None or not size:
             return None
-        # One more look than there are addresses taken (and the gateway) must find a free one.
-        for _ in range(min(size, len(self.holders) + len(others) + 2)):
-            address = str(IPv4Address(_nth(spans, self.cursor % size)))
-            self.cursor = (self.cursor + 1) % size
-            if address not in self.holders and address not in others and address != str(own.ip):
-                return address
+        # A stranger who leased all there is must not keep instances from theirs: what he has is taken last.
+        for avoided in (others, frozenset[str]()):
+            # One more look than there are addresses taken (and the gateway) must find a free one.
+            for _ in range(min(size, len(self.holders) + len(avoided) + 2)):
+                address = str(IPv4Address(_nth(spans, self.cursor % size)))
+                self.cursor = (self.cursor + 1) % size
+                if address not in self.holders and address not in avoided and address != str(own.ip):
+                    return address
         raise Conflict("Every IPv4 address of the network is in use", remedy="use a network with a larger subnet")
 
     def _free_ipv6(self, mac: str, others: Set[str]) -> str | None:

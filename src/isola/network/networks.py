@@ -184,7 +184,7 @@ class Networks:
     ) -> tuple[str | None, str | None]:
         """Choose the addresses of a NIC; they are its own until ``release`` or until no record names them.
 
-        IPv4 is a free one of the DHCP ranges that is leased to nobody, IPv6 follows from the MAC. Wanted addresses are
+        IPv4 is a free one of the DHCP ranges, leased to nobody if possible, IPv6 follows from the MAC. Wanted ones are
         checked: InvalidInput (outside the subnet), AlreadyExists (taken). Conflict when none is free.
         """
         leased = {lease.address: lease.mac for lease in await self.driver(network).leases(self.get(network))}

@@ -13,6 +13,7 @@ from memory_audit import differences, settle
 from isola.errors import Busy, IsolaError, TimedOut, WrongState
 from isola.instances.identity import nics_of
 from isola.model.instance import InstanceRequest, InstanceUpdate, Status
+from isola.model.network import Network
 from isola.model.operation import OperationStatus
 from isola.model.profile import Profile
 from isola.testing.parts import World
@@ -198,10 +199,11 @@ async def test_addresses_a_user_asks_for_and_none_at_all(world: World) -> None:
 async def test_a_nic_takes_the_mtu_of_its_network_at_the_next_start(world: World) -> None:
     services = world.parts.services
     await world.create("web1", start=True)
-    update = services.operations.start(
-        "t", lambda op: services.networks.update(op, "isolabr0", "", {"bridge.mtu": "1400"})
-    )
-    await world.finish(update)
+
+    def smaller(network: Network) -> Network:
+        return dataclasses.replace(network, config=dict(network.config) | {"bridge.mtu": "1400"})
+
+    await world.finish(services.operations.start("t", lambda op: services.networks.update(op, "isolabr0", smaller)))
     assert (await services.networks.state("isolabr0"))["mtu"] == 1400
 
     def on_nics() -> list[int]:

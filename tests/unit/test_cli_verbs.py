@@ -222,6 +222,17 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def test_a_hint_of_the_daemon_gets_our_own_command(isola: Run, daemon: StubDaemon) -> None:
+    async def fail(operation: StubOperation) -> None:
+        raise ApiError(400, "wrong_state", "Not now", remedy="unfreeze it first")
+
+    daemon.slow = fail
+    done = isola("launch", "tiny", "web1")
+    assert done.returncode == 1 and "Hint: unfreeze it first\n      isola list shows what runs" in done.stderr, (
+        done.stderr
+    )
+
+
 def test_an_error_says_what_happened_the_evidence_and_the_way_out(isola: Run, daemon: StubDaemon) -> None:
     done = isola("info", "nobody")
     assert done.stderr == "Error: Instance 'nobody' not found\nHint: see isola list\n"

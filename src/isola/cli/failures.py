@@ -10,6 +10,12 @@ from isola.cli.streams import OUTPUT
 from isola.cli.terminal import clean, colours
 from isola.errors import Cancelled, IsolaError
 
+_COMMANDS = {
+    "busy": "isola operation list shows what is under way",
+    "wrong_state": "isola list shows what runs; isola start, stop and resume change it",
+}
+"""What helps with an error, by its code."""
+
 
 def report(error: Exception) -> int:
     """Show an error and return the exit status it asks for."""
@@ -19,7 +25,7 @@ def report(error: Exception) -> int:
         _show(error.message)
         return 130
     if isinstance(error, IsolaError):
-        _show(error.message, _evidence(error), error.remedy)
+        _show(error.message, _evidence(error), _way_out(error))
         return 1
     if isinstance(error, OSError):
         _show(_system(error))
@@ -28,6 +34,11 @@ def report(error: Exception) -> int:
         _show("Something is nested too deeply", "", "leave out the directories that lead there")
         return 1
     return _surprise(error)
+
+
+def _way_out(error: IsolaError) -> str:
+    """The daemon's remedy, which names a setting or a state, and our own command for that kind of error."""
+    return "\n".join(part for part in (error.remedy, _COMMANDS.get(error.code, "")) if part)
 
 
 def _system(error: OSError) -> str:

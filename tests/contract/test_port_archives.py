@@ -214,6 +214,11 @@ async def test_limits_hold(place: Place) -> None:
     await place.unpack(tar(member("a", bytes(1024))), limits=UnpackLimits(bytes=1024))
 
 
+async def test_directories_that_are_made_on_the_way_count(place: Place) -> None:
+    with pytest.raises(UnsafeArchive, match="too many entries"):
+        await place.unpack(tar(member("d/" * 100 + "f")), limits=UnpackLimits(entries=50))
+
+
 @pytest.mark.parametrize("kind", ["none", "gzip", "bzip2", "xz", "zstd"])
 async def test_what_is_cut_off_or_damaged_is_invalid(place: Place, kind: str) -> None:
     data = packed(tar(member("a", os.urandom(100_000)), member("b", b"x")), kind)

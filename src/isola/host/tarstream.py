@@ -16,6 +16,16 @@ _EXTENSION_LIMIT = 1 << 20
 """Bytes of one extended header or long name."""
 _SPARSE_LIMIT = 1 << 18
 """Pieces of one sparse file."""
+_RECORDS = 4096
+"""Of one extended header, pieces of sparse files aside."""
+_IN_A_ROW = 32
+"""Extended headers before one member; GNU tar writes three at most."""
+_ATTRIBUTES = 256
+"""Extended attributes of one member."""
+_DIGITS = 19
+_XATTR = b"SCHILY.xattr."
+_FOR_ALL = (b"uid", b"gid", b"mtime")
+"""What defaults for all members may say. Attributes are not among them: a few bytes would be written again for each."""
 _DATA_LIMIT = 1 << 62
 _TIME_LIMIT = 1 << 33
 _NO_DATA = frozenset(b"123456")
@@ -108,16 +118,18 @@ class TarStream:
         """A member with all that extended headers before it say."""
         extra: dict[bytes, bytes] = {}
         sparse: list[bytes] = []
+        count = 0
         while (kind := header[156]) in b"xXgLK":
+            count += 1
+            if count > _IN_A_ROW:
+                raise UnsafeArchive("The archive has too many extended headers in a row")
             data = self._extension(_number(header[124:136], "size", _DATA_LIMIT))
             if kind in b"LK":
                 extra[b"path" if kind == 0x4C else b"linkpath"] = data.split(b"\0", 1)[0]
             elif kind in b"xX":
                 _parse_pax(data, extra, sparse)
             else:
-                _parse_pax(data, self._defaults, [])
-                for key in (b"path", b"linkpath", b"size"):
-                    self._defaults.pop(key, None)
+                self._take_defaults(data)
             following = self._header(False)
             if following is None:
                 if kind in b"g":
@@ -125,6 +137,11 @@ class TarStream:
                 raise InvalidInput("The archive is cut off", evidence="an extended header describes nothing")
             header = following
         return self._build(header, {**self._defaults, **extra}, sparse)
+
+    def _take_defaults(self, data: bytes) -> None:
+        said = dict(self._defaults)
+        _parse_pax(data, said, [])
+        self._defaults = {key: said[key] for key in _FOR_ALL if key in said}
 
     def _extension(self, size: int) -> bytes:
         if size > _EXTENSION_LIMIT:
@@ -157,8 +174,10 @@ class TarStream:
             stored=stored,
             size=stored,
             link=extra.get(b"linkpath") or header[157:257].split(b"\0", 1)[0],
-            xattrs={key[13:]: value for key, value in extra.items() if key.startswith(b"SCHILY.xattr.")},
+            xattrs={key[len(_XATTR) :]: value for key, value in extra.items() if key.startswith(_XATTR)},
         )
+        if len(member.xattrs) > _ATTRIBUTES:
+            raise UnsafeArchive("The archive has a file of too many extended attributes", evidence=repr(name[:200]))
         self._describe_sparse(member, kind, header, extra, sparse)
         return member
 
@@ -192,16 +211,17 @@ class TarStream:
 
     def _read_sparse_map(self, member: Member) -> None:
         """GNU sparse format 1.0: decimal lines at the beginning of the data, padded to a block."""
-        data = bytearray()
-        wanted = 1
-        while data.count(b"\n") < wanted:
-            data += self.exactly(BLOCK)
-            if data.count(b"\n") and wanted == 1:
-                wanted = 1 + 2 * _digits(bytes(data.split(b"\n", 1)[0]))
-            if wanted > 2 * _SPARSE_LIMIT or len(data) > 64 * _SPARSE_LIMIT:
-                raise UnsafeArchive("The archive has a sparse file of too many pieces")
-        numbers = [_digits(word) for word in bytes(data).split(b"\n")[1:wanted]]
-        member.pieces = _pairs(numbers)
+        numbers: list[int] = []
+        rest, wanted = b"", 1
+        while len(numbers) < wanted:
+            *lines, rest = (rest + self.exactly(BLOCK)).split(b"\n")
+            numbers += map(_digits, lines[: wanted - len(numbers)])
+            if numbers and wanted == 1:
+                wanted += 2 * numbers[0]
+                numbers += map(_digits, lines[1:wanted])
+            if wanted > 2 * _SPARSE_LIMIT or len(rest) > max(_DIGITS, BLOCK * (len(numbers) == wanted)):
+                raise UnsafeArchive("The archive has a sparse file of too many pieces, or pieces beyond all measure")
+        member.pieces = _pairs(numbers[1:])
         member.stored = self._left
         _check_pieces(member)
 
@@ -232,7 +252,7 @@ def _number(field_: bytes, what: str, limit: int) -> int:
 
 
 def _digits(word: bytes) -> int:
-    if not word.isdigit() or len(word) > 19:
+    if not word.isdigit() or len(word) > _DIGITS:
         raise InvalidInput("The archive is damaged", evidence=f"{word[:40]!r} is not a number")
     return int(word)
 
@@ -266,7 +286,7 @@ def _name(header: bytes) -> bytes:
 
 
 def _parse_pax(data: bytes, into: dict[bytes, bytes], sparse: list[bytes]) -> None:
-    position = 0
+    position = records = 0
     while position < len(data):
         space = data.find(b" ", position, position + 20)
         end = position + (_digits(data[position:space]) if space > position else 0)
@@ -276,11 +296,14 @@ def _parse_pax(data: bytes, into: dict[bytes, bytes], sparse: list[bytes]) -> No
             raise InvalidInput("The archive is damaged", evidence="an extended header does not parse")
         if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
             sparse.append(value)
-        elif value or key.startswith(b"SCHILY.xattr."):
+        elif value or key.startswith(_XATTR):
             into[key] = value
         else:
             into.pop(key, None)
         position = end
+        records += 1
+        if records - len(sparse) > _RECORDS or len(sparse) > 2 * _SPARSE_LIMIT:
+            raise UnsafeArchive("The archive has an extended header of too many records")
 
 
 def _table(data: bytes) -> list[tuple[int, int]]:
@@ -296,7 +319,9 @@ def _table(data: bytes) -> list[tuple[int, int]]:
 def _pairs(numbers: list[int]) -> list[tuple[int, int]]:
     if len(numbers) % 2 or len(numbers) > 2 * _SPARSE_LIMIT:
         raise InvalidInput("The archive is damaged", evidence="the pieces of a sparse file do not pair up")
-    return list(zip(numbers[::2], numbers[1::2], strict=True))
+    return [
+        piece for piece in zip(numbers[::2], numbers[1::2], strict=True) if piece[1]
+    ]  # GNU tar ends with an empty one
 
 
 def _check_pieces(member: Member) -> None:

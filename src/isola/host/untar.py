@@ -61,12 +61,14 @@ class Unpacking:
         self._root = os.open("/", _PATH | os.O_CLOEXEC)
         self._parents: OrderedDict[tuple[bytes, ...], int] = OrderedDict()
         self._stale = False
+        self._made = 0
+        """Directories that no entry named: one long name makes thousands."""
         self._times: dict[bytes, int] = {}
 
     def run(self, stream: TarStream) -> None:
         """Unpack all members, then give directories their times back."""
         for member in stream.members():
-            self._count(member)
+            self._count()
             try:
                 parts = self._inside(clean(member.name))
                 if parts is not None:
@@ -77,9 +79,12 @@ class Unpacking:
             with contextlib.suppress(OSError):
                 os.utime(b"/" + path, ns=(mtime, mtime), follow_symlinks=False)
 
-    def _count(self, member: Member) -> None:
+    def _count(self) -> None:
         self.entries += 1
-        if self.entries > self._limit_entries:
+        self._check_count()
+
+    def _check_count(self) -> None:
+        if self.entries + self._made > self._limit_entries:
             raise UnsafeArchive("The archive has too many entries", evidence=f"more than {self._limit_entries}")
 
     def _inside(self, parts: list[bytes]) -> list[bytes] | None:
@@ -155,6 +160,8 @@ class Unpacking:
             for part in parts:
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(part, 0o755, dir_fd=descriptor)
+                    self._made += 1
+                self._check_count()
                 following = kernel.open_beneath(descriptor, part, _PATH | os.O_NOFOLLOW, kernel.RESOLVE_BENEATH)
                 os.close(descriptor)
                 descriptor = following

@@ -129,7 +129,7 @@ def _header(name: str, node: Node, inside: Callable[[int], int]) -> bytes:
 
 class _Unpacking:
     def __init__(self, top: Node, subtree: list[bytes], whiteouts: bool, limits: UnpackLimits) -> None:
-        self.entries = self.bytes = 0
+        self.entries = self.bytes = self._made = 0
         self.skipped: list[str] = []
         self._top = top
         self._subtree = subtree
@@ -139,8 +139,7 @@ class _Unpacking:
     def take(self, member: Member, stream: TarStream) -> None:
         """One member."""
         self.entries += 1
-        if self.entries > self._limits.entries:
-            raise UnsafeArchive("The archive has too many entries")
+        self._check_count()
         parts = self._inside(clean(member.name))
         if parts is None:
             return
@@ -157,6 +156,10 @@ class _Unpacking:
         else:
             self.skipped.append(member.name.decode("utf-8", "replace"))
 
+    def _check_count(self) -> None:
+        if self.entries + self._made > self._limits.entries:
+            raise UnsafeArchive("The archive has too many entries")
+
     def _inside(self, parts: list[bytes]) -> list[str] | None:
         depth = len(self._subtree)
         return [part.decode("utf-8", "replace") for part in parts[depth:]] if parts[:depth] == self._subtree else None
@@ -164,7 +167,11 @@ class _Unpacking:
     def _holder(self, parts: list[str]) -> Node:
         here = self._top
         for position, part in enumerate(parts):
-            here = here.children.setdefault(part, Node("directory"))
+            if part not in here.children:
+                here.children[part] = Node("directory")
+                self._made += 1
+                self._check_count()
+            here = here.children[part]
             if here.kind == "symlink":
                 return self._through(here, parts[:position], parts[position + 1 :])
             if here.kind != "directory":

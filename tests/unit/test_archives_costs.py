@@ -1,0 +1,92 @@
+"""What a few hostile bytes may cost: processor time, memory and inodes grow with the stream, never with its square."""
+
+from __future__ import annotations
+
+import io
+import time
+
+import pytest
+from tars import member, raw_header, tar
+
+from isola.errors import InvalidInput, UnsafeArchive
+from isola.host.tarstream import TarStream
+
+SECONDS = 3
+"""Ten times what honest work takes here; what is quadratic takes longer by far."""
+
+
+def pax(*records: tuple[str, str], kind: bytes = b"x") -> bytes:
+    """An extended header."""
+    body = b""
+    for key, value in records:
+        text = f" {key}={value}\n".encode()
+        length = len(text)
+        while len(str(length)) + len(text) != length:
+            length = len(str(length)) + len(text)
+        body += str(length).encode() + text
+    return raw_header(kind=kind, size=b"%011o" % len(body)) + body + bytes(-len(body) % 512)
+
+
+def read(data: bytes) -> tuple[list[object], float]:
+    stream, begun = TarStream(io.BytesIO(data).read), time.process_time()
+    found: list[object] = list(stream.members())
+    return found, time.process_time() - begun
+
+
+def sparse(map_: bytes) -> bytes:
+    header = pax(("GNU.sparse.major", "1"), ("GNU.sparse.minor", "0"), ("GNU.sparse.realsize", "0"))
+    return header + raw_header(size=b"%011o" % len(map_)) + map_
+
+
+def test_a_sparse_map_that_never_ends_is_refused_soon() -> None:
+    """Its first line announces as many pieces as there may be, the rest is one number that goes on and on."""
+    begun = time.process_time()
+    with pytest.raises((UnsafeArchive, InvalidInput)):
+        read(sparse(b"262143\n" + b"1" * ((16 << 20) - 7)))
+    assert time.process_time() - begun < SECONDS
+
+
+def test_a_large_sparse_map_is_read_in_one_pass() -> None:
+    lines = b"200000\n" + b"0\n0\n" * 200_000
+    found, seconds = read(sparse(lines + bytes(-len(lines) % 512)) + bytes(1024))
+    assert len(found) == 1
+    assert seconds < SECONDS
+
+
+def test_pieces_of_nothing_are_not_kept() -> None:
+    lines = b"3\n0\n0\n0\n4\n9\n0\n"
+    header = pax(("GNU.sparse.major", "1"), ("GNU.sparse.minor", "0"), ("GNU.sparse.realsize", "9"))
+    data = header + raw_header(size=b"%011o" % 516) + lines + bytes(512 - len(lines)) + b"data" + bytes(508 + 1024)
+    (found,), _ = read(data)
+    assert getattr(found, "pieces", None) == [(0, 4)]
+
+
+def test_an_extended_header_has_a_bounded_number_of_records() -> None:
+    with pytest.raises(UnsafeArchive, match="too many records"):
+        read(pax(*((f"X{number}", "1") for number in range(60_000))))
+
+
+def test_defaults_for_all_do_not_burden_each() -> None:
+    """60,000 invented keys stand before 8,000 members."""
+    keys = [[(f"Y{group}.{number}", "1") for number in range(1000)] for group in range(60)]
+    common = b"".join(pax(*some, kind=b"g") + raw_header(name=b"f") for some in keys)
+    found, seconds = read(common + raw_header(name=b"f") * 8000 + bytes(1024))
+    assert len(found) == 8060
+    assert seconds < SECONDS
+
+
+def test_defaults_for_all_give_no_attributes() -> None:
+    """A few bytes would write a block of attributes for every member."""
+    data = pax(("SCHILY.xattr.user.a", "b" * 1000), ("uid", "7"), kind=b"g") + tar(member("f"), member("g"))
+    found, _ = read(data)
+    assert [(getattr(one, "uid", None), getattr(one, "xattrs", None)) for one in found] == [(7, {}), (7, {})]
+
+
+def test_extended_headers_in_a_row_are_few() -> None:
+    with pytest.raises(UnsafeArchive, match="in a row"):
+        read(pax(("comment", "x")) * 100 + raw_header() + bytes(1024))
+
+
+def test_attributes_of_a_member_are_few() -> None:
+    with pytest.raises(UnsafeArchive, match="attributes"):
+        read(pax(*((f"SCHILY.xattr.user.a{number}", "") for number in range(1000))) + raw_header() + bytes(1024))

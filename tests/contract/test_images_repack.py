@@ -198,3 +198,14 @@ async def test_files_are_duplicated_and_hashed(place: Place) -> None:
     for call in (place.files.digest(place.directory / "x"), place.files.size(place.directory / "x")):
         with pytest.raises(IsolaError):
             await call
+
+
+async def test_it_tells_how_files_begin(place: Place) -> None:
+    data = tar(
+        *ROOT, member("./etc/long", b"y" * 10_000), symlink("./etc/link", "long"), member("x/y", mtime=2_000_000_000)
+    )
+    report = await place.repack(data, heads=("etc/motd", "etc/long", "etc/link", "etc/nothing"))
+    assert report.heads == {"etc/motd": b"hello", "etc/long": b"y" * 4096}
+    assert report.top == ("bin", "bin2", "etc", "x")
+    assert report.newest == 2_000_000_000
+    assert await place.layer() == data

@@ -268,6 +268,28 @@ async def test_a_member_of_nothing(place: Place) -> None:
         await place.archives.read_member(place.directory / "bad", ("x",))
 
 
+async def test_a_document_is_read(place: Place) -> None:
+    archive = place.directory / "a"
+    await place.files.write(archive, tar(member("d.yaml", b"a: {b: [1, 'two', 2024-01-01]}\nc:\n"), member("e")))
+    assert await place.archives.read_document(archive, ("d.yaml",)) == {"a": {"b": ["1", "two", "2024-01-01"]}, "c": ""}
+    assert await place.archives.read_document(archive, ("e",)) is None
+    with pytest.raises(TooLarge):
+        await place.archives.read_document(archive, ("d.yaml",), limit=10)
+    with pytest.raises(NotFound):
+        await place.archives.read_document(archive, ("nothing",))
+
+
+@pytest.mark.parametrize("text", [b"a: {", b"x: " + b"[" * 2000 + b"]" * 2000, b"a: &a [x]\nb: *a", b"{1: 2, [3]: 4}"])
+async def test_a_document_beyond_reason_is_invalid(place: Place, text: bytes) -> None:
+    await place.files.write(place.directory / "a", tar(member("d.yaml", text)))
+    with pytest.raises(InvalidInput):
+        await place.archives.read_document(place.directory / "a", ("d.yaml",))
+
+
+async def test_this_host_shuts_in_who_reads_archives(place: Place) -> None:
+    assert await place.archives.lacks() == ()
+
+
 # --- packing ---------------------------------------------------------------------------------------------------
 
 

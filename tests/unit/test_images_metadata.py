@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isola.errors import InvalidInput
-from isola.images.metadata import MAX_SIZE, Metadata, parse, render
+from isola.host import documents
+from isola.images.metadata import Metadata, read, render
+
+
+def parse(data: bytes) -> Metadata:
+    return read(documents.parse(data))
+
 
 GOOD = b"architecture: x86_64\ncreation_date: 1700000000\n"
 
@@ -76,13 +82,12 @@ def test_wrong_content_names_its_field(text: bytes, field: str | None) -> None:
         b"a: &a [x, x, x]\nb: &b [*a, *a, *a]\nc: [*b, *b, *b]\n" + GOOD,  # the billion laughs, begun
         b"x: " + b"[" * 2000 + b"]" * 2000,
         b"\n".join(b"k%d: v" % n for n in range(30_000)),
-        b"a: " + b"x" * MAX_SIZE,
         b"a: !!python/object/apply:os.system [id]\n\x00",
         b"a: {unclosed\n",
         b"\xff\xfe\x00nonsense",
         b"a: b\n--- \nc: d\n",
     ],
-    ids=["aliases", "deep", "many", "large", "binary", "syntax", "encoding", "two documents"],
+    ids=["aliases", "deep", "many", "binary", "syntax", "encoding", "two documents"],
 )
 def test_bombs_and_nonsense_are_refused(text: bytes) -> None:
     with pytest.raises(InvalidInput):

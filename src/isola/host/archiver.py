@@ -1,32 +1,24 @@
 """The process in which archives are read and written: ``python -m isola.host.archiver '{"verb": "unpack", ...}'``.
 
-It opens what it needs, shuts itself in, works, tells ``progress N`` lines on standard error, and gives its answer as
-JSON on standard output.
+It opens what is needed, has the work done in a cell (``cell``), tells ``progress N`` lines on standard error, and
+passes on the answer, JSON, on standard output. It never looks at a byte of the archive beyond the first eight.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from isola.errors import (
-    AlreadyExists,
-    HostFailure,
-    InvalidInput,
-    IsolaError,
-    NotFound,
-    TooLarge,
-    UnsafeArchive,
-    Unsupported,
-)
-from isola.host import confine, packed, untar
+from isola.errors import AlreadyExists, HostFailure, InvalidInput, IsolaError, NotFound, TooLarge
+from isola.host import cell, confine, documents, packed, squashfs, untar
+from isola.host.cell import Cell, Inside
 from isola.host.packed import Counted, Unpacked
 from isola.host.repacking import Repacking, Sink
 from isola.host.tarpack import Packing
@@ -35,95 +27,159 @@ from isola.host.tarstream import TarStream
 _SLACK = 1 << 30
 """What headers and padding may add to an archive's content."""
 _UNPACKING = (confine.CAP_CHOWN, confine.CAP_DAC_OVERRIDE, confine.CAP_FOWNER, confine.CAP_FSETID, confine.CAP_SETFCAP)
-_WHITEOUTS = (confine.CAP_MKNOD, confine.CAP_SYS_ADMIN)
+_OPAQUE = "trusted.overlay.opaque"
+_SECONDS, _SECONDS_FOR_A_MIB, _MOST_SECONDS = 300, 4, 3600
+"""Processor time that an archive may take; fifty times what honest ones need here."""
+_PACKING_SECONDS = 24 * 3600
 
 
 def main() -> None:
     """Run one verb; errors of ours are an answer too."""
+    confine.die_with_parent()
     request = json.loads(sys.argv[1])
     try:
-        answer: dict[str, object] = _VERBS[request.pop("verb")](**request)
+        answer: bytes = _VERBS[request.pop("verb")](**request)
     except IsolaError as error:
-        answer = {"error": error.code, "message": error.message, "evidence": error.evidence, "remedy": error.remedy}
-    except MemoryError:
-        answer = {"error": UnsafeArchive.code, "message": "The archive demands more memory than it may have"}
-    sys.stdout.write(json.dumps(answer))
+        answer = json.dumps(
+            {"error": error.code, "message": error.message, "evidence": error.evidence, "remedy": error.remedy}
+        ).encode()
+    sys.stdout.buffer.write(answer)
     sys.stdout.flush()
-    os._exit(0)  # a decompressor that is ahead must not be waited for
+    os._exit(0)
 
 
-def _unpack(source: str, target: str, subtree: str, whiteouts: bool, limits: dict[str, int]) -> dict[str, object]:
-    source_file = _Source(source)
-    confine.limit(file_size=limits["bytes"])
-    os.umask(0)
-    confine.enter(Path(target))
-    confine.keep_only((*_UNPACKING, *(_WHITEOUTS if whiteouts else ())))
-    work = untar.Unpacking(
-        subtree=subtree, whiteouts=whiteouts, limit_bytes=limits["bytes"], limit_entries=limits["entries"]
+def _unpack(source: str, target: str, subtree: str, whiteouts: bool, limits: dict[str, int]) -> bytes:
+    archive = _Source(source)
+    place = unpacking(Path(target), limits["bytes"], archive.seconds, archive.descriptors)
+
+    def work(inside: Inside) -> Mapping[str, object]:
+        work = untar.Unpacking(
+            subtree=subtree,
+            make_opaque=(lambda descriptor: inside.ask("opaque", descriptor)) if whiteouts else None,
+            limit_bytes=limits["bytes"],
+            limit_entries=limits["entries"],
+        )
+        content = archive.content(limit=2 * limits["bytes"] + _SLACK, ratio=limits["ratio"])
+        work.run(TarStream(content.read))
+        content.drain()
+        archive.finished()
+        return {"entries": work.entries, "bytes": work.bytes, "skipped": work.skipped}
+
+    return archive.checked(cell.run(place, work, mark if whiteouts else None))
+
+
+def unpacking(target: Path, file_size: int, seconds: int, keep: Sequence[int] = ()) -> Cell:
+    """Where archives are unpacked: a root of its own that it may write, and powers over the files in it."""
+    return Cell(
+        root=target,
+        writable=True,
+        owner=0,
+        capabilities=_UNPACKING,
+        keep=keep,
+        file_size=file_size,
+        seconds=seconds,
     )
-    content = source_file.content(limit=2 * limits["bytes"] + _SLACK, ratio=limits["ratio"])
-    work.run(TarStream(content.read))
-    content.drain()
-    source_file.finished()
-    return {"entries": work.entries, "bytes": work.bytes, "skipped": work.skipped}
 
 
-def _read(source: str, names: list[str], limit: int) -> dict[str, object]:
-    source_file = _Source(source)
-    confine.limit(file_size=0)
-    confine.keep_only(())
+def mark(what: str, descriptor: int) -> None:
+    """Overlay obeys a mark that only the host's root can set. The directories that the child has are its root's."""
+    if what != "opaque" or not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+        raise PermissionError(errno.EPERM, "The unpacker asks for what it must not have")
+    os.setxattr(descriptor, _OPAQUE, b"y")
+
+
+def _read(source: str, names: list[str], limit: int) -> bytes:
+    archive = _Source(source)
+    return archive.checked(
+        cell.run(archive.reading(), lambda inside: {"content": _member(archive, names, limit).hex()})
+    )
+
+
+def _document(source: str, names: list[str], limit: int) -> bytes:
+    archive = _Source(source)
+    documents.prepare()
+    return archive.checked(
+        cell.run(archive.reading(), lambda inside: {"document": documents.parse(_member(archive, names, limit))})
+    )
+
+
+def _member(archive: _Source, names: list[str], limit: int) -> bytes:
     wanted = {tuple(untar.clean(os.fsencode(name))) for name in names}
-    content = source_file.content(limit=1 << 40, ratio=1000)
-    stream = TarStream(content.read)
+    stream = TarStream(archive.content(limit=1 << 40, ratio=1000).read)
     for member in stream.members():
         if member.kind == 0x30 and tuple(untar.clean(member.name)) in wanted:
             if member.size > limit or member.pieces is not None:
                 raise TooLarge(f"{untar.shown(member.name)} is larger than {limit} bytes")
-            return {"content": b"".join(stream.blocks()).hex()}
+            return b"".join(stream.blocks())
     raise NotFound(f"The archive has no {' or '.join(names)}")
 
 
 def _repack(
-    source: str, target: str | None, subtree: str, wanted: list[str], limits: dict[str, int]
-) -> dict[str, object]:
-    source_file = _Source(source)
-    output = None if target is None else _created(target)
-    sink = Sink(output, limit=limits["bytes"] + _SLACK, ratio=limits["ratio"], packed=source_file.size)
-    confine.limit(file_size=limits["bytes"] + 2 * _SLACK)
-    confine.enter(Path(target or source).parent)
-    confine.keep_only(())
-    content = source_file.content(limit=2 * limits["bytes"] + _SLACK, ratio=limits["ratio"])
-    work = Repacking(sink, subtree=subtree, wanted=wanted, limits=limits)
-    try:
-        work.run(content)
-        source_file.finished()
-        diff_id = sink.close()
-        if output is not None:
-            output.flush()
-            os.fsync(output.fileno())
-    except OSError as error:
-        raise HostFailure("Cannot write the layer", evidence=str(error)) from error
-    return {"diff_id": diff_id, "entries": work.entries, "bytes": work.bytes, "found": work.found}
+    *, source: str, target: str | None, subtree: str, wanted: list[str], heads: list[str], limits: dict[str, int]
+) -> bytes:
+    archive = _Source(source)
+    output = None if target is None else _created(target, "zstd")
+    place = Cell(
+        keep=(*archive.descriptors, *([] if output is None else [output.fileno()])),
+        file_size=limits["bytes"] + 2 * _SLACK,
+        seconds=archive.seconds,
+    )
+
+    def work(inside: Inside) -> Mapping[str, object]:
+        sink = Sink(output, limit=limits["bytes"] + _SLACK, ratio=limits["ratio"], packed=lambda: archive.size)
+        content = archive.content(limit=2 * limits["bytes"] + _SLACK, ratio=limits["ratio"])
+        work = Repacking(sink, subtree=subtree, wanted=wanted, heads=heads, limits=limits)
+        try:
+            work.run(content)
+            archive.finished()
+            diff_id = sink.close()
+            _flush(output)
+        except OSError as error:
+            raise HostFailure("Cannot write the layer", evidence=str(error)) from error
+        told = {"heads": {path: head.hex() for path, head in work.heads.items()}, "top": sorted(work.top)}
+        counts = {"entries": work.entries, "bytes": work.bytes, "newest": work.newest}
+        return {"diff_id": diff_id, "found": work.found, **counts, **told}
+
+    return archive.checked(cell.run(place, work))
 
 
-def _pack(directory: str, target: str, prefix: str, compression: str, base: int) -> dict[str, object]:
-    output = _created(target)
-    try:
-        confine.limit(file_size=1 << 50)
+def _pack(directory: str, target: str, prefix: str, compression: str, base: int) -> bytes:
+    output = _created(target, compression)
+    place = Cell(
+        root=Path(directory),
+        foreign=True,  # an overlay cannot be id-mapped again
+        capabilities=(confine.CAP_DAC_READ_SEARCH,),
+        keep=(output.fileno(),),
+        file_size=1 << 50,
+        seconds=_PACKING_SECONDS,
+    )
+
+    def work(inside: Inside) -> Mapping[str, object]:
         packing = Packing(output, compression=compression, prefix=prefix, base=base)
-        confine.enter(Path(directory))
-        confine.keep_only((confine.CAP_DAC_READ_SEARCH,))
-        packing.run()
+        try:
+            packing.run()
+            _flush(output)
+        except OSError as error:
+            raise HostFailure("Cannot pack the tree", evidence=str(error)) from error
+        return {"entries": packing.entries}
+
+    return cell.run(place, work)
+
+
+def _probe() -> bytes:
+    """Which walls this host refuses."""
+    return cell.run(Cell(root=Path(sys.prefix), seconds=60), lambda inside: {"lacks": inside.lacks})
+
+
+def _flush(output: BinaryIO | None) -> None:
+    if output is not None:
         output.flush()
         os.fsync(output.fileno())
-    except OSError as error:
-        raise HostFailure("Cannot pack the tree", evidence=str(error)) from error
-    finally:
-        output.close()
-    return {"entries": packing.entries}
 
 
-def _created(target: str) -> BinaryIO:
+def _created(target: str, compression: str) -> BinaryIO:
+    if compression == "zstd":
+        import zstandard  # noqa: F401 - there is no importing in a cell
     try:
         return os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
     except FileExistsError as error:
@@ -132,51 +188,61 @@ def _created(target: str) -> BinaryIO:
         raise HostFailure(f"Cannot write {target}", evidence=str(error)) from error
 
 
-_VERBS: dict[str, Callable[..., dict[str, object]]] = {
+_VERBS: dict[str, Callable[..., bytes]] = {
     "unpack": _unpack,
     "read": _read,
+    "document": _document,
     "pack": _pack,
     "repack": _repack,
+    "probe": _probe,
 }
 
 
 class _Source:
-    """An archive, opened before the process shuts itself in."""
+    """An archive, opened here and read in a cell."""
 
     def __init__(self, path: str) -> None:
         self._file = _opened(path)
-        self._size = os.fstat(self._file.fileno()).st_size
+        self.size = os.fstat(self._file.fileno()).st_size
+        """Packed bytes in all."""
         self._progress = _Progress()
         start = self._file.read(8)
         self._file.seek(0)
         self._kind = packed.compression(start)
-        self._reader: subprocess.Popen[bytes] | None = None
+        self.seconds = min(_SECONDS + _SECONDS_FOR_A_MIB * (self.size >> 20), _MOST_SECONDS)
+        """Of processor time that it may take."""
+        self._converter: squashfs.Converter | None = None
         if self._kind == "squashfs":
-            self._reader = _squashfs(path)
+            self._converter = squashfs.Converter(Path(path), seconds=self.seconds)
         elif self._kind == "zstd":
-            import zstandard  # noqa: F401 - there is no importing once the root has changed
+            import zstandard  # noqa: F401 - there is no importing in a cell
 
-    def size(self) -> int:
-        """Packed bytes in all."""
-        return self._size
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What has to be open to read it."""
+        return (self._file.fileno(),) if self._converter is None else (self._converter.output.fileno(),)
+
+    def reading(self) -> Cell:
+        """Enough to look into it."""
+        return Cell(keep=self.descriptors, seconds=self.seconds)
 
     def content(self, *, limit: int, ratio: int) -> Unpacked:
         """The decompressed stream, telling progress."""
-        if self._reader is not None:
-            return Unpacked(self._converted(self._reader), lambda: self._size, limit=limit, ratio=ratio)
+        if self._converter is not None:
+            blocks = packed.unpacked(self._converter.output, "")
+            return Unpacked(blocks, lambda: self.size, limit=limit, ratio=ratio)
         counted = Counted(self._file, self._progress.reach)
         return Unpacked(packed.unpacked(counted, self._kind), lambda: counted.total, limit=limit, ratio=ratio)
 
     def finished(self) -> None:
         """All has been read."""
-        self._progress.tell(self._size)
+        self._progress.tell(self.size)
 
-    def _converted(self, reader: subprocess.Popen[bytes]) -> Iterator[bytes]:
-        assert reader.stdout is not None
-        while block := reader.stdout.read(1 << 20):
-            yield block
-        if reader.wait() != 0:
-            raise InvalidInput("The squashfs image is damaged", evidence=f"sqfs2tar ended with {reader.returncode}")
+    def checked(self, answer: bytes) -> bytes:
+        """The answer of the cell, when what it read was whole. Raises InvalidInput."""
+        if self._converter is not None:
+            self._converter.end()
+        return answer
 
 
 def _opened(path: str) -> BinaryIO:
@@ -189,28 +255,6 @@ def _opened(path: str) -> BinaryIO:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         raise InvalidInput(f"{path} is not a regular file")
     return os.fdopen(descriptor, "rb", buffering=0)
-
-
-def _squashfs(path: str) -> subprocess.Popen[bytes]:
-    """squashfs becomes a tar stream in a process that can write nothing."""
-    try:
-        # No thread runs yet in this process: that is what makes preexec_fn safe here.
-        return subprocess.Popen(
-            ["sqfs2tar", path],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            preexec_fn=_as_reader,  # noqa: PLW1509
-        )
-    except FileNotFoundError as error:
-        raise Unsupported(
-            "The root file system is a squashfs image", remedy="install the package squashfs-tools-ng"
-        ) from error
-
-
-def _as_reader() -> None:
-    confine.limit(file_size=0)
-    confine.become_reader()
 
 
 class _Progress:

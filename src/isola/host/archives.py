@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from isola import errors
 from isola.errors import AlreadyExists, HostFailure, IsolaError, UnsafeArchive
+from isola.host.archive_answers import Answer, read_answer
 from isola.host.process import Processes
 from isola.host.threads import in_thread
 
@@ -46,6 +47,12 @@ class RepackReport:
     """Size of all regular files."""
     found: Mapping[str, str] = field(default_factory=dict)
     """Of the paths asked for, those that are there: ``file``, ``directory``, ``link:<target>`` or ``other``."""
+    heads: Mapping[str, builtins.bytes] = field(default_factory=dict)
+    """The first 4 KiB of the regular files asked for."""
+    top: tuple[str, ...] = ()
+    """Names at the top, 256 at most."""
+    newest: int = 0
+    """When the youngest member was changed, in seconds since 1970."""
 
 
 class Archives(Protocol):
@@ -74,6 +81,14 @@ class Archives(Protocol):
         """Content of the first regular member with one of these names. Raises NotFound, TooLarge, InvalidInput."""
         ...
 
+    async def read_document(self, source: Path, names: tuple[str, ...], *, limit: int = 1 << 20) -> object:
+        """The same of a member in YAML: texts, lists and mappings of bounded depth and number, and None for nothing."""
+        ...
+
+    async def lacks(self) -> tuple[str, ...]:
+        """What this host does not offer to shut in the process that reads archives; empty when all is there."""
+        ...
+
     async def pack(
         self, directory: Path, target: Path, *, prefix: str = "", compression: str = "gzip", base: int = 0
     ) -> None:
@@ -87,19 +102,20 @@ class Archives(Protocol):
         *,
         subtree: str = "",
         wanted: tuple[str, ...] = (),
+        heads: tuple[str, ...] = (),
         limits: UnpackLimits = UnpackLimits(),
         progress: Callable[[int], None] | None = None,
     ) -> RepackReport:
         """Read an archive to its end and write it as a tar+zstd layer, fsynced; with ``target`` None only check it.
 
-        ``subtree`` keeps only what lies below that path and strips it; without it the tar stream is kept to the byte.
-        Raises UnsafeArchive or InvalidInput; nothing stays then.
+        ``subtree`` keeps only what lies below that path and strips it; without it the tar stream is kept to the byte,
+        and the report holds the ``heads`` of files. Raises UnsafeArchive or InvalidInput; nothing stays then.
         """
         ...
 
 
 class LinuxArchives:
-    """Each piece of work in a process of its own, with the tree it works on as its root (see ``archiver``)."""
+    """Each piece of work in a process of its own that has no rights worth stealing (see ``archiver`` and ``cell``)."""
 
     def __init__(self, processes: Processes) -> None:
         self._processes = processes
@@ -122,12 +138,21 @@ class LinuxArchives:
             | {"limits": asdict(limits)},
             counter.told,
         )
-        return UnpackReport(answer["entries"], answer["bytes"], tuple(answer["skipped"]))
+        return UnpackReport(answer.number("entries"), answer.number("bytes"), answer.texts("skipped"))
 
     async def read_member(self, source: Path, names: tuple[str, ...], *, limit: int = 1 << 20) -> bytes:
         """Content of one member."""
         answer = await self._ask("read", {"source": str(source), "names": names, "limit": limit})
-        return bytes.fromhex(answer["content"])
+        return answer.content("content", limit)
+
+    async def read_document(self, source: Path, names: tuple[str, ...], *, limit: int = 1 << 20) -> object:
+        """Content of one member in YAML."""
+        answer = await self._ask("document", {"source": str(source), "names": names, "limit": limit})
+        return answer.document("document")
+
+    async def lacks(self) -> tuple[str, ...]:
+        """Tries it."""
+        return (await self._ask("probe", {})).texts("lacks")
 
     async def pack(
         self, directory: Path, target: Path, *, prefix: str = "", compression: str = "gzip", base: int = 0
@@ -148,6 +173,7 @@ class LinuxArchives:
         *,
         subtree: str = "",
         wanted: tuple[str, ...] = (),
+        heads: tuple[str, ...] = (),
         limits: UnpackLimits = UnpackLimits(),
         progress: Callable[[int], None] | None = None,
     ) -> RepackReport:
@@ -155,46 +181,38 @@ class LinuxArchives:
         request = {"source": str(source), "target": None if target is None else str(target), "subtree": subtree}
         try:
             answer = await self._ask(
-                "repack", request | {"wanted": wanted, "limits": asdict(limits)}, _Counter(progress).told
+                "repack",
+                request | {"wanted": wanted, "heads": heads, "limits": asdict(limits)},
+                _Counter(progress).told,
             )
         except BaseException as error:
             if target is not None and not isinstance(error, AlreadyExists):
                 await in_thread(target.unlink, missing_ok=True)
             raise
-        return RepackReport(answer["diff_id"], answer["entries"], answer["bytes"], answer["found"])
+        return RepackReport(
+            answer.digest("diff_id"),
+            answer.number("entries"),
+            answer.number("bytes"),
+            answer.pairs("found", wanted),
+            answer.contents("heads", heads),
+            answer.texts("top"),
+            answer.number("newest"),
+        )
 
     async def _ask(
         self, verb: str, request: Mapping[str, object], on_line: Callable[[str], None] | None = None
-    ) -> Mapping[str, Any]:
+    ) -> Answer:
         argv = [sys.executable, "-I", "-m", "isola.host.archiver", json.dumps({"verb": verb, **request})]
         done = await self._processes.run(argv, timeout=None, check=False, on_line=on_line)
         if done.status != 0:
             raise _died(done.status, done.stderr)
-        answer: Mapping[str, Any] = json.loads(done.stdout)
-        if "error" in answer:
-            raise _KINDS.get(answer["error"], HostFailure)(
-                answer["message"], evidence=answer.get("evidence", ""), remedy=answer.get("remedy", "")
-            )
-        return answer
-
-
-_KINDS: Mapping[str, type[IsolaError]] = {
-    kind.code: kind
-    for kind in (
-        errors.InvalidInput,
-        errors.TooLarge,
-        errors.UnsafeArchive,
-        errors.NotFound,
-        errors.AlreadyExists,
-        errors.Unsupported,
-    )
-}
+        return read_answer(done.stdout)
 
 
 def _died(status: int, stderr: bytes) -> IsolaError:
     """Killed by its own limits: the archive's fault. Anything else is ours."""
     words = stderr.decode("utf-8", "replace").strip()[-2000:]
-    if status in (-24, -9, -11):  # SIGXCPU, SIGKILL (out of memory), SIGSEGV
+    if status == -9:  # out of memory
         return UnsafeArchive("The archive demands more time or memory than it may have", evidence=f"signal {-status}")
     return HostFailure("Unpacking or packing broke down", evidence=words)
 
@@ -207,7 +225,9 @@ class _Counter:
         self._total = 0
 
     def told(self, line: str) -> None:
+        """What comes from the process is no better than the archive it reads."""
         word, _, number = line.partition(" ")
-        if word == "progress" and number.isdigit() and self._progress is not None:
-            self._progress(int(number) - self._total)
-            self._total = int(number)
+        if word == "progress" and number.isascii() and number.isdigit() and len(number) < 19 and self._progress:
+            total = max(int(number), self._total)
+            self._progress(total - self._total)
+            self._total = total

@@ -9,21 +9,19 @@ import struct
 from collections.abc import Collection
 from pathlib import Path
 
-CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER, CAP_FSETID = 0, 1, 2, 3, 4
-CAP_SYS_ADMIN, CAP_MKNOD, CAP_SETFCAP = 21, 27, 31
-_PR_SET_PDEATHSIG, _PR_SET_KEEPCAPS, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 1, 8, 38, 47
+CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER, CAP_FSETID, CAP_SETFCAP = 0, 1, 2, 3, 4, 31
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_KEEPCAPS = 1, 4, 8
+_PR_CAPBSET_READ, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 23, 24, 38
 _SIGKILL = 9
-_NOBODY = 65534
 _MEMORY = 2 << 30
-_SECONDS = 3600
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def limit(*, file_size: int) -> None:
+def limit(*, file_size: int, seconds: int) -> None:
     """Bounds on memory, processor time and the size of files."""
     for kind, most in (
         (resource.RLIMIT_AS, _MEMORY),
-        (resource.RLIMIT_CPU, _SECONDS),
+        (resource.RLIMIT_CPU, seconds),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, file_size),
     ):
@@ -38,30 +36,37 @@ def enter(directory: Path) -> None:
     os.chdir("/")
 
 
-def keep_only(capabilities: Collection[int]) -> None:
-    """Give up every other capability for good. Call it before threads are started."""
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-    _set_capabilities(capabilities)
+def die_with_parent() -> None:
+    """Be killed when the parent ends, however it does."""
+    _prctl(_PR_SET_PDEATHSIG, _SIGKILL)
 
 
-def become_reader() -> None:
-    """Turn into nobody who may read everything and write nothing, across ``exec`` too."""
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+def become(owner: int, capabilities: Collection[int]) -> None:
+    """Take on a user and group, keep these capabilities and give up all others for good, across ``exec`` too.
+
+    Call it before threads are started.
+    """
+    for number in range(_last_capability() + 1):
+        if number not in capabilities:
+            _prctl(_PR_CAPBSET_DROP, number)
     _prctl(_PR_SET_KEEPCAPS, 1)
     os.setgroups([])
-    os.setresgid(_NOBODY, _NOBODY, _NOBODY)
-    os.setresuid(_NOBODY, _NOBODY, _NOBODY)
-    _set_capabilities((CAP_DAC_READ_SEARCH,), inheritable=True)
-    _prctl(_PR_CAP_AMBIENT, 2, CAP_DAC_READ_SEARCH)
-
-
-def _set_capabilities(capabilities: Collection[int], *, inheritable: bool = False) -> None:
-    """Last of all, because a change of ids or capabilities would undo the wish to die with the parent."""
+    os.setresgid(owner, owner, owner)
+    os.setresuid(owner, owner, owner)
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     bits = sum(1 << number for number in capabilities)
-    words = [word for part in (bits & 0xFFFFFFFF, bits >> 32) for word in (part, part, part if inheritable else 0)]
-    header = struct.pack("=Ii", 0x20080522, 0)
-    _check(_libc.capset(header, struct.pack("=6I", *words)), "capset")
-    _prctl(_PR_SET_PDEATHSIG, _SIGKILL)
+    words = [word for part in (bits & 0xFFFFFFFF, bits >> 32) for word in (part, part, 0)]
+    _check(_libc.capset(struct.pack("=Ii", 0x20080522, 0), struct.pack("=6I", *words)), "capset")
+    _prctl(_PR_SET_DUMPABLE, 0)
+    die_with_parent()  # last of all, because a change of ids or capabilities undoes the wish
+
+
+def _last_capability() -> int:
+    """The highest number that this kernel knows, asked without ``/proc``, which may be out of sight."""
+    number = CAP_SETFCAP
+    while _libc.prctl(_PR_CAPBSET_READ, ctypes.c_ulong(number + 1), *[ctypes.c_ulong(0)] * 3) >= 0:
+        number += 1
+    return number
 
 
 def _prctl(option: int, *values: int) -> None:

@@ -6,8 +6,10 @@ Every call releases the interpreter lock and raises OSError. Numbers from 424 on
 from __future__ import annotations
 
 import ctypes
+import errno
 import mmap
 import os
+import platform
 import struct
 from pathlib import Path
 
@@ -22,8 +24,12 @@ _AT_STATX_DONT_SYNC = 0x4000
 _STATX_ATTR_MOUNT_ROOT = 0x2000
 _STATX_MNT_ID = 0x1000
 
-MS_RDONLY, MS_NOSUID, MS_NODEV = 1, 2, 4
-MS_REC, MS_SHARED = 0x4000, 0x100000
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC = 1, 2, 4, 32, 1 << 12, 1 << 14
+MS_PRIVATE, MS_SHARED = 1 << 18, 1 << 20
+MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, _MOUNT_ATTR_IDMAP = 1, 2, 4, 8, 1 << 20
+CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x02000000, 0x04000000, 0x08000000
+CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
+_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "i686": 217, "armv7l": 218, "ppc64le": 203, "s390x": 217}
 MNT_DETACH = 2
 UMOUNT_NOFOLLOW = 8
 RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH, RESOLVE_IN_ROOT = 1, 2, 4, 8, 16
@@ -58,6 +64,15 @@ def set_idmap(tree: int, user_namespace: int, *, read_only: bool = True) -> None
     )
 
 
+def set_attributes(tree: int, attributes: int, user_namespace: int | None = None) -> None:
+    """Give a detached mount attributes, and the ids of a user namespace."""
+    attributes |= 0 if user_namespace is None else _MOUNT_ATTR_IDMAP
+    packed = struct.pack("=QQQQ", attributes, 0, 0, user_namespace or 0)
+    _syscall(
+        _MOUNT_SETATTR, "mount_setattr", tree, b"", ctypes.c_uint(_AT_EMPTY_PATH), packed, ctypes.c_size_t(len(packed))
+    )
+
+
 def attach_tree(tree: int, target: Path) -> None:
     """Make a detached mount appear on a directory."""
     from_empty_path = 4
@@ -81,6 +96,24 @@ def enter_mounts(namespace: int) -> None:
 def unmount(target: Path) -> None:
     """Detach whatever is mounted on top of ``target``, busy or not."""
     _checked(_libc.umount2(os.fsencode(target), MNT_DETACH | UMOUNT_NOFOLLOW), str(target))
+
+
+def unshare(flags: int) -> None:
+    """Leave namespaces for new ones; of processes only those that are forked from now on."""
+    _checked(_libc.unshare(ctypes.c_int(flags)), "unshare")
+
+
+def join(namespace: int, kind: int) -> None:
+    """Enter a namespace by its descriptor."""
+    _checked(_libc.setns(namespace, ctypes.c_int(kind)), "setns")
+
+
+def pivot_root(new: bytes, old: bytes) -> None:
+    """Make a mount the root of this mount namespace and put the old one at ``old``."""
+    number = _PIVOT_ROOT.get(platform.machine())
+    if number is None:
+        raise OSError(errno.ENOSYS, f"the number of pivot_root on {platform.machine()} is not known")
+    _syscall(number, "pivot_root", new, old)
 
 
 def is_mount_point(path: Path) -> bool:
@@ -133,8 +166,10 @@ def user_namespace(base: int, size: int) -> int:
         room = ctypes.c_char.from_buffer(stack)
         top = ctypes.addressof(room) + len(stack)
         entry = ctypes.cast(_libc._exit, ctypes.c_void_p)
-        pid = _checked(_libc.clone(entry, top, _CLONE_VM | _CLONE_VFORK | _CLONE_NEWUSER, None), "user namespace")
-        del room
+        try:
+            pid = _checked(_libc.clone(entry, top, _CLONE_VM | _CLONE_VFORK | _CLONE_NEWUSER, None), "user namespace")
+        finally:
+            del room  # or the memory could not be given back
     try:
         for name in ("uid_map", "gid_map"):
             _write(f"/proc/{pid}/{name}", f"0 {base} {size}".encode())

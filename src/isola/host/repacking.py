@@ -24,7 +24,10 @@ _KINDS = {
     0x35: tarfile.DIRTYPE,
     0x36: tarfile.FIFOTYPE,
 }
+_HEAD = 4096
+_TOP = 256
 _NAMES = {0x30: "file", 0x31: "file", 0x35: "directory"}
+_NONE: list[str] = []
 
 
 class Sink:
@@ -66,10 +69,19 @@ class Repacking:
     Written anew, device nodes are left out and sparse files are filled with their zeros.
     """
 
-    def __init__(self, sink: Sink, *, subtree: str, wanted: list[str], limits: Mapping[str, int]) -> None:
+    def __init__(
+        self, sink: Sink, *, subtree: str, wanted: list[str], limits: Mapping[str, int], heads: list[str] = _NONE
+    ) -> None:
         self.entries = 0
         self.bytes = 0
         self.found: dict[str, str] = {}
+        self.heads: dict[str, bytes] = {}
+        """How those of the files asked for begin that are there."""
+        self.top: set[str] = set()
+        """Names at the top, as many as make sense."""
+        self.newest = 0
+        """Time of the youngest member, in seconds."""
+        self._heads = {os.fsencode(path) for path in heads}
         self._sink = sink
         self._subtree = clean(os.fsencode(subtree))
         self._wanted = {os.fsencode(path) for path in wanted}
@@ -85,6 +97,7 @@ class Repacking:
                 continue
             link = b"/".join(self._link(member)) if member.kind == 0x31 else member.link
             self._note(member, b"/".join(parts), link)
+            self._look(member, b"/".join(parts), stream, anew=anew)
             if anew and member.kind in _KINDS:
                 self._write(member, b"/".join(parts) or b".", link, stream)
         if anew:
@@ -125,6 +138,13 @@ class Repacking:
                 f"link:{link.decode('utf-8', 'replace')}" if member.kind == 0x32 else _NAMES.get(member.kind, "other")
             )
             self.found[os.fsdecode(path)] = kind
+
+    def _look(self, member: Member, path: bytes, stream: TarStream, *, anew: bool) -> None:
+        self.newest = max(self.newest, member.mtime // 10**9)
+        if len(self.top) < _TOP and (name := path.split(b"/", 1)[0][:256]):
+            self.top.add(name.decode("utf-8", "replace"))
+        if path in self._heads and member.kind == 0x30 and member.pieces is None and not anew:
+            self.heads[os.fsdecode(path)] = stream.exactly(min(member.size, _HEAD))
 
     def _write(self, member: Member, path: bytes, link: bytes, stream: TarStream) -> None:
         info = tarfile.TarInfo(os.fsdecode(path))

@@ -30,7 +30,6 @@ _OPEN_PARENTS = 64
 _NAMED = 100
 """Left out entries that the report names."""
 _XATTRS = (b"security.capability", b"system.posix_acl_access", b"system.posix_acl_default")
-_OPAQUE = "trusted.overlay.opaque"
 _WHITEOUT = b".wh."
 
 
@@ -50,12 +49,16 @@ def shown(name: bytes) -> str:
 class Unpacking:
     """One archive on its way to ``/``."""
 
-    def __init__(self, *, subtree: str, whiteouts: bool, limit_bytes: int, limit_entries: int) -> None:
+    def __init__(
+        self, *, subtree: str, make_opaque: Callable[[int], None] | None, limit_bytes: int, limit_entries: int
+    ) -> None:
         self.entries = 0
         self.bytes = 0
         self.skipped: list[str] = []
         self._subtree = clean(os.fsencode(subtree))
-        self._whiteouts = whiteouts
+        self._mark = make_opaque
+        """Has a directory hide the lower layers'; None where whiteouts are files like others."""
+        self._whiteouts = make_opaque is not None
         self._limit_bytes = limit_bytes
         self._limit_entries = limit_entries
         self._root = os.open("/", _PATH | os.O_CLOEXEC)
@@ -275,7 +278,8 @@ class Unpacking:
     def _make_opaque(self, parent: int, name: bytes) -> None:
         descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
         try:
-            os.setxattr(descriptor, _OPAQUE, b"y")
+            if self._mark is not None:
+                self._mark(descriptor)
         finally:
             os.close(descriptor)
 

@@ -19,7 +19,7 @@ from isola.host.cancellation import finish
 from isola.images.acquire import Acquire
 from isola.images.aliases import Aliases
 from isola.images.catalogue import Catalogue
-from isola.images.metadata import MAX_SIZE, METADATA_NAMES, Metadata, parse
+from isola.images.metadata import MAX_SIZE, METADATA_NAMES, Metadata, read
 from isola.images.source import SourceRequest
 from isola.images.sources import Sources
 from isola.images.store import ContentStore
@@ -137,8 +137,7 @@ class ImageLibrary:
     async def metadata(self, fingerprint: str) -> Metadata:
         """What the image's ``metadata.yaml`` says. Raises NotFound, Unsupported."""
         (_, first), *_ = self.export(fingerprint)
-        data = await self._host.archives.read_member(first, METADATA_NAMES, limit=MAX_SIZE)
-        return await asyncio.to_thread(parse, data)
+        return read(await self._host.archives.read_document(first, METADATA_NAMES, limit=MAX_SIZE))
 
     async def unpack_layer(
         self, digest: str, target: Path, progress: Callable[[int], None] | None = None

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from isola.errors import AlreadyExists, InvalidInput, NotFound, TooLarge, UnsafeArchive, Unsupported
+from isola.host import documents
 from isola.host.archives import RepackReport, UnpackLimits, UnpackReport
 from isola.host.packed import Unpacked, compression, unpacked
 from isola.host.repacking import Repacking, Sink
@@ -27,6 +28,7 @@ class FakeArchives:
 
     def __init__(self, files: FakeFiles) -> None:
         self.files = files
+        self.walls_missing: tuple[str, ...] = ()
 
     async def unpack(
         self,
@@ -61,6 +63,14 @@ class FakeArchives:
                 return b"".join(stream.blocks())
         raise NotFound(f"The archive has no {' or '.join(names)}")
 
+    async def read_document(self, source: Path, names: tuple[str, ...], *, limit: int = 1 << 20) -> object:
+        """Content of one member in YAML."""
+        return documents.parse(await self.read_member(source, names, limit=limit))
+
+    async def lacks(self) -> tuple[str, ...]:
+        """Whatever the test says."""
+        return self.walls_missing
+
     async def pack(
         self, directory: Path, target: Path, *, prefix: str = "", compression: str = "gzip", base: int = 0
     ) -> None:
@@ -86,6 +96,7 @@ class FakeArchives:
         *,
         subtree: str = "",
         wanted: tuple[str, ...] = (),
+        heads: tuple[str, ...] = (),
         limits: UnpackLimits = _LIMITS,
         progress: Callable[[int], None] | None = None,
     ) -> RepackReport:
@@ -95,14 +106,15 @@ class FakeArchives:
         sink = Sink(
             None if target is None else buffer, limit=limits.bytes, ratio=limits.ratio, packed=lambda: len(data)
         )
-        work = Repacking(sink, subtree=subtree, wanted=list(wanted), limits=asdict(limits))
+        work = Repacking(sink, subtree=subtree, wanted=list(wanted), limits=asdict(limits), heads=list(heads))
         work.run(_open(data, limits))
         diff_id = sink.close()
         if target is not None:
             await self.files.copy(io.BytesIO(buffer.getvalue()), target)
         if progress is not None:
             progress(len(data))
-        return RepackReport(diff_id, work.entries, work.bytes, work.found)
+        counts = work.entries, work.bytes
+        return RepackReport(diff_id, *counts, work.found, work.heads, tuple(sorted(work.top)), work.newest)
 
 
 def _open(data: bytes, limits: UnpackLimits) -> Unpacked:

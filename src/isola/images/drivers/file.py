@@ -9,11 +9,10 @@ from pathlib import Path
 from isola.errors import InvalidInput, Unsupported
 from isola.host import Host
 from isola.host.archives import RepackReport
-from isola.host.threads import in_thread
 from isola.images.architecture import check_runs
 from isola.images.assemble import Ingredients, assemble
 from isola.images.manifest import LAYER_TYPE, Descriptor, Part
-from isola.images.metadata import MAX_SIZE, METADATA_NAMES, Metadata, parse
+from isola.images.metadata import MAX_SIZE, METADATA_NAMES, Metadata, read
 from isola.images.source import ImageSource, SourceRequest
 from isola.images.store import Intake
 from isola.images.system import WANTED, config_of
@@ -48,10 +47,13 @@ class FileSource(ImageSource):
 
     @classmethod
     async def probe(cls, host: Host) -> Probe:
-        """Works everywhere; squashfs roots need a program."""
+        """Works everywhere; squashfs roots need a program, and unpacking walls that most hosts have."""
+        warnings = [
+            f"archives are unpacked without {wall}: this host refuses it" for wall in await host.archives.lacks()
+        ]
         if host.system.find_program("sqfs2tar") is None:
-            return Probe(True, warnings=("images with a squashfs root need the package squashfs-tools-ng",))
-        return Probe(True)
+            warnings.append("images with a squashfs root need the package squashfs-tools-ng")
+        return Probe(True, warnings=tuple(warnings))
 
     def offers(self) -> Mapping[str, str]:
         """Nothing without a file."""
@@ -90,7 +92,7 @@ class FileSource(ImageSource):
             raise InvalidInput(
                 f"The image is a lone {kind} file", field="files", remedy="send its metadata tarball first, then this"
             )
-        return await in_thread(parse, await self.host.archives.read_member(path, METADATA_NAMES, limit=MAX_SIZE))
+        return read(await self.host.archives.read_document(path, METADATA_NAMES, limit=MAX_SIZE))
 
     async def _unified(
         self, op: Operation, request: SourceRequest, intake: Intake, place: Path, kind: str

@@ -1,0 +1,376 @@
+"""A process shut in before it reads the first byte of what strangers made, and its one way to answer.
+
+``run`` forks. The child has namespaces of its own (processes, mounts, network, IPC, host name, control groups) and a
+root that holds what it works on and nothing else. It lives in a user namespace in which its ids stand for ids of the
+host that nobody has; where files must belong to the ids they show, the root is an id-mapped mount. It keeps the
+capabilities it is given, which count in that user namespace only, has bounds, and a filter of system calls. Nothing but
+the user namespace belongs to it: even with a hole in the interpreter it has no power over what it was put into.
+
+A host that refuses one of these walls gets the others; ``Inside.lacks`` names what is missing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from isola.errors import HostFailure, IsolaError, UnsafeArchive
+from isola.host import confine, kernel, seccomp
+
+NOBODY = 65534
+_NOWHERE = (1 << 31, (1 << 31) - 2)
+"""First id and number of the ids that processes in cells have on the host: the upper half, which no one gives out."""
+_EVERYBODY = (0, (1 << 32) - 1)
+_REFUSED = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.ENODEV)
+"""How kernels and hosts say that they do not offer something. Anything else is trouble, and no reason to go without."""
+_SPACES = (
+    (kernel.CLONE_NEWNET, "a network namespace"),
+    (kernel.CLONE_NEWIPC, "an IPC namespace"),
+    (kernel.CLONE_NEWUTS, "a namespace for the host name"),
+    (kernel.CLONE_NEWCGROUP, "a cgroup namespace"),
+)
+_ANCHOR = Path("/proc")
+"""A directory that every host has; a new root is put there for a moment, seen by the child alone."""
+_MOST = 16 << 20
+_CHUNK = 1 << 15
+_ANSWER = b"answer "
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What the process inside is given."""
+
+    seconds: int
+    """Of processor time."""
+    file_size: int = 0
+    """How large a file it may write."""
+    root: Path | None = None
+    """The directory that is its ``/``; None for an empty one."""
+    shown: Mapping[str, Path] = field(default_factory=dict)
+    """What lies, read-only, in an empty root, by name: files to read, directories as anybody sees them."""
+    writable: bool = False
+    foreign: bool = False
+    """The file system of ``root`` cannot be id-mapped: its files keep the ids they have on the host."""
+    owner: int = NOBODY
+    """User and group inside."""
+    capabilities: Sequence[int] = ()
+    keep: Sequence[int] = ()
+    """Descriptors it may use."""
+    programs: bool = False
+    """Whether it may start a program."""
+
+
+class Inside:
+    """What the child has of the parent: somebody to ask."""
+
+    def __init__(self, end: socket.socket, lacks: Sequence[str]) -> None:
+        self.lacks = tuple(lacks)
+        """Walls that this host refused."""
+        self._end = end
+
+    def ask(self, what: str, descriptor: int) -> None:
+        """Have the parent do something with an open file. Raises OSError as the parent met it."""
+        socket.send_fds(self._end, [what.encode()], [descriptor])
+        if number := int(self._end.recv(16) or b"5"):
+            raise OSError(number, os.strerror(number))
+
+    def answer(self, document: Mapping[str, object]) -> None:
+        """Give the result."""
+        data = json.dumps(document).encode()
+        for start in range(0, len(data), _CHUNK):
+            self._end.send(_ANSWER + data[start : start + _CHUNK])
+
+
+Work = Callable[[Inside], Mapping[str, object]]
+Serve = Callable[[str, int], None]
+
+
+class Running:
+    """A child at work."""
+
+    def __init__(self, pid: int, end: socket.socket) -> None:
+        self._pid = pid
+        self._end = end
+
+    def result(self, serve: Serve | None = None) -> bytes:
+        """Serve it until it ends: its answer, JSON that nobody has looked at. Raises UnsafeArchive, HostFailure."""
+        parts: list[bytes] = []
+        with self._end:
+            while message := self._hear(serve):
+                parts.append(message)
+                if len(parts) * _CHUNK > _MOST:
+                    self.kill()
+                    raise HostFailure("The unpacker says more than it may")
+        status = self.wait()
+        if status < 0:
+            raise UnsafeArchive(
+                "The archive demands more time or memory than it may have", evidence=f"signal {-status}"
+            )
+        if not parts:
+            raise HostFailure("Unpacking or packing broke down", evidence=f"status {status}")
+        return b"".join(parts)
+
+    def kill(self) -> None:
+        """End it, and all in its process namespace."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGKILL)
+
+    def wait(self) -> int:
+        """Exit status, or the negative number of a signal."""
+        return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+
+    def ended(self) -> int | None:
+        """The same at once; None while it lives."""
+        pid, status = os.waitpid(self._pid, os.WNOHANG)
+        return os.waitstatus_to_exitcode(status) if pid else None
+
+    def _hear(self, serve: Serve | None) -> bytes:
+        """The next piece of the answer, empty at the end."""
+        while True:
+            data, descriptors, _, _ = socket.recv_fds(self._end, len(_ANSWER) + _CHUNK, 1)
+            try:
+                if data.startswith(_ANSWER) or not data:
+                    return data.removeprefix(_ANSWER)
+                number = errno.ENOSYS
+                with contextlib.suppress(IndexError):
+                    if serve is not None:
+                        serve(data.decode("ascii", "replace"), descriptors[0])
+                        number = 0
+            except OSError as error:
+                number = error.errno or errno.EIO
+            finally:
+                for descriptor in descriptors:
+                    os.close(descriptor)
+            with contextlib.suppress(BrokenPipeError):
+                self._end.send(b"%d" % number)
+
+
+def run(cell: Cell, work: Work, serve: Serve | None = None) -> bytes:
+    """Do the work inside and give its answer, JSON; errors of ours are an answer too. Raises HostFailure."""
+    return start(cell, work).result(serve)
+
+
+def start(cell: Cell, work: Work) -> Running:
+    """Begin the work inside. No other thread may run in this process. Raises HostFailure."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        with contextlib.ExitStack() as stack:
+            plan = _plan(cell, stack)
+            stack.enter_context(theirs)
+            with _process_namespace(plan):
+                pid = os.fork()
+            if pid == 0:
+                ours.close()
+                _child(plan, work, theirs)
+    except OSError as error:
+        ours.close()
+        raise HostFailure("Cannot shut in the unpacker", evidence=str(error)) from error
+    except BaseException:
+        ours.close()
+        raise
+    return Running(pid, ours)
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What has been made for the child."""
+
+    cell: Cell
+    lacks: list[str]
+    space: int | None = None
+    """Its user namespace."""
+    mapped: bool = False
+    tree: int | None = None
+    """Its root."""
+    shown: dict[str, tuple[int, bool]] = field(default_factory=dict)
+    """Trees in an empty root, and whether each is a directory."""
+
+
+def _plan(cell: Cell, stack: contextlib.ExitStack) -> _Plan:
+    """User namespace and mounts, made while we may. What is refused is left out."""
+    plan = _Plan(cell, [])
+    plan.space = _user_namespace(plan, _EVERYBODY if cell.foreign else _NOWHERE, stack)
+    plan.mapped = plan.space is not None and not cell.foreign
+    try:
+        if cell.root is not None:
+            plan.tree = _tree(cell.root, plan, stack)
+        for name, path in cell.shown.items():
+            plan.shown[name] = (_tree(path, plan, stack), path.is_dir())
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            raise
+        if plan.mapped:
+            plan = _plan(_with_host_ids(cell), stack)
+            plan.lacks.append("ids of its own (the file system cannot be id-mapped)")
+            return plan
+        plan.lacks.append("mounts of its own")
+    return plan
+
+
+def _with_host_ids(cell: Cell) -> Cell:
+    """The same where nothing can be id-mapped: files are what they are, and so is root, but without powers."""
+    extra = (confine.CAP_DAC_READ_SEARCH,) if cell.shown else ()
+    return Cell(
+        seconds=cell.seconds, file_size=cell.file_size, root=cell.root, shown=cell.shown, writable=cell.writable,
+        foreign=True, owner=cell.owner, capabilities=(*cell.capabilities, *extra), keep=cell.keep,
+        programs=cell.programs,
+    )  # fmt: skip
+
+
+def _user_namespace(plan: _Plan, ids: tuple[int, int], stack: contextlib.ExitStack) -> int | None:
+    try:
+        space = kernel.user_namespace(*ids)
+    except OSError as error:
+        # None allowed at all, and all in use, are one error.
+        if error.errno not in _REFUSED and Path("/proc/sys/user/max_user_namespaces").read_text().strip() != "0":
+            raise
+        plan.lacks.append("a user namespace")
+        return None
+    stack.callback(os.close, space)
+    return space
+
+
+def _tree(path: Path, plan: _Plan, stack: contextlib.ExitStack) -> int:
+    """A copy of the mount at ``path``, for the child alone. Directories of the host are shown to it, not given."""
+    tree = kernel.clone_tree(path)
+    stack.callback(os.close, tree)
+    attributes = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV
+    if not plan.cell.programs:
+        attributes |= kernel.MOUNT_ATTR_NOEXEC
+    if not plan.cell.writable:
+        attributes |= kernel.MOUNT_ATTR_RDONLY
+    own = plan.mapped and (path == plan.cell.root or not path.is_dir())
+    kernel.set_attributes(tree, attributes, plan.space if own else None)
+    return tree
+
+
+@contextlib.contextmanager
+def _process_namespace(plan: _Plan) -> Iterator[None]:
+    """What is forked within is the first process of a namespace."""
+    home = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        try:
+            kernel.unshare(kernel.CLONE_NEWPID)
+        except OSError as error:
+            if error.errno not in _REFUSED:
+                raise
+            plan.lacks.append("a process namespace")
+            yield
+            return
+        parent = os.getpid()
+        try:
+            yield
+        finally:
+            if os.getpid() == parent:
+                kernel.join(home, kernel.CLONE_NEWPID)
+    finally:
+        os.close(home)
+
+
+# --- in the child --------------------------------------------------------------------------------------------------
+
+
+def _child(plan: _Plan, work: Work, end: socket.socket) -> None:
+    """Shut in, work, answer, end. Never returns."""
+    status = 1
+    try:
+        _shut_in(plan, end.fileno())
+        inside = Inside(end, plan.lacks)
+        inside.answer(_answer(work, inside))
+        status = 0
+    except BaseException as error:
+        with contextlib.suppress(BaseException):
+            Inside(end, ()).answer(_failure("The unpacker broke down", error))
+    finally:
+        os._exit(status)  # a decompressor that is ahead must not be waited for, nothing of the parent's be written
+
+
+def _answer(work: Work, inside: Inside) -> Mapping[str, object]:
+    try:
+        return work(inside)
+    except IsolaError as error:
+        return {"error": error.code, "message": error.message, "evidence": error.evidence, "remedy": error.remedy}
+    except MemoryError:
+        return {"error": UnsafeArchive.code, "message": "The archive demands more memory than it may have"}
+
+
+def _failure(message: str, error: BaseException) -> Mapping[str, object]:
+    return {"error": HostFailure.code, "message": message, "evidence": f"{type(error).__name__}: {error}"}
+
+
+def _shut_in(plan: _Plan, end: int) -> None:
+    cell = plan.cell
+    null = os.open("/dev/null", os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    for flag, name in _SPACES:
+        _if_offered(plan, lambda flag=flag: kernel.unshare(flag), name)  # type: ignore[misc]
+    at_home = _if_offered(plan, lambda: _move_in(plan), "mounts of its own")
+    if not at_home and cell.root is not None:
+        confine.enter(cell.root)
+    if plan.space is not None and (at_home or not plan.mapped):
+        kernel.join(plan.space, kernel.CLONE_NEWUSER)
+    _close_all_but({0, 1, 2, end, *cell.keep})
+    os.umask(0)
+    confine.limit(file_size=cell.file_size, seconds=cell.seconds)
+    confine.become(cell.owner, cell.capabilities)
+    _if_offered(plan, lambda: seccomp.install(programs=cell.programs), "a filter of system calls")
+
+
+def _if_offered(plan: _Plan, wall: Callable[[], None], name: str) -> bool:
+    try:
+        wall()
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            raise
+        if name not in plan.lacks:
+            plan.lacks.append(name)
+        return False
+    return True
+
+
+def _move_in(plan: _Plan) -> None:
+    """A mount namespace in which there is the new root and nothing else, not even below it."""
+    kernel.unshare(kernel.CLONE_NEWNS)
+    kernel.mount("", Path("/"), "", "", kernel.MS_REC | kernel.MS_PRIVATE)
+    anchor = plan.cell.root or _ANCHOR
+    if plan.cell.root is None:
+        kernel.mount("cell", anchor, "tmpfs", "size=64k,nr_inodes=64,mode=755", kernel.MS_NOSUID | kernel.MS_NODEV)
+    elif plan.tree is None:
+        raise OSError(errno.ENOSYS, "no copies of mounts")
+    else:
+        kernel.attach_tree(plan.tree, anchor)
+    os.chdir(anchor)
+    for name, (tree, directory) in plan.shown.items():
+        _make_place(Path(name), directory=directory)
+        kernel.attach_tree(tree, Path(name))
+    kernel.pivot_root(b".", b".")
+    kernel.unmount(Path("."))
+    os.chdir("/")
+    if plan.cell.root is None:
+        flags = kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV
+        kernel.mount("", Path("/"), "", "", flags)
+
+
+def _make_place(path: Path, *, directory: bool) -> None:
+    if directory:
+        path.mkdir(parents=True)
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def _close_all_but(kept: set[int]) -> None:
+    first = 0
+    for descriptor in sorted(kept):
+        if descriptor > first:  # or Python would close all there are
+            os.closerange(first, descriptor)
+        first = descriptor + 1
+    os.closerange(first, 1 << 20)

@@ -1,0 +1,58 @@
+"""squashfs images as tar streams, by a program in a cell of its own."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from isola.errors import InvalidInput, Unsupported
+from isola.host import cell
+from isola.host.cell import Cell, Inside
+from isola.host.programs import find_program
+
+_COMMAND = ("sqfs2tar", "/image")
+_LIBRARIES = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/etc/ld.so.cache")
+"""What a program of a distribution needs to start. Directories are seen as anybody sees them."""
+_GRACE = 5.0
+"""Seconds for the program to end once all it wrote has been read."""
+
+
+class Converter:
+    """A running conversion. The program sees its libraries and the image, and can write nothing but the stream."""
+
+    def __init__(self, image: Path, *, seconds: int, command: Sequence[str] = _COMMAND) -> None:
+        found = find_program(command[0])
+        if found is None:
+            raise Unsupported(
+                "The root file system is a squashfs image", remedy="install the package squashfs-tools-ng"
+            )
+        program = os.path.realpath(found)
+        reading, writing = os.pipe()
+        self.output = os.fdopen(reading, "rb", buffering=0)
+        """The tar stream."""
+
+        def work(inside: Inside) -> Mapping[str, object]:
+            os.dup2(writing, 1)
+            os.dup2(0, 2)
+            os.execv(program, [*command])
+
+        places = [*_LIBRARIES, *([] if program.startswith("/usr/") else [os.path.dirname(program)])]
+        shown = {place.strip("/"): Path(place) for place in places if os.path.exists(place)}
+        place = Cell(shown={**shown, "image": image}, owner=0, programs=True, keep=(writing,), seconds=seconds)
+        self._process = cell.start(place, work)
+        os.close(writing)
+
+    def end(self) -> None:
+        """It is over. Raises InvalidInput where the program found fault with the image."""
+        self.output.close()
+        for _ in range(int(_GRACE / 0.02)):
+            if (status := self._process.ended()) is not None:
+                break
+            time.sleep(0.02)
+        else:
+            self._process.kill()
+            status = self._process.wait()
+        if status != 0:
+            raise InvalidInput("The squashfs image is damaged", evidence=f"{_COMMAND[0]} ended with {status}")

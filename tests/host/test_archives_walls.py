@@ -1,0 +1,152 @@
+"""Who takes over the process that reads archives has got nothing; and what hosts refuse is done without, and said."""
+
+import asyncio
+import json
+import os
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import intruder
+import pytest
+import refusing
+from tars import directory, member, tar
+
+from isola.host.archives import LinuxArchives
+from isola.host.files import LinuxFiles
+from isola.host.process import Completed, LinuxProcesses
+from isola.images.drivers.file import FileSource
+from isola.testing.host import fake_host
+
+REFUSED = {
+    "": (),
+    "filters": ("a filter of system calls",),
+    "user-namespaces": ("a user namespace",),
+    "namespaces": (
+        "a process namespace", "a network namespace", "an IPC namespace", "a namespace for the host name",
+        "a cgroup namespace", "mounts of its own",
+    ),
+    "mount-copies": ("mounts of its own", "ids of its own (the file system cannot be id-mapped)"),
+}  # fmt: skip
+"""What a host refuses, and which walls are missing then."""
+
+
+class RefusingProcesses(LinuxProcesses):
+    """Starts programs on a host that refuses something."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    async def run(self, argv: Sequence[str], **options: Any) -> Completed:
+        return await super().run([sys.executable, refusing.__file__, self.what, *argv], **options)
+
+
+@pytest.fixture
+async def target() -> AsyncIterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="isola-walls-") as name:
+        place = Path(name) / "target"
+        await asyncio.to_thread(place.mkdir)
+        yield place
+        await LinuxFiles().remove_tree(place)
+
+
+@pytest.fixture
+def listening() -> Iterator[Mapping[str, int]]:
+    """A process that can be signalled, and sockets to connect to."""
+    with socket.socket(socket.AF_UNIX) as abstract, socket.socket(socket.AF_INET) as network:
+        abstract.bind(f"\0isola-intruder-{os.getpid()}")
+        network.bind(("127.0.0.1", 0))
+        abstract.listen()
+        network.listen()
+        yield {"host": os.getpid(), "port": network.getsockname()[1], "device": os.stat("/").st_dev}
+
+
+async def _intrude(target: Path, facts: Mapping[str, int], refused: str = "") -> Any:
+    argv = [sys.executable, intruder.__file__, str(target), json.dumps(facts)]
+    done = await RefusingProcesses(refused).run(argv, timeout=60)
+    answer = json.loads(done.stdout)
+    assert "error" not in answer, answer
+    return answer
+
+
+@pytest.mark.parametrize("refused", REFUSED)
+async def test_no_way_leads_out(target: Path, listening: Mapping[str, int], refused: str) -> None:
+    """With one wall missing the others hold; what the filter alone holds is tried where there is one."""
+    answer = await _intrude(target, listening, refused)
+    assert set(answer["lacks"]) == set(REFUSED[refused])
+    held = intruder.CONSEQUENTIAL if refused == "filters" else (*intruder.CONSEQUENTIAL, *intruder.FILTERED)
+    assert [name for name in (way.__name__ for way in held) if answer["tried"][name] == "done"] == []
+
+
+async def test_there_is_nothing_but_the_target(target: Path, listening: Mapping[str, int]) -> None:
+    answer = await _intrude(target, listening)
+    assert sorted(answer["names"]) == ["file", "group", "inner", "proc"]  # what the intruder made
+    assert len(answer["descriptors"]) == 4  # standard streams, and the line to the parent
+
+
+async def test_the_parent_marks_directories_and_does_nothing_else(target: Path, listening: Mapping[str, int]) -> None:
+    answer = await _intrude(target, listening)
+    assert (answer["marked"], answer["asked"]) == ("Operation not permitted", "Operation not permitted")
+    assert os.listxattr(target / "file") == []
+
+
+@pytest.mark.parametrize("refused", REFUSED)
+async def test_a_host_that_refuses_walls_unpacks_all_the_same(target: Path, refused: str) -> None:
+    archives, archive = LinuxArchives(RefusingProcesses(refused)), target.parent / "archive"
+    data = tar(
+        directory("d", uid=5), member("d/f", b"x", uid=6, mode=0o4755), member("d/.wh.g"), member("d/.wh..wh..opq")
+    )
+    await LinuxFiles().write(archive, data)
+    report = await archives.unpack(archive, target, whiteouts=True)
+    assert report.entries == 4
+    found = os.lstat(target / "d" / "f")
+    assert (found.st_uid, stat.S_IMODE(found.st_mode), os.lstat(target / "d").st_uid) == (6, 0o4755, 5)
+    assert os.lstat(target / "d" / "g").st_rdev == 0
+    assert os.getxattr(target / "d", "trusted.overlay.opaque") == b"y"
+    assert set(await archives.lacks()) == set(REFUSED[refused])
+
+
+async def test_the_probe_of_files_says_what_the_host_refuses() -> None:
+    host = fake_host()
+    host.archives.walls_missing = ("a user namespace",)
+    (warning, *_) = (await FileSource.probe(host)).warnings
+    assert "a user namespace" in warning
+
+
+async def test_the_reader_of_squashfs_images_has_no_powers(tmp_path: Path) -> None:
+    """A program in its place can read the image, which belongs to root alone, and no secret of the host."""
+    image = tmp_path / "image"
+    await LinuxFiles().write(image, b"hsqs" + bytes(100))
+    found = json.loads(await asyncio.to_thread(_in_place_of_the_converter, image))
+    assert found == {"image": "hsqs", "refused": ["/etc/shadow", "/image", "/made", "/usr/made", "socket"]}
+
+
+def _in_place_of_the_converter(image: Path) -> bytes:
+    """What another program prints; started by a process of its own, which may fork."""
+    start = (
+        "import sys; from pathlib import Path; from isola.host import squashfs; "
+        "command = ('/usr/bin/python3', '-I', '-c', sys.argv[2]); "
+        "made = squashfs.Converter(Path(sys.argv[1]), seconds=60, command=command); "
+        "sys.stdout.buffer.write(made.output.readall()); sys.stdout.flush(); made.end()"
+    )
+    return subprocess.run([sys.executable, "-c", start, image, _TRY], stdout=subprocess.PIPE, check=True).stdout
+
+
+_TRY = """
+import json, os, socket
+refused = []
+def attempt(name, way):
+    try: way()
+    except OSError: refused.append(name)
+attempt("/etc/shadow", lambda: os.open("/etc/shadow", os.O_RDONLY))
+attempt("/image", lambda: os.open("/image", os.O_WRONLY))
+attempt("/made", lambda: os.open("/made", os.O_WRONLY | os.O_CREAT))
+attempt("/usr/made", lambda: os.open("/usr/made", os.O_WRONLY | os.O_CREAT))
+attempt("socket", lambda: socket.socket())
+print(json.dumps({"image": open("/image", "rb").read(4).decode(), "refused": refused}))
+"""

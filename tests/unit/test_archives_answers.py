@@ -1,0 +1,110 @@
+"""Answers of the process that reads archives: taken when they have the right shape, refused when they have not."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from isola.errors import HostFailure, IsolaError, UnsafeArchive
+from isola.host.archive_answers import Answer, read_answer
+from isola.host.archives import LinuxArchives
+from isola.host.process import Completed, LinuxProcesses
+
+
+def deep(levels: int) -> object:
+    document: object = "x"
+    for _ in range(levels):
+        document = [document]
+    return document
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"{", b"[]", b"1", b"null", b"[" * 100_000, b'{"a": ' * 100_000, b"\xff", b"9" * 10_000, b'{"error": null}'],
+)
+def test_what_is_no_answer_is_refused(data: bytes) -> None:
+    with pytest.raises(HostFailure):
+        read_answer(data)
+
+
+def test_errors_are_raised_again_and_bounded() -> None:
+    told = {"error": "unsafe_archive", "message": "m" * 100_000, "evidence": ["x"], "remedy": None}
+    with pytest.raises(UnsafeArchive) as caught:
+        read_answer(json.dumps(told).encode())
+    assert len(caught.value.message) < 10_000
+    with pytest.raises(HostFailure):
+        read_answer(json.dumps({"error": "no_such_error", "message": "m"}).encode())
+
+
+@pytest.mark.parametrize("value", [None, -1, True, 1.5, "1", 1 << 64, [1]])
+def test_numbers(value: object) -> None:
+    with pytest.raises(HostFailure):
+        Answer({"key": value}).number("key")
+
+
+@pytest.mark.parametrize("value", [None, "x", [1], [["x"]], ["x"] * 100_000, ["x" * 100_000], {"x": "y"}])
+def test_texts(value: object) -> None:
+    with pytest.raises(HostFailure):
+        Answer({"key": value}).texts("key")
+
+
+@pytest.mark.parametrize("value", [None, [], {"other": "x"}, {"known": 1}, {"known": "x" * 100_000}])
+def test_pairs(value: object) -> None:
+    with pytest.raises(HostFailure):
+        Answer({"key": value}).pairs("key", ("known",))
+
+
+@pytest.mark.parametrize("value", [None, 1, "sha256:x", "sha256:" + "A" * 64, "../" + "a" * 64])
+def test_digests(value: object) -> None:
+    with pytest.raises(HostFailure):
+        Answer({"key": value}).digest("key")
+
+
+@pytest.mark.parametrize("value", [None, 1, "x", "0", "00" * 11])
+def test_contents(value: object) -> None:
+    with pytest.raises(HostFailure):
+        Answer({"key": value}).content("key", 10)
+
+
+@pytest.mark.parametrize("value", [1, True, {"a": 1}, [1.5], deep(20), ["x"] * 30_000, [["x"] * 100] * 300])
+def test_documents(value: object) -> None:
+    with pytest.raises(HostFailure):
+        Answer({"key": value}).document("key")
+    assert Answer({"key": {"a": [None, "x"]}}).document("key") == {"a": [None, "x"]}
+    assert Answer({"key": deep(16)}).document("key") == deep(16)
+
+
+class Chattering(LinuxProcesses):
+    """A process that says whatever the test wants."""
+
+    def __init__(self, lines: list[str], answer: bytes) -> None:
+        self.lines, self.answer = lines, answer
+
+    async def run(self, argv, *, on_line=None, **options) -> Completed:  # type: ignore[no-untyped-def]
+        for line in self.lines:
+            on_line(line)
+        return Completed(tuple(argv), 0, self.answer, b"")
+
+
+async def test_progress_is_a_number_that_grows() -> None:
+    told: list[int] = []
+    lines = [
+        "progress 5",
+        "progress -1",
+        "progress ²",
+        "progress " + "9" * 5000,
+        "progress 3",
+        "progress",
+        "x",
+        "progress 9",
+    ]
+    archives = LinuxArchives(Chattering(lines, b'{"entries": 1, "bytes": 2, "skipped": []}'))
+
+    await archives.unpack(Path("a"), Path("b"), progress=told.append)
+    assert [step for step in told if step] == [5, 4]
+
+
+async def test_an_answer_of_the_wrong_shape_fails_the_work() -> None:
+
+    with pytest.raises(IsolaError):
+        await LinuxArchives(Chattering([], b'{"entries": "all"}')).unpack(Path("a"), Path("b"))

@@ -4,9 +4,10 @@ import asyncio
 import dataclasses
 import hashlib
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import orjson
 import pytest
@@ -217,12 +218,12 @@ GOOD = member("metadata.yaml", b"architecture: x86_64\ncreation_date: 1700000000
 INIT = member("rootfs/sbin/init", b"#!", mode=0o755)
 
 
-async def taken(made: Bench, *uploads: bytes) -> Image:
+async def taken(made: Bench, *uploads: bytes, properties: Mapping[str, str] = MappingProxyType({})) -> Image:
     paths = []
     for number, data in enumerate(uploads):
         paths.append(made.store.directory.parent / f"upload-{number}")
         await made.host.files.write(paths[-1], data)
-    return await made.fetch(SourceRequest(files=tuple(paths)))
+    return await made.fetch(SourceRequest(files=tuple(paths), properties=properties))
 
 
 @pytest.mark.parametrize("kind", ["plain", "gzip", "bzip2", "xz", "zstd"])
@@ -282,6 +283,91 @@ async def test_unfit_files_are_refused_and_leave_nothing(
         await taken(files, *uploads)
     files.intake.close()
     assert await files.scratch() == ()
+
+
+# --- root file systems without metadata ------------------------------------------------------------------------
+
+RELEASE = b"""PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"
+NAME="Debian GNU/Linux"
+VERSION_ID="12"
+VERSION_CODENAME=bookworm
+ID=debian
+"""
+ELF = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00\x3e\x00" + bytes(44)
+BARE = (
+    directory("./"),
+    directory("./etc"),
+    symlink("./etc/os-release", "../usr/lib/os-release"),
+    directory("./usr"),
+    member("./usr/lib/os-release", RELEASE),
+    member("./usr/bin/dash", ELF, mode=0o755),
+    symlink("./bin", "usr/bin"),
+    symlink("./sbin", "usr/sbin"),
+    symlink("./usr/sbin/init", "../lib/systemd/systemd"),
+)
+
+
+@pytest.mark.parametrize(("kind", "media"), [("plain", ".tar"), ("gzip", "+gzip"), ("zstd", "+zstd"), ("xz", "+zstd")])
+async def test_a_bare_root_file_system_says_what_it_is(files: Bench, kind: str, media: str) -> None:
+    data = packed(tar(*BARE), kind)
+    image = await taken(files, data)
+    assert image.architecture == "x86_64"
+    assert image.properties == {
+        "os": "Debian", "release": "bookworm", "version": "12", "variant": "default", "architecture": "amd64",
+        "serial": "20200913", "description": "Debian bookworm amd64 (20200913)",
+    }  # fmt: skip
+    assert (image.config.system, image.config.stop_signal) == (True, "SIGRTMIN+3")
+    assert image.layers[0].media_type.endswith(media)
+    metadata, root = parts_of(await files.store.read(image.artifact))
+    assert await files.host.files.read(files.store.path(root.digest)) == data
+    assert (await taken(files, data)).fingerprint == image.fingerprint
+    exported = [await files.host.files.read(files.store.path(part.digest)) for part in (metadata, root)]
+    assert (await taken(files, *exported)).fingerprint == image.fingerprint
+
+
+async def test_properties_given_at_import_overrule_guesses(files: Bench) -> None:
+    given = {"os": "Mine", "architecture": "x86_64", "isola.stop-signal": "SIGTERM"}
+    image = await taken(files, tar(directory("etc"), directory("bin"), directory("var")), properties=given)
+    assert (image.architecture, image.config.stop_signal) == ("x86_64", "SIGTERM")
+    assert image.properties["os"] == "Mine"
+    assert image.properties["release"] == "unknown"
+
+
+async def test_a_root_without_an_init_is_an_application(files: Bench) -> None:
+    root = tar(directory("etc"), member("etc/os-release", b"ID=alpine\nVERSION_ID=3.20.1\n"), directory("var"),
+               member("bin/busybox", ELF))  # fmt: skip
+    image = await taken(files, root)
+    assert (image.config.system, image.config.command) == (False, ("/bin/sh",))
+    assert (image.properties["os"], image.properties["release"]) == ("Alpine", "3.20.1")
+
+
+@pytest.mark.parametrize(
+    ("upload", "remedy"),
+    [
+        (tar(INIT), "metadata.yaml"),
+        (tar(member("a"), member("b")), "etc"),
+        (tar(directory("etc"), directory("bin"), directory("var")), "architecture"),
+    ],
+    ids=["rootfs without metadata", "anything", "no programs"],
+)
+async def test_what_is_no_root_file_system_is_refused_with_the_way_out(
+    files: Bench, upload: bytes, remedy: str
+) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        await taken(files, upload)
+    assert remedy in caught.value.remedy
+    files.intake.close()
+    assert await files.scratch() == ()
+
+
+@pytest.mark.parametrize(
+    "release",
+    [b"", b"ID=", b"\xff\xfe=\n", b"ID='unclosed\n", b"ID=" + b"x" * 5000, b"ID=$(reboot)\nVERSION_ID=`id`\n",
+     b"ID=\x1b[31m\n", b"NAME=x"],
+)  # fmt: skip
+async def test_nonsense_about_a_release_is_left_out(files: Bench, release: bytes) -> None:
+    image = await taken(files, tar(*BARE[:2], member("etc/os-release", release), *BARE[3:4], *BARE[5:]))
+    assert image.properties["os"] == "Linux"
 
 
 # --- Debian in particular --------------------------------------------------------------------------------------

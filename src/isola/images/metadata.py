@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import io
+import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,6 +17,7 @@ METADATA_NAMES = ("metadata.yaml", "./metadata.yaml")
 """How the member is called in an image's tarball."""
 MAX_SIZE = 256 << 10
 _MAX_PROPERTIES = 500
+_NONE: Mapping[str, str] = {}
 _LAST_SECOND = int(datetime(9999, 1, 1, tzinfo=UTC).timestamp())
 
 
@@ -57,6 +61,21 @@ def render(metadata: Metadata) -> bytes:
     if metadata.expires_at is not None:
         document["expiry_date"] = int(metadata.expires_at.timestamp())
     return "".join(_lines(document)).encode()
+
+
+def metadata_tarball(metadata: Metadata, files: Mapping[str, str] = _NONE) -> bytes:
+    """The first file of a split image, with the templates' ``files``; the same bytes for the same content."""
+    members = {"metadata.yaml": render(metadata)} | {name: text.encode() for name, text in files.items()}
+    packed = io.BytesIO()
+    with (
+        gzip.GzipFile("", "wb", fileobj=packed, mtime=0) as compressed,
+        tarfile.open(fileobj=compressed, mode="w", format=tarfile.PAX_FORMAT) as archive,
+    ):
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime, info.mode = len(content), int(metadata.created_at.timestamp()), 0o644
+            archive.addfile(info, io.BytesIO(content))
+    return packed.getvalue()
 
 
 def _lines(document: Mapping[str, object]) -> Iterator[str]:

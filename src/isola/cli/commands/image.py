@@ -170,14 +170,23 @@ COMMANDS = (
         ),
         Command(
             "import",
-            "Import an image made for LXD, Incus or LXC",
+            "Import an image made for LXD, Incus or LXC, or a root file system",
             import_,
-            Argument("FILE", "A unified tarball, or metadata and root file system", many=True, complete="paths"),
+            Argument(
+                "FILE",
+                "A unified tarball, metadata and root file system, or a root file system alone",
+                many=True,
+                complete="paths",
+            ),
             Option("--alias", "An alias for it", value="ALIAS", repeat=True),
-            Option("--property", "A property to add", value="KEY=VALUE", repeat=True),
+            Option("--property", "A property to add, or to know better", value="KEY=VALUE", repeat=True),
             examples=(
                 ("isola image import alpine.tar.xz --alias alpine", "one file"),
                 ("isola image import incus.tar.xz rootfs.squashfs --alias alpine", "two files"),
+                (
+                    "isola image import root.tar --alias mine --property os=Mine --property architecture=amd64",
+                    "what docker export or mmdebstrap wrote",
+                ),
             ),
         ),
         Command(

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import os
 import re
-import tarfile
 from collections.abc import Mapping
 from datetime import UTC, datetime, time
 from pathlib import Path
@@ -19,7 +16,7 @@ from isola.images.assemble import Ingredients, assemble
 from isola.images.debian_progress import BuildProgress
 from isola.images.debian_recipe import FILES, HOOKS, KEYRING, TEMPLATE_FILES, TEMPLATES, Recipe, setup_script
 from isola.images.manifest import LAYER_TYPE, Part
-from isola.images.metadata import Metadata, render
+from isola.images.metadata import Metadata, metadata_tarball
 from isola.images.source import ImageSource, SourceRequest
 from isola.images.store import Intake
 from isola.images.system import WANTED, config_of
@@ -106,7 +103,8 @@ class DebianSource(ImageSource):
         tarball = await op.effect("build root file system", lambda: self._build(op, recipe, made, place))
         report = await self._compress(op, tarball, place / "layer.tar.zst")
         metadata = Metadata(self._architecture(), made, None, self._properties(recipe, made, request), TEMPLATES)
-        await self.host.files.write(place / "metadata.tar.gz", _metadata_tarball(metadata))
+        templates = {f"templates/{name}": text for name, text in TEMPLATE_FILES.items()}
+        await self.host.files.write(place / "metadata.tar.gz", metadata_tarball(metadata, templates))
         fingerprint, _ = await self.host.files.digest(place / "metadata.tar.gz", place / "layer.tar.zst")
         described = await op.effect("store metadata", lambda: intake.put_file(place / "metadata.tar.gz", consume=True))
         layer = await op.effect("store layer", lambda: intake.put_file(place / "layer.tar.zst", consume=True))
@@ -215,22 +213,6 @@ def _explained(error: CommandFailed) -> CommandFailed:
     evidence = "\n".join(lines[number] for number in shown) or error.evidence
     remedy = "see whether the mirror can be reached, and has the release and all packages"
     return CommandFailed(["mmdebstrap"], error.status, evidence, remedy=remedy)
-
-
-def _metadata_tarball(metadata: Metadata) -> bytes:
-    """The same bytes for the same content."""
-    members = {"metadata.yaml": render(metadata)}
-    members |= {f"templates/{name}": text.encode() for name, text in TEMPLATE_FILES.items()}
-    packed = io.BytesIO()
-    with (
-        gzip.GzipFile("", "wb", fileobj=packed, mtime=0) as compressed,
-        tarfile.open(fileobj=compressed, mode="w", format=tarfile.PAX_FORMAT) as archive,
-    ):
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size, info.mtime, info.mode = len(content), int(metadata.created_at.timestamp()), 0o644
-            archive.addfile(info, io.BytesIO(content))
-    return packed.getvalue()
 
 
 DRIVER = DebianSource

@@ -1,4 +1,4 @@
-"""Images from files: LXD's and LXC's unified and split tarballs, and split images with a squashfs root."""
+"""Images from files: unified and split tarballs of LXD, squashfs roots, and root file systems without metadata."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from isola.errors import InvalidInput, Unsupported
+from isola.errors import InvalidInput, NotFound, Unsupported
 from isola.host import Host
 from isola.host.archives import RepackReport
+from isola.images import bare
 from isola.images.architecture import check_runs
 from isola.images.assemble import Ingredients, assemble
 from isola.images.manifest import LAYER_TYPE, Descriptor, Part
-from isola.images.metadata import MAX_SIZE, METADATA_NAMES, Metadata, read
+from isola.images.metadata import MAX_SIZE, METADATA_NAMES, Metadata, metadata_tarball, read
 from isola.images.source import ImageSource, SourceRequest
 from isola.images.store import Intake
 from isola.images.system import WANTED, config_of
@@ -68,7 +69,14 @@ class FileSource(ImageSource):
 
     async def _fetch(self, op: Operation, request: SourceRequest, intake: Intake, place: Path) -> Image:
         kinds = [_kind_of(await self.host.files.read(path, 8)) for path in request.files]
-        metadata = await self._metadata(request.files[0], kinds[0])
+        try:
+            metadata = await self._metadata(request.files[0], kinds[0])
+        except NotFound as error:
+            if len(request.files) == 1:
+                return await self._bare(op, request, intake, place, kinds[0])
+            raise InvalidInput(
+                "The first file has no metadata.yaml", field="files", remedy="send the metadata tarball, then the root"
+            ) from error
         check_runs(metadata.architecture, self.host.system.kernel().architecture)
         if len(request.files) == 1:
             root, parts = await self._unified(op, request, intake, place, kinds[0])
@@ -83,6 +91,27 @@ class FileSource(ImageSource):
             parts=parts,
             made_by="import of an LXD image",
             properties=request.properties,
+            filename=request.filename,
+        )
+        return await op.effect("describe image", lambda: assemble(intake, ingredients, self.host.clock.now()))
+
+    async def _bare(self, op: Operation, request: SourceRequest, intake: Intake, place: Path, kind: str) -> Image:
+        """A root file system alone becomes a split image, whose metadata we write: so it can be taken to others."""
+        upload = request.files[0]
+        root, stored = await self._root(op, upload, intake, place, kind)
+        metadata = bare.describe(root.report, request.properties)
+        check_runs(metadata.architecture, self.host.system.kernel().architecture)
+        described = place / "metadata.tar.gz"
+        await self.host.files.write(described, metadata_tarball(metadata))
+        fingerprint, _ = await self.host.files.digest(described, upload)
+        first = await op.effect("store metadata", lambda: intake.put_file(described, consume=True))
+        ingredients = Ingredients(
+            fingerprint=fingerprint,
+            metadata=metadata,
+            config=config_of(root.report.found, metadata.properties),
+            layers=[(root.layer, root.report.diff_id)],
+            parts=[_part("metadata", first, ".tar.gz"), _part("rootfs", stored, _ENDINGS.get(kind, ".tar"))],
+            made_by="import of a root file system",
             filename=request.filename,
         )
         return await op.effect("describe image", lambda: assemble(intake, ingredients, self.host.clock.now()))
@@ -110,18 +139,23 @@ class FileSource(ImageSource):
         upload, kind = request.files[1], kinds[1]
         if kind == "qcow2":
             raise Unsupported("Virtual machine images are not supported yet", remedy="use a container image")
-        if kind in _LEGAL:
-            report = await self._repack(op, upload, None)
-            stored = await op.effect("store root file system", lambda: intake.put_file(upload))
-            root = _Root(Layer(stored.digest, _LEGAL[kind], stored.size), report)
-        else:
-            root = await self._converted(op, upload, intake, place)
-            stored = await op.effect("store root file system", lambda: intake.put_file(upload))
+        root, stored = await self._root(op, upload, intake, place, kind)
         if not root.report.entries:
             raise InvalidInput("The root file system is empty", field="files", remedy="send a split LXD image")
         metadata = await op.effect("store metadata", lambda: intake.put_file(request.files[0]))
         ending = ".squashfs" if kind == "squashfs" else _ENDINGS.get(kind, ".tar")
         return root, [_part("metadata", metadata, _ENDINGS.get(kinds[0], ".tar")), _part("rootfs", stored, ending)]
+
+    async def _root(
+        self, op: Operation, upload: Path, intake: Intake, place: Path, kind: str
+    ) -> tuple[_Root, Descriptor]:
+        """A root of its own file, as a layer: as it is where OCI allows that, or written anew; and the file."""
+        if kind in _LEGAL:
+            report = await self._repack(op, upload, None)
+            stored = await op.effect("store root file system", lambda: intake.put_file(upload))
+            return _Root(Layer(stored.digest, _LEGAL[kind], stored.size), report), stored
+        root = await self._converted(op, upload, intake, place)
+        return root, await op.effect("store root file system", lambda: intake.put_file(upload))
 
     async def _converted(self, op: Operation, source: Path, intake: Intake, place: Path, subtree: str = "") -> _Root:
         layer = place / "layer.tar.zst"
@@ -133,7 +167,7 @@ class FileSource(ImageSource):
         size = await self.host.files.size(source)
         with op.step("Check and convert image", total=size, unit="bytes") as step:
             report = await self.host.archives.repack(
-                source, target, subtree=subtree, wanted=WANTED, progress=step.advance
+                source, target, subtree=subtree, wanted=WANTED, heads=bare.HEADS, progress=step.advance
             )
             step.reach(size)
             return report

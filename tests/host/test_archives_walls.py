@@ -17,6 +17,7 @@ import pytest
 import refusing
 from tars import directory, member, tar
 
+from isola.errors import Unsupported
 from isola.host.archives import LinuxArchives
 from isola.host.files import LinuxFiles
 from isola.host.process import Completed, LinuxProcesses
@@ -124,6 +125,14 @@ async def test_the_reader_of_squashfs_images_has_no_powers(tmp_path: Path) -> No
     await LinuxFiles().write(image, b"hsqs" + bytes(100))
     found = json.loads(await asyncio.to_thread(_in_place_of_the_converter, image))
     assert found == {"image": "hsqs", "refused": ["/etc/shadow", "/image", "/made", "/usr/made", "socket"]}
+
+
+@pytest.mark.parametrize("refused", ["namespaces", "mount-copies"])
+async def test_without_mounts_of_its_own_that_program_is_not_started(target: Path, refused: str) -> None:
+    image = target.parent / "image"
+    await LinuxFiles().write(image, b"hsqs" + bytes(100))
+    with pytest.raises(Unsupported):
+        await LinuxArchives(RefusingProcesses(refused)).unpack(image, target)
 
 
 def _in_place_of_the_converter(image: Path) -> bytes:

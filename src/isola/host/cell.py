@@ -307,6 +307,7 @@ def _failure(message: str, error: BaseException) -> Mapping[str, object]:
 
 def _shut_in(plan: _Plan, end: int) -> None:
     cell = plan.cell
+    confine.die_with_parent()
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)

@@ -12,7 +12,9 @@ from isola.host import cell
 from isola.host.cell import Cell, Inside
 from isola.host.programs import find_program
 
-_COMMAND = ("sqfs2tar", "/image")
+_IMAGE = "/image"
+_COMMAND = ("sqfs2tar", _IMAGE)
+_NOT_HERE = 99
 _LIBRARIES = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/etc/ld.so.cache")
 """What a program of a distribution needs to start. Directories are seen as anybody sees them."""
 _GRACE = 5.0
@@ -34,13 +36,17 @@ class Converter:
         """The tar stream."""
 
         def work(inside: Inside) -> Mapping[str, object]:
+            if not os.path.exists(_IMAGE):  # no mounts of its own: it would see the host
+                os._exit(_NOT_HERE)
             os.dup2(writing, 1)
             os.dup2(0, 2)
             os.execv(program, [*command])
 
         places = [*_LIBRARIES, *([] if program.startswith("/usr/") else [os.path.dirname(program)])]
         shown = {place.strip("/"): Path(place) for place in places if os.path.exists(place)}
-        place = Cell(shown={**shown, "image": image}, owner=0, programs=True, keep=(writing,), seconds=seconds)
+        place = Cell(
+            shown={**shown, _IMAGE.strip("/"): image}, owner=0, programs=True, keep=(writing,), seconds=seconds
+        )
         self._process = cell.start(place, work)
         os.close(writing)
 
@@ -54,5 +60,9 @@ class Converter:
         else:
             self._process.kill()
             status = self._process.wait()
+        if status == _NOT_HERE:
+            raise Unsupported(
+                "squashfs images cannot be read on this host", evidence="it refuses mounts of their own to processes"
+            )
         if status != 0:
             raise InvalidInput("The squashfs image is damaged", evidence=f"{_COMMAND[0]} ended with {status}")

@@ -25,8 +25,10 @@ from isola.images.source import ImageSource, SourceRequest
 from isola.images.store import ContentStore
 from isola.model.image import Image
 from isola.operations import Operation, Operations
+from isola.state import Intents
 from isola.testing.host import fake_host
 from isola.testing.processes import Call
+from isola.testing.store import FakeStore
 from isola.testing.system import FakeSystem
 
 PROGRAMS = {name: Path(f"/usr/bin/{name}") for name in ("mmdebstrap", "unshare", "setpriv", "sqfs2tar")}
@@ -100,7 +102,7 @@ async def on_fake_host(name: str) -> Bench:
 
 
 async def bench(host: Host, name: str, place: Path, uploads: Path) -> Bench:
-    store = ContentStore(host, place)
+    store = ContentStore(host, place, Intents(FakeStore(host.clock)))
     await store.open()
     source = registry.load("images", name)(host, store.scratch)
     names = list(source.offers())

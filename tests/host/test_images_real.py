@@ -19,7 +19,7 @@ from isola.host.linux import linux_host
 from isola.images import ImageLibrary, SourceRequest
 from isola.model.image import Alias, Image
 from isola.operations import Operations
-from isola.state import Collection, record_codec
+from isola.state import Collection, Intents, record_codec
 from isola.testing.store import FakeStore
 
 METADATA = member("metadata.yaml", b"architecture: x86_64\ncreation_date: 1700000000\n")
@@ -41,6 +41,7 @@ class Real:
             events,
             place / "isola",
             operations=self.operations,
+            intents=Intents(state),
         )
 
     async def bring(self, *uploads: bytes) -> Image:

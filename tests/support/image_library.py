@@ -13,7 +13,7 @@ from isola.images import ImageLibrary
 from isola.model.image import Alias, Image
 from isola.operations import Operation, Operations
 from isola.operations.operation import Observer
-from isola.state import Collection, record_codec
+from isola.state import Collection, Intents, record_codec
 from isola.testing.host import FakeHost, fake_host
 from isola.testing.images import tiny_image, tiny_split_image
 from isola.testing.store import FakeStore
@@ -42,7 +42,11 @@ class World:
         aliases = Collection(self.state, "image alias", "/aliases/", record_codec(Alias))
         await images.load()
         await aliases.load()
-        library = ImageLibrary(self.host, images, aliases, self.events, DIRECTORY, operations=self.operations)
+        intents = Intents(self.state)
+        await intents.load()
+        library = ImageLibrary(
+            self.host, images, aliases, self.events, DIRECTORY, operations=self.operations, intents=intents
+        )
         await library.probe()
         await library.open()
         return library

@@ -34,6 +34,7 @@ async def differences(world: World) -> list[str]:
     doomed = {f"{r.idmap.base} {world.directory}/{r.id}" for r in instances if r.deleting}
     having = {f"{r.idmap.base} {world.directory}/{r.id}" for r in instances} - doomed
     found += _compare("id ranges claimed", claimed - doomed, having)
+    found += await _spoken_for(world, instances)
     cached = {name: {record.name: record for record in getattr(world.parts.records, name)} for name in _NAMED}
     stored = {name: {record.name: record for record in getattr(records, name)} for name in _NAMED}
     return found + [f"{name} in memory differ from the store" for name in _NAMED if cached[name] != stored[name]]
@@ -105,6 +106,20 @@ async def _layers(world: World, records: Records) -> list[str]:
     partial = [n for n in await world.host.files.names(world.directory / "pools/default/layers") if "." in n]
     found = [f"layer half made: {name}" for name in partial]
     return found + [f"layer missing: {d}" for d in needed - here] + [f"layer too many: {d}" for d in here - known]
+
+
+async def _spoken_for(world: World, instances: list[Instance]) -> list[str]:
+    """Nothing is begun, nothing is without a record, and every volume says what its record says."""
+    found = [f"begun and not ended: {entry.key}" for entry in await world.store.range("/intents/")]
+    found += [f"in no record: {each.id}" for each in world.context.unknown.values()]
+    said = await world.context.descriptions("default").load()
+    kept = {record.id: record for record in instances if not record.deleting}
+    found += _compare("described", set(said) - {record.id for record in instances if record.deleting}, set(kept))
+    for id in set(said) & set(kept):
+        wanted, has = kept[id], said[id]
+        if (has.name, has.config, has.devices, has.idmap) != (wanted.name, wanted.config, wanted.devices, wanted.idmap):
+            found.append(f"{wanted.name} is described as {has.name} with {has.config} {has.devices}")
+    return found
 
 
 def _daemon(world: World, instances: list[Instance]) -> list[str]:

@@ -130,7 +130,7 @@ async def stand_services(directory: Path) -> Services:
         "directory": directory,
         "names": HostNames("isola"),
         "host": host,
-        "server": Server(Collection(store, "server configuration", "/server/", mapping_codec())),
+        "server": Server(Collection(store, "server configuration", "/server/", mapping_codec()), store.copy),
         "operations": operations,
         "events": events,
         "instances": StandInstances(operations, profiles, clock),

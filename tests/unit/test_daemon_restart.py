@@ -121,14 +121,6 @@ async def test_one_that_cannot_be_brought_back_holds_up_no_other(world: World) -
     assert "gone" in world.context.broken[broken.id]
 
 
-async def test_what_no_record_names_is_removed(world: World) -> None:
-    instance = await world.create("web1", start=True)
-    await world.parts.close()
-    await world.store.delete("/instances/web1")
-    await world.start()
-    assert instance.id not in world.runtime.instances and not await differences(world)
-
-
 async def test_a_daemon_may_go_back_to_an_older_record(world: World) -> None:
     """Unknown fields are passed over, missing ones take their default."""
     await world.create("web1", start=True)

@@ -120,6 +120,9 @@ async def test_an_image_whose_blobs_are_lost_does_not_stop_the_start(world: Worl
     with pytest.raises(Unsupported):
         again.export(image.fingerprint)
     await world.operations.finish(again.start_delete(image.fingerprint))
+    left = await again.unknown()
+    assert set(left) == await world.blobs(), "what only the lost manifest named is left alone"
+    await again.remove_unknown()
     assert await world.blobs() == set()
 
 

@@ -10,7 +10,9 @@ import pytest
 from isola.errors import InvalidInput, NotFound
 from isola.images.manifest import Descriptor
 from isola.images.store import ContentStore
+from isola.state import Intents
 from isola.testing.host import FakeHost, fake_host
+from isola.testing.store import FakeStore
 
 PLACE = Path("/store")
 
@@ -22,7 +24,7 @@ def host() -> FakeHost:
 
 @pytest.fixture
 async def store(host: FakeHost) -> ContentStore:
-    store = ContentStore(host, PLACE)
+    store = ContentStore(host, PLACE, Intents(FakeStore(host.clock)))
     await store.open()
     return store
 
@@ -153,7 +155,7 @@ async def test_sweeps_and_intakes_at_once_lose_nothing(store: ContentStore) -> N
 async def test_opening_throws_half_written_things_away_and_keeps_blobs(store: ContentStore, host: FakeHost) -> None:
     digest = (await store.intake().put_bytes(b"kept", "x")).digest
     await host.files.write(PLACE / "scratch/half", b"half")
-    again = ContentStore(host, PLACE)
+    again = ContentStore(host, PLACE, Intents(FakeStore(host.clock)))
     await again.open()
     assert await again.digests() == (digest,)
     assert await host.files.names(PLACE / "scratch") == ()

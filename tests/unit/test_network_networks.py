@@ -20,7 +20,7 @@ from isola.model.network import Network, Nic
 from isola.model.probe import Probe
 from isola.network import NetworkDriver, Networks
 from isola.operations import Operation
-from isola.state import Collection, record_codec
+from isola.state import Collection, Intents, record_codec
 from isola.testing.network import FakeNetwork
 from isola.testing.store import FakeStore
 
@@ -74,6 +74,8 @@ class House:
         """One more daemon, open."""
         records = Collection(self.store, "network", "/networks/", record_codec(Network))
         await records.load()
+        intents = Intents(self.store)
+        await intents.load()
         networks = Networks(
             self.host,
             records,
@@ -81,6 +83,7 @@ class House:
             Events(self.host.clock.now),
             self.directory,
             names,
+            intents,
             nics=lambda name: [nic for nic in self.nics if nic.network == name],
             used_by=lambda name: self.users,
             drivers=drivers or {"bridge": FakeNetwork, "away": Away},
@@ -257,12 +260,33 @@ async def test_the_next_daemon_finds_all_as_it_was(house: House) -> None:
     later = await house.daemon()
     after = await house.picture(later)
     assert after[0] == before[0] and web.host_link in await house.host.links.names()
-    assert not await house.host.links.exists("gone") and await house.host.firewall.tables() == ("isola/lab",)
-    house.nics = []
+    assert await house.host.links.exists("gone"), "what no record speaks for is left alone"
+    assert await house.host.firewall.tables() == ("isola/gone", "isola/lab")
+    await later.stop_all()
+    left = ("eth0", "gone", web.host_link, "lo")
+    assert await house.host.links.names() == tuple(sorted(left)) and later.get("lab").ready
+
+
+async def test_a_network_whose_record_is_lost_is_left_alone_and_can_be_taken_in(house: House) -> None:
+    networks = await house.daemon()
+    await house.act(networks, make)
+    network = networks.get("lab")
+    ipv4, ipv6 = networks.allocate("lab", "0a:69:73:00:00:01")
+    house.nics = [web := nic(ipv4, ipv6)]
+    await house.act(networks, lambda n, op: n.driver("lab").attach(op, n.get("lab"), web, ProcessRef(4711, 1)))
+    await networks.close()
+    await house.store.delete("/networks/lab")
+    before = await house.picture(networks)
+    later = await house.daemon()
+    assert await house.picture(later) == ([], before[1])
+    assert await later.unknown() == {"lab": network}
+    await house.act(later, lambda n, op: n.adopt(op, "lab"))
+    assert later.get("lab") == network and await later.unknown() == {}
+    assert await house.picture(later) == before
+    await house.store.delete("/networks/lab")
     last = await house.daemon()
-    assert web.host_link not in await house.host.links.names()
-    await last.stop_all()
-    assert await house.host.links.names() == ("eth0", "lo") and last.get("lab").ready
+    await house.act(last, lambda n, op: n.remove_unknown(op, "lab"))
+    assert await last.unknown() == {} and not await house.host.links.exists("lab")
 
 
 async def test_a_network_that_does_not_come_up_keeps_nothing_else_down(house: House) -> None:

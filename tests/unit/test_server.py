@@ -15,7 +15,7 @@ from isola.testing.store import FakeStore
 
 
 def server(store: FakeStore) -> Server:
-    return Server(Collection(store, "server configuration", "/server/", mapping_codec()))
+    return Server(Collection(store, "server configuration", "/server/", mapping_codec()), store.copy)
 
 
 async def test_empty_at_first_and_kept_from_then_on() -> None:
@@ -26,7 +26,7 @@ async def test_empty_at_first_and_kept_from_then_on() -> None:
     assert first.config == {"core.shutdown_timeout": "10", "user.x": "1"} and first.revision > 0
     records = Collection(store, "server configuration", "/server/", mapping_codec())
     await records.load()
-    assert Server(records).config == first.config
+    assert Server(records, store.copy).config == first.config
     await first.update(lambda _: {})
     assert first.config == {}
 

@@ -39,6 +39,7 @@ CHAPTERS: Mapping[str, Mapping[str, str]] = {
     "The daemon": {
         "operation": "operation",
         "monitor": "monitor",
+        "admin": "admin",
         "doctor": "doctor",
         "query": "query",
         "version": "version",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from isola.client.admin import Admin
     from isola.client.events import Follower
     from isola.client.http import Headers
     from isola.client.images import Images
@@ -108,6 +109,13 @@ class Client:
         from isola.client.operations import Operations
 
         return Operations(self)
+
+    @property
+    def admin(self) -> Admin:
+        """The daemon's records: copies, and what is in none."""
+        from isola.client.admin import Admin
+
+        return Admin(self)
 
     def events(self, *types: str) -> Follower:
         """Follow the daemon's events, of some types or all."""

@@ -38,10 +38,16 @@ async def _make(parts: Parts, *, minimal: bool) -> None:
     devices: dict[str, dict[str, str]] = {}
     if not minimal:
         if parts.records.pools.find(POOL) is None:
-            await _do(parts, "Creating storage pool", lambda op: services.pools.create(op, Pool(POOL)))
+            if (await services.pools.unknown()).get(POOL) is not None:
+                await _do(parts, "Adopting storage pool", lambda op: services.pools.adopt(op, POOL))
+                await services.instances.look()
+            else:
+                await _do(parts, "Creating storage pool", lambda op: services.pools.create(op, Pool(POOL)))
         devices["root"] = {"type": "disk", "path": "/", "pool": POOL}
         if services.networks.probes["bridge"].available:
-            if parts.records.networks.find(NETWORK) is None:
+            if (await services.networks.unknown()).get(NETWORK) is not None:
+                await _do(parts, "Adopting network", lambda op: services.networks.adopt(op, NETWORK))
+            elif parts.records.networks.find(NETWORK) is None:
                 await _do(parts, "Creating network", lambda op: services.networks.create(op, Network(NETWORK)))
             devices["eth0"] = {"type": "nic", "name": "eth0", "network": NETWORK}
     if parts.records.profiles.find("default") is None:

@@ -27,7 +27,7 @@ from isola.profiles import Profiles
 from isola.runtimes import Runtime, Runtimes
 from isola.runtimes.lxcfs import Lxcfs
 from isola.server import Server
-from isola.state import Collection, Store, mapping_codec, record_codec
+from isola.state import Collection, Intents, Store, mapping_codec, record_codec
 from isola.storage import Pools, StorageDriver
 
 T = TypeVar("T")
@@ -44,6 +44,7 @@ class Records:
     aliases: Collection[Alias]
     networks: Collection[Network]
     pools: Collection[Pool]
+    intents: Intents
 
     @classmethod
     async def load(cls, store: Store) -> Records:
@@ -60,7 +61,9 @@ class Records:
             aliases=of(Alias, "image alias", "aliases"),
             networks=of(Network, "network", "networks"),
             pools=of(Pool, "storage pool", "pools"),
+            intents=Intents(store),
         )
+        await records.intents.load()
         for collection in (
             records.server,
             records.instances,
@@ -102,6 +105,7 @@ class Parts:
             services.runtimes.probe(), services.networks.probe(), services.pools.probe(), services.images.probe()
         )
         await services.pools.open()
+        await services.instances.look()
         await services.networks.open()
         self.context.lxcfs = await self.lxcfs.ensure()
         await services.instances.open()
@@ -142,7 +146,8 @@ async def build(
         used_by=lambda fingerprint: instances.used_by_image(fingerprint),  # noqa: PLW0108 - bound later
         operations=operations,
         layers_in_use=lambda: instances.layers(),  # noqa: PLW0108 - bound later
-        released=lambda: instances.image_deleted(),  # noqa: PLW0108 - bound later
+        released=lambda layers: instances.image_deleted(layers),  # noqa: PLW0108 - bound later
+        intents=records.intents,
     )
     networks = Networks(
         host,
@@ -151,6 +156,7 @@ async def build(
         events,
         directory,
         names,
+        records.intents,
         nics=lambda network: instances.nics(network),  # noqa: PLW0108 - bound later
         used_by=lambda name: instances.used_by_network(name),  # noqa: PLW0108 - bound later
         drivers=drivers.network,
@@ -170,6 +176,7 @@ async def build(
         directory=directory,
         names=names,
         records=records.instances,
+        intents=records.intents,
         profiles=records.profiles,
         images=images,
         networks=networks,
@@ -190,7 +197,7 @@ async def build(
         directory=directory,
         names=names,
         host=host,
-        server=Server(records.server),
+        server=Server(records.server, store.copy),
         operations=operations,
         events=events,
         instances=instances,

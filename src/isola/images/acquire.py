@@ -162,6 +162,7 @@ class Acquire:
         op.on_rollback("bring in image", self._collect_garbage)
         try:
             yield await driver.fetch(op, request, intake)
+            await finish(intake.recorded())
         finally:
             intake.close()
 

@@ -69,6 +69,10 @@ class Catalogue:
         """Everything that the recorded images name."""
         return {blob for image in self._records for blob in self._held(image).blobs}
 
+    def blobs_of(self, image: Image) -> frozenset[str]:
+        """What one image names."""
+        return self._held(image).blobs
+
     def parts(self, fingerprint: str) -> tuple[Part, ...]:
         """The files of LXD's view of an image."""
         return self._held(self.get(fingerprint)).parts

@@ -46,7 +46,8 @@ class ImageLibrary:
         used_by: Callable[[str], Sequence[str]] = lambda fingerprint: (),
         operations: Operations | None = None,
         layers_in_use: Callable[[], Collection[str]] = lambda: (),
-        released: Callable[[], Awaitable[None]] | None = None,
+        released: Callable[[Collection[str]], Awaitable[None]] | None = None,
+        intents: state.Intents,
     ) -> None:
         self._host = host
         self._records = images
@@ -58,7 +59,7 @@ class ImageLibrary:
         self._indexing = asyncio.Lock()
         self.used_by = used_by
         """API paths of what was made from an image."""
-        self.store = ContentStore(host, directory / "images")
+        self.store = ContentStore(host, directory / "images", intents)
         self.sources = Sources(host, self.store.scratch)
         self._catalogue = Catalogue(images, self.store)
         self._aliases = Aliases(aliases, events, self._catalogue.get, self._write_index)
@@ -96,13 +97,23 @@ class ImageLibrary:
         await self._write_index()
 
     async def collect_garbage(self, keep_layers: Collection[str] = ()) -> int:
-        """Remove blobs that no image and no layer in use names; returns how many."""
+        """Remove what came in or was let go of and no image and no layer in use names; returns how many blobs."""
         kept = {*keep_layers, *self._layers_in_use()}
 
         async def named() -> set[str]:
-            return self._catalogue.blobs() | kept
+            return self._catalogue.blobs()
 
-        return await self.store.sweep(named)
+        return await self.store.sweep(named, kept)
+
+    async def unknown(self) -> Mapping[str, int]:
+        """Blobs that nothing speaks for, with their sizes; left alone until somebody asks for their removal."""
+        found = await self.store.unspoken(self._catalogue.blobs() | set(self._layers_in_use()))
+        return {digest: await self._host.files.size(self.store.path(digest)) for digest in found}
+
+    async def remove_unknown(self) -> None:
+        """Remove them."""
+        await self.store.let_go(sorted(await self.unknown()))
+        await self.collect_garbage()
 
     # --- looking ------------------------------------------------------------------------------------------------
 
@@ -166,7 +177,7 @@ class ImageLibrary:
             await op.commit(lambda: self._forget(image))
         finally:
             if op.committed:  # from here on all is finished, whatever happens
-                await finish(self._let_go())
+                await finish(self._let_go(image))
 
     # --- as operations of their own -----------------------------------------------------------------------------
 
@@ -280,16 +291,17 @@ class ImageLibrary:
         await self._write_index()
 
     async def _forget(self, image: Image) -> None:
+        await self.store.let_go(sorted(self._catalogue.blobs_of(image)))
         await self._records.remove(image.fingerprint)
         await self._aliases.remove_all_of(image.fingerprint)
         self._catalogue.forget(image.fingerprint)
         await self._write_index()
         self._tell("deleted", image)
 
-    async def _let_go(self) -> None:
-        await self.collect_garbage()
+    async def _let_go(self, image: Image) -> None:
         if self._released is not None:
-            await self._released()
+            await self._released([layer.digest for layer in image.layers])
+        await self.collect_garbage()
 
     async def _write_index(self) -> None:
         """The index is for others and follows from the records: not to have written it fails nothing."""

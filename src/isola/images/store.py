@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
 
-from isola.errors import InvalidInput
+from isola.errors import InvalidInput, IsolaError
 from isola.host import Host
 from isola.images.manifest import INDEX_TYPE, Descriptor
+from isola.state import Intent, Intents
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 _BYTES = "application/octet-stream"
+_INTENT = "blobs"
+log = logging.getLogger(__name__)
 
 
 def check_digest(digest: str) -> str:
@@ -31,12 +36,13 @@ def check_digest(digest: str) -> str:
 class ContentStore:
     """Blobs by digest below ``directory``, which other OCI tools can read as it stands.
 
-    What may go is derived, never counted: ``sweep`` removes what nobody names. It may be interrupted at any moment, and
-    leaves alone what an open ``Intake`` has brought in.
+    What may go is derived, never counted: of what came in or was let go of, as intents say, ``sweep`` removes what
+    nobody names. It may be interrupted at any moment, and leaves alone what an open ``Intake`` has brought in.
     """
 
-    def __init__(self, host: Host, directory: Path) -> None:
+    def __init__(self, host: Host, directory: Path, intents: Intents) -> None:
         self.host = host
+        self.intents = intents
         self.directory = directory
         self.scratch = directory / "scratch"
         """Half-made files; emptied by ``open``. On the same file system as the blobs."""
@@ -85,20 +91,48 @@ class ContentStore:
         data = orjson.dumps(index, option=orjson.OPT_INDENT_2)
         await self.host.files.write(self.directory / "index.json", data, mode=0o644, durable=False)
 
-    async def sweep(self, named: Callable[[], Awaitable[Collection[str]]]) -> int:
-        """Remove the blobs that are neither in ``named()`` nor held by an intake; returns how many went."""
+    async def let_go(self, digests: Collection[str]) -> None:
+        """From now on they are removed once nobody names them. Durable: a later daemon goes on with it."""
+        intent = Intent(f"{_INTENT}-{self.host.clock.token(8)}", _INTENT, digests=tuple(digests))
+        await self.intents.begin(intent)
+
+    async def unspoken(self, named: Collection[str]) -> tuple[str, ...]:
+        """Blobs that neither a record, an intent nor an intake speaks for."""
+        spoken_for = {*named, *self._held, *(d for each in self.intents.of_kind(_INTENT) for d in each.digests)}
+        return tuple(digest for digest in await self.digests() if digest not in spoken_for)
+
+    async def sweep(
+        self, named: Callable[[], Awaitable[Collection[str]]], needed: Collection[str] = frozenset()
+    ) -> int:
+        """Remove what may go and is neither in ``named()`` nor ``needed`` nor held by an intake; returns how many.
+
+        What is ``needed`` goes with a later sweep.
+        """
         async with self._sweeping:
             self._taken_since = set(self._held)
-            candidates = set(await self.digests()) - self._taken_since
-            candidates -= set(await named())
-            removed = 0
+            intents = [intent for intent in self.intents.of_kind(_INTENT) if not self._held_any(intent)]
+            candidates = {digest for intent in intents for digest in intent.digests} - self._taken_since
+            if not candidates:
+                return 0
+            candidates &= set(await self.digests())
+            candidates -= {*await named(), *needed}
+            left = set(needed)
             for digest in sorted(candidates):
                 async with self._changing:
                     # Brought in since we looked: whoever did so relies on it, even if his intake is closed by now.
-                    if digest not in self._taken_since:
+                    if digest in self._taken_since:
+                        left.add(digest)
+                    else:
                         await self.host.files.remove_tree(self.path(digest))
-                        removed += 1
-            return removed
+            if candidates - left:
+                await self.host.files.flush(self._blobs)
+            await self.intents.end(
+                *(each.id for each in intents if not self._held_any(each) and not left & {*each.digests})
+            )
+            return len(candidates - left)
+
+    def _held_any(self, intent: Intent) -> bool:
+        return any(digest in self._held for digest in intent.digests)
 
     def hold(self, digest: str) -> None:
         """Keep a blob, there or soon to be there, from the sweep until ``release``."""
@@ -125,6 +159,7 @@ class Intake:
     def __init__(self, store: ContentStore) -> None:
         self._store = store
         self._digests: list[str] = []
+        self._intent = Intent(f"{_INTENT}-{store.host.clock.token(8)}", _INTENT)
 
     async def put_file(self, source: Path, *, consume: bool = False, expected: str | None = None) -> Descriptor:
         """Bring a file in. Raises InvalidInput where its digest is not what was ``expected``.
@@ -154,6 +189,13 @@ class Intake:
         await self._take(digest, temporary)
         return Descriptor(media_type, digest, len(data))
 
+    async def recorded(self) -> None:
+        """A record names all of it now."""
+        try:
+            await self._store.intents.end(self._intent.id)
+        except IsolaError as error:
+            log.warning("The next sweep notes that an image is complete: %s", error)
+
     def close(self) -> None:
         """From now on only what the records name is kept. Closing twice is fine."""
         self._store.release(self._digests)
@@ -166,6 +208,10 @@ class Intake:
         self._store.hold(digest)
         self._digests.append(digest)
         try:
+            if not await self._store.has(digest):
+                # Said before it is there: what nobody has said to have brought is never removed.
+                self._intent = replace(self._intent, digests=(*self._intent.digests, digest))
+                await self._store.intents.begin(self._intent)
             await self._store.settle(digest, temporary)
         except BaseException:
             await self._store.host.files.remove_tree(temporary)

@@ -14,7 +14,7 @@ from isola.host import Host
 from isola.images import ImageLibrary
 from isola.instances.ranges import Bases
 from isola.model.identity import HostNames
-from isola.model.instance import Instance, Status
+from isola.model.instance import Instance, Status, Unknown
 from isola.model.limits import Limits
 from isola.model.network import Nic
 from isola.model.profile import Profile
@@ -22,7 +22,7 @@ from isola.model.storage import Volume
 from isola.network import Networks
 from isola.operations import Operations
 from isola.runtimes import Running, Runtime, Runtimes
-from isola.state import Collection
+from isola.state import Collection, Described, Intents, record_codec
 from isola.storage import Pools, StorageDriver
 
 
@@ -67,6 +67,7 @@ class Context:
     directory: Path
     names: HostNames
     records: Collection[Instance]
+    intents: Intents
     profiles: Collection[Profile]
     images: ImageLibrary
     networks: Networks
@@ -82,6 +83,10 @@ class Context:
     """NICs that such an instance may still have on the host, though its record does not know them."""
     restarts: dict[str, Restart] = field(default_factory=dict)
     """Instances that have rebooted and do not run again yet, by id."""
+    unknown: dict[str, Unknown] = field(default_factory=dict)
+    """What is on the host and in no record, by id; it keeps its ids, addresses and layers."""
+    described: dict[str, Described[Instance]] = field(default_factory=dict)
+    """What the volumes of a pool say of themselves."""
     reserved_layers: Counter[str] = field(default_factory=Counter)
     """Layers of instances that are being created."""
     bases: Bases = field(default_factory=Bases)
@@ -126,6 +131,17 @@ class Context:
         if pool is None:
             raise HostFailure(f"The record of instance {instance.name!r} does not name the pool of its root")
         return pool
+
+    def descriptions(self, pool: str) -> Described[Instance]:
+        """What the volumes of a pool say of themselves. Raises NotFound."""
+        if pool not in self.described:
+            place = self.pools.driver(pool).descriptions
+            self.described[pool] = Described(self.host.files, place, record_codec(Instance))
+        return self.described[pool]
+
+    def everybody(self) -> list[Instance]:
+        """Those on record, and those of which only the host knows."""
+        return [*self.records, *(each.instance for each in self.unknown.values() if each.instance is not None)]
 
     def logs(self, instance: Instance) -> Path:
         """Directory of its logs."""

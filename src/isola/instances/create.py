@@ -7,8 +7,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from isola.errors import InvalidInput, IsolaError, NotFound, PreconditionFailed
+from isola.errors import HostFailure, InvalidInput, IsolaError, NotFound, PreconditionFailed
 from isola.instances.context import Context
+from isola.instances.describe import describe
 from isola.instances.expand import merge, nic_devices, require, root_pool, validate
 from isola.instances.identity import nics_of, take_facts
 from isola.instances.layers import reserved
@@ -22,6 +23,7 @@ from isola.model.names import instance_name
 from isola.model.profile import Profile
 from isola.operations import Operation
 from isola.runtimes import Runtimes
+from isola.state import Intent
 
 _EMPTY_START = Start(stop_signal="SIGTERM")
 
@@ -69,6 +71,7 @@ async def create(context: Context, op: Operation, plan: Plan) -> Instance:
     idmap = await reserve_range(context, id)
     instance = await _record(context, op, plan, image, id=id, idmap=idmap)
     with reserved(context, instance.start.layers):
+        await _announce(context, op, instance)
         await _build(context, op, instance)
         await op.commit(lambda: _record_created(context, plan, instance))
     if image is not None:
@@ -86,7 +89,7 @@ async def _record_created(context: Context, plan: Plan, instance: Instance) -> N
         raise PreconditionFailed(
             f"A profile was changed while instance {instance.name!r} was made of it", remedy="create it again"
         )
-    await context.records.add(instance.name, instance)
+    await _add(context, instance)
 
 
 async def _image(context: Context, op: Operation, request: InstanceRequest) -> Image | None:
@@ -129,6 +132,24 @@ async def _record(
     )
 
 
+async def _announce(context: Context, op: Operation, instance: Instance) -> None:
+    """Say what is about to be made, for a daemon that has to undo it: it removes nothing that it does not know of."""
+    facts = {"pool": context.pool_name(instance), "name": instance.name}
+    intent = Intent(instance.id, "instance", facts, instance.start.layers)
+
+    async def withdraw() -> None:
+        if instance.id in await context.storage(instance).volumes():
+            raise HostFailure(f"A volume {instance.id} is left", remedy="the next start of the daemon removes it")
+        await context.intents.end(instance.id)
+
+    await op.effect(f"announce {instance.name}", lambda: context.intents.begin(intent), undo=withdraw)
+
+
+async def _add(context: Context, instance: Instance) -> None:
+    await context.records.add(instance.name, instance, context.intents.ending(instance.id))
+    context.intents.ended(instance.id)
+
+
 def _start(image: Image | None) -> Start:
     if image is None:
         return _EMPTY_START
@@ -152,6 +173,12 @@ async def _build(context: Context, op: Operation, instance: Instance) -> None:
             step.advance()
     with op.step("Create root volume"):
         await storage.create_volume(op, context.volume(instance))
+        descriptions = context.descriptions(context.pool_name(instance))
+        await op.effect(
+            f"describe {instance.name}",
+            lambda: describe(context, instance),
+            undo=lambda: descriptions.remove(instance.id),
+        )
     with op.step("Register on networks"):
         for nic in nics_of(context, instance):
             await context.networks.driver(nic.network).register(op, context.networks.get(nic.network), nic)

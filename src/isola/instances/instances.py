@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from isola.errors import AlreadyExists, NotFound, Unsupported
@@ -16,6 +16,7 @@ from isola.instances import files as files_verb
 from isola.instances import logs as logs_verb
 from isola.instances import rename as rename_verb
 from isola.instances import stop as stop_verb
+from isola.instances import unknown as unknown_verbs
 from isola.instances import update as update_verb
 from isola.instances.context import Context
 from isola.instances.expand import network_of
@@ -29,7 +30,7 @@ from isola.instances.start import expanded, require_stopped
 from isola.instances.start import start as start_verb
 from isola.instances.state import observe, observe_all
 from isola.model.exec import ConsoleRequest, ExecRequest
-from isola.model.instance import Config, Devices, Instance, InstanceRequest, InstanceState, Status
+from isola.model.instance import Config, Devices, Instance, InstanceRequest, InstanceState, Status, Unknown
 from isola.model.network import Nic
 from isola.operations import Operation
 from isola.state import Versioned
@@ -45,6 +46,10 @@ class Instances:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+
+    async def look(self) -> None:
+        """Find what is on the host and in no record; once the pools are there, and before anything is chosen."""
+        await unknown_verbs.look(self._context)
 
     async def open(self) -> None:
         """Adopt what runs, finish or remove what is half made, start what a boot stopped."""
@@ -122,7 +127,9 @@ class Instances:
         """API paths of what lies in a pool or refers to it."""
         profiles = [p for p in self._context.profiles if any(d.get("pool") == name for d in p.devices.values())]
         users = [instance for instance in self if instance.volatile.get("root.pool") == name]
-        return [_path(instance) for instance in users] + [f"/1.0/profiles/{profile.name}" for profile in profiles]
+        left = [_unknown_path(each) for each in self.unknown() if each.pool == name]
+        paths = [_path(instance) for instance in users]
+        return paths + [f"/1.0/profiles/{profile.name}" for profile in profiles] + left
 
     def used_by_network(self, name: str) -> list[str]:
         """API paths of what has a NIC on a network."""
@@ -131,19 +138,30 @@ class Instances:
             return any(d.get("type") == "nic" and network_of(d) == name for d in devices.values())
 
         users = [_path(instance) for instance in self if names(expanded(self._context, instance)[1])]
-        return users + [f"/1.0/profiles/{profile.name}" for profile in self._context.profiles if names(profile.devices)]
+        users += [f"/1.0/profiles/{profile.name}" for profile in self._context.profiles if names(profile.devices)]
+        left = [each for each in self.unknown() if each.instance is not None]
+        return users + [
+            _unknown_path(each)
+            for each in left
+            if each.instance and any(nic.network == name for nic in nics_of(self._context, each.instance))
+        ]
+
+    def unknown(self) -> list[Unknown]:
+        """What is on the host of instances that no record speaks for."""
+        return [each for _, each in sorted(self._context.unknown.items())]
 
     def layers(self) -> frozenset[str]:
         """Digests of the image layers that instances stand on."""
         return in_use(self._context)
 
-    async def image_deleted(self) -> None:
-        """Let go of the unpacked layers that only an image needed which is gone."""
-        await drop_unused(self._context)
+    async def image_deleted(self, layers: Collection[str]) -> None:
+        """Let go of those of the unpacked layers that only an image needed which is gone."""
+        await drop_unused(self._context, layers)
 
     def nics(self, network: str) -> list[Nic]:
         """All NICs on a network."""
-        return [nic for instance in self for nic in nics_of(self._context, instance) if nic.network == network]
+        context = self._context
+        return [nic for each in context.everybody() for nic in nics_of(context, each) if nic.network == network]
 
     async def state(self, instance: Instance, *, disk: bool = True) -> InstanceState:
         """What is observed now; without ``disk`` nothing is walked."""
@@ -260,6 +278,21 @@ class Instances:
         """
         update_verb.check(self._context, name, decide(self.get(name)))
         return self._operate("Updating instance", name, lambda op: update_verb.update(self._context, op, name, decide))
+
+    def adopt(self, id: str, name: str = "") -> Operation:
+        """Make a record again from what a volume says; what runs goes on. Raises NotFound."""
+        found = unknown_verbs.find(self._context, id)
+        known = name or (found.instance.name if found.instance else found.id)
+        return self._operate("Adopting instance", known, lambda op: unknown_verbs.adopt(self._context, op, id, name))
+
+    def remove_unknown(self, id: str) -> Operation:
+        """Remove all of what no record speaks for. Raises NotFound."""
+        found = unknown_verbs.find(self._context, id)
+        return self._context.operations.start(
+            "Removing an unknown instance",
+            lambda op: unknown_verbs.remove(self._context, op, found.id),
+            locks=[f"unknown/{found.id}"],
+        )
 
     async def profile_changed(
         self, profile: str, record: Callable[[], Awaitable[object]], take_back: Callable[[], Awaitable[object]]
@@ -425,6 +458,10 @@ class Instances:
 
 def _lock(name: str) -> str:
     return f"instance/{name}"
+
+
+def _unknown_path(unknown: Unknown) -> str:
+    return f"/1.0/isola/unknown/{unknown.id}"
 
 
 def _path(instance: Instance) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from isola.errors import IsolaError
@@ -13,9 +13,9 @@ from isola.storage import StorageDriver
 log = logging.getLogger(__name__)
 
 
-def in_use(context: Context) -> frozenset[str]:
-    """Digests of the layers that instances stand on, those that are being created included."""
-    held = {digest for instance in context.records for digest in instance.start.layers}
+def in_use(context: Context, but: str = "") -> frozenset[str]:
+    """Digests of the layers that instances stand on, those being created and those without a record included."""
+    held = {digest for each in context.everybody() if each.id != but for digest in each.start.layers}
     return frozenset(held | set(context.reserved_layers.elements()))
 
 
@@ -29,17 +29,18 @@ def reserved(context: Context, layers: tuple[str, ...]) -> Iterator[None]:
         context.reserved_layers.subtract(layers)
 
 
-async def drop_unused(context: Context) -> None:
-    """Remove from every pool the layers that nothing needs any more."""
-    needed = in_use(context) | {layer.digest for image in context.images for layer in image.layers}
+async def drop_unused(context: Context, layers: Collection[str], *, but: str = "") -> None:
+    """Remove from every pool those of the layers that nothing needs any more, not counting the instance ``but``."""
+    needed = in_use(context, but) | {layer.digest for image in context.images for layer in image.layers}
     for pool in context.pools:
         try:
-            await _drop(context, context.pools.driver(pool.name), needed)
+            if not any(each.pool == pool.name and each.instance is None for each in context.unknown.values()):
+                await _drop(context, context.pools.driver(pool.name), set(layers) - needed, but)
         except IsolaError as error:
             log.error("Storage pool %s: %s", pool.name, error)
 
 
-async def _drop(context: Context, driver: StorageDriver, needed: frozenset[str]) -> None:
-    for digest in await driver.layers():
-        if digest not in needed and digest not in in_use(context):
+async def _drop(context: Context, driver: StorageDriver, unneeded: Collection[str], but: str) -> None:
+    for digest in await driver.layers() if unneeded else ():
+        if digest in unneeded and digest not in in_use(context, but):
             await driver.delete_layer(digest)

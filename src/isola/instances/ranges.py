@@ -41,7 +41,7 @@ async def reserve_range(context: Context, id: str) -> IdRange:
     """A range that nothing on this host has an id of, claimed until ``give_back``."""
     bases = context.bases
     async with bases.lock:
-        used = {record.idmap.base for record in context.records}
+        used = {record.idmap.base for record in context.everybody()}
         for again in (False, True):
             await _look_up(context, again=again)
             free = (base for base in bases.order if base not in used)
@@ -76,7 +76,7 @@ async def look_around(context: Context) -> None:
 
 async def claim_again(context: Context) -> None:
     """At the start of the daemon: claim what the records have, whatever became of the claims."""
-    wanted = {record.idmap.base: holder(context, record.id) for record in context.records}
+    wanted = {record.idmap.base: holder(context, record.id) for record in context.everybody()}
     try:
         for base, other in (await context.host.id_ranges.keep(wanted)).items():
             log.error("User ids from %d on, which an instance has, are claimed by %s too", base, other)
@@ -86,7 +86,7 @@ async def claim_again(context: Context) -> None:
 
 async def give_up_unused(context: Context) -> None:
     """After the host is as the records say: give up what a daemon claimed that died before there was a record."""
-    known = {holder(context, record.id) for record in context.records}
+    known = {holder(context, record.id) for record in context.everybody()}
     try:
         for claimed in (await context.host.id_ranges.claims()).values():
             place, _, id = claimed.rpartition("/")
@@ -136,7 +136,7 @@ async def _look_up(context: Context, *, again: bool) -> None:
     if not again and bases.looked_up is not None and now - bases.looked_up < _FRESH_SECONDS:
         return
     ranges = context.host.id_ranges
-    own = {record.idmap.base for record in context.records}
+    own = {record.idmap.base for record in context.everybody()}
     taken = [extent for extent in await ranges.taken() if extent[0] not in own]
     bases.order = order_of(await ranges.granted(), taken, context.names.tag)
     bases.looked_up = now

@@ -8,14 +8,15 @@ from enum import Enum
 
 from isola.errors import IsolaError
 from isola.instances.context import Context
+from isola.instances.describe import keep_described
 from isola.instances.layers import drop_unused
 from isola.instances.remove import doom, sweep
 from isola.instances.repair import half_changed, repair
 from isola.instances.restarts import RESTARTING, schedule
 from isola.instances.start import adopt, expanded, limits, start
 from isola.instances.supervise import LAST_BOOT, clean_up
+from isola.instances.unknown import undo_begun
 from isola.model.instance import Instance, Status
-from isola.model.storage import Volume
 from isola.operations import Operation
 from isola.runtimes import Running
 from isola.settings import boolean
@@ -55,34 +56,12 @@ def judge(instance: Instance, *, runs: bool, boot: str, autostart: bool | None) 
 
 
 async def reconcile(context: Context) -> None:
-    """Bring the host to what the records say. One instance that fails does not hold up the others."""
-    runtimes = dict(context.runtimes.loaded())
-    known = {instance.id for instance in context.records}
-    for runtime in runtimes.values():
-        for id in await runtime.owned():
-            if id not in known:
-                log.warning("Removing what is left of an unknown instance %s", id)
-                await runtime.remove(id)
-    for pool in context.pools:
-        try:
-            await _sweep_pool(context, pool.name, known)
-        except IsolaError as error:
-            log.error("Storage pool %s: %s", pool.name, error)
-    await drop_unused(context)
+    """Bring the host to what the records say; what none speaks for is left alone. One that fails holds up no other."""
+    await undo_begun(context)
+    await drop_unused(context, {digest for each in context.intents.of_kind("blobs") for digest in each.digests})
     verdicts = await asyncio.gather(*(_settle(context, instance) for instance in list(context.records)))
     await _start_again(context, [instance for instance in verdicts if instance is not None])
-
-
-async def _sweep_pool(context: Context, pool: str, known: set[str]) -> None:
-    driver = context.pools.driver(pool)
-    for id in await driver.volumes():
-        if id not in known:
-            log.warning("Removing volume %s of pool %s, which no instance has", id, pool)
-            op = context.operations.start(
-                "Removing an unknown volume",
-                lambda op, id=id: driver.delete_volume(op, Volume(id=id, pool=pool)),  # type: ignore[misc]
-            )
-            await op.wait()
+    await keep_described(context, *context.records)
 
 
 async def _settle(context: Context, instance: Instance) -> Instance | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from isola.instances.context import Context
+from isola.instances.describe import forget_volume
 from isola.instances.identity import nics_of
 from isola.instances.layers import drop_unused
 from isola.instances.ranges import give_back
@@ -42,12 +43,15 @@ async def sweep(context: Context, op: Operation, instance: Instance, *, clean: b
                 await context.networks.driver(nic.network).detach(op, network, nic)
             await context.networks.driver(nic.network).unregister(op, network, nic)
             context.networks.release(nic.network, nic.mac)
-    await context.storage(instance).delete_volume(op, context.volume(instance))
+    await forget_volume(context, op, context.volume(instance))
     await op.effect(f"remove logs of {instance.name}", lambda: _remove_logs(context, instance))
     await op.effect(f"give back user ids of {instance.name}", lambda: give_back(context, instance.id))
+    orphaned = context.images.resolve(instance.image) is None
+    if orphaned:  # while the record still says that there is something to remove
+        await drop_unused(context, instance.start.layers, but=instance.id)
     await op.effect(f"forget {instance.name}", lambda: context.records.remove(instance.name))
-    if context.images.resolve(instance.image) is None:
-        await drop_unused(context)
+    if orphaned:
+        await context.images.collect_garbage()
 
 
 async def _remove_logs(context: Context, instance: Instance) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 
 from isola.errors import AlreadyExists, WrongState
 from isola.instances.context import Context
+from isola.instances.describe import describe_change
 from isola.instances.identity import nics_of
 from isola.instances.mend import marks, mend
 from isola.model.names import instance_name
@@ -36,5 +37,6 @@ async def rename(context: Context, op: Operation, name: str, new: str) -> None:
         network = context.networks.find(before.network)
         if network is not None:
             await context.networks.driver(before.network).rename(op, network, before, after)
+    await describe_change(context, op, old, renamed)
     await op.commit(lambda: context.records.rename(name, new, renamed, at=held.revision))
     context.events.lifecycle("instance-renamed", f"/1.0/instances/{new}", old_name=name)

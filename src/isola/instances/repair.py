@@ -45,6 +45,8 @@ async def repair(context: Context, op: Operation, name: str) -> None:
 
 async def _rewire(context: Context, op: Operation, instance: Instance, wanted: Instance) -> None:
     live = context.live.get(instance.id)
+    coming = instance.volatile.get(CHANGING, "").split()[1:]
+    await context.host.links.delete(*(context.names.veth(instance.id, device) for device in coming))
     before, after = (*nics_of(context, instance), *context.strays.get(instance.id, ())), nics_of(context, wanted)
     for nic in {nic.host_link: nic for nic in (*before, *after)}.values():
         if (network := context.networks.find(nic.network)) is not None:

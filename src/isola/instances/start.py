@@ -6,6 +6,7 @@ import dataclasses
 
 from isola.errors import HostFailure, IsolaError, WrongState
 from isola.instances.context import Context, Live
+from isola.instances.describe import keep_described
 from isola.instances.evidence import last_words, note_failure
 from isola.instances.expand import merge, nic_devices
 from isola.instances.identity import nics_of, take_facts, without_facts
@@ -148,4 +149,5 @@ async def _record_started(context: Context, found: Versioned[Instance], limits: 
     started = dataclasses.replace(instance, desired="running", last_used_at=now, volatile=volatile)
     await context.records.replace(instance.name, started, at=found.revision)
     context.broken.pop(instance.id, None)
+    await keep_described(context, started)
     adopt(context, started, running, limits)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from isola.errors import NotFound, WrongState
 from isola.instances.context import Context, Live
+from isola.instances.describe import describe_change
 from isola.instances.expand import merge, require, root_pool, validate
 from isola.instances.identity import nics_of
 from isola.instances.mend import marks, mend
@@ -52,6 +53,7 @@ async def update(context: Context, op: Operation, name: str, decide: Decide) -> 
     await mend(context, op, name)
     held = context.records.read(name)
     wanted = await _change(context, op, held, check(context, name, decide(held.value)))
+    await describe_change(context, op, held.value, wanted.value)
     await op.commit(lambda: record(context, [(held.value, wanted)]))
     context.events.lifecycle("instance-updated", f"/1.0/instances/{name}")
 
@@ -75,7 +77,9 @@ async def follow(
         instance = held.value
         if not instance.deleting:
             _check_devices(context, instance, instance)
-            changes.append((instance, await _change(context, op, held, instance)))
+            wanted = await _change(context, op, held, instance)
+            await describe_change(context, op, instance, wanted.value)
+            changes.append((instance, wanted))
 
     # Compared with what is recorded by now: where nothing else differs, the mark of the change still has to go.
     await op.commit(
@@ -96,7 +100,8 @@ async def _change(context: Context, op: Operation, held: Versioned[Instance], wa
     if new is not None:
         wanted = dataclasses.replace(wanted, volatile=dict(wanted.volatile) | {CPUS: cpus_text(new)})
     if live is not None and nics_of(context, instance) != nics_of(context, wanted):
-        held = await _announce(context, op, held, NICS)
+        coming = [nic.device for nic in nics_of(context, wanted) if nic not in nics_of(context, instance)]
+        held = await _announce(context, op, held, " ".join((NICS, *coming)))
     elif live is not None and new != live.limits:
         held = await _announce(context, op, held, LIMITS)
     await _rewire(context, op, instance, wanted, live)

@@ -90,6 +90,20 @@ class Instance:
 
 
 @dataclass(frozen=True, slots=True)
+class Unknown:
+    """What is on the host of an instance that no record speaks for."""
+
+    id: str
+    pool: str = ""
+    """Where its volume lies, where it has one."""
+    runtime: str = ""
+    """The driver that has traces of a run."""
+    running: bool = False
+    instance: Instance | None = None
+    """What its volume says it was."""
+
+
+@dataclass(frozen=True, slots=True)
 class Address:
     """One address of an interface."""
 

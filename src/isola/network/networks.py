@@ -30,8 +30,10 @@ from isola.network.addresses import AddressPool
 from isola.network.driver import NetworkDriver
 from isola.network.views import describe, kinds
 from isola.operations import Operation, Operations
-from isola.state import Collection, Versioned
+from isola.state import Collection, Described, Intent, Intents, Versioned, record_codec
 
+_RENAMING = "network"
+"""The kind of intent of a network that is getting another name."""
 log = logging.getLogger(__name__)
 
 
@@ -46,6 +48,7 @@ class Networks:
         events: Events,
         directory: Path,
         names: HostNames,
+        intents: Intents,
         nics: Callable[[str], Sequence[Nic]] = lambda network: (),
         used_by: Callable[[str], Sequence[str]] = lambda name: (),
         drivers: Mapping[str, type[NetworkDriver]] | None = None,
@@ -57,6 +60,8 @@ class Networks:
         self._events = events
         self._directory = directory
         self._names = names
+        self._intents = intents
+        self._described = Described(host.files, directory / "described" / "networks", record_codec(Network))
         self._nics = nics
         self._used_by = used_by
         self._kinds = drivers
@@ -135,6 +140,7 @@ class Networks:
             )
         await driver.start(op, made, ())
         made = dataclasses.replace(made, ready=True)
+        await self._describe(op, made)
         await op.commit(lambda: self._records.change(name, lambda _: made))
         self._tell("created", name)
         return made
@@ -153,6 +159,7 @@ class Networks:
                 await driver.update(op, old, new, self._nics(name))
                 self._down.discard(name)
             await op.commit(lambda: self._records.replace(name, new, at=held.revision))
+        await self._keep_described(new)
         self._pools.pop(name, None)
         self._tell("updated", name)
 
@@ -165,8 +172,14 @@ class Networks:
             raise AlreadyExists(f"Network {name!r} already exists")
         await self._refuse_foreign_link(driver, name)
         renamed = dataclasses.replace(network, name=name)
+        intent = Intent(f"network-{name}", _RENAMING, {"old": old, "new": name})
+        await op.effect(
+            f"announce network {name}", lambda: self._intents.begin(intent), undo=lambda: self._intents.end(intent.id)
+        )
+        await self._describe(op, renamed)
         await driver.replace(op, network, renamed)
         await op.commit(lambda: self._records.rename(old, name, renamed, at=held.revision))
+        await self._ended(intent)
         self._pools.pop(old, None)
         self._tell("renamed", name, old_name=old)
 
@@ -178,6 +191,39 @@ class Networks:
         await op.commit(lambda: self._records.change(name, self._doomed))
         await self._remove(op, driver, network)
         self._tell("deleted", name)
+
+    async def unknown(self) -> Mapping[str, Network | None]:
+        """Networks on the host that no record speaks for, each with what is said of it."""
+        described = await self._described.load()
+        names = {*await self._host.files.names(self._directory / "networks"), *described}
+        return {name: described.get(name) for name in sorted(names - {network.name for network in self._records})}
+
+    async def adopt(self, op: Operation, name: str) -> None:
+        """Make the record of a network again and have it up; what is on it goes on. Raises NotFound, InvalidInput."""
+        unknown = await self.unknown()
+        if name not in unknown:
+            raise NotFound(f"There is no network {name[:80]!r} without a record")
+        network = unknown[name]
+        if network is None or network.name != name:
+            raise InvalidInput(f"Network {name!r} does not say what it was", field="id", remedy="remove it")
+        driver = self._driver(network.driver)
+        # Recorded first: from here on nothing of it is undone under the instances that are on it.
+        await op.commit(lambda: self._records.add(name, dataclasses.replace(network, ready=True)))
+        await driver.start(op, network, self._nics(name))
+        self._tell("created", name)
+
+    async def remove_unknown(self, op: Operation, name: str) -> None:
+        """Take down what no record speaks for. Raises NotFound."""
+        unknown = await self.unknown()
+        if name not in unknown:
+            raise NotFound(f"There is no network {name[:80]!r} without a record")
+        await op.commit()
+        kept = [*self._records, *(Network(other) for other in unknown if other != name)]
+        links = [view.name for view in await self._host.links.all()]
+        for kind, driver in self._drivers.items():
+            if self.probes[kind].available:
+                await driver.clean(kept, links)
+        await self._described.remove(name)
 
     async def allocate(
         self, network: str, mac: str, *, ipv4: str | None = None, ipv6: str | None = None
@@ -238,20 +284,22 @@ class Networks:
     async def _open(self, op: Operation) -> None:
         # Nothing here is ever undone: a network that cannot be repaired now still carries running instances.
         await op.commit()
+        await self._described.load()
+        for intent in list(self._intents.of_kind(_RENAMING)):
+            await self._finish_renaming(op, intent)
         for network in self._records:
             try:
                 driver = self._driver(network.driver)
                 if network.ready:
                     await driver.start(op, network, self._nics(network.name))
+                    await self._keep_described(network)
                 else:
                     await self._remove(op, driver, network)
             except IsolaError as error:
                 log.error("Network %s is not up: %s", network.name, error)
                 self._down.add(network.name)
-        links = [nic.host_link for network in self._records for nic in self._nics(network.name)]
-        for name, driver in self._drivers.items():
-            if self.probes[name].available:
-                await driver.clean([network for network in self._records if network.driver == name], links)
+        for name in await self.unknown():
+            log.warning("Network %s is in no record and left alone: see 'isola admin unknown'", name)
 
     async def _stop_all(self, op: Operation) -> None:
         await op.commit()
@@ -264,9 +312,44 @@ class Networks:
     async def _remove(self, op: Operation, driver: NetworkDriver, network: Network) -> None:
         await driver.stop(op, network)
         await self._host.files.flush(self._directory / "networks")
+        await self._described.remove(network.name)
         self._pools.pop(network.name, None)
         self._down.discard(network.name)
         await op.effect(f"forget network {network.name}", lambda: self._records.remove(network.name))
+
+    async def _describe(self, op: Operation, network: Network) -> None:
+        name = network.name
+        await op.effect(
+            f"describe network {name}",
+            lambda: self._described.write(name, network),
+            undo=lambda: self._described.remove(name),
+        )
+
+    async def _keep_described(self, network: Network) -> None:
+        try:
+            await self._described.write(network.name, network)
+        except IsolaError as error:
+            log.warning("Network %s is not described as it is: %s", network.name, error)
+
+    async def _finish_renaming(self, op: Operation, intent: Intent) -> None:
+        """Of the two names the one on record counts; of the other nothing stays."""
+        names = [intent.facts.get("old", ""), intent.facts.get("new", "")]
+        found = [network for name in names if (network := self._records.find(name)) is not None]
+        try:
+            for name in names:
+                if name and found and name not in self._records:
+                    await self._driver(found[0].driver).stop(op, dataclasses.replace(found[0], name=name))
+                    await self._described.remove(name)
+            await self._intents.end(intent.id)
+        except IsolaError as error:
+            log.error("What is left of a network's other name stays for now: %s", error)
+
+    async def _ended(self, intent: Intent) -> None:
+        try:
+            await self._described.remove(intent.facts["old"])
+            await self._intents.end(intent.id)
+        except IsolaError as error:
+            log.warning("The next start of the daemon finishes the renaming: %s", error)
 
     async def _operate(self, description: str, work: Callable[[Operation], Awaitable[object]]) -> None:
         await self._operations.finish(self._operations.start(description, work))

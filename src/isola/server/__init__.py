@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from isola.settings import Setting, Settings, text, whole
 from isola.state import Collection
@@ -18,8 +18,10 @@ SETTINGS = Settings(
 class Server:
     """Server configuration: one record."""
 
-    def __init__(self, records: Collection[Mapping[str, str]]) -> None:
+    def __init__(self, records: Collection[Mapping[str, str]], copy: Callable[[], Awaitable[bytes]]) -> None:
         self._records = records
+        self.copy_state = copy
+        """The whole state as it is now, in a form that ``isolad --recover`` puts back."""
 
     @property
     def config(self) -> Mapping[str, str]:

@@ -90,12 +90,12 @@ class Collection(Generic[T]):
         held = self._records.get(name)
         return held.revision if held else 0
 
-    async def add(self, name: str, record: T) -> Versioned[T]:
-        """Write a new record. Raises AlreadyExists."""
+    async def add(self, name: str, record: T, *also: Put | Delete) -> Versioned[T]:
+        """Write a new record, and with it what else belongs into the same commit. Raises AlreadyExists."""
         async with self._writing:
             if name in self._records:
                 raise AlreadyExists(f"{self.noun[:1].upper()}{self.noun[1:]} {name!r} already exists")
-            return await self._write(name, record, 0)
+            return await self._write(name, record, 0, *also)
 
     async def put(self, name: str, record: T, *, at: int) -> Versioned[T]:
         """Write over what was read at revision ``at``; 0 says that there was none. Raises PreconditionFailed."""
@@ -169,9 +169,9 @@ class Collection(Generic[T]):
                 remedy=f"put the state back from a copy, or remove the entry {entry.key!r} with all that belongs to it",
             ) from error
 
-    async def _write(self, name: str, record: T, at: int) -> Versioned[T]:
+    async def _write(self, name: str, record: T, at: int, *also: Put | Delete) -> Versioned[T]:
         key = self._prefix + name
         # A cancellation must not come between the store and the copy of it in memory.
-        revision = await finish(self._store.commit(Check(key, at), Put(key, self._codec.encode(record))))
+        revision = await finish(self._store.commit(Check(key, at), Put(key, self._codec.encode(record)), *also))
         held = self._records[name] = Versioned(record, revision)
         return held

@@ -44,6 +44,7 @@ class Described(Generic[T]):
         if self._known.get(name) == data:
             return
         path = self._directory / f"{name}{_SUFFIX}"
+        self._known.pop(name, None)  # until it is certain what stands there
         try:
             await self._files.write(path, data)
         except NotFound:

@@ -60,10 +60,20 @@ class StorageDriver(ABC):
     async def probe(cls, host: Host) -> Probe:
         """Does it work here, which version, and if not why and what to do."""
 
+    @property
+    def place(self) -> Path:
+        """The directory that goes where the pool's volumes go."""
+        return self.directory
+
+    @property
+    def descriptions(self) -> Path:
+        """Where stands what each volume was."""
+        return self.place / "descriptions"
+
     async def create_pool(self, op: Operation) -> None:
         """Make the pool's own things, where nothing of somebody else's is in the way. Raises InvalidInput."""
         await self.check_place()
-        await op.effect(f"create pool {self.pool.name}", self._create_pool, undo=self._delete_pool)
+        await op.effect(f"create pool {self.pool.name}", self._create_all, undo=self._delete_pool)
 
     async def delete_pool(self, op: Operation) -> None:
         """Remove the pool's own things and everything in it."""
@@ -114,6 +124,11 @@ class StorageDriver(ABC):
             yield directory
         finally:
             await finish(self._leave(volume.id))
+
+    async def _create_all(self) -> None:
+        await self._create_pool()
+        await self.host.files.make_directory(self.descriptions, mode=0o700)
+        await self.host.files.flush(self.place)
 
     async def _ensure(self, digest: str, unpack: Unpack) -> None:
         async with self._lock(digest):

@@ -16,7 +16,7 @@ from isola.model.probe import Probe
 from isola.model.references import users_text
 from isola.model.storage import Pool, Space
 from isola.operations import Operation, Operations
-from isola.state import Collection
+from isola.state import Collection, Described, record_codec
 from isola.storage.driver import StorageDriver
 
 _KIND = "storage"
@@ -46,6 +46,7 @@ class Pools:
         self._used_by = used_by
         self._kinds = drivers
         self._drivers: dict[str, StorageDriver] = {}
+        self._described = Described(host.files, directory / "described" / "pools", record_codec(Pool))
 
     async def probe(self) -> None:
         """Ask every driver whether it works here."""
@@ -54,11 +55,13 @@ class Pools:
 
     async def open(self) -> None:
         """At daemon start: clean up after a daemon that died, remove what is half made or half deleted."""
+        await self._described.load()
         for pool in self:
             try:
                 self._drivers[pool.name] = driver = self._build(pool)
                 if pool.ready:
                     await driver.clean()
+                    await self._keep_described(pool)
                 else:
                     await self._finish_deleting(pool)
             except IsolaError as error:
@@ -95,6 +98,7 @@ class Pools:
         driver = self._build(pool)
         driver.settings.validate(pool.config)
         self._refuse_own_source(pool)
+        await self._refuse_used_place(pool)
         await driver.check_place()  # before the record, which from then on says that all in there is ours
 
         async def record() -> None:
@@ -107,6 +111,12 @@ class Pools:
         with op.step(f"Create storage pool {pool.name}"):
             await op.effect(f"record pool {pool.name}", record, undo=lambda: self._records.remove(pool.name))
             await driver.create_pool(op)
+            made = replace(pool, ready=True)
+            await op.effect(
+                f"describe pool {pool.name}",
+                lambda: self._described.write(pool.name, made),
+                undo=lambda: self._described.remove(pool.name),
+            )
             await op.commit(finish)
         self._tell("created", pool.name)
 
@@ -122,6 +132,7 @@ class Pools:
             return replace(pool, description=wanted.description, config=dict(wanted.config))
 
         driver.pool = (await self._records.change(name, checked)).value
+        await self._keep_described(driver.pool)
         self._tell("updated", name)
 
     async def delete(self, op: Operation, name: str) -> None:
@@ -132,6 +143,7 @@ class Pools:
             # From the record on it can only be finished, by this operation or by the next daemon.
             await op.commit(lambda: self._records.change(name, self._doomed))
             await driver.delete_pool(op)
+            await self._described.remove(name)
             await self._records.remove(name)
         self._drivers.pop(name, None)
         self._tell("deleted", name)
@@ -147,6 +159,26 @@ class Pools:
                 evidence=f"by {users_text(users)}",
                 remedy="delete or move these first",
             )
+
+    async def unknown(self) -> Mapping[str, Pool | None]:
+        """Pools on the host that no record speaks for, each with what is said of it."""
+        described = await self._described.load()
+        names = {*await self._host.files.names(self._directory), *described} - {pool.name for pool in self}
+        return {name: described.get(name) for name in sorted(names)}
+
+    async def adopt(self, op: Operation, name: str) -> None:
+        """Make the record of a pool again; nothing in it is touched. Raises NotFound, InvalidInput."""
+        unknown = await self.unknown()
+        if name not in unknown:
+            raise NotFound(f"There is no storage pool {name[:80]!r} without a record")
+        pool = unknown[name]
+        if pool is None or pool.name != name:
+            raise InvalidInput(f"Storage pool {name!r} does not say what it was", field="id")
+        self._require(pool.driver)
+        driver = self._build(pool)
+        await op.commit(lambda: self._records.add(name, replace(pool, ready=True)))
+        self._drivers[name] = driver
+        self._tell("created", name)
 
     async def space(self, name: str) -> Space:
         """Size and use of a pool."""
@@ -182,11 +214,27 @@ class Pools:
                 f"{source} is Isola's own directory", field="config.source", remedy="name a directory elsewhere"
             )
 
+    async def _refuse_used_place(self, pool: Pool) -> None:
+        place = self._directory / pool.name
+        if await self._host.files.names(place):
+            raise AlreadyExists(
+                f"{place} holds an earlier storage pool",
+                field="name",
+                remedy="take it in (isola admin adopt), move it away, or choose another name",
+            )
+
+    async def _keep_described(self, pool: Pool) -> None:
+        try:
+            await self._described.write(pool.name, pool)
+        except IsolaError as error:
+            log.warning("Storage pool %s is not described as it is: %s", pool.name, error)
+
     async def _finish_deleting(self, pool: Pool) -> None:
         driver = self._drivers.pop(pool.name)
 
         async def work(op: Operation) -> None:
             await driver.delete_pool(op)
+            await self._described.remove(pool.name)
             await self._records.remove(pool.name)
 
         description = f"Removing half-made storage pool {pool.name}"

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from isola.cli.context import Context
+    from isola.client import Client
 
 _PROGRAMS = (
     ("runc crun", "runs containers", "apt-get install runc crun"),
@@ -72,6 +73,7 @@ def _daemon(context: Context) -> Iterable[Check]:
     environment = info.get("environment") or {}
     yield Check("daemon", "ok", f"version {environment.get('server_version')}, at {client.socket_path}")
     yield Check("kernel", "ok", f"{environment.get('kernel')} {environment.get('kernel_version')}")
+    yield from _unknown(client)
     for problem in _listed(environment.get("warnings")):
         yield Check("host", "warning", str(problem))
     yield from _limits(client.server.resources().get("kernel_limits"))
@@ -87,6 +89,16 @@ def _limits(found: object) -> Iterable[Check]:
         remedy = f"sysctl -w {_INOTIFY}=1024, and the same in /etc/sysctl.d" if near else ""
         says = f"{used} of {limit} instances are in use by the host's root; each instance may open {limit}"
         yield Check("inotify", "warning" if near else "ok", says, remedy)
+
+
+def _unknown(client: Client) -> Iterable[Check]:
+    try:
+        items = client.admin.unknown()
+    except IsolaError:
+        return  # an older daemon, or somebody else's
+    for item in items:
+        known = f"{item['type']} {item['name'] or item['id']}"
+        yield Check("unknown", "warning", f"{known} is in no record and left alone", "isola admin unknown, adopt")
 
 
 def _drivers(context: Context) -> dict[str, list[Check]]:

@@ -4,6 +4,7 @@ Layout of a pool::
 
     layers/<hex digest>/            an unpacked layer with the ids of the image; never written again
     volumes/<id>/upper, work, root  what the instance changed, overlay's own, and where the whole is mounted
+    descriptions/<id>.json          what the instance was, for the day on which its record is lost
     empty/                          stands below volumes that have no layers
 
 What is half made or half removed has a name that begins with a dot. Nobody but root may enter ``layers``: it holds
@@ -78,6 +79,11 @@ class OverlayDriver(StorageDriver):
             await finish(_remove_trial(host, place))
         return Probe(True, version)
 
+    @property
+    def place(self) -> Path:
+        """The source, where there is one."""
+        return self._base
+
     async def check_place(self) -> None:
         """A ``source`` must be there, empty, and fit for overlays."""
         if "source" not in self.pool.config or not self.pool.config["source"]:
@@ -110,7 +116,7 @@ class OverlayDriver(StorageDriver):
         for mount in await self.host.mounts.below(self._base):
             if mount != self._base:
                 await self.host.mounts.unmount(mount)
-        for directory in (self._volumes, self._layers, self._empty):
+        for directory in (self._volumes, self._layers, self._empty, self.descriptions):
             await self.host.files.remove_tree(directory)
         await self.host.files.remove_tree(self.directory)
         await self.host.files.flush(self._base, self.directory.parent)

@@ -1,0 +1,58 @@
+"""What is on the host and in no record, and copies of the daemon's state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypedDict, cast
+
+from isola.client.client import Client
+from isola.client.operations import Operation
+from isola.client.reply import Reply
+
+_ROOT = "/1.0/isola"
+
+
+class UnknownInfo(TypedDict, total=False):
+    """One thing that no record speaks for."""
+
+    type: str
+    id: str
+    name: str
+    adoptable: bool
+    pool: str
+    running: bool
+    size: int
+    count: int
+
+
+class Admin:
+    """Isola's own part of the API."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def unknown(self) -> list[UnknownInfo]:
+        """Everything that is on the host and in no record."""
+        return cast("list[UnknownInfo]", self._client.get(f"{_ROOT}/unknown"))
+
+    def adopt(self, kind: str, id: str, name: str = "") -> Operation:
+        """Make its record again from what it says of itself."""
+        return self._act("adopt", kind, id, name)
+
+    def remove(self, kind: str, id: str) -> Operation:
+        """Remove all of it."""
+        return self._act("remove", kind, id)
+
+    def state(self) -> Iterator[bytes]:
+        """The daemon's whole state in one file, piece by piece."""
+        response = self._client.exchange("GET", f"{_ROOT}/state")
+        try:
+            if response.status >= 400:
+                Reply.read(response)
+            yield from response
+        finally:
+            self._client.release(response)
+
+    def _act(self, action: str, kind: str, id: str, name: str = "") -> Operation:
+        body = {"action": action, "type": kind, "id": id, "name": name}
+        return self._client.begin("POST", f"{_ROOT}/unknown", body)

@@ -1,0 +1,100 @@
+"""What is on the host and in no record, and copies of the records: Isola's own, not in the API of LXD."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from isola.doors import Services
+from isola.doors.rest.answers import background, sync
+from isola.doors.rest.request import Request
+from isola.doors.rest.routing import Permission
+from isola.errors import InvalidInput, NotFound
+from isola.model.instance import Unknown
+from isola.operations import Operation
+
+_BLOBS = "image-content"
+_ROOT = "/1.0/isola/unknown"
+
+
+async def list_all(request: Request) -> web.StreamResponse:
+    """Instances, pools, networks and content of images that no record speaks for."""
+    return sync(await _all(request.services))
+
+
+async def get(request: Request) -> web.StreamResponse:
+    """One of them."""
+    id = request.parameters["id"]
+    for item in await _all(request.services):
+        if item["id"] == id:
+            return sync(item)
+    raise NotFound(f"Nothing without a record is called {id[:80]!r}")
+
+
+async def act(request: Request) -> web.StreamResponse:
+    """``adopt``: make the record again from what it says of itself. ``remove``: remove all of it."""
+    fields = await request.fields()
+    action, kind, id = fields.text("action"), fields.text("type", "") or "instance", fields.text("id")
+    services = request.services
+    if kind == "instance" and action == "adopt":
+        return background(services.instances.adopt(id, fields.text("name", "")))
+    if kind == "instance" and action == "remove":
+        return background(services.instances.remove_unknown(id))
+    work = _works(services, id).get((action, kind))
+    if work is None:
+        raise InvalidInput(f"{action[:20]!r} is not offered for {kind[:40]!r}", field="action")
+    return background(services.operations.start(f"{action.capitalize()} unknown {kind}", work, locks=[f"{kind}/{id}"]))
+
+
+async def copy_state(request: Request) -> web.StreamResponse:
+    """The whole state of the daemon in one file, as it is now; ``isolad --recover FILE`` puts it back."""
+    data = await request.services.server.copy_state()
+    headers = {"Content-Disposition": "inline;filename=isola.db"}
+    return web.Response(body=data, content_type="application/octet-stream", headers=headers)
+
+
+def _works(services: Services, id: str) -> dict[tuple[str, str], Callable[[Operation], Awaitable[object]]]:
+    async def adopt_pool(op: Operation) -> None:
+        await services.pools.adopt(op, id)
+        await services.instances.look()
+
+    return {
+        ("adopt", "storage-pool"): adopt_pool,
+        ("adopt", "network"): lambda op: services.networks.adopt(op, id),
+        ("remove", "network"): lambda op: services.networks.remove_unknown(op, id),
+        ("remove", _BLOBS): lambda op: services.images.remove_unknown(),
+    }
+
+
+async def _all(services: Services) -> list[dict[str, object]]:
+    pools, networks = await services.pools.unknown(), await services.networks.unknown()
+    found = [_item("storage-pool", name, name, adoptable=said is not None) for name, said in pools.items()]
+    found += [_item("network", name, name, adoptable=said is not None) for name, said in networks.items()]
+    found += [_instance(each) for each in services.instances.unknown()]
+    if blobs := await services.images.unknown():
+        found.append(_item(_BLOBS, _BLOBS, "", size=sum(blobs.values()), count=len(blobs)))
+    return found
+
+
+def _instance(unknown: Unknown) -> dict[str, object]:
+    return _item(
+        "instance",
+        unknown.id,
+        unknown.instance.name if unknown.instance is not None else "",
+        adoptable=unknown.instance is not None and bool(unknown.pool),
+        pool=unknown.pool,
+        running=unknown.running,
+    )
+
+
+def _item(kind: str, id: str, name: str, *, adoptable: bool = False, **more: object) -> dict[str, object]:
+    return {"type": kind, "id": id, "name": name, "adoptable": adoptable, **more}
+
+
+ROUTES = (
+    ("GET", _ROOT, list_all, Permission.ADMIN),
+    ("POST", _ROOT, act, Permission.ADMIN),
+    ("GET", f"{_ROOT}/{{id}}", get, Permission.ADMIN),
+    ("GET", "/1.0/isola/state", copy_state, Permission.ADMIN),
+)

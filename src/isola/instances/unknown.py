@@ -1,0 +1,152 @@
+"""What is on the host and in no record: left alone, reported, taken in or removed when somebody asks for it."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from pathlib import Path
+
+from isola.errors import AlreadyExists, InvalidInput, IsolaError, NotFound, WrongState
+from isola.instances.context import Context
+from isola.instances.describe import describe, forget_volume
+from isola.instances.expand import require
+from isola.instances.identity import nics_of
+from isola.instances.layers import drop_unused
+from isola.instances.ranges import give_back
+from isola.instances.start import CPUS, cpus_text, expanded, limits
+from isola.instances.start import adopt as look_after
+from isola.instances.supervise import LAST_BOOT
+from isola.model.instance import Instance, Status, Unknown
+from isola.model.names import instance_name
+from isola.model.storage import Volume
+from isola.operations import Operation
+
+_BEGUN = "instance"
+"""The kind of intent of an instance that is being made."""
+log = logging.getLogger(__name__)
+
+
+async def look(context: Context) -> None:
+    """Find what no record and no intent speaks for. Before anything is chosen: it holds ids and addresses too."""
+    spoken_for = {instance.id for instance in context.records}
+    spoken_for |= {intent.id for intent in context.intents.of_kind(_BEGUN)}
+    found: dict[str, Unknown] = {}
+    for pool in context.pools:
+        try:
+            described = await context.descriptions(pool.name).load()
+            for id in await context.pools.driver(pool.name).volumes():
+                if id not in spoken_for:
+                    said = described.get(id)
+                    found[id] = Unknown(id, pool.name, instance=said if said is not None and said.id == id else None)
+        except IsolaError as error:
+            log.error("Storage pool %s: %s", pool.name, error)
+    for name, runtime in context.runtimes.loaded():
+        for id in await runtime.owned():
+            if id not in spoken_for:
+                runs = await runtime.find(id) is not None
+                known = found.get(id) or Unknown(id)
+                found[id] = dataclasses.replace(known, runtime=name, running=runs or known.running)
+    for id in found.keys() - context.unknown.keys():
+        log.warning("%s is in no record and left alone: see 'isola admin unknown'", _shown(found[id]))
+    context.unknown = found
+
+
+def find(context: Context, reference: str) -> Unknown:
+    """By id, or by the name it had. Raises NotFound."""
+    found = [
+        each
+        for each in context.unknown.values()
+        if reference == each.id or (each.instance is not None and reference == each.instance.name)
+    ]
+    if len(found) != 1:
+        raise NotFound(f"There is no instance {reference[:80]!r} without a record", remedy="see 'isola admin unknown'")
+    return found[0]
+
+
+async def adopt(context: Context, op: Operation, id: str, name: str = "") -> Instance:
+    """Make the record again from what the volume says, and look after what runs. Raises InvalidInput, AlreadyExists."""
+    unknown = find(context, id)
+    if unknown.instance is None or not unknown.pool:
+        raise InvalidInput(
+            f"{_shown(unknown)} does not say what it was", field="id", remedy="look into it, then remove it"
+        )
+    instance = _taken_in(context, unknown, unknown.instance, instance_name(name or unknown.instance.name))
+    running = await context.runtime(instance).find(instance.id)
+    bound = limits(context, expanded(context, instance)[0], of=instance)
+    if running is not None:
+        volatile = dict(instance.volatile) | {CPUS: cpus_text(bound)}
+        now = context.host.clock.now()
+        instance = dataclasses.replace(instance, desired="running", last_used_at=now, volatile=volatile)
+    await describe(context, instance)
+    await op.commit(lambda: context.records.add(instance.name, instance))
+    context.unknown.pop(unknown.id, None)
+    if running is not None:
+        frozen = await context.runtime(instance).status(instance.id) is Status.FROZEN
+        look_after(context, instance, running, bound, frozen=frozen)
+        await context.runtime(instance).limit(instance.id, bound)
+    for nic in nics_of(context, instance):
+        network = context.networks.get(nic.network)
+        await context.networks.driver(nic.network).register(op, network, nic)
+    context.events.lifecycle("instance-created", f"/1.0/instances/{instance.name}", type=instance.type)
+    return instance
+
+
+def _taken_in(context: Context, unknown: Unknown, said: Instance, name: str) -> Instance:
+    if name in context.records:
+        raise AlreadyExists(f"Instance {name!r} already exists", field="name", remedy="take it in under another name")
+    if unknown.running and name != said.name:
+        raise WrongState(f"{said.name!r} is running and calls itself so", remedy="take it in under its own name")
+    if (missing := [profile for profile in said.profiles if context.profiles.find(profile) is None]) != []:
+        raise InvalidInput(f"Profile {missing[0]!r} is missing", field="profiles", remedy="create the profile first")
+    context.runtimes.get(said.runtime)
+    volatile = dict(said.volatile) | {LAST_BOOT: context.host.system.boot_id(), "root.pool": unknown.pool}
+    instance = dataclasses.replace(said, name=name, desired="stopped", deleting=False, volatile=volatile)
+    require(expanded(context, instance)[1], network=context.networks.get, pool=context.pools.get)
+    return instance
+
+
+async def remove(context: Context, op: Operation, id: str) -> None:
+    """Remove all of it. Can be repeated. Raises NotFound."""
+    unknown = find(context, id)
+    await op.commit()
+    for name, runtime in context.runtimes.loaded():
+        if name == unknown.runtime:
+            await op.effect(f"remove processes of {unknown.id}", lambda runtime=runtime: runtime.remove(unknown.id))  # type: ignore[misc]
+    for nic in nics_of(context, unknown.instance) if unknown.instance is not None else ():
+        network = context.networks.find(nic.network)
+        if network is not None:
+            await context.networks.driver(nic.network).detach(op, network, nic)
+            await context.networks.driver(nic.network).unregister(op, network, nic)
+            context.networks.release(nic.network, nic.mac)
+    if unknown.pool:
+        await forget_volume(context, op, Volume(id=unknown.id, pool=unknown.pool))
+    logs: Path = context.directory / "logs" / unknown.id
+    await op.effect(f"remove logs of {unknown.id}", lambda: context.host.files.remove_tree(logs))
+    await context.host.files.flush(logs.parent, context.directory / "run")
+    await give_back(context, unknown.id)
+    context.unknown.pop(unknown.id, None)
+
+
+async def undo_begun(context: Context) -> None:
+    """Remove what a daemon that died had begun to make and never recorded."""
+    for intent in list(context.intents.of_kind(_BEGUN)):
+        pool, layers = intent.facts.get("pool", ""), intent.digests
+
+        async def work(op: Operation, id: str = intent.id, pool: str = pool, layers: tuple[str, ...] = layers) -> None:
+            await op.commit()
+            if context.by_id(id) is None and pool in {known.name for known in context.pools}:
+                await forget_volume(context, op, Volume(id=id, pool=pool))
+                await drop_unused(context, layers)
+            await context.intents.end(id)
+
+        operation = context.operations.start("Removing a half-made instance", work)
+        try:
+            await context.operations.finish(operation)
+        except IsolaError as error:
+            log.error("What is left of the half-made instance %s stays for now: %s", intent.id, error)
+
+
+def _shown(unknown: Unknown) -> str:
+    name = f"Instance {unknown.instance.name!r}" if unknown.instance is not None else "An instance"
+    where = f" in pool {unknown.pool}" if unknown.pool else ""
+    return f"{name} ({unknown.id}{where}{', running' if unknown.running else ''})"

@@ -1,0 +1,175 @@
+"""What is on the host and in no record: nothing of it is touched until somebody asks; then it is as it was."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from memory_audit import differences
+
+from isola.daemon.bootstrap import NETWORK, POOL
+from isola.errors import AlreadyExists, Conflict, InUse, InvalidInput, NotFound
+from isola.instances.identity import nics_of
+from isola.model.instance import Instance, Status
+from isola.state import Intent
+from isola.testing.parts import World
+
+
+async def lost(world: World, *names: str, noun: str = "instances") -> None:
+    """The records are gone when the next daemon begins."""
+    await world.parts.close()
+    for name in names:
+        await world.store.delete(f"/{noun}/{name}")
+    await world.start()
+
+
+async def everything_of(world: World, instance: Instance) -> object:
+    """All that the host has of an instance."""
+    pool = world.directory / "pools/default"
+    run = world.runtime.instances.get(instance.id)
+    return (
+        await world.host.files.exists(pool / "volumes" / instance.id / "upper"),
+        await world.host.files.exists(pool / "descriptions" / f"{instance.id}.json"),
+        [await world.host.files.exists(pool / "layers" / layer[7:]) for layer in instance.start.layers],
+        run.running if run is not None and run.status is None else None,
+        await world.host.files.names(world.directory / "networks" / NETWORK),
+        sorted(pair.host for pair, _ in world.host.links.inside.values()),
+    )
+
+
+async def test_it_is_left_alone_and_goes_on_once_it_is_taken_in(world: World) -> None:
+    instance = await world.create("web1", start=True, config={"limits.cpu": "1"})
+    quiet = await world.create("web2", description="kept")
+    before = await everything_of(world, instance), await everything_of(world, quiet)
+    await lost(world, "web1", "web2")
+    for _ in range(2):
+        assert (await everything_of(world, instance), await everything_of(world, quiet)) == before
+        assert {each.id: each.running for each in world.parts.services.instances.unknown()} == {
+            instance.id: True, quiet.id: False,
+        }  # fmt: skip
+        await world.parts.close()
+        await world.start()
+    await world.finish(world.parts.services.instances.adopt("web1"))
+    await world.finish(world.parts.services.instances.adopt(quiet.id, "other"))
+    assert (await everything_of(world, instance), await everything_of(world, quiet)) == before
+    adopted = world.parts.services.instances.get("web1")
+    assert world.parts.services.instances.status(adopted) is Status.RUNNING
+    assert (adopted.config, adopted.idmap, nics_of(world.context, adopted)) == (
+        instance.config, instance.idmap, nics_of(world.context, instance),
+    )  # fmt: skip
+    assert world.parts.services.instances.get("other").description == "kept"
+    assert not await differences(world)
+    await world.finish(world.parts.services.instances.stop("web1"))
+    await world.finish(world.parts.services.instances.start("other"))
+    assert not await differences(world)
+
+
+async def test_it_keeps_its_ids_addresses_and_layers(world: World) -> None:
+    instance = await world.create("web1", start=True)
+    await lost(world, "web1")
+    other = await world.create("web2", start=True)
+    assert other.idmap != instance.idmap
+    addresses = {nic.ipv4 for nic in nics_of(world.context, instance)}
+    assert addresses.isdisjoint(nic.ipv4 for nic in nics_of(world.context, other))
+    services = world.parts.services
+    for image in list(services.images):
+        await world.finish(services.images.start_delete(image.fingerprint))
+    await world.finish(services.instances.delete("web2", force=True))
+    assert set(await world.context.pools.driver(POOL).layers()) == set(instance.start.layers)
+    with pytest.raises(InUse):
+        await world.finish(services.operations.start("x", lambda op: services.networks.delete(op, NETWORK)))
+    with pytest.raises(InUse):
+        await world.finish(services.operations.start("x", lambda op: services.pools.delete(op, POOL)))
+
+
+async def test_it_is_removed_when_that_is_asked_for(world: World) -> None:
+    instance = await world.create("web1", start=True)
+    await lost(world, "web1")
+    await world.finish(world.parts.services.instances.remove_unknown("web1"))
+    assert instance.id not in world.runtime.instances and not await differences(world)
+    with pytest.raises(NotFound):
+        world.parts.services.instances.remove_unknown("web1")
+
+
+async def test_what_cannot_be_taken_in_says_why(world: World) -> None:
+    services = world.parts.services
+    await services.profiles.create(dataclasses.replace(services.profiles.get("default"), name="special"))
+    await world.create("web1")
+    await world.create("web2", profiles=("special",))
+    mute = await world.create("web3")
+    await world.host.files.remove_tree(world.directory / "pools/default/descriptions" / f"{mute.id}.json")
+    await lost(world, "web1", "web2", "web3")
+    await lost(world, "special", noun="profiles")
+    await world.create("web1")
+    instances = world.parts.services.instances
+    for reference, kind, words in (
+        ("web1", AlreadyExists, "already exists"),
+        ("web2", InvalidInput, "special"),
+        (mute.id, InvalidInput, "does not say"),
+    ):
+        with pytest.raises(kind, match=words):
+            await world.finish(instances.adopt(reference))
+    assert len(instances.unknown()) == 3
+    await world.finish(instances.adopt("web1", "web9"))
+    assert {instance.name for instance in instances} == {"web1", "web9"}
+
+
+async def test_a_pool_and_a_network_are_taken_in_by_a_daemon_without_records(world: World) -> None:
+    instance = await world.create("web1", start=True)
+    network = world.parts.services.networks.get(NETWORK)
+    before = await everything_of(world, instance)
+    await world.parts.close()
+    for entry in await world.store.range("/"):
+        await world.store.delete(entry.key)
+    await world.start()
+    assert await everything_of(world, instance) == before
+    assert world.parts.services.networks.get(NETWORK) == network
+    await world.finish(world.parts.services.instances.adopt("web1"))
+    assert await everything_of(world, instance) == before
+    assert len(await world.parts.services.images.unknown()) > 3, "blobs whose image is in no record"
+    await world.parts.services.images.remove_unknown()
+    assert set(await world.parts.services.images.unknown()) == set()
+
+
+async def test_another_pool_is_taken_in_with_what_lies_in_it(world: World) -> None:
+    services = world.parts.services
+    from isola.model.storage import Pool
+
+    await world.finish(services.operations.start("x", lambda op: services.pools.create(op, Pool("second"))))
+    root = {"root": {"type": "disk", "path": "/", "pool": "second"}}
+    instance = await world.create("web1", devices=root)
+    await world.parts.close()
+    await world.store.delete("/pools/second")
+    await world.store.delete("/instances/web1")
+    await world.start()
+    services = world.parts.services
+    assert list(await services.pools.unknown()) == ["second"]
+    with pytest.raises(Conflict):
+        await world.finish(services.operations.start("x", lambda op: services.pools.create(op, Pool("second"))))
+    await world.finish(services.operations.start("x", lambda op: services.pools.adopt(op, "second")))
+    await services.instances.look()
+    assert [each.id for each in services.instances.unknown()] == [instance.id]
+    await world.finish(services.instances.adopt("web1"))
+    await world.finish(services.instances.start("web1"))
+
+
+async def test_what_was_begun_is_removed_and_nothing_else(world: World) -> None:
+    kept = await world.create("web1")
+    half = await world.create("web2")
+    await world.parts.close()
+    for name in ("web1", "web2"):
+        await world.store.delete(f"/instances/{name}")
+    await world.parts.records.intents.begin(Intent(half.id, "instance", {"pool": POOL}))
+    await world.start()
+    assert [each.id for each in world.parts.services.instances.unknown()] == [kept.id]
+    assert await world.context.pools.driver(POOL).volumes() == (kept.id,)
+    assert not await world.store.range("/intents/")
+
+
+async def test_a_volume_without_a_description_gets_one(world: World) -> None:
+    instance = await world.create("web1")
+    place = world.directory / "pools/default/descriptions"
+    await world.host.files.remove_tree(place)
+    await world.parts.close()
+    await world.start()
+    assert await world.host.files.names(place) == (f"{instance.id}.json",)

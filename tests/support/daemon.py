@@ -306,6 +306,11 @@ class Daemon:
         texts = [self.read(ended["metadata"]["output"][number]) for number in ("1", "2")]
         return ended["metadata"]["return"], texts[0], texts[1]
 
+    def exec_status(self, name: str, *command: str) -> int:
+        """Run a command whose output nobody keeps."""
+        body = {"command": list(command), "wait-for-websocket": False}
+        return self.run("POST", f"/1.0/instances/{name}/exec", body)["metadata"]["return"]
+
     def read(self, path: str) -> str:
         """A raw body as text."""
         connection = _Connection(self.socket, 60)

@@ -8,18 +8,20 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import orjson
 
-from isola.errors import InvalidInput, IsolaError
+from isola.errors import InvalidInput, IsolaError, NotFound
 from isola.host import Host
 from isola.images.manifest import INDEX_TYPE, Descriptor
 from isola.state import Intent, Intents
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 _BYTES = "application/octet-stream"
+_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _INTENT = "blobs"
 log = logging.getLogger(__name__)
 
@@ -55,11 +57,14 @@ class ContentStore:
     async def open(self) -> None:
         """Make the layout where it is missing, and throw away what a daemon that died was about to write."""
         files = self.host.files
-        await files.remove_tree(self.scratch)
-        await files.make_directory(self.scratch, mode=0o700)
-        await files.make_directory(self._blobs)
-        await files.flush(self._blobs, self._blobs.parent, self.directory)
-        await files.write(self.directory / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}', mode=0o644, durable=False)
+        for name in await files.names(self.scratch):
+            await files.remove_tree(self.scratch / name)
+        # What is there is not written again: on a full disk too the daemon has to start, to delete things.
+        if not await files.exists(self.directory / "oci-layout"):
+            await files.make_directory(self.scratch, mode=0o700)
+            await files.make_directory(self._blobs)
+            await files.flush(self._blobs, self._blobs.parent, self.directory)
+            await files.write(self.directory / "oci-layout", _LAYOUT, mode=0o644, durable=False)
         if not await files.exists(self.directory / "index.json"):
             await self.write_index([])
 
@@ -89,6 +94,9 @@ class ContentStore:
         manifests = [entry.document() for entry in entries]
         index = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": manifests}
         data = orjson.dumps(index, option=orjson.OPT_INDENT_2)
+        with suppress(NotFound):
+            if await self.host.files.read(self.directory / "index.json") == data:
+                return
         await self.host.files.write(self.directory / "index.json", data, mode=0o644, durable=False)
 
     async def let_go(self, digests: Collection[str]) -> None:

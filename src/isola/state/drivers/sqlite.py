@@ -7,12 +7,14 @@ import sqlite3
 import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from isola.errors import HostFailure, PreconditionFailed
+from isola.errors import HostFailure, PreconditionFailed, SuspectState
 from isola.host.cancellation import finish
 from isola.host.clock import Clock
+from isola.state.reserve import Reserve
 from isola.state.sqlite_file import DATABASE, Mark, image, require_sound
 from isola.state.store import Change, Check, Delete, Entry, Lease, Put, Store
 
@@ -24,6 +26,8 @@ CREATE INDEX entries_lease ON entries (lease) WHERE lease IS NOT NULL;
 INSERT INTO counter VALUES (0);
 PRAGMA user_version = 1;
 """
+_RESERVE_SECONDS = 10.0
+_FULL = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN")
 _SUMS = """
 CREATE TABLE IF NOT EXISTS sums (key TEXT PRIMARY KEY, revision INTEGER NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID
 """
@@ -37,6 +41,9 @@ class SqliteStore(Store):
         self._directory = directory
         self._path = directory / DATABASE
         self._mark = Mark(directory)
+        self._reserve = Reserve(directory)
+        self._reserve_tried = 0.0
+        self._left_open: sqlite3.Connection | None = None
         self._clock = clock
         self._database: sqlite3.Connection | None = None
         self._watchers: dict[asyncio.Queue[Change], str] = {}
@@ -122,6 +129,15 @@ class SqliteStore(Store):
     # --- below: on the store's own thread -----------------------------------------------------------------------
 
     def _connect(self, _: sqlite3.Connection | None) -> sqlite3.Cursor:
+        while True:
+            try:
+                return self._connect_now()
+            except (HostFailure, sqlite3.Error) as error:
+                # A log of its own, an index of it: a database cannot even be read where the disk is full.
+                if isinstance(error, SuspectState) or not self._reserve.release():
+                    raise
+
+    def _connect_now(self) -> sqlite3.Cursor:
         require_sound(self._directory)
         database = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         self._path.chmod(0o600)
@@ -134,17 +150,47 @@ class SqliteStore(Store):
         (revision,) = database.execute("SELECT revision FROM counter").fetchone()
         self._mark.open(revision)
         self._database = database
+        self._keep_reserve()
         return database.execute("SELECT 1")
 
     def _disconnect(self, database: sqlite3.Connection) -> sqlite3.Cursor:
-        cursor = database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        cursor.fetchall()
-        database.close()
+        if not self._reserve.whole:
+            # The log is left: its room would be taken, and the next start could not make another one.
+            cursor = database.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            cursor.fetchall()
+            self._left_open = database
+        else:
+            cursor = database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            cursor.fetchall()
+            database.close()
         self._mark.close()
         self._database = None
         return cursor
 
+    def _keep_reserve(self) -> None:
+        """Have it whole again, or, until there is room, have the log written over from its beginning."""
+        if self._reserve.whole:
+            return
+        if (now := self._clock.monotonic()) - self._reserve_tried >= _RESERVE_SECONDS or not self._reserve_tried:
+            self._reserve_tried = now
+            self._reserve.make()
+        if not self._reserve.whole:
+            with suppress(sqlite3.Error):
+                self._open_database().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
     def _commit(self, steps: Sequence[Check | Put | Delete]) -> tuple[list[Change], int]:
+        while True:
+            try:
+                done = self._commit_now(steps)
+                break
+            except HostFailure as error:
+                full = getattr(error.__cause__, "sqlite_errorname", "").startswith(_FULL)
+                if not full or not self._reserve.release():
+                    raise
+        self._keep_reserve()
+        return done
+
+    def _commit_now(self, steps: Sequence[Check | Put | Delete]) -> tuple[list[Change], int]:
         database = self._open_database()
         database.execute("BEGIN IMMEDIATE")
         try:

@@ -1,0 +1,113 @@
+"""An instance fills the disk, or takes its last inode: the daemon starts, serves and deletes; with room all goes on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from audit import settled
+from daemon import ApiError, Daemon
+from disk import MIB, disk
+
+from isola.testing.images import tiny_image
+
+FILL = {
+    "blocks": "dd if=/dev/zero of=/fill bs=1M; dd if=/dev/zero of=/fill2 bs=512; true",
+    "inodes": "mkdir /fill; i=0; while touch /fill/$i; do i=$((i+1)); done 2>/dev/null; true",
+}
+OPTIONS = {"blocks": ("-m", "0"), "inodes": ("-m", "0", "-N", "1400")}
+
+
+class Full(Daemon):
+    """A daemon on a full disk."""
+
+    kind = ""
+    """What the disk is out of."""
+
+
+@pytest.fixture(params=list(FILL))
+def full(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Full]:
+    """A daemon whose disk is full to the last block, or has no inode left."""
+    with disk(size=80 * MIB, options=OPTIONS[request.param]) as own:
+        daemon = Full(place=own.mount)
+        daemon.kind = request.param
+        try:
+            daemon.start()
+            daemon.import_image(Path(tiny_image(tmp_path)), "tiny")
+            for name in ("filler", "other", "stopped"):
+                daemon.launch(name)
+            daemon.change("stopped", "stop", force=True)
+            daemon.run("POST", "/1.0/instances/filler/exec", command(FILL[request.param]), timeout=300)
+            # What the daemon could have had for itself goes too.
+            fill_as_root(own.mount / "fill", request.param)
+            yield daemon
+        finally:
+            if own.mount.joinpath("fill").exists():
+                subprocess.run(["rm", "-rf", str(own.mount / "fill")], check=True)
+            daemon.close()
+
+
+def command(script: str) -> dict[str, object]:
+    return {"command": ["sh", "-c", script], "wait-for-websocket": False, "interactive": False}
+
+
+def fill_as_root(place: Path, kind: str) -> None:
+    try:
+        place.mkdir()
+        for number in range(100_000):
+            with (place / f"{number}").open("wb") as file:
+                if kind == "blocks":
+                    while True:
+                        file.write(bytes(1024))
+                        file.flush()
+    except OSError:
+        return
+
+
+def test_it_starts_serves_and_deletes_and_goes_on_when_there_is_room(full: Full) -> None:
+    for number in range(3):
+        if number % 2:
+            full.stop()
+        else:
+            full.kill()
+        full.start()
+        fill_as_root(full.directory.parent / f"fill/{number}-more", full.kind)
+    assert {name: full.status(name) for name in ("filler", "other", "stopped")} == {
+        "filler": "Running", "other": "Running", "stopped": "Stopped",
+    }  # fmt: skip
+    with pytest.raises((AssertionError, ApiError), match=r"No space left|full"):
+        for number in range(100):
+            full.run("POST", "/1.0/instances", {"name": f"n{number}", "source": {"type": "image", "alias": "tiny"}})
+    for name in ("other", "stopped"):
+        full.run("DELETE", f"/1.0/instances/{name}?force=1")
+    full.run("DELETE", "/1.0/instances/filler?force=1")
+    for path in full.get("/1.0/instances"):
+        full.run("DELETE", f"{path}?force=1")
+    subprocess.run(["rm", "-rf", str(full.directory.parent / "fill")], check=True)
+    full.launch("again")
+    assert full.exec("again", "true")[0] == 0
+    assert not settled(full)
+    full.kill()
+    full.start()
+    assert full.status("again") == "Running"
+
+
+def test_the_supervised_daemon_starts_too(full: Full) -> None:
+    full.kill()
+    started = subprocess.run(
+        [*full._enter, sys.executable, "-m", "isola.daemon.main", "--dir", str(full.directory), "--background"],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    try:
+        assert started.returncode == 0, started.stderr
+        assert full.status("filler") == "Running"
+        full.run("DELETE", "/1.0/instances/filler?force=1")
+    finally:
+        subprocess.run(
+            [*full._enter, sys.executable, "-m", "isola.daemon.main", "--dir", str(full.directory), "--stop"],
+            check=True, timeout=90, stdout=subprocess.DEVNULL, env=os.environ,
+        )  # fmt: skip

@@ -115,6 +115,13 @@ class StandNetworks:
     async def unmanaged(self) -> Mapping[str, str]:
         return {"lo": "loopback", "eth0": "physical"} | self.links
 
+    async def unknown(self) -> Mapping[str, Network | None]:
+        return {"lost": None}
+
+    async def remove_unknown(self, op: Operation, name: str) -> None:
+        if name not in await self.unknown():
+            raise NotFound(f"There is no network {name!r} without a record")
+
 
 class StandPools:
     def __init__(self) -> None:
@@ -148,6 +155,14 @@ class StandPools:
     async def space(self, name: str) -> Space:
         return Space(100, 40, 10, 4)
 
+    async def unknown(self) -> Mapping[str, Pool | None]:
+        return {"old": Pool("old")}
+
+    async def adopt(self, op: Operation, name: str) -> None:
+        if name not in await self.unknown():
+            raise NotFound(f"There is no storage pool {name!r} without a record")
+        self.records[name] = Pool(name)
+
 
 class StandImages:
     """Keeps uploads as they are: the fingerprint is the hash of the bytes."""
@@ -166,6 +181,9 @@ class StandImages:
 
     def offers(self) -> Mapping[str, str]:
         return {"debian/12": "Debian 12"}
+
+    async def unknown(self) -> Mapping[str, int]:
+        return {"sha256:1": 10, "sha256:2": 5}
 
     @property
     def sources(self) -> Any:

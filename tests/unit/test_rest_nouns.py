@@ -118,3 +118,26 @@ async def test_resources_group_threads_by_core(stand: Stand) -> None:
     assert shown["memory"]["used"] == 2 << 30
     assert shown["storage"] == {"disks": [{"id": "sda", "size": 5}], "total": 1}
     assert not (await stand.get("/1.0/cluster"))["enabled"]
+
+
+async def test_what_is_in_no_record(stand: Stand) -> None:
+    shown = await stand.get("/1.0/isola/unknown")
+    assert [(item["type"], item["id"], item["adoptable"]) for item in shown] == [
+        ("storage-pool", "old", True),
+        ("network", "lost", False),
+        ("instance", "0123456789abcdef", False),
+        ("image-content", "image-content", False),
+    ]
+    assert shown[3]["size"] == 15 and shown[2]["running"]
+    assert (await stand.get("/1.0/isola/unknown/old"))["type"] == "storage-pool"
+    assert (await stand.ask("GET", "/1.0/isola/unknown/other"))[0] == 404
+    body = {"action": "adopt", "type": "storage-pool", "id": "old"}
+    assert (await stand.ask("POST", "/1.0/isola/unknown", body))[0] == 202
+    assert (await stand.ask("POST", "/1.0/isola/unknown", body | {"action": "remove"}))[0] == 400
+    assert (await stand.ask("POST", "/1.0/isola/unknown", {"action": "adopt", "id": "x"}))[0] == 404
+
+
+async def test_a_copy_of_the_state(stand: Stand) -> None:
+    async with stand.session.get("http://isola/1.0/isola/state") as answer:
+        assert answer.status == 200 and answer.content_type == "application/octet-stream"
+        assert await answer.read() == b"[]"

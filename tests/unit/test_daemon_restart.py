@@ -289,3 +289,12 @@ async def test_limits_that_a_crash_left_half_set_are_set_again_without_touching_
     assert {place: id(pair) for place, (pair, _) in world.host.links.inside.items()} == wired
     assert world.on_host("web1").limits.memory == 512 << 20
     assert CHANGING not in world.parts.records.instances.get("web1").volatile
+
+
+async def test_a_start_writes_no_record_that_is_as_it_was(world: World) -> None:
+    await world.create("stopped")
+    await world.create("running", start=True)
+    await again(world)
+    before = world.store._revision
+    await again(world)
+    assert world.store._revision == before

@@ -139,7 +139,7 @@ async def test_a_driver_that_does_not_work_here_says_why() -> None:
 async def test_a_pool_may_lie_elsewhere_in_an_empty_directory(house: House) -> None:
     await house.host.files.make_directory(Path("/srv/data"))
     await house.create("p", source="/srv/data")
-    assert await house.host.files.names(Path("/srv/data")) == ("empty", "layers", "volumes")
+    assert await house.host.files.names(Path("/srv/data")) == ("descriptions", "empty", "layers", "volumes")
     await house.do(lambda op: house.pools.delete(op, "p"))
     assert await house.host.files.names(Path("/srv/data")) == ()
 

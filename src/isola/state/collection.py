@@ -115,7 +115,9 @@ class Collection(Generic[T]):
         """
         async with self._writing:
             held = Versioned(otherwise, 0) if otherwise is not None and name not in self else self.read(name)
-            return await self._write(name, decide(held.value), held.revision)
+            if (wanted := decide(held.value)) == held.value and held.revision:
+                return held  # what is as it was needs no room on a disk that may be full
+            return await self._write(name, wanted, held.revision)
 
     async def replace_all(self, records: Mapping[str, Versioned[T]]) -> None:
         """Write new values, each over what was read at its revision, all or none.

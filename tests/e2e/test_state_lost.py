@@ -104,6 +104,8 @@ def test_nothing_is_touched_and_all_comes_back(damage: Callable[[Path], None], w
     own.idle()
     pids = {name: own.pid(name) for name in ("early", "late")}
     before = picture(own)
+    for number in range(10):  # so that there is something in the log to lose
+        own.request("PATCH", "/1.0/profiles/default", {"description": f"{number}"})
     own.kill()
     damage(own.directory)
     for _ in range(2):

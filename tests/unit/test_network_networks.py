@@ -271,7 +271,7 @@ async def test_a_network_whose_record_is_lost_is_left_alone_and_can_be_taken_in(
     networks = await house.daemon()
     await house.act(networks, make)
     network = networks.get("lab")
-    ipv4, ipv6 = networks.allocate("lab", "0a:69:73:00:00:01")
+    ipv4, ipv6 = await networks.allocate("lab", "0a:69:73:00:00:01")
     house.nics = [web := nic(ipv4, ipv6)]
     await house.act(networks, lambda n, op: n.driver("lab").attach(op, n.get("lab"), web, ProcessRef(4711, 1)))
     await networks.close()

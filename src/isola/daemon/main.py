@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from isola import __version__
 from isola.errors import Conflict, IsolaError
-from isola.host import background
+from isola.host import background, holding
 
 _EXAMPLES = """examples:
   isolad                       run in the foreground, state in /var/lib/isola
@@ -26,28 +27,50 @@ _EXAMPLES = """examples:
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; exit status 0 after a clean end, 2 for a wrong call, 1 otherwise."""
     options = _parse(sys.argv[1:] if arguments is None else arguments)
-    directory = Path(os.path.realpath(options.dir))
-    lock = directory / "daemon.lock"
-    if options.stop:
-        return _stop(lock, instances=options.instances)
-    if options.recover:
-        return _recover(directory, lock, options.recover)
     if os.geteuid() != 0:
         print("Error: isolad must run as root\nHint: sudo isolad", file=sys.stderr)
         return 2
+    directory = Path(os.path.realpath(options.dir))
+    try:
+        if options.stop:
+            return _stop(directory, instances=options.instances)
+        if options.recover:
+            return _recover(directory, options.recover)
+        return _start(directory, options.minimal, in_background=options.background)
+    except Conflict as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
+    except (IsolaError, OSError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+
+
+def _start(directory: Path, minimal: bool, *, in_background: bool) -> int:
     os.umask(0o022)  # whoever starts us: instances reach their roots in there, and nobody else may write
     directory.mkdir(mode=0o711, parents=True, exist_ok=True)
     (directory / "logs").mkdir(mode=0o700, exist_ok=True)
-    if not options.background:
-        return _run(directory, lock, options.minimal, lambda: None)
-    if background.holder(lock) is not None:
+    if in_background and any(holder.daemon for holder in holding.holders(directory)):
         print(f"isolad runs already in {directory}")
         return 0
+    held = holding.hold(directory)
+    try:
+        if not in_background:
+            return _run(directory, minimal, lambda: None)
+        return _detach(directory, minimal)
+    finally:
+        os.close(held)
+
+
+def _detach(directory: Path, minimal: bool) -> int:
     log = directory / "logs" / "daemon.log"
-    status = background.detach(log, lambda ready: _run(directory, lock, options.minimal, ready))
+    said = log.stat().st_size if log.exists() else 0
+    status = background.detach(log, lambda ready: _run(directory, minimal, ready))
     if status != 0:
         print(f"Error: isolad did not start; the end of {log}:", file=sys.stderr)
-        print("\n".join(log.read_text(errors="replace").splitlines()[-15:]), file=sys.stderr)
+        with contextlib.suppress(OSError), log.open("rb") as file:
+            file.seek(said)
+            lines = file.read().decode(errors="replace").splitlines()
+            print("\n".join(lines[-15:]), file=sys.stderr)
     return status
 
 
@@ -76,38 +99,35 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _stop(lock: Path, *, instances: bool) -> int:
-    try:
-        stopped = background.stop(
-            lock, signum=signal.SIGPWR if instances else signal.SIGTERM, timeout=300 if instances else 60
-        )
-    except TimeoutError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 1
-    print("isolad has stopped" if stopped else "isolad was not running")
+def _stop(directory: Path, *, instances: bool) -> int:
+    signum, timeout = (signal.SIGPWR, 300) if instances else (signal.SIGTERM, 60)
+    stopped = holding.stop(directory, signum=signum, timeout=timeout)
+    if stopped is holding.Stopped.NOTHING:
+        print("isolad was not running")
+    elif stopped is holding.Stopped.SUPERVISOR and instances:
+        print("isolad has stopped; it was not up, so that instances which run still do: start it and stop them again")
+    else:
+        print("isolad has stopped")
     return 0
 
 
-def _recover(directory: Path, lock: Path, what: str) -> int:
+def _recover(directory: Path, what: str) -> int:
     from isola.daemon.recover import recover
     from isola.host.clock import LinuxClock
 
+    held = (holding.hold(directory), holding.hold_daemon(directory))
     try:
-        held = background.lock(lock)
-        try:
-            print(recover(directory, what, LinuxClock().now()))
-        finally:
-            os.close(held)
-    except (IsolaError, OSError) as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 1
+        print(recover(directory, what, LinuxClock().now()))
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
     print("Start the daemon; 'isola admin unknown' then lists what is in no record, 'isola admin adopt' takes it in")
     return 0
 
 
-def _run(directory: Path, lock: Path, minimal: bool, ready: Callable[[], None]) -> int:
+def _run(directory: Path, minimal: bool, ready: Callable[[], None]) -> int:
     try:
-        held = background.lock(lock)
+        held = holding.hold_daemon(directory)
     except Conflict as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2

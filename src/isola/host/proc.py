@@ -92,6 +92,12 @@ def _entries(directory: str | Path) -> list[os.DirEntry[str]]:
         return list(entries)
 
 
+def parent(pid: int) -> int:
+    """Number of the parent; 0 when there is none, or none that is seen from here."""
+    fields = _stat(pid)
+    return int(fields[1]) if fields else 0
+
+
 def group_lives(group: int) -> bool:
     """Whether a process of this process group still runs; looks through all processes. Zombies do not count."""
     for name in os.listdir("/proc"):

@@ -6,14 +6,15 @@ import sys
 from pathlib import Path
 
 from isola.daemon.serve import run
-from isola.host import background
+from isola.host import holding
 from isola.testing.faults import FaultObserver
 
 
 def main() -> int:
     """Run in the foreground until told to stop."""
     directory = Path(sys.argv[1])
-    background.lock(directory / "daemon.lock")
+    holding.hold(directory)
+    holding.hold_daemon(directory)
     return run(directory, observer=FaultObserver(directory / "orders.json", directory / "points.log"))
 
 

@@ -104,12 +104,12 @@ async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
         yield Subject(kind, host, Path("/pools"))
         return
     host = linux_host()
-    probe = await kind.probe(host)
-    assert probe.available, probe.reason
     with tempfile.TemporaryDirectory(prefix="isola-storage-") as place:
         os.chmod(place, 0o711)
         directory = Path(place) / "pools"
         directory.mkdir(mode=0o711)
+        probe = await kind.probe(host, Path(place) / "trials")
+        assert probe.available, probe.reason
         try:
             yield Subject(kind, host, directory)
         finally:
@@ -142,17 +142,17 @@ async def filled(pool: Subject) -> Subject:
 
 
 async def test_it_says_what_it_is(subject: Subject) -> None:
-    probe = await subject.kind.probe(subject.host)
+    probe = await subject.kind.probe(subject.host, subject.directory / "trials")
     assert probe.available
     assert probe.version
     assert subject.kind.settings.find("user.anything") is not None
 
 
 async def test_the_probe_leaves_nothing(subject: Subject) -> None:
-    before = await subject.host.files.names(Path("/var/tmp"))
-    await subject.kind.probe(subject.host)
-    assert await subject.host.files.names(Path("/var/tmp")) == before
-    assert [mount for mount in await subject.host.mounts.below(Path("/var/tmp")) if "isola" in mount.name] == []
+    before = await subject.host.files.names(subject.directory)
+    await subject.kind.probe(subject.host, subject.directory / "trials")
+    assert set(await subject.host.files.names(subject.directory)) <= {*before, "trials"}
+    assert await subject.host.mounts.below(subject.directory) == ()
 
 
 async def test_a_pool_begins_empty_and_leaves_nothing(subject: Subject) -> None:

@@ -39,7 +39,6 @@ class House:
         return Operations(self.events, now=clock.now, new_id=clock.uuid, observer=observer)
 
     async def open(self) -> House:
-        await self.host.files.make_directory(Path("/var/tmp"))
         await self.records.load()
         await self.pools.probe()
         await self.pools.open()

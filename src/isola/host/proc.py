@@ -94,7 +94,7 @@ def _entries(directory: str | Path) -> list[os.DirEntry[str]]:
 
 def parent(pid: int) -> int:
     """Number of the parent; 0 when there is none, or none that is seen from here."""
-    fields = _stat(pid)
+    fields = _stat(f"/proc/{pid}/stat")
     return int(fields[1]) if fields else 0
 
 

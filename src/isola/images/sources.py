@@ -8,6 +8,7 @@ from pathlib import Path
 from isola import registry
 from isola.errors import DriverUnavailable
 from isola.host import Host
+from isola.host.probing import probed
 from isola.images.source import ImageSource
 from isola.model.probe import Probe
 
@@ -24,7 +25,7 @@ class Sources:
 
     async def probe(self) -> None:
         """Ask every source whether it works here."""
-        found = await asyncio.gather(*(source.probe(self._host) for source in self._all.values()))
+        found = await asyncio.gather(*(probed(name, source.probe(self._host)) for name, source in self._all.items()))
         self.probes = dict(zip(self._all, found, strict=True))
 
     def offers(self) -> dict[str, str]:

@@ -21,6 +21,7 @@ from isola.errors import (
 )
 from isola.events import Events
 from isola.host import Host
+from isola.host.probing import probed
 from isola.model.identity import HostNames
 from isola.model.names import network_name
 from isola.model.network import Lease, Network, Nic
@@ -75,7 +76,7 @@ class Networks:
     async def probe(self) -> None:
         """Ask every driver whether it works here."""
         kinds = self._kinds or {name: registry.load("network", name) for name in registry.names("network")}
-        answers = await asyncio.gather(*(kind.probe(self._host) for kind in kinds.values()))
+        answers = await asyncio.gather(*(probed(name, kind.probe(self._host)) for name, kind in kinds.items()))
         self.probes = dict(zip(kinds, answers, strict=True))
         self._drivers = {name: kind(self._host, self._directory, self._names) for name, kind in kinds.items()}
 

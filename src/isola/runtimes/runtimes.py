@@ -9,6 +9,7 @@ from pathlib import Path
 from isola import registry
 from isola.errors import DriverUnavailable, NotFound, Unsupported
 from isola.host import Host
+from isola.host.probing import probed
 from isola.model.identity import HostNames
 from isola.model.probe import Probe
 from isola.runtimes.driver import Runtime
@@ -35,7 +36,7 @@ class Runtimes:
         kinds = self._drivers
         if kinds is None:
             kinds = {name: registry.load("runtimes", name) for name in registry.names("runtimes")}
-        probes = await asyncio.gather(*(kind.probe(self._host) for kind in kinds.values()))
+        probes = await asyncio.gather(*(probed(name, kind.probe(self._host)) for name, kind in kinds.items()))
         self.probes = dict(zip(kinds, probes, strict=True))
         for name, kind in kinds.items():
             self._loaded[name] = kind(self._host, self._directory, self._names)

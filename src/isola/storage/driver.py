@@ -57,8 +57,12 @@ class StorageDriver(ABC):
 
     @classmethod
     @abstractmethod
-    async def probe(cls, host: Host) -> Probe:
-        """Does it work here, which version, and if not why and what to do."""
+    async def probe(cls, host: Host, trials: Path) -> Probe:
+        """Does it work here, which version, and if not why and what to do.
+
+        What has to be tried out is tried below ``trials``, a directory that is made when needed, and cleared by whoever
+        asks: a daemon may be killed at it.
+        """
 
     @property
     def place(self) -> Path:

@@ -11,6 +11,7 @@ from isola import registry
 from isola.errors import AlreadyExists, DriverUnavailable, InUse, InvalidInput, IsolaError, NotFound
 from isola.events import Events
 from isola.host import Host
+from isola.host.probing import probed
 from isola.model.names import plain_name
 from isola.model.probe import Probe
 from isola.model.references import users_text
@@ -43,6 +44,7 @@ class Pools:
         self._operations = operations
         self._events = events
         self._directory = directory / "pools"
+        self._trials = directory / "trials"
         self._used_by = used_by
         self._kinds = drivers
         self._drivers: dict[str, StorageDriver] = {}
@@ -50,8 +52,18 @@ class Pools:
 
     async def probe(self) -> None:
         """Ask every driver whether it works here."""
+        await self._clear_trials()  # a daemon that was killed while it probed has left mounts in there
         for name in self._kinds or registry.names(_KIND):
-            self.probes[name] = await self._kind(name).probe(self._host)
+            self.probes[name] = await probed(name, self._kind(name).probe(self._host, self._trials))
+        await self._clear_trials()
+
+    async def _clear_trials(self) -> None:
+        try:
+            for mount in await self._host.mounts.below(self._trials):
+                await self._host.mounts.unmount(mount)
+            await self._host.files.remove_tree(self._trials)
+        except IsolaError as error:
+            log.warning("What earlier probes have left in %s stays: %s", self._trials, error)
 
     async def open(self) -> None:
         """At daemon start: clean up after a daemon that died, remove what is half made or half deleted."""

@@ -22,7 +22,7 @@ class FakeStorage(StorageDriver):
     settings: ClassVar = Settings("storage pool", Setting("user.*", text, "Anything"))
 
     @classmethod
-    async def probe(cls, host: Host) -> Probe:
+    async def probe(cls, host: Host, trials: Path) -> Probe:
         """Always there."""
         return Probe(True, "1")
 

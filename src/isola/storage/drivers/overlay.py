@@ -65,9 +65,9 @@ class OverlayDriver(StorageDriver):
         self._empty = self._base / "empty"
 
     @classmethod
-    async def probe(cls, host: Host) -> Probe:
+    async def probe(cls, host: Host, trials: Path) -> Probe:
         """Mounts a real overlay over an id-mapped layer."""
-        place = Path("/var/tmp") / f"isola-probe-{host.clock.token(8)}"
+        place = trials / "overlay"
         version = host.system.kernel().release
         try:
             await host.files.make_directory(place, mode=0o700)

@@ -1,0 +1,27 @@
+"""A probe that breaks or hangs is a driver that does not work here, never a daemon that does not start."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+
+from isola.errors import IsolaError
+from isola.model.probe import Probe
+
+_PATIENCE = 60.0
+log = logging.getLogger(__name__)
+
+
+async def probed(name: str, probe: Awaitable[Probe], *, patience: float = _PATIENCE) -> Probe:
+    """What a driver's probe says, or why it says nothing."""
+    try:
+        async with asyncio.timeout(patience):
+            return await probe
+    except TimeoutError:
+        return Probe(False, reason=f"its probe did not end within {patience:g} s", remedy="see the daemon's log")
+    except IsolaError as error:
+        return Probe(False, reason=str(error), remedy=error.remedy)
+    except Exception as error:
+        log.exception("The probe of %s failed", name)
+        return Probe(False, reason=f"its probe failed: {error!r}", remedy="see the daemon's log, and report it")

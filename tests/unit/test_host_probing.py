@@ -1,0 +1,50 @@
+"""Probes of drivers: whatever they do, there is an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from isola.errors import HostFailure
+from isola.host.probing import probed
+from isola.model.probe import Probe
+
+
+async def _fine() -> Probe:
+    return Probe(True, "1")
+
+
+async def _refused() -> Probe:
+    raise HostFailure("It is refused", evidence="EPERM", remedy="allow it")
+
+
+async def _broken() -> Probe:
+    raise BufferError("cannot close")
+
+
+async def _hung() -> Probe:
+    await asyncio.sleep(60)
+    raise AssertionError
+
+
+async def test_an_answer_is_the_answer() -> None:
+    assert await probed("x", _fine()) == Probe(True, "1")
+
+
+async def test_a_refusal_and_a_defect_are_reasons(caplog: pytest.LogCaptureFixture) -> None:
+    refused = await probed("x", _refused())
+    assert not refused.available
+    assert "EPERM" in refused.reason
+    assert refused.remedy == "allow it"
+    broken = await probed("x", _broken())
+    assert not broken.available
+    assert "cannot close" in broken.reason
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
+async def test_one_that_hangs_is_not_waited_for() -> None:
+    hung = await probed("x", _hung(), patience=0.01)
+    assert not hung.available
+    assert "did not end" in hung.reason

@@ -16,7 +16,7 @@ REFUSING = Path(__file__).parents[1] / "support" / "refusing.py"
 def refused() -> Daemon:
     """A daemon to which the kernel gives no user namespaces."""
     daemon = Daemon()
-    daemon.prefix = (sys.executable, str(REFUSING), "user-namespaces")
+    daemon.program = (sys.executable, str(REFUSING), "user-namespaces", *daemon.program)
     return daemon
 
 

@@ -68,8 +68,7 @@ class Daemon:
         self.log = self.directory / "logs" / "daemon.log"
         self._module = "isola.testing.daemon" if faults else "isola.daemon.main"
         self.process: subprocess.Popen[bytes] | None = None
-        self.prefix: tuple[str, ...] = ()
-        """Through what it is started."""
+        self.program = (sys.executable, "-m", self._module)
         self._enter = [] if mirror else ["nsenter", f"--net=/run/netns/{self.netns}"]
         if self._owns_netns:
             subprocess.run(["ip", "netns", "add", self.netns], check=True)
@@ -88,7 +87,7 @@ class Daemon:
         arguments += [] if self._enter else ["--minimal"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*self._enter, *self.prefix, sys.executable, "-m", self._module, *arguments],
+                [*self._enter, *self.program, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

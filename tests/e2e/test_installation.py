@@ -1,0 +1,157 @@
+"""The installed program: replaced under a running daemon, taken down, removed, all below a directory of the test."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from daemon import Daemon
+
+from isola.testing.images import tiny_image
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+class Installation:
+    """A checkout and what was installed from it, both of the test's own."""
+
+    def __init__(self, place: Path) -> None:
+        self.root = place / "root"
+        self.checkout = place / "checkout"
+        self.commands = self.root / "usr/local/bin"
+        self.prefix = self.root / "opt/isola"
+        self.calls = place / "systemctl-calls"
+        tools = place / "tools"
+        for directory in (self.prefix, self.checkout, tools):
+            directory.mkdir(parents=True)
+        (tools / "systemctl").write_text(f'#!/bin/sh\necho "$@" >>{self.calls}\n')
+        (tools / "systemctl").chmod(0o755)
+        self._environment = os.environ | {"ISOLA_ROOT": str(self.root), "PATH": f"{tools}:{os.environ['PATH']}"}
+        for name in ("src", "install"):
+            shutil.copytree(CHECKOUT / name, self.checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(CHECKOUT / "requirements.lock", self.checkout)
+        self._libraries()
+
+    def _libraries(self) -> None:
+        """Those of the tests, under the name that the installation would give to its own."""
+        lock = hashlib.sha256((CHECKOUT / "requirements.lock").read_bytes()).hexdigest()
+        version = subprocess.run(["/usr/bin/python3", "-V"], capture_output=True, text=True, check=True).stdout
+        name = hashlib.sha256(f"{version}{lock}  requirements.lock\n".encode()).hexdigest()[:12]
+        place = self.prefix / f"venv-{name}"
+        subprocess.run(["/usr/bin/python3", "-m", "venv", "--without-pip", place], check=True)
+        site = next(place.glob("lib/python*/site-packages"))
+        for item in Path(sysconfig.get_path("purelib")).iterdir():
+            if not item.name.startswith("isola"):
+                (site / item.name).symlink_to(item)
+        (site / "isola.pth").write_text("import os, sys; sys.path.append(os.path.dirname(sys.prefix))\n")
+
+    def run(self, script: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [self.checkout / "install" / script],
+            env=self._environment | environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def install(self) -> None:
+        done = self.run("program")
+        assert done.returncode == 0, done.stderr
+
+    def change(self) -> None:
+        """A new version, in which what the daemon starts for images is another file."""
+        (self.checkout / "src/isola/host/archiver.py").rename(self.checkout / "src/isola/host/archiver_renamed.py")
+
+    def copies(self) -> set[str]:
+        return {path.name for path in self.prefix.glob("lib-*")}
+
+    def systemd(self) -> None:
+        """As if systemd ran the machine, and had our unit."""
+        for directory in ("run/systemd/system", "etc/systemd/system"):
+            (self.root / directory).mkdir(parents=True)
+        (self.root / "etc/systemd/system/isola.service").touch()
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Installation:
+    return Installation(tmp_path)
+
+
+@pytest.fixture
+def installed(installation: Installation) -> Iterator[Daemon]:
+    """A daemon that runs from the installation."""
+    installation.install()
+    daemon = Daemon()
+    daemon.program = (str(installation.commands / "isolad"),)
+    try:
+        daemon.start()
+        yield daemon
+    finally:
+        daemon.program = (sys.executable, "-m", "isola.daemon.main")
+        daemon.close()
+
+
+def test_a_running_daemon_survives_a_new_version(installation: Installation, installed: Daemon, tmp_path: Path) -> None:
+    old = installation.copies()
+    assert len(old) == 1
+    installation.change()
+    installation.install()
+    both = installation.copies()
+    assert len(both) == 2
+    # What is imported late and what helper processes import is still the version that the daemon is of.
+    installed.import_image(Path(tiny_image(tmp_path)), "tiny")
+    installed.launch("one")
+    assert installed.exec("one", "echo", "here")[:2] == (0, "here\n")
+    installed.stop()
+    installation.install()
+    assert installation.copies() == both - old
+
+
+def test_nothing_is_done_twice(installation: Installation) -> None:
+    installation.install()
+    before = (installation.commands / "isolad").stat().st_mtime_ns, installation.copies()
+    done = installation.run("program")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert ((installation.commands / "isolad").stat().st_mtime_ns, installation.copies()) == before
+    shown = subprocess.run([installation.commands / "isola", "--help"], capture_output=True, text=True, check=True)
+    assert "launch" in shown.stdout
+
+
+def test_removal_is_refused_while_another_daemon_runs_from_it(installation: Installation, installed: Daemon) -> None:
+    refused = installation.run("uninstall", KEEP_PACKAGES="1", YES="1")
+    assert refused.returncode == 1
+    assert f"isolad --dir {installed.directory} --stop --instances" in refused.stderr
+    assert (installation.commands / "isolad").exists()
+    installed.stop(instances=True)
+    removed = installation.run("uninstall", KEEP_PACKAGES="1", YES="1")
+    assert removed.returncode == 0, removed.stderr
+    assert not installation.prefix.exists()
+    assert not (installation.commands / "isolad").exists()
+
+
+def test_taking_down_a_second_daemon_leaves_the_unit_alone(installation: Installation, installed: Daemon) -> None:
+    installation.systemd()
+    done = installation.run("down", ISOLA_DIR=str(installed.directory))
+    assert done.returncode == 0, done.stderr
+    assert not installation.calls.exists()
+    done = installation.run("down")
+    assert done.returncode == 0, done.stderr
+    assert "disable" in installation.calls.read_text()
+
+
+def test_a_daemon_that_cannot_start_does_not_hold_up_the_installation(installation: Installation) -> None:
+    installation.install()
+    place = installation.root / "var/lib/isola"
+    (place / "isola.db").mkdir(parents=True)
+    failed = installation.run("up")
+    assert failed.returncode != 0
+    assert "isolad did not start" in failed.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 from daemon import Daemon
 
+from isola.runtimes.oci.capabilities import granted
 from isola.testing.images import tiny_image
 
 CHECKOUT = Path(__file__).parents[2]
@@ -155,3 +157,42 @@ def test_a_daemon_that_cannot_start_does_not_hold_up_the_installation(installati
     failed = installation.run("up")
     assert failed.returncode != 0
     assert "isolad did not start" in failed.stderr
+
+
+def dropped() -> set[str]:
+    """Capabilities that the unit takes from the daemon."""
+    lines = (CHECKOUT / "install/isola.service").read_text().splitlines()
+    rows = [line.split("=~")[1] for line in lines if line.startswith("CapabilityBoundingSet=")]
+    return {name.removeprefix("CAP_") for row in rows for name in row.split()}
+
+
+def test_the_unit_takes_no_capability_that_an_instance_may_have() -> None:
+    given = granted(system=True, bounding={f"CAP_{name}" for name in dropped()})
+    assert dropped()
+    assert given == ()
+
+
+def test_instances_run_under_a_daemon_that_is_confined_as_by_the_unit(tmp_path: Path) -> None:
+    daemon = Daemon()
+    names = ",".join(f"-{name.lower()}" for name in sorted(dropped()))
+    daemon.program = ("setpriv", "--bounding-set", names, *daemon.program)
+    try:
+        daemon.start()
+        assert daemon.process is not None
+        bounding = int(re.findall(r"CapBnd:\s*(\w+)", Path(f"/proc/{daemon.process.pid}/status").read_text())[0], 16)
+        assert not bounding >> 16 & 1  # CAP_SYS_MODULE
+        daemon.import_image(Path(tiny_image(tmp_path)), "tiny")
+        daemon.launch("one", config={"limits.memory": "64MiB", "limits.cpu": "1"})
+        assert daemon.exec("one", "echo", "here")[:2] == (0, "here\n")
+    finally:
+        daemon.close()
+
+
+def test_systemd_understands_every_line_of_the_unit(tmp_path: Path) -> None:
+    analyze = shutil.which("systemd-analyze")
+    assert analyze, "systemd-analyze comes with Debian's systemd"
+    unit = tmp_path / "isola.service"
+    text = (CHECKOUT / "install/isola.service").read_text()
+    unit.write_text(text.replace("/usr/local/bin/isolad", "/bin/true"))
+    done = subprocess.run([analyze, "verify", "--man=no", unit], capture_output=True, text=True, check=False)
+    assert "isola.service" not in done.stderr, done.stderr

@@ -65,6 +65,11 @@ def test_identities_have_their_shape(system: System) -> None:
     assert system.pid() > 0
 
 
+def test_some_files_are_open_and_more_may_be(system: System) -> None:
+    opened, limit = system.open_files()
+    assert 0 < opened < limit
+
+
 def test_devices_are_sorted_by_kind(system: System) -> None:
     assert set(system.devices()) == {"network", "storage", "gpu", "usb", "pci"}
 
@@ -192,3 +197,11 @@ def inotify() -> int:
     descriptor = ctypes.CDLL(None).inotify_init()
     assert descriptor >= 0
     return int(descriptor)
+
+
+def test_open_files_are_counted() -> None:
+    before = LinuxSystem().open_files()[0]
+    held = [os.open("/", os.O_RDONLY) for _ in range(10)]
+    assert LinuxSystem().open_files()[0] == before + 10
+    for descriptor in held:
+        os.close(descriptor)

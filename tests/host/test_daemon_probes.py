@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from daemon import Daemon
+from waiting import until
 
 REFUSING = Path(__file__).parents[1] / "support" / "refusing.py"
 
@@ -44,5 +47,23 @@ def test_what_a_killed_probe_has_left_is_cleared_and_nothing_behind_its_mounts()
         assert not (daemon.directory / "trials").exists()
         assert not daemon.get("/1.0")["environment"].get("warnings")
         assert (behind / "kept").exists()
+    finally:
+        daemon.close()
+
+
+def test_near_its_limit_of_descriptors_the_daemon_says_so() -> None:
+    daemon = Daemon()
+    daemon.program = ("prlimit", "--nofile=48:64", *daemon.program)
+    try:
+        daemon.start()
+        assert not daemon.get("/1.0")["environment"]["warnings"]
+        with contextlib.ExitStack() as stack:
+            for _ in range(40):
+                connection = stack.enter_context(socket.socket(socket.AF_UNIX))
+                connection.connect(str(daemon.socket))
+            until(lambda: daemon.get("/1.0")["environment"]["warnings"])
+            (warning,) = daemon.get("/1.0")["environment"]["warnings"]
+            assert "of 64 files open" in warning
+            until(lambda: "of 64 files open" in daemon.log.read_text())
     finally:
         daemon.close()

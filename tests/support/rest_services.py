@@ -72,6 +72,9 @@ class StandSystem:
     def pid(self) -> int:
         return 4711
 
+    def open_files(self) -> tuple[int, int]:
+        return 20, 1024
+
     def cpus(self) -> Sequence[Mapping[str, object]]:
         return [{"id": n, "core": n // 2, "socket": 0, "numa_node": 0, "model": "m", "vendor": "v"} for n in range(4)]
 

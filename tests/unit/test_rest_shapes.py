@@ -61,7 +61,7 @@ ENVELOPE = {
 }  # fmt: skip
 FULL = {**INSTANCE, "backups": L, "snapshots": L, "state": M}
 OURS = {"isolation", "runtime", "system", "source", "started_at", "project", "directory", "runtimes", "drivers"} | {
-    "created_at", "auth_user_name", "auth_user_method", "image_offers", "kernel_limits",
+    "created_at", "auth_user_name", "auth_user_method", "image_offers", "kernel_limits", "warnings",
 }  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from isola.events import Events
 from isola.host import Host, background
 from isola.host.linux import linux_host
 from isola.operations import Observer
+from isola.server import pressure
 
 log = logging.getLogger("isola.daemon")
 
@@ -54,10 +55,12 @@ async def _serve(
         copies = Copies(host, directory, store)
         copies.begin()
         door = await serve_rest(parts.services, directory / "unix.socket")
+        watching = asyncio.ensure_future(pressure.watch(host))
         try:
             await _ready(directory, ready)
             await _until_told(parts, wanted)
         finally:
+            watching.cancel()
             background.notify("STOPPING=1")
             copies.end()
             await door.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import resource
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -84,6 +85,10 @@ class System(Protocol):
         """The daemon's own process number."""
         ...
 
+    def open_files(self) -> tuple[int, int]:
+        """How many descriptors the daemon has open, and how many it may have."""
+        ...
+
     def devices(self) -> Mapping[str, Sequence[Mapping[str, object]]]:
         """``{"network": [...], "storage": [...], "gpu": [...], "usb": [...], "pci": [...]}`` for the resources page.
 
@@ -156,6 +161,14 @@ class LinuxSystem:
     def pid(self) -> int:
         """Our own process number."""
         return os.getpid()
+
+    def open_files(self) -> tuple[int, int]:
+        """Since Linux 6.2 the kernel says it as the size of the directory, before that they are counted."""
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        try:
+            return os.stat("/proc/self/fd").st_size or len(os.listdir("/proc/self/fd")), limit
+        except OSError:  # none is left to look with
+            return limit, limit
 
     def devices(self) -> Mapping[str, Sequence[Mapping[str, object]]]:
         """What the resources page shows."""

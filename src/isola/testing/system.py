@@ -34,6 +34,7 @@ class FakeSystem:
     limits: Mapping[str, Mapping[str, int]] = field(
         default_factory=lambda: {"fs.inotify.max_user_instances": {"limit": 128, "used": 9}}
     )
+    descriptors: tuple[int, int] = (20, 1024)
     hardware: Mapping[str, Sequence[Mapping[str, object]]] = field(default_factory=lambda: _DEVICES)
 
     def kernel(self) -> Kernel:
@@ -86,6 +87,10 @@ class FakeSystem:
     def pid(self) -> int:
         """As set."""
         return self.own_pid
+
+    def open_files(self) -> tuple[int, int]:
+        """As set."""
+        return self.descriptors
 
     def devices(self) -> Mapping[str, Sequence[Mapping[str, object]]]:
         """As set."""

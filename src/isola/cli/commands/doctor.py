@@ -74,7 +74,8 @@ def _daemon(context: Context) -> Iterable[Check]:
     yield Check("daemon", "ok", f"version {environment.get('server_version')}, at {client.socket_path}")
     yield Check("kernel", "ok", f"{environment.get('kernel')} {environment.get('kernel_version')}")
     yield from _unknown(client)
-    for problem in _listed(environment.get("warnings")):
+    warnings = environment.get("warnings")
+    for problem in warnings if isinstance(warnings, list) else ():
         yield Check("host", "warning", str(problem))
     yield from _limits(client.server.resources().get("kernel_limits"))
 

@@ -12,6 +12,7 @@ from isola.doors.rest.shapes.instances import instance_json, state_json
 from isola.doors.rest.shapes.server import server_json
 from isola.errors import NotFound
 from isola.model.instance import Instance, InstanceState
+from isola.server import pressure
 from isola.state import Versioned
 
 _FULL = b',"backups":[],"snapshots":[],"state":'
@@ -27,11 +28,13 @@ class Rendering:
 
     def server(self, caller: Caller) -> bytes:
         """``GET /1.0`` for a trusted caller."""
-        key = (self._services.server.revision, tuple(pool.driver for pool in self._services.pools))
+        services = self._services
+        warnings = pressure.warnings(services.host)
+        key = (services.server.revision, tuple(pool.driver for pool in services.pools), warnings)
         kept = self._server.get(caller)
         if kept is not None and kept[0] == key:
             return kept[1]
-        data = dumps(server_json(self._services, user=caller.name, method=caller.method))
+        data = dumps(server_json(services, user=caller.name, method=caller.method, warnings=warnings))
         self._server[caller] = (key, data)
         return data
 

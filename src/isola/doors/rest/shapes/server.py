@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from isola import __version__
 from isola.doors import Services
@@ -10,7 +10,7 @@ from isola.doors.rest.extensions import EXTENSIONS
 from isola.model.probe import Probe
 
 
-def server_json(services: Services, *, user: str, method: str) -> dict[str, object]:
+def server_json(services: Services, *, user: str, method: str, warnings: Sequence[str] = ()) -> dict[str, object]:
     """``GET /1.0`` for a trusted caller."""
     return {
         **guest_json(),
@@ -18,7 +18,7 @@ def server_json(services: Services, *, user: str, method: str) -> dict[str, obje
         "auth": "trusted",
         "auth_user_name": user,
         "auth_user_method": method,
-        "environment": environment_json(services),
+        "environment": environment_json(services, warnings),
     }
 
 
@@ -34,8 +34,8 @@ def guest_json() -> dict[str, object]:
     }
 
 
-def environment_json(services: Services) -> dict[str, object]:
-    """The host and the drivers, with what their probes said."""
+def environment_json(services: Services, warnings: Sequence[str] = ()) -> dict[str, object]:
+    """The host and the drivers, with what their probes said, and what the daemon is about to run out of."""
     kernel = services.host.system.kernel()
     release = services.host.system.os_release()
     runtimes = {name: probe for name, probe in services.runtimes.probes.items() if probe.available}
@@ -71,6 +71,7 @@ def environment_json(services: Services) -> dict[str, object]:
         ],
         "directory": str(services.directory),
         "image_offers": dict(services.images.offers()),
+        "warnings": list(warnings),
         "runtimes": _runtimes(services),
         "drivers": {
             "storage": _probes(services.pools.probes),

@@ -53,4 +53,7 @@ async def finish(work: Awaitable[T]) -> T:
     if cancelled and task is not None:
         task.uncancel()
         task.cancel()
-    return future.result()
+    try:
+        return future.result()
+    finally:
+        del future, work  # an error would hold this frame, and the frame the error, until the collector comes

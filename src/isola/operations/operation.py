@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -228,9 +229,11 @@ class Operation:
         """A client has connected; returns the channel's name. Raises NotFound for a wrong secret, Conflict twice."""
         for name, known in self.channels.items():
             if known == secret:
-                if self._connected[name].done():
-                    raise Conflict(f"Channel {name!r} of operation {self.id} is connected already")
-                self._connected[name].set_result(channel)
+                future = self._connected.get(name)
+                if future is None or future.done():
+                    has = "is connected already" if future is not None else "has ended with it"
+                    raise Conflict(f"Channel {name!r} of operation {self.id} {has}")
+                future.set_result(channel)
                 return name
         raise NotFound("No such channel of this operation", remedy="use a secret from the operation's metadata.fds")
 
@@ -325,9 +328,8 @@ class Operation:
             self.error, end = error, OperationStatus.FAILURE
         if self.error is not None:
             await finish(asyncio.ensure_future(self.undo_all()))  # begun at once: no second cancellation prevents it
-        for future in self._connected.values():
-            future.cancel()
         finished(self)
+        self._release()
         self._set(end)
         self._done.set()
 
@@ -342,6 +344,17 @@ class Operation:
             self.metadata.pop("waiting_for", None)
             self._open[0].finished = True
             self.left(self._open[0])
+
+    def _release(self) -> None:
+        """It is remembered for a while: without the client's connections, and what the work had in its hands."""
+        for future in self._connected.values():
+            future.cancel()
+        self._connected = {}
+        self._rollback.forget()
+        error: BaseException | None = self.error
+        while error is not None:
+            traceback.clear_frames(error.__traceback__)
+            error = error.__cause__ or error.__context__
 
     def entered(self, step: Step) -> None:
         """A step begins."""

@@ -1,0 +1,107 @@
+"""What has ended is forgotten: no connection, buffer or task is kept by an operation that is merely remembered."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+from types import TracebackType
+
+import pytest
+from channels import Client, connect
+
+from isola.errors import Conflict, HostFailure
+from isola.events import Events
+from isola.host.cancellation import finish
+from isola.host.threads import in_thread
+from isola.operations import Operation, Operations
+from isola.testing.host import fake_host
+
+COUNT = 30
+
+
+class Burden:
+    """Stands for the memory that a command's work uses."""
+
+
+@pytest.fixture
+def operations() -> Operations:
+    clock = fake_host().clock
+    return Operations(Events(clock.now), now=clock.now, new_id=clock.uuid)
+
+
+async def _command(op: Operation, burdens: weakref.WeakSet[Burden], *, fail: bool) -> None:
+    burden = Burden()
+    burdens.add(burden)
+    op.on_rollback("leave", lambda: _undo(burden))
+    for name in ("0", "1"):
+        await op.channel(name)
+    if fail:
+        raise HostFailure("It failed")
+    await op.commit()
+
+
+async def _undo(_: Burden) -> None:
+    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("fail", [False, True])
+async def test_an_operation_that_has_ended_keeps_nothing_of_its_work(operations: Operations, fail: bool) -> None:
+    burdens: weakref.WeakSet[Burden] = weakref.WeakSet()
+    clients: weakref.WeakSet[Client] = weakref.WeakSet()
+    kept = []
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(COUNT):
+            operation = operations.start(
+                "Execute",
+                lambda op: _command(op, burdens, fail=fail),
+                channels={"0": f"a{number}", "1": f"b{number}"},
+            )
+            for client in connect(operation).values():
+                clients.add(client)
+            del client
+            await operation.wait()
+            kept.append(operation)
+        await asyncio.sleep(0)
+        assert len(clients) == 0
+        assert len(burdens) == 0
+        assert all(operations.get(operation.id) is operation for operation in kept)
+        assert all(operation.channels for operation in kept)
+        with pytest.raises(Conflict):
+            connect(kept[-1])
+    finally:
+        gc.enable()
+
+
+async def test_operations_that_are_forgotten_are_gone_at_once(operations: Operations) -> None:
+    remembered: weakref.WeakSet[Operation] = weakref.WeakSet()
+    for _ in range(300):
+        operation = operations.start("Execute", lambda _: asyncio.sleep(0))
+        remembered.add(operation)
+        await operation.wait()
+    del operation
+    gc.collect()
+    assert len(remembered) == len(list(operations))
+
+
+async def test_a_failure_in_a_thread_leaves_no_cycle() -> None:
+    def fail() -> None:
+        raise OSError("no")
+
+    async def fail_here() -> None:
+        raise OSError("no")
+
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(COUNT):
+            for work in (lambda: in_thread(fail), lambda: finish(fail_here())):
+                with pytest.raises(OSError, match="no") as caught:
+                    await work()
+                del caught
+        left = [found for found in gc.get_objects() if isinstance(found, TracebackType)]
+        assert len(left) < COUNT
+    finally:
+        gc.enable()

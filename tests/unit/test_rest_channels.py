@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import WSMsgType
+from aiohttp import WSMsgType, web
+from channels import eventually
 from rest_services import Stand, standing
 
 from isola.errors import HostFailure
@@ -202,3 +204,24 @@ async def test_an_unexpected_failure_of_an_operation_shows_nothing_of_the_inside
     assert ended["status"] == "Failure"
     assert "secret detail" not in ended["err"]
     assert "internal" in ended["err"].lower()
+
+
+def _alive(kind: type) -> int:
+    return sum(isinstance(found, kind) for found in gc.get_objects())
+
+
+async def test_connections_that_have_ended_are_gone_without_the_collector(stand: Stand) -> None:
+    gc.collect()
+    before = _alive(web.WebSocketResponse)
+    gc.disable()
+    try:
+        for _ in range(10):
+            operation, fds = await _exec(stand, "cat")
+            sockets = [await _connect(stand, operation, secret) for secret in fds.values()]
+            await sockets[0].send_str("")
+            await stand.get(f"{operation}/wait")
+            for socket in sockets:
+                socket._response.close()  # without good-bye
+        await eventually(lambda: _alive(web.WebSocketResponse) <= before)
+    finally:
+        gc.enable()

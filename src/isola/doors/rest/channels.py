@@ -79,3 +79,5 @@ async def goodbye(socket: web.WebSocketResponse) -> None:
     with suppress(ConnectionError, RuntimeError, TimeoutError):
         async with asyncio.timeout(2 * _GOODBYE_SECONDS):
             await socket.close()
+    if (error := socket.exception()) is not None:
+        error.__traceback__ = None  # it leads back to the socket, which would wait for the collector with all it has

@@ -54,9 +54,9 @@ class Installation:
                 (site / item.name).symlink_to(item)
         (site / "isola.pth").write_text("import os, sys; sys.path.append(os.path.dirname(sys.prefix))\n")
 
-    def run(self, script: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(self, script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [self.checkout / "install" / script],
+            [self.checkout / "install" / script, *arguments],
             env=self._environment | environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -75,6 +75,26 @@ class Installation:
 
     def copies(self) -> set[str]:
         return {path.name for path in self.prefix.glob("lib-*")}
+
+    def debian(self) -> None:
+        """A package manager whose only package makes a user, a directory that stays empty and one that does not."""
+        (self.root / "etc").mkdir(parents=True, exist_ok=True)
+        (self.root / "run").mkdir()
+        (self.root / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\n")
+        installed = self.root / "installed"
+        for name, script in {
+            "dpkg-query": f"[ ! -e {installed} ] || echo 'ii  island'",
+            "apt-get": f"""case "$*" in
+                *-s*purge*) echo "Purg island" ;;
+                *purge*) rm {installed} ;;
+                *install*) touch {installed}; mkdir {self.root}/run/island {self.root}/var/lib/island
+                    touch {self.root}/var/lib/island/kept; echo island:x:7:7:::: >>{self.root}/etc/passwd ;;
+                esac""",
+            "userdel": f"sed -i /^$1:/d {self.root}/etc/passwd",
+        }.items():
+            (self.calls.parent / "tools" / name).write_text(f"#!/bin/sh\n{script}\n")
+            (self.calls.parent / "tools" / name).chmod(0o755)
+        (self.checkout / "install/lists/trial").write_text("island\n")
 
     def systemd(self) -> None:
         """As if systemd ran the machine, and had our unit."""
@@ -138,6 +158,21 @@ def test_removal_is_refused_while_another_daemon_runs_from_it(installation: Inst
     assert removed.returncode == 0, removed.stderr
     assert not installation.prefix.exists()
     assert not (installation.commands / "isolad").exists()
+
+
+def test_what_packages_made_goes_with_them(installation: Installation) -> None:
+    installation.debian()
+    (installation.root / "var/lib").mkdir(parents=True)
+    done = installation.run("packages", "trial")
+    assert done.returncode == 0, done.stderr
+    assert "island" in (installation.root / "etc/passwd").read_text()
+    removed = installation.run("uninstall", YES="1")
+    assert removed.returncode == 0, removed.stderr
+    assert not (installation.root / "installed").exists()
+    assert (installation.root / "etc/passwd").read_text() == "root:x:0:0::/:/bin/sh\n"
+    assert not (installation.root / "run/island").exists()
+    assert (installation.root / "var/lib/island/kept").exists()
+    assert not (installation.root / "var/lib/isola-install").exists()
 
 
 def test_taking_down_a_second_daemon_leaves_the_unit_alone(installation: Installation, installed: Daemon) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -353,7 +352,7 @@ class Operation:
         self._rollback.forget()
         error: BaseException | None = self.error
         while error is not None:
-            traceback.clear_frames(error.__traceback__)
+            error.__traceback__ = None  # it has been logged; the frames would keep all that stood in them
             error = error.__cause__ or error.__context__
 
     def entered(self, step: Step) -> None:

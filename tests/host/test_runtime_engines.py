@@ -416,6 +416,18 @@ async def test_limits_bind_at_once_and_live(runtime: OciRuntime, root: Path) -> 
         await runtime.limit("one", Limits(memory=4096))
 
 
+async def test_a_command_for_which_there_is_no_process_left_runs_or_says_why(runtime: OciRuntime, root: Path) -> None:
+    await launch(runtime, spec(root))
+    await runtime.limit("one", Limits(processes=1))
+    for terminal in (False, True):
+        try:
+            assert (await output(runtime, "true", terminal=terminal))[0] == 0  # an engine may need no place of its own
+        except HostFailure as error:
+            assert "could not be started" in error.message and error.evidence
+    await runtime.limit("one", Limits())
+    assert (await output(runtime, "true"))[0] == 0
+
+
 async def test_lxcfs_shows_the_instance_s_own_memory(runtime: OciRuntime, root: Path) -> None:
     mount = Path(tempfile.mkdtemp(prefix="runtime-lxcfs-", dir="/tmp"))
     os.chmod(mount, 0o755)

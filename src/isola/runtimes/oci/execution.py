@@ -17,8 +17,11 @@ from isola.runtimes.driver import ExecSpec
 from isola.runtimes.oci.config import PATH
 from isola.runtimes.oci.ends import Ends, Screen
 
-WhyNot = Callable[[], Awaitable[int]]
-"""Finds the status for a command that the engine could not run."""
+WhyNot = Callable[[str], Awaitable[int]]
+"""Finds the status for a command that the engine could not run, given its last words.
+
+Raises HostFailure where the command is not the cause.
+"""
 Inside = Callable[[int], ProcessRef | None]
 """The process of the instance that has this number."""
 
@@ -97,11 +100,12 @@ class OciExecution:
 
     async def _watch(self) -> int:
         status = await self._child.wait()
-        if status < 0:
+        if status == -signal.SIGKILL:  # by us; a command that was killed is told by a positive status
             return 128 - status
-        if status == 0 or not await self._refused():
+        # An engine that cannot go on may die of the pipe to its own child: that is not the command's end either.
+        if status == 0 or not (await self._refused() or status < 0):
             return status
-        return await self._why_not()
+        return await self._why_not(self._reason)
 
     async def _refused(self) -> bool:
         """Whether the status is the engine's own: then it has logged an error. The text is for people, not for us."""
@@ -115,7 +119,8 @@ class OciExecution:
         return bool(errors)
 
     async def _last_words(self) -> bytes:
-        await self.wait()
+        with contextlib.suppress(IsolaError):
+            await self.wait()
         return f"{self._reason}\r\n".encode() if self._reason else b""
 
     async def _find_command(self) -> ProcessRef | None:

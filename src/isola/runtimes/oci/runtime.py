@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from isola.errors import CommandFailed, HostFailure, InvalidInput, IsolaError, NotFound, WrongState
 from isola.host import Host
-from isola.host.files import Root
+from isola.host.files import Entry, Root
 from isola.host.process import ProcessRef
 from isola.host.sockets import Stream
 from isola.model.identity import HostNames
@@ -158,7 +158,7 @@ class OciRuntime(Runtime):
             entry=entry,
             pid_file=pid_file,
             handover=self.hands_terminals_over,
-            why_not=lambda: self._why_not(running.init, spec),
+            why_not=lambda reason: self._why_not(running.init, spec, reason),
             inside=lambda pid: self._inside(id, pid),
         )
 
@@ -313,8 +313,11 @@ class OciRuntime(Runtime):
         found = self.host.processes.identify(pid)
         return found if found is not None and pid in self.host.cgroups.processes(self._group(id)) else None
 
-    async def _why_not(self, first: ProcessRef, spec: ExecSpec) -> int:
-        """Why the engine could not run a command: by a look at the file, as the engine's words are not a promise."""
+    async def _why_not(self, first: ProcessRef, spec: ExecSpec, reason: str) -> int:
+        """Why the engine could not run a command: by a look at the file, as the engine's words are not a promise.
+
+        A file that the user may execute is not the cause. Raises HostFailure then.
+        """
         program = spec.command[0]
         search = (spec.environment.get("PATH") or PATH).split(":")
         places = [f"{spec.cwd}/{program}"] if "/" in program else [f"{place}/{program}" for place in search]
@@ -323,11 +326,19 @@ class OciRuntime(Runtime):
         try:
             async with self.host.files.root(process=first) as root:
                 for place in places:
-                    if await _there(root, place):
-                        return NOT_EXECUTABLE
+                    if (entry := await _entry(root, place)) is not None:
+                        if not _may_execute(entry, spec.user):
+                            return NOT_EXECUTABLE
+                        break
+                else:
+                    return NOT_FOUND
         except IsolaError:
             return NOT_EXECUTABLE
-        return NOT_FOUND
+        raise HostFailure(
+            "The command could not be started",
+            evidence=reason or "the engine died",
+            remedy="see whether it has processes (limits.processes), memory and disk left, and its interpreter",
+        )
 
     async def _require(self, id: str) -> tuple[Running, dict[str, object]]:
         found = await self._find(id)
@@ -375,9 +386,13 @@ class OciRuntime(Runtime):
         return self.names.cgroup(id)
 
 
-async def _there(root: Root, path: str) -> bool:
+async def _entry(root: Root, path: str) -> Entry | None:
     try:
-        await root.stat(path)
+        return await root.stat(path)
     except IsolaError:
-        return False
-    return True
+        return None
+
+
+def _may_execute(entry: Entry, user: int) -> bool:
+    """Whether this user may surely execute it: root by any of the permission bits, others by that for everybody."""
+    return entry.kind == "file" and entry.mode & (0o001 if user else 0o111) != 0

@@ -50,9 +50,11 @@ async def cell(tmp_path: Path) -> AsyncIterator[Cell]:
     shut = Cell(tmp_path)
     etc = _picture("/etc")
     yield shut
-    shut.assert_untouched()
-    assert _picture("/etc") == etc
-    await LinuxFiles().remove_tree(shut.target)
+    try:
+        shut.assert_untouched()
+        assert _picture("/etc") == etc
+    finally:
+        await LinuxFiles().remove_tree(shut.target)  # whose depth pytest could not remove
 
 
 def _picture(directory: str) -> list[tuple[str, int]]:

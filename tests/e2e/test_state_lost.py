@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from audit import settled
-from conftest import Cli
 from daemon import Daemon
 
 from isola.testing.images import tiny_image
@@ -32,6 +31,19 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         yield daemon
     finally:
         daemon.close()
+
+
+class Cli:
+    """The ``isola`` command against a daemon."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._env = os.environ | {"ISOLA_DIR": str(daemon.directory), "NO_COLOR": "1"}
+
+    def __call__(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-m", "isola.cli.main", *words]
+        done = subprocess.run(argv, env=self._env, check=False, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0 or not check, done.stderr or done.stdout
+        return done
 
 
 def older(directory: Path) -> None:

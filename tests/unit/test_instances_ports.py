@@ -18,7 +18,7 @@ ENGINE_ONLY = ("pause", "resume")
 """Verbs that touch neither the host nor the store."""
 NEXT_DAEMONS = ("volumes too many", "layer half made", "layer too many")
 """What belongs to no record, and is in nobody's way until the next daemon looks."""
-UNRECORDED = ("NICs registered too many", "id ranges claimed too many")
+UNRECORDED = ("NICs registered too many", "id ranges claimed too many", "begun and not ended", "described too many")
 """The same of what an instance had that has never got a record."""
 HOW = ("fail before", "fail after", "crash before", "crash after")
 

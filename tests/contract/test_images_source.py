@@ -15,7 +15,7 @@ from image_library import split, unified
 from tars import directory, member, packed, symlink, tar
 
 from isola import registry
-from isola.errors import CommandFailed, InvalidInput, IsolaError, UnsafeArchive, Unsupported
+from isola.errors import CommandFailed, DriverUnavailable, InvalidInput, IsolaError, UnsafeArchive, Unsupported
 from isola.events import Events
 from isola.host import Host
 from isola.host.linux import linux_host
@@ -32,6 +32,8 @@ from isola.testing.store import FakeStore
 from isola.testing.system import FakeSystem
 
 PROGRAMS = {name: Path(f"/usr/bin/{name}") for name in ("mmdebstrap", "unshare", "setpriv", "sqfs2tar")}
+BUSYBOX = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\0\x3e\0" + bytes(44) + b"BusyBox v1.35.0 (Debian)"
+"""A program for Linux that asks for no loader."""
 DEBIAN = tar(
     directory("./"), directory("./usr"), symlink("./usr/sbin/init", "/lib/systemd/systemd"), member("./etc/machine-id")
 )
@@ -72,6 +74,9 @@ async def mmdebstrap(call: Call) -> int:
     if any("no.such.mirror" in word for word in call.argv):
         call.err(b"Err:1 http://no.such.mirror bookworm InRelease\nE: apt-get update failed\n")
         return 25
+    if any("old.mirror" in word for word in call.argv):
+        call.err(EXPIRED + b"E: apt-get update failed\n")
+        return 25
     for line in (
         "I: running apt-get update...",
         "I: downloading packages with apt...",
@@ -87,14 +92,22 @@ async def mmdebstrap(call: Call) -> int:
 
 
 BUILDING: list[Host] = []
+EXPIRED = (
+    b"E: Release file for http://old.mirror/debian/dists/sid/InRelease is expired (invalid since 3d 2h 1min 9s). "
+    b"Updates for this repository will not be applied.\n"
+)
 
 
 async def on_fake_host(name: str) -> Bench:
-    host = fake_host(programs={"setpriv": mmdebstrap, "mmdebstrap": mmdebstrap}, system=FakeSystem(programs=PROGRAMS))
+    host = fake_host(
+        programs={"setpriv": mmdebstrap, "mmdebstrap": mmdebstrap},
+        system=FakeSystem(programs=PROGRAMS | {"busybox": Path("/bin/busybox")}),
+    )
     BUILDING.append(host)
-    for path in (KEYRING, f"{HOOKS}/x", "/up/meta", "/up/root", "/up/unified"):
+    for path in (KEYRING, f"{HOOKS}/x", "/bin/busybox", "/up/meta", "/up/root", "/up/unified"):
         await host.files.make_directory(Path(path).parent)
     await host.files.write(Path(KEYRING), b"keys")
+    await host.files.write(Path("/bin/busybox"), BUSYBOX)
     metadata, root = split()
     for path, data in (("meta", metadata), ("root", root), ("unified", unified())):
         await host.files.write(Path("/up") / path, data)
@@ -110,7 +123,7 @@ async def bench(host: Host, name: str, place: Path, uploads: Path) -> Bench:
     return Bench(host, store, source, request)
 
 
-@pytest.fixture(params=[*(f"fake {name}" for name in registry.names("images")), "linux file"])
+@pytest.fixture(params=[*(f"fake {name}" for name in registry.names("images")), "linux file", "linux busybox"])
 async def made(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
     kind, name = request.param.split()
     if kind == "fake":
@@ -422,3 +435,39 @@ async def test_debian_shows_the_words_of_apt() -> None:
     with pytest.raises(CommandFailed, match="Err:1 http://no"):
         await made.fetch(SourceRequest(options={"mirror": "http://no.such.mirror/"}))
     assert await made.scratch() == ()
+
+
+async def test_debian_says_what_to_do_about_a_mirror_that_stands_still() -> None:
+    made = await on_fake_host("debian")
+    with pytest.raises(CommandFailed) as caught:
+        await made.fetch(SourceRequest(name="debian/sid", options={"mirror": "http://old.mirror/debian"}))
+    assert "is expired (invalid since 3d 2h 1min 9s)" in caught.value.evidence
+    for way_out in ("expired", "another mirror", "clock"):
+        assert way_out in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "program", [None, b"#!/bin/sh\n", BUSYBOX[:54] + b"\x38\0\x01\0" + bytes(6) + b"\x03\0\0\0" + bytes(52)]
+)
+async def test_busybox_asks_for_one_that_stands_alone(program: bytes | None) -> None:
+    """A busybox that needs the host's libraries would not start in a root that has none."""
+    made = await on_fake_host("busybox")
+    if program is None:
+        made.host.system.programs.pop("busybox")  # type: ignore[attr-defined]
+    else:
+        if len(program) > 60:
+            program = program[:32] + (64).to_bytes(8, "little") + program[40:]
+        await made.host.files.write(Path("/bin/busybox"), program)
+    probe = await made.source.probe(made.host)
+    assert (probe.available, probe.remedy) == (False, "apt-get install busybox-static")
+    with pytest.raises(DriverUnavailable):
+        await made.fetch()
+    assert await made.scratch() == ()
+
+
+async def test_busybox_says_which_it_is() -> None:
+    made = await on_fake_host("busybox")
+    assert (await made.source.probe(made.host)).version == "1.35.0"
+    image = await made.fetch()
+    assert image.properties["release"] == "1.35.0"
+    assert (image.config.system, image.config.stop_signal) == (True, "SIGPWR")

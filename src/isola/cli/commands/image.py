@@ -88,7 +88,7 @@ def import_(context: Context) -> None:
 
 
 def export(context: Context) -> None:
-    """Write an image to a file, or two where it is made of two."""
+    """Write an image to one file, or to two where it is split."""
     from isola.cli.transfer import save_image
 
     reference = context.args.text("IMAGE")
@@ -159,6 +159,7 @@ COMMANDS = (
             examples=(
                 ("isola image build debian/12", "ready for isola launch"),
                 ("isola image build debian/12 -o packages=openssh-server --alias debian-ssh", "with a package more"),
+                ("isola image build busybox", "two megabytes, in a second, without a mirror"),
             ),
         ),
         Command(
@@ -191,11 +192,19 @@ COMMANDS = (
         ),
         Command(
             "export",
-            "Write an image to a file",
+            "Write an image to one file (unified), or to two (split: metadata and root)",
             export,
             _IMAGE,
-            Argument("TARGET", "File or directory; - is standard output", optional=True, complete="paths"),
-            examples=(("isola image export debian/12 debian12", "a file that import takes"),),
+            Argument(
+                "TARGET",
+                "A directory, or how the names of the files begin; - is standard output, for one file",
+                optional=True,
+                complete="paths",
+            ),
+            examples=(
+                ("isola image export debian/12 debian12", "debian12.meta-....tar.gz and debian12.....tar.zst"),
+                ("isola image export alpine .", "the file or files it came in"),
+            ),
         ),
         Command(
             "delete",

@@ -10,17 +10,14 @@ from pathlib import Path
 
 from isola.errors import CommandFailed, InvalidInput
 from isola.host import Host
-from isola.host.archives import RepackReport
 from isola.images.architecture import architecture, debian_architecture
-from isola.images.assemble import Ingredients, assemble
 from isola.images.debian_progress import BuildProgress
 from isola.images.debian_recipe import FILES, HOOKS, KEYRING, TEMPLATE_FILES, TEMPLATES, Recipe, setup_script
-from isola.images.manifest import LAYER_TYPE, Part
-from isola.images.metadata import Metadata, metadata_tarball
+from isola.images.metadata import Metadata
 from isola.images.source import ImageSource, SourceRequest
 from isola.images.store import Intake
-from isola.images.system import WANTED, config_of
-from isola.model.image import Image, Layer
+from isola.images.system_image import system_image
+from isola.model.image import Image
 from isola.model.probe import Probe
 from isola.operations import Operation
 from isola.settings import Setting, Settings, one_of, whole
@@ -33,6 +30,13 @@ _MIRROR = re.compile(r"https?://[A-Za-z0-9._~:/\[\]%@+-]+", re.ASCII)
 _PASSED_ON = ("http_proxy", "https_proxy", "no_proxy")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _TIMEOUT = 3600.0
+_REMEDY = "see whether the mirror can be reached, and has the release and all packages"
+_REMEDIES = {
+    "is expired (invalid since": "the mirror's Release file has expired: it is no longer brought up to date, and lacks "
+    "what has been mended since; take another mirror (option mirror) or release, or set the clock of this host right",
+    "is not valid yet (invalid for": "the mirror's Release file is from the future: set the clock of this host right",
+}
+"""By what apt says."""
 
 
 def _packages(value: str) -> tuple[str, ...]:
@@ -101,26 +105,16 @@ class DebianSource(ImageSource):
         epoch = SETTINGS.value(options, "epoch")
         made = datetime.fromtimestamp(epoch, UTC) if isinstance(epoch, int) else self._today()
         tarball = await op.effect("build root file system", lambda: self._build(op, recipe, made, place))
-        report = await self._compress(op, tarball, place / "layer.tar.zst")
-        metadata = Metadata(self._architecture(), made, None, self._properties(recipe, made, request), TEMPLATES)
-        templates = {f"templates/{name}": text for name, text in TEMPLATE_FILES.items()}
-        await self.host.files.write(place / "metadata.tar.gz", metadata_tarball(metadata, templates))
-        fingerprint, _ = await self.host.files.digest(place / "metadata.tar.gz", place / "layer.tar.zst")
-        described = await op.effect("store metadata", lambda: intake.put_file(place / "metadata.tar.gz", consume=True))
-        layer = await op.effect("store layer", lambda: intake.put_file(place / "layer.tar.zst", consume=True))
-        ingredients = Ingredients(
-            fingerprint=fingerprint,
-            metadata=metadata,
-            config=config_of(report.found, metadata.properties),
-            layers=[(Layer(layer.digest, f"{LAYER_TYPE}+zstd", layer.size), report.diff_id)],
-            parts=[
-                Part("metadata", "metadata.tar.gz", described.digest, described.size),
-                Part("rootfs", "rootfs.tar.zst", layer.digest, layer.size),
-            ],
+        return await system_image(
+            op,
+            self.host,
+            intake,
+            tarball=tarball,
+            metadata=Metadata(self._architecture(), made, None, self._properties(recipe, made, request), TEMPLATES),
+            templates=TEMPLATE_FILES,
             made_by=f"mmdebstrap --variant={recipe.variant} {recipe.suite}",
             source={"driver": "debian", **options},
         )
-        return await op.effect("describe image", lambda: assemble(intake, ingredients, self.host.clock.now()))
 
     def _options(self, request: SourceRequest) -> dict[str, str]:
         options = dict(request.options)
@@ -197,13 +191,6 @@ class DebianSource(ImageSource):
             await self.host.files.write(files / path, content.encode(), mode=0o644, durable=False)
         await self.host.files.write(setup, setup_script(str(files)).encode(), mode=0o755, durable=False)
 
-    async def _compress(self, op: Operation, tarball: Path, target: Path) -> RepackReport:
-        size = await self.host.files.size(tarball)
-        with op.step("Compress image", total=size, unit="bytes") as step:
-            report = await self.host.archives.repack(tarball, target, wanted=WANTED, progress=step.advance)
-            step.reach(size)
-        return report
-
 
 def _explained(error: CommandFailed) -> CommandFailed:
     """What apt and mmdebstrap complain of, and the line before it, rather than the end of a long log."""
@@ -211,7 +198,7 @@ def _explained(error: CommandFailed) -> CommandFailed:
     told = [number for number, line in enumerate(lines) if line.startswith(("E:", "W:", "Err:", "dpkg: error"))]
     shown = sorted({*told, *(number - 1 for number in told[:1] if number)})
     evidence = "\n".join(lines[number] for number in shown) or error.evidence
-    remedy = "see whether the mirror can be reached, and has the release and all packages"
+    remedy = next((remedy for what, remedy in _REMEDIES.items() if what in evidence), _REMEDY)
     return CommandFailed(["mmdebstrap"], error.status, evidence, remedy=remedy)
 
 

@@ -196,6 +196,13 @@ async def test_linux_forwards_where_it_is_asked_to() -> None:
         )
 
 
+async def test_an_address_is_announced_on_a_link_that_is_there(subject: Subject) -> None:
+    with pytest.raises(HostFailure, match="br0"):
+        await subject.links.announce("br0", "0a:69:73:00:00:02", "10.1.2.9")
+    await subject.links.create_bridge(BRIDGE)
+    await subject.links.announce("br0", "0a:69:73:00:00:02", "10.1.2.9")
+
+
 async def test_a_datagram_cannot_be_sent_over_a_link_that_is_not_there(subject: Subject) -> None:
     with pytest.raises(HostFailure, match="br0"):
         await subject.links.send("br0", "10.1.2.1", 67, b"x")

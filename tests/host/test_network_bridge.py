@@ -568,6 +568,21 @@ async def test_the_next_instance_gets_the_address_of_one_that_went(bed: Bed) -> 
     await bed.gone(network)
 
 
+async def test_neighbours_learn_at_once_who_has_an_address_now(bed: Bed) -> None:
+    network = await bed.network(ipv4_address="10.71.2.1/24")
+    _, neighbour = await bed.nic(network, "web1")
+    await neighbour.check(
+        "ip", "neigh", "replace", "10.71.2.20", "lladdr", "0a:69:73:00:00:01", "nud", "reachable", "dev", "eth0"
+    )
+    await bed.nic(network, "web2", mac="0a:69:73:00:00:99", ipv4="10.71.2.20")
+
+    async def known() -> bool:
+        return "0a:69:73:00:00:99" in (await neighbour.check("ip", "neigh", "show", "10.71.2.20"))
+
+    await eventually(known)
+    await bed.gone(network)
+
+
 async def test_an_address_set_for_an_instance_is_taken_from_a_stranger(bed: Bed) -> None:
     network = await bed.network(ipv4_address="10.71.1.1/24")
     _, first = await bed.nic(network, "web1")

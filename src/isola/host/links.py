@@ -12,6 +12,7 @@ import re
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from typing import Any, Protocol
 
 import orjson
@@ -26,6 +27,10 @@ from isola.model.instance import Address, InterfaceState
 _LINK = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}", re.ASCII)
 _LINE = re.compile(r"[A-Za-z0-9_.:/ +-]+", re.ASCII)
 """Nothing in a line may end it or quote: some of its words come from users."""
+_ARP = 0x0806
+_ARP_REQUEST = bytes.fromhex("0001 0800 06 04 0001")
+"""Ethernet, IPv4, sizes of their addresses, request."""
+_EVERYBODY = b"\xff" * 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +132,10 @@ class Links(Protocol):
 
     async def send(self, link: str, address: str, port: int, message: bytes) -> None:
         """Send one UDP datagram over a link, also to the link's own address. Raises HostFailure."""
+        ...
+
+    async def announce(self, link: str, mac: str, address: str) -> None:
+        """Tell all neighbours on a link who has an IPv4 address from now on. Raises HostFailure."""
         ...
 
     def has_ipv6(self) -> bool:
@@ -256,6 +265,16 @@ class LinuxLinks:
                 sender.sendto(message, (address, port))
         except OSError as error:
             raise HostFailure(f"Cannot send to {address} over {link}", evidence=str(error)) from error
+
+    async def announce(self, link: str, mac: str, address: str) -> None:
+        """By an ARP announcement (RFC 5227): it replaces what neighbours remember and adds nothing."""
+        sender = bytes.fromhex(mac.replace(":", ""))
+        try:
+            with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC) as raw:
+                packet = _ARP_REQUEST + sender + IPv4Address(address).packed + bytes(6) + IPv4Address(address).packed
+                raw.sendto(packet, (link, _ARP, 0, 0, _EVERYBODY))
+        except OSError as error:
+            raise HostFailure(f"Cannot announce {address} on {link}", evidence=str(error)) from error
 
     def has_ipv6(self) -> bool:
         """Its settings are there."""

@@ -29,6 +29,8 @@ class FakeLinks:
 
         self.sent: list[tuple[str, str, int, bytes]] = []
         """Datagrams: link, address, port, content."""
+        self.announced: list[tuple[str, str, str]] = []
+        """Link, MAC address, IPv4 address."""
 
     async def create_bridge(self, bridge: Bridge) -> None:
         """Create it, up."""
@@ -102,6 +104,12 @@ class FakeLinks:
         if link not in self._links:
             raise HostFailure(f"Cannot send to {address} over {link}")
         self.sent.append((link, address, port, message))
+
+    async def announce(self, link: str, mac: str, address: str) -> None:
+        """Remembered in ``announced``."""
+        if link not in self._links:
+            raise HostFailure(f"Cannot announce {address} on {link}")
+        self.announced.append((link, mac, address))
 
     def has_ipv6(self) -> bool:
         """Yes."""

@@ -126,6 +126,10 @@ class BridgeNetworks(NetworkDriver):
     async def _attach(self, network: Network, nic: Nic, process: ProcessRef) -> None:
         pair = Pair(nic.host_link, nic.interface, self.names.bridge(network.name), nic.mac, nic.mtu)
         await self.host.links.connect(pair, process, self._inside(network, nic) if nic.configure else None)
+        if nic.ipv4 is not None:
+            # Neighbours may remember who had the address before, and believe it for up to a minute.
+            with contextlib.suppress(HostFailure):
+                await self.host.links.announce(pair.bridge, nic.mac, str(nic.ipv4))
 
     async def _detach(self, network: Network, nic: Nic) -> None:
         await self.host.links.delete(nic.host_link)

@@ -571,9 +571,9 @@ async def test_the_next_instance_gets_the_address_of_one_that_went(bed: Bed) -> 
 async def test_neighbours_learn_at_once_who_has_an_address_now(bed: Bed) -> None:
     network = await bed.network(ipv4_address="10.71.2.1/24")
     _, neighbour = await bed.nic(network, "web1")
-    await neighbour.check(
-        "ip", "neigh", "replace", "10.71.2.20", "lladdr", "0a:69:73:00:00:01", "nud", "reachable", "dev", "eth0"
-    )
+    await lease(neighbour, bed.directory)
+    remembered = ("10.71.2.20", "lladdr", "0a:69:73:00:00:01", "nud", "reachable", "dev", "eth0")
+    await neighbour.check("ip", "neigh", "replace", *remembered)
     await bed.nic(network, "web2", mac="0a:69:73:00:00:99", ipv4="10.71.2.20")
 
     async def known() -> bool:

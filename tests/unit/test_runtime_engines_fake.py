@@ -18,6 +18,7 @@ from isola.operations import Operation, Operations
 from isola.runtimes import Running, RunSpec
 from isola.runtimes.oci.layout import Layout
 from isola.runtimes.oci.runtime import OciRuntime
+from isola.testing.cgroups import FakeCgroups
 from isola.testing.files import FakeFiles
 from isola.testing.host import FakeHost, fake_host
 from isola.testing.processes import Call, Program
@@ -259,3 +260,32 @@ async def test_waiting_for_a_silent_monitor_can_be_cancelled() -> None:
     await operation.wait()
     assert operation.warnings == []
     assert await runtime.owned() == ()
+
+
+class Entered(FakeCgroups):
+    """Processes that were on their way when all others were killed."""
+
+    def __init__(self, late: int) -> None:
+        super().__init__()
+        self.late = late
+
+    async def remove(self, path: str) -> None:
+        if self.late and path in self.groups:
+            self.late -= 1
+            self.groups[path].members.add(4000 + self.late)
+        await super().remove(path)
+
+
+async def test_what_enters_a_group_after_all_in_it_were_killed_is_killed_too() -> None:
+    on = dataclasses.replace(host(), cgroups=Entered(late=3))
+    for group in ("/isola/one", "/isola/one.monitor"):
+        await on.cgroups.create(group)
+    await driver("crun", on).remove("one")
+    assert list(on.cgroups.groups) == ["/isola"]
+
+
+async def test_what_never_ceases_to_enter_is_reported() -> None:
+    on = dataclasses.replace(host(), cgroups=Entered(late=1000))
+    await on.cgroups.create("/isola/one")
+    with pytest.raises(HostFailure, match="Cannot remove the control group"):
+        await driver("crun", on).remove("one")

@@ -30,6 +30,8 @@ from isola.runtimes.oci.mounts import LXCFS_DIRECTORIES, LXCFS_FILES
 from isola.runtimes.oci.users import resolve
 
 _KILLED = 128 + 9
+_REMOVALS = 5
+"""How often a group is killed and removed that something keeps entering."""
 
 
 class OciRuntime(Runtime):
@@ -128,15 +130,25 @@ class OciRuntime(Runtime):
 
     async def remove(self, id: str) -> None:
         """Kill whatever is left and remove every trace; needs nothing but the id, whatever state things are in."""
-        # The monitor first: while it lives, it or the engine it runs might still make something.
-        groups = (self._group(id) + MONITOR_SUFFIX, self._group(id))
-        for group in groups:
-            await self.host.cgroups.kill(group)
-        for group in groups:
-            await self.host.cgroups.remove(group)
+        await self._remove_groups(id)
         await self.host.files.remove_tree(self._layout(id).run)
         self._known.discard(id)
         self._before.pop(id, None)
+
+    async def _remove_groups(self, id: str) -> None:
+        """A process that was on its way into a group may arrive after all in it were killed: then both come again."""
+        # The monitor first: while it lives, it or the engine it runs might still make something.
+        groups = (self._group(id) + MONITOR_SUFFIX, self._group(id))
+        for attempt in range(_REMOVALS):
+            for group in groups:
+                await self.host.cgroups.kill(group)
+            try:
+                for group in groups:
+                    await self.host.cgroups.remove(group)
+                return
+            except HostFailure:
+                if attempt == _REMOVALS - 1 or not any(map(self.host.cgroups.processes, groups)):
+                    raise
 
     # --- inside -------------------------------------------------------------------------------------------------
 

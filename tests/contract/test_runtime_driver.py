@@ -8,6 +8,7 @@ import shutil
 import signal
 import tempfile
 import time
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -479,12 +480,13 @@ async def test_a_killed_command_is_128_and_the_signal(bench: Bench) -> None:
 
 async def test_close_kills_the_command_even_at_once(bench: Bench) -> None:
     await bench.launch(bench.spec())
+    mark = f"9{uuid.uuid4().int % 10**8:08}"  # no other process of this host has it
     for pause in (0, 0.005, 0.05):
-        execution = await bench.runtime.exec("one", ExecSpec(("sleep", "98765"), PATH))
+        execution = await bench.runtime.exec("one", ExecSpec(("sleep", mark), PATH))
         await asyncio.sleep(pause)
         await execution.close()
         await execution.close()
-        assert not [process for process in processes() if "98765" in process]
+        assert not [process for process in processes() if mark in process]
 
 
 async def test_a_terminal_with_its_size(bench: Bench) -> None:

@@ -115,9 +115,17 @@ class StubDaemon:
         self._loop.run_until_complete(web.UnixSite(runner, path).start())
         self._started.set()
         self._loop.run_forever()
+        self._loop.run_until_complete(self._end_operations())
         self._loop.run_until_complete(runner.cleanup())
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
+
+    async def _end_operations(self) -> None:
+        """A test that failed may have left commands that would run for ever."""
+        tasks = [operation.task for operation in self.operations.values() if operation.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _routes(self) -> list[tuple[str, str, Any]]:
         one = "/1.0/instances/{name}"
@@ -391,21 +399,37 @@ class StubDaemon:
         master, slave = pty.openpty()
         self._resize(master, body["width"], body["height"])
         environment = {"PATH": os.environ["PATH"], **body["environment"]}
-        process = await asyncio.create_subprocess_exec(
-            "setsid", "--ctty", *body["command"], stdin=slave, stdout=slave, stderr=slave, env=environment
-        )
+        # A shell in the background has its children ignore what a terminal sends them.
+        argv = ["env", "--default-signal=INT,QUIT", "setsid", "--ctty", *body["command"]]
+        process = await asyncio.create_subprocess_exec(*argv, stdin=slave, stdout=slave, stderr=slave, env=environment)
         os.close(slave)
+        os.set_blocking(master, False)
         helpers = [
             self._loop.create_task(self._type(sockets["0"], master)),
             self._loop.create_task(self._follow_size(sockets["control"], master)),
         ]
-        while data := await asyncio.to_thread(_read, master):
-            await sockets["0"].send_bytes(data)
-        status = await process.wait()
-        for helper in helpers:
-            helper.cancel()
-        os.close(master)
-        return status
+        try:
+            while data := await self._read(master):
+                await sockets["0"].send_bytes(data)
+            return await process.wait()
+        finally:
+            if process.returncode is None:
+                process.kill()
+            for helper in helpers:
+                helper.cancel()
+            os.close(master)
+
+    async def _read(self, fd: int) -> bytes:
+        """What is there next; no thread, which could not be ended while it waits."""
+        ready = asyncio.Event()
+        self._loop.add_reader(fd, ready.set)
+        try:
+            await ready.wait()
+            return os.read(fd, 65536)
+        except OSError:  # the other side has hung up
+            return b""
+        finally:
+            self._loop.remove_reader(fd)
 
     async def _type(self, socket: web.WebSocketResponse, master: int) -> None:
         async for message in socket:
@@ -534,10 +558,3 @@ def _children(tree: dict[str, Json], path: str) -> list[str]:
         for name in tree
         if name != "/" and name.startswith(prefix) and "/" not in name[len(prefix) :]
     ]
-
-
-def _read(fd: int) -> bytes:
-    try:
-        return os.read(fd, 65536)
-    except OSError:
-        return b""

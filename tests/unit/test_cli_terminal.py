@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,7 +33,7 @@ class Terminal:
         self.before = termios.tcgetattr(self.slave)
         environment = {"PATH": os.environ["PATH"], "ISOLA_DIR": directory, "LANG": "C.UTF-8", "TERM": "xterm"}
         self.process = subprocess.Popen(
-            ["setsid", "--ctty", sys.executable, "-m", "isola.cli.main", *words],
+            ["env", "--default-signal=INT,QUIT", "setsid", "--ctty", sys.executable, "-m", "isola.cli.main", *words],
             stdin=self.slave,
             stdout=self.slave,
             stderr=self.slave,
@@ -116,6 +117,16 @@ def test_the_window_size_is_told_at_first_and_when_it_changes(terminal: Open, da
     assert daemon.sizes == [(101, 37), (132, 43)]
 
 
+@pytest.fixture(params=["as usual", "ignored"])
+def interrupts(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What a shell has its children do with Ctrl-C when it runs them in the background: ignore it."""
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.SIG_IGN if request.param == "ignored" else before)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupts")
 def test_ctrl_c_belongs_to_the_command(terminal: Open) -> None:
     user = terminal(
         "exec", "web1", "--", "sh", "-c", "trap 'echo caught; exit 6' INT; echo ready; while :; do sleep 0.05; done"
@@ -124,6 +135,19 @@ def test_ctrl_c_belongs_to_the_command(terminal: Open) -> None:
     user.type("\x03")
     user.expect("caught")
     assert user.end() == 6
+
+
+def test_a_command_that_never_ends_does_not_keep_the_test_from_ending(tmp_path: Path) -> None:
+    before = threading.enumerate()
+    with StubDaemon(str(tmp_path)) as daemon:
+        daemon.add("web1")
+        user = Terminal(daemon.directory, "exec", "web1", "--", "sh", "-c", "echo ready; while :; do sleep 0.05; done")
+        user.expect("ready")
+    left = [thread for thread in threading.enumerate() if thread not in before]
+    for thread in left:
+        thread.join(5)
+    assert not [thread for thread in left if thread.is_alive()]
+    user.close()
 
 
 def test_a_signal_from_outside_goes_to_the_command_and_the_terminal_comes_back(terminal: Open) -> None:

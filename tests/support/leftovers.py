@@ -1,0 +1,44 @@
+"""What earlier runs of the tests left where pytest keeps temporary directories."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+_KEPT = 3
+"""The newest directories that pytest keeps for people to look at."""
+
+
+def place() -> Path:
+    """Where pytest makes its directories."""
+    return Path(os.environ.get("PYTEST_DEBUG_TEMPROOT") or tempfile.gettempdir()) / f"pytest-of-{getpass.getuser()}"
+
+
+def remove_leftovers(root: Path) -> None:
+    """Remove what nobody uses, however deep: pytest's own removal recurses, and dies of trees that tests made deep."""
+    busy = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    for path in list(_stale(root)):
+        if not any(mount.startswith(f"{path}/") for mount in busy):  # it may be anything that is mounted there
+            subprocess.run(["rm", "-rf", "--one-file-system", "--", str(path)], check=False, capture_output=True)
+
+
+def _stale(root: Path) -> Iterator[Path]:
+    yield from root.glob("garbage-*")
+    numbers = [int(path.name[7:]) for path in root.glob("pytest-[0-9]*") if path.name[7:].isdigit()]
+    for number in numbers:
+        path = root / f"pytest-{number}"
+        alive = _user_lives(path)
+        if alive is False or (alive is None and number <= max(numbers) - _KEPT):
+            yield path
+
+
+def _user_lives(path: Path) -> bool | None:
+    """Whether the run that made it still runs; None when it has ended in good order, or has hardly begun."""
+    with contextlib.suppress(OSError, ValueError):
+        return Path(f"/proc/{int((path / '.lock').read_text())}").exists()
+    return None

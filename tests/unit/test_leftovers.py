@@ -1,0 +1,53 @@
+"""A run that was killed does not spoil the next: what it left is removed, however deep it is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from leftovers import place
+
+DEPTH = 3000
+
+
+def _deep(path: Path) -> None:
+    """A tree that is deeper than Python recurses, and than a path is long."""
+    path.mkdir(parents=True)
+    here = os.open(path, os.O_DIRECTORY)
+    for _ in range(DEPTH):
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_DIRECTORY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+
+
+def test_that_needs_a_directory(tmp_path: Path) -> None:
+    assert tmp_path.is_dir()
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTEST_DEBUG_TEMPROOT", str(tmp_path))
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    garbage, killed, living = place() / "garbage-one", place() / "pytest-0", place() / "pytest-1"
+    living.mkdir(parents=True)
+    (living / ".lock").write_text(str(os.getpid()))
+    try:
+        _deep(garbage)
+        _deep(killed)
+        (killed / ".lock").write_text(str(ended.pid))
+        run = subprocess.run(
+            [sys.executable, "-m", "pytest", __file__, "-k", "needs_a_directory"],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert "RecursionError" not in run.stdout + run.stderr
+        assert run.returncode == 0, run.stdout
+        assert sorted(path.name for path in place().glob("*-*[0-9e]")) == ["pytest-1", "pytest-2"]
+    finally:
+        subprocess.run(["rm", "-rf", str(garbage), str(killed)], check=True)

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Cli
 from waiting import until
+
+from conftest import Cli
 
 
 @pytest.fixture

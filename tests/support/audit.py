@@ -60,7 +60,7 @@ def differences(daemon: Daemon) -> list[str]:
     found += [
         f"{name} is {daemon.status(name)}, its record says {record['desired']}"
         for name, record in instances.items()
-        if not record["deleting"] and (daemon.status(name) == "Running") != (record["desired"] == "running")
+        if not record["deleting"] and (daemon.status(name) in ("Running", "Frozen")) != (record["desired"] == "running")
     ]
     return found
 

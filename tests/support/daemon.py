@@ -228,6 +228,16 @@ class Daemon:
             raise ApiError(response.status, answer)
         return answer
 
+    def answer(self, path: str) -> tuple[Json, Json]:
+        """An answer with its headers."""
+        connection = _Connection(self.socket, 120)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return json.loads(response.read()), dict(response.headers)
+        finally:
+            connection.close()
+
     def get(self, path: str) -> Any:
         """The metadata of an answer."""
         return self.request("GET", path)["metadata"]
@@ -313,10 +323,14 @@ class Daemon:
         return self.run("POST", f"/1.0/instances/{name}/exec", body)["metadata"]["return"]
 
     def read(self, path: str) -> str:
-        """A raw body as text."""
+        """A raw body as text; raises ApiError."""
         connection = _Connection(self.socket, 60)
         try:
             connection.request("GET", path)
-            return connection.getresponse().read().decode(errors="replace")
+            response = connection.getresponse()
+            body = response.read()
+            if response.status >= 400:
+                raise ApiError(response.status, json.loads(body))
+            return body.decode(errors="replace")
         finally:
             connection.close()

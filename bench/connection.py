@@ -31,9 +31,18 @@ class Connection(http.client.HTTPConnection):
 
     def _send(self, method: str, path: str, body: str | None) -> bytes:
         headers = {"Content-Type": "application/json"} if body is not None else {}
-        self.request(method, path, body, headers)
-        response = self.getresponse()
-        answer = response.read()
+        try:
+            response, answer = self._ask(method, path, body, headers)
+        except (ConnectionError, http.client.CannotSendRequest):
+            self.close()  # Incus closes idle and long used connections
+            response, answer = self._ask(method, path, body, headers)
         if response.status >= 400:
             raise Trouble(f"{method} {path} was answered {response.status}: {answer[:300]!r}")
         return answer
+
+    def _ask(
+        self, method: str, path: str, body: str | None, headers: dict[str, str]
+    ) -> tuple[http.client.HTTPResponse, bytes]:
+        self.request(method, path, body, headers)
+        response = self.getresponse()
+        return response, response.read()

@@ -105,7 +105,9 @@ def firewall_is_flushed(daemon: Daemon) -> None:
 
 
 def root_is_unmounted(daemon: Daemon) -> None:
-    (mount,) = (mount for mount in daemon.mounts() if id_of(daemon) in mount and mount.startswith(f"{daemon.directory}/pools"))
+    (mount,) = (
+        mount for mount in daemon.mounts() if id_of(daemon) in mount and mount.startswith(f"{daemon.directory}/pools")
+    )
     subprocess.run(["umount", "-l", mount], check=True)
 
 
@@ -171,7 +173,18 @@ def test_all_is_well_again_after(name: str, daemon: Daemon) -> None:
     try:
         until(lambda: daemon.exec(BYSTANDER, "ping", "-4", "-c", "1", "-W", "1", VICTIM)[0] == 0)
     except AssertionError:
-        print(daemon.inside("ip", "-br", "addr").stdout, daemon.inside("bridge", "link").stdout, daemon.exec(BYSTANDER, "sh", "-c", "ip addr; ip route; cat /etc/resolv.conf; nslookup victim; ping -4 -c 1 -W 1 victim"), daemon.exec(VICTIM, "ip", "addr"), open(daemon.log).read()[-3000:])
+        print(
+            daemon.inside("ip", "-br", "addr").stdout,
+            daemon.inside("bridge", "link").stdout,
+            daemon.exec(
+                BYSTANDER,
+                "sh",
+                "-c",
+                "ip addr; ip route; cat /etc/resolv.conf; nslookup victim; ping -4 -c 1 -W 1 victim",
+            ),
+            daemon.exec(VICTIM, "ip", "addr"),
+            open(daemon.log).read()[-3000:],
+        )
         raise
     assert settled(daemon) == []
     daemon.launch("fresh")

@@ -29,8 +29,14 @@ uninstall: ## Remove everything Isola put on this machine (KEEP_DATA=1, KEEP_PAC
 .PHONY: test
 test: test-environment ## Run all tests, as root (ONLY=expression, WHERE=tests/unit)
 	@test "$$(id -u)" -eq 0 || { echo "The tests start real instances: sudo make test" >&2; exit 1; }
-	$(BIN)/python -m pytest $(if $(WHERE),$(WHERE),tests/style tests/unit tests/contract tests/host tests/e2e) \
+	$(BIN)/python -m pytest $(if $(WHERE),$(WHERE),tests/style tests/unit tests/contract tests/host tests/e2e tests/chaos) \
 		$(if $(ONLY),-k "$(ONLY)") </dev/null
+
+.PHONY: chaos
+chaos: test-environment ## Storms of verbs and kills, faults and power failures, for minutes (SECONDS=300, SEED=number)
+	@test "$$(id -u)" -eq 0 || { echo "The tests start real instances: sudo make chaos" >&2; exit 1; }
+	env ISOLA_CHAOS_SECONDS=$(or $(SECONDS),300) $(if $(SEED),ISOLA_CHAOS_SEED=$(SEED)) \
+		$(BIN)/python -m pytest -s tests/chaos </dev/null
 
 .PHONY: test-environment
 test-environment:

@@ -170,22 +170,7 @@ def test_all_is_well_again_after(name: str, daemon: Daemon) -> None:
     daemon.change(VICTIM, "restart" if fault.power == "Running" else "start", force=True)
     assert daemon.exec(VICTIM, "hostname")[:2] == (0, f"{VICTIM}\n")
     until(lambda: "inet 10." in daemon.exec(VICTIM, "ip", "-4", "addr", "show", "eth0")[1], 20)
-    try:
-        until(lambda: daemon.exec(BYSTANDER, "ping", "-4", "-c", "1", "-W", "1", VICTIM)[0] == 0)
-    except AssertionError:
-        print(
-            daemon.inside("ip", "-br", "addr").stdout,
-            daemon.inside("bridge", "link").stdout,
-            daemon.exec(
-                BYSTANDER,
-                "sh",
-                "-c",
-                "ip addr; ip route; cat /etc/resolv.conf; nslookup victim; ping -4 -c 1 -W 1 victim",
-            ),
-            daemon.exec(VICTIM, "ip", "addr"),
-            open(daemon.log).read()[-3000:],
-        )
-        raise
+    until(lambda: daemon.exec(BYSTANDER, "ping", "-4", "-c", "1", "-W", "1", VICTIM)[0] == 0)
     assert settled(daemon) == []
     daemon.launch("fresh")
     for guest in ("fresh", VICTIM):

@@ -64,7 +64,7 @@ def test_nothing_acknowledged_is_lost_in_a_storm(daemon: Daemon) -> None:
 
 
 def kill_again_and_again(daemon: Daemon, clients: list[Client], chance: random.Random) -> int:
-    """SIGKILL at random moments until the time is over or a client has found something; ends with a daemon that runs."""
+    """SIGKILL at random moments until the time is over or a client has found something; a daemon runs in the end."""
     kills, end = 0, time.monotonic() + SECONDS
     while time.monotonic() < end and not any(client.wrong for client in clients):
         time.sleep(chance.uniform(0.3, 4))

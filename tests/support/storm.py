@@ -26,6 +26,15 @@ _WEIGHTS = {
     "configure": 4, "limit": 3, "profile": 2, "push": 4, "pull": 3, "execute": 6, "look": 0.0001, "delete": 2,
 }  # fmt: skip
 
+_EXISTING = (STOPPED, RUNNING, FROZEN)
+_FITS = {
+    "launch": (ABSENT,), "create": (ABSENT,), "look": (ABSENT, *_EXISTING), "profile": (ABSENT, *_EXISTING),
+    "start": (STOPPED,), "rename": (STOPPED,), "kill": (RUNNING, FROZEN), "thaw": (FROZEN,),
+    "limit": (RUNNING, STOPPED), "push": (RUNNING, STOPPED), "pull": (RUNNING, STOPPED),
+    "configure": _EXISTING, "delete": _EXISTING,
+}  # fmt: skip
+"""In which states a verb is right; the others want a running instance."""
+
 
 class Broken(Exception):
     """The connection broke off: the daemon died while it worked on the request."""
@@ -332,20 +341,4 @@ def answering() -> Iterator[None]:
 
 def fits(verb: str, guest: Guest) -> bool:
     """Whether a verb is right in the state of an instance."""
-    if verb in ("launch", "create"):
-        return guest.power == ABSENT
-    if verb in ("look", "profile"):
-        return True
-    if verb in ("start", "rename"):
-        return guest.power == STOPPED
-    if verb in ("stop", "restart", "freeze", "execute"):
-        return guest.power == RUNNING
-    if verb == "kill":
-        return guest.power in (RUNNING, FROZEN)
-    if verb == "thaw":
-        return guest.power == FROZEN
-    if verb == "limit":
-        return guest.power in (RUNNING, STOPPED)
-    if verb in ("push", "pull"):
-        return guest.power in (RUNNING, STOPPED)
-    return guest.power != ABSENT
+    return guest.power in _FITS.get(verb, (RUNNING,))

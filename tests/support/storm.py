@@ -23,7 +23,7 @@ _GUESTS = 3
 _ANSWER_SECONDS = 90.0
 _WEIGHTS = {
     "launch": 6, "create": 2, "start": 4, "stop": 2, "kill": 3, "restart": 2, "freeze": 2, "thaw": 3, "rename": 2,
-    "configure": 4, "limit": 3, "profile": 2, "push": 4, "pull": 3, "execute": 6, "look": 0.0001, "delete": 2,
+    "configure": 4, "limit": 3, "profile": 2, "push": 4, "pull": 3, "execute": 6, "look": 3, "delete": 2,
 }  # fmt: skip
 
 _EXISTING = (STOPPED, RUNNING, FROZEN)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from command import Cli
 from daemon import Daemon
 from debian import debian_image
 
@@ -34,25 +31,6 @@ def debian(daemon: Daemon) -> Daemon:
     """The daemon with a Debian 12 image too."""
     daemon.import_split(*debian_image(), "debian/12")
     return daemon
-
-
-class Cli:
-    """The ``isola`` command against a daemon."""
-
-    def __init__(self, daemon: Daemon) -> None:
-        self.daemon = daemon
-        self.argv = [sys.executable, "-m", "isola.cli.main"]
-        self.env = os.environ | {"ISOLA_DIR": str(daemon.directory), "NO_COLOR": "1", "TERM": "xterm"}
-
-    def __call__(self, *words: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run it; fails the test on a bad end unless ``check`` is off."""
-        options = {"capture_output": True, "text": True, "timeout": 120, "stdin": subprocess.DEVNULL} | options
-        if "input" in options:
-            options.pop("stdin")
-        done = subprocess.run([*self.argv, *words], env=self.env, check=False, **options)
-        if check:
-            assert done.returncode == 0, f"isola {' '.join(words)}: {done.stderr or done.stdout}"
-        return done
 
 
 @pytest.fixture

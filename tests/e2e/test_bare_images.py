@@ -7,7 +7,7 @@ import json
 import tarfile
 from pathlib import Path
 
-from conftest import Cli
+from command import Cli
 from daemon import Daemon
 
 from isola.testing.images import tiny_split_image

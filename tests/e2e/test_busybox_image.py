@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command import Cli
 from waiting import until
-
-from conftest import Cli
 
 
 @pytest.fixture

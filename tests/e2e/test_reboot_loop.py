@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from conftest import Cli
+from command import Cli
 from daemon import Daemon
 from waiting import until
 

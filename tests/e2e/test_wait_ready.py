@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conftest import Cli
+from command import Cli
 from daemon import Daemon
 
 

@@ -59,6 +59,18 @@ class Restart:
     """Starts it after a pause; None where it is started at once."""
 
 
+@dataclass(frozen=True, slots=True)
+class HalfMade:
+    """What a creation may have left on the host that failed and could not be undone."""
+
+    id: str
+    name: str
+    pool: str = ""
+    """Empty where it did not come to a volume."""
+    layers: tuple[str, ...] = ()
+    nics: tuple[Nic, ...] = ()
+
+
 @dataclass(slots=True)
 class Context:
     """The parts, and the running instances by id."""
@@ -81,6 +93,10 @@ class Context:
     """Instances that could not be brought to what their record says, by id, with the reason."""
     strays: dict[str, tuple[Nic, ...]] = field(default_factory=dict)
     """NICs that such an instance may still have on the host, though its record does not know them."""
+    half_made: dict[str, HalfMade] = field(default_factory=dict)
+    """What is left of creations, by id."""
+    undoing: asyncio.Task[None] | None = None
+    """Tries again to remove that."""
     restarts: dict[str, Restart] = field(default_factory=dict)
     """Instances that have rebooted and do not run again yet, by id."""
     unknown: dict[str, Unknown] = field(default_factory=dict)

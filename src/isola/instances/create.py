@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from isola.errors import HostFailure, InvalidInput, IsolaError, NotFound, PreconditionFailed
-from isola.instances.context import Context
+from isola.instances.context import Context, HalfMade
 from isola.instances.describe import describe
 from isola.instances.expand import merge, nic_devices, require, root_pool, validate
+from isola.instances.half_made import BEGUN, keep_in_mind, undo_of_name
 from isola.instances.identity import nics_of, take_facts
 from isola.instances.layers import reserved
 from isola.instances.ranges import give_back, reserve_range
@@ -66,10 +67,14 @@ async def create(context: Context, op: Operation, plan: Plan) -> Instance:
     """Do what was planned. Starting is a second stage: when it fails the instance stays, stopped."""
     image = await _image(context, op, plan.request)
     plan = check(context, plan.request)  # making the image took its time: the profiles may be others by now
+    await undo_of_name(context, plan.name)
     id = context.host.clock.token(8)
+    half = HalfMade(id, plan.name)
+    op.if_undo_fails(lambda _: keep_in_mind(context, half))
     op.on_rollback("give back user ids", partial(give_back, context, id))
     idmap = await reserve_range(context, id)
     instance = await _record(context, op, plan, image, id=id, idmap=idmap)
+    half = _half(context, instance)
     with reserved(context, instance.start.layers):
         await _announce(context, op, instance)
         await _build(context, op, instance)
@@ -82,6 +87,11 @@ async def create(context: Context, op: Operation, plan: Plan) -> Instance:
         op.reopen()
         await start(context, op, instance.name)
     return instance
+
+
+def _half(context: Context, instance: Instance) -> HalfMade:
+    nics = tuple(nics_of(context, instance))
+    return HalfMade(instance.id, instance.name, context.pool_name(instance), instance.start.layers, nics)
 
 
 async def _record_created(context: Context, plan: Plan, instance: Instance) -> None:
@@ -135,11 +145,11 @@ async def _record(
 async def _announce(context: Context, op: Operation, instance: Instance) -> None:
     """Say what is about to be made, for a daemon that has to undo it: it removes nothing that it does not know of."""
     facts = {"pool": context.pool_name(instance), "name": instance.name}
-    intent = Intent(instance.id, "instance", facts, instance.start.layers)
+    intent = Intent(instance.id, BEGUN, facts, instance.start.layers)
 
     async def withdraw() -> None:
         if instance.id in await context.storage(instance).volumes():
-            raise HostFailure(f"A volume {instance.id} is left", remedy="the next start of the daemon removes it")
+            raise HostFailure(f"A volume {instance.id} is left", remedy="the daemon removes it by itself")
         await context.intents.end(instance.id)
 
     await op.effect(f"announce {instance.name}", lambda: context.intents.begin(intent), undo=withdraw)

@@ -64,6 +64,8 @@ class Instances:
             if live.watcher is not None:
                 live.watcher.cancel()
         leave(self._context)
+        if self._context.undoing is not None:
+            self._context.undoing.cancel()
 
     async def shutdown(self) -> None:
         """Stop all that runs; the next start of the daemon starts it again."""

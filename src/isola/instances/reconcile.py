@@ -9,13 +9,13 @@ from enum import Enum
 from isola.errors import IsolaError
 from isola.instances.context import Context
 from isola.instances.describe import keep_described
+from isola.instances.half_made import undo_begun
 from isola.instances.layers import drop_unused
 from isola.instances.remove import doom, sweep
 from isola.instances.repair import half_changed, repair
 from isola.instances.restarts import RESTARTING, schedule
 from isola.instances.start import adopt, expanded, limits, start
 from isola.instances.supervise import LAST_BOOT, clean_up
-from isola.instances.unknown import undo_begun
 from isola.model.instance import Instance, Status
 from isola.operations import Operation
 from isola.runtimes import Running

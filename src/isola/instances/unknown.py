@@ -10,8 +10,8 @@ from isola.errors import AlreadyExists, InvalidInput, IsolaError, NotFound, Wron
 from isola.instances.context import Context
 from isola.instances.describe import describe, forget_volume
 from isola.instances.expand import require
+from isola.instances.half_made import BEGUN
 from isola.instances.identity import nics_of
-from isola.instances.layers import drop_unused
 from isola.instances.ranges import give_back
 from isola.instances.start import CPUS, cpus_text, expanded, limits
 from isola.instances.start import adopt as look_after
@@ -21,15 +21,13 @@ from isola.model.names import instance_name
 from isola.model.storage import Volume
 from isola.operations import Operation
 
-_BEGUN = "instance"
-"""The kind of intent of an instance that is being made."""
 log = logging.getLogger(__name__)
 
 
 async def look(context: Context) -> None:
     """Find what no record and no intent speaks for. Before anything is chosen: it holds ids and addresses too."""
     spoken_for = {instance.id for instance in context.records}
-    spoken_for |= {intent.id for intent in context.intents.of_kind(_BEGUN)}
+    spoken_for |= {intent.id for intent in context.intents.of_kind(BEGUN)}
     found: dict[str, Unknown] = {}
     for pool in context.pools:
         try:
@@ -125,25 +123,6 @@ async def remove(context: Context, op: Operation, id: str) -> None:
     await context.host.files.flush(logs.parent, context.directory / "run")
     await give_back(context, unknown.id)
     context.unknown.pop(unknown.id, None)
-
-
-async def undo_begun(context: Context) -> None:
-    """Remove what a daemon that died had begun to make and never recorded."""
-    for intent in list(context.intents.of_kind(_BEGUN)):
-        pool, layers = intent.facts.get("pool", ""), intent.digests
-
-        async def work(op: Operation, id: str = intent.id, pool: str = pool, layers: tuple[str, ...] = layers) -> None:
-            await op.commit()
-            if context.by_id(id) is None and pool in {known.name for known in context.pools}:
-                await forget_volume(context, op, Volume(id=id, pool=pool))
-                await drop_unused(context, layers)
-            await context.intents.end(id)
-
-        operation = context.operations.start("Removing a half-made instance", work)
-        try:
-            await context.operations.finish(operation)
-        except IsolaError as error:
-            log.error("What is left of the half-made instance %s stays for now: %s", intent.id, error)
 
 
 def _shown(unknown: Unknown) -> str:

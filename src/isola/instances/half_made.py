@@ -1,0 +1,91 @@
+"""What a creation could not undo, or a daemon that died: undone by the next creation of its name, or after a while.
+
+Until then an intent stands in the store, so that also the next daemon removes it; nothing else is ever touched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from contextlib import suppress
+
+from isola.errors import IsolaError
+from isola.instances.context import Context, HalfMade
+from isola.instances.describe import forget_volume
+from isola.instances.layers import drop_unused
+from isola.instances.ranges import give_back
+from isola.model.network import Nic
+from isola.model.storage import Volume
+from isola.operations import Operation
+
+BEGUN = "instance"
+"""The kind of intent of an instance that is being made."""
+_LONGEST = 60.0
+log = logging.getLogger(__name__)
+
+
+def keep_in_mind(context: Context, half: HalfMade) -> None:
+    """Try again to undo it, by and by, until that has been done or the daemon ends."""
+    context.half_made[half.id] = half
+    if context.undoing is None or context.undoing.done():
+        context.undoing = asyncio.get_running_loop().create_task(_by_and_by(context), name="undo half-made instances")
+
+
+async def undo_begun(context: Context) -> None:
+    """At the start of the daemon: remove what one that died had begun to make and never recorded."""
+    for intent in list(context.intents.of_kind(BEGUN)):
+        facts = intent.facts
+        half = HalfMade(intent.id, facts.get("name", ""), facts.get("pool", ""), intent.digests)
+        try:
+            await _undo(context, half)
+        except IsolaError as error:
+            log.error("What is left of the half-made instance %s stays for now: %s", intent.id, error)
+            keep_in_mind(context, half)
+
+
+async def undo_of_name(context: Context, name: str) -> None:
+    """Before an instance is made: one of the same name that was half made goes first, if it can."""
+    for half in [half for half in context.half_made.values() if half.name == name]:
+        with suppress(IsolaError):  # it is tried again later, and in the way of nothing but itself
+            await _undo(context, half)
+
+
+async def _by_and_by(context: Context) -> None:
+    pause = 1.0
+    while context.half_made:
+        await context.host.clock.sleep(pause)
+        pause = min(pause * 2, _LONGEST)
+        for half in list(context.half_made.values()):
+            try:
+                await _undo(context, half)
+            except IsolaError as error:
+                log.warning("What is left of the half-made instance %s stays for now: %s", half.id, error)
+
+
+async def _undo(context: Context, half: HalfMade) -> None:
+    operation = context.operations.start(
+        "Removing a half-made instance", lambda op: _work(context, op, half), locks=[f"half-made/{half.id}"]
+    )
+    await context.operations.finish(operation)
+
+
+async def _work(context: Context, op: Operation, half: HalfMade) -> None:
+    """Can be repeated; fine when there is nothing left to do."""
+    await op.commit()
+    if context.by_id(half.id) is None:
+        for nic in half.nics:
+            await _unregister(context, op, nic)
+        if half.pool in {known.name for known in context.pools}:
+            await forget_volume(context, op, Volume(id=half.id, pool=half.pool))
+            await drop_unused(context, half.layers)
+        await give_back(context, half.id)
+    await context.intents.end(half.id)
+    context.half_made.pop(half.id, None)
+
+
+async def _unregister(context: Context, op: Operation, nic: Nic) -> None:
+    if (network := context.networks.find(nic.network)) is not None:
+        # Its addresses were free again as soon as the creation had failed: they may be another's.
+        own = dataclasses.replace(nic, ipv4=None, ipv6=None)
+        await context.networks.driver(nic.network).unregister(op, network, own)

@@ -27,7 +27,7 @@ from isola.host.mount_table import MountTable
 from isola.host.proc import ProcessRef, open_of
 from isola.host.roots import Entry, Root
 from isola.host.threads import Work, in_long_thread
-from isola.host.walking import Found, Walker, encoded, is_mount_point
+from isola.host.walking import Found, Walker, encoded, is_mount_point, just_made
 from isola.model.identity import IdRange
 
 P = ParamSpec("P")
@@ -224,12 +224,8 @@ class LinuxRoot:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         with self._walker.parent(path) as (directory, name):
             os.mkdir(name, 0o700, dir_fd=directory.descriptor)
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            made = os.open(name, flags, dir_fd=directory.descriptor)
-            try:
+            with just_made(directory, name, os.O_RDONLY | os.O_DIRECTORY) as made:
                 self._dress(made, None, uid=uid, gid=gid, mode=mode)
-            finally:
-                os.close(made)
 
     def _make_symlink(self, path: str, target: str, uid: int, gid: int) -> None:
         with self._walker.parent(path) as (directory, name):
@@ -240,7 +236,8 @@ class LinuxRoot:
                     raise
                 return
             owner = self._outside(max(uid, 0)), self._outside(max(gid, 0))
-            os.chown(name, *owner, dir_fd=directory.descriptor, follow_symlinks=False)
+            with just_made(directory, name, os.O_PATH) as made:
+                os.chown(f"/proc/self/fd/{made}", *owner)
 
     def _remove(self, path: str) -> None:
         with self._walker.parent(path) as (directory, name):

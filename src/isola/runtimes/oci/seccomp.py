@@ -15,7 +15,7 @@ _EAFNOSUPPORT = 97
 _MNT_FORCE = 1
 _CLONE_FLAGS = (0x20000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000)
 """New mount, cgroup, UTS, IPC, user, PID and network namespace."""
-_MAKE_SOCKET = 1
+_MAKE_SOCKET, _MAKE_PAIR = 1, 8
 """What the old ``socketcall`` is asked to do."""
 _RARE_FAMILIES = tuple((0xFFFFFFFF ^ below, first) for first, below in (
     (3, 0), (4, 3), (8, 1),  # AX.25, IPX, AppleTalk, NET/ROM, ATM, X.25; 10 is IPv6
@@ -64,11 +64,16 @@ def profile(*, system: bool, architecture: str) -> dict[str, object]:
     """The ``linux.seccomp`` entry of an OCI configuration."""
     rules = [_refuse(ALWAYS), _refuse(KEYS, errno=_ENOSYS)]
     rules += [
-        _refuse(["socket"], errno=_EAFNOSUPPORT, args=[_under(0, mask, family)]) for mask, family in _RARE_FAMILIES
+        # A pair is refused by most families, but only after two sockets have been made.
+        _refuse(["socket", "socketpair"], errno=_EAFNOSUPPORT, args=[_under(0, mask, family)])
+        for mask, family in _RARE_FAMILIES
     ]
     # Its arguments lie in memory, where a filter cannot look; the C libraries of 32-bit programs have called `socket`
     # itself since 2016.
-    rules.append(_refuse(["socketcall"], errno=_ENOSYS, args=[_under(0, 0xFFFFFFFF, _MAKE_SOCKET)]))
+    rules += [
+        _refuse(["socketcall"], errno=_ENOSYS, args=[_under(0, 0xFFFFFFFF, what)])
+        for what in (_MAKE_SOCKET, _MAKE_PAIR)
+    ]
     if system:
         # A forced unmount aborts requests of a file system that the host shares with others.
         rules.append(_refuse(["umount2"], args=[_masked(1, _MNT_FORCE)]))

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
+from bridge_bed import NAMES, Bed
 from netns import Netns, fresh_namespace
+
+from isola.host.linux import linux_host
+from isola.network.drivers.bridge import BridgeNetworks
 
 
 @pytest.fixture
@@ -13,3 +20,21 @@ def netns() -> Iterator[Netns]:
     """A network namespace of the test's own: the test and all it starts live in it. Ask for it first."""
     with fresh_namespace() as namespace:
         yield namespace
+
+
+@pytest.fixture
+def walkable() -> Iterator[Path]:
+    """A directory below a path that dnsmasq's own user may walk."""
+    path = Path(tempfile.mkdtemp(prefix="isola-network-", dir="/tmp"))
+    path.chmod(0o711)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+async def bed(netns: Netns, walkable: Path) -> AsyncIterator[Bed]:
+    """A bridge driver in a network namespace of its own."""
+    host = linux_host()
+    driver = BridgeNetworks(host, walkable, NAMES)
+    yield Bed(host, walkable, driver, netns)
+    await driver.close()

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Mapping
 
 import pytest
 from channels import eventually
+from instance_updates import change, update
+from instance_verbs import NIC_ONE as NIC
+from instance_verbs import ROOT
 from memory_audit import differences, settle
 
 from isola.errors import Busy, IsolaError, TimedOut, WrongState
 from isola.instances.identity import nics_of
-from isola.model.instance import InstanceRequest, InstanceUpdate, Status
+from isola.model.instance import InstanceRequest, Status
 from isola.model.network import Network
 from isola.model.operation import OperationStatus
 from isola.model.profile import Profile
 from isola.testing.parts import World
 
-ROOT = {"type": "disk", "path": "/", "pool": "default"}
-NIC = {"type": "nic", "network": "isolabr0", "name": "eth0"}
 HALT = 30
 """SIGPWR: what the image's init takes for a wish to halt."""
 
@@ -29,18 +29,10 @@ def status(world: World, name: str = "web1") -> Status:
     return instances.status(instances.get(name))
 
 
-def change(**wanted: object) -> InstanceUpdate:
-    return InstanceUpdate(**({"config": {}, "devices": {}, "profiles": ("default",)} | wanted))  # type: ignore[arg-type]
-
-
-async def update(world: World, name: str = "web1", **wanted: object) -> None:
-    await world.finish(world.parts.services.instances.update(name, lambda _: change(**wanted)))
-
-
 # --- create ---------------------------------------------------------------------------------------------------------
 
 
-async def test_an_instance_is_made_of_its_image_its_profile_and_its_own_words(world: World) -> None:
+async def test_an_instance_is_made_of_its_image_its_profile_and_the_request(world: World) -> None:
     instance = await world.create("web1", config={"user.x": "1"}, description="a web server")
     assert status(world) is Status.STOPPED
     assert instance.image_properties["os"] == "Tiny" and instance.description == "a web server"
@@ -474,174 +466,4 @@ async def test_an_instance_that_stops_after_the_time_given_is_as_stopped_as_any(
         await world.finish(world.parts.services.instances.stop("web1", timeout=0.01))
     world.runtime.end(world.parts.services.instances.get("web1").id)
     await eventually(lambda: status(world) is Status.STOPPED)
-    assert not await differences(world)
-
-
-# --- update ---------------------------------------------------------------------------------------------------------
-
-
-async def test_limits_change_while_it_runs(world: World) -> None:
-    await world.create("web1", start=True)
-    await update(world, config={"limits.memory": "512MiB", "limits.cpu": "1"})
-    limits = world.on_host("web1").limits
-    assert limits.memory == 512 << 20 and limits.cpus is not None and len(limits.cpus) == 1
-    await update(world, config={})
-    assert world.on_host("web1").limits.memory is None and not await differences(world)
-
-
-async def test_bound_cpus_stay_while_their_number_does(world: World) -> None:
-    await world.create("web1", start=True, config={"limits.cpu": "1"})
-    await world.create("web2", start=True, config={"limits.cpu": "1"})
-    bound = [world.on_host(name).limits.cpus for name in ("web1", "web2")]
-    assert sorted(cpu for cpus in bound for cpu in cpus or ()) == [0, 1]
-    await world.finish(world.parts.services.instances.stop("web1"))
-    await update(world, "web2", config={"limits.cpu": "1", "user.x": "1"})
-    await world.start()
-    assert world.on_host("web2").limits.cpus == bound[1] and not await differences(world)
-
-
-async def test_nics_come_go_and_change_while_it_runs(world: World) -> None:
-    before = await world.create("web1", start=True)
-    second = NIC | {"name": "eth1"}
-    await update(world, devices={"eth1": second})
-    assert len(world.host.links.inside) == 2 and not await differences(world)
-    assert world.parts.services.instances.get("web1").volatile["eth0.ipv4"] == before.volatile["eth0.ipv4"]
-    await update(world, devices={"eth0": {"type": "none"}, "eth1": second | {"hwaddr": "10:66:6A:00:00:09"}})
-    [(pair, _)] = world.host.links.inside.values()
-    assert (pair.peer, pair.mac) == ("eth1", "10:66:6a:00:00:09")
-    assert not await differences(world)
-
-
-async def test_a_nic_may_be_called_like_anything(world: World) -> None:
-    odd = {
-        "disk": ROOT,
-        "root": NIC | {"name": "eth1"},
-        "eth0.5": NIC | {"name": "eth5"},
-        "last_state": NIC | {"name": "a"},
-    }
-    await world.create("web1", start=True, devices=odd)
-    assert len(world.host.links.inside) == 4
-    await update(world, devices={"disk": ROOT, "root": ROOT})
-    assert len(world.host.links.inside) == 1
-    await world.finish(world.parts.services.instances.restart("web1"))
-    assert not await differences(world)
-
-
-async def test_a_limit_the_host_refuses_changes_nothing(world: World) -> None:
-    before = await world.create("web1", start=True, config={"limits.processes": "50"})
-    with pytest.raises(IsolaError) as caught:
-        await update(world, config={"limits.cpu": "7-9"}, devices={"eth0": NIC | {"hwaddr": "10:66:6a:00:00:09"}})
-    assert caught.value.field == "config.limits.cpu"
-    assert world.parts.services.instances.get("web1") == before
-    assert world.on_host("web1").limits.processes == 50 and not await differences(world)
-
-
-async def test_what_the_daemon_keeps_cannot_be_overwritten(world: World) -> None:
-    before = await world.create("web1")
-    shown = dict(world.parts.services.instances.config(before))
-    await update(world, config={**shown, "volatile.eth0.hwaddr": "10:66:6a:66:66:66", "user.x": ""})
-    after = world.parts.services.instances.get("web1")
-    assert after.config == {} and after.volatile == before.volatile
-
-
-async def test_updating_what_is_stopped_registers_nics_anew(world: World) -> None:
-    await world.create("web1")
-    await update(world, devices={"eth1": NIC | {"name": "eth1"}}, description="new", ephemeral=True)
-    assert not await differences(world)
-    await world.finish(world.parts.services.instances.start("web1"))
-    assert len(world.host.links.inside) == 2
-
-
-# --- refusals -------------------------------------------------------------------------------------------------------
-
-REFUSED: Mapping[str, tuple[Mapping[str, object], str, str | None]] = {
-    "name": ({"name": "-bad"}, "invalid", "name"),
-    "type": ({"type": "virtual-machine"}, "invalid", "type"),
-    "isolation": ({"isolation": "vm"}, "unsupported", None),
-    "runtime": ({"runtime": "nope"}, "not_found", None),
-    "profile": ({"profiles": ("nope",)}, "invalid", "profiles"),
-    "no root": ({"profiles": ()}, "invalid", "devices"),
-    "pool": ({"devices": {"root": ROOT | {"pool": "nope"}}}, "not_found", None),
-    "network": ({"devices": {"eth0": NIC | {"network": "nope"}}}, "not_found", None),
-    "key": ({"config": {"limits.memroy": "1GiB"}}, "invalid", "config.limits.memroy"),
-    "value": ({"config": {"limits.memory": "much"}}, "invalid", "config.limits.memory"),
-    "privileged": ({"config": {"security.privileged": "true"}}, "invalid", "config.security.privileged"),
-    "device": ({"devices": {"gpu": {"type": "gpu"}}}, "unsupported", "devices.gpu.type"),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-async def test_a_wrong_request_is_refused_before_anything_is_done(case: str, world: World) -> None:
-    wanted, code, field = REFUSED[case]
-    request = InstanceRequest(**({"name": "web1", "image": "tiny"} | dict(wanted)))  # type: ignore[arg-type]
-    with pytest.raises(IsolaError) as caught:
-        world.parts.services.instances.create(request)
-    assert (caught.value.code, caught.value.field) == (code, field)
-    assert not await differences(world)
-
-
-@pytest.mark.parametrize(
-    ("request_", "code"),
-    [
-        (InstanceRequest(name="web1", image="nothing-of-that-name"), "not_found"),
-    ],
-)
-async def test_what_only_the_image_shows(request_: InstanceRequest, code: str, world: World) -> None:
-    operation = world.parts.services.instances.create(request_)
-    await operation.wait(2)
-    assert operation.view().error_code == code
-    assert not await differences(world)
-
-
-async def test_verbs_say_what_state_they_need(world: World) -> None:
-    await world.create("web1")
-    instances = world.parts.services.instances
-    for verb in (instances.stop, instances.restart, instances.pause, instances.resume):
-        with pytest.raises(WrongState, match="start it first"):
-            verb("web1")
-    await world.finish(instances.start("web1"))
-    for refused in (lambda: instances.start("web1"), lambda: instances.rename("web1", "web2")):
-        with pytest.raises(WrongState):
-            refused()
-    for stateful in (lambda: instances.start("web1", stateful=True), lambda: instances.stop("web1", stateful=True)):
-        with pytest.raises(IsolaError) as caught:
-            stateful()
-        assert caught.value.code == "unsupported" and caught.value.field == "stateful"
-
-
-async def test_what_is_not_there_is_not_found(world: World) -> None:
-    instances = world.parts.services.instances
-    for verb in (instances.get, instances.start, instances.stop, instances.delete, instances.files):
-        with pytest.raises(IsolaError) as caught:
-            verb("nobody")
-        assert caught.value.code == "not_found"
-    await world.create("web1")
-    with pytest.raises(IsolaError) as caught:
-        instances.get("web1", "another-project")
-    assert caught.value.code == "not_found"
-
-
-async def test_rename_to_what_is_there_or_wrong(world: World) -> None:
-    await world.create("web1")
-    await world.create("web2")
-    for new, code in (("web2", "already_exists"), ("web1", "already_exists"), ("../x", "invalid")):
-        with pytest.raises(IsolaError) as caught:
-            world.parts.services.instances.rename("web1", new)
-        assert caught.value.code == code
-
-
-@pytest.mark.parametrize(
-    ("wanted", "code", "field"),
-    [
-        ({"profiles": ("nope",)}, "not_found", "profiles"),
-        ({"config": {"bogus": "1"}}, "invalid", "config.bogus"),
-        ({"devices": {"root": {"type": "none"}}}, "invalid", "devices"),
-        ({"devices": {"eth0": NIC | {"network": "nope"}}}, "not_found", None),
-    ],
-)
-async def test_a_wrong_update_is_refused(wanted: dict[str, object], code: str, field: str, world: World) -> None:
-    await world.create("web1", start=True)
-    with pytest.raises(IsolaError) as caught:
-        world.parts.services.instances.update("web1", lambda _: change(**wanted))
-    assert (caught.value.code, caught.value.field) == (code, field)
     assert not await differences(world)

@@ -1,0 +1,89 @@
+"""Requests about instances that are refused, with the code and the field, before anything is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+from instance_verbs import NIC_ONE as NIC
+from instance_verbs import ROOT
+from memory_audit import differences
+
+from isola.errors import IsolaError, WrongState
+from isola.model.instance import InstanceRequest
+from isola.testing.parts import World
+
+REFUSED: Mapping[str, tuple[Mapping[str, object], str, str | None]] = {
+    "name": ({"name": "-bad"}, "invalid", "name"),
+    "type": ({"type": "virtual-machine"}, "invalid", "type"),
+    "isolation": ({"isolation": "vm"}, "unsupported", None),
+    "runtime": ({"runtime": "nope"}, "not_found", None),
+    "profile": ({"profiles": ("nope",)}, "invalid", "profiles"),
+    "no root": ({"profiles": ()}, "invalid", "devices"),
+    "pool": ({"devices": {"root": ROOT | {"pool": "nope"}}}, "not_found", None),
+    "network": ({"devices": {"eth0": NIC | {"network": "nope"}}}, "not_found", None),
+    "key": ({"config": {"limits.memroy": "1GiB"}}, "invalid", "config.limits.memroy"),
+    "value": ({"config": {"limits.memory": "much"}}, "invalid", "config.limits.memory"),
+    "privileged": ({"config": {"security.privileged": "true"}}, "invalid", "config.security.privileged"),
+    "device": ({"devices": {"gpu": {"type": "gpu"}}}, "unsupported", "devices.gpu.type"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+async def test_a_wrong_request_is_refused_before_anything_is_done(case: str, world: World) -> None:
+    wanted, code, field = REFUSED[case]
+    request = InstanceRequest(**({"name": "web1", "image": "tiny"} | dict(wanted)))  # type: ignore[arg-type]
+    with pytest.raises(IsolaError) as caught:
+        world.parts.services.instances.create(request)
+    assert (caught.value.code, caught.value.field) == (code, field)
+    assert not await differences(world)
+
+
+@pytest.mark.parametrize(
+    ("request_", "code"),
+    [
+        (InstanceRequest(name="web1", image="nothing-of-that-name"), "not_found"),
+    ],
+)
+async def test_what_only_the_image_shows(request_: InstanceRequest, code: str, world: World) -> None:
+    operation = world.parts.services.instances.create(request_)
+    await operation.wait(2)
+    assert operation.view().error_code == code
+    assert not await differences(world)
+
+
+async def test_verbs_say_what_state_they_need(world: World) -> None:
+    await world.create("web1")
+    instances = world.parts.services.instances
+    for verb in (instances.stop, instances.restart, instances.pause, instances.resume):
+        with pytest.raises(WrongState, match="start it first"):
+            verb("web1")
+    await world.finish(instances.start("web1"))
+    for refused in (lambda: instances.start("web1"), lambda: instances.rename("web1", "web2")):
+        with pytest.raises(WrongState):
+            refused()
+    for stateful in (lambda: instances.start("web1", stateful=True), lambda: instances.stop("web1", stateful=True)):
+        with pytest.raises(IsolaError) as caught:
+            stateful()
+        assert caught.value.code == "unsupported" and caught.value.field == "stateful"
+
+
+async def test_what_is_not_there_is_not_found(world: World) -> None:
+    instances = world.parts.services.instances
+    for verb in (instances.get, instances.start, instances.stop, instances.delete, instances.files):
+        with pytest.raises(IsolaError) as caught:
+            verb("nobody")
+        assert caught.value.code == "not_found"
+    await world.create("web1")
+    with pytest.raises(IsolaError) as caught:
+        instances.get("web1", "another-project")
+    assert caught.value.code == "not_found"
+
+
+async def test_rename_to_what_is_there_or_wrong(world: World) -> None:
+    await world.create("web1")
+    await world.create("web2")
+    for new, code in (("web2", "already_exists"), ("web1", "already_exists"), ("../x", "invalid")):
+        with pytest.raises(IsolaError) as caught:
+            world.parts.services.instances.rename("web1", new)
+        assert caught.value.code == code

@@ -1,0 +1,101 @@
+"""Changing instances, stopped and running, over a host in memory."""
+
+from __future__ import annotations
+
+import pytest
+from instance_updates import change, update
+from instance_verbs import NIC_ONE as NIC
+from instance_verbs import ROOT
+from memory_audit import differences
+
+from isola.errors import IsolaError
+from isola.testing.parts import World
+
+
+async def test_limits_change_while_it_runs(world: World) -> None:
+    await world.create("web1", start=True)
+    await update(world, config={"limits.memory": "512MiB", "limits.cpu": "1"})
+    limits = world.on_host("web1").limits
+    assert limits.memory == 512 << 20 and limits.cpus is not None and len(limits.cpus) == 1
+    await update(world, config={})
+    assert world.on_host("web1").limits.memory is None and not await differences(world)
+
+
+async def test_bound_cpus_stay_while_their_number_does(world: World) -> None:
+    await world.create("web1", start=True, config={"limits.cpu": "1"})
+    await world.create("web2", start=True, config={"limits.cpu": "1"})
+    bound = [world.on_host(name).limits.cpus for name in ("web1", "web2")]
+    assert sorted(cpu for cpus in bound for cpu in cpus or ()) == [0, 1]
+    await world.finish(world.parts.services.instances.stop("web1"))
+    await update(world, "web2", config={"limits.cpu": "1", "user.x": "1"})
+    await world.start()
+    assert world.on_host("web2").limits.cpus == bound[1] and not await differences(world)
+
+
+async def test_nics_come_go_and_change_while_it_runs(world: World) -> None:
+    before = await world.create("web1", start=True)
+    second = NIC | {"name": "eth1"}
+    await update(world, devices={"eth1": second})
+    assert len(world.host.links.inside) == 2 and not await differences(world)
+    assert world.parts.services.instances.get("web1").volatile["eth0.ipv4"] == before.volatile["eth0.ipv4"]
+    await update(world, devices={"eth0": {"type": "none"}, "eth1": second | {"hwaddr": "10:66:6A:00:00:09"}})
+    [(pair, _)] = world.host.links.inside.values()
+    assert (pair.peer, pair.mac) == ("eth1", "10:66:6a:00:00:09")
+    assert not await differences(world)
+
+
+async def test_a_nic_may_be_called_like_anything(world: World) -> None:
+    odd = {
+        "disk": ROOT,
+        "root": NIC | {"name": "eth1"},
+        "eth0.5": NIC | {"name": "eth5"},
+        "last_state": NIC | {"name": "a"},
+    }
+    await world.create("web1", start=True, devices=odd)
+    assert len(world.host.links.inside) == 4
+    await update(world, devices={"disk": ROOT, "root": ROOT})
+    assert len(world.host.links.inside) == 1
+    await world.finish(world.parts.services.instances.restart("web1"))
+    assert not await differences(world)
+
+
+async def test_a_limit_the_host_refuses_changes_nothing(world: World) -> None:
+    before = await world.create("web1", start=True, config={"limits.processes": "50"})
+    with pytest.raises(IsolaError) as caught:
+        await update(world, config={"limits.cpu": "7-9"}, devices={"eth0": NIC | {"hwaddr": "10:66:6a:00:00:09"}})
+    assert caught.value.field == "config.limits.cpu"
+    assert world.parts.services.instances.get("web1") == before
+    assert world.on_host("web1").limits.processes == 50 and not await differences(world)
+
+
+async def test_what_the_daemon_keeps_cannot_be_overwritten(world: World) -> None:
+    before = await world.create("web1")
+    shown = dict(world.parts.services.instances.config(before))
+    await update(world, config={**shown, "volatile.eth0.hwaddr": "10:66:6a:66:66:66", "user.x": ""})
+    after = world.parts.services.instances.get("web1")
+    assert after.config == {} and after.volatile == before.volatile
+
+
+async def test_updating_what_is_stopped_registers_nics_anew(world: World) -> None:
+    await world.create("web1")
+    await update(world, devices={"eth1": NIC | {"name": "eth1"}}, description="new", ephemeral=True)
+    assert not await differences(world)
+    await world.finish(world.parts.services.instances.start("web1"))
+    assert len(world.host.links.inside) == 2
+
+
+@pytest.mark.parametrize(
+    ("wanted", "code", "field"),
+    [
+        ({"profiles": ("nope",)}, "not_found", "profiles"),
+        ({"config": {"bogus": "1"}}, "invalid", "config.bogus"),
+        ({"devices": {"root": {"type": "none"}}}, "invalid", "devices"),
+        ({"devices": {"eth0": NIC | {"network": "nope"}}}, "not_found", None),
+    ],
+)
+async def test_a_wrong_update_is_refused(wanted: dict[str, object], code: str, field: str, world: World) -> None:
+    await world.create("web1", start=True)
+    with pytest.raises(IsolaError) as caught:
+        world.parts.services.instances.update("web1", lambda _: change(**wanted))
+    assert (caught.value.code, caught.value.field) == (code, field)
+    assert not await differences(world)

@@ -28,6 +28,10 @@ REFUSED = {
     "": (),
     "filters": ("a filter of system calls",),
     "user-namespaces": ("a user namespace",),
+    "user-namespaces,namespaces": (
+        "a user namespace", "a process namespace", "a network namespace", "an IPC namespace",
+        "a namespace for the host name", "a cgroup namespace", "mounts of its own",
+    ),
     "namespaces": (
         "a process namespace", "a network namespace", "an IPC namespace", "a namespace for the host name",
         "a cgroup namespace", "mounts of its own",
@@ -88,6 +92,7 @@ async def test_there_is_nothing_but_the_target(target: Path, listening: Mapping[
     answer = await _intrude(target, listening)
     assert sorted(answer["names"]) == ["file", "group", "inner", "proc"]  # what the intruder made
     assert len(answer["descriptors"]) == 4  # standard streams, and the line to the parent
+    assert 0 < answer["threads"] < 1000, "numbers of processes are the host's"
 
 
 async def test_the_parent_marks_directories_and_does_nothing_else(target: Path, listening: Mapping[str, int]) -> None:

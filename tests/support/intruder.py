@@ -8,12 +8,15 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import json
 import os
+import resource
 import signal
 import socket
 import stat
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -97,6 +100,27 @@ def signal_a_process(facts: Mapping[str, int]) -> None:
     os.kill(facts["host"], signal.SIGWINCH)
 
 
+def signal_a_thread(facts: Mapping[str, int]) -> None:
+    _call(_libc.syscall(234 if os.uname().machine == "x86_64" else 131, facts["host"], facts["host"], signal.SIGWINCH))
+
+
+def have_a_process_signalled(facts: Mapping[str, int]) -> None:
+    """By whatever happens to an open file next."""
+    fcntl.fcntl(os.open("/", os.O_RDONLY), fcntl.F_SETOWN, facts["host"])
+
+
+def see_limits_of_a_process(facts: Mapping[str, int]) -> None:
+    resource.prlimit(facts["host"], resource.RLIMIT_CORE)
+
+
+def change_a_device_of_the_host(facts: Mapping[str, int]) -> None:
+    """Its standard streams were opened outside: those who have them could set the mode of ``/dev/null``."""
+    for number in (0, 1):
+        if not stat.S_ISCHR(os.fstat(number).st_mode):
+            raise PermissionError(errno.EPERM, "not a device")
+        os.fchmod(number, stat.S_IMODE(os.fstat(number).st_mode))
+
+
 def trace_a_process(facts: Mapping[str, int]) -> None:
     _call(_libc.ptrace(_PTRACE_ATTACH, facts["host"], 0, 0))
 
@@ -112,7 +136,8 @@ def become_root_again(facts: Mapping[str, int]) -> None:
 CONSEQUENTIAL: tuple[Callable[[Mapping[str, int]], None], ...] = (
     mount_proc, open_core_pattern, make_the_node_of_the_disk, make_a_harmless_node, mount_a_control_group,
     open_a_release_agent, read_shadow, break_out_of_the_root, connect_to_an_abstract_socket, connect_to_the_network,
-    signal_a_process, trace_a_process, mark_for_overlay, become_root_again,
+    signal_a_process, signal_a_thread, have_a_process_signalled, see_limits_of_a_process, change_a_device_of_the_host,
+    trace_a_process, mark_for_overlay, become_root_again,
 )  # fmt: skip
 """Each of them held by more than one wall."""
 
@@ -142,6 +167,18 @@ FILTERED = (make_a_user_namespace, make_a_socket, make_a_process, start_a_progra
 """Each of them held by the filter of system calls alone."""
 
 
+def threads(most: int) -> int:
+    """How many can be started; each has a number of the host."""
+    done, count = threading.Event(), 0
+    threading.stack_size(32768)
+    with contextlib.suppress(RuntimeError):
+        while count < most:
+            threading.Thread(target=done.wait, daemon=True).start()
+            count += 1
+    done.set()
+    return count
+
+
 def have_a_file_marked(inside: Inside) -> None:
     """The parent sets marks of overlay on directories, and on nothing else."""
     file = os.open("/file", os.O_CREAT | os.O_RDWR)
@@ -164,6 +201,7 @@ def work(inside: Inside, facts: Mapping[str, int]) -> Mapping[str, object]:
         "marked": _tried(lambda: have_a_file_marked(inside)),
         "asked": _tried(lambda: inside.ask("shutdown", os.open("/", os.O_RDONLY))),
         "descriptors": descriptors,
+        "threads": threads(1000),
         "names": os.listdir("/"),
         "lacks": inside.lacks,
     }

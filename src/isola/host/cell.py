@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import signal
@@ -308,9 +309,9 @@ def _failure(message: str, error: BaseException) -> Mapping[str, object]:
 def _shut_in(plan: _Plan, end: int) -> None:
     cell = plan.cell
     confine.die_with_parent()
-    null = os.open("/dev/null", os.O_RDWR)
-    os.dup2(null, 0)
-    os.dup2(null, 1)
+    nothing = _nothing()
+    os.dup2(nothing, 0)
+    os.dup2(nothing, 1)
     for flag, name in _SPACES:
         _if_offered(plan, lambda flag=flag: kernel.unshare(flag), name)  # type: ignore[misc]
     at_home = _if_offered(plan, lambda: _move_in(plan), "mounts of its own")
@@ -366,6 +367,13 @@ def _make_place(path: Path, *, directory: bool) -> None:
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
+
+
+def _nothing() -> int:
+    """An empty file that stays empty: the mode of the host's ``/dev/null`` can be set by whoever has it open."""
+    descriptor = os.memfd_create("nothing", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL)
+    return descriptor
 
 
 def _close_all_but(kept: set[int]) -> None:

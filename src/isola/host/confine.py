@@ -14,16 +14,18 @@ _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_KEEPCAPS = 1, 4, 8
 _PR_CAPBSET_READ, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 23, 24, 38
 _SIGKILL = 9
 _MEMORY = 2 << 30
+_THREADS = 256
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def limit(*, file_size: int, seconds: int) -> None:
-    """Bounds on memory, processor time and the size of files."""
+    """Bounds on memory, processor time, threads and the size of files."""
     for kind, most in (
         (resource.RLIMIT_AS, _MEMORY),
         (resource.RLIMIT_CPU, seconds),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, file_size),
+        (resource.RLIMIT_NPROC, _THREADS),
     ):
         hard = resource.getrlimit(kind)[1]
         bound = most if hard == resource.RLIM_INFINITY else min(most, hard)

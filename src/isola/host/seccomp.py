@@ -11,12 +11,13 @@ import errno
 import os
 import platform
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 _PR_SET_SECCOMP, _FILTER = 22, 2
 _LOAD, _EQUAL, _AT_LEAST, _AND, _RETURN = 0x20, 0x15, 0x35, 0x54, 0x06
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
-_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16
+_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT, _SECOND_ARGUMENT = 0, 4, 16, 24
+"""Offsets; of an argument the lower half, which is all that the kernel takes of those that are compared."""
 _X32 = 0x40000000
 _NEW_NAMESPACES = 0x7E020080
 """The flags of ``clone`` that make namespaces."""
@@ -25,7 +26,7 @@ _THREAD = 0x10000
 # Numbers on x86-64, and on the architectures that share one table (aarch64, riscv64). None: it does not exist there.
 _WORKING: dict[str, tuple[int | None, int | None]] = {
     "read": (0, 63), "write": (1, 64), "pread64": (17, 67), "pwrite64": (18, 68), "readv": (19, 65),
-    "writev": (20, 66), "lseek": (8, 62), "close": (3, 57), "close_range": (436, 436), "fcntl": (72, 25),
+    "writev": (20, 66), "lseek": (8, 62), "close": (3, 57), "close_range": (436, 436),
     "dup": (32, 23), "dup3": (292, 24), "fsync": (74, 82), "fdatasync": (75, 83), "fadvise64": (221, 223),
     "open": (2, None), "openat": (257, 56), "openat2": (437, 437), "access": (21, None), "faccessat": (269, 48),
     "stat": (4, None), "lstat": (6, None), "fstat": (5, 80), "newfstatat": (262, 79), "statx": (332, 291),
@@ -38,10 +39,10 @@ _WORKING: dict[str, tuple[int | None, int | None]] = {
     "brk": (12, 214), "futex": (202, 98), "set_robust_list": (273, 99), "rseq": (334, 293),
     "membarrier": (324, 283), "sched_yield": (24, 124), "sched_getaffinity": (204, 123),
     "rt_sigaction": (13, 134), "rt_sigprocmask": (14, 135), "rt_sigreturn": (15, 139), "sigaltstack": (131, 132),
-    "restart_syscall": (219, 128), "getpid": (39, 172), "gettid": (186, 178), "tgkill": (234, 131),
+    "restart_syscall": (219, 128), "getpid": (39, 172), "gettid": (186, 178),
     "getuid": (102, 174), "geteuid": (107, 175), "getgid": (104, 176), "getegid": (108, 177),
     "exit": (60, 93), "exit_group": (231, 94), "uname": (63, 160), "sysinfo": (99, 179), "getrlimit": (97, 163),
-    "prlimit64": (302, 261), "getrandom": (318, 278), "clock_gettime": (228, 113), "clock_getres": (229, 114),
+    "getrandom": (318, 278), "clock_gettime": (228, 113), "clock_getres": (229, 114),
     "clock_nanosleep": (230, 115), "nanosleep": (35, 101), "gettimeofday": (96, 169), "time": (201, None),
     "poll": (7, None), "ppoll": (271, 73),
     # On descriptors that are there already: none can be made.
@@ -51,8 +52,15 @@ _STARTING: dict[str, tuple[int | None, int | None]] = {
     "execve": (59, 221), "arch_prctl": (158, None), "set_tid_address": (218, 96), "dup2": (33, None),
 }  # fmt: skip
 """What a program needs besides, to begin."""
+_TGKILL, _PRLIMIT, _FCNTL = (234, 131), (302, 261), (72, 25)
+_FCNTL_COMMANDS = (0, 1, 2, 3, 4, 1030)
+"""Duplicates and flags; not ``F_SETOWN``, which sends signals."""
 _CLONE, _CLONE3, _IOCTL = (56, 220), (435, 435), (16, 29)
 _ARCHITECTURES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1), "riscv64": (0xC00000F3, 1)}
+
+
+_Line = tuple[int, int, int, int]
+"""A code, how many lines to jump over when it holds and when it does not, and a value."""
 
 
 class _Program(ctypes.Structure):
@@ -67,7 +75,7 @@ def install(*, programs: bool = False) -> None:
     known = _ARCHITECTURES.get(platform.machine()) if struct.calcsize("P") == 8 else None
     if known is None:
         raise OSError(errno.ENOSYS, f"no list of system calls for {platform.machine()}")
-    code = program(*known, programs=programs)
+    code = program(*known, pid=os.getpid(), programs=programs)
     libc = ctypes.CDLL(None, use_errno=True)
     wanted = _Program(len(code) // 8, code)
     if libc.prctl(_PR_SET_SECCOMP, ctypes.c_ulong(_FILTER), ctypes.byref(wanted), ctypes.c_ulong(0), ctypes.c_ulong(0)):
@@ -75,13 +83,13 @@ def install(*, programs: bool = False) -> None:
         raise OSError(number, os.strerror(number), "seccomp")
 
 
-def program(architecture: int, column: int, *, programs: bool = False) -> bytes:
-    """The filter as the kernel takes it."""
-    return b"".join(struct.pack("=HBBI", *line) for line in _lines(architecture, column, programs))
+def program(architecture: int, column: int, *, pid: int, programs: bool = False) -> bytes:
+    """The filter as the kernel takes it, for a process that sees itself as ``pid``."""
+    return b"".join(struct.pack("=HBBI", *line) for line in _lines(architecture, column, pid, programs))
 
 
-def _lines(architecture: int, column: int, programs: bool) -> Iterator[tuple[int, int, int, int]]:
-    """Each a code, how many lines to jump over when it holds and when it does not, and a value."""
+def _lines(architecture: int, column: int, pid: int, programs: bool) -> Iterator[_Line]:
+    """The filter."""
     refuse = _ERRNO | errno.EPERM
     yield _LOAD, 0, 0, _ARCHITECTURE
     yield _EQUAL, 1, 0, architecture
@@ -95,6 +103,10 @@ def _lines(architecture: int, column: int, programs: bool) -> Iterator[tuple[int
             if (number := numbers[column]) is not None:
                 yield _EQUAL, 0, 1, number
                 yield _RETURN, 0, 0, _ALLOW
+    # Where there is no namespace of processes, others have numbers too, and may belong to the same user.
+    yield from _only(_TGKILL[column], _FIRST_ARGUMENT, (pid,))
+    yield from _only(_PRLIMIT[column], _FIRST_ARGUMENT, (0, pid))
+    yield from _only(_FCNTL[column], _SECOND_ARGUMENT, _FCNTL_COMMANDS)
     # The flags of clone3 lie in memory, which a filter cannot read: the C library then takes clone.
     yield _EQUAL, 0, 1, _CLONE3[column]
     yield _RETURN, 0, 0, _ERRNO | errno.ENOSYS
@@ -107,3 +119,13 @@ def _lines(architecture: int, column: int, programs: bool) -> Iterator[tuple[int
     yield _EQUAL, 0, 1, _THREAD
     yield _RETURN, 0, 0, _ALLOW
     yield _RETURN, 0, 0, refuse
+
+
+def _only(number: int, argument: int, values: Sequence[int]) -> Iterator[_Line]:
+    """A call that is allowed with some values of an argument."""
+    yield _EQUAL, 0, len(values) + 3, number
+    yield _LOAD, 0, 0, argument
+    for left, value in zip(range(len(values), 0, -1), values, strict=True):
+        yield _EQUAL, left, 0, value
+    yield _RETURN, 0, 0, _ERRNO | errno.EPERM
+    yield _RETURN, 0, 0, _ALLOW

@@ -19,7 +19,7 @@ from isola.model.identity import ID_RANGE_SIZE, IdRange
 from isola.testing.id_ranges import FakeIdRanges
 
 BASES = (1_900_019_712, 1_900_085_248, 1_900_150_784)
-"""Nobody has them, it is hoped."""
+"""No user and no process has them, it is hoped."""
 
 
 @pytest.fixture(params=["fake", "linux"])

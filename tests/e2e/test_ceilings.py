@@ -1,4 +1,4 @@
-"""What an instance that nobody has limited can take of the host, and the key that gives it more."""
+"""What an instance without limits of its own can take of the host, and the key that gives it more."""
 
 from __future__ import annotations
 

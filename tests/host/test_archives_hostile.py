@@ -367,7 +367,7 @@ async def test_a_cancelled_unpacking_leaves_no_process(long_work: tuple[asyncio.
 
 
 async def test_the_unpacker_is_shut_in(cell: Cell, long_work: tuple[asyncio.Task[UnpackReport], int]) -> None:
-    """While it works it sees the target alone, in namespaces of its own, and is nobody on the host."""
+    """While it works it sees the target alone, in namespaces of its own, and is no user of the host."""
     _, pid = long_work
     status = _status(pid)
     allowed = sum(1 << number for number in (0, 1, 3, 4, 31))

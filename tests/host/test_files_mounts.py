@@ -74,7 +74,7 @@ def stage() -> Iterator[Stage]:
 
 @pytest.fixture
 def hung(stage: Stage) -> Iterator[Stage]:
-    """The server of the FUSE file system answers nobody; in the end it does, or a thread that waits would stay."""
+    """The server of the FUSE file system does not answer; in the end it does, or a thread that waits would stay."""
     os.kill(stage.lxcfs, signal.SIGSTOP)
     time.sleep(1.2)  # what the kernel remembers of its files is old after a second
     release = threading.Timer(10, os.kill, (stage.lxcfs, signal.SIGCONT))

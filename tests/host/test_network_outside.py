@@ -88,7 +88,7 @@ async def neighbour(bed: Bed) -> Guest:
 
 
 async def route_to(outside: Guest, bed: Bed, network: Network) -> None:
-    """What a neighbour does to reach a network that nobody told it of."""
+    """What a neighbour does to reach a network that is not announced to it."""
     plan = bed.driver.plan(network)
     assert plan.ipv4 is not None and plan.ipv6 is not None
     await outside.check("ip", "route", "add", str(plan.ipv4.network), "via", "192.0.2.1")
@@ -224,7 +224,7 @@ async def test_cloud_metadata_is_refused_unless_allowed(bed: Bed) -> None:
     for address in services:
         server = await listen(outside, address)
         _, words = await guest.run("python3", "-c", CLIENT, address)
-        assert "ConnectionRefusedError" in words, "refused, not dropped: nobody waits for it"
+        assert "ConnectionRefusedError" in words, "refused, not dropped: the client does not wait for it"
         config = await bed.driver.complete(dict(network.config) | {"security.metadata": "true"}, (), network.config)
         await bed.act(lambda op, c=config: bed.driver.update(op, network, replace(network, config=c), bed.nics))
         assert await connects(guest, address)

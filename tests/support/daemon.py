@@ -318,7 +318,7 @@ class Daemon:
         return ended["metadata"]["return"], texts[0], texts[1]
 
     def exec_status(self, name: str, *command: str) -> int:
-        """Run a command whose output nobody keeps."""
+        """Run a command whose output is not kept."""
         body = {"command": list(command), "wait-for-websocket": False}
         return self.run("POST", f"/1.0/instances/{name}/exec", body)["metadata"]["return"]
 

@@ -1,4 +1,4 @@
-"""What somebody does who has taken over the process that reads archives: everything that was ever a way out.
+"""What an attacker does who has taken over the process that reads archives: everything that was ever a way out.
 
 Run as a program: it is shut in as the unpacker is, tries everything, and prints what came of it.
 """

@@ -20,7 +20,7 @@ def place() -> Path:
 
 
 def remove_leftovers(root: Path) -> None:
-    """Remove what nobody uses, however deep: pytest's own removal recurses, and dies of trees that tests made deep."""
+    """Remove what is not used any more; pytest's own removal recurses, and dies of trees that tests made deep."""
     busy = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     for path in list(_stale(root)):
         if not any(mount.startswith(f"{path}/") for mount in busy):  # it may be anything that is mounted there

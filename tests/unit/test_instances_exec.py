@@ -439,7 +439,7 @@ async def test_logs_are_only_the_logs(name: str, world: World) -> None:
 
 
 async def test_what_meets_an_instance_that_has_just_ended_says_so(running: World) -> None:
-    """Its process is gone and nobody has noticed yet: the number may belong to a program of the host by now."""
+    """Its process is gone and that has not been noticed yet: the number may belong to a program of the host by now."""
     instance = running.parts.services.instances.get("web1")
     running.runtime.end(instance.id)
     assert instance.id in running.context.live

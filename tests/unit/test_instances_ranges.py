@@ -1,4 +1,4 @@
-"""Which host ids an instance gets: of nobody else, and for as long as anything has them."""
+"""Which host ids an instance gets: such as nothing else has, and for as long as anything has them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Instances that reboot again and again: ever longer pauses, which hold up nobody."""
+"""Instances that reboot again and again: ever longer pauses, which hold nothing up."""
 
 from __future__ import annotations
 

@@ -221,7 +221,7 @@ async def test_connections_that_have_ended_are_gone_without_the_collector(stand:
             await sockets[0].send_str("")
             await stand.get(f"{operation}/wait")
             for socket in sockets:
-                socket._response.close()  # without good-bye
+                socket._response.close()  # without a close frame
         await eventually(lambda: _alive(web.WebSocketResponse) <= before)
     finally:
         gc.enable()

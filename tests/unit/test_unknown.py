@@ -1,4 +1,4 @@
-"""What is on the host and in no record: nothing of it is touched until somebody asks; then it is as it was."""
+"""What is on the host and in no record: nothing of it is touched unless asked for; then it is as it was."""
 
 from __future__ import annotations
 

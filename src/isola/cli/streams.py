@@ -33,7 +33,7 @@ def _text(raw: io.FileIO, before: Any, errors: str) -> io.TextIOWrapper:
 
 
 def finish(status: int, *, closed: int) -> int:
-    """Flush; the exit status, which is ``closed`` where nobody reads and 1 where the output could not be written."""
+    """Flush; the exit status: ``closed`` where the reader has gone, 1 where the output could not be written."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:

@@ -37,7 +37,7 @@ def run(
         return asyncio.run(_serve(linux_host(), directory, minimal, ready, observer))
     except IsolaError as error:
         log.error("The daemon cannot run: %s", error)
-        # Another try would find the same: whoever supervises this shall not start it again.
+        # Another try would find the same: the supervisor shall not start it again.
         return 2 if isinstance(error, SuspectState) else 1
 
 

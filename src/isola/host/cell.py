@@ -2,7 +2,7 @@
 
 ``run`` forks. The child has namespaces of its own (processes, mounts, network, IPC, host name, control groups) and a
 root that holds what it works on and nothing else. It lives in a user namespace in which its ids stand for ids of the
-host that nobody has; where files must belong to the ids they show, the root is an id-mapped mount. It keeps the
+host that nothing else has; where files must belong to the ids they show, the root is an id-mapped mount. It keeps the
 capabilities it is given, which count in that user namespace only, has bounds, and a filter of system calls. Nothing but
 the user namespace belongs to it: even with a hole in the interpreter it has no power over what it was put into.
 
@@ -55,7 +55,7 @@ class Cell:
     root: Path | None = None
     """The directory that is its ``/``; None for an empty one."""
     shown: Mapping[str, Path] = field(default_factory=dict)
-    """What lies, read-only, in an empty root, by name: files to read, directories as anybody sees them."""
+    """What lies, read-only, in an empty root, by name: files to read, directories as any user sees them."""
     writable: bool = False
     foreign: bool = False
     """The file system of ``root`` cannot be id-mapped: its files keep the ids they have on the host."""
@@ -69,7 +69,7 @@ class Cell:
 
 
 class Inside:
-    """What the child has of the parent: somebody to ask."""
+    """The child's way to ask the parent, and to answer it."""
 
     def __init__(self, end: socket.socket, lacks: Sequence[str]) -> None:
         self.lacks = tuple(lacks)
@@ -101,7 +101,7 @@ class Running:
         self._end = end
 
     def result(self, serve: Serve | None = None) -> bytes:
-        """Serve it until it ends: its answer, JSON that nobody has looked at. Raises UnsafeArchive, HostFailure."""
+        """Serve it until it ends: its answer, JSON that has not been checked. Raises UnsafeArchive, HostFailure."""
         parts: list[bytes] = []
         with self._end:
             while message := self._hear(serve):

@@ -24,7 +24,7 @@ _KEPT_ATTRIBUTES = ("user.", "system.posix_acl_", "security.selinux")
 """Not capabilities: those end with the content they were given to."""
 _ATTEMPTS = 8
 _naming = threading.Lock()
-"""Between the two steps nobody else uses the name."""
+"""No other thread uses the name between the two steps."""
 
 
 Dress = Callable[[int, os.stat_result | None], None]
@@ -134,7 +134,9 @@ class Draft:
                 os.ftruncate(target, written)
             dress(target, before)
         except OSError:
-            if self._append and os.fstat(target).st_size == before.st_size + written:  # nobody else appended meanwhile
+            if (
+                self._append and os.fstat(target).st_size == before.st_size + written
+            ):  # no other program appended meanwhile
                 os.ftruncate(target, before.st_size)
             raise
         finally:

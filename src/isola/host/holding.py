@@ -124,7 +124,7 @@ def _lock(descriptor: int, directory: Path) -> None:
         try:
             return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if attempt < _TRIES - 1:  # somebody may only look whether it is locked
+            if attempt < _TRIES - 1:  # another process may only be looking whether it is locked
                 time.sleep(_PAUSE)
     others = ", ".join(str(holder) for holder in holders(directory) if holder.pid != os.getpid())
     raise Conflict(

@@ -45,7 +45,7 @@ class IdRanges(Protocol):
         ...
 
     async def claim(self, bases: Sequence[int], holder: str) -> int | None:
-        """Claim the first of these ranges that nobody on this host has claimed and no process has an id of.
+        """Claim the first of these ranges that is not claimed on this host and that no process has an id of.
 
         Raises HostFailure where claims cannot be written.
         """

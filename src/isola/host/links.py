@@ -194,7 +194,7 @@ class LinuxLinks:
         _check_name(pair.peer)
         if await self.exists(pair.host):
             raise AlreadyExists(f"A link named {pair.host!r} is there already")
-        # By a descriptor and not by number: whoever has that number when ``ip`` looks is not asked.
+        # By a descriptor and not by number: another process may have that number when ``ip`` looks.
         namespace = open_of(process, "ns/net")
         try:
             await self._batch(

@@ -22,7 +22,7 @@ _VIEWS = frozenset({
     "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "devtmpfs", "efivarfs", "fusectl",
     "hugetlbfs", "mqueue", "proc", "pstore", "securityfs", "selinuxfs", "sysfs", "tracefs",
 })  # fmt: skip
-"""They answer to whoever opens them, and we are the host's root: names are listed, files neither read nor written.
+"""They answer according to who opens them, and we are the host's root: names are listed, no file is read or written.
 
 All else is not entered at all: FUSE, NFS, 9P and their kin wait for a program or another host to answer.
 """

@@ -1,7 +1,7 @@
 """An instance's root: every path is resolved with the root as ``/``, by the kernel (``openat2``) and never beyond it.
 
 Nothing is opened before it is known to be a regular file or a directory (``O_PATH`` first), so that a FIFO cannot hold
-us and a device is never touched. What lies on file systems that answer to whoever opens them (proc, sysfs, cgroup, ...)
+us and a device is never touched. What lies on file systems that answer according to who opens them (proc, sysfs, ...)
 is listed, never read or written, for we are the host's root; those that may not answer at all are not entered.
 """
 

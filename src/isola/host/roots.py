@@ -25,7 +25,7 @@ class Root(Protocol):
     """An instance's file system from ``/`` down. No path, link or race inside leads outside (RESOLVE_IN_ROOT).
 
     Errors: NotFound, InvalidInput (not a directory, is a directory, not empty), Unsupported (device, socket, and file
-    systems that answer to whoever opens them, or may not answer at all).
+    systems that answer according to who opens them, or may not answer at all).
     """
 
     async def stat(self, path: str, *, follow: bool = True) -> Entry: ...

@@ -16,7 +16,7 @@ _IMAGE = "/image"
 _COMMAND = ("sqfs2tar", _IMAGE)
 _NOT_HERE = 99
 _LIBRARIES = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/etc/ld.so.cache")
-"""What a program of a distribution needs to start. Directories are seen as anybody sees them."""
+"""What a program of a distribution needs to start. Directories are seen as any user sees them."""
 _GRACE = 5.0
 """Seconds for the program to end once all it wrote has been read."""
 

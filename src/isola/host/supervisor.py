@@ -14,7 +14,7 @@ from typing import NoReturn
 _HEALTHY_SECONDS = 30.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 30.0
 _TRIES = 3
-"""How often a daemon may fail before it was ready for the first time: somebody waits for the answer."""
+"""How often a daemon may fail before it was ready for the first time: its caller waits for the answer."""
 _TOLD = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGPWR})
 _WATCHED = _TOLD | {signal.SIGCHLD}
 

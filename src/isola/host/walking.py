@@ -1,4 +1,4 @@
-"""Finding what a path names inside a root that somebody else may change meanwhile.
+"""Finding what a path names inside a root that programs may change meanwhile.
 
 The kernel resolves a path at once as long as it stays on the root's own mount, which is nearly always. A path that
 crosses a mount is walked name by name: what a name leads to is opened as a mere reference (``O_PATH``), and nothing is

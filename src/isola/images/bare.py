@@ -31,7 +31,7 @@ _LATEST = 2**32
 
 
 def describe(report: RepackReport, properties: Mapping[str, str]) -> Metadata:
-    """Metadata for it; ``properties`` are given by whoever brings it and overrule. Raises InvalidInput."""
+    """Metadata for it; ``properties`` are given with the upload and overrule. Raises InvalidInput."""
     if len(_TOP.intersection(report.top)) < _FEWEST:
         raise InvalidInput(
             "The archive has no metadata.yaml, and does not look like a root file system",

@@ -134,7 +134,7 @@ class Recipe:
     packages: tuple[str, ...] = ()
     """More than ``PACKAGES``."""
     mirror: str = ""
-    """Empty: deb.debian.org with updates and security."""
+    """Empty: Debian's, as mmdebstrap knows it, with updates and security."""
 
     def argv(self, *, work: str, target: str, setup: str) -> list[str]:
         """The command that builds it in ``work``, to be run with ``TMPDIR=/mnt``; ``setup`` is the path of the script.

@@ -97,7 +97,7 @@ class ImageLibrary:
         await self._write_index()
 
     async def collect_garbage(self, keep_layers: Collection[str] = ()) -> int:
-        """Remove what came in or was let go of and no image and no layer in use names; returns how many blobs."""
+        """Remove what came in or was released and no image and no layer in use names; returns how many blobs."""
         kept = {*keep_layers, *self._layers_in_use()}
 
         async def named() -> set[str]:
@@ -106,7 +106,7 @@ class ImageLibrary:
         return await self.store.sweep(named, kept)
 
     async def unknown(self) -> Mapping[str, int]:
-        """Blobs that nothing speaks for, with their sizes; left alone until somebody asks for their removal."""
+        """Blobs that nothing speaks for, with their sizes; left alone until their removal is asked for."""
         found = await self.store.unspoken(self._catalogue.blobs() | set(self._layers_in_use()))
         return {digest: await self._host.files.size(self.store.path(digest)) for digest in found}
 

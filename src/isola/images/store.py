@@ -38,8 +38,8 @@ def check_digest(digest: str) -> str:
 class ContentStore:
     """Blobs by digest below ``directory``, which other OCI tools can read as it stands.
 
-    What may go is derived, never counted: of what came in or was let go of, as intents say, ``sweep`` removes what
-    nobody names. It may be interrupted at any moment, and leaves alone what an open ``Intake`` has brought in.
+    What may go is derived, never counted: of what came in or was released, as intents say, ``sweep`` removes what
+    no image names. It may be interrupted at any moment, and leaves alone what an open ``Intake`` has brought in.
     """
 
     def __init__(self, host: Host, directory: Path, intents: Intents) -> None:
@@ -100,7 +100,7 @@ class ContentStore:
         await self.host.files.write(self.directory / "index.json", data, mode=0o644, durable=False)
 
     async def let_go(self, digests: Collection[str]) -> None:
-        """From now on they are removed once nobody names them. Durable: a later daemon goes on with it."""
+        """From now on they are removed once no image names them. Durable: a later daemon goes on with it."""
         intent = Intent(f"{_INTENT}-{self.host.clock.token(8)}", _INTENT, digests=tuple(digests))
         await self.intents.begin(intent)
 
@@ -217,7 +217,7 @@ class Intake:
         self._digests.append(digest)
         try:
             if not await self._store.has(digest):
-                # Said before it is there: what nobody has said to have brought is never removed.
+                # Said before it is there: what was not announced is never removed.
                 self._intent = replace(self._intent, digests=(*self._intent.digests, digest))
                 await self._store.intents.begin(self._intent)
             await self._store.settle(digest, temporary)

@@ -1,4 +1,4 @@
-"""Why a start failed, kept for whoever asks later: ``start.log`` beside the console's log."""
+"""Why a start failed, kept for later questions: ``start.log`` beside the console's log."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from isola.model.instance import Instance
 async def root(context: Context, instance: Instance) -> AsyncIterator[Root]:
     """What the instance sees as ``/``; a stopped instance's root is mounted for as long as this lasts.
 
-    Raises WrongState also where its first process has ended and nobody has cleaned up after it yet.
+    Raises WrongState also where its first process has ended and has not been cleaned up after yet.
     """
     if instance.deleting:
         raise WrongState(f"Instance {instance.name!r} is half deleted", remedy="delete it again")

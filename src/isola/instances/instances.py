@@ -157,7 +157,7 @@ class Instances:
         return in_use(self._context)
 
     async def image_deleted(self, layers: Collection[str]) -> None:
-        """Let go of those of the unpacked layers that only an image needed which is gone."""
+        """Remove those of the unpacked layers that only an image needed which is gone."""
         await drop_unused(self._context, layers)
 
     def nics(self, network: str) -> list[Nic]:

@@ -67,7 +67,7 @@ async def from_channel(channel: Channel, stream: Stream, *, close: bool = False)
 
 
 def control_message(message: bytes | str) -> Mapping[str, Any]:
-    """A control message without what is null: Go clients send that for absent. Raises ValueError for what is none."""
+    """A control message without what is null: Go clients send that for absent. Raises ValueError for anything else."""
     try:
         found = json.loads(message, object_hook=_without_nulls)
     except RecursionError:

@@ -23,7 +23,7 @@ def half_changed(context: Context, instance: Instance) -> bool:
 
 
 async def repair(context: Context, op: Operation, name: str) -> None:
-    """Set the limits again, and connect the NICs anew where they may be half changed: whoever talks there is cut off.
+    """Set the limits again, and connect the NICs anew where they may be half changed: connections there break.
 
     Can be repeated, and is, until it has come to its end.
     """

@@ -1,6 +1,6 @@
 """Start an instance again that has rebooted: the first time at once, then after pauses that grow while it keeps on.
 
-A pause holds no lock: whoever stops, starts or deletes the instance meanwhile is served at once and ends the pause.
+A pause holds no lock: to stop, start or delete the instance meanwhile works at once and ends the pause.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ async def _after_pause(context: Context, id: str, restart: Restart, start: Start
     seconds = pause_before(restart.reboots)
     log.warning("Instance %s has rebooted %d times in a row: it waits %g seconds", id, restart.reboots, seconds)
     await context.host.clock.sleep(seconds)
-    # A start that was cancelled is tried again: whoever wants it to stay off stops it.
+    # A start that was cancelled is tried again: an instance that is to stay off is stopped.
     while context.restarts.get(id) is restart:
         instance = context.by_id(id)
         if instance is None:

@@ -131,7 +131,7 @@ async def clean_up(
 
 
 async def record_stopped(context: Context, name: str, *, again: bool = False, reboots: int = 0) -> None:
-    """Record that it does not run, and whether it shall again; from now on nobody looks after it."""
+    """Record that it does not run, and whether it shall again; from now on it is not looked after."""
     gone = {RESTARTING, LAST_BOOT} if again else {RESTARTING}
 
     def without_run(instance: Instance) -> Instance:

@@ -1,4 +1,4 @@
-"""What is on the host and in no record: left alone, reported, taken in or removed when somebody asks for it."""
+"""What is on the host and in no record: left alone, reported, taken in or removed on request."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ class Limits:
     """Bytes."""
     processes: int | None = None
     by_default: bool = False
-    """Nobody has asked for this number of processes: a host that cannot limit them goes without."""
+    """The number of processes is the default's, not the user's: a host that cannot limit them goes without."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,7 +161,7 @@ class NetworkDriver(ABC):
 
     @abstractmethod
     async def leases(self, network: Network) -> Sequence[Lease]:
-        """Addresses that DHCP has handed out, whoever has them."""
+        """Addresses that DHCP has handed out, to instances and to strangers."""
 
     @abstractmethod
     async def state(self, network: Network) -> Mapping[str, object]:

@@ -231,7 +231,7 @@ class Networks:
     ) -> tuple[str | None, str | None]:
         """Choose the addresses of a NIC; they are its own until ``release`` or until no record names them.
 
-        IPv4 is a free one of the DHCP ranges, leased to nobody if possible, IPv6 follows from the MAC. Wanted ones are
+        IPv4 is a free one of the DHCP ranges, not leased if possible, IPv6 follows from the MAC. Wanted ones are
         checked: InvalidInput (outside the subnet), AlreadyExists (taken). Conflict when none is free.
         """
         leased = {lease.address: lease.mac for lease in await self.driver(network).leases(self.get(network))}
@@ -386,7 +386,7 @@ class Networks:
         return driver.link(network.name) if driver else None
 
     async def _refuse_foreign_link(self, driver: NetworkDriver, name: str) -> None:
-        """Neither the network's link nor its name is there: nobody would know then which of the two is meant."""
+        """Neither the network's link nor its name is there: it would be unclear which of the two is meant."""
         for link in {driver.link(name), name} - {None}:
             view = await self._host.links.find(str(link))
             # Daemons side by side may each have a network of the same name, and one of them has a link of that name.

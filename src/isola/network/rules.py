@@ -9,7 +9,7 @@ from isola.network.bridge import BridgeConfig, Family
 
 METADATA4 = ("169.254.169.254", "169.254.170.2", "169.254.170.23")
 METADATA6 = ("fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254")
-"""Where clouds tell whoever asks the secrets of the machine: EC2 and those like it, ECS, EKS, GCE."""
+"""Where clouds tell the secrets of the machine to any program that asks: EC2 and those like it, ECS, EKS, GCE."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def _chain(name: str, hook: str, rules: list[str]) -> list[str]:
 
 
 def _metadata(link: str) -> list[str]:
-    """Before anybody rewrites the destination: some hosts answer for the cloud themselves.
+    """Before any rule rewrites the destination: some hosts answer for the cloud themselves.
 
     Refused, not dropped, so that no program waits for an answer.
     """
@@ -98,7 +98,7 @@ def _forward(side: _Side) -> list[str]:
         return [clamp]
     rules = [f"{side.leaving} {side.word} saddr != {_subnet(family.own)} drop"]
     if family.nat:
-        # What belongs to no connection is not translated, and would leave with an address that nobody can answer.
+        # What belongs to no connection is not translated, and would leave with an address that no host can answer.
         rules.append(f"{side.leaving} ct state invalid drop")
     rules += [clamp, f"{side.received} accept"]
     if family.nat and not family.open:

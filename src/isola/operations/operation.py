@@ -333,7 +333,7 @@ class Operation:
         self._done.set()
 
     def turn_has_come(self) -> None:
-        """Nobody is ahead any more, or it is cancelled while it waits."""
+        """No operation is ahead any more, or it is cancelled while it waits."""
         if self._turn is not None and not self._turn.done():
             self._turn.set_result(None)
 

@@ -15,7 +15,7 @@ from isola.operations.turns import Turns
 _KEEP_SECONDS = 30
 """How long an operation that has ended is kept for clients that ask late, however many there are."""
 _KEEP_BYTES = 32 * 2**20
-"""What those may take together; beyond it the ones go first whose end somebody has asked for."""
+"""What those may take together; beyond it the ones go first whose end a client has asked for."""
 _BYTES_EACH = 4096
 """What one takes besides its metadata, roughly."""
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Operations:
         self._observer = observer
         self._all: dict[str, Operation] = {}
         self._ended: dict[str, int] = {}
-        """Bytes of what has ended and nobody has asked for yet, oldest first."""
+        """Bytes of what has ended and no client has asked for yet, oldest first."""
         self._told: dict[str, int] = {}
         """Bytes of what has ended and was asked for, oldest question first."""
         self._kept = 0

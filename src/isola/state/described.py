@@ -15,7 +15,7 @@ _SUFFIX = ".json"
 
 
 class Described(Generic[T]):
-    """A directory of descriptions by name, for nobody but root. What is unchanged is not written again."""
+    """A directory of descriptions by name, for root alone. What is unchanged is not written again."""
 
     def __init__(self, files: Files, directory: Path, codec: Codec[T]) -> None:
         self._files = files

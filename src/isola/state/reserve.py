@@ -7,14 +7,14 @@ from contextlib import suppress
 from pathlib import Path
 
 _FILES = 16
-"""Given up one by one, as somebody else may be faster to take the room; each is an inode too."""
+"""Given up one by one, as another program may be faster to take the room; each is an inode too."""
 _BYTES = 256 * 1024
 _PLENTY = 4
 """How many times its own size must be free for the reserve to be made."""
 
 
 class Reserve:
-    """A directory of files without content; nobody reads them."""
+    """A directory of files without content."""
 
     def __init__(self, directory: Path) -> None:
         self._place = directory / "reserve"

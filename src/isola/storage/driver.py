@@ -60,8 +60,8 @@ class StorageDriver(ABC):
     async def probe(cls, host: Host, trials: Path) -> Probe:
         """Does it work here, which version, and if not why and what to do.
 
-        What has to be tried out is tried below ``trials``, a directory that is made when needed, and cleared by whoever
-        asks: a daemon may be killed at it.
+        What has to be tried out is tried below ``trials``, a directory that is made when needed, and cleared by the
+        caller: a daemon may be killed at it.
         """
 
     @property

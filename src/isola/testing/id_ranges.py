@@ -44,7 +44,7 @@ class FakeIdRanges:
         return None
 
     async def keep(self, wanted: Mapping[int, str]) -> Mapping[int, str]:
-        """Claim what nobody has."""
+        """Claim what has no holder."""
         return {base: other for base, who in wanted.items() if (other := self.held.setdefault(base, who)) != who}
 
     async def release(self, base: int, holder: str) -> None:

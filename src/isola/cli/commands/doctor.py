@@ -96,7 +96,7 @@ def _unknown(client: Client) -> Iterable[Check]:
     try:
         items = client.admin.unknown()
     except IsolaError:
-        return  # an older daemon, or somebody else's
+        return  # an older daemon, or another program's socket
     for item in items:
         known = f"{item['type']} {item['name'] or item['id']}"
         yield Check("unknown", "warning", f"{known} is in no record and left alone", "isola admin unknown, adopt")

@@ -66,7 +66,7 @@ in its `metadata.error`.
 What wants a thing that another operation works on waits for its turn: its status is `Pending`, and
 `metadata.waiting_for` names the other. [Operations](../explanation/operations.md) says what waits and what is refused.
 An operation that has ended can be asked about for 30 seconds. Should very many end in that time (more than 32 MiB of
-them), those whose end somebody has asked for go first.
+them), those whose end a client has asked for go first.
 
 Channels of `exec` and `console` are WebSockets at `/1.0/operations/ID/websocket?secret=S`, with the secrets of
 `metadata.fds`: `0`, `1`, `2` and `control`, or with a terminal `0` and `control`. Data is sent as binary messages; an

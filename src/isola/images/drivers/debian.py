@@ -59,7 +59,11 @@ SETTINGS = Settings(
         "variant", one_of("minbase", "important", "standard"), "Set of base packages, as mmdebstrap calls it", "minbase"
     ),
     Setting("packages", _packages, "More packages, separated by commas"),
-    Setting("mirror", _mirror, "Mirror to take everything from; without it deb.debian.org with updates and security"),
+    Setting(
+        "mirror",
+        _mirror,
+        "Mirror to take everything from; without it Debian's, as mmdebstrap knows it, with updates and security",
+    ),
     Setting("epoch", whole(), "Seconds since 1970 that no file is younger than; without it today's beginning in UTC"),
 )
 """Options of a request; the name ``debian/13`` stands for the release."""

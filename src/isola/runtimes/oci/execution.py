@@ -18,7 +18,7 @@ from isola.runtimes.oci.config import PATH
 from isola.runtimes.oci.ends import Ends, Screen
 
 WhyNot = Callable[[str], Awaitable[int]]
-"""Finds the status for a command that the engine could not run, given its last words.
+"""Finds the status for a command that the engine could not run, given the end of its output.
 
 Raises HostFailure where the command is not the cause.
 """

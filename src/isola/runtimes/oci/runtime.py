@@ -326,7 +326,7 @@ class OciRuntime(Runtime):
         return found if found is not None and pid in self.host.cgroups.processes(self._group(id)) else None
 
     async def _why_not(self, first: ProcessRef, spec: ExecSpec, reason: str) -> int:
-        """Why the engine could not run a command: by a look at the file, as the engine's words are not a promise.
+        """Why the engine could not run a command: by a look at the file, as the engine's messages are not a promise.
 
         A file that the user may execute is not the cause. Raises HostFailure then.
         """

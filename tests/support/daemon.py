@@ -34,7 +34,9 @@ class ApiError(Exception):
         self.code = (body.get("metadata") or {}).get("code", "")
 
 
-class _Connection(http.client.HTTPConnection):
+class Connection(http.client.HTTPConnection):
+    """To the socket of a daemon."""
+
     def __init__(self, path: Path, timeout: float) -> None:
         super().__init__("isola", timeout=timeout)
         self._path = path
@@ -216,7 +218,7 @@ class Daemon:
         self, method: str, path: str, body: Any = None, *, headers: Json | None = None, timeout: float = 120
     ) -> Json:
         """One request; raises ApiError for an error answer."""
-        connection = _Connection(self.socket, timeout)
+        connection = Connection(self.socket, timeout)
         try:
             data = json.dumps(body).encode() if body is not None and not isinstance(body, bytes) else body
             connection.request(method, path, body=data, headers=headers or {})
@@ -230,7 +232,7 @@ class Daemon:
 
     def answer(self, path: str) -> tuple[Json, Json]:
         """An answer with its headers."""
-        connection = _Connection(self.socket, 120)
+        connection = Connection(self.socket, 120)
         try:
             connection.request("GET", path)
             response = connection.getresponse()
@@ -324,7 +326,7 @@ class Daemon:
 
     def read(self, path: str) -> str:
         """A raw body as text; raises ApiError."""
-        connection = _Connection(self.socket, 60)
+        connection = Connection(self.socket, 60)
         try:
             connection.request("GET", path)
             response = connection.getresponse()

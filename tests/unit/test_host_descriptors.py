@@ -14,6 +14,7 @@ import pytest
 
 from isola.errors import HostFailure
 from isola.host.cgroups import LinuxCgroups
+from isola.host.id_ranges import LinuxIdRanges
 from isola.host.proc import hold
 from isola.host.process import LinuxProcesses
 
@@ -73,3 +74,14 @@ async def test_a_group_that_cannot_be_looked_at_is_not_empty(tmp_path: Path, nes
     assert cgroups.processes("/isola/one") == [77]
     with no_descriptors(), pytest.raises(HostFailure):
         cgroups.processes("/isola/one")
+
+
+async def test_a_range_is_not_free_because_nobody_could_look_for_processes(tmp_path: Path) -> None:
+    ranges = LinuxIdRanges(LinuxProcesses(), claims=tmp_path / "claims")
+    with no_descriptors():
+        with pytest.raises(HostFailure):
+            await ranges.claim([1 << 20], "somebody")
+        with pytest.raises(HostFailure):
+            await ranges.claims()
+    assert not await ranges.claims()
+    assert await ranges.claim([1 << 20], "somebody") == 1 << 20

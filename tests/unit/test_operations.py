@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from datetime import UTC, datetime
 from itertools import count
 
@@ -86,6 +87,16 @@ async def test_failure_undoes_in_reverse_and_keeps_the_first_error(operations: O
         "the disk is on fire",
         "host_failure",
     )
+
+
+async def test_what_has_run_out_is_told_as_such_not_as_an_error_of_ours(operations: Operations) -> None:
+    async def work(op: Operation) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    operation = operations.start("Making", work)
+    await operation.wait(1)
+    assert isinstance(operation.error, HostFailure)
+    assert "no file descriptors left" in operation.view().error and operation.error.remedy
 
 
 async def test_an_effect_that_finds_its_thing_there_touches_nothing(operations: Operations) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from isola.errors import HostFailure, IsolaError
+from isola.host.proc import unseen
 from isola.host.process import Processes
 from isola.host.threads import in_thread
 from isola.model.identity import ID_RANGE_SIZE
@@ -140,10 +141,16 @@ class LinuxIdRanges:
         return (extent for extent in seen if sum(extent) > _FIRST_FOREIGN)
 
     def _owners_of_processes(self) -> Iterator[tuple[str, int]]:
-        with contextlib.suppress(OSError), os.scandir(self._root / "proc") as entries:
+        try:
+            entries = os.scandir(self._root / "proc")
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise unseen("the processes of this host", error) from error
+        with entries:
             for entry in entries:
                 if entry.name.isdigit():
-                    with contextlib.suppress(OSError):
+                    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                         yield entry.name, entry.stat().st_uid
 
     def _owners(self, place: str) -> Iterator[int]:
@@ -204,6 +211,8 @@ class LinuxIdRanges:
             names = os.listdir(self._claims)
         except FileNotFoundError:
             return {}
+        except OSError as error:
+            raise unseen(f"the claims in {self._claims}", error) from error
         return {int(name): self._holder(name) for name in names if name.isdigit()}
 
     def _holder(self, name: str) -> str:

@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 
 from isola.errors import AlreadyExists, Cancelled, Conflict, IsolaError, NotFound, TimedOut
 from isola.host.cancellation import absorb, deliver, finish
+from isola.host.exhaustion import spent
 from isola.model.operation import OperationStatus, OperationView, StepView
 from isola.operations.rollback import Rollback, Undo
 
@@ -324,7 +325,7 @@ class Operation:
         except asyncio.CancelledError as error:
             self.error, end = error, OperationStatus.CANCELLED
         except Exception as error:
-            self.error, end = error, OperationStatus.FAILURE
+            self.error, end = spent(error) or error, OperationStatus.FAILURE
         if self.error is not None:
             await finish(asyncio.ensure_future(self.undo_all()))  # begun at once: no second cancellation prevents it
         finished(self)

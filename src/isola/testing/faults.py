@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from pathlib import Path
 
@@ -15,9 +16,9 @@ from isola.operations import Operation
 class FaultObserver:
     """Reads its orders from a file at every point, so that a test can give them to a running daemon.
 
-    The file holds ``{"operation": DESCRIPTION, "point": N, "action": "fail" | "cancel" | "kill"}``; the N-th point
-    (from 0) that operations of that description reach after the orders were given is hit, once. Every point reached
-    is appended to ``points`` as a line ``DESCRIPTION<tab>POINT``.
+    The file holds ``{"operation": DESCRIPTION, "point": N, "action": "fail" | "cancel" | "kill" | "starve"}``; the
+    N-th point (from 0) that operations of that description reach after the orders were given is hit, once. Every point
+    reached is appended to ``points`` as a line ``DESCRIPTION<tab>POINT``.
     """
 
     def __init__(self, orders: Path, points: Path) -> None:
@@ -26,14 +27,20 @@ class FaultObserver:
         self._stamp = 0
         self._seen = 0
         self._done = False
+        self._starves = False
 
     async def reached(self, operation: Operation, point: str) -> None:
         """Note the point, and do as ordered."""
-        with self._points.open("a") as file:
-            file.write(f"{operation.description}\t{point}\n")
         try:
             stamp = self._orders.stat().st_mtime_ns
         except FileNotFoundError:
+            stamp = 0
+        if self._starves and stamp == self._stamp:
+            return  # it has nothing to write with either
+        self._starves = False
+        with self._points.open("a") as file:
+            file.write(f"{operation.description}\t{point}\n")
+        if not stamp:
             return
         if stamp != self._stamp:
             self._stamp, self._seen, self._done = stamp, 0, False
@@ -51,5 +58,8 @@ class FaultObserver:
         elif action == "cancel":
             if operation.may_cancel:
                 operation.cancel()
+        elif action == "starve":  # of descriptors; the test that wanted it gives some back
+            self._starves = True
+            resource.setrlimit(resource.RLIMIT_NOFILE, (0, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
         else:
             raise HostFailure(f"Injected failure at {point}")

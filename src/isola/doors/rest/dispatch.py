@@ -15,6 +15,7 @@ from isola.doors.rest.rendering import Rendering
 from isola.doors.rest.request import Request, parse_query, readable
 from isola.doors.rest.routing import Permission, Router, all_routes
 from isola.errors import Forbidden, InvalidInput, IsolaError
+from isola.host.exhaustion import spent
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +45,8 @@ class Dispatcher:
             raise
         except web.HTTPException as error:  # aiohttp's own words on a malformed upgrade
             return failure(InvalidInput("The request is malformed", evidence=error.text or "", field="request"))
-        except Exception:
-            return self._unexpected(http)
+        except Exception as error:
+            return failure(told) if (told := spent(error)) else self._unexpected(http)
 
     async def close(self) -> None:
         """Say good-bye to everybody who listens."""

@@ -1,0 +1,76 @@
+"""The daemon can open nothing any more, in the middle of a creation; with descriptors it undoes what it could not."""
+
+from __future__ import annotations
+
+import json
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from audit import differences, records
+from daemon import Connection, Daemon
+from waiting import until
+
+from isola.testing.images import tiny_image
+
+A_WHILE = 20.0
+WANTED = {"name": "half", "source": {"type": "image", "alias": "tiny"}}
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    own = Daemon(faults=True)
+    try:
+        own.start()
+        own.import_image(Path(tiny_image(tmp_path)), "tiny")
+        own.launch("before")
+        yield own
+    finally:
+        own.close()
+
+
+def create(daemon: Daemon, point: int) -> str:
+    """What becomes of a creation when from that point on the daemon can open nothing."""
+    assert daemon.process is not None
+    before = resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE)
+    connection = Connection(daemon.socket, 60)
+    try:
+        orders = daemon.directory / "orders.json.new"
+        orders.write_text(json.dumps({"operation": "Creating instance", "point": point, "action": "starve"}))
+        orders.rename(daemon.directory / "orders.json")
+        connection.request("POST", "/1.0/instances", json.dumps(WANTED))
+        path = json.loads(connection.getresponse().read())["operation"]
+        connection.request("GET", f"{path}/wait?timeout=30")
+        ended = json.loads(connection.getresponse().read())["metadata"]
+        return str(ended["err"] or ended["status"])
+    finally:
+        resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, before)
+        connection.close()
+        (daemon.directory / "orders.json").unlink()
+
+
+def left(daemon: Daemon) -> list[str]:
+    """What there is too much; claims of ids and what was begun included."""
+    ids = {record["id"] for record in records(daemon, "instances").values()}
+    claims = [holder.rpartition("/")[2] for holder in daemon.id_claims().values() if str(daemon.directory) in holder]
+    return [*differences(daemon), *(id for id in claims if id not in ids), *records(daemon, "intents")]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_creation_without_descriptors_to_undo_it_is_undone_later(restarted: bool, daemon: Daemon) -> None:
+    told = ""
+    for point in range(2 if restarted else 1, 100, 3):
+        told = create(daemon, point)
+        if told == "Success":
+            break
+        assert "Internal error" not in told, f"at point {point}: {told}"
+        if restarted:
+            daemon.kill()
+            daemon.start()
+            assert not left(daemon), f"at point {point}"
+        else:
+            until(lambda: not left(daemon), A_WHILE)
+    assert told == "Success"
+    assert "Could not undo" in daemon.log.read_text(), "everything could be undone at once: this shows nothing"
+    assert daemon.status("before") == "Running"

@@ -71,3 +71,26 @@ def test_who_may_do_what_does_not_depend_on_who_started_it(tmp_path: Path, mask:
     finally:
         os.umask(before)
         daemon.close()
+
+
+def test_a_directory_that_others_could_read_or_write_is_closed_to_them() -> None:
+    """Who may open it could lock it, so that no daemon starts; who may write in it could put another socket there."""
+    daemon = Daemon()
+    daemon.directory.chmod(0o777)
+    try:
+        daemon.start()
+        assert stat.S_IMODE(daemon.directory.stat().st_mode) == 0o711
+    finally:
+        daemon.close()
+
+
+def test_a_directory_of_another_user_is_refused() -> None:
+    daemon = Daemon()
+    os.chown(daemon.directory, 1234, 1234)
+    try:
+        with pytest.raises(AssertionError, match="belongs to user 1234"):
+            daemon.start()
+        assert not daemon.socket.exists()
+    finally:
+        os.chown(daemon.directory, 0, 0)
+        daemon.close()

@@ -48,6 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _start(directory: Path, minimal: bool, *, in_background: bool) -> int:
     os.umask(0o022)  # whoever starts us: instances reach their roots in there, and nobody else may write
     directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+    _close_to_others(directory)
     (directory / "logs").mkdir(mode=0o700, exist_ok=True)
     if in_background and any(holder.daemon for holder in holding.holders(directory)):
         print(f"isolad runs already in {directory}")
@@ -59,6 +60,19 @@ def _start(directory: Path, minimal: bool, *, in_background: bool) -> int:
         return _detach(directory, minimal)
     finally:
         os.close(held)
+
+
+def _close_to_others(directory: Path) -> None:
+    """Who can read a directory can lock it, who can write in it can put another socket there."""
+    status = directory.stat()
+    if status.st_uid != os.geteuid():
+        raise Conflict(
+            f"{directory} belongs to user {status.st_uid}",
+            evidence="its owner could exchange whatever the daemon keeps there",
+            remedy=f"choose another directory, or: chown root: {directory}",
+        )
+    if status.st_mode & 0o066:
+        directory.chmod(status.st_mode & 0o7711)
 
 
 def _detach(directory: Path, minimal: bool) -> int:

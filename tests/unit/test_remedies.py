@@ -19,8 +19,8 @@ from isola.testing.parts import World
 ROOT = Path(isola.__file__).parent
 OURS = ("cli", "client", "daemon")
 """They speak to the person who typed a command of ours."""
-AT_START = ("state/", "host/background.py")
-"""What the daemon says when it cannot start: no client hears it."""
+AT_START = ("state/", "host/holding.py")
+"""What the daemon says when it cannot start, or is to stop: no client hears it."""
 COMMAND = re.compile(r"\bisola [a-z]+\b|(?<![\w-])--[a-z]+|/1\.0/")
 
 

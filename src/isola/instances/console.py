@@ -34,7 +34,7 @@ async def attach(context: Context, op: Operation, instance: Instance, request: C
     channel = await op.channel("0", _CONNECT_SECONDS)
     runtime = context.runtime(instance)
     stream = await runtime.console(instance.id)
-    context.events.lifecycle("instance-console", f"/1.0/instances/{instance.name}", type=request.type)
+    context.tell("console", instance.name, type=request.type)
     try:
         if request.width and request.height:
             await runtime.resize_console(instance.id, request.width, request.height)

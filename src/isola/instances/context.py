@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from isola.errors import HostFailure
 from isola.events import Events
@@ -24,6 +25,16 @@ from isola.operations import Operations
 from isola.runtimes import Running, Runtime, Runtimes
 from isola.state import Collection, Described, Intents, record_codec
 from isola.storage import Pools, StorageDriver
+
+
+def address(name: str) -> str:
+    """Under which address events and operations name an instance."""
+    return f"/1.0/instances/{name}"
+
+
+def lock_of(name: str) -> str:
+    """What an operation locks that works on an instance."""
+    return f"instance/{name}"
 
 
 @dataclass(slots=True)
@@ -107,6 +118,10 @@ class Context:
     """Layers of instances that are being created."""
     bases: Bases = field(default_factory=Bases)
     """Where id ranges may begin on this host."""
+
+    def tell(self, action: str, name: str, **about: Any) -> None:
+        """Publish what happened to an instance: ``started``."""
+        self.events.lifecycle(f"instance-{action}", address(name), **about)
 
     def status(self, instance: Instance) -> Status:
         """Observed status."""

@@ -82,7 +82,7 @@ async def create(context: Context, op: Operation, plan: Plan) -> Instance:
     if image is not None:
         with suppress(IsolaError):  # good to know, no reason to fail what is done
             await context.images.used(image.fingerprint)
-    context.events.lifecycle("instance-created", f"/1.0/instances/{instance.name}", type=instance.type)
+    context.tell("created", instance.name, type=instance.type)
     if plan.request.start:
         op.reopen()
         await start(context, op, instance.name)

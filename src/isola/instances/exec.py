@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import Coroutine, Mapping, Sequence
 
 from isola.errors import InvalidInput, IsolaError, WrongState
 from isola.host.sockets import Stream
-from isola.instances.context import Context
+from isola.instances.context import Context, address
 from isola.instances.pump import (
     RECORD_LIMIT,
     Output,
@@ -54,13 +53,10 @@ def channel_names(request: ExecRequest) -> tuple[str, ...]:
 async def run(context: Context, op: Operation, instance: Instance, request: ExecRequest) -> None:
     """Wait for the channels, run, and leave the exit status in the operation's metadata as ``return``."""
     data = {name: await op.channel(name, _CONNECT_SECONDS) for name in channel_names(request) if name != "control"}
-    user, group = await _who(context, instance, request)
-    request = dataclasses.replace(request, user=user, group=group)
-    home = await _home(context, instance, request)
-    execution = await context.working_runtime(instance).exec(
-        instance.id, spec_of(context, instance, request, user, group, home)
-    )
-    context.events.lifecycle("instance-exec", f"/1.0/instances/{instance.name}", command=list(request.command))
+    who = await _who(context, instance, request)
+    spec = spec_of(context, instance, request, who, await _home(context, instance, request, who))
+    execution = await context.working_runtime(instance).exec(instance.id, spec)
+    context.tell("exec", instance.name, command=list(request.command))
     try:
         if not request.wait_for_websocket:
             status = await _recorded(context, op, instance, execution, record=request.record_output)
@@ -73,10 +69,10 @@ async def run(context: Context, op: Operation, instance: Instance, request: Exec
     op.update_metadata(**{"return": status})
 
 
-async def _home(context: Context, instance: Instance, request: ExecRequest) -> str:
+async def _home(context: Context, instance: Instance, request: ExecRequest, who: tuple[int, int]) -> str:
     """Where a command begins that does not say; root's home is looked for once in a run."""
     live = require_live(context, instance)
-    if request.cwd or request.user != 0 or not instance.start.system:
+    if request.cwd or who[0] != 0 or not instance.start.system:
         return "/"
     if not live.home:
         try:
@@ -100,11 +96,10 @@ async def _who(context: Context, instance: Instance, request: ExecRequest) -> tu
     return found.uid, found.gid if group is None else group
 
 
-def spec_of(  # noqa: PLR0917 - the request, and what was found out about it
-    context: Context, instance: Instance, request: ExecRequest, user: int, group: int, home: str
-) -> ExecSpec:
-    """What the runtime is asked for: the client's words over the instance's over the defaults."""
+def spec_of(context: Context, instance: Instance, request: ExecRequest, who: tuple[int, int], home: str) -> ExecSpec:
+    """What the runtime is asked for: what the client wants over what the instance has over the defaults."""
     config, _ = expanded(context, instance)
+    user, group = who
     defaults = {"PATH": _PATH, "LANG": "C.UTF-8"}
     if user == 0:
         defaults |= {"HOME": "/root", "USER": "root"}
@@ -205,7 +200,7 @@ async def _keep(context: Context, op: Operation, instance: Instance, name: str, 
     file = f"exec_{op.id}.{'stdout' if name == '1' else 'stderr'}"
     await context.host.files.make_directory(directory, mode=0o700)
     await context.host.files.write(directory / file, bytes(record.data))
-    return f"/1.0/instances/{instance.name}/logs/exec-output/{file}"
+    return f"{address(instance.name)}/logs/exec-output/{file}"
 
 
 async def _control(op: Operation, execution: Execution) -> None:

@@ -18,7 +18,7 @@ from isola.instances import rename as rename_verb
 from isola.instances import stop as stop_verb
 from isola.instances import unknown as unknown_verbs
 from isola.instances import update as update_verb
-from isola.instances.context import Context
+from isola.instances.context import Context, address, lock_of
 from isola.instances.expand import network_of
 from isola.instances.identity import nics_of
 from isola.instances.layers import drop_unused, in_use
@@ -119,18 +119,18 @@ class Instances:
 
     def used_by_image(self, fingerprint: str) -> list[str]:
         """API paths of the instances made from an image."""
-        return [_path(instance) for instance in self if instance.image == fingerprint]
+        return [address(instance.name) for instance in self if instance.image == fingerprint]
 
     def used_by_profile(self, name: str) -> list[str]:
         """API paths of the instances that have a profile."""
-        return [_path(instance) for instance in self if name in instance.profiles]
+        return [address(instance.name) for instance in self if name in instance.profiles]
 
     def used_by_pool(self, name: str) -> list[str]:
         """API paths of what lies in a pool or refers to it."""
         profiles = [p for p in self._context.profiles if any(d.get("pool") == name for d in p.devices.values())]
         users = [instance for instance in self if instance.volatile.get("root.pool") == name]
         left = [_unknown_path(each) for each in self.unknown() if each.pool == name]
-        paths = [_path(instance) for instance in users]
+        paths = [address(instance.name) for instance in users]
         return paths + [f"/1.0/profiles/{profile.name}" for profile in profiles] + left
 
     def used_by_network(self, name: str) -> list[str]:
@@ -139,7 +139,7 @@ class Instances:
         def names(devices: Devices) -> bool:
             return any(d.get("type") == "nic" and network_of(d) == name for d in devices.values())
 
-        users = [_path(instance) for instance in self if names(expanded(self._context, instance)[1])]
+        users = [address(instance.name) for instance in self if names(expanded(self._context, instance)[1])]
         users += [f"/1.0/profiles/{profile.name}" for profile in self._context.profiles if names(profile.devices)]
         left = [each for each in self.unknown() if each.instance is not None]
         return users + [
@@ -324,7 +324,7 @@ class Instances:
         operation = self._context.operations.start(
             "Updating profile",
             work,
-            locks=[f"profile/{profile}", *map(_lock, sorted(users))],
+            locks=[f"profile/{profile}", *map(lock_of, sorted(users))],
             resources={"profiles": (f"/1.0/profiles/{profile}",)},
         )
         await self._context.operations.finish(operation)
@@ -394,7 +394,7 @@ class Instances:
 
     def _idle(self, name: str) -> bool:
         """Whether nothing works on it: then what it is now is what an operation will find at its turn."""
-        return self._context.operations.holder(_lock(name)) is None
+        return self._context.operations.holder(lock_of(name)) is None
 
     def _steer(
         self,
@@ -409,7 +409,7 @@ class Instances:
 
         What is done by the time its turn comes is not done again.
         """
-        holder = self._context.operations.holder(_lock(name))
+        holder = self._context.operations.holder(lock_of(name))
         other = holder is not None and holder.gives_way and holder.description != description
 
         async def unless_done(op: Operation) -> None:
@@ -432,8 +432,8 @@ class Instances:
         return self._context.operations.start(
             description,
             work,
-            locks=[_lock(each) for each in (name, *also)],
-            resources={"instances": (f"/1.0/instances/{name}",)},
+            locks=[lock_of(each) for each in (name, *also)],
+            resources={"instances": (address(name),)},
             wait=wait,
             urgent=urgent,
             gives_way=gives_way,
@@ -451,20 +451,12 @@ class Instances:
         return self._context.operations.start(
             description,
             work,
-            resources={"instances": (f"/1.0/instances/{name}",)},
+            resources={"instances": (address(name),)},
             kind="websocket" if channels else "task",
             channels=secrets,
             metadata={**metadata, **({"fds": secrets} if secrets else {})},
         )
 
 
-def _lock(name: str) -> str:
-    return f"instance/{name}"
-
-
 def _unknown_path(unknown: Unknown) -> str:
     return f"/1.0/isola/unknown/{unknown.id}"
-
-
-def _path(instance: Instance) -> str:
-    return f"/1.0/instances/{instance.name}"

@@ -7,7 +7,7 @@ import logging
 from enum import Enum
 
 from isola.errors import IsolaError
-from isola.instances.context import Context
+from isola.instances.context import Context, address, lock_of
 from isola.instances.describe import keep_described
 from isola.instances.half_made import undo_begun
 from isola.instances.layers import drop_unused
@@ -101,8 +101,8 @@ async def _carry_out(context: Context, instance: Instance, running: Running | No
     operation = context.operations.start(
         "Reconciling instance",
         work,
-        locks=[f"instance/{instance.name}"],
-        resources={"instances": (f"/1.0/instances/{instance.name}",)},
+        locks=[lock_of(instance.name)],
+        resources={"instances": (address(instance.name),)},
     )
     await context.operations.finish(operation)
     if verdict is Verdict.RESTART:
@@ -128,8 +128,8 @@ async def _repair(context: Context, instance: Instance) -> None:
     operation = context.operations.start(
         "Repairing instance",
         lambda op: repair(context, op, instance.name),
-        locks=[f"instance/{instance.name}"],
-        resources={"instances": (f"/1.0/instances/{instance.name}",)},
+        locks=[lock_of(instance.name)],
+        resources={"instances": (address(instance.name),)},
     )
     try:
         await context.operations.finish(operation)
@@ -146,8 +146,8 @@ async def _start_again(context: Context, instances: list[Instance]) -> None:
         operation = context.operations.start(
             "Starting instance after boot",
             lambda op, name=instance.name: start(context, op, name),  # type: ignore[misc]
-            locks=[f"instance/{instance.name}"],
-            resources={"instances": (f"/1.0/instances/{instance.name}",)},
+            locks=[lock_of(instance.name)],
+            resources={"instances": (address(instance.name),)},
         )
         try:
             await context.operations.finish(operation)

@@ -22,7 +22,7 @@ async def remove(context: Context, op: Operation, instance: Instance, *, clean: 
     await sweep(context, op, context.records.get(instance.name), clean=clean)
     context.broken.pop(instance.id, None)
     context.strays.pop(instance.id, None)
-    context.events.lifecycle("instance-deleted", f"/1.0/instances/{instance.name}")
+    context.tell("deleted", instance.name)
 
 
 def doom(instance: Instance) -> Instance:

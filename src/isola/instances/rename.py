@@ -39,4 +39,4 @@ async def rename(context: Context, op: Operation, name: str, new: str) -> None:
             await context.networks.driver(before.network).rename(op, network, before, after)
     await describe_change(context, op, old, renamed)
     await op.commit(lambda: context.records.rename(name, new, renamed, at=held.revision))
-    context.events.lifecycle("instance-renamed", f"/1.0/instances/{new}", old_name=name)
+    context.tell("renamed", new, old_name=name)

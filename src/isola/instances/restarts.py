@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from isola.errors import IsolaError
 from isola.host.cancellation import finish
+from isola.instances.background import when_idle
 from isola.instances.context import Context, Live, Restart
 from isola.operations import Operation
 
@@ -68,21 +69,15 @@ async def _after_pause(context: Context, id: str, restart: Restart, start: Start
     await context.host.clock.sleep(seconds)
     # A start that was cancelled is tried again: an instance that is to stay off is stopped.
     while context.restarts.get(id) is restart:
-        instance = context.by_id(id)
-        if instance is None:
-            return
-        lock = f"instance/{instance.name}"
-        holder = context.operations.holder(lock)
-        if holder is not None:
-            await holder.wait()
-            continue
-        operation = context.operations.start(
+        operation = await when_idle(
+            context,
+            id,
             "Starting instance after its reboot",
-            lambda op, name=instance.name: _start(context, op, name, restart, start),  # type: ignore[misc]
-            locks=[lock],
-            resources={"instances": (f"/1.0/instances/{instance.name}",)},
+            lambda op, name: _start(context, op, name, restart, start),
+            wanted=lambda: context.restarts.get(id) is restart,
         )
-        await operation.wait()
+        if operation is None:
+            return
         await context.host.clock.sleep(seconds)
 
 
@@ -97,7 +92,7 @@ async def _start(context: Context, op: Operation, name: str, restart: Restart, s
         with suppress(IsolaError):
             await finish(_give_up(context, name, str(error)))
         raise
-    context.events.lifecycle("instance-restarted", f"/1.0/instances/{name}")
+    context.tell("restarted", name)
 
 
 async def _give_up(context: Context, name: str, why: str) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 
 from isola.errors import IsolaError, TimedOut
-from isola.instances.context import Context
+from isola.instances.context import Context, address, lock_of
 from isola.instances.remove import remove
 from isola.instances.restarts import leave
 from isola.instances.start import expanded
@@ -38,8 +38,8 @@ async def _stop(context: Context, instance: Instance) -> None:
         operation = context.operations.start(
             "Stopping instance with the daemon",
             lambda op, name=found.name: _stop_and_remember(context, op, name),  # type: ignore[misc]
-            locks=[f"instance/{found.name}"],
-            resources={"instances": (f"/1.0/instances/{found.name}",)},
+            locks=[lock_of(found.name)],
+            resources={"instances": (address(found.name),)},
         )
         await context.operations.finish(operation)
     except IsolaError as error:
@@ -49,7 +49,7 @@ async def _stop(context: Context, instance: Instance) -> None:
 async def _let_go(context: Context, id: str) -> None:
     """Whoever works on the instance is cancelled where that is possible, and waited for."""
     while (instance := context.by_id(id)) is not None:
-        holder = context.operations.holder(f"instance/{instance.name}")
+        holder = context.operations.holder(lock_of(instance.name))
         if holder is None:
             return
         if holder.may_cancel:

@@ -58,7 +58,7 @@ async def start(context: Context, op: Operation, name: str) -> None:
         raise
     found = Versioned(instance, held.revision)
     await op.commit(lambda: _record_started(context, found, spec.limits, running))
-    context.events.lifecycle("instance-started", f"/1.0/instances/{instance.name}")
+    context.tell("started", instance.name)
 
 
 def adopt(context: Context, instance: Instance, running: Running, limits: Limits, *, frozen: bool = False) -> Live:

@@ -34,7 +34,7 @@ async def halt(
     if instance.id not in context.live:
         require_running(context, instance)
         await clean_up(context, op, instance, again=again)
-        context.events.lifecycle("instance-stopped", f"/1.0/instances/{name}")
+        context.tell("stopped", name)
         return
     live = require_live(context, instance)
     live.stopping = True
@@ -49,7 +49,7 @@ async def halt(
         live.stopping = False
         if live.ended.is_set() and context.live.get(instance.id) is live:
             look_after_end(context, instance.id, live)
-    context.events.lifecycle("instance-stopped", f"/1.0/instances/{name}")
+    context.tell("stopped", name)
 
 
 async def restart(context: Context, op: Operation, name: str, *, timeout: float | None, force: bool) -> None:
@@ -57,7 +57,7 @@ async def restart(context: Context, op: Operation, name: str, *, timeout: float 
     await halt(context, op, name, timeout=timeout, force=force)
     op.reopen()
     await start(context, op, name)
-    context.events.lifecycle("instance-restarted", f"/1.0/instances/{name}")
+    context.tell("restarted", name)
 
 
 async def pause(context: Context, op: Operation, name: str) -> None:
@@ -70,7 +70,7 @@ async def pause(context: Context, op: Operation, name: str) -> None:
         f"freeze {name}", lambda: _freeze(context, instance, live), undo=lambda: _thaw(context, instance, live)
     )
     await op.commit()
-    context.events.lifecycle("instance-paused", f"/1.0/instances/{name}")
+    context.tell("paused", name)
 
 
 async def resume(context: Context, op: Operation, name: str) -> None:
@@ -81,7 +81,7 @@ async def resume(context: Context, op: Operation, name: str) -> None:
         raise WrongState(f"Instance {name!r} is not frozen")
     await op.effect(f"thaw {name}", lambda: _thaw(context, instance, live))
     await op.commit()
-    context.events.lifecycle("instance-resumed", f"/1.0/instances/{name}")
+    context.tell("resumed", name)
 
 
 def require_running(context: Context, instance: Instance) -> None:

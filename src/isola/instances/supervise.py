@@ -7,6 +7,7 @@ import dataclasses
 import logging
 
 from isola.errors import IsolaError
+from isola.instances.background import when_idle
 from isola.instances.context import Context, Live, Restart
 from isola.instances.identity import nics_of
 from isola.instances.remove import remove
@@ -54,27 +55,17 @@ def look_after_end(context: Context, id: str, live: Live) -> None:
 
 async def _after_end(context: Context, id: str, live: Live) -> None:
     """The instance ended by itself: clean up, then what it asked for. Waits for whoever works on it now."""
-    while context.live.get(id) is live:
-        instance = context.by_id(id)
-        if instance is None:
-            return
-        lock = f"instance/{instance.name}"
-        holder = context.operations.holder(lock)
-        if holder is not None:
-            await holder.wait()
-            continue
-        operation = context.operations.start(
-            "Cleaning up after instance",
-            lambda op, name=instance.name: _ended(context, op, name, live),  # type: ignore[misc]
-            locks=[lock],
-            resources={"instances": (f"/1.0/instances/{instance.name}",)},
-        )
-        await operation.wait()
-        if operation.error is not None and context.live.get(id) is live:
-            # It does not run, whatever is left of it: say so, and let the next start or deletion clean up.
-            context.live.pop(id)
-            context.broken[id] = str(operation.error) or "cleaning up was cancelled"
-        return
+    operation = await when_idle(
+        context,
+        id,
+        "Cleaning up after instance",
+        lambda op, name: _ended(context, op, name, live),
+        wanted=lambda: context.live.get(id) is live,
+    )
+    if operation is not None and operation.error is not None and context.live.get(id) is live:
+        # It does not run, whatever is left of it: say so, and let the next start or deletion clean up.
+        context.live.pop(id)
+        context.broken[id] = str(operation.error) or "cleaning up was cancelled"
 
 
 async def _ended(context: Context, op: Operation, name: str, live: Live) -> None:
@@ -85,7 +76,7 @@ async def _ended(context: Context, op: Operation, name: str, live: Live) -> None
         await _rebooted(context, op, instance, reboots_after(context, live))
         return
     await clean_up(context, op, instance)
-    context.events.lifecycle("instance-shutdown", f"/1.0/instances/{name}")
+    context.tell("shutdown", name)
     if instance.ephemeral:
         op.reopen()
         await remove(context, op, context.records.get(name), clean=True)
@@ -97,7 +88,7 @@ async def _rebooted(context: Context, op: Operation, instance: Instance, reboots
 
     pauses = pause_before(reboots) > 0
     await clean_up(context, op, instance, reboots=reboots if pauses else 0)
-    context.events.lifecycle("instance-shutdown", f"/1.0/instances/{instance.name}")
+    context.tell("shutdown", instance.name)
     if pauses:
         schedule(context, instance.id, start)
         return
@@ -107,7 +98,7 @@ async def _rebooted(context: Context, op: Operation, instance: Instance, reboots
         await start(context, op, instance.name)
     finally:
         forget(context, instance.id)
-    context.events.lifecycle("instance-restarted", f"/1.0/instances/{instance.name}")
+    context.tell("restarted", instance.name)
 
 
 async def clean_up(

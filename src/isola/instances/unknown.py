@@ -57,7 +57,7 @@ def find(context: Context, reference: str) -> Unknown:
         if reference == each.id or (each.instance is not None and reference == each.instance.name)
     ]
     if len(found) != 1:
-        raise NotFound(f"There is no instance {reference[:80]!r} without a record", remedy="see 'isola admin unknown'")
+        raise NotFound(f"There is no instance {reference[:80]!r} without a record", remedy="list what is in no record")
     return found[0]
 
 
@@ -85,7 +85,7 @@ async def adopt(context: Context, op: Operation, id: str, name: str = "") -> Ins
     for nic in nics_of(context, instance):
         network = context.networks.get(nic.network)
         await context.networks.driver(nic.network).register(op, network, nic)
-    context.events.lifecycle("instance-created", f"/1.0/instances/{instance.name}", type=instance.type)
+    context.tell("created", instance.name, type=instance.type)
     return instance
 
 

@@ -55,7 +55,7 @@ async def update(context: Context, op: Operation, name: str, decide: Decide) -> 
     wanted = await _change(context, op, held, check(context, name, decide(held.value)))
     await describe_change(context, op, held.value, wanted.value)
     await op.commit(lambda: record(context, [(held.value, wanted)]))
-    context.events.lifecycle("instance-updated", f"/1.0/instances/{name}")
+    context.tell("updated", name)
 
 
 async def follow(

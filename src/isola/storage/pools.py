@@ -232,7 +232,7 @@ class Pools:
             raise AlreadyExists(
                 f"{place} holds an earlier storage pool",
                 field="name",
-                remedy="take it in (isola admin adopt), move it away, or choose another name",
+                remedy="adopt it, move it away, or choose another name",
             )
 
     async def _keep_described(self, pool: Pool) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import TypeVar
 from urllib.parse import parse_qsl
 
 from aiohttp import web
@@ -17,6 +18,8 @@ from isola.doors.rest.reading import Fields, parse_object
 from isola.doors.rest.rendering import Rendering
 from isola.errors import InvalidInput, NotFound, PreconditionFailed, TooLarge
 
+T = TypeVar("T")
+U = TypeVar("U")
 JSON_LIMIT = 2 * 2**20
 _LARGE = 64 * 2**10
 """Bytes of JSON from which reading it would hold up the others."""
@@ -89,8 +92,16 @@ class Request:
         except (web.RequestPayloadError, ConnectionError) as error:
             raise InvalidInput("The body is broken", evidence=str(error)[:200], field="body") from None
 
-    def require_match(self, current: object) -> None:
-        """Compare ``If-Match`` with what stands now. Raises PreconditionFailed."""
+    def matching(self, shape: Callable[[T], object], decide: Callable[[T], U]) -> Callable[[T], U]:
+        """``decide``, asked only where ``If-Match`` fits the record that it is given. Raises PreconditionFailed."""
+
+        def matched(found: T) -> U:
+            self._require_match(shape(found))
+            return decide(found)
+
+        return matched
+
+    def _require_match(self, current: object) -> None:
         wanted = self.http.headers.get("If-Match")
         if wanted and wanted.strip('"') not in ("*", tag_of(current)):
             raise PreconditionFailed(

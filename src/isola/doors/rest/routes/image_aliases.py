@@ -80,11 +80,7 @@ async def delete(request: Request) -> web.StreamResponse:
 
 
 async def _update(request: Request, decide: Callable[[Alias], Alias]) -> web.StreamResponse:
-    def matched(alias: Alias) -> Alias:
-        request.require_match(alias_json(alias))
-        return decide(alias)
-
-    await request.services.images.update_alias(_find(request).name, matched)
+    await request.services.images.update_alias(_find(request).name, request.matching(alias_json, decide))
     return sync()
 
 

@@ -111,11 +111,7 @@ async def refresh(request: Request) -> web.StreamResponse:
 
 
 async def _update(request: Request, decide: Callable[[Image], Image]) -> web.StreamResponse:
-    def matched(image: Image) -> Image:
-        request.require_match(writable(image))
-        return decide(image)
-
-    await request.services.images.update(_find(request).fingerprint, matched)
+    await request.services.images.update(_find(request).fingerprint, request.matching(writable, decide))
     return sync()
 
 

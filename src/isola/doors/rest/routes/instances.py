@@ -99,11 +99,10 @@ def _update(request: Request, decide: Callable[[Instance], InstanceUpdate]) -> O
     """Whether the record still matches is asked at once, and again when the operation's turn has come."""
     instances = request.services.instances
 
-    def matched(instance: Instance) -> InstanceUpdate:
-        request.require_match(writable(instance, instances.config(instance)))
-        return decide(instance)
+    def shown(instance: Instance) -> object:
+        return writable(instance, instances.config(instance))
 
-    return instances.update(instance_of(request).name, matched)
+    return instances.update(instance_of(request).name, request.matching(shown, decide))
 
 
 def _chosen(request: Request, match: Match | None) -> Sequence[Instance]:

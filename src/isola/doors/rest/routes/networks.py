@@ -121,16 +121,11 @@ async def state(request: Request) -> web.StreamResponse:
 
 async def _update(request: Request, decide: Callable[[Network], Network]) -> web.StreamResponse:
     services, network = request.services, await _managed(request)
-
-    def matched(found: Network) -> Network:
-        request.require_match(writable(found))
-        return decide(found)
-
     await done(
         services,
         "Updating network",
         f"/1.0/networks/{network.name}",
-        lambda op: services.networks.update(op, network.name, matched),
+        lambda op: services.networks.update(op, network.name, request.matching(writable, decide)),
         lock=_lock(network.name),
     )
     return sync()

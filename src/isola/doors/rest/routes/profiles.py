@@ -78,11 +78,7 @@ async def delete(request: Request) -> web.StreamResponse:
 
 
 async def _update(request: Request, decide: Callable[[Profile], Profile]) -> web.StreamResponse:
-    def matched(profile: Profile) -> Profile:
-        request.require_match(writable(profile))
-        return decide(profile)
-
-    await request.services.profiles.update(_find(request).name, matched)
+    await request.services.profiles.update(_find(request).name, request.matching(writable, decide))
     return sync()
 
 

@@ -51,11 +51,7 @@ async def resources(request: Request) -> web.StreamResponse:
 
 
 async def _update(request: Request, decide: Callable[[Config], Config]) -> web.StreamResponse:
-    def matched(config: Config) -> Config:
-        request.require_match(_writable(config))
-        return decide(config)
-
-    await request.services.server.update(matched)
+    await request.services.server.update(request.matching(_writable, decide))
     return sync()
 
 

@@ -126,11 +126,7 @@ async def refuse_volume(request: Request) -> web.StreamResponse:
 
 
 async def _update(request: Request, decide: Callable[[Pool], Pool]) -> web.StreamResponse:
-    def matched(pool: Pool) -> Pool:
-        request.require_match(writable(pool))
-        return decide(pool)
-
-    await request.services.pools.update(_find(request).name, matched)
+    await request.services.pools.update(_find(request).name, request.matching(writable, decide))
     return sync()
 
 

@@ -268,6 +268,20 @@ async def test_a_member_of_nothing(place: Place) -> None:
         await place.archives.read_member(place.directory / "bad", ("x",))
 
 
+async def test_several_members_are_read_at_once(place: Place) -> None:
+    archive, members = (
+        place.directory / "a",
+        (directory("t"), member("./t/x", b"one"), member("y", b"two"), symlink("z", "y")),
+    )
+    await place.files.write(archive, packed(tar(*members, member("t/x", b"again")), "gzip"))
+    found = await place.archives.read_members(archive, ("t/x", "y", "z", "t", "nothing"))
+    assert found == {"t/x": b"one", "y": b"two"}
+    assert await place.archives.read_members(archive, ("t/x", "y"), limit=6) == found
+    with pytest.raises(TooLarge):
+        await place.archives.read_members(archive, ("t/x", "y"), limit=5)
+    assert await place.archives.read_members(archive, ("nothing",)) == {}
+
+
 async def test_a_document_is_read(place: Place) -> None:
     archive = place.directory / "a"
     await place.files.write(archive, tar(member("d.yaml", b"a: {b: [1, 'two', 2024-01-01]}\nc:\n"), member("e")))

@@ -54,6 +54,18 @@ def test_pairs(value: object) -> None:
         Answer({"key": value}).pairs("key", ("known",))
 
 
+@pytest.mark.parametrize("value", [None, [], {"other": "00"}, {"known": 1}, {"known": "0x"}, {"known": "00" * 101}])
+def test_members(value: object) -> None:
+    with pytest.raises(HostFailure):
+        Answer({"key": value}).members("key", ("known",), limit=100)
+
+
+@pytest.mark.parametrize("value", [None, {}, [1], [{"other": "x"}], [{"known": 1}], [{"known": "x" * 6000}] * 3])
+def test_pieces(value: object) -> None:
+    with pytest.raises(HostFailure):
+        Answer({"key": value}).pieces("key", ("known",), limit=100)
+
+
 @pytest.mark.parametrize("value", [None, 1, "sha256:x", "sha256:" + "A" * 64, "../" + "a" * 64])
 def test_digests(value: object) -> None:
     with pytest.raises(HostFailure):

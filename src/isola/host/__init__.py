@@ -16,6 +16,7 @@ from isola.host.namespaces import Namespaces
 from isola.host.process import Processes
 from isola.host.sockets import Sockets
 from isola.host.system import System
+from isola.host.templates import Templates
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class Host:
     id_ranges: IdRanges
     files: Files
     archives: Archives
+    templates: Templates
     sockets: Sockets
     clock: Clock
     system: System

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from isola import errors
@@ -67,6 +67,25 @@ class Answer:
         """A few bytes each, by names that are known."""
         return {name: _bytes(text, key) for name, text in self.pairs(key, known).items()}
 
+    def pieces(self, key: str, known: Collection[str], *, limit: int) -> Sequence[Mapping[str, str]]:
+        """Mappings of names that are known to texts, whose characters are bounded all together."""
+        value = self._document.get(key)
+        if not isinstance(value, list) or not all(
+            isinstance(each, dict) and _known_texts(each, known) for each in value
+        ):
+            return tuple(_refuse(key))
+        if sum(len(text) for each in value for text in each.values()) > limit + _LONGEST:
+            _refuse(key)
+        return tuple(value)
+
+    def members(self, key: str, known: Collection[str], *, limit: int) -> Mapping[str, bytes]:
+        """Bytes by names that are known, bounded all together."""
+        value = self._document.get(key)
+        if not isinstance(value, dict) or not _known_texts(value, known):
+            return dict(_refuse(key))
+        found = {name: _bytes(text, key) for name, text in value.items()}
+        return found if sum(map(len, found.values())) <= limit else dict(_refuse(key))
+
     def document(self, key: str) -> object:
         """Texts, lists, mappings and None, neither deep nor many."""
         value = self._document.get(key)
@@ -97,6 +116,10 @@ def read_answer(data: bytes) -> Answer:
 
 def _is_text(value: object) -> bool:
     return isinstance(value, str) and len(value) <= _LONGEST
+
+
+def _known_texts(value: Mapping[str, object], known: Collection[str]) -> bool:
+    return all(name in known and isinstance(text, str) for name, text in value.items())
 
 
 def _bytes(value: object, key: str) -> bytes:

@@ -103,6 +103,26 @@ def _document(source: str, names: list[str], limit: int) -> bytes:
     )
 
 
+def _members(source: str, names: list[str], limit: int) -> bytes:
+    archive = _Source(source)
+    return archive.checked(
+        cell.run(archive.reading(), lambda inside: {"members": _several(archive, names, limit)}),
+    )
+
+
+def _several(archive: _Source, names: list[str], limit: int) -> Mapping[str, str]:
+    wanted = {tuple(untar.clean(os.fsencode(name))): name for name in names}
+    stream, found = TarStream(archive.content(limit=1 << 40, ratio=1000).read), dict[str, str]()
+    for member in stream.members():
+        name = wanted.get(tuple(untar.clean(member.name)))
+        if member.kind == 0x30 and name is not None and name not in found:
+            limit -= member.size
+            if limit < 0 or member.pieces is not None:
+                raise TooLarge(f"{untar.shown(member.name)} is larger than it may be")
+            found[name] = b"".join(stream.blocks()).hex()
+    return found
+
+
 def _member(archive: _Source, names: list[str], limit: int) -> bytes:
     wanted = {tuple(untar.clean(os.fsencode(name))) for name in names}
     stream = TarStream(archive.content(limit=1 << 40, ratio=1000).read)
@@ -191,6 +211,7 @@ def _created(target: str, compression: str) -> BinaryIO:
 _VERBS: dict[str, Callable[..., bytes]] = {
     "unpack": _unpack,
     "read": _read,
+    "members": _members,
     "document": _document,
     "pack": _pack,
     "repack": _repack,

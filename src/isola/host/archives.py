@@ -81,6 +81,15 @@ class Archives(Protocol):
         """Content of the first regular member with one of these names. Raises NotFound, TooLarge, InvalidInput."""
         ...
 
+    async def read_members(
+        self, source: Path, names: tuple[str, ...], *, limit: int = 1 << 20
+    ) -> Mapping[str, builtins.bytes]:
+        """Content of the regular members with these names, as far as they are there, at most ``limit`` bytes in all.
+
+        Raises TooLarge, InvalidInput.
+        """
+        ...
+
     async def read_document(self, source: Path, names: tuple[str, ...], *, limit: int = 1 << 20) -> object:
         """The same of a member in YAML: texts, lists and mappings of bounded depth and number, and None for nothing."""
         ...
@@ -144,6 +153,13 @@ class LinuxArchives:
         """Content of one member."""
         answer = await self._ask("read", {"source": str(source), "names": names, "limit": limit})
         return answer.content("content", limit)
+
+    async def read_members(
+        self, source: Path, names: tuple[str, ...], *, limit: int = 1 << 20
+    ) -> Mapping[str, builtins.bytes]:
+        """Content of several members."""
+        answer = await self._ask("members", {"source": str(source), "names": names, "limit": limit})
+        return answer.members("members", names, limit=limit)
 
     async def read_document(self, source: Path, names: tuple[str, ...], *, limit: int = 1 << 20) -> object:
         """Content of one member in YAML."""

@@ -52,6 +52,7 @@ class Cell:
     """Of processor time."""
     file_size: int = 0
     """How large a file it may write."""
+    memory: int = 2 << 30
     root: Path | None = None
     """The directory that is its ``/``; None for an empty one."""
     shown: Mapping[str, Path] = field(default_factory=dict)
@@ -220,7 +221,7 @@ def _with_host_ids(cell: Cell) -> Cell:
     extra = (confine.CAP_DAC_READ_SEARCH,) if cell.shown else ()
     return Cell(
         seconds=cell.seconds, file_size=cell.file_size, root=cell.root, shown=cell.shown, writable=cell.writable,
-        foreign=True, owner=cell.owner, capabilities=(*cell.capabilities, *extra), keep=cell.keep,
+        foreign=True, owner=cell.owner, memory=cell.memory, capabilities=(*cell.capabilities, *extra), keep=cell.keep,
         programs=cell.programs,
     )  # fmt: skip
 
@@ -321,7 +322,7 @@ def _shut_in(plan: _Plan, end: int) -> None:
         kernel.join(plan.space, kernel.CLONE_NEWUSER)
     _close_all_but({0, 1, 2, end, *cell.keep})
     os.umask(0)
-    confine.limit(file_size=cell.file_size, seconds=cell.seconds)
+    confine.limit(file_size=cell.file_size, seconds=cell.seconds, memory=cell.memory)
     confine.become(cell.owner, cell.capabilities)
     _if_offered(plan, lambda: seccomp.install(programs=cell.programs), "a filter of system calls")
 

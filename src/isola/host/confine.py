@@ -13,15 +13,14 @@ CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER, CAP_FSETID, CAP_SE
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_KEEPCAPS = 1, 4, 8
 _PR_CAPBSET_READ, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 23, 24, 38
 _SIGKILL = 9
-_MEMORY = 2 << 30
 _THREADS = 256
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def limit(*, file_size: int, seconds: int) -> None:
+def limit(*, file_size: int, seconds: int, memory: int) -> None:
     """Bounds on memory, processor time, threads and the size of files."""
     for kind, most in (
-        (resource.RLIMIT_AS, _MEMORY),
+        (resource.RLIMIT_AS, memory),
         (resource.RLIMIT_CPU, seconds),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, file_size),

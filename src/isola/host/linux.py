@@ -15,6 +15,7 @@ from isola.host.namespaces import LinuxNamespaces
 from isola.host.process import LinuxProcesses
 from isola.host.sockets import LinuxSockets
 from isola.host.system import LinuxSystem
+from isola.host.templates import LinuxTemplates
 
 
 def linux_host() -> Host:
@@ -30,6 +31,7 @@ def linux_host() -> Host:
         id_ranges=LinuxIdRanges(processes),
         files=LinuxFiles(),
         archives=LinuxArchives(processes),
+        templates=LinuxTemplates(processes),
         sockets=LinuxSockets(),
         clock=LinuxClock(),
         system=LinuxSystem(),

@@ -18,6 +18,7 @@ from isola.images.manifest import (
 from isola.images.metadata import Metadata
 from isola.images.store import Intake
 from isola.model.image import Image, ImageConfig, Layer
+from isola.model.template import Template
 
 _LABELS = {
     "os": "org.isola.image.os",
@@ -45,6 +46,7 @@ class Ingredients:
     """Overrule those of the metadata."""
     source: Mapping[str, str] = field(default_factory=dict)
     filename: str = ""
+    templates: Sequence[Template] = ()
 
 
 async def assemble(intake: Intake, ingredients: Ingredients, now: datetime) -> Image:
@@ -78,4 +80,5 @@ async def assemble(intake: Intake, ingredients: Ingredients, now: datetime) -> I
         properties=properties,
         filename=ingredients.filename,
         source=dict(ingredients.source),
+        templates=tuple(ingredients.templates),
     )

@@ -117,9 +117,14 @@ ff02::2\t\tip6-allrouters
 """,
 }
 TEMPLATES: Mapping[str, Mapping[str, object]] = {
-    "/etc/hostname": {"when": ["create", "copy"], "create_only": False, "template": "hostname.tpl", "properties": {}},
+    "/etc/hostname": {
+        "when": ["create", "copy", "rename"],
+        "create_only": False,
+        "template": "hostname.tpl",
+        "properties": {},
+    },
 }
-"""For LXD, which sets an instance's name this way; Isola tells the kernel."""
+"""Where systemd looks for the name at every boot."""
 TEMPLATE_FILES: Mapping[str, str] = {"hostname.tpl": "{{ container.name }}\n"}
 
 

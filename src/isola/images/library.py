@@ -23,8 +23,10 @@ from isola.images.metadata import MAX_SIZE, METADATA_NAMES, Metadata, read
 from isola.images.source import SourceRequest
 from isola.images.sources import Sources
 from isola.images.store import ContentStore
+from isola.images.templates import read_templates
 from isola.model.image import Alias, Image
 from isola.model.probe import Probe
+from isola.model.template import Template
 from isola.operations import Operation, Operations
 
 log = logging.getLogger(__name__)
@@ -149,6 +151,19 @@ class ImageLibrary:
         """What the image's ``metadata.yaml`` says. Raises NotFound, Unsupported."""
         (_, first), *_ = self.export(fingerprint)
         return read(await self._host.archives.read_document(first, METADATA_NAMES, limit=MAX_SIZE))
+
+    async def templates(self, image: Image) -> tuple[Template, ...]:
+        """What it has written anew for each instance; looked for once, where an earlier version has not."""
+        if image.templates is not None:
+            return image.templates
+        found: tuple[Template, ...] = ()
+        with suppress(Unsupported):  # it has no tarball
+            metadata = await self.metadata(image.fingerprint)
+            (_, first), *_ = self.export(image.fingerprint)
+            found = await read_templates(self._host.archives, first, metadata)
+        with suppress(NotFound):  # deleted meanwhile
+            await self._records.change(image.fingerprint, lambda record: replace(record, templates=found))
+        return found
 
     async def unpack_layer(
         self, digest: str, target: Path, progress: Callable[[int], None] | None = None

@@ -11,6 +11,7 @@ from isola.images.manifest import LAYER_TYPE, Part
 from isola.images.metadata import Metadata, metadata_tarball
 from isola.images.store import Intake
 from isola.images.system import WANTED, config_of
+from isola.images.templates import templates_of
 from isola.model.image import Image, Layer
 from isola.operations import Operation
 
@@ -50,5 +51,6 @@ async def system_image(
         ],
         made_by=made_by,
         source=source,
+        templates=templates_of(metadata, templates),
     )
     return await op.effect("describe image", lambda: assemble(intake, ingredients, host.clock.now()))

@@ -17,11 +17,13 @@ from isola.instances.layers import reserved
 from isola.instances.ranges import give_back, reserve_range
 from isola.instances.start import start
 from isola.instances.supervise import LAST_BOOT
+from isola.instances.templates import PENDING
 from isola.model.identity import IdRange
 from isola.model.image import Image
 from isola.model.instance import Config, Devices, Instance, InstanceRequest, Start
 from isola.model.names import instance_name
 from isola.model.profile import Profile
+from isola.model.template import Template
 from isola.operations import Operation
 from isola.runtimes import Runtimes
 from isola.state import Intent
@@ -117,7 +119,7 @@ async def _record(
         LAST_BOOT: context.host.system.boot_id(),
     }
     if image is not None:
-        volatile["base_image"] = image.fingerprint
+        volatile |= {"base_image": image.fingerprint, PENDING: "create"}
     for name, device in nic_devices(plan.devices).items():
         volatile |= await take_facts(context, op, name, device, {})
     request = plan.request
@@ -138,7 +140,7 @@ async def _record(
         ephemeral=request.ephemeral,
         volatile=volatile,
         image_properties=dict(image.properties) if image else {},
-        start=_start(image),
+        start=_EMPTY_START if image is None else _start(image, await context.images.templates(image)),
     )
 
 
@@ -160,9 +162,7 @@ async def _add(context: Context, instance: Instance) -> None:
     context.intents.ended(instance.id)
 
 
-def _start(image: Image | None) -> Start:
-    if image is None:
-        return _EMPTY_START
+def _start(image: Image, templates: tuple[Template, ...]) -> Start:
     config = image.config
     return Start(
         system=config.system,
@@ -172,6 +172,7 @@ def _start(image: Image | None) -> Start:
         user=config.user,
         stop_signal=config.stop_signal,
         layers=tuple(layer.digest for layer in image.layers),
+        templates=templates,
     )
 
 

@@ -9,6 +9,7 @@ from isola.instances.context import Context
 from isola.instances.describe import describe_change
 from isola.instances.identity import nics_of
 from isola.instances.mend import marks, mend
+from isola.instances.templates import renamed as facts_after
 from isola.model.names import instance_name
 from isola.operations import Operation
 
@@ -31,7 +32,7 @@ async def rename(context: Context, op: Operation, name: str, new: str) -> None:
     await mend(context, op, name)
     held = context.records.read(name)
     old = held.value
-    renamed = dataclasses.replace(old, name=new)
+    renamed = dataclasses.replace(old, name=new, volatile=facts_after(old.volatile, name))
     marks(context, op, old.id, nics_of(context, renamed))
     for before, after in zip(nics_of(context, old), nics_of(context, renamed), strict=True):
         network = context.networks.find(before.network)

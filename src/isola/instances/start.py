@@ -14,6 +14,7 @@ from isola.instances.limits import limits_of, load_of, terminals, tmpfs_size
 from isola.instances.mend import marks, mend
 from isola.instances.restarts import RESTARTING, forget
 from isola.instances.supervise import LAST_BOOT, REBOOT, watch
+from isola.instances.templates import applied, apply
 from isola.model.instance import Config, Devices, Instance
 from isola.model.limits import Limits
 from isola.operations import Operation
@@ -35,6 +36,7 @@ async def start(context: Context, op: Operation, name: str) -> None:
     instance = await refreshed(context, op, held.value, devices)
     with op.step("Mount root"):
         root = await context.storage(instance).mount(op, context.volume(instance))
+        await apply(context, instance, root, config, devices)
     spec = RunSpec(
         id=instance.id,
         hostname=instance.name,
@@ -144,7 +146,7 @@ async def _require_life(context: Context, instance: Instance, running: Running) 
 async def _record_started(context: Context, found: Versioned[Instance], limits: Limits, running: Running) -> None:
     instance = found.value
     now = context.host.clock.now()
-    known = {key: value for key, value in instance.volatile.items() if key != RESTARTING}
+    known = {key: value for key, value in applied(instance.volatile).items() if key != RESTARTING}
     volatile = known | {LAST_BOOT: context.host.system.boot_id(), CPUS: cpus_text(limits)}
     started = dataclasses.replace(instance, desired="running", last_used_at=now, volatile=volatile)
     await context.records.replace(instance.name, started, at=found.revision)

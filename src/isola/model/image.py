@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from isola.model.template import Template
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:
@@ -60,6 +62,8 @@ class Image:
     """Digest of the OCI artifact manifest that lists the files LXD's export gives; empty where there are none."""
     source: Mapping[str, str] = field(default_factory=dict)
     """Where it came from: ``{"driver": "debian", "release": "bookworm", ...}``; empty for an upload."""
+    templates: tuple[Template, ...] | None = None
+    """None where a record was written before they were looked at."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from isola.model.identity import IdRange
 from isola.model.limits import Usage
+from isola.model.template import Template
 
 Config = Mapping[str, str]
 Devices = Mapping[str, Mapping[str, str]]
@@ -52,6 +53,8 @@ class Start:
     stop_signal: str = "SIGRTMIN+3"
     layers: tuple[str, ...] = ()
     """Digests of the image layers below its root, bottom first."""
+    templates: tuple[Template, ...] = ()
+    """What the image has written anew for each instance."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -62,6 +62,20 @@ class FakeArchives:
                     raise TooLarge(f"{member.name!r} is larger than {limit} bytes")
                 return b"".join(stream.blocks())
         raise NotFound(f"The archive has no {' or '.join(names)}")
+
+    async def read_members(self, source: Path, names: tuple[str, ...], *, limit: int = 1 << 20) -> Mapping[str, bytes]:
+        """Content of several members."""
+        wanted = {tuple(clean(name.encode())): name for name in names}
+        stream = TarStream(_open(await self.files.read(source), _LIMITS).read)
+        found: dict[str, bytes] = {}
+        for member in stream.members():
+            name = wanted.get(tuple(clean(member.name)))
+            if member.kind == 0x30 and name is not None and name not in found:
+                limit -= member.size
+                if limit < 0 or member.pieces is not None:
+                    raise TooLarge(f"{member.name!r} is larger than it may be")
+                found[name] = b"".join(stream.blocks())
+        return found
 
     async def read_document(self, source: Path, names: tuple[str, ...], *, limit: int = 1 << 20) -> object:
         """Content of one member in YAML."""

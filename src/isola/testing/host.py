@@ -21,6 +21,7 @@ from isola.testing.namespaces import FakeNamespaces
 from isola.testing.processes import FakeProcesses, Program
 from isola.testing.sockets import FakeSockets
 from isola.testing.system import FakeSystem
+from isola.testing.templates import FakeTemplates
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class FakeHost(Host):
     id_ranges: FakeIdRanges
     files: FakeFiles
     archives: FakeArchives
+    templates: FakeTemplates
     sockets: FakeSockets
     clock: FakeClock
     system: FakeSystem
@@ -75,6 +77,7 @@ def fake_host(
         id_ranges=FakeIdRanges(granted),
         files=files,
         archives=FakeArchives(files),
+        templates=FakeTemplates(),
         sockets=FakeSockets(),
         clock=clock or FakeClock(skips=True),
         system=system,

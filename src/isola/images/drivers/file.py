@@ -17,6 +17,7 @@ from isola.images.metadata import MAX_SIZE, METADATA_NAMES, Metadata, metadata_t
 from isola.images.source import ImageSource, SourceRequest
 from isola.images.store import Intake
 from isola.images.system import WANTED, config_of
+from isola.images.templates import read_templates
 from isola.model.image import Image, Layer
 from isola.model.probe import Probe
 from isola.operations import Operation
@@ -78,6 +79,7 @@ class FileSource(ImageSource):
                 "The first file has no metadata.yaml", field="files", remedy="send the metadata tarball, then the root"
             ) from error
         check_runs(metadata.architecture, self.host.system.kernel().architecture)
+        templates = await read_templates(self.host.archives, request.files[0], metadata)
         if len(request.files) == 1:
             root, parts = await self._unified(op, request, intake, place, kinds[0])
         else:
@@ -92,6 +94,7 @@ class FileSource(ImageSource):
             made_by="import of an LXD image",
             properties=request.properties,
             filename=request.filename,
+            templates=templates,
         )
         return await op.effect("describe image", lambda: assemble(intake, ingredients, self.host.clock.now()))
 

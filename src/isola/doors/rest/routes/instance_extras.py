@@ -19,9 +19,14 @@ async def metadata(request: Request) -> web.StreamResponse:
 
 
 async def nothing(request: Request) -> web.StreamResponse:
-    """An empty list: there are no snapshots, backups or templates."""
+    """An empty list: there are no snapshots or backups."""
     instance_of(request)
     return sync([])
+
+
+async def templates(request: Request) -> web.StreamResponse:
+    """Names of the templates that its image brought."""
+    return sync(sorted({each.name for each in instance_of(request).start.templates}))
 
 
 async def snapshot(request: Request) -> web.StreamResponse:
@@ -68,7 +73,7 @@ ROUTES = in_every_tree(
     ("GET", "/1.0/instances/{name}/metadata", metadata, Permission.VIEW),
     ("PUT", "/1.0/instances/{name}/metadata", refuse_metadata, Permission.EDIT),
     ("PATCH", "/1.0/instances/{name}/metadata", refuse_metadata, Permission.EDIT),
-    ("GET", "/1.0/instances/{name}/metadata/templates", nothing, Permission.VIEW),
+    ("GET", "/1.0/instances/{name}/metadata/templates", templates, Permission.VIEW),
     ("POST", "/1.0/instances/{name}/metadata/templates", refuse_metadata, Permission.EDIT),
     ("DELETE", "/1.0/instances/{name}/metadata/templates", refuse_metadata, Permission.EDIT),
     ("GET", "/1.0/instances/{name}/snapshots", nothing, Permission.VIEW),

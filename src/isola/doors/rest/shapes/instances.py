@@ -106,5 +106,13 @@ def image_metadata_json(instance: Instance) -> Mapping[str, object]:
         "creation_date": int(instance.created_at.timestamp()),
         "expiry_date": 0,
         "properties": dict(instance.image_properties),
-        "templates": {},
+        "templates": {
+            each.path: {
+                "when": list(each.when),
+                "create_only": each.create_only,
+                "template": each.name,
+                "properties": dict(each.properties),
+            }
+            for each in instance.start.templates
+        },
     }

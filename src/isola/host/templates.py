@@ -1,0 +1,70 @@
+"""Templates of images: strangers' programs, in a small language. Rendered where they can do no harm."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Protocol
+
+from isola.errors import HostFailure, InvalidInput, UnsafeArchive
+from isola.host.archive_answers import read_answer
+from isola.host.process import Processes
+
+Value = str | Mapping[str, "Value"]
+MOST_RENDERED = 1 << 20
+"""Characters that all results of one call may have together."""
+_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One template, and what it may use besides what all may."""
+
+    text: str
+    values: Mapping[str, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """What became of it: its text, or why there is none."""
+
+    text: str = ""
+    error: str = ""
+
+
+class Templates(Protocol):
+    """Renders templates in the language of pongo2 and Django, as far as Jinja knows it too."""
+
+    async def render(self, jobs: Sequence[Job], values: Mapping[str, Value]) -> tuple[Rendered, ...]:
+        """All of them, in their order, in a process without rights, with bounds on time, memory and output.
+
+        Each sees ``values``, its own, and ``config_get(key, default)``, which looks into the value ``config``. Names
+        that are not known are empty. Raises InvalidInput where the bounds are met, HostFailure where it breaks down.
+        """
+        ...
+
+
+class LinuxTemplates:
+    """In a process of its own that has no rights worth stealing (see ``renderer`` and ``cell``)."""
+
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
+
+    async def render(self, jobs: Sequence[Job], values: Mapping[str, Value]) -> tuple[Rendered, ...]:
+        """All of them."""
+        request = json.dumps({"jobs": [asdict(job) for job in jobs], "values": values}).encode()
+        argv = [sys.executable, "-I", "-m", "isola.host.renderer"]
+        done = await self._processes.run(argv, stdin=request, timeout=_SECONDS, check=False)
+        if done.status != 0:
+            raise HostFailure("Rendering templates broke down", evidence=done.stderr.decode("utf-8", "replace")[-2000:])
+        try:
+            found = read_answer(done.stdout).pieces("rendered", ("text", "error"), limit=MOST_RENDERED)
+        except UnsafeArchive as error:
+            raise InvalidInput(
+                "The templates demand more time or memory than they may have", evidence=error.evidence
+            ) from error
+        if len(found) != len(jobs):
+            raise HostFailure("Rendering templates gave a senseless answer")
+        return tuple(Rendered(each.get("text", ""), each.get("error", "")) for each in found)

@@ -1,0 +1,57 @@
+"""Templates of an image: which ``metadata.yaml`` names, and their texts, which lie beside it in the tarball."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from isola.errors import InvalidInput, TooLarge
+from isola.host.archives import Archives
+from isola.images.metadata import Metadata
+from isola.model.template import Template
+
+log = logging.getLogger(__name__)
+_MOST, _LARGEST = 100, 256 << 10
+"""How many an image may have, and bytes of all their texts."""
+_DIRECTORY = "templates/"
+
+
+async def read_templates(archives: Archives, tarball: Path, metadata: Metadata) -> tuple[Template, ...]:
+    """Those of an image; nothing is read where it has none. Raises InvalidInput."""
+    names = tuple(dict.fromkeys(f"{_DIRECTORY}{each['template']}" for each in metadata.templates.values()))
+    if not names:
+        return ()
+    if len(metadata.templates) > _MOST:
+        raise InvalidInput(f"metadata.yaml: templates has more than {_MOST} entries", field="templates")
+    try:
+        texts = await archives.read_members(tarball, names, limit=_LARGEST)
+    except TooLarge as error:
+        raise InvalidInput(
+            f"The templates have more than {_LARGEST} bytes", evidence=error.message, field="templates"
+        ) from error
+    found = {name.removeprefix(_DIRECTORY): data.decode("utf-8", "replace") for name, data in texts.items()}
+    return templates_of(metadata, found)
+
+
+def templates_of(metadata: Metadata, texts: Mapping[str, str]) -> tuple[Template, ...]:
+    """What the metadata says of ``texts``, by file name; what has no text is left out."""
+    found = []
+    for path, each in metadata.templates.items():
+        if (text := texts.get(each["template"])) is None:
+            log.warning("An image names the template %.80r and has none of that name", each["template"])
+            continue
+        when, properties = each.get("when"), each.get("properties")
+        found.append(
+            Template(
+                path=path,
+                when=tuple(map(str, when)) if isinstance(when, list | tuple) else (),
+                text=text,
+                name=each["template"],
+                create_only=str(each.get("create_only")).lower() == "true",
+                properties={key: str(value) for key, value in properties.items()}
+                if isinstance(properties, dict)
+                else {},
+            )
+        )
+    return tuple(found)

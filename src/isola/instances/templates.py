@@ -1,0 +1,157 @@
+"""What an image has written anew for each instance (LXD's templates), into its root before its program starts.
+
+Templates are strangers' programs and the root is a stranger's: what is more than text and the instance's name is
+rendered by a process without rights, and every path is resolved inside the root. One that cannot be rendered or written
+leaves its file as it is, and a line in the log; the instance starts.
+"""
+
+from __future__ import annotations
+
+import logging
+import posixpath
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+
+from isola.errors import IsolaError, NotFound
+from isola.host.files import Root
+from isola.host.templates import Job, Rendered, Value
+from isola.instances.context import Context
+from isola.model.instance import Config, Devices, Instance
+from isola.model.template import Template
+
+log = logging.getLogger(__name__)
+PENDING = "apply_template"
+"""In the record between a creation or a rename and the next start: ``create``, ``copy`` or ``rename``."""
+OLD_NAME = "last_state.name"
+"""Beside ``rename``: what the instance was called when it last ran."""
+_HOSTNAME = "/etc/hostname"
+_NAME = re.compile(r"\{\{\s*(?:container|instance)\.name\s*\}\}")
+_TAGS = ("{{", "{%", "{#")
+
+
+def renamed(volatile: Config, old: str) -> dict[str, str]:
+    """The record's facts after a rename; what was to be done before is still to be done."""
+    return dict(volatile) if PENDING in volatile else {**volatile, PENDING: "rename", OLD_NAME: old}
+
+
+def applied(volatile: Config) -> dict[str, str]:
+    """The record's facts when that has been done."""
+    return {key: value for key, value in volatile.items() if key not in (PENDING, OLD_NAME)}
+
+
+async def apply(context: Context, instance: Instance, place: Path, config: Config, devices: Devices) -> None:
+    """Write what is due at this start into the root at ``place``."""
+    pending, templates = instance.volatile.get(PENDING, ""), instance.start.templates
+    due = [(each, trigger) for trigger in (pending, "start") for each in templates if trigger in each.when]
+    naming = bool(pending) and instance.start.system
+    if not due and not naming:
+        return
+    async with context.host.files.root(place, idmap=instance.idmap) as root:
+        due = [(each, trigger) for each, trigger in due if not each.create_only or await _absent(root, each.path)]
+        found = await _rendered(context, instance, due, _values(instance, config, devices))
+        written = {
+            _inside(template.path)
+            for (template, _), one in zip(due, found, strict=True)
+            if await _write(root, instance, template.path, one)
+        }
+        if naming and _HOSTNAME not in written:
+            await _name(root, instance)
+
+
+def plain(text: str, name: str) -> str | None:
+    """A template that holds nothing but text and the instance's name, which is most of them; None for any other."""
+    found = _NAME.sub(name, text)
+    return None if any(tag in found for tag in _TAGS) else found
+
+
+async def _rendered(
+    context: Context, instance: Instance, due: Sequence[tuple[Template, str]], values: Mapping[str, Value]
+) -> list[Rendered]:
+    """Each in its turn. A process is started only where one is needed."""
+    texts = [plain(template.text, instance.name) for template, _ in due]
+    jobs = [
+        Job(template.text, {"path": template.path, "trigger": trigger, "properties": template.properties})
+        for (template, trigger), text in zip(due, texts, strict=True)
+        if text is None
+    ]
+    found: Sequence[Rendered] = ()
+    if jobs:
+        try:
+            found = await context.host.templates.render(jobs, values)
+        except IsolaError as error:
+            found = [Rendered(error=f"{error.message} {error.evidence}")] * len(jobs)
+    rest = iter(found)
+    return [next(rest) if text is None else Rendered(text) for text in texts]
+
+
+def _values(instance: Instance, config: Config, devices: Devices) -> dict[str, Value]:
+    """What LXD gives to every template."""
+    said: dict[str, Value] = {
+        "name": instance.name,
+        "type": instance.type,
+        "architecture": instance.architecture,
+        "privileged": "false",
+        "ephemeral": str(instance.ephemeral).lower(),
+    }
+    properties = {f"image.{key}": value for key, value in instance.image_properties.items()}
+    return {"container": said, "instance": said, "config": {**properties, **config}, "devices": dict(devices)}
+
+
+def _inside(path: str) -> str:
+    return posixpath.normpath("/" + path.lstrip("/"))
+
+
+async def _absent(root: Root, path: str) -> bool:
+    try:
+        await root.stat(_inside(path))
+    except NotFound:
+        return True
+    except IsolaError:  # writing it will tell why
+        return True
+    return False
+
+
+async def _write(root: Root, instance: Instance, path: str, rendered: Rendered) -> bool:
+    """A new file belongs to root; one that is there keeps its owner and mode."""
+    if rendered.error:
+        log.warning("Template %.200r of instance %s is not applied: %.500s", path, instance.name, rendered.error)
+        return False
+    try:
+        try:
+            await _put(root, _inside(path), rendered.text)
+        except NotFound:
+            for parent in _parents(_inside(path)):
+                await root.make_directory(parent, uid=0, gid=0, mode=0o755)
+            await _put(root, _inside(path), rendered.text)
+    except IsolaError as error:
+        log.warning("Template %.200r of instance %s cannot be written: %s", path, instance.name, error)
+        return False
+    return True
+
+
+def _parents(path: str) -> list[str]:
+    parts = path.split("/")[1:-1]
+    return ["/" + "/".join(parts[: count + 1]) for count in range(len(parts))]
+
+
+async def _put(root: Root, path: str, text: str) -> None:
+    async def content() -> AsyncIterator[bytes]:
+        yield text.encode("utf-8", "replace")
+
+    await root.write(path, content(), uid=-1, gid=-1, mode=None)
+
+
+async def _name(root: Root, instance: Instance) -> None:
+    """A system obeys ``/etc/hostname`` at boot: one that came with the image, or is the old name, gives way to ours."""
+    try:
+        beginning = await anext(await root.read(_HOSTNAME), b"")  # of a file that may be of any size
+        lines = beginning.decode("utf-8", "replace").splitlines()
+        said = next((line.strip() for line in lines if line.strip() and not line.startswith("#")), "")
+        if said in ("", instance.name) or said != instance.volatile.get(OLD_NAME, said):
+            return
+        await _put(root, _HOSTNAME, f"{instance.name}\n")
+    except NotFound:
+        return
+    except IsolaError as error:
+        log.warning("/etc/hostname of instance %s stays as it is: %s", instance.name, error)

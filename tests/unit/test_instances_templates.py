@@ -1,0 +1,217 @@
+"""Templates of images: what is written into an instance's root, when, and by whom it is rendered."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import AsyncIterator, Mapping
+
+import pytest
+from tars import directory, member, tar
+
+from isola.errors import InvalidInput
+from isola.instances.templates import plain
+from isola.model.instance import InstanceUpdate
+from isola.testing.parts import World
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    world = World()
+    await world.start()
+    yield world
+    world.forget()
+
+
+async def take_in(
+    world: World, templates: Mapping[str, object], texts: Mapping[str, str], alias: str = "made", **root: str
+) -> str:
+    """An image with templates, and files in its root."""
+    head = {"architecture": "x86_64", "creation_date": 1_700_000_000, "templates": templates}
+    members = [member("metadata.yaml", json.dumps(head).encode())]
+    members += [member(f"templates/{name}", text.encode()) for name, text in texts.items()]
+    members += [directory("rootfs"), directory("rootfs/etc"), member("rootfs/init", b"#!/bin/sh\n")]
+    members += [member(f"rootfs/etc/{name}", text.encode(), uid=7, mode=0o600) for name, text in root.items()]
+    file = world.directory / "uploads" / alias
+    await world.host.files.make_directory(file.parent)
+    await world.host.files.write(file, tar(*members))
+    operation = world.parts.services.images.start_import([file], aliases=[alias])
+    await world.finish(operation)
+    return str(operation.metadata["fingerprint"])
+
+
+def template(name: str, *when: str, **more: object) -> dict[str, object]:
+    return {"template": name, "when": list(when), "properties": {}, **more}
+
+
+async def text_of(world: World, name: str, path: str) -> str | None:
+    async with world.parts.services.instances.files(name) as root:
+        try:
+            return b"".join([block async for block in await root.read(path)]).decode()
+        except Exception:
+            return None
+
+
+async def started(world: World, name: str) -> None:
+    await world.finish(world.parts.services.instances.start(name))
+
+
+async def stopped(world: World, name: str) -> None:
+    await world.finish(world.parts.services.instances.stop(name))
+
+
+async def test_a_hostname_that_came_with_the_image_is_not_the_instances(world: World) -> None:
+    await world.import_image()
+    await world.create("web1")
+    assert await text_of(world, "web1", "/etc/hostname") == "tiny\n"
+    await started(world, "web1")
+    assert await text_of(world, "web1", "/etc/hostname") == "web1\n"
+
+
+@pytest.mark.parametrize(("said", "expected"), [(None, "web2\n"), ("mail.example\n", "mail.example\n")])
+async def test_the_old_name_goes_with_a_rename_and_one_that_a_user_chose_stays(
+    world: World, said: str | None, expected: str
+) -> None:
+    await world.import_image()
+    await world.create("web1", start=True)
+    if said is not None:
+        async with world.parts.services.instances.files("web1") as root:
+            await root.write("/etc/hostname", _content(said), uid=-1, gid=-1, mode=None)
+    await stopped(world, "web1")
+    for old, new in (("web1", "between"), ("between", "web2")):
+        await world.finish(world.parts.services.instances.rename(old, new))
+    await started(world, "web2")
+    assert await text_of(world, "web2", "/etc/hostname") == expected
+
+
+async def test_no_hostname_is_invented(world: World) -> None:
+    await take_in(world, {}, {}, motd="hello")
+    await world.create("web1", start=True, image="made")
+    assert await text_of(world, "web1", "/etc/hostname") is None
+    await take_in(world, {}, {}, "empty", hostname="# set by the host\n")
+    await world.create("web2", start=True, image="empty")
+    assert await text_of(world, "web2", "/etc/hostname") == "# set by the host\n"
+
+
+async def test_templates_are_applied_at_their_triggers(world: World) -> None:
+    templates = {
+        "/etc/born": template("t.tpl", "create"),
+        "/etc/renamed": template("t.tpl", "rename"),
+        "/etc/begun/deep/each": template("t.tpl", "start"),
+        "/etc/copied": template("t.tpl", "copy"),
+    }
+    await take_in(world, templates, {"t.tpl": "{{ container.name }} {{ trigger }} {{ path }}"})
+    await world.create("web1", image="made")
+    assert await text_of(world, "web1", "/etc/born") is None
+    await started(world, "web1")
+    assert await text_of(world, "web1", "/etc/born") == "web1 create /etc/born"
+    assert await text_of(world, "web1", "/etc/renamed") is None
+    await stopped(world, "web1")
+    await world.finish(world.parts.services.instances.rename("web1", "web2"))
+    await started(world, "web2")
+    assert await text_of(world, "web2", "/etc/born") == "web1 create /etc/born"
+    assert await text_of(world, "web2", "/etc/renamed") == "web2 rename /etc/renamed"
+    assert await text_of(world, "web2", "/etc/begun/deep/each") == "web2 start /etc/begun/deep/each"
+    assert await text_of(world, "web2", "/etc/copied") is None
+    async with world.parts.services.instances.files("web2") as root:
+        entry = await root.stat("/etc/begun/deep/each")
+        assert (entry.uid, entry.gid, entry.mode) == (0, 0, 0o644)
+
+
+async def test_what_is_due_stays_due_until_a_start_has_worked(world: World) -> None:
+    await take_in(world, {"/etc/hostname": template("h.tpl", "create", "rename")}, {"h.tpl": "{{ instance.name }}\n"})
+    await world.create("web1", image="made")
+    await world.finish(world.parts.services.instances.rename("web1", "web2"))
+    assert world.parts.services.instances.get("web2").volatile["apply_template"] == "create"
+    await started(world, "web2")
+    assert await text_of(world, "web2", "/etc/hostname") == "web2\n"
+    assert "apply_template" not in world.parts.services.instances.get("web2").volatile
+    await stopped(world, "web2")
+    await world.finish(world.parts.services.instances.rename("web2", "web3"))
+    assert world.parts.services.instances.get("web3").volatile["apply_template"] == "rename"
+
+
+async def test_a_file_that_is_there_keeps_its_owner_or_itself(world: World) -> None:
+    templates = {"/etc/kept": template("t", "create", create_only="true"), "/etc/changed": template("t", "create")}
+    await take_in(world, templates, {"t": "new"}, kept="old", changed="old")
+    await world.create("web1", image="made", start=True)
+    assert [await text_of(world, "web1", f"/etc/{name}") for name in ("kept", "changed")] == ["old", "new"]
+    async with world.parts.services.instances.files("web1") as root:
+        entry = await root.stat("/etc/changed")
+        assert (entry.uid, entry.mode) == (7, 0o600)
+
+
+async def test_configuration_and_properties_are_given(world: World) -> None:
+    text = "{{ config_get('user.meta', properties.otherwise) }}|{{ config['image.os'] }}|{{ devices.root.path }}"
+    await take_in(world, {"/etc/x": template("t", "start", properties={"otherwise": "none"})}, {"t": text})
+    await world.create("web1", image="made", start=True)
+    assert await text_of(world, "web1", "/etc/x") == "none||/"
+    await stopped(world, "web1")
+    change = InstanceUpdate(config={"user.meta": "mine\n"}, devices={}, profiles=("default",))
+    await world.finish(world.parts.services.instances.update("web1", lambda _: change))
+    await started(world, "web1")
+    assert await text_of(world, "web1", "/etc/x") == "mine||/"
+
+
+async def test_no_process_is_started_for_a_name_or_for_nothing(world: World) -> None:
+    await take_in(
+        world,
+        {"/etc/hostname": template("h", "create", "start"), "/etc/hosts": template("hosts", "create")},
+        {"h": "{{ container.name }}\n", "hosts": "127.0.1.1 {{container.name}} {{ instance.name }}\n"},
+    )
+    await world.create("web1", image="made", start=True)
+    assert await text_of(world, "web1", "/etc/hosts") == "127.0.1.1 web1 web1\n"
+    await world.import_image()
+    await world.create("web2", start=True)
+    assert world.host.templates.asked == 0
+
+
+@pytest.mark.parametrize("text", ["{{ name }}", "{% if a %}", "{# x #}", "{{- container.name }}", "{{ config.x }}"])
+def test_what_is_more_than_a_name_is_not_rendered_here(text: str) -> None:
+    assert plain("a {{ container.name }}" + text, "web1") is None
+    assert plain("} {{ container.name }} }} %", "web1") == "} web1 }} %"
+
+
+async def test_one_that_cannot_be_rendered_or_written_keeps_nothing_from_starting(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    templates = {
+        "/etc/hostname": template("bad", "create"),
+        "/etc": template("good", "create"),
+        "/etc/motd/x": template("good", "create"),
+        "/../../etc/up": template("good", "create"),
+    }
+    await take_in(world, templates, {"bad": "{% if", "good": "good"}, hostname="builder\n", motd="m")
+    await world.create("web1", image="made", start=True)
+    assert await text_of(world, "web1", "/etc/hostname") == "web1\n"
+    assert await text_of(world, "web1", "/etc/up") == "good"
+    told = [record.getMessage() for record in caplog.records if "Template" in record.getMessage()]
+    assert len(told) == 3 and any("TemplateSyntaxError" in line for line in told)
+
+
+async def test_templates_outlive_their_image(world: World) -> None:
+    fingerprint = await take_in(world, {"/etc/x": template("t", "create")}, {"t": "{{ container.name }}"})
+    await world.create("web1", image="made")
+    await world.finish(world.parts.services.images.start_delete(fingerprint))
+    await started(world, "web1")
+    assert await text_of(world, "web1", "/etc/x") == "web1"
+
+
+async def test_a_record_of_an_earlier_version_is_looked_up_once(world: World) -> None:
+    fingerprint = await take_in(world, {"/etc/x": template("t", "create")}, {"t": "x"})
+    images = world.parts.records.images
+    await images.change(fingerprint, lambda image: dataclasses.replace(image, templates=None))
+    await world.create("web1", image="made", start=True)
+    assert await text_of(world, "web1", "/etc/x") == "x"
+    assert len(images.get(fingerprint).templates or ()) == 1
+
+
+async def test_templates_have_bounds(world: World) -> None:
+    with pytest.raises(InvalidInput, match="more than"):
+        await take_in(world, {"/etc/x": template("t", "create")}, {"t": "x" * (1 << 20)})
+    with pytest.raises(InvalidInput, match="more than"):
+        await take_in(world, {f"/etc/{n}": template("t", "create") for n in range(101)}, {"t": "x"})
+
+
+async def _content(text: str) -> AsyncIterator[bytes]:
+    yield text.encode()

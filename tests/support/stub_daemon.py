@@ -90,6 +90,7 @@ class StubDaemon:
         self._ids = itertools.count(1)
         self._loop = asyncio.new_event_loop()
         self._started = threading.Event()
+        self._ending = threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
     # --- life ---------------------------------------------------------------------------------------------------
@@ -100,9 +101,10 @@ class StubDaemon:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._thread.is_alive():
+        if not self._ending.is_set():
+            self._ending.set()
             self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(10)
+        self._thread.join(10)
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -115,8 +117,9 @@ class StubDaemon:
         self._loop.run_until_complete(web.UnixSite(runner, path).start())
         self._started.set()
         self._loop.run_forever()
-        self._loop.run_until_complete(self._end_operations())
+        # Connections first, as with a daemon that dies: no client hears how its operation ended.
         self._loop.run_until_complete(runner.cleanup())
+        self._loop.run_until_complete(self._end_operations())
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
 

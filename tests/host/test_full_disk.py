@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from audit import settled
 from daemon import ApiError, Daemon
 from disk import MIB, disk
+from waiting import until
 
 from isola.testing.images import tiny_image
 
@@ -111,3 +113,38 @@ def test_the_supervised_daemon_starts_too(full: Full) -> None:
             [*full._enter, sys.executable, "-m", "isola.daemon.main", "--dir", str(full.directory), "--stop"],
             check=True, timeout=90, stdout=subprocess.DEVNULL, env=os.environ,
         )  # fmt: skip
+
+
+RAN = ("sh", "-c", "echo ran >> /dev/shm/ran; echo said")
+
+
+@pytest.mark.parametrize("runtime", ["runc", "crun"])
+def test_a_command_for_which_there_is_no_room_is_not_run_and_says_so(runtime: str, tmp_path: Path) -> None:
+    with disk(size=80 * MIB, options=OPTIONS["blocks"]) as own:
+        daemon = Daemon(place=own.mount)
+        try:
+            daemon.start()
+            daemon.import_image(Path(tiny_image(tmp_path)), "tiny")
+            daemon.launch("web", runtime=runtime, config={"limits.processes": "20"})
+            fill_as_root(own.mount / "fill", "blocks")
+            for ask in (daemon.exec, daemon.exec_status):
+                with pytest.raises(AssertionError, match=r"was not started: .*(No space left|full)"):
+                    ask("web", *RAN)
+            subprocess.run(["rm", "-rf", str(own.mount / "fill")], check=True)
+            assert daemon.exec_status("web", "test", "-e", "/dev/shm/ran") == 1
+            assert daemon.exec("web", *RAN) == (0, "said\n", "")
+            use_all_processes(daemon)
+            for ask in (daemon.exec, daemon.exec_status):
+                try:
+                    assert ask("web", "true") in ((0, "", ""), 0)  # an engine may need no place of its own
+                except AssertionError as error:
+                    assert re.search(r"could not be started: .*limits\.processes", str(error)), error
+        finally:
+            subprocess.run(["rm", "-rf", str(own.mount / "fill")], check=True)
+            daemon.close()
+
+
+def use_all_processes(daemon: Daemon) -> None:
+    script = "sh -c 'while sleep 1000 & do true; done'; sleep 1000"
+    daemon.start_operation("POST", "/1.0/instances/web/exec", command(script))
+    until(lambda: daemon.get("/1.0/instances/web/state")["processes"] >= 19)

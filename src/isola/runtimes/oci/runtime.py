@@ -161,6 +161,7 @@ class OciRuntime(Runtime):
             raise InvalidInput("A command of at least one word and without NUL is needed", field="command")
         entry = json.dumps(exec_process(spec, base)).encode()
         pid_file = self._layout(id).commands / f"{self.host.clock.token(8)}.pid"
+        await self._require_room(pid_file)
         engine = [*await self.engine(id, joining=True), "--root", str(self._layout(id).state)]
         return await execute(
             self.host,
@@ -297,6 +298,22 @@ class OciRuntime(Runtime):
             raise HostFailure(
                 "The program could not be started", evidence=error.evidence, remedy=error.remedy
             ) from error
+
+    async def _require_room(self, pid_file: Path) -> None:
+        """An engine that cannot write the number of a command's process fails when the command runs already.
+
+        It then may not even end it. A file like that one shows beforehand whether there is room.
+        """
+        try:
+            await self.host.files.write(pid_file, b"-", durable=False)
+        except HostFailure as error:
+            raise HostFailure(
+                "The command was not started: it needs a file of the host's",
+                evidence=error.evidence or error.message,
+                remedy="make room on the disk that holds the daemon's directory",
+            ) from error
+        finally:
+            await self.host.files.remove_tree(pid_file)
 
     async def _end_commands(self, id: str) -> None:
         """Commands end with the daemon that ran them; one that was killed could not see to it."""

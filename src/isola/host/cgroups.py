@@ -275,11 +275,15 @@ class LinuxCgroups:
 def _memberships(pid: int) -> dict[frozenset[str], str]:
     """Controllers -> group of a process; cgroup2 is the one without controllers. Empty when the process is gone."""
     try:
-        text = Path(f"/proc/{pid}/cgroup").read_text()
+        return parse_memberships(Path(f"/proc/{pid}/cgroup").read_bytes())
     except OSError:
         return {}
+
+
+def parse_memberships(data: bytes) -> dict[frozenset[str], str]:
+    """Of ``/proc/PID/cgroup``. Who is inside may give its groups any names without a line feed or a slash."""
     groups = {}
-    for line in text.splitlines():
+    for line in os.fsdecode(data).split("\n")[:-1]:
         _, controllers, path = line.split(":", 2)
         groups[frozenset(controllers.removeprefix("name=").split(",")) - {""}] = path
     return groups

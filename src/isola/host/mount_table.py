@@ -85,7 +85,7 @@ class MountTable:
     def _kind(self, number: int) -> str:
         """Read anew each time: a number that is not held may have been given to another mount."""
         wanted = b"%d " % number
-        for line in self._read().splitlines():
+        for line in self._read().split(b"\n"):  # and at nothing else: a mount point may have a carriage return
             if line.startswith(wanted):
                 return line.partition(b" - ")[2].split(b" ", 1)[0].decode(errors="replace")
         return ""

@@ -239,7 +239,7 @@ def _mounted(target: Path) -> bool:
 def _below(directory: Path) -> tuple[Path, ...]:
     try:
         with open("/proc/self/mountinfo", "rb") as table:
-            lines = table.read().splitlines()
+            lines = table.read().split(b"\n")[:-1]
     except OSError as error:
         raise HostFailure("Cannot read the mount table", evidence=str(error)) from error
     points = (Path(os.fsdecode(_unescape(line.split(b" ", 5)[4]))) for line in lines)

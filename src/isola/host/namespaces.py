@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import ipaddress
 import os
+import re
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -22,6 +23,8 @@ from isola.model.instance import Address, InterfaceState
 
 _IPV6_SCOPES = {0x10: "local", 0x20: "link"}
 _LOOPBACK_MTU = 65536
+_CONTROL = re.compile(rb"[\x0b-\x1f\x7f]")
+_PARTING = re.compile(r"(?![ \t\n])[\s\x00-\x1f\x7f-\x9f]")
 _MOST = 1 << 16
 _SMALL = 8192
 
@@ -189,6 +192,16 @@ def _state(name: str, numbers: list[int], addresses: tuple[Address, ...]) -> Int
     )
 
 
+def plain(data: bytes) -> str:
+    """Text of the kernel in which nothing but spaces, tabs and line feeds parts fields and lines.
+
+    A program inside may give an interface any name without what the kernel takes for a space, which is less than Python
+    does.
+    """
+    text = data.decode(errors="replace")
+    return text if text.isascii() and not _CONTROL.search(data) else _PARTING.sub("\ufffd", text)
+
+
 def _ipv4(text: str) -> int:
     return int.from_bytes(int(text, 16).to_bytes(4, sys.byteorder))
 
@@ -208,4 +221,4 @@ def _read(file: str, directory: int) -> str:
         return ""
     finally:
         os.close(descriptor)
-    return data[: data.rfind(b"\n") + 1].decode(errors="replace")
+    return plain(data[: data.rfind(b"\n") + 1])

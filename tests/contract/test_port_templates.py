@@ -1,4 +1,4 @@
-"""What the rendering of templates promises, in memory and for real; the real one shuts hostile templates in."""
+"""What the rendering of templates promises, in memory and for real; the real one confines hostile templates."""
 
 import pytest
 
@@ -86,7 +86,7 @@ async def test_filters_take_arguments_as_in_django(templates: Templates) -> None
         "{% for a in config_get('x', 'ab' * 2000000) %}{{ a }}{% endfor %}",
     ],
 )  # fmt: skip
-async def test_one_that_cannot_be_rendered_says_why_and_spoils_no_other(templates: Templates, text: str) -> None:
+async def test_one_that_cannot_be_rendered_says_why_and_harms_no_other(templates: Templates, text: str) -> None:
     bad, good = await templates.render([Job(text), Job("{{ container.name }}")], NAME | {"config": {}})
     assert bad.error and not bad.text
     assert good == Rendered("web1")

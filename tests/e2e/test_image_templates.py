@@ -1,4 +1,4 @@
-"""Templates of images in real roots: hosts' names, configuration, and templates that mean harm."""
+"""Templates of images in real roots: host names, configuration, and hostile templates."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 import zstandard
+from command import Cli
 from daemon import Daemon
 from debian import debian_image
 from tars import member, symlink, tar
 from waiting import booted
 
-from conftest import Cli
 from isola.testing.images import tiny_split_image
 
 META = '#cloud-config\ninstance-id: {{ container.name }}\n{{ config_get("user.meta-data", "") }}\n'

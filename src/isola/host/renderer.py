@@ -30,7 +30,7 @@ _HABITS = (
     "{{ 1/0 }}",
     "{{ a(1) }}",
 )
-"""What loads all that the library loads late."""
+"""Rendered before the process is confined: they make Jinja import what it imports late."""
 
 
 class Values:
@@ -74,7 +74,7 @@ def _work(inside: Inside, request: Mapping[str, Any]) -> Mapping[str, object]:
 
 
 def render(jobs: Sequence[Mapping[str, Any]], values: Mapping[str, Any]) -> list[dict[str, str]]:
-    """One after the other: ``text`` or ``error`` of each. Only in a cell, or of templates that are known."""
+    """One after the other: ``text`` or ``error`` of each. Only in a cell, or for templates that are trusted."""
     environment = ImmutableSandboxedEnvironment(
         undefined=ChainableUndefined, autoescape=False, keep_trailing_newline=True, cache_size=0
     )
@@ -100,7 +100,7 @@ def _render(
             if size > limit:
                 return {"error": f"it renders to more than {limit} characters"}
             pieces.append(piece)
-    except Exception as error:  # whatever a stranger's program may lead to
+    except Exception as error:  # an untrusted program may raise any
         return {"error": f"{type(error).__name__}: {error}"[:_LONGEST_ERROR]}
     return {"text": "".join(pieces)}
 

@@ -1,4 +1,4 @@
-"""Templates of images: strangers' programs, in a small language. Rendered where they can do no harm."""
+"""Templates of images: untrusted programs in a small language, rendered in a confined process."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Templates(Protocol):
 
 
 class LinuxTemplates:
-    """In a process of its own that has no rights worth stealing (see ``renderer`` and ``cell``)."""
+    """In a confined process of its own (see ``renderer`` and ``cell``)."""
 
     def __init__(self, processes: Processes) -> None:
         self._processes = processes

@@ -69,7 +69,7 @@ def version_of(busybox: bytes) -> str:
 
 
 def is_static(program: bytes) -> bool:
-    """Whether this is a program for Linux (ELF) that needs no loader and no libraries."""
+    """Whether this is a statically linked ELF program: one without an interpreter."""
     if len(program) < 64 or program[:4] != b"\x7fELF":
         return False
     wide, order = program[4] == 2, "big" if program[5] == 2 else "little"

@@ -1,8 +1,8 @@
 """What an image has written anew for each instance (LXD's templates), into its root before its program starts.
 
-Templates are strangers' programs and the root is a stranger's: what is more than text and the instance's name is
-rendered by a process without rights, and every path is resolved inside the root. One that cannot be rendered or written
-leaves its file as it is, and a line in the log; the instance starts.
+Neither templates nor the root are trusted: a template that is more than text and the instance's name is rendered in a
+confined process, and every path is resolved inside the root. One that cannot be rendered or written leaves its file as
+it is and a warning in the log; the instance starts.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class BusyboxSource(ImageSource):
 
     @classmethod
     async def probe(cls, host: Host) -> Probe:
-        """Needs a busybox that stands alone."""
+        """Needs a statically linked busybox."""
         program = await _program(host)
         if program is None:
             return Probe(False, reason="there is no static busybox", remedy=f"apt-get install {_PACKAGE}")

@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -226,6 +227,14 @@ async def test_ids_are_shifted_both_ways(files: Files, place: Path, root: Root) 
         assert (await above.stat("secret")).uid == 0
     async with files.root(place, idmap=IDS) as above:
         assert (await above.stat("secret")).uid == 65534
+
+
+async def test_a_file_says_when_it_was_written(root: Root) -> None:
+    before = int(time.time()) - 1  # the kernel's clock for files lags by a tick
+    await root.write("/f", stream(b"x"), uid=0, gid=0, mode=None)
+    assert before <= (await root.stat("/f")).modified <= time.time()
+    await root.make_directory("/d", uid=0, gid=0, mode=0o700)
+    assert before <= (await root.stat("/d")).modified <= time.time()
 
 
 async def test_content_comes_in_blocks(root: Root) -> None:

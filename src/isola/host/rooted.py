@@ -168,6 +168,7 @@ class LinuxRoot:
                 gid=self._inside(status.st_gid),
                 size=status.st_size,
                 target=_shown(os.readlink(b"", dir_fd=found.descriptor)) if kind == "symlink" else "",
+                modified=int(status.st_mtime),
             )
 
     def _open(self, path: str, flags: int) -> int:

@@ -19,6 +19,8 @@ class Entry:
     size: int
     target: str = ""
     """Target of a symbolic link."""
+    modified: int = 0
+    """Seconds since 1970."""
 
 
 class Root(Protocol):

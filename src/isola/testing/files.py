@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,6 +19,10 @@ from isola.model.storage import Space
 _BLOCK = 256 * 1024
 _LINKS = 40
 _PIECE = 4096
+
+
+def _now() -> int:
+    return int(datetime.now(UTC).timestamp())
 
 
 @dataclass(eq=False, slots=True)
@@ -34,6 +39,7 @@ class Node:
     mounts: list[Node] = field(default_factory=list)
     """Roots of what is mounted on it, the visible one last."""
     xattrs: dict[str, bytes] = field(default_factory=dict)
+    modified: int = field(default_factory=_now)
 
     @property
     def seen(self) -> Node:
@@ -261,7 +267,7 @@ class FakeRoot:
         node = find(self._node, path, follow=follow)
         inside = self._idmap.inside if self._idmap else int
         size = len(node.target) if node.kind == "symlink" else len(node.data)
-        return Entry(node.kind, node.mode, inside(node.uid), inside(node.gid), size, node.target)
+        return Entry(node.kind, node.mode, inside(node.uid), inside(node.gid), size, node.target, node.modified)
 
     async def names(self, path: str) -> AsyncIterator[tuple[str, ...]]:
         """The names in a directory, in pieces."""
@@ -295,6 +301,7 @@ class FakeRoot:
             uid, gid, mode = max(uid, 0), max(gid, 0), 0o644 if mode is None else mode
         data = b"".join([block async for block in content])
         node.data = node.data + data if append else data
+        node.modified = _now()
         if holder is not None:
             holder.children[name] = node
         self._dress(node, uid, gid, mode)

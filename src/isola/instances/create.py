@@ -10,7 +10,7 @@ from functools import partial
 from isola.errors import HostFailure, InvalidInput, IsolaError, NotFound, PreconditionFailed
 from isola.instances.context import Context, HalfMade
 from isola.instances.describe import describe
-from isola.instances.expand import merge, nic_devices, require, root_pool, validate
+from isola.instances.expand import merge, naming, nic_devices, require, root_pool, validate
 from isola.instances.half_made import BEGUN, keep_in_mind, undo_of_name
 from isola.instances.identity import nics_of, take_facts
 from isola.instances.layers import reserved
@@ -61,8 +61,9 @@ def check(context: Context, request: InstanceRequest) -> Plan:
 
 
 def choose_runtime(runtimes: Runtimes, request: InstanceRequest) -> str:
-    """The runtime driver for a request. Raises Unsupported, DriverUnavailable."""
-    return runtimes.choose(request.isolation, request.runtime)
+    """The runtime driver for a request. Raises InvalidInput, Unsupported, DriverUnavailable."""
+    with naming("runtime"):
+        return runtimes.choose(request.isolation, request.runtime)
 
 
 async def create(context: Context, op: Operation, plan: Plan) -> Instance:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
-from isola.errors import InvalidInput, Unsupported
+from isola.errors import InvalidInput, NotFound, Unsupported
 from isola.instances.settings import SETTINGS
 from isola.model.instance import Config, Devices
 from isola.model.names import plain_name
@@ -46,9 +47,13 @@ def nic_devices(devices: Devices) -> dict[str, Mapping[str, str]]:
 
 def root_pool(devices: Devices) -> str:
     """Pool of the root disk. Raises InvalidInput when there is none."""
-    for device in devices.values():
+    return devices[_root(devices)]["pool"]
+
+
+def _root(devices: Devices) -> str:
+    for name, device in devices.items():
         if device.get("type") == "disk" and device.get("path") == "/":
-            return device["pool"]
+            return name
     raise InvalidInput(
         "The instance has no root disk",
         field="devices",
@@ -57,15 +62,30 @@ def root_pool(devices: Devices) -> str:
 
 
 def require(devices: Devices, *, network: Callable[[str], object], pool: Callable[[str], object]) -> None:
-    """Check that what expanded devices name exists; ``network`` and ``pool`` raise NotFound."""
-    pool(root_pool(devices))
+    """Check that what expanded devices name exists; ``network`` and ``pool`` raise NotFound. Raises InvalidInput.
+
+    To a caller "not found" would say that there is no such instance or profile.
+    """
+    root = _root(devices)
+    with naming(f"devices.{root}.pool"):
+        pool(devices[root]["pool"])
     interfaces: set[str] = set()
     for name, device in nic_devices(devices).items():
-        network(network_of(device))
+        with naming(f"devices.{name}.network"):
+            network(network_of(device))
         interface = device.get("name", name)
         if interface in interfaces:
             raise InvalidInput(f"Two NICs are called {interface!r} inside", field=f"devices.{name}.name")
         interfaces.add(interface)
+
+
+@contextmanager
+def naming(field: str) -> Iterator[None]:
+    """What a field of the request names and is not there is a wrong request. Raises InvalidInput for NotFound."""
+    try:
+        yield
+    except NotFound as error:
+        raise InvalidInput(error.message, field=field, evidence=error.evidence, remedy=error.remedy) from error
 
 
 def network_of(device: Mapping[str, str]) -> str:

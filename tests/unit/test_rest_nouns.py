@@ -102,7 +102,7 @@ async def test_the_only_project(stand: Stand) -> None:
     assert await stand.get("/1.0/projects?project=default&all-projects=true") == ["/1.0/projects/default"]
     shown = await stand.get("/1.0/projects/default")
     assert "/1.0/networks/isolabr0" in shown["used_by"]
-    assert (await stand.get("/1.0/projects/default/state"))["resources"]["instances"]["usage"] == 0
+    assert (await stand.get("/1.0/projects/default/state"))["resources"]["instances"]["Usage"] == 0
 
 
 @pytest.mark.parametrize("path", ["/1.0/certificates", "/1.0/warnings", "/1.0/cluster/members"])

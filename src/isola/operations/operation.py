@@ -10,7 +10,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Protocol, TypeVar
 
-from isola.errors import AlreadyExists, Cancelled, Conflict, IsolaError, NotFound, TimedOut
+from isola.errors import AlreadyExists, Cancelled, Conflict, IsolaError, NotFound, TimedOut, WrongState
 from isola.host.cancellation import absorb, deliver, finish
 from isola.host.exhaustion import spent
 from isola.model.operation import OperationStatus, OperationView, StepView
@@ -247,11 +247,11 @@ class Operation:
         return not self.status.final and not self._committed and self.status is not OperationStatus.CANCELLING
 
     def cancel(self) -> None:
-        """Ask it to stop and undo. Raises Conflict when it is too late."""
+        """Ask it to stop and undo. Raises WrongState when it is too late."""
         if self.status is OperationStatus.CANCELLING:
             return
         if not self.may_cancel:
-            raise Conflict(f"Operation {self.id} can no longer be cancelled")
+            raise WrongState(f"Operation {self.id} can no longer be cancelled")
         begun = self.status is OperationStatus.RUNNING
         self._set(OperationStatus.CANCELLING)
         # A task that is cancelled before its first step never runs at all, not even to say that it has ended:

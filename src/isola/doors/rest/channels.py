@@ -8,7 +8,7 @@ from contextlib import suppress
 from aiohttp import WSMsgType, web
 
 from isola.doors.rest.request import Request
-from isola.errors import Conflict, NotFound
+from isola.errors import Conflict, Forbidden
 from isola.operations import Operation
 
 _MESSAGE_LIMIT = 4 * 2**20
@@ -55,9 +55,12 @@ def is_upgrade(request: Request) -> bool:
 
 
 async def serve_channel(request: Request, operation: Operation, secret: str) -> web.StreamResponse:
-    """Connect the client to the channel its secret opens, until either side or the operation ends."""
+    """Connect the client to the channel its secret opens, until either side or the operation ends.
+
+    A wrong secret is forbidden and not missing, as with LXD: the operation is there.
+    """
     if secret not in operation.channels.values():
-        raise NotFound("No such channel of this operation", remedy="use a secret from the operation's metadata.fds")
+        raise Forbidden("No channel has this secret", remedy="use a secret from the operation's metadata.fds")
     socket = await accept(request)
     channel = WebSocketChannel(socket)
     waits = [asyncio.ensure_future(channel.closed.wait()), asyncio.ensure_future(operation.wait())]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 
 from isola.doors.rest.extensions import EXTENSIONS
+from isola.doors.rest.not_offered import NOT_OFFERED
 from isola.doors.rest.routing import Route, all_routes
 
+_OLDER = ("containers", "virtual-machines")
 _HEAD = """# The REST API
 
 <!-- Written by `python -m isola.doors.rest.reference`; a test compares. -->
@@ -51,6 +53,7 @@ in its `metadata.error`.
 - `filter=status eq Running and not name eq web1` selects; operators `eq ne gt lt ge le`, words `and or not`; fields
   within are named by dots (`config.user.tier eq front`). Texts compare without regard to case and may use `^`, `$`,
   `.*` and `(a|b)`.
+- `instance-type=container` or `virtual-machine` on `/1.0/instances` chooses as the older trees do.
 - `project=default` and `all-projects=true` are accepted; there is one project. `target=` is accepted and means nothing.
 - `null` counts as absent in every body and message. Empty values of `config`, `devices` and `properties` do as well,
   but in `PATCH` they remove the key.
@@ -81,8 +84,9 @@ of each stream are kept; `metadata.output_truncated` names the streams that wrot
 ## Files
 
 `GET .../files?path=` answers a file as it is, a directory as a list of names (in no order where they are many), and a
-symbolic link as a link: the body is its target, `X-LXD-type` is `symlink`. `X-LXD-uid`, `-gid` and `-mode` say the
-rest. `POST` takes the same headers. A file keeps the owner and mode it has where none are given, or gets 0, 0 and 0644;
+symbolic link as a link: the body is its target, `X-LXD-type` is `symlink`. `X-LXD-uid`, `-gid`, `-mode` and
+`-modified` say the rest; so does `HEAD`, with the type and the length of a file. All have `X-Incus-` names too. `POST`
+takes uid, gid, mode and type. A file keeps the owner and mode it has where none are given, or gets 0, 0 and 0644;
 a directory gets 0750 and stays as it is when it is there, and so does a link to the same target. The content, also with
 `X-LXD-write: append`, counts when it is whole: what breaks off changes nothing.
 
@@ -111,9 +115,16 @@ def page() -> str:
 def _route_table() -> list[str]:
     """One row for each path; the older names of ``/1.0/instances`` are left out."""
     rows = ["| method | path | | needs |", "| --- | --- | --- | --- |"]
-    routes = [route for route in all_routes() if not route[1].startswith(("/1.0/containers", "/1.0/virtual-machines"))]
+    routes = [route for route in all_routes() if not route[1].removeprefix("/1.0/").startswith(_OLDER)]
     rows += [_row(route) for route in sorted(routes, key=lambda route: (route[1], route[0]))]
-    return [*rows, "", "The same under `/1.0/containers` and `/1.0/virtual-machines` as under `/1.0/instances`."]
+    refused = ", ".join(f"`{path}`" for path, _ in NOT_OFFERED if not path.startswith(_OLDER))
+    return [
+        *rows,
+        "",
+        "The same under `/1.0/containers` and `/1.0/virtual-machines` as under `/1.0/instances`.",
+        "",
+        f"Refused with `unsupported`, with all that lies below them, are, of `/1.0/`: {refused}.",
+    ]
 
 
 def _row(route: Route) -> str:

@@ -10,6 +10,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from isola.doors.rest.not_offered import not_offered
 from isola.errors import InvalidInput, IsolaError, NotFound, Unsupported
 
 if TYPE_CHECKING:
@@ -135,5 +136,6 @@ def _not_offered(method: str, path: str, offered: Iterable[str]) -> IsolaError:
     return MethodNotAllowed(f"There is no method {method[:20]}", remedy=use)
 
 
-def _unknown(path: str) -> NotFound:
-    return NotFound(f"There is nothing at {path[:200]}", remedy="GET /1.0 lists what this server offers")
+def _unknown(path: str) -> IsolaError:
+    remedy = "GET /1.0 lists what this server offers"
+    return not_offered(path) or NotFound(f"There is nothing at {path[:200]}", remedy=remedy)

@@ -25,8 +25,14 @@ async def nothing(request: Request) -> web.StreamResponse:
 
 
 async def templates(request: Request) -> web.StreamResponse:
-    """Names of the templates that its image brought."""
-    return sync(sorted({each.name for each in instance_of(request).start.templates}))
+    """Names of the templates that its image brought; with ``path=`` the text of one, raw."""
+    instance = instance_of(request)
+    if name := request.query.get("path", ""):
+        for each in instance.start.templates:
+            if each.name == name:
+                return web.Response(body=each.text.encode(), content_type="application/octet-stream")
+        raise NotFound(f"Instance {instance.name!r} has no template {name[:80]!r}")
+    return sync(sorted({each.name for each in instance.start.templates}))
 
 
 async def snapshot(request: Request) -> web.StreamResponse:

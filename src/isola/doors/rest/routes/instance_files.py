@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from datetime import UTC, datetime
+
 from aiohttp import web
 
 from isola.doors.rest.acting import telling
@@ -12,6 +15,7 @@ from isola.doors.rest.routing import Permission, in_every_tree
 from isola.errors import InvalidInput
 from isola.host.files import Entry, Root
 
+_RAW = "application/octet-stream"
 _TARGET_LIMIT = 4096
 _ID = 2**32 - 2
 _DIRECTORY_MODE = 0o750
@@ -24,12 +28,12 @@ async def get(request: Request) -> web.StreamResponse:
     async with request.services.instances.files(instance_of(request).name) as root:
         entry = await root.stat(path, follow=False)
         if request.http.method == "HEAD":
-            return web.Response(headers=_headers(entry))
+            return _look(entry)
         if entry.kind == "directory":
             return await _list(request, root, path, entry)
         if entry.kind == "symlink":
             target = entry.target.encode(errors="surrogateescape")
-            return web.Response(body=target, headers=_headers(entry), content_type="application/octet-stream")
+            return web.Response(body=target, headers=_headers(entry), content_type=_RAW)
         return await _send(request, root, path, entry)
 
 
@@ -73,6 +77,12 @@ async def delete(request: Request) -> web.StreamResponse:
     return sync()
 
 
+def _look(entry: Entry) -> web.StreamResponse:
+    """What ``HEAD`` answers: with a file's type and size, but without its content."""
+    more = {"Content-Type": _RAW, "Content-Length": str(entry.size)} if entry.kind == "file" else {}
+    return web.Response(headers=_headers(entry) | more)
+
+
 async def _list(request: Request, root: Root, path: str, entry: Entry) -> web.StreamResponse:
     """Piece by piece: a directory may hold millions of names."""
     pieces = await root.names(path)
@@ -96,7 +106,7 @@ async def _list(request: Request, root: Root, path: str, entry: Entry) -> web.St
 async def _send(request: Request, root: Root, path: str, entry: Entry) -> web.StreamResponse:
     """The length is promised where it is known; what grows meanwhile is cut, what shrinks breaks the connection."""
     content = await root.read(path)
-    response = web.StreamResponse(headers={**_headers(entry), "Content-Type": "application/octet-stream"})
+    response = web.StreamResponse(headers={**_headers(entry), "Content-Type": _RAW})
     left = entry.size or None  # files of /proc and /sys say 0 and hold something
     response.content_length = left
     await response.prepare(request.http)
@@ -119,6 +129,8 @@ def _headers(entry: Entry) -> dict[str, str]:
         "mode": f"{entry.mode & 0o7777:04o}",
         "type": entry.kind if entry.kind in ("file", "directory", "symlink") else "file",
     }
+    with suppress(ValueError, OverflowError, OSError):  # a time of the instance's own choosing, beyond the year 9999
+        values["modified"] = f"{datetime.fromtimestamp(entry.modified, UTC):%Y-%m-%d %H:%M:%S} +0000 UTC"
     return {f"X-{dialect}-{name}": value for dialect in ("LXD", "Incus") for name, value in values.items()}
 
 

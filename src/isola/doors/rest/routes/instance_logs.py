@@ -10,6 +10,7 @@ from isola.doors.rest.lookup import instance_of
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission, in_every_tree
 
+_OUTPUTS = "exec-output/"
 _LXC_LOG = "lxc.log"
 """The one that LXD clients ask for by name (``lxc info --show-log``): here why a start failed, and what the console
 has shown."""
@@ -22,9 +23,17 @@ async def list_all(request: Request) -> web.StreamResponse:
     return sync([f"/1.0/{request.tree}/{instance.name}/logs/{name}" for name in names])
 
 
+async def list_outputs(request: Request) -> web.StreamResponse:
+    """Paths of what recorded commands wrote."""
+    instance = instance_of(request)
+    names = await request.services.instances.logs(instance.name)
+    outputs = [name for name in names if name.startswith(_OUTPUTS)]
+    return sync([f"/1.0/{request.tree}/{instance.name}/logs/{name}" for name in outputs])
+
+
 async def get(request: Request) -> web.StreamResponse:
     """A log file, raw."""
-    instances, name, file = request.services.instances, instance_of(request).name, request.parameters["file"]
+    instances, name, file = request.services.instances, instance_of(request).name, _file(request)
     if file == _LXC_LOG and file not in await instances.logs(name):
         data = await instances.start_log(name)
     else:
@@ -34,17 +43,27 @@ async def get(request: Request) -> web.StreamResponse:
 
 async def delete(request: Request) -> web.StreamResponse:
     """Remove a log file."""
-    await request.services.instances.delete_log(instance_of(request).name, request.parameters["file"])
+    await request.services.instances.delete_log(instance_of(request).name, _file(request))
     return sync()
 
 
+def _file(request: Request) -> str:
+    """The name below the directory of logs."""
+    output = request.parameters.get("output")
+    return request.parameters["file"] if output is None else _OUTPUTS + output
+
+
 def _told(request: Request) -> dict[str, str]:
-    return {"file": request.parameters["file"]}
+    return {"file": _file(request)}
 
 
 _FILE = "/1.0/instances/{name}/logs/{file...}"
+_OUTPUT = "/1.0/instances/{name}/logs/exec-output/{output...}"
 ROUTES = in_every_tree(
     ("GET", "/1.0/instances/{name}/logs", list_all, Permission.VIEW),
+    ("GET", "/1.0/instances/{name}/logs/exec-output", list_outputs, Permission.OPERATE),
+    ("GET", _OUTPUT, telling("instance-log-retrieved", get, _told), Permission.OPERATE),
+    ("DELETE", _OUTPUT, telling("instance-log-deleted", delete, _told), Permission.OPERATE),
     ("GET", _FILE, telling("instance-log-retrieved", get, _told), Permission.VIEW),
     ("DELETE", _FILE, telling("instance-log-deleted", delete, _told), Permission.OPERATE),
 )

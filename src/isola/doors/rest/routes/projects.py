@@ -28,9 +28,10 @@ async def get(request: Request) -> web.StreamResponse:
 
 async def state(request: Request) -> web.StreamResponse:
     """What it uses of its limits, of which it has none."""
+    # LXD writes these two names with capitals.
     _require_default(request)
     count = len(request.services.instances)
-    return sync({"resources": {"instances": {"limit": -1, "usage": count}}})
+    return sync({"resources": {"instances": {"Limit": -1, "Usage": count}}})
 
 
 async def refuse(request: Request) -> web.StreamResponse:

@@ -13,12 +13,13 @@ from isola.doors.rest.filtering import select
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission
 from isola.doors.rest.shapes.storage import pool_json, root_volume_json, space_json, writable
-from isola.errors import NotFound, Unsupported
+from isola.errors import InvalidInput, NotFound, Unsupported
 from isola.model.instance import Instance
 from isola.model.names import plain_name
 from isola.model.storage import Pool
 
 _ROOT = "/1.0/storage-pools"
+_TYPES = ("container", "virtual-machine", "custom", "image")
 
 
 async def list_all(request: Request) -> web.StreamResponse:
@@ -91,7 +92,7 @@ async def resources(request: Request) -> web.StreamResponse:
 async def volumes(request: Request) -> web.StreamResponse:
     """Paths, or volumes: the roots of instances."""
     pool = _find(request)
-    kind = request.parameters.get("type", "container")
+    kind = _type(request)
     shapes = [root_volume_json(instance) for instance in _roots(request, pool)] if kind == "container" else []
     shapes = select(shapes, request.query.get("filter", ""))
     if request.recursion:
@@ -140,13 +141,21 @@ def _find(request: Request) -> Pool:
     return request.services.pools.get(request.parameters["pool"])
 
 
+def _type(request: Request) -> str:
+    """Which volumes are asked for; where none are named, those that there are."""
+    kind = request.parameters.get("type", "container")
+    if kind not in _TYPES:
+        raise InvalidInput(f"Unknown type of volumes {kind[:40]!r}", field="type", remedy=f"use {', '.join(_TYPES)}")
+    return kind
+
+
 def _roots(request: Request, pool: Pool) -> Iterator[Instance]:
     return (each for each in request.services.instances if each.volatile.get("root.pool") == pool.name)
 
 
 def _root(request: Request) -> Instance:
     pool, name = _find(request), request.parameters["volume"]
-    for instance in _roots(request, pool) if request.parameters["type"] == "container" else ():
+    for instance in _roots(request, pool) if _type(request) == "container" else ():
         if instance.name == name:
             return instance
     raise NotFound(f"Storage volume {name[:80]!r} not found in pool {pool.name!r}")

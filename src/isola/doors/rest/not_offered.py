@@ -1,0 +1,44 @@
+"""Nouns of the LXD and Incus API that this server has not: refused with the reason, and not as if they were unknown."""
+
+from __future__ import annotations
+
+from isola.errors import Unsupported
+
+_VOLUME = "storage-pools/*/volumes/*/*"
+NOT_OFFERED: tuple[tuple[str, str], ...] = (
+    (f"{_VOLUME}/snapshots/*", "Snapshots are"),
+    (f"{_VOLUME}/backups", "Backups are"),
+    ("storage-pools/*/buckets", "Storage buckets are"),
+    ("network-acls", "Network ACLs are"),
+    ("network-zones", "Network zones are"),
+    ("network-allocations", "Network allocations are"),
+    ("network-integrations", "Network integrations are"),
+    ("network-address-sets", "Network address sets are"),
+    ("networks/*/forwards", "Network forwards are"),
+    ("networks/*/load-balancers", "Network load balancers are"),
+    ("networks/*/peers", "Network peers are"),
+    ("cluster/groups", "Clustering is"),
+    ("cluster/certificate", "Clustering is"),
+    ("cluster/members/*/state", "Clustering is"),
+    ("projects/*/access", "Access lists are"),
+    ("metrics", "Metrics are"),
+    ("instances/*/rebuild", "Rebuilding an instance is"),
+    ("instances/*/access", "Access lists are"),
+    ("instances/*/debug", "Dumping the memory of an instance is"),
+    ("containers/*/rebuild", "Rebuilding an instance is"),
+    ("virtual-machines/*/rebuild", "Rebuilding an instance is"),
+)
+"""Paths below ``/1.0/`` with all that lies below them, and what they are about. ``*`` stands for any one part."""
+
+
+def not_offered(path: str) -> Unsupported | None:
+    """Why there is nothing at a path of the API; None where the API has no such path."""
+    parts = path.strip("/").split("/")
+    if parts[0] != "1.0":
+        return None
+    for pattern, what in NOT_OFFERED:
+        wanted = pattern.split("/")
+        below = parts[1 : len(wanted) + 1]
+        if len(below) == len(wanted) and all(each in ("*", part) for each, part in zip(wanted, below, strict=True)):
+            return Unsupported(f"{what} not offered yet")
+    return None

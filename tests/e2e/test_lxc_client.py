@@ -10,31 +10,12 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from daemon import Daemon
+from lxc_client import Lxc
 from terminal import Terminal
 from waiting import booted, until
-
-
-class Lxc:
-    """The ``lxc`` command of package lxd-client."""
-
-    def __init__(self, daemon: Daemon, home: Path) -> None:
-        self.daemon = daemon
-        self.env = os.environ | {"LXD_DIR": str(daemon.directory), "HOME": str(home), "TERM": "xterm"}
-        self.env.pop("LXD_CONF", None)
-
-    def __call__(self, *words: str, status: int = 0, **options: Any) -> str:
-        """Run it, check its exit status and return what it printed."""
-        options = {"capture_output": True, "timeout": 90, "stdin": subprocess.DEVNULL} | options
-        if "input" in options:
-            options.pop("stdin")
-        done = subprocess.run(["lxc", *words], env=self.env, check=False, **options)
-        text = done.stdout.decode(errors="replace")
-        assert done.returncode == status, f"lxc {' '.join(words)}: {done.returncode} {text} {done.stderr.decode()}"
-        return text
 
 
 @pytest.fixture(scope="module")

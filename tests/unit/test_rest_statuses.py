@@ -12,8 +12,9 @@ from rest_services import Stand, standing
 
 from isola.host.files import Entry
 from isola.model.image import Alias
-from isola.model.instance import Status
+from isola.model.instance import Start, Status
 from isola.model.profile import Profile
+from isola.model.template import Template
 
 _POOL = "/1.0/storage-pools/default"
 _WEB = "/1.0/instances/web1"
@@ -337,6 +338,17 @@ async def test_headers_of_files(stand: Stand, method: str) -> None:
             if kind == "file":
                 assert (answer.content_type, answer.headers["Content-Length"]) == ("application/octet-stream", "3")
             assert method == "HEAD" or kind != "directory" or answer.content_type == "application/json"
+
+
+async def test_a_template_is_read_by_its_name(stand: Stand) -> None:
+    template = Template("/etc/motd", ("create",), "welcome\n", "motd.tpl")
+    stand.services.instances.add("made", start=Start(templates=(template,)))
+    path = "/1.0/instances/made/metadata/templates"
+    assert await stand.get(path) == ["motd.tpl"]
+    async with stand.session.get(f"{_HTTP}{path}?path=motd.tpl") as answer:
+        assert (answer.status, answer.content_type) == (200, "application/octet-stream")
+        assert await answer.read() == b"welcome\n"
+    assert await _ask(stand, "GET", f"{path}?path=other") == MISSING
 
 
 async def test_outputs_of_recorded_commands(stand: Stand) -> None:

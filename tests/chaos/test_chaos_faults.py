@@ -20,22 +20,16 @@ from pathlib import Path
 import pytest
 from audit import records, settled
 from daemon import ApiError, Daemon
+from tiny_daemon import tiny_daemon
 from waiting import until
-
-from isola.testing.images import tiny_image
 
 VICTIM, BYSTANDER = "victim", "bystander"
 
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    daemon = Daemon()
-    try:
-        daemon.start()
-        daemon.import_image(Path(tiny_image(tmp_path_factory.mktemp("image"), dhcp=True)), "tiny")
+    with tiny_daemon(tmp_path_factory.mktemp("image"), dhcp=True) as daemon:
         yield daemon
-    finally:
-        daemon.close()
 
 
 @dataclass(frozen=True)

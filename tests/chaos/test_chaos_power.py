@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from daemon import Daemon
 from disk import Disk, disk, file_systems
+from tiny_daemon import tiny_daemon
 
 from isola.testing.images import tiny_image
 
@@ -23,16 +24,11 @@ WRITES = 600
 @pytest.fixture(scope="module", params=file_systems())
 def power(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Disk, Daemon]]:
     """A daemon whose directory lies on a disk that can be looked at as if the power had failed."""
-    with disk(request.param, size=SIZES[request.param]) as own:
-        daemon = Daemon(place=own.mount)
-        try:
-            daemon.start()
-            daemon.import_image(Path(tiny_image(tmp_path_factory.mktemp("image"))), "tiny")
-            for number in range(WRITES):
-                daemon.request("PATCH", "/1.0/profiles/default", {"description": f"{number}"})
-            yield own, daemon
-        finally:
-            daemon.close()
+    image = tmp_path_factory.mktemp("image")
+    with disk(request.param, size=SIZES[request.param]) as own, tiny_daemon(image, place=own.mount) as daemon:
+        for number in range(WRITES):
+            daemon.request("PATCH", "/1.0/profiles/default", {"description": f"{number}"})
+        yield own, daemon
 
 
 def kept(directory: Path) -> dict[str, dict[str, Any]]:
@@ -101,7 +97,7 @@ def test_what_was_deleted_stays_away(power: tuple[Disk, Daemon]) -> None:
 
 def test_an_image_and_what_is_unpacked_of_it(power: tuple[Disk, Daemon], tmp_path: Path) -> None:
     own, daemon = power
-    daemon.import_image(Path(tiny_image(tmp_path, "other")), "other")
+    daemon.import_image(tiny_image(tmp_path, "other"), "other")
     assert not lost(own, daemon)
     daemon.run("POST", "/1.0/instances", {"name": "other", "source": {"type": "image", "alias": "other"}})
     assert not lost(own, daemon)

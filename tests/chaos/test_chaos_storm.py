@@ -14,8 +14,7 @@ import pytest
 from audit import settled
 from daemon import Daemon
 from storm import ABSENT, Client
-
-from isola.testing.images import tiny_image
+from tiny_daemon import tiny_daemon
 
 SECONDS = float(os.environ.get("ISOLA_CHAOS_SECONDS", "20"))
 SEED = int(os.environ.get("ISOLA_CHAOS_SEED", "0")) or int(time.time())
@@ -24,13 +23,8 @@ CLIENTS = 8
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
-    daemon = Daemon()
-    try:
-        daemon.start()
-        daemon.import_image(Path(tiny_image(tmp_path)), "tiny")
+    with tiny_daemon(tmp_path) as daemon:
         yield daemon
-    finally:
-        daemon.close()
 
 
 @pytest.mark.timeout(SECONDS * 3 + 300)

@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from command import Cli
 from daemon import Daemon
 from debian import debian_image
-
-from isola.testing.images import tiny_image
+from tiny_daemon import tiny_daemon
 
 
 @pytest.fixture(scope="session")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """A daemon with the images ``tiny`` and ``debian/12``."""
-    daemon = Daemon()
-    try:
-        daemon.start()
-        daemon.import_image(Path(tiny_image(tmp_path_factory.mktemp("image"))), "tiny")
+    with tiny_daemon(tmp_path_factory.mktemp("image")) as daemon:
         yield daemon
-    finally:
-        daemon.close()
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from daemon import ApiError, Daemon
+from tiny_daemon import tiny_daemon
 
 from isola.testing.images import tiny_image
 
@@ -28,13 +29,8 @@ def small_disk() -> Iterator[Path]:
 
 @pytest.fixture
 def daemon_on_it(small_disk: Path, tmp_path: Path) -> Iterator[Daemon]:
-    daemon = Daemon(place=small_disk)
-    try:
-        daemon.start()
-        daemon.import_image(Path(tiny_image(tmp_path)), "tiny")
+    with tiny_daemon(tmp_path, place=small_disk) as daemon:
         yield daemon
-    finally:
-        daemon.close()
 
 
 def test_commands_run(daemon_on_it: Daemon) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from audit import settled
 from daemon import Daemon
+from tiny_daemon import tiny_daemon
 from waiting import until
 
 COUNT = 20
@@ -16,15 +17,8 @@ COUNT = 20
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[Daemon]:
     """A daemon of the test's own, to be killed."""
-    from isola.testing.images import tiny_image
-
-    daemon = Daemon()
-    try:
-        daemon.start()
-        daemon.import_image(Path(tiny_image(tmp_path)), "tiny")
+    with tiny_daemon(tmp_path) as daemon:
         yield daemon
-    finally:
-        daemon.close()
 
 
 def test_twenty_instances_run_on_with_the_same_processes(own: Daemon) -> None:

@@ -12,38 +12,20 @@ from pathlib import Path
 
 import pytest
 from audit import settled
+from command import Cli
 from daemon import Daemon
-
-from isola.testing.images import tiny_image
+from tiny_daemon import tiny_daemon
 
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """A daemon of this file's own: one instance in yesterday's database, two since."""
-    daemon = Daemon()
-    try:
-        daemon.start()
-        daemon.import_image(Path(tiny_image(tmp_path_factory.mktemp("image"))), "tiny")
+    with tiny_daemon(tmp_path_factory.mktemp("image")) as daemon:
         daemon.launch("early")
         Cli(daemon)("admin", "backup-state", str(daemon.directory / "yesterday"))
         daemon.launch("late", config={"user.note": "kept"})
         daemon.run("POST", "/1.0/instances", {"name": "quiet", "source": {"type": "image", "alias": "tiny"}})
         yield daemon
-    finally:
-        daemon.close()
-
-
-class Cli:
-    """The ``isola`` command against a daemon."""
-
-    def __init__(self, daemon: Daemon) -> None:
-        self._env = os.environ | {"ISOLA_DIR": str(daemon.directory), "NO_COLOR": "1"}
-
-    def __call__(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        argv = [sys.executable, "-m", "isola.cli.main", *words]
-        done = subprocess.run(argv, env=self._env, check=False, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0 or not check, done.stderr or done.stdout
-        return done
 
 
 def older(directory: Path) -> None:

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 from audit import differences, records
 from daemon import Connection, Daemon
+from tiny_daemon import tiny_daemon
 from waiting import until
-
-from isola.testing.images import tiny_image
 
 A_WHILE = 20.0
 WANTED = {"name": "half", "source": {"type": "image", "alias": "tiny"}}
@@ -20,14 +19,9 @@ WANTED = {"name": "half", "source": {"type": "image", "alias": "tiny"}}
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
-    own = Daemon(faults=True)
-    try:
-        own.start()
-        own.import_image(Path(tiny_image(tmp_path)), "tiny")
+    with tiny_daemon(tmp_path, faults=True) as own:
         own.launch("before")
         yield own
-    finally:
-        own.close()
 
 
 def create(daemon: Daemon, point: int) -> str:

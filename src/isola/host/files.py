@@ -332,21 +332,17 @@ def _rename(source: Path, target: Path) -> None:
 
 
 def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    _fsync(directory, os.O_DIRECTORY)
 
 
 def _flush(paths: tuple[Path, ...]) -> None:
     for path in paths:
         with contextlib.suppress(NotFound):
-            _reported(path, partial(_flush_one, path))
+            _reported(path, partial(_fsync, path, os.O_NOFOLLOW))
 
 
-def _flush_one(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+def _fsync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags)
     try:
         os.fsync(descriptor)
     finally:

@@ -1,0 +1,25 @@
+"""A daemon that is ready to launch ``tiny``, for as long as a block lasts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from daemon import Daemon
+
+from isola.testing.images import tiny_image
+
+
+@contextmanager
+def tiny_daemon(
+    scratch: Path, *, dhcp: bool = False, faults: bool = False, place: Path | None = None
+) -> Iterator[Daemon]:
+    """A daemon of its own, taken away at the end; the image is made in ``scratch``."""
+    daemon = Daemon(faults=faults, place=place)
+    try:
+        daemon.start()
+        daemon.import_image(tiny_image(scratch, dhcp=dhcp), "tiny")
+        yield daemon
+    finally:
+        daemon.close()

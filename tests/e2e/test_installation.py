@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -158,6 +159,24 @@ def test_removal_is_refused_while_another_daemon_runs_from_it(installation: Inst
     assert removed.returncode == 0, removed.stderr
     assert not installation.prefix.exists()
     assert not (installation.commands / "isolad").exists()
+
+
+def test_a_program_of_another_user_is_not_taken_for_a_daemon(installation: Installation, tmp_path: Path) -> None:
+    """Anybody, root of an instance too, can name a program as they like; what is found is shown to root to be typed."""
+    place = Path(tempfile.mkdtemp(prefix="isola-forged-"))
+    (place / "isola.db").touch()
+    name = f"{installation.prefix}/lib-1/environment/bin/python"
+    with (place / "daemon.lock").open("w") as lock:
+        forged = subprocess.Popen(
+            [name, "60"], executable="/bin/sleep", user=1234, group=1234, extra_groups=[], pass_fds=[lock.fileno()]
+        )
+    try:
+        removed = installation.run("uninstall", KEEP_PACKAGES="1", YES="1")
+        assert removed.returncode == 0, removed.stderr
+    finally:
+        forged.kill()
+        forged.wait()
+        shutil.rmtree(place)
 
 
 def test_what_packages_made_goes_with_them(installation: Installation) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,20 +10,45 @@ import pytest
 from audit import settled
 from daemon import Daemon
 
+from isola.model.identity import HostNames
 from isola.testing.images import tiny_image
 
 
+def namesake(directory: Path) -> Path:
+    """A directory beside it whose daemon would call its things by the same names."""
+    wanted = HostNames.of_directory(str(directory))
+    names = (f"{directory.parent}/isola-twin-{directory.name}-{number}" for number in itertools.count())
+    return Path(next(name for name in names if HostNames.of_directory(name) == wanted))
+
+
 @pytest.fixture
-def pair(tmp_path: Path) -> Iterator[tuple[Daemon, Daemon]]:
+def namesakes(tmp_path: Path) -> Iterator[tuple[Daemon, ...]]:
+    first = Daemon()
+    try:
+        second = Daemon(beside=first, directory=namesake(first.directory))
+        try:
+            yield from started(tmp_path, first, second)
+        finally:
+            second.close()
+    finally:
+        first.close()
+
+
+def started(tmp_path: Path, *daemons: Daemon) -> Iterator[tuple[Daemon, ...]]:
     image = Path(tiny_image(tmp_path))
+    for daemon in daemons:
+        daemon.start()
+        daemon.import_image(image, "tiny")
+    yield daemons
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[tuple[Daemon, ...]]:
     first = Daemon()
     try:
         second = Daemon(beside=first)
         try:
-            for daemon in (first, second):
-                daemon.start()
-                daemon.import_image(image, "tiny")
-            yield first, second
+            yield from started(tmp_path, first, second)
         finally:
             second.close()
     finally:
@@ -39,6 +65,19 @@ def test_the_same_names_in_both_are_different_things(pair: tuple[Daemon, Daemon]
     subnets = [daemon.get("/1.0/networks/isolabr0")["config"]["ipv4.address"] for daemon in pair]
     assert subnets[0] != subnets[1]
     first, second = pair
+    first.run("DELETE", "/1.0/instances/twin?force=1")
+    assert second.exec("twin", "hostname")[:2] == (0, "twin\n")
+    assert not settled(first)
+    assert not settled(second)
+
+
+def test_daemons_whose_directories_give_the_same_tag_have_different_things(namesakes: tuple[Daemon, Daemon]) -> None:
+    first, second = namesakes
+    assert first.names != second.names
+    for daemon in namesakes:
+        daemon.launch("twin")
+    second.kill()
+    second.start()
     first.run("DELETE", "/1.0/instances/twin?force=1")
     assert second.exec("twin", "hostname")[:2] == (0, "twin\n")
     assert not settled(first)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from isola.host.id_ranges import CLAIMS
+from isola.host.tags import TAGS, names_of
 from isola.model.identity import HostNames
 
 Json = dict[str, Any]
@@ -53,18 +54,24 @@ class Daemon:
     _numbers = itertools.count()
 
     def __init__(
-        self, *, faults: bool = False, mirror: bool = False, beside: Daemon | None = None, place: Path | None = None
+        self,
+        *,
+        faults: bool = False,
+        mirror: bool = False,
+        beside: Daemon | None = None,
+        place: Path | None = None,
+        directory: Path | None = None,
     ) -> None:
         """``mirror``: in the host's own network, where Debian's mirror is reached, and with no network of its own.
 
         ``beside``: in the network namespace of another daemon, which goes after this one.
-        ``place``: where its directory is made, instead of where temporary files are.
+        ``place``: where its directory is made, instead of where temporary files are; ``directory``: this very one.
         """
-        self.directory = Path(os.path.realpath(tempfile.mkdtemp(prefix="isola-test-", dir=place)))
+        self.directory = directory or Path(os.path.realpath(tempfile.mkdtemp(prefix="isola-test-", dir=place)))
+        self.directory.mkdir(exist_ok=True)
         self.directory.chmod(0o711)
         (self.directory / "logs").mkdir()
         self.socket = self.directory / "unix.socket"
-        self.names = HostNames.of_directory(str(self.directory))
         self.netns = beside.netns if beside is not None else f"isola-{uuid.uuid4().hex[:8]}"
         self._owns_netns = beside is None and not mirror
         self.log = self.directory / "logs" / "daemon.log"
@@ -75,6 +82,11 @@ class Daemon:
         if self._owns_netns:
             subprocess.run(["ip", "netns", "add", self.netns], check=True)
             self.inside("ip", "link", "set", "lo", "up")
+
+    @property
+    def names(self) -> HostNames:
+        """What it calls its own on the host."""
+        return names_of(self.directory)
 
     # --- processes ----------------------------------------------------------------------------------------------
 
@@ -157,6 +169,13 @@ class Daemon:
             if holder.startswith(f"{self.directory}/"):
                 (CLAIMS / str(base)).unlink(missing_ok=True)
         shutil.rmtree(self.directory, ignore_errors=True)
+        self._unclaim()
+
+    def _unclaim(self) -> None:
+        for link in TAGS.iterdir() if TAGS.is_dir() else []:
+            with contextlib.suppress(FileNotFoundError):  # other tests run beside this one
+                if os.readlink(link) == str(self.directory):
+                    link.unlink()
 
     # --- what is on the host ------------------------------------------------------------------------------------
 

@@ -128,10 +128,16 @@ class Parts:
 
 
 async def build(
-    host: Host, directory: Path, store: Store, observer: Observer | None = None, drivers: Drivers = _FOUND
+    host: Host,
+    directory: Path,
+    store: Store,
+    observer: Observer | None = None,
+    drivers: Drivers = _FOUND,
+    *,
+    names: HostNames | None = None,
 ) -> Parts:
     """All parts of the daemon of a directory, not yet opened."""
-    names = HostNames.of_directory(str(directory))
+    names = names or HostNames.of_directory(str(directory))
     records = await Records.load(store)
     events = Events(host.clock.now)
     operations = Operations(events, now=host.clock.now, new_id=host.clock.uuid, observer=observer)

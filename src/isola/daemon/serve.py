@@ -14,10 +14,11 @@ from isola.daemon.bootstrap import bootstrap
 from isola.daemon.build import Parts, build
 from isola.daemon.copies import Copies
 from isola.doors.rest import serve as serve_rest
-from isola.errors import IsolaError, SuspectState
+from isola.errors import Conflict, IsolaError, SuspectState
 from isola.events import Events
-from isola.host import Host, background
+from isola.host import Host, background, tags
 from isola.host.linux import linux_host
+from isola.host.threads import in_thread
 from isola.operations import Observer
 from isola.server import pressure
 
@@ -38,17 +39,18 @@ def run(
     except IsolaError as error:
         log.error("The daemon cannot run: %s", error)
         # Another try would find the same: the supervisor shall not start it again.
-        return 2 if isinstance(error, SuspectState) else 1
+        return 2 if isinstance(error, SuspectState | Conflict) else 1
 
 
 async def _serve(
     host: Host, directory: Path, minimal: bool, ready: Callable[[], None], observer: Observer | None
 ) -> int:
     wanted = _signals()
+    names = await in_thread(tags.claim, directory)  # before there is anything in the directory
     store = registry.load("state", "sqlite")(directory, host.clock)
     await store.open()
     try:
-        parts = await build(host, directory, store, observer)
+        parts = await build(host, directory, store, observer, names=names)
         handler = _publish_log(parts.services.events)
         await parts.open()
         await bootstrap(parts, minimal=minimal)

@@ -1,0 +1,90 @@
+"""The tag that sets the things of one daemon on a host apart from those of the others: claimed, as it is short.
+
+A daemon's tag follows from its directory, so that a claim that was lost changes nothing. Where a daemon of another
+directory has the same, one that begins in an unused directory takes another tag and remembers it there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from isola.errors import Conflict, HostFailure
+from isola.model.identity import HostNames
+
+TAGS = Path("/var/lib/isola-tags")
+"""One symbolic link per tag, to the directory of the daemon that has it."""
+_REMEMBERED = "tag"
+_USED = ("isola.db", "pools", "networks", "run")
+log = logging.getLogger(__name__)
+
+
+def names_of(directory: Path) -> HostNames:
+    """What the daemon of a directory calls its own."""
+    with contextlib.suppress(OSError):
+        if tag := (directory / _REMEMBERED).read_text(errors="replace").strip():
+            return HostNames(tag)
+    return HostNames.of_directory(str(directory))
+
+
+def claim(directory: Path, tags: Path = TAGS) -> HostNames:
+    """The same, claimed for as long as the directory exists. Raises Conflict: another daemon has it; HostFailure."""
+    names = names_of(directory)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(_locked(tags))
+            _drop_stale(tags)
+            holder = _claim(tags, names.tag, directory)
+        except OSError as error:
+            log.warning("The tag %s could not be claimed in %s: %s", names.tag, tags, error)
+            return names
+        if holder == str(directory):
+            return names
+        if any((directory / part).exists() for part in _USED):
+            raise Conflict(
+                f"What the daemon of {directory} has on this host would have the same names as that of {holder}",
+                evidence=f"both have the tag {names.tag}, by {tags / names.tag}",
+                remedy=f"if there is no daemon in {holder} any more, remove that link, else move to another directory",
+            )
+        return _another(tags, directory)
+
+
+def _another(tags: Path, directory: Path) -> HostNames:
+    try:
+        for number in itertools.count(1):
+            names = HostNames.of_directory(f"{directory}#{number}")
+            if _claim(tags, names.tag, directory) == str(directory):
+                break
+        (directory / _REMEMBERED).write_text(f"{names.tag}\n")
+    except OSError as error:
+        raise HostFailure(f"{directory} cannot have a tag of its own", evidence=str(error)) from error
+    return names
+
+
+@contextlib.contextmanager
+def _locked(tags: Path) -> Iterator[None]:
+    tags.mkdir(mode=0o755, exist_ok=True)
+    descriptor = os.open(tags, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _drop_stale(tags: Path) -> None:
+    for link in tags.iterdir():
+        if link.is_symlink() and not os.path.lexists(os.readlink(link)):
+            link.unlink()
+
+
+def _claim(tags: Path, tag: str, directory: Path) -> str:
+    """Who has it now."""
+    with contextlib.suppress(FileExistsError):
+        (tags / tag).symlink_to(directory)
+    return os.readlink(tags / tag)

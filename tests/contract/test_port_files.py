@@ -6,6 +6,7 @@ import io
 import os
 import tempfile
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from isola.errors import AlreadyExists, HostFailure, InvalidInput, NotFound, Unsupported, WrongState
+from isola.host import trees
 from isola.host.files import Files, LinuxFiles, Root
 from isola.host.proc import ProcessRef, identify
 from isola.model.identity import IdRange
@@ -567,3 +569,23 @@ async def test_streams_left_open_are_closed_with_the_root(tmp_path: Path) -> Non
         half_read = await root.read("f")
         assert await anext(half_read) == b"x"
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_is_deep_and_broad_costs_little_memory_to_count(tmp_path: Path) -> None:
+    """A path is as long as the tree is deep: it is not remembered for each of many directories at its end."""
+    here = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(300):
+        os.mkdir("d" * 250, dir_fd=here)
+        below = os.open("d" * 250, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    for number in range(1000):
+        os.mkdir(str(number), dir_fd=here)
+    os.close(here)
+    tracemalloc.start()
+    try:
+        assert trees.disk_usage(tmp_path) >= 1300 * os.lstat(tmp_path).st_blocks * 512
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+        trees.remove_tree(tmp_path)

@@ -19,6 +19,8 @@ _REMOVE_DEPTH = 48
 """Directories open at once; deeper ones are first moved up, so that depth costs neither descriptors nor stack."""
 _COUNT_DEPTH = 2000
 """Deeper trees exist only to annoy and are not counted further."""
+_REMEMBERED = 200_000
+"""Files with several names that are remembered; of others each name counts its share."""
 _PATH_SIZE = 4000
 """A single call takes a path of 4095 bytes."""
 
@@ -129,13 +131,30 @@ def disk_usage(directory: Path) -> int:
         os.close(top)
 
 
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """A directory by its name in another: a path of each would take memory by their depth."""
+
+    above: _Node | None
+    name: bytes
+    depth: int
+
+    @property
+    def path(self) -> bytes:
+        names, node = [], self
+        while node.above is not None:
+            names.append(node.name)
+            node = node.above
+        return b"/".join([node.name, *reversed(names)])
+
+
 def _allocated(top: int) -> Iterator[int]:
-    pending = [b"."]
+    pending = [_Node(None, b".", 0)]
     linked: set[int] = set()
     while pending:
-        path = pending.pop()
+        here = pending.pop()
         try:
-            directory = _open_deep(top, path)
+            directory = _open_deep(top, here.path)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV):
                 continue  # gone, swapped, or another file system
@@ -145,8 +164,8 @@ def _allocated(top: int) -> Iterator[int]:
             with os.scandir(directory) as entries:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
-                        if path.count(b"/") < _COUNT_DEPTH:
-                            pending.append(path + b"/" + os.fsencode(entry.name))
+                        if here.depth < _COUNT_DEPTH:
+                            pending.append(_Node(here, os.fsencode(entry.name), here.depth + 1))
                     else:
                         yield _blocks(directory, entry.name, linked)
         finally:
@@ -176,5 +195,7 @@ def _blocks(directory: int, name: str, linked: set[int]) -> int:
     if status.st_nlink > 1:
         if status.st_ino in linked:
             return 0
+        if len(linked) >= _REMEMBERED:
+            return status.st_blocks * 512 // status.st_nlink
         linked.add(status.st_ino)
     return status.st_blocks * 512

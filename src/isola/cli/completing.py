@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from isola.client import Client
 
 _SECONDS = 2.0
+_INSIDE = ("files", "paths-or-files")
 
 
 def candidates(words: Sequence[str], directory: str = "") -> list[str]:
@@ -53,7 +54,7 @@ def _of_command(command: Command, before: list[str], unfinished: str, directory:
     if pending is not None:
         return pending.choices or _names(pending.complete, unfinished, directory)
     if unfinished.startswith("-"):
-        return _option_names(options)
+        return _with_value(options, unfinished, directory) or _option_names(options)
     argument = _argument(command, options, before)
     return () if argument is None else _names(argument.complete, unfinished, directory)
 
@@ -62,6 +63,15 @@ def _pending(options: Iterable[Option], before: Sequence[str]) -> Option | None:
     """The option that waits for its value."""
     last = before[-1] if before else ""
     return next((option for option in options if option.value and last in option.names), None)
+
+
+def _with_value(options: Iterable[Option], unfinished: str, directory: str) -> list[str]:
+    """``--wait=re``: the option, and what may be its value."""
+    name, equals, value = unfinished.partition("=")
+    pending = _pending(options, [name]) if equals else None
+    if pending is None:
+        return []
+    return [f"{name}={word}" for word in pending.choices or _names(pending.complete, value, directory)]
 
 
 def _argument(command: Command, options: Iterable[Option], before: Sequence[str]) -> Argument | None:
@@ -88,7 +98,7 @@ def _option_names(options: Iterable[Option]) -> list[str]:
 def _names(kind: str, unfinished: str, directory: str) -> Iterable[str]:
     if kind in ("", "paths"):
         return ()
-    if " " in kind:
+    if kind not in (*_ASK, *_INSIDE):
         return kind.split()
     from isola.client import Client
 
@@ -100,7 +110,7 @@ def _names(kind: str, unfinished: str, directory: str) -> Iterable[str]:
 
 
 def _asked(client: Client, kind: str, unfinished: str) -> Iterable[str]:
-    if kind in ("files", "paths-or-files"):
+    if kind in _INSIDE:
         return _files(client, unfinished)
     ask = _ASK.get(kind)
     return ask(client) if ask is not None else ()

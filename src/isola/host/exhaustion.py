@@ -1,4 +1,4 @@
-"""The daemon or its host has run out of something: an error of the system's that is nobody's mistake."""
+"""The daemon or its host has run out of something: an error of the system's, not of a client or of ours."""
 
 from __future__ import annotations
 

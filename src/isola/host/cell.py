@@ -371,7 +371,7 @@ def _make_place(path: Path, *, directory: bool) -> None:
 
 
 def _nothing() -> int:
-    """An empty file that stays empty: the mode of the host's ``/dev/null`` can be set by any process that has it open."""
+    """An empty file that stays empty: a process that has the host's ``/dev/null`` open can set its mode."""
     descriptor = os.memfd_create("nothing", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL)
     return descriptor

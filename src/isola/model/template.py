@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """One of them, in LXD's words."""
+    """One of them, in LXD's terms."""
 
     path: str
     """In the instance."""

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import socket
 import stat
 import subprocess
@@ -115,6 +116,25 @@ async def test_a_host_that_refuses_walls_unpacks_all_the_same(target: Path, refu
     assert os.lstat(target / "d" / "g").st_rdev == 0
     assert os.getxattr(target / "d", "trusted.overlay.opaque") == b"y"
     assert set(await archives.lacks()) == set(REFUSED[refused])
+
+
+_SILENT = """
+import time
+from isola.host import cell
+def work(inside):
+    inside.answer({}) if ANSWERS else None
+    inside._end.close()
+    time.sleep(60)
+print(cell.run(cell.Cell(seconds=1), work))
+"""
+
+
+@pytest.mark.parametrize("answers", [False, True])
+async def test_what_neither_answers_nor_ends_is_not_waited_for_long(answers: bool) -> None:
+    """It uses no processor time, of which it has little."""
+    program = [sys.executable, "-c", _SILENT.replace("ANSWERS", str(answers))]
+    done = await LinuxProcesses().run(program, timeout=20, check=False)
+    assert done.status == -signal.SIGALRM
 
 
 async def test_the_probe_of_files_says_what_the_host_refuses() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -228,7 +229,7 @@ class LinuxArchives:
 def _died(status: int, stderr: bytes) -> IsolaError:
     """Killed by its own limits: the archive's fault. Anything else is ours."""
     words = stderr.decode("utf-8", "replace").strip()[-2000:]
-    if status == -9:  # out of memory
+    if status in (-signal.SIGKILL, -signal.SIGALRM):  # out of memory, or waited for too long
         return UnsafeArchive("The archive demands more time or memory than it may have", evidence=f"signal {-status}")
     return HostFailure("Unpacking or packing broke down", evidence=words)
 

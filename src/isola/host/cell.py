@@ -39,6 +39,8 @@ _SPACES = (
 )
 _ANCHOR = Path("/proc")
 """A directory that every host has; a new root is put there for a moment, seen by the child alone."""
+_PATIENCE = 5
+"""How many times its processor time a process may take to answer."""
 _MOST = 16 << 20
 _CHUNK = 1 << 15
 _ANSWER = b"answer "
@@ -155,8 +157,15 @@ class Running:
 
 
 def run(cell: Cell, work: Work, serve: Serve | None = None) -> bytes:
-    """Do the work inside and give its answer, JSON; errors of ours are an answer too. Raises HostFailure."""
-    return start(cell, work).result(serve)
+    """Do the work inside and give its answer, JSON; errors of ours are an answer too. Raises HostFailure.
+
+    What is inside may sleep for ever. This process is ended then (SIGALRM), and takes it along.
+    """
+    signal.alarm(_PATIENCE * cell.seconds)
+    try:
+        return start(cell, work).result(serve)
+    finally:
+        signal.alarm(0)
 
 
 def start(cell: Cell, work: Work) -> Running:

@@ -219,6 +219,15 @@ async def test_recorded_output_that_is_cut_is_said_to_be(running: World) -> None
     assert len(await running.parts.services.instances.read_log("web1", file)) == RECORD_LIMIT
 
 
+async def test_what_is_frozen_has_no_commands_and_no_console(running: World) -> None:
+    instances = running.parts.services.instances
+    await running.finish(instances.pause("web1"))
+    with pytest.raises(WrongState, match="is frozen"):
+        instances.exec("web1", ExecRequest(("true",)))
+    with pytest.raises(WrongState, match="is frozen"):
+        instances.console("web1", ConsoleRequest())
+
+
 async def test_commands_and_consoles_are_told(running: World) -> None:
     events = running.parts.services.events.follow(["lifecycle"])
     await running.finish(execute(running, "echo", wait_for_websocket=False))

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from rest_services import Stand, standing
 
+from isola.errors import InvalidInput
 from isola.host.files import Entry
 from isola.model.image import Alias
 from isola.model.instance import Start, Status
 from isola.model.profile import Profile
 from isola.model.template import Template
+from isola.operations import Operation
 
 _POOL = "/1.0/storage-pools/default"
 _WEB = "/1.0/instances/web1"
@@ -305,6 +307,30 @@ async def test_a_wait_that_is_over_before_the_operation_answers_what_is(stand: S
     await asyncio.sleep(0)
     assert (await stand.get(f"{answer['operation']}/wait?timeout=0"))["status"] == "Running"
     assert await _ask(stand, "DELETE", answer["operation"]) == OK
+
+
+async def test_an_operation_has_an_error_once_it_has_failed(stand: Stand) -> None:
+    undoing, go_on = asyncio.Event(), asyncio.Event()
+
+    async def make() -> None:
+        pass
+
+    async def undo() -> None:
+        undoing.set()
+        await go_on.wait()
+
+    async def work(op: Operation) -> None:
+        await op.effect("make it", make, undo=undo)
+        raise InvalidInput("Broken", field="name")
+
+    path = f"/1.0/operations/{stand.services.operations.start('Making', work).id}"
+    await asyncio.wait_for(undoing.wait(), 2)
+    shown = await stand.get(path)
+    assert (shown["status"], shown["err"], shown["metadata"]) == ("Running", "", None)
+    go_on.set()
+    ended = await stand.get(f"{path}/wait")
+    assert (ended["status"], ended["err"]) == ("Failure", "Broken")
+    assert ended["metadata"]["error"]["field"] == "name"
 
 
 @pytest.mark.parametrize("query", ["", "?secret=", "?secret=wrong"])

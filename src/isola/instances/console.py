@@ -18,11 +18,13 @@ _CONNECT_SECONDS = 30
 
 
 def check(context: Context, name: str, request: ConsoleRequest) -> Instance:
-    """Raises NotFound, WrongState (also when the console is in use and not forced), Unsupported."""
+    """Raises NotFound, WrongState (also when it is frozen, and in use and not forced), Unsupported."""
     instance = context.records.get(name)
     live = require_live(context, instance)
     if request.type != "console":
         raise Unsupported(f"A container has no {request.type[:20]!r} console", field="type", remedy="use type console")
+    if live.frozen:
+        raise WrongState(f"Instance {name!r} is frozen", remedy="unfreeze it first")
     if live.consoles and not request.force:
         raise WrongState(f"The console of {name!r} is in use", remedy="take it over by force")
     return instance

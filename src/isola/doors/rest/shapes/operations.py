@@ -18,8 +18,10 @@ def operation_json(operation: Operation) -> dict[str, object]:
     if view.steps:
         metadata["progress"] = [step_json(step) for step in view.steps]
         metadata |= _progress_text(view.steps, view.status.final)
-    if isinstance(operation.error, IsolaError):
-        metadata["error"] = _error(operation.error)
+    # While it is undone it still runs, and clients take what has an error for ended.
+    error = operation.error if view.status.final else None
+    if isinstance(error, IsolaError):
+        metadata["error"] = _error(error)
     return {
         "id": view.id,
         "class": view.kind,
@@ -31,19 +33,18 @@ def operation_json(operation: Operation) -> dict[str, object]:
         "resources": _resources(view) or None,
         "metadata": metadata or None,
         "may_cancel": view.may_cancel,
-        "err": _text(operation),
+        "err": _text(error, view.description),
         "location": "none",
     }
 
 
-def _text(operation: Operation) -> str:
+def _text(error: BaseException | None, description: str) -> str:
     """Why it failed; what was not foreseen is told to the daemon's log alone."""
-    error = operation.error
     if error is None or isinstance(error, IsolaError):
         return "" if error is None else str(error)
     if isinstance(error, asyncio.CancelledError):
         return "Cancelled"
-    return f"Internal error; the daemon's log says more about {operation.description!r}"
+    return f"Internal error; the daemon's log says more about {description!r}"
 
 
 def _resources(view: OperationView) -> dict[str, list[str]]:

@@ -72,7 +72,7 @@ def test_every_instance_needs_a_root_and_networks_that_exist() -> None:
     def nothing(name: str) -> object:
         raise NotFound(f"{name} not found")
 
-    with pytest.raises(InvalidInput, match="isolabr0 not found"):
+    with pytest.raises(NotFound, match="isolabr0 not found"):
         require({"root": ROOT, "eth0": NIC}, network=nothing, pool=lambda name: name)
     with pytest.raises(InvalidInput, match="Two NICs"):
         require({"root": ROOT, "a": NIC, "b": NIC}, network=lambda name: name, pool=lambda name: name)

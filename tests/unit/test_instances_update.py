@@ -87,10 +87,10 @@ async def test_updating_what_is_stopped_registers_nics_anew(world: World) -> Non
 @pytest.mark.parametrize(
     ("wanted", "code", "field"),
     [
-        ({"profiles": ("nope",)}, "invalid", "profiles"),
+        ({"profiles": ("nope",)}, "not_found", "profiles"),
         ({"config": {"bogus": "1"}}, "invalid", "config.bogus"),
         ({"devices": {"root": {"type": "none"}}}, "invalid", "devices"),
-        ({"devices": {"eth0": NIC | {"network": "nope"}}}, "invalid", "devices.eth0.network"),
+        ({"devices": {"eth0": NIC | {"network": "nope"}}}, "not_found", "devices.eth0.network"),
     ],
 )
 async def test_a_wrong_update_is_refused(wanted: dict[str, object], code: str, field: str, world: World) -> None:

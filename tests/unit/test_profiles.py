@@ -127,7 +127,7 @@ async def test_two_changes_at_once_are_one_after_the_other(world: World) -> None
         ({"bogus": "1"}, None, "invalid"),
         ({"limits.memory": "much"}, None, "invalid"),
         ({}, {"gpu": {"type": "gpu"}}, "unsupported"),
-        ({}, {"root": ROOT, "eth0": NIC | {"network": "nope"}}, "invalid"),
+        ({}, {"root": ROOT, "eth0": NIC | {"network": "nope"}}, "not_found"),
         ({}, {"eth0": NIC}, "invalid"),
         ({"limits.cpu": "7-9"}, None, "invalid"),
     ],

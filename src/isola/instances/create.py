@@ -61,7 +61,7 @@ def check(context: Context, request: InstanceRequest) -> Plan:
 
 
 def choose_runtime(runtimes: Runtimes, request: InstanceRequest) -> str:
-    """The runtime driver for a request. Raises InvalidInput, Unsupported, DriverUnavailable."""
+    """The runtime driver for a request. Raises NotFound, Unsupported, DriverUnavailable."""
     with naming("runtime"):
         return runtimes.choose(request.isolation, request.runtime)
 

@@ -62,10 +62,7 @@ def _root(devices: Devices) -> str:
 
 
 def require(devices: Devices, *, network: Callable[[str], object], pool: Callable[[str], object]) -> None:
-    """Check that what expanded devices name exists; ``network`` and ``pool`` raise NotFound. Raises InvalidInput.
-
-    To a caller "not found" would say that there is no such instance or profile.
-    """
+    """Check that what expanded devices name exists; ``network`` and ``pool`` raise NotFound."""
     root = _root(devices)
     with naming(f"devices.{root}.pool"):
         pool(devices[root]["pool"])
@@ -81,11 +78,11 @@ def require(devices: Devices, *, network: Callable[[str], object], pool: Callabl
 
 @contextmanager
 def naming(field: str) -> Iterator[None]:
-    """What a field of the request names and is not there is a wrong request. Raises InvalidInput for NotFound."""
+    """What is not found within is named by this field: the thing the request is about is there."""
     try:
         yield
     except NotFound as error:
-        raise InvalidInput(error.message, field=field, evidence=error.evidence, remedy=error.remedy) from error
+        raise NotFound(error.message, field=field, evidence=error.evidence, remedy=error.remedy) from error
 
 
 def network_of(device: Mapping[str, str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Awaitable, Callable, Sequence
 
-from isola.errors import InvalidInput, WrongState
+from isola.errors import NotFound, WrongState
 from isola.instances.context import Context, Live
 from isola.instances.describe import describe_change
 from isola.instances.expand import merge, require, root_pool, validate
@@ -27,7 +27,7 @@ NICS, LIMITS = "nics", "limits"
 
 
 def check(context: Context, name: str, update: InstanceUpdate) -> Instance:
-    """The record as it shall be. Raises NotFound (no such instance), InvalidInput, WrongState."""
+    """The record as it shall be. Raises NotFound (with a field: what the change names), InvalidInput, WrongState."""
     instance = context.records.get(name)
     if instance.deleting:
         raise WrongState(f"Instance {name!r} is half deleted", remedy="delete it again")
@@ -43,7 +43,7 @@ def check(context: Context, name: str, update: InstanceUpdate) -> Instance:
     )
     for profile in update.profiles:
         if context.profiles.find(profile) is None:
-            raise InvalidInput(f"Profile {profile!r} not found", field="profiles", remedy="create the profile first")
+            raise NotFound(f"Profile {profile!r} not found", field="profiles", remedy="create the profile first")
     _check_devices(context, instance, wanted)
     return wanted
 

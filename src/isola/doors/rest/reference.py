@@ -37,7 +37,7 @@ in its `metadata.error`.
 | --- | --- |
 | `invalid`, `unsafe_archive`, `wrong_state`, `in_use`, `cancelled` | 400 |
 | `forbidden` | 403 |
-| `not_found` | 404 |
+| `not_found` (with `field`: what that part of the request names) | 404 |
 | `method_not_allowed` (a method that is none of HTTP's usual ones) | 405 |
 | `conflict`, `already_exists`, `busy` | 409 |
 | `precondition_failed` | 412 |

@@ -37,6 +37,10 @@ async def test_a_slow_look_at_the_space_does_not_hold_up_deletions(busy: Work, t
     async with asyncio.timeout(10):
         if busy is not Work.REMOVE:
             await files.remove_tree(tmp_path / "tree")
+        (tmp_path / "file").touch()
+        await files.remove_tree(tmp_path / "file")
+        await files.remove_tree(tmp_path / "nothing")
+        assert not (tmp_path / "file").exists()
         if busy is not Work.MEASURE:
             await files.disk_usage(tmp_path)
         if busy is not Work.COPY:

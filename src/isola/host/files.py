@@ -148,8 +148,9 @@ class LinuxFiles:
         await in_thread(_reported, source, lambda: _rename(source, target))
 
     async def remove_tree(self, path: Path) -> None:
-        """Remove a file or a tree."""
-        await in_long_thread(Work.REMOVE, trees.remove_tree, path)
+        """Remove a file or a tree. Small files of commands and starts do not wait until large trees have gone."""
+        if not await in_thread(trees.remove_small, path):
+            await in_long_thread(Work.REMOVE, trees.remove_tree, path)
 
     async def duplicate(self, source: Path, target: Path) -> None:
         """By the kernel, piece by piece, so that it can be cancelled."""

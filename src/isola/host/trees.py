@@ -1,4 +1,4 @@
-"""Walks over trees that somebody else may have filled: by descriptor, never through a link, never across a mount."""
+"""Walks over trees that programs inside may have filled: by descriptor, never through a link, never across a mount."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ _COUNT_DEPTH = 2000
 """Deeper trees exist only to annoy and are not counted further."""
 _REMEMBERED = 200_000
 """Files with several names that are remembered; of others each name counts its share."""
+_SMALL = 1 << 20
 _PATH_SIZE = 4000
 """A single call takes a path of 4095 bytes."""
 
@@ -40,6 +42,20 @@ def remove_tree(path: Path) -> None:
         raise HostFailure(f"Cannot remove {path}", evidence=str(error), remedy=why) from error
     finally:
         os.close(parent)
+
+
+def remove_small(path: Path) -> bool:
+    """Remove what takes no time, a small file or nothing at all; False where that is for ``remove_tree`` to do."""
+    try:
+        status = os.lstat(path)
+        if stat.S_ISDIR(status.st_mode) or status.st_size > _SMALL:
+            return False
+        os.unlink(path)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def _unlink(parent: int, name: bytes) -> bool:

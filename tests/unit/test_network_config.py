@@ -208,6 +208,7 @@ def test_leases_are_read_and_what_is_over_or_none_is_passed_over() -> None:
         Held("fd42::98", "", "", b"\0\2", 7, temporary=True),
     ]
     assert leases.server_duid(text) == b"\0\1\0\1" and leases.server_duid("") == b""
+    assert leases.server_duid("duid ") == leases.server_duid("duid") == b"", "read while it was being written"
 
 
 def test_a_half_written_lease_file_is_noticed() -> None:

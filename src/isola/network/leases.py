@@ -67,8 +67,8 @@ def is_whole(text: str, before: str) -> bool:
 def server_duid(text: str) -> bytes:
     """How dnsmasq names itself to DHCPv6 clients; empty where it has not begun to."""
     for line in text.splitlines():
-        if line.startswith("duid "):
-            return _identifier(line.split()[1])
+        if (words := line.split())[:1] == ["duid"]:
+            return _identifier("".join(words[1:2]))
     return b""
 
 

@@ -1,5 +1,7 @@
 """What the rendering of templates promises, in memory and for real; the real one confines hostile templates."""
 
+import sys
+
 import pytest
 
 from isola.errors import InvalidInput
@@ -111,3 +113,9 @@ async def test_a_template_has_no_more_time_or_memory_than_it_needs(text: str) ->
         assert found.error
     except InvalidInput as error:
         assert "more time or memory" in error.message
+
+
+async def test_the_daemon_does_not_load_the_library() -> None:
+    code = "import sys, isola.daemon.main, isola.daemon.build, isola.host.linux; print('jinja2' in sys.modules)"
+    done = await LinuxProcesses().run([sys.executable, "-c", code])
+    assert done.stdout == b"False\n"

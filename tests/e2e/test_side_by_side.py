@@ -55,6 +55,14 @@ def pair(tmp_path: Path) -> Iterator[tuple[Daemon, ...]]:
         first.close()
 
 
+def assert_one_goes_alone(first: Daemon, second: Daemon) -> None:
+    """The twin of the first daemon is deleted; that of the second runs on."""
+    first.run("DELETE", "/1.0/instances/twin?force=1")
+    assert second.exec("twin", "hostname")[:2] == (0, "twin\n")
+    assert not settled(first)
+    assert not settled(second)
+
+
 def test_the_same_names_in_both_are_different_things(pair: tuple[Daemon, Daemon]) -> None:
     for daemon in pair:
         daemon.launch("twin")
@@ -65,10 +73,7 @@ def test_the_same_names_in_both_are_different_things(pair: tuple[Daemon, Daemon]
     subnets = [daemon.get("/1.0/networks/isolabr0")["config"]["ipv4.address"] for daemon in pair]
     assert subnets[0] != subnets[1]
     first, second = pair
-    first.run("DELETE", "/1.0/instances/twin?force=1")
-    assert second.exec("twin", "hostname")[:2] == (0, "twin\n")
-    assert not settled(first)
-    assert not settled(second)
+    assert_one_goes_alone(first, second)
 
 
 def test_daemons_whose_directories_give_the_same_tag_have_different_things(namesakes: tuple[Daemon, Daemon]) -> None:
@@ -78,10 +83,7 @@ def test_daemons_whose_directories_give_the_same_tag_have_different_things(names
         daemon.launch("twin")
     second.kill()
     second.start()
-    first.run("DELETE", "/1.0/instances/twin?force=1")
-    assert second.exec("twin", "hostname")[:2] == (0, "twin\n")
-    assert not settled(first)
-    assert not settled(second)
+    assert_one_goes_alone(first, second)
 
 
 def test_each_claims_its_ids_for_as_long_as_it_has_an_instance(pair: tuple[Daemon, Daemon]) -> None:

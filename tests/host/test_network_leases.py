@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from bridge_bed import Bed, eventually, lease, resolve
 
+from isola.model.network import Network, Nic
+
 SOLICIT = """
 import socket, sys, time
 def option(code, content):
@@ -24,6 +26,18 @@ sys.exit(1)
 """
 
 
+async def leave(bed: Bed, network: Network, nic: Nic) -> None:
+    """The only NIC goes, and its lease with it."""
+    await bed.act(lambda op: bed.driver.detach(op, network, nic))
+    await bed.act(lambda op: bed.driver.unregister(op, network, nic))
+
+    async def no_lease_is_left() -> bool:
+        return list(await bed.driver.leases(network)) == []
+
+    await eventually(no_lease_is_left)
+    bed.nics.clear()
+
+
 async def test_a_stranger_gets_a_lease_that_is_listed_and_no_name(bed: Bed) -> None:
     network = await bed.network()
     nic, guest = await bed.nic(network, "web1")
@@ -42,14 +56,7 @@ async def test_the_next_instance_gets_the_address_of_one_that_went(bed: Bed) -> 
     old, old_guest = await bed.nic(network, "web1")
     assert (await lease(old_guest, bed.directory))["ip"] == old.ipv4
     assert [(found.address, found.mac) for found in await bed.driver.leases(network)] == [(old.ipv4, old.mac)]
-    await bed.act(lambda op: bed.driver.detach(op, network, old))
-    await bed.act(lambda op: bed.driver.unregister(op, network, old))
-
-    async def no_lease_is_left() -> bool:
-        return list(await bed.driver.leases(network)) == []
-
-    await eventually(no_lease_is_left)
-    bed.nics.clear()
+    await leave(bed, network, old)
     other, guest = await bed.nic(network, "web1", mac="0a:69:73:00:00:99")
     assert other.ipv4 == old.ipv4
     assert (await lease(guest, bed.directory))["ip"] == old.ipv4
@@ -87,12 +94,5 @@ async def test_a_lease_of_an_ipv6_address_goes_with_its_instance(bed: Bed) -> No
     await guest.check("ip", "link", "set", "eth0", "up")
     await guest.check("python3", "-c", SOLICIT, old.mac)
     assert old.ipv6 in [found.address for found in await bed.driver.leases(network)]
-    await bed.act(lambda op: bed.driver.detach(op, network, old))
-    await bed.act(lambda op: bed.driver.unregister(op, network, old))
-
-    async def no_lease_is_left() -> bool:
-        return list(await bed.driver.leases(network)) == []
-
-    await eventually(no_lease_is_left)
-    bed.nics.clear()
+    await leave(bed, network, old)
     await bed.gone(network)

@@ -160,26 +160,27 @@ async def test_a_shutdown_during_a_pause_leaves_it_to_the_next_start(still: Worl
     assert not await differences(still)
 
 
+async def struck(world: World, point: int, action: str, *, seconds: float) -> Strike:
+    """Let the time pass in which the instance is started again; that is struck at a point."""
+    fate = world.observer
+    assert isinstance(fate, Fate)
+    strike = fate.strike = Strike("Starting instance after its reboot", point, action)
+    await world.host.clock.advance(seconds)
+    await settle(world)
+    fate.strike = None
+    return strike
+
+
 async def test_what_cannot_be_started_again_is_stopped(still: World) -> None:
     await reboot(still)
-    fate = still.observer
-    assert isinstance(fate, Fate)
-    fate.strike = Strike("Starting instance after its reboot", 3, "fail")
-    await still.host.clock.advance(2)
-    await settle(still)
-    assert fate.strike.hit.is_set()
-    fate.strike = None
+    strike = await struck(still, 3, "fail", seconds=2)
+    assert strike.hit.is_set()
     assert status(still) is Status.STOPPED and not still.context.restarts and not await differences(still)
 
 
 async def test_a_cancelled_start_is_tried_again(still: World) -> None:
     await reboot(still)
-    fate = still.observer
-    assert isinstance(fate, Fate)
-    fate.strike = Strike("Starting instance after its reboot", 0, "cancel")
-    await still.host.clock.advance(1)
-    await settle(still)
-    fate.strike = None
+    await struck(still, 0, "cancel", seconds=1)
     assert status(still) is Status.STARTING
     assert await pause(still) == 1
 

@@ -295,6 +295,16 @@ async def test_a_cancelled_command_is_killed(running: World) -> None:
     assert await command.wait() == 137
 
 
+async def test_a_recorded_command_belongs_to_no_connection_and_ends_when_it_is_cancelled(running: World) -> None:
+    operation = execute(running, "trap", wait_for_websocket=False, record_output=True)
+    await eventually(lambda: running.on_host("web1").commands)
+    [command] = running.on_host("web1").commands
+    assert not operation.channels and not operation.status.final
+    operation.cancel()
+    await operation.wait(2)
+    assert await command.wait() == 137
+
+
 async def test_commands_hold_up_no_verb(running: World) -> None:
     operation = execute(running, "trap")
     clients = connect(operation)

@@ -77,7 +77,8 @@ empty text message is the end of a stream, in either direction. `control` takes
 `{"command": "window-resize", "args": {"width": "80", "height": "24"}}` and `{"command": "signal", "signal": 15}`. The
 exit status is `metadata.return` of the operation. A client that leaves `control`, or leaves all its channels and never
 connected `control`, takes its command with it. With `record-output` instead of `wait-for-websocket` the first 16 MiB
-of each stream are kept; `metadata.output_truncated` names the streams that wrote more.
+of each stream are kept; `metadata.output_truncated` names the streams that wrote more. Such a command belongs to no
+connection: it goes on when its client vanishes, and ends with `DELETE` of its operation.
 
 `GET /1.0/events` is a WebSocket too: `type=operation,lifecycle,logging` chooses.
 

@@ -7,6 +7,7 @@ namespaces afterwards makes the kernel wait for a grace period (20 ms instead of
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import socket
@@ -269,10 +270,14 @@ class LinuxLinks:
     async def announce(self, link: str, mac: str, address: str) -> None:
         """By an ARP announcement (RFC 5227): it replaces what neighbours remember and adds nothing."""
         sender = bytes.fromhex(mac.replace(":", ""))
+        packet = _ARP_REQUEST + sender + IPv4Address(address).packed + bytes(6) + IPv4Address(address).packed
         try:
-            with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC) as raw:
-                packet = _ARP_REQUEST + sender + IPv4Address(address).packed + bytes(6) + IPv4Address(address).packed
+            raw = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+            try:
                 raw.sendto(packet, (link, _ARP, 0, 0, _EVERYBODY))
+            finally:
+                # The kernel ends such a socket only after a grace period of several milliseconds.
+                asyncio.get_running_loop().run_in_executor(None, raw.close)
         except OSError as error:
             raise HostFailure(f"Cannot announce {address} on {link}", evidence=str(error)) from error
 

@@ -29,7 +29,9 @@ def forgetful(tmp_path: Path) -> Iterator[str]:
                     request = b""
                     # To the end of the body: a client that is still sending would find a closed connection.
                     while not request.endswith(b"{}" if request.startswith(b"POST") else b"\r\n\r\n"):
-                        request += connection.recv(65536)
+                        block = connection.recv(65536)
+                        assert block, "the client has gone"
+                        request += block
                     connection.sendall(ANSWER)
 
         thread = threading.Thread(target=serve)

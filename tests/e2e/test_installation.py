@@ -162,7 +162,7 @@ def test_removal_is_refused_while_another_daemon_runs_from_it(installation: Inst
 
 
 def test_a_program_of_another_user_is_not_taken_for_a_daemon(installation: Installation, tmp_path: Path) -> None:
-    """Any user, root of an instance too, can name a program as they like; what is found is shown to root to be typed."""
+    """Any user, root of an instance too, names programs as they like; what is found is shown to root to be typed."""
     place = Path(tempfile.mkdtemp(prefix="isola-forged-"))
     (place / "isola.db").touch()
     name = f"{installation.prefix}/lib-1/environment/bin/python"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,38 +22,34 @@ def namesake(directory: Path) -> Path:
     return Path(next(name for name in names if HostNames.of_directory(name) == wanted))
 
 
-@pytest.fixture
-def namesakes(tmp_path: Path) -> Iterator[tuple[Daemon, ...]]:
+@contextmanager
+def two(scratch: Path, beside: Callable[[Path], Path | None]) -> Iterator[tuple[Daemon, ...]]:
+    """Two daemons with the image ``tiny``; ``beside`` names the directory of the second where that matters."""
+    image = Path(tiny_image(scratch))
     first = Daemon()
     try:
-        second = Daemon(beside=first, directory=namesake(first.directory))
+        second = Daemon(beside=first, directory=beside(first.directory))
         try:
-            yield from started(tmp_path, first, second)
+            for daemon in (first, second):
+                daemon.start()
+                daemon.import_image(image, "tiny")
+            yield first, second
         finally:
             second.close()
     finally:
         first.close()
 
 
-def started(tmp_path: Path, *daemons: Daemon) -> Iterator[tuple[Daemon, ...]]:
-    image = Path(tiny_image(tmp_path))
-    for daemon in daemons:
-        daemon.start()
-        daemon.import_image(image, "tiny")
-    yield daemons
+@pytest.fixture
+def namesakes(tmp_path: Path) -> Iterator[tuple[Daemon, ...]]:
+    with two(tmp_path, namesake) as daemons:
+        yield daemons
 
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[tuple[Daemon, ...]]:
-    first = Daemon()
-    try:
-        second = Daemon(beside=first)
-        try:
-            yield from started(tmp_path, first, second)
-        finally:
-            second.close()
-    finally:
-        first.close()
+    with two(tmp_path, lambda directory: None) as daemons:
+        yield daemons
 
 
 def assert_one_goes_alone(first: Daemon, second: Daemon) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from datetime import timedelta
 
 import pytest
 from channels import eventually
@@ -58,7 +59,13 @@ async def test_an_image_remembers_when_it_was_used_last(world: World) -> None:
     fingerprint = images.alias("tiny").target
     assert images.get(fingerprint).last_used_at is None
     await world.create("web1")
-    assert images.get(fingerprint).last_used_at == world.host.clock.now()
+    assert images.get(fingerprint).last_used_at == (first := world.host.clock.now())
+    revision = images.revision(fingerprint)
+    await world.create("web2")
+    assert images.revision(fingerprint) == revision, "launches in quick succession write it once"
+    await world.host.clock.advance(61)
+    await world.create("web3")
+    assert images.get(fingerprint).last_used_at == first + timedelta(seconds=61)
 
 
 async def test_the_architecture_is_the_image_s_whatever_the_client_says(world: World) -> None:

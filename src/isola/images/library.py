@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +31,8 @@ from isola.model.template import Template
 from isola.operations import Operation, Operations
 
 log = logging.getLogger(__name__)
+_EXACT_TO = timedelta(minutes=1)
+"""How exactly it is known when an image was used last."""
 _NO_NAMES: tuple[str, ...] = ()
 _NOTHING: Mapping[str, str] = {}
 
@@ -180,8 +183,14 @@ class ImageLibrary:
         self._tell("updated", image)
 
     async def used(self, fingerprint: str) -> None:
-        """An instance has been made of it; nothing where it has been deleted meanwhile."""
+        """An instance has been made of it; nothing where it has been deleted meanwhile.
+
+        Exact to a minute, so that many launches at once cost one write.
+        """
         now = self._host.clock.now()
+        image = self._records.find(fingerprint)
+        if image is None or (image.last_used_at is not None and now - image.last_used_at < _EXACT_TO):
+            return
         with suppress(NotFound):
             await self._records.change(fingerprint, lambda image: replace(image, last_used_at=now))
 

@@ -7,11 +7,12 @@ import logging
 
 from isola.errors import IsolaError
 from isola.instances.context import Context
+from isola.instances.templates import PENDING
 from isola.model.instance import Instance
 from isola.model.storage import Volume
 from isola.operations import Operation
 
-_PASSING = "last_state."
+_PASSING = ("last_state.", PENDING)
 log = logging.getLogger(__name__)
 
 
@@ -42,6 +43,6 @@ async def forget_volume(context: Context, op: Operation, volume: Volume) -> None
 
 
 def _lasting(instance: Instance) -> Instance:
-    """Without what changes at every start and stop."""
+    """Without what changes at every start and stop; what is taken in again gets no template a second time."""
     volatile = {key: value for key, value in instance.volatile.items() if not key.startswith(_PASSING)}
     return dataclasses.replace(instance, desired="stopped", deleting=False, last_used_at=None, volatile=volatile)

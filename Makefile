@@ -32,6 +32,10 @@ test: test-environment ## Run all tests, as root (ONLY=expression, WHERE=tests/u
 	$(BIN)/python -m pytest $(if $(WHERE),$(WHERE),tests/style tests/unit tests/contract tests/host tests/e2e tests/chaos) \
 		$(if $(ONLY),-k "$(ONLY)") </dev/null
 
+.PHONY: test-full
+test-full: ## The same without sampling: every walk whole, a storm of a minute
+	@env ISOLA_TEST_WHOLE=1 ISOLA_CHAOS_SECONDS=60 $(MAKE) --no-print-directory test
+
 .PHONY: chaos
 chaos: test-environment ## Storms of verbs and kills, faults and power failures, for minutes (SECONDS=300, SEED=number)
 	@test "$$(id -u)" -eq 0 || { echo "The tests start real instances: sudo make chaos" >&2; exit 1; }

@@ -137,6 +137,23 @@ async def test_what_neither_answers_nor_ends_is_not_waited_for_long(answers: boo
     assert done.status == -signal.SIGALRM
 
 
+THROUGH_A_LINK = """
+import sys
+from pathlib import Path
+from isola.host import cell
+print(cell.run(cell.Cell(root=Path(sys.argv[1]), seconds=5), lambda inside: {"lacks": list(inside.lacks)}).decode())
+"""
+
+
+def test_a_root_that_is_named_by_a_link_is_shut_in_like_any(tmp_path: Path) -> None:
+    """As the interpreter's own directory is where the program is installed."""
+    (tmp_path / "place").mkdir()
+    (tmp_path / "link").symlink_to("place")
+    argv = [sys.executable, "-c", THROUGH_A_LINK, str(tmp_path / "link")]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
+    assert json.loads(done.stdout) == {"lacks": []}
+
+
 async def test_the_probe_of_files_says_what_the_host_refuses() -> None:
     host = fake_host()
     host.archives.walls_missing = ("a user namespace",)

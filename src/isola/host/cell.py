@@ -352,7 +352,7 @@ def _move_in(plan: _Plan) -> None:
     """A mount namespace in which there is the new root and nothing else, not even below it."""
     kernel.unshare(kernel.CLONE_NEWNS)
     kernel.mount("", Path("/"), "", "", kernel.MS_REC | kernel.MS_PRIVATE)
-    anchor = plan.cell.root or _ANCHOR
+    anchor = (plan.cell.root or _ANCHOR).resolve()  # nothing can be mounted on a symbolic link
     if plan.cell.root is None:
         kernel.mount("cell", anchor, "tmpfs", "size=64k,nr_inodes=64,mode=755", kernel.MS_NOSUID | kernel.MS_NODEV)
     elif plan.tree is None:

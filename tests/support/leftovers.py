@@ -10,6 +10,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from isola.host.tags import TAGS
+
 _KEPT = 3
 """The newest directories that pytest keeps for people to look at."""
 
@@ -25,6 +27,16 @@ def remove_leftovers(root: Path) -> None:
     for path in list(_stale(root)):
         if not any(mount.startswith(f"{path}/") for mount in busy):  # it may be anything that is mounted there
             subprocess.run(["rm", "-rf", "--one-file-system", "--", str(path)], check=False, capture_output=True)
+
+
+def remove_claims(root: Path, tags: Path = TAGS) -> None:
+    """Give up the tags of daemons that tests began below ``root``, and the directory when it is empty."""
+    for link in tags.iterdir() if tags.is_dir() else []:
+        with contextlib.suppress(FileNotFoundError):
+            if os.readlink(link).startswith(f"{root}/"):
+                link.unlink()
+    with contextlib.suppress(OSError):
+        tags.rmdir()
 
 
 def _stale(root: Path) -> Iterator[Path]:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from leftovers import place
+from leftovers import place, remove_claims
 
 DEPTH = 3000
 
@@ -51,3 +51,15 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path, monkeypatch: pytest.M
         assert sorted(path.name for path in place().glob("*-*[0-9e]")) == ["pytest-1", "pytest-2"]
     finally:
         subprocess.run(["rm", "-rf", str(garbage), str(killed)], check=True)
+
+
+def test_claims_of_daemons_that_tests_began_are_given_up(tmp_path: Path) -> None:
+    tags = tmp_path / "tags"
+    tags.mkdir()
+    (tags / "isola-0001").symlink_to(tmp_path / "tests" / "pytest-0" / "state")
+    (tags / "isola-0002").symlink_to("/var/lib/isola")
+    remove_claims(tmp_path / "tests", tags)
+    assert [link.name for link in tags.iterdir()] == ["isola-0002"]
+    (tags / "isola-0002").unlink()
+    remove_claims(tmp_path / "tests", tags)
+    assert not tags.exists()

@@ -215,3 +215,12 @@ async def test_a_door_without_descriptors_waits_instead_of_spinning(
         loop = asyncio.get_running_loop()
         await loop.sock_sendall(client, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert b"200 OK" in await asyncio.wait_for(loop.sock_recv(client, 4096), 5)
+
+
+async def test_many_may_knock_at_once(stand: Stand) -> None:
+    """The event loop does nothing meanwhile, so that all of them stand in the socket's backlog."""
+    with ExitStack() as stack:
+        for _ in range(300):
+            client = stack.enter_context(socket.socket(socket.AF_UNIX))
+            client.setblocking(False)
+            client.connect(str(stand.path))  # BlockingIOError where the backlog is full

@@ -136,7 +136,11 @@ def test_a_command_for_which_there_is_no_room_is_not_run_and_says_so(runtime: st
             use_all_processes(daemon)
             for ask in (daemon.exec, daemon.exec_status):
                 try:
-                    assert ask("web", "true") in ((0, "", ""), 0)  # an engine may need no place of its own
+                    answer = ask("web", "true")
+                    status = answer if isinstance(answer, int) else answer[0]
+                    # An engine may need no process of its own; and runc's Go runtime, when it gets no thread after
+                    # runc has handed over, ends with 2 and says so on what is the command's stderr by then.
+                    assert status == 0 or (status == 2 and runtime == "runc"), answer
                 except AssertionError as error:
                     assert re.search(r"could not be started: .*limits\.processes", str(error)), error
         finally:

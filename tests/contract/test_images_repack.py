@@ -14,7 +14,7 @@ import zstandard
 from tars import device, directory, hard_link, member, packed, symlink, tar
 
 from isola.errors import AlreadyExists, InvalidInput, IsolaError, UnsafeArchive
-from isola.host.archives import Archives, LinuxArchives, RepackReport, UnpackLimits
+from isola.host.archive.archives import Archives, LinuxArchives, RepackReport, UnpackLimits
 from isola.host.files import Files, LinuxFiles
 from isola.host.process import LinuxProcesses
 from isola.testing.archives import FakeArchives

@@ -13,7 +13,7 @@ import pytest
 from tars import device, directory, hard_link, member, packed, symlink, tar
 
 from isola.errors import AlreadyExists, InvalidInput, NotFound, TooLarge, UnsafeArchive
-from isola.host.archives import Archives, LinuxArchives, UnpackLimits, UnpackReport
+from isola.host.archive.archives import Archives, LinuxArchives, UnpackLimits, UnpackReport
 from isola.host.files import Entry, Files, LinuxFiles
 from isola.host.process import LinuxProcesses
 from isola.testing.archives import FakeArchives

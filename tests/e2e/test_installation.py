@@ -72,7 +72,9 @@ class Installation:
 
     def change(self) -> None:
         """A new version, in which what the daemon starts for images is another file."""
-        (self.checkout / "src/isola/host/archiver.py").rename(self.checkout / "src/isola/host/archiver_renamed.py")
+        (self.checkout / "src/isola/host/archive/archiver.py").rename(
+            self.checkout / "src/isola/host/archive/archiver_renamed.py"
+        )
 
     def copies(self) -> set[str]:
         return {path.name for path in self.prefix.glob("lib-*")}

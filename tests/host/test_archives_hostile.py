@@ -17,7 +17,7 @@ import pytest
 from tars import directory, hard_link, member, raw_header, symlink, tar
 
 from isola.errors import HostFailure, InvalidInput, IsolaError, UnsafeArchive
-from isola.host.archives import LinuxArchives, UnpackLimits, UnpackReport
+from isola.host.archive.archives import LinuxArchives, UnpackLimits, UnpackReport
 from isola.host.files import LinuxFiles
 from isola.host.process import LinuxProcesses
 

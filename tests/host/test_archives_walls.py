@@ -19,7 +19,7 @@ import refusing
 from tars import directory, member, tar
 
 from isola.errors import Unsupported
-from isola.host.archives import LinuxArchives
+from isola.host.archive.archives import LinuxArchives
 from isola.host.files import LinuxFiles
 from isola.host.process import Completed, LinuxProcesses
 from isola.images.drivers.file import FileSource
@@ -180,7 +180,7 @@ async def test_without_mounts_of_its_own_that_program_is_not_started(target: Pat
 def _in_place_of_the_converter(image: Path) -> bytes:
     """What another program prints; started by a process of its own, which may fork."""
     start = (
-        "import sys; from pathlib import Path; from isola.host import squashfs; "
+        "import sys; from pathlib import Path; from isola.host.archive import squashfs; "
         "command = ('/usr/bin/python3', '-I', '-c', sys.argv[2]); "
         "made = squashfs.Converter(Path(sys.argv[1]), seconds=60, command=command); "
         "sys.stdout.buffer.write(made.output.readall()); sys.stdout.flush(); made.end()"

@@ -20,7 +20,8 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from isola.host import archiver, cell
+from isola.host import cell
+from isola.host.archive import archiver
 from isola.host.cell import Inside
 
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from isola.errors import HostFailure, IsolaError, UnsafeArchive
-from isola.host.archive_answers import Answer, read_answer
-from isola.host.archives import LinuxArchives
+from isola.host.archive.answers import Answer, read_answer
+from isola.host.archive.archives import LinuxArchives
 from isola.host.process import Completed, LinuxProcesses
 
 

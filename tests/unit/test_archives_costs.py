@@ -9,7 +9,7 @@ import pytest
 from tars import member, raw_header, tar
 
 from isola.errors import InvalidInput, UnsafeArchive
-from isola.host.tarstream import TarStream
+from isola.host.archive.tarstream import TarStream
 
 SECONDS = 3
 """Ten times what honest work takes here; what is quadratic takes longer by far."""

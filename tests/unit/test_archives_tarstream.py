@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from tars import directory, hard_link, member, packed, raw_header, symlink, tar
 
 from isola.errors import InvalidInput, IsolaError, UnsafeArchive
-from isola.host.packed import Unpacked, compression, unpacked
-from isola.host.tarstream import Member, TarStream
-from isola.host.untar import clean
+from isola.host.archive.packed import Unpacked, compression, unpacked
+from isola.host.archive.tarstream import Member, TarStream
+from isola.host.archive.untar import clean
 
 SAMPLE = tar(
     directory("d", pax_headers={"mtime": "1.5"}),

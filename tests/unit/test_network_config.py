@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from isola.errors import InvalidInput
 from isola.model.network import Network, Nic
-from isola.network import dnsmasq, leases, rules
+from isola.network import leases
 from isola.network.addresses import subnets
-from isola.network.bridge import SETTINGS, BridgeConfig, complete
+from isola.network.bridge import dnsmasq, rules
+from isola.network.bridge.config import SETTINGS, BridgeConfig, complete
 from isola.network.leases import Held
 
 HOME = Path("/var/lib/isola/networks/lab")

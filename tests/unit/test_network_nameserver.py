@@ -11,7 +11,7 @@ import pytest
 from network_host import fake_network_host
 
 from isola.errors import HostFailure
-from isola.network.nameserver import Nameserver
+from isola.network.bridge.nameserver import Nameserver
 from isola.testing.processes import Call, FakeProcess, FakeProcesses
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from isola.network.bridge import SETTINGS
+from isola.network.bridge.config import SETTINGS
 from isola.settings import Setting
 
 PAGE = Path(__file__).parents[2] / "docs/reference/network/bridge.md"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from isola.host.archives import Archives
+from isola.host.archive.archives import Archives
 from isola.host.cgroups import Cgroups
 from isola.host.clock import Clock
 from isola.host.files import Files

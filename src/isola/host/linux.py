@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from isola.host import Host
-from isola.host.archives import LinuxArchives
+from isola.host.archive.archives import LinuxArchives
 from isola.host.cgroups import LinuxCgroups
 from isola.host.clock import LinuxClock
 from isola.host.files import LinuxFiles

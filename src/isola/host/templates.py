@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
 from isola.errors import HostFailure, InvalidInput, UnsafeArchive
-from isola.host.archive_answers import read_answer
+from isola.host.archive.answers import read_answer
 from isola.host.process import Processes
 
 Value = str | Mapping[str, "Value"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from isola.errors import InvalidInput
-from isola.host.archives import RepackReport
+from isola.host.archive.archives import RepackReport
 from isola.images.architecture import architecture, debian_architecture
 from isola.images.metadata import Metadata
 from isola.images.system import WANTED

@@ -15,7 +15,7 @@ from isola import state
 from isola.errors import HostFailure, NotFound, Unsupported
 from isola.events import Events
 from isola.host import Host
-from isola.host.archives import UnpackReport
+from isola.host.archive.archives import UnpackReport
 from isola.host.cancellation import finish
 from isola.images.acquire import Acquire
 from isola.images.aliases import Aliases

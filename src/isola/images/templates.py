@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from isola.errors import InvalidInput, TooLarge
-from isola.host.archives import Archives
+from isola.host.archive.archives import Archives
 from isola.images.metadata import Metadata
 from isola.model.template import Template
 

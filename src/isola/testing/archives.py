@@ -10,12 +10,12 @@ from pathlib import Path
 
 from isola.errors import AlreadyExists, InvalidInput, NotFound, TooLarge, UnsafeArchive, Unsupported
 from isola.host import documents
-from isola.host.archives import RepackReport, UnpackLimits, UnpackReport
-from isola.host.packed import Unpacked, compression, unpacked
-from isola.host.repacking import Repacking, Sink
-from isola.host.tarpack import compressed
-from isola.host.tarstream import Member, TarStream
-from isola.host.untar import clean
+from isola.host.archive.archives import RepackReport, UnpackLimits, UnpackReport
+from isola.host.archive.packed import Unpacked, compression, unpacked
+from isola.host.archive.repacking import Repacking, Sink
+from isola.host.archive.tarpack import compressed
+from isola.host.archive.tarstream import Member, TarStream
+from isola.host.archive.untar import clean
 from isola.model.identity import IdRange
 from isola.testing.files import FakeFiles, Node, find, parent_of
 

@@ -10,9 +10,10 @@ from isola.host.links import Bridge, Inside, Pair
 from isola.host.process import ProcessRef
 from isola.model.network import Lease, Network, Nic
 from isola.model.probe import Probe
-from isola.network import bridge, leases
+from isola.network import leases
 from isola.network.addresses import AddressPlan, subnets
-from isola.network.bridge import BridgeConfig
+from isola.network.bridge import config as bridge
+from isola.network.bridge.config import BridgeConfig
 from isola.network.driver import NetworkCapabilities, NetworkDriver
 from isola.network.leases import Held
 from isola.network.views import addressed, describe

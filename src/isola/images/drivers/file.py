@@ -8,7 +8,7 @@ from pathlib import Path
 
 from isola.errors import InvalidInput, NotFound, Unsupported
 from isola.host import Host
-from isola.host.archives import RepackReport
+from isola.host.archive.archives import RepackReport
 from isola.images import bare
 from isola.images.architecture import check_runs
 from isola.images.assemble import Ingredients, assemble

@@ -16,12 +16,14 @@ from isola.host.process import ProcessRef
 from isola.model.identity import HostNames
 from isola.model.network import Lease, Network, Nic
 from isola.model.probe import Probe
-from isola.network import bridge, dnsmasq, leases, rules
+from isola.network import leases
 from isola.network.addresses import AddressPlan, subnets
-from isola.network.bridge import BridgeConfig
+from isola.network.bridge import config as bridge
+from isola.network.bridge import dnsmasq, rules
+from isola.network.bridge.config import BridgeConfig
+from isola.network.bridge.nameserver import Nameserver
 from isola.network.driver import NetworkCapabilities, NetworkDriver
 from isola.network.leases import Held
-from isola.network.nameserver import Nameserver
 from isola.network.views import addressed, describe
 
 FIRST_METRIC = 1024

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from isola.errors import AlreadyExists, HostFailure, IsolaError, UnsafeArchive
-from isola.host.archive_answers import Answer, read_answer
+from isola.host.archive.answers import Answer, read_answer
 from isola.host.process import Processes
 from isola.host.threads import in_thread
 
@@ -219,7 +219,7 @@ class LinuxArchives:
     async def _ask(
         self, verb: str, request: Mapping[str, object], on_line: Callable[[str], None] | None = None
     ) -> Answer:
-        argv = [sys.executable, "-I", "-m", "isola.host.archiver", json.dumps({"verb": verb, **request})]
+        argv = [sys.executable, "-I", "-m", "isola.host.archive.archiver", json.dumps({"verb": verb, **request})]
         done = await self._processes.run(argv, timeout=None, check=False, on_line=on_line)
         if done.status != 0:
             raise _died(done.status, done.stderr)

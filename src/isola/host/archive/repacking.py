@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
 from isola.errors import UnsafeArchive
-from isola.host.packed import Unpacked
-from isola.host.tarstream import Member, TarStream
-from isola.host.untar import clean, shown
+from isola.host.archive.packed import Unpacked
+from isola.host.archive.tarstream import Member, TarStream
+from isola.host.archive.untar import clean, shown
 
 _BLOCK = 1 << 20
 _ZEROS = bytes(_BLOCK)

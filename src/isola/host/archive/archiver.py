@@ -1,4 +1,4 @@
-"""The process in which archives are read and written: ``python -m isola.host.archiver '{"verb": "unpack", ...}'``.
+"""The process in which archives are read and written: ``python -m isola.host.archive.archiver '{"verb": ...}'``.
 
 It opens what is needed, has the work done in a cell (``cell``), tells ``progress N`` lines on standard error, and
 passes on the answer, JSON, on standard output. It never looks at a byte of the archive beyond the first eight.
@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from isola.errors import AlreadyExists, HostFailure, InvalidInput, IsolaError, NotFound, TooLarge
-from isola.host import cell, confine, documents, packed, squashfs, untar
+from isola.host import cell, confine, documents
+from isola.host.archive import packed, squashfs, untar
+from isola.host.archive.packed import Counted, Unpacked
+from isola.host.archive.repacking import Repacking, Sink
+from isola.host.archive.tarpack import Packing
+from isola.host.archive.tarstream import TarStream
 from isola.host.cell import Cell, Inside
-from isola.host.packed import Counted, Unpacked
-from isola.host.repacking import Repacking, Sink
-from isola.host.tarpack import Packing
-from isola.host.tarstream import TarStream
 
 _SLACK = 1 << 30
 """What headers and padding may add to an archive's content."""

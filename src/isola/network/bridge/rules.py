@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface
 
-from isola.network.bridge import BridgeConfig, Family
+from isola.network.bridge.config import BridgeConfig, Family
 
 METADATA4 = ("169.254.169.254", "169.254.170.2", "169.254.170.23")
 METADATA6 = (

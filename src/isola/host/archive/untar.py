@@ -22,7 +22,7 @@ from typing import TypeVar
 
 from isola.errors import HostFailure, InvalidInput, IsolaError, TooLarge, UnsafeArchive
 from isola.host import kernel
-from isola.host.tarstream import Member, TarStream
+from isola.host.archive.tarstream import Member, TarStream
 
 T = TypeVar("T")
 _PATH = os.O_PATH | os.O_DIRECTORY

@@ -6,7 +6,7 @@ from ipaddress import IPv6Interface, ip_address
 from pathlib import Path
 
 from isola.model.network import Nic
-from isola.network.bridge import BridgeConfig
+from isola.network.bridge.config import BridgeConfig
 
 
 def configuration(link: str, config: BridgeConfig, directory: Path, *, user: str | None) -> str:

@@ -1,5 +1,6 @@
 """What archives promise, in memory and for real."""
 
+import hashlib
 import io
 import os
 import stat
@@ -78,7 +79,7 @@ async def test_every_compression_is_known_by_content(place: Place, kind: str) ->
     told: list[int] = []
     data = packed(TREE, kind)
     report = await place.unpack(data, progress=told.append)
-    assert report == UnpackReport(7, 15)
+    assert report == UnpackReport(7, 15, diff_id=f"sha256:{hashlib.sha256(TREE).hexdigest()}")
     assert await place.content("/etc/passwd") == b"root:x:0:0\n"
     assert sum(told) == len(data)
 
@@ -238,6 +239,13 @@ def _flipped(data: bytes) -> bytes:
 async def test_what_is_no_archive_is_invalid(place: Place, data: bytes) -> None:
     with pytest.raises(InvalidInput):
         await place.unpack(data)
+
+
+@pytest.mark.parametrize("kind", ["none", "gzip", "zstd"])
+async def test_the_diff_id_is_that_of_the_whole_uncompressed_stream(place: Place, kind: str) -> None:
+    stream = tar(member("a", b"content")) + bytes(3 * 512)  # what stands behind the end belongs to it
+    report = await place.unpack(packed(stream, kind))
+    assert report.diff_id == f"sha256:{hashlib.sha256(stream).hexdigest()}"
 
 
 async def test_a_missing_archive_is_not_found(place: Place) -> None:

@@ -54,7 +54,7 @@ class Real:
     async def unpacked(self, image: Image) -> Path:
         target = self.place / f"root-{image.fingerprint[:8]}"
         target.mkdir()
-        await self.library.unpack_layer(image.layers[0].digest, target)
+        await self.library.unpack_layer(image.layers[0], target)
         return target
 
     def left(self) -> list[str]:

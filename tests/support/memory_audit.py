@@ -8,6 +8,7 @@ from isola.daemon.build import Records
 from isola.instances.identity import nics_of
 from isola.instances.restarts import RESTARTING
 from isola.instances.update import CHANGING
+from isola.model.image import layer_keys
 from isola.model.instance import Instance
 from isola.testing.parts import World
 
@@ -102,7 +103,7 @@ async def _networks(world: World, instances: list[Instance]) -> list[str]:
 async def _layers(world: World, records: Records) -> list[str]:
     here = set(await world.context.pools.driver("default").layers())
     needed = {digest for record in records.instances for digest in record.start.layers}
-    known = needed | {layer.digest for image in records.images for layer in image.layers}
+    known = needed | {key for image in records.images for key in layer_keys(image.layers)}
     partial = [n for n in await world.host.files.names(world.directory / "pools/default/layers") if "." in n]
     found = [f"layer half made: {name}" for name in partial]
     return found + [f"layer missing: {d}" for d in needed - here] + [f"layer too many: {d}" for d in here - known]

@@ -110,7 +110,8 @@ async def test_progress_is_a_number_that_grows() -> None:
         "x",
         "progress 9",
     ]
-    archives = LinuxArchives(Chattering(lines, b'{"entries": 1, "bytes": 2, "skipped": []}'))
+    answer = b'{"entries": 1, "bytes": 2, "skipped": [], "diff_id": "sha256:%s"}' % (b"0" * 64)
+    archives = LinuxArchives(Chattering(lines, answer))
 
     await archives.unpack(Path("a"), Path("b"), progress=told.append)
     assert [step for step in told if step] == [5, 4]

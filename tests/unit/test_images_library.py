@@ -88,9 +88,21 @@ async def test_an_image_is_an_oci_image(world: World, library: ImageLibrary) -> 
 async def test_the_layer_unpacks_to_the_root(world: World, library: ImageLibrary) -> None:
     image = await import_tiny(world, library)
     await world.host.files.make_directory(Path("/target"))
-    await library.unpack_layer(image.layers[0].digest, Path("/target"))
+    await library.unpack_layer(image.layers[0], Path("/target"))
     assert (await content(world, Path("/target/sbin/init"))).startswith(b"#!/bin/sh")
     assert not await world.host.files.exists(Path("/target/metadata.yaml"))
+
+
+async def test_a_layer_whose_content_is_not_what_the_image_names_is_refused(
+    world: World, library: ImageLibrary
+) -> None:
+    image = await import_tiny(world, library)
+    [layer] = image.layers
+    await world.host.files.make_directory(Path("/target"))
+    with pytest.raises(InvalidInput, match="configuration") as refused:
+        await library.unpack_layer(replace(layer, diff_id="sha256:" + "0" * 64), Path("/target"))
+    assert layer.diff_id in refused.value.evidence
+    await library.unpack_layer(replace(layer, diff_id=""), Path("/target"))  # recorded by 0.1: nothing to compare
 
 
 async def test_the_same_image_twice_names_the_one_there(world: World, library: ImageLibrary) -> None:

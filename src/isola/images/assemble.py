@@ -37,8 +37,8 @@ class Ingredients:
     fingerprint: str
     metadata: Metadata
     config: ImageConfig
-    layers: Sequence[tuple[Layer, str]]
-    """Each with its diff_id."""
+    layers: Sequence[Layer]
+    """Each with its diff id."""
     parts: Sequence[Part]
     """LXD's files, in the order of the fingerprint."""
     made_by: str
@@ -53,12 +53,12 @@ async def assemble(intake: Intake, ingredients: Ingredients, now: datetime) -> I
     """Write the OCI documents and describe the image."""
     metadata = ingredients.metadata
     properties = {**metadata.properties, **ingredients.properties}
-    layers = tuple(layer for layer, _ in ingredients.layers)
+    layers = tuple(ingredients.layers)
     config = image_config(
         ingredients.config,
         metadata.architecture,
         metadata.created_at,
-        [diff_id for _, diff_id in ingredients.layers],
+        [layer.diff_id for layer in layers],
         labels={label: properties[key] for key, label in _LABELS.items() if properties.get(key)},
         made_by=ingredients.made_by,
     )

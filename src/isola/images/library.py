@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from isola import state
-from isola.errors import HostFailure, NotFound, Unsupported
+from isola.errors import HostFailure, InvalidInput, NotFound, Unsupported
 from isola.events import Events
 from isola.host import Host
 from isola.host.archive.archives import UnpackReport
@@ -25,7 +25,7 @@ from isola.images.source import SourceRequest
 from isola.images.sources import Sources
 from isola.images.store import ContentStore
 from isola.images.templates import read_templates
-from isola.model.image import Alias, Image
+from isola.model.image import Alias, Image, Layer, layer_keys
 from isola.model.probe import Probe
 from isola.model.template import Template
 from isola.operations import Operation, Operations
@@ -169,10 +169,18 @@ class ImageLibrary:
         return found
 
     async def unpack_layer(
-        self, digest: str, target: Path, progress: Callable[[int], None] | None = None
+        self, layer: Layer, target: Path, progress: Callable[[int], None] | None = None
     ) -> UnpackReport:
-        """Fill an empty directory with a layer. Raises UnsafeArchive, InvalidInput."""
-        return await self._host.archives.unpack(self.store.path(digest), target, whiteouts=True, progress=progress)
+        """Fill an empty directory with a layer. Raises UnsafeArchive, and InvalidInput where its diff id is another."""
+        source = self.store.path(layer.digest)
+        report = await self._host.archives.unpack(source, target, whiteouts=True, progress=progress)
+        if layer.diff_id and report.diff_id != layer.diff_id:
+            raise InvalidInput(
+                "The content of an image layer is not what the image's configuration names",
+                evidence=f"{report.diff_id} instead of {layer.diff_id}",
+                remedy="delete the image and import it again, from a source you trust",
+            )
+        return report
 
     # --- changing -----------------------------------------------------------------------------------------------
 
@@ -324,7 +332,7 @@ class ImageLibrary:
 
     async def _let_go(self, image: Image) -> None:
         if self._released is not None:
-            await self._released([layer.digest for layer in image.layers])
+            await self._released(layer_keys(image.layers))
         await self.collect_garbage()
 
     async def _write_index(self) -> None:

@@ -44,7 +44,7 @@ async def system_image(
         fingerprint=fingerprint,
         metadata=metadata,
         config=config_of(report.found, metadata.properties),
-        layers=[(Layer(layer.digest, f"{LAYER_TYPE}+zstd", layer.size), report.diff_id)],
+        layers=[Layer(layer.digest, f"{LAYER_TYPE}+zstd", layer.size, report.diff_id)],
         parts=[
             Part("metadata", "metadata.tar.gz", first.digest, first.size),
             Part("rootfs", "rootfs.tar.zst", layer.digest, layer.size),

@@ -13,13 +13,13 @@ from isola.instances.describe import describe
 from isola.instances.expand import merge, naming, nic_devices, require, root_pool, validate
 from isola.instances.half_made import BEGUN, keep_in_mind, undo_of_name
 from isola.instances.identity import nics_of, take_facts
-from isola.instances.layers import reserved
+from isola.instances.layers import names, reserved
 from isola.instances.ranges import give_back, reserve_range
 from isola.instances.start import start
 from isola.instances.supervise import LAST_BOOT
 from isola.instances.templates import PENDING
 from isola.model.identity import IdRange
-from isola.model.image import Image
+from isola.model.image import Image, layer_keys
 from isola.model.instance import Config, Devices, Instance, InstanceRequest, Start
 from isola.model.names import instance_name
 from isola.model.profile import Profile
@@ -78,7 +78,7 @@ async def create(context: Context, op: Operation, plan: Plan) -> Instance:
     idmap = await reserve_range(context, id)
     instance = await _record(context, op, plan, image, id=id, idmap=idmap)
     half = _half(context, instance)
-    with reserved(context, instance.start.layers):
+    with reserved(context, names(instance.start)):
         await _announce(context, op, instance)
         await _build(context, op, instance)
         await op.commit(lambda: _record_created(context, plan, instance))
@@ -172,7 +172,8 @@ def _start(image: Image, templates: tuple[Template, ...]) -> Start:
         cwd=config.cwd,
         user=config.user,
         stop_signal=config.stop_signal,
-        layers=tuple(layer.digest for layer in image.layers),
+        layers=layer_keys(image.layers),
+        blobs=image.layers,
         templates=templates,
     )
 
@@ -180,8 +181,8 @@ def _start(image: Image, templates: tuple[Template, ...]) -> Start:
 async def _build(context: Context, op: Operation, instance: Instance) -> None:
     storage = context.storage(instance)
     with op.step("Prepare image layers", total=len(instance.start.layers), unit="items") as step:
-        for digest in instance.start.layers:
-            await storage.ensure_layer(op, digest, lambda target, d=digest: context.images.unpack_layer(d, target))  # type: ignore[misc]
+        for key, layer in zip(instance.start.layers, instance.start.blobs, strict=True):
+            await storage.ensure_layer(op, key, partial(context.images.unpack_layer, layer))
             step.advance()
     with op.step("Create root volume"):
         await storage.create_volume(op, context.volume(instance))

@@ -8,20 +8,30 @@ from contextlib import contextmanager
 
 from isola.errors import IsolaError
 from isola.instances.context import Context
+from isola.model.image import layer_keys
+from isola.model.instance import Start
 from isola.storage import StorageDriver
 
 log = logging.getLogger(__name__)
 
 
 def in_use(context: Context, but: str = "") -> frozenset[str]:
-    """Digests of the layers that instances stand on, those being created and those without a record included."""
-    held = {digest for each in context.everybody() if each.id != but for digest in each.start.layers}
+    """Layers that instances stand on, those being created and those without a record included.
+
+    The keys that pools keep them under, and the digests of their blobs; both are SHA-256 of different things.
+    """
+    held = {name for each in context.everybody() if each.id != but for name in names(each.start)}
     return frozenset(held | set(context.reserved_layers.elements()))
+
+
+def names(start: Start) -> tuple[str, ...]:
+    """What pools and the content store call the layers of one instance."""
+    return (*start.layers, *(blob.digest for blob in start.blobs))
 
 
 @contextmanager
 def reserved(context: Context, layers: tuple[str, ...]) -> Iterator[None]:
-    """Layers of an instance that has no record yet."""
+    """Layers (``names``) of an instance that has no record yet."""
     context.reserved_layers.update(layers)
     try:
         yield
@@ -31,7 +41,7 @@ def reserved(context: Context, layers: tuple[str, ...]) -> Iterator[None]:
 
 async def drop_unused(context: Context, layers: Collection[str], *, but: str = "") -> None:
     """Remove from every pool those of the layers that nothing needs any more, not counting the instance ``but``."""
-    needed = in_use(context, but) | {layer.digest for image in context.images for layer in image.layers}
+    needed = in_use(context, but) | {key for image in context.images for key in layer_keys(image.layers)}
     for pool in context.pools:
         try:
             if not any(each.pool == pool.name and each.instance is None for each in context.unknown.values()):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -14,10 +15,31 @@ class Layer:
     """One layer of a root file system as it lies in the content store."""
 
     digest: str
-    """``sha256:...`` of the blob as stored (compressed or not); names the unpacked layer too."""
+    """``sha256:...`` of the blob as stored (compressed or not)."""
     media_type: str
     size: int
     """Bytes of the blob as stored."""
+    diff_id: str = ""
+    """``sha256:...`` of the tar stream, uncompressed; empty in records of Isola 0.1."""
+
+
+def chain_ids(diff_ids: Sequence[str]) -> tuple[str, ...]:
+    """The OCI chain id of each layer together with all layers below it, bottom first.
+
+    The same for the same content, however its blobs are compressed: what unpacked layers are stored under.
+    """
+    chain: list[str] = []
+    for diff_id in diff_ids:
+        below = f"{chain[-1]} {diff_id}".encode() if chain else b""
+        chain.append(f"sha256:{hashlib.sha256(below).hexdigest()}" if below else diff_id)
+    return tuple(chain)
+
+
+def layer_keys(layers: Sequence[Layer]) -> tuple[str, ...]:
+    """What storage pools keep the unpacked layers under: chain ids, or the blobs' digests as in Isola 0.1."""
+    if all(layer.diff_id for layer in layers):
+        return chain_ids([layer.diff_id for layer in layers])
+    return tuple(layer.digest for layer in layers)
 
 
 @dataclass(frozen=True, slots=True)

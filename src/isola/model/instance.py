@@ -9,6 +9,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from isola.model.identity import IdRange
+from isola.model.image import Layer
 from isola.model.limits import Usage
 from isola.model.template import Template
 
@@ -52,7 +53,9 @@ class Start:
     user: str = "0"
     stop_signal: str = "SIGRTMIN+3"
     layers: tuple[str, ...] = ()
-    """Digests of the image layers below its root, bottom first."""
+    """What its pool keeps the image layers below its root under, bottom first (``model.image.layer_keys``)."""
+    blobs: tuple[Layer, ...] = ()
+    """The image layers that these are unpacked from; empty in records of Isola 0.1, whose ``layers`` are digests."""
     templates: tuple[Template, ...] = ()
     """What the image has written anew for each instance."""
 

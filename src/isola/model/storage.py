@@ -29,7 +29,7 @@ class Volume:
     kind: str = "container"
     """``container`` (a root) or ``custom``."""
     layers: tuple[str, ...] = ()
-    """Digests of the image layers below it, bottom first."""
+    """What the pool keeps the image layers below it under, bottom first (``model.image.layer_keys``)."""
     idmap: IdRange | None = None
 
 

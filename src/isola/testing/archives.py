@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +12,7 @@ from pathlib import Path
 from isola.errors import AlreadyExists, InvalidInput, NotFound, TooLarge, UnsafeArchive, Unsupported
 from isola.host import documents
 from isola.host.archive.archives import RepackReport, UnpackLimits, UnpackReport
-from isola.host.archive.packed import Unpacked, compression, unpacked
+from isola.host.archive.packed import Hash, Unpacked, compression, hashed, unpacked
 from isola.host.archive.repacking import Repacking, Sink
 from isola.host.archive.tarpack import compressed
 from isola.host.archive.tarstream import Member, TarStream
@@ -43,14 +44,15 @@ class FakeArchives:
         """Unpack."""
         data = await self.files.read(source)
         work = _Unpacking(find(self.files.tree, target), clean(subtree.encode()), whiteouts, limits)
-        content = _open(data, limits)
+        total = hashlib.sha256()
+        content = _open(data, limits, total)
         stream = TarStream(content.read)
         for member in stream.members():
             work.take(member, stream)
         content.drain()
         if progress is not None:
             progress(len(data))
-        return UnpackReport(work.entries, work.bytes, tuple(work.skipped[:100]))
+        return UnpackReport(work.entries, work.bytes, tuple(work.skipped[:100]), f"sha256:{total.hexdigest()}")
 
     async def read_member(self, source: Path, names: tuple[str, ...], *, limit: int = 1 << 20) -> bytes:
         """Content of one member."""
@@ -131,11 +133,11 @@ class FakeArchives:
         return RepackReport(diff_id, *counts, work.found, work.heads, tuple(sorted(work.top)), work.newest)
 
 
-def _open(data: bytes, limits: UnpackLimits) -> Unpacked:
+def _open(data: bytes, limits: UnpackLimits, total: Hash | None = None) -> Unpacked:
     kind = compression(data[:8])
     if kind == "squashfs":
         raise Unsupported("The root file system is a squashfs image", remedy="install the package squashfs-tools-ng")
-    blocks = unpacked(io.BytesIO(data), kind)
+    blocks = hashed(unpacked(io.BytesIO(data), kind), total)
     return Unpacked(blocks, lambda: len(data), limit=2 * limits.bytes + (1 << 30), ratio=limits.ratio)
 
 

@@ -7,6 +7,7 @@ passes on the answer, JSON, on standard output. It never looks at a byte of the 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import stat
@@ -52,6 +53,7 @@ def main() -> None:
 def _unpack(source: str, target: str, subtree: str, whiteouts: bool, limits: dict[str, int]) -> bytes:
     archive = _Source(source)
     place = unpacking(Path(target), limits["bytes"], archive.seconds, archive.descriptors)
+    total = hashlib.sha256()
 
     def work(inside: Inside) -> Mapping[str, object]:
         work = untar.Unpacking(
@@ -60,11 +62,12 @@ def _unpack(source: str, target: str, subtree: str, whiteouts: bool, limits: dic
             limit_bytes=limits["bytes"],
             limit_entries=limits["entries"],
         )
-        content = archive.content(limit=2 * limits["bytes"] + _SLACK, ratio=limits["ratio"])
+        content = archive.content(limit=2 * limits["bytes"] + _SLACK, ratio=limits["ratio"], total=total)
         work.run(TarStream(content.read))
         content.drain()
         archive.finished()
-        return {"entries": work.entries, "bytes": work.bytes, "skipped": work.skipped}
+        diff_id = f"sha256:{total.hexdigest()}"
+        return {"entries": work.entries, "bytes": work.bytes, "skipped": work.skipped, "diff_id": diff_id}
 
     return archive.checked(cell.run(place, work, mark if whiteouts else None))
 
@@ -248,13 +251,14 @@ class _Source:
         """Enough to look into it."""
         return Cell(keep=self.descriptors, seconds=self.seconds)
 
-    def content(self, *, limit: int, ratio: int) -> Unpacked:
-        """The decompressed stream, telling progress."""
+    def content(self, *, limit: int, ratio: int, total: packed.Hash | None = None) -> Unpacked:
+        """The decompressed stream, telling progress; all of it goes into ``total``."""
         if self._converter is not None:
             blocks = packed.unpacked(self._converter.output, "")
-            return Unpacked(blocks, lambda: self.size, limit=limit, ratio=ratio)
+            return Unpacked(packed.hashed(blocks, total), lambda: self.size, limit=limit, ratio=ratio)
         counted = Counted(self._file, self._progress.reach)
-        return Unpacked(packed.unpacked(counted, self._kind), lambda: counted.total, limit=limit, ratio=ratio)
+        blocks = packed.hashed(packed.unpacked(counted, self._kind), total)
+        return Unpacked(blocks, lambda: counted.total, limit=limit, ratio=ratio)
 
     def finished(self) -> None:
         """All has been read."""

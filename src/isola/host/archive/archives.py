@@ -35,6 +35,8 @@ class UnpackReport:
     bytes: int
     skipped: tuple[str, ...] = ()
     """Paths of device nodes left out (at most 100 are named)."""
+    diff_id: str = ""
+    """``sha256:...`` of the whole tar stream, uncompressed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,9 @@ class LinuxArchives:
             | {"limits": asdict(limits)},
             counter.told,
         )
-        return UnpackReport(answer.number("entries"), answer.number("bytes"), answer.texts("skipped"))
+        return UnpackReport(
+            answer.number("entries"), answer.number("bytes"), answer.texts("skipped"), answer.digest("diff_id")
+        )
 
     async def read_member(self, source: Path, names: tuple[str, ...], *, limit: int = 1 << 20) -> bytes:
         """Content of one member."""

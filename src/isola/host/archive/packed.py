@@ -34,6 +34,12 @@ class Readable(Protocol):
     def read(self, size: int = ..., /) -> bytes: ...
 
 
+class Hash(Protocol):
+    """The one thing that is asked of a hash here."""
+
+    def update(self, data: bytes, /) -> None: ...
+
+
 def compression(start: bytes) -> str:
     """``gzip``, ``bzip2``, ``xz``, ``zstd``, ``lzma``, ``squashfs``, or empty for none."""
     for magic, name in _MAGIC:
@@ -143,6 +149,14 @@ def _zstd(file: Readable) -> Iterator[bytes]:
         raise InvalidInput("The zstd data is damaged", evidence=str(error)) from error
     if not ended:
         raise InvalidInput("The archive is cut off: its zstd data has no end")
+
+
+def hashed(blocks: Iterator[bytes], total: Hash | None) -> Iterator[bytes]:
+    """The same blocks; hashed where they are decompressed, in a thread beside the one that unpacks."""
+    for block in blocks:
+        if total is not None:
+            total.update(block)
+        yield block
 
 
 class Counted:

@@ -89,7 +89,7 @@ class FileSource(ImageSource):
             fingerprint=fingerprint,
             metadata=metadata,
             config=config_of(root.report.found, {**metadata.properties, **request.properties}),
-            layers=[(root.layer, root.report.diff_id)],
+            layers=[root.layer],
             parts=parts,
             made_by="import of an LXD image",
             properties=request.properties,
@@ -112,7 +112,7 @@ class FileSource(ImageSource):
             fingerprint=fingerprint,
             metadata=metadata,
             config=config_of(root.report.found, metadata.properties),
-            layers=[(root.layer, root.report.diff_id)],
+            layers=[root.layer],
             parts=[_part("metadata", first, ".tar.gz"), _part("rootfs", stored, _ENDINGS.get(kind, ".tar"))],
             made_by="import of a root file system",
             filename=request.filename,
@@ -156,7 +156,7 @@ class FileSource(ImageSource):
         if kind in _LEGAL:
             report = await self._repack(op, upload, None)
             stored = await op.effect("store root file system", lambda: intake.put_file(upload))
-            return _Root(Layer(stored.digest, _LEGAL[kind], stored.size), report), stored
+            return _Root(Layer(stored.digest, _LEGAL[kind], stored.size, report.diff_id), report), stored
         root = await self._converted(op, upload, intake, place)
         return root, await op.effect("store root file system", lambda: intake.put_file(upload))
 
@@ -164,7 +164,7 @@ class FileSource(ImageSource):
         layer = place / "layer.tar.zst"
         report = await self._repack(op, source, layer, subtree)
         stored = await op.effect("store layer", lambda: intake.put_file(layer, consume=True))
-        return _Root(Layer(stored.digest, _LEGAL["zstd"], stored.size), report)
+        return _Root(Layer(stored.digest, _LEGAL["zstd"], stored.size, report.diff_id), report)
 
     async def _repack(self, op: Operation, source: Path, target: Path | None, subtree: str = "") -> RepackReport:
         size = await self.host.files.size(source)

@@ -6,7 +6,11 @@ import asyncio
 import json
 from collections.abc import Mapping
 
+from isola.doors.rest.connections import Channels, no_connections
 from isola.operations import Operation
+
+CONNECTIONS = no_connections()
+"""Channels of the operations that tests have begun as the REST door does."""
 
 
 class Client:
@@ -42,11 +46,21 @@ class Client:
         self.closed = True
 
 
+def channels_of(operation: Operation) -> Channels:
+    """The channels a client may connect."""
+    return CONNECTIONS[operation]
+
+
 def connect(operation: Operation) -> Mapping[str, Client]:
     """Connect all channels of an operation."""
-    clients = {name: Client() for name in operation.channels}
+    return connect_all(channels_of(operation))
+
+
+def connect_all(channels: Channels) -> Mapping[str, Client]:
+    """Connect them."""
+    clients = {name: Client() for name in channels.secrets}
     for name, client in clients.items():
-        operation.connect(operation.channels[name], client)
+        channels.connect(channels.secrets[name], client)
     return clients
 
 

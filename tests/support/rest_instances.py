@@ -28,7 +28,9 @@ from isola.model.instance import (
 from isola.model.limits import Usage
 from isola.model.names import instance_name
 from isola.operations import Operation, Operations
+from isola.runtimes import ExecSpec
 from isola.state import Versioned
+from isola.testing.runtime import FakeCommand, FakeExecution
 
 
 class StandRoot:
@@ -85,6 +87,33 @@ class StandRoot:
     async def remove(self, path: str) -> None:
         if self.entries.pop(path, None) is None:
             raise NotFound(f"{path!r} not found")
+
+
+class StandCommand:
+    """A command as the door drives it."""
+
+    def __init__(self, instance: Instance, request: ExecRequest) -> None:
+        self.instance, self.request = instance, request
+        self.execution: Any = None
+
+    async def start(self) -> None:
+        spec = ExecSpec(self.request.command, {}, terminal=self.request.interactive)
+        self.execution = FakeExecution(spec, _echo)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.execution, name)
+
+    async def close(self) -> None:
+        if self.execution is not None:
+            await self.execution.close()
+
+
+async def _echo(command: FakeCommand) -> int:
+    while (data := await command.stdin.read()) and data != b"\4":
+        await command.stdout.write(data)
+    if command.spec.command[0] == "control":
+        await command.stderr.write(f"signal {await command.signals.get()}".encode())
+    return 7
 
 
 class StandInstances:
@@ -280,43 +309,18 @@ class StandInstances:
 
         return self._operate("Updating instance", name, work)
 
-    def exec(self, name: str, request: ExecRequest) -> Operation:
-        """Echoes standard input, then says on standard error how control was used; ``return`` is 7."""
-        self.get(name)
+    def exec(self, name: str, request: ExecRequest) -> Any:
+        """Echoes standard input, then says on standard error how it was signalled; its status is 7."""
+        instance = self.get(name)
         if not request.command:
             raise InvalidInput("No command was given", field="command")
-        names = ("0", "control") if request.interactive else ("0", "1", "2", "control")
-        secrets = {channel: self.clock.token(32) for channel in names} if request.wait_for_websocket else {}
+        return StandCommand(instance, request)
 
-        async def work(op: Operation) -> None:
-            if secrets:
-                stdin = await op.channel("0")
-                stdout = stdin if request.interactive else await op.channel("1")
-                control = await op.channel("control")
-                while data := await stdin.receive():
-                    await stdout.send(data)
-                words = await control.receive() if request.command[0] == "control" else None
-                if not request.interactive:
-                    stderr = await op.channel("2")
-                    await stderr.send(f"control: {words!r}".encode())
-                    await stderr.send("")
-                    await stderr.close()
-                await stdout.send("")
-                await stdout.close()
-            op.update_metadata(**{"return": 7})
+    def console(self, name: str, request: ConsoleRequest) -> Any:
+        raise NotFound("This instance has no console")
 
-        metadata = {"command": list(request.command), "interactive": request.interactive}
-        return self.operations.start(
-            "Executing command",
-            work,
-            kind="websocket" if secrets else "task",
-            resources={"instances": (f"/1.0/instances/{name}",)},
-            channels=secrets,
-            metadata=metadata | ({"fds": secrets} if secrets else {}),
-        )
-
-    def console(self, name: str, request: ConsoleRequest) -> Operation:
-        return self.exec(name, ExecRequest(("console",), interactive=True))
+    async def keep_output(self, instance: Instance, file: str, data: bytes) -> str:
+        return f"exec-output/{file}"
 
     async def console_log(self, name: str) -> bytes:
         return self.console_text

@@ -63,7 +63,7 @@ async def test_it_stops_but_neither_starts_nor_runs_commands(world: World, resta
     await broken(world, restarted=restarted)
     instances = world.parts.services.instances
     with pytest.raises(DriverUnavailable, match="libyajl"):
-        await world.finish(instances.exec("one", ExecRequest(command=("true",), wait_for_websocket=False)))
+        await instances.exec("one", ExecRequest(command=("true",))).start()
     await world.finish(instances.stop("one", force=True))
     assert instances.status(instances.get("one")) is Status.STOPPED
     with pytest.raises(DriverUnavailable, match="libyajl"):

@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from channels import Client, connect, eventually
+from channels import CONNECTIONS, Client, channels_of, connect, eventually
 from memory_audit import differences
 
+from isola.doors.rest.control import control_message, size_of
+from isola.doors.rest.recording import RECORD_LIMIT
+from isola.doors.rest.sessions import run_command, show_console
 from isola.errors import InvalidInput, IsolaError, NotFound, WrongState
-from isola.instances.pump import RECORD_LIMIT, control_message, size_of
 from isola.model.exec import ConsoleRequest, ExecRequest
 from isola.operations import Operation
 from isola.testing.parts import World
@@ -46,8 +48,9 @@ async def running(world: World) -> World:
     return world
 
 
-def execute(world: World, *command: str, **wanted: object) -> Operation:
-    return world.parts.services.instances.exec("web1", ExecRequest(command, **wanted))  # type: ignore[arg-type]
+def execute(world: World, *command: str, connect: bool = True, record: bool = False, **wanted: object) -> Operation:
+    request = ExecRequest(command, **wanted)  # type: ignore[arg-type]
+    return run_command(world.parts.services, CONNECTIONS, "web1", request, connect=connect, record=record)
 
 
 # --- exec -----------------------------------------------------------------------------------------------------------
@@ -55,7 +58,7 @@ def execute(world: World, *command: str, **wanted: object) -> Operation:
 
 async def test_pipes_carry_input_output_errors_and_the_status(running: World) -> None:
     operation = execute(running, "echo")
-    assert operation.kind == "websocket" and operation.metadata["fds"] == operation.channels
+    assert operation.kind == "websocket" and operation.metadata["fds"] == channels_of(operation).secrets
     clients = connect(operation)
     assert set(clients) == {"0", "1", "2", "control"}
     clients["0"].say(b"hello ")
@@ -93,9 +96,10 @@ async def test_a_client_that_vanishes_takes_its_command_with_it(running: World) 
 @pytest.mark.parametrize("interactive", [False, True])
 async def test_a_client_that_vanishes_without_control_takes_its_command_too(running: World, interactive: bool) -> None:
     operation = execute(running, "trap", interactive=interactive)
-    clients = {name: Client() for name in operation.channels if name != "control"}
+    channels = channels_of(operation)
+    clients = {name: Client() for name in channels.secrets if name != "control"}
     for name, client in clients.items():
-        operation.connect(operation.channels[name], client)
+        channels.connect(channels.secrets[name], client)
     await eventually(lambda: clients["0" if interactive else "1"].heard)
     for client in clients.values():
         client.leave()
@@ -122,14 +126,14 @@ async def test_who_runs_a_command(running: World, user: int | str, group: int | 
             yield b"root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:7:www-data:/var/www:/bin/false\n"
 
         await root.write("/etc/passwd", passwd(), uid=0, gid=0, mode=0o644)
-    operation = execute(running, "show", wait_for_websocket=False, user=user, group=group)
+    operation = execute(running, "show", connect=False, user=user, group=group)
     await running.finish(operation)
     spec = running.on_host("web1").commands[-1].command.spec
     assert (spec.user, spec.group) == found
 
 
 async def test_a_user_nobody_knows_inside_is_named(running: World) -> None:
-    operation = execute(running, "show", wait_for_websocket=False, user="nobody-knows")
+    operation = execute(running, "show", connect=False, user="nobody-knows")
     with pytest.raises(InvalidInput, match="nobody-knows"):
         await running.finish(operation)
 
@@ -189,7 +193,7 @@ def test_what_a_window_may_be() -> None:
 
 
 async def test_recorded_output_is_a_log_until_it_is_deleted(running: World) -> None:
-    operation = execute(running, "echo", wait_for_websocket=False, record_output=True)
+    operation = execute(running, "echo", connect=False, record=True)
     assert operation.kind == "task" and "fds" not in operation.metadata
     await running.finish(operation)
     assert operation.metadata["return"] == 3
@@ -211,7 +215,7 @@ async def test_recorded_output_that_is_cut_is_said_to_be(running: World) -> None
         return 0
 
     running.runtime.programs["much"] = much
-    operation = execute(running, "much", wait_for_websocket=False, record_output=True)
+    operation = execute(running, "much", connect=False, record=True)
     await running.finish(operation)
     outputs = operation.metadata["output"]
     assert operation.metadata["output_truncated"] == {"1": RECORD_LIMIT} and isinstance(outputs, dict)
@@ -230,8 +234,8 @@ async def test_what_is_frozen_has_no_commands_and_no_console(running: World) -> 
 
 async def test_commands_and_consoles_are_told(running: World) -> None:
     events = running.parts.services.events.follow(["lifecycle"])
-    await running.finish(execute(running, "echo", wait_for_websocket=False))
-    console = running.parts.services.instances.console("web1", ConsoleRequest())
+    await running.finish(execute(running, "echo", connect=False))
+    console = console_of(running)
     clients = connect(console)
     for _ in range(10):
         await asyncio.sleep(0)
@@ -243,7 +247,7 @@ async def test_commands_and_consoles_are_told(running: World) -> None:
 
 
 async def test_output_nobody_wants_is_not_kept(running: World) -> None:
-    operation = execute(running, "echo", wait_for_websocket=False)
+    operation = execute(running, "echo", connect=False)
     await running.finish(operation)
     assert "output" not in operation.metadata and await running.parts.services.instances.logs("web1") == []
 
@@ -256,14 +260,14 @@ async def test_environment_is_the_clients_over_the_instances_over_the_defaults(r
         ({"environment": {"COLOUR": "red"}, "cwd": "/tmp"}, "/tmp 0 COLOUR=red HOME=/root"),
         ({"user": 1000, "group": 1000}, "/ 1000 COLOUR=blue LANG="),
     ):
-        operation = execute(running, "/bin/show", wait_for_websocket=True, **wanted)
+        operation = execute(running, "/bin/show", connect=True, **wanted)
         clients = connect(operation)
         await running.finish(operation)
         assert clients["1"].heard.decode().startswith(expected)
 
 
 async def test_commands_begin_at_the_top_where_root_has_no_home(running: World) -> None:
-    operation = execute(running, "/bin/show", wait_for_websocket=True)
+    operation = execute(running, "/bin/show", connect=True)
     clients = connect(operation)
     await running.finish(operation)
     assert clients["1"].heard.decode().startswith("/ 0 ")
@@ -296,10 +300,10 @@ async def test_a_cancelled_command_is_killed(running: World) -> None:
 
 
 async def test_a_recorded_command_belongs_to_no_connection_and_ends_when_it_is_cancelled(running: World) -> None:
-    operation = execute(running, "trap", wait_for_websocket=False, record_output=True)
+    operation = execute(running, "trap", connect=False, record=True)
     await eventually(lambda: running.on_host("web1").commands)
     [command] = running.on_host("web1").commands
-    assert not operation.channels and not operation.status.final
+    assert operation not in CONNECTIONS and not operation.status.final
     operation.cancel()
     await operation.wait(2)
     assert await command.wait() == 137
@@ -334,7 +338,7 @@ async def test_nothing_runs_in_what_is_stopped(world: World) -> None:
 async def test_a_channel_nobody_connects_is_given_up(running: World) -> None:
     operation = execute(running, "trap")
     with pytest.raises(IsolaError) as caught:
-        await operation.channel("2", 0.001)
+        await channels_of(operation).get("2", 0.001)
     assert caught.value.code == "timed_out" and "'2'" in caught.value.message
     operation.cancel()
     await operation.wait(2)
@@ -344,7 +348,8 @@ async def test_a_channel_nobody_connects_is_given_up(running: World) -> None:
 
 
 def console_of(world: World, **wanted: object) -> Operation:
-    return world.parts.services.instances.console("web1", ConsoleRequest(**wanted))  # type: ignore[arg-type]
+    request = ConsoleRequest(**wanted)  # type: ignore[arg-type]
+    return show_console(world.parts.services, CONNECTIONS, "web1", request)
 
 
 async def attached(world: World, operation: Operation) -> Client:
@@ -466,5 +471,5 @@ async def test_what_meets_an_instance_that_has_just_ended_says_so(running: World
         async with running.parts.services.instances.files("web1"):
             pass
     with pytest.raises(WrongState):
-        await running.finish(execute(running, "echo", wait_for_websocket=False))
+        await running.finish(execute(running, "echo", connect=False))
     assert not running.context.host.namespaces.interfaces(running.context.live[instance.id].running.init)

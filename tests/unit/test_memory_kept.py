@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
+from functools import partial
 from types import TracebackType
 
 import pytest
-from channels import Client, connect
+from channels import Client, connect_all
 
+from isola.doors.rest.connections import Channels, no_connections
 from isola.errors import Conflict, HostFailure
 from isola.events import Events
 from isola.host.cancellation import finish
@@ -30,15 +32,18 @@ def operations() -> Operations:
     return Operations(Events(clock.now), now=clock.now, new_id=clock.uuid)
 
 
-async def _command(op: Operation, burdens: weakref.WeakSet[Burden], *, fail: bool) -> None:
+async def _command(op: Operation, channels: Channels, burdens: weakref.WeakSet[Burden], *, fail: bool) -> None:
     burden = Burden()
     burdens.add(burden)
     op.on_rollback("leave", lambda: _undo(burden))
-    for name in ("0", "1"):
-        await op.channel(name)
-    if fail:
-        raise HostFailure("It failed")
-    await op.commit()
+    try:
+        for name in ("0", "1"):
+            await channels.get(name)
+        if fail:
+            raise HostFailure("It failed")
+        await op.commit()
+    finally:
+        channels.release()
 
 
 async def _undo(_: Burden) -> None:
@@ -49,17 +54,16 @@ async def _undo(_: Burden) -> None:
 async def test_an_operation_that_has_ended_keeps_nothing_of_its_work(operations: Operations, fail: bool) -> None:
     burdens: weakref.WeakSet[Burden] = weakref.WeakSet()
     clients: weakref.WeakSet[Client] = weakref.WeakSet()
+    connections = no_connections()
     kept = []
     gc.collect()
     gc.disable()
     try:
-        for number in range(COUNT):
-            operation = operations.start(
-                "Execute",
-                lambda op: _command(op, burdens, fail=fail),
-                channels={"0": f"a{number}", "1": f"b{number}"},
-            )
-            for client in connect(operation).values():
+        for _ in range(COUNT):
+            channels = Channels(fake_host().clock, ["0", "1"])
+            operation = operations.start("Execute", partial(_command, channels=channels, burdens=burdens, fail=fail))
+            connections[operation] = channels
+            for client in connect_all(channels).values():
                 clients.add(client)
             del client
             await operation.wait()
@@ -68,9 +72,15 @@ async def test_an_operation_that_has_ended_keeps_nothing_of_its_work(operations:
         assert len(clients) == 0
         assert len(burdens) == 0
         assert all(operations.get(operation.id) is operation for operation in kept)
-        assert all(operation.channels for operation in kept)
+        assert all(connections[operation].secrets for operation in kept)
         with pytest.raises(Conflict):
-            connect(kept[-1])
+            connect_all(connections[kept[-1]])
+        ids = [operation.id for operation in kept]
+        kept.clear()
+        del operation
+        for id in ids:
+            operations._forget(id)
+        assert len(connections) == 0, "secrets outlive their operation"
     finally:
         gc.enable()
 

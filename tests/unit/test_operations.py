@@ -233,30 +233,6 @@ async def test_one_operation_per_resource_and_busy_names_the_holder(operations: 
     assert await again.wait(1)
 
 
-async def test_channels_are_connected_once_and_only_with_their_secret(operations: Operations) -> None:
-    class Client:
-        async def receive(self) -> None:
-            return None
-
-        async def send(self, data: bytes | str) -> None:
-            return None
-
-        async def close(self) -> None:
-            return None
-
-    async def work(op: Operation) -> None:
-        await op.channel("0", 1)
-
-    operation = operations.start("Executing", work, kind="websocket", channels={"0": "s3cret"})
-    with pytest.raises(NotFound):
-        operation.connect("wrong", Client())
-    assert operation.connect("s3cret", Client()) == "0"
-    with pytest.raises(Conflict):
-        operation.connect("s3cret", Client())
-    assert await operation.wait(1)
-    assert operation.status is OperationStatus.SUCCESS
-
-
 async def test_an_unexpected_error_is_a_failure_with_the_code_internal(operations: Operations) -> None:
     async def work(op: Operation) -> None:
         raise KeyError("oops")

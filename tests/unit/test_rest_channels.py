@@ -11,11 +11,13 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import WSMsgType, web
-from channels import eventually
+from channels import Client, eventually
 from rest_services import Stand, standing
 
-from isola.errors import HostFailure
+from isola.doors.rest.connections import Channels
+from isola.errors import Conflict, HostFailure, NotFound
 from isola.operations import Operation
+from isola.testing.host import fake_host
 
 
 @pytest.fixture
@@ -44,10 +46,13 @@ async def test_exec_over_four_channels(stand: Stand) -> None:
     sockets = {name: await _connect(stand, operation, secret) for name, secret in fds.items()}
     for block in (b"one", b"x" * 200_000):
         await sockets["0"].send_bytes(block)
-        assert (await sockets["1"].receive()).data == block
+        heard = b""
+        while len(heard) < len(block):
+            heard += (await sockets["1"].receive()).data
+        assert heard == block
     await sockets["0"].send_str("")
     await sockets["control"].send_str(json.dumps({"command": "signal", "signal": 15}))
-    assert b'"signal": 15' in (await sockets["2"].receive()).data
+    assert (await sockets["2"].receive()).data == b"signal 15"
     for name in ("1", "2"):
         end = await sockets[name].receive()
         assert (end.type, end.data) == (WSMsgType.TEXT, "")
@@ -63,7 +68,7 @@ async def test_the_server_does_not_wait_for_a_silent_client(stand: Stand) -> Non
     assert set(fds) == {"0", "control"}
     data = await _connect(stand, operation, fds["0"])
     await _connect(stand, operation, fds["control"])
-    await data.send_bytes(b"")
+    await data.send_bytes(b"\4")
     ended = await asyncio.wait_for(stand.get(f"{operation}/wait"), 1)
     assert ended["metadata"]["return"] == 7
 
@@ -71,8 +76,9 @@ async def test_the_server_does_not_wait_for_a_silent_client(stand: Stand) -> Non
 async def test_a_client_that_goes_ends_its_channel(stand: Stand) -> None:
     operation, fds = await _exec(stand, "cat", interactive=True)
     data = await _connect(stand, operation, fds["0"])
-    await _connect(stand, operation, fds["control"])
+    control = await _connect(stand, operation, fds["control"])
     await data.close()
+    await control.close()
     assert (await asyncio.wait_for(stand.get(f"{operation}/wait"), 2))["status"] == "Success"
 
 
@@ -89,7 +95,7 @@ async def test_secrets_are_checked_and_good_once(stand: Stand) -> None:
     await data.send_bytes(b"still there")
     await _connect(stand, operation, fds["control"])
     assert (await data.receive()).data == b"still there"
-    await data.send_str("")
+    await data.send_str("\4")
     await stand.get(f"{operation}/wait")
 
 
@@ -225,3 +231,17 @@ async def test_connections_that_have_ended_are_gone_without_the_collector(stand:
         await eventually(lambda: _alive(web.WebSocketResponse) <= before)
     finally:
         gc.enable()
+
+
+async def test_channels_are_connected_once_and_only_with_their_secret() -> None:
+    channels = Channels(fake_host().clock, ["0"])
+    with pytest.raises(NotFound):
+        channels.connect("wrong", Client())
+    assert not channels.connected("0")
+    assert channels.connect(channels.secrets["0"], Client()) == "0"
+    with pytest.raises(Conflict, match="already"):
+        channels.connect(channels.secrets["0"], Client())
+    assert channels.connected("0") and await channels.get("0", 1)
+    channels.release()
+    with pytest.raises(Conflict, match="ended"):
+        channels.connect(channels.secrets["0"], Client())

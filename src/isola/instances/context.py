@@ -57,7 +57,8 @@ class Live:
     reboots: int = 0
     """How many reboots in quick succession led to this run."""
     watcher: asyncio.Task[None] | None = None
-    consoles: set[asyncio.Task[object]] = field(default_factory=set)
+    consoles: set[asyncio.Event] = field(default_factory=set)
+    """Clients that are attached to its console: each is told by its event that it has lost it."""
 
 
 @dataclass(slots=True)

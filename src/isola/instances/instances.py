@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from isola.errors import AlreadyExists, NotFound, Unsupported
@@ -11,13 +11,14 @@ from isola.instances import console as console_verb
 from isola.instances import create as create_verb
 from isola.instances import delete as delete_verb
 from isola.instances import evidence
-from isola.instances import exec as exec_verb
 from isola.instances import files as files_verb
 from isola.instances import logs as logs_verb
 from isola.instances import rename as rename_verb
 from isola.instances import stop as stop_verb
 from isola.instances import unknown as unknown_verbs
 from isola.instances import update as update_verb
+from isola.instances.commands import Command, Commands
+from isola.instances.console import Console
 from isola.instances.context import Context, address, lock_of
 from isola.instances.expand import network_of
 from isola.instances.identity import nics_of
@@ -46,6 +47,7 @@ class Instances:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._commands = Commands(context)
 
     async def look(self) -> None:
         """Find what is on the host and in no record; once the pools are there, and before anything is chosen."""
@@ -333,29 +335,23 @@ class Instances:
     def _users_of(self, profile: str) -> set[str]:
         return {instance.name for instance in self if profile in instance.profiles}
 
-    def exec(self, name: str, request: ExecRequest) -> Operation:
-        """An operation of kind ``websocket``. Raises NotFound, WrongState, InvalidInput."""
-        instance = exec_verb.check(self._context, self.get(name).name, request)
-        names = exec_verb.channel_names(request)
-        metadata = {"command": list(request.command), "environment": dict(request.environment)}
-        return self._connect(
-            "Executing command",
-            name,
-            names,
-            lambda op: exec_verb.run(self._context, op, instance, request),
-            metadata | {"interactive": request.interactive},
-        )
+    def exec(self, name: str, request: ExecRequest) -> Command:
+        """A command that can be started. Raises NotFound, WrongState, InvalidInput."""
+        return self._commands.make(self.get(name), request)
 
-    def console(self, name: str, request: ConsoleRequest) -> Operation:
-        """An operation of kind ``websocket``. Raises NotFound, WrongState, Unsupported."""
-        instance = console_verb.check(self._context, self.get(name).name, request)
-        return self._connect(
-            "Showing console",
-            name,
-            console_verb.CHANNELS,
-            lambda op: console_verb.attach(self._context, op, instance, request),
-            {},
-        )
+    def command(self, id: str) -> Command:
+        """A command by its id. Raises NotFound."""
+        return self._commands.get(id)
+
+    def commands(self, name: str) -> Sequence[Command]:
+        """Commands of an instance that run, and those remembered. Raises NotFound."""
+        return self._commands.of(self.get(name))
+
+    def console(self, name: str, request: ConsoleRequest) -> Console:
+        """A console that can be attached to. Raises NotFound, WrongState, Unsupported."""
+        instance = self.get(name)
+        console_verb.check(self._context, instance, request)
+        return Console(self._context, instance, request)
 
     # --- consoles, logs, files ----------------------------------------------------------------------------------
 
@@ -381,6 +377,10 @@ class Instances:
     async def read_log(self, name: str, file: str) -> bytes:
         """Content of a log file. Raises NotFound."""
         return await logs_verb.read(self._context, self.get(name), file)
+
+    async def keep_output(self, instance: Instance, file: str, data: bytes) -> str:
+        """Write what a command has said; returns the log file's name."""
+        return await logs_verb.keep_output(self._context, instance, file, data)
 
     async def delete_log(self, name: str, file: str) -> None:
         """Remove a recorded output. Raises NotFound."""
@@ -437,24 +437,6 @@ class Instances:
             wait=wait,
             urgent=urgent,
             gives_way=gives_way,
-        )
-
-    def _connect(
-        self,
-        description: str,
-        name: str,
-        channels: Sequence[str],
-        work: Callable[[Operation], Awaitable[object]],
-        metadata: Mapping[str, object],
-    ) -> Operation:
-        secrets = {channel: self._context.host.clock.token(32) for channel in channels}
-        return self._context.operations.start(
-            description,
-            work,
-            resources={"instances": (address(name),)},
-            kind="websocket" if channels else "task",
-            channels=secrets,
-            metadata={**metadata, **({"fds": secrets} if secrets else {})},
         )
 
 

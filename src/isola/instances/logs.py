@@ -9,15 +9,16 @@ from isola.errors import NotFound
 from isola.instances.context import Context
 from isola.model.instance import Instance
 
+_OUTPUT = "exec-output"
 _NAME = re.compile(r"(exec-output/)?[A-Za-z0-9][A-Za-z0-9._-]{0,200}", re.ASCII)
 
 
 async def names(context: Context, instance: Instance) -> list[str]:
     """Names of the files, those of recorded output with their directory."""
     directory = context.logs(instance)
-    plain = [name for name in await context.host.files.names(directory) if name != "exec-output"]
-    recorded = await context.host.files.names(directory / "exec-output")
-    return plain + [f"exec-output/{name}" for name in recorded]
+    plain = [name for name in await context.host.files.names(directory) if name != _OUTPUT]
+    recorded = await context.host.files.names(directory / _OUTPUT)
+    return plain + [f"{_OUTPUT}/{name}" for name in recorded]
 
 
 async def read(context: Context, instance: Instance, file: str) -> bytes:
@@ -28,6 +29,14 @@ async def read(context: Context, instance: Instance, file: str) -> bytes:
 async def delete(context: Context, instance: Instance, file: str) -> None:
     """Remove a file."""
     await context.host.files.remove_tree(await _find(context, instance, file))
+
+
+async def keep_output(context: Context, instance: Instance, file: str, data: bytes) -> str:
+    """Write recorded output of a command; returns the file's name as in ``names``."""
+    directory = context.logs(instance) / _OUTPUT
+    await context.host.files.make_directory(directory, mode=0o700)
+    await context.host.files.write(directory / file, data)
+    return f"{_OUTPUT}/{file}"
 
 
 async def _find(context: Context, instance: Instance, file: str) -> Path:

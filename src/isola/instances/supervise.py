@@ -139,4 +139,4 @@ async def record_stopped(context: Context, name: str, *, again: bool = False, re
         context.restarts[stopped.id] = Restart(reboots)
     live = context.live.pop(stopped.id, None)
     for console in list(live.consoles) if live is not None else []:
-        console.cancel()
+        console.set()

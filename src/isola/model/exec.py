@@ -22,8 +22,6 @@ class ExecRequest:
     """None means the user's own: its primary group, or 0 where the instance does not know the user."""
     cwd: str = ""
     """Directory; empty means the user's home as the image knows it, or /."""
-    wait_for_websocket: bool = True
-    record_output: bool = False
 
 
 @dataclass(frozen=True, slots=True)

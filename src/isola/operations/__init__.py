@@ -1,6 +1,6 @@
 """Long work: progress, cancel, rollback, history."""
 
-from isola.operations.operation import Channel, Observer, Operation, Step
+from isola.operations.operation import Observer, Operation, Step
 from isola.operations.operations import Operations
 
-__all__ = ["Channel", "Observer", "Operation", "Operations", "Step"]
+__all__ = ["Observer", "Operation", "Operations", "Step"]

@@ -10,7 +10,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Protocol, TypeVar
 
-from isola.errors import AlreadyExists, Cancelled, Conflict, IsolaError, NotFound, TimedOut, WrongState
+from isola.errors import AlreadyExists, Cancelled, IsolaError, WrongState
 from isola.host.cancellation import absorb, deliver, finish
 from isola.host.exhaustion import spent
 from isola.model.operation import OperationStatus, OperationView, StepView
@@ -19,22 +19,6 @@ from isola.operations.rollback import Rollback, Undo
 T = TypeVar("T")
 _PROGRESS_INTERVAL = 0.1
 _CODES: dict[type[BaseException], str] = {asyncio.CancelledError: Cancelled.code}
-
-
-class Channel(Protocol):
-    """A client's connection to an operation: messages both ways, text for control, bytes for data."""
-
-    async def receive(self) -> bytes | str | None:
-        """The next message, or None when the client has closed."""
-        ...
-
-    async def send(self, data: bytes | str) -> None:
-        """Silently nothing when the client has gone."""
-        ...
-
-    async def close(self) -> None:
-        """Say good-bye."""
-        ...
 
 
 class Observer(Protocol):
@@ -108,8 +92,6 @@ class Operation:
         self.metadata: dict[str, object] = {}
         self.error: BaseException | None = None
         self.warnings: list[str] = []
-        self.channels: dict[str, str] = {}
-        """Channel name (``0``, ``control``, ...) -> its secret."""
         self.created_at = self.updated_at = now()
         self._now = now
         self._changed = changed
@@ -121,7 +103,6 @@ class Operation:
         self._committed = False
         self._task: asyncio.Task[None] | None = None
         self._done = asyncio.Event()
-        self._connected: dict[str, asyncio.Future[Channel]] = {}
         self._published = 0.0
         self._turn: asyncio.Future[None] | None = None
         self.urgent = False
@@ -208,38 +189,7 @@ class Operation:
         self.metadata.update(values)
         self._touch()
 
-    async def channel(self, name: str, timeout: float | None = 10) -> Channel:
-        """Wait until the client has connected a channel. Raises TimedOut."""
-        try:
-            async with asyncio.timeout(timeout):
-                return await asyncio.shield(self._connected[name])
-        except TimeoutError:
-            raise TimedOut(
-                f"Nobody connected channel {name!r} within {timeout:g} seconds", remedy="connect all channels at once"
-            ) from None
-
     # --- what the doors use -------------------------------------------------------------------------------------
-
-    def open_channels(self, secrets: Mapping[str, str]) -> None:
-        """Say which channels a client may connect, and by which secret."""
-        self.channels = dict(secrets)
-        self._connected = {name: asyncio.get_running_loop().create_future() for name in secrets}
-
-    def connect(self, secret: str, channel: Channel) -> str:
-        """A client has connected; returns the channel's name. Raises NotFound for a wrong secret, Conflict twice."""
-        for name, known in self.channels.items():
-            if known == secret:
-                future = self._connected.get(name)
-                if future is None or future.done():
-                    has = "is connected already" if future is not None else "has ended with it"
-                    raise Conflict(f"Channel {name!r} of operation {self.id} {has}")
-                future.set_result(channel)
-                return name
-        raise NotFound("No such channel of this operation", remedy="use a secret from the operation's metadata.fds")
-
-    def connected(self, name: str) -> bool:
-        """Whether the client has connected this channel."""
-        return name in self._connected and self._connected[name].done()
 
     @property
     def may_cancel(self) -> bool:
@@ -346,10 +296,7 @@ class Operation:
             self.left(self._open[0])
 
     def _release(self) -> None:
-        """It is remembered for a while: without the client's connections, and what the work had in its hands."""
-        for future in self._connected.values():
-            future.cancel()
-        self._connected = {}
+        """It is remembered for a while: without what the work held."""
         self._rollback.forget()
         error: BaseException | None = self.error
         while error is not None:

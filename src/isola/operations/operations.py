@@ -56,7 +56,6 @@ class Operations:
         locks: Sequence[str] = (),
         resources: Mapping[str, tuple[str, ...]] | None = None,
         kind: str = "task",
-        channels: Mapping[str, str] | None = None,
         metadata: Mapping[str, object] | None = None,
         project: str = "default",
         wait: bool = True,
@@ -81,8 +80,6 @@ class Operations:
             project=project,
         )
         operation.metadata.update(metadata or {})
-        if channels:
-            operation.open_channels(channels)
         operation.urgent, operation.gives_way = urgent, gives_way
         ahead = self._turns.join(operation, locks, urgent=urgent)
         self._all[operation.id] = operation

@@ -37,7 +37,7 @@ class WebSocketChannel:
             await (self._socket.send_str(data) if isinstance(data, str) else self._socket.send_bytes(data))
 
     async def close(self) -> None:
-        """Say good-bye; the handler that owns the socket does so, and nobody waits for the client's answer."""
+        """The handler that owns the socket closes it, without waiting for the client's answer."""
         self.closed.set()
 
 
@@ -59,13 +59,14 @@ async def serve_channel(request: Request, operation: Operation, secret: str) -> 
 
     A wrong secret is forbidden and not missing, as with LXD: the operation is there.
     """
-    if secret not in operation.channels.values():
+    channels = request.connections.get(operation)
+    if channels is None or secret not in channels.secrets.values():
         raise Forbidden("No channel has this secret", remedy="use a secret from the operation's metadata.fds")
     socket = await accept(request)
     channel = WebSocketChannel(socket)
     waits = [asyncio.ensure_future(channel.closed.wait()), asyncio.ensure_future(operation.wait())]
     try:
-        operation.connect(secret, channel)
+        channels.connect(secret, channel)
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     except Conflict as error:
         await channel.send(error.message)

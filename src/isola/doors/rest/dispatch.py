@@ -11,6 +11,7 @@ from isola.doors import Services
 from isola.doors.rest.answers import failure
 from isola.doors.rest.caller import Caller
 from isola.doors.rest.channels import goodbye
+from isola.doors.rest.connections import no_connections
 from isola.doors.rest.rendering import Rendering
 from isola.doors.rest.request import Request, parse_query, readable
 from isola.doors.rest.routing import Permission, Router, all_routes
@@ -28,6 +29,7 @@ class Dispatcher:
         self._router = Router(all_routes())
         self._rendering = Rendering(services)
         self._sockets: set[web.WebSocketResponse] = set()
+        self._connections = no_connections()
 
     async def answer(self, http: web.BaseRequest, caller: Caller) -> web.StreamResponse:
         """Never raises but for cancellation."""
@@ -37,7 +39,9 @@ class Dispatcher:
             if permission is not Permission.GUEST and not caller.trusted:
                 raise Forbidden("Only trusted callers may do this")
             asked = parse_query(query)
-            request = Request(self._services, http, caller, self._rendering, self._sockets, parameters, asked)
+            request = Request(
+                self._services, http, caller, self._rendering, self._sockets, self._connections, parameters, asked
+            )
             return await handler(request)
         except IsolaError as error:
             return failure(error)

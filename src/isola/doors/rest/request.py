@@ -14,6 +14,7 @@ from aiohttp import web
 from isola.doors import Services
 from isola.doors.rest.answers import tag_of
 from isola.doors.rest.caller import Caller
+from isola.doors.rest.connections import Connections
 from isola.doors.rest.reading import Fields, parse_object
 from isola.doors.rest.rendering import Rendering
 from isola.errors import InvalidInput, NotFound, PreconditionFailed, TooLarge
@@ -36,6 +37,8 @@ class Request:
     rendering: Rendering
     sockets: set[web.WebSocketResponse]
     """WebSockets that are open, so that the door can close them."""
+    connections: Connections
+    """Channels of operations that clients connect."""
     parameters: Mapping[str, str] = field(default_factory=dict)
     """Parts of the path by name, decoded."""
     query: Mapping[str, str] = field(default_factory=dict)

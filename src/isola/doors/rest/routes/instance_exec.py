@@ -9,6 +9,7 @@ from isola.doors.rest.lookup import instance_of
 from isola.doors.rest.reading import Fields
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission, in_every_tree
+from isola.doors.rest.sessions import run_command, show_console
 from isola.model.exec import ConsoleRequest, ExecRequest
 
 _ID = 2**32 - 2
@@ -28,10 +29,10 @@ async def exec_command(request: Request) -> web.StreamResponse:
         user=_user(fields),
         group=fields.whole("group", 0, maximum=_ID) if fields.has("group") else None,
         cwd=fields.text("cwd", ""),
-        wait_for_websocket=fields.boolean("wait-for-websocket"),
-        record_output=fields.boolean("record-output"),
     )
-    return background(request.services.instances.exec(instance.name, wanted))
+    connect, record = fields.boolean("wait-for-websocket"), fields.boolean("record-output")
+    services, connections = request.services, request.connections
+    return background(run_command(services, connections, instance.name, wanted, connect=connect, record=record))
 
 
 def _user(fields: Fields) -> int | str:
@@ -49,7 +50,7 @@ async def console(request: Request) -> web.StreamResponse:
         type=fields.text("type", "") or "console",
         force=fields.boolean("force"),
     )
-    return background(request.services.instances.console(instance.name, wanted))
+    return background(show_console(request.services, request.connections, instance.name, wanted))
 
 
 async def console_log(request: Request) -> web.StreamResponse:
@@ -61,7 +62,7 @@ async def console_log(request: Request) -> web.StreamResponse:
 
 
 async def clear_console_log(request: Request) -> web.StreamResponse:
-    """Forget it."""
+    """Empty the console's log."""
     name = instance_of(request).name
     await request.services.instances.clear_console_log(name)
     request.services.events.lifecycle("instance-console-reset", f"/1.0/instances/{name}")

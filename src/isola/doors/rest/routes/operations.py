@@ -62,7 +62,9 @@ def _find(request: Request) -> Operation:
 def _known(request: Request) -> Operation:
     """For trusted callers, and for those who know one of its secrets."""
     operation = _find(request)
-    secrets = {*operation.channels.values(), operation.metadata.get("secret")} - {None}
+    channels = request.connections.get(operation)
+    known = channels.secrets.values() if channels is not None else ()
+    secrets = {*known, operation.metadata.get("secret")} - {None}
     if not request.caller.trusted and request.query.get("secret") not in secrets:
         raise Forbidden("Only trusted callers may do this")
     return operation

@@ -1,0 +1,149 @@
+"""Commands and consoles carried over an operation's channels, as LXD's clients expect it.
+
+Channels of a command are ``0``, ``1``, ``2`` and ``control``; with a terminal, and of a console, ``0`` and ``control``.
+An empty text ends a stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping, Sequence
+
+from isola.doors.rest.connections import Channel, Channels
+from isola.doors.rest.control import control_message, size_of
+from isola.errors import IsolaError
+from isola.host.sockets import Stream
+from isola.instances.commands import Command
+from isola.instances.console import Console
+from isola.instances.output import Output
+from isola.model.signals import signal_number
+
+TERMINAL = ("0", "control")
+PIPES = ("0", "1", "2", "control")
+_KILL = 9
+
+
+async def carry_terminal(channels: Channels, command: Command, channel: Channel) -> int:
+    """A started command with a terminal; its exit status."""
+    return await _carry(
+        command,
+        inputs=[_typed(channels, command, channel), _control(channels, command)],
+        outputs={channel: command.stdout},
+    )
+
+
+async def carry_pipes(channels: Channels, command: Command, data: Mapping[str, Channel]) -> int:
+    """A started command with three pipes; its exit status."""
+    outputs = {data["1"]: command.stdout}
+    if command.stderr is not None:
+        outputs[data["2"]] = command.stderr
+    status = await _carry(
+        command,
+        inputs=[
+            _from_channel(data["0"], command.stdin, close=True),
+            _control(channels, command),
+            _abandoned(channels, command, list(outputs)),
+        ],
+        outputs=outputs,
+    )
+    await data["0"].close()
+    return status
+
+
+async def carry_console(channels: Channels, console: Console, channel: Channel, stream: Stream) -> None:
+    """Until the client goes, the instance ends or another client takes the console."""
+    output = Output(stream, channel.send)
+    waits = [
+        output.task,
+        asyncio.ensure_future(_from_channel(channel, stream)),
+        asyncio.ensure_future(_console_control(channels, console)),
+        asyncio.ensure_future(console.over.wait()),
+    ]
+    try:
+        # Either channel may be closed: LXD's clients detach by closing control.
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        output.stop()
+        for wait in waits:
+            wait.cancel()
+
+
+async def _typed(channels: Channels, command: Command, channel: Channel) -> None:
+    if not await _from_channel(channel, command.stdin):
+        await _gone(channel)
+    await _abandoned(channels, command, [])
+
+
+async def _abandoned(channels: Channels, command: Command, data: Sequence[Channel]) -> None:
+    """Kill the command of a client that never connected control and has left all channels it would receive on."""
+    await asyncio.gather(*(_gone(channel) for channel in data))
+    if not channels.connected("control"):
+        await command.signal(_KILL)
+
+
+async def _carry(
+    command: Command, *, inputs: Sequence[Coroutine[object, object, object]], outputs: Mapping[Channel, Stream]
+) -> int:
+    """Until the command has ended and everything it wrote has been sent."""
+    tasks = [asyncio.ensure_future(work) for work in inputs]
+    carried = {channel: Output(stream, channel.send) for channel, stream in outputs.items()}
+    try:
+        status = await command.wait()
+        for channel, output in carried.items():
+            await output.finish()
+            await channel.send("")
+            await channel.close()
+        return status
+    finally:
+        for output in carried.values():
+            output.stop()
+        for task in tasks:
+            task.cancel()
+
+
+async def _control(channels: Channels, command: Command) -> None:
+    """Window sizes and signals; a client that closes control kills its command."""
+    channel = await channels.get("control", None)
+    while (message := await channel.receive()) is not None:
+        try:
+            await _obey(command, message)
+        except (IsolaError, ValueError, TypeError, AttributeError):
+            continue  # a malformed control message harms nobody else
+    await command.signal(_KILL)
+
+
+async def _obey(command: Command, message: bytes | str) -> None:
+    told = control_message(message)
+    if told.get("command") == "window-resize":
+        command.resize(*size_of(told))
+    elif told.get("command") == "signal":
+        await command.signal(signal_number(told.get("signal", "")))
+
+
+async def _console_control(channels: Channels, console: Console) -> None:
+    channel = await channels.get("control", None)
+    while (message := await channel.receive()) is not None:
+        try:
+            told = control_message(message)
+            if told.get("command") == "window-resize":
+                await console.resize(*size_of(told))
+        except (IsolaError, ValueError):
+            continue  # a malformed control message harms nobody else
+
+
+async def _from_channel(channel: Channel, stream: Stream, *, close: bool = False) -> bool:
+    """All a client sends, to the program; an empty message or a closed channel is the end of its input.
+
+    Returns whether the client has closed the channel.
+    """
+    while message := await channel.receive():
+        await stream.write(message.encode() if isinstance(message, str) else message)
+    if close:
+        stream.close()
+    return message is None
+
+
+async def _gone(channel: Channel) -> None:
+    """Wait until the client has closed a channel; what it still sends is ignored."""
+    while await channel.receive() is not None:
+        pass

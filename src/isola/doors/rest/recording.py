@@ -1,0 +1,57 @@
+"""Output of commands that is kept in files instead of being sent to a client."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from isola.doors import Services
+from isola.instances.commands import Command
+from isola.instances.output import Output
+from isola.operations import Operation
+
+RECORD_LIMIT = 16 * 2**20
+"""Bytes kept of each stream of a command whose output is recorded."""
+
+
+class Record:
+    """Keeps what a program writes, up to RECORD_LIMIT bytes."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.cut = False
+        """Whether more was written than is kept."""
+
+    async def take(self, data: bytes) -> None:
+        """The next block."""
+        room = RECORD_LIMIT - len(self.data)
+        self.cut = self.cut or len(data) > room
+        self.data += data[:room]
+
+
+async def recorded(command: Command) -> tuple[int, Mapping[str, Record]]:
+    """Exit status of a started command without input, and its output by channel name."""
+    command.stdin.close()
+    records = {"1": Record(), "2": Record()}
+    outputs = [Output(command.stdout, records["1"].take)]
+    if command.stderr is not None:
+        outputs.append(Output(command.stderr, records["2"].take))
+    try:
+        status = await command.wait()
+        for output in outputs:
+            await output.finish()
+    finally:
+        for output in outputs:
+            output.stop()
+    return status, records
+
+
+async def keep(services: Services, op: Operation, command: Command, records: Mapping[str, Record]) -> None:
+    """Write the records to log files, and their addresses into the operation's metadata."""
+    output = {}
+    for name, record in records.items():
+        file = f"exec_{op.id}.{'stdout' if name == '1' else 'stderr'}"
+        file = await services.instances.keep_output(command.instance, file, bytes(record.data))
+        output[name] = f"/1.0/instances/{command.instance.name}/logs/{file}"
+    op.update_metadata(output=output)
+    if cut := {name: RECORD_LIMIT for name, record in records.items() if record.cut}:
+        op.update_metadata(output_truncated=cut)

@@ -1,0 +1,106 @@
+"""Operations of class ``websocket``: a command or a console, from the request to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from isola.doors import Services
+from isola.doors.rest.carrying import PIPES, TERMINAL, carry_console, carry_pipes, carry_terminal
+from isola.doors.rest.connections import Channels, Connections
+from isola.doors.rest.recording import keep, recorded
+from isola.instances.commands import Command
+from isola.model.exec import ConsoleRequest, ExecRequest
+from isola.operations import Operation
+
+
+def run_command(
+    services: Services, connections: Connections, name: str, request: ExecRequest, *, connect: bool, record: bool
+) -> Operation:
+    """Run a command once its channels are connected, or at once without ``connect``.
+
+    Its exit status becomes the operation's metadata ``return``. Raises NotFound, WrongState, InvalidInput.
+    """
+    command = services.instances.exec(name, request)
+    metadata = {
+        "command": list(request.command),
+        "environment": dict(request.environment),
+        "interactive": request.interactive,
+    }
+    if connect:
+        names = TERMINAL if request.interactive else PIPES
+        channels = Channels(services.host.clock, names)
+        work = _connected(channels, command)
+        return _start(services, connections, "Executing command", work, name=name, channels=channels, metadata=metadata)
+
+    async def run(op: Operation) -> None:
+        try:
+            await command.start()
+            status, records = await recorded(command)
+            if record:
+                await keep(services, op, command, records)
+        finally:
+            await command.close()
+        op.update_metadata(**{"return": status})
+
+    return _start(services, connections, "Executing command", run, name=name, channels=None, metadata=metadata)
+
+
+def show_console(services: Services, connections: Connections, name: str, request: ConsoleRequest) -> Operation:
+    """Attach to a console once its channel is connected. Raises NotFound, WrongState, Unsupported."""
+    console = services.instances.console(name, request)
+    channels = Channels(services.host.clock, TERMINAL)
+
+    async def work(op: Operation) -> None:
+        channel = await channels.get("0")
+        try:
+            await carry_console(channels, console, channel, await console.attach())
+        finally:
+            console.close()
+            await channel.close()
+
+    return _start(services, connections, "Showing console", work, name=name, channels=channels, metadata={})
+
+
+def _connected(channels: Channels, command: Command) -> Callable[[Operation], Awaitable[None]]:
+    async def work(op: Operation) -> None:
+        data = {name: await channels.get(name) for name in channels.secrets if name != "control"}
+        try:
+            await command.start()
+            if command.request.interactive:
+                status = await carry_terminal(channels, command, data["0"])
+            else:
+                status = await carry_pipes(channels, command, data)
+        finally:
+            await command.close()
+        op.update_metadata(**{"return": status})
+
+    return work
+
+
+def _start(
+    services: Services,
+    connections: Connections,
+    description: str,
+    work: Callable[[Operation], Awaitable[None]],
+    *,
+    name: str,
+    channels: Channels | None,
+    metadata: Mapping[str, object],
+) -> Operation:
+    async def released(op: Operation) -> None:
+        try:
+            await work(op)
+        finally:
+            if channels is not None:
+                channels.release()
+
+    operation = services.operations.start(
+        description,
+        released,
+        resources={"instances": (f"/1.0/instances/{name}",)},
+        kind="websocket" if channels is not None else "task",
+        metadata={**metadata, **({"fds": channels.secrets} if channels is not None else {})},
+    )
+    if channels is not None:
+        connections[operation] = channels
+    return operation

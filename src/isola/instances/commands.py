@@ -1,0 +1,157 @@
+"""Commands inside instances: each has an id, is begun at most once, and is known for a while after its end."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from isola.errors import NotFound, WrongState
+from isola.host.sockets import Stream
+from isola.instances import exec as verb
+from isola.instances.context import Context
+from isola.model.exec import ExecRequest
+from isola.model.instance import Instance
+from isola.runtimes import Execution
+
+_KEEP = 1024
+"""Commands remembered that have not begun or have ended."""
+_KEEP_BYTES = 16 * 2**20
+"""What their arguments and environments may take together."""
+
+
+class Command:
+    """A command inside an instance, from the request to its exit status.
+
+    It may be started, looked at, resized and signalled by different clients; ``close`` belongs to who started it.
+    """
+
+    def __init__(self, known: Commands, context: Context, instance: Instance, request: ExecRequest) -> None:
+        self.id = context.host.clock.token(32)
+        self.instance = instance
+        self.request = request
+        self.exit_status: int | None = None
+        """As a shell gives it; None until it has ended."""
+        self._known = known
+        self._context = context
+        self._execution: Execution | None = None
+        self._begun = False
+
+    @property
+    def running(self) -> bool:
+        """Whether it has been started and has not ended."""
+        return self._begun and self.exit_status is None
+
+    @property
+    def stdin(self) -> Stream:
+        """Where to write; with a terminal the same stream as ``stdout``."""
+        return self._started.stdin
+
+    @property
+    def stdout(self) -> Stream:
+        """Where to read."""
+        return self._started.stdout
+
+    @property
+    def stderr(self) -> Stream | None:
+        """None with a terminal."""
+        return self._started.stderr
+
+    async def start(self) -> None:
+        """Raises WrongState (not running, frozen, started before), InvalidInput (unknown user)."""
+        if self._begun:
+            raise WrongState("The command was started before", remedy="make a new one")
+        verb.require_ready(self._context, self.instance)
+        self._begun = True
+        try:
+            self._execution = await verb.begin(self._context, self.instance, self.request)
+        except BaseException:
+            self.exit_status = verb.NOT_STARTED
+            raise
+        finally:
+            self._known.settle(self)
+
+    def resize(self, width: int, height: int) -> None:
+        """Window size of its terminal, now or from the start."""
+        self.request = dataclasses.replace(self.request, width=width, height=height)
+        if self._execution is not None:
+            self._execution.resize(width, height)
+
+    async def signal(self, signum: int) -> None:
+        """To the command itself. Raises WrongState before its start."""
+        await self._started.signal(signum)
+
+    async def wait(self) -> int:
+        """Exit status. Raises WrongState before its start."""
+        if self.exit_status is None:
+            self.exit_status = await self._started.wait()
+        return self.exit_status
+
+    async def close(self) -> None:
+        """Kill it if it still runs and give back every file descriptor; fine before its start."""
+        if self._execution is None:
+            return
+        execution = self._execution
+        try:
+            await execution.close()
+            await self.wait()
+        finally:
+            self._execution = None  # it holds streams and their buffers
+            self._known.settle(self)
+
+    @property
+    def _started(self) -> Execution:
+        if self._execution is None:
+            raise WrongState("The command does not run")
+        return self._execution
+
+
+class Commands:
+    """Commands by id: all that run, and a bounded number of others, of which the oldest is dropped first."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._running: dict[str, Command] = {}
+        self._idle: dict[str, tuple[Command, int]] = {}
+        self._bytes = 0
+
+    def make(self, instance: Instance, request: ExecRequest) -> Command:
+        """A command that has not begun. Raises WrongState, InvalidInput."""
+        verb.check(self._context, instance, request)
+        command = Command(self, self._context, instance, request)
+        self._keep(command)
+        return command
+
+    def get(self, id: str) -> Command:
+        """Raises NotFound."""
+        command = self._running.get(id) or self._idle.get(id, (None, 0))[0]
+        if command is None:
+            raise NotFound(f"Command {id[:80]!r} not found", remedy="it may have ended a while ago")
+        return command
+
+    def of(self, instance: Instance) -> list[Command]:
+        """Those of one instance."""
+        known = [*self._running.values(), *(command for command, _ in self._idle.values())]
+        return [command for command in known if command.instance.id == instance.id]
+
+    def settle(self, command: Command) -> None:
+        """It has begun, or has ended: what runs is never dropped."""
+        _, size = self._idle.pop(command.id, (None, 0))
+        self._bytes -= size
+        if command.running:
+            self._running[command.id] = command
+        else:
+            self._running.pop(command.id, None)
+            self._keep(command)
+
+    def _keep(self, command: Command) -> None:
+        size = _size(command.request)
+        self._idle[command.id] = (command, size)
+        self._bytes += size
+        while len(self._idle) > 1 and (len(self._idle) > _KEEP or self._bytes > _KEEP_BYTES):
+            oldest = next(iter(self._idle))
+            self._bytes -= self._idle.pop(oldest)[1]
+
+
+def _size(request: ExecRequest) -> int:
+    """Bytes of its texts, roughly."""
+    texts = (*request.command, *request.environment, *request.environment.values())
+    return sum(map(len, texts)) + 64 * len(texts)

@@ -1,0 +1,135 @@
+"""Commands and consoles as use cases: no door, no channels, no operation."""
+
+from __future__ import annotations
+
+import pytest
+from channels import eventually
+
+from isola.errors import NotFound, WrongState
+from isola.instances.commands import Command
+from isola.model.exec import ConsoleRequest, ExecRequest
+from isola.testing.parts import World
+from isola.testing.runtime import FakeCommand
+
+
+async def echo(command: FakeCommand) -> int:
+    while data := await command.stdin.read():
+        await command.stdout.write(data.upper())
+    await command.stderr.write(b"done\n")
+    return 3
+
+
+async def trap(command: FakeCommand) -> int:
+    await command.stdout.write(b"ready")
+    return await command.signals.get()
+
+
+@pytest.fixture
+async def running(world: World) -> World:
+    await world.create("web1", start=True)
+    world.runtime.programs |= {"echo": echo, "trap": trap}
+    return world
+
+
+def make(world: World, *command: str, **wanted: object) -> Command:
+    return world.parts.services.instances.exec("web1", ExecRequest(command, **wanted))  # type: ignore[arg-type]
+
+
+async def test_made_started_looked_at_and_resized_in_calls_of_their_own(running: World) -> None:
+    instances = running.parts.services.instances
+    id = make(running, "trap", interactive=True, width=80, height=25).id
+    assert not running.on_host("web1").commands, "nothing runs before the start"
+    command = instances.command(id)
+    assert (command.running, command.exit_status) == (False, None)
+    command.resize(100, 30)
+    await command.start()
+    [on_host] = running.on_host("web1").commands
+    assert on_host.command.size == (100, 30) and command.running
+    instances.command(id).resize(132, 50)
+    assert on_host.command.size == (132, 50)
+    assert await command.stdout.read() == b"ready"
+    await instances.command(id).signal(2)
+    assert await command.wait() == 2
+    await command.close()
+    assert (instances.command(id).exit_status, command.running) == (2, False)
+    assert [each.id for each in instances.commands("web1")] == [id]
+
+
+async def test_streams_carry_input_output_and_errors(running: World) -> None:
+    command = make(running, "echo")
+    await command.start()
+    await command.stdin.write(b"hello")
+    command.stdin.close()
+    assert command.stderr is not None
+    assert (await command.stdout.read(), await command.stderr.read()) == (b"HELLO", b"done\n")
+    assert await command.wait() == 3
+    await command.close()
+    with pytest.raises(WrongState, match="does not run"):
+        _ = command.stdout
+
+
+async def test_a_command_starts_once_and_only_while_its_instance_can_run_it(running: World) -> None:
+    instances = running.parts.services.instances
+    waiting, begun = make(running, "echo"), make(running, "trap")
+    with pytest.raises(WrongState):
+        await waiting.signal(9)
+    await waiting.close()
+    await begun.start()
+    with pytest.raises(WrongState, match="started before"):
+        await begun.start()
+    await running.finish(instances.pause("web1"))
+    with pytest.raises(WrongState, match="is frozen"):
+        await waiting.start()
+    await running.finish(instances.resume("web1"))
+    await running.finish(instances.stop("web1"))
+    assert await begun.wait() == 137
+    await begun.close()
+    with pytest.raises(WrongState):
+        await waiting.start()
+
+
+async def test_a_start_that_fails_leaves_an_exit_status(running: World) -> None:
+    command = make(running, "echo", user="unknown")
+    with pytest.raises(Exception, match="unknown"):
+        await command.start()
+    assert (command.exit_status, command.running) == (126, False)
+    assert await command.wait() == 126
+
+
+async def test_what_is_remembered_is_bounded_and_what_runs_is_never_forgotten(running: World) -> None:
+    instances = running.parts.services.instances
+    runs = make(running, "trap")
+    await runs.start()
+    first = make(running, "echo")
+    large = "x" * 2**20
+    for _ in range(20):
+        make(running, "echo", large)
+    with pytest.raises(NotFound):
+        instances.command(first.id)
+    known = instances.commands("web1")
+    assert runs in known and len(known) < 18
+    for _ in range(1100):
+        make(running, "echo")
+    assert len(instances.commands("web1")) == 1025
+    await runs.close()
+    assert runs.exit_status == 137 and len(instances.commands("web1")) == 1024
+
+
+async def test_a_console_is_one_terminal_that_another_may_take(running: World) -> None:
+    instances = running.parts.services.instances
+    first = instances.console("web1", ConsoleRequest(width=80, height=25))
+    stream = await first.attach()
+    assert running.on_host("web1").console_size == (80, 25)
+    running.runtime.show(running.on_host("web1").spec.id, b"login: ")
+    assert await stream.read() == b"login: "
+    with pytest.raises(WrongState, match="by force"):
+        instances.console("web1", ConsoleRequest())
+    second = instances.console("web1", ConsoleRequest(force=True))
+    await second.attach()
+    assert first.over.is_set() and not second.over.is_set()
+    first.close()
+    with pytest.raises(WrongState, match="by force"):
+        instances.console("web1", ConsoleRequest())
+    await running.finish(instances.stop("web1"))
+    await eventually(second.over.is_set)
+    second.close()

@@ -10,6 +10,9 @@ from isola.doors.rest.reference import page
 from isola.doors.rest.routing import MethodNotAllowed, Permission, Router, all_routes
 from isola.errors import InvalidInput, NotFound, Unsupported
 
+_CHECKED_INSIDE = {"/1.0/operations/{id}"}
+"""Changed by what the handler finds out: an operation has the project it was begun in."""
+
 
 async def _handler(request: object) -> object:
     return request
@@ -62,7 +65,7 @@ def test_every_route_is_found_described_and_permitted() -> None:
         assert found[:2] == (handler, permission)
         assert handler.__doc__
         if method != "GET":
-            assert permission in (Permission.OPERATE, Permission.EDIT, Permission.ADMIN)
+            assert permission in (Permission.OPERATE, Permission.EDIT, Permission.ADMIN) or path in _CHECKED_INSIDE
 
 
 def test_the_reference_page_is_in_step() -> None:

@@ -17,9 +17,9 @@ from rest_services import Stand, stand_services, standing
 
 from isola.doors.rest import serve
 from isola.doors.rest.answers import status_of
-from isola.doors.rest.caller import Caller
 from isola.doors.rest.dispatch import Dispatcher
 from isola.errors import AlreadyExists, HostFailure, InUse, TimedOut, Unsupported, WrongState
+from isola.model.caller import STRANGER
 
 
 @pytest.fixture
@@ -175,10 +175,10 @@ async def test_strangers_see_only_what_is_for_everybody(stand: Stand) -> None:
             self.raw_path = path
 
     async def ask(path: str) -> int:
-        return (await dispatcher.answer(Http(path), Caller(trusted=False))).status  # type: ignore[arg-type]
+        return (await dispatcher.answer(Http(path), STRANGER)).status  # type: ignore[arg-type]
 
     assert await ask("/1.0") == 200
-    for path in ("/1.0/instances", "/1.0/images", "/1.0/operations", "/1.0/resources", "/1.0/instances/x/files"):
+    for path in ("/1.0/instances", "/1.0/profiles", "/1.0/operations", "/1.0/resources", "/1.0/instances/x/files"):
         assert await ask(path) == 403
 
 

@@ -114,6 +114,10 @@ class Operations:
             raise NotFound(f"Operation {id!r} not found", remedy="it may have ended a while ago")
         return operation
 
+    def find(self, id: str) -> Operation | None:
+        """The operation, or None."""
+        return self._all.get(id)
+
     def told(self, operation: Operation) -> None:
         """A client has been shown the operation; where that was its end, it is the first to be forgotten."""
         size = self._ended.pop(operation.id, None) or self._told.pop(operation.id, None)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 
 from aiohttp import web
 
+from isola.access import Permission, refusal
 from isola.doors import Services
 from isola.doors.rest.answers import failure
-from isola.doors.rest.caller import Caller
 from isola.doors.rest.channels import goodbye
 from isola.doors.rest.connections import no_connections
+from isola.doors.rest.refusals import Refusals
 from isola.doors.rest.rendering import Rendering
 from isola.doors.rest.request import Request, parse_query, readable
-from isola.doors.rest.routing import Permission, Router, all_routes
+from isola.doors.rest.routing import Router, all_routes
 from isola.errors import Forbidden, InvalidInput, IsolaError
 from isola.host.exhaustion import spent
+from isola.model.caller import Caller
+from isola.model.reference import DEFAULT_PROJECT
 
 log = logging.getLogger(__name__)
 
@@ -30,20 +34,23 @@ class Dispatcher:
         self._rendering = Rendering(services)
         self._sockets: set[web.WebSocketResponse] = set()
         self._connections = no_connections()
+        self._refusals = Refusals(services.host.clock)
 
     async def answer(self, http: web.BaseRequest, caller: Caller) -> web.StreamResponse:
         """Never raises but for cancellation."""
         try:
             path, _, query = readable(http.raw_path, "path").partition("?")
             handler, permission, parameters = self._router.find(http.method, path)
-            if permission is not Permission.GUEST and not caller.trusted:
-                raise Forbidden("Only trusted callers may do this")
+            _require_trusted(caller, permission)
             asked = parse_query(query)
+            _require_project(caller, permission, parameters, asked)
             request = Request(
                 self._services, http, caller, self._rendering, self._sockets, self._connections, parameters, asked
             )
             return await handler(request)
         except IsolaError as error:
+            if isinstance(error, Forbidden):
+                self._refusals.note(caller, http.method, http.raw_path, error.message)
             return failure(error)
         except (ConnectionError, asyncio.CancelledError):
             raise
@@ -62,3 +69,18 @@ class Dispatcher:
         return failure(
             IsolaError(f"Internal error, id {number}", remedy="the daemon's log says more; please report it")
         )
+
+
+def _require_trusted(caller: Caller, permission: Permission) -> None:
+    """Before anything of the request is looked at: a stranger learns nothing from how it is answered."""
+    if permission is not Permission.GUEST and not caller.trusted:
+        raise Forbidden(refusal(caller, permission, ""))
+
+
+def _require_project(
+    caller: Caller, permission: Permission, parameters: Mapping[str, str], query: Mapping[str, str]
+) -> None:
+    """The project is the one in the path (``/1.0/projects/blue``), else the one of the query."""
+    project = parameters.get("project") or query.get("project") or DEFAULT_PROJECT
+    if reason := refusal(caller, permission, project):
+        raise Forbidden(reason)

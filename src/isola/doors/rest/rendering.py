@@ -6,15 +6,17 @@ from collections.abc import Sequence
 
 from isola.doors import Services
 from isola.doors.rest.answers import dumps
-from isola.doors.rest.caller import Caller
 from isola.doors.rest.filtering import Match
 from isola.doors.rest.shapes.instances import instance_json, state_json
 from isola.doors.rest.shapes.server import server_json
 from isola.errors import NotFound
+from isola.model.caller import Caller
 from isola.model.instance import Instance, InstanceState
 from isola.server import pressure
 from isola.state import Versioned
 
+_CALLERS = 64
+"""Callers whose answer to ``GET /1.0`` is kept."""
 _FULL = b',"backups":[],"snapshots":[],"state":'
 
 
@@ -24,18 +26,21 @@ class Rendering:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._kept: dict[str, tuple[object, bytes]] = {}
-        self._server: dict[Caller, tuple[object, bytes]] = {}
+        self._server: dict[tuple[str, str, bool], tuple[object, bytes]] = {}
 
     def server(self, caller: Caller) -> bytes:
         """``GET /1.0`` for a trusted caller."""
         services = self._services
         warnings = pressure.warnings(services.host)
         key = (services.server.revision, tuple(pool.driver for pool in services.pools), warnings)
-        kept = self._server.get(caller)
+        who = (caller.credential, caller.name, caller.admin)
+        kept = self._server.get(who)
         if kept is not None and kept[0] == key:
             return kept[1]
-        data = dumps(server_json(services, user=caller.name, method=caller.method, warnings=warnings))
-        self._server[caller] = (key, data)
+        data = dumps(server_json(services, caller, warnings))
+        if len(self._server) >= _CALLERS:
+            self._server.clear()
+        self._server[who] = (key, data)
         return data
 
     def one(self, held: Versioned[Instance]) -> bytes:

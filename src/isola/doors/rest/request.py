@@ -13,11 +13,11 @@ from aiohttp import web
 
 from isola.doors import Services
 from isola.doors.rest.answers import tag_of
-from isola.doors.rest.caller import Caller
 from isola.doors.rest.connections import Connections
 from isola.doors.rest.reading import Fields, parse_object
 from isola.doors.rest.rendering import Rendering
 from isola.errors import InvalidInput, NotFound, PreconditionFailed, TooLarge
+from isola.model.caller import Caller
 
 T = TypeVar("T")
 U = TypeVar("U")

@@ -6,10 +6,10 @@ import importlib
 import pkgutil
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from isola.access import Permission as Permission  # noqa: PLC0414 - every table of routes takes it from here
 from isola.doors.rest.not_offered import not_offered
 from isola.errors import InvalidInput, IsolaError, NotFound, Unsupported
 
@@ -17,16 +17,6 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from isola.doors.rest.request import Request
-
-
-class Permission(Enum):
-    """What a caller needs; every route names one."""
-
-    GUEST = "anybody who reaches the door"
-    VIEW = "see what is there"
-    OPERATE = "use and steer instances"
-    EDIT = "create, change and remove things"
-    ADMIN = "change the server itself"
 
 
 Handler = Callable[["Request"], Awaitable["web.StreamResponse"]]

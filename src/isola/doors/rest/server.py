@@ -16,10 +16,10 @@ from aiohttp import web
 
 from isola.doors import Services
 from isola.doors.rest.answers import failure
-from isola.doors.rest.caller import Caller
 from isola.doors.rest.dispatch import Dispatcher
 from isola.doors.rest.shapes.operations import operation_json
 from isola.errors import HostFailure, InvalidInput, IsolaError
+from isola.model.caller import Caller, Credential
 
 _GROUP = "isola"
 _BACKLOG = 4096
@@ -154,4 +154,4 @@ def _named(uid: int) -> Caller:
         name = pwd.getpwuid(uid).pw_name
     except KeyError:
         name = str(uid)
-    return Caller(trusted=True, name=name, method="unix")
+    return Caller(Credential.UNIX, name, "@")

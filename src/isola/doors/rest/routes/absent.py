@@ -44,17 +44,17 @@ async def refuse_cluster(request: Request) -> web.StreamResponse:
 _CHANGES = ("PUT", "PATCH", "POST", "DELETE")
 
 ROUTES = (
-    ("GET", "/1.0/certificates", none, Permission.VIEW),
+    ("GET", "/1.0/certificates", none, Permission.TRUSTED),
     ("POST", "/1.0/certificates", refuse_certificate, Permission.ADMIN),
     ("GET", "/1.0/certificates/{id}", missing, Permission.VIEW),
     *((method, "/1.0/certificates/{id}", refuse_certificate, Permission.ADMIN) for method in _CHANGES),
-    ("GET", "/1.0/warnings", none, Permission.VIEW),
-    ("GET", "/1.0/warnings/{id}", missing, Permission.VIEW),
+    ("GET", "/1.0/warnings", none, Permission.TRUSTED),
+    ("GET", "/1.0/warnings/{id}", missing, Permission.TRUSTED),
     *((method, "/1.0/warnings/{id}", refuse_warning, Permission.ADMIN) for method in _CHANGES if method != "POST"),
-    ("GET", "/1.0/cluster", cluster, Permission.VIEW),
+    ("GET", "/1.0/cluster", cluster, Permission.TRUSTED),
     ("PUT", "/1.0/cluster", refuse_cluster, Permission.ADMIN),
-    ("GET", "/1.0/cluster/members", none, Permission.VIEW),
+    ("GET", "/1.0/cluster/members", none, Permission.TRUSTED),
     ("POST", "/1.0/cluster/members", refuse_cluster, Permission.ADMIN),
-    ("GET", "/1.0/cluster/members/{id}", missing, Permission.VIEW),
+    ("GET", "/1.0/cluster/members/{id}", missing, Permission.TRUSTED),
     *((method, "/1.0/cluster/members/{id}", refuse_cluster, Permission.ADMIN) for method in _CHANGES),
 )

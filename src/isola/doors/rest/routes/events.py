@@ -14,6 +14,8 @@ from isola.doors.rest.routing import Permission
 from isola.doors.rest.shapes.times import moment
 from isola.errors import InvalidInput
 from isola.events import Subscription
+from isola.model.caller import Caller
+from isola.model.event import Event
 
 _KINDS = ("logging", "operation", "lifecycle")
 
@@ -32,7 +34,7 @@ async def follow(request: Request) -> web.StreamResponse:
     try:
         socket = await accept(request)
         try:
-            await _pass_on(socket, subscription)
+            await _pass_on(socket, subscription, request.caller)
         finally:
             request.sockets.discard(socket)
     finally:
@@ -40,8 +42,8 @@ async def follow(request: Request) -> web.StreamResponse:
     return socket
 
 
-async def _pass_on(socket: web.WebSocketResponse, subscription: Subscription) -> None:
-    sending = asyncio.ensure_future(_send_all(socket, subscription))
+async def _pass_on(socket: web.WebSocketResponse, subscription: Subscription, caller: Caller) -> None:
+    sending = asyncio.ensure_future(_send_all(socket, subscription, caller))
     listening = asyncio.ensure_future(_until_gone(socket))
     try:
         await asyncio.wait([sending, listening], return_when=asyncio.FIRST_COMPLETED)
@@ -52,9 +54,11 @@ async def _pass_on(socket: web.WebSocketResponse, subscription: Subscription) ->
         await goodbye(socket)
 
 
-async def _send_all(socket: web.WebSocketResponse, subscription: Subscription) -> None:
+async def _send_all(socket: web.WebSocketResponse, subscription: Subscription, caller: Caller) -> None:
     with suppress(ConnectionError, RuntimeError):
         async for event in subscription:
+            if not _may_see(caller, event):
+                continue
             body = {
                 "type": event.type,
                 "timestamp": moment(event.timestamp),
@@ -65,9 +69,14 @@ async def _send_all(socket: web.WebSocketResponse, subscription: Subscription) -
             await socket.send_str(dumps(body).decode())
 
 
+def _may_see(caller: Caller, event: Event) -> bool:
+    """Those restricted to projects see what happens there, and not the daemon's log, which names all."""
+    return caller.admin or (caller.may_use(event.project) and event.type != "logging")
+
+
 async def _until_gone(socket: web.WebSocketResponse) -> None:
     while (await socket.receive()).type in (WSMsgType.TEXT, WSMsgType.BINARY):
         pass
 
 
-ROUTES = (("GET", "/1.0/events", follow, Permission.VIEW),)
+ROUTES = (("GET", "/1.0/events", follow, Permission.TRUSTED),)

@@ -17,6 +17,7 @@ from isola.doors.rest.routing import Permission
 from isola.doors.rest.shapes.images import by_target, image_json, writable
 from isola.errors import NotFound, Unsupported
 from isola.model.image import Image
+from isola.model.reference import DEFAULT_PROJECT
 from isola.operations import Operation
 
 _SECRET_SECONDS = 3600
@@ -27,7 +28,9 @@ async def list_all(request: Request) -> web.StreamResponse:
     """Paths, or images."""
     images = request.services.images
     aliases = by_target(images.aliases())
-    shapes = [image_json(image, aliases.get(image.fingerprint, ())) for image in images]
+    everything = request.caller.may_use(_project(request))
+    visible = [image for image in images if everything or image.public]
+    shapes = [image_json(image, aliases.get(image.fingerprint, ())) for image in visible]
     shapes = select(shapes, request.query.get("filter", ""))
     return sync(shapes if request.recursion else [f"/1.0/images/{shape['fingerprint']}" for shape in shapes])
 
@@ -120,11 +123,15 @@ def _find(request: Request) -> Image:
 
 
 def _visible(request: Request) -> Image:
-    """Strangers see public images, and those they have a token for."""
+    """Who may not use the project sees its public images, and those it has a token for."""
     image = _find(request)
-    if request.caller.trusted or image.public or _has_token(request, image):
+    if request.caller.may_use(_project(request)) or image.public or _has_token(request, image):
         return image
     raise NotFound(f"Image {request.parameters['fingerprint'][:80]!r} not found")
+
+
+def _project(request: Request) -> str:
+    return request.query.get("project") or DEFAULT_PROJECT
 
 
 def _has_token(request: Request, image: Image) -> bool:
@@ -144,7 +151,7 @@ def _expiry(fields: Fields, image: Image) -> datetime | None:
 
 
 ROUTES = (
-    ("GET", "/1.0/images", list_all, Permission.VIEW),
+    ("GET", "/1.0/images", list_all, Permission.GUEST),
     ("GET", "/1.0/images/{fingerprint}", get, Permission.GUEST),
     ("PUT", "/1.0/images/{fingerprint}", put, Permission.EDIT),
     ("PATCH", "/1.0/images/{fingerprint}", patch, Permission.EDIT),

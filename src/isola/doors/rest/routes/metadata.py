@@ -46,4 +46,4 @@ def _groups(table: Settings) -> dict[str, dict[str, list[object]]]:
     return groups
 
 
-ROUTES = (("GET", "/1.0/metadata/configuration", get, Permission.GUEST),)
+ROUTES = (("GET", "/1.0/metadata/configuration", get, Permission.TRUSTED),)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from aiohttp import web
 
 from isola.doors.rest.answers import sync
@@ -9,7 +11,7 @@ from isola.doors.rest.channels import is_upgrade, serve_channel
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission
 from isola.doors.rest.shapes.operations import operation_json
-from isola.errors import Forbidden, InvalidInput
+from isola.errors import Forbidden, InvalidInput, NotFound
 from isola.operations import Operation
 
 
@@ -17,7 +19,7 @@ async def list_all(request: Request) -> web.StreamResponse:
     """A map by status, of paths or of operations."""
     whole = request.recursion > 0
     groups: dict[str, list[object]] = {}
-    for operation in request.services.operations:
+    for operation in _visible(request):
         shown: object = operation_json(operation) if whole else f"/1.0/operations/{operation.id}"
         groups.setdefault(operation.status.value.lower(), []).append(shown)
     return sync(groups)
@@ -55,19 +57,32 @@ def _shown(request: Request, operation: Operation) -> web.StreamResponse:
     return sync(operation_json(operation))
 
 
+def _visible(request: Request) -> Iterator[Operation]:
+    return (each for each in request.services.operations if request.caller.may_use(each.project))
+
+
 def _find(request: Request) -> Operation:
-    return request.services.operations.get(request.parameters["id"])
+    """Of a project that the caller may use; another's is not there for it. Raises NotFound."""
+    operation = request.services.operations.get(request.parameters["id"])
+    if not request.caller.may_use(operation.project):
+        raise NotFound(f"Operation {operation.id!r} not found", remedy="it may have ended a while ago")
+    return operation
 
 
 def _known(request: Request) -> Operation:
-    """For trusted callers, and for those who know one of its secrets."""
-    operation = _find(request)
-    channels = request.connections.get(operation)
-    known = channels.secrets.values() if channels is not None else ()
-    secrets = {*known, operation.metadata.get("secret")} - {None}
-    if not request.caller.trusted and request.query.get("secret") not in secrets:
+    """For callers that may see it, and for those who know one of its secrets. Raises Forbidden, NotFound."""
+    operation = request.services.operations.find(request.parameters["id"])
+    secret = request.query.get("secret", "")
+    if operation is not None and secret and secret in _secrets(request, operation):
+        return operation
+    if not request.caller.trusted:
         raise Forbidden("Only trusted callers may do this")
-    return operation
+    return _find(request)
+
+
+def _secrets(request: Request, operation: Operation) -> set[object]:
+    channels = request.connections.get(operation)
+    return {*(channels.secrets.values() if channels is not None else ()), operation.metadata.get("secret")}
 
 
 def _seconds(request: Request) -> float | None:
@@ -80,9 +95,9 @@ def _seconds(request: Request) -> float | None:
 
 
 ROUTES = (
-    ("GET", "/1.0/operations", list_all, Permission.VIEW),
-    ("GET", "/1.0/operations/{id}", get, Permission.VIEW),
-    ("DELETE", "/1.0/operations/{id}", cancel, Permission.OPERATE),
+    ("GET", "/1.0/operations", list_all, Permission.TRUSTED),
+    ("GET", "/1.0/operations/{id}", get, Permission.TRUSTED),
+    ("DELETE", "/1.0/operations/{id}", cancel, Permission.TRUSTED),
     ("GET", "/1.0/operations/{id}/wait", wait, Permission.GUEST),
     ("GET", "/1.0/operations/{id}/websocket", websocket, Permission.GUEST),
 )

@@ -9,13 +9,15 @@ from isola.doors.rest.filtering import select
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission
 from isola.errors import NotFound, Unsupported
+from isola.model.reference import DEFAULT_PROJECT
 
 _FEATURES = ("images", "networks", "profiles", "storage.buckets", "storage.volumes")
 
 
 async def list_all(request: Request) -> web.StreamResponse:
     """Paths, or projects."""
-    shapes = select([_shape(request)], request.query.get("filter", ""))
+    visible = [_shape(request)] if request.caller.may_use(DEFAULT_PROJECT) else []
+    shapes = select(visible, request.query.get("filter", ""))
     return sync(shapes if request.recursion else [f"/1.0/projects/{shape['name']}" for shape in shapes])
 
 
@@ -60,7 +62,7 @@ def _require_default(request: Request) -> None:
 
 
 ROUTES = (
-    ("GET", "/1.0/projects", list_all, Permission.VIEW),
+    ("GET", "/1.0/projects", list_all, Permission.TRUSTED),
     ("POST", "/1.0/projects", refuse, Permission.ADMIN),
     ("GET", "/1.0/projects/{project}", get, Permission.VIEW),
     ("GET", "/1.0/projects/{project}/state", state, Permission.VIEW),

@@ -64,5 +64,5 @@ ROUTES = (
     ("GET", "/1.0", get, Permission.GUEST),
     ("PUT", "/1.0", put, Permission.ADMIN),
     ("PATCH", "/1.0", patch, Permission.ADMIN),
-    ("GET", "/1.0/resources", resources, Permission.VIEW),
+    ("GET", "/1.0/resources", resources, Permission.TRUSTED),
 )

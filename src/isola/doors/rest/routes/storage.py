@@ -162,13 +162,13 @@ def _root(request: Request) -> Instance:
 
 
 ROUTES = (
-    ("GET", _ROOT, list_all, Permission.VIEW),
-    ("POST", _ROOT, create, Permission.EDIT),
-    ("GET", _ROOT + "/{pool}", get, Permission.VIEW),
-    ("PUT", _ROOT + "/{pool}", put, Permission.EDIT),
-    ("PATCH", _ROOT + "/{pool}", patch, Permission.EDIT),
-    ("DELETE", _ROOT + "/{pool}", delete, Permission.EDIT),
-    ("GET", _ROOT + "/{pool}/resources", resources, Permission.VIEW),
+    ("GET", _ROOT, list_all, Permission.TRUSTED),
+    ("POST", _ROOT, create, Permission.ADMIN),
+    ("GET", _ROOT + "/{pool}", get, Permission.TRUSTED),
+    ("PUT", _ROOT + "/{pool}", put, Permission.ADMIN),
+    ("PATCH", _ROOT + "/{pool}", patch, Permission.ADMIN),
+    ("DELETE", _ROOT + "/{pool}", delete, Permission.ADMIN),
+    ("GET", _ROOT + "/{pool}/resources", resources, Permission.TRUSTED),
     ("GET", _ROOT + "/{pool}/volumes", volumes, Permission.VIEW),
     ("POST", _ROOT + "/{pool}/volumes", refuse_volume, Permission.EDIT),
     ("GET", _ROOT + "/{pool}/volumes/{type}", volumes, Permission.VIEW),

@@ -7,17 +7,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from isola import __version__
 from isola.doors import Services
 from isola.doors.rest.extensions import EXTENSIONS
+from isola.model.caller import Caller
 from isola.model.probe import Probe
 
 
-def server_json(services: Services, *, user: str, method: str, warnings: Sequence[str] = ()) -> dict[str, object]:
-    """``GET /1.0`` for a trusted caller."""
+def server_json(services: Services, caller: Caller, warnings: Sequence[str] = ()) -> dict[str, object]:
+    """``GET /1.0`` for a trusted caller; one restricted to projects is not shown the server's configuration."""
     return {
         **guest_json(),
-        "config": dict(services.server.config),
+        "config": dict(services.server.config) if caller.admin else {},
         "auth": "trusted",
-        "auth_user_name": user,
-        "auth_user_method": method,
+        "auth_user_name": caller.name,
+        "auth_user_method": caller.credential.value,
         "environment": environment_json(services, warnings),
     }
 

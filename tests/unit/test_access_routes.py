@@ -1,0 +1,79 @@
+"""The whole route table walked by a stranger, by certificates restricted to projects, and by an admin.
+
+What each is answered is compared with the permission that stands beside the route.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp.test_utils import make_mocked_request
+
+from isola.access import Permission
+from isola.doors.rest.dispatch import Dispatcher
+from isola.doors.rest.routing import Route, all_routes
+from isola.model.caller import STRANGER, Caller, Credential
+from isola.testing.parts import World
+
+DEFAULT = Caller(Credential.CERTIFICATE, "cd34", "192.0.2.2:4000", projects=frozenset({"default"}))
+BLUE = Caller(Credential.CERTIFICATE, "cd35", "192.0.2.2:4000", projects=frozenset({"blue"}))
+ADMIN = Caller(Credential.CERTIFICATE, "ab12", "192.0.2.1:4000")
+GUESTS = {
+    "GET /": 200,
+    "GET /1.0": 200,
+    "GET /1.0/images": 200,
+    "GET /1.0/images/{fingerprint}": 404,
+    "GET /1.0/images/{fingerprint}/export": 404,
+    "GET /1.0/operations/{id}/wait": 403,
+    "GET /1.0/operations/{id}/websocket": 403,
+}
+"""All that a stranger may ask at all, and what it is answered without a secret."""
+
+
+@pytest.fixture
+async def dispatcher() -> AsyncIterator[Dispatcher]:
+    world = World()
+    parts = await world.start()
+    yield Dispatcher(parts.services)
+    await parts.close()
+    world.forget()
+
+
+def _id(route: Route) -> str:
+    return f"{route[0]} {route[1]}"
+
+
+async def ask(dispatcher: Dispatcher, route: Route, caller: Caller, query: str = "") -> int:
+    """The status with every parameter filled in; the body is empty, so that what is allowed changes nothing."""
+    path = re.sub(r"\{project\}", "default", route[1])
+    path = re.sub(r"\{[^}]*\}", "nothing", path)
+    return (await dispatcher.answer(make_mocked_request(route[0], path + query), caller)).status
+
+
+async def test_a_stranger_gets_what_is_for_guests_and_nothing_else(dispatcher: Dispatcher) -> None:
+    answers = {_id(route): await ask(dispatcher, route, STRANGER) for route in all_routes()}
+    assert answers == {_id(route): GUESTS.get(_id(route), 403) for route in all_routes()}
+    assert set(GUESTS) == {_id(route) for route in all_routes() if route[3] is Permission.GUEST}
+
+
+@pytest.mark.parametrize("caller", [DEFAULT, BLUE, ADMIN], ids=lambda caller: caller.name)
+async def test_certificates_get_what_the_table_says(dispatcher: Dispatcher, caller: Caller) -> None:
+    answers = {_id(route): await ask(dispatcher, route, caller) for route in all_routes()}
+    refused = {name for name, status in answers.items() if status == 403}
+    assert refused == {_id(route) for route in all_routes() if not allowed(caller, route)}
+
+
+def allowed(caller: Caller, route: Route) -> bool:
+    """What the table says, in the test's own words."""
+    permission = route[3]
+    if caller is ADMIN or permission in (Permission.GUEST, Permission.TRUSTED):
+        return True
+    return caller is DEFAULT and permission is not Permission.ADMIN
+
+
+async def test_all_projects_does_not_lead_out_of_ones_own(dispatcher: Dispatcher) -> None:
+    routes = [route for route in all_routes() if route[3].in_project]
+    answers = {_id(route): await ask(dispatcher, route, BLUE, "?all-projects=true") for route in routes}
+    assert {name for name, status in answers.items() if status != 403} == set()

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import WSMsgType, web
 from channels import Client, eventually
-from rest_services import Stand, standing
+from rest_door import Stand, standing
 
 from isola.doors.rest.connections import Channels
 from isola.errors import Conflict, HostFailure, NotFound
@@ -23,7 +23,7 @@ from isola.testing.host import fake_host
 @pytest.fixture
 async def stand() -> AsyncIterator[Stand]:
     async with standing() as open_door:
-        open_door.services.instances.add("web1")
+        await open_door.create("web1", start=True)
         yield open_door
 
 
@@ -40,16 +40,21 @@ def _connect(stand: Stand, operation: str, secret: str) -> Any:
     return stand.session.ws_connect(f"http://isola{operation}/websocket?secret={secret}")
 
 
+async def _heard(socket: aiohttp.ClientWebSocketResponse, size: int) -> bytes:
+    """So many bytes, in however many messages they come."""
+    heard = b""
+    while len(heard) < size:
+        heard += await socket.receive_bytes(timeout=5)
+    return heard
+
+
 async def test_exec_over_four_channels(stand: Stand) -> None:
     operation, fds = await _exec(stand, "control")
     assert set(fds) == {"0", "1", "2", "control"}
     sockets = {name: await _connect(stand, operation, secret) for name, secret in fds.items()}
     for block in (b"one", b"x" * 200_000):
         await sockets["0"].send_bytes(block)
-        heard = b""
-        while len(heard) < len(block):
-            heard += (await sockets["1"].receive()).data
-        assert heard == block
+        assert await _heard(sockets["1"], len(block)) == block
     await sockets["0"].send_str("")
     await sockets["control"].send_str(json.dumps({"command": "signal", "signal": 15}))
     assert (await sockets["2"].receive()).data == b"signal 15"
@@ -64,13 +69,13 @@ async def test_exec_over_four_channels(stand: Stand) -> None:
 
 
 async def test_the_server_does_not_wait_for_a_silent_client(stand: Stand) -> None:
-    operation, fds = await _exec(stand, "cat", interactive=True)
+    operation, fds = await _exec(stand, "line", interactive=True)
     assert set(fds) == {"0", "control"}
     data = await _connect(stand, operation, fds["0"])
-    await _connect(stand, operation, fds["control"])
-    await data.send_bytes(b"\4")
+    control = await _connect(stand, operation, fds["control"])
+    await data.send_bytes(b"now")
     ended = await asyncio.wait_for(stand.get(f"{operation}/wait"), 1)
-    assert ended["metadata"]["return"] == 7
+    assert ended["metadata"]["return"] == 7 and not control.closed
 
 
 async def test_a_client_that_goes_ends_its_channel(stand: Stand) -> None:
@@ -131,16 +136,17 @@ async def test_events_of_the_wanted_types(stand: Stand) -> None:
     async with stand.session.ws_connect("http://isola/1.0/events?type=operation,lifecycle") as events:
         stand.services.events.log("info", "not wanted")
         stand.services.events.lifecycle("instance-created", "/1.0/instances/web1")
-        await stand.finish("PUT", "/1.0/instances/web1/state", {"action": "start"})
-        seen = [await asyncio.wait_for(events.receive_json(), 2) for _ in range(3)]
-    assert [one["type"] for one in seen] == ["lifecycle", "operation", "operation"]
+        await stand.finish("PUT", "/1.0/instances/web1/state", {"action": "freeze"})
+        seen = [await asyncio.wait_for(events.receive_json(), 2) for _ in range(4)]
+    assert [one["type"] for one in seen] == ["lifecycle", "operation", "lifecycle", "operation"]
     assert seen[0]["metadata"] == {
         "action": "instance-created",
         "source": "/1.0/instances/web1",
         "project": "default",
     }
-    assert [one["metadata"]["status"] for one in seen[1:]] == ["Running", "Success"]
-    assert seen[2].keys() == {"type", "timestamp", "metadata", "location", "project"}
+    assert seen[2]["metadata"]["action"] == "instance-paused"
+    assert [seen[n]["metadata"]["status"] for n in (1, 3)] == ["Running", "Success"]
+    assert seen[3].keys() == {"type", "timestamp", "metadata", "location", "project"}
 
 
 async def test_followers_leave_no_trace(stand: Stand) -> None:
@@ -180,7 +186,7 @@ async def test_operations_are_listed_by_status_waited_for_and_cancelled(stand: S
     assert shown["metadata"]["progress"] == [
         {"name": "Unpack", "done": 50, "total": 200, "unit": "bytes", "finished": False, "depth": 0}
     ]
-    assert await stand.get("/1.0/operations") == {"running": [path]}
+    assert (await stand.get("/1.0/operations"))["running"] == [path]
     assert (await stand.get("/1.0/operations?recursion=1"))["running"][0]["description"] == "Long"
     assert (await stand.ask("DELETE", path))[0] == 200
     ended = await stand.get(f"{path}/wait")

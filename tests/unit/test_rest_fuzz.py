@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rest_services import Stand, standing
+from rest_door import Stand, standing
 from yarl import URL
 
 from isola.doors.rest.routing import all_routes
@@ -85,7 +85,7 @@ def test_junk_is_answered_in_the_words_of_the_api() -> None:
         context = standing()
         stand = runner.run(context.__aenter__())
         for name in ("web1", "db1"):
-            stand.services.instances.add(name)
+            runner.run(stand.create(name, start=name == "web1"))
 
         @settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck), database=None)
         @given(st.sampled_from(_ROUTES), st.lists(_NAMES, min_size=4, max_size=4), _QUERIES, _HEADERS, _BODIES)

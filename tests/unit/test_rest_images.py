@@ -9,16 +9,21 @@ from collections.abc import AsyncIterator, Callable
 
 import aiohttp
 import pytest
-from rest_services import Stand, standing
+from rest_door import Stand, standing
+from tars import member, packed, tar
 
-UNIFIED = os.urandom(3_000_000)
-PARTS = {"metadata": os.urandom(1000), "rootfs": os.urandom(2_500_000)}
+DESCRIPTION = member("metadata.yaml", b'{"architecture": "x86_64", "creation_date": 1700000000}')
+UNIFIED = packed(tar(DESCRIPTION, member("rootfs/sbin/init", os.urandom(3_000_000))), "gzip")
+PARTS = {
+    "metadata": packed(tar(DESCRIPTION), "gzip"),
+    "rootfs": packed(tar(member("sbin/init", os.urandom(2_500_000))), "gzip"),
+}
 OCTETS = {"Content-Type": "application/octet-stream"}
 
 
 @pytest.fixture
 async def stand() -> AsyncIterator[Stand]:
-    async with standing() as open_door:
+    async with standing(tiny=False) as open_door:
         yield open_door
 
 
@@ -43,7 +48,7 @@ async def test_a_unified_upload_comes_back_as_it_was(stand: Stand, image_importe
     assert (shown["properties"], shown["filename"]) == ({"os": "Debian", "description": "A b"}, "i.tar.gz")
     async with stand.session.get(f"http://isola/1.0/images/{image_imported}/export") as answer:
         assert await answer.read() == UNIFIED
-        assert answer.headers["Content-Disposition"] == "inline;filename=image.tar.gz"
+        assert answer.headers["Content-Disposition"] == f"inline;filename={image_imported}.tar.gz"
         assert answer.headers["Content-Type"] == "application/octet-stream"
 
 
@@ -106,7 +111,7 @@ async def test_an_upload_broken_off_leaves_nothing(stand: Stand) -> None:
     await _until(lambda: scratch.exists() and any(scratch.iterdir()))
     writer.close()
     await _until(lambda: not any(scratch.iterdir()))
-    assert not stand.services.images.records
+    assert not list(stand.services.images)
 
 
 async def _until(condition: Callable[[], bool]) -> None:
@@ -121,9 +126,11 @@ async def test_building_from_a_source(stand: Stand) -> None:
     source = {"type": "image", "protocol": "build", "alias": "debian/12", "options": {"packages": "vim"}}
     body = {"source": source, "aliases": [{"name": "my/debian"}], "public": True}
     ended = await stand.finish("POST", "/1.0/images", body)
+    assert ended["status"] == "Success", ended
     fingerprint = ended["metadata"]["fingerprint"]
     shown = await stand.get(f"/1.0/images/{fingerprint}")
     assert (shown["public"], [alias["name"] for alias in shown["aliases"]]) == (True, ["my/debian"])
+    assert (shown["properties"]["os"], shown["properties"]["release"]) == ("Debian", "bookworm")
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from rest_services import Stand, standing
+from rest_door import Stand, standing
 
-from isola.model.instance import Status
+from isola.testing.files import Node
 
 
 @pytest.fixture
@@ -18,9 +18,8 @@ async def stand() -> AsyncIterator[Stand]:
 
 @pytest.fixture
 async def two_instances(stand: Stand) -> Stand:
-    for name, status in (("db1", Status.STOPPED), ("web1", Status.RUNNING)):
-        instance = stand.services.instances.add(name, config={"user.role": name})
-        stand.services.instances.running[instance.id] = status
+    for name, runs in (("db1", False), ("web1", True)):
+        await stand.create(name, start=runs, config={"user.role": name})
     return stand
 
 
@@ -37,7 +36,10 @@ async def test_create_and_start_is_one_operation(stand: Stand) -> None:
     ended = await stand.finish("POST", "/1.0/instances", body)
     assert (ended["status"], ended["err"], ended["class"]) == ("Success", "", "task")
     assert ended["resources"]["instances"] == ["/1.0/instances/web1"]
-    assert ended["metadata"]["progress"][0]["name"] == "Unpack"
+    steps = [step["name"] for step in ended["metadata"]["progress"]]
+    assert (steps[0], steps[-1]) == ("Install packages", "Start program") and all(
+        step["finished"] for step in ended["metadata"]["progress"]
+    )
     shown = await stand.get("/1.0/instances/web1")
     assert (shown["status"], shown["config"]["limits.cpu"], shown["profiles"]) == ("Running", "2", ["default"])
     assert shown["expanded_devices"].keys() == {"root", "eth0"}
@@ -70,6 +72,7 @@ async def test_lists_by_recursion(two_instances: Stand) -> None:
     assert await two_instances.get("/1.0/instances") == ["/1.0/instances/db1", "/1.0/instances/web1"]
     shown = await two_instances.get("/1.0/instances?recursion=1")
     assert [(one["name"], one["status"]) for one in shown] == [("db1", "Stopped"), ("web1", "Running")]
+    two_instances.give_address("web1", "10.0.0.2")
     full = await two_instances.get("/1.0/instances?recursion=2&all-projects=true")
     assert full[1]["state"]["network"]["eth0"]["addresses"][0]["address"] == "10.0.0.2"
     assert (full[0]["snapshots"], full[0]["backups"], full[0]["state"]["network"]) == ([], [], None)
@@ -95,9 +98,10 @@ async def test_rendered_instances_follow_every_change(two_instances: Stand) -> N
         return dict((await two_instances.get("/1.0/instances?recursion=1"))[1])
 
     before = await one()
-    count = two_instances.services.instances.rendered
+    rendering, read = two_instances.door.dispatcher.rendering, two_instances.services.instances.read
+    kept = rendering.one(read("web1"))
     assert await one() == before
-    assert two_instances.services.instances.rendered == count, "nothing changed, nothing is rendered"
+    assert rendering.one(read("web1")) is kept, "nothing changed, nothing is rendered"
     await two_instances.finish("PUT", "/1.0/instances/web1/state", {"action": "freeze"})
     assert (await one())["status"] == "Frozen"
     await two_instances.ask("PATCH", "/1.0/profiles/default", {"config": {"user.from": "profile"}})
@@ -105,7 +109,7 @@ async def test_rendered_instances_follow_every_change(two_instances: Stand) -> N
     await two_instances.ask("PATCH", "/1.0/instances/web1", {"description": "new"})
     assert (await one())["description"] == "new"
     await two_instances.finish("DELETE", "/1.0/instances/web1?force=1")
-    two_instances.services.instances.add("web1", description="another")
+    await two_instances.create("web1", description="another")
     assert (await one())["description"] == "another"
 
 
@@ -220,11 +224,11 @@ async def test_wrong_file_requests_name_their_field(
 
 async def test_many_names_are_sent_piece_by_piece(two_instances: Stand) -> None:
     url = "/1.0/instances/web1/files?path=/"
-    await two_instances.get(url)
-    root = next(iter(two_instances.services.instances.roots.values()))
-    for number in range(25):
-        root.entries[f"/{number:02}"] = root.entries["/"]
-    assert await two_instances.get(url) == [f"{number:02}" for number in range(25)]
+    before = await two_instances.get(url)
+    root = await two_instances.inside("web1")
+    names = [f"a{number:05}" for number in range(10_000)]
+    root.children |= {name: Node("file") for name in names}
+    assert await two_instances.get(url) == [*names, *before]
     async with two_instances.session.get(f"http://isola{url}") as answer:
         assert (answer.headers["X-LXD-type"], answer.content_type) == ("directory", "application/json")
         assert (await answer.json())["status_code"] == 200
@@ -239,13 +243,14 @@ async def test_a_directory_is_made_for_its_owner_and_group(two_instances: Stand)
 
 async def test_names_that_are_not_utf8_are_shown(two_instances: Stand) -> None:
     url = "/1.0/instances/web1/files?path=/"
-    await two_instances.get(url)
-    root = next(iter(two_instances.services.instances.roots.values()))
-    root.entries["/\udcff.txt"] = root.entries["/"]
-    assert await two_instances.get(url) == ["\ufffd.txt"]
+    before = await two_instances.get(url)
+    (await two_instances.inside("web1")).children["\udcff.txt"] = Node("file")
+    assert await two_instances.get(url) == [*before, "\ufffd.txt"]
 
 
 async def test_logs_and_console(two_instances: Stand) -> None:
+    await two_instances.write_logs("web1")
+    two_instances.world.runtime.show(two_instances.services.instances.get("web1").id, b"login: ")
     assert await two_instances.get("/1.0/instances/web1/logs") == [
         "/1.0/instances/web1/logs/runtime.log",
         "/1.0/instances/web1/logs/exec-output/exec_1.stdout",
@@ -297,6 +302,7 @@ async def test_a_copy_is_refused_in_words_that_fit_a_move_too(stand: Stand) -> N
 
 
 async def test_what_clients_do_inside_is_told(two_instances: Stand) -> None:
+    await two_instances.write_logs("web1")
     events = two_instances.services.events.follow(["lifecycle"])
     base = "/1.0/instances/web1"
     async with two_instances.session.post(f"http://isola{base}/files?path=etc/motd", data=b"hi") as answer:

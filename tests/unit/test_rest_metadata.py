@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rest_services import standing
+from rest_door import standing
 
 from isola.instances.settings import SETTINGS
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from rest_services import Stand, standing
+from rest_door import Stand, standing
+
+from isola.host.links import Bridge
+from isola.model.network import Network
+from isola.model.storage import Pool
+from isola.testing.parts import World
+
+_NIC = {"type": "nic", "network": "isolabr0"}
+_LAB = {"ipv4.address": "10.1.2.1/24", "ipv6.address": "none"}
 
 
 @pytest.fixture
@@ -15,7 +23,7 @@ async def stand() -> AsyncIterator[Stand]:
 
 
 async def test_profiles(stand: Stand) -> None:
-    body = {"name": "p1", "config": {"user.a": "1"}, "devices": {"eth0": {"type": "nic"}}}
+    body = {"name": "p1", "config": {"user.a": "1"}, "devices": {"eth0": _NIC}}
     async with stand.session.post("http://isola/1.0/profiles", json=body) as answer:
         assert (answer.status, answer.headers["Location"]) == (201, "/1.0/profiles/p1")
     assert (await stand.ask("POST", "/1.0/profiles", body))[0] == 409
@@ -26,7 +34,7 @@ async def test_profiles(stand: Stand) -> None:
     assert (await stand.ask("PATCH", "/1.0/profiles/p1", change, headers={"If-Match": f'"{tag}"'}))[0] == 200
     assert (await stand.ask("PATCH", "/1.0/profiles/p1", change, headers={"If-Match": tag}))[0] == 412
     shown = await stand.get("/1.0/profiles/p1")
-    assert (shown["config"], shown["devices"]) == ({"user.b": "2"}, {"eth0": {"type": "nic"}})
+    assert (shown["config"], shown["devices"]) == ({"user.b": "2"}, {"eth0": _NIC})
     assert (await stand.ask("PUT", "/1.0/profiles/p1", {"description": "d"}))[0] == 200
     assert (await stand.get("/1.0/profiles?recursion=1"))[1] == {
         "name": "p1",
@@ -44,13 +52,15 @@ async def test_profiles(stand: Stand) -> None:
 async def test_networks(stand: Stand) -> None:
     shown = {one["name"]: one for one in await stand.get("/1.0/networks?recursion=1")}
     assert {name: one["managed"] for name, one in shown.items()} == {"isolabr0": True, "lo": False, "eth0": False}
-    body = {"name": "br1", "config": {"ipv4.address": "none"}, "description": "d"}
+    body = {"name": "br1", "config": {"ipv4.address": "none", "ipv6.address": "none"}, "description": "d"}
     assert (await stand.ask("POST", "/1.0/networks", body))[0] == 201
     status, answer = await stand.ask("POST", "/1.0/networks", body)
     assert (status, answer["metadata"]["code"]) == (409, "already_exists")
     assert (await stand.ask("PATCH", "/1.0/networks/br1", {"config": {"ipv4.nat": "true"}}))[0] == 200
-    assert (await stand.get("/1.0/networks/br1"))["config"] == {"ipv4.address": "none", "ipv4.nat": "true"}
-    assert (await stand.ask("PUT", "/1.0/networks/br1", {"config": {}}))[0] == 200
+    kept = {"ipv4.address": "none", "ipv4.nat": "true", "ipv6.address": "none"}
+    assert (await stand.get("/1.0/networks/br1"))["config"] == kept
+    assert (await stand.ask("PUT", "/1.0/networks/br1", {"config": _LAB}))[0] == 200
+    assert (await stand.get("/1.0/networks/br1"))["config"] == _LAB
     assert (await stand.ask("POST", "/1.0/networks/br1", {"name": "br2"}))[0] == 201
     assert (await stand.ask("DELETE", "/1.0/networks/br2"))[0] == 200
     status, answer = await stand.ask("DELETE", "/1.0/networks/isolabr0")
@@ -58,33 +68,40 @@ async def test_networks(stand: Stand) -> None:
     status, answer = await stand.ask("DELETE", "/1.0/networks/eth0")
     assert (status, answer["metadata"]["field"]) == (400, "name")
     assert (await stand.get("/1.0/networks/eth0"))["type"] == "physical"
-    assert (await stand.get("/1.0/networks/isolabr0/leases"))[0]["hwaddr"] == "10:66:6a:00:00:01"
+    instance = await stand.create("web1", start=True)
+    leases = await stand.get("/1.0/networks/isolabr0/leases")
+    assert [(one["hostname"], one["type"]) for one in leases if one["hwaddr"] == ""] == [
+        ("isolabr0.gw", "gateway"), ("isolabr0.gw", "gateway"),
+    ]  # fmt: skip
+    assert {one["hwaddr"] for one in leases if one["hostname"] == "web1"} == {instance.volatile["eth0.hwaddr"]}
     assert (await stand.get("/1.0/networks/isolabr0/state"))["state"] == "up"
-    assert (await stand.get("/1.0/networks/isolabr0"))["config"] == {"ipv4.address": "10.1.2.1/24"}
+    config = (await stand.get("/1.0/networks/isolabr0"))["config"]
+    assert config.keys() == {"ipv4.address", "ipv4.nat", "ipv6.address", "ipv6.nat"}
     assert (await stand.ask("GET", "/1.0/networks/nope"))[0] == 404
     assert (await stand.ask("POST", "/1.0/networks", {"name": "../x"}))[0] == 400
 
 
 async def test_a_network_comes_before_a_link_of_its_name(stand: Stand) -> None:
-    stand.services.networks.links["isolabr0"] = "bridge"
+    before = await stand.get("/1.0/networks/isolabr0")
+    await stand.world.host.links.create_bridge(Bridge("isolabr0", (), 1500))
     network = await stand.get("/1.0/networks/isolabr0")
-    assert network["managed"] and network["config"] == {"ipv4.address": "10.1.2.1/24"}
+    assert network["managed"] and network["config"] == before["config"]
     assert (await stand.ask("PATCH", "/1.0/networks/isolabr0", {"description": "mine"}))[0] == 200
 
 
 async def test_storage(stand: Stand) -> None:
-    stand.services.instances.add("web1")
+    await stand.create("web1")
     root = "/1.0/storage-pools"
     assert await stand.get(root) == [f"{root}/default"]
     assert await stand.get(f"{root}/default/resources") == {
-        "space": {"total": 100, "used": 40},
-        "inodes": {"total": 10, "used": 4},
+        "space": {"total": 100 << 30, "used": 10 << 30},
+        "inodes": {"total": 1_000_000, "used": 1000},
     }
     volume = f"{root}/default/volumes/container/web1"
     assert await stand.get(f"{root}/default/volumes") == [volume]
     assert await stand.get(f"{root}/default/volumes/custom") == []
     assert (await stand.get(volume))["used_by"] == ["/1.0/instances/web1"]
-    assert await stand.get(f"{volume}/state") == {"usage": {"used": 4096, "total": 0}}
+    assert await stand.get(f"{volume}/state") == {"usage": {"used": 4 * 4096, "total": 0}}
     assert (await stand.ask("GET", f"{root}/default/volumes/custom/web1"))[0] == 404
     assert (await stand.ask("POST", f"{root}/default/volumes/custom", {"name": "v"}))[0] == 501
     assert (await stand.ask("POST", root, {"name": "p1", "driver": "overlay"}))[0] == 201
@@ -92,8 +109,8 @@ async def test_storage(stand: Stand) -> None:
     assert (status, body["metadata"]["field"]) == (400, "driver")
     assert (await stand.ask("PATCH", f"{root}/p1", {"description": "d"}))[0] == 200
     assert (await stand.get(f"{root}/p1"))["description"] == "d"
-    assert (await stand.ask("PUT", f"{root}/p1", {"config": {"a": "b"}}))[0] == 200
-    assert (await stand.get(f"{root}?recursion=1"))[1]["config"] == {"a": "b"}
+    assert (await stand.ask("PUT", f"{root}/p1", {"config": {"user.a": "b"}}))[0] == 200
+    assert (await stand.get(f"{root}?recursion=1"))[1]["config"] == {"user.a": "b"}
     assert (await stand.ask("DELETE", f"{root}/p1"))[0] == 200
     assert await stand.get(root) == [f"{root}/default"]
 
@@ -120,15 +137,35 @@ async def test_resources_group_threads_by_core(stand: Stand) -> None:
     assert not (await stand.get("/1.0/cluster"))["enabled"]
 
 
-async def test_what_is_in_no_record(stand: Stand) -> None:
+async def lose_records(world: World) -> None:
+    """A daemon whose records of a pool, a network, an instance and an image are lost afterwards."""
+    services = (await world.start()).services
+    await world.import_image()
+    fingerprint = await world.import_image("other", os="Other")
+    await world.create("web1", start=True)
+    await world.finish(services.operations.start("Creating", lambda op: services.pools.create(op, Pool("old"))))
+    await world.finish(services.operations.start("Creating", lambda op: services.networks.create(op, Network("lost"))))
+    await world.parts.close()
+    for key in ("pools/old", "networks/lost", "instances/web1", f"images/{fingerprint}"):
+        await world.store.delete(f"/{key}")
+    await world.host.files.remove_tree(world.directory / "described" / "networks" / "lost.json")
+
+
+async def test_what_is_in_no_record() -> None:
+    async with standing(lose_records) as stand:
+        await check_what_is_in_no_record(stand)
+
+
+async def check_what_is_in_no_record(stand: Stand) -> None:
+    (id,) = stand.world.runtime.instances
     shown = await stand.get("/1.0/isola/unknown")
     assert [(item["type"], item["id"], item["adoptable"]) for item in shown] == [
         ("storage-pool", "old", True),
         ("network", "lost", False),
-        ("instance", "0123456789abcdef", False),
+        ("instance", id, True),
         ("image-content", "image-content", False),
     ]
-    assert shown[3]["size"] == 15 and shown[2]["running"]
+    assert shown[3]["size"] > 0 and shown[2]["running"] and shown[2]["name"] == "web1"
     assert (await stand.get("/1.0/isola/unknown/old"))["type"] == "storage-pool"
     assert (await stand.ask("GET", "/1.0/isola/unknown/other"))[0] == 404
     body = {"action": "adopt", "type": "storage-pool", "id": "old"}
@@ -140,4 +177,4 @@ async def test_what_is_in_no_record(stand: Stand) -> None:
 async def test_a_copy_of_the_state(stand: Stand) -> None:
     async with stand.session.get("http://isola/1.0/isola/state") as answer:
         assert answer.status == 200 and answer.content_type == "application/octet-stream"
-        assert await answer.read() == b"[]"
+        assert await answer.read() == await stand.world.store.copy()

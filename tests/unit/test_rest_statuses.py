@@ -8,15 +8,13 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from rest_services import Stand, standing
+from rest_door import Stand, standing
 
 from isola.errors import InvalidInput
-from isola.host.files import Entry
-from isola.model.image import Alias
-from isola.model.instance import Start, Status
 from isola.model.profile import Profile
 from isola.model.template import Template
 from isola.operations import Operation
+from isola.testing.files import Node
 
 _POOL = "/1.0/storage-pools/default"
 _WEB = "/1.0/instances/web1"
@@ -28,17 +26,15 @@ async def stand() -> AsyncIterator[Stand]:
     """One of everything: ``web1`` runs, ``db1`` is stopped, ``FP`` in a path is the fingerprint of ``tiny``."""
     async with standing() as open_door:
         services = open_door.services
-        services.instances.add("db1")
-        web = services.instances.add("web1")
-        services.instances.running[web.id] = Status.RUNNING
-        services.profiles.records["p1"] = Profile("p1", "", {}, {})
-        image = services.images._add([b"tarball"], "tiny.tar.gz", {"os": "Tiny"}, False)
-        services.images.names["tiny"] = Alias("tiny", image.fingerprint)
+        await open_door.create("db1")
+        await open_door.create("web1", start=True)
+        await open_door.write_logs("web1")
+        await services.profiles.create(Profile("p1", "", {}, {}))
         yield open_door
 
 
 async def _ask(stand: Stand, method: str, path: str, body: object = None, **more: Any) -> tuple[int, str, str]:
-    fingerprint = stand.services.images.names["tiny"].target
+    fingerprint = stand.services.images.alias("tiny").target
     if isinstance(body, dict) and body.get("target") == "FP":
         body = body | {"target": fingerprint}
     status, answer = await stand.ask(method, path.replace("FP", fingerprint), body, **more)
@@ -89,7 +85,8 @@ INSTANCES = [
     ("GET", f"{_WEB}?instance-type=container", None, OK),
     ("GET", f"{_WEB}?instance-type=virtual-machine", None, MISSING),
     ("GET", "/1.0/instances/nope", None, MISSING),
-    ("PUT", _WEB, {"config": {}}, BEGUN),
+    ("PUT", _WEB, {"config": {}, "profiles": ["default"]}, BEGUN),
+    ("PUT", _WEB, {"config": {}}, WRONG),
     ("PATCH", _WEB, {"config": {"user.a": "1"}}, OK),
     ("PATCH", "/1.0/instances/nope", {}, MISSING),
     ("POST", "/1.0/instances/db1", {"name": "db2"}, BEGUN),
@@ -249,10 +246,12 @@ async def test_status_kind_and_code(
     ["/1.0", _WEB, "/1.0/profiles/p1", "/1.0/networks/isolabr0", _POOL, "/1.0/images/FP", "/1.0/images/aliases/tiny"],
 )
 async def test_a_change_of_something_else_than_was_read_is_412(stand: Stand, path: str) -> None:
-    fingerprint = stand.services.images.names["tiny"].target
+    fingerprint = stand.services.images.alias("tiny").target
     async with stand.session.get(_HTTP + path.replace("FP", fingerprint)) as answer:
         tag = answer.headers["ETag"]
-    body = {"target": "FP"} if "aliases" in path else {}
+    body: dict[str, object] = {"target": "FP"} if "aliases" in path else {}
+    if path == _WEB:
+        body["profiles"] = ["default"]  # without one it would have no root disk
     for method in ("PATCH", "PUT"):
         failed = await _ask(stand, method, path, body, headers={"If-Match": "0123"})
         assert failed == (412, "error", "precondition_failed")
@@ -346,15 +345,16 @@ async def test_a_channel_is_forbidden_without_its_secret(stand: Stand, query: st
     assert await _ask(stand, "DELETE", answer["operation"]) == OK
 
 
-_FILE = Entry("file", 0o640, 5, 6, 3, modified=1_700_000_000)
-
-
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 async def test_headers_of_files(stand: Stand, method: str) -> None:
-    async with stand.services.instances.files("web1") as root:
-        root.entries |= {"/f": _FILE, "/l": dataclasses.replace(_FILE, kind="symlink", target="/f")}
-        root.entries["/d"] = dataclasses.replace(_FILE, kind="directory")
-        root.content["/f"] = b"abc"
+    idmap = stand.services.instances.get("web1").idmap
+    assert idmap is not None
+    facts = {"mode": 0o640, "uid": idmap.base + 5, "gid": idmap.base + 6, "modified": 1_700_000_000}
+    root = await stand.inside("web1")
+    root.children |= {
+        "f": Node("file", data=b"abc", **facts), "l": Node("symlink", target="/f", **facts),
+        "d": Node("directory", **facts),
+    }  # fmt: skip
     for path, kind in (("/f", "file"), ("/d", "directory"), ("/l", "symlink")):
         async with stand.session.request(method, f"{_HTTP}{_WEB}/files?path={path}") as answer:
             for dialect in ("LXD", "Incus"):
@@ -367,8 +367,11 @@ async def test_headers_of_files(stand: Stand, method: str) -> None:
 
 
 async def test_a_template_is_read_by_its_name(stand: Stand) -> None:
+    await stand.create("made")
     template = Template("/etc/motd", ("create",), "welcome\n", "motd.tpl")
-    stand.services.instances.add("made", start=Start(templates=(template,)))
+    await stand.world.context.records.change(
+        "made", lambda made: dataclasses.replace(made, start=dataclasses.replace(made.start, templates=(template,)))
+    )
     path = "/1.0/instances/made/metadata/templates"
     assert await stand.get(path) == ["motd.tpl"]
     async with stand.session.get(f"{_HTTP}{path}?path=motd.tpl") as answer:
@@ -391,9 +394,9 @@ async def test_what_is_empty_is_written_as_clients_expect(stand: Stand) -> None:
     assert (db1["snapshots"], db1["backups"], db1["stateful"]) == ([], [], False)
     assert db1["last_used_at"] == "1970-01-01T00:00:00Z"
     assert (db1["state"]["network"], db1["state"]["pid"], db1["state"]["processes"]) == (None, 0, 0)
-    image = await stand.get("/1.0/images/" + stand.services.images.names["tiny"].target)
+    image = await stand.get("/1.0/images/" + stand.services.images.alias("tiny").target)
     assert (image["aliases"], image["profiles"]) == ([{"name": "tiny", "description": ""}], ["default"])
-    assert image["expires_at"] == image["last_used_at"] == "0001-01-01T00:00:00Z"
+    assert (image["expires_at"], image["last_used_at"]) == ("0001-01-01T00:00:00Z", "2026-01-01T00:00:00Z")
     assert "update_source" not in image
     p1 = await stand.get("/1.0/profiles/p1")
     assert (p1["config"], p1["devices"], p1["used_by"], p1["description"]) == ({}, {}, [], "")

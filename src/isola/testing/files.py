@@ -259,19 +259,19 @@ class FakeRoot:
     """A root within the tree."""
 
     def __init__(self, node: Node, idmap: IdRange | None) -> None:
-        self._node = node
+        self.node = node
         self._idmap = idmap
 
     async def stat(self, path: str, *, follow: bool = True) -> Entry:
         """What is at ``path``."""
-        node = find(self._node, path, follow=follow)
+        node = find(self.node, path, follow=follow)
         inside = self._idmap.inside if self._idmap else int
         size = len(node.target) if node.kind == "symlink" else len(node.data)
         return Entry(node.kind, node.mode, inside(node.uid), inside(node.gid), size, node.target, node.modified)
 
     async def names(self, path: str) -> AsyncIterator[tuple[str, ...]]:
         """The names in a directory, in pieces."""
-        node = find(self._node, path)
+        node = find(self.node, path)
         if node.kind != "directory":
             raise InvalidInput(f"{path!r} is not a directory", field="path")
         return _pieces(sorted(node.children))
@@ -294,7 +294,7 @@ class FakeRoot:
         try:
             node, holder, name = self._file(path), None, ""
         except NotFound:
-            holder, name = parent_of(self._node, path)
+            holder, name = parent_of(self.node, path)
             if name in holder.children:
                 raise InvalidInput(f"{path!r} exists already", field="path") from None
             node = Node("file", 0o600)
@@ -309,10 +309,10 @@ class FakeRoot:
     async def make_directory(self, path: str, *, uid: int, gid: int, mode: int) -> None:
         """Fine when the directory is there."""
         try:
-            if find(self._node, path).kind != "directory":
+            if find(self.node, path).kind != "directory":
                 raise InvalidInput(f"{path!r} is not a directory", field="path")
         except NotFound:
-            holder, name = parent_of(self._node, path)
+            holder, name = parent_of(self.node, path)
             if name in holder.children:
                 raise InvalidInput(f"{path!r} exists already", field="path") from None
             self._dress(holder.children.setdefault(name, Node("directory")), max(uid, 0), max(gid, 0), mode)
@@ -320,7 +320,7 @@ class FakeRoot:
     async def make_symlink(self, path: str, target: str, *, uid: int, gid: int) -> None:
         """A symbolic link."""
         components(target)
-        holder, name = parent_of(self._node, path)
+        holder, name = parent_of(self.node, path)
         if name in holder.children:
             if holder.children[name].target == target:
                 return
@@ -330,7 +330,7 @@ class FakeRoot:
 
     async def remove(self, path: str) -> None:
         """Remove a file, a link or an empty directory."""
-        holder, name = parent_of(self._node, path)
+        holder, name = parent_of(self.node, path)
         node = holder.children.get(name)
         if node is None:
             raise NotFound(f"{path!r} does not exist")
@@ -339,7 +339,7 @@ class FakeRoot:
         del holder.children[name]
 
     def _file(self, path: str) -> Node:
-        node = find(self._node, path)
+        node = find(self.node, path)
         if node.kind == "directory":
             raise InvalidInput(f"{path!r} is a directory", field="path")
         if node.kind != "file":

@@ -50,13 +50,14 @@ def fake_host(
     clock: FakeClock | None = None,
     layout: str = "unified",
     granted: Sequence[Extent] = (),
+    files: FakeFiles | None = None,
 ) -> FakeHost:
     """A new host. A process that ends leaves its group and its namespace; a group that is killed ends its processes.
 
     The clock moves by itself when somebody sleeps, unless one is given.
     """
     system = system or FakeSystem()
-    namespaces, files = FakeNamespaces(), FakeFiles()
+    namespaces, files = FakeNamespaces(), files or FakeFiles()
     processes = FakeProcesses(programs)
     cgroups = FakeCgroups(lambda pid: processes.kill(pid, signal.SIGKILL), layout=layout, cpus=system.cpu_count)
     links = FakeLinks()

@@ -19,11 +19,14 @@ from isola.model.identity import HostNames
 from isola.model.instance import Instance, InstanceRequest, InterfaceState
 from isola.operations import Observer, Operation
 from isola.runtimes.driver import Running, RunSpec
+from isola.testing.clock import FakeClock
+from isola.testing.files import FakeFiles
 from isola.testing.host import FakeHost, fake_host
 from isola.testing.network import FakeNetwork
 from isola.testing.runtime import FakeInstance, FakeRuntime
 from isola.testing.storage import FakeStorage
 from isola.testing.store import FakeStore
+from isola.testing.system import FakeSystem
 
 RUNTIME, IMAGE = "fake", "tiny"
 _MEMBERS: Mapping[str, bytes] = {
@@ -34,6 +37,7 @@ _MEMBERS: Mapping[str, bytes] = {
     "rootfs/etc/hostname": b"tiny\n",
 }
 _numbers = itertools.count()
+_NO_MORE = Drivers()
 
 
 class HostedRuntime(FakeRuntime):
@@ -63,9 +67,11 @@ class HostedRuntime(FakeRuntime):
         self._host.links.vanish(first)
 
 
-def host_with_ids() -> FakeHost:
+def host_with_ids(
+    *, files: FakeFiles | None = None, clock: FakeClock | None = None, system: FakeSystem | None = None
+) -> FakeHost:
     """A host that grants root the user ids of 256 instances."""
-    return fake_host(granted=((1 << 20, 1 << 24),))
+    return fake_host(granted=((1 << 20, 1 << 24),), files=files, clock=clock, system=system)
 
 
 @dataclass
@@ -76,13 +82,19 @@ class World:
     observer: Observer | None = None
     directory: Path = field(default_factory=lambda: Path(f"/isola/{next(_numbers)}"))
     engine: type[HostedRuntime] = HostedRuntime
+    more: Drivers = _NO_MORE
+    """Drivers beside the fakes, by name."""
 
     def __post_init__(self) -> None:
         self.store = FakeStore(self.host.clock)
 
     async def start(self) -> Parts:
         """Build and open the daemon; what was built before has no part in it any more."""
-        drivers = Drivers({RUNTIME: self.engine}, {"overlay": FakeStorage}, {"bridge": FakeNetwork})
+        drivers = Drivers(
+            {RUNTIME: self.engine, **(self.more.runtimes or {})},
+            {"overlay": FakeStorage, **(self.more.storage or {})},
+            {"bridge": FakeNetwork, **(self.more.network or {})},
+        )
         self.parts = await build(self.host, self.directory, self.store, self.observer, drivers)
         await self.parts.open()
         await bootstrap(self.parts)

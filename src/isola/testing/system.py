@@ -23,6 +23,7 @@ class FakeSystem:
     uname: Kernel = field(default_factory=lambda: Kernel("Linux", "6.1.0", "#1 SMP", "x86_64", "fake"))
     bounding_set: frozenset[str] = _CAPABILITIES
     cpu_count: int = 2
+    threads_per_core: int = 1
     memory_total: int = 8 << 30
     memory_free: int = 6 << 30
     release: Mapping[str, str] = field(default_factory=lambda: {"ID": "debian", "VERSION_ID": "12", "NAME": "Debian"})
@@ -48,7 +49,15 @@ class FakeSystem:
     def cpus(self) -> Sequence[Mapping[str, object]]:
         """Alike ones in one socket."""
         return [
-            {"id": n, "core": n, "socket": 0, "numa_node": 0, "model": "Fake", "vendor": "Isola", "frequency": 1000}
+            {
+                "id": n,
+                "core": n // self.threads_per_core,
+                "socket": 0,
+                "numa_node": 0,
+                "model": "Fake",
+                "vendor": "Isola",
+                "frequency": 1000,
+            }
             for n in range(self.cpu_count)
         ]
 

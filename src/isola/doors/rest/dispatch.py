@@ -31,7 +31,7 @@ class Dispatcher:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._router = Router(all_routes())
-        self._rendering = Rendering(services)
+        self.rendering = Rendering(services)
         self._sockets: set[web.WebSocketResponse] = set()
         self._connections = no_connections()
         self._refusals = Refusals(services.host.clock)
@@ -45,7 +45,7 @@ class Dispatcher:
             asked = parse_query(query)
             _require_project(caller, permission, parameters, asked)
             request = Request(
-                self._services, http, caller, self._rendering, self._sockets, self._connections, parameters, asked
+                self._services, http, caller, self.rendering, self._sockets, self._connections, parameters, asked
             )
             return await handler(request)
         except IsolaError as error:

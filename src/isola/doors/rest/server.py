@@ -35,7 +35,7 @@ class Door:
         self, server: asyncio.Server, http: web.Server, dispatcher: Dispatcher, path: Path, mark: tuple[int, int]
     ) -> None:
         self._server = server
-        self._dispatcher = dispatcher
+        self.dispatcher = dispatcher
         self._http = http
         self._path = path
         self._mark = mark
@@ -43,7 +43,7 @@ class Door:
     async def close(self) -> None:
         """Take no more requests, end those that wait, and remove the socket unless another daemon has its own there."""
         self._server.close()
-        await self._dispatcher.close()
+        await self.dispatcher.close()
         self._http.pre_shutdown()
         await self._http.shutdown(_CLOSE_SECONDS)
         with suppress(FileNotFoundError):

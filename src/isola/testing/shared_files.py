@@ -1,0 +1,103 @@
+"""A file system in memory with one directory that lies on the disk of the test's own machine."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+from isola.host.files import Files, LinuxFiles
+from isola.model.storage import Space
+from isola.testing.files import FakeFiles
+
+
+class SharedFiles(FakeFiles):
+    """Below ``shared`` it acts on real files: for what a door writes and sends by file descriptor.
+
+    Instance roots are always in memory.
+    """
+
+    def __init__(self, shared: Path) -> None:
+        super().__init__()
+        self._shared = shared
+        self._disk = LinuxFiles()
+        self._memory = _Memory(self)
+
+    def _at(self, path: Path) -> Files:
+        return self._disk if path.is_relative_to(self._shared) else self._memory
+
+    async def read(self, path: Path, size: int = -1) -> bytes:
+        """The content, or its beginning."""
+        return await self._at(path).read(path, size)
+
+    async def write(self, path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
+        """Not fsynced: no test outlives the machine."""
+        await self._at(path).write(path, data, mode=mode, durable=False)
+
+    async def make_directory(self, *paths: Path, mode: int = 0o711, owner: int | None = None) -> None:
+        """With their parents."""
+        for path in paths:
+            await self._at(path).make_directory(path, mode=mode, owner=owner)
+
+    async def exists(self, path: Path) -> bool:
+        """Whether there is anything of that name."""
+        return await self._at(path).exists(path)
+
+    async def size(self, path: Path) -> int:
+        """Bytes of its content."""
+        return await self._at(path).size(path)
+
+    async def names(self, directory: Path) -> tuple[str, ...]:
+        """Names in a directory, sorted."""
+        return await self._at(directory).names(directory)
+
+    async def read_all(self, directory: Path) -> Mapping[str, bytes]:
+        """Content of the regular files in a directory."""
+        return await self._at(directory).read_all(directory)
+
+    async def rename(self, source: Path, target: Path) -> None:
+        """Both on the same side."""
+        await self._at(source).rename(source, target)
+
+    async def remove_tree(self, path: Path) -> None:
+        """Whatever lies in it."""
+        await self._at(path).remove_tree(path)
+
+    async def duplicate(self, source: Path, target: Path) -> None:
+        """Also from one side to the other."""
+        if self._at(source) is self._at(target):
+            await self._at(source).duplicate(source, target)
+        else:
+            await self.copy(io.BytesIO(await self.read(source)), target)
+
+    async def digest(self, *paths: Path) -> tuple[str, int]:
+        """Over all contents, which lie on the same side."""
+        return await self._at(paths[0]).digest(*paths)
+
+    async def copy(self, source: BinaryIO, target: Path) -> int:
+        """Write a stream to a new file."""
+        return await self._at(target).copy(source, target)
+
+    async def disk_usage(self, directory: Path) -> int:
+        """Whole blocks."""
+        return await self._at(directory).disk_usage(directory)
+
+    async def space(self, directory: Path) -> Space:
+        """``capacity``, whichever side it is."""
+        return self.capacity
+
+    async def sync(self, directory: Path) -> None:
+        """Nothing is lost while a test runs."""
+
+    async def flush(self, *paths: Path) -> None:
+        """Nothing is lost while a test runs."""
+
+
+class _Memory(FakeFiles):
+    """The other side, which shares the tree."""
+
+    def __init__(self, whole: FakeFiles) -> None:
+        super().__init__()
+        self.tree = whole.tree
+        self.process_roots = whole.process_roots

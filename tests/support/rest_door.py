@@ -1,0 +1,156 @@
+"""The REST door of a daemon in memory, and a client session on its socket."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from isola.daemon.build import Drivers
+from isola.doors import Services
+from isola.doors.rest import Door
+from isola.host import Host
+from isola.host.system import Kernel
+from isola.model.instance import Address, Instance, InterfaceState
+from isola.model.probe import Probe
+from isola.testing.door import opened, world_in
+from isola.testing.files import FakeRoot, Node
+from isola.testing.parts import World
+from isola.testing.runtime import FakeCommand, FakeRuntime, Program
+from isola.testing.storage import FakeStorage
+from isola.testing.system import FakeSystem
+
+
+@dataclass
+class Stand:
+    """An open door, and a client session on its socket."""
+
+    world: World
+    session: aiohttp.ClientSession
+    path: Path
+    door: Door
+
+    @property
+    def services(self) -> Services:
+        """The use cases behind the door."""
+        return self.world.parts.services
+
+    async def ask(self, method: str, path: str, body: object = None, **more: Any) -> tuple[int, Any]:
+        """Status and decoded body."""
+        if body is not None:
+            more["json"] = body
+        async with self.session.request(method, f"http://isola{path}", **more) as answer:
+            return answer.status, await answer.json(content_type=None)
+
+    async def get(self, path: str) -> Any:
+        """Metadata of a sync answer."""
+        status, body = await self.ask("GET", path)
+        assert status == 200, body
+        return body["metadata"]
+
+    async def finish(self, method: str, path: str, body: object = None, **more: Any) -> Any:
+        """Begin an operation and wait for its end."""
+        status, answer = await self.ask(method, path, body, **more)
+        assert status == 202, answer
+        return await self.get(f"{answer['operation']}/wait")
+
+    async def create(self, name: str, *, start: bool = False, **wanted: object) -> Instance:
+        """An instance of the image ``tiny``, in which ``PROGRAMS`` can be run."""
+        return await self.world.create(name, start=start, **wanted)
+
+    async def write_logs(self, name: str) -> None:
+        """Log files of an instance, as a runtime and a recorded command leave them."""
+        instance, files = self.services.instances.get(name), self.world.host.files
+        for file in ("runtime.log", "exec-output/exec_1.stdout"):
+            path = self.world.context.logs(instance) / file
+            await files.make_directory(path.parent)
+            await files.write(path, f"log of {file}".encode())
+
+    def give_address(self, name: str, address: str) -> None:
+        """An instance that runs has an IPv4 address on eth0."""
+        eth0 = InterfaceState("eth0", (Address("inet", address, "24", "global"),))
+        self.world.host.namespaces.set_interfaces(self.world.on_host(name).running.init, eth0)
+
+    async def inside(self, name: str) -> Node:
+        """The root directory of an instance that runs."""
+        async with self.services.instances.files(name) as root:
+            assert isinstance(root, FakeRoot)
+            return root.node
+
+
+async def _cat(command: FakeCommand) -> int:
+    while data := await command.stdin.read():
+        await command.stdout.write(data)
+    return 7
+
+
+async def _control(command: FakeCommand) -> int:
+    status = await _cat(command)
+    await command.stderr.write(f"signal {await command.signals.get()}".encode())
+    return status
+
+
+async def _line(command: FakeCommand) -> int:
+    await command.stdin.read()
+    return 7
+
+
+async def _true(command: FakeCommand) -> int:
+    return 0
+
+
+PROGRAMS: Mapping[str, Program] = {"cat": _cat, "control": _control, "line": _line, "true": _true}
+"""``cat`` copies its input and ends with 7; ``control`` also says on standard error which signal it was sent.
+
+``line`` ends with 7 as soon as it reads something."""
+
+
+def _system() -> FakeSystem:
+    return FakeSystem(
+        uname=Kernel("Linux", "6.1.0", "#1", "x86_64", "island"),
+        cpu_count=4,
+        threads_per_core=2,
+        hardware={"network": [], "storage": [{"id": "sda", "size": 5}], "gpu": (), "usb": (), "pci": ()},
+    )
+
+
+class _AbsentRuntime(FakeRuntime):
+    @classmethod
+    async def probe(cls, host: Host) -> Probe:
+        return Probe(False, reason="hybrid", remedy="use runc")
+
+
+class _AbsentStorage(FakeStorage):
+    @classmethod
+    async def probe(cls, host: Host, trials: Path) -> Probe:
+        return Probe(False, reason="no btrfs", remedy="install it")
+
+
+_ABSENT = Drivers({"crun": _AbsentRuntime}, {"btrfs": _AbsentStorage})
+"""Drivers that do not work on this host."""
+
+
+@asynccontextmanager
+async def standing(
+    before: Callable[[World], Awaitable[object]] | None = None, *, tiny: bool = True
+) -> AsyncIterator[Stand]:
+    """An open door; closed at the end, with nothing left of its socket and its uploads.
+
+    ``before`` is what daemons before this one did; ``tiny`` imports the image of that name.
+    """
+    with tempfile.TemporaryDirectory(prefix="rest-") as text:
+        world = world_in(Path(text), _system(), _ABSENT)
+        if before is not None:
+            await before(world)
+        async with opened(world, tiny=tiny) as door:
+            world.runtime.programs.update(PROGRAMS)
+            async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(door.path))) as session:
+                yield Stand(world, session, door.path, door.door)
+            scratch = world.parts.services.images.store.scratch
+        assert not door.path.exists()
+        assert not list(scratch.iterdir())

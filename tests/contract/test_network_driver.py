@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,9 +19,8 @@ from isola.errors import AlreadyExists, HostFailure, InvalidInput
 from isola.host import Host
 from isola.host.links import Bridge
 from isola.host.linux import linux_host
-from isola.host.proc import ProcessRef
 from isola.model.identity import HostNames
-from isola.model.network import Network, Nic
+from isola.model.network import Endpoint, HostTap, Network, NetworkNamespace, Nic
 from isola.network import NetworkDriver
 from isola.network.addresses import eui64
 from isola.operations import Operation
@@ -31,12 +31,12 @@ NAMES, OTHERS = HostNames("isola-7e57"), HostNames("isola-07e5")
 
 @dataclass
 class Subject:
-    """A driver's class, a host, and processes with namespaces."""
+    """A driver's class, a host, and namespaces beside it."""
 
     kind: type[NetworkDriver]
     host: Host
     directory: Path
-    new_process: Callable[[], ProcessRef]
+    new_endpoint: Callable[[], Endpoint]
 
     def driver(self, names: HostNames = NAMES) -> NetworkDriver:
         """One more, as the next daemon would have it."""
@@ -55,12 +55,13 @@ def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     directory.chmod(0o711)
     try:
         if request.param == "fake":
-            numbers = iter(range(1000, 2000))
-            yield Subject(FakeNetwork, fake_network_host(physical=()), directory, lambda: next(numbers))
+            numbers = itertools.count()
+            fake = fake_network_host(physical=())
+            yield Subject(FakeNetwork, fake, directory, lambda: NetworkNamespace(Path(f"/netns/{next(numbers)}")))
             return
         with fresh_namespace() as namespace:
             kind = registry.load("network", request.param)
-            yield Subject(kind, linux_host(), directory, lambda: namespace.guest().ref)
+            yield Subject(kind, linux_host(), directory, lambda: namespace.guest().endpoint)
     finally:
         shutil.rmtree(directory)
 
@@ -146,10 +147,10 @@ async def test_networks_of_another_daemon_keep_their_subnets(subject: Subject) -
 async def test_a_network_lives_and_leaves_nothing(subject: Subject) -> None:
     driver, before = subject.driver(), await subject.snapshot()
     network = await completed(driver)
-    nic, process = nic_of(driver, network), subject.new_process()
+    nic, endpoint = nic_of(driver, network), subject.new_endpoint()
     await act(subject.host, lambda op: driver.start(op, network, ()))
     await act(subject.host, lambda op: driver.register(op, network, nic))
-    await act(subject.host, lambda op: driver.attach(op, network, nic, process))
+    await act(subject.host, lambda op: driver.attach(op, network, nic, endpoint))
     assert await subject.host.links.exists(nic.host_link)
     state = await driver.state(network)
     assert state["state"] == "up" and state["bridge"]["upper_devices"] == [nic.host_link]  # type: ignore[index]
@@ -165,6 +166,25 @@ async def test_a_network_lives_and_leaves_nothing(subject: Subject) -> None:
     await driver.close()
 
 
+async def test_a_virtual_machine_gets_a_tap(subject: Subject) -> None:
+    driver = subject.driver()
+    network = await completed(driver)
+    nic = nic_of(driver, network)
+    await act(subject.host, lambda op: driver.start(op, network, [nic]))
+    await act(subject.host, lambda op: driver.attach(op, network, nic, HostTap()))
+    with pytest.raises(AlreadyExists):
+        await act(subject.host, lambda op: driver.attach(op, network, nic, HostTap()))
+    view = await subject.host.links.find(nic.host_link)
+    assert view is None, "a refused second one is undone by its own name"
+    await act(subject.host, lambda op: driver.attach(op, network, nic, HostTap(1_500_000)))
+    view = await subject.host.links.find(nic.host_link)
+    assert view is not None and (view.kind, view.master) == ("tun", driver.link(network.name))
+    await act(subject.host, lambda op: driver.detach(op, network, nic))
+    assert not await subject.host.links.exists(nic.host_link)
+    await act(subject.host, lambda op: driver.stop(op, network))
+    await driver.close()
+
+
 async def test_what_fails_later_is_undone(subject: Subject) -> None:
     driver, before = subject.driver(), await subject.snapshot()
     network = await completed(driver)
@@ -173,7 +193,7 @@ async def test_what_fails_later_is_undone(subject: Subject) -> None:
         await driver.start(op, network, ())
         nic = nic_of(driver, network)
         await driver.register(op, network, nic)
-        await driver.attach(op, network, nic, subject.new_process())
+        await driver.attach(op, network, nic, subject.new_endpoint())
         raise HostFailure("the disk is full")
 
     with pytest.raises(HostFailure, match="the disk is full"):
@@ -188,7 +208,7 @@ async def test_starting_again_repairs_and_disturbs_nobody(subject: Subject) -> N
     kept, stale = nic_of(first, network, 1), nic_of(first, network, 2)
     await act(subject.host, lambda op: first.start(op, network, [stale]))
     await act(subject.host, lambda op: first.register(op, network, kept))
-    await act(subject.host, lambda op: first.attach(op, network, kept, subject.new_process()))
+    await act(subject.host, lambda op: first.attach(op, network, kept, subject.new_endpoint()))
     await first.close()
 
     second = subject.driver()
@@ -246,7 +266,7 @@ async def test_cleaning_spares_what_is_known_and_what_is_of_others(subject: Subj
     nic, foreign_nic = nic_of(ours, network), nic_of(theirs, foreign)
     for driver, one, its_nic in ((ours, network, nic), (theirs, foreign, foreign_nic)):
         await act(subject.host, lambda op, d=driver, n=one: d.start(op, n, ()))
-        await act(subject.host, lambda op, d=driver, n=one, i=its_nic: d.attach(op, n, i, subject.new_process()))
+        await act(subject.host, lambda op, d=driver, n=one, i=its_nic: d.attach(op, n, i, subject.new_endpoint()))
     full = await subject.host.links.names()
     await ours.clean([network], [nic.host_link])
     assert await subject.host.links.names() == full
@@ -271,7 +291,7 @@ async def test_addresses_are_set_inside_where_asked(subject: Subject) -> None:
     nic = nic_of(driver, network, configure=True)
     assert nic.ipv6 is None and ip_interface(network.config["ipv4.address"])
     await act(subject.host, lambda op: driver.start(op, network, [nic]))
-    await act(subject.host, lambda op: driver.attach(op, network, nic, subject.new_process()))
+    await act(subject.host, lambda op: driver.attach(op, network, nic, subject.new_endpoint()))
     await act(subject.host, lambda op: driver.detach(op, network, nic))
     await act(subject.host, lambda op: driver.stop(op, network))
     await driver.close()

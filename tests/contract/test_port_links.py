@@ -13,8 +13,8 @@ import pytest
 from netns import fresh_namespace
 
 from isola.errors import AlreadyExists, HostFailure, InvalidInput, IsolaError, WrongState
-from isola.host.links import Bridge, Inside, Links, LinuxLinks, Pair
-from isola.host.process import LinuxProcesses, ProcessRef
+from isola.host.links import Bridge, Inside, Links, LinuxLinks, Pair, Tap
+from isola.host.process import LinuxProcesses
 from isola.testing.links import FakeLinks
 
 BRIDGE = Bridge("br0", ("10.1.2.1/24", "fd42::1/64"), mtu=1400, mac="0a:69:73:00:00:01", alias="isola:lab")
@@ -22,53 +22,50 @@ BRIDGE = Bridge("br0", ("10.1.2.1/24", "fd42::1/64"), mtu=1400, mac="0a:69:73:00
 
 @dataclass
 class Subject:
-    """An implementation and, beside it, namespaces of processes."""
+    """An implementation and, beside it, network namespaces."""
 
     links: Links
-    new_process: Callable[[], ProcessRef]
-    gone: Callable[[], ProcessRef]
-    """A process that has ended; another one may have its number."""
-    look_inside: Callable[[ProcessRef], dict[str, set[str]]]
-    """Links in a process's namespace -> their addresses."""
+    new_namespace: Callable[[], Path]
+    gone: Callable[[], Path]
+    """A namespace that has ended."""
+    look_inside: Callable[[Path], dict[str, set[str]]]
+    """Links in a namespace -> their addresses."""
 
     def pair(self, host: str = "is0a1b2c3d", peer: str = "eth0") -> Pair:
         return Pair(host, peer, "br0", mac="0a:69:73:00:00:02", mtu=1400)
 
 
 @pytest.fixture(params=["fake", "linux"])
-def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
+def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Subject]:
     """Each implementation in turn."""
     if request.param == "fake":
         fake = FakeLinks(physical=())
         numbers = iter(range(1000, 2000))
 
-        def look(process: ProcessRef) -> dict[str, set[str]]:
+        def look(namespace: Path) -> dict[str, set[str]]:
             return {
                 name: set(inside.addresses if inside else ())
                 for (owner, name), (_, inside) in fake.inside.items()
-                if owner == process
+                if owner == namespace
             }
 
-        def gone() -> ProcessRef:
-            ended = ProcessRef(next(numbers), 1)
+        def gone() -> Path:
+            ended = Path(f"/netns/{next(numbers)}")
             fake.vanish(ended)
             return ended
 
-        yield Subject(fake, lambda: ProcessRef(next(numbers), 1), gone, look)
+        yield Subject(fake, lambda: Path(f"/netns/{next(numbers)}"), gone, look)
         return
     with fresh_namespace() as namespace:
+        plain = tmp_path / "left"  # what remains of one where a host was booted
+        plain.touch()
+        ended = iter((plain, tmp_path / "none"))
+        links = LinuxLinks(LinuxProcesses())
+        yield Subject(links, lambda: namespace.guest().endpoint.path, lambda: next(ended), _look_inside)
 
-        def earlier() -> ProcessRef:
-            guest = namespace.guest().ref
-            return ProcessRef(guest.pid, guest.started - 1)
 
-        yield Subject(LinuxLinks(LinuxProcesses()), lambda: namespace.guest().ref, earlier, _look_inside)
-
-
-def _look_inside(process: ProcessRef) -> dict[str, set[str]]:
-    answer = subprocess.run(
-        ["nsenter", f"--net=/proc/{process.pid}/ns/net", "ip", "-j", "addr"], stdout=subprocess.PIPE, check=True
-    )
+def _look_inside(namespace: Path) -> dict[str, set[str]]:
+    answer = subprocess.run(["nsenter", f"--net={namespace}", "ip", "-j", "addr"], stdout=subprocess.PIPE, check=True)
     return {
         link["ifname"]: {f"{a['local']}/{a['prefixlen']}" for a in link["addr_info"] if a["scope"] == "global"}
         for link in orjson.loads(answer.stdout)
@@ -118,38 +115,55 @@ async def test_a_bridge_changes_its_addresses(subject: Subject) -> None:
 
 async def test_a_pair_leads_inside(subject: Subject) -> None:
     await subject.links.create_bridge(BRIDGE)
-    process = subject.new_process()
+    namespace = subject.new_namespace()
     inside = Inside(("10.1.2.7/24", "fd42::7/64"), ("10.1.2.1", "fd42::1"))
-    await subject.links.connect(subject.pair(), process, inside)
-    assert subject.look_inside(process) == {"eth0": {"10.1.2.7/24", "fd42::7/64"}}
+    await subject.links.connect(subject.pair(), namespace, inside)
+    assert subject.look_inside(namespace) == {"eth0": {"10.1.2.7/24", "fd42::7/64"}}
     view = await subject.links.find("is0a1b2c3d")
     assert view is not None and (view.kind, view.master, view.state.mtu) == ("veth", "br0", 1400)
     with pytest.raises(AlreadyExists):
-        await subject.links.connect(subject.pair(), subject.new_process())
+        await subject.links.connect(subject.pair(), subject.new_namespace())
     await subject.links.delete("is0a1b2c3d")
     await subject.links.delete("is0a1b2c3d")
-    assert subject.look_inside(process) == {}
+    assert subject.look_inside(namespace) == {}
 
 
 async def test_a_pair_that_fails_leaves_nothing(subject: Subject) -> None:
     await subject.links.create_bridge(BRIDGE)
-    process = subject.new_process()
-    await subject.links.connect(subject.pair(), process)
+    namespace = subject.new_namespace()
+    await subject.links.connect(subject.pair(), namespace)
     with pytest.raises(HostFailure):
-        await subject.links.connect(subject.pair(host="is99999999"), process)
+        await subject.links.connect(subject.pair(host="is99999999"), namespace)
     with pytest.raises(HostFailure):
-        await subject.links.connect(Pair("is99999999", "eth1", "nobridge", "0a:69:73:00:00:03"), process)
+        await subject.links.connect(Pair("is99999999", "eth1", "nobridge", "0a:69:73:00:00:03"), namespace)
     with pytest.raises(InvalidInput):
-        await subject.links.connect(subject.pair(host="is99999999", peer="eth1 up\nlink del br0"), process)
-    with pytest.raises(WrongState):
-        await subject.links.connect(subject.pair(host="is99999999"), subject.gone())
+        await subject.links.connect(subject.pair(host="is99999999", peer="eth1 up\nlink del br0"), namespace)
+    for _ in range(2):
+        with pytest.raises(WrongState):
+            await subject.links.connect(subject.pair(host="is99999999"), subject.gone())
     assert not await subject.links.exists("is99999999")
-    assert set(subject.look_inside(process)) == {"eth0"}
+    assert set(subject.look_inside(namespace)) == {"eth0"}
+
+
+async def test_a_tap_is_a_port_of_its_bridge(subject: Subject) -> None:
+    await subject.links.create_bridge(BRIDGE)
+    await subject.links.create_tap(Tap("is0a1b2c3d", "br0", owner=1_500_000, mtu=1400))
+    view = await subject.links.find("is0a1b2c3d")
+    assert view is not None and (view.kind, view.master, view.state.mtu) == ("tun", "br0", 1400)
+    with pytest.raises(AlreadyExists):
+        await subject.links.create_tap(Tap("is0a1b2c3d", "br0"))
+    with pytest.raises(HostFailure):
+        await subject.links.create_tap(Tap("is99999999", "nobridge"))
+    with pytest.raises(InvalidInput):
+        await subject.links.create_tap(Tap("eth1 up\nlink del br0", "br0"))
+    assert not await subject.links.exists("is99999999")
+    await subject.links.delete("is0a1b2c3d")
+    assert not await subject.links.exists("is0a1b2c3d")
 
 
 async def test_ports_join_a_bridge_made_anew(subject: Subject) -> None:
     await subject.links.create_bridge(BRIDGE)
-    await subject.links.connect(subject.pair(), subject.new_process())
+    await subject.links.connect(subject.pair(), subject.new_namespace())
     await subject.links.delete("br0")
     await subject.links.create_bridge(BRIDGE)
     await subject.links.join("br0", ["is0a1b2c3d", "isnobody"])
@@ -174,8 +188,10 @@ async def test_links_are_listed_and_deleted(subject: Subject) -> None:
 
 async def test_concurrent_pairs_all_come(subject: Subject) -> None:
     await subject.links.create_bridge(BRIDGE)
-    guests = [subject.new_process() for _ in range(5)]
-    await asyncio.gather(*(subject.links.connect(subject.pair(host=f"is{guest.pid:08x}"), guest) for guest in guests))
+    guests = [subject.new_namespace() for _ in range(5)]
+    await asyncio.gather(
+        *(subject.links.connect(subject.pair(host=f"is{n:08x}"), guest) for n, guest in enumerate(guests))
+    )
     assert [set(subject.look_inside(guest)) for guest in guests] == [{"eth0"}] * 5
 
 

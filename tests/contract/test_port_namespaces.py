@@ -8,10 +8,11 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 
-from isola.errors import WrongState
+from isola.errors import AlreadyExists, HostFailure, WrongState
 from isola.host.namespaces import LinuxNamespaces, Namespaces, parse_ipv4, parse_routes
 from isola.host.process import Child, LinuxProcesses, ProcessRef
 from isola.model.identity import IdRange
@@ -111,7 +112,67 @@ def held() -> int:
     return sum(os.readlink(link).startswith("user:") for link in links if os.path.lexists(link))
 
 
+async def test_a_network_namespace_stays_until_it_is_removed(side: Side, tmp_path: Path) -> None:
+    file = tmp_path / "netns" / "web"
+    assert not side.namespaces.has_network(file)
+    await side.namespaces.remove_network(file)
+    with pytest.raises(WrongState):
+        async with side.namespaces.user_of_network(file):
+            pass
+    await side.namespaces.make_network(file, IdRange(1_500_000))
+    try:
+        assert side.namespaces.has_network(file)
+        with pytest.raises(AlreadyExists):
+            await side.namespaces.make_network(file, IdRange(1_600_000))
+        before = held()
+        async with side.namespaces.user_of_network(file) as user:
+            assert isinstance(user, Path)
+        assert held() == before
+    finally:
+        await side.namespaces.remove_network(file)
+    assert not side.namespaces.has_network(file)
+    await side.namespaces.make_network(file, IdRange(1_600_000))
+    await side.namespaces.remove_network(file)
+
+
 # From here on: what only a real namespace can show.
+
+
+async def test_root_of_the_range_rules_its_network_namespace(tmp_path: Path) -> None:
+    namespaces, file = LinuxNamespaces(), tmp_path / "web"
+    file.touch()  # as a host that was booted since has left it
+    assert not namespaces.has_network(file)
+    await namespaces.make_network(file, IdRange(1_500_000))
+    try:
+        async with namespaces.user_of_network(file) as user:
+            with user.open() as opened:
+                owner = fcntl.ioctl(opened, 0xB704, b"\0" * 4)  # NS_GET_OWNER_UID
+            assert int.from_bytes(owner, sys.byteorder) == 1_500_000
+            enter = ["nsenter", f"--net={file}", f"--user={user}", "--setuid", "0"]
+            await PROCESSES.run([*enter, "ip", "link", "set", "lo", "up"])
+            listed = await PROCESSES.run([*enter, "ls", "-ln", "/proc/self/net/arp"])
+            assert listed.stdout.split()[2:4] == [b"0", b"0"]
+        links = await PROCESSES.run(["nsenter", f"--net={file}", "ip", "-j", "link"])
+        assert [(link["ifname"], "UP" in link["flags"]) for link in json.loads(links.stdout)] == [("lo", True)]
+    finally:
+        await namespaces.remove_network(file)
+    assert not file.exists() and os.getresuid() == (0, 0, 0)
+
+
+async def test_many_network_namespaces_are_made_side_by_side(tmp_path: Path) -> None:
+    namespaces, files = LinuxNamespaces(), [tmp_path / str(number) for number in range(12)]
+    await asyncio.gather(*(namespaces.make_network(file, IdRange(1_500_000)) for file in files))
+    try:
+        assert len({os.stat(file).st_ino for file in files}) == 12
+    finally:
+        await asyncio.gather(*(namespaces.remove_network(file) for file in files))
+    assert os.listdir(tmp_path) == []
+
+
+async def test_a_network_namespace_that_cannot_be_kept_is_none(tmp_path: Path) -> None:
+    with pytest.raises(HostFailure, match="network namespace"):
+        await LinuxNamespaces().make_network(tmp_path / "no" / "such" / "place", IdRange(1_500_000))
+    assert os.listdir(tmp_path) == []
 
 
 async def test_a_user_namespace_belongs_to_the_first_id_of_its_range() -> None:

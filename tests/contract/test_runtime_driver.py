@@ -22,6 +22,7 @@ from isola.host import Host
 from isola.host.linux import linux_host
 from isola.model.identity import HostNames, IdRange
 from isola.model.instance import Status
+from isola.model.network import NetworkNamespace
 from isola.operations import Operation, Operations
 from isola.operations.operation import Observer
 from isola.runtimes import ExecSpec, Execution, Running, RunSpec, Runtime
@@ -426,6 +427,25 @@ async def test_what_does_not_run_is_refused(bench: Bench) -> None:
     assert await bench.runtime.status("one") is Status.STOPPED
     assert bench.runtime.usage("one").memory == 0
     await bench.runtime.clear_console_log("one")
+
+
+async def test_a_network_namespace_made_beforehand_is_ruled_from_inside(bench: Bench) -> None:
+    if not bench.real:
+        return
+    namespace = NetworkNamespace(bench.directory / "netns" / "one")
+    await bench.host.namespaces.make_network(namespace.path, IDMAP)
+    try:
+        for system in (True, False):
+            await bench.launch(bench.spec(network=namespace, system=system))
+            if system:  # one program alone may not set up links
+                assert (await bench.run("ip", "link", "set", "lo", "up"))[0] == 0
+            status, out, _ = await bench.run("cat", "/proc/sys/net/ipv4/ip_unprivileged_port_start")
+            assert (status, out) == (0, b"1024\n" if system else b"0\n")
+            assert (await bench.run("ip", "addr", "show", "lo"))[1].count(b"127.0.0.1") == 1, "it outlives a run"
+            await bench.runtime.remove("one")
+            assert bench.host.namespaces.has_network(namespace.path)
+    finally:
+        await bench.host.namespaces.remove_network(namespace.path)
 
 
 # --- commands ----------------------------------------------------------------------------------------------------

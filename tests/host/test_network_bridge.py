@@ -76,7 +76,7 @@ async def test_of_several_nics_the_first_is_the_way_out(bed: Bed) -> None:
             ipv6=str(plan.ipv6.ip + 9), mac=f"0a:69:73:00:01:0{number}", host_link=NAMES.veth("id-web1", device),
         )  # fmt: skip
         bed.nics.append(more)
-        await bed.act(lambda op, n=network, m=more: bed.driver.attach(op, n, m, guest.ref))
+        await bed.act(lambda op, n=network, m=more: bed.driver.attach(op, n, m, guest.endpoint))
     ways = [line.split()[:5] for line in (await guest.check("ip", "route", "show", "default")).splitlines()]
     assert len(ways) == 2 and ways[0] == ["default", "via", gateway, "dev", "eth0"]
     assert f"via {gateway} dev eth0" in await guest.check("ip", "route", "get", "192.0.2.2")

@@ -29,7 +29,6 @@ def test_a_number_given_away_again_leads_nowhere(tmp_path: Path) -> None:
     )
     assert json.loads(answer.stdout) == {
         "secret": "wrong_state",
-        "link": "wrong_state",
         "interfaces": [],
         "mounts": "wrong_state",
         "group": "wrong_state",

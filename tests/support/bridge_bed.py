@@ -64,7 +64,7 @@ class Bed:
         guest = self.netns.guest()
         self.nics.append(nic)
         await self.act(lambda op: self.driver.register(op, network, nic))
-        await self.act(lambda op: self.driver.attach(op, network, nic, guest.ref))
+        await self.act(lambda op: self.driver.attach(op, network, nic, guest.endpoint))
         return nic, guest
 
     async def gone(self, network: Network) -> None:

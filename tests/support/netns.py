@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from isola.host.proc import ProcessRef, identify
+from isola.model.network import NetworkNamespace
 
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -52,6 +53,11 @@ class Guest:
         found = identify(self.pid)
         assert found is not None
         return found
+
+    @property
+    def endpoint(self) -> NetworkNamespace:
+        """The namespace, as networks take it."""
+        return NetworkNamespace(Path(f"/proc/{self.pid}/ns/net"))
 
     def command(self, *argv: str) -> list[str]:
         """``argv`` as run inside."""

@@ -16,7 +16,6 @@ from pathlib import Path
 from isola.errors import IsolaError
 from isola.host.cgroups import LinuxCgroups
 from isola.host.files import LinuxFiles
-from isola.host.links import Bridge, LinuxLinks, Pair
 from isola.host.namespaces import LinuxNamespaces
 from isola.host.process import LinuxProcesses, ProcessRef
 
@@ -26,13 +25,6 @@ PROCESSES = LinuxProcesses()
 async def secret(first: ProcessRef) -> object:
     async with LinuxFiles().root(process=first) as root:
         return b"".join([block async for block in await root.read(sys.argv[1])]).decode()
-
-
-async def link(first: ProcessRef) -> object:
-    links = LinuxLinks(PROCESSES)
-    await links.create_bridge(Bridge("br0"))
-    await links.connect(Pair("is00000001", "eth0", "br0", "0a:69:73:00:00:02"), first)
-    return await links.names()
 
 
 async def interfaces(first: ProcessRef) -> object:
@@ -77,7 +69,7 @@ async def main() -> None:
     assert second.ref.pid == first.ref.pid != os.getpid()
     answers = {}
     ports: list[Callable[[ProcessRef], Awaitable[object]]] = [
-        secret, link, interfaces, mounts, group, killed, command_line,
+        secret, interfaces, mounts, group, killed, command_line,
     ]  # fmt: skip
     for port in ports:
         try:

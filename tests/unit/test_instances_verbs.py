@@ -16,7 +16,7 @@ from memory_audit import differences, settle
 from isola.errors import Busy, IsolaError, TimedOut, WrongState
 from isola.instances.identity import nics_of
 from isola.model.instance import InstanceRequest, Status
-from isola.model.network import Network
+from isola.model.network import Network, NetworkNamespace
 from isola.model.operation import OperationStatus
 from isola.model.profile import Profile
 from isola.testing.parts import World
@@ -206,8 +206,10 @@ async def test_a_nic_takes_the_mtu_of_its_network_at_the_next_start(world: World
     assert (await services.networks.state("isolabr0"))["mtu"] == 1400
 
     def on_nics() -> list[int]:
-        init = world.on_host("web1").running.init
-        return [pair.mtu for (owner, _), (pair, _) in world.host.links.inside.items() if owner == init]
+        endpoint = world.on_host("web1").spec.network
+        return [
+            pair.mtu for (owner, _), (pair, _) in world.host.links.inside.items() if NetworkNamespace(owner) == endpoint
+        ]
 
     assert on_nics() == [1500]
     await world.finish(services.instances.stop("web1", force=True))

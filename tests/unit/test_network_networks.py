@@ -14,9 +14,8 @@ from isola.errors import AlreadyExists, DriverUnavailable, HostFailure, InUse, I
 from isola.events import Events
 from isola.host import Host
 from isola.host.links import Bridge
-from isola.host.proc import ProcessRef
 from isola.model.identity import HostNames
-from isola.model.network import Network, Nic
+from isola.model.network import Network, NetworkNamespace, Nic
 from isola.model.probe import Probe
 from isola.network import NetworkDriver, Networks
 from isola.operations import Operation
@@ -24,6 +23,7 @@ from isola.state import Collection, Intents, record_codec
 from isola.testing.network import FakeNetwork
 from isola.testing.store import FakeStore
 
+WEB = NetworkNamespace(Path("/netns/web"))
 NAMES = HostNames("isola")
 Work = Callable[[Networks, Operation], Awaitable[object]]
 
@@ -252,7 +252,7 @@ async def test_the_next_daemon_finds_all_as_it_was(house: House) -> None:
     ipv4, ipv6 = await networks.allocate("lab", "0a:69:73:00:00:01")
     web = nic(ipv4, ipv6)
     house.nics = [web]
-    await house.act(networks, lambda n, op: n.driver("lab").attach(op, n.get("lab"), web, ProcessRef(4711, 1)))
+    await house.act(networks, lambda n, op: n.driver("lab").attach(op, n.get("lab"), web, WEB))
     await networks.close()
     before = await house.picture(networks)
     await house.host.links.create_bridge(Bridge("gone", alias="isola:gone"))
@@ -273,7 +273,7 @@ async def test_a_network_whose_record_is_lost_is_left_alone_and_can_be_taken_in(
     network = networks.get("lab")
     ipv4, ipv6 = await networks.allocate("lab", "0a:69:73:00:00:01")
     house.nics = [web := nic(ipv4, ipv6)]
-    await house.act(networks, lambda n, op: n.driver("lab").attach(op, n.get("lab"), web, ProcessRef(4711, 1)))
+    await house.act(networks, lambda n, op: n.driver("lab").attach(op, n.get("lab"), web, WEB))
     await networks.close()
     await house.store.delete("/networks/lab")
     before = await house.picture(networks)

@@ -14,13 +14,13 @@ import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Any, Protocol
 
 import orjson
 
 from isola.errors import AlreadyExists, HostFailure, InvalidInput
-from isola.host import link_settings
-from isola.host.proc import ProcessRef, open_of
+from isola.host import link_settings, network_namespace
 from isola.host.process import Processes
 from isola.host.threads import in_thread
 from isola.model.instance import Address, InterfaceState
@@ -59,6 +59,19 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
+class Tap:
+    """A port of ``bridge`` whose other end is a descriptor: that of a virtual machine's monitor.
+
+    It stays when the monitor ends. Only root and the user ``owner`` may open it.
+    """
+
+    name: str
+    bridge: str
+    owner: int = 0
+    mtu: int = 1500
+
+
+@dataclass(frozen=True, slots=True)
 class Inside:
     """How the far end is set up, when the host does it: addresses with prefix length, default routes."""
 
@@ -91,12 +104,16 @@ class Links(Protocol):
         """Make these the only global addresses of the link, and this its MTU and MAC; what is so already stays."""
         ...
 
-    async def connect(self, pair: Pair, process: ProcessRef, inside: Inside | None = None) -> None:
-        """Create a pair: the host end up and in its bridge, the peer in the network namespace of that very process.
+    async def connect(self, pair: Pair, namespace: Path, inside: Inside | None = None) -> None:
+        """Create a pair: the host end up and in its bridge, the peer in the network namespace that a file stands for.
 
         With ``inside`` the peer is set up and brought up there too, and so is ``lo``; without it the peer is down.
-        Raises AlreadyExists, WrongState (the process has ended), HostFailure; nothing stays when it fails.
+        Raises AlreadyExists, WrongState (there is no such namespace), HostFailure; nothing stays when it fails.
         """
+        ...
+
+    async def create_tap(self, tap: Tap) -> None:
+        """Create it, up, as a port of its bridge. Raises AlreadyExists, HostFailure; nothing stays when it fails."""
         ...
 
     async def join(self, bridge: str, links: Sequence[str]) -> None:
@@ -190,28 +207,41 @@ class LinuxLinks:
         if not _any_ipv6(addresses):
             await in_thread(link_settings.prepare_router, link, ipv6=False)
 
-    async def connect(self, pair: Pair, process: ProcessRef, inside: Inside | None = None) -> None:
+    async def connect(self, pair: Pair, namespace: Path, inside: Inside | None = None) -> None:
         """One process; a second one in the instance's namespace where the host configures the peer."""
         _check_name(pair.peer)
         if await self.exists(pair.host):
             raise AlreadyExists(f"A link named {pair.host!r} is there already")
-        # By a descriptor and not by number: another process may have that number when ``ip`` looks.
-        namespace = open_of(process, "ns/net")
+        opened = network_namespace.open_at(namespace)
         try:
             await self._batch(
                 f"link add {pair.host} mtu {pair.mtu} type veth"
-                f" peer name {pair.peer} address {pair.mac} mtu {pair.mtu} netns {_file(namespace)}",
+                f" peer name {pair.peer} address {pair.mac} mtu {pair.mtu} netns {_file(opened)}",
                 # A port needs no address of its own; without this every port would get an IPv6 one and defend it.
                 f"link set {pair.host} master {pair.bridge} addrgenmode none up",
-                namespace=namespace,
+                namespace=opened,
             )
             if inside is not None:
-                await self._set_up_inside(pair.peer, namespace, inside)
+                await self._set_up_inside(pair.peer, opened, inside)
         except BaseException:
             await self.delete(pair.host)
             raise
         finally:
-            os.close(namespace)
+            os.close(opened)
+
+    async def create_tap(self, tap: Tap) -> None:
+        """One process."""
+        _check_name(tap.name)
+        if await self.exists(tap.name):
+            raise AlreadyExists(f"A link named {tap.name!r} is there already")
+        try:
+            await self._batch(
+                f"tuntap add dev {tap.name} mode tap user {tap.owner}",
+                f"link set {tap.name} master {tap.bridge} mtu {tap.mtu} addrgenmode none up",
+            )
+        except BaseException:
+            await self.delete(tap.name)
+            raise
 
     async def join(self, bridge: str, links: Sequence[str]) -> None:
         """One process for all of them."""

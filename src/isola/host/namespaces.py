@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from isola.errors import HostFailure, WrongState
-from isola.host import kernel
+from isola.host import kernel, network_namespace
 from isola.host.credentials import effective_user
 from isola.host.proc import ProcessRef, hold, open_of
 from isola.host.threads import in_thread
@@ -54,6 +54,29 @@ class Namespaces(Protocol):
         """
         ...
 
+    async def make_network(self, path: Path, idmap: IdRange) -> None:
+        """Make a network namespace that stays, whoever runs in it, until ``remove_network``; ``path`` stands for it.
+
+        It belongs to a user namespace of its own with these ids (see ``user``), and has ``lo`` alone, down.
+        Raises AlreadyExists, HostFailure; nothing stays when it fails.
+        """
+        ...
+
+    async def remove_network(self, path: Path) -> None:
+        """Let go of it: it ends, and the links in it, with the last process in it. Fine when there is none."""
+        ...
+
+    def has_network(self, path: Path) -> bool:
+        """Whether ``path`` stands for a network namespace; what was made before the host was booted is gone."""
+        ...
+
+    def user_of_network(self, path: Path) -> AbstractAsyncContextManager[Path]:
+        """A file that stands for the user namespace a network namespace belongs to, until the context is left.
+
+        Raises WrongState when there is no such network namespace.
+        """
+        ...
+
 
 class LinuxNamespaces:
     """Reads ``/proc/PID/net``: quick, without locks that network changes hold, and without entering a namespace."""
@@ -85,6 +108,28 @@ class LinuxNamespaces:
         finally:
             for descriptor in made:
                 os.close(descriptor)
+
+    async def make_network(self, path: Path, idmap: IdRange) -> None:
+        """In a thread: the kernel may have to wait for another namespace's end."""
+        await in_thread(network_namespace.make, path, idmap)
+
+    async def remove_network(self, path: Path) -> None:
+        """Unmounted, which waits for no link in it."""
+        await in_thread(network_namespace.remove, path)
+
+    def has_network(self, path: Path) -> bool:
+        """Whether it can be opened as one."""
+        try:
+            os.close(network_namespace.open_at(path))
+        except WrongState:
+            return False
+        return True
+
+    @asynccontextmanager
+    async def user_of_network(self, path: Path) -> AsyncIterator[Path]:
+        """By a descriptor of our own."""
+        with network_namespace.owner(path) as descriptor:
+            yield Path(f"/proc/{os.getpid()}/fd/{descriptor}")
 
 
 def _owned_user_namespace(idmap: IdRange) -> int:

@@ -35,6 +35,9 @@ async def sweep(context: Context, op: Operation, instance: Instance, *, clean: b
     if not clean:
         runtime = context.runtime(instance)
         await op.effect(f"remove processes of {instance.name}", lambda: runtime.remove(instance.id))
+        await op.effect(
+            f"remove network namespace of {instance.name}", lambda: context.networks.namespaces.remove(instance.id)
+        )
     strays = context.strays.get(instance.id, ())
     for nic in (*nics_of(context, instance), *strays):
         network = context.networks.find(nic.network)

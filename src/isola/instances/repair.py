@@ -56,7 +56,7 @@ async def _rewire(context: Context, op: Operation, instance: Instance, wanted: I
         driver, network = context.networks.driver(nic.network), context.networks.get(nic.network)
         await driver.register(op, network, nic)
         if live is not None:
-            await driver.attach(op, network, nic, live.running.init)
+            await driver.attach(op, network, nic, context.networks.namespaces.get(instance.id))
 
 
 def _differs(context: Context, instance: Instance) -> bool:

@@ -124,10 +124,11 @@ def require_stopped(context: Context, instance: Instance) -> None:
 
 async def _run(context: Context, op: Operation, instance: Instance, spec: RunSpec) -> Running:
     runtime = context.working_runtime(instance)
-    running = await runtime.create(op, spec)
+    endpoint = await context.networks.namespaces.make(op, instance.id, instance.idmap)
     for nic in nics_of(context, instance):
         network = context.networks.get(nic.network)
-        await context.networks.driver(nic.network).attach(op, network, nic, running.init)
+        await context.networks.driver(nic.network).attach(op, network, nic, endpoint)
+    running = await runtime.create(op, dataclasses.replace(spec, network=endpoint))
     await runtime.start(op, instance.id)
     await _require_life(context, instance, running)
     return running

@@ -113,6 +113,9 @@ async def clean_up(
     """
     runtime = context.runtime(instance)
     await op.effect(f"remove processes of {instance.name}", lambda: runtime.remove(instance.id))
+    await op.effect(
+        f"remove network namespace of {instance.name}", lambda: context.networks.namespaces.remove(instance.id)
+    )
     for nic in nics_of(context, instance):
         network = context.networks.find(nic.network)
         if network is not None:

@@ -110,6 +110,8 @@ async def remove(context: Context, op: Operation, id: str) -> None:
     for name, runtime in context.runtimes.loaded():
         if name == unknown.runtime:
             await op.effect(f"remove processes of {unknown.id}", lambda runtime=runtime: runtime.remove(unknown.id))  # type: ignore[misc]
+    namespaces = context.networks.namespaces
+    await op.effect(f"remove network namespace of {unknown.id}", lambda: namespaces.remove(unknown.id))
     for nic in nics_of(context, unknown.instance) if unknown.instance is not None else ():
         network = context.networks.find(nic.network)
         if network is not None:

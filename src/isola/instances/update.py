@@ -152,18 +152,19 @@ def _check_devices(context: Context, instance: Instance, wanted: Instance) -> No
 async def _rewire(context: Context, op: Operation, old: Instance, new: Instance, live: Live | None) -> None:
     """Take away NICs that changed or went, add those that changed or came."""
     before, after = nics_of(context, old), nics_of(context, new)
+    endpoint = context.networks.namespaces.get(new.id) if live is not None and before != after else None
     for nic in before:
         network = context.networks.find(nic.network)
         if nic not in after and network is not None:
             driver = context.networks.driver(nic.network)
-            await driver.withdraw(op, network, nic, live.running.init if live else None)
+            await driver.withdraw(op, network, nic, endpoint)
     for nic in after:
         if nic not in before:
             network = context.networks.get(nic.network)
             driver = context.networks.driver(nic.network)
             await driver.register(op, network, nic)
-            if live is not None:
-                await driver.attach(op, network, nic, live.running.init)
+            if endpoint is not None:
+                await driver.attach(op, network, nic, endpoint)
 
 
 async def limit(context: Context, op: Operation, instance: Instance, live: Live, new: Limits) -> None:

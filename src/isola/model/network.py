@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,26 @@ class Nic:
     mtu: int = 1500
     configure: bool = False
     """True when the image has no network set-up of its own and the host must set addresses and routes inside."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkNamespace:
+    """Where the NICs of a container end. It is there before the first process, and apart from who runs in it."""
+
+    path: Path
+    """A file that stands for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostTap:
+    """NICs end in taps on the host, each named as its NIC's ``host_link``: a virtual machine's monitor opens them."""
+
+    owner: int = 0
+    """User id that may open them, beside root."""
+
+
+Endpoint = NetworkNamespace | HostTap
+"""What the far end of an instance's NICs is."""
 
 
 @dataclass(frozen=True, slots=True)

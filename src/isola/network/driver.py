@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from isola.host import Host
-from isola.host.process import ProcessRef
 from isola.model.identity import HostNames
-from isola.model.network import Lease, Network, Nic
+from isola.model.network import Endpoint, Lease, Network, Nic
 from isola.model.probe import Probe
 from isola.network.addresses import AddressPlan
 from isola.operations import Operation
@@ -115,13 +114,13 @@ class NetworkDriver(ABC):
             f"register {new.device} of {new.instance_name}", lambda: swap(old, new), undo=lambda: swap(new, old)
         )
 
-    async def withdraw(self, op: Operation, network: Network, nic: Nic, process: ProcessRef | None) -> None:
-        """Take a NIC away from an instance that stays, running (``process``) or not; undone by giving it back."""
+    async def withdraw(self, op: Operation, network: Network, nic: Nic, endpoint: Endpoint | None) -> None:
+        """Take a NIC away from an instance that stays, running (``endpoint``) or not; undone by giving it back."""
 
         async def back() -> None:
             await self._register(network, nic)
-            if process is not None and not await self.host.links.exists(nic.host_link):
-                await self._attach(network, nic, process)
+            if endpoint is not None and not await self.host.links.exists(nic.host_link):
+                await self._attach(network, nic, endpoint)
 
         async def take() -> None:
             await self._detach(network, nic)
@@ -129,11 +128,11 @@ class NetworkDriver(ABC):
 
         await op.effect(f"withdraw {nic.device} from {network.name}", take, undo=back)
 
-    async def attach(self, op: Operation, network: Network, nic: Nic, process: ProcessRef) -> None:
-        """Give the process's network namespace its end of the NIC."""
+    async def attach(self, op: Operation, network: Network, nic: Nic, endpoint: Endpoint) -> None:
+        """Connect the network to an instance's endpoint. Raises WrongState when that is gone."""
         await op.effect(
             f"attach {nic.device} to {network.name}",
-            lambda: self._attach(network, nic, process),
+            lambda: self._attach(network, nic, endpoint),
             undo=lambda: self._detach(network, nic),
         )
 
@@ -154,7 +153,7 @@ class NetworkDriver(ABC):
     async def _unregister(self, network: Network, nic: Nic) -> None: ...
 
     @abstractmethod
-    async def _attach(self, network: Network, nic: Nic, process: ProcessRef) -> None: ...
+    async def _attach(self, network: Network, nic: Nic, endpoint: Endpoint) -> None: ...
 
     @abstractmethod
     async def _detach(self, network: Network, nic: Nic) -> None: ...

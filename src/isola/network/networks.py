@@ -29,6 +29,7 @@ from isola.model.probe import Probe
 from isola.model.references import users_text
 from isola.network.addresses import AddressPool
 from isola.network.driver import NetworkDriver
+from isola.network.namespaces import NetworkNamespaces
 from isola.network.views import describe, kinds
 from isola.operations import Operation, Operations
 from isola.state import Collection, Described, Intent, Intents, Versioned, record_codec
@@ -55,6 +56,7 @@ class Networks:
         drivers: Mapping[str, type[NetworkDriver]] | None = None,
     ) -> None:
         self.probes: dict[str, Probe] = {}
+        self.namespaces = NetworkNamespaces(host, directory)
         self._host = host
         self._records = records
         self._operations = operations

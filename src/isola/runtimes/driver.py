@@ -14,6 +14,7 @@ from isola.host.sockets import Stream
 from isola.model.identity import HostNames, IdRange
 from isola.model.instance import Status
 from isola.model.limits import Limits, Usage
+from isola.model.network import Endpoint
 from isola.model.probe import Probe
 from isola.operations import Operation
 
@@ -54,6 +55,8 @@ class RunSpec:
     """Most pseudo-terminals; 0: as many as the host has."""
     lxcfs: Path | None = None
     """Where lxcfs is mounted on the host, when it is."""
+    network: Endpoint | None = None
+    """What its NICs end in; None: a network namespace made for the run, with ``lo`` alone."""
 
 
 @dataclass(frozen=True, slots=True)

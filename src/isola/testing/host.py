@@ -52,21 +52,21 @@ def fake_host(
     granted: Sequence[Extent] = (),
     files: FakeFiles | None = None,
 ) -> FakeHost:
-    """A new host. A process that ends leaves its group and its namespace; a group that is killed ends its processes.
+    """A new host. A process that ends leaves its group; a group that is killed ends its processes.
 
     The clock moves by itself when somebody sleeps, unless one is given.
     """
     system = system or FakeSystem()
-    namespaces, files = FakeNamespaces(), files or FakeFiles()
+    links, files = FakeLinks(), files or FakeFiles()
+    namespaces = FakeNamespaces(made=links.appear, removed=links.vanish)
     processes = FakeProcesses(programs)
     cgroups = FakeCgroups(lambda pid: processes.kill(pid, signal.SIGKILL), layout=layout, cpus=system.cpu_count)
-    links = FakeLinks()
 
     def leave_group(ended: ProcessRef) -> None:
         if processes.identify(ended.pid) is None:  # its number has not been given to another
             cgroups.left(ended.pid)
 
-    for listener in (leave_group, namespaces.forget, links.vanish):
+    for listener in (leave_group, namespaces.forget):
         processes.when_ended(listener)
     return FakeHost(
         processes=processes,

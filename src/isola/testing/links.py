@@ -5,25 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from ipaddress import ip_interface
+from pathlib import Path
 
 from isola.errors import AlreadyExists, HostFailure, InvalidInput, WrongState
-from isola.host.links import Bridge, Inside, LinkView, Pair
-from isola.host.process import ProcessRef
+from isola.host.links import Bridge, Inside, LinkView, Pair, Tap
 from isola.model.instance import Address, InterfaceState
 
 _RESERVED = ("all", "default")
 
 
 class FakeLinks:
-    """One namespace with an uplink ``eth0``, and what was moved into the namespaces of processes."""
+    """One namespace with an uplink ``eth0``, and what was moved into other namespaces."""
 
     def __init__(self, *, physical: Iterable[str] = ("eth0",), routes: Iterable[str] = ()) -> None:
         self._links = {"lo": _view("lo", "loopback")} | {name: _view(name, "physical") for name in physical}
         self._routes = tuple(routes)
-        self._gone: set[ProcessRef] = set()
-        self._peers: dict[str, tuple[ProcessRef, str]] = {}
-        self.inside: dict[tuple[ProcessRef, str], tuple[Pair, Inside | None]] = {}
-        """(process, name inside) -> the pair whose peer it is, and how it was set up."""
+        self._gone: set[Path] = set()
+        self._peers: dict[str, tuple[Path, str]] = {}
+        self.inside: dict[tuple[Path, str], tuple[Pair, Inside | None]] = {}
+        """(namespace, name inside) -> the pair whose peer it is, and how it was set up."""
+        self.taps: dict[str, Tap] = {}
         self.forwarding: dict[str, tuple[bool, bool]] = {}
         """Link -> whether IPv4 and IPv6 are forwarded."""
 
@@ -48,18 +49,18 @@ class FakeLinks:
         state = replace(view.state, mtu=mtu, hwaddr=mac or view.state.hwaddr, state="up")
         self._links[link] = replace(view, state=state)
 
-    async def connect(self, pair: Pair, process: ProcessRef, inside: Inside | None = None) -> None:
+    async def connect(self, pair: Pair, namespace: Path, inside: Inside | None = None) -> None:
         """Both ends at once."""
         _check_name(pair.peer)
         if pair.host in self._links:
             raise AlreadyExists(f"A link named {pair.host!r} is there already")
-        if process in self._gone:
-            raise WrongState(f"Process {process.pid} has ended")
-        if pair.bridge not in self._links or (process, pair.peer) in self.inside:
+        if namespace in self._gone:
+            raise WrongState(f"There is no network namespace {namespace.name}")
+        if pair.bridge not in self._links or (namespace, pair.peer) in self.inside:
             raise HostFailure(f"Cannot connect {pair.host}")
         self._links[pair.host] = replace(_view(pair.host, "veth", mtu=pair.mtu), master=pair.bridge)
-        self._peers[pair.host] = (process, pair.peer)
-        self.inside[process, pair.peer] = (pair, inside)
+        self._peers[pair.host] = (namespace, pair.peer)
+        self.inside[namespace, pair.peer] = (pair, inside)
 
     async def join(self, bridge: str, links: Sequence[str]) -> None:
         """Those that exist."""
@@ -115,10 +116,24 @@ class FakeLinks:
         """Yes."""
         return True
 
-    def vanish(self, process: ProcessRef) -> None:
-        """The process has ended: its namespace goes and takes its links with it."""
-        self._gone.add(process)
-        for host in [host for host, (owner, _) in self._peers.items() if owner == process]:
+    async def create_tap(self, tap: Tap) -> None:
+        """One end."""
+        _check_name(tap.name)
+        if tap.name in self._links:
+            raise AlreadyExists(f"A link named {tap.name!r} is there already")
+        if tap.bridge not in self._links:
+            raise HostFailure(f"Cannot make {tap.name}")
+        self._links[tap.name] = replace(_view(tap.name, "tun", mtu=tap.mtu), master=tap.bridge)
+        self.taps[tap.name] = tap
+
+    def appear(self, namespace: Path) -> None:
+        """A namespace is made, maybe in the place of one that has ended."""
+        self._gone.discard(namespace)
+
+    def vanish(self, namespace: Path) -> None:
+        """The namespace ends, and takes its links with it."""
+        self._gone.add(namespace)
+        for host in [host for host, (owner, _) in self._peers.items() if owner == namespace]:
             self._remove(host)
 
     def _remove(self, link: str) -> None:
@@ -127,6 +142,7 @@ class FakeLinks:
         if link in self._peers:
             self.inside.pop(self._peers.pop(link), None)
         self.forwarding.pop(link, None)
+        self.taps.pop(link, None)
         for name, view in self._links.items():
             if view.master == link:
                 self._links[name] = replace(view, master="")

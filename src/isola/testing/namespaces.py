@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from isola.errors import WrongState
+from isola.errors import AlreadyExists, WrongState
 from isola.host.process import ProcessRef
 from isola.model.identity import IdRange
 from isola.model.instance import Address, InterfaceState
@@ -20,9 +20,14 @@ LOOPBACK = InterfaceState(
 
 
 class FakeNamespaces:
-    """Interfaces by process."""
+    """Interfaces by process, network namespaces by the file that stands for them."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, made: Callable[[Path], object] = lambda path: None, removed: Callable[[Path], object] = lambda path: None
+    ) -> None:
+        self._made, self._removed = made, removed
+        self.networks: dict[Path, IdRange] = {}
+        """Network namespaces that are there now, with the ids of their owners."""
         self._interfaces: dict[ProcessRef, tuple[InterfaceState, ...]] = {}
         self.users: list[IdRange] = []
         """Ranges of the user namespaces that are held now."""
@@ -53,3 +58,27 @@ class FakeNamespaces:
             yield Path(f"/fake/users/{idmap.base}")
         finally:
             self.users.remove(idmap)
+
+    async def make_network(self, path: Path, idmap: IdRange) -> None:
+        """Remember it."""
+        if path in self.networks:
+            raise AlreadyExists(f"There is a network namespace {path.name} already")
+        self.networks[path] = idmap
+        self._made(path)
+
+    async def remove_network(self, path: Path) -> None:
+        """Forget it, whoever runs in it."""
+        if self.networks.pop(path, None) is not None:
+            self._removed(path)
+
+    def has_network(self, path: Path) -> bool:
+        """Whether it is remembered."""
+        return path in self.networks
+
+    @asynccontextmanager
+    async def user_of_network(self, path: Path) -> AsyncIterator[Path]:
+        """A path of the fake kind."""
+        if path not in self.networks:
+            raise WrongState(f"There is no network namespace {path.name}")
+        async with self.user(self.networks[path]) as file:
+            yield file

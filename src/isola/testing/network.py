@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from isola.host import Host
-from isola.host.links import Bridge, Inside, Pair
-from isola.host.process import ProcessRef
-from isola.model.network import Lease, Network, Nic
+from isola.host.links import Bridge, Inside, Pair, Tap
+from isola.model.network import Endpoint, HostTap, Lease, Network, Nic
 from isola.model.probe import Probe
 from isola.network import leases
 from isola.network.addresses import AddressPlan, subnets
@@ -86,11 +85,15 @@ class FakeNetwork(NetworkDriver):
         await self.host.files.remove_tree(self._home(network.name) / nic.host_link)
         await self._end_leases(network, lambda held: held.address in (nic.ipv4, nic.ipv6) or held.mac == nic.mac)
 
-    async def _attach(self, network: Network, nic: Nic, process: ProcessRef) -> None:
+    async def _attach(self, network: Network, nic: Nic, endpoint: Endpoint) -> None:
+        link = self.names.bridge(network.name)
+        if isinstance(endpoint, HostTap):
+            await self.host.links.create_tap(Tap(nic.host_link, link, endpoint.owner, nic.mtu))
+            return
         plan = self.plan(network)
         inside = Inside(plan.prefixed(nic), plan.gateways()) if nic.configure else None
-        pair = Pair(nic.host_link, nic.interface, self.names.bridge(network.name), nic.mac, nic.mtu)
-        await self.host.links.connect(pair, process, inside)
+        pair = Pair(nic.host_link, nic.interface, link, nic.mac, nic.mtu)
+        await self.host.links.connect(pair, endpoint.path, inside)
 
     async def _detach(self, network: Network, nic: Nic) -> None:
         await self.host.links.delete(nic.host_link)
@@ -120,7 +123,9 @@ class FakeNetwork(NetworkDriver):
         bridges = {self.names.bridge(name) for name in kept}
         for view in await self.host.links.all():
             ours = view.alias.startswith(self.names.alias("")) and view.name not in bridges
-            port = view.kind == "veth" and view.name.startswith(self.names.short) and view.name not in host_links
+            port = (
+                view.kind in ("veth", "tun") and view.name.startswith(self.names.short) and view.name not in host_links
+            )
             if ours or (port and len(view.name) == len(self.names.short) + 8):
                 await self.host.links.delete(view.name)
 

@@ -64,7 +64,6 @@ class HostedRuntime(FakeRuntime):
         first = self.instances[id].running.init
         self._host.files.process_roots.pop(first, None)
         self._host.namespaces.forget(first)
-        self._host.links.vanish(first)
 
 
 def host_with_ids(

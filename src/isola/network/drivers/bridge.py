@@ -11,10 +11,9 @@ from pathlib import Path
 
 from isola.errors import CommandFailed, HostFailure, InvalidInput, IsolaError, NotFound
 from isola.host import Host
-from isola.host.links import Bridge, Inside, LinkView, Pair
-from isola.host.process import ProcessRef
+from isola.host.links import Bridge, Inside, LinkView, Pair, Tap
 from isola.model.identity import HostNames
-from isola.model.network import Lease, Network, Nic
+from isola.model.network import Endpoint, HostTap, Lease, Network, Nic
 from isola.model.probe import Probe
 from isola.network import leases
 from isola.network.addresses import AddressPlan, subnets
@@ -125,13 +124,17 @@ class BridgeNetworks(NetworkDriver):
                 await self.host.files.remove_tree(path)
             self._nameserver(network.name).reload()
 
-    async def _attach(self, network: Network, nic: Nic, process: ProcessRef) -> None:
-        pair = Pair(nic.host_link, nic.interface, self.names.bridge(network.name), nic.mac, nic.mtu)
-        await self.host.links.connect(pair, process, self._inside(network, nic) if nic.configure else None)
+    async def _attach(self, network: Network, nic: Nic, endpoint: Endpoint) -> None:
+        link = self.names.bridge(network.name)
+        if isinstance(endpoint, HostTap):
+            await self.host.links.create_tap(Tap(nic.host_link, link, endpoint.owner, nic.mtu))
+        else:
+            pair = Pair(nic.host_link, nic.interface, link, nic.mac, nic.mtu)
+            await self.host.links.connect(pair, endpoint.path, self._inside(network, nic) if nic.configure else None)
         if nic.ipv4 is not None:
             # Neighbours may remember who had the address before, and believe it for up to a minute.
             with contextlib.suppress(HostFailure):
-                await self.host.links.announce(pair.bridge, nic.mac, str(nic.ipv4))
+                await self.host.links.announce(link, nic.mac, str(nic.ipv4))
 
     async def _detach(self, network: Network, nic: Nic) -> None:
         await self.host.links.delete(nic.host_link)
@@ -160,7 +163,7 @@ class BridgeNetworks(NetworkDriver):
             view.name
             for view in await self.host.links.all()
             if (view.alias.startswith(self._alias("")) and view.name not in bridges)
-            or (view.kind == "veth" and own_port.fullmatch(view.name) and view.name not in host_links)
+            or (view.kind in ("veth", "tun") and own_port.fullmatch(view.name) and view.name not in host_links)
         ]
         await self.host.links.delete(*orphans)
 

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from isola.model.network import NetworkNamespace
 from isola.runtimes.driver import ExecSpec, RunSpec
 from isola.runtimes.oci.capabilities import granted
 from isola.runtimes.oci.mounts import MASKED, READ_ONLY, READ_ONLY_FOR_APPLICATIONS, mounts
 from isola.runtimes.oci.seccomp import profile
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_NAMESPACES = ("pid", "mount", "uts", "ipc", "network", "cgroup")
+_NAMESPACES = ("pid", "mount", "uts", "ipc", "cgroup")
 # mknod is refused in a user namespace, but a device node can come inside an image: these and no others open.
 _DEVICES = (
     ("c", 1, 3),  # null
@@ -119,6 +120,7 @@ def _linux(spec: RunSpec, host: Surroundings) -> dict[str, object]:
         "namespaces": [
             {"type": "user", "path": str(host.user_namespace)},
             *({"type": name} for name in _NAMESPACES),
+            _network(spec),
         ],
         "uidMappings": mapping,
         "gidMappings": mapping,
@@ -132,6 +134,13 @@ def _linux(spec: RunSpec, host: Surroundings) -> dict[str, object]:
         # Every group may ping and every user may serve port 80: the network is the instance's own.
         linux["sysctl"] = {"net.ipv4.ping_group_range": "0 65535", "net.ipv4.ip_unprivileged_port_start": "0"}
     return linux
+
+
+def _network(spec: RunSpec) -> dict[str, str]:
+    if spec.network is None:
+        return {"type": "network"}
+    assert isinstance(spec.network, NetworkNamespace)
+    return {"type": "network", "path": str(spec.network.path)}
 
 
 def device_rules() -> list[str]:

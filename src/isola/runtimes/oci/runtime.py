@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 from signal import SIGKILL
 from typing import ClassVar
 
-from isola.errors import CommandFailed, HostFailure, InvalidInput, IsolaError, NotFound, WrongState
+from isola.errors import CommandFailed, HostFailure, InvalidInput, IsolaError, NotFound, Unsupported, WrongState
 from isola.host import Host
 from isola.host.files import Entry, Root
 from isola.host.process import ProcessRef
@@ -18,6 +18,7 @@ from isola.host.sockets import Stream
 from isola.model.identity import HostNames
 from isola.model.instance import Status
 from isola.model.limits import Limits, Usage
+from isola.model.network import NetworkNamespace
 from isola.operations import Operation
 from isola.runtimes.driver import ExecSpec, Execution, Running, RunSpec, Runtime, RuntimeCapabilities
 from isola.runtimes.oci import monitor
@@ -73,7 +74,7 @@ class OciRuntime(Runtime):
         """Make the first process, held before its program."""
         id = spec.id
         # From the first process on the kernel keeps the namespace; nothing has to be left anywhere for it.
-        async with self.host.namespaces.user(spec.idmap) as namespace:
+        async with self._user_namespace(spec) as namespace:
             process = await op.effect(
                 f"prepare run of {id}",
                 lambda: self._prepare(spec, namespace),
@@ -217,6 +218,14 @@ class OciRuntime(Runtime):
             if await self._engine_of(id) in (self.name, ""):
                 ids.add(id)
         return tuple(sorted(ids))
+
+    def _user_namespace(self, spec: RunSpec) -> AbstractAsyncContextManager[Path]:
+        """The one that rules its network namespace: in another one, root inside could not set up its links."""
+        if spec.network is None:
+            return self.host.namespaces.user(spec.idmap)
+        if not isinstance(spec.network, NetworkNamespace):
+            raise Unsupported("This runtime connects no taps")
+        return self.host.namespaces.user_of_network(spec.network.path)
 
     # --- how ----------------------------------------------------------------------------------------------------
 

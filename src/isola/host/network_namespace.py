@@ -1,0 +1,156 @@
+"""Network namespaces that outlive the process that made them, each kept by a mount of it on a file.
+
+Such a namespace belongs to a user namespace made with it: whoever is root there rules its links, addresses and routes,
+and nothing beyond them.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from isola.errors import AlreadyExists, HostFailure, WrongState
+from isola.host import call_chain, kernel
+from isola.host.credentials import effective_user
+from isola.model.identity import IdRange
+
+_NS_GET_USERNS, _NS_GET_NSTYPE = 0xB701, 0xB703
+_REMEDY = "it needs CAP_SYS_ADMIN, CAP_SETUID and CAP_SETGID, and room below user.max_net_namespaces"
+
+
+class _Vector(ctypes.Structure):
+    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
+
+
+class _Message(ctypes.Structure):
+    _fields_ = (
+        ("name", ctypes.c_void_p),
+        ("name_length", ctypes.c_uint32),
+        ("vectors", ctypes.c_void_p),
+        ("vector_count", ctypes.c_size_t),
+        ("control", ctypes.c_void_p),
+        ("control_length", ctypes.c_size_t),
+        ("flags", ctypes.c_int),
+    )
+
+
+def make(path: Path, idmap: IdRange) -> None:
+    """A namespace kept at ``path``, a file that is not there yet. Raises AlreadyExists, HostFailure.
+
+    Both it and its user namespace count against the limits of the first id of the range.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        _require_free(path)
+        with effective_user(idmap.base):
+            user = kernel.user_namespace(idmap.base, idmap.size)
+            try:
+                namespace = _new_in(user)
+            finally:
+                os.close(user)
+        try:
+            os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            kernel.mount(f"/proc/self/fd/{namespace}", path, "", "", kernel.MS_BIND)
+        finally:
+            os.close(namespace)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise HostFailure("Cannot make a network namespace", evidence=str(error), remedy=_REMEDY) from error
+
+
+def remove(path: Path) -> None:
+    """Let go of the namespace: it ends, and links in it, when no process is in it. Fine when there is none."""
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            while kernel.is_mount_point(path):
+                kernel.unmount(path)
+            path.unlink()
+    except OSError as error:
+        raise HostFailure(f"Cannot remove the network namespace {path.name}", evidence=str(error)) from error
+
+
+def open_at(path: Path) -> int:
+    """A descriptor of the network namespace that a file stands for. Raises WrongState when it stands for none."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise WrongState(f"There is no network namespace {path.name}") from None
+    except OSError as error:
+        raise HostFailure(f"Cannot open the network namespace {path.name}", evidence=str(error)) from error
+    try:
+        if fcntl.ioctl(descriptor, _NS_GET_NSTYPE) == kernel.CLONE_NEWNET:
+            return descriptor
+    except OSError:  # a file that nothing is mounted on: left by a host that was booted since
+        pass
+    os.close(descriptor)
+    raise WrongState(f"There is no network namespace {path.name}")
+
+
+@contextlib.contextmanager
+def owner(path: Path) -> Iterator[int]:
+    """A descriptor of the user namespace it belongs to. Raises WrongState, HostFailure."""
+    namespace = open_at(path)
+    try:
+        user = fcntl.ioctl(namespace, _NS_GET_USERNS)
+    except OSError as error:
+        raise HostFailure("Cannot see whose the network namespace is", evidence=str(error)) from error
+    finally:
+        os.close(namespace)
+    try:
+        yield user
+    finally:
+        os.close(user)
+
+
+def _require_free(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if kernel.is_mount_point(path):
+            raise AlreadyExists(f"There is a network namespace {path.name} already")
+
+
+def _new_in(user: int) -> int:
+    """A descriptor of a new network namespace that belongs to a user namespace."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with ours, theirs:
+        with _message_with(descriptor=0) as message:
+            call_chain.run(
+                [
+                    ("setns", user, kernel.CLONE_NEWUSER),
+                    ("unshare", kernel.CLONE_NEWNET),
+                    ("close", 0),  # in the child alone: the next that it opens gets this number
+                    ("open", b"/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC),
+                    ("sendmsg", theirs.fileno(), message, 0),
+                ]
+            )
+        ours.setblocking(False)
+        _, control, _, _ = ours.recvmsg(1, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
+    namespace = array.array("i", control[0][2][:4])[0]
+    # None of the calls in the child can tell that it failed: what they have come to does.
+    found = fcntl.ioctl(namespace, _NS_GET_USERNS)
+    try:
+        if os.path.samestat(os.fstat(found), os.fstat(user)):
+            return namespace
+    finally:
+        os.close(found)
+    os.close(namespace)
+    raise OSError(errno.EPERM, "the user namespace could not be entered, or has no room for a network namespace")
+
+
+@contextlib.contextmanager
+def _message_with(descriptor: int) -> Iterator[int]:
+    """The address of a ``struct msghdr`` that carries a descriptor."""
+    content = ctypes.create_string_buffer(b"+", 1)
+    vector = _Vector(ctypes.addressof(content), 1)
+    rights = struct.pack("@Nii", socket.CMSG_LEN(4), socket.SOL_SOCKET, socket.SCM_RIGHTS)
+    control = ctypes.create_string_buffer(rights + struct.pack("@i", descriptor), socket.CMSG_SPACE(4))
+    message = _Message(None, 0, ctypes.addressof(vector), 1, ctypes.addressof(control), len(control), 0)
+    yield ctypes.addressof(message)

@@ -1,0 +1,52 @@
+"""Network namespaces of instances: each made before the instance starts, and removed when it has stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from isola.errors import WrongState
+from isola.host import Host
+from isola.model.identity import IdRange
+from isola.model.network import NetworkNamespace
+from isola.operations import Operation
+
+_DIRECTORY = "netns"
+
+
+class NetworkNamespaces:
+    """By the id of the instance that owns them: another daemon on the same directory finds what this one made.
+
+    Who runs inside is no matter here, so several runs can share one, and it is there before the first.
+    """
+
+    def __init__(self, host: Host, directory: Path) -> None:
+        self._host = host
+        self._directory = directory / _DIRECTORY
+
+    async def make(self, op: Operation, id: str, idmap: IdRange) -> NetworkNamespace:
+        """A new one that root of these ids rules. Raises AlreadyExists, HostFailure."""
+        namespace = NetworkNamespace(self._directory / id)
+
+        async def look() -> bool:
+            return self._host.namespaces.has_network(namespace.path)
+
+        await op.effect(
+            f"make network namespace of {id}",
+            lambda: self._host.namespaces.make_network(namespace.path, idmap),
+            look=look,
+            undo=lambda: self.remove(id),
+        )
+        return namespace
+
+    def get(self, id: str) -> NetworkNamespace:
+        """The one an instance owns. Raises WrongState when it has none."""
+        namespace = NetworkNamespace(self._directory / id)
+        if not self._host.namespaces.has_network(namespace.path):
+            raise WrongState(
+                "The instance has no network namespace that is known", remedy="stop the instance and start it again"
+            )
+        return namespace
+
+    async def remove(self, id: str) -> None:
+        """Fine when there is none."""
+        await self._host.namespaces.remove_network(self._directory / id)

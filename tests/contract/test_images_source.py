@@ -20,7 +20,8 @@ from isola.events import Events
 from isola.host import Host
 from isola.host.linux import linux_host
 from isola.images.debian_recipe import HOOKS, KEYRING
-from isola.images.manifest import parts_of, references
+from isola.images.manifest import parts_of
+from isola.images.oci_manifest import read_document
 from isola.images.source import ImageSource, SourceRequest
 from isola.images.store import ContentStore
 from isola.model.image import Image
@@ -154,8 +155,8 @@ async def test_an_image_is_whole(made: Bench) -> None:
     """All blobs are there, and the fingerprint is the digest of what LXD exports."""
     image = await made.fetch()
     manifest, artifact = await made.store.read(image.manifest), await made.store.read(image.artifact)
-    for digest in (*references(manifest), *references(artifact)):
-        assert await made.store.has(digest)
+    for named in (*read_document(manifest).references(), *read_document(artifact).references()):
+        assert await made.store.has(named.digest)
     paths = [made.store.path(part.digest) for part in parts_of(artifact)]
     assert await made.host.files.digest(*paths) == (image.fingerprint, image.size)
     document = orjson.loads(manifest)
@@ -168,7 +169,8 @@ async def test_an_image_is_whole(made: Bench) -> None:
 
 async def test_the_diff_id_is_that_of_the_unpacked_layer(made: Bench) -> None:
     image = await made.fetch()
-    config = orjson.loads(await made.store.read(next(references(await made.store.read(image.manifest)))))
+    manifest = orjson.loads(await made.store.read(image.manifest))
+    config = orjson.loads(await made.store.read(manifest["config"]["digest"]))
     report = await made.host.archives.repack(made.store.path(image.layers[0].digest), None)
     assert config["rootfs"]["diff_ids"] == [report.diff_id]
 

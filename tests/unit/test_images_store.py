@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from isola.errors import InvalidInput, NotFound
-from isola.images.manifest import Descriptor
+from isola.images.descriptor import Descriptor
 from isola.images.store import ContentStore
 from isola.state import Intents
 from isola.testing.host import FakeHost, fake_host

@@ -146,7 +146,8 @@ async def lose_records(world: World) -> None:
     await world.finish(services.operations.start("Creating", lambda op: services.pools.create(op, Pool("old"))))
     await world.finish(services.operations.start("Creating", lambda op: services.networks.create(op, Network("lost"))))
     await world.parts.close()
-    for key in ("pools/old", "networks/lost", "instances/web1", f"images/{fingerprint}"):
+    manifest = services.images.get(fingerprint).manifest
+    for key in ("pools/old", "networks/lost", "instances/web1", f"images/{manifest}"):
         await world.store.delete(f"/{key}")
     await world.host.files.remove_tree(world.directory / "described" / "networks" / "lost.json")
 

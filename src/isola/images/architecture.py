@@ -36,6 +36,20 @@ def platform(name: str) -> dict[str, str]:
     return {"architecture": oci, "os": "linux"} | ({"variant": variant} if variant else {})
 
 
+def of_platform(name: str, variant: str = "") -> str:
+    """The kernel's name of an OCI platform. Raises InvalidInput."""
+    if name == "arm":
+        return "armv7l"  # v5 and v6 run there too
+    for known, (oci, _) in _OCI.items():
+        if oci == name:
+            return known
+    raise InvalidInput(
+        f"Unknown architecture {'/'.join(filter(None, (name[:40], variant[:40])))!r}",
+        field="architecture",
+        remedy=f"one of: {', '.join(oci for oci, _ in _OCI.values())}",
+    )
+
+
 def debian_architecture(name: str) -> str:
     """Debian's name of it."""
     words = {"i686": "i386", "armv7l": "armhf", "ppc64le": "ppc64el"}

@@ -6,15 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from isola.images.manifest import (
-    CONFIG_TYPE,
-    EMPTY_TYPE,
-    MANIFEST_TYPE,
-    Part,
-    artifact_manifest,
-    image_config,
-    image_manifest,
-)
+from isola.images.descriptor import CONFIG_TYPE, EMPTY_TYPE, MANIFEST_TYPE
+from isola.images.manifest import Part, artifact_manifest, image_config, image_manifest
 from isola.images.metadata import Metadata
 from isola.images.store import Intake
 from isola.model.image import Image, ImageConfig, Layer
@@ -62,7 +55,7 @@ async def assemble(intake: Intake, ingredients: Ingredients, now: datetime) -> I
         labels={label: properties[key] for key, label in _LABELS.items() if properties.get(key)},
         made_by=ingredients.made_by,
     )
-    manifest = image_manifest(await intake.put_bytes(config, CONFIG_TYPE), layers)
+    manifest = image_manifest(await intake.put_bytes(config, CONFIG_TYPE), layers, ingredients.fingerprint)
     subject = await intake.put_bytes(manifest, MANIFEST_TYPE)
     empty = await intake.put_bytes(b"{}", EMPTY_TYPE)
     artifact = artifact_manifest(subject, empty, ingredients.fingerprint, ingredients.parts)

@@ -8,17 +8,9 @@ from dataclasses import dataclass
 
 from isola.errors import InvalidInput, NotFound
 from isola.images.architecture import platform
-from isola.images.manifest import (
-    ARTIFACT_TYPE,
-    FINGERPRINT,
-    MANIFEST_TYPE,
-    REF_NAME,
-    TYPE_LABEL,
-    Descriptor,
-    Part,
-    parts_of,
-    references,
-)
+from isola.images.closure import closure
+from isola.images.descriptor import MANIFEST_TYPE, Descriptor
+from isola.images.manifest import ARTIFACT_TYPE, FINGERPRINT, REF_NAME, TYPE_LABEL, Part, parts_of
 from isola.images.store import ContentStore
 from isola.model.image import Alias, Image
 from isola.state import Collection
@@ -42,6 +34,8 @@ class Catalogue:
         self._records = records
         self._store = store
         self._holdings: dict[str, _Holding] = {}
+        self._keys: dict[str, str] = {}
+        """Fingerprint -> key of the record, as far as it was asked for."""
 
     async def load(self) -> None:
         """Read the manifests of all images."""
@@ -50,16 +44,33 @@ class Catalogue:
 
     async def learn(self, image: Image) -> None:
         """Read the manifests of one image; what is damaged is logged and the image stays as far as it goes."""
-        named = _named(image)
         try:
             manifest = await self._store.read(image.manifest)
             artifact = await self._store.read(image.artifact) if image.artifact else b""
         except NotFound as error:
             log.error("Image %s is incomplete: %s", image.fingerprint[:12], error)
             return
-        blobs = named.union(references(manifest), references(artifact) if artifact else ())
+        roots = filter(None, (image.index, image.manifest, image.artifact))
+        blobs = _named(image) | await closure(self._store.read, roots)
         parts = parts_of(artifact) if artifact else ()
-        self._holdings[image.fingerprint] = _Holding(frozenset(blobs), parts, len(manifest), len(artifact))
+        self._holdings[image.fingerprint] = _Holding(blobs, parts, len(manifest), len(artifact))
+
+    async def rekey(self) -> None:
+        """Records of Isola 0.1 stand under their fingerprints: move them to their manifests' digests.
+
+        One whose manifest another record has too stays where it is: then, different exports could share a manifest.
+        """
+        for image in list(self._records):
+            if self.key(image) != image.manifest and image.manifest not in self._records:
+                held = self._records.read(image.fingerprint)
+                await self._records.rename(image.fingerprint, image.manifest, held.value, at=held.revision)
+
+    def key(self, image: Image) -> str:
+        """What the record of an image stands under, or would."""
+        own = self._records.find(image.manifest)
+        if own is not None and own.fingerprint != image.fingerprint:
+            return image.fingerprint
+        return image.manifest if own is not None or image.fingerprint not in self._records else image.fingerprint
 
     def forget(self, fingerprint: str) -> None:
         """The image is gone."""
@@ -86,7 +97,7 @@ class Catalogue:
 
     def find(self, fingerprint: str) -> Image | None:
         """The same, with None for an unknown one."""
-        if (exact := self._records.find(fingerprint)) is not None:
+        if (exact := self._exactly(fingerprint)) is not None:
             return exact
         if len(fingerprint) < _SHORTEST_PREFIX:
             return None
@@ -98,6 +109,16 @@ class Catalogue:
                 remedy="give more of it",
             )
         return found[0] if found else None
+
+    def _exactly(self, fingerprint: str) -> Image | None:
+        """By a remembered key where that still holds; the records alone say what there is."""
+        held = self._records.find(self._keys.get(fingerprint, ""))
+        if held is None or held.fingerprint != fingerprint:
+            held = next((image for image in self._records if image.fingerprint == fingerprint), None)
+            self._keys.pop(fingerprint, None)
+            if held is not None:
+                self._keys[fingerprint] = self.key(held)
+        return held
 
     def index(self, aliases: Iterable[Alias]) -> list[Descriptor]:
         """``index.json``: every image under each of its names, and the artifacts beside them."""
@@ -132,4 +153,4 @@ class Catalogue:
 
 
 def _named(image: Image) -> frozenset[str]:
-    return frozenset({image.manifest, image.artifact, *(layer.digest for layer in image.layers)} - {""})
+    return frozenset({image.index, image.manifest, image.artifact, *(layer.digest for layer in image.layers)} - {""})

@@ -94,9 +94,13 @@ class ImageLibrary:
     async def open(self) -> None:
         """Empty the scratch space, forget names of nothing, let go of what was half made, write the index."""
         await self.store.open()
+        try:
+            await self._catalogue.rekey()
+        except HostFailure as error:  # a full disk: the next start tries again, and they are found as they are
+            log.warning("The records of some images stay under their fingerprints for now: %s", error)
         await self._catalogue.load()
         for alias in list(self._aliases):
-            if alias.target not in self._records:
+            if self._catalogue.find(alias.target) is None:
                 await self._aliases.remove(alias.name)
         await self.collect_garbage()
         await self._write_index()
@@ -136,7 +140,8 @@ class ImageLibrary:
 
     def revision(self, fingerprint: str) -> int:
         """Changes with every write of the record."""
-        return self._records.revision(fingerprint)
+        image = self._catalogue.find(fingerprint)
+        return self._records.revision(self._catalogue.key(image)) if image is not None else 0
 
     def offers(self) -> Mapping[str, str]:
         """Names the sources can make -> description."""
@@ -165,7 +170,7 @@ class ImageLibrary:
             (_, first), *_ = self.export(image.fingerprint)
             found = await read_templates(self._host.archives, first, metadata)
         with suppress(NotFound):  # deleted meanwhile
-            await self._records.change(image.fingerprint, lambda record: replace(record, templates=found))
+            await self._change(image, lambda record: replace(record, templates=found))
         return found
 
     async def unpack_layer(
@@ -187,7 +192,7 @@ class ImageLibrary:
     async def update(self, fingerprint: str, decide: Callable[[Image], Image]) -> None:
         """Change what a user may change. Raises NotFound."""
         image = self.get(fingerprint)
-        await self._records.change(image.fingerprint, decide)
+        await self._change(image, decide)
         self._tell("updated", image)
 
     async def used(self, fingerprint: str) -> None:
@@ -196,11 +201,11 @@ class ImageLibrary:
         Exact to a minute, so that many launches at once cost one write.
         """
         now = self._host.clock.now()
-        image = self._records.find(fingerprint)
+        image = self._catalogue.find(fingerprint)
         if image is None or (image.last_used_at is not None and now - image.last_used_at < _EXACT_TO):
             return
         with suppress(NotFound):
-            await self._records.change(fingerprint, lambda image: replace(image, last_used_at=now))
+            await self._change(image, lambda image: replace(image, last_used_at=now))
 
     async def delete(self, op: Operation, fingerprint: str) -> None:
         """Forget an image and its names. Instances made from it keep their layers."""
@@ -270,7 +275,7 @@ class ImageLibrary:
         image = self.get(fingerprint)
 
         async def work(op: Operation) -> None:
-            if not (op.waited and image.fingerprint not in self._records):
+            if not (op.waited and self._catalogue.find(image.fingerprint) is None):
                 await self.delete(op, image.fingerprint)
 
         return self._running().start(
@@ -312,11 +317,15 @@ class ImageLibrary:
 
     # --- inside -------------------------------------------------------------------------------------------------
 
+    async def _change(self, image: Image, decide: Callable[[Image], Image]) -> None:
+        """Raises NotFound where it has been deleted meanwhile."""
+        await self._records.change(self._catalogue.key(image), decide)
+
     async def _record(self, image: Image, aliases: Sequence[str]) -> None:
         """From here on the image is there."""
         await self._catalogue.learn(image)
-        if image.fingerprint not in self._records:
-            await self._records.add(image.fingerprint, image)
+        if self._catalogue.find(image.fingerprint) is None:
+            await self._records.add(self._catalogue.key(image), image)
             self._tell("created", image)
         for name in aliases:
             await self._aliases.point(name, image.fingerprint)
@@ -324,7 +333,7 @@ class ImageLibrary:
 
     async def _forget(self, image: Image) -> None:
         await self.store.let_go(sorted(self._catalogue.blobs_of(image)))
-        await self._records.remove(image.fingerprint)
+        await self._records.remove(self._catalogue.key(image))
         await self._aliases.remove_all_of(image.fingerprint)
         self._catalogue.forget(image.fingerprint)
         await self._write_index()

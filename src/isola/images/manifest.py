@@ -7,21 +7,17 @@ their own whose ``subject`` is the image, as OCI 1.1 wants it: tools that know n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
 from isola.images.architecture import platform
+from isola.images.descriptor import MANIFEST_TYPE, Descriptor
 from isola.model.image import ImageConfig, Layer
 
-INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
-MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
-CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
-EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
-LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
 ARTIFACT_TYPE = "application/vnd.isola.lxd.image.v1"
 TYPE_LABEL = "org.isola.image.type"
 FINGERPRINT = "org.isola.image.fingerprint"
@@ -29,29 +25,6 @@ PART = "org.isola.image.part"
 TITLE = "org.opencontainers.image.title"
 REF_NAME = "org.opencontainers.image.ref.name"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-
-@dataclass(frozen=True, slots=True)
-class Descriptor:
-    """A blob as other documents refer to it."""
-
-    media_type: str
-    digest: str
-    size: int
-    annotations: Mapping[str, str] = field(default_factory=dict)
-    platform: Mapping[str, str] = field(default_factory=dict)
-    artifact_type: str = ""
-
-    def document(self) -> dict[str, object]:
-        """As it stands in JSON."""
-        document: dict[str, object] = {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
-        if self.artifact_type:
-            document["artifactType"] = self.artifact_type
-        if self.platform:
-            document["platform"] = dict(self.platform)
-        if self.annotations:
-            document["annotations"] = dict(self.annotations)
-        return document
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +77,15 @@ def image_config(
     )
 
 
-def image_manifest(config: Descriptor, layers: Sequence[Layer]) -> bytes:
-    """The OCI image manifest."""
+def image_manifest(config: Descriptor, layers: Sequence[Layer], fingerprint: str) -> bytes:
+    """The OCI image manifest. The fingerprint stands in it: two exports of one content are two images to LXD."""
     return _json(
         {
             "schemaVersion": 2,
             "mediaType": MANIFEST_TYPE,
             "config": config.document(),
             "layers": [Descriptor(layer.media_type, layer.digest, layer.size).document() for layer in layers],
+            "annotations": {FINGERPRINT: fingerprint},
         }
     )
 
@@ -146,13 +120,6 @@ def parts_of(artifact: bytes) -> tuple[Part, ...]:
         Part(layer["annotations"][PART], layer["annotations"][TITLE], layer["digest"], layer["size"])
         for layer in layers
     )
-
-
-def references(manifest: bytes) -> Iterator[str]:
-    """Digests of the blobs a manifest names, itself and its subject left out."""
-    document = orjson.loads(manifest)
-    yield document["config"]["digest"]
-    yield from (layer["digest"] for layer in document["layers"])
 
 
 def _json(document: Mapping[str, object]) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
@@ -16,23 +15,14 @@ import orjson
 
 from isola.errors import InvalidInput, IsolaError, NotFound
 from isola.host import Host
-from isola.images.manifest import INDEX_TYPE, Descriptor
+from isola.images.descriptor import INDEX_TYPE, Descriptor, check_digest, is_digest
+from isola.images.hostile_json import MAX_DOCUMENT
 from isola.state import Intent, Intents
 
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 _BYTES = "application/octet-stream"
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _INTENT = "blobs"
 log = logging.getLogger(__name__)
-
-
-def check_digest(digest: str) -> str:
-    """The digest, if it is a SHA-256 in OCI's writing: fit for a path. Raises InvalidInput."""
-    if not _DIGEST.fullmatch(digest):
-        raise InvalidInput(
-            f"Invalid digest {digest[:80]!r}", field="digest", remedy="sha256:<64 hex digits> is expected"
-        )
-    return digest
 
 
 class ContentStore:
@@ -77,13 +67,13 @@ class ContentStore:
         return await self.host.files.exists(self.path(digest))
 
     async def read(self, digest: str) -> bytes:
-        """A small blob (manifest, configuration) whole. Raises NotFound."""
-        return await self.host.files.read(self.path(digest))
+        """A small blob (manifest, configuration) whole, cut off behind the largest size allowed. Raises NotFound."""
+        return await self.host.files.read(self.path(digest), MAX_DOCUMENT + 1)
 
     async def digests(self) -> tuple[str, ...]:
         """All blobs."""
         names = [f"sha256:{name}" for name in await self.host.files.names(self._blobs)]
-        return tuple(name for name in names if _DIGEST.fullmatch(name))
+        return tuple(name for name in names if is_digest(name))
 
     def intake(self) -> Intake:
         """Begin to bring blobs in."""

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from isola.host import Host
 from isola.images.assemble import Ingredients, assemble
-from isola.images.manifest import LAYER_TYPE, Part
+from isola.images.descriptor import LAYER_TYPE
+from isola.images.manifest import Part
 from isola.images.metadata import Metadata, metadata_tarball
 from isola.images.store import Intake
 from isola.images.system import WANTED, config_of

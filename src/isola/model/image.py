@@ -43,6 +43,20 @@ def layer_keys(layers: Sequence[Layer]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """How to find out whether the program works; durations in nanoseconds, 0 for whoever runs it to choose."""
+
+    argv: tuple[str, ...] = ()
+    """Empty: as in the image below, or none."""
+    interval: int = 0
+    timeout: int = 0
+    start_period: int = 0
+    start_interval: int = 0
+    retries: int = 0
+    disabled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ImageConfig:
     """How to run the image: the OCI image configuration, as far as Isola reads it."""
 
@@ -55,14 +69,24 @@ class ImageConfig:
     user: str = "0"
     stop_signal: str = "SIGTERM"
     """By name; ``SIGRTMIN+3`` asks systemd to halt."""
+    entrypoint: tuple[str, ...] = ()
+    """The beginning of ``command`` that stays when a user gives other arguments."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    volumes: tuple[str, ...] = ()
+    """Directories whose content is not the image's business."""
+    exposed_ports: tuple[str, ...] = ()
+    """``80/tcp``, ``8000-8010/udp``."""
+    health_check: HealthCheck | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image as recorded. ``fingerprint`` is what LXD clients call it; ``manifest`` is its OCI manifest digest."""
+    """An image as recorded, under the digest of its OCI manifest."""
 
     fingerprint: str
+    """What LXD's clients call it: SHA-256 over the files of an export, or the hexadecimal digits of ``manifest``."""
     manifest: str
+    """Digest of the OCI manifest."""
     size: int
     architecture: str
     created_at: datetime
@@ -86,6 +110,8 @@ class Image:
     """Where it came from: ``{"driver": "debian", "release": "bookworm", ...}``; empty for an upload."""
     templates: tuple[Template, ...] | None = None
     """None where a record was written before they were looked at."""
+    index: str = ""
+    """Digest of the OCI index that the manifest was picked from by platform; empty where there was none."""
 
 
 @dataclass(frozen=True, slots=True)

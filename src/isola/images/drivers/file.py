@@ -12,7 +12,8 @@ from isola.host.archive.archives import RepackReport
 from isola.images import bare
 from isola.images.architecture import check_runs
 from isola.images.assemble import Ingredients, assemble
-from isola.images.manifest import LAYER_TYPE, Descriptor, Part
+from isola.images.descriptor import LAYER_TYPE, Descriptor
+from isola.images.manifest import Part
 from isola.images.metadata import MAX_SIZE, METADATA_NAMES, Metadata, metadata_tarball, read
 from isola.images.source import ImageSource, SourceRequest
 from isola.images.store import Intake

@@ -1,0 +1,59 @@
+"""The record of an image that came as OCI documents, whose blobs are in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from isola.errors import InvalidInput
+from isola.images.descriptor import LAYER_TYPES, Descriptor
+from isola.images.oci_config import OciConfig
+from isola.images.oci_manifest import Manifest, check_image
+from isola.model.image import Image, Layer
+
+_PROPERTIES = {
+    "org.opencontainers.image.description": "description",
+    "org.opencontainers.image.version": "version",
+    "org.opencontainers.image.title": "os",
+}
+_NONE: Mapping[str, str] = {}
+
+
+def oci_image(
+    at: Descriptor,
+    manifest: Manifest,
+    config: OciConfig,
+    *,
+    now: datetime,
+    index: str = "",
+    source: Mapping[str, str] = _NONE,
+) -> Image:
+    """The image whose manifest is the blob ``at``, picked from the blob ``index`` where there is one.
+
+    LXD's clients know it by the manifest's digest, in place of a fingerprint. Raises InvalidInput, Unsupported.
+    """
+    check_image(manifest)
+    if len(manifest.layers) != len(config.diff_ids):
+        raise InvalidInput(
+            "The image's manifest and its configuration disagree on the number of layers",
+            evidence=f"{len(manifest.layers)} and {len(config.diff_ids)}",
+            field="rootfs.diff_ids",
+        )
+    layers = tuple(
+        Layer(layer.digest, LAYER_TYPES[layer.media_type], layer.size, diff_id)
+        for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True)
+    )
+    said = {**config.run.labels, **manifest.annotations}
+    return Image(
+        fingerprint=at.digest.removeprefix("sha256:"),
+        manifest=at.digest,
+        index=index,
+        size=at.size + manifest.config.size + sum(layer.size for layer in layers),
+        architecture=config.architecture,
+        created_at=config.created_at,
+        uploaded_at=now,
+        layers=layers,
+        config=config.run,
+        properties={key: said[label] for label, key in _PROPERTIES.items() if said.get(label)},
+        source=dict(source),
+    )

@@ -1,0 +1,127 @@
+"""Image manifests and indexes of OCI and Docker, read as hostile input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from isola.errors import InvalidInput, Unsupported
+from isola.images.descriptor import (
+    CONFIG_TYPES,
+    INDEX_TYPE,
+    INDEX_TYPES,
+    LAYER_TYPES,
+    MANIFEST_TYPE,
+    MANIFEST_TYPES,
+    Descriptor,
+    is_digest,
+)
+from isola.images.hostile_json import Fields
+
+MAX_LAYERS = 500
+"""Docker makes 127 at most; overlay takes 500 directories below one mount."""
+_OS, _ARCHITECTURE, _VARIANT = "os", "architecture", "variant"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One image, or an artifact that is attached to one (``subject``)."""
+
+    media_type: str
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+    subject: Descriptor | None = None
+    artifact_type: str = ""
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    def references(self) -> Iterator[Descriptor]:
+        """All that it names."""
+        yield self.config
+        yield from self.layers
+        if self.subject is not None:
+            yield self.subject
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """The same image for several platforms, and what is attested of them."""
+
+    media_type: str
+    manifests: tuple[Descriptor, ...]
+    subject: Descriptor | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    def references(self) -> Iterator[Descriptor]:
+        """All that it names."""
+        yield from self.manifests
+        if self.subject is not None:
+            yield self.subject
+
+
+def read_document(data: bytes, media_type: str = "") -> Manifest | Index:
+    """What a document is: its own ``mediaType``, what the registry calls it, or else its fields tell.
+
+    Raises InvalidInput, also where these contradict each other: two readers would take it for different images.
+    """
+    fields = Fields.parse(data, "manifest")
+    said = fields.text("mediaType", longest=255)
+    if said and media_type and said != media_type:
+        raise fields.wrong("mediaType", f"is {said[:80]}, though it was announced as {media_type[:80]}")
+    if fields.number("schemaVersion") != 2:
+        raise Unsupported("The image manifest is not of schema version 2", remedy="push the image anew from its source")
+    if "manifests" in fields and ("layers" in fields or "config" in fields):
+        raise InvalidInput("The document is both an image index and an image manifest", field="manifest")
+    kind = said or media_type or (INDEX_TYPE if "manifests" in fields else MANIFEST_TYPE)
+    if kind in INDEX_TYPES:
+        return _index(fields, kind)
+    if kind in MANIFEST_TYPES:
+        return _manifest(fields, kind)
+    raise Unsupported(f"Documents of type {kind[:80]!r} are no images", remedy="use an OCI or Docker image")
+
+
+def check_image(manifest: Manifest) -> None:
+    """Raise Unsupported where a manifest is not an image that can be unpacked here."""
+    if manifest.config.media_type not in CONFIG_TYPES:
+        raise Unsupported(
+            f"The manifest describes {manifest.config.media_type[:80]!r}, not an image", remedy="name an image"
+        )
+    for layer in manifest.layers:
+        if layer.media_type not in LAYER_TYPES:
+            raise Unsupported(
+                f"Layers of type {layer.media_type[:80]!r} cannot be unpacked",
+                remedy="use an image whose layers are tar archives, neither encrypted nor kept elsewhere",
+            )
+
+
+def _index(fields: Fields, kind: str) -> Index:
+    return Index(kind, fields.objects("manifests", _descriptor), _subject(fields), fields.mapping("annotations"))
+
+
+def _manifest(fields: Fields, kind: str) -> Manifest:
+    return Manifest(
+        kind,
+        _descriptor(fields.inner("config")),
+        fields.objects("layers", _descriptor, most=MAX_LAYERS),
+        _subject(fields),
+        fields.text("artifactType", longest=255),
+        fields.mapping("annotations"),
+    )
+
+
+def _subject(fields: Fields) -> Descriptor | None:
+    return _descriptor(fields.inner("subject")) if "subject" in fields else None
+
+
+def _descriptor(fields: Fields) -> Descriptor:
+    digest = fields.text("digest", longest=200)
+    if not is_digest(digest):
+        raise fields.wrong("digest", "is not sha256:<64 hex digits>")
+    platform = fields.inner("platform")
+    return Descriptor(
+        fields.text("mediaType", longest=255),
+        digest,
+        fields.number("size"),
+        fields.mapping("annotations"),
+        {key: platform.text(key, longest=80) for key in (_OS, _ARCHITECTURE, _VARIANT) if key in platform},
+        fields.text("artifactType", longest=255),
+    )

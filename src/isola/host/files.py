@@ -18,12 +18,12 @@ from isola.errors import AlreadyExists, HostFailure, NotFound
 from isola.host import kernel, trees
 from isola.host.proc import ProcessRef
 from isola.host.rooted import open_process_root, open_root
-from isola.host.roots import Entry, Root
+from isola.host.roots import Access, Changes, Entry, OpenFile, Root
 from isola.host.threads import Work, in_long_thread, in_thread
 from isola.model.identity import IdRange
 from isola.model.storage import Space
 
-__all__ = ["Entry", "Files", "LinuxFiles", "Root"]
+__all__ = ["Access", "Changes", "Entry", "Files", "LinuxFiles", "OpenFile", "Root"]
 
 T = TypeVar("T")
 _COPY_BLOCK = 1 << 20

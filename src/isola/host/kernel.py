@@ -30,6 +30,7 @@ MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, _MOUN
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x02000000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "i686": 217, "armv7l": 218, "ppc64le": 203, "s390x": 217}
+_RENAME_NOREPLACE = 1
 MNT_DETACH = 2
 UMOUNT_NOFOLLOW = 8
 RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH, RESOLVE_IN_ROOT = 1, 2, 4, 8, 16
@@ -141,6 +142,13 @@ def open_beneath(root: int, path: bytes, flags: int, resolve: int, mode: int = 0
             if attempt == 63:
                 raise
     raise AssertionError
+
+
+def rename_new(old_directory: int, old: bytes, new_directory: int, new: bytes) -> None:
+    """``renameat2`` that replaces nothing."""
+    _checked(
+        _libc.renameat2(old_directory, old, new_directory, new, ctypes.c_uint(_RENAME_NOREPLACE)), os.fsdecode(new)
+    )
 
 
 def file_system_type(descriptor: int) -> int:

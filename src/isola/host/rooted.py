@@ -19,27 +19,27 @@ from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from isola.errors import HostFailure, InvalidInput, NotFound, Unsupported
+from isola.errors import NotFound
+from isola.host.attempts import attempt, unreported
 from isola.host.cancellation import finish
 from isola.host.credentials import owner_of_files
 from isola.host.drafts import Draft
+from isola.host.handles import LinuxOpenFile, apply, open_handle
+from isola.host.listing import entry_of, listed
 from isola.host.mount_table import MountTable
 from isola.host.proc import ProcessRef, open_of
-from isola.host.roots import Entry, Root
-from isola.host.threads import Work, in_long_thread
-from isola.host.walking import Found, Walker, encoded, is_mount_point, just_made
+from isola.host.renaming import link, rename
+from isola.host.roots import Access, Changes, Entry, OpenFile, Root
+from isola.host.walking import Walker, encoded, is_mount_point, just_made, require_file
 from isola.model.identity import IdRange
 
 P = ParamSpec("P")
 T = TypeVar("T")
 _BLOCK = 256 * 1024
+_UNMAPPED = IdRange(0, 2**32)
 _PIECE = 4096
 """Names in a directory that are handled at once."""
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY
-
-
-async def _in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    return await in_long_thread(Work.INSIDE, function, *args, **kwargs)
 
 
 @asynccontextmanager
@@ -78,7 +78,7 @@ async def open_process_root(process: ProcessRef, idmap: IdRange | None) -> Async
 @asynccontextmanager
 async def _opened(work: Callable[[contextlib.ExitStack], LinuxRoot]) -> AsyncIterator[Root]:
     with contextlib.ExitStack() as stack:
-        root = await _in_thread(work, stack)
+        root = await unreported(work, stack)
         stack.callback(root.close)
         yield root
 
@@ -89,6 +89,7 @@ class LinuxRoot:
     def __init__(self, root: int, mounts: MountTable, idmap: IdRange | None) -> None:
         self._walker = Walker(root, mounts)
         self._idmap = idmap
+        self._ids = idmap or _UNMAPPED
         self._streams: set[int] = set()
 
     def close(self) -> None:
@@ -99,17 +100,17 @@ class LinuxRoot:
 
     async def stat(self, path: str, *, follow: bool = True) -> Entry:
         """What is at ``path``."""
-        return await _in_thread(_reported, path, lambda: self._stat(path, follow))
+        return await attempt(path, lambda: self._stat(path, follow))
 
     async def names(self, path: str) -> AsyncIterator[tuple[str, ...]]:
         """The names in a directory, in pieces."""
-        descriptor = await _in_thread(_reported, path, lambda: self._open(path, os.O_RDONLY | os.O_DIRECTORY))
+        descriptor = await attempt(path, lambda: self._open(path, os.O_RDONLY | os.O_DIRECTORY))
         self._streams.add(descriptor)
         return self._pieces(descriptor, path)
 
     async def read(self, path: str) -> AsyncIterator[bytes]:
         """The content of a regular file."""
-        descriptor = await _in_thread(_reported, path, lambda: self._open(path, os.O_RDONLY))
+        descriptor = await attempt(path, lambda: self._open(path, os.O_RDONLY))
         self._streams.add(descriptor)
         return self._blocks(descriptor, path)
 
@@ -127,26 +128,75 @@ class LinuxRoot:
         dress = partial(self._dress, uid=uid, gid=gid, mode=mode)
         stack = contextlib.ExitStack()
         try:
-            draft = await _in_thread(_reported, path, self._as_root_inside, lambda: self._draft(stack, path, append))
+            draft = await attempt(path, self._as_root_inside, lambda: self._draft(stack, path, append))
             async for block in content:
-                await _in_thread(_reported, path, draft.write, block)
-            await _in_thread(_reported, path, self._as_root_inside, lambda: draft.commit(dress))
+                await attempt(path, draft.write, block)
+            await attempt(path, self._as_root_inside, lambda: draft.commit(dress))
         finally:
-            await finish(asyncio.ensure_future(_in_thread(stack.close)))  # what is dropped may be large
+            await finish(asyncio.ensure_future(unreported(stack.close)))  # what is dropped may be large
 
     async def make_directory(self, path: str, *, uid: int, gid: int, mode: int) -> None:
         """Fine when the directory is there."""
         work = partial(self._make_directory, path, uid, gid, mode)
-        await _in_thread(_reported, path, self._as_root_inside, work)
+        await attempt(path, self._as_root_inside, work)
 
     async def make_symlink(self, path: str, target: str, *, uid: int, gid: int) -> None:
         """A symbolic link that may point anywhere: it is only ever followed inside."""
         work = partial(self._make_symlink, path, target, uid, gid)
-        await _in_thread(_reported, path, self._as_root_inside, work)
+        await attempt(path, self._as_root_inside, work)
 
-    async def remove(self, path: str) -> None:
+    async def remove(self, path: str, *, files: bool = True, directories: bool = True) -> None:
         """Remove a file, a link or an empty directory."""
-        await _in_thread(_reported, path, lambda: self._remove(path))
+        await attempt(path, lambda: self._remove(path, files, directories))
+
+    async def open(self, path: str, access: Access, *, mode: int | None = None) -> OpenFile:
+        """Open a regular file, or create it."""
+        work = partial(open_handle, self._walker, path, access, mode, self._ids)
+        handle = await attempt(path, self._as_root_inside, work)
+        self._streams.add(handle.descriptor)
+        return LinuxOpenFile(self._closed, handle, path)
+
+    async def create_directory(self, path: str, *, mode: int) -> None:
+        """Where nothing is."""
+        work = partial(self._create_directory, path, 0, 0, mode)
+        await attempt(path, self._as_root_inside, work)
+
+    async def create_symlink(self, path: str, target: str) -> None:
+        """Where nothing is."""
+        work = partial(self._create_symlink, path, target, 0, 0)
+        await attempt(path, self._as_root_inside, work)
+
+    async def target(self, path: str) -> str:
+        """Of a symbolic link."""
+        return await attempt(path, lambda: self._target(path))
+
+    async def entries(self, path: str) -> AsyncIterator[tuple[tuple[str, Entry], ...]]:
+        """Names in a directory with what they are."""
+        descriptor = await attempt(path, lambda: self._open(path, os.O_RDONLY | os.O_DIRECTORY))
+        self._streams.add(descriptor)
+        return self._listed(descriptor, path)
+
+    async def change(self, path: str, changes: Changes, *, follow: bool = True) -> None:
+        """Set what is not None."""
+        await attempt(path, lambda: self._change(path, changes, follow))
+
+    async def rename(self, old: str, new: str, *, replace: bool) -> None:
+        """Within one mount."""
+        await attempt(new, lambda: rename(self._walker, old, new, replace=replace))
+
+    async def link(self, old: str, new: str) -> None:
+        """Another name for a file."""
+        await attempt(new, lambda: link(self._walker, old, new))
+
+    async def space(self, path: str) -> os.statvfs_result:
+        """Of a file system."""
+        return await attempt(path, lambda: self._space(path))
+
+    async def _closed(self, descriptor: int) -> None:
+        """Close a file; the last close may have to write."""
+        if descriptor in self._streams:
+            self._streams.remove(descriptor)
+            await unreported(os.close, descriptor)
 
     # --- below runs in threads ----------------------------------------------------------------------------------
 
@@ -159,36 +209,35 @@ class LinuxRoot:
 
     def _stat(self, path: str, follow: bool) -> Entry:
         with self._walker.found(path, follow=follow) as found:
-            status = os.fstat(found.descriptor)
-            kind = _kind(status.st_mode)
-            return Entry(
-                kind=kind,
-                mode=stat.S_IMODE(status.st_mode),
-                uid=self._inside(status.st_uid),
-                gid=self._inside(status.st_gid),
-                size=status.st_size,
-                target=_shown(os.readlink(b"", dir_fd=found.descriptor)) if kind == "symlink" else "",
-                modified=int(status.st_mtime),
-            )
+            return entry_of(found.descriptor, self._ids)
 
     def _open(self, path: str, flags: int) -> int:
         with self._walker.found(path) as found:
             if not flags & os.O_DIRECTORY:
-                _require_file(found, path)
+                require_file(found, path)
             # Now that it is known to be a directory or a regular file.
             return os.open(f"/proc/self/fd/{found.descriptor}", flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
     async def _pieces(self, descriptor: int, path: str) -> AsyncIterator[tuple[str, ...]]:
         try:
-            with await _in_thread(_reported, path, os.scandir, descriptor) as entries:
-                while piece := await _in_thread(_reported, path, _some_names, entries):
+            with await attempt(path, os.scandir, descriptor) as entries:
+                while piece := await attempt(path, _some_names, entries):
+                    yield piece
+        finally:
+            self._close(descriptor)
+
+    async def _listed(self, descriptor: int, path: str) -> AsyncIterator[tuple[tuple[str, Entry], ...]]:
+        try:
+            with await attempt(path, os.scandir, descriptor) as names:
+                work = partial(listed, self._walker, descriptor, names, path, self._ids)
+                while piece := await attempt(path, work):
                     yield piece
         finally:
             self._close(descriptor)
 
     async def _blocks(self, descriptor: int, path: str) -> AsyncIterator[bytes]:
         try:
-            while block := await _in_thread(_reported, path, os.read, descriptor, _BLOCK):
+            while block := await attempt(path, os.read, descriptor, _BLOCK):
                 yield block
         finally:
             self._close(descriptor)
@@ -201,7 +250,7 @@ class LinuxRoot:
     def _draft(self, stack: contextlib.ExitStack, path: str, append: bool) -> Draft:
         place = stack.enter_context(self._walker.target(path))
         if place.found is not None:
-            _require_file(place.found, path)
+            require_file(place.found, path)
         elif place.linked:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         place.directory.mount.require_store(path)
@@ -211,8 +260,8 @@ class LinuxRoot:
 
     def _dress(self, descriptor: int, before: os.stat_result | None, *, uid: int, gid: int, mode: int | None) -> None:
         """What is not asked for is that of the file before, or root's."""
-        old = (before.st_uid, before.st_gid) if before is not None else (self._outside(0), self._outside(0))
-        owner = (old[0] if uid < 0 else self._outside(uid), old[1] if gid < 0 else self._outside(gid))
+        old = (before.st_uid, before.st_gid) if before is not None else (self._ids.outside(0), self._ids.outside(0))
+        owner = (old[0] if uid < 0 else self._ids.outside(uid), old[1] if gid < 0 else self._ids.outside(gid))
         if mode is None:
             mode = 0o644 if before is None else before.st_mode
         os.fchown(descriptor, *owner)
@@ -223,74 +272,59 @@ class LinuxRoot:
             if stat.S_ISDIR(found.mode):
                 return
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        self._create_directory(path, uid, gid, mode)
+
+    def _create_directory(self, path: str, uid: int, gid: int, mode: int) -> None:
         with self._walker.parent(path) as (directory, name):
             os.mkdir(name, 0o700, dir_fd=directory.descriptor)
             with just_made(directory, name, os.O_RDONLY | os.O_DIRECTORY) as made:
                 self._dress(made, None, uid=uid, gid=gid, mode=mode)
 
     def _make_symlink(self, path: str, target: str, uid: int, gid: int) -> None:
-        with self._walker.parent(path) as (directory, name):
-            try:
-                os.symlink(encoded(target), name, dir_fd=directory.descriptor)
-            except FileExistsError:
+        try:
+            self._create_symlink(path, target, uid, gid)
+        except FileExistsError:
+            with self._walker.parent(path) as (directory, name):
                 if _target(directory.descriptor, name) != encoded(target):
                     raise
-                return
-            owner = self._outside(max(uid, 0)), self._outside(max(gid, 0))
+
+    def _create_symlink(self, path: str, target: str, uid: int, gid: int) -> None:
+        with self._walker.parent(path) as (directory, name):
+            os.symlink(encoded(target), name, dir_fd=directory.descriptor)
+            owner = self._ids.outside(max(uid, 0)), self._ids.outside(max(gid, 0))
             with just_made(directory, name, os.O_PATH) as made:
                 os.chown(f"/proc/self/fd/{made}", *owner)
 
-    def _remove(self, path: str) -> None:
+    def _target(self, path: str) -> str:
+        with self._walker.found(path, follow=False) as found:
+            if not stat.S_ISLNK(found.mode):
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+            return os.fsdecode(os.readlink(b"", dir_fd=found.descriptor))
+
+    def _change(self, path: str, changes: Changes, follow: bool) -> None:
+        with self._walker.found(path, follow=follow) as found:
+            found.mount.require_store(path)
+            if changes.size is not None:
+                require_file(found, path)
+            apply(found.descriptor, changes, self._ids)
+
+    def _space(self, path: str) -> os.statvfs_result:
+        with self._walker.found(path) as found:
+            return os.fstatvfs(found.descriptor)
+
+    def _remove(self, path: str, files: bool, directories: bool) -> None:
         with self._walker.parent(path) as (directory, name):
             # The kernel asks our own namespace only, and would take the mount away in the instance's.
             if is_mount_point(directory, name):
                 raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
-            try:
-                os.unlink(name, dir_fd=directory.descriptor)
-            except IsADirectoryError:
-                os.rmdir(name, dir_fd=directory.descriptor)
-
-    def _outside(self, inner: int) -> int:
-        return self._idmap.outside(inner) if self._idmap else inner
-
-    def _inside(self, outer: int) -> int:
-        return self._idmap.inside(outer) if self._idmap else outer
-
-
-def _reported(path: str, work: Callable[..., T], *arguments: object) -> T:
-    """Run, and speak of failures in our words."""
-    try:
-        return work(*arguments)
-    except (FileNotFoundError, ProcessLookupError) as error:
-        raise NotFound(f"{path!r} does not exist") from error
-    except OSError as error:
-        what = _REASONS.get(error.errno or 0)
-        if what is None:
-            raise HostFailure(f"The file system refused {path!r}", evidence=str(error)) from error
-        raise InvalidInput(f"{path!r} {what}", field="path") from error
-
-
-_REASONS = {
-    errno.ENOTDIR: "is not a directory, or lies below something that is not",
-    errno.EISDIR: "is a directory",
-    errno.ENOTEMPTY: "is not empty",
-    errno.EEXIST: "exists already",
-    errno.ELOOP: "leads through a link that may not be followed",
-    errno.ENAMETOOLONG: "is too long",
-    errno.EXDEV: "leads outside",
-    errno.EBUSY: "is a mount point",
-    errno.EINVAL: "is not a valid path",
-    errno.EROFS: "lies on a read-only file system",
-}
-
-
-def _require_file(found: Found, path: str) -> None:
-    mode = found.mode
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    if not stat.S_ISREG(mode):
-        raise Unsupported(f"{path!r} is not a regular file", remedy="only files, directories and links are transferred")
-    found.mount.require_store(path)
+            if files:
+                try:
+                    os.unlink(name, dir_fd=directory.descriptor)
+                    return
+                except IsADirectoryError:
+                    if not directories:
+                        raise
+            os.rmdir(name, dir_fd=directory.descriptor)
 
 
 def _some_names(entries: Iterator[os.DirEntry[str]]) -> tuple[str, ...]:
@@ -303,14 +337,6 @@ def _target(directory: int, name: bytes) -> bytes | None:
         return os.readlink(name, dir_fd=directory)
     except OSError:
         return None
-
-
-def _kind(mode: int) -> str:
-    if stat.S_ISREG(mode):
-        return "file"
-    if stat.S_ISDIR(mode):
-        return "directory"
-    return "symlink" if stat.S_ISLNK(mode) else "other"
 
 
 def _shown(name: bytes) -> str:

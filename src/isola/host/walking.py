@@ -14,7 +14,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from isola.errors import InvalidInput
+from isola.errors import InvalidInput, Unsupported
 from isola.host import kernel
 from isola.host.mount_table import Mount, MountTable
 
@@ -245,6 +245,16 @@ def just_made(directory: Found, name: bytes, flags: int) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def require_file(found: Found, path: str) -> None:
+    """Raises Unsupported for what is neither a file nor a directory, and where no files are kept; IsADirectoryError."""
+    mode = found.mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(mode):
+        raise Unsupported(f"{path!r} is not a regular file", remedy="only files, directories and links are transferred")
+    found.mount.require_store(path)
 
 
 def _require_directory(found: Found) -> None:

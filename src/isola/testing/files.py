@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,13 +12,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 from isola.errors import AlreadyExists, HostFailure, InvalidInput, NotFound, Unsupported, WrongState
-from isola.host.files import Entry, Root
+from isola.host.files import Access, Changes, Entry, OpenFile, Root
 from isola.host.process import ProcessRef
 from isola.model.identity import IdRange
 from isola.model.storage import Space
 
 _BLOCK = 256 * 1024
 _LINKS = 40
+_FORMATS = {"file": 0o100000, "directory": 0o040000, "symlink": 0o120000, "other": 0o020000}
+_SPACE = os.statvfs_result((4096, 4096, 1 << 20, 1 << 19, 1 << 19, 1 << 16, 1 << 15, 1 << 15, 0, 255))
 _PIECE = 4096
 
 
@@ -40,6 +43,7 @@ class Node:
     """Roots of what is mounted on it, the visible one last."""
     xattrs: dict[str, bytes] = field(default_factory=dict)
     modified: int = field(default_factory=_now)
+    accessed: int = field(default_factory=_now)
 
     @property
     def seen(self) -> Node:
@@ -260,14 +264,24 @@ class FakeRoot:
 
     def __init__(self, node: Node, idmap: IdRange | None) -> None:
         self.node = node
-        self._idmap = idmap
+        self.idmap = idmap
 
     async def stat(self, path: str, *, follow: bool = True) -> Entry:
         """What is at ``path``."""
         node = find(self.node, path, follow=follow)
-        inside = self._idmap.inside if self._idmap else int
+        inside = self.idmap.inside if self.idmap else int
         size = len(node.target) if node.kind == "symlink" else len(node.data)
-        return Entry(node.kind, node.mode, inside(node.uid), inside(node.gid), size, node.target, node.modified)
+        return Entry(
+            node.kind,
+            node.mode,
+            inside(node.uid),
+            inside(node.gid),
+            size,
+            node.target,
+            node.modified,
+            node.accessed,
+            format=_FORMATS[node.kind],
+        )
 
     async def names(self, path: str) -> AsyncIterator[tuple[str, ...]]:
         """The names in a directory, in pieces."""
@@ -328,7 +342,7 @@ class FakeRoot:
         node = holder.children[name] = Node("symlink", 0o777, target=target)
         self._dress(node, max(uid, 0), max(gid, 0), None)
 
-    async def remove(self, path: str) -> None:
+    async def remove(self, path: str, *, files: bool = True, directories: bool = True) -> None:
         """Remove a file, a link or an empty directory."""
         holder, name = parent_of(self.node, path)
         node = holder.children.get(name)
@@ -336,7 +350,97 @@ class FakeRoot:
             raise NotFound(f"{path!r} does not exist")
         if node.children or node.mounts:
             raise InvalidInput(f"{path!r} is not empty", field="path")
+        if not (directories if node.kind == "directory" else files):
+            raise InvalidInput(f"{path!r} is {node.kind}", field="path")
         del holder.children[name]
+
+    async def open(self, path: str, access: Access, *, mode: int | None = None) -> OpenFile:
+        """Open a regular file, or create it."""
+        try:
+            node = self._file(path)
+        except NotFound:
+            if not access.create:
+                raise
+            node = self._new(path, Node("file", 0o644 if mode is None else mode))
+        else:
+            if access.create and access.exclusive:
+                raise InvalidInput(f"{path!r} exists already", field="path")
+        if access.write and access.truncate:
+            node.data = b""
+        return FakeOpenFile(self, node, access)
+
+    async def create_directory(self, path: str, *, mode: int) -> None:
+        """Where nothing is."""
+        self._new(path, Node("directory", mode))
+
+    async def create_symlink(self, path: str, target: str) -> None:
+        """Where nothing is."""
+        components(target)
+        self._new(path, Node("symlink", 0o777, target=target))
+
+    async def target(self, path: str) -> str:
+        """Of a symbolic link."""
+        node = find(self.node, path, follow=False)
+        if node.kind != "symlink":
+            raise InvalidInput(f"{path!r} is not a link", field="path")
+        return node.target
+
+    async def entries(self, path: str) -> AsyncIterator[tuple[tuple[str, Entry], ...]]:
+        """Names in a directory with what they are."""
+        node = find(self.node, path)
+        if node.kind != "directory":
+            raise InvalidInput(f"{path!r} is not a directory", field="path")
+        found = [(name, await self.stat(f"{path}/{name}", follow=False)) for name in node.children]
+        return _piece(tuple(found))
+
+    async def change(self, path: str, changes: Changes, *, follow: bool = True) -> None:
+        """Set what is not None."""
+        node = self._file(path) if changes.size is not None else find(self.node, path, follow=follow)
+        self.apply(node, changes)
+
+    async def rename(self, old: str, new: str, *, replace: bool) -> None:
+        """Another place."""
+        (source, name), (target, other) = parent_of(self.node, old), parent_of(self.node, new)
+        if name not in source.children:
+            raise NotFound(f"{old!r} does not exist")
+        there = target.children.get(other)
+        if there is not None and (not replace or there.children or there.mounts or source.children[name].mounts):
+            raise InvalidInput(f"{new!r} exists already", field="path")
+        target.children[other] = source.children.pop(name)
+
+    async def link(self, old: str, new: str) -> None:
+        """Another name."""
+        holder, name = parent_of(self.node, old)
+        node = holder.children.get(name)
+        if node is None:
+            raise NotFound(f"{old!r} does not exist")
+        if node.kind == "directory":
+            raise HostFailure(f"The file system refused {new!r}", evidence="Operation not permitted")
+        self._new(new, node, dress=False)
+
+    async def space(self, path: str) -> os.statvfs_result:
+        """The same everywhere."""
+        find(self.node, path)
+        return _SPACE
+
+    def apply(self, node: Node, changes: Changes) -> None:
+        """Set what is not None."""
+        if changes.size is not None:
+            node.data = node.data[: changes.size].ljust(changes.size, b"\0")
+        keep = -1
+        uid, gid = (keep if each is None else each for each in (changes.uid, changes.gid))
+        self._dress(node, uid, gid, changes.mode)
+        node.accessed = node.accessed if changes.accessed is None else changes.accessed
+        node.modified = node.modified if changes.modified is None else changes.modified
+
+    def _new(self, path: str, node: Node, *, dress: bool = True) -> Node:
+        holder, name = parent_of(self.node, path)
+        if name in holder.children:
+            raise InvalidInput(f"{path!r} exists already", field="path")
+        holder.children[name] = node
+        if dress:
+            self._dress(node, 0, 0, None)
+        return node
 
     def _file(self, path: str) -> Node:
         node = find(self.node, path)
@@ -347,10 +451,56 @@ class FakeRoot:
         return node
 
     def _dress(self, node: Node, uid: int, gid: int, mode: int | None) -> None:
-        outside = self._idmap.outside if self._idmap else int
+        outside = self.idmap.outside if self.idmap else int
         node.uid = outside(uid) if uid >= 0 else node.uid
         node.gid = outside(gid) if gid >= 0 else node.gid
         node.mode = node.mode if mode is None else mode & 0o7777
+
+
+class FakeOpenFile:
+    """An open file of the tree."""
+
+    def __init__(self, root: FakeRoot, node: Node, access: Access) -> None:
+        self._root, self._node, self._access = root, node, access
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """A part of the content."""
+        if self._access.write and not self._access.read:
+            raise HostFailure("The file system refused it", evidence="Bad file descriptor")
+        return self._node.data[offset : offset + min(size, _BLOCK)]
+
+    async def write(self, offset: int, data: bytes) -> None:
+        """Put it there."""
+        if not self._access.write:
+            raise HostFailure("The file system refused it", evidence="Bad file descriptor")
+        if offset + len(data) >= 2**63:
+            raise InvalidInput("No file is that large", field="path")
+        before = self._node.data
+        offset = len(before) if self._access.append else offset
+        self._node.data = before[:offset].ljust(offset, b"\0") + data + before[offset + len(data) :]
+
+    async def stat(self) -> Entry:
+        """As it is now."""
+        return await FakeRoot(self._node, self._root.idmap).stat("/")
+
+    async def change(self, changes: Changes) -> None:
+        """Set what is not None."""
+        self._root.apply(self._node, changes)
+
+    async def sync(self) -> None:
+        """Nothing is to be done."""
+
+    async def space(self) -> os.statvfs_result:
+        """The same everywhere."""
+        return _SPACE
+
+    async def close(self) -> None:
+        """Nothing is to be done."""
+
+
+async def _piece(entries: tuple[tuple[str, Entry], ...]) -> AsyncIterator[tuple[tuple[str, Entry], ...]]:
+    if entries:
+        yield entries
 
 
 async def _pieces(names: Sequence[str]) -> AsyncIterator[tuple[str, ...]]:

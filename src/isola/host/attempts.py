@@ -1,0 +1,50 @@
+"""Blocking work on an instance's files: in threads of its own, with failures as errors that clients understand."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from isola.errors import HostFailure, InvalidInput, NotFound
+from isola.host.threads import Work, in_long_thread
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+async def unreported(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run ``function`` in a thread; raises what it raises."""
+    return await in_long_thread(Work.INSIDE, function, *args, **kwargs)
+
+
+async def attempt(path: str, work: Callable[..., T], *arguments: object) -> T:
+    """The same; an OSError becomes NotFound, InvalidInput or HostFailure about ``path``."""
+    return await unreported(reported, path, work, *arguments)
+
+
+def reported(path: str, work: Callable[..., T], *arguments: object) -> T:
+    """Run, and speak of failures in our words."""
+    try:
+        return work(*arguments)
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise NotFound(f"{path!r} does not exist") from error
+    except OSError as error:
+        what = _REASONS.get(error.errno or 0)
+        if what is None:
+            raise HostFailure(f"The file system refused {path!r}", evidence=str(error)) from error
+        raise InvalidInput(f"{path!r} {what}", field="path") from error
+
+
+_REASONS = {
+    errno.ENOTDIR: "is not a directory, or lies below something that is not",
+    errno.EISDIR: "is a directory",
+    errno.ENOTEMPTY: "is not empty",
+    errno.EEXIST: "exists already",
+    errno.ELOOP: "leads through a link that may not be followed",
+    errno.ENAMETOOLONG: "is too long",
+    errno.EXDEV: "leads outside",
+    errno.EBUSY: "is a mount point",
+    errno.EINVAL: "is not a valid path",
+    errno.EROFS: "lies on a read-only file system",
+}

@@ -1,0 +1,27 @@
+"""Names inside a root: moved, and given to a file a second time."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from isola.host import kernel
+from isola.host.walking import Walker, is_mount_point
+
+
+def rename(walker: Walker, old: str, new: str, *, replace: bool) -> None:
+    """Within one mount. Raises OSError: EEXIST unless ``replace``, EBUSY for mount points."""
+    with walker.parent(old) as (source, name), walker.parent(new) as (target, other):
+        # The kernel asks our own namespace only, and would take the mount away in the instance's.
+        if is_mount_point(source, name) or is_mount_point(target, other):
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        if replace:
+            os.rename(name, other, src_dir_fd=source.descriptor, dst_dir_fd=target.descriptor)
+        else:
+            kernel.rename_new(source.descriptor, name, target.descriptor, other)
+
+
+def link(walker: Walker, old: str, new: str) -> None:
+    """Another name for the same file; of a symbolic link, for the link itself. Raises OSError."""
+    with walker.parent(old) as (source, name), walker.parent(new) as (target, other):
+        os.link(name, other, src_dir_fd=source.descriptor, dst_dir_fd=target.descriptor, follow_symlinks=False)

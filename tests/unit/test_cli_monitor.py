@@ -2,6 +2,8 @@
 
 from typing import Any, cast
 
+import pytest
+
 from isola.cli.commands.monitor import Pretty
 from isola.client.shapes import EventInfo
 
@@ -43,3 +45,16 @@ def test_lifecycle_events_name_what_they_are_about() -> None:
         "metadata": {"action": "instance-started", "source": "/1.0/instances/web1"},
     }
     assert Pretty().line(cast(EventInfo, event)).split() == ["lifecycle", "instance-started", "instances/web1"]
+
+
+@pytest.mark.parametrize(
+    ("time", "shown"),
+    [
+        ("2026-01-01T10:00:00.123456Z", "10:00:00.123"),
+        ("2026-01-01T10:00:00.1Z", "10:00:00.100"),
+        ("2026-01-01T10:00:00Z", "10:00:00.000"),
+    ],
+)
+def test_times_of_events_have_three_digits_of_a_second(time: str, shown: str) -> None:
+    event = {"type": "lifecycle", "timestamp": time, "metadata": {"action": "a", "source": "/1.0/instances/web1"}}
+    assert Pretty().line(cast(EventInfo, event)).split()[0] == shown

@@ -16,22 +16,24 @@ import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from stub_daemon import StubDaemon, StubOperation
+from served_daemon import ServedDaemon
 
 from isola.cli.commands.console import Detacher
+from isola.operations import Operation
 
 
 class Terminal:
     """A command with a terminal of its own, as a user's shell would give it one."""
 
-    def __init__(self, directory: str, *words: str, columns: int = 80, lines: int = 24) -> None:
+    def __init__(self, directory: Path, *words: str, columns: int = 80, lines: int = 24) -> None:
         self.master, self.slave = pty.openpty()
         self.resize(columns, lines)
         self.before = termios.tcgetattr(self.slave)
-        environment = {"PATH": os.environ["PATH"], "ISOLA_DIR": directory, "LANG": "C.UTF-8", "TERM": "xterm"}
+        environment = {"PATH": os.environ["PATH"], "ISOLA_DIR": str(directory), "LANG": "C.UTF-8", "TERM": "xterm"}
         self.process = subprocess.Popen(
             ["env", "--default-signal=INT,QUIT", "setsid", "--ctty", sys.executable, "-m", "isola.cli.main", *words],
             stdin=self.slave,
@@ -76,14 +78,14 @@ Open = Callable[..., Terminal]
 
 
 @pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[StubDaemon]:
-    with StubDaemon(str(tmp_path)) as daemon:
-        daemon.add("web1")
+def daemon(tmp_path: Path) -> Iterator[ServedDaemon]:
+    with ServedDaemon(tmp_path) as daemon:
+        daemon.create("web1")
         yield daemon
 
 
 @pytest.fixture
-def terminal(daemon: StubDaemon) -> Iterator[Open]:
+def terminal(daemon: ServedDaemon) -> Iterator[Open]:
     opened: list[Terminal] = []
 
     def begin(*words: str, **size: int) -> Terminal:
@@ -107,7 +109,7 @@ def test_exec_on_a_terminal_is_raw_and_gives_the_terminal_back(terminal: Open) -
     assert user.mode() == user.before
 
 
-def test_the_window_size_is_told_at_first_and_when_it_changes(terminal: Open, daemon: StubDaemon) -> None:
+def test_the_window_size_is_told_at_first_and_when_it_changes(terminal: Open, daemon: ServedDaemon) -> None:
     script = "trap 'stty size; exit' WINCH; stty size; while :; do sleep 0.05; done"
     user = terminal("exec", "web1", "--", "sh", "-c", script, columns=101, lines=37)
     user.expect("37 101")
@@ -139,8 +141,8 @@ def test_ctrl_c_belongs_to_the_command(terminal: Open) -> None:
 
 def test_a_command_that_never_ends_does_not_keep_the_test_from_ending(tmp_path: Path) -> None:
     before = threading.enumerate()
-    with StubDaemon(str(tmp_path)) as daemon:
-        daemon.add("web1")
+    with ServedDaemon(tmp_path) as daemon:
+        daemon.create("web1")
         user = Terminal(daemon.directory, "exec", "web1", "--", "sh", "-c", "echo ready; while :; do sleep 0.05; done")
         user.expect("ready")
     left = [thread for thread in threading.enumerate() if thread not in before]
@@ -151,12 +153,13 @@ def test_a_command_that_never_ends_does_not_keep_the_test_from_ending(tmp_path: 
 
 
 def test_a_signal_from_outside_goes_to_the_command_and_the_terminal_comes_back(terminal: Open) -> None:
-    script = "echo ready; while read line; do echo heard $line; done"
+    script = "trap 'echo hung up' HUP; echo ready; read line || read line; echo heard $line; read line; exit 0"
     user = terminal("exec", "web1", "--", "sh", "-c", script)
     user.expect("ready")
     user.process.send_signal(signal.SIGHUP)
+    user.expect("hung up")
     user.type("on\r")
-    user.expect("heard on")  # the stub's terminals take no signals: the command goes on, and so do we
+    user.expect("heard on")  # the command goes on, and so do we
     user.type("\x04")
     assert user.end() == 0
     assert user.mode() == user.before
@@ -174,7 +177,8 @@ def test_pipes_on_request_even_on_a_terminal(terminal: Open) -> None:
     assert user.end() == 0
 
 
-def test_the_console_is_left_by_ctrl_a_q(terminal: Open) -> None:
+def test_the_console_is_left_by_ctrl_a_q(terminal: Open, daemon: ServedDaemon) -> None:
+    daemon.echo_console("web1", b"login: ")
     user = terminal("console", "web1")
     user.expect("login: ")
     user.type("root")
@@ -201,21 +205,14 @@ def test_detaching_keys_are_seen_wherever_they_fall(typed: list[bytes], passed: 
     assert (None if None in results else b"".join(r for r in results if r)) == passed
 
 
-def test_progress_is_drawn_in_place_and_taken_away(terminal: Open, daemon: StubDaemon) -> None:
-    async def slow(operation: StubOperation) -> None:
-        for done in range(1, 9):
-            operation.steps(
-                {"name": "Prepare", "done": 1, "total": 1, "unit": "items", "finished": True, "depth": 0},
-                {
-                    "name": "Unpack \x1b[5m",
-                    "done": done << 20,
-                    "total": 8 << 20,
-                    "unit": "bytes",
-                    "finished": False,
-                    "depth": 1,
-                },
-            )
-            await asyncio.sleep(0.06)
+def test_progress_is_drawn_in_place_and_taken_away(terminal: Open, daemon: ServedDaemon) -> None:
+    async def slow(operation: Operation) -> None:
+        with operation.step("Prepare", total=1, unit="items") as step:
+            step.advance()
+        with operation.step("Unpack \x1b[5m", total=8 << 20, unit="bytes") as step:
+            for _ in range(8):
+                step.advance(1 << 20)
+                await asyncio.sleep(0.06)
 
     daemon.slow = slow
     user = terminal("launch", "tiny", "web2")
@@ -227,12 +224,12 @@ def test_progress_is_drawn_in_place_and_taken_away(terminal: Open, daemon: StubD
     assert user.seen.rindex("\x1b[J\x1b[?25h") > user.seen.rindex("━")
 
 
-def test_a_narrow_window_does_not_break_the_drawing(terminal: Open, daemon: StubDaemon) -> None:
-    async def slow(operation: StubOperation) -> None:
-        operation.steps(
-            *({"name": f"Step {n} " + "x" * 60, "done": 0, "finished": False, "depth": n} for n in range(9))
-        )
-        await asyncio.sleep(0.4)
+def test_a_narrow_window_does_not_break_the_drawing(terminal: Open, daemon: ServedDaemon) -> None:
+    async def slow(operation: Operation) -> None:
+        with ExitStack() as stack:
+            for number in range(9):
+                stack.enter_context(operation.step(f"Step {number} " + "x" * 60))
+            await asyncio.sleep(0.4)
 
     daemon.slow = slow
     user = terminal("launch", "tiny", "web2", columns=30, lines=6)

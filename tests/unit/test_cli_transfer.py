@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 import subprocess
@@ -11,16 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stub_daemon import StubDaemon
+from guest_tree import GuestTree
+from raw_server import RawServer, reply
+from served_daemon import ServedDaemon
+from tars import member, packed, tar
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
 
 @pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[StubDaemon]:
+def daemon(tmp_path: Path) -> Iterator[ServedDaemon]:
     (tmp_path / "daemon").mkdir()
-    with StubDaemon(str(tmp_path / "daemon")) as daemon:
-        daemon.add("web1")
+    with ServedDaemon(tmp_path / "daemon") as daemon:
+        daemon.create("web1")
+        daemon.tree("web1").clear()
         yield daemon
 
 
@@ -31,12 +36,12 @@ def here(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def isola(daemon: StubDaemon, here: Path) -> Run:
+def isola(daemon: ServedDaemon, here: Path) -> Run:
     def run(*words: str, status: int = 0, **options: Any) -> subprocess.CompletedProcess[bytes]:
         options = {"stdin": subprocess.DEVNULL} | options
         if "input" in options:
             options.pop("stdin")
-        variables = os.environ | {"ISOLA_DIR": daemon.directory}
+        variables = os.environ | {"ISOLA_DIR": str(daemon.directory)}
         argv = [sys.executable, "-m", "isola.cli.main", *words]
         done = subprocess.run(argv, capture_output=True, timeout=30, cwd=here, env=variables, check=False, **options)
         assert done.returncode == status, done.stderr
@@ -45,11 +50,11 @@ def isola(daemon: StubDaemon, here: Path) -> Run:
     return run
 
 
-def tree(daemon: StubDaemon) -> dict[str, Any]:
-    return daemon.files["web1"]
+def tree(daemon: ServedDaemon) -> GuestTree:
+    return daemon.tree("web1")
 
 
-def test_push_keeps_modes_and_takes_owners(isola: Run, daemon: StubDaemon, here: Path) -> None:
+def test_push_keeps_modes_and_takes_owners(isola: Run, daemon: ServedDaemon, here: Path) -> None:
     (here / "run.sh").write_text("#!/bin/sh\n")
     (here / "run.sh").chmod(0o750)
     isola("file", "push", "run.sh", "web1/run")
@@ -68,7 +73,7 @@ def test_push_keeps_modes_and_takes_owners(isola: Run, daemon: StubDaemon, here:
     assert tree(daemon)["/etc/motd"]["data"] == b"hello\n" * 50_000
 
 
-def test_a_directory_goes_in_and_comes_out_as_it_was(isola: Run, daemon: StubDaemon, here: Path) -> None:
+def test_a_directory_goes_in_and_comes_out_as_it_was(isola: Run, daemon: ServedDaemon, here: Path) -> None:
     site = here / "site"
     (site / "img").mkdir(parents=True)
     (site / "index.html").write_text("hi")
@@ -101,7 +106,7 @@ LINKS = {
 
 
 @pytest.mark.parametrize("path", ["etc/os-release", "etc/again", "usr/lib/os-release"])
-def test_a_link_that_is_named_is_followed_inside(isola: Run, daemon: StubDaemon, here: Path, path: str) -> None:
+def test_a_link_that_is_named_is_followed_inside(isola: Run, daemon: ServedDaemon, here: Path, path: str) -> None:
     tree(daemon).update(LINKS)
     assert isola("file", "show", f"web1/{path}").stdout == b"NAME=Tiny\n"
     assert isola("file", "pull", f"web1/{path}", "-").stdout == b"NAME=Tiny\n"
@@ -111,7 +116,7 @@ def test_a_link_that_is_named_is_followed_inside(isola: Run, daemon: StubDaemon,
     assert stat.S_IMODE(found.stat().st_mode) == 0o640
 
 
-def test_a_link_to_a_directory_is_as_good_as_the_directory(isola: Run, daemon: StubDaemon, here: Path) -> None:
+def test_a_link_to_a_directory_is_as_good_as_the_directory(isola: Run, daemon: ServedDaemon, here: Path) -> None:
     tree(daemon).update(LINKS)
     assert isola("file", "show", "web1/lib").stdout == b"os-release\n"
     assert b"lib is a directory" in isola("file", "pull", "web1/lib", ".", status=2).stderr
@@ -120,14 +125,14 @@ def test_a_link_to_a_directory_is_as_good_as_the_directory(isola: Run, daemon: S
     assert tree(daemon)["/lib/new"]["data"] == b"x" and tree(daemon)["/lib"]["kind"] == "symlink"
 
 
-def test_a_link_that_leads_nowhere_is_an_error(isola: Run, daemon: StubDaemon, here: Path) -> None:
+def test_a_link_that_leads_nowhere_is_an_error(isola: Run, daemon: ServedDaemon, here: Path) -> None:
     tree(daemon).update(LINKS)
     assert b"/no/where" in isola("file", "show", "web1/astray", status=1).stderr
     assert b"too many symbolic links" in isola("file", "pull", "web1/ring", ".", status=1).stderr
     assert not os.listdir(here)
 
 
-def test_a_missing_directory_is_named_with_the_way_to_make_it(isola: Run, daemon: StubDaemon, here: Path) -> None:
+def test_a_missing_directory_is_named_with_the_way_to_make_it(isola: Run, daemon: ServedDaemon, here: Path) -> None:
     (here / "f").write_text("x")
     for words in (("push", "f", "web1/srv/www/f"), ("push", "f", "web1/srv/www/"), ("mkdir", "web1/srv/www/img")):
         stderr = isola("file", *words, status=1).stderr
@@ -140,7 +145,7 @@ def test_a_missing_directory_is_named_with_the_way_to_make_it(isola: Run, daemon
 
 
 def test_a_link_left_here_does_not_lead_a_pull_elsewhere(
-    isola: Run, daemon: StubDaemon, here: Path, tmp_path: Path
+    isola: Run, daemon: ServedDaemon, here: Path, tmp_path: Path
 ) -> None:
     """First a link is pulled, then it is a directory inside: the second pull must not follow the first."""
     victim = tmp_path / "victim"
@@ -154,9 +159,12 @@ def test_a_link_left_here_does_not_lead_a_pull_elsewhere(
     assert os.listdir(victim) == []
 
 
-def test_a_pulled_file_replaces_a_link_and_never_writes_through_it(isola: Run, daemon: StubDaemon, here: Path) -> None:
+def test_a_pulled_file_replaces_a_link_and_never_writes_through_it(
+    isola: Run, daemon: ServedDaemon, here: Path
+) -> None:
     (here / "precious").write_text("keep me")
     (here / "hosts").symlink_to("precious")
+    tree(daemon)["/etc"] = {"kind": "directory"}
     tree(daemon)["/etc/hosts"] = {"kind": "file", "data": b"new", "mode": "4755"}
     isola("file", "pull", "web1/etc/hosts", ".")
     assert (here / "precious").read_text() == "keep me"
@@ -165,7 +173,7 @@ def test_a_pulled_file_replaces_a_link_and_never_writes_through_it(isola: Run, d
     assert sorted(os.listdir(here)) == ["hosts", "precious"]
 
 
-def test_names_that_lead_out_of_the_directory_are_left_out(isola: Run, daemon: StubDaemon, here: Path) -> None:
+def test_names_that_lead_out_of_the_directory_are_left_out(isola: Run, daemon: ServedDaemon, here: Path) -> None:
     tree(daemon)["/d"] = {"kind": "directory", "names": ["../../escape", "..", "/etc/x", "fine"]}
     tree(daemon)["/d/fine"] = {"kind": "file", "data": b"fine"}
     isola("file", "pull", "-r", "web1/d", "copy")
@@ -173,7 +181,7 @@ def test_names_that_lead_out_of_the_directory_are_left_out(isola: Run, daemon: S
     assert os.listdir(here) == ["copy"]
 
 
-def test_what_cannot_be_had_does_not_end_a_copy(isola: Run, daemon: StubDaemon, here: Path) -> None:
+def test_what_cannot_be_had_does_not_end_a_copy(isola: Run, daemon: ServedDaemon, here: Path) -> None:
     tree(daemon)["/d"] = {"kind": "directory", "names": ["a-gone\x1b[31m", "b-there"]}
     tree(daemon)["/d/b-there"] = {"kind": "file", "data": b"fine"}
     done = isola("file", "pull", "-r", "web1/d", "copy")
@@ -182,7 +190,7 @@ def test_what_cannot_be_had_does_not_end_a_copy(isola: Run, daemon: StubDaemon, 
     isola("file", "pull", "-r", "web1/nothing", "copy", status=1)
 
 
-def test_files_are_shown_edited_and_directories_made(isola: Run, daemon: StubDaemon) -> None:
+def test_files_are_shown_edited_and_directories_made(isola: Run, daemon: ServedDaemon) -> None:
     isola("file", "mkdir", "-p", "web1/srv/www", "--mode", "0700")
     assert tree(daemon)["/srv/www"]["mode"] == "0700"
     isola("file", "edit", "web1/srv/www/a", input=b"", status=1)
@@ -192,28 +200,85 @@ def test_files_are_shown_edited_and_directories_made(isola: Run, daemon: StubDae
     assert isola("file", "show", "web1/srv/www").stdout == b"a\n"
 
 
-def test_images_come_and_go_as_files(isola: Run, daemon: StubDaemon, here: Path) -> None:
-    (here / "image.tar.gz").write_bytes(b"image" * 1000)
-    (here / "meta.tar").write_bytes(b"meta")
-    isola("image", "import", "meta.tar", "image.tar.gz")
-    assert daemon.uploads == [b"meta", b"image" * 1000]
-    assert b"Written to debian12.tar.gz" in isola("image", "export", "abc", "debian12").stderr
-    assert (here / "debian12.tar.gz").read_bytes() == b"i" * 500_000
+DESCRIPTION = member("metadata.yaml", b'{"architecture": "x86_64", "creation_date": 1700000000}')
+PARTS = [packed(tar(each), "gzip") for each in (DESCRIPTION, member("sbin/init", bytes(range(256)) * 2000))]
+WHOLE = packed(tar(DESCRIPTION, member("rootfs/sbin/init", bytes(range(256)) * 2000)), "gzip")
+
+
+def imported(daemon: ServedDaemon, parts: int) -> str:
+    """The fingerprint of the image that came in as so many files, whose alias is not ``tiny``."""
+    images = daemon.world.parts.services.images
+    tiny = images.alias("tiny").target
+    (found,) = (
+        each.fingerprint
+        for each in images
+        if each.fingerprint != tiny and len(images.export(each.fingerprint)) == parts
+    )
+    return found
+
+
+def test_images_come_and_go_as_files(isola: Run, daemon: ServedDaemon, here: Path) -> None:
+    (here / "image.tar.gz").write_bytes(WHOLE)
+    isola("image", "import", "image.tar.gz")
+    whole = imported(daemon, 1)
+    assert b"Written to debian12.tar.gz" in isola("image", "export", whole[:12], "debian12").stderr
+    assert (here / "debian12.tar.gz").read_bytes() == WHOLE
     (here / "out").mkdir()
-    isola("image", "export", "abc", "out")
+    isola("image", "export", whole, "out")
+    assert [path.read_bytes() for path in (here / "out").iterdir()] == [WHOLE]
+    assert isola("image", "export", whole, "-").stdout == WHOLE
+
+
+def test_an_image_of_two_files_goes_in_and_comes_out(isola: Run, daemon: ServedDaemon, here: Path) -> None:
+    for name, data in zip(("meta.tar", "root.tar.gz"), PARTS, strict=True):
+        (here / name).write_bytes(data)
+    isola("image", "import", "meta.tar", "root.tar.gz")
+    split = imported(daemon, 2)
+    assert split == hashlib.sha256(b"".join(PARTS)).hexdigest()
+    (here / "out").mkdir()
+    isola("image", "export", split, "out")
+    assert sorted(path.read_bytes() for path in (here / "out").iterdir()) == sorted(PARTS)
+    assert b"two files" in isola("image", "export", split, "-", status=1).stderr
+
+
+NO_ALIAS = reply(b'{"type":"error","error":"none","error_code":404,"metadata":{"code":"not_found"}}', status="404 X")
+
+
+def exported(tmp_path: Path, here: Path, *answers: bytes) -> None:
+    """``isola image export abc out`` from a server that gives these answers."""
+    (tmp_path / "hostile").mkdir()
+    RawServer(tmp_path / "hostile", *answers)
+    (here / "out").mkdir()
+    argv = [sys.executable, "-m", "isola.cli.main", "image", "export", "abc", "out"]
+    variables = os.environ | {"ISOLA_DIR": str(tmp_path / "hostile")}
+    done = subprocess.run(argv, capture_output=True, timeout=30, cwd=here, env=variables, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_image_stays_where_it_is_put_whatever_its_server_calls_it(tmp_path: Path, here: Path) -> None:
+    name = "Content-Disposition: attachment; filename=/etc/image.tar.gz"
+    exported(tmp_path, here, NO_ALIAS, reply(b"i" * 500_000, name, "Content-Type: application/octet-stream"))
+    assert (here / "out" / "image.tar.gz").read_bytes() == b"i" * 500_000
     assert os.listdir(here / "out") == ["image.tar.gz"]
-    assert isola("image", "export", "abc", "-").stdout == b"i" * 500_000
 
 
-def test_an_image_of_two_files_stays_where_it_is_put(isola: Run, here: Path) -> None:
-    (here / "out").mkdir()
-    isola("image", "export", "split", "out")
+def test_both_files_of_an_image_stay_where_they_are_put(tmp_path: Path, here: Path) -> None:
+    boundary = "frontier"
+    parts = (("metadata", "meta.tar.xz", b"m" * 9), ("rootfs", "../../rootfs.img", b"\r\n--" * 99999))
+    body = b"".join(
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="{file}"\r\n\r\n'.encode()
+        + data
+        + b"\r\n"
+        for name, file, data in parts
+    )
+    body += f"--{boundary}--\r\n".encode()
+    exported(tmp_path, here, NO_ALIAS, reply(body, f"Content-Type: multipart/form-data; boundary={boundary}"))
     assert (here / "out" / "rootfs.img").read_bytes() == b"\r\n--" * 99999
     assert (here / "out" / "meta.tar.xz").read_bytes() == b"m" * 9
     assert os.listdir(here) == ["out"]
-    assert b"two files" in isola("image", "export", "split", "-", status=1).stderr
 
 
-def test_an_image_is_built_and_found(isola: Run, daemon: StubDaemon) -> None:
+def test_an_image_is_built_and_found(isola: Run, daemon: ServedDaemon) -> None:
     assert b"Image debian/12 is there" in isola("image", "build", "debian/12").stderr
-    assert isola("image", "list", "-f", "csv").stdout.startswith(b"debian/12,ffffffffffff,")
+    fingerprint = daemon.world.parts.services.images.alias("debian/12").target
+    assert isola("image", "list", "-f", "csv").stdout.startswith(f"debian/12,{fingerprint[:12]},".encode())

@@ -15,24 +15,31 @@ from typing import Any
 
 import pytest
 import yaml
-from stub_daemon import ApiError, StubDaemon, StubOperation
+from served_daemon import ServedDaemon
+
+from isola.errors import HostFailure, WrongState
+from isola.instances.settings import SETTINGS
+from isola.model.limits import Usage
+from isola.model.operation import OperationStatus
+from isola.operations import Operation
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
+LIMITS = {row.key for row in SETTINGS if row.key.startswith("limits.")}
 ISOLA = [sys.executable, "-m", "isola.cli.main"]
 
 
 @pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[StubDaemon]:
-    with StubDaemon(str(tmp_path)) as daemon:
+def daemon(tmp_path: Path) -> Iterator[ServedDaemon]:
+    with ServedDaemon(tmp_path) as daemon:
         yield daemon
 
 
-def environment(daemon: StubDaemon) -> dict[str, str]:
-    return {"PATH": os.environ["PATH"], "ISOLA_DIR": daemon.directory, "LANG": "C.UTF-8"}
+def environment(daemon: ServedDaemon) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "ISOLA_DIR": str(daemon.directory), "LANG": "C.UTF-8"}
 
 
 @pytest.fixture
-def isola(daemon: StubDaemon) -> Run:
+def isola(daemon: ServedDaemon) -> Run:
     def run(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
         options = {"text": True, "stdin": subprocess.DEVNULL} | options
         if "input" in options:
@@ -42,6 +49,11 @@ def isola(daemon: StubDaemon) -> Run:
         )
 
     return run
+
+
+def own(instance: dict[str, Any]) -> dict[str, str]:
+    """The configuration that its user gave it."""
+    return {k: v for k, v in instance["config"].items() if not k.startswith(("volatile.", "image."))}
 
 
 def ok(done: subprocess.CompletedProcess[str]) -> str:
@@ -56,50 +68,61 @@ def test_alone_it_shows_first_steps_and_every_verb(isola: Run) -> None:
         assert f"\n  {verb} " in text
 
 
-def test_the_life_of_an_instance(isola: Run, daemon: StubDaemon) -> None:
+def test_the_life_of_an_instance(isola: Run, daemon: ServedDaemon) -> None:
+    ok(isola("profile", "create", "small"))
+    ok(isola("network", "create", "lab"))
     done = isola(
-        "launch", "tiny", "web1", "--memory", "64MiB", "--cpu", "1", "-n", "lab", "-d", "root,size=1GiB", "-p", "small"
-    )
-    assert "web1 is running" in done.stderr
+        "launch", "tiny", "web1", "--memory", "64MiB", "--cpu", "1", "-n", "lab", "-d", "eth0,mtu=1400",
+        "-p", "default", "-p", "small",
+    )  # fmt: skip
+    assert "web1 is running" in done.stderr, done.stderr
     made = daemon.instances["web1"]
-    assert made["source"] == {"type": "image", "alias": "tiny"}
-    assert made["config"] == {"limits.memory": "64MiB", "limits.cpu": "1"}
-    assert made["devices"] == {"eth0": {"type": "nic", "network": "lab", "name": "eth0"}, "root": {"size": "1GiB"}}
-    assert made["profiles"] == ["small"]
+    assert made["config"]["volatile.base_image"] == daemon.world.parts.services.images.alias("tiny").target
+    assert own(made) == {"limits.memory": "64MiB", "limits.cpu": "1"}
+    assert made["devices"] == {"eth0": {"type": "nic", "network": "lab", "name": "eth0", "mtu": "1400"}}
+    assert made["profiles"] == ["default", "small"]
     ok(isola("create", "tiny", "web2"))
     assert daemon.instances["web2"]["status"] == "Stopped"
+    daemon.world.runtime.ends_on = frozenset({9})
+    late = isola("stop", "web1", "--timeout", "1")
+    assert late.returncode == 1 and "within 1 s" in late.stderr, late.stderr
+    daemon.world.runtime.ends_on = frozenset({9, 30})
     ok(isola("stop", "web1", "--timeout", "5"))
-    assert made["asked"] == {"action": "stop", "force": False, "timeout": 5}
+    assert daemon.instances["web1"]["status"] == "Stopped"
     ok(isola("start", "--all"))
     assert {item["status"] for item in daemon.instances.values()} == {"Running"}
     ok(isola("pause", "web1", "web2"))
     ok(isola("resume", "web1"))
+    ok(isola("stop", "web1"))
     ok(isola("rename", "web1", "web3"))
     done = isola("delete", "web2", "web3")
     assert done.returncode == 1
-    assert "stop it, or force" in done.stderr
+    assert "stop it first" in done.stderr, done.stderr
     ok(isola("delete", "--all", "--force"))
     assert daemon.instances == {}
 
 
-def test_a_launch_is_one_creation_and_nothing_else(isola: Run, daemon: StubDaemon) -> None:
+def test_a_launch_is_one_creation_and_nothing_else(isola: Run, daemon: ServedDaemon) -> None:
     ok(isola("launch", "tiny", "web1"))
     assert [line.split()[0] for line in daemon.requests] == ["POST", "GET"]
     assert daemon.requests[1].endswith("/wait")
 
 
-def test_a_made_up_name_is_printed_on_request(isola: Run) -> None:
-    assert ok(isola("launch", "tiny", "--print-name", "-q")) == "calm-1\n"
+def test_a_made_up_name_is_printed_on_request(isola: Run, daemon: ServedDaemon) -> None:
+    (name,) = ok(isola("launch", "tiny", "--print-name", "-q")).splitlines()
+    assert list(daemon.instances) == [name]
 
 
-def test_list_in_every_format_and_filtered(isola: Run, daemon: StubDaemon) -> None:
-    address = {"family": "inet", "address": "10.0.0.2", "netmask": "24", "scope": "global"}
-    state = {"network": {"eth0": {"addresses": [address]}, "lo": {"addresses": []}}, "memory": {"usage": 2**20}}
-    daemon.add("web2", status="Stopped", state=None, config={"user.role": "db"})
-    daemon.add("web1", state=state, expanded_config={"image.description": "Tiny\x1b[31m"})
+def test_list_in_every_format_and_filtered(isola: Run, daemon: ServedDaemon) -> None:
+    daemon.do(daemon.world.import_image("red", description="Tiny\x1b[31m"))
+    daemon.create("web2", start=False, config={"user.role": "db"})
+    daemon.create("web1", image="red")
+    daemon.give_address("web1", "10.0.0.2")
+    daemon.world.on_host("web1").usage = Usage(memory=2**20)
+    base_image = daemon.world.parts.services.images.alias("tiny").target
     lines = ok(isola("list")).splitlines()
-    assert lines[2].split() == ["web1", "Running", "10.0.0.2", "(eth0)", "Tiny�[31m"]
-    assert lines[3].split() == ["web2", "Stopped"]
+    assert lines[2].split() == ["web1", "Running", "10.0.0.2", "(eth0)", "container", "Tiny�[31m"]
+    assert lines[3].split() == ["web2", "Stopped", "container", base_image[:12]]
     assert ok(isola("list", "-c", "name,memory", "-f", "csv")) == "web1,1.00MiB\nweb2,\n"
     assert [item["name"] for item in json.loads(ok(isola("list", "-f", "json")))] == ["web1", "web2"]
     assert [item["name"] for item in yaml.safe_load(ok(isola("list", "user.role=db", "-f", "yaml")))] == ["web2"]
@@ -107,13 +130,13 @@ def test_list_in_every_format_and_filtered(isola: Run, daemon: StubDaemon) -> No
     assert isola("list", "-c", "nZ").returncode == 2
 
 
-def test_names_alone_ask_for_no_state(isola: Run, daemon: StubDaemon) -> None:
+def test_names_alone_ask_for_no_state(isola: Run, daemon: ServedDaemon) -> None:
     ok(isola("list", "-c", "ns"))
     assert daemon.requests == ["GET /1.0/instances?recursion=1"]
 
 
-def test_exec_joins_streams_and_status(isola: Run, daemon: StubDaemon) -> None:
-    daemon.add("web1")
+def test_exec_joins_streams_and_status(isola: Run, daemon: ServedDaemon) -> None:
+    daemon.create("web1")
     done = isola("exec", "web1", "-E", "GREETING=hi", "--", "sh", "-c", "echo $GREETING; echo oops >&2; exit 42")
     assert (done.returncode, done.stdout, done.stderr) == (42, "hi\n", "oops\n")
     data = os.urandom(1 << 22)
@@ -121,8 +144,8 @@ def test_exec_joins_streams_and_status(isola: Run, daemon: StubDaemon) -> None:
     assert (echoed.returncode, echoed.stdout) == (0, data)
 
 
-def test_exec_into_a_closed_pipe_ends_quietly(daemon: StubDaemon) -> None:
-    daemon.add("web1")
+def test_exec_into_a_closed_pipe_ends_quietly(daemon: ServedDaemon) -> None:
+    daemon.create("web1")
     line = f"{sys.executable} -m isola.cli.main exec web1 -- yes | head -c 100000 | wc -c; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(
         ["bash", "-c", line], capture_output=True, text=True, timeout=30, env=environment(daemon), check=False
@@ -130,8 +153,8 @@ def test_exec_into_a_closed_pipe_ends_quietly(daemon: StubDaemon) -> None:
     assert (done.stdout.split(), done.stderr) == (["100000", "141"], "")
 
 
-def test_signals_reach_the_command(daemon: StubDaemon) -> None:
-    daemon.add("web1")
+def test_signals_reach_the_command(daemon: ServedDaemon) -> None:
+    daemon.create("web1")
     script = "trap 'echo caught; exit 9' TERM; echo ready; while :; do sleep 0.05; done"
     process = subprocess.Popen(
         [*ISOLA, "exec", "web1", "--", "sh", "-c", script],
@@ -146,22 +169,21 @@ def test_signals_reach_the_command(daemon: StubDaemon) -> None:
     assert (process.returncode, daemon.signals) == (9, [signal.SIGTERM])
 
 
-def test_run_gives_the_commands_status_and_leaves_nothing(isola: Run, daemon: StubDaemon) -> None:
+def test_run_gives_the_commands_status_and_leaves_nothing(isola: Run, daemon: ServedDaemon) -> None:
     done = isola("run", "tiny", "--", "sh", "-c", "cat; exit 3", input="through")
     assert (done.returncode, done.stdout, daemon.instances) == (3, "through", {})
-    assert isola("run", "tiny", "--", "missing").returncode == 1
+    assert isola("run", "tiny", "--", "missing").returncode == 127
     assert daemon.instances == {}
-    assert "calm-1 is kept" in isola("run", "tiny", "--keep", "--", "true").stderr
-    assert daemon.instances["calm-1"]["ephemeral"] is False, "the next stop would delete what was to be kept"
+    said = isola("run", "tiny", "--keep", "--", "true").stderr
+    (kept,) = daemon.instances.values()
+    assert f"{kept['name']} is kept" in said
+    assert kept["ephemeral"] is False, "the next stop would delete what was to be kept"
     both = isola("run", "tiny", "--keep", "--ephemeral", "--", "true")
     assert (both.returncode, len(daemon.instances)) == (2, 1) and "--keep" in both.stderr
 
 
-def test_ctrl_c_cancels_the_operation_and_waits_for_it(daemon: StubDaemon) -> None:
-    begun = []
-
-    async def slow(operation: StubOperation) -> None:
-        begun.append(operation)
+def test_ctrl_c_cancels_the_operation_and_waits_for_it(daemon: ServedDaemon) -> None:
+    async def slow(operation: Operation) -> None:
         await asyncio.sleep(30)
 
     daemon.slow = slow
@@ -174,28 +196,29 @@ def test_ctrl_c_cancels_the_operation_and_waits_for_it(daemon: StubDaemon) -> No
     error = process.communicate(timeout=20)[1]
     assert process.returncode == 130
     assert "Cancelled; what had been done is undone" in error
-    assert begun[0].info["status"] == "Cancelled"
+    assert [operation.status for operation in daemon.operations] == [OperationStatus.CANCELLED]
+    assert daemon.instances == {}
 
 
-def test_ctrl_c_cancels_all_that_were_begun_together(daemon: StubDaemon) -> None:
-    async def slow(operation: StubOperation) -> None:
+def test_ctrl_c_cancels_all_that_were_begun_together(daemon: ServedDaemon) -> None:
+    async def slow(operation: Operation) -> None:
         await asyncio.sleep(30)
 
-    daemon.slow = slow
     for name in ("web1", "web2", "web3"):
-        daemon.add(name)
+        daemon.create(name)
+    daemon.slow = slow
     process = subprocess.Popen([*ISOLA, "stop", "--all"], stderr=subprocess.DEVNULL, env=environment(daemon))
     wait_for(lambda: any("/wait" in line for line in daemon.requests))
     time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 130
-    assert [operation.info["status"] for operation in daemon.operations.values()] == ["Cancelled"] * 3
+    assert [operation.status for operation in daemon.operations] == [OperationStatus.CANCELLED] * 3
     assert {item["status"] for item in daemon.instances.values()} == {"Running"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_run_killed_while_it_launches_leaves_nothing(daemon: StubDaemon, number: int) -> None:
-    async def slow(operation: StubOperation) -> None:
+def test_run_killed_while_it_launches_leaves_nothing(daemon: ServedDaemon, number: int) -> None:
+    async def slow(operation: Operation) -> None:
         await asyncio.sleep(30)
 
     daemon.slow = slow
@@ -206,13 +229,13 @@ def test_run_killed_while_it_launches_leaves_nothing(daemon: StubDaemon, number:
     time.sleep(0.05)
     process.send_signal(number)
     assert process.wait(20) == 130
-    assert [operation.info["status"] for operation in daemon.operations.values()] == ["Cancelled"]
+    assert [operation.status for operation in daemon.operations] == [OperationStatus.CANCELLED]
     assert daemon.instances == {}
 
 
 def test_what_can_be_built_is_listed_and_completed(isola: Run) -> None:
-    assert ok(isola("image", "available", "-f", "csv")) == "debian/12,Debian 12 bookworm\n"
-    assert ok(isola("__complete", "--", "launch", "deb")) == "debian/12\n"
+    assert ok(isola("image", "available", "-f", "csv")).startswith('debian/11,"Debian 11 (bullseye)')
+    assert set(ok(isola("__complete", "--", "launch", "debian/1")).split()) == {"debian/11", "debian/12", "debian/13"}
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -222,9 +245,9 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_a_hint_of_the_daemon_gets_our_own_command(isola: Run, daemon: StubDaemon) -> None:
-    async def fail(operation: StubOperation) -> None:
-        raise ApiError(400, "wrong_state", "Not now", remedy="unfreeze it first")
+def test_a_hint_of_the_daemon_gets_our_own_command(isola: Run, daemon: ServedDaemon) -> None:
+    async def fail(operation: Operation) -> None:
+        raise WrongState("Not now", remedy="unfreeze it first")
 
     daemon.slow = fail
     done = isola("launch", "tiny", "web1")
@@ -233,12 +256,12 @@ def test_a_hint_of_the_daemon_gets_our_own_command(isola: Run, daemon: StubDaemo
     )
 
 
-def test_an_error_says_what_happened_the_evidence_and_the_way_out(isola: Run, daemon: StubDaemon) -> None:
+def test_an_error_says_what_happened_the_evidence_and_the_way_out(isola: Run, daemon: ServedDaemon) -> None:
     done = isola("info", "nobody")
-    assert done.stderr == "Error: Instance 'nobody' not found\nHint: see isola list\n"
+    assert done.stderr == "Error: Instance 'nobody' not found\n"
 
-    async def fail(operation: StubOperation) -> None:
-        raise ApiError(400, "host_failure", "No room", evidence="disk\x1b[2J full", remedy="make room")
+    async def fail(operation: Operation) -> None:
+        raise HostFailure("No room", evidence="disk\x1b[2J full", remedy="make room")
 
     daemon.slow = fail
     done = isola("launch", "tiny", "web1")
@@ -266,29 +289,31 @@ def test_wrong_lines_end_with_a_hint(isola: Run, words: list[str], status: int, 
     assert "Traceback" not in done.stderr
 
 
-def test_configuration_is_read_set_unset_and_edited(isola: Run, daemon: StubDaemon) -> None:
-    made = daemon.add(
-        "web1", config={"limits.memory": "1GiB"}, description="ours", architecture="x86_64", ephemeral=False
-    )
+def test_configuration_is_read_set_unset_and_edited(isola: Run, daemon: ServedDaemon) -> None:
+    def made() -> dict[str, str]:
+        return own(daemon.instances["web1"])
+
+    daemon.create("web1", config={"limits.memory": "1GiB"}, description="ours")
     assert ok(isola("config", "get", "web1", "limits.memory")) == "1GiB\n"
     ok(isola("config", "set", "web1", "limits.memory=2GiB", "user.a=b"))
     ok(isola("config", "set", "web1", "limits.cpu", "2"))
     ok(isola("config", "unset", "web1", "user.a"))
-    assert made["config"] == {"limits.memory": "2GiB", "limits.cpu": "2"}
+    assert made() == {"limits.memory": "2GiB", "limits.cpu": "2"}
     shown = yaml.safe_load(ok(isola("config", "show", "web1")))
     assert shown["description"] == "ours"
     shown["config"] = {"limits.cpu": 3, "user.flag": True}
     ok(isola("config", "edit", "web1", input=yaml.safe_dump(shown)))
-    assert made["config"] == {"limits.cpu": "3", "user.flag": "true"}
+    assert made() == {"limits.cpu": "3", "user.flag": "true"}
     ok(isola("profile", "set", "default", "limits.cpu=1"))
-    ok(isola("network", "set", "lab", "ipv4.nat=false"))
-    assert daemon.profiles["default"]["config"] == {"limits.cpu": "1"}
-    assert daemon.networks["lab"]["config"] == {"ipv4.nat": "false"}
+    ok(isola("network", "set", "isolabr0", "ipv4.nat=false"))
+    services = daemon.world.parts.services
+    assert services.profiles.get("default").config == {"limits.cpu": "1"}
+    assert services.networks.get("isolabr0").config["ipv4.nat"] == "false"
 
 
 def test_doctor_tells_what_works_and_what_does_not(isola: Run) -> None:
     lines = ok(isola("doctor")).splitlines()
-    assert any("✔ runc" in line and "1.1.5" in line for line in lines)
+    assert any("✔ fake" in line for line in lines)
     assert any("– crun" in line and "hybrid" in line for line in lines)
     assert any("→ boot with cgroup v2 alone" in line for line in lines)
     assert any("! inotify" in line and "800 of 1024" in line for line in lines)
@@ -299,31 +324,39 @@ def test_doctor_tells_what_works_and_what_does_not(isola: Run) -> None:
     assert "mmdebstrap" in down.stdout
 
 
-def test_events_are_printed_until_the_daemon_ends_them(isola: Run) -> None:
-    done = isola("monitor", "-t", "lifecycle")
-    assert done.stdout == "10:00:00.123 lifecycle instance-started instances/web1\n"
-    assert done.returncode == 1
-    assert json.loads(isola("monitor", "-f", "json").stdout)["type"] == "lifecycle"
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_events_are_printed_until_the_daemon_ends_them(daemon: ServedDaemon, form: str) -> None:
+    line = [*ISOLA, "monitor", "-t", "lifecycle", *(["-f", "json"] if form == "json" else [])]
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, text=True, env=environment(daemon))
+    wait_for(lambda: any("/1.0/events" in request for request in daemon.requests))
+    daemon.create("web1")
+    daemon.close()
+    stdout = process.communicate(timeout=20)[0]
+    assert process.returncode == 1
+    if form == "json":
+        assert [json.loads(line)["type"] for line in stdout.splitlines()] == ["lifecycle"] * 2
+    else:
+        assert stdout.splitlines()[1] == "00:00:00.000 lifecycle instance-started instances/web1"
 
 
 @pytest.mark.parametrize("verb", ["get", "unset"])
-def test_a_key_that_does_not_exist_is_an_error(isola: Run, daemon: StubDaemon, verb: str) -> None:
-    daemon.add("web1", config={})
+def test_a_key_that_does_not_exist_is_an_error(isola: Run, daemon: ServedDaemon, verb: str) -> None:
+    daemon.create("web1")
     done = isola("config", verb, "web1", "limit.memory")
     assert (done.returncode, done.stdout) == (2, "")
     assert "Unknown instance key 'limit.memory'" in done.stderr
     assert "did you mean limits.memory?" in done.stderr
 
 
-def test_a_key_that_is_not_set_is_empty(isola: Run, daemon: StubDaemon) -> None:
-    daemon.add("web1", config={}, description="", architecture="x86_64", ephemeral=False)
+def test_a_key_that_is_not_set_is_empty(isola: Run, daemon: ServedDaemon) -> None:
+    daemon.create("web1")
     assert ok(isola("config", "get", "web1", "limits.memory")) == "\n"
     assert ok(isola("config", "get", "web1", "user.purpose")) == "\n"
     ok(isola("config", "unset", "web1", "user.purpose"))
 
 
-def test_the_api_can_be_called_directly(isola: Run, daemon: StubDaemon) -> None:
-    daemon.add("web1")
+def test_the_api_can_be_called_directly(isola: Run, daemon: ServedDaemon) -> None:
+    daemon.create("web1")
     assert json.loads(ok(isola("query", "/1.0/instances"))) == ["/1.0/instances/web1"]
     body = json.dumps({"action": "stop"})
     answer = json.loads(ok(isola("query", "-X", "PUT", "--wait", "-d", body, "/1.0/instances/web1/state")))
@@ -344,26 +377,26 @@ def test_the_api_can_be_called_directly(isola: Run, daemon: StubDaemon) -> None:
         (["list", "--fo"], {"--format"}),
         (["launch", "tiny", "x", "--profile", ""], {"default"}),
         (["file", "pull", "web1/et"], {"web1/etc/"}),
-        (["file", "pull", "web1/etc/ho"], {"web1/etc/hosts"}),
+        (["file", "pull", "web1/etc/ho"], {"web1/etc/hosts", "web1/etc/hostname"}),
         (["start", "web1", "--wait", ""], {"ready"}),
         (["launch", "tiny", "x", "--wait", "re"], {"ready"}),
         (["restart", "--wait=re"], {"--wait=ready"}),
         (["list", "--format=j"], {"--format=json"}),
         (["completion", ""], {"bash", "zsh", "fish"}),
-        (["config", "set", "web1", "limits."], {"limits.memory", "limits.cpu"}),
+        (["config", "set", "web1", "limits."], LIMITS),
         (["nonsense", ""], set()),
     ],
 )
-def test_words_are_completed(isola: Run, daemon: StubDaemon, words: list[str], expected: set[str]) -> None:
+def test_words_are_completed(isola: Run, daemon: ServedDaemon, words: list[str], expected: set[str]) -> None:
     for name in ("web1", "web2", "db1"):
-        daemon.add(name)
-    daemon.files["web1"] |= {"/etc": {"kind": "directory"}, "/etc/hosts": {"kind": "file", "data": b""}}
+        daemon.create(name)
+    daemon.tree("web1")["/etc/hosts"] = {"kind": "file"}
     found = set(ok(isola("__complete", "--", *words)).split())
     assert found >= expected if words == [""] else found == expected
 
 
-def test_bash_completes_through_the_script(isola: Run, daemon: StubDaemon, tmp_path: Path) -> None:
-    daemon.add("web1")
+def test_bash_completes_through_the_script(isola: Run, daemon: ServedDaemon, tmp_path: Path) -> None:
+    daemon.create("web1")
     launcher = tmp_path / "isola"
     launcher.write_text(f'#!/bin/sh\nexec {sys.executable} -m isola.cli.main "$@"\n')
     launcher.chmod(0o755)
@@ -374,7 +407,7 @@ def test_bash_completes_through_the_script(isola: Run, daemon: StubDaemon, tmp_p
     assert (done.stdout, done.stderr) == ("web1\n", "")
 
 
-def in_shell(isola: Run, daemon: StubDaemon, directory: Path, shell: str, line: str) -> list[str]:
+def in_shell(isola: Run, daemon: ServedDaemon, directory: Path, shell: str, line: str) -> list[str]:
     """What a shell offers, by its own completion and our script."""
     launcher = directory / "isola"
     launcher.write_text(f'#!/bin/sh\nexec {sys.executable} -m isola.cli.main "$@"\n')
@@ -388,8 +421,8 @@ def in_shell(isola: Run, daemon: StubDaemon, directory: Path, shell: str, line: 
     return done.stdout.split()
 
 
-def test_fish_offers_no_files_where_names_are_wanted(isola: Run, daemon: StubDaemon, tmp_path: Path) -> None:
-    daemon.add("web1")
+def test_fish_offers_no_files_where_names_are_wanted(isola: Run, daemon: ServedDaemon, tmp_path: Path) -> None:
+    daemon.create("web1")
     (tmp_path / "webfile").touch()
     line = "source script; complete -C 'isola exec we'"
     assert in_shell(isola, daemon, tmp_path, "fish", line) == ["web1"]

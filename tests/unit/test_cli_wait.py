@@ -1,4 +1,4 @@
-"""``--wait``: launch, start and restart end once the instance is ready. The stub runs its commands on this host."""
+"""``--wait``: launch, start and restart end once the instance is ready. Commands of instances run on this host."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stub_daemon import StubDaemon
+from served_daemon import ServedDaemon
 
 from isola.client.exec import Ended
 from isola.client.ready import wait_ready
@@ -21,13 +21,13 @@ from isola.errors import InvalidInput, TimedOut, WrongState
 
 
 @pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[StubDaemon]:
-    with StubDaemon(str(tmp_path)) as daemon:
+def daemon(tmp_path: Path) -> Iterator[ServedDaemon]:
+    with ServedDaemon(tmp_path) as daemon:
         yield daemon
 
 
-def isola(daemon: StubDaemon, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = {"PATH": os.environ["PATH"], "ISOLA_DIR": daemon.directory, "LANG": "C.UTF-8"}
+def isola(daemon: ServedDaemon, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.environ["PATH"], "ISOLA_DIR": str(daemon.directory), "LANG": "C.UTF-8"}
     argv = [sys.executable, "-m", "isola.cli.main", *words]
     return subprocess.run(argv, capture_output=True, text=True, timeout=30, env=environment, check=False)
 
@@ -92,7 +92,7 @@ def test_what_reboots_is_waited_for() -> None:
     assert waited(Guest(WrongState("pauses"), says("running"), status="Starting"), "ready") == ""
 
 
-def test_a_port_is_ready_once_something_listens_on_it(daemon: StubDaemon) -> None:
+def test_a_port_is_ready_once_something_listens_on_it(daemon: ServedDaemon) -> None:
     server = socket.socket()
     server.bind(("127.0.0.1", 0))
     port = server.getsockname()[1]
@@ -106,9 +106,8 @@ def test_a_port_is_ready_once_something_listens_on_it(daemon: StubDaemon) -> Non
     assert late.returncode == 1 and f"nothing listens on port {port}" in late.stderr
 
 
-def test_a_command_is_repeated_until_it_succeeds(daemon: StubDaemon, tmp_path: Path) -> None:
-    daemon.add("web1")
-    daemon.instances["web1"]["status"] = "Stopped"
+def test_a_command_is_repeated_until_it_succeeds(daemon: ServedDaemon, tmp_path: Path) -> None:
+    daemon.create("web1", start=False)
     threading.Timer(1, (tmp_path / "healthy").touch).start()
     done = isola(daemon, "start", "web1", "--wait", f"test -e {tmp_path}/healthy")
     assert done.returncode == 0 and "web1 is ready" in done.stderr, done.stderr
@@ -116,5 +115,5 @@ def test_a_command_is_repeated_until_it_succeeds(daemon: StubDaemon, tmp_path: P
     assert failed.returncode == 1 and "status 1: not yet" in failed.stderr
 
 
-def test_without_it_nothing_is_waited_for(daemon: StubDaemon) -> None:
+def test_without_it_nothing_is_waited_for(daemon: ServedDaemon) -> None:
     assert "web1 is running" in isola(daemon, "launch", "tiny", "web1").stderr

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from stub_daemon import ApiError, StubDaemon, StubOperation
+from served_daemon import ServedDaemon
+from tars import member, packed, tar
 
 from isola import errors
 from isola.client import Client
 from isola.client.shapes import OperationInfo
+from isola.operations import Operation
 
 
 @pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[StubDaemon]:
-    with StubDaemon(str(tmp_path)) as daemon:
+def daemon(tmp_path: Path) -> Iterator[ServedDaemon]:
+    with ServedDaemon(tmp_path) as daemon:
         yield daemon
 
 
 @pytest.fixture
-def client(daemon: StubDaemon) -> Iterator[Client]:
+def client(daemon: ServedDaemon) -> Iterator[Client]:
     with Client(daemon.directory, timeout=20) as client:
         yield client
 
@@ -30,7 +34,7 @@ def test_an_instance_lives_and_dies(client: Client) -> None:
     instances = client.instances
     instances.create(image="tiny", name="web1", config={"user.a": "b"}, start=True).wait()
     assert instances.names() == ["web1"]
-    assert instances.get("web1")["config"] == {"user.a": "b"}
+    assert instances.get("web1")["config"]["user.a"] == "b"
     instances.pause("web1").wait()
     assert instances.get("web1")["status"] == "Frozen"
     instances.stop("web1", timeout=5).wait()
@@ -40,22 +44,26 @@ def test_an_instance_lives_and_dies(client: Client) -> None:
 
 
 def test_a_name_made_up_by_the_daemon_is_told(client: Client) -> None:
-    assert client.instances.create(image="tiny").resource("instances") == "calm-1"
+    operation = client.instances.create(image="tiny")
+    operation.wait()
+    name = operation.resource("instances")
+    assert re.fullmatch(r"[a-z]+-[a-z0-9-]+", name) and client.instances.names() == [name]
 
 
-def test_an_etag_of_yesterday_is_refused(client: Client, daemon: StubDaemon) -> None:
-    daemon.add("web1")
+def test_an_etag_of_yesterday_is_refused(client: Client, daemon: ServedDaemon) -> None:
+    daemon.create("web1")
     info, etag = client.instances.read("web1")
     client.instances.update("web1", info, etag=etag).wait()
     with pytest.raises(errors.PreconditionFailed):
         client.instances.update("web1", info, etag="older")
 
 
-def test_waiting_shows_progress_and_raises_the_operations_error(client: Client, daemon: StubDaemon) -> None:
-    async def slow(operation: StubOperation) -> None:
-        operation.steps({"name": "Unpack", "done": 5, "total": 10, "unit": "bytes", "finished": False, "depth": 0})
-        await asyncio.sleep(0.35)
-        raise ApiError(400, "host_failure", "No room", evidence="disk full", remedy="make room")
+def test_waiting_shows_progress_and_raises_the_operations_error(client: Client, daemon: ServedDaemon) -> None:
+    async def slow(operation: Operation) -> None:
+        with operation.step("Unpack", total=10, unit="bytes") as step:
+            step.advance(5)
+            await asyncio.sleep(0.35)
+            raise errors.HostFailure("No room", evidence="disk full", remedy="make room")
 
     daemon.slow = slow
     seen: list[OperationInfo] = []
@@ -73,8 +81,8 @@ def test_a_quick_operation_is_not_watched(client: Client) -> None:
     assert seen == []
 
 
-def test_a_cancelled_operation_is_an_error_of_its_own(client: Client, daemon: StubDaemon) -> None:
-    async def slow(operation: StubOperation) -> None:
+def test_a_cancelled_operation_is_an_error_of_its_own(client: Client, daemon: ServedDaemon) -> None:
+    async def slow(operation: Operation) -> None:
         await asyncio.sleep(30)
 
     daemon.slow = slow
@@ -82,11 +90,14 @@ def test_a_cancelled_operation_is_an_error_of_its_own(client: Client, daemon: St
     client.operations.get(operation.info["id"]).cancel()
     with pytest.raises(errors.Cancelled):
         operation.wait()
-    assert [info["status"] for info in client.operations.all()] == ["Cancelled"]
+    assert [info["status"] for info in client.operations.all() if info["id"] == operation.info["id"]] == ["Cancelled"]
+    assert client.instances.names() == []
 
 
-def test_files_travel_both_ways(client: Client, daemon: StubDaemon, tmp_path: Path) -> None:
-    daemon.add("web1")
+def test_files_travel_both_ways(client: Client, daemon: ServedDaemon, tmp_path: Path) -> None:
+    daemon.create("web1")
+    tree = daemon.tree("web1")
+    tree.clear()
     files = client.instances.files("web1")
     files.make_directory("/srv", mode=0o750)
     files.write("/srv/a", b"first", uid=33, gid=34, mode=0o600)
@@ -97,7 +108,7 @@ def test_files_travel_both_ways(client: Client, daemon: StubDaemon, tmp_path: Pa
     files.make_symlink("/srv/link", "../etc")
     assert files.read("/srv/b") == b"z" * 700_000
     assert files.names("/srv") == ["a", "b", "link"]
-    assert daemon.files["web1"]["/srv/a"] == {
+    assert tree["/srv/a"] == {
         "kind": "file",
         "data": b"first",
         "uid": "33",
@@ -109,38 +120,53 @@ def test_files_travel_both_ways(client: Client, daemon: StubDaemon, tmp_path: Pa
     with pytest.raises(errors.NotFound):
         files.read("/nowhere")
     files.delete_tree("/srv")
-    assert daemon.files["web1"] == {"/": {"kind": "directory"}}
+    assert list(tree) == ["/"]
 
 
-def test_names_that_would_lead_elsewhere_are_left_out(client: Client, daemon: StubDaemon) -> None:
-    daemon.add("web1")
-    daemon.files["web1"]["/bad"] = {"kind": "directory", "names": ["ok", "..", "a/b", "", "x\0y", ".", "../../etc"]}
+def test_names_that_would_lead_elsewhere_are_left_out(client: Client, daemon: ServedDaemon) -> None:
+    daemon.create("web1")
+    daemon.tree("web1")["/bad"] = {"kind": "directory", "names": ["ok", "..", "a/b", "", "x\0y", ".", "../../etc"]}
     assert client.instances.files("web1").names("/bad") == ["ok"]
 
 
-def test_images_are_uploaded_as_one_file_or_two(client: Client, daemon: StubDaemon, tmp_path: Path) -> None:
-    for name in ("meta", "rootfs"):
-        (tmp_path / name).write_bytes(name.encode() * 100_000)
-    client.images.upload([str(tmp_path / "rootfs")], properties={"os": "x & y"}).wait()
-    client.images.upload([str(tmp_path / "meta"), str(tmp_path / "rootfs")]).wait()
-    assert daemon.uploads == [b"rootfs" * 100_000, b"meta" * 100_000, b"rootfs" * 100_000]
+def test_images_are_uploaded_as_one_file_or_two(client: Client, daemon: ServedDaemon, tmp_path: Path) -> None:
+    described = member("metadata.yaml", b'{"architecture": "x86_64", "creation_date": 1700000000}')
+    parts = {
+        "meta": packed(tar(described), "gzip"),
+        "rootfs": packed(tar(member("sbin/init", os.urandom(600_000))), "gzip"),
+        "unified": packed(tar(described, member("rootfs/sbin/init", os.urandom(600_000))), "gzip"),
+    }
+    for name, data in parts.items():
+        (tmp_path / name).write_bytes(data)
+    one = client.images.upload([str(tmp_path / "unified")], properties={"os": "x & y"})
+    one.wait()
+    two = client.images.upload([str(tmp_path / "meta"), str(tmp_path / "rootfs")])
+    two.wait()
+    exports = daemon.world.parts.services.images.export
+    kept = [[path.read_bytes() for _, path in exports(each.resource("images"))] for each in (one, two)]
+    assert kept == [[parts["unified"]], [parts["meta"], parts["rootfs"]]]
+    assert client.images.get(one.resource("images"))["properties"]["os"] == "x & y"
 
 
 def test_images_are_found_by_alias(client: Client) -> None:
     client.images.build("debian/12").wait()
-    assert client.images.fingerprint("debian/12") == "f" * 64
+    (built,) = (image for image in client.images.all() if image["properties"]["os"] == "Debian")
+    assert client.images.fingerprint("debian/12") == built["fingerprint"]
     assert client.images.fingerprint("abc123") == "abc123"
 
 
-def test_events_are_followed_to_their_end(client: Client) -> None:
+def test_events_are_followed_to_their_end(client: Client, daemon: ServedDaemon) -> None:
     with client.events("lifecycle") as follower:
-        assert [event["metadata"]["action"] for event in follower] == ["instance-started"]
+        daemon.create("web1")
+        daemon.close()
+        assert [event["metadata"]["action"] for event in follower] == ["instance-created", "instance-started"]
 
 
-def test_profiles_networks_and_pools_are_listed_and_changed(client: Client, daemon: StubDaemon) -> None:
+def test_profiles_networks_and_pools_are_listed_and_changed(client: Client, daemon: ServedDaemon) -> None:
     assert [pool["name"] for pool in client.storage.all()] == ["default"]
-    client.networks.update("lab", {"ipv4.nat": "false"}, "quiet").wait()
+    client.networks.update("isolabr0", {"ipv4.nat": "false"}, "quiet").wait()
     profile, etag = client.profiles.read("default")
     client.profiles.update("default", {**profile, "description": "ours"}, etag=etag)
-    assert daemon.networks["lab"]["description"] == "quiet"
+    network = daemon.world.parts.services.networks.get("isolabr0")
+    assert (network.description, network.config["ipv4.nat"]) == ("quiet", "false")
     assert client.profiles.get("default")["description"] == "ours"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from stub_daemon import StubDaemon
+from served_daemon import ServedDaemon
 
 from isola import errors
 from isola.client import Client
@@ -157,14 +157,14 @@ def test_a_handshake_that_fails_says_why(
 
 
 @pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[StubDaemon]:
-    with StubDaemon(str(tmp_path)) as daemon:
-        daemon.add("web1")
+def daemon(tmp_path: Path) -> Iterator[ServedDaemon]:
+    with ServedDaemon(tmp_path) as daemon:
+        daemon.create("web1")
         yield daemon
 
 
 @pytest.fixture
-def client(daemon: StubDaemon) -> Iterator[Client]:
+def client(daemon: ServedDaemon) -> Iterator[Client]:
     with Client(daemon.directory, timeout=20) as client:
         yield client
 
@@ -185,11 +185,12 @@ def test_a_command_that_reads_nothing_ends_whatever_it_is_sent(client: Client) -
 
 
 def test_a_command_that_cannot_start_raises_the_operations_error(client: Client) -> None:
-    with pytest.raises(errors.HostFailure, match="no such program"):
-        client.instances.run("web1", ["missing"])
+    assert client.instances.run("web1", ["missing"]).status == 127
+    with pytest.raises(errors.InvalidInput, match="nobody-there"):
+        client.instances.run("web1", ["true"], user="nobody-there")
 
 
-def test_signals_travel_over_the_control_channel(client: Client, daemon: StubDaemon) -> None:
+def test_signals_travel_over_the_control_channel(client: Client, daemon: ServedDaemon) -> None:
     session = client.instances.exec(
         "web1", ["sh", "-c", "trap 'echo caught; exit 3' TERM; echo ready; while :; do sleep 0.05; done"]
     )
@@ -206,16 +207,16 @@ def test_signals_travel_over_the_control_channel(client: Client, daemon: StubDae
 
 
 def test_a_daemon_that_dies_under_a_command_is_noticed(tmp_path: Path) -> None:
-    daemon = StubDaemon(str(tmp_path))
+    daemon = ServedDaemon(tmp_path)
     with daemon:
-        daemon.add("web1")
+        daemon.create("web1")
         client = Client(tmp_path, timeout=20)
         session = client.instances.exec("web1", ["sh", "-c", "echo begun; sleep 20"])
         leave = threading.Event()
 
         def gone() -> None:
             leave.wait(5)
-            daemon.__exit__()
+            daemon.die()
 
         thread = threading.Thread(target=gone)
         thread.start()

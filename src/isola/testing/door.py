@@ -97,6 +97,19 @@ class ServedWorld:
             self._loop.call_soon_threadsafe(self._leave.set)
         self._thread.join(_SECONDS)
 
+    def die(self) -> None:
+        """As a daemon that is killed: every connection breaks, and no client hears how its operation ended."""
+
+        async def abort() -> None:
+            door = self._opened.door
+            door.server.close()
+            for handler in list(door.http.connections):
+                if handler.transport is not None:
+                    handler.transport.abort()
+
+        self.do(abort())
+        self.close()
+
     @property
     def world(self) -> World:
         """What it serves; acted on by ``do`` alone."""
@@ -111,12 +124,16 @@ class ServedWorld:
         """Run a coroutine in the daemon's event loop."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(_SECONDS)
 
+    def make_world(self) -> World:
+        """For subclasses: another world."""
+        return world_in(self.directory)
+
     def _serve(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             runner.run(self._run())
 
     async def _run(self) -> None:
-        world = world_in(self.directory)
+        world = self.make_world()
         async with opened(world) as self._opened:
             self._prepare(world)
             self._started.set()

@@ -35,6 +35,8 @@ class FakeCommand:
     stderr: FakeStream
     size: tuple[int, int]
     signals: asyncio.Queue[int] = field(default_factory=asyncio.Queue)
+    on_resize: Callable[[], None] = lambda: None
+    """Called when ``size`` has changed."""
 
 
 Program = Callable[[FakeCommand], Awaitable[int]]
@@ -301,6 +303,7 @@ class FakeExecution:
     def resize(self, width: int, height: int) -> None:
         """Set the size."""
         self.command.size = (width, height)
+        self.command.on_resize()
 
     async def signal(self, signum: int) -> None:
         """SIGKILL ends it, the program decides about others."""

@@ -68,7 +68,7 @@ class Pretty:
             text = f"{about.get('action')} {_named(str(about.get('source')))}"
         else:
             text = f"{about.get('level', '')} {about.get('message', about)}"
-        return f"{event.get('timestamp', '')[11:23]} {kind:<9} {clean(text)}\n"
+        return f"{_time_of_day(event.get('timestamp', ''))} {kind:<9} {clean(text)}\n"
 
 
 def _operation(about: Mapping[str, Any]) -> str:
@@ -91,6 +91,12 @@ def _over(about: Mapping[str, Any]) -> bool:
 
 def _named(source: str) -> str:
     return source.removeprefix("/1.0/")
+
+
+def _time_of_day(timestamp: str) -> str:
+    """``HH:MM:SS.mmm`` of an RFC 3339 time, which has no fraction where it is a whole second."""
+    seconds, _, fraction = timestamp[11:].rstrip("Z").partition(".")
+    return f"{seconds}.{fraction[:3]:0<3}" if seconds else ""
 
 
 COMMANDS = (

@@ -34,18 +34,18 @@ class Door:
     def __init__(
         self, server: asyncio.Server, http: web.Server, dispatcher: Dispatcher, path: Path, mark: tuple[int, int]
     ) -> None:
-        self._server = server
+        self.server = server
         self.dispatcher = dispatcher
-        self._http = http
+        self.http = http
         self._path = path
         self._mark = mark
 
     async def close(self) -> None:
         """Take no more requests, end those that wait, and remove the socket unless another daemon has its own there."""
-        self._server.close()
+        self.server.close()
         await self.dispatcher.close()
-        self._http.pre_shutdown()
-        await self._http.shutdown(_CLOSE_SECONDS)
+        self.http.pre_shutdown()
+        await self.http.shutdown(_CLOSE_SECONDS)
         with suppress(FileNotFoundError):
             if _mark_of(self._path) == self._mark:
                 self._path.unlink()

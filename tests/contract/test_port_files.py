@@ -75,6 +75,19 @@ async def content(root: Root, path: str) -> bytes:
     return b"".join([block async for block in await root.read(path)])
 
 
+async def test_a_file_grows_from_where_it_is_told(files: Files, place: Path) -> None:
+    file = place / "partial"
+    await files.extend(file, b"begin", at=0)
+    await files.extend(file, b"ning", at=5)
+    assert await files.read(file) == b"beginning"
+    await files.extend(file, b"un", at=3)
+    assert await files.read(file) == b"begun", "what lay behind goes"
+    await files.extend(file, b"", at=0)
+    assert await files.size(file) == 0
+    with pytest.raises(NotFound):
+        await files.extend(place / "nothing" / "partial", b"x", at=0)
+
+
 async def names(root: Root, path: str) -> tuple[str, ...]:
     return tuple([name async for piece in await root.names(path) for name in piece])
 

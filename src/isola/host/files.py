@@ -75,6 +75,10 @@ class Files(Protocol):
         """Copy a file to a new one, fsynced; blocks are shared where the file system can. Nothing stays if it fails."""
         ...
 
+    async def extend(self, path: Path, data: bytes, *, at: int) -> None:
+        """Write at a position of a file, made where it is missing; what lay behind that goes. Not durable."""
+        ...
+
     async def digest(self, *paths: Path) -> tuple[str, int]:
         """SHA-256 (hexadecimal) and size of the content of files, one after the other. Raises NotFound."""
         ...
@@ -169,6 +173,10 @@ class LinuxFiles:
                     await in_thread(target.unlink, missing_ok=True)
         finally:
             os.close(reading)
+
+    async def extend(self, path: Path, data: bytes, *, at: int) -> None:
+        """In a thread."""
+        await in_thread(_reported, path, lambda: _extend(path, data, at))
 
     async def digest(self, *paths: Path) -> tuple[str, int]:
         """In a thread: hashing releases the interpreter lock."""
@@ -291,6 +299,18 @@ def _copy_block(source: BinaryIO, descriptor: int) -> int:
     while view:
         view = view[os.write(descriptor, view) :]
     return len(block)
+
+
+def _extend(path: Path, data: bytes, at: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        os.ftruncate(descriptor, at)
+        view = memoryview(data)
+        while view:
+            written = os.pwrite(descriptor, view, at)
+            view, at = view[written:], at + written
+    finally:
+        os.close(descriptor)
 
 
 def _settle(path: Path, descriptor: int) -> None:

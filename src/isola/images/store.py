@@ -13,10 +13,13 @@ from pathlib import Path
 
 import orjson
 
-from isola.errors import InvalidInput, IsolaError, NotFound
+from isola.errors import HostFailure, InvalidInput, IsolaError, NotFound
 from isola.host import Host
 from isola.images.descriptor import INDEX_TYPE, Descriptor, check_digest, is_digest
+from isola.images.downloads import Downloads, Progress
 from isola.images.hostile_json import MAX_DOCUMENT
+from isola.images.partial import Partials
+from isola.images.remote import BlobSource
 from isola.state import Intent, Intents
 
 _BYTES = "application/octet-stream"
@@ -39,6 +42,8 @@ class ContentStore:
         self.scratch = directory / "scratch"
         """Half-made files; emptied by ``open``. On the same file system as the blobs."""
         self._blobs = directory / "blobs" / "sha256"
+        self._partials = Partials(host, directory / "partial", intents)
+        self.downloads = Downloads(host, self._partials, self.settle)
         self._changing = asyncio.Lock()
         self._sweeping = asyncio.Lock()
         self._held: Counter[str] = Counter()
@@ -57,6 +62,10 @@ class ContentStore:
             await files.write(self.directory / "oci-layout", _LAYOUT, mode=0o644, durable=False)
         if not await files.exists(self.directory / "index.json"):
             await self.write_index([])
+        try:
+            await self._partials.open()
+        except HostFailure as error:
+            log.warning("Beginnings of blobs are not tidied up for now: %s", error)
 
     def path(self, digest: str) -> Path:
         """Where a blob lies, or would lie. Raises InvalidInput for what is not a digest."""
@@ -187,6 +196,15 @@ class Intake:
         await self._take(digest, temporary)
         return Descriptor(media_type, digest, len(data))
 
+    async def fetch(self, blob: Descriptor, source: BlobSource, progress: Progress = lambda done: None) -> Descriptor:
+        """Bring a blob in from elsewhere, together with all who want it now. Raises what ``Downloads.fetch`` does."""
+        await self._claim(check_digest(blob.digest))
+        if await self._store.has(blob.digest):
+            progress(blob.size)
+        else:
+            await self._store.downloads.fetch(blob, source, progress)
+        return blob
+
     async def recorded(self) -> None:
         """A record names all of it now."""
         try:
@@ -202,14 +220,18 @@ class Intake:
     def _temporary(self) -> Path:
         return self._store.scratch / f"blob-{self._store.host.clock.token(8)}"
 
-    async def _take(self, digest: str, temporary: Path) -> None:
+    async def _claim(self, digest: str) -> None:
+        """From now on it is safe from the sweep, whether it is there or comes in later."""
         self._store.hold(digest)
         self._digests.append(digest)
+        if not await self._store.has(digest):
+            # Said before it is there: what was not announced is never removed.
+            self._intent = replace(self._intent, digests=(*self._intent.digests, digest))
+            await self._store.intents.begin(self._intent)
+
+    async def _take(self, digest: str, temporary: Path) -> None:
         try:
-            if not await self._store.has(digest):
-                # Said before it is there: what was not announced is never removed.
-                self._intent = replace(self._intent, digests=(*self._intent.digests, digest))
-                await self._store.intents.begin(self._intent)
+            await self._claim(digest)
             await self._store.settle(digest, temporary)
         except BaseException:
             await self._store.host.files.remove_tree(temporary)

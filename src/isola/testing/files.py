@@ -194,6 +194,12 @@ class FakeFiles:
             raise AlreadyExists(f"{target} exists already")
         holder.children[name] = Node("file", 0o600, data=data)
 
+    async def extend(self, path: Path, data: bytes, *, at: int) -> None:
+        """A file's node, as long as it was written."""
+        holder, name = self._parent(path)
+        node = holder.children.setdefault(name, Node("file", 0o600))
+        node.data = node.data[:at].ljust(at, b"\0") + data
+
     async def digest(self, *paths: Path) -> tuple[str, int]:
         """Over all contents."""
         data = b"".join([await self.read(path) for path in paths])

@@ -1,0 +1,184 @@
+"""Blobs from elsewhere: each fetched once however many wait for it, resumed after a break, verified at its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from isola.errors import HostFailure, InvalidInput, IsolaError
+from isola.host import Host
+from isola.images.descriptor import Descriptor, check_digest
+from isola.images.partial import Partials
+from isola.images.remote import BlobSource
+
+Progress = Callable[[int], None]
+_AT_ONCE = 4
+"""Blobs that are fetched at the same time; further ones wait for their turn."""
+_ATTEMPTS = 5
+"""In a row that bring less than ``_WORTH_IT``."""
+_WORTH_IT = 1 << 20
+_STALLED = 60.0
+"""Seconds without a byte after which a connection counts as broken."""
+_LONGEST_PAUSE = 30.0
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class _Waiter:
+    source: BlobSource
+    progress: Progress
+    told: int = 0
+    failed: bool = False
+
+    def reach(self, total: int) -> None:
+        """Progress never goes back, also where a download has to begin again."""
+        if total > self.told:
+            self.progress(total - self.told)
+            self.told = total
+
+
+@dataclass(eq=False)
+class _Flight:
+    blob: Descriptor
+    waiters: list[_Waiter] = field(default_factory=list)
+    done: int = 0
+    task: asyncio.Task[None] | None = None
+    ending: bool = False
+
+    def reach(self, total: int) -> None:
+        """Tell all who wait."""
+        self.done = total
+        for waiter in self.waiters:
+            waiter.reach(total)
+
+
+class _LocalFailure(Exception):
+    def __init__(self, error: HostFailure) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class Downloads:
+    """All that are running, by digest."""
+
+    def __init__(self, host: Host, partials: Partials, settle: Callable[[str, Path], Awaitable[None]]) -> None:
+        self._host = host
+        self._partials = partials
+        self._settle = settle
+        self._flights: dict[str, _Flight] = {}
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def fetch(self, blob: Descriptor, source: BlobSource, progress: Progress) -> None:
+        """Bring a blob, which the caller holds, into the store.
+
+        A download that runs for it already is shared: it is cancelled when the last waiter is, and goes on from another
+        waiter's ``source`` where one fails. Raises what the last source raised, and InvalidInput where the content is
+        not what the digest says.
+        """
+        flight = await self._flight(check_digest(blob.digest), blob)
+        waiter = _Waiter(source, progress)
+        flight.waiters.append(waiter)
+        if flight.task is None:
+            flight.task = asyncio.create_task(self._run(flight), name=f"fetch {blob.digest[7:19]}")
+            flight.task.add_done_callback(lambda _: self._flights.pop(blob.digest, None))
+        waiter.reach(flight.done)
+        try:
+            await asyncio.shield(flight.task)
+        finally:
+            flight.waiters.remove(waiter)
+            if not flight.waiters and not flight.task.done():
+                flight.ending = True
+                flight.task.cancel()
+                await asyncio.wait([flight.task])
+
+    async def _flight(self, digest: str, blob: Descriptor) -> _Flight:
+        """One that runs, or a new one; two never write to the same file."""
+        while (flight := self._flights.get(digest)) is not None and flight.ending and flight.task is not None:
+            await asyncio.wait([flight.task])
+            await asyncio.sleep(0)
+        return flight or self._flights.setdefault(digest, _Flight(blob))
+
+    async def _run(self, flight: _Flight) -> None:
+        error: IsolaError = HostFailure("Nobody waits for this blob any more")
+        async with self._turns:
+            await self._partials.prune(self._flights)
+            while waiter := next((each for each in flight.waiters if not each.failed), None):
+                try:
+                    await self._fetch_from(flight, waiter)
+                    return
+                except _LocalFailure as failure:
+                    raise failure.error from failure
+                except IsolaError as failed:
+                    error, waiter.failed = failed, True
+                    log.info("Could not fetch %s from one of its sources: %s", flight.blob.digest, failed)
+        raise error
+
+    async def _fetch_from(self, flight: _Flight, waiter: _Waiter) -> None:
+        """What an earlier attempt has left may be damaged, after a power failure or by its source: try without it."""
+        digest = flight.blob.digest
+        begun = await self._partials.begin(digest, flight.blob.size)
+        for have in (begun, 0) if begun else (0,):
+            await self._complete(flight, waiter, have if have <= flight.blob.size else 0)
+            found, _ = await self._host.files.digest(self._partials.path(digest))
+            if f"sha256:{found}" == digest:
+                await self._settle(digest, self._partials.path(digest))
+                await self._partials.forget(digest)
+                return
+            await self._partials.forget(digest)
+            await self._partials.begin(digest, flight.blob.size)
+        raise InvalidInput(
+            "The content does not have the digest it should have",
+            evidence=f"sha256:{found} instead of {digest}",
+            field="digest",
+            remedy="it was damaged on the way, or at its source",
+        )
+
+    async def _complete(self, flight: _Flight, waiter: _Waiter, have: int) -> None:
+        """Go on until all of it is there, and on disk."""
+        digest, size, failures = flight.blob.digest, flight.blob.size, 0
+        if not have:
+            await self._write(flight, b"", 0)
+        while have < size:
+            try:
+                await self._read(flight, waiter, have)
+                error = HostFailure("The connection has ended before the blob was complete")
+            except HostFailure as broken:
+                error = broken
+            before, have = have, await self._partials.size(digest)
+            failures = 0 if have - before >= _WORTH_IT else failures + 1
+            if have < size:
+                if failures >= _ATTEMPTS or waiter not in flight.waiters:
+                    raise error
+                await self._host.clock.sleep(min(2.0**failures, _LONGEST_PAUSE))
+        await self._host.files.flush(self._partials.path(digest))
+
+    async def _read(self, flight: _Flight, waiter: _Waiter, have: int) -> None:
+        """Through one connection, as far as it goes."""
+        async with waiter.source.open(have) as stream:
+            if (at := stream.offset) > have:
+                raise HostFailure("The source left out a part of the blob", evidence=f"{have} to {at}")
+            blocks = aiter(stream.blocks)
+            while at < flight.blob.size and waiter in flight.waiters:
+                try:
+                    async with asyncio.timeout(_STALLED):
+                        block = await anext(blocks)
+                except StopAsyncIteration:
+                    return
+                except TimeoutError as error:
+                    raise HostFailure(f"The source has sent nothing for {_STALLED:.0f} seconds") from error
+                if at + len(block) > flight.blob.size:
+                    raise InvalidInput(
+                        "The source sends more than it announced", evidence=f"more than {flight.blob.size} bytes"
+                    )
+                await self._write(flight, block, at)
+                at += len(block)
+                flight.reach(at)
+
+    async def _write(self, flight: _Flight, block: bytes, at: int) -> None:
+        try:
+            await self._partials.extend(flight.blob.digest, block, at=at)
+        except HostFailure as error:  # a full disk: another connection does not help
+            raise _LocalFailure(error) from error

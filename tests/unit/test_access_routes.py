@@ -26,6 +26,7 @@ GUESTS = {
     "GET /1.0/images": 200,
     "GET /1.0/images/{fingerprint}": 404,
     "GET /1.0/images/{fingerprint}/export": 404,
+    "POST /1.0/certificates": 400,
     "GET /1.0/operations/{id}/wait": 403,
     "GET /1.0/operations/{id}/websocket": 403,
 }

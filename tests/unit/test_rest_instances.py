@@ -284,7 +284,6 @@ async def test_what_is_not_offered_says_so(two_instances: Stand, noun: str) -> N
         ("PATCH", "/1.0/instances/web1/metadata", "metadata and templates"),
         ("DELETE", "/1.0/storage-pools/default/volumes/custom/v1", "Volumes of their own"),
         ("PATCH", "/1.0/storage-pools/default/volumes/container/web1", "Volumes of their own"),
-        ("DELETE", "/1.0/certificates/abc", "Certificates are not offered"),
         ("DELETE", "/1.0/warnings/abc", "Warnings are not offered"),
         ("DELETE", "/1.0/cluster/members/abc", "Clustering is not offered"),
         ("DELETE", "/1.0/images", "DELETE of /1.0/images is not offered"),

@@ -10,8 +10,8 @@ from isola.doors.rest.reference import page
 from isola.doors.rest.routing import MethodNotAllowed, Permission, Router, all_routes
 from isola.errors import InvalidInput, NotFound, Unsupported
 
-_CHECKED_INSIDE = {"/1.0/operations/{id}"}
-"""Changed by what the handler finds out: an operation has the project it was begun in."""
+_CHECKED_INSIDE = {"/1.0/operations/{id}", "/1.0/certificates", "/1.0/certificates/{fingerprint}"}
+"""What the handler finds out decides: an operation has a project, a client its own certificate, a stranger a token."""
 
 
 async def _handler(request: object) -> object:

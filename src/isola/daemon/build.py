@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from isola.certificates import Certificates, Identity, Tokens
 from isola.doors import Services
 from isola.events import Events
 from isola.host import Host
@@ -15,6 +16,7 @@ from isola.images import ImageLibrary
 from isola.instances import Instances
 from isola.instances.context import Context
 from isola.instances.expand import validate
+from isola.model.certificate import Certificate
 from isola.model.identity import HostNames
 from isola.model.image import Alias, Image
 from isola.model.instance import Instance
@@ -44,6 +46,7 @@ class Records:
     aliases: Collection[Alias]
     networks: Collection[Network]
     pools: Collection[Pool]
+    certificates: Collection[Certificate]
     intents: Intents
 
     @classmethod
@@ -61,6 +64,7 @@ class Records:
             aliases=of(Alias, "image alias", "aliases"),
             networks=of(Network, "network", "networks"),
             pools=of(Pool, "storage pool", "pools"),
+            certificates=of(Certificate, "certificate", "certificates"),
             intents=Intents(store),
         )
         await records.intents.load()
@@ -72,6 +76,7 @@ class Records:
             records.aliases,
             records.networks,
             records.pools,
+            records.certificates,
         ):
             await collection.load()
         return records
@@ -204,6 +209,9 @@ async def build(
         names=names,
         host=host,
         server=Server(records.server, store.copy),
+        identity=Identity(host, directory),
+        certificates=Certificates(records.certificates, events, host.clock.now),
+        tokens=Tokens(operations, host.clock),
         operations=operations,
         events=events,
         instances=instances,

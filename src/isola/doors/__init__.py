@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from isola.certificates import Certificates, Identity, Tokens
 from isola.events import Events
 from isola.host import Host
 from isola.images import ImageLibrary
@@ -26,6 +27,9 @@ class Services:
     names: HostNames
     host: Host
     server: Server
+    identity: Identity
+    certificates: Certificates
+    tokens: Tokens
     operations: Operations
     events: Events
     instances: Instances

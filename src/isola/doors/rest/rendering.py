@@ -32,7 +32,12 @@ class Rendering:
         """``GET /1.0`` for a trusted caller."""
         services = self._services
         warnings = pressure.warnings(services.host)
-        key = (services.server.revision, tuple(pool.driver for pool in services.pools), warnings)
+        key = (
+            services.server.revision,
+            tuple(pool.driver for pool in services.pools),
+            warnings,
+            services.identity.addresses,
+        )
         who = (caller.credential, caller.name, caller.admin)
         kept = self._server.get(who)
         if kept is not None and kept[0] == key:

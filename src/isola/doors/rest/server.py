@@ -1,4 +1,4 @@
-"""The door itself: an HTTP server on a Unix socket."""
+"""The door itself: an HTTP server on a Unix socket, and over TLS where the configuration says so."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from pathlib import Path
 from aiohttp import web
 
 from isola.doors import Services
-from isola.doors.rest.answers import failure
 from isola.doors.rest.dispatch import Dispatcher
+from isola.doors.rest.https import Https
+from isola.doors.rest.protocol import SocketServer
 from isola.doors.rest.shapes.operations import operation_json
-from isola.errors import HostFailure, InvalidInput, IsolaError
+from isola.errors import HostFailure
 from isola.model.caller import Caller, Credential
 
 _GROUP = "isola"
@@ -32,9 +33,17 @@ class Door:
     """An open door."""
 
     def __init__(
-        self, server: asyncio.Server, http: web.Server, dispatcher: Dispatcher, path: Path, mark: tuple[int, int]
+        self,
+        server: asyncio.Server,
+        http: web.Server,
+        dispatcher: Dispatcher,
+        *,
+        https: Https,
+        path: Path,
+        mark: tuple[int, int],
     ) -> None:
         self.server = server
+        self._https = https
         self.dispatcher = dispatcher
         self.http = http
         self._path = path
@@ -45,42 +54,10 @@ class Door:
         self.server.close()
         await self.dispatcher.close()
         self.http.pre_shutdown()
-        await self.http.shutdown(_CLOSE_SECONDS)
+        await asyncio.gather(self.http.shutdown(_CLOSE_SECONDS), self._https.close())
         with suppress(FileNotFoundError):
             if _mark_of(self._path) == self._mark:
                 self._path.unlink()
-
-
-class _Protocol(web.RequestHandler):
-    """aiohttp's protocol, which answers what is not HTTP in our own words."""
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """A malformed request, or a failure below the handlers."""
-        if status < 500:
-            answer = failure(InvalidInput("The request is not HTTP", evidence=(message or "")[:200], field="request"))
-        else:
-            answer = failure(IsolaError("Internal error below the handlers"))
-        answer.force_close()
-        return answer
-
-
-class _Server(web.Server):
-    def __call__(self) -> web.RequestHandler:
-        loop = asyncio.get_running_loop()
-        # Bodies are taken as they come: what a compressed one would grow to is nobody's to promise.
-        return _Protocol(
-            self,
-            loop=loop,
-            access_log=None,  # type: ignore[arg-type] # none switches it off
-            tcp_keepalive=False,
-            auto_decompress=False,
-        )
 
 
 async def serve(services: Services, path: Path) -> Door:
@@ -92,12 +69,14 @@ async def serve(services: Services, path: Path) -> Door:
         return await dispatcher.answer(request, _caller(request))
 
     services.operations.render = operation_json
-    http = _Server(handle)
+    http = SocketServer(handle)
     # asyncio takes as many connections in a row as its backlog says; without descriptors left it would try and log each
     # of them, and do nothing else. One at a time that is a line a second.
     server = await asyncio.get_running_loop().create_unix_server(http, sock=listener, backlog=1)
     listener.listen(_BACKLOG)
-    return Door(server, http, dispatcher, path, _mark_of(path))
+    https = Https(services, dispatcher.answer)
+    await https.open()
+    return Door(server, http, dispatcher, https=https, path=path, mark=_mark_of(path))
 
 
 def _listen(path: Path) -> socket.socket:

@@ -1,4 +1,4 @@
-"""Nouns of the API of which this server has none: certificates, warnings, cluster members."""
+"""Nouns of the API of which this server has none: warnings, cluster members."""
 
 from __future__ import annotations
 
@@ -20,11 +20,6 @@ async def missing(request: Request) -> web.StreamResponse:
     raise NotFound(f"{request.parameters['id'][:80]!r} not found")
 
 
-async def refuse_certificate(request: Request) -> web.StreamResponse:
-    """Refused: certificates are not offered yet."""
-    raise Unsupported("Certificates are not offered yet", remedy="use the Unix socket")
-
-
 async def refuse_warning(request: Request) -> web.StreamResponse:
     """Refused: warnings are not offered yet."""
     raise Unsupported("Warnings are not offered yet", remedy="the daemon's log has them")
@@ -44,10 +39,6 @@ async def refuse_cluster(request: Request) -> web.StreamResponse:
 _CHANGES = ("PUT", "PATCH", "POST", "DELETE")
 
 ROUTES = (
-    ("GET", "/1.0/certificates", none, Permission.TRUSTED),
-    ("POST", "/1.0/certificates", refuse_certificate, Permission.ADMIN),
-    ("GET", "/1.0/certificates/{id}", missing, Permission.VIEW),
-    *((method, "/1.0/certificates/{id}", refuse_certificate, Permission.ADMIN) for method in _CHANGES),
     ("GET", "/1.0/warnings", none, Permission.TRUSTED),
     ("GET", "/1.0/warnings/{id}", missing, Permission.TRUSTED),
     *((method, "/1.0/warnings/{id}", refuse_warning, Permission.ADMIN) for method in _CHANGES if method != "POST"),

@@ -40,12 +40,13 @@ def environment_json(services: Services, warnings: Sequence[str] = ()) -> dict[s
     kernel = services.host.system.kernel()
     release = services.host.system.os_release()
     runtimes = {name: probe for name, probe in services.runtimes.probes.items() if probe.available}
+    pair = services.identity.pair
     used = sorted({pool.driver for pool in services.pools})
     return {
-        "addresses": [],
+        "addresses": list(services.identity.addresses),
         "architectures": _architectures(kernel.architecture),
-        "certificate": "",
-        "certificate_fingerprint": "",
+        "certificate": pair.certificate if pair is not None else "",
+        "certificate_fingerprint": services.identity.fingerprint,
         "driver": " | ".join(runtimes),
         "driver_version": " | ".join(probe.version for probe in runtimes.values()),
         "firewall": "nftables",

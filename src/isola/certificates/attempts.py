@@ -1,0 +1,40 @@
+"""How often wrong tokens may be tried: from one address, and by all together."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+_EACH = 5
+"""Wrong ones from one address before it has to wait."""
+_ALL = 200
+_SECONDS_EACH = 12.0
+"""After this time one more is free for an address."""
+_SECONDS_ALL = 0.5
+_ADDRESSES = 1024
+
+
+class Attempts:
+    """Two leaky buckets: one for each address, of which the latest are kept, and one for all."""
+
+    def __init__(self) -> None:
+        self._addresses: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._all = (0.0, 0.0)
+
+    def wait(self, address: str, now: float) -> float:
+        """Seconds until the address may try again; 0 when it may now."""
+        each = _level(self._addresses.get(address, (0.0, now)), now, _SECONDS_EACH)
+        together = _level(self._all, now, _SECONDS_ALL)
+        return max(0.0, (each - _EACH + 1) * _SECONDS_EACH, (together - _ALL + 1) * _SECONDS_ALL)
+
+    def failed(self, address: str, now: float) -> None:
+        """Count a wrong one."""
+        level = _level(self._addresses.pop(address, (0.0, now)), now, _SECONDS_EACH)
+        self._addresses[address] = (level + 1, now)
+        if len(self._addresses) > _ADDRESSES:
+            self._addresses.popitem(last=False)
+        self._all = (_level(self._all, now, _SECONDS_ALL) + 1, now)
+
+
+def _level(counted: tuple[float, float], now: float, seconds: float) -> float:
+    level, at = counted
+    return max(0.0, level - (now - at) / seconds)

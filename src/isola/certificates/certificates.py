@@ -1,0 +1,146 @@
+"""Certificates of clients: added, changed, removed, and who a client is that shows one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from isola.errors import AlreadyExists, InvalidInput, NotFound
+from isola.events import Events
+from isola.model.caller import Caller, Credential
+from isola.model.certificate import Certificate, CertificateType
+from isola.state import Collection
+
+if TYPE_CHECKING:
+    from isola.x509 import Parsed
+
+_NAME_LIMIT = 255
+_PROJECTS_LIMIT = 1000
+
+
+class Certificates:
+    """The trust store. ``now`` is asked whether a certificate is still good."""
+
+    def __init__(self, records: Collection[Certificate], events: Events, now: Callable[[], datetime]) -> None:
+        self._records = records
+        self._events = events
+        self._now = now
+        self._parsed: dict[str, Parsed] = {}
+        self.distrusted: Callable[[str], object] = lambda fingerprint: None
+        """Told of a certificate that has lost rights or is gone: the door ends its connections."""
+
+    def __iter__(self) -> Iterator[Certificate]:
+        return iter(self._records)
+
+    def find(self, prefix: str) -> Certificate:
+        """By fingerprint, or a beginning of it that fits one only. Raises NotFound, InvalidInput."""
+        wanted = prefix.lower()
+        if (exact := self._records.find(wanted)) is not None:
+            return exact
+        found = [each for each in self._records if wanted and each.fingerprint.startswith(wanted)]
+        if len(found) > 1:
+            raise InvalidInput(
+                f"{prefix[:80]!r} fits several certificates", field="fingerprint", remedy="name more of the fingerprint"
+            )
+        if not found:
+            raise NotFound(f"Certificate {prefix[:80]!r} not found")
+        return found[0]
+
+    def caller(self, fingerprint: str, address: str) -> Caller:
+        """Who shows a certificate with this fingerprint, having proven in the handshake that it has the key."""
+        known = self._records.find(fingerprint)
+        if known is None or known.type != CertificateType.CLIENT or not self._good(known):
+            return Caller(Credential.NONE, fingerprint, address, trusted=False)
+        projects = frozenset(known.projects) if known.restricted else None
+        return Caller(Credential.CERTIFICATE, fingerprint, address, projects)
+
+    async def add(self, certificate: Certificate) -> Certificate:
+        """Trust a client. Raises InvalidInput, AlreadyExists."""
+        checked = self._checked(certificate)
+        try:
+            await self._records.add(checked.fingerprint, checked)
+        except AlreadyExists:
+            raise AlreadyExists("The certificate is trusted already", evidence=checked.short) from None
+        self._tell("created", checked)
+        return checked
+
+    async def update(self, fingerprint: str, decide: Callable[[Certificate], Certificate]) -> Certificate:
+        """Replace what is known of it; a new certificate in its place has another fingerprint.
+
+        Raises NotFound, InvalidInput, AlreadyExists, PreconditionFailed, and what ``decide`` raises.
+        """
+        held = self._records.read(fingerprint)
+        wanted = self._checked(decide(held.value))
+        if wanted.fingerprint == fingerprint:
+            await self._records.put(fingerprint, wanted, at=held.revision)
+        else:
+            await self._records.rename(fingerprint, wanted.fingerprint, wanted, at=held.revision)
+        self._lose(fingerprint)
+        self._tell("updated", wanted)
+        return wanted
+
+    async def remove(self, fingerprint: str, allow: Callable[[Certificate], object] = lambda found: None) -> None:
+        """Trust it no more; its connections end. Raises NotFound, and what ``allow`` raises."""
+        gone = self._records.get(fingerprint)
+        await self._records.remove(fingerprint, allow)
+        self._lose(fingerprint)
+        self._tell("deleted", gone)
+
+    def _lose(self, fingerprint: str) -> None:
+        self._parsed.pop(fingerprint, None)
+        self.distrusted(fingerprint)
+
+    def _checked(self, certificate: Certificate) -> Certificate:
+        """The certificate's own text decides on its fingerprint and, where none is given, on its name."""
+        found = _parse(certificate.certificate)
+        if not found.valid(self._now()):
+            raise InvalidInput(
+                "The certificate is not valid now",
+                evidence=f"it is good from {found.begins:%Y-%m-%d} to {found.ends:%Y-%m-%d}",
+                field="certificate",
+            )
+        if certificate.type not in tuple(CertificateType):
+            raise InvalidInput(
+                f"Unknown type {str(certificate.type)[:40]!r}", field="type", remedy=f"use {', '.join(CertificateType)}"
+            )
+        name = _name(certificate.name or found.common_name or found.fingerprint[:12])
+        return dataclasses.replace(
+            certificate,
+            fingerprint=found.fingerprint,
+            certificate=found.pem,
+            name=name,
+            projects=_projects(certificate.projects),
+            created_at=certificate.created_at or self._now(),
+        )
+
+    def _good(self, known: Certificate) -> bool:
+        parsed = self._parsed.get(known.fingerprint)
+        if parsed is None:
+            parsed = self._parsed[known.fingerprint] = _parse(known.certificate)
+        return parsed.valid(self._now())
+
+    def _tell(self, verb: str, certificate: Certificate) -> None:
+        self._events.lifecycle(f"certificate-{verb}", f"/1.0/certificates/{certificate.fingerprint}")
+
+
+def _parse(text: str) -> Parsed:
+    from isola.x509 import parse  # a daemon without a network port needs no cryptography
+
+    return parse(text)
+
+
+def _name(text: str) -> str:
+    if len(text) > _NAME_LIMIT or not text.isprintable():
+        raise InvalidInput("The name of a certificate is one line of at most 255 characters", field="name")
+    return text
+
+
+def _projects(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(names) > _PROJECTS_LIMIT:
+        raise InvalidInput("Too many projects", field="projects", remedy=f"at most {_PROJECTS_LIMIT}")
+    for name in names:
+        if not name or len(name) > _NAME_LIMIT or "/" in name or not name.isprintable():
+            raise InvalidInput(f"Invalid project {name[:80]!r}", field="projects")
+    return tuple(dict.fromkeys(names))

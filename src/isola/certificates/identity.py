@@ -1,0 +1,63 @@
+"""The server's own key and certificate: made once, kept in the daemon's directory."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from isola.host import Host
+
+if TYPE_CHECKING:
+    from isola.x509 import KeyPair
+
+_CERTIFICATE, _KEY = "server.crt", "server.key"
+_DNS = re.compile(
+    r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*", re.ASCII
+)
+
+
+class Identity:
+    """Who the server is to its clients. ``pair`` and ``fingerprint`` are empty until it was ever needed."""
+
+    def __init__(self, host: Host, directory: Path) -> None:
+        self._host = host
+        self._directory = directory
+        self._turn = asyncio.Lock()
+        self.pair: KeyPair | None = None
+        self.fingerprint = ""
+        self.addresses: tuple[str, ...] = ()
+        """Where it is reached over the network, with the port: said by the door that listens there."""
+
+    async def ensure(self) -> KeyPair:
+        """Key and certificate, made where there are none. Raises HostFailure, InvalidInput where they are damaged."""
+        from isola.x509 import parse  # a daemon without a network port needs no cryptography
+
+        async with self._turn:
+            if self.pair is None:
+                pair = await self._read() or await self._make()
+                self.fingerprint = parse(pair.certificate, "server.crt").fingerprint
+                self.pair = pair
+            return self.pair
+
+    async def _read(self) -> KeyPair | None:
+        from isola.x509 import KeyPair
+
+        files = self._host.files
+        certificate, key = self._directory / _CERTIFICATE, self._directory / _KEY
+        if not (await files.exists(certificate) and await files.exists(key)):
+            return None
+        return KeyPair((await files.read(certificate)).decode(), (await files.read(key)).decode())
+
+    async def _make(self) -> KeyPair:
+        from isola.x509 import make
+
+        name = self._host.system.kernel().hostname
+        hosts = [name if _DNS.fullmatch(name) else "isola", "127.0.0.1", "::1"]
+        now = self._host.clock.now()
+        pair = await asyncio.to_thread(make, f"root@{name}", now, server=True, hosts=hosts)
+        # The key first: a certificate without its key is made anew, so that both are always of one making.
+        await self._host.files.write(self._directory / _KEY, pair.key.encode(), mode=0o600)
+        await self._host.files.write(self._directory / _CERTIFICATE, pair.certificate.encode(), mode=0o644)
+        return pair

@@ -1,0 +1,226 @@
+"""The door over the network: it follows ``core.https_address``, opens, moves and closes while the daemon runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from aiohttp import web
+
+from isola.doors import Services
+from isola.doors.rest.ceilings import Ceilings, origin
+from isola.doors.rest.listening import listen
+from isola.doors.rest.protocol import NetworkProtocol, NetworkServer
+from isola.errors import InUse, IsolaError
+from isola.model.caller import Caller
+from isola.model.endpoint import Endpoint, endpoint
+from isola.server import HTTPS_PORT
+
+log = logging.getLogger("isola.https")
+Answer = Callable[[web.BaseRequest, Caller], Awaitable[web.StreamResponse]]
+_KEY = "core.https_address"
+_HANDSHAKE_SECONDS = 10.0
+_GOODBYE_SECONDS = 1.0
+_RETRY_SECONDS = 10.0
+_SPENT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class Https:
+    """Listens where the server's configuration says."""
+
+    def __init__(self, services: Services, answer: Answer) -> None:
+        self._services = services
+        self._answer = answer
+        self._http = NetworkServer(self._handle)
+        self._ceilings = Ceilings()
+        self._listening: list[socket.socket] = []
+        self._accepting: list[asyncio.Task[None]] = []
+        self._arriving: set[asyncio.Task[None]] = set()
+        self._open: dict[NetworkProtocol, str] = {}
+        """Connections that are up, and the fingerprint that their client has shown."""
+        self._context: ssl.SSLContext | None = None
+        self._retry: asyncio.Task[None] | None = None
+        services.server.appliers.append(self._apply)
+        services.certificates.distrusted = self._cut
+
+    async def open(self) -> None:
+        """As the configuration says. An address that is not there yet is tried again and again."""
+        if wanted := _wanted(self._services.server.config):
+            try:
+                await self._listen(wanted)
+            except IsolaError as error:
+                log.error("The API is not served over the network, this is tried again: %s", error)
+                self._retry = asyncio.ensure_future(self._try_again())
+
+    async def close(self) -> None:
+        """Take no more connections, and end those that are up."""
+        self._stop_trying()
+        self._stop_listening()
+        self._http.pre_shutdown()
+        await self._http.shutdown(_GOODBYE_SECONDS)
+        for task in self._arriving:
+            task.cancel()
+        await asyncio.gather(*self._arriving, return_exceptions=True)
+
+    async def _apply(self, before: Mapping[str, str], after: Mapping[str, str]) -> None:
+        """Open, move or close. Raises InUse, HostFailure; then it is open where it was."""
+        old, new = _wanted(before), _wanted(after)
+        if old == new and (self._listening or new is None):
+            return
+        self._stop_trying()
+        if new is None:
+            self._stop_listening()
+            return
+        try:
+            await self._listen(new)
+        except InUse:
+            if not self._listening or old is None or old.port != new.port:
+                raise
+            await self._make_room(old, new)
+
+    async def _make_room(self, old: Endpoint, new: Endpoint) -> None:
+        """Our own listener is in the way where only the address changes, as from one to all."""
+        self._stop_listening()
+        try:
+            await self._listen(new)
+        except IsolaError:
+            await self._listen(old)
+            raise
+
+    async def _listen(self, wanted: Endpoint) -> None:
+        """Open the new one, then close the old one."""
+        if self._context is None:
+            from isola.doors.rest.tls import ServerContext  # a daemon without a network port needs no cryptography
+
+            self._context = ServerContext(await self._services.identity.ensure())
+        opened = await asyncio.to_thread(listen, wanted)
+        self._stop_listening()
+        self._listening = opened
+        self._accepting = [asyncio.ensure_future(self._accept(each)) for each in opened]
+        await self._publish(wanted)
+        log.info("The API is served over TLS at %s", wanted)
+
+    async def _publish(self, wanted: Endpoint) -> None:
+        """Tell by which addresses the server is reached."""
+        found = await self._addresses() if wanted.everywhere else [wanted.host]
+        if wanted.host == "0.0.0.0":
+            found = [each for each in found if ":" not in each]
+        self._services.identity.addresses = tuple(str(Endpoint(each, wanted.port)) for each in found)
+
+    async def _addresses(self) -> Sequence[str]:
+        links = await self._services.host.links.all()
+        return [
+            address.address
+            for link in links
+            if link.kind != "loopback"
+            for address in link.state.addresses
+            if address.scope == "global"
+        ]
+
+    def _stop_listening(self) -> None:
+        for task in self._accepting:
+            task.cancel()
+        for each in self._listening:
+            each.close()
+        self._accepting, self._listening = [], []
+        self._services.identity.addresses = ()
+
+    async def _try_again(self) -> None:
+        while not self._listening and (wanted := _wanted(self._services.server.config)):
+            await asyncio.sleep(_RETRY_SECONDS)
+            with contextlib.suppress(IsolaError):
+                await self._listen(wanted)
+
+    def _stop_trying(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+
+    async def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                link, peer = await loop.sock_accept(listener)
+            except OSError as error:
+                if error.errno in _SPENT:
+                    log.warning("No connection can be taken: %s", error.strerror)
+                    await asyncio.sleep(1)
+                continue
+            who = origin(peer[0])
+            if not self._ceilings.admit(who):
+                link.close()
+                continue
+            task = asyncio.ensure_future(self._arrive(link, who))
+            self._arriving.add(task)
+            task.add_done_callback(self._arriving.discard)
+
+    async def _arrive(self, link: socket.socket, who: str) -> None:
+        """The TLS handshake, and the accounts of the connection until it is lost."""
+        proven = False
+        try:
+            _watch_over(link)
+            transport, protocol = await asyncio.get_running_loop().connect_accepted_socket(
+                self._http,
+                link,
+                ssl=self._context,
+                ssl_handshake_timeout=_HANDSHAKE_SECONDS,
+                ssl_shutdown_timeout=_GOODBYE_SECONDS,
+            )
+            lost = asyncio.Event()
+            protocol.lost = lost.set
+            fingerprint = _fingerprint(transport)
+            self._open[protocol] = fingerprint
+            if proven := self._services.certificates.caller(fingerprint, who).trusted:
+                self._ceilings.prove(who)
+            try:
+                await lost.wait()
+            finally:
+                self._open.pop(protocol, None)
+        except OSError as error:  # also what TLS refuses, and a handshake that takes too long
+            log.debug("A connection of %s has failed: %s", who, error)
+            link.close()
+        finally:
+            self._ceilings.leave(who, proven=proven)
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        protocol = request.protocol
+        assert isinstance(protocol, NetworkProtocol)
+        protocol.asked = True
+        peer = request.transport.get_extra_info("peername") if request.transport else None
+        address = str(Endpoint(peer[0], peer[1])) if peer else ""
+        caller = self._services.certificates.caller(self._open.get(protocol, ""), address)
+        return await self._answer(request, caller)
+
+    def _cut(self, fingerprint: str) -> None:
+        """End the connections of a client that has lost rights; the answer under way is sent first."""
+        for protocol, shown in list(self._open.items()):
+            if shown == fingerprint and protocol.transport is not None:
+                asyncio.get_running_loop().call_later(_GOODBYE_SECONDS, protocol.transport.abort)
+
+
+def _wanted(config: Mapping[str, str]) -> Endpoint | None:
+    text = config.get(_KEY, "")
+    return endpoint(text, HTTPS_PORT) if text else None
+
+
+def _fingerprint(transport: asyncio.BaseTransport) -> str:
+    """What the handshake has proven; empty where the client has shown no certificate."""
+    from isola.x509 import fingerprint
+
+    found = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    return fingerprint(found) if found else ""
+
+
+def _watch_over(link: socket.socket) -> None:
+    """Notice a peer that has vanished: one that is silent is asked, one that acknowledges nothing is given up."""
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    link.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
+    link.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
+    link.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+    link.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 60_000)
+    link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

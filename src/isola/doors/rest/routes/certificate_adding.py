@@ -1,0 +1,130 @@
+"""``POST /1.0/certificates``: by who is trusted, for others; by who is not, for itself with a token."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from datetime import datetime
+
+import orjson
+from aiohttp import web
+
+from isola.doors.rest.answers import background, created
+from isola.doors.rest.ceilings import origin
+from isola.doors.rest.reading import Fields, parse_object
+from isola.doors.rest.request import Request
+from isola.doors.rest.routing import Permission
+from isola.errors import Conflict, Forbidden, InvalidInput, TimedOut
+from isola.model.caller import Credential
+from isola.model.certificate import Certificate, CertificateType, TokenRequest
+from isola.model.expiry import Span
+from isola.server import SETTINGS
+
+_STRANGERS_BYTES = 64 * 1024
+_STRANGERS_SECONDS = 10.0
+
+
+async def add(request: Request) -> web.StreamResponse:
+    """Trust a certificate, make a token (``token``), or come with one (``trust_token``; in LXD 5.0 ``password``)."""
+    caller = request.caller
+    if not caller.trusted:
+        return await _come(request, await _strangers_fields(request))
+    fields = await request.fields()
+    if not caller.admin:
+        raise Forbidden("Only callers that are not restricted to projects may add certificates")
+    if fields.boolean("token"):
+        return await _give_token(request, fields)
+    if not fields.text("certificate", ""):
+        if caller.credential is Credential.CERTIFICATE:
+            raise Conflict("The client is trusted already", field="certificate")
+        raise InvalidInput("Field 'certificate' is missing", field="certificate", remedy="or ask for a token")
+    asked = _asked(fields)
+    added = await request.services.certificates.add(_certificate(asked, fields.text("certificate")))
+    return created(f"/1.0/certificates/{added.fingerprint}")
+
+
+async def _come(request: Request, fields: Fields) -> web.StreamResponse:
+    """A stranger with a token: its certificate is the one whose key the handshake has proven, and no other."""
+    found = _shown(request)
+    text = fields.text("trust_token", "") or fields.text("password", "")
+    if not text:
+        raise Forbidden("A token is needed", remedy="have one made on the server")
+    secret = _secret(text)
+    granted = request.services.tokens.take(secret, origin(_host(request)))
+    added = await request.services.certificates.add(_certificate(granted, found))
+    return created(f"/1.0/certificates/{added.fingerprint}")
+
+
+async def _give_token(request: Request, fields: Fields) -> web.StreamResponse:
+    services = request.services
+    if not services.identity.addresses or services.identity.pair is None:
+        raise Conflict("The server is not reached over the network", remedy="set core.https_address first")
+    asked = _asked(fields)
+    if asked.type not in tuple(CertificateType):
+        raise InvalidInput(f"Unknown type {asked.type[:40]!r}", field="type")
+    operation = services.tokens.give(
+        asked,
+        fingerprint=services.identity.fingerprint,
+        addresses=services.identity.addresses,
+        expires_at=_expires_at(request),
+    )
+    return background(operation)
+
+
+def _asked(fields: Fields) -> TokenRequest:
+    if fields.text("password", "") or fields.text("trust_token", ""):
+        raise InvalidInput("The caller is trusted already and needs no token", field="trust_token")
+    return TokenRequest(
+        name=fields.text("name", ""),
+        type=fields.text("type", "") or CertificateType.CLIENT,
+        restricted=fields.boolean("restricted"),
+        projects=fields.texts("projects"),
+        description=fields.text("description", ""),
+    )
+
+
+def _certificate(asked: TokenRequest, text: str) -> Certificate:
+    return Certificate("", text, asked.name, asked.type, asked.restricted, asked.projects, asked.description)
+
+
+def _expires_at(request: Request) -> datetime | None:
+    span = SETTINGS.value(request.services.server.config, "core.remote_token_expiry")
+    try:
+        return span.after(request.services.host.clock.now()) if isinstance(span, Span) else None
+    except OverflowError:
+        return None
+
+
+def _secret(text: str) -> str:
+    """Of a token as it is handed around: base64 of JSON with a field ``secret``; empty where it is none."""
+    try:
+        secret = orjson.loads(base64.b64decode(text, validate=True))["secret"]
+    except (binascii.Error, ValueError, KeyError, TypeError):
+        return ""
+    return secret if isinstance(secret, str) else ""
+
+
+async def _strangers_fields(request: Request) -> Fields:
+    try:
+        async with asyncio.timeout(_STRANGERS_SECONDS):
+            return parse_object(await request.body(_STRANGERS_BYTES))
+    except TimeoutError:
+        raise TimedOut("The request takes too long") from None
+
+
+def _shown(request: Request) -> str:
+    """The certificate that the client has shown, in the API's form. Raises Forbidden."""
+    transport = request.http.transport
+    tls = transport.get_extra_info("ssl_object") if transport is not None else None
+    found = tls.getpeercert(binary_form=True) if tls is not None else None
+    if not found:
+        raise Forbidden("The client has shown no certificate", remedy="connect with a client certificate")
+    return base64.b64encode(found).decode()
+
+
+def _host(request: Request) -> str:
+    return request.caller.address.rpartition(":")[0].strip("[]")
+
+
+ROUTES = (("POST", "/1.0/certificates", add, Permission.GUEST),)

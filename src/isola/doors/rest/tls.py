@@ -1,0 +1,136 @@
+"""TLS for the door: it asks each client for a certificate and takes any, signed by whomever.
+
+Clients of the API have self-signed certificates. The handshake proves that a client holds the private key of the one it
+shows; who that is, its fingerprint says. Python's ``ssl`` refuses certificates whose signer it does not know before the
+program could look at them. pyOpenSSL leaves the decision to a callback; these two classes put it where asyncio expects
+``ssl``, through the documented ``wrap_bio``.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from OpenSSL import SSL
+
+from isola.x509 import KeyPair
+
+T = TypeVar("T")
+_BLOCK = 65536
+_SESSION = b"isola"
+
+
+class ServerContext(ssl.SSLContext):
+    """TLS 1.3 with our certificate; sessions are not resumed, so each connection proves its client anew."""
+
+    _context: SSL.Context
+
+    def __new__(cls, pair: KeyPair) -> ServerContext:
+        """``ssl.SSLContext`` takes its protocol here."""
+        made = super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
+        made._context = _context(pair)
+        return made
+
+    def __init__(self, pair: KeyPair) -> None:
+        super().__init__()
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        """One connection's half of the protocol."""
+        return ServerConnection(self._context, incoming, outgoing)
+
+
+class ServerConnection(ssl.SSLObject):
+    """The protocol between two buffers: what came from the network, and what goes there."""
+
+    def __init__(self, context: SSL.Context, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> None:
+        self._tls = SSL.Connection(context, None)
+        self._tls.set_accept_state()
+        self._incoming = incoming
+        self._outgoing = outgoing
+        self.peer: bytes | None = None
+        """The client's certificate in DER form, once the handshake has proven that it has the key."""
+
+    def do_handshake(self) -> None:
+        """Raises SSLWantReadError until it is finished, SSLError when it fails."""
+        self._step(self._tls.do_handshake)
+        found = self._tls.get_peer_certificate(as_cryptography=True)
+        self.peer = None if found is None else found.public_bytes(serialization.Encoding.DER)
+
+    def read(self, len: int = 1024, buffer: Any = None) -> Any:
+        """Bytes, or their number where a buffer is given; empty or 0 after the client's good-bye."""
+        try:
+            if buffer is None:
+                return self._step(lambda: self._tls.recv(min(len, _BLOCK)))
+            return self._step(lambda: self._tls.recv_into(buffer, len))
+        except ssl.SSLZeroReturnError:
+            return b"" if buffer is None else 0
+
+    def write(self, data: Any) -> int:
+        """How many were taken: all."""
+        return self._step(lambda: self._tls.send(data))
+
+    def unwrap(self) -> None:
+        """Say good-bye. Raises SSLWantReadError until the client has said so too."""
+        if not self._step(self._tls.shutdown):
+            raise ssl.SSLWantReadError
+
+    def getpeercert(self, binary_form: bool = False) -> Any:
+        """The client's certificate in DER form; in Python's own form there is none."""
+        return self.peer if binary_form else None
+
+    def cipher(self) -> tuple[str, str, int] | None:
+        """Name, version of the protocol, secret bits."""
+        name, bits = self._tls.get_cipher_name(), self._tls.get_cipher_bits()
+        return None if name is None or bits is None else (name, self._tls.get_protocol_version_name(), bits)
+
+    def compression(self) -> None:
+        """None: TLS 1.3 has none."""
+
+    def _step(self, act: Callable[[], T]) -> T:
+        """Act on what has come in, and hand out what is to be sent; pyOpenSSL's errors as those of ``ssl``."""
+        while data := self._incoming.read():
+            self._tls.bio_write(data)
+        try:
+            return act()
+        except SSL.WantReadError:
+            raise ssl.SSLWantReadError from None
+        except SSL.ZeroReturnError:
+            raise ssl.SSLZeroReturnError from None
+        except SSL.Error as error:
+            raise ssl.SSLError(f"TLS: {error.args}"[:200]) from None
+        finally:
+            self._flush()
+
+    def _flush(self) -> None:
+        while True:
+            try:
+                self._outgoing.write(self._tls.bio_read(_BLOCK))
+            except SSL.WantReadError:
+                return
+
+
+def _context(pair: KeyPair) -> SSL.Context:
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    context.set_min_proto_version(SSL.TLS1_3_VERSION)
+    context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION)
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_session_id(_SESSION)
+    context.use_certificate(x509.load_pem_x509_certificate(pair.certificate.encode()))
+    context.use_privatekey(_key(pair.key))
+    context.check_privatekey()
+    context.set_verify(SSL.VERIFY_PEER, lambda *found: True)
+    return context
+
+
+def _key(text: str) -> Any:
+    return serialization.load_pem_private_key(text.encode(), None)

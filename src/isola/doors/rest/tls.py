@@ -77,7 +77,8 @@ class ServerConnection(ssl.SSLObject):
 
     def write(self, data: Any) -> int:
         """How many were taken: all."""
-        return self._step(lambda: self._tls.send(data))
+        count: int = self._step(lambda: self._tls.send(data))
+        return count
 
     def unwrap(self) -> None:
         """Say good-bye. Raises SSLWantReadError until the client has said so too."""

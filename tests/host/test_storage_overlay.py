@@ -32,14 +32,14 @@ async def driver() -> AsyncIterator[OverlayDriver]:
         os.chmod(place, 0o711)
         made = OverlayDriver(host, Pool("p"), Path(place) / "p")
 
-        async def unpack(target: Path) -> None:
+        async def unpack(layer: str, target: Path) -> None:
             (target / "suid").write_text("#!/bin/sh\n")
             (target / "suid").chmod(0o4755)
             os.chmod(target, 0o750)
 
         async def work(op: Operation) -> None:
             await made.create_pool(op)
-            await made.ensure_layer(op, LAYER, unpack)
+            await made.layers.ensure(op, [LAYER], unpack)
 
         await act(host, work)
         yield made
@@ -53,7 +53,7 @@ async def mounted(driver: OverlayDriver, volume: Volume) -> Path:
 
     async def work(op: Operation) -> None:
         await driver.create_volume(op, volume)
-        found.append(await driver.mount(op, volume))
+        found.append(await driver.mount(op, volume, volume.id))
 
     await act(driver.host, work)
     return found[0]
@@ -96,7 +96,7 @@ async def test_what_a_killed_daemon_left_is_unmounted_and_removed(driver: Overla
     assert await driver.host.mounts.below(driver.directory) == (root,)
     assert os.listdir(layers) == [LAYER[7:]]
     assert os.listdir(volumes) == ["v1"]
-    await act(driver.host, lambda op: driver.unmount(op, Volume("v1", "p")))
+    await act(driver.host, lambda op: driver.unmount(op, Volume("v1", "p"), "v1"))
     async with driver.visit(Volume("v1", "p", layers=(LAYER,), idmap=IDS)) as again:
         assert (again / "suid").exists()
     assert sorted(os.listdir(volumes / "v1")) == ["root", "upper", "work"]

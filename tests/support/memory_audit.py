@@ -101,7 +101,7 @@ async def _networks(world: World, instances: list[Instance]) -> list[str]:
 
 
 async def _layers(world: World, records: Records) -> list[str]:
-    here = set(await world.context.pools.driver("default").layers())
+    here = set(await world.context.pools.driver("default").layers.stored())
     needed = {digest for record in records.instances for digest in record.start.layers}
     known = needed | {key for image in records.images for key in layer_keys(image.layers)}
     partial = [n for n in await world.host.files.names(world.directory / "pools/default/layers") if "." in n]

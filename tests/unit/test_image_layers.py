@@ -70,13 +70,13 @@ async def test_instances_of_the_earlier_version_start_and_share_their_layers(wor
     new = await world.create("new")
     assert new.start.layers == old.start.layers, "the image's layer is not unpacked a second time"
     driver = world.parts.services.pools.driver("default")
-    assert await driver.layers() == old.start.layers
+    assert await driver.layers.stored() == old.start.layers
     await world.finish(world.parts.services.images.start_delete(new.image))
     await world.finish(world.parts.services.instances.delete("new"))
-    assert await driver.layers() == old.start.layers
+    assert await driver.layers.stored() == old.start.layers
     assert set(old.start.layers) <= set(await world.parts.services.images.store.digests())
     await world.start()
-    assert await driver.layers() == old.start.layers
+    assert await driver.layers.stored() == old.start.layers
 
 
 async def test_a_new_instance_stands_on_the_chain_and_keeps_its_blobs(world: World) -> None:
@@ -89,4 +89,4 @@ async def test_a_new_instance_stands_on_the_chain_and_keeps_its_blobs(world: Wor
     await world.finish(world.parts.services.instances.delete("new"))
     await world.parts.services.images.collect_garbage()
     assert await store.digests() == ()
-    assert await world.parts.services.pools.driver("default").layers() == ()
+    assert await world.parts.services.pools.driver("default").layers.stored() == ()

@@ -432,10 +432,10 @@ async def test_a_layer_goes_with_the_last_that_needs_it(world: World) -> None:
     instance = await world.create("web1")
     driver = world.parts.services.pools.driver("default")
     await world.finish(world.parts.services.images.start_delete(instance.image))
-    assert await driver.layers() == instance.start.layers
+    assert await driver.layers.stored() == instance.start.layers
     await world.finish(world.parts.services.instances.start("web1"))
     await world.finish(world.parts.services.instances.delete("web1", force=True))
-    assert await driver.layers() == () and not await differences(world)
+    assert await driver.layers.stored() == () and not await differences(world)
 
 
 async def test_protection_must_be_taken_away_first(world: World) -> None:

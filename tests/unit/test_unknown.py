@@ -75,7 +75,7 @@ async def test_it_keeps_its_ids_addresses_and_layers(world: World) -> None:
     for image in list(services.images):
         await world.finish(services.images.start_delete(image.fingerprint))
     await world.finish(services.instances.delete("web2", force=True))
-    assert set(await world.context.pools.driver(POOL).layers()) == set(instance.start.layers)
+    assert set(await world.context.pools.driver(POOL).layers.stored()) == set(instance.start.layers)
     with pytest.raises(InUse):
         await world.finish(services.operations.start("x", lambda op: services.networks.delete(op, NETWORK)))
     with pytest.raises(InUse):

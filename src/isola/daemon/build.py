@@ -30,7 +30,7 @@ from isola.runtimes import Runtime, Runtimes
 from isola.runtimes.lxcfs import Lxcfs
 from isola.server import Server
 from isola.state import Collection, Intents, Store, mapping_codec, record_codec
-from isola.storage import Pools, StorageDriver
+from isola.storage import Pools, VolumeDriver
 
 T = TypeVar("T")
 
@@ -87,7 +87,7 @@ class Drivers:
     """Drivers by name to use instead of those found by their file names; None means those."""
 
     runtimes: Mapping[str, type[Runtime]] | None = None
-    storage: Mapping[str, type[StorageDriver]] | None = None
+    storage: Mapping[str, type[VolumeDriver]] | None = None
     network: Mapping[str, type[NetworkDriver]] | None = None
 
 

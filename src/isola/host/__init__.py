@@ -15,6 +15,7 @@ from isola.host.mounts import Mounts
 from isola.host.namespaces import Namespaces
 from isola.host.process import Processes
 from isola.host.sockets import Sockets
+from isola.host.subvolumes import Subvolumes
 from isola.host.system import System
 from isola.host.templates import Templates
 
@@ -31,6 +32,7 @@ class Host:
     namespaces: Namespaces
     id_ranges: IdRanges
     files: Files
+    subvolumes: Subvolumes
     archives: Archives
     templates: Templates
     sockets: Sockets

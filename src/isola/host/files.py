@@ -14,9 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeVar
 
-from isola.errors import AlreadyExists, HostFailure, NotFound
+from isola.errors import AlreadyExists, CommandFailed, HostFailure, NotFound
 from isola.host import kernel, trees
+from isola.host.layering import merge_layer
 from isola.host.proc import ProcessRef
+from isola.host.process import LinuxProcesses, Processes
 from isola.host.rooted import open_process_root, open_root
 from isola.host.roots import Access, Changes, Entry, OpenFile, Root
 from isola.host.threads import Work, in_long_thread, in_thread
@@ -79,6 +81,32 @@ class Files(Protocol):
         """Write at a position of a file, made where it is missing; what lay behind that goes. Not durable."""
         ...
 
+    async def copy_tree(self, source: Path, target: Path, *, into: bool = False) -> None:
+        """Copy a directory with all it holds to a new one, or ``into`` an empty one that is there.
+
+        Owners, modes, times, extended attributes, links and holes are kept.
+
+        Blocks are shared where the file system can. Device files are copied as such, so overlay's whiteouts too; what
+        is mounted below is copied as what is seen there. On disk after a ``sync``. Raises AlreadyExists, NotFound,
+        HostFailure; what was copied stays for the caller to remove.
+        """
+        ...
+
+    async def merge_layer(self, layer: Path, target: Path) -> None:
+        """Move an unpacked layer with overlay's marks onto a tree; what the marks hide there is removed.
+
+        Both lie on one file system. Raises HostFailure; then both are half done and for the caller to remove.
+        """
+        ...
+
+    async def exchange(self, one: Path, other: Path) -> None:
+        """Swap two names of one file system in one step, durably. Raises NotFound, HostFailure."""
+        ...
+
+    async def allocate(self, path: Path, size: int) -> None:
+        """Make a file that reads as ``size`` zeros and takes no room yet, or enlarge one to that. Never shrinks it."""
+        ...
+
     async def digest(self, *paths: Path) -> tuple[str, int]:
         """SHA-256 (hexadecimal) and size of the content of files, one after the other. Raises NotFound."""
         ...
@@ -117,7 +145,10 @@ class Files(Protocol):
 
 
 class LinuxFiles:
-    """By ordinary system calls in threads; instance roots by ``openat2``."""
+    """By ordinary system calls in threads; instance roots by ``openat2``; trees are copied by ``cp``."""
+
+    def __init__(self, processes: Processes | None = None) -> None:
+        self._processes = processes or LinuxProcesses()
 
     async def read(self, path: Path, size: int = -1) -> bytes:
         """The content, or its beginning."""
@@ -177,6 +208,30 @@ class LinuxFiles:
     async def extend(self, path: Path, data: bytes, *, at: int) -> None:
         """In a thread."""
         await in_thread(_reported, path, lambda: _extend(path, data, at))
+
+    async def copy_tree(self, source: Path, target: Path, *, into: bool = False) -> None:
+        """By coreutils' ``cp``, which knows all of this, runs beside us, and can be stopped."""
+        if not into and await self.exists(target):
+            raise AlreadyExists(f"{target} exists already")
+        if not await self.exists(source):
+            raise NotFound(f"{source} does not exist")
+        options = ("--archive", "--reflink=auto", "--sparse=auto", "--no-target-directory")
+        try:
+            await self._processes.run(("cp", *options, "--", str(source), str(target)), timeout=None)
+        except CommandFailed as error:
+            raise HostFailure(f"Cannot copy {source} to {target}", evidence=error.evidence) from error
+
+    async def merge_layer(self, layer: Path, target: Path) -> None:
+        """In a thread of those for content."""
+        await in_long_thread(Work.COPY, _reported, layer, lambda: merge_layer(layer, target))
+
+    async def exchange(self, one: Path, other: Path) -> None:
+        """By ``renameat2``."""
+        await in_thread(_reported, one, lambda: _exchange(one, other))
+
+    async def allocate(self, path: Path, size: int) -> None:
+        """A sparse file."""
+        await in_thread(_reported, path, lambda: _allocate(path, size))
 
     async def digest(self, *paths: Path) -> tuple[str, int]:
         """In a thread: hashing releases the interpreter lock."""
@@ -350,6 +405,24 @@ def _rename(source: Path, target: Path) -> None:
     _sync_directory(target.parent)
     if source.parent != target.parent:
         _sync_directory(source.parent)
+
+
+def _exchange(one: Path, other: Path) -> None:
+    kernel.exchange(one, other)
+    _sync_directory(one.parent)
+    if other.parent != one.parent:
+        _sync_directory(other.parent)
+
+
+def _allocate(path: Path, size: int) -> None:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        if os.fstat(descriptor).st_size < size:
+            os.ftruncate(descriptor, size)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    _sync_directory(path.parent)
 
 
 def _sync_directory(directory: Path) -> None:

@@ -163,8 +163,14 @@ def sync_file_system(descriptor: int) -> None:
     _checked(_libc.syncfs(descriptor), "syncfs")
 
 
-def user_namespace(base: int, size: int) -> int:
-    """A descriptor of a new user namespace in which ids ``0 .. size-1`` stand for ``base .. base+size-1`` outside.
+def exchange(one: Path, other: Path) -> None:
+    """Swap two names of one file system in one step: ``renameat2`` with ``RENAME_EXCHANGE``."""
+    exchanged = ctypes.c_uint(2)
+    _checked(_libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), exchanged), str(one))
+
+
+def user_namespace(base: int, size: int, inner: int = 0) -> int:
+    """A descriptor of a new user namespace; ids from ``inner`` in it stand for ``base .. base+size-1`` outside.
 
     The namespace is born with a child that shares our memory, runs nothing but ``_exit`` while this thread is held
     (vfork), and is a zombie when its maps are written: nothing can be left behind, no memory is copied, no program is
@@ -180,7 +186,7 @@ def user_namespace(base: int, size: int) -> int:
             del room  # or the memory could not be given back
     try:
         for name in ("uid_map", "gid_map"):
-            _write(f"/proc/{pid}/{name}", f"0 {base} {size}".encode())
+            _write(f"/proc/{pid}/{name}", f"{inner} {base} {size}".encode())
         return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.waitpid(pid, _WALL)

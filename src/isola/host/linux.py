@@ -14,6 +14,7 @@ from isola.host.mounts import LinuxMounts
 from isola.host.namespaces import LinuxNamespaces
 from isola.host.process import LinuxProcesses
 from isola.host.sockets import LinuxSockets
+from isola.host.subvolumes import LinuxSubvolumes
 from isola.host.system import LinuxSystem
 from isola.host.templates import LinuxTemplates
 
@@ -29,7 +30,8 @@ def linux_host() -> Host:
         cgroups=LinuxCgroups(),
         namespaces=LinuxNamespaces(),
         id_ranges=LinuxIdRanges(processes),
-        files=LinuxFiles(),
+        files=LinuxFiles(processes),
+        subvolumes=LinuxSubvolumes(processes),
         archives=LinuxArchives(processes),
         templates=LinuxTemplates(processes),
         sockets=LinuxSockets(),

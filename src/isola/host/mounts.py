@@ -1,4 +1,4 @@
-"""Mounts: overlay roots over id-mapped layers."""
+"""Mounts: overlay roots over id-mapped layers, directories with shifted ids, disks and their images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from isola.errors import HostFailure
-from isola.host import kernel
+from isola.host import kernel, loops
 from isola.host.proc import ProcessRef, open_of
 from isola.host.threads import in_thread
 from isola.model.identity import IdRange
@@ -29,6 +29,12 @@ _REASONS = {
     errno.ENODEV: "the kernel has no overlay file system: load the module 'overlay'",
     errno.EPERM: "it needs root with CAP_SYS_ADMIN, and a file system that can be id-mapped",
     errno.ENOSPC: "too many user namespaces or mounts: raise user.max_user_namespaces or fs.mount-max",
+}
+_DISK_REASONS = {
+    errno.EINVAL: "it holds no file system of this kind, or one that is damaged: the kernel's log (dmesg) says more",
+    errno.ENODEV: "the kernel lacks this file system: load its module",
+    errno.ENOENT: "is the loop module loaded, and /dev/loop-control there?",
+    errno.EBUSY: "it is in use, or mounted elsewhere",
 }
 
 
@@ -49,8 +55,45 @@ class OverlayMount:
         return f"overlay of {len(self.lower)} layer(s) on {self.target}"
 
 
+@dataclass(frozen=True, slots=True)
+class BindMount:
+    """A directory shown a second time, its files with ids shifted into ``idmap``."""
+
+    source: Path
+    target: Path
+    idmap: IdRange | None = None
+    """Ids ``inner .. inner+size-1`` of the source appear as this range; what is written is shifted back."""
+    inner: int = 0
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DiskMount:
+    """A file system on a block device, or in an image file, which gets a loop device for as long as it is mounted."""
+
+    source: Path
+    target: Path
+    kind: str
+    options: str = ""
+
+
 class Mounts(Protocol):
     """Mount, unmount, and say what is mounted."""
+
+    async def bind(self, mount: BindMount) -> None:
+        """Mount, without what is mounted below the source; both directories exist. Raises HostFailure."""
+        ...
+
+    async def disk(self, mount: DiskMount) -> None:
+        """Mount. No loop device stays when it fails, when the mount goes, or when the daemon is killed meanwhile.
+
+        Raises HostFailure.
+        """
+        ...
+
+    async def grow(self, target: Path) -> None:
+        """Let the loop device below a mounted image file see that the file is larger. Raises HostFailure."""
+        ...
 
     async def overlay(self, mount: OverlayMount) -> None:
         """Mount; the target exists. Nothing stays mounted when it fails. Raises HostFailure."""
@@ -92,6 +135,18 @@ class LinuxMounts:
     async def overlay(self, mount: OverlayMount) -> None:
         """Mount."""
         await in_thread(_overlay, mount)
+
+    async def bind(self, mount: BindMount) -> None:
+        """By a detached clone of the mount, which takes its attributes before it appears anywhere."""
+        await in_thread(_bind, mount)
+
+    async def disk(self, mount: DiskMount) -> None:
+        """Image files through a loop device that clears itself."""
+        await in_thread(_disk, mount)
+
+    async def grow(self, target: Path) -> None:
+        """Found by the device number of what is mounted."""
+        await in_thread(_grow, target)
 
     async def unmount(self, target: Path) -> None:
         """Unmount all that is stacked on ``target``."""
@@ -139,6 +194,55 @@ def _overlay(mount: OverlayMount) -> None:
         raise HostFailure(
             f"Cannot mount an {mount.describe()}", evidence=str(error), remedy=_REASONS.get(error.errno or 0, "")
         ) from error
+
+
+def _bind(mount: BindMount) -> None:
+    attributes = kernel.MOUNT_ATTR_NODEV | (kernel.MOUNT_ATTR_RDONLY if mount.read_only else 0)
+    try:
+        with contextlib.ExitStack() as stack:
+            tree = kernel.clone_tree(mount.source)
+            stack.callback(os.close, tree)
+            namespace = None
+            if mount.idmap is not None:
+                namespace = kernel.user_namespace(mount.idmap.base, mount.idmap.size, mount.inner)
+                stack.callback(os.close, namespace)
+            kernel.set_attributes(tree, attributes, namespace)
+            kernel.attach_tree(tree, mount.target)
+    except OSError as error:
+        raise HostFailure(
+            f"Cannot show {mount.source} at {mount.target}",
+            evidence=str(error),
+            remedy=_REASONS.get(error.errno or 0, "") if mount.idmap is not None else "",
+        ) from error
+
+
+def _disk(mount: DiskMount) -> None:
+    try:
+        with loops.attached(mount.source) as device:
+            kernel.mount(str(device), mount.target, mount.kind, mount.options, kernel.MS_NODEV)
+    except OSError as error:
+        raise HostFailure(
+            f"Cannot mount the {mount.kind} file system of {mount.source}",
+            evidence=str(error),
+            remedy=_DISK_REASONS.get(error.errno or 0, ""),
+        ) from error
+
+
+def _grow(target: Path) -> None:
+    try:
+        loops.grow(device_of(target))
+    except OSError as error:
+        raise HostFailure(f"Cannot grow the disk below {target}", evidence=str(error)) from error
+
+
+def device_of(target: Path) -> Path:
+    """The device of the file system mounted at ``target``, from the mount table. Raises FileNotFoundError."""
+    with open("/proc/self/mountinfo", "rb") as table:
+        for line in reversed(table.read().splitlines()):
+            fields, _, rest = line.partition(b" - ")
+            if Path(os.fsdecode(_unescape(fields.split(b" ", 5)[4]))) == target:
+                return Path(os.fsdecode(_unescape(rest.split(b" ")[1])))
+    raise FileNotFoundError(errno.ENOENT, "nothing is mounted there", str(target))
 
 
 @contextlib.contextmanager

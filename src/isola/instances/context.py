@@ -24,7 +24,7 @@ from isola.network import Networks
 from isola.operations import Operations
 from isola.runtimes import Running, Runtime, Runtimes
 from isola.state import Collection, Described, Intents, record_codec
-from isola.storage import Pools, StorageDriver
+from isola.storage import Pools, VolumeDriver
 
 
 def address(name: str) -> str:
@@ -115,8 +115,8 @@ class Context:
     """What is on the host and in no record, by id; it keeps its ids, addresses and layers."""
     described: dict[str, Described[Instance]] = field(default_factory=dict)
     """What the volumes of a pool say of themselves."""
-    reserved_layers: Counter[str] = field(default_factory=Counter)
-    """Layers of instances that are being created."""
+    reserved_layers: Counter[tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=Counter)
+    """Layers of instances that are being created: what pools keep them under, and all their names."""
     bases: Bases = field(default_factory=Bases)
     """Where id ranges may begin on this host."""
 
@@ -149,7 +149,7 @@ class Context:
         """The same, for what the engine has to do. Raises DriverUnavailable."""
         return self.runtimes.get(instance.runtime)
 
-    def storage(self, instance: Instance) -> StorageDriver:
+    def storage(self, instance: Instance) -> VolumeDriver:
         """The driver of the pool its root lies in."""
         return self.pools.driver(self.pool_name(instance))
 

@@ -6,6 +6,7 @@ import dataclasses
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from isola.errors import HostFailure, InvalidInput, IsolaError, NotFound, PreconditionFailed
 from isola.instances.context import Context, HalfMade
@@ -13,7 +14,7 @@ from isola.instances.describe import describe
 from isola.instances.expand import merge, naming, nic_devices, require, root_pool, validate
 from isola.instances.half_made import BEGUN, keep_in_mind, undo_of_name
 from isola.instances.identity import nics_of, take_facts
-from isola.instances.layers import names, reserved
+from isola.instances.layers import reserved
 from isola.instances.ranges import give_back, reserve_range
 from isola.instances.start import start
 from isola.instances.supervise import LAST_BOOT
@@ -78,7 +79,7 @@ async def create(context: Context, op: Operation, plan: Plan) -> Instance:
     idmap = await reserve_range(context, id)
     instance = await _record(context, op, plan, image, id=id, idmap=idmap)
     half = _half(context, instance)
-    with reserved(context, names(instance.start)):
+    with reserved(context, instance.start):
         await _announce(context, op, instance)
         await _build(context, op, instance)
         await op.commit(lambda: _record_created(context, plan, instance))
@@ -181,9 +182,12 @@ def _start(image: Image, templates: tuple[Template, ...]) -> Start:
 async def _build(context: Context, op: Operation, instance: Instance) -> None:
     storage = context.storage(instance)
     with op.step("Prepare image layers", total=len(instance.start.layers), unit="items") as step:
-        for key, layer in zip(instance.start.layers, instance.start.blobs, strict=True):
-            await storage.ensure_layer(op, key, partial(context.images.unpack_layer, layer))
-            step.advance()
+        blobs = dict(zip(instance.start.layers, instance.start.blobs, strict=True))
+
+        async def unpack(key: str, target: Path) -> None:
+            await context.images.unpack_layer(blobs[key], target)
+
+        await storage.layers.ensure(op, instance.start.layers, unpack, step.advance)
     with op.step("Create root volume"):
         await storage.create_volume(op, context.volume(instance))
         descriptions = context.descriptions(context.pool_name(instance))

@@ -35,7 +35,7 @@ async def start(context: Context, op: Operation, name: str) -> None:
     config, devices = expanded(context, held.value)
     instance = await refreshed(context, op, held.value, devices)
     with op.step("Mount root"):
-        root = await context.storage(instance).mount(op, context.volume(instance))
+        root = await context.storage(instance).mount(op, context.volume(instance), instance.id)
         await apply(context, instance, root, config, devices)
     spec = RunSpec(
         id=instance.id,

@@ -120,7 +120,7 @@ async def clean_up(
         network = context.networks.find(nic.network)
         if network is not None:
             await context.networks.driver(nic.network).detach(op, network, nic)
-    await context.storage(instance).unmount(op, context.volume(instance))
+    await context.storage(instance).unmount(op, context.volume(instance), instance.id)
     await op.commit(lambda: record_stopped(context, instance.name, again=again, reboots=reboots))
 
 

@@ -31,6 +31,9 @@ class Volume:
     layers: tuple[str, ...] = ()
     """What the pool keeps the image layers below it under, bottom first (``model.image.layer_keys``)."""
     idmap: IdRange | None = None
+    """Ids in which its files are seen where it is mounted."""
+    size: int | None = None
+    """Bytes that it may take; None: as many as the pool has."""
 
 
 @dataclass(frozen=True, slots=True)

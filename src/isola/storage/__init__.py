@@ -1,6 +1,8 @@
 """Storage: pools and volumes."""
 
-from isola.storage.driver import StorageCapabilities, StorageDriver, Unpack
+from isola.storage.capabilities import Feature, StorageCapabilities
+from isola.storage.driver import VolumeDriver
+from isola.storage.layers import LayerStore, Unpack
 from isola.storage.pools import Pools
 
-__all__ = ["Pools", "StorageCapabilities", "StorageDriver", "Unpack"]
+__all__ = ["Feature", "LayerStore", "Pools", "StorageCapabilities", "Unpack", "VolumeDriver"]

@@ -5,54 +5,47 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import ClassVar
 from weakref import WeakValueDictionary
 
+from isola.errors import InUse, NotFound, Unsupported
 from isola.host import Host
 from isola.host.cancellation import finish
 from isola.model.probe import Probe
 from isola.model.storage import Pool, Space, Volume
 from isola.operations import Operation
 from isola.settings import Settings
+from isola.storage.capabilities import Feature, StorageCapabilities
+from isola.storage.layers import LayerStore
 
-Unpack = Callable[[Path], Awaitable[object]]
-"""Fills an empty directory with the content of a layer; given by whoever has the image."""
-
-
-@dataclass(frozen=True, slots=True)
-class StorageCapabilities:
-    """Facts others may rely on instead of asking for a driver's name."""
-
-    shared_layers: bool = False
-    """Image layers are used in place by every instance."""
-    snapshots: bool = False
-    clones: bool = False
-    quota: bool = False
-    incremental: bool = False
-    encryption: bool = False
-    online_resize: bool = False
+Effect = Callable[[], Awaitable[None]]
+VISITOR = "visitor"
+"""Who holds a volume that is only looked into."""
 
 
-class StorageDriver(ABC):
+class VolumeDriver(ABC):
     """One pool. The public methods do look-push-do once; drivers write the ``_hooks``.
 
-    ``directory`` is the pool's own below the daemon's; a volume is known by its id, never by its path.
+    ``directory`` is the pool's own below the daemon's; a volume is known by its id, never by its path. What has no
+    record is left alone: nothing here removes a volume that it was not told to.
     """
 
     capabilities: ClassVar[StorageCapabilities]
     settings: ClassVar[Settings]
     """Pool configuration keys."""
 
+    layers: LayerStore
+
     def __init__(self, host: Host, pool: Pool, directory: Path) -> None:
         self.host = host
         self.pool = pool
         self.directory = directory
-        self._users: set[str] = set()
-        self._visitors: Counter[str] = Counter()
+        self._holders: dict[Path, set[str]] = {}
+        """Who has what mounted: by mount point."""
+        self._visitors: Counter[Path] = Counter()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @classmethod
@@ -74,6 +67,21 @@ class StorageDriver(ABC):
         """Where stands what each volume was."""
         return self.place / "descriptions"
 
+    async def complete(self, config: Mapping[str, str]) -> Mapping[str, str]:
+        """The configuration of a new pool with what its user left open and the driver has to decide once."""
+        return config
+
+    async def why_not(self, feature: Feature) -> str:
+        """The reason why this pool does not offer something; empty where it does."""
+        return self.capabilities.missing.get(feature, "")
+
+    async def require(self, feature: Feature) -> None:
+        """Raise Unsupported with that reason."""
+        if reason := await self.why_not(feature):
+            raise Unsupported(f"Storage pool {self.pool.name!r} does not offer {feature}", evidence=reason)
+
+    # --- the pool -----------------------------------------------------------------------------------------------
+
     async def create_pool(self, op: Operation) -> None:
         """Make the pool's own things, where nothing of somebody else's is in the way. Raises InvalidInput."""
         await self.check_place()
@@ -86,98 +94,161 @@ class StorageDriver(ABC):
     async def check_place(self) -> None:  # noqa: B027 - most drivers have a place of their own
         """Raise InvalidInput where a new pool cannot be made as configured."""
 
-    async def ensure_layer(self, op: Operation, digest: str, unpack: Unpack) -> None:
-        """Have a layer unpacked; concurrent callers for one digest unpack it once. Atomic: whole or not there."""
-        async with self._lock(digest):  # a layer that is just being deleted does not count
-            present = await self._has_layer(digest)
-        if not present:
-            await op.effect(
-                f"unpack layer {digest[7:19]}",
-                lambda: self._ensure(digest, unpack),
-                undo=lambda: self._drop(digest),
-            )
+    async def open(self) -> None:  # noqa: B027 - most pools are just there
+        """At the start of the daemon: make the pool usable. Raises HostFailure, then nothing in it may be touched."""
 
-    async def create_volume(self, op: Operation, volume: Volume) -> None:
-        """Make a volume over its layers, which are there already."""
-        await op.effect(
-            f"create volume {volume.id}",
-            lambda: self._create_volume(volume),
-            look=lambda: self._has_volume(volume.id),
-            undo=lambda: self._forget(volume.id),
-        )
-
-    async def delete_volume(self, op: Operation, volume: Volume) -> None:
-        """Unmount and remove a volume and its data; fine when it is not there."""
-        await op.effect(f"delete volume {volume.id}", lambda: self._forget(volume.id))
-
-    async def mount(self, op: Operation, volume: Volume) -> Path:
-        """Mount a volume (once) and return where; ids in what is seen there are shifted into ``volume.idmap``."""
-        return await op.effect(
-            f"mount volume {volume.id}", lambda: self._take(volume), undo=lambda: self._release(volume.id)
-        )
-
-    async def unmount(self, op: Operation, volume: Volume) -> None:
-        """Fine when it is not mounted."""
-        await op.effect(f"unmount volume {volume.id}", lambda: self._release(volume.id))
-
-    @asynccontextmanager
-    async def visit(self, volume: Volume) -> AsyncIterator[Path]:
-        """A look into a volume that may not be mounted: mounted while at least one visitor or user has it."""
-        directory = await self._enter(volume)
-        try:
-            yield directory
-        finally:
-            await finish(self._leave(volume.id))
+    async def update_pool(self, config: Mapping[str, str]) -> None:  # noqa: B027 - where there is nothing to do
+        """Bring the pool to a configuration that was validated, before it is recorded. Raises InvalidInput."""
 
     async def _create_all(self) -> None:
         await self._create_pool()
         await self.host.files.make_directory(self.descriptions, mode=0o700)
         await self.host.files.flush(self.place)
 
-    async def _ensure(self, digest: str, unpack: Unpack) -> None:
-        async with self._lock(digest):
-            if not await self._has_layer(digest):
-                await self._add_layer(digest, unpack)
+    # --- volumes ------------------------------------------------------------------------------------------------
 
-    async def _drop(self, digest: str) -> None:
-        async with self._lock(digest):
-            await self._drop_partial_layer(digest)
+    async def create_volume(self, op: Operation, volume: Volume) -> None:
+        """Make a volume over its layers, which are there already. Raises NotFound, AlreadyExists, Unsupported."""
+        await self._make(op, volume, f"create volume {volume.id}", lambda: self._create_volume(volume))
 
-    async def _take(self, volume: Volume) -> Path:
+    async def clone_volume(self, op: Operation, volume: Volume, source: Volume, snapshot: str | None = None) -> None:
+        """Make a volume with the content of another one of this pool, or of a snapshot of that.
+
+        Both stand on the same layers. Raises NotFound, AlreadyExists, Unsupported.
+        """
+        await self._make(op, volume, f"copy volume {source.id}", lambda: self._clone_volume(volume, source, snapshot))
+
+    async def fill_volume(self, op: Operation, volume: Volume, tree: Path) -> None:
+        """Make a volume with a copy of a directory, whose ids are those inside. Raises as ``clone_volume``."""
+        await self._make(op, volume, f"fill volume {volume.id}", lambda: self._fill_volume(volume, tree))
+
+    async def delete_volume(self, op: Operation, volume: Volume) -> None:
+        """Unmount and remove a volume with its snapshots; fine when it is not there."""
+        await op.effect(f"delete volume {volume.id}", lambda: self._forget(volume))
+
+    async def resize_volume(self, op: Operation, volume: Volume, size: int | None) -> None:
+        """Let a volume take ``size`` bytes instead of ``volume.size``; it may be in use. Raises Unsupported."""
+        if size is not None:
+            await self.require(Feature.QUOTA)
+        await op.effect(
+            f"resize volume {volume.id}",
+            lambda: self._resize(volume, size),
+            undo=lambda: self._resize(volume, volume.size),
+        )
+
+    # --- snapshots ----------------------------------------------------------------------------------------------
+
+    async def create_snapshot(self, op: Operation, volume: Volume, id: str) -> None:
+        """Keep what a volume holds now under an id of its own. Who writes to it has been made to pause."""
+        await op.effect(
+            f"snapshot volume {volume.id}",
+            lambda: self._snapshot(volume, id),
+            look=lambda: self._has_snapshot(volume, id),
+            undo=lambda: self._delete_snapshot(volume, id),
+        )
+
+    async def restore_snapshot(self, op: Operation, volume: Volume, id: str) -> None:
+        """Have a volume, which is not mounted, hold what it held then. Done in one step, or not at all.
+
+        What it held before is lost: this is for the end of an operation. Raises NotFound.
+        """
+        await op.effect(f"restore volume {volume.id}", lambda: self._locked_restore(volume, id))
+
+    async def delete_snapshot(self, op: Operation, volume: Volume, id: str) -> None:
+        """Fine when it is not there."""
+        await op.effect(f"delete snapshot of volume {volume.id}", lambda: self._delete_snapshot(volume, id))
+
+    # --- mounting -----------------------------------------------------------------------------------------------
+
+    async def mount(self, op: Operation, volume: Volume, holder: str) -> Path:
+        """Show a volume to a holder and return where; ids in what is seen there are shifted into ``volume.idmap``.
+
+        A custom volume is shown to each holder at a place and with ids of its own, a root to all at one.
+        """
+        return await op.effect(
+            f"mount volume {volume.id}",
+            lambda: self._take(volume, holder),
+            undo=lambda: self._release(volume, holder),
+        )
+
+    async def unmount(self, op: Operation, volume: Volume, holder: str) -> None:
+        """No longer for this holder; others keep it. Fine when it is not mounted."""
+        await op.effect(f"unmount volume {volume.id}", lambda: self._release(volume, holder))
+
+    async def is_mounted(self, volume: Volume, holder: str) -> bool:
+        """Whether it is shown to the holder, which is asked of the host."""
+        return await self.host.mounts.mounted(self._point(volume, holder))
+
+    @asynccontextmanager
+    async def visit(self, volume: Volume) -> AsyncIterator[Path]:
+        """A look into a volume that may not be mounted: mounted while at least one visitor or holder has it."""
+        directory = await self._enter(volume)
+        try:
+            yield directory
+        finally:
+            await finish(self._leave(volume))
+
+    async def _make(self, op: Operation, volume: Volume, name: str, do: Effect) -> None:
+        if volume.size is not None:
+            await self.require(Feature.QUOTA)
+        await op.effect(name, do, look=lambda: self._has_volume(volume), undo=lambda: self._forget(volume))
+
+    async def _take(self, volume: Volume, holder: str) -> Path:
+        point = self._point(volume, holder)
         async with self._lock(volume.id):
-            self._users.add(volume.id)
-            return await self._mount(volume)
+            if not await self._has_volume(volume):
+                raise NotFound(f"Volume {volume.id} is not in storage pool {self.pool.name!r}")
+            self._holders.setdefault(point, set()).add(holder)
+            await self._show(volume, point)
+            return point
 
-    async def _release(self, id: str) -> None:
-        async with self._lock(id):
-            self._users.discard(id)
-            if not self._visitors[id]:
-                await self._unmount(id)
+    async def _release(self, volume: Volume, holder: str) -> None:
+        point = self._point(volume, holder)
+        async with self._lock(volume.id):
+            holders = self._holders.get(point, set())
+            holders.discard(holder)
+            if not holders:
+                self._holders.pop(point, None)
+                if not self._visitors[point]:
+                    await self._hide(point)
 
     async def _enter(self, volume: Volume) -> Path:
+        point = self._point(volume, VISITOR)
         async with self._lock(volume.id):
-            if not self._visitors[volume.id] and await self._is_mounted(volume.id):
-                self._users.add(volume.id)  # by an instance that an earlier daemon has started
-            directory = await self._mount(volume)
-            self._visitors[volume.id] += 1
-            return directory
+            if not self._visitors[point] and not self._holders.get(point) and await self.is_mounted(volume, VISITOR):
+                self._holders[point] = {"an earlier daemon's"}
+            if not await self._has_volume(volume):
+                raise NotFound(f"Volume {volume.id} is not in storage pool {self.pool.name!r}")
+            await self._show(volume, point)
+            self._visitors[point] += 1
+            return point
 
-    async def _leave(self, id: str) -> None:
-        async with self._lock(id):
-            self._visitors[id] -= 1
-            if not self._visitors[id]:
-                del self._visitors[id]
-                if id not in self._users:
-                    await self._unmount(id)
+    async def _leave(self, volume: Volume) -> None:
+        point = self._point(volume, VISITOR)
+        async with self._lock(volume.id):
+            self._visitors[point] -= 1
+            if not self._visitors[point]:
+                del self._visitors[point]
+                if not self._holders.get(point):
+                    await self._hide(point)
 
-    async def _forget(self, id: str) -> None:
-        async with self._lock(id):
-            self._users.discard(id)
-            await self._delete_volume(id)
+    async def _forget(self, volume: Volume) -> None:
+        async with self._lock(volume.id):
+            await self._delete_volume(volume)
+            for point in [point for point in self._holders if self._is_of(point, volume)]:
+                del self._holders[point]
+
+    async def _locked_restore(self, volume: Volume, id: str) -> None:
+        async with self._lock(volume.id):
+            if any(self._is_of(point, volume) for point in self._holders):
+                raise InUse(f"Volume {volume.id} is mounted", remedy="stop who uses it first")
+            await self._restore(volume, id)
 
     def _lock(self, name: str) -> asyncio.Lock:
-        """One at a time for a volume or a layer; the lock goes when nobody holds or wants it."""
+        """One at a time for a volume; the lock goes when nobody holds or wants it."""
         return self._locks.setdefault(name, asyncio.Lock())
+
+    # --- hooks --------------------------------------------------------------------------------------------------
 
     @abstractmethod
     async def _create_pool(self) -> None: ...
@@ -186,53 +257,71 @@ class StorageDriver(ABC):
     async def _delete_pool(self) -> None: ...
 
     @abstractmethod
-    async def _has_layer(self, digest: str) -> bool: ...
-
-    @abstractmethod
-    async def _add_layer(self, digest: str, unpack: Unpack) -> None:
-        """Whole and durable when it returns; nothing is left when it fails or is cancelled."""
-
-    @abstractmethod
-    async def _drop_partial_layer(self, digest: str) -> None: ...
-
-    @abstractmethod
-    async def _has_volume(self, id: str) -> bool: ...
+    async def _has_volume(self, volume: Volume) -> bool: ...
 
     @abstractmethod
     async def _create_volume(self, volume: Volume) -> None: ...
 
     @abstractmethod
-    async def _delete_volume(self, id: str) -> None: ...
+    async def _clone_volume(self, volume: Volume, source: Volume, snapshot: str | None) -> None: ...
 
     @abstractmethod
-    async def _mount(self, volume: Volume) -> Path:
-        """Fine when it is mounted."""
+    async def _fill_volume(self, volume: Volume, tree: Path) -> None: ...
 
     @abstractmethod
-    async def _is_mounted(self, id: str) -> bool: ...
+    async def _delete_volume(self, volume: Volume) -> None:
+        """With all its mounts; fine when it is not there."""
 
     @abstractmethod
-    async def _unmount(self, id: str) -> None: ...
+    async def _resize(self, volume: Volume, size: int | None) -> None: ...
 
     @abstractmethod
-    async def volumes(self) -> tuple[str, ...]:
-        """Ids of all volumes on the host."""
+    async def _has_snapshot(self, volume: Volume, id: str) -> bool: ...
 
     @abstractmethod
-    async def layers(self) -> tuple[str, ...]:
-        """Digests of all layers on the host."""
+    async def _snapshot(self, volume: Volume, id: str) -> None: ...
 
     @abstractmethod
-    async def delete_layer(self, digest: str) -> None:
-        """Remove an unpacked layer that no volume uses."""
+    async def _restore(self, volume: Volume, id: str) -> None: ...
+
+    @abstractmethod
+    async def _delete_snapshot(self, volume: Volume, id: str) -> None: ...
+
+    @abstractmethod
+    def _point(self, volume: Volume, holder: str) -> Path:
+        """Where a holder sees the volume."""
+
+    @abstractmethod
+    def _is_of(self, point: Path, volume: Volume) -> bool:
+        """Whether a mount point shows this volume."""
+
+    @abstractmethod
+    async def _show(self, volume: Volume, point: Path) -> None:
+        """Mount; fine when it is mounted."""
+
+    @abstractmethod
+    async def _hide(self, point: Path) -> None:
+        """Unmount; fine when it is not mounted."""
+
+    @abstractmethod
+    async def volumes(self, kind: str = "container") -> tuple[str, ...]:
+        """Ids of all volumes of a kind on the host."""
+
+    @abstractmethod
+    async def snapshots(self, volume: Volume) -> tuple[str, ...]:
+        """Ids of a volume's snapshots on the host."""
+
+    @abstractmethod
+    def contents(self, volume: Volume, snapshot: str | None = None) -> AbstractAsyncContextManager[Path]:
+        """The files of a custom volume or of a snapshot of it, with their ids inside, to be read. Raises NotFound."""
 
     @abstractmethod
     async def clean(self) -> None:
-        """Remove half-made layers and temporary files of a daemon that died."""
+        """Remove half-made things and temporary files of a daemon that died."""
 
     @abstractmethod
-    async def usage(self, volume: Volume) -> int:
-        """Bytes the volume holds of its own."""
+    async def usage(self, volume: Volume, snapshot: str | None = None) -> int:
+        """Bytes the volume, or a snapshot of it, holds of its own."""
 
     @abstractmethod
     async def space(self) -> Space:

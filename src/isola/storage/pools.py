@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from isola import registry
-from isola.errors import AlreadyExists, DriverUnavailable, InUse, InvalidInput, IsolaError, NotFound
+from isola.errors import AlreadyExists, DriverUnavailable, HostFailure, InUse, InvalidInput, IsolaError, NotFound
 from isola.events import Events
 from isola.host import Host
 from isola.host.probing import probed
@@ -18,7 +18,7 @@ from isola.model.references import users_text
 from isola.model.storage import Pool, Space
 from isola.operations import Operation, Operations
 from isola.state import Collection, Described, record_codec
-from isola.storage.driver import StorageDriver
+from isola.storage.driver import VolumeDriver
 
 _KIND = "storage"
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class Pools:
         events: Events,
         directory: Path,
         used_by: Callable[[str], Sequence[str]] = lambda name: (),
-        drivers: Mapping[str, type[StorageDriver]] | None = None,
+        drivers: Mapping[str, type[VolumeDriver]] | None = None,
     ) -> None:
         self.probes: dict[str, Probe] = {}
         """Driver name -> what it says of itself on this host."""
@@ -47,7 +47,9 @@ class Pools:
         self._trials = directory / "trials"
         self._used_by = used_by
         self._kinds = drivers
-        self._drivers: dict[str, StorageDriver] = {}
+        self._drivers: dict[str, VolumeDriver] = {}
+        self._closed: dict[str, IsolaError] = {}
+        """Why a pool could not be opened: nothing in it is looked at or touched."""
         self._described = Described(host.files, directory / "described" / "pools", record_codec(Pool))
 
     async def probe(self) -> None:
@@ -70,14 +72,22 @@ class Pools:
         await self._described.load()
         for pool in self:
             try:
-                self._drivers[pool.name] = driver = self._build(pool)
-                if pool.ready:
-                    await driver.clean()
-                    await self._keep_described(pool)
-                else:
-                    await self._finish_deleting(pool)
+                await self._open(pool)
             except IsolaError as error:
                 log.warning("Storage pool %s: %s", pool.name, error)
+
+    async def _open(self, pool: Pool) -> None:
+        self._drivers[pool.name] = driver = self._build(pool)
+        if not pool.ready:
+            await self._finish_deleting(pool)
+            return
+        try:
+            await driver.open()
+        except IsolaError as error:
+            self._closed[pool.name] = error
+            raise
+        await driver.clean()
+        await self._keep_described(pool)
 
     def __iter__(self) -> Iterator[Pool]:
         return iter(self._records)
@@ -94,11 +104,13 @@ class Pools:
         """API paths of what lives in a pool or names it."""
         return self._used_by(name)
 
-    def driver(self, name: str) -> StorageDriver:
+    def driver(self, name: str) -> VolumeDriver:
         """The driver of a pool. Raises NotFound."""
         self.get(name)
         if name not in self._drivers:
             raise NotFound(f"The driver of storage pool {name!r} is not in this installation")
+        if (error := self._closed.get(name)) is not None:
+            raise HostFailure(f"Storage pool {name!r} is not available", evidence=str(error), remedy=error.remedy)
         return self._drivers[name]
 
     async def create(self, op: Operation, pool: Pool) -> None:
@@ -107,8 +119,9 @@ class Pools:
         if self._records.find(pool.name) is not None:
             raise AlreadyExists(f"Storage pool {pool.name!r} already exists", field="name")
         self._require(pool.driver)
+        self._kind(pool.driver).settings.validate(pool.config)
+        pool = replace(pool, config=dict(await self._build(pool).complete(pool.config)))
         driver = self._build(pool)
-        driver.settings.validate(pool.config)
         self._refuse_own_source(pool)
         await self._refuse_used_place(pool)
         await driver.check_place()  # before the record, which from then on says that all in there is ours
@@ -143,6 +156,7 @@ class Pools:
                 raise InvalidInput("The source of a storage pool cannot be changed", field="config.source")
             return replace(pool, description=wanted.description, config=dict(wanted.config))
 
+        await driver.update_pool(checked(self.get(name)).config)
         driver.pool = (await self._records.change(name, checked)).value
         await self._keep_described(driver.pool)
         self._tell("updated", name)
@@ -188,6 +202,7 @@ class Pools:
             raise InvalidInput(f"Storage pool {name!r} does not say what it was", field="id")
         self._require(pool.driver)
         driver = self._build(pool)
+        await driver.open()
         await op.commit(lambda: self._records.add(name, replace(pool, ready=True)))
         self._drivers[name] = driver
         self._tell("created", name)
@@ -196,13 +211,13 @@ class Pools:
         """Size and use of a pool."""
         return await self.driver(name).space()
 
-    def _build(self, pool: Pool) -> StorageDriver:
+    def _build(self, pool: Pool) -> VolumeDriver:
         return self._kind(pool.driver)(self._host, pool, self._directory / pool.name)
 
-    def _kind(self, name: str) -> type[StorageDriver]:
+    def _kind(self, name: str) -> type[VolumeDriver]:
         if self._kinds is not None and name in self._kinds:
             return self._kinds[name]
-        kind: type[StorageDriver] = registry.load(_KIND, name)
+        kind: type[VolumeDriver] = registry.load(_KIND, name)
         return kind
 
     def _require(self, name: str) -> None:

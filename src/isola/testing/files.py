@@ -44,6 +44,8 @@ class Node:
     xattrs: dict[str, bytes] = field(default_factory=dict)
     modified: int = field(default_factory=_now)
     accessed: int = field(default_factory=_now)
+    allocated: int = 0
+    """Size of a sparse file."""
 
     @property
     def seen(self) -> Node:
@@ -145,7 +147,7 @@ class FakeFiles:
 
     async def size(self, path: Path) -> int:
         """Bytes of its content."""
-        return len(await self.read(path))
+        return max(len(await self.read(path)), self._find(path).allocated)
 
     async def names(self, directory: Path) -> tuple[str, ...]:
         """Names in a directory, sorted."""
@@ -199,6 +201,37 @@ class FakeFiles:
         holder, name = self._parent(path)
         node = holder.children.setdefault(name, Node("file", 0o600))
         node.data = node.data[:at].ljust(at, b"\0") + data
+
+    async def copy_tree(self, source: Path, target: Path, *, into: bool = False) -> None:
+        """Nodes of their own."""
+        tree = self._find(source)
+        holder, name = self._parent(target)
+        if into:
+            there, copy = self._find(target), duplicate(tree)
+            there.mode, there.uid, there.gid, there.children = copy.mode, copy.uid, copy.gid, copy.children
+            return
+        if name in holder.children:
+            raise AlreadyExists(f"{target} exists already")
+        holder.children[name] = duplicate(tree)
+
+    async def merge_layer(self, layer: Path, target: Path) -> None:
+        """What the marks hide goes."""
+        source, below = self._find(layer), self._find(target)
+        _merge(source, below)
+        source.children.clear()
+
+    async def exchange(self, one: Path, other: Path) -> None:
+        """In one step."""
+        (first, a), (second, b) = self._parent(one), self._parent(other)
+        if a not in first.children or b not in second.children:
+            raise NotFound(f"{one} or {other} does not exist")
+        first.children[a], second.children[b] = second.children[b], first.children[a]
+
+    async def allocate(self, path: Path, size: int) -> None:
+        """Remembers the size, without the zeros."""
+        holder, name = self._parent(path)
+        node = holder.children.setdefault(name, Node("file", 0o600))
+        node.allocated = max(node.allocated, size)
 
     async def digest(self, *paths: Path) -> tuple[str, int]:
         """Over all contents."""
@@ -265,6 +298,38 @@ def walk(node: Node) -> Iterator[Node]:
         pending += here.children.values()
 
 
+def duplicate(node: Node) -> Node:
+    """The same once more, without what is mounted there; hard links stay links of each other."""
+    made: dict[int, Node] = {}
+
+    def copy(one: Node) -> Node:
+        known = id(getattr(one, "real", one))  # a view is another object each time it is looked at
+        if known not in made:
+            new = Node(one.kind, one.mode, one.uid, one.gid, one.data, one.target, {}, [], dict(one.xattrs))
+            new.modified = one.modified
+            made[known] = new
+            new.children = {name: copy(child) for name, child in one.children.items()}
+        return made[known]
+
+    return copy(node)
+
+
+def _merge(layer: Node, below: Node) -> None:
+    if layer.xattrs.get("trusted.overlay.opaque") == b"y":
+        below.children.clear()
+    below.mode, below.uid, below.gid = layer.mode, layer.uid, layer.gid
+    for name, node in layer.children.items():
+        if node.kind == "whiteout":
+            below.children.pop(name, None)
+        elif node.kind == "directory":
+            there = below.children.get(name)
+            if there is None or there.kind != "directory":
+                there = below.children[name] = Node("directory")
+            _merge(node, there)
+        else:
+            below.children[name] = node
+
+
 class FakeRoot:
     """A root within the tree."""
 
@@ -322,9 +387,9 @@ class FakeRoot:
         data = b"".join([block async for block in content])
         node.data = node.data + data if append else data
         node.modified = _now()
+        self._dress(node, uid, gid, mode)
         if holder is not None:
             holder.children[name] = node
-        self._dress(node, uid, gid, mode)
 
     async def make_directory(self, path: str, *, uid: int, gid: int, mode: int) -> None:
         """Fine when the directory is there."""
@@ -335,7 +400,9 @@ class FakeRoot:
             holder, name = parent_of(self.node, path)
             if name in holder.children:
                 raise InvalidInput(f"{path!r} exists already", field="path") from None
-            self._dress(holder.children.setdefault(name, Node("directory")), max(uid, 0), max(gid, 0), mode)
+            node = Node("directory")
+            self._dress(node, max(uid, 0), max(gid, 0), mode)
+            holder.children[name] = node
 
     async def make_symlink(self, path: str, target: str, *, uid: int, gid: int) -> None:
         """A symbolic link."""
@@ -345,8 +412,9 @@ class FakeRoot:
             if holder.children[name].target == target:
                 return
             raise InvalidInput(f"{path!r} exists already", field="path")
-        node = holder.children[name] = Node("symlink", 0o777, target=target)
+        node = Node("symlink", 0o777, target=target)
         self._dress(node, max(uid, 0), max(gid, 0), None)
+        holder.children[name] = node
 
     async def remove(self, path: str, *, files: bool = True, directories: bool = True) -> None:
         """Remove a file, a link or an empty directory."""
@@ -443,9 +511,9 @@ class FakeRoot:
         holder, name = parent_of(self.node, path)
         if name in holder.children:
             raise InvalidInput(f"{path!r} exists already", field="path")
-        holder.children[name] = node
         if dress:
             self._dress(node, 0, 0, None)
+        holder.children[name] = node  # dressed before: a view of the directory shifts the ids back
         return node
 
     def _file(self, path: str) -> Node:

@@ -20,6 +20,7 @@ from isola.testing.mounts import FakeMounts
 from isola.testing.namespaces import FakeNamespaces
 from isola.testing.processes import FakeProcesses, Program
 from isola.testing.sockets import FakeSockets
+from isola.testing.subvolumes import FakeSubvolumes
 from isola.testing.system import FakeSystem
 from isola.testing.templates import FakeTemplates
 
@@ -36,6 +37,7 @@ class FakeHost(Host):
     namespaces: FakeNamespaces
     id_ranges: FakeIdRanges
     files: FakeFiles
+    subvolumes: FakeSubvolumes
     archives: FakeArchives
     templates: FakeTemplates
     sockets: FakeSockets
@@ -77,6 +79,7 @@ def fake_host(
         namespaces=namespaces,
         id_ranges=FakeIdRanges(granted),
         files=files,
+        subvolumes=FakeSubvolumes(files),
         archives=FakeArchives(files),
         templates=FakeTemplates(),
         sockets=FakeSockets(),

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from isola.errors import HostFailure, InvalidInput, NotFound
-from isola.host.mounts import OverlayMount
+from isola.host.mounts import BindMount, DiskMount, OverlayMount
 from isola.host.proc import ProcessRef
 from isola.model.identity import IdRange
 from isola.testing.files import FakeFiles, Node, find
+from isola.testing.shifted import ShiftedNode
 
 
 class FakeMounts:
@@ -16,8 +17,10 @@ class FakeMounts:
 
     def __init__(self, files: FakeFiles) -> None:
         self.files = files
-        self.table: list[OverlayMount] = []
+        self.table: list[OverlayMount | BindMount | DiskMount] = []
         """What is mounted, in the order of mounting."""
+        self.disks: dict[int, Node] = {}
+        """Roots of the file systems on disks, by the identity of the device's or image's node."""
         self.failure: HostFailure | None = None
         """Raised by the next ``overlay``s, as by a kernel that cannot."""
         self.silent: set[Path] = set()
@@ -40,12 +43,41 @@ class FakeMounts:
         find(self.files.tree, mount.target.parent).children[mount.target.name].mounts.append(merged)
         self.table.append(mount)
 
+    async def bind(self, mount: BindMount) -> None:
+        """The node itself, or a view of it."""
+        if self.failure is not None:
+            raise self.failure
+        source = self._directory(mount.source)
+        shown = ShiftedNode(source, mount.idmap, mount.inner) if mount.idmap is not None else source
+        self._directory(mount.target)
+        self._on(mount.target, shown)
+        self.table.append(mount)
+
+    async def disk(self, mount: DiskMount) -> None:
+        """A disk that was formatted before; what lies on it is there again at the next mount."""
+        node = find(self.files.tree, mount.source)
+        if node.xattrs.get("disk") != mount.kind.encode():
+            raise HostFailure(f"Cannot mount the {mount.kind} file system of {mount.source}", evidence="bad superblock")
+        self._directory(mount.target)
+        top = self.disks.setdefault(id(node), Node("directory", 0o755, xattrs={mount.kind: b""}))
+        self._on(mount.target, top)
+        self.table.append(mount)
+
+    async def grow(self, target: Path) -> None:
+        """Nothing here has a size of its own."""
+        if not await self.mounted(target):
+            raise HostFailure(f"Cannot grow the disk below {target}", evidence="nothing is mounted there")
+
     async def unmount(self, target: Path) -> None:
         """Unmount all that is stacked on ``target``."""
         for mount in [mount for mount in reversed(self.table) if mount.target == target]:
             merged = find(self.files.tree, target.parent).children[target.name].mounts.pop()
-            find(self.files.tree, mount.upper).children = merged.children
+            if isinstance(mount, OverlayMount):
+                find(self.files.tree, mount.upper).children = merged.children
             self.table.remove(mount)
+
+    def _on(self, target: Path, node: Node) -> None:
+        find(self.files.tree, target.parent).children[target.name].mounts.append(node)
 
     async def share(self, process: ProcessRef) -> None:
         """Remember it."""
@@ -78,6 +110,10 @@ def _merge(into: Node, layer: Node, idmap: IdRange | None) -> None:
     for name, node in layer.children.items():
         there = into.children.get(name)
         if node.kind == "directory" and there is not None and there.kind == "directory":
+            if node.xattrs.get("trusted.overlay.opaque") == b"y":
+                there.children.clear()
+            seen = _copy(node, idmap)
+            there.mode, there.uid, there.gid = seen.mode, seen.uid, seen.gid
             _merge(there, node, idmap)
         elif node.kind == "whiteout":
             into.children.pop(name, None)

@@ -1,250 +1,175 @@
-"""Volumes as overlays: a plain upper directory over image layers that all instances share in place.
+"""Roots as overlays: a plain upper directory over image layers that all instances share in place.
 
-Layout of a pool::
+Layout of a pool, besides that of trees (custom volumes are such)::
 
     layers/<hex digest>/            an unpacked layer with the ids of the image; never written again
     volumes/<id>/upper, work, root  what the instance changed, overlay's own, and where the whole is mounted
-    descriptions/<id>.json          what the instance was, for the day on which its record is lost
+    volumes/<id>/snapshots/<id>     copies of ``upper``
     empty/                          stands below volumes that have no layers
 
-What is half made or half removed has a name that begins with a dot. Nobody but root may enter ``layers``: it holds
-other people's setuid programs with real ids. A volume's directory may only be passed through by its own root.
+Files of ``upper`` have shifted ids. A volume's directory may only be passed through by its own root.
 """
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import ClassVar
 
-from isola.errors import HostFailure, InvalidInput, IsolaError, NotFound
+from isola.errors import HostFailure, NotFound
 from isola.host import Host
 from isola.host.cancellation import finish
-from isola.host.mounts import OverlayMount
+from isola.host.mounts import BindMount, OverlayMount
 from isola.model.identity import IdRange
 from isola.model.probe import Probe
-from isola.model.storage import Pool, Space, Volume
+from isola.model.storage import Pool, Volume
 from isola.settings import Setting, Settings, text
-from isola.storage.driver import StorageCapabilities, StorageDriver, Unpack
+from isola.storage.capabilities import NOT_YET, Feature, StorageCapabilities
+from isola.storage.layers import LayerStore
+from isola.storage.place import clear_trial, no_size, require_empty, source_path, tried
+from isola.storage.single_layers import SingleLayers
+from isola.storage.trees import TreeDriver
 
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
-_ALGORITHM = "sha256:"
 _PARTIAL, _DELETED = ".partial-", ".deleted-"
 _TRIAL_RANGE = IdRange(100000)
+_NO_QUOTA = "pools of the overlay driver take the room of their file system and cannot be limited"
 
 
-def _place(value: str) -> str:
-    path = Path(value)
-    if "\0" in value or not path.is_absolute() or ".." in path.parts:
-        raise ValueError("an absolute path of an empty directory is expected")
-    return value
-
-
-def _no_quota(value: str) -> str:
-    raise ValueError("pools of the overlay driver take the room of their file system and cannot be limited")
-
-
-class OverlayDriver(StorageDriver):
+class OverlayDriver(TreeDriver):
     """One pool of overlays in a directory."""
 
-    capabilities: ClassVar = StorageCapabilities(shared_layers=True)
+    layers: SingleLayers
+    capabilities: ClassVar = StorageCapabilities(
+        shared_layers=True, missing={**NOT_YET, Feature.QUOTA: f"{_NO_QUOTA}: use a btrfs pool"}
+    )
     settings: ClassVar = Settings(
         "storage pool",
-        Setting("source", _place, "An empty directory to hold the pool, instead of one of Isola's own"),
-        Setting("size", _no_quota, "Not for this driver: it has no quotas"),
+        Setting("source", source_path, "An empty directory to hold the pool, instead of one of Isola's own"),
+        Setting("size", no_size(_NO_QUOTA), "Not for this driver: it has no quotas"),
         Setting("user.*", text, "Anything you like, for your own use"),
         Setting("volatile.*", text, "Kept by the daemon", read_only=True),
     )
 
     def __init__(self, host: Host, pool: Pool, directory: Path) -> None:
-        super().__init__(host, pool, directory)
-        self._base = Path(pool.config.get("source") or directory)
-        self._layers = self._base / "layers"
-        self._volumes = self._base / "volumes"
-        self._empty = self._base / "empty"
+        super().__init__(host, pool, directory, Path(pool.config.get("source") or directory))
+        self._empty = self.base / "empty"
+
+    def _make_layers(self) -> LayerStore:
+        return SingleLayers(self.host, self.base / "layers", self.pool.name)
 
     @classmethod
     async def probe(cls, host: Host, trials: Path) -> Probe:
         """Mounts a real overlay over an id-mapped layer."""
-        place = trials / "overlay"
-        version = host.system.kernel().release
-        try:
-            await host.files.make_directory(place, mode=0o700)
-            await _try_overlay(host, place)
-        except IsolaError as error:
-            why = f"{error.message}: {error.evidence}" if error.evidence else error.message
-            return Probe(False, version, reason=why, remedy=error.remedy)
-        finally:
-            await finish(_remove_trial(host, place))
-        return Probe(True, version)
-
-    @property
-    def place(self) -> Path:
-        """The source, where there is one."""
-        return self._base
+        return await tried(host, trials / "overlay", lambda place: _try_overlay(host, place))
 
     async def check_place(self) -> None:
         """A ``source`` must be there, empty, and fit for overlays."""
-        if "source" not in self.pool.config or not self.pool.config["source"]:
-            return
-        if not await self.host.files.exists(self._base):
-            raise InvalidInput(f"{self._base} does not exist", field="config.source", remedy="make the directory first")
-        if await self.host.files.names(self._base):
-            raise InvalidInput(f"{self._base} is not empty", field="config.source", remedy="name an empty directory")
-        trial = self._base / ".trial"
-        try:
-            await self.host.files.make_directory(trial, mode=0o700)
-            await _try_overlay(self.host, trial)
-        except HostFailure as error:
-            raise InvalidInput(
-                f"{self._base} cannot hold overlays", evidence=str(error), field="config.source"
-            ) from error
-        finally:
-            await finish(_remove_trial(self.host, trial))
-
-    async def _create_pool(self) -> None:
-        files = self.host.files
-        await files.make_directory(self._base)
-        await files.make_directory(self._layers, mode=0o700)
-        await files.make_directory(self._volumes)
-        await files.make_directory(self._empty, mode=0o755)
-        below = (self._base, *self._base.parents) if self._base == self.directory else (self._base,)
-        await files.flush(self._layers, self._volumes, self._empty, *below[:3])
-
-    async def _delete_pool(self) -> None:
-        for mount in await self.host.mounts.below(self._base):
-            if mount != self._base:
-                await self.host.mounts.unmount(mount)
-        for directory in (self._volumes, self._layers, self._empty, self.descriptions):
-            await self.host.files.remove_tree(directory)
-        await self.host.files.remove_tree(self.directory)
-        await self.host.files.flush(self._base, self.directory.parent)
-
-    # --- layers -------------------------------------------------------------------------------------------------
-
-    async def _has_layer(self, digest: str) -> bool:
-        return await self.host.files.exists(self._layer(digest))
-
-    async def _add_layer(self, digest: str, unpack: Unpack) -> None:
-        files, partial = self.host.files, self._partial(digest)
-        try:
-            await files.remove_tree(partial)
-            await files.make_directory(partial, mode=0o755)
-            await unpack(partial)
-            await files.sync(partial)
-            await files.rename(partial, self._layer(digest))
-        except BaseException:
-            await finish(files.remove_tree(partial))
-            raise
-
-    async def _drop_partial_layer(self, digest: str) -> None:
-        await self.host.files.remove_tree(self._partial(digest))
-
-    async def layers(self) -> tuple[str, ...]:
-        """Digests of all layers on the host."""
-        names = await self.host.files.names(self._layers)
-        return tuple(_ALGORITHM + name for name in names if not name.startswith("."))
-
-    async def delete_layer(self, digest: str) -> None:
-        """First out of sight, then away: a layer that is there is whole."""
-        async with self._lock(digest):
-            await self._remove(self._layer(digest))
-
-    def _layer(self, digest: str) -> Path:
-        if not _DIGEST.fullmatch(digest):
-            raise InvalidInput(f"Invalid layer digest {digest[:80]!r}", remedy="sha256: and 64 hex digits are expected")
-        return self._layers / digest.removeprefix(_ALGORITHM)
-
-    def _partial(self, digest: str) -> Path:
-        return self._layers / (_PARTIAL + self._layer(digest).name)
-
-    # --- volumes ------------------------------------------------------------------------------------------------
-
-    async def _has_volume(self, id: str) -> bool:
-        return await self.host.files.exists(self._volume(id))
-
-    async def _create_volume(self, volume: Volume) -> None:
-        files, place = self.host.files, self._volume(volume.id)
-        lower = self._lower(volume)
-        for digest, layer in zip(volume.layers, lower, strict=False):
-            if not await files.exists(layer):
-                raise NotFound(f"Layer {digest[7:19]} is not in storage pool {self.pool.name!r}")
-        async with files.root(lower[-1]) as top:
-            mode = (await top.stat("/")).mode
-        owner = volume.idmap.base if volume.idmap else 0
-        await files.make_directory(place, mode=0o100, owner=owner)
-        await files.make_directory(place / "work", mode=0o700)
-        await files.make_directory(place / "root", mode=0o755)
-        await files.make_directory(place / "upper", mode=mode, owner=owner)
-        # The record that names it is written next, and may reach the disk without what came before it.
-        await files.flush(place / "upper", place, self._volumes)
-
-    async def _delete_volume(self, id: str) -> None:
-        place = self._volume(id)
-        await self.host.mounts.unmount(place / "root")
-        await self._remove(place)
-
-    async def _mount(self, volume: Volume) -> Path:
-        place = self._volume(volume.id)
-        root = place / "root"
-        if not await self.host.mounts.mounted(root):
-            if not await self.host.files.exists(root):
-                raise NotFound(f"Volume {volume.id} is not in storage pool {self.pool.name!r}")
-            await self.host.mounts.overlay(
-                OverlayMount(self._lower(volume), place / "upper", place / "work", root, volume.idmap)
+        if self.base != self.directory:
+            await require_empty(
+                self.host, self.base, "cannot hold overlays", lambda place: _try_overlay(self.host, place)
             )
-        return root
 
-    async def _is_mounted(self, id: str) -> bool:
-        return await self.host.mounts.mounted(self._volume(id) / "root")
+    async def _make_places(self) -> None:
+        # Overlays are mounted in here, where their own roots have to come by.
+        await self.host.files.make_directory(self._roots())
+        await self.host.files.make_directory(self._empty, mode=0o755)
+        await super()._make_places()
 
-    async def _unmount(self, id: str) -> None:
-        await self.host.mounts.unmount(self._volume(id) / "root")
+    def _private(self) -> tuple[str, ...]:
+        return ("layers", "custom", "partial")
 
-    async def volumes(self) -> tuple[str, ...]:
-        """Ids of all volumes on the host."""
-        names = await self.host.files.names(self._volumes)
-        return tuple(name for name in names if not name.startswith("."))
-
-    def _volume(self, id: str) -> Path:
-        if not _ID.fullmatch(id):
-            raise InvalidInput(f"Invalid volume id {id[:80]!r}")
-        return self._volumes / id
-
-    def _lower(self, volume: Volume) -> tuple[Path, ...]:
-        return tuple(self._layer(digest) for digest in volume.layers) or (self._empty,)
-
-    # --- the pool as a whole ------------------------------------------------------------------------------------
+    async def _delete_content(self) -> None:
+        await super()._delete_content()
+        await self.host.files.remove_tree(self._empty)
+        await self.host.files.flush(self.base)
 
     async def clean(self) -> None:
-        """Whatever a daemon left that died in the middle of something."""
-        for mount in await self.host.mounts.below(self._base):
-            if mount != self._base and (mount.parent.parent != self._volumes or mount.name != "root"):
+        """And what earlier versions left beside the finished things."""
+        await super().clean()
+        for mount in await self.host.mounts.below(self._roots()):
+            if mount.parent.parent != self._roots() or mount.name != "root":
                 await self.host.mounts.unmount(mount)
-        await self.host.files.remove_tree(self._base / ".trial")
-        for directory in (self._layers, self._volumes):
+        await clear_trial(self.host, self.base / ".trial")
+        for directory in (self.layers.place, self._roots()):
             for name in await self.host.files.names(directory):
                 if name.startswith((_PARTIAL, _DELETED)):
                     await self.host.files.remove_tree(directory / name)
 
-    async def usage(self, volume: Volume) -> int:
-        """What the instance wrote over its layers."""
-        return await self.host.files.disk_usage(self._volume(volume.id) / "upper")
+    # --- roots --------------------------------------------------------------------------------------------------
 
-    async def space(self) -> Space:
-        """Of the file system the pool lies on."""
-        return await self.host.files.space(self._base)
-
-    async def _remove(self, place: Path) -> None:
-        """Out of sight at once, then away; fine when it is not there."""
-        gone = place.with_name(_DELETED + place.name)
-        await self.host.files.remove_tree(gone)
-        try:
-            await self.host.files.rename(place, gone)
-        except NotFound:
+    async def _create_volume(self, volume: Volume) -> None:
+        if volume.kind != "container":
+            await super()._create_volume(volume)
             return
-        await self.host.files.remove_tree(gone)
+        lower = self._lower(volume)
+        for layer, path in zip(volume.layers, lower, strict=False):
+            if not await self.host.files.exists(path):
+                raise NotFound(f"Layer {layer[7:19]} is not in storage pool {self.pool.name!r}")
+        async with self.host.files.root(lower[-1]) as top:
+            mode = (await top.stat("/")).mode
+        files, place = self.host.files, self._place(volume)
+        owner = volume.idmap.base if volume.idmap else 0
+        await self._furnish(volume, place)
+        await files.make_directory(place / "upper", mode=mode, owner=owner)
+        # The record that names it is written next, and may reach the disk without what came before it.
+        await files.flush(place / "upper", place, self._roots())
+
+    async def _furnish(self, volume: Volume, place: Path) -> None:
+        if volume.kind == "container":
+            owner = volume.idmap.base if volume.idmap else 0
+            await self.host.files.make_directory(place, mode=0o100, owner=owner)
+            await self.host.files.make_directory(place / "work", mode=0o700)
+            await self.host.files.make_directory(place / "root", mode=0o755)
+
+    async def _clone_volume(self, volume: Volume, source: Volume, snapshot: str | None) -> None:
+        """Ids in the copy of an upper directory are those of the new volume."""
+        if volume.kind != "container" or volume.idmap == source.idmap:
+            await super()._clone_volume(volume, source, snapshot)
+            return
+        await self._require(source, snapshot)
+
+        async def fill(tree: Path) -> None:
+            shifted = self._partial / f"{volume.id}.shifted"
+            await self.host.files.make_directory(shifted, mode=0o700)
+            try:
+                await self.host.mounts.bind(_reshifted(self._tree(source, snapshot), shifted, source, volume))
+                await self.trees.copy(shifted, tree)
+            finally:
+                await finish(clear_trial(self.host, shifted))
+
+        await self._build(volume, fill)
+
+    async def _show(self, volume: Volume, point: Path) -> None:
+        if volume.kind != "container":
+            await super()._show(volume, point)
+            return
+        if not await self.host.mounts.mounted(point):
+            place = self._place(volume)
+            await self.host.mounts.overlay(
+                OverlayMount(self._lower(volume), place / "upper", place / "work", point, volume.idmap)
+            )
+
+    async def _delete_volume(self, volume: Volume) -> None:
+        if volume.kind == "container":
+            await self.host.mounts.unmount(self._place(volume) / "root")
+        await super()._delete_volume(volume)
+
+    def _data(self, volume: Volume) -> Path:
+        return self._place(volume) / ("upper" if volume.kind == "container" else "data")
+
+    def _point(self, volume: Volume, holder: str) -> Path:
+        return self._place(volume) / "root" if volume.kind == "container" else super()._point(volume, holder)
+
+    def _is_of(self, point: Path, volume: Volume) -> bool:
+        return point == self._place(volume) / "root" or super()._is_of(point, volume)
+
+    def _lower(self, volume: Volume) -> tuple[Path, ...]:
+        return tuple(self.layers.path(layer) for layer in volume.layers) or (self._empty,)
+
+
+def _reshifted(source: Path, target: Path, old: Volume, new: Volume) -> BindMount:
+    """The files of one volume with the ids that another one's have."""
+    inner = old.idmap.base if old.idmap else 0
+    return BindMount(source, target, new.idmap or IdRange(0), inner=inner, read_only=True)
 
 
 async def _try_overlay(host: Host, place: Path) -> None:
@@ -265,12 +190,6 @@ async def _try_overlay(host: Host, place: Path) -> None:
             )
     finally:
         await finish(host.mounts.unmount(root))
-
-
-async def _remove_trial(host: Host, place: Path) -> None:
-    for mount in await host.mounts.below(place):
-        await host.mounts.unmount(mount)
-    await host.files.remove_tree(place)
 
 
 DRIVER = OverlayDriver

@@ -1,0 +1,85 @@
+"""Loop devices: image files as block devices that the kernel lets go of by itself."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+_GET_FREE, _CONFIGURE, _SET_CAPACITY = 0x4C82, 0x4C0A, 0x4C07
+_AUTOCLEAR, _DIRECT_IO = 4, 16
+_CONFIG_SIZE, _FLAGS_AT = 304, 60
+"""``struct loop_config``: descriptor, block size, then ``struct loop_info64`` with its flags."""
+_ATTEMPTS = 64
+
+
+@contextlib.contextmanager
+def attached(source: Path) -> Iterator[Path]:
+    """A block device for ``source``: itself if it is one, else a loop device.
+
+    The device is marked to clear itself: it is free again when nothing has it open or mounted any more, so that one
+    whose owner is killed here, or whose mount goes at any later time, does not stay.
+    """
+    if stat.S_ISBLK(os.stat(source).st_mode):
+        yield source
+        return
+    file = os.open(source, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        device, descriptor = _claim(file)
+    finally:
+        os.close(file)
+    try:
+        yield device
+    finally:
+        os.close(descriptor)
+
+
+def grow(device: Path) -> None:
+    """The file behind a loop device has become larger."""
+    descriptor = os.open(device, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(descriptor, _SET_CAPACITY)
+    finally:
+        os.close(descriptor)
+
+
+def _claim(file: int) -> tuple[Path, int]:
+    """The first free device; another process may be quicker, then the next one is asked for."""
+    control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        for attempt in range(_ATTEMPTS):
+            device = Path(f"/dev/loop{fcntl.ioctl(control, _GET_FREE)}")
+            descriptor = os.open(device, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                _configure(descriptor, file)
+            except OSError as error:
+                os.close(descriptor)
+                if error.errno != errno.EBUSY or attempt == _ATTEMPTS - 1:
+                    raise
+                continue
+            return device, descriptor
+    finally:
+        os.close(control)
+    raise OSError(errno.EBUSY, "no loop device is free")
+
+
+def _configure(descriptor: int, file: int) -> None:
+    try:
+        fcntl.ioctl(descriptor, _CONFIGURE, _config(file, _AUTOCLEAR | _DIRECT_IO))
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        # Not every file system below takes direct I/O (tmpfs does not).
+        fcntl.ioctl(descriptor, _CONFIGURE, _config(file, _AUTOCLEAR))
+
+
+def _config(file: int, flags: int) -> bytearray:
+    config = bytearray(_CONFIG_SIZE)
+    struct.pack_into("=I", config, 0, file)
+    struct.pack_into("=I", config, _FLAGS_AT, flags)
+    return config

@@ -1,0 +1,40 @@
+"""What a pool can do, and why it cannot do the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+
+
+class Feature(StrEnum):
+    """What not every pool offers."""
+
+    QUOTA = "limits on the size of a volume"
+    SEND = "sending a volume as a stream of changes"
+    RECEIVE = "receiving a volume as a stream of changes"
+    BLOCK = "volumes that are block devices"
+    ENCRYPTION = "encryption"
+
+
+NOT_YET: Mapping[Feature, str] = MappingProxyType(
+    {
+        Feature.SEND: "streams of changes are not offered yet: volumes are copied whole",
+        Feature.RECEIVE: "streams of changes are not offered yet: volumes are copied whole",
+        Feature.BLOCK: "volumes hold file systems",
+        Feature.ENCRYPTION: "pools are not encrypted: use an encrypted device or file system",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StorageCapabilities:
+    """Facts others may rely on instead of asking for a driver's name."""
+
+    shared_layers: bool = False
+    """Volumes stand on the image layers, which must stay as long as they."""
+    instant_copies: bool = False
+    """Snapshots and copies take no time and no room, whatever the size of the volume."""
+    missing: Mapping[Feature, str] = field(default_factory=dict)
+    """What no pool of this driver has, with the reason."""

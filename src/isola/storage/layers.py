@@ -1,0 +1,123 @@
+"""Image layers on a pool: unpacked once each, and kept while anything stands on them."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+from isola.errors import InvalidInput
+from isola.host import Host
+from isola.model.image import LAYER_ID
+from isola.operations import Operation
+
+Unpack = Callable[[str, Path], Awaitable[object]]
+"""Fills an empty directory with the content of a layer and overlay's marks; given by whoever has the image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What has to be unpacked as one whole."""
+
+    id: str
+    parent: str | None
+    """The id it is unpacked onto."""
+    layers: tuple[str, ...]
+    """Those that it adds to the parent, bottom first."""
+
+
+class LayerStore(ABC):
+    """The unpacked layers of one pool. ``ids``: what layers lie under, which is for the driver to say."""
+
+    def __init__(self, host: Host, place: Path, pool: str) -> None:
+        self.host = host
+        self.place = place
+        self.pool = pool
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def ensure(
+        self,
+        op: Operation,
+        layers: Sequence[str],
+        unpack: Unpack,
+        advance: Callable[[int], object] = lambda count: None,
+    ) -> None:
+        """Have all of an image's layers, bottom first. Each is whole or not there.
+
+        However many wait for one, it is unpacked once. ``advance`` is told how many more layers are there.
+        """
+        for step in self.steps([_checked(layer) for layer in layers]):
+            async with self._lock(step.id):  # one that is just being deleted does not count
+                present = await self._has(step.id)
+            if not present:
+                await op.effect(
+                    f"unpack layer {step.layers[-1][7:19]}",
+                    lambda step=step: self._ensure(step, unpack),  # type: ignore[misc]
+                    undo=lambda step=step: self._drop(step),  # type: ignore[misc]
+                )
+            advance(len(step.layers))
+
+    def ids(self, layers: Sequence[str]) -> tuple[str, ...]:
+        """What is kept here of these layers, which lie one on the other."""
+        return tuple(step.id for step in self.steps(layers))
+
+    async def delete(self, id: str) -> None:
+        """Remove one that nothing stands on; fine when it is not there."""
+        async with self._lock(id):
+            await self._delete(id)
+
+    async def delete_unused(self, layers: Collection[str], needed: Callable[[], Iterable[Sequence[str]]]) -> None:
+        """Remove what holds any of ``layers`` and is none of what ``needed`` says that others stand on."""
+        for id in await self.stored() if layers else ():
+            if set(layers).isdisjoint(await self.made_of(id)):
+                continue
+            # Asked anew for each: a creation may have begun since.
+            if not any(id in self.ids(stack) for stack in needed()):
+                await self.delete(id)
+
+    async def _ensure(self, step: Step, unpack: Unpack) -> None:
+        async with self._lock(step.id):
+            if not await self._has(step.id):
+                await self._add(step, unpack)
+
+    async def _drop(self, step: Step) -> None:
+        async with self._lock(step.id):
+            await self._drop_partial(step)
+
+    def _lock(self, id: str) -> asyncio.Lock:
+        """One at a time for a layer; the lock goes when nobody holds or wants it."""
+        return self._locks.setdefault(id, asyncio.Lock())
+
+    @abstractmethod
+    def steps(self, layers: Sequence[str]) -> Sequence[Step]:
+        """What is to be unpacked for these layers, in order."""
+
+    @abstractmethod
+    async def stored(self) -> tuple[str, ...]:
+        """Ids of all that is here."""
+
+    @abstractmethod
+    async def made_of(self, id: str) -> Sequence[str]:
+        """The layers that make it up; none where that is not known: such a thing is left alone."""
+
+    @abstractmethod
+    async def _has(self, id: str) -> bool: ...
+
+    @abstractmethod
+    async def _add(self, step: Step, unpack: Unpack) -> None:
+        """Whole and durable when it returns; nothing is left when it fails or is cancelled."""
+
+    @abstractmethod
+    async def _drop_partial(self, step: Step) -> None: ...
+
+    @abstractmethod
+    async def _delete(self, id: str) -> None: ...
+
+
+def _checked(layer: str) -> str:
+    if not LAYER_ID.fullmatch(layer):
+        raise InvalidInput(f"Invalid layer digest {layer[:80]!r}", remedy="sha256: and 64 hex digits are expected")
+    return layer

@@ -1,0 +1,142 @@
+"""Trees of files and how they are made, copied and removed; image layers as such trees."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from isola.errors import NotFound
+from isola.host import Host
+from isola.host.cancellation import finish
+from isola.model.image import LAYER_ID, chain_ids
+from isola.storage.layers import LayerStore, Step, Unpack
+
+_ALGORITHM = "sha256:"
+_MADE_OF = ".json"
+
+
+class Trees:
+    """Plain directories. ``partial`` is on their file system, for what is half made."""
+
+    def __init__(self, host: Host, partial: Path) -> None:
+        self.host = host
+        self.partial = partial
+
+    async def create(self, path: Path, *, mode: int) -> None:
+        """An empty tree that belongs to root."""
+        await self.host.files.make_directory(path, mode=mode, owner=0)
+
+    async def clone(self, source: Path, target: Path) -> None:
+        """A copy on the same pool."""
+        await self.host.files.copy_tree(source, target)
+
+    async def copy(self, source: Path, target: Path) -> None:
+        """A copy of what may lie on another file system."""
+        await self.host.files.copy_tree(source, target)
+
+    async def remove(self, path: Path) -> None:
+        """A tree or anything else; fine when it is not there."""
+        await self.host.files.remove_tree(path)
+
+    async def limit(self, path: Path, size: int | None) -> None:
+        """Only drivers with quotas come here with a size."""
+
+    async def usage(self, path: Path) -> int:
+        """Bytes that it takes."""
+        return await self.host.files.disk_usage(path)
+
+    async def settle(self, path: Path) -> None:
+        """All of a tree that was just made is on disk."""
+        await self.host.files.sync(path)
+
+
+class TreeLayers(LayerStore):
+    """The whole of an image's layers as one tree; volumes begin as copies of it.
+
+    ``each`` keeps every intermediate state too, so that images share what they have in common: right where a copy
+    takes no room.
+    """
+
+    def __init__(self, host: Host, place: Path, pool: str, trees: Trees, *, each: bool = False) -> None:
+        super().__init__(host, place, pool)
+        self._trees = trees
+        self._each = each
+
+    def steps(self, layers: Sequence[str]) -> Sequence[Step]:
+        """One for each layer, or one for all."""
+        chain = chain_ids(layers)
+        if not chain:
+            return ()
+        if not self._each:
+            return (Step(chain[-1], None, tuple(layers)),)
+        parents = (None, *chain[:-1])
+        return [Step(id, parent, (layer,)) for id, parent, layer in zip(chain, parents, layers, strict=True)]
+
+    async def stored(self) -> tuple[str, ...]:
+        """Those that are whole: only they have a name here."""
+        names = await self.host.files.names(self.place)
+        return tuple(_ALGORITHM + name for name in names if LAYER_ID.fullmatch(_ALGORITHM + name))
+
+    async def made_of(self, id: str) -> Sequence[str]:
+        """As was written beside it."""
+        try:
+            data = await self.host.files.read(self._note(id))
+            layers = json.loads(data)
+        except (NotFound, ValueError):
+            return ()
+        return [layer for layer in layers if isinstance(layer, str)] if isinstance(layers, list) else ()
+
+    async def _has(self, id: str) -> bool:
+        return await self.host.files.exists(self._path(id))
+
+    async def _add(self, step: Step, unpack: Unpack) -> None:
+        files, partial = self.host.files, self._partial(step)
+        layers = [*(await self.made_of(step.parent) if step.parent else ()), *step.layers]
+        try:
+            await self._trees.remove(partial)
+            if step.parent is None:
+                await self._trees.create(partial, mode=0o755)
+            else:
+                await self._trees.clone(self._path(step.parent), partial)
+            for layer in step.layers:
+                await self._unpack(layer, partial, unpack)
+            await self._trees.settle(partial)
+            await files.write(self._note(step.id), json.dumps(layers).encode())
+            await files.rename(partial, self._path(step.id))
+        except BaseException:
+            await finish(self._trees.remove(partial))
+            raise
+
+    async def _unpack(self, layer: str, tree: Path, unpack: Unpack) -> None:
+        """Beside the files of the layers below, in a directory of the same tree, and from there onto them.
+
+        Its name cannot be guessed: no layer holds a file that has it.
+        """
+        scratch = tree / f".isola-{self.host.clock.token(16)}"
+        await self.host.files.make_directory(scratch, mode=0o755)
+        await unpack(layer, scratch)
+        await self.host.files.merge_layer(scratch, tree)
+        await self._trees.remove(scratch)
+
+    async def _drop_partial(self, step: Step) -> None:
+        await self._trees.remove(self._partial(step))
+
+    async def _delete(self, id: str) -> None:
+        """First out of sight: a tree that has its name is whole."""
+        gone = self._trees.partial / f"{self._path(id).name}.deleted"
+        await self._trees.remove(gone)
+        with contextlib.suppress(NotFound):
+            await self.host.files.rename(self._path(id), gone)
+        await self._trees.remove(gone)
+        await self.host.files.remove_tree(self._note(id))
+
+    def _path(self, id: str) -> Path:
+        return self.place / id.removeprefix(_ALGORITHM)
+
+    def _note(self, id: str) -> Path:
+        return self.place / f"{id.removeprefix(_ALGORITHM)}{_MADE_OF}"
+
+    def _partial(self, step: Step) -> Path:
+        return self._trees.partial / f"{self._path(step.id).name}.layer"

@@ -1,0 +1,316 @@
+"""Volumes as directory trees that are copied whole: all of ``dir``, and what other drivers do not do better.
+
+Layout of a pool::
+
+    layers/<hex>/              the tree of an image's layers, with the ids of the image; never written again
+    layers/<hex>.json          the layers that it is made of
+    volumes/<id>/data          the tree of an instance's root, with its ids inside; snapshots/<id> beside it
+    custom/<id>/data           the same of a custom volume
+    mounts/<id>...             where they are mounted, with shifted ids
+    descriptions/<id>.json     what the instance was, for the day on which its record is lost
+    partial/                   what is half made or half removed: emptied when the daemon starts
+
+Nobody but root may enter ``layers``, ``volumes``, ``custom`` and ``partial``: they hold other people's setuid programs
+with real ids. A mount point may only be passed through by the root of who it is for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from isola.errors import InvalidInput, IsolaError, NotFound
+from isola.host import Host
+from isola.host.cancellation import finish
+from isola.host.mounts import BindMount
+from isola.model.storage import Pool, Space, Volume
+from isola.storage.driver import VolumeDriver
+from isola.storage.layers import LayerStore
+from isola.storage.tree_layers import TreeLayers, Trees
+
+Fill = Callable[[Path], Awaitable[None]]
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
+_PLACES = {"container": "volumes", "custom": "custom"}
+
+
+class TreeDriver(VolumeDriver):
+    """A pool of trees; how one is made, copied and removed stands in ``trees``."""
+
+    trees: Trees
+
+    def __init__(self, host: Host, pool: Pool, directory: Path, base: Path | None = None) -> None:
+        super().__init__(host, pool, directory)
+        self.base = base or directory
+        self._partial = self.base / "partial"
+        self._mounts = self.base / "mounts"
+        self.trees = self._make_trees()
+        self.layers = self._make_layers()
+
+    def _make_trees(self) -> Trees:
+        return Trees(self.host, self._partial)
+
+    def _make_layers(self) -> LayerStore:
+        return TreeLayers(self.host, self.base / "layers", self.pool.name, self.trees)
+
+    @property
+    def place(self) -> Path:
+        """Where the trees are."""
+        return self.base
+
+    # --- the pool -----------------------------------------------------------------------------------------------
+
+    async def _create_pool(self) -> None:
+        await self.host.files.make_directory(self.base)
+        await self._make_places()
+        below = (self.base, *self.base.parents) if self.base.is_relative_to(self.directory) else (self.base,)
+        await self.host.files.flush(*below[:3])
+
+    async def _make_places(self) -> None:
+        """A pool of an earlier version has not all of them."""
+        files = self.host.files
+        await files.make_directory(*(self.base / name for name in self._private()), mode=0o700, owner=0)
+        await files.make_directory(self._mounts, mode=0o711)
+        await files.flush(self.base / "layers", self._roots(), self.base / "custom", self._mounts, self.base)
+
+    def _private(self) -> tuple[str, ...]:
+        """Directories for nobody but root."""
+        return ("layers", "volumes", "custom", "partial")
+
+    def _roots(self) -> Path:
+        return self.base / _PLACES["container"]
+
+    async def open(self) -> None:
+        """The directories of a newer version are added."""
+        if await self.host.files.exists(self.base):
+            await self._make_places()
+
+    async def _delete_pool(self) -> None:
+        await self._delete_content()
+        await self.host.files.remove_tree(self.directory)
+        await self.host.files.flush(self.directory.parent)
+
+    async def _delete_content(self) -> None:
+        await self._unmount_below(self.base)
+        for name in ("volumes", "custom"):
+            for id in await self.host.files.names(self.base / name):
+                await self._destroy(self.base / name / id)
+        for id in await self.host.files.names(self.base / "layers"):
+            await self.trees.remove(self.base / "layers" / id)
+        await self._empty_partial()
+        for name in ("layers", "volumes", "custom", "mounts", "partial", "descriptions"):
+            await self.host.files.remove_tree(self.base / name)
+        await self.host.files.flush(self.base)
+
+    async def _unmount_below(self, directory: Path) -> None:
+        for mount in await self.host.mounts.below(directory):
+            if mount != self.base:
+                await self.host.mounts.unmount(mount)
+
+    async def clean(self) -> None:
+        """What is in ``partial``, and mounts that are none of a volume."""
+        for mount in await self.host.mounts.below(self._partial):
+            await self.host.mounts.unmount(mount)
+        await self._empty_partial()
+
+    async def _empty_partial(self) -> None:
+        for name in await self.host.files.names(self._partial):
+            await self._destroy(self._partial / name)
+
+    async def space(self) -> Space:
+        """Of the file system the pool lies on."""
+        return await self.host.files.space(self.base)
+
+    # --- volumes ------------------------------------------------------------------------------------------------
+
+    async def volumes(self, kind: str = "container") -> tuple[str, ...]:
+        """Whatever has a name in their directory, foreign things too."""
+        names = await self.host.files.names(self.base / _PLACES[kind])
+        return tuple(name for name in names if not name.startswith("."))
+
+    async def usage(self, volume: Volume, snapshot: str | None = None) -> int:
+        """What its tree takes."""
+        return await self.trees.usage(self._tree(volume, snapshot))
+
+    async def _has_volume(self, volume: Volume) -> bool:
+        return await self.host.files.exists(self._data(volume))
+
+    async def _create_volume(self, volume: Volume) -> None:
+        async def fill(tree: Path) -> None:
+            if volume.layers:
+                await self.trees.clone(await self._top(volume), tree)
+            else:
+                await self.trees.create(tree, mode=0o755 if volume.kind == "container" else 0o711)
+
+        await self._build(volume, fill)
+
+    async def _top(self, volume: Volume) -> Path:
+        id = self.layers.ids(volume.layers)[-1]
+        if id not in await self.layers.stored():
+            raise NotFound(f"Layer {volume.layers[-1][7:19]} is not in storage pool {self.pool.name!r}")
+        return self.layers.place / id.removeprefix("sha256:")
+
+    async def _clone_volume(self, volume: Volume, source: Volume, snapshot: str | None) -> None:
+        await self._require(source, snapshot)
+        await self._build(volume, lambda tree: self.trees.clone(self._tree(source, snapshot), tree))
+
+    async def _fill_volume(self, volume: Volume, tree: Path) -> None:
+        async def fill(own: Path) -> None:
+            await self.trees.copy(tree, own)
+
+        await self._build(volume, fill)
+
+    async def _build(self, volume: Volume, fill: Fill) -> None:
+        """Out of sight, then into place as a whole."""
+        partial, place = self._partial / volume.id, self._place(volume)
+        try:
+            await self._destroy(partial)
+            await self.host.files.make_directory(partial, mode=0o700)
+            await fill(partial / self._data(volume).name)
+            if volume.size is not None:
+                await self.trees.limit(partial / self._data(volume).name, volume.size)
+            await self._furnish(volume, partial)
+            await self.trees.settle(partial)
+            await self.host.files.rename(partial, place)
+        except BaseException:
+            await finish(self._destroy(partial))
+            raise
+
+    async def _furnish(self, volume: Volume, place: Path) -> None:
+        """What else a volume's directory needs."""
+
+    async def _delete_volume(self, volume: Volume) -> None:
+        points = [point for point in await self.host.mounts.below(self._mounts) if self._is_of(point, volume)]
+        for point in points:
+            await self._hide(point)
+        await self._remove(self._place(volume))
+
+    async def _resize(self, volume: Volume, size: int | None) -> None:
+        await self.trees.limit(self._data(volume), size)
+
+    # --- snapshots ----------------------------------------------------------------------------------------------
+
+    async def snapshots(self, volume: Volume) -> tuple[str, ...]:
+        """Names in their directory."""
+        return await self.host.files.names(self._place(volume) / "snapshots")
+
+    async def _has_snapshot(self, volume: Volume, id: str) -> bool:
+        return await self.host.files.exists(self._tree(volume, _checked(id)))
+
+    async def _snapshot(self, volume: Volume, id: str) -> None:
+        await self._require(volume, None)
+        partial, target = self._partial / f"{volume.id}-{id}", self._tree(volume, id)
+        try:
+            await self._destroy(partial)
+            await self.host.files.make_directory(partial, mode=0o700)
+            await self.trees.clone(self._data(volume), partial / "data")
+            await self.trees.settle(partial)
+            await self.host.files.make_directory(target.parent, mode=0o700)
+            await self.host.files.rename(partial / "data", target)
+        finally:
+            await finish(self._destroy(partial))
+        await self.host.files.flush(target.parent, target.parent.parent)
+
+    async def _restore(self, volume: Volume, id: str) -> None:
+        await self._require(volume, id)
+        partial = self._partial / volume.id
+        try:
+            await self._destroy(partial)
+            await self.host.files.make_directory(partial, mode=0o700)
+            await self.trees.clone(self._tree(volume, id), partial / "data")
+            if volume.size is not None:
+                await self.trees.limit(partial / "data", volume.size)
+            await self.trees.settle(partial)
+            await self.host.files.exchange(partial / "data", self._data(volume))
+        finally:
+            await finish(self._destroy(partial))
+
+    async def _delete_snapshot(self, volume: Volume, id: str) -> None:
+        await self._remove_tree(self._tree(volume, _checked(id)))
+
+    @asynccontextmanager
+    async def contents(self, volume: Volume, snapshot: str | None = None) -> AsyncIterator[Path]:
+        """The tree itself."""
+        await self._require(volume, snapshot)
+        yield self._tree(volume, snapshot)
+
+    async def _require(self, volume: Volume, snapshot: str | None) -> None:
+        if not await self.host.files.exists(self._tree(volume, snapshot)):
+            what = f"Snapshot {snapshot} of volume" if snapshot else "Volume"
+            raise NotFound(f"{what} {volume.id} is not in storage pool {self.pool.name!r}")
+
+    # --- mounting -----------------------------------------------------------------------------------------------
+
+    def _point(self, volume: Volume, holder: str) -> Path:
+        if volume.kind == "container":
+            return self._mounts / _checked(volume.id) / "root"
+        # A holder's name may be anything, and be longer than a file name.
+        return self._mounts / f"{_checked(volume.id)}@{hashlib.sha256(holder.encode()).hexdigest()[:16]}" / "root"
+
+    def _is_of(self, point: Path, volume: Volume) -> bool:
+        return point.parent.name.partition("@")[0] == volume.id and point.parent.parent == self._mounts
+
+    async def _show(self, volume: Volume, point: Path) -> None:
+        if await self.host.mounts.mounted(point):
+            return
+        owner = volume.idmap.base if volume.idmap else 0
+        await self.host.files.make_directory(point.parent, mode=0o100, owner=owner)
+        await self.host.files.make_directory(point, mode=0o755)
+        await self.host.mounts.bind(BindMount(self._data(volume), point, volume.idmap))
+
+    async def _hide(self, point: Path) -> None:
+        await self.host.mounts.unmount(point)
+        if point.is_relative_to(self._mounts):
+            await self.host.files.remove_tree(point.parent)
+
+    # --- paths --------------------------------------------------------------------------------------------------
+
+    def _place(self, volume: Volume) -> Path:
+        if volume.kind not in _PLACES:
+            raise InvalidInput(f"Unknown kind of volumes {volume.kind[:40]!r}")
+        return self.base / _PLACES[volume.kind] / _checked(volume.id)
+
+    def _data(self, volume: Volume) -> Path:
+        return self._place(volume) / "data"
+
+    def _tree(self, volume: Volume, snapshot: str | None) -> Path:
+        return self._data(volume) if snapshot is None else self._place(volume) / "snapshots" / _checked(snapshot)
+
+    async def _remove(self, place: Path) -> None:
+        """Out of sight at once, then away; fine when it is not there."""
+        gone = self._partial / f"{place.name}.deleted"
+        await self._destroy(gone)
+        try:
+            await self.host.files.rename(place, gone)
+        except NotFound:
+            return
+        await self._destroy(gone)
+
+    async def _remove_tree(self, tree: Path) -> None:
+        gone = self._partial / f"{tree.name}.deleted"
+        await self._destroy(gone)
+        await self.host.files.make_directory(gone, mode=0o700)
+        with suppress(NotFound):
+            await self.host.files.rename(tree, gone / "data")
+        await self._destroy(gone)
+
+    async def _destroy(self, place: Path) -> None:
+        """A volume's directory with its trees; fine when it is not there."""
+        for holder in (place / "snapshots", place):
+            for name in await self._names(holder):
+                await self.trees.remove(holder / name)
+        await self.trees.remove(place)
+
+    async def _names(self, directory: Path) -> Sequence[str]:
+        try:
+            return await self.host.files.names(directory)
+        except IsolaError:  # a file, which a foreign program may have put there
+            return ()
+
+
+def _checked(id: str) -> str:
+    if not _ID.fullmatch(id):
+        raise InvalidInput(f"Invalid volume id {id[:80]!r}")
+    return id

@@ -25,6 +25,9 @@ from isola.testing.runtime import FakeCommand, FakeRuntime, Program
 from isola.testing.storage import FakeStorage
 from isola.testing.system import FakeSystem
 
+MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
+"""Where directories come and go quickly; None is the usual place for temporary ones."""
+
 
 @dataclass
 class Stand:
@@ -143,7 +146,7 @@ async def standing(
 
     ``before`` is what daemons before this one did; ``tiny`` imports the image of that name.
     """
-    with tempfile.TemporaryDirectory(prefix="rest-") as text:
+    with tempfile.TemporaryDirectory(prefix="rest-", dir=MEMORY) as text:
         world = world_in(Path(text), _system(), _ABSENT)
         if before is not None:
             await before(world)

@@ -177,6 +177,7 @@ async def test_the_diff_id_is_that_of_the_unpacked_layer(made: Bench) -> None:
 
 async def test_progress_is_shown_and_nothing_stays_in_scratch(made: Bench) -> None:
     await made.fetch()
+    assert made.operation is not None
     steps = made.operation.view().steps
     assert steps
     assert all(step.finished for step in steps)

@@ -265,8 +265,8 @@ async def test_cleaning_spares_what_is_known_and_what_is_of_others(subject: Subj
     network, foreign = await completed(ours), await completed(theirs)
     nic, foreign_nic = nic_of(ours, network), nic_of(theirs, foreign)
     for driver, one, its_nic in ((ours, network, nic), (theirs, foreign, foreign_nic)):
-        await act(subject.host, lambda op, d=driver, n=one: d.start(op, n, ()))
-        await act(subject.host, lambda op, d=driver, n=one, i=its_nic: d.attach(op, n, i, subject.new_endpoint()))
+        await act(subject.host, lambda op, d=driver, n=one: d.start(op, n, ()))  # type: ignore[misc]
+        await act(subject.host, lambda op, d=driver, n=one, i=its_nic: d.attach(op, n, i, subject.new_endpoint()))  # type: ignore[misc]
     full = await subject.host.links.names()
     await ours.clean([network], [nic.host_link])
     assert await subject.host.links.names() == full

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -129,7 +129,7 @@ async def test_entering_what_is_not_there_fails(side: Side) -> None:
 
 @pytest.mark.parametrize("path", ["", "/", "isola", "/isola/../..", "/isola//x", "/./x", "/isola/"])
 async def test_paths_that_lead_elsewhere_are_refused(side: Side, path: str) -> None:
-    attempts: list[Callable[[], object]] = [
+    attempts: list[Callable[[], Awaitable[object]]] = [
         lambda: side.cgroups.remove(path),
         lambda: side.cgroups.create(path),
         lambda: side.cgroups.exists(path),

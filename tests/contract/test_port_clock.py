@@ -27,7 +27,7 @@ async def test_sleep_moves_both_clocks_forward(clock: Clock) -> None:
 
 
 async def test_sleep_lets_others_run(clock: Clock) -> None:
-    ran = []
+    ran: list[str] = []
     task = asyncio.create_task(_note(ran))
     await clock.sleep(0.001)
     await task

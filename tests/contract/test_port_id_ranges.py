@@ -97,8 +97,8 @@ async def test_root_is_granted_what_both_files_say(tmp_path: Path) -> None:
 
 
 async def test_what_others_are_granted_by_either_file_is_taken(tmp_path: Path) -> None:
-    files = {"subuid": "root:1048576:65536\ndockremap:1114112:65536\n1007:500000:65536\n", "subgid": "anna:900000:10\n"}
-    taken = set(await host(tmp_path, **files).taken())
+    subuid = "root:1048576:65536\ndockremap:1114112:65536\n1007:500000:65536\n"
+    taken = set(await host(tmp_path, subuid=subuid, subgid="anna:900000:10\n").taken())
     assert {(1114112, 65536), (500000, 65536), (900000, 10)} <= taken
     assert (1048576, 65536) not in taken
 

@@ -189,7 +189,7 @@ async def test_spawned_child_runs_until_signalled(processes: Processes, sleeper:
     assert processes.alive(sleeper.ref)
     assert processes.identify(sleeper.ref.pid) == sleeper.ref
     sleeper.signal(signal.SIGTERM)
-    assert await asyncio.gather(sleeper.wait(), sleeper.wait()) == [-signal.SIGTERM] * 2
+    assert list(await asyncio.gather(sleeper.wait(), sleeper.wait())) == [-signal.SIGTERM] * 2
     assert not processes.alive(sleeper.ref)
     sleeper.signal(signal.SIGTERM)
 

@@ -24,7 +24,8 @@ from isola.testing.sockets import FakeSockets
 class Side(Protocol):
     """The two sides of one kind of port, so that a test can play the child and the server."""
 
-    sockets: Sockets
+    @property
+    def sockets(self) -> Sockets: ...
 
     def child(self, descriptor: int) -> Stream:
         """What a child that was given this descriptor holds."""

@@ -5,6 +5,7 @@ import os
 import platform
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,7 +79,9 @@ def test_devices_are_sorted_by_kind(system: System) -> None:
 
 
 def test_bounding_set_is_ours() -> None:
-    bits = int(re.search(r"CapBnd:\s*(\w+)", Path("/proc/self/status").read_text())[1], 16)
+    found = re.search(r"CapBnd:\s*(\w+)", Path("/proc/self/status").read_text())
+    assert found is not None
+    bits = int(found[1], 16)
     assert len(LinuxSystem().capabilities()) == (bits & (2**41 - 1)).bit_count()
 
 
@@ -164,7 +167,7 @@ def test_devices_of_a_made_up_host(tmp_path: Path) -> None:
     for link, target in links.items():
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(target)
-    devices = LinuxSystem(tmp_path).devices()
+    devices: Any = LinuxSystem(tmp_path).devices()
     (network,) = devices["network"]
     assert (network["pci_address"], network["vendor_id"], network["numa_node"]) == ("0000:00:1f.6", "8086", 0)
     (port,) = network["ports"]

@@ -168,7 +168,7 @@ async def bench(request: pytest.FixtureRequest, root: Path) -> AsyncIterator[Ben
     names = HostNames(f"isola-t{os.getpid() % 0xFFFF:x}")
     runtime = kind(host, directory, names)
     if isinstance(runtime, FakeRuntime):
-        runtime.programs = PROGRAMS
+        runtime.programs.update(PROGRAMS)
         runtime.ends_on = frozenset({9, 15})
     bench = Bench(kind, host, directory, names, operations(host), root, runtime)
     yield bench

@@ -22,7 +22,7 @@ class HandClock:
     """A clock that stands until it is moved; sleeping gives way to others."""
 
     moment: datetime = datetime(2030, 1, 1, tzinfo=UTC)
-    numbers: count = field(default_factory=count)
+    numbers: count[int] = field(default_factory=count)
 
     def now(self) -> datetime:
         return self.moment

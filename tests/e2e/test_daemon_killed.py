@@ -71,7 +71,7 @@ def test_a_changed_profile_costs_nobody_the_network_at_the_next_start(own: Daemo
         return own.exec(name, "ip", "-4", "-o", "addr", "show", "eth0")[1]
 
     for name in names:
-        until(lambda name=name: "10." in address(name))
+        until(lambda name=name: "10." in address(name))  # type: ignore[misc]
     before = {name: address(name) for name in names}
     profile = own.get("/1.0/profiles/default")
     own.request("PUT", "/1.0/profiles/default", profile | {"config": {"limits.memory": "256MiB"}})

@@ -17,7 +17,7 @@ def pair(debian: Daemon) -> Iterator[tuple[str, str]]:
     for name in ("alpha", "beta"):
         debian.launch(name, "debian/12")
     for name in ("alpha", "beta"):
-        until(lambda name=name: "10." in debian.exec(name, "ip", "-4", "addr", "show", "eth0")[1])
+        until(lambda name=name: "10." in debian.exec(name, "ip", "-4", "addr", "show", "eth0")[1])  # type: ignore[misc]
         booted(debian, name)
     yield "alpha", "beta"
     for name in ("alpha", "beta"):
@@ -42,10 +42,10 @@ def test_root_inside_is_nobody_outside(debian: Daemon, pair: tuple[str, str]) ->
 
 def test_two_instances_reach_each_other_by_name(debian: Daemon, pair: tuple[str, str]) -> None:
     for here, there in (pair, pair[::-1]):
-        until(lambda here=here, there=there: debian.exec(here, "ping", "-c1", "-W2", there)[0] == 0)
+        until(lambda here=here, there=there: debian.exec(here, "ping", "-c1", "-W2", there)[0] == 0)  # type: ignore[misc]
         status, text, errors = debian.exec(here, "ping", "-4", "-c1", "-W2", there)
         assert status == 0, text + errors
-        until(lambda here=here, there=there: debian.exec(here, "ping", "-6", "-c1", "-W2", there)[0] == 0)
+        until(lambda here=here, there=there: debian.exec(here, "ping", "-6", "-c1", "-W2", there)[0] == 0)  # type: ignore[misc]
 
 
 def test_the_outside_world_is_reached_through_nat(debian: Daemon, pair: tuple[str, str]) -> None:

@@ -62,6 +62,13 @@ def _picture(directory: str) -> list[tuple[str, int]]:
 
 
 T = TypeVar("T")
+
+
+async def run(*argv: str | Path) -> "subprocess.CompletedProcess[bytes]":
+    """A program of this machine, which succeeds."""
+    return await asyncio.to_thread(lambda: subprocess.run(argv, capture_output=True, check=True))
+
+
 OUT = "../../../../../../../../../../../../"
 
 
@@ -216,8 +223,8 @@ async def test_sparse_files_of_all_formats_are_unpacked_sparse(
         ["--format=pax"],
         *(["--format=pax", f"--sparse-version={v}"] for v in ("0.0", "0.1")),
     ):
-        command = ["tar", "-S", *options, "-C", source, "-cf", "-", "s"]
-        made = (await asyncio.to_thread(subprocess.run, command, capture_output=True, check=True)).stdout
+        command: list[str | Path] = ["tar", "-S", *options, "-C", source, "-cf", "-", "s"]
+        made = (await run(*command)).stdout
         assert len(made) < 1 << 20
         await cell.unpack(made)
         found = cell.target / "s"
@@ -320,9 +327,7 @@ async def test_squashfs_images_are_unpacked(cell: Cell, tmp_path_factory: pytest
     os.chown(source / "root" / "etc" / "f", 7, 8)
     os.mknod(source / "root" / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
     image = source / "image"
-    await asyncio.to_thread(
-        subprocess.run, ["gensquashfs", "-q", "-k", "-D", source / "root", image], check=True, capture_output=True
-    )
+    await run("gensquashfs", "-q", "-k", "-D", source / "root", image)
     report = await cell.unpack(image.read_bytes())
     assert (cell.target / "etc" / "f").read_text() == "hello"
     assert (cell.target / "etc" / "f").stat().st_uid == 7
@@ -333,14 +338,14 @@ async def test_squashfs_images_are_unpacked(cell: Cell, tmp_path_factory: pytest
 
 async def test_a_full_file_system_is_the_hosts_trouble(cell: Cell, tmp_path_factory: pytest.TempPathFactory) -> None:
     small = tmp_path_factory.mktemp("small")
-    await asyncio.to_thread(subprocess.run, ["mount", "-t", "tmpfs", "-o", "size=1m", "small", small], check=True)
+    await run("mount", "-t", "tmpfs", "-o", "size=1m", "small", small)
     try:
         source = cell.place / "archive"
         source.write_bytes(tar(member("f", os.urandom(4 << 20))))
         with pytest.raises(HostFailure, match="full"):
             await cell.archives.unpack(source, small)
     finally:
-        await asyncio.to_thread(subprocess.run, ["umount", small], check=True)
+        await run("umount", small)
 
 
 @pytest.fixture

@@ -67,7 +67,7 @@ async def test_of_several_nics_the_first_is_the_way_out(bed: Bed) -> None:
     nic, guest = await bed.nic(first, "web1", configure=True)
     gateway, gateway6 = bed.driver.plan(first).gateways()
     for number, network in enumerate((second, third), 1):
-        await bed.act(lambda op, n=network: bed.driver.start(op, n, ()))
+        await bed.act(lambda op, n=network: bed.driver.start(op, n, ()))  # type: ignore[misc]
         plan = bed.driver.plan(network)
         assert plan.ipv4 is not None and plan.ipv6 is not None
         device = f"eth{number}"
@@ -76,14 +76,14 @@ async def test_of_several_nics_the_first_is_the_way_out(bed: Bed) -> None:
             ipv6=str(plan.ipv6.ip + 9), mac=f"0a:69:73:00:01:0{number}", host_link=NAMES.veth("id-web1", device),
         )  # fmt: skip
         bed.nics.append(more)
-        await bed.act(lambda op, n=network, m=more: bed.driver.attach(op, n, m, guest.endpoint))
+        await bed.act(lambda op, n=network, m=more: bed.driver.attach(op, n, m, guest.endpoint))  # type: ignore[misc]
     ways = [line.split()[:5] for line in (await guest.check("ip", "route", "show", "default")).splitlines()]
     assert len(ways) == 2 and ways[0] == ["default", "via", gateway, "dev", "eth0"]
     assert f"via {gateway} dev eth0" in await guest.check("ip", "route", "get", "192.0.2.2")
     assert f"via {gateway6} dev eth0" in await guest.check("ip", "-6", "route", "get", "2001:db8::2")
     await bed.host.links.delete(*(nic.host_link for nic in bed.nics))
     for network in (second, third):
-        await bed.act(lambda op, n=network: bed.driver.stop(op, n))
+        await bed.act(lambda op, n=network: bed.driver.stop(op, n))  # type: ignore[misc]
     await bed.gone(first)
 
 
@@ -182,7 +182,7 @@ async def test_leftovers_are_cleaned_and_strangers_kept(bed: Bed) -> None:
 
 
 async def test_networks_side_by_side_serve_their_own(bed: Bed) -> None:
-    networks = []
+    networks: list[Network] = []
     for name, subnet in (("lab", "10.71.1.1/24"), ("zoo", "10.71.2.1/24")):
         config = await bed.driver.complete({"ipv4.address": subnet, "dns.domain": name}, networks)
         networks.append(Network(name, config=config))
@@ -195,8 +195,8 @@ async def test_networks_side_by_side_serve_their_own(bed: Bed) -> None:
     stranger = "web-zoo.zoo"
     assert "10.71.2." not in await resolve(guests[0][1], stranger, "10.71.1.1")
     for network, (nic, _) in zip(networks, guests, strict=True):
-        await bed.act(lambda op, net=network, n=nic: bed.driver.detach(op, net, n))
-        await bed.act(lambda op, net=network: bed.driver.stop(op, net))
+        await bed.act(lambda op, net=network, n=nic: bed.driver.detach(op, net, n))  # type: ignore[misc]
+        await bed.act(lambda op, net=network: bed.driver.stop(op, net))  # type: ignore[misc]
     assert await bed.host.links.names(NAMES.short) == () and bed.netns.processes() == []
 
 

@@ -134,7 +134,7 @@ async def test_a_neighbour_cannot_reach_what_is_behind_nat_by_a_route(bed: Bed) 
         config = await bed.driver.complete(
             dict(network.config) | {"ipv4.nat.inbound": "all", "ipv6.nat.inbound": "all"}, (), network.config
         )
-        await bed.act(lambda op, c=config: bed.driver.update(op, network, replace(network, config=c), bed.nics))
+        await bed.act(lambda op, c=config: bed.driver.update(op, network, replace(network, config=c), bed.nics))  # type: ignore[misc]
         assert await connects(outside, address), f"{address} is not reached although that is allowed"
         assert await server.wait() == 0
         await bed.act(lambda op: bed.driver.update(op, network, network, bed.nics))
@@ -176,7 +176,7 @@ async def test_networks_behind_nat_do_not_reach_each_other(bed: Bed) -> None:
     first = Network("lab", config=config)
     second = Network("zoo", config=await bed.driver.complete({}, [first]))
     for network in (first, second):
-        await bed.act(lambda op, n=network: bed.driver.start(op, n, ()))
+        await bed.act(lambda op, n=network: bed.driver.start(op, n, ()))  # type: ignore[misc]
     nic, guest = await bed.nic(first, "web1", configure=True)
     _, other = await bed.nic(second, "db1", configure=True)
     _, beside = await bed.nic(first, "web2", configure=True)
@@ -188,9 +188,9 @@ async def test_networks_behind_nat_do_not_reach_each_other(bed: Bed) -> None:
         assert await server.wait() == 0
     for held in bed.nics:
         network = first if held.network == "lab" else second
-        await bed.act(lambda op, net=network, n=held: bed.driver.detach(op, net, n))
+        await bed.act(lambda op, net=network, n=held: bed.driver.detach(op, net, n))  # type: ignore[misc]
     for network in (first, second):
-        await bed.act(lambda op, n=network: bed.driver.stop(op, n))
+        await bed.act(lambda op, n=network: bed.driver.stop(op, n))  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("routed", [False, True])
@@ -226,7 +226,7 @@ async def test_cloud_metadata_is_refused_unless_allowed(bed: Bed) -> None:
         _, words = await guest.run("python3", "-c", CLIENT, address)
         assert "ConnectionRefusedError" in words, "refused, not dropped: the client does not wait for it"
         config = await bed.driver.complete(dict(network.config) | {"security.metadata": "true"}, (), network.config)
-        await bed.act(lambda op, c=config: bed.driver.update(op, network, replace(network, config=c), bed.nics))
+        await bed.act(lambda op, c=config: bed.driver.update(op, network, replace(network, config=c), bed.nics))  # type: ignore[misc]
         assert await connects(guest, address)
         assert await server.wait() == 0
         await bed.act(lambda op: bed.driver.update(op, network, network, bed.nics))

@@ -31,7 +31,7 @@ class Verb:
     name: str
     operation: str
     prepare: Callable[[Daemon, str], None]
-    act: Callable[[Daemon, str], None]
+    act: Callable[[Daemon, str], object]
     acknowledged: Callable[[Daemon], bool]
     """Whether the records say that it was done."""
 
@@ -94,7 +94,7 @@ VERBS = (
         "delete",
         "Deleting instance",
         stopped,
-        lambda d, r: d.run("DELETE", "/1.0/instances/victim") and None,
+        lambda d, r: d.run("DELETE", "/1.0/instances/victim"),
         lambda d: not has_victim(d),
     ),
 )

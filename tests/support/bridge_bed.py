@@ -70,8 +70,8 @@ class Bed:
     async def gone(self, network: Network) -> None:
         """Take its NICs away, stop it, and see that nothing is left."""
         for nic in self.nics:
-            await self.act(lambda op, nic=nic: self.driver.detach(op, network, nic))
-            await self.act(lambda op, nic=nic: self.driver.unregister(op, network, nic))
+            await self.act(lambda op, nic=nic: self.driver.detach(op, network, nic))  # type: ignore[misc]
+            await self.act(lambda op, nic=nic: self.driver.unregister(op, network, nic))  # type: ignore[misc]
         await self.act(lambda op: self.driver.stop(op, network))
         assert await self.host.links.names(NAMES.short) == ()
         assert await self.host.firewall.tables() == ()

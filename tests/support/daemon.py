@@ -72,12 +72,12 @@ class Daemon:
         self.directory.chmod(0o711)
         (self.directory / "logs").mkdir()
         self.socket = self.directory / "unix.socket"
-        self.netns = beside.netns if beside is not None else f"isola-{uuid.uuid4().hex[:8]}"
+        self.netns: str = beside.netns if beside is not None else f"isola-{uuid.uuid4().hex[:8]}"
         self._owns_netns = beside is None and not mirror
         self.log = self.directory / "logs" / "daemon.log"
         self._module = "isola.testing.daemon" if faults else "isola.daemon.main"
         self.process: subprocess.Popen[bytes] | None = None
-        self.program = (sys.executable, "-m", self._module)
+        self.program: tuple[str, ...] = (sys.executable, "-m", self._module)
         self._enter = [] if mirror else ["nsenter", f"--net=/run/netns/{self.netns}"]
         if self._owns_netns:
             subprocess.run(["ip", "netns", "add", self.netns], check=True)
@@ -265,12 +265,14 @@ class Daemon:
 
     def start_operation(self, method: str, path: str, body: Any = None, **options: Any) -> Json:
         """The operation an asynchronous request has begun."""
-        return self.request(method, path, body, **options)["metadata"]
+        begun: Json = self.request(method, path, body, **options)["metadata"]
+        return begun
 
     def wait(self, operation: Json, timeout: float = 120) -> Json:
         """The operation when it has ended."""
         path = f"/1.0/operations/{operation['id']}/wait?timeout={timeout:.0f}"
-        return self.request("GET", path, timeout=timeout + 10)["metadata"]
+        ended: Json = self.request("GET", path, timeout=timeout + 10)["metadata"]
+        return ended
 
     def run(self, method: str, path: str, body: Any = None, **options: Any) -> Json:
         """Do it and wait where it is an operation; raises AssertionError when that fails."""
@@ -302,7 +304,7 @@ class Daemon:
         )
         headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
         ended = self.run("POST", "/1.0/images", body + f"--{boundary}--\r\n".encode(), headers=headers)
-        fingerprint = ended["metadata"]["fingerprint"]
+        fingerprint = str(ended["metadata"]["fingerprint"])
         self.request("POST", "/1.0/images/aliases", {"name": alias, "target": fingerprint})
         return fingerprint
 
@@ -310,7 +312,7 @@ class Daemon:
         """Upload a unified tarball; returns its fingerprint."""
         headers = {"Content-Type": "application/octet-stream", "X-LXD-filename": file.name}
         ended = self.run("POST", "/1.0/images", file.read_bytes(), headers=headers)
-        fingerprint = ended["metadata"]["fingerprint"]
+        fingerprint = str(ended["metadata"]["fingerprint"])
         self.request("POST", "/1.0/images/aliases", {"name": alias, "target": fingerprint})
         return fingerprint
 
@@ -325,11 +327,11 @@ class Daemon:
 
     def status(self, name: str) -> str:
         """Running, Stopped, ..."""
-        return self.get(f"/1.0/instances/{name}")["status"]
+        return str(self.get(f"/1.0/instances/{name}")["status"])
 
     def pid(self, name: str) -> int:
         """First process of the instance, as the host numbers it."""
-        return self.get(f"/1.0/instances/{name}/state")["pid"]
+        return int(self.get(f"/1.0/instances/{name}/state")["pid"])
 
     def exec(self, name: str, *command: str, **more: Any) -> tuple[int, str, str]:
         """Run a command with recorded output: status, standard output, standard error."""
@@ -341,7 +343,7 @@ class Daemon:
     def exec_status(self, name: str, *command: str) -> int:
         """Run a command whose output is not kept."""
         body = {"command": list(command), "wait-for-websocket": False}
-        return self.run("POST", f"/1.0/instances/{name}/exec", body)["metadata"]["return"]
+        return int(self.run("POST", f"/1.0/instances/{name}/exec", body)["metadata"]["return"])
 
     def read(self, path: str) -> str:
         """A raw body as text; raises ApiError."""

@@ -22,7 +22,7 @@ class Interleaver:
 
     def install(self) -> None:
         """Take part in every task of the running loop from now on."""
-        asyncio.get_running_loop().set_task_factory(self._task)
+        asyncio.get_running_loop().set_task_factory(self._task)  # type: ignore[arg-type]  # typeshed knows no factory of coroutines alone
 
     def uninstall(self) -> None:
         """Take part in none any more."""
@@ -82,9 +82,9 @@ class _Steps:
                     waiting._asyncio_future_blocking = True
                 sent = yield waiting
             except BaseException as error:
-                step: Callable[[], Any] = lambda error=error: steps.throw(error)  # noqa: E731
+                step: Callable[[], Any] = lambda error=error: steps.throw(error)  # type: ignore[misc]  # noqa: E731
             else:
-                step = lambda sent=sent: steps.send(sent)  # noqa: E731
+                step = lambda sent=sent: steps.send(sent)  # type: ignore[misc]  # noqa: E731
             try:
                 waiting = step()
             except StopIteration as end:

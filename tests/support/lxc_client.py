@@ -24,8 +24,8 @@ class Lxc:
         options = {"capture_output": True, "timeout": 90, "stdin": subprocess.DEVNULL} | options
         if "input" in options:
             options.pop("stdin")
-        done = subprocess.run(["lxc", *words], env=self.env, check=False, **options)
-        text = done.stdout.decode(errors="replace")
+        done: subprocess.CompletedProcess[Any] = subprocess.run(["lxc", *words], env=self.env, check=False, **options)
+        text: str = done.stdout.decode(errors="replace")
         said = (done.stderr or b"").decode()
         assert done.returncode == status, f"lxc {' '.join(words)}: {done.returncode} {text} {said}"
         return text

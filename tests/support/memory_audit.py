@@ -166,5 +166,5 @@ def _limits(world: World, kept: dict[str, Instance]) -> list[str]:
 def _compare(
     what: str, seen: set[str] | set[tuple[str, str, str]], expected: set[str] | set[tuple[str, str, str]]
 ) -> list[str]:
-    found = [f"{what} too many: {sorted(seen - expected)}"] if seen - expected else []  # type: ignore[operator]
-    return found + ([f"{what} missing: {sorted(expected - seen)}"] if expected - seen else [])  # type: ignore[operator]
+    found = [f"{what} too many: {sorted(seen - expected)}"] if seen - expected else []
+    return found + ([f"{what} missing: {sorted(expected - seen)}"] if expected - seen else [])

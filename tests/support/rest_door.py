@@ -62,7 +62,7 @@ class Stand:
         assert status == 202, answer
         return await self.get(f"{answer['operation']}/wait")
 
-    async def create(self, name: str, *, start: bool = False, **wanted: object) -> Instance:
+    async def create(self, name: str, *, start: bool = False, **wanted: Any) -> Instance:
         """An instance of the image ``tiny``, in which ``PROGRAMS`` can be run."""
         return await self.world.create(name, start=start, **wanted)
 

@@ -64,7 +64,7 @@ class _Programs(dict[str, Program]):
         super().__init__()
         self._program = program
 
-    def get(self, name: str, default: object = None) -> Program:  # type: ignore[override]
+    def get(self, name: str, default: object = None) -> Program:
         return self._program
 
 
@@ -120,7 +120,7 @@ class ServedDaemon(ServedWorld):
         """All instances as the API shows them, by name."""
         return {info["name"]: info for info in self.look(lambda client: client.instances.all())}
 
-    def create(self, name: str, *, start: bool = True, **wanted: object) -> None:
+    def create(self, name: str, *, start: bool = True, **wanted: Any) -> None:
         """An instance of the image ``tiny``."""
         self.do(self.world.create(name, start=start, **wanted))
 

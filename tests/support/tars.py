@@ -5,6 +5,7 @@ import gzip
 import lzma
 import tarfile
 from collections.abc import Iterable
+from typing import Literal
 
 import zstandard
 
@@ -21,11 +22,11 @@ def member(name: str, content: bytes = b"", **facts: object) -> tuple[tarfile.Ta
 
 
 def directory(name: str, **facts: object) -> tuple[tarfile.TarInfo, bytes]:
-    return member(name, **{"type": tarfile.DIRTYPE, "mode": 0o755, **facts})
+    return member(name, b"", **{"type": tarfile.DIRTYPE, "mode": 0o755, **facts})
 
 
 def symlink(name: str, target: str, **facts: object) -> tuple[tarfile.TarInfo, bytes]:
-    return member(name, **{"type": tarfile.SYMTYPE, "linkname": target, **facts})
+    return member(name, b"", **{"type": tarfile.SYMTYPE, "linkname": target, **facts})
 
 
 def hard_link(name: str, target: str) -> tuple[tarfile.TarInfo, bytes]:
@@ -36,12 +37,12 @@ def device(name: str, *, kind: bytes = tarfile.CHRTYPE) -> tuple[tarfile.TarInfo
     return member(name, type=kind, devmajor=1, devminor=3)
 
 
-def tar(*members: tuple[tarfile.TarInfo, bytes], format: int = tarfile.PAX_FORMAT) -> bytes:
+def tar(*members: tuple[tarfile.TarInfo, bytes], format: Literal[0, 1, 2] = tarfile.PAX_FORMAT) -> bytes:
     """An archive of these members, in this order, whatever they are."""
     return b"".join(pieces(members, format)) + bytes(1024)
 
 
-def pieces(members: Iterable[tuple[tarfile.TarInfo, bytes]], format: int) -> Iterable[bytes]:
+def pieces(members: Iterable[tuple[tarfile.TarInfo, bytes]], format: Literal[0, 1, 2]) -> Iterable[bytes]:
     for info, content in members:
         yield info.tobuf(format, "utf-8", "surrogateescape") + content + bytes(-len(content) % 512)
 

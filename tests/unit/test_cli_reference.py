@@ -47,8 +47,8 @@ def test_every_verb_is_explained_with_examples_that_parse(command: Command) -> N
     assert command.examples
     assert not command.summary.endswith(".")
     text = describe(command)
-    for item in (*command.arguments, *command.options):
-        assert item.help in text
+    for explained in (*(item.help for item in command.arguments), *(item.help for item in command.options)):
+        assert explained in text
     for typed, _ in command.examples:
         words = shlex.split(typed.replace("<(", "").replace(")", ""))
         words = words[words.index("isola") + 1 :]

@@ -43,7 +43,9 @@ def isola(daemon: ServedDaemon, here: Path) -> Run:
             options.pop("stdin")
         variables = os.environ | {"ISOLA_DIR": str(daemon.directory)}
         argv = [sys.executable, "-m", "isola.cli.main", *words]
-        done = subprocess.run(argv, capture_output=True, timeout=30, cwd=here, env=variables, check=False, **options)
+        done: subprocess.CompletedProcess[Any] = subprocess.run(
+            argv, capture_output=True, timeout=30, cwd=here, env=variables, check=False, **options
+        )
         assert done.returncode == status, done.stderr
         return done
 
@@ -92,7 +94,7 @@ def test_a_directory_goes_in_and_comes_out_as_it_was(isola: Run, daemon: ServedD
     assert list(tree(daemon)) == ["/"]
 
 
-LINKS = {
+LINKS: dict[str, dict[str, Any]] = {
     "/etc": {"kind": "directory"},
     "/etc/os-release": {"kind": "symlink", "data": b"../usr/lib/os-release"},
     "/etc/again": {"kind": "symlink", "data": b"os-release"},

@@ -140,7 +140,7 @@ def test_exec_joins_streams_and_status(isola: Run, daemon: ServedDaemon) -> None
     done = isola("exec", "web1", "-E", "GREETING=hi", "--", "sh", "-c", "echo $GREETING; echo oops >&2; exit 42")
     assert (done.returncode, done.stdout, done.stderr) == (42, "hi\n", "oops\n")
     data = os.urandom(1 << 22)
-    echoed = isola("exec", "web1", "--", "cat", input=data, text=False)
+    echoed: subprocess.CompletedProcess[Any] = isola("exec", "web1", "--", "cat", input=data, text=False)
     assert (echoed.returncode, echoed.stdout) == (0, data)
 
 

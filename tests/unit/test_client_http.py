@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -191,8 +191,10 @@ def test_sends_bodies_of_every_kind(tmp_path: Path, client: Client, kind: str) -
     source = tmp_path / "data"
     source.write_bytes(data)
     with open(source, "rb") as file:
-        body = {"bytes": data, "file": FileBody(file.fileno(), len(data)), "pieces": [data[:5], b"", data[5:]]}[kind]
-        response = client.exchange("POST", "/1.0/images", body)
+        bodies: dict[str, bytes | FileBody | Iterable[bytes]] = {
+            "bytes": data, "file": FileBody(file.fileno(), len(data)), "pieces": [data[:5], b"", data[5:]],
+        }  # fmt: skip
+        response = client.exchange("POST", "/1.0/images", bodies[kind])
     assert response.read() == OK
     head, _, sent = server.requests[0].partition(b"\r\n\r\n")
     assert b"POST /1.0/images HTTP/1.1" in head

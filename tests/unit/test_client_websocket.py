@@ -63,7 +63,11 @@ def talk(tmp_path: Path) -> Iterator[Callable[[Talk], WebSocket]]:
 
 
 def says(*pieces: bytes) -> Talk:
-    return lambda link: [link.sendall(piece) for piece in pieces] and None
+    def send(link: socket.socket) -> None:
+        for piece in pieces:
+            link.sendall(piece)
+
+    return send
 
 
 def everything(opened: WebSocket) -> list[bytes | str]:

@@ -54,18 +54,20 @@ async def test_cpus_of_host_and_groups_are_the_same(host: FakeHost) -> None:
 
 
 async def test_a_spawned_program_talks_over_the_descriptors_it_was_given() -> None:
+    machine: FakeHost
+
     async def shout(call: Call) -> int:
         stdin, stdout, _ = call.descriptors
         assert stdin is not None and stdout is not None
-        source, target = host.sockets.far(stdin), host.sockets.far(stdout)
+        source, target = machine.sockets.far(stdin), machine.sockets.far(stdout)
         while block := await source.read():
             await target.write(block.upper())
         target.close()
         return 7
 
-    host = fake_host(programs={"shout": shout})
-    into, out = host.sockets.pipe_to_child(), host.sockets.pipe_from_child()
-    child = await host.processes.spawn(["shout"], stdin=into.remote, stdout=out.remote)
+    machine = fake_host(programs={"shout": shout})
+    into, out = machine.sockets.pipe_to_child(), machine.sockets.pipe_from_child()
+    child = await machine.processes.spawn(["shout"], stdin=into.remote, stdout=out.remote)
     await asyncio.sleep(0)
     into.close_remote()
     out.close_remote()

@@ -332,7 +332,7 @@ async def test_nothing_runs_in_what_is_stopped(world: World) -> None:
     await world.create("web1")
     for refused in (lambda: execute(world, "echo"), lambda: console_of(world)):
         with pytest.raises(WrongState):
-            refused()
+            refused()  # type: ignore[no-untyped-call]
 
 
 async def test_a_channel_nobody_connects_is_given_up(running: World) -> None:

@@ -191,4 +191,4 @@ def test_sizes_sets_and_signals() -> None:
     assert signal_number("SIGRTMIN+3") == 37 and signal_number("TERM") == 15 and signal_number(9) == 9
     for wrong in ("SIGNOPE", "RTMIN+99", 0, 65):
         with pytest.raises(InvalidInput):
-            signal_number(wrong)  # type: ignore[arg-type]
+            signal_number(wrong)

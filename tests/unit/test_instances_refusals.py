@@ -61,10 +61,10 @@ async def test_verbs_say_what_state_they_need(world: World) -> None:
     await world.finish(instances.start("web1"))
     for refused in (lambda: instances.start("web1"), lambda: instances.rename("web1", "web2")):
         with pytest.raises(WrongState):
-            refused()
+            refused()  # type: ignore[no-untyped-call]
     for stateful in (lambda: instances.start("web1", stateful=True), lambda: instances.stop("web1", stateful=True)):
         with pytest.raises(IsolaError) as caught:
-            stateful()
+            stateful()  # type: ignore[no-untyped-call]
         assert caught.value.code == "unsupported" and caught.value.field == "stateful"
 
 

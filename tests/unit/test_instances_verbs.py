@@ -462,7 +462,7 @@ async def test_a_deletion_that_failed_is_finished_by_the_next(world: World) -> N
         lambda: world.parts.services.instances.update("web1", lambda _: change()),
     ):
         with pytest.raises(WrongState, match="half deleted"):
-            refused()
+            refused()  # type: ignore[no-untyped-call]
     busy.mounts.clear()
     await world.finish(world.parts.services.instances.delete("web1"))
     assert not await differences(world)

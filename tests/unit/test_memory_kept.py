@@ -115,7 +115,7 @@ async def test_a_failure_in_a_thread_leaves_no_cycle() -> None:
         for _ in range(COUNT):
             for work in (lambda: in_thread(fail), lambda: finish(fail_here())):
                 with pytest.raises(OSError, match="no") as caught:
-                    await work()
+                    await work()  # type: ignore[no-untyped-call]
                 del caught
         assert tracebacks() - before < COUNT
     finally:

@@ -160,11 +160,11 @@ async def test_wrong_wishes_are_refused_and_leave_nothing(house: House) -> None:
     ]
     for error, network in wishes:
         with pytest.raises(error):
-            await house.act(networks, lambda n, op, w=network: n.create(op, w))
+            await house.act(networks, lambda n, op, w=network: n.create(op, w))  # type: ignore[misc]
         assert await house.picture(networks) == before, network.name
     for new in ("eth0", "a b"):
         with pytest.raises((AlreadyExists, InvalidInput)):
-            await house.act(networks, lambda n, op, to=new: n.rename(op, "lab", to))
+            await house.act(networks, lambda n, op, to=new: n.rename(op, "lab", to))  # type: ignore[misc]
     with pytest.raises(InvalidInput):
         await house.act(networks, lambda n, op: n.update(op, "lab", to("", {"no.such": "key"})))
     for work in (lambda n, op: n.delete(op, "nobody"), lambda n, op: n.update(op, "nobody", to("", {}))):
@@ -192,7 +192,7 @@ async def test_what_is_in_use_stays(house: House) -> None:
 
 async def test_networks_made_at_once_do_not_meet(house: House) -> None:
     networks = await house.daemon()
-    await asyncio.gather(*(house.act(networks, lambda n, op, i=i: n.create(op, Network(f"lab{i}"))) for i in range(5)))
+    await asyncio.gather(*(house.act(networks, lambda n, op, i=i: n.create(op, Network(f"lab{i}"))) for i in range(5)))  # type: ignore[misc]
     assert len({network.config["ipv4.address"] for network in networks}) == 5
     twice = [house.act(networks, lambda n, op: n.create(op, Network("same"))) for _ in range(2)]
     results = await asyncio.gather(*twice, return_exceptions=True)
@@ -321,7 +321,7 @@ async def test_beside_another_daemon_names_of_foreign_links_are_refused(house: H
     networks = await house.daemon(names=HostNames("isola-7e57"))
     for name in ("eth0", "lo", "docker0"):
         with pytest.raises(AlreadyExists, match=name):
-            await house.act(networks, lambda n, op, to=name: n.create(op, Network(to)))
+            await house.act(networks, lambda n, op, to=name: n.create(op, Network(to)))  # type: ignore[misc]
     await house.act(networks, lambda n, op: n.create(op, Network("isolabr0")))
     with pytest.raises(AlreadyExists, match="eth0"):
         await house.act(networks, lambda n, op: n.rename(op, "isolabr0", "eth0"))

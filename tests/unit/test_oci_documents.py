@@ -275,7 +275,7 @@ def test_a_hostile_configuration_is_refused_by_field(run: dict[str, object]) -> 
         {"rootfs": {"type": "layers", "diff_ids": [digest("x")] * 501}},
     ],
 )
-def test_a_configuration_of_another_world_is_refused(more: dict[str, object]) -> None:
+def test_a_configuration_of_another_world_is_refused(more: dict[str, Any]) -> None:
     with pytest.raises((InvalidInput, Unsupported)):
         read_config(config(**more))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from datetime import UTC, datetime
+from functools import partial
 from itertools import count
 
 import pytest
@@ -152,7 +153,7 @@ async def test_cancel_is_reported_only_after_rollback_which_cannot_be_cancelled(
     assert not await operation.wait(0.02)
     go_on.set()
     assert await operation.wait(1)
-    assert operation.status is OperationStatus.CANCELLED
+    assert operation.status is OperationStatus.CANCELLED  # type: ignore[comparison-overlap]
     assert host.there == []
 
 
@@ -270,13 +271,18 @@ async def test_a_cancel_gets_through_between_effects_that_each_must_be_finished(
     async def work(op: Operation) -> None:
         for name in "abcdef":
             await op.effect(
-                f"make {name}", lambda name=name: finish(slowly(name)), undo=lambda name=name: host.drop(name)
+                f"make {name}",
+                partial(slowly, name),
+                undo=partial(host.drop, name),
             )
             if name == "b":
                 op.cancel()
         await op.commit()
 
     async def slowly(name: str) -> None:
+        await finish(make(name))
+
+    async def make(name: str) -> None:
         await asyncio.sleep(0.001)
         await host.make(name)
 

@@ -11,6 +11,7 @@ import stat
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from rest_door import Stand, standing
@@ -169,7 +170,8 @@ async def test_strangers_see_only_what_is_for_everybody(stand: Stand) -> None:
     dispatcher = Dispatcher(stand.services)
 
     class Http:
-        method, headers = "GET", {}
+        method = "GET"
+        headers: ClassVar[dict[str, str]] = {}
 
         def __init__(self, path: str) -> None:
             self.raw_path = path

@@ -71,7 +71,7 @@ SERVER = [
     ("GET", "/1.0/operations/nope/wait", None, MISSING),
     ("GET", "/1.0/operations/nope/websocket?secret=x", None, MISSING),
 ]
-INSTANCES = [
+INSTANCES: list[tuple[str, str, object, tuple[int, str, str]]] = [
     ("GET", "/1.0/instances", None, OK),
     ("GET", "/1.0/instances?recursion=2", None, OK),
     ("GET", "/1.0/instances?instance-type=container", None, OK),
@@ -349,7 +349,7 @@ async def test_a_channel_is_forbidden_without_its_secret(stand: Stand, query: st
 async def test_headers_of_files(stand: Stand, method: str) -> None:
     idmap = stand.services.instances.get("web1").idmap
     assert idmap is not None
-    facts = {"mode": 0o640, "uid": idmap.base + 5, "gid": idmap.base + 6, "modified": 1_700_000_000}
+    facts: dict[str, Any] = {"mode": 0o640, "uid": idmap.base + 5, "gid": idmap.base + 6, "modified": 1_700_000_000}
     root = await stand.inside("web1")
     root.children |= {
         "f": Node("file", data=b"abc", **facts), "l": Node("symlink", target="/f", **facts),

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from isola.daemon.build import Drivers
 from isola.doors.rest import Door, serve
@@ -83,7 +83,7 @@ class ServedWorld:
         self._leave: asyncio.Event = asyncio.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
-    def __enter__(self) -> ServedWorld:
+    def __enter__(self) -> Self:
         self._thread.start()
         assert self._started.wait(_SECONDS)
         return self

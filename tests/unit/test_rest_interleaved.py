@@ -95,9 +95,9 @@ async def client(tmp_path: Path) -> AsyncIterator[Client]:
     storage = world.parts.services.pools.driver("default")
     usage = storage.usage
 
-    async def slow_usage(volume: Volume) -> int:
+    async def slow_usage(volume: Volume, snapshot: str | None = None) -> int:
         await asyncio.sleep(0)
-        return await usage(volume)
+        return await usage(volume, snapshot)
 
     storage.usage = slow_usage  # type: ignore[method-assign]
     door = await serve(world.parts.services, tmp_path / "unix.socket")

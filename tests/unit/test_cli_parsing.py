@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from isola.cli.grammar import Argument, Arguments, Command, Option, UsageError
+from isola.cli.grammar import Argument, Arguments, Command, Group, Option, UsageError
 from isola.cli.parsing import parse, split_globals
 
 
@@ -87,3 +87,15 @@ def test_values_are_read_by_kind() -> None:
     for wrong in (lambda: args.number("bad"), lambda: args.pairs("worse")):
         with pytest.raises(UsageError):
             wrong()
+
+
+def test_a_noun_may_have_nouns_below_it() -> None:
+    run = lambda context: 0  # noqa: E731
+    add = Command("add", "Add one", run, examples=(("isola config trust add x", "one"),))
+    trust = Group("trust", "Who is trusted", add)
+    config = Group("config", "Settings", Command("get", "Read", run), trust)
+    assert (trust.path, add.path) == ("config trust", "config trust add")
+    found = config.find("trust")
+    assert isinstance(found, Group) and found.find("add") is add
+    assert [each.path for each in config.all()] == ["config get", "config trust add"]
+    assert trust.examples == add.examples

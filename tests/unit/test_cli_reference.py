@@ -22,7 +22,7 @@ def verbs() -> Iterator[Command]:
     for name in index.names():
         found = index.find(name)
         assert found is not None, f"{name} is in the index, but its file does not have it"
-        yield from found.commands if isinstance(found, Group) else (found,)
+        yield from found.all() if isinstance(found, Group) else (found,)
 
 
 VERBS = list(verbs())

@@ -55,10 +55,10 @@ def test_a_command_that_is_shown_is_understood(page: Path, line: str) -> None:
         command = index.find(name)
         assert command is not None, f"there is no verb {words[0]!r}"
         rest = words[1:]
-        if isinstance(command, Group):
+        while isinstance(command, Group):
             group, verb = command, rest.pop(0)
-            command = next((each for each in group.commands if verb in (each.name, *each.aliases)), None)
-            assert command is not None, f"{group.name} has no verb {verb!r}"
+            command = group.find(verb)
+            assert command is not None, f"{group.path} has no verb {verb!r}"
         parse(command, rest)
 
 

@@ -31,7 +31,7 @@ def _found(before: Sequence[str], unfinished: str, directory: str) -> Iterable[s
         return _option_names(GLOBAL_OPTIONS) if unfinished.startswith("-") else index.names()
     item = index.find(rest[0])
     rest = rest[1:]
-    if isinstance(item, Group):
+    while isinstance(item, Group):
         if not rest:
             return [command.name for command in item.commands]
         item = item.find(rest[0])

@@ -126,18 +126,39 @@ class Command:
 
 
 class Group:
-    """A noun with verbs below it."""
+    """A noun with verbs below it, or with further nouns (``config trust add``)."""
 
-    def __init__(self, name: str, summary: str, *commands: Command) -> None:
+    aliases: Sequence[str] = ()
+
+    def __init__(self, name: str, summary: str, *commands: Command | Group) -> None:
         self.name = self.path = name
         self.summary = summary
         self.commands = commands
-        for command in commands:
-            command.path = f"{name} {command.name}"
+        self._lead("")
 
-    def find(self, name: str) -> Command | None:
-        """The verb of that name or alias."""
+    def find(self, name: str) -> Command | Group | None:
+        """The verb of that name or alias, or the noun."""
         return next((command for command in self.commands if name == command.name or name in command.aliases), None)
+
+    def all(self) -> list[Command]:
+        """Every verb below it, also below its nouns."""
+        found: list[Command] = []
+        for command in self.commands:
+            found += command.all() if isinstance(command, Group) else [command]
+        return found
+
+    @property
+    def examples(self) -> tuple[tuple[str, str], ...]:
+        """That of its first verb."""
+        return self.all()[0].examples[:1]
+
+    def _lead(self, above: str) -> None:
+        self.path = f"{above} {self.name}".strip()
+        for command in self.commands:
+            if isinstance(command, Group):
+                command._lead(self.path)
+            else:
+                command.path = f"{self.path} {command.name}"
 
 
 GLOBAL_OPTIONS = (

@@ -41,11 +41,11 @@ def describe(item: Command | Group) -> str:
 
 def _group(group: Group) -> list[str]:
     rows = [(command.name, command.summary) for command in group.commands]
-    lines = [f"{group.summary}.", "", f"Usage: isola {group.name} COMMAND", "", _title("Commands"), *_table(rows)]
+    lines = [f"{group.summary}.", "", f"Usage: isola {group.path} COMMAND", "", _title("Commands"), *_table(rows)]
     examples = [command.examples[0] for command in group.commands if command.examples]
     if examples:
         lines += ["", _title("Examples"), *_table(examples)]
-    return [*lines, "", f"isola {group.name} COMMAND --help tells more."]
+    return [*lines, "", f"isola {group.path} COMMAND --help tells more."]
 
 
 def _command(command: Command) -> list[str]:

@@ -98,17 +98,18 @@ def _find(words: list[str]) -> tuple[Command | None, list[str]]:
 
         hint = near(words[0], [*index.names(), *index.ALIASES]) or "isola --help shows all commands"
         raise UsageError(f"Unknown command {words[0]!r}", hint=hint)
-    if not isinstance(found, Group):
-        return found, words[1:]
-    if len(words) == 1 or words[1] in ("-h", "--help"):
-        return None, [words[0]]
-    command = found.find(words[1])
-    if command is None:
-        from isola.cli.parsing import near
+    place = 1
+    while isinstance(found, Group):
+        if len(words) == place or words[place] in ("-h", "--help"):
+            return None, words[:place]
+        above, found = found, found.find(words[place])
+        if found is None:
+            from isola.cli.parsing import near
 
-        hint = near(words[1], [command.name for command in found.commands])
-        raise UsageError(f"Unknown command '{found.name} {words[1]}'", hint=hint, command=found)
-    return command, words[2:]
+            hint = near(words[place], [command.name for command in above.commands])
+            raise UsageError(f"Unknown command '{above.path} {words[place]}'", hint=hint, command=above)
+        place += 1
+    return found, words[place:]
 
 
 def _help(words: list[str]) -> int:
@@ -120,8 +121,10 @@ def _help(words: list[str]) -> int:
         sys.stdout.write(overview())
         return OK
     found = index.find(words[0])
-    if isinstance(found, Group) and len(words) > 1:
-        found = found.find(words[1]) or found
+    for word in words[1:]:
+        if not isinstance(found, Group) or found.find(word) is None:
+            break
+        found = found.find(word)
     if found is None:
         raise UsageError(f"Unknown command {words[0]!r}", hint="isola --help shows all commands")
     return _show_help(found)

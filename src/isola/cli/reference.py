@@ -32,7 +32,7 @@ def page() -> str:
 
 def _group(group: Group) -> Iterator[str]:
     yield from ("", f"### isola {group.name}", "", f"{group.summary}.")
-    for command in group.commands:
+    for command in group.all():
         yield from _command(command, level=4)
 
 

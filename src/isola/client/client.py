@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from isola.client.admin import Admin
+    from isola.client.certificates import Certificates
     from isola.client.events import Follower
     from isola.client.http import Headers
     from isola.client.images import Images
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from isola.client.networks import Networks
     from isola.client.operations import Operation, Operations
     from isola.client.profiles import Profiles
+    from isola.client.remotes import Remote
     from isola.client.server import Server
     from isola.client.storage import Storage
     from isola.client.websocket import Opening
@@ -37,11 +39,20 @@ class Client:
     """A daemon's API. Connections are opened when needed and kept; one client serves one thread at a time."""
 
     def __init__(
-        self, directory: str | os.PathLike[str] | None = None, *, project: str = "", timeout: float | None = None
+        self,
+        directory: str | os.PathLike[str] | None = None,
+        *,
+        project: str = "",
+        timeout: float | None = None,
+        remote: Remote | None = None,
     ) -> None:
-        """``directory`` is the daemon's (default: ``ISOLA_DIR``, else /var/lib/isola), or the socket itself."""
+        """``directory`` is the daemon's (default: ``ISOLA_DIR``, else /var/lib/isola), or the socket itself.
+
+        With ``remote`` it is a daemon that is reached over the network.
+        """
         place = os.fspath(directory or os.environ.get("ISOLA_DIR") or DEFAULT_DIRECTORY)
         self.socket_path = place if place.endswith(".socket") else os.path.join(place, "unix.socket")
+        self.remote = remote
         self.project = project
         self.timeout = timeout
         self._idle: list[Connection] = []
@@ -102,6 +113,13 @@ class Client:
         from isola.client.profiles import Profiles
 
         return Profiles(self)
+
+    @property
+    def certificates(self) -> Certificates:
+        """Certificates of clients that the daemon trusts, and tokens by which clients add theirs."""
+        from isola.client.certificates import Certificates
+
+        return Certificates(self)
 
     @property
     def operations(self) -> Operations:
@@ -214,7 +232,7 @@ class Client:
             if connection.reusable:
                 return connection
             connection.close()
-        return Connection(self.socket_path, self.timeout)
+        return Connection(self.remote or self.socket_path, self.timeout)
 
 
 def quote(text: str) -> str:

@@ -76,3 +76,15 @@ def unreachable(path: str, error: OSError) -> Unreachable:
     elif isinstance(error, TimeoutError):
         remedy = "it may be busy or stuck: its log is logs/daemon.log in its directory"
     return Unreachable("Cannot reach the daemon", evidence=f"{path}: {error.strerror or error}", remedy=remedy)
+
+
+def unreachable_remote(url: str, error: OSError) -> Unreachable:
+    """Why a remote daemon cannot be talked to, and what to do."""
+    text = error.strerror or str(error)
+    if isinstance(error, ConnectionRefusedError):
+        return Unreachable(
+            f"Cannot reach {url}", evidence=text, remedy="does core.https_address of its daemon name it?"
+        )
+    if isinstance(error, TimeoutError):
+        return Unreachable(f"Cannot reach {url}", evidence="no answer", remedy="is there a firewall in between?")
+    return Unreachable(f"Cannot reach {url}", evidence=text)

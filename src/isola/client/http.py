@@ -1,4 +1,4 @@
-"""HTTP/1.1 over a Unix socket: as much of it as the client of one server needs.
+"""HTTP/1.1 over a Unix socket or TLS: as much of it as the client of one server needs.
 
 A connection carries one exchange at a time: ``send``, then ``receive``, then the response is read to its end.
 Nothing here waits longer than the socket's timeout; every length the server states is checked before it is believed.
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from isola.client.interpreter import socket
+    from isola.client.remotes import Remote
 
     Headers = Iterable[tuple[str, str]]
 
@@ -35,10 +36,16 @@ class FileBody:
 
 
 class Connection:
-    """One connection to the daemon."""
+    """One connection to the daemon: to the socket at a path, or over TLS to a remote one."""
 
-    def __init__(self, path: str, timeout: float | None = None) -> None:
-        self._socket = connect(path, timeout)
+    def __init__(self, place: str | Remote, timeout: float | None = None) -> None:
+        self.secure = not isinstance(place, str)
+        if isinstance(place, str):
+            self._socket = connect(place, timeout)
+        else:
+            from isola.client.tls import connect_tls
+
+            self._socket = connect_tls(place, timeout)
         self._buffer = bytearray()
         self._keep = True
 
@@ -64,6 +71,28 @@ class Connection:
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         return not poll.poll(0)
+
+    def readable(self, milliseconds: int) -> bool:
+        """Wait so long for something to read; true also at the end of the stream."""
+        if self._buffer:
+            return True
+        import select
+
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return bool(poll.poll(milliseconds)) and (not self.secure or self._has_data())
+
+    def _has_data(self) -> bool:
+        """What came over TLS may be the protocol's own."""
+        timeout = self._socket.gettimeout()
+        self._socket.setblocking(False)
+        try:
+            self.fill()
+        except BlockingIOError:
+            return False
+        finally:
+            self._socket.settimeout(timeout)
+        return True
 
     # --- sending ------------------------------------------------------------------------------------------------
 
@@ -102,6 +131,9 @@ class Connection:
 
     def _send_file(self, body: FileBody) -> None:
         left = body.size
+        if self.secure:
+            self._send_copied(body)
+            return
         while left:
             try:
                 sent = os.sendfile(self._socket.fileno(), body.fd, None, min(left, 1 << 24))
@@ -112,6 +144,16 @@ class Connection:
                 self.close()
                 raise OSError("the file became shorter while it was sent")
             left -= sent
+
+    def _send_copied(self, body: FileBody) -> None:
+        left = body.size
+        while left:
+            piece = os.read(body.fd, min(left, _PIECE))
+            if not piece:
+                self.close()
+                raise OSError("the file became shorter while it was sent")
+            self._socket.sendall(piece)
+            left -= len(piece)
 
     # --- receiving ----------------------------------------------------------------------------------------------
 
@@ -159,7 +201,9 @@ class Connection:
     def take(self, most: int) -> bytes:
         """Up to ``most`` bytes; empty at the end of the stream."""
         if not self._buffer:
-            return self._receive(min(most, _PIECE))
+            if not self.secure:
+                return self._receive(min(most, _PIECE))
+            self.fill()  # a whole record: what TLS kept of it no poll would tell of
         data = bytes(self._buffer[:most])
         del self._buffer[:most]
         return data

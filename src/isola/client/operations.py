@@ -90,12 +90,8 @@ class Operation:
         return self.info
 
     def _watch(self, connection: Connection, watch: Watcher) -> bool:
-        import select
-
-        poll = select.poll()
-        poll.register(connection.fileno(), select.POLLIN)
         watched = False
-        while not poll.poll(_POLL_MS):
+        while not connection.readable(_POLL_MS):
             watch(self.refresh())
             watched = True
         return watched

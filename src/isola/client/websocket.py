@@ -1,11 +1,13 @@
 """The client's half of a WebSocket (RFC 6455), made for a ``poll`` loop over several of them.
 
-Two simplifications are safe on a Unix socket, where no proxy stands between the two ends: the handshake's nonce and the
-masking key are constants. The nonce is the RFC's own example, whose answer is known without computing a hash; the key
-is zero, which leaves the payload as it is.
+Over the network the handshake's nonce and the masking key of each frame are random, as the RFC asks. On a Unix socket,
+where no proxy can stand between the two ends, both are constants: the nonce is the RFC's own example, whose answer is
+known without computing a hash, and the key is zero, which leaves the payload as it is.
 """
 
 from __future__ import annotations
+
+import os
 
 from isola.client.writing import until_writable
 
@@ -14,8 +16,10 @@ if TYPE_CHECKING:
     from isola.client.http import Connection
     from isola.client.interpreter import socket
 
-_NONCE = "dGhlIHNhbXBsZSBub25jZQ=="
-_ANSWER = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+_NONCE, _ANSWER = "dGhlIHNhbXBsZSBub25jZQ==", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+"""Of RFC 6455, section 1.3."""
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_NO_MASK = b"\0\0\0\0"
 _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0, 1, 2, 8, 9, 10
 _READ = 262144
 MESSAGE_LIMIT = 64 << 20
@@ -24,18 +28,14 @@ MESSAGE_LIMIT = 64 << 20
 Message = bytes | str
 """Binary messages are bytes, text messages str."""
 
-UPGRADE = (
-    ("Connection", "Upgrade"),
-    ("Upgrade", "websocket"),
-    ("Sec-WebSocket-Version", "13"),
-    ("Sec-WebSocket-Key", _NONCE),
-)
+UPGRADE = (("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"))
 
 
 class WebSocket:
     """An open WebSocket. ``closed`` is true once the server has said good-bye or hung up."""
 
     def __init__(self, connection: Connection) -> None:
+        self._secure = connection.secure
         link, ahead = connection.take_over()
         self._socket: socket = link
         self._in = ahead
@@ -85,8 +85,9 @@ class WebSocket:
             head = bytes((0x80 | kind, 0x80 | 126)) + size.to_bytes(2, "big")
         else:
             head = bytes((0x80 | kind, 0x80 | 127)) + size.to_bytes(8, "big")
-        self._out += head + b"\0\0\0\0"
-        self._out += payload
+        key = os.urandom(4) if self._secure else _NO_MASK
+        self._out += head + key
+        self._out += masked(payload, key) if self._secure else payload
 
     @property
     def congested(self) -> bool:
@@ -202,7 +203,8 @@ class Opening:
 
     def __init__(self, connection: Connection, target: str) -> None:
         self._connection = connection
-        connection.send("GET", target, UPGRADE)
+        nonce, self._answer = _challenge() if connection.secure else (_NONCE, _ANSWER)
+        connection.send("GET", target, (*UPGRADE, ("Sec-WebSocket-Key", nonce)))
 
     def accept(self) -> WebSocket:
         """Wait for the server's consent. Raises the error it answers instead."""
@@ -212,9 +214,26 @@ class Opening:
 
             Reply.read(response)
             raise _broken(f"status {response.status} instead of a WebSocket")
-        if response.headers.get("sec-websocket-accept") != _ANSWER:
+        if response.headers.get("sec-websocket-accept") != self._answer:
             raise _broken("the handshake's answer is wrong")
         return WebSocket(self._connection)
+
+
+def masked(payload: bytes, key: bytes) -> bytes:
+    """The payload, byte for byte combined with the key over and over; twice is as it was."""
+    size = len(payload)
+    keys = (key * (size // 4 + 1))[:size]
+    return (int.from_bytes(payload, "little") ^ int.from_bytes(keys, "little")).to_bytes(size, "little")
+
+
+def _challenge() -> tuple[str, str]:
+    """A random nonce, and what a server answers that understands it."""
+    from binascii import b2a_base64
+    from hashlib import sha1
+
+    nonce = b2a_base64(os.urandom(16), newline=False)
+    answer = b2a_base64(sha1(nonce + _GUID, usedforsecurity=False).digest(), newline=False)
+    return nonce.decode(), answer.decode()
 
 
 def _broken(evidence: str) -> Exception:

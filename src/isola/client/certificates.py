@@ -1,0 +1,93 @@
+"""Certificates of clients that the daemon trusts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from isola.client.client import Client, quote
+from isola.client.operations import Operation
+
+_ROOT = "/1.0/certificates"
+
+
+class Certificates:
+    """The daemon's trust store, and tokens by which clients add their certificates."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def all(self) -> list[dict[str, Any]]:
+        """All that the caller may see."""
+        return cast("list[dict[str, Any]]", self._client.get(_ROOT, {"recursion": 1}))
+
+    def read(self, fingerprint: str) -> tuple[dict[str, Any], str]:
+        """One, by the beginning of its fingerprint, and its ETag. Raises NotFound."""
+        reply = self._client.call("GET", f"{_ROOT}/{quote(fingerprint)}")
+        return cast("dict[str, Any]", reply.metadata), reply.etag
+
+    def add(self, certificate: str, about: Mapping[str, object]) -> None:
+        """Trust a certificate (base64 of DER)."""
+        self._client.call("POST", _ROOT, {"type": "client", **about, "certificate": certificate})
+
+    def update(self, fingerprint: str, whole: Mapping[str, object], *, etag: str = "") -> Operation:
+        """Replace what is known of it; with ``etag`` only what was read under it."""
+        headers = (("If-Match", etag),) if etag else ()
+        return self._client.begin("PUT", f"{_ROOT}/{quote(fingerprint)}", dict(whole), headers=headers)
+
+    def remove(self, fingerprint: str) -> None:
+        """Trust it no more."""
+        self._client.call("DELETE", f"{_ROOT}/{quote(fingerprint)}")
+
+    def give_token(self, about: Mapping[str, object]) -> str:
+        """A token by which one client adds its certificate."""
+        begun = self._client.begin("POST", _ROOT, {"type": "client", **about, "token": True})
+        return token_text(begun.metadata)
+
+    def tokens(self) -> list[tuple[str, dict[str, Any]]]:
+        """Operations that wait for a client to come: their ids, and what they say of their tokens."""
+        found = []
+        for info in self._client.operations.all():
+            metadata = info.get("metadata") or {}
+            waits = info.get("class") == "token" and info.get("status") == "Running"
+            if waits and "request" in metadata and "fingerprint" in metadata:
+                found.append((str(info["id"]), dict(metadata)))
+        return found
+
+    def come(self, token: str) -> None:
+        """Have the certificate trusted with which this client speaks TLS; LXD 5.0 reads ``password``."""
+        self._client.call("POST", _ROOT, {"type": "client", "trust_token": token, "password": token})
+
+
+def token_text(metadata: Mapping[str, Any]) -> str:
+    """A token as it is handed around, of what its operation says."""
+    import base64
+
+    from isola.client import json
+
+    packed = {
+        "client_name": metadata["request"]["name"],
+        "fingerprint": metadata["fingerprint"],
+        "addresses": metadata["addresses"],
+        "secret": metadata["secret"],
+        "expires_at": metadata.get("expiresAt") or "0001-01-01T00:00:00Z",
+    }
+    return base64.b64encode(json.encode(packed).encode()).decode()
+
+
+def read_token(text: str) -> dict[str, Any] | None:
+    """What a token says; None for what is none."""
+    import base64
+
+    from isola.client import json
+
+    try:
+        found = json.decode(base64.b64decode(text, validate=True))
+    except ValueError:
+        return None
+    if not isinstance(found, dict):
+        return None
+    usable = isinstance(found.get("addresses"), list) and all(
+        isinstance(found.get(key), str) for key in ("secret", "fingerprint")
+    )
+    return found if usable else None

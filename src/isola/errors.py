@@ -11,7 +11,8 @@
     │   ├── InUse               in_use
     │   ├── Busy                busy                  another operation holds the resource; it is named
     │   ├── WrongState          wrong_state           e.g. starting what runs
-    │   └── PreconditionFailed  precondition_failed   an ETag or compare-and-swap did not match
+    │   ├── PreconditionFailed  precondition_failed   an ETag or compare-and-swap did not match
+    │   └── Compacted           compacted             changes of that long ago are forgotten: read everything again
     ├── Unsupported             unsupported           a driver cannot do it; the capability is named
     │   └── DriverUnavailable   driver_unavailable    a driver does not work on this host; why, and what to do
     ├── Cancelled               cancelled
@@ -115,6 +116,12 @@ class PreconditionFailed(Conflict):
     """An ETag or a compare-and-swap did not match what is stored."""
 
     code = "precondition_failed"
+
+
+class Compacted(Conflict):
+    """A watcher asks for changes that are no longer known; it has to read everything again."""
+
+    code = "compacted"
 
 
 class Unsupported(IsolaError):

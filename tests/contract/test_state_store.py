@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from isola import registry
-from isola.errors import PreconditionFailed
+from isola.errors import Compacted, PreconditionFailed
 from isola.state import Check, Delete, Put, Store
 from isola.testing.store import FakeStore
 
@@ -137,6 +138,143 @@ async def test_watch_tells_changes_below_its_prefix_in_order(store: Store) -> No
     await asyncio.sleep(0.01)
     task.cancel()
     assert seen == [("/w/1", b"a"), ("/w/2", b"b"), ("/w/1", None)]
+
+
+class Follower:
+    """Reads a watch in the background."""
+
+    def __init__(self, store: Store, prefix: str = "/w/", since: int | None = None) -> None:
+        self.seen: list[tuple[str, bytes | None]] = []
+        self._task = asyncio.create_task(self._follow(store, prefix, since))
+
+    async def _follow(self, store: Store, prefix: str, since: int | None) -> None:
+        async for change in store.watch(prefix, since):
+            self.seen.append((change.key, change.value))
+
+    async def heard(self, count: int) -> list[tuple[str, bytes | None]]:
+        """What was told once it is so much."""
+        for _ in range(1000):
+            if len(self.seen) >= count or self._task.done():
+                break
+            await asyncio.sleep(0.005)
+        return self.seen
+
+    async def refused(self) -> bool:
+        """Whether it ends with the word to read everything again."""
+        await asyncio.wait([self._task], timeout=5)
+        return self._task.done() and isinstance(self._task.exception(), Compacted)
+
+    def stop(self) -> None:
+        self._task.cancel()
+
+
+@pytest.fixture
+async def other(store: Store, reopen: Reopen) -> AsyncIterator[Store]:
+    """The same data in the hands of another process, as it were: connections of its own."""
+    other = reopen()
+    if other is store:
+        yield other
+        return
+    await other.open()
+    yield other
+    await other.close()
+
+
+async def test_a_snapshot_is_of_one_revision_after_which_a_watch_leaves_no_gap(store: Store) -> None:
+    await store.put("/w/1", b"a")
+    snapshot = await store.snapshot("/w/")
+    assert [(entry.key, entry.revision) for entry in snapshot.entries] == [("/w/1", snapshot.revision)]
+    await store.put("/w/2", b"b")
+    await store.commit(Put("/x/1", b"c"), Delete("/w/1"))
+    follower = Follower(store, since=snapshot.revision)
+    assert await follower.heard(2) == [("/w/2", b"b"), ("/w/1", None)]
+    await store.put("/w/3", b"d")
+    assert (await follower.heard(3))[2:] == [("/w/3", b"d")]
+    follower.stop()
+
+
+async def test_a_watch_that_begins_amid_writes_tells_each_once(store: Store) -> None:
+    snapshot = await store.snapshot("/w/")
+
+    async def write(number: int) -> None:
+        await store.put(f"/w/{number:03}", b"%d" % number)
+
+    writing = asyncio.gather(*(write(number) for number in range(200)))
+    followers = []
+    for _ in range(10):
+        followers.append(Follower(store, since=snapshot.revision))
+        await asyncio.sleep(0.002)
+    await writing
+    for follower in followers:
+        heard = await follower.heard(200)
+        assert sorted(heard) == [(f"/w/{number:03}", b"%d" % number) for number in range(200)]
+        follower.stop()
+
+
+async def test_what_another_process_writes_is_told_in_order_with_ones_own(store: Store, other: Store) -> None:
+    follower = Follower(store, since=(await store.snapshot("")).revision)
+    await asyncio.sleep(0.05)
+    await other.put("/w/1", b"theirs")
+    await store.put("/w/2", b"ours")
+    await other.commit(Put("/w/3", b"theirs"), Delete("/w/1"))
+    heard = await follower.heard(4)
+    assert heard == [("/w/1", b"theirs"), ("/w/2", b"ours"), ("/w/3", b"theirs"), ("/w/1", None)]
+    follower.stop()
+
+
+async def test_what_another_process_writes_is_told_while_one_is_idle(store: Store, other: Store) -> None:
+    follower = Follower(store, since=(await store.snapshot("")).revision)
+    await asyncio.sleep(0.1)
+    began = time.monotonic()
+    await other.put("/w/1", b"theirs")
+    assert await follower.heard(1) == [("/w/1", b"theirs")]
+    assert time.monotonic() - began < 2
+    follower.stop()
+
+
+async def test_a_write_decided_on_what_another_process_has_changed_is_refused(store: Store, other: Store) -> None:
+    revision = await store.put("/k", b"ours")
+    await other.put("/k", b"theirs")
+    with pytest.raises(PreconditionFailed):
+        await store.compare_and_swap("/k", b"decided on ours", revision)
+
+
+async def test_who_was_away_for_too_long_is_told_to_read_again(store: Store) -> None:
+    store.changes_kept = 20
+    revision = await store.put("/w/0", b"")
+    for number in range(60):
+        await store.put("/w/1", b"%d" % number)
+    assert await Follower(store, since=revision).refused()
+    assert await Follower(store, since=revision + 1000).refused(), "a revision that has not been is of another store"
+    follower = Follower(store, since=(await store.snapshot("")).revision - 1)
+    assert (await follower.heard(1))[-1] == ("/w/1", b"59")
+    follower.stop()
+
+
+async def test_a_watcher_that_reads_too_slowly_is_told_to_read_again(store: Store) -> None:
+    store.changes_kept = 10
+    watch = store.watch("/w/")
+    first = asyncio.ensure_future(anext(watch))
+    await asyncio.sleep(0.05)
+    await store.put("/w/0", b"")
+    await first
+    for number in range(12):
+        await store.put("/w/1", b"%d" % number)
+    with pytest.raises(Compacted):
+        await anext(watch)
+
+
+async def test_changes_are_known_after_a_restart(store: Store, reopen: Reopen) -> None:
+    revision = await store.put("/w/1", b"a")
+    await store.put("/w/2", b"b")
+    await store.close()
+    again = reopen()
+    await again.open()
+    follower = Follower(again, since=revision)
+    assert await follower.heard(1) == [("/w/2", b"b")]
+    follower.stop()
+    await again.close()
+    await store.open()
 
 
 async def test_a_lease_takes_its_keys_along_when_it_lapses(store: Store, clock: HandClock) -> None:

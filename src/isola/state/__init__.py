@@ -4,7 +4,7 @@ from isola.state.codec import mapping_codec, record_codec
 from isola.state.collection import Codec, Collection, Versioned
 from isola.state.described import Described
 from isola.state.intents import Intent, Intents
-from isola.state.store import Change, Check, Delete, Entry, Lease, Put, Store
+from isola.state.store import Change, Check, Delete, Entry, Lease, Put, Snapshot, Store
 
 __all__ = [
     "Change",
@@ -18,6 +18,7 @@ __all__ = [
     "Intents",
     "Lease",
     "Put",
+    "Snapshot",
     "Store",
     "Versioned",
     "mapping_codec",

@@ -17,6 +17,14 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Entries as they were together at one revision: ``watch(since=revision)`` tells everything after it."""
+
+    revision: int
+    entries: Sequence[Entry]
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
     """A condition: the key stands at this revision; 0 means that it does not exist."""
 
@@ -58,7 +66,13 @@ class Lease:
 
 
 class Store(ABC):
-    """What was acknowledged is on disk. All methods raise HostFailure when the store cannot be reached."""
+    """What was acknowledged is on disk. All methods raise HostFailure when the store cannot be reached.
+
+    Others may write to the same store: another process here, other members of a cluster.
+    """
+
+    changes_kept = 10_000
+    """Revisions that a watcher may be behind and still be told every change."""
 
     @abstractmethod
     async def open(self) -> None:
@@ -73,8 +87,8 @@ class Store(ABC):
         """The entry, or None."""
 
     @abstractmethod
-    async def range(self, prefix: str) -> Sequence[Entry]:
-        """All entries whose key starts with ``prefix``, ordered by key."""
+    async def snapshot(self, prefix: str) -> Snapshot:
+        """All entries whose key starts with ``prefix``, ordered by key, at one revision."""
 
     @abstractmethod
     async def commit(self, *steps: Check | Put | Delete) -> int:
@@ -84,8 +98,13 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def watch(self, prefix: str) -> AsyncIterator[Change]:
-        """Changes committed after the first ``anext`` was awaited, in order, until closed."""
+    def watch(self, prefix: str, since: int | None = None) -> AsyncIterator[Change]:
+        """Changes committed after revision ``since``, in order and each once, whoever makes them, until closed.
+
+        Without ``since``: those committed after the first ``anext`` was awaited. A change that has been overwritten
+        before it is told may be left out. One of another process is told within seconds. Raises Compacted where
+        changes after ``since`` are no longer known, or the watcher has fallen too far behind: read everything again.
+        """
 
     @abstractmethod
     async def copy(self) -> bytes:
@@ -102,6 +121,10 @@ class Store(ABC):
     @abstractmethod
     async def revoke(self, lease: Lease) -> None:
         """End it and remove its keys; fine when it has lapsed."""
+
+    async def range(self, prefix: str) -> Sequence[Entry]:
+        """All entries whose key starts with ``prefix``, ordered by key."""
+        return (await self.snapshot(prefix)).entries
 
     async def put(self, key: str, value: bytes) -> int:
         """Write without a condition."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
 from isola.errors import PreconditionFailed
 from isola.host.clock import Clock
-from isola.state.store import Change, Check, Delete, Entry, Lease, Put, Store
+from isola.state.feed import Feed, too_old
+from isola.state.store import Change, Check, Delete, Entry, Lease, Put, Snapshot, Store
 
 
 class FakeStore(Store):
@@ -18,7 +18,8 @@ class FakeStore(Store):
         self._entries: dict[str, tuple[Entry, str | None]] = {}
         self._leases: dict[str, tuple[float, float]] = {}
         self._revision = 0
-        self._watchers: dict[asyncio.Queue[Change], str] = {}
+        self._log: list[Change] = []
+        self._feeds: set[Feed] = set()
 
     async def open(self) -> None:
         """Nothing to do."""
@@ -32,10 +33,11 @@ class FakeStore(Store):
         held = self._entries.get(key)
         return held[0] if held else None
 
-    async def range(self, prefix: str) -> Sequence[Entry]:
+    async def snapshot(self, prefix: str) -> Snapshot:
         """All entries below a prefix."""
         self._expire()
-        return [self._entries[key][0] for key in sorted(self._entries) if key.startswith(prefix)]
+        entries = [self._entries[key][0] for key in sorted(self._entries) if key.startswith(prefix)]
+        return Snapshot(self._revision, entries)
 
     async def commit(self, *steps: Check | Put | Delete) -> int:
         """All or nothing."""
@@ -52,15 +54,24 @@ class FakeStore(Store):
                 self._tell(Change(step.key, None, self._revision))
         return self._revision
 
-    async def watch(self, prefix: str) -> AsyncIterator[Change]:
-        """Changes from now on."""
-        queue: asyncio.Queue[Change] = asyncio.Queue()
-        self._watchers[queue] = prefix
+    async def watch(self, prefix: str, since: int | None = None) -> AsyncIterator[Change]:
+        """First the past, then what comes."""
+        feed = Feed(prefix, self.changes_kept)
+        self._feeds.add(feed)
         try:
+            if since is not None:
+                for change in self._past(since):
+                    if change.key.startswith(prefix):
+                        yield change
             while True:
-                yield await queue.get()
+                yield await feed.next()
         finally:
-            self._watchers.pop(queue, None)
+            self._feeds.discard(feed)
+
+    def _past(self, since: int) -> list[Change]:
+        if not self._revision - self.changes_kept <= since <= self._revision:
+            raise too_old()
+        return [change for change in self._log if change.revision > since]
 
     async def copy(self) -> bytes:
         """Keys and values."""
@@ -105,6 +116,8 @@ class FakeStore(Store):
             self._tell(Change(key, None, self._revision))
 
     def _tell(self, change: Change) -> None:
-        for queue, prefix in self._watchers.items():
-            if change.key.startswith(prefix):
-                queue.put_nowait(change)
+        self._log.append(change)
+        if len(self._log) > 2 * self.changes_kept:
+            del self._log[: -self.changes_kept]
+        for feed in self._feeds:
+            feed.tell(change)

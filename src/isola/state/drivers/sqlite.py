@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any
 
-from isola.errors import HostFailure, PreconditionFailed, SuspectState
+from isola.errors import Compacted, HostFailure, IsolaError, PreconditionFailed, SuspectState
+from isola.host import inotify
 from isola.host.cancellation import finish
 from isola.host.clock import Clock
+from isola.state import sqlite_log
+from isola.state.feed import Feed
 from isola.state.reserve import Reserve
 from isola.state.sqlite_file import DATABASE, Mark, image, require_sound
-from isola.state.store import Change, Check, Delete, Entry, Lease, Put, Store
+from isola.state.store import Change, Check, Delete, Entry, Lease, Put, Snapshot, Store
 
 _SCHEMA = """
 CREATE TABLE entries (key TEXT PRIMARY KEY, value BLOB NOT NULL, revision INTEGER NOT NULL, lease TEXT) WITHOUT ROWID;
@@ -27,7 +31,12 @@ INSERT INTO counter VALUES (0);
 PRAGMA user_version = 1;
 """
 _RESERVE_SECONDS = 10.0
+_GATHERED_FOR = 0.02
+"""Seconds in which further writes are noticed together with the first."""
+_OTHERWISE_EVERY = 1.0
+"""Seconds between two looks where the kernel does not say when to look."""
 _FULL = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN")
+log = logging.getLogger(__name__)
 _SUMS = """
 CREATE TABLE IF NOT EXISTS sums (key TEXT PRIMARY KEY, revision INTEGER NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID
 """
@@ -46,13 +55,19 @@ class SqliteStore(Store):
         self._left_open: sqlite3.Connection | None = None
         self._clock = clock
         self._database: sqlite3.Connection | None = None
-        self._watchers: dict[asyncio.Queue[Change], str] = {}
+        self._feeds: set[Feed] = set()
+        self._seen = 0
+        """The last revision that watchers have been told of; used on the store's own thread."""
+        self._others = 0
+        """Changes with every commit of another process."""
+        self._following: asyncio.Task[None] | None = None
         self._reaper: asyncio.Task[None] | None = None
         self._leased = asyncio.Event()
         """Set while there may be leases, so that a store without any never wakes up."""
 
     async def open(self) -> None:
         """Open or make the file. Raises SuspectState, having changed nothing, where it cannot be trusted."""
+        self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="state")
         await self._call(self._connect)
         if await self._call(lambda db: db.execute("SELECT 1 FROM leases LIMIT 1")):
@@ -61,8 +76,10 @@ class SqliteStore(Store):
 
     async def close(self) -> None:
         """Flush and close."""
-        if self._reaper is not None:
-            self._reaper.cancel()
+        for task in (self._reaper, self._following):
+            if task is not None:
+                task.cancel()
+        self._following = None
         await self._call(self._disconnect)
         self._thread.shutdown()
 
@@ -71,33 +88,38 @@ class SqliteStore(Store):
         rows = await self._call(lambda db: db.execute("SELECT key, value, revision FROM entries WHERE key = ?", (key,)))
         return Entry(*rows[0]) if rows else None
 
-    async def range(self, prefix: str) -> Sequence[Entry]:
-        """All entries below a prefix."""
-        rows = await self._call(
+    async def snapshot(self, prefix: str) -> Snapshot:
+        """All entries below a prefix; one statement sees one state of the database."""
+        (revision, *_), *rows = await self._call(
             lambda db: db.execute(
-                "SELECT key, value, revision FROM entries WHERE key >= ? AND key < ? ORDER BY key",
+                "SELECT revision, '', NULL FROM counter UNION ALL SELECT * FROM"
+                " (SELECT revision, key, value FROM entries WHERE key >= ? AND key < ? ORDER BY key)",
                 (prefix, prefix + "\U0010ffff"),
             )
         )
-        return [Entry(*row) for row in rows]
+        return Snapshot(revision, [Entry(key, value, at) for at, key, value in rows])
 
     async def commit(self, *steps: Check | Put | Delete) -> int:
         """All or nothing, synced."""
-        loop = asyncio.get_running_loop()
         # A cancelled caller must learn whether its write is there: what has begun is finished first.
-        changes, revision = await finish(loop.run_in_executor(self._thread, self._commit, steps))
-        self._tell(changes)
-        return revision
+        return await finish(self._loop.run_in_executor(self._thread, self._commit, steps))
 
-    async def watch(self, prefix: str) -> AsyncIterator[Change]:
-        """Changes from now on."""
-        queue: asyncio.Queue[Change] = asyncio.Queue()
-        self._watchers[queue] = prefix
+    async def watch(self, prefix: str, since: int | None = None) -> AsyncIterator[Change]:
+        """First what the log says, then what is told; what is in both is told once."""
+        feed = Feed(prefix, self.changes_kept)
+        self._feeds.add(feed)  # before the log is read: nothing falls between the two
+        if self._following is None:
+            self._following = asyncio.create_task(self._follow(), name="follow other writers")
         try:
+            past, known = await self._loop.run_in_executor(self._thread, self._past, since)
+            for change in past:
+                if change.key.startswith(prefix):
+                    yield change
             while True:
-                yield await queue.get()
+                if (change := await feed.next()).revision > known:
+                    yield change
         finally:
-            self._watchers.pop(queue, None)
+            self._feeds.discard(feed)
 
     async def lease(self, ttl: float) -> Lease:
         """A new lease."""
@@ -124,7 +146,7 @@ class SqliteStore(Store):
 
     async def copy(self) -> bytes:
         """The database as one file."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: image(self._open_database()))
+        return await self._loop.run_in_executor(self._thread, lambda: image(self._open_database()))
 
     # --- below: on the store's own thread -----------------------------------------------------------------------
 
@@ -147,8 +169,10 @@ class SqliteStore(Store):
         if version == 0:
             database.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
         database.execute(_SUMS)
+        sqlite_log.prepare(database)
         (revision,) = database.execute("SELECT revision FROM counter").fetchone()
         self._mark.open(revision)
+        self._seen = revision
         self._database = database
         self._keep_reserve()
         return database.execute("SELECT 1")
@@ -178,24 +202,63 @@ class SqliteStore(Store):
             with suppress(sqlite3.Error):
                 self._open_database().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
-    def _commit(self, steps: Sequence[Check | Put | Delete]) -> tuple[list[Change], int]:
+    def _commit(self, steps: Sequence[Check | Put | Delete]) -> int:
         while True:
             try:
-                done = self._commit_now(steps)
+                changes, revision = self._commit_now(steps)
                 break
             except HostFailure as error:
                 full = getattr(error.__cause__, "sqlite_errorname", "").startswith(_FULL)
                 if not full or not self._reserve.release():
                     raise
+        if revision == self._seen + 1:
+            self._seen = revision
+            self._tell(changes)
+        else:
+            self._catch_up()
         self._keep_reserve()
-        return done
+        return revision
+
+    def _catch_up(self) -> None:
+        """Tell what others have written, in order; where nobody watches, only note that it is there."""
+        try:
+            changes, self._seen = sqlite_log.since(self._open_database(), self._seen)
+            self._tell(changes)
+        except Compacted:
+            self._seen = self._revision()
+            for feed in tuple(self._feeds):
+                self._loop.call_soon_threadsafe(feed.overrun)
+
+    def _look_for_others(self) -> None:
+        """Cheap where nobody else has written: SQLite compares a number in shared memory."""
+        (others,) = self._open_database().execute("PRAGMA data_version").fetchone()
+        if others != self._others:
+            self._others = others
+            self._catch_up()
+
+    def _past(self, since: int | None) -> tuple[list[Change], int]:
+        if since is None:
+            return [], self._revision()
+        return sqlite_log.since(self._open_database(), since)
+
+    def _revision(self) -> int:
+        (revision,) = self._open_database().execute("SELECT revision FROM counter").fetchone()
+        return int(revision)
+
+    def _tell(self, changes: Sequence[Change]) -> None:
+        """Handed over here, on the thread that commits, so that no change overtakes another."""
+        if self._feeds and changes:
+            self._loop.call_soon_threadsafe(self._tell_feeds, changes)
 
     def _commit_now(self, steps: Sequence[Check | Put | Delete]) -> tuple[list[Change], int]:
         database = self._open_database()
         database.execute("BEGIN IMMEDIATE")
         try:
-            (revision,) = database.execute("UPDATE counter SET revision = revision + 1 RETURNING revision").fetchone()
+            (revision,) = database.execute(
+                "UPDATE counter SET revision = revision + 1, logged = revision + 1 RETURNING revision"
+            ).fetchone()
             changes = [change for step in steps if (change := self._apply(database, step, revision)) is not None]
+            sqlite_log.note(database, revision, changes, self.changes_kept)
             database.execute("COMMIT")
             self._mark.note(revision)
         except BaseException as error:
@@ -239,20 +302,17 @@ class SqliteStore(Store):
             except sqlite3.Error as error:
                 raise HostFailure(f"The state in {self._path} cannot be used", evidence=str(error)) from error
 
-        return await asyncio.get_running_loop().run_in_executor(self._thread, run)
+        return await self._loop.run_in_executor(self._thread, run)
 
     async def _drop_leases(self, which: Callable[[sqlite3.Connection], Sequence[str]]) -> None:
-        def drop() -> list[Change]:
+        def drop() -> None:
             database = self._open_database()
-            changes: list[Change] = []
             for id in which(database):
                 keys = [row[0] for row in database.execute("SELECT key FROM entries WHERE lease = ?", (id,))]
-                done, _ = self._commit([Delete(key) for key in keys])
+                self._commit([Delete(key) for key in keys])
                 database.execute("DELETE FROM leases WHERE id = ?", (id,))
-                changes += done
-            return changes
 
-        self._tell(await asyncio.get_running_loop().run_in_executor(self._thread, drop))
+        await self._loop.run_in_executor(self._thread, drop)
 
     async def _reap(self) -> None:
         """Remove what lapsed leases held, every second while there are leases."""
@@ -265,11 +325,24 @@ class SqliteStore(Store):
                 ]
             )
 
-    def _tell(self, changes: Sequence[Change]) -> None:
-        for queue, prefix in self._watchers.items():
+    async def _follow(self) -> None:
+        """While there are watchers: the kernel says when the log file is written to, by us or by others."""
+        while True:
+            try:
+                async with aclosing(inotify.changes(self._path.with_name(f"{DATABASE}-wal"))) as written:
+                    async for _ in written:
+                        await self._clock.sleep(_GATHERED_FOR)
+                        await self._loop.run_in_executor(self._thread, self._look_for_others)
+            except IsolaError as error:
+                log.info("Other writers are looked for once a second: %s", error)
+            except sqlite3.Error as error:
+                log.warning("Other writers could not be looked for: %s", error)
+            await self._clock.sleep(_OTHERWISE_EVERY)
+
+    def _tell_feeds(self, changes: Sequence[Change]) -> None:
+        for feed in self._feeds:
             for change in changes:
-                if change.key.startswith(prefix):
-                    queue.put_nowait(change)
+                feed.tell(change)
 
 
 DRIVER = SqliteStore

@@ -64,6 +64,7 @@ class HostedRuntime(FakeRuntime):
         first = self.instances[id].running.init
         self._host.files.process_roots.pop(first, None)
         self._host.namespaces.forget(first)
+        self._host.guest_mounts.vanish(first)
 
 
 def host_with_ids(

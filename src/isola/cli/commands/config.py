@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from isola.cli.devices import device_group
 from isola.cli.grammar import Argument, Group
 from isola.cli.keys import key_commands
 
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 
     from isola.cli.context import Context
     from isola.client.operations import Operation
+
+_NAME = Argument("NAME", "The instance", complete="instances")
+_FIELDS = ("architecture", "config", "description", "devices", "ephemeral", "profiles")
 
 
 def _read(context: Context, name: str) -> tuple[Mapping[str, Any], str]:
@@ -28,11 +32,12 @@ COMMANDS = (
         "Read and change the configuration of instances; limits change live",
         *key_commands(
             "config",
-            Argument("NAME", "The instance", complete="instances"),
+            _NAME,
             read=_read,
             write=_write,
-            fields=("architecture", "config", "description", "devices", "ephemeral", "profiles"),
+            fields=_FIELDS,
             example=("limits.memory", "512MiB"),
         ),
+        device_group("config", _NAME, read=_read, write=_write, fields=_FIELDS, overrides=True),
     ),
 )

@@ -16,19 +16,33 @@ from pathlib import Path
 import pytest
 
 from isola import registry
-from isola.errors import AlreadyExists, HostFailure, IsolaError, WrongState
+from isola.errors import AlreadyExists, HostFailure, IsolaError, Unsupported, WrongState
 from isola.events import Events
 from isola.host import Host
 from isola.host.linux import linux_host
 from isola.model.identity import HostNames, IdRange
-from isola.model.instance import Status
-from isola.model.network import NetworkNamespace
+from isola.model.network import HostTap, NetworkNamespace
 from isola.operations import Operation, Operations
 from isola.operations.operation import Observer
-from isola.runtimes import ExecSpec, Execution, Running, RunSpec, Runtime
+from isola.runtimes import (
+    Capability,
+    ExecSpec,
+    Execution,
+    Guest,
+    Mount,
+    Root,
+    RootKind,
+    RunSpec,
+    Runtime,
+    Shareable,
+    TapNic,
+)
 from isola.testing.runtime import FakeCommand, FakeRuntime
+from isola.testing.vm import FakeVm
 
 IDMAP = IdRange(1_300_000)
+NIC = TapNic("is00000001", "0a:69:73:00:00:01", "eth0")
+FAKES: dict[str, type[Runtime]] = {"fake": FakeRuntime, "fake-vm": FakeVm}
 MIB = 1 << 20
 PATH = {"PATH": "/bin"}
 APPLETS = "sh true false sleep cat echo ls id kill stty head env pwd reboot trap wc mount hostname test dd ps grep ip"
@@ -46,6 +60,7 @@ done
 class Bench:
     """A driver, what it needs, and how to look at what it did."""
 
+    param: str
     kind: type[Runtime]
     host: Host
     directory: Path
@@ -56,11 +71,23 @@ class Bench:
 
     @property
     def real(self) -> bool:
-        return self.kind is not FakeRuntime
+        return not issubclass(self.kind, FakeRuntime)
 
     def spec(self, id: str = "one", *, command: tuple[str, ...] = ("/bin/sh", "/init"), **more: object) -> RunSpec:
-        given: dict[str, object] = {"environment": {"PATH": "/bin"}, "system": True, **more}
-        return RunSpec(id=id, hostname=f"host-{id}", root=self.root, idmap=IDMAP, command=command, **given)  # type: ignore[arg-type]
+        given: dict[str, object] = {"environment": {"PATH": "/bin"}, "system": True}
+        shared = self.kind.capabilities.shares_kernel
+        given |= {"idmap": IDMAP} if shared else {"network": HostTap(), "nics": (NIC,)}
+        given["root"] = Root(self.root, self.kind.capabilities.root)
+        return RunSpec(id=id, hostname=f"host-{id}", command=command, **given | more)  # type: ignore[arg-type]
+
+    def has(self, capability: Capability) -> bool:
+        return self.kind.capabilities.has(capability)
+
+    async def guest(self, id: str = "one") -> Guest:
+        """The one that runs."""
+        found = await self.runtime.find(id)
+        assert found is not None
+        return found
 
     async def do(self, work: Callable[[Operation], Awaitable[object]]) -> Operation:
         async def committed(op: Operation) -> None:
@@ -71,17 +98,16 @@ class Bench:
         await operation.wait()
         return operation
 
-    async def launch(self, spec: RunSpec) -> Running:
+    async def launch(self, spec: RunSpec) -> Guest:
+        guests = []
+
         async def work(op: Operation) -> None:
-            op.metadata["running"] = await self.runtime.create(op, spec)
-            await self.runtime.start(op, spec.id)
+            guests.append(await self.runtime.run(op, spec))
 
         operation = await self.do(work)
         if operation.error is not None:
             raise operation.error
-        running = operation.metadata["running"]
-        assert isinstance(running, Running)
-        return running
+        return guests[0]
 
     def second(self) -> Runtime:
         """The object of a daemon that comes after."""
@@ -96,7 +122,7 @@ class Bench:
             self.runtime.end(id, status)
 
     async def run(self, *command: str, id: str = "one", stdin: bytes = b"", **more: object) -> tuple[int, bytes, bytes]:
-        execution = await self.runtime.exec(id, ExecSpec(command, PATH, **more))  # type: ignore[arg-type]
+        execution = await (await self.guest(id)).exec(ExecSpec(command, PATH, **more))  # type: ignore[arg-type]
         return await finish(execution, stdin)
 
 
@@ -157,10 +183,10 @@ def root() -> Iterator[Path]:
     shutil.rmtree(directory)
 
 
-@pytest.fixture(params=["fake", *registry.names("runtimes")])
+@pytest.fixture(params=["fake", "fake-vm", *registry.names("runtimes")])
 async def bench(request: pytest.FixtureRequest, root: Path) -> AsyncIterator[Bench]:
     host = linux_host()
-    kind = FakeRuntime if request.param == "fake" else registry.load("runtimes", request.param)
+    kind = FAKES.get(request.param) or registry.load("runtimes", request.param)
     probe = await kind.probe(host)
     assert probe.available, f"{probe.reason}; {probe.remedy}"
     directory = Path(tempfile.mkdtemp(prefix="runtime-", dir="/tmp"))
@@ -169,8 +195,8 @@ async def bench(request: pytest.FixtureRequest, root: Path) -> AsyncIterator[Ben
     runtime = kind(host, directory, names)
     if isinstance(runtime, FakeRuntime):
         runtime.programs.update(PROGRAMS)
-        runtime.ends_on = frozenset({9, 15})
-    bench = Bench(kind, host, directory, names, operations(host), root, runtime)
+        runtime.ends_on |= {15}
+    bench = Bench(request.param, kind, host, directory, names, operations(host), root, runtime)
     yield bench
     for id in await runtime.owned():
         await runtime.remove(id)
@@ -256,24 +282,119 @@ PROGRAMS = {"cat": _cat, "sh": _sh, "sleep": _sleep, "true": _true, "head": _hea
 # --- life --------------------------------------------------------------------------------------------------------
 
 
-async def test_create_holds_the_program_until_start(bench: Bench) -> None:
-    async def create(op: Operation) -> None:
-        await bench.runtime.create(op, bench.spec())
-
-    assert (await bench.do(create)).error is None
-    assert await bench.runtime.console_log("one") == b""
-    assert (await bench.do(lambda op: bench.runtime.start(op, "one"))).error is None
-    if isinstance(bench.runtime, FakeRuntime):
-        bench.runtime.show("one", b"booted host-one\r\n")
+async def test_what_was_started_runs_and_is_written_down(bench: Bench) -> None:
+    # runc needs a capability to lower a limit of another process, crun lets that process do it.
+    able = bench.param != "runc" or "CAP_SYS_RESOURCE" in bench.host.system.capabilities()
+    ulimits = {"nofile": (512, 1024)} if able else {}
+    spec = bench.spec(environment={"PATH": "/bin", "A": "b"}, ulimits=ulimits)
+    guest = await bench.launch(spec)
+    assert (guest.id, guest.plan, guest.frozen()) == ("one", spec, False)
+    booted_as_fake(bench)
     await shown(bench, lambda log: b"booted host-one\r\n" in log)
-    assert await bench.runtime.status("one") is Status.RUNNING
+    adopted = await bench.second().find("one")
+    assert adopted == guest and adopted is not None and adopted.plan == spec
+    assert guest.number > 0 or not bench.has(Capability.SIGNAL)
+    assert "lo" in {interface.name for interface in guest.interfaces()}
+    if bench.real and able:
+        assert (await bench.run("sh", "-c", "ulimit -n"))[1] == b"512\n"
+
+
+async def test_what_a_runtime_lacks_it_says_why(bench: Bench) -> None:
+    for capability in Capability:
+        if bench.has(capability):
+            bench.kind.capabilities.require(capability)
+        else:
+            with pytest.raises(Unsupported, match=r"\w+ \w+"):
+                bench.kind.capabilities.require(capability)
+    guest = await bench.launch(bench.spec())
+    if not bench.has(Capability.SIGNAL):
+        with pytest.raises(Unsupported):
+            await guest.signal(signal.SIGTERM)
+    other = bench.spec("two", root=Root(bench.root, RootKind.BLOCK_DEVICE))
+    with pytest.raises(Unsupported):
+        await bench.launch(other)
+    ends = HostTap() if bench.kind.capabilities.shares_kernel else NetworkNamespace(bench.directory / "netns")
+    with pytest.raises(Unsupported):
+        await bench.launch(bench.spec("two", network=ends))
+    assert await bench.runtime.owned() == ("one",)
+
+
+async def test_files_are_those_the_guest_sees(bench: Bench) -> None:
+    guest = await bench.launch(bench.spec())
+    async with guest.files() as root:
+        assert (await root.stat("/etc/passwd")).uid == (0 if bench.kind.capabilities.shares_kernel else IDMAP.base)
+        assert b"".join([block async for block in await root.read("/etc/group")]).startswith(b"root:x:0:")
+    bench.end("one", 0)
+    await bench.runtime.remove("one")
+    with pytest.raises(WrongState):
+        async with guest.files():
+            pass
+    assert guest.interfaces() == () and guest.usage().memory == 0
+
+
+async def test_a_guest_is_asked_to_stop(bench: Bench) -> None:
+    guest = await bench.launch(bench.spec(stop_signal=signal.SIGTERM))
+    if bench.real:
+        await booted(bench)
+    await guest.request_stop()
+    async with asyncio.timeout(10):
+        assert await guest.ended() == {"fake": 143, "fake-vm": 0}.get(bench.param, 3)
+    await guest.request_stop()
+
+
+async def test_without_a_terminal_there_is_a_log_and_no_console(bench: Bench) -> None:
+    guest = await bench.launch(bench.spec(terminal=False, command=("/bin/sh", "-c", "echo out; echo err >&2; sleep 9")))
+    if isinstance(bench.runtime, FakeRuntime):
+        bench.runtime.show("one", b"out\nerr\n")
+    await shown(bench, lambda log: sorted(log.splitlines()) == [b"err", b"out"])
+    for verb in (guest.console(), guest.resize_console(80, 25)):
+        with pytest.raises(Unsupported):
+            await verb
+
+
+async def test_mounts_and_sysctls_are_made_as_asked(bench: Bench) -> None:
+    if not bench.real:
+        return
+    directory = bench.directory / "shown"
+    directory.mkdir()
+    (directory / "seen").write_text("from the host")
+    mounts = (
+        Mount("/mnt/host", str(directory), read_only=True),
+        Mount("/mnt/memory", kind="tmpfs", options=("size=64k", "mode=0777")),
+    )
+    await bench.launch(bench.spec(mounts=mounts, sysctls={"kernel.shm_rmid_forced": "1"}))
+    assert (await bench.run("cat", "/mnt/host/seen"))[1] == b"from the host"
+    assert (await bench.run("sh", "-c", "echo x > /mnt/host/new"))[0] != 0
+    assert (await bench.run("sh", "-c", "echo x > /mnt/memory/new"))[0] == 0
+    assert (await bench.run("cat", "/proc/sys/kernel/shm_rmid_forced"))[1] == b"1\n"
+    assert os.listdir(directory) == ["seen"]
+
+
+async def test_guests_of_one_pod_share_namespaces(bench: Bench) -> None:
+    if not bench.real:
+        return
+    namespace = NetworkNamespace(bench.directory / "netns" / "pod")
+    await bench.host.namespaces.make_network(namespace.path, IDMAP)
+    try:
+        with pytest.raises(WrongState):
+            await bench.launch(bench.spec("two", network=namespace, shares={Shareable.PID: "one"}))
+        await bench.launch(bench.spec(network=namespace, command=("/bin/sleep", "1234")))
+        shares = {Shareable.PID: "one", Shareable.IPC: "one"}
+        await bench.launch(bench.spec("two", network=namespace, shares=shares, command=("/bin/sleep", "2345")))
+        assert b"sleep 1234" in (await bench.run("ps", id="two"))[1]
+        await bench.runtime.remove("two")
+        assert (await bench.run("true"))[0] == 0
+    finally:
+        for id in ("two", "one"):
+            await bench.runtime.remove(id)
+        await bench.host.namespaces.remove_network(namespace.path)
 
 
 async def test_a_second_create_is_refused_and_harms_nothing(bench: Bench) -> None:
-    running = await bench.launch(bench.spec())
+    guest = await bench.launch(bench.spec())
     with pytest.raises(AlreadyExists):
         await bench.launch(bench.spec())
-    assert await bench.runtime.find("one") == running
+    assert await bench.runtime.find("one") == guest
 
 
 async def test_a_program_that_is_not_there_is_told_and_leaves_nothing(bench: Bench) -> None:
@@ -285,46 +406,47 @@ async def test_a_program_that_is_not_there_is_told_and_leaves_nothing(bench: Ben
 
 
 async def test_another_object_adopts_what_runs(bench: Bench) -> None:
-    running = await bench.launch(bench.spec())
+    guest = await bench.launch(bench.spec())
     adopted = bench.second()
-    assert await adopted.find("one") == running
+    assert await adopted.find("one") == guest
     assert await adopted.owned() == ("one",)
-    execution = await adopted.exec("one", ExecSpec(("cat",), PATH))
+    execution = await (await bench.guest()).exec(ExecSpec(("cat",), PATH))
     assert await finish(execution, b"hello") == (0, b"hello", b"")
     await adopted.remove("one")
     assert await bench.runtime.find("one") is None
 
 
 async def test_ended_tells_the_exit_status(bench: Bench) -> None:
-    running = await bench.launch(bench.spec())
-    waiting = [asyncio.ensure_future(runtime.ended(running)) for runtime in (bench.runtime, bench.second())]
+    guest = await bench.launch(bench.spec())
+    adopted = await bench.second().find("one")
+    assert adopted is not None
+    waiting = [asyncio.ensure_future(each.ended()) for each in (guest, adopted)]
     if bench.real:
         await booted(bench)
     bench.end("one", 3)
-    await bench.runtime.signal("one", signal.SIGTERM)
+    await guest.request_stop()
     async with asyncio.timeout(10):
         assert await asyncio.gather(*waiting) == [3, 3]
-    assert await bench.runtime.status("one") is Status.STOPPED
     assert await bench.runtime.find("one") is None
-    await bench.runtime.signal("one", signal.SIGTERM)
+    await guest.request_stop()
     await bench.runtime.remove("one")
 
 
 async def test_a_reboot_is_told_from_a_halt(bench: Bench) -> None:
-    running = await bench.launch(bench.spec())
+    guest = await bench.launch(bench.spec())
     if isinstance(bench.runtime, FakeRuntime):
         bench.runtime.reboot("one")
     else:
         await booted(bench)
-        await bench.runtime.signal("one", signal.SIGHUP)
+        await guest.signal(signal.SIGHUP)
     async with asyncio.timeout(10):
-        assert await bench.runtime.ended(running) == 129
+        assert await guest.ended() == 129
 
 
 async def test_what_lives_is_settled_soon(bench: Bench) -> None:
-    running = await bench.launch(bench.spec())
+    guest = await bench.launch(bench.spec())
     begun = time.monotonic()
-    assert await bench.runtime.settled(running, system=True) is None
+    assert await guest.settled() is None
     assert time.monotonic() - begun < 0.5
 
 
@@ -340,9 +462,9 @@ ENDS = {
 @pytest.mark.parametrize("how", ENDS)
 async def test_a_system_that_ends_before_it_has_begun_is_told_by_its_status(bench: Bench, how: str) -> None:
     script, status = ENDS[how]
-    running = await bench.launch(bench.spec(command=("/bin/sh", "-c", script)))
+    guest = await bench.launch(bench.spec(command=("/bin/sh", "-c", script)))
     bench.end("one", status)
-    assert await bench.runtime.settled(running, system=True) == status
+    assert await guest.settled() == status
     if bench.real and "echo" in script:
         assert b"last words" in await bench.runtime.console_log("one")
 
@@ -355,33 +477,35 @@ async def test_a_program_that_cannot_be_run_ends_with_a_status(bench: Bench) -> 
     script.chmod(0o755)
     for system in (True, False):
         try:
-            running = await bench.launch(bench.spec(command=("/bin/orphan",), system=system))
+            guest = await bench.launch(bench.spec(command=("/bin/orphan",), system=system))
         except HostFailure:
             continue  # an engine that has looked by itself
-        assert await bench.runtime.settled(running, system=system) not in (None, 0)
+        assert await guest.settled() not in (None, 0)
         await bench.runtime.remove("one")
 
 
 async def test_a_program_that_waits_for_something_is_settled_though_it_does_nothing(bench: Bench) -> None:
-    running = await bench.launch(bench.spec(command=("/bin/cat",)))
+    guest = await bench.launch(bench.spec(command=("/bin/cat",)))
     begun = time.monotonic()
-    assert await bench.runtime.settled(running, system=True) is None
+    assert await guest.settled() is None
     assert time.monotonic() - begun < 0.9
     await bench.runtime.remove("one")
-    running = await bench.launch(bench.spec(command=("/bin/sh", "-c", f"{BUSY} exit 5"), system=False))
-    assert await bench.runtime.settled(running, system=False) is None, "one program may end whenever it likes"
+    guest = await bench.launch(bench.spec(command=("/bin/sh", "-c", f"{BUSY} exit 5"), system=False))
+    assert await guest.settled() is None, "one program may end whenever it likes"
 
 
 async def test_killed_is_137(bench: Bench) -> None:
-    running = await bench.launch(bench.spec())
-    await bench.runtime.signal("one", signal.SIGKILL)
+    guest = await bench.launch(bench.spec())
+    if not bench.has(Capability.SIGNAL):
+        return
+    await guest.signal(signal.SIGKILL)
     async with asyncio.timeout(10):
-        assert await bench.runtime.ended(running) == 137
+        assert await guest.ended() == 137
 
 
 async def test_remove_kills_and_repeats(bench: Bench) -> None:
-    running = await bench.launch(bench.spec())
-    ended = asyncio.ensure_future(bench.runtime.ended(running))
+    guest = await bench.launch(bench.spec())
+    ended = asyncio.ensure_future(guest.ended())
     await bench.runtime.remove("one")
     await bench.runtime.remove("one")
     async with asyncio.timeout(10):
@@ -399,33 +523,37 @@ async def test_several_instances_do_not_meet(bench: Bench) -> None:
 
 async def test_pause_and_resume(bench: Bench) -> None:
     await bench.launch(bench.spec())
-    await bench.runtime.pause("one")
-    assert await bench.second().status("one") is Status.FROZEN
+    guest = await bench.guest()
+    await guest.pause()
+    adopted = await bench.second().find("one")
+    assert adopted is not None and adopted.frozen()
     with pytest.raises(WrongState):
-        await bench.runtime.exec("one", ExecSpec(("true",), PATH))
-    await bench.runtime.resume("one")
-    assert await bench.runtime.status("one") is Status.RUNNING
+        await (await bench.guest()).exec(ExecSpec(("true",), PATH))
+    await guest.resume()
+    assert not guest.frozen()
     assert (await bench.run("true"))[0] == 0
 
 
 async def test_a_frozen_instance_can_be_removed(bench: Bench) -> None:
     await bench.launch(bench.spec())
-    await bench.runtime.pause("one")
+    await (await bench.guest()).pause()
     await bench.runtime.remove("one")
     assert await bench.runtime.owned() == ()
 
 
 async def test_what_does_not_run_is_refused(bench: Bench) -> None:
+    guest = await bench.launch(bench.spec())
+    await bench.runtime.remove("one")
     for verb in (
-        bench.runtime.exec("one", ExecSpec(("true",), PATH)),
-        bench.runtime.console("one"),
-        bench.runtime.pause("one"),
-        bench.runtime.resize_console("one", 80, 25),
+        guest.exec(ExecSpec(("true",), PATH)),
+        guest.console(),
+        guest.pause(),
+        guest.resize_console(80, 25),
     ):
         with pytest.raises(WrongState):
             await verb
-    assert await bench.runtime.status("one") is Status.STOPPED
-    assert bench.runtime.usage("one").memory == 0
+    assert guest.usage().memory == 0 and not guest.frozen()
+    await guest.resume()
     await bench.runtime.clear_console_log("one")
 
 
@@ -471,7 +599,7 @@ async def test_a_command_that_is_not_there(bench: Bench) -> None:
 
 async def test_a_terminal_says_why_a_command_could_not_be_run(bench: Bench) -> None:
     await bench.launch(bench.spec())
-    execution = await bench.runtime.exec("one", ExecSpec(("no-such-command",), PATH, terminal=True))
+    execution = await (await bench.guest()).exec(ExecSpec(("no-such-command",), PATH, terminal=True))
     async with asyncio.timeout(10):
         assert bench.real == (b"no-such-command" in await everything(execution.stdout))
         assert await execution.wait() == 127
@@ -481,7 +609,7 @@ async def test_a_terminal_says_why_a_command_could_not_be_run(bench: Bench) -> N
 async def test_a_signal_reaches_the_command(bench: Bench) -> None:
     await bench.launch(bench.spec())
     script = "trap 'exit 55' TERM; echo ready; while true; do sleep 0.05; done"
-    execution = await bench.runtime.exec("one", ExecSpec(("sh", "-c", script), PATH))
+    execution = await (await bench.guest()).exec(ExecSpec(("sh", "-c", script), PATH))
     await until(execution.stdout, b"ready")
     await execution.signal(signal.SIGTERM)
     async with asyncio.timeout(10):
@@ -491,7 +619,7 @@ async def test_a_signal_reaches_the_command(bench: Bench) -> None:
 
 async def test_a_killed_command_is_128_and_the_signal(bench: Bench) -> None:
     await bench.launch(bench.spec())
-    execution = await bench.runtime.exec("one", ExecSpec(("sleep", "100"), PATH))
+    execution = await (await bench.guest()).exec(ExecSpec(("sleep", "100"), PATH))
     await execution.signal(signal.SIGKILL)
     async with asyncio.timeout(10):
         assert await execution.wait() == 137
@@ -502,7 +630,7 @@ async def test_close_kills_the_command_even_at_once(bench: Bench) -> None:
     await bench.launch(bench.spec())
     mark = f"9{uuid.uuid4().int % 10**8:08}"  # no other process of this host has it
     for pause in (0, 0.005, 0.05):
-        execution = await bench.runtime.exec("one", ExecSpec(("sleep", mark), PATH))
+        execution = await (await bench.guest()).exec(ExecSpec(("sleep", mark), PATH))
         await asyncio.sleep(pause)
         await execution.close()
         await execution.close()
@@ -514,7 +642,7 @@ async def test_a_terminal_with_its_size(bench: Bench) -> None:
     # A size may arrive a moment after the program has begun, as it may on any terminal.
     script = 'while read -r size; do until [ "$(stty size)" = "$size" ]; do sleep 0.02; done; echo "is $size"; done'
     spec = ExecSpec(("sh", "-c", script), PATH, terminal=True, width=100, height=40)
-    execution = await bench.runtime.exec("one", spec)
+    execution = await (await bench.guest()).exec(spec)
     assert execution.stderr is None
     await execution.stdin.write(b"40 100\r")
     await until(execution.stdout, b"is 40 100")
@@ -530,7 +658,7 @@ async def test_a_terminal_with_its_size(bench: Bench) -> None:
 async def test_a_terminal_shows_the_end_of_a_short_command(bench: Bench) -> None:
     await bench.launch(bench.spec())
     for _ in range(10):
-        execution = await bench.runtime.exec("one", ExecSpec(("sh", "-c", "echo out; exit 7"), PATH, terminal=True))
+        execution = await (await bench.guest()).exec(ExecSpec(("sh", "-c", "echo out; exit 7"), PATH, terminal=True))
         async with asyncio.timeout(10):
             assert b"out" in await everything(execution.stdout)
             assert await execution.wait() == 7
@@ -539,7 +667,7 @@ async def test_a_terminal_shows_the_end_of_a_short_command(bench: Bench) -> None
 
 async def test_the_end_of_the_instance_ends_its_commands(bench: Bench) -> None:
     await bench.launch(bench.spec())
-    execution = await bench.runtime.exec("one", ExecSpec(("sleep", "100"), PATH))
+    execution = await (await bench.guest()).exec(ExecSpec(("sleep", "100"), PATH))
     await asyncio.sleep(0.1)
     await bench.runtime.remove("one")
     async with asyncio.timeout(10):
@@ -553,8 +681,9 @@ async def test_the_end_of_the_instance_ends_its_commands(bench: Bench) -> None:
 async def test_console_and_its_log(bench: Bench) -> None:
     await bench.launch(bench.spec())
     await booted(bench)
-    console = await bench.runtime.console("one")
-    await bench.runtime.resize_console("one", 90, 30)
+    guest = await bench.guest()
+    console = await guest.console()
+    await guest.resize_console(90, 30)
     await console.write(b"hello\n")
     if isinstance(bench.runtime, FakeRuntime):
         bench.runtime.show("one", b"typed hello 30 90\r\n")
@@ -563,14 +692,18 @@ async def test_console_and_its_log(bench: Bench) -> None:
     assert b"booted host-one\r\n" in await bench.runtime.console_log("one")
     await bench.runtime.clear_console_log("one")
     await shown(bench, lambda log: log == b"")
-    again = await bench.runtime.console("one")
+    again = await guest.console()
     await bench.runtime.remove("one")
     assert await everything(again) is not None
 
 
-async def booted(bench: Bench) -> None:
+def booted_as_fake(bench: Bench) -> None:
     if isinstance(bench.runtime, FakeRuntime):
         bench.runtime.show("one", b"booted host-one\r\n")
+
+
+async def booted(bench: Bench) -> None:
+    booted_as_fake(bench)
     await shown(bench, lambda log: b"booted" in log)
 
 

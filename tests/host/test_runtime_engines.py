@@ -23,10 +23,10 @@ from isola.errors import HostFailure, InvalidInput
 from isola.events import Events
 from isola.host.linux import linux_host
 from isola.model.identity import HostNames, IdRange
-from isola.model.instance import Status
 from isola.model.limits import Limits
 from isola.operations import Operation, Operations
-from isola.runtimes import ExecSpec, Running, RunSpec
+from isola.runtimes import ExecSpec, Guest, Root, RunSpec
+from isola.runtimes.oci.guest import OciGuest
 from isola.runtimes.oci.layout import Layout
 from isola.runtimes.oci.runtime import OciRuntime
 
@@ -42,7 +42,7 @@ from isola.events import Events
 from isola.host.linux import linux_host
 from isola.model.identity import HostNames, IdRange
 from isola.operations import Operations
-from isola.runtimes import RunSpec
+from isola.runtimes import Root, RunSpec
 
 class Die:
     seen = 0
@@ -54,10 +54,9 @@ class Die:
 async def main():
     host = linux_host()
     runtime = registry.load("runtimes", sys.argv[1])(host, Path(sys.argv[2]), HostNames(sys.argv[3]))
-    spec = RunSpec("one", "one", Path(sys.argv[4]), IdRange(1400000), ("/bin/sleep", "1000"), system=True)
+    spec = RunSpec("one", "one", Root(Path(sys.argv[4])), ("/bin/sleep", "1000"), IdRange(1400000), system=True)
     async def work(op):
-        await runtime.create(op, spec)
-        await runtime.start(op, "one")
+        await runtime.run(op, spec)
         await op.commit()
     operations = Operations(Events(host.clock.now), now=host.clock.now, new_id=host.clock.uuid, observer=Die())
     print("begun", flush=True)
@@ -128,13 +127,12 @@ def command_lines() -> list[str]:
 
 def spec(root: Path, **more: object) -> RunSpec:
     values: dict[str, object] = {"command": ("/bin/sleep", "1000"), "system": True, **more}
-    return RunSpec(id="one", hostname="one", root=root, idmap=IDMAP, **values)  # type: ignore[arg-type]
+    return RunSpec(id="one", hostname="one", root=Root(root), idmap=IDMAP, **values)  # type: ignore[arg-type]
 
 
-async def launch(runtime: OciRuntime, wanted: RunSpec) -> Running:
+async def launch(runtime: OciRuntime, wanted: RunSpec) -> OciGuest:
     async def work(op: Operation) -> None:
-        op.metadata["running"] = await runtime.create(op, wanted)
-        await runtime.start(op, wanted.id)
+        op.metadata["guest"] = await runtime.run(op, wanted)
         await op.commit()
 
     clock = runtime.host.clock
@@ -142,13 +140,20 @@ async def launch(runtime: OciRuntime, wanted: RunSpec) -> Running:
     await operation.wait()
     if operation.error is not None:
         raise operation.error
-    running = operation.metadata["running"]
-    assert isinstance(running, Running)
-    return running
+    guest = operation.metadata["guest"]
+    assert isinstance(guest, OciGuest)
+    return guest
+
+
+async def found(runtime: OciRuntime) -> Guest:
+    """The one that runs."""
+    guest = await runtime.find("one")
+    assert guest is not None
+    return guest
 
 
 async def output(runtime: OciRuntime, *command: str, **more: object) -> tuple[int, str]:
-    execution = await runtime.exec("one", ExecSpec(command, ENVIRONMENT, **more))  # type: ignore[arg-type]
+    execution = await (await found(runtime)).exec(ExecSpec(command, ENVIRONMENT, **more))  # type: ignore[arg-type]
     execution.stdin.close()
     data = b""
     async with asyncio.timeout(20):
@@ -208,18 +213,18 @@ async def test_instances_outlive_the_daemon_that_started_them(runtime: OciRuntim
     child = begin(runtime, root, 1000)
     assert child.stdout and child.stdout.readline() == "done None\n"
     await asyncio.to_thread(child.wait)
-    running = await runtime.find("one")
-    assert running is not None
+    guest = await runtime.find("one")
+    assert guest is not None
     assert await output(runtime, "hostname") == (0, "one\n")
-    ended = asyncio.ensure_future(runtime.ended(running))
-    await runtime.signal("one", signal.SIGKILL)
+    ended = asyncio.ensure_future(guest.ended())
+    await guest.signal(signal.SIGKILL)
     async with asyncio.timeout(10):
         assert await ended == 137
 
 
 async def test_commands_do_not_outlive_the_daemon(runtime: OciRuntime, root: Path) -> None:
     await launch(runtime, spec(root))
-    execution = await runtime.exec("one", ExecSpec(("sleep", "9876"), ENVIRONMENT))
+    execution = await (await found(runtime)).exec(ExecSpec(("sleep", "9876"), ENVIRONMENT))
     await sleeping(runtime, "9876")
     files = Layout.of(runtime.directory, "one").commands
     async with asyncio.timeout(10):
@@ -230,26 +235,26 @@ async def test_commands_do_not_outlive_the_daemon(runtime: OciRuntime, root: Pat
     async with asyncio.timeout(10):
         assert await execution.wait() == 137
     await execution.close()
-    again = await next_one.exec("one", ExecSpec(("true",), ENVIRONMENT))
+    again = await (await found(next_one)).exec(ExecSpec(("true",), ENVIRONMENT))
     assert await next_one.find("one") is not None
     assert await again.wait() == 0
     await again.close()
 
 
 async def test_an_instance_without_its_monitor_has_ended(runtime: OciRuntime, root: Path) -> None:
-    running = await launch(runtime, spec(root))
-    os.kill(running.monitor.pid, signal.SIGKILL)
+    guest = await launch(runtime, spec(root))
+    os.kill(guest.processes.monitor.pid, signal.SIGKILL)
     async with asyncio.timeout(10):
-        assert await runtime.ended(running) == 137
+        assert await guest.ended() == 137
     assert await runtime.find("one") is None
     assert await runtime.owned() == ("one",)
     await runtime.remove("one")
-    assert not runtime.host.processes.alive(running.init)
+    assert not runtime.host.processes.alive(guest.processes.init)
 
 
 @pytest.mark.parametrize("damage", ["record", "state", "config", "engine", "everything"])
 async def test_damaged_traces_are_removed_all_the_same(runtime: OciRuntime, root: Path, damage: str) -> None:
-    running = await launch(runtime, spec(root))
+    guest = await launch(runtime, spec(root))
     layout = Layout.of(runtime.directory, "one")
     if damage in ("record", "everything"):
         layout.record.write_bytes(b'{"boot": \xff')
@@ -264,8 +269,8 @@ async def test_damaged_traces_are_removed_all_the_same(runtime: OciRuntime, root
     assert await runtime.owned() == ("one",)
     assert (await runtime.find("one") is None) == (damage in ("record", "everything"))
     await runtime.remove("one")
-    assert not runtime.host.processes.alive(running.init)
-    assert not runtime.host.processes.alive(running.monitor)
+    assert not runtime.host.processes.alive(guest.processes.init)
+    assert not runtime.host.processes.alive(guest.processes.monitor)
 
 
 async def test_a_record_of_another_boot_is_not_believed(runtime: OciRuntime, root: Path) -> None:
@@ -273,19 +278,18 @@ async def test_a_record_of_another_boot_is_not_believed(runtime: OciRuntime, roo
     record = Layout.of(runtime.directory, "one").record
     record.write_text(json.dumps(json.loads(record.read_text()) | {"boot": "another"}))
     assert await runtime.find("one") is None
-    assert await runtime.status("one") is Status.STOPPED
 
 
 # --- walls -------------------------------------------------------------------------------------------------------
 
 
 async def test_root_inside_is_nobody_outside(runtime: OciRuntime, root: Path) -> None:
-    running = await launch(runtime, spec(root))
-    words = proc(running.init.pid, "status").splitlines()
+    guest = await launch(runtime, spec(root))
+    words = proc(guest.processes.init.pid, "status").splitlines()
     assert f"Uid:\t{IDMAP.base}\t{IDMAP.base}\t{IDMAP.base}\t{IDMAP.base}" in words
     assert await output(runtime, "id", "-u") == (0, "0\n")
     assert await output(runtime, "id", "-u", user=33, group=34) == (0, "33\n")
-    groups = proc(running.monitor.pid, "cgroup").splitlines()
+    groups = proc(guest.processes.monitor.pid, "cgroup").splitlines()
     # On a host with v1 it is found by the old groups, which can be entered without waiting.
     told = [line for line in groups if not line.startswith("0::")] or groups
     assert all(line.endswith(f"/{TAG}/one.monitor") for line in told)
@@ -293,25 +297,28 @@ async def test_root_inside_is_nobody_outside(runtime: OciRuntime, root: Path) ->
 
 async def test_the_first_id_of_the_range_owns_the_user_namespace(runtime: OciRuntime, root: Path) -> None:
     before = set(os.listdir("/proc/self/fd"))
-    running = await launch(runtime, spec(root))
-    assert owner_of(f"/proc/{running.init.pid}/ns/user") == IDMAP.base
+    guest = await launch(runtime, spec(root))
+    assert owner_of(f"/proc/{guest.processes.init.pid}/ns/user") == IDMAP.base
     # What is made by the engine afterwards belongs to it, and so do commands.
     for kind in ("net", "uts", "ipc", "pid", "mnt", "cgroup"):
-        assert user_namespace_of(running.init.pid, kind) == os.stat(f"/proc/{running.init.pid}/ns/user").st_ino
-    execution = await runtime.exec("one", ExecSpec(("sleep", "4322"), ENVIRONMENT))
+        assert (
+            user_namespace_of(guest.processes.init.pid, kind)
+            == os.stat(f"/proc/{guest.processes.init.pid}/ns/user").st_ino
+        )
+    execution = await (await found(runtime)).exec(ExecSpec(("sleep", "4322"), ENVIRONMENT))
     command = await sleeping(runtime, "4322")
-    assert os.readlink(f"/proc/{command}/ns/user") == os.readlink(f"/proc/{running.init.pid}/ns/user")
+    assert os.readlink(f"/proc/{command}/ns/user") == os.readlink(f"/proc/{guest.processes.init.pid}/ns/user")
     await execution.close()
-    assert proc(running.init.pid, "uid_map").split() == ["0", str(IDMAP.base), "65536"]
-    assert proc(running.init.pid, "gid_map").split() == ["0", str(IDMAP.base), "65536"]
+    assert proc(guest.processes.init.pid, "uid_map").split() == ["0", str(IDMAP.base), "65536"]
+    assert proc(guest.processes.init.pid, "gid_map").split() == ["0", str(IDMAP.base), "65536"]
     # The kernel counts on the host who made it: nothing of ours may hold it once the first process does.
     held = [os.readlink(f"/proc/self/fd/{fd}") for fd in set(os.listdir("/proc/self/fd")) - before if link_there(fd)]
     assert not [link for link in held if link.startswith("user:")]
 
 
 async def test_what_an_instance_uses_up_is_not_taken_from_the_host_s_root(runtime: OciRuntime, root: Path) -> None:
-    running = await launch(runtime, spec(root))
-    before, wanted, after = await asyncio.to_thread(use_up_inotify, running.init.pid)
+    guest = await launch(runtime, spec(root))
+    before, wanted, after = await asyncio.to_thread(use_up_inotify, guest.processes.init.pid)
     # Others on this host open and close a few meanwhile.
     assert after > before - wanted // 2
 
@@ -368,9 +375,9 @@ def link_there(fd: str) -> bool:
 
 
 async def test_first_process_and_commands_are_in_the_group_of_every_hierarchy(runtime: OciRuntime, root: Path) -> None:
-    running = await launch(runtime, spec(root))
-    execution = await runtime.exec("one", ExecSpec(("sleep", "4321"), ENVIRONMENT))
-    for pid in (running.init.pid, await sleeping(runtime, "4321")):
+    guest = await launch(runtime, spec(root))
+    execution = await (await found(runtime)).exec(ExecSpec(("sleep", "4321"), ENVIRONMENT))
+    for pid in (guest.processes.init.pid, await sleeping(runtime, "4321")):
         groups = proc(pid, "cgroup").splitlines()
         assert [line for line in groups if not line.endswith(f"/{TAG}/one")] == []
     await execution.close()
@@ -408,23 +415,23 @@ async def test_limits_bind_at_once_and_live(runtime: OciRuntime, root: Path) -> 
     ]
     eat = ("sh", "-c", "head -c 100000000 /dev/zero | tail -c 99999999 >/dev/null")
     assert (await output(runtime, *eat))[0] == 137
-    await runtime.limit("one", Limits(memory=512 * MIB))
+    await (await found(runtime)).limit(Limits(memory=512 * MIB))
     assert (await output(runtime, *eat))[0] == 0
     assert (await output(runtime, "grep", "Cpus_allowed_list", "/proc/self/status"))[1].split()[1] != "0"
-    assert runtime.usage("one").processes >= 1
+    assert (await found(runtime)).usage().processes >= 1
     with pytest.raises(HostFailure):
-        await runtime.limit("one", Limits(memory=4096))
+        await (await found(runtime)).limit(Limits(memory=4096))
 
 
 async def test_a_command_for_which_there_is_no_process_left_runs_or_says_why(runtime: OciRuntime, root: Path) -> None:
     await launch(runtime, spec(root))
-    await runtime.limit("one", Limits(processes=1))
+    await (await found(runtime)).limit(Limits(processes=1))
     for terminal in (False, True):
         try:
             assert (await output(runtime, "true", terminal=terminal))[0] == 0  # an engine may need no place of its own
         except HostFailure as error:
             assert "could not be started" in error.message and error.evidence
-    await runtime.limit("one", Limits())
+    await (await found(runtime)).limit(Limits())
     assert (await output(runtime, "true"))[0] == 0
 
 

@@ -61,6 +61,9 @@ async def _instances(world: World, instances: list[Instance]) -> list[str]:
     mounted = {mount.target.relative_to(volumes).parts[0] for mount in world.host.mounts.table}
     found += _compare("roots mounted", mounted - doomed, running)
     found += _compare("processes", set(on_host) - doomed, running)
+    if world.engine.capabilities.shares_kernel:
+        namespaces = {path.name for path in world.host.namespaces.networks}
+        found += _compare("network namespaces", namespaces - doomed, running)
     found += _compare("logs", set(await world.host.files.names(world.directory / "logs")) - recorded - doomed, set())
     for record in instances:
         seen = on_host.get(record.id)
@@ -96,7 +99,10 @@ async def _networks(world: World, instances: list[Instance]) -> list[str]:
     wired = {
         (nic.host_link, nic.interface, nic.mac) for record in kept if _runs(record) for nic in nics_of(context, record)
     }
-    veths = {view.name for view in await world.host.links.all() if view.kind == "veth"} - doomed
+    if not world.engine.capabilities.shares_kernel:
+        inside = [(seen.spec.id, nic) for seen in world.runtime.instances.values() for nic in seen.nics]
+        seen = {(nic.link, nic.interface, nic.mac) for _, nic in inside if nic.link not in doomed}
+    veths = {view.name for view in await world.host.links.all() if view.kind in ("veth", "tun")} - doomed
     return found + _compare("NICs attached", seen, wired) + _compare("links", veths, {link for link, _, _ in wired})
 
 

@@ -20,6 +20,7 @@ from isola.model.instance import Address, Instance, InterfaceState
 from isola.model.probe import Probe
 from isola.testing.door import opened, world_in
 from isola.testing.files import FakeRoot, Node
+from isola.testing.namespaces import LOOPBACK
 from isola.testing.parts import World
 from isola.testing.runtime import FakeCommand, FakeRuntime, Program
 from isola.testing.storage import FakeStorage
@@ -77,7 +78,7 @@ class Stand:
     def give_address(self, name: str, address: str) -> None:
         """An instance that runs has an IPv4 address on eth0."""
         eth0 = InterfaceState("eth0", (Address("inet", address, "24", "global"),))
-        self.world.host.namespaces.set_interfaces(self.world.on_host(name).running.init, eth0)
+        self.world.on_host(name).interfaces = (LOOPBACK, eth0)
 
     async def inside(self, name: str) -> Node:
         """The root directory of an instance that runs."""

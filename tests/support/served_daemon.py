@@ -24,6 +24,7 @@ from isola.model.probe import Probe
 from isola.operations import Operation
 from isola.testing.door import ServedWorld, world_in
 from isola.testing.files import FakeRoot, Node
+from isola.testing.namespaces import LOOPBACK
 from isola.testing.parts import World
 from isola.testing.runtime import FakeCommand, FakeRuntime, Program
 from isola.testing.sockets import FakeStream
@@ -130,7 +131,7 @@ class ServedDaemon(ServedWorld):
         self.do(self._at(lambda: self._set_interfaces(name, eth0)))
 
     def _set_interfaces(self, name: str, *interfaces: InterfaceState) -> None:
-        self.world.host.namespaces.set_interfaces(self.world.on_host(name).running.init, *interfaces)
+        self.world.on_host(name).interfaces = (LOOPBACK, *interfaces)
 
     def tree(self, name: str) -> GuestTree:
         """The files of an instance that runs."""

@@ -48,10 +48,10 @@ async def test_what_runs_runs_on_and_is_looked_after(world: World) -> None:
     await world.create("web1", start=True, config={"limits.cpu": "1"})
     await world.create("web2", start=True)
     await world.finish(world.parts.services.instances.pause("web2"))
-    before = {name: world.on_host(name).running for name in ("web1", "web2")}
+    before = {name: world.on_host(name).number for name in ("web1", "web2")}
     await again(world)
     assert statuses(world) == {"web1": Status.RUNNING, "web2": Status.FROZEN}
-    assert {name: world.on_host(name).running for name in before} == before
+    assert {name: world.on_host(name).number for name in before} == before
     assert not await differences(world)
     world.runtime.end(world.parts.services.instances.get("web1").id)
     await eventually(lambda: statuses(world)["web1"] is Status.STOPPED)
@@ -62,16 +62,16 @@ async def test_what_runs_runs_on_and_is_looked_after(world: World) -> None:
 @pytest.mark.parametrize("verb", ["start", "restart", "stop", "delete"])
 async def test_what_could_not_be_looked_at_is_not_taken_for_dead(world: World, verb: str) -> None:
     await world.create("web1", start=True)
-    before = world.on_host("web1").running
+    before = world.on_host("web1").number
     wired = {place: id(pair) for place, (pair, _) in world.host.links.inside.items()}
     world.runtime.blind = 1
     await again(world)
-    assert statuses(world)["web1"] is Status.ERROR and world.on_host("web1").running == before
+    assert statuses(world)["web1"] is Status.ERROR and world.on_host("web1").number == before
     instances = world.parts.services.instances
     if verb == "start":
         with pytest.raises(WrongState, match="already running"):
             await world.finish(instances.start("web1"))
-        assert statuses(world)["web1"] is Status.RUNNING and world.on_host("web1").running == before
+        assert statuses(world)["web1"] is Status.RUNNING and world.on_host("web1").number == before
         assert {place: id(pair) for place, (pair, _) in world.host.links.inside.items()} == wired
     else:
         await world.finish(
@@ -107,7 +107,7 @@ async def test_after_a_boot_the_first_in_order_starts_first(world: World) -> Non
     for name, priority in (("last", "0"), ("first", "20"), ("second", "10")):
         await world.create(name, start=True, config={"boot.autostart.priority": priority})
     await booted(world)
-    started = sorted(world.runtime.instances.values(), key=lambda instance: instance.running.init.pid)
+    started = sorted(world.runtime.instances.values(), key=lambda instance: instance.number)
     assert [instance.spec.hostname for instance in started] == ["first", "second", "last"]
 
 

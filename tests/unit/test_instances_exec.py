@@ -425,7 +425,7 @@ async def test_files_of_a_stopped_instance_are_those_it_starts_with(world: World
     assert not world.host.mounts.table
     await world.finish(world.parts.services.instances.start("web1"))
     assert await read(world, "/etc/motd") == b"hello"
-    node = world.host.files._find(world.on_host("web1").spec.root / "etc/motd")
+    node = world.host.files._find(world.on_host("web1").spec.root.path / "etc/motd")
     assert node.uid == instance.idmap.base
 
 
@@ -472,4 +472,4 @@ async def test_what_meets_an_instance_that_has_just_ended_says_so(running: World
             pass
     with pytest.raises(WrongState):
         await running.finish(execute(running, "echo", connect=False))
-    assert not running.context.host.namespaces.interfaces(running.context.live[instance.id].running.init)
+    assert not running.context.live[instance.id].guest.interfaces()

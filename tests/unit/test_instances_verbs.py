@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from channels import eventually
@@ -12,6 +14,7 @@ from instance_updates import change, update
 from instance_verbs import NIC_ONE as NIC
 from instance_verbs import ROOT
 from memory_audit import differences, settle
+from strike import Fate, clear_graves
 
 from isola.errors import Busy, IsolaError, TimedOut, WrongState
 from isola.instances.identity import nics_of
@@ -19,7 +22,20 @@ from isola.model.instance import InstanceRequest, Status
 from isola.model.network import Network, NetworkNamespace
 from isola.model.operation import OperationStatus
 from isola.model.profile import Profile
-from isola.testing.parts import World
+from isola.testing.parts import HostedRuntime, World
+from isola.testing.vm import FakeVm
+
+
+@pytest.fixture(params=[HostedRuntime, FakeVm], ids=["container", "vm"])
+async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    """A daemon in memory that has one image, ``tiny``, and a runtime of containers or of virtual machines."""
+    world = World(observer=Fate(), engine=request.param)
+    await world.start()
+    await world.import_image()
+    yield world
+    world.forget()
+    clear_graves()
+
 
 HALT = 30
 """SIGPWR: what the image's init takes for a wish to halt."""
@@ -28,6 +44,10 @@ HALT = 30
 def status(world: World, name: str = "web1") -> Status:
     instances = world.parts.services.instances
     return instances.status(instances.get(name))
+
+
+def wanted(world: World, **more: Any) -> InstanceRequest:
+    return InstanceRequest(isolation=world.isolation, **more)
 
 
 # --- create ---------------------------------------------------------------------------------------------------------
@@ -81,7 +101,7 @@ async def test_every_instance_has_ids_addresses_and_a_mac_of_its_own(world: Worl
 
 
 async def test_creating_at_once_shares_the_layer_and_nothing_else(world: World) -> None:
-    requests = [InstanceRequest(name=f"web{number}", image="tiny", start=True) for number in range(8)]
+    requests = [wanted(world, name=f"web{number}", image="tiny", start=True) for number in range(8)]
     operations = [world.parts.services.instances.create(request) for request in requests]
     await asyncio.gather(*(world.finish(operation) for operation in operations))
     assert all(status(world, request.name or "") is Status.RUNNING for request in requests)
@@ -90,7 +110,7 @@ async def test_creating_at_once_shares_the_layer_and_nothing_else(world: World) 
 
 async def test_who_gives_no_name_gets_one_that_is_free(world: World) -> None:
     for _ in range(2):
-        await world.finish(world.parts.services.instances.create(InstanceRequest(image="tiny")))
+        await world.finish(world.parts.services.instances.create(wanted(world, image="tiny")))
     names = [instance.name for instance in world.parts.services.instances]
     assert len(set(names)) == 2
 
@@ -102,18 +122,18 @@ async def test_an_empty_instance_needs_no_image(world: World) -> None:
 
 
 async def test_two_of_one_name_at_once_are_one(world: World) -> None:
-    first = world.parts.services.instances.create(InstanceRequest(name="web1", image="tiny"))
+    first = world.parts.services.instances.create(wanted(world, name="web1", image="tiny"))
     with pytest.raises(Busy):
-        world.parts.services.instances.create(InstanceRequest(name="web1", image="tiny"))
+        world.parts.services.instances.create(wanted(world, name="web1", image="tiny"))
     await world.finish(first)
     with pytest.raises(IsolaError) as caught:
-        world.parts.services.instances.create(InstanceRequest(name="web1", image="tiny"))
+        world.parts.services.instances.create(wanted(world, name="web1", image="tiny"))
     assert caught.value.code == "already_exists" and caught.value.remedy
 
 
 async def test_an_instance_that_does_not_start_stays_and_is_stopped(world: World) -> None:
     await world.import_image("broken", **{"isola.command": "/no/such/program"})
-    operation = world.parts.services.instances.create(InstanceRequest(name="web1", image="broken", start=True))
+    operation = world.parts.services.instances.create(wanted(world, name="web1", image="broken", start=True))
     await operation.wait(5)
     assert operation.view().error_code == "host_failure"
     assert status(world) is Status.STOPPED
@@ -125,7 +145,7 @@ DEAD = (b"\x1b[1;31mFailed to create control group inotify object\x1b[0m\r\nExit
 
 async def test_a_system_that_dies_at_once_has_not_started_and_says_why(world: World) -> None:
     world.runtime.dying["/sbin/init"] = DEAD
-    operation = world.parts.services.instances.create(InstanceRequest(name="web1", image="tiny", start=True))
+    operation = world.parts.services.instances.create(wanted(world, name="web1", image="tiny", start=True))
     await operation.wait(5)
     view = operation.view()
     assert (view.error_code, view.status) == ("host_failure", OperationStatus.FAILURE)
@@ -149,7 +169,7 @@ async def test_a_start_that_fails_before_anything_is_shown_leaves_its_reason_in_
 @pytest.mark.parametrize(("code", "then"), [(0, Status.STOPPED), (129, Status.RUNNING)])
 async def test_what_is_done_at_once_or_reboots_has_started(world: World, code: int, then: Status) -> None:
     world.runtime.dying["/sbin/init"] = (b"", code)
-    operation = world.parts.services.instances.create(InstanceRequest(name="web1", image="tiny", start=True))
+    operation = world.parts.services.instances.create(wanted(world, name="web1", image="tiny", start=True))
     await operation.wait(5)
     assert operation.error is None
     world.runtime.dying.clear()
@@ -206,10 +226,10 @@ async def test_a_nic_takes_the_mtu_of_its_network_at_the_next_start(world: World
     assert (await services.networks.state("isolabr0"))["mtu"] == 1400
 
     def on_nics() -> list[int]:
-        endpoint = world.on_host("web1").spec.network
-        return [
-            pair.mtu for (owner, _), (pair, _) in world.host.links.inside.items() if NetworkNamespace(owner) == endpoint
-        ]
+        links, run = world.host.links, world.on_host("web1").spec
+        if run.nics:
+            return [links.taps[nic.link].mtu for nic in run.nics if links.taps[nic.link].mtu == nic.mtu]
+        return [pair.mtu for (place, _), (pair, _) in links.inside.items() if NetworkNamespace(place) == run.network]
 
     assert on_nics() == [1500]
     await world.finish(services.instances.stop("web1", force=True))
@@ -242,11 +262,12 @@ async def test_start_gives_root_network_limits_and_environment(world: World) -> 
     ]
 
 
-async def test_a_clean_stop_asks_with_the_images_signal(world: World) -> None:
+async def test_a_clean_stop_asks_as_the_wall_has_it(world: World) -> None:
     await world.create("web1", start=True)
     seen = world.on_host("web1")
     await world.finish(world.parts.services.instances.stop("web1"))
-    assert seen.signals == [HALT] and status(world) is Status.STOPPED
+    assert seen.stops == 1 and status(world) is Status.STOPPED
+    assert seen.signals == ([HALT] if world.runtime.capabilities.shares_kernel else [])
     assert not await differences(world)
 
 
@@ -265,7 +286,7 @@ async def test_a_stop_without_end_can_be_cancelled(world: World) -> None:
     await world.create("web1", start=True)
     world.runtime.ends_on = frozenset({9})
     operation = world.parts.services.instances.stop("web1", timeout=None)
-    await eventually(lambda: world.on_host("web1").signals)
+    await eventually(lambda: world.on_host("web1").stops)
     operation.cancel()
     await operation.wait(2)
     assert operation.status is OperationStatus.CANCELLED
@@ -284,10 +305,10 @@ async def test_an_instance_that_ends_while_nobody_waits_any_more_is_cleaned_up(w
 
 async def test_restart_is_a_new_program_with_the_same_addresses(world: World) -> None:
     instance = await world.create("web1", start=True)
-    before = world.on_host("web1").running
+    before = world.on_host("web1").number
     await world.finish(world.parts.services.instances.restart("web1"))
     after = world.parts.services.instances.get("web1")
-    assert world.on_host("web1").running != before
+    assert world.on_host("web1").number != before
     assert nics_of(world.context, after) == nics_of(world.context, instance)
     assert not await differences(world)
 
@@ -363,7 +384,7 @@ async def test_force_waits_for_no_hopeless_stop(world: World, verb: str) -> None
     instances = world.parts.services.instances
     world.runtime.ends_on = frozenset({9})
     hopeless = instances.stop("web1", timeout=None)
-    await eventually(lambda: world.on_host("web1").signals)
+    await eventually(lambda: world.on_host("web1").stops)
     others = [instances.update("web1", lambda _: change(description="later"))]
     await asyncio.wait_for(world.finish(getattr(instances, verb)("web1", force=True)), 2)
     await asyncio.wait([asyncio.ensure_future(other.wait(2)) for other in (hopeless, *others)])
@@ -384,9 +405,9 @@ async def test_halted_from_inside(world: World) -> None:
 
 async def test_rebooted_from_inside(world: World) -> None:
     instance = await world.create("web1", start=True)
-    before = world.on_host("web1").running
+    before = world.on_host("web1").number
     world.runtime.reboot(instance.id)
-    await eventually(lambda: instance.id in world.runtime.instances and world.on_host("web1").running != before)
+    await eventually(lambda: instance.id in world.runtime.instances and world.on_host("web1").number != before)
     await settle(world)
     assert status(world) is Status.RUNNING and not await differences(world)
 

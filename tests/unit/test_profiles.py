@@ -10,7 +10,6 @@ from memory_audit import differences
 
 from isola.errors import HostFailure, IsolaError, PreconditionFailed
 from isola.model.instance import Config, Devices, InstanceUpdate
-from isola.model.limits import Limits
 from isola.model.profile import Profile
 from isola.model.storage import Volume
 from isola.operations import Operation
@@ -65,14 +64,8 @@ async def test_a_change_that_one_instance_cannot_follow_is_taken_back_from_all(w
         await world.create(name, start=True)
     await change(world, {"limits.processes": "50"})
     before = world.parts.services.profiles.get("default")
-    limit, refusing = world.runtime.limit, world.on_host("web3").spec.id
-
-    async def refuse(id: str, limits: Limits) -> None:
-        if id == refusing and limits.processes == 60:
-            raise HostFailure("the kernel does not want to")
-        await limit(id, limits)
-
-    world.runtime.limit = refuse  # type: ignore[method-assign]
+    refusing = world.on_host("web3").spec.id
+    world.runtime.refuses = lambda id, limits: id == refusing and limits.processes == 60
     with pytest.raises(HostFailure):
         await change(world, {"limits.processes": "60"}, {"root": ROOT, "eth1": NIC})
     assert world.parts.services.profiles.get("default") == before

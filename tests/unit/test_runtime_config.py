@@ -9,14 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isola.model.identity import IdRange
-from isola.runtimes import ExecSpec, RunSpec
+from isola.runtimes import ExecSpec, Root, RunSpec
 from isola.runtimes.oci.capabilities import granted
-from isola.runtimes.oci.config import Surroundings, User, bundle, exec_process
+from isola.runtimes.oci.config import Surroundings, bundle, exec_process
 from isola.runtimes.oci.console import raw
 from isola.runtimes.oci.layout import Layout
 from isola.runtimes.oci.monitor import arguments, entering
 from isola.runtimes.oci.mounts import LXCFS_FILES, mounts
 from isola.runtimes.oci.seccomp import ALWAYS, KEYS, profile
+from isola.runtimes.users import User
 
 ALL = frozenset({"CAP_SYS_ADMIN", "CAP_NET_ADMIN", "CAP_CHOWN", "CAP_SYS_BOOT", "CAP_SYS_MODULE", "CAP_SYS_TIME"})
 OWN = Path("/proc/7/fd/9")
@@ -24,7 +25,13 @@ HERE = Surroundings(architecture="x86_64", bounding=ALL, cgroup="/isola/one", us
 
 
 def spec(**more: object) -> RunSpec:
-    given = {"id": "one", "hostname": "web", "root": Path("/r"), "idmap": IdRange(200000), "command": ("/sbin/init",)}
+    given = {
+        "id": "one",
+        "hostname": "web",
+        "root": Root(Path("/r")),
+        "idmap": IdRange(200000),
+        "command": ("/sbin/init",),
+    }
     return RunSpec(**{**given, **more})  # type: ignore[arg-type]
 
 

@@ -15,7 +15,8 @@ from isola.errors import AlreadyExists, HostFailure, IsolaError
 from isola.events import Events
 from isola.model.identity import HostNames, IdRange
 from isola.operations import Operation, Operations
-from isola.runtimes import Running, RunSpec
+from isola.runtimes import Root, RunSpec
+from isola.runtimes.oci.guest import OciGuest
 from isola.runtimes.oci.layout import Layout
 from isola.runtimes.oci.runtime import OciRuntime
 from isola.testing.cgroups import FakeCgroups
@@ -27,7 +28,7 @@ from isola.testing.system import FakeSystem
 
 DIRECTORY = Path("/var/lib/isola")
 PROGRAMS = {name: Path("/usr/bin") / name for name in ("crun", "runc", "conmon")}
-SPEC = RunSpec("one", "web", Path("/root"), IdRange(200000), ("/sbin/init",), system=True)
+SPEC = RunSpec("one", "web", Root(Path("/root")), ("/sbin/init",), IdRange(200000), system=True)
 
 
 class Inherited(FakeSockets):
@@ -154,14 +155,16 @@ def monitored(on: FakeHost, report: bytes, *, lives: bool = True, inside: bool =
     return monitor
 
 
-async def attempt(report: bytes, **more: bool) -> tuple[FakeHost, OciRuntime, Running | IsolaError]:
+async def attempt(report: bytes, **more: bool) -> tuple[FakeHost, OciRuntime, OciGuest | IsolaError]:
     on = host()
     on.processes.programs["sh"] = monitored(on, report, **more)
     runtime = driver("crun", on)
-    made: list[Running] = []
+    made: list[OciGuest] = []
 
     async def work(op: Operation) -> None:
-        made.append(await runtime.create(op, SPEC))
+        guest = await runtime.run(op, SPEC)
+        assert isinstance(guest, OciGuest)
+        made.append(guest)
         await op.commit()
 
     try:
@@ -173,7 +176,7 @@ async def attempt(report: bytes, **more: bool) -> tuple[FakeHost, OciRuntime, Ru
 
 async def test_what_was_made_is_found_again() -> None:
     on, runtime, made = await attempt(b'{"data": PID}\n')
-    assert isinstance(made, Running)
+    assert isinstance(made, OciGuest)
     assert await runtime.find("one") == made
     assert await driver("crun", on).find("one") == made
     assert await driver("runc", on).find("one") is None
@@ -182,7 +185,7 @@ async def test_what_was_made_is_found_again() -> None:
     assert config["hostname"] == "web"
     assert on.cgroups.groups["/isola/one"].owner == 200000
     with pytest.raises(AlreadyExists):
-        await do(on, lambda op: runtime.create(op, SPEC))
+        await do(on, lambda op: runtime.run(op, SPEC))
     assert await runtime.find("one") == made
 
 
@@ -219,7 +222,7 @@ async def test_a_number_that_is_a_stranger_s_by_now_is_not_taken_for_the_first_p
 async def test_a_number_given_away_while_it_is_read_is_not_killed() -> None:
     """A daemon that died left a command's file; the command ends while the next daemon reads it."""
     on, _, made = await attempt(b'{"data": PID}\n')
-    assert isinstance(made, Running)
+    assert isinstance(made, OciGuest)
     command = on.processes.add("command")
     await on.cgroups.enter("/isola/one", command.ref)
     file = Layout.of(DIRECTORY, "one").commands / "left.pid"
@@ -253,7 +256,7 @@ async def test_waiting_for_a_silent_monitor_can_be_cancelled() -> None:
     on.processes.programs["sh"] = silent
     runtime = driver("crun", on)
     operations = Operations(Events(on.clock.now), now=on.clock.now, new_id=on.clock.uuid)
-    operation = operations.start("test", lambda op: runtime.create(op, SPEC))
+    operation = operations.start("test", lambda op: runtime.run(op, SPEC))
     await reached.wait()
     assert await runtime.owned() == ("one",)
     operation.cancel()

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isola.errors import InvalidInput
-from isola.runtimes.oci.config import User
-from isola.runtimes.oci.users import choose
+from isola.runtimes.users import User, choose
 
 PASSWD = "root:x:0:0::/root:/bin/sh\nweb:x:33:34::/srv:/bin/sh\nbroken\n1000:x:5:6::/five:/\nbad:x:huge:1::/:/\n"
 GROUP = "root:x:0:\nweb:x:34:\nextra:x:50:web,other\nhuge:x:99999999999:web\nfar:x:70000:web\n"

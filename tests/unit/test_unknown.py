@@ -31,7 +31,7 @@ async def everything_of(world: World, instance: Instance) -> object:
         await world.host.files.exists(pool / "volumes" / instance.id / "upper"),
         await world.host.files.exists(pool / "descriptions" / f"{instance.id}.json"),
         [await world.host.files.exists(pool / "layers" / layer[7:]) for layer in instance.start.layers],
-        run.running if run is not None and run.status is None else None,
+        run.number if run is not None and run.status is None else None,
         await world.host.files.names(world.directory / "networks" / NETWORK),
         sorted(pair.host for pair, _ in world.host.links.inside.values()),
     )

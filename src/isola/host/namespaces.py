@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -41,6 +41,13 @@ class Namespaces(Protocol):
 
     def hold_mounts(self, process: ProcessRef) -> Path:
         """A file that stands for a process's mount namespace, and keeps it as long as we live.
+
+        Raises WrongState when the process has ended, HostFailure.
+        """
+        ...
+
+    def of_process(self, process: ProcessRef, kind: str) -> AbstractContextManager[Path]:
+        """A file that stands for a process's namespace (``pid``, ``ipc``, ``uts``), until the context is left.
 
         Raises WrongState when the process has ended, HostFailure.
         """
@@ -97,6 +104,15 @@ class LinuxNamespaces:
     def hold_mounts(self, process: ProcessRef) -> Path:
         """By a descriptor of our own."""
         return Path(f"/proc/{os.getpid()}/fd/{open_of(process, 'ns/mnt')}")
+
+    @contextmanager
+    def of_process(self, process: ProcessRef, kind: str) -> Iterator[Path]:
+        """By a descriptor of our own."""
+        descriptor = open_of(process, f"ns/{kind}")
+        try:
+            yield Path(f"/proc/{os.getpid()}/fd/{descriptor}")
+        finally:
+            os.close(descriptor)
 
     @asynccontextmanager
     async def user(self, idmap: IdRange) -> AsyncIterator[Path]:

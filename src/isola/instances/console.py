@@ -38,7 +38,7 @@ class Console:
         """Its terminal, both ways; it ends with the instance. Raises WrongState."""
         live = require_live(self._context, self.instance)
         request = self._request
-        self._stream = stream = await self._context.runtime(self.instance).console(self.instance.id)
+        self._stream = stream = await live.guest.console()
         self._context.tell("console", self.instance.name, type=request.type)
         if request.width and request.height:
             await self.resize(request.width, request.height)
@@ -49,7 +49,7 @@ class Console:
 
     async def resize(self, width: int, height: int) -> None:
         """Window size of the terminal."""
-        await self._context.runtime(self.instance).resize_console(self.instance.id, width, height)
+        await require_live(self._context, self.instance).guest.resize_console(width, height)
 
     def close(self) -> None:
         """Detach; the console goes on. Fine when it was not attached."""

@@ -22,7 +22,7 @@ from isola.model.profile import Profile
 from isola.model.storage import Volume
 from isola.network import Networks
 from isola.operations import Operations
-from isola.runtimes import Running, Runtime, Runtimes
+from isola.runtimes import Guest, Runtime, Runtimes
 from isola.state import Collection, Described, Intents, record_codec
 from isola.storage import Pools, VolumeDriver
 
@@ -41,7 +41,7 @@ def lock_of(name: str) -> str:
 class Live:
     """A running instance as this daemon sees it; rebuilt from the host when the daemon starts."""
 
-    running: Running
+    guest: Guest
     started_at: datetime
     frozen: bool = False
     stopping: bool = False
@@ -117,8 +117,6 @@ class Context:
     """What the volumes of a pool say of themselves."""
     reserved_layers: Counter[tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=Counter)
     """Layers of instances that are being created: what pools keep them under, and all their names."""
-    file_sessions: dict[asyncio.Event, tuple[str, asyncio.Event]] = field(default_factory=dict)
-    """Clients connected to files: what says that one has left, the instance's id, and what tells it to leave."""
     bases: Bases = field(default_factory=Bases)
     """Where id ranges may begin on this host."""
 

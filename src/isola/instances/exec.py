@@ -8,8 +8,7 @@ from isola.instances.start import environment, expanded
 from isola.instances.stop import require_live
 from isola.model.exec import ExecRequest
 from isola.model.instance import Instance
-from isola.runtimes import ExecSpec, Execution
-from isola.runtimes.oci import users
+from isola.runtimes import ExecSpec, Execution, users
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 NOT_STARTED = 126
@@ -35,7 +34,8 @@ async def begin(context: Context, instance: Instance, request: ExecRequest) -> E
     """Run it. Raises WrongState, InvalidInput."""
     who = await _who(context, instance, request)
     spec = spec_of(context, instance, request, who, await _home(context, instance, request, who))
-    execution = await context.working_runtime(instance).exec(instance.id, spec)
+    context.working_runtime(instance)
+    execution = await require_live(context, instance).guest.exec(spec)
     context.tell("exec", instance.name, command=list(request.command))
     return execution
 
@@ -47,7 +47,7 @@ async def _home(context: Context, instance: Instance, request: ExecRequest, who:
         return "/"
     if not live.home:
         try:
-            async with context.host.files.root(process=live.running.init, idmap=instance.idmap) as root:
+            async with live.guest.files() as root:
                 live.home = "/root" if (await root.stat("/root")).kind == "directory" else "/"
         except IsolaError:
             return "/"
@@ -61,9 +61,7 @@ async def _who(context: Context, instance: Instance, request: ExecRequest) -> tu
         return 0, group or 0
     if isinstance(user, int) and group is not None:
         return user, group
-    found = await users.of_process(
-        context.host.files, require_live(context, instance).running.init, instance.idmap, str(user)
-    )
+    found = await users.of_guest(require_live(context, instance).guest, str(user))
     return found.uid, found.gid if group is None else group
 
 

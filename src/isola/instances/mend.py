@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from isola.instances.context import Context
-from isola.model.instance import Instance, Status
+from isola.model.instance import Instance
 from isola.model.network import Nic
 from isola.operations import Operation
 
@@ -25,11 +25,10 @@ async def _adopted(context: Context, instance: Instance) -> bool:
     from isola.instances.start import adopt, expanded, limits
 
     runtime = context.runtime(instance)
-    if instance.desired != "running" or (running := await runtime.find(instance.id)) is None:
+    if instance.desired != "running" or (guest := await runtime.find(instance.id)) is None:
         return False
-    frozen = await runtime.status(instance.id) is Status.FROZEN
     config, _ = expanded(context, instance)
-    adopt(context, instance, running, limits(context, config, of=instance), frozen=frozen)
+    adopt(context, instance, guest, limits(context, config, of=instance), frozen=guest.frozen())
     return True
 
 

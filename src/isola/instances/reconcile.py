@@ -16,9 +16,9 @@ from isola.instances.repair import half_changed, repair
 from isola.instances.restarts import RESTARTING, schedule
 from isola.instances.start import adopt, expanded, limits, start
 from isola.instances.supervise import LAST_BOOT, clean_up
-from isola.model.instance import Instance, Status
+from isola.model.instance import Instance
 from isola.operations import Operation
-from isola.runtimes import Running
+from isola.runtimes import Guest
 from isola.settings import boolean
 
 log = logging.getLogger(__name__)
@@ -68,15 +68,15 @@ async def _settle(context: Context, instance: Instance) -> Instance | None:
     """Carry out the verdict; returns the instance when it is to be started afterwards."""
     try:
         runtime = context.runtime(instance)
-        running = await runtime.find(instance.id)
+        guest = await runtime.find(instance.id)
         config, _ = expanded(context, instance)
         verdict = judge(
             instance,
-            runs=running is not None,
+            runs=guest is not None,
             boot=context.host.system.boot_id(),
             autostart=boolean(config["boot.autostart"]) if config.get("boot.autostart") else None,
         )
-        await _carry_out(context, instance, running, verdict)
+        await _carry_out(context, instance, guest, verdict)
     except IsolaError as error:
         log.error("Instance %s: %s", instance.name, error)
         context.broken[instance.id] = str(error)
@@ -84,9 +84,9 @@ async def _settle(context: Context, instance: Instance) -> Instance | None:
     return instance if verdict is Verdict.START else None
 
 
-async def _carry_out(context: Context, instance: Instance, running: Running | None, verdict: Verdict) -> None:
-    if verdict is Verdict.ADOPT and running is not None:
-        await _adopt(context, instance, running)
+async def _carry_out(context: Context, instance: Instance, guest: Guest | None, verdict: Verdict) -> None:
+    if verdict is Verdict.ADOPT and guest is not None:
+        await _adopt(context, instance, guest)
         return
 
     async def work(op: Operation) -> None:
@@ -111,12 +111,11 @@ async def _carry_out(context: Context, instance: Instance, running: Running | No
         await _repair(context, left)
 
 
-async def _adopt(context: Context, instance: Instance, running: Running) -> None:
-    frozen = await context.runtime(instance).status(instance.id) is Status.FROZEN
+async def _adopt(context: Context, instance: Instance, guest: Guest) -> None:
     config, _ = expanded(context, instance)
-    live = adopt(context, instance, running, limits(context, config, of=instance), frozen=frozen)
+    live = adopt(context, instance, guest, limits(context, config, of=instance), frozen=guest.frozen())
     try:
-        await context.runtime(instance).limit(instance.id, live.limits)
+        await guest.limit(live.limits)
     except IsolaError as error:
         log.error("The limits of instance %s are not as configured: %s", instance.name, error)
     await _repair(context, instance)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from ipaddress import ip_address
 
 from isola.instances.context import Context
+from isola.instances.endpoint import endpoint_of, plug, unplug
 from isola.instances.expand import network_of, nic_devices
 from isola.instances.identity import nics_of
 from isola.instances.start import CPUS, cpus_text, expanded, limits, refreshed
@@ -49,6 +50,8 @@ async def _rewire(context: Context, op: Operation, instance: Instance, wanted: I
     await context.host.links.delete(*(context.names.veth(instance.id, device) for device in coming))
     before, after = (*nics_of(context, instance), *context.strays.get(instance.id, ())), nics_of(context, wanted)
     for nic in {nic.host_link: nic for nic in (*before, *after)}.values():
+        if live is not None:
+            await unplug(op, nic, live.guest)
         if (network := context.networks.find(nic.network)) is not None:
             await context.networks.driver(nic.network).detach(op, network, nic)
             await context.networks.driver(nic.network).unregister(op, network, nic)
@@ -56,7 +59,7 @@ async def _rewire(context: Context, op: Operation, instance: Instance, wanted: I
         driver, network = context.networks.driver(nic.network), context.networks.get(nic.network)
         await driver.register(op, network, nic)
         if live is not None:
-            await driver.attach(op, network, nic, context.networks.namespaces.get(instance.id))
+            await plug(context, op, nic, endpoint_of(context, instance), live.guest)
 
 
 def _differs(context: Context, instance: Instance) -> bool:

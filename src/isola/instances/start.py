@@ -7,9 +7,9 @@ import dataclasses
 from isola.errors import HostFailure, IsolaError, WrongState
 from isola.instances.context import Context, Live
 from isola.instances.describe import keep_described
+from isola.instances.endpoint import make_endpoint, tap_nic
 from isola.instances.evidence import last_words, note_failure
 from isola.instances.expand import merge, nic_devices
-from isola.instances.files import end_sessions
 from isola.instances.identity import nics_of, take_facts, without_facts
 from isola.instances.limits import limits_of, load_of, terminals, tmpfs_size
 from isola.instances.mend import marks, mend
@@ -18,8 +18,10 @@ from isola.instances.supervise import LAST_BOOT, REBOOT, watch
 from isola.instances.templates import applied, apply
 from isola.model.instance import Config, Devices, Instance
 from isola.model.limits import Limits
+from isola.model.network import HostTap
+from isola.model.signals import signal_number
 from isola.operations import Operation
-from isola.runtimes import Running, RunSpec
+from isola.runtimes import Guest, Root, RunSpec
 from isola.runtimes.lxcfs import answering
 from isola.state import Versioned
 
@@ -35,20 +37,21 @@ async def start(context: Context, op: Operation, name: str) -> None:
     marks(context, op, held.value.id)
     config, devices = expanded(context, held.value)
     instance = await refreshed(context, op, held.value, devices)
-    await end_sessions(context, instance)
     with op.step("Mount root"):
         root = await context.storage(instance).mount(op, context.volume(instance), instance.id)
         await apply(context, instance, root, config, devices)
+    runtime = context.working_runtime(instance)
     spec = RunSpec(
         id=instance.id,
         hostname=instance.name,
-        root=root,
-        idmap=instance.idmap,
+        root=Root(root, runtime.capabilities.root),
+        idmap=instance.idmap if runtime.capabilities.shares_kernel else None,
         command=instance.start.command,
         environment=dict(instance.start.environment) | environment(config),
         cwd=instance.start.cwd,
         user=instance.start.user,
         system=instance.start.system,
+        stop_signal=signal_number(instance.start.stop_signal),
         limits=limits(context, config),
         tmpfs=tmpfs_size(config, context.host.system.memory()["MemTotal"], system=instance.start.system),
         terminals=terminals(config),
@@ -56,21 +59,21 @@ async def start(context: Context, op: Operation, name: str) -> None:
     )
     try:
         with op.step("Start program"):
-            running = await _run(context, op, instance, spec)
+            guest = await _run(context, op, instance, spec)
     except IsolaError as error:
         await note_failure(context, instance, error)
         raise
     found = Versioned(instance, held.revision)
-    await op.commit(lambda: _record_started(context, found, spec.limits, running))
+    await op.commit(lambda: _record_started(context, found, spec.limits, guest))
     context.tell("started", instance.name)
 
 
-def adopt(context: Context, instance: Instance, running: Running, limits: Limits, *, frozen: bool = False) -> Live:
+def adopt(context: Context, instance: Instance, guest: Guest, limits: Limits, *, frozen: bool = False) -> Live:
     """From now on this daemon looks after the running instance."""
     started = instance.last_used_at or context.host.clock.now()
     reboots = forget(context, instance.id)
     since = context.host.clock.monotonic()
-    live = context.live[instance.id] = Live(running, started, frozen, limits=limits, since=since, reboots=reboots)
+    live = context.live[instance.id] = Live(guest, started, frozen, limits=limits, since=since, reboots=reboots)
     watch(context, instance.id, live)
     return live
 
@@ -124,21 +127,18 @@ def require_stopped(context: Context, instance: Instance) -> None:
         raise WrongState(f"Instance {instance.name!r} is half deleted", remedy="delete it again")
 
 
-async def _run(context: Context, op: Operation, instance: Instance, spec: RunSpec) -> Running:
-    runtime = context.working_runtime(instance)
-    endpoint = await context.networks.namespaces.make(op, instance.id, instance.idmap)
-    for nic in nics_of(context, instance):
-        network = context.networks.get(nic.network)
-        await context.networks.driver(nic.network).attach(op, network, nic, endpoint)
-    running = await runtime.create(op, dataclasses.replace(spec, network=endpoint))
-    await runtime.start(op, instance.id)
-    await _require_life(context, instance, running)
-    return running
+async def _run(context: Context, op: Operation, instance: Instance, spec: RunSpec) -> Guest:
+    endpoint = await make_endpoint(context, op, instance)
+    taps = isinstance(endpoint, HostTap)
+    nics = tuple(tap_nic(nic) for nic in nics_of(context, instance)) if taps else ()
+    guest = await context.working_runtime(instance).run(op, dataclasses.replace(spec, network=endpoint, nics=nics))
+    await _require_life(context, instance, guest)
+    return guest
 
 
-async def _require_life(context: Context, instance: Instance, running: Running) -> None:
+async def _require_life(context: Context, instance: Instance, guest: Guest) -> None:
     """Raise HostFailure where the program ended at once, unless it was done, or wants to be started again."""
-    status = await context.runtime(instance).settled(running, system=instance.start.system)
+    status = await guest.settled()
     if status not in (None, 0, REBOOT):
         raise HostFailure(
             f"The first process of {instance.name!r} ended at once, with status {status}",
@@ -146,7 +146,7 @@ async def _require_life(context: Context, instance: Instance, running: Running) 
         )
 
 
-async def _record_started(context: Context, found: Versioned[Instance], limits: Limits, running: Running) -> None:
+async def _record_started(context: Context, found: Versioned[Instance], limits: Limits, guest: Guest) -> None:
     instance = found.value
     now = context.host.clock.now()
     known = {key: value for key, value in applied(instance.volatile).items() if key != RESTARTING}
@@ -155,4 +155,4 @@ async def _record_started(context: Context, found: Versioned[Instance], limits: 
     await context.records.replace(instance.name, started, at=found.revision)
     context.broken.pop(instance.id, None)
     await keep_described(context, started)
-    adopt(context, started, running, limits)
+    adopt(context, started, guest, limits)

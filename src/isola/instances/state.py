@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from isola.host.process import ProcessRef
 from isola.host.threads import in_thread
 from isola.instances.context import Context, Live
 from isola.instances.identity import nics_of
 from isola.instances.limits import memory_limit
 from isola.instances.start import expanded
 from isola.model.instance import Instance, InstanceState, InterfaceState
+from isola.runtimes import Guest
 
 
 async def observe(context: Context, instance: Instance, *, disk: bool = True) -> InstanceState:
@@ -36,19 +36,19 @@ def _look(context: Context, instance: Instance, live: Live | None, memory: int) 
     config, _ = expanded(context, instance)
     return InstanceState(
         status=context.status(instance),
-        pid=live.running.init.pid,
-        usage=context.runtime(instance).usage(instance.id),
+        pid=live.guest.number,
+        usage=live.guest.usage(),
         memory_total=memory_limit(config, memory) or memory,
-        network=_interfaces(context, instance, live.running.init),
+        network=_interfaces(context, instance, live.guest),
         started_at=live.started_at,
     )
 
 
-def _interfaces(context: Context, instance: Instance, process: ProcessRef) -> tuple[InterfaceState, ...]:
+def _interfaces(context: Context, instance: Instance, guest: Guest) -> tuple[InterfaceState, ...]:
     nics = {nic.interface: nic for nic in nics_of(context, instance)}
     return tuple(
         dataclasses.replace(seen, hwaddr=nic.mac, host_name=nic.host_link, mtu=nic.mtu)
         if (nic := nics.get(seen.name)) is not None
         else seen
-        for seen in context.host.namespaces.interfaces(process)
+        for seen in guest.interfaces()
     )

@@ -10,7 +10,6 @@ from isola.instances.remove import remove
 from isola.instances.start import start
 from isola.instances.supervise import clean_up, look_after_end
 from isola.model.instance import Instance
-from isola.model.signals import signal_number
 from isola.operations import Operation
 
 
@@ -104,18 +103,17 @@ def require_live(context: Context, instance: Instance) -> Live:
 
 
 async def _freeze(context: Context, instance: Instance, live: Live) -> None:
-    await context.runtime(instance).pause(instance.id)
+    await live.guest.pause()
     live.frozen = True
 
 
 async def _thaw(context: Context, instance: Instance, live: Live) -> None:
-    await context.runtime(instance).resume(instance.id)
+    await live.guest.resume()
     live.frozen = False
 
 
 async def _ask(context: Context, op: Operation, instance: Instance, live: Live, timeout: float | None) -> None:
-    number = signal_number(instance.start.stop_signal)
-    await op.effect(f"signal {instance.name}", lambda: context.runtime(instance).signal(instance.id, number))
+    await op.effect(f"ask {instance.name} to stop", live.guest.request_stop)
     try:
         async with asyncio.timeout(timeout):
             await live.ended.wait()

@@ -42,7 +42,7 @@ async def _end_of(context: Context, instance: Instance, live: Live) -> int:
     """The exit status. Where it cannot be looked at, for want of descriptors say, it is looked at again."""
     while True:
         try:
-            return await context.runtime(instance).ended(live.running)
+            return await live.guest.ended()
         except IsolaError as error:
             log.warning("Cannot look after instance %s, and try again: %s", instance.name, error)
             await context.host.clock.sleep(_LOOK_AGAIN)

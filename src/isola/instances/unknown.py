@@ -16,7 +16,7 @@ from isola.instances.ranges import give_back
 from isola.instances.start import CPUS, cpus_text, expanded, limits
 from isola.instances.start import adopt as look_after
 from isola.instances.supervise import LAST_BOOT
-from isola.model.instance import Instance, Status, Unknown
+from isola.model.instance import Instance, Unknown
 from isola.model.names import instance_name
 from isola.model.storage import Volume
 from isola.operations import Operation
@@ -69,19 +69,18 @@ async def adopt(context: Context, op: Operation, id: str, name: str = "") -> Ins
             f"{_shown(unknown)} does not say what it was", field="id", remedy="look into it, then remove it"
         )
     instance = _taken_in(context, unknown, unknown.instance, instance_name(name or unknown.instance.name))
-    running = await context.runtime(instance).find(instance.id)
+    guest = await context.runtime(instance).find(instance.id)
     bound = limits(context, expanded(context, instance)[0], of=instance)
-    if running is not None:
+    if guest is not None:
         volatile = dict(instance.volatile) | {CPUS: cpus_text(bound)}
         now = context.host.clock.now()
         instance = dataclasses.replace(instance, desired="running", last_used_at=now, volatile=volatile)
     await describe(context, instance)
     await op.commit(lambda: context.records.add(instance.name, instance))
     context.unknown.pop(unknown.id, None)
-    if running is not None:
-        frozen = await context.runtime(instance).status(instance.id) is Status.FROZEN
-        look_after(context, instance, running, bound, frozen=frozen)
-        await context.runtime(instance).limit(instance.id, bound)
+    if guest is not None:
+        look_after(context, instance, guest, bound, frozen=guest.frozen())
+        await guest.limit(bound)
     for nic in nics_of(context, instance):
         network = context.networks.get(nic.network)
         await context.networks.driver(nic.network).register(op, network, nic)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from isola.errors import NotFound, WrongState
 from isola.instances.context import Context, Live
 from isola.instances.describe import describe_change
+from isola.instances.endpoint import endpoint_of, plug, unplug
 from isola.instances.expand import merge, require, root_pool, validate
 from isola.instances.identity import nics_of
 from isola.instances.mend import marks, mend
@@ -152,27 +153,29 @@ def _check_devices(context: Context, instance: Instance, wanted: Instance) -> No
 async def _rewire(context: Context, op: Operation, old: Instance, new: Instance, live: Live | None) -> None:
     """Take away NICs that changed or went, add those that changed or came."""
     before, after = nics_of(context, old), nics_of(context, new)
-    endpoint = context.networks.namespaces.get(new.id) if live is not None and before != after else None
+    endpoint = endpoint_of(context, new) if live is not None and before != after else None
     for nic in before:
         network = context.networks.find(nic.network)
         if nic not in after and network is not None:
             driver = context.networks.driver(nic.network)
+            if live is not None:
+                await unplug(op, nic, live.guest)
             await driver.withdraw(op, network, nic, endpoint)
     for nic in after:
         if nic not in before:
             network = context.networks.get(nic.network)
             driver = context.networks.driver(nic.network)
             await driver.register(op, network, nic)
-            if endpoint is not None:
-                await driver.attach(op, network, nic, endpoint)
+            if live is not None and endpoint is not None:
+                await plug(context, op, nic, endpoint, live.guest)
 
 
 async def limit(context: Context, op: Operation, instance: Instance, live: Live, new: Limits) -> None:
     """Set the limits of what runs."""
-    runtime, old = context.runtime(instance), live.limits
+    old = live.limits
 
     async def set_to(wanted: Limits) -> None:
-        await runtime.limit(instance.id, wanted)
+        await live.guest.limit(wanted)
         live.limits = wanted
 
     await op.effect(f"set limits of {instance.name}", lambda: set_to(new), undo=lambda: set_to(old))

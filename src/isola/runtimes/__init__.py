@@ -1,6 +1,25 @@
 """Runtimes: run an instance on this host."""
 
-from isola.runtimes.driver import ExecSpec, Execution, Running, RunSpec, Runtime, RuntimeCapabilities
+from isola.runtimes.capabilities import Capability, Lack, RuntimeCapabilities
+from isola.runtimes.driver import Runtime
+from isola.runtimes.guest import Execution, Guest
 from isola.runtimes.runtimes import Runtimes
+from isola.runtimes.spec import DeviceNode, ExecSpec, Mount, Root, RootKind, RunSpec, Shareable, TapNic
 
-__all__ = ["ExecSpec", "Execution", "RunSpec", "Running", "Runtime", "RuntimeCapabilities", "Runtimes"]
+__all__ = [
+    "Capability",
+    "DeviceNode",
+    "ExecSpec",
+    "Execution",
+    "Guest",
+    "Lack",
+    "Mount",
+    "Root",
+    "RootKind",
+    "RunSpec",
+    "Runtime",
+    "RuntimeCapabilities",
+    "Runtimes",
+    "Shareable",
+    "TapNic",
+]

@@ -8,21 +8,16 @@ class FakeFirewall:
 
     def __init__(self) -> None:
         self.bodies: dict[str, str] = {}
-        """Table -> body, of family ``inet``."""
-        self.bridges: dict[str, str] = {}
-        """The same of family ``bridge``."""
+        """Table -> body."""
 
-    async def apply(self, table: str, body: str, family: str = "inet") -> None:
+    async def apply(self, table: str, body: str) -> None:
         """Replace it."""
-        self._of(family)[table] = body
+        self.bodies[table] = body
 
-    async def delete(self, table: str, family: str = "inet") -> None:
+    async def delete(self, table: str) -> None:
         """Fine when it is not there."""
-        self._of(family).pop(table, None)
+        self.bodies.pop(table, None)
 
-    async def tables(self, prefix: str = "", family: str = "inet") -> tuple[str, ...]:
+    async def tables(self, prefix: str = "") -> tuple[str, ...]:
         """Sorted."""
-        return tuple(sorted(name for name in self._of(family) if name.startswith(prefix)))
-
-    def _of(self, family: str) -> dict[str, str]:
-        return {"inet": self.bodies, "bridge": self.bridges}[family]
+        return tuple(sorted(name for name in self.bodies if name.startswith(prefix)))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from isola.errors import AlreadyExists, WrongState
@@ -45,6 +45,13 @@ class FakeNamespaces:
         if process not in self._interfaces:
             raise WrongState(f"Process {process.pid} has ended")
         return Path(f"/fake/{process.pid}/mounts")
+
+    @contextmanager
+    def of_process(self, process: ProcessRef, kind: str) -> Iterator[Path]:
+        """A path of the fake kind."""
+        if process not in self._interfaces:
+            raise WrongState(f"Process {process.pid} has ended")
+        yield Path(f"/fake/{process.pid}/{kind}")
 
     def interfaces(self, process: ProcessRef) -> tuple[InterfaceState, ...]:
         """What was set for it."""

@@ -16,9 +16,8 @@ from isola.daemon.build import Drivers, Parts, build
 from isola.host import Host
 from isola.instances.context import Context
 from isola.model.identity import HostNames
-from isola.model.instance import Instance, InstanceRequest, InterfaceState
+from isola.model.instance import Instance, InstanceRequest
 from isola.operations import Observer, Operation
-from isola.runtimes.driver import Running, RunSpec
 from isola.testing.clock import FakeClock
 from isola.testing.files import FakeFiles
 from isola.testing.host import FakeHost, fake_host
@@ -41,30 +40,11 @@ _NO_MORE = Drivers()
 
 
 class HostedRuntime(FakeRuntime):
-    """A fake runtime whose processes are seen by the other ports: they have a root and links, which go with them."""
+    """A fake runtime whose instances end on what their images name, and on what tests send."""
 
     def __init__(self, host: Host, directory: Path, names: HostNames) -> None:
         super().__init__(host, directory, names)
         self.ends_on = frozenset({9, 12, 15, 30, 37})
-
-    @property
-    def _host(self) -> FakeHost:
-        return cast(FakeHost, self.host)
-
-    async def create(self, op: Operation, spec: RunSpec) -> Running:
-        """Its first process sees the root it was given."""
-        running = await super().create(op, spec)
-        self._host.files.process_roots[running.init] = spec.root
-        self._host.namespaces.set_interfaces(running.init, InterfaceState("eth0"))
-        return running
-
-    def end(self, id: str, status: int = 0) -> None:
-        """The kernel takes away what only this process held."""
-        super().end(id, status)
-        first = self.instances[id].running.init
-        self._host.files.process_roots.pop(first, None)
-        self._host.namespaces.forget(first)
-        self._host.guest_mounts.vanish(first)
 
 
 def host_with_ids(
@@ -81,7 +61,7 @@ class World:
     host: FakeHost = field(default_factory=host_with_ids)
     observer: Observer | None = None
     directory: Path = field(default_factory=lambda: Path(f"/isola/{next(_numbers)}"))
-    engine: type[HostedRuntime] = HostedRuntime
+    engine: type[FakeRuntime] = HostedRuntime
     more: Drivers = _NO_MORE
     """Drivers beside the fakes, by name."""
 
@@ -115,9 +95,15 @@ class World:
 
     async def create(self, name: str, *, start: bool = False, image: str | None = IMAGE, **wanted: object) -> Instance:
         """An instance of the image, started where asked for."""
+        wanted = {"isolation": self.isolation} | wanted
         request = InstanceRequest(name=name, image=image, start=start, **wanted)  # type: ignore[arg-type]
         await self.finish(self.parts.services.instances.create(request))
         return self.parts.services.instances.get(name)
+
+    @property
+    def isolation(self) -> str:
+        """What its runtime gives."""
+        return min(self.engine.capabilities.isolations)
 
     @property
     def context(self) -> Context:
@@ -125,9 +111,9 @@ class World:
         return self.parts.context
 
     @property
-    def runtime(self) -> HostedRuntime:
+    def runtime(self) -> FakeRuntime:
         """The runtime of the daemon that runs now."""
-        return cast(HostedRuntime, self.parts.services.runtimes.find(RUNTIME))
+        return cast(FakeRuntime, self.parts.services.runtimes.find(RUNTIME))
 
     def on_host(self, name: str) -> FakeInstance:
         """An instance that runs, as the host knows it."""

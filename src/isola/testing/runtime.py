@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from isola.errors import HostFailure, InvalidInput, WrongState
+from isola.errors import HostFailure, InvalidInput, Unsupported, WrongState
 from isola.host import Host
-from isola.host.process import ProcessRef
+from isola.host.roots import Root as FilesOfRoot
 from isola.host.sockets import Stream
 from isola.model.identity import HostNames
-from isola.model.instance import Status
+from isola.model.instance import InterfaceState
 from isola.model.limits import Limits, Usage
+from isola.model.network import HostTap
 from isola.model.probe import Probe
 from isola.operations import Operation
-from isola.runtimes.driver import ExecSpec, Execution, Running, RunSpec, Runtime, RuntimeCapabilities
+from isola.runtimes import (
+    Capability,
+    ExecSpec,
+    Execution,
+    Guest,
+    Lack,
+    RunSpec,
+    Runtime,
+    RuntimeCapabilities,
+    TapNic,
+)
+from isola.testing.namespaces import LOOPBACK
 from isola.testing.sockets import FakeStream, stream_pair
 
 _REBOOT, _KILLED, _NOT_FOUND = 129, 137, 127
@@ -47,7 +60,8 @@ class FakeInstance:
     """One instance as the pretended host knows it."""
 
     spec: RunSpec
-    running: Running
+    number: int
+    """Of this run: no other has it."""
     limits: Limits
     started: bool = False
     frozen: bool = False
@@ -55,7 +69,12 @@ class FakeInstance:
     """Exit status once it has ended."""
     over: asyncio.Event = field(default_factory=asyncio.Event)
     signals: list[int] = field(default_factory=list)
+    stops: int = 0
+    """How often it was asked to end."""
     usage: Usage = field(default_factory=Usage)
+    interfaces: tuple[InterfaceState, ...] = (LOOPBACK, InterfaceState("eth0"))
+    nics: list[TapNic] = field(default_factory=list)
+    """Where they end in taps."""
     console_size: tuple[int, int] = (0, 0)
     consoles: list[FakeStream] = field(default_factory=list)
     commands: list[FakeExecution] = field(default_factory=list)
@@ -75,7 +94,7 @@ class FakeRuntime(Runtime):
     """Keeps state as a host would: another object for the same host and directory finds what this one left."""
 
     capabilities: ClassVar[RuntimeCapabilities] = RuntimeCapabilities(
-        isolations=frozenset({"container"}), pause=True, live_limits=True, console=True
+        isolations=frozenset({"container"}), lacks={Capability.CHECKPOINT: Lack("The fake keeps no state")}
     )
     _known: ClassVar[dict[tuple[int, Path], FakeState]] = {}
     """What each host knows, by the daemon's directory."""
@@ -92,6 +111,8 @@ class FakeRuntime(Runtime):
         """First programs that end at once: what they say on the console, and their exit status."""
         self.keeps = False
         """Whether traces of a run cannot be removed now."""
+        self.refuses: Callable[[str, Limits], bool] = lambda id, limits: False
+        """Says which limits an instance cannot be given."""
         self.ends_on: frozenset[int] = frozenset({9})
         """Signals that end the first process."""
 
@@ -105,39 +126,40 @@ class FakeRuntime(Runtime):
         """Always works."""
         return Probe(available=True, version="fake")
 
-    async def create(self, op: Operation, spec: RunSpec) -> Running:
-        """Make the instance."""
+    async def run(self, op: Operation, spec: RunSpec) -> Guest:
+        """A command that is an empty word cannot be started."""
+        self.require_supported(spec)
 
         async def look() -> bool:
             return spec.id in self.instances
 
-        async def do() -> Running:
-            running = Running(spec.id, ProcessRef(next(_numbers), 1), ProcessRef(next(_numbers), 1))
-            self.instances[spec.id] = FakeInstance(spec, running, spec.limits)
+        async def make() -> None:
+            self.instances[spec.id] = FakeInstance(spec, next(_numbers), spec.limits, nics=list(spec.nics))
             self.logs[spec.id] = b""
-            return running
 
-        return await op.effect(f"create first process of {spec.id}", do, look=look, undo=lambda: self.remove(spec.id))
-
-    async def start(self, op: Operation, id: str) -> None:
-        """A command that is an empty word cannot be started."""
-
-        async def do() -> None:
-            instance = self._require(id)
-            if instance.spec.command[0] in ("", "/no/such/program"):
+        async def start() -> None:
+            program = spec.command[0]
+            if program in ("", "/no/such/program"):
                 raise HostFailure("The program could not be started", evidence="no such file or directory")
-            instance.started = True
-            if instance.spec.command[0] in self.dying:
-                said, status = self.dying[instance.spec.command[0]]
-                self.show(id, said)
-                self.end(id, status)
+            self.instances[spec.id].started = True
+            if program in self.dying:
+                said, status = self.dying[program]
+                self.show(spec.id, said)
+                self.end(spec.id, status)
 
-        await op.effect(f"start program of {id}", do)
+        await op.effect(f"create first process of {spec.id}", make, look=look, undo=lambda: self.remove(spec.id))
+        guest = self.guest(spec.id)
+        await op.effect(f"start program of {spec.id}", start)
+        return guest
 
-    async def settled(self, running: Running, *, system: bool) -> int | None:
-        """At once."""
-        instance = self.instances.get(running.id)
-        return _KILLED if instance is None else instance.status
+    def require_supported(self, spec: RunSpec) -> None:
+        """Raises Unsupported."""
+        if spec.root.kind is not self.capabilities.root or spec.idmap is None or isinstance(spec.network, HostTap):
+            raise Unsupported("A container has a directory for its root, ids, and a network namespace")
+
+    def guest(self, id: str) -> FakeGuest:
+        """The instance, whether or not it has ended."""
+        return FakeGuest(self, id, self.instances[id].number)
 
     @property
     def blind(self) -> int:
@@ -148,7 +170,8 @@ class FakeRuntime(Runtime):
     def blind(self, times: int) -> None:
         self._state.blind = times
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Raises HostFailure as long as nothing can be looked at."""
         if self._state.blind:
             self._state.blind -= 1
             raise HostFailure("Cannot look at a process", evidence="too many open files")
@@ -174,44 +197,10 @@ class FakeRuntime(Runtime):
         for console in self.instances[id].consoles:
             console.arrive([data])
 
-    async def find(self, id: str) -> Running | None:
+    async def find(self, id: str) -> Guest | None:
         """The instance while it runs."""
-        self._look()
-        instance = self.instances.get(id)
-        return instance.running if instance and instance.status is None else None
-
-    async def status(self, id: str) -> Status:
-        """As it is."""
-        instance = self.instances.get(id)
-        if instance is None or instance.status is not None:
-            return Status.STOPPED
-        return Status.FROZEN if instance.frozen else Status.RUNNING
-
-    async def ended(self, running: Running) -> int:
-        """Once it has."""
-        self._look()
-        instance = self.instances.get(running.id)
-        if instance is None or instance.running != running:
-            return _KILLED
-        await instance.over.wait()
-        return _KILLED if instance.status is None else instance.status
-
-    async def signal(self, id: str, signum: int) -> None:
-        """Kept; ends the instance if it is one of ``ends_on``."""
-        instance = self.instances.get(id)
-        if instance is not None and instance.status is None:
-            instance.signals.append(signum)
-            if signum in self.ends_on:
-                self.end(id, 128 + signum)
-
-    async def pause(self, id: str) -> None:
-        """Freeze."""
-        self._require(id).frozen = True
-
-    async def resume(self, id: str) -> None:
-        """Thaw."""
-        if id in self.instances:
-            self.instances[id].frozen = False
+        self.look()
+        return self.guest(id) if id in self.instances and self.instances[id].status is None else None
 
     async def remove(self, id: str) -> None:
         """Forget it."""
@@ -221,56 +210,159 @@ class FakeRuntime(Runtime):
             self.end(id, _KILLED)
             del self.instances[id]
 
-    async def exec(self, id: str, spec: ExecSpec) -> Execution:
-        """Run one of ``programs``."""
-        instance = self._require(id)
-        if instance.frozen:
-            raise WrongState("The instance is frozen", remedy="resume it first")
-        if not spec.command:
-            raise InvalidInput("A command of at least one word is needed", field="command")
-        execution = FakeExecution(spec, self.programs.get(spec.command[0].rpartition("/")[2]))
-        instance.commands.append(execution)
-        return execution
-
-    async def console(self, id: str) -> Stream:
-        """Attach."""
-        instance = self._require(id)
-        near, far = stream_pair()
-        near.arrive([])
-        instance.consoles.append(near)
-        del far
-        return near
-
-    async def resize_console(self, id: str, width: int, height: int) -> None:
-        """Kept."""
-        self._require(id).console_size = (width, height)
+    async def owned(self) -> tuple[str, ...]:
+        """All."""
+        return tuple(sorted(self.instances))
 
     async def console_log(self, id: str) -> bytes:
         """What was shown."""
         return self.logs.get(id, b"")
 
     async def clear_console_log(self, id: str) -> None:
-        """Forget it."""
+        """Begin anew."""
         if id in self.logs:
             self.logs[id] = b""
 
-    async def limit(self, id: str, limits: Limits) -> None:
-        """Kept."""
-        self._require(id).limits = limits
 
-    def usage(self, id: str) -> Usage:
-        """As a test set it."""
-        return self.instances[id].usage if id in self.instances else Usage()
+class FakeGuest:
+    """One run; the state is the runtime's."""
 
-    async def owned(self) -> tuple[str, ...]:
-        """All."""
-        return tuple(sorted(self.instances))
+    def __init__(self, runtime: FakeRuntime, id: str, run: int) -> None:
+        self._runtime = runtime
+        self._run = run
+        self._id = id
 
-    def _require(self, id: str) -> FakeInstance:
-        instance = self.instances.get(id)
+    @property
+    def id(self) -> str:
+        """The instance's."""
+        return self._id
+
+    @property
+    def plan(self) -> RunSpec | None:
+        """As it was asked for."""
+        instance = self._instance()
+        return instance.spec if instance is not None else None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FakeGuest) and self._run == other._run
+
+    def __hash__(self) -> int:
+        return self._run
+
+    def _instance(self) -> FakeInstance | None:
+        """This very run, ended or not, until it is removed."""
+        found = self._runtime.instances.get(self._id)
+        return found if found is not None and found.number == self._run else None
+
+    def _require(self) -> FakeInstance:
+        instance = self._instance()
         if instance is None or instance.status is not None:
             raise WrongState("The instance is not running", remedy="start it first")
         return instance
+
+    def _require_terminal(self) -> FakeInstance:
+        instance = self._require()
+        if not instance.spec.terminal:
+            raise Unsupported("The instance was started without a terminal")
+        return instance
+
+    async def settled(self) -> int | None:
+        """At once."""
+        instance = self._instance()
+        return _KILLED if instance is None else instance.status
+
+    async def ended(self) -> int:
+        """Once it has."""
+        self._runtime.look()
+        if (instance := self._instance()) is None:
+            return _KILLED
+        await instance.over.wait()
+        return _KILLED if instance.status is None else instance.status
+
+    async def request_stop(self) -> None:
+        """By its signal."""
+        if (instance := self._instance()) is not None:
+            instance.stops += 1
+            await self.signal(instance.spec.stop_signal)
+
+    async def signal(self, signum: int) -> None:
+        """Kept; ends the instance if it is one of ``ends_on``."""
+        instance = self._instance()
+        if instance is not None and instance.status is None:
+            instance.signals.append(signum)
+            if signum in self._runtime.ends_on:
+                self._runtime.end(self._id, 128 + signum)
+
+    def frozen(self) -> bool:
+        """As it is."""
+        instance = self._instance()
+        return instance is not None and instance.frozen
+
+    async def pause(self) -> None:
+        """Freeze."""
+        self._require().frozen = True
+
+    async def resume(self) -> None:
+        """Thaw."""
+        if (instance := self._instance()) is not None:
+            instance.frozen = False
+
+    async def exec(self, spec: ExecSpec) -> Execution:
+        """Run one of ``programs``."""
+        instance = self._require()
+        if instance.frozen:
+            raise WrongState("The instance is frozen", remedy="resume it first")
+        if not spec.command:
+            raise InvalidInput("A command of at least one word is needed", field="command")
+        execution = FakeExecution(spec, self._runtime.programs.get(spec.command[0].rpartition("/")[2]))
+        instance.commands.append(execution)
+        return execution
+
+    @asynccontextmanager
+    async def files(self) -> AsyncIterator[FilesOfRoot]:
+        """The root it was given."""
+        spec = self._require().spec
+        async with self._runtime.host.files.root(spec.root.path, idmap=spec.idmap) as root:
+            yield root
+
+    async def console(self) -> Stream:
+        """Attach."""
+        instance = self._require_terminal()
+        near, _ = stream_pair()
+        instance.consoles.append(near)
+        return near
+
+    async def resize_console(self, width: int, height: int) -> None:
+        """Kept."""
+        self._require_terminal().console_size = (width, height)
+
+    @property
+    def number(self) -> int:
+        """Of the run."""
+        return self._run
+
+    def usage(self) -> Usage:
+        """As a test set it."""
+        instance = self._instance()
+        return instance.usage if instance is not None else Usage()
+
+    def interfaces(self) -> tuple[InterfaceState, ...]:
+        """As a test set them."""
+        instance = self._instance()
+        return instance.interfaces if instance is not None and instance.status is None else ()
+
+    async def limit(self, limits: Limits) -> None:
+        """Kept."""
+        instance = self._require()
+        if self._runtime.refuses(self._id, limits):
+            raise HostFailure("The kernel refuses these limits")
+        instance.limits = limits
+
+    async def plug(self, nic: TapNic) -> None:
+        """Its NICs end in a namespace."""
+
+    async def unplug(self, link: str) -> None:
+        """The same."""
 
 
 class FakeExecution:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from isola.cli.devices import device_group
 from isola.cli.grammar import Argument, Group
 from isola.cli.keys import key_commands
 
@@ -13,9 +12,6 @@ if TYPE_CHECKING:
 
     from isola.cli.context import Context
     from isola.client.operations import Operation
-
-_NAME = Argument("NAME", "The instance", complete="instances")
-_FIELDS = ("architecture", "config", "description", "devices", "ephemeral", "profiles")
 
 
 def _read(context: Context, name: str) -> tuple[Mapping[str, Any], str]:
@@ -32,12 +28,11 @@ COMMANDS = (
         "Read and change the configuration of instances; limits change live",
         *key_commands(
             "config",
-            _NAME,
+            Argument("NAME", "The instance", complete="instances"),
             read=_read,
             write=_write,
-            fields=_FIELDS,
+            fields=("architecture", "config", "description", "devices", "ephemeral", "profiles"),
             example=("limits.memory", "512MiB"),
         ),
-        device_group("config", _NAME, read=_read, write=_write, fields=_FIELDS, overrides=True),
     ),
 )

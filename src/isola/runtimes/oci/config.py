@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from isola.model.network import NetworkNamespace
-from isola.runtimes.driver import ExecSpec, RunSpec
 from isola.runtimes.oci.capabilities import granted
 from isola.runtimes.oci.mounts import MASKED, READ_ONLY, READ_ONLY_FOR_APPLICATIONS, mounts
 from isola.runtimes.oci.seccomp import profile
+from isola.runtimes.spec import DeviceNode, ExecSpec, Mount, RunSpec
+from isola.runtimes.users import User
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _NAMESPACES = ("pid", "mount", "uts", "ipc", "cgroup")
@@ -29,16 +30,6 @@ _DEVICES = (
 
 
 @dataclass(frozen=True, slots=True)
-class User:
-    """Whom a program runs as, by numbers inside the instance."""
-
-    uid: int = 0
-    gid: int = 0
-    groups: tuple[int, ...] = ()
-    home: str = "/root"
-
-
-@dataclass(frozen=True, slots=True)
 class Surroundings:
     """What the configuration needs to know of the host."""
 
@@ -47,6 +38,8 @@ class Surroundings:
     cgroup: str
     user_namespace: Path
     """A file that stands for the instance's own, made for its ids."""
+    joined: Mapping[str, Path] = field(default_factory=dict)
+    """Files that stand for the namespaces of other guests it shares, by kind (``pid``)."""
     lxcfs_files: tuple[str, ...] = ()
     limit_devices: bool = True
 
@@ -56,15 +49,18 @@ def bundle(spec: RunSpec, user: User, host: Surroundings) -> dict[str, object]:
     return {
         "ociVersion": "1.0.2",
         "hostname": spec.hostname,
-        "root": {"path": str(spec.root), "readonly": False},
+        "root": {"path": str(spec.root.path), "readonly": False},
         "process": _first_process(spec, user, host),
-        "mounts": mounts(
-            system=spec.system,
-            tmpfs=spec.tmpfs,
-            terminals=spec.terminals,
-            lxcfs=spec.lxcfs,
-            lxcfs_files=host.lxcfs_files,
-        ),
+        "mounts": [
+            *mounts(
+                system=spec.system,
+                tmpfs=spec.tmpfs,
+                terminals=spec.terminals,
+                lxcfs=spec.lxcfs,
+                lxcfs_files=host.lxcfs_files,
+            ),
+            *map(_mount, spec.mounts),
+        ],
         "linux": _linux(spec, host),
     }
 
@@ -72,7 +68,9 @@ def bundle(spec: RunSpec, user: User, host: Surroundings) -> dict[str, object]:
 def exec_process(spec: ExecSpec, base: Mapping[str, object]) -> dict[str, object]:
     """The process entry of a further command: it is confined exactly as the first process, ``base``, is."""
     process: dict[str, object] = {
-        key: base[key] for key in ("capabilities", "noNewPrivileges", "apparmorProfile", "oomScoreAdj") if key in base
+        key: base[key]
+        for key in ("capabilities", "noNewPrivileges", "apparmorProfile", "oomScoreAdj", "rlimits")
+        if key in base
     }
     process |= {
         "terminal": spec.terminal,
@@ -99,8 +97,7 @@ def _first_process(spec: RunSpec, user: User, host: Surroundings) -> dict[str, o
         defaults["container"] = "lxc"
     capabilities = list(granted(system=spec.system, bounding=host.bounding))
     process: dict[str, object] = {
-        "terminal": True,
-        "consoleSize": {"width": 80, "height": 25},
+        "terminal": spec.terminal,
         "user": _user(user),
         "args": list(spec.command),
         "env": environment(spec.environment, **defaults),
@@ -108,32 +105,73 @@ def _first_process(spec: RunSpec, user: User, host: Surroundings) -> dict[str, o
         "capabilities": {kind: capabilities for kind in ("bounding", "effective", "permitted")},
         "noNewPrivileges": False,
     }
+    if spec.terminal:
+        process["consoleSize"] = {"width": 80, "height": 25}
+    if spec.ulimits:
+        process["rlimits"] = [
+            {"type": f"RLIMIT_{name.upper()}", "soft": _most(soft), "hard": _most(hard)}
+            for name, (soft, hard) in sorted(spec.ulimits.items())
+        ]
     if "CAP_SYS_RESOURCE" in host.bounding:  # without it the kernel refuses to lower the score
         process["oomScoreAdj"] = 0
     return process
 
 
 def _linux(spec: RunSpec, host: Surroundings) -> dict[str, object]:
+    assert spec.idmap is not None
     mapping = [{"containerID": 0, "hostID": spec.idmap.base, "size": spec.idmap.size}]
     linux: dict[str, object] = {
         # Made beforehand: one that the engine makes belongs to the host's root, whose limits everybody shares.
         "namespaces": [
             {"type": "user", "path": str(host.user_namespace)},
-            *({"type": name} for name in _NAMESPACES),
+            *(_namespace(name, host) for name in _NAMESPACES),
             _network(spec),
         ],
         "uidMappings": mapping,
         "gidMappings": mapping,
         "cgroupsPath": host.cgroup,
-        "resources": {"devices": _device_rules()} if host.limit_devices else {},
+        "resources": {"devices": _device_rules(spec.devices)} if host.limit_devices else {},
         "maskedPaths": list(MASKED),
         "readonlyPaths": list(READ_ONLY if spec.system else READ_ONLY_FOR_APPLICATIONS),
         "seccomp": profile(system=spec.system, architecture=host.architecture),
     }
-    if not spec.system:
-        # Every group may ping and every user may serve port 80: the network is the instance's own.
-        linux["sysctl"] = {"net.ipv4.ping_group_range": "0 65535", "net.ipv4.ip_unprivileged_port_start": "0"}
+    # Every group may ping and every user may serve port 80: the network is the instance's own.
+    ours = {} if spec.system else {"net.ipv4.ping_group_range": "0 65535", "net.ipv4.ip_unprivileged_port_start": "0"}
+    if sysctls := {**ours, **spec.sysctls}:
+        linux["sysctl"] = sysctls
+    if spec.devices:
+        linux["devices"] = [
+            {
+                "path": device.path,
+                "type": device.kind,
+                "major": device.major,
+                "minor": device.minor,
+                "fileMode": device.mode,
+                "uid": device.uid,
+                "gid": device.gid,
+            }
+            for device in spec.devices
+        ]
     return linux
+
+
+def _namespace(name: str, host: Surroundings) -> dict[str, str]:
+    joined = host.joined.get(name)
+    return {"type": name} if joined is None else {"type": name, "path": str(joined)}
+
+
+def _mount(mount: Mount) -> dict[str, object]:
+    bind = mount.kind == "bind"
+    options = [("rbind" if mount.recursive else "bind")] if bind else []
+    options += ["ro" if mount.read_only else "rw", "nosuid", "nodev"]
+    options += [("r" if mount.recursive else "") + mount.propagation, *mount.options]
+    source = mount.source if bind else mount.kind
+    return {"destination": mount.target, "type": mount.kind, "source": source, "options": options}
+
+
+def _most(limit: int) -> int:
+    """Of setrlimit(2): no limit is the largest number there is."""
+    return limit if limit >= 0 else 2**64 - 1
 
 
 def _network(spec: RunSpec) -> dict[str, str]:
@@ -143,14 +181,18 @@ def _network(spec: RunSpec) -> dict[str, str]:
     return {"type": "network", "path": str(spec.network.path)}
 
 
-def device_rules() -> list[str]:
-    """The same rules in the words of cgroup v1."""
-    return [f"{kind} {major}:{'*' if minor is None else minor} rwm" for kind, major, minor in _DEVICES]
+def device_rules(devices: Sequence[DeviceNode] = ()) -> list[str]:
+    """The same rules in the notation of cgroup v1."""
+    return [f"{kind} {major}:{'*' if minor is None else minor} rwm" for kind, major, minor in _allowed(devices)]
 
 
-def _device_rules() -> list[dict[str, object]]:
+def _allowed(devices: Sequence[DeviceNode]) -> list[tuple[str, int, int | None]]:
+    return [*_DEVICES, *((device.kind, device.major, device.minor) for device in devices)]
+
+
+def _device_rules(devices: Sequence[DeviceNode]) -> list[dict[str, object]]:
     rules: list[dict[str, object]] = [{"allow": False, "access": "rwm"}]
-    for kind, major, minor in _DEVICES:
+    for kind, major, minor in _allowed(devices):
         rule: dict[str, object] = {"allow": True, "type": kind, "major": major, "access": "rwm"}
         rules.append(rule if minor is None else rule | {"minor": minor})
     return rules

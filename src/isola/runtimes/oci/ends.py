@@ -10,7 +10,7 @@ from pathlib import Path
 
 from isola.host.process import Child
 from isola.host.sockets import Offer, Pipe, Sockets, Stream, Terminal
-from isola.runtimes.driver import ExecSpec
+from isola.runtimes.spec import ExecSpec
 
 _LATE_SECONDS = 0.1
 

@@ -13,9 +13,9 @@ from isola.errors import IsolaError
 from isola.host import Host
 from isola.host.process import Child, ProcessRef
 from isola.host.sockets import Stream
-from isola.runtimes.driver import ExecSpec
 from isola.runtimes.oci.config import PATH
 from isola.runtimes.oci.ends import Ends, Screen
+from isola.runtimes.spec import ExecSpec
 
 WhyNot = Callable[[str], Awaitable[int]]
 """Finds the status for a command that the engine could not run, given the end of its output.

@@ -33,6 +33,11 @@ class Layout:
         return self.run / "config.json"
 
     @property
+    def plan(self) -> Path:
+        """What was started, as a RunSpec in JSON."""
+        return self.run / "plan.json"
+
+    @property
     def state(self) -> Path:
         """The engine's own state, of this instance alone: nothing another one does can corrupt or lock it."""
         return self.run / "state"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from isola.host import Host
-from isola.runtimes.driver import Running
+from isola.host.process import ProcessRef
 
 _LOOK, _LONGEST = 0.002, 1.0
 """Seconds between two looks, and until what has shown nothing counts as alive."""
@@ -13,12 +13,12 @@ _IDLE_LOOKS = 25
 """So many looks in a row at which nothing was at work: it waits for something, as servers do."""
 
 
-async def begun(host: Host, running: Running, group: str, engine: tuple[str, ...], *, system: bool) -> bool:
+async def begun(host: Host, init: ProcessRef, group: str, engine: tuple[str, ...], *, system: bool) -> bool:
     """Whether it lives; False once its first process has ended. ``engine`` is what it was before its program."""
     end = host.clock.monotonic() + _LONGEST
     idle = _Idle(lambda: host.cgroups.usage(group).cpu_ns)
-    while host.processes.alive(running.init):
-        seen = host.processes.command_line(running.init)
+    while host.processes.alive(init):
+        seen = host.processes.command_line(init)
         if seen and seen != engine and (not system or await _settled(host, group, idle)):
             return True
         if host.clock.monotonic() > end:

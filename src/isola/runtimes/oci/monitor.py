@@ -11,9 +11,9 @@ from isola.errors import HostFailure, NotFound, TimedOut
 from isola.host import Host
 from isola.host.process import ProcessRef
 from isola.host.sockets import Stream
-from isola.runtimes.driver import Running
 from isola.runtimes.oci.config import PATH
 from isola.runtimes.oci.layout import Layout
+from isola.runtimes.oci.record import Run
 
 LOG_SIZE = 2 << 20
 """Bytes after which the monitor begins the console's log anew."""
@@ -37,7 +37,7 @@ exec "$@"\
 """
 
 
-def arguments(layout: Layout, engine: Sequence[str]) -> list[str]:
+def arguments(layout: Layout, engine: Sequence[str], *, terminal: bool = True) -> list[str]:
     """The command line of conmon; it runs ``engine ... create`` itself. Pure."""
     engine_options = [*engine[1:], "--root", str(layout.state), "--log", str(layout.engine_log), "--log-format", "json"]
     return [
@@ -49,7 +49,7 @@ def arguments(layout: Layout, engine: Sequence[str]) -> list[str]:
         "--container-pidfile", str(layout.first_pid), "--conmon-pidfile", str(layout.monitor_pid),
         "--exit-dir", str(layout.exits),
         "--log-path", f"k8s-file:{layout.console_log}", "--log-size-max", str(LOG_SIZE), "--no-sync-log",
-        "--terminal",
+        *(["--terminal"] if terminal else []),
     ]  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def entering(directories: Sequence[Path], argv: Sequence[str]) -> list[str]:
     return ["/bin/sh", "-c", ENTER, "sh", *map(str, directories), "--", *argv]
 
 
-async def create(host: Host, layout: Layout, argv: Sequence[str]) -> Running:
+async def create(host: Host, layout: Layout, argv: Sequence[str]) -> Run:
     """Start a monitor that makes the first process; returns when it is made. Raises HostFailure, TimedOut."""
     report, words = host.sockets.pipe_from_child(), host.sockets.pipe_from_child()
     try:
@@ -92,12 +92,12 @@ def _scratch(layout: Layout) -> dict[str, str]:
     return {"TMPDIR": str(layout.run)} if longest < _LONGEST_SOCKET else {}
 
 
-async def _running(host: Host, layout: Layout, line: bytes, words: Stream) -> Running:
+async def _running(host: Host, layout: Layout, line: bytes, words: Stream) -> Run:
     try:
         said = json.loads(line) if line else {}
         pid = int(said.get("data", -1))
     except (ValueError, TypeError, AttributeError):
-        raise HostFailure("The monitor speaks unclearly", evidence=repr(line[:200])) from None
+        raise HostFailure("The monitor gave no answer that can be read", evidence=repr(line[:200])) from None
     if pid <= 0:
         evidence = str(said.get("message", "")) or await _logged(host, layout)
         evidence = evidence or (await _line(words)).decode(errors="replace")
@@ -106,7 +106,7 @@ async def _running(host: Host, layout: Layout, line: bytes, words: Stream) -> Ru
     monitor = await _monitor(host, layout)
     if first is None or monitor is None:
         raise HostFailure("The first process ended before it was started")
-    return Running(layout.id, first, monitor)
+    return Run(layout.id, first, monitor)
 
 
 async def _monitor(host: Host, layout: Layout) -> ProcessRef | None:

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from isola.errors import InvalidInput, IsolaError
 from isola.host.files import Files, Root
-from isola.host.process import ProcessRef
 from isola.model.identity import IdRange
-from isola.runtimes.oci.config import User
+from isola.runtimes.guest import Guest
 
+_ALL = 2**32 - 1
+"""Ids of a kernel of its own."""
 _LIMIT = 1 << 20
 """Bytes of a file that are looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Whom a program runs as, by numbers inside the instance."""
+
+    uid: int = 0
+    gid: int = 0
+    groups: tuple[int, ...] = ()
+    home: str = "/root"
 
 
 async def resolve(files: Files, root: Path, idmap: IdRange, user: str) -> User:
@@ -23,11 +35,12 @@ async def resolve(files: Files, root: Path, idmap: IdRange, user: str) -> User:
     return choose(user, passwd, group, idmap.size)
 
 
-async def of_process(files: Files, process: ProcessRef, idmap: IdRange, user: str) -> User:
+async def of_guest(guest: Guest, user: str) -> User:
     """The same of a running instance, for a command that is to run in it."""
-    async with files.root(process=process, idmap=idmap) as inside:
+    async with guest.files() as inside:
         passwd, group = await _read(inside, "/etc/passwd"), await _read(inside, "/etc/group")
-    return choose(user, passwd, group, idmap.size)
+    idmap = guest.plan.idmap if guest.plan is not None else None
+    return choose(user, passwd, group, idmap.size if idmap is not None else _ALL)
 
 
 def choose(user: str, passwd: str, group: str, size: int) -> User:

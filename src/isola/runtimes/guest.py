@@ -1,0 +1,145 @@
+"""A guest: an instance that runs on this host, whatever runs it. No process and no path of the host's shows here."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from isola.host.roots import Root
+from isola.host.sockets import Stream
+from isola.model.instance import InterfaceState
+from isola.model.limits import Limits, Usage
+from isola.runtimes.spec import ExecSpec, RunSpec, TapNic
+
+
+class Execution(Protocol):
+    """A command that runs inside an instance; ends with the daemon."""
+
+    @property
+    def stdin(self) -> Stream:
+        """Where to write; with a terminal the same stream as ``stdout``."""
+        ...
+
+    @property
+    def stdout(self) -> Stream: ...
+
+    @property
+    def stderr(self) -> Stream | None:
+        """None with a terminal."""
+        ...
+
+    def resize(self, width: int, height: int) -> None: ...
+
+    async def signal(self, signum: int) -> None:
+        """To the command itself, inside."""
+        ...
+
+    async def wait(self) -> int:
+        """Exit status as a shell gives it: 128 + signal, 126 not executable, 127 not found."""
+        ...
+
+    async def close(self) -> None:
+        """Kill it if it still runs and give back every descriptor."""
+        ...
+
+
+class Life(Protocol):
+    """How a run goes on and comes to its end."""
+
+    async def settled(self) -> int | None:
+        """Return once the guest shows a sign of life: None, or its exit status if it ended first.
+
+        Of a system that is more than to run: it has children or groups of its own, or waits for something. What shows
+        nothing at all for a short time counts as alive.
+        """
+        ...
+
+    async def ended(self) -> int:
+        """Return once the guest has ended: exit status, 128 + signal (129: it asks for a reboot)."""
+        ...
+
+    async def request_stop(self) -> None:
+        """Ask for a clean end, which may never come: a signal to an init, a power button; fine when it has ended."""
+        ...
+
+    async def signal(self, signum: int) -> None:
+        """To the first process; fine when it has ended. Raises Unsupported."""
+        ...
+
+    def frozen(self) -> bool:
+        """Whether it is paused; quick, never blocks."""
+        ...
+
+    async def pause(self) -> None:
+        """Stop it in its tracks. Raises WrongState when it has ended, Unsupported."""
+        ...
+
+    async def resume(self) -> None:
+        """Let it go on; fine when it is not paused."""
+        ...
+
+
+class Inside(Protocol):
+    """Ways into it. All raise WrongState when it has ended, and Unsupported."""
+
+    async def exec(self, spec: ExecSpec) -> Execution:
+        """Start a command. Raises WrongState also when the guest is paused, InvalidInput."""
+        ...
+
+    def files(self) -> AbstractAsyncContextManager[Root]:
+        """Its file system as it sees it, with everything mounted."""
+        ...
+
+    async def console(self) -> Stream:
+        """Attach to the terminal of its first process."""
+        ...
+
+    async def resize_console(self, width: int, height: int) -> None:
+        """Tell that terminal its window size."""
+        ...
+
+
+class Watched(Protocol):
+    """What it uses, and may use."""
+
+    @property
+    def number(self) -> int:
+        """The process number that people are shown (the API's ``pid``); 0: none. Nothing is found or done by it."""
+        ...
+
+    def usage(self) -> Usage:
+        """What it uses now; quick, never blocks, nothing when it has ended."""
+        ...
+
+    def interfaces(self) -> tuple[InterfaceState, ...]:
+        """Its interfaces with addresses and counters, ``lo`` among them; quick, never blocks, none when it has ended.
+
+        Hardware addresses and the MTU need not be known.
+        """
+        ...
+
+    async def limit(self, limits: Limits) -> None:
+        """Change what it may use. Raises Unsupported."""
+        ...
+
+    async def plug(self, nic: TapNic) -> None:
+        """Take the tap for one more NIC. A guest whose NICs end in a namespace sees them by itself."""
+        ...
+
+    async def unplug(self, link: str) -> None:
+        """Let go of the tap of this name; fine when it is not plugged in."""
+        ...
+
+
+class Guest(Life, Inside, Watched, Protocol):
+    """One run of an instance. Two guests are equal when they are the same run, whoever found it."""
+
+    @property
+    def id(self) -> str:
+        """The instance's."""
+        ...
+
+    @property
+    def plan(self) -> RunSpec | None:
+        """What was started; None of a guest that a daemon started which did not write it down."""
+        ...

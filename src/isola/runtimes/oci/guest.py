@@ -1,0 +1,252 @@
+"""A guest that an OCI engine runs: processes of the host, in namespaces and control groups of their own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+from isola.errors import HostFailure, InvalidInput, IsolaError, NotFound, Unsupported, WrongState
+from isola.host import Host
+from isola.host.process import ProcessRef
+from isola.host.roots import Entry, Root
+from isola.host.sockets import Stream
+from isola.model.instance import InterfaceState
+from isola.model.limits import Limits, Usage
+from isola.runtimes.guest import Execution
+from isola.runtimes.oci.config import PATH, exec_process
+from isola.runtimes.oci.console import Console
+from isola.runtimes.oci.execution import NOT_EXECUTABLE, NOT_FOUND, execute
+from isola.runtimes.oci.layout import Layout
+from isola.runtimes.oci.life import begun
+from isola.runtimes.oci.record import Found
+from isola.runtimes.spec import ExecSpec, RunSpec, Shareable, TapNic
+
+_KILLED = 128 + 9
+
+
+class Engine(Protocol):
+    """As much as a guest needs of the runtime that runs it."""
+
+    host: Host
+    hands_terminals_over: bool
+
+    async def engine(self, id: str, *, joining: bool) -> Sequence[str]: ...
+
+    def layout(self, id: str) -> Layout: ...
+
+    def group(self, id: str) -> str: ...
+
+
+class OciGuest:
+    """Found by its processes; all else of it is asked of the host."""
+
+    def __init__(self, runtime: Engine, found: Found, *, before: tuple[str, ...] = ()) -> None:
+        self._runtime = runtime
+        self._host = runtime.host
+        self.processes = found.run
+        """For those who know that it is run by an engine."""
+        self._process = found.process
+        self._before = before
+        """Command line of the first process before its program, where this daemon has started it."""
+        self._layout = runtime.layout(found.run.id)
+        self._group = runtime.group(found.run.id)
+        self.plan: RunSpec | None = found.plan
+        self._started = found.plan
+
+    @property
+    def id(self) -> str:
+        """The instance's."""
+        return self.processes.id
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, OciGuest) and self.processes == other.processes
+
+    def __hash__(self) -> int:
+        return hash(self.processes)
+
+    # --- life ---------------------------------------------------------------------------------------------------
+
+    async def settled(self) -> int | None:
+        """By what its first process and its group look like."""
+        if await begun(self._host, self.processes.init, self._group, self._before, system=self._started.system):
+            return None
+        return await self.ended()
+
+    async def ended(self) -> int:
+        """The exit status; a monitor that was killed leaves none, and then its instance counts as killed."""
+        await self._host.processes.gone(self.processes.monitor)
+        try:
+            text = await self._host.files.read(self._layout.exit_status)
+        except NotFound:
+            return _KILLED
+        return int(text) if text.strip().isdigit() else _KILLED
+
+    async def request_stop(self) -> None:
+        """By the signal that its image names."""
+        await self.signal(self._started.stop_signal)
+
+    async def signal(self, signum: int) -> None:
+        """To the first process."""
+        if self._alive():
+            self._host.processes.signal(self.processes.init, signum)
+
+    def frozen(self) -> bool:
+        """Whether its group is."""
+        return self._host.cgroups.frozen(self._group)
+
+    async def pause(self) -> None:
+        """Freeze all processes."""
+        self._require()
+        await self._host.cgroups.freeze(self._group, frozen=True)
+
+    async def resume(self) -> None:
+        """Thaw them."""
+        if self.frozen():
+            await self._host.cgroups.freeze(self._group, frozen=False)
+
+    # --- inside -------------------------------------------------------------------------------------------------
+
+    async def exec(self, spec: ExecSpec) -> Execution:
+        """By the engine's ``exec``."""
+        self._require()
+        if self.frozen():
+            raise WrongState("The instance is frozen", remedy="resume it first")
+        if not spec.command or any("\0" in text for text in (*spec.command, *spec.environment, spec.cwd)):
+            raise InvalidInput("A command of at least one word and without NUL is needed", field="command")
+        pid_file = self._layout.commands / f"{self._host.clock.token(8)}.pid"
+        await self._require_room(pid_file)
+        engine = await self._runtime.engine(self.id, joining=True)
+        return await execute(
+            self._host,
+            [*engine, "--root", str(self._layout.state)],
+            self.id,
+            spec,
+            entry=json.dumps(exec_process(spec, self._process)).encode(),
+            pid_file=pid_file,
+            handover=self._runtime.hands_terminals_over,
+            why_not=lambda reason: self._why_not(spec, reason),
+            inside=self.process_inside,
+        )
+
+    def files(self) -> AbstractAsyncContextManager[Root]:
+        """As its first process sees them."""
+        return self._host.files.root(process=self.processes.init, idmap=self._started.idmap)
+
+    async def console(self) -> Stream:
+        """By the monitor's socket."""
+        self._require_terminal()
+        return Console(await self._host.sockets.connect_packets(self._layout.attach))
+
+    async def resize_console(self, width: int, height: int) -> None:
+        """By the monitor's FIFO."""
+        self._require_terminal()
+        self._host.sockets.post(self._layout.control, f"1 {max(0, height)} {max(0, width)}\n".encode())
+
+    # --- watched ------------------------------------------------------------------------------------------------
+
+    @property
+    def number(self) -> int:
+        """Of the first process, as the host counts."""
+        return self.processes.init.pid
+
+    def usage(self) -> Usage:
+        """Of its group."""
+        return self._host.cgroups.usage(self._group)
+
+    def interfaces(self) -> tuple[InterfaceState, ...]:
+        """As its first process sees them."""
+        return self._host.namespaces.interfaces(self.processes.init)
+
+    async def limit(self, limits: Limits) -> None:
+        """Of its group."""
+        await self._host.cgroups.limit(self._group, limits)
+
+    async def plug(self, nic: TapNic) -> None:
+        """It shares a namespace with its NICs."""
+
+    async def unplug(self, link: str) -> None:
+        """The same."""
+
+    # --- how ----------------------------------------------------------------------------------------------------
+
+    def namespace(self, kind: Shareable) -> AbstractContextManager[Path]:
+        """A file that stands for a namespace of its first process."""
+        return self._host.namespaces.of_process(self.processes.init, kind.value)
+
+    def process_inside(self, pid: int) -> ProcessRef | None:
+        """The process of the instance that has this number, which may have been given to another one meanwhile.
+
+        First who it is, then where the number is: who is signalled later is the former, whatever the number is by then.
+        """
+        found = self._host.processes.identify(pid)
+        return found if found is not None and pid in self._host.cgroups.processes(self._group) else None
+
+    def _alive(self) -> bool:
+        return all(map(self._host.processes.alive, (self.processes.init, self.processes.monitor)))
+
+    def _require(self) -> None:
+        if not self._alive():
+            raise WrongState("The instance is not running", remedy="start it first")
+
+    def _require_terminal(self) -> None:
+        self._require()
+        if not self._started.terminal:
+            raise Unsupported("The instance was started without a terminal", remedy="read its log instead")
+
+    async def _require_room(self, file: Path) -> None:
+        """An engine that cannot write the number of a command's process fails when the command runs already.
+
+        It then may not even end it. A file like that one shows beforehand whether there is room.
+        """
+        try:
+            await self._host.files.write(file, b"-", durable=False)
+        except HostFailure as error:
+            raise HostFailure(
+                "The command was not started: there is no room for a file that the engine writes",
+                evidence=error.evidence or error.message,
+                remedy="make room on the disk that holds the daemon's directory",
+            ) from error
+        finally:
+            await self._host.files.remove_tree(file)
+
+    async def _why_not(self, spec: ExecSpec, reason: str) -> int:
+        """Why the engine could not run a command: by a look at the file, as the engine's messages are not a promise.
+
+        A file that the user may execute is not the cause. Raises HostFailure then.
+        """
+        program = spec.command[0]
+        search = (spec.environment.get("PATH") or PATH).split(":")
+        places = [f"{spec.cwd}/{program}"] if "/" in program else [f"{place}/{program}" for place in search]
+        if program.startswith("/"):
+            places = [program]
+        try:
+            async with self._host.files.root(process=self.processes.init) as root:
+                for place in places:
+                    if (entry := await _entry(root, place)) is not None:
+                        if not _may_execute(entry, spec.user):
+                            return NOT_EXECUTABLE
+                        break
+                else:
+                    return NOT_FOUND
+        except IsolaError:
+            return NOT_EXECUTABLE
+        raise HostFailure(
+            "The command could not be started",
+            evidence=reason or "the engine died",
+            remedy="see whether it has processes (limits.processes), memory and disk left, and its interpreter",
+        )
+
+
+async def _entry(root: Root, path: str) -> Entry | None:
+    try:
+        return await root.stat(path)
+    except IsolaError:
+        return None
+
+
+def _may_execute(entry: Entry, user: int) -> bool:
+    """Whether this user may surely execute it: root by any of the permission bits, others by that for everybody."""
+    return entry.kind == "file" and entry.mode & (0o001 if user else 0o111) != 0

@@ -1,0 +1,80 @@
+"""A RunSpec as JSON: what was started, for a daemon that adopts it, a checkpoint, or another host. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from isola.model.identity import IdRange
+from isola.model.limits import Limits
+from isola.model.network import Endpoint, HostTap, NetworkNamespace
+from isola.runtimes.spec import DeviceNode, Mount, Root, RootKind, RunSpec, Shareable, TapNic
+
+
+def encode(spec: RunSpec) -> bytes:
+    """JSON; paths are texts, enumerations their values."""
+    return json.dumps(_plain(spec)).encode()
+
+
+def decode(data: bytes) -> RunSpec:
+    """The reverse. What an older daemon did not know has its default, what this one does not know is left out.
+
+    Raises ValueError, also where a part that has no default is missing.
+    """
+    try:
+        found = json.loads(data)
+        known = {key: value for key, value in found.items() if key in _READERS}
+        return RunSpec(**{key: _READERS[key](value) for key, value in known.items()})
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"not a plan of a run: {error}") from error
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, HostTap | NetworkNamespace):
+        return {"taps": isinstance(value, HostTap)} | {key: _plain(part) for key, part in _fields(value).items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {key: _plain(part) for key, part in _fields(value).items()}
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(part) for part in value]
+    if isinstance(value, Enum):
+        return value.value
+    return str(value) if isinstance(value, Path) else value
+
+
+def _fields(value: Any) -> dict[str, object]:
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _limits(value: dict[str, Any]) -> Limits:
+    return Limits(**value | {"cpus": tuple(value["cpus"]) if value.get("cpus") is not None else None})
+
+
+def _endpoint(value: dict[str, Any] | None) -> Endpoint | None:
+    if value is None:
+        return None
+    return HostTap(value["owner"]) if value["taps"] else NetworkNamespace(Path(value["path"]))
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {field.name: _same for field in dataclasses.fields(RunSpec)} | {
+    "root": lambda value: Root(Path(value["path"]), RootKind(value["kind"])),
+    "command": tuple,
+    "idmap": lambda value: value and IdRange(**value),
+    "limits": _limits,
+    "lxcfs": lambda value: value and Path(value),
+    "network": _endpoint,
+    "nics": lambda value: tuple(TapNic(**each) for each in value),
+    "mounts": lambda value: tuple(Mount(**each | {"options": tuple(each["options"])}) for each in value),
+    "devices": lambda value: tuple(DeviceNode(**each) for each in value),
+    "ulimits": lambda value: {name: (soft, hard) for name, (soft, hard) in value.items()},
+    "shares": lambda value: {Shareable(kind): id for kind, id in value.items()},
+}

@@ -1,0 +1,85 @@
+"""A runtime of virtual machines without a hypervisor: no process, signal or path of the host's leads into a guest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from isola.errors import Unsupported
+from isola.host import Host
+from isola.model.identity import HostNames
+from isola.model.instance import InterfaceState
+from isola.model.network import HostTap
+from isola.runtimes import Capability, Lack, RootKind, RunSpec, RuntimeCapabilities, TapNic
+from isola.testing.namespaces import LOOPBACK
+from isola.testing.runtime import FakeGuest, FakeRuntime
+
+_POWER_BUTTON = 0
+"""Stands among the signals that end a guest for its power button."""
+
+
+class FakeVm(FakeRuntime):
+    """Its guests have a kernel of their own: taps, a power button, and an agent for all that is inside."""
+
+    capabilities: ClassVar[RuntimeCapabilities] = RuntimeCapabilities(
+        isolations=frozenset({"microvm"}),
+        shares_kernel=False,
+        root=RootKind.SHARED,
+        lacks={
+            Capability.CHECKPOINT: Lack("The fake keeps no state"),
+            Capability.SIGNAL: Lack("A virtual machine has no first process on the host", remedy="stop it"),
+            Capability.SHARED_NAMESPACES: Lack("Virtual machines share no kernel, and so no namespaces"),
+        },
+    )
+
+    def __init__(self, host: Host, directory: Path, names: HostNames) -> None:
+        super().__init__(host, directory, names)
+        self.ends_on = frozenset({9, _POWER_BUTTON})
+
+    def require_supported(self, spec: RunSpec) -> None:
+        """Raises Unsupported."""
+        if spec.root.kind is not RootKind.SHARED or spec.idmap is not None or not isinstance(spec.network, HostTap):
+            raise Unsupported("A virtual machine has a shared root, ids of its own, and taps")
+        if spec.shares:
+            self.capabilities.require(Capability.SHARED_NAMESPACES)
+
+    def guest(self, id: str) -> FakeGuest:
+        """The instance, whether or not it has ended."""
+        return FakeVmGuest(self, id, self.instances[id].number)
+
+
+class FakeVmGuest(FakeGuest):
+    """One run of a virtual machine."""
+
+    @property
+    def number(self) -> int:
+        """There is none."""
+        return 0
+
+    async def request_stop(self) -> None:
+        """By the power button."""
+        instance = self._instance()
+        if instance is not None and instance.status is None:
+            instance.stops += 1
+            if _POWER_BUTTON in self._runtime.ends_on:
+                self._runtime.end(self._id, 0)
+
+    async def signal(self, signum: int) -> None:
+        """Raises Unsupported."""
+        self._runtime.capabilities.require(Capability.SIGNAL)
+
+    def interfaces(self) -> tuple[InterfaceState, ...]:
+        """What the agent tells."""
+        instance = self._instance()
+        if instance is None or instance.status is not None:
+            return ()
+        return (LOOPBACK, *(InterfaceState(nic.interface, hwaddr=nic.mac, mtu=nic.mtu) for nic in instance.nics))
+
+    async def plug(self, nic: TapNic) -> None:
+        """One more NIC."""
+        self._require().nics.append(nic)
+
+    async def unplug(self, link: str) -> None:
+        """One fewer."""
+        if (instance := self._instance()) is not None:
+            instance.nics = [nic for nic in instance.nics if nic.link != link]

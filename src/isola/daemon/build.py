@@ -23,6 +23,7 @@ from isola.model.instance import Instance
 from isola.model.network import Network
 from isola.model.profile import Profile
 from isola.model.storage import Pool
+from isola.model.volume import VolumeRecord, VolumeSnapshot
 from isola.network import NetworkDriver, Networks
 from isola.operations import Observer, Operations
 from isola.profiles import Profiles
@@ -30,7 +31,7 @@ from isola.runtimes import Runtime, Runtimes
 from isola.runtimes.lxcfs import Lxcfs
 from isola.server import Server
 from isola.state import Collection, Intents, Store, mapping_codec, record_codec
-from isola.storage import Pools, VolumeDriver
+from isola.storage import Pools, VolumeDriver, Volumes
 
 T = TypeVar("T")
 
@@ -46,6 +47,8 @@ class Records:
     aliases: Collection[Alias]
     networks: Collection[Network]
     pools: Collection[Pool]
+    volumes: Collection[VolumeRecord]
+    volume_snapshots: Collection[VolumeSnapshot]
     certificates: Collection[Certificate]
     intents: Intents
 
@@ -64,6 +67,8 @@ class Records:
             aliases=of(Alias, "image alias", "aliases"),
             networks=of(Network, "network", "networks"),
             pools=of(Pool, "storage pool", "pools"),
+            volumes=of(VolumeRecord, "storage volume", "volumes"),
+            volume_snapshots=of(VolumeSnapshot, "snapshot of a storage volume", "volume-snapshots"),
             certificates=of(Certificate, "certificate", "certificates"),
             intents=Intents(store),
         )
@@ -76,6 +81,8 @@ class Records:
             records.aliases,
             records.networks,
             records.pools,
+            records.volumes,
+            records.volume_snapshots,
             records.certificates,
         ):
             await collection.load()
@@ -110,6 +117,7 @@ class Parts:
             services.runtimes.probe(), services.networks.probe(), services.pools.probe(), services.images.probe()
         )
         await services.pools.open()
+        await services.volumes.open()
         await services.instances.look()
         await services.networks.open()
         self.context.lxcfs = await self.lxcfs.ensure()
@@ -178,8 +186,17 @@ async def build(
         operations,
         events,
         directory,
-        lambda name: instances.used_by_pool(name),  # noqa: PLW0108 - bound later
+        lambda name: [*instances.used_by_pool(name), *volumes.lying_in(name)],
         drivers.storage,
+    )
+    volumes = Volumes(
+        host,
+        pools,
+        records.volumes,
+        records.volume_snapshots,
+        operations,
+        events,
+        lambda ref: instances.used_by_volume(ref),  # noqa: PLW0108 - bound later
     )
     runtimes = Runtimes(host, directory, names, drivers=drivers.runtimes)
     context = Context(
@@ -218,6 +235,7 @@ async def build(
         images=images,
         networks=networks,
         pools=pools,
+        volumes=volumes,
         profiles=profiles,
         runtimes=runtimes,
     )

@@ -56,6 +56,7 @@ async def _serve(
         await bootstrap(parts, minimal=minimal)
         copies = Copies(host, directory, store)
         copies.begin()
+        parts.services.volumes.snapshots.begin()
         door = await serve_rest(parts.services, directory / "unix.socket")
         watching = asyncio.ensure_future(pressure.watch(host))
         try:
@@ -65,6 +66,7 @@ async def _serve(
             watching.cancel()
             background.notify("STOPPING=1")
             copies.end()
+            parts.services.volumes.snapshots.end()
             await door.close()
             await parts.close()
             logging.getLogger().removeHandler(handler)

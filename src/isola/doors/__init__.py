@@ -16,7 +16,7 @@ from isola.operations import Operations
 from isola.profiles import Profiles
 from isola.runtimes import Runtimes
 from isola.server import Server
-from isola.storage import Pools
+from isola.storage import Pools, Volumes
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,5 +36,6 @@ class Services:
     images: ImageLibrary
     networks: Networks
     pools: Pools
+    volumes: Volumes
     profiles: Profiles
     runtimes: Runtimes

@@ -33,6 +33,7 @@ from isola.instances.state import observe, observe_all
 from isola.model.exec import ConsoleRequest, ExecRequest
 from isola.model.instance import Config, Devices, Instance, InstanceRequest, InstanceState, Status, Unknown
 from isola.model.network import Nic
+from isola.model.volume import VolumeRef
 from isola.operations import Operation
 from isola.state import Versioned
 
@@ -134,6 +135,15 @@ class Instances:
         left = [_unknown_path(each) for each in self.unknown() if each.pool == name]
         paths = [address(instance.name) for instance in users]
         return paths + [f"/1.0/profiles/{profile.name}" for profile in profiles] + left
+
+    def used_by_volume(self, ref: VolumeRef) -> list[str]:
+        """API paths of what has a custom volume among its devices."""
+
+        def names(devices: Devices) -> bool:
+            return any(d.get("pool") == ref.pool and d.get("source") == ref.name for d in devices.values())
+
+        users = [address(each.name) for each in self if names(expanded(self._context, each)[1])]
+        return users + [f"/1.0/profiles/{profile.name}" for profile in self._context.profiles if names(profile.devices)]
 
     def used_by_network(self, name: str) -> list[str]:
         """API paths of what has a NIC on a network."""

@@ -147,6 +147,17 @@ class VolumeDriver(ABC):
             undo=lambda: self._delete_snapshot(volume, id),
         )
 
+    async def fill_snapshot(
+        self, op: Operation, volume: Volume, id: str, tree: Path, *, same_pool: bool = False
+    ) -> None:
+        """Make a snapshot with a copy of a directory, whose ids are those inside: of ``contents``."""
+        await op.effect(
+            f"fill snapshot of volume {volume.id}",
+            lambda: self._fill_snapshot(volume, id, tree, same_pool),
+            look=lambda: self._has_snapshot(volume, id),
+            undo=lambda: self._delete_snapshot(volume, id),
+        )
+
     async def restore_snapshot(self, op: Operation, volume: Volume, id: str) -> None:
         """Have a volume, which is not mounted, hold what it held then. Done in one step, or not at all.
 
@@ -174,6 +185,10 @@ class VolumeDriver(ABC):
     async def unmount(self, op: Operation, volume: Volume, holder: str) -> None:
         """No longer for this holder; others keep it. Fine when it is not mounted."""
         await op.effect(f"unmount volume {volume.id}", lambda: self._release(volume, holder))
+
+    async def has_volume(self, volume: Volume) -> bool:
+        """Whether it is on the host."""
+        return await self._has_volume(volume)
 
     async def is_mounted(self, volume: Volume, holder: str) -> bool:
         """Whether it is shown to the holder, which is asked of the host."""
@@ -280,6 +295,9 @@ class VolumeDriver(ABC):
 
     @abstractmethod
     async def _snapshot(self, volume: Volume, id: str) -> None: ...
+
+    @abstractmethod
+    async def _fill_snapshot(self, volume: Volume, id: str, tree: Path, same_pool: bool) -> None: ...
 
     @abstractmethod
     async def _restore(self, volume: Volume, id: str) -> None: ...

@@ -201,11 +201,14 @@ class TreeDriver(VolumeDriver):
 
     async def _snapshot(self, volume: Volume, id: str) -> None:
         await self._require(volume, None)
+        await self._fill_snapshot(volume, id, self._data(volume), same_pool=True)
+
+    async def _fill_snapshot(self, volume: Volume, id: str, tree: Path, same_pool: bool) -> None:
         partial, target = self._partial / f"{volume.id}-{id}", self._tree(volume, id)
         try:
             await self._destroy(partial)
             await self.host.files.make_directory(partial, mode=0o700)
-            await self.trees.clone(self._data(volume), partial / "data")
+            await (self.trees.clone if same_pool else self.trees.copy)(tree, partial / "data")
             await self.trees.settle(partial)
             await self.host.files.make_directory(target.parent, mode=0o700)
             await self.host.files.rename(partial / "data", target)

@@ -1,0 +1,97 @@
+"""Records of volumes and snapshots, and the pools that they lie in: what every verb on volumes stands on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from isola.errors import InUse, NotFound, WrongState
+from isola.events import Events
+from isola.host import Host
+from isola.model.references import users_text
+from isola.model.volume import VolumeRecord, VolumeRef, VolumeSnapshot
+from isola.operations import Operation, Operations
+from isola.state import Collection
+from isola.storage.driver import VolumeDriver
+from isola.storage.pools import Pools
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeContext:
+    """The parts. ``used_by`` gives who names a volume in its configuration."""
+
+    host: Host
+    pools: Pools
+    records: Collection[VolumeRecord]
+    snapshots: Collection[VolumeSnapshot]
+    operations: Operations
+    events: Events
+    used_by: Callable[[VolumeRef], Sequence[str]]
+
+    def get(self, ref: VolumeRef) -> VolumeRecord:
+        """Raises NotFound."""
+        self.pools.get(ref.pool)
+        record = self.records.find(ref.key)
+        if record is None:
+            raise NotFound(f"Storage volume {ref.name[:80]!r} not found in pool {ref.pool!r}")
+        return record
+
+    def usable(self, ref: VolumeRef) -> VolumeRecord:
+        """One that is neither half made nor half deleted. Raises NotFound, WrongState."""
+        record = self.get(ref)
+        if not record.ready:
+            raise WrongState(f"Storage volume {ref.name!r} is half made or half deleted", remedy="delete it")
+        return record
+
+    def driver(self, record: VolumeRecord) -> VolumeDriver:
+        """Of its pool."""
+        return self.pools.driver(record.pool)
+
+    def snapshots_of(self, record: VolumeRecord) -> list[VolumeSnapshot]:
+        """Oldest first."""
+        found = [each for each in self.snapshots if each.volume == record.id]
+        return sorted(found, key=lambda each: (each.created_at, each.name))
+
+    def snapshot(self, record: VolumeRecord, name: str) -> VolumeSnapshot:
+        """Raises NotFound."""
+        found = self.snapshots.find(f"{record.id}/{name}")
+        if found is None:
+            raise NotFound(f"Storage volume {record.name!r} has no snapshot {name[:80]!r}")
+        return found
+
+    def in_pool(self, pool: str) -> Iterator[VolumeRecord]:
+        """In order of name."""
+        return (record for record in self.records if record.pool == pool)
+
+    def refuse_if_used(self, record: VolumeRecord, what: str) -> None:
+        """Raise InUse naming who uses it."""
+        users = [*self.used_by(record.ref)]
+        if users or record.attachments:
+            by = users_text(users) if users else f"{len(record.attachments)} that it is mounted for"
+            raise InUse(
+                f"Storage volume {record.name!r} is in use", evidence=f"by {by}", remedy=f"detach it to {what} it"
+            )
+
+    async def mark(self, record: VolumeRecord, *, ready: bool) -> VolumeRecord:
+        """Half made, or whole."""
+        changed = await self.records.change(record.ref.key, lambda found: replace(found, ready=ready))
+        return changed.value
+
+    async def sweep(self, op: Operation, record: VolumeRecord) -> None:
+        """Remove all of a volume whose record says that it is to go, and last its record. Can be repeated."""
+        await self.driver(record).delete_volume(op, record.volume())
+        for snapshot in self.snapshots_of(record):
+            await self.snapshots.remove(snapshot.key)
+        await self.records.remove(record.ref.key)
+
+    def tell(self, action: str, ref: VolumeRef, snapshot: str = "") -> None:
+        """Publish what happened."""
+        noun = "storage-volume-snapshot" if snapshot else "storage-volume"
+        self.events.lifecycle(f"{noun}-{action}", address(ref, snapshot), project=ref.project)
+
+
+def address(ref: VolumeRef, snapshot: str = "") -> str:
+    """API path of a volume or of a snapshot of it."""
+    path = f"/1.0/storage-pools/{ref.pool}/volumes/{ref.kind}/{ref.name}"
+    path += f"/snapshots/{snapshot}" if snapshot else ""
+    return path if ref.project == "default" else f"{path}?project={ref.project}"

@@ -1,0 +1,241 @@
+"""Custom volumes: made, changed, renamed, removed, attached, and looked at. Every change is an operation."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from isola.errors import AlreadyExists, InvalidInput, IsolaError
+from isola.events import Events
+from isola.host import Host
+from isola.model.identity import IdRange
+from isola.model.names import plain_name
+from isola.model.volume import VolumeRecord, VolumeRef, VolumeSnapshot, size_of
+from isola.operations import Operation, Operations
+from isola.state import Collection
+from isola.storage.capabilities import Feature
+from isola.storage.pools import Pools
+from isola.storage.volume_copies import Copies
+from isola.storage.volume_records import VolumeContext, address
+from isola.storage.volume_settings import SETTINGS
+from isola.storage.volume_snapshots import Snapshots
+
+Work = Callable[[Operation], Awaitable[object]]
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeUsage:
+    """What a volume takes of its pool."""
+
+    used: int
+    total: int
+    """0 where it has no limit."""
+
+
+class Volumes:
+    """All volumes of a daemon that have a record."""
+
+    def __init__(  # noqa: PLR0917 - one for each part it stands on
+        self,
+        host: Host,
+        pools: Pools,
+        records: Collection[VolumeRecord],
+        snapshots: Collection[VolumeSnapshot],
+        operations: Operations,
+        events: Events,
+        used_by: Callable[[VolumeRef], Sequence[str]] = lambda ref: (),
+    ) -> None:
+        self._context = VolumeContext(host, pools, records, snapshots, operations, events, used_by)
+        self.copies = Copies(self._context)
+        self.snapshots = Snapshots(self._context)
+
+    async def open(self) -> None:
+        """At the start of the daemon: finish what an earlier one was killed at. What has no record is left alone."""
+        for record in list(self._context.records):
+            try:
+                await self._settle(record)
+            except IsolaError as error:
+                log.error("Storage volume %s: %s", record.ref, error)
+        await self.snapshots.open()
+
+    async def _settle(self, record: VolumeRecord) -> None:
+        if not record.ready:
+            await self._finish(record.ref, "Removing half-made storage volume", self._sweeping(record))
+            return
+        driver = self._context.driver(record)
+        mounted = [holder for holder in record.attachments if await driver.is_mounted(record.volume(), holder)]
+        if len(mounted) < len(record.attachments):  # the host was booted, or the daemon killed on the way
+            await self._hold(record, lambda held: tuple(holder for holder in held if holder in mounted))
+
+    def __iter__(self) -> Iterator[VolumeRecord]:
+        return iter(self._context.records)
+
+    def in_pool(self, pool: str) -> list[VolumeRecord]:
+        """All that lie in a pool, in order of name."""
+        return list(self._context.in_pool(pool))
+
+    def get(self, ref: VolumeRef) -> VolumeRecord:
+        """The record. Raises NotFound."""
+        return self._context.get(ref)
+
+    def used_by(self, ref: VolumeRef) -> Sequence[str]:
+        """API paths of who names it."""
+        return self._context.used_by(ref)
+
+    def lying_in(self, pool: str) -> list[str]:
+        """API paths of the volumes in a pool."""
+        return [address(record.ref) for record in self._context.in_pool(pool)]
+
+    async def usage(self, ref: VolumeRef) -> VolumeUsage:
+        """What it takes, and may take. Raises NotFound."""
+        record = self._context.usable(ref)
+        return VolumeUsage(await self._context.driver(record).usage(record.volume()), record.size or 0)
+
+    # --- verbs --------------------------------------------------------------------------------------------------
+
+    async def create(self, ref: VolumeRef, config: Mapping[str, str], description: str = "") -> Operation:
+        """Begin to make an empty volume. Raises InvalidInput, NotFound, AlreadyExists."""
+        await self._check_new(ref, config)
+        record = self.copies.new(ref, config, description)
+
+        async def work(op: Operation) -> None:
+            async with self.copies.making(op, record):
+                await self._context.driver(record).create_volume(op, record.volume())
+
+        return self._start("Creating storage volume", ref, work)
+
+    async def copy(
+        self, source: VolumeRef, ref: VolumeRef, *, snapshot: str = "", config: Mapping[str, str] | None = None,
+        description: str | None = None, with_snapshots: bool = True,
+    ) -> Operation:  # fmt: skip
+        """Begin to copy a volume, or one of its snapshots, also to another pool. Raises as ``create``."""
+        found = self._context.usable(source)
+        wanted = {**found.config} if config is None else config
+        await self._check_new(ref, wanted)
+        if snapshot:
+            self._context.snapshot(found, snapshot)
+        text = found.description if description is None else description
+        record = replace(self.copies.new(ref, wanted, text), parent=found.id)
+
+        async def work(op: Operation) -> None:
+            await self.copies.copy(op, found, record, snapshot=snapshot, with_snapshots=with_snapshots)
+
+        return self._start("Copying storage volume", ref, work, source)
+
+    async def move(self, ref: VolumeRef, target: VolumeRef) -> Operation:
+        """Begin to rename a volume that nothing uses, or to move it to another pool. Raises InUse, as ``create``."""
+        found = self._context.usable(ref)
+        self._context.refuse_if_used(found, "move")
+        await self._check_new(target, found.config)
+
+        async def work(op: Operation) -> None:
+            self._context.refuse_if_used(found, "move")
+            await self.copies.move(op, found, target)
+
+        verb = "Renaming" if target.pool == ref.pool else "Moving"
+        return self._start(f"{verb} storage volume", ref, work, target)
+
+    async def update(self, ref: VolumeRef, decide: Callable[[VolumeRecord], VolumeRecord]) -> Operation:
+        """Begin to change configuration and description; the size takes effect at once. Raises InvalidInput."""
+        wanted = decide(self._context.usable(ref))
+        SETTINGS.validate(wanted.config)
+        await self._check_size(ref, wanted.config)
+
+        async def work(op: Operation) -> None:
+            record = self._context.usable(ref)
+            wanted = decide(record)
+            if wanted.size != record.size:
+                await self._context.driver(record).resize_volume(op, record.volume(), wanted.size)
+            await op.commit(lambda: self._context.records.change(ref.key, lambda found: _changed(found, decide)))
+            self._context.tell("updated", ref)
+
+        return self._start("Updating storage volume", ref, work)
+
+    async def delete(self, ref: VolumeRef) -> Operation:
+        """Begin to remove a volume with its snapshots. Raises NotFound, InUse."""
+        record = self._context.get(ref)
+        self._context.refuse_if_used(record, "delete")
+
+        async def work(op: Operation) -> None:
+            record = self._context.get(ref)
+            self._context.refuse_if_used(record, "delete")
+            await self._sweeping(record)(op)
+            self._context.tell("deleted", ref)
+
+        return self._start("Deleting storage volume", ref, work)
+
+    # --- holders ------------------------------------------------------------------------------------------------
+
+    async def attach(self, op: Operation, ref: VolumeRef, holder: str, idmap: IdRange | None) -> Path:
+        """Have a volume mounted for a holder, with ids of its own, and return where. Fine when it is.
+
+        Undone with the operation. Raises NotFound, WrongState.
+        """
+        record = self._context.usable(ref)
+
+        async def hold() -> None:
+            await self._hold(record, lambda held: held if holder in held else (*held, holder))
+
+        await op.effect(f"attach volume {ref.name}", hold, undo=lambda: self._let_go(record, holder))
+        return await self._context.driver(record).mount(op, record.volume(idmap), holder)
+
+    async def detach(self, op: Operation, ref: VolumeRef, holder: str) -> None:
+        """The holder needs it no more; others keep it. Fine when it is not attached, or gone."""
+        record = self._context.records.find(ref.key)
+        if record is not None:
+            await self._context.driver(record).unmount(op, record.volume(), holder)
+            await op.effect(f"detach volume {ref.name}", lambda: self._let_go(record, holder))
+
+    async def _let_go(self, record: VolumeRecord, holder: str) -> None:
+        await self._hold(record, lambda held: tuple(each for each in held if each != holder))
+
+    async def _hold(self, record: VolumeRecord, decide: Callable[[tuple[str, ...]], tuple[str, ...]]) -> None:
+        def changed(found: VolumeRecord) -> VolumeRecord:
+            return replace(found, attachments=decide(found.attachments))
+
+        if record.ref.key in self._context.records:
+            await self._context.records.change(record.ref.key, changed)
+
+    # --- what they have in common -------------------------------------------------------------------------------
+
+    def _sweeping(self, record: VolumeRecord) -> Work:
+        async def work(op: Operation) -> None:
+            # From here on it can only be finished, by this operation, the next deletion, or the next daemon.
+            await op.commit(lambda: self._context.mark(record, ready=False))
+            await self._context.sweep(op, record)
+
+        return work
+
+    async def _check_new(self, ref: VolumeRef, config: Mapping[str, str]) -> None:
+        plain_name(ref.name)
+        self._context.pools.get(ref.pool)
+        if ref.kind != "custom":
+            raise InvalidInput("Only custom volumes are made by themselves", field="type", remedy="use custom")
+        if self._context.records.find(ref.key) is not None:
+            raise AlreadyExists(f"Storage volume {ref.name!r} already exists in pool {ref.pool!r}", field="name")
+        SETTINGS.validate(config)
+        await self._check_size(ref, config)
+
+    async def _check_size(self, ref: VolumeRef, config: Mapping[str, str]) -> None:
+        if size_of(config) is not None:
+            driver = self._context.pools.driver(ref.pool)
+            if reason := await driver.why_not(Feature.QUOTA):
+                raise InvalidInput(
+                    f"Storage pool {ref.pool!r} does not limit its volumes", evidence=reason, field="config.size"
+                )
+
+    def _start(self, description: str, ref: VolumeRef, work: Work, *others: VolumeRef) -> Operation:
+        locks = sorted({each.entity.lock for each in (ref, *others)})
+        resources = {"storage_volumes": (address(ref),)}
+        return self._context.operations.start(description, work, locks=locks, resources=resources, project=ref.project)
+
+    async def _finish(self, ref: VolumeRef, description: str, work: Work) -> None:
+        await self._context.operations.finish(self._start(description, ref, work))
+
+
+def _changed(found: VolumeRecord, decide: Callable[[VolumeRecord], VolumeRecord]) -> VolumeRecord:
+    wanted = decide(found)
+    return replace(found, description=wanted.description, config=dict(wanted.config))

@@ -1,0 +1,391 @@
+"""Custom volumes over fake hosts: records, verbs, holders, and what the next daemon makes of half-done work."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from isola.errors import AlreadyExists, HostFailure, InUse, InvalidInput, IsolaError, NotFound
+from isola.events import Events
+from isola.model.identity import IdRange
+from isola.model.storage import Pool
+from isola.model.volume import VolumeRecord, VolumeRef, VolumeSnapshot
+from isola.operations import Observer, Operation, Operations
+from isola.state import Collection, record_codec
+from isola.storage import Pools, Volumes
+from isola.testing.clock import FakeClock
+from isola.testing.host import FakeHost, fake_host
+from isola.testing.store import FakeStore
+from isola.testing.system import FakeSystem
+
+HOME = Path("/var/lib/isola")
+IDS, OTHERS = IdRange(100000), IdRange(200000)
+DATA, COPY = VolumeRef.custom("fast", "data"), VolumeRef.custom("fast", "copy")
+
+
+class House:
+    """A daemon's volumes on a fake host, in a btrfs pool ``fast`` and a dir pool ``slow``."""
+
+    def __init__(self, host: FakeHost | None = None, store: FakeStore | None = None) -> None:
+        programs = {"mkfs.btrfs": Path("/usr/sbin/mkfs.btrfs")}
+        self.host = host or fake_host(system=FakeSystem(programs=programs), clock=FakeClock(skips=True))
+        self.store = store or FakeStore(self.host.clock)
+        self.users: list[str] = []
+        self.observer: Observer | None = None
+        self.events = Events(self.host.clock.now)
+        clock = self.host.clock
+        self.operations = Operations(self.events, now=clock.now, new_id=clock.uuid, observer=self)
+        self.pool_records = Collection(self.store, "storage pool", "/pools/", record_codec(Pool))
+        self.records = Collection(self.store, "storage volume", "/volumes/", record_codec(VolumeRecord))
+        self.snapshot_records = Collection(self.store, "snapshot", "/volume-snapshots/", record_codec(VolumeSnapshot))
+        self.pools = Pools(self.host, self.pool_records, self.operations, self.events, HOME)
+        self.volumes = Volumes(
+            self.host, self.pools, self.records, self.snapshot_records, self.operations, self.events,
+            lambda ref: tuple(self.users),
+        )  # fmt: skip
+
+    async def reached(self, operation: Operation, point: str) -> None:
+        if self.observer is not None:
+            await self.observer.reached(operation, point)
+
+    async def open(self) -> House:
+        for records in (self.pool_records, self.records, self.snapshot_records):
+            await records.load()
+        await self.pools.open()
+        await self.volumes.open()
+        return self
+
+    async def again(self) -> House:
+        return await House(self.host, self.store).open()
+
+    async def finish(self, begun: Operation | Coroutine[Any, Any, Operation]) -> None:
+        await self.operations.finish(begun if isinstance(begun, Operation) else await begun)
+
+    async def do(self, work: Callable[[Operation], Awaitable[object]]) -> None:
+        await self.finish(self.operations.start("test", work))
+
+    async def attach(self, ref: VolumeRef, holder: str, ids: IdRange | None = IDS) -> Path:
+        found: list[Path] = []
+
+        async def work(op: Operation) -> None:
+            found.append(await self.volumes.attach(op, ref, holder, ids))
+            await op.commit()
+
+        await self.do(work)
+        return found[0]
+
+    async def detach(self, ref: VolumeRef, holder: str) -> None:
+        await self.do(lambda op: self.volumes.detach(op, ref, holder))
+
+    async def put(self, ref: VolumeRef, text: str) -> None:
+        """Write into a volume."""
+        place = await self.attach(ref, "writer", None)
+        await self.host.files.write(place / "file", text.encode())
+        await self.detach(ref, "writer")
+
+    async def read(self, ref: VolumeRef) -> str:
+        place = await self.attach(ref, "reader", None)
+        try:
+            return (await self.host.files.read(place / "file")).decode()
+        except NotFound:
+            return ""
+        finally:
+            await self.detach(ref, "reader")
+
+    async def picture(self) -> object:
+        """What is recorded, and what is on the host; both have to agree."""
+        for pool in self.pools:
+            on_host = set(await self.pools.driver(pool.name).volumes("custom"))
+            assert on_host == {record.id for record in self.volumes.in_pool(pool.name)}
+            assert await self.host.files.names(self.pools.driver(pool.name).place / "partial") == ()
+            for record in self.volumes.in_pool(pool.name):
+                known = {snapshot.id for snapshot in self.volumes.snapshots.of(record.ref)}
+                assert set(await self.pools.driver(pool.name).snapshots(record.volume())) == known
+        snapshots = {(each.volume, each.name) for each in self.snapshot_records}
+        return [replace(record, id="") for record in self.volumes], len(snapshots)
+
+
+@pytest.fixture
+async def house() -> AsyncIterator[House]:
+    yield await furnished()
+
+
+async def furnished() -> House:
+    made = await House().open()
+    await made.do(lambda op: made.pools.create(op, Pool("fast", "btrfs", config={"size": "1GiB"})))
+    await made.do(lambda op: made.pools.create(op, Pool("slow", "dir")))
+    return made
+
+
+async def with_data() -> House:
+    """A volume with two snapshots."""
+    house = await furnished()
+    await house.finish(house.volumes.create(DATA, {"user.a": "b"}, "mine"))
+    for text in ("one", "two"):
+        await house.put(DATA, text)
+        await house.finish(house.volumes.snapshots.create(DATA, f"s-{text}"))
+    await house.put(DATA, "three")
+    return house
+
+
+# --- a volume's life -------------------------------------------------------------------------------------------
+
+
+async def test_a_volume_is_made_recorded_and_told(house: House) -> None:
+    followed = house.events.follow({"lifecycle"})
+    await house.finish(house.volumes.create(DATA, {"size": "64MiB", "user.a": "b"}, "mine"))
+    record = house.volumes.get(DATA)
+    assert (record.description, record.size, record.ready) == ("mine", 64 << 20, True)
+    event = await anext(aiter(followed))
+    assert event.metadata["action"] == "storage-volume-created"
+    assert event.metadata["source"] == "/1.0/storage-pools/fast/volumes/custom/data"
+    await house.picture()
+    later = await house.again()
+    assert later.volumes.get(DATA) == record
+    assert (await later.volumes.usage(DATA)).total == 64 << 20
+
+
+@pytest.mark.parametrize(
+    ("ref", "config", "error", "words"),
+    [
+        (VolumeRef.custom("fast", "a/b"), {}, InvalidInput, "Invalid name"),
+        (VolumeRef.custom("fast", ".."), {}, InvalidInput, "Invalid name"),
+        (VolumeRef.custom("none", "a"), {}, NotFound, "none"),
+        (VolumeRef("fast", "container", "default", "a"), {}, InvalidInput, "Only custom"),
+        (VolumeRef.custom("fast", "a"), {"sise": "1GiB"}, InvalidInput, "sise"),
+        (VolumeRef.custom("fast", "a"), {"size": "lots"}, InvalidInput, "size"),
+        (VolumeRef.custom("slow", "a"), {"size": "1GiB"}, InvalidInput, "cannot be limited"),
+        (VolumeRef.custom("fast", "a"), {"snapshots.schedule": "* * *"}, InvalidInput, "five fields"),
+        (VolumeRef.custom("fast", "a"), {"snapshots.pattern": "../x"}, InvalidInput, "expected"),
+        (VolumeRef.custom("fast", "a"), {"snapshots.expiry": "soon"}, InvalidInput, "period"),
+    ],
+)
+async def test_what_is_wrong_is_refused_before_anything_is_done(
+    house: House, ref: VolumeRef, config: dict[str, str], error: type[IsolaError], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        await house.volumes.create(ref, config)
+    assert list(house.volumes) == []
+    await house.picture()
+
+
+async def test_two_of_a_name_and_two_pools(house: House) -> None:
+    await house.finish(house.volumes.create(DATA, {}))
+    with pytest.raises(AlreadyExists):
+        await house.volumes.create(DATA, {})
+    await house.finish(house.volumes.create(VolumeRef.custom("slow", "data"), {}))
+    assert [record.pool for record in house.volumes] == ["fast", "slow"]
+    assert house.volumes.lying_in("slow") == ["/1.0/storage-pools/slow/volumes/custom/data"]
+
+
+async def test_size_and_description_change(house: House) -> None:
+    await house.finish(house.volumes.create(DATA, {}))
+    await house.finish(
+        house.volumes.update(DATA, lambda found: replace(found, config={"size": "2GiB"}, description="new"))
+    )
+    assert (house.volumes.get(DATA).size, house.volumes.get(DATA).description) == (2 << 30, "new")
+    assert house.host.subvolumes.limits
+    with pytest.raises(InvalidInput):
+        await house.volumes.update(DATA, lambda found: replace(found, config={"size": "x"}))
+    with pytest.raises(NotFound):
+        await house.volumes.update(COPY, lambda found: found)
+
+
+async def test_a_used_volume_is_neither_removed_nor_moved(house: House) -> None:
+    await house.finish(house.volumes.create(DATA, {}))
+    house.users = ["/1.0/instances/web1"]
+    for begin in (house.volumes.delete(DATA), house.volumes.move(DATA, COPY)):
+        with pytest.raises(InUse, match="web1"):
+            await begin
+    house.users = []
+    await house.attach(DATA, "one")
+    with pytest.raises(InUse):
+        await house.volumes.delete(DATA)
+    await house.detach(DATA, "one")
+    await house.finish(house.volumes.delete(DATA))
+    with pytest.raises(NotFound):
+        house.volumes.get(DATA)
+    await house.picture()
+
+
+# --- holders ---------------------------------------------------------------------------------------------------
+
+
+async def test_two_holders_share_a_volume_until_the_last_leaves(house: House) -> None:
+    await house.finish(house.volumes.create(DATA, {}))
+    one, two = await house.attach(DATA, "one"), await house.attach(DATA, "two", OTHERS)
+    assert await house.attach(DATA, "one") == one != two
+    assert house.volumes.get(DATA).attachments == ("one", "two")
+    await house.host.files.write(one / "file", b"shared")
+    await house.detach(DATA, "one")
+    assert await house.host.files.read(two / "file") == b"shared"
+    later = await house.again()
+    assert later.volumes.get(DATA).attachments == ("two",)
+    await later.detach(DATA, "two")
+    await later.detach(DATA, "two")
+    await later.detach(COPY, "two")
+    assert later.volumes.get(DATA).attachments == ()
+
+
+async def test_after_a_reboot_nobody_holds_it(house: House) -> None:
+    await house.finish(house.volumes.create(DATA, {}))
+    await house.attach(DATA, "one")
+    for mount in await house.host.mounts.below(HOME):
+        await house.host.mounts.unmount(mount)
+    later = await house.again()
+    assert later.volumes.get(DATA).attachments == ()
+    assert await later.attach(DATA, "one")
+
+
+# --- copies, moves, snapshots ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pool", ["fast", "slow"])
+async def test_a_copy_has_the_snapshots_too(pool: str) -> None:
+    house = await with_data()
+    copy = VolumeRef.custom(pool, "copy")
+    await house.finish(house.volumes.copy(DATA, copy))
+    assert [snapshot.name for snapshot in house.volumes.snapshots.of(copy)] == ["s-one", "s-two"]
+    assert (await house.read(copy), house.volumes.get(copy).description) == ("three", "mine")
+    assert house.volumes.get(copy).parent == house.volumes.get(DATA).id
+    await house.finish(house.volumes.snapshots.restore(copy, "s-one"))
+    assert (await house.read(copy), await house.read(DATA)) == ("one", "three")
+    only = VolumeRef.custom(pool, "only")
+    await house.finish(house.volumes.copy(DATA, only, snapshot="s-two", config={}))
+    assert (await house.read(only), house.volumes.snapshots.of(only)) == ("two", [])
+    await house.picture()
+
+
+async def test_a_volume_is_renamed_and_moved_to_another_pool() -> None:
+    house = await with_data()
+    id = house.volumes.get(DATA).id
+    await house.finish(house.volumes.move(DATA, COPY))
+    assert (house.volumes.get(COPY).id, len(house.volumes.snapshots.of(COPY))) == (id, 2)
+    slow = VolumeRef.custom("slow", "data")
+    await house.finish(house.volumes.move(COPY, slow))
+    assert await house.read(slow) == "three"
+    assert [snapshot.name for snapshot in house.volumes.snapshots.of(slow)] == ["s-one", "s-two"]
+    assert [record.name for record in house.volumes] == ["data"]
+    await house.picture()
+
+
+async def test_snapshots_are_renamed_changed_restored_and_removed() -> None:
+    house = await with_data()
+    snapshots = house.volumes.snapshots
+    with pytest.raises(AlreadyExists):
+        snapshots.create(DATA, "s-one")
+    await house.finish(snapshots.rename(DATA, "s-one", "first"))
+    tomorrow = house.host.clock.now() + timedelta(days=1)
+    await house.finish(
+        snapshots.update(DATA, "first", lambda found: replace(found, description="d", expires_at=tomorrow))
+    )
+    assert (snapshots.get(DATA, "first").description, snapshots.get(DATA, "first").expires_at) == ("d", tomorrow)
+    await house.attach(DATA, "one")
+    with pytest.raises(InUse):
+        snapshots.restore(DATA, "first")
+    await house.detach(DATA, "one")
+    await house.finish(snapshots.restore(DATA, "first"))
+    assert await house.read(DATA) == "one"
+    await house.finish(snapshots.delete(DATA, "first"))
+    with pytest.raises(NotFound):
+        snapshots.restore(DATA, "first")
+    await house.picture()
+    await house.finish(house.volumes.delete(DATA))
+    assert len(house.snapshot_records) == 0
+
+
+async def test_snapshots_come_and_go_by_themselves(house: House) -> None:
+    config = {"snapshots.schedule": "@hourly", "snapshots.expiry": "2H", "snapshots.pattern": "auto-%d"}
+    await house.finish(house.volumes.create(DATA, config))
+    hour = house.host.clock.now().replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+    names = []
+    for step in range(4):
+        await house.host.clock.advance((hour + timedelta(hours=step) - house.host.clock.now()).total_seconds())
+        await house.volumes.snapshots.look(hour + timedelta(hours=step))
+        await house.volumes.snapshots.look(hour + timedelta(hours=step, minutes=1))
+        names.append([snapshot.name for snapshot in house.volumes.snapshots.of(DATA)])
+    assert names == [["auto-0"], ["auto-0", "auto-1"], ["auto-1", "auto-2"], ["auto-2", "auto-3"]]
+
+
+# --- failures --------------------------------------------------------------------------------------------------
+
+
+class StopsAt:
+    """Fails or cancels the next operation at its n-th point, or stops it there as a kill would."""
+
+    def __init__(self, number: int, action: str) -> None:
+        self.left = number
+        self.action = action
+        self.first: Operation | None = None
+
+    async def reached(self, operation: Operation, point: str) -> None:
+        self.first = self.first or operation
+        if operation is not self.first:
+            return
+        self.left -= 1
+        if self.left == -1:
+            if self.action == "cancel":
+                operation.cancel()
+                return
+            if self.action == "kill":
+                operation._rollback.forget()
+            raise HostFailure(f"Injected at {point}")
+
+
+VERBS: dict[str, Callable[[House], Coroutine[Any, Any, None]]] = {
+    "create": lambda house: house.finish(house.volumes.create(COPY, {"size": "1GiB"})),
+    "copy": lambda house: house.finish(house.volumes.copy(DATA, COPY)),
+    "copy away": lambda house: house.finish(house.volumes.copy(DATA, VolumeRef.custom("slow", "copy"))),
+    "rename": lambda house: house.finish(house.volumes.move(DATA, COPY)),
+    "move": lambda house: house.finish(house.volumes.move(DATA, VolumeRef.custom("slow", "data"))),
+    "delete": lambda house: house.finish(house.volumes.delete(DATA)),
+    "snapshot": lambda house: house.finish(house.volumes.snapshots.create(DATA, "s3")),
+    "delete snapshot": lambda house: house.finish(house.volumes.snapshots.delete(DATA, "s-one")),
+    "restore": lambda house: house.finish(house.volumes.snapshots.restore(DATA, "s-one")),
+}
+
+
+@pytest.mark.parametrize("action", ["fail", "cancel", "kill"])
+@pytest.mark.parametrize("verb", VERBS)
+async def test_every_verb_is_done_or_undone_wherever_it_breaks_off(verb: str, action: str) -> None:
+    """After a kill by the next daemon; then it can be done all the same."""
+    reached = 0
+    for number in range(60):
+        house = await with_data()
+        before = await house.picture()
+        house.observer = stops = StopsAt(number, action)
+        broken = False
+        try:
+            await VERBS[verb](house)
+        except IsolaError:
+            broken = True
+        if stops.left >= 0:
+            assert not broken
+            break
+        reached += 1
+        later = await house.again()
+        picture = await later.picture()
+        if broken and action != "kill" and verb not in ("delete", "delete snapshot", "move", "restore"):
+            assert picture == before or all(record.ready for record in later.records)
+        assert all(record.ready for record in later.records)
+        if DATA.key in later.records:
+            assert await later.read(DATA) in ("three", "one" if verb == "restore" else "three")
+        if picture == before:
+            await VERBS[verb](later)
+            await later.picture()
+    assert reached >= 2
+
+
+async def test_a_foreign_directory_survives(house: House) -> None:
+    await house.finish(house.volumes.create(DATA, {}))
+    foreign = house.pools.driver("slow").place / "custom/foreign"
+    await house.host.files.make_directory(foreign)
+    await house.host.files.write(foreign / "file", b"precious")
+    later = await house.again()
+    assert await later.host.files.read(foreign / "file") == b"precious"
+    assert later.volumes.in_pool("slow") == []

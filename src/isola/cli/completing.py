@@ -128,6 +128,12 @@ def _keys(client: Client, noun: str) -> list[str]:
     return [key.removesuffix("*") for key in client.server.keys(noun)]
 
 
+def _remotes(client: Client) -> list[str]:
+    from isola.client.remotes import Remotes
+
+    return Remotes().names()
+
+
 _ASK: dict[str, Callable[[Client], list[str]]] = {
     "instance-keys": lambda client: _keys(client, "instance"),
     "network-keys": lambda client: _keys(client, "network"),
@@ -137,6 +143,8 @@ _ASK: dict[str, Callable[[Client], list[str]]] = {
     "networks": lambda client: [item["name"] for item in client.networks.all() if item.get("managed")],
     "pools": lambda client: [item["name"] for item in client.storage.all()],
     "profiles": lambda client: [item["name"] for item in client.profiles.all()],
+    "remotes": _remotes,
+    "certificates": lambda client: [item["fingerprint"][:12] for item in client.certificates.all()],
     "operations": lambda client: [item["id"] for item in client.operations.all()],
 }
 

@@ -9,13 +9,16 @@ if TYPE_CHECKING:
     from isola.cli.grammar import Arguments
     from isola.client import Client
     from isola.client.operations import Operation
+    from isola.client.remotes import Remote
 
 
 class Context:
     """Handed to every verb."""
 
-    def __init__(self, args: Arguments) -> None:
+    def __init__(self, args: Arguments, remote: Remote | None = None) -> None:
         self.args = args
+        self.remote = remote
+        """The daemon that it is for, where that is not this machine's."""
         self.quiet = args.flag("quiet")
         self._client: Client | None = None
 
@@ -25,7 +28,8 @@ class Context:
         if self._client is None:
             from isola.client import Client
 
-            self._client = Client(self.args.text("dir") or None, project=self.args.text("project"))
+            project = self.args.text("project") or (self.remote.project if self.remote is not None else "")
+            self._client = Client(self.args.text("dir") or None, project=project, remote=self.remote)
         return self._client
 
     def close(self) -> None:

@@ -176,6 +176,10 @@ class Arguments:
     def __init__(self, values: Mapping[str, Value]) -> None:
         self._values = values
 
+    def but(self, other: Mapping[str, Value]) -> Arguments:
+        """The same with other values for some."""
+        return Arguments({**self._values, **other})
+
     def text(self, name: str) -> str:
         """A single value; empty where it was not given."""
         value = self._values.get(name, "")

@@ -19,7 +19,7 @@ class Guardian:
         reading, self._writing = os.pipe2(os.O_CLOEXEC)
         self._pid = os.fork()
         if self._pid == 0:
-            _stand_by(reading, client.socket_path, name)
+            _stand_by(reading, client, name)
         os.close(reading)
 
     def relieve(self) -> None:
@@ -29,7 +29,7 @@ class Guardian:
         os.waitpid(self._pid, 0)
 
 
-def _stand_by(reading: int, socket: str, name: str) -> None:
+def _stand_by(reading: int, client: Client, name: str) -> None:
     """In the new process."""
     try:
         os.setsid()
@@ -39,12 +39,12 @@ def _stand_by(reading: int, socket: str, name: str) -> None:
             os.dup2(null, fd)
         os.closerange(3, 1 << 16)  # pipes, terminals and connections must not stay open because of this process
         if os.read(0, 1) == b"":
-            _delete(socket, name)
+            _delete(client, name)
     finally:
         os._exit(0)
 
 
-def _delete(socket: str, name: str) -> None:
+def _delete(ours: Client, name: str) -> None:
     import time
 
     from isola.client import Client
@@ -52,7 +52,7 @@ def _delete(socket: str, name: str) -> None:
 
     for _ in range(_TRIES):
         try:
-            with Client(socket, timeout=_SECONDS) as client:
+            with Client(ours.socket_path, project=ours.project, timeout=_SECONDS, remote=ours.remote) as client:
                 client.instances.delete(name, force=True).wait()
             return
         except NotFound:

@@ -37,6 +37,7 @@ CHAPTERS: Mapping[str, Mapping[str, str]] = {
         "profile": "profile",
     },
     "The daemon": {
+        "remote": "remote",
         "operation": "operation",
         "monitor": "monitor",
         "admin": "admin",

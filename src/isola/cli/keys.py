@@ -29,8 +29,8 @@ def key_commands(
 ) -> tuple[Command, ...]:
     """The five verbs for one noun. ``fields`` are those that may be edited; ``example`` is a key and a value."""
     key, value = example
-    owner = noun if noun in ("network", "storage") else "instance"
-    verbs = _Verbs(name.name, owner, read, write, fields)
+    owner = noun if noun in ("network", "storage", "server") else "instance"
+    verbs = KeyVerbs(name.name, owner, read, write, fields)
     path = f"isola {noun}"
     known = Argument("KEY", "The configuration key", complete=f"{owner}-keys")
     return (
@@ -70,7 +70,9 @@ def key_commands(
     )
 
 
-class _Verbs:
+class KeyVerbs:
+    """The five verbs for one noun."""
+
     def __init__(self, argument: str, owner: str, read: Read, write: Write, fields: tuple[str, ...]) -> None:
         self._argument = argument
         self._owner = owner
@@ -79,6 +81,7 @@ class _Verbs:
         self._fields = fields
 
     def get(self, context: Context) -> int:
+        """Print one key."""
         found, _ = self._read(context, context.args.text(self._argument))
         key = context.args.text("KEY")
         value = (found.get("config") or {}).get(key)
@@ -90,12 +93,14 @@ class _Verbs:
         return 0
 
     def set(self, context: Context) -> None:
+        """Set keys."""
         words = context.args.many("KEY=VALUE")
         if len(words) == 2 and "=" not in words[0]:
             words = [f"{words[0]}={words[1]}"]
         self._change(context, pairs(words, "set"))
 
     def unset(self, context: Context) -> None:
+        """Unset a key."""
         self._change(context, {context.args.text("KEY"): None})
 
     def _require_known(self, context: Context, key: str) -> None:
@@ -107,6 +112,7 @@ class _Verbs:
             raise UsageError(f"Unknown {self._owner} key {key!r}", hint=near(key, known) or "")
 
     def show(self, context: Context) -> None:
+        """Print the whole of it."""
         found = dict(self._read(context, context.args.text(self._argument))[0])
         if context.args.flag("expanded"):
             for part in ("config", "devices"):
@@ -115,21 +121,12 @@ class _Verbs:
         document(context, shown, context.args.text("format") or "yaml")
 
     def edit(self, context: Context) -> None:
-        from isola.cli.yaml import dump, load
-
+        """Have it edited as YAML."""
         name = context.args.text(self._argument)
         found, etag = self._read(context, name)
-        before = dump({field: found.get(field) for field in self._fields})
-        after = edited(before, name) if os.isatty(0) else sys.stdin.read()
-        if after == before:
-            context.say("Nothing has changed")
-            return
-        changed = load(after)
-        if not isinstance(changed, dict):
-            raise UsageError("The document must be a mapping, as 'show' prints it")
-        kept = {field: found.get(field) for field in self._fields}
-        kept.update({key: value for key, value in changed.items() if key in self._fields})
-        context.follow(self._write(context, name, _texts(kept), etag), f"Updating {name}")
+        changed = changed_by_user(context, found, self._fields, name)
+        if changed is not None:
+            context.follow(self._write(context, name, changed, etag), f"Updating {name}")
 
     def _change(self, context: Context, changes: Mapping[str, str | None]) -> None:
         name = context.args.text(self._argument)
@@ -162,6 +159,25 @@ def _text(value: object) -> object:
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value) if isinstance(value, int | float) else value
+
+
+def changed_by_user(
+    context: Context, found: Mapping[str, Any], fields: tuple[str, ...], name: str
+) -> dict[str, Any] | None:
+    """The fields after the user has edited them, or as standard input has them; None where nothing has changed."""
+    from isola.cli.yaml import dump, load
+
+    before = dump({field: found.get(field) for field in fields})
+    after = edited(before, name) if os.isatty(0) else sys.stdin.read()
+    if after == before:
+        context.say("Nothing has changed")
+        return None
+    changed = load(after)
+    if not isinstance(changed, dict):
+        raise UsageError("The document must be a mapping, as 'show' prints it")
+    kept = {field: found.get(field) for field in fields}
+    kept.update({key: value for key, value in changed.items() if key in fields})
+    return _texts(kept)
 
 
 def edited(text: str, name: str) -> str:

@@ -75,9 +75,11 @@ def _dispatch(words: list[str]) -> int:
 
 def _run(command: Command, values: dict[str, Value]) -> int:
     from isola.cli.context import Context
+    from isola.cli.elsewhere import choose
     from isola.cli.grammar import Arguments, UsageError
 
-    context = Context(Arguments(values))
+    remote, values = choose(command, values)
+    context = Context(Arguments(values), remote)
     try:
         return command.run(context) or OK
     except UsageError as error:

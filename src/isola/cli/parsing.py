@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from isola.cli.elsewhere import KEY, is_place
 from isola.cli.grammar import GLOBAL_OPTIONS, Argument, Command, Option, UsageError
 
 TYPE_CHECKING = False
@@ -40,6 +41,10 @@ def parse(command: Command, words: Sequence[str]) -> dict[str, Value]:
         else:
             found.append(reader.words.pop(0))
     if not reader.values.get("help"):
+        ours = len(command.arguments) - 1 if takes_rest else len(found)
+        for place in [word for word in found[:ours] if is_place(word)]:
+            found.remove(place)
+            reader.values[KEY] = place[:-1]
         _assign(command, found, reader.values)
     return reader.values
 

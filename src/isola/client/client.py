@@ -57,6 +57,11 @@ class Client:
         self.timeout = timeout
         self._idle: list[Connection] = []
 
+    @property
+    def place(self) -> str:
+        """Where the daemon is, for people."""
+        return self.socket_path if self.remote is None else self.remote.url
+
     def __enter__(self) -> Self:
         return self
 

@@ -40,7 +40,7 @@ class Remotes:
     """The user's remotes as they stand in the file; every change is written at once."""
 
     def __init__(self, directory: str | None = None) -> None:
-        self.directory = directory or os.environ.get("ISOLA_CONF") or _home()
+        self.directory = directory or home()
         self._entries: dict[str, dict[str, str]] = {}
         self.default = LOCAL
         self._read()
@@ -68,7 +68,7 @@ class Remotes:
 
     def add(self, name: str, url: str, fingerprint: str) -> None:
         """Raises AlreadyExists, InvalidInput."""
-        self._require_new(name)
+        self.require_new(name)
         self._entries[name] = {"url": url, "fingerprint": fingerprint}
         self._write()
 
@@ -83,7 +83,7 @@ class Remotes:
     def rename(self, name: str, new: str) -> None:
         """Raises NotFound, AlreadyExists, InvalidInput."""
         self.get(name)
-        self._require_new(new)
+        self.require_new(new)
         self._entries[new] = self._entries.pop(name)
         if self.default == name:
             self.default = new
@@ -117,7 +117,8 @@ class Remotes:
             self._replace(_CERTIFICATE, made.certificate)
         return certificate, key
 
-    def _require_new(self, name: str) -> None:
+    def require_new(self, name: str) -> None:
+        """Raises AlreadyExists, InvalidInput for what cannot be the name of a new one."""
         from isola.errors import AlreadyExists, InvalidInput
 
         if not name or len(name) > 63 or any(not (sign.isalnum() or sign in "-_.") for sign in name):
@@ -203,6 +204,9 @@ def _damaged(path: str, error: Exception) -> Exception:
     return HostFailure(f"{path} cannot be read", evidence=str(error), remedy="mend it, or move it away")
 
 
-def _home() -> str:
+def home() -> str:
+    """The directory: ``ISOLA_CONF``, else ``~/.config/isola``."""
+    if named := os.environ.get("ISOLA_CONF"):
+        return named
     base = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
     return os.path.join(base, "isola")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import cast
 
 from isola.client.client import Client
+from isola.client.operations import Operation
 from isola.client.shapes import ServerInfo
 
 
@@ -18,6 +19,16 @@ class Server:
     def info(self) -> ServerInfo:
         """Version, extensions, environment, drivers and whether they work here."""
         return cast(ServerInfo, self._client.get("/1.0"))
+
+    def read(self) -> tuple[ServerInfo, str]:
+        """The same, and the ETag of its configuration."""
+        reply = self._client.call("GET", "/1.0")
+        return cast(ServerInfo, reply.metadata), reply.etag
+
+    def update(self, whole: Mapping[str, object], *, etag: str = "") -> Operation:
+        """Replace its configuration; with ``etag`` only what was read under it."""
+        headers = (("If-Match", etag),) if etag else ()
+        return self._client.begin("PUT", "/1.0", dict(whole), headers=headers)
 
     def keys(self, noun: str) -> list[str]:
         """Configuration keys of a noun (``instance``, ``network``, ``storage``, ``server``); of all its drivers."""

@@ -1,17 +1,28 @@
-"""``isola config``: configuration of instances."""
+"""``isola config``: configuration of instances and of the daemon, and whom it trusts."""
 
 from __future__ import annotations
 
-from isola.cli.grammar import Argument, Group
-from isola.cli.keys import key_commands
+from isola.cli.grammar import Argument, Arguments, Command, Group, UsageError
+from isola.cli.keys import KeyVerbs, key_commands
+from isola.cli.trust import TRUST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from isola.cli.context import Context
     from isola.client.operations import Operation
+
+_SERVER_KEYS = ("core.", "images.", "user.")
+"""Where NAME begins so, or is left out, the daemon's own configuration is meant."""
+_EXAMPLES = {
+    "get": ("isola config get core.https_address", "of the daemon itself"),
+    "set": ("isola config set core.https_address :8443", "the daemon's: its API is served over the network"),
+    "unset": ("isola config unset core.https_address", "the daemon's: no network port any more"),
+    "show": ("isola config show", "the daemon's"),
+    "edit": ("isola config edit", "the daemon's"),
+}
 
 
 def _read(context: Context, name: str) -> tuple[Mapping[str, Any], str]:
@@ -22,17 +33,64 @@ def _write(context: Context, name: str, whole: Mapping[str, Any], etag: str) -> 
     return context.client.instances.update(name, whole, etag=etag)
 
 
+def _read_server(context: Context, name: str) -> tuple[Mapping[str, Any], str]:
+    found, etag = context.client.server.read()
+    return {"config": found.get("config") or {}}, etag
+
+
+def _write_server(context: Context, name: str, whole: Mapping[str, Any], etag: str) -> Operation:
+    return context.client.server.update(whole, etag=etag)
+
+
+_SERVER = KeyVerbs("NAME", "server", _read_server, _write_server, ("config",))
+
+
+def _is_servers(name: str) -> bool:
+    return not name or name.startswith(_SERVER_KEYS)
+
+
+def _either(command: Command) -> Command:
+    """The verb of instances, which is the daemon's own where no instance is named."""
+    of_server: Callable[[Context], int | None] = getattr(_SERVER, command.name)
+
+    def run(context: Context) -> int | None:
+        name = context.args.text("NAME")
+        if _is_servers(name):
+            context.args = _shifted(context.args, name)
+            return of_server(context)
+        for argument in command.arguments[1:]:
+            if not (context.args.text(argument.name) or context.args.many(argument.name)):
+                raise UsageError(f"{argument.name} is missing: {argument.help}", command=made)
+        return command.run(context)
+
+    arguments = [
+        Argument(each.name, each.help, optional=True, many=each.many, complete=each.complete)
+        for each in command.arguments
+    ]
+    arguments[0].help = "The instance; the daemon itself where a key of its own stands here, or nothing"
+    examples = (*command.examples, _EXAMPLES[command.name])
+    made = Command(command.name, command.summary, run, *arguments, *command.options, examples=examples)
+    return made
+
+
+def _shifted(args: Arguments, first: str) -> Arguments:
+    """The words without an instance: the first is the key already."""
+    return args.but({"NAME": "", "KEY": first, "KEY=VALUE": [first, *args.many("KEY=VALUE")]})
+
+
+_VERBS = key_commands(
+    "config",
+    Argument("NAME", "The instance", complete="instances"),
+    read=_read,
+    write=_write,
+    fields=("architecture", "config", "description", "devices", "ephemeral", "profiles"),
+    example=("limits.memory", "512MiB"),
+)
 COMMANDS = (
     Group(
         "config",
-        "Read and change the configuration of instances; limits change live",
-        *key_commands(
-            "config",
-            Argument("NAME", "The instance", complete="instances"),
-            read=_read,
-            write=_write,
-            fields=("architecture", "config", "description", "devices", "ephemeral", "profiles"),
-            example=("limits.memory", "512MiB"),
-        ),
+        "Read and change the configuration of instances and of the daemon; limits change live",
+        *(_either(command) for command in _VERBS),
+        TRUST,
     ),
 )

@@ -71,7 +71,11 @@ def _daemon(context: Context) -> Iterable[Check]:
         yield Check("daemon", "failed", f"{error.message}: {error.evidence}".rstrip(": "), error.remedy)
         return
     environment = info.get("environment") or {}
-    yield Check("daemon", "ok", f"version {environment.get('server_version')}, at {client.socket_path}")
+    yield Check(
+        "daemon",
+        "ok",
+        f"version {environment.get('server_version')}, at {client.place}",
+    )
     yield Check("kernel", "ok", f"{environment.get('kernel')} {environment.get('kernel_version')}")
     yield from _unknown(client)
     warnings = environment.get("warnings")

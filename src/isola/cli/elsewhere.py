@@ -1,0 +1,93 @@
+"""Which daemon a command line is for: ``NAME:`` before the name of a thing, or alone, says that it is a remote one."""
+
+from __future__ import annotations
+
+import os
+
+from isola.cli.grammar import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from isola.cli.grammar import Argument, Command, Value
+    from isola.client.remotes import Remote, Remotes
+
+KEY = "remote"
+"""Under which the parser leaves a ``NAME:`` that stood alone."""
+_NAMES = ("instances", "networks", "pools", "profiles", "operations")
+"""What these arguments name has no colon in its name: before one stands a remote."""
+_MAYBE = ("images", "files", "paths-or-files")
+"""Here a colon may be the name's own; it follows a remote where there is one of that name."""
+
+
+def is_place(word: str) -> bool:
+    """``far:``, alone."""
+    return (
+        len(word) > 1 and word.endswith(":") and word[:-1].replace("-", "").replace("_", "").replace(".", "").isalnum()
+    )
+
+
+def choose(command: Command, values: Mapping[str, Value]) -> tuple[Remote | None, dict[str, Value]]:
+    """The remote, None for the daemon of this machine; and the values without what names it. Raises UsageError."""
+    finder = _Finder()
+    kept = dict(values)
+    if place := kept.pop(KEY, None):
+        finder.say(str(place))
+    for argument in command.arguments:
+        value = kept.get(argument.name)
+        if isinstance(value, str):
+            kept[argument.name] = finder.without(argument, value)
+        elif isinstance(value, list) and not argument.rest:
+            kept[argument.name] = [finder.without(argument, each) for each in value]
+    return finder.found(here="dir" in values or "ISOLA_DIR" in os.environ), kept
+
+
+class _Finder:
+    def __init__(self) -> None:
+        self._said: str | None = None
+        self._remotes: Remotes | None = None
+
+    @property
+    def remotes(self) -> Remotes:
+        """Read when first asked for."""
+        if self._remotes is None:
+            from isola.client.remotes import Remotes
+
+            self._remotes = Remotes()
+        return self._remotes
+
+    def without(self, argument: Argument, text: str) -> str:
+        """The name without its remote, which is noted."""
+        head, colon, rest = text.partition(":")
+        if not colon or not head or not self._names_a_remote(argument, head):
+            return text
+        self.say(head)
+        return rest
+
+    def say(self, name: str) -> None:
+        """A remote was named. Raises UsageError for another than before, or one that there is not."""
+        if name not in self.remotes.names():
+            raise UsageError(f"There is no remote {name!r}", hint=f"remotes are {', '.join(self.remotes.names())}")
+        if self._said not in (None, name):
+            raise UsageError(f"Both {self._said} and {name} are named", hint="one command works on one daemon")
+        self._said = name
+
+    def found(self, *, here: bool) -> Remote | None:
+        """What was said; else the default, unless a directory of this machine is named."""
+        if self._said is None and (here or not _configured()):
+            return None
+        return self.remotes.find(self._said or os.environ.get("ISOLA_REMOTE") or self.remotes.default)
+
+    def _names_a_remote(self, argument: Argument, head: str) -> bool:
+        if "=" in head or "/" in head:
+            return False
+        if argument.complete in _NAMES or (not argument.complete and argument.name == "NAME"):
+            return True
+        return argument.complete in _MAYBE and head in self.remotes.names()
+
+
+def _configured() -> bool:
+    from isola.client.remotes import home
+
+    return "ISOLA_REMOTE" in os.environ or os.path.exists(os.path.join(home(), "remotes.json"))

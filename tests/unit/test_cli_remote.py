@@ -1,0 +1,221 @@
+"""The command line as typed, against a daemon that it reaches over TLS."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from https_peer import free_port, pair
+from served_daemon import ServedDaemon
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+ISOLA = [sys.executable, "-m", "isola.cli.main"]
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[ServedDaemon]:
+    with ServedDaemon(tmp_path / "daemon") as daemon:
+        yield daemon
+
+
+def caller(environment: dict[str, str]) -> Run:
+    def run(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        options = {"text": True, "stdin": subprocess.DEVNULL} | options
+        if "input" in options:
+            options.pop("stdin")
+        environ = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **environment}
+        return subprocess.run([*ISOLA, *words], capture_output=True, timeout=60, env=environ, check=False, **options)
+
+    return run
+
+
+@pytest.fixture
+def here(daemon: ServedDaemon, tmp_path: Path) -> Run:
+    """On the daemon's machine."""
+    return caller({"ISOLA_DIR": str(daemon.directory), "HOME": str(tmp_path / "here")})
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Run:
+    """On another, where no daemon is; with a certificate that is valid by the daemon's clock, which stands still."""
+    place = tmp_path / "there" / ".config" / "isola"
+    place.mkdir(0o700, parents=True)
+    made = pair("laptop")
+    for name, text in (("client.crt", made.certificate), ("client.key", made.key)):
+        (place / name).touch(0o600)
+        (place / name).write_text(text)
+    return caller({"HOME": str(tmp_path / "there")})
+
+
+def ok(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def port(here: Run) -> int:
+    port = free_port()
+    ok(here("config", "set", "core.https_address", f"127.0.0.1:{port}"))
+    return port
+
+
+@pytest.fixture
+def far(here: Run, there: Run, port: int) -> Run:
+    """A client elsewhere that knows the daemon as ``far``."""
+    token = ok(here("config", "trust", "add", "laptop", "-q")).strip()
+    ok(there("remote", "add", "far", token))
+    return there
+
+
+def test_the_daemons_own_keys_are_set_and_shown(here: Run, port: int) -> None:
+    assert ok(here("config", "get", "core.https_address")).strip() == f"127.0.0.1:{port}"
+    ok(here("config", "set", "user.a=1", "user.b=2"))
+    assert f'core.https_address: "127.0.0.1:{port}"' in ok(here("config", "show"))
+    ok(here("config", "unset", "user.a"))
+    ok(here("config", "edit", input="config:\n  user.c: '3'\n"))
+    assert "user.c" in ok(here("config", "show")) and "https" not in ok(here("config", "show"))
+    wrong = here("config", "set", "core.nonsense=1")
+    assert wrong.returncode == 1 and "core.nonsense" in wrong.stderr
+    assert here("config", "get", "web1").returncode == 2, "an instance needs a key"
+
+
+def test_a_remote_is_added_by_a_token_and_used_everywhere(daemon: ServedDaemon, far: Run, tmp_path: Path) -> None:
+    daemon.create("web1")
+    assert "web1" in ok(far("list", "far:"))
+    assert "web1" in ok(far("list", "far:web"))
+    assert "other" not in ok(far("list", "far:other"))
+    assert "name: web1" in ok(far("info", "far:web1", "-f", "yaml")) or ok(far("info", "far:web1"))
+    ok(far("launch", "tiny", "far:web2"))
+    assert set(daemon.instances) == {"web1", "web2"}
+    ok(far("config", "set", "far:web2", "user.x=1"))
+    assert daemon.instances["web2"]["config"]["user.x"] == "1"
+    ok(far("stop", "far:web2", "--force"))
+    ok(far("delete", "far:web2"))
+    assert set(daemon.instances) == {"web1"}
+    for noun in ("image", "network", "storage", "profile", "operation"):
+        ok(far(noun, "list", "far:"))
+    assert "core.https_address" in ok(far("config", "show", "far:"))
+    assert "laptop" in ok(far("config", "trust", "list", "far:"))
+
+
+def test_commands_run_there_with_large_input_and_their_status(daemon: ServedDaemon, far: Run) -> None:
+    daemon.create("web1")
+    text = "0123456789abcdef" * 40_000
+    done = far("exec", "far:web1", "--", "sha256sum", input=text)
+    assert ok(done).split()[0] == hashlib.sha256(text.encode()).hexdigest()
+    assert ok(far("exec", "far:web1", "--", "cat", input=text)) == text
+    done = far("exec", "far:web1", "--", "sh", "-c", "echo out; echo err >&2; exit 7")
+    assert (done.returncode, done.stdout, done.stderr) == (7, "out\n", "err\n")
+    assert ok(far("exec", "far:web1", "--", "echo", "a:b", "c:")) == "a:b c:\n"
+
+
+def test_files_go_there_and_back(daemon: ServedDaemon, far: Run, tmp_path: Path) -> None:
+    daemon.create("web1")
+    data = os.urandom(3 << 20)
+    (tmp_path / "data").write_bytes(data)
+    ok(far("file", "push", str(tmp_path / "data"), "far:web1/srv/data", "-p"))
+    ok(far("file", "pull", "far:web1/srv/data", str(tmp_path / "back")))
+    assert (tmp_path / "back").read_bytes() == data
+
+
+def test_the_default_remote_is_where_commands_go(daemon: ServedDaemon, far: Run, here: Run) -> None:
+    daemon.create("web1", start=False)
+    assert far("list").returncode == 1, "no daemon is here"
+    ok(far("remote", "switch", "far"))
+    assert ok(far("remote", "get-default")).strip() == "far"
+    assert "web1" in ok(far("list"))
+    assert far("list", "local:").returncode == 1
+    ok(far("remote", "rename", "far", "office"))
+    assert "web1" in ok(far("list")) and "web1" in ok(far("list", "office:"))
+    assert "office (default)" in ok(far("remote", "list"))
+    ok(far("remote", "remove", "office"))
+    assert ok(far("remote", "get-default")).strip() == "local"
+    assert far("list").returncode == 1
+
+
+def test_wrong_names_are_said_to_be_so(far: Run) -> None:
+    done = far("list", "nowhere:")
+    assert done.returncode == 2 and "There is no remote 'nowhere'" in done.stderr and "far" in done.stderr
+    done = far("start", "far:web1", "local:web2")
+    assert done.returncode == 2 and "one daemon" in done.stderr
+    assert far("remote", "add", "far", "192.0.2.1").returncode == 1, "the name is taken"
+    assert far("remote", "add", "x", "http://192.0.2.1").returncode == 1
+
+
+def test_a_token_is_good_once_and_a_wrong_one_leaves_nothing(here: Run, there: Run, port: int) -> None:
+    token = ok(here("config", "trust", "add", "a", "-q")).strip()
+    assert "a" in ok(here("config", "trust", "list-tokens"))
+    ok(there("remote", "add", "one", token))
+    assert ok(here("config", "trust", "list-tokens", "-f", "csv")) == ""
+    revoked = ok(here("config", "trust", "add", "b", "-q")).strip()
+    ok(here("config", "trust", "revoke-token", "b"))
+    assert here("config", "trust", "revoke-token", "b").returncode == 2
+    fingerprint = json.loads(ok(here("config", "trust", "list", "-f", "json")))[0]["fingerprint"]
+    ok(here("config", "trust", "remove", fingerprint[:12]))
+    for bad in (token, revoked):
+        done = there("remote", "add", "two", bad)
+        assert done.returncode == 1 and "token is wrong" in done.stderr
+    assert there("list", "one:").returncode == 1
+    assert "two" not in ok(there("remote", "list"))
+
+
+def test_an_address_needs_trust_and_a_look_at_the_certificate(here: Run, there: Run, port: int) -> None:
+    url = f"127.0.0.1:{port}"
+    refused = there("remote", "add", "far", url, input="no\n")
+    assert refused.returncode == 2 and "Fingerprint" in refused.stderr
+    stranger = there("remote", "add", "far", url, "--accept-certificate")
+    assert stranger.returncode == 1 and "does not trust us" in stranger.stderr
+    home = ok(there("remote", "list"))
+    assert "far" not in home
+    token = ok(here("config", "trust", "add", "a", "-q")).strip()
+    ok(there("remote", "add", "far", url, "--token", token, input="yes\n"))
+    ok(there("list", "far:"))
+
+
+def test_a_server_that_is_another_is_not_spoken_to(far: Run, tmp_path: Path) -> None:
+    file = tmp_path / "there" / ".config" / "isola" / "remotes.json"
+    document = json.loads(file.read_text())
+    document["remotes"]["far"]["fingerprint"] = "00" * 32
+    file.write_text(json.dumps(document))
+    done = far("list", "far:")
+    assert done.returncode == 1 and "not the one it was" in done.stderr
+
+
+def test_the_key_is_for_its_user_alone(far: Run, tmp_path: Path) -> None:
+    place = tmp_path / "there" / ".config" / "isola"
+    assert stat.S_IMODE(place.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(file.stat().st_mode) for file in place.iterdir()} == {0o600}
+
+
+def test_who_is_restricted_sees_its_project_alone(daemon: ServedDaemon, here: Run, there: Run, port: int) -> None:
+    daemon.create("web1", start=False)
+    token = ok(here("config", "trust", "add", "ci", "-q", "--projects", "blue")).strip()
+    ok(there("remote", "add", "far", token))
+    done = there("list", "far:")
+    assert done.returncode == 1 and "default" in done.stderr
+    shown = json.loads(ok(here("config", "trust", "list", "-f", "json")))[0]
+    assert (shown["restricted"], shown["projects"], shown["name"]) == (True, ["blue"], "ci")
+    edited = "name: ci\ntype: client\nrestricted: true\nprojects: [default]\ncertificate: |\n"
+    edited += "".join(f"  {line}\n" for line in shown["certificate"].splitlines())
+    ok(here("config", "trust", "edit", shown["fingerprint"][:12], input=edited))
+    assert "web1" in ok(there("list", "far:"))
+    assert there("config", "set", "far:", "x").returncode != 0
+    assert "fingerprint" in ok(here("config", "trust", "show", shown["fingerprint"][:12]))
+
+
+def test_a_certificate_is_trusted_without_a_token(here: Run, there: Run, tmp_path: Path, port: int) -> None:
+    assert there("remote", "add", "far", f"127.0.0.1:{port}", "--accept-certificate").returncode == 1
+    certificate = tmp_path / "there" / ".config" / "isola" / "client.crt"
+    ok(here("config", "trust", "add", "laptop", "--certificate", str(certificate)))
+    ok(there("remote", "add", "far", f"127.0.0.1:{port}", "--accept-certificate"))
+    assert "far" in ok(there("remote", "list"))
+    (tmp_path / "no.pem").write_text("nothing")
+    assert here("config", "trust", "add", "x", "--certificate", str(tmp_path / "no.pem")).returncode == 2

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import isola
+from isola.cli.index import names
 from isola.errors import InUse
 from isola.model.instance import InstanceRequest
 from isola.model.profile import Profile
@@ -17,23 +18,42 @@ from isola.model.references import users_text
 from isola.testing.parts import World
 
 ROOT = Path(isola.__file__).parent
-OURS = ("cli", "client", "daemon")
-"""They speak to the person who typed a command of ours."""
-AT_START = ("state/", "host/holding.py")
-"""What the daemon says when it cannot start, or is to stop: no client hears it."""
+OURS = ("cli/", "client/", "daemon/main.py", "daemon/remedies.py", "testing/")
+"""They speak to the person who typed a command of ours, or pretend to be a foreign program."""
+PAGES = ("daemon/reference.py", "doors/rest/reference.py")
+"""What they write is documentation."""
 COMMAND = re.compile(r"\bisola [a-z]+\b|(?<![\w-])--[a-z]+|/1\.0/")
 
 
 def remedies() -> Iterator[tuple[str, str]]:
     for path in sorted(ROOT.rglob("*.py")):
         place = path.relative_to(ROOT).as_posix()
-        if place.split("/")[0] in OURS or place.startswith(AT_START):
+        if place.startswith(OURS):
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.keyword) and node.arg in ("remedy", "evidence"):
                 for part in ast.walk(node.value):
                     if isinstance(part, ast.Constant) and isinstance(part.value, str):
                         yield f"{place}:{part.lineno}", part.value
+
+
+def texts() -> Iterator[tuple[str, str]]:
+    """Every text that a program may show: those of docstrings are not."""
+    for path in sorted(ROOT.rglob("*.py")):
+        place = path.relative_to(ROOT).as_posix()
+        if place.startswith((*OURS, *PAGES)):
+            continue
+        tree = ast.parse(path.read_text())
+        silent = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in silent:
+                yield f"{place}:{node.lineno}", node.value
+
+
+def test_no_text_below_the_command_line_names_its_commands() -> None:
+    verbs = "|".join(names())
+    command = re.compile(rf"\bisola ({verbs})\b")
+    assert not [(where, text) for where, text in texts() if command.search(text)]
 
 
 def test_no_remedy_names_a_command_of_ours() -> None:

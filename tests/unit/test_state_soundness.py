@@ -12,6 +12,7 @@ import pytest
 
 from isola.daemon.copies import COPIES, LATEST, Copies
 from isola.daemon.recover import recover
+from isola.daemon.remedies import ways_out
 from isola.errors import NotFound, SuspectState
 from isola.host.linux import linux_host
 from isola.state.drivers.sqlite import SqliteStore
@@ -126,7 +127,8 @@ async def test_a_damage_is_refused_with_nothing_changed_and_a_copy_goes_on(
     for _ in range(2):
         with pytest.raises(SuspectState) as refused:
             await keys(tmp_path)
-        assert "--recover copy" in refused.value.remedy
+        assert "the newest whole copy" in refused.value.remedy
+        assert "isolad --recover copy" in ways_out(refused.value)
     assert picture(tmp_path) == before
     told = recover(tmp_path, "copy", NOW)
     assert LATEST in told
@@ -170,7 +172,7 @@ async def test_a_damaged_copy_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / COPIES / "2029-12-31.db").unlink()
     with pytest.raises(NotFound) as nothing:
         recover(tmp_path, "copy", NOW.replace(second=6))
-    assert "--recover empty" in nothing.value.remedy
+    assert "go on with none" in nothing.value.remedy
 
 
 async def test_a_first_start_and_a_directory_of_an_earlier_version_are_fine(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from isola import __version__
+from isola.daemon.remedies import ways_out
 from isola.errors import Conflict, IsolaError
 from isola.host import background, holding
 
@@ -41,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"Error: {error}", file=sys.stderr)
         return 2
     except (IsolaError, OSError) as error:
-        print(f"Error: {error}", file=sys.stderr)
+        print(f"Error: {error}{ways_out(error)}", file=sys.stderr)
         return 1
 
 

@@ -46,7 +46,7 @@ def _newest(directory: Path) -> Path:
             check(place)
             return place
     raise NotFound(
-        f"There is no whole copy in {directory / COPIES}", remedy="--recover empty, then 'isola admin adopt --all'"
+        f"There is no whole copy in {directory / COPIES}", remedy="go on with none, and adopt what is on the host"
     )
 
 

@@ -13,6 +13,7 @@ from isola import registry
 from isola.daemon.bootstrap import bootstrap
 from isola.daemon.build import Parts, build
 from isola.daemon.copies import Copies
+from isola.daemon.remedies import ways_out
 from isola.doors.rest import serve as serve_rest
 from isola.errors import Conflict, IsolaError, SuspectState
 from isola.events import Events
@@ -37,7 +38,7 @@ def run(
     try:
         return asyncio.run(_serve(linux_host(), directory, minimal, ready, observer))
     except IsolaError as error:
-        log.error("The daemon cannot run: %s", error)
+        log.error("The daemon cannot run: %s%s", error, ways_out(error))
         # Another try would find the same: the supervisor shall not start it again.
         return 2 if isinstance(error, SuspectState | Conflict) else 1
 

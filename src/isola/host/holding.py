@@ -96,7 +96,7 @@ def stop(directory: Path, *, signum: int, timeout: float) -> Stopped:
             raise HostFailure(
                 f"The daemon of {directory} runs, but cannot be seen from here",
                 evidence="no process in this PID namespace has its lock",
-                remedy="run isolad --stop where it was started: on the host, or in its container",
+                remedy="stop it where it was started: on the host, or in its container",
             )
         return Stopped.NOTHING
     if strangers := [holder for holder in found if not _is_ours(holder)]:
@@ -130,7 +130,7 @@ def _lock(descriptor: int, directory: Path) -> None:
     raise Conflict(
         f"Another daemon runs in {directory}",
         evidence=others or "no process in this PID namespace has its lock",
-        remedy="use it, or isolad --stop",
+        remedy="use it, or stop it first",
     )
 
 

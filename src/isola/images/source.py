@@ -51,7 +51,7 @@ class ImageSource(ABC):
 
     @abstractmethod
     def offers(self) -> Mapping[str, str]:
-        """Names it can fetch without more options -> description: what ``isola launch NAME`` may build on demand."""
+        """Names it can fetch without more options -> description: what an instance's creation may build on demand."""
 
     def canonical(self, name: str) -> str:
         """The one name of all that mean the same image (``debian/bookworm`` is ``debian/12``)."""

@@ -45,7 +45,7 @@ async def look(context: Context) -> None:
                 known = found.get(id) or Unknown(id)
                 found[id] = dataclasses.replace(known, runtime=name, running=runs or known.running)
     for id in found.keys() - context.unknown.keys():
-        log.warning("%s is in no record and left alone: see 'isola admin unknown'", _shown(found[id]))
+        log.warning("%s is in no record and left alone until it is adopted or removed", _shown(found[id]))
     context.unknown = found
 
 

@@ -302,7 +302,7 @@ class Networks:
                 log.error("Network %s is not up: %s", network.name, error)
                 self._down.add(network.name)
         for name in await self.unknown():
-            log.warning("Network %s is in no record and left alone: see 'isola admin unknown'", name)
+            log.warning("Network %s is in no record and left alone until it is adopted or removed", name)
 
     async def _stop_all(self, op: Operation) -> None:
         await op.commit()

@@ -22,8 +22,8 @@ _DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 _JOURNAL_MODE = slice(18, 20)
 """In the header of a database: 2 stands for a write-ahead log, which a copy does not bring along."""
 _WAYS = (
-    "'isolad --recover copy' takes the newest whole copy, '--recover FILE' one of yours, '--recover as-is' this one, "
-    "'--recover empty' none; what is in no record stays on the host, see 'isola admin unknown'"
+    "go on with the newest whole copy, with a copy of yours, with this state as it is, or with none; what is in no "
+    "record stays on the host and can be adopted"
 )
 
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from pathlib import Path
 
-from isola.errors import IsolaError, NotFound, TimedOut
+from isola.errors import IsolaError, TimedOut
 from isola.host import Host
-from isola.host.process import ProcessRef
+from isola.host.companion import Companion
 
 log = logging.getLogger(__name__)
 _START_SECONDS = 5.0
-_FIRST_DELAY, _LAST_DELAY = 0.1, 30.0
-"""Seconds before one that died is started again; ever longer while it keeps dying."""
 
 
 class Lxcfs:
@@ -27,55 +24,40 @@ class Lxcfs:
         self._host = host
         self.mountpoint = directory / "lxcfs"
         self._state = directory / "lxcfs.pid"
-        self._watch: asyncio.Task[None] | None = None
+        self._companion = Companion(
+            host,
+            "lxcfs",
+            pid_file=self._state,
+            mark=str(self.mountpoint),
+            start=self._start,
+            loss="; instances that run see errors in /proc",
+        )
 
     async def ensure(self) -> Path | None:
         """The mount point, or None with a warning in the log."""
-        program = self._host.system.find_program("lxcfs")
-        if program is None:
+        if self._host.system.find_program("lxcfs") is None:
             log.warning("lxcfs is not installed: instances see the host's CPUs and memory in /proc")
             return None
-        if await self._process() is None or not await self._host.mounts.mounted(self.mountpoint):
-            try:
-                await self._start(program)
-            except IsolaError as error:
-                log.warning("lxcfs does not start, instances see the host's CPUs and memory in /proc: %s", error)
-                return None
-        self._watch = asyncio.get_running_loop().create_task(self._watch_over(program), name="watch lxcfs")
+        try:
+            await self._companion.ensure(fits=lambda: self._host.mounts.mounted(self.mountpoint))
+        except IsolaError as error:
+            log.warning("lxcfs does not start, instances see the host's CPUs and memory in /proc: %s", error)
+            return None
         return self.mountpoint
 
     def leave(self) -> None:
         """Stop looking after it; it runs on."""
-        if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
+        self._companion.leave()
 
     async def stop(self) -> None:
         """End it; only when no instance runs."""
-        self.leave()
-        process = await self._process()
-        if process is not None:
-            self._host.processes.signal(process, 15)
-            await self._host.processes.gone(process)
+        await self._companion.stop()
         await self._host.mounts.unmount(self.mountpoint)
         await self._host.files.remove_tree(self._state)
 
-    async def _watch_over(self, program: Path) -> None:
-        delay = _FIRST_DELAY
-        while True:
-            since = self._host.clock.monotonic()
-            if (process := await self._process()) is not None:
-                await self._host.processes.gone(process)
-            delay = _FIRST_DELAY if self._host.clock.monotonic() - since > _LAST_DELAY else min(delay * 2, _LAST_DELAY)
-            log.warning("lxcfs has died and is started again; instances that run see errors in /proc")
-            await self._host.clock.sleep(delay)
-            try:
-                await self._start(program)
-            except IsolaError as error:
-                log.error("Cannot start lxcfs: %s", error)
-
-    async def _start(self, program: Path) -> None:
+    async def _start(self) -> None:
         host = self._host
+        program = host.system.find_program("lxcfs") or "lxcfs"
         await host.mounts.unmount(self.mountpoint)
         await host.files.make_directory(self.mountpoint)
         await host.processes.spawn([str(program), "-f", "-p", str(self._state), str(self.mountpoint)], env={})
@@ -84,15 +66,6 @@ class Lxcfs:
             if host.clock.monotonic() > end:
                 raise TimedOut(f"lxcfs did not mount {self.mountpoint} within {_START_SECONDS:g} seconds")
             await host.clock.sleep(0.02)
-
-    async def _process(self) -> ProcessRef | None:
-        """The process its file names, if it is our lxcfs and not a later one with the same number."""
-        try:
-            text = (await self._host.files.read(self._state)).decode(errors="replace").strip()
-        except NotFound:
-            return None
-        found = self._host.processes.identify(int(text)) if text.isdigit() else None
-        return found if found and str(self.mountpoint) in self._host.processes.command_line(found) else None
 
 
 async def answering(host: Host, mountpoint: Path | None) -> Path | None:

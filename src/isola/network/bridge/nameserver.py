@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 from pathlib import Path
 
-from isola.errors import CommandFailed, HostFailure, IsolaError, NotFound
+from isola.errors import CommandFailed, HostFailure, NotFound
 from isola.host import Host
 from isola.host.cancellation import finish
-from isola.host.process import ProcessRef
+from isola.host.companion import Companion
 
-_GRACE = 2.0
-"""Seconds dnsmasq gets to end by itself."""
 _GATHER = 0.2
-"""Seconds in which several wishes to reload become one."""
-_FIRST_DELAY, _LAST_DELAY = 0.1, 30.0
-log = logging.getLogger(__name__)
+"""Seconds in which several requests to reload become one."""
 
 
 class Nameserver:
@@ -27,37 +22,37 @@ class Nameserver:
         self._host = host
         self._directory = directory
         self._configuration = directory / "dnsmasq.conf"
-        self._running: ProcessRef | None = None
-        self._watch: asyncio.Task[None] | None = None
+        self._companion = Companion(
+            host,
+            f"dnsmasq of network {directory.name}",
+            pid_file=directory / "dnsmasq.pid",
+            mark=self._command()[1],
+            start=self._start,
+        )
         self._reload: asyncio.TimerHandle | None = None
-        self._lock = asyncio.Lock()
 
     async def ensure(self, configuration: str) -> None:
         """Have it run with this configuration: adopted, started or started anew. Raises HostFailure."""
-        async with self._lock:
-            running = await self._adopt()
-            if await self._content() != configuration:
-                # Ended before the file changes: whoever runs has what stands in the file.
-                self.leave()
-                await self._end(running)
-                await self._host.files.write(self._configuration, configuration.encode(), mode=0o644)
-                running = None
-            if running is None:
-                running = await self._start()
-            self._keep(running)
+
+        async def fits() -> bool:
+            return await self._content() == configuration
+
+        async def prepare() -> None:
+            await self._host.files.write(self._configuration, configuration.encode(), mode=0o644)
+
+        await self._companion.ensure(fits=fits, prepare=prepare)
 
     async def stop(self) -> None:
         """End it; fine when it does not run."""
         self.leave()
-        async with self._lock:
-            await self._end(await self._adopt())
+        await self._companion.stop()
 
     def leave(self) -> None:
         """Stop looking after it; it runs on."""
-        for pending in (self._watch, self._reload):
-            if pending is not None:
-                pending.cancel()
-        self._watch = self._reload = None
+        self._companion.leave()
+        if self._reload is not None:
+            self._reload.cancel()
+            self._reload = None
 
     def reload(self) -> None:
         """Have it read the files of NICs anew, soon: those that went or changed are noticed by a signal only."""
@@ -73,42 +68,13 @@ class Nameserver:
     @property
     def pid(self) -> int | None:
         """Number of the process that was last seen to run."""
-        return self._running.pid if self._running else None
+        return self._companion.running.pid if self._companion.running else None
 
     def _hang_up(self) -> None:
         self._reload = None
-        if self._running is not None:
-            self._host.processes.signal(self._running, signal.SIGHUP)
+        self._companion.signal(signal.SIGHUP)
 
-    def _keep(self, running: ProcessRef) -> None:
-        if self._watch is not None and not self._watch.done() and running == self._running:
-            return
-        if self._watch is not None:
-            self._watch.cancel()
-        self._running = running
-        self._watch = asyncio.get_running_loop().create_task(self._watch_over(), name=f"watch {self._directory.name}")
-
-    async def _watch_over(self) -> None:
-        delay = _FIRST_DELAY
-        while self._running is not None:
-            since = self._host.clock.monotonic()
-            await self._host.processes.gone(self._running)
-            delay = _FIRST_DELAY if self._host.clock.monotonic() - since > _LAST_DELAY else min(delay * 2, _LAST_DELAY)
-            log.warning("dnsmasq of network %s has died and is started again", self._directory.name)
-            await self._revive(delay)
-
-    async def _revive(self, delay: float) -> None:
-        while True:
-            await self._host.clock.sleep(delay)
-            try:
-                async with self._lock:
-                    self._running = await self._adopt() or await self._start()
-                return
-            except IsolaError as error:
-                log.error("Cannot start dnsmasq of network %s: %s", self._directory.name, error)
-                delay = min(delay * 2, _LAST_DELAY)
-
-    async def _start(self) -> ProcessRef:
+    async def _start(self) -> None:
         """It goes to the background by itself once all is well, and says on standard error why it does not.
 
         Once begun it is waited for: half-way there it is out of our hands and not yet in its file.
@@ -117,13 +83,8 @@ class Nameserver:
             await finish(self._host.processes.run(self._command()))
         except CommandFailed as error:
             # One that a daemon started in its last moment may have been faster.
-            if (running := await self._adopt()) is not None:
-                return running
-            raise self._failure(error.evidence or error.message) from error
-        running = await self._adopt()
-        if running is None:
-            raise self._failure("it ended at once")
-        return running
+            if await self._companion.find() is None:
+                raise self._failure(error.evidence or error.message) from error
 
     def _failure(self, evidence: str) -> HostFailure:
         remedy = "the host's inotify instances are used up: raise the sysctl fs.inotify.max_user_instances"
@@ -132,27 +93,6 @@ class Nameserver:
             evidence=evidence,
             remedy=remedy if "inotify" in evidence else "",
         )
-
-    async def _adopt(self) -> ProcessRef | None:
-        """The process its file names, if it is one of ours and not a later one with the same number."""
-        try:
-            pid = int(await self._host.files.read(self._directory / "dnsmasq.pid"))
-        except (NotFound, ValueError):
-            return None
-        running = self._host.processes.identify(pid)
-        return running if running and self._command()[1] in self._host.processes.command_line(running) else None
-
-    async def _end(self, running: ProcessRef | None) -> None:
-        self._running = None
-        if running is None:
-            return
-        for signum in (signal.SIGTERM, signal.SIGKILL):
-            self._host.processes.signal(running, signum)
-            try:
-                async with asyncio.timeout(_GRACE):
-                    return await self._host.processes.gone(running)
-            except TimeoutError:
-                log.warning("dnsmasq of network %s does not end", self._directory.name)
 
     async def _content(self) -> str | None:
         try:

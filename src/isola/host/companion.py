@@ -1,0 +1,146 @@
+"""Programs beside the daemon that outlive it: adopted by the next one, and started again when they die."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from isola.errors import HostFailure, IsolaError, NotFound
+from isola.host import Host
+from isola.host.process import ProcessRef
+
+GRACE = 2.0
+"""Seconds a program gets to end by itself."""
+FIRST_DELAY, LAST_DELAY = 0.1, 30.0
+"""Seconds before one that died is started again: twice as long each time, unless it ran for longer than the last."""
+log = logging.getLogger(__name__)
+
+
+class Companion:
+    """One such program. It is found by its pid file, whose number must belong to a process with ``mark`` in its argv.
+
+    ``start`` starts it and returns once it works, its pid file written; it raises IsolaError.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        name: str,
+        *,
+        pid_file: Path,
+        mark: str,
+        start: Callable[[], Awaitable[object]],
+        loss: str = "",
+    ) -> None:
+        self.name = name
+        self._host = host
+        self._pid_file = pid_file
+        self._mark = mark
+        self._start = start
+        self._loss = loss
+        """What its death means to others, for the log."""
+        self._running: ProcessRef | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._lock = asyncio.Lock()
+
+    @property
+    def running(self) -> ProcessRef | None:
+        """The process that was last seen to run."""
+        return self._running
+
+    async def find(self) -> ProcessRef | None:
+        """The process its file names, if it is this program's and not a later one with the same number."""
+        try:
+            text = (await self._host.files.read(self._pid_file)).decode(errors="replace").strip()
+        except NotFound:
+            return None
+        found = self._host.processes.identify(int(text)) if text.isdecimal() else None
+        return found if found and self._mark in self._host.processes.command_line(found) else None
+
+    async def ensure(
+        self,
+        *,
+        fits: Callable[[], Awaitable[bool]] | None = None,
+        prepare: Callable[[], Awaitable[object]] | None = None,
+    ) -> None:
+        """Have it run, and look after it from now on: adopted, or started after ``prepare``. Raises what that raises.
+
+        One that runs but does not fit is ended first, so that what runs is always what was prepared last.
+        """
+        async with self._lock:
+            running = await self.find()
+            if fits is not None and not await fits():
+                self.leave()
+                await self._end(running)
+                running = None
+                if prepare is not None:
+                    await prepare()
+            if running is None:
+                running = await self._begin()
+            self._keep(running)
+
+    async def stop(self) -> None:
+        """End it; fine when it does not run."""
+        self.leave()
+        async with self._lock:
+            await self._end(await self.find())
+
+    def leave(self) -> None:
+        """Stop looking after it; it runs on."""
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+
+    def signal(self, signum: int) -> None:
+        """Tell it something; nothing where it does not run."""
+        if self._running is not None:
+            self._host.processes.signal(self._running, signum)
+
+    def _keep(self, running: ProcessRef) -> None:
+        if self._watch is not None and not self._watch.done() and running == self._running:
+            return
+        self.leave()
+        self._running = running
+        self._watch = asyncio.get_running_loop().create_task(self._watch_over(), name=f"watch {self.name}")
+
+    async def _watch_over(self) -> None:
+        delay = FIRST_DELAY
+        while self._running is not None:
+            since = self._host.clock.monotonic()
+            await self._host.processes.gone(self._running)
+            delay = FIRST_DELAY if self._host.clock.monotonic() - since > LAST_DELAY else min(delay * 2, LAST_DELAY)
+            log.warning("%s has died and is started again%s", self.name, self._loss)
+            await self._revive(delay)
+
+    async def _revive(self, delay: float) -> None:
+        while True:
+            await self._host.clock.sleep(delay)
+            try:
+                async with self._lock:
+                    self._running = await self.find() or await self._begin()
+                return
+            except IsolaError as error:
+                log.error("%s cannot be started: %s", self.name, error)
+                delay = min(delay * 2, LAST_DELAY)
+
+    async def _begin(self) -> ProcessRef:
+        await self._start()
+        running = await self.find()
+        if running is None:
+            raise HostFailure(f"{self.name} ended at once")
+        return running
+
+    async def _end(self, running: ProcessRef | None) -> None:
+        self._running = None
+        if running is None:
+            return
+        for signum in (signal.SIGTERM, signal.SIGKILL):
+            self._host.processes.signal(running, signum)
+            try:
+                async with asyncio.timeout(GRACE):
+                    return await self._host.processes.gone(running)
+            except TimeoutError:
+                log.warning("%s does not end", self.name)

@@ -93,6 +93,15 @@ async def test_how_a_file_is_opened_decides_what_becomes_of_its_content(root: Ro
         await file.close()
 
 
+async def test_a_directory_is_opened_to_be_looked_at_only(root: Root) -> None:
+    file = await root.open("/", READ)
+    assert (await file.stat()).kind == "directory"
+    for refused in (file.read(0, 10), file.write(0, b"x"), root.open("/", Access(write=True)), root.open("/", NEW)):
+        with pytest.raises(IsolaError):
+            await refused
+    await file.close()
+
+
 async def test_offsets_beyond_all_files_are_refused(root: Root) -> None:
     file = await root.open("/f", NEW)
     for offset in (2**63 - 1, 2**64 - 1):

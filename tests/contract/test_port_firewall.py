@@ -37,6 +37,17 @@ async def test_tables_come_are_replaced_and_go(firewall: Firewall) -> None:
     assert await firewall.tables() == ("isola-1a2b/lab",)
 
 
+async def test_tables_of_bridges_are_others(firewall: Firewall) -> None:
+    body = BODY.replace("priority filter", "priority -200")
+    await firewall.apply("isola.0a", body, family="bridge")
+    await firewall.apply("isola.0a", body, family="bridge")
+    assert await firewall.tables(family="bridge") == ("isola.0a",) and await firewall.tables() == ()
+    await firewall.delete("isola.0a")
+    assert await firewall.tables("isola.", family="bridge") == ("isola.0a",)
+    await firewall.delete("isola.0a", family="bridge")
+    assert await firewall.tables(family="bridge") == ()
+
+
 async def test_a_table_is_replaced_as_a_whole_or_not_at_all() -> None:
     with fresh_namespace():
         processes = LinuxProcesses()

@@ -12,8 +12,8 @@ import orjson
 import pytest
 from netns import fresh_namespace
 
-from isola.errors import AlreadyExists, HostFailure, InvalidInput, IsolaError, WrongState
-from isola.host.links import Bridge, Inside, Links, LinuxLinks, Pair, Tap
+from isola.errors import AlreadyExists, HostFailure, InvalidInput, IsolaError, NotFound, WrongState
+from isola.host.links import Bridge, Inside, Links, LinuxLinks, Macvlan, Pair, Routing, Tap
 from isola.host.process import LinuxProcesses
 from isola.testing.links import FakeLinks
 
@@ -45,7 +45,7 @@ def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Subject]
         def look(namespace: Path) -> dict[str, set[str]]:
             return {
                 name: set(inside.addresses if inside else ())
-                for (owner, name), (_, inside) in fake.inside.items()
+                for (owner, name), (_, inside) in (*fake.inside.items(), *fake.macvlans.items())
                 if owner == namespace
             }
 
@@ -224,3 +224,50 @@ async def test_a_datagram_cannot_be_sent_over_a_link_that_is_not_there(subject: 
         await subject.links.send("br0", "10.1.2.1", 67, b"x")
     await subject.links.create_bridge(BRIDGE)
     await subject.links.send("br0", "10.1.2.1", 67, b"x")
+
+
+async def test_a_macvlan_is_inside_alone(subject: Subject) -> None:
+    await subject.links.create_bridge(BRIDGE)
+    namespace, link = subject.new_namespace(), Macvlan("br0", "eth0", "0a:69:73:00:00:05")
+    before = await subject.links.names()
+    await subject.links.create_macvlan(link, namespace, Inside(("10.1.2.8/24",)))
+    assert subject.look_inside(namespace) == {"eth0": {"10.1.2.8/24"}} and await subject.links.names() == before
+    with pytest.raises(HostFailure):
+        await subject.links.create_macvlan(link, namespace)
+    with pytest.raises(NotFound):
+        await subject.links.create_macvlan(Macvlan("nolink", "eth1", "0a:69:73:00:00:06"), namespace)
+    with pytest.raises(WrongState):
+        await subject.links.create_macvlan(link, subject.gone())
+    await subject.links.delete_inside("eth0", namespace)
+    await subject.links.delete_inside("eth0", namespace)
+    await subject.links.delete_inside("eth0", subject.gone())
+    assert subject.look_inside(namespace) == {}
+
+
+async def test_a_pair_without_a_bridge_is_routed_to(subject: Subject) -> None:
+    await subject.links.create_bridge(BRIDGE)
+    namespace = subject.new_namespace()
+    inside = Inside(("192.0.2.5/32",), ("169.254.0.1",), onlink=True)
+    await subject.links.connect(Pair("is0a1b2c3d", "eth0", "", mac="0a:69:73:00:00:02"), namespace, inside)
+    routing = Routing(("169.254.0.1/32",), ("192.0.2.5/32", "2001:db8::5/128"), ("192.0.2.5", "2001:db8::5"), "br0")
+    await subject.links.route("is0a1b2c3d", routing)
+    await subject.links.route("is0a1b2c3d", routing)
+    view = await subject.links.find("is0a1b2c3d")
+    assert view is not None and view.master == ""
+    await subject.links.unproxy(routing)
+    await subject.links.unproxy(routing)
+    with pytest.raises(HostFailure):
+        await subject.links.route("nolink", routing)
+
+
+async def test_ports_are_isolated_and_shaped(subject: Subject) -> None:
+    await subject.links.create_bridge(BRIDGE)
+    await subject.links.connect(subject.pair(), subject.new_namespace())
+    for isolated in (True, True, False):
+        await subject.links.isolate("is0a1b2c3d", isolated=isolated)
+    for rate in (10**7, 10**10, None, None):
+        await subject.links.shape("is0a1b2c3d", rate)
+    with pytest.raises(HostFailure):
+        await subject.links.isolate("nolink", isolated=True)
+    with pytest.raises(HostFailure):
+        await subject.links.shape("nolink", 10**7)

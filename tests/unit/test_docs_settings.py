@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from isola import registry
-from isola.daemon.reference import device_keys, expected, page
-from isola.errors import InvalidInput
-from isola.instances.expand import validate
+from isola.daemon.reference import expected, page
+from isola.devices import kinds, settings_of
 from isola.instances.settings import SETTINGS
 from isola.settings import Setting
 
 
-@pytest.mark.parametrize("kind", ["nic", "disk"])
-def test_it_names_the_keys_of_devices_that_are_known_and_no_others(kind: str) -> None:
-    with pytest.raises(InvalidInput) as refused:
-        validate({}, {"dev": {"type": kind, "no-such-key": "1"}})
-    known = refused.value.remedy.removeprefix("known keys: ").split(", ")
-    assert sorted(known) == sorted((*device_keys(kind), "type"))
+@pytest.mark.parametrize("kind", kinds())
+def test_it_names_the_keys_of_devices(kind: str) -> None:
+    chapter = page().partition(f"### Devices of type `{kind}`\n")[2].partition("\n##")[0]
+    assert [row.key for row in settings_of(kind) if f"| `{row.key}` |" not in chapter] == []
+
+
+@pytest.mark.parametrize("row", [row for kind in kinds() for row in settings_of(kind)], ids=lambda row: f"{row.key}")
+def test_what_devices_expect_is_what_the_parser_says(row: Setting) -> None:
+    said = expected(row)
+    assert said != "anything"
+    with pytest.raises(ValueError, match=re.escape(said[:20])):
+        row.parse("\0")
 
 
 @pytest.mark.parametrize("kind", ["network", "storage", "images"])

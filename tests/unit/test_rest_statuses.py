@@ -120,7 +120,7 @@ INSTANCES: list[tuple[str, str, object, tuple[int, str, str]]] = [
     ("POST", f"{_WEB}/snapshots", {"name": "s"}, REFUSED),
     ("GET", f"{_WEB}/backups", None, OK),
     ("POST", f"{_WEB}/backups", {"name": "b"}, REFUSED),
-    ("GET", f"{_WEB}/sftp", None, REFUSED),
+    ("GET", f"{_WEB}/sftp", None, WRONG),
 ]
 IMAGES = [
     ("GET", "/1.0/images", None, OK),

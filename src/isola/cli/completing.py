@@ -137,6 +137,8 @@ def _remotes(client: Client) -> list[str]:
 _ASK: dict[str, Callable[[Client], list[str]]] = {
     "instance-keys": lambda client: _keys(client, "instance"),
     "network-keys": lambda client: _keys(client, "network"),
+    "device-keys": lambda client: _keys(client, "devices"),
+    "device-types": lambda client: client.server.device_types(),
     "storage-keys": lambda client: _keys(client, "storage"),
     "instances": lambda client: client.instances.names(),
     "images": _images,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 
-from isola import registry
+from isola import devices, registry
 from isola.instances.settings import SETTINGS as INSTANCE_KEYS
 from isola.server import SETTINGS as SERVER_KEYS
 from isola.settings import Setting, Settings
@@ -30,27 +30,10 @@ The same keys stand in profiles. Later profiles win over earlier ones, and the i
 _DEVICES = """
     isola launch debian/12 web1 --device eth0,type=nic,network=lab,ipv4.address=10.9.8.20
 
-A device has a name and a `type`: `nic`, `disk`, or `none`, which takes away a device of the same name that a profile
-gives. A device of the instance replaces one of its profiles as a whole.
+A device has a name and a `type`. A device of the instance replaces one of its profiles as a whole; the type `none`
+takes away a device of the same name that a profile gives. Every change takes effect at once on what runs; *live* keys
+do without unplugging the device for a moment.
 """
-
-_DEVICE_KEYS: dict[str, tuple[tuple[str, str], ...]] = {
-    "nic": (
-        ("network", "the managed network it is connected to; must be there"),
-        ("parent", "another word for `network`"),
-        ("nictype", "`bridged`, or not said"),
-        ("name", "its name inside: a letter, then up to 14 letters, digits, `.`, `_`, `-`; else that of the device"),
-        ("hwaddr", "a unicast MAC address; made up once when not set"),
-        ("ipv4.address", "the fixed IPv4 address, or `none`; chosen once when not set"),
-        ("ipv6.address", "the fixed IPv6 address, or `none`; follows from the MAC when not set"),
-        ("mtu", "largest packet, 1280 to 65535; that of the network when not set"),
-    ),
-    "disk": (
-        ("path", "`/`: only a root disk is offered, and each instance needs one"),
-        ("pool", "the storage pool it lies in; cannot be changed later"),
-    ),
-}
-"""What ``instances/expand.py`` checks, in words; a test holds both together."""
 
 
 def page() -> str:
@@ -58,17 +41,14 @@ def page() -> str:
     return "\n".join([*_sections(), ""])
 
 
-def device_keys(kind: str) -> tuple[str, ...]:
-    """The keys this page names for a kind of device, besides ``type``."""
-    return tuple(key for key, _ in _DEVICE_KEYS[kind])
-
-
 def _sections() -> Iterator[str]:
     yield _HEAD
     yield from ("## Instances and profiles", _INSTANCES, *_table(INSTANCE_KEYS))
     yield from ("", "## Devices of instances and profiles", _DEVICES.rstrip())
-    for kind, rows in _DEVICE_KEYS.items():
-        yield from ("", f"| `{kind}` | expected |", "| --- | --- |", *(f"| `{key}` | {text} |" for key, text in rows))
+    for kind in devices.kinds():
+        if list(devices.settings_of(kind)):
+            yield from ("", f"### Devices of type `{kind}`", "", *_table(devices.settings_of(kind)))
+            yield from ("", f"[More about it](devices/{kind.replace('-', '_')}.md).")
     for name in registry.names("network"):
         yield from _driver(f"Networks of type `{name}`", "network", name, "isola network set NAME KEY=VALUE")
     for name in registry.names("storage"):

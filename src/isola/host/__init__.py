@@ -9,10 +9,12 @@ from isola.host.cgroups import Cgroups
 from isola.host.clock import Clock
 from isola.host.files import Files
 from isola.host.firewall import Firewall
+from isola.host.guest_mounts import GuestMounts
 from isola.host.id_ranges import IdRanges
 from isola.host.links import Links
 from isola.host.mounts import Mounts
 from isola.host.namespaces import Namespaces
+from isola.host.nodes import Nodes
 from isola.host.process import Processes
 from isola.host.sockets import Sockets
 from isola.host.subvolumes import Subvolumes
@@ -26,10 +28,12 @@ class Host:
 
     processes: Processes
     mounts: Mounts
+    guest_mounts: GuestMounts
     links: Links
     firewall: Firewall
     cgroups: Cgroups
     namespaces: Namespaces
+    nodes: Nodes
     id_ranges: IdRanges
     files: Files
     subvolumes: Subvolumes

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterable
 
+from isola.errors import HostFailure
 from isola.host.cgroup_tree import (
     Tree,
     check_cpus,
@@ -80,6 +81,20 @@ class LegacyTrees:
         return try_write(f"{directory}/devices.deny", "a") and all(
             [try_write(f"{directory}/devices.allow", rule) for rule in rules]
         )
+
+    def allow_device(self, path: str, rule: str, *, allowed: bool) -> bool:
+        """Let one more device open, or no longer."""
+        if "devices" not in self._by_controller:
+            return False
+        file = f"{self._directory('devices', path)}/devices.{'allow' if allowed else 'deny'}"
+        try:
+            write(file, f"{rule} rwm")
+        except FileNotFoundError:
+            if allowed:
+                raise HostFailure(f"There is no control group {path}") from None
+        except OSError as error:
+            raise HostFailure(f"Cannot let {path} use device {rule}", evidence=str(error)) from error
+        return True
 
     @property
     def freezes(self) -> bool:

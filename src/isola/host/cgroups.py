@@ -62,6 +62,13 @@ class Cgroups(Protocol):
         """Let only these device nodes open, as ``c 1:3 rwm``; False where no v1 controller can, which v2 has not."""
         ...
 
+    async def allow_device(self, path: str, rule: str, *, allowed: bool) -> bool:
+        """Let one more device (``c 10:232``) open, or no longer; False where no v1 controller can.
+
+        Taking away is fine when the group is gone. Raises HostFailure.
+        """
+        ...
+
     def usage(self, path: str) -> Usage:
         """What the group uses now; zeros when it is gone."""
         ...
@@ -145,6 +152,10 @@ class LinuxCgroups:
     async def allow_devices(self, path: str, rules: Sequence[str]) -> bool:
         """Let only these device nodes open."""
         return await in_thread(self._legacy.allow_devices, path, rules)
+
+    async def allow_device(self, path: str, rule: str, *, allowed: bool) -> bool:
+        """Let one more device open, or no longer."""
+        return await in_thread(self._legacy.allow_device, path, rule, allowed=allowed)
 
     def usage(self, path: str) -> Usage:
         """What the group uses now."""

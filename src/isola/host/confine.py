@@ -42,24 +42,27 @@ def die_with_parent() -> None:
     _prctl(_PR_SET_PDEATHSIG, _SIGKILL)
 
 
-def become(owner: int, capabilities: Collection[int]) -> None:
+def become(owner: int, capabilities: Collection[int], *, group: int | None = None, with_parent: bool = True) -> None:
     """Take on a user and group, keep these capabilities and give up all others for good, across ``exec`` too.
 
-    Call it before threads are started.
+    ``group`` is ``owner`` where it is not given. With ``with_parent`` it is killed when the parent ends. Call it before
+    threads are started.
     """
+    group = owner if group is None else group
     for number in range(_last_capability() + 1):
         if number not in capabilities:
             _prctl(_PR_CAPBSET_DROP, number)
     _prctl(_PR_SET_KEEPCAPS, 1)
     os.setgroups([])
-    os.setresgid(owner, owner, owner)
+    os.setresgid(group, group, group)
     os.setresuid(owner, owner, owner)
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     bits = sum(1 << number for number in capabilities)
     words = [word for part in (bits & 0xFFFFFFFF, bits >> 32) for word in (part, part, 0)]
     _check(_libc.capset(struct.pack("=Ii", 0x20080522, 0), struct.pack("=6I", *words)), "capset")
     _prctl(_PR_SET_DUMPABLE, 0)
-    die_with_parent()  # last of all, because a change of ids or capabilities undoes the wish
+    if with_parent:
+        die_with_parent()  # last of all, because a change of ids or capabilities undoes the wish
 
 
 def _last_capability() -> int:

@@ -10,17 +10,17 @@ from isola.host.process import Processes
 
 
 class Firewall(Protocol):
-    """Tables of family ``inet`` in the daemon's network namespace."""
+    """Tables in the daemon's network namespace, of a ``family`` of nftables: ``inet`` or ``bridge``."""
 
-    async def apply(self, table: str, body: str) -> None:
+    async def apply(self, table: str, body: str, family: str = "inet") -> None:
         """Replace the whole table by ``body`` (chains and sets in nft syntax) in one transaction."""
         ...
 
-    async def delete(self, table: str) -> None:
+    async def delete(self, table: str, family: str = "inet") -> None:
         """Delete a table; fine when it is not there."""
         ...
 
-    async def tables(self, prefix: str = "") -> tuple[str, ...]:
+    async def tables(self, prefix: str = "", family: str = "inet") -> tuple[str, ...]:
         """Names of the tables that start with ``prefix``, sorted."""
         ...
 
@@ -31,17 +31,17 @@ class LinuxFirewall:
     def __init__(self, processes: Processes) -> None:
         self._processes = processes
 
-    async def apply(self, table: str, body: str) -> None:
+    async def apply(self, table: str, body: str, family: str = "inet") -> None:
         """Adding what may be there, deleting it and adding it anew is one transaction: no packet sees a gap."""
-        await self._load(f"{_emptied(table)}table inet {table} {{\n{body}\n}}\n")
+        await self._load(f"{_emptied(table, family)}table {family} {table} {{\n{body}\n}}\n")
 
-    async def delete(self, table: str) -> None:
+    async def delete(self, table: str, family: str = "inet") -> None:
         """Added first, so that deleting cannot fail."""
-        await self._load(_emptied(table))
+        await self._load(_emptied(table, family))
 
-    async def tables(self, prefix: str = "") -> tuple[str, ...]:
+    async def tables(self, prefix: str = "", family: str = "inet") -> tuple[str, ...]:
         """From nft's JSON."""
-        answer = await self._processes.run(["nft", "-j", "list", "tables", "inet"])
+        answer = await self._processes.run(["nft", "-j", "list", "tables", family])
         entries = [entry["table"]["name"] for entry in orjson.loads(answer.stdout)["nftables"] if "table" in entry]
         return tuple(sorted(name for name in entries if name.startswith(prefix)))
 
@@ -49,5 +49,5 @@ class LinuxFirewall:
         await self._processes.run(["nft", "-f", "-"], stdin=script.encode())
 
 
-def _emptied(table: str) -> str:
-    return f"add table inet {table}\ndelete table inet {table}\n"
+def _emptied(table: str, family: str) -> str:
+    return f"add table {family} {table}\ndelete table {family} {table}\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Awaitable, Callable
 
 from isola.host import kernel
@@ -55,12 +56,16 @@ class Handle:
 
 
 def open_handle(walker: Walker, path: str, access: Access, mode: int | None, ids: IdRange) -> Handle:
-    """Open a regular file, or create it for root inside. Raises OSError, Unsupported, InvalidInput."""
+    """Open a regular file, or create it for root inside. Raises OSError, Unsupported, InvalidInput.
+
+    A directory can be opened too, but only to look at it: some clients open before they ask what it is.
+    """
     flags = os.O_RDWR if access.read and access.write else os.O_WRONLY if access.write else os.O_RDONLY
     flags |= os.O_APPEND if access.append else 0
     if not (access.write or access.create):
         with walker.found(path) as found:
-            require_file(found, path)
+            if not stat.S_ISDIR(found.mode):
+                require_file(found, path)
             return Handle(_reopened(found.descriptor, flags), ids)
     with walker.target(path) as place:
         if place.found is None:

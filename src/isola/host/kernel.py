@@ -10,25 +10,30 @@ import errno
 import mmap
 import os
 import platform
+import re
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.clone.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p]
 
-_OPEN_TREE, _MOVE_MOUNT, _OPENAT2, _MOUNT_SETATTR = 428, 429, 437, 442
+_OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT, _OPENAT2, _MOUNT_SETATTR = 428, 429, 430, 431, 432, 437, 442
 _AT_FDCWD = -100
 _AT_EMPTY_PATH = 0x1000
 _AT_SYMLINK_NOFOLLOW = 0x100
+_AT_RECURSIVE = 0x8000
 _AT_STATX_DONT_SYNC = 0x4000
 _STATX_ATTR_MOUNT_ROOT = 0x2000
 _STATX_MNT_ID = 0x1000
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC = 1, 2, 4, 32, 1 << 12, 1 << 14
-MS_PRIVATE, MS_SHARED = 1 << 18, 1 << 20
+MS_UNBINDABLE, MS_PRIVATE, MS_SLAVE, MS_SHARED = 1 << 17, 1 << 18, 1 << 19, 1 << 20
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, _MOUNT_ATTR_IDMAP = 1, 2, 4, 8, 1 << 20
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x02000000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
+_PROPAGATION = {"": 0, "private": MS_PRIVATE, "shared": MS_SHARED, "slave": MS_SLAVE, "unbindable": MS_UNBINDABLE}
+_FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 1, 6
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "i686": 217, "armv7l": 218, "ppc64le": 203, "s390x": 217}
 _RENAME_NOREPLACE = 1
 MNT_DETACH = 2
@@ -50,9 +55,12 @@ def _syscall(number: int, what: str, *arguments: object) -> int:
     return _checked(_libc.syscall(ctypes.c_long(number), *arguments), what)
 
 
-def clone_tree(path: Path) -> int:
-    """A detached copy of the mount that ``path`` lies on, seen from ``path``; returns a descriptor."""
-    flags = 1 | os.O_CLOEXEC  # OPEN_TREE_CLONE
+def clone_tree(path: Path, *, recursive: bool = False) -> int:
+    """A detached copy of the mount that ``path`` lies on, seen from ``path``; returns a descriptor.
+
+    With ``recursive`` the mounts below are copied too.
+    """
+    flags = 1 | os.O_CLOEXEC | (_AT_RECURSIVE if recursive else 0)  # OPEN_TREE_CLONE
     return _syscall(_OPEN_TREE, str(path), _AT_FDCWD, os.fsencode(path), ctypes.c_uint(flags))
 
 
@@ -65,13 +73,32 @@ def set_idmap(tree: int, user_namespace: int, *, read_only: bool = True) -> None
     )
 
 
-def set_attributes(tree: int, attributes: int, user_namespace: int | None = None) -> None:
-    """Give a detached mount attributes, and the ids of a user namespace."""
+def set_attributes(
+    tree: int, attributes: int, user_namespace: int | None = None, *, propagation: str = "", recursive: bool = False
+) -> None:
+    """Give a detached mount attributes, the ids of a user namespace, and a type of propagation."""
     attributes |= 0 if user_namespace is None else _MOUNT_ATTR_IDMAP
-    packed = struct.pack("=QQQQ", attributes, 0, 0, user_namespace or 0)
-    _syscall(
-        _MOUNT_SETATTR, "mount_setattr", tree, b"", ctypes.c_uint(_AT_EMPTY_PATH), packed, ctypes.c_size_t(len(packed))
-    )
+    packed = struct.pack("=QQQQ", attributes, 0, _PROPAGATION[propagation], user_namespace or 0)
+    flags = _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
+    _syscall(_MOUNT_SETATTR, "mount_setattr", tree, b"", ctypes.c_uint(flags), packed, ctypes.c_size_t(len(packed)))
+
+
+def new_file_system(kind: str, options: Mapping[str, str]) -> int:
+    """A detached mount of a new file system (``tmpfs``); returns a descriptor."""
+    context = _syscall(_FSOPEN, "fsopen", kind.encode(), ctypes.c_uint(1))
+    try:
+        for key, value in options.items():
+            _syscall(_FSCONFIG, f"fsconfig {key}", context, _FSCONFIG_SET_STRING, key.encode(), value.encode(), 0)
+        _syscall(_FSCONFIG, "fsconfig", context, _FSCONFIG_CMD_CREATE, None, None, 0)
+        return _syscall(_FSMOUNT, "fsmount", context, ctypes.c_uint(1), ctypes.c_uint(0))
+    finally:
+        os.close(context)
+
+
+def attach_tree_to(tree: int, place: int) -> None:
+    """Make a detached mount appear on an open file or directory of the caller's mount namespace."""
+    both_empty = 0x4 | 0x40  # MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH
+    _syscall(_MOVE_MOUNT, "move_mount", tree, b"", place, b"", ctypes.c_uint(both_empty))
 
 
 def attach_tree(tree: int, target: Path) -> None:
@@ -97,6 +124,20 @@ def enter_mounts(namespace: int) -> None:
 def unmount(target: Path) -> None:
     """Detach whatever is mounted on top of ``target``, busy or not."""
     _checked(_libc.umount2(os.fsencode(target), MNT_DETACH | UMOUNT_NOFOLLOW), str(target))
+
+
+def unmount_in(directory: int, name: bytes) -> None:
+    """Detach what is mounted on top of a name in an open directory.
+
+    For a thread that has a working directory of its own: ``umount2`` takes no descriptors.
+    """
+    os.fchdir(directory)
+    _checked(_libc.umount2(name, ctypes.c_int(MNT_DETACH | UMOUNT_NOFOLLOW)), os.fsdecode(name))
+
+
+def unescaped(field: bytes) -> bytes:
+    """A path as the mount table escapes it."""
+    return re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), field)
 
 
 def unshare(flags: int) -> None:

@@ -48,6 +48,11 @@ def forward(link: str, *, ipv4: bool, ipv6: bool) -> None:
         _set(f"ipv6/conf/{link}/forwarding", "1" if ipv6 else "0")
 
 
+def answer_for_others(link: str) -> None:
+    """Answer neighbours on a link for the IPv6 addresses that are proxied there."""
+    _set(f"ipv6/conf/{link}/proxy_ndp", "1")
+
+
 def _get(name: str) -> str:
     try:
         return (_NET / name).read_text().strip()

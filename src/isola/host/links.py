@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from isola.errors import AlreadyExists, HostFailure, InvalidInput
+from isola.errors import AlreadyExists, HostFailure, InvalidInput, NotFound, WrongState
 from isola.host import link_settings, network_namespace
 from isola.host.process import Processes
 from isola.host.threads import in_thread
@@ -32,6 +32,8 @@ _ARP = 0x0806
 _ARP_REQUEST = bytes.fromhex("0001 0800 06 04 0001")
 """Ethernet, IPv4, sizes of their addresses, request."""
 _EVERYBODY = b"\xff" * 6
+_LEAST_BURST = 16_384
+"""Bytes that a shaped link may send at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class Pair:
     host: str
     peer: str
     bridge: str
+    """Empty: the host's end is no port of any."""
     mac: str
     """MAC address of the peer."""
     mtu: int = 1500
@@ -79,6 +82,33 @@ class Inside:
     gateways: tuple[str, ...] = ()
     metric: int = 1024
     """Of the default routes: of several NICs, that with the lowest is the way out."""
+    onlink: bool = False
+    """The gateways are reached directly, though no address inside says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Macvlan:
+    """A link inside with a MAC address of its own on a link of the host; it talks to others there, not to the host."""
+
+    parent: str
+    peer: str
+    """Its name inside."""
+    mac: str
+    mtu: int | None = None
+    """None: that of the parent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """What the host knows of the far end of a pair that is no port of a bridge."""
+
+    addresses: tuple[str, ...] = ()
+    """Of the host's end, with prefix length."""
+    subnets: tuple[str, ...] = ()
+    """Reached through it."""
+    proxied: tuple[str, ...] = ()
+    """Addresses that are answered for on the link ``parent``: neighbours there reach them."""
+    parent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +144,30 @@ class Links(Protocol):
 
     async def create_tap(self, tap: Tap) -> None:
         """Create it, up, as a port of its bridge. Raises AlreadyExists, HostFailure; nothing stays when it fails."""
+        ...
+
+    async def create_macvlan(self, link: Macvlan, namespace: Path, inside: Inside | None = None) -> None:
+        """Create it in a network namespace, set up as by ``connect``. Raises WrongState, NotFound (no parent)."""
+        ...
+
+    async def delete_inside(self, link: str, namespace: Path) -> None:
+        """Delete a link in a network namespace; fine when one of them is not there."""
+        ...
+
+    async def route(self, link: str, routing: Routing) -> None:
+        """Lead packets through a link that is there; what is so already stays. All but ``proxied`` goes with it."""
+        ...
+
+    async def unproxy(self, routing: Routing) -> None:
+        """No longer answer for ``proxied``; fine when nobody did."""
+        ...
+
+    async def isolate(self, link: str, *, isolated: bool) -> None:
+        """Whether a port of a bridge talks to other isolated ports."""
+        ...
+
+    async def shape(self, link: str, rate: int | None) -> None:
+        """Bits a second that leave the host through a link, queued for a short time; None: as many as there are."""
         ...
 
     async def join(self, bridge: str, links: Sequence[str]) -> None:
@@ -218,7 +272,7 @@ class LinuxLinks:
                 f"link add {pair.host} mtu {pair.mtu} type veth"
                 f" peer name {pair.peer} address {pair.mac} mtu {pair.mtu} netns {_file(opened)}",
                 # A port needs no address of its own; without this every port would get an IPv6 one and defend it.
-                f"link set {pair.host} master {pair.bridge} addrgenmode none up",
+                f"link set {pair.host} {f'master {pair.bridge} addrgenmode none ' if pair.bridge else ''}up",
                 namespace=opened,
             )
             if inside is not None:
@@ -242,6 +296,75 @@ class LinuxLinks:
         except BaseException:
             await self.delete(tap.name)
             raise
+
+    async def create_macvlan(self, link: Macvlan, namespace: Path, inside: Inside | None = None) -> None:
+        """Born inside, so that its name need not be free out here."""
+        _check_name(link.peer)
+        if not await self.exists(link.parent):
+            raise NotFound(f"The host has no link {link.parent!r}", remedy="name one of its links as parent")
+        opened = network_namespace.open_at(namespace)
+        mtu = f"mtu {link.mtu} " if link.mtu else ""
+        try:
+            await self._batch(
+                f"link add link {link.parent} name {link.peer} address {link.mac} {mtu}netns {_file(opened)}"
+                " type macvlan mode bridge",
+                namespace=opened,
+            )
+            try:
+                if inside is not None:
+                    await self._set_up_inside(link.peer, opened, inside)
+            except BaseException:
+                await self._delete_in(link.peer, opened)
+                raise
+        finally:
+            os.close(opened)
+
+    async def delete_inside(self, link: str, namespace: Path) -> None:
+        """By a process that enters it."""
+        try:
+            opened = network_namespace.open_at(namespace)
+        except WrongState:
+            return
+        try:
+            await self._delete_in(link, opened)
+        finally:
+            os.close(opened)
+
+    async def route(self, link: str, routing: Routing) -> None:
+        """Addresses first, and from the kernel what it needs to hand packets on."""
+        await in_thread(link_settings.forward, link, ipv4=True, ipv6=self.has_ipv6())
+        spoken = self.has_ipv6()
+        addresses, subnets, proxied = (
+            [each for each in some if spoken or ":" not in each]
+            for some in (routing.addresses, routing.subnets, routing.proxied)
+        )
+        await self._batch(
+            *(_add_address(link, address, replace=True) for address in addresses),
+            *(f"route replace {subnet} dev {link}" for subnet in subnets),
+            *(f"neigh replace proxy {address} dev {routing.parent}" for address in proxied),
+        )
+        if routing.parent:
+            await in_thread(link_settings.forward, routing.parent, ipv4=True, ipv6=self.has_ipv6())
+        if any(":" in address for address in proxied):
+            await in_thread(link_settings.answer_for_others, routing.parent)
+
+    async def unproxy(self, routing: Routing) -> None:
+        """Whether they were there is not asked."""
+        lines = (f"neigh del proxy {address} dev {routing.parent}" for address in routing.proxied)
+        await self._batch(*lines, force=True)
+
+    async def isolate(self, link: str, *, isolated: bool) -> None:
+        """A flag of the port."""
+        await self._batch(f"link set {link} type bridge_slave isolated {'on' if isolated else 'off'}")
+
+    async def shape(self, link: str, rate: int | None) -> None:
+        """A token bucket filter in place of the link's queue."""
+        if rate is None:
+            await self._processes.run(["tc", "qdisc", "del", "dev", link, "root"], check=False)
+            return
+        burst = max(rate // 800, _LEAST_BURST)
+        limits = ["rate", f"{rate}bit", "burst", str(burst), "latency", "50ms"]
+        await self._processes.run(["tc", "qdisc", "replace", "dev", link, "root", "tbf", *limits])
 
     async def join(self, bridge: str, links: Sequence[str]) -> None:
         """One process for all of them."""
@@ -319,9 +442,14 @@ class LinuxLinks:
         lines = ["link set lo up", *(_add_address(peer, address) for address in inside.addresses)]
         lines.append(f"link set {peer} up")
         lines += [
-            f"route replace default via {gateway} dev {peer} metric {inside.metric}" for gateway in inside.gateways
+            f"route replace default via {gateway} dev {peer} metric {inside.metric}{' onlink' if inside.onlink else ''}"
+            for gateway in inside.gateways
         ]
         await self._batch(*lines, namespace=namespace, enter=("nsenter", f"--net={_file(namespace)}"))
+
+    async def _delete_in(self, link: str, namespace: int) -> None:
+        enter = ("nsenter", f"--net={_file(namespace)}")
+        await self._batch(f"link del {link}", force=True, namespace=namespace, enter=enter)
 
     async def _batch(
         self, *lines: str, force: bool = False, namespace: int | None = None, enter: Sequence[str] = ()
@@ -355,9 +483,9 @@ def _any_ipv6(addresses: Iterable[str]) -> bool:
     return any(":" in address for address in addresses)
 
 
-def _add_address(link: str, address: str) -> str:
+def _add_address(link: str, address: str, *, replace: bool = False) -> str:
     # nodad: a bridge without ports has no carrier, and its address would stay tentative, unusable, until it has.
-    return f"addr add {address} dev {link} " + ("nodad" if ":" in address else "brd +")
+    return f"addr {'replace' if replace else 'add'} {address} dev {link} " + ("nodad" if ":" in address else "brd +")
 
 
 def _view(link: Mapping[str, Any]) -> LinkView:

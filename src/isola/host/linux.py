@@ -8,10 +8,12 @@ from isola.host.cgroups import LinuxCgroups
 from isola.host.clock import LinuxClock
 from isola.host.files import LinuxFiles
 from isola.host.firewall import LinuxFirewall
+from isola.host.guest_mounts import LinuxGuestMounts
 from isola.host.id_ranges import LinuxIdRanges
 from isola.host.links import LinuxLinks
 from isola.host.mounts import LinuxMounts
 from isola.host.namespaces import LinuxNamespaces
+from isola.host.nodes import LinuxNodes
 from isola.host.process import LinuxProcesses
 from isola.host.sockets import LinuxSockets
 from isola.host.subvolumes import LinuxSubvolumes
@@ -25,10 +27,12 @@ def linux_host() -> Host:
     return Host(
         processes=processes,
         mounts=LinuxMounts(),
+        guest_mounts=LinuxGuestMounts(),
         links=LinuxLinks(processes),
         firewall=LinuxFirewall(processes),
         cgroups=LinuxCgroups(),
         namespaces=LinuxNamespaces(),
+        nodes=LinuxNodes(),
         id_ranges=LinuxIdRanges(processes),
         files=LinuxFiles(processes),
         subvolumes=LinuxSubvolumes(processes),

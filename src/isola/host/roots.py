@@ -127,7 +127,10 @@ class Root(Protocol):
         ...
 
     async def open(self, path: str, access: Access, *, mode: int | None = None) -> OpenFile:
-        """A new file belongs to root inside and has ``mode``, or 0644. A dangling link is not created through."""
+        """A new file belongs to root inside and has ``mode``, or 0644. A dangling link is not created through.
+
+        A directory can be opened to be looked at (``stat``); reading and writing it is refused.
+        """
         ...
 
     async def create_directory(self, path: str, *, mode: int) -> None:

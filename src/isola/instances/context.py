@@ -117,6 +117,8 @@ class Context:
     """What the volumes of a pool say of themselves."""
     reserved_layers: Counter[tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=Counter)
     """Layers of instances that are being created: what pools keep them under, and all their names."""
+    file_sessions: dict[asyncio.Event, tuple[str, asyncio.Event]] = field(default_factory=dict)
+    """Clients connected to files: what says that one has left, the instance's id, and what tells it to leave."""
     bases: Bases = field(default_factory=Bases)
     """Where id ranges may begin on this host."""
 

@@ -2,13 +2,56 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
 
-from isola.errors import WrongState
+from isola.errors import Conflict, WrongState
 from isola.host.files import Root
 from isola.instances.context import Context
 from isola.model.instance import Instance
+
+_SESSIONS = 64
+"""Clients that may stay connected to files, of all instances together."""
+_LEAVE_SECONDS = 5.0
+
+
+@dataclass(eq=False, slots=True)
+class FilesSession:
+    """A client that stays connected to an instance's files."""
+
+    root: Root
+    over: asyncio.Event
+    """Set when the instance starts, stops or is deleted: its root is another one then."""
+
+
+@asynccontextmanager
+async def session(context: Context, instance: Instance) -> AsyncIterator[FilesSession]:
+    """Like ``root``, until ``over``. Raises WrongState, and Conflict when too many clients are connected."""
+    if len(context.file_sessions) >= _SESSIONS:
+        raise Conflict(f"{_SESSIONS} clients are connected to files of instances", remedy="disconnect one of them")
+    live = context.live.get(instance.id)
+    over = asyncio.Event() if live is None else live.ended
+    left = asyncio.Event()
+    context.file_sessions[left] = (instance.id, over)
+    try:
+        async with root(context, instance) as found:
+            yield FilesSession(found, over)
+    finally:
+        del context.file_sessions[left]
+        left.set()
+
+
+async def end_sessions(context: Context, instance: Instance) -> None:
+    """Before a stopped instance is started or deleted: nobody else may hold its root."""
+    held = [(left, over) for left, (id, over) in context.file_sessions.items() if id == instance.id]
+    for _, over in held:
+        over.set()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LEAVE_SECONDS):
+            for left, _ in held:
+                await left.wait()
 
 
 @asynccontextmanager

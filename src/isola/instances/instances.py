@@ -21,6 +21,7 @@ from isola.instances.commands import Command, Commands
 from isola.instances.console import Console
 from isola.instances.context import Context, address, lock_of
 from isola.instances.expand import network_of
+from isola.instances.files import FilesSession
 from isola.instances.identity import nics_of
 from isola.instances.layers import drop_unused, in_use
 from isola.instances.ranges import claim_again, give_up_unused, look_around
@@ -399,6 +400,10 @@ class Instances:
     def files(self, name: str) -> AbstractAsyncContextManager[Root]:
         """The instance's files, running or not. Raises NotFound."""
         return files_verb.root(self._context, self.get(name))
+
+    def files_session(self, name: str) -> AbstractAsyncContextManager[FilesSession]:
+        """The same for a client that stays connected. Raises NotFound, WrongState, Conflict."""
+        return files_verb.session(self._context, self.get(name))
 
     # --- operations ---------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import dataclasses
 
 from isola.instances.context import Context
 from isola.instances.describe import forget_volume
+from isola.instances.files import end_sessions
 from isola.instances.identity import nics_of
 from isola.instances.layers import drop_unused
 from isola.instances.ranges import give_back
@@ -18,6 +19,7 @@ async def remove(context: Context, op: Operation, instance: Instance, *, clean: 
 
     ``clean`` says that the caller has just seen to the traces of its run.
     """
+    await end_sessions(context, instance)
     await op.commit(lambda: context.records.change(instance.name, doom))
     await sweep(context, op, context.records.get(instance.name), clean=clean)
     context.broken.pop(instance.id, None)

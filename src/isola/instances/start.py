@@ -10,6 +10,7 @@ from isola.instances.describe import keep_described
 from isola.instances.endpoint import make_endpoint, tap_nic
 from isola.instances.evidence import last_words, note_failure
 from isola.instances.expand import merge, nic_devices
+from isola.instances.files import end_sessions
 from isola.instances.identity import nics_of, take_facts, without_facts
 from isola.instances.limits import limits_of, load_of, terminals, tmpfs_size
 from isola.instances.mend import marks, mend
@@ -37,6 +38,7 @@ async def start(context: Context, op: Operation, name: str) -> None:
     marks(context, op, held.value.id)
     config, devices = expanded(context, held.value)
     instance = await refreshed(context, op, held.value, devices)
+    await end_sessions(context, instance)
     with op.step("Mount root"):
         root = await context.storage(instance).mount(op, context.volume(instance), instance.id)
         await apply(context, instance, root, config, devices)

@@ -72,6 +72,10 @@ class HostNames:
         """nftables table of a network; no tag or name holds the slash, so that no two daemons' tables can meet."""
         return f"{self.tag}/{network}"
 
+    def device_table(self, instance_id: str, device: str) -> str:
+        """nftables table of an instance's device."""
+        return f"{self.tag}.{_digest(f'{instance_id}/{device}', 12)}"
+
 
 def _digest(value: str, length: int) -> str:
     return hashlib.sha256(value.encode()).hexdigest()[:length]

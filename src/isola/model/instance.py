@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
 
+from isola.model.device import DeviceState
 from isola.model.identity import IdRange
 from isola.model.image import Layer
 from isola.model.limits import Usage
@@ -88,6 +89,8 @@ class Instance:
     """``running`` or ``stopped``: what the user last asked for; the host may differ until reconciled."""
     deleting: bool = False
     """Its deletion has begun and can only be finished; set before the first thing is removed."""
+    plugged: Mapping[str, DeviceState] = field(default_factory=dict)
+    """What is remembered of its devices, its profiles' included, by name: what they have on the host."""
     volatile: Config = field(default_factory=lambda: EMPTY)
     """Facts the daemon keeps, shown as ``volatile.*``: ``eth0.hwaddr``, ``eth0.ipv4``, ``last_state.boot``, ..."""
     image_properties: Config = field(default_factory=lambda: EMPTY)

@@ -140,6 +140,20 @@ class NetworkDriver(ABC):
         """Remove the NIC's links; fine when they are gone with the namespace."""
         await op.effect(f"detach {nic.device} from {network.name}", lambda: self._detach(network, nic))
 
+    # The same without an operation, for callers with steps of their own.
+
+    async def enroll(self, network: Network, nic: Nic) -> None:
+        """``register``."""
+        await self._register(network, nic)
+
+    async def strike_off(self, network: Network, nic: Nic) -> None:
+        """``unregister``."""
+        await self._unregister(network, nic)
+
+    async def connect(self, network: Network, nic: Nic, endpoint: Endpoint) -> None:
+        """``attach``."""
+        await self._attach(network, nic, endpoint)
+
     @abstractmethod
     async def _start(self, network: Network, nics: Sequence[Nic]) -> None: ...
 

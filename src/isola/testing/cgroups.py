@@ -31,6 +31,8 @@ class FakeCgroups:
 
     def __init__(self, killed: Callable[[int], None] | None = None, *, layout: str = "unified", cpus: int = 2) -> None:
         self.groups: dict[str, FakeGroup] = {}
+        self.opened: dict[str, set[str]] = {}
+        """Group -> devices that were allowed one by one."""
         self._killed = killed
         self._layout = layout
         self._cpus = frozenset(range(cpus))
@@ -79,6 +81,12 @@ class FakeCgroups:
         """Kept on layouts that have v1."""
         self._group(path).devices = tuple(rules) if self._layout != "unified" else None
         return self._layout != "unified"
+
+    async def allow_device(self, path: str, rule: str, *, allowed: bool) -> bool:
+        """Kept in ``opened``, on any layout."""
+        rules = self.opened.setdefault(path, set())
+        (rules.add if allowed else rules.discard)(rule)
+        return True
 
     def usage(self, path: str) -> Usage:
         """As set; zeros when it is gone."""

@@ -431,7 +431,8 @@ class FakeRoot:
     async def open(self, path: str, access: Access, *, mode: int | None = None) -> OpenFile:
         """Open a regular file, or create it."""
         try:
-            node = self._file(path)
+            looks = not (access.write or access.create) and find(self.node, path).kind == "directory"
+            node = find(self.node, path) if looks else self._file(path)
         except NotFound:
             if not access.create:
                 raise
@@ -539,6 +540,8 @@ class FakeOpenFile:
 
     async def read(self, offset: int, size: int) -> bytes:
         """A part of the content."""
+        if self._node.kind == "directory":
+            raise InvalidInput("It is a directory", field="path")
         if self._access.write and not self._access.read:
             raise HostFailure("The file system refused it", evidence="Bad file descriptor")
         return self._node.data[offset : offset + min(size, _BLOCK)]

@@ -8,16 +8,21 @@ class FakeFirewall:
 
     def __init__(self) -> None:
         self.bodies: dict[str, str] = {}
-        """Table -> body."""
+        """Table -> body, of family ``inet``."""
+        self.bridges: dict[str, str] = {}
+        """The same of family ``bridge``."""
 
-    async def apply(self, table: str, body: str) -> None:
+    async def apply(self, table: str, body: str, family: str = "inet") -> None:
         """Replace it."""
-        self.bodies[table] = body
+        self._of(family)[table] = body
 
-    async def delete(self, table: str) -> None:
+    async def delete(self, table: str, family: str = "inet") -> None:
         """Fine when it is not there."""
-        self.bodies.pop(table, None)
+        self._of(family).pop(table, None)
 
-    async def tables(self, prefix: str = "") -> tuple[str, ...]:
+    async def tables(self, prefix: str = "", family: str = "inet") -> tuple[str, ...]:
         """Sorted."""
-        return tuple(sorted(name for name in self.bodies if name.startswith(prefix)))
+        return tuple(sorted(name for name in self._of(family) if name.startswith(prefix)))
+
+    def _of(self, family: str) -> dict[str, str]:
+        return {"inet": self.bodies, "bridge": self.bridges}[family]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from isola.host import Host
 from isola.host.id_ranges import Extent
@@ -14,10 +16,13 @@ from isola.testing.cgroups import FakeCgroups
 from isola.testing.clock import FakeClock
 from isola.testing.files import FakeFiles
 from isola.testing.firewall import FakeFirewall
+from isola.testing.forwarder import forwarder
+from isola.testing.guest_mounts import FakeGuestMounts
 from isola.testing.id_ranges import FakeIdRanges
 from isola.testing.links import FakeLinks
 from isola.testing.mounts import FakeMounts
 from isola.testing.namespaces import FakeNamespaces
+from isola.testing.nodes import FakeNodes
 from isola.testing.processes import FakeProcesses, Program
 from isola.testing.sockets import FakeSockets
 from isola.testing.subvolumes import FakeSubvolumes
@@ -31,10 +36,12 @@ class FakeHost(Host):
 
     processes: FakeProcesses
     mounts: FakeMounts
+    guest_mounts: FakeGuestMounts
     links: FakeLinks
     firewall: FakeFirewall
     cgroups: FakeCgroups
     namespaces: FakeNamespaces
+    nodes: FakeNodes
     id_ranges: FakeIdRanges
     files: FakeFiles
     subvolumes: FakeSubvolumes
@@ -61,28 +68,32 @@ def fake_host(
     system = system or FakeSystem()
     links, files = FakeLinks(), files or FakeFiles()
     namespaces = FakeNamespaces(made=links.appear, removed=links.vanish)
-    processes = FakeProcesses(programs)
+    processes, sockets = FakeProcesses(programs), FakeSockets()
+    processes.programs.setdefault(Path(sys.executable).name, forwarder(processes, files, sockets))
     cgroups = FakeCgroups(lambda pid: processes.kill(pid, signal.SIGKILL), layout=layout, cpus=system.cpu_count)
+    guest_mounts = FakeGuestMounts(files)
 
     def leave_group(ended: ProcessRef) -> None:
         if processes.identify(ended.pid) is None:  # its number has not been given to another
             cgroups.left(ended.pid)
 
-    for listener in (leave_group, namespaces.forget):
+    for listener in (leave_group, namespaces.forget, guest_mounts.vanish):
         processes.when_ended(listener)
     return FakeHost(
         processes=processes,
         mounts=FakeMounts(files),
+        guest_mounts=guest_mounts,
         links=links,
         firewall=FakeFirewall(),
         cgroups=cgroups,
         namespaces=namespaces,
+        nodes=FakeNodes(files),
         id_ranges=FakeIdRanges(granted),
         files=files,
         subvolumes=FakeSubvolumes(files),
         archives=FakeArchives(files),
         templates=FakeTemplates(),
-        sockets=FakeSockets(),
+        sockets=sockets,
         clock=clock or FakeClock(skips=True),
         system=system,
     )

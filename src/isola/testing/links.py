@@ -7,8 +7,8 @@ from dataclasses import replace
 from ipaddress import ip_interface
 from pathlib import Path
 
-from isola.errors import AlreadyExists, HostFailure, InvalidInput, WrongState
-from isola.host.links import Bridge, Inside, LinkView, Pair, Tap
+from isola.errors import AlreadyExists, HostFailure, InvalidInput, NotFound, WrongState
+from isola.host.links import Bridge, Inside, LinkView, Macvlan, Pair, Routing, Tap
 from isola.model.instance import Address, InterfaceState
 
 _RESERVED = ("all", "default")
@@ -30,6 +30,13 @@ class FakeLinks:
 
         self.sent: list[tuple[str, str, int, bytes]] = []
         """Datagrams: link, address, port, content."""
+        self.macvlans: dict[tuple[Path, str], tuple[Macvlan, Inside | None]] = {}
+        """(namespace, name inside) -> the link."""
+        self.routings: dict[str, Routing] = {}
+        self.proxied: set[tuple[str, str]] = set()
+        """Parent link and address."""
+        self.isolated: set[str] = set()
+        self.rates: dict[str, int] = {}
         self.announced: list[tuple[str, str, str]] = []
         """Link, MAC address, IPv4 address."""
 
@@ -56,11 +63,54 @@ class FakeLinks:
             raise AlreadyExists(f"A link named {pair.host!r} is there already")
         if namespace in self._gone:
             raise WrongState(f"There is no network namespace {namespace.name}")
-        if pair.bridge not in self._links or (namespace, pair.peer) in self.inside:
+        if (pair.bridge and pair.bridge not in self._links) or self._has(namespace, pair.peer):
             raise HostFailure(f"Cannot connect {pair.host}")
         self._links[pair.host] = replace(_view(pair.host, "veth", mtu=pair.mtu), master=pair.bridge)
         self._peers[pair.host] = (namespace, pair.peer)
         self.inside[namespace, pair.peer] = (pair, inside)
+
+    async def create_macvlan(self, link: Macvlan, namespace: Path, inside: Inside | None = None) -> None:
+        """Known inside alone."""
+        _check_name(link.peer)
+        if link.parent not in self._links:
+            raise NotFound(f"The host has no link {link.parent!r}")
+        if namespace in self._gone:
+            raise WrongState(f"There is no network namespace {namespace.name}")
+        if self._has(namespace, link.peer):
+            raise HostFailure(f"Cannot make {link.peer}")
+        self.macvlans[namespace, link.peer] = (link, inside)
+
+    async def delete_inside(self, link: str, namespace: Path) -> None:
+        """Either kind."""
+        self.macvlans.pop((namespace, link), None)
+        if (namespace, link) in self.inside:
+            self._remove(self.inside[namespace, link][0].host)
+
+    async def route(self, link: str, routing: Routing) -> None:
+        """Remembered in ``routings``."""
+        if link not in self._links:
+            raise HostFailure(f"There is no link {link!r}")
+        self.routings[link] = routing
+        self.proxied |= {(routing.parent, address) for address in routing.proxied}
+
+    async def unproxy(self, routing: Routing) -> None:
+        """Out of ``proxied``."""
+        self.proxied -= {(routing.parent, address) for address in routing.proxied}
+
+    async def isolate(self, link: str, *, isolated: bool) -> None:
+        """Remembered in ``isolated``."""
+        if link not in self._links:
+            raise HostFailure(f"There is no link {link!r}")
+        (self.isolated.add if isolated else self.isolated.discard)(link)
+
+    async def shape(self, link: str, rate: int | None) -> None:
+        """Remembered in ``rates``."""
+        if rate is None:
+            self.rates.pop(link, None)
+        elif link in self._links:
+            self.rates[link] = rate
+        else:
+            raise HostFailure(f"There is no link {link!r}")
 
     async def join(self, bridge: str, links: Sequence[str]) -> None:
         """Those that exist."""
@@ -135,6 +185,11 @@ class FakeLinks:
         self._gone.add(namespace)
         for host in [host for host, (owner, _) in self._peers.items() if owner == namespace]:
             self._remove(host)
+        for key in [key for key in self.macvlans if key[0] == namespace]:
+            del self.macvlans[key]
+
+    def _has(self, namespace: Path, name: str) -> bool:
+        return (namespace, name) in self.inside or (namespace, name) in self.macvlans
 
     def _remove(self, link: str) -> None:
         if self._links.pop(link, None) is None:
@@ -142,6 +197,9 @@ class FakeLinks:
         if link in self._peers:
             self.inside.pop(self._peers.pop(link), None)
         self.forwarding.pop(link, None)
+        self.routings.pop(link, None)
+        self.isolated.discard(link)
+        self.rates.pop(link, None)
         self.taps.pop(link, None)
         for name, view in self._links.items():
             if view.master == link:

@@ -109,7 +109,7 @@ class FakeProcesses:
 
     def __init__(self, programs: Mapping[str, Program] | None = None) -> None:
         self.programs: dict[str, Program] = {
-            "true": _true, "false": _false, "cat": _cat, "echo": _echo, "sleep": _forever, **(programs or {})
+            "true": _true, "false": _false, "cat": _cat, "echo": _echo, "sleep": forever, **(programs or {})
         }  # fmt: skip
         self.table: dict[int, FakeProcess] = {}
         self.calls: list[Call] = []
@@ -245,6 +245,7 @@ async def _echo(call: Call) -> int:
     return 0
 
 
-async def _forever(_: Call) -> int:
+async def forever(_: Call) -> int:
+    """Runs until it is killed."""
     await asyncio.get_running_loop().create_future()
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from isola.cli.devices import device_group
 from isola.cli.grammar import Argument, Arguments, Command, Group, UsageError
 from isola.cli.keys import KeyVerbs, key_commands
 from isola.cli.trust import TRUST
@@ -23,6 +24,8 @@ _EXAMPLES = {
     "show": ("isola config show", "the daemon's"),
     "edit": ("isola config edit", "the daemon's"),
 }
+_NAME = Argument("NAME", "The instance", complete="instances")
+_FIELDS = ("architecture", "config", "description", "devices", "ephemeral", "profiles")
 
 
 def _read(context: Context, name: str) -> tuple[Mapping[str, Any], str]:
@@ -92,5 +95,6 @@ COMMANDS = (
         "Read and change the configuration of instances and of the daemon; limits change live",
         *(_either(command) for command in _VERBS),
         TRUST,
+        device_group("config", _NAME, read=_read, write=_write, fields=_FIELDS, overrides=True),
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from isola.cli.devices import device_group
 from isola.cli.grammar import Argument, Command, Group, Option, pairs
 from isola.cli.keys import key_commands
 from isola.cli.output import FORMAT, Column, show
@@ -86,6 +87,7 @@ COMMANDS = (
             fields=("config", "description", "devices"),
             example=("limits.memory", "256MiB"),
         ),
+        device_group("profile", _NAME, read=_read, write=_write, fields=("config", "description", "devices")),
         Command(
             "rename",
             "Rename a profile",

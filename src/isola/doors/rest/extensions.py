@@ -63,5 +63,6 @@ EXTENSIONS: dict[str, str] = {
     "metadata_configuration": "GET /1.0/metadata/configuration",
     "isola": "our own: isolation and runtime of instances, progress and error of operations, code of errors",
     "isola_image_build": "our own: image sources (source.protocol 'build'), also on demand when an instance is created",
+    "isola_sftp": "GET /1.0/instances/NAME/sftp, for which LXD and Incus have no name",
     "isola_probes": "our own: environment.runtimes and environment.drivers with what their probes said",
 }

@@ -16,8 +16,7 @@ _HEAD = """# The REST API
 The daemon speaks the Incus/LXD REST API 1.0 on the Unix socket `ISOLA_DIR/unix.socket` (default
 `/var/lib/isola/unix.socket`), which root and members of the group `isola` may open. Clients and libraries of LXD and
 Incus find the API they know: `LXD_DIR=/var/lib/isola lxc list`. What is not offered yet is refused with the reason, and
-marked so in the table of routes. Of what they use daily SFTP is missing: every verb of `incus file` fails, and so do
-`lxc file push -r`, `lxc file pull -r` and `lxc file mount`.
+marked so in the table of routes.
 
     curl --unix-socket /var/lib/isola/unix.socket http://isola/1.0/instances?recursion=1
 
@@ -90,6 +89,14 @@ symbolic link as a link: the body is its target, `X-LXD-type` is `symlink`. `X-L
 takes uid, gid, mode and type. A file keeps the owner and mode it has where none are given, or gets 0, 0 and 0644;
 a directory gets 0750 and stays as it is when it is there, and so does a link to the same target. The content, also with
 `X-LXD-write: append`, counts when it is whole: what breaks off changes nothing.
+
+`GET .../sftp` with `Upgrade: sftp` is answered with 101, and then speaks SFTP version 3 on the connection, without
+SSH, as LXD and Incus do: `incus file`, `lxc file push -r`, `pull -r` and `mount` stand on it. All requests are there,
+and of OpenSSH's extensions `posix-rename`, `hardlink`, `fsync`, `lsetstat`, `statvfs`, `fstatvfs` and `limits`.
+`rename` replaces nothing. Paths are resolved inside: no link leads out. What is new belongs to root inside until its
+owner is set. A session may have 256 files and directories open, and takes packets of up to 256 KiB; 64 sessions are
+served at a time. It ends when the instance starts, stops or is deleted. Files that were read or written, and what was
+made or removed, are told as `instance-file-retrieved`, `-pushed` and `-deleted`.
 
 Files on `proc`, `sysfs` and their like, and all on FUSE and network file systems, are refused with `unsupported`.
 

@@ -65,12 +65,6 @@ async def refuse_metadata(request: Request) -> web.StreamResponse:
     raise Unsupported("Changing the metadata and templates of an instance is not offered yet")
 
 
-async def refuse_sftp(request: Request) -> web.StreamResponse:
-    """Refused: SFTP is not offered yet."""
-    instance_of(request)
-    raise Unsupported("SFTP is not offered yet", remedy="use GET and POST of .../files")
-
-
 def _refused(path: str, handler: Handler, *methods: str) -> list[Route]:
     return [(method, path, handler, Permission.EDIT) for method in methods or ("PUT", "PATCH", "POST", "DELETE")]
 
@@ -91,5 +85,4 @@ ROUTES = in_every_tree(
     *_refused("/1.0/instances/{name}/snapshots/{snapshot}", refuse_snapshot),
     *_refused("/1.0/instances/{name}/backups/{backup}", refuse_backup, "POST", "DELETE"),
     ("GET", "/1.0/instances/{name}/backups/{backup}/export", refuse_backup, Permission.OPERATE),
-    ("GET", "/1.0/instances/{name}/sftp", refuse_sftp, Permission.OPERATE),
 )

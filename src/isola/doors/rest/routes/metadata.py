@@ -7,6 +7,7 @@ from functools import cache
 from aiohttp import web
 
 from isola import registry
+from isola.devices import kinds, settings_of
 from isola.doors.rest.answers import sync
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission
@@ -28,6 +29,7 @@ def _document() -> dict[str, object]:
     tables: dict[str, Settings] = {"instance": INSTANCE_KEYS, "server": SERVER_KEYS}
     for kind in _KINDS:
         tables |= {f"{kind}_{name}": registry.load(kind, name).settings for name in registry.names(kind)}
+    tables |= {f"devices_{kind}": settings_of(kind) for kind in kinds()}
     return {"configs": {noun: _groups(table) for noun, table in tables.items()}}
 
 

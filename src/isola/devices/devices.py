@@ -1,0 +1,156 @@
+"""All devices of instances: the one door to their drivers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from isola.devices.checks import driver_of, without_type
+from isola.devices.driver import DeviceDriver, Parts, Plug, Stage, Target
+from isola.devices.notes import Notes
+from isola.errors import AlreadyExists
+from isola.model.device import DeviceState
+from isola.model.instance import Instance
+from isola.operations import Operation
+
+Configured = Mapping[str, Mapping[str, str]]
+"""Expanded devices: name -> configuration with ``type``."""
+States = Mapping[str, DeviceState]
+
+
+class Devices:
+    """What stands in an instance's record (``plugged``) is what the host has, or shall have once it runs."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._drivers: dict[str, DeviceDriver] = {}
+        self._notes = Notes(parts.host, parts.directory / "devices")
+
+    def driver(self, kind: str) -> DeviceDriver:
+        """Raises Unsupported."""
+        if kind not in self._drivers:
+            self._drivers[kind] = driver_of(kind)(self._parts)
+        return self._drivers[kind]
+
+    def plugs(self, instance: Instance, states: States | None = None) -> list[Plug]:
+        """Its devices as recorded, or in these states, in the order in which they are attached."""
+        found = instance.plugged if states is None else states
+        plugs = [Plug(instance, name, state) for name, state in found.items()]
+        return sorted(plugs, key=lambda plug: self.driver(plug.state.kind).order(plug.name, plug.config))
+
+    async def require(self, instance: Instance, devices: Configured) -> None:
+        """Check expanded devices against the host and against each other. Raises what drivers raise, with a field."""
+        taken: dict[str, str] = {}
+        for plug in self._wanted(instance, devices):
+            driver = self.driver(plug.state.kind)
+            place = driver.place(plug.name, plug.config)
+            if place is not None and place in taken:
+                raise AlreadyExists(
+                    f"Devices {taken[place]!r} and {plug.name!r} both take the {place} of the instance",
+                    field=plug.field,
+                    remedy="change or remove one of them",
+                )
+            if place is not None:
+                taken[place] = plug.name
+            await driver.require(plug)
+
+    async def choose(self, op: Operation, instance: Instance, devices: Configured) -> dict[str, DeviceState]:
+        """The states of expanded devices; what the record has of the same devices is kept where it fits."""
+        found = {}
+        for plug in self._wanted(instance, devices):
+            known = instance.plugged.get(plug.name)
+            found[plug.name] = await self.driver(plug.state.kind).choose(op, plug, known)
+        return found
+
+    def forget(self, instance: Instance, *, but: Instance | None = None) -> None:
+        """What was chosen for its devices is free again, unless ``but``, its next record, has the same."""
+        kept = {} if but is None else but.plugged
+        for plug in self.plugs(instance):
+            other = kept.get(plug.name)
+            if other is None or other.facts != plug.state.facts:
+                self.driver(plug.state.kind).forget(plug)
+
+    async def register(self, op: Operation, instance: Instance) -> None:
+        """Make known what it has."""
+        for plug in self.plugs(instance):
+            await self.driver(plug.state.kind).register(op, plug)
+
+    async def unregister(self, op: Operation, plugs: Iterable[Plug]) -> None:
+        """The reverse."""
+        for plug in plugs:
+            await self.driver(plug.state.kind).unregister(op, plug)
+
+    async def rename(self, op: Operation, old: Instance, new: Instance) -> None:
+        """Register what it has under its new name."""
+        for before, after in zip(self.plugs(old), self.plugs(new), strict=True):
+            await self.driver(before.state.kind).rename(op, before, after)
+
+    async def attach(self, op: Operation, instance: Instance, target: Target, stage: Stage) -> None:
+        """At a start: those whose stage has come."""
+        for plug in self.plugs(instance):
+            driver = self.driver(plug.state.kind)
+            if driver.stage is stage:
+                await driver.attach(op, plug, target)
+
+    async def detach(self, op: Operation, plugs: Iterable[Plug], target: Target | None = None) -> None:
+        """In reverse; without ``target`` after the end of all that ran."""
+        for plug in reversed(list(plugs)):
+            await self.driver(plug.state.kind).detach(op, plug, target)
+
+    async def change(self, op: Operation, old: Instance, new: Instance, target: Target | None) -> None:
+        """From the devices of one record to those of the next, running (``target``) or not; undone by the reverse."""
+        before, after = ({plug.name: plug for plug in self.plugs(one)} for one in (old, new))
+        for name, plug in reversed(list(before.items())):
+            if name not in after or not _same_driver(plug, after[name]):
+                await self.driver(plug.state.kind).withdraw(op, plug, target)
+        for name, plug in after.items():
+            driver = self.driver(plug.state.kind)
+            if name in before and _same_driver(before[name], plug):
+                if before[name].state == plug.state:
+                    continue
+                if target is not None:
+                    await driver.update(op, before[name], plug, target)
+                    continue
+                await driver.withdraw(op, before[name], None)
+            await driver.register(op, plug)
+            if target is not None:
+                await driver.attach(op, plug, target)
+
+    def changing(self, old: Instance, new: Instance) -> dict[str, DeviceState]:
+        """What ``change`` may leave half done: for each device that differs the state it comes to, or has had."""
+        names = {*old.plugged, *new.plugged}
+        found = {name: (new.plugged.get(name), old.plugged.get(name)) for name in sorted(names)}
+        return {name: come or gone for name, (come, gone) in found.items() if come != gone and (come or gone)}  # type: ignore[misc]
+
+    def differs(self, instance: Instance, devices: Configured) -> bool:
+        """Whether what its record says of its devices is not what is configured."""
+        wanted = {plug.name: plug for plug in self._wanted(instance, devices)}
+        return set(wanted) != set(instance.plugged) or any(
+            state.kind != wanted[name].state.kind or not self.driver(state.kind).stands_for(wanted[name], state)
+            for name, state in instance.plugged.items()
+        )
+
+    async def resume(self, instance: Instance, target: Target) -> None:
+        """At the start of the daemon: look after what an earlier one has attached."""
+        for plug in self.plugs(instance):
+            await self.driver(plug.state.kind).resume(plug, target)
+
+    async def forget_run(self, instance_id: str) -> None:
+        """Nothing of the instance runs, and its devices are detached: remove what was noted of them."""
+        await self._notes.forget_all(instance_id)
+
+    async def close(self) -> None:
+        """The devices stay, and what they run goes on."""
+        for driver in self._drivers.values():
+            await driver.close()
+
+    def _wanted(self, instance: Instance, devices: Configured) -> Iterator[Plug]:
+        states = {
+            name: DeviceState(device["type"], without_type(device))
+            for name, device in devices.items()
+            if device.get("type", "none") != "none"
+        }
+        yield from self.plugs(instance, states)
+
+
+def _same_driver(one: Plug, other: Plug) -> bool:
+    return one.state.kind == other.state.kind

@@ -1,0 +1,210 @@
+"""Disks: the root, directories and files of the host, custom volumes, and file systems in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import posixpath
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from isola.devices import values
+from isola.devices.driver import DeviceDriver, Plug, Target
+from isola.errors import InvalidInput, NotFound, Unsupported, WrongState
+from isola.host.guest_mounts import PROPAGATIONS, Graft
+from isola.settings import Setting, Settings, boolean, one_of, text
+
+ROOT = "/"
+TMPFS = "tmpfs:"
+_OPTIONS = {
+    "ro": "read_only",
+    "nosuid": "set_ids",
+    "noexec": "executable",
+    "rw": "",
+    "exec": "",
+    "suid": "",
+    "nodev": "",
+}
+_MOUNT = "mount"
+"""What the note calls the number of the mount."""
+_PROPAGATIONS = {f"r{kind}": kind for kind in PROPAGATIONS} | {kind: kind for kind in PROPAGATIONS}
+
+
+def _source(value: str) -> str:
+    if value == TMPFS or "/" not in value:
+        return text(value)
+    return values.path_on_host(value)
+
+
+def _options(value: str) -> tuple[str, ...]:
+    options = tuple(part.strip() for part in value.split(","))
+    if unknown := [option for option in options if option not in _OPTIONS]:
+        raise ValueError(f"of {', '.join(_OPTIONS)} some, separated by commas, are expected, not {unknown[0][:40]!r}")
+    return options
+
+
+class Disk(DeviceDriver):
+    """Mounted into the instance's mount namespace, from a detached mount made on the host."""
+
+    example: ClassVar[Mapping[str, str]] = {"source": "tmpfs:", "path": "/scratch", "size": "64MiB"}
+    settings = Settings(
+        "disk",
+        Setting("path", values.path_inside, "Where it is mounted inside; `/` for the root, which each instance has."),
+        Setting("source", _source, "A path of the host, the name of a custom volume of `pool`, or `tmpfs:`."),
+        Setting("pool", text, "The storage pool of the root or of the custom volume."),
+        Setting("size", values.size, "Room of a tmpfs (64MiB when not set), or of the root where its pool has quotas."),
+        Setting("readonly", boolean, "Mount it read-only.", "false", live=True),
+        Setting("recursive", boolean, "With all that is mounted below a path of the host.", "false", live=True),
+        Setting(
+            "propagation", one_of(*sorted(_PROPAGATIONS)), "Of mounts made later, on the host or inside.", "private"
+        ),
+        Setting(
+            "shift",
+            boolean,
+            "Show files of the host with their owners shifted, so that its root is the instance's root; without it "
+            "they belong to nobody inside. Custom volumes are always shifted.",
+            "false",
+        ),
+        Setting("required", boolean, "Whether the instance does not start when the source is missing.", "true"),
+        Setting("optional", boolean, "The reverse of `required`, as older clients write it.", "false"),
+        Setting("raw.mount.options", _options, "Some of ro, nosuid, noexec, nodev, separated by commas."),
+    )
+
+    @classmethod
+    def check(cls, where: str, config: Mapping[str, str]) -> None:
+        """A root, a volume, a tmpfs and a path of the host each have keys of their own."""
+        path, source, pool = config.get("path"), config.get("source", ""), config.get("pool")
+        if not path:
+            raise InvalidInput("A disk needs a path", field=f"{where}.path", remedy="say where it is mounted inside")
+        if path == ROOT:
+            _only(where, config, "A root disk", ("path", "pool", "size", "readonly"))
+            if not pool:
+                raise InvalidInput("A root disk needs a pool", field=f"{where}.pool", remedy="name a storage pool")
+            if boolean(config.get("readonly") or "false"):
+                raise InvalidInput("A root disk cannot be read-only", field=f"{where}.readonly", remedy="leave it out")
+            return
+        if not source:
+            raise InvalidInput(
+                f"The disk for {path} needs a source",
+                field=f"{where}.source",
+                remedy=f"a path of the host, a volume with its pool, or {TMPFS}",
+            )
+        if source.startswith("/") and pool:
+            raise InvalidInput("A path of the host lies in no pool", field=f"{where}.pool", remedy="leave it out")
+        if not source.startswith("/") and source != TMPFS and not pool:
+            raise InvalidInput(
+                f"The volume {source[:80]!r} needs its pool", field=f"{where}.pool", remedy="name a storage pool"
+            )
+        if source != TMPFS and config.get("size"):
+            raise InvalidInput("Only a root and a tmpfs have a size here", field=f"{where}.size", remedy="leave it out")
+        if source == TMPFS:
+            _only(where, config, "A tmpfs", ("path", "source", "size", "readonly", "raw.mount.options"))
+
+    @classmethod
+    def pool(cls, config: Mapping[str, str]) -> str | None:
+        """Of the root, or of a volume."""
+        return config.get("pool")
+
+    @classmethod
+    def place(cls, name: str, config: Mapping[str, str]) -> str | None:
+        """Its path."""
+        return f"path {values.path_inside(config['path'])}"
+
+    @classmethod
+    def order(cls, name: str, config: Mapping[str, str]) -> tuple[int, str]:
+        """The root first, then each path before what lies below it."""
+        path = values.path_inside(config["path"])
+        return (0 if path == ROOT else 1 + path.count("/")), path
+
+    async def require(self, plug: Plug) -> None:
+        """A path of the host is there, unless it may be missing."""
+        source = plug.config.get("source", "")
+        if source and not source.startswith("/") and source != TMPFS:
+            raise Unsupported(
+                "Custom volumes cannot be attached yet", field=f"{plug.field}.source", remedy="name a path of the host"
+            )
+        if source.startswith("/") and required(plug.config):
+            await self._find(plug, Path(source))
+
+    async def _attach(self, plug: Plug, target: Target) -> None:
+        if plug.config.get("path") == ROOT:
+            return
+        graft = await self._graft(plug)
+        if graft is None:
+            return
+        instance, path = plug.instance, values.path_inside(plug.config["path"])
+        async with self.host.guest_mounts.prepare(graft) as tree:
+            await self.notes.write(instance.id, plug.name, {_MOUNT: str(tree.number)})
+            await self.host.guest_mounts.put(target.require_process(), tree, path, owner=instance.idmap.base)
+
+    async def _detach(self, plug: Plug, target: Target | None) -> None:
+        note = await self.notes.read(plug.instance.id, plug.name)
+        if target is not None and target.process is not None and _MOUNT in note:
+            with contextlib.suppress(WrongState):  # it has ended: its mounts went with it
+                await self.host.guest_mounts.take(target.process, int(note[_MOUNT]))
+        await self.notes.forget(plug.instance.id, plug.name)
+
+    async def _attached(self, plug: Plug, target: Target) -> bool:
+        if plug.config.get("path") == ROOT:
+            return True
+        note = await self.notes.read(plug.instance.id, plug.name)
+        return _MOUNT in note and int(note[_MOUNT]) in await self.host.guest_mounts.there(target.require_process())
+
+    async def _graft(self, plug: Plug) -> Graft | None:
+        """What is to be mounted; None where it is missing and may be."""
+        config, idmap = plug.config, plug.instance.idmap
+        options = config.get("raw.mount.options", "").split(",")
+        read_only = _true(config, "readonly") or "ro" in options
+        set_ids, executable = "nosuid" not in options, "noexec" not in options
+        if config["source"] == TMPFS:
+            size = values.size(config.get("size") or "64MiB")
+            return Graft(size=size, owner=idmap.base, read_only=read_only, set_ids=False, executable=executable)
+        source = Path(config["source"])
+        if not required(config) and not await self.host.files.exists(source):
+            return None
+        await self._find(plug, source)
+        return Graft(
+            source,
+            read_only=read_only,
+            recursive=_true(config, "recursive"),
+            propagation=_PROPAGATIONS[config.get("propagation") or "private"],
+            idmap=idmap if _true(config, "shift") else None,
+            set_ids=set_ids,
+            executable=executable,
+        )
+
+    async def _find(self, plug: Plug, source: Path) -> None:
+        if not await self.host.files.exists(source):
+            raise NotFound(
+                f"{source} does not exist on the host",
+                field=f"{plug.field}.source",
+                remedy="make it, or set required=false",
+            )
+
+
+def is_root(device: Mapping[str, str]) -> bool:
+    """Whether a device, with its ``type``, is the root disk."""
+    path = device.get("path", "")
+    return device.get("type") == "disk" and path.startswith("/") and posixpath.normpath(path).lstrip("/") == ""
+
+
+def required(config: Mapping[str, str]) -> bool:
+    """Whether a missing source is an error."""
+    if config.get("required"):
+        return boolean(config["required"])
+    return not _true(config, "optional")
+
+
+def _true(config: Mapping[str, str], key: str) -> bool:
+    return boolean(config.get(key) or "false")
+
+
+def _only(where: str, config: Mapping[str, str], what: str, keys: tuple[str, ...]) -> None:
+    for key in config:
+        if key not in keys:
+            raise InvalidInput(
+                f"{what} has no key {key!r}", field=f"{where}.{key}", remedy=f"it may have {', '.join(keys)}"
+            )
+
+
+DRIVER = Disk

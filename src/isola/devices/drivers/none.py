@@ -1,0 +1,19 @@
+"""No device: takes away one of the same name that a profile gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from isola.devices.driver import DeviceDriver
+from isola.settings import Settings
+
+
+class NoDevice(DeviceDriver):
+    """Nothing to do at any stage."""
+
+    example: ClassVar[Mapping[str, str]] = {}
+    settings = Settings("none")
+
+
+DRIVER = NoDevice

@@ -1,0 +1,161 @@
+"""What an instance may send through a NIC: rules of the packet filter against forged frames. Pure.
+
+They bind at the first hook a frame meets, before the bridge learns from it, by the name of the host's end of the NIC:
+they can be there before it is. Rules look into messages of neighbour discovery by offsets from the transport header;
+so such messages are let through in plain form alone: no extension headers, no options but the one that is checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv6Address
+
+_SOLICIT, _ADVERT, _ROUTER_SOLICIT = "nd-neighbor-solicit", "nd-neighbor-advert", "nd-router-solicit"
+_LEAST_BURST = 131_072
+"""Bytes: two frames of the largest size that links on one host hand over undivided."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What may come in from a link; None: not filtered."""
+
+    link: str
+    mac: str | None = None
+    """The only sender."""
+    ipv4: tuple[str, ...] | None = None
+    """The only senders; empty: no IPv4 at all."""
+    ipv6: tuple[str, ...] | None = None
+    """The same, besides the link-local address that follows from the MAC; empty: no IPv6 at all."""
+    rate: int | None = None
+    """Bits a second; what is more is dropped."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether everything may pass."""
+        return (self.mac, self.ipv4, self.ipv6, self.rate) == (None, None, None, None)
+
+
+def link_local(mac: str) -> str:
+    """The address that an interface gives itself by its MAC address."""
+    raw = bytearray.fromhex(mac.replace(":", ""))
+    raw[0] ^= 2
+    return str(IPv6Address(b"\xfe\x80" + bytes(6) + bytes(raw[:3]) + b"\xff\xfe" + bytes(raw[3:])))
+
+
+def bridge_table(wanted: Filter) -> str:
+    """The body of a table of family ``bridge``."""
+    lines = [
+        "chain frames {",
+        "  type filter hook prerouting priority -200; policy accept;",
+        f'  iifname "{wanted.link}" jump from_instance',
+        "}",
+        "chain from_instance {",
+        *(f"  {rule}" for rule in _frame_rules(wanted)),
+        "}",
+    ]
+    if wanted.ipv6:
+        lines += [
+            "chain own_target {",
+            *(f"  @th,64,128 {_number(each)} return" for each in _own(wanted)),
+            "  drop",
+            "}",
+        ]
+    return "\n".join(lines)
+
+
+def routed_table(wanted: Filter) -> str:
+    """The body of a table of family ``inet``, for a link that is no port of a bridge."""
+    return "\n".join((
+        "chain packets {",
+        "  type filter hook prerouting priority raw; policy accept;",
+        f'  iifname "{wanted.link}" jump from_instance',
+        "}",
+        "chain from_instance {",
+        *(f"  {rule}" for rule in _packet_rules(wanted)),
+        "}",
+    ))  # fmt: skip
+
+
+def _frame_rules(wanted: Filter) -> Iterator[str]:
+    yield from _rate_rules(wanted)
+    if wanted.mac is not None:
+        yield f"ether saddr != {wanted.mac} drop"
+        yield "ether type arp arp htype != 1 drop"
+        yield f"ether type arp arp saddr ether != {wanted.mac} drop"
+        yield from _discovery_rules(wanted.mac)
+    if wanted.ipv4 is not None or wanted.ipv6 is not None:
+        yield "ether type != { arp, ip, ip6 } drop"
+    if wanted.ipv4 is not None:
+        yield from _ipv4_rules(wanted.ipv4)
+    if wanted.ipv6 is not None:
+        yield from _ipv6_rules(wanted)
+
+
+def _discovery_rules(mac: str) -> Iterator[str]:
+    """Neighbours learn a MAC address from options of these messages, too."""
+    number = "0x" + mac.replace(":", "")
+    yield (
+        "ip6 nexthdr != ipv6-icmp icmpv6 type "
+        f"{{ {_ROUTER_SOLICIT}, nd-router-advert, {_SOLICIT}, {_ADVERT}, nd-redirect }} drop"
+    )
+    yield f"icmpv6 type {{ {_SOLICIT}, {_ADVERT} }} ip6 length != {{ 24, 32 }} drop"
+    yield f"icmpv6 type {_ADVERT} ip6 length 32 @th,192,16 != 0x0201 drop"
+    yield f"icmpv6 type {_ADVERT} ip6 length 32 @th,208,48 != {number} drop"
+    # A sender without an address yet asks with a number it has made up, in the place of its MAC address.
+    yield f"icmpv6 type {_SOLICIT} ip6 saddr != :: ip6 length 32 @th,192,16 != 0x0101 drop"
+    yield f"icmpv6 type {_SOLICIT} ip6 saddr != :: ip6 length 32 @th,208,48 != {number} drop"
+    yield f"icmpv6 type {_ROUTER_SOLICIT} ip6 length != {{ 8, 16 }} drop"
+    yield f"icmpv6 type {_ROUTER_SOLICIT} ip6 length 16 @th,64,16 != 0x0101 drop"
+    yield f"icmpv6 type {_ROUTER_SOLICIT} ip6 length 16 @th,80,48 != {number} drop"
+
+
+def _ipv4_rules(addresses: tuple[str, ...]) -> Iterator[str]:
+    if not addresses:
+        yield "ether type { arp, ip } drop"
+        return
+    own = ", ".join(addresses)
+    yield "ether type arp arp plen != 4 drop"
+    yield f"ether type arp arp saddr ip != {{ {own}, 0.0.0.0 }} drop"
+    yield "ether type ip udp sport 67 udp dport 68 drop"
+    yield "ether type ip ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept"
+    yield f"ether type ip ip saddr != {{ {own} }} drop"
+
+
+def _ipv6_rules(wanted: Filter) -> Iterator[str]:
+    if not wanted.ipv6:
+        yield "ether type ip6 drop"
+        return
+    yield "ether type ip6 icmpv6 type { nd-router-advert, nd-redirect } drop"
+    yield "ether type ip6 udp sport 547 udp dport 546 drop"
+    yield f"icmpv6 type {_ADVERT} jump own_target"
+    yield f"ip6 saddr :: icmpv6 type {_SOLICIT} jump own_target"
+    yield f"ip6 saddr :: icmpv6 type {{ {_SOLICIT}, {_ROUTER_SOLICIT}, mld2-listener-report }} accept"
+    yield f"ether type ip6 ip6 saddr != {{ {', '.join(_own(wanted))} }} drop"
+
+
+def _packet_rules(wanted: Filter) -> Iterator[str]:
+    yield from _rate_rules(wanted)
+    if wanted.ipv4 is not None:
+        own = f" ip saddr != {{ {', '.join(wanted.ipv4)} }}" if wanted.ipv4 else ""
+        yield f"meta nfproto ipv4{own} drop"
+    if wanted.ipv6 is not None:
+        # Link-local addresses go no farther than the host's end.
+        yield "ip6 daddr { fe80::/10, ff02::/16 } accept"
+        own = f" ip6 saddr != {{ {', '.join(wanted.ipv6)} }}" if wanted.ipv6 else ""
+        yield f"meta nfproto ipv6{own} drop"
+
+
+def _rate_rules(wanted: Filter) -> Iterator[str]:
+    if wanted.rate is not None:
+        size = max(wanted.rate // 8, 1)
+        yield f"limit rate over {size} bytes/second burst {max(size // 4, _LEAST_BURST)} bytes drop"
+
+
+def _own(wanted: Filter) -> tuple[str, ...]:
+    assert wanted.mac is not None and wanted.ipv6 is not None
+    return tuple(dict.fromkeys((link_local(wanted.mac), *wanted.ipv6)))
+
+
+def _number(address: str) -> str:
+    return f"0x{int(IPv6Address(address)):032x}"

@@ -1,0 +1,143 @@
+"""Device nodes in instances: what character and block devices have in common."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from isola.devices import values
+from isola.devices.driver import DeviceDriver, Plug, Target
+from isola.errors import InvalidInput, NotFound, Unsupported, WrongState
+from isola.host.guest_mounts import Graft
+from isola.host.nodes import DeviceNumber
+from isola.settings import Setting, Settings, boolean, whole
+
+_MOUNT, _RULE = "mount", "rule"
+_HIGHEST_NUMBER = (1 << 20) - 1
+
+
+def table(kind: str, example: str) -> Settings:
+    """The keys of both."""
+    return Settings(
+        kind,
+        Setting(
+            "source", values.path_on_host, f"The device node of the host, such as `{example}`; `path` when not set."
+        ),
+        Setting("path", values.path_inside, "Where it appears inside; `source` when not set."),
+        Setting("major", whole(0, 4095), "The device's major number; that of `source` when not set."),
+        Setting("minor", whole(0, _HIGHEST_NUMBER), "The device's minor number; that of `source` when not set."),
+        Setting("uid", whole(0, 65535), "User inside whom it belongs to.", "0"),
+        Setting("gid", whole(0, 65535), "Group inside which it belongs to.", "0"),
+        Setting("mode", values.mode, "Permission bits, in octal.", "0660"),
+        Setting("required", boolean, "Whether the instance does not start when the device is missing.", "true"),
+    )
+
+
+class NodeDevice(DeviceDriver):
+    """A node made on the host for this instance, mounted on a file inside; its control group lets it open."""
+
+    character: ClassVar[bool]
+
+    @classmethod
+    def check(cls, where: str, config: Mapping[str, str]) -> None:
+        """Both numbers or none; something to find it by."""
+        if not config.get("source") and not config.get("path"):
+            raise InvalidInput("A device needs a source or a path", field=f"{where}.source", remedy="name its node")
+        if bool(config.get("major")) != bool(config.get("minor")):
+            missing = "minor" if config.get("major") else "major"
+            raise InvalidInput("Major and minor number belong together", field=f"{where}.{missing}", remedy="give both")
+        values.path_inside(_inside(config))
+
+    @classmethod
+    def place(cls, name: str, config: Mapping[str, str]) -> str | None:
+        """Its path inside."""
+        return f"path {_inside(config)}"
+
+    @classmethod
+    def order(cls, name: str, config: Mapping[str, str]) -> tuple[int, str]:
+        """After disks: one may be mounted above it."""
+        return 1000, name
+
+    async def require(self, plug: Plug) -> None:
+        """The device is there, unless it may be missing, and of the right type."""
+        if boolean(plug.config.get("required") or "true"):
+            await self._number(plug)
+
+    async def _attach(self, plug: Plug, target: Target) -> None:
+        config, instance = plug.config, plug.instance
+        try:
+            number = await self._number(plug)
+        except NotFound:
+            if boolean(config.get("required") or "true"):
+                raise
+            return
+        # Written before anything is there: what is found in the note is taken away again.
+        note = {_RULE: number.rule}
+        await self.notes.write(instance.id, plug.name, note)
+        if not await self.host.cgroups.allow_device(target.group, number.rule, allowed=True):
+            raise Unsupported(
+                "Devices cannot be let through on this host",
+                evidence="control groups of version 2 alone have no list of devices that could be added to",
+                field=f"{plug.field}.type",
+            )
+        node = self._node(plug)
+        await self.host.nodes.make(
+            node,
+            number,
+            uid=instance.idmap.outside(int(config.get("uid") or 0)),
+            gid=instance.idmap.outside(int(config.get("gid") or 0)),
+            mode=values.mode(config.get("mode") or "0660"),
+        )
+        async with self.host.guest_mounts.prepare(Graft(node, nodes=True)) as tree:
+            await self.notes.write(instance.id, plug.name, note | {_MOUNT: str(tree.number)})
+            await self.host.guest_mounts.put(target.require_process(), tree, _inside(config), owner=instance.idmap.base)
+
+    async def _detach(self, plug: Plug, target: Target | None) -> None:
+        note = await self.notes.read(plug.instance.id, plug.name)
+        if target is not None:
+            if target.process is not None and _MOUNT in note:
+                with contextlib.suppress(WrongState):  # it has ended: its mounts went with it
+                    await self.host.guest_mounts.take(target.process, int(note[_MOUNT]))
+            if _RULE in note and note[_RULE] not in await self._rules_of_others(plug):
+                await self.host.cgroups.allow_device(target.group, note[_RULE], allowed=False)
+        await self.host.files.remove_tree(self._node(plug))
+        await self.notes.forget(plug.instance.id, plug.name)
+
+    async def _attached(self, plug: Plug, target: Target) -> bool:
+        note = await self.notes.read(plug.instance.id, plug.name)
+        return _MOUNT in note and int(note[_MOUNT]) in await self.host.guest_mounts.there(target.require_process())
+
+    async def _rules_of_others(self, plug: Plug) -> set[str]:
+        """What other devices of the same instance are allowed by the same rule."""
+        names = [name for name in plug.instance.plugged if name != plug.name]
+        notes = [await self.notes.read(plug.instance.id, name) for name in names]
+        return {note[_RULE] for note in notes if _RULE in note}
+
+    async def _number(self, plug: Plug) -> DeviceNumber:
+        """From the configuration, or from the host's node. Raises NotFound, InvalidInput."""
+        config = plug.config
+        if config.get("major"):
+            return DeviceNumber(self.character, int(config["major"]), int(config["minor"]))
+        source = config.get("source") or config["path"]
+        try:
+            found = await self.host.nodes.find(Path(source))
+        except NotFound as error:
+            remedy = "plug it in, give its numbers, or set required=false"
+            raise NotFound(error.message, field=f"{plug.field}.source", remedy=remedy) from error
+        except InvalidInput as error:
+            raise InvalidInput(error.message, field=f"{plug.field}.source", remedy=error.remedy) from error
+        if found.character != self.character:
+            what, other = ("character", "unix-block") if self.character else ("block", "unix-char")
+            raise InvalidInput(
+                f"{source} is not a {what} device", field=f"{plug.field}.source", remedy=f"use type {other}"
+            )
+        return found
+
+    def _node(self, plug: Plug) -> Path:
+        return self.notes.home(plug.instance.id) / f"{plug.name}.node"
+
+
+def _inside(config: Mapping[str, str]) -> str:
+    return values.path_inside(config.get("path") or config["source"])

@@ -1,0 +1,56 @@
+"""What is on the host of an attached device, written down before it comes: how a later daemon finds it again.
+
+A note speaks of one run of one instance, so it need not survive a power failure: what it names would be gone too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import orjson
+
+from isola.errors import NotFound
+from isola.host import Host
+
+_BOOT = "boot"
+
+
+class Notes:
+    """A file per device, below ``directory/<instance id>``."""
+
+    def __init__(self, host: Host, directory: Path) -> None:
+        self._host = host
+        self._directory = directory
+
+    def home(self, instance_id: str) -> Path:
+        """The directory of one instance: files of its devices lie there too."""
+        return self._directory / instance_id
+
+    async def read(self, instance_id: str, device: str) -> dict[str, str]:
+        """Empty where nothing was written since the host was booted."""
+        try:
+            found = orjson.loads(await self._host.files.read(self.file(instance_id, device)))
+        except (NotFound, ValueError):
+            return {}
+        if not isinstance(found, dict) or found.pop(_BOOT, None) != self._host.system.boot_id():
+            return {}
+        return {str(key): str(value) for key, value in found.items()}
+
+    async def write(self, instance_id: str, device: str, note: Mapping[str, str]) -> None:
+        """Replace it."""
+        await self._host.files.make_directory(self._directory, self.home(instance_id), mode=0o700)
+        content = orjson.dumps({**note, _BOOT: self._host.system.boot_id()})
+        await self._host.files.write(self.file(instance_id, device), content, durable=False)
+
+    async def forget(self, instance_id: str, device: str) -> None:
+        """Fine when there is none."""
+        await self._host.files.remove_tree(self.file(instance_id, device))
+
+    async def forget_all(self, instance_id: str) -> None:
+        """The instance has no devices on the host any more."""
+        await self._host.files.remove_tree(self.home(instance_id))
+
+    def file(self, instance_id: str, device: str) -> Path:
+        """Where the note of a device is; a companion process writes its own."""
+        return self.home(instance_id) / f"{device}.json"

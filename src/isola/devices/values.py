@@ -1,0 +1,134 @@
+"""Values of device keys: each parser raises ValueError with a sentence that says what is expected."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from ipaddress import IPv6Address, ip_address, ip_network
+
+from isola.model.units import parse_size
+
+_INTERFACE = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,14}", re.ASCII)
+_LINK = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}", re.ASCII)
+_MAC = re.compile(r"[0-9a-fA-F][02468aceACE](:[0-9a-fA-F]{2}){5}", re.ASCII)
+_RATE = re.compile(r"([0-9]{1,12})\s*([A-Za-z]*)", re.ASCII)
+_RATES = {
+    "": 1, "bit": 1, "kbit": 10**3, "mbit": 10**6, "gbit": 10**9, "tbit": 10**12,
+    "kibit": 2**10, "mibit": 2**20, "gibit": 2**30, "tibit": 2**40,
+}  # fmt: skip
+_LOWEST_RATE, _HIGHEST_RATE = 8_000, 10**12
+_LONGEST_PATH = 4095
+
+
+def interface(value: str) -> str:
+    """Name of an interface inside."""
+    if not _INTERFACE.fullmatch(value) or value in ("lo", "all", "default"):
+        raise ValueError(
+            "an interface name such as eth0 is expected: a letter, then up to 14 of letters, digits, . _ -"
+        )
+    return value
+
+
+def link(value: str) -> str:
+    """Name of a link of the host."""
+    if not _LINK.fullmatch(value) or value in (".", "..", "all", "default"):
+        raise ValueError("the name of a link of the host is expected, up to 15 characters")
+    return value
+
+
+def mac(value: str) -> str:
+    """A unicast MAC address, in lower case."""
+    if not _MAC.fullmatch(value):
+        raise ValueError("a unicast MAC address such as 10:66:6a:01:02:03 is expected")
+    return value.lower()
+
+
+def address(version: int, *, several: bool = False) -> Callable[[str], str]:
+    """An IP address, ``none``, or with ``several`` a list of them."""
+    example = "10.1.2.3" if version == 4 else "fd42::3"
+    sentence = f"an IPv{version} address such as {example}, or none, is expected"
+
+    def parse(value: str) -> str:
+        if value == "none":
+            return value
+        parts = value.split(",") if several else [value]
+        return ",".join(str(_address(part.strip(), version, sentence)) for part in parts)
+
+    return parse
+
+
+def address6_any(value: str) -> str:
+    """An IPv6 address, also a link-local one."""
+    try:
+        return str(IPv6Address(value))
+    except ValueError as error:
+        raise ValueError("an IPv6 address such as fe80::1 is expected") from error
+
+
+def routes(version: int) -> Callable[[str], tuple[str, ...]]:
+    """Subnets, separated by commas."""
+
+    def parse(value: str) -> tuple[str, ...]:
+        try:
+            found = [ip_network(part.strip()) for part in value.split(",")]
+        except ValueError as error:
+            raise ValueError(f"IPv{version} subnets, separated by commas, are expected") from error
+        if any(subnet.version != version for subnet in found):
+            raise ValueError(f"IPv{version} subnets, separated by commas, are expected")
+        return tuple(map(str, found))
+
+    return parse
+
+
+def rate(value: str) -> int:
+    """Bits per second of ``10Mbit``."""
+    sentence = "a rate in bits per second such as 100Mbit or 512kbit is expected, 8kbit to 1Tbit"
+    match = _RATE.fullmatch(value.strip())
+    factor = _RATES.get(match[2].lower()) if match else None
+    if match is None or factor is None or not _LOWEST_RATE <= int(match[1]) * factor <= _HIGHEST_RATE:
+        raise ValueError(sentence)
+    return int(match[1]) * factor
+
+
+def path_inside(value: str) -> str:
+    """An absolute path inside, without ``..``."""
+    parts = value.split("/")
+    if not value.startswith("/") or ".." in parts or "\0" in value or len(value) > _LONGEST_PATH:
+        raise ValueError("an absolute path inside the instance is expected, without ..")
+    return "/" + "/".join(part for part in parts if part not in ("", "."))
+
+
+def path_on_host(value: str) -> str:
+    """An absolute path of the host."""
+    if not value.startswith("/") or "\0" in value or len(value) > _LONGEST_PATH or ".." in value.split("/"):
+        raise ValueError("an absolute path of the host is expected, without ..")
+    return value
+
+
+def size(value: str) -> int:
+    """Bytes, at least 64 KiB."""
+    found = parse_size(value)
+    if found < 65536:
+        raise ValueError("a size of at least 64KiB such as 512MiB or 2GB is expected")
+    return found
+
+
+def mode(value: str) -> int:
+    """Permission bits in octal."""
+    try:
+        found = int(value, 8)
+    except ValueError:
+        found = -1
+    if not 0 <= found <= 0o777 or not value.isascii():
+        raise ValueError("permission bits in octal such as 0660 are expected")
+    return found
+
+
+def _address(text: str, version: int, sentence: str) -> object:
+    try:
+        found = ip_address(text)
+    except ValueError as error:
+        raise ValueError(sentence) from error
+    if found.version != version or "%" in text or found.is_multicast or found.is_unspecified or found.is_loopback:
+        raise ValueError(sentence)
+    return found

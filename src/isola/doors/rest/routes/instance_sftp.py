@@ -1,0 +1,56 @@
+"""Files of instances over SFTP."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+from collections.abc import Callable
+from functools import partial
+
+from aiohttp import web
+
+from isola.doors.rest.lookup import instance_of
+from isola.doors.rest.request import Request
+from isola.doors.rest.routing import Permission, in_every_tree
+from isola.doors.takeover import TakenOver, take_over
+from isola.errors import InvalidInput
+from isola.instances.files import FilesSession
+
+_LIBRARY = "isola.doors.rest.sftp.serving"
+log = logging.getLogger(__name__)
+
+
+async def sftp(request: Request) -> web.StreamResponse:
+    """Answer 101, then serve SFTP version 3 on the connection until the client goes or the instance's state changes."""
+    if request.http.headers.get("Upgrade", "").lower() != "sftp":
+        raise InvalidInput("An upgrade to sftp is expected", field="Upgrade", remedy="send the upgrade headers")
+    name = instance_of(request).name
+    # Half a second of reading, and memory, which daemons do not spend that nobody asks for SFTP.
+    await asyncio.to_thread(importlib.import_module, _LIBRARY)
+    async with request.services.instances.files_session(name) as session:
+        connection = await take_over(request.http, "sftp")
+        await _serve(connection, session, partial(_tell, request, name))
+    return connection.response
+
+
+async def _serve(connection: TakenOver, session: FilesSession, tell: Callable[[str, str], None]) -> None:
+    serving = importlib.import_module(_LIBRARY)
+    work = asyncio.ensure_future(serving.serve(connection, session.root, tell))
+    over = asyncio.ensure_future(session.over.wait())
+    try:
+        await asyncio.wait([work, over], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        work.cancel()
+        over.cancel()
+        await asyncio.wait([work, over])
+    error = None if work.cancelled() else work.exception()
+    if error is not None and not isinstance(error, ConnectionError):
+        log.error("An SFTP session failed unexpectedly", exc_info=error)  # it is too late for an answer
+
+
+def _tell(request: Request, name: str, action: str, path: str) -> None:
+    request.services.events.lifecycle(f"instance-file-{action}", f"/1.0/instances/{name}", path=path)
+
+
+ROUTES = in_every_tree(("GET", "/1.0/instances/{name}/sftp", sftp, Permission.OPERATE))

@@ -1,0 +1,423 @@
+"""``python -m isola.host.forwarder SPEC``: carries connections from one network namespace into another.
+
+It listens in one place, gives up every right it does not need, and connects in the other place for each client. It
+outlives the daemon that started it: that one adopts it again by its number and start time. SPEC is the JSON of a
+``Spec``. On standard output it says ``ready``, or ``error: ...`` and ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import json
+import os
+import resource
+import signal
+import socket
+import stat
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import NoReturn, TypeVar
+
+from isola.host import confine, kernel
+from isola.host.proc import ProcessRef, identify, open_of
+
+T = TypeVar("T")
+NOBODY = 65534
+MOST_CONNECTIONS = 4096
+"""At a time; further clients wait in the kernel's backlog."""
+_BACKLOG = 512
+_BLOCK = 65536
+_MOST_SENDERS, _IDLE = 1024, 60.0
+"""UDP: remembered senders of one address, and seconds after which one that is silent is forgotten."""
+_IN_ROOT = kernel.RESOLVE_IN_ROOT | kernel.RESOLVE_NO_MAGICLINKS
+_CONNECT_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """Where it listens, or where it connects to."""
+
+    protocol: str
+    """``tcp``, ``udp`` or ``unix``."""
+    host: str
+    """An IP address; for ``unix`` the path, or ``@name`` of an abstract socket."""
+    ports: tuple[int, ...] = ()
+    network: str = ""
+    """A file that stands for its network namespace; empty: that in which it is started."""
+    root: tuple[int, int] | None = None
+    """Number and start time of the process in whose root paths are resolved; None: as they are."""
+
+    @property
+    def family(self) -> socket.AddressFamily:
+        """Of its sockets."""
+        if self.protocol == "unix":
+            return socket.AF_UNIX
+        return socket.AF_INET6 if ":" in self.host else socket.AF_INET
+
+    @property
+    def kind(self) -> socket.SocketKind:
+        """Of its sockets."""
+        return socket.SOCK_DGRAM if self.protocol == "udp" else socket.SOCK_STREAM
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """The whole task: the n-th port of ``listen`` leads to the n-th of ``connect``, or to its only one."""
+
+    listen: Side
+    connect: Side
+    proxy_protocol: bool = False
+    """Begin each connection with a line that names the client (PROXY protocol, version 1)."""
+    socket_owner: tuple[int, int] = (0, 0)
+    """User and group of a Unix socket that it listens on."""
+    socket_mode: int = 0o644
+    user: int = NOBODY
+    """Whom it runs as once it listens, without any capability."""
+    group: int = NOBODY
+    note: str = ""
+    """A file in which it writes its number and start time before it listens."""
+    boot: str = ""
+    """Written there too: the boot of the host."""
+
+    def text(self) -> str:
+        """As its argument."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def read(cls, text: str) -> Spec:
+        """From the argument."""
+        given = json.loads(text)
+        for key in ("listen", "connect"):
+            side = given[key]
+            root = tuple(side["root"]) if side["root"] else None
+            given[key] = Side(**side | {"ports": tuple(side["ports"]), "root": root})
+        return cls(**given | {"socket_owner": tuple(given["socket_owner"])})
+
+
+def main() -> None:
+    """Listen, shut in, carry."""
+    try:
+        spec = Spec.read(sys.argv[1])
+        _raise_descriptors()
+        _without_terminal()
+        _write_note(spec)
+        named = spec.listen.protocol == "unix" and not spec.listen.host.startswith("@")
+        listening = [_listen_unix(spec)] if named else _within(spec.listen.network, lambda: _listen(spec.listen))
+        root = _open_root(spec.connect)
+        if spec.connect.network:
+            _within(spec.connect.network, None)
+        confine.become(spec.user, (), group=spec.group, with_parent=named)
+        connector = _Connector(spec, root)
+    except Exception as error:
+        _end(f"error: {error}", 1)
+    os.write(1, b"ready\n")
+    _silence()
+    asyncio.run(_carry(spec, listening, connector))
+
+
+# --- before anything is carried, with all rights -------------------------------------------------------------------
+
+
+def _within(namespace: str, work: Callable[[], T] | None) -> T:
+    """Run in a network namespace, in a thread that ends; without work enter it for good."""
+    if work is None:
+        _enter(namespace)
+        return None  # type: ignore[return-value]
+    outcome: list[T] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            if namespace:
+                _enter(namespace)
+            outcome.append(work())
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
+    return outcome[0]
+
+
+def _enter(namespace: str) -> None:
+    descriptor = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        kernel.join(descriptor, kernel.CLONE_NEWNET)
+    finally:
+        os.close(descriptor)
+
+
+def _write_note(spec: Spec) -> None:
+    own = identify(os.getpid())
+    if not spec.note or own is None:
+        return
+    draft = f"{spec.note}.new"
+    with open(draft, "w", encoding="ascii") as file:
+        json.dump({"pid": str(own.pid), "started": str(own.started), "boot": spec.boot}, file)
+    os.replace(draft, spec.note)
+
+
+def _listen(side: Side) -> list[socket.socket]:
+    if side.protocol == "unix":
+        return [_bound(side, f"\0{side.host[1:]}")]
+    return [_bound(side, (side.host, port)) for port in side.ports]
+
+
+def _bound(side: Side, address: object) -> socket.socket:
+    made = socket.socket(side.family, side.kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        if side.kind is socket.SOCK_STREAM:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if side.family is socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if side.family is not socket.AF_UNIX:
+            # The address may come to the link later, or go and come again.
+            made.setsockopt(socket.IPPROTO_IP, 15, 1)  # IP_FREEBIND
+        made.bind(address)  # type: ignore[arg-type]
+        if side.kind is socket.SOCK_STREAM:
+            made.listen(_BACKLOG)
+    except OSError as error:
+        made.close()
+        shown = f"{side.host}:{address[1]}" if isinstance(address, tuple) else side.host
+        raise OSError(error.errno, f"cannot listen on {side.protocol}:{shown}: {error.strerror}") from error
+    return made
+
+
+def _listen_unix(spec: Spec) -> socket.socket:
+    side = spec.listen
+    root = _open_root(side)
+    parent, _, name = side.host.rpartition("/")
+    above = _directory(root, parent)
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode):
+            raise FileExistsError(errno.EEXIST, f"{side.host} is there and not a socket")
+        os.unlink(name, dir_fd=above)
+    os.umask(0o177)
+    made = _bound(side, f"/proc/self/fd/{above}/{name}")
+    # By a descriptor of the socket's own inode: in the place of its name there may be a link by now.
+    own = kernel.open_beneath(above, os.fsencode(name), os.O_PATH, kernel.RESOLVE_BENEATH | kernel.RESOLVE_NO_SYMLINKS)
+    if not stat.S_ISSOCK(os.fstat(own).st_mode):
+        raise OSError(errno.EEXIST, f"{side.host} was replaced")
+    os.chown(f"/proc/self/fd/{own}", *spec.socket_owner)
+    os.chmod(f"/proc/self/fd/{own}", spec.socket_mode)
+    _janitor(above, name, os.fstat(own).st_ino)
+    return made
+
+
+def _janitor(above: int, name: str, inode: int) -> None:
+    """Go on as a child. The parent waits for the end with the right to remove the socket's name, and does."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGCHLD})
+    child = os.fork()
+    if child == 0:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGCHLD})
+        return
+    _silence()
+    if signal.sigwait({signal.SIGTERM, signal.SIGCHLD}) == signal.SIGTERM:
+        os.kill(child, signal.SIGKILL)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    with contextlib.suppress(OSError):
+        if os.stat(name, dir_fd=above, follow_symlinks=False).st_ino == inode:
+            os.unlink(name, dir_fd=above)
+    os._exit(max(status, 0))
+
+
+def _open_root(side: Side) -> int | None:
+    if side.protocol != "unix" or side.host.startswith("@") or side.root is None:
+        return None
+    return open_of(ProcessRef(*side.root), "root", os.O_PATH | os.O_DIRECTORY)
+
+
+def _directory(root: int | None, path: str) -> int:
+    flags = os.O_PATH | os.O_DIRECTORY
+    if root is None:
+        return os.open(path or "/", flags | os.O_CLOEXEC)
+    return kernel.open_beneath(root, os.fsencode(path.lstrip("/") or "."), flags, _IN_ROOT)
+
+
+def _raise_descriptors() -> None:
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _without_terminal() -> None:
+    os.chdir("/")
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+
+
+def _silence() -> None:
+    nothing = os.open("/dev/null", os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nothing, descriptor)
+    os.close(nothing)
+
+
+def _end(message: str, status: int) -> NoReturn:
+    with contextlib.suppress(OSError):
+        os.write(1, f"{message}\n".encode(errors="replace"))
+    os._exit(status)
+
+
+# --- carrying, without any ------------------------------------------------------------------------------------------
+
+
+class _Connector:
+    """Opens connections to the other side."""
+
+    def __init__(self, spec: Spec, root: int | None) -> None:
+        self._side = spec.connect
+        self._root = root
+
+    async def connect(self, number: int) -> socket.socket:
+        """To the n-th port. Raises OSError, TimeoutError."""
+        side = self._side
+        made = socket.socket(side.family, side.kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        try:
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                if side.protocol == "unix":
+                    await self._connect_unix(made)
+                else:
+                    port = side.ports[number if len(side.ports) > 1 else 0]
+                    await asyncio.get_running_loop().sock_connect(made, (side.host, port))
+        except BaseException:
+            made.close()
+            raise
+        return made
+
+    async def _connect_unix(self, made: socket.socket) -> None:
+        loop, path = asyncio.get_running_loop(), self._side.host
+        if path.startswith("@") or self._root is None:
+            await loop.sock_connect(made, f"\0{path[1:]}" if path.startswith("@") else path)
+            return
+        found = kernel.open_beneath(self._root, os.fsencode(path.lstrip("/")), os.O_PATH, _IN_ROOT)
+        try:
+            await loop.sock_connect(made, f"/proc/self/fd/{found}")
+        finally:
+            os.close(found)
+
+
+async def _carry(spec: Spec, listening: Sequence[socket.socket], connector: _Connector) -> None:
+    if spec.listen.protocol == "udp":
+        await asyncio.gather(*(_Datagrams(one, connector, number).run() for number, one in enumerate(listening)))
+    else:
+        room = asyncio.Semaphore(MOST_CONNECTIONS)
+        await asyncio.gather(
+            *(_accept(one, connector, number, room, spec.proxy_protocol) for number, one in enumerate(listening))
+        )
+
+
+async def _accept(
+    listening: socket.socket, connector: _Connector, number: int, room: asyncio.Semaphore, announced: bool
+) -> None:
+    loop, tasks = asyncio.get_running_loop(), set[asyncio.Task[None]]()
+
+    def ended(task: asyncio.Task[None]) -> None:
+        tasks.discard(task)
+        room.release()
+
+    while True:
+        await room.acquire()
+        try:
+            client, _ = await loop.sock_accept(listening)
+        except OSError:  # no descriptors, no memory, or the client is gone already
+            room.release()
+            await asyncio.sleep(0.05)
+            continue
+        task = loop.create_task(_connection(client, connector, number, announced))
+        tasks.add(task)
+        task.add_done_callback(ended)
+
+
+async def _connection(client: socket.socket, connector: _Connector, number: int, announced: bool) -> None:
+    try:
+        with client, await connector.connect(number) as server:
+            for one in (client, server):
+                if one.family != socket.AF_UNIX:
+                    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    one.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            if announced:
+                await asyncio.get_running_loop().sock_sendall(server, proxy_line(client))
+            async with asyncio.TaskGroup() as both:
+                both.create_task(_pump(client, server))
+                both.create_task(_pump(server, client))
+    except* (OSError, TimeoutError):
+        pass  # refused, or reset: both ends are closed
+
+
+async def _pump(source: socket.socket, target: socket.socket) -> None:
+    """Until the end of the one, which the other is told; an error ends both ways."""
+    loop = asyncio.get_running_loop()
+    while data := await loop.sock_recv(source, _BLOCK):
+        await loop.sock_sendall(target, data)
+    target.shutdown(socket.SHUT_WR)
+
+
+def proxy_line(client: socket.socket) -> bytes:
+    """The line that names a client to the server, see haproxy's proxy-protocol.txt."""
+    if client.family == socket.AF_UNIX:
+        return b"PROXY UNKNOWN\r\n"
+    (source, source_port, *_), (target, target_port, *_) = client.getpeername(), client.getsockname()
+    family = "TCP6" if client.family == socket.AF_INET6 else "TCP4"
+    return f"PROXY {family} {source} {target} {source_port} {target_port}\r\n".encode()
+
+
+class _Datagrams:
+    """One UDP port: a socket of its own towards the server for each sender, so that answers find their way back."""
+
+    def __init__(self, listening: socket.socket, connector: _Connector, number: int) -> None:
+        self._listening = listening
+        self._connector = connector
+        self._number = number
+        self._senders: dict[object, tuple[socket.socket, asyncio.Task[None]]] = {}
+        self._seen: dict[object, float] = {}
+
+    async def run(self) -> None:
+        """For ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                data, sender = await loop.sock_recvfrom(self._listening, _BLOCK)
+                server = await self._server(sender)
+                server.send(data)
+            except (OSError, TimeoutError):  # refused, or no room in a buffer: datagrams may be lost
+                await asyncio.sleep(0)
+
+    async def _server(self, sender: object) -> socket.socket:
+        loop = asyncio.get_running_loop()
+        # Kept in the order of use: the first is the one that has been silent for longest.
+        self._seen.pop(sender, None)
+        self._seen[sender] = loop.time()
+        if sender not in self._senders:
+            self._forget(loop.time())
+            made = await self._connector.connect(self._number)
+            self._senders[sender] = made, loop.create_task(self._answers(made, sender))
+        return self._senders[sender][0]
+
+    def _forget(self, now: float) -> None:
+        for sender in list(self._seen):
+            if now - self._seen[sender] < _IDLE and len(self._senders) < _MOST_SENDERS:
+                break
+            if sender in self._senders:
+                del self._seen[sender]
+                made, task = self._senders.pop(sender)
+                task.cancel()
+                made.close()
+
+    async def _answers(self, server: socket.socket, sender: object) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                data = await loop.sock_recv(server, _BLOCK)
+                await loop.sock_sendto(self._listening, data, sender)  # type: ignore[arg-type]
+            except OSError:
+                await asyncio.sleep(0.01)
+
+
+if __name__ == "__main__":
+    main()

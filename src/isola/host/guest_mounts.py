@@ -1,0 +1,286 @@
+"""Mounts in the mount namespace of another process: what is plugged into an instance while it runs.
+
+The instance is hostile. Its paths are resolved by the kernel below its root (``RESOLVE_IN_ROOT``), once, into a
+descriptor, and the mount is attached to that descriptor: no symbolic link that changes meanwhile leads elsewhere. The
+thread that enters the namespace keeps the host's user namespace and reads nothing of what it finds there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from isola.errors import HostFailure, InvalidInput, NotFound
+from isola.host import kernel
+from isola.host.proc import ProcessRef, open_of
+from isola.host.threads import in_thread
+from isola.model.identity import IdRange
+
+T = TypeVar("T")
+_IN_ROOT = kernel.RESOLVE_IN_ROOT | kernel.RESOLVE_NO_MAGICLINKS
+_HIDDEN = "unmount what hides it inside the instance, or stop the instance"
+_STACKED = 32
+"""Mounts on top of ours that are taken away with it, at most."""
+_TABLE_LIMIT = 16 << 20
+PROPAGATIONS = ("private", "shared", "slave", "unbindable")
+
+
+@dataclass(frozen=True, slots=True)
+class Graft:
+    """What appears inside: a file or directory of the host, or a new tmpfs where ``source`` is None."""
+
+    source: Path | None = None
+    read_only: bool = False
+    recursive: bool = False
+    """With all that is mounted below ``source``."""
+    propagation: str = "private"
+    """One of PROPAGATIONS; of mounts made later on either side."""
+    idmap: IdRange | None = None
+    """Shows the files' owners shifted into this range; None: as on the host."""
+    nodes: bool = False
+    """Device nodes in it can be opened, as far as control groups allow."""
+    set_ids: bool = True
+    executable: bool = True
+    size: int = 0
+    """Bytes that a tmpfs may hold."""
+    owner: int = 0
+    """Host id of a tmpfs's root directory."""
+
+    def describe(self) -> str:
+        """One line for messages."""
+        return str(self.source) if self.source is not None else f"a tmpfs of {self.size} bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A mount that is nowhere yet."""
+
+    number: int
+    """The same before and after it is put somewhere."""
+    directory: bool
+    """Whether it can be mounted on a directory; else on a file."""
+    descriptor: int = -1
+
+
+class GuestMounts(Protocol):
+    """Put mounts into the namespace of a process, and take them away. WrongState is raised when it has ended."""
+
+    def prepare(self, graft: Graft) -> AbstractAsyncContextManager[Tree]:
+        """Make the mount; it is gone after the context unless it was put somewhere.
+
+        Raises NotFound (no source), HostFailure.
+        """
+        ...
+
+    async def put(self, process: ProcessRef, tree: Tree, target: str, *, owner: int) -> None:
+        """Mount on the absolute path ``target`` inside.
+
+        What is missing of the path is made, and belongs to host id ``owner``. Raises InvalidInput (a file on a
+        directory or the reverse), HostFailure; nothing is mounted then.
+        """
+        ...
+
+    async def take(self, process: ProcessRef, mount: int) -> None:
+        """Unmount it, busy or not, with what lies on top of it; fine when it is not there. Raises HostFailure."""
+        ...
+
+    async def there(self, process: ProcessRef) -> frozenset[int]:
+        """Numbers of all mounts that the process sees."""
+        ...
+
+
+class LinuxGuestMounts:
+    """By ``open_tree`` and ``fsopen`` here, ``openat2`` and ``move_mount`` in a thread inside."""
+
+    @asynccontextmanager
+    async def prepare(self, graft: Graft) -> AsyncIterator[Tree]:
+        """Make the mount."""
+        made: list[Tree] = []
+        try:
+            await in_thread(lambda: made.append(_prepared(graft)))
+            yield made[0]
+        finally:
+            for tree in made:
+                os.close(tree.descriptor)
+
+    async def put(self, process: ProcessRef, tree: Tree, target: str, *, owner: int) -> None:
+        """Mount."""
+        await in_thread(_put, process, tree, target, owner)
+
+    async def take(self, process: ProcessRef, mount: int) -> None:
+        """Unmount."""
+        await in_thread(_take, process, mount)
+
+    async def there(self, process: ProcessRef) -> frozenset[int]:
+        """From the process's mount table."""
+        return await in_thread(lambda: frozenset(_points(process)))
+
+
+def _prepared(graft: Graft) -> Tree:
+    directory = graft.source is None or _is_directory(graft.source)
+    try:
+        tree = _tree(graft)
+        return Tree(kernel.mount_of(tree), directory, tree)
+    except OSError as error:
+        raise _failure(f"Cannot prepare {graft.describe()} for an instance", error, graft) from error
+
+
+def _put(process: ProcessRef, tree: Tree, target: str, owner: int) -> None:
+    def inside(root: int) -> None:
+        place = _place(root, target, directory=tree.directory, owner=owner)
+        try:
+            kernel.attach_tree_to(tree.descriptor, place)
+        finally:
+            os.close(place)
+
+    _inside(process, inside, f"Cannot mount on {target} inside the instance")
+
+
+def _take(process: ProcessRef, mount: int) -> None:
+    def inside(root: int) -> None:
+        for _ in range(_STACKED):
+            point = _points(process).get(mount)
+            if point is None:
+                return
+            parent, _, name = point.rpartition(b"/")
+            above = kernel.open_beneath(root, parent.lstrip(b"/") or b".", os.O_PATH | os.O_DIRECTORY, _IN_ROOT)
+            try:
+                kernel.unmount_in(above, name)
+            finally:
+                os.close(above)
+        raise OSError(errno.EBUSY, "too much is mounted on top of it")
+
+    _inside(process, inside, "Cannot unmount a device inside the instance", _HIDDEN)
+
+
+def _is_directory(source: Path) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(source).st_mode)
+    except FileNotFoundError as error:
+        raise NotFound(f"{source} does not exist on the host") from error
+    except OSError as error:
+        raise HostFailure(f"Cannot look at {source}", evidence=str(error)) from error
+
+
+def _tree(graft: Graft) -> int:
+    """A detached mount with its attributes."""
+    if graft.source is None:
+        owner = str(graft.owner)
+        options = {"source": "isola", "size": str(graft.size), "mode": "0755", "uid": owner, "gid": owner}
+        tree = kernel.new_file_system("tmpfs", options)
+    else:
+        tree = kernel.clone_tree(graft.source, recursive=graft.recursive)
+    try:
+        attributes = kernel.MOUNT_ATTR_RDONLY if graft.read_only else 0
+        attributes |= 0 if graft.nodes else kernel.MOUNT_ATTR_NODEV
+        attributes |= 0 if graft.set_ids else kernel.MOUNT_ATTR_NOSUID
+        attributes |= 0 if graft.executable else kernel.MOUNT_ATTR_NOEXEC
+        with contextlib.ExitStack() as stack:
+            space = None
+            if graft.idmap is not None:
+                space = kernel.user_namespace(graft.idmap.base, graft.idmap.size)
+                stack.callback(os.close, space)
+            kernel.set_attributes(tree, attributes, space, propagation=graft.propagation, recursive=graft.recursive)
+    except BaseException:
+        os.close(tree)
+        raise
+    return tree
+
+
+def _place(root: int, target: str, *, directory: bool, owner: int) -> int:
+    """The descriptor of what is to be mounted on. What is missing of the path is made, step by step."""
+    parts = [part for part in target.split("/") if part not in ("", ".")]
+    if not parts or ".." in parts:
+        raise InvalidInput(f"Cannot mount on {target[:200]!r} inside", remedy="name an absolute path below /")
+    for count in range(1, len(parts) + 1):
+        path = os.fsencode("/".join(parts[:count]))
+        last = count == len(parts)
+        try:
+            found = kernel.open_beneath(root, path, os.O_PATH, _IN_ROOT)
+        except FileNotFoundError:
+            found = _made(
+                root, os.fsencode("/".join(parts[: count - 1])), parts[count - 1], directory or not last, owner
+            )
+        if last:
+            if stat.S_ISDIR(os.fstat(found).st_mode) != directory:
+                os.close(found)
+                what, there = ("directory", "file") if directory else ("file", "directory")
+                raise InvalidInput(
+                    f"A {what} cannot be mounted on {target}", evidence=f"inside it is a {there}", field="path"
+                )
+            return found
+        os.close(found)
+    raise AssertionError
+
+
+def _made(root: int, parent: bytes, name: str, directory: bool, owner: int) -> int:
+    """One more directory or empty file, opened without following what may have taken its place."""
+    above = kernel.open_beneath(root, parent or b".", os.O_PATH | os.O_DIRECTORY, _IN_ROOT)
+    try:
+        with contextlib.suppress(FileExistsError):
+            if directory:
+                os.mkdir(name, 0o755, dir_fd=above)
+            else:
+                os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=above))
+            os.chown(name, owner, owner, dir_fd=above, follow_symlinks=False)
+        flags = kernel.RESOLVE_BENEATH | kernel.RESOLVE_NO_SYMLINKS
+        return kernel.open_beneath(above, os.fsencode(name), os.O_PATH, flags)
+    finally:
+        os.close(above)
+
+
+def _points(process: ProcessRef) -> dict[int, bytes]:
+    """Mount number -> where it is, as the process sees it."""
+    descriptor = open_of(process, "mountinfo")
+    with open(descriptor, "rb", buffering=0) as file:
+        data = b""
+        while len(data) < _TABLE_LIMIT and (block := file.read(1 << 16)):
+            data += block
+    fields = (line.split(b" ", 5) for line in data.split(b"\n")[:-1])
+    return {int(line[0]): kernel.unescaped(line[4]) for line in fields if len(line) > 4}
+
+
+def _inside(process: ProcessRef, work: Callable[[int], T], message: str, remedy: str = "") -> T:
+    """Run in a thread that has entered the mount namespace of the process; ``work`` is given its root."""
+    namespace = open_of(process, "ns/mnt")
+    outcome: list[T] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            kernel.enter_mounts(namespace)
+            os.umask(0)
+            root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                outcome.append(work(root))
+            finally:
+                os.close(root)
+        except BaseException as error:
+            failed.append(error)
+
+    try:
+        thread = threading.Thread(target=run, name="isola-guest-mounts")
+        thread.start()
+        thread.join()
+    finally:
+        os.close(namespace)
+    if failed and isinstance(failed[0], OSError):
+        raise HostFailure(message, evidence=str(failed[0]), remedy=remedy) from failed[0]
+    if failed:
+        raise failed[0]
+    return outcome[0]
+
+
+def _failure(message: str, error: OSError, graft: Graft) -> HostFailure:
+    remedy = ""
+    if graft.idmap is not None and error.errno in (errno.EINVAL, errno.EPERM, errno.EOPNOTSUPP):
+        remedy = "its file system, or one mounted below it, cannot be id-mapped: leave out shift, or recursive"
+    return HostFailure(message, evidence=str(error), remedy=remedy)

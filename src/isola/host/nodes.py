@@ -1,0 +1,84 @@
+"""Device nodes: which device a file of the host stands for, and nodes made for instances."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from isola.errors import HostFailure, InvalidInput, NotFound
+from isola.host.threads import in_thread
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceNumber:
+    """A device of the kernel."""
+
+    character: bool
+    """Else a block device."""
+    major: int
+    minor: int
+
+    @property
+    def rule(self) -> str:
+        """For a control group: ``c 1:3``."""
+        return f"{'c' if self.character else 'b'} {self.major}:{self.minor}"
+
+
+class Nodes(Protocol):
+    """Look at device nodes and make them."""
+
+    async def find(self, path: Path) -> DeviceNumber:
+        """The device that ``path`` stands for, links followed. Raises NotFound, InvalidInput (not a device)."""
+        ...
+
+    async def make(self, path: Path, number: DeviceNumber, *, uid: int, gid: int, mode: int) -> None:
+        """A node that can be opened, in place of what is at ``path``. Raises HostFailure."""
+        ...
+
+
+class LinuxNodes:
+    """By ``mknod``."""
+
+    async def find(self, path: Path) -> DeviceNumber:
+        """The device."""
+        return await in_thread(_find, path)
+
+    async def make(self, path: Path, number: DeviceNumber, *, uid: int, gid: int, mode: int) -> None:
+        """A node."""
+        await in_thread(_make, path, number, uid, gid, mode)
+
+
+def _find(path: Path) -> DeviceNumber:
+    try:
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotFound(f"{path} does not exist on the host") from error
+    except OSError as error:
+        raise HostFailure(f"Cannot look at {path}", evidence=str(error)) from error
+    if not stat.S_ISCHR(found.st_mode) and not stat.S_ISBLK(found.st_mode):
+        raise InvalidInput(f"{path} is not a device", remedy="name a device node such as /dev/kvm")
+    return DeviceNumber(stat.S_ISCHR(found.st_mode), os.major(found.st_rdev), os.minor(found.st_rdev))
+
+
+def _make(path: Path, number: DeviceNumber, uid: int, gid: int, mode: int) -> None:
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+        if os.statvfs(path.parent).f_flag & os.ST_NODEV:
+            raise HostFailure(
+                f"Device nodes cannot be used in {path.parent}",
+                evidence="its file system is mounted with nodev",
+                remedy="mount it without, or put the daemon's directory on another file system",
+            )
+        kind = stat.S_IFCHR if number.character else stat.S_IFBLK
+        os.mknod(path, kind | 0o600, os.makedev(number.major, number.minor))
+        os.chown(path, uid, gid)
+        os.chmod(path, mode)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise HostFailure(f"Cannot make the device node {path}", evidence=str(error)) from error

@@ -1,0 +1,42 @@
+"""The forwarder as a fake program: it says that it listens, and does no more."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable
+from pathlib import Path
+
+from isola.host.forwarder import Spec
+from isola.testing.files import FakeFiles
+from isola.testing.processes import Call, FakeProcesses, Program, forever
+from isola.testing.sockets import FakeSockets, FakeStream
+
+
+def forwarder(processes: FakeProcesses, files: FakeFiles, sockets: FakeSockets) -> Program:
+    """Two that listen on the same address of the host are one too many."""
+
+    def program(call: Call) -> Awaitable[int]:
+        # A child has its copy of a descriptor as soon as it is started.
+        assert call.descriptors[1] is not None
+        return run(call, sockets.far(call.descriptors[1]))
+
+    async def run(call: Call, said: FakeStream) -> int:
+        spec = Spec.read(call.argv[4])
+        own = next(each for each in processes.running if each.call is call)
+        note = {"pid": str(own.ref.pid), "started": str(own.ref.started), "boot": spec.boot}
+        await files.write(Path(spec.note), json.dumps(note).encode(), durable=False)
+        others = [Spec.read(each.call.argv[4]) for each in processes.running if is_forwarder(each.call) and each != own]
+        if any(other.listen == spec.listen for other in others):
+            await said.write(b"error: cannot listen: Address already in use\n")
+            said.close()
+            return 1
+        await said.write(b"ready\n")
+        said.close()
+        return await forever(call)
+
+    return program
+
+
+def is_forwarder(call: Call) -> bool:
+    """Whether a process is one."""
+    return call.argv[2:4] == ("-m", "isola.host.forwarder")

@@ -1,0 +1,32 @@
+"""Device nodes in the fake file system."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from isola.errors import InvalidInput, NotFound
+from isola.host.nodes import DeviceNumber
+from isola.testing.files import FakeFiles, Node, find
+
+
+class FakeNodes:
+    """``devices`` are those of the host; those that are made become files of the fake file system."""
+
+    def __init__(self, files: FakeFiles) -> None:
+        self._files = files
+        self.devices: dict[Path, DeviceNumber] = {Path("/dev/kvm"): DeviceNumber(True, 10, 232)}
+
+    async def find(self, path: Path) -> DeviceNumber:
+        """One of ``devices``."""
+        if path in self.devices:
+            return self.devices[path]
+        try:
+            find(self._files.tree, path)
+        except NotFound as error:
+            raise NotFound(f"{path} does not exist on the host") from error
+        raise InvalidInput(f"{path} is not a device")
+
+    async def make(self, path: Path, number: DeviceNumber, *, uid: int, gid: int, mode: int) -> None:
+        """A file that says which device it is."""
+        node = Node("other", mode, uid, gid, number.rule.encode())
+        find(self._files.tree, path.parent).children[path.name] = node

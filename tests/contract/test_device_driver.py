@@ -1,0 +1,181 @@
+"""What every device driver of the registry promises, with its own example."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast
+
+import pytest
+from network_host import new_operations
+
+from isola import registry
+from isola.devices import DeviceDriver, Parts, Plug, Target, check
+from isola.errors import IsolaError
+from isola.host.nodes import DeviceNumber
+from isola.model.device import DeviceState
+from isola.model.identity import HostNames, IdRange
+from isola.model.instance import Instance
+from isola.model.network import NetworkNamespace, Nic
+from isola.network import Networks
+from isola.operations import Operation
+from isola.storage import Pools
+from isola.testing.host import FakeHost, fake_host
+
+KINDS = registry.names("devices")
+
+
+class NoNetworks:
+    """There is no managed network."""
+
+    def find(self, name: str) -> None:
+        """None."""
+        return None
+
+
+@dataclass
+class Bench:
+    """A driver, a host, and an instance that runs."""
+
+    driver: DeviceDriver
+    host: FakeHost
+    plug: Plug
+    target: Target
+
+    async def state(self) -> Mapping[str, object]:
+        """All that a device may have on the host."""
+        mounts = self.host.guest_mounts.inside[self.target.require_process()]
+        return {
+            "links": await self.host.links.names(),
+            "macvlans": dict(self.host.links.macvlans),
+            "tables": [await self.host.firewall.tables(family=family) for family in ("inet", "bridge")],
+            "mounts": sorted(target for target, _ in mounts.values()),
+            "rules": {group: set(rules) for group, rules in self.host.cgroups.opened.items() if rules},
+            "files": set(await self.host.files.names(Path("/isola/devices/0123456789abcdef"))),
+            "processes": {
+                process.call.argv[3] for process in self.host.processes.running if len(process.call.argv) > 3
+            },
+        }
+
+
+@pytest.fixture(params=KINDS)
+async def bench(request: pytest.FixtureRequest) -> Bench:
+    """Each driver with its example."""
+    kind: type[DeviceDriver] = registry.load("devices", request.param)
+    host = fake_host(layout="hybrid")
+    host.nodes.devices[Path("/dev/null")] = DeviceNumber(True, 1, 3)
+    parts = Parts(
+        host,
+        Path("/isola"),
+        HostNames("isola"),
+        cast(Networks, NoNetworks()),
+        cast(Pools, None),
+        network_key=lambda project, name: name,
+        nic=lambda plug: cast(Nic, None),
+    )
+    state = DeviceState(request.param.replace("_", "-"), kind.example)
+    instance = Instance("0123456789abcdef", "web1", "", IdRange(10**6), datetime.now(UTC))
+    driver = kind(parts)
+    plug = Plug(instance, "dev", state)
+    chosen: list[DeviceState] = []
+
+    async def choose(op: Operation) -> None:
+        chosen.append(await driver.choose(op, plug, None))
+
+    await act(host, choose)
+    instance = replace(instance, plugged={"dev": chosen[0]})
+    process = host.processes.add("init").ref
+    target = Target(NetworkNamespace(Path("/netns/1")), process, "/isola/1")
+    return Bench(driver, host, Plug(instance, "dev", chosen[0]), target)
+
+
+async def act(host: FakeHost, work: object, *, fails: bool = False) -> list[str]:
+    operations = new_operations(host)
+    operation = operations.start("test", work)  # type: ignore[arg-type]
+    if not fails:
+        await operations.finish(operation)
+        return list(operation.warnings)
+    with pytest.raises(IsolaError):
+        await operations.finish(operation)
+    return list(operation.warnings)
+
+
+def test_its_example_is_right(bench: Bench) -> None:
+    check({"dev": {"type": bench.plug.state.kind, **bench.driver.example}})
+
+
+async def test_it_comes_and_goes_without_a_trace(bench: Bench) -> None:
+    before = await bench.state()
+
+    async def come(op: Operation) -> None:
+        await bench.driver.require(bench.plug)
+        await bench.driver.register(op, bench.plug)
+        await bench.driver.attach(op, bench.plug, bench.target)
+        await op.commit()
+
+    async def go(op: Operation) -> None:
+        await bench.driver.detach(op, bench.plug, bench.target)
+        await bench.driver.unregister(op, bench.plug)
+        await op.commit()
+
+    await act(bench.host, come)
+    assert (await bench.state() != before) == (bench.plug.state.kind != "none")
+    await act(bench.host, go)
+    assert await bench.state() == before
+    await act(bench.host, go)
+    assert await bench.state() == before
+    bench.driver.forget(bench.plug)
+    await bench.driver.close()
+
+
+async def test_what_comes_goes_in_a_rollback(bench: Bench) -> None:
+    before = await bench.state()
+
+    async def come(op: Operation) -> None:
+        await bench.driver.register(op, bench.plug)
+        await bench.driver.attach(op, bench.plug, bench.target)
+        raise IsolaError("not now")
+
+    assert await act(bench.host, come, fails=True) == []
+    assert await bench.state() == before
+
+
+async def test_what_is_withdrawn_comes_back_in_a_rollback(bench: Bench) -> None:
+    async def come(op: Operation) -> None:
+        await bench.driver.register(op, bench.plug)
+        await bench.driver.attach(op, bench.plug, bench.target)
+        await op.commit()
+
+    async def go(op: Operation) -> None:
+        await bench.driver.withdraw(op, bench.plug, bench.target)
+        raise IsolaError("not now")
+
+    await act(bench.host, come)
+    there = await bench.state()
+    assert await act(bench.host, go, fails=True) == []
+    assert await bench.state() == there
+    await bench.driver.close()
+
+
+async def test_an_instance_that_has_ended_needs_no_target(bench: Bench) -> None:
+    before = await bench.state()
+
+    async def come(op: Operation) -> None:
+        await bench.driver.attach(op, bench.plug, bench.target)
+        await op.commit()
+
+    async def go(op: Operation) -> None:
+        await bench.driver.detach(op, bench.plug, None)
+        await op.commit()
+
+    await act(bench.host, come)
+    process = bench.target.require_process()
+    bench.host.processes.kill(process.pid, 9)
+    bench.host.links.vanish(bench.target.network)
+    await asyncio.sleep(0)
+    await act(bench.host, go)
+    after = await bench.state()
+    assert {**after, "rules": None} == {**before, "rules": None}  # those go with the control group

@@ -1,0 +1,205 @@
+"""What mounts in another process's namespace promise."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from isola.errors import InvalidInput, NotFound, WrongState
+from isola.host.files import Files, LinuxFiles
+from isola.host.guest_mounts import Graft, GuestMounts, LinuxGuestMounts
+from isola.host.proc import ProcessRef, identify
+from isola.model.identity import IdRange
+from isola.testing.files import FakeFiles
+from isola.testing.guest_mounts import FakeGuestMounts
+
+IDS = IdRange(400000)
+_ROOTED = """
+set -e
+mount --bind "$1" "$1"
+cd "$1"
+for name in bin sbin lib lib64 usr; do
+    if [ -L "/$name" ]; then cp -a "/$name" .; else mkdir -p "$name"; mount --rbind "/$name" "$name"; fi
+done
+mkdir -p proc
+mount --rbind /proc proc
+pivot_root . .
+umount -l .
+cd /
+exec sleep infinity
+"""
+
+
+@dataclass
+class Bench:
+    """An implementation, a process with a root of its own, and a directory of the host."""
+
+    files: Files
+    mounts: GuestMounts
+    process: ProcessRef
+    host: Path
+    root: Path
+
+
+@pytest.fixture(params=["fake", "linux"])
+async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
+    """Each implementation in turn."""
+    if request.param == "fake":
+        files = FakeFiles()
+        mounts = FakeGuestMounts(files)
+        mounts.kinds["/there"] = "directory"
+        yield await _filled(Bench(files, mounts, ProcessRef(4711, 1), Path("/host"), Path("/root")))
+        return
+    with rooted_process() as (process, directory):
+        yield await _filled(Bench(LinuxFiles(), LinuxGuestMounts(), process, directory / "host", directory / "root"))
+
+
+@contextlib.contextmanager
+def rooted_process() -> Iterator[tuple[ProcessRef, Path]]:
+    """A process with a mount namespace and a root of its own, and the directory above that root."""
+    directory = Path(tempfile.mkdtemp(prefix="isola-guest-mounts-"))
+    (directory / "root/there").mkdir(parents=True)
+    child = subprocess.Popen(
+        ["unshare", "--mount", "--propagation", "private", "sh", "-c", _ROOTED, "sh", str(directory / "root")]
+    )
+    try:
+        while Path(f"/proc/{child.pid}/comm").read_text().strip() != "sleep":
+            assert child.poll() is None
+            time.sleep(0.005)
+        ref = identify(child.pid)
+        assert ref is not None
+        yield ref, directory
+    finally:
+        child.kill()
+        child.wait()
+        shutil.rmtree(directory)
+
+
+def mount_table() -> str:
+    return Path("/proc/self/mountinfo").read_text()
+
+
+async def _filled(bench: Bench) -> Bench:
+    await bench.files.make_directory(bench.host)
+    await bench.files.write(bench.host / "file", b"of the host")
+    return bench
+
+
+async def put(bench: Bench, graft: Graft, target: str, *, owner: int = IDS.base) -> int:
+    async with bench.mounts.prepare(graft) as tree:
+        await bench.mounts.put(bench.process, tree, target, owner=owner)
+    return tree.number
+
+
+def inside(bench: Bench, *argv: str) -> subprocess.CompletedProcess[str]:
+    target = ["nsenter", f"--target={bench.process.pid}", "--mount", *argv]
+    return subprocess.run(target, capture_output=True, text=True, check=False)
+
+
+async def test_a_mount_comes_is_seen_and_goes(bench: Bench) -> None:
+    number = await put(bench, Graft(bench.host), "/mnt/a/b")
+    assert number in await bench.mounts.there(bench.process)
+    second = await put(bench, Graft(bench.host / "file"), "/mnt/a/b2")
+    await bench.mounts.take(bench.process, number)
+    assert number not in await bench.mounts.there(bench.process)
+    assert second in await bench.mounts.there(bench.process)
+    await bench.mounts.take(bench.process, number)
+    await bench.mounts.take(bench.process, second)
+    assert second not in await bench.mounts.there(bench.process)
+
+
+async def test_what_cannot_be_mounted_is_refused(bench: Bench) -> None:
+    before = await bench.mounts.there(bench.process)
+    with pytest.raises(NotFound):
+        await put(bench, Graft(bench.host / "nothing"), "/a")
+    for target in ("/", "/a/../b", ""):
+        with pytest.raises(InvalidInput):
+            await put(bench, Graft(bench.host), target)
+    with pytest.raises(InvalidInput, match="cannot be mounted"):
+        await put(bench, Graft(bench.host / "file"), "/there")
+    assert await bench.mounts.there(bench.process) == before
+
+
+async def test_a_process_that_has_ended_is_not_mistaken_for_another(bench: Bench) -> None:
+    ended = ProcessRef(bench.process.pid, bench.process.started - 1)
+    if isinstance(bench.mounts, FakeGuestMounts):
+        bench.mounts.vanish(ended)
+    with pytest.raises(WrongState):
+        await put(replace(bench, process=ended), Graft(bench.host), "/mnt")
+    with pytest.raises(WrongState):
+        await bench.mounts.take(ended, 1)
+
+
+@pytest.fixture
+async def real(bench: Bench) -> Bench | None:
+    """Only the real one shows what a process sees."""
+    return None if isinstance(bench.mounts, FakeGuestMounts) else bench
+
+
+async def test_owners_are_shifted_and_attributes_kept(real: Bench | None) -> None:
+    if real is None:
+        return
+    await put(real, Graft(real.host, idmap=IDS, read_only=True), "/shifted")
+    assert inside(real, "stat", "-c", "%u", "/shifted/file").stdout.strip() == str(IDS.base)
+    assert "Read-only" in inside(real, "touch", "/shifted/new").stderr
+    await put(real, Graft(real.host, idmap=IDS), "/written")
+    made = inside(
+        real, "setpriv", f"--reuid={IDS.base}", f"--regid={IDS.base}", "--clear-groups", "touch", "/written/n"
+    )
+    assert made.returncode == 0, made.stderr
+    assert (real.host / "n").stat().st_uid == 0
+    await put(real, Graft(size=1 << 20, owner=IDS.base), "/scratch")
+    assert inside(real, "stat", "-c", "%u %a", "/scratch").stdout.strip() == f"{IDS.base} 755"
+    assert "No space" in inside(real, "sh", "-c", "yes | head -c 2000000 >/scratch/big").stderr
+
+
+async def test_what_is_missing_of_the_path_belongs_to_the_instance(real: Bench | None) -> None:
+    if real is None:
+        return
+    await put(real, Graft(real.host), "/deep/er/place")
+    for made in ("deep", "deep/er"):
+        assert (real.root / made).stat().st_uid == IDS.base
+
+
+async def test_links_inside_lead_nowhere_outside(real: Bench | None) -> None:
+    if real is None:
+        return
+    (real.root / "evil").symlink_to(f"/../../../../../..{real.host}")
+    within = real.root / str(real.host).lstrip("/")
+    within.mkdir(parents=True)
+    number = await put(real, Graft(real.host), "/evil/sub")
+    assert not (real.host / "sub").exists()
+    assert (within / "sub").is_dir()
+    await real.mounts.take(real.process, number)
+    assert number not in await real.mounts.there(real.process)
+
+
+async def test_what_lies_on_top_goes_with_it(real: Bench | None) -> None:
+    if real is None:
+        return
+    number = await put(real, Graft(real.host), "/there")
+    assert inside(real, "mount", "-t", "tmpfs", "top", "/there").returncode == 0
+    await real.mounts.take(real.process, number)
+    assert number not in await real.mounts.there(real.process)
+    assert not os.listdir(real.root / "there")
+
+
+async def test_it_leaves_no_descriptor_and_no_mount_when_it_fails(real: Bench | None) -> None:
+    if real is None:
+        return
+    before, mounts = len(os.listdir("/proc/self/fd")), mount_table()
+    (real.root / "loop").symlink_to("loop")
+    for _ in range(3):
+        with pytest.raises(Exception, match="loop"):
+            await put(real, Graft(real.host), "/loop/x")
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert mount_table() == mounts

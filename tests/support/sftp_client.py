@@ -1,0 +1,66 @@
+"""An SFTP client over an upgraded connection of the REST door."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from asyncssh import SFTPClient
+from asyncssh.logging import logger
+from asyncssh.sftp import SFTPClientHandler
+
+
+class _Ends:
+    """A connection as asyncssh's client wants it: reader, writer and channel in one."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer, self.logger, self.channel = reader, writer, logger, self
+
+    def get_extra_info(self, name: str, default: str = "") -> str:
+        return "OpenSSH" if name == "server_version" else default
+
+    async def readexactly(self, size: int) -> bytes:
+        return await self.reader.readexactly(size)
+
+    def write(self, data: bytes) -> None:
+        self.writer.write(data)
+
+    def is_closing(self) -> bool:
+        return self.writer.is_closing()
+
+    def close(self) -> None:
+        self.writer.close()
+
+    async def wait_closed(self) -> None:
+        await self.writer.wait_closed()
+
+
+async def upgraded(
+    socket: Path, instance: str, *, upgrade: str = "sftp", project: str = ""
+) -> tuple[str, asyncio.StreamReader, asyncio.StreamWriter]:
+    """The head of the answer, and the connection after it."""
+    reader, writer = await asyncio.open_unix_connection(socket)
+    query = f"?project={project}" if project else ""
+    head = f"GET /1.0/instances/{instance}/sftp{query} HTTP/1.1\r\nHost: isola\r\n"
+    writer.write(f"{head}Upgrade: {upgrade}\r\nConnection: Upgrade\r\n\r\n".encode())
+    return (await reader.readuntil(b"\r\n\r\n")).decode(), reader, writer
+
+
+@asynccontextmanager
+async def connected(socket: Path, instance: str) -> AsyncIterator[Any]:
+    """asyncssh's ``SFTPClient``."""
+    head, reader, writer = await upgraded(socket, instance)
+    assert head.startswith("HTTP/1.1 101 "), head
+    ends: Any = _Ends(reader, writer)
+    handler = SFTPClientHandler(asyncio.get_running_loop(), "strict", ends, ends, 3)
+    await handler.start()
+    receiving = asyncio.ensure_future(handler.recv_packets())
+    try:
+        await handler.request_limits()
+        yield SFTPClient(handler, "utf-8", "surrogateescape")
+    finally:
+        writer.close()
+        await asyncio.wait([receiving], timeout=2)

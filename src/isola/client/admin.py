@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TypedDict, cast
 
-from isola.client.client import Client
-from isola.client.operations import Operation
+from isola.client.api import Api
+from isola.client.operations import Operation, begin
 from isola.client.reply import Reply
 
 _ROOT = "/1.0/isola"
@@ -28,7 +28,7 @@ class UnknownInfo(TypedDict, total=False):
 class Admin:
     """Isola's own part of the API."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Api) -> None:
         self._client = client
 
     def unknown(self) -> list[UnknownInfo]:
@@ -55,4 +55,4 @@ class Admin:
 
     def _act(self, action: str, kind: str, id: str, name: str = "") -> Operation:
         body = {"action": action, "type": kind, "id": id, "name": name}
-        return self._client.begin("POST", f"{_ROOT}/unknown", body)
+        return begin(self._client, "POST", f"{_ROOT}/unknown", body)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-from isola.client.client import Client, quote
-from isola.client.operations import Operation
+from isola.client.api import Api, quote
+from isola.client.operations import Operation, Operations, begin
 
 _ROOT = "/1.0/certificates"
 
@@ -14,7 +14,7 @@ _ROOT = "/1.0/certificates"
 class Certificates:
     """The daemon's trust store, and tokens by which clients add their certificates."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Api) -> None:
         self._client = client
 
     def all(self) -> list[dict[str, Any]]:
@@ -33,7 +33,7 @@ class Certificates:
     def update(self, fingerprint: str, whole: Mapping[str, object], *, etag: str = "") -> Operation:
         """Replace what is known of it; with ``etag`` only what was read under it."""
         headers = (("If-Match", etag),) if etag else ()
-        return self._client.begin("PUT", f"{_ROOT}/{quote(fingerprint)}", dict(whole), headers=headers)
+        return begin(self._client, "PUT", f"{_ROOT}/{quote(fingerprint)}", dict(whole), headers=headers)
 
     def remove(self, fingerprint: str) -> None:
         """Trust it no more."""
@@ -41,13 +41,13 @@ class Certificates:
 
     def give_token(self, about: Mapping[str, object]) -> str:
         """A token by which one client adds its certificate."""
-        begun = self._client.begin("POST", _ROOT, {"type": "client", **about, "token": True})
+        begun = begin(self._client, "POST", _ROOT, {"type": "client", **about, "token": True})
         return token_text(begun.metadata)
 
     def tokens(self) -> list[tuple[str, dict[str, Any]]]:
         """Operations that wait for a client to come: their ids, and what they say of their tokens."""
         found = []
-        for info in self._client.operations.all():
+        for info in Operations(self._client).all():
             metadata = info.get("metadata") or {}
             waits = info.get("class") == "token" and info.get("status") == "Running"
             if waits and "request" in metadata and "fingerprint" in metadata:

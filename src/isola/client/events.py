@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from typing import cast
 
 from isola.client import json
-from isola.client.client import Client
+from isola.client.api import Api
 from isola.client.shapes import EventInfo
 
 
 class Follower:
     """An open stream of events; iterate over it, close it when done."""
 
-    def __init__(self, client: Client, types: tuple[str, ...]) -> None:
+    def __init__(self, client: Api, types: tuple[str, ...]) -> None:
         self._socket = client.websocket("/1.0/events", {"type": ",".join(types)} if types else None).accept()
 
     def __iter__(self) -> Iterator[EventInfo]:

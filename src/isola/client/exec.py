@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from isola.client.client import Client
+    from isola.client.api import Api
     from isola.client.operations import Operation
 
     Sink = Callable[[bytes], object]
@@ -33,7 +33,7 @@ class Ended:
 class Session:
     """An attached command. Channel ``0`` is its input (or its terminal), ``1`` and ``2`` its outputs."""
 
-    def __init__(self, client: Client, operation: Operation) -> None:
+    def __init__(self, client: Api, operation: Operation) -> None:
         self.operation = operation
         fds = operation.metadata.get("fds")
         if not isinstance(fds, dict) or not fds:

@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 
-from isola.client.client import Client
+from isola.client.api import Api
 from isola.client.http import FileBody, Response
 from isola.client.reply import Reply
 from isola.errors import InvalidInput
@@ -19,7 +19,7 @@ _LINKS = 40
 class Entry:
     """What stands at a path. The body of a file is read by iterating; ``close`` gives the connection back."""
 
-    def __init__(self, client: Client, response: Response) -> None:
+    def __init__(self, client: Api, response: Response) -> None:
         self._client = client
         self._response = response
         self.kind = _header(response, "type") or FILE
@@ -56,7 +56,7 @@ class Entry:
 class Files:
     """The file system of an instance, running or not. Paths are absolute."""
 
-    def __init__(self, client: Client, instance: str) -> None:
+    def __init__(self, client: Api, instance: str) -> None:
         self._client = client
         self._path = f"{instance}/files"
 

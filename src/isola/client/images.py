@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import BinaryIO, cast
 
-from isola.client.client import Client, quote
+from isola.client.api import Api, quote
 from isola.client.http import FileBody, Response
-from isola.client.operations import Operation
+from isola.client.operations import Operation, begin
 from isola.client.reply import Reply
 from isola.client.shapes import AliasInfo, ImageInfo
 
@@ -19,7 +19,7 @@ _PIECE = 262144
 class Images:
     """The daemon's images."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Api) -> None:
         self._client = client
 
     def all(self) -> list[ImageInfo]:
@@ -45,7 +45,7 @@ class Images:
         if options:
             source["options"] = dict(options)
         body: dict[str, object] = {"source": source, "aliases": [{"name": alias or name, "description": ""}]}
-        return self._client.begin("POST", _ROOT, body)
+        return begin(self._client, "POST", _ROOT, body)
 
     def upload(self, files: Sequence[str], *, properties: Mapping[str, str] | None = None) -> Operation:
         """Import a unified tarball, or metadata and root file system."""
@@ -92,7 +92,7 @@ class Images:
 
     def delete(self, reference: str) -> Operation:
         """Delete it with its aliases; instances made from it keep what they need."""
-        return self._client.begin("DELETE", f"{_ROOT}/{quote(self.fingerprint(reference))}")
+        return begin(self._client, "DELETE", f"{_ROOT}/{quote(self.fingerprint(reference))}")
 
     # --- aliases ------------------------------------------------------------------------------------------------
 

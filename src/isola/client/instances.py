@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from isola.client.client import Client, quote
+from isola.client.api import Api, quote
+from isola.client.operations import begin
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def path_of(name: str) -> str:
 class Instances:
     """The daemon's instances."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Api) -> None:
         self._client = client
 
     def all(self, *, state: bool = False) -> list[InstanceInfo]:
@@ -86,20 +87,20 @@ class Instances:
             body["profiles"] = list(profiles)
         chosen = {"description": description, "isolation": isolation, "runtime": runtime}
         body.update({key: value for key, value in chosen.items() if value})
-        return self._client.begin("POST", _ROOT, body)
+        return begin(self._client, "POST", _ROOT, body)
 
     def update(self, name: str, instance: Mapping[str, object], *, etag: str = "") -> Operation:
         """Replace configuration, devices, profiles, description; with ``etag`` only what was read under it."""
         headers = (("If-Match", etag),) if etag else ()
-        return self._client.begin("PUT", path_of(name), dict(instance), headers=headers)
+        return begin(self._client, "PUT", path_of(name), dict(instance), headers=headers)
 
     def rename(self, name: str, new: str) -> Operation:
         """Give it another name."""
-        return self._client.begin("POST", path_of(name), {"name": new})
+        return begin(self._client, "POST", path_of(name), {"name": new})
 
     def delete(self, name: str, *, force: bool = False) -> Operation:
         """Delete it with its data; a running one only with ``force``."""
-        return self._client.begin("DELETE", path_of(name), query={"force": 1} if force else None)
+        return begin(self._client, "DELETE", path_of(name), query={"force": 1} if force else None)
 
     # --- life ---------------------------------------------------------------------------------------------------
 
@@ -124,7 +125,7 @@ class Instances:
         return self._set_state(name, "unfreeze")
 
     def _set_state(self, name: str, action: str, **how: object) -> Operation:
-        return self._client.begin("PUT", f"{path_of(name)}/state", {"action": action, **how})
+        return begin(self._client, "PUT", f"{path_of(name)}/state", {"action": action, **how})
 
     # --- inside -------------------------------------------------------------------------------------------------
 
@@ -158,7 +159,7 @@ class Instances:
         }
         if group is not None:
             body["group"] = group
-        return Session(self._client, self._client.begin("POST", f"{path_of(name)}/exec", body))
+        return Session(self._client, begin(self._client, "POST", f"{path_of(name)}/exec", body))
 
     def run(self, name: str, command: Sequence[str], input: bytes = b"", **how: object) -> Ended:
         """Run a command to its end with ``input`` on its standard input; ``how`` as for ``exec``."""
@@ -171,7 +172,7 @@ class Instances:
         from isola.client.exec import Session
 
         body = {"width": size[0], "height": size[1], "type": "console"}
-        return Session(self._client, self._client.begin("POST", f"{path_of(name)}/console", body))
+        return Session(self._client, begin(self._client, "POST", f"{path_of(name)}/console", body))
 
     def console_log(self, name: str) -> bytes:
         """What the console has shown."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
-from isola.client.client import Client, quote
-from isola.client.operations import Operation
+from isola.client.api import Api, quote
+from isola.client.operations import Operation, begin
 from isola.client.shapes import LeaseInfo, NetworkInfo
 
 _ROOT = "/1.0/networks"
@@ -15,7 +15,7 @@ _ROOT = "/1.0/networks"
 class Networks:
     """The daemon's networks, and the host's links beside them."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Api) -> None:
         self._client = client
 
     def all(self) -> list[NetworkInfo]:
@@ -36,21 +36,21 @@ class Networks:
     ) -> Operation:
         """Make a managed network; what ``config`` leaves out is chosen."""
         body = {"name": name, "type": type, "config": dict(config or {}), "description": description}
-        return self._client.begin("POST", _ROOT, body)
+        return begin(self._client, "POST", _ROOT, body)
 
     def update(self, name: str, config: Mapping[str, str], description: str, *, etag: str = "") -> Operation:
         """Replace configuration and description; with ``etag`` only what was read under it."""
         body = {"config": dict(config), "description": description}
         headers = (("If-Match", etag),) if etag else ()
-        return self._client.begin("PUT", f"{_ROOT}/{quote(name)}", body, headers=headers)
+        return begin(self._client, "PUT", f"{_ROOT}/{quote(name)}", body, headers=headers)
 
     def rename(self, name: str, new: str) -> Operation:
         """Give it another name."""
-        return self._client.begin("POST", f"{_ROOT}/{quote(name)}", {"name": new})
+        return begin(self._client, "POST", f"{_ROOT}/{quote(name)}", {"name": new})
 
     def delete(self, name: str) -> Operation:
         """Take it down and forget it. Raises InUse."""
-        return self._client.begin("DELETE", f"{_ROOT}/{quote(name)}")
+        return begin(self._client, "DELETE", f"{_ROOT}/{quote(name)}")
 
     def leases(self, name: str) -> list[LeaseInfo]:
         """The addresses in use on it."""

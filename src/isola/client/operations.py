@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from isola.client.api import quote
 from isola.client.reply import Reply
 
 TYPE_CHECKING = False
@@ -9,8 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import cast
 
-    from isola.client.client import Client
-    from isola.client.http import Connection
+    from isola.client.api import Api, Query
+    from isola.client.http import Connection, Headers
     from isola.client.shapes import OperationInfo
 
     Watcher = Callable[[OperationInfo], None]
@@ -27,7 +28,7 @@ _CANCELLED = 401
 class Operation:
     """One operation. ``info`` is what was last seen of it."""
 
-    def __init__(self, client: Client, info: OperationInfo, path: str = "") -> None:
+    def __init__(self, client: Api, info: OperationInfo, path: str = "") -> None:
         self._client = client
         self.info = info
         self.answer: object = None
@@ -36,7 +37,7 @@ class Operation:
         self._waiting: Connection | None = None
 
     @classmethod
-    def of_reply(cls, client: Client, reply: Reply) -> Operation:
+    def of_reply(cls, client: Api, reply: Reply) -> Operation:
         """The operation a reply has begun; a finished one where the daemon did it at once."""
         if reply.operation:
             info = reply.metadata if isinstance(reply.metadata, dict) else {}
@@ -112,10 +113,17 @@ class Operation:
             raise from_operation(self.info, cancelled=status == _CANCELLED)
 
 
+def begin(
+    client: Api, method: str, path: str, body: object = None, *, query: Query | None = None, headers: Headers = ()
+) -> Operation:
+    """One exchange that begins an operation; one that is over at once counts as a finished operation."""
+    return Operation.of_reply(client, client.call(method, path, body, query=query, headers=headers))
+
+
 class Operations:
     """The daemon's operations."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Api) -> None:
         self._client = client
 
     def all(self) -> list[OperationInfo]:
@@ -126,11 +134,5 @@ class Operations:
 
     def get(self, id: str) -> Operation:
         """One operation. Raises NotFound."""
-        path = f"/1.0/operations/{_component(id)}"
+        path = f"/1.0/operations/{quote(id)}"
         return Operation(self._client, cast("OperationInfo", self._client.get(path)), path)
-
-
-def _component(text: str) -> str:
-    from isola.client.client import quote
-
-    return quote(text)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
-from isola.client.client import Client, quote
-from isola.client.operations import Operation
+from isola.client.api import Api, quote
+from isola.client.operations import Operation, begin
 from isola.client.shapes import ProfileInfo
 
 _ROOT = "/1.0/profiles"
@@ -15,7 +15,7 @@ _ROOT = "/1.0/profiles"
 class Profiles:
     """Configuration and devices shared by instances."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Api) -> None:
         self._client = client
 
     def all(self) -> list[ProfileInfo]:
@@ -38,7 +38,7 @@ class Profiles:
     def update(self, name: str, profile: Mapping[str, object], *, etag: str = "") -> Operation:
         """Replace it; with ``etag`` only what was read under it."""
         headers = (("If-Match", etag),) if etag else ()
-        return self._client.begin("PUT", f"{_ROOT}/{quote(name)}", dict(profile), headers=headers)
+        return begin(self._client, "PUT", f"{_ROOT}/{quote(name)}", dict(profile), headers=headers)
 
     def rename(self, name: str, new: str) -> None:
         """Give it another name."""

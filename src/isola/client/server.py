@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
-from isola.client.client import Client
-from isola.client.operations import Operation
+from isola.client.api import Api
+from isola.client.operations import Operation, begin
 from isola.client.shapes import ServerInfo
 
 
 class Server:
     """What the daemon is, its configuration and its host's resources."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Api) -> None:
         self._client = client
 
     def info(self) -> ServerInfo:
@@ -28,7 +28,7 @@ class Server:
     def update(self, whole: Mapping[str, object], *, etag: str = "") -> Operation:
         """Replace its configuration; with ``etag`` only what was read under it."""
         headers = (("If-Match", etag),) if etag else ()
-        return self._client.begin("PUT", "/1.0", dict(whole), headers=headers)
+        return begin(self._client, "PUT", "/1.0", dict(whole), headers=headers)
 
     def keys(self, noun: str) -> list[str]:
         """Configuration keys of a noun (``instance``, ``network``, ``storage``, ``server``); of all its drivers."""

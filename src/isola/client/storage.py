@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
-from isola.client.client import Client, quote
-from isola.client.operations import Operation
+from isola.client.api import Api, quote
+from isola.client.operations import Operation, begin
 from isola.client.shapes import PoolInfo, VolumeInfo
 
 _ROOT = "/1.0/storage-pools"
@@ -15,7 +15,7 @@ _ROOT = "/1.0/storage-pools"
 class Storage:
     """The daemon's storage pools."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Api) -> None:
         self._client = client
 
     def all(self) -> list[PoolInfo]:
@@ -34,17 +34,17 @@ class Storage:
     def create(self, name: str, driver: str, config: Mapping[str, str], description: str = "") -> Operation:
         """Make a pool."""
         body = {"name": name, "driver": driver, "config": dict(config), "description": description}
-        return self._client.begin("POST", _ROOT, body)
+        return begin(self._client, "POST", _ROOT, body)
 
     def update(self, name: str, config: Mapping[str, str], description: str, *, etag: str = "") -> Operation:
         """Replace configuration and description; with ``etag`` only what was read under it."""
         body = {"config": dict(config), "description": description}
         headers = (("If-Match", etag),) if etag else ()
-        return self._client.begin("PUT", f"{_ROOT}/{quote(name)}", body, headers=headers)
+        return begin(self._client, "PUT", f"{_ROOT}/{quote(name)}", body, headers=headers)
 
     def delete(self, name: str) -> Operation:
         """Remove it with what it holds. Raises InUse."""
-        return self._client.begin("DELETE", f"{_ROOT}/{quote(name)}")
+        return begin(self._client, "DELETE", f"{_ROOT}/{quote(name)}")
 
     def space(self, name: str) -> dict[str, dict[str, int]]:
         """``{"space": {"used", "total"}, "inodes": {"used", "total"}}``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from strike import Fate, clear_graves
+from strike import Fate, end_tasks
 
 from isola.testing.parts import World
 
@@ -18,4 +18,4 @@ async def world() -> AsyncIterator[World]:
     await world.import_image()
     yield world
     world.forget()
-    clear_graves()
+    await end_tasks()

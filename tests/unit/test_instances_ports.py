@@ -9,7 +9,7 @@ import pytest
 from frail import FrailWorld
 from instance_verbs import VERBS, Verb, mend, record
 from memory_audit import differences, settle
-from strike import clear_graves
+from strike import end_tasks
 
 from isola.errors import IsolaError
 from isola.model.instance import InstanceUpdate, Status
@@ -30,7 +30,7 @@ async def frail() -> AsyncIterator[FrailWorld]:
     await world.import_image()
     yield world
     world.forget()
-    clear_graves()
+    await end_tasks()
 
 
 @pytest.mark.parametrize("how", HOW)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from channels import eventually
 from memory_audit import differences, settle
-from strike import Fate, Strike, clear_graves
+from strike import Fate, Strike, end_tasks
 
 from isola.errors import IsolaError, WrongState
 from isola.instances.restarts import RESTARTING, leave, pause_before
@@ -28,7 +28,7 @@ async def still() -> AsyncIterator[World]:
     await eventually(lambda: status(world) is Status.RUNNING)
     yield world
     world.forget()
-    clear_graves()
+    await end_tasks()
 
 
 def status(world: World) -> Status:

@@ -68,7 +68,6 @@ def test_they_are_applied_as_lxd_does(isola: Cli, daemon: Daemon, place: Path) -
         "properties": {},
     }
     isola("start", "tpl1")
-    assert "volatile.apply_template" not in daemon.get("/1.0/instances/tpl1")["config"]
     seed = "/var/lib/cloud/seed/nocloud-net/meta-data"
     assert daemon.exec("tpl1", "cat", seed)[1] == "#cloud-config\ninstance-id: tpl1\nmine: yes\n"
     assert daemon.exec("tpl1", "stat", "-c", "%u %g %a", seed)[1] == "0 0 644\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from channels import eventually
 
-from isola.errors import NotFound, WrongState
+from isola.errors import InvalidInput, NotFound, WrongState
 from isola.instances.commands import Command
 from isola.model.exec import ConsoleRequest, ExecRequest
 from isola.testing.parts import World
@@ -90,7 +90,7 @@ async def test_a_command_starts_once_and_only_while_its_instance_can_run_it(runn
 
 async def test_a_start_that_fails_leaves_an_exit_status(running: World) -> None:
     command = make(running, "echo", user="unknown")
-    with pytest.raises(Exception, match="unknown"):
+    with pytest.raises(InvalidInput, match="unknown"):
         await command.start()
     assert (command.exit_status, command.running) == (126, False)
     assert await command.wait() == 126

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 import pytest
 from tars import directory, member, tar
 
-from isola.errors import InvalidInput
+from isola.errors import InvalidInput, NotFound
 from isola.instances.templates import plain
 from isola.model.instance import InstanceUpdate
 from isola.testing.parts import World
@@ -48,7 +48,7 @@ async def text_of(world: World, name: str, path: str) -> str | None:
     async with world.parts.services.instances.files(name) as root:
         try:
             return b"".join([block async for block in await root.read(path)]).decode()
-        except Exception:
+        except NotFound:
             return None
 
 

@@ -40,7 +40,6 @@ class Admin:
         return self._act("adopt", kind, id, name)
 
     def remove(self, kind: str, id: str) -> Operation:
-        """Remove all of it."""
         return self._act("remove", kind, id)
 
     def state(self) -> Iterator[bytes]:

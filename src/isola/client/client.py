@@ -60,7 +60,6 @@ class Client(Api):
 
     @property
     def profiles(self) -> Profiles:
-        """Profiles."""
         from isola.client.profiles import Profiles
 
         return Profiles(self)

@@ -81,7 +81,6 @@ class Files:
         raise InvalidInput(f"{path} leads through too many symbolic links")
 
     def read(self, path: str) -> bytes:
-        """A file's bytes."""
         with self.follow(path) as entry:
             return b"".join(entry)
 
@@ -112,7 +111,6 @@ class Files:
         self._post(path, [*_owner(uid, gid, mode), ("X-LXD-type", DIRECTORY)], b"")
 
     def make_symlink(self, path: str, target: str, *, uid: int | None = None, gid: int | None = None) -> None:
-        """Make a symlink."""
         data = target.encode("utf-8", "surrogateescape")
         self._post(path, [*_owner(uid, gid, None), ("X-LXD-type", SYMLINK)], data)
 

@@ -23,7 +23,6 @@ class Images:
         self._client = client
 
     def all(self) -> list[ImageInfo]:
-        """All images."""
         return cast("list[ImageInfo]", self._client.get(_ROOT, {"recursion": 1}))
 
     def get(self, reference: str) -> ImageInfo:
@@ -97,7 +96,6 @@ class Images:
     # --- aliases ------------------------------------------------------------------------------------------------
 
     def aliases(self) -> list[AliasInfo]:
-        """All aliases."""
         return cast("list[AliasInfo]", self._client.get(f"{_ROOT}/aliases", {"recursion": 1}))
 
     def alias(self, name: str) -> AliasInfo:
@@ -105,7 +103,6 @@ class Images:
         return cast(AliasInfo, self._client.get(f"{_ROOT}/aliases/{quote(name)}"))
 
     def add_alias(self, name: str, fingerprint: str, description: str = "") -> None:
-        """Name an image."""
         body = {"name": name, "target": fingerprint, "description": description}
         self._client.call("POST", f"{_ROOT}/aliases", body)
 

@@ -105,7 +105,6 @@ class Instances:
     # --- life ---------------------------------------------------------------------------------------------------
 
     def start(self, name: str) -> Operation:
-        """Start it."""
         return self._set_state(name, "start")
 
     def stop(self, name: str, *, force: bool = False, timeout: int = 30) -> Operation:
@@ -184,7 +183,6 @@ class Instances:
         return [str(path).rpartition("/")[2] for path in paths] if isinstance(paths, list) else []
 
     def log(self, name: str, file: str) -> bytes:
-        """One of its log files."""
         return self._raw(f"{path_of(name)}/logs/{quote(file)}")
 
     def files(self, name: str) -> Files:

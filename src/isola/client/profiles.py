@@ -19,7 +19,6 @@ class Profiles:
         self._client = client
 
     def all(self) -> list[ProfileInfo]:
-        """All profiles."""
         return cast("list[ProfileInfo]", self._client.get(_ROOT, {"recursion": 1}))
 
     def get(self, name: str) -> ProfileInfo:

@@ -6,8 +6,6 @@ from typing import TypedDict
 
 
 class OperationInfo(TypedDict, total=False):
-    """An operation."""
-
     id: str
     description: str
     status: str
@@ -101,8 +99,6 @@ class AliasInfo(TypedDict, total=False):
 
 
 class ImageInfo(TypedDict, total=False):
-    """An image."""
-
     fingerprint: str
     aliases: list[AliasInfo]
     properties: dict[str, str]
@@ -121,8 +117,6 @@ class ImageInfo(TypedDict, total=False):
 
 
 class NetworkInfo(TypedDict, total=False):
-    """A network."""
-
     name: str
     type: str
     managed: bool
@@ -164,8 +158,6 @@ class VolumeInfo(TypedDict, total=False):
 
 
 class ProfileInfo(TypedDict, total=False):
-    """A profile."""
-
     name: str
     description: str
     config: dict[str, str]

@@ -19,7 +19,6 @@ class Storage:
         self._client = client
 
     def all(self) -> list[PoolInfo]:
-        """All pools."""
         return cast("list[PoolInfo]", self._client.get(_ROOT, {"recursion": 1}))
 
     def get(self, name: str) -> PoolInfo:

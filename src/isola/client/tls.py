@@ -41,7 +41,6 @@ class TlsSocket:
             raise ConnectionResetError(str(error)) from None
 
     def sendall(self, data: Any) -> None:
-        """All of it."""
         try:
             self._link.sendall(data)
         except ssl.SSLError as error:

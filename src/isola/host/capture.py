@@ -81,7 +81,6 @@ class Head:
         self._parts.append(data)
 
     def content(self) -> bytes:
-        """All of it."""
         return b"".join(self._parts)
 
 
@@ -101,7 +100,6 @@ class Tail:
             self._size -= len(self._parts.popleft())
 
     def content(self) -> bytes:
-        """What is kept."""
         return b"".join(self._parts)
 
 

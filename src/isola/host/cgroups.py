@@ -146,7 +146,6 @@ class LinuxCgroups:
         await _in_thread(lambda: self._enter(path, process))
 
     async def limit(self, path: str, limits: Limits) -> None:
-        """Set all limits."""
         await _in_thread(lambda: self._limiting().limit(path, limits))
 
     async def allow_devices(self, path: str, rules: Sequence[str]) -> bool:

@@ -34,7 +34,6 @@ class LinuxChild:
 
     @property
     def ref(self) -> ProcessRef:
-        """Which process it is."""
         return self._ref
 
     @property

@@ -53,7 +53,6 @@ class Draft:
                 os.unlink(self._temporary, dir_fd=self._directory)
 
     def write(self, block: bytes) -> None:
-        """More of it."""
         view = memoryview(block)
         while view:
             view = view[os.write(self._descriptor, view) :]

@@ -31,7 +31,6 @@ class Handle:
         return os.pread(self.descriptor, min(size, _BLOCK), _checked(offset))
 
     def write(self, offset: int, data: bytes) -> None:
-        """All of it."""
         _checked(offset + len(data))
         view = memoryview(data)
         while view:
@@ -138,7 +137,6 @@ class LinuxOpenFile:
         return await attempt(self._path, self._handle.read, offset, size)
 
     async def write(self, offset: int, data: bytes) -> None:
-        """All of it."""
         await attempt(self._path, self._handle.write, offset, data)
 
     async def stat(self) -> Entry:

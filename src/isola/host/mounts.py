@@ -133,7 +133,6 @@ class LinuxMounts:
         self._asked: dict[Path, threading.Thread] = {}
 
     async def overlay(self, mount: OverlayMount) -> None:
-        """Mount."""
         await in_thread(_overlay, mount)
 
     async def bind(self, mount: BindMount) -> None:

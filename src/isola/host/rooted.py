@@ -99,7 +99,6 @@ class LinuxRoot:
         self._streams.clear()
 
     async def stat(self, path: str, *, follow: bool = True) -> Entry:
-        """What is at ``path``."""
         return await attempt(path, lambda: self._stat(path, follow))
 
     async def names(self, path: str) -> AsyncIterator[tuple[str, ...]]:

@@ -132,7 +132,6 @@ class LinuxSystem:
         return {name: "".join(shlex.split(value)[:1]) for name, _, value in pairs}
 
     def find_program(self, name: str) -> Path | None:
-        """Where a program is."""
         return find_program(name)
 
     def file_systems(self) -> frozenset[str]:

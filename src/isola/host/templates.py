@@ -53,7 +53,6 @@ class LinuxTemplates:
         self._processes = processes
 
     async def render(self, jobs: Sequence[Job], values: Mapping[str, Value]) -> tuple[Rendered, ...]:
-        """All of them."""
         request = json.dumps({"jobs": [asdict(job) for job in jobs], "values": values}).encode()
         argv = [sys.executable, "-I", "-m", "isola.host.renderer"]
         done = await self._processes.run(argv, stdin=request, timeout=_SECONDS, check=False)

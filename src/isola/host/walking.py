@@ -60,7 +60,6 @@ class Walker:
 
     @contextlib.contextmanager
     def found(self, path: str, *, follow: bool = True) -> Iterator[Found]:
-        """What is at ``path``."""
         with self._place(encoded(path), path, follow=follow) as place:
             if place.found is None:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))

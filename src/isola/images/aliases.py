@@ -31,7 +31,6 @@ class Aliases:
         return iter(self._records)
 
     def find(self, name: str) -> Alias | None:
-        """The alias, or None."""
         return self._records.find(name)
 
     def get(self, name: str) -> Alias:

@@ -51,7 +51,6 @@ def of_platform(name: str, variant: str = "") -> str:
 
 
 def debian_architecture(name: str) -> str:
-    """Debian's name of it."""
     words = {"i686": "i386", "armv7l": "armhf", "ppc64le": "ppc64el"}
     return words.get(name, _OCI[name][0])
 

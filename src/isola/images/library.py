@@ -120,7 +120,6 @@ class ImageLibrary:
         return {digest: await self._host.files.size(self.store.path(digest)) for digest in found}
 
     async def remove_unknown(self) -> None:
-        """Remove them."""
         await self.store.let_go(sorted(await self.unknown()))
         await self.collect_garbage()
 

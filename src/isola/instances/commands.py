@@ -128,7 +128,6 @@ class Commands:
         return command
 
     def of(self, instance: Instance) -> list[Command]:
-        """Those of one instance."""
         known = [*self._running.values(), *(command for command, _ in self._idle.values())]
         return [command for command in known if command.instance.id == instance.id]
 

@@ -174,7 +174,6 @@ class Instances:
         await drop_unused(self._context, layers)
 
     def nics(self, network: str) -> list[Nic]:
-        """All NICs on a network."""
         context = self._context
         return [nic for each in context.everybody() for nic in nics_of(context, each) if nic.network == network]
 

@@ -10,8 +10,6 @@ _SHORT = 12
 
 
 class CertificateType(StrEnum):
-    """What a certificate is for."""
-
     CLIENT = "client"
     """The whole API, or that of its projects."""
     METRICS = "metrics"

@@ -40,7 +40,6 @@ class VolumeRef:
         return Entity(Kind.STORAGE_VOLUME, self.project, (self.pool, self.kind, self.name))
 
     def snapshot(self, name: str) -> Entity:
-        """One of its snapshots."""
         return Entity(Kind.VOLUME_SNAPSHOT, self.project, (self.pool, self.kind, self.name, name))
 
     def __str__(self) -> str:

@@ -108,7 +108,6 @@ class Networks:
         return self._records.get(name)
 
     def find(self, name: str) -> Network | None:
-        """The network, or None."""
         return self._records.find(name)
 
     def revision(self, name: str) -> int:

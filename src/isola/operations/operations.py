@@ -115,7 +115,6 @@ class Operations:
         return operation
 
     def find(self, id: str) -> Operation | None:
-        """The operation, or None."""
         return self._all.get(id)
 
     def told(self, operation: Operation) -> None:

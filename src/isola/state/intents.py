@@ -47,7 +47,6 @@ class Intents:
             self._held[intent.id] = intent
 
     def of_kind(self, kind: str) -> Iterator[Intent]:
-        """Those of a kind."""
         return iter([intent for intent in self._held.values() if intent.kind == kind])
 
     async def begin(self, intent: Intent) -> None:

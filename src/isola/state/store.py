@@ -83,8 +83,7 @@ class Store(ABC):
         """Flush and disconnect."""
 
     @abstractmethod
-    async def get(self, key: str) -> Entry | None:
-        """The entry, or None."""
+    async def get(self, key: str) -> Entry | None: ...
 
     @abstractmethod
     async def snapshot(self, prefix: str) -> Snapshot:

@@ -17,7 +17,6 @@ class SingleLayers(LayerStore):
     """Each layer as it was unpacked, with overlay's marks, under its own digest."""
 
     def steps(self, layers: Sequence[str]) -> Sequence[Step]:
-        """One for each layer."""
         return [Step(layer, None, (layer,)) for layer in layers]
 
     def path(self, layer: str) -> Path:
@@ -30,7 +29,6 @@ class SingleLayers(LayerStore):
         return tuple(_ALGORITHM + name for name in names if LAYER_ID.fullmatch(_ALGORITHM + name))
 
     async def made_of(self, id: str) -> Sequence[str]:
-        """Itself."""
         return (id,)
 
     async def _has(self, id: str) -> bool:

@@ -65,7 +65,6 @@ class TreeLayers(LayerStore):
         self._each = each
 
     def steps(self, layers: Sequence[str]) -> Sequence[Step]:
-        """One for each layer, or one for all."""
         chain = chain_ids(layers)
         if not chain:
             return ()

@@ -57,7 +57,6 @@ class TreeDriver(VolumeDriver):
 
     @property
     def place(self) -> Path:
-        """Where the trees are."""
         return self.base
 
     # --- the pool -----------------------------------------------------------------------------------------------
@@ -235,7 +234,6 @@ class TreeDriver(VolumeDriver):
 
     @asynccontextmanager
     async def contents(self, volume: Volume, snapshot: str | None = None) -> AsyncIterator[Path]:
-        """The tree itself."""
         await self._require(volume, snapshot)
         yield self._tree(volume, snapshot)
 

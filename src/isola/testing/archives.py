@@ -41,7 +41,6 @@ class FakeArchives:
         limits: UnpackLimits = _LIMITS,
         progress: Callable[[int], None] | None = None,
     ) -> UnpackReport:
-        """Unpack."""
         data = await self.files.read(source)
         work = _Unpacking(find(self.files.tree, target), clean(subtree.encode()), whiteouts, limits)
         total = hashlib.sha256()
@@ -90,7 +89,6 @@ class FakeArchives:
     async def pack(
         self, directory: Path, target: Path, *, prefix: str = "", compression: str = "gzip", base: int = 0
     ) -> None:
-        """Pack."""
         holder, name = parent_of(self.files.tree, target)
         if name in holder.children:
             raise AlreadyExists(f"{target} exists already")
@@ -116,7 +114,6 @@ class FakeArchives:
         limits: UnpackLimits = _LIMITS,
         progress: Callable[[int], None] | None = None,
     ) -> RepackReport:
-        """Repack."""
         data = await self.files.read(source)
         buffer = io.BytesIO()
         sink = Sink(
@@ -165,7 +162,6 @@ class _Unpacking:
         self._limits = limits
 
     def take(self, member: Member, stream: TarStream) -> None:
-        """One member."""
         self.entries += 1
         self._check_count()
         parts = self._inside(clean(member.name))

@@ -58,7 +58,6 @@ class FakeCgroups:
             group.owner = owner
 
     async def exists(self, path: str) -> bool:
-        """Whether it is there."""
         self._names.directory(path)
         return path in self.groups
 
@@ -110,11 +109,9 @@ class FakeCgroups:
             group.members.discard(pid)
 
     async def freeze(self, path: str, *, frozen: bool) -> None:
-        """At once."""
         self._group(path).frozen = frozen
 
     def frozen(self, path: str) -> bool:
-        """As set."""
         self._names.directory(path)
         return path in self.groups and self.groups[path].frozen
 
@@ -132,7 +129,6 @@ class FakeCgroups:
         return tuple(sorted(name.split("/")[depth] for name in self._below(path) if name.count("/") == depth))
 
     def directories(self, path: str, *, legacy: bool = False) -> tuple[Path, ...]:
-        """One, of v2."""
         return () if legacy else (Path(self._names.directory(path)),)
 
     def _below(self, path: str) -> list[str]:

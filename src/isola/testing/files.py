@@ -338,7 +338,6 @@ class FakeRoot:
         self.idmap = idmap
 
     async def stat(self, path: str, *, follow: bool = True) -> Entry:
-        """What is at ``path``."""
         node = find(self.node, path, follow=follow)
         inside = self.idmap.inside if self.idmap else int
         size = len(node.target) if node.kind == "symlink" else len(node.data)

@@ -24,15 +24,12 @@ class FakeIdRanges:
         """Claims."""
 
     async def granted(self) -> Sequence[Extent]:
-        """As set."""
         return self.root
 
     async def taken(self) -> Sequence[Extent]:
-        """As set."""
         return self.others
 
     async def named(self, ids: Sequence[int]) -> frozenset[int]:
-        """As set."""
         return frozenset(self.names & set(ids))
 
     async def claim(self, bases: Sequence[int], holder: str) -> int | None:
@@ -53,5 +50,4 @@ class FakeIdRanges:
             del self.held[base]
 
     async def claims(self) -> Mapping[int, str]:
-        """All of them."""
         return dict(self.held)

@@ -126,7 +126,6 @@ class FakeLinks:
             self._remove(link)
 
     async def exists(self, link: str) -> bool:
-        """Whether it is there."""
         return link in self._links
 
     async def names(self, prefix: str = "") -> tuple[str, ...]:
@@ -134,11 +133,9 @@ class FakeLinks:
         return tuple(sorted(name for name in self._links if name.startswith(prefix)))
 
     async def find(self, link: str) -> LinkView | None:
-        """One link."""
         return self._links.get(link)
 
     async def all(self) -> tuple[LinkView, ...]:
-        """Every link."""
         return tuple(self._links.values())
 
     async def routes(self) -> tuple[str, ...]:

@@ -29,7 +29,6 @@ class FakeMounts:
         """Processes whose mounts were made shared."""
 
     async def overlay(self, mount: OverlayMount) -> None:
-        """Mount."""
         if self.failure is not None:
             raise self.failure
         layers = [self._directory(path) for path in mount.lower]

@@ -48,13 +48,11 @@ class FakeNamespaces:
 
     @contextmanager
     def of_process(self, process: ProcessRef, kind: str) -> Iterator[Path]:
-        """A path of the fake kind."""
         if process not in self._interfaces:
             raise WrongState(f"Process {process.pid} has ended")
         yield Path(f"/fake/{process.pid}/{kind}")
 
     def interfaces(self, process: ProcessRef) -> tuple[InterfaceState, ...]:
-        """What was set for it."""
         return self._interfaces.get(process, ())
 
     @asynccontextmanager

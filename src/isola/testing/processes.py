@@ -62,7 +62,6 @@ class FakeProcess:
 
     @property
     def ref(self) -> ProcessRef:
-        """Which process it is."""
         return self._ref
 
     @property

@@ -211,7 +211,6 @@ class FakeRuntime(Runtime):
             del self.instances[id]
 
     async def owned(self) -> tuple[str, ...]:
-        """All."""
         return tuple(sorted(self.instances))
 
     async def console_log(self, id: str) -> bytes:
@@ -267,12 +266,10 @@ class FakeGuest:
         return instance
 
     async def settled(self) -> int | None:
-        """At once."""
         instance = self._instance()
         return _KILLED if instance is None else instance.status
 
     async def ended(self) -> int:
-        """Once it has."""
         self._runtime.look()
         if (instance := self._instance()) is None:
             return _KILLED
@@ -294,7 +291,6 @@ class FakeGuest:
                 self._runtime.end(self._id, 128 + signum)
 
     def frozen(self) -> bool:
-        """As it is."""
         instance = self._instance()
         return instance is not None and instance.frozen
 
@@ -333,7 +329,6 @@ class FakeGuest:
         return near
 
     async def resize_console(self, width: int, height: int) -> None:
-        """Kept."""
         self._require_terminal().console_size = (width, height)
 
     @property
@@ -352,7 +347,6 @@ class FakeGuest:
         return instance.interfaces if instance is not None and instance.status is None else ()
 
     async def limit(self, limits: Limits) -> None:
-        """Kept."""
         instance = self._require()
         if self._runtime.refuses(self._id, limits):
             raise HostFailure("The kernel refuses these limits")

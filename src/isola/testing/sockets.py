@@ -161,7 +161,6 @@ class FakeSockets:
         return terminal
 
     def offer(self, path: Path) -> Offer:
-        """Kept in ``offers``."""
         self.offers[path] = FakeOffer(path)
         return self.offers[path]
 

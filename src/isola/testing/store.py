@@ -28,7 +28,6 @@ class FakeStore(Store):
         """Nothing to do."""
 
     async def get(self, key: str) -> Entry | None:
-        """The entry, or None."""
         self._expire()
         held = self._entries.get(key)
         return held[0] if held else None

@@ -39,11 +39,9 @@ class FakeSystem:
     hardware: Mapping[str, Sequence[Mapping[str, object]]] = field(default_factory=lambda: _DEVICES)
 
     def kernel(self) -> Kernel:
-        """As set."""
         return self.uname
 
     def capabilities(self) -> frozenset[str]:
-        """As set."""
         return self.bounding_set
 
     def cpus(self) -> Sequence[Mapping[str, object]]:
@@ -70,37 +68,28 @@ class FakeSystem:
         }  # fmt: skip
 
     def os_release(self) -> Mapping[str, str]:
-        """As set."""
         return self.release
 
     def find_program(self, name: str) -> Path | None:
-        """As set."""
         return self.programs.get(name)
 
     def file_systems(self) -> frozenset[str]:
-        """As set."""
         return self.known_file_systems
 
     def kernel_limits(self) -> Mapping[str, Mapping[str, int]]:
-        """As set."""
         return self.limits
 
     def machine_id(self) -> str:
-        """As set."""
         return self.machine
 
     def boot_id(self) -> str:
-        """As set."""
         return self.boot
 
     def pid(self) -> int:
-        """As set."""
         return self.own_pid
 
     def open_files(self) -> tuple[int, int]:
-        """As set."""
         return self.descriptors
 
     def devices(self) -> Mapping[str, Sequence[Mapping[str, object]]]:
-        """As set."""
         return self.hardware

@@ -15,7 +15,6 @@ class FakeTemplates:
         self.asked = 0
 
     async def render(self, jobs: Sequence[Job], values: Mapping[str, Value]) -> tuple[Rendered, ...]:
-        """All of them."""
         from isola.host import renderer  # a library that most tests do without
 
         self.asked += 1

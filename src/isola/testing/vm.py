@@ -76,7 +76,6 @@ class FakeVmGuest(FakeGuest):
         return (LOOPBACK, *(InterfaceState(nic.interface, hwaddr=nic.mac, mtu=nic.mtu) for nic in instance.nics))
 
     async def plug(self, nic: TapNic) -> None:
-        """One more NIC."""
         self._require().nics.append(nic)
 
     async def unplug(self, link: str) -> None:

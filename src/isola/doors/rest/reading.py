@@ -109,7 +109,6 @@ class Fields:
         return Fields(self._object(name), f"{self._where}{name}.")
 
     def objects(self, name: str) -> list[Fields]:
-        """A list of objects."""
         value = self._values.get(name)
         if value is None:
             return []

@@ -59,7 +59,6 @@ class Answer:
         return value if isinstance(value, str) and _DIGEST.fullmatch(value) else _refuse(key)
 
     def content(self, key: str, limit: int) -> bytes:
-        """Bytes."""
         value = _bytes(self._document.get(key), key)
         return value if len(value) <= limit else _refuse(key)
 

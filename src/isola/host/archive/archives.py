@@ -142,7 +142,6 @@ class LinuxArchives:
         limits: UnpackLimits = UnpackLimits(),
         progress: Callable[[int], None] | None = None,
     ) -> UnpackReport:
-        """Unpack."""
         counter = _Counter(progress)
         answer = await self._ask(
             "unpack",

@@ -82,7 +82,6 @@ class BridgeNetworks(NetworkDriver):
         return self._config(network).plan()
 
     def link(self, network: str) -> str | None:
-        """The bridge."""
         return self.names.bridge(network)
 
     async def _start(self, network: Network, nics: Sequence[Nic]) -> None:

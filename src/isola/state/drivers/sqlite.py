@@ -84,7 +84,6 @@ class SqliteStore(Store):
         self._thread.shutdown()
 
     async def get(self, key: str) -> Entry | None:
-        """The entry, or None."""
         rows = await self._call(lambda db: db.execute("SELECT key, value, revision FROM entries WHERE key = ?", (key,)))
         return Entry(*rows[0]) if rows else None
 

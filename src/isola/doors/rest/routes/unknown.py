@@ -24,7 +24,6 @@ async def list_all(request: Request) -> web.StreamResponse:
 
 
 async def get(request: Request) -> web.StreamResponse:
-    """One of them."""
     id = request.parameters["id"]
     for item in await _all(request.services):
         if item["id"] == id:

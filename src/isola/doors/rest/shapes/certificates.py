@@ -7,7 +7,6 @@ from isola.model.certificate import Certificate
 
 
 def certificate_json(certificate: Certificate) -> dict[str, object]:
-    """A certificate."""
     shown = {"fingerprint": certificate.fingerprint, **writable(certificate)}
     return shown if certificate.created_at is None else {**shown, "created_at": moment(certificate.created_at)}
 

@@ -9,7 +9,6 @@ from isola.model.profile import Profile
 
 
 def profile_json(profile: Profile, used_by: Sequence[str]) -> dict[str, object]:
-    """A profile."""
     return {"name": profile.name, "used_by": list(used_by), "project": "default", **writable(profile)}
 
 

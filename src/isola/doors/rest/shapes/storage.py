@@ -10,7 +10,6 @@ from isola.model.storage import Pool, Space
 
 
 def pool_json(pool: Pool, used_by: Sequence[str]) -> dict[str, object]:
-    """A pool."""
     return {
         "name": pool.name,
         "driver": pool.driver,

@@ -14,7 +14,7 @@ from instance_updates import change, update
 from instance_verbs import NIC_ONE as NIC
 from instance_verbs import ROOT
 from memory_audit import differences, settle
-from strike import Fate, clear_graves
+from strike import Fate, end_tasks
 
 from isola.errors import Busy, IsolaError, TimedOut, WrongState
 from isola.instances.identity import nics_of
@@ -34,7 +34,7 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
     await world.import_image()
     yield world
     world.forget()
-    clear_graves()
+    await end_tasks()
 
 
 HALT = 30

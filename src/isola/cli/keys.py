@@ -93,14 +93,12 @@ class KeyVerbs:
         return 0
 
     def set(self, context: Context) -> None:
-        """Set keys."""
         words = context.args.many("KEY=VALUE")
         if len(words) == 2 and "=" not in words[0]:
             words = [f"{words[0]}={words[1]}"]
         self._change(context, pairs(words, "set"))
 
     def unset(self, context: Context) -> None:
-        """Unset a key."""
         self._change(context, {context.args.text("KEY"): None})
 
     def _require_known(self, context: Context, key: str) -> None:

@@ -40,7 +40,6 @@ class Server:
         return sorted({key for group in groups for row in group["keys"] for key in row})
 
     def device_types(self) -> list[str]:
-        """Types of devices."""
         document = self._client.get("/1.0/metadata/configuration")
         configs = document.get("configs", {}) if isinstance(document, dict) else {}
         return sorted(name.removeprefix("devices_") for name in configs if name.startswith("devices_"))

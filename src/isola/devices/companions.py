@@ -59,7 +59,6 @@ class Companions:
         await self._notes.forget(plug.instance.id, plug.name)
 
     async def runs(self, plug: Plug) -> bool:
-        """Whether it is there."""
         return await self._find(plug) is not None
 
     async def resume(self, plug: Plug, spec: Spec) -> None:

@@ -53,14 +53,12 @@ class Side:
 
     @property
     def family(self) -> socket.AddressFamily:
-        """Of its sockets."""
         if self.protocol == "unix":
             return socket.AF_UNIX
         return socket.AF_INET6 if ":" in self.host else socket.AF_INET
 
     @property
     def kind(self) -> socket.SocketKind:
-        """Of its sockets."""
         return socket.SOCK_DGRAM if self.protocol == "udp" else socket.SOCK_STREAM
 
 

@@ -112,7 +112,6 @@ class LinuxGuestMounts:
                 os.close(tree.descriptor)
 
     async def put(self, process: ProcessRef, tree: Tree, target: str, *, owner: int) -> None:
-        """Mount."""
         await in_thread(_put, process, tree, target, owner)
 
     async def take(self, process: ProcessRef, mount: int) -> None:

@@ -44,11 +44,9 @@ class LinuxNodes:
     """By ``mknod``."""
 
     async def find(self, path: Path) -> DeviceNumber:
-        """The device."""
         return await in_thread(_find, path)
 
     async def make(self, path: Path, number: DeviceNumber, *, uid: int, gid: int, mode: int) -> None:
-        """A node."""
         await in_thread(_make, path, number, uid, gid, mode)
 
 

@@ -17,7 +17,6 @@ class FakeNodes:
         self.devices: dict[Path, DeviceNumber] = {Path("/dev/kvm"): DeviceNumber(True, 10, 232)}
 
     async def find(self, path: Path) -> DeviceNumber:
-        """One of ``devices``."""
         if path in self.devices:
             return self.devices[path]
         try:

@@ -9,8 +9,6 @@ from isola.devices.node import NodeDevice, table
 
 
 class CharacterDevice(NodeDevice):
-    """A character device."""
-
     character = True
     example: ClassVar[Mapping[str, str]] = {"source": "/dev/null", "path": "/dev/also-null"}
     settings = table("unix-char", "/dev/ttyUSB0")

@@ -90,7 +90,6 @@ class InstanceFiles(SFTPServer):
             return await handle.file.read(offset, size)
 
     async def write(self, file_obj: object, offset: int, data: bytes) -> int:
-        """All of it."""
         handle = _handle(file_obj)
         handle.written = True
         with _answered():

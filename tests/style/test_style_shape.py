@@ -108,6 +108,7 @@ def test_a_docstring_says_more_than_the_names_do() -> None:
     silent = {
         str(path.relative_to(ROOT)): names
         for path in python_files(SOURCE)
+        if path.parent.name != "routes"  # where each is a row of the API's reference page
         if (names := list(silent_docstrings(ast.parse(path.read_text()))))
     }
     assert silent == {}, "leave them out, or say shapes, units, errors, sources, reasons"

@@ -101,6 +101,7 @@ async def volumes(request: Request) -> web.StreamResponse:
 
 
 async def volume(request: Request) -> web.StreamResponse:
+    """One volume."""
     shape = root_volume_json(_root(request))
     return sync(shape, etag={"config": shape["config"], "description": shape["description"]})
 

@@ -24,6 +24,7 @@ async def list_all(request: Request) -> web.StreamResponse:
 
 
 async def get(request: Request) -> web.StreamResponse:
+    """One of them."""
     id = request.parameters["id"]
     for item in await _all(request.services):
         if item["id"] == id:

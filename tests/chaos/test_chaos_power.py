@@ -67,7 +67,9 @@ def lost(own: Disk, daemon: Daemon) -> list[str]:
             names = {path.name for path in (directory / place).glob("[0-9a-f]*") if len(path.name) == 16}
             found += [f"{place}/{name} belongs to nothing" for name in names - known]
         names = {key for key in records if key.startswith("/instances/")}
-        return found + [f"{names} instead" for _ in range(names != {f"/instances/{name}" for name in present(daemon)})]
+        return found + [
+            f"{names} instead" for _ in range(names != {f"/instances/default/{name}" for name in present(daemon)})
+        ]
 
 
 def present(daemon: Daemon) -> set[str]:

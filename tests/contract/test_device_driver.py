@@ -20,6 +20,7 @@ from isola.model.device import DeviceState
 from isola.model.identity import HostNames, IdRange
 from isola.model.instance import Instance
 from isola.model.network import NetworkNamespace, Nic
+from isola.model.reference import Ref
 from isola.network import Networks
 from isola.operations import Operation
 from isola.storage import Pools
@@ -73,7 +74,7 @@ async def bench(request: pytest.FixtureRequest) -> Bench:
         HostNames("isola"),
         cast(Networks, NoNetworks()),
         cast(Pools, None),
-        network_key=lambda project, name: name,
+        network_key=Ref,
         nic=lambda plug: cast(Nic, None),
     )
     state = DeviceState(request.param.replace("_", "-"), kind.example)

@@ -18,8 +18,9 @@ from isola.events import Events
 from isola.host.linux import linux_host
 from isola.images import ImageLibrary, SourceRequest
 from isola.model.image import Alias, Image
+from isola.model.reference import Ref
 from isola.operations import Operations
-from isola.state import Collection, Intents, record_codec
+from isola.state import Intents, Scoped, record_codec
 from isola.testing.store import FakeStore
 
 METADATA = member("metadata.yaml", b"architecture: x86_64\ncreation_date: 1700000000\n")
@@ -36,8 +37,8 @@ class Real:
         self.operations = Operations(events, now=self.host.clock.now, new_id=self.host.clock.uuid)
         self.library = ImageLibrary(
             self.host,
-            Collection(state, "image", "/images/", record_codec(Image)),
-            Collection(state, "alias", "/aliases/", record_codec(Alias)),
+            Scoped(state, "image", "/images/", record_codec(Image)),
+            Scoped(state, "alias", "/aliases/", record_codec(Alias)),
             events,
             place / "isola",
             operations=self.operations,
@@ -49,7 +50,7 @@ class Real:
         for file, data in zip(files, uploads, strict=True):
             file.write_bytes(data)
         done = await self.operations.finish(self.library.start_import(files))
-        return self.library.get(str(done.metadata["fingerprint"]))
+        return self.library.get(Ref.default(str(done.metadata["fingerprint"])))
 
     async def unpacked(self, image: Image) -> Path:
         target = self.place / f"root-{image.fingerprint[:8]}"
@@ -102,7 +103,7 @@ async def test_a_squashfs_root_becomes_a_layer(real: Real) -> None:
     metadata, squashfs = tar(METADATA), packed.read_bytes()
     image = await real.bring(metadata, squashfs)
     assert image.fingerprint == hashlib.sha256(metadata + squashfs).hexdigest()
-    assert [path.read_bytes() for _, path in real.library.export(image.fingerprint)] == [metadata, squashfs]
+    assert [path.read_bytes() for _, path in real.library.export(image.ref)] == [metadata, squashfs]
     motd = await real.unpacked(image) / "etc/motd"
     assert motd.read_bytes() == b"hello"
     assert (motd.stat().st_uid, motd.stat().st_gid) == (1000, 7)

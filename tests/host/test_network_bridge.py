@@ -72,7 +72,7 @@ async def test_of_several_nics_the_first_is_the_way_out(bed: Bed) -> None:
         assert plan.ipv4 is not None and plan.ipv6 is not None
         device = f"eth{number}"
         more = replace(
-            nic, device=device, interface=device, network=network.name, ipv4=str(plan.ipv4.ip + 9),
+            nic, device=device, interface=device, network=network.ref, ipv4=str(plan.ipv4.ip + 9),
             ipv6=str(plan.ipv6.ip + 9), mac=f"0a:69:73:00:01:0{number}", host_link=NAMES.veth("id-web1", device),
         )  # fmt: skip
         bed.nics.append(more)

@@ -187,7 +187,7 @@ async def test_networks_behind_nat_do_not_reach_each_other(bed: Bed) -> None:
         assert await connects(beside, address)
         assert await server.wait() == 0
     for held in bed.nics:
-        network = first if held.network == "lab" else second
+        network = first if held.network.name == "lab" else second
         await bed.act(lambda op, net=network, n=held: bed.driver.detach(op, net, n))  # type: ignore[misc]
     for network in (first, second):
         await bed.act(lambda op, n=network: bed.driver.stop(op, n))  # type: ignore[misc]

@@ -167,3 +167,10 @@ def test_driver_kind_has_a_contract_over_its_whole_registry(kind: str) -> None:
 def test_test_files_have_unique_names() -> None:
     names = [path.name for path in python_files(ROOT / "tests") if path.name.startswith("test_")]
     assert sorted(names) == sorted(set(names))
+
+
+def test_only_its_door_and_its_client_know_the_addresses_of_the_api() -> None:
+    allowed = {SOURCE / "doors" / "rest", SOURCE / "client"}
+    files = [path for path in python_files(SOURCE) if not allowed & set(path.parents)]
+    found = [str(path.relative_to(ROOT)) for path in files if "/1" + ".0" in path.read_text()]
+    assert len(files) > 200 and found == []

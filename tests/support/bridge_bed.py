@@ -54,7 +54,7 @@ class Bed:
             instance_name=name,
             device="eth0",
             interface="eth0",
-            network=network.name,
+            network=network.ref,
             mac=mac or f"0a:69:73:00:00:{serial:02x}",
             host_link=NAMES.veth(f"id-{name}", "eth0"),
             ipv4=ipv4 or str(plan.ipv4.ip + 10 + serial),

@@ -13,7 +13,7 @@ from isola.images import ImageLibrary
 from isola.model.image import Alias, Image
 from isola.operations import Operation, Operations
 from isola.operations.operation import Observer
-from isola.state import Collection, Intents, record_codec
+from isola.state import Intents, Scoped, record_codec
 from isola.testing.host import FakeHost, fake_host
 from isola.testing.images import tiny_image, tiny_split_image
 from isola.testing.store import FakeStore
@@ -38,8 +38,8 @@ class World:
         self.operations = Operations(
             self.events, now=self.host.clock.now, new_id=self.host.clock.uuid, observer=self.observer
         )
-        images = Collection(self.state, "image", "/images/", record_codec(Image))
-        aliases = Collection(self.state, "image alias", "/aliases/", record_codec(Alias))
+        images = Scoped(self.state, "image", "/images/", record_codec(Image))
+        aliases = Scoped(self.state, "image alias", "/aliases/", record_codec(Alias))
         await images.load()
         await aliases.load()
         intents = Intents(self.state)

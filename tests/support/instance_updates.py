@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from isola.model.instance import InstanceUpdate
+from isola.model.reference import Ref
 from isola.testing.parts import World
 
 
@@ -13,4 +14,4 @@ def change(**wanted: object) -> InstanceUpdate:
 
 async def update(world: World, name: str = "web1", **wanted: object) -> None:
     """Change it, and wait for that."""
-    await world.finish(world.parts.services.instances.update(name, lambda _: change(**wanted)))
+    await world.finish(world.parts.services.instances.update(Ref.default(name), lambda _: change(**wanted)))

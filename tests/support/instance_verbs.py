@@ -10,9 +10,11 @@ from memory_audit import settle
 
 from isola.model.instance import Config, Devices, Instance, InstanceUpdate, Status
 from isola.model.profile import Profile
+from isola.model.reference import Ref
 from isola.testing.parts import World
 
 NAME = "victim"
+VICTIM = Ref.default(NAME)
 NIC = {"type": "nic", "network": "isolabr0", "name": "eth0", "hwaddr": "10:66:6a:00:00:01"}
 NIC_ONE = {"type": "nic", "network": "isolabr0", "name": "eth0"}
 NIC_TWO = NIC_ONE | {"name": "eth5"}
@@ -34,19 +36,19 @@ class Verb:
 
 
 def record(world: World, name: str = NAME) -> Instance | None:
-    found = world.parts.records.instances.find(name)
+    found = world.parts.records.instances.find(Ref.default(name))
     return None if found is None or found.deleting else found
 
 
 async def absent(world: World) -> None:
     for instance in list(world.parts.services.instances):
-        await world.finish(world.parts.services.instances.delete(instance.name, force=True))
+        await world.finish(world.parts.services.instances.delete(instance.ref, force=True))
 
 
 async def absent_and_packed(world: World) -> None:
     await absent(world)
     for image in list(world.parts.services.images):
-        await world.finish(world.parts.services.images.start_delete(image.fingerprint))
+        await world.finish(world.parts.services.images.start_delete(image.ref))
     await world.import_image()
 
 
@@ -67,7 +69,7 @@ async def ephemeral(world: World) -> None:
 
 async def frozen(world: World) -> None:
     await running(world)
-    await world.finish(world.parts.services.instances.pause(NAME))
+    await world.finish(world.parts.services.instances.pause(Ref.default(NAME)))
 
 
 def runs(world: World) -> bool:
@@ -95,7 +97,7 @@ async def two_running(world: World) -> None:
 
 async def change_profile(world: World, description: str, config: Config, devices: Devices) -> None:
     await world.parts.services.profiles.update(
-        "default", lambda profile: Profile(profile.name, description, config, devices)
+        Ref.default("default"), lambda profile: Profile(profile.name, description, config, devices)
     )
 
 
@@ -104,7 +106,7 @@ async def changes_profile(world: World) -> None:
 
 
 def profile_changed(world: World) -> bool:
-    return world.parts.services.profiles.get("default").description == "changed"
+    return world.parts.services.profiles.get(Ref.default("default")).description == "changed"
 
 
 CHANGE = InstanceUpdate(
@@ -132,30 +134,30 @@ async def ends(world: World, reboot: bool = False) -> None:
 VERBS = (
     Verb("create", "Creating instance", absent_and_packed, lambda w: _create(w, start=False), is_there),
     Verb("launch", "Creating instance", absent_and_packed, lambda w: _create(w, start=True), runs),
-    Verb("start", "Starting instance", stopped, instances_do("start", NAME), runs),
-    Verb("stop", "Stopping instance", running, instances_do("stop", NAME), lambda w: not runs(w)),
-    Verb("kill", "Stopping instance", frozen, instances_do("stop", NAME, force=True), lambda w: not runs(w)),
-    Verb("stop-ephemeral", "Stopping instance", ephemeral, instances_do("stop", NAME), lambda w: not is_there(w)),
-    Verb("restart", "Restarting instance", running, instances_do("restart", NAME), runs),
-    Verb("pause", "Freezing instance", running, instances_do("pause", NAME), runs),
-    Verb("resume", "Unfreezing instance", frozen, instances_do("resume", NAME), runs),
-    Verb("delete", "Deleting instance", stopped, instances_do("delete", NAME), lambda w: not is_there(w)),
+    Verb("start", "Starting instance", stopped, instances_do("start", VICTIM), runs),
+    Verb("stop", "Stopping instance", running, instances_do("stop", VICTIM), lambda w: not runs(w)),
+    Verb("kill", "Stopping instance", frozen, instances_do("stop", VICTIM, force=True), lambda w: not runs(w)),
+    Verb("stop-ephemeral", "Stopping instance", ephemeral, instances_do("stop", VICTIM), lambda w: not is_there(w)),
+    Verb("restart", "Restarting instance", running, instances_do("restart", VICTIM), runs),
+    Verb("pause", "Freezing instance", running, instances_do("pause", VICTIM), runs),
+    Verb("resume", "Unfreezing instance", frozen, instances_do("resume", VICTIM), runs),
+    Verb("delete", "Deleting instance", stopped, instances_do("delete", VICTIM), lambda w: not is_there(w)),
     Verb(
         "delete-running",
         "Deleting instance",
         running,
-        instances_do("delete", NAME, force=True),
+        instances_do("delete", VICTIM, force=True),
         lambda w: not is_there(w),
     ),
     Verb(
         "rename",
         "Renaming instance",
         stopped,
-        instances_do("rename", NAME, "new"),
+        instances_do("rename", VICTIM, "new"),
         lambda w: record(w, "new") is not None,
     ),
-    Verb("update", "Updating instance", stopped, instances_do("update", NAME, lambda _: CHANGE), changed),
-    Verb("update-live", "Updating instance", running, instances_do("update", NAME, lambda _: CHANGE), changed),
+    Verb("update", "Updating instance", stopped, instances_do("update", VICTIM, lambda _: CHANGE), changed),
+    Verb("update-live", "Updating instance", running, instances_do("update", VICTIM, lambda _: CHANGE), changed),
     Verb("profile", "Updating profile", two_running, changes_profile, profile_changed),
     Verb("end", "Cleaning up after instance", running, ends, lambda w: not runs(w), True),
     Verb("reboot", "Cleaning up after instance", running, lambda w: ends(w, reboot=True), runs, True),
@@ -176,4 +178,4 @@ async def mend(world: World, point: str) -> None:
         assert world.context.broken[instance.id], point
         assert world.context.status(instance) is Status.ERROR
     if world.context.status(instance) is not Status.RUNNING:
-        await world.finish(world.parts.services.instances.start(NAME))
+        await world.finish(world.parts.services.instances.start(Ref.default(NAME)))

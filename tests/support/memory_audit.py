@@ -10,6 +10,7 @@ from isola.instances.restarts import RESTARTING
 from isola.instances.update import CHANGING
 from isola.model.image import layer_keys
 from isola.model.instance import Instance
+from isola.model.reference import Ref
 from isola.testing.parts import World
 
 
@@ -144,7 +145,7 @@ def _daemon(world: World, instances: list[Instance]) -> list[str]:
         found.append("layers are still reserved")
     if context.operations.locked():
         found.append(f"locked: {sorted(context.operations.locked())}")
-    pool = context.networks._pools.get("isolabr0")
+    pool = context.networks._pools.get(Ref.default("isolabr0"))
     if pool is not None:
         macs = {nic.mac for record in kept.values() for nic in nics_of(context, record)}
         doomed = {nic.mac for record in instances if record.deleting for nic in nics_of(context, record)}

@@ -18,6 +18,7 @@ from isola.host import Host
 from isola.host.system import Kernel
 from isola.model.instance import Address, Instance, InterfaceState
 from isola.model.probe import Probe
+from isola.model.reference import Ref
 from isola.testing.door import opened, world_in
 from isola.testing.files import FakeRoot, Node
 from isola.testing.namespaces import LOOPBACK
@@ -69,7 +70,7 @@ class Stand:
 
     async def write_logs(self, name: str) -> None:
         """Log files of an instance, as a runtime and a recorded command leave them."""
-        instance, files = self.services.instances.get(name), self.world.host.files
+        instance, files = self.services.instances.get(Ref.default(name)), self.world.host.files
         for file in ("runtime.log", "exec-output/exec_1.stdout"):
             path = self.world.context.logs(instance) / file
             await files.make_directory(path.parent)
@@ -82,7 +83,7 @@ class Stand:
 
     async def inside(self, name: str) -> Node:
         """The root directory of an instance that runs."""
-        async with self.services.instances.files(name) as root:
+        async with self.services.instances.files(Ref.default(name)) as root:
             assert isinstance(root, FakeRoot)
             return root.node
 

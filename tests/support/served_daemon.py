@@ -21,6 +21,7 @@ from isola.errors import NotFound
 from isola.host import Host
 from isola.model.instance import Address, InterfaceState
 from isola.model.probe import Probe
+from isola.model.reference import Ref
 from isola.operations import Operation
 from isola.testing.door import ServedWorld, world_in
 from isola.testing.files import FakeRoot, Node
@@ -138,8 +139,8 @@ class ServedDaemon(ServedWorld):
 
         async def find() -> tuple[Node, int]:
             services = self.world.parts.services
-            idmap = services.instances.get(name).idmap
-            async with services.instances.files(name) as root:
+            idmap = services.instances.get(Ref.default(name)).idmap
+            async with services.instances.files(Ref.default(name)) as root:
                 assert isinstance(root, FakeRoot)
                 return root.node, idmap.base if idmap else 0
 

@@ -17,6 +17,8 @@ from raw_server import RawServer, reply
 from served_daemon import ServedDaemon
 from tars import member, packed, tar
 
+from isola.model.reference import Ref
+
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
 
@@ -210,11 +212,9 @@ WHOLE = packed(tar(DESCRIPTION, member("rootfs/sbin/init", bytes(range(256)) * 2
 def imported(daemon: ServedDaemon, parts: int) -> str:
     """The fingerprint of the image that came in as so many files, whose alias is not ``tiny``."""
     images = daemon.world.parts.services.images
-    tiny = images.alias("tiny").target
+    tiny = images.alias(Ref.default("tiny")).target
     (found,) = (
-        each.fingerprint
-        for each in images
-        if each.fingerprint != tiny and len(images.export(each.fingerprint)) == parts
+        each.fingerprint for each in images if each.fingerprint != tiny and len(images.export(each.ref)) == parts
     )
     return found
 
@@ -282,5 +282,5 @@ def test_both_files_of_an_image_stay_where_they_are_put(tmp_path: Path, here: Pa
 
 def test_an_image_is_built_and_found(isola: Run, daemon: ServedDaemon) -> None:
     assert b"Image debian/12 is there" in isola("image", "build", "debian/12").stderr
-    fingerprint = daemon.world.parts.services.images.alias("debian/12").target
+    fingerprint = daemon.world.parts.services.images.alias(Ref.default("debian/12")).target
     assert isola("image", "list", "-f", "csv").stdout.startswith(f"debian/12,{fingerprint[:12]},".encode())

@@ -21,6 +21,7 @@ from isola.errors import HostFailure, WrongState
 from isola.instances.settings import SETTINGS
 from isola.model.limits import Usage
 from isola.model.operation import OperationStatus
+from isola.model.reference import Ref
 from isola.operations import Operation
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -77,7 +78,7 @@ def test_the_life_of_an_instance(isola: Run, daemon: ServedDaemon) -> None:
     )  # fmt: skip
     assert "web1 is running" in done.stderr, done.stderr
     made = daemon.instances["web1"]
-    assert made["config"]["volatile.base_image"] == daemon.world.parts.services.images.alias("tiny").target
+    assert made["config"]["volatile.base_image"] == daemon.world.parts.services.images.alias(Ref.default("tiny")).target
     assert own(made) == {"limits.memory": "64MiB", "limits.cpu": "1"}
     assert made["devices"] == {"eth0": {"type": "nic", "network": "lab", "name": "eth0", "mtu": "1400"}}
     assert made["profiles"] == ["default", "small"]
@@ -119,7 +120,7 @@ def test_list_in_every_format_and_filtered(isola: Run, daemon: ServedDaemon) -> 
     daemon.create("web1", image="red")
     daemon.give_address("web1", "10.0.0.2")
     daemon.world.on_host("web1").usage = Usage(memory=2**20)
-    base_image = daemon.world.parts.services.images.alias("tiny").target
+    base_image = daemon.world.parts.services.images.alias(Ref.default("tiny")).target
     lines = ok(isola("list")).splitlines()
     assert lines[2].split() == ["web1", "Running", "10.0.0.2", "(eth0)", "container", "Tiny�[31m"]
     assert lines[3].split() == ["web2", "Stopped", "container", base_image[:12]]
@@ -307,8 +308,8 @@ def test_configuration_is_read_set_unset_and_edited(isola: Run, daemon: ServedDa
     ok(isola("profile", "set", "default", "limits.cpu=1"))
     ok(isola("network", "set", "isolabr0", "ipv4.nat=false"))
     services = daemon.world.parts.services
-    assert services.profiles.get("default").config == {"limits.cpu": "1"}
-    assert services.networks.get("isolabr0").config["ipv4.nat"] == "false"
+    assert services.profiles.get(Ref.default("default")).config == {"limits.cpu": "1"}
+    assert services.networks.get(Ref.default("isolabr0")).config["ipv4.nat"] == "false"
 
 
 def test_doctor_tells_what_works_and_what_does_not(isola: Run) -> None:

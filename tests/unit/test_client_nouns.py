@@ -15,6 +15,7 @@ from tars import member, packed, tar
 from isola import errors
 from isola.client import Client
 from isola.client.shapes import OperationInfo
+from isola.model.reference import Ref
 from isola.operations import Operation
 
 
@@ -143,7 +144,7 @@ def test_images_are_uploaded_as_one_file_or_two(client: Client, daemon: ServedDa
     two = client.images.upload([str(tmp_path / "meta"), str(tmp_path / "rootfs")])
     two.wait()
     exports = daemon.world.parts.services.images.export
-    kept = [[path.read_bytes() for _, path in exports(each.resource("images"))] for each in (one, two)]
+    kept = [[path.read_bytes() for _, path in exports(Ref.default(each.resource("images")))] for each in (one, two)]
     assert kept == [[parts["unified"]], [parts["meta"], parts["rootfs"]]]
     assert client.images.get(one.resource("images"))["properties"]["os"] == "x & y"
 
@@ -167,6 +168,6 @@ def test_profiles_networks_and_pools_are_listed_and_changed(client: Client, daem
     client.networks.update("isolabr0", {"ipv4.nat": "false"}, "quiet").wait()
     profile, etag = client.profiles.read("default")
     client.profiles.update("default", {**profile, "description": "ours"}, etag=etag)
-    network = daemon.world.parts.services.networks.get("isolabr0")
+    network = daemon.world.parts.services.networks.get(Ref.default("isolabr0"))
     assert (network.description, network.config["ipv4.nat"]) == ("quiet", "false")
     assert client.profiles.get("default")["description"] == "ours"

@@ -13,8 +13,10 @@ from strike import Fate, Strike
 from isola.daemon.bootstrap import NETWORK, POOL, bootstrap
 from isola.daemon.build import build
 from isola.errors import WrongState
+from isola.model.event import EventKind
 from isola.model.instance import Status
 from isola.model.profile import Profile
+from isola.model.reference import Ref
 from isola.testing.host import fake_host
 from isola.testing.parts import World
 from isola.testing.store import FakeStore
@@ -47,15 +49,15 @@ async def booted(world: World) -> None:
 async def test_what_runs_runs_on_and_is_looked_after(world: World) -> None:
     await world.create("web1", start=True, config={"limits.cpu": "1"})
     await world.create("web2", start=True)
-    await world.finish(world.parts.services.instances.pause("web2"))
+    await world.finish(world.parts.services.instances.pause(Ref.default("web2")))
     before = {name: world.on_host(name).number for name in ("web1", "web2")}
     await again(world)
     assert statuses(world) == {"web1": Status.RUNNING, "web2": Status.FROZEN}
     assert {name: world.on_host(name).number for name in before} == before
     assert not await differences(world)
-    world.runtime.end(world.parts.services.instances.get("web1").id)
+    world.runtime.end(world.parts.services.instances.get(Ref.default("web1")).id)
     await eventually(lambda: statuses(world)["web1"] is Status.STOPPED)
-    await world.finish(world.parts.services.instances.stop("web2"))
+    await world.finish(world.parts.services.instances.stop(Ref.default("web2")))
     assert not await differences(world)
 
 
@@ -70,12 +72,14 @@ async def test_what_could_not_be_looked_at_is_not_taken_for_dead(world: World, v
     instances = world.parts.services.instances
     if verb == "start":
         with pytest.raises(WrongState, match="already running"):
-            await world.finish(instances.start("web1"))
+            await world.finish(instances.start(Ref.default("web1")))
         assert statuses(world)["web1"] is Status.RUNNING and world.on_host("web1").number == before
         assert {place: id(pair) for place, (pair, _) in world.host.links.inside.items()} == wired
     else:
         await world.finish(
-            instances.delete("web1", force=True) if verb == "delete" else getattr(instances, verb)("web1")
+            instances.delete(Ref.default("web1"), force=True)
+            if verb == "delete"
+            else getattr(instances, verb)(Ref.default("web1"))
         )
     assert not await differences(world)
 
@@ -98,7 +102,7 @@ async def test_after_a_boot_what_ran_and_what_is_to_start_by_itself_runs(world: 
     await booted(world)
     assert statuses(world) == {"auto": Status.RUNNING, "ran": Status.RUNNING, "stopped": Status.STOPPED}
     assert not await differences(world)
-    await world.finish(world.parts.services.instances.stop("auto"))
+    await world.finish(world.parts.services.instances.stop(Ref.default("auto")))
     await again(world)
     assert statuses(world)["auto"] is Status.STOPPED
 
@@ -115,7 +119,7 @@ async def test_one_that_cannot_be_brought_back_holds_up_no_other(world: World) -
     broken = await world.create("broken", start=True)
     await world.create("fine", start=True)
     record = dataclasses.replace(broken, runtime="gone", desired="running")
-    await world.parts.records.instances.change("broken", lambda _: record)
+    await world.parts.records.instances.change(Ref.default("broken"), lambda _: record)
     await booted(world)
     assert statuses(world) == {"broken": Status.ERROR, "fine": Status.RUNNING}
     assert "gone" in world.context.broken[broken.id]
@@ -124,11 +128,11 @@ async def test_one_that_cannot_be_brought_back_holds_up_no_other(world: World) -
 async def test_a_daemon_may_go_back_to_an_older_record(world: World) -> None:
     """Unknown fields are passed over, missing ones take their default."""
     await world.create("web1", start=True)
-    entry = await world.store.get("/instances/web1")
+    entry = await world.store.get("/instances/default/web1")
     assert entry is not None
     text = entry.value.replace(b'"deleting":false,', b'"from_the_future":{"x":[1]},')
     assert text != entry.value
-    await world.store.put("/instances/web1", text)
+    await world.store.put("/instances/default/web1", text)
     await again(world)
     assert statuses(world) == {"web1": Status.RUNNING} and not await differences(world)
 
@@ -171,7 +175,7 @@ async def test_a_shutdown_does_not_wait_for_a_stop_that_never_ends(world: World)
     await world.create("web1", start=True, config={"boot.host_shutdown_timeout": "0"})
     await world.create("web2", start=True)
     world.runtime.ends_on = frozenset({9})
-    stopping = world.parts.services.instances.stop("web1", timeout=None)
+    stopping = world.parts.services.instances.stop(Ref.default("web1"), timeout=None)
     await eventually(lambda: world.on_host("web1").signals)
     world.runtime.ends_on = frozenset({9, 30})
     await world.parts.services.instances.shutdown()
@@ -185,12 +189,15 @@ async def test_the_first_start_makes_a_pool_a_network_and_a_profile_once(world: 
     services = world.parts.services
     assert [pool.name for pool in services.pools] == [POOL] and [net.name for net in services.networks] == [NETWORK]
     await services.profiles.update(
-        "default", lambda _: Profile("default", "mine", {}, {"root": {"type": "disk", "path": "/", "pool": POOL}})
+        Ref.default("default"),
+        lambda _: Profile("default", "mine", {}, {"root": {"type": "disk", "path": "/", "pool": POOL}}),
     )
-    await world.finish(services.operations.start("Deleting network", lambda op: services.networks.delete(op, NETWORK)))
+    await world.finish(
+        services.operations.start("Deleting network", lambda op: services.networks.delete(op, Ref.default(NETWORK)))
+    )
     await again(world)
     assert [net.name for net in world.parts.services.networks] == []
-    assert world.parts.services.profiles.get("default").description == "mine"
+    assert world.parts.services.profiles.get(Ref.default("default")).description == "mine"
 
 
 @pytest.mark.parametrize("operation", ["Creating storage pool", "Creating network"])
@@ -219,7 +226,7 @@ async def test_a_minimal_daemon_has_a_profile_and_nothing_else() -> None:
     await parts.open()
     await bootstrap(parts, minimal=True)
     assert len(parts.services.networks) == 0 and list(parts.services.pools) == []
-    assert parts.services.profiles.get("default").devices == {}
+    assert parts.services.profiles.get(Ref.default("default")).devices == {}
     await parts.close()
 
 
@@ -243,9 +250,9 @@ async def test_daemons_side_by_side_on_one_host_leave_each_other_alone() -> None
 async def test_closing_ends_followers_and_cancels_what_can_be_cancelled(world: World) -> None:
     await world.create("web1", start=True)
     world.runtime.ends_on = frozenset({9})
-    stopping = world.parts.services.instances.stop("web1", timeout=None)
+    stopping = world.parts.services.instances.stop(Ref.default("web1"), timeout=None)
     await eventually(lambda: world.on_host("web1").signals)
-    follower = world.parts.services.events.follow(["lifecycle"])
+    follower = world.parts.services.events.follow([EventKind.LIFECYCLE])
     await world.parts.close()
     assert [event async for event in follower] == []
     assert stopping.status.final and world.on_host("web1").status is None
@@ -266,9 +273,9 @@ CHANGING = "last_state.changing"
 async def test_a_changed_profile_leaves_nics_alone_at_the_next_start(world: World, change: dict[str, str]) -> None:
     for number in range(4):
         await world.create(f"web{number}", start=True)
-    profile = world.parts.services.profiles.get("default")
+    profile = world.parts.services.profiles.get(Ref.default("default"))
     await world.parts.services.profiles.update(
-        "default", lambda found: Profile(found.name, "", change, profile.devices)
+        Ref.default("default"), lambda found: Profile(found.name, "", change, profile.devices)
     )
     assert not any(CHANGING in instance.volatile for instance in world.parts.records.instances)
     wired = {place: id(pair) for place, (pair, _) in world.host.links.inside.items()}
@@ -280,15 +287,15 @@ async def test_a_changed_profile_leaves_nics_alone_at_the_next_start(world: Worl
 async def test_limits_that_a_crash_left_half_set_are_set_again_without_touching_nics(world: World) -> None:
     instance = await world.create("web1", start=True, config={"limits.memory": "512MiB"})
     marked = dataclasses.replace(
-        world.parts.records.instances.get("web1"), volatile=dict(instance.volatile) | {CHANGING: "limits"}
+        world.parts.records.instances.get(Ref.default("web1")), volatile=dict(instance.volatile) | {CHANGING: "limits"}
     )
-    await world.parts.records.instances.change("web1", lambda _: marked)
+    await world.parts.records.instances.change(Ref.default("web1"), lambda _: marked)
     world.on_host("web1").limits = dataclasses.replace(world.on_host("web1").limits, memory=1 << 30)
     wired = {place: id(pair) for place, (pair, _) in world.host.links.inside.items()}
     await again(world)
     assert {place: id(pair) for place, (pair, _) in world.host.links.inside.items()} == wired
     assert world.on_host("web1").limits.memory == 512 << 20
-    assert CHANGING not in world.parts.records.instances.get("web1").volatile
+    assert CHANGING not in world.parts.records.instances.get(Ref.default("web1")).volatile
 
 
 async def test_a_start_writes_no_record_that_is_as_it_was(world: World) -> None:

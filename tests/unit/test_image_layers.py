@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from isola.model.image import Layer, chain_ids, layer_keys
 from isola.model.instance import Start
+from isola.model.reference import Ref
 from isola.state import record_codec
 from isola.state.codec import encode
 from isola.testing.parts import World
@@ -53,7 +54,7 @@ async def as_recorded_by_01(world: World, name: str) -> None:
     driver = world.parts.services.pools.driver("default")
     for entry in await world.store.range("/images/"):
         await world.store.put(entry.key, encode(replace(image, layers=(replace(layer, diff_id=""),))))
-    instance = records.instances.get(name)
+    instance = records.instances.get(Ref.default(name))
     for entry in await world.store.range("/instances/"):
         old = replace(instance, start=replace(instance.start, layers=(layer.digest,), blobs=()))
         await world.store.put(entry.key, encode(old))
@@ -65,14 +66,14 @@ async def test_instances_of_the_earlier_version_start_and_share_their_layers(wor
     await world.create("old")
     await as_recorded_by_01(world, "old")
     await world.start()
-    old = world.parts.services.instances.get("old")
-    await world.finish(world.parts.services.instances.start("old"))
+    old = world.parts.services.instances.get(Ref.default("old"))
+    await world.finish(world.parts.services.instances.start(Ref.default("old")))
     new = await world.create("new")
     assert new.start.layers == old.start.layers, "the image's layer is not unpacked a second time"
     driver = world.parts.services.pools.driver("default")
     assert await driver.layers.stored() == old.start.layers
-    await world.finish(world.parts.services.images.start_delete(new.image))
-    await world.finish(world.parts.services.instances.delete("new"))
+    await world.finish(world.parts.services.images.start_delete(Ref.default(new.image)))
+    await world.finish(world.parts.services.instances.delete(Ref.default("new")))
     assert await driver.layers.stored() == old.start.layers
     assert set(old.start.layers) <= set(await world.parts.services.images.store.digests())
     await world.start()
@@ -83,10 +84,10 @@ async def test_a_new_instance_stands_on_the_chain_and_keeps_its_blobs(world: Wor
     instance = await world.create("new")
     [layer] = instance.start.blobs
     assert instance.start.layers == (layer.diff_id,) != (layer.digest,)
-    await world.finish(world.parts.services.images.start_delete(instance.image))
+    await world.finish(world.parts.services.images.start_delete(Ref.default(instance.image)))
     store = world.parts.services.images.store
     assert await store.has(layer.digest), "a copy in another pool is unpacked from it"
-    await world.finish(world.parts.services.instances.delete("new"))
+    await world.finish(world.parts.services.instances.delete(Ref.default("new")))
     await world.parts.services.images.collect_garbage()
     assert await store.digests() == ()
     assert await world.parts.services.pools.driver("default").layers.stored() == ()

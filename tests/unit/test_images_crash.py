@@ -8,6 +8,7 @@ from image_library import World, split, unified
 
 from isola.errors import HostFailure, IsolaError
 from isola.images import ImageLibrary
+from isola.model.reference import Ref
 from isola.operations import Operation
 
 
@@ -43,7 +44,7 @@ async def import_split(world: World, library: ImageLibrary) -> Operation:
 
 
 async def delete(world: World, library: ImageLibrary) -> Operation:
-    return library.start_delete(library.get(OLD).fingerprint)
+    return library.start_delete(library.get(Ref.default(OLD)).ref)
 
 
 OLD = hashlib.sha256(unified("old")).hexdigest()
@@ -71,12 +72,12 @@ async def agree(world: World, library: ImageLibrary) -> None:
     named: set[str] = set()
     for image in library:
         named |= {image.manifest, image.artifact} | {layer.digest for layer in image.layers}
-        for _, path in library.export(image.fingerprint):
+        for _, path in library.export(image.ref):
             assert await world.host.files.exists(path)
     assert named <= await world.blobs()
     assert await world.blobs() == library._catalogue.blobs()
     assert await world.leftovers() == ()
-    assert all(library.resolve(alias.name) is not None for alias in library.aliases())
+    assert all(library.resolve(alias.ref) is not None for alias in library.aliases())
 
 
 @pytest.mark.parametrize("action", ["fail", "cancel", "kill"])

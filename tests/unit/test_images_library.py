@@ -15,6 +15,7 @@ from isola.images import ImageLibrary, ImageSource, SourceRequest
 from isola.images.store import Intake
 from isola.model.image import Alias, Image
 from isola.model.probe import Probe
+from isola.model.reference import Ref
 from isola.operations import Operation
 
 
@@ -32,7 +33,7 @@ async def import_tiny(world: World, library: ImageLibrary, name: str = "tiny", *
     """A unified image under the alias of its name."""
     file = await world.upload(name, unified(name))
     done = await world.operations.finish(library.start_import([file], aliases=[name], **options))  # type: ignore[arg-type]
-    return library.get(str(done.metadata["fingerprint"]))
+    return library.get(Ref.default(str(done.metadata["fingerprint"])))
 
 
 async def content(world: World, path: Path) -> bytes:
@@ -47,7 +48,7 @@ async def test_a_unified_image_keeps_the_fingerprint_of_its_bytes(world: World, 
     image = await import_tiny(world, library, filename="tiny.tar.gz")
     assert image.fingerprint == hashlib.sha256(data).hexdigest()
     assert (image.size, image.filename, image.architecture) == (len(data), "tiny.tar.gz", "x86_64")
-    [(name, path)] = library.export(image.fingerprint)
+    [(name, path)] = library.export(image.ref)
     assert name == f"{image.fingerprint}.tar.gz"
     assert await content(world, path) == data
 
@@ -56,12 +57,12 @@ async def test_a_split_image_keeps_the_fingerprint_of_both(world: World, library
     files = [await world.upload(str(number), data) for number, data in enumerate(split())]
     done = await world.operations.finish(library.start_import(files))
     fingerprint = str(done.metadata["fingerprint"])
-    exported = library.export(fingerprint)
+    exported = library.export(Ref.default(fingerprint))
     assert [name for name, _ in exported] == [f"meta-{fingerprint}.tar.gz", f"{fingerprint}.tar.gz"]
     assert b"".join([await content(world, path) for _, path in exported]) == b"".join(split())
     assert hashlib.sha256(b"".join(split())).hexdigest() == fingerprint
     # The root is a legal layer as it is: nothing is stored twice.
-    assert library.get(fingerprint).layers[0].media_type.endswith("tar+gzip")
+    assert library.get(Ref.default(fingerprint)).layers[0].media_type.endswith("tar+gzip")
 
 
 async def test_an_image_is_an_oci_image(world: World, library: ImageLibrary) -> None:
@@ -128,10 +129,10 @@ async def test_an_image_whose_blobs_are_lost_does_not_stop_the_start(world: Worl
     image = await import_tiny(world, library)
     await world.host.files.remove_tree(library.store.path(image.manifest))
     again = await world.start()
-    assert again.resolve("tiny") == image
+    assert again.resolve(Ref.default("tiny")) == image
     with pytest.raises(Unsupported):
-        again.export(image.fingerprint)
-    await world.operations.finish(again.start_delete(image.fingerprint))
+        again.export(image.ref)
+    await world.operations.finish(again.start_delete(image.ref))
     left = await again.unknown()
     assert set(left) == await world.blobs(), "what only the lost manifest named is left alone"
     await again.remove_unknown()
@@ -169,7 +170,7 @@ async def test_properties_of_the_request_overrule(world: World, library: ImageLi
     assert image.properties["os"] == "Busybox"
     assert image.config.command == ("/bin/true",)
     assert image.public
-    assert (await library.metadata(image.fingerprint)).properties["description"] == "Busybox tiny"
+    assert (await library.metadata(image.ref)).properties["description"] == "Busybox tiny"
 
 
 # --- looking and naming ----------------------------------------------------------------------------------------
@@ -178,39 +179,41 @@ async def test_properties_of_the_request_overrule(world: World, library: ImageLi
 async def test_images_are_found_by_alias_and_by_beginning(world: World, library: ImageLibrary) -> None:
     image = await import_tiny(world, library)
     for reference in ("tiny", image.fingerprint, image.fingerprint[:12], image.fingerprint[:4]):
-        assert library.resolve(reference) == image
-    assert library.resolve(image.fingerprint[:3]) is None
-    assert library.resolve("tin") is None
+        assert library.resolve(Ref.default(reference)) == image
+    assert library.resolve(Ref.default(image.fingerprint[:3])) is None
+    assert library.resolve(Ref.default("tin")) is None
     with pytest.raises(NotFound):
-        library.get("tiny")
+        library.get(Ref.default("tiny"))
 
 
 async def test_an_ambiguous_beginning_is_refused(world: World, library: ImageLibrary) -> None:
     image = await import_tiny(world, library)
     twin = image.fingerprint[:10] + "0" * 54
     await library._records.add(
-        twin, Image(**{name: getattr(image, name) for name in image.__slots__} | {"fingerprint": twin})
+        Ref.default(twin), Image(**{name: getattr(image, name) for name in image.__slots__} | {"fingerprint": twin})
     )
     with pytest.raises(InvalidInput, match="2 images"):
-        library.get(image.fingerprint[:8])
-    assert library.get(image.fingerprint) == image
+        library.get(Ref.default(image.fingerprint[:8]))
+    assert library.get(image.ref) == image
 
 
 async def test_aliases_come_move_and_go(world: World, library: ImageLibrary) -> None:
     image = await import_tiny(world, library)
     other = await import_tiny(world, library, "other")
     await library.add_alias(Alias("web/1", image.fingerprint[:12], "for the web"))
-    assert library.alias("web/1").target == image.fingerprint
-    before = library.alias_revision("web/1")
-    await library.update_alias("web/1", lambda alias: replace(alias, target=other.fingerprint, description="moved"))
-    assert library.resolve("web/1") == other
-    assert library.alias_revision("web/1") != before
-    await library.rename_alias("web/1", "web/2")
-    assert library.alias("web/2").description == "moved"
-    await library.remove_alias("web/2")
+    assert library.alias(Ref.default("web/1")).target == image.fingerprint
+    before = library.alias_revision(Ref.default("web/1"))
+    await library.update_alias(
+        Ref.default("web/1"), lambda alias: replace(alias, target=other.fingerprint, description="moved")
+    )
+    assert library.resolve(Ref.default("web/1")) == other
+    assert library.alias_revision(Ref.default("web/1")) != before
+    await library.rename_alias(Ref.default("web/1"), "web/2")
+    assert library.alias(Ref.default("web/2")).description == "moved"
+    await library.remove_alias(Ref.default("web/2"))
     for gone in ("web/1", "web/2"):
         with pytest.raises(NotFound):
-            library.alias(gone)
+            library.alias(Ref.default(gone))
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a//b", "-x", "a b"])
@@ -228,24 +231,24 @@ async def test_an_alias_needs_its_image_and_its_name(world: World, library: Imag
         await library.add_alias(Alias("tiny", image.fingerprint))
     await library.add_alias(Alias("x", image.fingerprint))
     with pytest.raises(AlreadyExists):
-        await library.rename_alias("x", "tiny")
+        await library.rename_alias(Ref.default("x"), "tiny")
 
 
 async def test_what_a_user_may_change_is_changed(world: World, library: ImageLibrary) -> None:
     image = await import_tiny(world, library)
-    before = library.revision(image.fingerprint)
+    before = library.revision(image.ref)
     await library.update(
-        image.fingerprint[:12],
+        Ref.default(image.fingerprint[:12]),
         lambda found: replace(found, properties={"a": "b"}, public=True, auto_update=True, profiles=("x",)),
     )
-    changed = library.get(image.fingerprint)
+    changed = library.get(image.ref)
     assert (changed.properties, changed.public, changed.auto_update, changed.profiles) == (
         {"a": "b"},
         True,
         True,
         ("x",),
     )
-    assert library.revision(image.fingerprint) != before
+    assert library.revision(image.ref) != before
 
 
 # --- deleting --------------------------------------------------------------------------------------------------
@@ -253,21 +256,21 @@ async def test_what_a_user_may_change_is_changed(world: World, library: ImageLib
 
 async def test_deleting_leaves_nothing(world: World, library: ImageLibrary) -> None:
     image = await import_tiny(world, library)
-    await world.operations.finish(library.start_delete(image.fingerprint[:12]))
+    await world.operations.finish(library.start_delete(Ref.default(image.fingerprint[:12])))
     assert list(library) == []
     assert list(library.aliases()) == []
     assert await world.blobs() == set()
     assert orjson.loads(await content(world, DIRECTORY / "images/index.json"))["manifests"] == []
     with pytest.raises(NotFound):
-        library.start_delete(image.fingerprint)
+        library.start_delete(image.ref)
 
 
 async def test_images_share_blobs_and_deleting_one_spares_the_other(world: World, library: ImageLibrary) -> None:
     first = await import_tiny(world, library)
     files = [await world.upload(str(number), data) for number, data in enumerate(split())]
     done = await world.operations.finish(library.start_import(files))
-    await world.operations.finish(library.start_delete(first.fingerprint))
-    kept = library.get(str(done.metadata["fingerprint"]))
+    await world.operations.finish(library.start_delete(first.ref))
+    kept = library.get(Ref.default(str(done.metadata["fingerprint"])))
     assert await library.store.has(kept.layers[0].digest)
     assert len(await world.blobs()) == 6  # manifest, configuration, layer; artifact, its empty configuration, metadata
 
@@ -275,7 +278,7 @@ async def test_images_share_blobs_and_deleting_one_spares_the_other(world: World
 async def test_layers_in_use_outlive_their_image(world: World, library: ImageLibrary) -> None:
     image = await import_tiny(world, library)
     library._layers_in_use = lambda: [image.layers[0].digest]
-    await world.operations.finish(library.start_delete(image.fingerprint))
+    await world.operations.finish(library.start_delete(image.ref))
     assert await world.blobs() == {image.layers[0].digest}
     library._layers_in_use = list
     assert await library.collect_garbage(keep_layers=[image.layers[0].digest]) == 0
@@ -284,11 +287,11 @@ async def test_layers_in_use_outlive_their_image(world: World, library: ImageLib
 
 async def test_a_second_deletion_waits_for_the_first(world: World, library: ImageLibrary) -> None:
     image = await import_tiny(world, library)
-    both = [library.start_delete(image.fingerprint) for _ in range(2)]
+    both = [library.start_delete(image.ref) for _ in range(2)]
     for operation in both:
         await world.operations.finish(operation)
     with pytest.raises(NotFound):
-        library.start_delete(image.fingerprint)
+        library.start_delete(image.ref)
 
 
 # --- making on demand ------------------------------------------------------------------------------------------
@@ -341,9 +344,9 @@ def maker(world: World, library: ImageLibrary) -> Maker:
 
 async def test_what_a_source_offers_is_made_and_named(world: World, library: ImageLibrary, maker: Maker) -> None:
     assert library.offers()["made/1"] == "one"
-    await world.run(lambda op: library.ensure(op, "made/one"))
+    await world.run(lambda op: library.ensure(op, Ref.default("made/one")))
     assert {alias.name for alias in library.aliases()} == {"made/1", "made/one"}
-    await world.run(lambda op: library.ensure(op, "made/1"))
+    await world.run(lambda op: library.ensure(op, Ref.default("made/1")))
     assert maker.made == 1
 
 
@@ -351,7 +354,7 @@ async def test_callers_at_once_share_the_making(world: World, library: ImageLibr
     found: list[Image] = []
 
     async def want(op: Operation) -> None:
-        found.append(await library.ensure(op, "made/1"))
+        found.append(await library.ensure(op, Ref.default("made/1")))
 
     await asyncio.gather(*(world.run(want) for _ in range(5)))
     assert maker.made == 1
@@ -362,21 +365,21 @@ async def test_another_takes_over_when_the_maker_is_cancelled(
     world: World, library: ImageLibrary, maker: Maker
 ) -> None:
     maker.go_on.clear()
-    first = world.operations.start("First", lambda op: library.ensure(op, "made/1"))
-    second = world.operations.start("Second", lambda op: library.ensure(op, "made/1"))
+    first = world.operations.start("First", lambda op: library.ensure(op, Ref.default("made/1")))
+    second = world.operations.start("Second", lambda op: library.ensure(op, Ref.default("made/1")))
     await asyncio.sleep(0.01)
     first.cancel()
     await first.wait()
     maker.go_on.set()
     await world.operations.finish(second)
     assert maker.made == 1
-    assert library.resolve("made/1") is not None
+    assert library.resolve(Ref.default("made/1")) is not None
 
 
 async def test_those_who_wait_are_told_of_the_failure(world: World, library: ImageLibrary, maker: Maker) -> None:
     maker.broken = True
     maker.go_on.clear()
-    tasks = [asyncio.ensure_future(world.run(lambda op: library.ensure(op, "made/1"))) for _ in range(3)]
+    tasks = [asyncio.ensure_future(world.run(lambda op: library.ensure(op, Ref.default("made/1")))) for _ in range(3)]
     await asyncio.sleep(0.01)
     maker.go_on.set()
     results = await asyncio.gather(*tasks, return_exceptions=True)
@@ -388,12 +391,12 @@ async def test_a_complete_image_stays_when_the_bigger_operation_fails(
     world: World, library: ImageLibrary, maker: Maker
 ) -> None:
     async def launch(op: Operation) -> None:
-        await library.ensure(op, "made/1")
+        await library.ensure(op, Ref.default("made/1"))
         raise Unsupported("Something later")
 
     with pytest.raises(Unsupported):
         await world.run(launch)
-    image = library.resolve("made/1")
+    image = library.resolve(Ref.default("made/1"))
     assert image is not None
     assert await library.store.has(image.layers[0].digest)
 
@@ -416,7 +419,7 @@ async def test_a_build_with_options_does_not_take_the_plain_name(
 
 async def test_an_unknown_name_lists_near_ones(world: World, library: ImageLibrary, maker: Maker) -> None:
     with pytest.raises(NotFound, match="made/1"):
-        await world.run(lambda op: library.ensure(op, "made/2"))
+        await world.run(lambda op: library.ensure(op, Ref.default("made/2")))
     with pytest.raises(NotFound, match="choose one of"):
         library.start_build("nosuch", SourceRequest())
 

@@ -11,6 +11,7 @@ from isola.errors import DriverUnavailable
 from isola.model.exec import ExecRequest
 from isola.model.instance import Status
 from isola.model.probe import Probe
+from isola.model.reference import Ref
 from isola.testing.parts import HostedRuntime, World
 
 
@@ -51,11 +52,11 @@ async def test_what_runs_is_seen_and_deleting_it_ends_its_processes(world: World
     on_host = world.on_host("one")
     await broken(world, restarted=restarted)
     instances = world.parts.services.instances
-    assert instances.status(instances.get("one")) is Status.RUNNING
-    await world.finish(instances.delete("one", force=True))
+    assert instances.status(instances.get(Ref.default("one"))) is Status.RUNNING
+    await world.finish(instances.delete(Ref.default("one"), force=True))
     assert world.runtime.instances == {}
     assert on_host.status is not None, "its processes run on"
-    assert not world.context.records.find("one")
+    assert not world.context.records.find(Ref.default("one"))
 
 
 @pytest.mark.parametrize("restarted", [False, True])
@@ -63,18 +64,18 @@ async def test_it_stops_but_neither_starts_nor_runs_commands(world: World, resta
     await broken(world, restarted=restarted)
     instances = world.parts.services.instances
     with pytest.raises(DriverUnavailable, match="libyajl"):
-        await instances.exec("one", ExecRequest(command=("true",))).start()
-    await world.finish(instances.stop("one", force=True))
-    assert instances.status(instances.get("one")) is Status.STOPPED
+        await instances.exec(Ref.default("one"), ExecRequest(command=("true",))).start()
+    await world.finish(instances.stop(Ref.default("one"), force=True))
+    assert instances.status(instances.get(Ref.default("one"))) is Status.STOPPED
     with pytest.raises(DriverUnavailable, match="libyajl"):
-        await world.finish(instances.start("one"))
-    assert instances.status(instances.get("one")) is Status.STOPPED
+        await world.finish(instances.start(Ref.default("one")))
+    assert instances.status(instances.get(Ref.default("one"))) is Status.STOPPED
     await settle(world)
 
 
 async def test_the_end_of_what_runs_is_noticed(world: World) -> None:
     await broken(world, restarted=True)
-    instance = world.parts.services.instances.get("one")
+    instance = world.parts.services.instances.get(Ref.default("one"))
     world.runtime.end(instance.id)
     await settle(world)
     assert world.parts.services.instances.status(instance) is Status.STOPPED

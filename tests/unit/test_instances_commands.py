@@ -8,6 +8,7 @@ from channels import eventually
 from isola.errors import InvalidInput, NotFound, WrongState
 from isola.instances.commands import Command
 from isola.model.exec import ConsoleRequest, ExecRequest
+from isola.model.reference import Ref
 from isola.testing.parts import World
 from isola.testing.runtime import FakeCommand
 
@@ -32,7 +33,7 @@ async def running(world: World) -> World:
 
 
 def make(world: World, *command: str, **wanted: object) -> Command:
-    return world.parts.services.instances.exec("web1", ExecRequest(command, **wanted))  # type: ignore[arg-type]
+    return world.parts.services.instances.exec(Ref.default("web1"), ExecRequest(command, **wanted))  # type: ignore[arg-type]
 
 
 async def test_made_started_looked_at_and_resized_in_calls_of_their_own(running: World) -> None:
@@ -52,7 +53,7 @@ async def test_made_started_looked_at_and_resized_in_calls_of_their_own(running:
     assert await command.wait() == 2
     await command.close()
     assert (instances.command(id).exit_status, command.running) == (2, False)
-    assert [each.id for each in instances.commands("web1")] == [id]
+    assert [each.id for each in instances.commands(Ref.default("web1"))] == [id]
 
 
 async def test_streams_carry_input_output_and_errors(running: World) -> None:
@@ -77,11 +78,11 @@ async def test_a_command_starts_once_and_only_while_its_instance_can_run_it(runn
     await begun.start()
     with pytest.raises(WrongState, match="started before"):
         await begun.start()
-    await running.finish(instances.pause("web1"))
+    await running.finish(instances.pause(Ref.default("web1")))
     with pytest.raises(WrongState, match="is frozen"):
         await waiting.start()
-    await running.finish(instances.resume("web1"))
-    await running.finish(instances.stop("web1"))
+    await running.finish(instances.resume(Ref.default("web1")))
+    await running.finish(instances.stop(Ref.default("web1")))
     assert await begun.wait() == 137
     await begun.close()
     with pytest.raises(WrongState):
@@ -106,30 +107,30 @@ async def test_what_is_remembered_is_bounded_and_what_runs_is_never_forgotten(ru
         make(running, "echo", large)
     with pytest.raises(NotFound):
         instances.command(first.id)
-    known = instances.commands("web1")
+    known = instances.commands(Ref.default("web1"))
     assert runs in known and len(known) < 18
     for _ in range(1100):
         make(running, "echo")
-    assert len(instances.commands("web1")) == 1025
+    assert len(instances.commands(Ref.default("web1"))) == 1025
     await runs.close()
-    assert runs.exit_status == 137 and len(instances.commands("web1")) == 1024
+    assert runs.exit_status == 137 and len(instances.commands(Ref.default("web1"))) == 1024
 
 
 async def test_a_console_is_one_terminal_that_another_may_take(running: World) -> None:
     instances = running.parts.services.instances
-    first = instances.console("web1", ConsoleRequest(width=80, height=25))
+    first = instances.console(Ref.default("web1"), ConsoleRequest(width=80, height=25))
     stream = await first.attach()
     assert running.on_host("web1").console_size == (80, 25)
     running.runtime.show(running.on_host("web1").spec.id, b"login: ")
     assert await stream.read() == b"login: "
     with pytest.raises(WrongState, match="by force"):
-        instances.console("web1", ConsoleRequest())
-    second = instances.console("web1", ConsoleRequest(force=True))
+        instances.console(Ref.default("web1"), ConsoleRequest())
+    second = instances.console(Ref.default("web1"), ConsoleRequest(force=True))
     await second.attach()
     assert first.over.is_set() and not second.over.is_set()
     first.close()
     with pytest.raises(WrongState, match="by force"):
-        instances.console("web1", ConsoleRequest())
-    await running.finish(instances.stop("web1"))
+        instances.console(Ref.default("web1"), ConsoleRequest())
+    await running.finish(instances.stop(Ref.default("web1")))
     await eventually(second.over.is_set)
     second.close()

@@ -7,16 +7,22 @@ from collections.abc import AsyncIterator
 
 import pytest
 from channels import CONNECTIONS, Client, channels_of, connect, eventually
+from heard import lifecycle
 from memory_audit import differences
 
 from isola.doors.rest.control import control_message, size_of
 from isola.doors.rest.recording import RECORD_LIMIT
 from isola.doors.rest.sessions import run_command, show_console
 from isola.errors import InvalidInput, IsolaError, NotFound, WrongState
+from isola.model.caller import DAEMON
+from isola.model.event import EventKind
 from isola.model.exec import ConsoleRequest, ExecRequest
+from isola.model.reference import Ref
 from isola.operations import Operation
 from isola.testing.parts import World
 from isola.testing.runtime import FakeCommand
+
+WEB1 = Ref.default("web1")
 
 
 async def echo(command: FakeCommand) -> int:
@@ -50,7 +56,7 @@ async def running(world: World) -> World:
 
 def execute(world: World, *command: str, connect: bool = True, record: bool = False, **wanted: object) -> Operation:
     request = ExecRequest(command, **wanted)  # type: ignore[arg-type]
-    return run_command(world.parts.services, CONNECTIONS, "web1", request, connect=connect, record=record)
+    return run_command(world.parts.services, CONNECTIONS, WEB1, request, caller=DAEMON, connect=connect, record=record)
 
 
 # --- exec -----------------------------------------------------------------------------------------------------------
@@ -120,7 +126,7 @@ async def test_a_client_that_vanishes_without_control_takes_its_command_too(runn
     ],
 )
 async def test_who_runs_a_command(running: World, user: int | str, group: int | None, found: tuple[int, int]) -> None:
-    async with running.parts.services.instances.files("web1") as root:
+    async with running.parts.services.instances.files(Ref.default("web1")) as root:
 
         async def passwd() -> AsyncIterator[bytes]:
             yield b"root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:7:www-data:/var/www:/bin/false\n"
@@ -202,11 +208,11 @@ async def test_recorded_output_is_a_log_until_it_is_deleted(running: World) -> N
     assert isinstance(outputs, dict) and set(outputs) == {"1", "2"}
     file = "exec-output/" + outputs["2"].rpartition("/")[2]
     assert outputs["2"] == f"/1.0/instances/web1/logs/{file}"
-    assert await instances.read_log("web1", file) == b"done\n"
-    assert file in await instances.logs("web1")
-    await instances.delete_log("web1", file)
+    assert await instances.read_log(Ref.default("web1"), file) == b"done\n"
+    assert file in await instances.logs(Ref.default("web1"))
+    await instances.delete_log(Ref.default("web1"), file)
     with pytest.raises(NotFound):
-        await instances.read_log("web1", file)
+        await instances.read_log(Ref.default("web1"), file)
 
 
 async def test_recorded_output_that_is_cut_is_said_to_be(running: World) -> None:
@@ -220,20 +226,20 @@ async def test_recorded_output_that_is_cut_is_said_to_be(running: World) -> None
     outputs = operation.metadata["output"]
     assert operation.metadata["output_truncated"] == {"1": RECORD_LIMIT} and isinstance(outputs, dict)
     file = "exec-output/" + outputs["1"].rpartition("/")[2]
-    assert len(await running.parts.services.instances.read_log("web1", file)) == RECORD_LIMIT
+    assert len(await running.parts.services.instances.read_log(Ref.default("web1"), file)) == RECORD_LIMIT
 
 
 async def test_what_is_frozen_has_no_commands_and_no_console(running: World) -> None:
     instances = running.parts.services.instances
-    await running.finish(instances.pause("web1"))
+    await running.finish(instances.pause(Ref.default("web1")))
     with pytest.raises(WrongState, match="is frozen"):
-        instances.exec("web1", ExecRequest(("true",)))
+        instances.exec(Ref.default("web1"), ExecRequest(("true",)))
     with pytest.raises(WrongState, match="is frozen"):
-        instances.console("web1", ConsoleRequest())
+        instances.console(Ref.default("web1"), ConsoleRequest())
 
 
 async def test_commands_and_consoles_are_told(running: World) -> None:
-    events = running.parts.services.events.follow(["lifecycle"])
+    events = running.parts.services.events.follow([EventKind.LIFECYCLE])
     await running.finish(execute(running, "echo", connect=False))
     console = console_of(running)
     clients = connect(console)
@@ -242,18 +248,18 @@ async def test_commands_and_consoles_are_told(running: World) -> None:
     clients["control"].leave()
     await running.finish(console)
     events.close()
-    told = [(event.metadata["action"], event.metadata["context"]) async for event in events]
+    told = [(lifecycle(event).action, lifecycle(event).context) async for event in events]
     assert told == [("instance-exec", {"command": ["echo"]}), ("instance-console", {"type": "console"})]
 
 
 async def test_output_nobody_wants_is_not_kept(running: World) -> None:
     operation = execute(running, "echo", connect=False)
     await running.finish(operation)
-    assert "output" not in operation.metadata and await running.parts.services.instances.logs("web1") == []
+    assert "output" not in operation.metadata and await running.parts.services.instances.logs(Ref.default("web1")) == []
 
 
 async def test_environment_is_the_clients_over_the_instances_over_the_defaults(running: World) -> None:
-    async with running.parts.services.instances.files("web1") as files:
+    async with running.parts.services.instances.files(Ref.default("web1")) as files:
         await files.make_directory("/root", uid=0, gid=0, mode=0o700)
     for wanted, expected in (
         ({}, "/root 0 COLOUR=blue HOME=/root LANG=C.UTF-8"),
@@ -284,7 +290,7 @@ async def test_commands_end_with_their_instance(running: World) -> None:
     operation = execute(running, "trap")
     clients = connect(operation)
     await eventually(lambda: clients["1"].heard)
-    await running.finish(running.parts.services.instances.stop("web1"))
+    await running.finish(running.parts.services.instances.stop(Ref.default("web1")))
     await running.finish(operation)
     assert operation.metadata["return"] == 137 and not await differences(running)
 
@@ -313,10 +319,10 @@ async def test_commands_hold_up_no_verb(running: World) -> None:
     operation = execute(running, "trap")
     clients = connect(operation)
     await eventually(lambda: clients["1"].heard)
-    await running.finish(running.parts.services.instances.pause("web1"))
+    await running.finish(running.parts.services.instances.pause(Ref.default("web1")))
     with pytest.raises(WrongState, match="unfreeze it first"):
         execute(running, "echo")
-    await running.finish(running.parts.services.instances.resume("web1"))
+    await running.finish(running.parts.services.instances.resume(Ref.default("web1")))
     clients["control"].leave()
     await running.finish(operation)
 
@@ -349,7 +355,7 @@ async def test_a_channel_nobody_connects_is_given_up(running: World) -> None:
 
 def console_of(world: World, **wanted: object) -> Operation:
     request = ConsoleRequest(**wanted)  # type: ignore[arg-type]
-    return show_console(world.parts.services, CONNECTIONS, "web1", request)
+    return show_console(world.parts.services, CONNECTIONS, WEB1, request, caller=DAEMON)
 
 
 async def attached(world: World, operation: Operation) -> Client:
@@ -367,9 +373,9 @@ async def test_a_console_shows_what_is_written_and_has_a_size(running: World) ->
     assert running.on_host("web1").console_size == (100, 40)
     client.leave()
     await running.finish(operation)
-    assert await running.parts.services.instances.console_log("web1") == b"login: "
-    await running.parts.services.instances.clear_console_log("web1")
-    assert await running.parts.services.instances.console_log("web1") == b""
+    assert await running.parts.services.instances.console_log(Ref.default("web1")) == b"login: "
+    await running.parts.services.instances.clear_console_log(Ref.default("web1"))
+    assert await running.parts.services.instances.console_log(Ref.default("web1")) == b""
 
 
 async def test_a_console_in_use_must_be_taken_over(running: World) -> None:
@@ -392,7 +398,7 @@ async def test_a_console_in_use_must_be_taken_over(running: World) -> None:
 async def test_a_console_ends_with_the_instance(running: World) -> None:
     operation = console_of(running)
     client = await attached(running, operation)
-    await running.finish(running.parts.services.instances.stop("web1"))
+    await running.finish(running.parts.services.instances.stop(Ref.default("web1")))
     await running.finish(operation)
     assert client.closed
 
@@ -412,18 +418,18 @@ async def content(*blocks: bytes) -> AsyncIterator[bytes]:
 
 
 async def read(world: World, path: str) -> bytes:
-    async with world.parts.services.instances.files("web1") as root:
+    async with world.parts.services.instances.files(Ref.default("web1")) as root:
         return b"".join([block async for block in await root.read(path)])
 
 
 async def test_files_of_a_stopped_instance_are_those_it_starts_with(world: World) -> None:
     instance = await world.create("web1")
     assert await read(world, "/etc/hostname") == b"tiny\n"
-    async with world.parts.services.instances.files("web1") as root:
+    async with world.parts.services.instances.files(Ref.default("web1")) as root:
         await root.write("/etc/motd", content(b"hello"), uid=0, gid=0, mode=0o644)
         assert (await root.stat("/etc/motd")).uid == 0
     assert not world.host.mounts.table
-    await world.finish(world.parts.services.instances.start("web1"))
+    await world.finish(world.parts.services.instances.start(Ref.default("web1")))
     assert await read(world, "/etc/motd") == b"hello"
     node = world.host.files._find(world.on_host("web1").spec.root.path / "etc/motd")
     assert node.uid == instance.idmap.base
@@ -431,11 +437,11 @@ async def test_files_of_a_stopped_instance_are_those_it_starts_with(world: World
 
 async def test_looking_while_it_starts_and_stops_harms_neither(world: World) -> None:
     await world.create("web1")
-    async with world.parts.services.instances.files("web1"):
-        await world.finish(world.parts.services.instances.start("web1"))
+    async with world.parts.services.instances.files(Ref.default("web1")):
+        await world.finish(world.parts.services.instances.start(Ref.default("web1")))
     assert not await differences(world)
-    async with world.parts.services.instances.files("web1"):
-        await world.finish(world.parts.services.instances.stop("web1"))
+    async with world.parts.services.instances.files(Ref.default("web1")):
+        await world.finish(world.parts.services.instances.stop(Ref.default("web1")))
     assert not await differences(world)
 
 
@@ -454,21 +460,21 @@ async def test_logs_are_only_the_logs(name: str, world: World) -> None:
     await world.host.files.make_directory(logs / "exec-output")
     await world.host.files.write(logs.parent / "secret", b"secret")
     await world.host.files.write(logs / "console.log", b"seen")
-    assert await world.parts.services.instances.logs("web1") == ["console.log"]
-    assert await world.parts.services.instances.read_log("web1", "console.log") == b"seen"
+    assert await world.parts.services.instances.logs(Ref.default("web1")) == ["console.log"]
+    assert await world.parts.services.instances.read_log(Ref.default("web1"), "console.log") == b"seen"
     for verb in (world.parts.services.instances.read_log, world.parts.services.instances.delete_log):
         with pytest.raises(NotFound):
-            await verb("web1", name)
+            await verb(WEB1, name)
     assert await world.host.files.read(logs.parent / "secret") == b"secret"
 
 
 async def test_what_meets_an_instance_that_has_just_ended_says_so(running: World) -> None:
     """Its process is gone and that has not been noticed yet: the number may belong to a program of the host by now."""
-    instance = running.parts.services.instances.get("web1")
+    instance = running.parts.services.instances.get(Ref.default("web1"))
     running.runtime.end(instance.id)
     assert instance.id in running.context.live
     with pytest.raises(WrongState, match="'web1' has just ended"):
-        async with running.parts.services.instances.files("web1"):
+        async with running.parts.services.instances.files(Ref.default("web1")):
             pass
     with pytest.raises(WrongState):
         await running.finish(execute(running, "echo", connect=False))

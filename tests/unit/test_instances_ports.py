@@ -73,15 +73,15 @@ async def test_after_nothing_worked_any_more_the_next_verb_does(verb: Verb, frai
         await settle(frail)
         for found in [instance for instance in instances if not instance.deleting]:
             if instances.status(found) is not Status.RUNNING:
-                await frail.finish(instances.start(found.name))
+                await frail.finish(instances.start(found.ref))
             else:
                 change = InstanceUpdate(found.config, found.devices, found.profiles, "mended")
-                await frail.finish(instances.update(found.name, lambda _, change=change: change))  # type: ignore[misc]
+                await frail.finish(instances.update(found.ref, lambda _, change=change: change))  # type: ignore[misc]
         await frail.host.clock.advance(A_WHILE)
         left = [text for text in await differences(frail) if not text.startswith(NEXT_DAEMONS)]
         assert not left, f"{call}: {left}"
         for found in list(instances):
-            await frail.finish(instances.delete(found.name, force=True))
+            await frail.finish(instances.delete(found.ref, force=True))
     await verb.prepare(frail)
     await verb.act(frail)
     assert verb.done(frail)

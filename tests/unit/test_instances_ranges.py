@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from isola.errors import HostFailure, IsolaError
 from isola.instances.ranges import order_of
 from isola.model.identity import ID_RANGE_SIZE as SIZE
+from isola.model.reference import Ref
 from isola.testing.parts import World
 
 FIRST = 1 << 20
@@ -64,7 +65,7 @@ async def test_ranges_of_others_are_left_alone(world: World) -> None:
 
 async def first_free(world: World) -> int:
     found = await base(world, "trial")
-    await world.finish(world.parts.services.instances.delete("trial"))
+    await world.finish(world.parts.services.instances.delete(Ref.default("trial")))
     return found
 
 
@@ -78,7 +79,7 @@ async def test_daemons_side_by_side_see_each_other_s_stopped_instances(world: Wo
 async def test_a_range_is_free_again_when_nothing_has_it(world: World) -> None:
     first = await base(world, "one")
     assert await base(world, "two") != first
-    await world.finish(world.parts.services.instances.delete("one"))
+    await world.finish(world.parts.services.instances.delete(Ref.default("one")))
     world.host.id_ranges.running = {first + 33}
     assert await base(world, "three") != first
     world.host.id_ranges.running = set()

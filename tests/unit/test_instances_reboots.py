@@ -12,6 +12,7 @@ from strike import Fate, Strike, end_tasks
 from isola.errors import IsolaError, WrongState
 from isola.instances.restarts import RESTARTING, leave, pause_before
 from isola.model.instance import Status
+from isola.model.reference import Ref
 from isola.testing.clock import FakeClock
 from isola.testing.host import fake_host
 from isola.testing.parts import World
@@ -32,7 +33,7 @@ async def still() -> AsyncIterator[World]:
 
 
 def status(world: World) -> Status:
-    return world.context.status(world.parts.records.instances.get("web1"))
+    return world.context.status(world.parts.records.instances.get(Ref.default("web1")))
 
 
 def runs(world: World) -> bool:
@@ -40,7 +41,7 @@ def runs(world: World) -> bool:
 
 
 async def reboot(world: World) -> None:
-    id = world.parts.records.instances.get("web1").id
+    id = world.parts.records.instances.get(Ref.default("web1")).id
     before = world.context.live[id]
     world.runtime.reboot(id)
     await eventually(lambda: world.context.live.get(id) is not before)
@@ -93,11 +94,11 @@ async def test_a_pause_holds_no_lock(still: World) -> None:
 @pytest.mark.parametrize("force", [True, False])
 async def test_a_stop_ends_the_pause_at_once(still: World, force: bool) -> None:
     await reboot(still)
-    await still.finish(still.parts.services.instances.stop("web1", force=force))
+    await still.finish(still.parts.services.instances.stop(Ref.default("web1"), force=force))
     assert status(still) is Status.STOPPED
     await still.host.clock.advance(200)
     assert status(still) is Status.STOPPED and not still.context.restarts and not await differences(still)
-    await still.finish(still.parts.services.instances.start("web1"))
+    await still.finish(still.parts.services.instances.start(Ref.default("web1")))
     await reboot(still)
     assert runs(still), "what a user has stopped and started begins anew"
 
@@ -105,8 +106,8 @@ async def test_a_stop_ends_the_pause_at_once(still: World, force: bool) -> None:
 async def test_a_deletion_ends_the_pause_at_once_but_wants_force(still: World) -> None:
     await reboot(still)
     with pytest.raises(WrongState):
-        still.parts.services.instances.delete("web1")
-    await still.finish(still.parts.services.instances.delete("web1", force=True))
+        still.parts.services.instances.delete(Ref.default("web1"))
+    await still.finish(still.parts.services.instances.delete(Ref.default("web1"), force=True))
     await still.host.clock.advance(200)
     assert list(still.parts.records.instances) == [] and not await differences(still)
 
@@ -114,7 +115,7 @@ async def test_a_deletion_ends_the_pause_at_once_but_wants_force(still: World) -
 @pytest.mark.parametrize("verb", ["start", "restart"])
 async def test_a_start_ends_the_pause_at_once(still: World, verb: str) -> None:
     await reboot(still)
-    await still.finish(getattr(still.parts.services.instances, verb)("web1"))
+    await still.finish(getattr(still.parts.services.instances, verb)(Ref.default("web1")))
     assert runs(still) and not still.context.restarts and not await differences(still)
     first = still.on_host("web1").number
     await still.host.clock.advance(200)
@@ -124,8 +125,8 @@ async def test_a_start_ends_the_pause_at_once(still: World, verb: str) -> None:
 async def test_what_pauses_may_be_renamed_and_changed_but_not_entered(still: World) -> None:
     await reboot(still)
     with pytest.raises(WrongState, match="again and again"):
-        still.parts.services.instances.pause("web1")
-    await still.finish(still.parts.services.instances.rename("web1", "web2"))
+        still.parts.services.instances.pause(Ref.default("web1"))
+    await still.finish(still.parts.services.instances.rename(Ref.default("web1"), "web2"))
     await still.host.clock.advance(2)
     await settle(still)
     assert still.on_host("web2").spec.hostname == "web2" and not await differences(still)
@@ -140,7 +141,9 @@ async def test_a_daemon_that_ends_during_a_pause_goes_on_with_it_when_it_begins_
     await still.start()
     assert status(still) is Status.STARTING and not await differences(still)
     assert await pause(still) == 8
-    assert RESTARTING not in still.parts.records.instances.get("web1").volatile and not await differences(still)
+    assert RESTARTING not in still.parts.records.instances.get(Ref.default("web1")).volatile and not await differences(
+        still
+    )
 
 
 async def test_a_killed_daemon_goes_on_with_the_pause_too(still: World) -> None:
@@ -187,14 +190,14 @@ async def test_a_cancelled_start_is_tried_again(still: World) -> None:
 
 async def test_an_ephemeral_instance_that_pauses_goes_when_it_is_stopped(still: World) -> None:
     await still.create("gone", start=True, ephemeral=True)
-    id = still.parts.records.instances.get("gone").id
+    id = still.parts.records.instances.get(Ref.default("gone")).id
     for _ in range(2):
         before = still.context.live[id]
         still.runtime.reboot(id)
         await eventually(lambda before=before: still.context.live.get(id) is not before)
         await settle(still)
-    assert still.context.status(still.parts.records.instances.get("gone")) is Status.STARTING
-    await still.finish(still.parts.services.instances.stop("gone"))
+    assert still.context.status(still.parts.records.instances.get(Ref.default("gone"))) is Status.STARTING
+    await still.finish(still.parts.services.instances.stop(Ref.default("gone")))
     with pytest.raises(IsolaError):
-        still.parts.records.instances.get("gone")
+        still.parts.records.instances.get(Ref.default("gone"))
     assert not await differences(still)

@@ -11,6 +11,7 @@ from memory_audit import differences
 
 from isola.errors import IsolaError, WrongState
 from isola.model.instance import InstanceRequest
+from isola.model.reference import Ref
 from isola.testing.parts import World
 
 REFUSED: Mapping[str, tuple[Mapping[str, object], str, str | None]] = {
@@ -27,6 +28,8 @@ REFUSED: Mapping[str, tuple[Mapping[str, object], str, str | None]] = {
     "privileged": ({"config": {"security.privileged": "true"}}, "invalid", "config.security.privileged"),
     "device": ({"devices": {"gpu": {"type": "gpu"}}}, "unsupported", "devices.gpu.type"),
 }
+
+WEB1 = Ref.default("web1")
 
 
 @pytest.mark.parametrize("case", REFUSED)
@@ -57,12 +60,18 @@ async def test_verbs_say_what_state_they_need(world: World) -> None:
     instances = world.parts.services.instances
     for verb in (instances.stop, instances.restart, instances.pause, instances.resume):
         with pytest.raises(WrongState, match="start it first"):
-            verb("web1")
-    await world.finish(instances.start("web1"))
-    for refused in (lambda: instances.start("web1"), lambda: instances.rename("web1", "web2")):
+            verb(WEB1)
+    await world.finish(instances.start(WEB1))
+    for refused in (
+        lambda: instances.start(WEB1),
+        lambda: instances.rename(WEB1, "web2"),
+    ):
         with pytest.raises(WrongState):
             refused()  # type: ignore[no-untyped-call]
-    for stateful in (lambda: instances.start("web1", stateful=True), lambda: instances.stop("web1", stateful=True)):
+    for stateful in (
+        lambda: instances.start(WEB1, stateful=True),
+        lambda: instances.stop(WEB1, stateful=True),
+    ):
         with pytest.raises(IsolaError) as caught:
             stateful()  # type: ignore[no-untyped-call]
         assert caught.value.code == "unsupported" and caught.value.field == "stateful"
@@ -72,11 +81,11 @@ async def test_what_is_not_there_is_not_found(world: World) -> None:
     instances = world.parts.services.instances
     for verb in (instances.get, instances.start, instances.stop, instances.delete, instances.files):
         with pytest.raises(IsolaError) as caught:
-            verb("nobody")
+            verb(Ref.default("nobody"))
         assert caught.value.code == "not_found"
     await world.create("web1")
     with pytest.raises(IsolaError) as caught:
-        instances.get("web1", "another-project")
+        instances.get(Ref("another-project", "web1"))
     assert caught.value.code == "not_found"
 
 
@@ -85,5 +94,5 @@ async def test_rename_to_what_is_there_or_wrong(world: World) -> None:
     await world.create("web2")
     for new, code in (("web2", "already_exists"), ("web1", "already_exists"), ("../x", "invalid")):
         with pytest.raises(IsolaError) as caught:
-            world.parts.services.instances.rename("web1", new)
+            world.parts.services.instances.rename(WEB1, new)
         assert caught.value.code == code

@@ -12,6 +12,7 @@ from tars import directory, member, tar
 from isola.errors import InvalidInput, NotFound
 from isola.instances.templates import plain
 from isola.model.instance import InstanceUpdate
+from isola.model.reference import Ref
 from isola.testing.parts import World
 
 
@@ -45,7 +46,7 @@ def template(name: str, *when: str, **more: object) -> dict[str, object]:
 
 
 async def text_of(world: World, name: str, path: str) -> str | None:
-    async with world.parts.services.instances.files(name) as root:
+    async with world.parts.services.instances.files(Ref.default(name)) as root:
         try:
             return b"".join([block async for block in await root.read(path)]).decode()
         except NotFound:
@@ -53,11 +54,11 @@ async def text_of(world: World, name: str, path: str) -> str | None:
 
 
 async def started(world: World, name: str) -> None:
-    await world.finish(world.parts.services.instances.start(name))
+    await world.finish(world.parts.services.instances.start(Ref.default(name)))
 
 
 async def stopped(world: World, name: str) -> None:
-    await world.finish(world.parts.services.instances.stop(name))
+    await world.finish(world.parts.services.instances.stop(Ref.default(name)))
 
 
 async def test_a_hostname_that_came_with_the_image_is_not_the_instances(world: World) -> None:
@@ -75,11 +76,11 @@ async def test_the_old_name_goes_with_a_rename_and_one_that_a_user_chose_stays(
     await world.import_image()
     await world.create("web1", start=True)
     if said is not None:
-        async with world.parts.services.instances.files("web1") as root:
+        async with world.parts.services.instances.files(Ref.default("web1")) as root:
             await root.write("/etc/hostname", _content(said), uid=-1, gid=-1, mode=None)
     await stopped(world, "web1")
     for old, new in (("web1", "between"), ("between", "web2")):
-        await world.finish(world.parts.services.instances.rename(old, new))
+        await world.finish(world.parts.services.instances.rename(Ref.default(old), new))
     await started(world, "web2")
     assert await text_of(world, "web2", "/etc/hostname") == expected
 
@@ -107,13 +108,13 @@ async def test_templates_are_applied_at_their_triggers(world: World) -> None:
     assert await text_of(world, "web1", "/etc/born") == "web1 create /etc/born"
     assert await text_of(world, "web1", "/etc/renamed") is None
     await stopped(world, "web1")
-    await world.finish(world.parts.services.instances.rename("web1", "web2"))
+    await world.finish(world.parts.services.instances.rename(Ref.default("web1"), "web2"))
     await started(world, "web2")
     assert await text_of(world, "web2", "/etc/born") == "web1 create /etc/born"
     assert await text_of(world, "web2", "/etc/renamed") == "web2 rename /etc/renamed"
     assert await text_of(world, "web2", "/etc/begun/deep/each") == "web2 start /etc/begun/deep/each"
     assert await text_of(world, "web2", "/etc/copied") is None
-    async with world.parts.services.instances.files("web2") as root:
+    async with world.parts.services.instances.files(Ref.default("web2")) as root:
         entry = await root.stat("/etc/begun/deep/each")
         assert (entry.uid, entry.gid, entry.mode) == (0, 0, 0o644)
 
@@ -121,14 +122,14 @@ async def test_templates_are_applied_at_their_triggers(world: World) -> None:
 async def test_what_is_due_stays_due_until_a_start_has_worked(world: World) -> None:
     await take_in(world, {"/etc/hostname": template("h.tpl", "create", "rename")}, {"h.tpl": "{{ instance.name }}\n"})
     await world.create("web1", image="made")
-    await world.finish(world.parts.services.instances.rename("web1", "web2"))
-    assert world.parts.services.instances.get("web2").volatile["apply_template"] == "create"
+    await world.finish(world.parts.services.instances.rename(Ref.default("web1"), "web2"))
+    assert world.parts.services.instances.get(Ref.default("web2")).volatile["apply_template"] == "create"
     await started(world, "web2")
     assert await text_of(world, "web2", "/etc/hostname") == "web2\n"
-    assert "apply_template" not in world.parts.services.instances.get("web2").volatile
+    assert "apply_template" not in world.parts.services.instances.get(Ref.default("web2")).volatile
     await stopped(world, "web2")
-    await world.finish(world.parts.services.instances.rename("web2", "web3"))
-    assert world.parts.services.instances.get("web3").volatile["apply_template"] == "rename"
+    await world.finish(world.parts.services.instances.rename(Ref.default("web2"), "web3"))
+    assert world.parts.services.instances.get(Ref.default("web3")).volatile["apply_template"] == "rename"
 
 
 async def test_a_file_that_is_there_keeps_its_owner_or_itself(world: World) -> None:
@@ -136,7 +137,7 @@ async def test_a_file_that_is_there_keeps_its_owner_or_itself(world: World) -> N
     await take_in(world, templates, {"t": "new"}, kept="old", changed="old")
     await world.create("web1", image="made", start=True)
     assert [await text_of(world, "web1", f"/etc/{name}") for name in ("kept", "changed")] == ["old", "new"]
-    async with world.parts.services.instances.files("web1") as root:
+    async with world.parts.services.instances.files(Ref.default("web1")) as root:
         entry = await root.stat("/etc/changed")
         assert (entry.uid, entry.mode) == (7, 0o600)
 
@@ -148,7 +149,7 @@ async def test_configuration_and_properties_are_given(world: World) -> None:
     assert await text_of(world, "web1", "/etc/x") == "none||/"
     await stopped(world, "web1")
     change = InstanceUpdate(config={"user.meta": "mine\n"}, devices={}, profiles=("default",))
-    await world.finish(world.parts.services.instances.update("web1", lambda _: change))
+    await world.finish(world.parts.services.instances.update(Ref.default("web1"), lambda _: change))
     await started(world, "web1")
     assert await text_of(world, "web1", "/etc/x") == "mine||/"
 
@@ -192,7 +193,7 @@ async def test_one_that_cannot_be_rendered_or_written_keeps_nothing_from_startin
 async def test_templates_outlive_their_image(world: World) -> None:
     fingerprint = await take_in(world, {"/etc/x": template("t", "create")}, {"t": "{{ container.name }}"})
     await world.create("web1", image="made")
-    await world.finish(world.parts.services.images.start_delete(fingerprint))
+    await world.finish(world.parts.services.images.start_delete(Ref.default(fingerprint)))
     await started(world, "web1")
     assert await text_of(world, "web1", "/etc/x") == "web1"
 
@@ -200,10 +201,11 @@ async def test_templates_outlive_their_image(world: World) -> None:
 async def test_a_record_of_an_earlier_version_is_looked_up_once(world: World) -> None:
     fingerprint = await take_in(world, {"/etc/x": template("t", "create")}, {"t": "x"})
     images = world.parts.records.images
-    await images.change(fingerprint, lambda image: dataclasses.replace(image, templates=None))
+    (image,) = [image for image in images if image.fingerprint == fingerprint]
+    await images.change(image.ref.renamed(image.manifest), lambda image: dataclasses.replace(image, templates=None))
     await world.create("web1", image="made", start=True)
     assert await text_of(world, "web1", "/etc/x") == "x"
-    assert len(images.get(fingerprint).templates or ()) == 1
+    assert len(images.get(image.ref.renamed(image.manifest)).templates or ()) == 1
 
 
 async def test_templates_have_bounds(world: World) -> None:

@@ -9,6 +9,7 @@ from instance_verbs import ROOT
 from memory_audit import differences
 
 from isola.errors import IsolaError
+from isola.model.reference import Ref
 from isola.testing.parts import World
 
 
@@ -26,7 +27,7 @@ async def test_bound_cpus_stay_while_their_number_does(world: World) -> None:
     await world.create("web2", start=True, config={"limits.cpu": "1"})
     bound = [world.on_host(name).limits.cpus for name in ("web1", "web2")]
     assert sorted(cpu for cpus in bound for cpu in cpus or ()) == [0, 1]
-    await world.finish(world.parts.services.instances.stop("web1"))
+    await world.finish(world.parts.services.instances.stop(Ref.default("web1")))
     await update(world, "web2", config={"limits.cpu": "1", "user.x": "1"})
     await world.start()
     assert world.on_host("web2").limits.cpus == bound[1] and not await differences(world)
@@ -37,7 +38,7 @@ async def test_nics_come_go_and_change_while_it_runs(world: World) -> None:
     second = NIC | {"name": "eth1"}
     await update(world, devices={"eth1": second})
     assert len(world.host.links.inside) == 2 and not await differences(world)
-    assert world.parts.services.instances.get("web1").volatile["eth0.ipv4"] == before.volatile["eth0.ipv4"]
+    assert world.parts.services.instances.get(Ref.default("web1")).volatile["eth0.ipv4"] == before.volatile["eth0.ipv4"]
     await update(world, devices={"eth0": {"type": "none"}, "eth1": second | {"hwaddr": "10:66:6A:00:00:09"}})
     [(pair, _)] = world.host.links.inside.values()
     assert (pair.peer, pair.mac) == ("eth1", "10:66:6a:00:00:09")
@@ -55,7 +56,7 @@ async def test_a_nic_may_be_called_like_anything(world: World) -> None:
     assert len(world.host.links.inside) == 4
     await update(world, devices={"disk": ROOT, "root": ROOT})
     assert len(world.host.links.inside) == 1
-    await world.finish(world.parts.services.instances.restart("web1"))
+    await world.finish(world.parts.services.instances.restart(Ref.default("web1")))
     assert not await differences(world)
 
 
@@ -64,7 +65,7 @@ async def test_a_limit_the_host_refuses_changes_nothing(world: World) -> None:
     with pytest.raises(IsolaError) as caught:
         await update(world, config={"limits.cpu": "7-9"}, devices={"eth0": NIC | {"hwaddr": "10:66:6a:00:00:09"}})
     assert caught.value.field == "config.limits.cpu"
-    assert world.parts.services.instances.get("web1") == before
+    assert world.parts.services.instances.get(Ref.default("web1")) == before
     assert world.on_host("web1").limits.processes == 50 and not await differences(world)
 
 
@@ -72,7 +73,7 @@ async def test_what_the_daemon_keeps_cannot_be_overwritten(world: World) -> None
     before = await world.create("web1")
     shown = dict(world.parts.services.instances.config(before))
     await update(world, config={**shown, "volatile.eth0.hwaddr": "10:66:6a:66:66:66", "user.x": ""})
-    after = world.parts.services.instances.get("web1")
+    after = world.parts.services.instances.get(Ref.default("web1"))
     assert after.config == {} and after.volatile == before.volatile
 
 
@@ -80,7 +81,7 @@ async def test_updating_what_is_stopped_registers_nics_anew(world: World) -> Non
     await world.create("web1")
     await update(world, devices={"eth1": NIC | {"name": "eth1"}}, description="new", ephemeral=True)
     assert not await differences(world)
-    await world.finish(world.parts.services.instances.start("web1"))
+    await world.finish(world.parts.services.instances.start(Ref.default("web1")))
     assert len(world.host.links.inside) == 2
 
 
@@ -96,6 +97,6 @@ async def test_updating_what_is_stopped_registers_nics_anew(world: World) -> Non
 async def test_a_wrong_update_is_refused(wanted: dict[str, object], code: str, field: str, world: World) -> None:
     await world.create("web1", start=True)
     with pytest.raises(IsolaError) as caught:
-        world.parts.services.instances.update("web1", lambda _: change(**wanted))
+        world.parts.services.instances.update(Ref.default("web1"), lambda _: change(**wanted))
     assert (caught.value.code, caught.value.field) == (code, field)
     assert not await differences(world)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from channels import eventually
+from heard import lifecycle
 from instance_updates import change, update
 from instance_verbs import NIC_ONE as NIC
 from instance_verbs import ROOT
@@ -18,10 +19,12 @@ from strike import Fate, end_tasks
 
 from isola.errors import Busy, IsolaError, TimedOut, WrongState
 from isola.instances.identity import nics_of
+from isola.model.event import EventKind
 from isola.model.instance import InstanceRequest, Status
 from isola.model.network import Network, NetworkNamespace
 from isola.model.operation import OperationStatus
 from isola.model.profile import Profile
+from isola.model.reference import Ref
 from isola.testing.parts import HostedRuntime, World
 from isola.testing.vm import FakeVm
 
@@ -43,7 +46,7 @@ HALT = 30
 
 def status(world: World, name: str = "web1") -> Status:
     instances = world.parts.services.instances
-    return instances.status(instances.get(name))
+    return instances.status(instances.get(Ref.default(name)))
 
 
 def wanted(world: World, **more: Any) -> InstanceRequest:
@@ -66,8 +69,9 @@ async def test_an_instance_is_made_of_its_image_its_profile_and_the_request(worl
 async def test_an_image_s_profiles_are_used_where_the_request_names_none(world: World) -> None:
     services = world.parts.services
     await services.profiles.create(Profile("web", "", {"limits.processes": "77"}, {"root": ROOT}))
-    image = services.images.get(services.images.alias("tiny").target)
-    await services.images.update(image.fingerprint, lambda found: dataclasses.replace(found, profiles=("web",)))
+    image = services.images.resolve(Ref.default("tiny"))
+    assert image is not None
+    await services.images.update(image.ref, lambda found: dataclasses.replace(found, profiles=("web",)))
     instance = await world.create("web1")
     assert instance.profiles == ("web",)
     assert services.instances.expanded(instance)[0]["limits.processes"] == "77"
@@ -76,16 +80,16 @@ async def test_an_image_s_profiles_are_used_where_the_request_names_none(world: 
 
 async def test_an_image_remembers_when_it_was_used_last(world: World) -> None:
     images = world.parts.services.images
-    fingerprint = images.alias("tiny").target
-    assert images.get(fingerprint).last_used_at is None
+    fingerprint = images.alias(Ref.default("tiny")).target
+    assert images.get(Ref.default(fingerprint)).last_used_at is None
     await world.create("web1")
-    assert images.get(fingerprint).last_used_at == (first := world.host.clock.now())
-    revision = images.revision(fingerprint)
+    assert images.get(Ref.default(fingerprint)).last_used_at == (first := world.host.clock.now())
+    revision = images.revision(Ref.default(fingerprint))
     await world.create("web2")
-    assert images.revision(fingerprint) == revision, "launches in quick succession write it once"
+    assert images.revision(Ref.default(fingerprint)) == revision, "launches in quick succession write it once"
     await world.host.clock.advance(61)
     await world.create("web3")
-    assert images.get(fingerprint).last_used_at == first + timedelta(seconds=61)
+    assert images.get(Ref.default(fingerprint)).last_used_at == first + timedelta(seconds=61)
 
 
 async def test_the_architecture_is_the_image_s_whatever_the_client_says(world: World) -> None:
@@ -152,10 +156,10 @@ async def test_a_system_that_dies_at_once_has_not_started_and_says_why(world: Wo
     assert "status 255" in view.error
     assert "Failed to create control group inotify object\nExiting PID 1..." in view.error and "\x1b" not in view.error
     assert status(world) is Status.STOPPED and not await differences(world)
-    log = (await world.parts.services.instances.start_log("web1")).decode()
+    log = (await world.parts.services.instances.start_log(Ref.default("web1"))).decode()
     assert "The start failed" in log and log.count("inotify object") == 2, "the reason, and the console"
     world.runtime.dying.clear()
-    await world.finish(world.parts.services.instances.start("web1"))
+    await world.finish(world.parts.services.instances.start(Ref.default("web1")))
     assert not await differences(world)
 
 
@@ -163,7 +167,7 @@ async def test_a_start_that_fails_before_anything_is_shown_leaves_its_reason_in_
     await world.import_image("broken", **{"isola.command": "/no/such/program"})
     with pytest.raises(IsolaError):
         await world.create("web1", start=True, image="broken")
-    assert b"no such file or directory" in await world.parts.services.instances.start_log("web1")
+    assert b"no such file or directory" in await world.parts.services.instances.start_log(Ref.default("web1"))
 
 
 @pytest.mark.parametrize(("code", "then"), [(0, Status.STOPPED), (129, Status.RUNNING)])
@@ -183,14 +187,14 @@ async def test_what_could_not_be_undone_is_cleaned_up_by_the_next_verb(world: Wo
     world.runtime.dying["/sbin/init"] = DEAD
     world.runtime.keeps = True
     with pytest.raises(IsolaError):
-        await world.finish(world.parts.services.instances.start("web1"))
+        await world.finish(world.parts.services.instances.start(Ref.default("web1")))
     assert status(world) is Status.ERROR
     world.runtime.dying.clear()
     with pytest.raises(IsolaError, match="too many open files"):
-        await world.finish(world.parts.services.instances.start("web1"))
+        await world.finish(world.parts.services.instances.start(Ref.default("web1")))
     assert status(world) is Status.ERROR, "it is still marked"
     world.runtime.keeps = False
-    await world.finish(getattr(world.parts.services.instances, verb)("web1"))
+    await world.finish(getattr(world.parts.services.instances, verb)(Ref.default("web1")))
     assert not world.context.broken and not await differences(world)
 
 
@@ -204,14 +208,14 @@ async def test_an_end_that_cannot_be_looked_at_is_noticed_later(world: World) ->
 
 
 async def test_addresses_a_user_asks_for_and_none_at_all(world: World) -> None:
-    gateway = world.parts.services.networks.gateways("isolabr0")[0]
+    gateway = world.parts.services.networks.gateways(Ref.default("isolabr0"))[0]
     wanted = gateway.rpartition(".")[0] + ".77"
     first = await world.create("web1", devices={"eth0": NIC | {"ipv4.address": wanted, "ipv6.address": "none"}})
     assert first.volatile["eth0.ipv4"] == wanted and "eth0.ipv6" not in first.volatile
     with pytest.raises(IsolaError) as caught:
         await world.create("web2", devices={"eth0": NIC | {"ipv4.address": wanted}})
     assert caught.value.code == "already_exists"
-    await world.finish(world.parts.services.instances.start("web1"))
+    await world.finish(world.parts.services.instances.start(Ref.default("web1")))
     assert not await differences(world)
 
 
@@ -222,8 +226,10 @@ async def test_a_nic_takes_the_mtu_of_its_network_at_the_next_start(world: World
     def smaller(network: Network) -> Network:
         return dataclasses.replace(network, config=dict(network.config) | {"bridge.mtu": "1400"})
 
-    await world.finish(services.operations.start("t", lambda op: services.networks.update(op, "isolabr0", smaller)))
-    assert (await services.networks.state("isolabr0"))["mtu"] == 1400
+    await world.finish(
+        services.operations.start("t", lambda op: services.networks.update(op, Ref.default("isolabr0"), smaller))
+    )
+    assert (await services.networks.state(Ref.default("isolabr0")))["mtu"] == 1400
 
     def on_nics() -> list[int]:
         links, run = world.host.links, world.on_host("web1").spec
@@ -232,8 +238,8 @@ async def test_a_nic_takes_the_mtu_of_its_network_at_the_next_start(world: World
         return [pair.mtu for (place, _), (pair, _) in links.inside.items() if NetworkNamespace(place) == run.network]
 
     assert on_nics() == [1500]
-    await world.finish(services.instances.stop("web1", force=True))
-    await world.finish(services.instances.start("web1"))
+    await world.finish(services.instances.stop(Ref.default("web1"), force=True))
+    await world.finish(services.instances.start(Ref.default("web1")))
     assert on_nics() == [1400]
 
 
@@ -265,7 +271,7 @@ async def test_start_gives_root_network_limits_and_environment(world: World) -> 
 async def test_a_clean_stop_asks_as_the_wall_has_it(world: World) -> None:
     await world.create("web1", start=True)
     seen = world.on_host("web1")
-    await world.finish(world.parts.services.instances.stop("web1"))
+    await world.finish(world.parts.services.instances.stop(Ref.default("web1")))
     assert seen.stops == 1 and status(world) is Status.STOPPED
     assert seen.signals == ([HALT] if world.runtime.capabilities.shares_kernel else [])
     assert not await differences(world)
@@ -275,17 +281,17 @@ async def test_an_instance_that_does_not_listen_runs_on_until_it_is_killed(world
     await world.create("web1", start=True)
     world.runtime.ends_on = frozenset({9})
     with pytest.raises(TimedOut) as caught:
-        await world.finish(world.parts.services.instances.stop("web1", timeout=0.01))
+        await world.finish(world.parts.services.instances.stop(Ref.default("web1"), timeout=0.01))
     assert "may still stop" in caught.value.evidence and "runs on" not in str(caught.value)
     assert status(world) is Status.RUNNING and not await differences(world)
-    await world.finish(world.parts.services.instances.stop("web1", timeout=None, force=True))
+    await world.finish(world.parts.services.instances.stop(Ref.default("web1"), timeout=None, force=True))
     assert status(world) is Status.STOPPED and not await differences(world)
 
 
 async def test_a_stop_without_end_can_be_cancelled(world: World) -> None:
     await world.create("web1", start=True)
     world.runtime.ends_on = frozenset({9})
-    operation = world.parts.services.instances.stop("web1", timeout=None)
+    operation = world.parts.services.instances.stop(Ref.default("web1"), timeout=None)
     await eventually(lambda: world.on_host("web1").stops)
     operation.cancel()
     await operation.wait(2)
@@ -297,7 +303,7 @@ async def test_an_instance_that_ends_while_nobody_waits_any_more_is_cleaned_up(w
     instance = await world.create("web1", start=True)
     world.runtime.ends_on = frozenset({9})
     with pytest.raises(TimedOut):
-        await world.finish(world.parts.services.instances.stop("web1", timeout=0.01))
+        await world.finish(world.parts.services.instances.stop(Ref.default("web1"), timeout=0.01))
     world.runtime.end(instance.id)
     await eventually(lambda: status(world) is Status.STOPPED)
     assert not await differences(world)
@@ -306,8 +312,8 @@ async def test_an_instance_that_ends_while_nobody_waits_any_more_is_cleaned_up(w
 async def test_restart_is_a_new_program_with_the_same_addresses(world: World) -> None:
     instance = await world.create("web1", start=True)
     before = world.on_host("web1").number
-    await world.finish(world.parts.services.instances.restart("web1"))
-    after = world.parts.services.instances.get("web1")
+    await world.finish(world.parts.services.instances.restart(Ref.default("web1")))
+    after = world.parts.services.instances.get(Ref.default("web1"))
     assert world.on_host("web1").number != before
     assert nics_of(world.context, after) == nics_of(world.context, instance)
     assert not await differences(world)
@@ -316,27 +322,27 @@ async def test_restart_is_a_new_program_with_the_same_addresses(world: World) ->
 async def test_pause_resume_and_what_a_frozen_instance_refuses(world: World) -> None:
     await world.create("web1", start=True)
     instances = world.parts.services.instances
-    await world.finish(instances.pause("web1"))
+    await world.finish(instances.pause(Ref.default("web1")))
     assert status(world) is Status.FROZEN and world.on_host("web1").frozen
     with pytest.raises(WrongState):
-        await world.finish(instances.pause("web1"))
-    await world.finish(instances.resume("web1"))
+        await world.finish(instances.pause(Ref.default("web1")))
+    await world.finish(instances.resume(Ref.default("web1")))
     assert status(world) is Status.RUNNING and not world.on_host("web1").frozen
     with pytest.raises(WrongState):
-        await world.finish(instances.resume("web1"))
-    await world.finish(instances.pause("web1"))
-    await world.finish(instances.stop("web1"))
+        await world.finish(instances.resume(Ref.default("web1")))
+    await world.finish(instances.pause(Ref.default("web1")))
+    await world.finish(instances.stop(Ref.default("web1")))
     assert status(world) is Status.STOPPED
 
 
 async def test_one_verb_at_a_time(world: World) -> None:
     await world.create("web1", start=True)
     instances = world.parts.services.instances
-    stopping = instances.stop("web1")
+    stopping = instances.stop(Ref.default("web1"))
     for verb in (instances.restart, instances.pause, instances.start):
         with pytest.raises(Busy, match="Stopping instance"):
-            verb("web1")
-    again = instances.stop("web1")
+            verb(Ref.default("web1"))
+    again = instances.stop(Ref.default("web1"))
     await world.finish(stopping)
     await world.finish(again)
     assert status(world) is Status.STOPPED and again.waited
@@ -355,8 +361,8 @@ async def test_the_same_wish_twice_is_done_once(world: World, before: str, verb:
     instances = world.parts.services.instances
     await world.create("web1", start=before != "stopped")
     if before == "frozen":
-        await world.finish(instances.pause("web1"))
-    for operation in [getattr(instances, verb)("web1") for _ in range(3)]:
+        await world.finish(instances.pause(Ref.default("web1")))
+    for operation in [getattr(instances, verb)(Ref.default("web1")) for _ in range(3)]:
         await world.finish(operation)
     assert status(world) is after and not await differences(world)
 
@@ -365,15 +371,15 @@ async def test_deletions_and_changes_wait_for_their_turn(world: World) -> None:
     await world.create("web1", start=True)
     instances = world.parts.services.instances
     waiting = [
-        instances.stop("web1"),
-        instances.update("web1", lambda _: change(description="first")),
-        instances.update("web1", lambda found: change(description=found.description + " second")),
-        instances.rename("web1", "web2"),
+        instances.stop(Ref.default("web1")),
+        instances.update(Ref.default("web1"), lambda _: change(description="first")),
+        instances.update(Ref.default("web1"), lambda found: change(description=found.description + " second")),
+        instances.rename(Ref.default("web1"), "web2"),
     ]
     for operation in waiting:
         await world.finish(operation)
-    assert instances.get("web2").description == "first second"
-    for operation in [instances.delete("web2") for _ in range(2)]:
+    assert instances.get(Ref.default("web2")).description == "first second"
+    for operation in [instances.delete(Ref.default("web2")) for _ in range(2)]:
         await world.finish(operation)
     assert not len(instances) and not await differences(world)
 
@@ -383,10 +389,10 @@ async def test_force_waits_for_no_hopeless_stop(world: World, verb: str) -> None
     await world.create("web1", start=True)
     instances = world.parts.services.instances
     world.runtime.ends_on = frozenset({9})
-    hopeless = instances.stop("web1", timeout=None)
+    hopeless = instances.stop(Ref.default("web1"), timeout=None)
     await eventually(lambda: world.on_host("web1").stops)
-    others = [instances.update("web1", lambda _: change(description="later"))]
-    await asyncio.wait_for(world.finish(getattr(instances, verb)("web1", force=True)), 2)
+    others = [instances.update(Ref.default("web1"), lambda _: change(description="later"))]
+    await asyncio.wait_for(world.finish(getattr(instances, verb)(Ref.default("web1"), force=True)), 2)
     await asyncio.wait([asyncio.ensure_future(other.wait(2)) for other in (hopeless, *others)])
     assert hopeless.status is OperationStatus.CANCELLED and not await differences(world)
 
@@ -396,11 +402,11 @@ async def test_force_waits_for_no_hopeless_stop(world: World, verb: str) -> None
 
 async def test_halted_from_inside(world: World) -> None:
     instance = await world.create("web1", start=True)
-    events = world.parts.services.events.follow(["lifecycle"])
+    events = world.parts.services.events.follow([EventKind.LIFECYCLE])
     world.runtime.end(instance.id)
     await eventually(lambda: status(world) is Status.STOPPED)
     assert not await differences(world)
-    assert [(await anext(aiter(events))).metadata["action"]] == ["instance-shutdown"]
+    assert [lifecycle(await anext(aiter(events))).action] == ["instance-shutdown"]
 
 
 async def test_rebooted_from_inside(world: World) -> None:
@@ -417,9 +423,9 @@ async def test_an_ephemeral_instance_goes_with_its_end_but_not_with_a_restart(ho
     instance = await world.create("web1", start=True, ephemeral=True)
     instances = world.parts.services.instances
     if how == "stopped":
-        await world.finish(instances.stop("web1"))
+        await world.finish(instances.stop(Ref.default("web1")))
     elif how == "restarted":
-        await world.finish(instances.restart("web1"))
+        await world.finish(instances.restart(Ref.default("web1")))
         assert status(world) is Status.RUNNING
         return
     else:
@@ -433,39 +439,39 @@ async def test_an_ephemeral_instance_goes_with_its_end_but_not_with_a_restart(ho
 
 async def test_rename_keeps_everything_but_the_name(world: World) -> None:
     before = await world.create("web1")
-    await world.finish(world.parts.services.instances.rename("web1", "db1"))
-    after = world.parts.services.instances.get("db1")
+    await world.finish(world.parts.services.instances.rename(Ref.default("web1"), "db1"))
+    after = world.parts.services.instances.get(Ref.default("db1"))
     assert (after.id, after.volatile, after.idmap) == (before.id, before.volatile, before.idmap)
     assert len(world.parts.services.instances) == 1
-    await world.finish(world.parts.services.instances.start("db1"))
+    await world.finish(world.parts.services.instances.start(Ref.default("db1")))
     assert world.on_host("db1").spec.hostname == "db1" and not await differences(world)
 
 
 async def test_delete_leaves_nothing_but_the_image(world: World) -> None:
     await world.create("web1", start=True)
     with pytest.raises(WrongState):
-        world.parts.services.instances.delete("web1")
-    await world.finish(world.parts.services.instances.delete("web1", force=True))
+        world.parts.services.instances.delete(Ref.default("web1"))
+    await world.finish(world.parts.services.instances.delete(Ref.default("web1"), force=True))
     assert len(world.parts.services.instances) == 0 and not await differences(world)
 
 
 async def test_a_layer_goes_with_the_last_that_needs_it(world: World) -> None:
     instance = await world.create("web1")
     driver = world.parts.services.pools.driver("default")
-    await world.finish(world.parts.services.images.start_delete(instance.image))
+    await world.finish(world.parts.services.images.start_delete(Ref.default(instance.image)))
     assert await driver.layers.stored() == instance.start.layers
-    await world.finish(world.parts.services.instances.start("web1"))
-    await world.finish(world.parts.services.instances.delete("web1", force=True))
+    await world.finish(world.parts.services.instances.start(Ref.default("web1")))
+    await world.finish(world.parts.services.instances.delete(Ref.default("web1"), force=True))
     assert await driver.layers.stored() == () and not await differences(world)
 
 
 async def test_protection_must_be_taken_away_first(world: World) -> None:
     await world.create("web1", config={"security.protection.delete": "true"})
     with pytest.raises(IsolaError) as caught:
-        world.parts.services.instances.delete("web1", force=True)
+        world.parts.services.instances.delete(Ref.default("web1"), force=True)
     assert caught.value.code == "forbidden" and "security.protection.delete" in caught.value.remedy
     await update(world)
-    await world.finish(world.parts.services.instances.delete("web1"))
+    await world.finish(world.parts.services.instances.delete(Ref.default("web1")))
 
 
 async def test_a_deletion_that_failed_is_finished_by_the_next(world: World) -> None:
@@ -474,18 +480,18 @@ async def test_a_deletion_that_failed_is_finished_by_the_next(world: World) -> N
     volume = world.directory / "pools/default/volumes" / instance.id
     busy = world.host.files._find(volume / "upper")
     busy.mounts.append(busy)
-    operation = world.parts.services.instances.delete("web1")
+    operation = world.parts.services.instances.delete(Ref.default("web1"))
     await operation.wait(2)
     assert operation.view().error_code == "host_failure" and status(world) is Status.ERROR
     for refused in (
-        lambda: world.parts.services.instances.start("web1"),
-        lambda: world.parts.services.instances.rename("web1", "web2"),
-        lambda: world.parts.services.instances.update("web1", lambda _: change()),
+        lambda: world.parts.services.instances.start(Ref.default("web1")),
+        lambda: world.parts.services.instances.rename(Ref.default("web1"), "web2"),
+        lambda: world.parts.services.instances.update(Ref.default("web1"), lambda _: change()),
     ):
         with pytest.raises(WrongState, match="half deleted"):
             refused()  # type: ignore[no-untyped-call]
     busy.mounts.clear()
-    await world.finish(world.parts.services.instances.delete("web1"))
+    await world.finish(world.parts.services.instances.delete(Ref.default("web1")))
     assert not await differences(world)
 
 
@@ -493,7 +499,7 @@ async def test_an_instance_that_stops_after_the_time_given_is_as_stopped_as_any(
     await world.create("web1", start=True)
     world.runtime.ends_on = frozenset({9})
     with pytest.raises(TimedOut):
-        await world.finish(world.parts.services.instances.stop("web1", timeout=0.01))
-    world.runtime.end(world.parts.services.instances.get("web1").id)
+        await world.finish(world.parts.services.instances.stop(Ref.default("web1"), timeout=0.01))
+    world.runtime.end(world.parts.services.instances.get(Ref.default("web1")).id)
     await eventually(lambda: status(world) is Status.STOPPED)
     assert not await differences(world)

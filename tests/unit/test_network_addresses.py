@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from isola.errors import AlreadyExists, Conflict, InvalidInput
 from isola.model.network import Nic
+from isola.model.reference import Ref
 from isola.network.addresses import AddressPlan, AddressPool, choose_ipv4, choose_ipv6, eui64, subnets
 
 PLAN = AddressPlan(
@@ -26,7 +27,9 @@ def mac(number: int) -> str:
 
 
 def nic(number: int, ipv4: str | None, ipv6: str | None = None) -> Nic:
-    return Nic(f"id{number}", f"web{number}", "eth0", "eth0", "lab", mac(number), f"is{number:08x}", ipv4, ipv6)
+    return Nic(
+        f"id{number}", f"web{number}", "eth0", "eth0", Ref.default("lab"), mac(number), f"is{number:08x}", ipv4, ipv6
+    )
 
 
 @given(st.lists(v4_networks, max_size=20), seeds)

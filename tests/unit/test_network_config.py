@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from isola.errors import InvalidInput
 from isola.model.network import Network, Nic
+from isola.model.reference import Ref
 from isola.network import leases
 from isola.network.addresses import subnets
 from isola.network.bridge import dnsmasq, rules
@@ -38,7 +39,17 @@ def ruled(**config: str) -> str:
 
 def nic(**changes: str | None) -> Nic:
     facts: dict[str, str | None] = {"ipv4": "10.1.2.9", "ipv6": "fd42::9", **changes}
-    return Nic("id", "web1", "eth0", "eth0", "lab", "0a:69:73:00:00:01", "is00000001", facts["ipv4"], facts["ipv6"])
+    return Nic(
+        "id",
+        "web1",
+        "eth0",
+        "eth0",
+        Ref.default("lab"),
+        "0a:69:73:00:00:01",
+        "is00000001",
+        facts["ipv4"],
+        facts["ipv6"],
+    )
 
 
 WRONG = {

@@ -17,9 +17,10 @@ from isola.host.links import Bridge
 from isola.model.identity import HostNames
 from isola.model.network import Network, NetworkNamespace, Nic
 from isola.model.probe import Probe
+from isola.model.reference import Entity, Kind, Ref
 from isola.network import NetworkDriver, Networks
 from isola.operations import Operation
-from isola.state import Collection, Intents, record_codec
+from isola.state import Intents, Scoped, record_codec
 from isola.testing.network import FakeNetwork
 from isola.testing.store import FakeStore
 
@@ -65,14 +66,14 @@ class House:
     directory: Path
     host: Host = field(default_factory=fake_network_host)
     nics: list[Nic] = field(default_factory=list)
-    users: list[str] = field(default_factory=list)
+    users: list[Entity] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.store = FakeStore(self.host.clock)
 
     async def daemon(self, drivers: dict[str, type[NetworkDriver]] | None = None, names: HostNames = NAMES) -> Networks:
         """One more daemon, open."""
-        records = Collection(self.store, "network", "/networks/", record_codec(Network))
+        records = Scoped(self.store, "network", "/networks/", record_codec(Network))
         await records.load()
         intents = Intents(self.store)
         await intents.load()
@@ -110,7 +111,7 @@ def house(tmp_path: Path) -> House:
 
 
 def nic(ipv4: str | None = None, ipv6: str | None = None, mac: str = "0a:69:73:00:00:01") -> Nic:
-    return Nic("id1", "web1", "eth0", "eth0", "lab", mac, NAMES.veth("id1", "eth0"), ipv4, ipv6)
+    return Nic("id1", "web1", "eth0", "eth0", Ref.default("lab"), mac, NAMES.veth("id1", "eth0"), ipv4, ipv6)
 
 
 def to(description: str, config: Mapping[str, str]) -> Callable[[Network], Network]:
@@ -125,19 +126,19 @@ async def test_a_network_is_made_changed_renamed_and_removed(house: House) -> No
     networks = await house.daemon()
     empty = await house.picture(networks)
     await house.act(networks, make)
-    lab = networks.get("lab")
+    lab = networks.get(Ref.default("lab"))
     assert lab.ready and lab.description == "mine" and list(networks) == [lab]
-    assert networks.gateways("lab")[0] + "/24" == lab.config["ipv4.address"]
-    revision = networks.revision("lab")
-    await house.act(networks, lambda n, op: n.update(op, "lab", to("yours", {"bridge.mtu": "1400"})))
-    changed = networks.get("lab")
-    assert networks.revision("lab") != revision
+    assert networks.gateways(Ref.default("lab"))[0] + "/24" == lab.config["ipv4.address"]
+    revision = networks.revision(Ref.default("lab"))
+    await house.act(networks, lambda n, op: n.update(op, Ref.default("lab"), to("yours", {"bridge.mtu": "1400"})))
+    changed = networks.get(Ref.default("lab"))
+    assert networks.revision(Ref.default("lab")) != revision
     assert changed.description == "yours" and changed.config["ipv4.address"] == lab.config["ipv4.address"]
-    assert (await networks.state("lab"))["mtu"] == 1400
-    await house.act(networks, lambda n, op: n.rename(op, "lab", "shed"))
-    assert networks.find("lab") is None and networks.get("shed").config == changed.config
+    assert (await networks.state(Ref.default("lab")))["mtu"] == 1400
+    await house.act(networks, lambda n, op: n.rename(op, Ref.default("lab"), "shed"))
+    assert networks.find(Ref.default("lab")) is None and networks.get(Ref.default("shed")).config == changed.config
     assert await house.host.links.exists("shed") and not await house.host.links.exists("lab")
-    await house.act(networks, lambda n, op: n.delete(op, "shed"))
+    await house.act(networks, lambda n, op: n.delete(op, Ref.default("shed")))
     assert await house.picture(networks) == empty
 
 
@@ -156,7 +157,10 @@ async def test_wrong_wishes_are_refused_and_leave_nothing(house: House) -> None:
         (InvalidInput, Network("new", driver="token-ring")),
         (DriverUnavailable, Network("new", driver="away")),
         (InvalidInput, Network("new", config={"ipv4.address": "here"})),
-        (InvalidInput, Network("new", config={"ipv4.address": networks.get("lab").config["ipv4.address"]})),
+        (
+            InvalidInput,
+            Network("new", config={"ipv4.address": networks.get(Ref.default("lab")).config["ipv4.address"]}),
+        ),
     ]
     for error, network in wishes:
         with pytest.raises(error):
@@ -164,10 +168,13 @@ async def test_wrong_wishes_are_refused_and_leave_nothing(house: House) -> None:
         assert await house.picture(networks) == before, network.name
     for new in ("eth0", "a b"):
         with pytest.raises((AlreadyExists, InvalidInput)):
-            await house.act(networks, lambda n, op, to=new: n.rename(op, "lab", to))  # type: ignore[misc]
+            await house.act(networks, lambda n, op, to=new: n.rename(op, Ref.default("lab"), to))  # type: ignore[misc]
     with pytest.raises(InvalidInput):
-        await house.act(networks, lambda n, op: n.update(op, "lab", to("", {"no.such": "key"})))
-    for work in (lambda n, op: n.delete(op, "nobody"), lambda n, op: n.update(op, "nobody", to("", {}))):
+        await house.act(networks, lambda n, op: n.update(op, Ref.default("lab"), to("", {"no.such": "key"})))
+    for work in (
+        lambda n, op: n.delete(op, Ref.default("nobody")),
+        lambda n, op: n.update(op, Ref.default("nobody"), to("", {})),
+    ):
         with pytest.raises(NotFound):
             await house.act(networks, work)
     assert await house.picture(networks) == before
@@ -176,16 +183,21 @@ async def test_wrong_wishes_are_refused_and_leave_nothing(house: House) -> None:
 async def test_what_is_in_use_stays(house: House) -> None:
     networks = await house.daemon()
     await house.act(networks, make)
-    ipv4, ipv6 = await networks.allocate("lab", "0a:69:73:00:00:01")
-    house.nics, house.users = [nic(ipv4, ipv6)], ["/1.0/instances/web1"]
-    for work in (lambda n, op: n.delete(op, "lab"), lambda n, op: n.rename(op, "lab", "shed")):
+    ipv4, ipv6 = await networks.allocate(Ref.default("lab"), "0a:69:73:00:00:01")
+    house.nics, house.users = [nic(ipv4, ipv6)], [Entity.of(Kind.INSTANCE, Ref.default("web1"))]
+    for work in (
+        lambda n, op: n.delete(op, Ref.default("lab")),
+        lambda n, op: n.rename(op, Ref.default("lab"), "shed"),
+    ):
         with pytest.raises(InUse, match="web1"):
             await house.act(networks, work)
     with pytest.raises(InUse, match="web1"):
-        await house.act(networks, lambda n, op: n.update(op, "lab", to("", {"ipv4.address": "192.168.7.1/24"})))
-    await house.act(networks, lambda n, op: n.update(op, "lab", to("", {"ipv4.dhcp.expiry": "2h"})))
-    assert networks.get("lab").config["ipv4.dhcp.expiry"] == "2h"
-    assert [(lease.hostname, lease.type) for lease in await networks.leases("lab")] == [
+        await house.act(
+            networks, lambda n, op: n.update(op, Ref.default("lab"), to("", {"ipv4.address": "192.168.7.1/24"}))
+        )
+    await house.act(networks, lambda n, op: n.update(op, Ref.default("lab"), to("", {"ipv4.dhcp.expiry": "2h"})))
+    assert networks.get(Ref.default("lab")).config["ipv4.dhcp.expiry"] == "2h"
+    assert [(lease.hostname, lease.type) for lease in await networks.leases(Ref.default("lab"))] == [
         ("lab.gw", "gateway"), ("lab.gw", "gateway"), ("web1", "static"), ("web1", "static"),
     ]  # fmt: skip
 
@@ -197,62 +209,64 @@ async def test_networks_made_at_once_do_not_meet(house: House) -> None:
     twice = [house.act(networks, lambda n, op: n.create(op, Network("same"))) for _ in range(2)]
     results = await asyncio.gather(*twice, return_exceptions=True)
     assert sorted(type(result).__name__ for result in results) == ["AlreadyExists", "NoneType"]
-    assert networks.get("same").ready
+    assert networks.get(Ref.default("same")).ready
 
 
 async def test_addresses_are_chosen_kept_and_given_back(house: House) -> None:
     networks = await house.daemon()
     await house.act(networks, lambda n, op: n.create(op, Network("lab", config={"ipv4.address": "10.7.7.1/29"})))
-    first = await networks.allocate("lab", "0a:69:73:00:00:01")
-    assert await networks.allocate("lab", "0a:69:73:00:00:01") == first
+    first = await networks.allocate(Ref.default("lab"), "0a:69:73:00:00:01")
+    assert await networks.allocate(Ref.default("lab"), "0a:69:73:00:00:01") == first
     house.nics = [nic(*first)]
     later = await house.daemon()
     with pytest.raises(AlreadyExists):
-        await later.allocate("lab", "0a:69:73:00:00:02", ipv4=first[0])
-    assert await later.allocate("lab", "0a:69:73:00:00:01", ipv4=first[0], ipv6=first[1]) == first
+        await later.allocate(Ref.default("lab"), "0a:69:73:00:00:02", ipv4=first[0])
+    assert await later.allocate(Ref.default("lab"), "0a:69:73:00:00:01", ipv4=first[0], ipv6=first[1]) == first
     house.nics = []
-    assert await later.allocate("lab", "0a:69:73:00:00:01") == first
-    later.release("lab", "0a:69:73:00:00:01")
-    assert (await later.allocate("lab", "0a:69:73:00:00:02", ipv4=first[0]))[0] == first[0]
+    assert await later.allocate(Ref.default("lab"), "0a:69:73:00:00:01") == first
+    later.release(Ref.default("lab"), "0a:69:73:00:00:01")
+    assert (await later.allocate(Ref.default("lab"), "0a:69:73:00:00:02", ipv4=first[0]))[0] == first[0]
     with pytest.raises(NotFound):
-        await later.allocate("nobody", "0a:69:73:00:00:03")
+        await later.allocate(Ref.default("nobody"), "0a:69:73:00:00:03")
 
 
 async def test_addresses_of_those_who_left_without_telling_come_back(house: House) -> None:
     networks = await house.daemon()
     await house.act(networks, lambda n, op: n.create(op, Network("lab", config={"ipv4.address": "10.7.7.1/29"})))
     for number in range(5):
-        await networks.allocate("lab", f"0a:69:73:00:00:{number:02x}")
+        await networks.allocate(Ref.default("lab"), f"0a:69:73:00:00:{number:02x}")
     await house.host.clock.sleep(3600)
     for number in range(5, 10):
-        await networks.allocate("lab", f"0a:69:73:00:00:{number:02x}")
+        await networks.allocate(Ref.default("lab"), f"0a:69:73:00:00:{number:02x}")
 
 
 async def test_a_leased_address_is_chosen_by_no_daemon(house: House) -> None:
     networks = await house.daemon()
     await house.act(networks, lambda n, op: n.create(op, Network("lab", config={"ipv4.address": "10.7.7.1/28"})))
-    driver = networks.driver("lab")
+    driver = networks.driver(Ref.default("lab"))
     assert isinstance(driver, FakeNetwork)
     for number in range(2, 6):
-        await driver.lease(networks.get("lab"), f"10.7.7.{number}", f"0a:69:73:ff:00:{number:02x}")
+        await driver.lease(networks.get(Ref.default("lab")), f"10.7.7.{number}", f"0a:69:73:ff:00:{number:02x}")
     later = await house.daemon()
-    assert (await later.allocate("lab", "0a:69:73:00:00:01"))[0] == "10.7.7.6"
-    assert (await later.allocate("lab", "0a:69:73:00:00:02"))[0] == "10.7.7.7"
-    assert [lease.address for lease in await later.leases("lab") if lease.type == "dynamic"] == [
+    assert (await later.allocate(Ref.default("lab"), "0a:69:73:00:00:01"))[0] == "10.7.7.6"
+    assert (await later.allocate(Ref.default("lab"), "0a:69:73:00:00:02"))[0] == "10.7.7.7"
+    assert [lease.address for lease in await later.leases(Ref.default("lab")) if lease.type == "dynamic"] == [
         "10.7.7.2", "10.7.7.3", "10.7.7.4", "10.7.7.5",
     ]  # fmt: skip
     house.nics = [nic("10.7.7.3")]
-    assert ("web1", "10.7.7.3") in [(lease.hostname, lease.address) for lease in await later.leases("lab")]
-    assert len([lease for lease in await later.leases("lab") if lease.address == "10.7.7.3"]) == 1
+    assert ("web1", "10.7.7.3") in [(lease.hostname, lease.address) for lease in await later.leases(Ref.default("lab"))]
+    assert len([lease for lease in await later.leases(Ref.default("lab")) if lease.address == "10.7.7.3"]) == 1
 
 
 async def test_the_next_daemon_finds_all_as_it_was(house: House) -> None:
     networks = await house.daemon()
     await house.act(networks, make)
-    ipv4, ipv6 = await networks.allocate("lab", "0a:69:73:00:00:01")
+    ipv4, ipv6 = await networks.allocate(Ref.default("lab"), "0a:69:73:00:00:01")
     web = nic(ipv4, ipv6)
     house.nics = [web]
-    await house.act(networks, lambda n, op: n.driver("lab").attach(op, n.get("lab"), web, WEB))
+    await house.act(
+        networks, lambda n, op: n.driver(Ref.default("lab")).attach(op, n.get(Ref.default("lab")), web, WEB)
+    )
     await networks.close()
     before = await house.picture(networks)
     await house.host.links.create_bridge(Bridge("gone", alias="isola:gone"))
@@ -264,26 +278,28 @@ async def test_the_next_daemon_finds_all_as_it_was(house: House) -> None:
     assert await house.host.firewall.tables() == ("isola/gone", "isola/lab")
     await later.stop_all()
     left = ("eth0", "gone", web.host_link, "lo")
-    assert await house.host.links.names() == tuple(sorted(left)) and later.get("lab").ready
+    assert await house.host.links.names() == tuple(sorted(left)) and later.get(Ref.default("lab")).ready
 
 
 async def test_a_network_whose_record_is_lost_is_left_alone_and_can_be_taken_in(house: House) -> None:
     networks = await house.daemon()
     await house.act(networks, make)
-    network = networks.get("lab")
-    ipv4, ipv6 = await networks.allocate("lab", "0a:69:73:00:00:01")
+    network = networks.get(Ref.default("lab"))
+    ipv4, ipv6 = await networks.allocate(Ref.default("lab"), "0a:69:73:00:00:01")
     house.nics = [web := nic(ipv4, ipv6)]
-    await house.act(networks, lambda n, op: n.driver("lab").attach(op, n.get("lab"), web, WEB))
+    await house.act(
+        networks, lambda n, op: n.driver(Ref.default("lab")).attach(op, n.get(Ref.default("lab")), web, WEB)
+    )
     await networks.close()
-    await house.store.delete("/networks/lab")
+    await house.store.delete("/networks/default/lab")
     before = await house.picture(networks)
     later = await house.daemon()
     assert await house.picture(later) == ([], before[1])
     assert await later.unknown() == {"lab": network}
     await house.act(later, lambda n, op: n.adopt(op, "lab"))
-    assert later.get("lab") == network and await later.unknown() == {}
+    assert later.get(Ref.default("lab")) == network and await later.unknown() == {}
     assert await house.picture(later) == before
-    await house.store.delete("/networks/lab")
+    await house.store.delete("/networks/default/lab")
     last = await house.daemon()
     await house.act(last, lambda n, op: n.remove_unknown(op, "lab"))
     assert await last.unknown() == {} and not await house.host.links.exists("lab")
@@ -299,10 +315,12 @@ async def test_a_network_that_does_not_come_up_keeps_nothing_else_down(house: Ho
     assert await house.host.links.exists("zoo")
     view = await house.host.links.find("lab")
     assert view is not None and view.state.addresses[0].address == "192.0.2.1"
-    assert (later.status("lab"), later.status("zoo")) == ("Unavailable", "Created")
+    assert (later.status(Ref.default("lab")), later.status(Ref.default("zoo"))) == ("Unavailable", "Created")
     await house.host.links.delete("lab")
-    await house.act(later, lambda n, op: n.update(op, "lab", to("", n.get("lab").config)))
-    assert later.status("lab") == "Created" and later.gateways("lab")[0] in str(await later.state("lab"))
+    await house.act(later, lambda n, op: n.update(op, Ref.default("lab"), to("", n.get(Ref.default("lab")).config)))
+    assert later.status(Ref.default("lab")) == "Created" and later.gateways(Ref.default("lab"))[0] in str(
+        await later.state(Ref.default("lab"))
+    )
 
 
 async def test_links_of_the_host_are_listed_beside(house: House) -> None:
@@ -310,9 +328,9 @@ async def test_links_of_the_host_are_listed_beside(house: House) -> None:
     await house.act(networks, make)
     await house.host.links.create_bridge(Bridge("docker0"))
     assert await networks.unmanaged() == {"lo": "loopback", "eth0": "physical", "docker0": "bridge"}
-    assert (await networks.state("eth0"))["state"] == "up"
+    assert (await networks.state(Ref.default("eth0")))["state"] == "up"
     with pytest.raises(NotFound):
-        await networks.state("nobody")
+        await networks.state(Ref.default("nobody"))
 
 
 async def test_beside_another_daemon_names_of_foreign_links_are_refused(house: House) -> None:
@@ -324,16 +342,16 @@ async def test_beside_another_daemon_names_of_foreign_links_are_refused(house: H
             await house.act(networks, lambda n, op, to=name: n.create(op, Network(to)))  # type: ignore[misc]
     await house.act(networks, lambda n, op: n.create(op, Network("isolabr0")))
     with pytest.raises(AlreadyExists, match="eth0"):
-        await house.act(networks, lambda n, op: n.rename(op, "isolabr0", "eth0"))
+        await house.act(networks, lambda n, op: n.rename(op, Ref.default("isolabr0"), "eth0"))
     assert "isolabr0" not in await networks.unmanaged(), "it would be shown twice"
-    assert (await networks.state("isolabr0"))["addresses"]
+    assert (await networks.state(Ref.default("isolabr0")))["addresses"]
 
 
 VERBS: dict[str, Work] = {
     "create": lambda n, op: n.create(op, Network("new")),
-    "update": lambda n, op: n.update(op, "lab", to("", {"bridge.mtu": "1400"})),
-    "rename": lambda n, op: n.rename(op, "lab", "shed"),
-    "delete": lambda n, op: n.delete(op, "lab"),
+    "update": lambda n, op: n.update(op, Ref.default("lab"), to("", {"bridge.mtu": "1400"})),
+    "rename": lambda n, op: n.rename(op, Ref.default("lab"), "shed"),
+    "delete": lambda n, op: n.delete(op, Ref.default("lab")),
 }
 
 
@@ -377,7 +395,7 @@ async def test_a_failed_delete_is_finished_by_the_next_try(house: House) -> None
     empty = await house.picture(networks)
     await house.act(networks, make)
     with pytest.raises(HostFailure):
-        await house.act(networks, lambda n, op: n.delete(op, "lab"), Breaker(2, "fail"))
-    assert networks.status("lab") == "Pending"
-    await house.act(networks, lambda n, op: n.delete(op, "lab"))
+        await house.act(networks, lambda n, op: n.delete(op, Ref.default("lab")), Breaker(2, "fail"))
+    assert networks.status(Ref.default("lab")) == "Pending"
+    await house.act(networks, lambda n, op: n.delete(op, Ref.default("lab")))
     assert await house.picture(networks) == empty

@@ -19,7 +19,9 @@ from isola.images.oci_config import read_config
 from isola.images.oci_image import oci_image
 from isola.images.oci_manifest import Index, Manifest, check_image, read_document
 from isola.images.platforms import choose
+from isola.model.caller import DAEMON
 from isola.model.image import HealthCheck, Image
+from isola.model.reference import Ref
 from isola.state.codec import encode
 
 OCI, DOCKER = "application/vnd.oci.image", "application/vnd.docker"
@@ -342,13 +344,13 @@ async def test_damaged_documents_and_endless_ones_lead_nowhere() -> None:
 async def imported(world: World, library: ImageLibrary, name: str = "tiny") -> Image:
     file = await world.upload(name, unified(name))
     done = await world.operations.finish(library.start_import([file], aliases=[name]))
-    return library.get(str(done.metadata["fingerprint"]))
+    return library.get(Ref.default(str(done.metadata["fingerprint"])))
 
 
 async def test_an_image_is_recorded_under_its_manifest() -> None:
     world = World()
     image = await imported(world, await world.start())
-    assert [entry.key for entry in await world.state.range("/images/")] == [f"/images/{image.manifest}"]
+    assert [entry.key for entry in await world.state.range("/images/")] == [f"/images/default/{image.manifest}"]
     assert orjson.loads(await (await world.start()).store.read(image.manifest))["annotations"] == {
         "org.isola.image.fingerprint": image.fingerprint
     }
@@ -362,20 +364,20 @@ async def test_records_of_the_earlier_version_are_moved_to_their_manifests() -> 
         await world.state.delete(entry.key)
     twin = Image(**{name: getattr(second, name) for name in Image.__slots__} | {"manifest": first.manifest})
     for image in (first, twin):
-        await world.state.put(f"/images/{image.fingerprint}", encode(image))
+        await world.state.put(f"/images/default/{image.fingerprint}", encode(image))
     for _ in range(2):
         library = await world.start()
         assert {image.fingerprint for image in library} == {first.fingerprint, second.fingerprint}
-        assert library.get(first.fingerprint) == first
-        assert library.get(second.fingerprint) == twin, "two of one manifest are both kept"
-        assert library.resolve("second") == twin
-    keys = {entry.key.removeprefix("/images/") for entry in await world.state.range("/images/")}
+        assert library.get(first.ref) == first
+        assert library.get(second.ref) == twin, "two of one manifest are both kept"
+        assert library.resolve(Ref.default("second")) == twin
+    keys = {entry.key.removeprefix("/images/default/") for entry in await world.state.range("/images/")}
     assert len(keys) == 2 and first.manifest in keys
     for image in (twin, first):
-        await library.used(image.fingerprint)
-        assert library.get(image.fingerprint).last_used_at is not None
-        assert library.revision(image.fingerprint)
-        await world.operations.finish(library.start_delete(image.fingerprint))
+        await library.used(image.ref)
+        assert library.get(image.ref).last_used_at is not None
+        assert library.revision(image.ref)
+        await world.operations.finish(library.start_delete(image.ref))
     assert list(library) == [] and await world.blobs() == set()
 
 
@@ -395,12 +397,12 @@ async def test_the_blobs_of_an_index_are_kept_as_long_as_its_image() -> None:
     parsed = read_document(await library.store.read(at.digest))
     assert isinstance(parsed, Manifest)
     image = oci_image(at, parsed, read_config(config()), now=NOW, index=whole.digest)
-    await library._record(image, ["app"])
+    await library._record(image, ["app"], DAEMON)
     intake.close()
     await library.collect_garbage()
     for _ in range(2):
         assert await world.blobs() == {each.digest for each in (layer, described_config, at, sbom, attestation, whole)}
         library = await world.start()
-    assert library.resolve("app") == image
-    await world.operations.finish(library.start_delete(at.digest[7:]))
+    assert library.resolve(Ref.default("app")) == image
+    await world.operations.finish(library.start_delete(Ref.default(at.digest[7:])))
     assert await world.blobs() == set()

@@ -9,10 +9,12 @@ from functools import partial
 from itertools import count
 
 import pytest
+from heard import operation as operation_of
 
 from isola.errors import AlreadyExists, Busy, Cancelled, Conflict, HostFailure, NotFound
 from isola.events import Events
 from isola.host.cancellation import finish
+from isola.model.event import EventKind
 from isola.model.operation import OperationStatus
 from isola.operations import Operation, Operations
 
@@ -245,14 +247,13 @@ async def test_an_unexpected_error_is_a_failure_with_the_code_internal(operation
 
 async def test_events_tell_every_status(operations: Operations) -> None:
     events = operations._events
-    follower = events.follow(["operation"])
+    follower = events.follow([EventKind.OPERATION])
     seen: list[object] = []
 
     async def listen() -> None:
         async for event in follower:
-            seen.append(event.metadata["status"])
+            seen.append(operation_of(event).status.value)
 
-    operations.render = lambda operation: {"status": str(operation.status)}
     task = asyncio.create_task(listen())
 
     async def work(op: Operation) -> None:

@@ -14,6 +14,7 @@ from isola.cli.index import names
 from isola.errors import InUse
 from isola.model.instance import InstanceRequest
 from isola.model.profile import Profile
+from isola.model.reference import Entity, Kind, Ref
 from isola.model.references import users_text
 from isola.testing.parts import World
 
@@ -62,9 +63,16 @@ def test_no_remedy_names_a_command_of_ours() -> None:
     assert not [(where, text) for where, text in found if COMMAND.search(text) and not text.startswith("apt-get")]
 
 
+def _instance(name: str) -> Entity:
+    return Entity.of(Kind.INSTANCE, Ref.default(name))
+
+
 def test_users_are_named_as_people_know_them() -> None:
-    assert users_text(["/1.0/instances/web1", "/1.0/profiles/default"]) == "instance web1, profile default"
-    assert users_text([f"/1.0/instances/i{number}" for number in range(7)]).endswith("instance i4 and 2 more")
+    assert (
+        users_text([_instance("web1"), Entity.of(Kind.PROFILE, Ref("blue", "small"))])
+        == "instance web1, profile small (project blue)"
+    )
+    assert users_text([_instance(f"i{number}") for number in range(7)]).endswith("instance i4 and 2 more")
 
 
 async def test_who_uses_a_profile_or_an_address_is_named(world: World) -> None:
@@ -73,7 +81,7 @@ async def test_who_uses_a_profile_or_an_address_is_named(world: World) -> None:
     nic = {"type": "nic", "network": "isolabr0", "name": "eth0"}
     made = await world.create("web1", profiles=("default", "extra"))
     with pytest.raises(InUse, match="by instance web1"):
-        await services.profiles.delete("extra")
+        await services.profiles.delete(Ref.default("extra"))
     taken = nic | {"ipv4.address": made.volatile["eth0.ipv4"]}
     operation = services.instances.create(_request("web2", {"eth0": taken}))
     await operation.wait()

@@ -16,6 +16,8 @@ from rest_door import Stand, standing
 
 from isola.doors.rest.connections import Channels
 from isola.errors import Conflict, HostFailure, NotFound
+from isola.model.event import EventKind
+from isola.model.reference import Entity, Kind, Ref
 from isola.operations import Operation
 from isola.testing.host import fake_host
 
@@ -135,15 +137,17 @@ async def test_wrong_exec_requests_name_their_field(stand: Stand, body: object, 
 async def test_events_of_the_wanted_types(stand: Stand) -> None:
     async with stand.session.ws_connect("http://isola/1.0/events?type=operation,lifecycle") as events:
         stand.services.events.log("info", "not wanted")
-        stand.services.events.lifecycle("instance-created", "/1.0/instances/web1")
+        stand.services.events.lifecycle("instance-created", Entity.of(Kind.INSTANCE, Ref.default("web1")))
         await stand.finish("PUT", "/1.0/instances/web1/state", {"action": "freeze"})
         seen = [await asyncio.wait_for(events.receive_json(), 2) for _ in range(4)]
     assert [one["type"] for one in seen] == ["lifecycle", "operation", "lifecycle", "operation"]
     assert seen[0]["metadata"] == {
         "action": "instance-created",
         "source": "/1.0/instances/web1",
+        "name": "web1",
         "project": "default",
     }
+    assert seen[2]["metadata"]["requestor"] == {"username": "root", "protocol": "unix", "address": "@"}
     assert seen[2]["metadata"]["action"] == "instance-paused"
     assert [seen[n]["metadata"]["status"] for n in (1, 3)] == ["Running", "Success"]
     assert seen[3].keys() == {"type", "timestamp", "metadata", "location", "project"}
@@ -151,12 +155,12 @@ async def test_events_of_the_wanted_types(stand: Stand) -> None:
 
 async def test_followers_leave_no_trace(stand: Stand) -> None:
     async with stand.session.ws_connect("http://isola/1.0/events"):
-        assert stand.services.events.followed("logging")
+        assert stand.services.events.followed(EventKind.LOGGING)
     for _ in range(50):
-        if not stand.services.events.followed("logging"):
+        if not stand.services.events.followed(EventKind.LOGGING):
             break
         await asyncio.sleep(0.02)
-    assert not stand.services.events.followed("logging")
+    assert not stand.services.events.followed(EventKind.LOGGING)
 
 
 async def test_closing_the_door_says_goodbye_to_followers_at_once(stand: Stand) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+from heard import lifecycle
 from rest_door import Stand, standing
 
+from isola.model.event import EventKind
+from isola.model.reference import Ref
 from isola.testing.files import Node
 
 
@@ -99,9 +102,9 @@ async def test_rendered_instances_follow_every_change(two_instances: Stand) -> N
 
     before = await one()
     rendering, read = two_instances.door.dispatcher.rendering, two_instances.services.instances.read
-    kept = rendering.one(read("web1"))
+    kept = rendering.one(read(Ref.default("web1")))
     assert await one() == before
-    assert rendering.one(read("web1")) is kept, "nothing changed, nothing is rendered"
+    assert rendering.one(read(Ref.default("web1"))) is kept, "nothing changed, nothing is rendered"
     await two_instances.finish("PUT", "/1.0/instances/web1/state", {"action": "freeze"})
     assert (await one())["status"] == "Frozen"
     await two_instances.ask("PATCH", "/1.0/profiles/default", {"config": {"user.from": "profile"}})
@@ -250,7 +253,7 @@ async def test_names_that_are_not_utf8_are_shown(two_instances: Stand) -> None:
 
 async def test_logs_and_console(two_instances: Stand) -> None:
     await two_instances.write_logs("web1")
-    two_instances.world.runtime.show(two_instances.services.instances.get("web1").id, b"login: ")
+    two_instances.world.runtime.show(two_instances.services.instances.get(Ref.default("web1")).id, b"login: ")
     assert await two_instances.get("/1.0/instances/web1/logs") == [
         "/1.0/instances/web1/logs/runtime.log",
         "/1.0/instances/web1/logs/exec-output/exec_1.stdout",
@@ -302,7 +305,7 @@ async def test_a_copy_is_refused_in_words_that_fit_a_move_too(stand: Stand) -> N
 
 async def test_what_clients_do_inside_is_told(two_instances: Stand) -> None:
     await two_instances.write_logs("web1")
-    events = two_instances.services.events.follow(["lifecycle"])
+    events = two_instances.services.events.follow([EventKind.LIFECYCLE])
     base = "/1.0/instances/web1"
     async with two_instances.session.post(f"http://isola{base}/files?path=etc/motd", data=b"hi") as answer:
         assert answer.status == 200
@@ -316,7 +319,7 @@ async def test_what_clients_do_inside_is_told(two_instances: Stand) -> None:
         assert answer.status == 200
     await two_instances.ask("DELETE", f"{base}/console")
     events.close()
-    told = [(event.metadata["action"], event.metadata.get("context")) async for event in events]
+    told = [(lifecycle(event).action, lifecycle(event).context or None) async for event in events]
     assert told == [
         ("instance-file-pushed", {"path": "/etc/motd"}),
         ("instance-file-retrieved", {"path": "/etc/motd"}),

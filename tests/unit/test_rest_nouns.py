@@ -9,6 +9,7 @@ from rest_door import Stand, standing
 
 from isola.host.links import Bridge
 from isola.model.network import Network
+from isola.model.reference import Ref
 from isola.model.storage import Pool
 from isola.testing.parts import World
 
@@ -146,8 +147,8 @@ async def lose_records(world: World) -> None:
     await world.finish(services.operations.start("Creating", lambda op: services.pools.create(op, Pool("old"))))
     await world.finish(services.operations.start("Creating", lambda op: services.networks.create(op, Network("lost"))))
     await world.parts.close()
-    manifest = services.images.get(fingerprint).manifest
-    for key in ("pools/old", "networks/lost", "instances/web1", f"images/{manifest}"):
+    manifest = services.images.get(Ref.default(fingerprint)).manifest
+    for key in ("pools/old", "networks/default/lost", "instances/default/web1", f"images/default/{manifest}"):
         await world.store.delete(f"/{key}")
     await world.host.files.remove_tree(world.directory / "described" / "networks" / "lost.json")
 

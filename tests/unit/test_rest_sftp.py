@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 from asyncssh import SFTPAttrs, SFTPError, SFTPFailure, SFTPNoSuchFile, SFTPOpUnsupported, SFTPServer
 from channels import eventually
+from heard import lifecycle
 from rest_door import Stand, standing
 from sftp_client import connected, upgraded
 
 from isola.doors.rest.sftp.files import InstanceFiles
 from isola.doors.rest.sftp.serving import HANDLES
+from isola.model.event import EventKind
 
 
 @pytest.fixture
@@ -149,7 +151,7 @@ async def test_names_that_are_not_text(client: Any) -> None:
 
 
 async def test_what_is_done_is_told(stand: Stand) -> None:
-    events = stand.services.events.follow(["lifecycle"])
+    events = stand.services.events.follow([EventKind.LIFECYCLE])
     async with connected(stand.path, "web1") as client:
         async with client.open("/f", "wb") as file:
             await file.write(b"x")
@@ -160,7 +162,7 @@ async def test_what_is_done_is_told(stand: Stand) -> None:
         await client.remove("/f")
         await client.mkdir("/d")
     events.close()
-    told = [(event.metadata["action"], event.metadata["context"]) async for event in events]
+    told = [(lifecycle(event).action, lifecycle(event).context) async for event in events]
     assert told == [
         ("instance-file-pushed", {"path": "/f"}),
         ("instance-file-retrieved", {"path": "/f"}),

@@ -12,6 +12,7 @@ from rest_door import Stand, standing
 
 from isola.errors import InvalidInput
 from isola.model.profile import Profile
+from isola.model.reference import Ref
 from isola.model.template import Template
 from isola.operations import Operation
 from isola.testing.files import Node
@@ -34,7 +35,7 @@ async def stand() -> AsyncIterator[Stand]:
 
 
 async def _ask(stand: Stand, method: str, path: str, body: object = None, **more: Any) -> tuple[int, str, str]:
-    fingerprint = stand.services.images.alias("tiny").target
+    fingerprint = stand.services.images.alias(Ref.default("tiny")).target
     if isinstance(body, dict) and body.get("target") == "FP":
         body = body | {"target": fingerprint}
     status, answer = await stand.ask(method, path.replace("FP", fingerprint), body, **more)
@@ -246,7 +247,7 @@ async def test_status_kind_and_code(
     ["/1.0", _WEB, "/1.0/profiles/p1", "/1.0/networks/isolabr0", _POOL, "/1.0/images/FP", "/1.0/images/aliases/tiny"],
 )
 async def test_a_change_of_something_else_than_was_read_is_412(stand: Stand, path: str) -> None:
-    fingerprint = stand.services.images.alias("tiny").target
+    fingerprint = stand.services.images.alias(Ref.default("tiny")).target
     async with stand.session.get(_HTTP + path.replace("FP", fingerprint)) as answer:
         tag = answer.headers["ETag"]
     body: dict[str, object] = {"target": "FP"} if "aliases" in path else {}
@@ -347,7 +348,7 @@ async def test_a_channel_is_forbidden_without_its_secret(stand: Stand, query: st
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 async def test_headers_of_files(stand: Stand, method: str) -> None:
-    idmap = stand.services.instances.get("web1").idmap
+    idmap = stand.services.instances.get(Ref.default("web1")).idmap
     assert idmap is not None
     facts: dict[str, Any] = {"mode": 0o640, "uid": idmap.base + 5, "gid": idmap.base + 6, "modified": 1_700_000_000}
     root = await stand.inside("web1")
@@ -370,7 +371,8 @@ async def test_a_template_is_read_by_its_name(stand: Stand) -> None:
     await stand.create("made")
     template = Template("/etc/motd", ("create",), "welcome\n", "motd.tpl")
     await stand.world.context.records.change(
-        "made", lambda made: dataclasses.replace(made, start=dataclasses.replace(made.start, templates=(template,)))
+        Ref.default("made"),
+        lambda made: dataclasses.replace(made, start=dataclasses.replace(made.start, templates=(template,))),
     )
     path = "/1.0/instances/made/metadata/templates"
     assert await stand.get(path) == ["motd.tpl"]
@@ -394,7 +396,7 @@ async def test_what_is_empty_is_written_as_clients_expect(stand: Stand) -> None:
     assert (db1["snapshots"], db1["backups"], db1["stateful"]) == ([], [], False)
     assert db1["last_used_at"] == "1970-01-01T00:00:00Z"
     assert (db1["state"]["network"], db1["state"]["pid"], db1["state"]["processes"]) == (None, 0, 0)
-    image = await stand.get("/1.0/images/" + stand.services.images.alias("tiny").target)
+    image = await stand.get("/1.0/images/" + stand.services.images.alias(Ref.default("tiny")).target)
     assert (image["aliases"], image["profiles"]) == ([{"name": "tiny", "description": ""}], ["default"])
     assert (image["expires_at"], image["last_used_at"]) == ("0001-01-01T00:00:00Z", "2026-01-01T00:00:00Z")
     assert "update_source" not in image

@@ -10,6 +10,8 @@ import pytest
 
 from isola.errors import AlreadyExists, DriverUnavailable, HostFailure, InUse, InvalidInput, IsolaError, NotFound
 from isola.events import Events
+from isola.model.event import EventKind, Lifecycle
+from isola.model.reference import Entity, Kind, Ref
 from isola.model.storage import Pool, Volume
 from isola.operations import Observer, Operation, Operations
 from isola.state import Collection, record_codec
@@ -27,7 +29,7 @@ class House:
     def __init__(self, host: FakeHost | None = None, store: FakeStore | None = None) -> None:
         self.host = host or fake_host()
         self.store = store or FakeStore(self.host.clock)
-        self.users: list[str] = []
+        self.users: list[Entity] = []
         self.records = Collection(self.store, "storage pool", "pools/", record_codec(Pool))
         self.events = Events(self.host.clock.now)
         self.pools = Pools(
@@ -64,7 +66,7 @@ async def house() -> AsyncIterator[House]:
 
 
 async def test_a_pool_is_made_recorded_and_told(house: House) -> None:
-    followed = house.events.follow({"lifecycle"})
+    followed = house.events.follow({EventKind.LIFECYCLE})
     await house.create("p", **{"user.note": "mine"})
     pool = house.pools.get("p")
     assert (pool.driver, pool.ready, pool.config) == ("overlay", True, {"user.note": "mine"})
@@ -73,7 +75,7 @@ async def test_a_pool_is_made_recorded_and_told(house: House) -> None:
     assert await house.pools.driver("p").volumes() == ()
     assert (await house.pools.space("p")).total > 0
     event = await anext(aiter(followed))
-    assert (event.metadata["action"], event.metadata["source"]) == ("storage-pool-created", "/1.0/storage-pools/p")
+    assert event.content == Lifecycle("storage-pool-created", Entity.of_host(Kind.STORAGE_POOL, "p"))
 
 
 async def test_a_pool_lives_on_with_the_next_daemon(house: House) -> None:
@@ -171,10 +173,11 @@ async def test_description_and_own_keys_may_change_the_source_not(house: House) 
 
 async def test_a_pool_in_use_is_not_deleted(house: House) -> None:
     await house.create()
-    house.users = ["/1.0/instances/web1"]
+    web = Entity.of(Kind.INSTANCE, Ref.default("web1"))
+    house.users = [web]
     with pytest.raises(InUse, match="web1"):
         await house.do(lambda op: house.pools.delete(op, "p"))
-    assert house.pools.used_by("p") == ("/1.0/instances/web1",)
+    assert house.pools.used_by("p") == (web,)
     house.users = []
     await house.do(lambda op: house.pools.delete(op, "p"))
     assert list(house.pools) == []

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from heard import lifecycle
 
 from isola.errors import AlreadyExists, HostFailure, InUse, InvalidInput, IsolaError, NotFound
 from isola.events import Events
+from isola.model.event import EventKind
 from isola.model.identity import IdRange
+from isola.model.reference import Entity, Kind, Ref
 from isola.model.storage import Pool
 from isola.model.volume import VolumeRecord, VolumeRef, VolumeSnapshot
 from isola.operations import Observer, Operation, Operations
@@ -35,7 +38,7 @@ class House:
         programs = {"mkfs.btrfs": Path("/usr/sbin/mkfs.btrfs")}
         self.host = host or fake_host(system=FakeSystem(programs=programs), clock=FakeClock(skips=True))
         self.store = store or FakeStore(self.host.clock)
-        self.users: list[str] = []
+        self.users: list[Entity] = []
         self.observer: Observer | None = None
         self.events = Events(self.host.clock.now)
         clock = self.host.clock
@@ -137,13 +140,13 @@ async def with_data() -> House:
 
 
 async def test_a_volume_is_made_recorded_and_told(house: House) -> None:
-    followed = house.events.follow({"lifecycle"})
+    followed = house.events.follow({EventKind.LIFECYCLE})
     await house.finish(house.volumes.create(DATA, {"size": "64MiB", "user.a": "b"}, "mine"))
     record = house.volumes.get(DATA)
     assert (record.description, record.size, record.ready) == ("mine", 64 << 20, True)
     event = await anext(aiter(followed))
-    assert event.metadata["action"] == "storage-volume-created"
-    assert event.metadata["source"] == "/1.0/storage-pools/fast/volumes/custom/data"
+    assert lifecycle(event).action == "storage-volume-created"
+    assert lifecycle(event).source == DATA.entity
     await house.picture()
     later = await house.again()
     assert later.volumes.get(DATA) == record
@@ -180,7 +183,7 @@ async def test_two_of_a_name_and_two_pools(house: House) -> None:
         await house.volumes.create(DATA, {})
     await house.finish(house.volumes.create(VolumeRef.custom("slow", "data"), {}))
     assert [record.pool for record in house.volumes] == ["fast", "slow"]
-    assert house.volumes.lying_in("slow") == ["/1.0/storage-pools/slow/volumes/custom/data"]
+    assert house.volumes.lying_in("slow") == [VolumeRef.custom("slow", "data").entity]
 
 
 async def test_size_and_description_change(house: House) -> None:
@@ -198,7 +201,7 @@ async def test_size_and_description_change(house: House) -> None:
 
 async def test_a_used_volume_is_neither_removed_nor_moved(house: House) -> None:
     await house.finish(house.volumes.create(DATA, {}))
-    house.users = ["/1.0/instances/web1"]
+    house.users = [Entity.of(Kind.INSTANCE, Ref.default("web1"))]
     for begin in (house.volumes.delete(DATA), house.volumes.move(DATA, COPY)):
         with pytest.raises(InUse, match="web1"):
             await begin

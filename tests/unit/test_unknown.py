@@ -11,6 +11,7 @@ from isola.daemon.bootstrap import NETWORK, POOL
 from isola.errors import AlreadyExists, Conflict, InUse, InvalidInput, NotFound
 from isola.instances.identity import nics_of
 from isola.model.instance import Instance, Status
+from isola.model.reference import Ref
 from isola.state import Intent
 from isola.testing.parts import World
 
@@ -19,7 +20,7 @@ async def lost(world: World, *names: str, noun: str = "instances") -> None:
     """The records are gone when the next daemon begins."""
     await world.parts.close()
     for name in names:
-        await world.store.delete(f"/{noun}/{name}")
+        await world.store.delete(f"/{noun}/default/{name}")
     await world.start()
 
 
@@ -52,15 +53,15 @@ async def test_it_is_left_alone_and_goes_on_once_it_is_taken_in(world: World) ->
     await world.finish(world.parts.services.instances.adopt("web1"))
     await world.finish(world.parts.services.instances.adopt(quiet.id, "other"))
     assert (await everything_of(world, instance), await everything_of(world, quiet)) == before
-    adopted = world.parts.services.instances.get("web1")
+    adopted = world.parts.services.instances.get(Ref.default("web1"))
     assert world.parts.services.instances.status(adopted) is Status.RUNNING
     assert (adopted.config, adopted.idmap, nics_of(world.context, adopted)) == (
         instance.config, instance.idmap, nics_of(world.context, instance),
     )  # fmt: skip
-    assert world.parts.services.instances.get("other").description == "kept"
+    assert world.parts.services.instances.get(Ref.default("other")).description == "kept"
     assert not await differences(world)
-    await world.finish(world.parts.services.instances.stop("web1"))
-    await world.finish(world.parts.services.instances.start("other"))
+    await world.finish(world.parts.services.instances.stop(Ref.default("web1")))
+    await world.finish(world.parts.services.instances.start(Ref.default("other")))
     assert not await differences(world)
 
 
@@ -73,11 +74,13 @@ async def test_it_keeps_its_ids_addresses_and_layers(world: World) -> None:
     assert addresses.isdisjoint(nic.ipv4 for nic in nics_of(world.context, other))
     services = world.parts.services
     for image in list(services.images):
-        await world.finish(services.images.start_delete(image.fingerprint))
-    await world.finish(services.instances.delete("web2", force=True))
+        await world.finish(services.images.start_delete(image.ref))
+    await world.finish(services.instances.delete(Ref.default("web2"), force=True))
     assert set(await world.context.pools.driver(POOL).layers.stored()) == set(instance.start.layers)
     with pytest.raises(InUse):
-        await world.finish(services.operations.start("x", lambda op: services.networks.delete(op, NETWORK)))
+        await world.finish(
+            services.operations.start("x", lambda op: services.networks.delete(op, Ref.default(NETWORK)))
+        )
     with pytest.raises(InUse):
         await world.finish(services.operations.start("x", lambda op: services.pools.delete(op, POOL)))
 
@@ -93,7 +96,7 @@ async def test_it_is_removed_when_that_is_asked_for(world: World) -> None:
 
 async def test_what_cannot_be_taken_in_says_why(world: World) -> None:
     services = world.parts.services
-    await services.profiles.create(dataclasses.replace(services.profiles.get("default"), name="special"))
+    await services.profiles.create(dataclasses.replace(services.profiles.get(Ref.default("default")), name="special"))
     await world.create("web1")
     await world.create("web2", profiles=("special",))
     mute = await world.create("web3")
@@ -116,14 +119,14 @@ async def test_what_cannot_be_taken_in_says_why(world: World) -> None:
 
 async def test_a_pool_and_a_network_are_taken_in_by_a_daemon_without_records(world: World) -> None:
     instance = await world.create("web1", start=True)
-    network = world.parts.services.networks.get(NETWORK)
+    network = world.parts.services.networks.get(Ref.default(NETWORK))
     before = await everything_of(world, instance)
     await world.parts.close()
     for entry in await world.store.range("/"):
         await world.store.delete(entry.key)
     await world.start()
     assert await everything_of(world, instance) == before
-    assert world.parts.services.networks.get(NETWORK) == network
+    assert world.parts.services.networks.get(Ref.default(NETWORK)) == network
     await world.finish(world.parts.services.instances.adopt("web1"))
     assert await everything_of(world, instance) == before
     assert len(await world.parts.services.images.unknown()) > 3, "blobs whose image is in no record"
@@ -140,7 +143,7 @@ async def test_another_pool_is_taken_in_with_what_lies_in_it(world: World) -> No
     instance = await world.create("web1", devices=root)
     await world.parts.close()
     await world.store.delete("/pools/second")
-    await world.store.delete("/instances/web1")
+    await world.store.delete("/instances/default/web1")
     await world.start()
     services = world.parts.services
     assert list(await services.pools.unknown()) == ["second"]
@@ -150,7 +153,7 @@ async def test_another_pool_is_taken_in_with_what_lies_in_it(world: World) -> No
     await services.instances.look()
     assert [each.id for each in services.instances.unknown()] == [instance.id]
     await world.finish(services.instances.adopt("web1"))
-    await world.finish(services.instances.start("web1"))
+    await world.finish(services.instances.start(Ref.default("web1")))
 
 
 async def test_what_was_begun_is_removed_and_nothing_else(world: World) -> None:
@@ -158,7 +161,7 @@ async def test_what_was_begun_is_removed_and_nothing_else(world: World) -> None:
     half = await world.create("web2")
     await world.parts.close()
     for name in ("web1", "web2"):
-        await world.store.delete(f"/instances/{name}")
+        await world.store.delete(f"/instances/default/{name}")
     await world.parts.records.intents.begin(Intent(half.id, "instance", {"pool": POOL}))
     await world.start()
     assert [each.id for each in world.parts.services.instances.unknown()] == [kept.id]

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from isola.errors import AlreadyExists, InvalidInput, NotFound
 from isola.events import Events
-from isola.model.caller import Caller, Credential
+from isola.model.caller import DAEMON, Caller, Credential
 from isola.model.certificate import Certificate, CertificateType
+from isola.model.reference import Entity, Kind
 from isola.state import Collection
 
 if TYPE_CHECKING:
@@ -56,17 +57,19 @@ class Certificates:
         projects = frozenset(known.projects) if known.restricted else None
         return Caller(Credential.CERTIFICATE, fingerprint, address, projects)
 
-    async def add(self, certificate: Certificate) -> Certificate:
+    async def add(self, certificate: Certificate, *, caller: Caller = DAEMON) -> Certificate:
         """Trust a client. Raises InvalidInput, AlreadyExists."""
         checked = self._checked(certificate)
         try:
             await self._records.add(checked.fingerprint, checked)
         except AlreadyExists:
             raise AlreadyExists("The certificate is trusted already", evidence=checked.short) from None
-        self._tell("created", checked)
+        self._tell("created", checked, caller)
         return checked
 
-    async def update(self, fingerprint: str, decide: Callable[[Certificate], Certificate]) -> Certificate:
+    async def update(
+        self, fingerprint: str, decide: Callable[[Certificate], Certificate], *, caller: Caller = DAEMON
+    ) -> Certificate:
         """Replace what is known of it; a new certificate in its place has another fingerprint.
 
         Raises NotFound, InvalidInput, AlreadyExists, PreconditionFailed, and what ``decide`` raises.
@@ -78,15 +81,21 @@ class Certificates:
         else:
             await self._records.rename(fingerprint, wanted.fingerprint, wanted, at=held.revision)
         self._lose(fingerprint)
-        self._tell("updated", wanted)
+        self._tell("updated", wanted, caller)
         return wanted
 
-    async def remove(self, fingerprint: str, allow: Callable[[Certificate], object] = lambda found: None) -> None:
+    async def remove(
+        self,
+        fingerprint: str,
+        allow: Callable[[Certificate], object] = lambda found: None,
+        *,
+        caller: Caller = DAEMON,
+    ) -> None:
         """Trust it no more; its connections end. Raises NotFound, and what ``allow`` raises."""
         gone = self._records.get(fingerprint)
         await self._records.remove(fingerprint, allow)
         self._lose(fingerprint)
-        self._tell("deleted", gone)
+        self._tell("deleted", gone, caller)
 
     def _lose(self, fingerprint: str) -> None:
         self._parsed.pop(fingerprint, None)
@@ -121,8 +130,9 @@ class Certificates:
             parsed = self._parsed[known.fingerprint] = _parse(known.certificate)
         return parsed.valid(self._now())
 
-    def _tell(self, verb: str, certificate: Certificate) -> None:
-        self._events.lifecycle(f"certificate-{verb}", f"/1.0/certificates/{certificate.fingerprint}")
+    def _tell(self, verb: str, certificate: Certificate, caller: Caller) -> None:
+        source = Entity.of_host(Kind.CERTIFICATE, certificate.fingerprint)
+        self._events.lifecycle(f"certificate-{verb}", source, caller=caller)
 
 
 def _parse(text: str) -> Parsed:

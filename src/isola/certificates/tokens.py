@@ -15,10 +15,9 @@ from isola.certificates.attempts import Attempts
 from isola.errors import Forbidden, TooLarge
 from isola.host.clock import Clock
 from isola.model.certificate import TokenRequest
+from isola.model.reference import OF_SERVER
 from isola.operations import Operation, Operations
 
-OF_SERVER = "-"
-"""In place of a project, and never the name of one: an operation that only those see who may do everything."""
 _OUTSTANDING = 256
 _DAY = 86400.0
 

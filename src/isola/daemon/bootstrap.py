@@ -9,6 +9,7 @@ from isola.daemon.build import Parts
 from isola.errors import IsolaError
 from isola.model.network import Network
 from isola.model.profile import Profile
+from isola.model.reference import Ref
 from isola.model.storage import Pool
 from isola.operations import Operation
 
@@ -47,10 +48,10 @@ async def _make(parts: Parts, *, minimal: bool) -> None:
         if services.networks.probes["bridge"].available:
             if (await services.networks.unknown()).get(NETWORK) is not None:
                 await _do(parts, "Adopting network", lambda op: services.networks.adopt(op, NETWORK))
-            elif parts.records.networks.find(NETWORK) is None:
+            elif parts.records.networks.find(Ref.default(NETWORK)) is None:
                 await _do(parts, "Creating network", lambda op: services.networks.create(op, Network(NETWORK)))
             devices["eth0"] = {"type": "nic", "name": "eth0", "network": NETWORK}
-    if parts.records.profiles.find("default") is None:
+    if parts.records.profiles.find(Ref.default("default")) is None:
         await services.profiles.create(Profile("default", "Default Isola profile", devices=devices))
     await parts.records.server.put(_MARK, {"done": "true"}, at=0)
 

@@ -22,15 +22,18 @@ from isola.model.image import Alias, Image
 from isola.model.instance import Instance
 from isola.model.network import Network
 from isola.model.profile import Profile
+from isola.model.project import Project
 from isola.model.storage import Pool
 from isola.model.volume import VolumeRecord, VolumeSnapshot
 from isola.network import NetworkDriver, Networks
 from isola.operations import Observer, Operations
 from isola.profiles import Profiles
+from isola.projects import Projects
 from isola.runtimes import Runtime, Runtimes
 from isola.runtimes.lxcfs import Lxcfs
 from isola.server import Server
-from isola.state import Collection, Intents, Store, mapping_codec, record_codec
+from isola.state import Collection, Intents, Scoped, Store, mapping_codec, record_codec
+from isola.state.schema import upgrade
 from isola.storage import Pools, VolumeDriver, Volumes
 
 T = TypeVar("T")
@@ -41,11 +44,12 @@ class Records:
     """Everything that is remembered, by noun."""
 
     server: Collection[Mapping[str, str]]
-    instances: Collection[Instance]
-    profiles: Collection[Profile]
-    images: Collection[Image]
-    aliases: Collection[Alias]
-    networks: Collection[Network]
+    projects: Collection[Project]
+    instances: Scoped[Instance]
+    profiles: Scoped[Profile]
+    images: Scoped[Image]
+    aliases: Scoped[Alias]
+    networks: Scoped[Network]
     pools: Collection[Pool]
     volumes: Collection[VolumeRecord]
     volume_snapshots: Collection[VolumeSnapshot]
@@ -54,27 +58,33 @@ class Records:
 
     @classmethod
     async def load(cls, store: Store) -> Records:
-        """Read all records."""
+        """Read all records, brought to the present form before."""
+        await upgrade(store)
 
-        def of(kind: type[T], noun: str, prefix: str) -> Collection[T]:
+        def of(kind: type[T], noun: str, prefix: str) -> Scoped[T]:
+            return Scoped(store, noun, f"/{prefix}/", record_codec(kind))
+
+        def plain(kind: type[T], noun: str, prefix: str) -> Collection[T]:
             return Collection(store, noun, f"/{prefix}/", record_codec(kind))
 
         records = cls(
             server=Collection(store, "server configuration", "/server/", mapping_codec()),
+            projects=plain(Project, "project", "projects"),
             instances=of(Instance, "instance", "instances"),
             profiles=of(Profile, "profile", "profiles"),
             images=of(Image, "image", "images"),
             aliases=of(Alias, "image alias", "aliases"),
             networks=of(Network, "network", "networks"),
-            pools=of(Pool, "storage pool", "pools"),
-            volumes=of(VolumeRecord, "storage volume", "volumes"),
-            volume_snapshots=of(VolumeSnapshot, "snapshot of a storage volume", "volume-snapshots"),
-            certificates=of(Certificate, "certificate", "certificates"),
+            pools=plain(Pool, "storage pool", "pools"),
+            volumes=plain(VolumeRecord, "storage volume", "volumes"),
+            volume_snapshots=plain(VolumeSnapshot, "snapshot of a storage volume", "volume-snapshots"),
+            certificates=plain(Certificate, "certificate", "certificates"),
             intents=Intents(store),
         )
         await records.intents.load()
         for collection in (
             records.server,
+            records.projects,
             records.instances,
             records.profiles,
             records.images,
@@ -162,7 +172,7 @@ async def build(
         records.aliases,
         events,
         directory,
-        used_by=lambda fingerprint: instances.used_by_image(fingerprint),  # noqa: PLW0108 - bound later
+        used_by=lambda image: instances.used_by_image(image),  # noqa: PLW0108 - bound later
         operations=operations,
         layers_in_use=lambda: instances.layers(),  # noqa: PLW0108 - bound later
         released=lambda layers: instances.image_deleted(layers),  # noqa: PLW0108 - bound later
@@ -177,7 +187,7 @@ async def build(
         names,
         records.intents,
         nics=lambda network: instances.nics(network),  # noqa: PLW0108 - bound later
-        used_by=lambda name: instances.used_by_network(name),  # noqa: PLW0108 - bound later
+        used_by=lambda network: instances.used_by_network(network),  # noqa: PLW0108 - bound later
         drivers=drivers.network,
     )
     pools = Pools(
@@ -206,6 +216,7 @@ async def build(
         records=records.instances,
         intents=records.intents,
         profiles=records.profiles,
+        projects=records.projects,
         images=images,
         networks=networks,
         pools=pools,
@@ -237,6 +248,7 @@ async def build(
         pools=pools,
         volumes=volumes,
         profiles=profiles,
+        projects=Projects(records.projects),
         runtimes=runtimes,
     )
     return Parts(services, context, records, Lxcfs(host, directory))

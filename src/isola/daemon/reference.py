@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator
 
 from isola import devices, registry
+from isola.doors.rest.addresses import ROOT
 from isola.instances.settings import SETTINGS as INSTANCE_KEYS
 from isola.server import SETTINGS as SERVER_KEYS
 from isola.settings import Setting, Settings
@@ -58,7 +59,7 @@ def _sections() -> Iterator[str]:
             yield from _driver(
                 f"Options of the image source `{name}`", "images", name, "isola image build IMAGE -o KEY=VALUE"
             )
-    yield from ("", "## The server", "", '    isola query -X PATCH -d \'{"config": {"KEY": "VALUE"}}\' /1.0', "")
+    yield from ("", "## The server", "", f'    isola query -X PATCH -d \'{{"config": {{"KEY": "VALUE"}}}}\' {ROOT}', "")
     yield from _table(SERVER_KEYS)
 
 

@@ -20,6 +20,7 @@ from isola.events import Events
 from isola.host import Host, background, tags
 from isola.host.linux import linux_host
 from isola.host.threads import in_thread
+from isola.model.event import EventKind
 from isola.operations import Observer
 from isola.server import pressure
 
@@ -106,7 +107,7 @@ class _EventsHandler(logging.Handler):
         self._events = events
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self._events.followed("logging"):
+        if self._events.followed(EventKind.LOGGING):
             self._events.log(record.levelname.lower(), record.getMessage(), logger=record.name)
 
 

@@ -22,6 +22,7 @@ from isola.model.device import DeviceState
 from isola.model.identity import HostNames
 from isola.model.instance import Instance
 from isola.model.network import Endpoint, NetworkNamespace, Nic
+from isola.model.reference import Ref
 from isola.network import Networks
 from isola.operations import Operation
 from isola.settings import Settings
@@ -94,7 +95,7 @@ class Parts:
     names: HostNames
     networks: Networks
     pools: Pools
-    network_key: Callable[[str, str], str]
+    network_key: Callable[[str, str], Ref]
     """Project and name of a network as an instance of that project names it -> what ``networks`` calls it."""
     nic: Callable[[Plug], Nic]
     """A NIC on a managed network, as its driver takes it."""

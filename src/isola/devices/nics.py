@@ -10,6 +10,7 @@ from isola.devices.driver import Plug
 from isola.devices.filters import Filter
 from isola.model.identity import HostNames
 from isola.model.network import Nic
+from isola.model.reference import Ref
 from isola.settings import boolean
 
 NONE = "none"
@@ -104,7 +105,7 @@ def addresses(config: Config, version: int) -> tuple[str, ...]:
     return () if value in (None, "", NONE) else _listed(value)
 
 
-def nic_of(plug: Plug, names: HostNames, network: str, hostname: str) -> Nic:
+def nic_of(plug: Plug, names: HostNames, network: Ref, hostname: str) -> Nic:
     """A NIC on a managed network, as its driver takes it."""
     facts = plug.state.facts
     return Nic(

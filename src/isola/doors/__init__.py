@@ -14,6 +14,7 @@ from isola.model.identity import HostNames
 from isola.network import Networks
 from isola.operations import Operations
 from isola.profiles import Profiles
+from isola.projects import Projects
 from isola.runtimes import Runtimes
 from isola.server import Server
 from isola.storage import Pools, Volumes
@@ -38,4 +39,5 @@ class Services:
     pools: Pools
     volumes: Volumes
     profiles: Profiles
+    projects: Projects
     runtimes: Runtimes

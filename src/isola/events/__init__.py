@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection
 from datetime import datetime
 
-from isola.model.event import Event
+from isola.model.caller import DAEMON, Caller
+from isola.model.event import Event, EventKind, Lifecycle, LogLine
+from isola.model.operation import OperationView
+from isola.model.reference import OF_SERVER, Entity
 
 _BACKLOG = 4096
 
@@ -16,38 +19,29 @@ class Events:
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
-        self._followers: dict[asyncio.Queue[Event | None], tuple[frozenset[str], str | None]] = {}
+        self._followers: dict[asyncio.Queue[Event | None], tuple[frozenset[EventKind], str | None]] = {}
 
-    def publish(self, kind: str, metadata: Mapping[str, object], *, project: str = "default") -> None:
-        """Tell all followers of ``kind`` (``operation``, ``lifecycle``, ``logging``)."""
-        if not self._followers:
-            return
-        event = Event(kind, self._now(), metadata, project)
-        for queue, (kinds, wanted) in list(self._followers.items()):
-            if event.type not in kinds or (wanted is not None and wanted != project):
-                continue
-            try:
-                queue.put_nowait(event)
-            except asyncio.QueueFull:
-                self._cut(queue)
+    def operation(self, view: OperationView) -> None:
+        """An operation has begun, gone on or ended."""
+        self._publish(EventKind.OPERATION, view, view.project)
 
-    def followed(self, kind: str) -> bool:
+    def lifecycle(self, action: str, source: Entity, *, caller: Caller = DAEMON, **context: object) -> None:
+        """Something was changed: ``instance-started``, by the caller."""
+        self._publish(EventKind.LIFECYCLE, Lifecycle(action, source, context, caller), source.project)
+
+    def log(self, level: str, message: str, **context: str) -> None:
+        """A line of the daemon's log."""
+        self._publish(EventKind.LOGGING, LogLine(level, message, context), OF_SERVER)
+
+    def followed(self, kind: EventKind) -> bool:
         """Whether anybody would be told; saves the work of describing what nobody hears."""
         return any(kind in kinds for kinds, _ in self._followers.values())
 
-    def lifecycle(self, action: str, source: str, *, project: str = "default", **context: object) -> None:
-        """Say that something changed: ``instance-started``, ``/1.0/instances/web1``."""
-        metadata: dict[str, object] = {"action": action, "source": source, "project": project}
-        if context:
-            metadata["context"] = context
-        self.publish("lifecycle", metadata, project=project)
+    def follow(self, kinds: Collection[EventKind], project: str | None = None) -> Subscription:
+        """Subscribe now; events are kept from this moment on. ``project`` None means all.
 
-    def log(self, level: str, message: str, **context: str) -> None:
-        """A line for followers of ``logging``."""
-        self.publish("logging", {"level": level, "message": message, "context": context})
-
-    def follow(self, kinds: Collection[str], project: str | None = None) -> Subscription:
-        """Subscribe now; events are kept from this moment on. ``project`` None means all."""
+        What belongs to the server as a whole (project ``OF_SERVER``: lines of the log) is told to followers of any.
+        """
         queue: asyncio.Queue[Event | None] = asyncio.Queue(_BACKLOG)
         self._followers[queue] = (frozenset(kinds), project)
         return Subscription(queue, lambda: self._cut(queue))
@@ -56,6 +50,19 @@ class Events:
         """End all subscriptions."""
         for queue in list(self._followers):
             self._cut(queue)
+
+    def _publish(self, kind: EventKind, content: OperationView | Lifecycle | LogLine, project: str) -> None:
+        if not self._followers:
+            return
+        event = Event(kind, self._now(), content, project)
+        for queue, (kinds, wanted) in list(self._followers.items()):
+            other = wanted is not None and project not in (OF_SERVER, wanted)
+            if kind not in kinds or other:
+                continue
+            try:
+                queue.put_nowait(event)
+            except asyncio.QueueFull:
+                self._cut(queue)
 
     def _cut(self, queue: asyncio.Queue[Event | None]) -> None:
         if self._followers.pop(queue, None) is None:

@@ -1,4 +1,4 @@
-"""Devices of this host as ``/sys`` shows them, in the words of ``GET /1.0/resources``."""
+"""Devices of this host as ``/sys`` shows them, under the names that LXD gives to their properties."""
 
 from __future__ import annotations
 

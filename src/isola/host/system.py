@@ -1,4 +1,4 @@
-"""Facts about this host: what probes and ``GET /1.0/resources`` report."""
+"""Facts about this host: what probes and clients are told."""
 
 from __future__ import annotations
 

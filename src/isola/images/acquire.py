@@ -16,8 +16,10 @@ from isola.images.catalogue import Catalogue
 from isola.images.source import SourceRequest
 from isola.images.sources import Sources
 from isola.images.store import ContentStore
+from isola.model.caller import Caller
 from isola.model.image import Image
 from isola.model.names import alias_name
+from isola.model.reference import DEFAULT_PROJECT, Ref
 from isola.operations import Operation
 
 _NOTHING: Mapping[str, str] = {}
@@ -33,7 +35,7 @@ class Acquire:
         sources: Sources,
         catalogue: Catalogue,
         aliases: Aliases,
-        record: Callable[[Image, Sequence[str]], Awaitable[None]],
+        record: Callable[[Image, Sequence[str], Caller], Awaitable[None]],
         collect_garbage: Callable[[], Awaitable[object]],
     ) -> None:
         self._store = store
@@ -42,9 +44,9 @@ class Acquire:
         self._aliases = aliases
         self._record = record
         self._collect_garbage = collect_garbage
-        self._making: dict[str, asyncio.Future[None]] = {}
+        self._making: dict[Ref, asyncio.Future[None]] = {}
 
-    async def ensure(self, op: Operation, reference: str) -> Image:
+    async def ensure(self, op: Operation, reference: Ref) -> Image:
         """The image of that name, made by a source where it is not there. Callers at once share the making.
 
         Part of a bigger operation: nothing is committed, and an image that is complete stays when ``op`` fails later.
@@ -52,16 +54,16 @@ class Acquire:
         while True:
             if (image := self._resolve(reference)) is not None:
                 return image
-            offering = self._sources.offering(reference)
+            offering = self._sources.offering(reference.name)
             if offering is None:
                 raise self._unknown(reference)
-            source, name = offering
+            source, name = offering[0], reference.renamed(offering[1])
             if (image := self._resolve(name)) is not None:
-                await self._aliases.point(reference, image.fingerprint)
+                await self._aliases.point(reference, image.fingerprint, caller=op.caller)
                 return image
             if (making := self._making.get(name)) is None:
                 return await self._make(op, source, name, reference)
-            with op.step(f"Wait for image {name}"):
+            with op.step(f"Wait for image {name.name}"):
                 await asyncio.wait([making])
             if not making.cancelled() and (error := making.exception()) is not None:
                 raise error
@@ -72,6 +74,7 @@ class Acquire:
         source: str,
         request: SourceRequest,
         *,
+        project: str = DEFAULT_PROJECT,
         aliases: Sequence[str] = (),
         public: bool = False,
         auto_update: bool = False,
@@ -85,8 +88,10 @@ class Acquire:
         if not aliases and not request.options and request.name in driver.offers():
             aliases = sorted({request.name, driver.canonical(request.name)})
         async with self._fetched(op, source, request) as made:
-            image = self._catalogue.find(made.fingerprint) or replace(made, public=public, auto_update=auto_update)
-            await op.commit(lambda: self._record(image, aliases))
+            image = self._catalogue.find(Ref(project, made.fingerprint)) or replace(
+                made, public=public, auto_update=auto_update, project=project
+            )
+            await op.commit(lambda: self._record(image, aliases, op.caller))
         _say(op, image)
         return image
 
@@ -95,6 +100,7 @@ class Acquire:
         op: Operation,
         files: Sequence[Path],
         *,
+        project: str = DEFAULT_PROJECT,
         properties: Mapping[str, str] = _NOTHING,
         public: bool = False,
         filename: str = "",
@@ -106,26 +112,26 @@ class Acquire:
 
         ``fingerprint`` is what the client says it sends. Raises AlreadyExists naming the image, InvalidInput.
         """
-        self.check_aliases(aliases)
+        self.check_aliases(project, aliases)
         digest, _ = await self._store.host.files.digest(*files)
         if fingerprint is not None and fingerprint != digest:
             raise InvalidInput(
                 "The upload is damaged", evidence=f"it is {digest}, not {fingerprint}", field="fingerprint",
                 remedy="send it again",
             )  # fmt: skip
-        self._check_new(digest)
+        self._check_new(Ref(project, digest))
         request = SourceRequest(files=tuple(files), properties=dict(properties), fingerprint=digest, filename=filename)
         async with self._fetched(op, "file", request) as made:
-            image = replace(made, public=public, auto_update=auto_update)
-            self._check_new(image.fingerprint)  # somebody may have sent the same meanwhile
-            await op.commit(lambda: self._record(image, aliases))
+            image = replace(made, public=public, auto_update=auto_update, project=project)
+            self._check_new(image.ref)  # another client may have sent the same meanwhile
+            await op.commit(lambda: self._record(image, aliases, op.caller))
         _say(op, image)
         return image
 
-    def check_aliases(self, names: Sequence[str]) -> None:
+    def check_aliases(self, project: str, names: Sequence[str]) -> None:
         """Raise InvalidInput for an impossible name, AlreadyExists for a taken one."""
         for name in names:
-            self._aliases.check_free(name)
+            self._aliases.check_free(Ref(project, name))
 
     def check_build(self, source: str, request: SourceRequest, aliases: Sequence[str]) -> None:
         """Raise NotFound, DriverUnavailable, InvalidInput before anything is begun."""
@@ -133,18 +139,20 @@ class Acquire:
         for name in aliases:
             alias_name(name, "aliases")
 
-    def _resolve(self, reference: str) -> Image | None:
+    def _resolve(self, reference: Ref) -> Image | None:
         alias = self._aliases.find(reference)
-        return self._catalogue.find(alias.target if alias else reference)
+        return self._catalogue.find(reference.renamed(alias.target) if alias else reference)
 
-    async def _make(self, op: Operation, source: str, name: str, reference: str) -> Image:
+    async def _make(self, op: Operation, source: str, name: Ref, reference: Ref) -> Image:
         """Make it for all who want it now; those who wait go on, or take over when this one is cancelled."""
         making: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._making[name] = making
         try:
-            async with self._fetched(op, source, SourceRequest(name=name)) as made:
-                image = self._catalogue.find(made.fingerprint) or made
-                await op.effect("record image", lambda: finish(self._record(image, sorted({name, reference}))))
+            async with self._fetched(op, source, SourceRequest(name=name.name)) as made:
+                made = replace(made, project=name.project)  # noqa: PLW2901
+                image = self._catalogue.find(made.ref) or made
+                names = sorted({name.name, reference.name})
+                await op.effect("record image", lambda: finish(self._record(image, names, op.caller)))
         except Exception as error:
             making.set_exception(error)
             making.exception()  # it is fine when nobody waits for it
@@ -166,19 +174,20 @@ class Acquire:
         finally:
             intake.close()
 
-    def _check_new(self, fingerprint: str) -> None:
-        if self._catalogue.find(fingerprint) is not None:
+    def _check_new(self, ref: Ref) -> None:
+        if self._catalogue.find(ref) is not None:
             raise AlreadyExists(
-                f"Image {fingerprint} is there already", remedy="use it by its fingerprint, or delete it first"
+                f"Image {ref.name} is there already", remedy="use it by its fingerprint, or delete it first"
             )
 
-    def _unknown(self, reference: str) -> NotFound:
-        known = sorted({*(alias.name for alias in self._aliases), *self._sources.offers()})
-        near = difflib.get_close_matches(reference, known, n=3, cutoff=0.4) or known[:10]
+    def _unknown(self, reference: Ref) -> NotFound:
+        own = (alias.name for alias in self._aliases if alias.project == reference.project)
+        known = sorted({*own, *self._sources.offers()})
+        near = difflib.get_close_matches(reference.name, known, n=3, cutoff=0.4) or known[:10]
         remedy = f"did you mean {', '.join(near)}?" if near else "import one first"
-        return NotFound(f"Image {reference[:80]!r} not found", remedy=remedy)
+        return NotFound(f"Image {reference.quoted} not found", remedy=remedy)
 
 
 def _say(op: Operation, image: Image) -> None:
-    op.resources["images"] = (f"/1.0/images/{image.fingerprint}",)
+    op.resources = (image.entity,)
     op.update_metadata(fingerprint=image.fingerprint, size=image.size)

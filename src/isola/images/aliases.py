@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 
-from isola.errors import AlreadyExists, NotFound
+from isola.errors import AlreadyExists
 from isola.events import Events
+from isola.model.caller import DAEMON, Caller
 from isola.model.image import Alias, Image
 from isola.model.names import alias_name
-from isola.state import Collection
+from isola.model.reference import Entity, Kind, Ref
+from isola.state import Scoped
 
 
 class Aliases:
@@ -17,9 +19,9 @@ class Aliases:
 
     def __init__(
         self,
-        records: Collection[Alias],
+        records: Scoped[Alias],
         events: Events,
-        image: Callable[[str], Image],
+        image: Callable[[Ref], Image],
         changed: Callable[[], Awaitable[None]],
     ) -> None:
         self._records = records
@@ -30,75 +32,73 @@ class Aliases:
     def __iter__(self) -> Iterator[Alias]:
         return iter(self._records)
 
-    def find(self, name: str) -> Alias | None:
-        return self._records.find(name)
+    def find(self, ref: Ref) -> Alias | None:
+        return self._records.find(ref)
 
-    def get(self, name: str) -> Alias:
+    def get(self, ref: Ref) -> Alias:
         """Raises NotFound."""
-        alias = self._records.find(name)
-        if alias is None:
-            raise NotFound(f"Image alias {name[:80]!r} not found")
-        return alias
+        return self._records.get(ref)
 
-    def revision(self, name: str) -> int:
+    def revision(self, ref: Ref) -> int:
         """Changes with every write."""
-        return self._records.revision(name)
+        return self._records.revision(ref)
 
-    def check_free(self, name: str) -> None:
+    def check_free(self, ref: Ref) -> None:
         """Raise InvalidInput for an impossible name, AlreadyExists for a taken one."""
-        if (alias := self._records.find(alias_name(name))) is not None:
+        alias_name(ref.name)
+        if (alias := self._records.find(ref)) is not None:
             raise AlreadyExists(
-                f"Image alias {name!r} already exists",
+                f"Image alias {ref.quoted} already exists",
                 evidence=f"it names {alias.target[:12]}",
                 remedy="remove it first",
             )
 
-    async def add(self, alias: Alias) -> None:
+    async def add(self, alias: Alias, *, caller: Caller = DAEMON) -> None:
         """Raises AlreadyExists, and NotFound where there is no such image."""
-        self.check_free(alias.name)
-        image = self._image(alias.target)
-        await self._records.add(alias.name, replace(alias, target=image.fingerprint, type=image.type))
-        await self._told("created", alias.name)
+        self.check_free(alias.ref)
+        image = self._image(Ref(alias.project, alias.target))
+        await self._records.add(alias.ref, replace(alias, target=image.fingerprint, type=image.type))
+        await self._told("created", alias.ref, caller)
 
-    async def point(self, name: str, fingerprint: str) -> None:
+    async def point(self, ref: Ref, fingerprint: str, *, caller: Caller = DAEMON) -> None:
         """Make an alias name this image, whatever it named before."""
-        held = self._records.find(alias_name(name))
+        alias_name(ref.name)
+        held = self._records.find(ref)
         if held is not None and held.target == fingerprint:
             return
-        await self._records.change(
-            name, lambda alias: replace(alias, target=fingerprint), otherwise=Alias(name, fingerprint)
-        )
-        await self._told("created" if held is None else "updated", name)
+        new = Alias(ref.name, fingerprint, project=ref.project)
+        await self._records.change(ref, lambda alias: replace(alias, target=fingerprint), otherwise=new)
+        await self._told("created" if held is None else "updated", ref, caller)
 
-    async def update(self, name: str, decide: Callable[[Alias], Alias]) -> None:
+    async def update(self, ref: Ref, decide: Callable[[Alias], Alias], *, caller: Caller = DAEMON) -> None:
         """Another target or description. Raises NotFound for the alias or the image."""
 
         def checked(alias: Alias) -> Alias:
             wanted = decide(alias)
-            return replace(wanted, target=self._image(wanted.target).fingerprint)
+            return replace(wanted, target=self._image(ref.renamed(wanted.target)).fingerprint)
 
-        self.get(name)
-        await self._records.change(name, checked)
-        await self._told("updated", name)
+        self.get(ref)
+        await self._records.change(ref, checked)
+        await self._told("updated", ref, caller)
 
-    async def rename(self, old: str, new: str) -> None:
+    async def rename(self, old: Ref, name: str, *, caller: Caller = DAEMON) -> None:
         """Raises NotFound, AlreadyExists."""
-        alias = self.get(old)
+        held, new = self._records.read(old), old.renamed(name)
         self.check_free(new)
-        await self._records.rename(old, new, replace(alias, name=new), at=self._records.revision(old))
-        await self._told("renamed", new, old_name=old)
+        await self._records.rename(old, new, replace(held.value, name=name), at=held.revision)
+        await self._told("renamed", new, caller, old_name=old.name)
 
-    async def remove(self, name: str) -> None:
+    async def remove(self, ref: Ref, *, caller: Caller = DAEMON) -> None:
         """Raises NotFound."""
-        self.get(name)
-        await self._records.remove(name)
-        await self._told("deleted", name)
+        self.get(ref)
+        await self._records.remove(ref)
+        await self._told("deleted", ref, caller)
 
-    async def remove_all_of(self, fingerprint: str) -> None:
-        """Forget the names of an image that is gone."""
-        for alias in [alias for alias in self._records if alias.target == fingerprint]:
-            await self.remove(alias.name)
+    async def remove_all_of(self, image: Ref) -> None:
+        """Remove the names of an image that was deleted."""
+        for alias in [alias for alias in self._records if Ref(alias.project, alias.target) == image]:
+            await self.remove(alias.ref)
 
-    async def _told(self, what: str, name: str, **context: str) -> None:
+    async def _told(self, what: str, ref: Ref, caller: Caller, **context: str) -> None:
         await self._changed()
-        self._events.lifecycle(f"image-alias-{what}", f"/1.0/images/aliases/{name}", **context)
+        self._events.lifecycle(f"image-alias-{what}", Entity.of(Kind.IMAGE_ALIAS, ref), caller=caller, **context)

@@ -13,7 +13,8 @@ from isola.images.descriptor import MANIFEST_TYPE, Descriptor
 from isola.images.manifest import ARTIFACT_TYPE, FINGERPRINT, REF_NAME, TYPE_LABEL, Part, parts_of
 from isola.images.store import ContentStore
 from isola.model.image import Alias, Image
-from isola.state import Collection
+from isola.model.reference import DEFAULT_PROJECT, Ref
+from isola.state import Scoped
 
 _SHORTEST_PREFIX = 4
 log = logging.getLogger(__name__)
@@ -30,12 +31,12 @@ class _Holding:
 class Catalogue:
     """Finds images, and says which blobs they need."""
 
-    def __init__(self, records: Collection[Image], store: ContentStore) -> None:
+    def __init__(self, records: Scoped[Image], store: ContentStore) -> None:
         self._records = records
         self._store = store
         self._holdings: dict[str, _Holding] = {}
-        self._keys: dict[str, str] = {}
-        """Fingerprint -> key of the record, as far as it was asked for."""
+        self._keys: dict[Ref, Ref] = {}
+        """Project and fingerprint -> key of the record, as far as it was asked for."""
 
     async def load(self) -> None:
         """Read the manifests of all images."""
@@ -61,20 +62,27 @@ class Catalogue:
         One whose manifest another record has too stays where it is: then, different exports could share a manifest.
         """
         for image in list(self._records):
-            if self.key(image) != image.manifest and image.manifest not in self._records:
-                held = self._records.read(image.fingerprint)
-                await self._records.rename(image.fingerprint, image.manifest, held.value, at=held.revision)
+            wanted = image.ref.renamed(image.manifest)
+            if self.key(image) != wanted and wanted not in self._records:
+                held = self._records.read(image.ref)
+                await self._records.rename(image.ref, wanted, held.value, at=held.revision)
 
-    def key(self, image: Image) -> str:
+    def key(self, image: Image) -> Ref:
         """What the record of an image stands under, or would."""
-        own = self._records.find(image.manifest)
+        by_manifest = image.ref.renamed(image.manifest)
+        own = self._records.find(by_manifest)
         if own is not None and own.fingerprint != image.fingerprint:
-            return image.fingerprint
-        return image.manifest if own is not None or image.fingerprint not in self._records else image.fingerprint
+            return image.ref
+        return by_manifest if own is not None or image.ref not in self._records else image.ref
 
     def forget(self, fingerprint: str) -> None:
-        """The image is gone."""
-        self._holdings.pop(fingerprint, None)
+        """An image was deleted; another project may still have it."""
+        if not self.holds(fingerprint):
+            self._holdings.pop(fingerprint, None)
+
+    def holds(self, fingerprint: str) -> bool:
+        """Whether any project has this image."""
+        return any(image.fingerprint == fingerprint for image in self._records)
 
     def blobs(self) -> set[str]:
         """Everything that the recorded images name."""
@@ -84,49 +92,53 @@ class Catalogue:
         """What one image names."""
         return self._held(image).blobs
 
-    def parts(self, fingerprint: str) -> tuple[Part, ...]:
+    def parts(self, image: Image) -> tuple[Part, ...]:
         """The files of LXD's view of an image."""
-        return self._held(self.get(fingerprint)).parts
+        return self._held(image).parts
 
-    def get(self, fingerprint: str) -> Image:
+    def get(self, ref: Ref) -> Image:
         """By fingerprint or an unambiguous beginning of it. Raises NotFound, InvalidInput for an ambiguous one."""
-        image = self.find(fingerprint)
+        image = self.find(ref)
         if image is None:
-            raise NotFound(f"Image {fingerprint[:80]!r} not found")
+            raise NotFound(f"Image {ref.quoted} not found")
         return image
 
-    def find(self, fingerprint: str) -> Image | None:
+    def find(self, ref: Ref) -> Image | None:
         """The same, with None for an unknown one."""
-        if (exact := self._exactly(fingerprint)) is not None:
+        if (exact := self._exactly(ref)) is not None:
             return exact
-        if len(fingerprint) < _SHORTEST_PREFIX:
+        if len(ref.name) < _SHORTEST_PREFIX:
             return None
-        found = [image for image in self._records if image.fingerprint.startswith(fingerprint)]
+        found = [i for i in self._records if i.project == ref.project and i.fingerprint.startswith(ref.name)]
         if len(found) > 1:
             raise InvalidInput(
-                f"{len(found)} images have a fingerprint that begins with {fingerprint}",
+                f"{len(found)} images have a fingerprint that begins with {ref.name}",
                 field="fingerprint",
                 remedy="give more of it",
             )
         return found[0] if found else None
 
-    def _exactly(self, fingerprint: str) -> Image | None:
+    def _exactly(self, ref: Ref) -> Image | None:
         """By a remembered key where that still holds; the records alone say what there is."""
-        held = self._records.find(self._keys.get(fingerprint, ""))
-        if held is None or held.fingerprint != fingerprint:
-            held = next((image for image in self._records if image.fingerprint == fingerprint), None)
-            self._keys.pop(fingerprint, None)
+        held = self._records.find(self._keys.get(ref, ref))
+        if held is None or held.ref != ref:
+            held = next((image for image in self._records if image.ref == ref), None)
+            self._keys.pop(ref, None)
             if held is not None:
-                self._keys[fingerprint] = self.key(held)
+                self._keys[ref] = self.key(held)
         return held
 
     def index(self, aliases: Iterable[Alias]) -> list[Descriptor]:
-        """``index.json``: every image under each of its names, and the artifacts beside them."""
+        """``index.json``: every image under each of its names, and the artifacts beside them.
+
+        An alias of another project than the default one is written ``alias@project``.
+        """
         names: dict[str, list[str]] = {}
         for alias in aliases:
-            names.setdefault(alias.target, []).append(alias.name)
+            named = alias.name if alias.project == DEFAULT_PROJECT else f"{alias.name}@{alias.project}"
+            names.setdefault(alias.target, []).append(named)
         entries: list[Descriptor] = []
-        for image in self._records:
+        for image in {image.fingerprint: image for image in self._records}.values():
             entries += self._entries(image, names.get(image.fingerprint, []))
         return entries
 

@@ -25,8 +25,10 @@ from isola.images.source import SourceRequest
 from isola.images.sources import Sources
 from isola.images.store import ContentStore
 from isola.images.templates import read_templates
+from isola.model.caller import DAEMON, Caller
 from isola.model.image import Alias, Image, Layer, layer_keys
 from isola.model.probe import Probe
+from isola.model.reference import DEFAULT_PROJECT, Entity, Ref
 from isola.model.template import Template
 from isola.operations import Operation, Operations
 
@@ -43,12 +45,12 @@ class ImageLibrary:
     def __init__(
         self,
         host: Host,
-        images: state.Collection[Image],
-        aliases: state.Collection[Alias],
+        images: state.Scoped[Image],
+        aliases: state.Scoped[Alias],
         events: Events,
         directory: Path,
         *,
-        used_by: Callable[[str], Sequence[str]] = lambda fingerprint: (),
+        used_by: Callable[[Ref], Sequence[Entity]] = lambda image: (),
         operations: Operations | None = None,
         layers_in_use: Callable[[], Collection[str]] = lambda: (),
         released: Callable[[Collection[str]], Awaitable[None]] | None = None,
@@ -63,7 +65,7 @@ class ImageLibrary:
         self._operations = operations
         self._indexing = asyncio.Lock()
         self.used_by = used_by
-        """API paths of what was made from an image."""
+        """What was made from an image."""
         self.store = ContentStore(host, directory / "images", intents)
         self.sources = Sources(host, self.store.scratch)
         self._catalogue = Catalogue(images, self.store)
@@ -100,8 +102,8 @@ class ImageLibrary:
             log.warning("The records of some images stay under their fingerprints for now: %s", error)
         await self._catalogue.load()
         for alias in list(self._aliases):
-            if self._catalogue.find(alias.target) is None:
-                await self._aliases.remove(alias.name)
+            if self._catalogue.find(alias.ref.renamed(alias.target)) is None:
+                await self._aliases.remove(alias.ref)
         await self.collect_garbage()
         await self._write_index()
 
@@ -128,35 +130,39 @@ class ImageLibrary:
     def __iter__(self) -> Iterator[Image]:
         return iter(self._records)
 
-    def get(self, fingerprint: str) -> Image:
+    def get(self, ref: Ref) -> Image:
         """By fingerprint or an unambiguous beginning of at least four digits. Raises NotFound."""
-        return self._catalogue.get(fingerprint)
+        return self._catalogue.get(ref)
 
-    def resolve(self, reference: str) -> Image | None:
+    def resolve(self, reference: Ref) -> Image | None:
         """By alias, then by fingerprint."""
         alias = self._aliases.find(reference)
-        return self._catalogue.find(alias.target if alias else reference)
+        return self._catalogue.find(reference.renamed(alias.target) if alias else reference)
 
-    def revision(self, fingerprint: str) -> int:
+    def holds(self, fingerprint: str) -> bool:
+        """Whether any project has this image."""
+        return self._catalogue.holds(fingerprint)
+
+    def revision(self, ref: Ref) -> int:
         """Changes with every write of the record."""
-        image = self._catalogue.find(fingerprint)
+        image = self._catalogue.find(ref)
         return self._records.revision(self._catalogue.key(image)) if image is not None else 0
 
     def offers(self) -> Mapping[str, str]:
         """Names the sources can make -> description."""
         return self.sources.offers()
 
-    def export(self, fingerprint: str) -> Sequence[tuple[str, Path]]:
+    def export(self, ref: Ref) -> Sequence[tuple[str, Path]]:
         """File names and files as LXD gives them: one unified, or metadata and root. Raises NotFound, Unsupported."""
-        image = self.get(fingerprint)
-        parts = self._catalogue.parts(image.fingerprint)
+        image = self.get(ref)
+        parts = self._catalogue.parts(image)
         if not parts:
             raise Unsupported(f"Image {image.fingerprint[:12]} has no tarball to export")
         return [(part.file_name(image.fingerprint), self.store.path(part.digest)) for part in parts]
 
-    async def metadata(self, fingerprint: str) -> Metadata:
+    async def metadata(self, ref: Ref) -> Metadata:
         """What the image's ``metadata.yaml`` says. Raises NotFound, Unsupported."""
-        (_, first), *_ = self.export(fingerprint)
+        (_, first), *_ = self.export(ref)
         return read(await self._host.archives.read_document(first, METADATA_NAMES, limit=MAX_SIZE))
 
     async def templates(self, image: Image) -> tuple[Template, ...]:
@@ -165,8 +171,8 @@ class ImageLibrary:
             return image.templates
         found: tuple[Template, ...] = ()
         with suppress(Unsupported):  # it has no tarball
-            metadata = await self.metadata(image.fingerprint)
-            (_, first), *_ = self.export(image.fingerprint)
+            metadata = await self.metadata(image.ref)
+            (_, first), *_ = self.export(image.ref)
             found = await read_templates(self._host.archives, first, metadata)
         with suppress(NotFound):  # deleted meanwhile
             await self._change(image, lambda record: replace(record, templates=found))
@@ -188,29 +194,29 @@ class ImageLibrary:
 
     # --- changing -----------------------------------------------------------------------------------------------
 
-    async def update(self, fingerprint: str, decide: Callable[[Image], Image]) -> None:
+    async def update(self, ref: Ref, decide: Callable[[Image], Image], *, caller: Caller = DAEMON) -> None:
         """Change what a user may change. Raises NotFound."""
-        image = self.get(fingerprint)
+        image = self.get(ref)
         await self._change(image, decide)
-        self._tell("updated", image)
+        self._tell("updated", image, caller)
 
-    async def used(self, fingerprint: str) -> None:
+    async def used(self, ref: Ref) -> None:
         """An instance has been made of it; nothing where it has been deleted meanwhile.
 
         Exact to a minute, so that many launches at once cost one write.
         """
         now = self._host.clock.now()
-        image = self._catalogue.find(fingerprint)
+        image = self._catalogue.find(ref)
         if image is None or (image.last_used_at is not None and now - image.last_used_at < _EXACT_TO):
             return
         with suppress(NotFound):
             await self._change(image, lambda image: replace(image, last_used_at=now))
 
-    async def delete(self, op: Operation, fingerprint: str) -> None:
+    async def delete(self, op: Operation, ref: Ref) -> None:
         """Forget an image and its names. Instances made from it keep their layers."""
-        image = self.get(fingerprint)
+        image = self.get(ref)
         try:
-            await op.commit(lambda: self._forget(image))
+            await op.commit(lambda: self._forget(image, op.caller))
         finally:
             if op.committed:  # from here on all is finished, whatever happens
                 await finish(self._let_go(image))
@@ -224,14 +230,23 @@ class ImageLibrary:
         aliases: Sequence[str] = (),
         public: bool = False,
         auto_update: bool = False,
+        *,
+        project: str = DEFAULT_PROJECT,
+        caller: Caller = DAEMON,
     ) -> Operation:
         """``build`` in the background. Raises NotFound, DriverUnavailable, InvalidInput, Busy."""
         self._acquire.check_build(source, request, aliases)
         work = partial(
-            self.build, source=source, request=request, aliases=aliases, public=public, auto_update=auto_update
+            self.build,
+            source=source,
+            request=request,
+            aliases=aliases,
+            public=public,
+            auto_update=auto_update,
+            project=project,
         )
-        locks = (f"image-build/{source}/{request.name}",)
-        return self._running().start("Building image", work, locks=locks, wait=False)
+        locks = (f"image-build/{project}/{source}/{request.name}",)
+        return self._running().start("Building image", work, locks=locks, project=project, caller=caller, wait=False)
 
     def start_import(
         self,
@@ -244,12 +259,14 @@ class ImageLibrary:
         auto_update: bool = False,
         fingerprint: str | None = None,
         scratch: Path | None = None,
+        project: str = DEFAULT_PROJECT,
+        caller: Caller = DAEMON,
     ) -> Operation:
         """``import_files`` in the background; ``scratch`` (where the files lie) is removed at its end.
 
         Raises AlreadyExists, InvalidInput for the aliases.
         """
-        self._acquire.check_aliases(aliases)
+        self._acquire.check_aliases(project, aliases)
 
         async def work(op: Operation) -> None:
             try:
@@ -262,26 +279,28 @@ class ImageLibrary:
                     aliases=aliases,
                     auto_update=auto_update,
                     fingerprint=fingerprint,
+                    project=project,
                 )
             finally:
                 if scratch is not None:
                     await finish(self._host.files.remove_tree(scratch))
 
-        return self._running().start("Importing image", work)
+        return self._running().start("Importing image", work, project=project, caller=caller)
 
-    def start_delete(self, fingerprint: str) -> Operation:
+    def start_delete(self, ref: Ref, *, caller: Caller = DAEMON) -> Operation:
         """``delete`` in the background; fine when another deletion was first. Raises NotFound."""
-        image = self.get(fingerprint)
+        image = self.get(ref)
 
         async def work(op: Operation) -> None:
-            if not (op.waited and self._catalogue.find(image.fingerprint) is None):
-                await self.delete(op, image.fingerprint)
+            if not (op.waited and self._catalogue.find(image.ref) is None):
+                await self.delete(op, image.ref)
 
         return self._running().start(
             "Deleting image",
             work,
-            locks=(f"image/{image.fingerprint}",),
-            resources={"images": (f"/1.0/images/{image.fingerprint}",)},
+            locks=(image.entity.lock,),
+            resources=(image.entity,),
+            caller=caller,
         )
 
     # --- names --------------------------------------------------------------------------------------------------
@@ -290,29 +309,29 @@ class ImageLibrary:
         """All names."""
         return iter(self._aliases)
 
-    def alias(self, name: str) -> Alias:
+    def alias(self, ref: Ref) -> Alias:
         """Raises NotFound."""
-        return self._aliases.get(name)
+        return self._aliases.get(ref)
 
-    def alias_revision(self, name: str) -> int:
+    def alias_revision(self, ref: Ref) -> int:
         """Changes with every write of the alias."""
-        return self._aliases.revision(name)
+        return self._aliases.revision(ref)
 
-    async def add_alias(self, alias: Alias) -> None:
+    async def add_alias(self, alias: Alias, *, caller: Caller = DAEMON) -> None:
         """Raises AlreadyExists, NotFound (no such image), InvalidInput (the name)."""
-        await self._aliases.add(alias)
+        await self._aliases.add(alias, caller=caller)
 
-    async def update_alias(self, name: str, decide: Callable[[Alias], Alias]) -> None:
+    async def update_alias(self, ref: Ref, decide: Callable[[Alias], Alias], *, caller: Caller = DAEMON) -> None:
         """Raises NotFound."""
-        await self._aliases.update(name, decide)
+        await self._aliases.update(ref, decide, caller=caller)
 
-    async def rename_alias(self, old: str, new: str) -> None:
+    async def rename_alias(self, old: Ref, new: str, *, caller: Caller = DAEMON) -> None:
         """Raises NotFound, AlreadyExists."""
-        await self._aliases.rename(old, new)
+        await self._aliases.rename(old, new, caller=caller)
 
-    async def remove_alias(self, name: str) -> None:
+    async def remove_alias(self, ref: Ref, *, caller: Caller = DAEMON) -> None:
         """Raises NotFound."""
-        await self._aliases.remove(name)
+        await self._aliases.remove(ref, caller=caller)
 
     # --- inside -------------------------------------------------------------------------------------------------
 
@@ -320,23 +339,23 @@ class ImageLibrary:
         """Raises NotFound where it has been deleted meanwhile."""
         await self._records.change(self._catalogue.key(image), decide)
 
-    async def _record(self, image: Image, aliases: Sequence[str]) -> None:
+    async def _record(self, image: Image, aliases: Sequence[str], caller: Caller) -> None:
         """From here on the image is there."""
         await self._catalogue.learn(image)
-        if self._catalogue.find(image.fingerprint) is None:
+        if self._catalogue.find(image.ref) is None:
             await self._records.add(self._catalogue.key(image), image)
-            self._tell("created", image)
+            self._tell("created", image, caller)
         for name in aliases:
-            await self._aliases.point(name, image.fingerprint)
+            await self._aliases.point(Ref(image.project, name), image.fingerprint, caller=caller)
         await self._write_index()
 
-    async def _forget(self, image: Image) -> None:
+    async def _forget(self, image: Image, caller: Caller) -> None:
         await self.store.let_go(sorted(self._catalogue.blobs_of(image)))
         await self._records.remove(self._catalogue.key(image))
-        await self._aliases.remove_all_of(image.fingerprint)
+        await self._aliases.remove_all_of(image.ref)
         self._catalogue.forget(image.fingerprint)
         await self._write_index()
-        self._tell("deleted", image)
+        self._tell("deleted", image, caller)
 
     async def _let_go(self, image: Image) -> None:
         if self._released is not None:
@@ -351,8 +370,8 @@ class ImageLibrary:
             except HostFailure as error:
                 log.warning("Could not write the image index: %s", error)
 
-    def _tell(self, what: str, image: Image) -> None:
-        self._events.lifecycle(f"image-{what}", f"/1.0/images/{image.fingerprint}")
+    def _tell(self, what: str, image: Image, caller: Caller) -> None:
+        self._events.lifecycle(f"image-{what}", image.entity, caller=caller)
 
     def _running(self) -> Operations:
         if self._operations is None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from isola.instances.context import Context, address, lock_of
+from isola.instances.context import Context, entity_of, lock_of
+from isola.model.reference import Ref
 from isola.operations import Operation
 
 
@@ -13,30 +14,30 @@ async def when_idle(
     context: Context,
     id: str,
     description: str,
-    work: Callable[[Operation, str], Awaitable[object]],
+    work: Callable[[Operation, Ref], Awaitable[object]],
     *,
     wanted: Callable[[], bool],
 ) -> Operation | None:
-    """Run ``work(op, name)`` under the name that the instance has at its turn; the operation, which has ended.
+    """Run ``work(op, ref)`` under the name that the instance has at its turn; the operation, which has ended.
 
     None where it is not ``wanted`` any more by then, or the instance is gone.
     """
     while wanted() and (instance := context.by_id(id)) is not None:
-        lock = lock_of(instance.name)
+        lock = lock_of(instance.ref)
         holder = context.operations.holder(lock)
         if holder is not None:  # and not in line: the instance may have another name when that has ended
             await holder.wait()
             continue
         operation = context.operations.start(
             description,
-            partial(_named, work, instance.name),
+            partial(_named, work, instance.ref),
             locks=[lock],
-            resources={"instances": (address(instance.name),)},
+            resources=[entity_of(instance.ref)],
         )
         await operation.wait()
         return operation
     return None
 
 
-async def _named(work: Callable[[Operation, str], Awaitable[object]], name: str, op: Operation) -> None:
-    await work(op, name)
+async def _named(work: Callable[[Operation, Ref], Awaitable[object]], ref: Ref, op: Operation) -> None:
+    await work(op, ref)

@@ -8,6 +8,7 @@ from isola.errors import NotFound, WrongState
 from isola.host.sockets import Stream
 from isola.instances import exec as verb
 from isola.instances.context import Context
+from isola.model.caller import Caller
 from isola.model.exec import ExecRequest
 from isola.model.instance import Instance
 from isola.runtimes import Execution
@@ -24,13 +25,16 @@ class Command:
     It may be started, looked at, resized and signalled by different clients; ``close`` belongs to who started it.
     """
 
-    def __init__(self, known: Commands, context: Context, instance: Instance, request: ExecRequest) -> None:
+    def __init__(
+        self, known: Commands, context: Context, instance: Instance, request: ExecRequest, caller: Caller
+    ) -> None:
         self.id = context.host.clock.token(32)
         self.instance = instance
         self.request = request
         self.exit_status: int | None = None
         """As a shell gives it; None until it has ended."""
         self._known = known
+        self._caller = caller
         self._context = context
         self._execution: Execution | None = None
         self._begun = False
@@ -62,7 +66,7 @@ class Command:
         verb.require_ready(self._context, self.instance)
         self._begun = True
         try:
-            self._execution = await verb.begin(self._context, self.instance, self.request)
+            self._execution = await verb.begin(self._context, self.instance, self.request, self._caller)
         except BaseException:
             self.exit_status = verb.NOT_STARTED
             raise
@@ -113,10 +117,10 @@ class Commands:
         self._idle: dict[str, tuple[Command, int]] = {}
         self._bytes = 0
 
-    def make(self, instance: Instance, request: ExecRequest) -> Command:
+    def make(self, instance: Instance, request: ExecRequest, caller: Caller) -> Command:
         """A command that has not begun. Raises WrongState, InvalidInput."""
         verb.check(self._context, instance, request)
-        command = Command(self, self._context, instance, request)
+        command = Command(self, self._context, instance, request, caller)
         self._keep(command)
         return command
 

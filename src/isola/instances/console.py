@@ -8,6 +8,7 @@ from isola.errors import Unsupported, WrongState
 from isola.host.sockets import Stream
 from isola.instances.context import Context
 from isola.instances.stop import require_live
+from isola.model.caller import Caller
 from isola.model.exec import ConsoleRequest
 from isola.model.instance import Instance
 
@@ -26,11 +27,12 @@ def check(context: Context, instance: Instance, request: ConsoleRequest) -> None
 class Console:
     """One client's hold on a console. Only one client has it: attaching takes it from the one before."""
 
-    def __init__(self, context: Context, instance: Instance, request: ConsoleRequest) -> None:
+    def __init__(self, context: Context, instance: Instance, request: ConsoleRequest, caller: Caller) -> None:
         self.instance = instance
         self.over = asyncio.Event()
         """Set when another client has taken the console, or the instance has stopped."""
         self._request = request
+        self._caller = caller
         self._context = context
         self._stream: Stream | None = None
 
@@ -39,7 +41,7 @@ class Console:
         live = require_live(self._context, self.instance)
         request = self._request
         self._stream = stream = await live.guest.console()
-        self._context.tell("console", self.instance.name, type=request.type)
+        self._context.tell("console", self.instance.ref, caller=self._caller, type=request.type)
         if request.width and request.height:
             await self.resize(request.width, request.height)
         for other in live.consoles:

@@ -14,27 +14,30 @@ from isola.events import Events
 from isola.host import Host
 from isola.images import ImageLibrary
 from isola.instances.ranges import Bases
+from isola.model.caller import DAEMON, Caller
 from isola.model.identity import HostNames
 from isola.model.instance import Instance, Status, Unknown
 from isola.model.limits import Limits
 from isola.model.network import Nic
 from isola.model.profile import Profile
+from isola.model.project import Project
+from isola.model.reference import Entity, Kind, Ref
 from isola.model.storage import Volume
 from isola.network import Networks
 from isola.operations import Operations
 from isola.runtimes import Guest, Runtime, Runtimes
-from isola.state import Collection, Described, Intents, record_codec
+from isola.state import Collection, Described, Intents, Scoped, record_codec
 from isola.storage import Pools, VolumeDriver
 
 
-def address(name: str) -> str:
-    """Under which address events and operations name an instance."""
-    return f"/1.0/instances/{name}"
+def entity_of(ref: Ref) -> Entity:
+    """What events and operations name an instance by."""
+    return Entity.of(Kind.INSTANCE, ref)
 
 
-def lock_of(name: str) -> str:
+def lock_of(ref: Ref) -> str:
     """What an operation locks that works on an instance."""
-    return f"instance/{name}"
+    return entity_of(ref).lock
 
 
 @dataclass(slots=True)
@@ -76,7 +79,7 @@ class HalfMade:
     """What a creation may have left on the host that failed and could not be undone."""
 
     id: str
-    name: str
+    ref: Ref
     pool: str = ""
     """Empty where it did not come to a volume."""
     layers: tuple[str, ...] = ()
@@ -90,9 +93,10 @@ class Context:
     host: Host
     directory: Path
     names: HostNames
-    records: Collection[Instance]
+    records: Scoped[Instance]
     intents: Intents
-    profiles: Collection[Profile]
+    profiles: Scoped[Profile]
+    projects: Collection[Project]
     images: ImageLibrary
     networks: Networks
     pools: Pools
@@ -122,9 +126,23 @@ class Context:
     bases: Bases = field(default_factory=Bases)
     """Where id ranges may begin on this host."""
 
-    def tell(self, action: str, name: str, **about: Any) -> None:
+    def tell(self, action: str, ref: Ref, *, caller: Caller = DAEMON, **about: Any) -> None:
         """Publish what happened to an instance: ``started``."""
-        self.events.lifecycle(f"instance-{action}", address(name), **about)
+        self.events.lifecycle(f"instance-{action}", entity_of(ref), caller=caller, **about)
+
+    def scoped(self, project: str, kind: Kind, name: str) -> Ref:
+        """What an instance of this project means by a name; a project without a record has nothing of its own."""
+        return Ref((self.projects.find(project) or Project(project)).home(kind), name)
+
+    def profile_ref(self, instance: Instance, name: str) -> Ref:
+        return self.scoped(instance.project, Kind.PROFILE, name)
+
+    def has_profile(self, instance: Instance, profile: Ref) -> bool:
+        return profile.name in instance.profiles and self.profile_ref(instance, profile.name) == profile
+
+    def network_ref(self, project: str, name: str) -> Ref:
+        """The network that the devices of an instance, or of a profile, of this project name."""
+        return self.scoped(project, Kind.NETWORK, name)
 
     def status(self, instance: Instance) -> Status:
         """Observed status."""

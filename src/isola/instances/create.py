@@ -22,8 +22,9 @@ from isola.instances.templates import PENDING
 from isola.model.identity import IdRange
 from isola.model.image import Image, layer_keys
 from isola.model.instance import Config, Devices, Instance, InstanceRequest, Start
-from isola.model.names import instance_name
+from isola.model.names import plain_name
 from isola.model.profile import Profile
+from isola.model.reference import Kind, Ref
 from isola.model.template import Template
 from isola.operations import Operation
 from isola.runtimes import Runtimes
@@ -37,7 +38,7 @@ class Plan:
     """A request that was found right, with everything a user may leave open filled in."""
 
     request: InstanceRequest
-    name: str
+    ref: Ref
     runtime: str
     profiles: tuple[str, ...]
     config: Config
@@ -48,17 +49,23 @@ class Plan:
 
 def check(context: Context, request: InstanceRequest) -> Plan:
     """Everything that can be known to be wrong before anything is done. Raises InvalidInput, NotFound, Unsupported."""
-    name = instance_name(request.name) if request.name is not None else _free_name(context)
+    ref = Ref(request.project, request.name if request.name is not None else _free_name(context, request.project))
+    plain_name(ref.name)
+    context.projects.get(ref.project)
     validate(request.config, request.devices)
     if request.type != "container":
         raise InvalidInput(
             f"Instances of type {request.type[:40]!r} are not offered", field="type", remedy="use container"
         )
     names = _profiles_of(context, request)
-    config, devices = merge(_profiles(context, names), request.config, request.devices)
-    require(devices, network=context.networks.get, pool=context.pools.get)
+    config, devices = merge(_profiles(context, request.project, names), request.config, request.devices)
+    require(
+        devices,
+        network=lambda name: context.networks.get(context.network_ref(ref.project, name)),
+        pool=context.pools.get,
+    )
     runtime = choose_runtime(context.runtimes, request)
-    return Plan(dataclasses.replace(request, name=name), name, runtime, names, config, devices)
+    return Plan(dataclasses.replace(request, name=ref.name), ref, runtime, names, config, devices)
 
 
 def choose_runtime(runtimes: Runtimes, request: InstanceRequest) -> str:
@@ -71,9 +78,9 @@ async def create(context: Context, op: Operation, plan: Plan) -> Instance:
     """Do what was planned. Starting is a second stage: when it fails the instance stays, stopped."""
     image = await _image(context, op, plan.request)
     plan = check(context, plan.request)  # making the image took its time: the profiles may be others by now
-    await undo_of_name(context, plan.name)
+    await undo_of_name(context, plan.ref)
     id = context.host.clock.token(8)
-    half = HalfMade(id, plan.name)
+    half = HalfMade(id, plan.ref)
     op.if_undo_fails(lambda _: keep_in_mind(context, half))
     op.on_rollback("give back user ids", partial(give_back, context, id))
     idmap = await reserve_range(context, id)
@@ -85,17 +92,17 @@ async def create(context: Context, op: Operation, plan: Plan) -> Instance:
         await op.commit(lambda: _record_created(context, plan, instance))
     if image is not None:
         with suppress(IsolaError):  # good to know, no reason to fail what is done
-            await context.images.used(image.fingerprint)
-    context.tell("created", instance.name, type=instance.type)
+            await context.images.used(image.ref)
+    context.tell("created", instance.ref, caller=op.caller, type=instance.type)
     if plan.request.start:
         op.reopen()
-        await start(context, op, instance.name)
+        await start(context, op, instance.ref)
     return instance
 
 
 def _half(context: Context, instance: Instance) -> HalfMade:
     nics = tuple(nics_of(context, instance))
-    return HalfMade(instance.id, instance.name, context.pool_name(instance), instance.start.layers, nics)
+    return HalfMade(instance.id, instance.ref, context.pool_name(instance), instance.start.layers, nics)
 
 
 async def _record_created(context: Context, plan: Plan, instance: Instance) -> None:
@@ -109,7 +116,8 @@ async def _record_created(context: Context, plan: Plan, instance: Instance) -> N
 async def _image(context: Context, op: Operation, request: InstanceRequest) -> Image | None:
     if request.image is None:
         return None
-    return context.images.resolve(request.image) or await context.images.ensure(op, request.image)
+    wanted = context.scoped(request.project, Kind.IMAGE, request.image)
+    return context.images.resolve(wanted) or await context.images.ensure(op, wanted)
 
 
 async def _record(
@@ -123,11 +131,11 @@ async def _record(
     if image is not None:
         volatile |= {"base_image": image.fingerprint, PENDING: "create"}
     for name, device in nic_devices(plan.devices).items():
-        volatile |= await take_facts(context, op, name, device, {})
+        volatile |= await take_facts(context, op, name, device, {}, project=plan.ref.project)
     request = plan.request
     return Instance(
         id=id,
-        name=plan.name,
+        name=plan.ref.name,
         image=image.fingerprint if image else "",
         idmap=idmap,
         created_at=context.host.clock.now(),
@@ -142,13 +150,14 @@ async def _record(
         ephemeral=request.ephemeral,
         volatile=volatile,
         image_properties=dict(image.properties) if image else {},
+        hostname=request.hostname,
         start=_EMPTY_START if image is None else _start(image, await context.images.templates(image)),
     )
 
 
 async def _announce(context: Context, op: Operation, instance: Instance) -> None:
     """Say what is about to be made, for a daemon that has to undo it: it removes nothing that it does not know of."""
-    facts = {"pool": context.pool_name(instance), "name": instance.name}
+    facts = {"pool": context.pool_name(instance), "name": instance.name, "project": instance.project}
     intent = Intent(instance.id, BEGUN, facts, instance.start.layers)
 
     async def withdraw() -> None:
@@ -160,7 +169,7 @@ async def _announce(context: Context, op: Operation, instance: Instance) -> None
 
 
 async def _add(context: Context, instance: Instance) -> None:
-    await context.records.add(instance.name, instance, context.intents.ending(instance.id))
+    await context.records.add(instance.ref, instance, context.intents.ending(instance.id))
     context.intents.ended(instance.id)
 
 
@@ -205,20 +214,22 @@ def _profiles_of(context: Context, request: InstanceRequest) -> tuple[str, ...]:
     """Those of the request, or else of its image; one that is yet to be built has none of its own."""
     if request.profiles is not None:
         return request.profiles
-    image = context.images.resolve(request.image) if request.image is not None else None
+    image = None
+    if request.image is not None:
+        image = context.images.resolve(context.scoped(request.project, Kind.IMAGE, request.image))
     return (image.profiles if image is not None else ()) or ("default",)
 
 
-def _profiles(context: Context, names: tuple[str, ...]) -> list[Profile]:
+def _profiles(context: Context, project: str, names: tuple[str, ...]) -> list[Profile]:
     try:
-        return [context.profiles.get(name) for name in names]
+        return [context.profiles.get(context.scoped(project, Kind.PROFILE, name)) for name in names]
     except NotFound as error:
         raise InvalidInput(error.message, field="profiles", remedy="create the profile first") from error
 
 
-def _free_name(context: Context) -> str:
+def _free_name(context: Context, project: str) -> str:
     """A readable name nobody has, for a user who gave none."""
     while True:
         name = f"i-{context.host.clock.token(4)}"
-        if name not in context.records:
+        if Ref(project, name) not in context.records:
             return name

@@ -7,28 +7,29 @@ from isola.instances.context import Context
 from isola.instances.remove import remove
 from isola.instances.start import expanded
 from isola.instances.stop import halt
+from isola.model.reference import Ref
 from isola.operations import Operation
 from isola.settings import boolean
 
 
-def check(context: Context, name: str, *, force: bool) -> None:
+def check(context: Context, ref: Ref, *, force: bool) -> None:
     """Raises NotFound, WrongState while it runs unless ``force``, Forbidden when it is protected."""
-    instance = context.records.get(name)
+    instance = context.records.get(ref)
     config, _ = expanded(context, instance)
     if boolean(config.get("security.protection.delete") or "false"):
         raise Forbidden(
-            f"Instance {name!r} is protected from deletion",
+            f"Instance {ref.name!r} is protected from deletion",
             remedy="set security.protection.delete to false",
         )
     if context.runs(instance) and not force:
-        raise WrongState("Instance is running", evidence=name, remedy="stop it first, or delete it by force")
+        raise WrongState("Instance is running", evidence=ref.name, remedy="stop it first, or delete it by force")
 
 
-async def delete(context: Context, op: Operation, name: str, *, force: bool) -> None:
+async def delete(context: Context, op: Operation, ref: Ref, *, force: bool) -> None:
     """Stop it if ``force`` allows, then remove all of it."""
-    check(context, name, force=force)
-    runs = context.runs(context.records.get(name))
+    check(context, ref, force=force)
+    runs = context.runs(context.records.get(ref))
     if runs:
-        await halt(context, op, name, timeout=None, force=True)
+        await halt(context, op, ref, timeout=None, force=True)
         op.reopen()
-    await remove(context, op, context.records.get(name), clean=runs)
+    await remove(context, op, context.records.get(ref), clean=runs)

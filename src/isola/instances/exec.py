@@ -6,6 +6,7 @@ from isola.errors import InvalidInput, IsolaError, WrongState
 from isola.instances.context import Context
 from isola.instances.start import environment, expanded
 from isola.instances.stop import require_live
+from isola.model.caller import Caller
 from isola.model.exec import ExecRequest
 from isola.model.instance import Instance
 from isola.runtimes import ExecSpec, Execution, users
@@ -30,13 +31,13 @@ def require_ready(context: Context, instance: Instance) -> None:
         raise WrongState(f"Instance {instance.name!r} is frozen", remedy="unfreeze it first")
 
 
-async def begin(context: Context, instance: Instance, request: ExecRequest) -> Execution:
+async def begin(context: Context, instance: Instance, request: ExecRequest, caller: Caller) -> Execution:
     """Run it. Raises WrongState, InvalidInput."""
     who = await _who(context, instance, request)
     spec = spec_of(context, instance, request, who, await _home(context, instance, request, who))
     context.working_runtime(instance)
     execution = await require_live(context, instance).guest.exec(spec)
-    context.tell("exec", instance.name, command=list(request.command))
+    context.tell("exec", instance.ref, caller=caller, command=list(request.command))
     return execution
 
 

@@ -16,6 +16,7 @@ from isola.instances.describe import forget_volume
 from isola.instances.layers import drop_unused
 from isola.instances.ranges import give_back
 from isola.model.network import Nic
+from isola.model.reference import DEFAULT_PROJECT, Ref
 from isola.model.storage import Volume
 from isola.operations import Operation
 
@@ -36,7 +37,12 @@ async def undo_begun(context: Context) -> None:
     """At the start of the daemon: remove what one that died had begun to make and never recorded."""
     for intent in list(context.intents.of_kind(BEGUN)):
         facts = intent.facts
-        half = HalfMade(intent.id, facts.get("name", ""), facts.get("pool", ""), intent.digests)
+        half = HalfMade(
+            intent.id,
+            Ref(facts.get("project", DEFAULT_PROJECT), facts.get("name", "")),
+            facts.get("pool", ""),
+            intent.digests,
+        )
         try:
             await _undo(context, half)
         except IsolaError as error:
@@ -44,9 +50,9 @@ async def undo_begun(context: Context) -> None:
             keep_in_mind(context, half)
 
 
-async def undo_of_name(context: Context, name: str) -> None:
+async def undo_of_name(context: Context, ref: Ref) -> None:
     """Before an instance is made: one of the same name that was half made goes first, if it can."""
-    for half in [half for half in context.half_made.values() if half.name == name]:
+    for half in [half for half in context.half_made.values() if half.ref == ref]:
         with suppress(IsolaError):  # it is tried again later, and in the way of nothing but itself
             await _undo(context, half)
 

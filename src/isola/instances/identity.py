@@ -8,7 +8,9 @@ from functools import partial
 from isola.instances.context import Context
 from isola.instances.expand import network_of
 from isola.model.instance import Instance
+from isola.model.names import hostname
 from isola.model.network import Nic
+from isola.model.reference import DEFAULT_PROJECT
 from isola.operations import Operation
 
 _NONE = "none"
@@ -22,7 +24,9 @@ def new_mac(context: Context) -> str:
     return f"0a:69:73:{tail[0:2]}:{tail[2:4]}:{tail[4:6]}"
 
 
-async def nic_facts(context: Context, name: str, device: Mapping[str, str], known: Mapping[str, str]) -> dict[str, str]:
+async def nic_facts(
+    context: Context, project: str, name: str, device: Mapping[str, str], known: Mapping[str, str]
+) -> dict[str, str]:
     """Volatile facts of one NIC: all that describes it, kept where it is known already."""
     network = network_of(device)
     mac = (device.get("hwaddr") or known.get(f"{name}.hwaddr") or new_mac(context)).lower()
@@ -33,13 +37,15 @@ async def nic_facts(context: Context, name: str, device: Mapping[str, str], know
         ipv4, ipv6 = held4, held6
     else:
         ipv4, ipv6 = await context.networks.allocate(
-            network, mac, ipv4=_address(wanted4 or held4), ipv6=_address(wanted6 or held6)
+            context.network_ref(project, network), mac, ipv4=_address(wanted4 or held4), ipv6=_address(wanted6 or held6)
         )
     facts = {
         f"{name}.hwaddr": mac,
         f"{name}.network": network,
         f"{name}.name": device.get("name", name),
-        f"{name}.mtu": device.get("mtu") or context.networks.get(network).config.get("bridge.mtu") or "1500",
+        f"{name}.mtu": device.get("mtu")
+        or context.networks.get(context.network_ref(project, network)).config.get("bridge.mtu")
+        or "1500",
         f"{name}.ipv4": "" if wanted4 == _NONE else ipv4 or "",
         f"{name}.ipv6": "" if wanted6 == _NONE else ipv6 or "",
     }
@@ -47,12 +53,12 @@ async def nic_facts(context: Context, name: str, device: Mapping[str, str], know
 
 
 async def take_facts(
-    context: Context, op: Operation, name: str, device: Mapping[str, str], known: Mapping[str, str]
+    context: Context, op: Operation, name: str, device: Mapping[str, str], known: Mapping[str, str], *, project: str
 ) -> dict[str, str]:
     """``nic_facts``; addresses it did not have before go back in the rollback."""
-    facts = await nic_facts(context, name, device, known)
+    facts = await nic_facts(context, project, name, device, known)
     if any(known.get(key) != value for key, value in facts.items()):
-        op.on_rollback(f"give back addresses of {name}", partial(_give_back, context, name, facts, known))
+        op.on_rollback(f"give back addresses of {name}", partial(_give_back, context, project, name, facts, known))
     return facts
 
 
@@ -62,11 +68,14 @@ def without_facts(known: Mapping[str, str], *names: str) -> dict[str, str]:
     return {key: value for key, value in known.items() if key not in gone}
 
 
-async def _give_back(context: Context, name: str, facts: Mapping[str, str], known: Mapping[str, str]) -> None:
-    context.networks.release(facts[f"{name}.network"], facts[f"{name}.hwaddr"])
+async def _give_back(
+    context: Context, project: str, name: str, facts: Mapping[str, str], known: Mapping[str, str]
+) -> None:
+    context.networks.release(context.network_ref(project, facts[f"{name}.network"]), facts[f"{name}.hwaddr"])
     if f"{name}.hwaddr" in known:
         ipv4, ipv6 = known.get(f"{name}.ipv4"), known.get(f"{name}.ipv6")
-        await context.networks.allocate(known[f"{name}.network"], known[f"{name}.hwaddr"], ipv4=ipv4, ipv6=ipv6)
+        network = context.network_ref(project, known[f"{name}.network"])
+        await context.networks.allocate(network, known[f"{name}.hwaddr"], ipv4=ipv4, ipv6=ipv6)
 
 
 def _address(wanted: str | None) -> str | None:
@@ -79,14 +88,20 @@ def nics_of(context: Context, instance: Instance, name: str | None = None) -> li
     return [_nic(context, instance, device) for device in sorted(devices) if name in (None, device)]
 
 
+def dns_name(instance: Instance) -> str:
+    """``web1``, or ``web1.blue``: two instances of one name in two projects may share a network."""
+    label = hostname(instance.name)
+    return label if instance.project == DEFAULT_PROJECT else f"{label}.{instance.project}"
+
+
 def _nic(context: Context, instance: Instance, name: str) -> Nic:
     facts = instance.volatile
     return Nic(
         instance_id=instance.id,
-        instance_name=instance.name,
+        instance_name=dns_name(instance),
         device=name,
         interface=facts.get(f"{name}.name", name),
-        network=facts.get(f"{name}.network", ""),
+        network=context.network_ref(instance.project, facts.get(f"{name}.network", "")),
         mac=facts[f"{name}.hwaddr"],
         host_link=context.names.veth(instance.id, name),
         ipv4=facts.get(f"{name}.ipv4"),

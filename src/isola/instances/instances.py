@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 
-from isola.errors import AlreadyExists, NotFound, Unsupported
+from isola.errors import AlreadyExists, Unsupported
 from isola.host.files import Root
 from isola.instances import console as console_verb
 from isola.instances import create as create_verb
@@ -19,7 +19,7 @@ from isola.instances import unknown as unknown_verbs
 from isola.instances import update as update_verb
 from isola.instances.commands import Command, Commands
 from isola.instances.console import Console
-from isola.instances.context import Context, address, lock_of
+from isola.instances.context import Context, entity_of, lock_of
 from isola.instances.expand import network_of
 from isola.instances.files import FilesSession
 from isola.instances.identity import nics_of
@@ -31,9 +31,11 @@ from isola.instances.shutdown import shutdown
 from isola.instances.start import expanded, require_stopped
 from isola.instances.start import start as start_verb
 from isola.instances.state import observe, observe_all
+from isola.model.caller import DAEMON, Caller
 from isola.model.exec import ConsoleRequest, ExecRequest
 from isola.model.instance import Config, Devices, Instance, InstanceRequest, InstanceState, Status, Unknown
 from isola.model.network import Nic
+from isola.model.reference import DEFAULT_PROJECT, Entity, Kind, Ref
 from isola.model.volume import VolumeRef
 from isola.operations import Operation
 from isola.state import Versioned
@@ -83,24 +85,20 @@ class Instances:
     def __len__(self) -> int:
         return len(self._context.records)
 
-    def get(self, name: str, project: str = "default") -> Instance:
+    def get(self, ref: Ref) -> Instance:
         """Raises NotFound."""
-        instance = self._context.records.get(name)
-        if instance.project != project:
-            raise NotFound(f"Instance {name!r} not found")
-        return instance
+        return self._context.records.get(ref)
 
-    def read(self, name: str, project: str = "default") -> Versioned[Instance]:
+    def read(self, ref: Ref) -> Versioned[Instance]:
         """The record with its revision, as one value. Raises NotFound."""
-        self.get(name, project)
-        return self._context.records.read(name)
+        return self._context.records.read(ref)
 
     def again(self, instance: Instance) -> Versioned[Instance] | None:
         """The record of the same instance as it stands now, whatever its name is by now; None when it is gone."""
-        found = self._context.records.find(instance.name)
+        found = self._context.records.find(instance.ref)
         if found is None or found.id != instance.id:
             found = self._context.by_id(instance.id)
-        return None if found is None else self._context.records.read(found.name)
+        return None if found is None else self._context.records.read(found.ref)
 
     def status(self, instance: Instance) -> Status:
         """Observed status."""
@@ -121,44 +119,51 @@ class Instances:
         kept["volatile.last_state.power"] = "RUNNING" if instance.desired == "running" else "STOPPED"
         return kept
 
-    def used_by_image(self, fingerprint: str) -> list[str]:
-        """API paths of the instances made from an image."""
-        return [address(instance.name) for instance in self if instance.image == fingerprint]
+    def used_by_image(self, image: Ref) -> list[Entity]:
+        """The instances made from an image."""
+        scoped = self._context.scoped
+        return [
+            each.entity
+            for each in self
+            if each.image == image.name and scoped(each.project, Kind.IMAGE, each.image) == image
+        ]
 
-    def used_by_profile(self, name: str) -> list[str]:
-        """API paths of the instances that have a profile."""
-        return [address(instance.name) for instance in self if name in instance.profiles]
+    def used_by_profile(self, profile: Ref) -> list[Entity]:
+        return [instance.entity for instance in self if self._context.has_profile(instance, profile)]
 
-    def used_by_pool(self, name: str) -> list[str]:
-        """API paths of what lies in a pool or refers to it."""
-        profiles = [p for p in self._context.profiles if any(d.get("pool") == name for d in p.devices.values())]
-        users = [instance for instance in self if instance.volatile.get("root.pool") == name]
-        left = [_unknown_path(each) for each in self.unknown() if each.pool == name]
-        paths = [address(instance.name) for instance in users]
-        return paths + [f"/1.0/profiles/{profile.name}" for profile in profiles] + left
+    def used_by_pool(self, name: str) -> list[Entity]:
+        """What lies in a pool or refers to it."""
+        users = [each.entity for each in self if each.volatile.get("root.pool") == name]
+        profiles = [p.entity for p in self._context.profiles if any(d.get("pool") == name for d in p.devices.values())]
+        return users + profiles + [_entity_of(each) for each in self.unknown() if each.pool == name]
 
-    def used_by_volume(self, ref: VolumeRef) -> list[str]:
-        """API paths of what has a custom volume among its devices."""
+    def used_by_volume(self, ref: VolumeRef) -> list[Entity]:
+        """What has a custom volume among its devices."""
+        scoped = self._context.scoped
 
-        def names(devices: Devices) -> bool:
-            return any(d.get("pool") == ref.pool and d.get("source") == ref.name for d in devices.values())
+        def names(project: str, devices: Devices) -> bool:
+            own = scoped(project, Kind.STORAGE_VOLUME, ref.name).project == ref.project
+            return own and any(d.get("pool") == ref.pool and d.get("source") == ref.name for d in devices.values())
 
-        users = [address(each.name) for each in self if names(expanded(self._context, each)[1])]
-        return users + [f"/1.0/profiles/{profile.name}" for profile in self._context.profiles if names(profile.devices)]
+        users = [each.entity for each in self if names(each.project, expanded(self._context, each)[1])]
+        return users + [each.entity for each in self._context.profiles if names(each.project, each.devices)]
 
-    def used_by_network(self, name: str) -> list[str]:
-        """API paths of what has a NIC on a network."""
+    def used_by_network(self, network: Ref) -> list[Entity]:
+        """What has a NIC on a network."""
+        context = self._context
 
-        def names(devices: Devices) -> bool:
-            return any(d.get("type") == "nic" and network_of(d) == name for d in devices.values())
+        def names(project: str, devices: Devices) -> bool:
+            return any(
+                d.get("type") == "nic" and context.network_ref(project, network_of(d)) == network
+                for d in devices.values()
+            )
 
-        users = [address(instance.name) for instance in self if names(expanded(self._context, instance)[1])]
-        users += [f"/1.0/profiles/{profile.name}" for profile in self._context.profiles if names(profile.devices)]
-        left = [each for each in self.unknown() if each.instance is not None]
+        users = [each.entity for each in self if names(each.project, expanded(context, each)[1])]
+        users += [profile.entity for profile in context.profiles if names(profile.project, profile.devices)]
         return users + [
-            _unknown_path(each)
-            for each in left
-            if each.instance and any(nic.network == name for nic in nics_of(self._context, each.instance))
+            _entity_of(each)
+            for each in self.unknown()
+            if each.instance and any(nic.network == network for nic in nics_of(context, each.instance))
         ]
 
     def unknown(self) -> list[Unknown]:
@@ -173,7 +178,7 @@ class Instances:
         """Remove those of the unpacked layers that only an image needed which is gone."""
         await drop_unused(self._context, layers)
 
-    def nics(self, network: str) -> list[Nic]:
+    def nics(self, network: Ref) -> list[Nic]:
         context = self._context
         return [nic for each in context.everybody() for nic in nics_of(context, each) if nic.network == network]
 
@@ -187,143 +192,182 @@ class Instances:
 
     # --- mutations ----------------------------------------------------------------------------------------------
 
-    def create(self, request: InstanceRequest) -> Operation:
+    def create(self, request: InstanceRequest, *, caller: Caller = DAEMON) -> Operation:
         """Create, and with ``request.start`` start."""
         plan = create_verb.check(self._context, request)
-        if plan.name in self._context.records:
+        if plan.ref in self._context.records:
             raise AlreadyExists(
-                f"Instance {plan.name!r} already exists", field="name", remedy="choose another name or delete it first"
+                f"Instance {plan.ref.name!r} already exists",
+                field="name",
+                remedy="choose another name or delete it first",
             )
         return self._operate(
-            "Creating instance", plan.name, lambda op: create_verb.create(self._context, op, plan), wait=False
+            "Creating instance",
+            plan.ref,
+            lambda op: create_verb.create(self._context, op, plan),
+            caller=caller,
+            wait=False,
         )
 
-    def start(self, name: str, *, stateful: bool = False) -> Operation:
+    def start(self, ref: Ref, *, stateful: bool = False, caller: Caller = DAEMON) -> Operation:
         """Raises NotFound, WrongState, Busy."""
         if stateful:
             raise _STATEFUL
-        instance = self.get(name)
-        if self._idle(name):
+        instance = self.get(ref)
+        if self._idle(ref):
             require_stopped(self._context, instance)
         return self._steer(
             "Starting instance",
-            name,
-            lambda op: start_verb(self._context, op, name),
+            ref,
+            caller,
+            lambda op: start_verb(self._context, op, ref),
             done=lambda found: found is not None and found.id in self._context.live,
         )
 
-    def stop(self, name: str, *, timeout: float | None = 30, force: bool = False, stateful: bool = False) -> Operation:
+    def stop(
+        self,
+        ref: Ref,
+        *,
+        timeout: float | None = 30,
+        force: bool = False,
+        stateful: bool = False,
+        caller: Caller = DAEMON,
+    ) -> Operation:
         """``timeout`` None waits for ever; with ``force`` nothing else is waited for long.
 
         Raises NotFound, WrongState, Busy.
         """
         if stateful:
             raise _STATEFUL
-        instance = self.get(name)
-        if self._idle(name):
+        instance = self.get(ref)
+        if self._idle(ref):
             stop_verb.require_running(self._context, instance)
         return self._steer(
             "Stopping instance",
-            name,
-            lambda op: stop_verb.stop(self._context, op, name, timeout=timeout, force=force),
+            ref,
+            caller,
+            lambda op: stop_verb.stop(self._context, op, ref, timeout=timeout, force=force),
             done=lambda found: found is None or not self._context.runs(found),
             force=force,
         )
 
-    def restart(self, name: str, *, timeout: float | None = 30, force: bool = False) -> Operation:
+    def restart(
+        self, ref: Ref, *, timeout: float | None = 30, force: bool = False, caller: Caller = DAEMON
+    ) -> Operation:
         """Raises NotFound, WrongState, Busy."""
-        instance = self.get(name)
-        if self._idle(name):
+        instance = self.get(ref)
+        if self._idle(ref):
             stop_verb.require_running(self._context, instance)
         return self._steer(
             "Restarting instance",
-            name,
-            lambda op: stop_verb.restart(self._context, op, name, timeout=timeout, force=force),
+            ref,
+            caller,
+            lambda op: stop_verb.restart(self._context, op, ref, timeout=timeout, force=force),
             force=force,
         )
 
-    def pause(self, name: str) -> Operation:
+    def pause(self, ref: Ref, *, caller: Caller = DAEMON) -> Operation:
         """Raises NotFound, WrongState, Busy."""
-        instance = self.get(name)
-        if self._idle(name):
+        instance = self.get(ref)
+        if self._idle(ref):
             stop_verb.require_live(self._context, instance)
         return self._steer(
             "Freezing instance",
-            name,
-            lambda op: stop_verb.pause(self._context, op, name),
+            ref,
+            caller,
+            lambda op: stop_verb.pause(self._context, op, ref),
             done=lambda found: found is not None and self.status(found) is Status.FROZEN,
         )
 
-    def resume(self, name: str) -> Operation:
+    def resume(self, ref: Ref, *, caller: Caller = DAEMON) -> Operation:
         """Raises NotFound, WrongState, Busy."""
-        instance = self.get(name)
-        if self._idle(name):
+        instance = self.get(ref)
+        if self._idle(ref):
             stop_verb.require_live(self._context, instance)
         return self._steer(
             "Unfreezing instance",
-            name,
-            lambda op: stop_verb.resume(self._context, op, name),
+            ref,
+            caller,
+            lambda op: stop_verb.resume(self._context, op, ref),
             done=lambda found: found is not None and self.status(found) is Status.RUNNING,
         )
 
-    def rename(self, name: str, new: str) -> Operation:
+    def rename(self, ref: Ref, new: str, *, caller: Caller = DAEMON) -> Operation:
         """Raises NotFound, InvalidInput, AlreadyExists, WrongState."""
-        self.get(name)
-        if self._idle(name):
-            rename_verb.check(self._context, name, new)
+        self.get(ref)
+        if self._idle(ref):
+            rename_verb.check(self._context, ref, new)
         return self._operate(
-            "Renaming instance", name, lambda op: rename_verb.rename(self._context, op, name, new), also=[new]
+            "Renaming instance",
+            ref,
+            lambda op: rename_verb.rename(self._context, op, ref, new),
+            caller=caller,
+            also=[ref.renamed(new)],
         )
 
-    def delete(self, name: str, *, force: bool = False) -> Operation:
+    def delete(self, ref: Ref, *, force: bool = False, caller: Caller = DAEMON) -> Operation:
         """Raises NotFound, Forbidden, WrongState while it runs unless ``force``."""
-        delete_verb.check(self._context, name, force=force or not self._idle(name))
+        delete_verb.check(self._context, ref, force=force or not self._idle(ref))
 
         async def work(op: Operation) -> None:
-            if not (op.waited and name not in self._context.records):
-                await delete_verb.delete(self._context, op, name, force=force)
+            if not (op.waited and ref not in self._context.records):
+                await delete_verb.delete(self._context, op, ref, force=force)
 
-        return self._operate("Deleting instance", name, work, urgent=force)
+        return self._operate("Deleting instance", ref, work, caller=caller, urgent=force)
 
-    def update(self, name: str, decide: update_verb.Decide) -> Operation:
+    def update(self, ref: Ref, decide: update_verb.Decide, *, caller: Caller = DAEMON) -> Operation:
         """Live where the key is live. ``decide`` is asked now, to refuse what is wrong, and again at its turn.
 
         Raises NotFound, InvalidInput, WrongState, and what ``decide`` raises.
         """
-        update_verb.check(self._context, name, decide(self.get(name)))
-        return self._operate("Updating instance", name, lambda op: update_verb.update(self._context, op, name, decide))
+        update_verb.check(self._context, ref, decide(self.get(ref)))
+        return self._operate(
+            "Updating instance", ref, lambda op: update_verb.update(self._context, op, ref, decide), caller=caller
+        )
 
-    def adopt(self, id: str, name: str = "") -> Operation:
+    def adopt(self, id: str, name: str = "", *, caller: Caller = DAEMON) -> Operation:
         """Make a record again from what a volume says; what runs goes on. Raises NotFound."""
         found = unknown_verbs.find(self._context, id)
-        known = name or (found.instance.name if found.instance else found.id)
-        return self._operate("Adopting instance", known, lambda op: unknown_verbs.adopt(self._context, op, id, name))
+        said = found.instance
+        known = Ref(said.project if said else DEFAULT_PROJECT, name or (said.name if said else found.id))
+        return self._operate(
+            "Adopting instance", known, lambda op: unknown_verbs.adopt(self._context, op, id, name), caller=caller
+        )
 
-    def remove_unknown(self, id: str) -> Operation:
+    def remove_unknown(self, id: str, *, caller: Caller = DAEMON) -> Operation:
         """Remove all of what no record speaks for. Raises NotFound."""
         found = unknown_verbs.find(self._context, id)
         return self._context.operations.start(
             "Removing an unknown instance",
             lambda op: unknown_verbs.remove(self._context, op, found.id),
-            locks=[f"unknown/{found.id}"],
+            locks=[_entity_of(found).lock],
+            caller=caller,
         )
 
     async def profile_changed(
-        self, profile: str, record: Callable[[], Awaitable[object]], take_back: Callable[[], Awaitable[object]]
+        self,
+        profile: Ref,
+        record: Callable[[], Awaitable[object]],
+        take_back: Callable[[], Awaitable[object]],
+        caller: Caller,
     ) -> None:
         """Record a profile's change and bring every instance that has it along: all of it or nothing.
 
         It waits until nothing else works on these instances.
         """
-        while not await self._follow(profile, record, take_back):
+        while not await self._follow(profile, record, take_back, caller):
             pass
 
     async def _follow(
-        self, profile: str, record: Callable[[], Awaitable[object]], take_back: Callable[[], Awaitable[object]]
+        self,
+        profile: Ref,
+        record: Callable[[], Awaitable[object]],
+        take_back: Callable[[], Awaitable[object]],
+        caller: Caller,
     ) -> bool:
         """False when an instance has taken the profile while this waited for its turn: then it has to wait for that."""
         users = self._users_of(profile)
-        missed: set[str] = set()
+        missed: set[Ref] = set()
 
         async def work(op: Operation) -> None:
             now = self._users_of(profile)
@@ -336,84 +380,86 @@ class Instances:
         operation = self._context.operations.start(
             "Updating profile",
             work,
-            locks=[f"profile/{profile}", *map(lock_of, sorted(users))],
-            resources={"profiles": (f"/1.0/profiles/{profile}",)},
+            locks=[Entity.of(Kind.PROFILE, profile).lock, *map(lock_of, sorted(users))],
+            resources=[Entity.of(Kind.PROFILE, profile)],
+            caller=caller,
         )
         await self._context.operations.finish(operation)
         return not missed
 
-    def _users_of(self, profile: str) -> set[str]:
-        return {instance.name for instance in self if profile in instance.profiles}
+    def _users_of(self, profile: Ref) -> set[Ref]:
+        return {instance.ref for instance in self if self._context.has_profile(instance, profile)}
 
-    def exec(self, name: str, request: ExecRequest) -> Command:
+    def exec(self, ref: Ref, request: ExecRequest, *, caller: Caller = DAEMON) -> Command:
         """A command that can be started. Raises NotFound, WrongState, InvalidInput."""
-        return self._commands.make(self.get(name), request)
+        return self._commands.make(self.get(ref), request, caller)
 
     def command(self, id: str) -> Command:
         """A command by its id. Raises NotFound."""
         return self._commands.get(id)
 
-    def commands(self, name: str) -> Sequence[Command]:
+    def commands(self, ref: Ref) -> Sequence[Command]:
         """Commands of an instance that run, and those remembered. Raises NotFound."""
-        return self._commands.of(self.get(name))
+        return self._commands.of(self.get(ref))
 
-    def console(self, name: str, request: ConsoleRequest) -> Console:
+    def console(self, ref: Ref, request: ConsoleRequest, *, caller: Caller = DAEMON) -> Console:
         """A console that can be attached to. Raises NotFound, WrongState, Unsupported."""
-        instance = self.get(name)
+        instance = self.get(ref)
         console_verb.check(self._context, instance, request)
-        return Console(self._context, instance, request)
+        return Console(self._context, instance, request, caller)
 
     # --- consoles, logs, files ----------------------------------------------------------------------------------
 
-    async def console_log(self, name: str) -> bytes:
+    async def console_log(self, ref: Ref) -> bytes:
         """What the console has shown, raw."""
-        instance = self.get(name)
+        instance = self.get(ref)
         return await self._context.runtime(instance).console_log(instance.id)
 
-    async def start_log(self, name: str) -> bytes:
+    async def start_log(self, ref: Ref) -> bytes:
         """Why its last start failed, and what its console has shown."""
-        instance = self.get(name)
-        return await evidence.failure(self._context, instance) + await self.console_log(name)
+        instance = self.get(ref)
+        return await evidence.failure(self._context, instance) + await self.console_log(ref)
 
-    async def clear_console_log(self, name: str) -> None:
+    async def clear_console_log(self, ref: Ref) -> None:
         """Forget it."""
-        instance = self.get(name)
+        instance = self.get(ref)
         await self._context.runtime(instance).clear_console_log(instance.id)
 
-    async def logs(self, name: str) -> Sequence[str]:
+    async def logs(self, ref: Ref) -> Sequence[str]:
         """Names of the log files."""
-        return await logs_verb.names(self._context, self.get(name))
+        return await logs_verb.names(self._context, self.get(ref))
 
-    async def read_log(self, name: str, file: str) -> bytes:
+    async def read_log(self, ref: Ref, file: str) -> bytes:
         """Content of a log file. Raises NotFound."""
-        return await logs_verb.read(self._context, self.get(name), file)
+        return await logs_verb.read(self._context, self.get(ref), file)
 
     async def keep_output(self, instance: Instance, file: str, data: bytes) -> str:
         """Write what a command has said; returns the log file's name."""
         return await logs_verb.keep_output(self._context, instance, file, data)
 
-    async def delete_log(self, name: str, file: str) -> None:
+    async def delete_log(self, ref: Ref, file: str) -> None:
         """Remove a recorded output. Raises NotFound."""
-        await logs_verb.delete(self._context, self.get(name), file)
+        await logs_verb.delete(self._context, self.get(ref), file)
 
-    def files(self, name: str) -> AbstractAsyncContextManager[Root]:
+    def files(self, ref: Ref) -> AbstractAsyncContextManager[Root]:
         """The instance's files, running or not. Raises NotFound."""
-        return files_verb.root(self._context, self.get(name))
+        return files_verb.root(self._context, self.get(ref))
 
-    def files_session(self, name: str) -> AbstractAsyncContextManager[FilesSession]:
+    def files_session(self, ref: Ref) -> AbstractAsyncContextManager[FilesSession]:
         """The same for a client that stays connected. Raises NotFound, WrongState, Conflict."""
-        return files_verb.session(self._context, self.get(name))
+        return files_verb.session(self._context, self.get(ref))
 
     # --- operations ---------------------------------------------------------------------------------------------
 
-    def _idle(self, name: str) -> bool:
+    def _idle(self, ref: Ref) -> bool:
         """Whether nothing works on it: then what it is now is what an operation will find at its turn."""
-        return self._context.operations.holder(lock_of(name)) is None
+        return self._context.operations.holder(lock_of(ref)) is None
 
     def _steer(
         self,
         description: str,
-        name: str,
+        ref: Ref,
+        caller: Caller,
         work: Callable[[Operation], Awaitable[object]],
         *,
         done: Callable[[Instance | None], bool] = lambda found: False,
@@ -423,22 +469,23 @@ class Instances:
 
         What is done by the time its turn comes is not done again.
         """
-        holder = self._context.operations.holder(lock_of(name))
+        holder = self._context.operations.holder(lock_of(ref))
         other = holder is not None and holder.gives_way and holder.description != description
 
         async def unless_done(op: Operation) -> None:
-            if not (op.waited and done(self._context.records.find(name))):
+            if not (op.waited and done(self._context.records.find(ref))):
                 await work(op)
 
-        return self._operate(description, name, unless_done, wait=not other, urgent=force, gives_way=True)
+        return self._operate(description, ref, unless_done, caller=caller, wait=not other, urgent=force, gives_way=True)
 
     def _operate(
         self,
         description: str,
-        name: str,
+        ref: Ref,
         work: Callable[[Operation], Awaitable[object]],
         *,
-        also: Sequence[str] = (),
+        caller: Caller,
+        also: Sequence[Ref] = (),
         wait: bool = True,
         urgent: bool = False,
         gives_way: bool = False,
@@ -446,13 +493,14 @@ class Instances:
         return self._context.operations.start(
             description,
             work,
-            locks=[lock_of(each) for each in (name, *also)],
-            resources={"instances": (address(name),)},
+            locks=[lock_of(each) for each in (ref, *also)],
+            resources=[entity_of(ref)],
+            caller=caller,
             wait=wait,
             urgent=urgent,
             gives_way=gives_way,
         )
 
 
-def _unknown_path(unknown: Unknown) -> str:
-    return f"/1.0/isola/unknown/{unknown.id}"
+def _entity_of(unknown: Unknown) -> Entity:
+    return Entity.of_host(Kind.UNKNOWN, unknown.id)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from isola.instances.context import Context
 from isola.model.instance import Instance
 from isola.model.network import Nic
+from isola.model.reference import Ref
 from isola.operations import Operation
 
 
@@ -32,12 +33,12 @@ async def _adopted(context: Context, instance: Instance) -> bool:
     return True
 
 
-async def mend(context: Context, op: Operation, name: str) -> None:
+async def mend(context: Context, op: Operation, ref: Ref) -> None:
     """Bring a marked instance to what its record says. Can be repeated; fine when there is nothing to do."""
     from isola.instances.repair import half_changed, repair
     from isola.instances.supervise import clean_up
 
-    instance = context.records.get(name)
+    instance = context.records.get(ref)
     if instance.id not in context.broken:
         return
     why = context.broken[instance.id]
@@ -46,7 +47,7 @@ async def mend(context: Context, op: Operation, name: str) -> None:
         if instance.id not in context.live:
             await clean_up(context, op, instance)
         if not adopted or half_changed(context, instance):
-            await repair(context, op, name)
+            await repair(context, op, ref)
     except BaseException:
         context.broken[instance.id] = why
         raise

@@ -7,7 +7,7 @@ import logging
 from enum import Enum
 
 from isola.errors import IsolaError
-from isola.instances.context import Context, address, lock_of
+from isola.instances.context import Context, entity_of, lock_of
 from isola.instances.describe import keep_described
 from isola.instances.half_made import undo_begun
 from isola.instances.layers import drop_unused
@@ -96,18 +96,18 @@ async def _carry_out(context: Context, instance: Instance, guest: Guest | None, 
         reboots = int(instance.volatile[RESTARTING]) if verdict is Verdict.RESTART else 0
         await clean_up(context, op, instance, again=verdict is Verdict.START, reboots=reboots)
         if instance.ephemeral and verdict is Verdict.CLEAN and instance.desired == "running":
-            await sweep(context, op, (await context.records.change(instance.name, doom)).value)
+            await sweep(context, op, (await context.records.change(instance.ref, doom)).value)
 
     operation = context.operations.start(
         "Reconciling instance",
         work,
-        locks=[lock_of(instance.name)],
-        resources={"instances": (address(instance.name),)},
+        locks=[lock_of(instance.ref)],
+        resources=[entity_of(instance.ref)],
     )
     await context.operations.finish(operation)
     if verdict is Verdict.RESTART:
         schedule(context, instance.id, start)
-    if (left := context.records.find(instance.name)) is not None:
+    if (left := context.records.find(instance.ref)) is not None:
         await _repair(context, left)
 
 
@@ -126,9 +126,9 @@ async def _repair(context: Context, instance: Instance) -> None:
         return
     operation = context.operations.start(
         "Repairing instance",
-        lambda op: repair(context, op, instance.name),
-        locks=[lock_of(instance.name)],
-        resources={"instances": (address(instance.name),)},
+        lambda op: repair(context, op, instance.ref),
+        locks=[lock_of(instance.ref)],
+        resources=[entity_of(instance.ref)],
     )
     try:
         await context.operations.finish(operation)
@@ -144,9 +144,9 @@ async def _start_again(context: Context, instances: list[Instance]) -> None:
     for instance in sorted(instances, key=priority):
         operation = context.operations.start(
             "Starting instance after boot",
-            lambda op, name=instance.name: start(context, op, name),  # type: ignore[misc]
-            locks=[lock_of(instance.name)],
-            resources={"instances": (address(instance.name),)},
+            lambda op, ref=instance.ref: start(context, op, ref),  # type: ignore[misc]
+            locks=[lock_of(instance.ref)],
+            resources=[entity_of(instance.ref)],
         )
         try:
             await context.operations.finish(operation)

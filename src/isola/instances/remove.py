@@ -20,11 +20,11 @@ async def remove(context: Context, op: Operation, instance: Instance, *, clean: 
     ``clean`` says that the caller has just seen to the traces of its run.
     """
     await end_sessions(context, instance)
-    await op.commit(lambda: context.records.change(instance.name, doom))
-    await sweep(context, op, context.records.get(instance.name), clean=clean)
+    await op.commit(lambda: context.records.change(instance.ref, doom))
+    await sweep(context, op, context.records.get(instance.ref), clean=clean)
     context.broken.pop(instance.id, None)
     context.strays.pop(instance.id, None)
-    context.tell("deleted", instance.name)
+    context.tell("deleted", instance.ref, caller=op.caller)
 
 
 def doom(instance: Instance) -> Instance:
@@ -51,10 +51,10 @@ async def sweep(context: Context, op: Operation, instance: Instance, *, clean: b
     await forget_volume(context, op, context.volume(instance))
     await op.effect(f"remove logs of {instance.name}", lambda: _remove_logs(context, instance))
     await op.effect(f"give back user ids of {instance.name}", lambda: give_back(context, instance.id))
-    orphaned = context.images.resolve(instance.image) is None
+    orphaned = not context.images.holds(instance.image)
     if orphaned:  # while the record still says that there is something to remove
         await drop_unused(context, instance.start.layers, but=instance.id)
-    await op.effect(f"forget {instance.name}", lambda: context.records.remove(instance.name))
+    await op.effect(f"forget {instance.name}", lambda: context.records.remove(instance.ref))
     if orphaned:
         await context.images.collect_garbage()
 

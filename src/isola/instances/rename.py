@@ -10,34 +10,35 @@ from isola.instances.describe import describe_change
 from isola.instances.identity import nics_of
 from isola.instances.mend import marks, mend
 from isola.instances.templates import renamed as facts_after
-from isola.model.names import instance_name
+from isola.model.names import plain_name
+from isola.model.reference import Ref
 from isola.operations import Operation
 
 
-def check(context: Context, name: str, new: str) -> None:
+def check(context: Context, ref: Ref, new: str) -> None:
     """Raises NotFound, InvalidInput, AlreadyExists, WrongState."""
-    instance = context.records.get(name)
-    instance_name(new)
-    if new in context.records:
+    instance = context.records.get(ref)
+    plain_name(new)
+    if ref.renamed(new) in context.records:
         raise AlreadyExists(f"Instance {new!r} already exists", field="name", remedy="choose another name")
     if instance.deleting:
-        raise WrongState(f"Instance {name!r} is half deleted", remedy="delete it again")
+        raise WrongState(f"Instance {ref.name!r} is half deleted", remedy="delete it again")
     if instance.id in context.live:
-        raise WrongState(f"Instance {name!r} is running", remedy="stop it, rename it and start it again")
+        raise WrongState(f"Instance {ref.name!r} is running", remedy="stop it, rename it and start it again")
 
 
-async def rename(context: Context, op: Operation, name: str, new: str) -> None:
+async def rename(context: Context, op: Operation, ref: Ref, new: str) -> None:
     """Register the new name on the networks, then move the record."""
-    check(context, name, new)
-    await mend(context, op, name)
-    held = context.records.read(name)
+    check(context, ref, new)
+    await mend(context, op, ref)
+    held = context.records.read(ref)
     old = held.value
-    renamed = dataclasses.replace(old, name=new, volatile=facts_after(old.volatile, name))
+    renamed = dataclasses.replace(old, name=new, volatile=facts_after(old.volatile, ref.name))
     marks(context, op, old.id, nics_of(context, renamed))
     for before, after in zip(nics_of(context, old), nics_of(context, renamed), strict=True):
         network = context.networks.find(before.network)
         if network is not None:
             await context.networks.driver(before.network).rename(op, network, before, after)
     await describe_change(context, op, old, renamed)
-    await op.commit(lambda: context.records.rename(name, new, renamed, at=held.revision))
-    context.tell("renamed", new, old_name=name)
+    await op.commit(lambda: context.records.rename(ref, renamed.ref, renamed, at=held.revision))
+    context.tell("renamed", renamed.ref, caller=op.caller, old_name=ref.name)

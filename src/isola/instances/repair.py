@@ -14,6 +14,7 @@ from isola.instances.start import CPUS, cpus_text, expanded, limits, refreshed
 from isola.instances.update import CHANGING, LIMITS, limit, record
 from isola.model.instance import Instance
 from isola.model.network import Nic
+from isola.model.reference import Ref
 from isola.operations import Operation
 from isola.state import Versioned
 
@@ -23,12 +24,12 @@ def half_changed(context: Context, instance: Instance) -> bool:
     return CHANGING in instance.volatile or _differs(context, instance)
 
 
-async def repair(context: Context, op: Operation, name: str) -> None:
+async def repair(context: Context, op: Operation, ref: Ref) -> None:
     """Set the limits again, and connect the NICs anew where they may be half changed: connections there break.
 
     Can be repeated, and is, until it has come to its end.
     """
-    held = context.records.read(name)
+    held = context.records.read(ref)
     instance = held.value
     live = context.live.get(instance.id)
     config, devices = expanded(context, instance)
@@ -66,12 +67,14 @@ def _differs(context: Context, instance: Instance) -> bool:
     """Whether what its record says of its NICs is not what is configured."""
     _, devices = expanded(context, instance)
     nics, wanted = {nic.device: nic for nic in nics_of(context, instance)}, nic_devices(devices)
-    return set(nics) != set(wanted) or any(not _describes(device, nics[name]) for name, device in wanted.items())
+    return set(nics) != set(wanted) or any(
+        not _describes(context, instance, device, nics[name]) for name, device in wanted.items()
+    )
 
 
-def _describes(device: Mapping[str, str], nic: Nic) -> bool:
+def _describes(context: Context, instance: Instance, device: Mapping[str, str], nic: Nic) -> bool:
     return (
-        network_of(device) == nic.network
+        context.network_ref(instance.project, network_of(device)) == nic.network
         and device.get("name", nic.device) == nic.interface
         and (device.get("hwaddr") or nic.mac).lower() == nic.mac
         and _same(device.get("ipv4.address"), nic.ipv4)

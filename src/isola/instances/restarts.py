@@ -14,12 +14,13 @@ from isola.errors import IsolaError
 from isola.host.cancellation import finish
 from isola.instances.background import when_idle
 from isola.instances.context import Context, Live, Restart
+from isola.model.reference import Ref
 from isola.operations import Operation
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    Start = Callable[[Context, Operation, str], Awaitable[None]]
+    Start = Callable[[Context, Operation, Ref], Awaitable[None]]
 
 RESTARTING = "last_state.restarting"
 """Volatile fact while a pause lasts: how many reboots in quick succession there have been."""
@@ -73,7 +74,7 @@ async def _after_pause(context: Context, id: str, restart: Restart, start: Start
             context,
             id,
             "Starting instance after its reboot",
-            lambda op, name: _start(context, op, name, restart, start),
+            lambda op, ref: _start(context, op, ref, restart, start),
             wanted=lambda: context.restarts.get(id) is restart,
         )
         if operation is None:
@@ -81,28 +82,28 @@ async def _after_pause(context: Context, id: str, restart: Restart, start: Start
         await context.host.clock.sleep(seconds)
 
 
-async def _start(context: Context, op: Operation, name: str, restart: Restart, start: Start) -> None:
-    instance = context.records.get(name)
+async def _start(context: Context, op: Operation, ref: Ref, restart: Restart, start: Start) -> None:
+    instance = context.records.get(ref)
     if context.restarts.get(instance.id) is not restart:
         return
     try:
-        await start(context, op, name)
+        await start(context, op, ref)
     except Exception as error:
-        log.error("Instance %s could not be started after its reboot: %s", name, error)
+        log.error("Instance %s could not be started after its reboot: %s", ref, error)
         with suppress(IsolaError):
-            await finish(_give_up(context, name, str(error)))
+            await finish(_give_up(context, ref, str(error)))
         raise
-    context.tell("restarted", name)
+    context.tell("restarted", ref)
 
 
-async def _give_up(context: Context, name: str, why: str) -> None:
+async def _give_up(context: Context, ref: Ref, why: str) -> None:
     """What could not be started is stopped; if not even that can be recorded, the next verb sees to it."""
     from isola.instances.supervise import record_stopped
 
-    id = context.records.get(name).id
+    id = context.records.get(ref).id
     forget(context, id)
     try:
-        await record_stopped(context, name)
+        await record_stopped(context, ref)
     except IsolaError:
         context.broken[id] = why
         raise

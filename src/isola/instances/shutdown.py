@@ -6,12 +6,13 @@ import asyncio
 import logging
 
 from isola.errors import IsolaError, TimedOut
-from isola.instances.context import Context, address, lock_of
+from isola.instances.context import Context, entity_of, lock_of
 from isola.instances.remove import remove
 from isola.instances.restarts import leave
 from isola.instances.start import expanded
 from isola.instances.stop import halt
 from isola.model.instance import Instance
+from isola.model.reference import Ref
 from isola.operations import Operation
 
 log = logging.getLogger(__name__)
@@ -37,9 +38,9 @@ async def _stop(context: Context, instance: Instance) -> None:
             return
         operation = context.operations.start(
             "Stopping instance with the daemon",
-            lambda op, name=found.name: _stop_and_remember(context, op, name),  # type: ignore[misc]
-            locks=[lock_of(found.name)],
-            resources={"instances": (address(found.name),)},
+            lambda op, ref=found.ref: _stop_and_remember(context, op, ref),  # type: ignore[misc]
+            locks=[lock_of(found.ref)],
+            resources=[entity_of(found.ref)],
         )
         await context.operations.finish(operation)
     except IsolaError as error:
@@ -49,7 +50,7 @@ async def _stop(context: Context, instance: Instance) -> None:
 async def _let_go(context: Context, id: str) -> None:
     """Whoever works on the instance is cancelled where that is possible, and waited for."""
     while (instance := context.by_id(id)) is not None:
-        holder = context.operations.holder(lock_of(instance.name))
+        holder = context.operations.holder(lock_of(instance.ref))
         if holder is None:
             return
         if holder.may_cancel:
@@ -57,15 +58,15 @@ async def _let_go(context: Context, id: str) -> None:
         await holder.wait()
 
 
-async def _stop_and_remember(context: Context, op: Operation, name: str) -> None:
-    config, _ = expanded(context, context.records.get(name))
+async def _stop_and_remember(context: Context, op: Operation, ref: Ref) -> None:
+    config, _ = expanded(context, context.records.get(ref))
     timeout = float(config.get("boot.host_shutdown_timeout") or 30)
-    again = not context.records.get(name).ephemeral
+    again = not context.records.get(ref).ephemeral
     try:
-        await halt(context, op, name, timeout=timeout, force=False, again=again)
+        await halt(context, op, ref, timeout=timeout, force=False, again=again)
     except TimedOut:
-        log.warning("Instance %s did not stop within %g seconds and is killed", name, timeout)
-        await halt(context, op, name, timeout=None, force=True, again=again)
+        log.warning("Instance %s did not stop within %g seconds and is killed", ref, timeout)
+        await halt(context, op, ref, timeout=None, force=True, again=again)
     if not again:
         op.reopen()
-        await remove(context, op, context.records.get(name))
+        await remove(context, op, context.records.get(ref))

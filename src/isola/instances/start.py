@@ -19,7 +19,9 @@ from isola.instances.supervise import LAST_BOOT, REBOOT, watch
 from isola.instances.templates import applied, apply
 from isola.model.instance import Config, Devices, Instance
 from isola.model.limits import Limits
+from isola.model.names import hostname
 from isola.model.network import HostTap
+from isola.model.reference import Ref
 from isola.model.signals import signal_number
 from isola.operations import Operation
 from isola.runtimes import Guest, Root, RunSpec
@@ -29,11 +31,11 @@ from isola.state import Versioned
 CPUS = "last_state.cpus"
 
 
-async def start(context: Context, op: Operation, name: str) -> None:
+async def start(context: Context, op: Operation, ref: Ref) -> None:
     """Raises WrongState when it runs already; after a failure it is as stopped as before."""
-    require_stopped(context, context.records.get(name))
-    await mend(context, op, name)
-    held = context.records.read(name)
+    require_stopped(context, context.records.get(ref))
+    await mend(context, op, ref)
+    held = context.records.read(ref)
     require_stopped(context, held.value)
     marks(context, op, held.value.id)
     config, devices = expanded(context, held.value)
@@ -45,7 +47,7 @@ async def start(context: Context, op: Operation, name: str) -> None:
     runtime = context.working_runtime(instance)
     spec = RunSpec(
         id=instance.id,
-        hostname=instance.name,
+        hostname=instance.hostname or hostname(instance.name),
         root=Root(root, runtime.capabilities.root),
         idmap=instance.idmap if runtime.capabilities.shares_kernel else None,
         command=instance.start.command,
@@ -67,7 +69,7 @@ async def start(context: Context, op: Operation, name: str) -> None:
         raise
     found = Versioned(instance, held.revision)
     await op.commit(lambda: _record_started(context, found, spec.limits, guest))
-    context.tell("started", instance.name)
+    context.tell("started", instance.ref, caller=op.caller)
 
 
 def adopt(context: Context, instance: Instance, guest: Guest, limits: Limits, *, frozen: bool = False) -> Live:
@@ -82,7 +84,11 @@ def adopt(context: Context, instance: Instance, guest: Guest, limits: Limits, *,
 
 def expanded(context: Context, instance: Instance) -> tuple[Config, Devices]:
     """Configuration and devices with what the profiles add."""
-    profiles = [profile for name in instance.profiles if (profile := context.profiles.find(name)) is not None]
+    profiles = [
+        profile
+        for name in instance.profiles
+        if (profile := context.profiles.find(context.profile_ref(instance, name))) is not None
+    ]
     return merge(profiles, instance.config, instance.devices)
 
 
@@ -117,7 +123,7 @@ async def refreshed(context: Context, op: Operation, instance: Instance, devices
     known = instance.volatile
     volatile = without_facts(known, *nics, *(nic.device for nic in nics_of(context, instance)))
     for name, device in nics.items():
-        volatile |= await take_facts(context, op, name, device, known)
+        volatile |= await take_facts(context, op, name, device, known, project=instance.project)
     return dataclasses.replace(instance, volatile=volatile)
 
 
@@ -154,7 +160,7 @@ async def _record_started(context: Context, found: Versioned[Instance], limits: 
     known = {key: value for key, value in applied(instance.volatile).items() if key != RESTARTING}
     volatile = known | {LAST_BOOT: context.host.system.boot_id(), CPUS: cpus_text(limits)}
     started = dataclasses.replace(instance, desired="running", last_used_at=now, volatile=volatile)
-    await context.records.replace(instance.name, started, at=found.revision)
+    await context.records.replace(instance.ref, started, at=found.revision)
     context.broken.pop(instance.id, None)
     await keep_described(context, started)
     adopt(context, started, guest, limits)

@@ -10,30 +10,31 @@ from isola.instances.remove import remove
 from isola.instances.start import start
 from isola.instances.supervise import clean_up, look_after_end
 from isola.model.instance import Instance
+from isola.model.reference import Ref
 from isola.operations import Operation
 
 
-async def stop(context: Context, op: Operation, name: str, *, timeout: float | None, force: bool) -> None:
+async def stop(context: Context, op: Operation, ref: Ref, *, timeout: float | None, force: bool) -> None:
     """Halt; an ephemeral instance goes with its end."""
-    await halt(context, op, name, timeout=timeout, force=force)
-    instance = context.records.get(name)
+    await halt(context, op, ref, timeout=timeout, force=force)
+    instance = context.records.get(ref)
     if instance.ephemeral:
         op.reopen()
         await remove(context, op, instance, clean=True)
 
 
 async def halt(
-    context: Context, op: Operation, name: str, *, timeout: float | None, force: bool, again: bool = False
+    context: Context, op: Operation, ref: Ref, *, timeout: float | None, force: bool, again: bool = False
 ) -> None:
     """Ask the program to end and wait, or with ``force`` kill it. Raises WrongState, TimedOut (it may still end later).
 
     With ``again`` the next start of the daemon starts it again.
     """
-    instance = context.records.get(name)
+    instance = context.records.get(ref)
     if instance.id not in context.live:
         require_running(context, instance)
         await clean_up(context, op, instance, again=again)
-        context.tell("stopped", name)
+        context.tell("stopped", ref, caller=op.caller)
         return
     live = require_live(context, instance)
     live.stopping = True
@@ -48,39 +49,39 @@ async def halt(
         live.stopping = False
         if live.ended.is_set() and context.live.get(instance.id) is live:
             look_after_end(context, instance.id, live)
-    context.tell("stopped", name)
+    context.tell("stopped", ref, caller=op.caller)
 
 
-async def restart(context: Context, op: Operation, name: str, *, timeout: float | None, force: bool) -> None:
+async def restart(context: Context, op: Operation, ref: Ref, *, timeout: float | None, force: bool) -> None:
     """Stop and start; a stopped instance is refused as Incus does."""
-    await halt(context, op, name, timeout=timeout, force=force)
+    await halt(context, op, ref, timeout=timeout, force=force)
     op.reopen()
-    await start(context, op, name)
-    context.tell("restarted", name)
+    await start(context, op, ref)
+    context.tell("restarted", ref, caller=op.caller)
 
 
-async def pause(context: Context, op: Operation, name: str) -> None:
+async def pause(context: Context, op: Operation, ref: Ref) -> None:
     """Freeze every process. Raises WrongState when it does not run or is frozen already."""
-    instance = context.records.get(name)
+    instance = context.records.get(ref)
     live = require_live(context, instance)
     if live.frozen:
-        raise WrongState(f"Instance {name!r} is already frozen")
+        raise WrongState(f"Instance {ref.name!r} is already frozen")
     await op.effect(
-        f"freeze {name}", lambda: _freeze(context, instance, live), undo=lambda: _thaw(context, instance, live)
+        f"freeze {ref.name}", lambda: _freeze(context, instance, live), undo=lambda: _thaw(context, instance, live)
     )
     await op.commit()
-    context.tell("paused", name)
+    context.tell("paused", ref, caller=op.caller)
 
 
-async def resume(context: Context, op: Operation, name: str) -> None:
+async def resume(context: Context, op: Operation, ref: Ref) -> None:
     """Thaw. Raises WrongState when it is not frozen."""
-    instance = context.records.get(name)
+    instance = context.records.get(ref)
     live = require_live(context, instance)
     if not live.frozen:
-        raise WrongState(f"Instance {name!r} is not frozen")
-    await op.effect(f"thaw {name}", lambda: _thaw(context, instance, live))
+        raise WrongState(f"Instance {ref.name!r} is not frozen")
+    await op.effect(f"thaw {ref.name}", lambda: _thaw(context, instance, live))
     await op.commit()
-    context.tell("resumed", name)
+    context.tell("resumed", ref, caller=op.caller)
 
 
 def require_running(context: Context, instance: Instance) -> None:

@@ -13,6 +13,7 @@ from isola.instances.identity import nics_of
 from isola.instances.remove import remove
 from isola.instances.restarts import RESTARTING, forget, pause_before, reboots_after, schedule
 from isola.model.instance import Instance
+from isola.model.reference import Ref
 from isola.operations import Operation
 
 LAST_BOOT = "last_state.boot"
@@ -59,7 +60,7 @@ async def _after_end(context: Context, id: str, live: Live) -> None:
         context,
         id,
         "Cleaning up after instance",
-        lambda op, name: _ended(context, op, name, live),
+        lambda op, ref: _ended(context, op, ref, live),
         wanted=lambda: context.live.get(id) is live,
     )
     if operation is not None and operation.error is not None and context.live.get(id) is live:
@@ -68,18 +69,18 @@ async def _after_end(context: Context, id: str, live: Live) -> None:
         context.broken[id] = str(operation.error) or "cleaning up was cancelled"
 
 
-async def _ended(context: Context, op: Operation, name: str, live: Live) -> None:
-    instance = context.records.get(name)
+async def _ended(context: Context, op: Operation, ref: Ref, live: Live) -> None:
+    instance = context.records.get(ref)
     if context.live.get(instance.id) is not live:
         return
     if live.exit_status == REBOOT:
         await _rebooted(context, op, instance, reboots_after(context, live))
         return
     await clean_up(context, op, instance)
-    context.tell("shutdown", name)
+    context.tell("shutdown", ref)
     if instance.ephemeral:
         op.reopen()
-        await remove(context, op, context.records.get(name), clean=True)
+        await remove(context, op, context.records.get(ref), clean=True)
 
 
 async def _rebooted(context: Context, op: Operation, instance: Instance, reboots: int) -> None:
@@ -88,17 +89,17 @@ async def _rebooted(context: Context, op: Operation, instance: Instance, reboots
 
     pauses = pause_before(reboots) > 0
     await clean_up(context, op, instance, reboots=reboots if pauses else 0)
-    context.tell("shutdown", instance.name)
+    context.tell("shutdown", instance.ref)
     if pauses:
         schedule(context, instance.id, start)
         return
     op.reopen()
     context.restarts[instance.id] = Restart(reboots)
     try:
-        await start(context, op, instance.name)
+        await start(context, op, instance.ref)
     finally:
         forget(context, instance.id)
-    context.tell("restarted", instance.name)
+    context.tell("restarted", instance.ref)
 
 
 async def clean_up(
@@ -121,10 +122,10 @@ async def clean_up(
         if network is not None:
             await context.networks.driver(nic.network).detach(op, network, nic)
     await context.storage(instance).unmount(op, context.volume(instance), instance.id)
-    await op.commit(lambda: record_stopped(context, instance.name, again=again, reboots=reboots))
+    await op.commit(lambda: record_stopped(context, instance.ref, again=again, reboots=reboots))
 
 
-async def record_stopped(context: Context, name: str, *, again: bool = False, reboots: int = 0) -> None:
+async def record_stopped(context: Context, ref: Ref, *, again: bool = False, reboots: int = 0) -> None:
     """Record that it does not run, and whether it shall again; from now on it is not looked after."""
     gone = {RESTARTING, LAST_BOOT} if again else {RESTARTING}
 
@@ -135,7 +136,7 @@ async def record_stopped(context: Context, name: str, *, again: bool = False, re
         desired = "running" if again or reboots else "stopped"
         return dataclasses.replace(instance, desired=desired, volatile=volatile)
 
-    stopped = (await context.records.change(name, without_run)).value
+    stopped = (await context.records.change(ref, without_run)).value
     forget(context, stopped.id)
     context.broken.pop(stopped.id, None)
     if reboots:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from functools import partial
 from pathlib import Path
 
 from isola.errors import AlreadyExists, InvalidInput, IsolaError, NotFound, WrongState
@@ -17,7 +18,8 @@ from isola.instances.start import CPUS, cpus_text, expanded, limits
 from isola.instances.start import adopt as look_after
 from isola.instances.supervise import LAST_BOOT
 from isola.model.instance import Instance, Unknown
-from isola.model.names import instance_name
+from isola.model.names import plain_name
+from isola.model.reference import Ref
 from isola.model.storage import Volume
 from isola.operations import Operation
 
@@ -68,7 +70,7 @@ async def adopt(context: Context, op: Operation, id: str, name: str = "") -> Ins
         raise InvalidInput(
             f"{_shown(unknown)} does not say what it was", field="id", remedy="look into it, then remove it"
         )
-    instance = _taken_in(context, unknown, unknown.instance, instance_name(name or unknown.instance.name))
+    instance = _taken_in(context, unknown, unknown.instance, name or unknown.instance.name)
     guest = await context.runtime(instance).find(instance.id)
     bound = limits(context, expanded(context, instance)[0], of=instance)
     if guest is not None:
@@ -76,7 +78,7 @@ async def adopt(context: Context, op: Operation, id: str, name: str = "") -> Ins
         now = context.host.clock.now()
         instance = dataclasses.replace(instance, desired="running", last_used_at=now, volatile=volatile)
     await describe(context, instance)
-    await op.commit(lambda: context.records.add(instance.name, instance))
+    await op.commit(lambda: context.records.add(instance.ref, instance))
     context.unknown.pop(unknown.id, None)
     if guest is not None:
         look_after(context, instance, guest, bound, frozen=guest.frozen())
@@ -84,21 +86,30 @@ async def adopt(context: Context, op: Operation, id: str, name: str = "") -> Ins
     for nic in nics_of(context, instance):
         network = context.networks.get(nic.network)
         await context.networks.driver(nic.network).register(op, network, nic)
-    context.tell("created", instance.name, type=instance.type)
+    context.tell("created", instance.ref, caller=op.caller, type=instance.type)
     return instance
 
 
 def _taken_in(context: Context, unknown: Unknown, said: Instance, name: str) -> Instance:
-    if name in context.records:
+    if Ref(said.project, name) in context.records:
         raise AlreadyExists(f"Instance {name!r} already exists", field="name", remedy="take it in under another name")
     if unknown.running and name != said.name:
         raise WrongState(f"{said.name!r} is running and calls itself so", remedy="take it in under its own name")
-    if (missing := [profile for profile in said.profiles if context.profiles.find(profile) is None]) != []:
+    context.projects.get(said.project)
+    plain_name(name)
+    if (
+        missing := [
+            profile for profile in said.profiles if context.profiles.find(context.profile_ref(said, profile)) is None
+        ]
+    ) != []:
         raise InvalidInput(f"Profile {missing[0]!r} is missing", field="profiles", remedy="create the profile first")
     context.runtimes.get(said.runtime)
     volatile = dict(said.volatile) | {LAST_BOOT: context.host.system.boot_id(), "root.pool": unknown.pool}
     instance = dataclasses.replace(said, name=name, desired="stopped", deleting=False, volatile=volatile)
-    require(expanded(context, instance)[1], network=context.networks.get, pool=context.pools.get)
+    network = partial(context.network_ref, said.project)
+    require(
+        expanded(context, instance)[1], network=lambda name: context.networks.get(network(name)), pool=context.pools.get
+    )
     return instance
 
 

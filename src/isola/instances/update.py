@@ -16,6 +16,7 @@ from isola.instances.settings import SETTINGS
 from isola.instances.start import CPUS, cpus_text, expanded, limits, refreshed
 from isola.model.instance import Instance, InstanceUpdate
 from isola.model.limits import Limits
+from isola.model.reference import Ref
 from isola.operations import Operation
 from isola.state import Versioned
 
@@ -27,11 +28,11 @@ CHANGING = "last_state.changing"
 NICS, LIMITS = "nics", "limits"
 
 
-def check(context: Context, name: str, update: InstanceUpdate) -> Instance:
+def check(context: Context, ref: Ref, update: InstanceUpdate) -> Instance:
     """The record as it shall be. Raises NotFound (with a field: what the change names), InvalidInput, WrongState."""
-    instance = context.records.get(name)
+    instance = context.records.get(ref)
     if instance.deleting:
-        raise WrongState(f"Instance {name!r} is half deleted", remedy="delete it again")
+        raise WrongState(f"Instance {ref.name!r} is half deleted", remedy="delete it again")
     config = {key: value for key, value in update.config.items() if value and not key.startswith(_KEPT)}
     validate(config, update.devices)
     wanted = dataclasses.replace(
@@ -43,38 +44,38 @@ def check(context: Context, name: str, update: InstanceUpdate) -> Instance:
         ephemeral=update.ephemeral,
     )
     for profile in update.profiles:
-        if context.profiles.find(profile) is None:
+        if context.profiles.find(context.profile_ref(instance, profile)) is None:
             raise NotFound(f"Profile {profile!r} not found", field="profiles", remedy="create the profile first")
     _check_devices(context, instance, wanted)
     return wanted
 
 
-async def update(context: Context, op: Operation, name: str, decide: Decide) -> None:
+async def update(context: Context, op: Operation, ref: Ref, decide: Decide) -> None:
     """Apply to the running instance what can be applied, then record it. ``decide`` is asked when its turn has come."""
-    await mend(context, op, name)
-    held = context.records.read(name)
-    wanted = await _change(context, op, held, check(context, name, decide(held.value)))
+    await mend(context, op, ref)
+    held = context.records.read(ref)
+    wanted = await _change(context, op, held, check(context, ref, decide(held.value)))
     await describe_change(context, op, held.value, wanted.value)
     await op.commit(lambda: record(context, [(held.value, wanted)]))
-    context.tell("updated", name)
+    context.tell("updated", ref, caller=op.caller)
 
 
 async def follow(
     context: Context,
     op: Operation,
-    profile: str,
+    profile: Ref,
     *,
-    users: Sequence[str],
+    users: Sequence[Ref],
     write: Callable[[], Awaitable[object]],
     take_back: Callable[[], Awaitable[object]],
 ) -> None:
     """Record a profile's change, and bring its users to what their expanded configuration says then."""
-    for name in users:
-        await mend(context, op, name)
-    await op.effect(f"record profile {profile}", write, undo=take_back)
+    for ref in users:
+        await mend(context, op, ref)
+    await op.effect(f"record profile {profile.name}", write, undo=take_back)
     changes: list[tuple[Instance, Versioned[Instance]]] = []
-    for name in users:
-        held = context.records.read(name)
+    for ref in users:
+        held = context.records.read(ref)
         instance = held.value
         if not instance.deleting:
             _check_devices(context, instance, instance)
@@ -84,9 +85,7 @@ async def follow(
 
     # Compared with what is recorded by now: where nothing else differs, the mark of the change still has to go.
     await op.commit(
-        lambda: record(
-            context, [(old, new) for old, new in changes if context.records.get(new.value.name) != new.value]
-        )
+        lambda: record(context, [(old, new) for old, new in changes if context.records.get(new.value.ref) != new.value])
     )
 
 
@@ -113,7 +112,7 @@ async def _change(context: Context, op: Operation, held: Versioned[Instance], wa
 
 async def record(context: Context, changes: Sequence[tuple[Instance, Versioned[Instance]]]) -> None:
     """Write the records that come after these, and let go of the addresses they no longer have."""
-    await context.records.replace_all({wanted.value.name: wanted for _, wanted in changes})
+    await context.records.replace_all({wanted.value.ref: wanted for _, wanted in changes})
     for instance, wanted in changes:
         held = {(nic.network, nic.mac) for nic in nics_of(context, wanted.value)}
         for nic in nics_of(context, instance):
@@ -131,18 +130,24 @@ async def _announce(context: Context, op: Operation, held: Versioned[Instance], 
 
     return await op.effect(
         f"announce change of {instance.name}",
-        lambda: context.records.replace(instance.name, marked(instance, part), at=held.revision),
-        undo=lambda: context.records.change(
-            instance.name, lambda found: marked(found, instance.volatile.get(CHANGING))
-        ),
+        lambda: context.records.replace(instance.ref, marked(instance, part), at=held.revision),
+        undo=lambda: context.records.change(instance.ref, lambda found: marked(found, instance.volatile.get(CHANGING))),
     )
 
 
 def _check_devices(context: Context, instance: Instance, wanted: Instance) -> None:
-    profiles = [profile for name in wanted.profiles if (profile := context.profiles.find(name)) is not None]
+    profiles = [
+        profile
+        for name in wanted.profiles
+        if (profile := context.profiles.find(context.profile_ref(wanted, name))) is not None
+    ]
     config, devices = merge(profiles, wanted.config, wanted.devices)
     SETTINGS.validate(config)
-    require(devices, network=context.networks.get, pool=context.pools.get)
+    require(
+        devices,
+        network=lambda name: context.networks.get(context.network_ref(wanted.project, name)),
+        pool=context.pools.get,
+    )
     if root_pool(devices) != context.pool_name(instance):
         raise WrongState(
             f"The root of {instance.name!r} lies in pool {context.pool_name(instance)!r}",

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from isola.model.reference import DEFAULT_PROJECT, Entity, Kind, Ref
 from isola.model.template import Template
 
 LAYER_ID = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
@@ -115,6 +116,17 @@ class Image:
     """None where a record was written before they were looked at."""
     index: str = ""
     """Digest of the OCI index that the manifest was picked from by platform; empty where there was none."""
+    project: str = DEFAULT_PROJECT
+
+    @property
+    def ref(self) -> Ref:
+        """Its project and its fingerprint."""
+        return Ref(self.project, self.fingerprint)
+
+    @property
+    def entity(self) -> Entity:
+        """What events, operations and users of other things name it by."""
+        return Entity.of(Kind.IMAGE, self.ref)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,3 +138,14 @@ class Alias:
     """Fingerprint."""
     description: str = ""
     type: str = "container"
+    project: str = DEFAULT_PROJECT
+
+    @property
+    def ref(self) -> Ref:
+        """Its project and its name."""
+        return Ref(self.project, self.name)
+
+    @property
+    def entity(self) -> Entity:
+        """What events, operations and users of other things name it by."""
+        return Entity.of(Kind.IMAGE_ALIAS, self.ref)

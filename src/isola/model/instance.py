@@ -12,6 +12,7 @@ from isola.model.device import DeviceState
 from isola.model.identity import IdRange
 from isola.model.image import Layer
 from isola.model.limits import Usage
+from isola.model.reference import DEFAULT_PROJECT, Entity, Kind, Ref
 from isola.model.template import Template
 
 Config = Mapping[str, str]
@@ -71,7 +72,7 @@ class Instance:
     """Fingerprint of the image it was made from, or empty."""
     idmap: IdRange
     created_at: datetime
-    project: str = "default"
+    project: str = DEFAULT_PROJECT
     type: str = "container"
     isolation: str = "container"
     runtime: str = ""
@@ -96,6 +97,18 @@ class Instance:
     image_properties: Config = field(default_factory=lambda: EMPTY)
     """Properties of the image at creation, shown as ``image.*``."""
     start: Start = field(default_factory=Start)
+    hostname: str = ""
+    """What it calls itself; empty: what its name gives, see ``names.hostname``."""
+
+    @property
+    def ref(self) -> Ref:
+        """Its project and its name."""
+        return Ref(self.project, self.name)
+
+    @property
+    def entity(self) -> Entity:
+        """What events, operations and users of other things name it by."""
+        return Entity.of(Kind.INSTANCE, self.ref)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +190,8 @@ class InstanceRequest:
     profiles: tuple[str, ...] | None = None
     ephemeral: bool = False
     start: bool = False
-    project: str = "default"
+    project: str = DEFAULT_PROJECT
+    hostname: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,12 @@ def alias_name(value: object, field: str = "name") -> str:
     return name
 
 
+def hostname(name: str) -> str:
+    """A host name of one label made of an instance's name, which another API may allow ``_`` and ``.`` in."""
+    label = re.sub(r"[^A-Za-z0-9-]+", "-", name).strip("-")[:63].rstrip("-")
+    return label or "instance"
+
+
 def _check(pattern: re.Pattern[str], value: object, noun: str, field: str, remedy: str) -> str:
     if not isinstance(value, str):
         raise InvalidInput(f"The {noun} must be a string", field=field, remedy=remedy)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from isola.model.reference import DEFAULT_PROJECT, Entity, Kind, Ref
+
 
 @dataclass(frozen=True, slots=True)
 class Network:
@@ -19,6 +21,17 @@ class Network:
     """As documented for the driver; ``auto`` has been replaced by what was chosen."""
     ready: bool = True
     """False until creation is complete; reconcile removes what is not ready."""
+    project: str = DEFAULT_PROJECT
+
+    @property
+    def ref(self) -> Ref:
+        """Its project and its name."""
+        return Ref(self.project, self.name)
+
+    @property
+    def entity(self) -> Entity:
+        """What events, operations and users of other things name it by."""
+        return Entity.of(Kind.NETWORK, self.ref)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +40,12 @@ class Nic:
 
     instance_id: str
     instance_name: str
-    """Registered in the network's DNS."""
+    """Registered in the network's DNS: the instance's name, with its project where that is not the default one."""
     device: str
     """Device name in the configuration."""
     interface: str
     """Name inside the instance, e.g. ``eth0``."""
-    network: str
+    network: Ref
     mac: str
     host_link: str
     """Name of the host end of the pair."""

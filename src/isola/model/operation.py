@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from isola.errors import IsolaError
+from isola.model.caller import DAEMON, Caller
+from isola.model.reference import DEFAULT_PROJECT, Entity
+
 
 class OperationStatus(StrEnum):
     """In the words of the LXD API; ``code`` is its number."""
@@ -60,11 +64,14 @@ class OperationView:
     status: OperationStatus
     created_at: datetime
     updated_at: datetime
-    resources: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Noun in the plural -> API paths, e.g. ``{"instances": ("/1.0/instances/web1",)}``."""
+    resources: tuple[Entity, ...] = ()
+    """What it works on, or has made."""
     metadata: Mapping[str, object] = field(default_factory=dict)
     steps: tuple[StepView, ...] = ()
     may_cancel: bool = False
     error: str = ""
     error_code: str = ""
-    project: str = "default"
+    problem: IsolaError | None = None
+    """The error with its parts, where it is one of ours."""
+    project: str = DEFAULT_PROJECT
+    caller: Caller = DAEMON

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 DEFAULT_PROJECT = "default"
+OF_SERVER = "-"
+"""In place of a project, where something belongs to the server as a whole; no project can have this name."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -34,6 +36,12 @@ class Ref:
     def renamed(self, name: str) -> Ref:
         """Another name in the same project."""
         return Ref(self.project, name)
+
+    @property
+    def quoted(self) -> str:
+        """For messages: ``'web1'``, or ``'web1' (project blue)``."""
+        name = repr(self.name[:80])
+        return name if self.project == DEFAULT_PROJECT else f"{name} (project {self.project})"
 
     def __str__(self) -> str:
         """As people write it: the default project goes without saying."""

@@ -1,19 +1,15 @@
-"""What uses a thing, said for people: names, where programs are given addresses of the API."""
+"""What uses a thing, said for people."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from isola.model.reference import Entity
+
 _SHOWN = 5
-_NOUNS = {"instances": "instance", "profiles": "profile", "images": "image", "networks": "network"}
 
 
-def users_text(paths: Sequence[str]) -> str:
-    """``instance web1, profile default`` of ``/1.0/instances/web1`` and ``/1.0/profiles/default``."""
-    shown = ", ".join(_named(path) for path in paths[:_SHOWN])
-    return shown + (f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else "")
-
-
-def _named(path: str) -> str:
-    *_, noun, name = ("", *path.split("/"))
-    return f"{_NOUNS.get(noun, noun)} {name}".strip()
+def users_text(users: Sequence[Entity]) -> str:
+    """``instance web1, profile default``."""
+    shown = ", ".join(map(str, users[:_SHOWN]))
+    return shown + (f" and {len(users) - _SHOWN} more" if len(users) > _SHOWN else "")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from isola.model.identity import IdRange
+from isola.model.reference import Entity, Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,11 @@ class Pool:
     description: str = ""
     config: Mapping[str, str] = field(default_factory=dict)
     ready: bool = True
+
+    @property
+    def entity(self) -> Entity:
+        """What events, operations and users of other things name it by."""
+        return Entity.of_host(Kind.STORAGE_POOL, self.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,17 +22,19 @@ from isola.errors import (
 from isola.events import Events
 from isola.host import Host
 from isola.host.probing import probed
+from isola.model.caller import Caller
 from isola.model.identity import HostNames
 from isola.model.names import network_name
 from isola.model.network import Lease, Network, Nic
 from isola.model.probe import Probe
+from isola.model.reference import DEFAULT_PROJECT, Entity, Kind, Ref
 from isola.model.references import users_text
 from isola.network.addresses import AddressPool
 from isola.network.driver import NetworkDriver
 from isola.network.namespaces import NetworkNamespaces
 from isola.network.views import describe, kinds
 from isola.operations import Operation, Operations
-from isola.state import Collection, Described, Intent, Intents, Versioned, record_codec
+from isola.state import Described, Intent, Intents, Scoped, Versioned, record_codec
 
 _RENAMING = "network"
 """The kind of intent of a network that is getting another name."""
@@ -45,14 +47,14 @@ class Networks:
     def __init__(  # noqa: PLR0917 - one for each part it stands on
         self,
         host: Host,
-        records: Collection[Network],
+        records: Scoped[Network],
         operations: Operations,
         events: Events,
         directory: Path,
         names: HostNames,
         intents: Intents,
-        nics: Callable[[str], Sequence[Nic]] = lambda network: (),
-        used_by: Callable[[str], Sequence[str]] = lambda name: (),
+        nics: Callable[[Ref], Sequence[Nic]] = lambda network: (),
+        used_by: Callable[[Ref], Sequence[Entity]] = lambda network: (),
         drivers: Mapping[str, type[NetworkDriver]] | None = None,
     ) -> None:
         self.probes: dict[str, Probe] = {}
@@ -69,8 +71,8 @@ class Networks:
         self._used_by = used_by
         self._kinds = drivers
         self._drivers: dict[str, NetworkDriver] = {}
-        self._pools: dict[str, AddressPool] = {}
-        self._down: set[str] = set()
+        self._pools: dict[Ref, AddressPool] = {}
+        self._down: set[Ref] = set()
         """Networks that did not come up when the daemon started."""
         self._choosing = asyncio.Lock()
         """Subnets are chosen one after another, so that no two networks get the same."""
@@ -103,96 +105,97 @@ class Networks:
     def __len__(self) -> int:
         return len(self._records)
 
-    def get(self, name: str) -> Network:
+    def get(self, ref: Ref) -> Network:
         """Raises NotFound."""
-        return self._records.get(name)
+        return self._records.get(ref)
 
-    def find(self, name: str) -> Network | None:
-        return self._records.find(name)
+    def find(self, ref: Ref) -> Network | None:
+        return self._records.find(ref)
 
-    def revision(self, name: str) -> int:
+    def revision(self, ref: Ref) -> int:
         """Changes with every write of the record."""
-        return self._records.revision(name)
+        return self._records.revision(ref)
 
-    def status(self, name: str) -> str:
+    def status(self, ref: Ref) -> str:
         """In the API's words: ``Pending`` while it is made or removed, ``Unavailable`` when it did not come up."""
-        if not self.get(name).ready:
+        if not self.get(ref).ready:
             return "Pending"
-        return "Unavailable" if name in self._down else "Created"
+        return "Unavailable" if ref in self._down else "Created"
 
-    def driver(self, name: str) -> NetworkDriver:
+    def driver(self, ref: Ref) -> NetworkDriver:
         """The driver of a network. Raises NotFound, DriverUnavailable."""
-        return self._driver(self.get(name).driver)
+        return self._driver(self.get(ref).driver)
 
-    def used_by(self, name: str) -> Sequence[str]:
-        """API paths of what uses it."""
-        return self._used_by(name)
+    def used_by(self, ref: Ref) -> Sequence[Entity]:
+        return self._used_by(ref)
 
     async def create(self, op: Operation, network: Network) -> Network:
         """Make a network of the name, driver, description and config asked for. Raises AlreadyExists, InvalidInput."""
         name, driver = network_name(network.name), self._driver(network.driver)
         async with self._choosing:
-            if name in self._records:
-                raise AlreadyExists(f"Network {name!r} already exists")
+            if network.ref in self._records:
+                raise AlreadyExists(f"Network {network.ref.quoted} already exists")
             await self._refuse_foreign_link(driver, name)
             config = await driver.complete(network.config, list(self._records))
             made = dataclasses.replace(network, config=config, ready=False)
             await op.effect(
-                f"record network {name}", lambda: self._records.add(name, made), undo=lambda: self._records.remove(name)
+                f"record network {name}",
+                lambda: self._records.add(made.ref, made),
+                undo=lambda: self._records.remove(made.ref),
             )
         await driver.start(op, made, ())
         made = dataclasses.replace(made, ready=True)
         await self._describe(op, made)
-        await op.commit(lambda: self._records.change(name, lambda _: made))
-        self._tell("created", name)
+        await op.commit(lambda: self._records.change(made.ref, lambda _: made))
+        self._tell("created", made.ref, op.caller)
         return made
 
-    async def update(self, op: Operation, name: str, decide: Callable[[Network], Network]) -> None:
+    async def update(self, op: Operation, ref: Ref, decide: Callable[[Network], Network]) -> None:
         """Set a new configuration, in effect at once. Raises InUse when it would take addresses from instances."""
         async with self._choosing:
-            held = self._ready(name)
+            held = self._ready(ref)
             old, wanted = held.value, decide(held.value)
             driver = self._driver(old.driver)
-            others = [network for network in self._records if network.name != name]
+            others = [network for network in self._records if network.ref != ref]
             completed = await driver.complete(wanted.config, others, old.config)
             new = dataclasses.replace(old, description=wanted.description, config=completed)
             self._refuse_lost_addresses(driver, new)
-            if new.config != old.config or name in self._down:
-                await driver.update(op, old, new, self._nics(name))
-                self._down.discard(name)
-            await op.commit(lambda: self._records.replace(name, new, at=held.revision))
+            if new.config != old.config or ref in self._down:
+                await driver.update(op, old, new, self._nics(ref))
+                self._down.discard(ref)
+            await op.commit(lambda: self._records.replace(ref, new, at=held.revision))
         await self._keep_described(new)
-        self._pools.pop(name, None)
-        self._tell("updated", name)
+        self._pools.pop(ref, None)
+        self._tell("updated", ref, op.caller)
 
-    async def rename(self, op: Operation, old: str, new: str) -> None:
+    async def rename(self, op: Operation, old: Ref, new: str) -> None:
         """Give it another name. Raises InUse, AlreadyExists."""
         held, name = self._ready(old), network_name(new)
         network, driver = held.value, self._driver(held.value.driver)
         self._refuse_if_used(old)
-        if name in self._records:
-            raise AlreadyExists(f"Network {name!r} already exists")
+        if old.renamed(name) in self._records:
+            raise AlreadyExists(f"Network {old.renamed(name).quoted} already exists")
         await self._refuse_foreign_link(driver, name)
         renamed = dataclasses.replace(network, name=name)
-        intent = Intent(f"network-{name}", _RENAMING, {"old": old, "new": name})
+        intent = Intent(f"network-{name}", _RENAMING, {"old": old.name, "new": name, "project": old.project})
         await op.effect(
             f"announce network {name}", lambda: self._intents.begin(intent), undo=lambda: self._intents.end(intent.id)
         )
         await self._describe(op, renamed)
         await driver.replace(op, network, renamed)
-        await op.commit(lambda: self._records.rename(old, name, renamed, at=held.revision))
+        await op.commit(lambda: self._records.rename(old, renamed.ref, renamed, at=held.revision))
         await self._ended(intent)
         self._pools.pop(old, None)
-        self._tell("renamed", name, old_name=old)
+        self._tell("renamed", renamed.ref, op.caller, old_name=old.name)
 
-    async def delete(self, op: Operation, name: str) -> None:
+    async def delete(self, op: Operation, ref: Ref) -> None:
         """Remove it and all of it on the host. Raises InUse naming the users; once begun it can only be finished."""
-        network = self.get(name)
+        network = self.get(ref)
         driver = self._driver(network.driver)
-        self._refuse_if_used(name)
-        await op.commit(lambda: self._records.change(name, self._doomed))
+        self._refuse_if_used(ref)
+        await op.commit(lambda: self._records.change(ref, self._doomed))
         await self._remove(op, driver, network)
-        self._tell("deleted", name)
+        self._tell("deleted", ref, op.caller)
 
     async def unknown(self) -> Mapping[str, Network | None]:
         """Networks on the host that no record speaks for, each with what is said of it."""
@@ -210,9 +213,9 @@ class Networks:
             raise InvalidInput(f"Network {name!r} does not say what it was", field="id", remedy="remove it")
         driver = self._driver(network.driver)
         # Recorded first: from here on nothing of it is undone under the instances that are on it.
-        await op.commit(lambda: self._records.add(name, dataclasses.replace(network, ready=True)))
-        await driver.start(op, network, self._nics(name))
-        self._tell("created", name)
+        await op.commit(lambda: self._records.add(network.ref, dataclasses.replace(network, ready=True)))
+        await driver.start(op, network, self._nics(network.ref))
+        self._tell("created", network.ref, op.caller)
 
     async def remove_unknown(self, op: Operation, name: str) -> None:
         """Take down what no record speaks for. Raises NotFound."""
@@ -228,7 +231,7 @@ class Networks:
         await self._described.remove(name)
 
     async def allocate(
-        self, network: str, mac: str, *, ipv4: str | None = None, ipv6: str | None = None
+        self, network: Ref, mac: str, *, ipv4: str | None = None, ipv6: str | None = None
     ) -> tuple[str | None, str | None]:
         """Choose the addresses of a NIC; they are its own until ``release`` or until no record names them.
 
@@ -252,30 +255,30 @@ class Networks:
                 names = {f"by {nic.mac}": f"by instance {nic.instance_name}" for nic in nics}
                 raise AlreadyExists(error.message, evidence=names.get(error.evidence, error.evidence)) from error
 
-    def release(self, network: str, mac: str) -> None:
+    def release(self, network: Ref, mac: str) -> None:
         """The NIC is gone, its addresses are free; fine when it had none."""
         if network in self._pools:
             self._pools[network].release(mac)
 
-    def gateways(self, name: str) -> tuple[str, ...]:
+    def gateways(self, ref: Ref) -> tuple[str, ...]:
         """The network's own addresses: router and name server for what is on it."""
-        return self.driver(name).plan(self.get(name)).gateways()
+        return self.driver(ref).plan(self.get(ref)).gateways()
 
-    async def leases(self, name: str) -> Sequence[Lease]:
+    async def leases(self, ref: Ref) -> Sequence[Lease]:
         """All addresses in use: the network's own, those of NICs, those DHCP gave to others."""
-        found = [Lease(f"{name}.gw", "", address, "gateway") for address in self.gateways(name)]
-        for nic in self._nics(name):
+        found = [Lease(f"{ref.name}.gw", "", address, "gateway") for address in self.gateways(ref)]
+        for nic in self._nics(ref):
             found += [Lease(nic.instance_name, nic.mac, a, "static") for a in (nic.ipv4, nic.ipv6) if a]
         known = {lease.address for lease in found}
-        return [*found, *(one for one in await self.driver(name).leases(self.get(name)) if one.address not in known)]
+        return [*found, *(one for one in await self.driver(ref).leases(self.get(ref)) if one.address not in known)]
 
-    async def state(self, name: str) -> Mapping[str, object]:
+    async def state(self, ref: Ref) -> Mapping[str, object]:
         """The API's network state, of a managed network or of another link of the host. Raises NotFound."""
-        if name in self._records:
-            return await self.driver(name).state(self.get(name))
-        state = describe(name, await self._host.links.all())
+        if ref in self._records:
+            return await self.driver(ref).state(self.get(ref))
+        state = describe(ref.name, await self._host.links.all())
         if not state:
-            raise NotFound(f"Network {name!r} not found")
+            raise NotFound(f"Network {ref.quoted} not found")
         return state
 
     async def unmanaged(self) -> Mapping[str, str]:
@@ -293,13 +296,13 @@ class Networks:
             try:
                 driver = self._driver(network.driver)
                 if network.ready:
-                    await driver.start(op, network, self._nics(network.name))
+                    await driver.start(op, network, self._nics(network.ref))
                     await self._keep_described(network)
                 else:
                     await self._remove(op, driver, network)
             except IsolaError as error:
                 log.error("Network %s is not up: %s", network.name, error)
-                self._down.add(network.name)
+                self._down.add(network.ref)
         for name in await self.unknown():
             log.warning("Network %s is in no record and left alone until it is adopted or removed", name)
 
@@ -315,9 +318,9 @@ class Networks:
         await driver.stop(op, network)
         await self._host.files.flush(self._directory / "networks")
         await self._described.remove(network.name)
-        self._pools.pop(network.name, None)
-        self._down.discard(network.name)
-        await op.effect(f"forget network {network.name}", lambda: self._records.remove(network.name))
+        self._pools.pop(network.ref, None)
+        self._down.discard(network.ref)
+        await op.effect(f"forget network {network.name}", lambda: self._records.remove(network.ref))
 
     async def _describe(self, op: Operation, network: Network) -> None:
         name = network.name
@@ -336,10 +339,11 @@ class Networks:
     async def _finish_renaming(self, op: Operation, intent: Intent) -> None:
         """Of the two names the one on record counts; of the other nothing stays."""
         names = [intent.facts.get("old", ""), intent.facts.get("new", "")]
-        found = [network for name in names if (network := self._records.find(name)) is not None]
+        project = intent.facts.get("project", DEFAULT_PROJECT)
+        found = [network for name in names if (network := self._records.find(Ref(project, name))) is not None]
         try:
             for name in names:
-                if name and found and name not in self._records:
+                if name and found and Ref(project, name) not in self._records:
                     await self._driver(found[0].driver).stop(op, dataclasses.replace(found[0], name=name))
                     await self._described.remove(name)
             await self._intents.end(intent.id)
@@ -367,19 +371,19 @@ class Networks:
             raise DriverUnavailable(message, evidence=probe.reason, remedy=probe.remedy)
         return self._drivers[kind]
 
-    def _ready(self, name: str) -> Versioned[Network]:
-        held = self._records.read(name)
+    def _ready(self, ref: Ref) -> Versioned[Network]:
+        held = self._records.read(ref)
         if not held.value.ready:
-            raise WrongState(f"Network {name!r} is not ready", remedy="wait until it is made, or delete it")
+            raise WrongState(f"Network {ref.quoted} is not ready", remedy="wait until it is made, or delete it")
         return held
 
     def _doomed(self, network: Network) -> Network:
-        self._refuse_if_used(network.name)
+        self._refuse_if_used(network.ref)
         return dataclasses.replace(network, ready=False)
 
-    def _pool(self, name: str, now: float) -> AddressPool:
-        pool = self._pools[name] = AddressPool(self.driver(name).plan(self.get(name)))
-        pool.refresh(self._nics(name), now)
+    def _pool(self, ref: Ref, now: float) -> AddressPool:
+        pool = self._pools[ref] = AddressPool(self.driver(ref).plan(self.get(ref)))
+        pool.refresh(self._nics(ref), now)
         return pool
 
     def _link(self, network: Network) -> str | None:
@@ -396,15 +400,15 @@ class Networks:
                     f"The host has a link named {link!r} already", field="name", remedy="choose another name"
                 )
 
-    def _refuse_if_used(self, name: str) -> None:
-        if users := self._used_by(name):
+    def _refuse_if_used(self, ref: Ref) -> None:
+        if users := self._used_by(ref):
             raise InUse(
-                f"Network {name!r} is in use", evidence=f"by {users_text(users)}", remedy="detach it there first"
+                f"Network {ref.quoted} is in use", evidence=f"by {users_text(users)}", remedy="detach it there first"
             )
 
     def _refuse_lost_addresses(self, driver: NetworkDriver, network: Network) -> None:
         plan = driver.plan(network)
-        lost = [nic.instance_name for nic in self._nics(network.name) if not plan.holds(nic)]
+        lost = [nic.instance_name for nic in self._nics(network.ref) if not plan.holds(nic)]
         if lost:
             raise InUse(
                 f"Network {network.name!r} cannot have another subnet now",
@@ -412,5 +416,5 @@ class Networks:
                 remedy="detach it there first",
             )
 
-    def _tell(self, what: str, name: str, **context: str) -> None:
-        self._events.lifecycle(f"network-{what}", f"/1.0/networks/{name}", **context)
+    def _tell(self, what: str, ref: Ref, caller: Caller, **context: str) -> None:
+        self._events.lifecycle(f"network-{what}", Entity.of(Kind.NETWORK, ref), caller=caller, **context)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +13,9 @@ from typing import Protocol, TypeVar
 from isola.errors import AlreadyExists, Cancelled, IsolaError, WrongState
 from isola.host.cancellation import absorb, deliver, finish
 from isola.host.exhaustion import spent
+from isola.model.caller import DAEMON, Caller
 from isola.model.operation import OperationStatus, OperationView, StepView
+from isola.model.reference import DEFAULT_PROJECT, Entity
 from isola.operations.rollback import Rollback, Undo
 
 T = TypeVar("T")
@@ -77,17 +79,20 @@ class Operation:
         id: str,
         description: str,
         kind: str,
-        resources: Mapping[str, tuple[str, ...]],
+        resources: Iterable[Entity],
         now: Callable[[], datetime],
         changed: Callable[[Operation], None],
         observer: Observer | None = None,
-        project: str = "default",
+        project: str = DEFAULT_PROJECT,
+        caller: Caller = DAEMON,
     ) -> None:
         self.id = id
         self.description = description
         self.kind = kind
-        self.resources = dict(resources)
+        self.resources = tuple(resources)
         self.project = project
+        self.caller = caller
+        """Who asked for it; the daemon itself where no one did."""
         self.status = OperationStatus.PENDING
         self.metadata: dict[str, object] = {}
         self.error: BaseException | None = None
@@ -229,13 +234,15 @@ class Operation:
             status=self.status,
             created_at=self.created_at,
             updated_at=self.updated_at,
-            resources=dict(self.resources),
+            resources=self.resources,
             metadata=dict(self.metadata),
             steps=tuple(step.view() for step in self._steps),
             may_cancel=self.may_cancel,
             error=self._words(),
             error_code="" if error is None else getattr(error, "code", _CODES.get(type(error), "internal")),
+            problem=error if isinstance(error, IsolaError) else None,
             project=self.project,
+            caller=self.caller,
         )
 
     def _words(self) -> str:
@@ -243,7 +250,7 @@ class Operation:
         if self.error is None:
             return ""
         if isinstance(self.error, asyncio.CancelledError):
-            return "The operation was cancelled"
+            return "Cancelled"
         if isinstance(self.error, IsolaError):
             return str(self.error)
         return f"Internal error: the daemon's log says what happened, at operation {self.id}"

@@ -9,6 +9,9 @@ from datetime import datetime
 
 from isola.errors import Cancelled, IsolaError, NotFound
 from isola.events import Events
+from isola.model.caller import DAEMON, Caller
+from isola.model.event import EventKind
+from isola.model.reference import DEFAULT_PROJECT, Entity
 from isola.operations.operation import Observer, Operation
 from isola.operations.turns import Turns
 
@@ -19,8 +22,6 @@ _KEEP_BYTES = 32 * 2**20
 _BYTES_EACH = 4096
 """What one takes besides its metadata, roughly."""
 log = logging.getLogger(__name__)
-
-Render = Callable[[Operation], Mapping[str, object]]
 
 
 class Operations:
@@ -45,8 +46,6 @@ class Operations:
         """Bytes of what has ended and was asked for, oldest question first."""
         self._kept = 0
         self._turns = Turns()
-        self.render: Render = lambda operation: {"id": operation.id}
-        """How an operation looks in an event; a door sets it to its own JSON."""
 
     def start(
         self,
@@ -54,15 +53,18 @@ class Operations:
         work: Callable[[Operation], Awaitable[object]],
         *,
         locks: Sequence[str] = (),
-        resources: Mapping[str, tuple[str, ...]] | None = None,
+        resources: Sequence[Entity] = (),
         kind: str = "task",
         metadata: Mapping[str, object] | None = None,
-        project: str = "default",
+        project: str | None = None,
+        caller: Caller = DAEMON,
         wait: bool = True,
         urgent: bool = False,
         gives_way: bool = False,
     ) -> Operation:
-        """Run ``work`` in the background. Each of ``locks`` (``instance/<name>``) admits one operation at a time.
+        """Run ``work`` in the background. Each of ``locks`` (``Entity.lock``) admits one operation at a time.
+
+        It belongs to ``project``, or else to that of the first of its ``resources``.
 
         The others wait for their turn, in the order in which they came; an ``urgent`` one is the next, and the one
         that works is cancelled for it: at once if it ``gives_way``, else after a while. Raises Busy naming the one
@@ -73,11 +75,12 @@ class Operations:
             id=self._new_id(),
             description=description,
             kind=kind,
-            resources=resources or {},
+            resources=resources,
             now=self._now,
             changed=self._publish,
             observer=self._observer,
-            project=project,
+            project=_project_of(resources) if project is None else project,
+            caller=caller,
         )
         operation.metadata.update(metadata or {})
         operation.urgent, operation.gives_way = urgent, gives_way
@@ -155,5 +158,9 @@ class Operations:
         self._kept -= self._ended.pop(id, 0) + self._told.pop(id, 0)
 
     def _publish(self, operation: Operation) -> None:
-        if self._events.followed("operation"):
-            self._events.publish("operation", self.render(operation), project=operation.project)
+        if self._events.followed(EventKind.OPERATION):
+            self._events.operation(operation.view())
+
+
+def _project_of(resources: Sequence[Entity]) -> str:
+    return resources[0].project if resources else DEFAULT_PROJECT

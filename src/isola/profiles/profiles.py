@@ -7,15 +7,17 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 from isola.errors import Forbidden, InUse
 from isola.events import Events
+from isola.model.caller import DAEMON, Caller
 from isola.model.names import plain_name
 from isola.model.profile import Profile
+from isola.model.reference import Entity, Kind, Ref
 from isola.model.references import users_text
-from isola.state import Collection, Versioned
+from isola.state import Scoped, Versioned
 
 DEFAULT = "default"
 Check = Callable[[Profile], None]
 Record = Callable[[], Awaitable[object]]
-Changed = Callable[[str, Record, Record], Awaitable[None]]
+Changed = Callable[[Ref, Record, Record, Caller], Awaitable[None]]
 
 
 class Profiles:
@@ -27,11 +29,11 @@ class Profiles:
 
     def __init__(
         self,
-        records: Collection[Profile],
+        records: Scoped[Profile],
         events: Events,
         *,
         check: Check,
-        used_by: Callable[[str], Sequence[str]],
+        used_by: Callable[[Ref], Sequence[Entity]],
         changed: Changed,
     ) -> None:
         self._records = records
@@ -43,26 +45,26 @@ class Profiles:
     def __iter__(self) -> Iterator[Profile]:
         return iter(self._records)
 
-    def get(self, name: str) -> Profile:
+    def get(self, ref: Ref) -> Profile:
         """Raises NotFound."""
-        return self._records.get(name)
+        return self._records.get(ref)
 
-    def revision(self, name: str) -> int:
+    def revision(self, ref: Ref) -> int:
         """Changes with every write."""
-        return self._records.revision(name)
+        return self._records.revision(ref)
 
-    def used_by(self, name: str) -> Sequence[str]:
-        """API paths of the instances that have it."""
-        return self._used_by(name)
+    def used_by(self, ref: Ref) -> Sequence[Entity]:
+        """The instances that have it."""
+        return self._used_by(ref)
 
-    async def create(self, profile: Profile) -> None:
+    async def create(self, profile: Profile, *, caller: Caller = DAEMON) -> None:
         """Raises InvalidInput, AlreadyExists."""
         plain_name(profile.name)
         self._check(profile)
-        await self._records.add(profile.name, profile)
-        self._tell("created", profile.name)
+        await self._records.add(profile.ref, profile)
+        self._tell("created", profile.ref, caller)
 
-    async def update(self, name: str, decide: Callable[[Profile], Profile]) -> None:
+    async def update(self, ref: Ref, decide: Callable[[Profile], Profile], *, caller: Caller = DAEMON) -> None:
         """New description, configuration and devices, for every instance that has it or for none.
 
         Raises NotFound, InvalidInput, Busy, and what applying it to a running instance raises.
@@ -70,44 +72,44 @@ class Profiles:
         written: list[tuple[Profile, Versioned[Profile]]] = []
 
         def checked(profile: Profile) -> Profile:
-            wanted = dataclasses.replace(decide(profile), name=name)
+            wanted = dataclasses.replace(decide(profile), name=ref.name, project=ref.project)
             self._check(wanted)
             return wanted
 
         async def record() -> None:
-            before = self.get(name)
-            written.append((before, await self._records.change(name, checked)))
+            before = self.get(ref)
+            written.append((before, await self._records.change(ref, checked)))
 
         async def take_back() -> None:
             for before, held in written:
-                await self._records.replace(name, before, at=held.revision)
+                await self._records.replace(ref, before, at=held.revision)
 
-        checked(self.get(name))
-        await self._changed(name, record, take_back)
-        self._tell("updated", name)
+        checked(self.get(ref))
+        await self._changed(ref, record, take_back, caller)
+        self._tell("updated", ref, caller)
 
-    async def rename(self, old: str, new: str) -> None:
+    async def rename(self, old: Ref, name: str, *, caller: Caller = DAEMON) -> None:
         """Raises Forbidden for the default profile, InUse, NotFound, InvalidInput, AlreadyExists."""
-        plain_name(new)
+        plain_name(name)
         self._refuse(old, "renamed")
-        held = self._records.read(old)
-        await self._records.rename(old, new, dataclasses.replace(held.value, name=new), at=held.revision)
-        self._tell("renamed", new)
+        held, new = self._records.read(old), old.renamed(name)
+        await self._records.rename(old, new, dataclasses.replace(held.value, name=name), at=held.revision)
+        self._tell("renamed", new, caller, old_name=old.name)
 
-    async def delete(self, name: str) -> None:
+    async def delete(self, ref: Ref, *, caller: Caller = DAEMON) -> None:
         """Raises Forbidden for the default profile, InUse, NotFound."""
-        self.get(name)
-        await self._records.remove(name, lambda _: self._refuse(name, "deleted"))
-        self._tell("deleted", name)
+        self.get(ref)
+        await self._records.remove(ref, lambda _: self._refuse(ref, "deleted"))
+        self._tell("deleted", ref, caller)
 
-    def _refuse(self, name: str, verb: str) -> None:
-        if name == DEFAULT:
+    def _refuse(self, ref: Ref, verb: str) -> None:
+        if ref.name == DEFAULT:
             raise Forbidden(f"The profile {DEFAULT!r} cannot be {verb}")
-        users = self._used_by(name)
+        users = self._used_by(ref)
         if users:
             raise InUse(
-                f"Profile {name!r} is in use", evidence=f"by {users_text(users)}", remedy="take it off them first"
+                f"Profile {ref.quoted} is in use", evidence=f"by {users_text(users)}", remedy="take it off them first"
             )
 
-    def _tell(self, verb: str, name: str) -> None:
-        self._events.lifecycle(f"profile-{verb}", f"/1.0/profiles/{name}")
+    def _tell(self, verb: str, ref: Ref, caller: Caller, **context: str) -> None:
+        self._events.lifecycle(f"profile-{verb}", Entity.of(Kind.PROFILE, ref), caller=caller, **context)

@@ -1,7 +1,7 @@
 """What must survive: a small ordered key-value store that SQLite serves today and etcd can serve tomorrow."""
 
 from isola.state.codec import mapping_codec, record_codec
-from isola.state.collection import Codec, Collection, Versioned
+from isola.state.collection import Codec, Collection, Keyed, Scoped, Versioned
 from isola.state.described import Described
 from isola.state.intents import Intent, Intents
 from isola.state.store import Change, Check, Delete, Entry, Lease, Put, Snapshot, Store
@@ -16,8 +16,10 @@ __all__ = [
     "Entry",
     "Intent",
     "Intents",
+    "Keyed",
     "Lease",
     "Put",
+    "Scoped",
     "Snapshot",
     "Store",
     "Versioned",

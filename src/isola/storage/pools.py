@@ -12,8 +12,10 @@ from isola.errors import AlreadyExists, DriverUnavailable, HostFailure, InUse, I
 from isola.events import Events
 from isola.host import Host
 from isola.host.probing import probed
+from isola.model.caller import DAEMON, Caller
 from isola.model.names import plain_name
 from isola.model.probe import Probe
+from isola.model.reference import Entity, Kind
 from isola.model.references import users_text
 from isola.model.storage import Pool, Space
 from isola.operations import Operation, Operations
@@ -34,7 +36,7 @@ class Pools:
         operations: Operations,
         events: Events,
         directory: Path,
-        used_by: Callable[[str], Sequence[str]] = lambda name: (),
+        used_by: Callable[[str], Sequence[Entity]] = lambda name: (),
         drivers: Mapping[str, type[VolumeDriver]] | None = None,
     ) -> None:
         self.probes: dict[str, Probe] = {}
@@ -100,8 +102,8 @@ class Pools:
         """Changes with every write of the record."""
         return self._records.revision(name)
 
-    def used_by(self, name: str) -> Sequence[str]:
-        """API paths of what lives in a pool or names it."""
+    def used_by(self, name: str) -> Sequence[Entity]:
+        """What lives in a pool or names it."""
         return self._used_by(name)
 
     def driver(self, name: str) -> VolumeDriver:
@@ -143,9 +145,9 @@ class Pools:
                 undo=lambda: self._described.remove(pool.name),
             )
             await op.commit(finish)
-        self._tell("created", pool.name)
+        self._tell("created", pool.name, op.caller)
 
-    async def update(self, name: str, decide: Callable[[Pool], Pool]) -> None:
+    async def update(self, name: str, decide: Callable[[Pool], Pool], *, caller: Caller = DAEMON) -> None:
         """Change what may change on a pool in use. Raises InvalidInput for the rest."""
         driver = self.driver(name)
 
@@ -159,7 +161,7 @@ class Pools:
         await driver.update_pool(checked(self.get(name)).config)
         driver.pool = (await self._records.change(name, checked)).value
         await self._keep_described(driver.pool)
-        self._tell("updated", name)
+        self._tell("updated", name, caller)
 
     async def delete(self, op: Operation, name: str) -> None:
         """Remove a pool and all its layers. Raises InUse naming users."""
@@ -172,7 +174,7 @@ class Pools:
             await self._described.remove(name)
             await self._records.remove(name)
         self._drivers.pop(name, None)
-        self._tell("deleted", name)
+        self._tell("deleted", name, op.caller)
 
     def _doomed(self, pool: Pool) -> Pool:
         self._refuse_if_used(pool.name)
@@ -205,7 +207,7 @@ class Pools:
         await driver.open()
         await op.commit(lambda: self._records.add(name, replace(pool, ready=True)))
         self._drivers[name] = driver
-        self._tell("created", name)
+        self._tell("created", name, op.caller)
 
     async def space(self, name: str) -> Space:
         """Size and use of a pool."""
@@ -267,5 +269,5 @@ class Pools:
         description = f"Removing half-made storage pool {pool.name}"
         await self._operations.finish(self._operations.start(description, work))
 
-    def _tell(self, what: str, name: str) -> None:
-        self._events.lifecycle(f"storage-pool-{what}", f"/1.0/storage-pools/{name}")
+    def _tell(self, what: str, name: str, caller: Caller) -> None:
+        self._events.lifecycle(f"storage-pool-{what}", Entity.of_host(Kind.STORAGE_POOL, name), caller=caller)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from isola.errors import InUse, NotFound, WrongState
 from isola.events import Events
 from isola.host import Host
+from isola.model.caller import DAEMON, Caller
+from isola.model.reference import Entity
 from isola.model.references import users_text
 from isola.model.volume import VolumeRecord, VolumeRef, VolumeSnapshot
 from isola.operations import Operation, Operations
@@ -26,7 +28,7 @@ class VolumeContext:
     snapshots: Collection[VolumeSnapshot]
     operations: Operations
     events: Events
-    used_by: Callable[[VolumeRef], Sequence[str]]
+    used_by: Callable[[VolumeRef], Sequence[Entity]]
 
     def get(self, ref: VolumeRef) -> VolumeRecord:
         """Raises NotFound."""
@@ -84,14 +86,7 @@ class VolumeContext:
             await self.snapshots.remove(snapshot.key)
         await self.records.remove(record.ref.key)
 
-    def tell(self, action: str, ref: VolumeRef, snapshot: str = "") -> None:
+    def tell(self, action: str, ref: VolumeRef, snapshot: str = "", *, caller: Caller = DAEMON) -> None:
         """Publish what happened."""
         noun = "storage-volume-snapshot" if snapshot else "storage-volume"
-        self.events.lifecycle(f"{noun}-{action}", address(ref, snapshot), project=ref.project)
-
-
-def address(ref: VolumeRef, snapshot: str = "") -> str:
-    """API path of a volume or of a snapshot of it."""
-    path = f"/1.0/storage-pools/{ref.pool}/volumes/{ref.kind}/{ref.name}"
-    path += f"/snapshots/{snapshot}" if snapshot else ""
-    return path if ref.project == "default" else f"{path}?project={ref.project}"
+        self.events.lifecycle(f"{noun}-{action}", ref.snapshot(snapshot) if snapshot else ref.entity, caller=caller)

@@ -13,7 +13,7 @@ from isola.model.names import plain_name
 from isola.model.schedule import next_name, parse_period, parse_schedule
 from isola.model.volume import VolumeRecord, VolumeRef, VolumeSnapshot
 from isola.operations import Operation
-from isola.storage.volume_records import VolumeContext, address
+from isola.storage.volume_records import VolumeContext
 
 _MOST = 1000
 """Snapshots of one volume."""
@@ -156,7 +156,7 @@ class Snapshots:
     def _start(
         self, description: str, ref: VolumeRef, name: str, work: Callable[[Operation], Awaitable[None]]
     ) -> Operation:
-        resources = {"storage_volumes": (address(ref),), "storage_volume_snapshots": (address(ref, name),)}
+        resources = [ref.entity, ref.snapshot(name)]
         return self._context.operations.start(
             description, work, locks=[ref.entity.lock], resources=resources, project=ref.project
         )

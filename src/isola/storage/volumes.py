@@ -12,13 +12,14 @@ from isola.events import Events
 from isola.host import Host
 from isola.model.identity import IdRange
 from isola.model.names import plain_name
+from isola.model.reference import Entity
 from isola.model.volume import VolumeRecord, VolumeRef, VolumeSnapshot, size_of
 from isola.operations import Operation, Operations
 from isola.state import Collection
 from isola.storage.capabilities import Feature
 from isola.storage.pools import Pools
 from isola.storage.volume_copies import Copies
-from isola.storage.volume_records import VolumeContext, address
+from isola.storage.volume_records import VolumeContext
 from isola.storage.volume_settings import SETTINGS
 from isola.storage.volume_snapshots import Snapshots
 
@@ -46,7 +47,7 @@ class Volumes:
         snapshots: Collection[VolumeSnapshot],
         operations: Operations,
         events: Events,
-        used_by: Callable[[VolumeRef], Sequence[str]] = lambda ref: (),
+        used_by: Callable[[VolumeRef], Sequence[Entity]] = lambda ref: (),
     ) -> None:
         self._context = VolumeContext(host, pools, records, snapshots, operations, events, used_by)
         self.copies = Copies(self._context)
@@ -81,13 +82,12 @@ class Volumes:
         """The record. Raises NotFound."""
         return self._context.get(ref)
 
-    def used_by(self, ref: VolumeRef) -> Sequence[str]:
-        """API paths of who names it."""
+    def used_by(self, ref: VolumeRef) -> Sequence[Entity]:
+        """Who names it."""
         return self._context.used_by(ref)
 
-    def lying_in(self, pool: str) -> list[str]:
-        """API paths of the volumes in a pool."""
-        return [address(record.ref) for record in self._context.in_pool(pool)]
+    def lying_in(self, pool: str) -> list[Entity]:
+        return [record.ref.entity for record in self._context.in_pool(pool)]
 
     async def usage(self, ref: VolumeRef) -> VolumeUsage:
         """What it takes, and may take. Raises NotFound."""
@@ -229,7 +229,7 @@ class Volumes:
 
     def _start(self, description: str, ref: VolumeRef, work: Work, *others: VolumeRef) -> Operation:
         locks = sorted({each.entity.lock for each in (ref, *others)})
-        resources = {"storage_volumes": (address(ref),)}
+        resources = [ref.entity]
         return self._context.operations.start(description, work, locks=locks, resources=resources, project=ref.project)
 
     async def _finish(self, ref: VolumeRef, description: str, work: Work) -> None:

@@ -17,6 +17,7 @@ from isola.host import Host
 from isola.instances.context import Context
 from isola.model.identity import HostNames
 from isola.model.instance import Instance, InstanceRequest
+from isola.model.reference import Ref
 from isola.operations import Observer, Operation
 from isola.testing.clock import FakeClock
 from isola.testing.files import FakeFiles
@@ -98,7 +99,7 @@ class World:
         wanted = {"isolation": self.isolation} | wanted
         request = InstanceRequest(name=name, image=image, start=start, **wanted)  # type: ignore[arg-type]
         await self.finish(self.parts.services.instances.create(request))
-        return self.parts.services.instances.get(name)
+        return self.parts.services.instances.get(Ref(request.project, name))
 
     @property
     def isolation(self) -> str:
@@ -117,7 +118,7 @@ class World:
 
     def on_host(self, name: str) -> FakeInstance:
         """An instance that runs, as the host knows it."""
-        return self.runtime.instances[self.parts.services.instances.get(name).id]
+        return self.runtime.instances[self.parts.services.instances.get(Ref.default(name)).id]
 
     def forget(self) -> None:
         """Give back what the fake runtimes of all daemons share."""

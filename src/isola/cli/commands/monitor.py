@@ -90,7 +90,9 @@ def _over(about: Mapping[str, Any]) -> bool:
 
 
 def _named(source: str) -> str:
-    return source.removeprefix("/1.0/")
+    from isola.client.paths import short
+
+    return short(source)
 
 
 def _time_of_day(timestamp: str) -> str:

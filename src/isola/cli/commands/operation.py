@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from isola.cli.grammar import Argument, Command, Group
 from isola.cli.output import FORMAT, Column, document, show
+from isola.client.paths import short
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ _ID = Argument("ID", "The operation's id; its beginning is enough", complete="op
 
 def _resources(item: Item) -> str:
     paths = [str(path) for found in (item.get("resources") or {}).values() for path in found]
-    return "\n".join(dict.fromkeys(path.removeprefix("/1.0/") for path in paths))  # LXD's older names say it twice
+    return "\n".join(dict.fromkeys(short(path) for path in paths))  # LXD's older names say it twice
 
 
 _COLUMNS = (

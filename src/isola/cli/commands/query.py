@@ -6,6 +6,7 @@ import sys
 
 from isola.cli.grammar import Argument, Command, Option, UsageError
 from isola.cli.output import document
+from isola.client.paths import ROOT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def query(context: Context) -> int:
     args = context.args
     path = args.text("PATH")
     if not path.startswith("/"):
-        raise UsageError("PATH starts with /", hint="isola query /1.0/instances")
+        raise UsageError("PATH starts with /", hint=f"isola query {ROOT}/instances")
     method = args.text("request") or ("POST" if args.given("data") else "GET")
     data = args.text("data")
     if data == "-":
@@ -61,14 +62,14 @@ COMMANDS = (
         "query",
         "Call the API directly",
         query,
-        Argument("PATH", "Path with its query, e.g. /1.0/instances?recursion=1"),
+        Argument("PATH", f"Path with its query, e.g. {ROOT}/instances?recursion=1"),
         Option("-X --request", "The method; GET, or POST where there is data", value="METHOD", choices=_METHODS),
         Option("-d --data", "JSON to send; - reads standard input", value="JSON"),
         Option("--wait", "Wait for the operation it begins"),
         Option("--raw", "Print the whole answer as it comes"),
         examples=(
-            ("isola query /1.0", "what the daemon says of itself"),
-            ('isola query -X PUT --wait -d \'{"action": "start"}\' /1.0/instances/web1/state', "start web1"),
+            (f"isola query {ROOT}", "what the daemon says of itself"),
+            (f'isola query -X PUT --wait -d \'{{"action": "start"}}\' {ROOT}/instances/web1/state', "start web1"),
         ),
     ),
 )

@@ -30,6 +30,7 @@ from isola.errors import AlreadyExists, InvalidInput, NotFound, Unsupported
 from isola.host.links import Inside, Macvlan, Pair, Routing
 from isola.model.device import DeviceState
 from isola.model.network import Network, Nic
+from isola.model.reference import Ref
 from isola.network import NetworkDriver
 from isola.operations import Operation
 from isola.settings import Setting, Settings, boolean, one_of, whole
@@ -328,7 +329,7 @@ class NicDevice(DeviceDriver):
             IPV6: "" if wanted[6] == NONE else ipv6 or "",
         }
 
-    async def _give_back(self, plug: Plug, key: str, mac: str, held: Mapping[str, str]) -> None:
+    async def _give_back(self, plug: Plug, key: Ref, mac: str, held: Mapping[str, str]) -> None:
         self.parts.networks.release(key, mac)
         if HWADDR in held and NETWORK in held:
             before = self.parts.network_key(plug.instance.project, held[NETWORK])

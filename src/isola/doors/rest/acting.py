@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import TYPE_CHECKING
 
-from isola.doors import Services
+from isola.model.reference import Entity, Kind
 from isola.operations import Operation
 
 if TYPE_CHECKING:
@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 
 
 async def done(
-    services: Services, description: str, path: str, work: Callable[[Operation], Awaitable[object]], *, lock: str = ""
+    request: Request, description: str, entity: Entity, work: Callable[[Operation], Awaitable[object]]
 ) -> None:
-    """Do it and wait for the end. Raises what it raises. ``path`` is the thing's in the API."""
-    noun = path.split("/")[2].replace("-", "_")
-    operation = services.operations.start(description, work, locks=[lock] if lock else [], resources={noun: (path,)})
-    await services.operations.finish(operation)
+    """Do it to the entity, while nothing else works on it, and wait for the end. Raises what it raises."""
+    operations = request.services.operations
+    operation = operations.start(
+        description, work, locks=[entity.lock], resources=[entity], caller=request.caller, project=request.project
+    )
+    await operations.finish(operation)
 
 
 def telling(action: str, handler: Handler, about: Callable[[Request], dict[str, str]]) -> Handler:
@@ -32,8 +34,8 @@ def telling(action: str, handler: Handler, about: Callable[[Request], dict[str, 
     async def told(request: Request) -> web.StreamResponse:
         response = await handler(request)
         if request.http.method != "HEAD":
-            source = f"/1.0/instances/{request.parameters['name']}"
-            request.services.events.lifecycle(action, source, **about(request))
+            source = Entity.of(Kind.INSTANCE, request.ref(request.parameters["name"]))
+            request.services.events.lifecycle(action, source, caller=request.caller, **about(request))
         return response
 
     return told

@@ -87,7 +87,7 @@ def background(operation: Operation) -> web.Response:
         "operation": path,
         "error_code": 0,
         "error": "",
-        "metadata": operation_json(operation),
+        "metadata": operation_json(operation.view()),
     }
     return web.Response(body=dumps(body), status=202, headers={"Location": path}, content_type=_JSON)
 

@@ -17,7 +17,7 @@ from isola.doors.rest.refusals import Refusals
 from isola.doors.rest.rendering import Rendering
 from isola.doors.rest.request import Request, parse_query, readable
 from isola.doors.rest.routing import Router, all_routes
-from isola.errors import Forbidden, InvalidInput, IsolaError
+from isola.errors import Forbidden, InvalidInput, IsolaError, NotFound
 from isola.host.exhaustion import spent
 from isola.model.caller import Caller
 from isola.model.reference import DEFAULT_PROJECT
@@ -44,6 +44,7 @@ class Dispatcher:
             _require_trusted(caller, permission)
             asked = parse_query(query)
             _require_project(caller, permission, parameters, asked)
+            self._require_known(caller, asked)
             request = Request(
                 self._services, http, caller, self.rendering, self._sockets, self._connections, parameters, asked
             )
@@ -58,6 +59,12 @@ class Dispatcher:
             return failure(InvalidInput("The request is malformed", evidence=error.text or "", field="request"))
         except Exception as error:
             return failure(told) if (told := spent(error)) else self._unexpected(http)
+
+    def _require_known(self, caller: Caller, query: Mapping[str, str]) -> None:
+        """A stranger is not told which projects there are."""
+        name = query.get("project")
+        if name and caller.trusted and self._services.projects.find(name) is None:
+            raise NotFound(f"Project {name[:80]!r} not found", field="project", remedy="list the projects there are")
 
     async def close(self) -> None:
         """Say good-bye to everybody who listens."""

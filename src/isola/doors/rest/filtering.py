@@ -9,9 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from isola.errors import InvalidInput
 
+R = TypeVar("R")
+Selected = tuple[R, dict[str, object]]
 Match = Callable[[Mapping[str, object]], bool]
 _CLAUSES = 32
 _VALUE = 1024
@@ -51,6 +54,13 @@ def select(things: Iterable[dict[str, object]], text: str) -> list[dict[str, obj
     """Those that match."""
     match = parse_filter(text)
     return [thing for thing in things if match is None or match(thing)]
+
+
+def select_records(records: Iterable[R], shape: Callable[[R], dict[str, object]], text: str) -> list[Selected[R]]:
+    """The same for records, each with its shape."""
+    match = parse_filter(text)
+    shapes = [(record, shape(record)) for record in records]
+    return [(record, shown) for record, shown in shapes if match is None or match(shown)]
 
 
 def _clauses(words: Sequence[str]) -> list[_Clause]:

@@ -12,7 +12,7 @@ _TYPES = tuple(_TREES.values())
 
 def instance_of(request: Request) -> Instance:
     """The instance. Raises NotFound, also for a container where only virtual machines are asked for."""
-    instance = request.services.instances.get(request.parameters["name"])
+    instance = request.services.instances.get(request.ref(request.parameters["name"]))
     wanted = _wanted_type(request)
     if wanted not in (None, instance.type):
         raise NotFound(f"Instance {instance.name!r} is not a {wanted}", remedy="ask for it among all instances")
@@ -22,8 +22,8 @@ def instance_of(request: Request) -> Instance:
 def instances_of(request: Request) -> list[Instance]:
     """The instances the request is about."""
     wanted = _wanted_type(request)
-    instances = request.services.instances
-    return list(instances) if wanted is None else [instance for instance in instances if instance.type == wanted]
+    found = [instance for instance in request.services.instances if request.lists(instance.entity)]
+    return found if wanted is None else [instance for instance in found if instance.type == wanted]
 
 
 def _wanted_type(request: Request) -> str | None:

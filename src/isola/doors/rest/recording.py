@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from isola.doors import Services
+from isola.doors.rest.addresses import address
 from isola.instances.commands import Command
 from isola.instances.output import Output
 from isola.operations import Operation
@@ -51,7 +52,7 @@ async def keep(services: Services, op: Operation, command: Command, records: Map
     for name, record in records.items():
         file = f"exec_{op.id}.{'stdout' if name == '1' else 'stderr'}"
         file = await services.instances.keep_output(command.instance, file, bytes(record.data))
-        output[name] = f"/1.0/instances/{command.instance.name}/logs/{file}"
+        output[name] = address(command.instance.entity, below=f"/logs/{file}")
     op.update_metadata(output=output)
     if cut := {name: RECORD_LIMIT for name, record in records.items() if record.cut}:
         op.update_metadata(output_truncated=cut)

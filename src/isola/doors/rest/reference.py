@@ -53,7 +53,8 @@ in its `metadata.error`.
   within are named by dots (`config.user.tier eq front`). Texts compare without regard to case and may use `^`, `$`,
   `.*` and `(a|b)`.
 - `instance-type=container` or `virtual-machine` on `/1.0/instances` chooses as the older trees do.
-- `project=default` and `all-projects=true` are accepted; there is one project. `target=` is accepted and means nothing.
+- `project=` names the project, `default` where it is left out; `all-projects=true` lists those of all projects.
+  `target=` is accepted and means nothing.
 - `null` counts as absent in every body and message. Empty values of `config`, `devices` and `properties` do as well,
   but in `PATCH` they remove the key.
 - `GET` of what can be changed gives an `ETag`; `PUT` and `PATCH` with `If-Match` refuse (412) when it has

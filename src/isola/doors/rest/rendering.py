@@ -12,6 +12,7 @@ from isola.doors.rest.shapes.server import server_json
 from isola.errors import NotFound
 from isola.model.caller import Caller
 from isola.model.instance import Instance, InstanceState
+from isola.model.reference import Kind, Ref
 from isola.server import pressure
 from isola.state import Versioned
 
@@ -52,7 +53,9 @@ class Rendering:
         """An instance. What is kept is kept under the revision that came with the record, never under another."""
         services, instance = self._services, held.value
         instances, revision = services.instances, services.profiles.revision
-        key = (instance.name, held.revision, instances.status(instance), *map(revision, instance.profiles))
+        home = services.projects.home(instance.project, Kind.PROFILE)
+        profiles = [revision(Ref(home, name)) for name in instance.profiles]
+        key = (instance.ref, held.revision, instances.status(instance), home, *profiles)
         kept = self._kept.get(instance.id)
         if kept is not None and kept[0] == key:
             return kept[1]
@@ -70,7 +73,7 @@ class Rendering:
     def many(self, chosen: Sequence[Instance]) -> bytes:
         """A list of instances."""
         read = self._services.instances.read
-        data = b"[" + b",".join([self.one(read(instance.name)) for instance in chosen]) + b"]"
+        data = b"[" + b",".join([self.one(read(instance.ref)) for instance in chosen]) + b"]"
         self._forget_gone()
         return data
 
@@ -80,7 +83,7 @@ class Rendering:
         state = await instances.state(instance, disk=disk)
         held = instances.again(instance)
         if held is None:
-            raise NotFound(f"Instance {instance.name!r} not found", evidence="it was deleted meanwhile")
+            raise NotFound(f"Instance {instance.ref.quoted} not found", evidence="it was deleted meanwhile")
         return held.value, self._full(held, state)
 
     async def many_full(self, chosen: Sequence[Instance], match: Match | None = None) -> bytes:

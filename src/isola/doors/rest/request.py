@@ -16,8 +16,9 @@ from isola.doors.rest.answers import tag_of
 from isola.doors.rest.connections import Connections
 from isola.doors.rest.reading import Fields, parse_object
 from isola.doors.rest.rendering import Rendering
-from isola.errors import InvalidInput, NotFound, PreconditionFailed, TooLarge
+from isola.errors import InvalidInput, PreconditionFailed, TooLarge
 from isola.model.caller import Caller
+from isola.model.reference import DEFAULT_PROJECT, Entity, Kind, Ref
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -64,6 +65,30 @@ class Request:
         if text not in _TRUTH:
             raise InvalidInput(f"{name} must be true or false", field=name)
         return _TRUTH[text]
+
+    @property
+    def project(self) -> str:
+        """The project that the request is about."""
+        return self.query.get("project") or DEFAULT_PROJECT
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether things of all projects are asked for: of those that the caller may see."""
+        return self.flag("all-projects")
+
+    def home(self, kind: Kind) -> str:
+        """Where the things of a kind live that the project uses: there, or in the default project."""
+        return self.services.projects.home(self.project, kind)
+
+    def ref(self, name: str, kind: Kind = Kind.INSTANCE) -> Ref:
+        """What the request means by a name."""
+        return Ref(self.home(kind), name)
+
+    def lists(self, entity: Entity) -> bool:
+        """Whether the thing belongs into a list that the request asks for."""
+        if self.everywhere:
+            return self.caller.may_use(entity.project)
+        return entity.project == self.home(entity.kind)
 
     def header(self, name: str) -> str:
         """A header of LXD's or Incus' (``X-LXD-mode``, ``X-Incus-mode``), or empty."""
@@ -124,7 +149,7 @@ def readable(text: str, field: str) -> str:
 
 @lru_cache(256)
 def parse_query(text: str) -> Mapping[str, str]:
-    """Query parameters; the first of each name counts. Raises InvalidInput, NotFound for a foreign project."""
+    """Query parameters; the first of each name counts. Raises InvalidInput."""
     try:
         pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=64)
     except (ValueError, UnicodeDecodeError):
@@ -134,6 +159,4 @@ def parse_query(text: str) -> Mapping[str, str]:
         if "\0" in value:
             raise InvalidInput("The query contains NUL", field=name[:80])
         query.setdefault(name, value)
-    if query.get("project") not in (None, "", "default"):
-        raise NotFound(f"Project {query['project'][:80]!r} not found", field="project", remedy="use default")
     return query

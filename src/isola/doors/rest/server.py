@@ -18,7 +18,6 @@ from isola.doors import Services
 from isola.doors.rest.dispatch import Dispatcher
 from isola.doors.rest.https import Https
 from isola.doors.rest.protocol import SocketServer
-from isola.doors.rest.shapes.operations import operation_json
 from isola.errors import HostFailure
 from isola.model.caller import Caller, Credential
 
@@ -68,7 +67,6 @@ async def serve(services: Services, path: Path) -> Door:
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         return await dispatcher.answer(request, _caller(request))
 
-    services.operations.render = operation_json
     http = SocketServer(handle)
     # asyncio takes as many connections in a row as its backlog says; without descriptors left it would try and log each
     # of them, and do nothing else. One at a time that is a line a second.

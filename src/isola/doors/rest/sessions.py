@@ -9,18 +9,27 @@ from isola.doors.rest.carrying import PIPES, TERMINAL, carry_console, carry_pipe
 from isola.doors.rest.connections import Channels, Connections
 from isola.doors.rest.recording import keep, recorded
 from isola.instances.commands import Command
+from isola.model.caller import Caller
 from isola.model.exec import ConsoleRequest, ExecRequest
+from isola.model.reference import Entity, Kind, Ref
 from isola.operations import Operation
 
 
 def run_command(
-    services: Services, connections: Connections, name: str, request: ExecRequest, *, connect: bool, record: bool
+    services: Services,
+    connections: Connections,
+    ref: Ref,
+    request: ExecRequest,
+    *,
+    caller: Caller,
+    connect: bool,
+    record: bool,
 ) -> Operation:
     """Run a command once its channels are connected, or at once without ``connect``.
 
     Its exit status becomes the operation's metadata ``return``. Raises NotFound, WrongState, InvalidInput.
     """
-    command = services.instances.exec(name, request)
+    command = services.instances.exec(ref, request, caller=caller)
     metadata = {
         "command": list(request.command),
         "environment": dict(request.environment),
@@ -30,7 +39,16 @@ def run_command(
         names = TERMINAL if request.interactive else PIPES
         channels = Channels(services.host.clock, names)
         work = _connected(channels, command)
-        return _start(services, connections, "Executing command", work, name=name, channels=channels, metadata=metadata)
+        return _start(
+            services,
+            connections,
+            "Executing command",
+            work,
+            ref=ref,
+            caller=caller,
+            channels=channels,
+            metadata=metadata,
+        )
 
     async def run(op: Operation) -> None:
         try:
@@ -42,12 +60,16 @@ def run_command(
             await command.close()
         op.update_metadata(**{"return": status})
 
-    return _start(services, connections, "Executing command", run, name=name, channels=None, metadata=metadata)
+    return _start(
+        services, connections, "Executing command", run, ref=ref, caller=caller, channels=None, metadata=metadata
+    )
 
 
-def show_console(services: Services, connections: Connections, name: str, request: ConsoleRequest) -> Operation:
+def show_console(
+    services: Services, connections: Connections, ref: Ref, request: ConsoleRequest, *, caller: Caller
+) -> Operation:
     """Attach to a console once its channel is connected. Raises NotFound, WrongState, Unsupported."""
-    console = services.instances.console(name, request)
+    console = services.instances.console(ref, request, caller=caller)
     channels = Channels(services.host.clock, TERMINAL)
 
     async def work(op: Operation) -> None:
@@ -58,7 +80,9 @@ def show_console(services: Services, connections: Connections, name: str, reques
             console.close()
             await channel.close()
 
-    return _start(services, connections, "Showing console", work, name=name, channels=channels, metadata={})
+    return _start(
+        services, connections, "Showing console", work, ref=ref, caller=caller, channels=channels, metadata={}
+    )
 
 
 def _connected(channels: Channels, command: Command) -> Callable[[Operation], Awaitable[None]]:
@@ -83,7 +107,8 @@ def _start(
     description: str,
     work: Callable[[Operation], Awaitable[None]],
     *,
-    name: str,
+    ref: Ref,
+    caller: Caller,
     channels: Channels | None,
     metadata: Mapping[str, object],
 ) -> Operation:
@@ -97,7 +122,8 @@ def _start(
     operation = services.operations.start(
         description,
         released,
-        resources={"instances": (f"/1.0/instances/{name}",)},
+        resources=[Entity.of(Kind.INSTANCE, ref)],
+        caller=caller,
         kind="websocket" if channels is not None else "task",
         metadata={**metadata, **({"fds": channels.secrets} if channels is not None else {})},
     )

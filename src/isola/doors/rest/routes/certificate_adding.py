@@ -40,7 +40,9 @@ async def add(request: Request) -> web.StreamResponse:
             raise Conflict("The client is trusted already", field="certificate")
         raise InvalidInput("Field 'certificate' is missing", field="certificate", remedy="or ask for a token")
     asked = _asked(fields)
-    added = await request.services.certificates.add(_certificate(asked, fields.text("certificate")))
+    added = await request.services.certificates.add(
+        _certificate(asked, fields.text("certificate")), caller=request.caller
+    )
     return created(f"/1.0/certificates/{added.fingerprint}")
 
 
@@ -52,7 +54,7 @@ async def _come(request: Request, fields: Fields) -> web.StreamResponse:
         raise Forbidden("A token is needed", remedy="have one made on the server")
     secret = _secret(text)
     granted = request.services.tokens.take(secret, origin(_host(request)))
-    added = await request.services.certificates.add(_certificate(granted, found))
+    added = await request.services.certificates.add(_certificate(granted, found), caller=request.caller)
     return created(f"/1.0/certificates/{added.fingerprint}")
 
 

@@ -59,7 +59,7 @@ async def patch(request: Request) -> web.StreamResponse:
 
 async def delete(request: Request) -> web.StreamResponse:
     """Trust it no more; its connections end."""
-    await request.services.certificates.remove(_find(request).fingerprint)
+    await request.services.certificates.remove(_find(request).fingerprint, caller=request.caller)
     return sync()
 
 
@@ -82,7 +82,8 @@ async def _update(request: Request, decide: Callable[[Certificate], Certificate]
             raise Forbidden(reason)
         return wanted
 
-    await request.services.certificates.update(_find(request).fingerprint, request.matching(writable, allowed))
+    matching = request.matching(writable, allowed)
+    await request.services.certificates.update(_find(request).fingerprint, matching, caller=request.caller)
     return sync()
 
 

@@ -11,26 +11,29 @@ from isola.doors.rest.answers import dumps
 from isola.doors.rest.channels import accept, goodbye, is_upgrade
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission
-from isola.doors.rest.shapes.times import moment
-from isola.errors import InvalidInput
+from isola.doors.rest.shapes.events import event_json
+from isola.errors import Forbidden, InvalidInput
 from isola.events import Subscription
 from isola.model.caller import Caller
-from isola.model.event import Event
+from isola.model.event import Event, EventKind
 
-_KINDS = ("logging", "operation", "lifecycle")
+_KINDS = tuple(EventKind)
 
 
 async def follow(request: Request) -> web.StreamResponse:
     """Events as they happen, until the client goes or is too slow to keep up."""
     if not is_upgrade(request):
         raise InvalidInput("A WebSocket is expected", field="Upgrade", remedy="send the upgrade headers")
-    kinds = [kind for kind in request.query.get("type", "").split(",") if kind] or list(_KINDS)
-    for kind in kinds:
+    asked = [kind for kind in request.query.get("type", "").split(",") if kind] or list(_KINDS)
+    for kind in asked:
         if kind not in _KINDS:
             raise InvalidInput(f"Unknown type {kind[:40]!r}", field="type", remedy=f"use {', '.join(_KINDS)}")
-    everywhere = request.flag("all-projects")
+    kinds = [EventKind(kind) for kind in asked]
+    everywhere = request.everywhere
+    if not everywhere and not request.caller.may_use(request.project):
+        raise Forbidden("The caller is not allowed in this project")
     # Followed before the upgrade is answered: whoever has the answer misses nothing.
-    subscription = request.services.events.follow(kinds, None if everywhere else "default")
+    subscription = request.services.events.follow(kinds, None if everywhere else request.project)
     try:
         socket = await accept(request)
         try:
@@ -59,19 +62,12 @@ async def _send_all(socket: web.WebSocketResponse, subscription: Subscription, c
         async for event in subscription:
             if not _may_see(caller, event):
                 continue
-            body = {
-                "type": event.type,
-                "timestamp": moment(event.timestamp),
-                "metadata": event.metadata,
-                "location": "none",
-                "project": event.project,
-            }
-            await socket.send_str(dumps(body).decode())
+            await socket.send_str(dumps(event_json(event)).decode())
 
 
 def _may_see(caller: Caller, event: Event) -> bool:
     """Those restricted to projects see what happens there, and not the daemon's log, which names all."""
-    return caller.admin or (caller.may_use(event.project) and event.type != "logging")
+    return caller.admin or (caller.may_use(event.project) and event.kind is not EventKind.LOGGING)
 
 
 async def _until_gone(socket: web.WebSocketResponse) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from aiohttp import web
 
+from isola.doors.rest.addresses import address, address_of
 from isola.doors.rest.answers import created, sync
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission
@@ -14,28 +15,30 @@ from isola.doors.rest.shapes.images import alias_json
 from isola.errors import AlreadyExists, NotFound
 from isola.model.image import Alias
 from isola.model.names import alias_name
+from isola.model.reference import Kind
 
 _ROOT = "/1.0/images/aliases"
 
 
 async def list_all(request: Request) -> web.StreamResponse:
     """Paths, or aliases."""
-    aliases = sorted(request.services.images.aliases(), key=lambda alias: alias.name)
+    aliases = [alias for alias in request.services.images.aliases() if request.lists(alias.entity)]
     if request.recursion:
         return sync([alias_json(alias) for alias in aliases])
-    return sync([f"{_ROOT}/{alias.name}" for alias in aliases])
+    return sync([address(alias.entity) for alias in aliases])
 
 
 async def create(request: Request) -> web.StreamResponse:
     """A new alias. The image must be there."""
     fields = await request.fields()
     images = request.services.images
-    name = alias_name(fields.text("name"))
-    if any(alias.name == name for alias in images.aliases()):
-        raise AlreadyExists(f"Alias {name!r} already exists", field="name")
-    image = images.get(fields.text("target"))
-    await images.add_alias(Alias(name, image.fingerprint, fields.text("description", ""), image.type))
-    return created(f"{_ROOT}/{name}")
+    ref = request.ref(alias_name(fields.text("name")), Kind.IMAGE_ALIAS)
+    if any(alias.ref == ref for alias in images.aliases()):
+        raise AlreadyExists(f"Alias {ref.quoted} already exists", field="name")
+    image = images.get(ref.renamed(fields.text("target")))
+    alias = Alias(ref.name, image.fingerprint, fields.text("description", ""), image.type, ref.project)
+    await images.add_alias(alias, caller=request.caller)
+    return created(address(alias.entity))
 
 
 async def get(request: Request) -> web.StreamResponse:
@@ -69,25 +72,26 @@ async def rename(request: Request) -> web.StreamResponse:
     fields = await request.fields()
     alias = _find(request)
     new = alias_name(fields.text("name"))
-    await request.services.images.rename_alias(alias.name, new)
-    return created(f"{_ROOT}/{new}")
+    await request.services.images.rename_alias(alias.ref, new, caller=request.caller)
+    return created(address_of(Kind.IMAGE_ALIAS, alias.ref.renamed(new)))
 
 
 async def delete(request: Request) -> web.StreamResponse:
     """Forget it; the image stays."""
-    await request.services.images.remove_alias(_find(request).name)
+    await request.services.images.remove_alias(_find(request).ref, caller=request.caller)
     return sync()
 
 
 async def _update(request: Request, decide: Callable[[Alias], Alias]) -> web.StreamResponse:
-    await request.services.images.update_alias(_find(request).name, request.matching(alias_json, decide))
+    ref, matching = _find(request).ref, request.matching(alias_json, decide)
+    await request.services.images.update_alias(ref, matching, caller=request.caller)
     return sync()
 
 
 def _find(request: Request) -> Alias:
     name = request.parameters["alias"]
     try:
-        return request.services.images.alias(name)
+        return request.services.images.alias(request.ref(name, Kind.IMAGE_ALIAS))
     except NotFound:
         offer = request.services.images.offers().get(name)
         remedy = f"an image source offers {name}: build it first" if offer is not None else ""

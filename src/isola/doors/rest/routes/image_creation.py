@@ -15,6 +15,7 @@ from isola.errors import InvalidInput, NotFound, Unsupported
 from isola.host.cancellation import finish
 from isola.images import SourceRequest
 from isola.model.names import alias_name
+from isola.model.reference import Kind
 
 _JSON_TYPES = ("application/json", "application/x-www-form-urlencoded")
 
@@ -43,6 +44,8 @@ async def _import(request: Request) -> web.StreamResponse:
             aliases=aliases,
             fingerprint=expected or None,
             scratch=directory,  # which the operation removes at its end
+            project=request.home(Kind.IMAGE),
+            caller=request.caller,
         )
     except BaseException:
         await finish(services.host.files.remove_tree(directory))
@@ -83,6 +86,8 @@ def _begin_build(request: Request, fields: Fields, source: Fields) -> web.Stream
             aliases=aliases,
             public=fields.boolean("public"),
             auto_update=fields.boolean("auto_update"),
+            project=request.home(Kind.IMAGE),
+            caller=request.caller,
         )
     )
 

@@ -8,16 +8,17 @@ from datetime import datetime
 
 from aiohttp import web
 
+from isola.doors.rest.addresses import address
 from isola.doors.rest.answers import background, sync
 from isola.doors.rest.downloads import send_file, send_parts
-from isola.doors.rest.filtering import select
+from isola.doors.rest.filtering import select_records
 from isola.doors.rest.reading import Fields
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission
 from isola.doors.rest.shapes.images import by_target, image_json, writable
 from isola.errors import NotFound, Unsupported
 from isola.model.image import Image
-from isola.model.reference import DEFAULT_PROJECT
+from isola.model.reference import Kind
 from isola.operations import Operation
 
 _SECRET_SECONDS = 3600
@@ -28,18 +29,18 @@ async def list_all(request: Request) -> web.StreamResponse:
     """Paths, or images."""
     images = request.services.images
     aliases = by_target(images.aliases())
-    everything = request.caller.may_use(_project(request))
-    visible = [image for image in images if everything or image.public]
-    shapes = [image_json(image, aliases.get(image.fingerprint, ())) for image in visible]
-    shapes = select(shapes, request.query.get("filter", ""))
-    return sync(shapes if request.recursion else [f"/1.0/images/{shape['fingerprint']}" for shape in shapes])
+    visible = [image for image in images if _listed(request, image)]
+    found = select_records(
+        visible, lambda image: image_json(image, aliases.get(image.ref, ())), request.query.get("filter", "")
+    )
+    return sync([shape if request.recursion else address(image.entity) for image, shape in found])
 
 
 async def get(request: Request) -> web.StreamResponse:
     """One image, by fingerprint or the beginning of one."""
     image = _visible(request)
     aliases = by_target(request.services.images.aliases())
-    return sync(image_json(image, aliases.get(image.fingerprint, ())), etag=writable(image))
+    return sync(image_json(image, aliases.get(image.ref, ())), etag=writable(image))
 
 
 async def put(request: Request) -> web.StreamResponse:
@@ -78,12 +79,12 @@ async def patch(request: Request) -> web.StreamResponse:
 
 async def delete(request: Request) -> web.StreamResponse:
     """Begin to delete; instances keep what they need of it."""
-    return background(request.services.images.start_delete(_find(request).fingerprint))
+    return background(request.services.images.start_delete(_find(request).ref, caller=request.caller))
 
 
 async def export(request: Request) -> web.StreamResponse:
     """The very bytes the fingerprint was computed of: one file, or metadata and root file system."""
-    files = request.services.images.export(_visible(request).fingerprint)
+    files = request.services.images.export(_visible(request).ref)
     if len(files) == 1:
         return await send_file(*files[0])
     return await send_parts(request, [(field, name, path) for field, (name, path) in zip(_FIELDS, files, strict=True)])
@@ -101,7 +102,8 @@ async def create_secret(request: Request) -> web.StreamResponse:
             "Lending out image",
             work,
             kind="token",
-            resources={"images": (f"/1.0/images/{image.fingerprint}",)},
+            resources=[image.entity],
+            caller=request.caller,
             metadata={"secret": services.host.clock.token(32)},
         )
     )
@@ -114,33 +116,36 @@ async def refresh(request: Request) -> web.StreamResponse:
 
 
 async def _update(request: Request, decide: Callable[[Image], Image]) -> web.StreamResponse:
-    await request.services.images.update(_find(request).fingerprint, request.matching(writable, decide))
+    ref, matching = _find(request).ref, request.matching(writable, decide)
+    await request.services.images.update(ref, matching, caller=request.caller)
     return sync()
 
 
 def _find(request: Request) -> Image:
-    return request.services.images.get(request.parameters["fingerprint"])
+    return request.services.images.get(request.ref(request.parameters["fingerprint"], Kind.IMAGE))
 
 
 def _visible(request: Request) -> Image:
     """Who may not use the project sees its public images, and those it has a token for."""
     image = _find(request)
-    if request.caller.may_use(_project(request)) or image.public or _has_token(request, image):
+    if request.caller.may_use(request.project) or image.public or _has_token(request, image):
         return image
     raise NotFound(f"Image {request.parameters['fingerprint'][:80]!r} not found")
 
 
-def _project(request: Request) -> str:
-    return request.query.get("project") or DEFAULT_PROJECT
+def _listed(request: Request, image: Image) -> bool:
+    """Public ones to everybody, others to those who may use the project."""
+    if request.everywhere:
+        return request.caller.may_use(image.project)
+    return request.lists(image.entity) and (image.public or request.caller.may_use(request.project))
 
 
 def _has_token(request: Request, image: Image) -> bool:
     secret = request.query.get("secret", "")
-    path = f"/1.0/images/{image.fingerprint}"
     return bool(secret) and any(
         operation.kind == "token"
         and not operation.status.final
-        and path in operation.resources.get("images", ())
+        and image.entity in operation.resources
         and operation.metadata.get("secret") == secret
         for operation in request.services.operations
     )

@@ -31,8 +31,17 @@ async def exec_command(request: Request) -> web.StreamResponse:
         cwd=fields.text("cwd", ""),
     )
     connect, record = fields.boolean("wait-for-websocket"), fields.boolean("record-output")
-    services, connections = request.services, request.connections
-    return background(run_command(services, connections, instance.name, wanted, connect=connect, record=record))
+    return background(
+        run_command(
+            request.services,
+            request.connections,
+            instance.ref,
+            wanted,
+            caller=request.caller,
+            connect=connect,
+            record=record,
+        )
+    )
 
 
 def _user(fields: Fields) -> int | str:
@@ -50,22 +59,22 @@ async def console(request: Request) -> web.StreamResponse:
         type=fields.text("type", "") or "console",
         force=fields.boolean("force"),
     )
-    return background(show_console(request.services, request.connections, instance.name, wanted))
+    return background(show_console(request.services, request.connections, instance.ref, wanted, caller=request.caller))
 
 
 async def console_log(request: Request) -> web.StreamResponse:
     """What the console has shown, raw."""
-    name = instance_of(request).name
-    data = await request.services.instances.console_log(name)
-    request.services.events.lifecycle("instance-console-retrieved", f"/1.0/instances/{name}")
+    instance = instance_of(request)
+    data = await request.services.instances.console_log(instance.ref)
+    request.services.events.lifecycle("instance-console-retrieved", instance.entity, caller=request.caller)
     return web.Response(body=data, content_type="application/octet-stream")
 
 
 async def clear_console_log(request: Request) -> web.StreamResponse:
     """Empty the console's log."""
-    name = instance_of(request).name
-    await request.services.instances.clear_console_log(name)
-    request.services.events.lifecycle("instance-console-reset", f"/1.0/instances/{name}")
+    instance = instance_of(request)
+    await request.services.instances.clear_console_log(instance.ref)
+    request.services.events.lifecycle("instance-console-reset", instance.entity, caller=request.caller)
     return sync()
 
 

@@ -25,7 +25,7 @@ _DIRECTORY_MODE = 0o750
 async def get(request: Request) -> web.StreamResponse:
     """A file raw, a directory as a list of names, a symbolic link as its target."""
     path = _path(request)
-    async with request.services.instances.files(instance_of(request).name) as root:
+    async with request.services.instances.files(instance_of(request).ref) as root:
         entry = await root.stat(path, follow=False)
         if request.http.method == "HEAD":
             return _look(entry)
@@ -46,7 +46,7 @@ async def post(request: Request) -> web.StreamResponse:
     how = request.header("write") or "overwrite"
     if how not in ("overwrite", "append"):
         raise InvalidInput("Unknown way of writing", field="X-LXD-write", remedy="use overwrite or append")
-    async with request.services.instances.files(instance_of(request).name) as root:
+    async with request.services.instances.files(instance_of(request).ref) as root:
         if kind == "directory":
             await root.make_directory(
                 path, uid=_owner(uid), gid=_owner(gid), mode=_DIRECTORY_MODE if mode is None else mode
@@ -72,7 +72,7 @@ async def post(request: Request) -> web.StreamResponse:
 async def delete(request: Request) -> web.StreamResponse:
     """Remove a file, a link or an empty directory."""
     path = _path(request)
-    async with request.services.instances.files(instance_of(request).name) as root:
+    async with request.services.instances.files(instance_of(request).ref) as root:
         await root.remove(path)
     return sync()
 

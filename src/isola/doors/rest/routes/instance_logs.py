@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from isola.doors.rest.acting import telling
+from isola.doors.rest.addresses import in_project
 from isola.doors.rest.answers import sync
 from isola.doors.rest.lookup import instance_of
 from isola.doors.rest.request import Request
@@ -19,31 +20,31 @@ has shown."""
 async def list_all(request: Request) -> web.StreamResponse:
     """Paths of all log files."""
     instance = instance_of(request)
-    names = await request.services.instances.logs(instance.name)
-    return sync([f"/1.0/{request.tree}/{instance.name}/logs/{name}" for name in names])
+    names = await request.services.instances.logs(instance.ref)
+    return sync([in_project(f"/1.0/{request.tree}/{instance.name}/logs/{name}", instance.project) for name in names])
 
 
 async def list_outputs(request: Request) -> web.StreamResponse:
     """Paths of what recorded commands wrote."""
     instance = instance_of(request)
-    names = await request.services.instances.logs(instance.name)
+    names = await request.services.instances.logs(instance.ref)
     outputs = [name for name in names if name.startswith(_OUTPUTS)]
-    return sync([f"/1.0/{request.tree}/{instance.name}/logs/{name}" for name in outputs])
+    return sync([in_project(f"/1.0/{request.tree}/{instance.name}/logs/{name}", instance.project) for name in outputs])
 
 
 async def get(request: Request) -> web.StreamResponse:
     """A log file, raw."""
-    instances, name, file = request.services.instances, instance_of(request).name, _file(request)
-    if file == _LXC_LOG and file not in await instances.logs(name):
-        data = await instances.start_log(name)
+    instances, ref, file = request.services.instances, instance_of(request).ref, _file(request)
+    if file == _LXC_LOG and file not in await instances.logs(ref):
+        data = await instances.start_log(ref)
     else:
-        data = await instances.read_log(name, file)
+        data = await instances.read_log(ref, file)
     return web.Response(body=data, content_type="application/octet-stream")
 
 
 async def delete(request: Request) -> web.StreamResponse:
     """Remove a log file."""
-    await request.services.instances.delete_log(instance_of(request).name, _file(request))
+    await request.services.instances.delete_log(instance_of(request).ref, _file(request))
     return sync()
 
 

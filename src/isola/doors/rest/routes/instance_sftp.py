@@ -16,6 +16,7 @@ from isola.doors.rest.routing import Permission, in_every_tree
 from isola.doors.takeover import TakenOver, take_over
 from isola.errors import InvalidInput
 from isola.instances.files import FilesSession
+from isola.model.instance import Instance
 
 _LIBRARY = "isola.doors.rest.sftp.serving"
 log = logging.getLogger(__name__)
@@ -25,12 +26,12 @@ async def sftp(request: Request) -> web.StreamResponse:
     """Answer 101, then serve SFTP version 3 on the connection until the client goes or the instance's state changes."""
     if request.http.headers.get("Upgrade", "").lower() != "sftp":
         raise InvalidInput("An upgrade to sftp is expected", field="Upgrade", remedy="send the upgrade headers")
-    name = instance_of(request).name
+    instance = instance_of(request)
     # Half a second of reading, and memory, which daemons do not spend that nobody asks for SFTP.
     await asyncio.to_thread(importlib.import_module, _LIBRARY)
-    async with request.services.instances.files_session(name) as session:
+    async with request.services.instances.files_session(instance.ref) as session:
         connection = await take_over(request.http, "sftp")
-        await _serve(connection, session, partial(_tell, request, name))
+        await _serve(connection, session, partial(_tell, request, instance))
     return connection.response
 
 
@@ -49,8 +50,9 @@ async def _serve(connection: TakenOver, session: FilesSession, tell: Callable[[s
         log.error("An SFTP session failed unexpectedly", exc_info=error)  # it is too late for an answer
 
 
-def _tell(request: Request, name: str, action: str, path: str) -> None:
-    request.services.events.lifecycle(f"instance-file-{action}", f"/1.0/instances/{name}", path=path)
+def _tell(request: Request, instance: Instance, action: str, path: str) -> None:
+    events = request.services.events
+    events.lifecycle(f"instance-file-{action}", instance.entity, caller=request.caller, path=path)
 
 
 ROUTES = in_every_tree(("GET", "/1.0/instances/{name}/sftp", sftp, Permission.OPERATE))

@@ -15,9 +15,10 @@ from isola.doors.rest.routing import Permission, in_every_tree
 from isola.doors.rest.shapes.instances import state_json
 from isola.errors import InvalidInput, IsolaError
 from isola.model.instance import Status
+from isola.model.reference import Entity, Kind, Ref
 from isola.operations import Operation
 
-Act = Callable[[str], Operation]
+Act = Callable[[Ref], Operation]
 _DEFAULT_SECONDS = 30
 _FITTING = {
     "start": (Status.STOPPED,),
@@ -38,35 +39,37 @@ async def put(request: Request) -> web.StreamResponse:
     """Begin to start, stop, restart, freeze or unfreeze."""
     fields = await request.fields()
     instance = instance_of(request)
-    _, act = _action(fields, request.services)
-    return background(act(instance.name))
+    _, act = _action(fields, request)
+    return background(act(instance.ref))
 
 
 async def put_all(request: Request) -> web.StreamResponse:
     """Begin to do the same to every instance it applies to."""
     fields = (await request.fields()).inside("state")
-    action, act = _action(fields, request.services)
+    action, act = _action(fields, request)
     services = request.services
-    names = [
-        instance.name for instance in instances_of(request) if services.instances.status(instance) in _FITTING[action]
+    chosen = [
+        instance.ref for instance in instances_of(request) if services.instances.status(instance) in _FITTING[action]
     ]
     return background(
         services.operations.start(
-            f"Changing the state of {len(names)} instances",
-            lambda op: _change_all(services, op, names, act),
-            resources={"instances": tuple(f"/1.0/instances/{name}" for name in names)},
+            f"Changing the state of {len(chosen)} instances",
+            lambda op: _change_all(services, op, chosen, act),
+            resources=[Entity.of(Kind.INSTANCE, ref) for ref in chosen],
+            project=request.project,
+            caller=request.caller,
         )
     )
 
 
-async def _change_all(services: Services, op: Operation, names: Sequence[str], act: Act) -> None:
+async def _change_all(services: Services, op: Operation, chosen: Sequence[Ref], act: Act) -> None:
     """Begin all, then wait for all; the first error is raised at the end."""
     started: list[Operation] = []
     errors: list[IsolaError] = []
-    with op.step("Change instances", total=len(names), unit="items") as step:
-        for name in names:
+    with op.step("Change instances", total=len(chosen), unit="items") as step:
+        for ref in chosen:
             try:
-                started.append(act(name))
+                started.append(act(ref))
             except IsolaError as error:
                 errors.append(error)
         for operation in started:
@@ -79,18 +82,18 @@ async def _change_all(services: Services, op: Operation, names: Sequence[str], a
         raise errors[0]
 
 
-def _action(fields: Fields, services: Services) -> tuple[str, Act]:
-    instances = services.instances
+def _action(fields: Fields, request: Request) -> tuple[str, Act]:
+    instances, caller = request.services.instances, request.caller
     action = fields.text("action")
     seconds = fields.whole("timeout", 0, minimum=-1, maximum=86_400)
     timeout = None if seconds < 0 else float(seconds or _DEFAULT_SECONDS)
     force, stateful = fields.boolean("force"), fields.boolean("stateful")
     actions: dict[str, Act] = {
-        "start": lambda name: _start(services, name, stateful),
-        "stop": lambda name: instances.stop(name, timeout=timeout, force=force, stateful=stateful),
-        "restart": lambda name: instances.restart(name, timeout=timeout, force=force),
-        "freeze": instances.pause,
-        "unfreeze": instances.resume,
+        "start": lambda ref: _start(request, ref, stateful),
+        "stop": lambda ref: instances.stop(ref, timeout=timeout, force=force, stateful=stateful, caller=caller),
+        "restart": lambda ref: instances.restart(ref, timeout=timeout, force=force, caller=caller),
+        "freeze": lambda ref: instances.pause(ref, caller=caller),
+        "unfreeze": lambda ref: instances.resume(ref, caller=caller),
     }
     if action not in actions:
         raise InvalidInput(
@@ -99,12 +102,12 @@ def _action(fields: Fields, services: Services) -> tuple[str, Act]:
     return action, actions[action]
 
 
-def _start(services: Services, name: str, stateful: bool) -> Operation:
+def _start(request: Request, ref: Ref, stateful: bool) -> Operation:
     """``lxc start`` is also the word that thaws a frozen instance."""
-    instance = services.instances.get(name)
-    if services.instances.status(instance) is Status.FROZEN:
-        return services.instances.resume(name)
-    return services.instances.start(name, stateful=stateful)
+    instances = request.services.instances
+    if instances.status(instances.get(ref)) is Status.FROZEN:
+        return instances.resume(ref, caller=request.caller)
+    return instances.start(ref, stateful=stateful, caller=request.caller)
 
 
 ROUTES = in_every_tree(

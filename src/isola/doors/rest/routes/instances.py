@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from aiohttp import web
 
+from isola.doors.rest.addresses import in_project
 from isola.doors.rest.answers import background, sync, sync_bytes
 from isola.doors.rest.filtering import Match, parse_filter
 from isola.doors.rest.lookup import instance_of, instances_of
@@ -15,6 +16,8 @@ from isola.doors.rest.routing import Permission, in_every_tree
 from isola.doors.rest.shapes.instances import writable
 from isola.errors import InvalidInput, NotFound, Unsupported
 from isola.model.instance import Config, Instance, InstanceRequest, InstanceUpdate
+from isola.model.names import instance_name
+from isola.model.reference import Kind
 from isola.operations import Operation
 
 
@@ -24,7 +27,7 @@ async def list_all(request: Request) -> web.StreamResponse:
     chosen = _chosen(request, match)
     recursion = request.recursion
     if recursion == 0:
-        return sync([f"/1.0/{request.tree}/{instance.name}" for instance in chosen])
+        return sync([in_project(f"/1.0/{request.tree}/{instance.name}", instance.project) for instance in chosen])
     if recursion == 1:
         return sync_bytes(request.rendering.many(chosen))
     return sync_bytes(await request.rendering.many_full(chosen, match))
@@ -35,7 +38,7 @@ async def create(request: Request) -> web.StreamResponse:
     if request.http.headers.get("Content-Type", "").startswith("application/octet-stream"):
         raise Unsupported("Importing a backup is not offered yet", field="body")
     wanted = _request_of(await request.fields(), request)
-    return background(request.services.instances.create(wanted))
+    return background(request.services.instances.create(wanted, caller=request.caller))
 
 
 async def get(request: Request) -> web.StreamResponse:
@@ -44,7 +47,7 @@ async def get(request: Request) -> web.StreamResponse:
     if request.recursion:
         instance, body = await request.rendering.full(instance, disk=True)
     else:
-        body = request.rendering.one(request.services.instances.read(instance.name))
+        body = request.rendering.one(request.services.instances.read(instance.ref))
     return sync_bytes(body, etag=writable(instance, request.services.instances.config(instance)))
 
 
@@ -86,13 +89,17 @@ async def rename(request: Request) -> web.StreamResponse:
     for word in ("pool", "project"):
         if fields.text(word, "") not in ("", "default"):
             raise Unsupported(f"Moving an instance to another {word} is not offered yet", field=word)
-    return background(request.services.instances.rename(instance.name, fields.text("name")))
+    return background(
+        request.services.instances.rename(instance.ref, instance_name(fields.text("name")), caller=request.caller)
+    )
 
 
 async def delete(request: Request) -> web.StreamResponse:
     """Begin to delete; a running one only with ``force=1``."""
     instance = instance_of(request)
-    return background(request.services.instances.delete(instance.name, force=request.flag("force")))
+    return background(
+        request.services.instances.delete(instance.ref, force=request.flag("force"), caller=request.caller)
+    )
 
 
 def _update(request: Request, decide: Callable[[Instance], InstanceUpdate]) -> Operation:
@@ -102,7 +109,7 @@ def _update(request: Request, decide: Callable[[Instance], InstanceUpdate]) -> O
     def shown(instance: Instance) -> object:
         return writable(instance, instances.config(instance))
 
-    return instances.update(instance_of(request).name, request.matching(shown, decide))
+    return instances.update(instance_of(request).ref, request.matching(shown, decide), caller=request.caller)
 
 
 def _chosen(request: Request, match: Match | None) -> Sequence[Instance]:
@@ -118,7 +125,8 @@ def _request_of(fields: Fields, request: Request) -> InstanceRequest:
     if fields.text("instance_type", ""):
         raise Unsupported("Instance types of clouds are not offered", field="instance_type", remedy="use limits.*")
     return InstanceRequest(
-        name=fields.text("name", "") or None,
+        name=instance_name(fields.text("name")) if fields.text("name", "") else None,
+        project=request.project,
         image=_image_of(fields.inside("source"), request),
         type=fields.text("type", "") or _type_of(request),
         isolation=fields.text("isolation", "") or "container",
@@ -158,7 +166,9 @@ def _image_of(source: Fields, request: Request) -> str | None:
 def _image_with(properties: Config, request: Request) -> str:
     if not properties:
         raise InvalidInput("No image is named", field="source.alias", remedy="give an alias or a fingerprint")
-    found = [i for i in request.services.images if properties.items() <= dict(i.properties).items()]
+    own = request.home(Kind.IMAGE)
+    images = (image for image in request.services.images if image.project == own)
+    found = [i for i in images if properties.items() <= dict(i.properties).items()]
     if not found:
         raise NotFound("No image has these properties", field="source.properties")
     return max(found, key=lambda image: image.created_at).fingerprint

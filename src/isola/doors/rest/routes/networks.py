@@ -8,23 +8,27 @@ from dataclasses import replace
 from aiohttp import web
 
 from isola.doors.rest.acting import done
+from isola.doors.rest.addresses import address, address_of, addresses
 from isola.doors.rest.answers import created, sync
-from isola.doors.rest.filtering import select
+from isola.doors.rest.filtering import select_records
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission
 from isola.doors.rest.shapes.networks import lease_json, link_json, network_json, writable
 from isola.errors import InvalidInput, NotFound
 from isola.model.names import network_name
 from isola.model.network import Network
+from isola.model.reference import Entity, Kind, Ref
 
 
 async def list_all(request: Request) -> web.StreamResponse:
     """Paths, or networks, managed and not."""
     networks = request.services.networks
-    managed = [network_json(network, networks.used_by(network.name)) for network in networks]
-    shapes = managed + [link_json(name, kind) for name, kind in (await networks.unmanaged()).items()]
-    shapes = select(shapes, request.query.get("filter", ""))
-    return sync(shapes if request.recursion else [f"/1.0/networks/{shape['name']}" for shape in shapes])
+    shapes = {address(each.entity): _shape(request, each) for each in networks if request.lists(each.entity)}
+    if request.lists(Entity.of(Kind.NETWORK, Ref.default(""))):
+        links = await networks.unmanaged()
+        shapes |= {address_of(Kind.NETWORK, Ref.default(name)): link_json(name, kind) for name, kind in links.items()}
+    found = select_records(shapes, shapes.__getitem__, request.query.get("filter", ""))
+    return sync([shape if request.recursion else at for at, shape in found])
 
 
 async def create(request: Request) -> web.StreamResponse:
@@ -32,30 +36,28 @@ async def create(request: Request) -> web.StreamResponse:
     fields = await request.fields()
     network = Network(
         name=network_name(fields.text("name")),
+        project=request.home(Kind.NETWORK),
         driver=fields.text("type", "") or "bridge",
         description=fields.text("description", ""),
         config=fields.mapping("config"),
     )
-    path = f"/1.0/networks/{network.name}"
-    services = request.services
-    await done(
-        services, "Creating network", path, lambda op: services.networks.create(op, network), lock=_lock(network.name)
-    )
-    return created(path)
+    networks = request.services.networks
+    await done(request, "Creating network", network.entity, lambda op: networks.create(op, network))
+    return created(address(network.entity))
 
 
 async def get(request: Request) -> web.StreamResponse:
     """One network, or a link of the host."""
     networks, name = request.services.networks, request.parameters["name"]
     try:
-        network = networks.get(name)
+        network = networks.get(_ref(request))
     except NotFound:
         kind = (await networks.unmanaged()).get(name)
         if kind is None:
             raise
         shape = link_json(name, kind)
         return sync(shape, etag=shape)
-    return sync(network_json(network, networks.used_by(name)), etag=writable(network))
+    return sync(_shape(request, network), etag=writable(network))
 
 
 async def put(request: Request) -> web.StreamResponse:
@@ -83,66 +85,53 @@ async def rename(request: Request) -> web.StreamResponse:
     fields = await request.fields()
     new = network_name(fields.text("name"))
     network = await _managed(request)
-    services, path = request.services, f"/1.0/networks/{new}"
-    await done(
-        services,
-        "Renaming network",
-        path,
-        lambda op: services.networks.rename(op, network.name, new),
-        lock=_lock(network.name),
-    )
-    return created(path)
+    networks = request.services.networks
+    await done(request, "Renaming network", network.entity, lambda op: networks.rename(op, network.ref, new))
+    return created(address_of(Kind.NETWORK, network.ref.renamed(new)))
 
 
 async def delete(request: Request) -> web.StreamResponse:
     """Take it down and forget it."""
     network = await _managed(request)
-    services = request.services
-    await done(
-        services,
-        "Deleting network",
-        f"/1.0/networks/{network.name}",
-        lambda op: services.networks.delete(op, network.name),
-        lock=_lock(network.name),
-    )
+    networks = request.services.networks
+    await done(request, "Deleting network", network.entity, lambda op: networks.delete(op, network.ref))
     return sync()
 
 
 async def leases(request: Request) -> web.StreamResponse:
     """Addresses in use."""
     network = await _managed(request)
-    return sync([lease_json(lease) for lease in await request.services.networks.leases(network.name)])
+    return sync([lease_json(lease) for lease in await request.services.networks.leases(network.ref)])
 
 
 async def state(request: Request) -> web.StreamResponse:
     """What is observed of its link."""
-    return sync(await request.services.networks.state(request.parameters["name"]))
+    return sync(await request.services.networks.state(_ref(request)))
 
 
 async def _update(request: Request, decide: Callable[[Network], Network]) -> web.StreamResponse:
-    services, network = request.services, await _managed(request)
-    await done(
-        services,
-        "Updating network",
-        f"/1.0/networks/{network.name}",
-        lambda op: services.networks.update(op, network.name, request.matching(writable, decide)),
-        lock=_lock(network.name),
-    )
+    networks, network = request.services.networks, await _managed(request)
+    matching = request.matching(writable, decide)
+    await done(request, "Updating network", network.entity, lambda op: networks.update(op, network.ref, matching))
     return sync()
 
 
 async def _managed(request: Request) -> Network:
     name = request.parameters["name"]
     try:
-        return request.services.networks.get(name)
+        return request.services.networks.get(_ref(request))
     except NotFound:
         if name in await request.services.networks.unmanaged():
             raise InvalidInput(f"{name!r} is a link of the host and not managed here", field="name") from None
         raise
 
 
-def _lock(name: str) -> str:
-    return f"network/{name}"
+def _ref(request: Request) -> Ref:
+    return request.ref(request.parameters["name"], Kind.NETWORK)
+
+
+def _shape(request: Request, network: Network) -> dict[str, object]:
+    return network_json(network, addresses(request.services.networks.used_by(network.ref)))
 
 
 ROUTES = (

@@ -12,6 +12,7 @@ from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission
 from isola.doors.rest.shapes.operations import operation_json
 from isola.errors import Forbidden, InvalidInput, NotFound
+from isola.model.reference import OF_SERVER
 from isola.operations import Operation
 
 
@@ -20,7 +21,7 @@ async def list_all(request: Request) -> web.StreamResponse:
     whole = request.recursion > 0
     groups: dict[str, list[object]] = {}
     for operation in _visible(request):
-        shown: object = operation_json(operation) if whole else f"/1.0/operations/{operation.id}"
+        shown: object = operation_json(operation.view()) if whole else f"/1.0/operations/{operation.id}"
         groups.setdefault(operation.status.value.lower(), []).append(shown)
     return sync(groups)
 
@@ -54,11 +55,12 @@ async def websocket(request: Request) -> web.StreamResponse:
 def _shown(request: Request, operation: Operation) -> web.StreamResponse:
     if operation.status.final:
         request.services.operations.told(operation)
-    return sync(operation_json(operation))
+    return sync(operation_json(operation.view()))
 
 
 def _visible(request: Request) -> Iterator[Operation]:
-    return (each for each in request.services.operations if request.caller.may_use(each.project))
+    mine = (each for each in request.services.operations if request.caller.may_use(each.project))
+    return mine if request.everywhere else (each for each in mine if each.project in (OF_SERVER, request.project))
 
 
 def _find(request: Request) -> Operation:

@@ -6,20 +6,22 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from isola.doors.rest.addresses import address, address_of, addresses
 from isola.doors.rest.answers import created, sync
-from isola.doors.rest.filtering import select
+from isola.doors.rest.filtering import select_records
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission
 from isola.doors.rest.shapes.profiles import profile_json, writable
 from isola.model.profile import Profile
+from isola.model.reference import Kind
 
 
 async def list_all(request: Request) -> web.StreamResponse:
     """Paths, or profiles."""
     profiles = request.services.profiles
-    shapes = [profile_json(profile, profiles.used_by(profile.name)) for profile in profiles]
-    shapes = select(shapes, request.query.get("filter", ""))
-    return sync(shapes if request.recursion else [f"/1.0/profiles/{shape['name']}" for shape in shapes])
+    listed = [profile for profile in profiles if request.lists(profile.entity)]
+    found = select_records(listed, lambda profile: _shape(request, profile), request.query.get("filter", ""))
+    return sync([shape if request.recursion else address(profile.entity) for profile, shape in found])
 
 
 async def create(request: Request) -> web.StreamResponse:
@@ -27,18 +29,19 @@ async def create(request: Request) -> web.StreamResponse:
     fields = await request.fields()
     profile = Profile(
         name=fields.text("name"),
+        project=request.home(Kind.PROFILE),
         description=fields.text("description", ""),
         config=fields.mapping("config"),
         devices=fields.mappings("devices"),
     )
-    await request.services.profiles.create(profile)
-    return created(f"/1.0/profiles/{profile.name}")
+    await request.services.profiles.create(profile, caller=request.caller)
+    return created(address(profile.entity))
 
 
 async def get(request: Request) -> web.StreamResponse:
     """One profile."""
     profile = _find(request)
-    return sync(profile_json(profile, request.services.profiles.used_by(profile.name)), etag=writable(profile))
+    return sync(_shape(request, profile), etag=writable(profile))
 
 
 async def put(request: Request) -> web.StreamResponse:
@@ -67,23 +70,29 @@ async def rename(request: Request) -> web.StreamResponse:
     """Give it another name."""
     fields = await request.fields()
     new = fields.text("name")
-    await request.services.profiles.rename(_find(request).name, new)
-    return created(f"/1.0/profiles/{new}")
+    ref = _find(request).ref
+    await request.services.profiles.rename(ref, new, caller=request.caller)
+    return created(address_of(Kind.PROFILE, ref.renamed(new)))
 
 
 async def delete(request: Request) -> web.StreamResponse:
     """Remove it."""
-    await request.services.profiles.delete(_find(request).name)
+    await request.services.profiles.delete(_find(request).ref, caller=request.caller)
     return sync()
 
 
 async def _update(request: Request, decide: Callable[[Profile], Profile]) -> web.StreamResponse:
-    await request.services.profiles.update(_find(request).name, request.matching(writable, decide))
+    ref, matching = _find(request).ref, request.matching(writable, decide)
+    await request.services.profiles.update(ref, matching, caller=request.caller)
     return sync()
 
 
 def _find(request: Request) -> Profile:
-    return request.services.profiles.get(request.parameters["name"])
+    return request.services.profiles.get(request.ref(request.parameters["name"], Kind.PROFILE))
+
+
+def _shape(request: Request, profile: Profile) -> dict[str, object]:
+    return profile_json(profile, addresses(request.services.profiles.used_by(profile.ref)))
 
 
 ROUTES = (

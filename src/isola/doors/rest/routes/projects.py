@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from isola.doors.rest.addresses import address
 from isola.doors.rest.answers import sync
 from isola.doors.rest.filtering import select
 from isola.doors.rest.request import Request
@@ -43,10 +44,10 @@ async def refuse(request: Request) -> web.StreamResponse:
 
 def _shape(request: Request) -> dict[str, object]:
     services = request.services
-    users = [f"/1.0/instances/{each.name}" for each in services.instances]
-    users += [f"/1.0/images/{each.fingerprint}" for each in services.images]
-    users += [f"/1.0/profiles/{each.name}" for each in services.profiles]
-    users += [f"/1.0/networks/{each.name}" for each in services.networks]
+    users = [address(each.entity) for each in services.instances]
+    users += [address(each.entity) for each in services.images]
+    users += [address(each.entity) for each in services.profiles]
+    users += [address(each.entity) for each in services.networks]
     return {
         "name": "default",
         "description": "Default Isola project",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from aiohttp import web
 
 from isola.doors.rest.acting import done
+from isola.doors.rest.addresses import address, addresses, in_project
 from isola.doors.rest.answers import created, sync
 from isola.doors.rest.filtering import select
 from isola.doors.rest.request import Request
@@ -25,7 +26,9 @@ _TYPES = ("container", "virtual-machine", "custom", "image")
 async def list_all(request: Request) -> web.StreamResponse:
     """Paths, or pools."""
     pools = request.services.pools
-    shapes = select([pool_json(pool, pools.used_by(pool.name)) for pool in pools], request.query.get("filter", ""))
+    shapes = select(
+        [pool_json(pool, addresses(pools.used_by(pool.name))) for pool in pools], request.query.get("filter", "")
+    )
     return sync(shapes if request.recursion else [f"{_ROOT}/{shape['name']}" for shape in shapes])
 
 
@@ -38,18 +41,15 @@ async def create(request: Request) -> web.StreamResponse:
         description=fields.text("description", ""),
         config=fields.mapping("config"),
     )
-    path = f"{_ROOT}/{pool.name}"
-    services = request.services
-    await done(
-        services, "Creating storage pool", path, lambda op: services.pools.create(op, pool), lock=f"pool/{pool.name}"
-    )
-    return created(path)
+    pools = request.services.pools
+    await done(request, "Creating storage pool", pool.entity, lambda op: pools.create(op, pool))
+    return created(address(pool.entity))
 
 
 async def get(request: Request) -> web.StreamResponse:
     """One pool."""
     pool = _find(request)
-    return sync(pool_json(pool, request.services.pools.used_by(pool.name)), etag=writable(pool))
+    return sync(pool_json(pool, addresses(request.services.pools.used_by(pool.name))), etag=writable(pool))
 
 
 async def put(request: Request) -> web.StreamResponse:
@@ -73,14 +73,8 @@ async def patch(request: Request) -> web.StreamResponse:
 async def delete(request: Request) -> web.StreamResponse:
     """Remove it with what it holds."""
     pool = _find(request)
-    services = request.services
-    await done(
-        services,
-        "Deleting storage pool",
-        f"{_ROOT}/{pool.name}",
-        lambda op: services.pools.delete(op, pool.name),
-        lock=f"pool/{pool.name}",
-    )
+    pools = request.services.pools
+    await done(request, "Deleting storage pool", pool.entity, lambda op: pools.delete(op, pool.name))
     return sync()
 
 
@@ -97,7 +91,7 @@ async def volumes(request: Request) -> web.StreamResponse:
     shapes = select(shapes, request.query.get("filter", ""))
     if request.recursion:
         return sync(shapes)
-    return sync([f"{_ROOT}/{pool.name}/volumes/{shape['type']}/{shape['name']}" for shape in shapes])
+    return sync([_volume_address(pool, shape) for shape in shapes])
 
 
 async def volume(request: Request) -> web.StreamResponse:
@@ -126,8 +120,13 @@ async def refuse_volume(request: Request) -> web.StreamResponse:
     )
 
 
+def _volume_address(pool: Pool, shape: Mapping[str, object]) -> str:
+    return in_project(f"{_ROOT}/{pool.name}/volumes/{shape['type']}/{shape['name']}", str(shape["project"]))
+
+
 async def _update(request: Request, decide: Callable[[Pool], Pool]) -> web.StreamResponse:
-    await request.services.pools.update(_find(request).name, request.matching(writable, decide))
+    name, matching = _find(request).name, request.matching(writable, decide)
+    await request.services.pools.update(name, matching, caller=request.caller)
     return sync()
 
 
@@ -150,7 +149,8 @@ def _type(request: Request) -> str:
 
 
 def _roots(request: Request, pool: Pool) -> Iterator[Instance]:
-    return (each for each in request.services.instances if each.volatile.get("root.pool") == pool.name)
+    listed = (each for each in request.services.instances if request.lists(each.entity))
+    return (each for each in listed if each.volatile.get("root.pool") == pool.name)
 
 
 def _root(request: Request) -> Instance:

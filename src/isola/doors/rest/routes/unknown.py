@@ -12,9 +12,11 @@ from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission
 from isola.errors import InvalidInput, NotFound
 from isola.model.instance import Unknown
+from isola.model.reference import Entity, Kind
 from isola.operations import Operation
 
 _BLOBS = "image-content"
+_KINDS = {"network": Kind.NETWORK, "storage-pool": Kind.STORAGE_POOL}
 _ROOT = "/1.0/isola/unknown"
 
 
@@ -38,13 +40,15 @@ async def act(request: Request) -> web.StreamResponse:
     action, kind, id = fields.text("action"), fields.text("type", "") or "instance", fields.text("id")
     services = request.services
     if kind == "instance" and action == "adopt":
-        return background(services.instances.adopt(id, fields.text("name", "")))
+        return background(services.instances.adopt(id, fields.text("name", ""), caller=request.caller))
     if kind == "instance" and action == "remove":
-        return background(services.instances.remove_unknown(id))
+        return background(services.instances.remove_unknown(id, caller=request.caller))
     work = _works(services, id).get((action, kind))
     if work is None:
         raise InvalidInput(f"{action[:20]!r} is not offered for {kind[:40]!r}", field="action")
-    return background(services.operations.start(f"{action.capitalize()} unknown {kind}", work, locks=[f"{kind}/{id}"]))
+    locks = [Entity.of_host(_KINDS.get(kind, Kind.UNKNOWN), id).lock]
+    description = f"{action.capitalize()} unknown {kind}"
+    return background(services.operations.start(description, work, locks=locks, caller=request.caller))
 
 
 async def copy_state(request: Request) -> web.StreamResponse:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from isola.doors.rest.shapes.times import UNSET, moment
 from isola.model.image import Alias, Image
+from isola.model.reference import Ref
 
 
 def image_json(image: Image, aliases: Iterable[Alias]) -> dict[str, object]:
@@ -21,7 +22,7 @@ def image_json(image: Image, aliases: Iterable[Alias]) -> dict[str, object]:
         "filename": image.filename,
         "last_used_at": moment(image.last_used_at, UNSET),
         "profiles": list(image.profiles),
-        "project": "default",
+        "project": image.project,
         "properties": dict(image.properties),
         "public": image.public,
         "size": image.size,
@@ -48,9 +49,9 @@ def alias_json(alias: Alias) -> dict[str, object]:
     return {"name": alias.name, "description": alias.description, "target": alias.target, "type": alias.type}
 
 
-def by_target(aliases: Iterable[Alias]) -> dict[str, list[Alias]]:
+def by_target(aliases: Iterable[Alias]) -> dict[Ref, list[Alias]]:
     """Aliases by the image they name."""
-    found: dict[str, list[Alias]] = {}
+    found: dict[Ref, list[Alias]] = {}
     for alias in aliases:
-        found.setdefault(alias.target, []).append(alias)
+        found.setdefault(alias.ref.renamed(alias.target), []).append(alias)
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from isola.model.network import Lease, Network
+from isola.model.reference import DEFAULT_PROJECT
 
 
 def network_json(network: Network, used_by: Sequence[str]) -> dict[str, object]:
@@ -17,12 +18,13 @@ def network_json(network: Network, used_by: Sequence[str]) -> dict[str, object]:
         description=network.description,
         used_by=used_by,
         status="Created" if network.ready else "Errored",
+        project=network.project,
     )
 
 
 def link_json(name: str, kind: str) -> dict[str, object]:
     """A link of the host that no network of ours owns."""
-    return _shape(name, kind, managed=False, config={}, description="", used_by=(), status="")
+    return _shape(name, kind, managed=False, config={}, description="", used_by=(), status="", project=DEFAULT_PROJECT)
 
 
 def lease_json(lease: Lease) -> dict[str, object]:
@@ -55,6 +57,7 @@ def _shape(
     description: str,
     used_by: Sequence[str],
     status: str,
+    project: str,
 ) -> dict[str, object]:
     return {
         "name": name,
@@ -65,5 +68,5 @@ def _shape(
         "used_by": list(used_by),
         "status": status,
         "locations": ["none"] if managed else [],
-        "project": "default",
+        "project": project,
     }

@@ -9,7 +9,7 @@ from isola.model.profile import Profile
 
 
 def profile_json(profile: Profile, used_by: Sequence[str]) -> dict[str, object]:
-    return {"name": profile.name, "used_by": list(used_by), "project": "default", **writable(profile)}
+    return {"name": profile.name, "used_by": list(used_by), "project": profile.project, **writable(profile)}
 
 
 def writable(profile: Profile) -> dict[str, object]:

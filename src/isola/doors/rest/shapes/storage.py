@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from isola.doors.rest.addresses import address
 from isola.doors.rest.shapes.times import moment
 from isola.model.instance import Instance
 from isola.model.storage import Pool, Space
@@ -40,7 +41,7 @@ def root_volume_json(instance: Instance) -> dict[str, object]:
         "created_at": moment(instance.created_at),
         "location": "none",
         "project": instance.project,
-        "used_by": [f"/1.0/instances/{instance.name}"],
+        "used_by": [address(instance.entity)],
     }
 
 

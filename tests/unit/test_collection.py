@@ -11,7 +11,9 @@ from datetime import UTC, datetime
 import pytest
 
 from isola.errors import AlreadyExists, HostFailure, NotFound, PreconditionFailed
-from isola.state import Check, Collection, Delete, Put, Versioned, mapping_codec, record_codec
+from isola.state import Change, Check, Collection, Delete, Put, Versioned, mapping_codec, record_codec
+from isola.state.codec import encode
+from isola.state.collection import BATCH
 from isola.testing.clock import FakeClock
 from isola.testing.store import FakeStore
 
@@ -34,8 +36,10 @@ class SlowStore(FakeStore):
     """Commits take a moment, in which others may do something; they may fail."""
 
     failing = False
+    largest = 0
 
     async def commit(self, *steps: Check | Put | Delete) -> int:
+        self.largest = max(self.largest, len(steps))
         await asyncio.sleep(0)
         if self.failing:
             raise HostFailure("the disk is full")
@@ -186,14 +190,73 @@ async def test_a_second_daemon_that_was_first_is_noticed(store: SlowStore) -> No
     records, other = things(store), things(store)
     await put(records, "a", Thing("a"))
     await other.load()
+    held = records.read("a")
     await replace(other, 9)
     with pytest.raises(PreconditionFailed):
-        await replace(records, 1)
+        await records.rename("a", "b", Thing("b"), at=held.revision)
+    assert records.get("a").inner == Inner(9) and "b" not in records, "what was not written is not shown"
     with pytest.raises(PreconditionFailed):
-        await rename(records, "a", "b")
-    assert records.get("a") == Thing("a"), "what was not written is not shown"
+        await records.replace("a", Thing("a"), at=held.revision)
+    assert await same(store, records)
+
+
+async def test_what_is_heard_late_does_not_undo_what_was_written_since(store: SlowStore) -> None:
+    records = things(store)
     await records.load()
-    assert records.get("a").inner == Inner(9)
+    old = await records.add("a", Thing("a"))
+    late = Change("/things/a", encode(old.value), old.revision)
+    await replace(records, 2)
+    records.hear(late)
+    assert records.get("a").inner == Inner(2)
+    await records.remove("a")
+    records.hear(late)
+    assert "a" not in records
+    records.hear(Change("/things/a", encode(Thing("a")), old.revision + 100))
+    records.hear(Change("/things/a", None, old.revision + 50))
+    assert "a" in records
+
+
+async def test_a_record_of_a_newer_version_is_left_as_it_is(store: SlowStore) -> None:
+    records = things(store)
+    await records.add("a", Thing("a"))
+    revision = await store.put("/things/a", b"{")
+    records.hear(Change("/things/a", b"{", revision))
+    assert records.get("a") == Thing("a")
+    with pytest.raises(HostFailure, match="cannot be read"):
+        await replace(records, 2)
+    entry = await store.get("/things/a")
+    assert entry is not None and entry.value == b"{"
+
+
+async def many(records: Collection[Thing], count: int) -> dict[str, Versioned[Thing]]:
+    """So many records, and what they are to become."""
+    for number in range(count):
+        await put(records, f"{number:03}")
+    return {thing.name: Versioned(replaced(thing), records.revision(thing.name)) for thing in records}
+
+
+def replaced(thing: Thing) -> Thing:
+    return dataclasses.replace(thing, inner=Inner(2))
+
+
+async def test_many_records_are_replaced_in_commits_of_bounded_size(store: SlowStore) -> None:
+    records = things(store)
+    wanted = await many(records, 2 * BATCH + 5)
+    store.largest = 0
+    await records.replace_all(wanted)
+    assert store.largest == 2 * BATCH
+    assert all(thing.inner == Inner(2) for thing in records) and await same(store, records)
+
+
+async def test_a_later_commit_that_is_refused_takes_back_the_earlier_ones(store: SlowStore) -> None:
+    records, other = things(store), things(store)
+    wanted = await many(records, 2 * BATCH + 5)
+    await other.load()
+    await replace(other, 9, f"{2 * BATCH + 1:03}")
+    with pytest.raises(PreconditionFailed):
+        await records.replace_all(wanted)
+    assert [thing.name for thing in records if thing.inner is not None] == [f"{2 * BATCH + 1:03}"]
+    assert await same(store, records)
 
 
 Write = Callable[[Collection[Thing]], Awaitable[object]]
@@ -241,8 +304,7 @@ async def test_several_records_are_replaced_together_or_not_at_all(store: SlowSt
     await replace(other, 1, "b")
     with pytest.raises(PreconditionFailed):
         await replace_all(records, "ab")
-    assert list(records) == [Thing("a"), Thing("b")]
-    await records.load()
+    assert list(records) == [Thing("a"), Thing("b", inner=Inner(1))]
     await replace_all(records, "ab")
     assert list(records) == [Thing("a", inner=Inner(2)), Thing("b", inner=Inner(2))] and await same(store, records)
     with pytest.raises(NotFound):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from isola.certificates import Certificates, Identity, Tokens
 from isola.doors import Services
@@ -17,7 +17,7 @@ from isola.instances import Instances
 from isola.instances.context import Context
 from isola.instances.expand import validate
 from isola.model.certificate import Certificate
-from isola.model.identity import HostNames
+from isola.model.identity import NO_MEMBER, HostNames
 from isola.model.image import Alias, Image
 from isola.model.instance import Instance
 from isola.model.network import Network
@@ -32,11 +32,14 @@ from isola.projects import Projects
 from isola.runtimes import Runtime, Runtimes
 from isola.runtimes.lxcfs import Lxcfs
 from isola.server import Server
-from isola.state import Collection, Intents, Scoped, Store, mapping_codec, record_codec
+from isola.state import Collection, Intents, Keyed, Scoped, Store, mapping_codec, record_codec
+from isola.state.follow import Follower
 from isola.state.schema import upgrade
 from isola.storage import Pools, VolumeDriver, Volumes
 
 T = TypeVar("T")
+Lives = TypeVar("Lives", Instance, VolumeRecord)
+"""What lives on one member of a cluster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +59,19 @@ class Records:
     certificates: Collection[Certificate]
     intents: Intents
 
+    @property
+    def collections(self) -> tuple[Keyed[Any, Any], ...]:
+        """All that is a copy of the store; each is loaded and followed."""
+        held = [getattr(self, each.name) for each in fields(self)]
+        return tuple(each for each in held if isinstance(each, Keyed))
+
     @classmethod
-    async def load(cls, store: Store) -> Records:
-        """Read all records, brought to the present form before."""
+    async def load(cls, store: Store, member: str = NO_MEMBER) -> Records:
+        """Read all records, brought to the present form before. What is written lives on ``member``."""
         await upgrade(store)
+
+        def here(record: Lives) -> Lives:
+            return replace(record, member=member) if record.member == NO_MEMBER else record
 
         def of(kind: type[T], noun: str, prefix: str) -> Scoped[T]:
             return Scoped(store, noun, f"/{prefix}/", record_codec(kind))
@@ -70,31 +82,19 @@ class Records:
         records = cls(
             server=Collection(store, "server configuration", "/server/", mapping_codec()),
             projects=plain(Project, "project", "projects"),
-            instances=of(Instance, "instance", "instances"),
+            instances=Scoped(store, "instance", "/instances/", record_codec(Instance), stamp=here),
             profiles=of(Profile, "profile", "profiles"),
             images=of(Image, "image", "images"),
             aliases=of(Alias, "image alias", "aliases"),
             networks=of(Network, "network", "networks"),
             pools=plain(Pool, "storage pool", "pools"),
-            volumes=plain(VolumeRecord, "storage volume", "volumes"),
+            volumes=Collection(store, "storage volume", "/volumes/", record_codec(VolumeRecord), stamp=here),
             volume_snapshots=plain(VolumeSnapshot, "snapshot of a storage volume", "volume-snapshots"),
             certificates=plain(Certificate, "certificate", "certificates"),
             intents=Intents(store),
         )
         await records.intents.load()
-        for collection in (
-            records.server,
-            records.projects,
-            records.instances,
-            records.profiles,
-            records.images,
-            records.aliases,
-            records.networks,
-            records.pools,
-            records.volumes,
-            records.volume_snapshots,
-            records.certificates,
-        ):
+        for collection in records.collections:
             await collection.load()
         return records
 
@@ -119,10 +119,12 @@ class Parts:
     context: Context
     records: Records
     lxcfs: Lxcfs
+    follower: Follower
 
     async def open(self) -> None:
         """From the bottom up: ask what works here, then bring the host to what the records say."""
         services = self.services
+        self.follower.begin()
         await asyncio.gather(
             services.runtimes.probe(), services.networks.probe(), services.pools.probe(), services.images.probe()
         )
@@ -140,6 +142,7 @@ class Parts:
         await self.services.instances.close()
         await self.services.networks.close()
         self.lxcfs.leave()
+        await self.follower.end()
         self.services.events.close()
 
     async def shutdown(self) -> None:
@@ -161,7 +164,7 @@ async def build(
 ) -> Parts:
     """All parts of the daemon of a directory, not yet opened."""
     names = names or HostNames.of_directory(str(directory))
-    records = await Records.load(store)
+    records = await Records.load(store, host.system.kernel().hostname)
     events = Events(host.clock.now)
     operations = Operations(events, now=host.clock.now, new_id=host.clock.uuid, observer=observer)
     # Users of a noun are known one row above it: the lambdas below look up what is built last.
@@ -251,4 +254,5 @@ async def build(
         projects=Projects(records.projects),
         runtimes=runtimes,
     )
-    return Parts(services, context, records, Lxcfs(host, directory))
+    follower = Follower(store, host.clock, records.collections)
+    return Parts(services, context, records, Lxcfs(host, directory), follower)

@@ -10,6 +10,10 @@ ID_RANGE_SIZE = 65536
 _ALIAS = re.compile(r"isola(-[0-9a-f]{4})?:.+")
 
 
+NO_MEMBER = "none"
+"""Where a thing lives that no member of a cluster has claimed."""
+
+
 @dataclass(frozen=True, slots=True)
 class IdRange:
     """Host user and group ids ``base .. base+size-1`` that stand for ``0 .. size-1`` inside."""

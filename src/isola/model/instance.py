@@ -9,7 +9,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from isola.model.device import DeviceState
-from isola.model.identity import IdRange
+from isola.model.identity import NO_MEMBER, IdRange
 from isola.model.image import Layer
 from isola.model.limits import Usage
 from isola.model.reference import DEFAULT_PROJECT, Entity, Kind, Ref
@@ -73,6 +73,8 @@ class Instance:
     idmap: IdRange
     created_at: datetime
     project: str = DEFAULT_PROJECT
+    member: str = NO_MEMBER
+    """Of the cluster, or the server's name, as of the first write; ``none`` in records of Isola 0.1."""
     type: str = "container"
     isolation: str = "container"
     runtime: str = ""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from isola.model.identity import IdRange
+from isola.model.identity import NO_MEMBER, IdRange
 from isola.model.reference import DEFAULT_PROJECT, Entity, Kind
 from isola.model.storage import Volume
 from isola.model.units import parse_size
@@ -65,6 +65,8 @@ class VolumeRecord:
     """Id of the volume that it was copied from."""
     ready: bool = True
     """False while it is made, and from the moment on at which its deletion has begun."""
+    member: str = NO_MEMBER
+    """Of the cluster, or the server's name, as of the first write."""
 
     @property
     def ref(self) -> VolumeRef:

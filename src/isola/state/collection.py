@@ -1,20 +1,22 @@
-"""Typed records over the store, with every record of the collection kept in memory for reading.
+"""Typed records over the store, with a copy of the collection in memory for reading.
 
-One daemon writes its own records, so the copy in memory is right by construction; a second writer (a cluster) is
-followed through ``watch``.
+The copy may be thrown away at any moment (``load``). What others write to the store is heard of through ``Follower``;
+until then a write that was decided on the copy is refused by the store, and ``change`` decides anew.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
-from isola.errors import AlreadyExists, HostFailure, NotFound
+from isola.errors import AlreadyExists, HostFailure, IsolaError, NotFound, PreconditionFailed
 from isola.host.cancellation import finish
 from isola.model.reference import Ref
-from isola.state.store import Check, Delete, Entry, Put, Store
+from isola.state.store import Change, Check, Delete, Entry, Put, Store
 
 
 class Ordered(Protocol):
@@ -25,7 +27,26 @@ class Ordered(Protocol):
 
 
 T = TypeVar("T")
+Stamp = Callable[[T], T]
+"""What is filled in whenever a record is written: on which member of a cluster the thing lives."""
 K = TypeVar("K", bound=Ordered)
+
+
+_ATTEMPTS = 5
+"""Of a decision that others' writes come before."""
+BATCH = 50
+"""Records in one commit. etcd, for one, takes 128 steps by default, and a record needs two."""
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def again(attempt: int) -> Iterator[None]:
+    """Let it be tried again where somebody else was faster, the last attempt aside."""
+    try:
+        yield
+    except PreconditionFailed:
+        if attempt + 1 >= _ATTEMPTS:
+            raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +85,19 @@ class Keyed(Generic[K, T]):
     decision was read at, or gives the decision itself (``change``), which is then made right before the write.
     """
 
-    def __init__(self, store: Store, noun: str, prefix: str, codec: Codec[T], keys: Keys[K]) -> None:
+    def __init__(  # noqa: PLR0917 - four facts of a noun, its store, and what a member adds
+        self, store: Store, noun: str, prefix: str, codec: Codec[T], keys: Keys[K], stamp: Stamp[T] | None = None
+    ) -> None:
         self.noun = noun
+        self._stamped: Stamp[T] = stamp or (lambda record: record)
         self._keys = keys
         self._store = store
         self._prefix = prefix
         self._codec = codec
         self._records: dict[K, Versioned[T]] = {}
+        self._removed: dict[K, int] = {}
+        """Revisions of removals, as long as something older may still be heard or noted of these records."""
+        self._loaded_at = 0
         self._writing = asyncio.Lock()
         """Writes are committed and noted one after another, so that ``change`` sees what the one before it wrote."""
 
@@ -79,11 +106,38 @@ class Keyed(Generic[K, T]):
 
         None is passed over: what belongs to a record that nobody knows would be taken for left behind and removed.
         """
-        entries = await self._store.range(self._prefix)
-        self._records = {
-            self._keys.parse(entry.key.removeprefix(self._prefix)): Versioned(self._decoded(entry), entry.revision)
-            for entry in entries
-        }
+        async with self._writing:
+            snapshot = await self._store.snapshot(self._prefix)
+            self._records = {
+                self._name(entry.key): Versioned(self._decoded(entry), entry.revision) for entry in snapshot.entries
+            }
+            self._removed = {}
+            self._loaded_at = snapshot.revision
+
+    @property
+    def prefix(self) -> str:
+        """What all keys of the collection begin with."""
+        return self._prefix
+
+    @property
+    def loaded_at(self) -> int:
+        """Every change up to this revision is in the copy."""
+        return self._loaded_at
+
+    def hear(self, change: Change) -> None:
+        """Take over what the store tells. A record that cannot be read stays as it was: writes to it are refused."""
+        if change.revision > self._loaded_at:
+            name = self._name(change.key)
+            try:
+                value = (
+                    None if change.value is None else self._decoded(Entry(change.key, change.value, change.revision))
+                )
+            except HostFailure as error:
+                log.error("%s", error)
+                return
+            self._note(name, value, change.revision)
+            if not self._writing.locked():  # whatever is older has been heard, and nothing is on its way
+                self._removed = {name: at for name, at in self._removed.items() if at > change.revision}
 
     def __iter__(self) -> Iterator[T]:
         return iter([self._records[name].value for name in sorted(self._records)])
@@ -118,9 +172,12 @@ class Keyed(Generic[K, T]):
     async def add(self, name: K, record: T, *also: Put | Delete) -> Versioned[T]:
         """Write a new record, and with it what else belongs into the same commit. Raises AlreadyExists."""
         async with self._writing:
-            if name in self._records:
-                raise AlreadyExists(f"{self._said(name)} already exists")
-            return await self._write(name, record, 0, *also)
+            self._require_free(name)
+            try:
+                return await self._write(name, record, 0, *also)
+            except PreconditionFailed:
+                self._require_free(name)  # as it has been read again
+                raise
 
     async def put(self, name: K, record: T, *, at: int) -> Versioned[T]:
         """Write over what was read at revision ``at``; 0 says that there was none. Raises PreconditionFailed."""
@@ -139,52 +196,67 @@ class Keyed(Generic[K, T]):
         Raises NotFound without that, and what ``decide`` raises.
         """
         async with self._writing:
-            held = Versioned(otherwise, 0) if otherwise is not None and name not in self else self.read(name)
-            if (wanted := decide(held.value)) == held.value and held.revision:
-                return held  # what is as it was needs no room on a disk that may be full
-            return await self._write(name, wanted, held.revision)
+            for attempt in range(_ATTEMPTS):
+                held = Versioned(otherwise, 0) if otherwise is not None and name not in self else self.read(name)
+                if (wanted := decide(held.value)) == held.value and held.revision:
+                    return held  # what is as it was needs no room on a disk that may be full
+                with again(attempt):
+                    return await self._write(name, wanted, held.revision)
+            raise AssertionError("the last attempt returns or raises")
 
     async def replace_all(self, records: Mapping[K, Versioned[T]]) -> None:
-        """Write new values, each over what was read at its revision, all or none.
+        """Write new values, each over what was read at its revision.
 
+        At most ``BATCH`` of them go into one commit. Where a later commit fails, what earlier ones wrote is put back
+        as it was; in between others see some of the new values, and after a kill the next daemon does.
         Raises NotFound, PreconditionFailed.
         """
         async with self._writing:
-            steps: list[Check | Put] = []
-            for name, new in records.items():
-                self.read(name)
-                key = self._key(name)
-                steps += [Check(key, new.revision), Put(key, self._codec.encode(new.value))]
-            if steps:
-                revision = await finish(self._store.commit(*steps))
-                self._records |= {name: Versioned(new.value, revision) for name, new in records.items()}
+            before = {name: self.read(name).value for name in records}
+            names, written = list(records), dict[K, Versioned[T]]()
+            try:
+                for start in range(0, len(names), BATCH):
+                    written |= await self._write_batch({name: records[name] for name in names[start : start + BATCH]})
+            except BaseException:
+                await finish(
+                    self._put_back({name: Versioned(before[name], at.revision) for name, at in written.items()})
+                )
+                raise
 
     async def rename(self, old: K, new: K, record: T, *, at: int) -> Versioned[T]:
         """Move a record to a new name in one commit. Raises NotFound, AlreadyExists, PreconditionFailed."""
         async with self._writing:
             self.read(old)
-            if new in self._records:
-                raise AlreadyExists(f"{self._said(new)} already exists")
-            revision = await finish(
-                self._store.commit(
-                    Check(self._key(old), at),
-                    Check(self._key(new), 0),
-                    Delete(self._key(old)),
-                    Put(self._key(new), self._codec.encode(record)),
-                )
+            self._require_free(new)
+            record = self._stamped(record)
+            revision = await self._commit(
+                (old, new),
+                Check(self._key(old), at),
+                Check(self._key(new), 0),
+                Delete(self._key(old)),
+                Put(self._key(new), self._codec.encode(record)),
             )
-            self._records.pop(old, None)
-            held = self._records[new] = Versioned(record, revision)
-            return held
+            self._note(old, None, revision)
+            self._note(new, record, revision)
+            return Versioned(record, revision)
 
     async def remove(self, name: K, allow: Callable[[T], object] = lambda record: None) -> None:
         """Remove the record as it stands at its turn, unless ``allow`` raises; fine when there is none."""
         async with self._writing:
-            if (held := self._records.get(name)) is not None:
+            for attempt in range(_ATTEMPTS):
+                if (held := self._records.get(name)) is None:
+                    return
                 allow(held.value)
-                key = self._key(name)
-                await finish(self._store.commit(Check(key, held.revision), Delete(key)))
-                self._records.pop(name, None)
+                with again(attempt):
+                    key = self._key(name)
+                    self._note(name, None, await self._commit((name,), Check(key, held.revision), Delete(key)))
+
+    def _require_free(self, name: K) -> None:
+        if name in self._records:
+            raise AlreadyExists(f"{self._said(name)} already exists")
+
+    def _name(self, key: str) -> K:
+        return self._keys.parse(key.removeprefix(self._prefix))
 
     def _key(self, name: K) -> str:
         return self._prefix + self._keys.text(name)
@@ -203,22 +275,70 @@ class Keyed(Generic[K, T]):
             ) from error
 
     async def _write(self, name: K, record: T, at: int, *also: Put | Delete) -> Versioned[T]:
+        key, record = self._key(name), self._stamped(record)
+        revision = await self._commit((name,), Check(key, at), Put(key, self._codec.encode(record)), *also)
+        self._note(name, record, revision)
+        return Versioned(record, revision)
+
+    async def _write_batch(self, records: Mapping[K, Versioned[T]]) -> Mapping[K, Versioned[T]]:
+        records = {name: replace(new, value=self._stamped(new.value)) for name, new in records.items()}
+        steps: list[Check | Put] = []
+        for name, new in records.items():
+            steps += [Check(self._key(name), new.revision), Put(self._key(name), self._codec.encode(new.value))]
+        revision = await self._commit(tuple(records), *steps)
+        for name, new in records.items():
+            self._note(name, new.value, revision)
+        return {name: Versioned(new.value, revision) for name, new in records.items()}
+
+    async def _put_back(self, records: Mapping[K, Versioned[T]]) -> None:
+        names = list(records)
+        for start in range(0, len(names), BATCH):
+            try:
+                await self._write_batch({name: records[name] for name in names[start : start + BATCH]})
+            except IsolaError as error:
+                log.error("Records of a change that failed half-way stay as they are: %s", error)
+
+    async def _commit(self, names: Sequence[K], *steps: Check | Put | Delete) -> int:
+        """Where it is refused, somebody else has written: their records are read again before it raises."""
+        try:
+            # A cancellation must not come between the store and the copy of it in memory.
+            return await finish(self._store.commit(*steps))
+        except PreconditionFailed:
+            for name in names:
+                await self._read_again(name)
+            raise
+
+    async def _read_again(self, name: K) -> None:
         key = self._key(name)
-        # A cancellation must not come between the store and the copy of it in memory.
-        revision = await finish(self._store.commit(Check(key, at), Put(key, self._codec.encode(record)), *also))
-        held = self._records[name] = Versioned(record, revision)
-        return held
+        snapshot = await self._store.snapshot(key)
+        entry = next((entry for entry in snapshot.entries if entry.key == key), None)
+        if entry is None:
+            self._note(name, None, snapshot.revision)
+        else:
+            self._note(name, self._decoded(entry), entry.revision)
+
+    def _note(self, name: K, record: T | None, revision: int) -> None:
+        """What is heard and what was written here may come in either order: the later one counts."""
+        held = self._records.get(name)
+        if revision <= max(held.revision if held else 0, self._removed.get(name, 0)):
+            return
+        if record is None:
+            self._records.pop(name, None)
+            self._removed[name] = revision
+        else:
+            self._removed.pop(name, None)
+            self._records[name] = Versioned(record, revision)
 
 
 class Collection(Keyed[str, T]):
     """Records that belong to no project, by name."""
 
-    def __init__(self, store: Store, noun: str, prefix: str, codec: Codec[T]) -> None:
-        super().__init__(store, noun, prefix, codec, NAMES)
+    def __init__(self, store: Store, noun: str, prefix: str, codec: Codec[T], *, stamp: Stamp[T] | None = None) -> None:
+        super().__init__(store, noun, prefix, codec, NAMES, stamp)
 
 
 class Scoped(Keyed[Ref, T]):
     """Records that belong to a project: ``/instances/default/web1``."""
 
-    def __init__(self, store: Store, noun: str, prefix: str, codec: Codec[T]) -> None:
-        super().__init__(store, noun, prefix, codec, REFS)
+    def __init__(self, store: Store, noun: str, prefix: str, codec: Codec[T], *, stamp: Stamp[T] | None = None) -> None:
+        super().__init__(store, noun, prefix, codec, REFS, stamp)

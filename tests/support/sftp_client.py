@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -39,10 +40,13 @@ class _Ends:
 
 
 async def upgraded(
-    socket: Path, instance: str, *, upgrade: str = "sftp", project: str = ""
+    place: Path | int, instance: str, *, upgrade: str = "sftp", project: str = "", tls: ssl.SSLContext | None = None
 ) -> tuple[str, asyncio.StreamReader, asyncio.StreamWriter]:
-    """The head of the answer, and the connection after it."""
-    reader, writer = await asyncio.open_unix_connection(socket)
+    """The head of the answer, and the connection after it. ``place`` is the socket, or a port of this machine."""
+    if isinstance(place, int):
+        reader, writer = await asyncio.open_connection("127.0.0.1", place, ssl=tls)
+    else:
+        reader, writer = await asyncio.open_unix_connection(place)
     query = f"?project={project}" if project else ""
     head = f"GET /1.0/instances/{instance}/sftp{query} HTTP/1.1\r\nHost: isola\r\n"
     writer.write(f"{head}Upgrade: {upgrade}\r\nConnection: Upgrade\r\n\r\n".encode())
@@ -50,9 +54,9 @@ async def upgraded(
 
 
 @asynccontextmanager
-async def connected(socket: Path, instance: str) -> AsyncIterator[Any]:
+async def connected(place: Path | int, instance: str, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Any]:
     """asyncssh's ``SFTPClient``."""
-    head, reader, writer = await upgraded(socket, instance)
+    head, reader, writer = await upgraded(place, instance, tls=tls)
     assert head.startswith("HTTP/1.1 101 "), head
     ends: Any = _Ends(reader, writer)
     handler = SFTPClientHandler(asyncio.get_running_loop(), "strict", ends, ends, 3)

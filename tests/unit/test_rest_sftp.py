@@ -14,6 +14,7 @@ import pytest
 from asyncssh import SFTPAttrs, SFTPError, SFTPFailure, SFTPNoSuchFile, SFTPOpUnsupported, SFTPServer
 from channels import eventually
 from heard import lifecycle
+from https_peer import client_context, der_of, free_port, pair
 from rest_door import Stand, standing
 from sftp_client import connected, upgraded
 
@@ -301,3 +302,20 @@ async def test_the_door_closes_with_sessions_open(stand: Stand) -> None:
             await stand.door.close()
         with pytest.raises((SFTPError, ConnectionError)):
             await client.listdir("/")
+
+
+async def test_files_over_tls(stand: Stand) -> None:
+    port = free_port()
+    status, body = await stand.ask("PATCH", "/1.0", {"config": {"core.https_address": f"127.0.0.1:{port}"}})
+    assert status == 200, body
+    shown = pair("reader")
+    head = (await upgraded(port, "web1", tls=client_context(shown)))[0]
+    assert head.startswith("HTTP/1.1 403"), "not before the certificate is trusted"
+    status, body = await stand.ask("POST", "/1.0/certificates", {"type": "client", "certificate": der_of(shown)})
+    assert status == 201, body
+    data = bytes(range(256)) * 4096
+    async with connected(port, "web1", tls=client_context(shown)) as client:
+        async with client.open("/large", "wb") as file:
+            await file.write(data)
+        async with client.open("/large", "rb") as file:
+            assert await file.read() == data

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command import Cli
 from daemon import Daemon
 from incus_client import Incus
 from lxc_client import Lxc
+from waiting import until
 
 CLIENTS = ["lxc", "incus"] if shutil.which("incus") else ["lxc"]
 """Debian 12 has no package of incus: it is driven where it is."""
@@ -189,3 +191,71 @@ def test_a_mount_does_not_keep_an_instance_from_starting_and_stopping(
             daemon.run("PUT", f"/1.0/instances/{instance}/state", {"action": action, "force": True})
         daemon.run("DELETE", f"/1.0/instances/{instance}?force=1")
     assert instance not in str(daemon.get("/1.0/instances"))
+
+
+@contextlib.contextmanager
+def mounted(isola: Cli, source: str, target: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """``isola file mount`` until the end of the test; afterwards nothing is mounted."""
+    target.mkdir()
+    process = subprocess.Popen(
+        [*isola.argv, "file", "mount", source, str(target)], env=isola.env, stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        until(lambda: os.path.ismount(target))
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
+        try:
+            process.wait(10)
+        finally:
+            subprocess.run(["umount", "-l", str(target)], check=False, capture_output=True)
+    assert not os.path.ismount(target)
+
+
+def test_a_directory_is_mounted_here(isola: Cli, daemon: Daemon, instance: str, site: Path, tmp_path: Path) -> None:
+    daemon.exec(instance, "mkdir", "/srv")
+    here = tmp_path / "here"
+    with mounted(isola, f"{instance}/srv", here) as process:
+        subprocess.run(["cp", "-r", str(site), str(here)], check=True)
+        assert tree(here / "site") == tree(site)
+        assert daemon.exec(instance, "cat", "/srv/site/index")[1] == "hello"
+        (here / "site" / "index").rename(here / "moved")
+        os.replace(here / "moved", here / "site" / "link")
+        os.truncate(here / "site" / "link", 2)
+        assert daemon.exec(instance, "cat", "/srv/site/link")[1] == "he"
+        shutil.rmtree(here / "site")
+        assert daemon.exec(instance, "ls", "-A", "/srv")[1] == ""
+        assert instance in Path("/proc/self/mounts").read_text()
+        refused = isola("file", "mount", f"{instance}/srv", str(here), check=False)
+        assert refused.returncode == 1 and "Something is mounted" in refused.stderr
+    assert process.returncode == 0
+    refused = isola("file", "mount", f"{instance}/srv", str(tmp_path / "none"), check=False)
+    assert refused.returncode == 1 and "is not a directory" in refused.stderr
+    refused = isola("file", "mount", "nobody/srv", str(here), check=False)
+    assert refused.returncode == 1 and "not found" in refused.stderr
+
+
+def test_a_mount_ends_with_the_instance(isola: Cli, daemon: Daemon, instance: str, tmp_path: Path) -> None:
+    with mounted(isola, f"{instance}/etc", tmp_path / "here") as process:
+        daemon.run("PUT", f"/1.0/instances/{instance}/state", {"action": "stop", "force": True})
+        process.wait(10)
+
+
+@pytest.mark.parametrize("client", ["lxc"], indirect=True)
+def test_lxc_mounts_with_sshfs(client: Any, daemon: Daemon, instance: str, tmp_path: Path) -> None:
+    target = tmp_path / "here"
+    target.mkdir()
+    daemon.exec(instance, "sh", "-c", "echo inside >/etc/note")
+    process = subprocess.Popen(
+        ["lxc", "file", "mount", f"{instance}/etc", str(target)], env=client.env, stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        until(lambda: os.path.ismount(target))
+        assert (target / "note").read_text() == "inside\n"
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(10)
+        subprocess.run(["umount", "-l", str(target)], check=False, capture_output=True)

@@ -11,6 +11,10 @@ from isola.client.http import FileBody, Response
 from isola.client.reply import Reply
 from isola.errors import InvalidInput
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from isola.client.interpreter import socket
+
 FILE, DIRECTORY, SYMLINK = "file", "directory", "symlink"
 _LINKS = 40
 """As many as a kernel follows."""
@@ -59,6 +63,13 @@ class Files:
     def __init__(self, client: Api, instance: str) -> None:
         self._client = client
         self._path = f"{instance}/files"
+        self._sftp = f"{instance}/sftp"
+
+    def sftp(self) -> tuple[socket, bool]:
+        """A connection that speaks SFTP, which is the caller's to close, and whether it is one over TLS."""
+        from isola.client.upgrade import upgrade
+
+        return upgrade(self._client, self._sftp, "sftp")
 
     def open(self, path: str) -> Entry:
         """What stands at ``path``, a symlink as itself. Raises NotFound."""

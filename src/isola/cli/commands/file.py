@@ -105,6 +105,16 @@ def delete(context: Context) -> None:
             files.delete(path)
 
 
+def mount(context: Context) -> int:
+    """Mount a directory of an instance here, until it is unmounted or interrupted."""
+    from isola.cli.mounting import mount as mount_here
+
+    text, target = context.args.text("INSTANCE/PATH"), context.args.text("TARGET")
+    files, path = place(context, text)
+    context.say(f"{text} is mounted on {target} until Ctrl-C")
+    return mount_here(files, path, target, text.partition("/")[0])
+
+
 _RECURSIVE = Option("-r --recursive", "Directories with all that is in them")
 _PARENTS = Option("-p --create-dirs", "Make the directories that lead there")
 
@@ -156,6 +166,11 @@ COMMANDS = (
             "delete", "Delete files inside", delete,
             Argument(_INSIDE.name, "One or several", many=True, complete="files"), _RECURSIVE, aliases=("rm",),
             examples=(("isola file delete -r web1/tmp/build", "a directory with all in it"),),
+        ),
+        Command(
+            "mount", "Mount a directory of an instance here, with sshfs", mount, _INSIDE,
+            Argument("TARGET", "An empty directory of this machine", complete="paths"),
+            examples=(("isola file mount web1/srv /mnt", "until Ctrl-C, or umount /mnt"),),
         ),
     ),
 )  # fmt: skip

@@ -19,7 +19,7 @@ from isola.host.system import Kernel
 from isola.model.instance import Address, Instance, InterfaceState
 from isola.model.probe import Probe
 from isola.model.reference import Ref
-from isola.testing.door import opened, world_in
+from isola.testing.door import OpenDoor, opened, world_in
 from isola.testing.files import FakeRoot, Node
 from isola.testing.namespaces import LOOPBACK
 from isola.testing.parts import World
@@ -37,8 +37,21 @@ class Stand:
 
     world: World
     session: aiohttp.ClientSession
-    path: Path
-    door: Door
+    opened: OpenDoor
+
+    @property
+    def path(self) -> Path:
+        """The door's socket."""
+        return self.opened.path
+
+    @property
+    def door(self) -> Door:
+        """The one that is closed at the end; a test that opens another in its place sets it here."""
+        return self.opened.door
+
+    @door.setter
+    def door(self, door: Door) -> None:
+        self.opened.door = door
 
     @property
     def services(self) -> Services:
@@ -155,7 +168,7 @@ async def standing(
         async with opened(world, tiny=tiny) as door:
             world.runtime.programs.update(PROGRAMS)
             async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(door.path))) as session:
-                yield Stand(world, session, door.path, door.door)
+                yield Stand(world, session, door)
             scratch = world.parts.services.images.store.scratch
         assert not door.path.exists()
         assert not list(scratch.iterdir())

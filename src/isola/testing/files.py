@@ -19,7 +19,7 @@ from isola.model.storage import Space
 
 _BLOCK = 256 * 1024
 _LINKS = 40
-_FORMATS = {"file": 0o100000, "directory": 0o040000, "symlink": 0o120000, "other": 0o020000}
+_FORMATS = {"file": 0o100000, "directory": 0o040000, "symlink": 0o120000, "other": 0o020000, "whiteout": 0o020000}
 _SPACE = os.statvfs_result((4096, 4096, 1 << 20, 1 << 19, 1 << 19, 1 << 16, 1 << 15, 1 << 15, 0, 255))
 _PIECE = 4096
 

@@ -19,6 +19,7 @@ from isola.images.oci_config import read_config
 from isola.images.oci_image import oci_image
 from isola.images.oci_manifest import Index, Manifest, check_image, read_document
 from isola.images.platforms import choose
+from isola.images.store import Intake
 from isola.model.caller import DAEMON
 from isola.model.image import HealthCheck, Image
 from isola.model.reference import Ref
@@ -381,10 +382,8 @@ async def test_records_of_the_earlier_version_are_moved_to_their_manifests() -> 
     assert list(library) == [] and await world.blobs() == set()
 
 
-async def test_the_blobs_of_an_index_are_kept_as_long_as_its_image() -> None:
-    world = World()
-    library = await world.start()
-    intake = library.store.intake()
+async def of_an_index(intake: Intake, library: ImageLibrary) -> tuple[Image, set[str]]:
+    """An image that was picked from an index, with its attestation, and all blobs of it."""
     layer = await intake.put_bytes(unified(), "tar")
     described_config = await intake.put_bytes(config(), f"{OCI}.config.v1+json")
     layers = [naming(layer.digest, f"{OCI}.layer.v1.tar+gzip")]
@@ -397,12 +396,32 @@ async def test_the_blobs_of_an_index_are_kept_as_long_as_its_image() -> None:
     parsed = read_document(await library.store.read(at.digest))
     assert isinstance(parsed, Manifest)
     image = oci_image(at, parsed, read_config(config()), now=NOW, index=whole.digest)
+    return image, {each.digest for each in (layer, described_config, at, sbom, attestation, whole)}
+
+
+async def test_the_blobs_of_an_index_are_kept_as_long_as_its_image() -> None:
+    world = World()
+    library = await world.start()
+    intake = library.store.intake()
+    image, blobs = await of_an_index(intake, library)
     await library._record(image, ["app"], DAEMON)
     intake.close()
     await library.collect_garbage()
     for _ in range(2):
-        assert await world.blobs() == {each.digest for each in (layer, described_config, at, sbom, attestation, whole)}
+        assert await world.blobs() == blobs
         library = await world.start()
     assert library.resolve(Ref.default("app")) == image
-    await world.operations.finish(library.start_delete(Ref.default(at.digest[7:])))
+    await world.operations.finish(library.start_delete(Ref.default(image.fingerprint)))
     assert await world.blobs() == set()
+
+
+async def test_the_blobs_of_an_image_that_another_process_has_recorded_are_kept() -> None:
+    world = World()
+    library = await world.start()
+    intake = library.store.intake()
+    image, blobs = await of_an_index(intake, library)
+    await world.state.put(f"/images/{image.ref.renamed(image.manifest).key}", encode(image))
+    await library._records.load()
+    intake.close()
+    assert await library.collect_garbage() == 0
+    assert await world.blobs() == blobs

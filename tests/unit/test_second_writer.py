@@ -27,7 +27,7 @@ from isola.model.project import Project
 from isola.model.reference import Ref
 from isola.model.storage import Pool
 from isola.model.volume import VolumeRecord, VolumeSnapshot
-from isola.state import Keyed, Store
+from isola.state import Intent, Intents, Keyed, Store
 from isola.state.drivers.sqlite import SqliteStore
 from isola.state.follow import Follower
 from isola.testing.store import FakeStore
@@ -225,6 +225,19 @@ async def test_who_fell_too_far_behind_reads_everything_again(daemons: Daemons) 
     for number in range(200):
         await daemons.second.pools.add(f"p{number}", Pool(f"p{number}"))
     await seen(lambda: len(daemons.first.pools) == 200)
+
+
+async def test_a_member_undoes_what_it_has_begun_itself_and_nothing_else(daemons: Daemons) -> None:
+    begun = Intents(daemons.one_store, "one")
+    await begun.begin(Intent("a", "instance"))
+    await Intents(daemons.one_store, "two").begin(Intent("b", "instance"))
+    again = Intents(daemons.one_store, "one")
+    await again.load()
+    assert [intent.id for intent in again.of_kind("instance")] == ["a"]
+    await again.end("a", "b")
+    other = Intents(daemons.one_store, "two")
+    await other.load()
+    assert [intent.id for intent in other.of_kind("instance")] == ["b"]
 
 
 @pytest.mark.parametrize("noun", ["instances", "volumes"])

@@ -56,6 +56,12 @@ class Catalogue:
         parts = parts_of(artifact) if artifact else ()
         self._holdings[image.fingerprint] = _Holding(blobs, parts, len(manifest), len(artifact))
 
+    async def learn_missing(self) -> None:
+        """Those that another process has recorded since."""
+        for image in list(self._records):
+            if image.fingerprint not in self._holdings:
+                await self.learn(image)
+
     async def rekey(self) -> None:
         """Records of Isola 0.1 stand under their fingerprints: move them to their manifests' digests.
 

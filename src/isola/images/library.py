@@ -112,6 +112,7 @@ class ImageLibrary:
         kept = {*keep_layers, *self._layers_in_use()}
 
         async def named() -> set[str]:
+            await self._catalogue.learn_missing()
             return self._catalogue.blobs()
 
         return await self.store.sweep(named, kept)

@@ -6,9 +6,10 @@ Only what stands here, or in a record, is ever removed by the daemon itself; wha
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from isola.host.cancellation import finish
+from isola.model.identity import NO_MEMBER
 from isola.state.codec import record_codec
 from isola.state.store import Delete, Put, Store
 
@@ -25,16 +26,19 @@ class Intent:
     ``facts["old"]``; ``blobs``: content of images that came in or is to go."""
     facts: Mapping[str, str] = field(default_factory=dict)
     digests: tuple[str, ...] = ()
+    member: str = NO_MEMBER
+    """Of a cluster: it alone has begun this on its host, and it alone undoes it."""
 
 
 _CODEC = record_codec(Intent)
 
 
 class Intents:
-    """All that is begun now, of this daemon and of those before it."""
+    """All that is begun now, of this daemon and of those before it on this member."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, member: str = NO_MEMBER) -> None:
         self._store = store
+        self._member = member
         self._held: dict[str, Intent] = {}
 
     async def load(self) -> None:
@@ -44,13 +48,15 @@ class Intents:
                 intent = _CODEC.decode(entry.value)
             except (ValueError, TypeError, LookupError, AttributeError):
                 continue
-            self._held[intent.id] = intent
+            if intent.member == self._member:
+                self._held[intent.id] = intent
 
     def of_kind(self, kind: str) -> Iterator[Intent]:
         return iter([intent for intent in self._held.values() if intent.kind == kind])
 
     async def begin(self, intent: Intent) -> None:
         """On disk when this returns. One of the same id is replaced."""
+        intent = replace(intent, member=self._member)
         await finish(self._store.commit(Put(PREFIX + intent.id, _CODEC.encode(intent))))
         self._held[intent.id] = intent
 

@@ -9,16 +9,15 @@ if TYPE_CHECKING:
     from isola.cli.grammar import Arguments
     from isola.client import Client
     from isola.client.operations import Operation
-    from isola.client.remotes import Remote
 
 
 class Context:
     """Handed to every verb."""
 
-    def __init__(self, args: Arguments, remote: Remote | None = None) -> None:
+    def __init__(self, args: Arguments, elsewhere: str = "") -> None:
         self.args = args
-        self.remote = remote
-        """The daemon that it is for, where that is not this machine's."""
+        self._elsewhere = elsewhere
+        """The remote that was named."""
         self.quiet = args.flag("quiet")
         self._client: Client | None = None
 
@@ -26,10 +25,13 @@ class Context:
     def client(self) -> Client:
         """The daemon's client, made when first asked for."""
         if self._client is None:
+            from isola.cli.elsewhere import remote_of
             from isola.client import Client
 
-            project = self.args.text("project") or (self.remote.project if self.remote is not None else "")
-            self._client = Client(self.args.text("dir") or None, project=project, remote=self.remote)
+            directory = self.args.text("dir")
+            remote = remote_of(self._elsewhere, here=bool(directory))
+            project = self.args.text("project") or (remote.project if remote is not None else "")
+            self._client = Client(directory or None, project=project, remote=remote)
         return self._client
 
     def close(self) -> None:

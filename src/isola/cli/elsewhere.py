@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from isola.cli.grammar import Argument, Command, Value
     from isola.client.remotes import Remote, Remotes
 
+LOCAL = "local"
 KEY = "remote"
 """Under which the parser leaves a ``NAME:`` that stood alone."""
 _NAMES = ("instances", "networks", "pools", "profiles", "operations")
@@ -28,8 +29,8 @@ def is_place(word: str) -> bool:
     )
 
 
-def choose(command: Command, values: Mapping[str, Value]) -> tuple[Remote | None, dict[str, Value]]:
-    """The remote, None for the daemon of this machine; and the values without what names it. Raises UsageError."""
+def choose(command: Command, values: Mapping[str, Value]) -> tuple[str, dict[str, Value]]:
+    """The remote that is named, or empty; and the values without its name. Raises UsageError."""
     finder = _Finder()
     kept = dict(values)
     if place := kept.pop(KEY, None):
@@ -40,12 +41,28 @@ def choose(command: Command, values: Mapping[str, Value]) -> tuple[Remote | None
             kept[argument.name] = finder.without(argument, value)
         elif isinstance(value, list) and not argument.rest:
             kept[argument.name] = [finder.without(argument, each) for each in value]
-    return finder.found(here="dir" in values or "ISOLA_DIR" in os.environ), kept
+    return finder.said, kept
+
+
+def remote_of(said: str, *, here: bool) -> Remote | None:
+    """The remote of that name, or the default; None for the daemon of this machine.
+
+    ``here``: a directory of this machine is named, so that the default counts for nothing.
+    """
+    if not said and (here or "ISOLA_DIR" in os.environ):
+        return None
+    from isola.client.remotes import Remotes, home
+
+    if not said and "ISOLA_REMOTE" not in os.environ and not os.path.exists(home()):
+        return None
+    remotes = Remotes()
+    name = said or os.environ.get("ISOLA_REMOTE") or remotes.default
+    return None if name == LOCAL else remotes.get(name)
 
 
 class _Finder:
     def __init__(self) -> None:
-        self._said: str | None = None
+        self.said = ""
         self._remotes: Remotes | None = None
 
     @property
@@ -69,15 +86,9 @@ class _Finder:
         """A remote was named. Raises UsageError for another than before, or one that there is not."""
         if name not in self.remotes.names():
             raise UsageError(f"There is no remote {name!r}", hint=f"remotes are {', '.join(self.remotes.names())}")
-        if self._said not in (None, name):
-            raise UsageError(f"Both {self._said} and {name} are named", hint="one command works on one daemon")
-        self._said = name
-
-    def found(self, *, here: bool) -> Remote | None:
-        """What was said; else the default, unless a directory of this machine is named."""
-        if self._said is None and (here or not _configured()):
-            return None
-        return self.remotes.find(self._said or os.environ.get("ISOLA_REMOTE") or self.remotes.default)
+        if self.said not in ("", name):
+            raise UsageError(f"Both {self.said} and {name} are named", hint="one command works on one daemon")
+        self.said = name
 
     def _names_a_remote(self, argument: Argument, head: str) -> bool:
         if "=" in head or "/" in head:
@@ -85,9 +96,3 @@ class _Finder:
         if argument.complete in _NAMES or (not argument.complete and argument.name == "NAME"):
             return True
         return argument.complete in _MAYBE and head in self.remotes.names()
-
-
-def _configured() -> bool:
-    from isola.client.remotes import home
-
-    return "ISOLA_REMOTE" in os.environ or os.path.exists(os.path.join(home(), "remotes.json"))

@@ -78,8 +78,8 @@ def _run(command: Command, values: dict[str, Value]) -> int:
     from isola.cli.elsewhere import choose
     from isola.cli.grammar import Arguments, UsageError
 
-    remote, values = choose(command, values)
-    context = Context(Arguments(values), remote)
+    elsewhere, values = choose(command, values)
+    context = Context(Arguments(values), elsewhere)
     try:
         return command.run(context) or OK
     except UsageError as error:

@@ -66,10 +66,10 @@ class Remotes:
             raise NotFound(f"There is no remote {name!r}", evidence=f"there are {', '.join(self.names())}")
         return found
 
-    def add(self, name: str, url: str, fingerprint: str) -> None:
+    def add(self, name: str, url: str, fingerprint: str, project: str = "") -> None:
         """Raises AlreadyExists, InvalidInput."""
         self.require_new(name)
-        self._entries[name] = {"url": url, "fingerprint": fingerprint}
+        self._entries[name] = {"url": url, "fingerprint": fingerprint} | ({"project": project} if project else {})
         self._write()
 
     def remove(self, name: str) -> None:

@@ -41,16 +41,17 @@ def add(context: Context) -> None:
     identity = remotes.ensure_identity()
     said = read_token(text)
     if said is not None:
-        url = _by_token(name, text, said, identity)
-        remotes.add(name, url, said["fingerprint"])
+        url, project = _by_token(name, text, said, identity)
+        fingerprint = said["fingerprint"]
     else:
         url = address(text)
-        remotes.add(name, url, _by_url(context, name, url, identity))
-    context.say(f"Remote {name} is {url}")
+        fingerprint, project = _by_url(context, name, url, identity)
+    remotes.add(name, url, fingerprint, project)
+    context.say(f"Remote {name} is {url}" + (f", project {project}" if project else ""))
 
 
-def _by_token(name: str, token: str, said: Mapping[str, Any], identity: tuple[str, str]) -> str:
-    """The first of the token's addresses where its server answers."""
+def _by_token(name: str, token: str, said: Mapping[str, Any], identity: tuple[str, str]) -> tuple[str, str]:
+    """The first of the token's addresses where its server answers, and the project to work in."""
     from isola.client.failures import Unreachable
     from isola.client.remotes import address
     from isola.errors import IsolaError
@@ -59,8 +60,7 @@ def _by_token(name: str, token: str, said: Mapping[str, Any], identity: tuple[st
     for place in said["addresses"]:
         url = address(str(place))
         try:
-            _introduce(name, url, said["fingerprint"], identity, token)
-            return url
+            return url, _introduce(name, url, said["fingerprint"], identity, token)
         except Unreachable as error:
             failed.append(f"{url}: {error.evidence}")
     raise IsolaError(
@@ -70,16 +70,15 @@ def _by_token(name: str, token: str, said: Mapping[str, Any], identity: tuple[st
     )
 
 
-def _by_url(context: Context, name: str, url: str, identity: tuple[str, str]) -> str:
-    """The fingerprint of the server there, which the user has looked at."""
+def _by_url(context: Context, name: str, url: str, identity: tuple[str, str]) -> tuple[str, str]:
+    """The fingerprint of the server there, which the user has looked at, and the project to work in."""
     from isola.client.remotes import split
     from isola.client.tls import server_certificate
 
     fingerprint = server_certificate(*split(url))
     if not context.args.flag("accept-certificate"):
         _have_confirmed(fingerprint)
-    _introduce(name, url, fingerprint, identity, context.args.text("token"))
-    return fingerprint
+    return fingerprint, _introduce(name, url, fingerprint, identity, context.args.text("token"))
 
 
 def _have_confirmed(fingerprint: str) -> None:
@@ -89,21 +88,28 @@ def _have_confirmed(fingerprint: str) -> None:
         raise UsageError("The remote is not added", hint="--accept-certificate takes it unseen")
 
 
-def _introduce(name: str, url: str, fingerprint: str, identity: tuple[str, str], token: str) -> None:
-    """Have the server trust us, if it does not yet. Raises Unreachable, Forbidden."""
+def _introduce(name: str, url: str, fingerprint: str, identity: tuple[str, str], token: str) -> str:
+    """Have the server trust us, if it does not yet; the project to work in. Raises Unreachable, Forbidden."""
     from isola.client import Client
     from isola.client.remotes import Remote
     from isola.errors import Forbidden
 
     with Client(remote=Remote(name, url, fingerprint, identity)) as client:
-        if client.server.info().get("auth") == "trusted":
-            return
-        if not token:
-            raise Forbidden(
-                f"The server at {url} does not trust us",
-                remedy="have a token made there (isola config trust add), and name it in place of the address",
-            )
-        client.certificates.come(token)
+        if client.server.info().get("auth") != "trusted":
+            if not token:
+                raise Forbidden(
+                    f"The server at {url} does not trust us",
+                    remedy="have a token made there (isola config trust add), and name it in place of the address",
+                )
+            client.certificates.come(token)
+        return _project(client.get("/1.0/projects"))
+
+
+def _project(paths: object) -> str:
+    """The first that may be used, where that is not ``default``, which goes without saying."""
+    found = paths if isinstance(paths, list) else []
+    names = [str(path).partition("?")[0].rpartition("/")[2] for path in found]
+    return "" if "default" in names or not names else min(names)
 
 
 def list_remotes(context: Context) -> None:

@@ -63,8 +63,11 @@ class ServerConnection(ssl.SSLObject):
     def do_handshake(self) -> None:
         """Raises SSLWantReadError until it is finished, SSLError when it fails."""
         self._step(self._tls.do_handshake)
-        found = self._tls.get_peer_certificate(as_cryptography=True)
-        self.peer = None if found is None else found.public_bytes(serialization.Encoding.DER)
+        try:
+            found = self._tls.get_peer_certificate(as_cryptography=True)
+            self.peer = None if found is None else found.public_bytes(serialization.Encoding.DER)
+        except ValueError as error:  # one that OpenSSL takes and stricter readers do not
+            raise ssl.SSLError(f"the client's certificate cannot be read: {error}"[:200]) from None
 
     def read(self, len: int = 1024, buffer: Any = None) -> Any:
         """Bytes, or their number where a buffer is given; empty or 0 after the client's good-bye."""

@@ -178,6 +178,7 @@ def test_a_restricted_client_sees_its_project_alone(near: Machine, far: Machine,
     ):
         far.fails(client, *words)
     assert "https_address" not in far(client, "config", "show", "office:")
+    assert web not in far(client, "list", "office:", "--all-projects", "--format", "csv")
     assert near.daemon.status(web) == "Running"
     own = json.loads(far(client, "query", "office:/1.0/certificates?recursion=1"))
     assert [each["name"] for each in own] == ["nowhere"]

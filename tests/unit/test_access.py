@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from isola.access import Permission, refusal
+from isola.access import Permission, refusal, refusal_of_shared
 from isola.doors.rest.refusals import Refusals
 from isola.model.caller import DAEMON, STRANGER, Caller, Credential
 from isola.testing.clock import FakeClock
@@ -58,3 +58,10 @@ async def test_a_flood_of_refusals_does_not_flood_the_log(caplog: pytest.LogCapt
         refusals.note(STRANGER, "GET", "/1.0/\nforged", "no")
     assert written == 50
     assert "950 more before it" in caplog.records[-1].getMessage() and "\n" not in caplog.records[-1].getMessage()
+
+
+def test_what_a_project_shares_with_another_is_changed_by_who_may_use_both() -> None:
+    both = Caller(Credential.CERTIFICATE, "ab", projects=frozenset({"blue", "default"}))
+    assert refusal_of_shared(BLUE, "blue", "blue") == ""
+    assert "shares" in refusal_of_shared(BLUE, "blue", "default")
+    assert refusal_of_shared(both, "blue", "default") == refusal_of_shared(ADMIN, "blue", "default") == ""

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from typing import Any
 
+import orjson
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
@@ -15,6 +17,7 @@ from isola.access import Permission
 from isola.doors.rest.dispatch import Dispatcher
 from isola.doors.rest.routing import Route, all_routes
 from isola.model.caller import STRANGER, Caller, Credential
+from isola.model.project import FEATURES, Project
 from isola.testing.parts import World
 
 DEFAULT = Caller(Credential.CERTIFICATE, "cd34", "192.0.2.2:4000", projects=frozenset({"default"}))
@@ -47,10 +50,16 @@ def _id(route: Route) -> str:
 
 
 async def ask(dispatcher: Dispatcher, route: Route, caller: Caller, query: str = "") -> int:
-    """The status with every parameter filled in; the body is empty, so that what is allowed changes nothing."""
+    """The status of the answer."""
+    status: int = (await answer(dispatcher, route, caller, query)).status
+    return status
+
+
+async def answer(dispatcher: Dispatcher, route: Route, caller: Caller, query: str = "") -> Any:
+    """The answer with every parameter filled in; the body is empty, so that what is allowed changes nothing."""
     path = re.sub(r"\{project\}", "default", route[1])
     path = re.sub(r"\{[^}]*\}", "nothing", path)
-    return (await dispatcher.answer(make_mocked_request(route[0], path + query), caller)).status
+    return await dispatcher.answer(make_mocked_request(route[0], path + query), caller)
 
 
 async def test_a_stranger_gets_what_is_for_guests_and_nothing_else(dispatcher: Dispatcher) -> None:
@@ -75,6 +84,24 @@ def allowed(caller: Caller, route: Route) -> bool:
 
 
 async def test_all_projects_does_not_lead_out_of_ones_own(dispatcher: Dispatcher) -> None:
+    """Lists leave out what is of others; whatever else is asked for is refused."""
     routes = [route for route in all_routes() if route[3].in_project]
-    answers = {_id(route): await ask(dispatcher, route, BLUE, "?all-projects=true") for route in routes}
-    assert {name for name, status in answers.items() if status != 403} == set()
+    answers = {_id(route): await answer(dispatcher, route, BLUE, "?all-projects=true") for route in routes}
+    lists = {
+        _id(route) for route in routes if route[0] == "GET" and route[3] is Permission.VIEW and "{" not in route[1]
+    }
+    assert {name for name, found in answers.items() if found.status != 403} == lists >= {"GET /1.0/instances"}
+    for name in lists:
+        assert orjson.loads(answers[name].body)["metadata"] == [], name
+
+
+async def test_a_project_without_its_own_does_not_change_what_it_shares(dispatcher: Dispatcher) -> None:
+    projects = dispatcher.services.projects
+    await projects._records.add("blue", Project("blue", config=dict.fromkeys(FEATURES, "false")))
+    nouns = ("images", "networks", "profiles", "storage-pools")
+    routes = [route for route in all_routes() if route[1].split("/")[2:3] and route[1].split("/")[2] in nouns]
+    changing = [route for route in routes if route[3] in (Permission.EDIT, Permission.OPERATE)]
+    answers = {_id(route): await ask(dispatcher, route, BLUE, "?project=blue") for route in changing}
+    assert len(answers) > 20 and set(answers.values()) == {403}
+    seen = [route for route in routes if route[3] is Permission.VIEW]
+    assert 403 not in [await ask(dispatcher, route, BLUE, "?project=blue") for route in seen]

@@ -13,6 +13,7 @@ import pytest
 from https_peer import client_context, der_of, free_port, pair, peer, token_of
 from rest_door import Stand, standing
 
+from isola.doors.rest import serve
 from isola.host.links import Bridge
 from isola.x509 import KeyPair, parse
 
@@ -273,14 +274,11 @@ async def test_bodies_large_and_small_pass(stand: Stand, port: int) -> None:
 
 async def test_it_listens_again_after_a_restart_of_the_door(stand: Stand, port: int) -> None:
     before = (await stand.get("/1.0"))["environment"]["certificate_fingerprint"]
-    from isola.doors.rest import serve
-
     await stand.door.close()
     assert not connects(port)
-    stand.door = door = await serve(stand.services, stand.path)
+    door = await serve(stand.services, stand.path)
     try:
         assert connects(port)
         assert (await stand.get("/1.0"))["environment"]["certificate_fingerprint"] == before
     finally:
         await door.close()
-        stand.door = await serve(stand.services, stand.path)

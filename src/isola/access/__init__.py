@@ -2,3 +2,4 @@
 
 from isola.access.permission import Permission as Permission
 from isola.access.permission import refusal as refusal
+from isola.access.permission import refusal_of_shared as refusal_of_shared

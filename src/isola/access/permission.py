@@ -22,6 +22,11 @@ class Permission(Enum):
         """Whether it is about the project that a request names."""
         return self in (Permission.VIEW, Permission.OPERATE, Permission.EDIT)
 
+    @property
+    def changes(self) -> bool:
+        """Whether it is about changing what is in the project."""
+        return self in (Permission.OPERATE, Permission.EDIT)
+
 
 def refusal(caller: Caller, permission: Permission, project: str) -> str:
     """Why the caller may not do what needs the permission in the project; empty where it may.
@@ -37,3 +42,10 @@ def refusal(caller: Caller, permission: Permission, project: str) -> str:
     if permission.in_project and not caller.may_use(project):
         return f"The caller is not allowed in project {project[:80]!r}"
     return ""
+
+
+def refusal_of_shared(caller: Caller, project: str, home: str) -> str:
+    """Why the caller may not change what the project shares with ``home``, where it lives; empty where it may."""
+    if home == project or caller.may_use(home):
+        return ""
+    return f"Project {project[:80]!r} shares this with project {home!r}, in which the caller is not allowed"

@@ -44,6 +44,11 @@ class Server:
         configs = document.get("configs", {}) if isinstance(document, dict) else {}
         return sorted(name.removeprefix("devices_") for name in configs if name.startswith("devices_"))
 
+    def project_names(self) -> list[str]:
+        """The projects that the caller may use."""
+        paths = self._client.get("/1.0/projects")
+        return [str(path).partition("?")[0].rpartition("/")[2] for path in paths] if isinstance(paths, list) else []
+
     def resources(self) -> dict[str, object]:
         """The host's processors, memory, disks and network cards."""
         return cast("dict[str, object]", self._client.get("/1.0/resources"))

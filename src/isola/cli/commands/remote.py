@@ -89,7 +89,10 @@ def _have_confirmed(fingerprint: str) -> None:
 
 
 def _introduce(name: str, url: str, fingerprint: str, identity: tuple[str, str], token: str) -> str:
-    """Have the server trust us, if it does not yet; the project to work in. Raises Unreachable, Forbidden."""
+    """Have the server trust us, if it does not yet; the project to work in where that is not ``default``.
+
+    Raises Unreachable, Forbidden.
+    """
     from isola.client import Client
     from isola.client.remotes import Remote
     from isola.errors import Forbidden
@@ -102,13 +105,7 @@ def _introduce(name: str, url: str, fingerprint: str, identity: tuple[str, str],
                     remedy="have a token made there (isola config trust add), and name it in place of the address",
                 )
             client.certificates.come(token)
-        return _project(client.get("/1.0/projects"))
-
-
-def _project(paths: object) -> str:
-    """The first that may be used, where that is not ``default``, which goes without saying."""
-    found = paths if isinstance(paths, list) else []
-    names = [str(path).partition("?")[0].rpartition("/")[2] for path in found]
+        names = client.server.project_names()
     return "" if "default" in names or not names else min(names)
 
 

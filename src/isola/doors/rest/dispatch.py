@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from isola.access import Permission, refusal
+from isola.access import Permission, refusal, refusal_of_shared
 from isola.doors import Services
 from isola.doors.rest.answers import failure
 from isola.doors.rest.channels import goodbye
@@ -20,16 +20,23 @@ from isola.doors.rest.routing import Router, all_routes
 from isola.errors import Forbidden, InvalidInput, IsolaError, NotFound
 from isola.host.exhaustion import spent
 from isola.model.caller import Caller
-from isola.model.reference import DEFAULT_PROJECT
+from isola.model.reference import DEFAULT_PROJECT, Kind
 
 log = logging.getLogger(__name__)
+_SHARED = {
+    "images": Kind.IMAGE,
+    "networks": Kind.NETWORK,
+    "profiles": Kind.PROFILE,
+    "storage-pools": Kind.STORAGE_VOLUME,
+}
+"""Nouns by the beginning of their paths that a project may share with the default project."""
 
 
 class Dispatcher:
     """Answers every request; what goes wrong is answered in JSON and nothing of the inside is shown."""
 
     def __init__(self, services: Services) -> None:
-        self._services = services
+        self.services = services
         self._router = Router(all_routes())
         self.rendering = Rendering(services)
         self._sockets: set[web.WebSocketResponse] = set()
@@ -43,10 +50,12 @@ class Dispatcher:
             handler, permission, parameters = self._router.find(http.method, path)
             _require_trusted(caller, permission)
             asked = parse_query(query)
-            _require_project(caller, permission, parameters, asked)
+            if not _lists_everywhere(http.method, permission, parameters, asked):
+                _require_project(caller, permission, parameters, asked)
             self._require_known(caller, asked)
+            self._require_own(caller, permission, path, asked)
             request = Request(
-                self._services, http, caller, self.rendering, self._sockets, self._connections, parameters, asked
+                self.services, http, caller, self.rendering, self._sockets, self._connections, parameters, asked
             )
             return await handler(request)
         except IsolaError as error:
@@ -63,19 +72,35 @@ class Dispatcher:
     def _require_known(self, caller: Caller, query: Mapping[str, str]) -> None:
         """A stranger is not told which projects there are."""
         name = query.get("project")
-        if name and caller.trusted and self._services.projects.find(name) is None:
+        if name and caller.trusted and self.services.projects.find(name) is None:
             raise NotFound(f"Project {name[:80]!r} not found", field="project", remedy="list the projects there are")
+
+    def _require_own(self, caller: Caller, permission: Permission, path: str, query: Mapping[str, str]) -> None:
+        """A project without images, networks, ... of its own uses those of the default project."""
+        kind = _SHARED.get(path.strip("/").split("/")[1]) if permission.changes else None
+        if kind is not None:
+            project = query.get("project") or DEFAULT_PROJECT
+            if reason := refusal_of_shared(caller, project, self.services.projects.home(project, kind)):
+                raise Forbidden(reason)
 
     async def close(self) -> None:
         """Say good-bye to everybody who listens."""
         await asyncio.gather(*(goodbye(socket) for socket in list(self._sockets)))
 
     def _unexpected(self, http: web.BaseRequest) -> web.Response:
-        number = self._services.host.clock.token(4)
+        number = self.services.host.clock.token(4)
         log.exception("Internal error %s: %s %s", number, http.method, http.raw_path[:500])
         return failure(
             IsolaError(f"Internal error, id {number}", remedy="the daemon's log says more; please report it")
         )
+
+
+def _lists_everywhere(
+    method: str, permission: Permission, parameters: Mapping[str, str], query: Mapping[str, str]
+) -> bool:
+    """A list of all projects is one of those that the caller may use: ``Request.lists`` leaves out the others."""
+    asked = query.get("all-projects", "").lower() in ("1", "true", "yes", "on")
+    return asked and method in ("GET", "HEAD") and permission is Permission.VIEW and not parameters
 
 
 def _require_trusted(caller: Caller, permission: Permission) -> None:

@@ -48,7 +48,7 @@ NETWORK = {
 }  # fmt: skip
 POOL = {"config": M, "description": S, "driver": S, "locations": L, "name": S, "status": S, "used_by": L}
 VOLUME = {
-    "config": M, "content_type": S, "description": S, "location": S, "name": S, "type": S, "used_by": L,
+    "config": M, "content_type": S, "description": S, "location": S, "name": S, "pool": S, "type": S, "used_by": L,
 }  # fmt: skip
 PROFILE = {"config": M, "description": S, "devices": M, "name": S, "used_by": L}
 PROJECT = {"config": M, "description": S, "name": S, "used_by": L}

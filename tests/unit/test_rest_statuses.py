@@ -200,7 +200,8 @@ NOUNS = [
     ("GET", f"{_POOL}/volumes/virtual-machine", None, OK),
     ("GET", f"{_POOL}/volumes/image", None, OK),
     ("GET", f"{_POOL}/volumes/nonsense", None, WRONG),
-    ("POST", f"{_POOL}/volumes/custom", {"name": "v"}, REFUSED),
+    ("POST", f"{_POOL}/volumes/custom", {"name": "../v"}, WRONG),
+    ("POST", f"{_POOL}/volumes/custom", {"name": "v", "content_type": "block"}, REFUSED),
     ("GET", f"{_POOL}/volumes/container/web1", None, OK),
     ("GET", f"{_POOL}/volumes/container/nope", None, MISSING),
     ("GET", f"{_POOL}/volumes/nonsense/web1", None, WRONG),
@@ -209,7 +210,7 @@ NOUNS = [
     ("POST", f"{_POOL}/volumes/container/web1/snapshots", {"name": "s"}, REFUSED),
 ]
 NOT_OFFERED = [
-    ("GET", f"{_POOL}/volumes/container/web1/snapshots/s", None, REFUSED),
+    ("GET", f"{_POOL}/volumes/container/web1/snapshots/s", None, MISSING),
     ("DELETE", f"{_POOL}/volumes/container/web1/snapshots/s", None, REFUSED),
     ("POST", f"{_POOL}/volumes/container/web1/backups", {"name": "b"}, REFUSED),
     ("GET", f"{_POOL}/volumes/custom/v/backups/b/export", None, REFUSED),

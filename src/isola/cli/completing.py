@@ -139,6 +139,13 @@ _ASK: dict[str, Callable[[Client], list[str]]] = {
     "network-keys": lambda client: _keys(client, "network"),
     "device-keys": lambda client: _keys(client, "devices"),
     "device-types": lambda client: client.server.device_types(),
+    "volume-keys": lambda client: _keys(client, "volume"),
+    "volumes": lambda client: [
+        f"{pool['name']}/{volume['name']}"
+        for pool in client.storage.all()
+        for volume in client.volumes.all(pool["name"])
+        if volume["type"] == "custom"
+    ],
     "storage-keys": lambda client: _keys(client, "storage"),
     "instances": lambda client: client.instances.names(),
     "images": _images,

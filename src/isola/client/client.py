@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from isola.client.profiles import Profiles
     from isola.client.server import Server
     from isola.client.storage import Storage
+    from isola.client.volumes import Volumes
 
 
 class Client(Api):
@@ -57,6 +58,13 @@ class Client(Api):
         from isola.client.storage import Storage
 
         return Storage(self)
+
+    @property
+    def volumes(self) -> Volumes:
+        """Custom storage volumes and their snapshots."""
+        from isola.client.volumes import Volumes
+
+        return Volumes(self)
 
     @property
     def profiles(self) -> Profiles:

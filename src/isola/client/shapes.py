@@ -154,7 +154,21 @@ class VolumeInfo(TypedDict, total=False):
     content_type: str
     description: str
     config: dict[str, str]
+    created_at: str
+    pool: str
+    project: str
     used_by: list[str]
+
+
+class VolumeSnapshotInfo(TypedDict, total=False):
+    """A snapshot of a storage volume."""
+
+    name: str
+    description: str
+    config: dict[str, str]
+    content_type: str
+    created_at: str
+    expires_at: str
 
 
 class ProfileInfo(TypedDict, total=False):

@@ -10,6 +10,7 @@ from isola.doors.rest.addresses import ROOT
 from isola.instances.settings import SETTINGS as INSTANCE_KEYS
 from isola.server import SETTINGS as SERVER_KEYS
 from isola.settings import Setting, Settings
+from isola.storage.volume_settings import SETTINGS as VOLUME_KEYS
 
 _HEAD = """# Configuration keys
 
@@ -54,6 +55,8 @@ def _sections() -> Iterator[str]:
         yield from _driver(f"Networks of type `{name}`", "network", name, "isola network set NAME KEY=VALUE")
     for name in registry.names("storage"):
         yield from _driver(f"Storage pools of driver `{name}`", "storage", name, "isola storage set NAME KEY=VALUE")
+    yield from ("", "## Custom storage volumes", "", "    isola storage volume set POOL/VOLUME KEY=VALUE", "")
+    yield from _table(VOLUME_KEYS)
     for name in registry.names("images"):
         if list(registry.load("images", name).settings):
             yield from _driver(

@@ -38,7 +38,7 @@ class Copies:
         with op.step(f"Create storage volume {record.name}"):
             yield
         await op.commit(lambda: self._context.mark(record, ready=True))
-        self._context.tell("created", record.ref)
+        self._context.tell("created", record.ref, caller=op.caller)
 
     async def copy(
         self, op: Operation, source: VolumeRecord, record: VolumeRecord, *, snapshot: str, with_snapshots: bool
@@ -53,16 +53,16 @@ class Copies:
         """Within a pool by its record alone; to another as a copy, after which the first one goes."""
         if source.pool == target.pool:
             await op.commit(lambda: self._rename(source, target))
-            self._context.tell("renamed", target)
+            self._context.tell("renamed", target, caller=op.caller)
             return
         record = replace(self.new(target, source.config, source.description), created_at=source.created_at)
         await self._announce(op, record)
         await self._fill(op, source, record, "")
         await self._copy_snapshots(op, source, record)
         await op.commit(lambda: self._change_over(source, record))
-        self._context.tell("created", target)
+        self._context.tell("created", target, caller=op.caller)
         await self._context.sweep(op, source)
-        self._context.tell("deleted", source.ref)
+        self._context.tell("deleted", source.ref, caller=op.caller)
 
     async def _announce(self, op: Operation, record: VolumeRecord) -> None:
         half_made = replace(record, ready=False)

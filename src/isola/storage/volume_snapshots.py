@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from isola.errors import AlreadyExists, InvalidInput, IsolaError
+from isola.model.caller import DAEMON, Caller
 from isola.model.names import plain_name
 from isola.model.schedule import next_name, parse_period, parse_schedule
 from isola.model.volume import VolumeRecord, VolumeRef, VolumeSnapshot
@@ -45,7 +46,13 @@ class Snapshots:
     # --- verbs --------------------------------------------------------------------------------------------------
 
     def create(
-        self, ref: VolumeRef, name: str, *, description: str = "", expires_at: datetime | None = None
+        self,
+        ref: VolumeRef,
+        name: str,
+        *,
+        description: str = "",
+        expires_at: datetime | None = None,
+        caller: Caller = DAEMON,
     ) -> Operation:
         """Begin to take a snapshot. Without a time it expires by ``snapshots.expiry``. Raises AlreadyExists."""
         record = self._context.usable(ref)
@@ -60,11 +67,11 @@ class Snapshots:
         async def work(op: Operation) -> None:
             self._require_room(self._context.usable(ref), name)
             await self._take(op, record, snapshot)
-            self._context.tell("created", ref, name)
+            self._context.tell("created", ref, name, caller=op.caller)
 
-        return self._start("Creating storage volume snapshot", ref, name, work)
+        return self._start("Creating storage volume snapshot", ref, name, work, caller)
 
-    def rename(self, ref: VolumeRef, name: str, new: str) -> Operation:
+    def rename(self, ref: VolumeRef, name: str, new: str, *, caller: Caller = DAEMON) -> Operation:
         """Begin to rename one. Raises NotFound, AlreadyExists."""
         record = self._context.usable(ref)
         self._context.snapshot(record, name)
@@ -77,11 +84,13 @@ class Snapshots:
             await op.commit(
                 lambda: self._context.snapshots.rename(held.value.key, renamed.key, renamed, at=held.revision)
             )
-            self._context.tell("renamed", ref, new)
+            self._context.tell("renamed", ref, new, caller=op.caller)
 
-        return self._start("Renaming storage volume snapshot", ref, name, work)
+        return self._start("Renaming storage volume snapshot", ref, name, work, caller)
 
-    def update(self, ref: VolumeRef, name: str, decide: Callable[[VolumeSnapshot], VolumeSnapshot]) -> Operation:
+    def update(
+        self, ref: VolumeRef, name: str, decide: Callable[[VolumeSnapshot], VolumeSnapshot], *, caller: Caller = DAEMON
+    ) -> Operation:
         """Begin to change its description and when it expires. Raises NotFound."""
         record = self._context.usable(ref)
         decide(self._context.snapshot(record, name))
@@ -92,11 +101,11 @@ class Snapshots:
 
         async def work(op: Operation) -> None:
             await op.commit(lambda: self._context.snapshots.change(f"{record.id}/{name}", changed))
-            self._context.tell("updated", ref, name)
+            self._context.tell("updated", ref, name, caller=op.caller)
 
-        return self._start("Updating storage volume snapshot", ref, name, work)
+        return self._start("Updating storage volume snapshot", ref, name, work, caller)
 
-    def restore(self, ref: VolumeRef, name: str) -> Operation:
+    def restore(self, ref: VolumeRef, name: str, *, caller: Caller = DAEMON) -> Operation:
         """Begin to have a volume hold what it held then. Raises NotFound, InUse while it is mounted."""
         record = self._context.usable(ref)
         self._context.snapshot(record, name)
@@ -108,20 +117,20 @@ class Snapshots:
             id = self._context.snapshot(record, name).id
             await self._context.driver(record).restore_snapshot(op, record.volume(), id)
             await op.commit()
-            self._context.tell("restored", ref)
+            self._context.tell("restored", ref, caller=op.caller)
 
-        return self._start("Restoring storage volume snapshot", ref, name, work)
+        return self._start("Restoring storage volume snapshot", ref, name, work, caller)
 
-    def delete(self, ref: VolumeRef, name: str) -> Operation:
+    def delete(self, ref: VolumeRef, name: str, *, caller: Caller = DAEMON) -> Operation:
         """Begin to remove one. Raises NotFound."""
         record = self._context.get(ref)
         self._context.snapshot(record, name)
 
         async def work(op: Operation) -> None:
             await self._remove(op, record, self._context.snapshot(record, name))
-            self._context.tell("deleted", ref, name)
+            self._context.tell("deleted", ref, name, caller=op.caller)
 
-        return self._start("Deleting storage volume snapshot", ref, name, work)
+        return self._start("Deleting storage volume snapshot", ref, name, work, caller)
 
     # --- how they are done --------------------------------------------------------------------------------------
 
@@ -154,11 +163,16 @@ class Snapshots:
             self._context.refuse_if_used(record, "restore")
 
     def _start(
-        self, description: str, ref: VolumeRef, name: str, work: Callable[[Operation], Awaitable[None]]
+        self,
+        description: str,
+        ref: VolumeRef,
+        name: str,
+        work: Callable[[Operation], Awaitable[None]],
+        caller: Caller = DAEMON,
     ) -> Operation:
         resources = [ref.entity, ref.snapshot(name)]
         return self._context.operations.start(
-            description, work, locks=[ref.entity.lock], resources=resources, project=ref.project
+            description, work, locks=[ref.entity.lock], resources=resources, project=ref.project, caller=caller
         )
 
     # --- by themselves ------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from pathlib import Path
 from isola.errors import AlreadyExists, InvalidInput, IsolaError
 from isola.events import Events
 from isola.host import Host
+from isola.model.caller import DAEMON, Caller
 from isola.model.identity import IdRange
 from isola.model.names import plain_name
 from isola.model.reference import Entity
@@ -96,7 +97,9 @@ class Volumes:
 
     # --- verbs --------------------------------------------------------------------------------------------------
 
-    async def create(self, ref: VolumeRef, config: Mapping[str, str], description: str = "") -> Operation:
+    async def create(
+        self, ref: VolumeRef, config: Mapping[str, str], description: str = "", *, caller: Caller = DAEMON
+    ) -> Operation:
         """Begin to make an empty volume. Raises InvalidInput, NotFound, AlreadyExists."""
         await self._check_new(ref, config)
         record = self.copies.new(ref, config, description)
@@ -105,11 +108,11 @@ class Volumes:
             async with self.copies.making(op, record):
                 await self._context.driver(record).create_volume(op, record.volume())
 
-        return self._start("Creating storage volume", ref, work)
+        return self._start("Creating storage volume", ref, work, caller=caller)
 
     async def copy(
         self, source: VolumeRef, ref: VolumeRef, *, snapshot: str = "", config: Mapping[str, str] | None = None,
-        description: str | None = None, with_snapshots: bool = True,
+        description: str | None = None, with_snapshots: bool = True, caller: Caller = DAEMON,
     ) -> Operation:  # fmt: skip
         """Begin to copy a volume, or one of its snapshots, also to another pool. Raises as ``create``."""
         found = self._context.usable(source)
@@ -123,9 +126,9 @@ class Volumes:
         async def work(op: Operation) -> None:
             await self.copies.copy(op, found, record, snapshot=snapshot, with_snapshots=with_snapshots)
 
-        return self._start("Copying storage volume", ref, work, source)
+        return self._start("Copying storage volume", ref, work, source, caller=caller)
 
-    async def move(self, ref: VolumeRef, target: VolumeRef) -> Operation:
+    async def move(self, ref: VolumeRef, target: VolumeRef, *, caller: Caller = DAEMON) -> Operation:
         """Begin to rename a volume that nothing uses, or to move it to another pool. Raises InUse, as ``create``."""
         found = self._context.usable(ref)
         self._context.refuse_if_used(found, "move")
@@ -136,9 +139,11 @@ class Volumes:
             await self.copies.move(op, found, target)
 
         verb = "Renaming" if target.pool == ref.pool else "Moving"
-        return self._start(f"{verb} storage volume", ref, work, target)
+        return self._start(f"{verb} storage volume", ref, work, target, caller=caller)
 
-    async def update(self, ref: VolumeRef, decide: Callable[[VolumeRecord], VolumeRecord]) -> Operation:
+    async def update(
+        self, ref: VolumeRef, decide: Callable[[VolumeRecord], VolumeRecord], *, caller: Caller = DAEMON
+    ) -> Operation:
         """Begin to change configuration and description; the size takes effect at once. Raises InvalidInput."""
         wanted = decide(self._context.usable(ref))
         SETTINGS.validate(wanted.config)
@@ -150,11 +155,11 @@ class Volumes:
             if wanted.size != record.size:
                 await self._context.driver(record).resize_volume(op, record.volume(), wanted.size)
             await op.commit(lambda: self._context.records.change(ref.key, lambda found: _changed(found, decide)))
-            self._context.tell("updated", ref)
+            self._context.tell("updated", ref, caller=op.caller)
 
-        return self._start("Updating storage volume", ref, work)
+        return self._start("Updating storage volume", ref, work, caller=caller)
 
-    async def delete(self, ref: VolumeRef) -> Operation:
+    async def delete(self, ref: VolumeRef, *, caller: Caller = DAEMON) -> Operation:
         """Begin to remove a volume with its snapshots. Raises NotFound, InUse."""
         record = self._context.get(ref)
         self._context.refuse_if_used(record, "delete")
@@ -163,9 +168,9 @@ class Volumes:
             record = self._context.get(ref)
             self._context.refuse_if_used(record, "delete")
             await self._sweeping(record)(op)
-            self._context.tell("deleted", ref)
+            self._context.tell("deleted", ref, caller=op.caller)
 
-        return self._start("Deleting storage volume", ref, work)
+        return self._start("Deleting storage volume", ref, work, caller=caller)
 
     # --- holders ------------------------------------------------------------------------------------------------
 
@@ -227,10 +232,14 @@ class Volumes:
                     f"Storage pool {ref.pool!r} does not limit its volumes", evidence=reason, field="config.size"
                 )
 
-    def _start(self, description: str, ref: VolumeRef, work: Work, *others: VolumeRef) -> Operation:
+    def _start(
+        self, description: str, ref: VolumeRef, work: Work, *others: VolumeRef, caller: Caller = DAEMON
+    ) -> Operation:
         locks = sorted({each.entity.lock for each in (ref, *others)})
         resources = [ref.entity]
-        return self._context.operations.start(description, work, locks=locks, resources=resources, project=ref.project)
+        return self._context.operations.start(
+            description, work, locks=locks, resources=resources, project=ref.project, caller=caller
+        )
 
     async def _finish(self, ref: VolumeRef, description: str, work: Work) -> None:
         await self._context.operations.finish(self._start(description, ref, work))

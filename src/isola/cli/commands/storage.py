@@ -6,6 +6,7 @@ from isola.cli.commands.lifecycle import each
 from isola.cli.grammar import Argument, Command, Group, Option, UsageError, pairs
 from isola.cli.keys import key_commands
 from isola.cli.output import FORMAT, Column, document, show
+from isola.cli.volume import GROUP as VOLUMES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -138,5 +139,6 @@ COMMANDS = (
             aliases=("rm",),
             examples=(("isola storage delete fast", "remove an unused pool"),),
         ),
+        VOLUMES,
     ),
 )

@@ -6,7 +6,6 @@ from isola.errors import Unsupported
 
 _VOLUME = "storage-pools/*/volumes/*/*"
 NOT_OFFERED: tuple[tuple[str, str], ...] = (
-    (f"{_VOLUME}/snapshots/*", "Snapshots are"),
     (f"{_VOLUME}/backups", "Backups are"),
     ("storage-pools/*/buckets", "Storage buckets are"),
     ("network-acls", "Network ACLs are"),

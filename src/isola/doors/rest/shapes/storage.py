@@ -1,12 +1,9 @@
-"""Storage pools and volumes."""
+"""Storage pools."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from isola.doors.rest.addresses import address
-from isola.doors.rest.shapes.times import moment
-from isola.model.instance import Instance
 from isola.model.storage import Pool, Space
 
 
@@ -27,21 +24,6 @@ def space_json(space: Space) -> dict[str, object]:
     return {
         "space": {"total": space.total, "used": space.used},
         "inodes": {"total": space.inodes_total, "used": space.inodes_used},
-    }
-
-
-def root_volume_json(instance: Instance) -> dict[str, object]:
-    """The volume an instance's root lies in."""
-    return {
-        "name": instance.name,
-        "type": "container",
-        "content_type": "filesystem",
-        "description": "",
-        "config": {},
-        "created_at": moment(instance.created_at),
-        "location": "none",
-        "project": instance.project,
-        "used_by": [address(instance.entity)],
     }
 
 

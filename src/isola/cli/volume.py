@@ -1,0 +1,357 @@
+"""``isola storage volume``."""
+
+from __future__ import annotations
+
+from isola.cli.grammar import Argument, Command, Group, Option, UsageError, pairs
+from isola.cli.keys import key_commands
+from isola.cli.output import FORMAT, Column, document, show
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from isola.cli.context import Context
+    from isola.client.operations import Operation
+
+_NAME = Argument("POOL/VOLUME", "The volume", complete="volumes")
+_SNAPSHOT = Argument("POOL/VOLUME/SNAPSHOT", "The snapshot")
+_COLUMNS = (
+    Column("TYPE", "type"),
+    Column("NAME", "name"),
+    Column("DESCRIPTION", "description"),
+    Column("CONTENT", "content_type"),
+    Column("USED BY", lambda item: len(item.get("used_by") or ())),
+)
+
+
+def _parts(text: str, count: int, what: str) -> list[str]:
+    parts = text.split("/")
+    if len(parts) != count or not all(parts):
+        raise UsageError(f"{what} is expected, not {text!r}", hint="pools and volumes are divided by a slash")
+    return parts
+
+
+def _volume(context: Context, argument: str = "POOL/VOLUME") -> tuple[str, str]:
+    pool, name = _parts(context.args.text(argument), 2, argument)
+    return pool, name
+
+
+def _snapshot(context: Context) -> tuple[str, str, str]:
+    pool, name, snapshot = _parts(context.args.text(_SNAPSHOT.name), 3, _SNAPSHOT.name)
+    return pool, name, snapshot
+
+
+def list_volumes(context: Context) -> None:
+    """Print what lies in a pool, or in all."""
+    pool = context.args.text("POOL")
+    pools = [pool] if pool else [each["name"] for each in context.client.storage.all()]
+    columns = _COLUMNS if pool else (Column("POOL", "pool"), *_COLUMNS)
+    found = [volume for name in pools for volume in context.client.volumes.all(name)]
+    show(context, found, columns)
+
+
+def info(context: Context) -> None:
+    """Print a volume's use and snapshots."""
+    from isola.model.units import format_size
+
+    pool, name = _volume(context)
+    volume, _ = context.client.volumes.read(pool, name)
+    usage = context.client.volumes.usage(pool, name)
+    shown: dict[str, object] = {"name": name, "pool": pool, "description": volume.get("description")}
+    shown |= {"created": volume.get("created_at"), "used": format_size(usage.get("used") or 0)}
+    if usage.get("total"):
+        shown["total"] = format_size(usage["total"])
+    shown["used by"] = list(volume.get("used_by") or ())
+    snapshots = context.client.volumes.snapshots(pool, name)
+    shown["snapshots"] = {each["name"]: each.get("created_at", "") for each in snapshots}
+    document(context, {key: value for key, value in shown.items() if value})
+
+
+def create(context: Context) -> None:
+    """Make an empty volume."""
+    pool, name = _volume(context)
+    config, description = pairs(context.args.many("KEY=VALUE"), "create"), context.args.text("description")
+    context.follow(context.client.volumes.create(pool, name, config, description), f"Creating {name}")
+    context.say(f"Storage volume {pool}/{name} is created")
+
+
+def copy(context: Context) -> None:
+    """Copy a volume or a snapshot."""
+    source = context.args.text("SOURCE")
+    count = 3 if source.count("/") == 2 else 2
+    pool, name, *snapshot = _parts(source, count, "POOL/VOLUME or POOL/VOLUME/SNAPSHOT")
+    target_pool, target = _volume(context, "POOL/NEW")
+    operation = context.client.volumes.copy(
+        pool,
+        name,
+        target_pool,
+        target,
+        snapshot=snapshot[0] if snapshot else "",
+        snapshots=not context.args.flag("volume-only"),
+    )
+    context.follow(operation, f"Copying {name}")
+    context.say(f"Storage volume {target_pool}/{target} is created")
+
+
+def move(context: Context) -> None:
+    """Move a volume to another pool, or rename it."""
+    pool, name = _volume(context)
+    target_pool, target = _volume(context, "POOL/NEW")
+    volumes = context.client.volumes
+    if pool == target_pool:
+        context.follow(volumes.rename(pool, name, target), f"Renaming {name}")
+    else:
+        context.follow(volumes.move(pool, name, target_pool, target), f"Moving {name}")
+
+
+def rename(context: Context) -> None:
+    """Give a volume another name."""
+    pool, name = _volume(context)
+    context.follow(context.client.volumes.rename(pool, name, context.args.text("NEW")), f"Renaming {name}")
+
+
+def delete(context: Context) -> None:
+    """Delete volumes."""
+    for text in context.args.many("POOL/VOLUME"):
+        pool, name = _parts(text, 2, "POOL/VOLUME")
+        context.follow(context.client.volumes.delete(pool, name), f"Deleting {name}")
+        context.say(f"Storage volume {text} is deleted")
+
+
+def attach(context: Context) -> None:
+    """Give an instance a disk device for the volume."""
+    pool, name = _volume(context)
+    instance, device = context.args.text("INSTANCE"), context.args.text("DEVICE") or name
+    whole, etag = context.client.instances.read(instance)
+    devices = dict(whole.get("devices") or {})
+    if device in devices:
+        raise UsageError(f"{instance} has a device {device!r} already", hint="name another DEVICE")
+    devices[device] = {"type": "disk", "pool": pool, "source": name, "path": context.args.text("PATH")}
+    context.follow(
+        context.client.instances.update(instance, {**whole, "devices": devices}, etag=etag), f"Attaching {name}"
+    )
+
+
+def detach(context: Context) -> None:
+    """Take the volume's disk device from an instance."""
+    pool, name = _volume(context)
+    instance = context.args.text("INSTANCE")
+    whole, etag = context.client.instances.read(instance)
+    devices = dict(whole.get("devices") or {})
+    ours = [key for key, each in devices.items() if each.get("pool") == pool and each.get("source") == name]
+    if not ours:
+        raise UsageError(f"{instance} has no device of its own for {pool}/{name}", hint="a profile may give it")
+    kept = {key: each for key, each in devices.items() if key not in ours}
+    context.follow(
+        context.client.instances.update(instance, {**whole, "devices": kept}, etag=etag), f"Detaching {name}"
+    )
+
+
+def snapshot_create(context: Context) -> None:
+    """Take a snapshot."""
+    pool, name = _volume(context)
+    operation = context.client.volumes.snapshot(pool, name, context.args.text("NAME"), context.args.text("expires"))
+    context.follow(operation, f"Snapshotting {name}")
+
+
+def snapshot_list(context: Context) -> None:
+    """Print a volume's snapshots."""
+    columns = (
+        Column("NAME", "name"),
+        Column("TAKEN", "created_at"),
+        Column("EXPIRES", lambda item: "" if item["expires_at"].startswith("0001") else item["expires_at"]),
+        Column("DESCRIPTION", "description"),
+    )
+    show(context, context.client.volumes.snapshots(*_volume(context)), columns)
+
+
+def snapshot_show(context: Context) -> None:
+    """Print one."""
+    document(context, dict(context.client.volumes.read_snapshot(*_snapshot(context))))
+
+
+def snapshot_rename(context: Context) -> None:
+    """Give one another name."""
+    pool, name, snapshot = _snapshot(context)
+    new = context.args.text("NEW")
+    context.follow(context.client.volumes.rename_snapshot(pool, name, snapshot, new), f"Renaming {snapshot}")
+
+
+def restore(context: Context) -> None:
+    """Go back to a snapshot."""
+    pool, name, snapshot = _snapshot(context)
+    context.follow(context.client.volumes.restore(pool, name, snapshot), f"Restoring {name}")
+    context.say(f"Storage volume {pool}/{name} is as it was in {snapshot}")
+
+
+def snapshot_delete(context: Context) -> None:
+    pool, name, snapshot = _snapshot(context)
+    context.follow(context.client.volumes.delete_snapshot(pool, name, snapshot), f"Deleting {snapshot}")
+
+
+def _read(context: Context, name: str) -> tuple[Mapping[str, Any], str]:
+    return context.client.volumes.read(*_parts(name, 2, "POOL/VOLUME"))
+
+
+def _write(context: Context, name: str, whole: Mapping[str, Any], etag: str) -> Operation:
+    config = whole.get("config")
+    if not isinstance(config, dict):
+        raise UsageError("config must be a mapping of keys to values")
+    pool, volume = _parts(name, 2, "POOL/VOLUME")
+    return context.client.volumes.update(pool, volume, config, str(whole.get("description") or ""), etag=etag)
+
+
+_SNAPSHOTS = Group(
+    "snapshot",
+    "Snapshots of custom volumes",
+    Command(
+        "create",
+        "Take a snapshot of a volume",
+        snapshot_create,
+        _NAME,
+        Argument("NAME", "Its name; else by the key snapshots.pattern", optional=True),
+        Option("--expires", "When it goes by itself", value="TIME"),
+        examples=(
+            ("isola storage volume snapshot create fast/data", "with a name of its own"),
+            ("isola storage volume snapshot create fast/data before --expires 2030-01-01T00:00:00Z", "for a while"),
+        ),
+    ),
+    Command(
+        "list",
+        "List a volume's snapshots",
+        snapshot_list,
+        _NAME,
+        FORMAT,
+        aliases=("ls",),
+        examples=(("isola storage volume snapshot list fast/data", "oldest first"),),
+    ),
+    Command(
+        "show",
+        "Show one",
+        snapshot_show,
+        _SNAPSHOT,
+        examples=(("isola storage volume snapshot show fast/data/snap0", "as YAML"),),
+    ),
+    Command(
+        "rename",
+        "Rename one",
+        snapshot_rename,
+        _SNAPSHOT,
+        Argument("NEW", "Its name from now on"),
+        examples=(("isola storage volume snapshot rename fast/data/snap0 before", "snap0 is before from now on"),),
+    ),
+    Command(
+        "restore",
+        "Have the volume hold what it held then; what it holds now is lost",
+        restore,
+        _SNAPSHOT,
+        examples=(("isola storage volume snapshot restore fast/data/snap0", "nothing may use the volume meanwhile"),),
+    ),
+    Command(
+        "delete",
+        "Delete one",
+        snapshot_delete,
+        _SNAPSHOT,
+        aliases=("rm",),
+        examples=(("isola storage volume snapshot delete fast/data/snap0", "the volume stays"),),
+    ),
+)
+
+GROUP = Group(
+    "volume",
+    "Custom volumes, which live apart from instances",
+    Command(
+        "list",
+        "List the volumes in a pool, or in all",
+        list_volumes,
+        Argument("POOL", "The storage pool", optional=True, complete="pools"),
+        FORMAT,
+        aliases=("ls",),
+        examples=(("isola storage volume list fast", "roots, custom volumes and their snapshots"),),
+    ),
+    Command(
+        "create",
+        "Create an empty volume",
+        create,
+        Argument("POOL/VOLUME", "Its pool and name"),
+        Argument("KEY=VALUE", "Configuration", many=True, optional=True, complete="volume-keys"),
+        Option("--description", "A description", value="TEXT"),
+        examples=(
+            ("isola storage volume create default/data", "to be attached to instances"),
+            ("isola storage volume create fast/data size=10GiB snapshots.schedule=@daily", "where the pool can"),
+        ),
+    ),
+    Command(
+        "info",
+        "Show what a volume takes, who uses it, and its snapshots",
+        info,
+        _NAME,
+        examples=(("isola storage volume info fast/data", "in short"),),
+    ),
+    *key_commands(
+        "storage volume",
+        _NAME,
+        read=_read,
+        write=_write,
+        fields=("config", "description"),
+        example=("snapshots.schedule", "@daily"),
+    ),
+    Command(
+        "copy",
+        "Copy a volume or one of its snapshots, also to another pool",
+        copy,
+        Argument("SOURCE", "POOL/VOLUME or POOL/VOLUME/SNAPSHOT", complete="volumes"),
+        Argument("POOL/NEW", "The copy"),
+        Option("--volume-only", "Without its snapshots"),
+        aliases=("cp",),
+        examples=(
+            ("isola storage volume copy fast/data slow/data", "to another pool"),
+            ("isola storage volume copy fast/data/snap0 fast/then", "what it held then"),
+        ),
+    ),
+    Command(
+        "move",
+        "Move an unused volume to another pool",
+        move,
+        _NAME,
+        Argument("POOL/NEW", "Where it is from now on"),
+        aliases=("mv",),
+        examples=(("isola storage volume move fast/data slow/data", "with its snapshots"),),
+    ),
+    Command(
+        "rename",
+        "Rename an unused volume",
+        rename,
+        _NAME,
+        Argument("NEW", "Its name from now on"),
+        examples=(("isola storage volume rename fast/data old", "fast/data is fast/old from now on"),),
+    ),
+    Command(
+        "attach",
+        "Give an instance the volume as a disk device",
+        attach,
+        _NAME,
+        Argument("INSTANCE", "The instance", complete="instances"),
+        Argument("PATH", "Where it appears inside"),
+        Argument("DEVICE", "Name of the device; that of the volume when not given", optional=True),
+        examples=(("isola storage volume attach fast/data web1 /srv", "several instances may share one"),),
+    ),
+    Command(
+        "detach",
+        "Take the volume from an instance",
+        detach,
+        _NAME,
+        Argument("INSTANCE", "The instance", complete="instances"),
+        examples=(("isola storage volume detach fast/data web1", "the volume stays"),),
+    ),
+    Command(
+        "delete",
+        "Delete unused volumes with their snapshots",
+        delete,
+        Argument("POOL/VOLUME", "One or several", many=True, complete="volumes"),
+        aliases=("rm",),
+        examples=(("isola storage volume delete fast/data", "for good"),),
+    ),
+    _SNAPSHOTS,
+)

@@ -1,0 +1,101 @@
+"""Custom storage volumes and their snapshots. A volume is named ``(pool, volume)``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+from isola.client.api import Api, quote
+from isola.client.operations import Operation, begin
+from isola.client.shapes import VolumeInfo, VolumeSnapshotInfo
+
+
+class Volumes:
+    """The custom volumes of all pools."""
+
+    def __init__(self, client: Api) -> None:
+        self._client = client
+
+    def all(self, pool: str) -> list[VolumeInfo]:
+        """What lies in a pool: roots of instances too, and snapshots as ``volume/snapshot``."""
+        return cast("list[VolumeInfo]", self._client.get(f"{_pool(pool)}/volumes", {"recursion": 1}))
+
+    def read(self, pool: str, name: str) -> tuple[VolumeInfo, str]:
+        """One volume and its ETag. Raises NotFound."""
+        reply = self._client.call("GET", _path(pool, name))
+        return cast(VolumeInfo, reply.metadata), reply.etag
+
+    def usage(self, pool: str, name: str) -> dict[str, int]:
+        """``{"used", "total"}`` in bytes; total is 0 where it has no limit."""
+        state = cast("dict[str, dict[str, int]]", self._client.get(f"{_path(pool, name)}/state"))
+        return state.get("usage") or {}
+
+    def create(self, pool: str, name: str, config: Mapping[str, str], description: str = "") -> Operation:
+        """Make an empty one."""
+        body = {"name": name, "type": "custom", "config": dict(config), "description": description}
+        return begin(self._client, "POST", f"{_pool(pool)}/volumes/custom", body)
+
+    def copy(
+        self, pool: str, name: str, target_pool: str, target: str, *, snapshot: str = "", snapshots: bool = True
+    ) -> Operation:
+        """Copy one, or a snapshot of it, also to another pool."""
+        source = {"type": "copy", "pool": pool, "name": f"{name}/{snapshot}" if snapshot else name}
+        body = {"name": target, "type": "custom", "source": {**source, "volume_only": not snapshots}}
+        return begin(self._client, "POST", f"{_pool(target_pool)}/volumes/custom", body)
+
+    def rename(self, pool: str, name: str, new: str) -> Operation:
+        """Within its pool."""
+        return begin(self._client, "POST", _path(pool, name), {"name": new})
+
+    def move(self, pool: str, name: str, target_pool: str, target: str) -> Operation:
+        """To another pool."""
+        return begin(self._client, "POST", _path(pool, name), {"name": target, "pool": target_pool})
+
+    def update(self, pool: str, name: str, config: Mapping[str, str], description: str, *, etag: str = "") -> Operation:
+        """Replace configuration and description; with ``etag`` only what was read under it."""
+        body = {"config": dict(config), "description": description}
+        headers = (("If-Match", etag),) if etag else ()
+        return begin(self._client, "PUT", _path(pool, name), body, headers=headers)
+
+    def delete(self, pool: str, name: str) -> Operation:
+        """Remove it with its snapshots. Raises InUse."""
+        return begin(self._client, "DELETE", _path(pool, name))
+
+    # --- snapshots ----------------------------------------------------------------------------------------------
+
+    def snapshots(self, pool: str, name: str) -> list[VolumeSnapshotInfo]:
+        """Oldest first."""
+        found = self._client.get(f"{_path(pool, name)}/snapshots", {"recursion": 1})
+        return cast("list[VolumeSnapshotInfo]", found)
+
+    def read_snapshot(self, pool: str, name: str, snapshot: str) -> VolumeSnapshotInfo:
+        """One. Raises NotFound."""
+        return cast(VolumeSnapshotInfo, self._client.get(_path(pool, name, snapshot)))
+
+    def snapshot(self, pool: str, name: str, snapshot: str = "", expires_at: str = "") -> Operation:
+        """Take one; without a name by the volume's pattern."""
+        body = {"name": snapshot} | ({"expires_at": expires_at} if expires_at else {})
+        return begin(self._client, "POST", f"{_path(pool, name)}/snapshots", body)
+
+    def rename_snapshot(self, pool: str, name: str, snapshot: str, new: str) -> Operation:
+        """Give one another name."""
+        return begin(self._client, "POST", _path(pool, name, snapshot), {"name": new})
+
+    def restore(self, pool: str, name: str, snapshot: str) -> Operation:
+        """Have the volume hold what it held then."""
+        shown, etag = self.read(pool, name)
+        body = {"config": shown.get("config"), "description": shown.get("description"), "restore": snapshot}
+        return begin(self._client, "PUT", _path(pool, name), body, headers=(("If-Match", etag),))
+
+    def delete_snapshot(self, pool: str, name: str, snapshot: str) -> Operation:
+        """Remove one."""
+        return begin(self._client, "DELETE", _path(pool, name, snapshot))
+
+
+def _pool(pool: str) -> str:
+    return f"/1.0/storage-pools/{quote(pool)}"
+
+
+def _path(pool: str, name: str, snapshot: str = "") -> str:
+    path = f"{_pool(pool)}/volumes/custom/{quote(name)}"
+    return f"{path}/snapshots/{quote(snapshot)}" if snapshot else path

@@ -1,0 +1,103 @@
+"""Snapshots of storage volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from aiohttp import web
+
+from isola.doors.rest.addresses import address
+from isola.doors.rest.answers import background, sync
+from isola.doors.rest.filtering import select
+from isola.doors.rest.request import Request
+from isola.doors.rest.routing import Permission
+from isola.doors.rest.shapes.volumes import snapshot_json, snapshot_writable
+from isola.doors.rest.volumes import custom_of, ref_of, root_of, type_of
+from isola.errors import NotFound
+from isola.model.volume import CUSTOM, VolumeSnapshot
+
+_ROOT = "/1.0/storage-pools/{pool}/volumes/{type}/{volume}/snapshots"
+_ONE = f"{_ROOT}/{{snapshot}}"
+
+
+async def list_all(request: Request) -> web.StreamResponse:
+    """Paths, or snapshots, oldest first."""
+    if type_of(request) != CUSTOM:
+        root_of(request)
+        return sync([])
+    record = custom_of(request)
+    found = request.services.volumes.snapshots.of(record.ref)
+    shapes = select([snapshot_json(snapshot) for snapshot in found], request.query.get("filter", ""))
+    if request.recursion:
+        return sync(shapes)
+    return sync([address(record.ref.snapshot(str(shape["name"]))) for shape in shapes])
+
+
+async def create(request: Request) -> web.StreamResponse:
+    """Take one; without a name by the volume's ``snapshots.pattern``."""
+    fields = await request.fields()
+    ref, snapshots = ref_of(request), request.services.volumes.snapshots
+    name = fields.text("name", "") or snapshots.next_name(ref)
+    description, expires_at = fields.text("description", ""), fields.time("expires_at")
+    return background(
+        snapshots.create(ref, name, description=description, expires_at=expires_at, caller=request.caller)
+    )
+
+
+async def get(request: Request) -> web.StreamResponse:
+    """One snapshot."""
+    if type_of(request) != CUSTOM:
+        root_of(request)
+        raise NotFound(f"Snapshot {request.parameters['snapshot'][:80]!r} not found")
+    snapshot = request.services.volumes.snapshots.get(ref_of(request), request.parameters["snapshot"])
+    return sync(snapshot_json(snapshot), etag=snapshot_writable(snapshot))
+
+
+async def put(request: Request) -> web.StreamResponse:
+    """Replace description and time of expiry."""
+    fields = await request.fields()
+    description, expires_at = fields.text("description", ""), fields.time("expires_at")
+    return _update(request, lambda found: replace(found, description=description, expires_at=expires_at))
+
+
+async def patch(request: Request) -> web.StreamResponse:
+    """Change one of them."""
+    fields = await request.fields()
+
+    def merge(found: VolumeSnapshot) -> VolumeSnapshot:
+        expires_at = fields.time("expires_at") if fields.has("expires_at") else found.expires_at
+        return replace(found, description=fields.text("description", found.description), expires_at=expires_at)
+
+    return _update(request, merge)
+
+
+async def rename(request: Request) -> web.StreamResponse:
+    """Give it another name."""
+    fields = await request.fields()
+    new = fields.text("name")
+    snapshots = request.services.volumes.snapshots
+    return background(snapshots.rename(ref_of(request), request.parameters["snapshot"], new, caller=request.caller))
+
+
+async def delete(request: Request) -> web.StreamResponse:
+    """Remove it."""
+    snapshots = request.services.volumes.snapshots
+    return background(snapshots.delete(ref_of(request), request.parameters["snapshot"], caller=request.caller))
+
+
+def _update(request: Request, decide: Callable[[VolumeSnapshot], VolumeSnapshot]) -> web.StreamResponse:
+    snapshots = request.services.volumes.snapshots
+    decide = request.matching(snapshot_writable, decide)
+    return background(snapshots.update(ref_of(request), request.parameters["snapshot"], decide, caller=request.caller))
+
+
+ROUTES = (
+    ("GET", _ROOT, list_all, Permission.VIEW),
+    ("POST", _ROOT, create, Permission.EDIT),
+    ("GET", _ONE, get, Permission.VIEW),
+    ("PUT", _ONE, put, Permission.EDIT),
+    ("PATCH", _ONE, patch, Permission.EDIT),
+    ("POST", _ONE, rename, Permission.EDIT),
+    ("DELETE", _ONE, delete, Permission.EDIT),
+)

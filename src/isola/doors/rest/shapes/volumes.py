@@ -1,0 +1,74 @@
+"""Storage volumes and their snapshots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from isola.doors.rest.addresses import address
+from isola.doors.rest.shapes.times import UNSET, moment
+from isola.model.instance import Instance
+from isola.model.volume import VolumeRecord, VolumeSnapshot
+
+
+def volume_json(record: VolumeRecord, used_by: Sequence[str]) -> dict[str, object]:
+    """A custom volume."""
+    return {
+        "name": record.name,
+        "type": record.kind,
+        "content_type": "filesystem",
+        "description": record.description,
+        "config": dict(record.config),
+        "created_at": moment(record.created_at),
+        "location": "none",
+        "pool": record.pool,
+        "project": record.project,
+        "used_by": list(used_by),
+    }
+
+
+def snapshot_volume_json(record: VolumeRecord, snapshot: VolumeSnapshot, used_by: Sequence[str]) -> dict[str, object]:
+    """A snapshot as it stands in a list of volumes: ``data/snap0``."""
+    return volume_json(record, used_by) | {
+        "name": f"{record.name}/{snapshot.name}",
+        "description": snapshot.description,
+        "config": dict(snapshot.config),
+        "created_at": moment(snapshot.created_at),
+    }
+
+
+def root_volume_json(instance: Instance) -> dict[str, object]:
+    """The volume an instance's root lies in."""
+    return {
+        "name": instance.name,
+        "type": "container",
+        "content_type": "filesystem",
+        "description": "",
+        "config": {},
+        "created_at": moment(instance.created_at),
+        "location": "none",
+        "pool": instance.volatile.get("root.pool", ""),
+        "project": instance.project,
+        "used_by": [address(instance.entity)],
+    }
+
+
+def snapshot_json(snapshot: VolumeSnapshot) -> dict[str, object]:
+    """A snapshot of a volume."""
+    return {
+        "name": snapshot.name,
+        "description": snapshot.description,
+        "config": dict(snapshot.config),
+        "content_type": "filesystem",
+        "created_at": moment(snapshot.created_at),
+        "expires_at": moment(snapshot.expires_at, UNSET),
+    }
+
+
+def volume_writable(record: VolumeRecord) -> dict[str, object]:
+    """What a PUT replaces: the entity tag is computed of it."""
+    return {"config": dict(record.config), "description": record.description, "name": record.name}
+
+
+def snapshot_writable(snapshot: VolumeSnapshot) -> dict[str, object]:
+    """The same of a snapshot."""
+    return {"description": snapshot.description, "expires_at": moment(snapshot.expires_at, UNSET)}

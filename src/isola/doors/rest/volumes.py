@@ -1,0 +1,74 @@
+"""The volume or snapshot that a path names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from isola.doors.rest.request import Request
+from isola.errors import InvalidInput, NotFound, Unsupported
+from isola.model.instance import Instance
+from isola.model.reference import Kind
+from isola.model.storage import Pool
+from isola.model.volume import CUSTOM, ROOT, VolumeRecord, VolumeRef
+
+TYPES = (ROOT, "virtual-machine", CUSTOM, "image")
+
+
+def pool_of(request: Request) -> Pool:
+    """Raises NotFound."""
+    return request.services.pools.get(request.parameters["pool"])
+
+
+def type_of(request: Request) -> str:
+    """Which volumes are asked for; empty for all. Raises InvalidInput."""
+    kind = request.parameters.get("type", "")
+    if kind and kind not in TYPES:
+        raise InvalidInput(f"Unknown type of volumes {kind[:40]!r}", field="type", remedy=f"use {', '.join(TYPES)}")
+    return kind
+
+
+def home_of(request: Request) -> str:
+    """The project whose volumes the request is about: its own, or the default one that it shares them with."""
+    return request.home(Kind.STORAGE_VOLUME)
+
+
+def other_home(request: Request, project: str) -> str:
+    """The same for a project that the body names. Raises NotFound where the caller may not use it."""
+    if project in {"", request.project}:
+        return home_of(request)
+    if not request.caller.may_use(project):
+        raise NotFound(f"Project {project[:80]!r} not found", field="project")
+    request.services.projects.get(project)
+    return request.services.projects.home(project, Kind.STORAGE_VOLUME)
+
+
+def ref_of(request: Request) -> VolumeRef:
+    """The custom volume that the path names, which may not be there. Raises Unsupported for those of instances."""
+    pool = pool_of(request)
+    if type_of(request) != CUSTOM:
+        if type_of(request) == ROOT:
+            root_of(request)
+        raise Unsupported(
+            "Only custom volumes are changed by themselves", remedy="the root of an instance is changed with it"
+        )
+    return VolumeRef.custom(pool.name, request.parameters["volume"], home_of(request))
+
+
+def custom_of(request: Request) -> VolumeRecord:
+    """Raises NotFound."""
+    return request.services.volumes.get(ref_of(request))
+
+
+def roots_in(request: Request, pool: Pool) -> Iterator[Instance]:
+    """Instances whose roots lie in a pool."""
+    listed = (each for each in request.services.instances if request.lists(each.entity))
+    return (each for each in listed if each.volatile.get("root.pool") == pool.name)
+
+
+def root_of(request: Request) -> Instance:
+    """The instance whose root volume the path names. Raises NotFound."""
+    pool, name = pool_of(request), request.parameters["volume"]
+    for instance in roots_in(request, pool) if type_of(request) == ROOT else ():
+        if instance.name == name:
+            return instance
+    raise NotFound(f"Storage volume {name[:80]!r} not found in pool {pool.name!r}")

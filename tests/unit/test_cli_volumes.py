@@ -1,0 +1,74 @@
+"""``isola storage volume`` as typed, against a daemon in memory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from served_daemon import ServedDaemon
+
+Run = Callable[..., str]
+ISOLA = [sys.executable, "-m", "isola.cli.main"]
+
+
+@pytest.fixture
+def isola(tmp_path: Path) -> Iterator[Run]:
+    with ServedDaemon(tmp_path) as daemon:
+        environment = {"PATH": os.environ["PATH"], "ISOLA_DIR": str(daemon.directory), "LANG": "C.UTF-8"}
+
+        def run(*argv: str, status: int = 0, input: str | None = None) -> str:
+            done = subprocess.run(
+                [*ISOLA, *argv], capture_output=True, timeout=30, env=environment, check=False, text=True, input=input
+            )
+            assert done.returncode == status, done.stderr
+            return done.stdout if status == 0 else done.stderr
+
+        yield run
+
+
+def test_a_volume_and_its_snapshots(isola: Run) -> None:
+    isola("storage", "create", "slow", "dir")
+    isola("storage", "volume", "create", "default/data", "user.a=b", "--description", "mine")
+    isola("storage", "volume", "set", "default/data", "snapshots.expiry=1d")
+    assert isola("storage", "volume", "get", "default/data", "snapshots.expiry") == "1d\n"
+    shown = yaml.safe_load(isola("storage", "volume", "show", "default/data"))
+    assert shown["config"] == {"user.a": "b", "snapshots.expiry": "1d"}
+    isola("storage", "volume", "edit", "default/data", input="description: ours\nconfig: {user.a: c}\n")
+    isola("storage", "volume", "snapshot", "create", "default/data")
+    isola("storage", "volume", "snapshot", "create", "default/data", "before", "--expires", "2040-01-01T00:00:00Z")
+    listed = isola("storage", "volume", "snapshot", "list", "default/data")
+    assert "snap0" in listed and "2040-01-01" in listed
+    isola("storage", "volume", "snapshot", "rename", "default/data/snap0", "first")
+    isola("storage", "volume", "snapshot", "restore", "default/data/first")
+    assert "first" in isola("storage", "volume", "info", "default/data")
+    isola("storage", "volume", "copy", "default/data/first", "slow/then")
+    isola("storage", "volume", "copy", "default/data", "slow/bare", "--volume-only")
+    isola("storage", "volume", "move", "default/data", "slow/moved")
+    isola("storage", "volume", "rename", "slow/moved", "final")
+    names = [row.split(",")[2] for row in isola("storage", "volume", "list", "--format", "csv").splitlines()]
+    assert names[-5:] == ["bare", "final", "final/before", "final/first", "then"]
+    isola("storage", "volume", "snapshot", "delete", "slow/final/first")
+    assert yaml.safe_load(isola("storage", "volume", "snapshot", "show", "slow/final/before"))["name"] == "before"
+    isola("storage", "volume", "delete", "slow/final", "slow/bare", "slow/then")
+    assert isola("storage", "volume", "list", "slow", "--format", "csv") == ""
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (("create", "data"), "POOL/VOLUME is expected"),
+        (("create", "none/data"), "not found"),
+        (("create", "default/data", "size=1GiB"), "does not limit"),
+        (("delete", "default/none"), "not found"),
+        (("snapshot", "show", "default/data"), "is expected"),
+        (("copy", "a/b/c/d", "default/x"), "is expected"),
+    ],
+)
+def test_what_is_wrong_says_so(isola: Run, argv: tuple[str, ...], words: str) -> None:
+    status = 2 if "is expected" in words else 1
+    assert words in isola("storage", "volume", *argv, status=status)

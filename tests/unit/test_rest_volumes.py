@@ -1,0 +1,159 @@
+"""Custom volumes and their snapshots through the API, as LXD's and Incus' clients use it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from rest_door import Stand, standing
+
+ROOT = "/1.0/storage-pools/default/volumes"
+DATA = f"{ROOT}/custom/data"
+
+
+@pytest.fixture
+async def stand() -> AsyncIterator[Stand]:
+    async with standing() as made:
+        yield made
+
+
+async def with_data(stand: Stand) -> None:
+    body = {"name": "data", "type": "custom", "config": {"user.a": "b"}, "description": "mine"}
+    assert (await stand.ask("POST", f"{ROOT}/custom", body))[0] == 201
+
+
+async def test_a_volume_from_creation_to_deletion(stand: Stand) -> None:
+    await with_data(stand)
+    assert await stand.get(f"{ROOT}/custom") == [DATA]
+    shown = await stand.get(DATA)
+    assert shown | {"created_at": ""} == {
+        "name": "data",
+        "type": "custom",
+        "content_type": "filesystem",
+        "description": "mine",
+        "config": {"user.a": "b"},
+        "created_at": "",
+        "location": "none",
+        "pool": "default",
+        "project": "default",
+        "used_by": [],
+    }
+    assert (await stand.get(f"{ROOT}?recursion=1"))[0] == shown
+    assert await stand.get(f"{ROOT}/custom?filter=name%20eq%20other") == []
+    assert (await stand.get(f"{DATA}/state"))["usage"]["total"] == 0
+    assert DATA in (await stand.get("/1.0/storage-pools/default"))["used_by"]
+    assert (await stand.ask("PATCH", DATA, {"config": {"user.a": "", "user.c": "d"}}))[0] == 200
+    assert (await stand.get(DATA))["config"] == {"user.c": "d"}
+    assert (await stand.ask("PUT", DATA, {"description": "new"}))[0] == 200
+    assert ((await stand.get(DATA))["config"], (await stand.get(DATA))["description"]) == ({}, "new")
+    assert (await stand.ask("POST", DATA, {"name": "other"}))[0] == 201
+    assert (await stand.ask("GET", DATA))[0] == 404
+    assert (await stand.ask("DELETE", f"{ROOT}/custom/other"))[0] == 200
+    assert await stand.get(f"{ROOT}/custom") == []
+
+
+async def test_a_change_names_what_it_was_decided_on(stand: Stand) -> None:
+    await with_data(stand)
+    async with stand.session.get(f"http://isola{DATA}") as answer:
+        tag = answer.headers["ETag"]
+    assert (await stand.ask("PUT", DATA, {"config": {"user.x": "y"}}, headers={"If-Match": tag}))[0] == 200
+    assert (await stand.ask("PUT", DATA, {"config": {}}, headers={"If-Match": tag}))[0] == 412
+    assert (await stand.get(DATA))["config"] == {"user.x": "y"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("POST", f"{ROOT}/custom", {"name": "data"}, 409),
+        ("POST", f"{ROOT}/custom", {"name": "../x"}, 400),
+        ("POST", f"{ROOT}/custom", {}, 400),
+        ("POST", f"{ROOT}/floppy", {"name": "x"}, 400),
+        ("POST", f"{ROOT}/container", {"name": "x"}, 400),
+        ("POST", f"{ROOT}/custom", {"name": "x", "content_type": "block"}, 501),
+        ("POST", f"{ROOT}/custom", {"name": "x", "config": {"size": "1GiB"}}, 400),
+        ("POST", f"{ROOT}/custom", {"name": "x", "config": {"nonsense": "1"}}, 400),
+        ("POST", f"{ROOT}/custom", {"name": "x", "source": {"type": "migration"}}, 501),
+        ("POST", f"{ROOT}/custom", {"name": "x", "source": {"type": "copy", "name": "none"}}, 404),
+        ("POST", f"{ROOT}/custom", {"name": "x", "source": {"type": "copy", "name": "data/none"}}, 404),
+        ("POST", f"{ROOT}/custom", {"name": "x", "source": {"type": "copy", "name": "data", "project": "p"}}, 404),
+        ("POST", DATA, {"name": "x", "pool": "none"}, 400),
+        ("POST", DATA, {"name": "x", "migration": True}, 501),
+        ("PUT", DATA, {"restore": "none"}, 404),
+        ("GET", f"{ROOT}/custom/none", None, 404),
+        ("GET", f"{ROOT}/image/data", None, 404),
+        ("DELETE", f"{ROOT}/custom/none", None, 404),
+        ("GET", f"{DATA}/snapshots/none", None, 404),
+        ("POST", f"{DATA}/snapshots", {"name": "a/b"}, 400),
+        ("POST", f"{DATA}/snapshots", {"name": "x", "expires_at": "soon"}, 400),
+        ("GET", "/1.0/storage-pools/none/volumes", None, 404),
+        ("DELETE", "/1.0/storage-pools/default", None, 400),
+    ],
+)
+async def test_what_is_wrong_is_refused(stand: Stand, method: str, path: str, body: Any, status: int) -> None:
+    await with_data(stand)
+    answer = await stand.ask(method, path, body)
+    assert answer[0] == status, answer
+    assert await stand.get(f"{ROOT}/custom") == [DATA]
+
+
+async def test_copies_and_moves_to_another_pool(stand: Stand) -> None:
+    await with_data(stand)
+    assert (await stand.ask("POST", "/1.0/storage-pools", {"name": "slow", "driver": "dir"}))[0] == 201
+    await stand.finish("POST", f"{DATA}/snapshots", {"name": "s1"})
+    slow = "/1.0/storage-pools/slow/volumes/custom"
+    source = {"type": "copy", "name": "data", "pool": "default"}
+    ended = await stand.finish("POST", slow, {"name": "copy", "type": "custom", "source": source})
+    assert ended["status_code"] == 200, ended
+    assert await stand.get(slow) == [f"{slow}/copy", f"{slow}/copy/snapshots/s1"]
+    ended = await stand.finish("POST", slow, {"name": "old", "source": source | {"name": "data/s1"}})
+    assert (ended["status_code"], await stand.get(f"{slow}/old/snapshots")) == (200, [])
+    ended = await stand.finish("POST", slow, {"name": "bare", "source": source | {"volume_only": True}})
+    assert (ended["status_code"], await stand.get(f"{slow}/bare/snapshots")) == (200, [])
+    ended = await stand.finish("POST", DATA, {"name": "moved", "pool": "slow"})
+    assert ended["status_code"] == 200, ended
+    assert await stand.get(f"{ROOT}/custom") == []
+    assert (await stand.get(f"{slow}/moved"))["description"] == "mine"
+
+
+async def test_snapshots_from_creation_to_deletion(stand: Stand) -> None:
+    await with_data(stand)
+    await stand.finish("POST", f"{DATA}/snapshots", {})
+    await stand.finish("POST", f"{DATA}/snapshots", {"name": "third", "expires_at": "2036-01-01T00:00:00Z"})
+    assert await stand.get(f"{DATA}/snapshots") == [f"{DATA}/snapshots/snap0", f"{DATA}/snapshots/third"]
+    shown = (await stand.get(f"{DATA}/snapshots?recursion=1"))[1]
+    assert shown | {"created_at": ""} == {
+        "name": "third",
+        "description": "",
+        "config": {"user.a": "b"},
+        "content_type": "filesystem",
+        "created_at": "",
+        "expires_at": "2036-01-01T00:00:00Z",
+    }
+    assert [each["name"] for each in await stand.get(f"{ROOT}/custom?recursion=1")] == [
+        "data",
+        "data/snap0",
+        "data/third",
+    ]
+    one = f"{DATA}/snapshots/snap0"
+    await stand.finish("PATCH", one, {"description": "first"})
+    assert (await stand.get(one))["description"] == "first"
+    await stand.finish("PUT", one, {"expires_at": "2037-01-01T00:00:00Z"})
+    shown = await stand.get(one)
+    assert (shown["description"], shown["expires_at"]) == ("", "2037-01-01T00:00:00Z")
+    await stand.finish("POST", one, {"name": "first"})
+    assert (await stand.ask("GET", one))[0] == 404
+    assert (await stand.ask("PUT", DATA, {"restore": "first"}))[0] == 200
+    await stand.finish("DELETE", f"{DATA}/snapshots/first")
+    assert await stand.get(f"{DATA}/snapshots") == [f"{DATA}/snapshots/third"]
+    assert (await stand.ask("DELETE", DATA))[0] == 200
+
+
+async def test_roots_of_instances_are_shown_and_not_changed(stand: Stand) -> None:
+    await stand.create("web1")
+    root = f"{ROOT}/container/web1"
+    assert await stand.get(ROOT) == [root]
+    assert await stand.get(f"{root}/snapshots") == []
+    for method in ("PUT", "PATCH", "POST", "DELETE"):
+        assert (await stand.ask(method, root, {}))[0] == 501
+    assert (await stand.ask("GET", f"{root}/snapshots/x"))[0] == 404

@@ -25,6 +25,21 @@ class Setting:
     """Whether a change takes effect on a running instance."""
     read_only: bool = False
     """Kept by the daemon (``volatile.*``, ``image.*``): shown, accepted back, never validated."""
+    expects: str = ""
+    """Which values there are: ``a CPU set such as 0-3, or a number of CPUs``. Empty: what ``parse`` says."""
+
+    @property
+    def expected(self) -> str:
+        """Which values there are, for pages, messages and completion."""
+        if self.read_only:
+            return "nothing: only shown"
+        if self.expects:
+            return self.expects
+        try:
+            self.parse("\0")  # no key takes it
+        except ValueError as error:
+            return str(error).removesuffix(" is expected").removesuffix(" are expected").removesuffix(",")
+        return "anything"
 
     def covers(self, key: str) -> bool:
         """Whether this row speaks for ``key``."""
@@ -71,7 +86,9 @@ class Settings:
             return row.parse(value)
         except ValueError as error:
             raise InvalidInput(
-                f"Invalid value {value[:200]!r} for {key!r}", field=f"{where}.{key}", remedy=str(error)
+                f"Invalid value {value[:200]!r} for {key!r}",
+                field=f"{where}.{key}",
+                remedy=f"{row.expects} is expected" if row.expects else str(error),
             ) from error
 
     def _suggest(self, key: str) -> str:
@@ -89,7 +106,7 @@ def text(value: str) -> str:
 
 
 def boolean(value: str) -> bool:
-    """The truth words of the LXD API: true/false, 1/0, yes/no, on/off."""
+    """As the LXD API spells it: true/false, 1/0, yes/no, on/off."""
     lowered = value.lower()
     if lowered in ("true", "1", "yes", "on"):
         return True
@@ -114,7 +131,7 @@ def whole(minimum: int = 0, maximum: int | None = None) -> Callable[[str], int]:
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
-    """One of a few words."""
+    """One of a few texts."""
 
     def parse(value: str) -> str:
         if value not in choices:

@@ -385,6 +385,9 @@ def test_the_api_can_be_called_directly(isola: Run, daemon: ServedDaemon) -> Non
         (["list", "--format=j"], {"--format=json"}),
         (["completion", ""], {"bash", "zsh", "fish"}),
         (["config", "set", "web1", "limits."], LIMITS),
+        (["config", "set", "web1", "boot.autostart="], {"boot.autostart=true", "boot.autostart=false"}),
+        (["config", "set", "web1", "limits.cpu="], set()),
+        (["config", "set", "web1", "security.n"], set()),
         (["nonsense", ""], set()),
     ],
 )
@@ -394,6 +397,11 @@ def test_words_are_completed(isola: Run, daemon: ServedDaemon, words: list[str],
     daemon.tree("web1")["/etc/hosts"] = {"kind": "file"}
     found = set(ok(isola("__complete", "--", *words)).split())
     assert found >= expected if words == [""] else found == expected
+
+
+def test_keys_are_completed_with_the_values_they_take(isola: Run) -> None:
+    (line,) = ok(isola("__complete", "--describe", "--", "config", "set", "web1", "limits.cp")).splitlines()
+    assert line == "limits.cpu\ta CPU set such as 0-3, or a number of CPUs"
 
 
 def test_bash_completes_through_the_script(isola: Run, daemon: ServedDaemon, tmp_path: Path) -> None:

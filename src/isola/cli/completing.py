@@ -13,6 +13,15 @@ if TYPE_CHECKING:
     from isola.client import Client
 
 _SECONDS = 2.0
+TAB = "\t"
+"""Between what may be typed and its description."""
+_KEYS_OF = {
+    "instance-keys": "instance",
+    "network-keys": "network",
+    "device-keys": "devices",
+    "storage-keys": "storage",
+    "volume-keys": "volume",
+}
 _INSIDE = ("files", "paths-or-files")
 
 
@@ -98,7 +107,7 @@ def _option_names(options: Iterable[Option]) -> list[str]:
 def _names(kind: str, unfinished: str, directory: str) -> Iterable[str]:
     if kind in ("", "paths"):
         return ()
-    if kind not in (*_ASK, *_INSIDE):
+    if kind not in (*_ASK, *_INSIDE, *_KEYS_OF):
         return kind.split()
     from isola.client import Client
 
@@ -112,6 +121,8 @@ def _names(kind: str, unfinished: str, directory: str) -> Iterable[str]:
 def _asked(client: Client, kind: str, unfinished: str) -> Iterable[str]:
     if kind in _INSIDE:
         return _files(client, unfinished)
+    if kind in _KEYS_OF:
+        return _keys(client, _KEYS_OF[kind], unfinished)
     ask = _ASK.get(kind)
     return ask(client) if ask is not None else ()
 
@@ -124,8 +135,19 @@ def _images(client: Client) -> list[str]:
     ]
 
 
-def _keys(client: Client, noun: str) -> list[str]:
-    return [key.removesuffix("*") for key in client.server.keys(noun)]
+def _keys(client: Client, noun: str, unfinished: str) -> list[str]:
+    """Keys, each described by the values it takes; after ``KEY=`` those values where they can be counted."""
+    expected = client.server.expected(noun)
+    key, equals, _ = unfinished.partition("=")
+    if equals:
+        return [f"{key}={value}" for value in _choices(expected.get(key, ""))]
+    return [f"{key.removesuffix('*')}{TAB}{values}" for key, values in sorted(expected.items())]
+
+
+def _choices(expected: str) -> list[str]:
+    if expected == "true or false":
+        return ["true", "false"]
+    return expected.removeprefix("one of ").split(", ") if expected.startswith("one of ") else []
 
 
 def _remotes(client: Client) -> list[str]:
@@ -135,18 +157,13 @@ def _remotes(client: Client) -> list[str]:
 
 
 _ASK: dict[str, Callable[[Client], list[str]]] = {
-    "instance-keys": lambda client: _keys(client, "instance"),
-    "network-keys": lambda client: _keys(client, "network"),
-    "device-keys": lambda client: _keys(client, "devices"),
     "device-types": lambda client: client.server.device_types(),
-    "volume-keys": lambda client: _keys(client, "volume"),
     "volumes": lambda client: [
         f"{pool['name']}/{volume['name']}"
         for pool in client.storage.all()
         for volume in client.volumes.all(pool["name"])
         if volume["type"] == "custom"
     ],
-    "storage-keys": lambda client: _keys(client, "storage"),
     "instances": lambda client: client.instances.names(),
     "images": _images,
     "networks": lambda client: [item["name"] for item in client.networks.all() if item.get("managed")],

@@ -32,12 +32,21 @@ class Server:
 
     def keys(self, noun: str) -> list[str]:
         """Configuration keys of a noun (``instance``, ``network``, ``storage``, ``server``); of all its drivers."""
+        return sorted(self.expected(noun))
+
+    def expected(self, noun: str) -> dict[str, str]:
+        """Configuration key -> which values it takes, in a phrase (``true or false``, ``one of a, b``)."""
         document = self._client.get("/1.0/metadata/configuration")
         configs = document.get("configs", {}) if isinstance(document, dict) else {}
         groups = [
             group for name, found in configs.items() if name.partition("_")[0] == noun for group in found.values()
         ]
-        return sorted({key for group in groups for row in group["keys"] for key in row})
+        return {
+            key: str(about.get("expects", ""))
+            for group in groups
+            for row in group["keys"]
+            for key, about in row.items()
+        }
 
     def device_types(self) -> list[str]:
         document = self._client.get("/1.0/metadata/configuration")

@@ -1,4 +1,4 @@
-"""Configuration keys of instances, in the words of the LXD API."""
+"""Configuration keys of instances, as the LXD API names them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _memory(value: str) -> object:
         return whole(1, 100)(value[:-1])
     size = parse_size(value)
     if size < 4 * 2**20:
-        raise ValueError("at least 4MiB, such as 512MiB, or a percentage such as 25% is expected")
+        raise ValueError("at least 4MiB is expected")
     return size
 
 
@@ -26,7 +26,7 @@ def _room(value: str) -> object:
         return whole(1, 100)(value[:-1])
     size = parse_size(value)
     if size < 2**20:
-        raise ValueError("at least 1MiB, such as 512MiB, or a percentage such as 25% is expected")
+        raise ValueError("at least 1MiB is expected")
     return size
 
 
@@ -38,11 +38,27 @@ def _unprivileged(value: str) -> bool:
 
 SETTINGS = Settings(
     "instance",
-    Setting("limits.cpu", _cpus, "Number of CPUs, or which ones: `2`, `0-1,3`. Empty: all.", live=True),
-    Setting("limits.memory", _memory, "Memory as a size or a percentage of the host's: `512MiB`, `25%`.", live=True),
+    Setting(
+        "limits.cpu",
+        _cpus,
+        "Number of CPUs, or which ones: `2`, `0-1,3`. Empty: all.",
+        live=True,
+        expects="a CPU set such as 0-3, or a number of CPUs",
+    ),
+    Setting(
+        "limits.memory",
+        _memory,
+        "Memory as a size or a percentage of the host's: `512MiB`, `25%`.",
+        live=True,
+        expects="a size of at least 4MiB, such as 512MiB, or a percentage such as 25%",
+    ),
     Setting("limits.processes", whole(1, 4_194_304), "Most processes and threads at a time.", "8192", live=True),
     Setting(
-        "limits.tmpfs", _room, "Room of `/run` and of `/dev/shm`, each, also as a percentage of its memory.", "10%"
+        "limits.tmpfs",
+        _room,
+        "Room of `/run` and of `/dev/shm`, each, also as a percentage of its memory.",
+        "10%",
+        expects="a size of at least 1MiB, such as 512MiB, or a percentage such as 25%",
     ),
     Setting("limits.terminals", whole(8, 1_048_576), "Most pseudo-terminals at a time.", "256"),
     Setting("boot.autostart", boolean, "Start after a boot of the host; what ran before is started anyway.", live=True),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from isola.cli import completing
-from isola.cli.grammar import Argument, Command
+from isola.cli.grammar import Argument, Command, Option
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ function __isola_paths
 end
 function __isola_complete
     set -l words (commandline -opc) (commandline -ct)
-    command isola __complete -- $words[2..-1] 2>/dev/null
+    command isola __complete --describe -- $words[2..-1] 2>/dev/null
 end
 complete -c isola -f -a '(__isola_complete)'
 complete -c isola -n '__isola_paths' -F
@@ -52,9 +52,10 @@ def completion(context: Context) -> None:
 
 
 def complete(context: Context) -> None:
-    """Print what may stand in place of the last word."""
-    for word in completing.candidates(context.args.many("WORDS") or [""], context.args.text("dir")):
-        context.write(word)
+    """Print what may stand in place of the last word, with ``--describe`` what follows a tab too."""
+    describe = context.args.flag("describe")
+    for candidate in completing.candidates(context.args.many("WORDS") or [""], context.args.text("dir")):
+        context.write(candidate if describe else candidate.partition(completing.TAB)[0])
 
 
 COMMANDS = (
@@ -73,5 +74,6 @@ COMMANDS = (
         "Print what may stand in place of the last word",
         complete,
         Argument("WORDS", "The words typed so far, the unfinished one last", rest=True, optional=True),
+        Option("--describe", "With a tab and a description, where there is one"),
     ),
 )

@@ -43,6 +43,7 @@ def _groups(table: Settings) -> dict[str, dict[str, list[object]]]:
             "type": "string",
             "defaultdesc": row.default or "",
             "liveupdate": "yes" if row.live else "no",
+            "expects": row.expected,
         }
         group = groups.setdefault(row.key.partition(".")[0], {"keys": []})
         group["keys"].append({row.key: about})

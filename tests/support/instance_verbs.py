@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from memory_audit import settle
 
-from isola.model.instance import Config, Devices, Instance, InstanceUpdate, Status
+from isola.model.instance import Config, Desired, Devices, Instance, InstanceUpdate, Status
 from isola.model.profile import Profile
 from isola.model.reference import Ref
 from isola.testing.parts import World
@@ -74,7 +74,7 @@ async def frozen(world: World) -> None:
 
 def runs(world: World) -> bool:
     found = record(world)
-    return found is not None and found.desired == "running"
+    return found is not None and found.desired is Desired.RUNNING
 
 
 def is_there(world: World) -> bool:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 
 from isola.daemon.build import Records
+from isola.instances.context import RunState
 from isola.instances.identity import nics_of
-from isola.instances.restarts import RESTARTING
-from isola.instances.update import CHANGING
+from isola.instances.volatile import CHANGING, RESTARTING
 from isola.model.image import layer_keys
-from isola.model.instance import Instance
+from isola.model.instance import Desired, Instance
 from isola.model.reference import Ref
 from isola.testing.parts import World
 
@@ -44,7 +44,7 @@ async def differences(world: World) -> list[str]:
 
 def _runs(record: Instance) -> bool:
     """Whether it is to be on the host; not while it pauses between reboots."""
-    return record.desired == "running" and RESTARTING not in record.volatile
+    return record.desired is Desired.RUNNING and RESTARTING not in record.volatile
 
 
 DEFAULT_PROCESSES = "8192"
@@ -139,7 +139,9 @@ def _daemon(world: World, instances: list[Instance]) -> list[str]:
     found += _compare("pausing", set(context.restarts), pausing)
     found += [f"{kept[id].name} counts as broken: {why}" for id, why in context.broken.items() if id in kept]
     found += [f"broken but unknown: {id}" for id in set(context.broken) - {record.id for record in instances}]
-    found += [f"{kept[id].name} is about to stop" for id, live in context.live.items() if live.stopping]
+    found += [
+        f"{kept[id].name} is about to stop" for id, live in context.live.items() if live.state is RunState.STOPPING
+    ]
     found += [f"{record.name} counts as half changed" for record in kept.values() if CHANGING in record.volatile]
     if any(context.reserved_layers.values()):
         found.append("layers are still reserved")

@@ -14,7 +14,7 @@ from isola.daemon.bootstrap import NETWORK, POOL, bootstrap
 from isola.daemon.build import build
 from isola.errors import WrongState
 from isola.model.event import EventKind
-from isola.model.instance import Status
+from isola.model.instance import Desired, Status
 from isola.model.profile import Profile
 from isola.model.reference import Ref
 from isola.testing.host import fake_host
@@ -118,7 +118,7 @@ async def test_after_a_boot_the_first_in_order_starts_first(world: World) -> Non
 async def test_one_that_cannot_be_brought_back_holds_up_no_other(world: World) -> None:
     broken = await world.create("broken", start=True)
     await world.create("fine", start=True)
-    record = dataclasses.replace(broken, runtime="gone", desired="running")
+    record = dataclasses.replace(broken, runtime="gone", desired=Desired.RUNNING)
     await world.parts.records.instances.change(Ref.default("broken"), lambda _: record)
     await booted(world)
     assert statuses(world) == {"broken": Status.ERROR, "fine": Status.RUNNING}

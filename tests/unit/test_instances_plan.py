@@ -14,7 +14,7 @@ from isola.instances.limits import limits_of, load_of, tmpfs_size
 from isola.instances.reconcile import Verdict, judge
 from isola.instances.settings import SETTINGS
 from isola.model.identity import HostNames, IdRange
-from isola.model.instance import Instance
+from isola.model.instance import Desired, Instance
 from isola.model.limits import Limits
 from isola.model.names import alias_name, instance_name, network_name, plain_name
 from isola.model.profile import Profile
@@ -147,15 +147,15 @@ def test_a_misspelt_key_is_answered_with_the_right_one() -> None:
 @pytest.mark.parametrize(
     ("record", "runs", "boot", "autostart", "verdict"),
     [
-        (instance(desired="running"), True, "b1", None, Verdict.ADOPT),
-        (instance(desired="stopped"), True, "b1", None, Verdict.CLEAN),
-        (instance(desired="running", volatile={"last_state.boot": "b1"}), False, "b1", None, Verdict.CLEAN),
-        (instance(desired="running", volatile={"last_state.boot": "b0"}), False, "b1", None, Verdict.START),
-        (instance(desired="stopped", volatile={"last_state.boot": "b0"}), False, "b1", None, Verdict.CLEAN),
-        (instance(desired="stopped", volatile={"last_state.boot": "b0"}), False, "b1", True, Verdict.START),
-        (instance(desired="running", volatile={"last_state.boot": "b0"}), False, "b1", False, Verdict.CLEAN),
-        (instance(desired="stopped", volatile={"last_state.boot": "b1"}), False, "b1", True, Verdict.CLEAN),
-        (instance(desired="running", deleting=True), True, "b1", True, Verdict.DELETE),
+        (instance(desired=Desired.RUNNING), True, "b1", None, Verdict.ADOPT),
+        (instance(desired=Desired.STOPPED), True, "b1", None, Verdict.CLEAN),
+        (instance(desired=Desired.RUNNING, volatile={"last_state.boot": "b1"}), False, "b1", None, Verdict.CLEAN),
+        (instance(desired=Desired.RUNNING, volatile={"last_state.boot": "b0"}), False, "b1", None, Verdict.START),
+        (instance(desired=Desired.STOPPED, volatile={"last_state.boot": "b0"}), False, "b1", None, Verdict.CLEAN),
+        (instance(desired=Desired.STOPPED, volatile={"last_state.boot": "b0"}), False, "b1", True, Verdict.START),
+        (instance(desired=Desired.RUNNING, volatile={"last_state.boot": "b0"}), False, "b1", False, Verdict.CLEAN),
+        (instance(desired=Desired.STOPPED, volatile={"last_state.boot": "b1"}), False, "b1", True, Verdict.CLEAN),
+        (instance(desired=Desired.RUNNING, deleting=True), True, "b1", True, Verdict.DELETE),
     ],
 )
 def test_what_a_restart_does(record: Instance, runs: bool, boot: str, autostart: bool | None, verdict: Verdict) -> None:

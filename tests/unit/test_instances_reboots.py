@@ -10,7 +10,8 @@ from memory_audit import differences, settle
 from strike import Fate, Strike, end_tasks
 
 from isola.errors import IsolaError, WrongState
-from isola.instances.restarts import RESTARTING, leave, pause_before
+from isola.instances.reboots import leave, pause_before
+from isola.instances.volatile import RESTARTING
 from isola.model.instance import Status
 from isola.model.reference import Ref
 from isola.testing.clock import FakeClock

@@ -14,6 +14,7 @@ from isola.events import Events
 from isola.host import Host
 from isola.images import ImageLibrary
 from isola.instances import Instances
+from isola.instances.after_end import after_end
 from isola.instances.context import Context
 from isola.instances.expand import validate
 from isola.model.certificate import Certificate
@@ -226,6 +227,7 @@ async def build(
         runtimes=runtimes,
         operations=operations,
         events=events,
+        after_end=after_end,
     )
     instances = Instances(context)
     profiles = Profiles(

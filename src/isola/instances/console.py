@@ -6,7 +6,7 @@ import asyncio
 
 from isola.errors import Unsupported, WrongState
 from isola.host.sockets import Stream
-from isola.instances.context import Context
+from isola.instances.context import Context, RunState
 from isola.instances.stop import require_live
 from isola.model.caller import Caller
 from isola.model.exec import ConsoleRequest
@@ -18,7 +18,7 @@ def check(context: Context, instance: Instance, request: ConsoleRequest) -> None
     live = require_live(context, instance)
     if request.type != "console":
         raise Unsupported(f"A container has no {request.type[:20]!r} console", field="type", remedy="use type console")
-    if live.frozen:
+    if live.state is RunState.FROZEN:
         raise WrongState(f"Instance {instance.name!r} is frozen", remedy="unfreeze it first")
     if live.consoles and not request.force:
         raise WrongState(f"The console of {instance.name!r} is in use", remedy="take it over by force")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from isola.errors import HostFailure
 from isola.events import Events
 from isola.host import Host
 from isola.images import ImageLibrary
-from isola.instances.ranges import Bases
+from isola.instances.bases import Bases
 from isola.model.caller import DAEMON, Caller
 from isola.model.identity import HostNames
 from isola.model.instance import Instance, Status, Unknown
@@ -24,7 +26,7 @@ from isola.model.project import Project
 from isola.model.reference import Entity, Kind, Ref
 from isola.model.storage import Volume
 from isola.network import Networks
-from isola.operations import Operations
+from isola.operations import Operation, Operations
 from isola.runtimes import Guest, Runtime, Runtimes
 from isola.state import Collection, Described, Intents, Scoped, record_codec
 from isola.storage import Pools, VolumeDriver
@@ -40,15 +42,34 @@ def lock_of(ref: Ref) -> str:
     return entity_of(ref).lock
 
 
+class RunState(Enum):
+    """How far a run has come."""
+
+    RUNNING = "running"
+    FROZEN = "frozen"
+    STOPPING = "stopping"
+    """A verb waits for its end, and cleans up after it."""
+    ENDED = "ended"
+    """It is to be cleaned up."""
+
+
+_FOLLOWING = {
+    RunState.RUNNING: frozenset({RunState.FROZEN, RunState.STOPPING, RunState.ENDED}),
+    RunState.FROZEN: frozenset({RunState.RUNNING, RunState.ENDED}),
+    RunState.STOPPING: frozenset({RunState.RUNNING, RunState.ENDED}),
+    RunState.ENDED: frozenset(),
+}
+"""What a state may be followed by."""
+
+
 @dataclass(slots=True)
 class Live:
     """A running instance as this daemon sees it; rebuilt from the host when the daemon starts."""
 
     guest: Guest
     started_at: datetime
-    frozen: bool = False
-    stopping: bool = False
-    """A stop operation waits for the end and cleans up after it."""
+    state: RunState = RunState.RUNNING
+    """Changed by ``enter`` alone."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     exit_status: int = 0
     limits: Limits = field(default_factory=Limits)
@@ -62,6 +83,13 @@ class Live:
     watcher: asyncio.Task[None] | None = None
     consoles: set[asyncio.Event] = field(default_factory=set)
     """Clients that are attached to its console: each is told by its event that it has lost it."""
+
+    def enter(self, state: RunState) -> None:
+        """Change the state. Raises AssertionError for a change that cannot be: whoever asks has to know the state."""
+        assert state in _FOLLOWING[self.state], f"a run cannot go from {self.state.value} to {state.value}"
+        self.state = state
+        if state is RunState.ENDED:
+            self.ended.set()
 
 
 @dataclass(slots=True)
@@ -103,6 +131,8 @@ class Context:
     runtimes: Runtimes
     operations: Operations
     events: Events
+    after_end: Callable[[Context, Operation, Ref, Live], Awaitable[None]]
+    """What is done when a run has ended by itself."""
     lxcfs: Path | None = None
     live: dict[str, Live] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
@@ -148,7 +178,7 @@ class Context:
         """Observed status."""
         live = self.live.get(instance.id)
         if live is not None:
-            return Status.FROZEN if live.frozen else Status.RUNNING
+            return Status.FROZEN if live.state is RunState.FROZEN else Status.RUNNING
         if instance.id in self.restarts and not instance.deleting:
             return Status.STARTING
         return Status.ERROR if instance.deleting or instance.id in self.broken else Status.STOPPED

@@ -17,8 +17,8 @@ from isola.instances.identity import nics_of, take_facts
 from isola.instances.layers import reserved
 from isola.instances.ranges import give_back, reserve_range
 from isola.instances.start import start
-from isola.instances.supervise import LAST_BOOT
 from isola.instances.templates import PENDING
+from isola.instances.volatile import LAST_BOOT
 from isola.model.identity import IdRange
 from isola.model.image import Image, layer_keys
 from isola.model.instance import Config, Devices, Instance, InstanceRequest, Start

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from isola.errors import Forbidden, WrongState
+from isola.instances.configuration import expanded
 from isola.instances.context import Context
 from isola.instances.remove import remove
-from isola.instances.start import expanded
 from isola.instances.stop import halt
 from isola.model.reference import Ref
 from isola.operations import Operation

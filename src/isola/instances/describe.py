@@ -8,7 +8,7 @@ import logging
 from isola.errors import IsolaError
 from isola.instances.context import Context
 from isola.instances.templates import PENDING
-from isola.model.instance import Instance
+from isola.model.instance import Desired, Instance
 from isola.model.storage import Volume
 from isola.operations import Operation
 
@@ -45,4 +45,4 @@ async def forget_volume(context: Context, op: Operation, volume: Volume) -> None
 def _lasting(instance: Instance) -> Instance:
     """Without what changes at every start and stop; what is taken in again gets no template a second time."""
     volatile = {key: value for key, value in instance.volatile.items() if not key.startswith(_PASSING)}
-    return dataclasses.replace(instance, desired="stopped", deleting=False, last_used_at=None, volatile=volatile)
+    return dataclasses.replace(instance, desired=Desired.STOPPED, deleting=False, last_used_at=None, volatile=volatile)

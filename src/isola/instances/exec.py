@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from isola.errors import InvalidInput, IsolaError, WrongState
-from isola.instances.context import Context
-from isola.instances.start import environment, expanded
+from isola.instances.configuration import environment, expanded
+from isola.instances.context import Context, RunState
 from isola.instances.stop import require_live
 from isola.model.caller import Caller
 from isola.model.exec import ExecRequest
@@ -27,7 +27,7 @@ def check(context: Context, instance: Instance, request: ExecRequest) -> None:
 
 def require_ready(context: Context, instance: Instance) -> None:
     """Whether a command can begin now. Raises WrongState."""
-    if require_live(context, instance).frozen:
+    if require_live(context, instance).state is RunState.FROZEN:
         raise WrongState(f"Instance {instance.name!r} is frozen", remedy="unfreeze it first")
 
 

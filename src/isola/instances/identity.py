@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from functools import partial
 
 from isola.instances.context import Context
-from isola.instances.expand import network_of
-from isola.model.instance import Instance
+from isola.instances.expand import network_of, nic_devices
+from isola.model.instance import Devices, Instance
 from isola.model.names import hostname
 from isola.model.network import Nic
 from isola.model.reference import DEFAULT_PROJECT
@@ -60,6 +61,16 @@ async def take_facts(
     if any(known.get(key) != value for key, value in facts.items()):
         op.on_rollback(f"give back addresses of {name}", partial(_give_back, context, project, name, facts, known))
     return facts
+
+
+async def refreshed(context: Context, op: Operation, instance: Instance, devices: Devices) -> Instance:
+    """The record with the facts its NICs have now; unchanged NICs keep theirs."""
+    nics = nic_devices(devices)
+    known = instance.volatile
+    volatile = without_facts(known, *nics, *(nic.device for nic in nics_of(context, instance)))
+    for name, device in nics.items():
+        volatile |= await take_facts(context, op, name, device, known, project=instance.project)
+    return dataclasses.replace(instance, volatile=volatile)
 
 
 def without_facts(known: Mapping[str, str], *names: str) -> dict[str, str]:

@@ -18,6 +18,7 @@ from isola.instances import stop as stop_verb
 from isola.instances import unknown as unknown_verbs
 from isola.instances import update as update_verb
 from isola.instances.commands import Command, Commands
+from isola.instances.configuration import expanded
 from isola.instances.console import Console
 from isola.instances.context import Context, entity_of, lock_of
 from isola.instances.expand import network_of
@@ -25,15 +26,15 @@ from isola.instances.files import FilesSession
 from isola.instances.identity import nics_of
 from isola.instances.layers import drop_unused, in_use
 from isola.instances.ranges import claim_again, give_up_unused, look_around
+from isola.instances.reboots import leave
 from isola.instances.reconcile import reconcile
-from isola.instances.restarts import leave
 from isola.instances.shutdown import shutdown
-from isola.instances.start import expanded, require_stopped
+from isola.instances.start import require_stopped
 from isola.instances.start import start as start_verb
 from isola.instances.state import observe, observe_all
 from isola.model.caller import DAEMON, Caller
 from isola.model.exec import ConsoleRequest, ExecRequest
-from isola.model.instance import Config, Devices, Instance, InstanceRequest, InstanceState, Status, Unknown
+from isola.model.instance import Config, Desired, Devices, Instance, InstanceRequest, InstanceState, Status, Unknown
 from isola.model.network import Nic
 from isola.model.reference import DEFAULT_PROJECT, Entity, Kind, Ref
 from isola.model.volume import VolumeRef
@@ -116,7 +117,7 @@ class Instances:
     def _kept(self, instance: Instance) -> dict[str, str]:
         kept = {f"image.{key}": value for key, value in instance.image_properties.items()}
         kept |= {f"volatile.{key}": value for key, value in instance.volatile.items()}
-        kept["volatile.last_state.power"] = "RUNNING" if instance.desired == "running" else "STOPPED"
+        kept["volatile.last_state.power"] = "RUNNING" if instance.desired is Desired.RUNNING else "STOPPED"
         return kept
 
     def used_by_image(self, image: Ref) -> list[Entity]:

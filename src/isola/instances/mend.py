@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from isola.instances.clean_up import clean_up
+from isola.instances.configuration import expanded
 from isola.instances.context import Context
-from isola.model.instance import Instance
+from isola.instances.placement import limits
+from isola.instances.repair import half_changed, repair
+from isola.instances.supervise import adopt
+from isola.model.instance import Desired, Instance
 from isola.model.network import Nic
 from isola.model.reference import Ref
 from isola.operations import Operation
@@ -23,10 +28,8 @@ def marks(context: Context, op: Operation, id: str, nics: Sequence[Nic] = ()) ->
 
 async def _adopted(context: Context, instance: Instance) -> bool:
     """Whether it runs after all as its record says: a daemon that could not look at first looks again."""
-    from isola.instances.start import adopt, expanded, limits
-
     runtime = context.runtime(instance)
-    if instance.desired != "running" or (guest := await runtime.find(instance.id)) is None:
+    if instance.desired is not Desired.RUNNING or (guest := await runtime.find(instance.id)) is None:
         return False
     config, _ = expanded(context, instance)
     adopt(context, instance, guest, limits(context, config, of=instance), frozen=guest.frozen())
@@ -35,9 +38,6 @@ async def _adopted(context: Context, instance: Instance) -> bool:
 
 async def mend(context: Context, op: Operation, ref: Ref) -> None:
     """Bring a marked instance to what its record says. Can be repeated; fine when there is nothing to do."""
-    from isola.instances.repair import half_changed, repair
-    from isola.instances.supervise import clean_up
-
     instance = context.records.get(ref)
     if instance.id not in context.broken:
         return

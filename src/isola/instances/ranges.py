@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from isola.errors import HostFailure, IsolaError
 from isola.host.id_ranges import Extent
+from isola.instances.context import Context
 from isola.model.identity import ID_RANGE_SIZE, IdRange
-
-if TYPE_CHECKING:
-    from isola.instances.context import Context
 
 log = logging.getLogger(__name__)
 _FIRST_SLOT = 16
@@ -24,17 +19,6 @@ _FRESH_SECONDS = 600.0
 """How long what others have is remembered: grants seldom change; claims and processes are looked at each time."""
 _AT_ONCE = 64
 """Ranges that the name service is asked about in one go."""
-
-
-@dataclass(slots=True)
-class Bases:
-    """Where ranges may begin on this host, as it was looked up last."""
-
-    order: tuple[int, ...] = ()
-    looked_up: float | None = None
-    named: dict[int, bool] = field(default_factory=dict)
-    """Whether the name service knows the first id as a user or group."""
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 async def reserve_range(context: Context, id: str) -> IdRange:

@@ -7,16 +7,20 @@ import logging
 from enum import Enum
 
 from isola.errors import IsolaError
+from isola.instances.clean_up import clean_up
+from isola.instances.configuration import expanded
 from isola.instances.context import Context, entity_of, lock_of
 from isola.instances.describe import keep_described
 from isola.instances.half_made import undo_begun
 from isola.instances.layers import drop_unused
+from isola.instances.placement import limits
 from isola.instances.remove import doom, sweep
 from isola.instances.repair import half_changed, repair
-from isola.instances.restarts import RESTARTING, schedule
-from isola.instances.start import adopt, expanded, limits, start
-from isola.instances.supervise import LAST_BOOT, clean_up
-from isola.model.instance import Instance
+from isola.instances.restarts import schedule
+from isola.instances.start import start
+from isola.instances.supervise import adopt
+from isola.instances.volatile import LAST_BOOT, RESTARTING
+from isola.model.instance import Desired, Instance
 from isola.operations import Operation
 from isola.runtimes import Guest
 from isola.settings import boolean
@@ -47,11 +51,11 @@ def judge(instance: Instance, *, runs: bool, boot: str, autostart: bool | None) 
     if instance.deleting:
         return Verdict.DELETE
     if runs:
-        return Verdict.ADOPT if instance.desired == "running" else Verdict.CLEAN
+        return Verdict.ADOPT if instance.desired is Desired.RUNNING else Verdict.CLEAN
     rebooted = instance.volatile.get(LAST_BOOT) != boot
     if RESTARTING in instance.volatile and not rebooted:
         return Verdict.RESTART
-    wanted = instance.desired == "running" if autostart is None else autostart
+    wanted = instance.desired is Desired.RUNNING if autostart is None else autostart
     return Verdict.START if rebooted and wanted else Verdict.CLEAN
 
 
@@ -95,7 +99,7 @@ async def _carry_out(context: Context, instance: Instance, guest: Guest | None, 
             return
         reboots = int(instance.volatile[RESTARTING]) if verdict is Verdict.RESTART else 0
         await clean_up(context, op, instance, again=verdict is Verdict.START, reboots=reboots)
-        if instance.ephemeral and verdict is Verdict.CLEAN and instance.desired == "running":
+        if instance.ephemeral and verdict is Verdict.CLEAN and instance.desired is Desired.RUNNING:
             await sweep(context, op, (await context.records.change(instance.ref, doom)).value)
 
     operation = context.operations.start(
@@ -106,7 +110,7 @@ async def _carry_out(context: Context, instance: Instance, guest: Guest | None, 
     )
     await context.operations.finish(operation)
     if verdict is Verdict.RESTART:
-        schedule(context, instance.id, start)
+        schedule(context, instance.id)
     if (left := context.records.find(instance.ref)) is not None:
         await _repair(context, left)
 

@@ -6,12 +6,14 @@ import dataclasses
 from collections.abc import Mapping
 from ipaddress import ip_address
 
+from isola.instances.changing import limit, record
+from isola.instances.configuration import expanded
 from isola.instances.context import Context
 from isola.instances.endpoint import endpoint_of, plug, unplug
 from isola.instances.expand import network_of, nic_devices
-from isola.instances.identity import nics_of
-from isola.instances.start import CPUS, cpus_text, expanded, limits, refreshed
-from isola.instances.update import CHANGING, LIMITS, limit, record
+from isola.instances.identity import nics_of, refreshed
+from isola.instances.placement import cpus_text, limits
+from isola.instances.volatile import CHANGING, CPUS, LIMITS
 from isola.model.instance import Instance
 from isola.model.network import Nic
 from isola.model.reference import Ref

@@ -6,10 +6,10 @@ import asyncio
 import logging
 
 from isola.errors import IsolaError, TimedOut
+from isola.instances.configuration import expanded
 from isola.instances.context import Context, entity_of, lock_of
+from isola.instances.reboots import leave
 from isola.instances.remove import remove
-from isola.instances.restarts import leave
-from isola.instances.start import expanded
 from isola.instances.stop import halt
 from isola.model.instance import Instance
 from isola.model.reference import Ref

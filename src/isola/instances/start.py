@@ -5,19 +5,21 @@ from __future__ import annotations
 import dataclasses
 
 from isola.errors import HostFailure, IsolaError, WrongState
-from isola.instances.context import Context, Live
+from isola.instances.configuration import environment, expanded
+from isola.instances.context import Context
 from isola.instances.describe import keep_described
 from isola.instances.endpoint import make_endpoint, tap_nic
 from isola.instances.evidence import last_words, note_failure
-from isola.instances.expand import merge, nic_devices
 from isola.instances.files import end_sessions
-from isola.instances.identity import nics_of, take_facts, without_facts
-from isola.instances.limits import limits_of, load_of, terminals, tmpfs_size
+from isola.instances.identity import nics_of, refreshed
+from isola.instances.limits import terminals, tmpfs_size
 from isola.instances.mend import marks, mend
-from isola.instances.restarts import RESTARTING, forget
-from isola.instances.supervise import LAST_BOOT, REBOOT, watch
+from isola.instances.placement import cpus_text, limits
+from isola.instances.reboots import REBOOT
+from isola.instances.supervise import adopt
 from isola.instances.templates import applied, apply
-from isola.model.instance import Config, Devices, Instance
+from isola.instances.volatile import CPUS, LAST_BOOT, RESTARTING
+from isola.model.instance import Desired, Instance
 from isola.model.limits import Limits
 from isola.model.names import hostname
 from isola.model.network import HostTap
@@ -27,8 +29,6 @@ from isola.operations import Operation
 from isola.runtimes import Guest, Root, RunSpec
 from isola.runtimes.lxcfs import answering
 from isola.state import Versioned
-
-CPUS = "last_state.cpus"
 
 
 async def start(context: Context, op: Operation, ref: Ref) -> None:
@@ -72,61 +72,6 @@ async def start(context: Context, op: Operation, ref: Ref) -> None:
     context.tell("started", instance.ref, caller=op.caller)
 
 
-def adopt(context: Context, instance: Instance, guest: Guest, limits: Limits, *, frozen: bool = False) -> Live:
-    """From now on this daemon looks after the running instance."""
-    started = instance.last_used_at or context.host.clock.now()
-    reboots = forget(context, instance.id)
-    since = context.host.clock.monotonic()
-    live = context.live[instance.id] = Live(guest, started, frozen, limits=limits, since=since, reboots=reboots)
-    watch(context, instance.id, live)
-    return live
-
-
-def expanded(context: Context, instance: Instance) -> tuple[Config, Devices]:
-    """Configuration and devices with what the profiles add."""
-    profiles = [
-        profile
-        for name in instance.profiles
-        if (profile := context.profiles.find(context.profile_ref(instance, name))) is not None
-    ]
-    return merge(profiles, instance.config, instance.devices)
-
-
-def limits(context: Context, config: Config, *, of: Instance | None = None) -> Limits:
-    """Limits on this host; CPUs are chosen where the fewest others are bound, but kept by the running ``of``."""
-    placements = []
-    if config.get("limits.cpu", "").isdigit():
-        placements = [live.limits.cpus for id, live in context.live.items() if of is None or id != of.id]
-    return limits_of(
-        config,
-        memory_total=context.host.system.memory()["MemTotal"],
-        cpus=[int(str(cpu["id"])) for cpu in context.host.system.cpus()],
-        load=load_of(placements),
-        held=[int(cpu) for cpu in of.volatile.get(CPUS, "").split(",") if cpu] if of is not None else (),
-    )
-
-
-def cpus_text(limits: Limits) -> str:
-    """The CPUs as remembered in the record."""
-    return ",".join(map(str, limits.cpus or ()))
-
-
-def environment(config: Config) -> dict[str, str]:
-    """The variables of ``environment.*`` keys."""
-    prefix = "environment."
-    return {key.removeprefix(prefix): value for key, value in config.items() if key.startswith(prefix)}
-
-
-async def refreshed(context: Context, op: Operation, instance: Instance, devices: Devices) -> Instance:
-    """The record with the facts its NICs have now; unchanged NICs keep theirs."""
-    nics = nic_devices(devices)
-    known = instance.volatile
-    volatile = without_facts(known, *nics, *(nic.device for nic in nics_of(context, instance)))
-    for name, device in nics.items():
-        volatile |= await take_facts(context, op, name, device, known, project=instance.project)
-    return dataclasses.replace(instance, volatile=volatile)
-
-
 def require_stopped(context: Context, instance: Instance) -> None:
     """Raises WrongState."""
     if instance.id in context.live:
@@ -159,7 +104,7 @@ async def _record_started(context: Context, found: Versioned[Instance], limits: 
     now = context.host.clock.now()
     known = {key: value for key, value in applied(instance.volatile).items() if key != RESTARTING}
     volatile = known | {LAST_BOOT: context.host.system.boot_id(), CPUS: cpus_text(limits)}
-    started = dataclasses.replace(instance, desired="running", last_used_at=now, volatile=volatile)
+    started = dataclasses.replace(instance, desired=Desired.RUNNING, last_used_at=now, volatile=volatile)
     await context.records.replace(instance.ref, started, at=found.revision)
     context.broken.pop(instance.id, None)
     await keep_described(context, started)

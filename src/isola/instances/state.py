@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Sequence
 
 from isola.host.threads import in_thread
+from isola.instances.configuration import expanded
 from isola.instances.context import Context, Live
 from isola.instances.identity import nics_of
 from isola.instances.limits import memory_limit
-from isola.instances.start import expanded
 from isola.model.instance import Instance, InstanceState, InterfaceState
 from isola.runtimes import Guest
 

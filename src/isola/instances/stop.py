@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 
 from isola.errors import TimedOut, WrongState
-from isola.instances.context import Context, Live
+from isola.instances.clean_up import clean_up
+from isola.instances.context import Context, Live, RunState
 from isola.instances.remove import remove
 from isola.instances.start import start
-from isola.instances.supervise import clean_up, look_after_end
+from isola.instances.supervise import look_after_end
 from isola.model.instance import Instance
 from isola.model.reference import Ref
 from isola.operations import Operation
@@ -37,17 +38,19 @@ async def halt(
         context.tell("stopped", ref, caller=op.caller)
         return
     live = require_live(context, instance)
-    live.stopping = True
     try:
         with op.step("Stop program"):
-            if live.frozen:
-                await _thaw(context, instance, live)
+            if live.state is RunState.FROZEN:
+                await _thaw(live)
+            if live.state is RunState.RUNNING:
+                live.enter(RunState.STOPPING)
             if not force:
-                await _ask(context, op, instance, live, timeout)
+                await _ask(op, instance, live, timeout)
         await clean_up(context, op, instance, again=again)
     finally:
-        live.stopping = False
-        if live.ended.is_set() and context.live.get(instance.id) is live:
+        if live.state is RunState.STOPPING:
+            live.enter(RunState.RUNNING)
+        if live.state is RunState.ENDED and context.live.get(instance.id) is live:
             look_after_end(context, instance.id, live)
     context.tell("stopped", ref, caller=op.caller)
 
@@ -64,11 +67,9 @@ async def pause(context: Context, op: Operation, ref: Ref) -> None:
     """Freeze every process. Raises WrongState when it does not run or is frozen already."""
     instance = context.records.get(ref)
     live = require_live(context, instance)
-    if live.frozen:
+    if live.state is RunState.FROZEN:
         raise WrongState(f"Instance {ref.name!r} is already frozen")
-    await op.effect(
-        f"freeze {ref.name}", lambda: _freeze(context, instance, live), undo=lambda: _thaw(context, instance, live)
-    )
+    await op.effect(f"freeze {ref.name}", lambda: _freeze(live), undo=lambda: _thaw(live))
     await op.commit()
     context.tell("paused", ref, caller=op.caller)
 
@@ -77,9 +78,9 @@ async def resume(context: Context, op: Operation, ref: Ref) -> None:
     """Thaw. Raises WrongState when it is not frozen."""
     instance = context.records.get(ref)
     live = require_live(context, instance)
-    if not live.frozen:
+    if live.state is not RunState.FROZEN:
         raise WrongState(f"Instance {ref.name!r} is not frozen")
-    await op.effect(f"thaw {ref.name}", lambda: _thaw(context, instance, live))
+    await op.effect(f"thaw {ref.name}", lambda: _thaw(live))
     await op.commit()
     context.tell("resumed", ref, caller=op.caller)
 
@@ -103,17 +104,19 @@ def require_live(context: Context, instance: Instance) -> Live:
     return live
 
 
-async def _freeze(context: Context, instance: Instance, live: Live) -> None:
+async def _freeze(live: Live) -> None:
     await live.guest.pause()
-    live.frozen = True
+    if live.state is RunState.RUNNING:
+        live.enter(RunState.FROZEN)
 
 
-async def _thaw(context: Context, instance: Instance, live: Live) -> None:
+async def _thaw(live: Live) -> None:
     await live.guest.resume()
-    live.frozen = False
+    if live.state is RunState.FROZEN:
+        live.enter(RunState.RUNNING)
 
 
-async def _ask(context: Context, op: Operation, instance: Instance, live: Live, timeout: float | None) -> None:
+async def _ask(op: Operation, instance: Instance, live: Live, timeout: float | None) -> None:
     await op.effect(f"ask {instance.name} to stop", live.guest.request_stop)
     try:
         async with asyncio.timeout(timeout):

@@ -8,16 +8,17 @@ from functools import partial
 from pathlib import Path
 
 from isola.errors import AlreadyExists, InvalidInput, IsolaError, NotFound, WrongState
+from isola.instances.configuration import expanded
 from isola.instances.context import Context
 from isola.instances.describe import describe, forget_volume
 from isola.instances.expand import require
 from isola.instances.half_made import BEGUN
 from isola.instances.identity import nics_of
+from isola.instances.placement import cpus_text, limits
 from isola.instances.ranges import give_back
-from isola.instances.start import CPUS, cpus_text, expanded, limits
-from isola.instances.start import adopt as look_after
-from isola.instances.supervise import LAST_BOOT
-from isola.model.instance import Instance, Unknown
+from isola.instances.supervise import adopt as look_after
+from isola.instances.volatile import CPUS, LAST_BOOT
+from isola.model.instance import Desired, Instance, Unknown
 from isola.model.names import plain_name
 from isola.model.reference import Ref
 from isola.model.storage import Volume
@@ -76,7 +77,7 @@ async def adopt(context: Context, op: Operation, id: str, name: str = "") -> Ins
     if guest is not None:
         volatile = dict(instance.volatile) | {CPUS: cpus_text(bound)}
         now = context.host.clock.now()
-        instance = dataclasses.replace(instance, desired="running", last_used_at=now, volatile=volatile)
+        instance = dataclasses.replace(instance, desired=Desired.RUNNING, last_used_at=now, volatile=volatile)
     await describe(context, instance)
     await op.commit(lambda: context.records.add(instance.ref, instance))
     context.unknown.pop(unknown.id, None)
@@ -105,7 +106,7 @@ def _taken_in(context: Context, unknown: Unknown, said: Instance, name: str) -> 
         raise InvalidInput(f"Profile {missing[0]!r} is missing", field="profiles", remedy="create the profile first")
     context.runtimes.get(said.runtime)
     volatile = dict(said.volatile) | {LAST_BOOT: context.host.system.boot_id(), "root.pool": unknown.pool}
-    instance = dataclasses.replace(said, name=name, desired="stopped", deleting=False, volatile=volatile)
+    instance = dataclasses.replace(said, name=name, desired=Desired.STOPPED, deleting=False, volatile=volatile)
     network = partial(context.network_ref, said.project)
     require(
         expanded(context, instance)[1], network=lambda name: context.networks.get(network(name)), pool=context.pools.get

@@ -6,16 +6,18 @@ import dataclasses
 from collections.abc import Awaitable, Callable, Sequence
 
 from isola.errors import NotFound, WrongState
+from isola.instances.changing import limit, record
+from isola.instances.configuration import expanded
 from isola.instances.context import Context, Live
 from isola.instances.describe import describe_change
 from isola.instances.endpoint import endpoint_of, plug, unplug
 from isola.instances.expand import merge, require, root_pool, validate
-from isola.instances.identity import nics_of
+from isola.instances.identity import nics_of, refreshed
 from isola.instances.mend import marks, mend
+from isola.instances.placement import cpus_text, limits
 from isola.instances.settings import SETTINGS
-from isola.instances.start import CPUS, cpus_text, expanded, limits, refreshed
+from isola.instances.volatile import CHANGING, CPUS, LIMITS, NICS
 from isola.model.instance import Instance, InstanceUpdate
-from isola.model.limits import Limits
 from isola.model.reference import Ref
 from isola.operations import Operation
 from isola.state import Versioned
@@ -23,9 +25,6 @@ from isola.state import Versioned
 Decide = Callable[[Instance], InstanceUpdate]
 """What an update makes of the record that it finds when its turn has come."""
 _KEPT = ("volatile.", "image.")
-CHANGING = "last_state.changing"
-"""In the record while the running instance is between two configurations: which part of it, NICS or LIMITS."""
-NICS, LIMITS = "nics", "limits"
 
 
 def check(context: Context, ref: Ref, update: InstanceUpdate) -> Instance:
@@ -110,16 +109,6 @@ async def _change(context: Context, op: Operation, held: Versioned[Instance], wa
     return Versioned(wanted, held.revision)
 
 
-async def record(context: Context, changes: Sequence[tuple[Instance, Versioned[Instance]]]) -> None:
-    """Write the records that come after these, and let go of the addresses they no longer have."""
-    await context.records.replace_all({wanted.value.ref: wanted for _, wanted in changes})
-    for instance, wanted in changes:
-        held = {(nic.network, nic.mac) for nic in nics_of(context, wanted.value)}
-        for nic in nics_of(context, instance):
-            if (nic.network, nic.mac) not in held:
-                context.networks.release(nic.network, nic.mac)
-
-
 async def _announce(context: Context, op: Operation, held: Versioned[Instance], part: str) -> Versioned[Instance]:
     """Say in the record that the host is about to differ from it, for a daemon that has to repair it."""
     instance = held.value
@@ -173,14 +162,3 @@ async def _rewire(context: Context, op: Operation, old: Instance, new: Instance,
             await driver.register(op, network, nic)
             if live is not None and endpoint is not None:
                 await plug(context, op, nic, endpoint, live.guest)
-
-
-async def limit(context: Context, op: Operation, instance: Instance, live: Live, new: Limits) -> None:
-    """Set the limits of what runs."""
-    old = live.limits
-
-    async def set_to(wanted: Limits) -> None:
-        await live.guest.limit(wanted)
-        live.limits = wanted
-
-    await op.effect(f"set limits of {instance.name}", lambda: set_to(new), undo=lambda: set_to(old))

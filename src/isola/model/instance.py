@@ -44,6 +44,13 @@ class Status(StrEnum):
         }[self]
 
 
+class Desired(StrEnum):
+    """What an instance is to be."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+
+
 @dataclass(frozen=True, slots=True)
 class Start:
     """How its program is started: the image's configuration at creation, so that the image may go."""
@@ -88,8 +95,8 @@ class Instance:
     profiles: tuple[str, ...] = ("default",)
     ephemeral: bool = False
     last_used_at: datetime | None = None
-    desired: str = "stopped"
-    """``running`` or ``stopped``: what the user last asked for; the host may differ until reconciled."""
+    desired: Desired = Desired.STOPPED
+    """What the user last asked for; the host may differ until reconciled."""
     deleting: bool = False
     """Its deletion has begun and can only be finished; set before the first thing is removed."""
     plugged: Mapping[str, DeviceState] = field(default_factory=dict)

@@ -9,6 +9,7 @@ import dataclasses
 import types
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from enum import Enum
 from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -21,7 +22,7 @@ _Reader = Callable[[Any], Any]
 
 
 def record_codec(kind: type[T]) -> Codec[T]:
-    """Codec of a dataclass of texts, numbers, times, tuples, mappings and further dataclasses."""
+    """Codec of a dataclass of texts, numbers, times, enumerations, tuples, mappings and further dataclasses."""
     read = _dataclass_reader(kind)  # type: ignore[arg-type]  # classes can be hashed
     return Codec(encode=encode, decode=lambda data: read(orjson.loads(data)))
 
@@ -66,6 +67,6 @@ def _reader(hint: Any) -> _Reader:
         return lambda value: {key: element(item) for key, item in value.items()}
     if hint is datetime:
         return datetime.fromisoformat
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return _dataclass_reader(hint)
+    if isinstance(hint, type) and (dataclasses.is_dataclass(hint) or issubclass(hint, Enum)):
+        return _dataclass_reader(hint) if dataclasses.is_dataclass(hint) else hint
     return lambda value: value

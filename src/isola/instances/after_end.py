@@ -1,0 +1,45 @@
+"""What is done when an instance has ended by itself: clean up, then start it again or remove it."""
+
+from __future__ import annotations
+
+from isola.instances.clean_up import clean_up
+from isola.instances.context import Context, Live, Restart
+from isola.instances.reboots import REBOOT, forget, pause_before, reboots_after
+from isola.instances.remove import remove
+from isola.instances.restarts import schedule
+from isola.instances.start import start
+from isola.model.instance import Instance
+from isola.model.reference import Ref
+from isola.operations import Operation
+
+
+async def after_end(context: Context, op: Operation, ref: Ref, live: Live) -> None:
+    """Nothing where the instance has been seen to meanwhile."""
+    instance = context.records.get(ref)
+    if context.live.get(instance.id) is not live:
+        return
+    if live.exit_status == REBOOT:
+        await _rebooted(context, op, instance, reboots_after(context, live))
+        return
+    await clean_up(context, op, instance)
+    context.tell("shutdown", ref)
+    if instance.ephemeral:
+        op.reopen()
+        await remove(context, op, context.records.get(ref), clean=True)
+
+
+async def _rebooted(context: Context, op: Operation, instance: Instance, reboots: int) -> None:
+    """Start it again: now, or where it does little else than reboot, after a pause without the lock."""
+    pauses = pause_before(reboots) > 0
+    await clean_up(context, op, instance, reboots=reboots if pauses else 0)
+    context.tell("shutdown", instance.ref)
+    if pauses:
+        schedule(context, instance.id)
+        return
+    op.reopen()
+    context.restarts[instance.id] = Restart(reboots)
+    try:
+        await start(context, op, instance.ref)
+    finally:
+        forget(context, instance.id)
+    context.tell("restarted", instance.ref)

@@ -1,0 +1,33 @@
+"""Steps that an update and the repair of one that was cut short have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from isola.instances.context import Context, Live
+from isola.instances.identity import nics_of
+from isola.model.instance import Instance
+from isola.model.limits import Limits
+from isola.operations import Operation
+from isola.state import Versioned
+
+
+async def record(context: Context, changes: Sequence[tuple[Instance, Versioned[Instance]]]) -> None:
+    """Write the records that come after these, and let go of the addresses they no longer have."""
+    await context.records.replace_all({wanted.value.ref: wanted for _, wanted in changes})
+    for instance, wanted in changes:
+        held = {(nic.network, nic.mac) for nic in nics_of(context, wanted.value)}
+        for nic in nics_of(context, instance):
+            if (nic.network, nic.mac) not in held:
+                context.networks.release(nic.network, nic.mac)
+
+
+async def limit(context: Context, op: Operation, instance: Instance, live: Live, new: Limits) -> None:
+    """Set the limits of what runs."""
+    old = live.limits
+
+    async def set_to(wanted: Limits) -> None:
+        await live.guest.limit(wanted)
+        live.limits = wanted
+
+    await op.effect(f"set limits of {instance.name}", lambda: set_to(new), undo=lambda: set_to(old))

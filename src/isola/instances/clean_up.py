@@ -1,0 +1,57 @@
+"""Remove what a run has left on the host."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from isola.instances.context import Context, Restart
+from isola.instances.identity import nics_of
+from isola.instances.reboots import forget
+from isola.instances.volatile import LAST_BOOT, RESTARTING
+from isola.model.instance import Desired, Instance
+from isola.model.reference import Ref
+from isola.operations import Operation
+
+
+async def clean_up(
+    context: Context, op: Operation, instance: Instance, *, again: bool = False, reboots: int = 0
+) -> None:
+    """Remove every trace of a run from the host and record that it is stopped.
+
+    With ``again`` the record says that the next start of the daemon starts it again, whatever happens until then;
+    with ``reboots`` that it has rebooted so often in quick succession and waits for its next start.
+    Nothing of this can be undone, all of it can be repeated: a failure leaves the record as running, and the next
+    stop or the next start of the daemon goes on.
+    """
+    runtime = context.runtime(instance)
+    await op.effect(f"remove processes of {instance.name}", lambda: runtime.remove(instance.id))
+    await op.effect(
+        f"remove network namespace of {instance.name}", lambda: context.networks.namespaces.remove(instance.id)
+    )
+    for nic in nics_of(context, instance):
+        network = context.networks.find(nic.network)
+        if network is not None:
+            await context.networks.driver(nic.network).detach(op, network, nic)
+    await context.storage(instance).unmount(op, context.volume(instance), instance.id)
+    await op.commit(lambda: record_stopped(context, instance.ref, again=again, reboots=reboots))
+
+
+async def record_stopped(context: Context, ref: Ref, *, again: bool = False, reboots: int = 0) -> None:
+    """Record that it does not run, and whether it shall again; from now on it is not looked after."""
+    gone = {RESTARTING, LAST_BOOT} if again else {RESTARTING}
+
+    def without_run(instance: Instance) -> Instance:
+        volatile = {key: value for key, value in instance.volatile.items() if key not in gone}
+        if reboots:
+            volatile[RESTARTING] = str(reboots)
+        desired = Desired.RUNNING if again or reboots else Desired.STOPPED
+        return dataclasses.replace(instance, desired=desired, volatile=volatile)
+
+    stopped = (await context.records.change(ref, without_run)).value
+    forget(context, stopped.id)
+    context.broken.pop(stopped.id, None)
+    if reboots:
+        context.restarts[stopped.id] = Restart(reboots)
+    live = context.live.pop(stopped.id, None)
+    for console in list(live.consoles) if live is not None else []:
+        console.set()

@@ -1,0 +1,28 @@
+"""What an instance may use on this host: its limits, and the CPUs that are chosen for it."""
+
+from __future__ import annotations
+
+from isola.instances.context import Context
+from isola.instances.limits import limits_of, load_of
+from isola.instances.volatile import CPUS
+from isola.model.instance import Config, Instance
+from isola.model.limits import Limits
+
+
+def limits(context: Context, config: Config, *, of: Instance | None = None) -> Limits:
+    """Limits on this host; CPUs are chosen where the fewest others are bound, but kept by the running ``of``."""
+    placements = []
+    if config.get("limits.cpu", "").isdigit():
+        placements = [live.limits.cpus for id, live in context.live.items() if of is None or id != of.id]
+    return limits_of(
+        config,
+        memory_total=context.host.system.memory()["MemTotal"],
+        cpus=[int(str(cpu["id"])) for cpu in context.host.system.cpus()],
+        load=load_of(placements),
+        held=[int(cpu) for cpu in of.volatile.get(CPUS, "").split(",") if cpu] if of is not None else (),
+    )
+
+
+def cpus_text(limits: Limits) -> str:
+    """The CPUs as remembered in the record."""
+    return ",".join(map(str, limits.cpus or ()))

@@ -135,6 +135,8 @@ def test_foreign_clients_come_by_token_and_work(
         far(client, "file", "push", str(tmp_path / "data"), f"office:{web}/tmp/data")
         far(client, "file", "pull", f"office:{web}/tmp/data", str(tmp_path / "back"))
         assert (tmp_path / "back").read_bytes() == (tmp_path / "data").read_bytes()
+    far(client, "image", "export", "office:tiny", str(tmp_path / "image"))
+    assert [file for file in tmp_path.glob("image*") if file.stat().st_size > 1000]
     assert "trusted" in far(client, "info", "office:")
     far(client, "config", "set", f"office:{web}", "user.client", client)
     assert near.daemon.get(f"/1.0/instances/{web}")["config"]["user.client"] == client

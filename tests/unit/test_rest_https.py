@@ -20,7 +20,7 @@ from isola.x509 import KeyPair, parse
 
 @pytest.fixture
 async def stand() -> AsyncIterator[Stand]:
-    async with standing(tiny=False) as open_door:
+    async with standing() as open_door:
         yield open_door
 
 
@@ -282,3 +282,56 @@ async def test_it_listens_again_after_a_restart_of_the_door(stand: Stand, port: 
         assert (await stand.get("/1.0"))["environment"]["certificate_fingerprint"] == before
     finally:
         await door.close()
+
+
+async def test_closing_the_port_ends_the_connections_after_their_answer(stand: Stand, port: int) -> None:
+    shown = pair()
+    await trust(stand, shown)
+    async with peer(port, shown) as admin, admin.session.ws_connect(f"{admin.url}/1.0/events") as events:
+        status, _ = await admin.ask("PATCH", "/1.0", {"config": {"core.https_address": ""}})
+        assert status == 200
+        while not events.closed:
+            await asyncio.wait_for(events.receive(), 5)
+    assert not connects(port)
+
+
+async def test_what_uses_a_thing_is_told_to_who_may_see_it(stand: Stand, port: int) -> None:
+    await stand.create("web1")
+    shown = pair()
+    await trust(stand, shown, restricted=True, projects=["blue"])
+    [pool] = await stand.get("/1.0/storage-pools?recursion=1")
+    assert pool["used_by"]
+    async with peer(port, shown) as restricted:
+        [seen] = await restricted.get("/1.0/storage-pools?recursion=1")
+        assert seen["used_by"] == [] and seen["name"] == pool["name"]
+        assert (await restricted.get(f"/1.0/storage-pools/{pool['name']}"))["used_by"] == []
+        assert (await restricted.ask("DELETE", f"/1.0/storage-pools/{pool['name']}"))[0] == 403
+
+
+async def test_a_client_that_asks_nothing_is_hung_up(port: int) -> None:
+    """Two that wait side by side: one that says nothing, one that never comes to the end of its request."""
+
+    async def hold(said: bytes) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client_context(None))
+        writer.write(said)
+        try:
+            return await asyncio.wait_for(reader.read(), 15)
+        except ConnectionError:
+            return b""
+        finally:
+            writer.transport.abort()
+
+    start = asyncio.get_running_loop().time()
+    answers = await asyncio.gather(hold(b""), hold(b"GET /1.0 HTTP/1.1\r\nHost: x\r\nX-Slow: "))
+    assert list(answers) == [b"", b""]
+    assert 8 < asyncio.get_running_loop().time() - start < 14
+
+
+@pytest.mark.parametrize(
+    "body", [b"{", b"[]", b'{"trust_token": 1}', b"\xff", b'{"password": "' + b"x" * 70_000 + b'"}']
+)
+async def test_a_strangers_bodies_are_looked_at_with_care(stand: Stand, port: int, body: bytes) -> None:
+    async with peer(port, pair()) as client:
+        async with client.session.post(f"{client.url}/1.0/certificates", data=body) as answer:
+            assert 400 <= answer.status < 500
+        assert (await client.get("/1.0"))["auth"] == "untrusted"

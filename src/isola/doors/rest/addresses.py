@@ -70,11 +70,6 @@ def address_of(kind: Kind, ref: Ref) -> str:
     return address(Entity.of(kind, ref))
 
 
-def addresses(entities: Iterable[Entity]) -> list[str]:
-    """``used_by`` of the API."""
-    return [address(entity) for entity in entities]
-
-
 def resources(entities: Iterable[Entity]) -> dict[str, list[str]]:
     """``resources`` of an operation: addresses by kind; instances under their older name too, as LXD has it."""
     found: dict[str, list[str]] = {}

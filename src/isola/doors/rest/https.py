@@ -8,7 +8,7 @@ import errno
 import logging
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from aiohttp import web
 
@@ -75,6 +75,7 @@ class Https:
         self._stop_trying()
         if new is None:
             self._stop_listening()
+            self._cut_all()
             return
         try:
             await self._listen(new)
@@ -198,8 +199,15 @@ class Https:
 
     def _cut(self, fingerprint: str) -> None:
         """End the connections of a client that has lost rights; the answer under way is sent first."""
-        for protocol, shown in list(self._open.items()):
-            if shown == fingerprint and protocol.transport is not None:
+        self._hang_up(protocol for protocol, shown in self._open.items() if shown == fingerprint)
+
+    def _cut_all(self) -> None:
+        """A port that is closed is closed for those too who are connected."""
+        self._hang_up(self._open)
+
+    def _hang_up(self, protocols: Iterable[NetworkProtocol]) -> None:
+        for protocol in protocols:
+            if protocol.transport is not None:
                 asyncio.get_running_loop().call_later(_GOODBYE_SECONDS, protocol.transport.abort)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TypeVar
@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 
 from isola.doors import Services
+from isola.doors.rest.addresses import address
 from isola.doors.rest.answers import tag_of
 from isola.doors.rest.connections import Connections
 from isola.doors.rest.reading import Fields, parse_object
@@ -89,6 +90,10 @@ class Request:
         if self.everywhere:
             return self.caller.may_use(entity.project)
         return entity.project == self.home(entity.kind)
+
+    def users(self, entities: Iterable[Entity]) -> list[str]:
+        """``used_by``: the addresses of those that the caller may see."""
+        return [address(entity) for entity in entities if self.caller.may_use(entity.project)]
 
     def header(self, name: str) -> str:
         """A header of LXD's or Incus' (``X-LXD-mode``, ``X-Incus-mode``), or empty."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from aiohttp import web
 
 from isola.doors.rest.acting import done
-from isola.doors.rest.addresses import address, address_of, addresses
+from isola.doors.rest.addresses import address, address_of
 from isola.doors.rest.answers import created, sync
 from isola.doors.rest.filtering import select_records
 from isola.doors.rest.request import Request
@@ -16,7 +16,7 @@ from isola.doors.rest.routing import Permission
 from isola.doors.rest.shapes.networks import lease_json, link_json, network_json, writable
 from isola.errors import InvalidInput, NotFound
 from isola.model.names import network_name
-from isola.model.network import Network
+from isola.model.network import Lease, Network
 from isola.model.reference import Entity, Kind, Ref
 
 
@@ -99,9 +99,17 @@ async def delete(request: Request) -> web.StreamResponse:
 
 
 async def leases(request: Request) -> web.StreamResponse:
-    """Addresses in use."""
+    """Addresses in use; of a shared network those restricted to projects see what is of their instances."""
     network = await _managed(request)
-    return sync([lease_json(lease) for lease in await request.services.networks.leases(network.ref)])
+    found = await request.services.networks.leases(network.ref)
+    return sync([lease_json(lease) for lease in found if _may_see(request, lease)])
+
+
+def _may_see(request: Request, lease: Lease) -> bool:
+    if request.caller.admin or lease.type == "gateway":
+        return True
+    named = (each for each in request.services.instances if each.name == lease.hostname)
+    return any(request.caller.may_use(each.project) for each in named)
 
 
 async def state(request: Request) -> web.StreamResponse:
@@ -131,7 +139,7 @@ def _ref(request: Request) -> Ref:
 
 
 def _shape(request: Request, network: Network) -> dict[str, object]:
-    return network_json(network, addresses(request.services.networks.used_by(network.ref)))
+    return network_json(network, request.users(request.services.networks.used_by(network.ref)))
 
 
 ROUTES = (

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from isola.doors.rest.addresses import address, address_of, addresses
+from isola.doors.rest.addresses import address, address_of
 from isola.doors.rest.answers import created, sync
 from isola.doors.rest.filtering import select_records
 from isola.doors.rest.request import Request
@@ -92,7 +92,7 @@ def _find(request: Request) -> Profile:
 
 
 def _shape(request: Request, profile: Profile) -> dict[str, object]:
-    return profile_json(profile, addresses(request.services.profiles.used_by(profile.ref)))
+    return profile_json(profile, request.users(request.services.profiles.used_by(profile.ref)))
 
 
 ROUTES = (

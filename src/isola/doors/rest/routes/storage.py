@@ -8,7 +8,7 @@ from dataclasses import replace
 from aiohttp import web
 
 from isola.doors.rest.acting import done
-from isola.doors.rest.addresses import address, addresses
+from isola.doors.rest.addresses import address
 from isola.doors.rest.answers import created, sync
 from isola.doors.rest.filtering import select
 from isola.doors.rest.request import Request
@@ -24,7 +24,7 @@ async def list_all(request: Request) -> web.StreamResponse:
     """Paths, or pools."""
     pools = request.services.pools
     shapes = select(
-        [pool_json(pool, addresses(pools.used_by(pool.name))) for pool in pools], request.query.get("filter", "")
+        [pool_json(pool, request.users(pools.used_by(pool.name))) for pool in pools], request.query.get("filter", "")
     )
     return sync(shapes if request.recursion else [f"{_ROOT}/{shape['name']}" for shape in shapes])
 
@@ -46,7 +46,7 @@ async def create(request: Request) -> web.StreamResponse:
 async def get(request: Request) -> web.StreamResponse:
     """One pool."""
     pool = _find(request)
-    return sync(pool_json(pool, addresses(request.services.pools.used_by(pool.name))), etag=writable(pool))
+    return sync(pool_json(pool, request.users(request.services.pools.used_by(pool.name))), etag=writable(pool))
 
 
 async def put(request: Request) -> web.StreamResponse:

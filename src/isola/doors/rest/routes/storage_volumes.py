@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from isola.doors.rest.addresses import address, addresses
+from isola.doors.rest.addresses import address
 from isola.doors.rest.answers import background, created, sync
 from isola.doors.rest.filtering import select
 from isola.doors.rest.reading import Fields
@@ -72,7 +72,7 @@ async def get(request: Request) -> web.StreamResponse:
         return sync(shape, etag={"config": shape["config"], "description": shape["description"]})
     record = custom_of(request)
     return sync(
-        volume_json(record, addresses(request.services.volumes.used_by(record.ref))), etag=volume_writable(record)
+        volume_json(record, request.users(request.services.volumes.used_by(record.ref))), etag=volume_writable(record)
     )
 
 
@@ -155,7 +155,7 @@ def _shapes(request: Request, pool: Pool, kind: str) -> Iterator[dict[str, objec
         volumes = request.services.volumes
         for record in volumes.in_pool(pool.name):
             if request.lists(record.ref.entity):
-                users = addresses(volumes.used_by(record.ref))
+                users = request.users(volumes.used_by(record.ref))
                 yield volume_json(record, users)
                 yield from (snapshot_volume_json(record, each, users) for each in volumes.snapshots.of(record.ref))
 

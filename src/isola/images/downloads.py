@@ -102,7 +102,7 @@ class Downloads:
         return flight or self._flights.setdefault(digest, _Flight(blob))
 
     async def _run(self, flight: _Flight) -> None:
-        error: IsolaError = HostFailure("Nobody waits for this blob any more")
+        error: IsolaError = HostFailure("The download of this blob has no waiter left")
         async with self._turns:
             await self._partials.prune(self._flights)
             while waiter := next((each for each in flight.waiters if not each.failed), None):

@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def again(attempt: int) -> Iterator[None]:
-    """Let it be tried again where somebody else was faster, the last attempt aside."""
+    """Swallow PreconditionFailed so that the caller's loop tries again; the last attempt raises it."""
     try:
         yield
     except PreconditionFailed:
@@ -299,7 +299,7 @@ class Keyed(Generic[K, T]):
                 log.error("Records of a change that failed half-way stay as they are: %s", error)
 
     async def _commit(self, names: Sequence[K], *steps: Check | Put | Delete) -> int:
-        """Where it is refused, somebody else has written: their records are read again before it raises."""
+        """Raises PreconditionFailed after reading the records again that another writer has changed."""
         try:
             # A cancellation must not come between the store and the copy of it in memory.
             return await finish(self._store.commit(*steps))

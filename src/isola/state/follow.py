@@ -1,4 +1,4 @@
-"""One task that keeps every collection in memory in step with the store, whoever writes to it."""
+"""One task that applies every change of the store to the collections in memory, those of other processes too."""
 
 from __future__ import annotations
 

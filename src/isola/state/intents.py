@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from isola.host.cancellation import finish
 from isola.model.identity import NO_MEMBER
 from isola.state.codec import record_codec
+from isola.state.collection import BATCH
 from isola.state.store import Delete, Put, Store
 
 PREFIX = "/intents/"
@@ -63,9 +64,10 @@ class Intents:
     async def end(self, *ids: str) -> None:
         """It is recorded, or undone; fine when it is not there."""
         held = [id for id in ids if id in self._held]
-        if held:
-            await finish(self._store.commit(*(Delete(PREFIX + id) for id in held)))
-            for id in held:
+        for start in range(0, len(held), BATCH):
+            batch = held[start : start + BATCH]
+            await finish(self._store.commit(*(Delete(PREFIX + id) for id in batch)))
+            for id in batch:
                 self._held.pop(id, None)
 
     def ending(self, id: str) -> Delete:

@@ -98,7 +98,7 @@ class Store(ABC):
 
     @abstractmethod
     def watch(self, prefix: str, since: int | None = None) -> AsyncIterator[Change]:
-        """Changes committed after revision ``since``, in order and each once, whoever makes them, until closed.
+        """Changes committed after revision ``since``, in order and each once, other processes' too, until closed.
 
         Without ``since``: those committed after the first ``anext`` was awaited. A change that has been overwritten
         before it is told may be left out. One of another process is told within seconds. Raises Compacted where

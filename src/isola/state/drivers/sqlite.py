@@ -219,7 +219,7 @@ class SqliteStore(Store):
         return revision
 
     def _catch_up(self) -> None:
-        """Tell what others have written, in order; where nobody watches, only note that it is there."""
+        """Tell watchers what other processes have committed, in order."""
         try:
             changes, self._seen = sqlite_log.since(self._open_database(), self._seen)
             self._tell(changes)
@@ -229,7 +229,7 @@ class SqliteStore(Store):
                 self._loop.call_soon_threadsafe(feed.overrun)
 
     def _look_for_others(self) -> None:
-        """Cheap where nobody else has written: SQLite compares a number in shared memory."""
+        """Cheap without a commit of another process: SQLite compares a number in shared memory."""
         (others,) = self._open_database().execute("PRAGMA data_version").fetchone()
         if others != self._others:
             self._others = others

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -109,4 +110,25 @@ async def test_nobody_watching_costs_nobody_anything(tmp_path: Path) -> None:
     store = await opened(tmp_path)
     await store.put("/a", b"1")
     assert store._following is None
+    await store.close()
+
+
+async def test_a_commit_that_shows_only_some_time_after_its_write_is_told(tmp_path: Path) -> None:
+    """On a slow disk the log file is written to long before the commit can be seen; and no mark follows a kill."""
+    store = await opened(tmp_path)
+    before = (await store.snapshot("")).revision
+    told = asyncio.create_task(first(store, before))
+    await asyncio.sleep(0.2)
+    look, begun = store._look_for_others, time.monotonic()
+
+    def look_too_early() -> None:
+        if time.monotonic() > begun + 0.5:
+            look()
+
+    store._look_for_others = look_too_early  # type: ignore[method-assign]
+    with closing(sqlite3.connect(tmp_path / "isola.db")) as database, database:
+        database.execute("INSERT INTO entries VALUES ('/late', x'61', ?, NULL)", (before + 1,))
+        database.execute("INSERT INTO changes VALUES (?, 0, '/late', 0)", (before + 1,))
+        database.execute("UPDATE counter SET revision = revision + 1, logged = revision + 1")
+    assert await told == ("/late", b"a")
     await store.close()

@@ -17,19 +17,20 @@ _HEADER = struct.Struct("iIII")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-async def changes(path: Path) -> AsyncGenerator[None, None]:
+async def changes(path: Path, *beside: str) -> AsyncGenerator[None, None]:
     """Yields once at the beginning, then whenever ``path`` may have changed, come or been replaced.
 
-    Ends when its directory is removed. Raises NotFound when the directory is not there.
+    So it does for files of the names ``beside`` in the same directory. Ends when that directory is removed.
+    Raises NotFound when it is not there.
     """
-    stream = _watch(path.parent)
+    stream, names = _watch(path.parent), {path.name, *beside}
     try:
         yield
         while events := await stream.read():
             heard = list(_parse(events))
             if any(mask & _IGNORED for mask, _ in heard):
                 return
-            if any(name == path.name or mask & _OVERFLOW for mask, name in heard):
+            if any(name in names or mask & _OVERFLOW for mask, name in heard):
                 yield
     finally:
         stream.close()

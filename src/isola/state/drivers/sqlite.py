@@ -19,7 +19,7 @@ from isola.host.clock import Clock
 from isola.state import sqlite_log
 from isola.state.feed import Feed
 from isola.state.reserve import Reserve
-from isola.state.sqlite_file import DATABASE, Mark, image, require_sound
+from isola.state.sqlite_file import DATABASE, MARK, Mark, image, require_sound
 from isola.state.store import Change, Check, Delete, Entry, Lease, Put, Snapshot, Store
 
 _SCHEMA = """
@@ -33,6 +33,8 @@ PRAGMA user_version = 1;
 _RESERVE_SECONDS = 10.0
 _GATHERED_FOR = 0.02
 """Seconds in which further writes are noticed together with the first."""
+_LATE = 1.0
+"""Seconds after the last write until one more look: a commit can be seen some time after it is in the log file."""
 _OTHERWISE_EVERY = 1.0
 """Seconds between two looks where the kernel does not say when to look."""
 _FULL = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN")
@@ -61,6 +63,7 @@ class SqliteStore(Store):
         self._others = 0
         """Changes with every commit of another process."""
         self._following: asyncio.Task[None] | None = None
+        self._late: asyncio.TimerHandle | None = None
         self._reaper: asyncio.Task[None] | None = None
         self._leased = asyncio.Event()
         """Set while there may be leases, so that a store without any never wakes up."""
@@ -79,6 +82,8 @@ class SqliteStore(Store):
         for task in (self._reaper, self._following):
             if task is not None:
                 task.cancel()
+        if self._late is not None:
+            self._late.cancel()
         self._following = None
         await self._call(self._disconnect)
         self._thread.shutdown()
@@ -325,18 +330,32 @@ class SqliteStore(Store):
             )
 
     async def _follow(self) -> None:
-        """While there are watchers: the kernel says when the log file is written to, by us or by others."""
+        """While there are watchers: the kernel says when the files are written to, by us or by others.
+
+        The log file is written to before a commit can be seen, the mark after it. A writer that is killed in between
+        writes no mark, therefore the late look.
+        """
         while True:
             try:
-                async with aclosing(inotify.changes(self._path.with_name(f"{DATABASE}-wal"))) as written:
+                async with aclosing(inotify.changes(self._path.with_name(f"{DATABASE}-wal"), MARK)) as written:
                     async for _ in written:
                         await self._clock.sleep(_GATHERED_FOR)
                         await self._loop.run_in_executor(self._thread, self._look_for_others)
+                        self._look_late()
             except IsolaError as error:
                 log.info("Other writers are looked for once a second: %s", error)
             except sqlite3.Error as error:
                 log.warning("Other writers could not be looked for: %s", error)
             await self._clock.sleep(_OTHERWISE_EVERY)
+
+    def _look_late(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+        self._late = self._loop.call_later(_LATE, self._thread.submit, self._look_if_possible)
+
+    def _look_if_possible(self) -> None:
+        with suppress(IsolaError, sqlite3.Error):
+            self._look_for_others()
 
     def _tell_feeds(self, changes: Sequence[Change]) -> None:
         for feed in self._feeds:

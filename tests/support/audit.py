@@ -16,13 +16,14 @@ _ID = re.compile(r"\b[0-9a-f]{16}\b")
 
 
 def records(daemon: Daemon, noun: str) -> dict[str, dict[str, Any]]:
-    """The records of a noun as they are on disk, by name."""
+    """The records of a noun as they are on disk, by name; images by fingerprint."""
     database = sqlite3.connect(f"file:{daemon.directory}/isola.db?mode=ro", uri=True)
     try:
         rows = database.execute("SELECT key, value FROM entries WHERE key LIKE ?", (f"/{noun}/%",)).fetchall()
     finally:
         database.close()
-    return {key.removeprefix(f"/{noun}/"): json.loads(value) for key, value in rows}
+    found = {key.removeprefix(f"/{noun}/").removeprefix("default/"): json.loads(value) for key, value in rows}
+    return {record["fingerprint"]: record for record in found.values()} if noun == "images" else found
 
 
 def differences(daemon: Daemon) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import sqlite3
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from daemon import Daemon
+
+from isola.model.image import chain_ids
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _ID = re.compile(r"\b[0-9a-f]{16}\b")
@@ -87,6 +90,8 @@ def _images(daemon: Daemon) -> list[str]:
     found = [f"scratch file: {name}" for name in _names(store / "scratch")]
     found += [f"index names what no image is: {name}" for name in listed - roots]
     wanted = {layer["digest"].removeprefix("sha256:") for image in images for layer in image["layers"]}
+    chains = (chain_ids([layer["diff_id"] for layer in image["layers"]]) for image in images)
+    wanted |= {chain.removeprefix("sha256:") for chain in itertools.chain(*chains)}
     for record in records(daemon, "instances").values():
         wanted |= {digest.removeprefix("sha256:") for digest in record["start"]["layers"]}
     found += [f"blob missing: {name}" for name in needed - _names(blobs)]

@@ -219,3 +219,30 @@ def test_a_certificate_is_trusted_without_a_token(here: Run, there: Run, tmp_pat
     assert "far" in ok(there("remote", "list"))
     (tmp_path / "no.pem").write_text("nothing")
     assert here("config", "trust", "add", "x", "--certificate", str(tmp_path / "no.pem")).returncode == 2
+
+
+def test_names_there_are_completed(daemon: ServedDaemon, far: Run) -> None:
+    daemon.create("web1", start=False)
+    assert ok(far("__complete", "--", "exec", "far:we")).split() == ["far:web1"]
+    assert ok(far("__complete", "--", "exec", "far:x")).split() == []
+    assert ok(far("__complete", "--", "exec", "nowhere:we")).split() == []
+    assert set(ok(far("__complete", "--", "remote", "switch", "")).split()) == {"local", "far"}
+    ok(far("remote", "switch", "far"))
+    assert ok(far("__complete", "--", "exec", "we")).split() == ["web1"]
+
+
+def test_bash_completes_names_after_a_colon(daemon: ServedDaemon, far: Run, tmp_path: Path) -> None:
+    daemon.create("web1", start=False)
+    script = tmp_path / "isola.bash"
+    script.write_text(ok(far("completion", "bash")))
+    program = tmp_path / "isola"
+    program.write_text(f'#!/bin/sh\nexec {" ".join(ISOLA)} "$@"\n')
+    program.chmod(0o755)
+    asked = (
+        f'source {script}; COMP_WORDS=(isola exec far : we); COMP_CWORD=4; _isola; echo "${{COMPREPLY[@]}}"; '
+        f'COMP_WORDS=(isola exec far :); COMP_CWORD=3; _isola; echo "${{COMPREPLY[@]}}"; '
+        f'COMP_WORDS=(isola exec far:we); COMP_CWORD=2; _isola; echo "${{COMPREPLY[@]}}"'
+    )
+    environ = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path / "there"), "LANG": "C.UTF-8"}
+    done = subprocess.run(["bash", "-c", asked], capture_output=True, text=True, env=environ, timeout=60, check=True)
+    assert done.stdout.split() == ["web1", "web1", "far:web1"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from isola.cli import index
+from isola.cli.elsewhere import parted as elsewhere
 from isola.cli.grammar import GLOBAL_OPTIONS, Group, Option
 
 TYPE_CHECKING = False
@@ -109,11 +110,15 @@ def _names(kind: str, unfinished: str, directory: str) -> Iterable[str]:
         return ()
     if kind not in (*_ASK, *_INSIDE, *_KEYS_OF):
         return kind.split()
+    from isola.cli.elsewhere import remote_of
     from isola.client import Client
 
+    place, rest = elsewhere(kind, unfinished)
     try:
-        with Client(directory or None, timeout=_SECONDS) as client:
-            return _asked(client, kind, unfinished)
+        with Client(
+            directory or None, timeout=_SECONDS, remote=remote_of(place.rstrip(":"), here=bool(directory))
+        ) as client:
+            return [place + name for name in _asked(client, kind, rest)]
     except Exception:  # a completion has no place to complain in
         return ()
 

@@ -29,6 +29,12 @@ def is_place(word: str) -> bool:
     )
 
 
+def parted(kind: str, text: str) -> tuple[str, str]:
+    """``far:`` and ``we`` of ``far:we``, where what completes it may be on a remote."""
+    head, colon, rest = text.partition(":")
+    return (head + colon, rest) if colon and kind in (*_NAMES, *_MAYBE) and "/" not in head else ("", text)
+
+
 def choose(command: Command, values: Mapping[str, Value]) -> tuple[str, dict[str, Value]]:
     """The remote that is named, or empty; and the values without its name. Raises UsageError."""
     finder = _Finder()

@@ -11,8 +11,14 @@ if TYPE_CHECKING:
 
 _BASH = r"""# completion of isola for bash: source <(isola completion bash)
 _isola() {
-    local IFS=$'\n'
-    COMPREPLY=($(command isola __complete -- "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null))
+    local IFS=$'\n' word last after= words=()
+    for word in "${COMP_WORDS[@]:1:COMP_CWORD}"; do # bash takes "far:web" apart at the colon
+        if [[ ${#words[@]} -gt 0 && ( $word == : || -n $after ) ]]; then words[-1]+=$word; else words+=("$word"); fi
+        if [[ $word == : ]]; then after=1; else after=; fi
+    done
+    COMPREPLY=($(command isola __complete -- "${words[@]}" 2>/dev/null))
+    last=${words[-1]}
+    [[ $last == "${COMP_WORDS[COMP_CWORD]}" ]] || COMPREPLY=("${COMPREPLY[@]#"${last%:*}:"}")
     [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == */ ]] && compopt -o nospace
     return 0
 }

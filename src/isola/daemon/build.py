@@ -26,7 +26,7 @@ from isola.model.profile import Profile
 from isola.model.project import Project
 from isola.model.storage import Pool
 from isola.model.volume import VolumeRecord, VolumeSnapshot
-from isola.network import NetworkDriver, Networks
+from isola.network import NetworkDriver, Networks, NetworkVerbs
 from isola.operations import Observer, Operations
 from isola.profiles import Profiles
 from isola.projects import Projects
@@ -36,7 +36,7 @@ from isola.server import Server
 from isola.state import Collection, Intents, Keyed, Scoped, Store, mapping_codec, record_codec
 from isola.state.follow import Follower
 from isola.state.schema import upgrade
-from isola.storage import Pools, VolumeDriver, Volumes
+from isola.storage import Pools, PoolVerbs, VolumeDriver, Volumes
 
 T = TypeVar("T")
 Lives = TypeVar("Lives", Instance, VolumeRecord)
@@ -250,7 +250,9 @@ async def build(
         instances=instances,
         images=images,
         networks=networks,
+        network_verbs=NetworkVerbs(networks, operations),
         pools=pools,
+        pool_verbs=PoolVerbs(pools, operations),
         volumes=volumes,
         profiles=profiles,
         projects=Projects(records.projects),

@@ -11,13 +11,13 @@ from isola.host import Host
 from isola.images import ImageLibrary
 from isola.instances import Instances
 from isola.model.identity import HostNames
-from isola.network import Networks
+from isola.network import Networks, NetworkVerbs
 from isola.operations import Operations
 from isola.profiles import Profiles
 from isola.projects import Projects
 from isola.runtimes import Runtimes
 from isola.server import Server
-from isola.storage import Pools, Volumes
+from isola.storage import Pools, PoolVerbs, Volumes
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,9 @@ class Services:
     instances: Instances
     images: ImageLibrary
     networks: Networks
+    network_verbs: NetworkVerbs
     pools: Pools
+    pool_verbs: PoolVerbs
     volumes: Volumes
     profiles: Profiles
     projects: Projects

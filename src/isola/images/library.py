@@ -20,6 +20,7 @@ from isola.host.cancellation import finish
 from isola.images.acquire import Acquire
 from isola.images.aliases import Aliases
 from isola.images.catalogue import Catalogue
+from isola.images.lending import is_lent, lend
 from isola.images.metadata import MAX_SIZE, METADATA_NAMES, Metadata, read
 from isola.images.source import SourceRequest
 from isola.images.sources import Sources
@@ -28,9 +29,9 @@ from isola.images.templates import read_templates
 from isola.model.caller import DAEMON, Caller
 from isola.model.image import Alias, Image, Layer, layer_keys
 from isola.model.probe import Probe
-from isola.model.reference import DEFAULT_PROJECT, Entity, Ref
+from isola.model.reference import DEFAULT_PROJECT, Entity, Kind, Ref
 from isola.model.template import Template
-from isola.operations import Operation, Operations
+from isola.operations import Operation, Operations, alone
 
 log = logging.getLogger(__name__)
 _EXACT_TO = timedelta(minutes=1)
@@ -125,6 +126,13 @@ class ImageLibrary:
     async def remove_unknown(self) -> None:
         await self.store.let_go(sorted(await self.unknown()))
         await self.collect_garbage()
+
+    def start_remove_unknown(self, *, caller: Caller = DAEMON) -> Operation:
+        """``remove_unknown`` in the background."""
+        entity = Entity.of_host(Kind.UNKNOWN, "image-content")
+        return alone(
+            self._running(), "Remove unknown image-content", entity, lambda _: self.remove_unknown(), caller=caller
+        )
 
     # --- looking ------------------------------------------------------------------------------------------------
 
@@ -303,6 +311,23 @@ class ImageLibrary:
             resources=(image.entity,),
             caller=caller,
         )
+
+    def start_lending(self, ref: Ref, *, caller: Caller = DAEMON) -> Operation:
+        """A secret by which a stranger may download the image while the operation runs. Raises NotFound."""
+        return lend(self._running(), self._host.clock, self.get(ref), caller=caller)
+
+    def is_lent(self, image: Image, secret: str) -> bool:
+        """Whether the secret is good for the image now."""
+        return is_lent(self._running(), image, secret)
+
+    def with_properties(self, project: str, properties: Mapping[str, str]) -> Image:
+        """The newest of a project's own images that has all of these. Raises NotFound."""
+        found = [
+            image for image in self if image.project == project and properties.items() <= dict(image.properties).items()
+        ]
+        if not found:
+            raise NotFound("No image has these properties")
+        return max(found, key=lambda image: image.created_at)
 
     # --- names --------------------------------------------------------------------------------------------------
 

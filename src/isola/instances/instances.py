@@ -32,11 +32,13 @@ from isola.instances.shutdown import shutdown
 from isola.instances.start import require_stopped
 from isola.instances.start import start as start_verb
 from isola.instances.state import observe, observe_all
+from isola.instances.steering import steer_all
 from isola.model.caller import DAEMON, Caller
 from isola.model.exec import ConsoleRequest, ExecRequest
 from isola.model.instance import Config, Desired, Devices, Instance, InstanceRequest, InstanceState, Status, Unknown
 from isola.model.network import Nic
 from isola.model.reference import DEFAULT_PROJECT, Entity, Kind, Ref
+from isola.model.state_change import Action, StateChange
 from isola.model.volume import VolumeRef
 from isola.operations import Operation
 from isola.state import Versioned
@@ -291,6 +293,36 @@ class Instances:
             caller,
             lambda op: stop_verb.resume(self._context, op, ref),
             done=lambda found: found is not None and self.status(found) is Status.RUNNING,
+        )
+
+    def change_state(self, ref: Ref, change: StateChange, *, caller: Caller = DAEMON) -> Operation:
+        """Start, stop, restart, freeze or unfreeze; starting what is frozen unfreezes it. Raises what that raises."""
+        if change.action is Action.STOP:
+            return self.stop(ref, timeout=change.timeout, force=change.force, stateful=change.stateful, caller=caller)
+        if change.action is Action.RESTART:
+            return self.restart(ref, timeout=change.timeout, force=change.force, caller=caller)
+        if change.action is Action.FREEZE:
+            return self.pause(ref, caller=caller)
+        if change.action is Action.UNFREEZE or self.status(self.get(ref)) is Status.FROZEN:
+            return self.resume(ref, caller=caller)
+        return self.start(ref, stateful=change.stateful, caller=caller)
+
+    def change_states(
+        self,
+        instances: Sequence[Instance],
+        change: StateChange,
+        *,
+        project: str | None = None,
+        caller: Caller = DAEMON,
+    ) -> Operation:
+        """The same for every one of them that it applies to."""
+        chosen = [instance for instance in instances if self.status(instance) in change.action.fitting]
+        return steer_all(
+            self._context.operations,
+            chosen,
+            lambda ref: self.change_state(ref, change, caller=caller),
+            project=project,
+            caller=caller,
         )
 
     def rename(self, ref: Ref, new: str, *, caller: Caller = DAEMON) -> Operation:

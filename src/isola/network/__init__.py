@@ -2,5 +2,6 @@
 
 from isola.network.driver import NetworkCapabilities, NetworkDriver
 from isola.network.networks import Networks
+from isola.network.verbs import NetworkVerbs
 
-__all__ = ["NetworkCapabilities", "NetworkDriver", "Networks"]
+__all__ = ["NetworkCapabilities", "NetworkDriver", "NetworkVerbs", "Networks"]

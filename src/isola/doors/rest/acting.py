@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import wraps
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
+from isola.model.caller import Caller
 from isola.model.reference import Entity, Kind
 from isola.operations import Operation
 
@@ -16,15 +17,21 @@ if TYPE_CHECKING:
     from isola.doors.rest.routing import Handler
 
 
-async def done(
-    request: Request, description: str, entity: Entity, work: Callable[[Operation], Awaitable[object]]
-) -> None:
-    """Do it to the entity, while nothing else works on it, and wait for the end. Raises what it raises."""
-    operations = request.services.operations
-    operation = operations.start(
-        description, work, locks=[entity.lock], resources=[entity], caller=request.caller, project=request.project
-    )
-    await operations.finish(operation)
+class Asked(TypedDict):
+    """Who asks for an operation, and in which project."""
+
+    caller: Caller
+    project: str
+
+
+def asked(request: Request) -> Asked:
+    """As the verbs of use cases take it."""
+    return {"caller": request.caller, "project": request.project}
+
+
+async def finished(request: Request, operation: Operation) -> None:
+    """Wait for the end, where the API answers when it is done. Raises what the operation has failed with."""
+    await request.services.operations.finish(operation)
 
 
 def telling(action: str, handler: Handler, about: Callable[[Request], dict[str, str]]) -> Handler:

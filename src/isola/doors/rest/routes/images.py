@@ -19,9 +19,7 @@ from isola.doors.rest.shapes.images import by_target, image_json, writable
 from isola.errors import NotFound, Unsupported
 from isola.model.image import Image
 from isola.model.reference import Kind
-from isola.operations import Operation
 
-_SECRET_SECONDS = 3600
 _FIELDS = ("metadata", "rootfs")
 
 
@@ -92,21 +90,8 @@ async def export(request: Request) -> web.StreamResponse:
 
 async def create_secret(request: Request) -> web.StreamResponse:
     """A token by which a stranger may download the image; it is good as long as its operation runs."""
-    services, image = request.services, _find(request)
-
-    async def work(op: Operation) -> None:
-        await services.host.clock.sleep(_SECRET_SECONDS)
-
-    return background(
-        services.operations.start(
-            "Lending out image",
-            work,
-            kind="token",
-            resources=[image.entity],
-            caller=request.caller,
-            metadata={"secret": services.host.clock.token(32)},
-        )
-    )
+    ref = _find(request).ref
+    return background(request.services.images.start_lending(ref, caller=request.caller))
 
 
 async def refresh(request: Request) -> web.StreamResponse:
@@ -128,7 +113,7 @@ def _find(request: Request) -> Image:
 def _visible(request: Request) -> Image:
     """Who may not use the project sees its public images, and those it has a token for."""
     image = _find(request)
-    if request.caller.may_use(request.project) or image.public or _has_token(request, image):
+    if request.caller.may_use(request.project) or image.public or _lent(request, image):
         return image
     raise NotFound(f"Image {request.parameters['fingerprint'][:80]!r} not found")
 
@@ -140,15 +125,8 @@ def _listed(request: Request, image: Image) -> bool:
     return request.lists(image.entity) and (image.public or request.caller.may_use(request.project))
 
 
-def _has_token(request: Request, image: Image) -> bool:
-    secret = request.query.get("secret", "")
-    return bool(secret) and any(
-        operation.kind == "token"
-        and not operation.status.final
-        and image.entity in operation.resources
-        and operation.metadata.get("secret") == secret
-        for operation in request.services.operations
-    )
+def _lent(request: Request, image: Image) -> bool:
+    return request.services.images.is_lent(image, request.query.get("secret", ""))
 
 
 def _expiry(fields: Fields, image: Image) -> datetime | None:

@@ -166,12 +166,10 @@ def _image_of(source: Fields, request: Request) -> str | None:
 def _image_with(properties: Config, request: Request) -> str:
     if not properties:
         raise InvalidInput("No image is named", field="source.alias", remedy="give an alias or a fingerprint")
-    own = request.home(Kind.IMAGE)
-    images = (image for image in request.services.images if image.project == own)
-    found = [i for i in images if properties.items() <= dict(i.properties).items()]
-    if not found:
-        raise NotFound("No image has these properties", field="source.properties")
-    return max(found, key=lambda image: image.created_at).fingerprint
+    try:
+        return request.services.images.with_properties(request.home(Kind.IMAGE), properties).fingerprint
+    except NotFound as error:
+        raise NotFound(error.message, field="source.properties") from None
 
 
 def _merged(fields: Fields, instance: Instance, config: Config) -> InstanceUpdate:

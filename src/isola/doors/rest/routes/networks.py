@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from isola.doors.rest.acting import done
+from isola.doors.rest.acting import asked, finished
 from isola.doors.rest.addresses import address, address_of
 from isola.doors.rest.answers import created, sync
 from isola.doors.rest.filtering import select_records
@@ -41,8 +41,7 @@ async def create(request: Request) -> web.StreamResponse:
         description=fields.text("description", ""),
         config=fields.mapping("config"),
     )
-    networks = request.services.networks
-    await done(request, "Creating network", network.entity, lambda op: networks.create(op, network))
+    await finished(request, request.services.network_verbs.create(network, **asked(request)))
     return created(address(network.entity))
 
 
@@ -85,16 +84,14 @@ async def rename(request: Request) -> web.StreamResponse:
     fields = await request.fields()
     new = network_name(fields.text("name"))
     network = await _managed(request)
-    networks = request.services.networks
-    await done(request, "Renaming network", network.entity, lambda op: networks.rename(op, network.ref, new))
+    await finished(request, request.services.network_verbs.rename(network.ref, new, **asked(request)))
     return created(address_of(Kind.NETWORK, network.ref.renamed(new)))
 
 
 async def delete(request: Request) -> web.StreamResponse:
     """Take it down and forget it."""
     network = await _managed(request)
-    networks = request.services.networks
-    await done(request, "Deleting network", network.entity, lambda op: networks.delete(op, network.ref))
+    await finished(request, request.services.network_verbs.delete(network.ref, **asked(request)))
     return sync()
 
 
@@ -118,9 +115,8 @@ async def state(request: Request) -> web.StreamResponse:
 
 
 async def _update(request: Request, decide: Callable[[Network], Network]) -> web.StreamResponse:
-    networks, network = request.services.networks, await _managed(request)
-    matching = request.matching(writable, decide)
-    await done(request, "Updating network", network.entity, lambda op: networks.update(op, network.ref, matching))
+    ref, matching = (await _managed(request)).ref, request.matching(writable, decide)
+    await finished(request, request.services.network_verbs.update(ref, matching, **asked(request)))
     return sync()
 
 

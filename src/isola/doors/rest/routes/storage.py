@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from isola.doors.rest.acting import done
+from isola.doors.rest.acting import asked, finished
 from isola.doors.rest.addresses import address
 from isola.doors.rest.answers import created, sync
 from isola.doors.rest.filtering import select
@@ -38,8 +38,7 @@ async def create(request: Request) -> web.StreamResponse:
         description=fields.text("description", ""),
         config=fields.mapping("config"),
     )
-    pools = request.services.pools
-    await done(request, "Creating storage pool", pool.entity, lambda op: pools.create(op, pool))
+    await finished(request, request.services.pool_verbs.create(pool, **asked(request)))
     return created(address(pool.entity))
 
 
@@ -70,8 +69,7 @@ async def patch(request: Request) -> web.StreamResponse:
 async def delete(request: Request) -> web.StreamResponse:
     """Remove it with what it holds."""
     pool = _find(request)
-    pools = request.services.pools
-    await done(request, "Deleting storage pool", pool.entity, lambda op: pools.delete(op, pool.name))
+    await finished(request, request.services.pool_verbs.delete(pool.name, **asked(request)))
     return sync()
 
 
@@ -82,7 +80,7 @@ async def resources(request: Request) -> web.StreamResponse:
 
 async def _update(request: Request, decide: Callable[[Pool], Pool]) -> web.StreamResponse:
     name, matching = _find(request).name, request.matching(writable, decide)
-    await request.services.pools.update(name, matching, caller=request.caller)
+    await finished(request, request.services.pool_verbs.update(name, matching, **asked(request)))
     return sync()
 
 

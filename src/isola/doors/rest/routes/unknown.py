@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from aiohttp import web
 
@@ -11,12 +11,11 @@ from isola.doors.rest.answers import background, sync
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission
 from isola.errors import InvalidInput, NotFound
+from isola.model.caller import Caller
 from isola.model.instance import Unknown
-from isola.model.reference import Entity, Kind
 from isola.operations import Operation
 
 _BLOBS = "image-content"
-_KINDS = {"network": Kind.NETWORK, "storage-pool": Kind.STORAGE_POOL}
 _ROOT = "/1.0/isola/unknown"
 
 
@@ -38,17 +37,10 @@ async def act(request: Request) -> web.StreamResponse:
     """``adopt``: make the record again from what it says of itself. ``remove``: remove all of it."""
     fields = await request.fields()
     action, kind, id = fields.text("action"), fields.text("type", "") or "instance", fields.text("id")
-    services = request.services
-    if kind == "instance" and action == "adopt":
-        return background(services.instances.adopt(id, fields.text("name", ""), caller=request.caller))
-    if kind == "instance" and action == "remove":
-        return background(services.instances.remove_unknown(id, caller=request.caller))
-    work = _works(services, id).get((action, kind))
-    if work is None:
+    begin = _verbs(request.services, id, fields.text("name", ""), request.caller).get((action, kind))
+    if begin is None:
         raise InvalidInput(f"{action[:20]!r} is not offered for {kind[:40]!r}", field="action")
-    locks = [Entity.of_host(_KINDS.get(kind, Kind.UNKNOWN), id).lock]
-    description = f"{action.capitalize()} unknown {kind}"
-    return background(services.operations.start(description, work, locks=locks, caller=request.caller))
+    return background(begin())
 
 
 async def copy_state(request: Request) -> web.StreamResponse:
@@ -58,16 +50,15 @@ async def copy_state(request: Request) -> web.StreamResponse:
     return web.Response(body=data, content_type="application/octet-stream", headers=headers)
 
 
-def _works(services: Services, id: str) -> dict[tuple[str, str], Callable[[Operation], Awaitable[object]]]:
-    async def adopt_pool(op: Operation) -> None:
-        await services.pools.adopt(op, id)
-        await services.instances.look()
-
+def _verbs(services: Services, id: str, name: str, caller: Caller) -> dict[tuple[str, str], Callable[[], Operation]]:
+    look = services.instances.look
     return {
-        ("adopt", "storage-pool"): adopt_pool,
-        ("adopt", "network"): lambda op: services.networks.adopt(op, id),
-        ("remove", "network"): lambda op: services.networks.remove_unknown(op, id),
-        ("remove", _BLOBS): lambda op: services.images.remove_unknown(),
+        ("adopt", "instance"): lambda: services.instances.adopt(id, name, caller=caller),
+        ("remove", "instance"): lambda: services.instances.remove_unknown(id, caller=caller),
+        ("adopt", "storage-pool"): lambda: services.pool_verbs.adopt(id, look, caller=caller),
+        ("adopt", "network"): lambda: services.network_verbs.adopt(id, caller=caller),
+        ("remove", "network"): lambda: services.network_verbs.remove_unknown(id, caller=caller),
+        ("remove", _BLOBS): lambda: services.images.start_remove_unknown(caller=caller),
     }
 
 

@@ -21,9 +21,10 @@ from isola.model.identity import HostNames, IdRange
 from isola.model.instance import Instance
 from isola.model.network import NetworkNamespace, Nic
 from isola.model.reference import Ref
+from isola.model.volume import VolumeRef
 from isola.network import Networks
 from isola.operations import Operation
-from isola.storage import Pools
+from isola.storage import Pools, Volumes
 from isola.testing.host import FakeHost, fake_host
 
 KINDS = registry.names("devices")
@@ -74,6 +75,8 @@ async def bench(request: pytest.FixtureRequest) -> Bench:
         HostNames("isola"),
         cast(Networks, NoNetworks()),
         cast(Pools, None),
+        cast(Volumes, None),
+        volume_ref=lambda project, pool, name: VolumeRef.custom(pool, name, project),
         network_key=Ref,
         nic=lambda plug: cast(Nic, None),
     )

@@ -74,7 +74,6 @@ def test_pools_and_volumes(lxc: Lxc, stopped: str) -> None:
     assert (
         json.loads(lxc("query", f"/1.0/storage-pools/default/volumes/container/{stopped}/state"))["usage"]["used"] > 0
     )
-    lxc("storage", "volume", "create", "default", "v1", status=1)
 
 
 def test_devices_are_overridden_and_configuration_edited(lxc: Lxc, stopped: str) -> None:

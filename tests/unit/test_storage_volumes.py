@@ -6,18 +6,24 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from heard import lifecycle
 
+from isola.devices.driver import Parts, Plug, Target
+from isola.devices.drivers.disk import Disk
 from isola.errors import AlreadyExists, HostFailure, InUse, InvalidInput, IsolaError, NotFound
 from isola.events import Events
+from isola.model.device import DeviceState
 from isola.model.event import EventKind
-from isola.model.identity import IdRange
+from isola.model.identity import HostNames, IdRange
+from isola.model.instance import Instance
+from isola.model.network import NetworkNamespace, Nic
 from isola.model.reference import Entity, Kind, Ref
 from isola.model.storage import Pool
 from isola.model.volume import VolumeRecord, VolumeRef, VolumeSnapshot
+from isola.network import Networks
 from isola.operations import Observer, Operation, Operations
 from isola.state import Collection, record_codec
 from isola.storage import Pools, Volumes
@@ -243,6 +249,43 @@ async def test_after_a_reboot_nobody_holds_it(house: House) -> None:
     later = await house.again()
     assert later.volumes.get(DATA).attachments == ()
     assert await later.attach(DATA, "one")
+
+
+async def test_a_disk_device_shows_a_volume_to_two_instances(house: House) -> None:
+    await house.finish(house.volumes.create(DATA, {}))
+    parts = Parts(
+        house.host,
+        HOME,
+        HostNames("isola"),
+        cast(Networks, None),
+        house.pools,
+        house.volumes,
+        volume_ref=lambda project, pool, name: VolumeRef.custom(pool, name, project),
+        network_key=Ref,
+        nic=lambda plug: cast(Nic, None),
+    )
+    disk = Disk(parts)
+    state = DeviceState("disk", {"pool": "fast", "source": "data", "path": "/srv"})
+    plugs = []
+    for number, ids in enumerate((IDS, OTHERS)):
+        instance = Instance(f"{number:016x}", f"web{number}", "", ids, house.host.clock.now())
+        process = house.host.processes.add("init").ref
+        plug, target = Plug(instance, "data", state), Target(NetworkNamespace(Path("/netns/1")), process, "/isola/1")
+        plugs.append((plug, target))
+        await disk.require(plug)
+        await house.do(lambda op, plug=plug, target=target: disk.attach(op, plug, target))  # type: ignore[misc]
+    assert len(house.volumes.get(DATA).attachments) == 2
+    with pytest.raises(InUse):
+        await house.volumes.delete(DATA)
+    for plug, target in plugs:
+        for _ in range(2):
+            await house.do(lambda op, plug=plug, target=target: disk.detach(op, plug, target))  # type: ignore[misc]
+    assert house.volumes.get(DATA).attachments == ()
+    assert [mount for mount in house.host.mounts.table if "mounts" in str(mount.target)] == []
+    await house.finish(house.volumes.delete(DATA))
+    with pytest.raises(NotFound, match="data") as caught:
+        await disk.require(plugs[0][0])
+    assert caught.value.field == "devices.data.source"
 
 
 # --- copies, moves, snapshots ----------------------------------------------------------------------------------

@@ -149,6 +149,7 @@ class Parts:
     async def shutdown(self) -> None:
         """Stop instances, networks and lxcfs too."""
         await self.services.instances.shutdown()
+        await self.services.pools.close()
         await self.services.networks.stop_all()
         await self.lxcfs.stop()
         await self.services.host.cgroups.remove(self.services.names.cgroup())

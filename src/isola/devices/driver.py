@@ -23,10 +23,11 @@ from isola.model.identity import HostNames
 from isola.model.instance import Instance
 from isola.model.network import Endpoint, NetworkNamespace, Nic
 from isola.model.reference import Ref
+from isola.model.volume import VolumeRef
 from isola.network import Networks
 from isola.operations import Operation
 from isola.settings import Settings
-from isola.storage import Pools
+from isola.storage import Pools, Volumes
 
 Config = Mapping[str, str]
 
@@ -95,6 +96,9 @@ class Parts:
     names: HostNames
     networks: Networks
     pools: Pools
+    volumes: Volumes
+    volume_ref: Callable[[str, str, str], VolumeRef]
+    """Project, pool and name of a volume as an instance of that project names it -> what ``volumes`` calls it."""
     network_key: Callable[[str, str], Ref]
     """Project and name of a network as an instance of that project names it -> what ``networks`` calls it."""
     nic: Callable[[Plug], Nic]

@@ -97,6 +97,9 @@ class VolumeDriver(ABC):
     async def open(self) -> None:  # noqa: B027 - most pools are just there
         """At the start of the daemon: make the pool usable. Raises HostFailure, then nothing in it may be touched."""
 
+    async def close(self) -> None:  # noqa: B027 - most pools are just there
+        """The host goes down: nothing of the pool is used any more, so that what ``open`` mounted may go."""
+
     async def update_pool(self, config: Mapping[str, str]) -> None:  # noqa: B027 - where there is nothing to do
         """Bring the pool to a configuration that was validated, before it is recorded. Raises InvalidInput."""
 
@@ -185,6 +188,14 @@ class VolumeDriver(ABC):
     async def unmount(self, op: Operation, volume: Volume, holder: str) -> None:
         """No longer for this holder; others keep it. Fine when it is not mounted."""
         await op.effect(f"unmount volume {volume.id}", lambda: self._release(volume, holder))
+
+    async def show(self, volume: Volume, holder: str) -> Path:
+        """``mount`` outside an operation: for who undoes it by ``hide``. Fine when it is shown."""
+        return await self._take(volume, holder)
+
+    async def hide(self, volume: Volume, holder: str) -> None:
+        """``unmount`` outside an operation."""
+        await self._release(volume, holder)
 
     async def has_volume(self, volume: Volume) -> bool:
         """Whether it is on the host."""

@@ -91,6 +91,14 @@ class Pools:
         await driver.clean()
         await self._keep_described(pool)
 
+    async def close(self) -> None:
+        """When the host goes down, after instances have stopped."""
+        for name, driver in self._drivers.items():
+            try:
+                await driver.close()
+            except IsolaError as error:
+                log.warning("Storage pool %s: %s", name, error)
+
     def __iter__(self) -> Iterator[Pool]:
         return iter(self._records)
 

@@ -194,6 +194,19 @@ class Volumes:
             await self._context.driver(record).unmount(op, record.volume(), holder)
             await op.effect(f"detach volume {ref.name}", lambda: self._let_go(record, holder))
 
+    async def show(self, ref: VolumeRef, holder: str, idmap: IdRange | None) -> Path:
+        """``attach`` outside an operation of its own: for who undoes it by ``hide``. Fine when it is shown."""
+        record = self._context.usable(ref)
+        await self._hold(record, lambda held: held if holder in held else (*held, holder))
+        return await self._context.driver(record).show(record.volume(idmap), holder)
+
+    async def hide(self, ref: VolumeRef, holder: str) -> None:
+        """``detach`` outside an operation of its own. Fine when it is not shown, or gone."""
+        record = self._context.records.find(ref.key)
+        if record is not None:
+            await self._context.driver(record).hide(record.volume(), holder)
+            await self._let_go(record, holder)
+
     async def _let_go(self, record: VolumeRecord, holder: str) -> None:
         await self._hold(record, lambda held: tuple(each for each in held if each != holder))
 

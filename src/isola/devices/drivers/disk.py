@@ -10,8 +10,9 @@ from typing import ClassVar
 
 from isola.devices import values
 from isola.devices.driver import DeviceDriver, Plug, Target
-from isola.errors import InvalidInput, NotFound, Unsupported, WrongState
+from isola.errors import InvalidInput, NotFound, WrongState
 from isola.host.guest_mounts import PROPAGATIONS, Graft
+from isola.model.volume import VolumeRef
 from isola.settings import Setting, Settings, boolean, one_of, text
 
 ROOT = "/"
@@ -119,17 +120,19 @@ class Disk(DeviceDriver):
     async def require(self, plug: Plug) -> None:
         """A path of the host is there, unless it may be missing."""
         source = plug.config.get("source", "")
-        if source and not source.startswith("/") and source != TMPFS:
-            raise Unsupported(
-                "Custom volumes cannot be attached yet", field=f"{plug.field}.source", remedy="name a path of the host"
-            )
+        if _is_volume(plug.config):
+            try:
+                self.parts.volumes.get(self._volume(plug))
+            except NotFound as error:
+                field = f"{plug.field}.source"
+                raise NotFound(error.message, field=field, remedy="create the volume first") from error
         if source.startswith("/") and required(plug.config):
             await self._find(plug, Path(source))
 
     async def _attach(self, plug: Plug, target: Target) -> None:
         if plug.config.get("path") == ROOT:
             return
-        graft = await self._graft(plug)
+        graft = await self._volume_graft(plug) if _is_volume(plug.config) else await self._graft(plug)
         if graft is None:
             return
         instance, path = plug.instance, values.path_inside(plug.config["path"])
@@ -143,6 +146,8 @@ class Disk(DeviceDriver):
             with contextlib.suppress(WrongState):  # it has ended: its mounts went with it
                 await self.host.guest_mounts.take(target.process, int(note[_MOUNT]))
         await self.notes.forget(plug.instance.id, plug.name)
+        if _is_volume(plug.config):
+            await self.parts.volumes.hide(self._volume(plug), _holder(plug))
 
     async def _attached(self, plug: Plug, target: Target) -> bool:
         if plug.config.get("path") == ROOT:
@@ -173,6 +178,21 @@ class Disk(DeviceDriver):
             executable=executable,
         )
 
+    async def _volume_graft(self, plug: Plug) -> Graft:
+        """The volume as it is shown to this device: its files have the instance's ids there already."""
+        place = await self.parts.volumes.show(self._volume(plug), _holder(plug), plug.instance.idmap)
+        options = plug.config.get("raw.mount.options", "").split(",")
+        return Graft(
+            place,
+            read_only=_true(plug.config, "readonly") or "ro" in options,
+            propagation=_PROPAGATIONS[plug.config.get("propagation") or "private"],
+            set_ids="nosuid" not in options,
+            executable="noexec" not in options,
+        )
+
+    def _volume(self, plug: Plug) -> VolumeRef:
+        return self.parts.volume_ref(plug.instance.project, plug.config["pool"], plug.config["source"])
+
     async def _find(self, plug: Plug, source: Path) -> None:
         if not await self.host.files.exists(source):
             raise NotFound(
@@ -180,6 +200,15 @@ class Disk(DeviceDriver):
                 field=f"{plug.field}.source",
                 remedy="make it, or set required=false",
             )
+
+
+def _is_volume(config: Mapping[str, str]) -> bool:
+    source = config.get("source", "")
+    return bool(source) and not source.startswith("/") and source != TMPFS
+
+
+def _holder(plug: Plug) -> str:
+    return f"{plug.instance.id}/{plug.name}"
 
 
 def is_root(device: Mapping[str, str]) -> bool:

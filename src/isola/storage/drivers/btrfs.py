@@ -185,6 +185,11 @@ class BtrfsDriver(TreeDriver):
             raise HostFailure(f"{self.base} is not there, or not mounted", remedy="mount it, then restart the daemon")
         await super().open()
 
+    async def close(self) -> None:
+        """Unmounts the disk, unless a volume is still mounted."""
+        if self._has_disk and await self.host.mounts.below(self.base) == (self.base,):
+            await self.host.mounts.unmount(self.base)
+
     async def _require_ours(self) -> None:
         try:
             found = await self.host.files.read(self.base / _MARK, 256)

@@ -1,0 +1,71 @@
+"""Instances on pools of every driver, and volumes by Debian's unmodified ``lxc``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from daemon import Daemon
+from lxc_client import Lxc
+
+POOLS = {"btrfs": ("size=512MiB",), "dir": (), "overlay": ()}
+
+
+@pytest.fixture(scope="module")
+def lxc(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Lxc:
+    return Lxc(daemon, tmp_path_factory.mktemp("home"))
+
+
+def loops() -> set[str]:
+    return {path.name for path in Path("/sys/block").glob("loop*") if (path / "loop/backing_file").exists()}
+
+
+@pytest.mark.parametrize("driver", POOLS)
+def test_instances_live_on_pools_of_every_driver(lxc: Lxc, driver: str) -> None:
+    before = loops()
+    lxc("storage", "create", "pool1", driver, *POOLS[driver])
+    for name in ("one", "two"):
+        lxc("launch", "tiny", name, "--storage", "pool1")
+    assert lxc("exec", "one", "--", "stat", "-c", "%u:%g", "/").strip() == "0:0"
+    lxc("exec", "one", "--", "sh", "-c", "echo kept > /file")
+    lxc("restart", "--force", "one")
+    assert lxc("exec", "one", "--", "cat", "/file") == "kept\n"
+    lxc("exec", "two", "--", "cat", "/file", status=1)
+    lxc("stop", "--force", "one")
+    lxc("file", "pull", "one/file", "-")
+    lxc("storage", "delete", "pool1", status=1)
+    lxc.daemon.kill()
+    lxc.daemon.start()
+    assert lxc("exec", "two", "--", "echo", "lives") == "lives\n"
+    lxc("delete", "--force", "one", "two")
+    lxc("storage", "delete", "pool1")
+    assert loops() <= before
+
+
+@pytest.mark.parametrize("driver", POOLS)
+def test_volumes(lxc: Lxc, driver: str) -> None:
+    lxc("storage", "create", "pool2", driver, *POOLS[driver])
+    lxc("storage", "volume", "create", "pool2", "data", "user.a=b")
+    assert "data" in lxc("storage", "volume", "list", "pool2")
+    lxc("storage", "volume", "set", "pool2", "data", "snapshots.pattern=auto-%d")
+    assert lxc("storage", "volume", "get", "pool2", "data", "snapshots.pattern") == "auto-%d\n"
+    lxc("storage", "volume", "set", "pool2", "data", "size=32MiB", status=0 if driver == "btrfs" else 1)
+    lxc("storage", "volume", "snapshot", "pool2", "data", "s1")
+    lxc("storage", "volume", "snapshot", "pool2", "data")
+    assert "auto-0" in lxc("storage", "volume", "info", "pool2", "data")
+    lxc("storage", "volume", "rename", "pool2", "data/s1", "data/s2")
+    lxc("storage", "volume", "restore", "pool2", "data", "s2")
+    lxc("storage", "volume", "unset", "pool2", "data", "size")
+    lxc("storage", "volume", "copy", "pool2/data", "default/copied")
+    lxc("storage", "volume", "copy", "pool2/data/s2", "pool2/then")
+    lxc("storage", "volume", "move", "pool2/data", "default/moved")
+    lxc("storage", "volume", "rename", "default", "moved", "data2")
+    assert "s2" in lxc("storage", "volume", "info", "default", "data2")
+    lxc("storage", "volume", "delete", "default", "data2/s2")
+    lxc("storage", "volume", "edit", "default", "data2", input=b"description: edited\nconfig: {}\n")
+    assert "description: edited" in lxc("storage", "volume", "show", "default", "data2")
+    lxc("storage", "volume", "delete", "default", "data2")
+    lxc("storage", "volume", "delete", "default", "copied")
+    lxc("storage", "delete", "pool2", status=1)
+    lxc("storage", "volume", "delete", "pool2", "then")
+    lxc("storage", "delete", "pool2")

@@ -16,20 +16,22 @@ from isola.images import ImageLibrary
 from isola.instances import Instances
 from isola.instances.after_end import after_end
 from isola.instances.context import Context
-from isola.instances.expand import validate
+from isola.instances.expand import merge, validate
 from isola.model.certificate import Certificate
 from isola.model.identity import NO_MEMBER, HostNames
 from isola.model.image import Alias, Image
-from isola.model.instance import Instance
+from isola.model.instance import Config as InstanceConfig
+from isola.model.instance import Devices, Instance
 from isola.model.network import Network
 from isola.model.profile import Profile
 from isola.model.project import Project
+from isola.model.reference import Entity, Kind, Ref
 from isola.model.storage import Pool
 from isola.model.volume import VolumeRecord, VolumeSnapshot
 from isola.network import NetworkDriver, Networks, NetworkVerbs
 from isola.operations import Observer, Operations
 from isola.profiles import Profiles
-from isola.projects import Projects
+from isola.projects import Guard, Projects
 from isola.runtimes import Runtime, Runtimes
 from isola.runtimes.lxcfs import Lxcfs
 from isola.server import Server
@@ -131,6 +133,7 @@ class Parts:
         )
         await services.pools.open()
         await services.volumes.open()
+        await services.projects.open()
         await services.instances.look()
         await services.networks.open()
         self.context.lxcfs = await self.lxcfs.ensure()
@@ -169,6 +172,13 @@ async def build(
     records = await Records.load(store, host.system.kernel().hostname)
     events = Events(host.clock.now)
     operations = Operations(events, now=host.clock.now, new_id=host.clock.uuid, observer=observer)
+    guard = Guard(
+        records.projects,
+        records.instances,
+        records.networks,
+        lambda instance, profile: _expanded(records, instance, profile),
+        lambda project: [each.size for each in records.volumes if each.project == project],
+    )
     # Users of a noun are known one row above it: the lambdas below look up what is built last.
     instances: Instances
     images = ImageLibrary(
@@ -194,6 +204,7 @@ async def build(
         nics=lambda network: instances.nics(network),  # noqa: PLW0108 - bound later
         used_by=lambda network: instances.used_by_network(network),  # noqa: PLW0108 - bound later
         drivers=drivers.network,
+        permit=guard.network,
     )
     pools = Pools(
         host,
@@ -222,6 +233,7 @@ async def build(
         intents=records.intents,
         profiles=records.profiles,
         projects=records.projects,
+        permit=guard.instances_as,
         images=images,
         networks=networks,
         pools=pools,
@@ -234,7 +246,7 @@ async def build(
     profiles = Profiles(
         records.profiles,
         events,
-        check=lambda profile: validate(profile.config, profile.devices),
+        check=lambda profile: _check_profile(guard, profile),
         used_by=instances.used_by_profile,
         changed=instances.profile_changed,
     )
@@ -256,8 +268,38 @@ async def build(
         pool_verbs=PoolVerbs(pools, operations),
         volumes=volumes,
         profiles=profiles,
-        projects=Projects(records.projects),
+        projects=_projects(records, events, guard, profiles),
         runtimes=runtimes,
     )
     follower = Follower(store, host.clock, records.collections)
     return Parts(services, context, records, Lxcfs(host, directory), follower)
+
+
+def _expanded(records: Records, instance: Instance, profile: Profile | None) -> tuple[InstanceConfig, Devices]:
+    """With what its profiles add, ``profile`` in place of the one that is recorded."""
+    home = (records.projects.find(instance.project) or Project(instance.project)).home(Kind.PROFILE)
+    known = [records.profiles.find(Ref(home, name)) for name in instance.profiles]
+    given = [profile if profile is not None and found and found.ref == profile.ref else found for found in known]
+    return merge([each for each in given if each is not None], instance.config, instance.devices)
+
+
+def _check_profile(guard: Guard, profile: Profile) -> None:
+    validate(profile.config, profile.devices)
+    guard.profile(profile)
+
+
+def _projects(records: Records, events: Events, guard: Guard, profiles: Profiles) -> Projects:
+    nouns = (records.instances, records.profiles, records.images, records.networks)
+
+    def used_by(name: str) -> list[Entity]:
+        found = [each.entity for noun in nouns for each in noun if each.project == name]
+        return found + [each.ref.entity for each in records.volumes if each.project == name]
+
+    async def profile(ref: Ref, wanted: bool) -> None:
+        there = ref in records.profiles
+        if wanted and not there:
+            await profiles.create(Profile(ref.name, f"Default profile of project {ref.project}", project=ref.project))
+        elif there and not wanted:
+            await records.profiles.remove(ref)
+
+    return Projects(records.projects, events, guard, nouns=nouns, used_by=used_by, profile=profile)

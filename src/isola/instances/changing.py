@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from isola.instances.context import Context, Live
 from isola.instances.identity import nics_of
@@ -12,9 +12,14 @@ from isola.operations import Operation
 from isola.state import Versioned
 
 
-async def record(context: Context, changes: Sequence[tuple[Instance, Versioned[Instance]]]) -> None:
+async def record(
+    context: Context,
+    changes: Sequence[tuple[Instance, Versioned[Instance]]],
+    *,
+    allow: Callable[[], object] = lambda: None,
+) -> None:
     """Write the records that come after these, and let go of the addresses they no longer have."""
-    await context.records.replace_all({wanted.value.ref: wanted for _, wanted in changes})
+    await context.records.replace_all({wanted.value.ref: wanted for _, wanted in changes}, allow=allow)
     for instance, wanted in changes:
         held = {(nic.network, nic.mac) for nic in nics_of(context, wanted.value)}
         for nic in nics_of(context, instance):

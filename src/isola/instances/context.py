@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -125,6 +125,8 @@ class Context:
     intents: Intents
     profiles: Scoped[Profile]
     projects: Collection[Project]
+    permit: Callable[[Sequence[Instance]], None]
+    """Raises Forbidden or InvalidInput where the project does not allow instances to be so."""
     images: ImageLibrary
     networks: Networks
     pools: Pools

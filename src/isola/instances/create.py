@@ -64,8 +64,25 @@ def check(context: Context, request: InstanceRequest) -> Plan:
         network=lambda name: context.networks.get(context.network_ref(ref.project, name)),
         pool=context.pools.get,
     )
+    context.permit([_draft(context, request, ref, names)])
     runtime = choose_runtime(context.runtimes, request)
     return Plan(dataclasses.replace(request, name=ref.name), ref, runtime, names, config, devices)
+
+
+def _draft(context: Context, request: InstanceRequest, ref: Ref, profiles: tuple[str, ...]) -> Instance:
+    """As much of the record as a project's limits and restrictions are about."""
+    return Instance(
+        id="",
+        name=ref.name,
+        image="",
+        idmap=IdRange(0),
+        created_at=context.host.clock.now(),
+        project=ref.project,
+        type=request.type,
+        config=request.config,
+        devices=request.devices,
+        profiles=profiles,
+    )
 
 
 def choose_runtime(runtimes: Runtimes, request: InstanceRequest) -> str:
@@ -169,7 +186,9 @@ async def _announce(context: Context, op: Operation, instance: Instance) -> None
 
 
 async def _add(context: Context, instance: Instance) -> None:
-    await context.records.add(instance.ref, instance, context.intents.ending(instance.id))
+    await context.records.add(
+        instance.ref, instance, context.intents.ending(instance.id), allow=lambda: context.permit([instance])
+    )
     context.intents.ended(instance.id)
 
 

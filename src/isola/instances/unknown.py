@@ -79,7 +79,9 @@ async def adopt(context: Context, op: Operation, id: str, name: str = "") -> Ins
         now = context.host.clock.now()
         instance = dataclasses.replace(instance, desired=Desired.RUNNING, last_used_at=now, volatile=volatile)
     await describe(context, instance)
-    await op.commit(lambda: context.records.add(instance.ref, instance))
+    await op.commit(
+        lambda: context.records.add(instance.ref, instance, allow=lambda: context.projects.get(instance.project))
+    )
     context.unknown.pop(unknown.id, None)
     if guest is not None:
         look_after(context, instance, guest, bound, frozen=guest.frozen())

@@ -46,6 +46,7 @@ def check(context: Context, ref: Ref, update: InstanceUpdate) -> Instance:
         if context.profiles.find(context.profile_ref(instance, profile)) is None:
             raise NotFound(f"Profile {profile!r} not found", field="profiles", remedy="create the profile first")
     _check_devices(context, instance, wanted)
+    context.permit([wanted])
     return wanted
 
 
@@ -55,7 +56,7 @@ async def update(context: Context, op: Operation, ref: Ref, decide: Decide) -> N
     held = context.records.read(ref)
     wanted = await _change(context, op, held, check(context, ref, decide(held.value)))
     await describe_change(context, op, held.value, wanted.value)
-    await op.commit(lambda: record(context, [(held.value, wanted)]))
+    await op.commit(lambda: record(context, [(held.value, wanted)], allow=lambda: context.permit([wanted.value])))
     context.tell("updated", ref, caller=op.caller)
 
 

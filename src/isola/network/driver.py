@@ -33,6 +33,9 @@ class NetworkDriver(ABC):
     ``directory`` is the daemon's; files of a network lie under ``directory/networks/<name>``.
     """
 
+    in_projects: ClassVar[bool] = False
+    """Whether its names are its project's own: on the host there is one bridge of a name."""
+
     capabilities: ClassVar[NetworkCapabilities]
     settings: ClassVar[Settings]
     """Network configuration keys, as documented for this type in the LXD API."""

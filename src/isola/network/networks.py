@@ -56,6 +56,7 @@ class Networks:
         nics: Callable[[Ref], Sequence[Nic]] = lambda network: (),
         used_by: Callable[[Ref], Sequence[Entity]] = lambda network: (),
         drivers: Mapping[str, type[NetworkDriver]] | None = None,
+        permit: Callable[[Network], None] = lambda network: None,
     ) -> None:
         self.probes: dict[str, Probe] = {}
         self.namespaces = NetworkNamespaces(host, directory)
@@ -70,6 +71,8 @@ class Networks:
         self._nics = nics
         self._used_by = used_by
         self._kinds = drivers
+        self._permit = permit
+        """Raises Forbidden where the project does not allow one more."""
         self._drivers: dict[str, NetworkDriver] = {}
         self._pools: dict[Ref, AddressPool] = {}
         self._down: set[Ref] = set()
@@ -133,6 +136,13 @@ class Networks:
         """Make a network of the name, driver, description and config asked for. Raises AlreadyExists, InvalidInput."""
         name, driver = network_name(network.name), self._driver(network.driver)
         async with self._choosing:
+            if network.project != DEFAULT_PROJECT and not driver.in_projects:
+                raise InvalidInput(
+                    f"Networks of type {network.driver!r} belong to no project",
+                    field="type",
+                    remedy="make it in the default project, and leave features.networks of the project off",
+                )
+            self._permit(network)
             if network.ref in self._records:
                 raise AlreadyExists(f"Network {network.ref.quoted} already exists")
             await self._refuse_foreign_link(driver, name)
@@ -140,7 +150,7 @@ class Networks:
             made = dataclasses.replace(network, config=config, ready=False)
             await op.effect(
                 f"record network {name}",
-                lambda: self._records.add(made.ref, made),
+                lambda: self._records.add(made.ref, made, allow=lambda: self._permit(made)),
                 undo=lambda: self._records.remove(made.ref),
             )
         await driver.start(op, made, ())

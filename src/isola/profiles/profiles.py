@@ -61,7 +61,7 @@ class Profiles:
         """Raises InvalidInput, AlreadyExists."""
         plain_name(profile.name)
         self._check(profile)
-        await self._records.add(profile.ref, profile)
+        await self._records.add(profile.ref, profile, allow=lambda: self._check(profile))
         self._tell("created", profile.ref, caller)
 
     async def update(self, ref: Ref, decide: Callable[[Profile], Profile], *, caller: Caller = DAEMON) -> None:

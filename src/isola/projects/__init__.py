@@ -1,5 +1,7 @@
-"""Projects: what is apart from what, and which project a thing lives in."""
+"""Projects: what is apart from what, which project a thing lives in, and what a project may have."""
 
+from isola.projects.guard import Guard
 from isola.projects.projects import Projects
+from isola.projects.settings import SETTINGS
 
-__all__ = ["Projects"]
+__all__ = ["SETTINGS", "Guard", "Projects"]

@@ -1,19 +1,56 @@
-"""Projects: looked up."""
+"""Projects: made, changed, renamed, deleted."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
-from isola.model.project import Project
-from isola.model.reference import Kind
-from isola.state import Collection
+from isola.errors import Forbidden, InUse, InvalidInput
+from isola.events import Events
+from isola.model.caller import DAEMON, Caller
+from isola.model.project import FEATURES, Project
+from isola.model.reference import DEFAULT_PROJECT, Entity, Kind, Ref
+from isola.model.references import users_text
+from isola.projects import limits
+from isola.projects.guard import Guard
+from isola.projects.settings import SETTINGS
+from isola.settings import boolean
+from isola.state import Collection, Scoped
+
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
+DEFAULT_PROFILE = "default"
 
 
 class Projects:
-    """All projects of this daemon; there is always one, ``default``."""
+    """All projects of this daemon; there is always one, ``default``.
 
-    def __init__(self, records: Collection[Project]) -> None:
+    ``nouns`` are the collections of what lives in projects; ``profile`` makes or removes the default profile of one.
+    """
+
+    def __init__(
+        self,
+        records: Collection[Project],
+        events: Events,
+        guard: Guard,
+        *,
+        nouns: Sequence[Scoped[Any]],
+        used_by: Callable[[str], Sequence[Entity]],
+        profile: Callable[[Ref, bool], Awaitable[None]],
+    ) -> None:
+        self.guard = guard
         self._records = records
+        self._events = events
+        self._nouns = nouns
+        self._used_by = used_by
+        self._profile = profile
+
+    async def open(self) -> None:
+        """At daemon start: the default profile is there where a project has profiles of its own, and only there."""
+        for project in self._records:
+            await self._settle_profile(project)
 
     def __iter__(self) -> Iterator[Project]:
         return iter(self._records)
@@ -32,3 +69,111 @@ class Projects:
     def home(self, project: str, kind: Kind) -> str:
         """Where the things of a kind live that a project uses: there, or in the default project."""
         return (self._records.find(project) or Project(project)).home(kind)
+
+    def used_by(self, name: str) -> Sequence[Entity]:
+        """Everything that lives in it, its default profile too."""
+        return self._used_by(name)
+
+    def usage(self, name: str) -> Mapping[str, tuple[int, int]]:
+        """What is limited -> limit (-1: none) and what there is; ``memory`` and ``disk`` in bytes."""
+        project = self.get(name)
+        members = self.guard.members(project)
+        found = {}
+        for key in limits.LIMITS:
+            most = limits.limit(project, key)
+            there = limits.usage(key, members, self.guard.volumes(name))
+            found[key.removeprefix("limits.")] = (-1 if most is None else most, there)
+        most = limits.limit(project, "limits.networks")
+        networks = sum(1 for each in self.guard.networks if each.project == name)
+        return found | {"networks": (-1 if most is None else most, networks)}
+
+    async def create(self, project: Project, *, caller: Caller = DAEMON) -> None:
+        """Raises InvalidInput, AlreadyExists. Features that are not named are as ``FEATURES`` says."""
+        made = dataclasses.replace(project, name=_checked_name(project.name), config=_completed(project.config))
+        await self._records.add(made.name, made)
+        await self._settle_profile(made)
+        self._tell("created", made.name, caller)
+
+    async def update(self, name: str, decide: Callable[[Project], Project], *, caller: Caller = DAEMON) -> None:
+        """New description and configuration. Raises InvalidInput, InUse (a feature of what is not empty), Forbidden."""
+
+        def checked(project: Project) -> Project:
+            wanted = decide(project)
+            new = dataclasses.replace(project, description=wanted.description, config=_completed(wanted.config))
+            self._check_features(project, new)
+            self.guard.project(new)
+            return new
+
+        async with self._quiet():
+            held = await self._records.change(name, checked)
+        await self._settle_profile(held.value)
+        self._tell("updated", name, caller)
+
+    async def rename(self, name: str, new: str, *, caller: Caller = DAEMON) -> None:
+        """Raises Forbidden for the default project, InUse where it is not empty, InvalidInput, AlreadyExists."""
+        _checked_name(new)
+        async with self._quiet():
+            held = self._records.read(name)
+            self._refuse(name, "renamed")
+            await self._records.rename(name, new, dataclasses.replace(held.value, name=new), at=held.revision)
+        await self._profile(Ref(name, DEFAULT_PROFILE), False)
+        await self._settle_profile(self.get(new))
+        self._tell("renamed", new, caller, old_name=name)
+
+    async def delete(self, name: str, *, caller: Caller = DAEMON) -> None:
+        """Raises Forbidden for the default project, InUse where it is not empty, NotFound."""
+        self.get(name)
+        async with self._quiet():
+            await self._records.remove(name, lambda _: self._refuse(name, "deleted"))
+        await self._profile(Ref(name, DEFAULT_PROFILE), False)
+        self._tell("deleted", name, caller)
+
+    async def _settle_profile(self, project: Project) -> None:
+        if project.name != DEFAULT_PROJECT:
+            await self._profile(Ref(project.name, DEFAULT_PROFILE), project.home(Kind.PROFILE) == project.name)
+
+    @asynccontextmanager
+    async def _quiet(self) -> AsyncIterator[None]:
+        """Within, nothing is added to any project: whether one is empty, or within its limits, can be decided."""
+        async with AsyncExitStack() as stack:
+            for noun in self._nouns:
+                await stack.enter_async_context(noun.writing)
+            yield
+
+    def _check_features(self, old: Project, new: Project) -> None:
+        changed = [key for key in FEATURES if old.config.get(key) != new.config.get(key)]
+        if not changed:
+            return
+        if old.name == DEFAULT_PROJECT:
+            raise Forbidden("The features of the default project cannot be changed", field=f"config.{changed[0]}")
+        self._refuse(old.name, "given other features")
+
+    def _refuse(self, name: str, what: str) -> None:
+        if name == DEFAULT_PROJECT:
+            raise Forbidden(f"The default project cannot be {what}")
+        profile = Entity.of(Kind.PROFILE, Ref(name, DEFAULT_PROFILE))
+        if users := [each for each in self._used_by(name) if each != profile]:
+            raise InUse(
+                f"Project {name!r} is not empty", evidence=f"it has {users_text(users)}", remedy="remove these first"
+            )
+
+    def _tell(self, verb: str, name: str, caller: Caller, **context: str) -> None:
+        self._events.lifecycle(f"project-{verb}", Entity.of_host(Kind.PROJECT, name), caller=caller, **context)
+
+
+def _checked_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise InvalidInput(
+            f"Invalid project name {name[:80]!r}",
+            field="name",
+            remedy="use 1-63 letters, digits and hyphens, not at its ends: it becomes part of names in DNS",
+        )
+    return name
+
+
+def _completed(config: Mapping[str, str]) -> Mapping[str, str]:
+    """Every feature written out, and truths in one spelling."""
+    wanted = {key: value for key, value in config.items() if value}
+    SETTINGS.validate(wanted)
+    features = {key: str(boolean(wanted[key]) if key in wanted else on).lower() for key, on in FEATURES.items()}
+    return wanted | features

@@ -98,15 +98,18 @@ class Keyed(Generic[K, T]):
         self._removed: dict[K, int] = {}
         """Revisions of removals, as long as something older may still be heard or noted of these records."""
         self._loaded_at = 0
-        self._writing = asyncio.Lock()
-        """Writes are committed and noted one after another, so that ``change`` sees what the one before it wrote."""
+        self.writing = asyncio.Lock()
+        """Writes are committed and noted one after another, so that ``change`` sees what the one before it wrote.
+
+        Who holds it from outside decides on the collection as it stands, and must not write to it.
+        """
 
     async def load(self) -> None:
         """Read all records from the store. Raises HostFailure naming one that cannot be read.
 
         None is passed over: what belongs to a record that nobody knows would be taken for left behind and removed.
         """
-        async with self._writing:
+        async with self.writing:
             snapshot = await self._store.snapshot(self._prefix)
             self._records = {
                 self._name(entry.key): Versioned(self._decoded(entry), entry.revision) for entry in snapshot.entries
@@ -136,7 +139,7 @@ class Keyed(Generic[K, T]):
                 log.error("%s", error)
                 return
             self._note(name, value, change.revision)
-            if not self._writing.locked():  # whatever is older has been heard, and nothing is on its way
+            if not self.writing.locked():  # whatever is older has been heard, and nothing is on its way
                 self._removed = {name: at for name, at in self._removed.items() if at > change.revision}
 
     def __iter__(self) -> Iterator[T]:
@@ -169,10 +172,16 @@ class Keyed(Generic[K, T]):
         held = self._records.get(name)
         return held.revision if held else 0
 
-    async def add(self, name: K, record: T, *also: Put | Delete) -> Versioned[T]:
-        """Write a new record, and with it what else belongs into the same commit. Raises AlreadyExists."""
-        async with self._writing:
+    async def add(
+        self, name: K, record: T, *also: Put | Delete, allow: Callable[[], object] = lambda: None
+    ) -> Versioned[T]:
+        """Write a new record, and with it what else belongs into the same commit, unless ``allow`` raises at its turn.
+
+        Raises AlreadyExists.
+        """
+        async with self.writing:
             self._require_free(name)
+            allow()
             try:
                 return await self._write(name, record, 0, *also)
             except PreconditionFailed:
@@ -181,12 +190,12 @@ class Keyed(Generic[K, T]):
 
     async def put(self, name: K, record: T, *, at: int) -> Versioned[T]:
         """Write over what was read at revision ``at``; 0 says that there was none. Raises PreconditionFailed."""
-        async with self._writing:
+        async with self.writing:
             return await self._write(name, record, at)
 
     async def replace(self, name: K, record: T, *, at: int) -> Versioned[T]:
         """Write over the record that was read at revision ``at``. Raises NotFound, PreconditionFailed."""
-        async with self._writing:
+        async with self.writing:
             self.read(name)
             return await self._write(name, record, at)
 
@@ -195,7 +204,7 @@ class Keyed(Generic[K, T]):
 
         Raises NotFound without that, and what ``decide`` raises.
         """
-        async with self._writing:
+        async with self.writing:
             for attempt in range(_ATTEMPTS):
                 held = Versioned(otherwise, 0) if otherwise is not None and name not in self else self.read(name)
                 if (wanted := decide(held.value)) == held.value and held.revision:
@@ -204,14 +213,17 @@ class Keyed(Generic[K, T]):
                     return await self._write(name, wanted, held.revision)
             raise AssertionError("the last attempt returns or raises")
 
-    async def replace_all(self, records: Mapping[K, Versioned[T]]) -> None:
-        """Write new values, each over what was read at its revision.
+    async def replace_all(
+        self, records: Mapping[K, Versioned[T]], *, allow: Callable[[], object] = lambda: None
+    ) -> None:
+        """Write new values, each over what was read at its revision, unless ``allow`` raises at its turn.
 
         At most ``BATCH`` of them go into one commit. Where a later commit fails, what earlier ones wrote is put back
         as it was; in between others see some of the new values, and after a kill the next daemon does.
         Raises NotFound, PreconditionFailed.
         """
-        async with self._writing:
+        async with self.writing:
+            allow()
             before = {name: self.read(name).value for name in records}
             names, written = list(records), dict[K, Versioned[T]]()
             try:
@@ -225,7 +237,7 @@ class Keyed(Generic[K, T]):
 
     async def rename(self, old: K, new: K, record: T, *, at: int) -> Versioned[T]:
         """Move a record to a new name in one commit. Raises NotFound, AlreadyExists, PreconditionFailed."""
-        async with self._writing:
+        async with self.writing:
             self.read(old)
             self._require_free(new)
             record = self._stamped(record)
@@ -242,7 +254,7 @@ class Keyed(Generic[K, T]):
 
     async def remove(self, name: K, allow: Callable[[T], object] = lambda record: None) -> None:
         """Remove the record as it stands at its turn, unless ``allow`` raises; fine when there is none."""
-        async with self._writing:
+        async with self.writing:
             for attempt in range(_ATTEMPTS):
                 if (held := self._records.get(name)) is None:
                     return

@@ -12,6 +12,7 @@ from isola.doors.rest.answers import sync
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission
 from isola.instances.settings import SETTINGS as INSTANCE_KEYS
+from isola.projects import SETTINGS as PROJECT_KEYS
 from isola.server import SETTINGS as SERVER_KEYS
 from isola.settings import Settings
 from isola.storage.volume_settings import SETTINGS as VOLUME_KEYS
@@ -27,7 +28,12 @@ async def get(request: Request) -> web.StreamResponse:
 @cache
 def _document() -> dict[str, object]:
     """Incus' shape: noun -> group -> ``keys``, a list of maps with one key each."""
-    tables: dict[str, Settings] = {"instance": INSTANCE_KEYS, "server": SERVER_KEYS, "volume": VOLUME_KEYS}
+    tables: dict[str, Settings] = {
+        "instance": INSTANCE_KEYS,
+        "project": PROJECT_KEYS,
+        "server": SERVER_KEYS,
+        "volume": VOLUME_KEYS,
+    }
     for kind in _KINDS:
         tables |= {f"{kind}_{name}": registry.load(kind, name).settings for name in registry.names(kind)}
     tables |= {f"devices_{kind}": settings_of(kind) for kind in kinds()}

@@ -1,74 +1,118 @@
-"""Projects: there is one, ``default``."""
+"""Projects."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 from aiohttp import web
 
-from isola.doors.rest.addresses import address
-from isola.doors.rest.answers import sync
-from isola.doors.rest.filtering import select
+from isola.doors.rest.addresses import address, addresses
+from isola.doors.rest.answers import background, created, sync
+from isola.doors.rest.filtering import select_records
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission
-from isola.errors import NotFound, Unsupported
-from isola.model.reference import DEFAULT_PROJECT
-
-_FEATURES = ("images", "networks", "profiles", "storage.buckets", "storage.volumes")
+from isola.doors.rest.shapes.projects import project_json, usage_json, writable
+from isola.model.project import FEATURES, Project
+from isola.model.reference import Entity, Kind
+from isola.operations import Operation
 
 
 async def list_all(request: Request) -> web.StreamResponse:
-    """Paths, or projects."""
-    visible = [_shape(request)] if request.caller.may_use(DEFAULT_PROJECT) else []
-    shapes = select(visible, request.query.get("filter", ""))
-    return sync(shapes if request.recursion else [f"/1.0/projects/{shape['name']}" for shape in shapes])
+    """Paths, or projects: those that the caller may use."""
+    visible = [each for each in request.services.projects if request.caller.may_use(each.name)]
+    found = select_records(visible, lambda project: _shape(request, project), request.query.get("filter", ""))
+    return sync([shape if request.recursion else address(project.entity) for project, shape in found])
+
+
+async def create(request: Request) -> web.StreamResponse:
+    """A new project, with a default profile of its own unless it shares profiles."""
+    fields = await request.fields()
+    project = Project(fields.text("name"), fields.text("description", ""), fields.mapping("config"))
+    await request.services.projects.create(project, caller=request.caller)
+    return created(address(project.entity))
 
 
 async def get(request: Request) -> web.StreamResponse:
     """One project."""
-    _require_default(request)
-    shape = _shape(request)
-    return sync(shape, etag={"config": shape["config"], "description": shape["description"]})
+    project = _find(request)
+    return sync(_shape(request, project), etag=writable(project))
+
+
+async def put(request: Request) -> web.StreamResponse:
+    """Replace configuration and description; a feature that is not named stays as it is."""
+    fields = await request.fields()
+    description, config = fields.text("description", ""), fields.mapping("config")
+    return await _update(
+        request, lambda project: replace(project, description=description, config=_features(project) | config)
+    )
+
+
+async def patch(request: Request) -> web.StreamResponse:
+    """Change some of it; a key set to nothing goes."""
+    fields = await request.fields()
+    changed = fields.mapping("config", empty=True)
+    return await _update(
+        request,
+        lambda project: replace(
+            project,
+            description=fields.text("description", project.description),
+            config=_features(project) | {**project.config, **changed},
+        ),
+    )
+
+
+async def rename(request: Request) -> web.StreamResponse:
+    """Begin to give an empty project another name."""
+    new, project = (await request.fields()).text("name"), _find(request)
+    renamed = Entity.of_host(Kind.PROJECT, new)
+    services, caller = request.services, request.caller
+
+    async def work(op: Operation) -> None:
+        await op.commit(lambda: services.projects.rename(project.name, new, caller=caller))
+
+    locks = [project.entity.lock, renamed.lock]
+    return background(
+        services.operations.start("Renaming project", work, locks=locks, resources=[renamed], caller=caller)
+    )
+
+
+async def delete(request: Request) -> web.StreamResponse:
+    """Remove an empty project."""
+    await request.services.projects.delete(_find(request).name, caller=request.caller)
+    return sync()
 
 
 async def state(request: Request) -> web.StreamResponse:
-    """What it uses of its limits, of which it has none."""
-    # LXD writes these two names with capitals.
-    _require_default(request)
-    count = len(request.services.instances)
-    return sync({"resources": {"instances": {"Limit": -1, "Usage": count}}})
+    """What it uses of its limits."""
+    return sync(usage_json(request.services.projects.usage(_find(request).name)))
 
 
-async def refuse(request: Request) -> web.StreamResponse:
-    """Refused: there is only the one."""
-    raise Unsupported("Projects other than 'default' are not offered yet", remedy="use project default")
+async def _update(request: Request, decide: Callable[[Project], Project]) -> web.StreamResponse:
+    name, matching = _find(request).name, request.matching(writable, decide)
+    await request.services.projects.update(name, matching, caller=request.caller)
+    return sync()
 
 
-def _shape(request: Request) -> dict[str, object]:
-    services = request.services
-    users = [address(each.entity) for each in services.instances]
-    users += [address(each.entity) for each in services.images]
-    users += [address(each.entity) for each in services.profiles]
-    users += [address(each.entity) for each in services.networks]
-    return {
-        "name": "default",
-        "description": "Default Isola project",
-        "config": {f"features.{feature}": "true" for feature in _FEATURES},
-        "used_by": users,
-    }
+def _find(request: Request) -> Project:
+    return request.services.projects.get(request.parameters["project"])
 
 
-def _require_default(request: Request) -> None:
-    name = request.parameters["project"]
-    if name != "default":
-        raise NotFound(f"Project {name[:80]!r} not found")
+def _features(project: Project) -> dict[str, str]:
+    return {key: value for key, value in project.config.items() if key in FEATURES}
+
+
+def _shape(request: Request, project: Project) -> dict[str, object]:
+    return project_json(project, addresses(request.services.projects.used_by(project.name)))
 
 
 ROUTES = (
     ("GET", "/1.0/projects", list_all, Permission.TRUSTED),
-    ("POST", "/1.0/projects", refuse, Permission.ADMIN),
+    ("POST", "/1.0/projects", create, Permission.ADMIN),
     ("GET", "/1.0/projects/{project}", get, Permission.VIEW),
     ("GET", "/1.0/projects/{project}/state", state, Permission.VIEW),
-    ("PUT", "/1.0/projects/{project}", refuse, Permission.ADMIN),
-    ("PATCH", "/1.0/projects/{project}", refuse, Permission.ADMIN),
-    ("POST", "/1.0/projects/{project}", refuse, Permission.ADMIN),
-    ("DELETE", "/1.0/projects/{project}", refuse, Permission.ADMIN),
+    ("PUT", "/1.0/projects/{project}", put, Permission.ADMIN),
+    ("PATCH", "/1.0/projects/{project}", patch, Permission.ADMIN),
+    ("POST", "/1.0/projects/{project}", rename, Permission.ADMIN),
+    ("DELETE", "/1.0/projects/{project}", delete, Permission.ADMIN),
 )

@@ -1,0 +1,101 @@
+"""What the instances and profiles of a restricted project may be configured for. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+
+from isola.errors import Forbidden
+from isola.model.instance import Config, Devices
+from isola.model.project import Project
+from isola.projects.settings import DEVICES, SETTINGS
+from isola.settings import boolean
+
+_LOWLEVEL = ("raw.", "linux.kernel_modules", "boot.host_shutdown_action")
+
+
+def restricted(project: Project) -> bool:
+    return boolean(project.config.get("restricted") or "false")
+
+
+def check(project: Project, config: Config, devices: Devices) -> None:
+    """Raise Forbidden naming the key of the project that forbids it."""
+    if not restricted(project):
+        return
+    for key, value in config.items():
+        _check_key(project, key, value)
+    for name, device in devices.items():
+        _check_device(project, name, device)
+
+
+def allows(project: Project, key: str) -> bool:
+    """Whether a key such as ``restricted.snapshots`` lets it through."""
+    return not restricted(project) or _value(project, key) == "allow"
+
+
+def _value(project: Project, key: str) -> str:
+    row = SETTINGS.find(key)
+    return project.config.get(key) or (row.default if row is not None else "") or ""
+
+
+def _check_key(project: Project, key: str, value: str) -> None:
+    by = ""
+    if key == "security.nesting" and boolean(value or "false"):
+        by = "restricted.containers.nesting"
+    elif key.startswith(_LOWLEVEL):
+        by = "restricted.containers.lowlevel"
+    elif key.startswith("security.syscalls.intercept"):
+        by = "restricted.containers.interception"
+    elif key == "security.privileged" and boolean(value or "false"):
+        by = "restricted.containers.privilege"
+    if by and _value(project, by) != "allow":
+        raise _forbidden(project, f"Key {key!r}", by, f"config.{key}")
+
+
+def _check_device(project: Project, name: str, device: Mapping[str, str]) -> None:
+    kind, where = device.get("type", ""), f"devices.{name}"
+    if kind == "disk":
+        _check_disk(project, where, device)
+    elif kind == "nic":
+        _check_nic(project, where, device)
+    elif kind in DEVICES and not allows(project, f"restricted.devices.{kind}"):
+        raise _forbidden(project, f"A device of type {kind}", f"restricted.devices.{kind}", where)
+
+
+def _check_disk(project: Project, where: str, device: Mapping[str, str]) -> None:
+    key = "restricted.devices.disk"
+    rule, pools = _value(project, key), _listed(project, "restricted.storage-pools.access")
+    if pools and device.get("pool") and device["pool"] not in pools:
+        raise _forbidden(project, f"Pool {device['pool']!r}", "restricted.storage-pools.access", where)
+    if device.get("path") == "/" and not device.get("source"):
+        return
+    if rule == "block" or (rule == "managed" and not device.get("pool")):
+        raise _forbidden(project, "Such a disk", key, where)
+    paths = _listed(project, f"{key}.paths")
+    if paths and not device.get("pool") and not any(_below(device.get("source", ""), path) for path in paths):
+        raise _forbidden(project, "A disk from there", f"{key}.paths", where)
+
+
+def _check_nic(project: Project, where: str, device: Mapping[str, str]) -> None:
+    key = "restricted.devices.nic"
+    rule = _value(project, key)
+    if rule == "block" or (rule == "managed" and not device.get("network")):
+        raise _forbidden(project, "Such a NIC", key, where)
+    networks, name = _listed(project, "restricted.networks.access"), device.get("network") or device.get("parent")
+    if networks and name not in networks:
+        raise _forbidden(project, f"Network {name!r}", "restricted.networks.access", where)
+
+
+def _below(path: str, place: str) -> bool:
+    """Both as they are written; a path that climbs is below nothing."""
+    return ".." not in PurePosixPath(path).parts and PurePosixPath(path).is_relative_to(place)
+
+
+def _listed(project: Project, key: str) -> list[str]:
+    return [part.strip() for part in project.config.get(key, "").split(",") if part.strip()]
+
+
+def _forbidden(project: Project, what: str, key: str, field: str) -> Forbidden:
+    return Forbidden(
+        f"{what} is not allowed in project {project.name!r}", field=field, remedy=f"{key} of the project decides"
+    )

@@ -57,7 +57,8 @@ async def ask(dispatcher: Dispatcher, route: Route, caller: Caller, query: str =
 
 async def answer(dispatcher: Dispatcher, route: Route, caller: Caller, query: str = "") -> Any:
     """The answer with every parameter filled in; the body is empty, so that what is allowed changes nothing."""
-    path = re.sub(r"\{project\}", "default", route[1])
+    project = "nothing" if caller is ADMIN else "default"  # which nobody may remove
+    path = re.sub(r"\{project\}", project, route[1])
     path = re.sub(r"\{[^}]*\}", "nothing", path)
     return await dispatcher.answer(make_mocked_request(route[0], path + query), caller)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from isola import devices, registry
 from isola.doors.rest.addresses import ROOT
 from isola.instances.settings import SETTINGS as INSTANCE_KEYS
+from isola.projects import SETTINGS as PROJECT_KEYS
 from isola.server import SETTINGS as SERVER_KEYS
 from isola.settings import Settings
 from isola.storage.volume_settings import SETTINGS as VOLUME_KEYS
@@ -62,6 +63,8 @@ def _sections() -> Iterator[str]:
             yield from _driver(
                 f"Options of the image source `{name}`", "images", name, "isola image build IMAGE -o KEY=VALUE"
             )
+    yield from ("", "## Projects", "")
+    yield from _table(PROJECT_KEYS)
     yield from ("", "## The server", "", f'    isola query -X PATCH -d \'{{"config": {{"KEY": "VALUE"}}}}\' {ROOT}', "")
     yield from _table(SERVER_KEYS)
 

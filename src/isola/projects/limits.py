@@ -43,7 +43,7 @@ def usage(key: str, members: Sequence[Member], volumes: Iterable[int | None] = (
 
 
 def limit(project: Project, key: str) -> int | None:
-    """None where there is none."""
+    """Instances, CPUs, processes or bytes; None: as many as there may be."""
     value = project.config.get(key)
     return None if not value else parse_size(value) if key in ("limits.memory", "limits.disk") else int(value)
 

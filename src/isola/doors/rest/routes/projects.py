@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from isola.doors.rest.addresses import address, addresses
+from isola.doors.rest.addresses import address
 from isola.doors.rest.answers import background, created, sync
 from isola.doors.rest.filtering import select_records
 from isola.doors.rest.request import Request
@@ -103,7 +103,7 @@ def _features(project: Project) -> dict[str, str]:
 
 
 def _shape(request: Request, project: Project) -> dict[str, object]:
-    return project_json(project, addresses(request.services.projects.used_by(project.name)))
+    return project_json(project, request.users(request.services.projects.used_by(project.name)))
 
 
 ROUTES = (

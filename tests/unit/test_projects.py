@@ -1,0 +1,258 @@
+"""Projects: what is apart, what is shared, and what a project may have."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from rest_door import Stand, standing
+
+from isola.model.reference import Ref
+
+ROOT = {"type": "disk", "path": "/", "pool": "default"}
+NIC = {"type": "nic", "network": "isolabr0"}
+FEATURES = {
+    "features.images": "true",
+    "features.networks": "false",
+    "features.profiles": "true",
+    "features.storage.buckets": "true",
+    "features.storage.volumes": "true",
+}
+
+
+@pytest.fixture
+async def stand() -> AsyncIterator[Stand]:
+    async with standing() as open_door:
+        yield open_door
+
+
+async def project(stand: Stand, name: str = "blue", **config: str) -> None:
+    body = {"name": name, "config": {key.replace("__", "-").replace("_", "."): text for key, text in config.items()}}
+    assert (await stand.ask("POST", "/1.0/projects", body))[0] == 201
+
+
+async def sharing(stand: Stand, name: str = "blue", **config: str) -> None:
+    """A project whose instances can be made of what the default one has."""
+    await project(stand, name, features_images="false", features_profiles="false", **config)
+
+
+async def launch(stand: Stand, name: str, where: str, **wanted: Any) -> tuple[int, Any]:
+    """Status of the answer, or 400 where the operation failed, and the error."""
+    body = {"name": name, "source": {"type": "image", "alias": "tiny"}, **wanted}
+    status, answer = await stand.ask("POST", f"/1.0/instances?project={where}", body)
+    if status != 202:
+        return status, answer["error"]
+    done = await stand.get(f"{answer['operation']}/wait")
+    return done["status_code"], done["err"]
+
+
+async def refused(stand: Stand, method: str, path: str, body: object = None) -> str:
+    status, answer = await stand.ask(method, path, body)
+    assert status >= 400, answer
+    return str(answer["error"])
+
+
+async def test_a_project_is_made_shown_changed_renamed_and_removed(stand: Stand) -> None:
+    events = stand.services.events.follow(["lifecycle"])  # type: ignore[list-item]
+    await project(stand, user_owner="me")
+    assert await stand.get("/1.0/projects") == ["/1.0/projects/blue", "/1.0/projects/default"]
+    assert await stand.get("/1.0/projects/blue") == {
+        "name": "blue",
+        "description": "",
+        "config": {**FEATURES, "user.owner": "me"},
+        "used_by": ["/1.0/profiles/default?project=blue"],
+    }
+    assert [each["name"] for each in await stand.get("/1.0/projects?recursion=1&filter=name eq blue")] == ["blue"]
+    async with stand.session.get("http://isola/1.0/projects/blue") as answer:
+        tag = answer.headers["ETag"]
+    change = {"description": "new", "config": {"limits.instances": "3"}}
+    assert (await stand.ask("PATCH", "/1.0/projects/blue", change, headers={"If-Match": tag}))[0] == 200
+    assert (await stand.ask("PUT", "/1.0/projects/blue", change, headers={"If-Match": tag}))[0] == 412
+    assert (await stand.ask("PUT", "/1.0/projects/blue", change))[0] == 200
+    shown = await stand.get("/1.0/projects/blue")
+    assert shown["config"] == {**FEATURES, "limits.instances": "3"} and shown["description"] == "new"
+    await stand.finish("POST", "/1.0/projects/blue", {"name": "green"})
+    assert (await stand.get("/1.0/profiles?project=green")) == ["/1.0/profiles/default?project=green"]
+    assert (await stand.ask("DELETE", "/1.0/projects/green"))[0] == 200
+    assert await stand.get("/1.0/projects") == ["/1.0/projects/default"]
+    assert [each.project for each in stand.services.profiles] == ["default"]
+    stand.services.events.close()
+    told = [getattr(event.content, "action", "") async for event in events]
+    verbs = [action for action in told if action.startswith("project-")]
+    assert verbs == [f"project-{verb}" for verb in ("created", "updated", "updated", "renamed", "deleted")]
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a b", "-", "a_b", "a.b", "x" * 64, "*", ".."])
+async def test_names_that_cannot_be(stand: Stand, name: str) -> None:
+    assert (await stand.ask("POST", "/1.0/projects", {"name": name}))[0] == 400
+
+
+async def test_what_is_refused(stand: Stand) -> None:
+    await project(stand)
+    assert (await stand.ask("POST", "/1.0/projects", {"name": "blue"}))[0] == 409
+    assert (await stand.ask("POST", "/1.0/projects", {"name": "red", "config": {"no.such": "key"}}))[0] == 400
+    assert (await stand.ask("GET", "/1.0/projects/red"))[0] == 404
+    for path in ("instances", "profiles", "images", "networks", "events"):
+        assert (await stand.ask("GET", f"/1.0/{path}?project=red"))[0] == 404, path
+    assert "default" in await refused(stand, "DELETE", "/1.0/projects/default")
+    off = {"config": {"features.profiles": "false"}}
+    assert "default" in await refused(stand, "PATCH", "/1.0/projects/default", off)
+    assert (await stand.ask("POST", "/1.0/profiles?project=blue", {"name": "mine"}))[0] == 201
+    for method, body in (("DELETE", None), ("PATCH", off)):
+        assert "profile mine (project blue)" in await refused(stand, method, "/1.0/projects/blue", body)
+    operation = await stand.finish("POST", "/1.0/projects/blue", {"name": "green"})
+    assert operation["status"] == "Failure" and "mine" in operation["err"]
+    assert (await stand.ask("DELETE", "/1.0/profiles/mine?project=blue"))[0] == 200
+    assert (await stand.ask("PATCH", "/1.0/projects/blue", off))[0] == 200
+    assert [each.project for each in stand.services.profiles] == ["default"], "it shares profiles now"
+
+
+async def test_two_of_a_name_live_side_by_side(stand: Stand) -> None:
+    await sharing(stand)
+    for where in ("default", "blue"):
+        assert (await launch(stand, "web1", where, start=True))[0] == 200
+    one, two = stand.services.instances.get(Ref("default", "web1")), stand.services.instances.get(Ref("blue", "web1"))
+    assert one.id != two.id and one.idmap != two.idmap
+    nics = [nic.instance_name for nic in stand.services.instances.nics(Ref.default("isolabr0"))]
+    assert sorted(nics) == ["web1", "web1.blue"], "their names in DNS differ"
+    assert await stand.get("/1.0/instances") == ["/1.0/instances/web1"]
+    assert await stand.get("/1.0/instances?project=blue") == ["/1.0/instances/web1?project=blue"]
+    everywhere = await stand.get("/1.0/instances?all-projects=true&recursion=1")
+    assert [each["project"] for each in everywhere] == ["blue", "default"]
+    state = {"action": "stop", "force": True}
+    stopped = await stand.finish("PUT", "/1.0/instances/web1/state?project=blue", state)
+    assert stopped["resources"]["instances"] == ["/1.0/instances/web1?project=blue"]
+    statuses = [each["status"] for each in await stand.get("/1.0/instances?all-projects=true&recursion=2")]
+    assert statuses == ["Stopped", "Running"]
+    assert (await stand.get("/1.0/networks/isolabr0"))["used_by"][:2] == [
+        "/1.0/instances/web1?project=blue",
+        "/1.0/instances/web1",
+    ]
+    await stand.finish("DELETE", "/1.0/instances/web1?project=blue")
+    assert await stand.get("/1.0/instances?all-projects=true") == ["/1.0/instances/web1"]
+
+
+async def test_images_and_profiles_are_a_project_s_own_or_shared(stand: Stand) -> None:
+    await project(stand, "own")
+    await sharing(stand, "poor")
+    fingerprint = stand.services.images.alias(Ref.default("tiny")).target
+    assert await stand.get("/1.0/images?project=own") == []
+    assert await stand.get("/1.0/images?project=poor") == [f"/1.0/images/{fingerprint}"]
+    assert (await stand.ask("GET", f"/1.0/images/{fingerprint}?project=own"))[0] == 404
+    status, error = await launch(stand, "web1", "own")
+    assert status == 400 and "root disk" in error, "its default profile is empty"
+    status, error = await launch(stand, "web1", "own", devices={"root": ROOT})
+    assert status == 400 and "tiny" in error, "it has no image of this name"
+    assert (await launch(stand, "web1", "poor"))[0] == 200
+    profile = "/1.0/profiles/default"
+    assert (await stand.get(profile))["used_by"] == ["/1.0/instances/web1?project=poor"]
+    assert (await stand.get(f"{profile}?project=poor"))["project"] == "default"
+    assert (await stand.get(f"{profile}?project=own"))["devices"] == {}
+
+
+async def test_a_bridge_belongs_to_no_project(stand: Stand) -> None:
+    await project(stand, features_networks="true")
+    assert await stand.get("/1.0/networks?project=blue") == []
+    assert "bridge" in await refused(stand, "POST", "/1.0/networks?project=blue", {"name": "lab"})
+
+
+async def test_operations_and_events_belong_to_their_project(stand: Stand) -> None:
+    await sharing(stand)
+    async with stand.session.ws_connect("http://isola/1.0/events?type=lifecycle&project=blue") as events:
+        for where in ("default", "blue"):
+            assert (await launch(stand, "web1", where))[0] == 200
+        seen = [await events.receive_json(timeout=2) for _ in range(1)]
+    assert [(each["project"], each["metadata"]["source"]) for each in seen] == [
+        ("blue", "/1.0/instances/web1?project=blue")
+    ]
+    groups = await stand.get("/1.0/operations?recursion=1&project=blue")
+    assert [each["resources"]["instances"] for each in groups["success"]] == [["/1.0/instances/web1?project=blue"]]
+    assert len((await stand.get("/1.0/operations?all-projects=true"))["success"]) > len(groups["success"])
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "config"),
+    [
+        ("limits.instances", "1", {}),
+        ("limits.containers", "1", {}),
+        ("limits.memory", "300MiB", {"limits.memory": "200MiB"}),
+        ("limits.cpu", "3", {"limits.cpu": "0-1"}),
+        ("limits.processes", "150", {"limits.processes": "100"}),
+    ],
+)
+async def test_a_limit_is_kept(stand: Stand, limit: str, value: str, config: dict[str, str]) -> None:
+    await sharing(stand)
+    assert (await stand.ask("PATCH", "/1.0/projects/blue", {"config": {limit: value}}))[0] == 200
+    assert (await launch(stand, "web1", "blue", config=config))[0] == 200
+    status, error = await launch(stand, "web2", "blue", config=config)
+    assert status == 403 and limit in error
+    name = limit.removeprefix("limits.")
+    resources = (await stand.get("/1.0/projects/blue/state"))["resources"]
+    assert resources[name]["Usage"] > 0 and resources[name]["Limit"] >= resources[name]["Usage"]
+    assert resources["networks"] == {"Limit": -1, "Usage": 0}
+    least = {"config": {limit: "1MiB" if name == "memory" else "0"}}
+    assert limit in await refused(stand, "PATCH", "/1.0/projects/blue", least), "there is more of it already"
+    if config:
+        status, error = await launch(stand, "web2", "blue")
+        assert status == 400 and "needs" in error
+        ((key, _),) = config.items()
+        more = {"config": {key: "900MiB" if name == "memory" else "500"}}
+        assert limit in await refused(stand, "PATCH", "/1.0/instances/web1?project=blue", more)
+
+
+async def test_two_at_once_do_not_pass_a_limit_together(stand: Stand) -> None:
+    import asyncio
+
+    await sharing(stand, limits_instances="1")
+    ends = await asyncio.gather(*(launch(stand, f"web{number}", "blue") for number in range(4)))
+    assert sorted(status for status, _ in ends)[0] == 200 and [status for status, _ in ends].count(200) == 1
+    assert len(await stand.get("/1.0/instances?project=blue")) == 1
+
+
+async def test_a_profile_cannot_lift_its_users_above_a_limit(stand: Stand) -> None:
+    await sharing(stand, limits_memory="1GiB")
+    assert (await launch(stand, "web1", "blue", config={"limits.memory": "512MiB"}))[0] == 200
+    small = {"name": "small", "config": {"limits.memory": "256MiB"}}
+    assert (await stand.ask("POST", "/1.0/profiles", small))[0] == 201
+    assert (await launch(stand, "web2", "blue", profiles=["default", "small"]))[0] == 200
+    more = {"config": {"limits.memory": "900MiB"}}
+    assert "limits.memory" in await refused(stand, "PATCH", "/1.0/profiles/small", more)
+    assert stand.services.profiles.get(Ref.default("small")).config == {"limits.memory": "256MiB"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "devices", "key"),
+    [
+        ({}, {"eth0": {"type": "nic", "nictype": "bridged", "parent": "isolabr0"}}, "restricted.devices.nic"),
+        (
+            {"restricted.networks.access": "other"},
+            {"eth0": {"type": "nic", "network": "isolabr0"}},
+            "restricted.networks.access",
+        ),
+        (
+            {"restricted.devices.nic": "block"},
+            {"eth0": {"type": "nic", "network": "isolabr0"}},
+            "restricted.devices.nic",
+        ),
+        ({"restricted.storage-pools.access": "fast"}, {}, "restricted.storage-pools.access"),
+    ],
+)
+async def test_a_restriction_is_kept(stand: Stand, rule: dict[str, str], devices: dict[str, Any], key: str) -> None:
+    await sharing(stand)
+    body = {"config": {"restricted": "true", **rule}}
+    assert (await stand.ask("PATCH", "/1.0/projects/blue", body))[0] == 200
+    nothing = {"eth0": {"type": "none"}, "root": ROOT}
+    status, error = await launch(stand, "web1", "blue", devices=nothing | devices)
+    assert status == 403 and key in error
+    assert (await stand.ask("PATCH", "/1.0/projects/blue", {"config": {"restricted": ""}}))[0] == 200
+    assert (await launch(stand, "web1", "blue", devices=nothing | devices))[0] == 200
+    assert key in await refused(stand, "PATCH", "/1.0/projects/blue", body), "what is there breaks it"
+
+
+async def test_projects_outlive_the_daemon(stand: Stand) -> None:
+    await project(stand, limits_instances="2")
+    await stand.world.parts.close()
+    parts = await stand.world.start()
+    assert parts.services.projects.get("blue").config["limits.instances"] == "2"
+    assert parts.services.profiles.get(Ref("blue", "default")).devices == {}

@@ -1,13 +1,14 @@
 """Network links: bridges, pairs, and their ends inside instances.
 
-The Linux side speaks through iproute2 in batch mode: one short process per verb and no netlink library in the
-daemon's memory. A pair is born with its far end already in the instance's namespace, because moving a link between
+The Linux side speaks through iproute2 in batch mode, one short process per verb, but for the two that every start and
+stop needs. A pair is born with its far end already in the instance's namespace, because moving a link between
 namespaces afterwards makes the kernel wait for a grace period (20 ms instead of 4).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import socket
@@ -20,7 +21,7 @@ from typing import Any, Protocol
 import orjson
 
 from isola.errors import AlreadyExists, HostFailure, InvalidInput, NotFound, WrongState
-from isola.host import link_settings, network_namespace
+from isola.host import link_settings, netlink, network_namespace
 from isola.host.process import Processes
 from isola.host.threads import in_thread
 from isola.model.instance import Address, InterfaceState
@@ -262,23 +263,21 @@ class LinuxLinks:
             await in_thread(link_settings.prepare_router, link, ipv6=False)
 
     async def connect(self, pair: Pair, namespace: Path, inside: Inside | None = None) -> None:
-        """One process; a second one in the instance's namespace where the host configures the peer."""
-        _check_name(pair.peer)
+        """Without a program: it is done in each start. One process where the host configures the peer."""
+        for name in (pair.host, pair.peer):
+            _check_name(name)
         if await self.exists(pair.host):
             raise AlreadyExists(f"A link named {pair.host!r} is there already")
         opened = network_namespace.open_at(namespace)
         try:
-            await self._batch(
-                f"link add {pair.host} mtu {pair.mtu} type veth"
-                f" peer name {pair.peer} address {pair.mac} mtu {pair.mtu} netns {_file(opened)}",
-                # A port needs no address of its own; without this every port would get an IPv6 one and defend it.
-                f"link set {pair.host} {f'master {pair.bridge} addrgenmode none ' if pair.bridge else ''}up",
-                namespace=opened,
-            )
+            master = socket.if_nametoindex(pair.bridge) if pair.bridge else None
+            await netlink.create_pair(pair.host, pair.peer, mac=pair.mac, mtu=pair.mtu, master=master, namespace=opened)
             if inside is not None:
                 await self._set_up_inside(pair.peer, opened, inside)
-        except BaseException:
+        except BaseException as error:
             await self.delete(pair.host)
+            if isinstance(error, OSError):
+                raise HostFailure(f"Cannot connect {pair.host} to {pair.bridge}", evidence=str(error)) from error
             raise
         finally:
             os.close(opened)
@@ -372,9 +371,10 @@ class LinuxLinks:
         await self._batch(*(f"link set {link} master {bridge} up" for link in links if link in there))
 
     async def delete(self, *links: str) -> None:
-        """Those that are there; ``-force`` because a pair may vanish with its namespace meanwhile."""
+        """Those that are there; an error says nothing, because a pair may vanish with its namespace meanwhile."""
         doomed = [link for link in links if await self.exists(link)]
-        await self._batch(*(f"link del {link}" for link in doomed), force=True)
+        with contextlib.suppress(OSError):
+            await netlink.delete(doomed)
         stayed = [link for link in doomed if await self.exists(link)]
         if stayed:
             raise HostFailure(f"Cannot delete link {', '.join(stayed)}")

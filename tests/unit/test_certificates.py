@@ -27,12 +27,13 @@ from isola.testing.parts import World
 from isola.testing.store import FakeStore
 from isola.x509 import make, parse
 
+PROJECTS = {"default", "blue", "green"}
 ROOT = Caller(Credential.UNIX, "root", "@")
 
 
 async def store_of(clock: FakeClock) -> Certificates:
     records = Collection(FakeStore(clock), "certificate", "/certificates/", record_codec(Certificate))
-    return Certificates(records, Events(clock.now), clock.now)
+    return Certificates(records, Events(clock.now), clock.now, PROJECTS.__contains__)
 
 
 @pytest.mark.parametrize(
@@ -151,6 +152,7 @@ async def test_what_is_wrong_with_a_certificate_is_named() -> None:
         (Certificate("", pair().certificate, "a", "server"), "type"),
         (Certificate("", pair().certificate, "a", projects=("a/b",)), "projects"),
         (Certificate("", pair().certificate, "a", projects=("",)), "projects"),
+        (Certificate("", pair().certificate, "a", projects=("nowhere",)), "projects"),
     ]
     for certificate, field in wrong:
         with pytest.raises(InvalidInput) as caught:
@@ -285,3 +287,29 @@ def test_all_that_are_not_trusted_yet_are_bounded_together() -> None:
 def test_a_server_certificate_names_its_hosts() -> None:
     made = make("root@x" * 40, START, server=True, hosts=["island", "127.0.0.1", "::1"])
     assert len(parse(made.certificate).common_name) == 64
+
+
+async def test_what_a_certificate_is_allowed_goes_with_the_project() -> None:
+    certificates = await store_of(FakeClock())
+    told: list[str] = []
+    asked = Certificate("", pair().certificate, "x", restricted=True, projects=("blue", "green"))
+    fingerprint = (await certificates.add(asked)).fingerprint
+    free = (await certificates.add(Certificate("", pair().certificate, "y"))).fingerprint
+    certificates.distrusted = told.append
+    await certificates.project_renamed("blue", "red")
+    assert certificates.caller(fingerprint, "").projects == frozenset({"red", "green"})
+    await certificates.project_deleted("green")
+    assert certificates.caller(fingerprint, "").projects == frozenset({"red"})
+    await certificates.open()
+    assert certificates.caller(fingerprint, "").projects == frozenset(), "there is no project red"
+    assert certificates.caller(fingerprint, "").trusted and certificates.caller(free, "").admin
+    assert told == [fingerprint] * 3
+
+
+async def test_a_token_is_worth_nothing_once_its_project_is_gone() -> None:
+    tokens = tokens_of(FakeClock())
+    secret, _ = give(tokens)
+    tokens.project_gone("green")
+    tokens.project_gone("blue")
+    with pytest.raises(Forbidden, match="wrong"):
+        tokens.take(secret, "a")

@@ -16,6 +16,8 @@ import pytest
 from https_peer import free_port, pair
 from served_daemon import ServedDaemon
 
+from isola.model.project import Project
+
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 ISOLA = [sys.executable, "-m", "isola.cli.main"]
 
@@ -197,16 +199,20 @@ def test_the_key_is_for_its_user_alone(far: Run, tmp_path: Path) -> None:
 
 def test_who_is_restricted_sees_its_project_alone(daemon: ServedDaemon, here: Run, there: Run, port: int) -> None:
     daemon.create("web1", start=False)
+    assert here("config", "trust", "add", "ci", "--projects", "nowhere").returncode == 1
+    daemon.do(daemon.world.parts.records.projects.add("blue", Project("blue")))
     token = ok(here("config", "trust", "add", "ci", "-q", "--projects", "blue")).strip()
     ok(there("remote", "add", "far", token))
-    done = there("list", "far:")
+    ok(there("remote", "set-project", "far", "blue"))
+    done = there("list", "far:", "--project", "default")
     assert done.returncode == 1 and "default" in done.stderr
+    assert "web1" not in ok(there("list", "far:"))
     shown = json.loads(ok(here("config", "trust", "list", "-f", "json")))[0]
     assert (shown["restricted"], shown["projects"], shown["name"]) == (True, ["blue"], "ci")
     edited = "name: ci\ntype: client\nrestricted: true\nprojects: [default]\ncertificate: |\n"
     edited += "".join(f"  {line}\n" for line in shown["certificate"].splitlines())
     ok(here("config", "trust", "edit", shown["fingerprint"][:12], input=edited))
-    assert "web1" in ok(there("list", "far:"))
+    assert "web1" in ok(there("list", "far:", "--project", "default"))
     assert there("config", "set", "far:", "x").returncode != 0
     assert "fingerprint" in ok(here("config", "trust", "show", shown["fingerprint"][:12]))
 

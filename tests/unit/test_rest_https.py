@@ -15,12 +15,14 @@ from rest_door import Stand, standing
 
 from isola.doors.rest import serve
 from isola.host.links import Bridge
+from isola.model.project import Project
 from isola.x509 import KeyPair, parse
 
 
 @pytest.fixture
 async def stand() -> AsyncIterator[Stand]:
     async with standing() as open_door:
+        await open_door.world.parts.records.projects.add("blue", Project("blue"))
         yield open_door
 
 

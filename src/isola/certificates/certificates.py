@@ -22,9 +22,19 @@ _PROJECTS_LIMIT = 1000
 
 
 class Certificates:
-    """The trust store. ``now`` is asked whether a certificate is still good."""
+    """The trust store. ``now`` is asked whether a certificate is still good, ``known_project`` for its projects.
 
-    def __init__(self, records: Collection[Certificate], events: Events, now: Callable[[], datetime]) -> None:
+    A certificate names projects that there are: one that is made later under an old name is another.
+    """
+
+    def __init__(
+        self,
+        records: Collection[Certificate],
+        events: Events,
+        now: Callable[[], datetime],
+        known_project: Callable[[str], bool],
+    ) -> None:
+        self._known_project = known_project
         self._records = records
         self._events = events
         self._now = now
@@ -97,6 +107,25 @@ class Certificates:
         self._lose(fingerprint)
         self._tell("deleted", gone, caller)
 
+    async def open(self) -> None:
+        """At daemon start: what was deleted as the daemon was killed is not granted any more."""
+        for name in {name for each in self._records for name in each.projects}:
+            if not self._known_project(name):
+                await self.project_deleted(name)
+
+    async def project_deleted(self, name: str) -> None:
+        """Nobody may use a project of this name until it is granted anew."""
+        await self._change_projects(name, ())
+
+    async def project_renamed(self, name: str, new: str) -> None:
+        """Whoever may use the project still may."""
+        await self._change_projects(name, (new,))
+
+    async def _change_projects(self, name: str, instead: tuple[str, ...]) -> None:
+        for fingerprint in [each.fingerprint for each in self._records if name in each.projects]:
+            await self._records.change(fingerprint, lambda found: _exchanged(found, name, instead))
+            self.distrusted(fingerprint)
+
     def _lose(self, fingerprint: str) -> None:
         self._parsed.pop(fingerprint, None)
         self.distrusted(fingerprint)
@@ -120,9 +149,18 @@ class Certificates:
             fingerprint=found.fingerprint,
             certificate=found.pem,
             name=name,
-            projects=_projects(certificate.projects),
+            projects=self.checked_projects(certificate.projects),
             created_at=certificate.created_at or self._now(),
         )
+
+    def checked_projects(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Each once. Raises InvalidInput for one that there is not."""
+        if len(names) > _PROJECTS_LIMIT:
+            raise InvalidInput("Too many projects", field="projects", remedy=f"at most {_PROJECTS_LIMIT}")
+        for name in names:
+            if not self._known_project(name):
+                raise InvalidInput(f"Project {name[:80]!r} not found", field="projects")
+        return tuple(dict.fromkeys(names))
 
     def _good(self, known: Certificate) -> bool:
         parsed = self._parsed.get(known.fingerprint)
@@ -147,10 +185,8 @@ def _name(text: str) -> str:
     return text
 
 
-def _projects(names: tuple[str, ...]) -> tuple[str, ...]:
-    if len(names) > _PROJECTS_LIMIT:
-        raise InvalidInput("Too many projects", field="projects", remedy=f"at most {_PROJECTS_LIMIT}")
-    for name in names:
-        if not name or len(name) > _NAME_LIMIT or "/" in name or not name.isprintable():
-            raise InvalidInput(f"Invalid project {name[:80]!r}", field="projects")
-    return tuple(dict.fromkeys(names))
+def _exchanged(found: Certificate, name: str, instead: tuple[str, ...]) -> Certificate:
+    kept: list[str] = []
+    for each in found.projects:
+        kept += instead if each == name else (each,)
+    return dataclasses.replace(found, projects=tuple(dict.fromkeys(kept)))

@@ -76,6 +76,12 @@ class Tokens:
         token.used.set()
         return token.request
 
+    def project_gone(self, name: str) -> None:
+        """A token for a project that is deleted or renamed is worth nothing: another may have its name later."""
+        for token in self._tokens.values():
+            if name in token.request.projects:
+                token.used.set()
+
     def _find(self, secret: str) -> _Token | None:
         wanted = secret.encode()
         for token in self._tokens.values():

@@ -139,6 +139,7 @@ class Parts:
         self.context.lxcfs = await self.lxcfs.ensure()
         await services.instances.open()
         await services.images.open()
+        await services.certificates.open()
 
     async def close(self) -> None:
         """In reverse; instances and networks run on."""
@@ -256,7 +257,7 @@ async def build(
         host=host,
         server=Server(records.server, store.copy),
         identity=Identity(host, directory),
-        certificates=Certificates(records.certificates, events, host.clock.now),
+        certificates=Certificates(records.certificates, events, host.clock.now, records.projects.__contains__),
         tokens=Tokens(operations, host.clock),
         operations=operations,
         events=events,

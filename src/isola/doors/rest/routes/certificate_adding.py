@@ -65,6 +65,7 @@ async def _give_token(request: Request, fields: Fields) -> web.StreamResponse:
     asked = _asked(fields)
     if asked.type not in tuple(CertificateType):
         raise InvalidInput(f"Unknown type {asked.type[:40]!r}", field="type")
+    services.certificates.checked_projects(asked.projects)
     operation = services.tokens.give(
         asked,
         fingerprint=services.identity.fingerprint,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import replace
 from datetime import timedelta
@@ -239,6 +240,30 @@ async def test_two_holders_share_a_volume_until_the_last_leaves(house: House) ->
     await later.detach(DATA, "two")
     await later.detach(COPY, "two")
     assert later.volumes.get(DATA).attachments == ()
+
+
+async def test_who_attaches_and_who_deletes_at_once(house: House) -> None:
+    """One of them wins: never is a volume attached that goes."""
+    away = VolumeRef.custom("slow", "data")
+    begins: list[Callable[[], Coroutine[Any, Any, Operation]]] = [
+        lambda: house.volumes.delete(DATA),
+        lambda: house.volumes.move(DATA, away),
+    ]
+    for begin in begins:
+        for turns in range(12):
+            await house.finish(house.volumes.create(DATA, {}))
+
+            async def late(turns: int = turns) -> None:
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                await house.attach(DATA, "one")
+
+            attached, removed = await asyncio.gather(late(), house.finish(begin()), return_exceptions=True)
+            assert isinstance(attached, IsolaError) != isinstance(removed, IsolaError)
+            for record in list(house.volumes):
+                await house.detach(record.ref, "one")
+                await house.finish(house.volumes.delete(record.ref))
+            await house.picture()
 
 
 async def test_after_a_reboot_nobody_holds_it(house: House) -> None:

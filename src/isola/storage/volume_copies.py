@@ -107,6 +107,7 @@ class Copies:
     async def _rename(self, source: VolumeRecord, target: VolumeRef) -> None:
         records = self._context.records
         held = records.read(source.ref.key)
+        self._context.refuse_if_used(held.value, "rename")
         renamed = replace(held.value, name=target.name, project=target.project)
         await records.rename(source.ref.key, target.key, renamed, at=held.revision)
 
@@ -116,7 +117,7 @@ class Copies:
         old, new = records.read(source.ref.key), records.read(record.ref.key)
         await records.replace_all(
             {
-                source.ref.key: replace(old, value=replace(old.value, ready=False)),
+                source.ref.key: replace(old, value=self._context.doomed(old.value)),
                 record.ref.key: replace(new, value=replace(new.value, ready=True)),
             }
         )

@@ -74,10 +74,26 @@ class VolumeContext:
                 f"Storage volume {record.name!r} is in use", evidence=f"by {by}", remedy=f"detach it to {what} it"
             )
 
+    def still(self, record: VolumeRecord) -> VolumeRecord:
+        """The record as it stands now, after a wait. Raises NotFound where another volume has the name by now."""
+        found = self.usable(record.ref)
+        if found.id != record.id:
+            raise NotFound(f"Storage volume {record.name!r} was deleted meanwhile")
+        return found
+
     async def mark(self, record: VolumeRecord, *, ready: bool) -> VolumeRecord:
-        """Half made, or whole."""
-        changed = await self.records.change(record.ref.key, lambda found: replace(found, ready=ready))
-        return changed.value
+        """Half made, or whole. Raises InUse where it goes and was attached in this very moment."""
+
+        def decide(found: VolumeRecord) -> VolumeRecord:
+            return replace(found, ready=True) if ready else self.doomed(found)
+
+        return (await self.records.change(record.ref.key, decide)).value
+
+    def doomed(self, found: VolumeRecord) -> VolumeRecord:
+        """The record of a volume whose deletion begins."""
+        if found.ready and found.attachments:
+            self.refuse_if_used(found, "delete")
+        return replace(found, ready=False)
 
     async def sweep(self, op: Operation, record: VolumeRecord) -> None:
         """Remove all of a volume whose record says that it is to go, and last its record. Can be repeated."""

@@ -65,8 +65,9 @@ class Snapshots:
         snapshot = VolumeSnapshot(id, record.id, name, now, description, dict(record.config), until)
 
         async def work(op: Operation) -> None:
-            self._require_room(self._context.usable(ref), name)
-            await self._take(op, record, snapshot)
+            current = self._context.still(record)
+            self._require_room(current, name)
+            await self._take(op, current, snapshot)
             self._context.tell("created", ref, name, caller=op.caller)
 
         return self._start("Creating storage volume snapshot", ref, name, work, caller)

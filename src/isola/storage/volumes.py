@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from isola.errors import AlreadyExists, InvalidInput, IsolaError
+from isola.errors import AlreadyExists, InvalidInput, IsolaError, WrongState
 from isola.events import Events
 from isola.host import Host
 from isola.model.caller import DAEMON, Caller
@@ -124,7 +124,9 @@ class Volumes:
         record = replace(self.copies.new(ref, wanted, text), parent=found.id)
 
         async def work(op: Operation) -> None:
-            await self.copies.copy(op, found, record, snapshot=snapshot, with_snapshots=with_snapshots)
+            await self.copies.copy(
+                op, self._context.still(found), record, snapshot=snapshot, with_snapshots=with_snapshots
+            )
 
         return self._start("Copying storage volume", ref, work, source, caller=caller)
 
@@ -135,8 +137,9 @@ class Volumes:
         await self._check_new(target, found.config)
 
         async def work(op: Operation) -> None:
-            self._context.refuse_if_used(found, "move")
-            await self.copies.move(op, found, target)
+            current = self._context.still(found)
+            self._context.refuse_if_used(current, "move")
+            await self.copies.move(op, current, target)
 
         verb = "Renaming" if target.pool == ref.pool else "Moving"
         return self._start(f"{verb} storage volume", ref, work, target, caller=caller)
@@ -181,10 +184,9 @@ class Volumes:
         """
         record = self._context.usable(ref)
 
-        async def hold() -> None:
-            await self._hold(record, lambda held: held if holder in held else (*held, holder))
-
-        await op.effect(f"attach volume {ref.name}", hold, undo=lambda: self._let_go(record, holder))
+        await op.effect(
+            f"attach volume {ref.name}", lambda: self._take(record, holder), undo=lambda: self._let_go(record, holder)
+        )
         return await self._context.driver(record).mount(op, record.volume(idmap), holder)
 
     async def detach(self, op: Operation, ref: VolumeRef, holder: str) -> None:
@@ -197,7 +199,7 @@ class Volumes:
     async def show(self, ref: VolumeRef, holder: str, idmap: IdRange | None) -> Path:
         """``attach`` outside an operation of its own: for who undoes it by ``hide``. Fine when it is shown."""
         record = self._context.usable(ref)
-        await self._hold(record, lambda held: held if holder in held else (*held, holder))
+        await self._take(record, holder)
         return await self._context.driver(record).show(record.volume(idmap), holder)
 
     async def hide(self, ref: VolumeRef, holder: str) -> None:
@@ -206,6 +208,16 @@ class Volumes:
         if record is not None:
             await self._context.driver(record).hide(record.volume(), holder)
             await self._let_go(record, holder)
+
+    async def _take(self, record: VolumeRecord, holder: str) -> None:
+        """From now on the volume is neither deleted nor moved. Raises WrongState where that has begun."""
+
+        def taken(found: VolumeRecord) -> VolumeRecord:
+            if not found.ready or found.id != record.id:
+                raise WrongState(f"Storage volume {record.name!r} is being deleted")
+            return found if holder in found.attachments else replace(found, attachments=(*found.attachments, holder))
+
+        await self._context.records.change(record.ref.key, taken)
 
     async def _let_go(self, record: VolumeRecord, holder: str) -> None:
         await self._hold(record, lambda held: tuple(each for each in held if each != holder))

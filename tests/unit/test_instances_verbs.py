@@ -474,6 +474,30 @@ async def test_protection_must_be_taken_away_first(world: World) -> None:
     await world.finish(world.parts.services.instances.delete(Ref.default("web1")))
 
 
+async def test_a_nic_comes_and_goes_while_it_runs(world: World) -> None:
+    await world.create("web1", start=True)
+    second = NIC | {"name": "eth1"}
+    await update(world, devices={"eth1": second})
+    assert not await differences(world)
+    assert len(nics_of(world.context, world.parts.services.instances.get(Ref.default("web1")))) == 2
+    await update(world)
+    assert not await differences(world)
+    assert len(await world.host.links.names(world.context.names.short)) >= 1
+
+
+async def test_limits_files_and_commands_of_what_runs(world: World) -> None:
+    instances = world.parts.services.instances
+    instance = await world.create("web1", start=True)
+    await update(world, config={"limits.processes": "77"})
+    assert world.on_host("web1").limits.processes == 77
+    async with instances.files(Ref.default("web1")) as root:
+        assert (await root.stat("/sbin/init")).kind == "file"
+    state = await instances.state(instance)
+    assert {"lo", "eth0"} <= {seen.name for seen in state.network}
+    assert (state.pid > 0) == world.runtime.capabilities.shares_kernel
+    assert not await differences(world)
+
+
 async def test_a_deletion_that_failed_is_finished_by_the_next(world: World) -> None:
     instance = await world.create("web1")
     world.host.mounts.table.clear()

@@ -1,0 +1,65 @@
+"""What was started, written down and read again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from isola.model.identity import IdRange
+from isola.model.limits import Limits
+from isola.model.network import HostTap, NetworkNamespace
+from isola.runtimes import DeviceNode, Mount, Root, RootKind, RunSpec, Shareable, TapNic
+from isola.runtimes.plan import decode, encode
+
+LITTLE = RunSpec("one", "web", Root(Path("/r")), ("/sbin/init",))
+FULL = RunSpec(
+    id="one",
+    hostname="web",
+    root=Root(Path("/r"), RootKind.SHARED),
+    command=("/bin/sh", "-c", "true"),
+    idmap=IdRange(200000, 1000),
+    environment={"A": "b"},
+    cwd="/srv",
+    user="web",
+    system=True,
+    stop_signal=37,
+    limits=Limits(cpus=(0, 3), memory=1 << 30, processes=7, by_default=True),
+    tmpfs=5,
+    terminals=6,
+    lxcfs=Path("/lxcfs"),
+    network=NetworkNamespace(Path("/netns/one")),
+    nics=(TapNic("is0", "0a:00:00:00:00:01", "eth0", 1400),),
+    mounts=(Mount("/mnt", "/src", read_only=True, recursive=True, propagation="slave", options=("noexec",)),),
+    devices=(DeviceNode("/dev/fuse", "c", 10, 229, 0o666, 1, 2),),
+    sysctls={"net.core.somaxconn": "1"},
+    ulimits={"nofile": (1, -1)},
+    shares={Shareable.PID: "other"},
+    terminal=False,
+)
+
+
+@pytest.mark.parametrize("spec", [LITTLE, FULL, dataclasses.replace(LITTLE, network=HostTap(7))])
+def test_it_is_read_as_it_was_written(spec: RunSpec) -> None:
+    assert decode(encode(spec)) == spec
+
+
+def test_every_part_is_written() -> None:
+    written, plain = json.loads(encode(FULL)), json.loads(encode(LITTLE))
+    assert set(written) == {field.name for field in dataclasses.fields(RunSpec)}
+    same = {name for name in written if written[name] == plain[name]}
+    assert same == {"id", "hostname"}, "this test has to give every part another value than it has by default"
+
+
+def test_older_and_newer_daemons_read_each_other() -> None:
+    known = {name: value for name, value in json.loads(encode(FULL)).items() if name not in ("ulimits", "terminal")}
+    read = decode(json.dumps(known | {"colour": "blue"}).encode())
+    assert read == dataclasses.replace(FULL, ulimits={}, terminal=True)
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"null", b"{}", b'{"root": 1}', b'{"limits": [1]}', b"\xff"])
+def test_what_is_no_plan_is_told(data: bytes) -> None:
+    with pytest.raises(ValueError):
+        decode(data)

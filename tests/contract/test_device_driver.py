@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,8 +24,10 @@ from isola.model.reference import Ref
 from isola.model.volume import VolumeRef
 from isola.network import Networks
 from isola.operations import Operation
+from isola.runtimes import Guest, Root, RunSpec
 from isola.storage import Pools, Volumes
 from isola.testing.host import FakeHost, fake_host
+from isola.testing.runtime import FakeRuntime
 
 KINDS = registry.names("devices")
 
@@ -46,16 +48,17 @@ class Bench:
     host: FakeHost
     plug: Plug
     target: Target
+    runtime: FakeRuntime
 
     async def state(self) -> Mapping[str, object]:
         """All that a device may have on the host."""
-        mounts = self.host.guest_mounts.inside[self.target.require_process()]
+        instance = self.runtime.instances["one"]
         return {
             "links": await self.host.links.names(),
             "macvlans": dict(self.host.links.macvlans),
             "tables": [await self.host.firewall.tables(family=family) for family in ("inet", "bridge")],
-            "mounts": sorted(target for target, _ in mounts.values()),
-            "rules": {group: set(rules) for group, rules in self.host.cgroups.opened.items() if rules},
+            "mounts": sorted(instance.mounts.values()),
+            "devices": {number.rule for number in instance.devices},
             "files": set(await self.host.files.names(Path("/isola/devices/0123456789abcdef"))),
             "processes": {
                 process.call.argv[3] for process in self.host.processes.running if len(process.call.argv) > 3
@@ -64,7 +67,7 @@ class Bench:
 
 
 @pytest.fixture(params=KINDS)
-async def bench(request: pytest.FixtureRequest) -> Bench:
+async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
     """Each driver with its example."""
     kind: type[DeviceDriver] = registry.load("devices", request.param)
     host = fake_host(layout="hybrid")
@@ -91,9 +94,17 @@ async def bench(request: pytest.FixtureRequest) -> Bench:
 
     await act(host, choose)
     instance = replace(instance, plugged={"dev": chosen[0]})
-    process = host.processes.add("init").ref
-    target = Target(NetworkNamespace(Path("/netns/1")), process, "/isola/1")
-    return Bench(driver, host, Plug(instance, "dev", chosen[0]), target)
+    runtime = FakeRuntime(host, Path("/isola"), HostNames("isola"))
+    root, network = Root(Path("/root")), NetworkNamespace(Path("/netns/1"))
+    guests: list[Guest] = []
+
+    async def run(op: Operation) -> None:
+        guests.append(await runtime.run(op, RunSpec("one", "one", root, ("init",), IdRange(10**6), network=network)))
+        await op.commit()
+
+    await act(host, run)
+    yield Bench(driver, host, Plug(instance, "dev", chosen[0]), Target(network, guests[0]), runtime)
+    FakeRuntime.forget(host, Path("/isola"))
 
 
 async def act(host: FakeHost, work: object, *, fails: bool = False) -> list[str]:
@@ -176,10 +187,10 @@ async def test_an_instance_that_has_ended_needs_no_target(bench: Bench) -> None:
         await op.commit()
 
     await act(bench.host, come)
-    process = bench.target.require_process()
-    bench.host.processes.kill(process.pid, 9)
+    bench.runtime.end("one")
     bench.host.links.vanish(bench.target.network)
     await asyncio.sleep(0)
     await act(bench.host, go)
     after = await bench.state()
-    assert {**after, "rules": None} == {**before, "rules": None}  # those go with the control group
+    gone = {"mounts": None, "devices": None}  # with the instance
+    assert {**after, **gone} == {**before, **gone}

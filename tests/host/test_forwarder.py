@@ -19,7 +19,6 @@ import pytest
 from netns import Guest, Netns
 
 from isola.host.forwarder import NOBODY, Side, Spec
-from isola.host.proc import identify
 
 ECHO = """
 import socket, sys, threading
@@ -67,7 +66,7 @@ def echo(*words: str, guest: Guest | None = None) -> Iterator[None]:
 @contextlib.contextmanager
 def forwarder(spec: Spec, said: str = "ready") -> Iterator[subprocess.Popen[bytes]]:
     argv = [sys.executable, "-I", "-m", "isola.host.forwarder", spec.text()]
-    process = subprocess.Popen(argv, stdout=subprocess.PIPE, start_new_session=True)
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, start_new_session=True, close_fds=False)
     assert process.stdout is not None
     line = process.stdout.readline().decode().strip()
     assert said in line, line
@@ -179,8 +178,6 @@ def test_paths_inside_do_not_lead_outside(netns: Netns, place: Path) -> None:
     (inside / "run").mkdir(parents=True)
     (inside / "run/evil").symlink_to("/../../../../etc")
     (inside / "etc").mkdir()
-    own = identify(os.getpid())
-    assert own is not None
     child = os.fork()
     if child == 0:
         os.chroot(inside)
@@ -188,13 +185,14 @@ def test_paths_inside_do_not_lead_outside(netns: Netns, place: Path) -> None:
         os._exit(0)
     try:
         time.sleep(0.1)
-        ref = identify(child)
-        assert ref is not None
-        root = (ref.pid, ref.started)
-        spec = Spec(Side("unix", "/run/evil/socket", root=root), Side("tcp", "127.0.0.1", (1,)), user=0, group=0)
+        root = os.open(f"/proc/{child}/root", os.O_PATH | os.O_DIRECTORY)
+        os.set_inheritable(root, True)
+        spec = Spec(
+            Side("unix", "/run/evil/socket", rooted=True), Side("tcp", "127.0.0.1", (1,)), user=0, group=0, root=root
+        )
         with forwarder(spec):
             assert (inside / "etc/socket").is_socket() and not Path("/etc/socket").exists()
-        spec = replace(spec, listen=Side("tcp", "127.0.0.1", (7004,)), connect=Side("unix", "/run/evil/s", root=root))
+        spec = replace(spec, listen=Side("tcp", "127.0.0.1", (7004,)), connect=Side("unix", "/run/evil/s", rooted=True))
         with echo("unix", str(inside / "etc/s")), forwarder(spec):
             assert ask(b"in", 7004) == b"echo in"
     finally:

@@ -53,7 +53,7 @@ def frame(kind: int, payload: bytes, *, source: str = MAC, target: str = NEIGHBO
 
 
 def checksum(data: bytes) -> int:
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data if len(data) % 2 == 0 else b""))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data if len(data) % 2 == 0 else b""))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF

@@ -1,96 +1,112 @@
-"""Processes beside instances that outlive the daemon: the next one adopts them, and starts again those that died."""
+"""Processes beside instances that outlive the daemon, one for each device that needs one."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import signal
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from pathlib import Path
 
 from isola.devices.driver import Plug
 from isola.devices.notes import Notes
-from isola.errors import HostFailure, IsolaError
+from isola.errors import HostFailure
 from isola.host import Host
+from isola.host.companion import Companion
 from isola.host.forwarder import Spec
-from isola.host.process import ProcessRef
 
 _MODULE = "isola.host.forwarder"
 _PATIENCE = 20.0
-_GRACE = 2.0
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 30.0
-_PID, _STARTED = "pid", "started"
-log = logging.getLogger(__name__)
 _Key = tuple[str, str]
+OpenRoot = Callable[[], AbstractContextManager[int]]
 
 
-class Companions:
-    """One forwarder per device. Its note is written by itself before it listens, so that it is always found."""
+class Forwarders:
+    """Each writes its own pid file before it listens, so that it is always found."""
 
     def __init__(self, host: Host, notes: Notes) -> None:
         self._host = host
         self._notes = notes
-        self._watches: dict[_Key, asyncio.Task[None]] = {}
+        self._companions: dict[_Key, Companion] = {}
 
-    async def start(self, plug: Plug, spec: Spec) -> None:
-        """Start it; listening when this returns. Raises HostFailure with what it says."""
-        await self.stop(plug)
-        await self._notes.write(plug.instance.id, plug.name, {})  # makes the directory
-        await self._run(plug, spec)
-        self._watch(plug, spec)
+    async def start(self, plug: Plug, spec: Spec, root: OpenRoot | None) -> None:
+        """Have it run, listening when this returns, and look after it. Raises HostFailure with what it says.
+
+        ``root`` gives the directory in which its paths inside are resolved.
+        """
+        await self._notes.make_home(plug.instance.id)
+        await self._companion(plug, spec, root).ensure()
 
     async def stop(self, plug: Plug) -> None:
         """End it, and return when it has ended; fine when there is none."""
-        if (watch := self._watches.pop(_key(plug), None)) is not None:
-            watch.cancel()
-        running = await self._find(plug)
-        for signum in (signal.SIGTERM, signal.SIGKILL):
-            if running is None:
-                break
-            self._host.processes.signal(running, signum)
-            try:
-                async with asyncio.timeout(_GRACE):
-                    await self._host.processes.gone(running)
-                running = None
-            except TimeoutError:
-                log.warning("The process of device %s of %s does not end", plug.name, plug.instance.name)
-        if running is not None:
-            raise HostFailure(f"The process of device {plug.name!r} does not end", evidence=f"process {running.pid}")
-        await self._notes.forget(plug.instance.id, plug.name)
+        companion = self._companions.pop(_key(plug), None) or self._companion(plug, None, None)
+        self._companions.pop(_key(plug), None)
+        await companion.stop()
+        if await companion.find() is not None:
+            raise HostFailure(f"The process of device {plug.name!r} does not end")
+        await self._host.files.remove_tree(self._pid_file(plug))
 
     async def runs(self, plug: Plug) -> bool:
-        return await self._find(plug) is not None
-
-    async def resume(self, plug: Plug, spec: Spec) -> None:
-        """Look after one that an earlier daemon has started."""
-        if await self._find(plug) is None:
-            await self._notes.write(plug.instance.id, plug.name, {})
-            await self._run(plug, spec)
-        self._watch(plug, spec)
+        """Whether it is there."""
+        return await self._companion(plug, None, None).find() is not None
 
     def leave(self) -> None:
         """No longer look after them; they run on."""
-        for watch in self._watches.values():
-            watch.cancel()
-        self._watches.clear()
+        for companion in self._companions.values():
+            companion.leave()
+        self._companions.clear()
 
-    async def _run(self, plug: Plug, spec: Spec) -> None:
-        note = self._notes.file(plug.instance.id, plug.name)
-        task = replace(spec, note=str(note), boot=self._host.system.boot_id())
+    def _companion(self, plug: Plug, spec: Spec | None, root: OpenRoot | None) -> Companion:
+        async def start() -> None:
+            assert spec is not None
+            if root is None:
+                await self._run(plug, spec, None)
+                return
+            with root() as descriptor:
+                await self._run(plug, spec, descriptor)
+
+        made = Companion(
+            self._host,
+            f"The process of device {plug.name} of instance {plug.instance.name}",
+            pid_file=self._pid_file(plug),
+            mark=_mark(plug),
+            start=start,
+        )
+        if spec is not None:
+            if (before := self._companions.get(_key(plug))) is not None:
+                before.leave()
+            self._companions[_key(plug)] = made
+        return made
+
+    async def _run(self, plug: Plug, spec: Spec, root: int | None) -> None:
         report = self._host.sockets.pipe_from_child()
+        if root is not None:
+            spec = replace(spec, root=root)
+        child = None
         try:
-            # Its arguments name the device: a look at the list of processes shows what it is for.
             child = await self._host.processes.spawn(
-                [sys.executable, "-I", "-m", _MODULE, task.text(), f"{plug.instance.name}/{plug.name}"],
+                [
+                    sys.executable,
+                    "-I",
+                    "-m",
+                    _MODULE,
+                    replace(spec, pid_file=str(self._pid_file(plug))).text(),
+                    _mark(plug),
+                ],
                 stdout=report.remote,
                 env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+                pass_fds=() if root is None else (root,),
             )
             report.close_remote()
             async with asyncio.timeout(_PATIENCE):
                 said = (await report.stream.read()).decode(errors="replace").strip()
-        except TimeoutError:
-            child.signal(signal.SIGKILL)
-            raise HostFailure(f"The process of device {plug.name!r} does not begin to listen") from None
+        except BaseException as error:
+            if child is not None:
+                child.signal(9)
+            if isinstance(error, TimeoutError):
+                raise HostFailure(f"The process of device {plug.name!r} does not begin to listen") from None
+            raise
         finally:
             report.close_remote()
             report.stream.close()
@@ -101,34 +117,14 @@ class Companions:
                 remedy="choose an address that is free" if "in use" in said else "",
             )
 
-    async def _find(self, plug: Plug) -> ProcessRef | None:
-        note = await self._notes.read(plug.instance.id, plug.name)
-        if _PID not in note:
-            return None
-        found = ProcessRef(int(note[_PID]), int(note[_STARTED]))
-        return found if self._host.processes.alive(found) else None
-
-    def _watch(self, plug: Plug, spec: Spec) -> None:
-        if (before := self._watches.get(_key(plug))) is not None:
-            before.cancel()
-        task = asyncio.get_running_loop().create_task(self._watch_over(plug, spec), name=f"watch device {plug.name}")
-        self._watches[_key(plug)] = task
-
-    async def _watch_over(self, plug: Plug, spec: Spec) -> None:
-        pause = _FIRST_PAUSE
-        while True:
-            since = self._host.clock.monotonic()
-            if (running := await self._find(plug)) is not None:
-                await self._host.processes.gone(running)
-            pause = _FIRST_PAUSE if self._host.clock.monotonic() - since > _LONGEST_PAUSE else pause
-            await self._host.clock.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
-            log.warning("The process of device %s of %s has died and is started again", plug.name, plug.instance.name)
-            try:
-                await self._run(plug, spec)
-            except IsolaError as error:
-                log.error("Device %s of instance %s does not work: %s", plug.name, plug.instance.name, error)
+    def _pid_file(self, plug: Plug) -> Path:
+        return self._notes.home(plug.instance.id) / f"{plug.name}.pid"
 
 
 def _key(plug: Plug) -> _Key:
     return plug.instance.id, plug.name
+
+
+def _mark(plug: Plug) -> str:
+    """Its last argument: which device it is for."""
+    return f"{plug.instance.id}/{plug.name}"

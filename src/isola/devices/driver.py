@@ -17,7 +17,6 @@ from typing import ClassVar
 from isola.devices.notes import Notes
 from isola.errors import Unsupported
 from isola.host import Host
-from isola.host.process import ProcessRef
 from isola.model.device import DeviceState
 from isola.model.identity import HostNames
 from isola.model.instance import Instance
@@ -26,6 +25,7 @@ from isola.model.reference import Ref
 from isola.model.volume import VolumeRef
 from isola.network import Networks
 from isola.operations import Operation
+from isola.runtimes import Guest
 from isola.settings import Settings
 from isola.storage import Pools, Volumes
 
@@ -49,10 +49,8 @@ class Target:
 
     endpoint: Endpoint
     """Where its NICs end."""
-    process: ProcessRef | None = None
-    """Its first process, whose mount namespace is the instance's; None before there is one."""
-    group: str = ""
-    """Its control group, below every hierarchy's root."""
+    running: Guest | None = None
+    """None before anything of it is there."""
 
     @property
     def network(self) -> Path:
@@ -61,11 +59,11 @@ class Target:
             raise Unsupported("Devices of this type need an instance that shares the host's kernel")
         return self.endpoint.path
 
-    def require_process(self) -> ProcessRef:
-        """The first process. Raises Unsupported."""
-        if self.process is None:
-            raise Unsupported("Devices of this type need an instance that shares the host's kernel")
-        return self.process
+    @property
+    def guest(self) -> Guest:
+        """The run; for devices that are attached when there is one."""
+        assert self.running is not None
+        return self.running
 
 
 @dataclass(frozen=True, slots=True)

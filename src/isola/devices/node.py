@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from isola.devices import values
 from isola.devices.driver import DeviceDriver, Plug, Target
-from isola.errors import InvalidInput, NotFound, Unsupported, WrongState
+from isola.errors import InvalidInput, NotFound, WrongState
 from isola.host.guest_mounts import Graft
 from isola.host.nodes import DeviceNumber
 from isola.settings import Setting, Settings, boolean, whole
@@ -76,12 +76,7 @@ class NodeDevice(DeviceDriver):
         # Written before anything is there: what is found in the note is taken away again.
         note = {_RULE: number.rule}
         await self.notes.write(instance.id, plug.name, note)
-        if not await self.host.cgroups.allow_device(target.group, number.rule, allowed=True):
-            raise Unsupported(
-                "Devices cannot be let through on this host",
-                evidence="control groups of version 2 alone have no list of devices that could be added to",
-                field=f"{plug.field}.type",
-            )
+        await target.guest.let_open(number, allowed=True)
         node = self._node(plug)
         await self.host.nodes.make(
             node,
@@ -92,22 +87,23 @@ class NodeDevice(DeviceDriver):
         )
         async with self.host.guest_mounts.prepare(Graft(node, nodes=True)) as tree:
             await self.notes.write(instance.id, plug.name, note | {_MOUNT: str(tree.number)})
-            await self.host.guest_mounts.put(target.require_process(), tree, _inside(config), owner=instance.idmap.base)
+            await target.guest.mount(tree, _inside(config))
 
     async def _detach(self, plug: Plug, target: Target | None) -> None:
         note = await self.notes.read(plug.instance.id, plug.name)
         if target is not None:
-            if target.process is not None and _MOUNT in note:
+            if _MOUNT in note:
                 with contextlib.suppress(WrongState):  # it has ended: its mounts went with it
-                    await self.host.guest_mounts.take(target.process, int(note[_MOUNT]))
+                    await target.guest.unmount(int(note[_MOUNT]))
             if _RULE in note and note[_RULE] not in await self._rules_of_others(plug):
-                await self.host.cgroups.allow_device(target.group, note[_RULE], allowed=False)
+                with contextlib.suppress(WrongState):
+                    await target.guest.let_open(DeviceNumber.of_rule(note[_RULE]), allowed=False)
         await self.host.files.remove_tree(self._node(plug))
         await self.notes.forget(plug.instance.id, plug.name)
 
     async def _attached(self, plug: Plug, target: Target) -> bool:
         note = await self.notes.read(plug.instance.id, plug.name)
-        return _MOUNT in note and int(note[_MOUNT]) in await self.host.guest_mounts.there(target.require_process())
+        return _MOUNT in note and int(note[_MOUNT]) in await target.guest.mounts()
 
     async def _rules_of_others(self, plug: Plug) -> set[str]:
         """What other devices of the same instance are allowed by the same rule."""

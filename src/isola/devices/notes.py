@@ -30,7 +30,7 @@ class Notes:
     async def read(self, instance_id: str, device: str) -> dict[str, str]:
         """Empty where nothing was written since the host was booted."""
         try:
-            found = orjson.loads(await self._host.files.read(self.file(instance_id, device)))
+            found = orjson.loads(await self._host.files.read(self._file(instance_id, device)))
         except (NotFound, ValueError):
             return {}
         if not isinstance(found, dict) or found.pop(_BOOT, None) != self._host.system.boot_id():
@@ -39,18 +39,21 @@ class Notes:
 
     async def write(self, instance_id: str, device: str, note: Mapping[str, str]) -> None:
         """Replace it."""
-        await self._host.files.make_directory(self._directory, self.home(instance_id), mode=0o700)
+        await self.make_home(instance_id)
         content = orjson.dumps({**note, _BOOT: self._host.system.boot_id()})
-        await self._host.files.write(self.file(instance_id, device), content, durable=False)
+        await self._host.files.write(self._file(instance_id, device), content, durable=False)
+
+    async def make_home(self, instance_id: str) -> None:
+        """For files of the instance's devices."""
+        await self._host.files.make_directory(self._directory, self.home(instance_id), mode=0o700)
 
     async def forget(self, instance_id: str, device: str) -> None:
         """Fine when there is none."""
-        await self._host.files.remove_tree(self.file(instance_id, device))
+        await self._host.files.remove_tree(self._file(instance_id, device))
 
     async def forget_all(self, instance_id: str) -> None:
         """The instance has no devices on the host any more."""
         await self._host.files.remove_tree(self.home(instance_id))
 
-    def file(self, instance_id: str, device: str) -> Path:
-        """Where the note of a device is; a companion process writes its own."""
+    def _file(self, instance_id: str, device: str) -> Path:
         return self.home(instance_id) / f"{device}.json"

@@ -23,7 +23,6 @@ from dataclasses import asdict, dataclass
 from typing import NoReturn, TypeVar
 
 from isola.host import confine, kernel
-from isola.host.proc import ProcessRef, identify, open_of
 
 T = TypeVar("T")
 NOBODY = 65534
@@ -48,8 +47,8 @@ class Side:
     ports: tuple[int, ...] = ()
     network: str = ""
     """A file that stands for its network namespace; empty: that in which it is started."""
-    root: tuple[int, int] | None = None
-    """Number and start time of the process in whose root paths are resolved; None: as they are."""
+    rooted: bool = False
+    """Whether its path is resolved in another root, and never out of it."""
 
     @property
     def family(self) -> socket.AddressFamily:
@@ -76,10 +75,10 @@ class Spec:
     user: int = NOBODY
     """Whom it runs as once it listens, without any capability."""
     group: int = NOBODY
-    note: str = ""
-    """A file in which it writes its number and start time before it listens."""
-    boot: str = ""
-    """Written there too: the boot of the host."""
+    pid_file: str = ""
+    """In which it writes its number before it listens."""
+    root: int | None = None
+    """A descriptor that it inherits: the directory in which paths of sides that are ``rooted`` are resolved."""
 
     def text(self) -> str:
         """As its argument."""
@@ -90,9 +89,7 @@ class Spec:
         """From the argument."""
         given = json.loads(text)
         for key in ("listen", "connect"):
-            side = given[key]
-            root = tuple(side["root"]) if side["root"] else None
-            given[key] = Side(**side | {"ports": tuple(side["ports"]), "root": root})
+            given[key] = Side(**given[key] | {"ports": tuple(given[key]["ports"])})
         return cls(**given | {"socket_owner": tuple(given["socket_owner"])})
 
 
@@ -102,10 +99,10 @@ def main() -> None:
         spec = Spec.read(sys.argv[1])
         _raise_descriptors()
         _without_terminal()
-        _write_note(spec)
+        _write_pid(spec)
         named = spec.listen.protocol == "unix" and not spec.listen.host.startswith("@")
         listening = [_listen_unix(spec)] if named else _within(spec.listen.network, lambda: _listen(spec.listen))
-        root = _open_root(spec.connect)
+        root = spec.root if spec.connect.rooted else None
         if spec.connect.network:
             _within(spec.connect.network, None)
         confine.become(spec.user, (), group=spec.group, with_parent=named)
@@ -152,14 +149,12 @@ def _enter(namespace: str) -> None:
         os.close(descriptor)
 
 
-def _write_note(spec: Spec) -> None:
-    own = identify(os.getpid())
-    if not spec.note or own is None:
-        return
-    draft = f"{spec.note}.new"
-    with open(draft, "w", encoding="ascii") as file:
-        json.dump({"pid": str(own.pid), "started": str(own.started), "boot": spec.boot}, file)
-    os.replace(draft, spec.note)
+def _write_pid(spec: Spec) -> None:
+    if spec.pid_file:
+        draft = f"{spec.pid_file}.new"
+        with open(draft, "w", encoding="ascii") as file:
+            file.write(str(os.getpid()))
+        os.replace(draft, spec.pid_file)
 
 
 def _listen(side: Side) -> list[socket.socket]:
@@ -190,7 +185,7 @@ def _bound(side: Side, address: object) -> socket.socket:
 
 def _listen_unix(spec: Spec) -> socket.socket:
     side = spec.listen
-    root = _open_root(side)
+    root = spec.root if side.rooted else None
     parent, _, name = side.host.rpartition("/")
     above = _directory(root, parent)
     with contextlib.suppress(FileNotFoundError):
@@ -224,12 +219,6 @@ def _janitor(above: int, name: str, inode: int) -> None:
         if os.stat(name, dir_fd=above, follow_symlinks=False).st_ino == inode:
             os.unlink(name, dir_fd=above)
     os._exit(max(status, 0))
-
-
-def _open_root(side: Side) -> int | None:
-    if side.protocol != "unix" or side.host.startswith("@") or side.root is None:
-        return None
-    return open_of(ProcessRef(*side.root), "root", os.O_PATH | os.O_DIRECTORY)
 
 
 def _directory(root: int | None, path: str) -> int:

@@ -12,8 +12,8 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -96,6 +96,10 @@ class GuestMounts(Protocol):
         """Numbers of all mounts that the process sees."""
         ...
 
+    def root(self, process: ProcessRef) -> AbstractContextManager[int]:
+        """A descriptor of the directory that the process sees as ``/``: nothing but paths can be resolved in it."""
+        ...
+
 
 class LinuxGuestMounts:
     """By ``open_tree`` and ``fsopen`` here, ``openat2`` and ``move_mount`` in a thread inside."""
@@ -121,6 +125,15 @@ class LinuxGuestMounts:
     async def there(self, process: ProcessRef) -> frozenset[int]:
         """From the process's mount table."""
         return await in_thread(lambda: frozenset(_points(process)))
+
+    @contextmanager
+    def root(self, process: ProcessRef) -> Iterator[int]:
+        """By ``/proc/PID/root`` of that very process."""
+        descriptor = open_of(process, "root", os.O_PATH | os.O_DIRECTORY)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
 
 def _prepared(graft: Graft) -> Tree:

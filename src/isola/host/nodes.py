@@ -27,6 +27,13 @@ class DeviceNumber:
         """For a control group: ``c 1:3``."""
         return f"{'c' if self.character else 'b'} {self.major}:{self.minor}"
 
+    @classmethod
+    def of_rule(cls, rule: str) -> DeviceNumber:
+        """The reverse."""
+        kind, _, numbers = rule.partition(" ")
+        major, _, minor = numbers.partition(":")
+        return cls(kind == "c", int(major), int(minor))
+
 
 class Nodes(Protocol):
     """Look at device nodes and make them."""

@@ -1,7 +1,7 @@
 """Runtimes: run an instance on this host."""
 
 from isola.runtimes.capabilities import Capability, Lack, RuntimeCapabilities
-from isola.runtimes.driver import Runtime
+from isola.runtimes.driver import Held, Runtime
 from isola.runtimes.guest import Execution, Guest
 from isola.runtimes.runtimes import Runtimes
 from isola.runtimes.spec import DeviceNode, ExecSpec, Mount, Root, RootKind, RunSpec, Shareable, TapNic
@@ -12,6 +12,7 @@ __all__ = [
     "ExecSpec",
     "Execution",
     "Guest",
+    "Held",
     "Lack",
     "Mount",
     "Root",

@@ -22,6 +22,8 @@ class Capability(Enum):
     PAUSE = "pause"
     LIVE_LIMITS = "live limits"
     CHECKPOINT = "checkpoint"
+    PLUG = "plug"
+    """Files and devices of the host can be plugged in, and sockets of the host lead into it."""
     SHARED_NAMESPACES = "shared namespaces"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,6 +14,8 @@ from isola.operations import Operation
 from isola.runtimes.capabilities import RuntimeCapabilities
 from isola.runtimes.guest import Guest
 from isola.runtimes.spec import RunSpec
+
+Held = Callable[[Guest], Awaitable[None]]
 
 
 class Runtime(ABC):
@@ -35,8 +38,10 @@ class Runtime(ABC):
         """Does it work here, which version, and if not why and what to do."""
 
     @abstractmethod
-    async def run(self, op: Operation, spec: RunSpec) -> Guest:
+    async def run(self, op: Operation, spec: RunSpec, held: Held | None = None) -> Guest:
         """Start it; effects are pushed on ``op`` for rollback.
+
+        ``held`` is called when all of it is there and nothing of its program runs: the time to plug devices in.
 
         Raises HostFailure with what the engine says, AlreadyExists, Unsupported (a part of the spec).
         """

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Protocol
 
+from isola.host.guest_mounts import Tree
+from isola.host.nodes import DeviceNumber
 from isola.host.roots import Root
 from isola.host.sockets import Stream
 from isola.model.instance import InterfaceState
@@ -131,7 +133,34 @@ class Watched(Protocol):
         ...
 
 
-class Guest(Life, Inside, Watched, Protocol):
+class Plugged(Protocol):
+    """What is mounted in it and let through to it beside what it was started with.
+
+    All raise WrongState when it has ended, and Unsupported where it has a kernel of its own.
+    """
+
+    async def mount(self, tree: Tree, target: str) -> None:
+        """Mount it on an absolute path inside, which is made where it is missing. Raises InvalidInput, HostFailure."""
+        ...
+
+    async def unmount(self, number: int) -> None:
+        """Unmount a tree by its number, busy or not; fine when it is not there. Raises HostFailure."""
+        ...
+
+    async def mounts(self) -> frozenset[int]:
+        """Numbers of all that is mounted inside."""
+        ...
+
+    async def let_open(self, device: DeviceNumber, *, allowed: bool) -> None:
+        """Whether nodes of this device can be opened inside; what every instance may open stays so."""
+        ...
+
+    def root(self) -> AbstractContextManager[int]:
+        """A descriptor of its root directory, for a program of ours that resolves paths in it."""
+        ...
+
+
+class Guest(Life, Inside, Watched, Plugged, Protocol):
     """One run of an instance. Two guests are equal when they are the same run, whoever found it."""
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable
 from pathlib import Path
 
@@ -23,8 +22,7 @@ def forwarder(processes: FakeProcesses, files: FakeFiles, sockets: FakeSockets) 
     async def run(call: Call, said: FakeStream) -> int:
         spec = Spec.read(call.argv[4])
         own = next(each for each in processes.running if each.call is call)
-        note = {"pid": str(own.ref.pid), "started": str(own.ref.started), "boot": spec.boot}
-        await files.write(Path(spec.note), json.dumps(note).encode(), durable=False)
+        await files.write(Path(spec.pid_file), str(own.ref.pid).encode(), durable=False)
         others = [Spec.read(each.call.argv[4]) for each in processes.running if is_forwarder(each.call) and each != own]
         if any(other.listen == spec.listen for other in others):
             await said.write(b"error: cannot listen: Address already in use\n")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from isola.errors import HostFailure, InvalidInput, NotFound, WrongState
 from isola.host.guest_mounts import Graft, Tree
@@ -65,6 +65,12 @@ class FakeGuestMounts:
         """Numbers."""
         self._require(process)
         return frozenset(self.inside[process])
+
+    @contextmanager
+    def root(self, process: ProcessRef) -> Iterator[int]:
+        """A number."""
+        self._require(process)
+        yield 0
 
     def vanish(self, process: ProcessRef) -> None:
         """The process has ended."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
 from isola.errors import HostFailure, InvalidInput, Unsupported, WrongState
 from isola.host import Host
+from isola.host.guest_mounts import Tree
+from isola.host.nodes import DeviceNumber
 from isola.host.roots import Root as FilesOfRoot
 from isola.host.sockets import Stream
 from isola.model.identity import HostNames
@@ -25,6 +27,7 @@ from isola.runtimes import (
     ExecSpec,
     Execution,
     Guest,
+    Held,
     Lack,
     RunSpec,
     Runtime,
@@ -75,6 +78,10 @@ class FakeInstance:
     interfaces: tuple[InterfaceState, ...] = (LOOPBACK, InterfaceState("eth0"))
     nics: list[TapNic] = field(default_factory=list)
     """Where they end in taps."""
+    mounts: dict[int, str] = field(default_factory=dict)
+    """What was mounted in it: number -> path."""
+    devices: set[DeviceNumber] = field(default_factory=set)
+    """What was let through to it."""
     console_size: tuple[int, int] = (0, 0)
     consoles: list[FakeStream] = field(default_factory=list)
     commands: list[FakeExecution] = field(default_factory=list)
@@ -126,7 +133,7 @@ class FakeRuntime(Runtime):
         """Always works."""
         return Probe(available=True, version="fake")
 
-    async def run(self, op: Operation, spec: RunSpec) -> Guest:
+    async def run(self, op: Operation, spec: RunSpec, held: Held | None = None) -> Guest:
         """A command that is an empty word cannot be started."""
         self.require_supported(spec)
 
@@ -149,6 +156,8 @@ class FakeRuntime(Runtime):
 
         await op.effect(f"create first process of {spec.id}", make, look=look, undo=lambda: self.remove(spec.id))
         guest = self.guest(spec.id)
+        if held is not None:
+            await held(guest)
         await op.effect(f"start program of {spec.id}", start)
         return guest
 
@@ -259,6 +268,10 @@ class FakeGuest:
             raise WrongState("The instance is not running", remedy="start it first")
         return instance
 
+    def _pluggable(self) -> FakeInstance:
+        self._runtime.capabilities.require(Capability.PLUG)
+        return self._require()
+
     def _require_terminal(self) -> FakeInstance:
         instance = self._require()
         if not instance.spec.terminal:
@@ -351,6 +364,29 @@ class FakeGuest:
         if self._runtime.refuses(self._id, limits):
             raise HostFailure("The kernel refuses these limits")
         instance.limits = limits
+
+    async def mount(self, tree: Tree, target: str) -> None:
+        """Kept in ``FakeInstance.mounts``."""
+        self._pluggable().mounts[tree.number] = target
+
+    async def unmount(self, number: int) -> None:
+        """Out of them."""
+        self._pluggable().mounts.pop(number, None)
+
+    async def mounts(self) -> frozenset[int]:
+        """Their numbers."""
+        return frozenset(self._pluggable().mounts)
+
+    async def let_open(self, device: DeviceNumber, *, allowed: bool) -> None:
+        """Kept in ``FakeInstance.devices``."""
+        devices = self._pluggable().devices
+        (devices.add if allowed else devices.discard)(device)
+
+    @contextmanager
+    def root(self) -> Iterator[int]:
+        """A number."""
+        self._pluggable()
+        yield 0
 
     async def plug(self, nic: TapNic) -> None:
         """Its NICs end in a namespace."""

@@ -27,6 +27,7 @@ class FakeVm(FakeRuntime):
         root=RootKind.SHARED,
         lacks={
             Capability.CHECKPOINT: Lack("The fake keeps no state"),
+            Capability.PLUG: Lack("A virtual machine has a kernel and a file system of its own"),
             Capability.SIGNAL: Lack("A virtual machine has no first process on the host", remedy="stop it"),
             Capability.SHARED_NAMESPACES: Lack("Virtual machines share no kernel, and so no namespaces"),
         },

@@ -138,13 +138,13 @@ class Disk(DeviceDriver):
         instance, path = plug.instance, values.path_inside(plug.config["path"])
         async with self.host.guest_mounts.prepare(graft) as tree:
             await self.notes.write(instance.id, plug.name, {_MOUNT: str(tree.number)})
-            await self.host.guest_mounts.put(target.require_process(), tree, path, owner=instance.idmap.base)
+            await target.guest.mount(tree, path)
 
     async def _detach(self, plug: Plug, target: Target | None) -> None:
         note = await self.notes.read(plug.instance.id, plug.name)
-        if target is not None and target.process is not None and _MOUNT in note:
+        if target is not None and _MOUNT in note:
             with contextlib.suppress(WrongState):  # it has ended: its mounts went with it
-                await self.host.guest_mounts.take(target.process, int(note[_MOUNT]))
+                await target.guest.unmount(int(note[_MOUNT]))
         await self.notes.forget(plug.instance.id, plug.name)
         if _is_volume(plug.config):
             await self.parts.volumes.hide(self._volume(plug), _holder(plug))
@@ -153,7 +153,7 @@ class Disk(DeviceDriver):
         if plug.config.get("path") == ROOT:
             return True
         note = await self.notes.read(plug.instance.id, plug.name)
-        return _MOUNT in note and int(note[_MOUNT]) in await self.host.guest_mounts.there(target.require_process())
+        return _MOUNT in note and int(note[_MOUNT]) in await target.guest.mounts()
 
     async def _graft(self, plug: Plug) -> Graft | None:
         """What is to be mounted; None where it is missing and may be."""

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import ClassVar
 
 from isola.devices import values
-from isola.devices.companions import Companions
+from isola.devices.companions import Forwarders
 from isola.devices.driver import DeviceDriver, Parts, Plug, Stage, Target
 from isola.devices.endpoints import Endpoint, parse
 from isola.errors import InvalidInput
@@ -50,7 +50,7 @@ class Proxy(DeviceDriver):
 
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
-        self._companions = Companions(parts.host, self.notes)
+        self._forwarders = Forwarders(parts.host, self.notes)
 
     @classmethod
     def check(cls, where: str, config: Mapping[str, str]) -> None:
@@ -91,29 +91,29 @@ class Proxy(DeviceDriver):
         if _true(plug.config, "nat"):
             await self.host.firewall.apply(self._table(plug), nat_rules(plug.config))
             return
-        await self._companions.start(plug, _spec(plug, target))
+        spec = _spec(plug, target)
+        rooted = spec.listen.rooted or spec.connect.rooted
+        await self._forwarders.start(plug, spec, target.guest.root if rooted else None)
 
     async def _detach(self, plug: Plug, target: Target | None) -> None:
         if _true(plug.config, "nat"):
             await self.host.firewall.delete(self._table(plug))
             return
-        await self._companions.stop(plug)
+        await self._forwarders.stop(plug)
 
     async def _attached(self, plug: Plug, target: Target) -> bool:
         if _true(plug.config, "nat"):
             return self._table(plug) in await self.host.firewall.tables(self._table(plug))
-        return await self._companions.runs(plug)
+        return await self._forwarders.runs(plug)
 
     async def resume(self, plug: Plug, target: Target) -> None:
         """Adopt its process, or start it again."""
-        if not _true(plug.config, "nat"):
-            await self._companions.resume(plug, _spec(plug, target))
-        elif not await self._attached(plug, target):
+        if not _true(plug.config, "nat") or not await self._attached(plug, target):
             await self._attach(plug, target)
 
     async def close(self) -> None:
         """The processes run on."""
-        self._companions.leave()
+        self._forwarders.leave()
 
     def _table(self, plug: Plug) -> str:
         return self.parts.names.device_table(plug.instance.id, plug.name)
@@ -172,14 +172,8 @@ def _spec(plug: Plug, target: Target) -> Spec:
 def _side(endpoint: Endpoint, target: Target | None) -> Side:
     if target is None:
         return Side(endpoint.protocol, endpoint.host, endpoint.ports)
-    process = target.require_process()
-    return Side(
-        endpoint.protocol,
-        endpoint.host,
-        endpoint.ports,
-        network=str(target.network),
-        root=(process.pid, process.started),
-    )
+    rooted = endpoint.protocol == "unix" and not endpoint.host.startswith("@")
+    return Side(endpoint.protocol, endpoint.host, endpoint.ports, network=str(target.network), rooted=rooted)
 
 
 def _on_host(config: Mapping[str, str]) -> bool:

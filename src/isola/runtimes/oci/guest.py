@@ -10,13 +10,15 @@ from typing import Protocol
 
 from isola.errors import HostFailure, InvalidInput, IsolaError, NotFound, Unsupported, WrongState
 from isola.host import Host
+from isola.host.guest_mounts import Tree
+from isola.host.nodes import DeviceNumber
 from isola.host.process import ProcessRef
 from isola.host.roots import Entry, Root
 from isola.host.sockets import Stream
 from isola.model.instance import InterfaceState
 from isola.model.limits import Limits, Usage
 from isola.runtimes.guest import Execution
-from isola.runtimes.oci.config import PATH, exec_process
+from isola.runtimes.oci.config import PATH, device_rules, exec_process
 from isola.runtimes.oci.console import Console
 from isola.runtimes.oci.execution import NOT_EXECUTABLE, NOT_FOUND, execute
 from isola.runtimes.oci.layout import Layout
@@ -169,6 +171,35 @@ class OciGuest:
 
     async def unplug(self, link: str) -> None:
         """The same."""
+
+    # --- devices ------------------------------------------------------------------------------------------------
+
+    async def mount(self, tree: Tree, target: str) -> None:
+        """In the mount namespace of its first process."""
+        idmap = self._started.idmap
+        await self._host.guest_mounts.put(self.processes.init, tree, target, owner=idmap.base if idmap else 0)
+
+    async def unmount(self, number: int) -> None:
+        """The same."""
+        await self._host.guest_mounts.take(self.processes.init, number)
+
+    async def mounts(self) -> frozenset[int]:
+        """From its mount table."""
+        return await self._host.guest_mounts.there(self.processes.init)
+
+    async def let_open(self, device: DeviceNumber, *, allowed: bool) -> None:
+        """By a rule of its control group."""
+        if not allowed and any(device.rule == rule.removesuffix(" rwm") for rule in device_rules()):
+            return
+        if not await self._host.cgroups.allow_device(self._group, device.rule, allowed=allowed):
+            raise Unsupported(
+                "Devices cannot be let through on this host",
+                evidence="control groups of version 2 alone have no list of devices that could be added to",
+            )
+
+    def root(self) -> AbstractContextManager[int]:
+        """Of its first process."""
+        return self._host.guest_mounts.root(self.processes.init)
 
     # --- how ----------------------------------------------------------------------------------------------------
 

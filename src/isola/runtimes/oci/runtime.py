@@ -17,7 +17,7 @@ from isola.model.network import NetworkNamespace
 from isola.operations import Operation
 from isola.runtimes import plan
 from isola.runtimes.capabilities import Capability, Lack, RuntimeCapabilities
-from isola.runtimes.driver import Runtime
+from isola.runtimes.driver import Held, Runtime
 from isola.runtimes.guest import Guest
 from isola.runtimes.oci import monitor, record
 from isola.runtimes.oci.config import PATH, Surroundings, bundle, device_rules
@@ -69,7 +69,7 @@ class OciRuntime(Runtime):
         self._lxcfs: dict[Path, tuple[str, ...]] = {}
         """What a mounted lxcfs offers; forgotten when a first process could not be made."""
 
-    async def run(self, op: Operation, spec: RunSpec) -> Guest:
+    async def run(self, op: Operation, spec: RunSpec, held: Held | None = None) -> Guest:
         """Make the first process, held before its program, and let it go."""
         id = spec.id
         _require_supported(spec)
@@ -82,9 +82,11 @@ class OciRuntime(Runtime):
                 undo=lambda: self.remove(id),
             )
             found = await op.effect(f"create first process of {id}", lambda: self._create(spec, process))
-        before = self.host.processes.command_line(found.run.init)
+        guest = OciGuest(self, found, before=self.host.processes.command_line(found.run.init))
+        if held is not None:
+            await held(guest)
         await op.effect(f"start program of {id}", lambda: self._start(id))
-        return OciGuest(self, found, before=before)
+        return guest
 
     async def find(self, id: str) -> Guest | None:
         """The instance, if its first process and its monitor are those that were started."""

@@ -48,7 +48,6 @@ class Forwarders:
         await self._host.files.remove_tree(self._pid_file(plug))
 
     async def runs(self, plug: Plug) -> bool:
-        """Whether it is there."""
         return await self._companion(plug, None, None).find() is not None
 
     def leave(self) -> None:

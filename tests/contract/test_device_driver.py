@@ -80,7 +80,7 @@ async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
         cast(Pools, None),
         cast(Volumes, None),
         volume_ref=lambda project, pool, name: VolumeRef.custom(pool, name, project),
-        network_key=Ref,
+        network_ref=Ref,
         nic=lambda plug: cast(Nic, None),
     )
     state = DeviceState(request.param.replace("_", "-"), kind.example)

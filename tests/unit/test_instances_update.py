@@ -38,7 +38,10 @@ async def test_nics_come_go_and_change_while_it_runs(world: World) -> None:
     second = NIC | {"name": "eth1"}
     await update(world, devices={"eth1": second})
     assert len(world.host.links.inside) == 2 and not await differences(world)
-    assert world.parts.services.instances.get(Ref.default("web1")).volatile["eth0.ipv4"] == before.volatile["eth0.ipv4"]
+    assert (
+        world.parts.services.instances.get(Ref.default("web1")).plugged["eth0"].facts["ipv4"]
+        == before.plugged["eth0"].facts["ipv4"]
+    )
     await update(world, devices={"eth0": {"type": "none"}, "eth1": second | {"hwaddr": "10:66:6A:00:00:09"}})
     [(pair, _)] = world.host.links.inside.values()
     assert (pair.peer, pair.mac) == ("eth1", "10:66:6a:00:00:09")
@@ -54,7 +57,7 @@ async def test_a_nic_may_be_called_like_anything(world: World) -> None:
     }
     await world.create("web1", start=True, devices=odd)
     assert len(world.host.links.inside) == 4
-    await update(world, devices={"disk": ROOT, "root": ROOT})
+    await update(world, devices={"disk": ROOT, "root": {"type": "none"}})
     assert len(world.host.links.inside) == 1
     await world.finish(world.parts.services.instances.restart(Ref.default("web1")))
     assert not await differences(world)

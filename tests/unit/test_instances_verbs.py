@@ -100,8 +100,9 @@ async def test_the_architecture_is_the_image_s_whatever_the_client_says(world: W
 async def test_every_instance_has_ids_addresses_and_a_mac_of_its_own(world: World) -> None:
     made = [await world.create(f"web{number}") for number in range(5)]
     assert len({instance.idmap.base for instance in made}) == 5
-    for fact in ("eth0.hwaddr", "eth0.ipv4", "eth0.ipv6", "uuid"):
-        assert len({instance.volatile[fact] for instance in made}) == 5
+    assert len({instance.volatile["uuid"] for instance in made}) == 5
+    for fact in ("hwaddr", "ipv4", "ipv6"):
+        assert len({instance.plugged["eth0"].facts[fact] for instance in made}) == 5
 
 
 async def test_creating_at_once_shares_the_layer_and_nothing_else(world: World) -> None:
@@ -211,7 +212,7 @@ async def test_addresses_a_user_asks_for_and_none_at_all(world: World) -> None:
     gateway = world.parts.services.networks.gateways(Ref.default("isolabr0"))[0]
     wanted = gateway.rpartition(".")[0] + ".77"
     first = await world.create("web1", devices={"eth0": NIC | {"ipv4.address": wanted, "ipv6.address": "none"}})
-    assert first.volatile["eth0.ipv4"] == wanted and "eth0.ipv6" not in first.volatile
+    assert first.plugged["eth0"].facts["ipv4"] == wanted and "ipv6" not in first.plugged["eth0"].facts
     with pytest.raises(IsolaError) as caught:
         await world.create("web2", devices={"eth0": NIC | {"ipv4.address": wanted}})
     assert caught.value.code == "already_exists"
@@ -264,7 +265,7 @@ async def test_start_gives_root_network_limits_and_environment(world: World) -> 
     state = await world.parts.services.instances.state(instance)
     assert state.status is Status.RUNNING and state.memory_total == 1 << 30 and state.started_at is not None
     assert [(nic.name, nic.hwaddr) for nic in state.network if nic.name != "lo"] == [
-        ("eth0", instance.volatile["eth0.hwaddr"])
+        ("eth0", instance.plugged["eth0"].facts["hwaddr"])
     ]
 
 

@@ -59,7 +59,7 @@ async def test_a_change_while_an_instance_is_made_of_it_does_not_pass_it_by(worl
     await change(world, {})
     storage.create_volume = make  # type: ignore[method-assign]
     instance = await world.create("web1", start=True)
-    assert "eth0.hwaddr" in instance.volatile and not await differences(world)
+    assert "hwaddr" in instance.plugged["eth0"].facts and not await differences(world)
 
 
 async def test_a_change_that_one_instance_cannot_follow_is_taken_back_from_all(world: World) -> None:

@@ -82,7 +82,7 @@ async def test_who_uses_a_profile_or_an_address_is_named(world: World) -> None:
     made = await world.create("web1", profiles=("default", "extra"))
     with pytest.raises(InUse, match="by instance web1"):
         await services.profiles.delete(Ref.default("extra"))
-    taken = nic | {"ipv4.address": made.volatile["eth0.ipv4"]}
+    taken = nic | {"ipv4.address": made.plugged["eth0"].facts["ipv4"]}
     operation = services.instances.create(_request("web2", {"eth0": taken}))
     await operation.wait()
     assert "by instance web1" in str(operation.error), operation.error

@@ -74,7 +74,7 @@ async def test_networks(stand: Stand) -> None:
     assert [(one["hostname"], one["type"]) for one in leases if one["hwaddr"] == ""] == [
         ("isolabr0.gw", "gateway"), ("isolabr0.gw", "gateway"),
     ]  # fmt: skip
-    assert {one["hwaddr"] for one in leases if one["hostname"] == "web1"} == {instance.volatile["eth0.hwaddr"]}
+    assert {one["hwaddr"] for one in leases if one["hostname"] == "web1"} == {instance.plugged["eth0"].facts["hwaddr"]}
     assert (await stand.get("/1.0/networks/isolabr0/state"))["state"] == "up"
     config = (await stand.get("/1.0/networks/isolabr0"))["config"]
     assert config.keys() == {"ipv4.address", "ipv4.nat", "ipv6.address", "ipv6.nat"}

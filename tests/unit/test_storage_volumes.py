@@ -26,10 +26,12 @@ from isola.model.storage import Pool
 from isola.model.volume import VolumeRecord, VolumeRef, VolumeSnapshot
 from isola.network import Networks
 from isola.operations import Observer, Operation, Operations
+from isola.runtimes import Guest, Root, RunSpec
 from isola.state import Collection, record_codec
 from isola.storage import Pools, Volumes
 from isola.testing.clock import FakeClock
 from isola.testing.host import FakeHost, fake_host
+from isola.testing.runtime import FakeRuntime
 from isola.testing.store import FakeStore
 from isola.testing.system import FakeSystem
 
@@ -58,6 +60,19 @@ class House:
             self.host, self.pools, self.records, self.snapshot_records, self.operations, self.events,
             lambda ref: tuple(self.users),
         )  # fmt: skip
+
+    async def guest(self, id: str, ids: IdRange) -> Guest:
+        """An instance that runs."""
+        runtime, guests = FakeRuntime(self.host, HOME, HostNames("isola")), list[Guest]()
+        network = NetworkNamespace(Path("/netns/1"))
+        spec = RunSpec(id, "web", Root(Path("/root")), ("init",), ids, network=network)
+
+        async def run(op: Operation) -> None:
+            guests.append(await runtime.run(op, spec))
+            await op.commit()
+
+        await self.do(run)
+        return guests[0]
 
     async def reached(self, operation: Operation, point: str) -> None:
         if self.observer is not None:
@@ -286,7 +301,7 @@ async def test_a_disk_device_shows_a_volume_to_two_instances(house: House) -> No
         house.pools,
         house.volumes,
         volume_ref=lambda project, pool, name: VolumeRef.custom(pool, name, project),
-        network_key=Ref,
+        network_ref=Ref,
         nic=lambda plug: cast(Nic, None),
     )
     disk = Disk(parts)
@@ -294,8 +309,8 @@ async def test_a_disk_device_shows_a_volume_to_two_instances(house: House) -> No
     plugs = []
     for number, ids in enumerate((IDS, OTHERS)):
         instance = Instance(f"{number:016x}", f"web{number}", "", ids, house.host.clock.now())
-        process = house.host.processes.add("init").ref
-        plug, target = Plug(instance, "data", state), Target(NetworkNamespace(Path("/netns/1")), process, "/isola/1")
+        guest = await house.guest(instance.id, ids)
+        plug, target = Plug(instance, "data", state), Target(NetworkNamespace(Path("/netns/1")), guest)
         plugs.append((plug, target))
         await disk.require(plug)
         await house.do(lambda op, plug=plug, target=target: disk.attach(op, plug, target))  # type: ignore[misc]

@@ -238,6 +238,7 @@ async def build(
         images=images,
         networks=networks,
         pools=pools,
+        volumes=volumes,
         runtimes=runtimes,
         operations=operations,
         events=events,

@@ -1,6 +1,6 @@
 """What is plugged into instances: one driver per type of device, found by its file name in ``drivers/``."""
 
 from isola.devices.checks import check, kinds, settings_of
-from isola.devices.driver import DeviceDriver, Parts, Plug, Target
+from isola.devices.driver import DeviceDriver, Parts, Plug, Stage, Target
 
-__all__ = ["DeviceDriver", "Parts", "Plug", "Target", "check", "kinds", "settings_of"]
+__all__ = ["DeviceDriver", "Parts", "Plug", "Stage", "Target", "check", "kinds", "settings_of"]

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from isola.devices.checks import driver_of, without_type
 from isola.devices.driver import DeviceDriver, Parts, Plug, Stage, Target
 from isola.devices.notes import Notes
-from isola.errors import AlreadyExists
 from isola.model.device import DeviceState
 from isola.model.instance import Instance
 from isola.operations import Operation
@@ -38,20 +37,9 @@ class Devices:
         return sorted(plugs, key=lambda plug: self.driver(plug.state.kind).order(plug.name, plug.config))
 
     async def require(self, instance: Instance, devices: Configured) -> None:
-        """Check expanded devices against the host and against each other. Raises what drivers raise, with a field."""
-        taken: dict[str, str] = {}
+        """Check expanded devices against the host and what others have. Raises what drivers raise, with a field."""
         for plug in self._wanted(instance, devices):
-            driver = self.driver(plug.state.kind)
-            place = driver.place(plug.name, plug.config)
-            if place is not None and place in taken:
-                raise AlreadyExists(
-                    f"Devices {taken[place]!r} and {plug.name!r} both take the {place} of the instance",
-                    field=plug.field,
-                    remedy="change or remove one of them",
-                )
-            if place is not None:
-                taken[place] = plug.name
-            await driver.require(plug)
+            await self.driver(plug.state.kind).require(plug)
 
     async def choose(self, op: Operation, instance: Instance, devices: Configured) -> dict[str, DeviceState]:
         """The states of expanded devices; what the record has of the same devices is kept where it fits."""
@@ -61,12 +49,12 @@ class Devices:
             found[plug.name] = await self.driver(plug.state.kind).choose(op, plug, known)
         return found
 
-    def forget(self, instance: Instance, *, but: Instance | None = None) -> None:
-        """What was chosen for its devices is free again, unless ``but``, its next record, has the same."""
+    def forget(self, plugs: Iterable[Plug], *, but: Instance | None = None) -> None:
+        """What was chosen for devices is free again, unless ``but``, the next record, has the same."""
         kept = {} if but is None else but.plugged
-        for plug in self.plugs(instance):
+        for plug in plugs:
             other = kept.get(plug.name)
-            if other is None or other.facts != plug.state.facts:
+            if other is None or not self.driver(plug.state.kind).shares(plug.state, other):
                 self.driver(plug.state.kind).forget(plug)
 
     async def register(self, op: Operation, instance: Instance) -> None:
@@ -128,11 +116,6 @@ class Devices:
             state.kind != wanted[name].state.kind or not self.driver(state.kind).stands_for(wanted[name], state)
             for name, state in instance.plugged.items()
         )
-
-    async def resume(self, instance: Instance, target: Target) -> None:
-        """At the start of the daemon: look after what an earlier one has attached."""
-        for plug in self.plugs(instance):
-            await self.driver(plug.state.kind).resume(plug, target)
 
     async def forget_run(self, instance_id: str) -> None:
         """Nothing of the instance runs, and its devices are detached: remove what was noted of them."""

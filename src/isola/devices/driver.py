@@ -97,8 +97,8 @@ class Parts:
     volumes: Volumes
     volume_ref: Callable[[str, str, str], VolumeRef]
     """Project, pool and name of a volume as an instance of that project names it -> what ``volumes`` calls it."""
-    network_key: Callable[[str, str], Ref]
-    """Project and name of a network as an instance of that project names it -> what ``networks`` calls it."""
+    network_ref: Callable[[str, str], Ref]
+    """The network that instances of a project mean by a name."""
     nic: Callable[[Plug], Nic]
     """A NIC on a managed network, as its driver takes it."""
     others: Callable[[], list[Plug]] = list
@@ -131,7 +131,7 @@ class DeviceDriver(ABC):
 
     @classmethod
     def network(cls, config: Config) -> str | None:
-        """The managed network it may name, or None. Pure."""
+        """The managed network it names, or None. Pure."""
         return None
 
     @classmethod
@@ -158,6 +158,10 @@ class DeviceDriver(ABC):
     def stands_for(self, plug: Plug, state: DeviceState) -> bool:
         """Whether a recorded state is of what is configured now. Pure."""
         return state.config == plug.config
+
+    def shares(self, state: DeviceState, other: DeviceState) -> bool:
+        """Whether what was chosen for one is the other's now. Pure."""
+        return state.facts == other.facts
 
     def forget(self, plug: Plug) -> None:
         """What was chosen is free again: the record that had it is gone, or has another."""

@@ -11,6 +11,7 @@ from isola.devices.filters import Filter
 from isola.model.identity import HostNames
 from isola.model.network import Nic
 from isola.model.reference import Ref
+from isola.runtimes import TapNic
 from isola.settings import boolean
 
 NONE = "none"
@@ -121,6 +122,11 @@ def nic_of(plug: Plug, names: HostNames, network: Ref, hostname: str) -> Nic:
         mtu=int(facts.get(MTU, "1500")),
         configure=not plug.instance.start.system,
     )
+
+
+def tap_of(nic: Nic) -> TapNic:
+    """A NIC as a guest with taps knows it."""
+    return TapNic(nic.host_link, nic.mac, nic.interface, nic.mtu)
 
 
 def _senders6(plug: Plug) -> tuple[str, ...]:

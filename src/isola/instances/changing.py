@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from isola.instances.context import Context, Live
-from isola.instances.identity import nics_of
 from isola.model.instance import Instance
 from isola.model.limits import Limits
 from isola.operations import Operation
@@ -21,10 +20,7 @@ async def record(
     """Write the records that come after these, and let go of the addresses they no longer have."""
     await context.records.replace_all({wanted.value.ref: wanted for _, wanted in changes}, allow=allow)
     for instance, wanted in changes:
-        held = {(nic.network, nic.mac) for nic in nics_of(context, wanted.value)}
-        for nic in nics_of(context, instance):
-            if (nic.network, nic.mac) not in held:
-                context.networks.release(nic.network, nic.mac)
+        context.devices.forget(context.devices.plugs(instance), but=wanted.value)
 
 
 async def limit(context: Context, op: Operation, instance: Instance, live: Live, new: Limits) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from isola.instances.context import Context, Restart
-from isola.instances.identity import nics_of
+from isola.instances.identity import plugs_of
 from isola.instances.reboots import forget
 from isola.instances.volatile import LAST_BOOT, RESTARTING
 from isola.model.instance import Desired, Instance
@@ -28,10 +28,8 @@ async def clean_up(
     await op.effect(
         f"remove network namespace of {instance.name}", lambda: context.networks.namespaces.remove(instance.id)
     )
-    for nic in nics_of(context, instance):
-        network = context.networks.find(nic.network)
-        if network is not None:
-            await context.networks.driver(nic.network).detach(op, network, nic)
+    await context.devices.detach(op, plugs_of(context, instance))
+    await context.devices.forget_run(instance.id)
     await context.storage(instance).unmount(op, context.volume(instance), instance.id)
     await op.commit(lambda: record_stopped(context, instance.ref, again=again, reboots=reboots))
 

@@ -11,6 +11,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from isola.devices import Parts as DeviceParts
+from isola.devices import Plug
+from isola.devices.devices import Devices
+from isola.devices.nics import NETWORK, nic_of
 from isola.errors import HostFailure
 from isola.events import Events
 from isola.host import Host
@@ -20,16 +24,18 @@ from isola.model.caller import DAEMON, Caller
 from isola.model.identity import HostNames
 from isola.model.instance import Instance, Status, Unknown
 from isola.model.limits import Limits
+from isola.model.names import hostname
 from isola.model.network import Nic
 from isola.model.profile import Profile
 from isola.model.project import Project
-from isola.model.reference import Entity, Kind, Ref
+from isola.model.reference import DEFAULT_PROJECT, Entity, Kind, Ref
 from isola.model.storage import Volume
+from isola.model.volume import VolumeRef
 from isola.network import Networks
 from isola.operations import Operation, Operations
 from isola.runtimes import Guest, Runtime, Runtimes
 from isola.state import Collection, Described, Intents, Scoped, record_codec
-from isola.storage import Pools, VolumeDriver
+from isola.storage import Pools, VolumeDriver, Volumes
 
 
 def entity_of(ref: Ref) -> Entity:
@@ -60,6 +66,12 @@ _FOLLOWING = {
     RunState.ENDED: frozenset(),
 }
 """What a state may be followed by."""
+
+
+def dns_name(instance: Instance) -> str:
+    """``web1``, or ``web1.blue``: two instances of one name in two projects may share a network."""
+    label = hostname(instance.name)
+    return label if instance.project == DEFAULT_PROJECT else f"{label}.{instance.project}"
 
 
 @dataclass(slots=True)
@@ -111,7 +123,7 @@ class HalfMade:
     pool: str = ""
     """Empty where it did not come to a volume."""
     layers: tuple[str, ...] = ()
-    nics: tuple[Nic, ...] = ()
+    plugs: tuple[Plug, ...] = ()
 
 
 @dataclass(slots=True)
@@ -130,6 +142,7 @@ class Context:
     images: ImageLibrary
     networks: Networks
     pools: Pools
+    volumes: Volumes
     runtimes: Runtimes
     operations: Operations
     events: Events
@@ -139,8 +152,8 @@ class Context:
     live: dict[str, Live] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
     """Instances that could not be brought to what their record says, by id, with the reason."""
-    strays: dict[str, tuple[Nic, ...]] = field(default_factory=dict)
-    """NICs that such an instance may still have on the host, though its record does not know them."""
+    strays: dict[str, tuple[Plug, ...]] = field(default_factory=dict)
+    """Devices that such an instance may still have on the host, though its record does not know them."""
     half_made: dict[str, HalfMade] = field(default_factory=dict)
     """What is left of creations, by id."""
     undoing: asyncio.Task[None] | None = None
@@ -157,6 +170,33 @@ class Context:
     """Clients connected to files: what says that one has left, the instance's id, and what tells it to leave."""
     bases: Bases = field(default_factory=Bases)
     """Where id ranges may begin on this host."""
+
+    devices: Devices = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.devices = Devices(
+            DeviceParts(
+                self.host,
+                self.directory,
+                self.names,
+                self.networks,
+                self.pools,
+                self.volumes,
+                volume_ref=self.volume_ref,
+                network_ref=self.network_ref,
+                nic=self.nic,
+                others=lambda: [plug for each in self.everybody() for plug in self.devices.plugs(each)],
+            )
+        )
+
+    def volume_ref(self, project: str, pool: str, name: str) -> VolumeRef:
+        """The custom volume that the devices of an instance of this project name."""
+        return VolumeRef.custom(pool, name, self.scoped(project, Kind.STORAGE_VOLUME, name).project)
+
+    def nic(self, plug: Plug) -> Nic:
+        """A NIC on a managed network."""
+        network = self.network_ref(plug.instance.project, plug.state.facts[NETWORK])
+        return nic_of(plug, self.names, network, dns_name(plug.instance))
 
     def tell(self, action: str, ref: Ref, *, caller: Caller = DAEMON, **about: Any) -> None:
         """Publish what happened to an instance: ``started``."""

@@ -11,9 +11,9 @@ from pathlib import Path
 from isola.errors import HostFailure, InvalidInput, IsolaError, NotFound, PreconditionFailed
 from isola.instances.context import Context, HalfMade
 from isola.instances.describe import describe
-from isola.instances.expand import merge, naming, nic_devices, require, root_pool, validate
+from isola.instances.expand import merge, naming, require, root_pool, validate
 from isola.instances.half_made import BEGUN, keep_in_mind, undo_of_name
-from isola.instances.identity import nics_of, take_facts
+from isola.instances.identity import plugs_of, refreshed
 from isola.instances.layers import reserved
 from isola.instances.ranges import give_back, reserve_range
 from isola.instances.start import start
@@ -118,8 +118,8 @@ async def create(context: Context, op: Operation, plan: Plan) -> Instance:
 
 
 def _half(context: Context, instance: Instance) -> HalfMade:
-    nics = tuple(nics_of(context, instance))
-    return HalfMade(instance.id, instance.ref, context.pool_name(instance), instance.start.layers, nics)
+    plugs = plugs_of(context, instance)
+    return HalfMade(instance.id, instance.ref, context.pool_name(instance), instance.start.layers, plugs)
 
 
 async def _record_created(context: Context, plan: Plan, instance: Instance) -> None:
@@ -147,10 +147,8 @@ async def _record(
     }
     if image is not None:
         volatile |= {"base_image": image.fingerprint, PENDING: "create"}
-    for name, device in nic_devices(plan.devices).items():
-        volatile |= await take_facts(context, op, name, device, {}, project=plan.ref.project)
     request = plan.request
-    return Instance(
+    instance = Instance(
         id=id,
         name=plan.ref.name,
         image=image.fingerprint if image else "",
@@ -170,6 +168,7 @@ async def _record(
         hostname=request.hostname,
         start=_EMPTY_START if image is None else _start(image, await context.images.templates(image)),
     )
+    return await refreshed(context, op, instance, plan.devices)
 
 
 async def _announce(context: Context, op: Operation, instance: Instance) -> None:
@@ -224,9 +223,8 @@ async def _build(context: Context, op: Operation, instance: Instance) -> None:
             lambda: describe(context, instance),
             undo=lambda: descriptions.remove(instance.id),
         )
-    with op.step("Register on networks"):
-        for nic in nics_of(context, instance):
-            await context.networks.driver(nic.network).register(op, context.networks.get(nic.network), nic)
+    with op.step("Register devices"):
+        await context.devices.register(op, instance)
 
 
 def _profiles_of(context: Context, request: InstanceRequest) -> tuple[str, ...]:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
-from isola.errors import InvalidInput, NotFound, Unsupported
+from isola.devices.checks import check, driver_of, without_type
+from isola.devices.nics import network_name
+from isola.errors import InvalidInput, NotFound
 from isola.instances.settings import SETTINGS
 from isola.model.instance import Config, Devices
-from isola.model.names import plain_name
 from isola.model.profile import Profile
-
-_NIC_KEYS = frozenset({"type", "name", "network", "nictype", "parent", "hwaddr", "ipv4.address", "ipv6.address", "mtu"})
-_DISK_KEYS = frozenset({"type", "path", "pool"})
 
 
 def merge(
@@ -35,14 +33,7 @@ def merge(
 def validate(config: Config, devices: Devices) -> None:
     """Check the words of a profile or an instance on their own. Raises InvalidInput, Unsupported."""
     SETTINGS.validate(config)
-    for name, device in devices.items():
-        plain_name(name, "devices")
-        _check_device(name, device)
-
-
-def nic_devices(devices: Devices) -> dict[str, Mapping[str, str]]:
-    """The NICs among expanded devices, by device name."""
-    return {name: device for name, device in sorted(devices.items()) if device.get("type") == "nic"}
+    check(devices)
 
 
 def root_pool(devices: Devices) -> str:
@@ -62,18 +53,35 @@ def _root(devices: Devices) -> str:
 
 
 def require(devices: Devices, *, network: Callable[[str], object], pool: Callable[[str], object]) -> None:
-    """Check that what expanded devices name exists; ``network`` and ``pool`` raise NotFound."""
-    root = _root(devices)
-    with naming(f"devices.{root}.pool"):
-        pool(devices[root]["pool"])
-    interfaces: set[str] = set()
-    for name, device in nic_devices(devices).items():
-        with naming(f"devices.{name}.network"):
-            network(network_of(device))
-        interface = device.get("name", name)
-        if interface in interfaces:
-            raise InvalidInput(f"Two NICs are called {interface!r} inside", field=f"devices.{name}.name")
-        interfaces.add(interface)
+    """Check that what expanded devices name exists, and that no two take the same place inside.
+
+    ``network`` and ``pool`` raise NotFound. What only the host can tell is asked when the devices are chosen.
+    """
+    _root(devices)
+    taken: dict[str, str] = {}
+    for name, device in devices.items():
+        driver, config = driver_of(device["type"]), without_type(device)
+        if (named := driver.pool(config)) is not None:
+            with naming(f"devices.{name}.pool"):
+                pool(named)
+        if (named := driver.network(config)) is not None:
+            with naming(f"devices.{name}.network"):
+                network(named)
+        place = driver.place(name, config)
+        if place is not None and place in taken:
+            raise InvalidInput(
+                f"Devices {taken[place]!r} and {name!r} both take {place}",
+                field=f"devices.{name}",
+                remedy="change or remove one of them",
+            )
+        if place is not None:
+            taken[place] = name
+
+
+def networks_of(devices: Devices) -> set[str]:
+    """The managed networks that NICs among these name, or may name as their parent."""
+    nics = (without_type(device) for device in devices.values() if device.get("type") == "nic")
+    return {name for nic in nics if (name := network_name(nic))}
 
 
 @contextmanager
@@ -83,74 +91,3 @@ def naming(field: str) -> Iterator[None]:
         yield
     except NotFound as error:
         raise NotFound(error.message, field=field, evidence=error.evidence, remedy=error.remedy) from error
-
-
-def network_of(device: Mapping[str, str]) -> str:
-    """The managed network a NIC device names, in either of the API's spellings."""
-    return device.get("network") or device["parent"]
-
-
-def _check_device(name: str, device: Mapping[str, str]) -> None:
-    where = f"devices.{name}"
-    for key, value in device.items():
-        if not isinstance(key, str) or not isinstance(value, str) or "\0" in key + value:
-            raise InvalidInput("Device keys and values must be texts without NUL", field=where)
-    kind = device.get("type")
-    if kind is None:
-        raise InvalidInput(f"Device {name!r} has no type", field=f"{where}.type", remedy="use nic, disk or none")
-    if kind == "none":
-        return
-    if kind not in ("nic", "disk"):
-        raise Unsupported(
-            f"Devices of type {kind[:40]!r} are not offered", field=f"{where}.type", remedy="use nic or disk"
-        )
-    known = _NIC_KEYS if kind == "nic" else _DISK_KEYS
-    if kind == "disk" and device.get("size"):
-        raise Unsupported(
-            "The size of a root disk cannot be limited",
-            evidence="pools of the overlay driver have no quotas",
-            field=f"{where}.size",
-            remedy="leave it out, and put the pool on a file system of its own: that bounds all that lie in it",
-        )
-    for key in device:
-        if key not in known:
-            raise InvalidInput(
-                f"Unknown key {key!r} of a {kind}",
-                field=f"{where}.{key}",
-                remedy=f"known keys: {', '.join(sorted(known))}",
-            )
-    if kind == "nic":
-        _check_nic(where, device)
-    elif device.get("path") != "/" or not device.get("pool"):
-        raise Unsupported("Only a root disk is offered", field=where, remedy="use {type: disk, path: /, pool: NAME}")
-
-
-def _check_nic(where: str, device: Mapping[str, str]) -> None:
-    import ipaddress
-    import re
-
-    if device.get("nictype", "bridged") != "bridged":
-        raise Unsupported("Only bridged NICs are offered", field=f"{where}.nictype", remedy="use nictype bridged")
-    if not (device.get("network") or device.get("parent")):
-        raise InvalidInput("A NIC needs a network", field=f"{where}.network", remedy="name a managed network")
-    name = device.get("name", "eth0")
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9._-]{0,14}", name, re.ASCII) or name == "lo":
-        raise InvalidInput(f"Invalid interface name {name[:40]!r}", field=f"{where}.name", remedy="use eth0, eth1, ...")
-    mac = device.get("hwaddr", "")
-    if mac and not re.fullmatch(r"[0-9a-fA-F][02468aceACE](:[0-9a-fA-F]{2}){5}", mac, re.ASCII):
-        raise InvalidInput(
-            "Invalid MAC address", field=f"{where}.hwaddr", remedy="a unicast address like 10:66:6a:1:2:3"
-        )
-    if device.get("mtu"):
-        try:
-            if not 1280 <= int(device["mtu"]) <= 65535:
-                raise ValueError
-        except ValueError:
-            raise InvalidInput("Invalid MTU", field=f"{where}.mtu", remedy="use 1280 to 65535") from None
-    for key, version in (("ipv4.address", 4), ("ipv6.address", 6)):
-        value = device.get(key)
-        try:
-            if value and value != "none" and ipaddress.ip_address(value).version != version:
-                raise ValueError
-        except ValueError:
-            raise InvalidInput(f"Invalid IPv{version} address", field=f"{where}.{key}") from None

@@ -10,12 +10,12 @@ import dataclasses
 import logging
 from contextlib import suppress
 
+from isola.devices import Plug
 from isola.errors import IsolaError
 from isola.instances.context import Context, HalfMade
 from isola.instances.describe import forget_volume
 from isola.instances.layers import drop_unused
 from isola.instances.ranges import give_back
-from isola.model.network import Nic
 from isola.model.reference import DEFAULT_PROJECT, Ref
 from isola.model.storage import Volume
 from isola.operations import Operation
@@ -80,8 +80,7 @@ async def _work(context: Context, op: Operation, half: HalfMade) -> None:
     """Can be repeated; fine when there is nothing left to do."""
     await op.commit()
     if context.by_id(half.id) is None:
-        for nic in half.nics:
-            await _unregister(context, op, nic)
+        await context.devices.unregister(op, map(_without_addresses, half.plugs))
         if half.pool in {known.name for known in context.pools}:
             await forget_volume(context, op, Volume(id=half.id, pool=half.pool))
             await drop_unused(context, half.layers)
@@ -90,8 +89,6 @@ async def _work(context: Context, op: Operation, half: HalfMade) -> None:
     context.half_made.pop(half.id, None)
 
 
-async def _unregister(context: Context, op: Operation, nic: Nic) -> None:
-    if (network := context.networks.find(nic.network)) is not None:
-        # Its addresses were free again as soon as the creation had failed: they may be another's.
-        own = dataclasses.replace(nic, ipv4=None, ipv6=None)
-        await context.networks.driver(nic.network).unregister(op, network, own)
+def _without_addresses(plug: Plug) -> Plug:
+    """They were free again as soon as the creation had failed, and may be another's: no lease of them is ended."""
+    return dataclasses.replace(plug, state=plug.state.with_facts(ipv4="", ipv6=""))

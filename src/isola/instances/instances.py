@@ -21,7 +21,7 @@ from isola.instances.commands import Command, Commands
 from isola.instances.configuration import expanded
 from isola.instances.console import Console
 from isola.instances.context import Context, entity_of, lock_of
-from isola.instances.expand import network_of
+from isola.instances.expand import networks_of
 from isola.instances.files import FilesSession
 from isola.instances.identity import nics_of
 from isola.instances.layers import drop_unused, in_use
@@ -72,6 +72,7 @@ class Instances:
         for live in self._context.live.values():
             if live.watcher is not None:
                 live.watcher.cancel()
+        await self._context.devices.close()
         leave(self._context)
         if self._context.undoing is not None:
             self._context.undoing.cancel()
@@ -119,6 +120,8 @@ class Instances:
     def _kept(self, instance: Instance) -> dict[str, str]:
         kept = {f"image.{key}": value for key, value in instance.image_properties.items()}
         kept |= {f"volatile.{key}": value for key, value in instance.volatile.items()}
+        for name, state in instance.plugged.items():
+            kept |= {f"volatile.{name}.{fact}": value for fact, value in state.facts.items()}
         kept["volatile.last_state.power"] = "RUNNING" if instance.desired is Desired.RUNNING else "STOPPED"
         return kept
 
@@ -156,10 +159,7 @@ class Instances:
         context = self._context
 
         def names(project: str, devices: Devices) -> bool:
-            return any(
-                d.get("type") == "nic" and context.network_ref(project, network_of(d)) == network
-                for d in devices.values()
-            )
+            return any(context.network_ref(project, name) == network for name in networks_of(devices))
 
         users = [each.entity for each in self if names(each.project, expanded(context, each)[1])]
         users += [profile.entity for profile in context.profiles if names(profile.project, profile.devices)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from isola.devices import Plug
 from isola.instances.clean_up import clean_up
 from isola.instances.configuration import expanded
 from isola.instances.context import Context
@@ -11,17 +12,16 @@ from isola.instances.placement import limits
 from isola.instances.repair import half_changed, repair
 from isola.instances.supervise import adopt
 from isola.model.instance import Desired, Instance
-from isola.model.network import Nic
 from isola.model.reference import Ref
 from isola.operations import Operation
 
 
-def marks(context: Context, op: Operation, id: str, nics: Sequence[Nic] = ()) -> None:
-    """If what ``op`` does to this instance cannot be undone, remember that, and which NICs it may have got."""
+def marks(context: Context, op: Operation, id: str, plugs: Sequence[Plug] = ()) -> None:
+    """If what ``op`` does to this instance cannot be undone, remember that, and which devices it may have got."""
 
     def mark(why: str) -> None:
         context.broken[id] = why
-        context.strays[id] = (*context.strays.get(id, ()), *nics)
+        context.strays[id] = (*context.strays.get(id, ()), *plugs)
 
     op.if_undo_fails(mark)
 

@@ -9,8 +9,9 @@ from enum import Enum
 from isola.errors import IsolaError
 from isola.instances.clean_up import clean_up
 from isola.instances.configuration import expanded
-from isola.instances.context import Context, entity_of, lock_of
+from isola.instances.context import Context, Live, entity_of, lock_of
 from isola.instances.describe import keep_described
+from isola.instances.endpoint import target_of
 from isola.instances.half_made import undo_begun
 from isola.instances.layers import drop_unused
 from isola.instances.placement import limits
@@ -123,6 +124,19 @@ async def _adopt(context: Context, instance: Instance, guest: Guest) -> None:
     except IsolaError as error:
         log.error("The limits of instance %s are not as configured: %s", instance.name, error)
     await _repair(context, instance)
+    await _resume_devices(context, instance.id, live)
+
+
+async def _resume_devices(context: Context, id: str, live: Live) -> None:
+    """Look after what an earlier daemon has plugged in."""
+    instance = context.by_id(id)
+    if instance is None or (target := target_of(context, instance, live)) is None:
+        return
+    for plug in context.devices.plugs(instance):
+        try:
+            await context.devices.driver(plug.state.kind).resume(plug, target)
+        except IsolaError as error:
+            log.error("Device %s of instance %s does not work: %s", plug.name, instance.name, error)
 
 
 async def _repair(context: Context, instance: Instance) -> None:
@@ -137,7 +151,7 @@ async def _repair(context: Context, instance: Instance) -> None:
     try:
         await context.operations.finish(operation)
     except IsolaError as error:
-        log.error("The NICs of instance %s are not as configured: %s", instance.name, error)
+        log.error("The devices of instance %s are not as configured: %s", instance.name, error)
 
 
 async def _start_again(context: Context, instances: list[Instance]) -> None:

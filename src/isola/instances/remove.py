@@ -7,7 +7,7 @@ import dataclasses
 from isola.instances.context import Context
 from isola.instances.describe import forget_volume
 from isola.instances.files import end_sessions
-from isola.instances.identity import nics_of
+from isola.instances.identity import plugs_of
 from isola.instances.layers import drop_unused
 from isola.instances.ranges import give_back
 from isola.model.instance import Instance
@@ -41,13 +41,12 @@ async def sweep(context: Context, op: Operation, instance: Instance, *, clean: b
             f"remove network namespace of {instance.name}", lambda: context.networks.namespaces.remove(instance.id)
         )
     strays = context.strays.get(instance.id, ())
-    for nic in (*nics_of(context, instance), *strays):
-        network = context.networks.find(nic.network)
-        if network is not None:
-            if not clean or strays:
-                await context.networks.driver(nic.network).detach(op, network, nic)
-            await context.networks.driver(nic.network).unregister(op, network, nic)
-            context.networks.release(nic.network, nic.mac)
+    plugs = (*plugs_of(context, instance), *strays)
+    if not clean or strays:
+        await context.devices.detach(op, plugs)
+    await context.devices.unregister(op, plugs)
+    context.devices.forget(plugs)
+    await context.devices.forget_run(instance.id)
     await forget_volume(context, op, context.volume(instance))
     await op.effect(f"remove logs of {instance.name}", lambda: _remove_logs(context, instance))
     await op.effect(f"give back user ids of {instance.name}", lambda: give_back(context, instance.id))

@@ -7,7 +7,7 @@ import dataclasses
 from isola.errors import AlreadyExists, WrongState
 from isola.instances.context import Context
 from isola.instances.describe import describe_change
-from isola.instances.identity import nics_of
+from isola.instances.identity import plugs_of
 from isola.instances.mend import marks, mend
 from isola.instances.templates import renamed as facts_after
 from isola.model.names import plain_name
@@ -34,11 +34,8 @@ async def rename(context: Context, op: Operation, ref: Ref, new: str) -> None:
     held = context.records.read(ref)
     old = held.value
     renamed = dataclasses.replace(old, name=new, volatile=facts_after(old.volatile, ref.name))
-    marks(context, op, old.id, nics_of(context, renamed))
-    for before, after in zip(nics_of(context, old), nics_of(context, renamed), strict=True):
-        network = context.networks.find(before.network)
-        if network is not None:
-            await context.networks.driver(before.network).rename(op, network, before, after)
+    marks(context, op, old.id, plugs_of(context, renamed))
+    await context.devices.rename(op, old, renamed)
     await describe_change(context, op, old, renamed)
     await op.commit(lambda: context.records.rename(ref, renamed.ref, renamed, at=held.revision))
     context.tell("renamed", renamed.ref, caller=op.caller, old_name=ref.name)

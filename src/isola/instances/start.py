@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
+from isola.devices import Stage, Target
+from isola.devices.nics import tap_of
 from isola.errors import HostFailure, IsolaError, WrongState
 from isola.instances.configuration import environment, expanded
 from isola.instances.context import Context
 from isola.instances.describe import keep_described
-from isola.instances.endpoint import make_endpoint, tap_nic
+from isola.instances.endpoint import make_endpoint
 from isola.instances.evidence import last_words, note_failure
 from isola.instances.files import end_sessions
 from isola.instances.identity import nics_of, refreshed
@@ -81,22 +83,29 @@ def require_stopped(context: Context, instance: Instance) -> None:
 
 
 async def _run(context: Context, op: Operation, instance: Instance, spec: RunSpec) -> Guest:
-    endpoint = await make_endpoint(context, op, instance)
-    taps = isinstance(endpoint, HostTap)
-    nics = tuple(tap_nic(nic) for nic in nics_of(context, instance)) if taps else ()
-    guest = await context.working_runtime(instance).run(op, dataclasses.replace(spec, network=endpoint, nics=nics))
-    await _require_life(context, instance, guest)
+    endpoint, devices = await make_endpoint(context, op, instance), context.devices
+    await devices.attach(op, instance, Target(endpoint), Stage.NETWORK)
+    taps = tuple(tap_of(nic) for nic in nics_of(context, instance)) if isinstance(endpoint, HostTap) else ()
+
+    async def held(guest: Guest) -> None:
+        await devices.attach(op, instance, Target(endpoint, guest), Stage.PROCESS)
+
+    runtime, whole = context.working_runtime(instance), dataclasses.replace(spec, network=endpoint, nics=taps)
+    guest = await runtime.run(op, whole, held)
+    if await _lives(context, instance, guest):
+        await devices.attach(op, instance, Target(endpoint, guest), Stage.PROGRAM)
     return guest
 
 
-async def _require_life(context: Context, instance: Instance, guest: Guest) -> None:
-    """Raise HostFailure where the program ended at once, unless it was done, or wants to be started again."""
+async def _lives(context: Context, instance: Instance, guest: Guest) -> bool:
+    """False where it is done already, or wants to be started again. Raises HostFailure where it failed at once."""
     status = await guest.settled()
     if status not in (None, 0, REBOOT):
         raise HostFailure(
             f"The first process of {instance.name!r} ended at once, with status {status}",
             evidence=await last_words(context, instance),
         )
+    return status is None
 
 
 async def _record_started(context: Context, found: Versioned[Instance], limits: Limits, guest: Guest) -> None:

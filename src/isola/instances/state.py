@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from isola.devices.nics import HWADDR, MTU, NAME, host_link
 from isola.host.threads import in_thread
 from isola.instances.configuration import expanded
 from isola.instances.context import Context, Live
-from isola.instances.identity import nics_of
 from isola.instances.limits import memory_limit
 from isola.model.instance import Instance, InstanceState, InterfaceState
 from isola.runtimes import Guest
@@ -45,10 +45,16 @@ def _look(context: Context, instance: Instance, live: Live | None, memory: int) 
 
 
 def _interfaces(context: Context, instance: Instance, guest: Guest) -> tuple[InterfaceState, ...]:
-    nics = {nic.interface: nic for nic in nics_of(context, instance)}
+    plugs = [plug for plug in context.devices.plugs(instance) if plug.state.kind == "nic"]
+    nics = {plug.state.facts.get(NAME, plug.name): plug for plug in plugs}
     return tuple(
-        dataclasses.replace(seen, hwaddr=nic.mac, host_name=nic.host_link, mtu=nic.mtu)
-        if (nic := nics.get(seen.name)) is not None
+        dataclasses.replace(
+            seen,
+            hwaddr=plug.state.facts[HWADDR],
+            host_name=host_link(plug, context.names),
+            mtu=int(plug.state.facts.get(MTU) or seen.mtu),
+        )
+        if (plug := nics.get(seen.name)) is not None
         else seen
         for seen in guest.interfaces()
     )

@@ -13,7 +13,7 @@ from isola.instances.context import Context
 from isola.instances.describe import describe, forget_volume
 from isola.instances.expand import require
 from isola.instances.half_made import BEGUN
-from isola.instances.identity import nics_of
+from isola.instances.identity import plugs_of
 from isola.instances.placement import cpus_text, limits
 from isola.instances.ranges import give_back
 from isola.instances.supervise import adopt as look_after
@@ -86,9 +86,7 @@ async def adopt(context: Context, op: Operation, id: str, name: str = "") -> Ins
     if guest is not None:
         look_after(context, instance, guest, bound, frozen=guest.frozen())
         await guest.limit(bound)
-    for nic in nics_of(context, instance):
-        network = context.networks.get(nic.network)
-        await context.networks.driver(nic.network).register(op, network, nic)
+    await context.devices.register(op, instance)
     context.tell("created", instance.ref, caller=op.caller, type=instance.type)
     return instance
 
@@ -125,12 +123,11 @@ async def remove(context: Context, op: Operation, id: str) -> None:
             await op.effect(f"remove processes of {unknown.id}", lambda runtime=runtime: runtime.remove(unknown.id))  # type: ignore[misc]
     namespaces = context.networks.namespaces
     await op.effect(f"remove network namespace of {unknown.id}", lambda: namespaces.remove(unknown.id))
-    for nic in nics_of(context, unknown.instance) if unknown.instance is not None else ():
-        network = context.networks.find(nic.network)
-        if network is not None:
-            await context.networks.driver(nic.network).detach(op, network, nic)
-            await context.networks.driver(nic.network).unregister(op, network, nic)
-            context.networks.release(nic.network, nic.mac)
+    plugs = plugs_of(context, unknown.instance) if unknown.instance is not None else ()
+    await context.devices.detach(op, plugs)
+    await context.devices.unregister(op, plugs)
+    context.devices.forget(plugs)
+    await context.devices.forget_run(unknown.id)
     if unknown.pool:
         await forget_volume(context, op, Volume(id=unknown.id, pool=unknown.pool))
     logs: Path = context.directory / "logs" / unknown.id

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from isola.errors import NotFound, WrongState
 from isola.instances.changing import limit, record
 from isola.instances.configuration import expanded
-from isola.instances.context import Context, Live
+from isola.instances.context import Context
 from isola.instances.describe import describe_change
-from isola.instances.endpoint import endpoint_of, plug, unplug
+from isola.instances.endpoint import target_of
 from isola.instances.expand import merge, require, root_pool, validate
-from isola.instances.identity import nics_of, refreshed
+from isola.instances.identity import plugs_of, refreshed
 from isola.instances.mend import marks, mend
 from isola.instances.placement import cpus_text, limits
 from isola.instances.settings import SETTINGS
-from isola.instances.volatile import CHANGING, CPUS, LIMITS, NICS
+from isola.instances.volatile import CHANGING, CPUS, DEVICES, LIMITS
+from isola.model.device import DeviceState
 from isola.model.instance import Instance, InstanceUpdate
 from isola.model.reference import Ref
 from isola.operations import Operation
@@ -95,33 +96,39 @@ async def _change(context: Context, op: Operation, held: Versioned[Instance], wa
     config, devices = expanded(context, wanted)
     live = context.live.get(instance.id)
     wanted = await refreshed(context, op, wanted, devices)
-    marks(context, op, instance.id, nics_of(context, wanted))
+    marks(context, op, instance.id, plugs_of(context, wanted))
     new = limits(context, config, of=instance) if live is not None else None
     if new is not None:
         wanted = dataclasses.replace(wanted, volatile=dict(wanted.volatile) | {CPUS: cpus_text(new)})
-    if live is not None and nics_of(context, instance) != nics_of(context, wanted):
-        coming = [nic.device for nic in nics_of(context, wanted) if nic not in nics_of(context, instance)]
-        held = await _announce(context, op, held, " ".join((NICS, *coming)))
+    changing = context.devices.changing(instance, wanted)
+    if live is not None and changing:
+        held = await _announce(context, op, held, DEVICES, changing)
     elif live is not None and new != live.limits:
-        held = await _announce(context, op, held, LIMITS)
-    await _rewire(context, op, instance, wanted, live)
+        held = await _announce(context, op, held, LIMITS, {})
+    if changing:
+        await context.devices.change(op, instance, wanted, target_of(context, instance, live))
     if live is not None and new is not None and new != live.limits:
         await limit(context, op, wanted, live, new)
     return Versioned(wanted, held.revision)
 
 
-async def _announce(context: Context, op: Operation, held: Versioned[Instance], part: str) -> Versioned[Instance]:
+async def _announce(
+    context: Context, op: Operation, held: Versioned[Instance], part: str, changing: Mapping[str, DeviceState]
+) -> Versioned[Instance]:
     """Say in the record that the host is about to differ from it, for a daemon that has to repair it."""
     instance = held.value
 
-    def marked(found: Instance, mark: str | None) -> Instance:
+    def marked(found: Instance, mark: str | None, devices: Mapping[str, DeviceState]) -> Instance:
         volatile = {key: value for key, value in found.volatile.items() if key != CHANGING}
-        return dataclasses.replace(found, volatile=volatile | ({CHANGING: mark} if mark else {}))
+        volatile |= {CHANGING: mark} if mark else {}
+        return dataclasses.replace(found, volatile=volatile, changing=devices)
 
     return await op.effect(
         f"announce change of {instance.name}",
-        lambda: context.records.replace(instance.ref, marked(instance, part), at=held.revision),
-        undo=lambda: context.records.change(instance.ref, lambda found: marked(found, instance.volatile.get(CHANGING))),
+        lambda: context.records.replace(instance.ref, marked(instance, part, changing), at=held.revision),
+        undo=lambda: context.records.change(
+            instance.ref, lambda found: marked(found, instance.volatile.get(CHANGING), instance.changing)
+        ),
     )
 
 
@@ -143,23 +150,3 @@ def _check_devices(context: Context, instance: Instance, wanted: Instance) -> No
             f"The root of {instance.name!r} lies in pool {context.pool_name(instance)!r}",
             remedy="a root cannot change its pool by a change of configuration",
         )
-
-
-async def _rewire(context: Context, op: Operation, old: Instance, new: Instance, live: Live | None) -> None:
-    """Take away NICs that changed or went, add those that changed or came."""
-    before, after = nics_of(context, old), nics_of(context, new)
-    endpoint = endpoint_of(context, new) if live is not None and before != after else None
-    for nic in before:
-        network = context.networks.find(nic.network)
-        if nic not in after and network is not None:
-            driver = context.networks.driver(nic.network)
-            if live is not None:
-                await unplug(op, nic, live.guest)
-            await driver.withdraw(op, network, nic, endpoint)
-    for nic in after:
-        if nic not in before:
-            network = context.networks.get(nic.network)
-            driver = context.networks.driver(nic.network)
-            await driver.register(op, network, nic)
-            if live is not None and endpoint is not None:
-                await plug(context, op, nic, endpoint, live.guest)

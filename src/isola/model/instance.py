@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Any
 
 from isola.model.device import DeviceState
 from isola.model.identity import NO_MEMBER, IdRange
@@ -18,6 +19,7 @@ from isola.model.template import Template
 Config = Mapping[str, str]
 Devices = Mapping[str, Mapping[str, str]]
 EMPTY: Mapping[str, str] = MappingProxyType({})
+_NIC_FACTS = ("hwaddr", "network", "name", "mtu", "ipv4", "ipv6")
 NO_DEVICES: Devices = MappingProxyType({})
 
 
@@ -101,13 +103,28 @@ class Instance:
     """Its deletion has begun and can only be finished; set before the first thing is removed."""
     plugged: Mapping[str, DeviceState] = field(default_factory=dict)
     """What is remembered of its devices, its profiles' included, by name: what they have on the host."""
+    changing: Mapping[str, DeviceState] = field(default_factory=dict)
+    """Devices that are between two states while it runs: what the host may have of them beside ``plugged``."""
     volatile: Config = field(default_factory=lambda: EMPTY)
-    """Facts the daemon keeps, shown as ``volatile.*``: ``eth0.hwaddr``, ``eth0.ipv4``, ``last_state.boot``, ..."""
+    """Facts the daemon keeps, shown as ``volatile.*`` beside those of devices: ``uuid``, ``last_state.boot``, ..."""
     image_properties: Config = field(default_factory=lambda: EMPTY)
     """Properties of the image at creation, shown as ``image.*``."""
     start: Start = field(default_factory=Start)
     hostname: str = ""
     """What it calls itself; empty: what its name gives, see ``names.hostname``."""
+
+    @classmethod
+    def of_older(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A record as Isola 0.1 wrote it: there the facts of NICs were texts among those of the instance."""
+        volatile = data.get("volatile") or {}
+        names = [key.removesuffix(".hwaddr") for key in volatile if key.endswith(".hwaddr")]
+        if "plugged" in data or not names:
+            return data
+        plugged, rest = {}, dict(volatile)
+        for name in names:
+            facts = {fact: rest.pop(f"{name}.{fact}") for fact in _NIC_FACTS if f"{name}.{fact}" in rest}
+            plugged[name] = {"kind": "nic", "facts": facts}
+        return {**data, "plugged": plugged, "volatile": rest}
 
     @property
     def ref(self) -> Ref:

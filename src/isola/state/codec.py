@@ -48,7 +48,10 @@ def _dataclass_reader(kind: type[Any]) -> _Reader:
     hints = get_type_hints(kind)
     readers = {field.name: _reader(hints[field.name]) for field in dataclasses.fields(kind)}
 
+    older = getattr(kind, "of_older", None)
+
     def read(data: Mapping[str, Any]) -> Any:
+        data = data if older is None else older(data)
         return kind(**{name: readers[name](value) for name, value in data.items() if name in readers})
 
     return read

@@ -141,6 +141,8 @@ class Disk(DeviceDriver):
             await target.guest.mount(tree, path)
 
     async def _detach(self, plug: Plug, target: Target | None) -> None:
+        if plug.config.get("path") == ROOT:
+            return
         note = await self.notes.read(plug.instance.id, plug.name)
         if target is not None and _MOUNT in note:
             with contextlib.suppress(WrongState):  # it has ended: its mounts went with it

@@ -25,11 +25,12 @@ from isola.devices.nics import (
     kind,
     network_name,
     routed_filter_of,
+    tap_of,
 )
 from isola.errors import AlreadyExists, InvalidInput, NotFound, Unsupported
 from isola.host.links import Inside, Macvlan, Pair, Routing
 from isola.model.device import DeviceState
-from isola.model.network import Network, Nic
+from isola.model.network import HostTap, Network, Nic
 from isola.model.reference import Ref
 from isola.network import NetworkDriver
 from isola.operations import Operation
@@ -149,8 +150,8 @@ class NicDevice(DeviceDriver):
 
     @classmethod
     def network(cls, config: Mapping[str, str]) -> str | None:
-        """As it is named; a parent may be a network too."""
-        return network_name(config) or None
+        """As it is named; whether a parent is one is seen when it is connected."""
+        return config.get("network")
 
     @classmethod
     def place(cls, name: str, config: Mapping[str, str]) -> str | None:
@@ -161,8 +162,6 @@ class NicDevice(DeviceDriver):
         """Its network or parent is there, and its name on the host free."""
         config = plug.config
         network = self._network(plug)
-        if config.get("network") and network is None:
-            self.parts.networks.get(self.parts.network_key(plug.instance.project, config["network"]))
         parent = config.get("parent")
         if network is None and parent and not await self.host.links.exists(parent):
             raise NotFound(
@@ -208,10 +207,14 @@ class NicDevice(DeviceDriver):
             and _same(config.get("ipv6.address"), facts.get(IPV6))
         )
 
+    def shares(self, state: DeviceState, other: DeviceState) -> bool:
+        """A network holds addresses by MAC address."""
+        return all(state.facts.get(fact) == other.facts.get(fact) for fact in (NETWORK, HWADDR))
+
     def forget(self, plug: Plug) -> None:
         """Its addresses are free."""
         if NETWORK in plug.state.facts:
-            key = self.parts.network_key(plug.instance.project, plug.state.facts[NETWORK])
+            key = self.parts.network_ref(plug.instance.project, plug.state.facts[NETWORK])
             self.parts.networks.release(key, plug.state.facts[HWADDR])
 
     async def update(self, op: Operation, old: Plug, new: Plug, target: Target) -> None:
@@ -245,11 +248,15 @@ class NicDevice(DeviceDriver):
         if (on := self._on(plug)) is not None:
             driver, network, nic = on
             await driver.connect(network, nic, target.endpoint)
+            if isinstance(target.endpoint, HostTap) and target.running is not None:
+                await target.running.plug(tap_of(nic))
         else:
             await self._connect(plug, target)
         await self._behave(plug)
 
     async def _detach(self, plug: Plug, target: Target | None) -> None:
+        if target is not None and target.running is not None:
+            await target.running.unplug(self._link(plug))
         if kind(plug.config) == "macvlan":
             if target is not None:
                 await self.host.links.delete_inside(plug.state.facts[NAME], target.network)
@@ -315,7 +322,7 @@ class NicDevice(DeviceDriver):
         same = held.get(NETWORK) == network.name and held.get(HWADDR) == mac
         wanted = {v: plug.config.get(f"ipv{v}.address") or None for v in (4, 6)}
         before = {v: held.get(f"ipv{v}") if same else None for v in (4, 6)}
-        key = self.parts.network_key(plug.instance.project, network.name)
+        key = self.parts.network_ref(plug.instance.project, network.name)
         if same and all(wanted[v] in (None, before[v]) for v in (4, 6)):
             ipv4, ipv6 = before[4], before[6]
         else:
@@ -332,19 +339,19 @@ class NicDevice(DeviceDriver):
     async def _give_back(self, plug: Plug, key: Ref, mac: str, held: Mapping[str, str]) -> None:
         self.parts.networks.release(key, mac)
         if HWADDR in held and NETWORK in held:
-            before = self.parts.network_key(plug.instance.project, held[NETWORK])
+            before = self.parts.network_ref(plug.instance.project, held[NETWORK])
             await self.parts.networks.allocate(before, held[HWADDR], ipv4=held.get(IPV4), ipv6=held.get(IPV6))
 
     def _network(self, plug: Plug) -> Network | None:
         """The managed network it is configured for; None: there is none of this name, or it needs none."""
         name = network_name(plug.config) or ("" if plug.config else plug.state.facts.get(NETWORK, ""))
-        return self.parts.networks.find(self.parts.network_key(plug.instance.project, name)) if name else None
+        return self.parts.networks.find(self.parts.network_ref(plug.instance.project, name)) if name else None
 
     def _on(self, plug: Plug) -> tuple[NetworkDriver, Network, Nic] | None:
         """The network it has been given addresses of; None where it is on none, or that is gone."""
         if NETWORK not in plug.state.facts:
             return None
-        key = self.parts.network_key(plug.instance.project, plug.state.facts[NETWORK])
+        key = self.parts.network_ref(plug.instance.project, plug.state.facts[NETWORK])
         network = self.parts.networks.find(key)
         return None if network is None else (self.parts.networks.driver(key), network, self.parts.nic(plug))
 

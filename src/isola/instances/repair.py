@@ -48,7 +48,9 @@ async def _plug_in_anew(context: Context, op: Operation, instance: Instance, wan
     """Those devices that may differ; all, where nothing says which."""
     target = target_of(context, instance, context.live.get(instance.id))
     strays = context.strays.get(instance.id, ())
-    before = [*plugs_of(context, instance), *context.devices.plugs(instance, instance.changing), *strays]
+    # Those that shall be are among them: an earlier repair may have come so far.
+    known = (plugs_of(context, instance), context.devices.plugs(instance, instance.changing), plugs_of(context, wanted))
+    before = [*strays, *(plug for plugs in known for plug in plugs)]
     names = {*instance.changing, *(plug.name for plug in strays), *context.devices.changing(instance, wanted)}
     suspect: list[Plug] = [plug for plug in before if plug.name in names or not names]
     await context.devices.detach(op, suspect, target)

@@ -19,6 +19,7 @@ TAB = "\t"
 _KEYS_OF = {
     "instance-keys": "instance",
     "network-keys": "network",
+    "project-keys": "project",
     "device-keys": "devices",
     "storage-keys": "storage",
     "volume-keys": "volume",
@@ -170,6 +171,7 @@ _ASK: dict[str, Callable[[Client], list[str]]] = {
         if volume["type"] == "custom"
     ],
     "instances": lambda client: client.instances.names(),
+    "projects": lambda client: client.server.project_names(),
     "images": _images,
     "networks": lambda client: [item["name"] for item in client.networks.all() if item.get("managed")],
     "pools": lambda client: [item["name"] for item in client.storage.all()],

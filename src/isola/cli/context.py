@@ -25,14 +25,22 @@ class Context:
     def client(self) -> Client:
         """The daemon's client, made when first asked for."""
         if self._client is None:
-            from isola.cli.elsewhere import remote_of
+            from isola.cli.elsewhere import project_here, remote_of
             from isola.client import Client
 
             directory = self.args.text("dir")
             remote = remote_of(self._elsewhere, here=bool(directory))
-            project = self.args.text("project") or (remote.project if remote is not None else "")
+            chosen = project_here(directory) if remote is None else remote.project
+            project = self.args.text("project") or chosen
             self._client = Client(directory or None, project=project, remote=remote)
+            self._client.everywhere = self.args.flag("all-projects")
         return self._client
+
+    def remember_project(self, name: str) -> None:
+        """From now on commands to this daemon that name no project work in this one."""
+        from isola.cli.elsewhere import choose_project
+
+        choose_project(self.args.text("dir"), self.client.remote, name)
 
     def close(self) -> None:
         """Close the client's connections."""

@@ -66,6 +66,28 @@ def remote_of(said: str, *, here: bool) -> Remote | None:
     return None if name == LOCAL else remotes.get(name)
 
 
+def project_here(directory: str) -> str:
+    """The project that was chosen for the daemon of a directory of this machine; empty where none was."""
+    from isola.client.remotes import Remotes, home
+
+    return Remotes().projects.get(_place(directory), "") if os.path.exists(home()) else ""
+
+
+def choose_project(directory: str, remote: Remote | None, project: str) -> None:
+    """Remember it for commands that name none."""
+    from isola.client.remotes import Remotes
+
+    if remote is not None:
+        Remotes().change(remote.name, project=project)
+    else:
+        Remotes().choose(_place(directory), project)
+
+
+def _place(directory: str) -> str:
+    chosen = directory or os.environ.get("ISOLA_DIR", "")
+    return os.path.abspath(chosen) if chosen else ""
+
+
 class _Finder:
     def __init__(self) -> None:
         self.said = ""

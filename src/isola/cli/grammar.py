@@ -164,7 +164,7 @@ class Group:
 GLOBAL_OPTIONS = (
     Option("-h --help", "Show help and examples"),
     Option("--dir", "Directory of the daemon (default: $ISOLA_DIR or /var/lib/isola)", value="DIR", complete="paths"),
-    Option("--project", "Project to work in", value="NAME"),
+    Option("--project", "Project to work in", value="NAME", complete="projects"),
     Option("-q --quiet", "Say nothing but what was asked for"),
     Option("--version", "Print the version of this command"),
 )

@@ -35,6 +35,7 @@ CHAPTERS: Mapping[str, Mapping[str, str]] = {
         "network": "network",
         "storage": "storage",
         "profile": "profile",
+        "project": "project",
     },
     "The daemon": {
         "remote": "remote",

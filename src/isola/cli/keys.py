@@ -29,7 +29,9 @@ def key_commands(
 ) -> tuple[Command, ...]:
     """The five verbs for one noun. ``fields`` are those that may be edited; ``example`` is a key and a value."""
     key, value = example
-    owner = {"storage volume": "volume"}.get(noun, noun if noun in ("network", "storage", "server") else "instance")
+    owner = {"storage volume": "volume"}.get(
+        noun, noun if noun in ("network", "storage", "server", "project") else "instance"
+    )
     verbs = KeyVerbs(name.name, owner, read, write, fields)
     path = f"isola {noun}"
     known = Argument("KEY", "The configuration key", complete=f"{owner}-keys")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     Item = Mapping[str, Any]
 
 FORMATS = ("table", "json", "yaml", "csv")
+ALL_PROJECTS = Option("-A --all-projects", "Of all projects")
 FORMAT = Option("-f --format", "How to print it", value="FORMAT", choices=FORMATS, default="table")
 
 

@@ -44,6 +44,8 @@ class Api:
         self.socket_path = place if place.endswith(".socket") else os.path.join(place, "unix.socket")
         self.remote = remote
         self.project = project
+        self.everywhere = False
+        """Whether lists are of all projects."""
         self.timeout = timeout
         self._idle: list[Connection] = []
 
@@ -133,7 +135,9 @@ class Api:
     def target(self, path: str, query: Query | None = None) -> str:
         """The request target: an already quoted path and a query, with the project where one is chosen."""
         items = dict(query or {})
-        if self.project:
+        if self.everywhere:
+            items.setdefault("all-projects", "true")
+        elif self.project:
             items.setdefault("project", self.project)
         if not items:
             return path

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from isola.client.networks import Networks
     from isola.client.operations import Operation, Operations
     from isola.client.profiles import Profiles
+    from isola.client.projects import Projects
     from isola.client.server import Server
     from isola.client.storage import Storage
     from isola.client.volumes import Volumes
@@ -71,6 +72,12 @@ class Client(Api):
         from isola.client.profiles import Profiles
 
         return Profiles(self)
+
+    @property
+    def projects(self) -> Projects:
+        from isola.client.projects import Projects
+
+        return Projects(self)
 
     @property
     def certificates(self) -> Certificates:

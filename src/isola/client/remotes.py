@@ -43,6 +43,8 @@ class Remotes:
         self.directory = directory or home()
         self._entries: dict[str, dict[str, str]] = {}
         self.default = LOCAL
+        self.projects: dict[str, str] = {}
+        """The chosen projects of daemons of this machine, by their directories; the usual one is the empty text."""
         self._read()
 
     def names(self) -> list[str]:
@@ -95,6 +97,11 @@ class Remotes:
         self._entries[name] |= fields
         self._write()
 
+    def choose(self, directory: str, project: str) -> None:
+        """The project for commands on the daemon of a directory of this machine that name none."""
+        self.projects[directory] = project
+        self._write()
+
     def switch(self, name: str) -> None:
         """What is not said to be elsewhere is there from now on. Raises NotFound."""
         if name != LOCAL:
@@ -141,11 +148,16 @@ class Remotes:
         if not isinstance(document, dict) or not isinstance(remotes, dict):
             raise _damaged(self._path(_FILE), ValueError("it does not hold remotes"))
         self._entries = {str(name): _entry(found, self._path(_FILE)) for name, found in remotes.items()}
+        chosen = document.get("projects")
+        if isinstance(chosen, dict):
+            self.projects = {str(place): str(name) for place, name in chosen.items()}
         default = document.get("default")
         self.default = default if isinstance(default, str) and default in self._entries else LOCAL
 
     def _write(self) -> None:
-        self._replace(_FILE, json.encode({"default": self.default, "remotes": self._entries}))
+        self._replace(
+            _FILE, json.encode({"default": self.default, "remotes": self._entries, "projects": self.projects})
+        )
 
     def _replace(self, name: str, text: str) -> None:
         """The whole new file, on disk, or the old one."""

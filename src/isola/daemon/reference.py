@@ -63,7 +63,7 @@ def _sections() -> Iterator[str]:
             yield from _driver(
                 f"Options of the image source `{name}`", "images", name, "isola image build IMAGE -o KEY=VALUE"
             )
-    yield from ("", "## Projects", "")
+    yield from ("", "## Projects", "", "    isola project set NAME KEY=VALUE", "")
     yield from _table(PROJECT_KEYS)
     yield from ("", "## The server", "", f'    isola query -X PATCH -d \'{{"config": {{"KEY": "VALUE"}}}}\' {ROOT}', "")
     yield from _table(SERVER_KEYS)

@@ -6,7 +6,7 @@ import sys
 
 from isola.cli.commands.lifecycle import each
 from isola.cli.grammar import Argument, Command, Group, Option, UsageError
-from isola.cli.output import FORMAT, Column, document, show
+from isola.cli.output import ALL_PROJECTS, FORMAT, Column, document, show
 from isola.model.units import format_size
 
 TYPE_CHECKING = False
@@ -135,6 +135,7 @@ COMMANDS = (
             "list",
             "List images",
             list_images,
+            ALL_PROJECTS,
             Argument("FILTER", "A word that must occur", optional=True),
             FORMAT,
             aliases=("ls",),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from isola.cli.grammar import Argument, Command, Option, UsageError
-from isola.cli.output import FORMAT, Column, show
+from isola.cli.output import ALL_PROJECTS, FORMAT, Column, show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def _when(key: str) -> Callable[[Item], str]:
 
 COLUMNS: dict[str, tuple[str, Column]] = {
     "n": ("name", Column("NAME", "name")),
+    "e": ("project", Column("PROJECT", "project")),
     "s": ("status", Column("STATUS", "status")),
     "4": ("ipv4", Column("IPV4", _addresses("inet"))),
     "6": ("ipv6", Column("IPV6", _addresses("inet6"))),
@@ -104,8 +105,10 @@ def list_instances(context: Context) -> None:
     if not found and as_table and not wanted and context.args.text("format") != "csv":
         context.say("There are no instances yet: isola launch debian/12 web1 makes the first")
         return
+    if context.client.everywhere:
+        letters = ["e", *(letter for letter in letters if letter != "e")]
     spare = _SPARE if letters == list(DEFAULT) else ""
-    if "D" in letters:  # measured for one instance at a time: it walks the volume
+    if "D" in letters and not context.client.everywhere:  # measured for one instance at a time: it walks the volume
         for item in found:
             item["state"] = context.client.instances.state(item["name"])
     show(context, found, [COLUMNS[letter][1] for letter in letters], [COLUMNS[letter][1] for letter in spare])
@@ -156,6 +159,7 @@ COMMANDS = (
         list_instances,
         Argument("FILTER", "Which ones", optional=True, many=True, complete="instances"),
         Option("-c --columns", "Columns by letter or name", value="COLUMNS", default=DEFAULT),
+        ALL_PROJECTS,
         FORMAT,
         details=_details(),
         aliases=("ls", "ps"),

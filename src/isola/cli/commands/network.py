@@ -5,7 +5,7 @@ from __future__ import annotations
 from isola.cli.commands.lifecycle import each
 from isola.cli.grammar import Argument, Command, Group, Option, UsageError, pairs
 from isola.cli.keys import key_commands
-from isola.cli.output import FORMAT, Column, show
+from isola.cli.output import ALL_PROJECTS, FORMAT, Column, show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ COMMANDS = (
             "list",
             "List networks",
             list_networks,
+            ALL_PROJECTS,
             Option("-a --all", "The host's own links too"),
             FORMAT,
             aliases=("ls",),

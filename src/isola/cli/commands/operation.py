@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from isola.cli.grammar import Argument, Command, Group
-from isola.cli.output import FORMAT, Column, document, show
+from isola.cli.output import ALL_PROJECTS, FORMAT, Column, document, show
 from isola.client.paths import short
 
 TYPE_CHECKING = False
@@ -69,6 +69,7 @@ COMMANDS = (
             "list",
             "List operations",
             list_operations,
+            ALL_PROJECTS,
             FORMAT,
             aliases=("ls",),
             examples=(("isola operation list", "what runs, and what has just ended"),),

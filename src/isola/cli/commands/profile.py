@@ -5,7 +5,7 @@ from __future__ import annotations
 from isola.cli.devices import device_group
 from isola.cli.grammar import Argument, Command, Group, Option, pairs
 from isola.cli.keys import key_commands
-from isola.cli.output import FORMAT, Column, show
+from isola.cli.output import ALL_PROJECTS, FORMAT, Column, show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ COMMANDS = (
             "list",
             "List profiles",
             list_profiles,
+            ALL_PROJECTS,
             FORMAT,
             aliases=("ls",),
             examples=(("isola profile list", "all profiles"),),

@@ -1,0 +1,82 @@
+"""``isola project``, and the project that other commands work in."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from served_daemon import ServedDaemon
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def isola(tmp_path: Path) -> Iterator[Run]:
+    with ServedDaemon(tmp_path) as daemon:
+        environment = {
+            "PATH": os.environ["PATH"],
+            "ISOLA_DIR": str(daemon.directory),
+            "ISOLA_CONF": str(tmp_path / "conf"),
+            "LANG": "C.UTF-8",
+        }
+
+        def run(*words: str, status: int = 0, **given: str) -> subprocess.CompletedProcess[str]:
+            command = [sys.executable, "-m", "isola.cli.main", *words]
+            done = subprocess.run(
+                command, capture_output=True, timeout=30, env=environment | given, check=False, text=True
+            )
+            assert done.returncode == status, done
+            return done
+
+        yield run
+
+
+def names(isola: Run, *words: str) -> list[tuple[str, str]]:
+    """Project and name of what is listed."""
+    return [(item["project"], item["name"]) for item in json.loads(isola(*words, "-f", "json").stdout)]
+
+
+def test_the_life_of_a_project(isola: Run) -> None:
+    isola("project", "create", "blue", "limits.instances=3", "--description", "ours")
+    assert "blue" in isola("project", "list").stdout and "default (current)" in isola("project", "list").stdout
+    assert isola("project", "get", "blue", "limits.instances").stdout == "3\n"
+    isola("project", "set", "blue", "limits.memory=1GiB", "user.owner=me")
+    isola("project", "unset", "blue", "user.owner")
+    shown = isola("project", "show", "blue").stdout
+    assert "limits.memory: 1GiB" in shown and "user.owner" not in shown and "description: ours" in shown
+    assert "1GiB" in isola("project", "info", "blue").stdout.replace("1.00GiB", "1GiB").replace("1.0GiB", "1GiB")
+    isola("project", "rename", "blue", "green")
+    isola("project", "delete", "green")
+    assert "green" not in isola("project", "list").stdout
+    assert "default" in isola("project", "delete", "default", status=1).stderr
+
+
+def test_commands_work_in_the_project_that_is_named_or_was_chosen(isola: Run) -> None:
+    isola("project", "create", "blue", "-c", "features.images=false", "-c", "features.profiles=false")
+    isola("create", "tiny", "one")
+    isola("create", "tiny", "one", "--project", "blue")
+    assert names(isola, "list") == [("default", "one")]
+    assert names(isola, "list", "--project", "blue") == [("blue", "one")]
+    assert sorted(names(isola, "list", "--all-projects")) == [("blue", "one"), ("default", "one")]
+    assert "PROJECT" in isola("list", "-A").stdout
+    isola("project", "switch", "blue")
+    assert isola("project", "get-current").stdout == "blue\n"
+    assert names(isola, "list") == [("blue", "one")]
+    assert names(isola, "list", "--project", "default") == [("default", "one")]
+    isola("delete", "one")
+    assert sorted(names(isola, "list", "-A")) == [("default", "one")]
+    isola("project", "switch", "red", status=1)
+    isola("project", "switch", "default")
+    assert names(isola, "list") == [("default", "one")]
+
+
+def test_projects_and_their_keys_are_completed(isola: Run) -> None:
+    isola("project", "create", "blue")
+    assert "blue" in isola("__complete", "project", "show", "bl").stdout.split()
+    assert "limits.instances" in isola("__complete", "project", "set", "blue", "limits.inst").stdout
+    assert "blue" in isola("__complete", "list", "--project", "b").stdout.split()

@@ -337,3 +337,21 @@ async def test_a_strangers_bodies_are_looked_at_with_care(stand: Stand, port: in
         async with client.session.post(f"{client.url}/1.0/certificates", data=body) as answer:
             assert 400 <= answer.status < 500
         assert (await client.get("/1.0"))["auth"] == "untrusted"
+
+
+async def test_access_goes_with_the_project(stand: Stand, port: int) -> None:
+    shown = pair()
+    fingerprint = await trust(stand, shown, restricted=True, projects=["blue"])
+    _, body = await stand.ask("POST", "/1.0/certificates", {"token": True, "name": "x", "projects": ["blue"]})
+    async with peer(port, shown) as client:
+        assert (await client.ask("GET", "/1.0/instances?project=blue"))[0] == 200
+        assert await client.get("/1.0/projects") == ["/1.0/projects/blue"]
+        assert (await stand.finish("POST", "/1.0/projects/blue", {"name": "red"}))["status"] == "Success"
+        assert (await client.ask("GET", "/1.0/instances?project=red"))[0] == 200
+        assert (await stand.ask("DELETE", "/1.0/projects/red"))[0] == 200
+        assert (await stand.ask("POST", "/1.0/projects", {"name": "red"}))[0] == 201
+        assert (await client.ask("GET", "/1.0/instances?project=red"))[0] == 403
+    assert (await stand.get(f"/1.0/certificates/{fingerprint}"))["projects"] == []
+    async with peer(port, pair()) as late:
+        token = {"trust_token": token_of(body["metadata"])}
+        assert (await late.ask("POST", "/1.0/certificates", token))[0] == 403

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,6 +41,7 @@ from isola.state.schema import upgrade
 from isola.storage import Pools, PoolVerbs, VolumeDriver, Volumes
 
 T = TypeVar("T")
+Access = Callable[[str, str], Awaitable[None]]
 Lives = TypeVar("Lives", Instance, VolumeRecord)
 """What lives on one member of a cluster."""
 
@@ -252,14 +253,16 @@ async def build(
         used_by=instances.used_by_profile,
         changed=instances.profile_changed,
     )
+    certificates = Certificates(records.certificates, events, host.clock.now, records.projects.__contains__)
+    tokens = Tokens(operations, host.clock)
     services = Services(
         directory=directory,
         names=names,
         host=host,
         server=Server(records.server, store.copy),
         identity=Identity(host, directory),
-        certificates=Certificates(records.certificates, events, host.clock.now, records.projects.__contains__),
-        tokens=Tokens(operations, host.clock),
+        certificates=certificates,
+        tokens=tokens,
         operations=operations,
         events=events,
         instances=instances,
@@ -270,7 +273,7 @@ async def build(
         pool_verbs=PoolVerbs(pools, operations),
         volumes=volumes,
         profiles=profiles,
-        projects=_projects(records, events, guard, profiles),
+        projects=_projects(records, events, guard, profiles, _access(certificates, tokens)),
         runtimes=runtimes,
     )
     follower = Follower(store, host.clock, records.collections)
@@ -290,7 +293,15 @@ def _check_profile(guard: Guard, profile: Profile) -> None:
     guard.profile(profile)
 
 
-def _projects(records: Records, events: Events, guard: Guard, profiles: Profiles) -> Projects:
+def _access(certificates: Certificates, tokens: Tokens) -> Access:
+    async def change(project: str, instead: str) -> None:
+        tokens.project_gone(project)
+        await (certificates.project_renamed(project, instead) if instead else certificates.project_deleted(project))
+
+    return change
+
+
+def _projects(records: Records, events: Events, guard: Guard, profiles: Profiles, access: Access) -> Projects:
     nouns = (records.instances, records.profiles, records.images, records.networks)
 
     def used_by(name: str) -> list[Entity]:
@@ -304,4 +315,4 @@ def _projects(records: Records, events: Events, guard: Guard, profiles: Profiles
         elif there and not wanted:
             await records.profiles.remove(ref)
 
-    return Projects(records.projects, events, guard, nouns=nouns, used_by=used_by, profile=profile)
+    return Projects(records.projects, events, guard, nouns=nouns, used_by=used_by, profile=profile, access=access)

@@ -28,6 +28,7 @@ class Projects:
     """All projects of this daemon; there is always one, ``default``.
 
     ``nouns`` are the collections of what lives in projects; ``profile`` makes or removes the default profile of one.
+    ``access`` has who may use a project use another one in its place, or, where that is empty, none.
     """
 
     def __init__(
@@ -39,7 +40,9 @@ class Projects:
         nouns: Sequence[Scoped[Any]],
         used_by: Callable[[str], Sequence[Entity]],
         profile: Callable[[Ref, bool], Awaitable[None]],
+        access: Callable[[str, str], Awaitable[None]],
     ) -> None:
+        self._access = access
         self.guard = guard
         self._records = records
         self._events = events
@@ -116,6 +119,7 @@ class Projects:
             held = self._records.read(name)
             self._refuse(name, "renamed")
             await self._records.rename(name, new, dataclasses.replace(held.value, name=new), at=held.revision)
+            await self._access(name, new)
         await self._profile(Ref(name, DEFAULT_PROFILE), False)
         await self._settle_profile(self.get(new))
         self._tell("renamed", new, caller, old_name=name)
@@ -124,6 +128,8 @@ class Projects:
         """Raises Forbidden for the default project, InUse where it is not empty, NotFound."""
         self.get(name)
         async with self._quiet():
+            self._refuse(name, "deleted")
+            await self._access(name, "")  # first: nobody may come back into a project made later under this name
             await self._records.remove(name, lambda _: self._refuse(name, "deleted"))
         await self._profile(Ref(name, DEFAULT_PROFILE), False)
         self._tell("deleted", name, caller)

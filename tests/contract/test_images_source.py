@@ -399,6 +399,19 @@ async def test_debian_says_what_is_missing() -> None:
     assert "debian-archive-keyring" in probe.remedy
 
 
+async def test_debian_takes_its_packages_from_where_this_machine_does() -> None:
+    made = await on_fake_host("debian")
+
+    async def apt_get(call: Call) -> int:
+        call.out(b"http://apt.example/debian|bookworm|main|Debian\n")
+        return 0
+
+    made.host.processes.programs["apt-get"] = apt_get  # type: ignore[attr-defined]
+    made.host.system.programs["apt-get"] = Path("/usr/bin/apt-get")  # type: ignore[attr-defined]
+    await made.fetch(SourceRequest(name="debian/13"))
+    assert made.host.processes.calls[-1].argv[-1] == "deb http://apt.example/debian trixie main"  # type: ignore[attr-defined]
+
+
 async def test_debian_hands_its_options_on() -> None:
     made = await on_fake_host("debian")
     options = {"packages": "curl, vim-tiny", "mirror": "http://mirror.example/debian", "epoch": "1700000000"}

@@ -1,6 +1,7 @@
 """The shape of the tree: sizes, names, docstrings, terms, and a page and a contract for every driver."""
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,9 @@ FORBIDDEN_IN_TESTS = (
     "mark." + "skip",
     "pytest." + "skip",
 )
+
+URL = re.compile(r"https?://(?:[^/@\s\"']*@)?([A-Za-z0-9][A-Za-z0-9.-]*)")
+EXAMPLE_HOST = re.compile(r"(.+\.)?(example(\.org|\.com|\.net)?|mirror|test|invalid|localhost)|[0-9.]+|github\.com")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -148,6 +152,17 @@ def test_no_forbidden_word(where: str, words: tuple[str, ...]) -> None:
         if word in line
     ]
     assert found == []
+
+
+def test_no_registry_and_no_mirror_is_named() -> None:
+    """Where packages and images come from is the machine's configuration; addresses in examples are reserved ones."""
+    found = {
+        f"{path.relative_to(ROOT)}: {host}"
+        for path in text_files()
+        for host in URL.findall(path.read_text(errors="replace"))
+        if "." in host and not EXAMPLE_HOST.fullmatch(host)
+    }
+    assert found == set()
 
 
 @pytest.mark.parametrize(("kind", "name"), drivers())

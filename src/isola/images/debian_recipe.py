@@ -138,14 +138,14 @@ class Recipe:
     variant: str = "minbase"
     packages: tuple[str, ...] = ()
     """More than ``PACKAGES``."""
-    mirror: str = ""
-    """Empty: Debian's, as mmdebstrap knows it, with updates and security."""
+    sources: tuple[str, ...] = ()
+    """Mirrors or lines of a ``sources.list``. Empty: Debian's, as mmdebstrap knows them."""
 
     def argv(self, *, work: str, target: str, setup: str) -> list[str]:
         """The command that builds it in ``work``, to be run with ``TMPDIR=/mnt``; ``setup`` is the path of the script.
 
-        It dies with the daemon, and in namespaces of its own, so that neither processes nor mounts stay behind. Nobody
-        but root can reach ``work`` from outside, while inside apt's own user sees it at /mnt.
+        It dies with the daemon, and in namespaces of its own, so that neither processes nor mounts stay behind. Outside
+        only root can reach ``work``; inside, apt's own user sees it at /mnt.
         """
         command = [
             "setpriv", "--pdeathsig", "KILL",
@@ -157,7 +157,7 @@ class Recipe:
             f"--customize-hook={setup}",
         ]  # fmt: skip
         command += [f"--dpkgopt={option}" for option in _LEFT_OUT]
-        return [*command, self.suite, target, *([self.mirror] if self.mirror else [])]
+        return [*command, self.suite, target, *self.sources]
 
     def _merging_usr(self) -> str:
         """Releases without the package that keeps /usr merged are merged before the first package is unpacked."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from isola.errors import CommandFailed, InvalidInput
 from isola.host import Host
 from isola.images.architecture import architecture, debian_architecture
+from isola.images.debian_mirror import sources
 from isola.images.debian_progress import BuildProgress
 from isola.images.debian_recipe import FILES, HOOKS, KEYRING, TEMPLATE_FILES, TEMPLATES, Recipe, setup_script
 from isola.images.metadata import Metadata
@@ -62,7 +63,8 @@ SETTINGS = Settings(
     Setting(
         "mirror",
         _mirror,
-        "Mirror to take everything from; without it Debian's, as mmdebstrap knows it, with updates and security",
+        "Mirror to take everything from; without it the repositories of this machine's own apt, with updates and "
+        "security, or else Debian's as mmdebstrap knows them",
     ),
     Setting("epoch", whole(), "Seconds since 1970 that no file is younger than; without it today's beginning in UTC"),
 )
@@ -105,7 +107,7 @@ class DebianSource(ImageSource):
 
     async def _fetch(self, op: Operation, request: SourceRequest, intake: Intake, place: Path) -> Image:
         options = self._options(request)
-        recipe = self._recipe(options)
+        recipe = self._recipe(options, await self._sources(options))
         epoch = SETTINGS.value(options, "epoch")
         made = datetime.fromtimestamp(epoch, UTC) if isinstance(epoch, int) else self._today()
         tarball = await op.effect("build root file system", lambda: self._build(op, recipe, made, place))
@@ -134,14 +136,18 @@ class DebianSource(ImageSource):
         release = options.get("release") or "12"
         return {**options, "release": _SUITES.get(release, release)}
 
-    def _recipe(self, options: Mapping[str, str]) -> Recipe:
+    async def _sources(self, options: Mapping[str, str]) -> tuple[str, ...]:
+        mirror = options.get("mirror", "")
+        return (mirror,) if mirror else await sources(self.host, options["release"])
+
+    def _recipe(self, options: Mapping[str, str], sources: tuple[str, ...]) -> Recipe:
         packages = SETTINGS.value(options, "packages") or ()
         return Recipe(
             suite=options["release"],
             architecture=debian_architecture(self._architecture()),
             variant=str(SETTINGS.value(options, "variant")),
             packages=packages if isinstance(packages, tuple) else (),
-            mirror=options.get("mirror", ""),
+            sources=sources,
         )
 
     def _architecture(self) -> str:

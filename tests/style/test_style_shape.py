@@ -53,7 +53,9 @@ FORBIDDEN_IN_TESTS = (
 )
 
 URL = re.compile(r"https?://(?:[^/@\s\"']*@)?([A-Za-z0-9][A-Za-z0-9.-]*)")
-EXAMPLE_HOST = re.compile(r"(.+\.)?(example(\.org|\.com|\.net)?|mirror|test|invalid|localhost)|[0-9.]+|github\.com")
+EXAMPLE_HOST = re.compile(
+    r"(.+\.)?(example(\.org|\.com|\.net)?|mirror|test|invalid|localhost)|[0-9.]+|github\.com|keepachangelog\.com|semver\.org|www\.apache\.org"
+)
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

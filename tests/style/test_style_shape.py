@@ -52,6 +52,16 @@ FORBIDDEN_IN_TESTS = (
     "pytest." + "skip",
 )
 
+PLAIN_ROOMS = (
+    "host", "client", "operations", "model", "network/bridge", "profiles", "server", "settings.py", "registry.py",
+    "errors.py",
+)  # fmt: skip
+"""Packages whose sentences have been rewritten; the others follow."""
+DIALECT = re.compile(
+    r"\b(?:[Ww]hoever|[Ss]omebody|[Aa]nybody|[Nn]obody(?:'s)?(?! \(65534\)|')|[Ff]orget it(?=\.)|passed over|[Gg]ood-?bye|"
+    r"as what is none|unclearly|words(?= =|:|\))|in our (?:own )?words)\b"
+)
+"""Turns of phrase that a contributor has to guess at, and ``words`` as a name."""
 URL = re.compile(r"https?://(?:[^/@\s\"']*@)?([A-Za-z0-9][A-Za-z0-9.-]*)")
 EXAMPLE_HOST = re.compile(
     r"(.+\.)?(example(\.org|\.com|\.net)?|mirror|test|invalid|localhost)|[0-9.]+|github\.com|keepachangelog\.com|semver\.org|www\.apache\.org"
@@ -154,6 +164,25 @@ def test_no_forbidden_word(where: str, words: tuple[str, ...]) -> None:
         if word in line
     ]
     assert found == []
+
+
+@pytest.mark.parametrize(
+    "line", ["# whoever reads", "fine when nobody does", '"""Forget it."""', "words = line.split()", "say good-bye"]
+)
+def test_dialect_would_be_found(line: str) -> None:
+    assert DIALECT.search(line)
+
+
+@pytest.mark.parametrize("room", PLAIN_ROOMS)
+def test_a_room_speaks_the_terms_of_the_field(room: str) -> None:
+    place = SOURCE / room
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {term}"
+        for path in (python_files(place) if place.is_dir() else [place])
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        for term in DIALECT.findall(line)
+    ]
+    assert found == [], "say argv, stderr, EOF, zombie, the owner, no process, ..."
 
 
 def test_no_registry_and_no_mirror_is_named() -> None:

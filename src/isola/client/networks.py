@@ -49,7 +49,7 @@ class Networks:
         return begin(self._client, "POST", f"{_ROOT}/{quote(name)}", {"name": new})
 
     def delete(self, name: str) -> Operation:
-        """Take it down and forget it. Raises InUse."""
+        """Take it down and delete its record. Raises InUse."""
         return begin(self._client, "DELETE", f"{_ROOT}/{quote(name)}")
 
     def leases(self, name: str) -> list[LeaseInfo]:

@@ -44,5 +44,5 @@ class Profiles:
         self._client.call("POST", f"{_ROOT}/{quote(name)}", {"name": new})
 
     def delete(self, name: str) -> None:
-        """Forget it. Raises InUse."""
+        """Raises InUse."""
         self._client.call("DELETE", f"{_ROOT}/{quote(name)}")

@@ -75,7 +75,7 @@ class Remotes:
         self._write()
 
     def remove(self, name: str) -> None:
-        """Forget it; where it was the default, this machine's own daemon is. Raises NotFound."""
+        """Remove the entry; where it was the default, this machine's own daemon is. Raises NotFound."""
         self.get(name)
         del self._entries[name]
         if self.default == name:

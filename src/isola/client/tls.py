@@ -65,7 +65,7 @@ def connect_tls(remote: Remote, timeout: float | None) -> Any:
 
 
 def server_certificate(host: str, port: int) -> str:
-    """The fingerprint of whoever answers there: to be shown to people before it is believed. Raises Unreachable."""
+    """The fingerprint of the server's certificate, for the user to compare. Raises Unreachable."""
     link = _connected(host, port, context(None), f"https://{host}:{port}")
     try:
         return _fingerprint(link)

@@ -32,7 +32,7 @@ UPGRADE = (("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-
 
 
 class WebSocket:
-    """An open WebSocket. ``closed`` is true once the server has said good-bye or hung up."""
+    """An open WebSocket. ``closed`` is true once the server has sent a close frame or closed the connection."""
 
     def __init__(self, connection: Connection) -> None:
         self._secure = connection.secure
@@ -46,7 +46,7 @@ class WebSocket:
         self._messages: list[Message] = []
         self.closed = False
         self.clean = False
-        """Whether the end was a good-bye rather than a lost connection."""
+        """Whether the server sent a close frame, rather than the connection being lost."""
         self._parse()
 
     def fileno(self) -> int:
@@ -54,7 +54,7 @@ class WebSocket:
         return self._socket.fileno()
 
     def close(self) -> None:
-        """Say good-bye if the server still listens, and hang up."""
+        """Send a close frame if the connection still stands, and close it."""
         if self._socket.fileno() >= 0:
             self._socket.settimeout(0)
             self.queue(b"\x03\xe8", _CLOSE)

@@ -12,11 +12,11 @@ def until_writable(fd: int, timeout: float | None = None) -> None:
     poll = select.poll()
     poll.register(fd, select.POLLOUT)
     if not poll.poll(None if timeout is None else timeout * 1000):
-        raise TimeoutError("nobody reads on the other side")
+        raise TimeoutError("the other side does not read")
 
 
 def write_all(fd: int, data: bytes) -> None:
-    """Write all of it to a descriptor, even one that somebody made non-blocking."""
+    """Write all of it to a descriptor, also where another process has made it non-blocking."""
     view = memoryview(data)
     while view:
         try:

@@ -24,7 +24,7 @@ async def attempt(path: str, work: Callable[..., T], *arguments: object) -> T:
 
 
 def reported(path: str, work: Callable[..., T], *arguments: object) -> T:
-    """Run, and speak of failures in our words."""
+    """Run, and raise HostFailure where the system call fails."""
     try:
         return work(*arguments)
     except (FileNotFoundError, ProcessLookupError) as error:

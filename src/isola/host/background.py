@@ -37,7 +37,7 @@ def _tell(writable: int) -> None:
         os.write(writable, b"1")
         os.close(writable)
     except OSError:
-        return  # a daemon that was started again has nobody left to tell
+        return  # the parent that waited for readiness is gone once the daemon has re-executed itself
 
 
 def _redirect(log: Path) -> None:

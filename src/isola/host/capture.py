@@ -35,7 +35,7 @@ class Output(contextlib.AbstractContextManager["Output"]):
             self.remote = -1
 
     def drain(self) -> None:
-        """Take what lies in the pipe now; somebody else may still hold the other end."""
+        """Take what lies in the pipe now; another process may still hold the write end open."""
         left = _DRAIN
         while left > 0 and self._fd >= 0 and (size := self._readable()):
             left -= size

@@ -30,7 +30,7 @@ _NOWHERE = (1 << 31, (1 << 31) - 2)
 """First id and number of the ids that processes in cells have on the host: the upper half, which no one gives out."""
 _EVERYBODY = (0, (1 << 32) - 1)
 _REFUSED = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.ENODEV)
-"""How kernels and hosts say that they do not offer something. Anything else is trouble, and no reason to go without."""
+"""How kernels and hosts say that they do not offer something. Any other error fails the cell."""
 _SPACES = (
     (kernel.CLONE_NEWNET, "a network namespace"),
     (kernel.CLONE_NEWIPC, "an IPC namespace"),

@@ -63,9 +63,9 @@ class UnifiedTree(Tree):
     def usage(self, path: str) -> Usage:
         """What the group uses now."""
         directory = self.directory(path)
-        words = read(f"{directory}/cpu.stat", once=True).split(maxsplit=2)
+        fields = read(f"{directory}/cpu.stat", once=True).split(maxsplit=2)
         return Usage(
-            cpu_ns=int(words[1]) * 1000 if len(words) > 1 else 0,
+            cpu_ns=int(fields[1]) * 1000 if len(fields) > 1 else 0,
             memory=read_number(f"{directory}/memory.current"),
             memory_peak=read_number(f"{directory}/memory.peak"),
             swap=read_number(f"{directory}/memory.swap.current"),

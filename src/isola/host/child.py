@@ -38,7 +38,7 @@ class LinuxChild:
 
     @property
     def ended(self) -> asyncio.Future[int]:
-        """Done once the child has been waited for; whoever waits must shield it."""
+        """Done once the child has been reaped; await it through ``asyncio.shield``, it is shared."""
         return self._ended
 
     async def wait(self) -> int:

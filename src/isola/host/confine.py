@@ -58,8 +58,8 @@ def become(owner: int, capabilities: Collection[int], *, group: int | None = Non
     os.setresuid(owner, owner, owner)
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     bits = sum(1 << number for number in capabilities)
-    words = [word for part in (bits & 0xFFFFFFFF, bits >> 32) for word in (part, part, 0)]
-    _check(_libc.capset(struct.pack("=Ii", 0x20080522, 0), struct.pack("=6I", *words)), "capset")
+    masks = [mask for part in (bits & 0xFFFFFFFF, bits >> 32) for mask in (part, part, 0)]
+    _check(_libc.capset(struct.pack("=Ii", 0x20080522, 0), struct.pack("=6I", *masks)), "capset")
     _prctl(_PR_SET_DUMPABLE, 0)
     if with_parent:
         die_with_parent()  # last of all, because a change of ids or capabilities undoes the wish

@@ -130,7 +130,7 @@ class Files(Protocol):
     async def flush(self, *paths: Path) -> None:
         """These files and directories (what they name, not what lies below) are on disk, in this order.
 
-        Those that are not there are passed over: a removal is on disk once the directory is.
+        Paths that do not exist are ignored: a removal is durable once its directory is fsynced.
         """
         ...
 
@@ -281,7 +281,7 @@ class LinuxFiles:
 
 
 def _reported(path: Path, work: Callable[[], T]) -> T:
-    """Run, and speak of failures in our words."""
+    """Run, and raise HostFailure where the system call fails."""
     try:
         return work()
     except FileNotFoundError as error:

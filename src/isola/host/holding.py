@@ -167,10 +167,10 @@ def _look(pid: int, places: dict[tuple[int, int], bool]) -> Holder | None:
         return None
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
-            words = file.read(4096).split(b"\0")[:-1]
+            argv = file.read(4096).split(b"\0")[:-1]
     except OSError:
         return None
-    return Holder(pid, started, tuple(os.fsdecode(word) for word in words), any(held))
+    return Holder(pid, started, tuple(os.fsdecode(argument) for argument in argv), any(held))
 
 
 def _locked_by(pid: int, inodes: set[int]) -> Iterator[tuple[int, int]]:
@@ -191,7 +191,7 @@ def _locked_by(pid: int, inodes: set[int]) -> Iterator[tuple[int, int]]:
 
 def _is_ours(holder: Holder) -> bool:
     """Whether its command line says that it is isolad, or one of our modules (``python -m isola...``)."""
-    return any(word.rsplit("/", 1)[-1].startswith(_OURS) for word in holder.command[:6])
+    return any(argument.rsplit("/", 1)[-1].startswith(_OURS) for argument in holder.command[:6])
 
 
 @contextlib.contextmanager

@@ -215,7 +215,7 @@ def user_namespace(base: int, size: int, inner: int = 0) -> int:
 
     The namespace is born with a child that shares our memory, runs nothing but ``_exit`` while this thread is held
     (vfork), and is a zombie when its maps are written: nothing can be left behind, no memory is copied, no program is
-    started. It has no exit signal, so nobody's ``waitpid(-1)`` or SIGCHLD handler hears of it.
+    started. It has no exit signal, so that no ``waitpid(-1)`` and no SIGCHLD handler of the process sees it.
     """
     with mmap.mmap(-1, 65536) as stack:
         room = ctypes.c_char.from_buffer(stack)

@@ -1,8 +1,8 @@
 """Put an unpacked image layer onto the tree of the layers below it, as an overlay would show both.
 
 The layer is marked as overlay's layers are: a character device 0:0 hides what has its name below, and a directory with
-the attribute ``trusted.overlay.opaque`` hides all that lies in the lower one. Here what is hidden is removed. Nobody
-else has the trees open; links in them are never followed.
+the attribute ``trusted.overlay.opaque`` hides all that lies in the lower one. Here what is hidden is removed. No
+other process has the trees open; links in them are never followed.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class Bridge:
     mtu: int = 1500
     mac: str | None = None
     alias: str = ""
-    """Says whose it is to whoever lists links."""
+    """Names the owner in listings of links (``ip link``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ class Links(Protocol):
         ...
 
     async def unproxy(self, routing: Routing) -> None:
-        """No longer answer for ``proxied``; fine when nobody did."""
+        """Remove the proxy entry of ``proxied``; succeeds when there is none."""
         ...
 
     async def isolate(self, link: str, *, isolated: bool) -> None:

@@ -62,7 +62,7 @@ class Namespaces(Protocol):
         ...
 
     async def make_network(self, path: Path, idmap: IdRange) -> None:
-        """Make a network namespace that stays, whoever runs in it, until ``remove_network``; ``path`` stands for it.
+        """Make a network namespace that stays until ``remove_network``, without any process; ``path`` stands for it.
 
         It belongs to a user namespace of its own with these ids (see ``user``), and has ``lo`` alone, down.
         Raises AlreadyExists, HostFailure; nothing stays when it fails.
@@ -209,10 +209,10 @@ def parse_ipv4(text: str, routes: Routes) -> Iterator[tuple[str, Address]]:
     seen: set[str] = set()
     leaf = ""
     for line in text.splitlines():
-        words = line.split()
-        if words[:1] == ["|--"]:
-            leaf = words[1]
-        elif words == ["/32", "host", "LOCAL"] and leaf not in seen:
+        fields = line.split()
+        if fields[:1] == ["|--"]:
+            leaf = fields[1]
+        elif fields == ["/32", "host", "LOCAL"] and leaf not in seen:
             seen.add(leaf)
             yield _place(ipaddress.IPv4Address(leaf), routes)
 

@@ -1,6 +1,6 @@
 """Network namespaces that outlive the process that made them, each kept by a mount of it on a file.
 
-Such a namespace belongs to a user namespace made with it: whoever is root there rules its links, addresses and routes,
+Such a namespace belongs to a user namespace made with it: root there administers its links, addresses and routes,
 and nothing beyond them.
 """
 

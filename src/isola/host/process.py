@@ -104,7 +104,7 @@ class Processes(Protocol):
         ...
 
     async def gone(self, ref: ProcessRef) -> None:
-        """Return once the process has ended, whoever its parent is. Costs no polling (pidfd)."""
+        """Return once the process has ended, also where it is no child of ours. Costs no polling (pidfd)."""
         ...
 
     def command_line(self, ref: ProcessRef) -> tuple[str, ...]:
@@ -132,12 +132,14 @@ class LinuxProcesses:
     ) -> Completed:
         """Run to the end."""
         failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        kept, words = Head(_STDOUT_LIMIT, lambda: _too_much(argv)), Tail(_STDERR_KEPT)
+        kept, stderr_tail = Head(_STDOUT_LIMIT, lambda: _too_much(argv)), Tail(_STDERR_KEPT)
         lines = Lines(on_line or _ignore)
         try:
             with contextlib.ExitStack() as stack:
                 output = stack.enter_context(Output(kept.take, failed))
-                errors = stack.enter_context(Output(_both(words.take, lines.take) if on_line else words.take, failed))
+                errors = stack.enter_context(
+                    Output(_both(stderr_tail.take, lines.take) if on_line else stderr_tail.take, failed)
+                )
                 source = stack.enter_context(_memory_file(stdin)) if stdin else None
                 child = start(
                     argv, stdin=source, stdout=output.remote, stderr=errors.remote, env=env, cwd=cwd, pass_fds=pass_fds
@@ -153,8 +155,8 @@ class LinuxProcesses:
         finally:
             _forget(failed)
         if check and status != 0:
-            raise CommandFailed(argv, status, words.content().decode(errors="replace"))
-        return Completed(tuple(argv), status, kept.content(), words.content())
+            raise CommandFailed(argv, status, stderr_tail.content().decode(errors="replace"))
+        return Completed(tuple(argv), status, kept.content(), stderr_tail.content())
 
     async def spawn(
         self,
@@ -267,7 +269,7 @@ def _group_exists(group: int) -> bool:
 
 @contextlib.contextmanager
 def _memory_file(content: bytes) -> Iterator[int]:
-    """Input that needs nobody to feed it."""
+    """Input that lies in memory and needs no task to feed it."""
     fd = os.memfd_create("stdin")
     try:
         view = memoryview(content)

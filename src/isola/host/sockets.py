@@ -113,7 +113,7 @@ class Sockets(Protocol):
         ...
 
     def post(self, path: Path, message: bytes) -> bool:
-        """Put a short message into a FIFO; False when nobody reads there."""
+        """Put a short message into a FIFO; False when it has no reader."""
         ...
 
     def follow(self, path: Path) -> AsyncGenerator[bytes, None]:
@@ -190,7 +190,7 @@ class LinuxSockets:
         """Put a short message into a FIFO."""
         try:
             fifo = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError:  # nobody reads, or there is none
+        except OSError:  # no reader (ENXIO), or no FIFO (ENOENT)
             return False
         try:
             return stat.S_ISFIFO(os.fstat(fifo).st_mode) and os.write(fifo, message) == len(message)

@@ -56,7 +56,7 @@ class DescriptorStream:
                 raise
 
     def close(self) -> None:
-        """Give the descriptor back; whoever waits to read sees the end."""
+        """Close the descriptor; a pending read returns EOF."""
         if self._fd < 0:
             return
         self._loop.remove_reader(self._fd)

@@ -35,8 +35,8 @@ def supervise(run: Callable[[Callable[[], None]], int], ready: Callable[[], None
     pause, failures = _FIRST_PAUSE, 0
     while True:
         began = time.monotonic()
-        status, told = _run_once(lambda: run(child_is_ready))
-        if told or status in (0, 2):
+        status, stop_requested = _run_once(lambda: run(child_is_ready))
+        if stop_requested or status in (0, 2):
             return max(status, 0)
         failures += 1
         if not was_ready[0] and failures >= _TRIES:
@@ -57,14 +57,14 @@ def _run_once(run: Callable[[], int]) -> tuple[int, bool]:
         return 1, False
     if child == 0:
         _become(run)
-    told = False
+    stop_requested = False
     while True:
         number = signal.sigwait(_WATCHED)
         if number in _TOLD:
-            told = True
+            stop_requested = True
             os.kill(child, number)  # it has not been waited for: the number is its own
         elif (ended := os.waitpid(child, os.WNOHANG))[0]:
-            return os.waitstatus_to_exitcode(ended[1]), told
+            return os.waitstatus_to_exitcode(ended[1]), stop_requested
 
 
 def _become(run: Callable[[], int]) -> NoReturn:

@@ -42,7 +42,7 @@ class LinuxTerminal:
 
     @property
     def slave(self) -> int:
-        """What a child gets as its terminal; -1 when closed or somebody else's."""
+        """What a child gets as its terminal; -1 when closed or owned by another process."""
         return self._slave
 
     def resize(self, width: int, height: int) -> None:

@@ -35,8 +35,8 @@ def expiry(text: str) -> Span:
     """
     months = seconds = 0
     seen: set[str] = set()
-    for word in text.split():
-        found = _PART.fullmatch(word)
+    for part in text.split():
+        found = _PART.fullmatch(part)
         if found is None or found[2] in seen:
             raise ValueError("a time span such as 1d or 2H 30M is expected (units S, M, H, d, w, m, y, each once)")
         seen.add(found[2])

@@ -48,7 +48,7 @@ def layer_keys(layers: Sequence[Layer]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """How to find out whether the program works; durations in nanoseconds, 0 for whoever runs it to choose."""
+    """How to find out whether the program works; durations in nanoseconds, 0 leaves the choice to the runtime."""
 
     argv: tuple[str, ...] = ()
     """Empty: as in the image below, or none."""

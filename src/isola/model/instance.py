@@ -24,7 +24,7 @@ NO_DEVICES: Devices = MappingProxyType({})
 
 
 class Status(StrEnum):
-    """Observed status, in the words of the LXD API; ``code`` is its number."""
+    """Observed status, as the LXD API names it; ``code`` is its number."""
 
     RUNNING = "Running"
     STOPPED = "Stopped"
@@ -35,7 +35,7 @@ class Status(StrEnum):
 
     @property
     def code(self) -> int:
-        """The number the API sends beside the word."""
+        """The number the API sends beside the name."""
         return {
             "Running": 103,
             "Stopped": 102,

@@ -13,7 +13,7 @@ from isola.model.reference import DEFAULT_PROJECT, Entity
 
 
 class OperationStatus(StrEnum):
-    """In the words of the LXD API; ``code`` is its number."""
+    """As the LXD API names it; ``code`` is its number."""
 
     PENDING = "Pending"
     RUNNING = "Running"
@@ -24,7 +24,7 @@ class OperationStatus(StrEnum):
 
     @property
     def code(self) -> int:
-        """The number the API sends beside the word."""
+        """The number the API sends beside the name."""
         return {
             "Pending": 105,
             "Running": 103,

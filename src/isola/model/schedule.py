@@ -111,8 +111,8 @@ def next_name(pattern: str, taken: Sequence[str], now: datetime) -> str:
 def _date(layout: str | None, now: datetime) -> str:
     if layout is None:
         return now.strftime("%Y-%m-%d_%H-%M-%S")
-    for word, code in _LAYOUT:
-        layout = layout.replace(word, code)
+    for letter, code in _LAYOUT:
+        layout = layout.replace(letter, code)
     return re.sub(r"[^A-Za-z0-9._-]", "-", now.strftime(layout))
 
 

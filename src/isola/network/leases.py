@@ -41,16 +41,16 @@ def read(text: str, now: float) -> list[Held]:
     """The leases that have not expired; what is not one is passed over. ``now`` counts seconds since 1970."""
     found = []
     for line in text.splitlines():
-        words = line.split()
-        if len(words) < 4 or not _NUMBER.fullmatch(words[0]) or 0 < int(words[0]) < now:
+        fields = line.split()
+        if len(fields) < 4 or not _NUMBER.fullmatch(fields[0]) or 0 < int(fields[0]) < now:
             continue
-        address, client = _address(words[2]), _identifier(words[4] if len(words) > 4 else "*")
-        hostname = "" if words[3] == "*" else words[3]
-        number = words[1].removeprefix("T")
+        address, client = _address(fields[2]), _identifier(fields[4] if len(fields) > 4 else "*")
+        hostname = "" if fields[3] == "*" else fields[3]
+        number = fields[1].removeprefix("T")
         if isinstance(address, IPv4Address):
-            found.append(Held(str(address), _mac(words[1]), hostname, client))
+            found.append(Held(str(address), _mac(fields[1]), hostname, client))
         elif isinstance(address, IPv6Address) and _NUMBER.fullmatch(number):
-            found.append(Held(str(address), "", hostname, client, int(number) & 0xFFFFFFFF, words[1][0] == "T"))
+            found.append(Held(str(address), "", hostname, client, int(number) & 0xFFFFFFFF, fields[1][0] == "T"))
     return found
 
 
@@ -67,8 +67,8 @@ def is_whole(text: str, before: str) -> bool:
 def server_duid(text: str) -> bytes:
     """How dnsmasq names itself to DHCPv6 clients; empty where it has not begun to."""
     for line in text.splitlines():
-        if (words := line.split())[:1] == ["duid"]:
-            return _identifier("".join(words[1:2]))
+        if (fields := line.split())[:1] == ["duid"]:
+            return _identifier("".join(fields[1:2]))
     return b""
 
 

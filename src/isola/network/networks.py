@@ -120,7 +120,7 @@ class Networks:
         return self._records.revision(ref)
 
     def status(self, ref: Ref) -> str:
-        """In the API's words: ``Pending`` while it is made or removed, ``Unavailable`` when it did not come up."""
+        """As the API names it: ``Pending`` while it is made or removed, ``Unavailable`` when it did not come up."""
         if not self.get(ref).ready:
             return "Pending"
         return "Unavailable" if ref in self._down else "Created"
@@ -208,7 +208,7 @@ class Networks:
         self._tell("deleted", ref, op.caller)
 
     async def unknown(self) -> Mapping[str, Network | None]:
-        """Networks on the host that no record speaks for, each with what is said of it."""
+        """Networks on the host without a record, each with its description where it has one."""
         described = await self._described.load()
         names = {*await self._host.files.names(self._directory / "networks"), *described}
         return {name: described.get(name) for name in sorted(names - {network.name for network in self._records})}

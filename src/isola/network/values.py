@@ -61,7 +61,7 @@ def ranges(version: int) -> Callable[[str], tuple[Span, ...]]:
     def parse(value: str) -> tuple[Span, ...]:
         spans = []
         for part in value.split(","):
-            first, _, last = (word.strip() for word in part.partition("-"))
+            first, _, last = (end.strip() for end in part.partition("-"))
             try:
                 span = int(ip_address(one(first))), int(ip_address(one(last)))
             except ValueError as error:
@@ -94,7 +94,7 @@ def domains(value: str) -> tuple[str, ...]:
 
 
 def expiry(value: str) -> str:
-    """How long a DHCP lease lasts, in dnsmasq's words."""
+    """How long a DHCP lease lasts, as dnsmasq writes it."""
     if not _EXPIRY.fullmatch(value):
         raise ValueError("a time such as 1h, 45m or infinite is expected")
     return value

@@ -128,9 +128,9 @@ class Operation:
         if not self._committed:
             self._rollback.push(name, undo)
 
-    def if_undo_fails(self, told: Callable[[str], None]) -> None:
-        """Tell ``told`` what could not be undone, if it comes to that before the next ``commit``."""
-        self._if_undo_fails.append(told)
+    def if_undo_fails(self, report: Callable[[str], None]) -> None:
+        """Tell ``report`` what could not be undone, if it comes to that before the next ``commit``."""
+        self._if_undo_fails.append(report)
 
     async def effect(
         self,
@@ -181,8 +181,8 @@ class Operation:
         """Undo what was pushed; what could not be undone is added to ``warnings``."""
         failed = await self._rollback.run()
         self.warnings += failed
-        for told in self._if_undo_fails if failed else ():
-            told("; ".join(failed))
+        for report in self._if_undo_fails if failed else ():
+            report("; ".join(failed))
 
     @property
     def committed(self) -> bool:

@@ -172,7 +172,7 @@ COMMANDS = (
             Option("--token", "A token, where an address is named", value="TOKEN"),
             Option("--accept-certificate", "Believe that the server at the address is the right one, unseen"),
             details="The first remote makes a key for this user, in ~/.config/isola. A token names the server's\n"
-            "addresses and its certificate, so nobody in between can take its place.",
+            "addresses and its certificate, so a machine in between cannot impersonate it.",
             examples=(
                 ("isola remote add office eyJjbGllbnR...", "by a token"),
                 ("isola remote add office 192.0.2.1:8443", "by its address, where it trusts this user already"),

@@ -160,9 +160,9 @@ def _repack(
             _flush(output)
         except OSError as error:
             raise HostFailure("Cannot write the layer", evidence=str(error)) from error
-        told = {"heads": {path: head.hex() for path, head in work.heads.items()}, "top": sorted(work.top)}
+        report = {"heads": {path: head.hex() for path, head in work.heads.items()}, "top": sorted(work.top)}
         counts = {"entries": work.entries, "bytes": work.bytes, "newest": work.newest}
-        return {"diff_id": diff_id, "found": work.found, **counts, **told}
+        return {"diff_id": diff_id, "found": work.found, **counts, **report}
 
     return archive.checked(cell.run(place, work))
 

@@ -147,7 +147,7 @@ class LinuxArchives:
             "unpack",
             {"source": str(source), "target": str(target), "subtree": subtree, "whiteouts": whiteouts}
             | {"limits": asdict(limits)},
-            counter.told,
+            counter.take_line,
         )
         return UnpackReport(
             answer.number("entries"), answer.number("bytes"), answer.texts("skipped"), answer.digest("diff_id")
@@ -203,7 +203,7 @@ class LinuxArchives:
             answer = await self._ask(
                 "repack",
                 request | {"wanted": wanted, "heads": heads, "limits": asdict(limits)},
-                _Counter(progress).told,
+                _Counter(progress).take_line,
             )
         except BaseException as error:
             if target is not None and not isinstance(error, AlreadyExists):
@@ -231,10 +231,10 @@ class LinuxArchives:
 
 def _died(status: int, stderr: bytes) -> IsolaError:
     """Killed by its own limits: the archive's fault. Anything else is ours."""
-    words = stderr.decode("utf-8", "replace").strip()[-2000:]
+    output = stderr.decode("utf-8", "replace").strip()[-2000:]
     if status in (-signal.SIGKILL, -signal.SIGALRM):  # out of memory, or waited for too long
         return UnsafeArchive("The archive demands more time or memory than it may have", evidence=f"signal {-status}")
-    return HostFailure("Unpacking or packing broke down", evidence=words)
+    return HostFailure("Unpacking or packing broke down", evidence=output)
 
 
 class _Counter:
@@ -244,10 +244,10 @@ class _Counter:
         self._progress = progress
         self._total = 0
 
-    def told(self, line: str) -> None:
+    def take_line(self, line: str) -> None:
         """What comes from the process is no better than the archive it reads."""
-        word, _, number = line.partition(" ")
-        if word == "progress" and number.isascii() and number.isdigit() and len(number) < 19 and self._progress:
+        keyword, _, number = line.partition(" ")
+        if keyword == "progress" and number.isascii() and number.isdigit() and len(number) < 19 and self._progress:
             total = max(int(number), self._total)
             self._progress(total - self._total)
             self._total = total

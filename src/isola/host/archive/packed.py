@@ -18,7 +18,7 @@ _BITE = 1 << 12
 _MEMORY = 256 << 20
 """What an xz or zstd stream may demand for its dictionary."""
 _FREE = 1 << 30
-"""Unpacked bytes below which a high ratio alarms nobody."""
+"""Unpacked bytes below which a high compression ratio is accepted."""
 _MAGIC = (
     (b"\x1f\x8b", "gzip"),
     (b"BZh", "bzip2"),

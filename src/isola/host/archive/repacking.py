@@ -16,7 +16,7 @@ from isola.host.archive.untar import clean, shown
 _BLOCK = 1 << 20
 _ZEROS = bytes(_BLOCK)
 _FREE = 1 << 30
-"""Written bytes below which a high ratio alarms nobody."""
+"""Written bytes below which a high compression ratio is accepted."""
 _KINDS = {
     0x30: tarfile.REGTYPE,
     0x31: tarfile.LNKTYPE,

@@ -54,7 +54,7 @@ class Member:
 
 
 class TarStream:
-    """An iterator of members; data of a member that nobody asked for is passed over."""
+    """An iterator of members; data of a member that was not read is skipped."""
 
     def __init__(self, read: Read) -> None:
         self._read = read
@@ -139,9 +139,9 @@ class TarStream:
         return self._build(header, {**self._defaults, **extra}, sparse)
 
     def _take_defaults(self, data: bytes) -> None:
-        said = dict(self._defaults)
-        _parse_pax(data, said, [])
-        self._defaults = {key: said[key] for key in _FOR_ALL if key in said}
+        records = dict(self._defaults)
+        _parse_pax(data, records, [])
+        self._defaults = {key: records[key] for key in _FOR_ALL if key in records}
 
     def _extension(self, size: int) -> bytes:
         if size > _EXTENSION_LIMIT:
@@ -193,8 +193,8 @@ class TarStream:
             return
         elif b"GNU.sparse.size" in extra:
             member.size = _decimal(extra, b"GNU.sparse.size", _DATA_LIMIT) or 0
-            words = extra[b"GNU.sparse.map"].split(b",") if b"GNU.sparse.map" in extra else sparse
-            member.pieces = _pairs([_digits(word) for word in words])
+            numbers = extra[b"GNU.sparse.map"].split(b",") if b"GNU.sparse.map" in extra else sparse
+            member.pieces = _pairs([_digits(number) for number in numbers])
         if member.pieces is not None:
             _check_pieces(member)
 
@@ -228,13 +228,15 @@ class TarStream:
 
 def _checksum_holds(header: bytes) -> bool:
     try:
-        said = int(header[148:156].strip(b" \0") or b"0", 8)
+        checksum = int(header[148:156].strip(b" \0") or b"0", 8)
     except ValueError:
         return False
     plain = sum(header) - sum(header[148:156]) + 8 * 32
-    if said == plain:
+    if checksum == plain:
         return True
-    return said == plain - 256 * sum(byte > 127 for byte in header[:148] + header[156:])  # old tars summed signed bytes
+    return checksum == plain - 256 * sum(
+        byte > 127 for byte in header[:148] + header[156:]
+    )  # old tars summed signed bytes
 
 
 def _number(field_: bytes, what: str, limit: int) -> int:
@@ -251,10 +253,10 @@ def _number(field_: bytes, what: str, limit: int) -> int:
     return value
 
 
-def _digits(word: bytes) -> int:
-    if not word.isdigit() or len(word) > _DIGITS:
-        raise InvalidInput("The archive is damaged", evidence=f"{word[:40]!r} is not a number")
-    return int(word)
+def _digits(digits: bytes) -> int:
+    if not digits.isdigit() or len(digits) > _DIGITS:
+        raise InvalidInput("The archive is damaged", evidence=f"{digits[:40]!r} is not a number")
+    return int(digits)
 
 
 def _decimal(extra: dict[bytes, bytes], key: bytes, limit: int) -> int | None:

@@ -159,7 +159,7 @@ class BridgeConfig:
         return tuple(str(family.own) for family in (self.ipv4, self.ipv6) if family.own is not None)
 
     def plan(self) -> AddressPlan:
-        """Which addresses NICs may have. Without DHCP nobody would tell them an IPv4 one: none is chosen then."""
+        """Which addresses NICs may have. Without DHCP they would not learn an IPv4 one, so none is chosen."""
         ipv4, ipv6 = cast(IPv4Interface | None, self.ipv4.own), cast(IPv6Interface | None, self.ipv6.own)
         spans = (self.ipv4.ranges or _halves(ipv4)) if self.ipv4.dhcp else ()
         return AddressPlan(ipv4, spans, ipv6, slaac=not self.stateful)

@@ -31,7 +31,7 @@ def configuration(link: str, config: BridgeConfig, directory: Path, *, user: str
 
 
 def reservation(nic: Nic) -> str:
-    """The NIC's line in ``hosts.d``: whoever has this MAC gets these addresses."""
+    """The NIC's line in dnsmasq's ``--dhcp-hostsdir``: the addresses of this MAC."""
     addresses = [f",{nic.ipv4}"] if nic.ipv4 else []
     addresses += [f",[{nic.ipv6}]"] if nic.ipv6 else []
     return f"{nic.mac}{''.join(addresses)}\n"

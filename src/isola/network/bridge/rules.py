@@ -23,7 +23,7 @@ class _Side:
     """One protocol on one bridge. Matches name the family themselves: the table is for both."""
 
     link: str
-    word: str
+    keyword: str
     protocol: str
     family: Family
 
@@ -44,7 +44,7 @@ class _Side:
 def render(link: str, config: BridgeConfig) -> str:
     """Chains for one bridge: NAT on the way out, and what is allowed to and through the host.
 
-    An accept ends only its own chain: a default-drop policy in somebody else's table still drops. What our chains
+    An accept ends only its own chain: a default-drop policy in another table still drops. What our chains
     can do is drop or rewrite, and say what is meant to pass.
     """
     sides = [_Side(link, "ip", "ipv4", config.ipv4), _Side(link, "ip6", "ipv6", config.ipv6)]
@@ -72,8 +72,8 @@ def _metadata(link: str) -> list[str]:
     Refused, not dropped, so that no program waits for an answer.
     """
     return [
-        f'iifname "{link}" {word} daddr {{ {", ".join(addresses)} }} reject'
-        for word, addresses in (("ip", METADATA4), ("ip6", METADATA6))
+        f'iifname "{link}" {keyword} daddr {{ {", ".join(addresses)} }} reject'
+        for keyword, addresses in (("ip", METADATA4), ("ip6", METADATA6))
     ]
 
 
@@ -83,12 +83,12 @@ def _input(sides: list[_Side]) -> list[str]:
         if not side.family.firewall:
             continue
         rules.append(f"{side.received} meta l4proto {{ tcp, udp }} th dport 53 accept")
-        rules.append(f"{side.received} udp dport {'67' if side.word == 'ip' else '547'} accept")
+        rules.append(f"{side.received} udp dport {'67' if side.keyword == 'ip' else '547'} accept")
         icmp = "icmp type { echo-request, destination-unreachable, time-exceeded }"
         icmp6 = (
             "icmpv6 type { echo-request, packet-too-big, nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert }"
         )
-        rules.append(f'iifname "{side.link}" {icmp if side.word == "ip" else icmp6} accept')
+        rules.append(f'iifname "{side.link}" {icmp if side.keyword == "ip" else icmp6} accept')
     return rules
 
 
@@ -102,7 +102,7 @@ def _forward(side: _Side) -> list[str]:
     clamp = f"{side.received} tcp flags syn tcp option maxseg size set rt mtu"
     if not family.firewall:
         return [clamp]
-    rules = [f"{side.leaving} {side.word} saddr != {_subnet(family.own)} drop"]
+    rules = [f"{side.leaving} {side.keyword} saddr != {_subnet(family.own)} drop"]
     if family.nat:
         # What belongs to no connection is not translated, and would leave with an address that no host can answer.
         rules.append(f"{side.leaving} ct state invalid drop")
@@ -120,8 +120,8 @@ def _masquerade(sides: list[_Side], *, after: bool) -> list[str]:
         if not family.nat or family.nat_after != after or family.own is None:
             continue
         subnet = _subnet(family.own)
-        target = f"snat {side.word} to {family.nat_address}" if family.nat_address else "masquerade"
-        rules.append(f"{side.word} saddr {subnet} {side.word} daddr != {subnet} {target}")
+        target = f"snat {side.keyword} to {family.nat_address}" if family.nat_address else "masquerade"
+        rules.append(f"{side.keyword} saddr {subnet} {side.keyword} daddr != {subnet} {target}")
     return rules
 
 

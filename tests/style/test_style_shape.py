@@ -58,8 +58,8 @@ PLAIN_ROOMS = (
 )  # fmt: skip
 """Packages whose sentences have been rewritten; the others follow."""
 DIALECT = re.compile(
-    r"\b(?:[Ww]hoever|[Ss]omebody|[Aa]nybody|[Nn]obody(?:'s)?(?! \(65534\)|')|[Ff]orget it(?=\.)|passed over|[Gg]ood-?bye|"
-    r"as what is none|unclearly|words(?= =|:|\))|in our (?:own )?words)\b"
+    r"\b(?:[Ww]hoever|[Ss]omebody|[Aa]nybody|[Nn]obody(?:'s)?(?! \(65534\)|')|[Ff]orget it(?=\.)|passed over|"
+    r"[Gg]ood-?bye|as what is none|unclearly|words(?= =|:|\))|in our (?:own )?words)\b"
 )
 """Turns of phrase that a contributor has to guess at, and ``words`` as a name."""
 URL = re.compile(r"https?://(?:[^/@\s\"']*@)?([A-Za-z0-9][A-Za-z0-9.-]*)")

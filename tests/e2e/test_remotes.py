@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -130,11 +131,10 @@ def test_foreign_clients_come_by_token_and_work(
     text = "0123456789abcdef" * 20_000
     assert far(client, "exec", f"office:{web}", "--", "cat", input=text) == text
     assert far.run(client, "exec", f"office:{web}", "--", "sh", "-c", "exit 7").returncode == 7
-    if client == "lxc":
-        (tmp_path / "data").write_bytes(os.urandom(500_000))
-        far(client, "file", "push", str(tmp_path / "data"), f"office:{web}/tmp/data")
-        far(client, "file", "pull", f"office:{web}/tmp/data", str(tmp_path / "back"))
-        assert (tmp_path / "back").read_bytes() == (tmp_path / "data").read_bytes()
+    (tmp_path / "data").write_bytes(os.urandom(500_000))
+    far(client, "file", "push", str(tmp_path / "data"), f"office:{web}/tmp/data")
+    far(client, "file", "pull", f"office:{web}/tmp/data", str(tmp_path / "back"))
+    assert (tmp_path / "back").read_bytes() == (tmp_path / "data").read_bytes()
     far(client, "image", "export", "office:tiny", str(tmp_path / "image"))
     assert [file for file in tmp_path.glob("image*") if file.stat().st_size > 1000]
     assert "trusted" in far(client, "info", "office:")
@@ -206,6 +206,27 @@ def test_our_own_client_launches_and_watches_there(near: Machine, far: Machine) 
     finally:
         far(*ISOLA, "delete", "office:far1", "--force")
     assert near.daemon.get("/1.0")["auth_user_method"] == "unix"
+
+
+def test_a_directory_is_mounted_over_the_network(near: Machine, far: Machine, web: str, tmp_path: Path) -> None:
+    far.env["ISOLA_DIR"] = str(far.daemon.directory)
+    near.env["ISOLA_DIR"] = str(near.daemon.directory)
+    far(*ISOLA, "remote", "add", "office", near(*ISOLA, "config", "trust", "add", "mounter", "-q").strip())
+    here = tmp_path / "here"
+    here.mkdir()
+    argv = ["nsenter", f"--net=/run/netns/{far.daemon.netns}", *ISOLA, "file", "mount", f"office:{web}/tmp", str(here)]
+    process = subprocess.Popen(argv, env=far.env, stdin=subprocess.DEVNULL, start_new_session=True)
+    try:
+        until(lambda: os.path.ismount(here))
+        data = os.urandom(500_000)
+        (here / "mounted").write_bytes(data)
+        assert (here / "mounted").read_bytes() == data
+        assert near.daemon.exec(web, "stat", "-c", "%s", "/tmp/mounted")[1] == "500000\n"
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(10)
+        subprocess.run(["umount", "-l", str(here)], check=False, capture_output=True)
+    assert process.returncode == 0 and not os.path.ismount(here)
 
 
 def test_trust_survives_a_killed_daemon(near: Machine, far: Machine, web: str) -> None:

@@ -14,8 +14,7 @@ from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission
 from isola.doors.rest.shapes.projects import project_json, usage_json, writable
 from isola.model.project import FEATURES, Project
-from isola.model.reference import Entity, Kind
-from isola.operations import Operation
+from isola.projects.verbs import start_rename
 
 
 async def list_all(request: Request) -> web.StreamResponse:
@@ -65,16 +64,8 @@ async def patch(request: Request) -> web.StreamResponse:
 async def rename(request: Request) -> web.StreamResponse:
     """Begin to give an empty project another name."""
     new, project = (await request.fields()).text("name"), _find(request)
-    renamed = Entity.of_host(Kind.PROJECT, new)
-    services, caller = request.services, request.caller
-
-    async def work(op: Operation) -> None:
-        await op.commit(lambda: services.projects.rename(project.name, new, caller=caller))
-
-    locks = [project.entity.lock, renamed.lock]
-    return background(
-        services.operations.start("Renaming project", work, locks=locks, resources=[renamed], caller=caller)
-    )
+    services = request.services
+    return background(start_rename(services.projects, services.operations, project.name, new, caller=request.caller))
 
 
 async def delete(request: Request) -> web.StreamResponse:

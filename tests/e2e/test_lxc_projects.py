@@ -1,0 +1,82 @@
+"""Debian's unmodified ``lxc project``: projects are made, filled, limited, restricted and removed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from daemon import Daemon
+from lxc_client import Lxc
+
+
+@pytest.fixture(scope="module")
+def lxc(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Lxc:
+    return Lxc(daemon, tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture
+def blue(lxc: Lxc) -> Iterator[str]:
+    """A project that shares images and profiles with the default one."""
+    lxc("project", "create", "blue", "-c", "features.images=false", "-c", "features.profiles=false")
+    yield "blue"
+    for entry in json.loads(lxc("list", "--project", "blue", "--format", "json")):
+        lxc("delete", "--force", entry["name"], "--project", "blue")
+    lxc("project", "delete", "blue")
+    assert "blue" not in lxc("project", "list")
+
+
+def listed(lxc: Lxc, *words: str) -> list[tuple[str, str]]:
+    return sorted((each["project"], each["name"]) for each in json.loads(lxc("list", *words, "--format", "json")))
+
+
+def test_a_project_is_changed_and_renamed(lxc: Lxc) -> None:
+    lxc("project", "create", "red")
+    lxc("project", "set", "red", "user.owner=me")
+    assert lxc("project", "get", "red", "user.owner") == "me\n"
+    lxc("project", "unset", "red", "user.owner")
+    lxc("project", "edit", "red", input=b'description: ours\nconfig:\n  limits.instances: "4"\n')
+    shown = lxc("project", "show", "red")
+    assert "description: ours" in shown and 'limits.instances: "4"' in shown and 'features.images: "true"' in shown
+    lxc("project", "rename", "red", "green")
+    assert "INSTANCES" in lxc("project", "info", "green")
+    assert "green" in lxc("project", "list")
+    lxc("project", "delete", "green")
+    lxc("project", "delete", "default", status=1)
+
+
+def test_two_of_a_name_run_side_by_side(lxc: Lxc, blue: str) -> None:
+    try:
+        for project in ("default", blue):
+            lxc("launch", "tiny", "twin", "--project", project)
+        assert [each for each in listed(lxc, "--all-projects") if each[1] == "twin"] == [
+            ("blue", "twin"),
+            ("default", "twin"),
+        ]
+        assert listed(lxc, "--project", blue) == [("blue", "twin")]
+        lxc("exec", "twin", "--project", blue, "--", "sh", "-c", "echo blue > /mark")
+        lxc("exec", "twin", "--project", "default", "--", "test", "!", "-e", "/mark")
+        lxc("project", "switch", blue)
+        assert lxc("file", "pull", "twin/mark", "-") == "blue\n"
+        lxc("stop", "--force", "twin")
+        assert "Status: STOPPED" in lxc("info", "twin")
+        lxc("project", "switch", "default")
+        assert "Status: RUNNING" in lxc("info", "twin")
+        assert "twin" in lxc("project", "show", blue)
+        lxc("project", "delete", blue, status=1)
+    finally:
+        lxc("project", "switch", "default")
+        lxc("delete", "--force", "twin")
+
+
+def test_limits_and_restrictions_hold(lxc: Lxc, blue: str) -> None:
+    lxc("project", "set", blue, "limits.instances=1")
+    lxc("init", "tiny", "one", "--project", blue)
+    lxc("init", "tiny", "two", "--project", blue, status=1)
+    lxc("project", "set", blue, "limits.instances=0", status=1)
+    lxc("project", "set", blue, "restricted=true")
+    lxc("project", "set", blue, "restricted.devices.nic=block", status=1)
+    lxc("delete", "one", "--project", blue)
+    lxc("project", "set", blue, "restricted.devices.nic=block")
+    lxc("init", "tiny", "one", "--project", blue, status=1)
+    assert listed(lxc, "--project", blue) == []

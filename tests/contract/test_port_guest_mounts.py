@@ -35,6 +35,7 @@ mount --rbind /proc proc
 pivot_root . .
 umount -l .
 cd /
+umount -l /proc
 exec sleep infinity
 """
 

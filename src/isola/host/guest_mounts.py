@@ -20,6 +20,7 @@ from typing import Protocol, TypeVar
 
 from isola.errors import HostFailure, InvalidInput, NotFound
 from isola.host import kernel
+from isola.host.credentials import owner_of_files
 from isola.host.proc import ProcessRef, open_of
 from isola.host.threads import in_thread
 from isola.model.identity import IdRange
@@ -157,9 +158,12 @@ def _put(process: ProcessRef, tree: Tree, target: str, owner: int) -> None:
 
 
 def _take(process: ProcessRef, mount: int) -> None:
+    # Opened out here: inside, /proc is the instance's own.
+    table = open_of(process, "mountinfo")
+
     def inside(root: int) -> None:
         for _ in range(_STACKED):
-            point = _points(process).get(mount)
+            point = _parsed(table).get(mount)
             if point is None:
                 return
             parent, _, name = point.rpartition(b"/")
@@ -170,7 +174,10 @@ def _take(process: ProcessRef, mount: int) -> None:
                 os.close(above)
         raise OSError(errno.EBUSY, "too much is mounted on top of it")
 
-    _inside(process, inside, "Cannot unmount a device inside the instance", _HIDDEN)
+    try:
+        _inside(process, inside, "Cannot unmount a device inside the instance", _HIDDEN)
+    finally:
+        os.close(table)
 
 
 def _is_directory(source: Path) -> bool:
@@ -237,12 +244,12 @@ def _made(root: int, parent: bytes, name: str, directory: bool, owner: int) -> i
     """One more directory or empty file, opened without following what may have taken its place."""
     above = kernel.open_beneath(root, parent or b".", os.O_PATH | os.O_DIRECTORY, _IN_ROOT)
     try:
-        with contextlib.suppress(FileExistsError):
+        # A file system that was mounted inside takes no files of an id that the instance does not have.
+        with contextlib.suppress(FileExistsError), owner_of_files(owner):
             if directory:
                 os.mkdir(name, 0o755, dir_fd=above)
             else:
                 os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=above))
-            os.chown(name, owner, owner, dir_fd=above, follow_symlinks=False)
         flags = kernel.RESOLVE_BENEATH | kernel.RESOLVE_NO_SYMLINKS
         return kernel.open_beneath(above, os.fsencode(name), os.O_PATH, flags)
     finally:
@@ -251,11 +258,18 @@ def _made(root: int, parent: bytes, name: str, directory: bool, owner: int) -> i
 
 def _points(process: ProcessRef) -> dict[int, bytes]:
     """Mount number -> where it is, as the process sees it."""
-    descriptor = open_of(process, "mountinfo")
-    with open(descriptor, "rb", buffering=0) as file:
-        data = b""
-        while len(data) < _TABLE_LIMIT and (block := file.read(1 << 16)):
-            data += block
+    table = open_of(process, "mountinfo")
+    try:
+        return _parsed(table)
+    finally:
+        os.close(table)
+
+
+def _parsed(table: int) -> dict[int, bytes]:
+    os.lseek(table, 0, os.SEEK_SET)
+    data = b""
+    while len(data) < _TABLE_LIMIT and (block := os.read(table, 1 << 16)):
+        data += block
     fields = (line.split(b" ", 5) for line in data.split(b"\n")[:-1])
     return {int(line[0]): kernel.unescaped(line[4]) for line in fields if len(line) > 4}
 

@@ -1,0 +1,91 @@
+"""Debian's unmodified ``lxc config device`` plugs every type of device into a running instance and out again."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from daemon import Daemon
+from lxc_client import Lxc
+
+
+@pytest.fixture(scope="module")
+def lxc(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Lxc:
+    return Lxc(daemon, tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture
+def device(lxc: Lxc, instance: str) -> Iterator[tuple[Lxc, str]]:
+    yield lxc, instance
+
+
+def until(check: object, seconds: float = 5) -> None:
+    end = time.monotonic() + seconds
+    while not check():  # type: ignore[operator]
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_disks(device: tuple[Lxc, str], tmp_path: Path) -> None:
+    lxc, name = device
+    (tmp_path / "file").write_text("of the host")
+    lxc("config", "device", "add", name, "src", "disk", f"source={tmp_path}", "path=/mnt/src", "shift=true")
+    assert lxc("exec", name, "--", "cat", "/mnt/src/file") == "of the host"
+    lxc("exec", name, "--", "sh", "-c", "echo inside >/mnt/src/new")
+    assert (tmp_path / "new").stat().st_uid == 0
+    lxc("config", "device", "set", name, "src", "readonly=true")
+    lxc("exec", name, "--", "sh", "-c", "echo x >/mnt/src/no", status=1)
+    lxc("config", "device", "remove", name, "src")
+    assert lxc("exec", name, "--", "ls", "/mnt/src") == ""
+    lxc("config", "device", "add", name, "scratch", "disk", "source=tmpfs:", "path=/scratch", "size=1MiB")
+    assert "tmpfs" in lxc("exec", name, "--", "grep", "/scratch", "/proc/mounts")
+    lxc("restart", "--force", name)
+    assert "tmpfs" in lxc("exec", name, "--", "grep", "/scratch", "/proc/mounts")
+    lxc("config", "device", "remove", name, "scratch")
+    lxc("exec", name, "--", "grep", "/scratch", "/proc/mounts", status=1)
+    lxc("config", "device", "add", name, "gone", "disk", "source=/no/such/path", "path=/gone", status=1)
+    lxc("config", "device", "add", name, "twice", "disk", "source=/srv", "path=/", status=1)
+    assert lxc("config", "device", "list", name).strip() == ""
+
+
+def test_devices_of_the_host(device: tuple[Lxc, str]) -> None:
+    lxc, name = device
+    lxc("config", "device", "add", name, "fuse", "unix-char", "source=/dev/fuse", "path=/dev/host-fuse", "mode=0600")
+    lxc("exec", name, "--", "sh", "-c", "test -c /dev/host-fuse && exec 3</dev/host-fuse")
+    lxc("config", "device", "remove", name, "fuse")
+    lxc("exec", name, "--", "sh", "-c", "test -c /dev/host-fuse", status=1)
+    lxc("config", "device", "add", name, "loop", "unix-block", "path=/dev/odd", "major=7", "minor=0")
+    assert lxc("exec", name, "--", "sh", "-c", "test -b /dev/odd && echo block") == "block\n"
+    lxc("config", "device", "remove", name, "loop")
+    lxc("exec", name, "--", "sh", "-c", "test -b /dev/odd", status=1)
+
+
+def test_proxies_outlive_the_daemon(device: tuple[Lxc, str]) -> None:
+    lxc, name = device
+    lxc("exec", name, "--", "sh", "-c", "mkdir -p /www && echo hello >/www/index.html")
+    lxc("config", "device", "add", name, "web", "proxy", "listen=unix:/tmp/isola-e2e-proxy", "connect=unix:/run/none")
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(5)
+        client.connect("/tmp/isola-e2e-proxy")
+        assert client.recv(10) == b""
+    lxc("config", "device", "remove", name, "web")
+    assert not Path("/tmp/isola-e2e-proxy").exists()
+
+
+def test_nics(device: tuple[Lxc, str]) -> None:
+    lxc, name = device
+    lxc("config", "device", "add", name, "eth9", "nic", "network=isolabr0", "name=eth9")
+    assert "eth9" in lxc("exec", name, "--", "cat", "/proc/net/dev")
+    lxc("config", "device", "set", name, "eth9", "security.ipv4_filtering=true", "limits.egress=10Mbit")
+    lxc("config", "device", "set", name, "eth9", "security.port_isolation=true", "limits.ingress=10Mbit")
+    lxc("config", "device", "remove", name, "eth9")
+    assert "eth9" not in lxc("exec", name, "--", "cat", "/proc/net/dev")
+    for kind in ("p2p", "routed"):
+        extra = ["ipv4.address=192.0.2.7"] if kind == "routed" else []
+        lxc("config", "device", "add", name, "eth8", "nic", f"nictype={kind}", "name=eth8", *extra)
+        assert "eth8" in lxc("exec", name, "--", "cat", "/proc/net/dev")
+        lxc("config", "device", "remove", name, "eth8")
+    lxc("config", "device", "add", name, "eth7", "nic", "nictype=macvlan", "parent=isolabr0", "name=eth7", status=1)

@@ -102,7 +102,7 @@ async def test_closing_ends_requests_that_wait(stand: Stand) -> None:
         ("GET", "/1.0/events", 400, "invalid"),
         ("GET", "/1.0/events?type=gossip", 400, "invalid"),
         ("GET", "/1.0/projects/other", 404, "not_found"),
-        ("POST", "/1.0/projects", 501, "unsupported"),
+        ("POST", "/1.0/projects", 400, "invalid"),
         ("GET", "/1.0/warnings/x", 404, "not_found"),
         ("GET", "/1.0/operations/x", 404, "not_found"),
         ("PUT", "/1.0/cluster", 501, "unsupported"),

@@ -24,7 +24,7 @@ async def upgrade(store: Store) -> None:
     if version > PRESENT:
         raise SuspectState(
             f"The state has form {version}, and this daemon knows {PRESENT} at most",
-            remedy="start the newer daemon that wrote it, or put back a copy from before with isolad --recover",
+            remedy="start the newer daemon that wrote it, or put back a copy from before",
         )
     if version == PRESENT:
         return

@@ -93,7 +93,8 @@ def _images(daemon: Daemon) -> list[str]:
     chains = (chain_ids([layer["diff_id"] for layer in image["layers"]]) for image in images)
     wanted |= {chain.removeprefix("sha256:") for chain in itertools.chain(*chains)}
     for record in records(daemon, "instances").values():
-        wanted |= {digest.removeprefix("sha256:") for digest in record["start"]["layers"]}
+        digests = [*record["start"]["layers"], *(layer["digest"] for layer in record["start"]["blobs"])]
+        wanted |= {digest.removeprefix("sha256:") for digest in digests}
     found += [f"blob missing: {name}" for name in needed - _names(blobs)]
     found += [f"blob too many: {name}" for name in _names(blobs) - needed - wanted]
     unpacked = _names(daemon.directory / "pools" / "default" / "layers")

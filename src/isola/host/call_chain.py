@@ -7,11 +7,15 @@ copy its page tables, and to start a program takes longer than the work. So the 
 
 from __future__ import annotations
 
+import array
+import contextlib
 import ctypes
+import errno
 import mmap
 import os
+import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.clone.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p]
@@ -21,6 +25,22 @@ _CONTEXT, _STACK = 8192, 32768
 
 Call = tuple[str, *tuple[int | bytes, ...]]
 """The name of a function of the C library, and its arguments: numbers, addresses, or text."""
+
+
+class _Vector(ctypes.Structure):
+    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
+
+
+class _Message(ctypes.Structure):
+    _fields_ = (
+        ("name", ctypes.c_void_p),
+        ("name_length", ctypes.c_uint32),
+        ("vectors", ctypes.c_void_p),
+        ("vector_count", ctypes.c_size_t),
+        ("control", ctypes.c_void_p),
+        ("control_length", ctypes.c_size_t),
+        ("flags", ctypes.c_int),
+    )
 
 
 def run(calls: Sequence[Call]) -> None:
@@ -50,6 +70,24 @@ def run(calls: Sequence[Call]) -> None:
             del room  # or the memory could not be given back
 
 
+def descriptor_of(calls: Sequence[Call], opening: Call) -> int:
+    """What the last call, ``opening``, opens in the child. Raises OSError where it opens nothing.
+
+    None of the calls before it can tell that it failed: look at what was opened.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with ours, theirs:
+        with _message_with(descriptor=0) as message:
+            # Closed in the child alone: the next that it opens gets this number.
+            run([*calls, ("close", 0), opening, ("sendmsg", theirs.fileno(), message, 0)])
+        ours.setblocking(False)
+        try:
+            _, control, _, _ = ours.recvmsg(1, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
+        except BlockingIOError:
+            raise OSError(errno.EPERM, f"{opening[0]} in a child opens nothing") from None
+    return array.array("i", control[0][2][:4])[0]
+
+
 def _lay_out(place: int, following: int, name: str, arguments: Sequence[int]) -> None:
     """A context at ``place`` that calls a function and then goes on with the context at ``following``."""
     _libc.getcontext(ctypes.c_void_p(place))
@@ -58,3 +96,14 @@ def _lay_out(place: int, following: int, name: str, arguments: Sequence[int]) ->
     ctypes.memmove(place + after_flags, struct.pack("=QQQQ", following, place + _CONTEXT, 0, _STACK), 32)
     function = ctypes.cast(getattr(_libc, name), ctypes.c_void_p)
     _libc.makecontext(ctypes.c_void_p(place), function, len(arguments), *map(ctypes.c_long, arguments))
+
+
+@contextlib.contextmanager
+def _message_with(descriptor: int) -> Iterator[int]:
+    """The address of a ``struct msghdr`` that carries a descriptor."""
+    content = ctypes.create_string_buffer(b"+", 1)
+    vector = _Vector(ctypes.addressof(content), 1)
+    rights = struct.pack("@Nii", socket.CMSG_LEN(4), socket.SOL_SOCKET, socket.SCM_RIGHTS)
+    control = ctypes.create_string_buffer(rights + struct.pack("@i", descriptor), socket.CMSG_SPACE(4))
+    message = _Message(None, 0, ctypes.addressof(vector), 1, ctypes.addressof(control), len(control), 0)
+    yield ctypes.addressof(message)

@@ -1,7 +1,8 @@
 """Mounts in the mount namespace of another process: what is plugged into an instance while it runs.
 
 The instance is hostile. Its paths are resolved by the kernel below its root (``RESOLVE_IN_ROOT``), once, into a
-descriptor, and the mount is attached to that descriptor: no symbolic link that changes meanwhile leads elsewhere. The
+descriptor, and the mount is attached to that descriptor: no symbolic link that changes meanwhile leads elsewhere. Root
+inside administers its mount namespace: attributes of what is mounted are sealed, or it would take them back. The
 thread that enters the namespace keeps the host's user namespace and reads nothing of what it finds there.
 """
 
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from isola.errors import HostFailure, InvalidInput, NotFound
-from isola.host import kernel
+from isola.host import kernel, sealed_mounts
 from isola.host.credentials import owner_of_files
 from isola.host.proc import ProcessRef, open_of
 from isola.host.threads import in_thread
@@ -43,7 +44,7 @@ class Graft:
     recursive: bool = False
     """With all that is mounted below ``source``."""
     propagation: str = "private"
-    """One of PROPAGATIONS; of mounts made later on either side."""
+    """One of PROPAGATIONS; of mounts made later. What is made inside is never seen on the host."""
     idmap: IdRange | None = None
     """Shows the files' owners shifted into this range; None: as on the host."""
     nodes: bool = False
@@ -140,7 +141,17 @@ class LinuxGuestMounts:
 def _prepared(graft: Graft) -> Tree:
     directory = graft.source is None or _is_directory(graft.source)
     try:
-        tree = _tree(graft)
+        made = _tree(graft)
+        try:
+            tree = sealed_mounts.sealed(made, directory=directory, recursive=graft.recursive)
+        finally:
+            os.close(made)
+        try:
+            if graft.propagation != _first_propagation(graft):
+                kernel.set_attributes(tree, 0, propagation=graft.propagation, recursive=graft.recursive)
+        except BaseException:
+            os.close(tree)
+            raise
         return Tree(kernel.mount_of(tree), directory, tree)
     except OSError as error:
         raise _failure(f"Cannot prepare {graft.describe()} for an instance", error, graft) from error
@@ -207,11 +218,18 @@ def _tree(graft: Graft) -> int:
             if graft.idmap is not None:
                 space = kernel.user_namespace(graft.idmap.base, graft.idmap.size)
                 stack.callback(os.close, space)
-            kernel.set_attributes(tree, attributes, space, propagation=graft.propagation, recursive=graft.recursive)
+            kernel.set_attributes(
+                tree, attributes, space, propagation=_first_propagation(graft), recursive=graft.recursive
+            )
     except BaseException:
         os.close(tree)
         raise
     return tree
+
+
+def _first_propagation(graft: Graft) -> str:
+    """Before it is sealed: what cannot be bound cannot be sealed, and what is shared becomes a slave by it."""
+    return {"private": "private", "unbindable": "private"}.get(graft.propagation, "slave")
 
 
 def _place(root: int, target: str, *, directory: bool, owner: int) -> int:

@@ -18,11 +18,11 @@ from pathlib import Path
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.clone.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p]
 
-_OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT, _OPENAT2, _MOUNT_SETATTR = 428, 429, 430, 431, 432, 437, 442
-_AT_FDCWD = -100
+OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT, _OPENAT2, _MOUNT_SETATTR = 428, 429, 430, 431, 432, 437, 442
+AT_FDCWD = -100
 _AT_EMPTY_PATH = 0x1000
 _AT_SYMLINK_NOFOLLOW = 0x100
-_AT_RECURSIVE = 0x8000
+AT_RECURSIVE = 0x8000
 _AT_STATX_DONT_SYNC = 0x4000
 _STATX_ATTR_MOUNT_ROOT = 0x2000
 _STATX_MNT_ID = 0x1000
@@ -30,6 +30,7 @@ _STATX_MNT_ID = 0x1000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC = 1, 2, 4, 32, 1 << 12, 1 << 14
 MS_UNBINDABLE, MS_PRIVATE, MS_SLAVE, MS_SHARED = 1 << 17, 1 << 18, 1 << 19, 1 << 20
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, _MOUNT_ATTR_IDMAP = 1, 2, 4, 8, 1 << 20
+_MOUNT_ATTR_NOATIME, _MOUNT_ATTR_STRICTATIME, _MOUNT_ATTR_ATIME = 0x10, 0x20, 0x70
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x02000000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 _PROPAGATION = {"": 0, "private": MS_PRIVATE, "shared": MS_SHARED, "slave": MS_SLAVE, "unbindable": MS_UNBINDABLE}
@@ -39,7 +40,7 @@ _RENAME_NOREPLACE = 1
 MNT_DETACH = 2
 UMOUNT_NOFOLLOW = 8
 RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH, RESOLVE_IN_ROOT = 1, 2, 4, 8, 16
-_CLONE_FS, _CLONE_NEWNS = 0x200, 0x20000
+CLONE_FS, _CLONE_NEWNS = 0x200, 0x20000
 _CLONE_VM, _CLONE_VFORK, _CLONE_NEWUSER = 0x100, 0x4000, 0x10000000
 _WALL = 0x40000000
 
@@ -60,8 +61,8 @@ def clone_tree(path: Path, *, recursive: bool = False) -> int:
 
     With ``recursive`` the mounts below are copied too.
     """
-    flags = 1 | os.O_CLOEXEC | (_AT_RECURSIVE if recursive else 0)  # OPEN_TREE_CLONE
-    return _syscall(_OPEN_TREE, str(path), _AT_FDCWD, os.fsencode(path), ctypes.c_uint(flags))
+    flags = 1 | os.O_CLOEXEC | (AT_RECURSIVE if recursive else 0)  # OPEN_TREE_CLONE
+    return _syscall(OPEN_TREE, str(path), AT_FDCWD, os.fsencode(path), ctypes.c_uint(flags))
 
 
 def set_idmap(tree: int, user_namespace: int, *, read_only: bool = True) -> None:
@@ -79,8 +80,30 @@ def set_attributes(
     """Give a detached mount attributes, the ids of a user namespace, and a type of propagation."""
     attributes |= 0 if user_namespace is None else _MOUNT_ATTR_IDMAP
     packed = struct.pack("=QQQQ", attributes, 0, _PROPAGATION[propagation], user_namespace or 0)
-    flags = _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
+    flags = _AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
     _syscall(_MOUNT_SETATTR, "mount_setattr", tree, b"", ctypes.c_uint(flags), packed, ctypes.c_size_t(len(packed)))
+
+
+def make_private(path: Path) -> None:
+    """Let no mount made later at or below ``path`` be seen elsewhere, nor the reverse."""
+    packed = struct.pack("=QQQQ", 0, 0, MS_PRIVATE, 0)
+    flags = ctypes.c_uint(AT_RECURSIVE)
+    _syscall(_MOUNT_SETATTR, str(path), AT_FDCWD, os.fsencode(path), flags, packed, ctypes.c_size_t(len(packed)))
+
+
+def is_locked(tree: int) -> bool:
+    """Whether attributes of a detached mount can no longer be changed, by anybody.
+
+    Its handling of access times is locked with the others, and differs from one of the two that are tried.
+    """
+    for attribute in (_MOUNT_ATTR_NOATIME, _MOUNT_ATTR_STRICTATIME):
+        packed = struct.pack("=QQQQ", attribute, _MOUNT_ATTR_ATIME, 0, 0)
+        size = ctypes.c_size_t(len(packed))
+        try:
+            _syscall(_MOUNT_SETATTR, "mount_setattr", tree, b"", ctypes.c_uint(_AT_EMPTY_PATH), packed, size)
+        except PermissionError:
+            return True
+    return False
 
 
 def new_file_system(kind: str, options: Mapping[str, str]) -> int:
@@ -104,7 +127,7 @@ def attach_tree_to(tree: int, place: int) -> None:
 def attach_tree(tree: int, target: Path) -> None:
     """Make a detached mount appear on a directory."""
     from_empty_path = 4
-    _syscall(_MOVE_MOUNT, str(target), tree, b"", _AT_FDCWD, os.fsencode(target), ctypes.c_uint(from_empty_path))
+    _syscall(_MOVE_MOUNT, str(target), tree, b"", AT_FDCWD, os.fsencode(target), ctypes.c_uint(from_empty_path))
 
 
 def mount(source: str, target: Path, kind: str, options: str, flags: int = 0) -> None:
@@ -117,7 +140,7 @@ def mount(source: str, target: Path, kind: str, options: str, flags: int = 0) ->
 
 def enter_mounts(namespace: int) -> None:
     """See the mounts of another namespace from now on. There is no way back: for a thread that ends afterwards."""
-    _checked(_libc.unshare(_CLONE_FS), "unshare")  # root and working directory are those of all threads otherwise
+    _checked(_libc.unshare(CLONE_FS), "unshare")  # root and working directory are those of all threads otherwise
     _checked(_libc.setns(namespace, _CLONE_NEWNS), "setns")
 
 
@@ -161,7 +184,7 @@ def pivot_root(new: bytes, old: bytes) -> None:
 def is_mount_point(path: Path) -> bool:
     """Whether something is mounted on exactly this path; its cost does not depend on how much is mounted."""
     buffer = ctypes.create_string_buffer(256)
-    _checked(_libc.statx(_AT_FDCWD, os.fsencode(path), _AT_SYMLINK_NOFOLLOW, 0, buffer), str(path))
+    _checked(_libc.statx(AT_FDCWD, os.fsencode(path), _AT_SYMLINK_NOFOLLOW, 0, buffer), str(path))
     return bool(int.from_bytes(buffer.raw[8:16], "little") & _STATX_ATTR_MOUNT_ROOT)
 
 
@@ -207,7 +230,7 @@ def sync_file_system(descriptor: int) -> None:
 def exchange(one: Path, other: Path) -> None:
     """Swap two names of one file system in one step: ``renameat2`` with ``RENAME_EXCHANGE``."""
     exchanged = ctypes.c_uint(2)
-    _checked(_libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), exchanged), str(one))
+    _checked(_libc.renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), exchanged), str(one))
 
 
 def user_namespace(base: int, size: int, inner: int = 0) -> int:

@@ -6,14 +6,10 @@ and nothing beyond them.
 
 from __future__ import annotations
 
-import array
 import contextlib
-import ctypes
 import errno
 import fcntl
 import os
-import socket
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,22 +20,6 @@ from isola.model.identity import IdRange
 
 _NS_GET_USERNS, _NS_GET_NSTYPE = 0xB701, 0xB703
 _REMEDY = "it needs CAP_SYS_ADMIN, CAP_SETUID and CAP_SETGID, and room below user.max_net_namespaces"
-
-
-class _Vector(ctypes.Structure):
-    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
-
-
-class _Message(ctypes.Structure):
-    _fields_ = (
-        ("name", ctypes.c_void_p),
-        ("name_length", ctypes.c_uint32),
-        ("vectors", ctypes.c_void_p),
-        ("vector_count", ctypes.c_size_t),
-        ("control", ctypes.c_void_p),
-        ("control_length", ctypes.c_size_t),
-        ("flags", ctypes.c_int),
-    )
 
 
 def make(path: Path, idmap: IdRange) -> None:
@@ -119,21 +99,10 @@ def _require_free(path: Path) -> None:
 
 def _new_in(user: int) -> int:
     """A descriptor of a new network namespace that belongs to a user namespace."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    with ours, theirs:
-        with _message_with(descriptor=0) as message:
-            call_chain.run(
-                [
-                    ("setns", user, kernel.CLONE_NEWUSER),
-                    ("unshare", kernel.CLONE_NEWNET),
-                    ("close", 0),  # in the child alone: the next that it opens gets this number
-                    ("open", b"/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC),
-                    ("sendmsg", theirs.fileno(), message, 0),
-                ]
-            )
-        ours.setblocking(False)
-        _, control, _, _ = ours.recvmsg(1, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
-    namespace = array.array("i", control[0][2][:4])[0]
+    namespace = call_chain.descriptor_of(
+        [("setns", user, kernel.CLONE_NEWUSER), ("unshare", kernel.CLONE_NEWNET)],
+        ("open", b"/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC),
+    )
     # None of the calls in the child can tell that it failed: what they have come to does.
     found = fcntl.ioctl(namespace, _NS_GET_USERNS)
     try:
@@ -143,14 +112,3 @@ def _new_in(user: int) -> int:
         os.close(found)
     os.close(namespace)
     raise OSError(errno.EPERM, "the user namespace could not be entered, or has no room for a network namespace")
-
-
-@contextlib.contextmanager
-def _message_with(descriptor: int) -> Iterator[int]:
-    """The address of a ``struct msghdr`` that carries a descriptor."""
-    content = ctypes.create_string_buffer(b"+", 1)
-    vector = _Vector(ctypes.addressof(content), 1)
-    rights = struct.pack("@Nii", socket.CMSG_LEN(4), socket.SOL_SOCKET, socket.SCM_RIGHTS)
-    control = ctypes.create_string_buffer(rights + struct.pack("@i", descriptor), socket.CMSG_SPACE(4))
-    message = _Message(None, 0, ctypes.addressof(vector), 1, ctypes.addressof(control), len(control), 0)
-    yield ctypes.addressof(message)

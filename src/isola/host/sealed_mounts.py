@@ -1,0 +1,87 @@
+"""Mounts whose attributes root of a user namespace cannot take back.
+
+The kernel lets whoever administers a mount namespace change the attributes of its mounts: a mount that is read-only could
+be made writable inside an instance. What was set by a more powerful user namespace is locked for good when a mount
+namespace is copied for a less powerful one; so each mount takes the way through such a copy. There, too, what was
+shared with the host becomes its slave: mounts made inside do not appear on the host.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+from isola.host import call_chain, kernel
+
+_DIRECTORY, _FILE = Path("/directory"), Path("/file")
+
+
+def sealed(tree: int, *, directory: bool, recursive: bool) -> int:
+    """A descriptor of a detached copy of a detached mount, which is used up. Raises OSError."""
+    flags = 1 | os.O_CLOEXEC | (kernel.AT_RECURSIVE if recursive else 0)  # OPEN_TREE_CLONE
+    place = _DIRECTORY if directory else _FILE
+
+    def work() -> int:
+        kernel.enter_mounts(_stage())
+        kernel.unshare(kernel.CLONE_NEWNS)
+        kernel.attach_tree(tree, place)
+        return call_chain.descriptor_of(
+            [("unshare", kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS)],
+            ("syscall", kernel.OPEN_TREE, kernel.AT_FDCWD, os.fsencode(place), flags),
+        )
+
+    found = _in_thread(work)
+    if not kernel.is_locked(found):  # the child could not make its namespaces, and has opened the original
+        os.close(found)
+        raise OSError(errno.EPERM, "a user namespace with mounts could not be made")
+    return found
+
+
+@lru_cache(1)
+def _stage() -> int:
+    """A mount namespace that holds an empty file and an empty directory, and nothing of the host: quick to copy."""
+
+    def work() -> int:
+        kernel.unshare(kernel.CLONE_FS | kernel.CLONE_NEWNS)
+        kernel.make_private(Path("/"))
+        namespace = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            root = kernel.new_file_system("tmpfs", {"source": "isola", "size": "64k", "mode": "0755"})
+            try:
+                os.mkdir(_DIRECTORY.name, 0o755, dir_fd=root)
+                os.close(os.open(_FILE.name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=root))
+                kernel.attach_tree(root, Path("/proc"))
+                os.fchdir(root)
+            finally:
+                os.close(root)
+            kernel.pivot_root(b".", b".")
+            kernel.unmount(Path("."))
+        except BaseException:
+            os.close(namespace)
+            raise
+        return namespace
+
+    return _in_thread(work)
+
+
+def _in_thread(work: Callable[[], int]) -> int:
+    """In a thread that ends afterwards: it does not come back from the namespaces it enters."""
+    outcome: list[int] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run, name="isola-sealed-mounts")
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
+    return outcome[0]

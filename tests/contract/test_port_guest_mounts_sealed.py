@@ -57,6 +57,10 @@ def on_host(*argv: str | Path) -> None:
     subprocess.run(argv, check=True)
 
 
+def sees(pid: int | str, mounted: str) -> bool:
+    return f" {mounted} " in Path(f"/proc/{pid}/mountinfo").read_text()
+
+
 async def put(guest: ProcessRef, graft: Graft, target: str) -> int:
     mounts = LinuxGuestMounts()
     async with mounts.prepare(graft) as tree:
@@ -106,7 +110,7 @@ async def test_what_is_mounted_inside_is_not_seen_on_the_host(
     await put(guest, Graft(source, propagation=propagation), "/mnt/there")
     made = as_root_inside(guest, "mount", "-t", "tmpfs", "leak", "/mnt/there/below")
     assert made.returncode == 0, made.stderr
-    assert " leak " not in Path("/proc/self/mountinfo").read_text()
+    assert not sees("self", "leak")
 
 
 @pytest.mark.parametrize(("propagation", "seen"), [("private", False), ("slave", True), ("shared", True)])
@@ -115,7 +119,7 @@ async def test_what_is_mounted_on_the_host_is_seen_inside_where_that_is_wanted(
 ) -> None:
     await put(guest, Graft(source, propagation=propagation), "/mnt/there")
     on_host("mount", "-t", "tmpfs", "new", source / "below")
-    assert (" new " in Path(f"/proc/{guest.pid}/mountinfo").read_text()) == seen
+    assert sees(guest.pid, "new") == seen
     on_host("umount", source / "below")
 
 

@@ -1,6 +1,6 @@
 """Mounts whose attributes root of a user namespace cannot take back.
 
-The kernel lets whoever administers a mount namespace change the attributes of its mounts: a mount that is read-only could
+The kernel lets who administers a mount namespace change the attributes of its mounts: one that is read-only could
 be made writable inside an instance. What was set by a more powerful user namespace is locked for good when a mount
 namespace is copied for a less powerful one; so each mount takes the way through such a copy. There, too, what was
 shared with the host becomes its slave: mounts made inside do not appear on the host.

@@ -225,6 +225,7 @@ async def test_a_profile_cannot_lift_its_users_above_a_limit(stand: Stand) -> No
     ("rule", "devices", "key"),
     [
         ({}, {"eth0": {"type": "nic", "nictype": "bridged", "parent": "isolabr0"}}, "restricted.devices.nic"),
+        ({}, {"eth0": {"type": "nic", "network": "isolabr0", "host_name": "mine0"}}, "restricted.devices.nic"),
         (
             {"restricted.networks.access": "other"},
             {"eth0": {"type": "nic", "network": "isolabr0"}},

@@ -92,7 +92,7 @@ def make_private(path: Path) -> None:
 
 
 def is_locked(tree: int) -> bool:
-    """Whether attributes of a detached mount can no longer be changed, by anybody.
+    """Whether attributes of a detached mount can no longer be changed, by root neither.
 
     Its handling of access times is locked with the others, and differs from one of the two that are tried.
     """

@@ -81,6 +81,8 @@ def _check_nic(project: Project, where: str, device: Mapping[str, str]) -> None:
     rule = _value(project, key)
     if rule == "block" or (rule == "managed" and not device.get("network")):
         raise _forbidden(project, "Such a NIC", key, where)
+    if rule == "managed" and device.get("host_name"):
+        raise _forbidden(project, "To name a link of the host", key, f"{where}.host_name")
     networks, name = _listed(project, "restricted.networks.access"), device.get("network") or device.get("parent")
     if networks and name not in networks:
         raise _forbidden(project, f"Network {name!r}", "restricted.networks.access", where)

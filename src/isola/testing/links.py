@@ -40,6 +40,10 @@ class FakeLinks:
         self.announced: list[tuple[str, str, str]] = []
         """Link, MAC address, IPv4 address."""
 
+    def add_physical(self, name: str) -> None:
+        """A link of the host's appears that nobody here has made."""
+        self._links[name] = _view(name, "physical")
+
     async def create_bridge(self, bridge: Bridge) -> None:
         """Create it, up."""
         _check_name(bridge.name)

@@ -38,6 +38,8 @@ from isola.settings import Setting, Settings, boolean, one_of, whole
 
 _GATEWAYS = {4: "169.254.0.1", 6: "fe80::1"}
 """The host's end of a NIC that is routed to, where nothing else is said."""
+_MADE = "link"
+"""What the note calls the link that was made under a chosen name."""
 _COMMON = ("nictype", "parent", "name", "hwaddr", "mtu")
 _LIMITS = ("limits.ingress", "limits.egress", "limits.max")
 _ROUTES = ("ipv4.routes", "ipv6.routes")
@@ -177,9 +179,9 @@ class NicDevice(DeviceDriver):
         name = config.get(HOST_NAME)
         others = [other for other in self.parts.others() if other.config.get(HOST_NAME) == name]
         if name and any((other.instance.id, other.name) != (plug.instance.id, plug.name) for other in others):
-            raise AlreadyExists(
-                f"Another NIC has the host name {name!r}", field=f"{plug.field}.host_name", remedy="choose another"
-            )
+            raise self._taken(plug, f"Another NIC has the host name {name!r}")
+        if name:
+            await self._require_free(plug, name)
 
     async def choose(self, op: Operation, plug: Plug, known: DeviceState | None) -> DeviceState:
         """Its MAC address and, on a network, its addresses."""
@@ -243,6 +245,9 @@ class NicDevice(DeviceDriver):
             await driver.strike_off(network, nic)
 
     async def _attach(self, plug: Plug, target: Target) -> None:
+        if name := plug.config.get(HOST_NAME):
+            await self._require_free(plug, name)
+            await self.notes.write(plug.instance.id, plug.name, {_MADE: name})
         # First of all what keeps it from sending anything else: no frame comes before its rules.
         await self._filter(plug)
         if (on := self._on(plug)) is not None:
@@ -255,6 +260,9 @@ class NicDevice(DeviceDriver):
         await self._behave(plug)
 
     async def _detach(self, plug: Plug, target: Target | None) -> None:
+        if not await self._is_ours(plug):
+            await self._drop_filters(plug)
+            return
         if target is not None and target.running is not None:
             await target.running.unplug(self._link(plug))
         if kind(plug.config) == "macvlan":
@@ -265,9 +273,30 @@ class NicDevice(DeviceDriver):
         if kind(plug.config) == "routed" and plug.config.get("parent"):
             await self.host.links.unproxy(self._routing(plug))
         await self._drop_filters(plug)
+        if plug.config.get(HOST_NAME):
+            await self.notes.forget(plug.instance.id, plug.name)
 
     async def _attached(self, plug: Plug, target: Target) -> bool:
-        return kind(plug.config) != "macvlan" and await self.host.links.exists(self._link(plug))
+        return (
+            kind(plug.config) != "macvlan"
+            and await self._is_ours(plug)
+            and await self.host.links.exists(self._link(plug))
+        )
+
+    async def _require_free(self, plug: Plug, name: str) -> None:
+        """Its link is not there yet, or is its own: one of the host's is never taken for it, nor deleted."""
+        if name.startswith(self.parts.names.short):
+            raise self._taken(plug, f"The host name {name!r} begins as those that are made up")
+        if not await self._is_ours(plug) and await self.host.links.exists(name):
+            raise self._taken(plug, f"The host has a link named {name!r} already")
+
+    async def _is_ours(self, plug: Plug) -> bool:
+        """Whether its link was made for it: one whose name was chosen is noted before it is made."""
+        name = plug.config.get(HOST_NAME)
+        return not name or (await self.notes.read(plug.instance.id, plug.name)).get(_MADE) == name
+
+    def _taken(self, plug: Plug, message: str) -> AlreadyExists:
+        return AlreadyExists(message, field=f"{plug.field}.host_name", remedy="choose another")
 
     async def _connect(self, plug: Plug, target: Target) -> None:
         """To what is no network of ours."""

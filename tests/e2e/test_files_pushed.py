@@ -73,7 +73,7 @@ def test_a_link_that_is_named_is_followed_inside(isola: Cli, daemon: Daemon, pus
     assert (tmp_path / "far").read_text() == "whole" and not (tmp_path / "far").is_symlink()
     assert isola("file", "show", f"{pushed}/etc/folder").stdout == "f\n"
     told = isola("file", "push", str(tmp_path / "far"), f"{pushed}/no/such/place", check=False)
-    assert told.returncode == 1 and "no directory /no/such" in told.stderr and "-p makes it" in told.stderr
+    assert told.returncode == 1 and "no directory /no/such" in told.stderr and "create it with -p" in told.stderr
 
 
 def test_a_tree_with_links_is_pushed_twice(isola: Cli, pushed: str, tmp_path: Path) -> None:

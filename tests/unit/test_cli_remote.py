@@ -174,7 +174,7 @@ def test_an_address_needs_trust_and_a_look_at_the_certificate(here: Run, there: 
     refused = there("remote", "add", "far", url, input="no\n")
     assert refused.returncode == 2 and "Fingerprint" in refused.stderr
     stranger = there("remote", "add", "far", url, "--accept-certificate")
-    assert stranger.returncode == 1 and "does not trust us" in stranger.stderr
+    assert stranger.returncode == 1 and "does not trust this client" in stranger.stderr
     home = ok(there("remote", "list"))
     assert "far" not in home
     token = ok(here("config", "trust", "add", "a", "-q")).strip()

@@ -85,7 +85,7 @@ def test_a_directory_goes_in_and_comes_out_as_it_was(isola: Run, daemon: ServedD
     (site / "latest").symlink_to("img/a.png")
     os.mkfifo(site / "pipe")
     assert b"site is a directory" in isola("file", "push", "site", "web1/srv", status=2).stderr
-    assert b"Left out" in isola("file", "push", "-r", "site", "web1/srv").stderr
+    assert b"Skipped" in isola("file", "push", "-r", "site", "web1/srv").stderr
     assert tree(daemon)["/srv/latest"]["data"] == b"img/a.png"
     isola("file", "pull", "-r", "web1/srv", "back")
     assert (here / "back" / "img" / "a.png").read_bytes() == (site / "img" / "a.png").read_bytes()
@@ -140,7 +140,7 @@ def test_a_missing_directory_is_named_with_the_way_to_make_it(isola: Run, daemon
     (here / "f").write_text("x")
     for words in (("push", "f", "web1/srv/www/f"), ("push", "f", "web1/srv/www/"), ("mkdir", "web1/srv/www/img")):
         stderr = isola("file", *words, status=1).stderr
-        assert b"no directory /srv/www" in stderr and b"-p makes it" in stderr
+        assert b"no directory /srv/www" in stderr and b"create it with -p" in stderr
         assert list(tree(daemon)) == ["/"]
     assert b"-p" not in isola("file", "push", "f", "none/srv/www/f", status=1).stderr
     isola("file", "push", "-p", "f", "web1/srv/www/f")
@@ -190,7 +190,7 @@ def test_what_cannot_be_had_does_not_end_a_copy(isola: Run, daemon: ServedDaemon
     tree(daemon)["/d/b-there"] = {"kind": "file", "data": b"fine"}
     done = isola("file", "pull", "-r", "web1/d", "copy")
     assert os.listdir(here / "copy") == ["b-there"]
-    assert b"Left out: /d/a-gone" in done.stderr and b"\x1b" not in done.stderr
+    assert b"Skipped: /d/a-gone" in done.stderr and b"\x1b" not in done.stderr
     isola("file", "pull", "-r", "web1/nothing", "copy", status=1)
 
 

@@ -1,4 +1,4 @@
-"""Our terminal, or our pipes, joined to a command or a console inside."""
+"""Connects this process's terminal or pipes to a command or a console of an instance."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, sign
 
 
 def attach(session: Session, source: int | None, transform: Callable[[bytes], bytes | None] | None = None) -> bool:
-    """Carry bytes until the other side has ended; returns whether ``transform`` asked to detach.
+    """Copy bytes both ways until the command ends; returns whether ``transform`` asked to detach.
 
-    Signals sent to us go to the command; a second Ctrl-C that finds no terminal in between ends us instead.
+    Signals are forwarded to the command. Without a terminal in between, a second Ctrl-C ends this process instead.
     """
     from isola.cli.terminal import Wakes
 

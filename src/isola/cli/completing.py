@@ -1,4 +1,4 @@
-"""What may stand in place of the last word: verbs, options, and names asked of the daemon."""
+"""Candidates for the last argument: verbs, options, and names that the daemon lists."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _SECONDS = 2.0
 TAB = "\t"
-"""Between what may be typed and its description."""
+"""Separates a candidate from its description."""
 _KEYS_OF = {
     "instance-keys": "instance",
     "network-keys": "network",
@@ -27,9 +27,9 @@ _KEYS_OF = {
 _INSIDE = ("files", "paths-or-files")
 
 
-def candidates(words: Sequence[str], directory: str = "") -> list[str]:
-    """The words that may replace the last one; empty where the shell's own completion of paths serves better."""
-    *before, unfinished = words
+def candidates(arguments: Sequence[str], directory: str = "") -> list[str]:
+    """Candidates for the last argument; empty where the shell should complete paths itself."""
+    *before, unfinished = arguments
     found = _found(before, unfinished, directory)
     return [word for word in found if word.startswith(unfinished)]
 
@@ -52,9 +52,9 @@ def _found(before: Sequence[str], unfinished: str, directory: str) -> Iterable[s
     return _of_command(item, rest, unfinished, directory or _dir_of(before))
 
 
-def _dir_of(words: Sequence[str]) -> str:
-    places = [position for position, word in enumerate(words[:-1]) if word == "--dir"]
-    return words[places[0] + 1] if places else ""
+def _dir_of(arguments: Sequence[str]) -> str:
+    places = [position for position, word in enumerate(arguments[:-1]) if word == "--dir"]
+    return arguments[places[0] + 1] if places else ""
 
 
 def _of_command(command: Command, before: list[str], unfinished: str, directory: str) -> Iterable[str]:
@@ -71,13 +71,13 @@ def _of_command(command: Command, before: list[str], unfinished: str, directory:
 
 
 def _pending(options: Iterable[Option], before: Sequence[str]) -> Option | None:
-    """The option that waits for its value."""
+    """The option whose value is being typed."""
     last = before[-1] if before else ""
     return next((option for option in options if option.value and last in option.names), None)
 
 
 def _with_value(options: Iterable[Option], unfinished: str, directory: str) -> list[str]:
-    """``--wait=re``: the option, and what may be its value."""
+    """``--wait=re``: candidates for the value, with the option in front."""
     name, equals, value = unfinished.partition("=")
     pending = _pending(options, [name]) if equals else None
     if pending is None:
@@ -120,7 +120,7 @@ def _names(kind: str, unfinished: str, directory: str) -> Iterable[str]:
             directory or None, timeout=_SECONDS, remote=remote_of(place.rstrip(":"), here=bool(directory))
         ) as client:
             return [place + name for name in _asked(client, kind, rest)]
-    except Exception:  # a completion has no place to complain in
+    except Exception:  # a completion cannot show errors
         return ()
 
 
@@ -142,7 +142,7 @@ def _images(client: Client) -> list[str]:
 
 
 def _keys(client: Client, noun: str, unfinished: str) -> list[str]:
-    """Keys, each described by the values it takes; after ``KEY=`` those values where they can be counted."""
+    """Keys, described by the values they take; after ``KEY=`` the values, where they are a fixed set."""
     expected = client.server.expected(noun)
     key, equals, _ = unfinished.partition("=")
     if equals:

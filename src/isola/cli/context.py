@@ -1,4 +1,4 @@
-"""What a verb works with: what was typed, the client, and where to write."""
+"""What a verb needs: its arguments, the client, and where to print."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
 
 
 class Context:
-    """Handed to every verb."""
+    """Passed to every verb."""
 
     def __init__(self, args: Arguments, elsewhere: str = "") -> None:
         self.args = args
         self._elsewhere = elsewhere
-        """The remote that was named."""
+        """The remote named on the command line; empty for none."""
         self.quiet = args.flag("quiet")
         self._client: Client | None = None
 
     @property
     def client(self) -> Client:
-        """The daemon's client, made when first asked for."""
+        """The daemon's client, created on first use."""
         if self._client is None:
             from isola.cli.elsewhere import project_here, remote_of
             from isola.client import Client
@@ -37,7 +37,7 @@ class Context:
         return self._client
 
     def remember_project(self, name: str) -> None:
-        """From now on commands to this daemon that name no project work in this one."""
+        """Make it the default project of commands to this daemon."""
         from isola.cli.elsewhere import choose_project
 
         choose_project(self.args.text("dir"), self.client.remote, name)
@@ -48,18 +48,18 @@ class Context:
             self._client.close()
 
     def write(self, text: str) -> None:
-        """Print what was asked for."""
+        """Print the command's result on standard output."""
         from isola.cli.terminal import shown
 
         sys.stdout.write(shown(text, sys.stdout) + "\n")
 
     def say(self, text: str) -> None:
-        """Print what is good to know; on standard error, and not with ``--quiet``."""
+        """Print a notice on standard error; nothing with ``--quiet``."""
         if not self.quiet:
             sys.stderr.write(text + "\n")
 
     def follow(self, operation: Operation, title: str = "") -> Operation:
-        """Wait for an operation's end with its progress shown; Ctrl-C cancels it."""
+        """Wait for an operation and show its progress; Ctrl-C cancels it."""
         if operation.finished:
             operation.wait()
             return operation

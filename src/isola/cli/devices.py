@@ -26,13 +26,13 @@ _TYPE = Argument("TYPE", "disk, nic, proxy, unix-char, unix-block, or none", com
 def device_group(
     noun: str, name: Argument, *, read: Read, write: Write, fields: tuple[str, ...], overrides: bool = False
 ) -> Group:
-    """The verbs below ``isola NOUN device``. ``overrides``: devices may come from profiles, too."""
+    """The verbs below ``isola NOUN device``. ``overrides``: devices may also come from profiles."""
     verbs = _Verbs(name.name, read, write, fields)
     path = f"isola {noun} device"
     verb = [
         Command(
             "add",
-            "Add a device; to what runs, at once",
+            "Add a device; a running instance gets it at once",
             verbs.add,
             name,
             _DEVICE,
@@ -45,7 +45,7 @@ def device_group(
         ),
         Command(
             "remove",
-            "Remove devices; from what runs, at once",
+            "Remove devices; a running instance loses them at once",
             verbs.remove,
             name,
             Argument("DEVICE", "One or several", many=True),
@@ -58,7 +58,7 @@ def device_group(
             verbs.list,
             name,
             aliases=("ls",),
-            examples=((f"{path} list NAME", "one a line"),),
+            examples=((f"{path} list NAME", "one per line"),),
         ),
         Command("show", "Show the devices", verbs.show, name, _FORMAT, examples=((f"{path} show NAME", "as YAML"),)),
         Command(
@@ -83,10 +83,10 @@ def device_group(
                 name,
                 _DEVICE,
                 _MORE,
-                examples=((f"{path} override NAME eth0 ipv4.address=10.1.2.3", "this instance's own from now on"),),
+                examples=((f"{path} override NAME eth0 ipv4.address=10.1.2.3", "the copy belongs to this instance"),),
             )
         )
-    return Group("device", "Devices: plugged in and out while it runs", *verb)
+    return Group("device", "Devices, which can be added and removed while instances run", *verb)
 
 
 class _Verbs:
@@ -125,13 +125,13 @@ class _Verbs:
         context.write(devices[device].get(context.args.text("KEY"), ""))
 
     def set(self, context: Context) -> None:
-        words = context.args.many("KEY=VALUE")
-        if len(words) == 2 and "=" not in words[0]:
-            words = [f"{words[0]}={words[1]}"]
+        given = context.args.many("KEY=VALUE")
+        if len(given) == 2 and "=" not in given[0]:
+            given = [f"{given[0]}={given[1]}"]
         found, etag, devices = self._found(context)
         device = context.args.text("DEVICE")
         self._require(found, devices, device)
-        devices[device] |= pairs(words, "set")
+        devices[device] |= pairs(given, "set")
         self._update(context, found, etag, devices)
 
     def unset(self, context: Context) -> None:
@@ -146,7 +146,7 @@ class _Verbs:
         device = context.args.text("DEVICE")
         inherited = (found.get("expanded_devices") or {}).get(device)
         if device in devices or inherited is None:
-            why = "is its own already" if device in devices else "is in none of its profiles"
+            why = "belongs to the instance already" if device in devices else "is in none of its profiles"
             raise UsageError(f"Device {device!r} {why}", hint="use set, or add")
         devices[device] = dict(inherited) | pairs(context.args.many("KEY=VALUE"), "override")
         self._update(context, found, etag, devices)

@@ -1,4 +1,4 @@
-"""Which daemon a command line is for: ``NAME:`` before the name of a thing, or alone, says that it is a remote one."""
+"""Which daemon a command line is for: ``NAME:`` before another name, or alone, selects a remote."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 LOCAL = "local"
 KEY = "remote"
-"""Under which the parser leaves a ``NAME:`` that stood alone."""
+"""The key under which the parser stores a ``NAME:`` that was given alone."""
 _NAMES = ("instances", "networks", "pools", "profiles", "operations")
-"""What these arguments name has no colon in its name: before one stands a remote."""
+"""Kinds whose names have no colon, so that the part before a colon is a remote."""
 _MAYBE = ("images", "files", "paths-or-files")
-"""Here a colon may be the name's own; it follows a remote where there is one of that name."""
+"""Kinds whose names may have a colon; the part before it is a remote if one has that name."""
 
 
 def is_place(word: str) -> bool:
@@ -30,13 +30,13 @@ def is_place(word: str) -> bool:
 
 
 def parted(kind: str, text: str) -> tuple[str, str]:
-    """``far:`` and ``we`` of ``far:we``, where what completes it may be on a remote."""
+    """``far:we`` as ``far:`` and ``we``, for kinds that remotes have."""
     head, colon, rest = text.partition(":")
     return (head + colon, rest) if colon and kind in (*_NAMES, *_MAYBE) and "/" not in head else ("", text)
 
 
 def choose(command: Command, values: Mapping[str, Value]) -> tuple[str, dict[str, Value]]:
-    """The remote that is named, or empty; and the values without its name. Raises UsageError."""
+    """The named remote, or empty, and the values without its name. Raises UsageError."""
     finder = _Finder()
     kept = dict(values)
     if place := kept.pop(KEY, None):
@@ -53,7 +53,7 @@ def choose(command: Command, values: Mapping[str, Value]) -> tuple[str, dict[str
 def remote_of(said: str, *, here: bool) -> Remote | None:
     """The remote of that name, or the default; None for the daemon of this machine.
 
-    ``here``: a directory of this machine is named, so that the default counts for nothing.
+    ``here``: ``--dir`` names a daemon of this machine, so the default remote is ignored.
     """
     if not said and (here or "ISOLA_DIR" in os.environ):
         return None
@@ -67,14 +67,14 @@ def remote_of(said: str, *, here: bool) -> Remote | None:
 
 
 def project_here(directory: str) -> str:
-    """The project that was chosen for the daemon of a directory of this machine; empty where none was."""
+    """The default project for the daemon of a directory of this machine; empty for none."""
     from isola.client.remotes import Remotes, home
 
     return Remotes().projects.get(_place(directory), "") if os.path.exists(home()) else ""
 
 
 def choose_project(directory: str, remote: Remote | None, project: str) -> None:
-    """Remember it for commands that name none."""
+    """Store the default project."""
     from isola.client.remotes import Remotes
 
     if remote is not None:
@@ -95,7 +95,7 @@ class _Finder:
 
     @property
     def remotes(self) -> Remotes:
-        """Read when first asked for."""
+        """Read on first use."""
         if self._remotes is None:
             from isola.client.remotes import Remotes
 
@@ -103,7 +103,7 @@ class _Finder:
         return self._remotes
 
     def without(self, argument: Argument, text: str) -> str:
-        """The name without its remote, which is noted."""
+        """The name without its remote, which is recorded."""
         head, colon, rest = text.partition(":")
         if not colon or not head or not self._names_a_remote(argument, head):
             return text
@@ -111,11 +111,11 @@ class _Finder:
         return rest
 
     def say(self, name: str) -> None:
-        """A remote was named. Raises UsageError for another than before, or one that there is not."""
+        """Record the named remote. Raises UsageError for a second or an unknown one."""
         if name not in self.remotes.names():
-            raise UsageError(f"There is no remote {name!r}", hint=f"remotes are {', '.join(self.remotes.names())}")
+            raise UsageError(f"There is no remote {name!r}", hint=f"remotes: {', '.join(self.remotes.names())}")
         if self.said not in ("", name):
-            raise UsageError(f"Both {self.said} and {name} are named", hint="one command works on one daemon")
+            raise UsageError(f"Both remotes {self.said} and {name} are named", hint="one command works on one daemon")
         self.said = name
 
     def _names_a_remote(self, argument: Argument, head: str) -> bool:

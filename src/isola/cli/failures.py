@@ -11,14 +11,14 @@ from isola.cli.terminal import clean, colours
 from isola.errors import Cancelled, IsolaError
 
 _COMMANDS = {
-    "busy": "isola operation list shows what is under way",
-    "wrong_state": "isola list shows what runs; isola start, stop and resume change it",
+    "busy": "isola operation list shows running operations",
+    "wrong_state": "isola list shows states; isola start, stop and resume change them",
 }
-"""What helps with an error, by its code."""
+"""Hints by error code."""
 
 
 def report(error: Exception) -> int:
-    """Show an error and return the exit status it asks for."""
+    """Show an error; returns the exit status for it."""
     if isinstance(error, UsageError):
         return _usage(error)
     if isinstance(error, Cancelled):
@@ -30,14 +30,14 @@ def report(error: Exception) -> int:
     if isinstance(error, OSError):
         _show(_system(error))
         return 1
-    if isinstance(error, RecursionError):  # who fills an instance can nest directories without end
-        _show("Something is nested too deeply", "", "leave out the directories that lead there")
+    if isinstance(error, RecursionError):  # an instance can contain directories nested without limit
+        _show("Something is nested too deeply", "", "leave out the directories in question")
         return 1
     return _surprise(error)
 
 
 def _way_out(error: IsolaError) -> str:
-    """The daemon's remedy, which names a setting or a state, and our own command for that kind of error."""
+    """The daemon's remedy, which names a setting or a state, and the command that helps with that kind of error."""
     return "\n".join(part for part in (error.remedy, _COMMANDS.get(error.code, "")) if part)
 
 
@@ -57,7 +57,7 @@ def _usage(error: UsageError) -> int:
 
 
 def _surprise(error: Exception) -> int:
-    """A mistake of ours: say so; the traceback only to those who ask."""
+    """A bug of the command line; the traceback is shown with ISOLA_DEBUG=1."""
     import os
 
     if os.environ.get("ISOLA_DEBUG"):
@@ -68,9 +68,9 @@ def _surprise(error: Exception) -> int:
         where = f"{trace.tb_frame.f_code.co_name}, line {trace.tb_lineno}"
         trace = trace.tb_next
     _show(
-        "The command line has met its own mistake",
+        "Internal error of the command line",
         f"{type(error).__name__}: {error} (in {where})",
-        "please report it with what ISOLA_DEBUG=1 shows",
+        "please report it with the output of ISOLA_DEBUG=1",
     )
     return 1
 
@@ -87,7 +87,7 @@ def _show(message: str, evidence: str = "", hint: str = "") -> None:
     lines += [f"  {clean(line)}" for line in evidence.splitlines()]
     for number, line in enumerate(hint.splitlines()):
         lines.append(f"{bold}Hint:{plain} {clean(line)}" if number == 0 else f"      {clean(line)}")
-    with contextlib.suppress(OSError):  # what is shown here is what went wrong first
+    with contextlib.suppress(OSError):  # the first error matters more than one while showing it
         sys.stdout.flush()
     sys.stderr.write("\n".join(lines) + "\n")
 

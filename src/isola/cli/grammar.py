@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class UsageError(Exception):
-    """The command line is wrong. ``command`` is whose help would show the way, ``hint`` what to do."""
+    """The command line is wrong. ``command``: the one to show help of; ``hint``: what to do."""
 
     def __init__(self, message: str, *, hint: str = "", command: Command | Group | None = None) -> None:
         super().__init__(message)
@@ -27,7 +27,7 @@ class UsageError(Exception):
 
 
 class Argument:
-    """A positional argument. ``many`` takes all that follow; ``rest`` does so with options left alone."""
+    """A positional argument. ``many`` takes all that follow; ``rest`` too, options included."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Argument:
         self.many = many or rest
         self.rest = rest
         self.complete = complete
-        """What completes it: ``instances``, ``images``, ``files``, ... or words divided by spaces."""
+        """Its candidates: a kind (``instances``, ``images``, ``files``, ...), or literals separated by spaces."""
 
     @property
     def shown(self) -> str:
@@ -81,7 +81,7 @@ class Option:
 
     @property
     def key(self) -> str:
-        """The name under which its value is found: the long one without dashes."""
+        """The key of its value in ``Arguments``: the long name without dashes."""
         return self.names[-1].lstrip("-")
 
     @property
@@ -110,15 +110,15 @@ class Command:
         self.arguments = [item for item in parameters if isinstance(item, Argument)]
         self.options = [item for item in parameters if isinstance(item, Option)]
         self.examples = tuple(examples)
-        """(what is typed, what it does)."""
+        """Pairs of a command line and its description."""
         self.details = details
         self.aliases = tuple(aliases)
 
     @property
     def usage(self) -> str:
         """One line."""
-        words = ["isola", self.path, *(argument.shown for argument in self.arguments)]
-        return " ".join([*words, "[options]"] if not self._rest else [*words[:2], "[options]", *words[2:]])
+        usage = ["isola", self.path, *(argument.shown for argument in self.arguments)]
+        return " ".join([*usage, "[options]"] if not self._rest else [*usage[:2], "[options]", *usage[2:]])
 
     @property
     def _rest(self) -> bool:
@@ -149,7 +149,7 @@ class Group:
 
     @property
     def examples(self) -> tuple[tuple[str, str], ...]:
-        """That of its first verb."""
+        """The examples of its first verb."""
         return self.all()[0].examples[:1]
 
     def _lead(self, above: str) -> None:
@@ -165,19 +165,19 @@ GLOBAL_OPTIONS = (
     Option("-h --help", "Show help and examples"),
     Option("--dir", "Directory of the daemon (default: $ISOLA_DIR or /var/lib/isola)", value="DIR", complete="paths"),
     Option("--project", "Project to work in", value="NAME", complete="projects"),
-    Option("-q --quiet", "Say nothing but what was asked for"),
+    Option("-q --quiet", "Print results only, no notices"),
     Option("--version", "Print the version of this command"),
 )
 
 
 class Arguments:
-    """What was typed, by name."""
+    """The parsed command line: values by name."""
 
     def __init__(self, values: Mapping[str, Value]) -> None:
         self._values = values
 
     def but(self, other: Mapping[str, Value]) -> Arguments:
-        """The same with other values for some."""
+        """A copy with some values replaced."""
         return Arguments({**self._values, **other})
 
     def text(self, name: str) -> str:
@@ -195,7 +195,7 @@ class Arguments:
         return value if isinstance(value, list) else []
 
     def given(self, name: str) -> bool:
-        """Whether it was typed at all."""
+        """Whether it was on the command line."""
         return name in self._values
 
     def number(self, name: str, default: int | None = None, *, base: int = 10) -> int | None:
@@ -220,6 +220,6 @@ def pairs(items: Iterable[str], name: str) -> dict[str, str]:
     for item in items:
         key, equals, value = item.partition("=")
         if not equals or not key:
-            raise UsageError(f"{name} takes KEY=VALUE, not {item!r}", hint="write it as in user.purpose=web")
+            raise UsageError(f"{name} takes KEY=VALUE, not {item!r}", hint="for example user.purpose=web")
         found[key] = value
     return found

@@ -1,4 +1,4 @@
-"""Deletes the instance of a ``run`` whose command line was killed before it could."""
+"""Deletes the instance of ``isola run`` if the command is killed (SIGKILL) before it could."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TRIES = 60
 
 
 class Guardian:
-    """A small process of its own session that waits for our end; told ``relieve``, it goes without doing anything."""
+    """A small process in its own session that waits for the end of this one; ``relieve`` ends it without effect."""
 
     def __init__(self, client: Client, name: str) -> None:
         reading, self._writing = os.pipe2(os.O_CLOEXEC)
@@ -23,7 +23,7 @@ class Guardian:
         os.close(reading)
 
     def relieve(self) -> None:
-        """The instance is in good hands, or gone."""
+        """The instance was deleted, or is to be kept: end the guardian."""
         os.write(self._writing, b"1")
         os.close(self._writing)
         os.waitpid(self._pid, 0)

@@ -1,4 +1,4 @@
-"""Help, written from the same tables as the parser."""
+"""Help texts, generated from the parser's tables."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _FIRST_STEPS = (
-    ("isola launch debian/12 web1", "a Debian system, running"),
-    ("isola list", "what there is"),
-    ("isola shell web1", "go inside"),
-    ("isola exec web1 -- apt-get update", "run one command inside"),
-    ("isola stop web1; isola delete web1", "and away with it"),
+    ("isola launch debian/12 web1", "create and start a Debian system"),
+    ("isola list", "all of them"),
+    ("isola shell web1", "open a shell in it"),
+    ("isola exec web1 -- apt-get update", "run one command in it"),
+    ("isola stop web1; isola delete web1", "delete it"),
 )
 
 
@@ -45,13 +45,13 @@ def _group(group: Group) -> list[str]:
     examples = [command.examples[0] for command in group.commands if command.examples]
     if examples:
         lines += ["", _title("Examples"), *_table(examples)]
-    return [*lines, "", f"isola {group.path} COMMAND --help tells more."]
+    return [*lines, "", f"isola {group.path} COMMAND --help explains a command and shows examples."]
 
 
 def _command(command: Command) -> list[str]:
     lines = [f"{command.summary}.", "", f"Usage: {command.usage}"]
     if command.aliases:
-        lines.append(f"Also: {', '.join(command.aliases)}")
+        lines.append(f"Aliases: {', '.join(command.aliases)}")
     if command.details:
         lines += ["", *command.details.strip().splitlines()]
     if command.arguments:

@@ -1,4 +1,4 @@
-"""Which file under ``commands`` knows which verb, so that a verb loads its own file only."""
+"""Which file under ``commands`` defines which verb, so that a verb imports only its own file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CHAPTERS: Mapping[str, Mapping[str, str]] = {
         "config": "config",
         "file": "file",
     },
-    "What instances need": {
+    "Resources of instances": {
         "image": "image",
         "network": "network",
         "storage": "storage",
@@ -61,7 +61,7 @@ def names() -> list[str]:
 
 
 def find(name: str) -> Command | Group | None:
-    """The verb or noun of that name, its file loaded."""
+    """The verb or noun of that name; imports its file."""
     name = ALIASES.get(name, name)
     for chapter in (*CHAPTERS.values(), HIDDEN):
         if name in chapter:

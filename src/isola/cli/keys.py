@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from isola.client.operations import Operation
 
     Read = Callable[[Context, str], tuple[Mapping[str, Any], str]]
-    """Name -> what is there, and its ETag."""
+    """Name -> the object and its ETag."""
     Write = Callable[[Context, str, Mapping[str, Any], str], Operation]
-    """Name, the new whole, the ETag it was read under."""
+    """Name, the new object, and the ETag of the version it is based on."""
 
 _FORMAT = Option("-f --format", "How to print it", value="FORMAT", choices=("yaml", "json"), default="yaml")
 
@@ -55,11 +55,11 @@ def key_commands(
         ),
         Command(
             "show",
-            "Show the whole of it",
+            "Show all of it",
             verbs.show,
             name,
             _FORMAT,
-            Option("-e --expanded", "With what profiles add, where there are profiles"),
+            Option("-e --expanded", "Include the configuration of profiles"),
             examples=((f"{path} show NAME", "as YAML"), (f"{path} show NAME -f json", "as JSON")),
         ),
         Command(
@@ -95,16 +95,16 @@ class KeyVerbs:
         return 0
 
     def set(self, context: Context) -> None:
-        words = context.args.many("KEY=VALUE")
-        if len(words) == 2 and "=" not in words[0]:
-            words = [f"{words[0]}={words[1]}"]
-        self._change(context, pairs(words, "set"))
+        given = context.args.many("KEY=VALUE")
+        if len(given) == 2 and "=" not in given[0]:
+            given = [f"{given[0]}={given[1]}"]
+        self._change(context, pairs(given, "set"))
 
     def unset(self, context: Context) -> None:
         self._change(context, {context.args.text("KEY"): None})
 
     def _require_known(self, context: Context, key: str) -> None:
-        """A key that is not set may be one that does not exist."""
+        """Raise UsageError for a key that does not exist; one that is only unset is fine."""
         known = context.client.server.keys(self._owner)
         if not any(key == name or (name.endswith(".*") and key.startswith(name[:-1])) for name in known):
             from isola.cli.parsing import near
@@ -112,7 +112,7 @@ class KeyVerbs:
             raise UsageError(f"Unknown {self._owner} key {key!r}", hint=near(key, known) or "")
 
     def show(self, context: Context) -> None:
-        """Print the whole of it."""
+        """Print all of it."""
         found = dict(self._read(context, context.args.text(self._argument))[0])
         if context.args.flag("expanded"):
             for part in ("config", "devices"):
@@ -121,7 +121,7 @@ class KeyVerbs:
         document(context, shown, context.args.text("format") or "yaml")
 
     def edit(self, context: Context) -> None:
-        """Have it edited as YAML."""
+        """Edit it as YAML."""
         name = context.args.text(self._argument)
         found, etag = self._read(context, name)
         changed = changed_by_user(context, found, self._fields, name)
@@ -143,7 +143,7 @@ class KeyVerbs:
 
 
 def _texts(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Configuration values are texts, whatever YAML took them for."""
+    """Configuration values as strings, since YAML parses some as numbers or booleans."""
     result = dict(value)
     if isinstance(result.get("config"), dict):
         result["config"] = {str(key): _text(item) for key, item in result["config"].items()}
@@ -164,7 +164,7 @@ def _text(value: object) -> object:
 def changed_by_user(
     context: Context, found: Mapping[str, Any], fields: tuple[str, ...], name: str
 ) -> dict[str, Any] | None:
-    """The fields after the user has edited them, or as standard input has them; None where nothing has changed."""
+    """The fields as edited by the user or read from standard input; None if they are unchanged."""
     from isola.cli.yaml import dump, load
 
     before = dump({field: found.get(field) for field in fields})
@@ -174,14 +174,14 @@ def changed_by_user(
         return None
     changed = load(after)
     if not isinstance(changed, dict):
-        raise UsageError("The document must be a mapping, as 'show' prints it")
+        raise UsageError("The document must be a mapping like the output of 'show'")
     kept = {field: found.get(field) for field in fields}
     kept.update({key: value for key, value in changed.items() if key in fields})
     return _texts(kept)
 
 
 def edited(text: str, name: str) -> str:
-    """The text after the user's editor has had it."""
+    """The text as edited in the user's editor."""
     import shlex
     import tempfile
 
@@ -191,7 +191,7 @@ def edited(text: str, name: str) -> str:
         file.flush()
         status = os.spawnvp(os.P_WAIT, editor[0], [*editor, file.name])
         if status:
-            raise UsageError(f"{editor[0]} ended with status {status}", hint="EDITOR names the editor to use")
+            raise UsageError(f"{editor[0]} ended with status {status}", hint="set EDITOR to the editor to use")
         with open(file.name, encoding="utf-8") as result:  # editors may have replaced the file
             return result.read()
 

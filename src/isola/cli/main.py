@@ -28,22 +28,22 @@ OK, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 
 
 def main() -> NoReturn:
-    """Run the words the process was started with, and end the process with their status."""
+    """Run the process's argv, and end the process with the command's exit status."""
     import gc
     import os
 
     from isola.cli import streams
 
-    gc.disable()  # a run is short; collecting what is about to be thrown away is not worth its time
+    gc.disable()  # the process is short-lived: collecting garbage costs more than it frees
     streams.prepare()
     status = streams.finish(run(sys.argv[1:]), closed=PIPE_CLOSED)
-    os._exit(status)  # nothing is left to be torn down
+    os._exit(status)  # skips the interpreter's teardown, which has nothing to clean up
 
 
-def run(words: Sequence[str]) -> int:
+def run(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit status; errors have been shown."""
     try:
-        return _dispatch(list(words))
+        return _dispatch(list(arguments))
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
@@ -54,20 +54,20 @@ def run(words: Sequence[str]) -> int:
         return report(error)
 
 
-def _dispatch(words: list[str]) -> int:
+def _dispatch(arguments: list[str]) -> int:
     from isola.cli.parsing import parse, split_globals
 
-    values, words = split_globals(words)
+    values, arguments = split_globals(arguments)
     if values.get("version"):
         return _version()
-    if not words or words[0] == "help":
-        return _help(words[1:])
+    if not arguments or arguments[0] == "help":
+        return _help(arguments[1:])
     if values.get("help"):
-        return _help(words)
-    command, words = _find(words)
+        return _help(arguments)
+    command, arguments = _find(arguments)
     if command is None:
-        return _help(words)
-    values = {**values, **parse(command, words)}
+        return _help(arguments)
+    values = {**values, **parse(command, arguments)}
     if values.get("help"):
         return _show_help(command)
     return _run(command, values)
@@ -89,46 +89,46 @@ def _run(command: Command, values: dict[str, Value]) -> int:
         context.close()
 
 
-def _find(words: list[str]) -> tuple[Command | None, list[str]]:
-    """The command named by the first words, and the words behind; None where a noun stands without its verb."""
+def _find(arguments: list[str]) -> tuple[Command | None, list[str]]:
+    """The command named by the first arguments, and the remaining ones; None for a noun without a verb."""
     from isola.cli import index
     from isola.cli.grammar import Group, UsageError
 
-    found = index.find(words[0])
+    found = index.find(arguments[0])
     if found is None:
         from isola.cli.parsing import near
 
-        hint = near(words[0], [*index.names(), *index.ALIASES]) or "isola --help shows all commands"
-        raise UsageError(f"Unknown command {words[0]!r}", hint=hint)
+        hint = near(arguments[0], [*index.names(), *index.ALIASES]) or "isola --help shows all commands"
+        raise UsageError(f"Unknown command {arguments[0]!r}", hint=hint)
     place = 1
     while isinstance(found, Group):
-        if len(words) == place or words[place] in ("-h", "--help"):
-            return None, words[:place]
-        above, found = found, found.find(words[place])
+        if len(arguments) == place or arguments[place] in ("-h", "--help"):
+            return None, arguments[:place]
+        above, found = found, found.find(arguments[place])
         if found is None:
             from isola.cli.parsing import near
 
-            hint = near(words[place], [command.name for command in above.commands])
-            raise UsageError(f"Unknown command '{above.path} {words[place]}'", hint=hint, command=above)
+            hint = near(arguments[place], [command.name for command in above.commands])
+            raise UsageError(f"Unknown command '{above.path} {arguments[place]}'", hint=hint, command=above)
         place += 1
-    return found, words[place:]
+    return found, arguments[place:]
 
 
-def _help(words: list[str]) -> int:
+def _help(arguments: list[str]) -> int:
     from isola.cli import index
     from isola.cli.grammar import Group, UsageError
     from isola.cli.help import overview
 
-    if not words:
+    if not arguments:
         sys.stdout.write(overview())
         return OK
-    found = index.find(words[0])
-    for word in words[1:]:
+    found = index.find(arguments[0])
+    for word in arguments[1:]:
         if not isinstance(found, Group) or found.find(word) is None:
             break
         found = found.find(word)
     if found is None:
-        raise UsageError(f"Unknown command {words[0]!r}", hint="isola --help shows all commands")
+        raise UsageError(f"Unknown command {arguments[0]!r}", hint="isola --help shows all commands")
     return _show_help(found)
 
 

@@ -16,7 +16,7 @@ _BLOCK = 65536
 
 
 def mount(files: Files, path: str, target: str, name: str) -> int:
-    """Until it is unmounted, interrupted, or the instance starts or stops; returns the exit status.
+    """Mount until it is unmounted, interrupted, or the instance starts or stops; returns the exit status.
 
     ``name`` is what the mount table shows.
     """
@@ -24,7 +24,7 @@ def mount(files: Files, path: str, target: str, name: str) -> int:
     if program is None:
         raise HostFailure("sshfs is not installed", remedy="apt-get install sshfs")
     if not os.path.isdir(target):
-        raise InvalidInput(f"{target} is not a directory", remedy="make it first")
+        raise InvalidInput(f"{target} is not a directory", remedy="create it first")
     if os.path.ismount(target):
         raise InvalidInput(f"Something is mounted on {target}", remedy="unmount it, or take another directory")
     found, secure = files.sftp()
@@ -47,7 +47,7 @@ def _run(program: str, end: socket.socket, source: str, target: str) -> int:
         try:
             status = process.wait()
             return 0 if interrupted else status
-        except KeyboardInterrupt:  # sshfs is interrupted too, unmounts, and calls that a failure
+        except KeyboardInterrupt:  # sshfs gets SIGINT too: it unmounts and exits with an error
             interrupted = True
 
 

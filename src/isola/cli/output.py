@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     Item = Mapping[str, Any]
 
 FORMATS = ("table", "json", "yaml", "csv")
-ALL_PROJECTS = Option("-A --all-projects", "Of all projects")
+ALL_PROJECTS = Option("-A --all-projects", "Include all projects")
 FORMAT = Option("-f --format", "How to print it", value="FORMAT", choices=FORMATS, default="table")
 
 
 class Column:
-    """A column of a listing: its title and how a cell is found. Several lines in a cell are several rows on screen."""
+    """A column of a listing: its title and a function for its cells. A cell may have several lines."""
 
     def __init__(self, title: str, cell: str | Callable[[Item], object]) -> None:
         self.title = title
@@ -38,9 +38,9 @@ class Column:
 
 
 def show(context: Context, items: Sequence[Item], columns: Sequence[Column], spare: Sequence[Column] = ()) -> None:
-    """Print a listing the way ``--format`` asks: the columns, or the items as the API gave them.
+    """Print a listing in the chosen format: the columns, or for JSON and YAML the API's objects.
 
-    A table fits the terminal; columns of ``spare`` are left out first, in this order.
+    A table fits the terminal's width; columns of ``spare`` are dropped first, in this order.
     """
     kind = context.args.text("format") or "table"
     if kind in ("json", "yaml"):

@@ -1,4 +1,4 @@
-"""From the words typed to a command's arguments."""
+"""Parses argv into a command's arguments."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ if TYPE_CHECKING:
     from isola.cli.grammar import Value
 
 
-def split_globals(words: Sequence[str]) -> tuple[dict[str, Value], list[str]]:
+def split_globals(arguments: Sequence[str]) -> tuple[dict[str, Value], list[str]]:
     """The global options before the verb, and the verb with what follows."""
-    reader = _Reader(GLOBAL_OPTIONS, words, None)
-    while reader.words and reader.at_option():
+    reader = _Reader(GLOBAL_OPTIONS, arguments, None)
+    while reader.arguments and reader.at_option():
         reader.take_option()
-    return reader.values, reader.words
+    return reader.values, reader.arguments
 
 
-def parse(command: Command, words: Sequence[str]) -> dict[str, Value]:
+def parse(command: Command, arguments: Sequence[str]) -> dict[str, Value]:
     """The values of a command's arguments and options. Raises UsageError.
 
     Options may stand anywhere before ``--``, but for a verb that takes another command line (``exec``) only before the
     first word of that.
     """
-    reader = _Reader((*command.options, *GLOBAL_OPTIONS), words, command)
+    reader = _Reader((*command.options, *GLOBAL_OPTIONS), arguments, command)
     takes_rest = bool(command.arguments) and command.arguments[-1].rest
     found: list[str] = []
-    while reader.words:
-        if reader.words[0] == "--":
-            found += reader.words[1:]
+    while reader.arguments:
+        if reader.arguments[0] == "--":
+            found += reader.arguments[1:]
             break
         if reader.at_option():
             reader.take_option()
         elif takes_rest and len(found) >= len(command.arguments) - 1:
-            found += reader.words
+            found += reader.arguments
             break
         else:
-            found.append(reader.words.pop(0))
+            found.append(reader.arguments.pop(0))
     if not reader.values.get("help"):
         ours = len(command.arguments) - 1 if takes_rest else len(found)
         for place in [word for word in found[:ours] if is_place(word)]:
@@ -68,10 +68,10 @@ def _missing(command: Command, argument: Argument) -> UsageError:
 
 
 class _Reader:
-    """Takes options off the front of the words."""
+    """Takes options off the front of the arguments."""
 
-    def __init__(self, options: Iterable[Option], words: Sequence[str], command: Command | None) -> None:
-        self.words = list(words)
+    def __init__(self, options: Iterable[Option], arguments: Sequence[str], command: Command | None) -> None:
+        self.arguments = list(arguments)
         self.values: dict[str, Value] = {}
         self._command = command
         self._options: dict[str, Option] = {}
@@ -80,12 +80,12 @@ class _Reader:
                 self._options.setdefault(name, option)
 
     def at_option(self) -> bool:
-        """Whether an option comes next; ``-`` alone is a word."""
-        return self.words[0].startswith("-") and self.words[0] != "-"
+        """Whether an option comes next; ``-`` alone is a positional argument."""
+        return self.arguments[0].startswith("-") and self.arguments[0] != "-"
 
     def take_option(self) -> None:
         """Take one option with its value."""
-        word = self.words.pop(0)
+        word = self.arguments.pop(0)
         if word.startswith("--"):
             name, equals, value = word.partition("=")
             self._store(name, value if equals else None)
@@ -112,9 +112,9 @@ class _Reader:
             self.values[option.key] = True
             return
         if value is None:
-            if not self.words:
+            if not self.arguments:
                 raise self._error(f"{name} needs a value: {option.value}", "")
-            value = self.words.pop(0)
+            value = self.arguments.pop(0)
         if option.choices and value not in option.choices:
             raise self._error(f"{name} takes one of {', '.join(option.choices)}, not {value!r}", "")
         if option.repeat:
@@ -129,7 +129,7 @@ class _Reader:
 
 
 def near(word: str, known: Iterable[str]) -> str:
-    """A hint that names the nearest of what is known, or nothing."""
+    """A hint with the most similar known name, or None."""
     import difflib
 
     found = difflib.get_close_matches(word, list(known), n=1)

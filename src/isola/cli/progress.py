@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _BAR = 24
 _MOST_STEPS = 12
 _SILENT_SECONDS = 2.0
-"""Where lines stay for ever, an operation that ends sooner says nothing."""
+"""Without a terminal, operations shorter than this print no progress lines."""
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 
@@ -34,7 +34,7 @@ class Progress:
         self._ended: dict[int, float] = {}
 
     def update(self, info: OperationInfo) -> None:
-        """Show what is known now."""
+        """Show the operation's present progress."""
         steps = (info.get("metadata") or {}).get("progress")
         known: list[StepInfo] = [step for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []  # type: ignore[misc]
         if self._live:
@@ -44,7 +44,7 @@ class Progress:
             self._print_new(known)
 
     def close(self) -> None:
-        """Take the bars away; what was printed line by line stays."""
+        """Erase the bars; lines printed without a terminal stay."""
         if self._drawn:
             self._stream.write(f"\r\x1b[{self._drawn}A\x1b[J\x1b[?25h")
             self._stream.flush()

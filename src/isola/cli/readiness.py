@@ -1,4 +1,4 @@
-"""``--wait``: a verb that starts an instance ends only when the instance is ready."""
+"""``--wait``: a verb that starts an instance waits until the instance is ready."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
 OPTIONS = (
     Option(
         "--wait",
-        "Wait until it is ready: its systemd says so (ready), a TCP port is served (80), a shell command succeeds",
+        "Wait until systemd reports it as ready (ready), a TCP port is open (80), or a shell command succeeds",
         value="ready|PORT|COMMAND",
         complete="ready",
     ),
-    Option("--wait-timeout", "Seconds to wait for that", value="SECONDS", default="60"),
+    Option("--wait-timeout", "Seconds to wait with --wait", value="SECONDS", default="60"),
 )
 
 
 def wait(context: Context, name: str) -> str:
-    """Wait as the options say; returns how the instance is then."""
+    """Wait as the options say; returns the state to print."""
     if not context.args.given("wait"):
         return "is running"
     from isola.client.ready import wait_ready

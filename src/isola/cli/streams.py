@@ -1,4 +1,4 @@
-"""Standard streams as they are found: closed, full, or left by their reader."""
+"""Standard streams that may be closed, full (ENOSPC), or without a reader (EPIPE)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ OUTPUT = "standard output"
 
 
 def prepare() -> None:
-    """Open what is closed, so that no socket takes its number: input is at its end, writing to the others fails."""
+    """Open closed standard streams, so that no socket gets their numbers: input is at EOF, writing fails."""
     for fd in (0, 1, 2):
         try:
             os.fstat(fd)
         except OSError:
-            # Opened for the wrong direction on purpose: output that was asked for and cannot be given is an error.
+            # Opened for the wrong direction on purpose: writing output to a closed stream is an error.
             os.open(os.devnull, os.O_RDONLY)
     sys.stdout = _text(_Output(1, "w", closefd=False), sys.stdout, "surrogateescape")
     sys.stderr = _text(_Complaints(2, "w", closefd=False), sys.stderr, "backslashreplace")
@@ -33,7 +33,7 @@ def _text(raw: io.FileIO, before: Any, errors: str) -> io.TextIOWrapper:
 
 
 def finish(status: int, *, closed: int) -> int:
-    """Flush; the exit status: ``closed`` where the reader has gone, 1 where the output could not be written."""
+    """Flush; returns the exit status: ``closed`` on EPIPE, 1 if the output could not be written."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:

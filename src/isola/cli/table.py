@@ -1,4 +1,4 @@
-"""Tables: a header, a rule, and rows; nothing that gets in the way of reading or of ``awk``."""
+"""Tables: a header, a rule, and rows, easy to read and to process with ``awk``."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def draw(
 
 
 def shortened(text: str, columns: int) -> str:
-    """The text, or its beginning and a mark that more was there."""
+    """The text, or its beginning and an ellipsis."""
     if width(text) <= columns:
         return text
     mark = "…" if unicode_works(sys.stdout) else "~"
@@ -57,7 +57,7 @@ def _total(widths: Sequence[int]) -> int:
 
 
 def _fitted(widths: list[int], shown: Sequence[int], room: int) -> list[int]:
-    """Take from the widest, never from the first, until all fit or nothing more can be taken."""
+    """Shorten the widest column, never the first, until the table fits or all are as short as they may be."""
     fitted = list(widths)
     while (over := _total([fitted[column] for column in shown]) - room) > 0:
         by_width = sorted((fitted[column] for column in shown[1:]), reverse=True)

@@ -1,4 +1,4 @@
-"""The terminal: what it can show, raw mode, and text that cannot play tricks on it."""
+"""The terminal: its abilities, raw mode, and text made safe to print (no control characters)."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def unicode_works(stream: TextIO) -> bool:
 
 
 def clean(text: str) -> str:
-    """Text from elsewhere with control characters and direction marks made visible instead of obeyed."""
+    """Untrusted text with control characters and bidirectional marks escaped."""
     return text if text.isprintable() else text.translate(_CONTROLS)
 
 
 def shown(text: str, stream: TextIO) -> str:
-    """Lines that may hold text from elsewhere, for a stream: cleaned on a terminal, as they are for a program."""
+    """Lines of untrusted text for a stream: escaped on a terminal, unchanged for a pipe or file."""
     if not stream.isatty():
         return text
     return "\n".join(clean(line) for line in text.split("\n"))
@@ -63,7 +63,7 @@ def size(fd: int = 1) -> tuple[int, int]:
 
 
 class Raw:
-    """``with Raw(fd):`` hands every key through; the terminal is as before afterwards, whatever happens."""
+    """``with Raw(fd):`` puts the terminal into raw mode and always restores it."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -91,7 +91,7 @@ class Raw:
 
 
 class Wakes:
-    """Signals as bytes on a descriptor, for a ``poll`` loop; the handlers from before come back at the end."""
+    """Signals as bytes on a file descriptor, for a ``poll`` loop; the previous handlers are restored at the end."""
 
     def __init__(self, *numbers: int) -> None:
         self._numbers = numbers
@@ -113,7 +113,7 @@ class Wakes:
         os.close(self._write)
 
     def take(self) -> list[int]:
-        """The signals that have come."""
+        """The signals received since the last call."""
         try:
             return list(os.read(self.fd, 512))
         except BlockingIOError:
@@ -121,4 +121,4 @@ class Wakes:
 
 
 def _noted(number: int, frame: object) -> None:
-    """The wakeup descriptor has said it already."""
+    """Does nothing: the signal is reported on the wakeup file descriptor."""

@@ -1,5 +1,5 @@
-"""Files on their way in and out. What comes out of an instance or an image is hostile: names are checked, symbolic
-links on our side are never followed, and a file appears under its name when it is complete."""
+"""Copies files into and out of instances. Everything from an instance or an image is hostile: names are checked,
+symbolic links on this side are never followed, and a file gets its name only when it is complete."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from isola.client.writing import write_all
 from isola.errors import InvalidInput, IsolaError, NotFound, Unsupported
 
 OPEN_DIRECTORY = 0o755
-"""For directories that are made on the way: the daemon's own choice shuts others out."""
+"""Mode of created parent directories; the daemon's default would let only their owner in."""
 _NO_RECURSION = "--recursive copies directories"
 
 
 class Owner:
-    """Owner, group and permissions a user asked for; None leaves it to the source or the daemon."""
+    """Owner, group and mode given by the user; None means those of the source or the daemon's default."""
 
     def __init__(self, uid: int | None = None, gid: int | None = None, mode: int | None = None) -> None:
         self.uid = uid
@@ -30,7 +30,7 @@ class Owner:
         self.mode = mode
 
 
-# --- in -----------------------------------------------------------------------------------------------------------
+# --- into an instance ---------------------------------------------------------------------------------------------
 
 
 def push_all(
@@ -78,23 +78,23 @@ def _push_tree(files: Files, source: str, target: str, owner: Owner) -> None:
             elif entry.is_file():
                 push_one(files, entry.path, inner, owner, recursive=False)
             else:
-                sys.stderr.write(f"Left out: {entry.path} is neither file, directory nor link\n")
+                sys.stderr.write(f"Skipped: {entry.path} is neither file, directory nor symbolic link\n")
 
 
 @contextmanager
 def needing_directories(files: Files, path: str) -> Iterator[None]:
-    """What fails for want of the directory that leads to ``path`` says how to make it."""
+    """Adds a remedy to an error caused by a missing parent directory of ``path``."""
     try:
         yield
     except NotFound:
         folder = os.path.dirname(path)
         if not _kind_inside(files, "/") or _kind_inside(files, folder):
             raise
-        raise NotFound(f"There is no directory {folder} in the instance", remedy="-p makes it") from None
+        raise NotFound(f"There is no directory {folder} in the instance", remedy="create it with -p") from None
 
 
 def make_parents(files: Files, path: str, *, itself: bool = False) -> None:
-    """Make the directories that lead to ``path``."""
+    """Create the parent directories of ``path``."""
     parts = [part for part in path.split("/") if part]
     for depth in range(1, len(parts) + (1 if itself else 0)):
         folder = "/" + "/".join(parts[:depth])
@@ -103,7 +103,7 @@ def make_parents(files: Files, path: str, *, itself: bool = False) -> None:
 
 
 def _kind_inside(files: Files, path: str) -> str:
-    """What a path leads to; empty where that is nothing."""
+    """The kind of file at a path; empty if there is none."""
     try:
         with files.follow(path) as entry:
             return entry.kind
@@ -111,7 +111,7 @@ def _kind_inside(files: Files, path: str) -> str:
         return ""
 
 
-# --- out ----------------------------------------------------------------------------------------------------------
+# --- out of an instance -------------------------------------------------------------------------------------------
 
 
 def pull_all(places: Sequence[tuple[Files, str]], target: str, *, recursive: bool, parents: bool) -> None:
@@ -129,7 +129,7 @@ def pull_all(places: Sequence[tuple[Files, str]], target: str, *, recursive: boo
     for files, path in places:
         folder, name = (target, os.path.basename(path.rstrip("/"))) if into else os.path.split(target)
         if not name:
-            raise UsageError("The target needs a name", hint="name a file or directory to be made")
+            raise UsageError("The target needs a name", hint="name the file or directory to create")
         fd = os.open(folder or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             _pull(files, path, fd, name, recursive=recursive, named=True)
@@ -143,7 +143,7 @@ def _only_a_file(entry: Entry, path: str) -> None:
 
 
 def _pull(files: Files, path: str, folder: int, name: str, *, recursive: bool, named: bool = False) -> None:
-    """A link is followed where the user ``named`` it, and copied as a link where it was met on the way."""
+    """A symbolic link is followed if the user ``named`` it; one inside a directory is copied as a link."""
     with files.follow(path) if named else files.open(path) as entry:
         if entry.kind == FILE:
             save(entry, folder, name, mode=entry.mode)
@@ -156,7 +156,7 @@ def _pull(files: Files, path: str, folder: int, name: str, *, recursive: bool, n
         names = entry.names()
     with suppress(FileExistsError):
         os.mkdir(name, dir_fd=folder)
-    # O_NOFOLLOW: a link that stands here from before must not lead the copy elsewhere
+    # O_NOFOLLOW: an existing symbolic link must not redirect the copy
     inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     try:
         for child in names:
@@ -164,8 +164,8 @@ def _pull(files: Files, path: str, folder: int, name: str, *, recursive: bool, n
             try:
                 _pull(files, place, inner, child, recursive=True)
             except (NotFound, Unsupported) as error:
-                # Gone meanwhile, named by bytes that are no text, or a FIFO, socket or device: the copy goes on.
-                sys.stderr.write(f"Left out: {clean(place)}: {clean(error.message)}\n")
+                # Deleted meanwhile, a name that is not UTF-8, or a FIFO, socket or device: the copy continues.
+                sys.stderr.write(f"Skipped: {clean(place)}: {clean(error.message)}\n")
     finally:
         os.close(inner)
 
@@ -179,7 +179,7 @@ def _link(target: str, folder: int, name: str) -> None:
 
 
 def save(pieces: Iterable[bytes], folder: int, name: str, *, mode: int | None = None) -> None:
-    """Write a file that appears under its name when it is complete; set-id bits are not taken over."""
+    """Write a file that gets its name only when it is complete; setuid and setgid bits are dropped."""
     temporary = f".{name[:200]}.{os.getpid()}.isola"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(temporary, flags, 0o600, dir_fd=folder)
@@ -206,7 +206,7 @@ def save_image(client: Client, reference: str, target: str) -> list[str]:
             from isola.client.multipart import Splitter
 
             if target == "-":
-                raise IsolaError("This image is made of two files", remedy="name a directory to write them to")
+                raise IsolaError("This image consists of two files", remedy="name a directory to write them to")
             return [_save_as(pieces, target, name, whole=False) for name, pieces in Splitter(response).parts()]
         if target == "-":
             for piece in response:
@@ -219,7 +219,7 @@ def save_image(client: Client, reference: str, target: str) -> list[str]:
 
 
 def _save_as(pieces: Iterable[bytes], target: str, offered: str, *, whole: bool) -> str:
-    """``target`` is a directory to write into, or the name itself with the offered suffix."""
+    """The path to write: in ``target`` if that is a directory, else ``target`` with the suggested suffix."""
     offered = _plain_name(offered)
     if target and not target.endswith("/") and not os.path.isdir(target):
         folder, name = os.path.split(target)
@@ -244,6 +244,6 @@ def _offered_name(disposition: str) -> str:
 
 
 def _plain_name(name: str) -> str:
-    """A name from the other side as one harmless component of a path."""
+    """A name from the server as a single safe path component."""
     plain = "".join(c for c in os.path.basename(name) if c.isprintable() and c not in '/\\"')
     return plain.lstrip(".")[:200] or "image"

@@ -1,4 +1,4 @@
-"""``isola config trust``: whose certificates the daemon trusts."""
+"""``isola config trust``: the client certificates that the daemon trusts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _TOKENS = (
 
 
 def add(context: Context) -> None:
-    """Trust a certificate, or print a token by which a client adds its own."""
+    """Trust a certificate, or print a token with which a client adds its own."""
     projects = [each for each in context.args.text("projects").split(",") if each]
     about = {
         "name": context.args.text("CLIENT"),
@@ -43,7 +43,7 @@ def add(context: Context) -> None:
         context.client.certificates.add(_der(file), about)
         context.say(f"{about['name']} is trusted")
         return
-    context.say(f"Token for {about['name']}, good once:")
+    context.say(f"Token for {about['name']}, valid once:")
     context.write(context.client.certificates.give_token(about))
 
 
@@ -53,12 +53,14 @@ def _der(file: str) -> str:
         _, begins, rest = opened.read().partition("-----BEGIN CERTIFICATE-----")
     body, ends, _ = rest.partition("-----END CERTIFICATE-----")
     if not begins or not ends:
-        raise UsageError(f"{file} holds no certificate", hint="a certificate begins with -----BEGIN CERTIFICATE-----")
+        raise UsageError(
+            f"{file} contains no certificate", hint="a PEM certificate begins with -----BEGIN CERTIFICATE-----"
+        )
     return "".join(body.split())
 
 
 def list_certificates(context: Context) -> None:
-    """Print whom the daemon trusts."""
+    """Print the trusted clients."""
     found = context.client.certificates.all()
     show(context, sorted(found, key=lambda item: str(item.get("name"))), _COLUMNS)
 
@@ -81,24 +83,23 @@ def edit(context: Context) -> None:
 
 
 def remove(context: Context) -> None:
-    """Trust certificates no more."""
+    """Remove trusted certificates."""
     for fingerprint in context.args.many("FINGERPRINT"):
         context.client.certificates.remove(fingerprint)
-        context.say(f"{fingerprint} is not trusted any more")
+        context.say(f"{fingerprint} is no longer trusted")
 
 
 def list_tokens(context: Context) -> None:
-    """Print the tokens that wait to be used."""
+    """Print unused tokens."""
     show(context, [_token(about) for _, about in context.client.certificates.tokens()], _TOKENS)
 
 
 def revoke_token(context: Context) -> None:
-    """Make tokens worthless."""
     waiting = context.client.certificates.tokens()
     for name in context.args.many("CLIENT"):
         found = [id for id, about in waiting if about["request"].get("name") == name]
         if not found:
-            raise UsageError(f"No token for {name!r} waits to be used")
+            raise UsageError(f"There is no unused token for {name!r}")
         for id in found:
             context.client.operations.get(id).cancel()
         context.say(f"The token for {name} is revoked")
@@ -121,17 +122,17 @@ TRUST = Group(
     "Clients that may use the API over the network",
     Command(
         "add",
-        "Print a token by which a client adds itself, or trust a certificate",
+        "Print a token with which a client adds itself, or trust a certificate",
         add,
-        Argument("CLIENT", "What the client is called"),
+        Argument("CLIENT", "A name for the client"),
         Option("--certificate", "A PEM file to trust at once, without a token", value="FILE", complete="paths"),
-        Option("--restricted", "It may use its projects alone"),
-        Option("--projects", "Those it may use, divided by commas; implies --restricted", value="NAMES"),
-        Option("--type", "What it is for", value="TYPE", choices=("client", "metrics"), default="client"),
+        Option("--restricted", "Restrict it to its projects"),
+        Option("--projects", "Its projects, separated by commas; implies --restricted", value="NAMES"),
+        Option("--type", "Kind of access", value="TYPE", choices=("client", "metrics"), default="client"),
         Option("--description", "A description", value="TEXT"),
         examples=(
             ("isola config trust add laptop", "then, there: isola remote add NAME TOKEN"),
-            ("isola config trust add ci --projects tests", "for one project alone"),
+            ("isola config trust add ci --projects tests", "for one project only"),
         ),
     ),
     Command(
@@ -152,14 +153,14 @@ TRUST = Group(
     ),
     Command(
         "edit",
-        "Edit what a client may do, as YAML",
+        "Edit the permissions of a client, as YAML",
         edit,
         _FINGERPRINT,
         examples=(("isola config trust edit 3f2a91c0", "in your editor"),),
     ),
     Command(
         "remove",
-        "Trust clients no more; their connections end",
+        "Remove trusted clients and close their connections",
         remove,
         Argument(_FINGERPRINT.name, "One or several", many=True, complete="certificates"),
         aliases=("rm",),
@@ -167,16 +168,16 @@ TRUST = Group(
     ),
     Command(
         "list-tokens",
-        "List tokens that wait to be used",
+        "List unused tokens",
         list_tokens,
         FORMAT,
         examples=(("isola config trust list-tokens", "all of them"),),
     ),
     Command(
         "revoke-token",
-        "Make tokens worthless",
+        "Revoke tokens",
         revoke_token,
-        Argument("CLIENT", "One or several, as named when the token was made", many=True),
+        Argument("CLIENT", "One or several, as named in 'trust add'", many=True),
         examples=(("isola config trust revoke-token laptop", "before it was used"),),
     ),
 )

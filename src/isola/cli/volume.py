@@ -28,7 +28,7 @@ _COLUMNS = (
 def _parts(text: str, count: int, what: str) -> list[str]:
     parts = text.split("/")
     if len(parts) != count or not all(parts):
-        raise UsageError(f"{what} is expected, not {text!r}", hint="pools and volumes are divided by a slash")
+        raise UsageError(f"{what} is expected, not {text!r}", hint="separate pool and volume by a slash")
     return parts
 
 
@@ -43,7 +43,7 @@ def _snapshot(context: Context) -> tuple[str, str, str]:
 
 
 def list_volumes(context: Context) -> None:
-    """Print what lies in a pool, or in all."""
+    """Print the volumes of one pool, or of all."""
     pool = context.args.text("POOL")
     pools = [pool] if pool else [each["name"] for each in context.client.storage.all()]
     columns = _COLUMNS if pool else (Column("POOL", "pool"), *_COLUMNS)
@@ -120,7 +120,7 @@ def delete(context: Context) -> None:
 
 
 def attach(context: Context) -> None:
-    """Give an instance a disk device for the volume."""
+    """Add a disk device for the volume to an instance."""
     pool, name = _volume(context)
     instance, device = context.args.text("INSTANCE"), context.args.text("DEVICE") or name
     whole, etag = context.client.instances.read(instance)
@@ -134,14 +134,17 @@ def attach(context: Context) -> None:
 
 
 def detach(context: Context) -> None:
-    """Take the volume's disk device from an instance."""
+    """Remove the volume's disk device from an instance."""
     pool, name = _volume(context)
     instance = context.args.text("INSTANCE")
     whole, etag = context.client.instances.read(instance)
     devices = dict(whole.get("devices") or {})
     ours = [key for key, each in devices.items() if each.get("pool") == pool and each.get("source") == name]
     if not ours:
-        raise UsageError(f"{instance} has no device of its own for {pool}/{name}", hint="a profile may give it")
+        raise UsageError(
+            f"{instance} has no device of its own for {pool}/{name}",
+            hint="a profile may define it",
+        )
     kept = {key: each for key, each in devices.items() if key not in ours}
     context.follow(
         context.client.instances.update(instance, {**whole, "devices": kept}, etag=etag), f"Detaching {name}"
@@ -179,10 +182,10 @@ def snapshot_rename(context: Context) -> None:
 
 
 def restore(context: Context) -> None:
-    """Go back to a snapshot."""
+    """Restore a volume from a snapshot."""
     pool, name, snapshot = _snapshot(context)
     context.follow(context.client.volumes.restore(pool, name, snapshot), f"Restoring {name}")
-    context.say(f"Storage volume {pool}/{name} is as it was in {snapshot}")
+    context.say(f"Storage volume {pool}/{name} is restored from {snapshot}")
 
 
 def snapshot_delete(context: Context) -> None:
@@ -210,11 +213,14 @@ _SNAPSHOTS = Group(
         "Take a snapshot of a volume",
         snapshot_create,
         _NAME,
-        Argument("NAME", "Its name; else by the key snapshots.pattern", optional=True),
-        Option("--expires", "When it goes by itself", value="TIME"),
+        Argument("NAME", "Its name (default: from the volume's snapshots.pattern)", optional=True),
+        Option("--expires", "When to delete it", value="TIME"),
         examples=(
-            ("isola storage volume snapshot create fast/data", "with a name of its own"),
-            ("isola storage volume snapshot create fast/data before --expires 2030-01-01T00:00:00Z", "for a while"),
+            ("isola storage volume snapshot create fast/data", "with a generated name"),
+            (
+                "isola storage volume snapshot create fast/data before --expires 2030-01-01T00:00:00Z",
+                "deleted at that time",
+            ),
         ),
     ),
     Command(
@@ -238,15 +244,15 @@ _SNAPSHOTS = Group(
         "Rename one",
         snapshot_rename,
         _SNAPSHOT,
-        Argument("NEW", "Its name from now on"),
-        examples=(("isola storage volume snapshot rename fast/data/snap0 before", "snap0 is before from now on"),),
+        Argument("NEW", "The new name"),
+        examples=(("isola storage volume snapshot rename fast/data/snap0 before", "snap0 becomes before"),),
     ),
     Command(
         "restore",
-        "Have the volume hold what it held then; what it holds now is lost",
+        "Restore a volume from a snapshot; its present contents are lost",
         restore,
         _SNAPSHOT,
-        examples=(("isola storage volume snapshot restore fast/data/snap0", "nothing may use the volume meanwhile"),),
+        examples=(("isola storage volume snapshot restore fast/data/snap0", "while nothing uses the volume"),),
     ),
     Command(
         "delete",
@@ -260,15 +266,15 @@ _SNAPSHOTS = Group(
 
 GROUP = Group(
     "volume",
-    "Custom volumes, which live apart from instances",
+    "Custom volumes, which are independent of instances",
     Command(
         "list",
-        "List the volumes in a pool, or in all",
+        "List the volumes of one pool, or of all",
         list_volumes,
         Argument("POOL", "The storage pool", optional=True, complete="pools"),
         FORMAT,
         aliases=("ls",),
-        examples=(("isola storage volume list fast", "roots, custom volumes and their snapshots"),),
+        examples=(("isola storage volume list fast", "root volumes, custom volumes and their snapshots"),),
     ),
     Command(
         "create",
@@ -278,13 +284,13 @@ GROUP = Group(
         Argument("KEY=VALUE", "Configuration", many=True, optional=True, complete="volume-keys"),
         Option("--description", "A description", value="TEXT"),
         examples=(
-            ("isola storage volume create default/data", "to be attached to instances"),
-            ("isola storage volume create fast/data size=10GiB snapshots.schedule=@daily", "where the pool can"),
+            ("isola storage volume create default/data", "attach it to instances later"),
+            ("isola storage volume create fast/data size=10GiB snapshots.schedule=@daily", "if the pool supports both"),
         ),
     ),
     Command(
         "info",
-        "Show what a volume takes, who uses it, and its snapshots",
+        "Show a volume's size, users and snapshots",
         info,
         _NAME,
         examples=(("isola storage volume info fast/data", "in short"),),
@@ -307,7 +313,7 @@ GROUP = Group(
         aliases=("cp",),
         examples=(
             ("isola storage volume copy fast/data slow/data", "to another pool"),
-            ("isola storage volume copy fast/data/snap0 fast/then", "what it held then"),
+            ("isola storage volume copy fast/data/snap0 fast/then", "the contents at that time"),
         ),
     ),
     Command(
@@ -315,7 +321,7 @@ GROUP = Group(
         "Move an unused volume to another pool",
         move,
         _NAME,
-        Argument("POOL/NEW", "Where it is from now on"),
+        Argument("POOL/NEW", "Its new pool and name"),
         aliases=("mv",),
         examples=(("isola storage volume move fast/data slow/data", "with its snapshots"),),
     ),
@@ -324,22 +330,22 @@ GROUP = Group(
         "Rename an unused volume",
         rename,
         _NAME,
-        Argument("NEW", "Its name from now on"),
-        examples=(("isola storage volume rename fast/data old", "fast/data is fast/old from now on"),),
+        Argument("NEW", "The new name"),
+        examples=(("isola storage volume rename fast/data old", "fast/data becomes fast/old"),),
     ),
     Command(
         "attach",
-        "Give an instance the volume as a disk device",
+        "Attach a volume to an instance as a disk device",
         attach,
         _NAME,
         Argument("INSTANCE", "The instance", complete="instances"),
-        Argument("PATH", "Where it appears inside"),
-        Argument("DEVICE", "Name of the device; that of the volume when not given", optional=True),
+        Argument("PATH", "Mount point inside"),
+        Argument("DEVICE", "Name of the device (default: the volume's)", optional=True),
         examples=(("isola storage volume attach fast/data web1 /srv", "several instances may share one"),),
     ),
     Command(
         "detach",
-        "Take the volume from an instance",
+        "Detach a volume from an instance",
         detach,
         _NAME,
         Argument("INSTANCE", "The instance", complete="instances"),

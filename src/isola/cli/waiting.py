@@ -1,4 +1,4 @@
-"""Waiting for an operation: progress is shown, Ctrl-C cancels, a second Ctrl-C leaves."""
+"""Waiting for an operation: shows progress; Ctrl-C cancels it, a second Ctrl-C stops waiting."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 def follow(operation: Operation, title: str, *, quiet: bool = False) -> Operation:
-    """Wait for the end. Raises the operation's error; KeyboardInterrupt once it has been cancelled, or left."""
+    """Wait for the end. Raises the operation's error, or KeyboardInterrupt after Ctrl-C."""
     display = _Display(title)
     try:
         operation.wait(None if quiet else display.show)
     except KeyboardInterrupt:
         display.close()
-        sys.stderr.write("\nCancelling; Ctrl-C again leaves the operation to itself\n")
+        sys.stderr.write("\nCancelling; press Ctrl-C again to stop waiting\n")
         _cancel(operation)
         raise
     finally:
@@ -27,7 +27,7 @@ def follow(operation: Operation, title: str, *, quiet: bool = False) -> Operatio
 
 
 def _cancel(operation: Operation) -> None:
-    """Ask for the end and wait for it; where it is too late to cancel it is finished."""
+    """Cancel the operation and wait for its end; one that can no longer be cancelled finishes."""
     from isola.cli.terminal import clean
     from isola.errors import Cancelled, Conflict, NotFound
 
@@ -42,7 +42,7 @@ def _cancel(operation: Operation) -> None:
 
 
 class _Display:
-    """Loads the progress display when there is something to display: quick operations never do."""
+    """Imports the progress display on first use; quick operations never need it."""
 
     def __init__(self, title: str) -> None:
         self._title = title

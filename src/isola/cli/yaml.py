@@ -1,4 +1,4 @@
-"""YAML: written by a few lines of our own; read by PyYAML, and only when something was edited by hand."""
+"""YAML: written by a small writer of our own; read by PyYAML, which is imported only for edited documents."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def load(text: str) -> object:
     except ImportError as error:
         raise InvalidInput("PyYAML is not installed", remedy="install python3-yaml") from error
     except yaml.YAMLError as error:
-        raise InvalidInput("That is not YAML", evidence=str(error)) from error
+        raise InvalidInput("The document is not valid YAML", evidence=str(error)) from error
 
 
 def _block(value: object) -> list[str]:
@@ -53,7 +53,7 @@ def _entry(head: str, item: object) -> list[str]:
 
 
 def _fits_literal(text: str) -> bool:
-    """Whether a literal block gives it back unchanged."""
+    """Whether the text survives a literal block unchanged."""
     plain = all(line.isprintable() for line in text.split("\n"))
     return plain and not text.startswith((" ", "\n")) and not text.endswith("\n\n")
 
@@ -66,18 +66,18 @@ def _scalar(value: object) -> str:
     if isinstance(value, list):
         return "[]"
     text = encode(value)
-    return text.replace("e", ".0e") if isinstance(value, float) and "." not in text else text  # YAML wants the dot
+    return text.replace("e", ".0e") if isinstance(value, float) and "." not in text else text  # YAML requires the dot
 
 
 def _plain(text: str) -> bool:
-    """Whether a text can stand without quotes and still be read as this very text."""
+    """Whether a string needs no quotes."""
     if not text or not text.isascii() or not _SAFE.issuperset(text) or text != text.strip() or text[0] in "-%@":
         return False
     return text.lower() not in _WORDS and not _numeric(text)
 
 
 def _numeric(text: str) -> bool:
-    """Whether some reader of YAML may take it for a number or a date."""
+    """Whether some YAML parser would read it as a number or a date."""
     if text[0] in ".+":
         return True
     return text[0] in "0123456789" and not any(c.isalpha() and c not in "abcdefABCDEFxXoO" for c in text)

@@ -24,7 +24,7 @@ _COLUMNS = (
 
 
 def backup_state(context: Context) -> None:
-    """Write a copy of the daemon's records to a file."""
+    """Write a copy of the daemon's database to a file."""
     import datetime
 
     now = datetime.datetime.now()
@@ -39,36 +39,36 @@ def backup_state(context: Context) -> None:
     except BaseException:
         os.unlink(path)
         raise
-    context.say(f"Written to {path}; 'isolad --recover {path}' puts it back")
+    context.say(f"Written to {path}; restore it with 'isolad --recover {path}'")
 
 
 def list_unknown(context: Context) -> None:
-    """Print what is on the host and in no record."""
+    """Print what is on the host but not in the daemon's database."""
     show(context, _sorted(context), _COLUMNS)
 
 
 def adopt(context: Context) -> None:
-    """Make records again from what things say of themselves."""
-    everything, wanted, name = context.args.flag("all"), context.args.many("THING"), context.args.text("name")
-    if everything == bool(wanted):
-        raise UsageError("Name what to take in, or --all")
-    if name and len(wanted) != 1:
-        raise UsageError("--name is for one instance")
-    missing = set(wanted)
-    for kind in _ORDER:  # what lies in a pool is seen once the pool is known
+    """Add unknown things to the database again, from the data stored with them."""
+    everything, names, name = context.args.flag("all"), context.args.many("THING"), context.args.text("name")
+    if everything == bool(names):
+        raise UsageError("Name what to adopt, or use --all")
+    if name and len(names) != 1:
+        raise UsageError("--name renames one instance, and several were named")
+    missing = set(names)
+    for kind in _ORDER:  # the volumes of a pool are listed once the pool itself is known
         for item in _sorted(context):
-            if item["type"] == kind and (item["adoptable"] if everything else _meant(item, wanted)):
+            if item["type"] == kind and (item["adoptable"] if everything else _meant(item, names)):
                 _follow(context, "adopt", item, name)
                 missing -= {item["id"], item["name"]}
     _complain(missing)
 
 
 def remove_unknown(context: Context) -> None:
-    """Remove what is in no record, with all its data."""
-    wanted = context.args.many("THING")
-    missing = set(wanted)
+    """Remove unknown things with all their data."""
+    names = context.args.many("THING")
+    missing = set(names)
     for item in reversed(_sorted(context)):
-        if _meant(item, wanted):
+        if _meant(item, names):
             _follow(context, "remove", item)
             missing -= {item["id"], item["name"]}
     _complain(missing)
@@ -81,18 +81,20 @@ def _follow(context: Context, action: str, item: UnknownInfo, name: str = "") ->
         context.follow(admin.adopt(item["type"], item["id"], name), f"Adopting {shown}")
     else:
         context.follow(admin.remove(item["type"], item["id"]), f"Removing {shown}")
-    context.say(f"{item['type']} {shown} is {'in a record again' if action == 'adopt' else 'removed'}")
+    context.say(f"{item['type']} {shown} is {'adopted' if action == 'adopt' else 'removed'}")
 
 
 def _complain(missing: set[str]) -> None:
     if missing:
         from isola.errors import NotFound
 
-        raise NotFound(f"Nothing without a record is called {min(missing)!r}", remedy="list it: isola admin unknown")
+        raise NotFound(
+            f"There is nothing unknown called {min(missing)!r}", remedy="list what is unknown: isola admin unknown"
+        )
 
 
-def _meant(item: UnknownInfo, wanted: list[str]) -> bool:
-    return item["id"] in wanted or (bool(item["name"]) and item["name"] in wanted)
+def _meant(item: UnknownInfo, names: list[str]) -> bool:
+    return item["id"] in names or (bool(item["name"]) and item["name"] in names)
 
 
 def _sorted(context: Context) -> list[UnknownInfo]:
@@ -102,36 +104,41 @@ def _sorted(context: Context) -> list[UnknownInfo]:
 COMMANDS = (
     Group(
         "admin",
-        "The daemon's own records: copies, and what is in none",
+        "Back up the daemon's database; adopt or remove what it does not know",
         Command(
             "backup-state",
-            "Write a copy of the daemon's records, whole at this moment, to a file",
+            "Write a consistent copy of the daemon's database to a file",
             backup_state,
-            Argument("FILE", "A new file (default: named after the time, here)", optional=True, complete="paths"),
-            examples=(("isola admin backup-state /srv/backup/isola.db", "isolad --recover puts it back"),),
+            Argument(
+                "FILE",
+                "The file to create (default: in this directory, named after the time)",
+                optional=True,
+                complete="paths",
+            ),
+            examples=(("isola admin backup-state /srv/backup/isola.db", "isolad --recover restores it"),),
         ),
         Command(
             "unknown",
-            "List what is on the host and in no record; nothing of it is touched",
+            "List what is on the host but not in the daemon's database; nothing is changed",
             list_unknown,
             FORMAT,
-            examples=(("isola admin unknown", "after a state was lost or put back"),),
+            examples=(("isola admin unknown", "after the database was lost or restored"),),
         ),
         Command(
             "adopt",
-            "Make records again from what volumes, pools and networks say of themselves",
+            "Add unknown instances, pools, networks and volumes to the database again",
             adopt,
             Argument("THING", "Id or name, as listed by 'unknown'", optional=True, many=True),
             Option("--all", "Everything that can be adopted"),
             Option("--name", "Another name for the instance", value="NAME"),
             examples=(
-                ("isola admin adopt --all", "running instances run on"),
-                ("isola admin adopt 3f2a91c07be4d512 --name web2", "where its name is taken"),
+                ("isola admin adopt --all", "running instances keep running"),
+                ("isola admin adopt 3f2a91c07be4d512 --name web2", "under another name, where its own is taken"),
             ),
         ),
         Command(
             "remove-unknown",
-            "Remove what is in no record, with all its data",
+            "Remove unknown things with all their data",
             remove_unknown,
             Argument("THING", "Id or name, as listed by 'unknown'", many=True),
             examples=(("isola admin remove-unknown 3f2a91c07be4d512", "ends its processes and deletes its volume"),),

@@ -1,4 +1,4 @@
-"""``isola completion``, and the hidden verb the shells ask."""
+"""``isola completion``, and the hidden verb ``__complete`` that the shells call."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ _SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 
 
 def completion(context: Context) -> None:
-    """Print the script a shell loads."""
+    """Print the completion script of a shell."""
     from isola.cli.grammar import UsageError
 
     shell = context.args.text("SHELL")
     if shell not in _SCRIPTS:
-        raise UsageError(f"No completion for {shell!r}", hint=f"there is one for {', '.join(_SCRIPTS)}")
+        raise UsageError(f"There is no completion for {shell!r}", hint=f"supported: {', '.join(_SCRIPTS)}")
     context.write(_SCRIPTS[shell].rstrip("\n"))
 
 
 def complete(context: Context) -> None:
-    """Print what may stand in place of the last word, with ``--describe`` what follows a tab too."""
+    """Print the candidates for the last argument; with ``--describe``, each with a tab and a description."""
     describe = context.args.flag("describe")
     for candidate in completing.candidates(context.args.many("WORDS") or [""], context.args.text("dir")):
         context.write(candidate if describe else candidate.partition(completing.TAB)[0])
@@ -77,9 +77,9 @@ COMMANDS = (
     ),
     Command(
         "__complete",
-        "Print what may stand in place of the last word",
+        "Print the candidates for the last argument",
         complete,
-        Argument("WORDS", "The words typed so far, the unfinished one last", rest=True, optional=True),
-        Option("--describe", "With a tab and a description, where there is one"),
+        Argument("WORDS", "The arguments typed so far, the unfinished one last", rest=True, optional=True),
+        Option("--describe", "Add a tab and a description to each candidate"),
     ),
 )

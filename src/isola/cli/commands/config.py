@@ -1,4 +1,4 @@
-"""``isola config``: configuration of instances and of the daemon, and whom it trusts."""
+"""``isola config``: configuration of instances and of the daemon, and its trusted clients."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from isola.client.operations import Operation
 
 _SERVER_KEYS = ("core.", "images.", "user.")
-"""Where NAME begins so, or is left out, the daemon's own configuration is meant."""
+"""A NAME that begins so is a key of the daemon's own configuration; so is a missing NAME."""
 _EXAMPLES = {
-    "get": ("isola config get core.https_address", "of the daemon itself"),
-    "set": ("isola config set core.https_address :8443", "the daemon's: its API is served over the network"),
-    "unset": ("isola config unset core.https_address", "the daemon's: no network port any more"),
+    "get": ("isola config get core.https_address", "the daemon's own key"),
+    "set": ("isola config set core.https_address :8443", "the daemon serves its API over the network"),
+    "unset": ("isola config unset core.https_address", "the daemon closes that port"),
     "show": ("isola config show", "the daemon's"),
     "edit": ("isola config edit", "the daemon's"),
 }
@@ -53,7 +53,7 @@ def _is_servers(name: str) -> bool:
 
 
 def _either(command: Command) -> Command:
-    """The verb of instances, which is the daemon's own where no instance is named."""
+    """A verb for an instance, or for the daemon itself where no instance is named."""
     of_server: Callable[[Context], int | None] = getattr(_SERVER, command.name)
 
     def run(context: Context) -> int | None:
@@ -70,14 +70,14 @@ def _either(command: Command) -> Command:
         Argument(each.name, each.help, optional=True, many=each.many, complete=each.complete)
         for each in command.arguments
     ]
-    arguments[0].help = "The instance; the daemon itself where a key of its own stands here, or nothing"
+    arguments[0].help = "The instance; without it, or with a key of the daemon, the daemon itself"
     examples = (*command.examples, _EXAMPLES[command.name])
     made = Command(command.name, command.summary, run, *arguments, *command.options, examples=examples)
     return made
 
 
 def _shifted(args: Arguments, first: str) -> Arguments:
-    """The words without an instance: the first is the key already."""
+    """The arguments without an instance: the first one is the key."""
     return args.but({"NAME": "", "KEY": first, "KEY=VALUE": [first, *args.many("KEY=VALUE")]})
 
 
@@ -92,7 +92,7 @@ _VERBS = key_commands(
 COMMANDS = (
     Group(
         "config",
-        "Read and change the configuration of instances and of the daemon; limits change live",
+        "Read and change the configuration of instances and of the daemon; limits apply at once",
         *(_either(command) for command in _VERBS),
         TRUST,
         device_group("config", _NAME, read=_read, write=_write, fields=_FIELDS, overrides=True),

@@ -22,7 +22,7 @@ class Detacher:
         self._prefixed = False
 
     def __call__(self, data: bytes) -> bytes | None:
-        """What goes on to the console; None when it was the end."""
+        """The bytes to send to the console; None at the key sequence that detaches."""
         kept = bytearray()
         for byte in data:
             key = bytes((byte,))
@@ -51,11 +51,11 @@ def console(context: Context) -> int:
     from isola.cli.terminal import size
 
     session = context.client.instances.console(name, size(1))
-    context.say("To detach: Ctrl-A, then q. Enter brings up a prompt.")
+    context.say("To detach: Ctrl-A, then q. Press Enter for a prompt.")
     try:
         detached = attach(session, 0, Detacher())
         if os.isatty(1):
-            context.say("\r\nDetached" if detached else "\r\nThe console has closed")
+            context.say("\r\nDetached" if detached else "\r\nThe console was closed")
         return 0
     finally:
         session.close()
@@ -67,7 +67,7 @@ COMMANDS = (
         "Attach to an instance's console",
         console,
         NAME,
-        Option("--show-log", "Print what the console has shown so far, and leave"),
+        Option("--show-log", "Print what the console has shown so far, and exit"),
         details="Ctrl-A, then q detaches; Ctrl-A twice sends one Ctrl-A.",
         examples=(
             ("isola console web1", "log in on the console"),

@@ -12,19 +12,21 @@ if TYPE_CHECKING:
     from isola.client.operations import Operation
 
 ISOLATIONS = ("container", "sandbox", "microvm", "vm", "unikernel")
-IMAGE = Argument("IMAGE", "Alias or fingerprint; what is not there is built (debian/12)", complete="images")
+IMAGE = Argument(
+    "IMAGE", "Alias or fingerprint; a known name such as debian/12 is built if it is missing", complete="images"
+)
 OPTIONS = (
     Option("-c --config", "A configuration key", value="KEY=VALUE", repeat=True, complete="instance-keys"),
     Option("-d --device", "A device", value="NAME,KEY=VALUE,...", repeat=True),
-    Option("-p --profile", "A profile in place of 'default'", value="NAME", repeat=True, complete="profiles"),
-    Option("--no-profiles", "No profile at all"),
+    Option("-p --profile", "A profile to use instead of 'default'", value="NAME", repeat=True, complete="profiles"),
+    Option("--no-profiles", "Use no profile"),
     Option("-m --memory", "Memory limit, as in 512MiB", value="SIZE"),
-    Option("--cpu", "Number of CPUs, or which: 0-1,3", value="CPUS"),
-    Option("--processes", "How many processes at most", value="NUMBER"),
+    Option("--cpu", "Number of CPUs, or a list of them: 0-1,3", value="CPUS"),
+    Option("--processes", "Maximum number of processes", value="NUMBER"),
     Option("-n --network", "Network of eth0", value="NAME", complete="networks"),
     Option("-s --storage", "Storage pool of the root disk", value="NAME", complete="pools"),
-    Option("-i --isolation", "How thick the wall is", value="KIND", choices=ISOLATIONS),
-    Option("--runtime", "The runtime driver, where the isolation has several", value="NAME"),
+    Option("-i --isolation", "Kind of isolation", value="KIND", choices=ISOLATIONS),
+    Option("--runtime", "Runtime driver, where several offer this isolation", value="NAME"),
     Option("--description", "A description", value="TEXT"),
     Option("-e --ephemeral", "Delete it when it stops"),
 )
@@ -32,7 +34,7 @@ _LIMITS = {"memory": "limits.memory", "cpu": "limits.cpu", "processes": "limits.
 
 
 def begin(context: Context, *, image: str | None, name: str, start: bool, ephemeral: bool = False) -> Operation:
-    """Begin to create an instance as the options say."""
+    """Start creating an instance from the command's options; returns the operation."""
     args = context.args
     config = args.pairs("config")
     config.update({key: args.text(option) for option, key in _LIMITS.items() if args.given(option)})
@@ -60,7 +62,9 @@ def _devices(context: Context) -> dict[str, dict[str, str]]:
     for text in context.args.many("device"):
         name, _, rest = text.partition(",")
         if not name or not rest:
-            raise UsageError(f"--device takes NAME,KEY=VALUE,..., not {text!r}", hint="as in eth1,type=nic,network=lab")
+            raise UsageError(
+                f"--device takes NAME,KEY=VALUE,..., not {text!r}", hint="for example eth1,type=nic,network=lab"
+            )
         devices.setdefault(name, {}).update(pairs(rest.split(","), "--device"))
     return devices
 
@@ -75,7 +79,7 @@ def create(context: Context) -> None:
     empty = context.args.flag("empty")
     image = context.args.text("IMAGE")
     if not image and not empty:
-        raise UsageError("IMAGE is missing", hint="name an image as in debian/12, or say --empty")
+        raise UsageError("IMAGE is missing", hint="name an image such as debian/12, or use --empty")
     _make(context, None if empty else image, start=context.args.flag("start"))
 
 
@@ -102,7 +106,7 @@ COMMANDS = (
         "Create and start an instance",
         launch,
         IMAGE,
-        Argument("NAME", "Its name; one is made up where none is given", optional=True),
+        Argument("NAME", "Its name (default: a generated one)", optional=True),
         *OPTIONS,
         *WAIT_OPTIONS,
         _PRINT_NAME,
@@ -110,7 +114,7 @@ COMMANDS = (
             ("isola launch debian/12 web1", "a Debian 12 system named web1"),
             ("isola launch debian/12 web1 --wait ready", "the same, once all its services have started"),
             ("isola launch debian/12 web1 --memory 512MiB --cpu 1", "the same with limits"),
-            ("isola launch debian/12 -e -c user.purpose=test", "with a made-up name, gone when stopped"),
+            ("isola launch debian/12 -e -c user.purpose=test", "with a generated name, deleted when it stops"),
         ),
     ),
     Command(
@@ -118,14 +122,14 @@ COMMANDS = (
         "Create an instance without starting it",
         create,
         Argument(IMAGE.name, IMAGE.help, optional=True, complete="images"),
-        Argument("NAME", "Its name; one is made up where none is given", optional=True),
+        Argument("NAME", "Its name (default: a generated one)", optional=True),
         *OPTIONS,
-        Option("--start", "Start it too, as launch does"),
-        Option("--empty", "Without an image: an empty root file system"),
+        Option("--start", "Also start it, as launch does"),
+        Option("--empty", "Use no image: the root file system is empty"),
         _PRINT_NAME,
         aliases=("init",),
         examples=(
-            ("isola create debian/12 web1", "make web1, do not start it"),
+            ("isola create debian/12 web1", "create web1 without starting it"),
             ("isola create --empty scratch", "an instance with nothing in it"),
         ),
     ),

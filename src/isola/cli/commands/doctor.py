@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 _PROGRAMS = (
     ("runc crun", "runs containers", "apt-get install runc crun"),
-    ("conmon", "keeps instances going while the daemon restarts", "apt-get install conmon"),
+    ("conmon", "keeps instances running while the daemon restarts", "apt-get install conmon"),
     ("lxcfs", "shows an instance its own limits in /proc", "apt-get install lxcfs"),
-    ("dnsmasq", "gives addresses and names on networks", "apt-get install dnsmasq-base"),
+    ("dnsmasq", "DHCP and DNS on networks", "apt-get install dnsmasq-base"),
     ("nft", "firewall and NAT of networks", "apt-get install nftables"),
     ("ip", "links and addresses", "apt-get install iproute2"),
     ("mmdebstrap", "builds Debian images", "apt-get install mmdebstrap"),
 )
 _INOTIFY = "fs.inotify.max_user_instances"
 _FEW = 256
-"""Inotify instances with which services inside may fail; 128 is the kernel's own limit."""
+"""Below this limit of inotify instances, services inside may fail; the kernel's default is 128."""
 
 
 class Check:
-    """One finding: how it is, what it means, and what to do about it."""
+    """One finding: its level, what it means, and the remedy."""
 
     def __init__(self, name: str, state: str, says: str = "", remedy: str = "") -> None:
         self.name = name
@@ -46,7 +46,7 @@ class Check:
 
 
 def doctor(context: Context) -> int:
-    """Print what this host can do, what is missing and how to get it."""
+    """Print what works on this host, what is missing and how to get it."""
     chapters = {"Daemon": list(_daemon(context))}
     if chapters["Daemon"][0].state == "ok":
         chapters |= _drivers(context)
@@ -85,7 +85,7 @@ def _daemon(context: Context) -> Iterable[Check]:
 
 
 def _limits(found: object) -> Iterable[Check]:
-    """What the kernel gives each user, of which an instance counts as one; the host's own root starts them."""
+    """Kernel limits per user. Instances are started by the host's root, so all of them share root's limit."""
     rows = found if isinstance(found, dict) else {}
     row = rows.get(_INOTIFY)
     if isinstance(row, dict) and isinstance(row.get("limit"), int):
@@ -103,11 +103,13 @@ def _unknown(client: Client) -> Iterable[Check]:
         return  # an older daemon, or another program's socket
     for item in items:
         known = f"{item['type']} {item['name'] or item['id']}"
-        yield Check("unknown", "warning", f"{known} is in no record and left alone", "isola admin unknown, adopt")
+        yield Check(
+            "unknown", "warning", f"{known} is not in the database; it is left alone", "isola admin unknown, adopt"
+        )
 
 
 def _drivers(context: Context) -> dict[str, list[Check]]:
-    """What the daemon's probes of its drivers said."""
+    """The results of the daemon's driver probes."""
     environment = context.client.server.info().get("environment") or {}
     found: dict[str, list[Check]] = {"Runtimes": [_probe(item) for item in _listed(environment.get("runtimes"))]}
     drivers = environment.get("drivers")
@@ -133,7 +135,7 @@ def _probe(item: Mapping[str, object]) -> Check:
 
 
 def _programs() -> Iterable[Check]:
-    """What can be seen without the daemon."""
+    """Checks that need no daemon."""
     import shutil
 
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
@@ -146,7 +148,7 @@ def _programs() -> Iterable[Check]:
         else:
             yield Check(names.replace(" ", " or "), "missing", purpose, remedy)
     kvm = os.access("/dev/kvm", os.R_OK | os.W_OK)
-    yield Check("kvm", "ok" if kvm else "missing", "virtual machines", "" if kvm else "containers do without")
+    yield Check("kvm", "ok" if kvm else "missing", "virtual machines", "" if kvm else "containers do not need it")
 
 
 def _shown(chapters: Mapping[str, Iterable[Check]]) -> Iterable[str]:
@@ -165,7 +167,7 @@ def _shown(chapters: Mapping[str, Iterable[Check]]) -> Iterable[str]:
 COMMANDS = (
     Command(
         "doctor",
-        "Say what this host can do, what is missing, and how to get it",
+        "Show what works on this host, what is missing, and how to get it",
         doctor,
         Option("-f --format", "How to print it", value="FORMAT", choices=("table", "json", "yaml"), default="table"),
         examples=(("isola doctor", "works with and without a daemon"),),

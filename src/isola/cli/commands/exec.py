@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 NAME = Argument("NAME", "The instance", complete="instances")
 EXEC_OPTIONS = (
-    Option("-t --tty", "Give it a terminal (the default where ours is one)"),
-    Option("-T --no-tty", "Give it plain pipes"),
-    Option("-u --user", "User to run as: a number, or a name that the instance knows", value="USER", default="0"),
-    Option("-g --group", "Group id to run as; without it the user's own group", value="GID"),
+    Option("-t --tty", "Allocate a terminal (the default on a terminal)"),
+    Option("-T --no-tty", "Allocate no terminal: use pipes"),
+    Option("-u --user", "User to run as: a number, or a name of the instance's own", value="USER", default="0"),
+    Option("-g --group", "Group id to run as (default: the user's group)", value="GID"),
     Option("-w --cwd", "Directory to run in", value="DIR"),
-    Option("-E --env", "A variable of its environment", value="NAME=VALUE", repeat=True),
-    Option("-I --no-stdin", "Its standard input is empty"),
+    Option("-E --env", "An environment variable", value="NAME=VALUE", repeat=True),
+    Option("-I --no-stdin", "Read standard input from /dev/null"),
 )
 SHELL = ("/bin/sh", "-c", 'if command -v su >/dev/null; then exec su -l "$0"; fi; exec "${SHELL:-/bin/sh}" -l', "root")
 
 
 def exec_(context: Context) -> int:
-    """Run a command inside; its exit status is ours."""
+    """Run a command inside; exit with its status."""
     return execute(context, context.args.text("NAME"), context.args.many("COMMAND"))
 
 
@@ -37,7 +37,7 @@ def shell(context: Context) -> int:
 
 
 def execute(context: Context, name: str, command: Sequence[str]) -> int:
-    """Run a command inside, with our terminal or our pipes, and return its exit status."""
+    """Run a command inside, with this process's terminal or pipes; returns its exit status."""
     interactive = _interactive(context)
     environment = pairs(context.args.many("env"), "--env")
     size = (0, 0)
@@ -90,9 +90,9 @@ COMMANDS = (
         *EXEC_OPTIONS,
         examples=(
             ("isola exec web1 -- systemctl is-system-running", "its output and exit status"),
-            ("isola exec web1 --user 1000 --cwd /srv -- ls -l", "as another user, somewhere else"),
+            ("isola exec web1 --user 1000 --cwd /srv -- ls -l", "as another user, in another directory"),
             ("isola exec web1 -t -- top", "with a terminal"),
-            ("isola exec db1 -- pg_dump shop > shop.sql", "standard output goes where you send it"),
+            ("isola exec db1 -- pg_dump shop > shop.sql", "standard output can be redirected"),
         ),
     ),
     Command(

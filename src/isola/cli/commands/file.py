@@ -24,7 +24,7 @@ def place(context: Context, text: str) -> tuple[Files, str]:
     """The instance's files and the path of ``web1/etc/hosts``. Raises UsageError."""
     name, slash, path = text.partition("/")
     if not name or not slash:
-        raise UsageError(f"INSTANCE/PATH is expected, not {text!r}", hint="as in web1/etc/hosts")
+        raise UsageError(f"INSTANCE/PATH is expected, not {text!r}", hint="for example web1/etc/hosts")
     return context.client.instances.files(name), "/" + path
 
 
@@ -49,10 +49,10 @@ def pull(context: Context) -> None:
 
 
 def _several(context: Context) -> list[str]:
-    words = context.args.many("PATHS")
-    if len(words) < 2:
+    paths = context.args.many("PATHS")
+    if len(paths) < 2:
         raise UsageError("Name at least one source and the target")
-    return words
+    return paths
 
 
 def show(context: Context) -> None:
@@ -71,7 +71,7 @@ def show(context: Context) -> None:
 
 
 def edit(context: Context) -> None:
-    """Edit a file inside with the editor outside."""
+    """Edit a file of an instance with the editor of this host."""
     from isola.cli.keys import edited
 
     files, path = place(context, context.args.text("INSTANCE/PATH"))
@@ -82,7 +82,7 @@ def edit(context: Context) -> None:
 
 
 def make_directory(context: Context) -> None:
-    """Make a directory inside."""
+    """Create a directory inside."""
     from isola.cli.transfer import OPEN_DIRECTORY, Owner, make_parents, needing_directories
 
     files, path = place(context, context.args.text("INSTANCE/PATH"))
@@ -115,8 +115,8 @@ def mount(context: Context) -> int:
     return mount_here(files, path, target, text.partition("/")[0])
 
 
-_RECURSIVE = Option("-r --recursive", "Directories with all that is in them")
-_PARENTS = Option("-p --create-dirs", "Make the directories that lead there")
+_RECURSIVE = Option("-r --recursive", "Copy or delete directories with their contents")
+_PARENTS = Option("-p --create-dirs", "Create missing parent directories")
 
 COMMANDS = (
     Group(
@@ -126,12 +126,12 @@ COMMANDS = (
             "push",
             "Copy files into an instance",
             push,
-            Argument("PATHS", "Sources (- is standard input), then where to", many=True, complete="paths-or-files"),
+            Argument("PATHS", "Sources (- is standard input), then the target", many=True, complete="paths-or-files"),
             _RECURSIVE,
             _PARENTS,
             *_OWNER,
             examples=(
-                ("isola file push -p index.html web1/srv/www/", "into a directory, made where it is missing"),
+                ("isola file push -p index.html web1/srv/www/", "into a directory, created if it is missing"),
                 ("isola file push -r site web1/srv --uid 33 --gid 33", "a directory, owned by www-data"),
                 ("echo hello | isola file push - web1/etc/motd", "standard input"),
             ),

@@ -116,7 +116,7 @@ def add_alias(context: Context) -> None:
 
 
 def remove_alias(context: Context) -> None:
-    """Forget an alias."""
+    """Delete an alias; the image stays."""
     context.client.images.delete_alias(context.args.text("ALIAS"))
 
 
@@ -136,10 +136,10 @@ COMMANDS = (
             "List images",
             list_images,
             ALL_PROJECTS,
-            Argument("FILTER", "A word that must occur", optional=True),
+            Argument("FILTER", "Text that must occur", optional=True),
             FORMAT,
             aliases=("ls",),
-            examples=(("isola image list", "what there is"),),
+            examples=(("isola image list", "all of them"),),
         ),
         Command(
             "info",
@@ -154,18 +154,18 @@ COMMANDS = (
             "build",
             "Build an image from a distribution's own packages",
             build,
-            Argument("NAME", "What a source offers, e.g. debian/12", complete="images"),
+            Argument("NAME", "A name from 'isola image available', e.g. debian/12", complete="images"),
             Option("-o --option", "An option of the source", value="KEY=VALUE", repeat=True),
-            Option("--alias", "Its alias, where it is not the name", value="ALIAS"),
+            Option("--alias", "Its alias (default: NAME)", value="ALIAS"),
             examples=(
                 ("isola image build debian/12", "ready for isola launch"),
-                ("isola image build debian/12 -o packages=openssh-server --alias debian-ssh", "with a package more"),
-                ("isola image build busybox", "two megabytes, in a second, without a mirror"),
+                ("isola image build debian/12 -o packages=openssh-server --alias debian-ssh", "with one more package"),
+                ("isola image build busybox", "two megabytes, in a second, without network access"),
             ),
         ),
         Command(
             "available",
-            "List what can be built",
+            "List images that can be built",
             list_available,
             FORMAT,
             examples=(("isola image available", "names for isola launch and isola image build"),),
@@ -181,7 +181,7 @@ COMMANDS = (
                 complete="paths",
             ),
             Option("--alias", "An alias for it", value="ALIAS", repeat=True),
-            Option("--property", "A property to add, or to know better", value="KEY=VALUE", repeat=True),
+            Option("--property", "A property to add or replace", value="KEY=VALUE", repeat=True),
             examples=(
                 ("isola image import alpine.tar.xz --alias alpine", "one file"),
                 ("isola image import incus.tar.xz rootfs.squashfs --alias alpine", "two files"),
@@ -198,13 +198,13 @@ COMMANDS = (
             _IMAGE,
             Argument(
                 "TARGET",
-                "A directory, or how the names of the files begin; - is standard output, for one file",
+                "A directory, or a prefix for the file names; - is standard output, for one file",
                 optional=True,
                 complete="paths",
             ),
             examples=(
                 ("isola image export debian/12 debian12", "debian12.meta-....tar.gz and debian12.....tar.zst"),
-                ("isola image export alpine .", "the file or files it came in"),
+                ("isola image export alpine .", "the file or files it was imported from"),
             ),
         ),
         Command(
@@ -223,14 +223,14 @@ COMMANDS = (
             _IMAGE,
             Argument("ALIAS", "The new alias"),
             Option("--description", "A description", value="TEXT"),
-            examples=(("isola image alias debian/12 stable", "debian/12 is stable, too"),),
+            examples=(("isola image alias debian/12 stable", "stable is another name of debian/12"),),
         ),
         Command(
-            "unalias", "Forget an alias; the image stays", remove_alias, _ALIAS,
+            "unalias", "Delete an alias; the image stays", remove_alias, _ALIAS,
             examples=(("isola image unalias stable", "the image stays"),),
         ),
         Command(
-            "rename-alias", "Rename an alias", rename_alias, _ALIAS, Argument("NEW", "Its name from now on"),
+            "rename-alias", "Rename an alias", rename_alias, _ALIAS, Argument("NEW", "The new name"),
             examples=(("isola image rename-alias stable bookworm", "stable is bookworm from now on"),),
         ),
     ),

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def info(context: Context) -> None:
-    """Print what is known of an instance, or of the daemon."""
+    """Print the state of an instance, or of the daemon."""
     name = context.args.text("NAME")
     kind = context.args.text("format") or "yaml"
     if not name:
@@ -29,7 +29,7 @@ def info(context: Context) -> None:
 
 
 def _picture(found: InstanceInfo) -> dict[str, object]:
-    """What people want to know first."""
+    """The most important fields of an instance, for people."""
     state: StateInfo = found.get("state") or {}
     picture: dict[str, object] = {
         "name": found.get("name"),
@@ -92,9 +92,9 @@ COMMANDS = (
         "info",
         "Show all about an instance, or about the daemon",
         info,
-        Argument("NAME", "The instance; the daemon where none is given", optional=True, complete="instances"),
+        Argument("NAME", "The instance (default: the daemon)", optional=True, complete="instances"),
         Option("-f --format", "How to print it", value="FORMAT", choices=("yaml", "json"), default="yaml"),
-        Option("--show-log", "Why its last start failed and what its console has shown, too"),
+        Option("--show-log", "Add the error of its last failed start and the console's log"),
         examples=(
             ("isola info web1", "state, addresses, usage"),
             ("isola info web1 -f json", "everything the API says"),

@@ -17,15 +17,17 @@ if TYPE_CHECKING:
     Begin = Callable[[str], Operation]
 
 _NAMES = Argument("NAME", "One instance or several", many=True, optional=True, complete="instances")
-_ALL = Option("-a --all", "All instances it makes sense for")
-_FORCE = Option("-f --force", "Pull the plug instead of asking")
-_TIMEOUT = Option("--timeout", "Seconds to wait for a clean stop; -1 waits for ever", value="SECONDS", default="30")
+_ALL = Option("-a --all", "All instances in a suitable state")
+_FORCE = Option("-f --force", "Kill it instead of asking it to shut down")
+_TIMEOUT = Option(
+    "--timeout", "Seconds to wait for a clean stop; -1 waits without limit", value="SECONDS", default="30"
+)
 
 
 def _verb(
     participle: str, sensible: Sequence[str], begin: Callable[[Context, Instances], Begin], done: str
 ) -> Callable[[Context], int]:
-    """A verb over several instances: all are begun, then all are waited for."""
+    """A verb over several instances: starts all operations, then waits for all."""
 
     def run(context: Context) -> int:
         names = _chosen(context, sensible)
@@ -39,11 +41,11 @@ def _chosen(context: Context, sensible: Sequence[str]) -> list[str]:
     names = context.args.many("NAME")
     if context.args.flag("all"):
         if names:
-            raise UsageError("Either names or --all, not both")
+            raise UsageError("Names and --all exclude each other")
         found = context.client.instances.all()
         return [item["name"] for item in found if item.get("status") in sensible]
     if not names:
-        raise UsageError("NAME is missing", hint="name one instance or several, or say --all")
+        raise UsageError("NAME is missing", hint="name one or more instances, or use --all")
     return list(dict.fromkeys(names))
 
 
@@ -56,9 +58,9 @@ def each(
     *,
     ready: Callable[[str], str] | None = None,
 ) -> int:
-    """Begin it for every name, then wait for all; one failure does not stop the others.
+    """Start the operation of every name, then wait for all; one failure does not stop the others.
 
-    ``ready`` waits for more than the operation, and returns how the instance is then.
+    ``ready`` waits for more than the operation, and returns the state to print.
     """
     begun: list[tuple[str, Operation]] = []
     failed = 0
@@ -81,7 +83,7 @@ def each(
 
 
 def _cancel(operations: Sequence[Operation]) -> None:
-    """Cancel what was begun beside the one that Ctrl-C has cancelled already; what is too late for it finishes."""
+    """Cancel the other operations; Ctrl-C has cancelled one already. Those that cannot be cancelled finish."""
     from contextlib import suppress
 
     from isola.errors import IsolaError
@@ -140,7 +142,7 @@ def rename(context: Context) -> None:
     """Give an instance another name."""
     old, new = context.args.text("NAME"), context.args.text("NEW")
     context.follow(context.client.instances.rename(old, new), f"Renaming {old}")
-    context.say(f"{old} is now {new}")
+    context.say(f"{old} is renamed to {new}")
 
 
 _STOPPED, _RUNNING, _FROZEN = ("Stopped",), ("Running", "Starting"), ("Frozen",)
@@ -157,7 +159,7 @@ COMMANDS = (
         examples=(
             ("isola start web1 web2", "two of them"),
             ("isola start --all", "all that are stopped"),
-            ("isola start db1 --wait 5432", "once something listens on that port"),
+            ("isola start db1 --wait 5432", "and wait until that TCP port accepts connections"),
         ),
     ),
     Command(
@@ -195,25 +197,25 @@ COMMANDS = (
         _NAMES,
         _ALL,
         aliases=("freeze",),
-        examples=(("isola pause web1", "its processes stand still"),),
+        examples=(("isola pause web1", "its processes are frozen"),),
     ),
     Command(
         "resume",
-        "Let paused instances go on",
+        "Resume paused instances",
         _verb("Resuming", _FROZEN, _resume, "is running"),
         _NAMES,
         _ALL,
         aliases=("unfreeze",),
-        examples=(("isola resume web1", "its processes go on"),),
+        examples=(("isola resume web1", "its processes continue"),),
     ),
     Command(
         "rename",
         "Rename an instance",
         rename,
         Argument("NAME", "Its name now", complete="instances"),
-        Argument("NEW", "Its name from now on"),
+        Argument("NEW", "The new name"),
         aliases=("mv",),
-        examples=(("isola rename web1 web2", "web1 is web2 from now on"),),
+        examples=(("isola rename web1 web2", "web1 becomes web2"),),
     ),
     Command(
         "delete",
@@ -221,7 +223,7 @@ COMMANDS = (
         _verb("Deleting", _ANY, _delete, "is deleted"),
         _NAMES,
         _ALL,
-        Option("-f --force", "Running ones too"),
+        Option("-f --force", "Also delete running ones"),
         aliases=("rm",),
         examples=(
             ("isola delete web1", "a stopped one"),

@@ -89,7 +89,7 @@ COLUMNS: dict[str, tuple[str, Column]] = {
 }
 DEFAULT = "ns46ti"
 _SPARE = "6it"
-"""Of the default columns: what is left out first where the terminal is narrow."""
+"""Default columns to drop on a narrow terminal, in this order."""
 _OBSERVED = frozenset("46pNmuD")
 
 
@@ -99,16 +99,16 @@ def list_instances(context: Context) -> None:
     as_table = context.args.text("format") in ("", "table", "csv")
     state = not as_table or bool(_OBSERVED.intersection(letters))
     found = context.client.instances.all(state=state)
-    wanted = [_filter(word) for word in context.args.many("FILTER")]
-    found = [item for item in found if all(matches(item) for matches in wanted)]
+    filters = [_filter(word) for word in context.args.many("FILTER")]
+    found = [item for item in found if all(matches(item) for matches in filters)]
     found.sort(key=lambda item: item.get("name", ""))
-    if not found and as_table and not wanted and context.args.text("format") != "csv":
-        context.say("There are no instances yet: isola launch debian/12 web1 makes the first")
+    if not found and as_table and not filters and context.args.text("format") != "csv":
+        context.say("There are no instances yet; create one with: isola launch debian/12 web1")
         return
     if context.client.everywhere:
         letters = ["e", *(letter for letter in letters if letter != "e")]
     spare = _SPARE if letters == list(DEFAULT) else ""
-    if "D" in letters and not context.client.everywhere:  # measured for one instance at a time: it walks the volume
+    if "D" in letters and not context.client.everywhere:  # measured one instance at a time: it walks the volume
         for item in found:
             item["state"] = context.client.instances.state(item["name"])
     show(context, found, [COLUMNS[letter][1] for letter in letters], [COLUMNS[letter][1] for letter in spare])
@@ -146,8 +146,8 @@ def _details() -> str:
     rows: Sequence[str] = [f"  {letter}  {name}" for letter, (name, _) in COLUMNS.items()]
     return (
         "A filter is a part of the name, or KEY=VALUE of a field or configuration key.\n"
-        "On a terminal the table fits its width: default columns that find no room are left out,\n"
-        "long cells shortened.\n"
+        "On a terminal the table fits its width: default columns without room are left out,\n"
+        "and long cells are shortened.\n"
         "\nColumns:\n" + "\n".join(rows)
     )
 

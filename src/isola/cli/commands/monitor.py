@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from isola.client.shapes import EventInfo
 
 _ENDED = 200
-"""Status codes of operations that have ended begin here."""
+"""The lowest status code of an operation that has ended."""
 _TYPES = ("lifecycle", "operation", "logging")
 
 
@@ -31,7 +31,7 @@ def monitor(context: Context) -> None:
             text = pretty.line(event) if kind == "pretty" else _text(event, kind)
             sys.stdout.write(shown(text, sys.stdout))
             sys.stdout.flush()
-    raise Unreachable("The daemon has ended the stream of events")
+    raise Unreachable("The daemon closed the stream of events")
 
 
 def _text(event: EventInfo, kind: str) -> str:
@@ -45,13 +45,13 @@ def _text(event: EventInfo, kind: str) -> str:
 
 
 class Pretty:
-    """One line per event for people; an operation that says again what it has said gives none."""
+    """One line per event for people; repeated reports of an operation are dropped."""
 
     def __init__(self) -> None:
         self._said: dict[str, str] = {}
 
     def line(self, event: EventInfo) -> str:
-        """The line, or nothing."""
+        """The line; empty for an event that is not shown."""
         from isola.cli.terminal import clean
 
         about = event.get("metadata") or {}
@@ -75,9 +75,9 @@ def _operation(about: Mapping[str, Any]) -> str:
     """``Running: Creating instance web1: Unpack image 43%``."""
     paths = {str(path): None for found in (about.get("resources") or {}).values() for path in found or ()}
     names = dict.fromkeys(path.rpartition("/")[2] for path in paths)
-    words = [f"{about.get('status')}: {about.get('description')}", *names]
+    parts = [f"{about.get('status')}: {about.get('description')}", *names]
     steps = [step for step in (about.get("metadata") or {}).get("progress") or () if not step.get("finished")]
-    text = " ".join(words)
+    text = " ".join(parts)
     if steps and not _over(about):
         text += f": {steps[-1].get('name')}"
         if steps[-1].get("total"):

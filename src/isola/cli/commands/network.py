@@ -43,7 +43,7 @@ def list_networks(context: Context) -> None:
 
 
 def create(context: Context) -> None:
-    """Make a network."""
+    """Create a network."""
     name = context.args.text("NAME")
     operation = context.client.networks.create(
         name,
@@ -91,22 +91,22 @@ COMMANDS = (
             "List networks",
             list_networks,
             ALL_PROJECTS,
-            Option("-a --all", "The host's own links too"),
+            Option("-a --all", "Also the host's own links"),
             FORMAT,
             aliases=("ls",),
-            examples=(("isola network list", "the managed ones"),),
+            examples=(("isola network list", "the networks of the daemon"),),
         ),
         Command(
             "create",
             "Create a network",
             create,
             Argument("NAME", "Its name"),
-            Argument("KEY=VALUE", "Configuration; what is left out is chosen", many=True, optional=True),
+            Argument("KEY=VALUE", "Configuration; missing addresses are chosen", many=True, optional=True),
             Option("-t --type", "The driver", value="TYPE", default="bridge"),
             Option("--description", "A description", value="TEXT"),
             examples=(
-                ("isola network create lab", "addresses are chosen"),
-                ("isola network create lab ipv4.address=10.9.8.1/24 ipv6.address=none", "addresses as wanted"),
+                ("isola network create lab", "with chosen addresses"),
+                ("isola network create lab ipv4.address=10.9.8.1/24 ipv6.address=none", "with these addresses"),
             ),
         ),
         *key_commands(
@@ -118,15 +118,15 @@ COMMANDS = (
             leases,
             _NAME,
             FORMAT,
-            examples=(("isola network leases isolabr0", "who has which address"),),
+            examples=(("isola network leases isolabr0", "addresses with their instances"),),
         ),
         Command(
             "rename",
             "Rename a network that is not in use",
             rename,
             _NAME,
-            Argument("NEW", "Its name from now on"),
-            examples=(("isola network rename lab lab2", "lab is lab2 from now on"),),
+            Argument("NEW", "The new name"),
+            examples=(("isola network rename lab lab2", "lab becomes lab2"),),
         ),
         Command(
             "delete",
@@ -134,7 +134,7 @@ COMMANDS = (
             delete,
             Argument("NAME", "One or several", many=True, complete="networks"),
             aliases=("rm",),
-            examples=(("isola network delete lab", "take it down and forget it"),),
+            examples=(("isola network delete lab", "delete the network with its bridge"),),
         ),
     ),
 )

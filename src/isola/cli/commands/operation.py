@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from isola.cli.context import Context
     from isola.cli.output import Item
 
-_ID = Argument("ID", "The operation's id; its beginning is enough", complete="operations")
+_ID = Argument("ID", "The operation's id, or the beginning of it", complete="operations")
 
 
 def _resources(item: Item) -> str:
     paths = [str(path) for found in (item.get("resources") or {}).values() for path in found]
-    return "\n".join(dict.fromkeys(short(path) for path in paths))  # LXD's older names say it twice
+    return "\n".join(dict.fromkeys(short(path) for path in paths))  # older LXD field names list it twice
 
 
 _COLUMNS = (
@@ -36,7 +36,7 @@ def list_operations(context: Context) -> None:
 
 
 def show_operation(context: Context) -> None:
-    """Print all about an operation."""
+    """Print the details of an operation."""
     document(context, context.client.operations.get(_full(context)).info)
 
 
@@ -47,12 +47,12 @@ def wait(context: Context) -> None:
 
 
 def cancel(context: Context) -> None:
-    """Cancel an operation; what it has done is undone."""
+    """Cancel an operation; its changes are rolled back."""
     context.client.operations.get(_full(context)).cancel()
 
 
 def _full(context: Context) -> str:
-    """The id that begins with what was typed."""
+    """The full id for a prefix."""
     typed = context.args.text("ID")
     if len(typed) >= 36:
         return typed
@@ -64,7 +64,7 @@ def _full(context: Context) -> str:
 COMMANDS = (
     Group(
         "operation",
-        "Work the daemon has under way",
+        "Background work of the daemon",
         Command(
             "list",
             "List operations",
@@ -72,11 +72,11 @@ COMMANDS = (
             ALL_PROJECTS,
             FORMAT,
             aliases=("ls",),
-            examples=(("isola operation list", "what runs, and what has just ended"),),
+            examples=(("isola operation list", "running and recent operations"),),
         ),
         Command(
             "show",
-            "Show all about an operation",
+            "Show the details of an operation",
             show_operation,
             _ID,
             examples=(("isola operation show 3f2a", "as YAML"),),
@@ -86,11 +86,11 @@ COMMANDS = (
         ),
         Command(
             "cancel",
-            "Cancel an operation; what it has done is undone",
+            "Cancel an operation; its changes are rolled back",
             cancel,
             _ID,
             aliases=("delete",),
-            examples=(("isola operation cancel 3f2a", "stop it and undo"),),
+            examples=(("isola operation cancel 3f2a", "cancel it and roll back"),),
         ),
     ),
 )

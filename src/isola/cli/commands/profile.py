@@ -31,7 +31,7 @@ def list_profiles(context: Context) -> None:
 
 
 def create(context: Context) -> None:
-    """Make a profile."""
+    """Create a profile."""
     name = context.args.text("NAME")
     config = pairs(context.args.many("KEY=VALUE"), "create")
     context.client.profiles.create(name, {"config": config, "description": context.args.text("description")})
@@ -78,7 +78,9 @@ COMMANDS = (
             Argument("NAME", "Its name"),
             Argument("KEY=VALUE", "Configuration", many=True, optional=True, complete="instance-keys"),
             Option("--description", "A description", value="TEXT"),
-            examples=(("isola profile create small limits.memory=256MiB limits.cpu=1", "limits to share"),),
+            examples=(
+                ("isola profile create small limits.memory=256MiB limits.cpu=1", "limits for several instances"),
+            ),
         ),
         *key_commands(
             "profile",
@@ -94,8 +96,8 @@ COMMANDS = (
             "Rename a profile",
             rename,
             _NAME,
-            Argument("NEW", "Its name from now on"),
-            examples=(("isola profile rename small tiny", "small is tiny from now on"),),
+            Argument("NEW", "The new name"),
+            examples=(("isola profile rename small tiny", "small becomes tiny"),),
         ),
         Command(
             "delete",

@@ -43,15 +43,15 @@ def list_projects(context: Context) -> None:
 
 
 def create(context: Context) -> None:
-    """Make a project."""
+    """Create a project."""
     name = context.args.text("NAME")
     config = pairs([*context.args.many("KEY=VALUE"), *context.args.many("config")], "create")
     context.client.projects.create(name, config, context.args.text("description"))
-    context.say(f"Project {name} is created: 'isola project switch {name}' makes it the current one")
+    context.say(f"Project {name} is created; make it the current one with: isola project switch {name}")
 
 
 def info(context: Context) -> None:
-    """Print what a project uses of its limits."""
+    """Print a project's usage and limits."""
     from isola.model.units import format_size
 
     name = context.args.text("NAME") or context.client.project or "default"
@@ -68,15 +68,15 @@ def info(context: Context) -> None:
 
 
 def switch(context: Context) -> None:
-    """Choose the project of commands that name none."""
+    """Choose the default project of commands."""
     name = context.args.text("NAME")
     context.client.projects.read(name)
     context.remember_project(name)
-    context.say(f"Commands that name no project work in {name} from now on")
+    context.say(f"{name} is now the project of commands without --project")
 
 
 def get_current(context: Context) -> None:
-    """Print the project of commands that name none."""
+    """Print the default project of commands."""
     context.write(context.client.project or "default")
 
 
@@ -104,7 +104,7 @@ def _write(context: Context, name: str, whole: Mapping[str, Any], etag: str) -> 
 COMMANDS = (
     Group(
         "project",
-        "Instances and what they need, apart from those of others",
+        "Groups of instances with their own images, profiles and volumes",
         Command(
             "list",
             "List projects",
@@ -121,10 +121,13 @@ COMMANDS = (
             Argument("KEY=VALUE", "Configuration", many=True, optional=True, complete="project-keys"),
             Option("-c --config", "Configuration", value="KEY=VALUE", repeat=True, complete="project-keys"),
             Option("--description", "A description", value="TEXT"),
-            details="It has images, profiles and volumes of its own unless a feature is set to false.",
+            details="It has its own images, profiles and volumes unless a feature is set to false.",
             examples=(
                 ("isola project create blue", "its own images and profiles"),
-                ("isola project create blue features.images=false features.profiles=false", "those of default"),
+                (
+                    "isola project create blue features.images=false features.profiles=false",
+                    "with the images and profiles of default",
+                ),
             ),
         ),
         *key_commands(
@@ -137,25 +140,25 @@ COMMANDS = (
         ),
         Command(
             "info",
-            "Show what a project uses of its limits",
+            "Show a project's usage and limits",
             info,
-            Argument("NAME", "The project; the current one where it is left out", optional=True, complete="projects"),
+            Argument("NAME", "The project (default: the current one)", optional=True, complete="projects"),
             FORMAT,
             examples=(("isola project info blue", "limits and usage"),),
         ),
         Command(
             "switch",
-            "Choose the project of commands that name none",
+            "Choose the project of commands without --project",
             switch,
             _NAME,
             examples=(
-                ("isola project switch blue", "isola list shows what is there"),
+                ("isola project switch blue", "isola list then shows its instances"),
                 ("isola project switch default", "back again"),
             ),
         ),
         Command(
             "get-current",
-            "Print the project of commands that name none",
+            "Print the project of commands without --project",
             get_current,
             examples=(("isola project get-current", "its name"),),
         ),
@@ -164,9 +167,9 @@ COMMANDS = (
             "Rename an empty project",
             rename,
             _NAME,
-            Argument("NEW", "Its name from now on"),
+            Argument("NEW", "The new name"),
             aliases=("mv",),
-            examples=(("isola project rename blue green", "blue is green from now on"),),
+            examples=(("isola project rename blue green", "blue becomes green"),),
         ),
         Command(
             "delete",

@@ -16,7 +16,7 @@ _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD")
 
 
 def query(context: Context) -> int:
-    """Call the API as it is."""
+    """Send one request to the API."""
     args = context.args
     path = args.text("PATH")
     if not path.startswith("/"):
@@ -63,12 +63,12 @@ COMMANDS = (
         "Call the API directly",
         query,
         Argument("PATH", f"Path with its query, e.g. {ROOT}/instances?recursion=1"),
-        Option("-X --request", "The method; GET, or POST where there is data", value="METHOD", choices=_METHODS),
+        Option("-X --request", "The method (default: GET, or POST with --data)", value="METHOD", choices=_METHODS),
         Option("-d --data", "JSON to send; - reads standard input", value="JSON"),
-        Option("--wait", "Wait for the operation it begins"),
-        Option("--raw", "Print the whole answer as it comes"),
+        Option("--wait", "Wait for the operation that it starts"),
+        Option("--raw", "Print the whole response unchanged"),
         examples=(
-            (f"isola query {ROOT}", "what the daemon says of itself"),
+            (f"isola query {ROOT}", "the daemon's description of itself"),
             (f'isola query -X PUT --wait -d \'{{"action": "start"}}\' {ROOT}/instances/web1/state', "start web1"),
         ),
     ),

@@ -31,7 +31,7 @@ def _remotes() -> Remotes:
 
 
 def add(context: Context) -> None:
-    """Name a remote daemon, and have it trust us."""
+    """Add a remote daemon, and have it trust this client."""
     from isola.client.certificates import read_token
     from isola.client.remotes import address
 
@@ -51,7 +51,7 @@ def add(context: Context) -> None:
 
 
 def _by_token(name: str, token: str, said: Mapping[str, Any], identity: tuple[str, str]) -> tuple[str, str]:
-    """The first of the token's addresses where its server answers, and the project to work in."""
+    """The first address of the token at which its server answers, and the project to work in."""
     from isola.client.failures import Unreachable
     from isola.client.remotes import address
     from isola.errors import IsolaError
@@ -64,14 +64,14 @@ def _by_token(name: str, token: str, said: Mapping[str, Any], identity: tuple[st
         except Unreachable as error:
             failed.append(f"{url}: {error.evidence}")
     raise IsolaError(
-        "The server is reached at none of the token's addresses",
-        evidence="\n".join(failed[:20]) or "it names none",
-        remedy="core.https_address of its daemon says where it listens",
+        "The server answers at none of the token's addresses",
+        evidence="\n".join(failed[:20]) or "the token has no addresses",
+        remedy="check core.https_address of that daemon and the network between",
     )
 
 
 def _by_url(context: Context, name: str, url: str, identity: tuple[str, str]) -> tuple[str, str]:
-    """The fingerprint of the server there, which the user has looked at, and the project to work in."""
+    """The server's fingerprint, confirmed by the user, and the project to work in."""
     from isola.client.remotes import split
     from isola.client.tls import server_certificate
 
@@ -82,14 +82,14 @@ def _by_url(context: Context, name: str, url: str, identity: tuple[str, str]) ->
 
 
 def _have_confirmed(fingerprint: str) -> None:
-    sys.stderr.write(f"Fingerprint of the server's certificate: {fingerprint}\nIs it this one? (yes/no) ")
+    sys.stderr.write(f"Fingerprint of the server's certificate: {fingerprint}\nIs that right? (yes/no) ")
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() not in ("y", "yes", fingerprint):
-        raise UsageError("The remote is not added", hint="--accept-certificate takes it unseen")
+        raise UsageError("The remote is not added", hint="--accept-certificate skips this question")
 
 
 def _introduce(name: str, url: str, fingerprint: str, identity: tuple[str, str], token: str) -> str:
-    """Have the server trust us, if it does not yet; the project to work in where that is not ``default``.
+    """Have the server trust this client; returns the project to work in, empty for ``default``.
 
     Raises Unreachable, Forbidden.
     """
@@ -101,8 +101,8 @@ def _introduce(name: str, url: str, fingerprint: str, identity: tuple[str, str],
         if client.server.info().get("auth") != "trusted":
             if not token:
                 raise Forbidden(
-                    f"The server at {url} does not trust us",
-                    remedy="have a token made there (isola config trust add), and name it in place of the address",
+                    f"The server at {url} does not trust this client",
+                    remedy="create a token there (isola config trust add NAME) and use it instead of the address",
                 )
             client.certificates.come(token)
         names = client.server.project_names()
@@ -123,14 +123,14 @@ def list_remotes(context: Context) -> None:
 
 
 def switch(context: Context) -> None:
-    """Choose where commands go that name no remote."""
+    """Choose the default remote."""
     name = context.args.text("REMOTE")
     _remotes().switch(name)
-    context.say(f"Commands that name no remote go to {name} from now on")
+    context.say(f"{name} is now the default remote")
 
 
 def get_default(context: Context) -> None:
-    """Print where commands go that name no remote."""
+    """Print the default remote."""
     context.write(_remotes().default)
 
 
@@ -144,38 +144,40 @@ def remove(context: Context) -> None:
     remotes = _remotes()
     for name in context.args.many("REMOTE"):
         remotes.remove(name)
-        context.say(f"Remote {name} is forgotten; the server still trusts this client until it is told otherwise")
+        context.say(f"Remote {name} is removed; the server trusts this client until 'isola config trust remove' there")
 
 
 def set_url(context: Context) -> None:
-    """Say that a remote has another address; it stays known by its certificate."""
+    """Change the address of a remote; its certificate stays the same."""
     from isola.client.remotes import address
 
     _remotes().change(context.args.text("REMOTE"), url=address(context.args.text("URL")))
 
 
 def set_project(context: Context) -> None:
-    """Choose the project for commands on the remote that name none."""
+    """Choose the default project on a remote."""
     _remotes().change(context.args.text("REMOTE"), project=context.args.text("PROJECT"))
 
 
 COMMANDS = (
     Group(
         "remote",
-        "Daemons of other machines; NAME: before the name of an instance says that it is there",
+        "Daemons of other machines; NAME:INSTANCE is an instance there",
         Command(
             "add",
-            "Add a remote by a token that was made there, or by its address",
+            "Add a remote by a token of its server, or by its address",
             add,
-            Argument("REMOTE", "What it is called here"),
-            Argument("TOKEN|URL", "What 'isola config trust add' has printed there; or an address (192.0.2.1:8443)"),
-            Option("--token", "A token, where an address is named", value="TOKEN"),
-            Option("--accept-certificate", "Believe that the server at the address is the right one, unseen"),
-            details="The first remote makes a key for this user, in ~/.config/isola. A token names the server's\n"
-            "addresses and its certificate, so a machine in between cannot impersonate it.",
+            Argument("REMOTE", "Its name here"),
+            Argument(
+                "TOKEN|URL", "The token that 'isola config trust add' printed there, or an address (192.0.2.1:8443)"
+            ),
+            Option("--token", "A token to use with an address", value="TOKEN"),
+            Option("--accept-certificate", "Accept the server's certificate without asking"),
+            details="The first remote creates a key for this user, in ~/.config/isola. A token holds the server's\n"
+            "addresses and its certificate's fingerprint, so a machine in between cannot impersonate it.",
             examples=(
                 ("isola remote add office eyJjbGllbnR...", "by a token"),
-                ("isola remote add office 192.0.2.1:8443", "by its address, where it trusts this user already"),
+                ("isola remote add office 192.0.2.1:8443", "by its address, if it trusts this user already"),
             ),
         ),
         Command(
@@ -188,17 +190,17 @@ COMMANDS = (
         ),
         Command(
             "switch",
-            "Send commands that name no remote to this one",
+            "Choose the default remote",
             switch,
             _REMOTE,
             examples=(
-                ("isola remote switch office", "isola list shows what is there"),
+                ("isola remote switch office", "isola list then shows its instances"),
                 ("isola remote switch local", "back to this machine"),
             ),
         ),
         Command(
             "get-default",
-            "Print the remote for commands that name none",
+            "Print the default remote",
             get_default,
             examples=(("isola remote get-default", "its name"),),
         ),
@@ -207,25 +209,25 @@ COMMANDS = (
             "Rename a remote",
             rename,
             _REMOTE,
-            Argument("NEW", "Its name from now on"),
+            Argument("NEW", "The new name"),
             aliases=("mv",),
-            examples=(("isola remote rename office work", "office is work from now on"),),
+            examples=(("isola remote rename office work", "office becomes work"),),
         ),
         Command(
             "set-url",
-            "Say that a remote has another address",
+            "Change the address of a remote",
             set_url,
             _REMOTE,
-            Argument("URL", "Its address from now on"),
+            Argument("URL", "The new address"),
             examples=(("isola remote set-url office 192.0.2.9", "the server has moved"),),
         ),
         Command(
             "set-project",
-            "Choose the project for commands on a remote that name none",
+            "Choose the default project on a remote",
             set_project,
             _REMOTE,
-            Argument("PROJECT", "Its project from now on"),
-            examples=(("isola remote set-project office blue", "for those restricted to a project"),),
+            Argument("PROJECT", "The new project"),
+            examples=(("isola remote set-project office blue", "for a client restricted to that project"),),
         ),
         Command(
             "remove",
@@ -233,7 +235,7 @@ COMMANDS = (
             remove,
             Argument(_REMOTE.name, "One or several", many=True, complete="remotes"),
             aliases=("rm",),
-            examples=(("isola remote remove office", "its server goes on without us"),),
+            examples=(("isola remote remove office", "its server is not affected"),),
         ),
     ),
 )

@@ -14,12 +14,14 @@ if TYPE_CHECKING:
 
 
 def run(context: Context) -> int:
-    """Launch an instance, run a command inside, delete it unless it is to be kept; the command's status is ours."""
+    """Launch an instance, run a command inside, delete it unless ``--keep``; exit with the command's status."""
     keep = context.args.flag("keep")
     if keep and context.args.flag("ephemeral"):
-        raise UsageError("Either --keep or --ephemeral, not both", hint="without both it is deleted afterwards")
+        raise UsageError("--keep and --ephemeral exclude each other", hint="without both it is deleted afterwards")
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)  # whatever ends us, the instance must not stay
+        signal.signal(
+            number, signal.default_int_handler
+        )  # the instance must be deleted whichever signal ends this process
     operation = begin(
         context, image=context.args.text("IMAGE"), name=context.args.text("name"), start=True, ephemeral=not keep
     )
@@ -44,17 +46,17 @@ def run(context: Context) -> int:
 COMMANDS = (
     Command(
         "run",
-        "Run one command in a new instance that is gone afterwards",
+        "Run one command in a new instance and delete it afterwards",
         run,
         IMAGE,
-        Argument("COMMAND", "What to run; a shell where nothing is given", rest=True, optional=True),
-        Option("--name", "Name of the instance; one is made up where none is given", value="NAME"),
+        Argument("COMMAND", "The command and its arguments (default: a shell)", rest=True, optional=True),
+        Option("--name", "Name of the instance (default: a generated one)", value="NAME"),
         Option("--keep", "Keep the instance and its data, running"),
         *OPTIONS,
         *(option for option in EXEC_OPTIONS if not set(option.names) & {n for o in OPTIONS for n in o.names}),
         examples=(
             ("isola run debian/12 -- cat /etc/os-release", "the command's output and exit status"),
-            ("isola run debian/12", "a shell in a system that is thrown away"),
+            ("isola run debian/12", "a shell in a system that is deleted afterwards"),
             ("tar c src | isola run debian/12 -- tar tv", "standard input goes inside"),
         ),
     ),

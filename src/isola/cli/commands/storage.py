@@ -55,7 +55,7 @@ def info(context: Context) -> None:
 
 
 def create(context: Context) -> None:
-    """Make a pool."""
+    """Create a pool."""
     name = context.args.text("NAME")
     config = pairs(context.args.many("KEY=VALUE"), "create")
     description = context.args.text("description")
@@ -71,7 +71,7 @@ def delete(context: Context) -> int:
 
 
 def volumes(context: Context) -> None:
-    """Print what lies in a pool."""
+    """Print the volumes of a pool."""
     show(context, context.client.storage.volumes(context.args.text("NAME")), _VOLUMES)
 
 
@@ -89,7 +89,7 @@ def _write(context: Context, name: str, whole: Mapping[str, Any], etag: str) -> 
 COMMANDS = (
     Group(
         "storage",
-        "Storage pools that instances live in",
+        "Storage pools, which hold the volumes of instances",
         Command(
             "list",
             "List storage pools",
@@ -100,7 +100,7 @@ COMMANDS = (
         ),
         Command(
             "info",
-            "Show a pool's space and who uses it",
+            "Show a pool's space and users",
             info,
             _NAME,
             examples=(("isola storage info default", "how full it is"),),
@@ -113,7 +113,7 @@ COMMANDS = (
             Argument("DRIVER", "Its driver, e.g. overlay"),
             Argument("KEY=VALUE", "Configuration", many=True, optional=True),
             Option("--description", "A description", value="TEXT"),
-            examples=(("isola storage create fast overlay source=/srv/fast", "on a disk of its own"),),
+            examples=(("isola storage create fast overlay source=/srv/fast", "on another disk"),),
         ),
         *key_commands(
             "storage",
@@ -129,7 +129,7 @@ COMMANDS = (
             volumes,
             _NAME,
             FORMAT,
-            examples=(("isola storage volumes default", "roots of instances and custom volumes"),),
+            examples=(("isola storage volumes default", "root volumes of instances, and custom volumes"),),
         ),
         Command(
             "delete",

@@ -252,9 +252,7 @@ def test_a_hint_of_the_daemon_gets_our_own_command(isola: Run, daemon: ServedDae
 
     daemon.slow = fail
     done = isola("launch", "tiny", "web1")
-    assert done.returncode == 1 and "Hint: unfreeze it first\n      isola list shows states" in done.stderr, (
-        done.stderr
-    )
+    assert done.returncode == 1 and "Hint: unfreeze it first\n      isola list shows states" in done.stderr, done.stderr
 
 
 def test_an_error_says_what_happened_the_evidence_and_the_way_out(isola: Run, daemon: ServedDaemon) -> None:

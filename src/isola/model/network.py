@@ -85,4 +85,6 @@ class Lease:
     mac: str
     address: str
     type: str
-    """``static`` (an instance's own) or ``dynamic``."""
+    """``static`` (an instance's own), ``dynamic`` or ``gateway``."""
+    instance_id: str = ""
+    """Of the instance whose own it is."""

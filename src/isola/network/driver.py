@@ -39,6 +39,8 @@ class NetworkDriver(ABC):
     capabilities: ClassVar[NetworkCapabilities]
     settings: ClassVar[Settings]
     """Network configuration keys, as documented for this type in the LXD API."""
+    of_host: ClassVar[frozenset[str]] = frozenset()
+    """Those by which a network reaches the host or what lies beyond: a caller restricted to projects changes none."""
 
     def __init__(self, host: Host, directory: Path, names: HostNames) -> None:
         self.host = host

@@ -13,6 +13,7 @@ from isola.errors import (
     AlreadyExists,
     Conflict,
     DriverUnavailable,
+    Forbidden,
     InUse,
     InvalidInput,
     IsolaError,
@@ -38,6 +39,8 @@ from isola.state import Described, Intent, Intents, Scoped, Versioned, record_co
 
 _RENAMING = "network"
 """The kind of intent of a network that is getting another name."""
+_ADDRESSES, _CHOSEN = ("ipv4.address", "ipv6.address"), ("", "auto", "none")
+"""A subnet that the daemon chooses hides nothing that the host reaches."""
 log = logging.getLogger(__name__)
 
 
@@ -142,6 +145,7 @@ class Networks:
                     field="type",
                     remedy="make it in the default project, and leave features.networks of the project off",
                 )
+            _refuse_keys_of_host(driver, op.caller, {}, network.config)
             self._permit(network)
             if network.ref in self._records:
                 raise AlreadyExists(f"Network {network.ref.quoted} already exists")
@@ -166,6 +170,7 @@ class Networks:
             held = self._ready(ref)
             old, wanted = held.value, decide(held.value)
             driver = self._driver(old.driver)
+            _refuse_keys_of_host(driver, op.caller, old.config, wanted.config)
             others = [network for network in self._records if network.ref != ref]
             completed = await driver.complete(wanted.config, others, old.config)
             new = dataclasses.replace(old, description=wanted.description, config=completed)
@@ -278,7 +283,8 @@ class Networks:
         """All addresses in use: the network's own, those of NICs, those DHCP gave to others."""
         found = [Lease(f"{ref.name}.gw", "", address, "gateway") for address in self.gateways(ref)]
         for nic in self._nics(ref):
-            found += [Lease(nic.instance_name, nic.mac, a, "static") for a in (nic.ipv4, nic.ipv6) if a]
+            own = [a for a in (nic.ipv4, nic.ipv6) if a]
+            found += [Lease(nic.instance_name, nic.mac, a, "static", instance_id=nic.instance_id) for a in own]
         known = {lease.address for lease in found}
         return [*found, *(one for one in await self.driver(ref).leases(self.get(ref)) if one.address not in known)]
 
@@ -428,3 +434,20 @@ class Networks:
 
     def _tell(self, what: str, ref: Ref, caller: Caller, **context: str) -> None:
         self._events.lifecycle(f"network-{what}", Entity.of(Kind.NETWORK, ref), caller=caller, **context)
+
+
+def _refuse_keys_of_host(
+    driver: NetworkDriver, caller: Caller, before: Mapping[str, str], wanted: Mapping[str, str]
+) -> None:
+    """Raises Forbidden where a caller restricted to projects changes what is for administrators of the host."""
+    if caller.admin:
+        return
+    for key in sorted(driver.of_host):
+        new, old = (config.get(key) or "" for config in (wanted, before))
+        chosen = key in _ADDRESSES and new in _CHOSEN
+        if new != old and not chosen:
+            raise Forbidden(
+                f"Only callers that are not restricted to projects may change {key}",
+                field=f"config.{key}",
+                remedy="leave it as it is",
+            )

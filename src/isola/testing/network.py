@@ -25,6 +25,7 @@ class FakeNetwork(NetworkDriver):
 
     capabilities = NetworkCapabilities(dhcp=True, dns=True, nat=True)
     settings = bridge.SETTINGS
+    of_host = bridge.OF_HOST
 
     @classmethod
     async def probe(cls, host: Host) -> Probe:

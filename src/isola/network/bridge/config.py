@@ -94,6 +94,14 @@ SETTINGS = Settings(
     Setting("volatile.*", text, "Kept by the daemon.", read_only=True),
 )
 
+OF_HOST = frozenset(
+    {
+        "raw.dnsmasq",  # names files and programs of the host, which dnsmasq opens and starts
+        "security.metadata",  # secrets of the host
+        *(f"ipv{v}.{key}" for v in (4, 6) for key in ("address", "firewall", "nat.address", "nat.order")),
+    }
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Family:

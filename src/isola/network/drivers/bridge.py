@@ -39,6 +39,7 @@ class BridgeNetworks(NetworkDriver):
 
     capabilities = NetworkCapabilities(dhcp=True, dns=True, nat=True)
     settings = bridge.SETTINGS
+    of_host = bridge.OF_HOST
 
     def __init__(self, host: Host, directory: Path, names: HostNames) -> None:
         super().__init__(host, directory, names)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from aiohttp import web
 
+from isola.devices.nics import HWADDR
 from isola.doors.rest.acting import asked, finished
 from isola.doors.rest.addresses import address, address_of
 from isola.doors.rest.answers import created, sync
@@ -16,7 +17,7 @@ from isola.doors.rest.routing import Permission
 from isola.doors.rest.shapes.networks import lease_json, link_json, network_json, writable
 from isola.errors import InvalidInput, NotFound
 from isola.model.names import network_name
-from isola.model.network import Lease, Network
+from isola.model.network import Network
 from isola.model.reference import Entity, Kind, Ref
 
 
@@ -99,14 +100,23 @@ async def leases(request: Request) -> web.StreamResponse:
     """Addresses in use; of a shared network those restricted to projects see what is of their instances."""
     network = await _managed(request)
     found = await request.services.networks.leases(network.ref)
-    return sync([lease_json(lease) for lease in found if _may_see(request, lease)])
+    if not request.caller.admin:
+        mine = _mine(request)
+        found = [each for each in found if each.type == "gateway" or (each.instance_id or each.mac.lower()) in mine]
+    return sync([lease_json(lease) for lease in found])
 
 
-def _may_see(request: Request, lease: Lease) -> bool:
-    if request.caller.admin or lease.type == "gateway":
-        return True
-    named = (each for each in request.services.instances if each.name == lease.hostname)
-    return any(request.caller.may_use(each.project) for each in named)
+def _mine(request: Request) -> set[str]:
+    """Ids of the instances that the caller may see, and MAC addresses that theirs alone have.
+
+    Names say nothing: there may be one in each project, and clients of DHCP choose theirs.
+    """
+    owners: dict[str, bool] = {}
+    for instance in request.services.instances:
+        may = request.caller.may_use(instance.project)
+        for own in (instance.id, *(state.facts.get(HWADDR, "") for state in instance.plugged.values())):
+            owners[own.lower()] = owners.get(own.lower(), True) and may
+    return {own for own, may in owners.items() if may and own}
 
 
 async def state(request: Request) -> web.StreamResponse:

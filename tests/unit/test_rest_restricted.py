@@ -1,0 +1,93 @@
+"""What a client restricted to projects tries with what it shares with others, or what reaches the host."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from https_peer import Peer, der_of, free_port, pair, peer
+from rest_door import Stand, standing
+
+from isola.model.project import Project
+
+NETWORK = "/1.0/networks/isolabr0"
+
+
+@pytest.fixture
+async def stand() -> AsyncIterator[Stand]:
+    async with standing() as open_door:
+        records = open_door.world.parts.records.projects
+        for name in ("blue", "red"):
+            own = {"features.profiles": "false", "features.images": "false", "features.networks": "false"}
+            await records.add(name, Project(name, config=own))
+        yield open_door
+
+
+async def restricted(stand: Stand, *projects: str) -> tuple[int, object]:
+    """The port, and a key pair that is trusted for these projects."""
+    port, shown = free_port(), pair()
+    status, _ = await stand.ask("PATCH", "/1.0", {"config": {"core.https_address": f"127.0.0.1:{port}"}})
+    assert status == 200
+    wanted = {"type": "client", "certificate": der_of(shown), "restricted": True, "projects": list(projects)}
+    assert (await stand.ask("POST", "/1.0/certificates", wanted))[0] == 201
+    return port, shown
+
+
+@pytest.fixture
+async def client(stand: Stand) -> AsyncIterator[Peer]:
+    """Restricted to the default project, whose networks it may change."""
+    port, shown = await restricted(stand, "default")
+    async with peer(port, shown) as found:  # type: ignore[arg-type]
+        yield found
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("raw.dnsmasq", "log-facility=/etc/cron.d/x"),
+        ("security.metadata", "true"),
+        ("ipv4.firewall", "false"),
+        ("ipv6.firewall", "false"),
+        ("ipv4.nat.address", "192.0.2.1"),
+        ("ipv4.address", "203.0.113.1/24"),
+        ("ipv6.address", "2001:db8:1:2::1/64"),
+    ],
+)
+async def test_what_of_a_network_reaches_the_host(stand: Stand, client: Peer, key: str, value: str) -> None:
+    before = await stand.get(NETWORK)
+    for method in ("PATCH", "PUT"):
+        status, body = await client.ask(method, NETWORK, {"config": before["config"] | {key: value}})
+        assert status == 403 and key in body["error"], body
+    status, body = await client.ask("POST", "/1.0/networks", {"name": "lab", "config": {key: value}})
+    assert status == 403 and key in body["error"], body
+    assert await stand.get(NETWORK) == before
+    assert (await stand.ask("POST", "/1.0/networks", {"name": "lab", "config": {key: value}}))[0] == 201
+    left_out = {one: text for one, text in (await stand.get("/1.0/networks/lab"))["config"].items() if one != key}
+    if "address" not in key:
+        status, body = await client.ask("PUT", "/1.0/networks/lab", {"config": left_out})
+        assert status == 403 and key in body["error"], "nor does it take away what an administrator has set"
+    same = {"config": {"dns.domain": "lab.example"}}
+    assert (await client.ask("PATCH", "/1.0/networks/lab", same))[0] == 200, "what stays as it is may be there"
+
+
+async def test_a_network_of_chosen_subnets_is_made(client: Peer) -> None:
+    assert (await client.ask("POST", "/1.0/networks", {"name": "lab", "config": {"ipv4.address": "auto"}}))[0] == 201
+    assert (await client.ask("PATCH", "/1.0/networks/lab", {"config": {"ipv6.address": "none"}}))[0] == 200
+    assert (await client.ask("DELETE", "/1.0/networks/lab"))[0] == 200
+
+
+async def test_leases_of_an_instance_of_the_same_name_are_another_s(stand: Stand) -> None:
+    addresses = {}
+    for where in ("blue", "red"):
+        body = {"name": "web1", "source": {"type": "image", "alias": "tiny"}, "profiles": ["default"]}
+        status, answer = await stand.ask("POST", f"/1.0/instances?project={where}", body)
+        assert status == 202
+        assert (await stand.get(f"{answer['operation']}/wait"))["status_code"] == 200
+        config = (await stand.get(f"/1.0/instances/web1?project={where}"))["config"]
+        addresses[where] = config["volatile.eth0.hwaddr"]
+    everybody = {lease["hwaddr"] for lease in await stand.get(f"{NETWORK}/leases")}
+    assert {*addresses.values()} <= everybody
+    port, shown = await restricted(stand, "blue")
+    async with peer(port, shown) as blue:  # type: ignore[arg-type]
+        seen = await blue.get(f"{NETWORK}/leases?project=blue")
+    assert {lease["hwaddr"] for lease in seen if lease["type"] != "gateway"} == {addresses["blue"]}

@@ -110,14 +110,14 @@ async def test_an_engine_that_fails_is_not_available() -> None:
 async def test_on_a_unified_host_both_are_called_plainly() -> None:
     for name in ("crun", "runc"):
         runtime = driver(name, host())
-        assert list(runtime.maker("one")) == [f"/usr/bin/{name}"]
-        assert list(await runtime.engine("one", joining=True)) == [f"/usr/bin/{name}"]
+        assert list(await runtime.maker("one")) == [f"/usr/bin/{name}"]
+        assert list(await runtime.joiner("one")) == [f"/usr/bin/{name}"]
 
 
 async def test_on_a_hybrid_host_crun_sees_cgroup_v2_alone() -> None:
     runtime = driver("crun", host(layout="hybrid"))
-    assert "/sys/fs/cgroup/unified" in runtime.maker("one")
-    assert list(driver("runc", host(layout="hybrid")).maker("one")) == ["/usr/bin/runc"]
+    assert "/sys/fs/cgroup/unified" in await runtime.maker("one")
+    assert list(await driver("runc", host(layout="hybrid")).maker("one")) == ["/usr/bin/runc"]
 
 
 async def test_device_rules_are_left_to_those_who_can_set_them() -> None:

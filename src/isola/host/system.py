@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from isola.host import devices, proc
+from isola.host import devices, proc, sealed_programs
 from isola.host.cgroup_tree import parse_cpus
 from isola.host.programs import find_program
+from isola.host.threads import in_thread
 
 # Bit numbers as in linux/capability.h.
 _CAPABILITIES = (
@@ -62,6 +63,14 @@ class System(Protocol):
 
     def find_program(self, name: str) -> Path | None:
         """Where a program is, on PATH and in the sbin directories."""
+        ...
+
+    async def sealed_program(self, name: str) -> Path | None:
+        """A file that runs a copy of it in memory, which nothing can change; None where there is no such program.
+
+        The file is there as long as the daemon lives, and changes when the program does. It is the program itself on
+        hosts that run nothing from memory.
+        """
         ...
 
     def file_systems(self) -> frozenset[str]:
@@ -133,6 +142,13 @@ class LinuxSystem:
 
     def find_program(self, name: str) -> Path | None:
         return find_program(name)
+
+    async def sealed_program(self, name: str) -> Path | None:
+        """Copied in a thread when it is first asked for."""
+        found = find_program(name)
+        if found is None:
+            return None
+        return sealed_programs.known(found) or await in_thread(sealed_programs.sealed, found)
 
     def file_systems(self) -> frozenset[str]:
         """File systems the kernel has or can load."""

@@ -73,6 +73,9 @@ class FakeSystem:
     def find_program(self, name: str) -> Path | None:
         return self.programs.get(name)
 
+    async def sealed_program(self, name: str) -> Path | None:
+        return self.programs.get(name)
+
     def file_systems(self) -> frozenset[str]:
         return self.known_file_systems
 

@@ -38,27 +38,23 @@ class Crun(OciRuntime):
             )
         return await probe_engine(host, cls.name)
 
-    def maker(self, id: str) -> Sequence[str]:
+    async def maker(self, id: str) -> Sequence[str]:
         """On a hybrid host in a copy of its mounts."""
         unified = self.host.cgroups.unified
         if unified is None or self.host.cgroups.layout == "unified":
-            return (self._program,)
-        return in_copy(self._groups(id), unified, [self._program])
+            return (await self.program(),)
+        return in_copy(self._groups(id), unified, [await self.program()])
 
-    async def engine(self, id: str, *, joining: bool) -> Sequence[str]:
+    async def joiner(self, id: str) -> Sequence[str]:
         """On a hybrid host in the small mount namespace for commands."""
         if self.host.cgroups.layout == "unified":
-            return (self._program,)
-        inside = ["/usr/bin/nsenter", f"--mount={await self._small_world.file()}", "--", self._program]
-        return entering(self._groups(id), inside) if joining else inside
+            return (await self.program(),)
+        inside = ["/usr/bin/nsenter", f"--mount={await self._small_world.file()}", "--", await self.program()]
+        return entering(self._groups(id), inside)
 
     def limits_devices(self) -> bool:
         """The rules are a program in the kernel, and crun raises a limit before it loads one."""
         return "CAP_SYS_RESOURCE" in self.host.system.capabilities()
-
-    @property
-    def _program(self) -> str:
-        return str(self.host.system.find_program(self.name) or self.name)
 
     def _groups(self, id: str) -> tuple[Path, ...]:
         # Not the v2 group: crun puts there what it starts, and kills all that is in it when it fails.

@@ -20,13 +20,13 @@ class Runc(OciRuntime):
         """Does it work here."""
         return await probe_engine(host, cls.name)
 
-    def maker(self, id: str) -> Sequence[str]:
+    async def maker(self, id: str) -> Sequence[str]:
         """Nothing to add."""
-        return (str(self.host.system.find_program(self.name) or self.name),)
+        return (await self.program(),)
 
-    async def engine(self, id: str, *, joining: bool) -> Sequence[str]:
+    async def joiner(self, id: str) -> Sequence[str]:
         """The same."""
-        return self.maker(id)
+        return await self.maker(id)
 
     def limits_devices(self) -> bool:
         """On cgroup v2 the rules are a program in the kernel, and loading one raises a limit first."""

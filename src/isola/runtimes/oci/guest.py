@@ -35,7 +35,7 @@ class Engine(Protocol):
     host: Host
     hands_terminals_over: bool
 
-    async def engine(self, id: str, *, joining: bool) -> Sequence[str]: ...
+    async def joiner(self, id: str) -> Sequence[str]: ...
 
     def layout(self, id: str) -> Layout: ...
 
@@ -120,7 +120,7 @@ class OciGuest:
             raise InvalidInput("A command of at least one word and without NUL is needed", field="command")
         pid_file = self._layout.commands / f"{self._host.clock.token(8)}.pid"
         await self._require_room(pid_file)
-        engine = await self._runtime.engine(self.id, joining=True)
+        engine = await self._runtime.joiner(self.id)
         return await execute(
             self._host,
             [*engine, "--root", str(self._layout.state)],

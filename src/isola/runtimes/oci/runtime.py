@@ -51,16 +51,20 @@ class OciRuntime(Runtime):
     """Whether ``exec`` can give the terminal it makes to us and stay until the command ends."""
 
     @abstractmethod
-    def maker(self, id: str) -> Sequence[str]:
+    async def maker(self, id: str) -> Sequence[str]:
         """The engine's command line up to its options, for making the first process of an instance."""
 
     @abstractmethod
-    async def engine(self, id: str, *, joining: bool) -> Sequence[str]:
-        """The same for what comes after; with ``joining`` it makes processes of the instance."""
+    async def joiner(self, id: str) -> Sequence[str]:
+        """The same for making processes in a running instance."""
 
     @abstractmethod
     def limits_devices(self) -> bool:
         """Whether the engine can enforce the device rules of a configuration on this host."""
+
+    async def program(self) -> str:
+        """The engine's. From a sealed copy it need not make one of itself in every call."""
+        return str(await self.host.system.sealed_program(self.name) or self.name)
 
     def __init__(self, host: Host, directory: Path, names: HostNames) -> None:
         super().__init__(host, directory, names)
@@ -211,7 +215,7 @@ class OciRuntime(Runtime):
 
     async def _create(self, spec: RunSpec, process: object) -> Found:
         layout, group = self.layout(spec.id), self.group(spec.id)
-        argv = monitor.arguments(layout, self.maker(spec.id), terminal=spec.terminal)
+        argv = monitor.arguments(layout, await self.maker(spec.id), terminal=spec.terminal)
         # Only the hierarchies that can be entered without waiting, where there are any: they are enough to find it by.
         cgroups, own = self.host.cgroups, group + MONITOR_SUFFIX
         groups = cgroups.directories(own, legacy=True) or cgroups.directories(own)
@@ -234,7 +238,7 @@ class OciRuntime(Runtime):
         return Found(run, dict(process) if isinstance(process, dict) else {}, spec)
 
     async def _start(self, id: str) -> None:
-        argv = [*await self.engine(id, joining=False), "--root", str(self.layout(id).state), "start", id]
+        argv = [await self.program(), "--root", str(self.layout(id).state), "start", id]
         try:
             await self.host.processes.run(argv, env={"PATH": PATH})
         except CommandFailed as error:

@@ -70,12 +70,12 @@ lock: environment ## Write the lock files anew from pyproject.toml (UPGRADE=--up
 	$(COMPILE) --extra dev pyproject.toml -o requirements-dev.lock
 
 .PHONY: bench
-bench: ## Measure us beside our peers, in one run (ROUNDS=3, ONLY=workload or peer)
+bench: ## Measure us beside our peers, in one run (ROUNDS=3, ONLY=workloads or peers)
 	@install/packages run bench
 	@install/program
 	@bench/install-incus
 	@install/environment
-	$(BIN)/python -m bench $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY))
+	$(BIN)/python -m bench $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only '$(ONLY)')
 
 .PHONY: clean
 clean: ## Remove what builds and tests left in this directory

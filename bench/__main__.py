@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from bench import catalogue, images, sandbox, table
+from bench import catalogue, images, program, rounds, sandbox, table
 from bench.shell import Trouble
 from bench.workload import Workload
 
@@ -71,39 +71,7 @@ def running(name: str, place: Path, rootfs: Path) -> Iterator[Remote]:
         remote.end()
 
 
-def sample(workload: Workload, subjects: list[Remote], rounds: int) -> dict[str, list[float]]:
-    """Samples of every subject, taken in turns; a subject that fails loses its column, with a word why."""
-    figures: dict[str, list[float]] = {}
-    able: list[Remote] = []
-    for subject in subjects:
-        try:
-            subject.ask("prepare", workload.name)
-            able.append(subject)
-            figures[subject.name] = []
-        except Trouble as trouble:
-            print(f"  {workload.name}: {trouble}", file=sys.stderr)
-    for _ in range(rounds):
-        for subject in list(able):
-            try:
-                figures[subject.name] += subject.ask("sample", workload.name)
-            except Trouble as trouble:
-                print(f"  {workload.name}: {trouble}", file=sys.stderr)
-                able.remove(subject)
-    for subject in subjects:
-        try:
-            subject.ask("finish", workload.name)
-        except Trouble as trouble:
-            print(f"  {workload.name}, afterwards: {trouble}", file=sys.stderr)
-    return {name: values for name, values in figures.items() if values}
-
-
-def chosen(only: str, names: list[str]) -> list[str]:
-    """Those that were asked for; all when none was named."""
-    asked = [name for name in only.split(",") if name in names]
-    return asked or names
-
-
-def compare(peer: str, workloads: list[Workload], rounds: int, place: Path, rootfs: Path) -> Iterator[table.Row]:
+def compare(peer: str, workloads: list[Workload], count: int, place: Path, rootfs: Path) -> Iterator[table.Row]:
     """One peer beside us."""
     kind, ours = catalogue.subject(peer), catalogue.subject(catalogue.OURS)
     shared = [w for w in workloads if not w.alone and all(kind.can(verb) and ours.can(verb) for verb in w.needs)]
@@ -111,40 +79,45 @@ def compare(peer: str, workloads: list[Workload], rounds: int, place: Path, root
         return
     with running(catalogue.OURS, place, rootfs) as us, running(peer, place, rootfs) as them:
         versions = (us.version, them.version)
-        for workload in shared:
-            print(f"  {workload.title}", file=sys.stderr)
-            figures = sample(workload, [us, them], rounds)
-            yield table.Row(workload, peer, figures.get(us.name, []), figures.get(peer, []), versions)
+        for group in rounds.settings(shared):
+            for workload, figures in rounds.measure(group, [us, them], count):
+                yield table.Row(workload, peer, figures.get(us.name, []), figures.get(peer, []), versions)
 
 
-def alone(workloads: list[Workload], rounds: int, place: Path, rootfs: Path) -> Iterator[table.Row]:
+def alone(workloads: list[Workload], count: int, place: Path, rootfs: Path) -> Iterator[table.Row]:
     """What is measured on us only."""
     ours = [workload for workload in workloads if workload.alone]
     if not ours:
         return
     with running(catalogue.OURS, place, rootfs) as us:
-        for workload in ours:
-            print(f"  {workload.title}", file=sys.stderr)
-            yield table.Row(workload, "", sample(workload, [us], min(rounds, 2)).get(us.name, []), [], (us.version,))
+        for group in rounds.settings(ours):
+            for workload, figures in rounds.measure(group, [us], min(count, 2)):
+                yield table.Row(workload, "", figures.get(us.name, []), [], (us.version,))
 
 
 def main() -> None:
     """Parse the arguments, measure, print, write."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default="", help="peers and workloads, separated by commas")
+    parser.add_argument("--only", default="", help="peers and workloads or patterns of them, separated by commas")
+    parser.add_argument("--from-checkout", action="store_true", help="measure this checkout, not what is installed")
     parser.add_argument("--keep", action="store_true", help="keep the logs")
     arguments = parser.parse_args()
     if os.geteuid():
         sys.exit("The bench starts real containers: sudo make bench")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     every = catalogue.workloads()
-    workloads = [every[name] for name in chosen(arguments.only, list(every))]
-    peers = chosen(arguments.only, catalogue.peer_names())
+    try:
+        names, peers = catalogue.chosen(arguments.only, list(every), catalogue.peer_names())
+    except ValueError as error:
+        parser.error(str(error))
+    workloads = [every[name] for name in names]
     place = Path(tempfile.mkdtemp(prefix="isola-bench-", dir="/tmp"))
     place.chmod(0o711)  # the root of an unprivileged instance must find its way through
     rows: list[table.Row] = []
     try:
+        if arguments.from_checkout:
+            program.use_checkout(place / "bin")
         rootfs = images.prepare(CACHE).directory
         for peer in peers:
             print(f"Beside {peer}", file=sys.stderr)

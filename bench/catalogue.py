@@ -2,6 +2,8 @@
 
 import importlib
 import pkgutil
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 
 from bench import peers
 from bench import workloads as workload_files
@@ -29,3 +31,19 @@ def workloads() -> dict[str, Workload]:
     ]
     found = [kind() for file in sorted(files, key=lambda file: file.ORDER) for kind in file.WORKLOADS]
     return {workload.name: workload for workload in found}
+
+
+def chosen(only: str, workloads: Sequence[str], peers: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Names of the workloads and of the peers that ``only`` names or matches; all of those of which it names none.
+
+    Raises ValueError for what is neither.
+    """
+    patterns = [pattern for pattern in only.split(",") if pattern]
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in (*workloads, *peers)):
+            raise ValueError(f"{pattern} is neither a workload nor a peer: {', '.join((*workloads, *peers))}")
+
+    def asked(names: Sequence[str]) -> list[str]:
+        return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)] or list(names)
+
+    return asked(workloads), asked(peers)

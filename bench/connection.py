@@ -13,13 +13,13 @@ class Connection(http.client.HTTPConnection):
 
     def __init__(self, path: str) -> None:
         super().__init__("localhost", timeout=60)
-        self._path = path
+        self.path = path
 
     def connect(self) -> None:
         """Open the socket."""
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(60)
-        self.sock.connect(self._path)
+        self.sock.connect(self.path)
 
     def get(self, path: str) -> bytes:
         """The body of a resource."""
@@ -28,6 +28,24 @@ class Connection(http.client.HTTPConnection):
     def post(self, path: str, body: object) -> Any:
         """The JSON answer to a request."""
         return json.loads(self._send("POST", path, json.dumps(body)))
+
+    def act(self, method: str, path: str, body: object = None) -> Any:
+        """The metadata of the answer; an operation of the background is waited for."""
+        return self.wait(self.begin(method, path, body))
+
+    def begin(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+        """The whole answer; an operation goes on."""
+        answer: dict[str, Any] = json.loads(self._send(method, path, None if body is None else json.dumps(body)))
+        return answer
+
+    def wait(self, answer: dict[str, Any]) -> Any:
+        """The metadata of an answer, or what became of the operation that it names."""
+        if answer["type"] != "async":
+            return answer["metadata"]
+        ended = json.loads(self.get(f"{answer['operation']}/wait"))["metadata"]
+        if ended["status_code"] != 200:
+            raise Trouble(f"{ended['description']} ended with {ended['status']}: {ended['err']}")
+        return ended["metadata"]
 
     def _send(self, method: str, path: str, body: str | None) -> bytes:
         headers = {"Content-Type": "application/json"} if body is not None else {}

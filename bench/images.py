@@ -9,10 +9,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.program import command
 from bench.shell import Trouble, run, until
-
-ISOLA = "/usr/local/bin/isola"
-ISOLAD = "/usr/local/bin/isolad"
 
 
 @dataclass(frozen=True)
@@ -77,20 +75,20 @@ def _export_debian(target: Path) -> None:
             _export({}, Path(scratch), target)
             return
         env = {"ISOLA_DIR": f"{scratch}/daemon"}
-        run([ISOLAD, "--dir", env["ISOLA_DIR"], "--minimal", "--background"])
+        run([command("isolad"), "--dir", env["ISOLA_DIR"], "--minimal", "--background"])
         try:
             for _ in until(30, 0.1):
                 if _answers(env):
                     break
-            run([ISOLA, "image", "build", "debian/12"], env=env)
+            run([command("isola"), "image", "build", "debian/12"], env=env)
             _export(env, Path(scratch), target)
         finally:
-            run([ISOLAD, "--dir", env["ISOLA_DIR"], "--stop", "--instances"])
+            run([command("isolad"), "--dir", env["ISOLA_DIR"], "--stop", "--instances"])
 
 
 def _answers(env: dict[str, str]) -> bool:
     try:
-        run([ISOLA, "version"], env=env)
+        run([command("isola"), "version"], env=env)
     except (Trouble, OSError):
         return False
     return True
@@ -98,7 +96,7 @@ def _answers(env: dict[str, str]) -> bool:
 
 def _has_debian(env: dict[str, str]) -> bool:
     try:
-        found = json.loads(run([ISOLA, "image", "list", "--format", "json"], env=env))
+        found = json.loads(run([command("isola"), "image", "list", "--format", "json"], env=env))
     except (Trouble, OSError, ValueError):
         return False
     return any(alias["name"] == "debian/12" for image in found for alias in image["aliases"])
@@ -107,7 +105,7 @@ def _has_debian(env: dict[str, str]) -> bool:
 def _export(env: dict[str, str], scratch: Path, target: Path) -> None:
     place = scratch / "export"
     place.mkdir()
-    run([ISOLA, "image", "export", "debian/12", str(place)], env=env)
+    run([command("isola"), "image", "export", "debian/12", str(place)], env=env)
     rootfs = max(place.iterdir(), key=lambda path: path.stat().st_size)
     partial = target.with_suffix(".partial")
     if rootfs.read_bytes()[:4] == b"\x28\xb5\x2f\xfd":

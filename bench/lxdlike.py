@@ -1,7 +1,9 @@
 """What Incus and we have in common: the REST API 1.0 on a Unix socket."""
 
 import json
-from typing import ClassVar
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 from bench.connection import Connection
 from bench.shell import Trouble
@@ -37,6 +39,32 @@ class LxdLike(Subject):
         done = json.loads(self.connection.get(f"{answer['operation']}/wait"))
         if done["metadata"]["metadata"].get("return") != 0:
             raise Trouble(f"exec ended with {done['metadata']}")
+
+    def act(self, method: str, path: str, body: object = None) -> Any:
+        """One request and the end of its operation; the requests of both are the same."""
+        return self.connection.act(method, path, body)
+
+    def act_each(self, requests: Sequence[tuple[str, str, object]], at_once: int = 8) -> None:
+        """Many requests, some at once; raises the first Trouble when all have ended."""
+        troubles: list[Trouble] = []
+        waiting: deque[dict[str, Any]] = deque()
+        for method, path, body in requests:
+            if len(waiting) >= at_once:
+                self._collect(waiting.popleft(), troubles)
+            try:
+                waiting.append(self.connection.begin(method, path, body))
+            except Trouble as trouble:
+                troubles.append(trouble)
+        while waiting:
+            self._collect(waiting.popleft(), troubles)
+        if troubles:
+            raise troubles[0]
+
+    def _collect(self, answer: dict[str, Any], troubles: list[Trouble]) -> None:
+        try:
+            self.connection.wait(answer)
+        except Trouble as trouble:
+            troubles.append(trouble)
 
     @staticmethod
     def _expect_list(answer: bytes) -> None:

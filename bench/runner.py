@@ -14,10 +14,12 @@ from bench.subject import Subject
 from bench.workload import Workload
 
 PATIENCE = 180.0
+PATIENCE_AROUND = 600.0
+"""Seconds for what is prepared and removed around the samples: hundreds of instances, with some peers."""
 
 
 class Runner:
-    """Answers requests: start, prepare, sample, finish, stop."""
+    """Answers requests: start, prepare, warm, sample, finish, stop."""
 
     def __init__(self, subject: Subject) -> None:
         self._subject = subject
@@ -30,14 +32,18 @@ class Runner:
             self._subject.start()
             return self._subject.version()
         if verb == "stop":
-            return self._subject.stop()
+            self._subject.stop()
+            return None
         workload = self._workloads[request["workload"]]
         if verb == "prepare":
             workload.prepare(self._subject)
+            return None
+        if verb == "warm":
             return workload.sample(self._subject) if workload.warm_up else None
         if verb == "sample":
             return [workload.sample(self._subject) for _ in range(workload.samples)]
-        return workload.finish(self._subject)
+        workload.finish(self._subject)
+        return None
 
 
 def main() -> None:
@@ -50,8 +56,9 @@ def main() -> None:
     runner = Runner(catalogue.subject(name)(Path(directory), Images(Path(images))))
     for line in sys.stdin:
         try:
-            with at_most(PATIENCE):
-                reply: dict[str, object] = {"ok": runner.answer(json.loads(line))}
+            request = json.loads(line)
+            with at_most(PATIENCE_AROUND if request["do"] in ("prepare", "finish") else PATIENCE):
+                reply: dict[str, object] = {"ok": runner.answer(request)}
         except Exception as error:
             traceback.print_exc()
             reply = {"error": f"{type(error).__name__}: {error}"}

@@ -38,7 +38,7 @@ class Subject(ABC):
         """Run one of its commands."""
         return run(argv, env=self.environment)
 
-    def delete_many(self, names: Sequence[str]) -> None:
+    def delete_many(self, names: list[str]) -> None:
         """One after another, unless it knows better."""
         for name in names:
             self.run_verb("delete", name)

@@ -7,7 +7,10 @@ from typing import Any, ClassVar
 
 
 class Workload(ABC):
-    """``prepare``, then ``sample`` as often as there are rounds, then ``finish``; only ``sample`` is timed."""
+    """``prepare``, then ``sample`` as often as there are rounds, then ``finish``; only ``sample`` is timed.
+
+    ``finish`` follows also where ``prepare`` or ``sample`` has failed.
+    """
 
     name: ClassVar[str]
     title: ClassVar[str]
@@ -23,6 +26,8 @@ class Workload(ABC):
     """Samples in one round."""
     warm_up: ClassVar[bool] = True
     """Whether the first sample is thrown away: caches of images, pages and connections are warm in daily use."""
+    setting: ClassVar[str] = ""
+    """Neighbours with the same one share what the first of them prepares; each prepares its own when it is empty."""
     alone: ClassVar[bool] = False
     """Measured on us only."""
 

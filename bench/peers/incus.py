@@ -139,6 +139,10 @@ class Incus(LxdLike):
         """With its usual columns."""
         self.run("incus", "list")
 
+    def list_projects(self) -> None:
+        """Of every project."""
+        self.run("incus", "list", "--all-projects")
+
     def noop(self) -> None:
         """Its version."""
         self.run("incus", "version")

@@ -1,4 +1,4 @@
-"""Ourselves: the installed program on a directory of its own."""
+"""Ourselves: the program on a directory of its own."""
 
 import json
 from collections.abc import Sequence
@@ -6,15 +6,16 @@ from pathlib import Path
 
 from bench.lxdlike import LxdLike
 from bench.processes import processes
+from bench.program import command
 from bench.shell import Trouble, run, together, until
 from isola.model.identity import HostNames
 
-ISOLA = "/usr/local/bin/isola"
-ISOLAD = "/usr/local/bin/isolad"
+ISOLA = command("isola")
+ISOLAD = command("isolad")
 
 
 class Isola(LxdLike):
-    """isolad as `make up` installs it; its command line as a person types it."""
+    """isolad and its command line as a person types it; ``program`` says which."""
 
     title = "isola"
 
@@ -114,6 +115,15 @@ class Isola(LxdLike):
     def list_all(self) -> None:
         """With its usual columns."""
         self.run(ISOLA, "list")
+
+    def list_projects(self) -> None:
+        """Of every project."""
+        self.run(ISOLA, "list", "--all-projects")
+
+    def lxd_benchmark(self, *arguments: str) -> str:
+        """LXD's own benchmark, unmodified; returns what it prints."""
+        environment = {"LXD_DIR": self._place, "LXD_CONF": str(self.directory / "lxd")}
+        return run(["lxd-benchmark", *arguments], env=environment)
 
     def noop(self) -> None:
         """Its version, and the daemon's."""

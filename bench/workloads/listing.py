@@ -72,6 +72,7 @@ class ListHundred(Listed):
     needs = ("create", "delete_many", "list_all")
     targets = {"incus": 0.3}
     samples = 3
+    setting = "100"
 
     def sample(self, subject: Any) -> float:
         """List."""
@@ -84,6 +85,7 @@ class ApiList(Listed):
     name = "api-list-100"
     title = "list of 100 by API (recursion=1)"
     unit = "req/s"
+    setting = "100"
     needs = ("create", "delete_many", "api_list")
     targets = {"incus": 10.0}
     more_is_better = True
@@ -99,6 +101,7 @@ class ApiListFull(Listed):
     name = "api-list-100-full"
     title = "list of 100 by API (recursion=2)"
     unit = "req/s"
+    setting = "100"
     needs = ("create", "delete_many", "api_list_full")
     targets = {"incus": 10.0}
     more_is_better = True

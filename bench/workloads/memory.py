@@ -1,17 +1,18 @@
 """Memory of the host: what watches one instance, and the daemon that does nothing."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from bench.objects import new, remove_all, started
 from bench.workload import Workload
 
 ORDER = 50
 
 
-def proportional(pid: int) -> float:
-    """The proportional set size of a process, in MiB."""
+def resident(pid: int, field: str = "Pss") -> float:
+    """The proportional (``Pss``) or the whole (``Rss``) resident set of a process, in MiB."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+    return sum(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 1024
 
 
 class PerInstance(Workload):
@@ -31,7 +32,7 @@ class PerInstance(Workload):
 
     def sample(self, subject: Any) -> float:
         """Their monitors, on average."""
-        return sum(proportional(pid) for name in self.names for pid in subject.monitors(name)) / len(self.names)
+        return sum(resident(pid) for name in self.names for pid in subject.monitors(name)) / len(self.names)
 
     def finish(self, subject: Any) -> None:
         """Remove them."""
@@ -51,7 +52,47 @@ class Idle(Workload):
 
     def sample(self, subject: Any) -> float:
         """All of it."""
-        return sum(proportional(pid) for pid in subject.daemons())
+        return sum(resident(pid) for pid in subject.daemons())
 
 
-WORKLOADS = (PerInstance, Idle)
+class Crowded(Workload):
+    """The daemon, when 200 tiny instances run; a list has just been asked for."""
+
+    needs = ("act", "daemons")
+    warm_up = False
+    setting = "200"
+    names = [f"bench-q{number}" for number in range(200)]
+    field: ClassVar[str]
+
+    def prepare(self, subject: Any) -> None:
+        """Start them."""
+        subject.act_each([new(name) for name in self.names])
+        subject.act_each([started(name) for name in self.names])
+
+    def sample(self, subject: Any) -> float:
+        """All of it."""
+        subject.api_list_full()
+        return sum(resident(pid, self.field) for pid in subject.daemons())
+
+    def finish(self, subject: Any) -> None:
+        """Remove them."""
+        remove_all(subject)
+
+
+class CrowdedProportional(Crowded):
+    """Without what it shares with others."""
+
+    name = "memory-200"
+    title = "Daemon with 200 instances running (PSS)"
+    field = "Pss"
+
+
+class CrowdedResident(Crowded):
+    """As `top` shows it."""
+
+    name = "memory-200-rss"
+    title = "Daemon with 200 instances running (RSS)"
+    field = "Rss"
+
+
+WORKLOADS = (PerInstance, Idle, CrowdedProportional, CrowdedResident)

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from bench.workload import Workload, milliseconds
 
@@ -96,7 +96,7 @@ class Push(OnRunning):
 
     name = "file-push"
     title = "File push, 1 MB"
-    needs = ("start_tiny", "push", "delete")
+    needs: ClassVar[tuple[str, ...]] = ("start_tiny", "push", "delete")
 
     def prepare(self, subject: Any) -> None:
         """Start it and make the file."""

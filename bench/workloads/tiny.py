@@ -15,7 +15,7 @@ class RunTrue(Workload):
     name = "tiny-run"
     title = "Tiny image, run `true` on a bridge"
     needs = ("run_true",)
-    targets = {"incus": 0.4, "docker": 0.4}
+    targets = {"incus": 0.4, "docker": 0.4, "runc": 1.5}
     samples = 3
 
     def sample(self, subject: Any) -> float:
@@ -50,6 +50,7 @@ class Start(Workload):
     title = "Start an existing instance, tiny image"
     # Where one can exec, a start returns when the instance runs.
     needs = ("create", "start_instance", "kill", "delete", "exec_true")
+    targets = {"lxc": 2.0}
     samples = 3
 
     def prepare(self, subject: Any) -> None:
@@ -74,7 +75,7 @@ class StartTwenty(Workload):
     name = "start-20"
     title = "Start 20 at once, tiny image"
     needs = ("create", "start_many", "kill", "delete")
-    targets = {"incus": 0.3}
+    targets = {"incus": 0.15, "lxc": 2.0}
     names = [f"bench-m{number}" for number in range(20)]
 
     def prepare(self, subject: Any) -> None:

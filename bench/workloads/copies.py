@@ -1,0 +1,76 @@
+"""Snapshots and copies of a tiny instance, in a pool on btrfs and in one of plain directories."""
+
+from typing import Any, ClassVar
+
+from bench.objects import make_pool, new, remove_all
+from bench.workload import Workload, milliseconds
+
+ORDER = 35
+NAME = "bench-k"
+PLACE = f"/1.0/instances/{NAME}"
+
+
+class InPool(Workload):
+    """A stopped instance in a pool of its own."""
+
+    driver: ClassVar[str]
+    needs = ("act",)
+    targets = {"incus": 0.6}
+    samples = 3
+
+    def prepare(self, subject: Any) -> None:
+        """Make pool and instance."""
+        subject.act(*new(NAME, make_pool(subject, self.driver)))
+
+    def finish(self, subject: Any) -> None:
+        """Remove both."""
+        remove_all(subject)
+
+
+class Snapshot(InPool):
+    """Made; deleting it is not timed."""
+
+    def sample(self, subject: Any) -> float:
+        """Make it."""
+        body = {"name": "s", "stateful": False}
+        spent = milliseconds(lambda: subject.act("POST", f"{PLACE}/snapshots", body))
+        subject.act("DELETE", f"{PLACE}/snapshots/s")
+        return spent
+
+
+class Restore(InPool):
+    """The instance becomes what it was; making the snapshot is not timed."""
+
+    def sample(self, subject: Any) -> float:
+        """Restore it."""
+        subject.act("POST", f"{PLACE}/snapshots", {"name": "r", "stateful": False})
+        spent = milliseconds(lambda: subject.act("PUT", PLACE, {"restore": "r"}))
+        subject.act("DELETE", f"{PLACE}/snapshots/r")
+        return spent
+
+
+class Copy(InPool):
+    """A second instance in the same pool; deleting it is not timed."""
+
+    def sample(self, subject: Any) -> float:
+        """Copy it."""
+        body = {"name": "bench-kk", "source": {"type": "copy", "source": NAME}}
+        spent = milliseconds(lambda: subject.act("POST", "/1.0/instances", body))
+        subject.act("DELETE", "/1.0/instances/bench-kk")
+        return spent
+
+
+def on_each(driver: str) -> list[type[Workload]]:
+    """The three, in a pool of one driver."""
+    return [
+        type(
+            f"{kind.__name__}In{driver}",
+            (kind,),
+            {"name": f"{kind.__name__.lower()}-{driver}", "title": f"{kind.__name__} by API, tiny image ({driver})",
+             "driver": driver, "setting": f"pool-{driver}"},
+        )
+        for kind in (Snapshot, Restore, Copy)
+    ]  # fmt: skip
+
+
+WORKLOADS = (*on_each("btrfs"), *on_each("dir"))

@@ -11,6 +11,7 @@ from memory_audit import settle
 from isola.model.instance import Config, Desired, Devices, Instance, InstanceUpdate, Status
 from isola.model.profile import Profile
 from isola.model.reference import Ref
+from isola.model.snapshot import snapshot_key
 from isola.testing.parts import World
 
 NAME = "victim"
@@ -131,6 +132,48 @@ async def ends(world: World, reboot: bool = False) -> None:
     await settle(world)
 
 
+SNAPSHOT = "before"
+
+
+async def takes_snapshot(world: World) -> None:
+    await world.finish(world.parts.services.instances.snapshots.create(VICTIM, SNAPSHOT))
+
+
+async def renames_snapshot(world: World) -> None:
+    await world.finish(world.parts.services.instances.snapshots.rename(VICTIM, SNAPSHOT, "other"))
+
+
+async def deletes_snapshot(world: World) -> None:
+    await world.finish(world.parts.services.instances.snapshots.delete(VICTIM, SNAPSHOT))
+
+
+async def restores(world: World) -> None:
+    await world.finish(world.parts.services.instances.snapshots.restore(VICTIM, SNAPSHOT))
+
+
+async def snapshotted(world: World) -> None:
+    """A snapshot, after which the instance was changed."""
+    await stopped(world)
+    await takes_snapshot(world)
+    await world.finish(world.parts.services.instances.update(VICTIM, lambda _: CHANGE))
+
+
+async def snapshotted_running(world: World) -> None:
+    await snapshotted(world)
+    await world.finish(world.parts.services.instances.start(VICTIM))
+
+
+def has_snapshot(world: World, name: str = SNAPSHOT) -> bool:
+    found = record(world)
+    held = None if found is None else world.parts.records.instance_snapshots.find(snapshot_key(found.id, name))
+    return held is not None and held.ready
+
+
+def restored(world: World) -> bool:
+    found = record(world)
+    return found is not None and not found.description
+
+
 VERBS = (
     Verb("create", "Creating instance", absent_and_packed, lambda w: _create(w, start=False), is_there),
     Verb("launch", "Creating instance", absent_and_packed, lambda w: _create(w, start=True), runs),
@@ -159,6 +202,19 @@ VERBS = (
     Verb("update", "Updating instance", stopped, instances_do("update", VICTIM, lambda _: CHANGE), changed),
     Verb("update-live", "Updating instance", running, instances_do("update", VICTIM, lambda _: CHANGE), changed),
     Verb("profile", "Updating profile", two_running, changes_profile, profile_changed),
+    Verb("snapshot", "Snapshotting instance", stopped, takes_snapshot, has_snapshot),
+    Verb("snapshot-running", "Snapshotting instance", running, takes_snapshot, has_snapshot),
+    Verb("snapshot-rename", "Renaming snapshot", snapshotted, renames_snapshot, lambda w: has_snapshot(w, "other")),
+    Verb("snapshot-delete", "Deleting snapshot", snapshotted, deletes_snapshot, lambda w: not has_snapshot(w)),
+    Verb("restore", "Restoring snapshot", snapshotted, restores, restored),
+    Verb("restore-running", "Restoring snapshot", snapshotted_running, restores, lambda w: restored(w) and runs(w)),
+    Verb(
+        "delete-with-snapshots",
+        "Deleting instance",
+        snapshotted,
+        instances_do("delete", VICTIM),
+        lambda w: not is_there(w),
+    ),
     Verb("end", "Cleaning up after instance", running, ends, lambda w: not runs(w), True),
     Verb("reboot", "Cleaning up after instance", running, lambda w: ends(w, reboot=True), runs, True),
     Verb("end-ephemeral", "Cleaning up after instance", ephemeral, ends, lambda w: not is_there(w), True),

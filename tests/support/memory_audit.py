@@ -7,7 +7,7 @@ import asyncio
 from isola.daemon.build import Records
 from isola.instances.context import RunState
 from isola.instances.identity import nics_of
-from isola.instances.volatile import CHANGING, RESTARTING
+from isola.instances.volatile import CHANGING, RESTARTING, RESTORING
 from isola.model.image import layer_keys
 from isola.model.instance import Desired, Instance
 from isola.model.reference import Ref
@@ -39,6 +39,7 @@ async def differences(world: World) -> list[str]:
     found += await _spoken_for(world, instances)
     cached = {name: {record.name: record for record in getattr(world.parts.records, name)} for name in _NAMED}
     stored = {name: {record.name: record for record in getattr(records, name)} for name in _NAMED}
+    found += await _snapshots(world, records)
     return found + [f"{name} in memory differ from the store" for name in _NAMED if cached[name] != stored[name]]
 
 
@@ -75,6 +76,31 @@ async def _instances(world: World, instances: list[Instance]) -> list[str]:
         if seen.spec.hostname != record.name:
             found.append(f"{record.name} calls itself {seen.spec.hostname}")
     return found
+
+
+async def _snapshots(world: World, records: Records) -> list[str]:
+    """Those on the host are those on record; one whose deletion has begun may have either."""
+    kept = {record.id: record for record in records.instances if not record.deleting}
+    found = [f"frozen: {world.context.records.get(each.ref).name}" for each in kept.values() if _frozen(world, each)]
+    found += [f"{each.name} is half restored" for each in kept.values() if RESTORING in each.volatile]
+    doomed = {each.id for each in records.instance_snapshots if not each.ready}
+    for record in kept.values():
+        ours = {each.id for each in records.instance_snapshots if each.instance.id == record.id}
+        seen = set(await world.context.storage(record).snapshots(world.context.volume(record)))
+        found += _compare("snapshots", seen - doomed, ours - doomed)
+    known = {record.id for record in records.instances}
+    found += [
+        f"snapshot of nothing: {each.key}" for each in records.instance_snapshots if each.instance.id not in known
+    ]
+    partial = world.directory / "pools/default/partial"
+    return found + [f"half made: {name}" for name in await world.host.files.names(partial)]
+
+
+def _frozen(world: World, record: Instance) -> bool:
+    """Without its user having asked for it: such a verb is none of those that are looked at while it is frozen."""
+    seen = world.runtime.instances.get(record.id)
+    live = world.context.live.get(record.id)
+    return seen is not None and live is not None and seen.frozen != (live.state is RunState.FROZEN)
 
 
 async def _networks(world: World, instances: list[Instance]) -> list[str]:

@@ -19,7 +19,7 @@ ACTIONS = ("fail", "cancel", "crash")
 @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
 async def test_every_step_of(verb: Verb, action: str, world: World) -> None:
     points = await learn(world, verb)
-    assert len(points) >= 4, points
+    assert len(points) >= 2, points
     for number, point in enumerate(points):
         await verb.prepare(world)
         assert not await differences(world)

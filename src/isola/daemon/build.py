@@ -26,6 +26,7 @@ from isola.model.network import Network
 from isola.model.profile import Profile
 from isola.model.project import Project
 from isola.model.reference import Entity, Kind, Ref
+from isola.model.snapshot import InstanceSnapshot
 from isola.model.storage import Pool
 from isola.model.volume import VolumeRecord, VolumeSnapshot
 from isola.network import NetworkDriver, Networks, NetworkVerbs
@@ -60,6 +61,7 @@ class Records:
     pools: Collection[Pool]
     volumes: Collection[VolumeRecord]
     volume_snapshots: Collection[VolumeSnapshot]
+    instance_snapshots: Collection[InstanceSnapshot]
     certificates: Collection[Certificate]
     intents: Intents
 
@@ -94,6 +96,7 @@ class Records:
             pools=plain(Pool, "storage pool", "pools"),
             volumes=Collection(store, "storage volume", "/volumes/", record_codec(VolumeRecord), stamp=here),
             volume_snapshots=plain(VolumeSnapshot, "snapshot of a storage volume", "volume-snapshots"),
+            instance_snapshots=plain(InstanceSnapshot, "snapshot of an instance", "instance-snapshots"),
             certificates=plain(Certificate, "certificate", "certificates"),
             intents=Intents(store),
         )
@@ -236,6 +239,8 @@ async def build(
         profiles=records.profiles,
         projects=records.projects,
         permit=guard.instances_as,
+        snapshots=records.instance_snapshots,
+        permit_snapshot=guard.snapshot,
         images=images,
         networks=networks,
         pools=pools,

@@ -13,6 +13,7 @@ from isola import registry
 from isola.daemon.bootstrap import bootstrap
 from isola.daemon.build import Parts, build
 from isola.daemon.copies import Copies
+from isola.daemon.due import Due
 from isola.daemon.remedies import ways_out
 from isola.doors.rest import serve as serve_rest
 from isola.errors import Conflict, IsolaError, SuspectState
@@ -58,7 +59,8 @@ async def _serve(
         await bootstrap(parts, minimal=minimal)
         copies = Copies(host, directory, store)
         copies.begin()
-        parts.services.volumes.snapshots.begin()
+        due = Due(host.clock, parts.services.volumes.snapshots.look, parts.services.instances.snapshots.look)
+        due.begin()
         door = await serve_rest(parts.services, directory / "unix.socket")
         watching = asyncio.ensure_future(pressure.watch(host))
         try:
@@ -68,7 +70,7 @@ async def _serve(
             watching.cancel()
             background.notify("STOPPING=1")
             copies.end()
-            parts.services.volumes.snapshots.end()
+            due.end()
             await door.close()
             await parts.close()
             logging.getLogger().removeHandler(handler)

@@ -29,6 +29,7 @@ from isola.model.network import Nic
 from isola.model.profile import Profile
 from isola.model.project import Project
 from isola.model.reference import DEFAULT_PROJECT, Entity, Kind, Ref
+from isola.model.snapshot import InstanceSnapshot, snapshot_entity
 from isola.model.storage import Volume
 from isola.model.volume import VolumeRef
 from isola.network import Networks
@@ -139,6 +140,9 @@ class Context:
     projects: Collection[Project]
     permit: Callable[[Sequence[Instance]], None]
     """Raises Forbidden or InvalidInput where the project does not allow instances to be so."""
+    snapshots: Collection[InstanceSnapshot]
+    permit_snapshot: Callable[[str], None]
+    """Raises Forbidden where the project allows no snapshots."""
     images: ImageLibrary
     networks: Networks
     pools: Pools
@@ -202,6 +206,13 @@ class Context:
         """Publish what happened to an instance: ``started``."""
         self.events.lifecycle(f"instance-{action}", entity_of(ref), caller=caller, **about)
 
+    def tell_snapshot(
+        self, action: str, instance: Instance, name: str, *, caller: Caller = DAEMON, **about: Any
+    ) -> None:
+        """Publish what happened to a snapshot."""
+        entity = snapshot_entity(instance, name)
+        self.events.lifecycle(f"instance-snapshot-{action}", entity, caller=caller, **about)
+
     def scoped(self, project: str, kind: Kind, name: str) -> Ref:
         """What an instance of this project means by a name; a project without a record has nothing of its own."""
         return Ref((self.projects.find(project) or Project(project)).home(kind), name)
@@ -248,6 +259,10 @@ class Context:
     def volume(self, instance: Instance) -> Volume:
         """Its root volume."""
         return Volume(id=instance.id, pool=self.pool_name(instance), layers=instance.start.layers, idmap=instance.idmap)
+
+    def root_volume(self, instance: Instance) -> Volume:
+        """The same with the size that its root disk is configured to have: for what makes or limits it."""
+        return self.volume(instance)
 
     def pool_name(self, instance: Instance) -> str:
         """The pool its root was made in."""

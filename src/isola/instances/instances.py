@@ -29,10 +29,12 @@ from isola.instances.ranges import claim_again, give_up_unused, look_around
 from isola.instances.reboots import leave
 from isola.instances.reconcile import reconcile
 from isola.instances.shutdown import shutdown
+from isola.instances.snapshots import Snapshots
 from isola.instances.start import require_stopped
 from isola.instances.start import start as start_verb
 from isola.instances.state import observe, observe_all
 from isola.instances.steering import steer_all
+from isola.instances.still import let_go_on
 from isola.model.caller import DAEMON, Caller
 from isola.model.exec import ConsoleRequest, ExecRequest
 from isola.model.instance import Config, Desired, Devices, Instance, InstanceRequest, InstanceState, Status, Unknown
@@ -55,6 +57,7 @@ class Instances:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._commands = Commands(context)
+        self.snapshots = Snapshots(context)
 
     async def look(self) -> None:
         """Find what is on the host and in no record; once the pools are there, and before anything is chosen."""
@@ -64,6 +67,8 @@ class Instances:
         """Adopt what runs, finish or remove what is half made, start what a boot stopped."""
         await claim_again(self._context)
         await reconcile(self._context)
+        await let_go_on(self._context)
+        await self.snapshots.open()
         await give_up_unused(self._context)
         await look_around(self._context)
 

@@ -10,6 +10,7 @@ from isola.instances.configuration import expanded
 from isola.instances.context import Context
 from isola.instances.placement import limits
 from isola.instances.repair import half_changed, repair
+from isola.instances.restoring import finish_restoring
 from isola.instances.supervise import adopt
 from isola.model.instance import Desired, Instance
 from isola.model.reference import Ref
@@ -46,6 +47,7 @@ async def mend(context: Context, op: Operation, ref: Ref) -> None:
         adopted = instance.id not in context.live and await _adopted(context, instance)
         if instance.id not in context.live:
             await clean_up(context, op, instance)
+            await finish_restoring(context, ref)
         if not adopted or half_changed(context, instance):
             await repair(context, op, ref)
     except BaseException:

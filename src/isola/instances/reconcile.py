@@ -18,6 +18,7 @@ from isola.instances.placement import limits
 from isola.instances.remove import doom, sweep
 from isola.instances.repair import half_changed, repair
 from isola.instances.restarts import schedule
+from isola.instances.restoring import finish_restoring
 from isola.instances.start import start
 from isola.instances.supervise import adopt
 from isola.instances.volatile import LAST_BOOT, RESTARTING
@@ -51,8 +52,10 @@ def judge(instance: Instance, *, runs: bool, boot: str, autostart: bool | None) 
     """
     if instance.deleting:
         return Verdict.DELETE
-    if runs:
-        return Verdict.ADOPT if instance.desired is Desired.RUNNING else Verdict.CLEAN
+    if runs and instance.desired is not Desired.RUNNING:
+        return Verdict.CLEAN
+    if runs and LAST_BOOT in instance.volatile and RESTARTING not in instance.volatile:
+        return Verdict.ADOPT  # otherwise it was about to be started again, and the daemon ended on the way
     rebooted = instance.volatile.get(LAST_BOOT) != boot
     if RESTARTING in instance.volatile and not rebooted:
         return Verdict.RESTART
@@ -100,6 +103,7 @@ async def _carry_out(context: Context, instance: Instance, guest: Guest | None, 
             return
         reboots = int(instance.volatile[RESTARTING]) if verdict is Verdict.RESTART else 0
         await clean_up(context, op, instance, again=verdict is Verdict.START, reboots=reboots)
+        await finish_restoring(context, instance.ref)
         if instance.ephemeral and verdict is Verdict.CLEAN and instance.desired is Desired.RUNNING:
             await sweep(context, op, (await context.records.change(instance.ref, doom)).value)
 

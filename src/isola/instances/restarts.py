@@ -31,7 +31,8 @@ def schedule(context: Context, id: str) -> None:
 
 async def _after_pause(context: Context, id: str, restart: Restart) -> None:
     seconds = pause_before(restart.reboots)
-    log.warning("Instance %s has rebooted %d times in a row: it waits %g seconds", id, restart.reboots, seconds)
+    if seconds:
+        log.warning("Instance %s has rebooted %d times in a row: it waits %g seconds", id, restart.reboots, seconds)
     await context.host.clock.sleep(seconds)
     # A start that was cancelled is tried again: an instance that is to stay off is stopped.
     while context.restarts.get(id) is restart:

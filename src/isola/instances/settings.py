@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from isola.model.schedule import parse_pattern, parse_period, parse_schedule
 from isola.model.units import parse_cpu_set, parse_size
 from isola.settings import Setting, Settings, boolean, text, whole
 
@@ -67,6 +68,29 @@ SETTINGS = Settings(
     Setting("boot.host_shutdown_timeout", whole(0, 86_400), "Seconds to wait for a clean stop.", "30", live=True),
     Setting("security.privileged", _unprivileged, "Always false: root inside is nobody outside.", "false"),
     Setting("security.protection.delete", boolean, "Refuse to delete the instance.", "false", live=True),
+    Setting(
+        "snapshots.schedule",
+        parse_schedule,
+        "When snapshots are taken: a cron expression, or `@hourly`, `@daily` and so on.",
+        live=True,
+        expects="a cron expression of five fields, or @hourly, @daily, @weekly, @monthly, @annually",
+    ),
+    Setting("snapshots.schedule.stopped", boolean, "Take them also while it is stopped.", "false", live=True),
+    Setting(
+        "snapshots.pattern",
+        parse_pattern,
+        "Name of snapshots that are given none: `%d` is a number, `{{ creation_date }}` the time.",
+        "snap%d",
+        live=True,
+        expects="a name with one %d, or with {{ creation_date|date:'2006-01-02' }}",
+    ),
+    Setting(
+        "snapshots.expiry",
+        parse_period,
+        "After which time new snapshots go by themselves: `1M 2H 3d 4w 5m 6y`.",
+        live=True,
+        expects="a time span such as 12H or 1w 2d",
+    ),
     Setting("environment.*", text, "Variables of exec, and from its next start on of the instance.", live=True),
     Setting("user.*", text, "Free for the user.", live=True),
     Setting("image.*", text, "Properties of the image it was made from.", live=True, read_only=True),

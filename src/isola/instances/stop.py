@@ -41,7 +41,7 @@ async def halt(
     try:
         with op.step("Stop program"):
             if live.state is RunState.FROZEN:
-                await _thaw(live)
+                await thaw(live)
             if live.state is RunState.RUNNING:
                 live.enter(RunState.STOPPING)
             if not force:
@@ -69,7 +69,7 @@ async def pause(context: Context, op: Operation, ref: Ref) -> None:
     live = require_live(context, instance)
     if live.state is RunState.FROZEN:
         raise WrongState(f"Instance {ref.name!r} is already frozen")
-    await op.effect(f"freeze {ref.name}", lambda: _freeze(live), undo=lambda: _thaw(live))
+    await op.effect(f"freeze {ref.name}", lambda: freeze(live), undo=lambda: thaw(live))
     await op.commit()
     context.tell("paused", ref, caller=op.caller)
 
@@ -80,7 +80,7 @@ async def resume(context: Context, op: Operation, ref: Ref) -> None:
     live = require_live(context, instance)
     if live.state is not RunState.FROZEN:
         raise WrongState(f"Instance {ref.name!r} is not frozen")
-    await op.effect(f"thaw {ref.name}", lambda: _thaw(live))
+    await op.effect(f"thaw {ref.name}", lambda: thaw(live))
     await op.commit()
     context.tell("resumed", ref, caller=op.caller)
 
@@ -104,13 +104,15 @@ def require_live(context: Context, instance: Instance) -> Live:
     return live
 
 
-async def _freeze(live: Live) -> None:
+async def freeze(live: Live) -> None:
+    """Every process stands still."""
     await live.guest.pause()
     if live.state is RunState.RUNNING:
         live.enter(RunState.FROZEN)
 
 
-async def _thaw(live: Live) -> None:
+async def thaw(live: Live) -> None:
+    """Every process goes on."""
     await live.guest.resume()
     if live.state is RunState.FROZEN:
         live.enter(RunState.RUNNING)

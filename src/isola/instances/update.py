@@ -43,19 +43,24 @@ def check(context: Context, ref: Ref, update: InstanceUpdate) -> Instance:
         description=update.description,
         ephemeral=update.ephemeral,
     )
-    for profile in update.profiles:
+    allow(context, instance, wanted)
+    return wanted
+
+
+def allow(context: Context, instance: Instance, wanted: Instance) -> None:
+    """Whether the one may become the other. Raises NotFound (with a field), InvalidInput, WrongState, Forbidden."""
+    for profile in wanted.profiles:
         if context.profiles.find(context.profile_ref(instance, profile)) is None:
             raise NotFound(f"Profile {profile!r} not found", field="profiles", remedy="create the profile first")
     _check_devices(context, instance, wanted)
     context.permit([wanted])
-    return wanted
 
 
 async def update(context: Context, op: Operation, ref: Ref, decide: Decide) -> None:
     """Apply to the running instance what can be applied, then record it. ``decide`` is asked when its turn has come."""
     await mend(context, op, ref)
     held = context.records.read(ref)
-    wanted = await _change(context, op, held, check(context, ref, decide(held.value)))
+    wanted = await bring_to(context, op, held, check(context, ref, decide(held.value)))
     await describe_change(context, op, held.value, wanted.value)
     await op.commit(lambda: record(context, [(held.value, wanted)], allow=lambda: context.permit([wanted.value])))
     context.tell("updated", ref, caller=op.caller)
@@ -80,7 +85,7 @@ async def follow(
         instance = held.value
         if not instance.deleting:
             _check_devices(context, instance, instance)
-            wanted = await _change(context, op, held, instance)
+            wanted = await bring_to(context, op, held, instance)
             await describe_change(context, op, instance, wanted.value)
             changes.append((instance, wanted))
 
@@ -90,7 +95,7 @@ async def follow(
     )
 
 
-async def _change(context: Context, op: Operation, held: Versioned[Instance], wanted: Instance) -> Versioned[Instance]:
+async def bring_to(context: Context, op: Operation, held: Versioned[Instance], wanted: Instance) -> Versioned[Instance]:
     """Bring what runs from one to the other; returns what is then to be recorded, and over which revision."""
     instance = held.value
     config, devices = expanded(context, wanted)

@@ -59,6 +59,13 @@ class Guard:
         if most is not None and there >= most:
             raise Forbidden(f"Project {project.name!r} allows limits.networks={most}", evidence=f"it has {there}")
 
+    def snapshot(self, project: str) -> None:
+        """One that shall be taken. Raises NotFound (the project), Forbidden."""
+        if not restrictions.allows(self.projects.get(project), "restricted.snapshots"):
+            raise Forbidden(
+                f"Project {project!r} does not allow snapshots", remedy="restricted.snapshots of the project decides"
+            )
+
     def project(self, wanted: Project) -> None:
         """As it shall be. Raises Forbidden, InvalidInput where what is there does not fit."""
         for member in self.members(wanted):

@@ -150,6 +150,15 @@ class VolumeDriver(ABC):
             undo=lambda: self._delete_snapshot(volume, id),
         )
 
+    async def clone_snapshot(self, op: Operation, volume: Volume, id: str, source: Volume, snapshot: str) -> None:
+        """Make a snapshot of a volume with the content of one of another volume of this pool."""
+        await op.effect(
+            f"copy snapshot of volume {source.id}",
+            lambda: self._clone_snapshot(volume, id, source, snapshot),
+            look=lambda: self._has_snapshot(volume, id),
+            undo=lambda: self._delete_snapshot(volume, id),
+        )
+
     async def fill_snapshot(
         self, op: Operation, volume: Volume, id: str, tree: Path, *, same_pool: bool = False
     ) -> None:
@@ -167,6 +176,21 @@ class VolumeDriver(ABC):
         What it held before is lost: this is for the end of an operation. Raises NotFound.
         """
         await op.effect(f"restore volume {volume.id}", lambda: self._locked_restore(volume, id))
+
+    async def prepare_restore(self, op: Operation, volume: Volume, id: str) -> None:
+        """Do beforehand what takes time and room in a restore: ``apply_restore`` is quick then.
+
+        Raises NotFound, InUse while it is mounted.
+        """
+        await op.effect(
+            f"prepare restore of volume {volume.id}",
+            lambda: self._locked_prepare(volume, id),
+            undo=lambda: self._drop_prepared(volume, id),
+        )
+
+    async def apply_restore(self, volume: Volume, id: str) -> None:
+        """``restore_snapshot`` outside an operation: when it raises the volume is as it was. Can be repeated."""
+        await self._locked_restore(volume, id)
 
     async def delete_snapshot(self, op: Operation, volume: Volume, id: str) -> None:
         """Fine when it is not there."""
@@ -266,9 +290,17 @@ class VolumeDriver(ABC):
 
     async def _locked_restore(self, volume: Volume, id: str) -> None:
         async with self._lock(volume.id):
-            if any(self._is_of(point, volume) for point in self._holders):
-                raise InUse(f"Volume {volume.id} is mounted", remedy="stop who uses it first")
+            self._refuse_if_mounted(volume)
             await self._restore(volume, id)
+
+    async def _locked_prepare(self, volume: Volume, id: str) -> None:
+        async with self._lock(volume.id):
+            self._refuse_if_mounted(volume)
+            await self._prepare_restore(volume, id)
+
+    def _refuse_if_mounted(self, volume: Volume) -> None:
+        if any(self._is_of(point, volume) for point in (*self._holders, *self._visitors)):
+            raise InUse(f"Volume {volume.id} is mounted", remedy="stop who uses it first")
 
     def _lock(self, name: str) -> asyncio.Lock:
         """One at a time for a volume; the lock goes when nobody holds or wants it."""
@@ -308,10 +340,19 @@ class VolumeDriver(ABC):
     async def _snapshot(self, volume: Volume, id: str) -> None: ...
 
     @abstractmethod
+    async def _clone_snapshot(self, volume: Volume, id: str, source: Volume, snapshot: str) -> None: ...
+
+    @abstractmethod
     async def _fill_snapshot(self, volume: Volume, id: str, tree: Path, same_pool: bool) -> None: ...
 
     @abstractmethod
     async def _restore(self, volume: Volume, id: str) -> None: ...
+
+    @abstractmethod
+    async def _prepare_restore(self, volume: Volume, id: str) -> None: ...
+
+    @abstractmethod
+    async def _drop_prepared(self, volume: Volume, id: str) -> None: ...
 
     @abstractmethod
     async def _delete_snapshot(self, volume: Volume, id: str) -> None: ...

@@ -17,6 +17,7 @@ with real ids. A mount point may only be passed through by the root of who it is
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -32,6 +33,7 @@ from isola.storage.layers import LayerStore
 from isola.storage.tree_layers import TreeLayers, Trees
 
 Fill = Callable[[Path], Awaitable[None]]
+log = logging.getLogger(__name__)
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
 _PLACES = {"container": "volumes", "custom": "custom"}
 
@@ -46,6 +48,8 @@ class TreeDriver(VolumeDriver):
         self.base = base or directory
         self._partial = self.base / "partial"
         self._mounts = self.base / "mounts"
+        self._prepared: set[Path] = set()
+        """Whole copies of snapshots that are about to take the place of their volumes."""
         self.trees = self._make_trees()
         self.layers = self._make_layers()
 
@@ -215,9 +219,13 @@ class TreeDriver(VolumeDriver):
             await finish(self._destroy(partial))
         await self.host.files.flush(target.parent, target.parent.parent)
 
-    async def _restore(self, volume: Volume, id: str) -> None:
+    async def _clone_snapshot(self, volume: Volume, id: str, source: Volume, snapshot: str) -> None:
+        await self._require(source, snapshot)
+        await self._fill_snapshot(volume, id, self._tree(source, snapshot), same_pool=True)
+
+    async def _prepare_restore(self, volume: Volume, id: str) -> None:
         await self._require(volume, id)
-        partial = self._partial / volume.id
+        partial = self._coming(volume, id)
         try:
             await self._destroy(partial)
             await self.host.files.make_directory(partial, mode=0o700)
@@ -225,9 +233,32 @@ class TreeDriver(VolumeDriver):
             if volume.size is not None:
                 await self.trees.limit(partial / "data", volume.size)
             await self.trees.settle(partial)
-            await self.host.files.exchange(partial / "data", self._data(volume))
-        finally:
+        except BaseException:
             await finish(self._destroy(partial))
+            raise
+        self._prepared.add(partial)
+
+    async def _drop_prepared(self, volume: Volume, id: str) -> None:
+        self._prepared.discard(self._coming(volume, id))
+        await self._destroy(self._coming(volume, id))
+
+    async def _restore(self, volume: Volume, id: str) -> None:
+        partial = self._coming(volume, id)
+        if partial not in self._prepared:
+            await self._prepare_restore(volume, id)
+        self._prepared.discard(partial)
+        try:
+            await self.host.files.exchange(partial / "data", self._data(volume))
+        except BaseException:
+            await finish(self._destroy(partial))
+            raise
+        try:
+            await self._destroy(partial)  # what the volume held until now
+        except IsolaError as error:  # it holds the snapshot already: that cannot fail any more
+            log.warning("What volume %s held before is removed at the next start: %s", volume.id, error)
+
+    def _coming(self, volume: Volume, id: str) -> Path:
+        return self._partial / f"{volume.id}.{_checked(id)}.restored"
 
     async def _delete_snapshot(self, volume: Volume, id: str) -> None:
         await self._remove_tree(self._tree(volume, _checked(id)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -18,7 +17,6 @@ from isola.storage.volume_records import VolumeContext
 
 _MOST = 1000
 """Snapshots of one volume."""
-_MINUTE = 60.0
 log = logging.getLogger(__name__)
 
 
@@ -27,7 +25,6 @@ class Snapshots:
 
     def __init__(self, context: VolumeContext) -> None:
         self._context = context
-        self._ticking: asyncio.Task[None] | None = None
 
     def of(self, ref: VolumeRef) -> list[VolumeSnapshot]:
         """Those of a volume, oldest first. Raises NotFound."""
@@ -185,22 +182,6 @@ class Snapshots:
             record = by_id.get(snapshot.volume)
             if record is not None:
                 await self._quietly(record, "Removing half-made snapshot", snapshot)
-
-    def begin(self) -> None:
-        """Look every minute what is due, in the background."""
-        self._ticking = asyncio.get_running_loop().create_task(self._tick(), name="snapshots that are due")
-
-    def end(self) -> None:
-        """Look no more."""
-        if self._ticking is not None:
-            self._ticking.cancel()
-
-    async def _tick(self) -> None:
-        clock = self._context.host.clock
-        while True:
-            now = clock.now()
-            await clock.sleep(_MINUTE - now.second - now.microsecond / 1_000_000)
-            await self.look(clock.now())
 
     async def look(self, now: datetime) -> None:
         """Remove what has expired, and take what is due in this minute."""

@@ -7,18 +7,19 @@ from collections.abc import Sequence
 from isola.doors import Services
 from isola.doors.rest.answers import dumps
 from isola.doors.rest.filtering import Match
+from isola.doors.rest.shapes.instance_snapshots import snapshot_json
 from isola.doors.rest.shapes.instances import instance_json, state_json
 from isola.doors.rest.shapes.server import server_json
 from isola.errors import NotFound
 from isola.model.caller import Caller
 from isola.model.instance import Instance, InstanceState
 from isola.model.reference import Kind, Ref
+from isola.model.snapshot import InstanceSnapshot
 from isola.server import pressure
 from isola.state import Versioned
 
 _CALLERS = 64
 """Callers whose answer to ``GET /1.0`` is kept."""
-_FULL = b',"backups":[],"snapshots":[],"state":'
 
 
 class Rendering:
@@ -84,23 +85,32 @@ class Rendering:
         held = instances.again(instance)
         if held is None:
             raise NotFound(f"Instance {instance.ref.quoted} not found", evidence="it was deleted meanwhile")
-        return held.value, self._full(held, state)
+        return held.value, self._full(held, state, instances.snapshots.of(held.value))
+
+    def snapshot(self, snapshot: InstanceSnapshot, size: int = -1) -> dict[str, object]:
+        """A snapshot as a dictionary."""
+        instances = self._services.instances
+        then = snapshot.instance
+        return snapshot_json(snapshot, instances.config(then), instances.expanded(then), size)
 
     async def many_full(self, chosen: Sequence[Instance], match: Match | None = None) -> bytes:
         """A list of instances with their states; disks are not walked for it."""
         instances = self._services.instances
         states = await instances.states(chosen)
         # Looking at the states took a while: shown are the records as they stand now, without those that are gone.
+        snapshots = instances.snapshots.of_all()
         parts = [
-            self._full(held, state)
+            self._full(held, state, snapshots.get(instance.id, ()))
             for instance, state in zip(chosen, states, strict=True)
             if (held := instances.again(instance)) is not None and (match is None or match(self.shape(held.value)))
         ]
         self._forget_gone()
         return b"[" + b",".join(parts) + b"]"
 
-    def _full(self, held: Versioned[Instance], state: InstanceState) -> bytes:
-        return self.one(held)[:-1] + _FULL + dumps(state_json(state)) + b"}"
+    def _full(self, held: Versioned[Instance], state: InstanceState, snapshots: Sequence[InstanceSnapshot]) -> bytes:
+        taken = dumps([self.snapshot(each) for each in snapshots]) if snapshots else b"[]"
+        more = (b',"backups":[],"snapshots":', taken, b',"state":', dumps(state_json(state)), b"}")
+        return self.one(held)[:-1] + b"".join(more)
 
     def _forget_gone(self) -> None:
         if len(self._kept) > 2 * len(self._services.instances) + 16:

@@ -12,6 +12,8 @@ Files of ``upper`` have shifted ids. A volume's directory may only be passed thr
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import ClassVar
 
@@ -128,15 +130,30 @@ class OverlayDriver(TreeDriver):
         await self._require(source, snapshot)
 
         async def fill(tree: Path) -> None:
-            shifted = self._partial / f"{volume.id}.shifted"
-            await self.host.files.make_directory(shifted, mode=0o700)
-            try:
-                await self.host.mounts.bind(_reshifted(self._tree(source, snapshot), shifted, source, volume))
+            async with self._shifted(source, snapshot, volume) as shifted:
                 await self.trees.copy(shifted, tree)
-            finally:
-                await finish(clear_trial(self.host, shifted))
 
         await self._build(volume, fill)
+
+    async def _clone_snapshot(self, volume: Volume, id: str, source: Volume, snapshot: str) -> None:
+        """As ``_clone_volume``."""
+        if volume.kind != "container" or volume.idmap == source.idmap:
+            await super()._clone_snapshot(volume, id, source, snapshot)
+            return
+        await self._require(source, snapshot)
+        async with self._shifted(source, snapshot, volume) as shifted:
+            await self._fill_snapshot(volume, id, shifted, same_pool=False)
+
+    @asynccontextmanager
+    async def _shifted(self, source: Volume, snapshot: str | None, volume: Volume) -> AsyncIterator[Path]:
+        """The upper directory of one volume with the ids of another one."""
+        shifted = self._partial / f"{volume.id}.shifted"
+        await self.host.files.make_directory(shifted, mode=0o700)
+        try:
+            await self.host.mounts.bind(_reshifted(self._tree(source, snapshot), shifted, source, volume))
+            yield shifted
+        finally:
+            await finish(clear_trial(self.host, shifted))
 
     async def _show(self, volume: Volume, point: Path) -> None:
         if volume.kind != "container":

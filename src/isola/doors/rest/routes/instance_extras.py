@@ -1,4 +1,4 @@
-"""Metadata of instances, and what they do not have yet: snapshots, backups, SFTP."""
+"""Metadata of instances, and what they do not have yet: backups."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ async def metadata(request: Request) -> web.StreamResponse:
 
 
 async def nothing(request: Request) -> web.StreamResponse:
-    """An empty list: there are no snapshots or backups."""
+    """An empty list: there are no backups."""
     instance_of(request)
     return sync([])
 
@@ -35,22 +35,10 @@ async def templates(request: Request) -> web.StreamResponse:
     return sync(sorted({each.name for each in instance.start.templates}))
 
 
-async def snapshot(request: Request) -> web.StreamResponse:
-    """Not found: there is none."""
-    name = instance_of(request).name
-    raise NotFound(f"Instance {name!r} has no snapshot {request.parameters['snapshot'][:80]!r}")
-
-
 async def backup(request: Request) -> web.StreamResponse:
     """Not found: there is none."""
     name = instance_of(request).name
     raise NotFound(f"Instance {name!r} has no backup {request.parameters['backup'][:80]!r}")
-
-
-async def refuse_snapshot(request: Request) -> web.StreamResponse:
-    """Refused: snapshots are not offered yet."""
-    instance_of(request)
-    raise Unsupported("Snapshots are not offered yet", remedy="no storage driver here can take them")
 
 
 async def refuse_backup(request: Request) -> web.StreamResponse:
@@ -76,13 +64,9 @@ ROUTES = in_every_tree(
     ("GET", "/1.0/instances/{name}/metadata/templates", templates, Permission.VIEW),
     ("POST", "/1.0/instances/{name}/metadata/templates", refuse_metadata, Permission.EDIT),
     ("DELETE", "/1.0/instances/{name}/metadata/templates", refuse_metadata, Permission.EDIT),
-    ("GET", "/1.0/instances/{name}/snapshots", nothing, Permission.VIEW),
-    ("POST", "/1.0/instances/{name}/snapshots", refuse_snapshot, Permission.EDIT),
-    ("GET", "/1.0/instances/{name}/snapshots/{snapshot}", snapshot, Permission.VIEW),
     ("GET", "/1.0/instances/{name}/backups", nothing, Permission.VIEW),
     ("POST", "/1.0/instances/{name}/backups", refuse_backup, Permission.EDIT),
     ("GET", "/1.0/instances/{name}/backups/{backup}", backup, Permission.VIEW),
-    *_refused("/1.0/instances/{name}/snapshots/{snapshot}", refuse_snapshot),
     *_refused("/1.0/instances/{name}/backups/{backup}", refuse_backup, "POST", "DELETE"),
     ("GET", "/1.0/instances/{name}/backups/{backup}/export", refuse_backup, Permission.OPERATE),
 )

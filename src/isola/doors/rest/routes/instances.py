@@ -52,9 +52,10 @@ async def get(request: Request) -> web.StreamResponse:
 
 
 async def put(request: Request) -> web.StreamResponse:
-    """Begin to replace configuration, devices, profiles and description."""
+    """Begin to replace configuration, devices, profiles and description; or ``restore`` a snapshot."""
     fields = await request.fields()
-    _refuse_restore(fields)
+    if snapshot := fields.text("restore", ""):
+        return background(_restore(request, snapshot, stateful=fields.boolean("stateful")))
 
     def replaced(instance: Instance) -> InstanceUpdate:
         return InstanceUpdate(
@@ -72,7 +73,6 @@ async def put(request: Request) -> web.StreamResponse:
 async def patch(request: Request) -> web.StreamResponse:
     """Change some of them, and answer when it is done."""
     fields = await request.fields()
-    _refuse_restore(fields)
     instances = request.services.instances
     operation = _update(request, lambda instance: _merged(fields, instance, instances.config(instance)))
     await request.services.operations.finish(operation)
@@ -183,9 +183,16 @@ def _merged(fields: Fields, instance: Instance, config: Config) -> InstanceUpdat
     )
 
 
-def _refuse_restore(fields: Fields) -> None:
-    if fields.text("restore", ""):
-        raise Unsupported("Snapshots are not offered yet", field="restore")
+def _restore(request: Request, snapshot: str, *, stateful: bool) -> Operation:
+    instances, instance = request.services.instances, instance_of(request)
+    # As LXD's clients write it: ``web1/snap0`` is the same as ``snap0``.
+    name = snapshot.removeprefix(f"{instance.name}/")
+
+    def shown(found: Instance) -> object:
+        return writable(found, instances.config(found))
+
+    request.matching(shown, lambda found: found)(instance)
+    return instances.snapshots.restore(instance.ref, name, stateful=stateful, caller=request.caller)
 
 
 ROUTES = in_every_tree(

@@ -12,10 +12,9 @@ from isola.doors.rest.answers import background, sync
 from isola.doors.rest.filtering import select
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission
-from isola.doors.rest.shapes.volumes import snapshot_json, snapshot_writable
+from isola.doors.rest.shapes.volumes import root_snapshot_json, snapshot_json, snapshot_writable
 from isola.doors.rest.volumes import custom_of, ref_of, root_of, type_of
-from isola.errors import NotFound
-from isola.model.volume import CUSTOM, VolumeSnapshot
+from isola.model.volume import CUSTOM, VolumeRef, VolumeSnapshot
 
 _ROOT = "/1.0/storage-pools/{pool}/volumes/{type}/{volume}/snapshots"
 _ONE = f"{_ROOT}/{{snapshot}}"
@@ -24,8 +23,13 @@ _ONE = f"{_ROOT}/{{snapshot}}"
 async def list_all(request: Request) -> web.StreamResponse:
     """Paths, or snapshots, oldest first."""
     if type_of(request) != CUSTOM:
-        root_of(request)
-        return sync([])
+        instance = root_of(request)
+        taken = request.services.instances.snapshots.of(instance)
+        if request.recursion:
+            return sync(select([root_snapshot_json(each) for each in taken], request.query.get("filter", "")))
+        pool, kind = request.parameters["pool"], type_of(request)
+        ref = VolumeRef(pool, kind, instance.project, instance.name)
+        return sync([address(ref.snapshot(each.name)) for each in taken])
     record = custom_of(request)
     found = request.services.volumes.snapshots.of(record.ref)
     shapes = select([snapshot_json(snapshot) for snapshot in found], request.query.get("filter", ""))
@@ -48,8 +52,11 @@ async def create(request: Request) -> web.StreamResponse:
 async def get(request: Request) -> web.StreamResponse:
     """One snapshot."""
     if type_of(request) != CUSTOM:
-        root_of(request)
-        raise NotFound(f"Snapshot {request.parameters['snapshot'][:80]!r} not found")
+        return sync(
+            root_snapshot_json(
+                request.services.instances.snapshots.get(root_of(request).ref, request.parameters["snapshot"])
+            )
+        )
     snapshot = request.services.volumes.snapshots.get(ref_of(request), request.parameters["snapshot"])
     return sync(snapshot_json(snapshot), etag=snapshot_writable(snapshot))
 

@@ -14,6 +14,7 @@ from isola.doors.rest.reading import Fields
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission
 from isola.doors.rest.shapes.volumes import (
+    root_snapshot_volume_json,
     root_volume_json,
     snapshot_volume_json,
     volume_json,
@@ -150,7 +151,10 @@ async def _update(request: Request, decide: Callable[[VolumeRecord], VolumeRecor
 
 def _shapes(request: Request, pool: Pool, kind: str) -> Iterator[dict[str, object]]:
     if kind in {"", ROOT}:
-        yield from (root_volume_json(instance) for instance in roots_in(request, pool))
+        taken = request.services.instances.snapshots.of_all()
+        for instance in roots_in(request, pool):
+            yield root_volume_json(instance)
+            yield from (root_snapshot_volume_json(instance, each) for each in taken.get(instance.id, ()))
     if kind in {"", CUSTOM}:
         volumes = request.services.volumes
         for record in volumes.in_pool(pool.name):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from isola.doors.rest.addresses import address
 from isola.doors.rest.shapes.times import UNSET, moment
 from isola.model.instance import Instance
+from isola.model.snapshot import InstanceSnapshot
 from isola.model.volume import VolumeRecord, VolumeSnapshot
 
 
@@ -49,6 +50,26 @@ def root_volume_json(instance: Instance) -> dict[str, object]:
         "pool": instance.volatile.get("root.pool", ""),
         "project": instance.project,
         "used_by": [address(instance.entity)],
+    }
+
+
+def root_snapshot_volume_json(instance: Instance, snapshot: InstanceSnapshot) -> dict[str, object]:
+    """A snapshot of an instance as it stands in a list of volumes: ``web1/snap0``."""
+    return root_volume_json(instance) | {
+        "name": f"{instance.name}/{snapshot.name}",
+        "created_at": moment(snapshot.created_at),
+    }
+
+
+def root_snapshot_json(snapshot: InstanceSnapshot) -> dict[str, object]:
+    """The same among the snapshots of that volume."""
+    return {
+        "name": snapshot.name,
+        "description": "",
+        "config": {},
+        "content_type": "filesystem",
+        "created_at": moment(snapshot.created_at),
+        "expires_at": moment(snapshot.expires_at, UNSET),
     }
 
 

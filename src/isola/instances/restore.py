@@ -1,0 +1,103 @@
+"""Have an instance be what it was when a snapshot was taken: its root, configuration, devices and profiles."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from contextlib import suppress
+
+from isola.errors import IsolaError
+from isola.host.cancellation import finish
+from isola.instances.clean_up import record_stopped
+from isola.instances.context import Context, Restart
+from isola.instances.describe import describe_change
+from isola.instances.files import end_sessions
+from isola.instances.mend import mend
+from isola.instances.restarts import schedule
+from isola.instances.restoring import marked
+from isola.instances.snapshot_records import find
+from isola.instances.start import start
+from isola.instances.stop import halt
+from isola.instances.update import allow, bring_to
+from isola.model.instance import Instance
+from isola.model.reference import Ref
+from isola.model.snapshot import InstanceSnapshot
+from isola.operations import Operation
+from isola.state import Versioned
+
+
+def check(context: Context, ref: Ref, name: str) -> Instance:
+    """The record as it shall be. Raises NotFound, InvalidInput, WrongState, Forbidden: also for what is gone since."""
+    instance = context.records.get(ref)
+    then = find(context, instance, name).instance
+    wanted = dataclasses.replace(
+        instance,
+        config=then.config,
+        devices=then.devices,
+        profiles=then.profiles,
+        description=then.description,
+        ephemeral=then.ephemeral,
+        architecture=then.architecture,
+    )
+    allow(context, instance, wanted)
+    return wanted
+
+
+async def restore(context: Context, op: Operation, ref: Ref, name: str) -> None:
+    """What runs is stopped at once, as if its power failed, and started again afterwards, whatever came of it."""
+    check(context, ref, name)
+    await mend(context, op, ref)
+    instance = context.records.get(ref)
+    ran = context.runs(instance)
+    try:
+        if ran:
+            await halt(context, op, ref, timeout=None, force=True, again=True)
+            op.reopen()
+        await _restore(context, op, ref, name)
+    except BaseException:
+        if ran and instance.id not in context.live and instance.id not in context.broken:
+            context.restarts[instance.id] = Restart(0)
+            schedule(context, instance.id)
+        raise
+    context.tell("restored", ref, caller=op.caller, snapshot=name)
+    if ran:
+        op.reopen()
+        await _start(context, op, ref)
+
+
+async def _start(context: Context, op: Operation, ref: Ref) -> None:
+    try:
+        await start(context, op, ref)
+    except BaseException:
+        if context.records.get(ref).id not in context.live:
+            with suppress(IsolaError):  # its record says that it is started again
+                await finish(asyncio.ensure_future(record_stopped(context, ref)))
+        raise
+
+
+async def _restore(context: Context, op: Operation, ref: Ref, name: str) -> None:
+    wanted = check(context, ref, name)
+    held = context.records.read(ref)
+    old, snapshot = held.value, find(context, held.value, name)
+    await end_sessions(context, old)
+    with op.step(f"Restore {name}"):
+        await context.storage(old).prepare_restore(op, context.root_volume(wanted), snapshot.id)
+    new = await bring_to(context, op, held, wanted)
+    await describe_change(context, op, old, new.value)
+    await op.commit(lambda: _change_over(context, old, new, snapshot))
+
+
+async def _change_over(context: Context, old: Instance, new: Versioned[Instance], snapshot: InstanceSnapshot) -> None:
+    """From the first write on a later daemon goes on with it; where the root cannot be changed, that is taken back."""
+    ref = old.ref
+    await context.records.replace(ref, marked(new.value, snapshot.id), at=new.revision)
+    try:
+        await context.storage(old).apply_restore(context.root_volume(new.value), snapshot.id)
+    except BaseException:
+        await context.records.change(ref, lambda _: old)
+        raise
+    context.devices.forget(context.devices.plugs(old), but=new.value)
+    try:
+        await context.records.change(ref, lambda found: marked(found, ""))
+    except IsolaError as error:  # it is restored; the next verb, or the next daemon, restores it once more
+        context.broken[old.id] = str(error)

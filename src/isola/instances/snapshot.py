@@ -1,0 +1,134 @@
+"""Take, rename, change and remove a snapshot of an instance: the work of each verb."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from datetime import datetime
+
+from isola.errors import AlreadyExists, HostFailure, InvalidInput, NotFound, WrongState
+from isola.instances.configuration import expanded
+from isola.instances.context import Context
+from isola.instances.mend import marks, mend
+from isola.instances.snapshot_records import find, snapshots_of
+from isola.instances.still import still
+from isola.model.instance import Instance
+from isola.model.names import plain_name
+from isola.model.reference import Ref
+from isola.model.schedule import next_name, parse_period
+from isola.model.snapshot import InstanceSnapshot, snapshot_key
+from isola.operations import Operation
+
+MOST = 1000
+"""Snapshots of one instance."""
+Decide = Callable[[InstanceSnapshot], InstanceSnapshot]
+
+
+def name_for(context: Context, instance: Instance) -> str:
+    """For one that is given none, by ``snapshots.pattern``."""
+    config, _ = expanded(context, instance)
+    taken = [each.name for each in context.snapshots if each.instance.id == instance.id]
+    return next_name(config.get("snapshots.pattern", ""), taken, context.host.clock.now())
+
+
+def check(context: Context, instance: Instance, name: str) -> None:
+    """Whether a snapshot of this name may be taken. Raises InvalidInput, AlreadyExists, WrongState, Forbidden."""
+    plain_name(name)
+    if instance.deleting:
+        raise WrongState(f"Instance {instance.name!r} is half deleted", remedy="delete it again")
+    context.permit_snapshot(instance.project)
+    require_free(context, instance, name)
+    if len(snapshots_of(context, instance)) >= MOST:
+        raise InvalidInput(f"Instance {instance.name!r} has {MOST} snapshots", remedy="delete some of them")
+
+
+def require_free(context: Context, instance: Instance, name: str) -> None:
+    """Raises AlreadyExists."""
+    if any(each.name == name for each in snapshots_of(context, instance)):
+        raise AlreadyExists(f"Instance {instance.name!r} has a snapshot {name!r} already", field="name")
+
+
+async def take(context: Context, op: Operation, ref: Ref, *, id: str, name: str, expires_at: datetime | None) -> None:
+    """Record what the instance is, and keep what its root holds at one moment."""
+    await mend(context, op, ref)
+    instance = still_the(context, ref, id)
+    check(context, instance, name)
+    await _remove_half_made(context, op, instance)
+    marks(context, op, instance.id)
+    snapshot = InstanceSnapshot(context.host.clock.token(16), name, context.host.clock.now(), instance, expires_at)
+    driver, volume = context.storage(instance), context.volume(instance)
+
+    async def withdraw() -> None:
+        if snapshot.id in await driver.snapshots(volume):
+            raise HostFailure(f"Snapshot {name!r} is left in pool {volume.pool!r}", remedy="the daemon removes it")
+        await context.snapshots.remove(snapshot.key)
+
+    half_made = dataclasses.replace(snapshot, ready=False)
+    await op.effect(f"record snapshot {name}", lambda: context.snapshots.add(snapshot.key, half_made), undo=withdraw)
+    with op.step(f"Snapshot {instance.name}"):
+        async with still(context, op, instance):
+            await driver.create_snapshot(op, volume, snapshot.id)
+    await op.commit(lambda: context.snapshots.change(snapshot.key, lambda _: snapshot))
+    context.tell_snapshot("created", instance, name, caller=op.caller)
+
+
+async def rename(context: Context, op: Operation, ref: Ref, name: str, new: str) -> None:
+    """Raises NotFound, AlreadyExists."""
+    instance = context.records.get(ref)
+    require_free(context, instance, new)
+    await _remove_half_made(context, op, instance)
+    find(context, instance, name)
+    held = context.snapshots.read(snapshot_key(instance.id, name))
+    renamed = dataclasses.replace(held.value, name=new)
+    await op.commit(lambda: context.snapshots.rename(held.value.key, renamed.key, renamed, at=held.revision))
+    context.tell_snapshot("renamed", instance, new, caller=op.caller, old_name=name)
+
+
+async def change(context: Context, op: Operation, ref: Ref, name: str, decide: Decide) -> None:
+    """When it expires. Raises NotFound, and what ``decide`` raises."""
+    instance = context.records.get(ref)
+    find(context, instance, name)
+
+    def changed(found: InstanceSnapshot) -> InstanceSnapshot:
+        return dataclasses.replace(found, expires_at=decide(found).expires_at)
+
+    await op.commit(lambda: context.snapshots.change(snapshot_key(instance.id, name), changed))
+    context.tell_snapshot("updated", instance, name, caller=op.caller)
+
+
+async def delete(context: Context, op: Operation, ref: Ref, name: str) -> None:
+    """Raises NotFound."""
+    instance = context.records.get(ref)
+    await remove(context, op, instance, find(context, instance, name))
+    context.tell_snapshot("deleted", instance, name, caller=op.caller)
+
+
+async def remove(context: Context, op: Operation, instance: Instance, snapshot: InstanceSnapshot) -> None:
+    """The first write is the point of no return; the rest can be repeated."""
+    doomed = dataclasses.replace(snapshot, ready=False)
+    await op.commit(lambda: context.snapshots.change(snapshot.key, lambda _: doomed))
+    await context.storage(instance).delete_snapshot(op, context.volume(instance), snapshot.id)
+    await context.snapshots.remove(snapshot.key)
+
+
+async def _remove_half_made(context: Context, op: Operation, instance: Instance) -> None:
+    """What an earlier verb could not remove: its name is wanted, perhaps."""
+    half = [each for each in context.snapshots if each.instance.id == instance.id and not each.ready]
+    for snapshot in half:
+        await remove(context, op, instance, snapshot)
+    if half:
+        op.reopen()
+
+
+def still_the(context: Context, ref: Ref, id: str) -> Instance:
+    """The record as it stands now. Raises NotFound where another instance has the name by now."""
+    found = context.records.get(ref)
+    if found.id != id:
+        raise NotFound(f"Instance {ref.name!r} was deleted meanwhile")
+    return found
+
+
+def expiry(context: Context, instance: Instance) -> datetime | None:
+    """When a snapshot that is taken now goes by itself, by ``snapshots.expiry``; None: never."""
+    period = parse_period(expanded(context, instance)[0].get("snapshots.expiry", ""))
+    return context.host.clock.now() + period if period else None

@@ -1,0 +1,79 @@
+"""Hold an instance still while its root is copied, so that the copy shows one moment and not several."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from isola.errors import HostFailure, IsolaError, Unsupported
+from isola.host.cancellation import finish
+from isola.instances.context import Context, Live, RunState
+from isola.instances.stop import freeze, thaw
+from isola.model.instance import Instance
+from isola.operations import Operation
+from isola.runtimes import Capability
+from isola.state import Intent
+
+HELD = "still"
+"""The kind of intent of an instance that is frozen by the daemon itself, and not for its user."""
+log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def still(context: Context, op: Operation, instance: Instance) -> AsyncIterator[None]:
+    """Within this nothing inside runs. What is stopped or frozen already stays as it is.
+
+    The intent is on disk before anything is frozen: a daemon that is killed meanwhile leaves it to the next one to
+    let the instance go on. Raises Unsupported where the runtime cannot freeze and the pool cannot copy in an instant.
+    """
+    live = context.live.get(instance.id)
+    if live is None or live.state is not RunState.RUNNING or not _can_freeze(context, instance):
+        yield
+        return
+    intent = Intent(f"{HELD}-{instance.id}", HELD, {"instance": instance.id})
+
+    async def withdraw() -> None:
+        if live.state is RunState.FROZEN:
+            raise HostFailure(f"Instance {instance.name!r} is still frozen", remedy="unfreeze it")
+        await context.intents.end(intent.id)
+
+    await op.effect(f"announce freeze of {instance.name}", lambda: context.intents.begin(intent), undo=withdraw)
+    try:
+        await op.effect(f"freeze {instance.name}", lambda: freeze(live), undo=lambda: _let_go(live))
+        yield
+    finally:  # before anything else is undone, which may take long
+        await finish(asyncio.ensure_future(_let_go(live)))
+    await context.intents.end(intent.id)
+
+
+async def let_go_on(context: Context) -> None:
+    """At the start of the daemon: thaw what an earlier one was killed over."""
+    for intent in list(context.intents.of_kind(HELD)):
+        live = context.live.get(intent.facts.get("instance", ""))
+        try:
+            if live is not None:
+                await _let_go(live)
+            await context.intents.end(intent.id)
+        except IsolaError as error:
+            log.error("Instance %s stays frozen: %s", intent.facts.get("instance"), error)
+
+
+def _can_freeze(context: Context, instance: Instance) -> bool:
+    capabilities = context.runtime(instance).capabilities
+    if capabilities.has(Capability.PAUSE):
+        return True
+    if not context.storage(instance).capabilities.instant_copies:
+        lack = capabilities.lacks[Capability.PAUSE]
+        raise Unsupported(
+            f"Instance {instance.name!r} cannot be frozen while its root is copied",
+            evidence=lack.reason,
+            remedy="stop it first, or use a pool that copies in an instant",
+        )
+    return False
+
+
+async def _let_go(live: Live) -> None:
+    if live.state is RunState.FROZEN:
+        await thaw(live)

@@ -1,0 +1,173 @@
+"""Snapshots of instances: taken at one moment, restored, expired, scheduled; a daemon that dies leaves nothing half."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from instance_verbs import VICTIM, running, stopped
+
+from isola.errors import AlreadyExists, Forbidden, IsolaError, NotFound, Unsupported
+from isola.instances.snapshots import Snapshots
+from isola.instances.still import HELD
+from isola.model.instance import Instance, InstanceUpdate, Status
+from isola.state import Intent
+from isola.testing.parts import World
+
+
+def snapshots(world: World) -> Snapshots:
+    return world.parts.services.instances.snapshots
+
+
+def victim(world: World) -> Instance:
+    return world.parts.services.instances.get(VICTIM)
+
+
+def names(world: World) -> list[str]:
+    return [each.name for each in snapshots(world).of(victim(world))]
+
+
+async def write(world: World, text: bytes) -> None:
+    async with world.context.storage(victim(world)).contents(world.context.volume(victim(world))) as tree:
+        await world.host.files.write(tree / "file", text)
+
+
+async def read(world: World) -> bytes:
+    async with world.context.storage(victim(world)).contents(world.context.volume(victim(world))) as tree:
+        return await world.host.files.read(tree / "file")
+
+
+async def update(world: World, **config: str) -> None:
+    def decide(found: Instance) -> InstanceUpdate:
+        return InstanceUpdate(config=config, devices=found.devices, profiles=found.profiles)
+
+    await world.finish(world.parts.services.instances.update(VICTIM, decide))
+
+
+@pytest.fixture(params=(stopped, running), ids=("stopped", "running"))
+async def either(request: pytest.FixtureRequest, world: World) -> AsyncIterator[World]:
+    await request.param(world)
+    yield world
+
+
+async def test_a_restored_instance_is_what_it_was(either: World) -> None:
+    world = either
+    before = world.parts.services.instances.status(victim(world))
+    await write(world, b"then")
+    await update(world, **{"user.mark": "then"})
+    await world.finish(snapshots(world).create(VICTIM))
+    await write(world, b"now")
+    await update(world, **{"user.mark": "now"})
+    await world.finish(snapshots(world).restore(VICTIM, "snap0"))
+    assert await read(world) == b"then"
+    assert victim(world).config == {"user.mark": "then"}
+    assert world.parts.services.instances.status(victim(world)) is before
+    assert names(world) == ["snap0"]
+
+
+async def test_names_follow_the_pattern(world: World) -> None:
+    await stopped(world)
+    for _ in range(2):
+        await world.finish(snapshots(world).create(VICTIM))
+    await update(world, **{"snapshots.pattern": "at-{{ creation_date|date:'2006-01-02' }}"})
+    await world.finish(snapshots(world).create(VICTIM))
+    today = f"{world.host.clock.now():%Y-%m-%d}"
+    assert sorted(names(world)) == [f"at-{today}", "snap0", "snap1"]
+    with pytest.raises(AlreadyExists):
+        snapshots(world).create(VICTIM, "snap0")
+
+
+async def test_one_is_renamed_and_removed(world: World) -> None:
+    await stopped(world)
+    await world.finish(snapshots(world).create(VICTIM, "one"))
+    await world.finish(snapshots(world).rename(VICTIM, "one", "two"))
+    assert names(world) == ["two"]
+    id = snapshots(world).get(VICTIM, "two").id
+    driver, volume = world.context.storage(victim(world)), world.context.volume(victim(world))
+    assert await driver.snapshots(volume) == (id,)
+    await world.finish(snapshots(world).delete(VICTIM, "two"))
+    assert names(world) == []
+    assert await driver.snapshots(volume) == ()
+    with pytest.raises(NotFound):
+        snapshots(world).delete(VICTIM, "two")
+
+
+async def test_they_go_with_the_instance_and_stay_with_its_new_name(world: World) -> None:
+    await stopped(world)
+    await world.finish(snapshots(world).create(VICTIM, "one"))
+    await world.finish(world.parts.services.instances.rename(VICTIM, "other"))
+    other = VICTIM.renamed("other")
+    assert snapshots(world).get(other, "one").instance.name == "victim"
+    await world.finish(world.parts.services.instances.delete(other))
+    assert list(world.parts.records.instance_snapshots) == []
+    await stopped(world)
+    assert names(world) == []
+
+
+async def test_what_expired_goes_and_what_is_due_comes(world: World) -> None:
+    await running(world)
+    await update(world, **{"snapshots.expiry": "1H", "snapshots.schedule": "@hourly"})
+    now = world.host.clock.now().replace(minute=0)
+    await snapshots(world).look(now + timedelta(minutes=1))
+    assert names(world) == []
+    await snapshots(world).look(now)
+    assert names(world) == ["snap0"]
+    await snapshots(world).look(now + timedelta(hours=2, minutes=1))
+    assert names(world) == []
+
+
+async def test_what_is_stopped_is_left_out_of_the_schedule_unless_it_says_so(world: World) -> None:
+    await stopped(world)
+    now = world.host.clock.now().replace(minute=0)
+    await update(world, **{"snapshots.schedule": "@hourly"})
+    await snapshots(world).look(now)
+    assert names(world) == []
+    await update(world, **{"snapshots.schedule": "@hourly", "snapshots.schedule.stopped": "true"})
+    await snapshots(world).look(now)
+    assert names(world) == ["snap0"]
+
+
+async def test_the_state_in_memory_is_refused_with_the_reason(world: World) -> None:
+    await running(world)
+    with pytest.raises(Unsupported, match="memory"):
+        snapshots(world).create(VICTIM, stateful=True)
+
+
+async def test_a_restricted_project_allows_none_unless_it_says_so(world: World) -> None:
+    await stopped(world)
+    await world.parts.records.projects.change("default", lambda found: replace(found, config={"restricted": "true"}))
+    with pytest.raises(Forbidden):
+        snapshots(world).create(VICTIM)
+    allowed = {"restricted": "true", "restricted.snapshots": "allow"}
+    await world.parts.records.projects.change("default", lambda found: replace(found, config=allowed))
+    await world.finish(snapshots(world).create(VICTIM))
+    assert names(world) == ["snap0"]
+
+
+async def test_a_profile_that_is_gone_is_named_before_anything_stops(world: World) -> None:
+    await running(world)
+    await world.finish(snapshots(world).create(VICTIM))
+    held = world.parts.records.instance_snapshots.read(snapshots(world).get(VICTIM, "snap0").key).value
+    lost = replace(held, instance=replace(held.instance, profiles=("gone",)))
+    await world.parts.records.instance_snapshots.change(held.key, lambda _: lost)
+    with pytest.raises(IsolaError, match="gone"):
+        snapshots(world).restore(VICTIM, "snap0")
+    assert world.parts.services.instances.status(victim(world)) is Status.RUNNING
+
+
+async def test_what_a_killed_daemon_froze_goes_on(world: World) -> None:
+    await running(world)
+    await world.context.intents.begin(Intent("still-x", HELD, {"instance": victim(world).id}))
+    await world.context.live[victim(world).id].guest.pause()
+    await world.start()
+    assert world.parts.services.instances.status(victim(world)) is Status.RUNNING
+    assert list(world.context.intents.of_kind(HELD)) == []
+
+
+async def test_what_its_user_froze_stays_frozen(world: World) -> None:
+    await running(world)
+    await world.finish(world.parts.services.instances.pause(VICTIM))
+    await world.finish(snapshots(world).create(VICTIM))
+    assert world.parts.services.instances.status(victim(world)) is Status.FROZEN

@@ -69,6 +69,15 @@ def test_alone_it_shows_first_steps_and_every_verb(isola: Run) -> None:
         assert f"\n  {verb} " in text
 
 
+def test_a_device_of_a_profile_is_changed_in_one_key(isola: Run, daemon: ServedDaemon) -> None:
+    ok(isola("create", "tiny", "web1", "-d", "eth0,mtu=1400"))
+    made = daemon.instances["web1"]
+    assert made["devices"] == {"eth0": made["expanded_devices"]["eth0"]}
+    assert made["devices"]["eth0"]["mtu"] == "1400" and made["devices"]["eth0"]["network"]
+    done = isola("create", "tiny", "web2", "--no-profiles", "-d", "eth0,mtu=1400")
+    assert done.returncode == 1 and "has no type" in done.stderr
+
+
 def test_the_life_of_an_instance(isola: Run, daemon: ServedDaemon) -> None:
     ok(isola("profile", "create", "small"))
     ok(isola("network", "create", "lab"))

@@ -17,7 +17,7 @@ IMAGE = Argument(
 )
 OPTIONS = (
     Option("-c --config", "A configuration key", value="KEY=VALUE", repeat=True, complete="instance-keys"),
-    Option("-d --device", "A device", value="NAME,KEY=VALUE,...", repeat=True),
+    Option("-d --device", "A device, or keys of a profile's device", value="NAME,KEY=VALUE,...", repeat=True),
     Option("-p --profile", "A profile to use instead of 'default'", value="NAME", repeat=True, complete="profiles"),
     Option("--no-profiles", "Use no profile"),
     Option("-m --memory", "Memory limit, as in 512MiB", value="SIZE"),
@@ -65,8 +65,22 @@ def _devices(context: Context) -> dict[str, dict[str, str]]:
             raise UsageError(
                 f"--device takes NAME,KEY=VALUE,..., not {text!r}", hint="for example eth1,type=nic,network=lab"
             )
-        devices.setdefault(name, {}).update(pairs(rest.split(","), "--device"))
+        given = pairs(rest.split(","), "--device")
+        if name not in devices:
+            devices[name] = {} if "type" in given else _inherited(context, name)
+        devices[name].update(given)
     return devices
+
+
+def _inherited(context: Context, device: str) -> dict[str, str]:
+    """The device as the profiles define it: ``-d root,size=10GiB`` changes one key of it."""
+    if context.args.flag("no-profiles"):
+        return {}
+    names = context.args.many("profile") if context.args.given("profile") else ["default"]
+    found: dict[str, str] = {}
+    for name in names:
+        found = dict(context.client.profiles.get(name)["devices"].get(device) or found)
+    return found
 
 
 def launch(context: Context) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from isola import registry
 from isola.errors import Compacted, PreconditionFailed
-from isola.state import Check, Delete, Put, Store
+from isola.state import Check, Delete, Expect, Put, Store
 from isola.testing.store import FakeStore
 
 
@@ -327,3 +327,15 @@ async def test_a_cancelled_writer_knows_what_it_has_written(store: Store) -> Non
         await task
     entry = await store.get("/k")
     assert wrote.is_set() == (entry is not None)
+
+
+async def test_a_commit_may_expect_that_something_begins_with_a_prefix_or_nothing(store: Store) -> None:
+    await store.put("/uses/a/1", b"")
+    for prefix, some in (("/uses/a/", False), ("/uses/b/", True), ("/uses/a/12", True)):
+        with pytest.raises(PreconditionFailed):
+            await store.commit(Expect(prefix, some=some), Put("/x", b""))
+    assert await store.get("/x") is None
+    await store.commit(Expect("/uses/a/", some=True), Expect("/uses/b/", some=False), Put("/x", b""))
+    await store.commit(Delete("/uses/a/1"))
+    await store.commit(Expect("/uses/a/", some=False), Put("/y", b""))
+    assert await store.get("/y") is not None

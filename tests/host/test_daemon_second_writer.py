@@ -10,7 +10,7 @@ from typing import TypeVar
 import pytest
 from daemon import ApiError, Daemon
 
-from isola.daemon.build import Records
+from isola.daemon.records import Records
 from isola.errors import PreconditionFailed
 from isola.host.clock import LinuxClock
 from isola.model.profile import Profile

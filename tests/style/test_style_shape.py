@@ -36,8 +36,8 @@ BOUNDS = {
     "tests": Bounds(Bound(150, 400, 800), Bound(8, 18, 50)),
     "bench": Bounds(Bound(80, 140, 200), Bound(5, 14, 40)),
 }
-WHOLE = {("build.py", "build"), ("devices.py", "device_group")}
-"""Read from top to bottom, without branches: the composition root, and a table of commands."""
+WHOLE = {("devices.py", "device_group")}
+"""Read from top to bottom, without branches: a table of commands."""
 VAGUE_NAMES = {"utils", "helpers", "common", "manager", "misc"}
 GENERATED_DIRECTORIES = {"__pycache__", "results", "build", "dist", "node_modules"}
 TEXT = {".py", ".md", ".toml", ".cfg", ".sh", ".in", ".service", ".json", ".yaml", ""}

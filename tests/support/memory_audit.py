@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
-from isola.daemon.build import Records
+from isola.daemon.records import Records
 from isola.instances.context import RunState
 from isola.instances.identity import nics_of
 from isola.instances.volatile import CHANGING, RESTARTING, RESTORING
 from isola.model.image import layer_keys
 from isola.model.instance import Desired, Instance
-from isola.model.reference import Ref
+from isola.model.reference import Kind, Ref
+from isola.state.references import PREFIXES
 from isola.testing.parts import World
 
 
@@ -26,10 +27,12 @@ async def settle(world: World) -> None:
 async def differences(world: World) -> list[str]:
     """What is too much, missing or different, in words; empty when host, daemon and records agree."""
     await settle(world)
+    keys = {entry.key for prefix in PREFIXES for entry in await world.store.range(prefix)}
     records = await Records.load(world.store)
     instances = list(records.instances)
     found = await _instances(world, instances)
     found += await _networks(world, instances)
+    found += _references(world, records, keys)
     found += await _layers(world, records)
     found += _daemon(world, instances)
     claimed = {f"{base} {holder}" for base, holder in (await world.host.id_ranges.claims()).items()}
@@ -41,6 +44,18 @@ async def differences(world: World) -> list[str]:
     stored = {name: {record.name: record for record in getattr(records, name)} for name in _NAMED}
     found += await _snapshots(world, records)
     return found + [f"{name} in memory differ from the store" for name in _NAMED if cached[name] != stored[name]]
+
+
+def _references(world: World, records: Records, keys: set[str]) -> list[str]:
+    """What uses what: beside the records, and in memory. What is in no record is known in memory alone."""
+    wanted = {key for each in records.collections for _, beside in each.beside() for key in beside}
+    found = _compare("keys of references", keys, wanted)
+    for kind in Kind:
+        held = {used: users for used, users in world.parts.records.references.of_kind(kind)}
+        cached = {f"{user}: {used}" for used, users in held.items() for user in users if user.kind is not Kind.UNKNOWN}
+        stored = {f"{user}: {used}" for used, users in records.references.of_kind(kind) for user in users}
+        found += _compare(f"users of {kind}", cached, stored)
+    return found
 
 
 def _runs(record: Instance) -> bool:
@@ -169,8 +184,8 @@ def _daemon(world: World, instances: list[Instance]) -> list[str]:
         f"{kept[id].name} is about to stop" for id, live in context.live.items() if live.state is RunState.STOPPING
     ]
     found += [f"{record.name} counts as half changed" for record in kept.values() if CHANGING in record.volatile]
-    if any(context.reserved_layers.values()):
-        found.append("layers are still reserved")
+    held = [str(user) for _, users in context.references.of_kind(Kind.IMAGE_LAYERS) for user in users]
+    found += [f"layers are still reserved by {user}" for user in held if user.startswith(Kind.OPERATION)]
     if context.operations.locked():
         found.append(f"locked: {sorted(context.operations.locked())}")
     pool = context.networks._pools.get(Ref.default("isolabr0"))

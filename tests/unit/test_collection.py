@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import pytest
 
 from isola.errors import AlreadyExists, HostFailure, NotFound, PreconditionFailed
-from isola.state import Change, Check, Collection, Delete, Put, Versioned, mapping_codec, record_codec
+from isola.state import Change, Collection, Step, Versioned, mapping_codec, record_codec
 from isola.state.codec import encode
 from isola.state.collection import BATCH
 from isola.testing.clock import FakeClock
@@ -38,7 +38,7 @@ class SlowStore(FakeStore):
     failing = False
     largest = 0
 
-    async def commit(self, *steps: Check | Put | Delete) -> int:
+    async def commit(self, *steps: Step) -> int:
         self.largest = max(self.largest, len(steps))
         await asyncio.sleep(0)
         if self.failing:

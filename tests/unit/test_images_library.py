@@ -13,9 +13,9 @@ from image_library import DIRECTORY, World, split, unified
 from isola.errors import AlreadyExists, InvalidInput, NotFound, Unsupported
 from isola.images import ImageLibrary, ImageSource, SourceRequest
 from isola.images.store import Intake
-from isola.model.image import Alias, Image
+from isola.model.image import Alias, Image, digests_entity
 from isola.model.probe import Probe
-from isola.model.reference import Ref
+from isola.model.reference import Entity, Kind, Ref
 from isola.operations import Operation
 
 
@@ -277,10 +277,11 @@ async def test_images_share_blobs_and_deleting_one_spares_the_other(world: World
 
 async def test_layers_in_use_outlive_their_image(world: World, library: ImageLibrary) -> None:
     image = await import_tiny(world, library)
-    library._layers_in_use = lambda: [image.layers[0].digest]
-    await world.operations.finish(library.start_delete(image.ref))
+    with library._references.holding(
+        Entity.of(Kind.INSTANCE, Ref.default("web1")), digests_entity([image.layers[0].digest])
+    ):
+        await world.operations.finish(library.start_delete(image.ref))
     assert await world.blobs() == {image.layers[0].digest}
-    library._layers_in_use = list
     assert await library.collect_garbage(keep_layers=[image.layers[0].digest]) == 0
     assert await library.collect_garbage() == 1
 

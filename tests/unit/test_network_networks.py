@@ -20,7 +20,7 @@ from isola.model.probe import Probe
 from isola.model.reference import Entity, Kind, Ref
 from isola.network import NetworkDriver, Networks
 from isola.operations import Operation
-from isola.state import Intents, Scoped, record_codec
+from isola.state import Intents, References, Scoped, record_codec
 from isola.testing.network import FakeNetwork
 from isola.testing.store import FakeStore
 
@@ -66,7 +66,7 @@ class House:
     directory: Path
     host: Host = field(default_factory=fake_network_host)
     nics: list[Nic] = field(default_factory=list)
-    users: list[Entity] = field(default_factory=list)
+    references: References = field(default_factory=References)
 
     def __post_init__(self) -> None:
         self.store = FakeStore(self.host.clock)
@@ -86,7 +86,7 @@ class House:
             names,
             intents,
             nics=lambda name: [nic for nic in self.nics if nic.network == name],
-            used_by=lambda name: self.users,
+            references=self.references,
             drivers=drivers or {"bridge": FakeNetwork, "away": Away},
         )
         await networks.open()
@@ -184,7 +184,8 @@ async def test_what_is_in_use_stays(house: House) -> None:
     networks = await house.daemon()
     await house.act(networks, make)
     ipv4, ipv6 = await networks.allocate(Ref.default("lab"), "0a:69:73:00:00:01")
-    house.nics, house.users = [nic(ipv4, ipv6)], [Entity.of(Kind.INSTANCE, Ref.default("web1"))]
+    house.nics = [nic(ipv4, ipv6)]
+    house.references.hold(Entity.of(Kind.INSTANCE, Ref.default("web1")), {Entity.of(Kind.NETWORK, Ref.default("lab"))})
     for work in (
         lambda n, op: n.delete(op, Ref.default("lab")),
         lambda n, op: n.rename(op, Ref.default("lab"), "shed"),

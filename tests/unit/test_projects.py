@@ -114,7 +114,7 @@ async def test_two_of_a_name_live_side_by_side(stand: Stand) -> None:
         assert (await launch(stand, "web1", where, start=True))[0] == 200
     one, two = stand.services.instances.get(Ref("default", "web1")), stand.services.instances.get(Ref("blue", "web1"))
     assert one.id != two.id and one.idmap != two.idmap
-    nics = [nic.instance_name for nic in stand.services.instances.nics(Ref.default("isolabr0"))]
+    nics = [nic.instance_name for nic in stand.services.instances._context.nics.on(Ref.default("isolabr0"))]
     assert sorted(nics) == ["web1", "web1.blue"], "their names in DNS differ"
     assert await stand.get("/1.0/instances") == ["/1.0/instances/web1"]
     assert await stand.get("/1.0/instances?project=blue") == ["/1.0/instances/web1?project=blue"]

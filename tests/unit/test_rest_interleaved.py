@@ -15,7 +15,7 @@ from interleaving import Interleaver
 from isola.doors.rest import serve
 from isola.doors.rest.answers import tag_of
 from isola.model.storage import Volume
-from isola.state import Check, Delete, Put
+from isola.state import Step
 from isola.testing.parts import World
 from isola.testing.store import FakeStore
 
@@ -25,7 +25,7 @@ KEY, OTHER = "user.ours", "user.theirs"
 class PausingStore(FakeStore):
     """Commits take a moment, as on a disk."""
 
-    async def commit(self, *steps: Check | Put | Delete) -> int:
+    async def commit(self, *steps: Step) -> int:
         await asyncio.sleep(0)
         revision = await super().commit(*steps)
         await asyncio.sleep(0)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from isola.daemon.build import Records
+from isola.daemon.records import Records
 from isola.errors import AlreadyExists, NotFound, PreconditionFailed
 from isola.host.clock import LinuxClock
 from isola.model.certificate import Certificate
@@ -65,8 +65,8 @@ SAMPLES = {
     "volume_snapshots": described("v1/snap0", VolumeSnapshot("s1", "v1", "snap0", NOW)),
     "certificates": described("c" * 64, CERTIFICATE),
 }
-MEMBERS_OWN = {"intents"}
-"""What each daemon has begun itself is nobody else's."""
+MEMBERS_OWN = {"intents", "references"}
+"""What each daemon has begun itself, and what follows from the collections."""
 
 
 def test_every_collection_is_looked_at_here() -> None:

@@ -8,7 +8,7 @@ from isola.errors import PreconditionFailed, SuspectState
 from isola.model.reference import Ref
 from isola.state import Delete, Put
 from isola.state.schema import KEY, PRESENT, upgrade
-from isola.state.store import Check
+from isola.state.store import Check, Step
 from isola.testing.clock import FakeClock
 from isola.testing.parts import World
 from isola.testing.store import FakeStore
@@ -62,7 +62,7 @@ async def test_nothing_is_done_twice() -> None:
 class Racing(FakeStore):
     """Another daemon writes between the look and the commit."""
 
-    async def commit(self, *steps: Check | Put | Delete) -> int:
+    async def commit(self, *steps: Step) -> int:
         if any(isinstance(step, Put) and step.key == KEY for step in steps):
             await super().commit(Put("/instances/web1", b"other"))
         return await super().commit(*steps)

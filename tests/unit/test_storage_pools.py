@@ -14,7 +14,7 @@ from isola.model.event import EventKind, Lifecycle
 from isola.model.reference import Entity, Kind, Ref
 from isola.model.storage import Pool, Volume
 from isola.operations import Observer, Operation, Operations
-from isola.state import Collection, record_codec
+from isola.state import Collection, References, record_codec
 from isola.storage import Pools
 from isola.testing.host import FakeHost, fake_host
 from isola.testing.store import FakeStore
@@ -29,12 +29,10 @@ class House:
     def __init__(self, host: FakeHost | None = None, store: FakeStore | None = None) -> None:
         self.host = host or fake_host()
         self.store = store or FakeStore(self.host.clock)
-        self.users: list[Entity] = []
+        self.references = References()
         self.records = Collection(self.store, "storage pool", "pools/", record_codec(Pool))
         self.events = Events(self.host.clock.now)
-        self.pools = Pools(
-            self.host, self.records, self.operations(), self.events, HOME, lambda name: tuple(self.users)
-        )
+        self.pools = Pools(self.host, self.records, self.operations(), self.events, HOME, self.references)
 
     def operations(self, observer: Observer | None = None) -> Operations:
         clock = self.host.clock
@@ -174,11 +172,11 @@ async def test_description_and_own_keys_may_change_the_source_not(house: House) 
 async def test_a_pool_in_use_is_not_deleted(house: House) -> None:
     await house.create()
     web = Entity.of(Kind.INSTANCE, Ref.default("web1"))
-    house.users = [web]
+    house.references.hold(web, {Entity.of_host(Kind.STORAGE_POOL, "p")})
     with pytest.raises(InUse, match="web1"):
         await house.do(lambda op: house.pools.delete(op, "p"))
-    assert house.pools.used_by("p") == (web,)
-    house.users = []
+    assert house.pools.used_by("p") == [web]
+    house.references.hold(web)
     await house.do(lambda op: house.pools.delete(op, "p"))
     assert list(house.pools) == []
     assert await house.on_disk() == ()

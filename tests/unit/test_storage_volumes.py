@@ -27,7 +27,7 @@ from isola.model.volume import VolumeRecord, VolumeRef, VolumeSnapshot
 from isola.network import Networks
 from isola.operations import Observer, Operation, Operations
 from isola.runtimes import Guest, Root, RunSpec
-from isola.state import Collection, record_codec
+from isola.state import Collection, References, record_codec
 from isola.storage import Pools, Volumes
 from isola.testing.clock import FakeClock
 from isola.testing.host import FakeHost, fake_host
@@ -47,7 +47,7 @@ class House:
         programs = {"mkfs.btrfs": Path("/usr/sbin/mkfs.btrfs")}
         self.host = host or fake_host(system=FakeSystem(programs=programs), clock=FakeClock(skips=True))
         self.store = store or FakeStore(self.host.clock)
-        self.users: list[Entity] = []
+        self.references = References()
         self.observer: Observer | None = None
         self.events = Events(self.host.clock.now)
         clock = self.host.clock
@@ -58,7 +58,7 @@ class House:
         self.pools = Pools(self.host, self.pool_records, self.operations, self.events, HOME)
         self.volumes = Volumes(
             self.host, self.pools, self.records, self.snapshot_records, self.operations, self.events,
-            lambda ref: tuple(self.users),
+            self.references,
         )  # fmt: skip
 
     async def guest(self, id: str, ids: IdRange) -> Guest:
@@ -205,7 +205,7 @@ async def test_two_of_a_name_and_two_pools(house: House) -> None:
         await house.volumes.create(DATA, {})
     await house.finish(house.volumes.create(VolumeRef.custom("slow", "data"), {}))
     assert [record.pool for record in house.volumes] == ["fast", "slow"]
-    assert house.volumes.lying_in("slow") == [VolumeRef.custom("slow", "data").entity]
+    assert house.volumes.in_pool("slow") == [house.volumes.get(VolumeRef.custom("slow", "data"))]
 
 
 async def test_size_and_description_change(house: House) -> None:
@@ -223,11 +223,12 @@ async def test_size_and_description_change(house: House) -> None:
 
 async def test_a_used_volume_is_neither_removed_nor_moved(house: House) -> None:
     await house.finish(house.volumes.create(DATA, {}))
-    house.users = [Entity.of(Kind.INSTANCE, Ref.default("web1"))]
+    web = Entity.of(Kind.INSTANCE, Ref.default("web1"))
+    house.references.hold(web, {DATA.entity})
     for begin in (house.volumes.delete(DATA), house.volumes.move(DATA, COPY)):
         with pytest.raises(InUse, match="web1"):
             await begin
-    house.users = []
+    house.references.hold(web)
     await house.attach(DATA, "one")
     with pytest.raises(InUse):
         await house.volumes.delete(DATA)

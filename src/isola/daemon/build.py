@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
 
 from isola.certificates import Certificates, Identity, Tokens
+from isola.daemon.records import Records
 from isola.doors import Services
 from isola.events import Events
 from isola.host import Host
@@ -17,18 +18,14 @@ from isola.instances import Instances
 from isola.instances.after_end import after_end
 from isola.instances.context import Context
 from isola.instances.expand import merge, validate
-from isola.model.certificate import Certificate
-from isola.model.identity import NO_MEMBER, HostNames
-from isola.model.image import Alias, Image
+from isola.instances.layers import Layers
+from isola.instances.nics import Nics
+from isola.instances.unknowns import Unknowns
+from isola.model.identity import HostNames
 from isola.model.instance import Config as InstanceConfig
 from isola.model.instance import Devices, Instance
-from isola.model.network import Network
 from isola.model.profile import Profile
-from isola.model.project import Project
-from isola.model.reference import Entity, Kind, Ref
-from isola.model.snapshot import InstanceSnapshot
-from isola.model.storage import Pool
-from isola.model.volume import VolumeRecord, VolumeSnapshot
+from isola.model.reference import Kind, Ref
 from isola.network import NetworkDriver, Networks, NetworkVerbs
 from isola.operations import Observer, Operations
 from isola.profiles import Profiles
@@ -36,74 +33,11 @@ from isola.projects import Guard, Projects
 from isola.runtimes import Runtime, Runtimes
 from isola.runtimes.lxcfs import Lxcfs
 from isola.server import Server
-from isola.state import Collection, Intents, Keyed, Scoped, Store, mapping_codec, record_codec
+from isola.state import Store
 from isola.state.follow import Follower
-from isola.state.schema import upgrade
 from isola.storage import Pools, PoolVerbs, VolumeDriver, Volumes
 
-T = TypeVar("T")
 Access = Callable[[str, str], Awaitable[None]]
-Lives = TypeVar("Lives", Instance, VolumeRecord)
-"""What lives on one member of a cluster."""
-
-
-@dataclass(frozen=True, slots=True)
-class Records:
-    """Everything that is remembered, by noun."""
-
-    server: Collection[Mapping[str, str]]
-    projects: Collection[Project]
-    instances: Scoped[Instance]
-    profiles: Scoped[Profile]
-    images: Scoped[Image]
-    aliases: Scoped[Alias]
-    networks: Scoped[Network]
-    pools: Collection[Pool]
-    volumes: Collection[VolumeRecord]
-    volume_snapshots: Collection[VolumeSnapshot]
-    instance_snapshots: Collection[InstanceSnapshot]
-    certificates: Collection[Certificate]
-    intents: Intents
-
-    @property
-    def collections(self) -> tuple[Keyed[Any, Any], ...]:
-        """All that is a copy of the store; each is loaded and followed."""
-        held = [getattr(self, each.name) for each in fields(self)]
-        return tuple(each for each in held if isinstance(each, Keyed))
-
-    @classmethod
-    async def load(cls, store: Store, member: str = NO_MEMBER) -> Records:
-        """Read all records, brought to the present form before. What is written lives on ``member``."""
-        await upgrade(store)
-
-        def here(record: Lives) -> Lives:
-            return replace(record, member=member) if record.member == NO_MEMBER else record
-
-        def of(kind: type[T], noun: str, prefix: str) -> Scoped[T]:
-            return Scoped(store, noun, f"/{prefix}/", record_codec(kind))
-
-        def plain(kind: type[T], noun: str, prefix: str) -> Collection[T]:
-            return Collection(store, noun, f"/{prefix}/", record_codec(kind))
-
-        records = cls(
-            server=Collection(store, "server configuration", "/server/", mapping_codec()),
-            projects=plain(Project, "project", "projects"),
-            instances=Scoped(store, "instance", "/instances/", record_codec(Instance), stamp=here),
-            profiles=of(Profile, "profile", "profiles"),
-            images=of(Image, "image", "images"),
-            aliases=of(Alias, "image alias", "aliases"),
-            networks=of(Network, "network", "networks"),
-            pools=plain(Pool, "storage pool", "pools"),
-            volumes=Collection(store, "storage volume", "/volumes/", record_codec(VolumeRecord), stamp=here),
-            volume_snapshots=plain(VolumeSnapshot, "snapshot of a storage volume", "volume-snapshots"),
-            instance_snapshots=plain(InstanceSnapshot, "snapshot of an instance", "instance-snapshots"),
-            certificates=plain(Certificate, "certificate", "certificates"),
-            intents=Intents(store),
-        )
-        await records.intents.load()
-        for collection in records.collections:
-            await collection.load()
-        return records
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +97,35 @@ class Parts:
         await self.services.host.cgroups.remove(self.services.names.cgroup())
 
 
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """What everything stands on."""
+
+    host: Host
+    directory: Path
+    names: HostNames
+    store: Store
+    records: Records
+    events: Events
+    operations: Operations
+    guard: Guard
+    drivers: Drivers
+
+
+@dataclass(frozen=True, slots=True)
+class _Stock:
+    """What instances are made of, and how it knows of those that there are."""
+
+    pools: Pools
+    volumes: Volumes
+    networks: Networks
+    images: ImageLibrary
+    runtimes: Runtimes
+    unknown: Unknowns
+    layers: Layers
+    nics: Nics
+
+
 async def build(
     host: Host,
     directory: Path,
@@ -177,26 +140,24 @@ async def build(
     records = await Records.load(store, host.system.kernel().hostname)
     events = Events(host.clock.now)
     operations = Operations(events, now=host.clock.now, new_id=host.clock.uuid, observer=observer)
-    guard = Guard(
-        records.projects,
-        records.instances,
-        records.networks,
-        lambda instance, profile: _expanded(records, instance, profile),
-        lambda project: [each.size for each in records.volumes if each.project == project],
-    )
-    # Users of a noun are known one row above it: the lambdas below look up what is built last.
-    instances: Instances
-    images = ImageLibrary(
-        host,
-        records.images,
-        records.aliases,
-        events,
-        directory,
-        used_by=lambda image: instances.used_by_image(image),  # noqa: PLW0108 - bound later
-        operations=operations,
-        layers_in_use=lambda: instances.layers(),  # noqa: PLW0108 - bound later
-        released=lambda layers: instances.image_deleted(layers),  # noqa: PLW0108 - bound later
-        intents=records.intents,
+    guard = Guard(records.projects, records.instances, records.networks, partial(_expanded, records), records.volumes)
+    ground = _Ground(host, directory, names, store, records, events, operations, guard, drivers)
+    stock = _stock(ground)
+    context = _context(ground, stock)
+    services = _services(ground, stock, Instances(context))
+    follower = Follower(store, host.clock, records.collections)
+    return Parts(services, context, records, Lxcfs(host, directory), follower)
+
+
+def _stock(ground: _Ground) -> _Stock:
+    host, directory, names, records = ground.host, ground.directory, ground.names, ground.records
+    operations, events, references = ground.operations, ground.events, records.references
+    unknown = Unknowns(references, records.home)
+    nics = Nics(references, records.instances, unknown, records.home, names)
+    pools = Pools(host, records.pools, operations, events, directory, references, ground.drivers.storage)
+    layers = Layers(pools, references, unknown)
+    volumes = Volumes(
+        host, pools, records.volumes, records.volume_snapshots, operations, events, references, ground.guard.volume
     )
     networks = Networks(
         host,
@@ -206,88 +167,92 @@ async def build(
         directory,
         names,
         records.intents,
-        nics=lambda network: instances.nics(network),  # noqa: PLW0108 - bound later
-        used_by=lambda network: instances.used_by_network(network),  # noqa: PLW0108 - bound later
-        drivers=drivers.network,
-        permit=guard.network,
+        nics=nics.on,
+        references=references,
+        drivers=ground.drivers.network,
+        permit=ground.guard.network,
     )
-    pools = Pools(
+    images = ImageLibrary(
         host,
-        records.pools,
-        operations,
+        records.images,
+        records.aliases,
         events,
         directory,
-        lambda name: [*instances.used_by_pool(name), *volumes.lying_in(name)],
-        drivers.storage,
+        references=references,
+        operations=operations,
+        released=layers.drop_unused,
+        intents=records.intents,
     )
-    volumes = Volumes(
-        host,
-        pools,
-        records.volumes,
-        records.volume_snapshots,
-        operations,
-        events,
-        lambda ref: instances.used_by_volume(ref),  # noqa: PLW0108 - bound later
-    )
-    runtimes = Runtimes(host, directory, names, drivers=drivers.runtimes)
-    context = Context(
-        host=host,
-        directory=directory,
-        names=names,
+    runtimes = Runtimes(host, directory, names, drivers=ground.drivers.runtimes)
+    return _Stock(pools, volumes, networks, images, runtimes, unknown, layers, nics)
+
+
+def _context(ground: _Ground, stock: _Stock) -> Context:
+    records = ground.records
+    return Context(
+        host=ground.host,
+        directory=ground.directory,
+        names=ground.names,
         records=records.instances,
         intents=records.intents,
         profiles=records.profiles,
         projects=records.projects,
-        permit=guard.instances_as,
+        references=records.references,
+        home=records.home,
+        unknown=stock.unknown,
+        layers=stock.layers,
+        nics=stock.nics,
+        permit=ground.guard.instances_as,
         snapshots=records.instance_snapshots,
-        permit_snapshot=guard.snapshot,
-        images=images,
-        networks=networks,
-        pools=pools,
-        volumes=volumes,
-        runtimes=runtimes,
-        operations=operations,
-        events=events,
+        permit_snapshot=ground.guard.snapshot,
+        images=stock.images,
+        networks=stock.networks,
+        pools=stock.pools,
+        volumes=stock.volumes,
+        runtimes=stock.runtimes,
+        operations=ground.operations,
+        events=ground.events,
         after_end=after_end,
     )
-    instances = Instances(context)
+
+
+def _services(ground: _Ground, stock: _Stock, instances: Instances) -> Services:
+    host, records, events, operations = ground.host, ground.records, ground.events, ground.operations
+    certificates = Certificates(records.certificates, events, host.clock.now, records.projects.__contains__)
+    tokens = Tokens(operations, host.clock)
     profiles = Profiles(
         records.profiles,
         events,
-        check=lambda profile: _check_profile(guard, profile),
-        used_by=instances.used_by_profile,
+        check=partial(_check_profile, ground.guard),
+        references=records.references,
         changed=instances.profile_changed,
     )
-    certificates = Certificates(records.certificates, events, host.clock.now, records.projects.__contains__)
-    tokens = Tokens(operations, host.clock)
-    services = Services(
-        directory=directory,
-        names=names,
+    return Services(
+        directory=ground.directory,
+        names=ground.names,
         host=host,
-        server=Server(records.server, store.copy),
-        identity=Identity(host, directory),
+        server=Server(records.server, ground.store.copy),
+        identity=Identity(host, ground.directory),
         certificates=certificates,
         tokens=tokens,
         operations=operations,
         events=events,
         instances=instances,
-        images=images,
-        networks=networks,
-        network_verbs=NetworkVerbs(networks, operations),
-        pools=pools,
-        pool_verbs=PoolVerbs(pools, operations),
-        volumes=volumes,
+        images=stock.images,
+        networks=stock.networks,
+        network_verbs=NetworkVerbs(stock.networks, operations),
+        pools=stock.pools,
+        pool_verbs=PoolVerbs(stock.pools, operations),
+        volumes=stock.volumes,
         profiles=profiles,
-        projects=_projects(records, events, guard, profiles, _access(certificates, tokens)),
-        runtimes=runtimes,
+        projects=_projects(ground, profiles, _access(certificates, tokens)),
+        runtimes=stock.runtimes,
     )
-    follower = Follower(store, host.clock, records.collections)
-    return Parts(services, context, records, Lxcfs(host, directory), follower)
 
 
 def _expanded(records: Records, instance: Instance, profile: Profile | None) -> tuple[InstanceConfig, Devices]:
     """With what its profiles add, ``profile`` in place of the one that is recorded."""
-    home = (records.projects.find(instance.project) or Project(instance.project)).home(Kind.PROFILE)
+    home = records.home(instance.project, Kind.PROFILE)
     known = [records.profiles.find(Ref(home, name)) for name in instance.profiles]
     given = [profile if profile is not None and found and found.ref == profile.ref else found for found in known]
     return merge([each for each in given if each is not None], instance.config, instance.devices)
@@ -306,18 +271,24 @@ def _access(certificates: Certificates, tokens: Tokens) -> Access:
     return change
 
 
-def _projects(records: Records, events: Events, guard: Guard, profiles: Profiles, access: Access) -> Projects:
-    nouns = (records.instances, records.profiles, records.images, records.networks)
-
-    def used_by(name: str) -> list[Entity]:
-        found = [each.entity for noun in nouns for each in noun if each.project == name]
-        return found + [each.ref.entity for each in records.volumes if each.project == name]
+def _projects(ground: _Ground, profiles: Profiles, access: Access) -> Projects:
+    records = ground.records
 
     async def profile(ref: Ref, wanted: bool) -> None:
         there = ref in records.profiles
-        if wanted and not there:
+        if wanted and there:
+            await records.profiles.refer_anew(ref)
+        elif wanted:
             await profiles.create(Profile(ref.name, f"Default profile of project {ref.project}", project=ref.project))
-        elif there and not wanted:
+        elif there:
             await records.profiles.remove(ref)
 
-    return Projects(records.projects, events, guard, nouns=nouns, used_by=used_by, profile=profile, access=access)
+    return Projects(
+        records.projects,
+        ground.events,
+        ground.guard,
+        nouns=(records.instances, records.profiles, records.images, records.networks),
+        references=records.references,
+        profile=profile,
+        access=access,
+    )

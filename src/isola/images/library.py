@@ -51,22 +51,19 @@ class ImageLibrary:
         events: Events,
         directory: Path,
         *,
-        used_by: Callable[[Ref], Sequence[Entity]] = lambda image: (),
+        references: state.References | None = None,
         operations: Operations | None = None,
-        layers_in_use: Callable[[], Collection[str]] = lambda: (),
         released: Callable[[Collection[str]], Awaitable[None]] | None = None,
         intents: state.Intents,
     ) -> None:
         self._host = host
         self._records = images
         self._events = events
-        self._layers_in_use = layers_in_use
+        self._references = references or state.References()
         self._released = released
         """Lets go of what others keep for images that are gone."""
         self._operations = operations
         self._indexing = asyncio.Lock()
-        self.used_by = used_by
-        """What was made from an image."""
         self.store = ContentStore(host, directory / "images", intents)
         self.sources = Sources(host, self.store.scratch)
         self._catalogue = Catalogue(images, self.store)
@@ -108,9 +105,18 @@ class ImageLibrary:
         await self.collect_garbage()
         await self._write_index()
 
+    def used_by(self, ref: Ref) -> Sequence[Entity]:
+        """What was made from an image."""
+        return self._references.users(Entity.of(Kind.IMAGE, ref))
+
+    def _layers_in_use(self) -> set[str]:
+        """What instances stand on, those being made and those without a record included."""
+        kinds = (Kind.IMAGE_LAYERS, Kind.IMAGE_BLOBS)
+        return {name for kind in kinds for used, _ in self._references.of_kind(kind) for name in used.names}
+
     async def collect_garbage(self, keep_layers: Collection[str] = ()) -> int:
         """Remove what came in or was released and no image and no layer in use names; returns how many blobs."""
-        kept = {*keep_layers, *self._layers_in_use()}
+        kept = {*keep_layers} | self._layers_in_use()
 
         async def named() -> set[str]:
             await self._catalogue.learn_missing()
@@ -120,7 +126,7 @@ class ImageLibrary:
 
     async def unknown(self) -> Mapping[str, int]:
         """Blobs that nothing speaks for, with their sizes; left alone until their removal is asked for."""
-        found = await self.store.unspoken(self._catalogue.blobs() | set(self._layers_in_use()))
+        found = await self.store.unspoken(self._catalogue.blobs() | self._layers_in_use())
         return {digest: await self._host.files.size(self.store.path(digest)) for digest in found}
 
     async def remove_unknown(self) -> None:

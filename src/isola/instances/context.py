@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,28 +13,29 @@ from typing import Any
 from isola.devices import Parts as DeviceParts
 from isola.devices import Plug
 from isola.devices.devices import Devices
-from isola.devices.nics import NETWORK, nic_of
+from isola.devices.uses import Home
 from isola.errors import HostFailure
 from isola.events import Events
 from isola.host import Host
 from isola.images import ImageLibrary
 from isola.instances.bases import Bases
+from isola.instances.layers import Layers
+from isola.instances.nics import Nics
+from isola.instances.unknowns import Unknowns
 from isola.model.caller import DAEMON, Caller
 from isola.model.identity import HostNames
-from isola.model.instance import Instance, Status, Unknown
+from isola.model.instance import Instance, Status
 from isola.model.limits import Limits
-from isola.model.names import hostname
-from isola.model.network import Nic
 from isola.model.profile import Profile
 from isola.model.project import Project
-from isola.model.reference import DEFAULT_PROJECT, Entity, Kind, Ref
+from isola.model.reference import Entity, Kind, Ref
 from isola.model.snapshot import InstanceSnapshot, snapshot_entity
 from isola.model.storage import Volume
 from isola.model.volume import VolumeRef
 from isola.network import Networks
 from isola.operations import Operation, Operations
 from isola.runtimes import Guest, Runtime, Runtimes
-from isola.state import Collection, Described, Intents, Scoped, record_codec
+from isola.state import Collection, Described, Intents, References, Scoped, record_codec
 from isola.storage import Pools, VolumeDriver, Volumes
 
 
@@ -67,12 +67,6 @@ _FOLLOWING = {
     RunState.ENDED: frozenset(),
 }
 """What a state may be followed by."""
-
-
-def dns_name(instance: Instance) -> str:
-    """``web1``, or ``web1.blue``: two instances of one name in two projects may share a network."""
-    label = hostname(instance.name)
-    return label if instance.project == DEFAULT_PROJECT else f"{label}.{instance.project}"
 
 
 @dataclass(slots=True)
@@ -138,6 +132,12 @@ class Context:
     intents: Intents
     profiles: Scoped[Profile]
     projects: Collection[Project]
+    references: References
+    home: Home
+    """In which project things live that a project names; one without a record has nothing of its own."""
+    unknown: Unknowns
+    layers: Layers
+    nics: Nics
     permit: Callable[[Sequence[Instance]], None]
     """Raises Forbidden or InvalidInput where the project does not allow instances to be so."""
     snapshots: Collection[InstanceSnapshot]
@@ -164,12 +164,8 @@ class Context:
     """Tries again to remove that."""
     restarts: dict[str, Restart] = field(default_factory=dict)
     """Instances that have rebooted and do not run again yet, by id."""
-    unknown: dict[str, Unknown] = field(default_factory=dict)
-    """What is on the host and in no record, by id; it keeps its ids, addresses and layers."""
     described: dict[str, Described[Instance]] = field(default_factory=dict)
     """What the volumes of a pool say of themselves."""
-    reserved_layers: Counter[tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=Counter)
-    """Layers of instances that are being created: what pools keep them under, and all their names."""
     file_sessions: dict[asyncio.Event, tuple[str, asyncio.Event]] = field(default_factory=dict)
     """Clients connected to files: what says that one has left, the instance's id, and what tells it to leave."""
     bases: Bases = field(default_factory=Bases)
@@ -188,7 +184,7 @@ class Context:
                 self.volumes,
                 volume_ref=self.volume_ref,
                 network_ref=self.network_ref,
-                nic=self.nic,
+                nic=self.nics.nic,
                 others=lambda: [plug for each in self.everybody() for plug in self.devices.plugs(each)],
             )
         )
@@ -196,11 +192,6 @@ class Context:
     def volume_ref(self, project: str, pool: str, name: str) -> VolumeRef:
         """The custom volume that the devices of an instance of this project name."""
         return VolumeRef.custom(pool, name, self.scoped(project, Kind.STORAGE_VOLUME, name).project)
-
-    def nic(self, plug: Plug) -> Nic:
-        """A NIC on a managed network."""
-        network = self.network_ref(plug.instance.project, plug.state.facts[NETWORK])
-        return nic_of(plug, self.names, network, dns_name(plug.instance))
 
     def tell(self, action: str, ref: Ref, *, caller: Caller = DAEMON, **about: Any) -> None:
         """Publish what happened to an instance: ``started``."""
@@ -214,8 +205,8 @@ class Context:
         self.events.lifecycle(f"instance-snapshot-{action}", entity, caller=caller, **about)
 
     def scoped(self, project: str, kind: Kind, name: str) -> Ref:
-        """What an instance of this project means by a name; a project without a record has nothing of its own."""
-        return Ref((self.projects.find(project) or Project(project)).home(kind), name)
+        """What an instance of this project means by a name."""
+        return Ref(self.home(project, kind), name)
 
     def profile_ref(self, instance: Instance, name: str) -> Ref:
         return self.scoped(instance.project, Kind.PROFILE, name)

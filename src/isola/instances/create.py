@@ -14,7 +14,6 @@ from isola.instances.describe import describe
 from isola.instances.expand import merge, naming, require, root_pool, validate
 from isola.instances.half_made import BEGUN, keep_in_mind, undo_of_name
 from isola.instances.identity import plugs_of, refreshed
-from isola.instances.layers import reserved
 from isola.instances.ranges import give_back, reserve_range
 from isola.instances.start import start
 from isola.instances.templates import PENDING
@@ -103,7 +102,7 @@ async def create(context: Context, op: Operation, plan: Plan) -> Instance:
     idmap = await reserve_range(context, id)
     instance = await _record(context, op, plan, image, id=id, idmap=idmap)
     half = _half(context, instance)
-    with reserved(context, instance.start):
+    with context.layers.reserved(id, instance.start):
         await _announce(context, op, instance)
         await _build(context, op, instance)
         await op.commit(lambda: _record_created(context, plan, instance))

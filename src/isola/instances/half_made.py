@@ -14,7 +14,6 @@ from isola.devices import Plug
 from isola.errors import IsolaError
 from isola.instances.context import Context, HalfMade
 from isola.instances.describe import forget_volume
-from isola.instances.layers import drop_unused
 from isola.instances.ranges import give_back
 from isola.model.reference import DEFAULT_PROJECT, Ref
 from isola.model.storage import Volume
@@ -83,7 +82,7 @@ async def _work(context: Context, op: Operation, half: HalfMade) -> None:
         await context.devices.unregister(op, map(_without_addresses, half.plugs))
         if half.pool in {known.name for known in context.pools}:
             await forget_volume(context, op, Volume(id=half.id, pool=half.pool))
-            await drop_unused(context, half.layers)
+            await context.layers.drop_unused(half.layers)
         await give_back(context, half.id)
     await context.intents.end(half.id)
     context.half_made.pop(half.id, None)

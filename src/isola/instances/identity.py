@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 
 from isola.devices import Plug
-from isola.devices.nics import NETWORK
 from isola.instances.context import Context
 from isola.model.instance import Devices, Instance
 from isola.model.network import Nic
@@ -14,8 +13,7 @@ from isola.operations import Operation
 
 def nics_of(context: Context, instance: Instance) -> list[Nic]:
     """Its NICs on managed networks, by name of device."""
-    plugs = (plug for plug in context.devices.plugs(instance) if plug.state.kind == "nic")
-    return [context.nic(plug) for plug in plugs if NETWORK in plug.state.facts]
+    return [context.nics.nic(plug) for plug in context.nics.of(instance)]
 
 
 async def refreshed(context: Context, op: Operation, instance: Instance, devices: Devices) -> Instance:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from isola.errors import AlreadyExists, Unsupported
@@ -21,10 +21,7 @@ from isola.instances.commands import Command, Commands
 from isola.instances.configuration import expanded
 from isola.instances.console import Console
 from isola.instances.context import Context, entity_of, lock_of
-from isola.instances.expand import networks_of
 from isola.instances.files import FilesSession
-from isola.instances.identity import nics_of
-from isola.instances.layers import drop_unused, in_use
 from isola.instances.ranges import claim_again, give_up_unused, look_around
 from isola.instances.reboots import leave
 from isola.instances.reconcile import reconcile
@@ -35,13 +32,12 @@ from isola.instances.start import start as start_verb
 from isola.instances.state import observe, observe_all
 from isola.instances.steering import steer_all
 from isola.instances.still import let_go_on
+from isola.instances.unknowns import entity_of as unknown_entity
 from isola.model.caller import DAEMON, Caller
 from isola.model.exec import ConsoleRequest, ExecRequest
 from isola.model.instance import Config, Desired, Devices, Instance, InstanceRequest, InstanceState, Status, Unknown
-from isola.model.network import Nic
 from isola.model.reference import DEFAULT_PROJECT, Entity, Kind, Ref
 from isola.model.state_change import Action, StateChange
-from isola.model.volume import VolumeRef
 from isola.operations import Operation
 from isola.state import Versioned
 
@@ -130,65 +126,9 @@ class Instances:
         kept["volatile.last_state.power"] = "RUNNING" if instance.desired is Desired.RUNNING else "STOPPED"
         return kept
 
-    def used_by_image(self, image: Ref) -> list[Entity]:
-        """The instances made from an image."""
-        scoped = self._context.scoped
-        return [
-            each.entity
-            for each in self
-            if each.image == image.name and scoped(each.project, Kind.IMAGE, each.image) == image
-        ]
-
-    def used_by_profile(self, profile: Ref) -> list[Entity]:
-        return [instance.entity for instance in self if self._context.has_profile(instance, profile)]
-
-    def used_by_pool(self, name: str) -> list[Entity]:
-        """What lies in a pool or refers to it."""
-        users = [each.entity for each in self if each.volatile.get("root.pool") == name]
-        profiles = [p.entity for p in self._context.profiles if any(d.get("pool") == name for d in p.devices.values())]
-        return users + profiles + [_entity_of(each) for each in self.unknown() if each.pool == name]
-
-    def used_by_volume(self, ref: VolumeRef) -> list[Entity]:
-        """What has a custom volume among its devices."""
-        scoped = self._context.scoped
-
-        def names(project: str, devices: Devices) -> bool:
-            own = scoped(project, Kind.STORAGE_VOLUME, ref.name).project == ref.project
-            return own and any(d.get("pool") == ref.pool and d.get("source") == ref.name for d in devices.values())
-
-        users = [each.entity for each in self if names(each.project, expanded(self._context, each)[1])]
-        return users + [each.entity for each in self._context.profiles if names(each.project, each.devices)]
-
-    def used_by_network(self, network: Ref) -> list[Entity]:
-        """What has a NIC on a network."""
-        context = self._context
-
-        def names(project: str, devices: Devices) -> bool:
-            return any(context.network_ref(project, name) == network for name in networks_of(devices))
-
-        users = [each.entity for each in self if names(each.project, expanded(context, each)[1])]
-        users += [profile.entity for profile in context.profiles if names(profile.project, profile.devices)]
-        return users + [
-            _entity_of(each)
-            for each in self.unknown()
-            if each.instance and any(nic.network == network for nic in nics_of(context, each.instance))
-        ]
-
     def unknown(self) -> list[Unknown]:
         """What is on the host of instances that no record speaks for."""
-        return [each for _, each in sorted(self._context.unknown.items())]
-
-    def layers(self) -> frozenset[str]:
-        """Digests of the image layers that instances stand on."""
-        return in_use(self._context)
-
-    async def image_deleted(self, layers: Collection[str]) -> None:
-        """Remove those of the unpacked layers that only an image needed which is gone."""
-        await drop_unused(self._context, layers)
-
-    def nics(self, network: Ref) -> list[Nic]:
-        context = self._context
-        return [nic for each in context.everybody() for nic in nics_of(context, each) if nic.network == network]
+        return list(self._context.unknown.values())
 
     async def state(self, instance: Instance, *, disk: bool = True) -> InstanceState:
         """What is observed now; without ``disk`` nothing is walked."""
@@ -378,7 +318,7 @@ class Instances:
         return self._context.operations.start(
             "Removing an unknown instance",
             lambda op: unknown_verbs.remove(self._context, op, found.id),
-            locks=[_entity_of(found).lock],
+            locks=[unknown_entity(found).lock],
             caller=caller,
         )
 
@@ -426,7 +366,8 @@ class Instances:
         return not missed
 
     def _users_of(self, profile: Ref) -> set[Ref]:
-        return {instance.ref for instance in self if self._context.has_profile(instance, profile)}
+        users = self._context.references.users(Entity.of(Kind.PROFILE, profile))
+        return {user.ref for user in users if user.kind is Kind.INSTANCE}
 
     def exec(self, ref: Ref, request: ExecRequest, *, caller: Caller = DAEMON) -> Command:
         """A command that can be started. Raises NotFound, WrongState, InvalidInput."""
@@ -538,7 +479,3 @@ class Instances:
             urgent=urgent,
             gives_way=gives_way,
         )
-
-
-def _entity_of(unknown: Unknown) -> Entity:
-    return Entity.of_host(Kind.UNKNOWN, unknown.id)

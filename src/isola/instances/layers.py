@@ -4,57 +4,49 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 from isola.errors import IsolaError
-from isola.instances.context import Context
-from isola.model.image import layer_keys
+from isola.instances.unknowns import Unknowns
+from isola.instances.uses import layers_of
 from isola.model.instance import Start
-from isola.storage import VolumeDriver
+from isola.model.reference import Entity, Kind
+from isola.state import References
+from isola.storage import Pools, VolumeDriver
 
 log = logging.getLogger(__name__)
+_ROOTS = (Kind.INSTANCE, Kind.INSTANCE_SNAPSHOT, Kind.UNKNOWN)
+"""What has a root of its own, which stands on layers only where the pool shares them."""
 
 
-def in_use(context: Context, but: str = "") -> frozenset[str]:
-    """Layers that instances stand on, those being created and those without a record included.
+class Layers:
+    """The layers in all pools."""
 
-    The keys that pools keep them under, and the digests of their blobs; both are SHA-256 of different things.
-    """
-    held = {name for each in context.everybody() if each.id != but for name in names(each.start)}
-    return frozenset(held.union(*(names for _, names in context.reserved_layers.elements())))
+    def __init__(self, pools: Pools, references: References, unknown: Unknowns) -> None:
+        self._pools = pools
+        self._references = references
+        self._unknown = unknown
 
+    def reserved(self, id: str, start: Start) -> AbstractContextManager[None]:
+        """Within, the layers of an instance are kept that is being made and has no record yet."""
+        return self._references.holding(Entity.of_host(Kind.OPERATION, id), layers_of(start))
 
-def names(start: Start) -> tuple[str, ...]:
-    """What pools and the content store call the layers of one instance."""
-    return (*start.layers, *(blob.digest for blob in start.blobs))
+    async def drop_unused(self, layers: Collection[str], *, but: Entity | None = None) -> None:
+        """Remove from every pool those of the layers that nothing needs any more, not counting the instance ``but``."""
+        for pool in self._pools:
+            try:
+                if not any(each.pool == pool.name and each.instance is None for each in self._unknown.values()):
+                    await self._drop(self._pools.driver(pool.name), layers, but)
+            except IsolaError as error:
+                log.error("Storage pool %s: %s", pool.name, error)
 
+    async def _drop(self, driver: VolumeDriver, layers: Collection[str], but: Entity | None) -> None:
+        def needs(holder: Entity) -> bool:
+            return holder != but and (driver.capabilities.shared_layers or holder.kind not in _ROOTS)
 
-@contextmanager
-def reserved(context: Context, start: Start) -> Iterator[None]:
-    """Layers of an instance that has no record yet."""
-    held = (start.layers, names(start))
-    context.reserved_layers[held] += 1
-    try:
-        yield
-    finally:
-        context.reserved_layers[held] -= 1
+        def needed() -> Iterator[tuple[str, ...]]:
+            for stack, holders in self._references.of_kind(Kind.IMAGE_LAYERS):
+                if any(map(needs, holders)):
+                    yield stack.names
 
-
-async def drop_unused(context: Context, layers: Collection[str], *, but: str = "") -> None:
-    """Remove from every pool those of the layers that nothing needs any more, not counting the instance ``but``."""
-    for pool in context.pools:
-        try:
-            if not any(each.pool == pool.name and each.instance is None for each in context.unknown.values()):
-                await _drop(context, context.pools.driver(pool.name), layers, but)
-        except IsolaError as error:
-            log.error("Storage pool %s: %s", pool.name, error)
-
-
-async def _drop(context: Context, driver: VolumeDriver, layers: Collection[str], but: str) -> None:
-    def needed() -> Iterator[tuple[str, ...]]:
-        yield from (layer_keys(image.layers) for image in context.images)
-        yield from (stack for stack, _ in context.reserved_layers.elements())
-        if driver.capabilities.shared_layers:
-            yield from (each.start.layers for each in context.everybody() if each.id != but)
-
-    await driver.layers.delete_unused(layers, needed)
+        await driver.layers.delete_unused(layers, needed)

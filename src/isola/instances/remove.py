@@ -8,7 +8,6 @@ from isola.instances.context import Context
 from isola.instances.describe import forget_volume
 from isola.instances.files import end_sessions
 from isola.instances.identity import plugs_of
-from isola.instances.layers import drop_unused
 from isola.instances.ranges import give_back
 from isola.instances.snapshot_records import forget as forget_snapshots
 from isola.model.instance import Instance
@@ -54,7 +53,7 @@ async def sweep(context: Context, op: Operation, instance: Instance, *, clean: b
     await op.effect(f"give back user ids of {instance.name}", lambda: give_back(context, instance.id))
     orphaned = not context.images.holds(instance.image)
     if orphaned:  # while the record still says that there is something to remove
-        await drop_unused(context, instance.start.layers, but=instance.id)
+        await context.layers.drop_unused(instance.start.layers, but=instance.entity)
     await op.effect(f"forget {instance.name}", lambda: context.records.remove(instance.ref))
     if orphaned:
         await context.images.collect_garbage()

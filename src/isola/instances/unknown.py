@@ -49,7 +49,7 @@ async def look(context: Context) -> None:
                 found[id] = dataclasses.replace(known, runtime=name, running=runs or known.running)
     for id in found.keys() - context.unknown.keys():
         log.warning("%s is in no record and left alone until it is adopted or removed", _shown(found[id]))
-    context.unknown = found
+    context.unknown.replace(found)
 
 
 def find(context: Context, reference: str) -> Unknown:
@@ -82,7 +82,7 @@ async def adopt(context: Context, op: Operation, id: str, name: str = "") -> Ins
     await op.commit(
         lambda: context.records.add(instance.ref, instance, allow=lambda: context.projects.get(instance.project))
     )
-    context.unknown.pop(unknown.id, None)
+    context.unknown.forget(unknown.id)
     if guest is not None:
         look_after(context, instance, guest, bound, frozen=guest.frozen())
         await guest.limit(bound)
@@ -134,7 +134,7 @@ async def remove(context: Context, op: Operation, id: str) -> None:
     await op.effect(f"remove logs of {unknown.id}", lambda: context.host.files.remove_tree(logs))
     await context.host.files.flush(logs.parent, context.directory / "run")
     await give_back(context, unknown.id)
-    context.unknown.pop(unknown.id, None)
+    context.unknown.forget(unknown.id)
 
 
 def _shown(unknown: Unknown) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -44,6 +44,18 @@ def layer_keys(layers: Sequence[Layer]) -> tuple[str, ...]:
     if all(layer.diff_id for layer in layers):
         return chain_ids([layer.diff_id for layer in layers])
     return tuple(layer.digest for layer in layers)
+
+
+def layers_entity(keys: Iterable[str]) -> frozenset[Entity]:
+    """Unpacked layers as one thing that instances and images use; without layers nothing."""
+    names = tuple(keys)
+    return frozenset({Entity.of_host(Kind.IMAGE_LAYERS, *names)} if names else ())
+
+
+def digests_entity(digests: Iterable[str]) -> frozenset[Entity]:
+    """Blobs of layers as one thing that instances use; without layers nothing."""
+    names = tuple(digests)
+    return frozenset({Entity.of_host(Kind.IMAGE_BLOBS, *names)} if names else ())
 
 
 @dataclass(frozen=True, slots=True)

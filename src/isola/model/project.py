@@ -38,13 +38,18 @@ class Project:
     @property
     def entity(self) -> Entity:
         """What events, operations and users of other things name it by."""
-        return Entity.of_host(Kind.PROJECT, self.name)
+        return project_entity(self.name)
 
     def home(self, kind: Kind) -> str:
         """The project that its things of a kind live in: itself, or the default one."""
         feature = _FEATURE_OF.get(kind)
         own = feature is None or self.name == DEFAULT_PROJECT or self.config.get(feature) == "true"
         return self.name if own else DEFAULT_PROJECT
+
+
+def project_entity(name: str) -> Entity:
+    """What a thing that lives in a project uses of it."""
+    return Entity.of_host(Kind.PROJECT, name)
 
 
 DEFAULT = Project(DEFAULT_PROJECT, "Default Isola project", dict.fromkeys(FEATURES, "true"))

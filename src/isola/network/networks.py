@@ -35,7 +35,7 @@ from isola.network.driver import NetworkDriver
 from isola.network.namespaces import NetworkNamespaces
 from isola.network.views import describe, kinds
 from isola.operations import Operation, Operations
-from isola.state import Described, Intent, Intents, Scoped, Versioned, record_codec
+from isola.state import Described, Intent, Intents, References, Scoped, Versioned, record_codec
 
 _RENAMING = "network"
 """The kind of intent of a network that is getting another name."""
@@ -57,7 +57,7 @@ class Networks:
         names: HostNames,
         intents: Intents,
         nics: Callable[[Ref], Sequence[Nic]] = lambda network: (),
-        used_by: Callable[[Ref], Sequence[Entity]] = lambda network: (),
+        references: References | None = None,
         drivers: Mapping[str, type[NetworkDriver]] | None = None,
         permit: Callable[[Network], None] = lambda network: None,
     ) -> None:
@@ -72,7 +72,7 @@ class Networks:
         self._intents = intents
         self._described = Described(host.files, directory / "described" / "networks", record_codec(Network))
         self._nics = nics
-        self._used_by = used_by
+        self._references = references or References()
         self._kinds = drivers
         self._permit = permit
         """Raises Forbidden where the project does not allow one more."""
@@ -133,7 +133,7 @@ class Networks:
         return self._driver(self.get(ref).driver)
 
     def used_by(self, ref: Ref) -> Sequence[Entity]:
-        return self._used_by(ref)
+        return self._references.users(Entity.of(Kind.NETWORK, ref))
 
     async def create(self, op: Operation, network: Network) -> Network:
         """Make a network of the name, driver, description and config asked for. Raises AlreadyExists, InvalidInput."""
@@ -417,7 +417,7 @@ class Networks:
                 )
 
     def _refuse_if_used(self, ref: Ref) -> None:
-        if users := self._used_by(ref):
+        if users := self.used_by(ref):
             raise InUse(
                 f"Network {ref.quoted} is in use", evidence=f"by {users_text(users)}", remedy="detach it there first"
             )

@@ -12,7 +12,7 @@ from isola.model.names import plain_name
 from isola.model.profile import Profile
 from isola.model.reference import Entity, Kind, Ref
 from isola.model.references import users_text
-from isola.state import Scoped, Versioned
+from isola.state import References, Scoped, Versioned
 
 DEFAULT = "default"
 Check = Callable[[Profile], None]
@@ -33,13 +33,13 @@ class Profiles:
         events: Events,
         *,
         check: Check,
-        used_by: Callable[[Ref], Sequence[Entity]],
+        references: References,
         changed: Changed,
     ) -> None:
         self._records = records
         self._events = events
         self._check = check
-        self._used_by = used_by
+        self._references = references
         self._changed = changed
 
     def __iter__(self) -> Iterator[Profile]:
@@ -55,7 +55,7 @@ class Profiles:
 
     def used_by(self, ref: Ref) -> Sequence[Entity]:
         """The instances that have it."""
-        return self._used_by(ref)
+        return self._references.users(Entity.of(Kind.PROFILE, ref))
 
     async def create(self, profile: Profile, *, caller: Caller = DAEMON) -> None:
         """Raises InvalidInput, AlreadyExists."""
@@ -105,7 +105,7 @@ class Profiles:
     def _refuse(self, ref: Ref, verb: str) -> None:
         if ref.name == DEFAULT:
             raise Forbidden(f"The profile {DEFAULT!r} cannot be {verb}")
-        users = self._used_by(ref)
+        users = self.used_by(ref)
         if users:
             raise InUse(
                 f"Profile {ref.quoted} is in use", evidence=f"by {users_text(users)}", remedy="take it off them first"

@@ -11,8 +11,9 @@ from isola.model.network import Network
 from isola.model.profile import Profile
 from isola.model.project import Project
 from isola.model.reference import Kind
+from isola.model.volume import VolumeRecord
 from isola.projects import limits, restrictions
-from isola.projects.limits import Member
+from isola.projects.limits import DISK, Member
 from isola.state import Collection, Scoped
 
 Expand = Callable[[Instance, Profile | None], tuple[Config, Devices]]
@@ -21,13 +22,11 @@ Expand = Callable[[Instance, Profile | None], tuple[Config, Devices]]
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """``volumes`` gives the sizes of the custom volumes of a project, None for one without."""
-
     projects: Collection[Project]
     instances: Scoped[Instance]
     networks: Scoped[Network]
     expand: Expand
-    volumes: Callable[[str], Iterable[int | None]]
+    volumes: Collection[VolumeRecord]
 
     def instances_as(self, wanted: Sequence[Instance]) -> None:
         """As they shall be, made or changed. Raises NotFound (the project), Forbidden, InvalidInput."""
@@ -66,6 +65,17 @@ class Guard:
                 f"Project {project!r} does not allow snapshots", remedy="restricted.snapshots of the project decides"
             )
 
+    def volume(self, wanted: VolumeRecord) -> None:
+        """As it shall be, made or resized. Raises NotFound (the project), Forbidden, InvalidInput (without a size)."""
+        project = self.projects.get(wanted.project)
+        if project.config.get(DISK):
+            sizes = [each.size for each in self._volumes(project.name) if each.ref != wanted.ref]
+            limits.check(project, self.members(project), [*sizes, wanted.size], keys=(DISK,))
+
+    def sizes(self, project: str) -> list[int | None]:
+        """Of its custom volumes; None of one without."""
+        return [each.size for each in self._volumes(project)]
+
     def project(self, wanted: Project) -> None:
         """As it shall be. Raises Forbidden, InvalidInput where what is there does not fit."""
         for member in self.members(wanted):
@@ -77,6 +87,9 @@ class Guard:
         """Its instances, with what their profiles add."""
         return [self._member(each, None) for each in self.instances if each.project == project.name]
 
+    def _volumes(self, project: str) -> list[VolumeRecord]:
+        return [each for each in self.volumes if each.project == project]
+
     def _users(self, project: Project, profile: Profile) -> list[Instance]:
         return [each for each in self.instances if each.project == project.name and profile.name in each.profiles]
 
@@ -84,7 +97,7 @@ class Guard:
         there = {each.id: each for each in self.instances if each.project == project.name}
         there |= {each.id: each for each in changed}
         members = [self._member(each, profile) for each in there.values()]
-        limits.check(project, members, tuple(self.volumes(project.name)))
+        limits.check(project, members, self.sizes(project.name))
 
     def _member(self, instance: Instance, profile: Profile | None) -> Member:
         return Member(instance, *self.expand(instance, profile))

@@ -25,6 +25,7 @@ _COUNTS: dict[str, Callable[[Member], bool]] = {
     "limits.containers": lambda member: member.instance.type == "container",
     "limits.virtual-machines": lambda member: member.instance.type == "virtual-machine",
 }
+DISK = "limits.disk"
 _SUMS = ("limits.cpu", "limits.memory", "limits.processes", "limits.disk")
 LIMITS = (*_COUNTS, *_SUMS)
 
@@ -48,9 +49,14 @@ def limit(project: Project, key: str) -> int | None:
     return None if not value else parse_size(value) if key in ("limits.memory", "limits.disk") else int(value)
 
 
-def check(project: Project, members: Sequence[Member], volumes: Sequence[int | None] = ()) -> None:
+def check(
+    project: Project,
+    members: Sequence[Member],
+    volumes: Sequence[int | None] = (),
+    keys: Sequence[str] = LIMITS,
+) -> None:
     """Raise Forbidden where they are more than the project allows, InvalidInput where one has no limit of its own."""
-    for key in LIMITS:
+    for key in keys:
         most = limit(project, key)
         if most is None:
             continue

@@ -11,14 +11,14 @@ from typing import Any
 from isola.errors import Forbidden, InUse, InvalidInput
 from isola.events import Events
 from isola.model.caller import DAEMON, Caller
-from isola.model.project import FEATURES, Project
+from isola.model.project import FEATURES, Project, project_entity
 from isola.model.reference import DEFAULT_PROJECT, Entity, Kind, Ref
 from isola.model.references import users_text
 from isola.projects import limits
 from isola.projects.guard import Guard
 from isola.projects.settings import SETTINGS
 from isola.settings import boolean
-from isola.state import Collection, Scoped
+from isola.state import Collection, References, Scoped
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
 DEFAULT_PROFILE = "default"
@@ -38,7 +38,7 @@ class Projects:
         guard: Guard,
         *,
         nouns: Sequence[Scoped[Any]],
-        used_by: Callable[[str], Sequence[Entity]],
+        references: References,
         profile: Callable[[Ref, bool], Awaitable[None]],
         access: Callable[[str, str], Awaitable[None]],
     ) -> None:
@@ -47,7 +47,7 @@ class Projects:
         self._records = records
         self._events = events
         self._nouns = nouns
-        self._used_by = used_by
+        self._references = references
         self._profile = profile
 
     async def open(self) -> None:
@@ -75,7 +75,7 @@ class Projects:
 
     def used_by(self, name: str) -> Sequence[Entity]:
         """Everything that lives in it, its default profile too."""
-        return self._used_by(name)
+        return self._references.users(project_entity(name))
 
     def usage(self, name: str) -> Mapping[str, tuple[int, int]]:
         """What is limited -> limit (-1: none) and what there is; ``memory`` and ``disk`` in bytes."""
@@ -84,7 +84,7 @@ class Projects:
         found = {}
         for key in limits.LIMITS:
             most = limits.limit(project, key)
-            there = limits.usage(key, members, self.guard.volumes(name))
+            there = limits.usage(key, members, self.guard.sizes(name))
             found[key.removeprefix("limits.")] = (-1 if most is None else most, there)
         most = limits.limit(project, "limits.networks")
         networks = sum(1 for each in self.guard.networks if each.project == name)
@@ -158,7 +158,7 @@ class Projects:
         if name == DEFAULT_PROJECT:
             raise Forbidden(f"The default project cannot be {what}")
         profile = Entity.of(Kind.PROFILE, Ref(name, DEFAULT_PROFILE))
-        if users := [each for each in self._used_by(name) if each != profile]:
+        if users := [each for each in self.used_by(name) if each != profile]:
             raise InUse(
                 f"Project {name!r} is not empty", evidence=f"it has {users_text(users)}", remedy="remove these first"
             )

@@ -4,7 +4,8 @@ from isola.state.codec import mapping_codec, record_codec
 from isola.state.collection import Codec, Collection, Keyed, Scoped, Versioned
 from isola.state.described import Described
 from isola.state.intents import Intent, Intents
-from isola.state.store import Change, Check, Delete, Entry, Lease, Put, Snapshot, Store
+from isola.state.references import References, Role
+from isola.state.store import Change, Check, Delete, Entry, Expect, Lease, Put, Snapshot, Step, Store
 
 __all__ = [
     "Change",
@@ -14,13 +15,17 @@ __all__ = [
     "Delete",
     "Described",
     "Entry",
+    "Expect",
     "Intent",
     "Intents",
     "Keyed",
     "Lease",
     "Put",
+    "References",
+    "Role",
     "Scoped",
     "Snapshot",
+    "Step",
     "Store",
     "Versioned",
     "mapping_codec",

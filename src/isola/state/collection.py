@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
-from isola.errors import AlreadyExists, HostFailure, IsolaError, NotFound, PreconditionFailed
+from isola.errors import AlreadyExists, HostFailure, InUse, IsolaError, NotFound, PreconditionFailed
 from isola.host.cancellation import finish
 from isola.model.reference import Ref
-from isola.state.store import Change, Check, Delete, Entry, Put, Store
+from isola.state.references import Role
+from isola.state.store import Change, Check, Delete, Entry, Expect, Put, Step, Store
 
 
 class Ordered(Protocol):
@@ -86,9 +87,12 @@ class Keyed(Generic[K, T]):
     """
 
     def __init__(  # noqa: PLR0917 - four facts of a noun, its store, and what a member adds
-        self, store: Store, noun: str, prefix: str, codec: Codec[T], keys: Keys[K], stamp: Stamp[T] | None = None
-    ) -> None:
+        self, store: Store, noun: str, prefix: str, codec: Codec[T], keys: Keys[K],
+        stamp: Stamp[T] | None = None, role: Role[T] | None = None,
+    ) -> None:  # fmt: skip
         self.noun = noun
+        self.role = role
+        """What its records use, and what may use them."""
         self._stamped: Stamp[T] = stamp or (lambda record: record)
         self._keys = keys
         self._store = store
@@ -111,10 +115,14 @@ class Keyed(Generic[K, T]):
         """
         async with self.writing:
             snapshot = await self._store.snapshot(self._prefix)
-            self._records = {
+            records = {
                 self._name(entry.key): Versioned(self._decoded(entry), entry.revision) for entry in snapshot.entries
             }
-            self._removed = {}
+            for held in self._records.values():
+                self._index(held.value, None)
+            self._records, self._removed = records, {}
+            for held in records.values():
+                self._index(None, held.value)
             self._loaded_at = snapshot.revision
 
     @property
@@ -247,6 +255,7 @@ class Keyed(Generic[K, T]):
                 Check(self._key(new), 0),
                 Delete(self._key(old)),
                 Put(self._key(new), self._codec.encode(record)),
+                *self._beside(self._records[old].value, record),
             )
             self._note(old, None, revision)
             self._note(new, record, revision)
@@ -261,7 +270,20 @@ class Keyed(Generic[K, T]):
                 allow(held.value)
                 with again(attempt):
                     key = self._key(name)
-                    self._note(name, None, await self._commit((name,), Check(key, held.revision), Delete(key)))
+                    steps = (Check(key, held.revision), Delete(key), *self._beside(held.value, None))
+                    self._note(name, None, await self._commit((name,), *steps))
+
+    async def refer_anew(self, name: K) -> None:
+        """Write a record as it is because what it means by a name is another thing now. Raises NotFound."""
+        async with self.writing:
+            held = self.read(name)
+            await self._write(name, held.value, held.revision)
+
+    def beside(self) -> Iterator[tuple[Check, Mapping[str, bytes]]]:
+        """The keys that are to stand beside each record, with the condition that it is as it is here."""
+        if self.role is not None:
+            for name, held in self._records.items():
+                yield Check(self._key(name), held.revision), self.role.keys(held.value)
 
     def _require_free(self, name: K) -> None:
         if name in self._records:
@@ -288,15 +310,17 @@ class Keyed(Generic[K, T]):
 
     async def _write(self, name: K, record: T, at: int, *also: Put | Delete) -> Versioned[T]:
         key, record = self._key(name), self._stamped(record)
-        revision = await self._commit((name,), Check(key, at), Put(key, self._codec.encode(record)), *also)
+        steps = (Check(key, at), Put(key, self._codec.encode(record)), *self._beside(self.find(name), record))
+        revision = await self._commit((name,), *steps, *also)
         self._note(name, record, revision)
         return Versioned(record, revision)
 
     async def _write_batch(self, records: Mapping[K, Versioned[T]]) -> Mapping[K, Versioned[T]]:
         records = {name: replace(new, value=self._stamped(new.value)) for name, new in records.items()}
-        steps: list[Check | Put] = []
+        steps: list[Step] = []
         for name, new in records.items():
             steps += [Check(self._key(name), new.revision), Put(self._key(name), self._codec.encode(new.value))]
+            steps += self._beside(self.find(name), new.value)
         revision = await self._commit(tuple(records), *steps)
         for name, new in records.items():
             self._note(name, new.value, revision)
@@ -310,15 +334,39 @@ class Keyed(Generic[K, T]):
             except IsolaError as error:
                 log.error("Records of a change that failed half-way stay as they are: %s", error)
 
-    async def _commit(self, names: Sequence[K], *steps: Check | Put | Delete) -> int:
-        """Raises PreconditionFailed after reading the records again that another writer has changed."""
+    def _beside(self, old: T | None, new: T | None) -> Sequence[Step]:
+        """What belongs into the commit of a record because of what it uses, and of what uses it."""
+        return () if self.role is None else self.role.steps(old, new)
+
+    def _index(self, old: T | None, new: T | None) -> None:
+        if self.role is not None:
+            self.role.note(old, new)
+
+    async def _commit(self, names: Sequence[K], *steps: Step) -> int:
+        """Raises PreconditionFailed after reading the records again that another writer has changed.
+
+        Raises InUse, NotFound where the record itself is as it was, and something else has come to use it, or has gone.
+        """
+        conditions = [step for step in steps if isinstance(step, Check | Expect)]
+        writes = [step for step in steps if isinstance(step, Put | Delete)]
         try:
             # A cancellation must not come between the store and the copy of it in memory.
-            return await finish(self._store.commit(*steps))
+            return await finish(self._store.commit(*conditions, *writes))
         except PreconditionFailed:
             for name in names:
                 await self._read_again(name)
+            for condition in conditions:
+                if isinstance(condition, Expect):
+                    await self._require(condition, ", ".join(map(self._said, names)))
             raise
+
+    async def _require(self, condition: Expect, said: str) -> None:
+        found = await self._store.range(condition.prefix)
+        if found and not condition.some:
+            users = ", ".join(entry.value.decode() for entry in found[:5])
+            raise InUse(f"{said} is in use", evidence=f"by {users}", remedy="remove it there first")
+        if condition.some and not found:
+            raise NotFound(f"{said} uses what has been deleted meanwhile", evidence=f"{condition.prefix} is not there")
 
     async def _read_again(self, name: K) -> None:
         key = self._key(name)
@@ -334,6 +382,7 @@ class Keyed(Generic[K, T]):
         held = self._records.get(name)
         if revision <= max(held.revision if held else 0, self._removed.get(name, 0)):
             return
+        self._index(held.value if held else None, record)
         if record is None:
             self._records.pop(name, None)
             self._removed[name] = revision
@@ -345,12 +394,18 @@ class Keyed(Generic[K, T]):
 class Collection(Keyed[str, T]):
     """Records that belong to no project, by name."""
 
-    def __init__(self, store: Store, noun: str, prefix: str, codec: Codec[T], *, stamp: Stamp[T] | None = None) -> None:
-        super().__init__(store, noun, prefix, codec, NAMES, stamp)
+    def __init__(
+        self, store: Store, noun: str, prefix: str, codec: Codec[T], *,
+        stamp: Stamp[T] | None = None, role: Role[T] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(store, noun, prefix, codec, NAMES, stamp, role)
 
 
 class Scoped(Keyed[Ref, T]):
     """Records that belong to a project: ``/instances/default/web1``."""
 
-    def __init__(self, store: Store, noun: str, prefix: str, codec: Codec[T], *, stamp: Stamp[T] | None = None) -> None:
-        super().__init__(store, noun, prefix, codec, REFS, stamp)
+    def __init__(
+        self, store: Store, noun: str, prefix: str, codec: Codec[T], *,
+        stamp: Stamp[T] | None = None, role: Role[T] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(store, noun, prefix, codec, REFS, stamp, role)

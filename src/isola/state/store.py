@@ -33,6 +33,14 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
+class Expect:
+    """A condition: some key begins with this prefix, or none does."""
+
+    prefix: str
+    some: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Put:
     """Write a value. With ``lease`` the key goes when the lease does."""
 
@@ -46,6 +54,10 @@ class Delete:
     """Remove a key; fine when it is not there."""
 
     key: str
+
+
+Step = Check | Expect | Put | Delete
+"""Of a commit. Conditions come before the writes that they are about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +102,7 @@ class Store(ABC):
         """All entries whose key starts with ``prefix``, ordered by key, at one revision."""
 
     @abstractmethod
-    async def commit(self, *steps: Check | Put | Delete) -> int:
+    async def commit(self, *steps: Step) -> int:
         """All or nothing, durable on return; gives the revision of the write.
 
         Raises PreconditionFailed when a check does not hold; then nothing has changed.

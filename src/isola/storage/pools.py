@@ -19,7 +19,7 @@ from isola.model.reference import Entity, Kind
 from isola.model.references import users_text
 from isola.model.storage import Pool, Space
 from isola.operations import Operation, Operations
-from isola.state import Collection, Described, record_codec
+from isola.state import Collection, Described, References, record_codec
 from isola.storage.driver import VolumeDriver
 
 _KIND = "storage"
@@ -36,7 +36,7 @@ class Pools:
         operations: Operations,
         events: Events,
         directory: Path,
-        used_by: Callable[[str], Sequence[Entity]] = lambda name: (),
+        references: References | None = None,
         drivers: Mapping[str, type[VolumeDriver]] | None = None,
     ) -> None:
         self.probes: dict[str, Probe] = {}
@@ -47,7 +47,7 @@ class Pools:
         self._events = events
         self._directory = directory / "pools"
         self._trials = directory / "trials"
-        self._used_by = used_by
+        self._references = references or References()
         self._kinds = drivers
         self._drivers: dict[str, VolumeDriver] = {}
         self._closed: dict[str, IsolaError] = {}
@@ -112,7 +112,7 @@ class Pools:
 
     def used_by(self, name: str) -> Sequence[Entity]:
         """What lives in a pool or names it."""
-        return self._used_by(name)
+        return self._references.users(Entity.of_host(Kind.STORAGE_POOL, name))
 
     def driver(self, name: str) -> VolumeDriver:
         """The driver of a pool. Raises NotFound."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -34,7 +34,7 @@ class Copies:
     @asynccontextmanager
     async def making(self, op: Operation, record: VolumeRecord) -> AsyncIterator[None]:
         """Record it as half made, have it made, and record it as whole. All is undone where that fails."""
-        await self._announce(op, record)
+        await self._announce(op, record, lambda: self._context.permit(record))
         with op.step(f"Create storage volume {record.name}"):
             yield
         await op.commit(lambda: self._context.mark(record, ready=True))
@@ -64,11 +64,11 @@ class Copies:
         await self._context.sweep(op, source)
         self._context.tell("deleted", source.ref, caller=op.caller)
 
-    async def _announce(self, op: Operation, record: VolumeRecord) -> None:
+    async def _announce(self, op: Operation, record: VolumeRecord, allow: Callable[[], object] = lambda: None) -> None:
         half_made = replace(record, ready=False)
         await op.effect(
             f"record volume {record.name}",
-            lambda: self._context.records.add(record.ref.key, half_made),
+            lambda: self._context.records.add(record.ref.key, half_made, allow=allow),
             undo=lambda: self._forget(record),
         )
 

@@ -13,14 +13,14 @@ from isola.model.reference import Entity
 from isola.model.references import users_text
 from isola.model.volume import VolumeRecord, VolumeRef, VolumeSnapshot
 from isola.operations import Operation, Operations
-from isola.state import Collection
+from isola.state import Collection, References
 from isola.storage.driver import VolumeDriver
 from isola.storage.pools import Pools
 
 
 @dataclass(frozen=True, slots=True)
 class VolumeContext:
-    """The parts. ``used_by`` gives who names a volume in its configuration."""
+    """The parts."""
 
     host: Host
     pools: Pools
@@ -28,7 +28,13 @@ class VolumeContext:
     snapshots: Collection[VolumeSnapshot]
     operations: Operations
     events: Events
-    used_by: Callable[[VolumeRef], Sequence[Entity]]
+    references: References
+    permit: Callable[[VolumeRecord], None]
+    """Raises Forbidden or InvalidInput where the project does not allow a volume to be so."""
+
+    def used_by(self, ref: VolumeRef) -> Sequence[Entity]:
+        """What names a volume in its configuration."""
+        return self.references.users(ref.entity)
 
     def get(self, ref: VolumeRef) -> VolumeRecord:
         """Raises NotFound."""

@@ -16,7 +16,7 @@ from isola.model.names import plain_name
 from isola.model.reference import Entity
 from isola.model.volume import VolumeRecord, VolumeRef, VolumeSnapshot, size_of
 from isola.operations import Operation, Operations
-from isola.state import Collection
+from isola.state import Collection, References
 from isola.storage.capabilities import Feature
 from isola.storage.pools import Pools
 from isola.storage.volume_copies import Copies
@@ -48,9 +48,12 @@ class Volumes:
         snapshots: Collection[VolumeSnapshot],
         operations: Operations,
         events: Events,
-        used_by: Callable[[VolumeRef], Sequence[Entity]] = lambda ref: (),
+        references: References | None = None,
+        permit: Callable[[VolumeRecord], None] = lambda record: None,
     ) -> None:
-        self._context = VolumeContext(host, pools, records, snapshots, operations, events, used_by)
+        self._context = VolumeContext(
+            host, pools, records, snapshots, operations, events, references or References(), permit
+        )
         self.copies = Copies(self._context)
         self.snapshots = Snapshots(self._context)
 
@@ -87,9 +90,6 @@ class Volumes:
         """Who names it."""
         return self._context.used_by(ref)
 
-    def lying_in(self, pool: str) -> list[Entity]:
-        return [record.ref.entity for record in self._context.in_pool(pool)]
-
     async def usage(self, ref: VolumeRef) -> VolumeUsage:
         """What it takes, and may take. Raises NotFound."""
         record = self._context.usable(ref)
@@ -103,6 +103,7 @@ class Volumes:
         """Begin to make an empty volume. Raises InvalidInput, NotFound, AlreadyExists."""
         await self._check_new(ref, config)
         record = self.copies.new(ref, config, description)
+        self._context.permit(record)
 
         async def work(op: Operation) -> None:
             async with self.copies.making(op, record):
@@ -122,6 +123,7 @@ class Volumes:
             self._context.snapshot(found, snapshot)
         text = found.description if description is None else description
         record = replace(self.copies.new(ref, wanted, text), parent=found.id)
+        self._context.permit(record)
 
         async def work(op: Operation) -> None:
             await self.copies.copy(
@@ -135,6 +137,8 @@ class Volumes:
         found = self._context.usable(ref)
         self._context.refuse_if_used(found, "move")
         await self._check_new(target, found.config)
+        if target.project != ref.project:
+            self._context.permit(replace(found, name=target.name, project=target.project))
 
         async def work(op: Operation) -> None:
             current = self._context.still(found)
@@ -151,13 +155,19 @@ class Volumes:
         wanted = decide(self._context.usable(ref))
         SETTINGS.validate(wanted.config)
         await self._check_size(ref, wanted.config)
+        self._context.permit(wanted)
+
+        def changed(found: VolumeRecord) -> VolumeRecord:
+            wanted = decide(found)
+            self._context.permit(wanted)
+            return replace(found, description=wanted.description, config=dict(wanted.config))
 
         async def work(op: Operation) -> None:
             record = self._context.usable(ref)
             wanted = decide(record)
             if wanted.size != record.size:
                 await self._context.driver(record).resize_volume(op, record.volume(), wanted.size)
-            await op.commit(lambda: self._context.records.change(ref.key, lambda found: _changed(found, decide)))
+            await op.commit(lambda: self._context.records.change(ref.key, changed))
             self._context.tell("updated", ref, caller=op.caller)
 
         return self._start("Updating storage volume", ref, work, caller=caller)
@@ -268,8 +278,3 @@ class Volumes:
 
     async def _finish(self, ref: VolumeRef, description: str, work: Work) -> None:
         await self._context.operations.finish(self._start(description, ref, work))
-
-
-def _changed(found: VolumeRecord, decide: Callable[[VolumeRecord], VolumeRecord]) -> VolumeRecord:
-    wanted = decide(found)
-    return replace(found, description=wanted.description, config=dict(wanted.config))

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from isola.errors import PreconditionFailed
 from isola.host.clock import Clock
 from isola.state.feed import Feed, too_old
-from isola.state.store import Change, Check, Delete, Entry, Lease, Put, Snapshot, Store
+from isola.state.store import Change, Check, Delete, Entry, Expect, Lease, Put, Snapshot, Step, Store
 
 
 class FakeStore(Store):
@@ -38,7 +38,7 @@ class FakeStore(Store):
         entries = [self._entries[key][0] for key in sorted(self._entries) if key.startswith(prefix)]
         return Snapshot(self._revision, entries)
 
-    async def commit(self, *steps: Check | Put | Delete) -> int:
+    async def commit(self, *steps: Step) -> int:
         """All or nothing."""
         self._expire()
         for step in steps:
@@ -94,11 +94,13 @@ class FakeStore(Store):
         """End a lease and remove its keys."""
         self._drop(lease.id)
 
-    def _check(self, step: Check | Put | Delete) -> None:
+    def _check(self, step: Step) -> None:
         if isinstance(step, Check):
             held = self._entries.get(step.key)
             if (held[0].revision if held else 0) != step.revision:
                 raise PreconditionFailed(f"{step.key} has changed meanwhile")
+        if isinstance(step, Expect) and any(key.startswith(step.prefix) for key in self._entries) != step.some:
+            raise PreconditionFailed(f"{step.prefix} has changed meanwhile")
         if isinstance(step, Put) and step.lease and step.lease not in self._leases:
             raise PreconditionFailed("The lease has lapsed")
 

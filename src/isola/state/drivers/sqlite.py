@@ -20,7 +20,7 @@ from isola.state import sqlite_log
 from isola.state.feed import Feed
 from isola.state.reserve import Reserve
 from isola.state.sqlite_file import DATABASE, MARK, Mark, image, require_sound
-from isola.state.store import Change, Check, Delete, Entry, Lease, Put, Snapshot, Store
+from isola.state.store import Change, Check, Delete, Entry, Expect, Lease, Snapshot, Step, Store
 
 _SCHEMA = """
 CREATE TABLE entries (key TEXT PRIMARY KEY, value BLOB NOT NULL, revision INTEGER NOT NULL, lease TEXT) WITHOUT ROWID;
@@ -103,7 +103,7 @@ class SqliteStore(Store):
         )
         return Snapshot(revision, [Entry(key, value, at) for at, key, value in rows])
 
-    async def commit(self, *steps: Check | Put | Delete) -> int:
+    async def commit(self, *steps: Step) -> int:
         """All or nothing, synced."""
         # A cancelled caller must learn whether its write is there: what has begun is finished first.
         return await finish(self._loop.run_in_executor(self._thread, self._commit, steps))
@@ -206,7 +206,7 @@ class SqliteStore(Store):
             with suppress(sqlite3.Error):
                 self._open_database().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
-    def _commit(self, steps: Sequence[Check | Put | Delete]) -> int:
+    def _commit(self, steps: Sequence[Step]) -> int:
         while True:
             try:
                 changes, revision = self._commit_now(steps)
@@ -254,7 +254,7 @@ class SqliteStore(Store):
         if self._feeds and changes:
             self._loop.call_soon_threadsafe(self._tell_feeds, changes)
 
-    def _commit_now(self, steps: Sequence[Check | Put | Delete]) -> tuple[list[Change], int]:
+    def _commit_now(self, steps: Sequence[Step]) -> tuple[list[Change], int]:
         database = self._open_database()
         database.execute("BEGIN IMMEDIATE")
         try:
@@ -273,11 +273,17 @@ class SqliteStore(Store):
             raise
         return changes, revision
 
-    def _apply(self, database: sqlite3.Connection, step: Check | Put | Delete, revision: int) -> Change | None:
+    def _apply(self, database: sqlite3.Connection, step: Step, revision: int) -> Change | None:
         if isinstance(step, Check):
             row = database.execute("SELECT revision FROM entries WHERE key = ?", (step.key,)).fetchone()
             if (row[0] if row else 0) != step.revision:
                 raise PreconditionFailed(f"{step.key} has changed meanwhile", remedy="read it again and retry")
+            return None
+        if isinstance(step, Expect):
+            end = step.prefix + "\U0010ffff"
+            query = "SELECT 1 FROM entries WHERE key >= ? AND key < ? LIMIT 1"
+            if (database.execute(query, (step.prefix, end)).fetchone() is not None) != step.some:
+                raise PreconditionFailed(f"{step.prefix} has changed meanwhile", remedy="read it again and retry")
             return None
         if isinstance(step, Delete):
             gone = database.execute("DELETE FROM entries WHERE key = ?", (step.key,)).rowcount

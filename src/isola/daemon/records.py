@@ -1,0 +1,172 @@
+"""Everything that is remembered, by noun, and what each noun has to do with the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from typing import Any, TypeVar
+
+from isola.devices.uses import Home
+from isola.images import uses as image_uses
+from isola.instances import uses as instance_uses
+from isola.model.certificate import Certificate
+from isola.model.identity import NO_MEMBER
+from isola.model.image import Alias, Image
+from isola.model.instance import Instance
+from isola.model.network import Network
+from isola.model.profile import Profile
+from isola.model.project import FEATURES, Project
+from isola.model.reference import Kind
+from isola.model.snapshot import InstanceSnapshot
+from isola.model.storage import Pool
+from isola.model.volume import VolumeRecord, VolumeSnapshot
+from isola.network import uses as network_uses
+from isola.profiles import uses as profile_uses
+from isola.state import Collection, Intents, Keyed, References, Role, Scoped, Store, mapping_codec, record_codec
+from isola.state.recount import recount
+from isola.state.schema import upgrade
+from isola.storage import uses as volume_uses
+
+T = TypeVar("T")
+Lives = TypeVar("Lives", Instance, VolumeRecord)
+"""What lives on one member of a cluster."""
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """One collection of each noun. They are read in this order: what a name means is said by projects."""
+
+    references: References
+    server: Collection[Mapping[str, str]]
+    projects: Collection[Project]
+    instances: Scoped[Instance]
+    profiles: Scoped[Profile]
+    images: Scoped[Image]
+    aliases: Scoped[Alias]
+    networks: Scoped[Network]
+    pools: Collection[Pool]
+    volumes: Collection[VolumeRecord]
+    volume_snapshots: Collection[VolumeSnapshot]
+    instance_snapshots: Collection[InstanceSnapshot]
+    certificates: Collection[Certificate]
+    intents: Intents
+
+    @property
+    def collections(self) -> tuple[Keyed[Any, Any], ...]:
+        """All that is a copy of the store; each is loaded and followed."""
+        held = [getattr(self, each.name) for each in fields(self)]
+        return tuple(each for each in held if isinstance(each, Keyed))
+
+    @property
+    def home(self) -> Home:
+        return _home(self.projects)
+
+    @classmethod
+    async def load(cls, store: Store, member: str = NO_MEMBER) -> Records:
+        """Read all records, brought to the present form before. What is written lives on ``member``."""
+        await upgrade(store)
+        records = _unread(store, member)
+        await records.intents.load()
+        for collection in records.collections:
+            await collection.load()
+        await recount(store, records.collections)
+        return records
+
+
+def _home(projects: Collection[Project]) -> Home:
+    """A project without a record has nothing of its own."""
+
+    def home(project: str, kind: Kind) -> str:
+        return (projects.find(project) or Project(project)).home(kind)
+
+    return home
+
+
+def _unread(store: Store, member: str) -> Records:
+    def here(record: Lives) -> Lives:
+        return replace(record, member=member) if record.member == NO_MEMBER else record
+
+    def of(kind: type[T], noun: str, prefix: str, role: Role[T] | None = None) -> Scoped[T]:
+        return Scoped(store, noun, f"/{prefix}/", record_codec(kind), role=role)
+
+    def plain(kind: type[T], noun: str, prefix: str, role: Role[T] | None = None) -> Collection[T]:
+        return Collection(store, noun, f"/{prefix}/", record_codec(kind), role=role)
+
+    references = References()
+    projects = plain(Project, "project", "projects", _project_role(references))
+    home = _home(projects)
+    return Records(
+        references=references,
+        server=Collection(store, "server configuration", "/server/", mapping_codec()),
+        projects=projects,
+        instances=Scoped(
+            store, "instance", "/instances/", record_codec(Instance), stamp=here, role=_instance_role(references, home)
+        ),
+        profiles=of(Profile, "profile", "profiles", _profile_role(references, home)),
+        images=of(Image, "image", "images", _image_role(references)),
+        aliases=of(Alias, "image alias", "aliases"),
+        networks=of(Network, "network", "networks", _network_role(references)),
+        pools=plain(Pool, "storage pool", "pools", _pool_role(references)),
+        volumes=Collection(
+            store, "storage volume", "/volumes/", record_codec(VolumeRecord), stamp=here, role=_volume_role(references)
+        ),
+        volume_snapshots=plain(VolumeSnapshot, "snapshot of a storage volume", "volume-snapshots"),
+        instance_snapshots=plain(InstanceSnapshot, "snapshot of an instance", "instance-snapshots"),
+        certificates=plain(Certificate, "certificate", "certificates"),
+        intents=Intents(store),
+    )
+
+
+def _instance_role(references: References, home: Home) -> Role[Instance]:
+    return Role(
+        references,
+        entity=lambda instance: instance.entity,
+        uses=partial(instance_uses.uses, home),
+        mentions=partial(instance_uses.mentions, home),
+    )
+
+
+def _profile_role(references: References, home: Home) -> Role[Profile]:
+    return Role(
+        references,
+        entity=lambda profile: profile.entity,
+        uses=partial(profile_uses.uses, home),
+        mentions=profile_uses.mentions,
+        usable=lambda profile: True,
+    )
+
+
+def _image_role(references: References) -> Role[Image]:
+    return Role(references, entity=lambda image: image.entity, uses=image_uses.uses, mentions=image_uses.mentions)
+
+
+def _network_role(references: References) -> Role[Network]:
+    return Role(
+        references,
+        entity=lambda network: network.entity,
+        uses=network_uses.uses,
+        usable=lambda network: network.ready,
+    )
+
+
+def _pool_role(references: References) -> Role[Pool]:
+    return Role(references, entity=lambda pool: pool.entity, usable=lambda pool: pool.ready)
+
+
+def _volume_role(references: References) -> Role[VolumeRecord]:
+    return Role(
+        references,
+        entity=lambda record: record.ref.entity,
+        uses=volume_uses.uses,
+        usable=lambda record: record.ready,
+    )
+
+
+def _project_role(references: References) -> Role[Project]:
+    """Only an empty project gets other features: they say which things the names in it mean."""
+
+    def other_features(old: Project, new: Project) -> bool:
+        return any(old.config.get(key) != new.config.get(key) for key in FEATURES)
+
+    return Role(references, entity=lambda project: project.entity, usable=lambda project: True, alone=other_features)

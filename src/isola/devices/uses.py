@@ -1,0 +1,40 @@
+"""What devices name of storage and networks: pools, custom volumes, managed networks. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from isola.devices.nics import NETWORK, network_name
+from isola.model.device import DeviceState
+from isola.model.reference import Entity, Kind, Ref
+from isola.model.volume import VolumeRef
+
+Home = Callable[[str, Kind], str]
+"""The project in which things of a kind live that a project names."""
+
+
+def named_by(home: Home, project: str, devices: Mapping[str, Mapping[str, str]]) -> Iterator[Entity]:
+    """By configured devices of an instance or a profile of this project."""
+    for device in devices.values():
+        yield from _of_config(home, project, device.get("type", ""), device)
+
+
+def had_by(home: Home, project: str, states: Mapping[str, DeviceState]) -> Iterator[Entity]:
+    """By devices as an instance has them, its profiles' included."""
+    for state in states.values():
+        yield from _of_config(home, project, state.kind, state.config)
+        if NETWORK in state.facts:
+            yield _network(home, project, state.facts[NETWORK])
+
+
+def _of_config(home: Home, project: str, kind: str, config: Mapping[str, str]) -> Iterator[Entity]:
+    if pool := config.get("pool"):
+        yield Entity.of_host(Kind.STORAGE_POOL, pool)
+        if source := config.get("source"):
+            yield VolumeRef.custom(pool, source, home(project, Kind.STORAGE_VOLUME)).entity
+    if kind == "nic" and (network := network_name(config)):
+        yield _network(home, project, network)
+
+
+def _network(home: Home, project: str, name: str) -> Entity:
+    return Entity.of(Kind.NETWORK, Ref(home(project, Kind.NETWORK), name))

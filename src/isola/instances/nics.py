@@ -1,0 +1,66 @@
+"""The NICs on a managed network, for what the network does with their addresses and names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from isola.devices import Plug
+from isola.devices.nics import NETWORK, nic_of
+from isola.devices.uses import Home
+from isola.instances.unknowns import Unknowns
+from isola.model.identity import HostNames
+from isola.model.instance import Instance
+from isola.model.names import hostname
+from isola.model.network import Nic
+from isola.model.reference import DEFAULT_PROJECT, Entity, Kind, Ref
+from isola.state import References, Scoped
+
+
+def dns_name(instance: Instance) -> str:
+    """``web1``, or ``web1.blue``: two instances of one name in two projects may share a network."""
+    label = hostname(instance.name)
+    return label if instance.project == DEFAULT_PROJECT else f"{label}.{instance.project}"
+
+
+class Nics:
+    """Of instances on record, and of those of which only the host knows."""
+
+    def __init__(
+        self, references: References, records: Scoped[Instance], unknown: Unknowns, home: Home, names: HostNames
+    ) -> None:
+        self._references = references
+        self._records = records
+        self._unknown = unknown
+        self._home = home
+        self._names = names
+
+    def on(self, network: Ref) -> list[Nic]:
+        """All on one network, by instance and name of device."""
+        return [
+            self.nic(plug)
+            for instance in self._holders(network)
+            for plug in self.of(instance)
+            if self.network(plug) == network
+        ]
+
+    def of(self, instance: Instance) -> list[Plug]:
+        """The NICs of an instance that are on managed networks."""
+        states = sorted(instance.plugged.items())
+        return [Plug(instance, name, state) for name, state in states if state.kind == "nic" and NETWORK in state.facts]
+
+    def network(self, plug: Plug) -> Ref:
+        return Ref(self._home(plug.instance.project, Kind.NETWORK), plug.state.facts[NETWORK])
+
+    def nic(self, plug: Plug) -> Nic:
+        """A NIC as its network takes it."""
+        return nic_of(plug, self._names, self.network(plug), dns_name(plug.instance))
+
+    def _holders(self, network: Ref) -> Iterator[Instance]:
+        for holder in self._references.users(Entity.of(Kind.NETWORK, network)):
+            instance: Instance | None = None
+            if holder.kind is Kind.INSTANCE:
+                instance = self._records.find(holder.ref)
+            elif holder.kind is Kind.UNKNOWN and (unknown := self._unknown.get(holder.names[0])):
+                instance = unknown.instance
+            if instance is not None:
+                yield instance

@@ -1,0 +1,12 @@
+"""What a network uses, by its record alone. Pure."""
+
+from __future__ import annotations
+
+from isola.model.network import Network
+from isola.model.project import project_entity
+from isola.state.references import Used
+
+
+def uses(network: Network) -> Used:
+    """Its project."""
+    return frozenset({project_entity(network.project)})

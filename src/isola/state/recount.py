@@ -1,0 +1,57 @@
+"""The keys of references brought to what the records say: after an older daemon, which wrote none of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from isola.errors import PreconditionFailed
+from isola.host.cancellation import finish
+from isola.state.collection import BATCH, Keyed
+from isola.state.references import PREFIXES
+from isola.state.store import Check, Delete, Entry, Put, Step, Store
+
+_ATTEMPTS = 5
+log = logging.getLogger(__name__)
+
+
+async def recount(store: Store, collections: Sequence[Keyed[Any, Any]]) -> None:
+    """Write the keys that are missing and remove those that no record has. The collections have been loaded.
+
+    What other processes write meanwhile is left to them. Raises PreconditionFailed where they never let go.
+    """
+    for attempt in range(_ATTEMPTS):
+        try:
+            differences = await _differences(store, collections)
+            for start in range(0, len(differences), BATCH):
+                await finish(store.commit(*_ordered(differences[start : start + BATCH])))
+            if differences:
+                log.info("%d keys of references were brought to what the records say", len(differences))
+            return
+        except PreconditionFailed:
+            if attempt + 1 == _ATTEMPTS:
+                raise
+            for collection in collections:
+                await collection.load()
+
+
+def _ordered(differences: Iterable[tuple[Check, Put | Delete]]) -> list[Step]:
+    pairs = list(differences)
+    return [*dict.fromkeys(check for check, _ in pairs), *(write for _, write in pairs)]
+
+
+async def _differences(store: Store, collections: Sequence[Keyed[Any, Any]]) -> list[tuple[Check, Put | Delete]]:
+    """Each with the condition that what it follows from is as it was."""
+    loaded_at = min(collection.loaded_at for collection in collections)
+    there: dict[str, Entry] = {entry.key: entry for prefix in PREFIXES for entry in await store.range(prefix)}
+    found: list[tuple[Check, Put | Delete]] = []
+    wanted: set[str] = set()
+    for collection in collections:
+        for record, keys in collection.beside():
+            wanted |= keys.keys()
+            found += [(record, Put(key, value)) for key, value in keys.items() if key not in there]
+    for key, entry in there.items():
+        if key not in wanted and entry.revision <= loaded_at:
+            found.append((Check(key, entry.revision), Delete(key)))
+    return found

@@ -25,6 +25,7 @@ from isola.model.network import Network
 from isola.model.profile import Profile
 from isola.model.project import Project
 from isola.model.reference import Ref
+from isola.model.snapshot import InstanceSnapshot
 from isola.model.storage import Pool
 from isola.model.volume import VolumeRecord, VolumeSnapshot
 from isola.state import Intent, Intents, Keyed, Store
@@ -63,6 +64,7 @@ SAMPLES = {
     "pools": described("fast", Pool("fast")),
     "volumes": described("default/custom/default/data", VOLUME),
     "volume_snapshots": described("v1/snap0", VolumeSnapshot("s1", "v1", "snap0", NOW)),
+    "instance_snapshots": described(f"{INSTANCE.id}/snap0", InstanceSnapshot("s1", "snap0", NOW, INSTANCE), "id"),
     "certificates": described("c" * 64, CERTIFICATE),
 }
 MEMBERS_OWN = {"intents", "references"}

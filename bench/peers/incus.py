@@ -7,6 +7,7 @@ from bench.lxdlike import LxdLike
 from bench.processes import named, processes
 from bench.shell import run, run_detached, together, until
 
+INCUSD = "/usr/libexec/incus/incusd"
 PRESEED = """\
 networks:
 - name: incusbr0
@@ -40,7 +41,7 @@ class Incus(LxdLike):
         place.mkdir(mode=0o711)
         self.environment = {"INCUS_DIR": str(place), "INCUS_CONF": str(self.directory / "client")}
         run_detached(
-            ["/usr/libexec/incus/incusd", "--group", "root", "--logfile", str(self.directory / "incusd.log")],
+            [INCUSD, "--group", "root", "--logfile", str(self.directory / "incusd.log")],
             str(self.directory / "incusd.out"), env=self.environment,
         )  # fmt: skip
         self.run("incus", "admin", "waitready", "--timeout", "60")
@@ -68,7 +69,7 @@ class Incus(LxdLike):
 
     def version(self) -> str:
         """As it says itself."""
-        return "incus " + run(["/usr/libexec/incus/incusd", "--version"]).strip()
+        return "incus " + run([INCUSD, "--version"]).strip()
 
     def create(self, image: str, name: str) -> None:
         """Not started."""
@@ -156,8 +157,8 @@ class Incus(LxdLike):
         ]
 
     def daemons(self) -> list[int]:
-        """Itself; its dnsmasq and lxcfs are not counted."""
-        return named("incusd")
+        """Itself; its dnsmasq, lxcfs and the monitors of its instances, which have its name, are not counted."""
+        return [pid for pid, _, argv in processes() if argv.startswith(f"{INCUSD} --group")]
 
 
 SUBJECT = Incus

@@ -58,6 +58,7 @@ class Idle(Workload):
 class Crowded(Workload):
     """The daemon, when 200 tiny instances run; a list has just been asked for."""
 
+    unit = "MiB"
     needs = ("act", "daemons")
     warm_up = False
     setting = "200"

@@ -57,10 +57,10 @@ def remote_of(said: str, *, here: bool) -> Remote | None:
     """
     if not said and (here or "ISOLA_DIR" in os.environ):
         return None
-    from isola.client.remotes import Remotes, home
-
-    if not said and "ISOLA_REMOTE" not in os.environ and not os.path.exists(home()):
+    if not said and "ISOLA_REMOTE" not in os.environ and not _has_remotes():
         return None
+    from isola.client.remotes import Remotes
+
     remotes = Remotes()
     name = said or os.environ.get("ISOLA_REMOTE") or remotes.default
     return None if name == LOCAL else remotes.get(name)
@@ -68,9 +68,18 @@ def remote_of(said: str, *, here: bool) -> Remote | None:
 
 def project_here(directory: str) -> str:
     """The default project for the daemon of a directory of this machine; empty for none."""
-    from isola.client.remotes import Remotes, home
+    if not _has_remotes():
+        return ""
+    from isola.client.remotes import Remotes
 
-    return Remotes().projects.get(_place(directory), "") if os.path.exists(home()) else ""
+    return Remotes().projects.get(_place(directory), "")
+
+
+def _has_remotes() -> bool:
+    """Whether the user has chosen anything; without importing what reads it."""
+    from isola.client.api import home
+
+    return os.path.exists(home())
 
 
 def choose_project(directory: str, remote: Remote | None, project: str) -> None:

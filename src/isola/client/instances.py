@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from isola.client.api import Api, quote
-from isola.client.operations import begin
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import cast
 
+    from isola.client.api import Query
     from isola.client.exec import Ended, Session
     from isola.client.files import Files
+    from isola.client.http import Headers
     from isola.client.operations import Operation
     from isola.client.shapes import InstanceInfo, StateInfo
 else:
@@ -26,6 +27,15 @@ _ROOT = "/1.0/instances"
 def path_of(name: str) -> str:
     """Path of an instance in the API."""
     return f"{_ROOT}/{quote(name)}"
+
+
+def begin(
+    client: Api, method: str, path: str, body: object = None, *, query: Query | None = None, headers: Headers = ()
+) -> Operation:
+    """``operations.begin``, imported with the first operation: a list of instances needs none."""
+    from isola.client import operations
+
+    return operations.begin(client, method, path, body, query=query, headers=headers)
 
 
 class Instances:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from isola.client import json
+from isola.client.api import home
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -214,11 +215,3 @@ def _damaged(path: str, error: Exception) -> Exception:
     from isola.errors import HostFailure
 
     return HostFailure(f"{path} cannot be read", evidence=str(error), remedy="mend it, or move it away")
-
-
-def home() -> str:
-    """The directory: ``ISOLA_CONF``, else ``~/.config/isola``."""
-    if named := os.environ.get("ISOLA_CONF"):
-        return named
-    base = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
-    return os.path.join(base, "isola")

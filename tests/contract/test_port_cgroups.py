@@ -91,6 +91,8 @@ async def test_process_enters_and_is_killed(side: Side, group: str) -> None:
     await side.cgroups.enter(group, child.ref)
     assert list(side.cgroups.processes(group)) == [child.ref.pid]
     assert list(side.cgroups.processes(TOP)) == [child.ref.pid]
+    assert side.cgroups.holds(group, child.ref.pid) and side.cgroups.holds(TOP, child.ref.pid)
+    assert not side.cgroups.holds(group, os.getpid()) and not side.cgroups.holds(group[:-1], child.ref.pid)
     await side.cgroups.kill(TOP)
     assert await child.wait() == -signal.SIGKILL
     assert not side.cgroups.processes(group)

@@ -106,6 +106,14 @@ async def test_what_is_written_is_read(files: Files, place: Path) -> None:
     assert await files.names(place) == ("a",)
 
 
+async def test_several_are_written_in_order_up_to_one_that_cannot_be(files: Files, place: Path) -> None:
+    await files.write(place / "b", b"old")
+    with pytest.raises(NotFound):
+        await files.write_all({place / "a": b"1", place / "b": b"2", place / "nothing" / "c": b"3", place / "d": b"4"})
+    assert await files.names(place) == ("a", "b")
+    assert (await files.read(place / "a"), await files.read(place / "b")) == (b"1", b"2")
+
+
 async def test_reading_what_is_not_there_is_not_found(files: Files, place: Path) -> None:
     with pytest.raises(NotFound):
         await files.read(place / "nothing")

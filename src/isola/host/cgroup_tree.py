@@ -227,6 +227,8 @@ def _has_no_subdirectories(directory: str) -> bool:
 def subdirectories(directory: str) -> tuple[str, ...]:
     """Names of the groups directly below a directory."""
     try:
+        if _has_no_subdirectories(directory):
+            return ()
         with os.scandir(directory) as entries:
             return tuple(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
     except (FileNotFoundError, NotADirectoryError):

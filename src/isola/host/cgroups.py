@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -75,6 +76,10 @@ class Cgroups(Protocol):
 
     def processes(self, path: str) -> Sequence[int]:
         """Numbers of all processes in the group and below."""
+        ...
+
+    def holds(self, path: str, pid: int) -> bool:
+        """Whether the process is among ``processes(path)``; seldom needs to read them."""
         ...
 
     async def kill(self, path: str) -> None:
@@ -164,6 +169,12 @@ class LinuxCgroups:
         """Numbers of all processes in the group and below."""
         return sorted(set().union(*(tree.processes(path) for tree in self._trees)))
 
+    def holds(self, path: str, pid: int) -> bool:
+        """By what the process says of itself. Where groups have other names there (no cgroup namespace), by theirs."""
+        inside = _memberships(pid)
+        groups = (inside.get(self._key(tree), "") for tree in self._trees)
+        return any(map(partial(_is_below, path), groups)) or pid in self.processes(path)
+
     async def kill(self, path: str) -> None:
         """Kill every process in the group and below."""
         await finish(self._kill(path))
@@ -219,11 +230,13 @@ class LinuxCgroups:
             inside = _memberships(process.pid)
         for tree in self._trees:
             # Moving a process costs the kernel a grace period, so none is moved to where it is.
-            present = inside.get(frozenset() if tree is self._unified else tree.controllers, "")
-            if present != path and not present.startswith(f"{path}/"):
+            if not _is_below(path, inside.get(self._key(tree), "")):
                 tree.enter(path, process.pid)
         with hold(process):
             pass  # alive after it was moved: then its number was its own all the time
+
+    def _key(self, tree: Tree) -> frozenset[str]:
+        return frozenset() if tree is self._unified else tree.controllers
 
     async def _kill(self, path: str) -> None:
         wait = 0.001
@@ -259,7 +272,7 @@ class LinuxCgroups:
                 raise unseen(f"process {pid}", error) from error
             try:
                 # Looked at once more now that the number cannot change hands.
-                if any(part == path or part.startswith(f"{path}/") for part in _memberships(pid).values()):
+                if any(map(partial(_is_below, path), _memberships(pid).values())):
                     signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             finally:
                 os.close(pidfd)
@@ -280,6 +293,10 @@ class LinuxCgroups:
 
     def _remove_once(self, path: str) -> bool:
         return all([tree.remove_once(path) for tree in self._trees])
+
+
+def _is_below(path: str, group: str) -> bool:
+    return group == path or group.startswith(f"{path}/")
 
 
 def _memberships(pid: int) -> dict[frozenset[str], str]:

@@ -47,6 +47,10 @@ class Files(Protocol):
         """
         ...
 
+    async def write_all(self, files: Mapping[Path, bytes]) -> None:
+        """Several in this order, each as by ``write`` with its default mode, none durable."""
+        ...
+
     async def make_directory(self, *paths: Path, mode: int = 0o711, owner: int | None = None) -> None:
         """One or several, with their parents; fine when they are there."""
         ...
@@ -157,6 +161,10 @@ class LinuxFiles:
     async def write(self, path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
         """Atomically and, unless told otherwise, durably."""
         await in_thread(_reported, path, lambda: _replace(path, data, mode, durable))
+
+    async def write_all(self, files: Mapping[Path, bytes]) -> None:
+        """In one thread."""
+        await in_thread(_replace_all, files)
 
     async def make_directory(self, *paths: Path, mode: int = 0o711, owner: int | None = None) -> None:
         """With their parents."""
@@ -342,6 +350,11 @@ def _replace(path: Path, data: bytes, mode: int, durable: bool) -> None:
         raise
     if durable:
         _sync_directory(path.parent)
+
+
+def _replace_all(files: Mapping[Path, bytes]) -> None:
+    for path, data in files.items():
+        _reported(path, partial(_replace, path, data, 0o600, False))
 
 
 def _create(path: Path) -> int:

@@ -96,6 +96,9 @@ class FakeCgroups:
         """Members of the group and those below."""
         return sorted(pid for name in self._below(path) for pid in self.groups[name].members)
 
+    def holds(self, path: str, pid: int) -> bool:
+        return pid in self.processes(path)
+
     async def kill(self, path: str) -> None:
         """All members end."""
         for pid in self.processes(path):

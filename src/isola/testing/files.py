@@ -120,6 +120,10 @@ class FakeFiles:
             raise HostFailure(f"The file system refused {path}", evidence="is a directory")
         holder.children[name] = Node("file", mode, data=bytes(data))
 
+    async def write_all(self, files: Mapping[Path, bytes]) -> None:
+        for path, data in files.items():
+            await self.write(path, data)
+
     async def make_directory(self, *paths: Path, mode: int = 0o711, owner: int | None = None) -> None:
         """With their parents."""
         for path in paths:

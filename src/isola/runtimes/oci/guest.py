@@ -213,7 +213,7 @@ class OciGuest:
         First who it is, then where the number is: who is signalled later is the former, whatever the number is by then.
         """
         found = self._host.processes.identify(pid)
-        return found if found is not None and pid in self._host.cgroups.processes(self._group) else None
+        return found if found is not None and self._host.cgroups.holds(self._group, pid) else None
 
     def _alive(self) -> bool:
         return all(map(self._host.processes.alive, (self.processes.init, self.processes.monitor)))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from isola.host import Host
 from isola.host.process import ProcessRef
 
@@ -16,7 +14,7 @@ _IDLE_LOOKS = 25
 async def begun(host: Host, init: ProcessRef, group: str, engine: tuple[str, ...], *, system: bool) -> bool:
     """Whether it lives; False once its first process has ended. ``engine`` is what it was before its program."""
     end = host.clock.monotonic() + _LONGEST
-    idle = _Idle(lambda: host.cgroups.usage(group).cpu_ns)
+    idle = _Idle()
     while host.processes.alive(init):
         seen = host.processes.command_line(init)
         if seen and seen != engine and (not system or await _settled(host, group, idle)):
@@ -29,19 +27,18 @@ async def begun(host: Host, init: ProcessRef, group: str, engine: tuple[str, ...
 
 async def _settled(host: Host, group: str, idle: _Idle) -> bool:
     """An init system that works makes children, and systemd groups: it does that only after it has set itself up."""
-    return host.cgroups.usage(group).processes > 1 or bool(await host.cgroups.children(group)) or idle.lasts()
+    usage = host.cgroups.usage(group)
+    return usage.processes > 1 or bool(await host.cgroups.children(group)) or idle.lasts(usage.cpu_ns)
 
 
 class _Idle:
     """Looks whether the time used grows."""
 
-    def __init__(self, used: Callable[[], int]) -> None:
-        self._used = used
+    def __init__(self) -> None:
         self._last, self._looks = -1, 0
 
-    def lasts(self) -> bool:
-        """Whether nothing was used over several looks in a row."""
-        now = self._used()
+    def lasts(self, now: int) -> bool:
+        """Whether nothing was used over several looks in a row; ``now`` is what was used so far."""
         self._looks = self._looks + 1 if now == self._last else 0
         self._last = now
         return self._looks >= _IDLE_LOOKS

@@ -176,9 +176,6 @@ class OciRuntime(Runtime):
         """Everything the engine needs; returns the process as configured."""
         files, layout, group = self.host.files, self.layout(spec.id), self.group(spec.id)
         assert spec.idmap is not None
-        await files.make_directory(layout.run)
-        await files.write(layout.engine, self.name.encode(), durable=False)
-        await files.write(layout.plan, plan.encode(spec), durable=False)
         user = await resolve(files, spec.root.path, spec.idmap, spec.user)
         surroundings = Surroundings(
             architecture=self.host.system.kernel().architecture,
@@ -190,7 +187,9 @@ class OciRuntime(Runtime):
             limit_devices=self.limits_devices(),
         )
         config = bundle(spec, user, surroundings)
-        await files.write(layout.config, json.dumps(config).encode(), durable=False)
+        await files.make_directory(layout.run)
+        engine, planned = self.name.encode(), plan.encode(spec)
+        await files.write_all({layout.engine: engine, layout.plan: planned, layout.config: json.dumps(config).encode()})
         await files.make_directory(layout.exits, layout.state, layout.commands, layout.logs, mode=0o700)
         await files.remove_tree(layout.console_log)
         await self.host.cgroups.create(group, owner=spec.idmap.base)
@@ -272,7 +271,7 @@ class OciRuntime(Runtime):
         """The engine and its monitor speak of numbers: what has them must be in the groups that were made for it."""
         group = self.group(run.id)
         for process, place in ((run.init, group), (run.monitor, group + MONITOR_SUFFIX)):
-            if process.pid not in self.host.cgroups.processes(place):
+            if not self.host.cgroups.holds(place, process.pid):
                 raise HostFailure("The first process ended before it was started")
 
     async def _engine_of(self, id: str) -> str:

@@ -20,7 +20,7 @@ def main() -> None:
     place, what, *names = sys.argv[1:]
     kernel.unshare(0x20000)
     kernel.mount("", Path("/"), "", "", kernel.MS_REC | kernel.MS_PRIVATE)
-    kernel.mount("inside", Path(place), "tmpfs", "mode=755")
+    kernel.mount("inside", Path(place), "tmpfs", "mode=777")
     trees = [kernel.clone_tree(Path(what)) for _ in names]
     print("ready", flush=True)
     end = time.monotonic() + SECONDS

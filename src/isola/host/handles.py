@@ -6,12 +6,13 @@ import errno
 import os
 import stat
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from isola.host import kernel
 from isola.host.attempts import attempt
 from isola.host.listing import entry_of
 from isola.host.roots import Access, Changes, Entry
-from isola.host.walking import Place, Walker, require_file
+from isola.host.walking import Found, Place, Walker, require_file
 from isola.model.identity import IdRange
 
 _BLOCK = 256 * 1024
@@ -22,9 +23,11 @@ _DEFAULT_MODE = 0o644
 class Handle:
     """One open regular file. Every method blocks."""
 
-    def __init__(self, descriptor: int, ids: IdRange) -> None:
+    def __init__(self, descriptor: int, ids: IdRange, found: Found, path: str) -> None:
         self.descriptor = descriptor
         self._ids = ids
+        self._mine = replace(found, descriptor=descriptor)
+        self._path = path
 
     def read(self, offset: int, size: int) -> bytes:
         """At most 256 KiB; empty at the end."""
@@ -43,6 +46,10 @@ class Handle:
 
     def change(self, changes: Changes) -> None:
         """Set what is not None."""
+        if changes.size is not None:
+            self._mine.require(2, self._path)
+        if changes != Changes(size=changes.size):
+            self._mine.require_own(self._path)
         apply(self.descriptor, changes, self._ids)
 
     def sync(self) -> None:
@@ -65,15 +72,19 @@ def open_handle(walker: Walker, path: str, access: Access, mode: int | None, ids
         with walker.found(path) as found:
             if not stat.S_ISDIR(found.mode):
                 require_file(found, path)
-            return Handle(_reopened(found.descriptor, flags), ids)
+            found.require(4, path)
+            return Handle(_reopened(found.descriptor, flags), ids, found, path)
     with walker.target(path) as place:
         if place.found is None:
-            return Handle(_created(place, access, flags, mode, ids), ids)
+            if access.create:
+                place.directory.require_change(place.name, path)
+            return Handle(_created(place, access, flags, mode, ids), ids, place.directory, path)
         if access.create and access.exclusive:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         require_file(place.found, path)
+        place.found.require((4 if access.read else 0) | (2 if access.write else 0), path)
         flags |= os.O_TRUNC if access.write and access.truncate else 0
-        return Handle(_reopened(place.found.descriptor, flags), ids)
+        return Handle(_reopened(place.found.descriptor, flags), ids, place.found, path)
 
 
 def apply(descriptor: int, changes: Changes, ids: IdRange) -> None:

@@ -12,6 +12,8 @@ from isola.host.walking import Walker, is_mount_point
 def rename(walker: Walker, old: str, new: str, *, replace: bool) -> None:
     """Within one mount. Raises OSError: EEXIST unless ``replace``, EBUSY for mount points."""
     with walker.parent(old) as (source, name), walker.parent(new) as (target, other):
+        source.require_change(name, old)
+        target.require_change(other, new)
         # The kernel asks our own namespace only, and would take the mount away in the instance's.
         if is_mount_point(source, name) or is_mount_point(target, other):
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
@@ -24,4 +26,7 @@ def rename(walker: Walker, old: str, new: str, *, replace: bool) -> None:
 def link(walker: Walker, old: str, new: str) -> None:
     """Another name for the same file; of a symbolic link, for the link itself. Raises OSError."""
     with walker.parent(old) as (source, name), walker.parent(new) as (target, other):
+        with walker.found(old, follow=False) as found:
+            found.require_own(old)
+        target.require_change(other, new)
         os.link(name, other, src_dir_fd=source.descriptor, dst_dir_fd=target.descriptor, follow_symlinks=False)

@@ -87,7 +87,7 @@ class LinuxRoot:
     """One open root."""
 
     def __init__(self, root: int, mounts: MountTable, idmap: IdRange | None) -> None:
-        self._walker = Walker(root, mounts)
+        self._walker = Walker(root, mounts, idmap)
         self._idmap = idmap
         self._ids = idmap or _UNMAPPED
         self._streams: set[int] = set()
@@ -214,6 +214,7 @@ class LinuxRoot:
         with self._walker.found(path) as found:
             if not flags & os.O_DIRECTORY:
                 require_file(found, path)
+            found.require(5 if flags & os.O_DIRECTORY else 4, path)
             # Now that it is known to be a directory or a regular file.
             return os.open(f"/proc/self/fd/{found.descriptor}", flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
@@ -250,9 +251,12 @@ class LinuxRoot:
         place = stack.enter_context(self._walker.target(path))
         if place.found is not None:
             require_file(place.found, path)
+            place.found.require(2, path)
         elif place.linked:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         place.directory.mount.require_store(path)
+        if place.found is None or not append:
+            place.directory.require_change(place.name, path)
         draft = Draft(place, append=append)
         stack.callback(draft.close)
         return draft
@@ -275,6 +279,7 @@ class LinuxRoot:
 
     def _create_directory(self, path: str, uid: int, gid: int, mode: int) -> None:
         with self._walker.parent(path) as (directory, name):
+            directory.require_change(name, path)
             os.mkdir(name, 0o700, dir_fd=directory.descriptor)
             with just_made(directory, name, os.O_RDONLY | os.O_DIRECTORY) as made:
                 self._dress(made, None, uid=uid, gid=gid, mode=mode)
@@ -289,6 +294,7 @@ class LinuxRoot:
 
     def _create_symlink(self, path: str, target: str, uid: int, gid: int) -> None:
         with self._walker.parent(path) as (directory, name):
+            directory.require_change(name, path)
             os.symlink(encoded(target), name, dir_fd=directory.descriptor)
             owner = self._ids.outside(max(uid, 0)), self._ids.outside(max(gid, 0))
             with just_made(directory, name, os.O_PATH) as made:
@@ -305,6 +311,9 @@ class LinuxRoot:
             found.mount.require_store(path)
             if changes.size is not None:
                 require_file(found, path)
+                found.require(2, path)
+            if changes != Changes(size=changes.size):
+                found.require_own(path)
             apply(found.descriptor, changes, self._ids)
 
     def _space(self, path: str) -> os.statvfs_result:
@@ -313,6 +322,7 @@ class LinuxRoot:
 
     def _remove(self, path: str, files: bool, directories: bool) -> None:
         with self._walker.parent(path) as (directory, name):
+            directory.require_change(name, path)
             # The kernel asks our own namespace only, and would take the mount away in the instance's.
             if is_mount_point(directory, name):
                 raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))

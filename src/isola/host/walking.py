@@ -14,9 +14,10 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from isola.errors import InvalidInput, Unsupported
+from isola.errors import Forbidden, InvalidInput, Unsupported
 from isola.host import kernel
 from isola.host.mount_table import Mount, MountTable
+from isola.model.identity import IdRange
 
 _AT_ONCE = kernel.RESOLVE_IN_ROOT | kernel.RESOLVE_NO_MAGICLINKS | kernel.RESOLVE_NO_XDEV
 _WITHIN = kernel.RESOLVE_BENEATH | kernel.RESOLVE_NO_MAGICLINKS | kernel.RESOLVE_NO_XDEV
@@ -32,6 +33,39 @@ class Found:
 
     descriptor: int
     mount: Mount
+    ids: IdRange | None = None
+    """The instance's, where the mount may show files that are not its own; None: all here is the instance's."""
+
+    def require(self, bits: int, path: str) -> None:
+        """What root inside may do: read 4, write 2, search 1. Raises Forbidden.
+
+        The kernel does not ask: we are the host's root. Capabilities inside are good for files of ids that are mapped.
+        """
+        status = os.fstat(self.descriptor)
+        if self.ids is None or self._is_own(status):
+            return
+        allowed = status.st_mode >> 6 if status.st_uid == self.ids.base else status.st_mode
+        if allowed & bits != bits:
+            raise _refusal(path)
+
+    def require_own(self, path: str) -> None:
+        """Its owner, permissions and times are changed by its owner. Raises Forbidden."""
+        if self.ids is not None and not self._is_own(os.fstat(self.descriptor)):
+            raise _refusal(path)
+
+    def require_change(self, name: bytes, path: str) -> None:
+        """That a name in this directory is made, moved or removed. Raises Forbidden."""
+        self.require(3, path)
+        status = os.fstat(self.descriptor)
+        if self.ids is None or self._is_own(status) or not status.st_mode & stat.S_ISVTX:
+            return
+        with contextlib.suppress(FileNotFoundError):
+            theirs = os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
+            if not self._is_own(theirs) and theirs.st_uid != self.ids.base:
+                raise _refusal(path)
+
+    def _is_own(self, status: os.stat_result) -> bool:
+        return self.ids is not None and self.ids.holds(status.st_uid) and self.ids.holds(status.st_gid)
 
     @property
     def mode(self) -> int:
@@ -53,8 +87,9 @@ class Place:
 class Walker:
     """Resolves paths with one open directory as ``/``. Raises OSError, Unsupported at mounts that are not entered."""
 
-    def __init__(self, root: int, mounts: MountTable) -> None:
+    def __init__(self, root: int, mounts: MountTable, ids: IdRange | None) -> None:
         mounts.root.require_entry("/")
+        self._ids = ids
         self._root = Found(root, mounts.root)
         self._mounts = mounts
 
@@ -75,6 +110,7 @@ class Walker:
             if place.found is None:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
             _require_directory(place.found)
+            place.found.require(1, path)
             place.found.mount.require_store(path)
             yield place.found, name
 
@@ -90,7 +126,7 @@ class Walker:
                     if found is not None:
                         os.close(found.descriptor)
                 return
-        with contextlib.closing(_Walk(self._root, self._mounts, path)) as walk:
+        with contextlib.closing(_Walk(self._root, self._mounts, path, self._ids)) as walk:
             yield walk.run(encoded(path), follow=True)
 
     @contextlib.contextmanager
@@ -103,7 +139,7 @@ class Walker:
                 raise
             descriptor = -1
         if descriptor < 0:
-            with contextlib.closing(_Walk(self._root, self._mounts, shown)) as walk:
+            with contextlib.closing(_Walk(self._root, self._mounts, shown, self._ids)) as walk:
                 yield walk.run(path, follow=follow or path.endswith(b"/"))
             return
         try:
@@ -115,8 +151,9 @@ class Walker:
 class _Walk:
     """One walk, name by name; what it returns is open until it is closed."""
 
-    def __init__(self, root: Found, mounts: MountTable, shown: str) -> None:
+    def __init__(self, root: Found, mounts: MountTable, shown: str, ids: IdRange | None) -> None:
         self._mounts = mounts
+        self._ids = ids
         self._shown = shown
         self._trail = [root]
         self._end: Found | None = None
@@ -160,7 +197,7 @@ class _Walk:
         except BaseException:
             os.close(descriptor)
             raise
-        return Found(descriptor, mount)
+        return Found(descriptor, mount, None if mount == self._trail[0].mount else self._ids)
 
     def _aim(self, target: bytes) -> list[bytes]:
         """The names that a link stands for."""
@@ -172,13 +209,14 @@ class _Walk:
     def _resolved(self, here: Found, name: bytes, mount: Mount) -> Found:
         """In a view of the kernel the kernel follows: some of its links are no paths."""
         self._let_go()
-        self._end = Found(kernel.open_beneath(here.descriptor, name, os.O_PATH, _WITHIN), mount)
+        self._end = Found(kernel.open_beneath(here.descriptor, name, os.O_PATH, _WITHIN), mount, self._ids)
         return self._end
 
     def _enter(self, found: Found | None) -> None:
         if found is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         _require_directory(found)
+        found.require(1, self._shown)
         if len(self._trail) >= _DEPTH:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         self._trail.append(found)
@@ -216,7 +254,7 @@ def _plain(directory: Found, name: bytes) -> tuple[bool, Found | None]:
         if error.errno != errno.EXDEV:
             raise
         return False, None
-    found = Found(descriptor, directory.mount)
+    found = Found(descriptor, directory.mount, directory.ids)
     if stat.S_ISLNK(found.mode):
         os.close(descriptor)
         return False, None
@@ -254,6 +292,14 @@ def require_file(found: Found, path: str) -> None:
     if not stat.S_ISREG(mode):
         raise Unsupported(f"{path!r} is not a regular file", remedy="only files, directories and links are transferred")
     found.mount.require_store(path)
+
+
+def _refusal(path: str) -> Forbidden:
+    return Forbidden(
+        f"{path!r} belongs to the host, which does not let the instance do this",
+        field="path",
+        remedy="change its permissions on the host, or set shift=true of the disk device",
+    )
 
 
 def _require_directory(found: Found) -> None:

@@ -27,7 +27,11 @@ class IdRange:
 
     def inside(self, outer: int) -> int:
         """Id inside of a host id; foreign ids show as nobody (65534)."""
-        return outer - self.base if self.base <= outer < self.base + self.size else 65534
+        return outer - self.base if self.holds(outer) else 65534
+
+    def holds(self, outer: int) -> bool:
+        """Whether a host id stands for one inside."""
+        return self.base <= outer < self.base + self.size
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from isola.errors import Forbidden, NotFound
 from isola.host.guest_mounts import Graft, LinuxGuestMounts
 from isola.host.proc import ProcessRef, identify
 from isola.model.identity import IdRange
@@ -77,6 +78,20 @@ def options_of(guest: ProcessRef, target: str) -> set[str]:
     table = Path(f"/proc/{guest.pid}/mountinfo").read_text().splitlines()
     line = next(line for line in table if line.split()[4] == target)
     return set(line.split()[5].split(","))
+
+
+async def test_no_link_leads_out_of_what_is_allowed(guest: ProcessRef, source: Path) -> None:
+    (source / "out").symlink_to("/etc")
+    (source / "up").symlink_to("../../etc")
+    (source / "within").symlink_to("below")
+    number = await put(guest, Graft(source / "within", beneath=source), "/mnt/there")
+    assert number in await LinuxGuestMounts().there(guest)
+    await put(guest, Graft(source, beneath=source), "/mnt/whole")
+    for name in ("out", "up", "out/ssl"):
+        with pytest.raises(Forbidden, match="leads out"):
+            await put(guest, Graft(source / name, beneath=source), "/mnt/no")
+    with pytest.raises(NotFound):
+        await put(guest, Graft(source / "none", beneath=source), "/mnt/no")
 
 
 @pytest.mark.parametrize("name", ["", "file"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -249,6 +250,21 @@ async def test_a_restriction_is_kept(stand: Stand, rule: dict[str, str], devices
     assert (await stand.ask("PATCH", "/1.0/projects/blue", {"config": {"restricted": ""}}))[0] == 200
     assert (await launch(stand, "web1", "blue", devices=nothing | devices))[0] == 200
     assert key in await refused(stand, "PATCH", "/1.0/projects/blue", body), "what is there breaks it"
+
+
+async def test_disks_stay_below_the_paths_that_are_allowed(stand: Stand) -> None:
+    rules = {"restricted": "true", "restricted.devices.disk": "allow", "restricted.devices.disk.paths": "/srv/blue"}
+    await sharing(stand)
+    assert (await stand.ask("PATCH", "/1.0/projects/blue", {"config": rules}))[0] == 200
+    await stand.world.host.files.make_directory(Path("/srv/blue/data"))
+    disk = {"type": "disk", "source": "/srv/blue/data", "path": "/data"}
+    nothing = {"eth0": {"type": "none"}, "root": ROOT}
+    for source in ("/srv/red", "/srv/blue2", "/srv"):
+        status, error = await launch(stand, "web1", "blue", devices=nothing | {"data": disk | {"source": source}})
+        assert status == 403 and "restricted.devices.disk.paths" in error
+    assert (await launch(stand, "web1", "blue", devices=nothing | {"data": disk}, start=True))[0] == 200
+    [graft] = stand.world.host.guest_mounts.grafts
+    assert graft.beneath == Path("/srv/blue"), "no link leads out of it either"
 
 
 async def test_projects_outlive_the_daemon(stand: Stand) -> None:

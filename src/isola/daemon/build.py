@@ -203,6 +203,7 @@ def _context(ground: _Ground, stock: _Stock) -> Context:
         layers=stock.layers,
         nics=stock.nics,
         permit=ground.guard.instances_as,
+        disk_paths=ground.guard.disk_paths,
         snapshots=records.instance_snapshots,
         permit_snapshot=ground.guard.snapshot,
         images=stock.images,

@@ -101,6 +101,8 @@ class Parts:
     """The network that instances of a project mean by a name."""
     nic: Callable[[Plug], Nic]
     """A NIC on a managed network, as its driver takes it."""
+    disk_paths: Callable[[str], tuple[str, ...]] = lambda project: ()
+    """Directories of the host that disks of a project may lie below; empty: anywhere."""
     others: Callable[[], list[Plug]] = list
     """All devices of all instances: what is held already."""
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from isola.errors import HostFailure, InvalidInput, NotFound
+from isola.errors import Forbidden, HostFailure, InvalidInput, NotFound
 from isola.host import kernel, sealed_mounts
 from isola.host.credentials import owner_of_files
 from isola.host.proc import ProcessRef, open_of
@@ -40,6 +40,8 @@ class Graft:
     """What appears inside: a file or directory of the host, or a new tmpfs where ``source`` is None."""
 
     source: Path | None = None
+    beneath: Path | None = None
+    """A directory that no link on the way to ``source`` leads out of: what lies there may be written by others."""
     read_only: bool = False
     recursive: bool = False
     """With all that is mounted below ``source``."""
@@ -139,22 +141,31 @@ class LinuxGuestMounts:
 
 
 def _prepared(graft: Graft) -> Tree:
-    directory = graft.source is None or _is_directory(graft.source)
-    try:
-        made = _tree(graft)
+    with contextlib.ExitStack() as stack:
+        source = None
+        if graft.source is not None:
+            source = _opened(graft, graft.source)
+            stack.callback(os.close, source)
+        directory = source is None or stat.S_ISDIR(os.fstat(source).st_mode)
         try:
+            made = _tree(graft, source)
+            stack.callback(os.close, made)
             tree = sealed_mounts.sealed(made, directory=directory, recursive=graft.recursive)
-        finally:
-            os.close(made)
-        try:
-            if graft.propagation != _first_propagation(graft):
-                kernel.set_attributes(tree, 0, propagation=graft.propagation, recursive=graft.recursive)
-        except BaseException:
-            os.close(tree)
-            raise
-        return Tree(kernel.mount_of(tree), directory, tree)
-    except OSError as error:
-        raise _failure(f"Cannot prepare {graft.describe()} for an instance", error, graft) from error
+            with _closed_on_failure(tree):
+                if graft.propagation != _first_propagation(graft):
+                    kernel.set_attributes(tree, 0, propagation=graft.propagation, recursive=graft.recursive)
+                return Tree(kernel.mount_of(tree), directory, tree)
+        except OSError as error:
+            raise _failure(f"Cannot prepare {graft.describe()} for an instance", error, graft) from error
+
+
+@contextlib.contextmanager
+def _closed_on_failure(descriptor: int) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def _put(process: ProcessRef, tree: Tree, target: str, owner: int) -> None:
@@ -191,23 +202,35 @@ def _take(process: ProcessRef, mount: int) -> None:
         os.close(table)
 
 
-def _is_directory(source: Path) -> bool:
+def _opened(graft: Graft, source: Path) -> int:
+    """A mere reference to the source: what it is and what is mounted cannot differ."""
     try:
-        return stat.S_ISDIR(os.stat(source).st_mode)
+        if graft.beneath is None:
+            return os.open(source, os.O_PATH | os.O_CLOEXEC)
+        above = os.open(graft.beneath, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            path = os.fsencode(source.relative_to(graft.beneath))
+            return kernel.open_beneath(above, path, os.O_PATH, kernel.RESOLVE_BENEATH | kernel.RESOLVE_NO_MAGICLINKS)
+        finally:
+            os.close(above)
     except FileNotFoundError as error:
         raise NotFound(f"{source} does not exist on the host") from error
     except OSError as error:
+        if error.errno == errno.EXDEV:
+            raise Forbidden(
+                f"{source} leads out of {graft.beneath}", remedy="name a path without such links"
+            ) from error
         raise HostFailure(f"Cannot look at {source}", evidence=str(error)) from error
 
 
-def _tree(graft: Graft) -> int:
+def _tree(graft: Graft, source: int | None) -> int:
     """A detached mount with its attributes."""
-    if graft.source is None:
+    if source is None:
         owner = str(graft.owner)
         options = {"source": "isola", "size": str(graft.size), "mode": "0755", "uid": owner, "gid": owner}
         tree = kernel.new_file_system("tmpfs", options)
     else:
-        tree = kernel.clone_tree(graft.source, recursive=graft.recursive)
+        tree = kernel.clone_tree_of(source, recursive=graft.recursive)
     try:
         attributes = kernel.MOUNT_ATTR_RDONLY if graft.read_only else 0
         attributes |= 0 if graft.nodes else kernel.MOUNT_ATTR_NODEV

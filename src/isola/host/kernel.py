@@ -65,6 +65,12 @@ def clone_tree(path: Path, *, recursive: bool = False) -> int:
     return _syscall(OPEN_TREE, str(path), AT_FDCWD, os.fsencode(path), ctypes.c_uint(flags))
 
 
+def clone_tree_of(found: int, *, recursive: bool = False) -> int:
+    """The same of what is open as a mere reference (``O_PATH``)."""
+    flags = 1 | os.O_CLOEXEC | _AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
+    return _syscall(OPEN_TREE, "open_tree", found, b"", ctypes.c_uint(flags))
+
+
 def set_idmap(tree: int, user_namespace: int, *, read_only: bool = True) -> None:
     """Show the files of a detached mount with the ids that a user namespace maps them to."""
     attributes = 0x00100000 | (1 if read_only else 0)  # MOUNT_ATTR_IDMAP, MOUNT_ATTR_RDONLY

@@ -140,6 +140,8 @@ class Context:
     nics: Nics
     permit: Callable[[Sequence[Instance]], None]
     """Raises Forbidden or InvalidInput where the project does not allow instances to be so."""
+    disk_paths: Callable[[str], tuple[str, ...]]
+    """Directories of the host that disks of a project may lie below; empty: anywhere."""
     snapshots: Collection[InstanceSnapshot]
     permit_snapshot: Callable[[str], None]
     """Raises Forbidden where the project allows no snapshots."""
@@ -185,6 +187,7 @@ class Context:
                 volume_ref=self.volume_ref,
                 network_ref=self.network_ref,
                 nic=self.nics.nic,
+                disk_paths=self.disk_paths,
                 others=lambda: [plug for each in self.everybody() for plug in self.devices.plugs(each)],
             )
         )

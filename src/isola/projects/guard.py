@@ -83,6 +83,10 @@ class Guard:
         if limits.has_limits(wanted):
             self._count(wanted, ())
 
+    def disk_paths(self, project: str) -> tuple[str, ...]:
+        """Directories of the host that disks of a project may lie below; empty: anywhere. Raises NotFound."""
+        return restrictions.disk_paths(self.projects.get(project))
+
     def members(self, project: Project) -> list[Member]:
         """Its instances, with what their profiles add."""
         return [self._member(each, None) for each in self.instances if each.project == project.name]

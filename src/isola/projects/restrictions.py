@@ -33,6 +33,11 @@ def allows(project: Project, key: str) -> bool:
     return not restricted(project) or _value(project, key) == "allow"
 
 
+def disk_paths(project: Project) -> tuple[str, ...]:
+    """Directories of the host that its disks may lie below; empty where none is named."""
+    return tuple(_listed(project, "restricted.devices.disk.paths")) if restricted(project) else ()
+
+
 def _value(project: Project, key: str) -> str:
     row = SETTINGS.find(key)
     return project.config.get(key) or (row.default if row is not None else "") or ""

@@ -23,6 +23,8 @@ class FakeGuestMounts:
         self._prepared: dict[int, Graft] = {}
         self.inside: defaultdict[ProcessRef, dict[int, tuple[str, Graft]]] = defaultdict(dict)
         """Process -> number of the mount -> target and graft."""
+        self.grafts: list[Graft] = []
+        """All that were prepared."""
         self.kinds: dict[str, str] = {}
         """Targets that are there in every process already: path -> ``file`` or ``directory``."""
         self.stuck = False
@@ -39,6 +41,7 @@ class FakeGuestMounts:
                 raise NotFound(f"{graft.source} does not exist on the host") from error
         tree = Tree(next(self._numbers), kind == "directory")
         self._prepared[tree.number] = graft
+        self.grafts.append(graft)
         yield tree
         self._prepared.pop(tree.number)
 

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from isola.devices import values
 from isola.devices.driver import DeviceDriver, Plug, Target
-from isola.errors import InvalidInput, NotFound, WrongState
+from isola.errors import Forbidden, InvalidInput, NotFound, WrongState
 from isola.host.guest_mounts import PROPAGATIONS, Graft
 from isola.model.volume import VolumeRef
 from isola.settings import Setting, Settings, boolean, one_of, text
@@ -172,12 +172,27 @@ class Disk(DeviceDriver):
         await self._find(plug, source)
         return Graft(
             source,
+            beneath=self._beneath(plug, source),
             read_only=read_only,
             recursive=_true(config, "recursive"),
             propagation=_PROPAGATIONS[config.get("propagation") or "private"],
             idmap=idmap if _true(config, "shift") else None,
             set_ids=set_ids,
             executable=executable,
+        )
+
+    def _beneath(self, plug: Plug, source: Path) -> Path | None:
+        """The directory that the project's disks may lie below; who writes there could lead elsewhere by a link."""
+        allowed = [Path(each) for each in self.parts.disk_paths(plug.instance.project)]
+        if not allowed:
+            return None
+        for each in allowed:
+            if source.is_relative_to(each):
+                return each
+        raise Forbidden(
+            f"{source} is not allowed in project {plug.instance.project!r}",
+            field=f"{plug.field}.source",
+            remedy="restricted.devices.disk.paths of the project decides",
         )
 
     async def _volume_graft(self, plug: Plug) -> Graft:

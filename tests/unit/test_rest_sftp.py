@@ -106,7 +106,7 @@ async def test_directories_links_and_names(client: Any) -> None:
     await client.link("/etc/hostname", "/d/h")
     assert await names(client, "/d") == {"l", "h"}
     [longname] = [each.longname async for each in client.scandir("/d") if each.filename == "h"]
-    assert longname.split()[1:3] == ["0", "0"], "numbers: the host's names are not the instance's"
+    assert longname.split()[1:3] == ["0", "0"], "numbers: the host's user names do not apply to the instance"
     with pytest.raises(SFTPFailure, match="exists"):
         await client.rename("/d/h", "/d/l")
     await client.posix_rename("/d/h", "/d/l")

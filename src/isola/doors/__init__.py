@@ -1,4 +1,4 @@
-"""Doors: the protocols we speak. Each turns requests into use cases and nothing more."""
+"""Doors: the network protocols of the daemon. Each translates requests into calls of use cases, and nothing more."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from isola.storage import Pools, PoolVerbs, Volumes
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What the composition root hands to every door."""
+    """The use cases that the composition root passes to every door."""
 
     directory: Path
     names: HostNames

@@ -10,13 +10,13 @@ _READ_AHEAD = 64 * 1024
 
 
 class _Feed:
-    """What aiohttp's protocol hands the bytes to that follow the request."""
+    """Receives the bytes after the request from aiohttp's protocol."""
 
     def __init__(self, reader: asyncio.StreamReader) -> None:
         self._reader = reader
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        """Not the end, and nothing left over."""
+        """Accept all bytes; returns not-EOF and no remainder."""
         if data:
             self._reader.feed_data(bytes(data))
         return False, b""
@@ -27,18 +27,18 @@ class _Feed:
 
 
 class TakenOver:
-    """The connection. Reading ahead and writing are bounded: a client that does not read is not read from."""
+    """The connection. Buffers are bounded both ways: nothing is read from a client that does not read."""
 
     def __init__(self, response: web.StreamResponse, reader: asyncio.StreamReader) -> None:
         self.response = response
         self._reader = reader
 
     async def read(self, size: int) -> bytes:
-        """Exactly that many bytes. Raises IncompleteReadError, an EOFError, when the client has closed."""
+        """Read exactly ``size`` bytes. Raises IncompleteReadError, an EOFError, after the client has closed."""
         return await self._reader.readexactly(size)
 
     async def write(self, data: bytes) -> None:
-        """Waits while the client is slow. Raises ConnectionError when it has gone."""
+        """Waits while the client is slow. Raises ConnectionError after it has closed."""
         await self.response.write(data)
 
 
@@ -51,6 +51,6 @@ async def take_over(request: web.BaseRequest, protocol: str) -> TakenOver:
     await response.prepare(request)
     response.force_close()
     reader = asyncio.StreamReader(limit=_READ_AHEAD)
-    reader.set_transport(transport)  # it pauses the transport where more comes than is read
+    reader.set_transport(transport)  # lets the reader pause the transport while its buffer is full
     request.protocol.set_parser(_Feed(reader))  # type: ignore[arg-type] # anything that is fed as WebSockets' parser is
     return TakenOver(response, reader)

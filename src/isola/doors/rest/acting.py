@@ -1,4 +1,4 @@
-"""Work that the API answers when it is done, though it is an operation like any other."""
+"""Operations to which the API gives a synchronous response, after their end."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ if TYPE_CHECKING:
 
 
 class Asked(TypedDict):
-    """Who asks for an operation, and in which project."""
+    """Keyword arguments of a use case's verb: the caller and the project."""
 
     caller: Caller
     project: str
 
 
 def asked(request: Request) -> Asked:
-    """As the verbs of use cases take it."""
+    """The caller and project of a request, as keyword arguments for a use case's verb."""
     return {"caller": request.caller, "project": request.project}
 
 
 async def finished(request: Request, operation: Operation) -> None:
-    """Wait for the end, where the API answers when it is done. Raises what the operation has failed with."""
+    """Wait for an operation's end, for a synchronous response. Raises the operation's error."""
     await request.services.operations.finish(operation)
 
 
 def telling(action: str, handler: Handler, about: Callable[[Request], dict[str, str]]) -> Handler:
-    """The handler of an instance's part, with a lifecycle event once it has done its work; a look (HEAD) is none."""
+    """A handler that publishes a lifecycle event after success; none for HEAD."""
 
     @wraps(handler)
-    async def told(request: Request) -> web.StreamResponse:
+    async def handle(request: Request) -> web.StreamResponse:
         response = await handler(request)
         if request.http.method != "HEAD":
             source = Entity.of(Kind.INSTANCE, request.ref(request.parameters["name"]))
             request.services.events.lifecycle(action, source, caller=request.caller, **about(request))
         return response
 
-    return told
+    return handle

@@ -1,4 +1,4 @@
-"""Things as this API addresses them: ``/1.0/instances/web1?project=blue``."""
+"""API paths of entities: ``/1.0/instances/web1?project=blue``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PATHS: dict[Kind, tuple[str, ...]] = {
     Kind.SERVER: (),
     Kind.UNKNOWN: ("isola/unknown",),
 }
-"""What stands before each of an entity's names; what is empty adds nothing."""
+"""The path component before each of an entity's names; an empty one adds nothing."""
 _PLURALS: dict[Kind, str] = {
     Kind.INSTANCE: "instances",
     Kind.INSTANCE_SNAPSHOT: "instances_snapshots",
@@ -42,9 +42,9 @@ _PLURALS: dict[Kind, str] = {
     Kind.SERVER: "server",
     Kind.UNKNOWN: "isola_unknown",
 }
-"""What the resources of operations call things of a kind."""
+"""The key of each kind in ``resources`` of operations."""
 _PLAIN = "/:+@"
-"""Signs that names hold and that need no escape in a path."""
+"""Characters of names that need no percent-encoding in a path."""
 
 
 def path_of(entity: Entity) -> str:
@@ -56,22 +56,22 @@ def path_of(entity: Entity) -> str:
 
 
 def address(entity: Entity, *, below: str = "") -> str:
-    """Its path, and ``below`` it something of its own, in its project where that is not the default one."""
+    """The entity's path, ``below`` appended, with ``?project=`` unless that is the default project."""
     return in_project(path_of(entity) + below, entity.project)
 
 
 def in_project(path: str, project: str) -> str:
-    """A path with the project it is meant in."""
+    """A path with ``?project=`` unless that is the default project."""
     return path if project == DEFAULT_PROJECT else f"{path}?project={quote(project)}"
 
 
 def address_of(kind: Kind, ref: Ref) -> str:
-    """The address of what a reference names."""
+    """The address of a referenced entity."""
     return address(Entity.of(kind, ref))
 
 
 def resources(entities: Iterable[Entity]) -> dict[str, list[str]]:
-    """``resources`` of an operation: addresses by kind; instances under their older name too, as LXD has it."""
+    """``resources`` of an operation: addresses by kind; instances also as ``containers``, as in LXD."""
     found: dict[str, list[str]] = {}
     for entity in entities:
         found.setdefault(_PLURALS[entity.kind], []).append(address(entity))
@@ -81,7 +81,7 @@ def resources(entities: Iterable[Entity]) -> dict[str, list[str]]:
 
 
 def requestor(caller: Caller) -> dict[str, str] | None:
-    """Who has caused an event; None for what the daemon does by itself."""
+    """The caller that caused an event; None for the daemon itself."""
     if caller.credential is Credential.DAEMON:
         return None
     return {"username": caller.name, "protocol": caller.credential.value, "address": caller.address}

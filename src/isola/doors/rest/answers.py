@@ -1,4 +1,4 @@
-"""The API's three answers: ``sync``, ``async`` and ``error``."""
+"""The API's three types of response: ``sync``, ``async`` and ``error``."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ SYNC = (
     b'{"type":"sync","status":"Success","status_code":200,"operation":"","error_code":0,"error":"","metadata":',
     b"}",
 )
-"""What stands before and after the metadata of a synchronous answer."""
+"""The JSON before and after the metadata of a synchronous response."""
 _STATUS: tuple[tuple[type[IsolaError], int], ...] = (
     (TooLarge, 413),
     (InvalidInput, 400),
     (NotFound, 404),
     (Forbidden, 403),
     (PreconditionFailed, 412),
-    (WrongState, 400),  # as LXD answers these two: clients branch on it
+    (WrongState, 400),  # LXD's status for these two: clients branch on it
     (InUse, 400),
     (Conflict, 409),
     (MethodNotAllowed, 405),
@@ -49,7 +49,7 @@ _JSON = "application/json"
 
 
 def dumps(value: object) -> bytes:
-    """JSON. Names of files are bytes: what of them is not UTF-8 is shown with replacement characters."""
+    """JSON. File names are bytes: invalid UTF-8 is shown with replacement characters."""
     try:
         return orjson.dumps(value, default=_plain)
     except orjson.JSONEncodeError:
@@ -57,12 +57,12 @@ def dumps(value: object) -> bytes:
 
 
 def sync(metadata: object = None, *, etag: object = None, location: str = "", status: int = 200) -> web.Response:
-    """Done. ``etag`` is what the entity tag is computed of."""
+    """A synchronous success. ``etag``: the value from which the entity tag is computed."""
     return sync_bytes(dumps(metadata), etag=etag, location=location, status=status)
 
 
 def sync_bytes(metadata: bytes, *, etag: object = None, location: str = "", status: int = 200) -> web.Response:
-    """Done, with metadata that is JSON already."""
+    """A synchronous success with metadata that is already JSON."""
     headers: dict[str, str] = {}
     if etag is not None:
         headers["ETag"] = tag_of(etag)
@@ -73,12 +73,11 @@ def sync_bytes(metadata: bytes, *, etag: object = None, location: str = "", stat
 
 
 def created(location: str) -> web.Response:
-    """Made; it lies at ``location``."""
     return sync(location=location, status=201)
 
 
 def background(operation: Operation) -> web.Response:
-    """Begun; the operation says how it goes on."""
+    """202: the operation has been started."""
     path = f"/1.0/operations/{operation.id}"
     body = {
         "type": "async",
@@ -93,7 +92,7 @@ def background(operation: Operation) -> web.Response:
 
 
 def failure(error: IsolaError) -> web.Response:
-    """Refused or failed; clients act on ``metadata.code``."""
+    """An error; programs branch on ``metadata.code``."""
     status = status_of(error)
     body = {
         "type": "error",
@@ -108,7 +107,7 @@ def failure(error: IsolaError) -> web.Response:
 
 
 def error_json(error: IsolaError) -> dict[str, object]:
-    """An error in its parts."""
+    """An error's fields as JSON."""
     return {
         "code": error.code,
         "message": error.message,
@@ -119,13 +118,13 @@ def error_json(error: IsolaError) -> dict[str, object]:
 
 
 def status_of(error: IsolaError) -> int:
-    """HTTP status of an error; what names a field of the request is the caller's to mend, so a 400."""
+    """HTTP status of an error; 400 if it names a field of the request, since the caller can correct that."""
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
     return 400 if status == 501 and error.field else status
 
 
 def tag_of(value: object) -> str:
-    """Entity tag of what a client may change, the same after a restart of the daemon."""
+    """Entity tag of the fields that a client may change; the same after a restart of the daemon."""
     data = orjson.dumps(value, default=_plain, option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(data).hexdigest()
 

@@ -1,7 +1,7 @@
-"""Commands and consoles carried over an operation's channels, as LXD's clients expect it.
+"""Streams of commands and consoles over an operation's WebSockets, as LXD's clients expect them.
 
 Channels of a command are ``0``, ``1``, ``2`` and ``control``; with a terminal, and of a console, ``0`` and ``control``.
-An empty text ends a stream.
+An empty text message is EOF.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _KILL = 9
 
 
 async def carry_terminal(channels: Channels, command: Command, channel: Channel) -> int:
-    """A started command with a terminal; its exit status."""
+    """Serve a started command with a terminal; returns its exit status."""
     return await _carry(
         command,
         inputs=[_typed(channels, command, channel), _control(channels, command)],
@@ -33,7 +33,7 @@ async def carry_terminal(channels: Channels, command: Command, channel: Channel)
 
 
 async def carry_pipes(channels: Channels, command: Command, data: Mapping[str, Channel]) -> int:
-    """A started command with three pipes; its exit status."""
+    """Serve a started command with three pipes; returns its exit status."""
     outputs = {data["1"]: command.stdout}
     if command.stderr is not None:
         outputs[data["2"]] = command.stderr
@@ -51,7 +51,7 @@ async def carry_pipes(channels: Channels, command: Command, data: Mapping[str, C
 
 
 async def carry_console(channels: Channels, console: Console, channel: Channel, stream: Stream) -> None:
-    """Until the client goes, the instance ends or another client takes the console."""
+    """Serve a console until the client leaves, the instance stops or another client takes the console."""
     output = Output(stream, channel.send)
     waits = [
         output.task,
@@ -75,7 +75,7 @@ async def _typed(channels: Channels, command: Command, channel: Channel) -> None
 
 
 async def _abandoned(channels: Channels, command: Command, data: Sequence[Channel]) -> None:
-    """Kill the command of a client that never connected control and has left all channels it would receive on."""
+    """Kill the command of a client that never connected control and has closed all its output channels."""
     await asyncio.gather(*(_gone(channel) for channel in data))
     if not channels.connected("control"):
         await command.signal(_KILL)
@@ -84,7 +84,7 @@ async def _abandoned(channels: Channels, command: Command, data: Sequence[Channe
 async def _carry(
     command: Command, *, inputs: Sequence[Coroutine[object, object, object]], outputs: Mapping[Channel, Stream]
 ) -> int:
-    """Until the command has ended and everything it wrote has been sent."""
+    """Serve until the command has ended and all its output is sent."""
     tasks = [asyncio.ensure_future(work) for work in inputs]
     carried = {channel: Output(stream, channel.send) for channel, stream in outputs.items()}
     try:
@@ -102,37 +102,37 @@ async def _carry(
 
 
 async def _control(channels: Channels, command: Command) -> None:
-    """Window sizes and signals; a client that closes control kills its command."""
+    """Handle window sizes and signals; closing control kills the command."""
     channel = await channels.get("control", None)
     while (message := await channel.receive()) is not None:
         try:
             await _obey(command, message)
         except (IsolaError, ValueError, TypeError, AttributeError):
-            continue  # a malformed control message harms nobody else
+            continue  # a malformed control message is ignored
     await command.signal(_KILL)
 
 
 async def _obey(command: Command, message: bytes | str) -> None:
-    told = control_message(message)
-    if told.get("command") == "window-resize":
-        command.resize(*size_of(told))
-    elif told.get("command") == "signal":
-        await command.signal(signal_number(told.get("signal", "")))
+    control = control_message(message)
+    if control.get("command") == "window-resize":
+        command.resize(*size_of(control))
+    elif control.get("command") == "signal":
+        await command.signal(signal_number(control.get("signal", "")))
 
 
 async def _console_control(channels: Channels, console: Console) -> None:
     channel = await channels.get("control", None)
     while (message := await channel.receive()) is not None:
         try:
-            told = control_message(message)
-            if told.get("command") == "window-resize":
-                await console.resize(*size_of(told))
+            control = control_message(message)
+            if control.get("command") == "window-resize":
+                await console.resize(*size_of(control))
         except (IsolaError, ValueError):
-            continue  # a malformed control message harms nobody else
+            continue  # a malformed control message is ignored
 
 
 async def _from_channel(channel: Channel, stream: Stream, *, close: bool = False) -> bool:
-    """All a client sends, to the program; an empty message or a closed channel is the end of its input.
+    """Copy a client's data to the program; an empty message or a closed channel is EOF.
 
     Returns whether the client has closed the channel.
     """

@@ -1,4 +1,4 @@
-"""How many connections the network may have open: of one address, of those not trusted yet, and of all."""
+"""Limits of network connections: per address, for clients without a trusted certificate, and in total."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections import Counter
 
 _ALL = 2048
 _EACH = 512
-"""Of one address: a hundred commands at once hold four or five each."""
+"""Connections per address: a hundred commands at once need four or five each."""
 _UNPROVEN = 256
 _UNPROVEN_EACH = 32
-"""Of one address, from which nobody trusted has shown a certificate."""
+"""Connections per address without a trusted certificate."""
 
 
 def origin(address: str) -> str:
-    """Whom a connection is counted for: an IPv4 address, or the /64 network of an IPv6 address."""
+    """The key by which a connection is counted: an IPv4 address, or the /64 network of an IPv6 address."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -26,14 +26,14 @@ def origin(address: str) -> str:
 
 
 class Ceilings:
-    """Counts; what is counted for nobody is forgotten."""
+    """Counters of open connections; those that reach zero are removed."""
 
     def __init__(self) -> None:
         self._each: Counter[str] = Counter()
         self._unproven: Counter[str] = Counter()
 
     def admit(self, who: str) -> bool:
-        """Whether one more may be opened; it then counts, as not trusted yet."""
+        """Whether one more connection may be opened; if so it is counted, as not trusted yet."""
         if self._each.total() >= _ALL or self._each[who] >= _EACH:
             return self._refused(who)
         if self._unproven.total() >= _UNPROVEN or self._unproven[who] >= _UNPROVEN_EACH:
@@ -43,22 +43,22 @@ class Ceilings:
         return True
 
     def prove(self, who: str) -> None:
-        """One of them has shown a certificate that is trusted."""
+        """A connection has presented a trusted certificate."""
         _less(self._unproven, who)
 
     def leave(self, who: str, *, proven: bool) -> None:
-        """It is closed."""
+        """A connection was closed."""
         _less(self._each, who)
         if not proven:
             _less(self._unproven, who)
 
     @property
     def open(self) -> int:
-        """How many there are."""
+        """Number of open connections."""
         return self._each.total()
 
     def _refused(self, who: str) -> bool:
-        for counter in (self._each, self._unproven):  # asking a counter leaves a zero behind
+        for counter in (self._each, self._unproven):  # a refused address must leave no entry behind
             if not counter[who]:
                 del counter[who]
         return False

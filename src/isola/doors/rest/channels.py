@@ -12,7 +12,7 @@ from isola.errors import Conflict, Forbidden
 from isola.operations import Operation
 
 _MESSAGE_LIMIT = 4 * 2**20
-_GOODBYE_SECONDS = 1.0
+_CLOSE_SECONDS = 1.0
 
 
 class WebSocketChannel:
@@ -23,7 +23,7 @@ class WebSocketChannel:
         self.closed = asyncio.Event()
 
     async def receive(self) -> bytes | str | None:
-        """The next message; None once the client has gone."""
+        """The next message; None after the client has closed."""
         message = await self._socket.receive()
         if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
             data: bytes | str = message.data
@@ -32,18 +32,18 @@ class WebSocketChannel:
         return None
 
     async def send(self, data: bytes | str) -> None:
-        """Waits while the client is slow; silently nothing when it has gone."""
+        """Waits while the client is slow; does nothing after it has closed."""
         with suppress(ConnectionError, RuntimeError):
             await (self._socket.send_str(data) if isinstance(data, str) else self._socket.send_bytes(data))
 
     async def close(self) -> None:
-        """The handler that owns the socket closes it, without waiting for the client's answer."""
+        """The handler that owns the socket closes it, without waiting for the client's close frame."""
         self.closed.set()
 
 
 async def accept(request: Request) -> web.WebSocketResponse:
-    """Answer the upgrade."""
-    socket = web.WebSocketResponse(max_msg_size=_MESSAGE_LIMIT, compress=False, timeout=_GOODBYE_SECONDS)
+    """Accept the upgrade."""
+    socket = web.WebSocketResponse(max_msg_size=_MESSAGE_LIMIT, compress=False, timeout=_CLOSE_SECONDS)
     await socket.prepare(request.http)
     request.sockets.add(socket)
     return socket
@@ -55,9 +55,9 @@ def is_upgrade(request: Request) -> bool:
 
 
 async def serve_channel(request: Request, operation: Operation, secret: str) -> web.StreamResponse:
-    """Connect the client to the channel its secret opens, until either side or the operation ends.
+    """Connect the client to the channel that its secret selects, until either side closes or the operation ends.
 
-    A wrong secret is forbidden and not missing, as with LXD: the operation is there.
+    A wrong secret is Forbidden rather than NotFound, as in LXD, because the operation exists.
     """
     channels = request.connections.get(operation)
     if channels is None or secret not in channels.secrets.values():
@@ -74,14 +74,16 @@ async def serve_channel(request: Request, operation: Operation, secret: str) -> 
         for wait in waits:
             wait.cancel()
         request.sockets.discard(socket)
-        await goodbye(socket)
+        await close_socket(socket)
     return socket
 
 
-async def goodbye(socket: web.WebSocketResponse) -> None:
-    """Close, waiting only a moment for the client's own good-bye."""
+async def close_socket(socket: web.WebSocketResponse) -> None:
+    """Close, with a short wait for the client's close frame."""
     with suppress(ConnectionError, RuntimeError, TimeoutError):
-        async with asyncio.timeout(2 * _GOODBYE_SECONDS):
+        async with asyncio.timeout(2 * _CLOSE_SECONDS):
             await socket.close()
     if (error := socket.exception()) is not None:
-        error.__traceback__ = None  # it leads back to the socket, which would wait for the collector with all it has
+        error.__traceback__ = (
+            None  # it refers to the socket, whose buffers would stay in memory until garbage collection
+        )

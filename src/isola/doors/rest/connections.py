@@ -22,16 +22,16 @@ class Channel(Protocol):
         ...
 
     async def send(self, data: bytes | str) -> None:
-        """Silently nothing when the client has gone."""
+        """Does nothing after the client has closed."""
         ...
 
     async def close(self) -> None:
-        """Tell the client that nothing follows."""
+        """Signal EOF to the client."""
         ...
 
 
 class Channels:
-    """The channels of one operation. Secrets are remembered after its end, connections are not."""
+    """The channels of one operation. Secrets are kept after its end, connections are not."""
 
     def __init__(self, clock: Clock, names: Sequence[str]) -> None:
         self.secrets: Mapping[str, str] = {name: clock.token(32) for name in names}
@@ -49,7 +49,7 @@ class Channels:
             ) from None
 
     def connect(self, secret: str, channel: Channel) -> str:
-        """A client has connected; returns the channel's name. Raises NotFound for a wrong secret, Conflict twice."""
+        """Register a connection; returns the channel's name. Raises NotFound for a wrong secret, Conflict if taken."""
         for name, known in self.secrets.items():
             if known == secret:
                 future = self._connected.get(name)
@@ -65,16 +65,16 @@ class Channels:
         return name in self._connected and self._connected[name].done()
 
     def release(self) -> None:
-        """The operation has ended: drop the connections, which hold buffers and sockets."""
+        """After the operation's end: drop the connections, which hold buffers and sockets."""
         for future in self._connected.values():
             future.cancel()
         self._connected = {}
 
 
 Connections = MutableMapping[Operation, Channels]
-"""The channels of all operations that are remembered."""
+"""The channels of operations, by operation."""
 
 
 def no_connections() -> Connections:
-    """Empty; an entry goes with its operation."""
+    """An empty map with weak keys: an entry is removed with its operation."""
     return WeakKeyDictionary()

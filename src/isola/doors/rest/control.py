@@ -10,7 +10,7 @@ _WINDOW_LIMIT = 65535
 
 
 def control_message(message: bytes | str) -> Mapping[str, Any]:
-    """A control message without what is null: Go clients send that for absent. Raises ValueError for anything else."""
+    """A control message without null fields, which Go clients send for absent ones. Raises ValueError if malformed."""
     try:
         found = json.loads(message, object_hook=_without_nulls)
     except RecursionError:
@@ -25,7 +25,7 @@ def _without_nulls(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def size_of(message: Mapping[str, Any]) -> tuple[int, int]:
-    """Width and height a client's window has. Raises ValueError."""
+    """Width and height of a client's window. Raises ValueError."""
     arguments = message.get("args", {})
     size = arguments.get("width"), arguments.get("height")
     if not all(isinstance(value, int | str) and str(value).isdecimal() and len(str(value)) < 6 for value in size):

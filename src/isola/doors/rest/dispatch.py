@@ -1,4 +1,4 @@
-"""From an HTTP request to its handler, and from whatever happens there to an answer of the API."""
+"""Dispatches HTTP requests to handlers, and turns their results and errors into responses of the API."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aiohttp import web
 from isola.access import Permission, refusal, refusal_of_shared
 from isola.doors import Services
 from isola.doors.rest.answers import failure
-from isola.doors.rest.channels import goodbye
+from isola.doors.rest.channels import close_socket
 from isola.doors.rest.connections import no_connections
 from isola.doors.rest.refusals import Refusals
 from isola.doors.rest.rendering import Rendering
@@ -29,11 +29,11 @@ _SHARED = {
     "profiles": Kind.PROFILE,
     "storage-pools": Kind.STORAGE_VOLUME,
 }
-"""Nouns by the beginning of their paths that a project may share with the default project."""
+"""Kinds that a project may share with the default project, by the first part of their paths."""
 
 
 class Dispatcher:
-    """Answers every request; what goes wrong is answered in JSON and nothing of the inside is shown."""
+    """Answers every request; errors are JSON and reveal no internals."""
 
     def __init__(self, services: Services) -> None:
         self.services = services
@@ -49,13 +49,13 @@ class Dispatcher:
             path, _, query = readable(http.raw_path, "path").partition("?")
             handler, permission, parameters = self._router.find(http.method, path)
             _require_trusted(caller, permission)
-            asked = parse_query(query)
-            if not _lists_everywhere(http.method, permission, parameters, asked):
-                _require_project(caller, permission, parameters, asked)
-            self._require_known(caller, asked)
-            self._require_own(caller, permission, path, asked)
+            query_values = parse_query(query)
+            if not _lists_everywhere(http.method, permission, parameters, query_values):
+                _require_project(caller, permission, parameters, query_values)
+            self._require_known(caller, query_values)
+            self._require_own(caller, permission, path, query_values)
             request = Request(
-                self.services, http, caller, self.rendering, self._sockets, self._connections, parameters, asked
+                self.services, http, caller, self.rendering, self._sockets, self._connections, parameters, query_values
             )
             return await handler(request)
         except IsolaError as error:
@@ -64,19 +64,21 @@ class Dispatcher:
             return failure(error)
         except (ConnectionError, asyncio.CancelledError):
             raise
-        except web.HTTPException as error:  # aiohttp's own words on a malformed upgrade
+        except web.HTTPException as error:  # aiohttp's own error for a malformed upgrade
             return failure(InvalidInput("The request is malformed", evidence=error.text or "", field="request"))
         except Exception as error:
-            return failure(told) if (told := spent(error)) else self._unexpected(http)
+            return failure(exhausted) if (exhausted := spent(error)) else self._unexpected(http)
 
     def _require_known(self, caller: Caller, query: Mapping[str, str]) -> None:
-        """A stranger is not told which projects there are."""
+        """Raise NotFound for an unknown project, but to trusted callers only: others must not learn which exist."""
         name = query.get("project")
         if name and caller.trusted and self.services.projects.find(name) is None:
-            raise NotFound(f"Project {name[:80]!r} not found", field="project", remedy="list the projects there are")
+            raise NotFound(
+                f"Project {name[:80]!r} not found", field="project", remedy="list the projects for their names"
+            )
 
     def _require_own(self, caller: Caller, permission: Permission, path: str, query: Mapping[str, str]) -> None:
-        """A project without images, networks, ... of its own uses those of the default project."""
+        """A project without its own images, networks, ... uses those of the default project."""
         kind = _SHARED.get(path.strip("/").split("/")[1]) if permission.changes else None
         if kind is not None:
             project = query.get("project") or DEFAULT_PROJECT
@@ -84,27 +86,29 @@ class Dispatcher:
                 raise Forbidden(reason)
 
     async def close(self) -> None:
-        """Say good-bye to everybody who listens."""
-        await asyncio.gather(*(goodbye(socket) for socket in list(self._sockets)))
+        """Close all open WebSockets."""
+        await asyncio.gather(*(close_socket(socket) for socket in list(self._sockets)))
 
     def _unexpected(self, http: web.BaseRequest) -> web.Response:
         number = self.services.host.clock.token(4)
         log.exception("Internal error %s: %s %s", number, http.method, http.raw_path[:500])
         return failure(
-            IsolaError(f"Internal error, id {number}", remedy="the daemon's log says more; please report it")
+            IsolaError(
+                f"Internal error, id {number}", remedy="look for this id in the daemon's log, and please report it"
+            )
         )
 
 
 def _lists_everywhere(
     method: str, permission: Permission, parameters: Mapping[str, str], query: Mapping[str, str]
 ) -> bool:
-    """A list of all projects is one of those that the caller may use: ``Request.lists`` leaves out the others."""
-    asked = query.get("all-projects", "").lower() in ("1", "true", "yes", "on")
-    return asked and method in ("GET", "HEAD") and permission is Permission.VIEW and not parameters
+    """Whether a list over all projects is requested; ``Request.lists`` then leaves out those the caller may not use."""
+    query_values = query.get("all-projects", "").lower() in ("1", "true", "yes", "on")
+    return query_values and method in ("GET", "HEAD") and permission is Permission.VIEW and not parameters
 
 
 def _require_trusted(caller: Caller, permission: Permission) -> None:
-    """Before anything of the request is looked at: a stranger learns nothing from how it is answered."""
+    """Checked before anything else of the request, so that an untrusted caller learns nothing from the response."""
     if permission is not Permission.GUEST and not caller.trusted:
         raise Forbidden(refusal(caller, permission, ""))
 
@@ -112,7 +116,7 @@ def _require_trusted(caller: Caller, permission: Permission) -> None:
 def _require_project(
     caller: Caller, permission: Permission, parameters: Mapping[str, str], query: Mapping[str, str]
 ) -> None:
-    """The project is the one in the path (``/1.0/projects/blue``), else the one of the query."""
+    """Check access to the project of the path (``/1.0/projects/blue``), else of the query."""
     project = parameters.get("project") or query.get("project") or DEFAULT_PROJECT
     if reason := refusal(caller, permission, project):
         raise Forbidden(reason)

@@ -1,4 +1,4 @@
-"""Downloads: files sent as they lie on disk, one alone or several as multipart."""
+"""Downloads: files sent unchanged from disk, a single one or several as multipart."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""API extensions: what is announced is there, and only that."""
+"""API extensions: exactly those that are implemented."""
 
 from __future__ import annotations
 
 EXTENSIONS: dict[str, str] = {
-    "etag": "entity tags on what can be changed, checked by If-Match",
+    "etag": "entity tags of changeable objects, checked by If-Match",
     "patch": "PATCH beside PUT",
     "network": "networks",
     "storage": "storage pools",
@@ -21,8 +21,8 @@ EXTENSIONS: dict[str, str] = {
     "resources_v2": "processors by socket, core and thread; network cards and disks",
     "resources_system": "the system in /1.0/resources",
     "entity_description": "descriptions",
-    "operation_description": "operations describe themselves",
-    "profile_usedby": "profiles say who uses them",
+    "operation_description": "description of operations",
+    "profile_usedby": "used_by of profiles",
     "usedby_consistency": "used_by holds API paths",
     "container_last_used_at": "last_used_at of instances",
     "container_cpu_time": "processor time in the state",
@@ -43,7 +43,7 @@ EXTENSIONS: dict[str, str] = {
     "file_append": "appending in the files API",
     "file_delete": "deleting in the files API",
     "file_get_symlink": "symbolic links in the files API",
-    "file_symlinks": "making symbolic links in the files API",
+    "file_symlinks": "creating symbolic links in the files API",
     "container_full": "recursion=2 on the list of instances",
     "instance_get_full": "recursion=1 on one instance",
     "instances": "/1.0/instances",
@@ -73,7 +73,7 @@ EXTENSIONS: dict[str, str] = {
     "api_os": "os_name and os_version of the environment",
     "certificate_update": "PUT and PATCH of certificates",
     "certificate_project": "certificates restricted to projects",
-    "certificate_token": "tokens by which clients add their certificates",
+    "certificate_token": "tokens with which clients add their certificates",
     "certificate_self_renewal": "a restricted client replaces its own certificate",
     "certificate_description": "descriptions of certificates",
     "explicit_trust_token": "trust_token in POST /1.0/certificates",
@@ -84,5 +84,5 @@ EXTENSIONS: dict[str, str] = {
     "isola": "our own: isolation and runtime of instances, progress and error of operations, code of errors",
     "isola_image_build": "our own: image sources (source.protocol 'build'), also on demand when an instance is created",
     "isola_sftp": "GET /1.0/instances/NAME/sftp, for which LXD and Incus have no name",
-    "isola_probes": "our own: environment.runtimes and environment.drivers with what their probes said",
+    "isola_probes": "our own: environment.runtimes and environment.drivers with the results of their probes",
 }

@@ -1,7 +1,7 @@
 """The API's ``filter=`` language: ``status eq Running and not name eq web1``, ``config.user.tier eq front``.
 
-Texts compare without regard to case. A value may use what clients send of regular expressions: ``^``, ``$``, ``.*``,
-``.``, ``(a|b)``; it is matched without backtracking into trouble, because repetition of groups is refused.
+Strings compare case-insensitively. A value may use the regular expressions that clients send: ``^``, ``$``, ``.*``,
+``.``, ``(a|b)``; repetition of groups is refused, so matching cannot backtrack exponentially.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Match = Callable[[Mapping[str, object]], bool]
 _CLAUSES = 32
 _VALUE = 1024
 _SUBJECT = 256
-"""Characters of a text that a pattern looks at."""
+"""Only so many characters of a string are matched against a pattern."""
 _WORD = re.compile(r"\"[^\"]*\"|'[^']*'|\S+")
 _SAFE = re.compile(r"(?:[\w\s^$()|/:@,-]|\\[.+*?$^()|\[\]{}/-]|\.(?:\*|\+)?)*")
 _OPERATORS = ("eq", "ne", "gt", "lt", "ge", "le")
@@ -34,11 +34,11 @@ class _Clause:
 
 
 def parse_filter(text: str) -> Match | None:
-    """What a filter says, or None where it says nothing. Raises InvalidInput."""
-    words = _WORD.findall(text)
-    if not words:
+    """The parsed filter; None for an empty one. Raises InvalidInput."""
+    tokens = _WORD.findall(text)
+    if not tokens:
         return None
-    clauses = _clauses(words)
+    clauses = _clauses(tokens)
 
     def match(thing: Mapping[str, object]) -> bool:
         result = True
@@ -51,32 +51,32 @@ def parse_filter(text: str) -> Match | None:
 
 
 def select(things: Iterable[dict[str, object]], text: str) -> list[dict[str, object]]:
-    """Those that match."""
+    """The items that match."""
     match = parse_filter(text)
     return [thing for thing in things if match is None or match(thing)]
 
 
 def select_records(records: Iterable[R], shape: Callable[[R], dict[str, object]], text: str) -> list[Selected[R]]:
-    """The same for records, each with its shape."""
+    """The records that match, each with its shape."""
     match = parse_filter(text)
     shapes = [(record, shape(record)) for record in records]
     return [(record, shown) for record, shown in shapes if match is None or match(shown)]
 
 
-def _clauses(words: Sequence[str]) -> list[_Clause]:
+def _clauses(tokens: Sequence[str]) -> list[_Clause]:
     clauses: list[_Clause] = []
     position, joined_by_or = 0, False
-    while position < len(words):
-        negated = words[position].lower() == "not"
+    while position < len(tokens):
+        negated = tokens[position].lower() == "not"
         position += negated
-        if position + 3 > len(words) or len(clauses) == _CLAUSES:
+        if position + 3 > len(tokens) or len(clauses) == _CLAUSES:
             raise _malformed("each clause is: [not] field operator value")
-        field, operator, value = words[position : position + 3]
+        field, operator, value = tokens[position : position + 3]
         clauses.append(_Clause(joined_by_or, negated, field, _comparison(operator.lower(), _unquote(value))))
         position += 3
-        if position < len(words):
-            joined_by_or = words[position].lower() == "or"
-            if words[position].lower() not in ("and", "or") or position + 1 == len(words):
+        if position < len(tokens):
+            joined_by_or = tokens[position].lower() == "or"
+            if tokens[position].lower() not in ("and", "or") or position + 1 == len(tokens):
                 raise _malformed("join clauses with 'and' or 'or'")
             position += 1
     return clauses
@@ -108,7 +108,7 @@ def _equality(value: str) -> Callable[[object], bool]:
 
 
 def _pattern(value: str) -> re.Pattern[str] | None:
-    """A pattern that cannot take long: no repetition but of a single dot, and few of those."""
+    """A pattern with bounded matching time: only a single dot may be repeated, and only a few times."""
     if len(value) > _VALUE:
         raise _malformed("a value is too long")
     if not any(sign in value for sign in "^$*+.|()\\"):
@@ -127,14 +127,16 @@ def _ordered(operator: str, found: object, value: str) -> bool:
     if isinstance(found, bool) or not isinstance(found, int):
         return False
     try:
-        wanted = int(value[:20])
+        threshold = int(value[:20])
     except ValueError:
         raise _malformed("a number is expected beside gt, lt, ge, le") from None
-    return {"gt": found > wanted, "lt": found < wanted, "ge": found >= wanted, "le": found <= wanted}[operator]
+    return {"gt": found > threshold, "lt": found < threshold, "ge": found >= threshold, "le": found <= threshold}[
+        operator
+    ]
 
 
 def _value_of(thing: Mapping[str, object], path: str) -> object:
-    """``config.user.tier`` names key ``user.tier`` of ``config``: the longest key that is there wins."""
+    """The value of a path: ``config.user.tier`` is key ``user.tier`` of ``config``; the longest existing key wins."""
     if path in thing:
         return thing[path]
     head, dot, rest = path.partition(".")

@@ -1,4 +1,4 @@
-"""The door over the network: it follows ``core.https_address``, opens, moves and closes while the daemon runs."""
+"""The API over the network: follows changes of ``core.https_address`` while the daemon runs."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ log = logging.getLogger("isola.https")
 Answer = Callable[[web.BaseRequest, Caller], Awaitable[web.StreamResponse]]
 _KEY = "core.https_address"
 _HANDSHAKE_SECONDS = 10.0
-_GOODBYE_SECONDS = 1.0
+_CLOSE_SECONDS = 1.0
 _RETRY_SECONDS = 10.0
 _SPENT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Https:
-    """Listens where the server's configuration says."""
+    """Listens on the address in the server's configuration."""
 
     def __init__(self, services: Services, answer: Answer) -> None:
         self._services = services
@@ -42,33 +42,33 @@ class Https:
         self._accepting: list[asyncio.Task[None]] = []
         self._arriving: set[asyncio.Task[None]] = set()
         self._open: dict[NetworkProtocol, str] = {}
-        """Connections that are up, and the fingerprint that their client has shown."""
+        """Open connections with the fingerprint of the client's certificate."""
         self._context: ssl.SSLContext | None = None
         self._retry: asyncio.Task[None] | None = None
         services.server.appliers.append(self._apply)
         services.certificates.distrusted = self._cut
 
     async def open(self) -> None:
-        """As the configuration says. An address that is not there yet is tried again and again."""
-        if wanted := _wanted(self._services.server.config):
+        """Listen as configured. An address that the host does not have yet is tried again periodically."""
+        if endpoint := _wanted(self._services.server.config):
             try:
-                await self._listen(wanted)
+                await self._listen(endpoint)
             except IsolaError as error:
-                log.error("The API is not served over the network, this is tried again: %s", error)
+                log.error("The API is not served over the network yet, listening is tried again: %s", error)
                 self._retry = asyncio.ensure_future(self._try_again())
 
     async def close(self) -> None:
-        """Take no more connections, and end those that are up."""
+        """Stop accepting connections, and close the open ones."""
         self._stop_trying()
         self._stop_listening()
         self._http.pre_shutdown()
-        await self._http.shutdown(_GOODBYE_SECONDS)
+        await self._http.shutdown(_CLOSE_SECONDS)
         for task in self._arriving:
             task.cancel()
         await asyncio.gather(*self._arriving, return_exceptions=True)
 
     async def _apply(self, before: Mapping[str, str], after: Mapping[str, str]) -> None:
-        """Open, move or close. Raises InUse, HostFailure; then it is open where it was."""
+        """Open, move or close the listener. Raises InUse, HostFailure; then the old listener stays open."""
         old, new = _wanted(before), _wanted(after)
         if old == new and (self._listening or new is None):
             return
@@ -85,7 +85,7 @@ class Https:
             await self._make_room(old, new)
 
     async def _make_room(self, old: Endpoint, new: Endpoint) -> None:
-        """Our own listener is in the way where only the address changes, as from one to all."""
+        """Replace a listener by one whose address overlaps: close the old one first, reopen it if that fails."""
         self._stop_listening()
         try:
             await self._listen(new)
@@ -93,25 +93,25 @@ class Https:
             await self._listen(old)
             raise
 
-    async def _listen(self, wanted: Endpoint) -> None:
+    async def _listen(self, endpoint: Endpoint) -> None:
         """Open the new one, then close the old one."""
         if self._context is None:
             from isola.doors.rest.tls import ServerContext  # a daemon without a network port needs no cryptography
 
             self._context = ServerContext(await self._services.identity.ensure())
-        opened = await asyncio.to_thread(listen, wanted)
+        opened = await asyncio.to_thread(listen, endpoint)
         self._stop_listening()
         self._listening = opened
         self._accepting = [asyncio.ensure_future(self._accept(each)) for each in opened]
-        await self._publish(wanted)
-        log.info("The API is served over TLS at %s", wanted)
+        await self._publish(endpoint)
+        log.info("The API is served over TLS at %s", endpoint)
 
-    async def _publish(self, wanted: Endpoint) -> None:
-        """Tell by which addresses the server is reached."""
-        found = await self._addresses() if wanted.everywhere else [wanted.host]
-        if wanted.host == "0.0.0.0":
+    async def _publish(self, endpoint: Endpoint) -> None:
+        """Publish the addresses at which the server can be reached."""
+        found = await self._addresses() if endpoint.everywhere else [endpoint.host]
+        if endpoint.host == "0.0.0.0":
             found = [each for each in found if ":" not in each]
-        self._services.identity.addresses = tuple(str(Endpoint(each, wanted.port)) for each in found)
+        self._services.identity.addresses = tuple(str(Endpoint(each, endpoint.port)) for each in found)
 
     async def _addresses(self) -> Sequence[str]:
         links = await self._services.host.links.all()
@@ -132,10 +132,10 @@ class Https:
         self._services.identity.addresses = ()
 
     async def _try_again(self) -> None:
-        while not self._listening and (wanted := _wanted(self._services.server.config)):
+        while not self._listening and (endpoint := _wanted(self._services.server.config)):
             await asyncio.sleep(_RETRY_SECONDS)
             with contextlib.suppress(IsolaError):
-                await self._listen(wanted)
+                await self._listen(endpoint)
 
     def _stop_trying(self) -> None:
         if self._retry is not None:
@@ -149,7 +149,7 @@ class Https:
                 link, peer = await loop.sock_accept(listener)
             except OSError as error:
                 if error.errno in _SPENT:
-                    log.warning("No connection can be taken: %s", error.strerror)
+                    log.warning("Cannot accept a connection: %s", error.strerror)
                     await asyncio.sleep(1)
                 continue
             who = origin(peer[0])
@@ -161,7 +161,7 @@ class Https:
             task.add_done_callback(self._arriving.discard)
 
     async def _arrive(self, link: socket.socket, who: str) -> None:
-        """The TLS handshake, and the accounts of the connection until it is lost."""
+        """The TLS handshake, and the connection's counters until it is closed."""
         proven = False
         try:
             _watch_over(link)
@@ -170,7 +170,7 @@ class Https:
                 link,
                 ssl=self._context,
                 ssl_handshake_timeout=_HANDSHAKE_SECONDS,
-                ssl_shutdown_timeout=_GOODBYE_SECONDS,
+                ssl_shutdown_timeout=_CLOSE_SECONDS,
             )
             lost = asyncio.Event()
             protocol.lost = lost.set
@@ -182,8 +182,8 @@ class Https:
                 await lost.wait()
             finally:
                 self._open.pop(protocol, None)
-        except OSError as error:  # also what TLS refuses, and a handshake that takes too long
-            log.debug("A connection of %s has failed: %s", who, error)
+        except OSError as error:  # includes TLS errors and timeouts of the handshake
+            log.debug("A connection from %s failed: %s", who, error)
             link.close()
         finally:
             self._ceilings.leave(who, proven=proven)
@@ -198,17 +198,17 @@ class Https:
         return await self._answer(request, caller)
 
     def _cut(self, fingerprint: str) -> None:
-        """End the connections of a client that has lost rights; the answer under way is sent first."""
+        """Close the connections of a client that has lost permissions; a response in progress is sent first."""
         self._hang_up(protocol for protocol, shown in self._open.items() if shown == fingerprint)
 
     def _cut_all(self) -> None:
-        """A port that is closed is closed for those too who are connected."""
+        """Close all connections when the port is closed."""
         self._hang_up(self._open)
 
     def _hang_up(self, protocols: Iterable[NetworkProtocol]) -> None:
         for protocol in protocols:
             if protocol.transport is not None:
-                asyncio.get_running_loop().call_later(_GOODBYE_SECONDS, protocol.transport.abort)
+                asyncio.get_running_loop().call_later(_CLOSE_SECONDS, protocol.transport.abort)
 
 
 def _wanted(config: Mapping[str, str]) -> Endpoint | None:
@@ -217,7 +217,7 @@ def _wanted(config: Mapping[str, str]) -> Endpoint | None:
 
 
 def _fingerprint(transport: asyncio.BaseTransport) -> str:
-    """What the handshake has proven; empty where the client has shown no certificate."""
+    """Fingerprint of the certificate proven in the handshake; empty without one."""
     from isola.x509 import fingerprint
 
     found = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
@@ -225,7 +225,7 @@ def _fingerprint(transport: asyncio.BaseTransport) -> str:
 
 
 def _watch_over(link: socket.socket) -> None:
-    """Notice a peer that has vanished: one that is silent is asked, one that acknowledges nothing is given up."""
+    """Detect dead peers: TCP keepalive for idle connections, TCP_USER_TIMEOUT for unacknowledged data."""
     link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     link.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
     link.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)

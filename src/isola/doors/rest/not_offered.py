@@ -1,4 +1,4 @@
-"""Nouns of the LXD and Incus API that this server has not: refused with the reason, and not as if they were unknown."""
+"""Parts of the LXD and Incus API that this server does not offer: answered with 501 and the reason, not with 404."""
 
 from __future__ import annotations
 
@@ -27,17 +27,19 @@ NOT_OFFERED: tuple[tuple[str, str], ...] = (
     ("containers/*/rebuild", "Rebuilding an instance is"),
     ("virtual-machines/*/rebuild", "Rebuilding an instance is"),
 )
-"""Paths below ``/1.0/`` with all that lies below them, and what they are about. ``*`` stands for any one part."""
+"""Paths below ``/1.0/``, each with everything below it, and the subject of the message. ``*`` matches one component."""
 
 
 def not_offered(path: str) -> Unsupported | None:
-    """Why there is nothing at a path of the API; None where the API has no such path."""
+    """The error for a known path that is not offered; None for a path that the API does not have."""
     parts = path.strip("/").split("/")
     if parts[0] != "1.0":
         return None
     for pattern, what in NOT_OFFERED:
-        wanted = pattern.split("/")
-        below = parts[1 : len(wanted) + 1]
-        if len(below) == len(wanted) and all(each in ("*", part) for each, part in zip(wanted, below, strict=True)):
+        components = pattern.split("/")
+        below = parts[1 : len(components) + 1]
+        if len(below) == len(components) and all(
+            each in ("*", part) for each, part in zip(components, below, strict=True)
+        ):
             return Unsupported(f"{what} not offered yet")
     return None

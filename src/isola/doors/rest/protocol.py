@@ -15,7 +15,7 @@ _IDLE_SECONDS = 60.0
 
 
 class Protocol(web.RequestHandler):
-    """aiohttp's protocol, which answers what is not HTTP in our own words."""
+    """aiohttp's protocol, with this API's JSON as response to malformed HTTP."""
 
     def handle_error(
         self,
@@ -34,7 +34,7 @@ class Protocol(web.RequestHandler):
 
 
 class NetworkProtocol(Protocol):
-    """Of a connection over the network: it must ask something soon, and then now and again."""
+    """A network connection: closed if no request arrives in time, or if it stays idle for long."""
 
     __slots__ = ("_patience", "asked", "lost")
 
@@ -57,11 +57,11 @@ class NetworkProtocol(Protocol):
 
 
 class SocketServer(web.Server):
-    """Makes the protocol of each connection to the socket."""
+    """Creates the protocol object of each connection to the Unix socket."""
 
     def __call__(self) -> web.RequestHandler:
         loop = asyncio.get_running_loop()
-        # Bodies are taken as they come: what a compressed one would grow to is nobody's to promise.
+        # Content-Encoding is not decoded: the decompressed size of a body would have no bound.
         return Protocol(
             self,
             loop=loop,
@@ -72,7 +72,7 @@ class SocketServer(web.Server):
 
 
 class NetworkServer(web.Server):
-    """Makes the protocol of each connection over the network."""
+    """Creates the protocol object of each network connection."""
 
     def __call__(self) -> NetworkProtocol:
         return NetworkProtocol(

@@ -1,7 +1,7 @@
-"""Typed reading of JSON a client sent: each wrong value is an InvalidInput that names its field.
+"""Typed reading of a client's JSON: a wrong value raises InvalidInput with the field's name.
 
-``null`` counts as absent, because Go clients send it for empty lists and maps. So does an empty text among the values
-of a mapping: as a key that is there it would win over what a profile says.
+``null`` counts as absent, because Go clients send it for empty lists and maps. So does an empty string as a value of
+a mapping: as a set key it would override the profile's value.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ class Fields:
         self._where = where
 
     def has(self, name: str) -> bool:
-        """Whether it is there and not null."""
+        """Whether the field is present and not null."""
         return self._values.get(name) is not None
 
     def holds(self, name: str, kind: type) -> bool:
-        """Whether it is there and of this kind, where two are taken."""
+        """Whether the field is present and of this type, for fields that accept two types."""
         return isinstance(self._values.get(name), kind)
 
     def text(self, name: str, default: str | None = None) -> str:
-        """A text without NUL; raises InvalidInput where it is absent and has no default."""
+        """A string without NUL; raises InvalidInput if it is absent and has no default."""
         value = self._values.get(name)
         if value is None:
             if default is None:
                 raise self.wrong(name, "is missing")
             return default
         if not isinstance(value, str):
-            raise self.wrong(name, "must be a text")
+            raise self.wrong(name, "must be a string")
         return self._checked(name, value)
 
     def boolean(self, name: str, default: bool = False) -> bool:
@@ -66,35 +66,35 @@ class Fields:
         return value
 
     def whole(self, name: str, default: int, *, minimum: int = 0, maximum: int = 2**31 - 1) -> int:
-        """A whole number within bounds."""
+        """An integer within bounds."""
         value = self._values.get(name)
         if value is None:
             return default
         if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
             value = int(value)
         if not isinstance(value, int) or isinstance(value, bool):
-            raise self.wrong(name, "must be a whole number")
+            raise self.wrong(name, "must be an integer")
         if not minimum <= value <= maximum:
-            raise self.wrong(name, f"must lie between {minimum} and {maximum}")
+            raise self.wrong(name, f"must be between {minimum} and {maximum}")
         return value
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """A list of texts; empty where it is absent."""
+        """A list of strings; empty if it is absent."""
         value = self._values.get(name)
         if value is None:
             return ()
         if not isinstance(value, list) or len(value) > _ENTRIES:
-            raise self.wrong(name, "must be a list of texts")
+            raise self.wrong(name, "must be a list of strings")
         for index, item in enumerate(value):
             if not isinstance(item, str):
-                raise self.wrong(f"{name}[{index}]", "must be a text")
+                raise self.wrong(f"{name}[{index}]", "must be a string")
             self._checked(f"{name}[{index}]", item)
         return tuple(value)
 
     def mapping(self, name: str, *, empty: bool = False) -> dict[str, str]:
-        """Texts by name; numbers and booleans are taken for their text, as Incus does.
+        """Strings by name; numbers and booleans are converted to strings, as in Incus.
 
-        Empty ones are left out but where ``empty`` says that they mean something: a partial change removes keys so.
+        Empty strings are dropped unless ``empty``: a partial change removes keys by them.
         """
         found = {key: self._scalar(f"{name}.{key}", value) for key, value in self._object(name).items()}
         return {key: value for key, value in found.items() if value or empty}
@@ -105,7 +105,7 @@ class Fields:
         return {key: inner.mapping(key) for key, value in self._object(name).items() if value is not None}
 
     def inside(self, name: str) -> Fields:
-        """An object within; empty where it is absent."""
+        """A nested object; empty if it is absent."""
         return Fields(self._object(name), f"{self._where}{name}.")
 
     def objects(self, name: str) -> list[Fields]:
@@ -122,7 +122,7 @@ class Fields:
         return found
 
     def time(self, name: str) -> datetime | None:
-        """A time in RFC 3339; None where it is absent or the API's word for "never" (year 1 or 1970)."""
+        """A time in RFC 3339; None if it is absent or means "never" (year 1 or 1970)."""
         text = self.text(name, "")
         if not text:
             return None
@@ -131,11 +131,11 @@ class Fields:
         except ValueError:
             raise self.wrong(name, "must be a time such as 2026-01-31T12:00:00Z") from None
         if moment.tzinfo is None:
-            raise self.wrong(name, "must name its time zone")
+            raise self.wrong(name, "must have a time zone")
         return None if moment.year <= 1970 else moment
 
     def wrong(self, name: str, what: str) -> InvalidInput:
-        """The error that names a field."""
+        """An InvalidInput that names a field."""
         path = f"{self._where}{name}"[:200]
         return InvalidInput(f"Field {path!r} {what}", field=path)
 
@@ -157,7 +157,7 @@ class Fields:
         if isinstance(value, int):
             return str(value)
         if not isinstance(value, str):
-            raise self.wrong(name, "must be a text")
+            raise self.wrong(name, "must be a string")
         return self._checked(name, value)
 
     def _checked(self, name: str, value: str) -> str:

@@ -1,4 +1,4 @@
-"""Output of commands that is kept in files instead of being sent to a client."""
+"""Output of commands recorded in files (``record-output``) instead of being sent to a client."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ RECORD_LIMIT = 16 * 2**20
 
 
 class Record:
-    """Keeps what a program writes, up to RECORD_LIMIT bytes."""
+    """Collects a program's output, up to RECORD_LIMIT bytes."""
 
     def __init__(self) -> None:
         self.data = bytearray()
         self.cut = False
-        """Whether more was written than is kept."""
+        """Whether the output was longer than RECORD_LIMIT."""
 
     async def take(self, data: bytes) -> None:
-        """The next block."""
+        """Append a block of output."""
         room = RECORD_LIMIT - len(self.data)
         self.cut = self.cut or len(data) > room
         self.data += data[:room]
 
 
 async def recorded(command: Command) -> tuple[int, Mapping[str, Record]]:
-    """Exit status of a started command without input, and its output by channel name."""
+    """Run a started command with empty input; returns its exit status, and its output by channel name."""
     command.stdin.close()
     records = {"1": Record(), "2": Record()}
     outputs = [Output(command.stdout, records["1"].take)]
@@ -47,7 +47,7 @@ async def recorded(command: Command) -> tuple[int, Mapping[str, Record]]:
 
 
 async def keep(services: Services, op: Operation, command: Command, records: Mapping[str, Record]) -> None:
-    """Write the records to log files, and their addresses into the operation's metadata."""
+    """Write the output to log files, and their API paths to the operation's metadata."""
     output = {}
     for name, record in records.items():
         file = f"exec_{op.id}.{'stdout' if name == '1' else 'stderr'}"

@@ -1,4 +1,4 @@
-"""The log of what was refused to whom, and how much of it a flood may write."""
+"""Logging of refused requests, rate-limited."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TEXT = 200
 
 
 class Refusals:
-    """Writes each refusal to the log; of a flood one a second, and how many were left out."""
+    """Logs refusals, at most one per second, each with the number of those not logged before it."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -23,7 +23,7 @@ class Refusals:
         self._left_out = 0
 
     def note(self, caller: Caller, method: str, target: str, why: str) -> None:
-        """``target`` is what the caller sent: its query, which may hold a secret, is not written."""
+        """Log a refusal. ``target``: the request's target; its query is not logged, as it may contain a secret."""
         now = self._clock.monotonic()
         self._room = min(_BURST, self._room + (now - self._last) / _SECONDS_EACH)
         self._last = now
@@ -38,6 +38,6 @@ class Refusals:
 
 
 def described(caller: Caller) -> str:
-    """Who asks, for the log."""
+    """The caller, for the log."""
     name = caller.name or "a stranger"
     return f"{name} ({caller.credential}) at {caller.address}" if caller.address else f"{name} ({caller.credential})"

@@ -1,4 +1,4 @@
-"""Instances as JSON bytes, kept while nothing they depend on has changed: lists are joins of them."""
+"""Instances as cached JSON, valid while nothing they depend on has changed; lists are joined from it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from isola.server import pressure
 from isola.state import Versioned
 
 _CALLERS = 64
-"""Callers whose answer to ``GET /1.0`` is kept."""
+"""Number of callers whose response to ``GET /1.0`` is cached."""
 
 
 class Rendering:
@@ -51,7 +51,7 @@ class Rendering:
         return data
 
     def one(self, held: Versioned[Instance]) -> bytes:
-        """An instance. What is kept is kept under the revision that came with the record, never under another."""
+        """An instance as JSON, cached under the revision that was read together with the record."""
         services, instance = self._services, held.value
         instances, revision = services.instances, services.profiles.revision
         home = services.projects.home(instance.project, Kind.PROFILE)
@@ -79,7 +79,7 @@ class Rendering:
         return data
 
     async def full(self, instance: Instance, *, disk: bool) -> tuple[Instance, bytes]:
-        """An instance with its state, snapshots and backups, and the record that this shows. Raises NotFound."""
+        """An instance with state, snapshots and backups, and the record they belong to. Raises NotFound."""
         instances = self._services.instances
         state = await instances.state(instance, disk=disk)
         held = instances.again(instance)
@@ -94,10 +94,10 @@ class Rendering:
         return snapshot_json(snapshot, instances.config(then), instances.expanded(then), size)
 
     async def many_full(self, chosen: Sequence[Instance], match: Match | None = None) -> bytes:
-        """A list of instances with their states; disks are not walked for it."""
+        """A list of instances with their states, without disk usage, which would walk every volume."""
         instances = self._services.instances
         states = await instances.states(chosen)
-        # Looking at the states took a while: shown are the records as they stand now, without those that are gone.
+        # Reading the states took a while: use the present records, without instances deleted meanwhile.
         snapshots = instances.snapshots.of_all()
         parts = [
             self._full(held, state, snapshots.get(instance.id, ()))

@@ -25,20 +25,20 @@ T = TypeVar("T")
 U = TypeVar("U")
 JSON_LIMIT = 2 * 2**20
 _LARGE = 64 * 2**10
-"""Bytes of JSON from which reading it would hold up the others."""
+"""JSON of at least this many bytes is parsed in a thread, so as not to block the event loop."""
 _TRUTH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
 @dataclass(slots=True)
 class Request:
-    """One request: the parts it may use, and what was asked."""
+    """One request: the services for it, its path, query and body."""
 
     services: Services
     http: web.BaseRequest
     caller: Caller
     rendering: Rendering
     sockets: set[web.WebSocketResponse]
-    """WebSockets that are open, so that the door can close them."""
+    """Open WebSockets, for the door to close."""
     connections: Connections
     """Channels of operations that clients connect."""
     parameters: Mapping[str, str] = field(default_factory=dict)
@@ -52,14 +52,14 @@ class Request:
 
     @property
     def recursion(self) -> int:
-        """How much of each thing a list shows: 0 its path, 1 itself, 2 its state too."""
+        """Detail of a list: 0 paths, 1 objects, 2 objects with state."""
         text = self.query.get("recursion", "") or "0"
         if text not in ("0", "1", "2"):
             raise InvalidInput("recursion must be 0, 1 or 2", field="recursion")
         return int(text)
 
     def flag(self, name: str) -> bool:
-        """A query parameter that is true or false."""
+        """A boolean query parameter."""
         text = self.query.get(name, "").lower()
         if not text:
             return False
@@ -69,34 +69,34 @@ class Request:
 
     @property
     def project(self) -> str:
-        """The project that the request is about."""
+        """The value of ``project=``, or the default project."""
         return self.query.get("project") or DEFAULT_PROJECT
 
     @property
     def everywhere(self) -> bool:
-        """Whether things of all projects are asked for: of those that the caller may see."""
+        """Whether entities of all projects are requested (``all-projects``)."""
         return self.flag("all-projects")
 
     def home(self, kind: Kind) -> str:
-        """Where the things of a kind live that the project uses: there, or in the default project."""
+        """The project whose entities of a kind are used: this one, or the default project if it shares them."""
         return self.services.projects.home(self.project, kind)
 
     def ref(self, name: str, kind: Kind = Kind.INSTANCE) -> Ref:
-        """What the request means by a name."""
+        """The reference for a name, in the project of the request."""
         return Ref(self.home(kind), name)
 
     def lists(self, entity: Entity) -> bool:
-        """Whether the thing belongs into a list that the request asks for."""
+        """Whether an entity belongs to the requested list and the caller may see it."""
         if self.everywhere:
             return self.caller.may_use(entity.project)
         return entity.project == self.home(entity.kind)
 
     def users(self, entities: Iterable[Entity]) -> list[str]:
-        """``used_by``: the addresses of those that the caller may see."""
+        """``used_by``: the addresses of users that the caller may see."""
         return [address(entity) for entity in entities if self.caller.may_use(entity.project)]
 
     def header(self, name: str) -> str:
-        """A header of LXD's or Incus' (``X-LXD-mode``, ``X-Incus-mode``), or empty."""
+        """A header by its LXD or Incus name (``X-LXD-mode``, ``X-Incus-mode``), or empty."""
         headers = self.http.headers
         return readable(headers.get(f"X-Incus-{name}") or headers.get(f"X-LXD-{name}") or "", f"X-LXD-{name}")
 
@@ -115,7 +115,7 @@ class Request:
         return bytes(parts)
 
     async def blocks(self) -> AsyncIterator[bytes]:
-        """The body as it comes. Raises InvalidInput when the client breaks off."""
+        """The body in blocks as they arrive. Raises InvalidInput if the client disconnects."""
         if self.http.headers.get("Expect", "").lower() == "100-continue":
             await self.http.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self.http.writer.output_size = 0
@@ -123,10 +123,12 @@ class Request:
             async for block in self.http.content.iter_any():
                 yield block
         except (web.RequestPayloadError, ConnectionError) as error:
-            raise InvalidInput("The body is broken", evidence=str(error)[:200], field="body") from None
+            raise InvalidInput(
+                "The body ended early or is malformed", evidence=str(error)[:200], field="body"
+            ) from None
 
     def matching(self, shape: Callable[[T], object], decide: Callable[[T], U]) -> Callable[[T], U]:
-        """``decide``, asked only where ``If-Match`` fits the record that it is given. Raises PreconditionFailed."""
+        """``decide``, called only if ``If-Match`` matches the record. Raises PreconditionFailed."""
 
         def matched(found: T) -> U:
             self._require_match(shape(found))
@@ -135,26 +137,26 @@ class Request:
         return matched
 
     def _require_match(self, current: object) -> None:
-        wanted = self.http.headers.get("If-Match")
-        if wanted and wanted.strip('"') not in ("*", tag_of(current)):
+        expected = self.http.headers.get("If-Match")
+        if expected and expected.strip('"') not in ("*", tag_of(current)):
             raise PreconditionFailed(
                 "It was changed since it was read", evidence="ETag doesn't match", remedy="read it again"
             )
 
 
 def readable(text: str, field: str) -> str:
-    """What a client sent outside the body. Raises InvalidInput where it is not UTF-8."""
+    """Text from headers or the path. Raises InvalidInput if it is not UTF-8."""
     if not text.isascii():
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise InvalidInput("Something is not UTF-8", field=field) from None
+            raise InvalidInput(f"{field} is not UTF-8", field=field) from None
     return text
 
 
 @lru_cache(256)
 def parse_query(text: str) -> Mapping[str, str]:
-    """Query parameters; the first of each name counts. Raises InvalidInput."""
+    """Query parameters; of repeated ones the first is used. Raises InvalidInput."""
     try:
         pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=64)
     except (ValueError, UnicodeDecodeError):

@@ -1,4 +1,4 @@
-"""Which handler answers a method on a path, and what a caller needs to be allowed."""
+"""Routing: the handler for a method and path, and the permission it requires."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Handler = Callable[["Request"], Awaitable["web.StreamResponse"]]
 Route = tuple[str, str, Handler, Permission]
-"""Method, path, handler, permission. ``{name}`` in a path is one part, ``{name...}`` the whole rest."""
+"""Method, path, handler, permission. ``{name}`` in a path is one component, ``{name...}`` all that follow."""
 
 
 _METHODS = ("GET", "PUT", "PATCH", "POST", "DELETE")
@@ -91,7 +91,7 @@ class Router:
 
 
 def in_every_tree(*routes: Route) -> tuple[Route, ...]:
-    """The same routes under ``/1.0/instances`` and under LXD's older names of it."""
+    """The same routes under ``/1.0/instances`` and under LXD's older names for it."""
     return tuple(
         (method, path.replace("/1.0/instances", f"/1.0/{tree}", 1), handler, permission)
         for tree in ("instances", "containers", "virtual-machines")
@@ -119,11 +119,11 @@ def _decode(part: str) -> str:
 
 
 def _not_offered(method: str, path: str, offered: Iterable[str]) -> IsolaError:
-    """What the API has and this server has not is 501, as in LXD; only other methods are not allowed at all."""
+    """501, as in LXD, for a method that the API has but this server does not; 405 for unknown methods."""
     use = f"offered here: {', '.join(sorted(offered))}"
     if method in _METHODS:
         return Unsupported(f"{method} of {path[:200]} is not offered", remedy=use)
-    return MethodNotAllowed(f"There is no method {method[:20]}", remedy=use)
+    return MethodNotAllowed(f"Method {method[:20]} is not known", remedy=use)
 
 
 def _unknown(path: str) -> IsolaError:

@@ -1,4 +1,4 @@
-"""The door itself: an HTTP server on a Unix socket, and over TLS where the configuration says so."""
+"""The REST door: an HTTP server on a Unix socket, and over TLS if configured."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from isola.model.caller import Caller, Credential
 
 _GROUP = "isola"
 _BACKLOG = 4096
-"""Connections that may wait to be taken; Linux has net.core.somaxconn as its own bound, 4096 by default."""
+"""Backlog of connections; the kernel's own bound is net.core.somaxconn, 4096 by default."""
 _CLOSE_SECONDS = 1.0
 _CREDENTIALS = struct.Struct("3i")
 
@@ -49,7 +49,7 @@ class Door:
         self._mark = mark
 
     async def close(self) -> None:
-        """Take no more requests, end those that wait, and remove the socket unless another daemon has its own there."""
+        """Stop accepting requests, end waiting ones, and remove the socket unless it is another daemon's now."""
         self.server.close()
         await self.dispatcher.close()
         self.http.pre_shutdown()
@@ -68,8 +68,8 @@ async def serve(services: Services, path: Path) -> Door:
         return await dispatcher.answer(request, _caller(request))
 
     http = SocketServer(handle)
-    # asyncio takes as many connections in a row as its backlog says; without descriptors left it would try and log each
-    # of them, and do nothing else. One at a time that is a line a second.
+    # asyncio accepts up to ``backlog`` connections in a row. Without free file descriptors it would try and log each of
+    # them, and do nothing else. With a backlog of one that is a line per second.
     server = await asyncio.get_running_loop().create_unix_server(http, sock=listener, backlog=1)
     listener.listen(_BACKLOG)
     https = Https(services, dispatcher.answer)
@@ -78,13 +78,15 @@ async def serve(services: Services, path: Path) -> Door:
 
 
 def _listen(path: Path) -> socket.socket:
-    """A socket that root and members of the group may open; one that nobody answers on is replaced."""
+    """A socket that root and the group may open; a stale one, on which no daemon answers, is replaced."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
         _require_stale(path)
         path.unlink()
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    os.fchmod(listener.fileno(), 0o600)  # Linux gives this mode to what bind makes: closed until the group is set
+    os.fchmod(
+        listener.fileno(), 0o600
+    )  # bind(2) creates the socket with this mode: closed to others until the group is set
     try:
         listener.bind(os.fspath(path))
     except OSError as error:
@@ -98,7 +100,7 @@ def _listen(path: Path) -> socket.socket:
 
 def _require_stale(path: Path) -> None:
     if not path.is_socket():
-        raise HostFailure(f"{path} is there and is not a socket", remedy="move it away")
+        raise HostFailure(f"{path} exists and is not a socket", remedy="move it away")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1)
         try:
@@ -106,7 +108,7 @@ def _require_stale(path: Path) -> None:
         except (ConnectionRefusedError, FileNotFoundError):
             return
         except OSError as error:
-            raise HostFailure(f"Cannot tell whether a daemon answers on {path}", evidence=str(error)) from error
+            raise HostFailure(f"Cannot check whether a daemon answers on {path}", evidence=str(error)) from error
     raise HostFailure(f"Another daemon answers on {path}", remedy="stop it, or choose another directory")
 
 
@@ -116,7 +118,7 @@ def _mark_of(path: Path) -> tuple[int, int]:
 
 
 def _caller(request: web.BaseRequest) -> Caller:
-    """Who is at the other end of the Unix socket."""
+    """The caller at the other end of the Unix socket, by SO_PEERCRED."""
     transport = request.transport
     link = transport.get_extra_info("socket") if transport is not None else None
     if link is None:

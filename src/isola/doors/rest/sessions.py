@@ -1,4 +1,4 @@
-"""Operations of class ``websocket``: a command or a console, from the request to its end."""
+"""Operations of class ``websocket``: commands and consoles."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run_command(
     connect: bool,
     record: bool,
 ) -> Operation:
-    """Run a command once its channels are connected, or at once without ``connect``.
+    """Run a command once its channels are connected, or immediately without ``connect``.
 
     Its exit status becomes the operation's metadata ``return``. Raises NotFound, WrongState, InvalidInput.
     """

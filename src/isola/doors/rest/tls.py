@@ -1,8 +1,8 @@
-"""TLS for the door: it asks each client for a certificate and takes any, signed by whomever.
+"""TLS for the door: requests a certificate from each client and accepts any issuer.
 
-Clients of the API have self-signed certificates. The handshake proves that a client holds the private key of the one it
-shows; who that is, its fingerprint says. Python's ``ssl`` refuses certificates whose signer it does not know before the
-program could look at them. pyOpenSSL leaves the decision to a callback; these two classes put it where asyncio expects
+Clients of the API have self-signed certificates. The handshake proves that a client holds the private key; its
+fingerprint identifies it. Python's ``ssl`` rejects certificates with an unknown issuer before the program sees them.
+pyOpenSSL leaves the decision to a callback; these two classes adapt it to the interface that asyncio expects of
 ``ssl``, through the documented ``wrap_bio``.
 """
 
@@ -24,12 +24,12 @@ _SESSION = b"isola"
 
 
 class ServerContext(ssl.SSLContext):
-    """TLS 1.3 with our certificate; sessions are not resumed, so each connection proves its client anew."""
+    """TLS 1.3 with the server's certificate. Sessions are not resumed, so each connection authenticates its client."""
 
     _context: SSL.Context
 
     def __new__(cls, pair: KeyPair) -> ServerContext:
-        """``ssl.SSLContext`` takes its protocol here."""
+        """``ssl.SSLContext`` takes its protocol as an argument of ``__new__``."""
         made = super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
         made._context = _context(pair)
         return made
@@ -45,12 +45,12 @@ class ServerContext(ssl.SSLContext):
         server_hostname: str | bytes | None = None,
         session: ssl.SSLSession | None = None,
     ) -> ssl.SSLObject:
-        """One connection's half of the protocol."""
+        """The server's side of one connection."""
         return ServerConnection(self._context, incoming, outgoing)
 
 
 class ServerConnection(ssl.SSLObject):
-    """The protocol between two buffers: what came from the network, and what goes there."""
+    """One TLS connection between two memory buffers: received and outgoing bytes."""
 
     def __init__(self, context: SSL.Context, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> None:
         self._tls = SSL.Connection(context, None)
@@ -58,7 +58,7 @@ class ServerConnection(ssl.SSLObject):
         self._incoming = incoming
         self._outgoing = outgoing
         self.peer: bytes | None = None
-        """The client's certificate in DER form, once the handshake has proven that it has the key."""
+        """The client's certificate (DER), set after the handshake has proven its key."""
 
     def do_handshake(self) -> None:
         """Raises SSLWantReadError until it is finished, SSLError when it fails."""
@@ -66,11 +66,11 @@ class ServerConnection(ssl.SSLObject):
         try:
             found = self._tls.get_peer_certificate(as_cryptography=True)
             self.peer = None if found is None else found.public_bytes(serialization.Encoding.DER)
-        except ValueError as error:  # one that OpenSSL takes and stricter readers do not
+        except ValueError as error:  # OpenSSL accepts it, the stricter parser does not
             raise ssl.SSLError(f"the client's certificate cannot be read: {error}"[:200]) from None
 
     def read(self, len: int = 1024, buffer: Any = None) -> Any:
-        """Bytes, or their number where a buffer is given; empty or 0 after the client's good-bye."""
+        """Decrypted bytes, or their number if a buffer is given; empty or 0 after the client's close_notify."""
         try:
             if buffer is None:
                 return self._step(lambda: self._tls.recv(min(len, _BLOCK)))
@@ -79,21 +79,21 @@ class ServerConnection(ssl.SSLObject):
             return b"" if buffer is None else 0
 
     def write(self, data: Any) -> int:
-        """How many were taken: all."""
+        """Encrypt all bytes; returns their number."""
         count: int = self._step(lambda: self._tls.send(data))
         return count
 
     def unwrap(self) -> None:
-        """Say good-bye. Raises SSLWantReadError until the client has said so too."""
+        """Send close_notify. Raises SSLWantReadError until the client has sent its own."""
         if not self._step(self._tls.shutdown):
             raise ssl.SSLWantReadError
 
     def getpeercert(self, binary_form: bool = False) -> Any:
-        """The client's certificate in DER form; in Python's own form there is none."""
+        """The client's certificate (DER); Python's dictionary form is not supported."""
         return self.peer if binary_form else None
 
     def cipher(self) -> tuple[str, str, int] | None:
-        """Name, version of the protocol, secret bits."""
+        """Name, protocol version, secret bits."""
         name, bits = self._tls.get_cipher_name(), self._tls.get_cipher_bits()
         return None if name is None or bits is None else (name, self._tls.get_protocol_version_name(), bits)
 
@@ -101,7 +101,7 @@ class ServerConnection(ssl.SSLObject):
         """None: TLS 1.3 has none."""
 
     def _step(self, act: Callable[[], T]) -> T:
-        """Act on what has come in, and hand out what is to be sent; pyOpenSSL's errors as those of ``ssl``."""
+        """Process received bytes and move outgoing ones to the buffer; maps pyOpenSSL's errors to those of ``ssl``."""
         while data := self._incoming.read():
             self._tls.bio_write(data)
         try:

@@ -1,4 +1,4 @@
-"""Uploads: straight to a file, whatever their size."""
+"""Uploads, streamed to files."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _PARTS = ("metadata", "rootfs")
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """What a client has sent: one file, or metadata and root file system."""
+    """The uploaded files: one, or metadata and root file system."""
 
     files: tuple[Path, ...]
     filename: str
 
 
 async def receive(request: Request, directory: Path) -> Upload:
-    """Write the body to ``directory``, which is the caller's to remove. Raises InvalidInput."""
+    """Write the body to ``directory``, which the caller removes. Raises InvalidInput."""
     if request.http.content_type.startswith("multipart/"):
         return await _receive_parts(request, directory)
     target = directory / "upload"
@@ -40,7 +40,7 @@ async def receive(request: Request, directory: Path) -> Upload:
 
 
 async def scratch(request: Request) -> Path:
-    """A fresh directory where image sources work, which is emptied too when the daemon starts."""
+    """A new directory in the image sources' scratch space, which is also emptied when the daemon starts."""
     services = request.services
     directory = services.images.store.scratch / f"upload-{services.host.clock.token(8)}"
     await services.host.files.make_directory(directory, mode=0o700)
@@ -61,7 +61,7 @@ async def _receive_parts(request: Request, directory: Path) -> Upload:
             filename = part.filename or filename
             files.append(directory / expected)
             await _write(_blocks_of(part), files[-1])
-    except (ValueError, AssertionError, HttpProcessingError) as error:  # aiohttp's ways to say malformed
+    except (ValueError, AssertionError, HttpProcessingError) as error:  # raised by aiohttp for malformed bodies
         raise InvalidInput("The multipart body is malformed", evidence=str(error)[:200], field="body") from None
     if len(files) != len(_PARTS):
         raise InvalidInput("Part 'rootfs' is missing", field="body", remedy="send the parts 'metadata' and 'rootfs'")
@@ -74,7 +74,7 @@ async def _blocks_of(part: BodyPartReader) -> AsyncIterator[bytes]:
 
 
 async def _write(blocks: AsyncIterator[bytes], target: Path) -> int:
-    """Gather blocks and hand them to a thread a MiB at a time: writing never holds up the loop."""
+    """Collect blocks of a MiB and write them in a thread, so as not to block the event loop."""
     size = 0
     file = await asyncio.to_thread(_create, target)
     try:
@@ -91,7 +91,7 @@ async def _write(blocks: AsyncIterator[bytes], target: Path) -> int:
 
 
 def _write_all(file: FileIO, data: bytearray) -> int:
-    """A raw file may take less than it is given."""
+    """Write all bytes: one write to a raw file may be partial."""
     rest = memoryview(data)
     with _reported():
         while rest:
@@ -106,9 +106,9 @@ def _create(target: Path) -> FileIO:
 
 @contextmanager
 def _reported() -> Iterator[None]:
-    """A full disk is nobody's mistake: say so. Raises HostFailure."""
+    """Report write errors such as a full disk as HostFailure."""
     try:
         yield
     except OSError as error:
-        remedy = "make room, for instance by deleting images" if error.errno == errno.ENOSPC else ""
-        raise HostFailure("The upload cannot be kept", evidence=str(error), remedy=remedy) from error
+        remedy = "free space, for instance by deleting images" if error.errno == errno.ENOSPC else ""
+        raise HostFailure("The upload cannot be stored", evidence=str(error), remedy=remedy) from error

@@ -1,4 +1,4 @@
-"""The volume or snapshot that a path names."""
+"""Finds the volume or snapshot of a path."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def pool_of(request: Request) -> Pool:
 
 
 def type_of(request: Request) -> str:
-    """Which volumes are asked for; empty for all. Raises InvalidInput."""
+    """The requested type of volumes; empty for all. Raises InvalidInput."""
     kind = request.parameters.get("type", "")
     if kind and kind not in TYPES:
         raise InvalidInput(f"Unknown type of volumes {kind[:40]!r}", field="type", remedy=f"use {', '.join(TYPES)}")
@@ -28,12 +28,12 @@ def type_of(request: Request) -> str:
 
 
 def home_of(request: Request) -> str:
-    """The project whose volumes the request is about: its own, or the default one that it shares them with."""
+    """The project whose volumes the request uses: its own, or the default one if it shares them."""
     return request.home(Kind.STORAGE_VOLUME)
 
 
 def other_home(request: Request, project: str) -> str:
-    """The same for a project that the body names. Raises NotFound where the caller may not use it."""
+    """The same for a project named in the body. Raises NotFound if the caller may not use it."""
     if project in {"", request.project}:
         return home_of(request)
     if not request.caller.may_use(project):
@@ -43,13 +43,13 @@ def other_home(request: Request, project: str) -> str:
 
 
 def ref_of(request: Request) -> VolumeRef:
-    """The custom volume that the path names, which may not be there. Raises Unsupported for those of instances."""
+    """Reference to the custom volume of the path, which may not exist. Raises Unsupported for root volumes."""
     pool = pool_of(request)
     if type_of(request) != CUSTOM:
         if type_of(request) == ROOT:
             root_of(request)
         raise Unsupported(
-            "Only custom volumes are changed by themselves", remedy="the root of an instance is changed with it"
+            "Only custom volumes can be changed directly", remedy="change a root volume through its instance"
         )
     return VolumeRef.custom(pool.name, request.parameters["volume"], home_of(request))
 
@@ -60,13 +60,13 @@ def custom_of(request: Request) -> VolumeRecord:
 
 
 def roots_in(request: Request, pool: Pool) -> Iterator[Instance]:
-    """Instances whose roots lie in a pool."""
+    """Instances with their root volume in a pool."""
     listed = (each for each in request.services.instances if request.lists(each.entity))
     return (each for each in listed if each.volatile.get("root.pool") == pool.name)
 
 
 def root_of(request: Request) -> Instance:
-    """The instance whose root volume the path names. Raises NotFound."""
+    """The instance of the root volume in the path. Raises NotFound."""
     pool, name = pool_of(request), request.parameters["volume"]
     for instance in roots_in(request, pool) if type_of(request) == ROOT else ():
         if instance.name == name:

@@ -1,4 +1,4 @@
-"""Nouns of the API of which this server has none: warnings, cluster members."""
+"""Kinds of the API of which this server never has any: warnings, cluster members."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ async def none(request: Request) -> web.StreamResponse:
 
 
 async def missing(request: Request) -> web.StreamResponse:
-    """Not found: there is none."""
+    """404: there is none."""
     raise NotFound(f"{request.parameters['id'][:80]!r} not found")
 
 

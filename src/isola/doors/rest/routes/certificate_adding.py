@@ -1,4 +1,4 @@
-"""``POST /1.0/certificates``: by who is trusted, for others; by who is not, for itself with a token."""
+"""``POST /1.0/certificates``: trusted callers add others; an untrusted client adds itself with a token."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _STRANGERS_SECONDS = 10.0
 
 
 async def add(request: Request) -> web.StreamResponse:
-    """Trust a certificate, make a token (``token``), or come with one (``trust_token``; in LXD 5.0 ``password``)."""
+    """Trust a certificate, create a token (``token``), or use one (``trust_token``; in LXD 5.0 ``password``)."""
     caller = request.caller
     if not caller.trusted:
         return await _come(request, await _strangers_fields(request))
@@ -38,7 +38,11 @@ async def add(request: Request) -> web.StreamResponse:
     if not fields.text("certificate", ""):
         if caller.credential is Credential.CERTIFICATE:
             raise Conflict("The client is trusted already", field="certificate")
-        raise InvalidInput("Field 'certificate' is missing", field="certificate", remedy="or ask for a token")
+        raise InvalidInput(
+            "Field 'certificate' is missing",
+            field="certificate",
+            remedy="send a certificate, or set token to create a token",
+        )
     asked = _asked(fields)
     added = await request.services.certificates.add(
         _certificate(asked, fields.text("certificate")), caller=request.caller
@@ -47,11 +51,11 @@ async def add(request: Request) -> web.StreamResponse:
 
 
 async def _come(request: Request, fields: Fields) -> web.StreamResponse:
-    """A stranger with a token: its certificate is the one whose key the handshake has proven, and no other."""
+    """An untrusted client with a token: only the certificate proven in the handshake is added."""
     found = _shown(request)
     text = fields.text("trust_token", "") or fields.text("password", "")
     if not text:
-        raise Forbidden("A token is needed", remedy="have one made on the server")
+        raise Forbidden("A token is required", remedy="create one on the server")
     secret = _secret(text)
     granted = request.services.tokens.take(secret, origin(_host(request)))
     added = await request.services.certificates.add(_certificate(granted, found), caller=request.caller)
@@ -61,7 +65,7 @@ async def _come(request: Request, fields: Fields) -> web.StreamResponse:
 async def _give_token(request: Request, fields: Fields) -> web.StreamResponse:
     services = request.services
     if not services.identity.addresses or services.identity.pair is None:
-        raise Conflict("The server is not reached over the network", remedy="set core.https_address first")
+        raise Conflict("The server is not served over the network", remedy="set core.https_address first")
     asked = _asked(fields)
     if asked.type not in tuple(CertificateType):
         raise InvalidInput(f"Unknown type {asked.type[:40]!r}", field="type")
@@ -100,7 +104,7 @@ def _expires_at(request: Request) -> datetime | None:
 
 
 def _secret(text: str) -> str:
-    """Of a token as it is handed around: base64 of JSON with a field ``secret``; empty where it is none."""
+    """The secret of a token, which is base64 of JSON with a field ``secret``; empty if it is malformed."""
     try:
         secret = orjson.loads(base64.b64decode(text, validate=True))["secret"]
     except (binascii.Error, ValueError, KeyError, TypeError):
@@ -117,12 +121,12 @@ async def _strangers_fields(request: Request) -> Fields:
 
 
 def _shown(request: Request) -> str:
-    """The certificate that the client has shown, in the API's form. Raises Forbidden."""
+    """The client's TLS certificate, base64 of DER as in the API. Raises Forbidden if there is none."""
     transport = request.http.transport
     tls = transport.get_extra_info("ssl_object") if transport is not None else None
     found = tls.getpeercert(binary_form=True) if tls is not None else None
     if not found:
-        raise Forbidden("The client has shown no certificate", remedy="connect with a client certificate")
+        raise Forbidden("The client has sent no certificate", remedy="connect with a client certificate")
     return base64.b64encode(found).decode()
 
 

@@ -1,4 +1,4 @@
-"""Certificates of clients, and tokens by which clients add their own."""
+"""Certificates of clients, and tokens with which clients add their own."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def patch(request: Request) -> web.StreamResponse:
 
 
 async def delete(request: Request) -> web.StreamResponse:
-    """Trust it no more; its connections end."""
+    """Remove a certificate and close its connections."""
     await request.services.certificates.remove(_find(request).fingerprint, caller=request.caller)
     return sync()
 
@@ -88,7 +88,7 @@ async def _update(request: Request, decide: Callable[[Certificate], Certificate]
 
 
 def _find(request: Request) -> Certificate:
-    """Raises NotFound also for what the caller may not see."""
+    """The certificate of the path. Raises NotFound also for one that the caller may not see."""
     wanted = request.parameters["fingerprint"]
     caller, certificates = request.caller, request.services.certificates
     if not caller.admin and not (wanted and caller.name.startswith(wanted.lower())):

@@ -8,7 +8,7 @@ from contextlib import suppress
 from aiohttp import WSMsgType, web
 
 from isola.doors.rest.answers import dumps
-from isola.doors.rest.channels import accept, goodbye, is_upgrade
+from isola.doors.rest.channels import accept, close_socket, is_upgrade
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission
 from isola.doors.rest.shapes.events import event_json
@@ -21,7 +21,7 @@ _KINDS = tuple(EventKind)
 
 
 async def follow(request: Request) -> web.StreamResponse:
-    """Events as they happen, until the client goes or is too slow to keep up."""
+    """Send events until the client closes, or is too slow to keep up."""
     if not is_upgrade(request):
         raise InvalidInput("A WebSocket is expected", field="Upgrade", remedy="send the upgrade headers")
     asked = [kind for kind in request.query.get("type", "").split(",") if kind] or list(_KINDS)
@@ -32,7 +32,7 @@ async def follow(request: Request) -> web.StreamResponse:
     everywhere = request.everywhere
     if not everywhere and not request.caller.may_use(request.project):
         raise Forbidden("The caller is not allowed in this project")
-    # Followed before the upgrade is answered: whoever has the answer misses nothing.
+    # Subscribe before accepting the upgrade, so that a client with the response misses no event.
     subscription = request.services.events.follow(kinds, None if everywhere else request.project)
     try:
         socket = await accept(request)
@@ -54,7 +54,7 @@ async def _pass_on(socket: web.WebSocketResponse, subscription: Subscription, ca
         sending.cancel()
         listening.cancel()
         await asyncio.gather(sending, listening, return_exceptions=True)
-        await goodbye(socket)
+        await close_socket(socket)
 
 
 async def _send_all(socket: web.WebSocketResponse, subscription: Subscription, caller: Caller) -> None:
@@ -66,7 +66,7 @@ async def _send_all(socket: web.WebSocketResponse, subscription: Subscription, c
 
 
 def _may_see(caller: Caller, event: Event) -> bool:
-    """Those restricted to projects see what happens there, and not the daemon's log, which names all."""
+    """Restricted callers see events of their projects, but not the daemon's log, which concerns all."""
     return caller.admin or (caller.may_use(event.project) and event.kind is not EventKind.LOGGING)
 
 

@@ -1,4 +1,4 @@
-"""Names of images. An alias may hold slashes, escaped or not."""
+"""Aliases of images. A name may contain slashes, percent-encoded or not."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ async def get(request: Request) -> web.StreamResponse:
 
 
 async def put(request: Request) -> web.StreamResponse:
-    """Let it name another image, or be described otherwise."""
+    """Replace the target and the description."""
     fields = await request.fields()
     target, description = fields.text("target"), fields.text("description", "")
     return await _update(request, lambda alias: replace(alias, target=target, description=description))
 
 
 async def patch(request: Request) -> web.StreamResponse:
-    """Change one of the two."""
+    """Change the target or the description."""
     fields = await request.fields()
     return await _update(
         request,
@@ -77,7 +77,7 @@ async def rename(request: Request) -> web.StreamResponse:
 
 
 async def delete(request: Request) -> web.StreamResponse:
-    """Forget it; the image stays."""
+    """Delete it; the image stays."""
     await request.services.images.remove_alias(_find(request).ref, caller=request.caller)
     return sync()
 

@@ -1,4 +1,4 @@
-"""Images: uploaded, or made by an image source."""
+"""Creating images: uploaded, or built by an image source."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _JSON_TYPES = ("application/json", "application/x-www-form-urlencoded")
 
 
 async def create(request: Request) -> web.StreamResponse:
-    """A tarball in the body, two as multipart, or JSON that says where the image comes from."""
+    """Create an image from a tarball in the body, two as multipart, or JSON that names its source."""
     if request.http.content_type in _JSON_TYPES:
         return _build(request, await request.fields())
     return await _import(request)
@@ -43,7 +43,7 @@ async def _import(request: Request) -> web.StreamResponse:
             filename=_filename(request, upload),
             aliases=aliases,
             fingerprint=expected or None,
-            scratch=directory,  # which the operation removes at its end
+            scratch=directory,  # removed at the end of the operation
             project=request.home(Kind.IMAGE),
             caller=request.caller,
         )
@@ -73,16 +73,16 @@ def _build(request: Request, fields: Fields) -> web.StreamResponse:
 
 def _begin_build(request: Request, fields: Fields, source: Fields) -> web.StreamResponse:
     services = request.services
-    wanted = SourceRequest(
+    build = SourceRequest(
         name=source.text("alias"), options=source.mapping("options"), properties=fields.mapping("properties")
     )
-    driver = source.text("server", "") or _source_of(request, wanted.name)
+    driver = source.text("server", "") or _source_of(request, build.name)
     aliases = tuple(alias_name(alias.text("name"), "aliases") for alias in fields.objects("aliases"))
 
     return background(
         services.images.start_build(
             driver,
-            wanted,
+            build,
             aliases=aliases,
             public=fields.boolean("public"),
             auto_update=fields.boolean("auto_update"),
@@ -93,7 +93,7 @@ def _begin_build(request: Request, fields: Fields, source: Fields) -> web.Stream
 
 
 def _source_of(request: Request, name: str) -> str:
-    """The source that offers a name."""
+    """The image source that offers a name."""
     offering = request.services.images.sources.offering(name)
     if offering is None:
         raise NotFound(
@@ -105,7 +105,7 @@ def _source_of(request: Request, name: str) -> str:
 
 
 def _filename(request: Request, upload: Upload) -> str:
-    """A name for people; never a path."""
+    """A file name for display; never used as a path."""
     name = (request.header("filename") or upload.filename).replace("\\", "/").rpartition("/")[2]
     return "".join(sign for sign in name if sign.isprintable())[:200]
 

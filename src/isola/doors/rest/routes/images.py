@@ -1,4 +1,4 @@
-"""Images: listed, changed, sent out."""
+"""Images: listing, changing, exporting."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def put(request: Request) -> web.StreamResponse:
 
 
 async def patch(request: Request) -> web.StreamResponse:
-    """Change some of them; a property set to nothing goes."""
+    """Change some of them; an empty property is removed."""
     fields = await request.fields()
 
     def merge(image: Image) -> Image:
@@ -76,12 +76,12 @@ async def patch(request: Request) -> web.StreamResponse:
 
 
 async def delete(request: Request) -> web.StreamResponse:
-    """Begin to delete; instances keep what they need of it."""
+    """Start deleting; instances keep the content they need."""
     return background(request.services.images.start_delete(_find(request).ref, caller=request.caller))
 
 
 async def export(request: Request) -> web.StreamResponse:
-    """The very bytes the fingerprint was computed of: one file, or metadata and root file system."""
+    """The bytes the fingerprint is computed of, unchanged: one file, or metadata and root file system."""
     files = request.services.images.export(_visible(request).ref)
     if len(files) == 1:
         return await send_file(*files[0])
@@ -89,7 +89,7 @@ async def export(request: Request) -> web.StreamResponse:
 
 
 async def create_secret(request: Request) -> web.StreamResponse:
-    """A token by which a stranger may download the image; it is good as long as its operation runs."""
+    """Create a token with which an untrusted client may download the image while the operation runs."""
     ref = _find(request).ref
     return background(request.services.images.start_lending(ref, caller=request.caller))
 
@@ -111,7 +111,7 @@ def _find(request: Request) -> Image:
 
 
 def _visible(request: Request) -> Image:
-    """Who may not use the project sees its public images, and those it has a token for."""
+    """The image of the path. Callers without access to the project see public images, and those of their token."""
     image = _find(request)
     if request.caller.may_use(request.project) or image.public or _lent(request, image):
         return image
@@ -119,7 +119,7 @@ def _visible(request: Request) -> Image:
 
 
 def _listed(request: Request, image: Image) -> bool:
-    """Public ones to everybody, others to those who may use the project."""
+    """Whether it is listed: public images to all, others to callers with access to the project."""
     if request.everywhere:
         return request.caller.may_use(image.project)
     return request.lists(image.entity) and (image.public or request.caller.may_use(request.project))

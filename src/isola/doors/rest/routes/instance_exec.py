@@ -17,10 +17,10 @@ _CELLS = 10_000
 
 
 async def exec_command(request: Request) -> web.StreamResponse:
-    """Begin a command; its channels are connected by WebSocket."""
+    """Start a command; its channels are connected by WebSocket."""
     fields = await request.fields()
     instance = instance_of(request)
-    wanted = ExecRequest(
+    options = ExecRequest(
         command=fields.texts("command"),
         environment=fields.mapping("environment", empty=True),
         interactive=fields.boolean("interactive"),
@@ -36,7 +36,7 @@ async def exec_command(request: Request) -> web.StreamResponse:
             request.services,
             request.connections,
             instance.ref,
-            wanted,
+            options,
             caller=request.caller,
             connect=connect,
             record=record,
@@ -45,25 +45,25 @@ async def exec_command(request: Request) -> web.StreamResponse:
 
 
 def _user(fields: Fields) -> int | str:
-    """A number as LXD has it, or a name of the instance's own."""
+    """A user id as in LXD, or a user name of the instance."""
     return fields.text("user") if fields.holds("user", str) else fields.whole("user", 0, maximum=_ID)
 
 
 async def console(request: Request) -> web.StreamResponse:
-    """Begin to attach to the console."""
+    """Start attaching to the console."""
     fields = await request.fields()
     instance = instance_of(request)
-    wanted = ConsoleRequest(
+    options = ConsoleRequest(
         width=fields.whole("width", 0, maximum=_CELLS),
         height=fields.whole("height", 0, maximum=_CELLS),
         type=fields.text("type", "") or "console",
         force=fields.boolean("force"),
     )
-    return background(show_console(request.services, request.connections, instance.ref, wanted, caller=request.caller))
+    return background(show_console(request.services, request.connections, instance.ref, options, caller=request.caller))
 
 
 async def console_log(request: Request) -> web.StreamResponse:
-    """What the console has shown, raw."""
+    """The console's log, raw."""
     instance = instance_of(request)
     data = await request.services.instances.console_log(instance.ref)
     request.services.events.lifecycle("instance-console-retrieved", instance.entity, caller=request.caller)

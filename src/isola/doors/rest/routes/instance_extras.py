@@ -13,7 +13,7 @@ from isola.errors import NotFound, Unsupported
 
 
 async def metadata(request: Request) -> web.StreamResponse:
-    """Metadata of the image it was made from."""
+    """Metadata of the image it was created from."""
     shape = image_metadata_json(instance_of(request))
     return sync(shape, etag=shape)
 
@@ -25,7 +25,7 @@ async def nothing(request: Request) -> web.StreamResponse:
 
 
 async def templates(request: Request) -> web.StreamResponse:
-    """Names of the templates that its image brought; with ``path=`` the text of one, raw."""
+    """Names of its image's templates; with ``path=`` the text of one, raw."""
     instance = instance_of(request)
     if name := request.query.get("path", ""):
         for each in instance.start.templates:
@@ -36,7 +36,7 @@ async def templates(request: Request) -> web.StreamResponse:
 
 
 async def backup(request: Request) -> web.StreamResponse:
-    """Not found: there is none."""
+    """404: there is none."""
     name = instance_of(request).name
     raise NotFound(f"Instance {name!r} has no backup {request.parameters['backup'][:80]!r}")
 

@@ -19,11 +19,11 @@ _RAW = "application/octet-stream"
 _TARGET_LIMIT = 4096
 _ID = 2**32 - 2
 _DIRECTORY_MODE = 0o750
-"""Where a client asks for none; the one of LXD."""
+"""Mode of a new directory if the client gives none, as in LXD."""
 
 
 async def get(request: Request) -> web.StreamResponse:
-    """A file raw, a directory as a list of names, a symbolic link as its target."""
+    """The content of a file, the names in a directory, or the target of a symbolic link."""
     path = _path(request)
     async with request.services.instances.files(instance_of(request).ref) as root:
         entry = await root.stat(path, follow=False)
@@ -38,14 +38,14 @@ async def get(request: Request) -> web.StreamResponse:
 
 
 async def post(request: Request) -> web.StreamResponse:
-    """Write a file, make a directory or a symbolic link."""
+    """Write a file, create a directory or a symbolic link."""
     path = _path(request)
     uid, gid = (_number(request, name, 10, _ID) for name in ("uid", "gid"))
     mode = _number(request, "mode", 8, 0o7777)
     kind = request.header("type") or "file"
     how = request.header("write") or "overwrite"
     if how not in ("overwrite", "append"):
-        raise InvalidInput("Unknown way of writing", field="X-LXD-write", remedy="use overwrite or append")
+        raise InvalidInput("Unknown write mode", field="X-LXD-write", remedy="use overwrite or append")
     async with request.services.instances.files(instance_of(request).ref) as root:
         if kind == "directory":
             await root.make_directory(
@@ -78,13 +78,13 @@ async def delete(request: Request) -> web.StreamResponse:
 
 
 def _look(entry: Entry) -> web.StreamResponse:
-    """What ``HEAD`` answers: with a file's type and size, but without its content."""
+    """The response to ``HEAD``: type and size without content."""
     more = {"Content-Type": _RAW, "Content-Length": str(entry.size)} if entry.kind == "file" else {}
     return web.Response(headers=_headers(entry) | more)
 
 
 async def _list(request: Request, root: Root, path: str, entry: Entry) -> web.StreamResponse:
-    """Piece by piece: a directory may hold millions of names."""
+    """Stream the names in blocks: a directory may have millions."""
     pieces = await root.names(path)
     first, second = await anext(pieces, None), await anext(pieces, None)
     if second is None:
@@ -104,10 +104,10 @@ async def _list(request: Request, root: Root, path: str, entry: Entry) -> web.St
 
 
 async def _send(request: Request, root: Root, path: str, entry: Entry) -> web.StreamResponse:
-    """The length is promised where it is known; what grows meanwhile is cut, what shrinks breaks the connection."""
+    """Send a file, with Content-Length if known: growth meanwhile is cut off, shrinking breaks the connection."""
     content = await root.read(path)
     response = web.StreamResponse(headers={**_headers(entry), "Content-Type": _RAW})
-    left = entry.size or None  # files of /proc and /sys say 0 and hold something
+    left = entry.size or None  # files of /proc and /sys have size 0 and content
     response.content_length = left
     await response.prepare(request.http)
     async for block in content:
@@ -129,7 +129,9 @@ def _headers(entry: Entry) -> dict[str, str]:
         "mode": f"{entry.mode & 0o7777:04o}",
         "type": entry.kind if entry.kind in ("file", "directory", "symlink") else "file",
     }
-    with suppress(ValueError, OverflowError, OSError):  # a time of the instance's own choosing, beyond the year 9999
+    with suppress(
+        ValueError, OverflowError, OSError
+    ):  # the instance chooses its times, which may be beyond the year 9999
         values["modified"] = f"{datetime.fromtimestamp(entry.modified, UTC):%Y-%m-%d %H:%M:%S} +0000 UTC"
     return {f"X-{dialect}-{name}": value for dialect in ("LXD", "Incus") for name, value in values.items()}
 

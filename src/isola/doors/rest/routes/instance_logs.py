@@ -1,4 +1,4 @@
-"""Log files of instances, and what recorded commands wrote."""
+"""Log files of instances, and output of recorded commands."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from isola.doors.rest.routing import Permission, in_every_tree
 
 _OUTPUTS = "exec-output/"
 _LXC_LOG = "lxc.log"
-"""The one that LXD clients ask for by name (``lxc info --show-log``): here why a start failed, and what the console
-has shown."""
+"""The log that LXD's clients request by name (``lxc info --show-log``): the error of a failed start, and the console's
+log."""
 
 
 async def list_all(request: Request) -> web.StreamResponse:
@@ -25,7 +25,7 @@ async def list_all(request: Request) -> web.StreamResponse:
 
 
 async def list_outputs(request: Request) -> web.StreamResponse:
-    """Paths of what recorded commands wrote."""
+    """Paths of the output of recorded commands."""
     instance = instance_of(request)
     names = await request.services.instances.logs(instance.ref)
     outputs = [name for name in names if name.startswith(_OUTPUTS)]
@@ -49,7 +49,7 @@ async def delete(request: Request) -> web.StreamResponse:
 
 
 def _file(request: Request) -> str:
-    """The name below the directory of logs."""
+    """The file name below the directory of logs."""
     output = request.parameters.get("output")
     return request.parameters["file"] if output is None else _OUTPUTS + output
 

@@ -23,11 +23,11 @@ log = logging.getLogger(__name__)
 
 
 async def sftp(request: Request) -> web.StreamResponse:
-    """Answer 101, then serve SFTP version 3 on the connection until the client goes or the instance's state changes."""
+    """Answer 101, then serve SFTP version 3 until the client closes or the instance's state changes."""
     if request.http.headers.get("Upgrade", "").lower() != "sftp":
         raise InvalidInput("An upgrade to sftp is expected", field="Upgrade", remedy="send the upgrade headers")
     instance = instance_of(request)
-    # Half a second of reading, and memory, which daemons do not spend that nobody asks for SFTP.
+    # Imported on first use: asyncssh takes half a second and memory that a daemon without SFTP need not spend.
     await asyncio.to_thread(importlib.import_module, _LIBRARY)
     async with request.services.instances.files_session(instance.ref) as session:
         connection = await take_over(request.http, "sftp")
@@ -47,7 +47,7 @@ async def _serve(connection: TakenOver, session: FilesSession, tell: Callable[[s
         await asyncio.wait([work, over])
     error = None if work.cancelled() else work.exception()
     if error is not None and not isinstance(error, ConnectionError):
-        log.error("An SFTP session failed unexpectedly", exc_info=error)  # it is too late for an answer
+        log.error("An SFTP session failed unexpectedly", exc_info=error)  # too late for an HTTP error
 
 
 def _tell(request: Request, instance: Instance, action: str, path: str) -> None:

@@ -1,4 +1,4 @@
-"""State of instances: looked at, and changed one by one or all at once."""
+"""State of instances: reading it, and changing one or all."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _DEFAULT_SECONDS = 30
 
 
 async def get(request: Request) -> web.StreamResponse:
-    """What is observed now."""
+    """The observed state."""
     return sync(state_json(await request.services.instances.state(instance_of(request))))
 
 
 async def put(request: Request) -> web.StreamResponse:
-    """Begin to start, stop, restart, freeze or unfreeze."""
+    """Start an operation: start, stop, restart, freeze or unfreeze."""
     fields = await request.fields()
     ref, change = instance_of(request).ref, _change(fields)
     return background(request.services.instances.change_state(ref, change, caller=request.caller))
 
 
 async def put_all(request: Request) -> web.StreamResponse:
-    """Begin to do the same to every instance it applies to."""
+    """Start the same operation for all instances to which it applies."""
     change = _change((await request.fields()).inside("state"))
     return background(
         request.services.instances.change_states(

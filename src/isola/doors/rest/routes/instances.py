@@ -34,15 +34,15 @@ async def list_all(request: Request) -> web.StreamResponse:
 
 
 async def create(request: Request) -> web.StreamResponse:
-    """Begin to create an instance, and with ``start`` to start it."""
+    """Start creating an instance; with ``start`` it is started too."""
     if request.http.headers.get("Content-Type", "").startswith("application/octet-stream"):
         raise Unsupported("Importing a backup is not offered yet", field="body")
-    wanted = _request_of(await request.fields(), request)
-    return background(request.services.instances.create(wanted, caller=request.caller))
+    creation = _request_of(await request.fields(), request)
+    return background(request.services.instances.create(creation, caller=request.caller))
 
 
 async def get(request: Request) -> web.StreamResponse:
-    """One instance; with ``recursion=1`` its state too."""
+    """One instance; with ``recursion=1`` including its state."""
     instance = instance_of(request)
     if request.recursion:
         instance, body = await request.rendering.full(instance, disk=True)
@@ -71,7 +71,7 @@ async def put(request: Request) -> web.StreamResponse:
 
 
 async def patch(request: Request) -> web.StreamResponse:
-    """Change some of them, and answer when it is done."""
+    """Change some of them; the response comes when it is done."""
     fields = await request.fields()
     instances = request.services.instances
     operation = _update(request, lambda instance: _merged(fields, instance, instances.config(instance)))
@@ -80,7 +80,7 @@ async def patch(request: Request) -> web.StreamResponse:
 
 
 async def rename(request: Request) -> web.StreamResponse:
-    """Begin to rename."""
+    """Start renaming."""
     fields = await request.fields()
     instance = instance_of(request)
     for word in ("migration", "live", "container_only", "instance_only"):
@@ -95,7 +95,7 @@ async def rename(request: Request) -> web.StreamResponse:
 
 
 async def delete(request: Request) -> web.StreamResponse:
-    """Begin to delete; a running one only with ``force=1``."""
+    """Start deleting; a running instance only with ``force=1``."""
     instance = instance_of(request)
     return background(
         request.services.instances.delete(instance.ref, force=request.flag("force"), caller=request.caller)
@@ -103,7 +103,7 @@ async def delete(request: Request) -> web.StreamResponse:
 
 
 def _update(request: Request, decide: Callable[[Instance], InstanceUpdate]) -> Operation:
-    """Whether the record still matches is asked at once, and again when the operation's turn has come."""
+    """``If-Match`` is checked now, and again at the operation's turn, since the record may change in between."""
     instances = request.services.instances
 
     def shown(instance: Instance) -> object:

@@ -1,4 +1,4 @@
-"""What can be configured: every key with its meaning, from the tables that validate them."""
+"""Documentation of configuration keys, from the tables that validate them."""
 
 from __future__ import annotations
 

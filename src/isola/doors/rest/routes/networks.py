@@ -1,4 +1,4 @@
-"""Networks, and the host's own links beside them."""
+"""Networks, and the host's own links."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def put(request: Request) -> web.StreamResponse:
 
 
 async def patch(request: Request) -> web.StreamResponse:
-    """Change some of them; a key set to nothing goes."""
+    """Change some of them; an empty key is removed."""
     fields = await request.fields()
 
     def merge(network: Network) -> Network:
@@ -90,14 +90,14 @@ async def rename(request: Request) -> web.StreamResponse:
 
 
 async def delete(request: Request) -> web.StreamResponse:
-    """Take it down and forget it."""
+    """Delete it with its bridge."""
     network = await _managed(request)
     await finished(request, request.services.network_verbs.delete(network.ref, **asked(request)))
     return sync()
 
 
 async def leases(request: Request) -> web.StreamResponse:
-    """Addresses in use; of a shared network those restricted to projects see what is of their instances."""
+    """Addresses in use; on a shared network, restricted callers see those of their own instances."""
     network = await _managed(request)
     found = await request.services.networks.leases(network.ref)
     if not request.caller.admin:
@@ -120,7 +120,7 @@ def _mine(request: Request) -> set[str]:
 
 
 async def state(request: Request) -> web.StreamResponse:
-    """What is observed of its link."""
+    """The observed state of its link."""
     return sync(await request.services.networks.state(_ref(request)))
 
 
@@ -136,7 +136,7 @@ async def _managed(request: Request) -> Network:
         return request.services.networks.get(_ref(request))
     except NotFound:
         if name in await request.services.networks.unmanaged():
-            raise InvalidInput(f"{name!r} is a link of the host and not managed here", field="name") from None
+            raise InvalidInput(f"{name!r} is a link of the host, which Isola does not manage", field="name") from None
         raise
 
 

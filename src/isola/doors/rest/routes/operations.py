@@ -32,13 +32,13 @@ async def get(request: Request) -> web.StreamResponse:
 
 
 async def cancel(request: Request) -> web.StreamResponse:
-    """Ask it to stop and undo what it did."""
+    """Cancel it; its changes are rolled back."""
     _find(request).cancel()
     return sync()
 
 
 async def wait(request: Request) -> web.StreamResponse:
-    """The operation once it has ended, or as it is when the time is over."""
+    """The operation after its end, or its state at the timeout."""
     operation = _known(request)
     await operation.wait(_seconds(request))
     return _shown(request, operation)
@@ -64,15 +64,15 @@ def _visible(request: Request) -> Iterator[Operation]:
 
 
 def _find(request: Request) -> Operation:
-    """Of a project that the caller may use; another's is not there for it. Raises NotFound."""
+    """An operation in a project that the caller may use. Raises NotFound, also for those of other projects."""
     operation = request.services.operations.get(request.parameters["id"])
     if not request.caller.may_use(operation.project):
-        raise NotFound(f"Operation {operation.id!r} not found", remedy="it may have ended a while ago")
+        raise NotFound(f"Operation {operation.id!r} not found", remedy="operations are dropped a while after their end")
     return operation
 
 
 def _known(request: Request) -> Operation:
-    """For callers that may see it, and for those who know one of its secrets. Raises Forbidden, NotFound."""
+    """An operation that the caller may see, or knows a secret of. Raises Forbidden, NotFound."""
     operation = request.services.operations.find(request.parameters["id"])
     secret = request.query.get("secret", "")
     if operation is not None and secret and secret in _secrets(request, operation):

@@ -52,7 +52,7 @@ async def put(request: Request) -> web.StreamResponse:
 
 
 async def patch(request: Request) -> web.StreamResponse:
-    """Change some of it; a key set to nothing goes."""
+    """Change some of it; an empty key is removed."""
     fields = await request.fields()
 
     def merge(profile: Profile) -> Profile:

@@ -25,7 +25,7 @@ async def list_all(request: Request) -> web.StreamResponse:
 
 
 async def create(request: Request) -> web.StreamResponse:
-    """A new project, with a default profile of its own unless it shares profiles."""
+    """A new project, with its own default profile unless it shares profiles."""
     fields = await request.fields()
     project = Project(fields.text("name"), fields.text("description", ""), fields.mapping("config"))
     await request.services.projects.create(project, caller=request.caller)
@@ -39,7 +39,7 @@ async def get(request: Request) -> web.StreamResponse:
 
 
 async def put(request: Request) -> web.StreamResponse:
-    """Replace configuration and description; a feature that is not named stays as it is."""
+    """Replace configuration and description; features that are not given stay unchanged."""
     fields = await request.fields()
     description, config = fields.text("description", ""), fields.mapping("config")
     return await _update(
@@ -48,7 +48,7 @@ async def put(request: Request) -> web.StreamResponse:
 
 
 async def patch(request: Request) -> web.StreamResponse:
-    """Change some of it; a key set to nothing goes."""
+    """Change some of it; an empty key is removed."""
     fields = await request.fields()
     changed = fields.mapping("config", empty=True)
     return await _update(
@@ -62,7 +62,7 @@ async def patch(request: Request) -> web.StreamResponse:
 
 
 async def rename(request: Request) -> web.StreamResponse:
-    """Begin to give an empty project another name."""
+    """Start renaming an empty project."""
     new, project = (await request.fields()).text("name"), _find(request)
     services = request.services
     return background(start_rename(services.projects, services.operations, project.name, new, caller=request.caller))
@@ -75,7 +75,7 @@ async def delete(request: Request) -> web.StreamResponse:
 
 
 async def state(request: Request) -> web.StreamResponse:
-    """What it uses of its limits."""
+    """Its usage and limits."""
     return sync(usage_json(request.services.projects.usage(_find(request).name)))
 
 

@@ -1,4 +1,4 @@
-"""The server itself: what it is, its configuration, its host's resources."""
+"""The server: its environment, configuration and the host's resources."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def versions(request: Request) -> web.StreamResponse:
 
 
 async def get(request: Request) -> web.StreamResponse:
-    """Extensions, configuration, environment; strangers see the extensions only."""
+    """Extensions, configuration, environment; untrusted callers see the extensions only."""
     if not request.caller.trusted:
         return sync(guest_json())
     return sync_bytes(request.rendering.server(request.caller), etag=_writable(request.services.server.config))
@@ -34,7 +34,7 @@ async def put(request: Request) -> web.StreamResponse:
 
 
 async def patch(request: Request) -> web.StreamResponse:
-    """Change some of it; a key set to nothing goes."""
+    """Change some of it; an empty key is removed."""
     wanted = (await request.fields()).mapping("config", empty=True)
     return await _update(request, lambda config: {**config, **wanted})
 

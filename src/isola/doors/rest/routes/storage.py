@@ -56,7 +56,7 @@ async def put(request: Request) -> web.StreamResponse:
 
 
 async def patch(request: Request) -> web.StreamResponse:
-    """Change some of them; a key set to nothing goes."""
+    """Change some of them; an empty key is removed."""
     fields = await request.fields()
 
     def merge(pool: Pool) -> Pool:
@@ -67,7 +67,7 @@ async def patch(request: Request) -> web.StreamResponse:
 
 
 async def delete(request: Request) -> web.StreamResponse:
-    """Remove it with what it holds."""
+    """Delete it with its contents."""
     pool = _find(request)
     await finished(request, request.services.pool_verbs.delete(pool.name, **asked(request)))
     return sync()

@@ -39,7 +39,7 @@ async def list_all(request: Request) -> web.StreamResponse:
 
 
 async def create(request: Request) -> web.StreamResponse:
-    """Take one; without a name by the volume's ``snapshots.pattern``."""
+    """Take one; its default name follows the volume's ``snapshots.pattern``."""
     fields = await request.fields()
     ref, snapshots = ref_of(request), request.services.volumes.snapshots
     name = fields.text("name", "") or snapshots.next_name(ref)

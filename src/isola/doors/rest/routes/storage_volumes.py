@@ -1,4 +1,4 @@
-"""Storage volumes: custom ones, and the roots of instances to look at."""
+"""Storage volumes: custom ones, and root volumes of instances read-only."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _ONE = f"{_ROOT}/{{type}}/{{volume}}"
 
 
 async def list_all(request: Request) -> web.StreamResponse:
-    """Paths, or volumes with their snapshots: the custom ones, and the roots of instances."""
+    """Paths, or volumes with their snapshots: custom volumes, and root volumes of instances."""
     pool, kind = pool_of(request), type_of(request)
     shapes = select(list(_shapes(request, pool, kind)), request.query.get("filter", ""))
     return sync(shapes if request.recursion else [_address(pool, shape) for shape in shapes])
 
 
 async def create(request: Request) -> web.StreamResponse:
-    """A new custom volume, empty or as a copy of another one or of a snapshot; a copy is an operation."""
+    """A new custom volume, empty or a copy of a volume or snapshot; copying is an operation."""
     fields = await request.fields()
     kind = type_of(request) or fields.text("type", CUSTOM)
     ref = VolumeRef(pool_of(request).name, kind, home_of(request), fields.text("name"))
@@ -78,7 +78,7 @@ async def get(request: Request) -> web.StreamResponse:
 
 
 async def put(request: Request) -> web.StreamResponse:
-    """Replace configuration and description; ``restore`` names a snapshot to go back to instead."""
+    """Replace configuration and description, or with ``restore`` restore the named snapshot."""
     fields = await request.fields()
     if snapshot := fields.text("restore", ""):
         ref = ref_of(request)
@@ -92,7 +92,7 @@ async def put(request: Request) -> web.StreamResponse:
 
 
 async def patch(request: Request) -> web.StreamResponse:
-    """Change some of them; a key set to nothing goes."""
+    """Change some of them; an empty key is removed."""
     fields = await request.fields()
 
     def merge(record: VolumeRecord) -> VolumeRecord:
@@ -104,7 +104,7 @@ async def patch(request: Request) -> web.StreamResponse:
 
 
 async def post(request: Request) -> web.StreamResponse:
-    """Rename it, or move it to another pool or project: the latter is an operation."""
+    """Rename it, or move it to another pool or project; moving is an operation."""
     fields = await request.fields()
     ref = ref_of(request)
     if fields.boolean("migration"):
@@ -125,7 +125,7 @@ async def post(request: Request) -> web.StreamResponse:
 
 
 async def delete(request: Request) -> web.StreamResponse:
-    """Remove a volume that nothing uses, with its snapshots."""
+    """Delete an unused volume with its snapshots."""
     await request.services.operations.finish(
         await request.services.volumes.delete(ref_of(request), caller=request.caller)
     )
@@ -133,7 +133,7 @@ async def delete(request: Request) -> web.StreamResponse:
 
 
 async def state(request: Request) -> web.StreamResponse:
-    """What it takes of its pool."""
+    """Its space on the pool."""
     if type_of(request) != CUSTOM:
         disk = (await request.services.instances.state(root_of(request), disk=True)).disk
         return sync({"usage": {"used": disk.get("root", 0), "total": 0}})

@@ -1,4 +1,4 @@
-"""What is on the host and in no record, and copies of the records: Isola's own, not in the API of LXD."""
+"""Unknown things (on the host but not in the database), and copies of the database. Not in LXD's API."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ROOT = "/1.0/isola/unknown"
 
 
 async def list_all(request: Request) -> web.StreamResponse:
-    """Instances, pools, networks and content of images that no record speaks for."""
+    """Instances, pools, networks and image content that are not in the database."""
     return sync(await _all(request.services))
 
 
@@ -30,11 +30,11 @@ async def get(request: Request) -> web.StreamResponse:
     for item in await _all(request.services):
         if item["id"] == id:
             return sync(item)
-    raise NotFound(f"Nothing without a record is called {id[:80]!r}")
+    raise NotFound(f"There is nothing unknown called {id[:80]!r}")
 
 
 async def act(request: Request) -> web.StreamResponse:
-    """``adopt``: make the record again from what it says of itself. ``remove``: remove all of it."""
+    """``adopt``: create its record from the data stored with it. ``remove``: delete all of it."""
     fields = await request.fields()
     action, kind, id = fields.text("action"), fields.text("type", "") or "instance", fields.text("id")
     begin = _verbs(request.services, id, fields.text("name", ""), request.caller).get((action, kind))
@@ -44,7 +44,7 @@ async def act(request: Request) -> web.StreamResponse:
 
 
 async def copy_state(request: Request) -> web.StreamResponse:
-    """The whole state of the daemon in one file, as it is now; ``isolad --recover FILE`` puts it back."""
+    """A consistent copy of the daemon's database; ``isolad --recover FILE`` restores it."""
     data = await request.services.server.copy_state()
     headers = {"Content-Disposition": "inline;filename=isola.db"}
     return web.Response(body=data, content_type="application/octet-stream", headers=headers)

@@ -1,4 +1,4 @@
-"""SFTP's requests on an instance's root. Nothing here touches the host's files."""
+"""SFTP requests on an instance's root. No request reaches the host's files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from isola.errors import IsolaError, NotFound, Unsupported
 from isola.host.files import Access, Changes, Entry, OpenFile, Root
 
 Tell = Callable[[str, str], None]
-"""Told ``retrieved``, ``pushed`` or ``deleted``, and the path."""
+"""Called with ``retrieved``, ``pushed`` or ``deleted``, and the path."""
 _DIRECTORY_MODE = 0o755
 _TIME_LIMIT = 2**32 - 1
 _ID_LIMIT = 2**32 - 2
@@ -45,7 +45,7 @@ class Handle:
 
 
 class InstanceFiles(SFTPServer):
-    """Every method of the base class that would touch the host is replaced."""
+    """Overrides every method of the base class that would access the host."""
 
     def __init__(self, stream: SftpStream, root: Root, tell: Tell, admit: Callable[[], None]) -> None:
         super().__init__(stream)  # type: ignore[arg-type] # of the channel the logger is used, nothing else
@@ -71,11 +71,11 @@ class InstanceFiles(SFTPServer):
         return handle
 
     def open56(self, path: bytes, desired_access: int, flags: int, attrs: SFTPAttrs) -> object:
-        """Version 3 has none."""
+        """Not in version 3."""
         raise SFTPOpUnsupported("Not offered")
 
     async def close(self, file_obj: object) -> None:
-        """Tell what was done with it."""
+        """Close the file, and report whether it was read or written."""
         handle = _handle(file_obj)
         with _answered():
             await handle.file.close()
@@ -83,7 +83,7 @@ class InstanceFiles(SFTPServer):
             self._tell("pushed" if handle.written else "retrieved", handle.path)
 
     async def read(self, file_obj: object, offset: int, size: int) -> bytes:
-        """Empty at the end."""
+        """Data at an offset; empty at EOF."""
         handle = _handle(file_obj)
         handle.read = True
         with _answered():
@@ -97,7 +97,7 @@ class InstanceFiles(SFTPServer):
         return len(data)
 
     async def lstat(self, path: bytes) -> SFTPAttrs:
-        """Of a link itself."""
+        """Attributes of a path; of a symbolic link itself, not its target."""
         with _answered():
             return _attributes(await self._root.stat(_text(path), follow=False))
 
@@ -107,7 +107,7 @@ class InstanceFiles(SFTPServer):
             return _attributes(await self._root.stat(_text(path)))
 
     async def fstat(self, file_obj: object) -> SFTPAttrs:
-        """Of an open file."""
+        """Attributes of an open file."""
         with _answered():
             return _attributes(await _handle(file_obj).file.stat())
 
@@ -117,12 +117,12 @@ class InstanceFiles(SFTPServer):
             await self._root.change(_text(path), _changes(attrs))
 
     async def lsetstat(self, path: bytes, attrs: SFTPAttrs) -> None:
-        """Of a link itself, which has no mode of its own."""
+        """Set attributes of a path; of a symbolic link itself, which has no mode."""
         with _answered():
             await self._root.change(_text(path), _changes(attrs), follow=False)
 
     async def fsetstat(self, file_obj: object, attrs: SFTPAttrs) -> None:
-        """Of an open file."""
+        """Set attributes of an open file."""
         with _answered():
             await _handle(file_obj).file.change(_changes(attrs))
 
@@ -135,26 +135,26 @@ class InstanceFiles(SFTPServer):
                 yield SFTPName(os.fsencode(name), attrs=_attributes(entry))
 
     async def remove(self, path: bytes) -> None:
-        """Anything but a directory."""
+        """Delete anything but a directory."""
         with _answered():
             await self._root.remove(_text(path), directories=False)
         self._tell("deleted", _text(path))
 
     async def mkdir(self, path: bytes, attrs: SFTPAttrs) -> None:
-        """Where nothing is."""
+        """Create a directory; fails if the path exists."""
         mode = _DIRECTORY_MODE if attrs.permissions is None else attrs.permissions & 0o7777
         with _answered():
             await self._root.create_directory(_text(path), mode=mode)
         self._tell("pushed", _text(path))
 
     async def rmdir(self, path: bytes) -> None:
-        """An empty one."""
+        """Delete an empty directory."""
         with _answered():
             await self._root.remove(_text(path), files=False)
         self._tell("deleted", _text(path))
 
     def realpath(self, path: bytes) -> bytes:
-        """The text without ``.``, ``..`` and double slashes; there is no working directory but ``/``."""
+        """The path without ``.``, ``..`` and double slashes; the working directory is always ``/``."""
         return os.fsencode(_text(path))
 
     async def rename(self, oldpath: bytes, newpath: bytes) -> None:
@@ -163,34 +163,34 @@ class InstanceFiles(SFTPServer):
             await self._root.rename(_text(oldpath), _text(newpath), replace=False)
 
     async def posix_rename(self, oldpath: bytes, newpath: bytes) -> None:
-        """Replaces what is there."""
+        """Rename, and replace an existing target."""
         with _answered():
             await self._root.rename(_text(oldpath), _text(newpath), replace=True)
 
     async def readlink(self, path: bytes) -> bytes:
-        """The target as it was written."""
+        """The target, unchanged."""
         with _answered():
             return os.fsencode(await self._root.target(_text(path)))
 
     async def symlink(self, oldpath: bytes, newpath: bytes) -> None:
-        """The target is kept as it is written: it is only ever followed inside."""
+        """Create a symbolic link with an unchanged target, which is only ever followed inside the instance."""
         with _answered():
             await self._root.create_symlink(_text(newpath), os.fsdecode(oldpath))
         self._tell("pushed", _text(newpath))
 
     async def link(self, oldpath: bytes, newpath: bytes) -> None:
-        """A hard link."""
+        """Create a hard link."""
         with _answered():
             await self._root.link(_text(oldpath), _text(newpath))
         self._tell("pushed", _text(newpath))
 
     async def statvfs(self, path: bytes) -> SFTPVFSAttrs:
-        """Of a file system."""
+        """Statistics of a path's file system."""
         with _answered():
             return SFTPVFSAttrs.from_local(await self._root.space(_text(path)))
 
     async def fstatvfs(self, file_obj: object) -> SFTPVFSAttrs:
-        """Of an open file's file system."""
+        """Statistics of an open file's file system."""
         with _answered():
             return SFTPVFSAttrs.from_local(await _handle(file_obj).file.space())
 
@@ -200,7 +200,7 @@ class InstanceFiles(SFTPServer):
             await _handle(file_obj).file.sync()
 
     def format_user(self, uid: int | None) -> str:
-        """The number: the host's names are not the instance's."""
+        """The numeric id: the host's user names do not apply to the instance."""
         return str(uid or 0)
 
     def format_group(self, gid: int | None) -> str:
@@ -208,7 +208,7 @@ class InstanceFiles(SFTPServer):
         return str(gid or 0)
 
     def map_path(self, path: bytes) -> bytes:
-        """Only what touches the host asks for this."""
+        """Never called: only methods that access the host use it."""
         raise SFTPOpUnsupported("Not offered")
 
     reverse_map_path = map_path
@@ -216,7 +216,7 @@ class InstanceFiles(SFTPServer):
 
 @contextlib.contextmanager
 def _answered() -> Iterator[None]:
-    """Errors as version 3 knows them, which are few; the text says the rest."""
+    """Maps errors to the few codes of version 3; the message has the details."""
     try:
         yield
     except NotFound as error:
@@ -238,7 +238,7 @@ def _handle(file_obj: object) -> Handle:
 
 
 def _text(path: bytes) -> str:
-    """Absolute and normal. ``..`` is resolved in the text, as in OpenSSH's and LXD's servers."""
+    """An absolute, normalized path. ``..`` is resolved lexically, as in OpenSSH's and LXD's servers."""
     return "/" + posixpath.normpath("/" + os.fsdecode(path)).lstrip("/")
 
 
@@ -265,5 +265,5 @@ def _changes(attrs: SFTPAttrs) -> Changes:
 
 
 def _id(number: int | None) -> int | None:
-    """None for -1, which stands for no change."""
+    """The id; None for -1, which means no change."""
     return None if number is None or number > _ID_LIMIT else number

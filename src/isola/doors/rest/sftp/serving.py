@@ -19,7 +19,7 @@ _DATA_LIMIT = _PACKET_LIMIT - 1024
 HANDLES = 256
 """Files and directories a session may have open."""
 _LEFT_OUT = (b"copy-data", b"ranges@asyncssh.com")
-"""Not among what SFTP servers commonly offer, and not bounded."""
+"""Extensions that are not offered: uncommon, and without bounds."""
 
 
 async def _limits(_: SFTPServerHandler, packet: SSHPacket) -> SFTPLimits:
@@ -28,12 +28,12 @@ async def _limits(_: SFTPServerHandler, packet: SSHPacket) -> SFTPLimits:
 
 
 class _Session(SFTPServerHandler):
-    """asyncssh's protocol, request after request, with our bounds."""
+    """asyncssh's protocol, one request at a time, with bounds."""
 
     _extensions = [each for each in SFTPServerHandler._extensions if each[0] not in _LEFT_OUT]  # noqa: RUF012
 
     def admit(self) -> None:
-        """Raises SFTPFailure when too much is open."""
+        """Check the bound of open handles. Raises SFTPFailure."""
         if len(self._file_handles) + len(self._dir_handles) >= HANDLES:
             raise SFTPFailure(f"More than {HANDLES} files and directories are open")
 
@@ -56,7 +56,7 @@ class _Session(SFTPServerHandler):
 
 
 async def serve(connection: TakenOver, root: Root, tell: Tell) -> None:
-    """Until the client closes. What it has left open is closed with the root."""
+    """Serve until the client closes. Handles it has left open are closed with the root."""
     stream = SftpStream(connection)
     session: _Session
 

@@ -1,4 +1,4 @@
-"""An upgraded connection as asyncssh's SFTP server wants it: a reader, a writer and a channel in one."""
+"""Adapts an upgraded connection to asyncssh's SFTP server: reader, writer and channel in one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from isola.doors.takeover import TakenOver
 
 
 class SftpStream:
-    """What is written is sent before the next packet is read, so that at most one answer is held for a slow client."""
+    """A response is sent before the next packet is read, so at most one response is buffered for a slow client."""
 
     def __init__(self, connection: TakenOver) -> None:
         self._connection = connection
@@ -18,26 +18,26 @@ class SftpStream:
 
     @property
     def channel(self) -> SftpStream:
-        """Of the writer."""
+        """The writer's channel: this object."""
         return self
 
     def get_extra_info(self, name: str, default: str = "") -> str:
-        """The order of SYMLINK's arguments follows OpenSSH, not the draft: every client of this protocol does so."""
+        """Claims to be OpenSSH, for its order of SYMLINK's arguments: all clients use it instead of the draft's."""
         return "OpenSSH" if name == "client_version" else default
 
     async def readexactly(self, size: int) -> bytes:
-        """Raises EOFError when the client has gone."""
+        """Raises EOFError after the client has closed."""
         await self.flush()
         if self._closed:
             raise EOFError
         return await self._connection.read(size)
 
     def write(self, data: bytes) -> None:
-        """Sent by ``flush``."""
+        """Buffer data for ``flush``."""
         self._written.append(data)
 
     async def flush(self) -> None:
-        """Raises EOFError when the client has gone."""
+        """Raises EOFError after the client has closed."""
         if self._written:
             data, self._written = b"".join(self._written), []
             try:
@@ -46,9 +46,9 @@ class SftpStream:
                 raise EOFError from error
 
     def is_closing(self) -> bool:
-        """Whether nothing more is sent."""
+        """Whether the session is closing."""
         return self._closed
 
     def close(self) -> None:
-        """The session is over."""
+        """End the session."""
         self._closed = True

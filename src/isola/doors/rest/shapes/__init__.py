@@ -1,1 +1,1 @@
-"""How nouns look in the API: pure functions from values to JSON-ready dictionaries."""
+"""JSON representations of the API: pure functions from values to dictionaries."""

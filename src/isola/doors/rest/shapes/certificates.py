@@ -12,7 +12,7 @@ def certificate_json(certificate: Certificate) -> dict[str, object]:
 
 
 def writable(certificate: Certificate) -> dict[str, object]:
-    """What a PUT replaces: the entity tag is computed of it."""
+    """The fields that PUT replaces; the entity tag is computed of them."""
     return {
         "certificate": certificate.certificate,
         "name": certificate.name,

@@ -32,7 +32,7 @@ def _metadata(event: Event) -> Mapping[str, object]:
 
 
 def _lifecycle(content: Lifecycle) -> dict[str, object]:
-    """LXD leaves out what it does not know, and Incus names the thing and its project beside its address."""
+    """As in LXD, which omits unknown fields, and Incus, which adds name and project to the address."""
     source = content.source
     shape: dict[str, object] = {
         "action": content.action,

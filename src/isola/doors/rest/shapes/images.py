@@ -34,7 +34,7 @@ def image_json(image: Image, aliases: Iterable[Alias]) -> dict[str, object]:
 
 
 def writable(image: Image) -> dict[str, object]:
-    """What a PUT replaces: the entity tag is computed of it."""
+    """The fields that PUT replaces; the entity tag is computed of them."""
     return {
         "auto_update": image.auto_update,
         "expires_at": moment(image.expires_at, UNSET),
@@ -45,12 +45,12 @@ def writable(image: Image) -> dict[str, object]:
 
 
 def alias_json(alias: Alias) -> dict[str, object]:
-    """A name for an image."""
+    """An alias of an image."""
     return {"name": alias.name, "description": alias.description, "target": alias.target, "type": alias.type}
 
 
 def by_target(aliases: Iterable[Alias]) -> dict[Ref, list[Alias]]:
-    """Aliases by the image they name."""
+    """Aliases by the fingerprint of their image."""
     found: dict[Ref, list[Alias]] = {}
     for alias in aliases:
         found.setdefault(alias.ref.renamed(alias.target), []).append(alias)

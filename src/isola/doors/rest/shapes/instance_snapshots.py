@@ -31,5 +31,5 @@ def snapshot_json(
 
 
 def snapshot_writable(snapshot: InstanceSnapshot) -> dict[str, object]:
-    """What a PUT replaces: the entity tag is computed of it."""
+    """The fields that PUT replaces; the entity tag is computed of them."""
     return {"expires_at": moment(snapshot.expires_at, UNSET)}

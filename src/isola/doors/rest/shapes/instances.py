@@ -36,7 +36,7 @@ def instance_json(
 
 
 def writable(instance: Instance, config: Config) -> dict[str, object]:
-    """What a PUT replaces: the entity tag is computed of it."""
+    """The fields that PUT replaces; the entity tag is computed of them."""
     return {
         "architecture": instance.architecture,
         "config": dict(config),
@@ -48,7 +48,7 @@ def writable(instance: Instance, config: Config) -> dict[str, object]:
 
 
 def state_json(state: InstanceState) -> dict[str, object]:
-    """What is observed of an instance."""
+    """The observed state of an instance."""
     usage = state.usage
     return {
         "status": state.status.value,
@@ -70,7 +70,7 @@ def state_json(state: InstanceState) -> dict[str, object]:
 
 
 def interface_json(link: InterfaceState) -> dict[str, object]:
-    """An interface as the instance sees it."""
+    """A network interface as seen inside the instance."""
     return {
         "addresses": [
             {"family": each.family, "address": each.address, "netmask": each.netmask, "scope": each.scope}
@@ -100,7 +100,7 @@ def plain(devices: Devices) -> dict[str, dict[str, str]]:
 
 
 def image_metadata_json(instance: Instance) -> Mapping[str, object]:
-    """The metadata file of the image it was made from, as far as the instance keeps it."""
+    """The metadata of the image it was created from, as far as the instance keeps it."""
     return {
         "architecture": instance.architecture,
         "creation_date": int(instance.created_at.timestamp()),

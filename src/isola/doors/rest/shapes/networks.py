@@ -23,7 +23,7 @@ def network_json(network: Network, used_by: Sequence[str]) -> dict[str, object]:
 
 
 def link_json(name: str, kind: str) -> dict[str, object]:
-    """A link of the host that no network of ours owns."""
+    """A link of the host that belongs to no managed network."""
     return _shape(name, kind, managed=False, config={}, description="", used_by=(), status="", project=DEFAULT_PROJECT)
 
 
@@ -39,12 +39,12 @@ def lease_json(lease: Lease) -> dict[str, object]:
 
 
 def writable(network: Network) -> dict[str, object]:
-    """What a PUT replaces: the entity tag is computed of it."""
+    """The fields that PUT replaces; the entity tag is computed of them."""
     return {"config": _shown(network), "description": network.description}
 
 
 def _shown(network: Network) -> dict[str, str]:
-    """The configuration without what the daemon keeps for itself."""
+    """The configuration without the daemon's internal keys."""
     return {key: value for key, value in network.config.items() if not key.startswith("volatile.")}
 
 

@@ -15,7 +15,7 @@ def operation_json(view: OperationView) -> dict[str, object]:
     if view.steps:
         metadata["progress"] = [step_json(step) for step in view.steps]
         metadata |= _progress_text(view.steps, view.status.final)
-    # While it is undone it still runs, and clients take what has an error for ended.
+    # An operation that rolls back still runs; clients take one with an error for ended.
     if view.status.final and view.problem is not None:
         metadata["error"] = _error(view.problem)
     return {
@@ -47,7 +47,7 @@ def step_json(step: StepView) -> dict[str, object]:
 
 
 def _progress_text(steps: tuple[StepView, ...], ended: bool) -> dict[str, str]:
-    """What LXD clients show while they wait: any key that ends in ``_progress``."""
+    """The text that LXD's clients show while they wait: they look for a key that ends in ``_progress``."""
     open_steps = [step for step in steps if not step.finished]
     if ended or not open_steps:
         return {}

@@ -13,7 +13,7 @@ def profile_json(profile: Profile, used_by: Sequence[str]) -> dict[str, object]:
 
 
 def writable(profile: Profile) -> dict[str, object]:
-    """What a PUT replaces: the entity tag is computed of it."""
+    """The fields that PUT replaces; the entity tag is computed of them."""
     return {
         "config": dict(profile.config),
         "description": profile.description,

@@ -12,10 +12,10 @@ def project_json(project: Project, used_by: Sequence[str]) -> dict[str, object]:
 
 
 def writable(project: Project) -> dict[str, object]:
-    """What a PUT replaces: the entity tag is computed of it."""
+    """The fields that PUT replaces; the entity tag is computed of them."""
     return {"config": dict(project.config), "description": project.description}
 
 
 def usage_json(usage: Mapping[str, tuple[int, int]]) -> dict[str, object]:
-    """LXD writes these two names with capitals."""
+    """Usage of a project. LXD capitalizes these two fields."""
     return {"resources": {name: {"Limit": most, "Usage": there} for name, (most, there) in usage.items()}}

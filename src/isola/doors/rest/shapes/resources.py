@@ -15,7 +15,7 @@ def resources_json(
     memory: Mapping[str, int],
     devices: Mapping[str, Sequence[Mapping[str, object]]],
 ) -> dict[str, object]:
-    """``GET /1.0/resources``; what is not known is empty."""
+    """``GET /1.0/resources``; unknown values are empty."""
     disks = list(devices.get("storage", ()))
     cards = list(devices.get("network", ()))
     return {

@@ -1,4 +1,4 @@
-"""The server: what it is, what works here."""
+"""The server and its environment."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from isola.model.probe import Probe
 
 
 def server_json(services: Services, caller: Caller, warnings: Sequence[str] = ()) -> dict[str, object]:
-    """``GET /1.0`` for a trusted caller; one restricted to projects is not shown the server's configuration."""
+    """``GET /1.0`` for a trusted caller; without the server's configuration for a restricted one."""
     return {
         **guest_json(),
         "config": dict(services.server.config) if caller.admin else {},
@@ -24,7 +24,7 @@ def server_json(services: Services, caller: Caller, warnings: Sequence[str] = ()
 
 
 def guest_json() -> dict[str, object]:
-    """``GET /1.0`` for anybody."""
+    """``GET /1.0`` for an untrusted caller."""
     return {
         "api_extensions": list(EXTENSIONS),
         "api_status": "stable",
@@ -36,7 +36,7 @@ def guest_json() -> dict[str, object]:
 
 
 def environment_json(services: Services, warnings: Sequence[str] = ()) -> dict[str, object]:
-    """The host and the drivers, with what their probes said, and what the daemon is about to run out of."""
+    """The host, the drivers with the results of their probes, and resources that the daemon is running out of."""
     kernel = services.host.system.kernel()
     release = services.host.system.os_release()
     runtimes = {name: probe for name, probe in services.runtimes.probes.items() if probe.available}
@@ -84,7 +84,7 @@ def environment_json(services: Services, warnings: Sequence[str] = ()) -> dict[s
 
 
 def probe_json(name: str, probe: Probe) -> dict[str, object]:
-    """A driver, whether it works here, and if not why and what to do."""
+    """A driver: whether it works on this host, and if not, why and what to do."""
     return {
         "name": name,
         "available": probe.available,

@@ -28,5 +28,5 @@ def space_json(space: Space) -> dict[str, object]:
 
 
 def writable(pool: Pool) -> dict[str, object]:
-    """What a PUT replaces: the entity tag is computed of it."""
+    """The fields that PUT replaces; the entity tag is computed of them."""
     return {"config": dict(pool.config), "description": pool.description}

@@ -8,9 +8,9 @@ NEVER = "1970-01-01T00:00:00Z"
 
 
 UNSET = "0001-01-01T00:00:00Z"
-"""How LXD writes a time of an image that was never set."""
+"""LXD's representation of an image's time that was never set."""
 
 
 def moment(time: datetime | None, never: str = NEVER) -> str:
-    """RFC 3339 in UTC; where there is none the epoch, or what LXD writes in its place."""
+    """RFC 3339 in UTC; ``never`` for None."""
     return never if time is None else time.astimezone(UTC).isoformat().replace("+00:00", "Z")

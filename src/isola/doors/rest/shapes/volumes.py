@@ -28,7 +28,7 @@ def volume_json(record: VolumeRecord, used_by: Sequence[str]) -> dict[str, objec
 
 
 def snapshot_volume_json(record: VolumeRecord, snapshot: VolumeSnapshot, used_by: Sequence[str]) -> dict[str, object]:
-    """A snapshot as it stands in a list of volumes: ``data/snap0``."""
+    """A snapshot in a list of volumes: ``data/snap0``."""
     return volume_json(record, used_by) | {
         "name": f"{record.name}/{snapshot.name}",
         "description": snapshot.description,
@@ -38,7 +38,7 @@ def snapshot_volume_json(record: VolumeRecord, snapshot: VolumeSnapshot, used_by
 
 
 def root_volume_json(instance: Instance) -> dict[str, object]:
-    """The volume an instance's root lies in."""
+    """The root volume of an instance, in the API's form of a volume; it cannot be changed."""
     return {
         "name": instance.name,
         "type": "container",
@@ -86,10 +86,10 @@ def snapshot_json(snapshot: VolumeSnapshot) -> dict[str, object]:
 
 
 def volume_writable(record: VolumeRecord) -> dict[str, object]:
-    """What a PUT replaces: the entity tag is computed of it."""
+    """The fields that PUT replaces; the entity tag is computed of them."""
     return {"config": dict(record.config), "description": record.description, "name": record.name}
 
 
 def snapshot_writable(snapshot: VolumeSnapshot) -> dict[str, object]:
-    """The same of a snapshot."""
+    """The fields of a snapshot that PUT replaces."""
     return {"description": snapshot.description, "expires_at": moment(snapshot.expires_at, UNSET)}

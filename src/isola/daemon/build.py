@@ -21,6 +21,7 @@ from isola.instances.expand import merge, validate
 from isola.instances.layers import Layers
 from isola.instances.nics import Nics
 from isola.instances.unknowns import Unknowns
+from isola.model.caller import Caller
 from isola.model.identity import HostNames
 from isola.model.instance import Config as InstanceConfig
 from isola.model.instance import Devices, Instance
@@ -275,12 +276,13 @@ def _access(certificates: Certificates, tokens: Tokens) -> Access:
 def _projects(ground: _Ground, profiles: Profiles, access: Access) -> Projects:
     records = ground.records
 
-    async def profile(ref: Ref, wanted: bool) -> None:
+    async def profile(ref: Ref, wanted: bool, caller: Caller) -> None:
         there = ref in records.profiles
         if wanted and there:
             await records.profiles.refer_anew(ref)
         elif wanted:
-            await profiles.create(Profile(ref.name, f"Default profile of project {ref.project}", project=ref.project))
+            made = Profile(ref.name, f"Default profile of project {ref.project}", project=ref.project)
+            await profiles.create(made, caller=caller)
         elif there:
             await records.profiles.remove(ref)
 

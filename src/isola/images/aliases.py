@@ -94,10 +94,10 @@ class Aliases:
         await self._records.remove(ref)
         await self._told("deleted", ref, caller)
 
-    async def remove_all_of(self, image: Ref) -> None:
+    async def remove_all_of(self, image: Ref, caller: Caller) -> None:
         """Remove the names of an image that was deleted."""
         for alias in [alias for alias in self._records if Ref(alias.project, alias.target) == image]:
-            await self.remove(alias.ref)
+            await self.remove(alias.ref, caller=caller)
 
     async def _told(self, what: str, ref: Ref, caller: Caller, **context: str) -> None:
         await self._changed()

@@ -384,7 +384,7 @@ class ImageLibrary:
     async def _forget(self, image: Image, caller: Caller) -> None:
         await self.store.let_go(sorted(self._catalogue.blobs_of(image)))
         await self._records.remove(self._catalogue.key(image))
-        await self._aliases.remove_all_of(image.ref)
+        await self._aliases.remove_all_of(image.ref, caller)
         self._catalogue.forget(image.fingerprint)
         await self._write_index()
         self._tell("deleted", image, caller)

@@ -39,7 +39,7 @@ class Projects:
         *,
         nouns: Sequence[Scoped[Any]],
         references: References,
-        profile: Callable[[Ref, bool], Awaitable[None]],
+        profile: Callable[[Ref, bool, Caller], Awaitable[None]],
         access: Callable[[str, str], Awaitable[None]],
     ) -> None:
         self._access = access
@@ -53,7 +53,7 @@ class Projects:
     async def open(self) -> None:
         """At daemon start: the default profile is there where a project has profiles of its own, and only there."""
         for project in self._records:
-            await self._settle_profile(project)
+            await self._settle_profile(project, DAEMON)
 
     def __iter__(self) -> Iterator[Project]:
         return iter(self._records)
@@ -94,7 +94,7 @@ class Projects:
         """Raises InvalidInput, AlreadyExists. Features that are not named are as ``FEATURES`` says."""
         made = dataclasses.replace(project, name=_checked_name(project.name), config=_completed(project.config))
         await self._records.add(made.name, made)
-        await self._settle_profile(made)
+        await self._settle_profile(made, caller)
         self._tell("created", made.name, caller)
 
     async def update(self, name: str, decide: Callable[[Project], Project], *, caller: Caller = DAEMON) -> None:
@@ -109,7 +109,7 @@ class Projects:
 
         async with self._quiet():
             held = await self._records.change(name, checked)
-        await self._settle_profile(held.value)
+        await self._settle_profile(held.value, caller)
         self._tell("updated", name, caller)
 
     async def rename(self, name: str, new: str, *, caller: Caller = DAEMON) -> None:
@@ -120,8 +120,8 @@ class Projects:
             self._refuse(name, "renamed")
             await self._records.rename(name, new, dataclasses.replace(held.value, name=new), at=held.revision)
             await self._access(name, new)
-        await self._profile(Ref(name, DEFAULT_PROFILE), False)
-        await self._settle_profile(self.get(new))
+        await self._profile(Ref(name, DEFAULT_PROFILE), False, caller)
+        await self._settle_profile(self.get(new), caller)
         self._tell("renamed", new, caller, old_name=name)
 
     async def delete(self, name: str, *, caller: Caller = DAEMON) -> None:
@@ -131,12 +131,13 @@ class Projects:
             self._refuse(name, "deleted")
             await self._access(name, "")  # first: nobody may come back into a project made later under this name
             await self._records.remove(name, lambda _: self._refuse(name, "deleted"))
-        await self._profile(Ref(name, DEFAULT_PROFILE), False)
+        await self._profile(Ref(name, DEFAULT_PROFILE), False, caller)
         self._tell("deleted", name, caller)
 
-    async def _settle_profile(self, project: Project) -> None:
+    async def _settle_profile(self, project: Project, caller: Caller) -> None:
         if project.name != DEFAULT_PROJECT:
-            await self._profile(Ref(project.name, DEFAULT_PROFILE), project.home(Kind.PROFILE) == project.name)
+            own = project.home(Kind.PROFILE) == project.name
+            await self._profile(Ref(project.name, DEFAULT_PROFILE), own, caller)
 
     @asynccontextmanager
     async def _quiet(self) -> AsyncIterator[None]:

@@ -332,11 +332,14 @@ def test_doctor_tells_what_works_and_what_does_not(isola: Run) -> None:
     assert "mmdebstrap" in down.stdout
 
 
-@pytest.mark.parametrize("form", ["table", "json"])
+@pytest.mark.parametrize("form", ["table", "json", "all projects"])
 def test_events_are_printed_until_the_daemon_ends_them(daemon: ServedDaemon, form: str) -> None:
-    line = [*ISOLA, "monitor", "-t", "lifecycle", *(["-f", "json"] if form == "json" else [])]
+    more = {"table": [], "json": ["-f", "json"], "all projects": ["--all-projects"]}[form]
+    line = [*ISOLA, "monitor", "-t", "lifecycle", *more]
     process = subprocess.Popen(line, stdout=subprocess.PIPE, text=True, env=environment(daemon))
     wait_for(lambda: any("/1.0/events" in request for request in daemon.requests))
+    asked = [request for request in daemon.requests if "/1.0/events" in request]
+    assert ["all-projects=true" in request for request in asked] == [form == "all projects"]
     daemon.create("web1")
     daemon.close()
     stdout = process.communicate(timeout=20)[0]

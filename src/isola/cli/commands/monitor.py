@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from isola.cli.grammar import Command, Option
+from isola.cli.output import ALL_PROJECTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -110,8 +111,10 @@ COMMANDS = (
         Option(
             "-f --format", "How to print them", value="FORMAT", choices=("pretty", "json", "yaml"), default="pretty"
         ),
+        ALL_PROJECTS,
         examples=(
-            ("isola monitor", "everything"),
+            ("isola monitor", "everything that happens in the project that was chosen"),
+            ("isola monitor -A", "the same of all projects"),
             ("isola monitor -t lifecycle -f json", "one JSON object per line, for scripts"),
         ),
     ),

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rest_door import Stand, standing
 
+from isola.errors import Forbidden
 from isola.model.reference import Ref
+from isola.model.volume import VolumeRecord, VolumeRef
 
+START = datetime(2030, 1, 1, tzinfo=UTC)
 ROOT = {"type": "disk", "path": "/", "pool": "default"}
 NIC = {"type": "nic", "network": "isolabr0"}
 FEATURES = {
@@ -273,3 +278,19 @@ async def test_projects_outlive_the_daemon(stand: Stand) -> None:
     parts = await stand.world.start()
     assert parts.services.projects.get("blue").config["limits.instances"] == "2"
     assert parts.services.profiles.get(Ref("blue", "default")).devices == {}
+
+
+async def test_volumes_count_against_the_disk_space_of_a_project(stand: Stand) -> None:
+    await project(stand, limits_disk="10GiB")
+    body = {"name": "data", "type": "custom"}
+    said = await refused(stand, "POST", "/1.0/storage-pools/default/volumes/custom?project=blue", body)
+    assert "has no size" in said
+    guard, blue = stand.services.projects.guard, VolumeRef.custom("default", "data", "blue")
+    record = VolumeRecord("v1", "default", "custom", "blue", "data", START, config={"size": "6GiB"})
+    await stand.world.parts.records.volumes.add(blue.key, record)
+    guard.volume(replace(record, config={"size": "10GiB"}))
+    guard.volume(replace(record, name="other", config={"size": "4GiB"}))
+    for wanted in (replace(record, config={"size": "11GiB"}), replace(record, name="other", config={"size": "5GiB"})):
+        with pytest.raises(Forbidden, match="allows limits"):
+            guard.volume(wanted)
+    await stand.world.parts.records.volumes.remove(blue.key)

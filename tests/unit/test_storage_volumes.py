@@ -14,7 +14,7 @@ from heard import lifecycle
 
 from isola.devices.driver import Parts, Plug, Target
 from isola.devices.drivers.disk import Disk
-from isola.errors import AlreadyExists, HostFailure, InUse, InvalidInput, IsolaError, NotFound
+from isola.errors import AlreadyExists, Forbidden, HostFailure, InUse, InvalidInput, IsolaError, NotFound
 from isola.events import Events
 from isola.model.device import DeviceState
 from isola.model.event import EventKind
@@ -48,6 +48,7 @@ class House:
         self.host = host or fake_host(system=FakeSystem(programs=programs), clock=FakeClock(skips=True))
         self.store = store or FakeStore(self.host.clock)
         self.references = References()
+        self.most = 1 << 40
         self.observer: Observer | None = None
         self.events = Events(self.host.clock.now)
         clock = self.host.clock
@@ -58,8 +59,13 @@ class House:
         self.pools = Pools(self.host, self.pool_records, self.operations, self.events, HOME)
         self.volumes = Volumes(
             self.host, self.pools, self.records, self.snapshot_records, self.operations, self.events,
-            self.references,
+            self.references, self.permit,
         )  # fmt: skip
+
+    def permit(self, record: VolumeRecord) -> None:
+        """As a project with ``limits.disk`` does."""
+        if (record.size or 0) > self.most:
+            raise Forbidden("the project allows less")
 
     async def guest(self, id: str, ids: IdRange) -> Guest:
         """An instance that runs."""
@@ -476,3 +482,19 @@ async def test_a_foreign_directory_survives(house: House) -> None:
     later = await house.again()
     assert await later.host.files.read(foreign / "file") == b"precious"
     assert later.volumes.in_pool("slow") == []
+
+
+async def test_a_project_is_asked_before_a_volume_is_made_copied_or_resized(house: House) -> None:
+    house.most = 1 << 30
+    with pytest.raises(Forbidden):
+        await house.volumes.create(DATA, {"size": "2GiB"})
+    await house.finish(house.volumes.create(DATA, {"size": "1GiB"}))
+    with pytest.raises(Forbidden):
+        await house.volumes.copy(DATA, COPY, config={"size": "2GiB"})
+    with pytest.raises(Forbidden):
+        await house.volumes.update(DATA, lambda found: replace(found, config={"size": "2GiB"}))
+    begun = await house.volumes.create(COPY, {"size": "1GiB"})
+    house.most = 1 << 20  # lowered before its turn
+    with pytest.raises(Forbidden):
+        await house.operations.finish(begun)
+    assert [(record.name, record.size) for record in house.volumes] == [("data", 1 << 30)]

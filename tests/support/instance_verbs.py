@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from memory_audit import settle
 
+from isola.host.links import Bridge
 from isola.model.instance import Config, Desired, Devices, Instance, InstanceUpdate, Status
 from isola.model.profile import Profile
 from isola.model.reference import Ref
 from isola.model.snapshot import snapshot_key
+from isola.model.volume import VolumeRef
 from isola.testing.parts import World
 
 NAME = "victim"
@@ -118,6 +121,60 @@ CHANGE = InstanceUpdate(
 )
 
 
+_DEVICES = {
+    "here": {"type": "disk", "source": "/srv/shared", "path": "/here"},
+    "scratch": {"type": "disk", "source": "tmpfs:", "path": "/scratch"},
+    "data": {"type": "disk", "pool": "default", "source": "data", "path": "/data"},
+    "kvm": {"type": "unix-char", "source": "/dev/kvm"},
+    "web": {"type": "proxy", "listen": "tcp:0.0.0.0:80", "connect": "tcp:127.0.0.1:80"},
+    "nat": {"type": "proxy", "listen": "tcp:192.0.2.1:81", "connect": "tcp:192.0.2.9:81", "nat": "true"},
+    "eth4": {"type": "nic", "nictype": "p2p", "name": "eth4"},
+    "eth5": {"type": "nic", "nictype": "macvlan", "parent": "lan0", "name": "eth5"},
+    "eth6": {"type": "nic", "network": "isolabr0", "name": "eth6", "security.mac_filtering": "true"},
+}
+_PLUG = InstanceUpdate(config={}, devices=_DEVICES, profiles=("default",), description="changed")
+_UNPLUG = InstanceUpdate(config={}, devices={}, profiles=("default",), description="changed")
+_REPLUG = InstanceUpdate(
+    config={},
+    devices={
+        "here": _DEVICES["here"] | {"readonly": "true"},
+        "scratch": _DEVICES["scratch"] | {"path": "/other"},
+        "data": _DEVICES["data"] | {"path": "/data/deep"},
+        "kvm": _DEVICES["kvm"] | {"path": "/dev/other"},
+        "web": _DEVICES["web"] | {"connect": "tcp:127.0.0.1:8080"},
+        "nat": {"type": "disk", "source": "tmpfs:", "path": "/nat"},
+        "eth4": _DEVICES["eth4"] | {"mtu": "1400"},
+        "eth5": {"type": "nic", "nictype": "p2p", "name": "eth5"},
+        "eth6": _DEVICES["eth6"] | {"security.mac_filtering": "true", "limits.egress": "1Mbit"},
+    },
+    profiles=("default",),
+    description="changed",
+)
+
+
+async def pluggable(world: World) -> None:
+    """It runs, and the host has what its devices are made of."""
+    await running(world)
+    await world.host.files.make_directory(Path("/srv/shared"))
+    if not await world.host.links.exists("lan0"):
+        await world.host.links.create_bridge(Bridge("lan0"))
+    data = VolumeRef.custom("default", "data")
+    if all(volume.ref != data for volume in world.parts.services.volumes):
+        await world.finish(await world.parts.services.volumes.create(data, {}))
+
+
+async def plugged(world: World) -> None:
+    """It runs with a device of each kind."""
+    await pluggable(world)
+    plain = InstanceUpdate(config={}, devices=_DEVICES, profiles=("default",), description="")
+    await world.finish(world.parts.services.instances.update(VICTIM, lambda _: plain))
+
+
+async def plugged_and_stopped(world: World) -> None:
+    await plugged(world)
+    await world.finish(world.parts.services.instances.stop(VICTIM))
+
+
 def changed(world: World) -> bool:
     found = record(world)
     return found is not None and found.description == "changed"
@@ -201,6 +258,11 @@ VERBS = (
     ),
     Verb("update", "Updating instance", stopped, instances_do("update", VICTIM, lambda _: CHANGE), changed),
     Verb("update-live", "Updating instance", running, instances_do("update", VICTIM, lambda _: CHANGE), changed),
+    Verb("plug", "Updating instance", pluggable, instances_do("update", VICTIM, lambda _: _PLUG), changed),
+    Verb("unplug", "Updating instance", plugged, instances_do("update", VICTIM, lambda _: _UNPLUG), changed),
+    Verb("replug", "Updating instance", plugged, instances_do("update", VICTIM, lambda _: _REPLUG), changed),
+    Verb("start-plugged", "Starting instance", plugged_and_stopped, instances_do("start", VICTIM), runs),
+    Verb("stop-plugged", "Stopping instance", plugged, instances_do("stop", VICTIM), lambda w: not runs(w)),
     Verb("profile", "Updating profile", two_running, changes_profile, profile_changed),
     Verb("snapshot", "Snapshotting instance", stopped, takes_snapshot, has_snapshot),
     Verb("snapshot-running", "Snapshotting instance", running, takes_snapshot, has_snapshot),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from device_audit import device_differences, unmanaged_nics
+
 from isola.daemon.records import Records
 from isola.instances.context import RunState
 from isola.instances.identity import nics_of
@@ -33,6 +35,8 @@ async def differences(world: World) -> list[str]:
     found = await _instances(world, instances)
     found += await _networks(world, instances)
     found += _references(world, records, keys)
+    running = {record.id for record in instances if _runs(record) and not record.deleting}
+    found += await device_differences(world, instances, running)
     found += await _layers(world, records)
     found += _daemon(world, instances)
     claimed = {f"{base} {holder}" for base, holder in (await world.host.id_ranges.claims()).items()}
@@ -74,8 +78,10 @@ async def _instances(world: World, instances: list[Instance]) -> list[str]:
     running = {record.id for record in instances if _runs(record)} - doomed
     volumes = world.directory / "pools/default/volumes"
     on_host = world.runtime.instances
-    found = _compare("volumes", set(await world.host.files.names(volumes)) - doomed, recorded)
-    mounted = {mount.target.relative_to(volumes).parts[0] for mount in world.host.mounts.table}
+    custom = {record.volume().id for record in world.parts.services.volumes}
+    found = _compare("volumes", set(await world.host.files.names(volumes)) - doomed - custom, recorded)
+    below = [mount.target for mount in world.host.mounts.table if mount.target.is_relative_to(volumes)]
+    mounted = {target.relative_to(volumes).parts[0] for target in below}
     found += _compare("roots mounted", mounted - doomed, running)
     found += _compare("processes", set(on_host) - doomed, running)
     if world.engine.capabilities.shares_kernel:
@@ -141,6 +147,7 @@ async def _networks(world: World, instances: list[Instance]) -> list[str]:
     wired = {
         (nic.host_link, nic.interface, nic.mac) for record in kept if _runs(record) for nic in nics_of(context, record)
     }
+    wired |= {nic for record in kept if _runs(record) for nic in unmanaged_nics(world, record)}
     if not world.engine.capabilities.shares_kernel:
         inside = [(seen.spec.id, nic) for seen in world.runtime.instances.values() for nic in seen.nics]
         seen = {(nic.link, nic.interface, nic.mac) for _, nic in inside if nic.link not in doomed}

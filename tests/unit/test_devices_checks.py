@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from isola.devices import check, kinds
+from isola.devices.drivers.proxy import nat_rules
 from isola.devices.endpoints import Endpoint, parse
 from isola.errors import IsolaError
 
@@ -122,3 +123,12 @@ def test_addresses_of_proxies() -> None:
     assert parse("tcp:[fd42::1]:80,90-92") == Endpoint("tcp", "fd42::1", (80, 90, 91, 92))
     assert parse("udp:10.0.0.1:53") == Endpoint("udp", "10.0.0.1", (53,))
     assert parse("unix:@a") == Endpoint("unix", "@a") and parse("unix:/run/a") == Endpoint("unix", "/run/a")
+
+
+def test_nat_leads_each_port_to_its_own_and_several_to_one() -> None:
+    each = nat_rules({"listen": "tcp:192.0.2.1:80-81", "connect": "tcp:10.1.2.3:8080-8081"})
+    assert each.count("ip daddr 192.0.2.1 tcp dport 80 dnat ip to 10.1.2.3:8080\n") == 2  # from others, from the host
+    assert each.count("tcp dport 81 dnat ip to 10.1.2.3:8081\n") == 2
+    one = nat_rules({"listen": "udp:[::]:53,54", "connect": "udp:[fd42::3]:5353"})
+    assert one.count("fib daddr type local udp dport 54 dnat ip6 to [fd42::3]:5353\n") == 2
+    assert "ip6 saddr fd42::3 ip6 daddr fd42::3 ct status dnat masquerade" in one

@@ -18,7 +18,7 @@ import socket
 import stat
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import NoReturn, TypeVar
 
@@ -72,6 +72,8 @@ class Spec:
     socket_owner: tuple[int, int] = (0, 0)
     """User and group of a Unix socket that it listens on."""
     socket_mode: int = 0o644
+    socket_maker: tuple[int, int] = (0, 0)
+    """User and group who make its name: id-mapped mounts refuse those of the host that they do not map."""
     user: int = NOBODY
     """Whom it runs as once it listens, without any capability."""
     group: int = NOBODY
@@ -90,7 +92,7 @@ class Spec:
         given = json.loads(text)
         for key in ("listen", "connect"):
             given[key] = Side(**given[key] | {"ports": tuple(given[key]["ports"])})
-        return cls(**given | {"socket_owner": tuple(given["socket_owner"])})
+        return cls(**given | {key: tuple(given[key]) for key in ("socket_owner", "socket_maker")})
 
 
 def main() -> None:
@@ -193,7 +195,8 @@ def _listen_unix(spec: Spec) -> socket.socket:
             raise FileExistsError(errno.EEXIST, f"{side.host} is there and not a socket")
         os.unlink(name, dir_fd=above)
     os.umask(0o177)
-    made = _bound(side, f"/proc/self/fd/{above}/{name}")
+    with _effective(*spec.socket_maker):
+        made = _bound(side, f"/proc/self/fd/{above}/{name}")
     # By a descriptor of the socket's own inode: in the place of its name there may be a link by now.
     own = kernel.open_beneath(above, os.fsencode(name), os.O_PATH, kernel.RESOLVE_BENEATH | kernel.RESOLVE_NO_SYMLINKS)
     if not stat.S_ISSOCK(os.fstat(own).st_mode):
@@ -202,6 +205,18 @@ def _listen_unix(spec: Spec) -> socket.socket:
     os.chmod(f"/proc/self/fd/{own}", spec.socket_mode)
     _janitor(above, name, os.fstat(own).st_ino)
     return made
+
+
+@contextlib.contextmanager
+def _effective(user: int, group: int) -> Iterator[None]:
+    """Files are made as this user; the process stays root's."""
+    os.setegid(group)
+    os.seteuid(user)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
 
 
 def _janitor(above: int, name: str, inode: int) -> None:

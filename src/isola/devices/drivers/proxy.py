@@ -140,7 +140,7 @@ def nat_rules(config: Mapping[str, str]) -> str:
         (
             "chain prerouting {\n  type nat hook prerouting priority dstnat; policy accept;",
             *(f"  {rule}" for rule in rules),
-            "}\nchain output {\n  type nat hook output priority dstnat; policy accept;",
+            "}\nchain output {\n  type nat hook output priority -100; policy accept;",
             *(f"  {rule}" for rule in rules),
             "}\nchain postrouting {\n  type nat hook postrouting priority srcnat; policy accept;",
             f"  {back}",
@@ -156,14 +156,17 @@ def _spec(plug: Plug, target: Target) -> Spec:
     unix = "unix" in (listen.protocol, connect.protocol)
     user, group = (config.get(f"security.{key}") for key in ("uid", "gid"))
     owner = int(config.get("uid") or 0), int(config.get("gid") or 0)
+    maker = (0, 0)
     if not on_host:
-        owner = plug.instance.idmap.outside(owner[0]), plug.instance.idmap.outside(owner[1])
+        outside = plug.instance.idmap.outside
+        owner, maker = (outside(owner[0]), outside(owner[1])), (outside(0), outside(0))
     return Spec(
         listen=_side(listen, None if on_host else target),
         connect=_side(connect, target if on_host else None),
         proxy_protocol=_true(config, "proxy_protocol"),
         socket_owner=owner,
         socket_mode=values.mode(config.get("mode") or "0644"),
+        socket_maker=maker,
         user=int(user) if user else (0 if unix else NOBODY),
         group=int(group) if group else (0 if unix else NOBODY),
     )

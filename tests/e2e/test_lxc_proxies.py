@@ -1,0 +1,211 @@
+"""Proxies by Debian's ``lxc`` and by ``isola``: both directions, each protocol, and who outlives whom."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import ip_interface
+from pathlib import Path
+
+import pytest
+from command import Cli
+from daemon import Daemon
+from echoes import ask, echo, until_answer
+from lxc_client import Lxc
+
+
+@dataclass
+class Bed:
+    """A running instance with an address, and ways into its network and the host's."""
+
+    daemon: Daemon
+    lxc: Lxc
+    name: str
+
+    @property
+    def host(self) -> list[str]:
+        return ["nsenter", f"--net=/run/netns/{self.daemon.netns}"]
+
+    @property
+    def inside(self) -> list[str]:
+        return ["nsenter", "-t", str(self.daemon.pid(self.name)), "-n"]
+
+    @property
+    def gateway(self) -> str:
+        return str(ip_interface(self.daemon.get("/1.0/networks/isolabr0")["config"]["ipv4.address"]).ip)
+
+    @property
+    def address(self) -> str:
+        return str(self.daemon.get(f"/1.0/instances/{self.name}")["config"]["volatile.eth0.ipv4"])
+
+    def configure(self) -> None:
+        """As a DHCP client inside would."""
+        run = [*self.inside, "ip"]
+        prefix = ip_interface(self.daemon.get("/1.0/networks/isolabr0")["config"]["ipv4.address"]).network.prefixlen
+        for words in (
+            "link set lo up",
+            "link set eth0 up",
+            f"addr add {self.address}/{prefix} dev eth0",
+            f"route add default via {self.gateway}",
+        ):
+            subprocess.run([*run, *words.split()], check=True)
+
+    def add(self, device: str, *config: str, status: int = 0) -> None:
+        self.lxc("config", "device", "add", self.name, device, "proxy", *config, status=status)
+
+    def remove(self, device: str) -> None:
+        self.lxc("config", "device", "remove", self.name, device)
+
+    def forwarders(self) -> list[int]:
+        """Those that carry, with the children and parents of each in the same list."""
+        found = self.daemon.host_processes().items()
+        return sorted(int(pid) for pid, words in found if "isola.host.forwarder" in words)
+
+
+@pytest.fixture(scope="module")
+def lxc(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Lxc:
+    return Lxc(daemon, tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture
+def bed(daemon: Daemon, lxc: Lxc, instance: str) -> Iterator[Bed]:
+    made = Bed(daemon, lxc, instance)
+    made.configure()
+    yield made
+
+
+def test_streams_and_datagrams_into_the_instance_by_ranges(bed: Bed) -> None:
+    bed.add("web", "listen=tcp:127.0.0.1:7000-7001,7005", "connect=tcp:127.0.0.1:80-81,85")
+    bed.add("dns", "listen=udp:0.0.0.0:7053", "connect=udp:127.0.0.1:53")
+    for port, outer in ((80, "7000"), (81, "7001"), (85, "7005")):
+        with echo(bed.inside, "tcp", "127.0.0.1", str(port)):
+            assert ask(bed.host, "hello", "tcp", "127.0.0.1", outer) == "127.0.0.1 hello"
+    with echo(bed.inside, "udp", "127.0.0.1", "53"):
+        assert ask(bed.host, "who", "udp", "127.0.0.1", "7053") == "127.0.0.1 who"
+        assert ask(bed.host, "who", "udp", bed.gateway, "7053") == "127.0.0.1 who"
+    bed.remove("web")
+    bed.remove("dns")
+    assert ask(bed.host, "hello", "tcp", "127.0.0.1", "7000") == "error: ConnectionRefusedError"
+    assert bed.forwarders() == []
+
+
+def test_out_of_the_instance(bed: Bed) -> None:
+    bed.add("out", "bind=instance", "listen=tcp:127.0.0.1:90", "connect=tcp:127.0.0.1:7090")
+    bed.add("log", "bind=guest", "listen=udp:127.0.0.1:514", "connect=udp:127.0.0.1:7514")
+    with echo(bed.host, "tcp", "127.0.0.1", "7090"), echo(bed.host, "udp", "127.0.0.1", "7514"):
+        assert ask(bed.inside, "hello", "tcp", "127.0.0.1", "90") == "127.0.0.1 hello"
+        assert ask(bed.inside, "line", "udp", "127.0.0.1", "514") == "127.0.0.1 line"
+        assert ask(bed.host, "hello", "tcp", "127.0.0.1", "90") == "error: ConnectionRefusedError"
+
+
+def test_unix_sockets_in_both_directions(bed: Bed, tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    root = Path(f"/proc/{bed.daemon.pid(bed.name)}/root")
+    (tmp_path / "shared").mkdir()
+    bed.lxc("config", "device", "add", bed.name, "shared", "disk", f"source={tmp_path}/shared", "path=/shared")
+    outer = tmp_path / "outer"
+    bed.add("in", f"listen=unix:{outer}", "connect=unix:/shared/inner", "mode=0600", "uid=1234")
+    with echo((), "unix", f"{tmp_path}/shared/inner"):
+        assert ask((), "hello", "unix", str(outer)) == "local hello"
+    assert outer.stat().st_mode & 0o777 == 0o600 and outer.stat().st_uid == 1234
+    bed.add("out", "bind=instance", "listen=unix:/run/service", f"connect=unix:{tmp_path}/service", "uid=7")
+    with echo((), "unix", str(tmp_path / "service")):
+        assert ask((), "hello", "unix", str(root / "run/service")) == "local hello"
+    assert bed.lxc("exec", bed.name, "--", "stat", "-c", "%u", "/run/service").strip() == "7"
+    bed.remove("in")
+    bed.remove("out")
+    assert not outer.exists() and not (root / "run/service").exists()
+
+
+def test_the_server_is_told_who_the_client_is(bed: Bed) -> None:
+    bed.add("web", f"listen=tcp:{bed.gateway}:7000", "connect=tcp:127.0.0.1:80", "proxy_protocol=true")
+    with echo(bed.inside, "tcp", "127.0.0.1", "80"):
+        answer = ask(bed.host, "hello", "tcp", bed.gateway, "7000")
+    assert answer.startswith(f"127.0.0.1 PROXY TCP4 {bed.gateway} {bed.gateway} ")
+    assert answer.endswith(" 7000\r\nhello")
+
+
+def test_nat_leads_the_host_and_neighbours_inside(bed: Bed) -> None:
+    bed.daemon.launch("neighbour")
+    try:
+        near = Bed(bed.daemon, bed.lxc, "neighbour")
+        near.configure()
+        before = set(bed.daemon.tables())
+        bed.add("nat", f"listen=tcp:{bed.gateway}:7000-7001", f"connect=tcp:{bed.address}:80", "nat=true")
+        bed.add("wild", "listen=udp:0.0.0.0:7053", f"connect=udp:{bed.address}:53", "nat=true")
+        assert bed.forwarders() == [] and len(set(bed.daemon.tables()) - before) == 2
+        with echo(bed.inside, "tcp", "0.0.0.0", "80"), echo(bed.inside, "udp", bed.address, "53"):
+            assert ask(bed.host, "hello", "tcp", bed.gateway, "7000") == f"{bed.gateway} hello"
+            assert ask(near.inside, "hello", "tcp", bed.gateway, "7001") == f"{near.address} hello"
+            assert ask(near.inside, "who", "udp", bed.gateway, "7053") == f"{near.address} who"
+            bed.daemon.kill()
+            bed.daemon.start()
+            assert ask(near.inside, "hello", "tcp", bed.gateway, "7001") == f"{near.address} hello"
+            assert len(set(bed.daemon.tables()) - before) == 2
+            bed.lxc("stop", "--force", bed.name)
+        assert set(bed.daemon.tables()) <= before
+        bed.lxc("start", bed.name)
+        assert len(set(bed.daemon.tables()) - before) == 2
+        bed.remove("nat")
+        assert len(set(bed.daemon.tables()) - before) == 1
+        assert "error" in ask(near.inside, "hello", "tcp", bed.gateway, "7001")
+    finally:
+        bed.daemon.run("DELETE", "/1.0/instances/neighbour?force=1")
+
+
+def test_nat_needs_an_address_that_packets_can_be_led_to(bed: Bed) -> None:
+    bed.add("nat", "listen=tcp:127.0.0.1:7000", "connect=tcp:127.0.0.1:80", "nat=true", status=1)
+    bed.add("nat", "listen=tcp:[::1]:7000", f"connect=tcp:{bed.address}:80", "nat=true", status=1)
+    bed.add("nat", "listen=unix:/tmp/x", f"connect=tcp:{bed.address}:80", "nat=true", status=1)
+
+
+def test_they_outlive_the_daemon_and_are_adopted(bed: Bed, tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    bed.add("web", "listen=tcp:127.0.0.1:7000", "connect=tcp:127.0.0.1:80")
+    bed.add("sock", f"listen=unix:{tmp_path}/sock", "connect=tcp:127.0.0.1:80")
+    running = bed.forwarders()
+    assert running
+    with echo(bed.inside, "tcp", "127.0.0.1", "80"):
+        for end in (bed.daemon.kill, bed.daemon.stop):
+            end()
+            assert ask(bed.host, "meanwhile", "tcp", "127.0.0.1", "7000") == "127.0.0.1 meanwhile"
+            bed.daemon.start()
+            assert bed.forwarders() == running
+            assert ask((), "after", "unix", str(tmp_path / "sock")) == "127.0.0.1 after"
+        # One that dies is started again, also where that happened without the daemon.
+        os.kill(running[0], signal.SIGKILL)
+        until_answer("127.0.0.1 again", bed.host, "again", "tcp", "127.0.0.1", "7000")
+        bed.daemon.kill()
+        for pid in bed.forwarders():
+            os.kill(pid, signal.SIGKILL)
+        bed.daemon.start()
+        until_answer("127.0.0.1 again", bed.host, "again", "tcp", "127.0.0.1", "7000")
+        until_answer("127.0.0.1 again", (), "again", "unix", str(tmp_path / "sock"))
+    bed.lxc("stop", "--force", bed.name)
+    assert bed.forwarders() == [] and not (tmp_path / "sock").exists()
+    bed.lxc("start", bed.name)
+    assert len(bed.forwarders()) == len(running)
+    bed.lxc("delete", "--force", bed.name)
+    assert bed.forwarders() == [] and not (tmp_path / "sock").exists()
+
+
+def test_an_address_that_is_taken_leaves_nothing_behind(bed: Bed, isola: Cli) -> None:
+    with echo(bed.host, "tcp", "127.0.0.1", "7000"):
+        words = ("config", "device", "add", bed.name, "web", "proxy", "listen=tcp:127.0.0.1:6999-7000")
+        said = isola(*words, "connect=tcp:127.0.0.1:80-81", check=False)
+        assert said.returncode == 1 and "in use" in said.stderr and "7000" in said.stderr, said.stderr
+        assert bed.forwarders() == []
+        assert ask(bed.host, "x", "tcp", "127.0.0.1", "6999") == "error: ConnectionRefusedError"
+        assert "web" not in bed.daemon.get(f"/1.0/instances/{bed.name}")["devices"]
+    isola(*words, "connect=tcp:127.0.0.1:80-81")
+    with echo(bed.inside, "tcp", "127.0.0.1", "80"):
+        assert ask(bed.host, "x", "tcp", "127.0.0.1", "6999") == "127.0.0.1 x"
+    # A change of where it leads to takes the place of what was.
+    isola("config", "device", "set", bed.name, "web", "connect=tcp:127.0.0.1:82")
+    with echo(bed.inside, "tcp", "127.0.0.1", "82"):
+        assert ask(bed.host, "x", "tcp", "127.0.0.1", "7000") == "127.0.0.1 x"
+    isola("config", "device", "remove", bed.name, "web")
+    assert bed.forwarders() == []

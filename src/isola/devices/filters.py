@@ -149,7 +149,8 @@ def _packet_rules(wanted: Filter) -> Iterator[str]:
 def _rate_rules(wanted: Filter) -> Iterator[str]:
     if wanted.rate is not None:
         size = max(wanted.rate // 8, 1)
-        yield f"limit rate over {size} bytes/second burst {max(size // 4, _LEAST_BURST)} bytes drop"
+        # The kernel adds the burst to what may come in one second.
+        yield f"limit rate over {size} bytes/second burst {max(_LEAST_BURST - size, 1)} bytes drop"
 
 
 def _own(wanted: Filter) -> tuple[str, ...]:

@@ -3,11 +3,14 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from netns import fresh_namespace
 
 from isola.errors import CommandFailed, HostFailure, TimedOut
 from isola.host.process import Child, LinuxProcesses, Processes, ProcessRef
@@ -24,6 +27,20 @@ SCRIPTS = {
     "place": "pwd",
     "deaf": "trap '' TERM; while :; do sleep 0.05; done",
 }
+
+_SPAWNER = """
+import asyncio, os
+from isola.host.process import LinuxProcesses
+
+async def main():
+    given, _ = os.pipe()
+    script = "for fd in /proc/$$/fd/*; do case ${fd##*/} in [012]) ;; *) readlink $fd; esac; done"
+    done = await LinuxProcesses().run(["sh", "-c", script], pass_fds=[given])
+    print(done.stdout.decode())
+
+asyncio.run(main())
+"""
+"""Says what descriptors a child has that is given a pipe, besides the standard ones."""
 
 
 async def say(call: Call) -> int:
@@ -293,6 +310,44 @@ async def test_child_gets_the_descriptors_it_is_given_and_no_others() -> None:
     finally:
         for fd in (reader, extra, other):
             os.close(fd)
+
+
+async def test_child_gets_no_descriptor_that_the_daemon_was_started_with(tmp_path: Path) -> None:
+    inherited = os.open(tmp_path, os.O_RDONLY)
+    try:
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-c", _SPAWNER],
+            pass_fds=[inherited],
+            capture_output=True,
+            check=True,
+            text=True,
+        )
+    finally:
+        os.close(inherited)
+    assert done.stdout.count("pipe:") == 1
+    assert str(tmp_path) not in done.stdout
+
+
+async def test_child_is_in_the_network_namespace_of_its_starter_wherever_threads_were_made() -> None:
+    processes = LinuxProcesses()
+    look = ["readlink", "/proc/self/ns/net"]
+    before = (await asyncio.gather(*(processes.run(look) for _ in range(8))))[0].stdout
+    with fresh_namespace() as namespace:
+        inside = {done.stdout for done in await asyncio.gather(*(processes.run(look) for _ in range(8)))}
+        assert inside == {f"net:[{namespace.inode}]\n".encode()} != {before}
+    assert {done.stdout for done in await asyncio.gather(*(processes.run(look) for _ in range(8)))} == {before}
+
+
+async def test_child_gets_signals_that_python_ignores_as_they_are_by_default() -> None:
+    done = await LinuxProcesses().run(["grep", "SigIgn", "/proc/self/status"])
+    ignored = int(done.stdout.split()[1], 16)
+    assert not [number for number in range(1, 32) if ignored >> (number - 1) & 1]  # those above are the C library's
+
+
+async def test_a_nul_in_an_argument_is_refused() -> None:
+    with pytest.raises(ValueError, match="null"):
+        await LinuxProcesses().spawn(["true", "a\0b"])
 
 
 async def test_child_leads_a_session_of_its_own() -> None:

@@ -6,30 +6,30 @@ import asyncio
 import contextlib
 import os
 import signal as signals
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from isola.errors import CommandFailed, HostFailure
+from isola.host import spawning
 from isola.host.proc import ProcessRef, start_time
 from isola.host.programs import find_program, remedy_for
+from isola.host.threads import Work, in_long_thread
 
 
 class LinuxChild:
     """A child watched through a pidfd: no thread, no SIGCHLD, no mix-up of numbers."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self._process = process
+    def __init__(self, pid: int, name: str) -> None:
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[int] = self._loop.create_future()
         try:
-            self._pidfd = os.pidfd_open(process.pid)
+            self._pidfd = os.pidfd_open(pid)
         except OSError as error:
-            process.kill()
-            process.wait()
-            raise HostFailure(f"{process.args!r} cannot be watched", evidence=str(error)) from error
+            os.kill(pid, signals.SIGKILL)
+            os.waitpid(pid, 0)
+            raise HostFailure(f"{name} cannot be watched", evidence=str(error)) from error
         # A child that has not been waited for keeps its number and its entry in /proc, even when it has ended.
-        self._ref = ProcessRef(process.pid, start_time(process.pid))
+        self._ref = ProcessRef(pid, start_time(pid))
         self._loop.add_reader(self._pidfd, self._reap)
 
     @property
@@ -65,13 +65,12 @@ class LinuxChild:
             status = result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
         except ChildProcessError:
             status = 255
-        self._process.returncode = status  # or Popen would try to wait for it as well
         self._loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
         self._ended.set_result(status)
 
 
-def start(
+async def start(
     argv: Sequence[str],
     *,
     stdin: int | None = None,
@@ -81,26 +80,25 @@ def start(
     cwd: Path | None = None,
     pass_fds: Sequence[int] = (),
 ) -> LinuxChild:
-    """Start a program in a session of its own; None is ``/dev/null``. ``subprocess`` uses vfork as long as no hook runs
-    in the child, so this takes about as long as the kernel needs for exec."""
+    """Start a program in a session of its own; None is ``/dev/null``. A thread waits until the kernel has run it."""
     program = argv[0] if "/" in argv[0] else find_program(argv[0])
     if program is None:
         raise _missing(argv)
     try:
-        process = subprocess.Popen(
+        pid = await in_long_thread(
+            Work.START,
+            spawning.spawn,
+            program,
             argv,
-            executable=program,
-            stdin=subprocess.DEVNULL if stdin is None else stdin,
-            stdout=subprocess.DEVNULL if stdout is None else stdout,
-            stderr=subprocess.DEVNULL if stderr is None else stderr,
+            (stdin, stdout, stderr),
+            network=spawning.network(),
             env=env,
             cwd=cwd,
             pass_fds=pass_fds,
-            start_new_session=True,
         )
     except OSError as error:
         raise _not_started(argv, cwd, error) from error
-    return LinuxChild(process)
+    return LinuxChild(pid, argv[0])
 
 
 def _not_started(argv: Sequence[str], cwd: Path | None, error: OSError) -> HostFailure:

@@ -116,7 +116,7 @@ class Processes(Protocol):
 
 
 class LinuxProcesses:
-    """Starts by vfork (``subprocess`` without ``preexec_fn``), watches by pidfd."""
+    """Starts by posix_spawn in a thread, watches by pidfd."""
 
     async def run(
         self,
@@ -141,7 +141,7 @@ class LinuxProcesses:
                     Output(_both(stderr_tail.take, lines.take) if on_line else stderr_tail.take, failed)
                 )
                 source = stack.enter_context(_memory_file(stdin)) if stdin else None
-                child = start(
+                child = await start(
                     argv, stdin=source, stdout=output.remote, stderr=errors.remote, env=env, cwd=cwd, pass_fds=pass_fds
                 )
                 output.close_remote()
@@ -170,7 +170,7 @@ class LinuxProcesses:
         pass_fds: Sequence[int] = (),
     ) -> Child:
         """Start and return at once."""
-        return start(argv, stdin=stdin, stdout=stdout, stderr=stderr, env=env, cwd=cwd, pass_fds=pass_fds)
+        return await start(argv, stdin=stdin, stdout=stdout, stderr=stderr, env=env, cwd=cwd, pass_fds=pass_fds)
 
     def identify(self, pid: int) -> ProcessRef | None:
         """The process that has this number now."""

@@ -26,9 +26,11 @@ class Work(Enum):
     """Content read or written whole: digests, copies, syncs."""
     INSIDE = "inside"
     """Files of instances, on file systems that may be slow."""
+    START = "start"
+    """Programs that are started, on a host that may be busy."""
 
 
-_THREADS = {Work.REMOVE: 3, Work.MEASURE: 2, Work.COPY: 3, Work.INSIDE: 8}
+_THREADS = {Work.REMOVE: 3, Work.MEASURE: 2, Work.COPY: 3, Work.INSIDE: 8, Work.START: 4}
 _pools = {work: ThreadPoolExecutor(size, thread_name_prefix=f"isola-{work.value}") for work, size in _THREADS.items()}
 
 

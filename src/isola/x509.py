@@ -98,7 +98,8 @@ def _load(data: str | bytes) -> x509.Certificate:
         raise ValueError("it is too large")
     if isinstance(data, str) and "-----BEGIN" in data:
         return x509.load_pem_x509_certificate(data.encode())
-    der = base64.b64decode(data, validate=True) if isinstance(data, str) else data
+    # pylxd sends the lines of a PEM file without its first and last one; Go ignores line breaks in base64 too.
+    der = base64.b64decode("".join(data.splitlines()), validate=True) if isinstance(data, str) else data
     return x509.load_der_x509_certificate(der)
 
 

@@ -89,6 +89,8 @@ def test_a_certificate_is_read_in_each_of_its_forms() -> None:
     der = ssl.PEM_cert_to_DER_cert(made.certificate)
     forms = {parse(form).fingerprint for form in (made.certificate, der_of(made), der)}
     assert len(forms) == 1
+    lines = "\n".join(made.certificate.strip().splitlines()[1:-1])
+    assert parse(lines).fingerprint in forms, "as pylxd sends it"
     found = parse(der)
     assert found.common_name == "ada" and found.valid(START) and not found.valid(START + timedelta(days=4000))
 

@@ -9,8 +9,11 @@ from collections.abc import AsyncIterator, Callable
 
 import aiohttp
 import pytest
+from heard import lifecycle
 from rest_door import Stand, standing
 from tars import member, packed, tar
+
+from isola.model.event import EventKind
 
 DESCRIPTION = member("metadata.yaml", b'{"architecture": "x86_64", "creation_date": 1700000000}')
 UNIFIED = packed(tar(DESCRIPTION, member("rootfs/sbin/init", os.urandom(3_000_000))), "gzip")
@@ -209,3 +212,14 @@ async def test_a_secret_is_an_operation_that_can_be_ended(stand: Stand, image_im
     assert len(answer["metadata"]["metadata"]["secret"]) == 64
     assert (await stand.ask("DELETE", answer["operation"]))[0] == 200
     assert (await stand.get(f"{answer['operation']}/wait"))["status"] == "Cancelled"
+
+
+async def test_a_download_and_a_secret_are_told(stand: Stand, image_imported: str) -> None:
+    events = stand.services.events.follow([EventKind.LIFECYCLE])
+    for method in ("HEAD", "GET"):
+        async with stand.session.request(method, f"http://isola/1.0/images/{image_imported}/export") as answer:
+            assert answer.status == 200
+    _, body = await stand.ask("POST", f"/1.0/images/{image_imported}/secret")
+    assert (await stand.ask("DELETE", body["operation"]))[0] == 200
+    events.close()
+    assert [lifecycle(event).action async for event in events] == ["image-retrieved", "image-secret-created"]

@@ -11,7 +11,7 @@ import stat
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from rest_door import Stand, standing
@@ -19,8 +19,10 @@ from rest_door import Stand, standing
 from isola.doors.rest import serve
 from isola.doors.rest.answers import status_of
 from isola.doors.rest.dispatch import Dispatcher
+from isola.doors.rest.shapes.events import event_json
 from isola.errors import AlreadyExists, HostFailure, InUse, TimedOut, Unsupported, WrongState
 from isola.model.caller import STRANGER
+from isola.model.event import EventKind
 
 
 @pytest.fixture
@@ -164,6 +166,21 @@ async def test_server_configuration_with_etags(stand: Stand) -> None:
     assert (await stand.get("/1.0"))["config"] == {"user.a": "b", "user.c": "d"}
     status, body = await stand.ask("PATCH", "/1.0", {"config": {"core.nonsense": "1"}})
     assert (status, body["metadata"]["field"]) == (400, "config.core.nonsense")
+
+
+async def test_a_change_of_the_configuration_is_told(stand: Stand) -> None:
+    events = stand.services.events.follow([EventKind.LIFECYCLE])
+    assert (await stand.ask("PATCH", "/1.0", {"config": {"user.a": "b"}}))[0] == 200
+    assert (await stand.ask("PATCH", "/1.0", {"config": {"core.nonsense": "1"}}))[0] == 400
+    events.close()
+    told: list[Any] = [event_json(event)["metadata"] async for event in events]
+    assert [(each["action"], each["source"]) for each in told] == [("config-updated", "/1.0")]
+
+
+async def test_the_environment_names_the_project_of_the_request(stand: Stand) -> None:
+    assert (await stand.ask("POST", "/1.0/projects", {"name": "blue"}))[0] == 201
+    assert (await stand.get("/1.0?project=blue"))["environment"]["project"] == "blue"
+    assert (await stand.get("/1.0"))["environment"]["project"] == "default"
 
 
 async def test_strangers_see_only_what_is_for_everybody(stand: Stand) -> None:

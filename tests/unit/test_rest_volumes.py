@@ -6,7 +6,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from heard import lifecycle
 from rest_door import Stand, standing
+
+from isola.model.event import EventKind
 
 ROOT = "/1.0/storage-pools/default/volumes"
 DATA = f"{ROOT}/custom/data"
@@ -123,7 +126,7 @@ async def test_snapshots_from_creation_to_deletion(stand: Stand) -> None:
     assert await stand.get(f"{DATA}/snapshots") == [f"{DATA}/snapshots/snap0", f"{DATA}/snapshots/third"]
     shown = (await stand.get(f"{DATA}/snapshots?recursion=1"))[1]
     assert shown | {"created_at": ""} == {
-        "name": "third",
+        "name": "data/third",
         "description": "",
         "config": {"user.a": "b"},
         "content_type": "filesystem",
@@ -136,9 +139,9 @@ async def test_snapshots_from_creation_to_deletion(stand: Stand) -> None:
         "data/third",
     ]
     one = f"{DATA}/snapshots/snap0"
-    await stand.finish("PATCH", one, {"description": "first"})
+    assert (await stand.ask("PATCH", one, {"description": "first"}))[0] == 200
     assert (await stand.get(one))["description"] == "first"
-    await stand.finish("PUT", one, {"expires_at": "2037-01-01T00:00:00Z"})
+    assert (await stand.ask("PUT", one, {"expires_at": "2037-01-01T00:00:00Z"}))[0] == 200
     shown = await stand.get(one)
     assert (shown["description"], shown["expires_at"]) == ("", "2037-01-01T00:00:00Z")
     await stand.finish("POST", one, {"name": "first"})
@@ -149,6 +152,29 @@ async def test_snapshots_from_creation_to_deletion(stand: Stand) -> None:
     assert (await stand.ask("DELETE", DATA))[0] == 200
 
 
+async def test_a_listed_snapshot_is_named_with_its_volume_and_a_single_one_alone(stand: Stand) -> None:
+    await with_data(stand)
+    await stand.finish("POST", f"{DATA}/snapshots", {"name": "s"})
+    listed = (await stand.get(f"{DATA}/snapshots?recursion=1&filter=name%20eq%20data/s"))[0]
+    assert (listed["name"], listed["expires_at"]) == ("data/s", None)
+    shown = await stand.get(f"{DATA}/snapshots/s")
+    assert (shown["name"], shown["expires_at"]) == ("s", "0001-01-01T00:00:00Z")
+
+
+async def test_a_renaming_tells_the_old_name(stand: Stand) -> None:
+    await with_data(stand)
+    await stand.finish("POST", f"{DATA}/snapshots", {"name": "s"})
+    events = stand.services.events.follow([EventKind.LIFECYCLE])
+    await stand.finish("POST", f"{DATA}/snapshots/s", {"name": "t"})
+    assert (await stand.ask("POST", DATA, {"name": "other"}))[0] == 201
+    events.close()
+    told = [(lifecycle(event).action, dict(lifecycle(event).context)) async for event in events]
+    assert told == [
+        ("storage-volume-snapshot-renamed", {"old_name": "s"}),
+        ("storage-volume-renamed", {"old_name": "data"}),
+    ]
+
+
 async def test_roots_of_instances_are_shown_and_not_changed(stand: Stand) -> None:
     await stand.create("web1")
     root = f"{ROOT}/container/web1"
@@ -157,3 +183,14 @@ async def test_roots_of_instances_are_shown_and_not_changed(stand: Stand) -> Non
     for method in ("PUT", "PATCH", "POST", "DELETE"):
         assert (await stand.ask(method, root, {}))[0] == 501
     assert (await stand.ask("GET", f"{root}/snapshots/x"))[0] == 404
+
+
+async def test_all_projects_lists_those_of_each(stand: Stand) -> None:
+    await with_data(stand)
+    assert (await stand.ask("POST", "/1.0/projects", {"name": "blue"}))[0] == 201
+    assert (await stand.ask("POST", f"{ROOT}/custom?project=blue", {"name": "data"}))[0] == 201
+    assert sorted(await stand.get(f"{ROOT}?all-projects=true")) == [DATA, f"{DATA}?project=blue"]
+    listed = sorted(await stand.get("/1.0/profiles?all-projects=true"))
+    assert listed == ["/1.0/profiles/default", "/1.0/profiles/default?project=blue"]
+    done = await stand.get("/1.0/operations?all-projects=true&recursion=1")
+    assert len([each for each in done["success"] if each["description"] == "Creating storage volume"]) == 2

@@ -64,9 +64,12 @@ class Volumes:
     # --- snapshots ----------------------------------------------------------------------------------------------
 
     def snapshots(self, pool: str, name: str) -> list[VolumeSnapshotInfo]:
-        """Oldest first."""
-        found = self._client.get(f"{_path(pool, name)}/snapshots", {"recursion": 1})
-        return cast("list[VolumeSnapshotInfo]", found)
+        """Oldest first, with their names alone: a list of the API has ``data/snap0``, and null for no expiry."""
+        found = cast("list[VolumeSnapshotInfo]", self._client.get(f"{_path(pool, name)}/snapshots", {"recursion": 1}))
+        for each in found:
+            each["name"] = each["name"].rpartition("/")[2]
+            each["expires_at"] = each["expires_at"] or "0001-01-01T00:00:00Z"
+        return found
 
     def read_snapshot(self, pool: str, name: str, snapshot: str) -> VolumeSnapshotInfo:
         """One. Raises NotFound."""

@@ -53,7 +53,7 @@ class Copies:
         """Within a pool by its record alone; to another as a copy, after which the first one goes."""
         if source.pool == target.pool:
             await op.commit(lambda: self._rename(source, target))
-            self._context.tell("renamed", target, caller=op.caller)
+            self._context.tell("renamed", target, caller=op.caller, old_name=source.name)
             return
         record = replace(self.new(target, source.config, source.description), created_at=source.created_at)
         await self._announce(op, record)

@@ -108,7 +108,8 @@ class VolumeContext:
             await self.snapshots.remove(snapshot.key)
         await self.records.remove(record.ref.key)
 
-    def tell(self, action: str, ref: VolumeRef, snapshot: str = "", *, caller: Caller = DAEMON) -> None:
+    def tell(self, action: str, ref: VolumeRef, snapshot: str = "", *, caller: Caller = DAEMON, **context: str) -> None:
         """Publish what happened."""
         noun = "storage-volume-snapshot" if snapshot else "storage-volume"
-        self.events.lifecycle(f"{noun}-{action}", ref.snapshot(snapshot) if snapshot else ref.entity, caller=caller)
+        source = ref.snapshot(snapshot) if snapshot else ref.entity
+        self.events.lifecycle(f"{noun}-{action}", source, caller=caller, **context)

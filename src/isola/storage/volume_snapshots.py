@@ -82,7 +82,7 @@ class Snapshots:
             await op.commit(
                 lambda: self._context.snapshots.rename(held.value.key, renamed.key, renamed, at=held.revision)
             )
-            self._context.tell("renamed", ref, new, caller=op.caller)
+            self._context.tell("renamed", ref, new, caller=op.caller, old_name=name)
 
         return self._start("Renaming storage volume snapshot", ref, name, work, caller)
 

@@ -28,10 +28,10 @@ class Rendering:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._kept: dict[str, tuple[object, bytes]] = {}
-        self._server: dict[tuple[str, str, bool], tuple[object, bytes]] = {}
+        self._server: dict[tuple[str, str, bool, str], tuple[object, bytes]] = {}
 
-    def server(self, caller: Caller) -> bytes:
-        """``GET /1.0`` for a trusted caller."""
+    def server(self, caller: Caller, project: str) -> bytes:
+        """``GET /1.0`` for a trusted caller, as it is asked in a project."""
         services = self._services
         warnings = pressure.warnings(services.host)
         key = (
@@ -40,11 +40,11 @@ class Rendering:
             warnings,
             services.identity.addresses,
         )
-        who = (caller.credential, caller.name, caller.admin)
+        who = (caller.credential, caller.name, caller.admin, project)
         kept = self._server.get(who)
         if kept is not None and kept[0] == key:
             return kept[1]
-        data = dumps(server_json(services, caller, warnings))
+        data = dumps(server_json(services, caller, project, warnings))
         if len(self._server) >= _CALLERS:
             self._server.clear()
         self._server[who] = (key, data)

@@ -82,7 +82,10 @@ async def delete(request: Request) -> web.StreamResponse:
 
 async def export(request: Request) -> web.StreamResponse:
     """The bytes the fingerprint is computed of, unchanged: one file, or metadata and root file system."""
-    files = request.services.images.export(_visible(request).ref)
+    image = _visible(request)
+    files = request.services.images.export(image.ref)
+    if request.http.method != "HEAD":
+        request.services.events.lifecycle("image-retrieved", image.entity, caller=request.caller)
     if len(files) == 1:
         return await send_file(*files[0])
     return await send_parts(request, [(field, name, path) for field, (name, path) in zip(_FIELDS, files, strict=True)])
@@ -90,8 +93,10 @@ async def export(request: Request) -> web.StreamResponse:
 
 async def create_secret(request: Request) -> web.StreamResponse:
     """Create a token with which an untrusted client may download the image while the operation runs."""
-    ref = _find(request).ref
-    return background(request.services.images.start_lending(ref, caller=request.caller))
+    image = _find(request)
+    operation = request.services.images.start_lending(image.ref, caller=request.caller)
+    request.services.events.lifecycle("image-secret-created", image.entity, caller=request.caller)
+    return background(operation)
 
 
 async def refresh(request: Request) -> web.StreamResponse:

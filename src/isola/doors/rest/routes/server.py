@@ -13,6 +13,7 @@ from isola.doors.rest.routing import Permission
 from isola.doors.rest.shapes.resources import resources_json
 from isola.doors.rest.shapes.server import guest_json
 from isola.model.instance import Config
+from isola.model.reference import Entity, Kind
 
 
 async def versions(request: Request) -> web.StreamResponse:
@@ -24,7 +25,9 @@ async def get(request: Request) -> web.StreamResponse:
     """Extensions, configuration, environment; untrusted callers see the extensions only."""
     if not request.caller.trusted:
         return sync(guest_json())
-    return sync_bytes(request.rendering.server(request.caller), etag=_writable(request.services.server.config))
+    return sync_bytes(
+        request.rendering.server(request.caller, request.project), etag=_writable(request.services.server.config)
+    )
 
 
 async def put(request: Request) -> web.StreamResponse:
@@ -52,6 +55,7 @@ async def resources(request: Request) -> web.StreamResponse:
 
 async def _update(request: Request, decide: Callable[[Config], Config]) -> web.StreamResponse:
     await request.services.server.update(request.matching(_writable, decide))
+    request.services.events.lifecycle("config-updated", Entity.of_host(Kind.SERVER), caller=request.caller)
     return sync()
 
 

@@ -12,7 +12,7 @@ from isola.doors.rest.answers import background, sync
 from isola.doors.rest.filtering import select
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission
-from isola.doors.rest.shapes.volumes import root_snapshot_json, snapshot_json, snapshot_writable
+from isola.doors.rest.shapes.volumes import listed_snapshot, root_snapshot_json, snapshot_json, snapshot_writable
 from isola.doors.rest.volumes import custom_of, ref_of, root_of, type_of
 from isola.model.volume import CUSTOM, VolumeRef, VolumeSnapshot
 
@@ -26,16 +26,18 @@ async def list_all(request: Request) -> web.StreamResponse:
         instance = root_of(request)
         taken = request.services.instances.snapshots.of(instance)
         if request.recursion:
-            return sync(select([root_snapshot_json(each) for each in taken], request.query.get("filter", "")))
+            shown = [listed_snapshot(instance.name, root_snapshot_json(each)) for each in taken]
+            return sync(select(shown, request.query.get("filter", "")))
         pool, kind = request.parameters["pool"], type_of(request)
         ref = VolumeRef(pool, kind, instance.project, instance.name)
         return sync([address(ref.snapshot(each.name)) for each in taken])
     record = custom_of(request)
     found = request.services.volumes.snapshots.of(record.ref)
-    shapes = select([snapshot_json(snapshot) for snapshot in found], request.query.get("filter", ""))
+    shapes = [listed_snapshot(record.name, snapshot_json(snapshot)) for snapshot in found]
+    chosen = select(shapes, request.query.get("filter", ""))
     if request.recursion:
-        return sync(shapes)
-    return sync([address(record.ref.snapshot(str(shape["name"]))) for shape in shapes])
+        return sync(chosen)
+    return sync([address(record.ref.snapshot(str(shape["name"]).rpartition("/")[2])) for shape in chosen])
 
 
 async def create(request: Request) -> web.StreamResponse:
@@ -65,7 +67,7 @@ async def put(request: Request) -> web.StreamResponse:
     """Replace description and time of expiry."""
     fields = await request.fields()
     description, expires_at = fields.text("description", ""), fields.time("expires_at")
-    return _update(request, lambda found: replace(found, description=description, expires_at=expires_at))
+    return await _update(request, lambda found: replace(found, description=description, expires_at=expires_at))
 
 
 async def patch(request: Request) -> web.StreamResponse:
@@ -76,7 +78,7 @@ async def patch(request: Request) -> web.StreamResponse:
         expires_at = fields.time("expires_at") if fields.has("expires_at") else found.expires_at
         return replace(found, description=fields.text("description", found.description), expires_at=expires_at)
 
-    return _update(request, merge)
+    return await _update(request, merge)
 
 
 async def rename(request: Request) -> web.StreamResponse:
@@ -93,10 +95,12 @@ async def delete(request: Request) -> web.StreamResponse:
     return background(snapshots.delete(ref_of(request), request.parameters["snapshot"], caller=request.caller))
 
 
-def _update(request: Request, decide: Callable[[VolumeSnapshot], VolumeSnapshot]) -> web.StreamResponse:
+async def _update(request: Request, decide: Callable[[VolumeSnapshot], VolumeSnapshot]) -> web.StreamResponse:
     snapshots = request.services.volumes.snapshots
     decide = request.matching(snapshot_writable, decide)
-    return background(snapshots.update(ref_of(request), request.parameters["snapshot"], decide, caller=request.caller))
+    operation = snapshots.update(ref_of(request), request.parameters["snapshot"], decide, caller=request.caller)
+    await request.services.operations.finish(operation)
+    return sync()
 
 
 ROUTES = (

@@ -11,7 +11,7 @@ from isola.model.caller import Caller
 from isola.model.probe import Probe
 
 
-def server_json(services: Services, caller: Caller, warnings: Sequence[str] = ()) -> dict[str, object]:
+def server_json(services: Services, caller: Caller, project: str, warnings: Sequence[str] = ()) -> dict[str, object]:
     """``GET /1.0`` for a trusted caller; without the server's configuration for a restricted one."""
     return {
         **guest_json(),
@@ -19,7 +19,7 @@ def server_json(services: Services, caller: Caller, warnings: Sequence[str] = ()
         "auth": "trusted",
         "auth_user_name": caller.name,
         "auth_user_method": caller.credential.value,
-        "environment": environment_json(services, warnings),
+        "environment": environment_json(services, project, warnings),
     }
 
 
@@ -35,7 +35,7 @@ def guest_json() -> dict[str, object]:
     }
 
 
-def environment_json(services: Services, warnings: Sequence[str] = ()) -> dict[str, object]:
+def environment_json(services: Services, project: str, warnings: Sequence[str] = ()) -> dict[str, object]:
     """The host, the drivers with the results of their probes, and resources that the daemon is running out of."""
     kernel = services.host.system.kernel()
     release = services.host.system.os_release()
@@ -57,7 +57,7 @@ def environment_json(services: Services, warnings: Sequence[str] = ()) -> dict[s
         "lxc_features": {},
         "os_name": release.get("NAME", ""),
         "os_version": release.get("VERSION_ID", ""),
-        "project": "default",
+        "project": project,
         "server": "isola",
         "server_clustered": False,
         "server_event_mode": "full-mesh",

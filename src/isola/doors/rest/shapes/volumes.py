@@ -85,6 +85,12 @@ def snapshot_json(snapshot: VolumeSnapshot) -> dict[str, object]:
     }
 
 
+def listed_snapshot(volume: str, shape: dict[str, object]) -> dict[str, object]:
+    """A snapshot as LXD shows it in a list: named ``data/snap0``, and without expiry null in its place."""
+    expires_at = shape["expires_at"]
+    return shape | {"name": f"{volume}/{shape['name']}", "expires_at": None if expires_at == UNSET else expires_at}
+
+
 def volume_writable(record: VolumeRecord) -> dict[str, object]:
     """The fields that PUT replaces; the entity tag is computed of them."""
     return {"config": dict(record.config), "description": record.description, "name": record.name}

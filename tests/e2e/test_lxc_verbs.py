@@ -136,7 +136,6 @@ def test_the_project_is_shown(lxc: Lxc, stopped: str) -> None:
 
 def test_what_is_not_offered_fails_with_the_reason(lxc: Lxc, stopped: str, tmp_path: Path) -> None:
     for words, reason in (
-        (["copy", stopped, "verbs2"], "are not offered yet"),
         (["publish", stopped, "--alias", "p"], "not offered yet"),
         (["network", "acl", "list"], "network_acl"),
         (["cluster", "list"], "clustering"),

@@ -10,7 +10,8 @@ from pathlib import Path
 from memory_audit import settle
 
 from isola.host.links import Bridge
-from isola.model.instance import Config, Desired, Devices, Instance, InstanceUpdate, Status
+from isola.instances.copy import Source
+from isola.model.instance import Config, Desired, Devices, Instance, InstanceRequest, InstanceUpdate, Status
 from isola.model.profile import Profile
 from isola.model.reference import Ref
 from isola.model.snapshot import snapshot_key
@@ -190,6 +191,8 @@ async def ends(world: World, reboot: bool = False) -> None:
 
 
 SNAPSHOT = "before"
+COPIED = InstanceRequest(name="copy", devices={"eth0": NIC_ONE, "eth1": NIC_TWO})
+"""With MAC addresses of its own."""
 
 
 async def takes_snapshot(world: World) -> None:
@@ -206,6 +209,21 @@ async def deletes_snapshot(world: World) -> None:
 
 async def restores(world: World) -> None:
     await world.finish(world.parts.services.instances.snapshots.restore(VICTIM, SNAPSHOT))
+
+
+COPY = "copy"
+
+
+async def copies(world: World) -> None:
+    await copied(world, Source(VICTIM))
+
+
+async def copies_snapshot(world: World) -> None:
+    await copied(world, Source(VICTIM, SNAPSHOT))
+
+
+async def copied(world: World, source: Source) -> None:
+    await world.finish(world.parts.services.instances.copy(source, COPIED))
 
 
 async def snapshotted(world: World) -> None:
@@ -277,6 +295,9 @@ VERBS = (
         instances_do("delete", VICTIM),
         lambda w: not is_there(w),
     ),
+    Verb("copy", "Copying instance", snapshotted, copies, lambda w: record(w, COPY) is not None),
+    Verb("copy-running", "Copying instance", snapshotted_running, copies, lambda w: record(w, COPY) is not None),
+    Verb("copy-snapshot", "Copying instance", snapshotted, copies_snapshot, lambda w: record(w, COPY) is not None),
     Verb("end", "Cleaning up after instance", running, ends, lambda w: not runs(w), True),
     Verb("reboot", "Cleaning up after instance", running, lambda w: ends(w, reboot=True), runs, True),
     Verb("end-ephemeral", "Cleaning up after instance", ephemeral, ends, lambda w: not is_there(w), True),

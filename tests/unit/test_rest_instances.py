@@ -54,7 +54,8 @@ async def test_create_and_start_is_one_operation(stand: Stand) -> None:
         ({"name": "web1"}, "source.type"),
         ({"name": 7, "source": {"type": "none"}}, "name"),
         ({"name": "-x", "source": {"type": "none"}}, "name"),
-        ({"name": "a", "source": {"type": "copy"}}, "source.type"),
+        ({"name": "a", "source": {"type": "copy"}}, "source.source"),
+        ({"name": "a", "source": {"type": "copy", "source": "web1", "refresh": True}}, "source.refresh"),
         ({"name": "a", "source": {"type": "image"}}, "source.alias"),
         ({"name": "a", "source": {"type": "image", "alias": "a", "server": "https://x"}}, "source.server"),
         ({"name": "a", "source": {"type": "image", "properties": {"os": "Plan9"}}}, "source.properties"),
@@ -295,9 +296,12 @@ async def test_a_verb_that_is_not_offered_says_why(two_instances: Stand, method:
     assert (status, body["metadata"]["code"]) == (501, "unsupported") and says in body["error"], body
 
 
-async def test_a_copy_is_refused_in_words_that_fit_a_move_too(stand: Stand) -> None:
-    status, body = await stand.ask("POST", "/1.0/instances", {"name": "a", "source": {"type": "copy", "source": "b"}})
-    assert status == 400 and "Copying an instance, and moving it to another pool" in body["error"]
+async def test_a_copy_of_what_is_not_there(stand: Stand) -> None:
+    source = {"type": "copy", "source": "b"}
+    status, _ = await stand.ask("POST", "/1.0/instances", {"name": "a", "source": source})
+    assert status == 404
+    status, _ = await stand.ask("POST", "/1.0/instances", {"name": "a", "source": source | {"project": "nope"}})
+    assert status == 404
 
 
 async def test_what_clients_do_inside_is_told(two_instances: Stand) -> None:

@@ -27,6 +27,8 @@ CHAPTERS: Mapping[str, Mapping[str, str]] = {
         "resume": "lifecycle",
         "rename": "lifecycle",
         "delete": "lifecycle",
+        "copy": "copy",
+        "snapshot": "snapshot",
         "config": "config",
         "file": "file",
     },
@@ -49,8 +51,8 @@ CHAPTERS: Mapping[str, Mapping[str, str]] = {
     },
 }
 ALIASES = {
-    "ls": "list", "ps": "list", "init": "create", "rm": "delete", "mv": "rename", "sh": "shell",
-    "freeze": "pause", "unfreeze": "resume",
+    "ls": "list", "ps": "list", "init": "create", "rm": "delete", "mv": "rename", "move": "rename", "sh": "shell",
+    "cp": "copy", "freeze": "pause", "unfreeze": "resume",
 }  # fmt: skip
 HIDDEN = {"__complete": "completion"}
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from isola.client.files import Files
     from isola.client.http import Headers
     from isola.client.operations import Operation
-    from isola.client.shapes import InstanceInfo, StateInfo
+    from isola.client.shapes import InstanceInfo, SnapshotInfo, StateInfo
 else:
 
     def cast(kind, value):  # typing costs 8 ms at start
@@ -36,6 +36,10 @@ def begin(
     from isola.client import operations
 
     return operations.begin(client, method, path, body, query=query, headers=headers)
+
+
+def _snapshot(name: str, snapshot: str) -> str:
+    return f"{path_of(name)}/snapshots/{quote(snapshot)}"
 
 
 class Instances:
@@ -108,9 +112,70 @@ class Instances:
         """Give it another name."""
         return begin(self._client, "POST", path_of(name), {"name": new})
 
+    def copy(
+        self,
+        source: str,
+        name: str = "",
+        *,
+        project: str = "",
+        snapshots: bool = True,
+        config: Mapping[str, str] | None = None,
+        devices: Mapping[str, Mapping[str, str]] | None = None,
+        profiles: Sequence[str] | None = None,
+        ephemeral: bool = False,
+        start: bool = False,
+    ) -> Operation:
+        """Make one of another, ``web1``, or of a snapshot of it, ``web1/snap0``; ``project`` is that of the source."""
+        origin: dict[str, object] = {"type": "copy", "source": source, "instance_only": not snapshots}
+        if project:
+            origin["project"] = project
+        body: dict[str, object] = {
+            "name": name,
+            "source": origin,
+            "config": dict(config or {}),
+            "devices": {key: dict(value) for key, value in (devices or {}).items()},
+            "ephemeral": ephemeral,
+            "start": start,
+        }
+        if profiles is not None:
+            body["profiles"] = list(profiles)
+        return begin(self._client, "POST", _ROOT, body)
+
     def delete(self, name: str, *, force: bool = False) -> Operation:
         """Delete it with its data; a running one only with ``force``."""
         return begin(self._client, "DELETE", path_of(name), query={"force": 1} if force else None)
+
+    # --- snapshots ----------------------------------------------------------------------------------------------
+
+    def snapshots(self, name: str) -> list[SnapshotInfo]:
+        """Oldest first, with their sizes."""
+        return cast("list[SnapshotInfo]", self._client.get(f"{path_of(name)}/snapshots", {"recursion": 1}))
+
+    def read_snapshot(self, name: str, snapshot: str) -> SnapshotInfo:
+        """One. Raises NotFound."""
+        return cast("SnapshotInfo", self._client.get(_snapshot(name, snapshot)))
+
+    def snapshot(self, name: str, snapshot: str = "", *, expires_at: str = "") -> Operation:
+        """Take one; without a name by the instance's pattern. A time in the year 1 means that it stays."""
+        body = {"name": snapshot} | ({"expires_at": expires_at} if expires_at else {})
+        return begin(self._client, "POST", f"{path_of(name)}/snapshots", body)
+
+    def rename_snapshot(self, name: str, snapshot: str, new: str) -> Operation:
+        """Raises NotFound, AlreadyExists."""
+        return begin(self._client, "POST", _snapshot(name, snapshot), {"name": new})
+
+    def expire_snapshot(self, name: str, snapshot: str, expires_at: str) -> Operation:
+        """When it goes by itself; empty: never."""
+        body = {"expires_at": expires_at} if expires_at else {}
+        return begin(self._client, "PUT", _snapshot(name, snapshot), body)
+
+    def restore(self, name: str, snapshot: str) -> Operation:
+        """Have the instance be what it was then; what runs is stopped for it, and started again."""
+        return begin(self._client, "PUT", path_of(name), {"restore": snapshot})
+
+    def delete_snapshot(self, name: str, snapshot: str) -> Operation:
+        """The instance stays."""
+        return begin(self._client, "DELETE", _snapshot(name, snapshot))
 
     # --- life ---------------------------------------------------------------------------------------------------
 

@@ -89,6 +89,19 @@ class InstanceInfo(TypedDict, total=False):
     snapshots: list[dict[str, object]] | None
 
 
+class SnapshotInfo(TypedDict, total=False):
+    """A snapshot of an instance."""
+
+    name: str
+    created_at: str
+    expires_at: str
+    stateful: bool
+    size: int
+    config: dict[str, str]
+    devices: dict[str, dict[str, str]]
+    profiles: list[str]
+
+
 class AliasInfo(TypedDict, total=False):
     """A name of an image."""
 

@@ -22,6 +22,7 @@ from isola.instances.bases import Bases
 from isola.instances.layers import Layers
 from isola.instances.nics import Nics
 from isola.instances.unknowns import Unknowns
+from isola.instances.volatile import ROOT_SIZE
 from isola.model.caller import DAEMON, Caller
 from isola.model.identity import HostNames
 from isola.model.instance import Instance, Status
@@ -251,12 +252,14 @@ class Context:
         return self.pools.driver(self.pool_name(instance))
 
     def volume(self, instance: Instance) -> Volume:
-        """Its root volume."""
-        return Volume(id=instance.id, pool=self.pool_name(instance), layers=instance.start.layers, idmap=instance.idmap)
-
-    def root_volume(self, instance: Instance) -> Volume:
-        """The same with the size that its root disk is configured to have: for what makes or limits it."""
-        return self.volume(instance)
+        """Its root volume, with the size that it has been given."""
+        return Volume(
+            id=instance.id,
+            pool=self.pool_name(instance),
+            layers=instance.start.layers,
+            idmap=instance.idmap,
+            size=int(instance.volatile.get(ROOT_SIZE) or 0) or None,
+        )
 
     def pool_name(self, instance: Instance) -> str:
         """The pool its root was made in."""

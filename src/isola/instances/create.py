@@ -11,7 +11,7 @@ from pathlib import Path
 from isola.errors import HostFailure, InvalidInput, IsolaError, NotFound, PreconditionFailed
 from isola.instances.context import Context, HalfMade
 from isola.instances.describe import describe
-from isola.instances.expand import merge, naming, require, root_pool, validate
+from isola.instances.expand import merge, naming, require, root_pool, root_size, validate, with_size
 from isola.instances.half_made import BEGUN, keep_in_mind, undo_of_name
 from isola.instances.identity import plugs_of, refreshed
 from isola.instances.ranges import give_back, reserve_range
@@ -101,11 +101,11 @@ async def create(context: Context, op: Operation, plan: Plan) -> Instance:
     op.on_rollback("give back user ids", partial(give_back, context, id))
     idmap = await reserve_range(context, id)
     instance = await _record(context, op, plan, image, id=id, idmap=idmap)
-    half = _half(context, instance)
+    half = half_of(context, instance)
     with context.layers.reserved(id, instance.start):
-        await _announce(context, op, instance)
+        await announce(context, op, instance)
         await _build(context, op, instance)
-        await op.commit(lambda: _record_created(context, plan, instance))
+        await op.commit(lambda: record_created(context, plan, instance))
     if image is not None:
         with suppress(IsolaError):  # good to know, no reason to fail what is done
             await context.images.used(image.ref)
@@ -116,12 +116,14 @@ async def create(context: Context, op: Operation, plan: Plan) -> Instance:
     return instance
 
 
-def _half(context: Context, instance: Instance) -> HalfMade:
+def half_of(context: Context, instance: Instance) -> HalfMade:
+    """What a creation that fails from now on may leave."""
     plugs = plugs_of(context, instance)
     return HalfMade(instance.id, instance.ref, context.pool_name(instance), instance.start.layers, plugs)
 
 
-async def _record_created(context: Context, plan: Plan, instance: Instance) -> None:
+async def record_created(context: Context, plan: Plan, instance: Instance) -> None:
+    """Raises PreconditionFailed where its profiles say something else by now."""
     if check(context, dataclasses.replace(plan.request, profiles=plan.profiles)).devices != plan.devices:
         raise PreconditionFailed(
             f"A profile was changed while instance {instance.name!r} was made of it", remedy="create it again"
@@ -162,7 +164,7 @@ async def _record(
         devices={name: dict(device) for name, device in request.devices.items()},
         profiles=plan.profiles,
         ephemeral=request.ephemeral,
-        volatile=volatile,
+        volatile=with_size(volatile, root_size(plan.devices)),
         image_properties=dict(image.properties) if image else {},
         hostname=request.hostname,
         start=_EMPTY_START if image is None else _start(image, await context.images.templates(image)),
@@ -170,7 +172,7 @@ async def _record(
     return await refreshed(context, op, instance, plan.devices)
 
 
-async def _announce(context: Context, op: Operation, instance: Instance) -> None:
+async def announce(context: Context, op: Operation, instance: Instance) -> None:
     """Say what is about to be made, for a daemon that has to undo it: it removes nothing that it does not know of."""
     facts = {"pool": context.pool_name(instance), "name": instance.name, "project": instance.project}
     intent = Intent(instance.id, BEGUN, facts, instance.start.layers)

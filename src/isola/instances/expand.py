@@ -9,8 +9,10 @@ from isola.devices.checks import check, driver_of, without_type
 from isola.devices.nics import network_name
 from isola.errors import InvalidInput, NotFound
 from isola.instances.settings import SETTINGS
+from isola.instances.volatile import ROOT_SIZE
 from isola.model.instance import Config, Devices
 from isola.model.profile import Profile
+from isola.model.units import parse_size
 
 
 def merge(
@@ -39,6 +41,18 @@ def validate(config: Config, devices: Devices) -> None:
 def root_pool(devices: Devices) -> str:
     """Pool of the root disk. Raises InvalidInput when there is none."""
     return devices[_root(devices)]["pool"]
+
+
+def root_size(devices: Devices) -> int | None:
+    """Bytes that the root disk may take; None where nothing is said."""
+    size = devices[_root(devices)].get("size")
+    return parse_size(size) if size else None
+
+
+def with_size(volatile: Config, size: int | None) -> dict[str, str]:
+    """The facts of an instance whose root may take so much."""
+    kept = {key: value for key, value in volatile.items() if key != ROOT_SIZE}
+    return kept if size is None else {**kept, ROOT_SIZE: str(size)}
 
 
 def _root(devices: Devices) -> str:

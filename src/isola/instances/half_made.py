@@ -15,6 +15,7 @@ from isola.errors import IsolaError
 from isola.instances.context import Context, HalfMade
 from isola.instances.describe import forget_volume
 from isola.instances.ranges import give_back
+from isola.instances.snapshot_records import forget as forget_snapshots
 from isola.model.reference import DEFAULT_PROJECT, Ref
 from isola.model.storage import Volume
 from isola.operations import Operation
@@ -82,6 +83,7 @@ async def _work(context: Context, op: Operation, half: HalfMade) -> None:
         await context.devices.unregister(op, map(_without_addresses, half.plugs))
         if half.pool in {known.name for known in context.pools}:
             await forget_volume(context, op, Volume(id=half.id, pool=half.pool))
+            await forget_snapshots(context, half.id)
             await context.layers.drop_unused(half.layers)
         await give_back(context, half.id)
     await context.intents.end(half.id)

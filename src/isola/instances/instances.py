@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from isola.errors import AlreadyExists, Unsupported
 from isola.host.files import Root
 from isola.instances import console as console_verb
+from isola.instances import copy as copy_verb
 from isola.instances import create as create_verb
 from isola.instances import delete as delete_verb
 from isola.instances import evidence
@@ -21,6 +23,7 @@ from isola.instances.commands import Command, Commands
 from isola.instances.configuration import expanded
 from isola.instances.console import Console
 from isola.instances.context import Context, entity_of, lock_of
+from isola.instances.copy import Source
 from isola.instances.files import FilesSession
 from isola.instances.ranges import claim_again, give_up_unused, look_around
 from isola.instances.reboots import leave
@@ -155,6 +158,25 @@ class Instances:
             lambda op: create_verb.create(self._context, op, plan),
             caller=caller,
             wait=False,
+        )
+
+    def copy(self, source: Source, request: InstanceRequest, *, caller: Caller = DAEMON) -> Operation:
+        """Make one of another one, or of a snapshot of that. What the request says wins over what the source says.
+
+        Raises NotFound, InvalidInput, AlreadyExists, Forbidden, Unsupported.
+        """
+        plan = copy_verb.plan(self._context, source, request)
+        if plan.ref in self._context.records:
+            raise AlreadyExists(
+                f"Instance {plan.ref.name!r} already exists", field="name", remedy="choose another name"
+            )
+        request = dataclasses.replace(request, name=plan.ref.name)
+        return self._operate(
+            "Copying instance",
+            plan.ref,
+            lambda op: copy_verb.copy(self._context, op, source, request),
+            caller=caller,
+            also=[source.ref],
         )
 
     def start(self, ref: Ref, *, stateful: bool = False, caller: Caller = DAEMON) -> Operation:

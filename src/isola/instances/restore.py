@@ -9,8 +9,10 @@ from contextlib import suppress
 from isola.errors import IsolaError
 from isola.host.cancellation import finish
 from isola.instances.clean_up import record_stopped
+from isola.instances.configuration import expanded
 from isola.instances.context import Context, Restart
 from isola.instances.describe import describe_change
+from isola.instances.expand import root_size
 from isola.instances.files import end_sessions
 from isola.instances.mend import mend
 from isola.instances.restarts import schedule
@@ -80,8 +82,10 @@ async def _restore(context: Context, op: Operation, ref: Ref, name: str) -> None
     held = context.records.read(ref)
     old, snapshot = held.value, find(context, held.value, name)
     await end_sessions(context, old)
+    size = root_size(expanded(context, wanted)[1])
     with op.step(f"Restore {name}"):
-        await context.storage(old).prepare_restore(op, context.root_volume(wanted), snapshot.id)
+        volume = dataclasses.replace(context.volume(old), size=size)
+        await context.storage(old).prepare_restore(op, volume, snapshot.id)
     new = await bring_to(context, op, held, wanted)
     await describe_change(context, op, old, new.value)
     await op.commit(lambda: _change_over(context, old, new, snapshot))
@@ -92,7 +96,7 @@ async def _change_over(context: Context, old: Instance, new: Versioned[Instance]
     ref = old.ref
     await context.records.replace(ref, marked(new.value, snapshot.id), at=new.revision)
     try:
-        await context.storage(old).apply_restore(context.root_volume(new.value), snapshot.id)
+        await context.storage(old).apply_restore(context.volume(new.value), snapshot.id)
     except BaseException:
         await context.records.change(ref, lambda _: old)
         raise

@@ -21,7 +21,7 @@ async def finish_restoring(context: Context, ref: Ref) -> None:
     instance = context.records.get(ref)
     if not (snapshot := instance.volatile.get(RESTORING)):
         return
-    driver, volume = context.storage(instance), context.root_volume(instance)
+    driver, volume = context.storage(instance), context.volume(instance)
     if snapshot in await driver.snapshots(volume):
         await driver.apply_restore(volume, snapshot)
     await context.records.change(ref, lambda found: marked(found, ""))

@@ -11,7 +11,7 @@ from isola.instances.configuration import expanded
 from isola.instances.context import Context
 from isola.instances.describe import describe_change
 from isola.instances.endpoint import target_of
-from isola.instances.expand import merge, require, root_pool, validate
+from isola.instances.expand import merge, require, root_pool, root_size, validate, with_size
 from isola.instances.identity import plugs_of, refreshed
 from isola.instances.mend import marks, mend
 from isola.instances.placement import cpus_text, limits
@@ -101,10 +101,13 @@ async def bring_to(context: Context, op: Operation, held: Versioned[Instance], w
     config, devices = expanded(context, wanted)
     live = context.live.get(instance.id)
     wanted = await refreshed(context, op, wanted, devices)
+    wanted = dataclasses.replace(wanted, volatile=with_size(wanted.volatile, root_size(devices)))
     marks(context, op, instance.id, plugs_of(context, wanted))
     new = limits(context, config, of=instance) if live is not None else None
     if new is not None:
         wanted = dataclasses.replace(wanted, volatile=dict(wanted.volatile) | {CPUS: cpus_text(new)})
+    if context.volume(instance).size != (size := context.volume(wanted).size):
+        await context.storage(instance).resize_volume(op, context.volume(instance), size)
     changing = context.devices.changing(instance, wanted)
     if live is not None and changing:
         held = await _announce(context, op, held, DEVICES, changing)

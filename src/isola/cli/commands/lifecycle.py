@@ -214,7 +214,7 @@ COMMANDS = (
         rename,
         Argument("NAME", "Its name now", complete="instances"),
         Argument("NEW", "The new name"),
-        aliases=("mv",),
+        aliases=("mv", "move"),
         examples=(("isola rename web1 web2", "web1 becomes web2"),),
     ),
     Command(

@@ -15,9 +15,10 @@ from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission, in_every_tree
 from isola.doors.rest.shapes.instances import writable
 from isola.errors import InvalidInput, NotFound, Unsupported
+from isola.instances.copy import Source
 from isola.model.instance import Config, Instance, InstanceRequest, InstanceUpdate
 from isola.model.names import instance_name
-from isola.model.reference import Kind
+from isola.model.reference import Kind, Ref
 from isola.operations import Operation
 
 
@@ -34,11 +35,16 @@ async def list_all(request: Request) -> web.StreamResponse:
 
 
 async def create(request: Request) -> web.StreamResponse:
-    """Start creating an instance; with ``start`` it is started too."""
+    """Start creating an instance, from an image or as a copy; with ``start`` it is started too."""
     if request.http.headers.get("Content-Type", "").startswith("application/octet-stream"):
         raise Unsupported("Importing a backup is not offered yet", field="body")
-    creation = _request_of(await request.fields(), request)
-    return background(request.services.instances.create(creation, caller=request.caller))
+    fields = await request.fields()
+    instances, source = request.services.instances, fields.inside("source")
+    if source.text("type", "") == "copy":
+        origin = _source_of(source, request)
+        return background(instances.copy(origin, _request_of(fields, request, None), caller=request.caller))
+    creation = _request_of(fields, request, _image_of(source, request))
+    return background(instances.create(creation, caller=request.caller))
 
 
 async def get(request: Request) -> web.StreamResponse:
@@ -119,7 +125,7 @@ def _chosen(request: Request, match: Match | None) -> Sequence[Instance]:
     return [instance for instance in instances if match(request.rendering.shape(instance))]
 
 
-def _request_of(fields: Fields, request: Request) -> InstanceRequest:
+def _request_of(fields: Fields, request: Request, image: str | None) -> InstanceRequest:
     if fields.boolean("stateful"):
         raise Unsupported("Creating from a stateful snapshot is not offered yet", field="stateful")
     if fields.text("instance_type", ""):
@@ -127,7 +133,7 @@ def _request_of(fields: Fields, request: Request) -> InstanceRequest:
     return InstanceRequest(
         name=instance_name(fields.text("name")) if fields.text("name", "") else None,
         project=request.project,
-        image=_image_of(fields.inside("source"), request),
+        image=image,
         type=fields.text("type", "") or _type_of(request),
         isolation=fields.text("isolation", "") or "container",
         runtime=fields.text("runtime", "") or None,
@@ -141,6 +147,20 @@ def _request_of(fields: Fields, request: Request) -> InstanceRequest:
     )
 
 
+def _source_of(source: Fields, request: Request) -> Source:
+    """``web1``, or ``web1/snap0``, of the project of the request or of another one that the caller may use."""
+    if source.boolean("refresh"):
+        raise Unsupported("Refreshing a copy is not offered yet", field="source.refresh", remedy="copy it anew")
+    name, _, snapshot = source.text("source", "").partition("/")
+    if not name:
+        raise InvalidInput("No instance is named", field="source.source", remedy="name one, or one/snapshot")
+    project = source.text("project", "") or request.project
+    if not request.caller.may_use(project):
+        raise NotFound(f"Project {project[:80]!r} not found", field="source.project")
+    alone = source.boolean("instance_only") or source.boolean("container_only")
+    return Source(Ref(project, name), snapshot, with_snapshots=not alone)
+
+
 def _type_of(request: Request) -> str:
     return "virtual-machine" if request.tree == "virtual-machines" else "container"
 
@@ -149,12 +169,10 @@ def _image_of(source: Fields, request: Request) -> str | None:
     kind = source.text("type", "")
     if kind == "none":
         return None
-    if kind in ("copy", "migration"):
-        raise Unsupported(
-            "Copying an instance, and moving it to another pool or server, are not offered yet", field="source.type"
-        )
+    if kind == "migration":
+        raise Unsupported("Moving an instance from another server is not offered yet", field="source.type")
     if kind != "image":
-        raise InvalidInput("Unknown kind of source", field="source.type", remedy="use image or none")
+        raise InvalidInput("Unknown kind of source", field="source.type", remedy="use image, copy or none")
     if source.text("server", ""):
         raise Unsupported(
             "Images of other servers are not offered yet", field="source.server", remedy="import the image first"

@@ -135,8 +135,9 @@ async def delete(request: Request) -> web.StreamResponse:
 async def state(request: Request) -> web.StreamResponse:
     """Its space on the pool."""
     if type_of(request) != CUSTOM:
-        disk = (await request.services.instances.state(root_of(request), disk=True)).disk
-        return sync({"usage": {"used": disk.get("root", 0), "total": 0}})
+        instance = root_of(request)
+        disk = (await request.services.instances.state(instance, disk=True)).disk
+        return sync({"usage": {"used": disk.get("root", 0), "total": int(instance.volatile.get("root.size") or 0)}})
     usage = await request.services.volumes.usage(ref_of(request))
     return sync({"usage": {"used": usage.used, "total": usage.total}})
 

@@ -44,7 +44,7 @@ def root_volume_json(instance: Instance) -> dict[str, object]:
         "type": "container",
         "content_type": "filesystem",
         "description": "",
-        "config": {},
+        "config": {"size": instance.volatile["root.size"]} if instance.volatile.get("root.size") else {},
         "created_at": moment(instance.created_at),
         "location": "none",
         "pool": instance.volatile.get("root.pool", ""),

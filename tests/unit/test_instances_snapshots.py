@@ -7,12 +7,15 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from instance_verbs import VICTIM, running, stopped
+from instance_verbs import ROOT, VICTIM, running, stopped
 
 from isola.errors import AlreadyExists, Forbidden, IsolaError, NotFound, Unsupported
+from isola.instances.copy import Source
 from isola.instances.snapshots import Snapshots
 from isola.instances.still import HELD
-from isola.model.instance import Instance, InstanceUpdate, Status
+from isola.model.instance import Instance, InstanceRequest, InstanceUpdate, Status
+from isola.model.project import Project
+from isola.model.reference import Ref
 from isola.state import Intent
 from isola.testing.parts import World
 
@@ -135,13 +138,20 @@ async def test_the_state_in_memory_is_refused_with_the_reason(world: World) -> N
         snapshots(world).create(VICTIM, stateful=True)
 
 
+async def restrict(world: World, **config: str) -> None:
+    def decide(found: Project) -> Project:
+        kept = {key: value for key, value in found.config.items() if key.startswith("features.")}
+        return replace(found, config=kept | config)
+
+    await world.parts.services.projects.update("default", decide)
+
+
 async def test_a_restricted_project_allows_none_unless_it_says_so(world: World) -> None:
     await stopped(world)
-    await world.parts.records.projects.change("default", lambda found: replace(found, config={"restricted": "true"}))
+    await restrict(world, restricted="true")
     with pytest.raises(Forbidden):
         snapshots(world).create(VICTIM)
-    allowed = {"restricted": "true", "restricted.snapshots": "allow"}
-    await world.parts.records.projects.change("default", lambda found: replace(found, config=allowed))
+    await restrict(world, restricted="true", **{"restricted.snapshots": "allow"})
     await world.finish(snapshots(world).create(VICTIM))
     assert names(world) == ["snap0"]
 
@@ -171,3 +181,61 @@ async def test_what_its_user_froze_stays_frozen(world: World) -> None:
     await world.finish(world.parts.services.instances.pause(VICTIM))
     await world.finish(snapshots(world).create(VICTIM))
     assert world.parts.services.instances.status(victim(world)) is Status.FROZEN
+
+
+async def test_a_copy_has_an_identity_of_its_own(either: World) -> None:
+    world = either
+    instances = world.parts.services.instances
+    await write(world, b"then")
+    await world.finish(snapshots(world).create(VICTIM))
+    await write(world, b"now")
+    await world.finish(instances.copy(Source(VICTIM), InstanceRequest(name="now")))
+    await world.finish(instances.copy(Source(VICTIM, "snap0"), InstanceRequest(name="then")))
+    source, now, then = (instances.get(VICTIM.renamed(name)) for name in ("victim", "now", "then"))
+    assert len({each.id for each in (source, now, then)}) == 3
+    assert len({each.idmap for each in (source, now, then)}) == 3
+    assert len({each.volatile["uuid"] for each in (source, now, then)}) == 3
+    assert [each.name for each in snapshots(world).of(now)] == ["snap0"]
+    assert snapshots(world).of(then) == []
+    assert instances.status(now) is Status.STOPPED
+    for instance, text in ((now, b"now"), (then, b"then")):
+        async with world.context.storage(instance).contents(world.context.volume(instance)) as tree:
+            assert await world.host.files.read(tree / "file") == text
+    await world.finish(snapshots(world).restore(now.ref, "snap0"))
+    await world.finish(instances.start(now.ref))
+
+
+async def test_what_a_request_says_wins_over_the_source(world: World) -> None:
+    await stopped(world)
+    await update(world, **{"user.a": "source", "user.b": "source"})
+    request = InstanceRequest(name="copy", config={"user.b": "request", "volatile.base_image": "x"})
+    await world.finish(world.parts.services.instances.copy(Source(VICTIM, with_snapshots=False), request))
+    copy = world.parts.services.instances.get(VICTIM.renamed("copy"))
+    assert copy.config == {"user.a": "source", "user.b": "request"}
+
+
+async def test_a_copy_in_another_project_needs_its_profiles(world: World) -> None:
+    await stopped(world)
+    await world.parts.services.projects.create(Project("blue", config={"features.profiles": "true"}))
+    instances = world.parts.services.instances
+    request = InstanceRequest(name="copy", project="blue", devices={"root": ROOT})
+    await world.finish(instances.copy(Source(VICTIM), request))
+    assert instances.get(Ref("blue", "copy")).profiles == ("default",)
+    with pytest.raises(AlreadyExists):
+        instances.copy(Source(VICTIM), request)
+    with pytest.raises(NotFound):
+        instances.copy(Source(VICTIM, "none"), replace(request, name="other"))
+
+
+async def test_a_size_that_the_pool_cannot_limit_is_refused_with_the_reason(world: World) -> None:
+    await stopped(world)
+    sized = {"root": ROOT | {"size": "64MiB"}}
+    with pytest.raises(Unsupported, match="limits on the size"):
+        await world.create("sized", devices=sized)
+
+    def decide(found: Instance) -> InstanceUpdate:
+        return InstanceUpdate(config={}, devices=sized, profiles=found.profiles)
+
+    with pytest.raises(Unsupported, match="limits on the size"):
+        await world.finish(world.parts.services.instances.update(VICTIM, decide))
+    assert "root" not in victim(world).devices

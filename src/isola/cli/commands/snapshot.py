@@ -1,0 +1,155 @@
+"""``isola snapshot``: what an instance was at a moment."""
+
+from __future__ import annotations
+
+from isola.cli.grammar import Argument, Command, Group, Option, UsageError
+from isola.cli.output import FORMAT, Column, document, show
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from isola.cli.context import Context
+
+_INSTANCE = Argument("INSTANCE", "The instance", complete="instances")
+_SNAPSHOT = Argument("SNAPSHOT", "The snapshot", complete="")
+_NEVER = "0001-01-01T00:00:00Z"
+
+
+def create(context: Context) -> None:
+    """Take one; the daemon names it where no name is given."""
+    instance, name = context.args.text("INSTANCE"), context.args.text("SNAPSHOT")
+    expires, stays = context.args.text("expires"), context.args.flag("no-expiry")
+    if expires and stays:
+        raise UsageError("Either --expires or --no-expiry, not both")
+    operation = context.client.instances.snapshot(instance, name, expires_at=_NEVER if stays else expires)
+    context.follow(operation, f"Snapshotting {instance}")
+    context.say(f"Snapshot {operation.resource('instances_snapshots') or name} of {instance} is taken")
+
+
+def list_all(context: Context) -> None:
+    """Print an instance's snapshots."""
+    from isola.model.units import format_size
+
+    def size(item: Mapping[str, Any]) -> str:
+        return format_size(item["size"]) if item.get("size", -1) >= 0 else ""
+
+    columns = (
+        Column("NAME", "name"),
+        Column("TAKEN", "created_at"),
+        Column("EXPIRES", lambda item: "" if item["expires_at"].startswith("0001") else item["expires_at"]),
+        Column("SIZE", size),
+    )
+    show(context, context.client.instances.snapshots(context.args.text("INSTANCE")), columns)
+
+
+def show_one(context: Context) -> None:
+    """Print one."""
+    instances = context.client.instances
+    document(context, dict(instances.read_snapshot(context.args.text("INSTANCE"), context.args.text("SNAPSHOT"))))
+
+
+def rename(context: Context) -> None:
+    """Give one another name."""
+    instance, name, new = (context.args.text(each) for each in ("INSTANCE", "SNAPSHOT", "NEW"))
+    context.follow(context.client.instances.rename_snapshot(instance, name, new), f"Renaming {name}")
+    context.say(f"Snapshot {name} of {instance} is now {new}")
+
+
+def expire(context: Context) -> None:
+    """Set when one goes by itself."""
+    instance, name, time = (context.args.text(each) for each in ("INSTANCE", "SNAPSHOT", "TIME"))
+    until = "" if time == "never" else time
+    context.follow(context.client.instances.expire_snapshot(instance, name, until), f"Updating {name}")
+
+
+def restore(context: Context) -> None:
+    """Go back to one."""
+    instance, name = context.args.text("INSTANCE"), context.args.text("SNAPSHOT")
+    context.follow(context.client.instances.restore(instance, name), f"Restoring {instance}")
+    context.say(f"{instance} is as it was in {name}")
+
+
+def delete(context: Context) -> None:
+    instance = context.args.text("INSTANCE")
+    for name in context.args.many("SNAPSHOT"):
+        context.follow(context.client.instances.delete_snapshot(instance, name), f"Deleting {name}")
+        context.say(f"Snapshot {name} of {instance} is deleted")
+
+
+COMMANDS = (
+    Group(
+        "snapshot",
+        "Snapshots of instances: files, configuration, devices and profiles at one moment",
+        Command(
+            "create",
+            "Take a snapshot; what runs stands still for the moment that it takes",
+            create,
+            _INSTANCE,
+            Argument("SNAPSHOT", "Its name; else by the key snapshots.pattern", optional=True),
+            Option("--expires", "When it goes by itself; else by the key snapshots.expiry", value="TIME"),
+            Option("--no-expiry", "It stays until it is deleted"),
+            examples=(
+                ("isola snapshot create web1", "snap0, then snap1, ..."),
+                ("isola snapshot create web1 before-upgrade --no-expiry", "with a name of its own, for good"),
+                ("isola snapshot create web1 --expires 2030-01-01T00:00:00Z", "for a while"),
+            ),
+        ),
+        Command(
+            "list",
+            "List an instance's snapshots",
+            list_all,
+            _INSTANCE,
+            FORMAT,
+            aliases=("ls",),
+            examples=(("isola snapshot list web1", "oldest first"),),
+        ),
+        Command(
+            "show",
+            "Show one",
+            show_one,
+            _INSTANCE,
+            _SNAPSHOT,
+            examples=(("isola snapshot show web1 snap0", "as YAML"),),
+        ),
+        Command(
+            "rename",
+            "Rename one",
+            rename,
+            _INSTANCE,
+            _SNAPSHOT,
+            Argument("NEW", "Its name from now on"),
+            examples=(("isola snapshot rename web1 snap0 before", "snap0 is before from now on"),),
+        ),
+        Command(
+            "expire",
+            "Set when one goes by itself",
+            expire,
+            _INSTANCE,
+            _SNAPSHOT,
+            Argument("TIME", "A time, or never"),
+            examples=(
+                ("isola snapshot expire web1 snap0 2030-01-01T00:00:00Z", "at that time"),
+                ("isola snapshot expire web1 snap0 never", "it stays"),
+            ),
+        ),
+        Command(
+            "restore",
+            "Have the instance be what it was then; what it holds now is lost",
+            restore,
+            _INSTANCE,
+            _SNAPSHOT,
+            examples=(("isola snapshot restore web1 snap0", "stopped for it where it runs, then started again"),),
+        ),
+        Command(
+            "delete",
+            "Delete snapshots",
+            delete,
+            _INSTANCE,
+            Argument("SNAPSHOT", "One or several", many=True),
+            aliases=("rm",),
+            examples=(("isola snapshot delete web1 snap0 snap1", "the instance stays"),),
+        ),
+    ),
+)

@@ -1,0 +1,189 @@
+"""Make an instance of another one, or of what that was in a snapshot: its root, configuration, devices, snapshots."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from isola.errors import HostFailure, Unsupported, WrongState
+from isola.instances.context import Context, HalfMade
+from isola.instances.create import Plan, announce, check, half_of, record_created
+from isola.instances.describe import describe
+from isola.instances.expand import root_pool, root_size, with_size
+from isola.instances.half_made import keep_in_mind, undo_of_name
+from isola.instances.identity import refreshed
+from isola.instances.mend import mend
+from isola.instances.ranges import give_back, reserve_range
+from isola.instances.snapshot_records import find, snapshots_of
+from isola.instances.start import start
+from isola.instances.still import still
+from isola.instances.templates import OLD_NAME, PENDING
+from isola.instances.volatile import LAST_BOOT
+from isola.model.identity import IdRange
+from isola.model.instance import Desired, Instance, InstanceRequest
+from isola.model.reference import Ref
+from isola.model.snapshot import InstanceSnapshot
+from isola.operations import Operation
+
+_KEPT = ("volatile.", "image.")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a new instance is made of."""
+
+    ref: Ref
+    snapshot: str = ""
+    """Empty: what the instance is now."""
+    with_snapshots: bool = True
+    """Of an instance; a snapshot has none."""
+
+
+def plan(context: Context, source: Source, request: InstanceRequest) -> Plan:
+    """What the source says, with what the request says instead. Raises as ``create.check``, NotFound, Forbidden."""
+    origin, then = _origin(context, source)
+    request = dataclasses.replace(
+        request,
+        image=None,
+        type=then.type,
+        isolation=then.isolation,
+        runtime=then.runtime,
+        architecture=then.architecture,
+        description=request.description or then.description,
+        config={**_own(then.config), **_own(request.config)},
+        devices={**then.devices, **request.devices},
+        profiles=then.profiles if request.profiles is None else request.profiles,
+    )
+    found = check(context, request)
+    if root_pool(found.devices) != context.pool_name(origin):
+        raise Unsupported(
+            "Copying an instance to another pool is not offered yet",
+            evidence=f"the root of {origin.name!r} lies in pool {context.pool_name(origin)!r}",
+            field="devices",
+        )
+    if _wanted(context, source, origin):
+        context.permit_snapshot(found.ref.project)
+    return found
+
+
+async def copy(context: Context, op: Operation, source: Source, request: InstanceRequest) -> None:
+    """The copy has ids, addresses and an identity of its own. Starting it is a second stage, as in ``create``."""
+    await mend(context, op, source.ref)
+    found = plan(context, source, request)
+    await undo_of_name(context, found.ref)
+    id = context.host.clock.token(8)
+    half = HalfMade(id, found.ref)
+    op.if_undo_fails(lambda _: keep_in_mind(context, half))
+    op.on_rollback("give back user ids", partial(give_back, context, id))
+    idmap = await reserve_range(context, id)
+    origin, then = _origin(context, source)
+    instance = await _record(context, op, found, then, id=id, idmap=idmap)
+    half = half_of(context, instance)
+    with context.layers.reserved(id, instance.start):
+        await announce(context, op, instance)
+        await _build(context, op, source, origin, instance)
+        await op.commit(lambda: record_created(context, found, instance))
+    context.tell("created", instance.ref, caller=op.caller, type=instance.type)
+    if request.start:
+        op.reopen()
+        await start(context, op, instance.ref)
+
+
+def _origin(context: Context, source: Source) -> tuple[Instance, Instance]:
+    """The instance whose volume it is, and the record to go by."""
+    origin = context.records.get(source.ref)
+    if origin.deleting:
+        raise WrongState(f"Instance {origin.name!r} is half deleted", remedy="delete it again")
+    return origin, find(context, origin, source.snapshot).instance if source.snapshot else origin
+
+
+def _wanted(context: Context, source: Source, origin: Instance) -> list[InstanceSnapshot]:
+    return snapshots_of(context, origin) if source.with_snapshots and not source.snapshot else []
+
+
+def _own(config: Mapping[str, str]) -> dict[str, str]:
+    """Without what the daemon keeps: clients send it back."""
+    return {key: value for key, value in config.items() if not key.startswith(_KEPT)}
+
+
+async def _record(context: Context, op: Operation, found: Plan, then: Instance, *, id: str, idmap: IdRange) -> Instance:
+    request = found.request
+    volatile = {
+        "root.pool": root_pool(found.devices),
+        "uuid": context.host.clock.uuid(),
+        LAST_BOOT: context.host.system.boot_id(),
+        PENDING: "copy",
+        OLD_NAME: then.name,
+    }
+    if base := then.volatile.get("base_image"):
+        volatile["base_image"] = base
+    instance = dataclasses.replace(
+        then,
+        id=id,
+        name=found.ref.name,
+        project=found.ref.project,
+        idmap=idmap,
+        created_at=context.host.clock.now(),
+        last_used_at=None,
+        description=request.description,
+        config=dict(request.config),
+        devices={name: dict(device) for name, device in request.devices.items()},
+        profiles=found.profiles,
+        ephemeral=request.ephemeral,
+        runtime=found.runtime,
+        hostname=request.hostname,
+        deleting=False,
+        plugged={},
+        changing={},
+        volatile=with_size(volatile, root_size(found.devices)),
+    )
+    stopped = dataclasses.replace(instance, desired=Desired.STOPPED)
+    return await refreshed(context, op, stopped, found.devices)
+
+
+async def _build(context: Context, op: Operation, source: Source, origin: Instance, instance: Instance) -> None:
+    driver, old, new = context.storage(instance), context.volume(origin), context.volume(instance)
+    with op.step(f"Copy {origin.name}"):
+        if source.snapshot:
+            await driver.clone_volume(op, new, old, find(context, origin, source.snapshot).id)
+        else:
+            async with still(context, op, origin):
+                await driver.clone_volume(op, new, old)
+    for snapshot in _wanted(context, source, origin):
+        with op.step(f"Copy snapshot {snapshot.name}"):
+            await _copy_snapshot(context, op, origin, instance, snapshot)
+    descriptions = context.descriptions(context.pool_name(instance))
+    await op.effect(
+        f"describe {instance.name}",
+        lambda: describe(context, instance),
+        undo=lambda: descriptions.remove(instance.id),
+    )
+    with op.step("Register devices"):
+        await context.devices.register(op, instance)
+
+
+async def _copy_snapshot(
+    context: Context, op: Operation, origin: Instance, instance: Instance, snapshot: InstanceSnapshot
+) -> None:
+    then = dataclasses.replace(
+        snapshot.instance,
+        id=instance.id,
+        name=instance.name,
+        project=instance.project,
+        idmap=instance.idmap,
+        plugged={},
+        changing={},
+        volatile=instance.volatile,
+    )
+    copied = dataclasses.replace(snapshot, id=context.host.clock.token(16), instance=then)
+    driver, volume = context.storage(instance), context.volume(instance)
+
+    async def withdraw() -> None:
+        if copied.id in await driver.snapshots(volume):
+            raise HostFailure(f"Snapshot {copied.name!r} is left in pool {volume.pool!r}")
+        await context.snapshots.remove(copied.key)
+
+    await op.effect(f"record snapshot {copied.name}", lambda: context.snapshots.add(copied.key, copied), undo=withdraw)
+    await driver.clone_snapshot(op, volume, copied.id, context.volume(origin), snapshot.id)

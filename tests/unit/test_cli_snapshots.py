@@ -1,0 +1,84 @@
+"""``isola snapshot`` and ``isola copy`` as typed, against a daemon in memory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from served_daemon import ServedDaemon
+
+Run = Callable[..., str]
+ISOLA = [sys.executable, "-m", "isola.cli.main"]
+
+
+@pytest.fixture
+def isola(tmp_path: Path) -> Iterator[Run]:
+    with ServedDaemon(tmp_path) as daemon:
+        environment = {"PATH": os.environ["PATH"], "ISOLA_DIR": str(daemon.directory), "LANG": "C.UTF-8"}
+
+        def run(*argv: str, status: int = 0) -> str:
+            done = subprocess.run(
+                [*ISOLA, *argv], capture_output=True, timeout=30, env=environment, check=False, text=True
+            )
+            assert done.returncode == status, done.stderr
+            return done.stdout if status == 0 else done.stderr
+
+        run("create", "--empty", "web1", "-i", "container")
+        yield run
+
+
+def names(isola: Run) -> list[str]:
+    return [row.split(",")[0] for row in isola("snapshot", "list", "web1", "--format", "csv").splitlines()]
+
+
+def test_snapshots_of_an_instance(isola: Run) -> None:
+    isola("config", "set", "web1", "user.mark=then")
+    isola("snapshot", "create", "web1")
+    isola("snapshot", "create", "web1", "before", "--expires", "2040-01-01T00:00:00Z")
+    assert names(isola) == ["snap0", "before"] or sorted(names(isola)) == ["before", "snap0"]
+    assert "2040-01-01" in isola("snapshot", "list", "web1")
+    isola("snapshot", "rename", "web1", "snap0", "first")
+    isola("snapshot", "expire", "web1", "first", "2041-01-01T00:00:00Z")
+    shown = yaml.safe_load(isola("snapshot", "show", "web1", "first"))
+    assert (shown["config"]["user.mark"], shown["stateful"]) == ("then", False)
+    assert "2041" in str(shown["expires_at"])
+    isola("snapshot", "expire", "web1", "first", "never")
+    assert "2041" not in isola("snapshot", "show", "web1", "first")
+    isola("config", "set", "web1", "user.mark=now")
+    isola("snapshot", "restore", "web1", "first")
+    assert isola("config", "get", "web1", "user.mark") == "then\n"
+    isola("snapshot", "delete", "web1", "first", "before")
+    assert names(isola) == []
+
+
+def test_an_instance_is_copied_and_moved(isola: Run) -> None:
+    isola("snapshot", "create", "web1")
+    isola("copy", "web1", "web2", "-c", "user.mark=copied")
+    isola("copy", "web1/snap0", "web3")
+    isola("cp", "web1", "web4", "--instance-only")
+    assert isola("config", "get", "web2", "user.mark") == "copied\n"
+    assert "snap0" in isola("snapshot", "list", "web2")
+    assert "snap0" not in isola("snapshot", "list", "web4")
+    isola("move", "web4", "web5")
+    assert {"web2", "web3", "web5"} <= set(isola("list", "--format", "csv", "-c", "n").split())
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (("snapshot", "create", "none"), "not found"),
+        (("snapshot", "create", "web1", "a/b"), "nvalid name"),
+        (("snapshot", "create", "web1", "--expires", "2040-01-01T00:00:00Z", "--no-expiry"), "not both"),
+        (("snapshot", "restore", "web1", "none"), "no snapshot"),
+        (("copy", "a/b/c", "web2"), "is expected"),
+        (("copy", "web1", "web1"), "exists"),
+    ],
+)
+def test_what_is_wrong_is_said(isola: Run, argv: tuple[str, ...], words: str) -> None:
+    expected = 2 if "expected" in words or "both" in words else 1
+    assert words in isola(*argv, status=expected)

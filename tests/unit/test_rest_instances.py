@@ -319,6 +319,7 @@ async def test_what_clients_do_inside_is_told(two_instances: Stand) -> None:
     async with two_instances.session.get(f"http://isola{base}/console") as answer:
         assert answer.status == 200
     await two_instances.ask("DELETE", f"{base}/console")
+    await two_instances.get(f"{base}/metadata")
     events.close()
     told = [(lifecycle(event).action, lifecycle(event).context or None) async for event in events]
     assert told == [
@@ -328,4 +329,5 @@ async def test_what_clients_do_inside_is_told(two_instances: Stand) -> None:
         ("instance-log-retrieved", {"file": "runtime.log"}),
         ("instance-console-retrieved", None),
         ("instance-console-reset", None),
+        ("instance-metadata-retrieved", None),
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from isola.doors.rest.acting import telling
 from isola.doors.rest.answers import sync
 from isola.doors.rest.lookup import instance_of
 from isola.doors.rest.request import Request
@@ -57,8 +58,10 @@ def _refused(path: str, handler: Handler, *methods: str) -> list[Route]:
     return [(method, path, handler, Permission.EDIT) for method in methods or ("PUT", "PATCH", "POST", "DELETE")]
 
 
+_METADATA = telling("instance-metadata-retrieved", metadata, lambda request: {})
+
 ROUTES = in_every_tree(
-    ("GET", "/1.0/instances/{name}/metadata", metadata, Permission.VIEW),
+    ("GET", "/1.0/instances/{name}/metadata", _METADATA, Permission.VIEW),
     ("PUT", "/1.0/instances/{name}/metadata", refuse_metadata, Permission.EDIT),
     ("PATCH", "/1.0/instances/{name}/metadata", refuse_metadata, Permission.EDIT),
     ("GET", "/1.0/instances/{name}/metadata/templates", templates, Permission.VIEW),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
-from https_peer import Peer, der_of, free_port, pair, peer
+from https_peer import Peer, client_context, der_of, free_port, pair, peer
 from rest_door import Stand, standing
+from sftp_client import upgraded
 
 from isola.model.project import Project
 
@@ -91,3 +94,45 @@ async def test_leases_of_an_instance_of_the_same_name_are_another_s(stand: Stand
     async with peer(port, shown) as blue:  # type: ignore[arg-type]
         seen = await blue.get(f"{NETWORK}/leases?project=blue")
     assert {lease["hwaddr"] for lease in seen if lease["type"] != "gateway"} == {addresses["blue"]}
+
+
+@pytest.mark.parametrize("change", ["removed", "restricted"])
+async def test_a_command_ends_with_the_trust_of_who_began_it(stand: Stand, change: str) -> None:
+    """Its channels are open to who knows their secrets, with a certificate or without."""
+    await stand.create("web1", start=True)
+    port, shown = await restricted(stand, "default")
+    async with peer(port, shown) as owner, peer(port, None) as stranger:  # type: ignore[arg-type]
+        body = {"command": ["cat"], "wait-for-websocket": True, "interactive": True}
+        status, answer = await owner.ask("POST", "/1.0/instances/web1/exec", body)
+        assert status == 202
+        secrets = answer["metadata"]["metadata"]["fds"]
+        address = f"{stranger.url}{answer['operation']}/websocket?secret="
+        async with (
+            stranger.session.ws_connect(address + secrets["0"]) as terminal,
+            stranger.session.ws_connect(address + secrets["control"]),
+        ):
+            await terminal.send_bytes(b"hello\n")
+            assert await asyncio.wait_for(terminal.receive_bytes(), 5)
+            certificate = f"/1.0/certificates/{owner.fingerprint}"
+            if change == "removed":
+                assert (await stand.ask("DELETE", certificate))[0] == 200
+            else:
+                assert (await stand.ask("PATCH", certificate, {"projects": ["blue"]}))[0] == 200
+            async with asyncio.timeout(5):
+                while not terminal.closed:
+                    await terminal.receive()
+    ended = await stand.get(f"{answer['operation']}/wait?timeout=5")
+    assert ended["status_code"] in (200, 400, 401)
+
+
+async def test_files_are_closed_with_the_trust_of_who_opened_them(stand: Stand) -> None:
+    await stand.create("web1", start=True)
+    port, shown = await restricted(stand, "default")
+    head, reader, writer = await upgraded(port, "web1", tls=client_context(shown))  # type: ignore[arg-type]
+    assert head.startswith("HTTP/1.1 101 ")
+    async with peer(port, shown) as owner:  # type: ignore[arg-type]
+        assert (await stand.ask("DELETE", f"/1.0/certificates/{owner.fingerprint}"))[0] == 200
+    async with asyncio.timeout(5):
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+    writer.close()

@@ -17,7 +17,7 @@ from isola.doors.rest.ceilings import Ceilings, origin
 from isola.doors.rest.listening import listen
 from isola.doors.rest.protocol import NetworkProtocol, NetworkServer
 from isola.errors import InUse, IsolaError
-from isola.model.caller import Caller
+from isola.model.caller import Caller, Credential
 from isola.model.endpoint import Endpoint, endpoint
 from isola.server import HTTPS_PORT
 
@@ -198,8 +198,15 @@ class Https:
         return await self._answer(request, caller)
 
     def _cut(self, fingerprint: str) -> None:
-        """Close the connections of a client that has lost permissions; a response in progress is sent first."""
+        """End the connections of a client that has lost rights; the answer under way is sent first.
+
+        Its commands and consoles end too: their channels may be connections that have shown no certificate.
+        """
         self._hang_up(protocol for protocol, shown in self._open.items() if shown == fingerprint)
+        for operation in list(self._services.operations):
+            theirs = operation.caller.credential is Credential.CERTIFICATE and operation.caller.name == fingerprint
+            if theirs and operation.kind == "websocket" and operation.may_cancel:
+                operation.cancel()
 
     def _cut_all(self) -> None:
         """Close all connections when the port is closed."""

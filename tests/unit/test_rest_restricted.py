@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 from https_peer import Peer, client_context, der_of, free_port, pair, peer
@@ -136,3 +137,35 @@ async def test_files_are_closed_with_the_trust_of_who_opened_them(stand: Stand) 
         with contextlib.suppress(ConnectionError):
             assert await reader.read() == b""
     writer.close()
+
+
+async def test_a_volume_is_not_moved_to_where_the_client_may_not_work(stand: Stand) -> None:
+    """Project green keeps its volumes in the default one, which the client may not change."""
+    records = stand.world.parts.records.projects
+    await records.add("green", Project("green", config={"features.storage.volumes": "false"}))
+    await records.change("blue", lambda found: replace(found, config={"features.storage.volumes": "true"}))
+    port, shown = await restricted(stand, "blue", "green")
+    volumes = "/1.0/storage-pools/default/volumes/custom"
+    async with peer(port, shown) as client:  # type: ignore[arg-type]
+        assert (await client.ask("POST", f"{volumes}?project=blue", {"name": "data"}))[0] == 201
+        status, body = await client.ask("POST", f"{volumes}/data?project=blue", {"name": "data", "project": "green"})
+        assert status == 403, body
+        assert await stand.get(volumes) == []
+        status, _ = await client.ask("POST", f"{volumes}/data?project=blue", {"name": "data", "project": "default"})
+        assert status == 404
+
+
+async def test_a_volume_lies_in_the_pools_of_its_project(stand: Stand) -> None:
+    pools = {"name": "fast", "driver": "dir"}
+    status, body = await stand.ask("POST", "/1.0/storage-pools", pools)
+    assert status == 201, body
+    rules = {"restricted": "true", "restricted.storage-pools.access": "default", "features.storage.volumes": "true"}
+    await stand.world.parts.records.projects.change("blue", lambda found: replace(found, config=rules))
+    port, shown = await restricted(stand, "blue")
+    async with peer(port, shown) as client:  # type: ignore[arg-type]
+        at = "/1.0/storage-pools/{}/volumes/custom{}?project=blue"
+        status, body = await client.ask("POST", at.format("fast", ""), {"name": "data"})
+        assert status == 403 and "restricted.storage-pools.access" in body["error"], body
+        assert (await client.ask("POST", at.format("default", ""), {"name": "data"}))[0] == 201
+        status, body = await client.ask("POST", at.format("default", "/data"), {"name": "data", "pool": "fast"})
+        assert status == 403 and "restricted.storage-pools.access" in body["error"], body

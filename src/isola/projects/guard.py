@@ -68,8 +68,9 @@ class Guard:
     def volume(self, wanted: VolumeRecord) -> None:
         """As it shall be, made or resized. Raises NotFound (the project), Forbidden, InvalidInput (without a size)."""
         project = self.projects.get(wanted.project)
+        restrictions.check_pool(project, wanted.pool, "pool")
         if project.config.get(DISK):
-            sizes = [each.size for each in self._volumes(project.name) if each.ref != wanted.ref]
+            sizes = [each.size for each in self._volumes(project.name) if each.id != wanted.id]
             limits.check(project, self.members(project), [*sizes, wanted.size], keys=(DISK,))
 
     def sizes(self, project: str) -> list[int | None]:

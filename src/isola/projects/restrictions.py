@@ -28,6 +28,13 @@ def check(project: Project, config: Config, devices: Devices) -> None:
         _check_device(project, name, device)
 
 
+def check_pool(project: Project, pool: str, field: str) -> None:
+    """Raise Forbidden for a pool that a restricted project may not use."""
+    pools = _listed(project, "restricted.storage-pools.access") if restricted(project) else []
+    if pools and pool not in pools:
+        raise _forbidden(project, f"Pool {pool!r}", "restricted.storage-pools.access", field)
+
+
 def allows(project: Project, key: str) -> bool:
     """Whether a key such as ``restricted.snapshots`` lets it through."""
     return not restricted(project) or _value(project, key) == "allow"
@@ -69,9 +76,9 @@ def _check_device(project: Project, name: str, device: Mapping[str, str]) -> Non
 
 def _check_disk(project: Project, where: str, device: Mapping[str, str]) -> None:
     key = "restricted.devices.disk"
-    rule, pools = _value(project, key), _listed(project, "restricted.storage-pools.access")
-    if pools and device.get("pool") and device["pool"] not in pools:
-        raise _forbidden(project, f"Pool {device['pool']!r}", "restricted.storage-pools.access", where)
+    rule = _value(project, key)
+    if pool := device.get("pool"):
+        check_pool(project, pool, where)
     if device.get("path") == "/" and not device.get("source"):
         return
     if rule == "block" or (rule == "managed" and not device.get("pool")):

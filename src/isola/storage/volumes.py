@@ -137,8 +137,8 @@ class Volumes:
         found = self._context.usable(ref)
         self._context.refuse_if_used(found, "move")
         await self._check_new(target, found.config)
-        if target.project != ref.project:
-            self._context.permit(replace(found, name=target.name, project=target.project))
+        if (target.project, target.pool) != (ref.project, ref.pool):
+            self._context.permit(replace(found, pool=target.pool, name=target.name, project=target.project))
 
         async def work(op: Operation) -> None:
             current = self._context.still(found)

@@ -198,7 +198,7 @@ class Https:
         return await self._answer(request, caller)
 
     def _cut(self, fingerprint: str) -> None:
-        """End the connections of a client that has lost rights; the answer under way is sent first.
+        """Close the connections of a client that has lost permissions; a response in progress is sent first.
 
         Its commands and consoles end too: their channels may be connections that have shown no certificate.
         """

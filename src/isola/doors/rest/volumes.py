@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from isola.access import refusal_of_shared
 from isola.doors.rest.request import Request
-from isola.errors import InvalidInput, NotFound, Unsupported
+from isola.errors import Forbidden, InvalidInput, NotFound, Unsupported
 from isola.model.instance import Instance
 from isola.model.reference import Kind
 from isola.model.storage import Pool
@@ -40,6 +41,14 @@ def other_home(request: Request, project: str) -> str:
         raise NotFound(f"Project {project[:80]!r} not found", field="project")
     request.services.projects.get(project)
     return request.services.projects.home(project, Kind.STORAGE_VOLUME)
+
+
+def target_home(request: Request, project: str) -> str:
+    """Where a volume is to come. Raises Forbidden too where that project shares those of one it may not change."""
+    home = other_home(request, project)
+    if reason := refusal_of_shared(request.caller, project or request.project, home):
+        raise Forbidden(reason, field="project")
+    return home
 
 
 def ref_of(request: Request) -> VolumeRef:

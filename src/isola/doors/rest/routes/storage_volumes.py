@@ -20,7 +20,17 @@ from isola.doors.rest.shapes.volumes import (
     volume_json,
     volume_writable,
 )
-from isola.doors.rest.volumes import custom_of, home_of, other_home, pool_of, ref_of, root_of, roots_in, type_of
+from isola.doors.rest.volumes import (
+    custom_of,
+    home_of,
+    other_home,
+    pool_of,
+    ref_of,
+    root_of,
+    roots_in,
+    target_home,
+    type_of,
+)
 from isola.errors import InvalidInput, Unsupported
 from isola.model.storage import Pool
 from isola.model.volume import CUSTOM, ROOT, VolumeRecord, VolumeRef
@@ -112,7 +122,7 @@ async def post(request: Request) -> web.StreamResponse:
     target = VolumeRef(
         fields.text("pool", "") or ref.pool,
         ref.kind,
-        other_home(request, fields.text("project", "")),
+        target_home(request, fields.text("project", "")),
         fields.text("name"),
     )
     if fields.text("pool", "") and target.pool not in {pool.name for pool in request.services.pools}:

@@ -121,6 +121,13 @@ def test_rare_socket_families_do_not_open(family: int, upper: int) -> None:
         assert refused(call, (upper << 32 | family,), system=True) == 97
 
 
+@pytest.mark.parametrize("system", [True, False])
+@pytest.mark.parametrize("request_", [0x5000940E, 0x50009401, 0x50009417, 0x50009418, 0xFFFFFFFF5000940E])
+def test_no_subvolumes_are_made_beside_a_quota(request_: int, system: bool) -> None:
+    assert refused("ioctl", (3, request_), system=system) == 25
+    assert refused("ioctl", (3, 0x5401), system=system) is None
+
+
 def test_keys_are_not_there_for_anybody() -> None:
     for call in ("add_key", "keyctl", "request_key"):
         # ENOSYS, for which engines and service managers inside do without; EPERM stops some of them.

@@ -70,7 +70,9 @@ class Guard:
         project = self.projects.get(wanted.project)
         restrictions.check_pool(project, wanted.pool, "pool")
         if project.config.get(DISK):
-            sizes = [each.size for each in self._volumes(project.name) if each.id != wanted.id]
+            sizes = [
+                each.size for each in self._volumes(project.name) if (each.id, each.name) != (wanted.id, wanted.name)
+            ]
             limits.check(project, self.members(project), [*sizes, wanted.size], keys=(DISK,))
 
     def sizes(self, project: str) -> list[int | None]:

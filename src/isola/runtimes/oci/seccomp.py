@@ -27,6 +27,14 @@ _RARE_FAMILIES = tuple((0xFFFFFFFF ^ below, first) for first, below in (
 The kernel takes the lower half of the register: a comparison of all 64 bits would miss a family with others above it.
 """
 
+_SUBVOLUME_REQUESTS = (0x5000940E, 0x50009418, 0x50009401, 0x50009417)
+"""``ioctl`` on btrfs: a new subvolume, a snapshot, each in an old and a new form.
+
+Any user may make them, and what is written to them counts against no limit of the volume they are made in.
+"""
+_ENOTTY = 25
+"""As on another file system: programs then make a directory."""
+
 _ARCHITECTURES = {
     "x86_64": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
     "aarch64": ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"],
@@ -67,6 +75,9 @@ def profile(*, system: bool, architecture: str) -> dict[str, object]:
         # A pair is refused by most families, but only after two sockets have been made.
         _refuse(["socket", "socketpair"], errno=_EAFNOSUPPORT, args=[_under(0, mask, family)])
         for mask, family in _RARE_FAMILIES
+    ]
+    rules += [
+        _refuse(["ioctl"], errno=_ENOTTY, args=[_under(1, 0xFFFFFFFF, request)]) for request in _SUBVOLUME_REQUESTS
     ]
     # Its arguments lie in memory, where a filter cannot look; the C libraries of 32-bit programs have called `socket`
     # itself since 2016.

@@ -294,3 +294,11 @@ async def test_volumes_count_against_the_disk_space_of_a_project(stand: Stand) -
         with pytest.raises(Forbidden, match="allows limits"):
             guard.volume(wanted)
     await stand.world.parts.records.volumes.remove(blue.key)
+
+
+async def test_a_quick_renaming_has_ended_when_it_is_answered(stand: Stand) -> None:
+    """pylxd reads the project by its new name without waiting for the operation."""
+    assert (await stand.ask("POST", "/1.0/projects", {"name": "red"}))[0] == 201
+    status, body = await stand.ask("POST", "/1.0/projects/red", {"name": "green"})
+    assert (status, body["metadata"]["status"]) == (202, "Success")
+    assert (await stand.ask("GET", "/1.0/projects/green"))[0] == 200

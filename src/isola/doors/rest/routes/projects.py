@@ -16,6 +16,9 @@ from isola.doors.rest.shapes.projects import project_json, usage_json, writable
 from isola.model.project import FEATURES, Project
 from isola.projects.verbs import start_rename
 
+_MOMENT = 0.5
+"""Seconds."""
+
 
 async def list_all(request: Request) -> web.StreamResponse:
     """Paths, or projects: those that the caller may use."""
@@ -62,10 +65,12 @@ async def patch(request: Request) -> web.StreamResponse:
 
 
 async def rename(request: Request) -> web.StreamResponse:
-    """Start renaming an empty project."""
+    """Start renaming an empty project. The answer waits a moment: pylxd reads the new name without waiting itself."""
     new, project = (await request.fields()).text("name"), _find(request)
     services = request.services
-    return background(start_rename(services.projects, services.operations, project.name, new, caller=request.caller))
+    operation = start_rename(services.projects, services.operations, project.name, new, caller=request.caller)
+    await operation.wait(_MOMENT)
+    return background(operation)
 
 
 async def delete(request: Request) -> web.StreamResponse:

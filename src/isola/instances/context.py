@@ -215,9 +215,6 @@ class Context:
     def profile_ref(self, instance: Instance, name: str) -> Ref:
         return self.scoped(instance.project, Kind.PROFILE, name)
 
-    def has_profile(self, instance: Instance, profile: Ref) -> bool:
-        return profile.name in instance.profiles and self.profile_ref(instance, profile.name) == profile
-
     def network_ref(self, project: str, name: str) -> Ref:
         """The network that the devices of an instance, or of a profile, of this project name."""
         return self.scoped(project, Kind.NETWORK, name)

@@ -8,7 +8,7 @@ import json
 import os
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,6 +98,40 @@ VERBS = (
         lambda d: not has_victim(d),
     ),
 )
+DEVICES = {
+    "here": {"type": "disk", "source": "/srv", "path": "/here", "readonly": "true"},
+    "scratch": {"type": "disk", "source": "tmpfs:", "path": "/scratch"},
+    "data": {"type": "disk", "pool": "default", "source": "data", "path": "/data"},
+    "fuse": {"type": "unix-char", "source": "/dev/fuse", "path": "/dev/host-fuse"},
+    "web": {"type": "proxy", "listen": "tcp:127.0.0.1:7080", "connect": "tcp:127.0.0.1:80"},
+    "nat": {"type": "proxy", "listen": "tcp:192.0.2.1:81", "connect": "tcp:192.0.2.9:81", "nat": "true"},
+    "eth5": {"type": "nic", "nictype": "macvlan", "parent": "lan0", "name": "eth5"},
+}
+
+
+def change_devices(daemon: Daemon, devices: Mapping[str, Mapping[str, str]]) -> None:
+    body = {"devices": devices, "profiles": ["default"], "description": "plugged" if devices else ""}
+    daemon.run("PUT", "/1.0/instances/victim", body)
+
+
+def unplugged(daemon: Daemon, runtime: str) -> None:
+    running(daemon, runtime)
+    change_devices(daemon, {})
+
+
+def plugged(daemon: Daemon, runtime: str) -> None:
+    running(daemon, runtime)
+    change_devices(daemon, DEVICES)
+
+
+def has_devices(daemon: Daemon) -> bool:
+    return has_victim(daemon) and records(daemon, "instances")["victim"]["description"] == "plugged"
+
+
+PLUGGING = (
+    Verb("plug", "Updating instance", unplugged, lambda d, r: change_devices(d, DEVICES), has_devices),
+    Verb("unplug", "Updating instance", plugged, lambda d, r: change_devices(d, {}), lambda d: not has_devices(d)),
+)
 IMPORT = Verb("import", "Importing image", no_image, import_image, lambda d: bool(records(d, "images")))
 
 
@@ -135,11 +169,25 @@ def test_every_step_of_image_import(action: str, daemon: Daemon) -> None:
     no_image(daemon, "runc")
 
 
-def walk(daemon: Daemon, verb: Verb, runtime: str, action: str) -> None:
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("verb", PLUGGING, ids=lambda verb: verb.name)
+def test_every_step_of_plugging(verb: Verb, action: str, daemon: Daemon) -> None:
+    if not records(daemon, "images"):
+        daemon.import_image(daemon.directory / "tiny.tar", "tiny")
+    if "lan0" not in daemon.links():
+        daemon.inside("ip", "link", "add", "lan0", "up", "type", "bridge")
+        daemon.run("POST", "/1.0/storage-pools/default/volumes/custom", {"name": "data", "type": "custom"})
+    absent(daemon, "crun")
+    walk(daemon, verb, "crun", action, sampled=True)
+    absent(daemon, "crun")
+
+
+def walk(daemon: Daemon, verb: Verb, runtime: str, action: str, *, sampled: bool = False) -> None:
     """Learn the points of a clean run, then hit each of them in turn."""
     points = learn(daemon, verb, runtime)
     assert len(points) >= 4, points
-    for number in chosen(len(points), action):
+    for number in chosen(len(points), sampled or action == "kill"):
         point = points[number]
         daemon.idle()
         verb.prepare(daemon, runtime)
@@ -155,9 +203,9 @@ def walk(daemon: Daemon, verb: Verb, runtime: str, action: str) -> None:
     assert verb.acknowledged(daemon)
 
 
-def chosen(points: int, action: str) -> list[int]:
-    """All, or of the kills, each of which takes a new daemon, every second one by chance."""
-    if action != "kill" or WHOLE:
+def chosen(points: int, sampled: bool) -> list[int]:
+    """All, or (of the kills, each of which takes a new daemon) half of them by chance."""
+    if not sampled or WHOLE:
         return list(range(points))
     print(f"ISOLA_TEST_SEED={SEED}")
     return sorted(random.Random(SEED).sample(range(points), (points + 1) // 2))

@@ -60,6 +60,7 @@ def differences(daemon: Daemon) -> list[str]:
     )
     hosts = daemon.directory / "networks" / "isolabr0" / "hosts.d"
     compare("DHCP entries", _names(hosts), {daemon.names.veth(id, "eth0") for id in recorded})
+    found += _devices(daemon, {n: one for n, one in instances.items() if one["id"] in running - doomed})
     found += _images(daemon)
     found += [
         f"{name} is {daemon.status(name)}, its record says {record['desired']}"
@@ -67,6 +68,52 @@ def differences(daemon: Daemon) -> list[str]:
         if not record["deleting"] and (daemon.status(name) in ("Running", "Frozen")) != (record["desired"] == "running")
     ]
     return found
+
+
+_PLACES = {"/here", "/scratch", "/data", "/dev/host-fuse"}
+"""Paths inside at which tests plug devices."""
+_FILTERED = {
+    "security.mac_filtering",
+    "security.ipv4_filtering",
+    "security.ipv6_filtering",
+    "limits.egress",
+    "limits.max",
+}
+
+
+def _devices(daemon: Daemon, running: dict[str, dict[str, Any]]) -> list[str]:
+    """Mounts and links inside, forwarders and tables of running instances that are too many or missing."""
+    found: list[str] = []
+    forwarders: set[str] = set()
+    tables: set[str] = set()
+    for instance, record in running.items():
+        found += _inside(Path(f"/proc/{daemon.pid(instance)}"), record["plugged"])
+        for name, state in record["plugged"].items():
+            config = state["config"]
+            if config.get("nat") == "true" or config.get("nictype") == "routed" or _FILTERED & set(config):
+                tables.add(daemon.names.device_table(record["id"], name))
+            elif state["kind"] == "proxy":
+                forwarders.add(f"{record['id']}/{name}")
+    lines = [line for line in daemon.host_processes().values() if "isola.host.forwarder" in line]
+    seen = {line.split()[-1] for line in lines}
+    found += [f"forwarders {sorted(seen)}, not {sorted(forwarders)}"] if seen != forwarders else []
+    here = {line.split()[-1] for line in daemon.tables()}
+    here = {name for name in here if name.startswith(f"{daemon.names.tag}.")}
+    return found + ([f"tables {sorted(here)}, not {sorted(tables)}"] if here != tables else [])
+
+
+def _inside(process: Path, plugged: dict[str, dict[str, Any]]) -> list[str]:
+    """What a process of the instance sees of its devices."""
+    try:
+        mounts = {line.split()[1] for line in (process / "mounts").read_text().splitlines()}
+        links = {line.split(":")[0].strip() for line in (process / "net/dev").read_text().splitlines()[2:]}
+    except FileNotFoundError:
+        return []  # it does not run: that is said elsewhere
+    kinds = ("disk", "unix-char", "unix-block")
+    places = {state["config"]["path"] for state in plugged.values() if state["kind"] in kinds and state["config"]}
+    wanted = {state["facts"].get("name", name) for name, state in plugged.items() if state["kind"] == "nic"}
+    wrong = ((mounts & _PLACES) ^ (places & _PLACES)) | ((links - {"lo"}) ^ wanted)
+    return [f"inside too much or missing: {sorted(wrong)}"] if wrong else []
 
 
 def settled(daemon: Daemon, seconds: float = 10) -> list[str]:

@@ -414,6 +414,15 @@ def test_keys_are_completed_with_the_values_they_take(isola: Run) -> None:
     assert line == "limits.cpu\ta CPU set such as 0-3, or a number of CPUs"
 
 
+def test_keys_of_a_device_are_those_of_its_type(isola: Run) -> None:
+    words = ("__complete", "--", "config", "device", "add", "web1", "dev")
+    tmpfs = {line.partition("\t")[0] for line in ok(isola(*words, "disk", "")).splitlines()}
+    assert {"source", "path", "readonly"} <= tmpfs and not {"listen", "nictype"} & tmpfs
+    proxy = {line.partition("\t")[0] for line in ok(isola(*words, "proxy", "listen=tcp:127.0.0.1:80", "")).splitlines()}
+    assert {"connect", "nat"} <= proxy and "source" not in proxy
+    assert "bind=host" in ok(isola(*words, "proxy", "bind=")).split()
+
+
 def test_bash_completes_through_the_script(isola: Run, daemon: ServedDaemon, tmp_path: Path) -> None:
     daemon.create("web1")
     launcher = tmp_path / "isola"

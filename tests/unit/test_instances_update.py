@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from instance_updates import change, update
 from instance_verbs import NIC_ONE as NIC
@@ -103,3 +105,29 @@ async def test_a_wrong_update_is_refused(wanted: dict[str, object], code: str, f
         world.parts.services.instances.update(Ref.default("web1"), lambda _: change(**wanted))
     assert (caught.value.code, caught.value.field) == (code, field)
     assert not await differences(world)
+
+
+async def test_nics_of_a_record_of_isola_0_1_are_adopted_changed_and_removed(world: World) -> None:
+    """There the facts of NICs were texts among those of the instance, and no configuration was recorded."""
+    ref = Ref.default("web1")
+    before = await world.create("web1", start=True)
+    facts = before.plugged["eth0"].facts
+    entry = await world.store.get("/instances/default/web1")
+    assert entry is not None
+    record = json.loads(entry.value)
+    del record["plugged"], record["changing"]
+    record["volatile"] |= {f"eth0.{fact}": value for fact, value in facts.items()}
+    await world.parts.close()
+    await world.store.put("/instances/default/web1", json.dumps(record).encode())
+    pairs = dict(world.host.links.inside)
+    await world.start()
+    assert world.parts.services.instances.get(ref).plugged["eth0"].facts == facts
+    assert dict(world.host.links.inside) == pairs and not await differences(world)  # not plugged in anew
+    await update(world, devices={"eth0": NIC | {"security.mac_filtering": "true"}})
+    changed = world.parts.services.instances.get(ref)
+    assert changed.plugged["eth0"].facts == facts and "security.mac_filtering" in changed.plugged["eth0"].config
+    assert not await differences(world)
+    await world.finish(world.parts.services.instances.restart(ref))
+    assert not await differences(world)
+    await update(world, devices={"eth0": {"type": "none"}})
+    assert not world.host.links.inside and not await differences(world)

@@ -67,7 +67,15 @@ def _of_command(command: Command, before: list[str], unfinished: str, directory:
     if unfinished.startswith("-"):
         return _with_value(options, unfinished, directory) or _option_names(options)
     argument = _argument(command, options, before)
-    return () if argument is None else _names(argument.complete, unfinished, directory)
+    if argument is None:
+        return ()
+    return _names(argument.complete, unfinished, directory, _type(command, options, before))
+
+
+def _type(command: Command, options: Iterable[Option], before: Sequence[str]) -> str:
+    """The type of device that was typed before its keys, or empty."""
+    given = _given(options, before)
+    return next((word for argument, word in zip(command.arguments, given, strict=False) if argument.name == "TYPE"), "")
 
 
 def _pending(options: Iterable[Option], before: Sequence[str]) -> Option | None:
@@ -86,8 +94,17 @@ def _with_value(options: Iterable[Option], unfinished: str, directory: str) -> l
 
 
 def _argument(command: Command, options: Iterable[Option], before: Sequence[str]) -> Argument | None:
+    count = len(_given(options, before))
+    if count < len(command.arguments):
+        return command.arguments[count]
+    last = command.arguments[-1] if command.arguments else None
+    return last if last is not None and last.many and not last.rest else None
+
+
+def _given(options: Iterable[Option], before: Sequence[str]) -> list[str]:
+    """The arguments among the words, without options and their values."""
     takes_value = {name for option in options if option.value for name in option.names}
-    count = 0
+    found: list[str] = []
     skip = False
     for word in before:
         if skip:
@@ -95,18 +112,15 @@ def _argument(command: Command, options: Iterable[Option], before: Sequence[str]
         elif word.startswith("-") and word != "-":
             skip = word in takes_value
         else:
-            count += 1
-    if count < len(command.arguments):
-        return command.arguments[count]
-    last = command.arguments[-1] if command.arguments else None
-    return last if last is not None and last.many and not last.rest else None
+            found.append(word)
+    return found
 
 
 def _option_names(options: Iterable[Option]) -> list[str]:
     return [option.names[-1] for option in options]
 
 
-def _names(kind: str, unfinished: str, directory: str) -> Iterable[str]:
+def _names(kind: str, unfinished: str, directory: str, device: str = "") -> Iterable[str]:
     if kind in ("", "paths"):
         return ()
     if kind not in (*_ASK, *_INSIDE, *_KEYS_OF):
@@ -119,16 +133,16 @@ def _names(kind: str, unfinished: str, directory: str) -> Iterable[str]:
         with Client(
             directory or None, timeout=_SECONDS, remote=remote_of(place.rstrip(":"), here=bool(directory))
         ) as client:
-            return [place + name for name in _asked(client, kind, rest)]
+            return [place + name for name in _asked(client, kind, rest, device)]
     except Exception:  # a completion cannot show errors
         return ()
 
 
-def _asked(client: Client, kind: str, unfinished: str) -> Iterable[str]:
+def _asked(client: Client, kind: str, unfinished: str, device: str) -> Iterable[str]:
     if kind in _INSIDE:
         return _files(client, unfinished)
     if kind in _KEYS_OF:
-        return _keys(client, _KEYS_OF[kind], unfinished)
+        return _keys(client, _KEYS_OF[kind], unfinished, device if kind == "device-keys" else "")
     ask = _ASK.get(kind)
     return ask(client) if ask is not None else ()
 
@@ -141,9 +155,9 @@ def _images(client: Client) -> list[str]:
     ]
 
 
-def _keys(client: Client, noun: str, unfinished: str) -> list[str]:
+def _keys(client: Client, noun: str, unfinished: str, kind: str) -> list[str]:
     """Keys, described by the values they take; after ``KEY=`` the values, where they are a fixed set."""
-    expected = client.server.expected(noun)
+    expected = client.server.expected(noun, kind)
     key, equals, _ = unfinished.partition("=")
     if equals:
         return [f"{key}={value}" for value in _choices(expected.get(key, ""))]

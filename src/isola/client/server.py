@@ -34,12 +34,18 @@ class Server:
         """Configuration keys of a noun (``instance``, ``network``, ``storage``, ``server``); of all its drivers."""
         return sorted(self.expected(noun))
 
-    def expected(self, noun: str) -> dict[str, str]:
-        """Configuration key -> which values it takes, in a phrase (``true or false``, ``one of a, b``)."""
+    def expected(self, noun: str, kind: str = "") -> dict[str, str]:
+        """Configuration key -> which values it takes, in a phrase (``true or false``, ``one of a, b``).
+
+        ``kind``: of this type of ``devices`` alone.
+        """
         document = self._client.get("/1.0/metadata/configuration")
         configs = document.get("configs", {}) if isinstance(document, dict) else {}
         groups = [
-            group for name, found in configs.items() if name.partition("_")[0] == noun for group in found.values()
+            group
+            for name, found in configs.items()
+            if (name == f"{noun}_{kind}" if kind else name.partition("_")[0] == noun)
+            for group in found.values()
         ]
         return {
             key: str(about.get("expects", ""))

@@ -86,10 +86,49 @@ def runs(daemon: Daemon) -> bool:
     return has_victim(daemon) and records(daemon, "instances")["victim"]["desired"] == "running"
 
 
+def without_snapshots(daemon: Daemon, runtime: str) -> None:
+    running(daemon, runtime)
+    for path in daemon.get("/1.0/instances/victim/snapshots"):
+        daemon.run("DELETE", path)
+
+
+def snapshotted(daemon: Daemon, runtime: str) -> None:
+    """One snapshot, after which the instance is marked and stopped."""
+    without_snapshots(daemon, runtime)
+    daemon.run("PATCH", "/1.0/instances/victim", {"description": ""})
+    take(daemon, runtime)
+    daemon.run("PATCH", "/1.0/instances/victim", {"description": "changed"})
+    stopped(daemon, runtime)
+
+
+def take(daemon: Daemon, runtime: str) -> None:
+    daemon.run("POST", "/1.0/instances/victim/snapshots", {"name": "before"})
+
+
+def restore(daemon: Daemon, runtime: str) -> None:
+    daemon.run("PUT", "/1.0/instances/victim", {"restore": "before"})
+
+
+def has_snapshot(daemon: Daemon) -> bool:
+    return any(each["ready"] for each in records(daemon, "instance-snapshots").values())
+
+
+def restored(daemon: Daemon) -> bool:
+    return has_victim(daemon) and not records(daemon, "instances")["victim"]["description"]
+
+
 VERBS = (
     Verb("create", "Creating instance", absent_and_packed, create, has_victim),
     Verb("start", "Starting instance", stopped, lambda d, r: d.change("victim", "start"), runs),
     Verb("stop", "Stopping instance", running, lambda d, r: d.change("victim", "stop"), lambda d: not runs(d)),
+    Verb(
+        "snapshot",
+        "Snapshotting instance",
+        without_snapshots,
+        take,
+        has_snapshot,
+    ),
+    Verb("restore", "Restoring snapshot", snapshotted, restore, restored),
     Verb(
         "delete",
         "Deleting instance",

@@ -52,6 +52,11 @@ def differences(daemon: Daemon) -> list[str]:
     compare("roots mounted", _ids(daemon.mounts(), str(volumes)), running)
     compare("run directories", _names(daemon.directory / "run"), running)
     compare("cgroups", {id for path in daemon.cgroups() for id in _ID.findall(path)}, running)
+    kept = records(daemon, "instance-snapshots").values()
+    begun = {record["id"] for record in kept if not record["ready"]}
+    on_host = {path.name for path in volumes.glob("*/snapshots/*") if path.parent.parent.name not in doomed}
+    compare("snapshots", on_host - begun, {record["id"] for record in kept} - begun)
+    found += [f"{name} stays frozen" for name in instances if daemon.status(name) == "Frozen"]
     monitors = [words for words in daemon.host_processes().values() if "conmon" in words.split()[0]]
     compare("monitors", {id for words in monitors for id in _ID.findall(words)}, running)
     veths = {daemon.names.veth(id, "eth0") for id in running}

@@ -1,4 +1,4 @@
-# Everything a person types here; each target is a few lines over install/, .venv and the tests.
+# Targets for people; each is a few lines over install/, .venv and the tests.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 SHELL := /bin/sh
@@ -33,7 +33,7 @@ test: test-environment ## Run all tests, as root (ONLY=expression, WHERE=tests/u
 		$(if $(ONLY),-k "$(ONLY)") </dev/null
 
 .PHONY: test-full
-test-full: ## The same without sampling: every walk whole, a storm of a minute
+test-full: ## All tests without sampling, with a storm of one minute
 	@env ISOLA_TEST_WHOLE=1 ISOLA_CHAOS_SECONDS=60 $(MAKE) --no-print-directory test
 
 .PHONY: chaos
@@ -60,17 +60,17 @@ environment:
 	@install/environment
 
 .PHONY: fmt
-fmt: environment ## Format the code and mend what can be mended
+fmt: environment ## Format the code and fix what ruff can fix
 	$(BIN)/ruff format $(CODE)
 	$(BIN)/ruff check --fix $(CODE)
 
 .PHONY: lock
-lock: environment ## Write the lock files anew from pyproject.toml (UPGRADE=--upgrade)
+lock: environment ## Update the lock files from pyproject.toml (UPGRADE=--upgrade)
 	$(COMPILE) pyproject.toml -o requirements.lock
 	$(COMPILE) --extra dev pyproject.toml -o requirements-dev.lock
 
 .PHONY: bench
-bench: ## Measure us beside our peers, in one run (ROUNDS=3, ONLY=workloads or peers)
+bench: ## Benchmark Isola and its peers in one run (ROUNDS=3, ONLY=workloads or peers)
 	@install/packages run bench
 	@install/program
 	@bench/install-incus

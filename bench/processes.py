@@ -10,11 +10,11 @@ def processes() -> Iterator[tuple[int, str, str]]:
         if entry.name.isdigit():
             try:
                 name = (entry / "comm").read_text().strip()
-                words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                command_line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             except OSError:
                 continue
-            if words:  # neither a zombie nor a kernel thread
-                yield int(entry.name), name, words
+            if command_line:  # neither a zombie nor a kernel thread
+                yield int(entry.name), name, command_line
 
 
 def named(*names: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""Waiting until a systemd guest is ready, in the same way for everybody and without anybody's command line."""
+"""Waiting until a systemd guest is ready, in the same way for all subjects and without their command lines."""
 
 import subprocess
 from pathlib import Path

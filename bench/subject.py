@@ -49,7 +49,7 @@ class Subject(ABC):
 
     @classmethod
     def control_groups(cls, directory: Path) -> Sequence[str]:
-        """Names of the top control groups that it makes when it works in ``directory``, and nobody else."""
+        """Names of the top-level control groups that only this subject creates when it uses ``directory``."""
         return ()
 
     @classmethod

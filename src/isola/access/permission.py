@@ -10,7 +10,7 @@ from isola.model.caller import Caller
 class Permission(Enum):
     """What a caller needs; every route of a door names one."""
 
-    GUEST = "anybody who reaches the door; the handler decides what a stranger is shown"
+    GUEST = "untrusted callers too; the handler limits what they see"
     TRUSTED = "be trusted, whatever its projects; the handler shows what belongs to them"
     VIEW = "see what is in the project"
     OPERATE = "use and steer the project's instances"

@@ -114,11 +114,11 @@ class Certificates:
                 await self.project_deleted(name)
 
     async def project_deleted(self, name: str) -> None:
-        """Nobody may use a project of this name until it is granted anew."""
+        """Revoke access to a project's name from all certificates, until it is granted again."""
         await self._change_projects(name, ())
 
     async def project_renamed(self, name: str, new: str) -> None:
-        """Whoever may use the project still may."""
+        """Keep the access of certificates to a renamed project."""
         await self._change_projects(name, (new,))
 
     async def _change_projects(self, name: str, instead: tuple[str, ...]) -> None:

@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _start(directory: Path, minimal: bool, *, in_background: bool) -> int:
-    os.umask(0o022)  # whoever starts us: instances reach their roots in there, and nobody else may write
+    os.umask(0o022)  # set explicitly: instances must be able to read their roots there, and only root may write
     directory.mkdir(mode=0o711, parents=True, exist_ok=True)
     _close_to_others(directory)
     (directory / "logs").mkdir(mode=0o700, exist_ok=True)

@@ -34,7 +34,7 @@ class Events:
         self._publish(EventKind.LOGGING, LogLine(level, message, context), OF_SERVER)
 
     def followed(self, kind: EventKind) -> bool:
-        """Whether anybody would be told; saves the work of describing what nobody hears."""
+        """Whether there are subscribers; without any, events need not be built."""
         return any(kind in kinds for kinds, _ in self._followers.values())
 
     def follow(self, kinds: Collection[EventKind], project: str | None = None) -> Subscription:
@@ -90,5 +90,5 @@ class Subscription:
             self.close()
 
     def close(self) -> None:
-        """Stop following; whoever waits for the next event comes to the end."""
+        """Unsubscribe; iterating over the events ends."""
         self._leave()

@@ -1,4 +1,4 @@
-"""Images: one content store for every kind, sources that fill it, LXD's view of it."""
+"""Images: a content store for all of them, sources that fill it, and LXD's view of it."""
 
 from isola.images.library import ImageLibrary
 from isola.images.source import ImageSource, SourceRequest

@@ -1,4 +1,4 @@
-"""Bring images in: made on demand, built, or imported."""
+"""Adding images: built on demand, built explicitly, or imported."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NOTHING: Mapping[str, str] = {}
 
 
 class Acquire:
-    """The ways to a new image. ``build`` and ``import_files`` commit: each is an operation of its own."""
+    """The ways to add an image. ``build`` and ``import_files`` commit, each as an operation of its own."""
 
     def __init__(
         self,
@@ -47,9 +47,9 @@ class Acquire:
         self._making: dict[Ref, asyncio.Future[None]] = {}
 
     async def ensure(self, op: Operation, reference: Ref) -> Image:
-        """The image of that name, made by a source where it is not there. Callers at once share the making.
+        """The image of that name; a source builds it if it is missing. Concurrent callers share one build.
 
-        Part of a bigger operation: nothing is committed, and an image that is complete stays when ``op`` fails later.
+        Part of a larger operation: nothing is committed, and a complete image stays if ``op`` fails later.
         """
         while True:
             if (image := self._resolve(reference)) is not None:
@@ -79,9 +79,9 @@ class Acquire:
         public: bool = False,
         auto_update: bool = False,
     ) -> Image:
-        """Make an image; the aliases name it from then on. Exactly what is there already is not made twice.
+        """Build an image and point the aliases to it. Identical content is stored once.
 
-        Without aliases and options it gets the name the source offers it under.
+        Without aliases and options it gets the source's name for it.
         """
         self.check_build(source, request, aliases)
         driver = self._sources.get(source)
@@ -108,22 +108,23 @@ class Acquire:
         auto_update: bool = False,
         fingerprint: str | None = None,
     ) -> Image:
-        """Take in one unified file, or metadata and root. The files stay the caller's.
+        """Import a unified file, or metadata and root. The caller keeps the files.
 
-        ``fingerprint`` is what the client says it sends. Raises AlreadyExists naming the image, InvalidInput.
+        ``fingerprint``: as announced by the client. Raises AlreadyExists with the image's name, InvalidInput.
         """
         self.check_aliases(project, aliases)
         digest, _ = await self._store.host.files.digest(*files)
         if fingerprint is not None and fingerprint != digest:
             raise InvalidInput(
-                "The upload is damaged", evidence=f"it is {digest}, not {fingerprint}", field="fingerprint",
+                "The upload is damaged", evidence=f"its SHA-256 is {digest}, expected {fingerprint}",
+                field="fingerprint",
                 remedy="send it again",
             )  # fmt: skip
         self._check_new(Ref(project, digest))
         request = SourceRequest(files=tuple(files), properties=dict(properties), fingerprint=digest, filename=filename)
         async with self._fetched(op, "file", request) as made:
             image = replace(made, public=public, auto_update=auto_update, project=project)
-            self._check_new(image.ref)  # another client may have sent the same meanwhile
+            self._check_new(image.ref)  # another client may have uploaded the same image meanwhile
             await op.commit(lambda: self._record(image, aliases, op.caller))
         _say(op, image)
         return image
@@ -134,7 +135,7 @@ class Acquire:
             self._aliases.check_free(Ref(project, name))
 
     def check_build(self, source: str, request: SourceRequest, aliases: Sequence[str]) -> None:
-        """Raise NotFound, DriverUnavailable, InvalidInput before anything is begun."""
+        """Check a request before the operation starts. Raises NotFound, DriverUnavailable, InvalidInput."""
         self._sources.get(source).check(request)
         for name in aliases:
             alias_name(name, "aliases")
@@ -144,7 +145,7 @@ class Acquire:
         return self._catalogue.find(reference.renamed(alias.target) if alias else reference)
 
     async def _make(self, op: Operation, source: str, name: Ref, reference: Ref) -> Image:
-        """Make it for all who want it now; those who wait go on, or take over when this one is cancelled."""
+        """Build it for all concurrent callers; if this caller is cancelled, a waiting one takes over."""
         making: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._making[name] = making
         try:
@@ -155,7 +156,7 @@ class Acquire:
                 await op.effect("record image", lambda: finish(self._record(image, names, op.caller)))
         except Exception as error:
             making.set_exception(error)
-            making.exception()  # it is fine when nobody waits for it
+            making.exception()  # marks the exception as retrieved, as there may be no other waiter
             raise
         finally:
             del self._making[name]
@@ -164,7 +165,7 @@ class Acquire:
 
     @asynccontextmanager
     async def _fetched(self, op: Operation, source: str, request: SourceRequest) -> AsyncIterator[Image]:
-        """The image with its blobs in the store; they stay if it is recorded within, and go in the rollback if not."""
+        """The image with its blobs in the store. The rollback removes them unless the block recorded the image."""
         driver = self._sources.get(source)
         intake = self._store.intake()
         op.on_rollback("bring in image", self._collect_garbage)
@@ -177,7 +178,7 @@ class Acquire:
     def _check_new(self, ref: Ref) -> None:
         if self._catalogue.find(ref) is not None:
             raise AlreadyExists(
-                f"Image {ref.name} is there already", remedy="use it by its fingerprint, or delete it first"
+                f"Image {ref.name} already exists", remedy="use it by its fingerprint, or delete it first"
             )
 
     def _unknown(self, reference: Ref) -> NotFound:

@@ -1,4 +1,4 @@
-"""Names of images."""
+"""Aliases of images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from isola.state import Scoped
 
 
 class Aliases:
-    """The aliases of this daemon; each names one image that is there."""
+    """The aliases of this daemon; each refers to an existing image."""
 
     def __init__(
         self,
@@ -49,19 +49,19 @@ class Aliases:
         if (alias := self._records.find(ref)) is not None:
             raise AlreadyExists(
                 f"Image alias {ref.quoted} already exists",
-                evidence=f"it names {alias.target[:12]}",
+                evidence=f"it refers to image {alias.target[:12]}",
                 remedy="remove it first",
             )
 
     async def add(self, alias: Alias, *, caller: Caller = DAEMON) -> None:
-        """Raises AlreadyExists, and NotFound where there is no such image."""
+        """Raises AlreadyExists, and NotFound for an unknown image."""
         self.check_free(alias.ref)
         image = self._image(Ref(alias.project, alias.target))
         await self._records.add(alias.ref, replace(alias, target=image.fingerprint, type=image.type))
         await self._told("created", alias.ref, caller)
 
     async def point(self, ref: Ref, fingerprint: str, *, caller: Caller = DAEMON) -> None:
-        """Make an alias name this image, whatever it named before."""
+        """Point an alias, new or existing, to this image."""
         alias_name(ref.name)
         held = self._records.find(ref)
         if held is not None and held.target == fingerprint:
@@ -95,7 +95,7 @@ class Aliases:
         await self._told("deleted", ref, caller)
 
     async def remove_all_of(self, image: Ref, caller: Caller) -> None:
-        """Remove the names of an image that was deleted."""
+        """Delete the aliases of a deleted image."""
         for alias in [alias for alias in self._records if Ref(alias.project, alias.target) == image]:
             await self.remove(alias.ref, caller=caller)
 

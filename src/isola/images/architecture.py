@@ -21,7 +21,7 @@ _ALSO_RUNS = {"x86_64": ("i686",), "aarch64": ("armv7l",)}
 
 
 def architecture(name: str) -> str:
-    """The kernel's name of an architecture that may be given in Debian's or OCI's words. Raises InvalidInput."""
+    """The kernel's name of an architecture given by its Debian, OCI or kernel name. Raises InvalidInput."""
     known = _OTHER_NAMES.get(name, name)
     if known not in _OCI:
         raise InvalidInput(
@@ -39,7 +39,7 @@ def platform(name: str) -> dict[str, str]:
 def of_platform(name: str, variant: str = "") -> str:
     """The kernel's name of an OCI platform. Raises InvalidInput."""
     if name == "arm":
-        return "armv7l"  # v5 and v6 run there too
+        return "armv7l"  # which also runs v5 and v6
     for known, (oci, _) in _OCI.items():
         if oci == name:
             return known
@@ -51,12 +51,12 @@ def of_platform(name: str, variant: str = "") -> str:
 
 
 def debian_architecture(name: str) -> str:
-    words = {"i686": "i386", "armv7l": "armhf", "ppc64le": "ppc64el"}
-    return words.get(name, _OCI[name][0])
+    names = {"i686": "i386", "armv7l": "armhf", "ppc64le": "ppc64el"}
+    return names.get(name, _OCI[name][0])
 
 
 def check_runs(image: str, host: str) -> None:
-    """Raise Unsupported where the host's kernel cannot run programs of the image."""
+    """Raise Unsupported if the host's kernel cannot run the image's programs."""
     host = _OTHER_NAMES.get(host, host)
     if image != host and image not in _ALSO_RUNS.get(host, ()):
         raise Unsupported(

@@ -1,4 +1,4 @@
-"""From layers and files in the store to an image: configuration, manifest, artifact, record."""
+"""Assembles an image from layers and files in the store: configuration, manifest, artifact, record."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _LABELS = {
 
 @dataclass(frozen=True, slots=True)
 class Ingredients:
-    """What an image is made of; layers and parts are in the store already."""
+    """The parts of an image; layers and files are in the store already."""
 
     fingerprint: str
     metadata: Metadata
     config: ImageConfig
     layers: Sequence[Layer]
-    """Each with its diff id."""
+    """Layers, each with its diff id."""
     parts: Sequence[Part]
-    """LXD's files, in the order of the fingerprint."""
+    """The files of LXD's view, in the order in which the fingerprint covers them."""
     made_by: str
     properties: Mapping[str, str] = field(default_factory=dict)
-    """Overrule those of the metadata."""
+    """Properties that override those of the metadata."""
     source: Mapping[str, str] = field(default_factory=dict)
     filename: str = ""
     templates: Sequence[Template] = ()

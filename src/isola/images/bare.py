@@ -1,4 +1,4 @@
-"""A root file system that comes without metadata (``docker export``, ``mmdebstrap``): what can be told from itself."""
+"""Metadata for a root file system without any (``docker export``, ``mmdebstrap``), derived from its contents."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PROGRAMS = (
     "usr/sbin/init", "sbin/init", "sbin/apk",
 )  # fmt: skip
 HEADS = (*_RELEASE, _PACKAGES, *_PROGRAMS)
-"""Files whose beginning tells something."""
+"""Files whose first bytes are examined."""
 _TOP = frozenset(
     ("bin", "boot", "dev", "etc", "home", "lib", "opt", "proc", "root", "run", "sbin", "sys", "usr", "var")
 )
@@ -31,7 +31,7 @@ _LATEST = 2**32
 
 
 def describe(report: RepackReport, properties: Mapping[str, str]) -> Metadata:
-    """Metadata for it; ``properties`` are given with the upload and overrule. Raises InvalidInput."""
+    """The metadata; ``properties`` of the upload override it. Raises InvalidInput."""
     if len(_TOP.intersection(report.top)) < _FEWEST:
         raise InvalidInput(
             "The archive has no metadata.yaml, and does not look like a root file system",
@@ -58,7 +58,7 @@ def describe(report: RepackReport, properties: Mapping[str, str]) -> Metadata:
 
 
 def _kind(found: Mapping[str, str]) -> dict[str, str]:
-    """A distribution has an init; what has none runs one program."""
+    """``system`` for a root with an init, else ``application``, which runs a single program."""
     return {} if any(path in found for path in WANTED) else {"isola.type": "application", "isola.command": "/bin/sh"}
 
 
@@ -82,7 +82,7 @@ def _machine(heads: Mapping[str, bytes]) -> str:
         if key == b"Architecture" and value != b"all":
             return value.decode("ascii", "replace")
     raise InvalidInput(
-        "The architecture of the root file system cannot be told",
+        "The architecture of the root file system is unknown",
         field="properties.architecture",
         remedy="give it with the upload, as the property architecture (x86_64, aarch64, ...)",
     )

@@ -1,4 +1,4 @@
-"""What a busybox system is made of: one static program, links to it, and a few lines of shell as its init."""
+"""The contents of a busybox system: one static program, links to it, and a shell script as init."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tarfile
 from datetime import UTC, datetime
 
 CREATED = datetime(2026, 11, 21, tzinfo=UTC)
-"""When the recipe was last changed. Fixed, so that the same busybox gives the same image every time."""
+"""The recipe's last change. Fixed, so that the same busybox always gives the same image."""
 STOP_SIGNAL = "SIGPWR"
 _APPLETS = """
     ash awk base64 basename cat chmod chown clear cmp cp cut date dd df dirname dmesg du echo ed egrep env expr
@@ -41,7 +41,7 @@ done
 """
 _LEASE = """\
 #!/bin/sh
-# Of several networks the first is the way out, and names its servers.
+# With several networks, the first gives the default route and the name servers.
 [ "$1" = bound ] || [ "$1" = renew ] || exit 0
 number=${interface#eth}
 ip addr replace "$ip/$mask" dev "$interface"
@@ -63,13 +63,13 @@ _VERSION = re.compile(rb"BusyBox v([0-9]+(?:\.[0-9]+){1,3})")
 
 
 def version_of(busybox: bytes) -> str:
-    """The version it says it is; empty where it says none."""
+    """The version in the program's banner; empty if there is none."""
     found = _VERSION.search(busybox)
     return found[1].decode() if found else ""
 
 
 def is_static(program: bytes) -> bool:
-    """Whether this is a statically linked ELF program: one without an interpreter."""
+    """Whether it is a statically linked ELF program (one without PT_INTERP)."""
     if len(program) < 64 or program[:4] != b"\x7fELF":
         return False
     wide, order = program[4] == 2, "big" if program[5] == 2 else "little"
@@ -83,7 +83,7 @@ def is_static(program: bytes) -> bool:
 
 
 def root_tarball(busybox: bytes) -> bytes:
-    """The whole root file system, the same bytes for the same program."""
+    """The root file system as a tarball, reproducible for the same program."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
         add_root(archive, busybox)

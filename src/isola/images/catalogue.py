@@ -1,4 +1,4 @@
-"""What the store holds for each image, kept in memory: which blobs are named, which files an export gives."""
+"""Index of the store in memory: the blobs of each image, and the files of its export."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class _Holding:
 
 
 class Catalogue:
-    """Finds images, and says which blobs they need."""
+    """Finds images and the blobs they need."""
 
     def __init__(self, records: Scoped[Image], store: ContentStore) -> None:
         self._records = records
         self._store = store
         self._holdings: dict[str, _Holding] = {}
         self._keys: dict[Ref, Ref] = {}
-        """Project and fingerprint -> key of the record, as far as it was asked for."""
+        """Cache: project and fingerprint -> key of the record."""
 
     async def load(self) -> None:
         """Read the manifests of all images."""
@@ -44,7 +44,7 @@ class Catalogue:
             await self.learn(image)
 
     async def learn(self, image: Image) -> None:
-        """Read the manifests of one image; what is damaged is logged and the image stays as far as it goes."""
+        """Read the manifests of one image; damage is logged, and the image stays with its readable parts."""
         try:
             manifest = await self._store.read(image.manifest)
             artifact = await self._store.read(image.artifact) if image.artifact else b""
@@ -57,15 +57,15 @@ class Catalogue:
         self._holdings[image.fingerprint] = _Holding(blobs, parts, len(manifest), len(artifact))
 
     async def learn_missing(self) -> None:
-        """Those that another process has recorded since."""
+        """Read the manifests of images that another process has recorded since."""
         for image in list(self._records):
             if image.fingerprint not in self._holdings:
                 await self.learn(image)
 
     async def rekey(self) -> None:
-        """Records of Isola 0.1 stand under their fingerprints: move them to their manifests' digests.
+        """Records of Isola 0.1 have fingerprints as keys: change those to the manifests' digests.
 
-        One whose manifest another record has too stays where it is: then, different exports could share a manifest.
+        A record that shares its manifest with another keeps its key: in 0.1 different exports could share a manifest.
         """
         for image in list(self._records):
             wanted = image.ref.renamed(image.manifest)
@@ -74,7 +74,7 @@ class Catalogue:
                 await self._records.rename(image.ref, wanted, held.value, at=held.revision)
 
     def key(self, image: Image) -> Ref:
-        """What the record of an image stands under, or would."""
+        """The key of an image's record."""
         by_manifest = image.ref.renamed(image.manifest)
         own = self._records.find(by_manifest)
         if own is not None and own.fingerprint != image.fingerprint:
@@ -82,7 +82,7 @@ class Catalogue:
         return by_manifest if own is not None or image.ref not in self._records else image.ref
 
     def forget(self, fingerprint: str) -> None:
-        """An image was deleted; another project may still have it."""
+        """Drop a deleted image, unless another project still has it."""
         if not self.holds(fingerprint):
             self._holdings.pop(fingerprint, None)
 
@@ -91,11 +91,10 @@ class Catalogue:
         return any(image.fingerprint == fingerprint for image in self._records)
 
     def blobs(self) -> set[str]:
-        """Everything that the recorded images name."""
+        """The blobs of all recorded images."""
         return {blob for image in self._records for blob in self._held(image).blobs}
 
     def blobs_of(self, image: Image) -> frozenset[str]:
-        """What one image names."""
         return self._held(image).blobs
 
     def parts(self, image: Image) -> tuple[Part, ...]:
@@ -103,7 +102,7 @@ class Catalogue:
         return self._held(image).parts
 
     def get(self, ref: Ref) -> Image:
-        """By fingerprint or an unambiguous beginning of it. Raises NotFound, InvalidInput for an ambiguous one."""
+        """By fingerprint or a prefix of it. Raises NotFound, InvalidInput for an ambiguous prefix."""
         image = self.find(ref)
         if image is None:
             raise NotFound(f"Image {ref.quoted} not found")
@@ -120,12 +119,12 @@ class Catalogue:
             raise InvalidInput(
                 f"{len(found)} images have a fingerprint that begins with {ref.name}",
                 field="fingerprint",
-                remedy="give more of it",
+                remedy="use a longer prefix",
             )
         return found[0] if found else None
 
     def _exactly(self, ref: Ref) -> Image | None:
-        """By a remembered key where that still holds; the records alone say what there is."""
+        """By a cached key if the record still exists, since only the records are authoritative."""
         held = self._records.find(self._keys.get(ref, ref))
         if held is None or held.ref != ref:
             held = next((image for image in self._records if image.ref == ref), None)
@@ -135,7 +134,7 @@ class Catalogue:
         return held
 
     def index(self, aliases: Iterable[Alias]) -> list[Descriptor]:
-        """``index.json``: every image under each of its names, and the artifacts beside them.
+        """``index.json``: every image under each of its aliases, and the artifacts.
 
         An alias of another project than the default one is written ``alias@project``.
         """
@@ -149,7 +148,7 @@ class Catalogue:
         return entries
 
     def _held(self, image: Image) -> _Holding:
-        """What is known, or what the record alone says of an image whose manifests cannot be read."""
+        """The cached entry, or one from the record alone if the manifests are unreadable."""
         return self._holdings.get(image.fingerprint) or _Holding(_named(image), ())
 
     def _entries(self, image: Image, names: list[str]) -> list[Descriptor]:

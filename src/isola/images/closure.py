@@ -1,4 +1,4 @@
-"""Which blobs an image needs: everything that its documents lead to."""
+"""The blobs that an image needs: all that its documents refer to, transitively."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from isola.images.descriptor import INDEX_TYPES, MANIFEST_TYPES
 from isola.images.oci_manifest import read_document
 
 _MOST_DOCUMENTS = 2000
-"""Of one image; an index may name an index, and a stranger may have written both."""
+"""Bound per image: an index may refer to other indexes, and all of them are untrusted."""
 log = logging.getLogger(__name__)
 
 
 async def closure(read: Callable[[str], Awaitable[bytes]], roots: Iterable[str]) -> frozenset[str]:
-    """Digests of the roots, of what they name, and so on through indexes and manifests that are in the store.
+    """Digests of the roots and of all they refer to, through the indexes and manifests in the store.
 
-    ``read`` raises NotFound for a blob that is not there: of an index often only one platform's manifest is, and an
-    attestation may have been left out. What is named and absent is part of the answer.
+    ``read`` raises NotFound for a missing blob: of an index often only one platform's manifest is present, and
+    attestations may be missing. Digests of missing blobs are included.
     """
     found: set[str] = set()
     waiting, read_so_far = list(dict.fromkeys(roots)), 0
@@ -26,14 +26,14 @@ async def closure(read: Callable[[str], Awaitable[bytes]], roots: Iterable[str])
         digest = waiting.pop()
         found.add(digest)
         if (read_so_far := read_so_far + 1) > _MOST_DOCUMENTS:
-            log.warning("The documents of an image lead to more than %d others", _MOST_DOCUMENTS)
+            log.warning("The documents of an image refer to more than %d others", _MOST_DOCUMENTS)
             break
         try:
             document = read_document(await read(digest))
         except NotFound:
             continue
         except IsolaError as error:
-            log.warning("What %s leads to is not known: %s", digest, error)
+            log.warning("Cannot read the references of %s: %s", digest, error)
             continue
         for each in document.references():
             if each.media_type in INDEX_TYPES | MANIFEST_TYPES and each.digest not in found:

@@ -1,4 +1,4 @@
-"""Where Debian's packages come from: the repositories that this machine's own apt is configured with."""
+"""Debian repositories for builds: those that this host's apt is configured with."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from isola.host import Host
 
 _FORMAT = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(ORIGIN)"
 _URI = re.compile(r"https?://[A-Za-z0-9._~:/\[\]%+-]+", re.ASCII)
-"""Without a user and a password: they would stand in every image."""
+"""URIs without user and password, which would be stored in every image."""
 _SUITE = re.compile(
     r"(?:bullseye|bookworm|trixie|forky|sid|unstable|testing|(?:old){0,2}stable)(-updates|-security)?", re.ASCII
 )
 _ROLLING = "sid"
-"""Has neither updates nor security updates beside it."""
+"""The release without separate updates and security repositories."""
 _ORIGINS = ("Debian", "")
-"""Nothing is known of the origin before the first ``apt-get update``."""
+"""Accepted origins; empty before the first ``apt-get update``."""
 
 
 async def sources(host: Host, suite: str) -> tuple[str, ...]:
-    """Lines of a ``sources.list`` for a release; empty where apt knows no repository of Debian's."""
+    """Lines of a ``sources.list`` for a release; empty if apt has no Debian repository."""
     if host.system.find_program("apt-get") is None:
         return ()
     command = ["apt-get", "indextargets", "--format", _FORMAT, "Created-By: Packages"]
@@ -33,9 +33,9 @@ async def sources(host: Host, suite: str) -> tuple[str, ...]:
 
 
 def lines(listed: str, suite: str) -> tuple[str, ...]:
-    """The same from what ``apt-get indextargets`` lists, one target a line in ``_FORMAT``.
+    """The same from the output of ``apt-get indextargets``, one target per line in ``_FORMAT``.
 
-    The machine may run another release: the repositories are the same, the release in them is the one asked for.
+    The host may run another release: its repositories are used with the requested release.
     """
     repositories: dict[str, str] = {}
     for line in listed.splitlines():

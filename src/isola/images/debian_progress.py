@@ -1,4 +1,4 @@
-"""What mmdebstrap says, as progress."""
+"""Progress of mmdebstrap, from its output."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _STAGES = (
 _COUNT = re.compile(r"\d+ upgraded, (\d+) newly installed")
 _DONE = ("Get:", "Unpacking ", "Setting up ")
 _POINTS = {"Download base packages": 1, "Install base packages": 2, "Install packages": 3}
-"""How often each package is named in a stage: got, unpacked, set up."""
+"""Output lines per package in a stage: downloaded, unpacked, set up."""
 
 
 class BuildProgress:
-    """Turns lines into steps, one after the other; packages are counted where they are named."""
+    """Turns output lines into consecutive steps with a count of packages."""
 
     def __init__(self, op: Operation) -> None:
         self._op = op
@@ -30,7 +30,7 @@ class BuildProgress:
         self._packages = 0
 
     def told(self, line: str) -> None:
-        """Take one line."""
+        """Process one line."""
         for beginning, name in _STAGES:
             if line.startswith(beginning):
                 self._begin(name)
@@ -44,7 +44,7 @@ class BuildProgress:
             self._step.advance()
 
     def end(self, error: BaseException | None = None) -> None:
-        """The program has ended."""
+        """Finish the current step."""
         if self._step is not None:
             if error is None and self._step.total is not None:
                 self._step.reach(self._step.total)
@@ -54,7 +54,7 @@ class BuildProgress:
     def _begin(self, name: str) -> None:
         self.end()
         points = _POINTS.get(name)
-        # The base packages are counted when they are downloaded and installed later.
+        # The base packages are counted at their download and installed in a later stage.
         total = self._packages * points if points == 2 else None
         self._step = self._op.step(name, total=total, unit="items" if points else "")
         self._step.__enter__()

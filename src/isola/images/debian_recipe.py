@@ -1,7 +1,7 @@
-"""What a Debian system image is made of: data, and the shell script that puts it in place.
+"""The contents of a Debian system image: files, and the shell script that installs them.
 
-Aimed at instances that share a kernel (nothing that needs hardware is started) and fit for a virtual machine too: udev
-is there and stays idle where /sys is read-only.
+Made for instances that share a kernel (no service that needs hardware is started), and also usable for virtual
+machines: udev is installed, and does not start where /sys is read-only.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PACKAGES = (
 """On top of Debian's minimal base."""
 _MERGED = "usr-is-merged"
 _NOT_IN: Mapping[str, frozenset[str]] = {"bullseye": frozenset({_MERGED, "systemd-resolved"})}
-"""What a release has in other packages, or does without."""
+"""Packages that a release does not have, or has under another name."""
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 HOOKS = "/usr/share/mmdebstrap/hooks/merged-usr"
 _LEFT_OUT = (
@@ -28,7 +28,7 @@ _LEFT_OUT = (
     "path-exclude=/usr/share/locale/*",
     "path-include=/usr/share/locale/locale.alias",
 )
-"""Manual pages and translations: a third of the files, and few read them in a container."""
+"""Manual pages and translations: a third of the files, rarely needed in a container."""
 _IDLE_TIMERS = (
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
@@ -44,19 +44,19 @@ _NOT_IN_CONTAINERS = (
     "systemd-tmpfiles-setup-dev-early.service",
     "systemd-udev-load-credentials.service",
 )
-"""Work on kernel arguments, /etc/fstab and /dev, which whoever runs the container has done."""
+"""Generators for kernel arguments, /etc/fstab and /dev, all of which the container's runtime has set up."""
 _IDLE_GENERATORS = (
     "bless-boot", "cryptsetup", "debug", "gpt-auto", "hibernate-resume", "integritysetup", "run", "system-update",
     "tpm2", "veritysetup",
 )  # fmt: skip
-"""They look for disks and kernel arguments before anything else may start: a fifth of the whole boot."""
+"""Units that look for disks and kernel arguments early in the boot, and take a fifth of its time."""
 _NEEDS_HARDWARE = ("systemd-networkd-wait-online.service", "e2scrub_reap.service", "remote-fs.target")
 _LOGIND_MASK = "/etc/systemd/system/dbus-org.freedesktop.login1.service"
 
 _FIRST_METRIC, _ORDERED_NICS = 1024, 8
 _NETWORK = """\
 # Address and name servers come from the network; its IPv6 address follows from the MAC and so belongs to the instance.
-# Of several networks the first is the way out: the metrics grow with the number of the NIC.
+# With several networks, the first gives the default route: the metric grows with the NIC's number.
 [Match]
 Name={name}
 
@@ -94,12 +94,12 @@ FILES: Mapping[str, str] = {
 [Journal]
 SystemMaxUse=64M
 """,
-    # Sessions exist where PAM makes them: without libpam-systemd nothing would ever ask for it.
+    # logind is needed only for sessions of PAM: without libpam-systemd it has no clients.
     "etc/systemd/system/systemd-logind.service.d/isola.conf": """\
 [Unit]
 ConditionPathExistsGlob=/usr/lib/*/security/pam_systemd.so
 """,
-    # The name of logind on the bus is masked for as long as there is no PAM module to use it (below). One line.
+    # logind's bus name is masked until its PAM module is installed (see below). Must be a single line.
     "etc/dpkg/dpkg.cfg.d/isola-logind": f"""\
 post-invoke=[ ! -L {_LOGIND_MASK} ] || [ ! -e "$(echo /usr/lib/*/security/pam_systemd.so)" ] || \
 {{ rm -f {_LOGIND_MASK}; [ ! -d /run/systemd/system ] || \
@@ -124,28 +124,28 @@ TEMPLATES: Mapping[str, Mapping[str, object]] = {
         "properties": {},
     },
 }
-"""Where systemd looks for the name at every boot."""
+"""The file from which systemd reads the host name at boot."""
 TEMPLATE_FILES: Mapping[str, str] = {"hostname.tpl": "{{ container.name }}\n"}
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """One image to make."""
+    """One image to build."""
 
     suite: str
     architecture: str
     """Debian's name."""
     variant: str = "minbase"
     packages: tuple[str, ...] = ()
-    """More than ``PACKAGES``."""
+    """Packages in addition to ``PACKAGES``."""
     sources: tuple[str, ...] = ()
-    """Mirrors or lines of a ``sources.list``. Empty: Debian's, as mmdebstrap knows them."""
+    """Mirrors or lines of a ``sources.list``. Empty: mmdebstrap's default."""
 
     def argv(self, *, work: str, target: str, setup: str) -> list[str]:
-        """The command that builds it in ``work``, to be run with ``TMPDIR=/mnt``; ``setup`` is the path of the script.
+        """argv of the build in ``work``, to be run with ``TMPDIR=/mnt``; ``setup``: path of the setup script.
 
-        It dies with the daemon, and in namespaces of its own, so that neither processes nor mounts stay behind. Outside
-        only root can reach ``work``; inside, apt's own user sees it at /mnt.
+        It is killed with the daemon, and runs in its own PID and mount namespaces, so that no processes or mounts stay
+        behind. Outside only root can access ``work``; inside, apt's own user sees it at /mnt.
         """
         command = [
             "setpriv", "--pdeathsig", "KILL",
@@ -160,7 +160,7 @@ class Recipe:
         return [*command, self.suite, target, *self.sources]
 
     def _merging_usr(self) -> str:
-        """Releases without the package that keeps /usr merged are merged before the first package is unpacked."""
+        """Merge /usr before the first package is unpacked, for releases without the package ``usr-is-merged``."""
         alone = _MERGED in _NOT_IN.get(self.suite, ())
         return f"--setup-hook={HOOKS}/setup00.sh" if alone else f"--hook-dir={HOOKS}"
 
@@ -170,7 +170,7 @@ class Recipe:
 
 
 def setup_script(files_directory: str) -> str:
-    """The script that mmdebstrap runs with the new root as its first argument."""
+    """The setup script, which mmdebstrap runs with the new root as first argument."""
     return f"""\
 #!/bin/sh
 set -eu
@@ -187,14 +187,14 @@ chroot "$root" systemctl set-default -q multi-user.target
 [ -e "$(echo "$root"/usr/lib/*/security/pam_systemd.so)" ] || ln -sf /dev/null "$root{_LOGIND_MASK}"
 chroot "$root" passwd -q -l root
 chroot "$root" sh -c 'echo LANG=C.UTF-8 >/etc/default/locale'
-# Every instance makes an identity of its own; an empty file does not count as a first boot.
+# Every instance creates its own machine id; an empty file does not count as a first boot.
 : >"$root/etc/machine-id"
 rm -f "$root/etc/hostname" "$root/etc/fstab" "$root/var/lib/dbus/machine-id" "$root/var/lib/systemd/random-seed"
 ln -sfn /etc/machine-id "$root/var/lib/dbus/machine-id"
 ln -sfn ../run/systemd/resolve/stub-resolv.conf "$root/etc/resolv.conf"
 rm -rf "$root"/var/cache/debconf/*-old "$root"/var/log/*.log "$root"/var/log/apt "$root"/var/cache/ldconfig \
     "$root/etc/.resolv.conf.systemd-resolved.bak"
-# What these files name is done: no unit needs to bring /etc and /var up to date at boot.
+# Marks /etc and /var as up to date, so that no ConditionNeedsUpdate= unit runs at boot.
 touch -d "@$SOURCE_DATE_EPOCH" "$root/usr"
 for place in etc var; do touch -d "@$SOURCE_DATE_EPOCH" "$root/$place/.updated"; done
 """

@@ -28,13 +28,13 @@ LAYER_TYPES: Mapping[str, str] = {
     "application/vnd.docker.image.rootfs.diff.tar.gzip": f"{LAYER_TYPE}+gzip",
     "application/vnd.docker.image.rootfs.diff.tar.zstd": f"{LAYER_TYPE}+zstd",
 }
-"""Layers that can be unpacked -> OCI's name of their type. Encrypted and non-distributable ones are not among them."""
+"""Media types of layers that can be unpacked -> OCI's name. Without encrypted and non-distributable ones."""
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """A blob as other documents refer to it."""
+    """A reference to a blob in other documents."""
 
     media_type: str
     digest: str
@@ -44,7 +44,7 @@ class Descriptor:
     artifact_type: str = ""
 
     def document(self) -> dict[str, object]:
-        """As it stands in JSON."""
+        """Its JSON representation."""
         document: dict[str, object] = {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
         if self.artifact_type:
             document["artifactType"] = self.artifact_type
@@ -56,7 +56,7 @@ class Descriptor:
 
 
 def is_digest(text: str) -> bool:
-    """Whether it is a SHA-256 in OCI's writing: fit for a path."""
+    """Whether it has the form ``sha256:<hex>`` and so is safe in a path."""
     return _DIGEST.fullmatch(text) is not None
 
 

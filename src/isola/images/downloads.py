@@ -1,4 +1,4 @@
-"""Blobs from elsewhere: each fetched once however many wait for it, resumed after a break, verified at its end."""
+"""Downloads of blobs: one per blob for all its waiters, resumed after interruptions, and verified."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from isola.images.remote import BlobSource
 
 Progress = Callable[[int], None]
 _AT_ONCE = 4
-"""Blobs that are fetched at the same time; further ones wait for their turn."""
+"""Number of concurrent downloads; further ones wait."""
 _ATTEMPTS = 5
-"""In a row that bring less than ``_WORTH_IT``."""
+"""Number of consecutive attempts with less than ``_WORTH_IT`` bytes."""
 _WORTH_IT = 1 << 20
 _STALLED = 60.0
-"""Seconds without a byte after which a connection counts as broken."""
+"""Seconds without data after which a connection counts as broken."""
 _LONGEST_PAUSE = 30.0
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class _Waiter:
     failed: bool = False
 
     def reach(self, total: int) -> None:
-        """Progress never goes back, also where a download has to begin again."""
+        """Progress never decreases, even if a download restarts."""
         if total > self.told:
             self.progress(total - self.told)
             self.told = total
@@ -49,7 +49,7 @@ class _Flight:
     ending: bool = False
 
     def reach(self, total: int) -> None:
-        """Tell all who wait."""
+        """Report progress to all waiters."""
         self.done = total
         for waiter in self.waiters:
             waiter.reach(total)
@@ -62,7 +62,7 @@ class _LocalFailure(Exception):
 
 
 class Downloads:
-    """All that are running, by digest."""
+    """Running downloads by digest."""
 
     def __init__(self, host: Host, partials: Partials, settle: Callable[[str, Path], Awaitable[None]]) -> None:
         self._host = host
@@ -72,11 +72,11 @@ class Downloads:
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
     async def fetch(self, blob: Descriptor, source: BlobSource, progress: Progress) -> None:
-        """Bring a blob, which the caller holds, into the store.
+        """Download a blob, which the caller holds, to the store.
 
-        A download that runs for it already is shared: it is cancelled when the last waiter is, and goes on from another
-        waiter's ``source`` where one fails. Raises what the last source raised, and InvalidInput where the content is
-        not what the digest says.
+        A running download of it is shared: it is cancelled with its last waiter, and continues from another waiter's
+        ``source`` if one fails. Raises the last source's error, and InvalidInput if the content does not match the
+        digest.
         """
         flight = await self._flight(check_digest(blob.digest), blob)
         waiter = _Waiter(source, progress)
@@ -95,7 +95,7 @@ class Downloads:
                 await asyncio.wait([flight.task])
 
     async def _flight(self, digest: str, blob: Descriptor) -> _Flight:
-        """One that runs, or a new one; two never write to the same file."""
+        """The running download or a new one, so that two never write to the same file."""
         while (flight := self._flights.get(digest)) is not None and flight.ending and flight.task is not None:
             await asyncio.wait([flight.task])
             await asyncio.sleep(0)
@@ -117,7 +117,7 @@ class Downloads:
         raise error
 
     async def _fetch_from(self, flight: _Flight, waiter: _Waiter) -> None:
-        """What an earlier attempt has left may be damaged, after a power failure or by its source: try without it."""
+        """Fetch the blob; if the digest is wrong, once more from the start, since a resumed part may be damaged."""
         digest = flight.blob.digest
         begun = await self._partials.begin(digest, flight.blob.size)
         for have in (begun, 0) if begun else (0,):
@@ -130,21 +130,21 @@ class Downloads:
             await self._partials.forget(digest)
             await self._partials.begin(digest, flight.blob.size)
         raise InvalidInput(
-            "The content does not have the digest it should have",
-            evidence=f"sha256:{found} instead of {digest}",
+            "The content does not match its digest",
+            evidence=f"sha256:{found}, expected {digest}",
             field="digest",
-            remedy="it was damaged on the way, or at its source",
+            remedy="it was damaged in transfer or at its source: try again, or use another source",
         )
 
     async def _complete(self, flight: _Flight, waiter: _Waiter, have: int) -> None:
-        """Go on until all of it is there, and on disk."""
+        """Download until the blob is complete and fsynced."""
         digest, size, failures = flight.blob.digest, flight.blob.size, 0
         if not have:
             await self._write(flight, b"", 0)
         while have < size:
             try:
                 await self._read(flight, waiter, have)
-                error = HostFailure("The connection has ended before the blob was complete")
+                error = HostFailure("The connection ended before the blob was complete")
             except HostFailure as broken:
                 error = broken
             before, have = have, await self._partials.size(digest)
@@ -156,10 +156,10 @@ class Downloads:
         await self._host.files.flush(self._partials.path(digest))
 
     async def _read(self, flight: _Flight, waiter: _Waiter, have: int) -> None:
-        """Through one connection, as far as it goes."""
+        """Read from one connection until it ends."""
         async with waiter.source.open(have) as stream:
             if (at := stream.offset) > have:
-                raise HostFailure("The source left out a part of the blob", evidence=f"{have} to {at}")
+                raise HostFailure("The source skipped a part of the blob", evidence=f"{have} to {at}")
             blocks = aiter(stream.blocks)
             while at < flight.blob.size and waiter in flight.waiters:
                 try:
@@ -168,10 +168,10 @@ class Downloads:
                 except StopAsyncIteration:
                     return
                 except TimeoutError as error:
-                    raise HostFailure(f"The source has sent nothing for {_STALLED:.0f} seconds") from error
+                    raise HostFailure(f"The source has sent no data for {_STALLED:.0f} seconds") from error
                 if at + len(block) > flight.blob.size:
                     raise InvalidInput(
-                        "The source sends more than it announced", evidence=f"more than {flight.blob.size} bytes"
+                        "The source sent more than it announced", evidence=f"more than {flight.blob.size} bytes"
                     )
                 await self._write(flight, block, at)
                 at += len(block)

@@ -1,4 +1,4 @@
-"""JSON documents of strangers, read field by field: each value has the expected type and size, or InvalidInput."""
+"""Reading untrusted JSON documents: every value has the expected type and size, or InvalidInput is raised."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from isola.errors import InvalidInput, TooLarge
 
 T = TypeVar("T")
 MAX_DOCUMENT = 4 << 20
-"""Bytes of a manifest or configuration; what registries accept at least, and most at most."""
+"""Largest manifest or configuration in bytes, the limit of most registries."""
 MAX_ITEMS = 1000
-"""Of one list or mapping."""
+"""Most items of a list or mapping."""
 MAX_TEXT = 64 << 10
-"""Characters of one value."""
+"""Most characters of a string."""
 _MAX_SIZE = 1 << 50
 
 
 class Fields:
-    """One JSON object. A missing field, null and the wrong type are told apart; the first two count as empty."""
+    """One JSON object. Missing fields and null count as empty; a wrong type is an error."""
 
     def __init__(self, value: object, where: str) -> None:
         if not isinstance(value, dict):
@@ -42,11 +42,11 @@ class Fields:
         return self._fields.get(key) is not None
 
     def text(self, key: str, *, longest: int = MAX_TEXT) -> str:
-        """Empty when absent; never with a NUL character."""
+        """A string without NUL; empty if absent."""
         return _text(self._fields.get(key) or "", self._at(key), longest)
 
     def number(self, key: str, *, most: int = _MAX_SIZE) -> int:
-        """0 when absent; never negative."""
+        """A non-negative number; 0 if absent."""
         value = self._fields.get(key)
         if value is None:
             return 0
@@ -55,16 +55,16 @@ class Fields:
         return value
 
     def inner(self, key: str) -> Fields:
-        """Without fields when absent."""
+        """A nested object; without fields if absent."""
         value = self._fields.get(key)
         return Fields({} if value is None else value, self._at(key))
 
     def texts(self, key: str, *, most: int = MAX_ITEMS) -> tuple[str, ...]:
-        """Empty when absent."""
+        """A list of strings; empty if absent."""
         return tuple(_text(value, self._at(key), MAX_TEXT) for value in self._list(key, most))
 
     def objects(self, key: str, read: Callable[[Fields], T], *, most: int = MAX_ITEMS) -> tuple[T, ...]:
-        """Each item read by ``read``; empty when absent."""
+        """A list of objects, each read by ``read``; empty if absent."""
         values = self._list(key, most)
         return tuple(read(Fields(value, f"{self._at(key)}[{number}]")) for number, value in enumerate(values))
 
@@ -73,7 +73,7 @@ class Fields:
         return tuple(_text(name, self._at(key), MAX_TEXT) for name in self._mapping(key))
 
     def mapping(self, key: str) -> dict[str, str]:
-        """An object of texts; empty when absent."""
+        """An object with string values; empty if absent."""
         where = self._at(key)
         return {
             _text(name, where, MAX_TEXT): _text(value, f"{where}.{name[:80]}", MAX_TEXT)
@@ -81,7 +81,7 @@ class Fields:
         }
 
     def wrong(self, key: str, what: str) -> InvalidInput:
-        """The error for a field whose value makes no sense."""
+        """The error for a field with an invalid value."""
         return _wrong(self._at(key), what)
 
     def _list(self, key: str, most: int) -> list[object]:
@@ -106,9 +106,9 @@ class Fields:
 
 def _text(value: object, where: str, longest: int) -> str:
     if not isinstance(value, str) or len(value) > longest or "\0" in value:
-        raise _wrong(where, f"is not a text of at most {longest} characters without NUL")
+        raise _wrong(where, f"is not a string of at most {longest} characters without NUL")
     return value
 
 
 def _wrong(where: str, what: str) -> InvalidInput:
-    return InvalidInput(f"{where} {what}", field=where, remedy="the image is damaged, or of a kind unknown here")
+    return InvalidInput(f"{where} {what}", field=where, remedy="the image is damaged or of an unknown kind")

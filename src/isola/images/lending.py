@@ -1,4 +1,4 @@
-"""Images lent to strangers: whoever has the secret may download one for as long as its operation runs."""
+"""Image tokens: a client with the secret may download the image while the token's operation runs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _SECRET = "secret"
 
 
 def lend(operations: Operations, clock: Clock, image: Image, *, caller: Caller = DAEMON) -> Operation:
-    """An operation of kind ``token``; the secret is in its metadata."""
+    """Start an operation of class ``token``, with the secret in its metadata."""
 
     async def work(op: Operation) -> None:
         await clock.sleep(_SECONDS)
 
     return operations.start(
-        "Lending out image",
+        "Image download token",
         work,
         kind="token",
         resources=[image.entity],
@@ -28,7 +28,7 @@ def lend(operations: Operations, clock: Clock, image: Image, *, caller: Caller =
 
 
 def is_lent(operations: Operations, image: Image, secret: str) -> bool:
-    """Whether the secret is good for the image now."""
+    """Whether the secret is currently valid for the image."""
     return bool(secret) and any(
         operation.kind == "token"
         and not operation.status.final

@@ -1,4 +1,4 @@
-"""The images of this daemon: records, aliases, sources, and the content store beneath."""
+"""The images of this daemon: records, aliases, sources, and the content store."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ from isola.operations import Operation, Operations, alone
 
 log = logging.getLogger(__name__)
 _EXACT_TO = timedelta(minutes=1)
-"""How exactly it is known when an image was used last."""
+"""Resolution of an image's time of last use."""
 _NO_NAMES: tuple[str, ...] = ()
 _NOTHING: Mapping[str, str] = {}
 
 
 class ImageLibrary:
-    """Every image of the daemon: looking, naming, changing; ``acquire.py`` brings them in."""
+    """Reading, naming and changing images; ``acquire.py`` adds them."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class ImageLibrary:
         self._events = events
         self._references = references or state.References()
         self._released = released
-        """Lets go of what others keep for images that are gone."""
+        """Called after deletions, to release data kept for deleted images."""
         self._operations = operations
         self._indexing = asyncio.Lock()
         self.store = ContentStore(host, directory / "images", intents)
@@ -83,21 +83,21 @@ class ImageLibrary:
     # --- at daemon start ----------------------------------------------------------------------------------------
 
     async def probe(self) -> None:
-        """Ask every source whether it works here."""
+        """Probe every source."""
         await self.sources.probe()
 
     @property
     def probes(self) -> Mapping[str, Probe]:
-        """What ``probe`` found."""
+        """The results of ``probe``."""
         return self.sources.probes
 
     async def open(self) -> None:
-        """Empty the scratch space, forget names of nothing, let go of what was half made, write the index."""
+        """Empty the scratch space, delete dangling aliases, release incomplete images, write the index."""
         await self.store.open()
         try:
             await self._catalogue.rekey()
-        except HostFailure as error:  # a full disk: the next start tries again, and they are found as they are
-            log.warning("The records of some images stay under their fingerprints for now: %s", error)
+        except HostFailure as error:  # a full disk: tried again at the next start; the old keys work too
+            log.warning("Some image records keep their old keys until the next start: %s", error)
         await self._catalogue.load()
         for alias in list(self._aliases):
             if self._catalogue.find(alias.ref.renamed(alias.target)) is None:
@@ -106,7 +106,7 @@ class ImageLibrary:
         await self._write_index()
 
     def used_by(self, ref: Ref) -> Sequence[Entity]:
-        """What was made from an image."""
+        """The users of an image."""
         return self._references.users(Entity.of(Kind.IMAGE, ref))
 
     def _layers_in_use(self) -> set[str]:
@@ -115,7 +115,7 @@ class ImageLibrary:
         return {name for kind in kinds for used, _ in self._references.of_kind(kind) for name in used.names}
 
     async def collect_garbage(self, keep_layers: Collection[str] = ()) -> int:
-        """Remove what came in or was released and no image and no layer in use names; returns how many blobs."""
+        """Delete added or released blobs that no image and no layer in use needs; returns their number."""
         kept = {*keep_layers} | self._layers_in_use()
 
         async def named() -> set[str]:
@@ -125,7 +125,7 @@ class ImageLibrary:
         return await self.store.sweep(named, kept)
 
     async def unknown(self) -> Mapping[str, int]:
-        """Blobs that nothing speaks for, with their sizes; left alone until their removal is asked for."""
+        """Blobs of unknown origin with their sizes; they are kept until ``remove_unknown``."""
         found = await self.store.unspoken(self._catalogue.blobs() | self._layers_in_use())
         return {digest: await self._host.files.size(self.store.path(digest)) for digest in found}
 
@@ -146,11 +146,11 @@ class ImageLibrary:
         return iter(self._records)
 
     def get(self, ref: Ref) -> Image:
-        """By fingerprint or an unambiguous beginning of at least four digits. Raises NotFound."""
+        """By fingerprint or an unambiguous prefix of at least four digits. Raises NotFound."""
         return self._catalogue.get(ref)
 
     def resolve(self, reference: Ref) -> Image | None:
-        """By alias, then by fingerprint."""
+        """The image with this alias, else with this fingerprint. Raises NotFound."""
         alias = self._aliases.find(reference)
         return self._catalogue.find(reference.renamed(alias.target) if alias else reference)
 
@@ -164,11 +164,11 @@ class ImageLibrary:
         return self._records.revision(self._catalogue.key(image)) if image is not None else 0
 
     def offers(self) -> Mapping[str, str]:
-        """Names the sources can make -> description."""
+        """Names that the sources can build -> description."""
         return self.sources.offers()
 
     def export(self, ref: Ref) -> Sequence[tuple[str, Path]]:
-        """File names and files as LXD gives them: one unified, or metadata and root. Raises NotFound, Unsupported."""
+        """Names and files of an export as in LXD: one unified, or metadata and root. Raises NotFound, Unsupported."""
         image = self.get(ref)
         parts = self._catalogue.parts(image)
         if not parts:
@@ -176,12 +176,12 @@ class ImageLibrary:
         return [(part.file_name(image.fingerprint), self.store.path(part.digest)) for part in parts]
 
     async def metadata(self, ref: Ref) -> Metadata:
-        """What the image's ``metadata.yaml`` says. Raises NotFound, Unsupported."""
+        """The parsed ``metadata.yaml``. Raises NotFound, Unsupported."""
         (_, first), *_ = self.export(ref)
         return read(await self._host.archives.read_document(first, METADATA_NAMES, limit=MAX_SIZE))
 
     async def templates(self, image: Image) -> tuple[Template, ...]:
-        """What it has written anew for each instance; looked for once, where an earlier version has not."""
+        """The image's templates; read once from its files if an earlier version did not record them."""
         if image.templates is not None:
             return image.templates
         found: tuple[Template, ...] = ()
@@ -196,13 +196,13 @@ class ImageLibrary:
     async def unpack_layer(
         self, layer: Layer, target: Path, progress: Callable[[int], None] | None = None
     ) -> UnpackReport:
-        """Fill an empty directory with a layer. Raises UnsafeArchive, and InvalidInput where its diff id is another."""
+        """Unpack a layer to an empty directory. Raises UnsafeArchive, and InvalidInput if the diff id differs."""
         source = self.store.path(layer.digest)
         report = await self._host.archives.unpack(source, target, whiteouts=True, progress=progress)
         if layer.diff_id and report.diff_id != layer.diff_id:
             raise InvalidInput(
-                "The content of an image layer is not what the image's configuration names",
-                evidence=f"{report.diff_id} instead of {layer.diff_id}",
+                "The content of an image layer does not match the image's configuration",
+                evidence=f"diff id {report.diff_id}, expected {layer.diff_id}",
                 remedy="delete the image and import it again, from a source you trust",
             )
         return report
@@ -210,15 +210,15 @@ class ImageLibrary:
     # --- changing -----------------------------------------------------------------------------------------------
 
     async def update(self, ref: Ref, decide: Callable[[Image], Image], *, caller: Caller = DAEMON) -> None:
-        """Change what a user may change. Raises NotFound."""
+        """Change an image's editable fields. Raises NotFound."""
         image = self.get(ref)
         await self._change(image, decide)
         self._tell("updated", image, caller)
 
     async def used(self, ref: Ref) -> None:
-        """An instance has been made of it; nothing where it has been deleted meanwhile.
+        """Record the time of use; does nothing if it was deleted meanwhile.
 
-        Exact to a minute, so that many launches at once cost one write.
+        With a resolution of a minute, so that many launches at once cost one write.
         """
         now = self._host.clock.now()
         image = self._catalogue.find(ref)
@@ -228,12 +228,12 @@ class ImageLibrary:
             await self._change(image, lambda image: replace(image, last_used_at=now))
 
     async def delete(self, op: Operation, ref: Ref) -> None:
-        """Forget an image and its names. Instances made from it keep their layers."""
+        """Delete an image and its aliases. Instances made from it keep their layers."""
         image = self.get(ref)
         try:
             await op.commit(lambda: self._forget(image, op.caller))
         finally:
-            if op.committed:  # from here on all is finished, whatever happens
+            if op.committed:  # committed: the rest is only cleanup
                 await finish(self._let_go(image))
 
     # --- as operations of their own -----------------------------------------------------------------------------
@@ -303,7 +303,7 @@ class ImageLibrary:
         return self._running().start("Importing image", work, project=project, caller=caller)
 
     def start_delete(self, ref: Ref, *, caller: Caller = DAEMON) -> Operation:
-        """``delete`` in the background; fine when another deletion was first. Raises NotFound."""
+        """``delete`` in the background; succeeds if another deletion was first. Raises NotFound."""
         image = self.get(ref)
 
         async def work(op: Operation) -> None:
@@ -319,15 +319,15 @@ class ImageLibrary:
         )
 
     def start_lending(self, ref: Ref, *, caller: Caller = DAEMON) -> Operation:
-        """A secret by which a stranger may download the image while the operation runs. Raises NotFound."""
+        """A token with which an untrusted client may download the image while the operation runs. Raises NotFound."""
         return lend(self._running(), self._host.clock, self.get(ref), caller=caller)
 
     def is_lent(self, image: Image, secret: str) -> bool:
-        """Whether the secret is good for the image now."""
+        """Whether the secret is currently valid for the image."""
         return is_lent(self._running(), image, secret)
 
     def with_properties(self, project: str, properties: Mapping[str, str]) -> Image:
-        """The newest of a project's own images that has all of these. Raises NotFound."""
+        """The newest of a project's own images with all of these properties. Raises NotFound."""
         found = [
             image for image in self if image.project == project and properties.items() <= dict(image.properties).items()
         ]
@@ -368,11 +368,11 @@ class ImageLibrary:
     # --- inside -------------------------------------------------------------------------------------------------
 
     async def _change(self, image: Image, decide: Callable[[Image], Image]) -> None:
-        """Raises NotFound where it has been deleted meanwhile."""
+        """Change the record. Raises NotFound if it was deleted meanwhile."""
         await self._records.change(self._catalogue.key(image), decide)
 
     async def _record(self, image: Image, aliases: Sequence[str], caller: Caller) -> None:
-        """From here on the image is there."""
+        """Commit the image's record."""
         await self._catalogue.learn(image)
         if self._catalogue.find(image.ref) is None:
             await self._records.add(self._catalogue.key(image), image)
@@ -395,7 +395,7 @@ class ImageLibrary:
         await self.collect_garbage()
 
     async def _write_index(self) -> None:
-        """The index is for others and follows from the records: not to have written it fails nothing."""
+        """The index serves other tools and is derived from the records, so a failed write is only logged."""
         async with self._indexing:
             try:
                 await self.store.write_index(self._catalogue.index(self._aliases))

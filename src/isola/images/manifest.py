@@ -1,8 +1,8 @@
-"""OCI documents of an image: pure functions from what we know to bytes, and back.
+"""OCI documents of an image: pure functions that write and read them.
 
-An Isola image is an ordinary OCI image. That it is a whole system is said by the label ``org.isola.image.type`` of its
-configuration. The files LXD's export gives (their SHA-256 is the fingerprint) are listed by an *artifact manifest* of
-their own whose ``subject`` is the image, as OCI 1.1 wants it: tools that know nothing of it run the image unharmed.
+An Isola image is an ordinary OCI image. The label ``org.isola.image.type`` of its configuration marks a whole system.
+The files of LXD's export (their SHA-256 is the fingerprint) are listed in an OCI 1.1 *artifact manifest* whose
+``subject`` is the image: tools that do not know it can run the image nevertheless.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class Part:
 
     name: str
     title: str
-    """``unified.tar.gz``, ``metadata.tar.xz``, ``rootfs.squashfs``: the name with the ending its content asks for."""
+    """``unified.tar.gz``, ``metadata.tar.xz``, ``rootfs.squashfs``: the name with the extension for its content."""
     digest: str
     size: int
 
     def file_name(self, fingerprint: str) -> str:
-        """What LXD calls the file of an image."""
+        """LXD's name for the file of an image."""
         ending = self.title.removeprefix(self.name)
         if self.name == "metadata":
             return f"meta-{fingerprint}{ending}"
@@ -78,7 +78,7 @@ def image_config(
 
 
 def image_manifest(config: Descriptor, layers: Sequence[Layer], fingerprint: str) -> bytes:
-    """The OCI image manifest. The fingerprint stands in it: two exports of one content are two images to LXD."""
+    """The OCI image manifest. It has the fingerprint, because two exports of one content are two images to LXD."""
     return _json(
         {
             "schemaVersion": 2,
@@ -91,7 +91,7 @@ def image_manifest(config: Descriptor, layers: Sequence[Layer], fingerprint: str
 
 
 def artifact_manifest(subject: Descriptor, empty: Descriptor, fingerprint: str, parts: Sequence[Part]) -> bytes:
-    """The manifest of the files LXD knows the image by; ``empty`` is the blob ``{}``."""
+    """The manifest of the files of LXD's view; ``empty``: the blob ``{}``."""
     return _json(
         {
             "schemaVersion": 2,
@@ -114,7 +114,7 @@ def artifact_manifest(subject: Descriptor, empty: Descriptor, fingerprint: str, 
 
 
 def parts_of(artifact: bytes) -> tuple[Part, ...]:
-    """The files an artifact manifest lists, in the order of the fingerprint."""
+    """The files of an artifact manifest, in the order in which the fingerprint covers them."""
     layers: list[dict[str, Any]] = orjson.loads(artifact)["layers"]
     return tuple(
         Part(layer["annotations"][PART], layer["annotations"][TITLE], layer["digest"], layer["size"])

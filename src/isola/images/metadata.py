@@ -1,4 +1,4 @@
-"""``metadata.yaml`` of LXD images: read with suspicion, written plainly."""
+"""Reading (as untrusted input) and writing ``metadata.yaml`` of LXD images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from isola.errors import InvalidInput
 from isola.images.architecture import architecture
 
 METADATA_NAMES = ("metadata.yaml", "./metadata.yaml")
-"""How the member is called in an image's tarball."""
+"""Possible names of the member in an image's tarball."""
 MAX_SIZE = 256 << 10
 _MAX_PROPERTIES = 500
 _NONE: Mapping[str, str] = {}
@@ -23,7 +23,7 @@ _LAST_SECOND = int(datetime(9999, 1, 1, tzinfo=UTC).timestamp())
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What an LXD image says of itself."""
+    """The contents of ``metadata.yaml``."""
 
     architecture: str
     """The kernel's name: ``x86_64``."""
@@ -31,11 +31,11 @@ class Metadata:
     expires_at: datetime | None = None
     properties: Mapping[str, str] = field(default_factory=dict)
     templates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Path in the instance -> when, which template and its properties."""
+    """Path in the instance -> events, template and its properties."""
 
 
 def read(document: object) -> Metadata:
-    """What stands in ``metadata.yaml``. Raises InvalidInput naming the field that is wrong."""
+    """Parse ``metadata.yaml``. Raises InvalidInput with the wrong field."""
     if not isinstance(document, dict):
         raise _wrong(None, "is not a mapping")
     created = _seconds(document, "creation_date")
@@ -51,7 +51,7 @@ def read(document: object) -> Metadata:
 
 
 def render(metadata: Metadata) -> bytes:
-    """``metadata.yaml``, the same bytes for the same content."""
+    """``metadata.yaml`` as text; reproducible."""
     document: dict[str, object] = {
         "architecture": metadata.architecture,
         "creation_date": int(metadata.created_at.timestamp()),
@@ -64,7 +64,7 @@ def render(metadata: Metadata) -> bytes:
 
 
 def metadata_tarball(metadata: Metadata, files: Mapping[str, str] = _NONE) -> bytes:
-    """The first file of a split image, with the templates' ``files``; the same bytes for the same content."""
+    """The metadata tarball of a split image, with the templates' ``files``; reproducible."""
     members = {"metadata.yaml": render(metadata)} | {name: text.encode() for name, text in files.items()}
     packed = io.BytesIO()
     with (
@@ -88,7 +88,7 @@ def _lines(document: Mapping[str, object]) -> Iterator[str]:
 
 
 def _flow(value: object) -> str:
-    """One line of YAML in which every text is quoted and plain ASCII."""
+    """One line of YAML in which every string is quoted and ASCII."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{_flow(key)}: {_flow(value[key])}" for key in sorted(value)) + "}"
     if isinstance(value, Sequence) and not isinstance(value, str):
@@ -136,7 +136,7 @@ def _seconds(document: Mapping[str, Any], key: str) -> datetime | None:
 
 def _text(value: object, name: str, *, empty: bool = False) -> str:
     if not isinstance(value, str) or "\0" in value or not (value or empty):
-        raise _wrong(name, "is missing" if value in (None, "") else "is not a text")
+        raise _wrong(name, "is missing" if value in (None, "") else "is not a string")
     return value
 
 

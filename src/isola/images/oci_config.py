@@ -1,4 +1,4 @@
-"""Image configurations of OCI and Docker, read as hostile input."""
+"""Parsing image configurations of OCI and Docker, as untrusted input."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _LONGEST_WAIT = timedelta(days=1) // timedelta(microseconds=1) * 1000
 
 @dataclass(frozen=True, slots=True)
 class OciConfig:
-    """What a configuration says of an image."""
+    """The contents of an image configuration."""
 
     architecture: str
     """The kernel's name: ``x86_64``."""
     created_at: datetime
-    """1970 where it does not say."""
+    """Time of creation; 1970 if unknown."""
     diff_ids: tuple[str, ...]
     run: ImageConfig
 
 
 def read_config(data: bytes) -> OciConfig:
-    """Raises InvalidInput naming the field, Unsupported for an image of another operating system."""
+    """Raises InvalidInput with the wrong field, Unsupported for an image of another operating system."""
     fields = Fields.parse(data, "configuration")
     if (system := fields.text("os", longest=80)) != "linux":
         raise Unsupported(f"The image is for {system[:40] or 'no operating system'}", remedy="use a Linux image")
@@ -68,11 +68,11 @@ def _run(fields: Fields) -> ImageConfig:
 
 def _argv(fields: Fields, key: str) -> tuple[str, ...]:
     argv = fields.texts(key)
-    return () if argv == ("",) else argv  # Docker's way to take an entrypoint back
+    return () if argv == ("",) else argv  # Docker resets an entrypoint by an empty string
 
 
 def _environment(fields: Fields) -> dict[str, str]:
-    """The last of a name counts; an entry without ``=`` sets nothing, as with Docker."""
+    """Of repeated names the last is used; an entry without ``=`` is ignored, as in Docker."""
     found: Mapping[str, str] = dict(each.split("=", 1) for each in fields.texts("Env") if "=" in each)
     if "" in found:
         raise fields.wrong("Env", "has a variable without a name")
@@ -102,7 +102,7 @@ def _signal(fields: Fields) -> str:
 
 
 def _port(fields: Fields, text: str) -> str:
-    """``80`` and ``80/tcp`` are the same."""
+    """``80`` becomes ``80/tcp``."""
     found = _PORT.fullmatch(text)
     low, high = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
     if found is None or not 1 <= low <= high <= 65535:

@@ -1,4 +1,4 @@
-"""The record of an image that came as OCI documents, whose blobs are in the store."""
+"""The record of an image from OCI documents, whose blobs are in the store."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def oci_image(
     index: str = "",
     source: Mapping[str, str] = _NONE,
 ) -> Image:
-    """The image whose manifest is the blob ``at``, picked from the blob ``index`` where there is one.
+    """The image with the manifest ``at``, chosen from the blob ``index`` if there is one.
 
-    LXD's clients know it by the manifest's digest, in place of a fingerprint. Raises InvalidInput, Unsupported.
+    The manifest's digest is its fingerprint for LXD's clients. Raises InvalidInput, Unsupported.
     """
     check_image(manifest)
     if len(manifest.layers) != len(config.diff_ids):

@@ -1,4 +1,4 @@
-"""Image manifests and indexes of OCI and Docker, read as hostile input."""
+"""Parsing image manifests and indexes of OCI and Docker, as untrusted input."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from isola.images.descriptor import (
 from isola.images.hostile_json import Fields
 
 MAX_LAYERS = 500
-"""Docker makes 127 at most; overlay takes 500 directories below one mount."""
+"""Docker creates at most 127 layers; overlay supports 500 lower directories per mount."""
 _OS, _ARCHITECTURE, _VARIANT = "os", "architecture", "variant"
 
 
@@ -35,7 +35,7 @@ class Manifest:
     annotations: Mapping[str, str] = field(default_factory=dict)
 
     def references(self) -> Iterator[Descriptor]:
-        """All that it names."""
+        """Descriptors of all blobs that it refers to."""
         yield self.config
         yield from self.layers
         if self.subject is not None:
@@ -44,7 +44,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """The same image for several platforms, and what is attested of them."""
+    """An image index: manifests for several platforms, and attestations."""
 
     media_type: str
     manifests: tuple[Descriptor, ...]
@@ -52,23 +52,25 @@ class Index:
     annotations: Mapping[str, str] = field(default_factory=dict)
 
     def references(self) -> Iterator[Descriptor]:
-        """All that it names."""
+        """Descriptors of all blobs that it refers to."""
         yield from self.manifests
         if self.subject is not None:
             yield self.subject
 
 
 def read_document(data: bytes, media_type: str = "") -> Manifest | Index:
-    """What a document is: its own ``mediaType``, what the registry calls it, or else its fields tell.
+    """Determine a document's type by its ``mediaType``, the registry's Content-Type, or else its fields.
 
-    Raises InvalidInput, also where these contradict each other: two readers would take it for different images.
+    Raises InvalidInput, also if these contradict each other: two readers would see different images.
     """
     fields = Fields.parse(data, "manifest")
     said = fields.text("mediaType", longest=255)
     if said and media_type and said != media_type:
         raise fields.wrong("mediaType", f"is {said[:80]}, though it was announced as {media_type[:80]}")
     if fields.number("schemaVersion") != 2:
-        raise Unsupported("The image manifest is not of schema version 2", remedy="push the image anew from its source")
+        raise Unsupported(
+            "The image manifest is not of schema version 2", remedy="push the image again with a current tool"
+        )
     if "manifests" in fields and ("layers" in fields or "config" in fields):
         raise InvalidInput("The document is both an image index and an image manifest", field="manifest")
     kind = said or media_type or (INDEX_TYPE if "manifests" in fields else MANIFEST_TYPE)
@@ -80,7 +82,7 @@ def read_document(data: bytes, media_type: str = "") -> Manifest | Index:
 
 
 def check_image(manifest: Manifest) -> None:
-    """Raise Unsupported where a manifest is not an image that can be unpacked here."""
+    """Raise Unsupported unless the manifest is an image that can be unpacked."""
     if manifest.config.media_type not in CONFIG_TYPES:
         raise Unsupported(
             f"The manifest describes {manifest.config.media_type[:80]!r}, not an image", remedy="name an image"
@@ -89,7 +91,7 @@ def check_image(manifest: Manifest) -> None:
         if layer.media_type not in LAYER_TYPES:
             raise Unsupported(
                 f"Layers of type {layer.media_type[:80]!r} cannot be unpacked",
-                remedy="use an image whose layers are tar archives, neither encrypted nor kept elsewhere",
+                remedy="use an image with unencrypted layers in tar format, all stored in the registry",
             )
 
 

@@ -1,6 +1,6 @@
-"""Blobs of which only a beginning has come so far: kept for a while, so that the next attempt need not begin again.
+"""Partially downloaded blobs, kept for a while so that the next attempt can resume.
 
-Each is announced by an intent before its file is made; nothing else in the directory is ever removed.
+An intent is recorded before each file is created; other files in the directory are never removed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MOST_BYTES = 16 << 30
 
 
 class Partials:
-    """At most 32 files and 16 GiB, none older than a day, those being written not counted."""
+    """At most 32 files and 16 GiB, none older than a day, not counting files being written."""
 
     def __init__(self, host: Host, directory: Path, intents: Intents) -> None:
         self._host = host
@@ -28,40 +28,40 @@ class Partials:
         self._intents = intents
 
     async def open(self) -> None:
-        """Make the directory, and remove what is too old or too much."""
+        """Create the directory, and prune."""
         if not await self._host.files.exists(self._directory):
             await self._host.files.make_directory(self._directory, mode=0o700)
         await self.prune(())
 
     def path(self, digest: str) -> Path:
-        """Where the beginning of a blob lies, or would lie."""
+        """The path of a blob's partial file."""
         return self._directory / digest.removeprefix("sha256:")
 
     async def begin(self, digest: str, size: int) -> int:
-        """Announce it; returns how many bytes are there."""
+        """Record the intent; returns the number of bytes present."""
         if _id(digest) not in {intent.id for intent in self._intents.of_kind(_INTENT)}:
             facts = {"begun": self._host.clock.now().isoformat(), "size": str(size)}
             await self._intents.begin(Intent(_id(digest), _INTENT, facts, (digest,)))
         return await self.size(digest)
 
     async def size(self, digest: str) -> int:
-        """Bytes that are there."""
+        """Number of bytes present."""
         try:
             return await self._host.files.size(self.path(digest))
         except NotFound:
             return 0
 
     async def extend(self, digest: str, block: bytes, *, at: int) -> None:
-        """Write a block at a position; what lay behind that goes."""
+        """Write a block at a position, and truncate after it."""
         await self._host.files.extend(self.path(digest), block, at=at)
 
     async def forget(self, digest: str) -> None:
-        """It is a blob now, or of no use; fine when it is not there."""
+        """Drop it, complete or useless; it may be missing."""
         await self._host.files.remove_tree(self.path(digest))
         await self._intents.end(_id(digest))
 
     async def prune(self, busy: Collection[str]) -> None:
-        """Remove what is too old or too much, the oldest first; what is ``busy`` stays."""
+        """Remove files that are too old or exceed the limits, oldest first, except ``busy`` ones."""
         kept, room = _MOST, _MOST_BYTES
         oldest_kept = self._host.clock.now() - _KEPT_FOR
         for intent in sorted(self._intents.of_kind(_INTENT), key=_begun, reverse=True):

@@ -1,4 +1,4 @@
-"""Which image of an index runs on this host."""
+"""Chooses the image of an index that runs on this host."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from isola.images.descriptor import MANIFEST_TYPES, Descriptor
 from isola.images.oci_manifest import Index
 
 _ATTESTATION = "vnd.docker.reference.type"
-"""An annotation of what BuildKit adds beside the images: signed statements on how they were built."""
+"""Annotation of attestation manifests, which BuildKit adds to an index."""
 _RUNS: Mapping[str, Sequence[tuple[str, str]]] = {
     "x86_64": (("amd64", ""), ("amd64", "v1"), ("386", "")),
     "i686": (("386", ""),),
@@ -19,25 +19,25 @@ _RUNS: Mapping[str, Sequence[tuple[str, str]]] = {
     "s390x": (("s390x", ""),),
     "riscv64": (("riscv64", ""),),
 }
-"""Kernel's architecture -> OCI platforms that run on every machine of it, the best first.
+"""Kernel architecture -> OCI platforms that run on every machine of it, the best first.
 
-``amd64/v2`` and above ask for a newer processor; whether there is one is not looked at.
+``amd64/v2`` and above need a newer processor, and are never chosen.
 """
 
 
 def choose(index: Index, architecture: str) -> Descriptor:
-    """The manifest for a kernel's architecture (``x86_64``). Raises Unsupported naming what there is."""
+    """The manifest for a kernel architecture (``x86_64``). Raises Unsupported with the platforms on offer."""
     images = [each for each in index.manifests if _is_image(each)]
     if len(images) == 1 and not images[0].platform:
-        return images[0]  # its configuration tells the platform
+        return images[0]  # the platform is checked with its configuration
     for wanted in _RUNS.get(architecture, ()):
         for each in images:
             if each.platform.get("os", "linux") == "linux" and _platform(each) == wanted:
                 return each
     offered = sorted({"/".join(filter(None, each.platform.values())) for each in images})[:20]
     raise Unsupported(
-        f"The image is not there for {architecture}",
-        evidence=f"it is there for {', '.join(offered) or 'no platform'}",
+        f"The image is not available for {architecture}",
+        evidence=f"it is available for {', '.join(offered) or 'no platform'}",
         remedy="use an image made for this architecture",
     )
 

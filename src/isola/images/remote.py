@@ -1,4 +1,4 @@
-"""Where a blob can be fetched from: the seam between downloads and the clients of registries and image servers."""
+"""Sources of blobs: the interface between downloads and the clients of registries and image servers."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ _OK, _PARTIAL, _NOT_SATISFIABLE = 200, 206, 416
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """Bytes of a blob from ``offset`` on, to its end."""
+    """A blob's bytes from ``offset`` to its end."""
 
     offset: int
     blocks: AsyncIterator[bytes]
 
 
 class BlobSource(Protocol):
-    """One place that has a blob, with what it takes to be let in there."""
+    """A server's copy of a blob, with the credentials to read it."""
 
     def open(self, offset: int) -> AbstractAsyncContextManager[Stream]:
-        """Read from ``offset`` on where the place can do that, from the beginning otherwise (``Stream.offset``).
+        """Read from ``offset`` if the server can, else from the start (``Stream.offset``).
 
-        Raises HostFailure for a broken connection, also while ``blocks`` are read: it is opened again, at what is
-        there by then. Every other error is final: NotFound, Forbidden, InvalidInput.
+        Raises HostFailure for a broken connection, also while ``blocks`` are read: the caller then opens it again at
+        the offset reached. All other errors are final: NotFound, Forbidden, InvalidInput.
         """
         ...
 
 
 def range_header(offset: int) -> Mapping[str, str]:
-    """Headers of an HTTP request for what follows ``offset``.
+    """Headers of an HTTP request for the bytes from ``offset``.
 
-    Without any compression of the transfer: the offset counts the blob's own bytes.
+    Without Content-Encoding, because the offset counts bytes of the blob itself.
     """
     return {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
 
 
 def body_offset(status: int, headers: Mapping[str, str], asked: int) -> int | None:
-    """Where the body of an HTTP answer begins in the blob; None where there is nothing behind what was ``asked`` for.
+    """The offset at which the body of an HTTP response starts; None if there are no bytes after the requested one.
 
-    ``headers`` in lower case. Raises HostFailure for an answer that is neither 200, 206 nor 416.
+    ``headers`` in lower case. Raises HostFailure for a status other than 200, 206 and 416.
     """
     if status == _OK:
         return 0
@@ -54,7 +54,7 @@ def body_offset(status: int, headers: Mapping[str, str], asked: int) -> int | No
     found = _CONTENT_RANGE.fullmatch(headers.get("content-range", ""))
     if status != _PARTIAL or found is None or int(found[1]) > asked:
         raise HostFailure(
-            "The server gave a wrong answer to a request for a part",
+            "The server gave a wrong response to a range request",
             evidence=f"status {status}, Content-Range {headers.get('content-range', '')[:80]!r}",
             remedy="try again later",
         )

@@ -1,4 +1,4 @@
-"""The image source kind: where images come from. ``drivers/<name>.py`` exports its class as ``DRIVER``."""
+"""The driver kind for image sources. ``drivers/<name>.py`` exports its class as ``DRIVER``."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from isola.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class SourceRequest:
-    """What to fetch: ``name`` in the source's own words (``debian/12``), options, or uploaded files."""
+    """The image to fetch: the source's name for it (``debian/12``) with options, or uploaded files."""
 
     name: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
     """Uploaded files: one unified tarball, or metadata and root file system."""
     properties: Mapping[str, str] = field(default_factory=dict)
-    """Overrule what the image says of itself."""
+    """Properties that override those in the image."""
     fingerprint: str = ""
-    """SHA-256 over the files, where the caller has computed it."""
+    """SHA-256 over the files; empty if not computed."""
     filename: str = ""
-    """What the uploader calls the file."""
+    """The client's name of the file."""
 
 
 class ImageSource(ABC):
@@ -42,34 +42,34 @@ class ImageSource(ABC):
     def __init__(self, host: Host, directory: Path) -> None:
         self.host = host
         self.directory = directory
-        """Scratch space on the store's file system, emptied at start; each ``fetch`` works in a place of its own."""
+        """Scratch space on the store's file system, emptied at start; each ``fetch`` has its own directory in it."""
 
     @classmethod
     @abstractmethod
     async def probe(cls, host: Host) -> Probe:
-        """Does it work here, which version, and if not why and what to do."""
+        """Whether it works on this host, its version, and if not why and what to do."""
 
     @abstractmethod
     def offers(self) -> Mapping[str, str]:
-        """Names it can fetch without more options -> description: what an instance's creation may build on demand."""
+        """Names that need no options -> description; creating an instance builds them on demand."""
 
     def canonical(self, name: str) -> str:
-        """The one name of all that mean the same image (``debian/bookworm`` is ``debian/12``)."""
+        """The canonical name among synonyms (``debian/bookworm`` is ``debian/12``)."""
         return name
 
     @abstractmethod
     def check(self, request: SourceRequest) -> None:
-        """Raise InvalidInput for a request that makes no sense here, before anything is begun."""
+        """Raise InvalidInput for an invalid request, before the operation starts."""
 
     async def fetch(self, op: Operation, request: SourceRequest, intake: Intake) -> Image:
-        """Bring the image's blobs in and describe it; the library records it, or lets the blobs go again.
+        """Store the image's blobs and describe it; the library records the image, or releases the blobs.
 
-        Nothing else stays behind: processes, mounts, files. Raises what ``check`` raises.
+        No processes, mounts or other files stay behind. Raises the errors of ``check``.
         """
         self.check(request)
         files, place = self.host.files, self.directory / f"work-{self.host.clock.token(8)}"
         await op.effect(
-            "make a place for the image",
+            "create a directory for the image",
             lambda: files.make_directory(place, mode=0o700),
             undo=lambda: files.remove_tree(place),
         )
@@ -80,4 +80,4 @@ class ImageSource(ABC):
 
     @abstractmethod
     async def _fetch(self, op: Operation, request: SourceRequest, intake: Intake, place: Path) -> Image:
-        """The same, with a directory to work in that is removed afterwards; steps show progress."""
+        """The implementation, with a working directory that is removed afterwards; shows progress by steps."""

@@ -1,4 +1,4 @@
-"""The sources of this host: which there are, whether they work, and what they can make."""
+"""The image sources of this host: whether they work, and the images they offer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from isola.model.probe import Probe
 
 
 class Sources:
-    """All image source drivers, each made once."""
+    """All image source drivers, one instance of each."""
 
     def __init__(self, host: Host, scratch: Path) -> None:
         self._host = host
@@ -24,28 +24,27 @@ class Sources:
         self.probes: dict[str, Probe] = {}
 
     async def probe(self) -> None:
-        """Ask every source whether it works here."""
         found = await asyncio.gather(*(probed(name, source.probe(self._host)) for name, source in self._all.items()))
         self.probes = dict(zip(self._all, found, strict=True))
 
     def offers(self) -> dict[str, str]:
-        """Names that the sources which work here can make -> description."""
+        """Names that the working sources offer -> description."""
         working = [source for name, source in self._all.items() if self._works(name)]
         return {name: text for source in working for name, text in source.offers().items()}
 
     def get(self, name: str) -> ImageSource:
         """Raises NotFound, DriverUnavailable."""
         if name not in self._all:
-            registry.load("images", name)  # raises, naming the choices
+            registry.load("images", name)  # raises NotFound with the known names
         if not self._works(name):
             probe = self.probes[name]
             raise DriverUnavailable(
-                f"The image source {name!r} does not work here", evidence=probe.reason, remedy=probe.remedy
+                f"The image source {name!r} does not work on this host", evidence=probe.reason, remedy=probe.remedy
             )
         return self._all[name]
 
     def offering(self, reference: str) -> tuple[str, str] | None:
-        """The source that can make ``reference``, working or not, and the canonical name; None where there is none."""
+        """The source that offers ``reference``, working or not, and the canonical name; None if there is none."""
         for name, source in self._all.items():
             if reference in source.offers():
                 return name, source.canonical(reference)

@@ -1,4 +1,4 @@
-"""Content-addressed blobs in OCI image layout: written whole or not at all, verified on the way in, never changed."""
+"""Content-addressed blobs in OCI image layout: written atomically, verified, never changed."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ log = logging.getLogger(__name__)
 
 
 class ContentStore:
-    """Blobs by digest below ``directory``, which other OCI tools can read as it stands.
+    """Blobs by digest below ``directory``, an OCI image layout that other tools can read.
 
-    What may go is derived, never counted: of what came in or was released, as intents say, ``sweep`` removes what
-    no image names. It may be interrupted at any moment, and leaves alone what an open ``Intake`` has brought in.
+    There are no reference counts. Intents record which blobs were added or released; ``sweep`` removes those that
+    no image needs. It may be interrupted at any moment, and keeps the blobs of an open ``Intake``.
     """
 
     def __init__(self, host: Host, directory: Path, intents: Intents) -> None:
@@ -40,7 +40,7 @@ class ContentStore:
         self.intents = intents
         self.directory = directory
         self.scratch = directory / "scratch"
-        """Half-made files; emptied by ``open``. On the same file system as the blobs."""
+        """Temporary files, on the same file system as the blobs; emptied by ``open``."""
         self._blobs = directory / "blobs" / "sha256"
         self._partials = Partials(host, directory / "partial", intents)
         self.downloads = Downloads(host, self._partials, self.settle)
@@ -50,11 +50,11 @@ class ContentStore:
         self._taken_since: set[str] = set()
 
     async def open(self) -> None:
-        """Make the layout where it is missing, and throw away what a daemon that died was about to write."""
+        """Create the layout if it is missing, and delete temporary files of a previous daemon."""
         files = self.host.files
         for name in await files.names(self.scratch):
             await files.remove_tree(self.scratch / name)
-        # What is there is not written again: on a full disk too the daemon has to start, to delete things.
+        # Existing files are not rewritten: the daemon must start on a full disk too, so that things can be deleted.
         if not await files.exists(self.directory / "oci-layout"):
             await files.make_directory(self.scratch, mode=0o700)
             await files.make_directory(self._blobs)
@@ -65,18 +65,18 @@ class ContentStore:
         try:
             await self._partials.open()
         except HostFailure as error:
-            log.warning("Beginnings of blobs are not tidied up for now: %s", error)
+            log.warning("Cannot remove old partial downloads now: %s", error)
 
     def path(self, digest: str) -> Path:
-        """Where a blob lies, or would lie. Raises InvalidInput for what is not a digest."""
+        """The path of a blob, existing or not. Raises InvalidInput for an invalid digest."""
         return self._blobs / check_digest(digest).removeprefix("sha256:")
 
     async def has(self, digest: str) -> bool:
-        """Whether the blob is there."""
+        """Whether the blob exists."""
         return await self.host.files.exists(self.path(digest))
 
     async def read(self, digest: str) -> bytes:
-        """A small blob (manifest, configuration) whole, cut off behind the largest size allowed. Raises NotFound."""
+        """Read a small blob (manifest, configuration), at most one byte more than the largest size. Raises NotFound."""
         return await self.host.files.read(self.path(digest), MAX_DOCUMENT + 1)
 
     async def digests(self) -> tuple[str, ...]:
@@ -85,11 +85,11 @@ class ContentStore:
         return tuple(name for name in names if is_digest(name))
 
     def intake(self) -> Intake:
-        """Begin to bring blobs in."""
+        """Open an intake, which adds blobs."""
         return Intake(self)
 
     async def write_index(self, entries: Sequence[Descriptor]) -> None:
-        """Say in ``index.json`` which manifests there are, for other tools; we find ours through the records."""
+        """Write the manifests to ``index.json``, for other tools; Isola itself uses the records."""
         manifests = [entry.document() for entry in entries]
         index = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": manifests}
         data = orjson.dumps(index, option=orjson.OPT_INDENT_2)
@@ -99,21 +99,21 @@ class ContentStore:
         await self.host.files.write(self.directory / "index.json", data, mode=0o644, durable=False)
 
     async def let_go(self, digests: Collection[str]) -> None:
-        """From now on they are removed once no image names them. Durable: a later daemon goes on with it."""
+        """Release blobs: a sweep removes them once no image needs them. Durable across restarts."""
         intent = Intent(f"{_INTENT}-{self.host.clock.token(8)}", _INTENT, digests=tuple(digests))
         await self.intents.begin(intent)
 
     async def unspoken(self, named: Collection[str]) -> tuple[str, ...]:
-        """Blobs that neither a record, an intent nor an intake speaks for."""
+        """Blobs that belong to no record, intent or intake."""
         spoken_for = {*named, *self._held, *(d for each in self.intents.of_kind(_INTENT) for d in each.digests)}
         return tuple(digest for digest in await self.digests() if digest not in spoken_for)
 
     async def sweep(
         self, named: Callable[[], Awaitable[Collection[str]]], needed: Collection[str] = frozenset()
     ) -> int:
-        """Remove what may go and is neither in ``named()`` nor ``needed`` nor held by an intake; returns how many.
+        """Remove released blobs that are not in ``named()``, not ``needed`` and not held; returns their number.
 
-        What is ``needed`` goes with a later sweep.
+        A later sweep removes those that were ``needed``.
         """
         async with self._sweeping:
             self._taken_since = set(self._held)
@@ -126,7 +126,7 @@ class ContentStore:
             left = set(needed)
             for digest in sorted(candidates):
                 async with self._changing:
-                    # Brought in since we looked: whoever did so relies on it, even if his intake is closed by now.
+                    # Added again since the check: the importer relies on it, even if its intake is already closed.
                     if digest in self._taken_since:
                         left.add(digest)
                     else:
@@ -142,12 +142,12 @@ class ContentStore:
         return any(digest in self._held for digest in intent.digests)
 
     def hold(self, digest: str) -> None:
-        """Keep a blob, there or soon to be there, from the sweep until ``release``."""
+        """Protect a blob, existing or to be added, from the sweep until ``release``."""
         self._held[digest] += 1
         self._taken_since.add(digest)
 
     async def settle(self, digest: str, temporary: Path) -> None:
-        """Make a temporary file the blob of a digest that is held, unless it is there already."""
+        """Move a temporary file to the path of a held blob, unless that exists already."""
         async with self._changing:
             if await self.has(digest):
                 await self.host.files.remove_tree(temporary)
@@ -157,11 +157,11 @@ class ContentStore:
     def release(self, digests: Collection[str]) -> None:
         """Undo ``hold``."""
         self._held.subtract(digests)
-        self._held += Counter()  # drops what is at zero
+        self._held += Counter()  # drops zero counts
 
 
 class Intake:
-    """Blobs on their way in: safe from the sweep until it is closed, whatever the records say meanwhile."""
+    """Adds blobs, and protects them from the sweep until it is closed."""
 
     def __init__(self, store: ContentStore) -> None:
         self._store = store
@@ -169,15 +169,15 @@ class Intake:
         self._intent = Intent(f"{_INTENT}-{store.host.clock.token(8)}", _INTENT)
 
     async def put_file(self, source: Path, *, consume: bool = False, expected: str | None = None) -> Descriptor:
-        """Bring a file in. Raises InvalidInput where its digest is not what was ``expected``.
+        """Add a file. Raises InvalidInput if its digest is not the ``expected`` one.
 
-        With ``consume`` the file itself becomes the blob; fsynced, and on the store's file system.
+        With ``consume`` the file itself becomes the blob: it must be fsynced, and on the store's file system.
         """
         files = self._store.host.files
         temporary = source if consume else self._temporary()
         if not consume:
             await files.duplicate(source, temporary)
-        # What is hashed is what will be the blob, whatever happens to the source meanwhile.
+        # Hash the private copy, since the source may change meanwhile.
         found, size = await files.digest(temporary)
         digest = f"sha256:{found}"
         if expected is not None and digest != expected:
@@ -187,7 +187,7 @@ class Intake:
         return Descriptor(_BYTES, digest, size)
 
     async def put_bytes(self, data: bytes, media_type: str, *, expected: str | None = None) -> Descriptor:
-        """Bring a small document in."""
+        """Add a small document."""
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
         if expected is not None and digest != expected:
             raise _mismatch(digest, expected)
@@ -197,7 +197,7 @@ class Intake:
         return Descriptor(media_type, digest, len(data))
 
     async def fetch(self, blob: Descriptor, source: BlobSource, progress: Progress = lambda done: None) -> Descriptor:
-        """Bring a blob in from elsewhere, together with all who want it now. Raises what ``Downloads.fetch`` does."""
+        """Download a blob, shared with concurrent callers. Raises the errors of ``Downloads.fetch``."""
         await self._claim(check_digest(blob.digest))
         if await self._store.has(blob.digest):
             progress(blob.size)
@@ -206,14 +206,14 @@ class Intake:
         return blob
 
     async def recorded(self) -> None:
-        """A record names all of it now."""
+        """A record now refers to all of its blobs."""
         try:
             await self._store.intents.end(self._intent.id)
         except IsolaError as error:
-            log.warning("The next sweep notes that an image is complete: %s", error)
+            log.warning("The intents of a complete image are left to the next sweep: %s", error)
 
     def close(self) -> None:
-        """From now on only what the records name is kept. Closing twice is fine."""
+        """End the protection: only blobs that records need are kept. May be called twice."""
         self._store.release(self._digests)
         self._digests = []
 
@@ -221,11 +221,11 @@ class Intake:
         return self._store.scratch / f"blob-{self._store.host.clock.token(8)}"
 
     async def _claim(self, digest: str) -> None:
-        """From now on it is safe from the sweep, whether it is there or comes in later."""
+        """Protect a blob, existing or to be added, from the sweep."""
         self._store.hold(digest)
         self._digests.append(digest)
         if not await self._store.has(digest):
-            # Said before it is there: what was not announced is never removed.
+            # The intent comes first, since the sweep never removes blobs without one.
             self._intent = replace(self._intent, digests=(*self._intent.digests, digest))
             await self._store.intents.begin(self._intent)
 
@@ -240,8 +240,8 @@ class Intake:
 
 def _mismatch(digest: str, expected: str) -> InvalidInput:
     return InvalidInput(
-        "The content does not have the digest it should have",
-        evidence=f"{digest} instead of {expected}",
+        "The content does not match its digest",
+        evidence=f"{digest}, expected {expected}",
         field="digest",
-        remedy="it was damaged on the way: send it again",
+        remedy="it was damaged in transfer: send it again",
     )

@@ -1,4 +1,4 @@
-"""How an LXD image is run: read off its root file system, overruled by its properties."""
+"""How to run an LXD image: derived from its root file system, overridden by its properties."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from isola.model.image import ImageConfig
 from isola.model.signals import signal_number
 
 WANTED = ("sbin/init", "usr/sbin/init", "init")
-"""Paths of a root file system that tell which init it has."""
+"""Paths of a root file system that identify its init."""
 _INIT = ("sbin/init", "usr/sbin/init", "init")
 _STOP_SIGNALS = {"systemd": "SIGRTMIN+3", "busybox": "SIGUSR1"}
 _OTHERWISE = "SIGPWR"
-"""What LXC sends by default and sysvinit, OpenRC and others take for a power failure."""
+"""LXC's default, which sysvinit, OpenRC and others handle as a power failure."""
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
 
 def config_of(found: Mapping[str, str], properties: Mapping[str, str]) -> ImageConfig:
-    """The configuration of an image whose root holds ``found`` and whose metadata says ``properties``.
+    """The configuration of an image with the paths ``found`` in its root and ``properties`` in its metadata.
 
     Properties: ``isola.type`` (``system`` or ``application``), ``isola.command`` (as in a shell),
     ``isola.stop-signal``, ``isola.user``, ``isola.cwd``, ``isola.environment.NAME``. Raises InvalidInput.
@@ -42,7 +42,7 @@ def config_of(found: Mapping[str, str], properties: Mapping[str, str]) -> ImageC
 
 
 def _init(found: Mapping[str, str]) -> str:
-    """``systemd``, ``busybox``, or whatever else the name of process 1 is."""
+    """``systemd``, ``busybox``, or another name of process 1."""
     for path in _INIT:
         kind = found.get(path, "")
         if kind.startswith("link:"):
@@ -54,12 +54,12 @@ def _init(found: Mapping[str, str]) -> str:
 
 def _command(text: str) -> tuple[str, ...]:
     try:
-        words = tuple(shlex.split(text))
+        argv = tuple(shlex.split(text))
     except ValueError as error:
         raise _wrong("isola.command", text, str(error)) from None
-    if not words or "\0" in text:
+    if not argv or "\0" in text:
         raise _wrong("isola.command", text, "a command is expected")
-    return words
+    return argv
 
 
 def _environment(properties: Mapping[str, str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""From a tarball that a source has made to a split image: a compressed layer, metadata, and their description."""
+"""Makes a split image from a source's tarball: a compressed layer, metadata, and their description."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def system_image(
     made_by: str,
     source: Mapping[str, str],
 ) -> Image:
-    """Compress ``tarball`` beside itself, write the metadata with the texts of its ``templates``, store both."""
+    """Compress ``tarball`` in its directory, write the metadata with its ``templates``, store both."""
     compressed, described = tarball.with_name("layer.tar.zst"), tarball.with_name("metadata.tar.gz")
     size = await host.files.size(tarball)
     with op.step("Compress image", total=size, unit="bytes") as step:

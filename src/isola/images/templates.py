@@ -1,4 +1,4 @@
-"""Templates of an image: which ``metadata.yaml`` names, and their texts, which lie beside it in the tarball."""
+"""Templates of an image: listed in ``metadata.yaml``, with their texts in the same tarball."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from isola.model.template import Template
 
 log = logging.getLogger(__name__)
 _MOST, _LARGEST = 100, 256 << 10
-"""How many an image may have, and bytes of all their texts."""
+"""Bounds: templates per image, and total bytes of their texts."""
 _DIRECTORY = "templates/"
 
 
 async def read_templates(archives: Archives, tarball: Path, metadata: Metadata) -> tuple[Template, ...]:
-    """Those of an image; nothing is read where it has none. Raises InvalidInput."""
+    """The templates of an image; the tarball is only read if the metadata lists some. Raises InvalidInput."""
     names = tuple(dict.fromkeys(f"{_DIRECTORY}{each['template']}" for each in metadata.templates.values()))
     if not names:
         return ()
@@ -35,11 +35,11 @@ async def read_templates(archives: Archives, tarball: Path, metadata: Metadata) 
 
 
 def templates_of(metadata: Metadata, texts: Mapping[str, str]) -> tuple[Template, ...]:
-    """What the metadata says of ``texts``, by file name; what has no text is left out."""
+    """The metadata's templates with their ``texts``; those without a text are skipped."""
     found = []
     for path, each in metadata.templates.items():
         if (text := texts.get(each["template"])) is None:
-            log.warning("An image names the template %.80r and has none of that name", each["template"])
+            log.warning("An image lists the template %.80r but does not contain it", each["template"])
             continue
         when, properties = each.get("when"), each.get("properties")
         found.append(

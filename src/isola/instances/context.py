@@ -93,7 +93,7 @@ class Live:
     """Clients that are attached to its console: each is told by its event that it has lost it."""
 
     def enter(self, state: RunState) -> None:
-        """Change the state. Raises AssertionError for a change that cannot be: whoever asks has to know the state."""
+        """Change the state. Raises AssertionError for an impossible transition, which is a bug of the caller."""
         assert state in _FOLLOWING[self.state], f"a run cannot go from {self.state.value} to {state.value}"
         self.state = state
         if state is RunState.ENDED:

@@ -246,7 +246,7 @@ def _profiles(context: Context, project: str, names: tuple[str, ...]) -> list[Pr
 
 
 def _free_name(context: Context, project: str) -> str:
-    """A readable name nobody has, for a user who gave none."""
+    """A readable unused name, for requests without a name."""
     while True:
         name = f"i-{context.host.clock.token(4)}"
         if Ref(project, name) not in context.records:

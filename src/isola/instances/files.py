@@ -44,7 +44,7 @@ async def session(context: Context, instance: Instance) -> AsyncIterator[FilesSe
 
 
 async def end_sessions(context: Context, instance: Instance) -> None:
-    """Before a stopped instance is started or deleted: nobody else may hold its root."""
+    """Before a stopped instance is started or deleted: close other users of its root."""
     held = [(left, over) for left, (id, over) in context.file_sessions.items() if id == instance.id]
     for _, over in held:
         over.set()

@@ -422,7 +422,7 @@ class Instances:
         return await evidence.failure(self._context, instance) + await self.console_log(ref)
 
     async def clear_console_log(self, ref: Ref) -> None:
-        """Forget it."""
+        """Remove it."""
         instance = self.get(ref)
         await self._context.runtime(instance).clear_console_log(instance.id)
 

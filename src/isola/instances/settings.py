@@ -66,7 +66,7 @@ SETTINGS = Settings(
     Setting("boot.autostart.priority", whole(0, 1_000_000), "Higher starts first.", "0", live=True),
     Setting("boot.stop.priority", whole(0, 1_000_000), "Higher stops first.", "0", live=True),
     Setting("boot.host_shutdown_timeout", whole(0, 86_400), "Seconds to wait for a clean stop.", "30", live=True),
-    Setting("security.privileged", _unprivileged, "Always false: root inside is nobody outside.", "false"),
+    Setting("security.privileged", _unprivileged, "Always false: root inside has no privileges outside.", "false"),
     Setting("security.protection.delete", boolean, "Refuse to delete the instance.", "false", live=True),
     Setting(
         "snapshots.schedule",

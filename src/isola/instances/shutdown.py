@@ -48,7 +48,7 @@ async def _stop(context: Context, instance: Instance) -> None:
 
 
 async def _let_go(context: Context, id: str) -> None:
-    """Whoever works on the instance is cancelled where that is possible, and waited for."""
+    """Cancel the instance's operations where possible, and wait for them."""
     while (instance := context.by_id(id)) is not None:
         holder = context.operations.holder(lock_of(instance.ref))
         if holder is None:

@@ -55,12 +55,12 @@ async def _end_of(context: Context, instance: Instance, live: Live) -> int:
 
 
 def look_after_end(context: Context, id: str, live: Live) -> None:
-    """Clean up in the background after an instance that has ended while nobody who waited for it did."""
+    """Clean up in the background after an instance whose end no operation was waiting for."""
     live.watcher = asyncio.get_running_loop().create_task(_after_end(context, id, live), name=f"clean up {id}")
 
 
 async def _after_end(context: Context, id: str, live: Live) -> None:
-    """The instance ended by itself: clean up, then what it asked for. Waits for whoever works on it now."""
+    """The instance ended by itself: clean up, then restart it if requested. Waits for a running operation on it."""
     operation = await when_idle(
         context,
         id,

@@ -60,7 +60,7 @@ class AddressPlan:
 
 
 def subnets(texts: Iterable[str]) -> tuple[Subnet, ...]:
-    """Subnets of routes and interface addresses as the kernel writes them; what is none is passed over."""
+    """Subnets of routes and interface addresses in the kernel's notation; other lines are skipped."""
     found = []
     for text in texts:
         try:
@@ -143,7 +143,7 @@ class AddressPool:
         return chosen4, chosen6
 
     def release(self, mac: str) -> None:
-        """Nobody needs this MAC's addresses any more; fine when it has none."""
+        """Release the addresses of a MAC, if it has any."""
         for address in self.owned.pop(mac.lower(), ()):
             if address is not None and self.holders.get(address) == mac.lower():
                 del self.holders[address]

@@ -38,7 +38,7 @@ class Held:
 
 
 def read(text: str, now: float) -> list[Held]:
-    """The leases that have not expired; what is not one is passed over. ``now`` counts seconds since 1970."""
+    """The leases that have not expired; malformed lines are skipped. ``now``: seconds since 1970."""
     found = []
     for line in text.splitlines():
         fields = line.split()

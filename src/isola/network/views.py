@@ -54,6 +54,6 @@ def addressed(views: Sequence[LinkView], own_alias: str) -> Mapping[str, Sequenc
 
 
 def kinds(views: Sequence[LinkView]) -> Mapping[str, str]:
-    """Links worth listing beside managed networks: name -> the API's type. Ends of pairs are somebody's NICs."""
+    """Unmanaged links to list: name -> the API's type. Without veth pairs, which are NICs of instances."""
     shown = {"bridge", "physical", "loopback", "bond", "vlan", "macvlan"}
     return {view.name: view.kind if view.kind in shown else "unknown" for view in views if view.kind != "veth"}

@@ -129,7 +129,7 @@ class Projects:
         self.get(name)
         async with self._quiet():
             self._refuse(name, "deleted")
-            await self._access(name, "")  # first: nobody may come back into a project made later under this name
+            await self._access(name, "")  # first, or clients would get access to a later project of this name
             await self._records.remove(name, lambda _: self._refuse(name, "deleted"))
         await self._profile(Ref(name, DEFAULT_PROFILE), False, caller)
         self._tell("deleted", name, caller)

@@ -1,4 +1,4 @@
-"""Configuration keys of projects, in the words of the LXD and Incus APIs."""
+"""Configuration keys of projects, as in the LXD and Incus APIs."""
 
 from __future__ import annotations
 

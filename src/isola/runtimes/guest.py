@@ -161,7 +161,7 @@ class Plugged(Protocol):
 
 
 class Guest(Life, Inside, Watched, Plugged, Protocol):
-    """One run of an instance. Two guests are equal when they are the same run, whoever found it."""
+    """One run of an instance. Guests are equal if they are the same run."""
 
     @property
     def id(self) -> str:

@@ -1,4 +1,4 @@
-"""Users by name, from an image's own /etc/passwd and /etc/group: files that anybody may have written."""
+"""Users by name, from the instance's /etc/passwd and /etc/group, which are untrusted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frozen dataclasses as JSON. Unknown fields are passed over and missing ones take their default.
+"""Frozen dataclasses as JSON. Unknown fields are ignored, and missing ones take their default.
 
 That lets a daemon read what an older or a newer one has written.
 """

@@ -111,7 +111,7 @@ class Keyed(Generic[K, T]):
     async def load(self) -> None:
         """Read all records from the store. Raises HostFailure naming one that cannot be read.
 
-        None is passed over: what belongs to a record that nobody knows would be taken for left behind and removed.
+        An unreadable record is an error, not skipped: its data would be taken for left behind and be removed.
         """
         async with self.writing:
             snapshot = await self._store.snapshot(self._prefix)

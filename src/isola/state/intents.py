@@ -43,7 +43,7 @@ class Intents:
         self._held: dict[str, Intent] = {}
 
     async def load(self) -> None:
-        """Read all. One that cannot be read is passed over: it can only allow a removal."""
+        """Read all. Unreadable intents are skipped: an intent can only permit a removal."""
         for entry in await self._store.range(PREFIX):
             try:
                 intent = _CODEC.decode(entry.value)

@@ -83,7 +83,7 @@ class VolumeDriver(ABC):
     # --- the pool -----------------------------------------------------------------------------------------------
 
     async def create_pool(self, op: Operation) -> None:
-        """Make the pool's own things, where nothing of somebody else's is in the way. Raises InvalidInput."""
+        """Create the pool's directories; foreign data must not be in the way. Raises InvalidInput."""
         await self.check_place()
         await op.effect(f"create pool {self.pool.name}", self._create_all, undo=self._delete_pool)
 
@@ -303,7 +303,7 @@ class VolumeDriver(ABC):
             raise InUse(f"Volume {volume.id} is mounted", remedy="stop who uses it first")
 
     def _lock(self, name: str) -> asyncio.Lock:
-        """One at a time for a volume; the lock goes when nobody holds or wants it."""
+        """A lock per volume, dropped when it is neither held nor waited for."""
         return self._locks.setdefault(name, asyncio.Lock())
 
     # --- hooks --------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from isola.model.image import LAYER_ID
 from isola.operations import Operation
 
 Unpack = Callable[[str, Path], Awaitable[object]]
-"""Fills an empty directory with the content of a layer and overlay's marks; given by whoever has the image."""
+"""Callback of the image library: unpacks a layer, with overlay's whiteouts, to an empty directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class LayerStore(ABC):
             await self._drop_partial(step)
 
     def _lock(self, id: str) -> asyncio.Lock:
-        """One at a time for a layer; the lock goes when nobody holds or wants it."""
+        """A lock per layer, dropped when it is neither held nor waited for."""
         return self._locks.setdefault(id, asyncio.Lock())
 
     @abstractmethod

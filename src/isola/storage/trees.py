@@ -10,7 +10,7 @@ Layout of a pool::
     descriptions/<id>.json     what the instance was, for the day on which its record is lost
     partial/                   what is half made or half removed: emptied when the daemon starts
 
-Nobody but root may enter ``layers``, ``volumes``, ``custom`` and ``partial``: they hold other people's setuid programs
+Only root may enter ``layers``, ``volumes``, ``custom`` and ``partial``: they contain foreign setuid programs
 with real ids. A mount point may only be passed through by the root of who it is for.
 """
 
@@ -79,7 +79,7 @@ class TreeDriver(VolumeDriver):
         await files.flush(self.base / "layers", self._roots(), self.base / "custom", self._mounts, self.base)
 
     def _private(self) -> tuple[str, ...]:
-        """Directories for nobody but root."""
+        """Directories that only root may enter."""
         return ("layers", "volumes", "custom", "partial")
 
     def _roots(self) -> Path:

@@ -11,7 +11,7 @@ _BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class FakeClock:
-    """Stands still until ``advance``; with ``skips`` whoever sleeps moves it, so that nothing waits."""
+    """A clock that only ``advance`` moves; with ``skips``, sleeping moves it too, so that tests never wait."""
 
     def __init__(self, *, start: datetime = _BEGINNING, skips: bool = False) -> None:
         self._start = start

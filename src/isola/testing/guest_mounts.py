@@ -58,7 +58,7 @@ class FakeGuestMounts:
         self.inside[process][tree.number] = (target, self._prepared[tree.number])
 
     async def take(self, process: ProcessRef, mount: int) -> None:
-        """Forget it."""
+        """Remove it."""
         self._require(process)
         if self.stuck and mount in self.inside[process]:
             raise HostFailure("Cannot unmount a device inside the instance", evidence="hidden")

@@ -63,7 +63,7 @@ def fake_host(
 ) -> FakeHost:
     """A new host. A process that ends leaves its group; a group that is killed ends its processes.
 
-    The clock moves by itself when somebody sleeps, unless one is given.
+    Sleeping moves the clock, unless one is given.
     """
     system = system or FakeSystem()
     links, files = FakeLinks(), files or FakeFiles()

@@ -41,7 +41,7 @@ class FakeLinks:
         """Link, MAC address, IPv4 address."""
 
     def add_physical(self, name: str) -> None:
-        """A link of the host's appears that nobody here has made."""
+        """Add a link that was not created through this port."""
         self._links[name] = _view(name, "physical")
 
     async def create_bridge(self, bridge: Bridge) -> None:

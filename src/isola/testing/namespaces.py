@@ -72,7 +72,7 @@ class FakeNamespaces:
         self._made(path)
 
     async def remove_network(self, path: Path) -> None:
-        """Forget it, whoever runs in it."""
+        """Remove the namespace, even with processes in it."""
         if self.networks.pop(path, None) is not None:
             self._removed(path)
 

@@ -20,7 +20,7 @@ _FIRST_PID = 1000
 
 @dataclass(eq=False)
 class Call:
-    """One run of a program: what it was given, and where its words go."""
+    """One run of a program: its argv, input, and the destinations of its output."""
 
     argv: tuple[str, ...]
     env: Mapping[str, str] | None = None
@@ -48,7 +48,7 @@ Program = Callable[[Call], Awaitable[int]]
 
 
 class FakeProcess:
-    """A row of the table; a child of whoever started it."""
+    """A row of the process table; a child of the process that started it."""
 
     def __init__(self, ref: ProcessRef, call: Call) -> None:
         self._ref = ref
@@ -163,7 +163,7 @@ class FakeProcesses:
         return self._start(Call(tuple(argv), env, cwd, descriptors=(stdin, stdout, stderr)))
 
     def add(self, *argv: str, pid: int | None = None) -> FakeProcess:
-        """A process that somebody else started; it runs until a test ends it. Numbers may be used again."""
+        """A foreign process; it runs until a test ends it. PIDs may be reused."""
         self._next = max(self._next + 1, (pid or 0) + 1)
         self._ticks += 1
         number = self._next - 1 if pid is None else pid

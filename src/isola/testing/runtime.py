@@ -212,7 +212,6 @@ class FakeRuntime(Runtime):
         return self.guest(id) if id in self.instances and self.instances[id].status is None else None
 
     async def remove(self, id: str) -> None:
-        """Forget it."""
         if self.keeps:
             raise HostFailure("Cannot remove what is left of a run", evidence="too many open files")
         if id in self.instances:

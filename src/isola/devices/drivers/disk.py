@@ -63,7 +63,7 @@ class Disk(DeviceDriver):
             "shift",
             boolean,
             "Show files of the host with their owners shifted, so that its root is the instance's root; without it "
-            "they belong to nobody inside. Custom volumes are always shifted.",
+            "they belong to `nobody` inside. Custom volumes are always shifted.",
             "false",
         ),
         Setting("required", boolean, "Whether the instance does not start when the source is missing.", "true"),

@@ -409,7 +409,7 @@ class NicDevice(DeviceDriver):
         return Inside(own, tuple(gateways), onlink=True)
 
     def _require_address(self, plug: Plug, behaviour: Behaviour) -> None:
-        """On a bridge of the host's nobody but the user knows which addresses are its own."""
+        """On an unmanaged bridge the addresses are not known: filtering needs them in the configuration."""
         for version, wanted in ((4, behaviour.ipv4_filtering), (6, behaviour.ipv6_filtering)):
             if wanted and not plug.config.get(f"ipv{version}.address"):
                 raise InvalidInput(

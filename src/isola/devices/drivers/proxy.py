@@ -43,7 +43,7 @@ class Proxy(DeviceDriver):
         Setting(
             "security.uid",
             whole(0, 4_294_967_294),
-            "User of the host as whom it runs; root for Unix sockets, nobody otherwise, and never with a capability.",
+            "User of the host as whom it runs; root for Unix sockets, `nobody` otherwise, and never with a capability.",
         ),
         Setting("security.gid", whole(0, 4_294_967_294), "Group of the host as which it runs."),
     )

@@ -1,4 +1,4 @@
-"""A whole system of two megabytes around the host's static busybox: there in a moment, without a mirror."""
+"""A system of two megabytes with the host's static busybox: built in a second, without network access."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PACKAGE = "busybox-static"
 
 
 class BusyboxSource(ImageSource):
-    """``busybox``: the same program gives the same image, to the byte."""
+    """``busybox``: reproducible; the same program gives an identical image."""
 
     @classmethod
     async def probe(cls, host: Host) -> Probe:
@@ -34,11 +34,11 @@ class BusyboxSource(ImageSource):
         return Probe(True, version=version_of(program))
 
     def offers(self) -> Mapping[str, str]:
-        """The one image."""
-        return {_NAME: "Busybox, a tiny system, made from the busybox of this host"}
+        """The only image, ``busybox``."""
+        return {_NAME: "Busybox, a tiny system, built from this host's busybox"}
 
     def check(self, request: SourceRequest) -> None:
-        """There is nothing to choose."""
+        """Accepts only the name ``busybox``, without options."""
         if request.name not in ("", _NAME):
             raise InvalidInput(f"Unknown busybox image {request.name[:80]!r}", field="name", remedy=f"use {_NAME}")
         self.settings.validate(request.options, where="options")

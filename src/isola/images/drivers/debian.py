@@ -31,25 +31,25 @@ _MIRROR = re.compile(r"https?://[A-Za-z0-9._~:/\[\]%@+-]+", re.ASCII)
 _PASSED_ON = ("http_proxy", "https_proxy", "no_proxy")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _TIMEOUT = 3600.0
-_REMEDY = "see whether the mirror can be reached, and has the release and all packages"
+_REMEDY = "check that the mirror is reachable and has the release and all packages"
 _REMEDIES = {
-    "is expired (invalid since": "the mirror's Release file has expired: it is no longer brought up to date, and lacks "
-    "what has been mended since; take another mirror (option mirror) or release, or set the clock of this host right",
-    "is not valid yet (invalid for": "the mirror's Release file is from the future: set the clock of this host right",
+    "is expired (invalid since": "the mirror's Release file has expired, so it lacks recent security updates: "
+    "use another mirror (option mirror) or release, or correct the clock of this host",
+    "is not valid yet (invalid for": "the mirror's Release file is dated in the future: correct the clock of this host",
 }
-"""By what apt says."""
+"""Remedies by apt's message."""
 
 
 def _packages(value: str) -> tuple[str, ...]:
     names = tuple(value.replace(",", " ").split())
     if not all(_PACKAGE.fullmatch(name) for name in names):
-        raise ValueError("names of Debian packages, separated by commas, are expected")
+        raise ValueError("expected names of Debian packages, separated by commas")
     return names
 
 
 def _mirror(value: str) -> str:
     if not _MIRROR.fullmatch(value):
-        raise ValueError("the address of a Debian mirror (http or https) is expected")
+        raise ValueError("expected the URL of a Debian mirror (http or https)")
     return value
 
 
@@ -57,22 +57,26 @@ SETTINGS = Settings(
     "image option",
     Setting("release", one_of(*dict.fromkeys((*_SUITES, *_NUMBERS))), "Debian release, by number or name", "12"),
     Setting(
-        "variant", one_of("minbase", "important", "standard"), "Set of base packages, as mmdebstrap calls it", "minbase"
+        "variant", one_of("minbase", "important", "standard"), "Set of base packages, by mmdebstrap's name", "minbase"
     ),
-    Setting("packages", _packages, "More packages, separated by commas"),
+    Setting("packages", _packages, "Additional packages, separated by commas"),
     Setting(
         "mirror",
         _mirror,
-        "Mirror to take everything from; without it the repositories of this machine's own apt, with updates and "
-        "security, or else Debian's as mmdebstrap knows them",
+        "Mirror for all packages (default: the repositories of this host's apt with updates and security updates, "
+        "else mmdebstrap's default)",
     ),
-    Setting("epoch", whole(), "Seconds since 1970 that no file is younger than; without it today's beginning in UTC"),
+    Setting(
+        "epoch",
+        whole(),
+        "Latest modification time of files, in seconds since 1970 (default: the beginning of today in UTC)",
+    ),
 )
-"""Options of a request; the name ``debian/13`` stands for the release."""
+"""Options of a request; the name ``debian/13`` selects the release."""
 
 
 class DebianSource(ImageSource):
-    """``debian/12``, ``debian/13``: the same day and the same packages give the same image, to the byte."""
+    """``debian/12``, ``debian/13``: reproducible; the same day and packages give an identical image."""
 
     settings = SETTINGS
 
@@ -89,7 +93,7 @@ class DebianSource(ImageSource):
         return Probe(True, version=done.stdout.decode(errors="replace").strip().removeprefix("mmdebstrap "))
 
     def offers(self) -> Mapping[str, str]:
-        """By number and by name."""
+        """Each release by number and by name."""
         return {
             f"debian/{name}": f"Debian {number} ({suite}), a system with systemd, built from Debian's packages"
             for number, suite in _SUITES.items()
@@ -102,7 +106,7 @@ class DebianSource(ImageSource):
         return f"debian/{_NUMBERS.get(release, release)}"
 
     def check(self, request: SourceRequest) -> None:
-        """A name that is offered, and options of ``SETTINGS``."""
+        """Checks the name, and the options against ``SETTINGS``."""
         self._options(request)
 
     async def _fetch(self, op: Operation, request: SourceRequest, intake: Intake, place: Path) -> Image:
@@ -194,7 +198,7 @@ class DebianSource(ImageSource):
         return target
 
     async def _lay_out(self, work: Path, files: Path, setup: Path) -> None:
-        """What the build needs in its place: an empty directory, the files to add, the script that adds them."""
+        """Prepare the build's directory: an empty working directory, files to add, and the setup script."""
         await self.host.files.make_directory(work, mode=0o755)
         for path, content in FILES.items():
             await self.host.files.make_directory((files / path).parent, mode=0o755)
@@ -203,7 +207,7 @@ class DebianSource(ImageSource):
 
 
 def _explained(error: CommandFailed) -> CommandFailed:
-    """What apt and mmdebstrap complain of, and the line before it, rather than the end of a long log."""
+    """The error lines of apt and mmdebstrap, each with the line before it, instead of the end of the log."""
     lines = error.evidence.splitlines()
     told = [number for number, line in enumerate(lines) if line.startswith(("E:", "W:", "Err:", "dpkg: error"))]
     shown = sorted({*told, *(number - 1 for number in told[:1] if number)})

@@ -34,40 +34,43 @@ _MAGICS = {
 }
 _ENDINGS = {"gzip": ".tar.gz", "bzip2": ".tar.bz2", "xz": ".tar.xz", "lzma": ".tar.lzma", "zstd": ".tar.zst"}
 _LEGAL = {"": LAYER_TYPE, "gzip": f"{LAYER_TYPE}+gzip", "zstd": f"{LAYER_TYPE}+zstd"}
-"""Compressions that OCI allows for a layer."""
+"""Compressions of layers that OCI allows, and their media types."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Root:
-    """The root file system, checked and in the store."""
+    """A root file system that was checked and stored."""
 
     layer: Layer
     report: RepackReport
 
 
 class FileSource(ImageSource):
-    """Takes uploaded files; the bytes that came in are the bytes that an export gives back."""
+    """Imports uploaded files; an export returns the same bytes."""
 
     @classmethod
     async def probe(cls, host: Host) -> Probe:
-        """Works everywhere; squashfs roots need a program, and unpacking walls that most hosts have."""
+        """Always available; warns if squashfs roots or some isolation of the unpacker are unavailable."""
         warnings = [
-            f"archives are unpacked without {wall}: this host refuses it" for wall in await host.archives.lacks()
+            f"archives are unpacked without {wall}, which this host does not allow"
+            for wall in await host.archives.lacks()
         ]
         if host.system.find_program("sqfs2tar") is None:
             warnings.append("images with a squashfs root need the package squashfs-tools-ng")
         return Probe(True, warnings=tuple(warnings))
 
     def offers(self) -> Mapping[str, str]:
-        """Nothing without a file."""
+        """Empty: an import needs a file."""
         return {}
 
     def check(self, request: SourceRequest) -> None:
-        """One or two files, and nothing else."""
+        """Accepts one or two files, without name and options."""
         if request.name or request.options:
-            raise InvalidInput("Files have neither names nor options", field="name" if request.name else "options")
+            raise InvalidInput(
+                "An import of files takes no name and no options", field="name" if request.name else "options"
+            )
         if len(request.files) not in (1, 2):
-            raise InvalidInput("One or two files are expected", field="files", remedy="unified, or metadata and rootfs")
+            raise InvalidInput("Expected one or two files", field="files", remedy="unified, or metadata and rootfs")
 
     async def _fetch(self, op: Operation, request: SourceRequest, intake: Intake, place: Path) -> Image:
         kinds = [_kind_of(await self.host.files.read(path, 8)) for path in request.files]
@@ -100,7 +103,7 @@ class FileSource(ImageSource):
         return await op.effect("describe image", lambda: assemble(intake, ingredients, self.host.clock.now()))
 
     async def _bare(self, op: Operation, request: SourceRequest, intake: Intake, place: Path, kind: str) -> Image:
-        """A root file system alone becomes a split image, whose metadata we write: so it can be taken to others."""
+        """A root file system alone becomes a split image with generated metadata, which other servers can import."""
         upload = request.files[0]
         root, stored = await self._root(op, upload, intake, place, kind)
         metadata = bare.describe(root.report, request.properties)
@@ -153,7 +156,7 @@ class FileSource(ImageSource):
     async def _root(
         self, op: Operation, upload: Path, intake: Intake, place: Path, kind: str
     ) -> tuple[_Root, Descriptor]:
-        """A root of its own file, as a layer: as it is where OCI allows that, or written anew; and the file."""
+        """The root as a layer (unchanged if OCI allows its format, else converted), and the uploaded file."""
         if kind in _LEGAL:
             report = await self._repack(op, upload, None)
             stored = await op.effect("store root file system", lambda: intake.put_file(upload))
@@ -178,7 +181,7 @@ class FileSource(ImageSource):
 
 
 def _kind_of(head: bytes) -> str:
-    """Compression or file system by content; empty for anything else (a plain tar, or no archive at all)."""
+    """Compression or file system by magic bytes; empty for anything else (an uncompressed tar, or no archive)."""
     return next((kind for magic, kind in _MAGICS.items() if head.startswith(magic)), "")
 
 

@@ -100,16 +100,16 @@ class Ends:
 class Screen:
     """A terminal that is not left blank when the command could not be run: some engines say why in their log alone."""
 
-    def __init__(self, stream: Stream, last_words: Callable[[], Awaitable[bytes]]) -> None:
+    def __init__(self, stream: Stream, last_output: Callable[[], Awaitable[bytes]]) -> None:
         self._stream = stream
-        self._last_words = last_words
+        self._last_output = last_output
         self._blank = True
 
     async def read(self) -> bytes:
         """The next block; empty at the end."""
         block = await self._stream.read()
         if not block and self._blank:
-            block = await self._last_words()
+            block = await self._last_output()
         self._blank = False
         return block
 

@@ -46,7 +46,7 @@ class OciExecution:
         self._why_not = why_not
         self._inside = inside
         self._reason = ""
-        self._screen = Screen(ends.streams[0], self._last_words) if terminal else None
+        self._screen = Screen(ends.streams[0], self._last_output) if terminal else None
         self._command: ProcessRef | None = None
         self._status = asyncio.ensure_future(self._watch())
 
@@ -118,7 +118,7 @@ class OciExecution:
         self._reason = str(errors[-1].get("msg", "")) if errors else ""
         return bool(errors)
 
-    async def _last_words(self) -> bytes:
+    async def _last_output(self) -> bytes:
         with contextlib.suppress(IsolaError):
             await self.wait()
         return f"{self._reason}\r\n".encode() if self._reason else b""
@@ -151,11 +151,11 @@ async def execute(
     inside: Inside,
 ) -> OciExecution:
     """Start a command; ``entry`` is its OCI process entry, which travels through a pipe: there is no file of it."""
-    words = host.sockets.pipe_to_child()
+    process_json = host.sockets.pipe_to_child()
     ends = Ends.open(host.sockets, spec, pid_file.with_suffix(".socket") if handover else None)
     argv = [
         *engine, "--log", f"/dev/fd/{ends.log.remote}", "--log-format", "json",
-        "exec", "--process", f"/dev/fd/{words.remote}", "--pid-file", str(pid_file), *ends.options, id,
+        "exec", "--process", f"/dev/fd/{process_json.remote}", "--pid-file", str(pid_file), *ends.options, id,
     ]  # fmt: skip
     stdin, stdout, stderr = ends.remotes
     try:
@@ -166,17 +166,17 @@ async def execute(
             stderr=stderr,
             env={"PATH": PATH},
             cwd=pid_file.parent,
-            pass_fds=[words.remote, ends.log.remote],
+            pass_fds=[process_json.remote, ends.log.remote],
         )
 
         def made() -> OciExecution:
             return OciExecution(host, child, ends, pid_file, terminal=spec.terminal, why_not=why_not, inside=inside)
 
         ends.close_remotes()
-        words.close_remote()
+        process_json.close_remote()
         try:
-            await words.stream.write(entry)
-            words.stream.close()
+            await process_json.stream.write(entry)
+            process_json.stream.close()
             await ends.settle(child, spec)
         except BaseException:
             await made().close()
@@ -186,8 +186,8 @@ async def execute(
         ends.close()
         raise
     finally:
-        words.close_remote()
-        words.stream.close()
+        process_json.close_remote()
+        process_json.stream.close()
 
 
 def _logged(line: bytes) -> dict[str, object]:

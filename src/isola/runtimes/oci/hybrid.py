@@ -81,32 +81,32 @@ class SmallWorld:
         place = self._directory / "engine"
         await self._host.files.make_directory(place)
         sockets = self._host.sockets
-        wait, report, words = sockets.pipe_to_child(), sockets.pipe_from_child(), sockets.pipe_from_child()
+        wait, report, stderr = sockets.pipe_to_child(), sockets.pipe_from_child(), sockets.pipe_from_child()
         script = ["/bin/sh", "-c", _SMALL, "sh", str(place), str(self._directory), str(self._host.cgroups.unified)]
         try:
             child = await self._host.processes.spawn(
                 ["unshare", "--mount", "--propagation", "private", *script],
                 stdin=wait.remote,
                 stdout=report.remote,
-                stderr=words.remote,
+                stderr=stderr.remote,
                 env={"PATH": PATH},
             )
-            for pipe in (wait, report, words):
+            for pipe in (wait, report, stderr):
                 pipe.close_remote()
             try:
-                await _ready(report.stream, words.stream)
+                await _ready(report.stream, stderr.stream)
                 return self._host.namespaces.hold_mounts(child.ref)
             finally:
                 child.signal(signal.SIGKILL)
                 await child.wait()
         finally:
-            for pipe in (wait, report, words):
+            for pipe in (wait, report, stderr):
                 pipe.close_remote()
                 pipe.stream.close()
 
 
-async def _ready(report: Stream, words: Stream) -> None:
+async def _ready(report: Stream, stderr: Stream) -> None:
     async with asyncio.timeout(_PATIENCE):
         if not await report.read():
-            evidence = (await words.read()).decode(errors="replace").strip()
+            evidence = (await stderr.read()).decode(errors="replace").strip()
             raise HostFailure("The mount namespace for commands could not be made", evidence=evidence)

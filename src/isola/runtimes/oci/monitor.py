@@ -60,25 +60,25 @@ def entering(directories: Sequence[Path], argv: Sequence[str]) -> list[str]:
 
 async def create(host: Host, layout: Layout, argv: Sequence[str]) -> Run:
     """Start a monitor that makes the first process; returns when it is made. Raises HostFailure, TimedOut."""
-    report, words = host.sockets.pipe_from_child(), host.sockets.pipe_from_child()
+    report, stderr = host.sockets.pipe_from_child(), host.sockets.pipe_from_child()
     try:
         child = await host.processes.spawn(
             argv,
-            stderr=words.remote,
+            stderr=stderr.remote,
             env={"PATH": PATH, "_OCI_SYNCPIPE": str(report.remote)} | _scratch(layout),
             cwd=layout.run,
             pass_fds=[report.remote],
         )
         report.close_remote()
-        words.close_remote()
+        stderr.close_remote()
         async with asyncio.timeout(_PATIENCE):
             line = await _line(report.stream)
             await child.wait()
-            return await _running(host, layout, line, words.stream)
+            return await _running(host, layout, line, stderr.stream)
     except TimeoutError:
         raise TimedOut("The first process was not made in time") from None
     finally:
-        for pipe in (report, words):
+        for pipe in (report, stderr):
             pipe.close_remote()
             pipe.stream.close()
 
@@ -92,7 +92,7 @@ def _scratch(layout: Layout) -> dict[str, str]:
     return {"TMPDIR": str(layout.run)} if longest < _LONGEST_SOCKET else {}
 
 
-async def _running(host: Host, layout: Layout, line: bytes, words: Stream) -> Run:
+async def _running(host: Host, layout: Layout, line: bytes, stderr: Stream) -> Run:
     try:
         said = json.loads(line) if line else {}
         pid = int(said.get("data", -1))
@@ -100,7 +100,7 @@ async def _running(host: Host, layout: Layout, line: bytes, words: Stream) -> Ru
         raise HostFailure("The monitor gave no answer that can be read", evidence=repr(line[:200])) from None
     if pid <= 0:
         evidence = str(said.get("message", "")) or await _logged(host, layout)
-        evidence = evidence or (await _line(words)).decode(errors="replace")
+        evidence = evidence or (await _line(stderr)).decode(errors="replace")
         raise HostFailure("The first process could not be made", evidence=evidence.strip()[-2000:])
     first = host.processes.identify(pid)
     monitor = await _monitor(host, layout)

@@ -23,8 +23,8 @@ async def probe_engine(host: Host, name: str) -> Probe:
         done = await host.processes.run([name, "--version"], timeout=10)
     except IsolaError as error:
         return Probe(available=False, reason=str(error), remedy=f"apt-get install --reinstall {name}")
-    words = done.stdout.decode(errors="replace").split()
-    version = words[2] if len(words) > 2 else ""
+    fields = done.stdout.decode(errors="replace").split()
+    version = fields[2] if len(fields) > 2 else ""
     warnings: tuple[str, ...] = ()
     if host.cgroups.layout == "legacy":
         warnings = ("there is no cgroup v2 on this host: systemd inside instances will not start",)

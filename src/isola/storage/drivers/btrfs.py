@@ -51,7 +51,7 @@ class Subtrees(Trees):
         await self.host.files.make_directory(path, mode=mode, owner=0)
 
     async def clone(self, source: Path, target: Path) -> None:
-        """An instant snapshot. Writable, or it could not be moved into place: nobody but root comes by it anyway."""
+        """An instant snapshot. Writable, because a read-only one could not be renamed; only root can access it."""
         await self.host.subvolumes.snapshot(source, target)
 
     async def copy(self, source: Path, target: Path) -> None:
@@ -143,7 +143,7 @@ class BtrfsDriver(TreeDriver):
         await try_shifting(self.host, place)
 
     async def why_not(self, feature: Feature) -> str:
-        """A file system of somebody else's is used as it is: whether it counts is for its owner to say."""
+        """On a file system that Isola did not create, quotas are used as found: its owner decides about them."""
         if feature is Feature.QUOTA and not await self.host.subvolumes.has_quota(self.base):
             return (
                 f"quotas are off: 'btrfs quota enable --simple {self.base}' has it count what is written from then on"

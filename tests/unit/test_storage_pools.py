@@ -243,6 +243,6 @@ async def test_a_record_of_a_driver_that_is_gone_does_not_stop_the_daemon(house:
     await house.records.add("old", replace(house.pools.get("p"), name="old", driver="vanished"))
     later = await house.again()
     assert [pool.name for pool in later.pools] == ["old", "p"]
-    with pytest.raises(NotFound, match="not in this installation"):
+    with pytest.raises(NotFound, match="not part of this installation"):
         later.pools.driver("old")
     assert await later.pools.driver("p").layers.stored() == ()

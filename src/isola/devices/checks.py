@@ -1,4 +1,4 @@
-"""Static checks of devices: what can be known to be wrong from their configuration alone. Pure."""
+"""Static checks of devices, from their configuration alone. Pure."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Forwarders:
         self._companions.pop(_key(plug), None)
         await companion.stop()
         if await companion.find() is not None:
-            raise HostFailure(f"The process of device {plug.name!r} does not end")
+            raise HostFailure(f"The process of device {plug.name!r} cannot be stopped")
         await self._host.files.remove_tree(self._pid_file(plug))
 
     async def runs(self, plug: Plug) -> bool:
@@ -104,7 +104,7 @@ class Forwarders:
             if child is not None:
                 child.signal(9)
             if isinstance(error, TimeoutError):
-                raise HostFailure(f"The process of device {plug.name!r} does not begin to listen") from None
+                raise HostFailure(f"The process of device {plug.name!r} did not start listening in time") from None
             raise
         finally:
             report.close_remote()

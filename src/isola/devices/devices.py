@@ -1,4 +1,4 @@
-"""All devices of instances: the one door to their drivers."""
+"""All devices of instances: the only interface to their drivers."""
 
 from __future__ import annotations
 

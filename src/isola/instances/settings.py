@@ -92,7 +92,7 @@ SETTINGS = Settings(
         expects="a time span such as 12H or 1w 2d",
     ),
     Setting("environment.*", text, "Variables of exec, and from its next start on of the instance.", live=True),
-    Setting("user.*", text, "Free for the user.", live=True),
+    Setting("user.*", text, "User-defined, not interpreted.", live=True),
     Setting("image.*", text, "Properties of the image it was made from.", live=True, read_only=True),
-    Setting("volatile.*", text, "Kept by the daemon.", live=True, read_only=True),
+    Setting("volatile.*", text, "Internal data of the daemon.", live=True, read_only=True),
 )

@@ -1,4 +1,4 @@
-"""Which subnet a new network gets, and which addresses a new NIC; pure choices."""
+"""Choice of subnets for new networks and of addresses for new NICs. Pure."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class AddressPlan:
     """IPv4 ranges to choose from, in this order."""
     ipv6: IPv6Interface | None = None
     slaac: bool = True
-    """NICs make their IPv6 address of the prefix and their MAC; otherwise DHCPv6 hands out what is chosen here."""
+    """NICs derive their IPv6 address from prefix and MAC (SLAAC); otherwise DHCPv6 assigns those chosen here."""
 
     def gateways(self) -> tuple[str, ...]:
         """The network's own addresses, which are router and name server to its NICs."""
@@ -159,12 +159,10 @@ class AddressPool:
         try:
             address = ip_address(text)
         except ValueError as error:
-            raise InvalidInput(
-                f"Invalid address {text[:80]!r}", field=key, remedy="an IP address is expected"
-            ) from error
+            raise InvalidInput(f"Invalid address {text[:80]!r}", field=key, remedy="expected an IP address") from error
         if address not in own.network or address in (own.ip, own.network.network_address):
             raise InvalidInput(
-                f"Address {address} is not one for NICs", field=key, remedy=f"use a free one of {own.network}"
+                f"Address {address} cannot be used for NICs", field=key, remedy=f"use a free one of {own.network}"
             )
         if isinstance(address, IPv4Address) and address == own.network.broadcast_address:
             raise InvalidInput(f"Address {address} is the broadcast address", field=key, remedy="use another one")

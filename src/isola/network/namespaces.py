@@ -43,7 +43,7 @@ class NetworkNamespaces:
         namespace = NetworkNamespace(self._directory / id)
         if not self._host.namespaces.has_network(namespace.path):
             raise WrongState(
-                "The instance has no network namespace that is known", remedy="stop the instance and start it again"
+                "The network namespace of the instance is missing", remedy="stop the instance and start it again"
             )
         return namespace
 

@@ -1,4 +1,4 @@
-"""Networks: records and the drivers that stand behind them."""
+"""Networks: records, and the drivers that implement them."""
 
 from __future__ import annotations
 
@@ -79,9 +79,9 @@ class Networks:
         self._drivers: dict[str, NetworkDriver] = {}
         self._pools: dict[Ref, AddressPool] = {}
         self._down: set[Ref] = set()
-        """Networks that did not come up when the daemon started."""
+        """Networks that failed to start with the daemon."""
         self._choosing = asyncio.Lock()
-        """Subnets are chosen one after another, so that no two networks get the same."""
+        """Serializes the choice of subnets, so that no two networks get the same."""
 
     async def probe(self) -> None:
         """Ask every driver whether it works here."""
@@ -141,9 +141,9 @@ class Networks:
         async with self._choosing:
             if network.project != DEFAULT_PROJECT and not driver.in_projects:
                 raise InvalidInput(
-                    f"Networks of type {network.driver!r} belong to no project",
+                    f"Networks of type {network.driver!r} cannot belong to a project",
                     field="type",
-                    remedy="make it in the default project, and leave features.networks of the project off",
+                    remedy="create it in the default project, and leave features.networks of this project off",
                 )
             _refuse_keys_of_host(driver, op.caller, {}, network.config)
             self._permit(network)
@@ -222,10 +222,10 @@ class Networks:
         """Make the record of a network again and have it up; what is on it goes on. Raises NotFound, InvalidInput."""
         unknown = await self.unknown()
         if name not in unknown:
-            raise NotFound(f"There is no network {name[:80]!r} without a record")
+            raise NotFound(f"There is no unknown network {name[:80]!r}")
         network = unknown[name]
         if network is None or network.name != name:
-            raise InvalidInput(f"Network {name!r} does not say what it was", field="id", remedy="remove it")
+            raise InvalidInput(f"Network {name!r} has no readable description", field="id", remedy="remove it")
         driver = self._driver(network.driver)
         # Recorded first: from here on nothing of it is undone under the instances that are on it.
         await op.commit(lambda: self._records.add(network.ref, dataclasses.replace(network, ready=True)))
@@ -236,7 +236,7 @@ class Networks:
         """Take down what no record speaks for. Raises NotFound."""
         unknown = await self.unknown()
         if name not in unknown:
-            raise NotFound(f"There is no network {name[:80]!r} without a record")
+            raise NotFound(f"There is no unknown network {name[:80]!r}")
         await op.commit()
         kept = [*self._records, *(Network(other) for other in unknown if other != name)]
         links = [view.name for view in await self._host.links.all()]
@@ -317,10 +317,10 @@ class Networks:
                 else:
                     await self._remove(op, driver, network)
             except IsolaError as error:
-                log.error("Network %s is not up: %s", network.name, error)
+                log.error("Cannot start network %s: %s", network.name, error)
                 self._down.add(network.ref)
         for name in await self.unknown():
-            log.warning("Network %s is in no record and left alone until it is adopted or removed", name)
+            log.warning("Network %s is not in the database; it is left alone until it is adopted or removed", name)
 
     async def _stop_all(self, op: Operation) -> None:
         await op.commit()
@@ -328,7 +328,7 @@ class Networks:
             try:
                 await self._driver(network.driver).stop(op, network)
             except IsolaError as error:
-                log.error("Network %s is not down: %s", network.name, error)
+                log.error("Cannot stop network %s: %s", network.name, error)
 
     async def _remove(self, op: Operation, driver: NetworkDriver, network: Network) -> None:
         await driver.stop(op, network)
@@ -350,7 +350,7 @@ class Networks:
         try:
             await self._described.write(network.name, network)
         except IsolaError as error:
-            log.warning("Network %s is not described as it is: %s", network.name, error)
+            log.warning("Cannot update the description of network %s: %s", network.name, error)
 
     async def _finish_renaming(self, op: Operation, intent: Intent) -> None:
         """Of the two names the one on record counts; of the other nothing stays."""
@@ -364,14 +364,14 @@ class Networks:
                     await self._described.remove(name)
             await self._intents.end(intent.id)
         except IsolaError as error:
-            log.error("What is left of a network's other name stays for now: %s", error)
+            log.error("Cannot clean up a network's previous name: %s", error)
 
     async def _ended(self, intent: Intent) -> None:
         try:
             await self._described.remove(intent.facts["old"])
             await self._intents.end(intent.id)
         except IsolaError as error:
-            log.warning("The next start of the daemon finishes the renaming: %s", error)
+            log.warning("The rename is finished at the next start of the daemon: %s", error)
 
     async def _operate(self, description: str, work: Callable[[Operation], Awaitable[object]]) -> None:
         await self._operations.finish(self._operations.start(description, work))
@@ -379,7 +379,7 @@ class Networks:
     def _driver(self, kind: str) -> NetworkDriver:
         if kind not in self._drivers:
             raise InvalidInput(
-                f"There is no network type {kind[:40]!r}", field="type", remedy=f"use {', '.join(self._drivers)}"
+                f"Unknown network type {kind[:40]!r}", field="type", remedy=f"use {', '.join(self._drivers)}"
             )
         probe = self.probes[kind]
         if not probe.available:
@@ -390,7 +390,7 @@ class Networks:
     def _ready(self, ref: Ref) -> Versioned[Network]:
         held = self._records.read(ref)
         if not held.value.ready:
-            raise WrongState(f"Network {ref.quoted} is not ready", remedy="wait until it is made, or delete it")
+            raise WrongState(f"Network {ref.quoted} is not ready", remedy="wait until it is created, or delete it")
         return held
 
     def _doomed(self, network: Network) -> Network:
@@ -427,8 +427,8 @@ class Networks:
         lost = [nic.instance_name for nic in self._nics(network.ref) if not plan.holds(nic)]
         if lost:
             raise InUse(
-                f"Network {network.name!r} cannot have another subnet now",
-                evidence=f"it holds the addresses of {', '.join(lost[:5])}",
+                f"The subnet of network {network.name!r} cannot be changed now",
+                evidence=f"it contains the addresses of {', '.join(lost[:5])}",
                 remedy="detach it there first",
             )
 

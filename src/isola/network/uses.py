@@ -1,4 +1,4 @@
-"""What a network uses, by its record alone. Pure."""
+"""References of a network's record to other entities. Pure."""
 
 from __future__ import annotations
 

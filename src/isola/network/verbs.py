@@ -1,4 +1,4 @@
-"""Changes of networks as doors begin them: one at a time works on a network."""
+"""Operations on networks, one at a time per network."""
 
 from __future__ import annotations
 

@@ -82,5 +82,5 @@ SETTINGS = Settings(
     ),
     Setting("restricted.backups", _BLOCK, "Whether backups may be made.", "block", live=True),
     Setting("restricted.snapshots", _BLOCK, "Whether snapshots may be made.", "block", live=True),
-    Setting("user.*", text, "Free for the user.", live=True),
+    Setting("user.*", text, "User-defined, not interpreted.", live=True),
 )

@@ -40,7 +40,7 @@ SETTINGS = Settings(
     ),
     Setting("core.shutdown_timeout", whole(0, 3600), "Accepted from clients of LXD; has no effect.", "5"),
     Setting("images.default_architecture", text, "Accepted from clients of LXD; has no effect."),
-    Setting("user.*", text, "Free for the user."),
+    Setting("user.*", text, "User-defined, not interpreted."),
 )
 
 

@@ -33,8 +33,8 @@ class StorageCapabilities:
     """Facts others may rely on instead of asking for a driver's name."""
 
     shared_layers: bool = False
-    """Volumes stand on the image layers, which must stay as long as they."""
+    """Volumes depend on the image layers, which must be kept as long as the volumes."""
     instant_copies: bool = False
-    """Snapshots and copies take no time and no room, whatever the size of the volume."""
+    """Snapshots and copies are instant and share their data, whatever the size of the volume."""
     missing: Mapping[Feature, str] = field(default_factory=dict)
-    """What no pool of this driver has, with the reason."""
+    """Features that no pool of this driver offers, with the reason."""

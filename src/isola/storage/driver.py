@@ -44,7 +44,7 @@ class VolumeDriver(ABC):
         self.pool = pool
         self.directory = directory
         self._holders: dict[Path, set[str]] = {}
-        """Who has what mounted: by mount point."""
+        """Holders of mounts, by mount point."""
         self._visitors: Counter[Path] = Counter()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -92,7 +92,7 @@ class VolumeDriver(ABC):
         await op.effect(f"delete pool {self.pool.name}", self._delete_pool)
 
     async def check_place(self) -> None:  # noqa: B027 - most drivers have a place of their own
-        """Raise InvalidInput where a new pool cannot be made as configured."""
+        """Check the configuration of a new pool against the host. Raises InvalidInput."""
 
     async def open(self) -> None:  # noqa: B027 - most pools are just there
         """At the start of the daemon: make the pool usable. Raises HostFailure, then nothing in it may be touched."""
@@ -300,7 +300,7 @@ class VolumeDriver(ABC):
 
     def _refuse_if_mounted(self, volume: Volume) -> None:
         if any(self._is_of(point, volume) for point in (*self._holders, *self._visitors)):
-            raise InUse(f"Volume {volume.id} is mounted", remedy="stop who uses it first")
+            raise InUse(f"Volume {volume.id} is mounted", remedy="stop its users first")
 
     def _lock(self, name: str) -> asyncio.Lock:
         """A lock per volume, dropped when it is neither held nor waited for."""

@@ -1,4 +1,4 @@
-"""Image layers on a pool: unpacked once each, and kept while anything stands on them."""
+"""Image layers on a pool: unpacked once each, and kept while a volume uses them."""
 
 from __future__ import annotations
 
@@ -119,5 +119,5 @@ class LayerStore(ABC):
 
 def _checked(layer: str) -> str:
     if not LAYER_ID.fullmatch(layer):
-        raise InvalidInput(f"Invalid layer digest {layer[:80]!r}", remedy="sha256: and 64 hex digits are expected")
+        raise InvalidInput(f"Invalid layer digest {layer[:80]!r}", remedy="expected sha256: and 64 hex digits")
     return layer

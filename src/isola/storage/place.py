@@ -20,7 +20,7 @@ def source_path(value: str) -> str:
     """Parser of a directory's path."""
     path = Path(value)
     if "\0" in value or not path.is_absolute() or ".." in path.parts:
-        raise ValueError("an absolute path of an empty directory is expected")
+        raise ValueError("expected the absolute path of an empty directory")
     return value
 
 
@@ -50,7 +50,7 @@ async def tried(host: Host, place: Path, trial: Trial) -> Probe:
 async def require_empty(host: Host, place: Path, otherwise: str, trial: Trial) -> None:
     """Raise InvalidInput unless a directory is there, empty, and passes a trial."""
     if not await host.files.exists(place):
-        raise InvalidInput(f"{place} does not exist", field="config.source", remedy="make the directory first")
+        raise InvalidInput(f"{place} does not exist", field="config.source", remedy="create the directory first")
     if await host.files.names(place):
         raise InvalidInput(f"{place} is not empty", field="config.source", remedy="name an empty directory")
     directory = place / ".trial"
@@ -80,6 +80,6 @@ async def try_shifting(host: Host, place: Path) -> None:
         async with host.files.root(shown) as seen:
             owner = (await seen.stat("/file")).uid
         if owner != _TRIAL_RANGE.base:
-            raise HostFailure("Ids are not shifted by a mount", evidence=f"{owner}", remedy="use Linux 5.19 or later")
+            raise HostFailure("Id-mapped mounts do not work", evidence=f"{owner}", remedy="use Linux 5.19 or later")
     finally:
         await finish(host.mounts.unmount(shown))

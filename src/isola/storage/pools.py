@@ -1,4 +1,4 @@
-"""Storage pools: records and the drivers that stand behind them."""
+"""Storage pools: records, and the drivers that implement them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Pools:
         drivers: Mapping[str, type[VolumeDriver]] | None = None,
     ) -> None:
         self.probes: dict[str, Probe] = {}
-        """Driver name -> what it says of itself on this host."""
+        """Driver name -> result of its probe."""
         self._host = host
         self._records = records
         self._operations = operations
@@ -51,7 +51,7 @@ class Pools:
         self._kinds = drivers
         self._drivers: dict[str, VolumeDriver] = {}
         self._closed: dict[str, IsolaError] = {}
-        """Why a pool could not be opened: nothing in it is looked at or touched."""
+        """Errors of pools that could not be opened; nothing in those is accessed."""
         self._described = Described(host.files, directory / "described" / "pools", record_codec(Pool))
 
     async def probe(self) -> None:
@@ -67,7 +67,7 @@ class Pools:
                 await self._host.mounts.unmount(mount)
             await self._host.files.remove_tree(self._trials)
         except IsolaError as error:
-            log.warning("What earlier probes have left in %s stays: %s", self._trials, error)
+            log.warning("Cannot remove files of earlier probes in %s: %s", self._trials, error)
 
     async def open(self) -> None:
         """At daemon start: clean up after a daemon that died, remove what is half made or half deleted."""
@@ -118,7 +118,7 @@ class Pools:
         """The driver of a pool. Raises NotFound."""
         self.get(name)
         if name not in self._drivers:
-            raise NotFound(f"The driver of storage pool {name!r} is not in this installation")
+            raise NotFound(f"The driver of storage pool {name!r} is not part of this installation")
         if (error := self._closed.get(name)) is not None:
             raise HostFailure(f"Storage pool {name!r} is not available", evidence=str(error), remedy=error.remedy)
         return self._drivers[name]
@@ -206,10 +206,10 @@ class Pools:
         """Make the record of a pool again; nothing in it is touched. Raises NotFound, InvalidInput."""
         unknown = await self.unknown()
         if name not in unknown:
-            raise NotFound(f"There is no storage pool {name[:80]!r} without a record")
+            raise NotFound(f"There is no unknown storage pool {name[:80]!r}")
         pool = unknown[name]
         if pool is None or pool.name != name:
-            raise InvalidInput(f"Storage pool {name!r} does not say what it was", field="id")
+            raise InvalidInput(f"Storage pool {name!r} has no readable description", field="id")
         self._require(pool.driver)
         driver = self._build(pool)
         await driver.open()
@@ -255,7 +255,7 @@ class Pools:
         place = self._directory / pool.name
         if await self._host.files.names(place):
             raise AlreadyExists(
-                f"{place} holds an earlier storage pool",
+                f"{place} contains an earlier storage pool",
                 field="name",
                 remedy="adopt it, move it away, or choose another name",
             )
@@ -264,7 +264,7 @@ class Pools:
         try:
             await self._described.write(pool.name, pool)
         except IsolaError as error:
-            log.warning("Storage pool %s is not described as it is: %s", pool.name, error)
+            log.warning("Cannot update the description of storage pool %s: %s", pool.name, error)
 
     async def _finish_deleting(self, pool: Pool) -> None:
         driver = self._drivers.pop(pool.name)

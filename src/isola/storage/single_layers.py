@@ -1,4 +1,4 @@
-"""Image layers kept one by one, to be put together where they are mounted."""
+"""Image layers stored separately, for drivers that combine them at mount time."""
 
 from __future__ import annotations
 

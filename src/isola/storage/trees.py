@@ -255,7 +255,7 @@ class TreeDriver(VolumeDriver):
         try:
             await self._destroy(partial)  # what the volume held until now
         except IsolaError as error:  # it holds the snapshot already: that cannot fail any more
-            log.warning("What volume %s held before is removed at the next start: %s", volume.id, error)
+            log.warning("The replaced contents of volume %s are removed at the next start: %s", volume.id, error)
 
     def _coming(self, volume: Volume, id: str) -> Path:
         return self._partial / f"{volume.id}.{_checked(id)}.restored"

@@ -1,4 +1,4 @@
-"""What a storage volume uses, by its record alone. Pure."""
+"""References of a storage volume's record to other entities. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Changes of storage pools as doors begin them: one at a time works on a pool."""
+"""Operations on storage pools, one at a time per pool."""
 
 from __future__ import annotations
 

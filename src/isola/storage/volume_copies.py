@@ -1,4 +1,4 @@
-"""New volumes: how one comes into being as a whole, empty or as a copy, and how one moves."""
+"""Creating volumes, empty or as a copy, and moving them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records of volumes and snapshots, and the pools that they lie in: what every verb on volumes stands on."""
+"""Records of volumes and snapshots with their pools: the basis of all verbs on volumes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class VolumeContext:
     events: Events
     references: References
     permit: Callable[[VolumeRecord], None]
-    """Raises Forbidden or InvalidInput where the project does not allow a volume to be so."""
+    """Raises Forbidden or InvalidInput if the project does not allow such a volume."""
 
     def used_by(self, ref: VolumeRef) -> Sequence[Entity]:
         """What names a volume in its configuration."""
@@ -48,7 +48,7 @@ class VolumeContext:
         """One that is neither half made nor half deleted. Raises NotFound, WrongState."""
         record = self.get(ref)
         if not record.ready:
-            raise WrongState(f"Storage volume {ref.name!r} is half made or half deleted", remedy="delete it")
+            raise WrongState(f"Storage volume {ref.name!r} was created or deleted only partly", remedy="delete it")
         return record
 
     def driver(self, record: VolumeRecord) -> VolumeDriver:
@@ -75,7 +75,7 @@ class VolumeContext:
         """Raise InUse naming who uses it."""
         users = [*self.used_by(record.ref)]
         if users or record.attachments:
-            by = users_text(users) if users else f"{len(record.attachments)} that it is mounted for"
+            by = users_text(users) if users else f"{len(record.attachments)} mounts"
             raise InUse(
                 f"Storage volume {record.name!r} is in use", evidence=f"by {by}", remedy=f"detach it to {what} it"
             )

@@ -11,21 +11,21 @@ _SMALLEST = 1 << 20
 
 def _size(value: str) -> int:
     if (size := parse_size(value)) < _SMALLEST:
-        raise ValueError("1MiB at least is expected")
+        raise ValueError("expected at least 1MiB")
     return size
 
 
 SETTINGS = Settings(
     "storage volume",
-    Setting("size", _size, "Bytes that it may take, where its pool can limit that", live=True),
+    Setting("size", _size, "Limit of its size, on pools with quotas", live=True),
     Setting(
         "security.shifted",
         boolean,
-        "Accepted as LXD's clients send it: each instance sees a volume with its own ids in any case",
+        "Accepted for compatibility with LXD: volumes are always shifted to the ids of each instance",
     ),
     Setting("snapshots.expiry", parse_period, "When new snapshots expire, such as 1M 2H 3d 4w 5m 6y", live=True),
     Setting("snapshots.schedule", parse_schedule, "When snapshots are taken: cron, or @hourly, @daily, ...", live=True),
-    Setting("snapshots.pattern", parse_pattern, "Name of snapshots that are given none", default="snap%d", live=True),
-    Setting("user.*", text, "Anything you like, for your own use"),
-    Setting("volatile.*", text, "Kept by the daemon", read_only=True),
+    Setting("snapshots.pattern", parse_pattern, "Default name of snapshots", default="snap%d", live=True),
+    Setting("user.*", text, "User-defined, not interpreted"),
+    Setting("volatile.*", text, "Internal data of the daemon", read_only=True),
 )

@@ -1,4 +1,4 @@
-"""Snapshots of custom volumes: taken, renamed, restored, removed, and by themselves when they are due."""
+"""Snapshots of custom volumes: create, rename, restore, delete; scheduled and expired automatically."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ class Snapshots:
                 try:
                     await self._context.operations.finish(self.create(record.ref, self.next_name(record.ref)))
                 except IsolaError as error:
-                    log.error("Storage volume %s: no snapshot could be taken: %s", record.ref, error)
+                    log.error("Storage volume %s: scheduled snapshot failed: %s", record.ref, error)
 
     async def _quietly(self, record: VolumeRecord, what: str, snapshot: VolumeSnapshot) -> None:
         async def work(op: Operation) -> None:
@@ -204,4 +204,4 @@ class Snapshots:
         try:
             await self._context.operations.finish(self._start(what, record.ref, snapshot.name, work))
         except IsolaError as error:
-            log.error("Snapshot %s of storage volume %s stays for now: %s", snapshot.name, record.ref, error)
+            log.error("Cannot delete expired snapshot %s of storage volume %s: %s", snapshot.name, record.ref, error)

@@ -1,4 +1,4 @@
-"""Custom volumes: made, changed, renamed, removed, attached, and looked at. Every change is an operation."""
+"""Custom volumes: create, change, rename, delete, attach, read. Every change is an operation."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class VolumeUsage:
 
     used: int
     total: int
-    """0 where it has no limit."""
+    """Limit in bytes; 0 for none."""
 
 
 class Volumes:
@@ -115,7 +115,7 @@ class Volumes:
         self, source: VolumeRef, ref: VolumeRef, *, snapshot: str = "", config: Mapping[str, str] | None = None,
         description: str | None = None, with_snapshots: bool = True, caller: Caller = DAEMON,
     ) -> Operation:  # fmt: skip
-        """Begin to copy a volume, or one of its snapshots, also to another pool. Raises as ``create``."""
+        """Start copying a volume or one of its snapshots, also to another pool. Raises the errors of ``create``."""
         found = self._context.usable(source)
         wanted = {**found.config} if config is None else config
         await self._check_new(ref, wanted)
@@ -253,7 +253,7 @@ class Volumes:
         plain_name(ref.name)
         self._context.pools.get(ref.pool)
         if ref.kind != "custom":
-            raise InvalidInput("Only custom volumes are made by themselves", field="type", remedy="use custom")
+            raise InvalidInput("Only custom volumes can be created directly", field="type", remedy="use custom")
         if self._context.records.find(ref.key) is not None:
             raise AlreadyExists(f"Storage volume {ref.name!r} already exists in pool {ref.pool!r}", field="name")
         SETTINGS.validate(config)

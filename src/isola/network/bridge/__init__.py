@@ -1,1 +1,1 @@
-"""What a managed bridge needs: its link, its packet filter rules, DHCP and DNS."""
+"""Managed bridges: the link, packet filter rules, DHCP and DNS."""

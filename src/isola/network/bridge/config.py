@@ -19,12 +19,12 @@ _DYNAMIC_SHARE = 8
 
 SETTINGS = Settings(
     "network",
-    Setting("bridge.driver", one_of("native"), "How the bridge is made; only the kernel's own is offered.", "native"),
-    Setting("bridge.hwaddr", values.mac, "MAC address of the bridge; made up once when not set.", live=True),
+    Setting("bridge.driver", one_of("native"), "Kind of bridge; only the kernel's own is offered.", "native"),
+    Setting("bridge.hwaddr", values.mac, "MAC address of the bridge; generated once when not set.", live=True),
     Setting(
         "bridge.mtu",
         whole(1280, 65535),
-        "Largest packet: of the bridge at once, of NICs from the next start of their instance.",
+        "MTU: of the bridge at once, of NICs from the next start of their instance.",
         "1500",
         live=True,
     ),
@@ -36,7 +36,7 @@ SETTINGS = Settings(
         "managed",
         live=True,
     ),
-    Setting("dns.search", values.domains, "Domains to search, told by DHCP; dns.domain when not set.", live=True),
+    Setting("dns.search", values.domains, "DNS search domains sent by DHCP; dns.domain when not set.", live=True),
     *(
         row
         for v, shortest, longest, example in ((4, 8, 30, "10.1.2.1/24"), (6, 16, 126, "fd42:1:2:3::1/64"))
@@ -56,25 +56,25 @@ SETTINGS = Settings(
             Setting(
                 f"ipv{v}.firewall",
                 boolean,
-                "Make rules that allow DHCP, DNS and forwarding, and drop forged sources and what NAT keeps outside.",
+                "Create firewall rules: allow DHCP, DNS and forwarding; drop forged sources and what NAT shields.",
                 "true",
                 live=True,
             ),
             Setting(
                 f"ipv{v}.nat",
                 boolean,
-                "Hide the subnet behind the host's address; set to true when the subnet is chosen by us.",
+                "Masquerade the subnet behind the host's address; set to true when the subnet is chosen automatically.",
                 "false",
                 live=True,
             ),
             Setting(
                 f"ipv{v}.nat.inbound",
                 one_of("replies", "all"),
-                "What comes in from outside a subnet behind NAT: replies and what is sent to published ports, or all.",
+                "Traffic from outside to a subnet behind NAT: only replies and published ports, or all.",
                 "replies",
                 live=True,
             ),
-            Setting(f"ipv{v}.nat.address", values.address(v), "The host's address to use for it.", live=True),
+            Setting(f"ipv{v}.nat.address", values.address(v), "The host's address to use for NAT.", live=True),
             Setting(
                 f"ipv{v}.nat.order", one_of("before", "after"), "Before or after other NAT rules.", "before", live=True
             ),
@@ -82,7 +82,7 @@ SETTINGS = Settings(
         )
     ),
     Setting("ipv6.dhcp.stateful", boolean, "Hand out IPv6 addresses instead of only advertising the prefix.", "false"),
-    Setting("raw.dnsmasq", text, "Lines added to dnsmasq's configuration as they are; for administrators.", live=True),
+    Setting("raw.dnsmasq", text, "Lines added to dnsmasq's configuration unchanged; for administrators.", live=True),
     Setting(
         "security.metadata",
         boolean,
@@ -90,13 +90,13 @@ SETTINGS = Settings(
         "false",
         live=True,
     ),
-    Setting("user.*", text, "Free for the user."),
-    Setting("volatile.*", text, "Kept by the daemon.", read_only=True),
+    Setting("user.*", text, "User-defined, not interpreted."),
+    Setting("volatile.*", text, "Internal data of the daemon.", read_only=True),
 )
 
 OF_HOST = frozenset(
     {
-        "raw.dnsmasq",  # names files and programs of the host, which dnsmasq opens and starts
+        "raw.dnsmasq",  # can make dnsmasq open files and start programs of the host
         "security.metadata",  # secrets of the host
         *(f"ipv{v}.{key}" for v in (4, 6) for key in ("address", "firewall", "nat.address", "nat.order")),
     }

@@ -230,7 +230,7 @@ class BridgeNetworks(NetworkDriver):
             await self.host.links.send(self.names.bridge(network.name), address, port, message)
         except HostFailure as error:
             # The lease ends by itself; nothing is given its address before.
-            log.warning("A lease on network %s is not ended: %s", network.name, error)
+            log.warning("Cannot release a lease on network %s: %s", network.name, error)
 
     async def _leases(self, network: Network) -> str:
         """dnsmasq writes the file anew in its place, and often: read when that has been done."""
@@ -251,7 +251,7 @@ class BridgeNetworks(NetworkDriver):
             await self.host.processes.run(["dnsmasq", "--test", "--conf-file=-"], stdin=f"{config.raw}\n".encode())
         except CommandFailed as error:
             raise InvalidInput(
-                "dnsmasq does not understand raw.dnsmasq", field="config.raw.dnsmasq", evidence=error.evidence
+                "dnsmasq rejects raw.dnsmasq", field="config.raw.dnsmasq", evidence=error.evidence
             ) from error
 
     async def _dnsmasq_user(self, network: Network) -> str | None:

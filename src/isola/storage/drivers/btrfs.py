@@ -32,13 +32,13 @@ _PROGRAM = "mkfs.btrfs"
 
 def _size(value: str) -> int:
     if (size := parse_size(value)) < _SMALLEST:
-        raise ValueError("a btrfs pool needs 256MiB at least")
+        raise ValueError("a btrfs pool needs at least 256MiB")
     return size
 
 
 def _options(value: str) -> str:
     if any(not (character.isalnum() or character in "_-=,:.") for character in value):
-        raise ValueError("mount options separated by commas are expected")
+        raise ValueError("expected mount options separated by commas")
     return value
 
 
@@ -83,18 +83,18 @@ class BtrfsDriver(TreeDriver):
         Setting(
             "source",
             source_path,
-            "A block device (below /dev) that is formatted for the pool, or an empty directory on a btrfs file system;"
-            " when not set, the pool makes an image file of its own",
+            "A block device (below /dev), which will be formatted, or an empty directory on a btrfs file system;"
+            " when not set, the pool creates an image file",
         ),
         Setting(
             "size",
             _size,
-            "Size of the image file, of which blocks take room when they are written; can be raised, not lowered;"
-            " when not set, a fifth of the free space, 5GiB at least and 30GiB at most",
+            "Size of the image file, which is sparse; can be raised, not lowered;"
+            " when not set, a fifth of the free space, from 5GiB to 30GiB",
         ),
-        Setting("btrfs.mount_options", _options, "Options of the mount", _OPTIONS),
-        Setting("user.*", text, "Anything you like, for your own use"),
-        Setting("volatile.*", text, "Kept by the daemon", read_only=True),
+        Setting("btrfs.mount_options", _options, "Mount options", _OPTIONS),
+        Setting("user.*", text, "User-defined, not interpreted"),
+        Setting("volatile.*", text, "Internal data of the daemon", read_only=True),
     )
 
     def __init__(self, host: Host, pool: Pool, directory: Path) -> None:
@@ -134,7 +134,9 @@ class BtrfsDriver(TreeDriver):
                 raise InvalidInput(f"{self._source} does not exist", field="config.source")
             return
         if self.pool.config.get("size"):
-            raise InvalidInput("A directory of another file system has no size of its own", field="config.size")
+            raise InvalidInput(
+                "A pool in a directory of an existing file system cannot have a size", field="config.size"
+            )
         await require_empty(self.host, self.base, "cannot hold subvolumes", self._try)
 
     async def _try(self, place: Path) -> None:
@@ -146,7 +148,7 @@ class BtrfsDriver(TreeDriver):
         """On a file system that Isola did not create, quotas are used as found: its owner decides about them."""
         if feature is Feature.QUOTA and not await self.host.subvolumes.has_quota(self.base):
             return (
-                f"quotas are off: 'btrfs quota enable --simple {self.base}' has it count what is written from then on"
+                f"quotas are off: 'btrfs quota enable --simple {self.base}' enables them for data written from then on"
             )
         return await super().why_not(feature)
 
@@ -174,7 +176,7 @@ class BtrfsDriver(TreeDriver):
         """Mounts the disk. Raises HostFailure where it is not there, or is another one."""
         if self._has_disk and not await self.host.mounts.mounted(self.base):
             if not await self.host.files.exists(self._source):
-                raise HostFailure(f"{self._source} is not there", remedy="bring it back, then restart the daemon")
+                raise HostFailure(f"{self._source} is missing", remedy="restore it, then restart the daemon")
             await self._mount()
             try:
                 await self._require_ours()
@@ -182,7 +184,7 @@ class BtrfsDriver(TreeDriver):
                 await self.host.mounts.unmount(self.base)
                 raise
         if not self._has_disk and not await self.host.files.exists(self.base / "volumes"):
-            raise HostFailure(f"{self.base} is not there, or not mounted", remedy="mount it, then restart the daemon")
+            raise HostFailure(f"{self.base} is missing or not mounted", remedy="mount it, then restart the daemon")
         await super().open()
 
     async def close(self) -> None:
@@ -196,7 +198,7 @@ class BtrfsDriver(TreeDriver):
         except NotFound:
             found = b""
         if found != self.pool.name.encode():
-            raise HostFailure(f"{self._source} holds another file system than that of pool {self.pool.name!r}")
+            raise HostFailure(f"{self._source} contains another file system than that of pool {self.pool.name!r}")
 
     async def update_pool(self, config: Mapping[str, str]) -> None:
         """An image file can grow while it is used."""
@@ -204,10 +206,10 @@ class BtrfsDriver(TreeDriver):
         if old == new:
             return
         if not self._has_disk or self._is_device:
-            raise InvalidInput("Only pools with an image file of their own have a size", field="config.size")
+            raise InvalidInput("Only pools with their own image file have a size", field="config.size")
         if not new or _size(new) < await self.host.files.size(self._source):
             raise InvalidInput(
-                "A pool cannot shrink", field="config.size", remedy="make a smaller one and move the volumes there"
+                "A pool cannot shrink", field="config.size", remedy="create a smaller pool and move the volumes there"
             )
         await self.host.files.allocate(self._source, _size(new))
         await self.host.mounts.grow(self.base)

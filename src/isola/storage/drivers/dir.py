@@ -1,4 +1,4 @@
-"""Plain directories: for file systems that cannot carry overlays. Every volume is a whole copy of its image."""
+"""Plain directories, for file systems that do not support overlayfs. Every volume is a full copy of its image."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class DirDriver(TreeDriver):
     capabilities: ClassVar = StorageCapabilities(missing={**NOT_YET, Feature.QUOTA: f"{_NO_QUOTA}: use a btrfs pool"})
     settings: ClassVar = Settings(
         "storage pool",
-        Setting("source", source_path, "An empty directory to hold the pool, instead of one of Isola's own"),
-        Setting("size", no_size(_NO_QUOTA), "Not for this driver: it has no quotas"),
-        Setting("user.*", text, "Anything you like, for your own use"),
-        Setting("volatile.*", text, "Kept by the daemon", read_only=True),
+        Setting("source", source_path, "An empty directory for the pool, instead of one below Isola's directory"),
+        Setting("size", no_size(_NO_QUOTA), "Not supported by this driver, which has no quotas"),
+        Setting("user.*", text, "User-defined, not interpreted"),
+        Setting("volatile.*", text, "Internal data of the daemon", read_only=True),
     )
 
     def __init__(self, host: Host, pool: Pool, directory: Path) -> None:

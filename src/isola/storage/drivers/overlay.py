@@ -45,10 +45,10 @@ class OverlayDriver(TreeDriver):
     )
     settings: ClassVar = Settings(
         "storage pool",
-        Setting("source", source_path, "An empty directory to hold the pool, instead of one of Isola's own"),
-        Setting("size", no_size(_NO_QUOTA), "Not for this driver: it has no quotas"),
-        Setting("user.*", text, "Anything you like, for your own use"),
-        Setting("volatile.*", text, "Kept by the daemon", read_only=True),
+        Setting("source", source_path, "An empty directory for the pool, instead of one below Isola's directory"),
+        Setting("size", no_size(_NO_QUOTA), "Not supported by this driver, which has no quotas"),
+        Setting("user.*", text, "User-defined, not interpreted"),
+        Setting("volatile.*", text, "Internal data of the daemon", read_only=True),
     )
 
     def __init__(self, host: Host, pool: Pool, directory: Path) -> None:
@@ -203,7 +203,7 @@ async def _try_overlay(host: Host, place: Path) -> None:
             owner = (await seen.stat("/file")).uid
         if owner != _TRIAL_RANGE.base:
             raise HostFailure(
-                "Ids are not shifted through an overlay", evidence=f"{owner}", remedy="Linux 5.19 or later is needed"
+                "Overlay mounts do not support id-mapped layers", evidence=f"{owner}", remedy="use Linux 5.19 or later"
             )
     finally:
         await finish(host.mounts.unmount(root))

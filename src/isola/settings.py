@@ -38,7 +38,13 @@ class Setting:
         try:
             self.parse("\0")  # no key takes it
         except ValueError as error:
-            return str(error).removesuffix(" is expected").removesuffix(" are expected").removesuffix(",")
+            return (
+                str(error)
+                .removeprefix("expected ")
+                .removesuffix(" is expected")
+                .removesuffix(" are expected")
+                .removesuffix(",")
+            )
         return "anything"
 
     def covers(self, key: str) -> bool:

@@ -10,7 +10,8 @@ from typing import Any, cast
 
 from strike import rest
 
-from isola.errors import HostFailure
+from isola.daemon.build import Parts
+from isola.errors import HostFailure, IsolaError
 from isola.testing.host import FakeHost
 from isola.testing.parts import World, host_with_ids
 
@@ -46,8 +47,14 @@ class Blow:
         if "from then on" in self._how and self._armed and len(self.calls) > (self._number or 0):
             self.hit.set()
             raise HostFailure(f"Injected failure at {name}")
-        result = await call()
-        if mine and "after" in self._how:
+        after = mine and "after" in self._how
+        try:
+            result = await call()
+        except IsolaError:
+            if after:  # a call that fails by itself is hit too, such as one that reads a missing file
+                await self._strike(name)
+            raise
+        if after:
             await self._strike(name)
         return result
 
@@ -59,6 +66,7 @@ class Blow:
         raise HostFailure(f"Injected failure at {name}")
 
 
+_PORTS = ("links", "firewall", "files", "mounts", "id_ranges")
 _REMEMBERED = ("granted", "taken", "named")
 """Not asked by every run of a verb, so that they cannot be counted."""
 
@@ -66,7 +74,7 @@ _REMEMBERED = ("granted", "taken", "named")
 class Frail:
     """A port whose calls go through a blow."""
 
-    def __init__(self, port: object, blow: Callable[[], Blow]) -> None:
+    def __init__(self, port: object, blow: Blow) -> None:
         self._port = port
         self._blow = blow
 
@@ -74,24 +82,28 @@ class Frail:
         value = getattr(self._port, name)
         if name.startswith("_") or name in _REMEMBERED or not inspect.iscoroutinefunction(value):
             return value
-        blow = self._blow()  # a daemon that died keeps the one it died of
 
         async def call(*words: object, **named: object) -> Any:
-            return await blow.around(f"{type(self._port).__name__}.{name}", lambda: value(*words, **named))
+            return await self._blow.around(f"{type(self._port).__name__}.{name}", lambda: value(*words, **named))
 
         return call
 
 
 class FrailWorld(World):
-    """A world whose ports are frail. Each daemon has a blow of its own: the dead do nothing any more."""
+    """A world whose ports are frail. Each daemon has a blow and ports of its own: the dead do nothing any more."""
 
     def __init__(self) -> None:
         self.blow = Blow()
-        whole = host_with_ids()
-        ports = ("links", "firewall", "files", "mounts", "id_ranges")
-        frail = {name: Frail(getattr(whole, name), lambda: self.blow) for name in ports}
-        super().__init__(dataclasses.replace(whole, **cast(dict[str, Any], frail)))
-        self.store = cast(Any, Frail(self.store, lambda: self.blow))
+        self._whole = host_with_ids()
+        super().__init__(self._whole)
+        self._whole_store = self.store
+
+    async def start(self) -> Parts:
+        """The next daemon, with ports that keep its blow: what a dead one begins later comes to nothing."""
+        frail = {name: Frail(getattr(self._whole, name), self.blow) for name in _PORTS}
+        self.host = dataclasses.replace(self._whole, **cast(dict[str, Any], frail))
+        self.store = cast(Any, Frail(self._whole_store, self.blow))
+        return await super().start()
 
     @property
     def whole(self) -> FakeHost:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from pathlib import Path
 
+from isola.errors import IsolaError
 from isola.host.forwarder import Spec
 from isola.testing.files import FakeFiles
 from isola.testing.processes import Call, FakeProcesses, Program, forever
@@ -22,7 +23,12 @@ def forwarder(processes: FakeProcesses, files: FakeFiles, sockets: FakeSockets) 
     async def run(call: Call, said: FakeStream) -> int:
         spec = Spec.read(call.argv[4])
         own = next(each for each in processes.running if each.call is call)
-        await files.write(Path(spec.pid_file), str(own.ref.pid).encode(), durable=False)
+        try:
+            await files.write(Path(spec.pid_file), str(own.ref.pid).encode(), durable=False)
+        except IsolaError as error:
+            await said.write(f"error: {error}\n".encode())
+            said.close()
+            return 1
         others = [Spec.read(each.call.argv[4]) for each in processes.running if is_forwarder(each.call) and each != own]
         if any(other.listen == spec.listen for other in others):
             await said.write(b"error: cannot listen: Address already in use\n")

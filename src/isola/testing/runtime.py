@@ -104,11 +104,11 @@ class FakeRuntime(Runtime):
         isolations=frozenset({"container"}), lacks={Capability.CHECKPOINT: Lack("The fake keeps no state")}
     )
     _known: ClassVar[dict[tuple[int, Path], FakeState]] = {}
-    """What each host knows, by the daemon's directory."""
+    """What each host knows, by its process table and the daemon's directory."""
 
     def __init__(self, host: Host, directory: Path, names: HostNames) -> None:
         super().__init__(host, directory, names)
-        state = self._known.setdefault((id(host), directory), FakeState(host))
+        state = self._known.setdefault((id(host.processes), directory), FakeState(host))
         self.instances = state.instances
         self.logs = state.logs
         self._state = state
@@ -126,7 +126,7 @@ class FakeRuntime(Runtime):
     @classmethod
     def forget(cls, host: Host, directory: Path) -> None:
         """For tests: give back what is kept of a host."""
-        cls._known.pop((id(host), directory), None)
+        cls._known.pop((id(host.processes), directory), None)
 
     @classmethod
     async def probe(cls, host: Host) -> Probe:

@@ -77,7 +77,7 @@ def project_here(directory: str) -> str:
 
 def _has_remotes() -> bool:
     """Whether the user has chosen anything; without importing what reads it."""
-    from isola.client.api import home
+    from isola.client.home import home
 
     return os.path.exists(home())
 

@@ -25,14 +25,6 @@ _IDLE_CONNECTIONS = 4
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 
-def home() -> str:
-    """Directory of the user's remotes and key: ``ISOLA_CONF``, else ``~/.config/isola``."""
-    if named := os.environ.get("ISOLA_CONF"):
-        return named
-    base = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
-    return os.path.join(base, "isola")
-
-
 class Api:
     """A daemon's API. Connections are opened when needed and kept; one of these serves one thread at a time."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from isola.client import json
-from isola.client.api import home
+from isola.client.home import home
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -38,7 +38,7 @@ def kept(directory: Path) -> dict[str, dict[str, Any]]:
         rows = database.execute("SELECT key, value FROM entries").fetchall()
     finally:
         database.close()
-    return {key: json.loads(value) for key, value in rows}
+    return {key: json.loads(value) for key, value in rows if not key.startswith(("/uses/", "/usable/"))}
 
 
 def lost(own: Disk, daemon: Daemon) -> list[str]:

@@ -114,7 +114,7 @@ def test_nothing_is_touched_and_all_comes_back(damage: Callable[[Path], None], w
     listed = json.loads(isola("admin", "unknown", "-f", "json").stdout)
     assert all(item["adoptable"] for item in listed if item["type"] == "instance")
     if any(item["type"] == "instance" for item in listed):
-        assert "is in no record and left alone" in isola("doctor", check=False).stdout
+        assert "is not in the database; it is left alone" in isola("doctor", check=False).stdout
         isola("admin", "adopt", "--all")
     assert {name: own.pid(name) for name in ("early", "late")} == pids
     assert own.status("quiet") == "Stopped"

@@ -16,7 +16,7 @@ from isola.model.instance import InstanceUpdate, Status
 
 ENGINE_ONLY = ("pause", "resume")
 """Verbs that touch neither the host nor the store."""
-NEXT_DAEMONS = ("layer half made", "layer too many")
+NEXT_DAEMONS = ("layer half made", "layer too many", "half made")
 """What belongs to no record, and is in no instance's way until the next daemon looks."""
 A_WHILE = 5.0
 """Within which the daemon tries again by itself to undo a creation."""

@@ -29,7 +29,8 @@ uninstall: ## Remove everything Isola put on this machine (KEEP_DATA=1, KEEP_PAC
 .PHONY: test
 test: test-environment ## Run all tests, as root (ONLY=expression, WHERE=tests/unit)
 	@test "$$(id -u)" -eq 0 || { echo "The tests start real instances: sudo make test" >&2; exit 1; }
-	$(BIN)/python -m pytest $(if $(WHERE),$(WHERE),tests/style tests/unit tests/contract tests/host tests/e2e tests/chaos) \
+	$(if $(WHERE)$(ONLY),,$(BIN)/python -m pytest -n auto tests/style tests/unit </dev/null)
+	$(BIN)/python -m pytest $(or $(WHERE),$(if $(ONLY),tests/style tests/unit) tests/contract tests/host tests/e2e tests/chaos) \
 		$(if $(ONLY),-k "$(ONLY)") </dev/null
 
 .PHONY: test-full

@@ -113,8 +113,10 @@ async def _snapshots(world: World, records: Records) -> list[str]:
     found += [
         f"snapshot of nothing: {each.key}" for each in records.instance_snapshots if each.instance.id not in known
     ]
-    partial = world.directory / "pools/default/partial"
-    return found + [f"half made: {name}" for name in await world.host.files.names(partial)]
+    # What a deletion that has begun could not remove yet is removed by the next attempt, as all else of it.
+    gone = {f"{id}.deleted" for id in doomed | {record.id for record in records.instances if record.deleting}}
+    partial = set(await world.host.files.names(world.directory / "pools/default/partial"))
+    return found + [f"half made: {name}" for name in sorted(partial - gone)]
 
 
 def _frozen(world: World, record: Instance) -> bool:

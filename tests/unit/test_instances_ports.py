@@ -18,6 +18,8 @@ ENGINE_ONLY = ("pause", "resume")
 """Verbs that touch neither the host nor the store."""
 NEXT_DAEMONS = ("layer half made", "layer too many", "half made")
 """What belongs to no record, and is in no instance's way until the next daemon looks."""
+REMOVALS = ("FakeFiles.names", "FakeFiles.remove_tree", "FakeMounts.below", "FakeMounts.unmount")
+"""Calls whose failure may leave something half made to the next daemon; that of any other one may not."""
 A_WHILE = 5.0
 """Within which the daemon tries again by itself to undo a creation."""
 HOW = ("fail before", "fail after", "crash before", "crash after")
@@ -42,6 +44,7 @@ async def test_every_call_of(verb: Verb, how: str, frail: FrailWorld) -> None:
     calls = frail.blow.calls
     frail.blow.disarm()
     assert calls
+    left: set[str] = set()
     for number, call in enumerate(calls):
         if how == "fail after" and call == "FakeStore.commit":
             continue  # a store that says no has not written
@@ -49,13 +52,18 @@ async def test_every_call_of(verb: Verb, how: str, frail: FrailWorld) -> None:
         told = await hit(frail, verb, number, how)
         if verb.background and "fail" in how and record(frail):
             await mend(frail, call)
-        found = await differences(frail)
+        if told == "success" and not verb.background and frail.context.broken:
+            await mend(frail, call)  # done, but not recorded as done: the next verb writes the record
+        found = [text for text in await differences(frail) if text not in left]
+        if "fail" in how and call in REMOVALS:
+            left |= await half_made(frail)
+        found = [text for text in found if text not in left]
         assert not found, f"{how} {call} ({told}): {found}"
         if told == "success" and not verb.background:
             assert verb.done(frail), f"{how} {call}: acknowledged and lost"
     await verb.prepare(frail)
     await verb.act(frail)
-    assert verb.done(frail) and not await differences(frail)
+    assert verb.done(frail) and set(await differences(frail)) <= left
 
 
 @pytest.mark.parametrize("verb", [verb for verb in VERBS if verb.name not in ENGINE_ONLY], ids=lambda verb: verb.name)
@@ -114,6 +122,30 @@ async def test_a_creation_that_could_not_be_undone_is_undone_later(then: str, fr
         assert not left, f"{call}: {left}"
         assert not frail.context.half_made
     assert left_something, "everything could be undone at once: this shows nothing"
+
+
+async def test_files_changed_after_a_restore_that_could_not_be_recorded_stay(frail: FrailWorld) -> None:
+    verb = next(verb for verb in VERBS if verb.name == "restore")
+    await verb.prepare(frail)
+    frail.blow.arm()
+    await verb.act(frail)
+    last = len(frail.blow.calls) - 1
+    assert frail.blow.calls[last] == "FakeStore.commit"
+    frail.blow.disarm()
+    await verb.prepare(frail)
+    assert await hit(frail, verb, last, "fail before") == "success"
+    instance = record(frail)
+    assert instance is not None and instance.id in frail.context.broken
+    async with frail.context.storage(instance).contents(frail.context.volume(instance)) as tree:
+        await frail.host.files.write(tree / "file", b"new")
+        await mend(frail, "restore")
+        assert await frail.host.files.read(tree / "file") == b"new"
+    assert not await differences(frail)
+
+
+async def half_made(world: FrailWorld) -> set[str]:
+    """As ``differences`` would name it, whether or not a deletion that has begun still removes it."""
+    return {f"half made: {name}" for name in await world.host.files.names(world.directory / "pools/default/partial")}
 
 
 async def hit(world: FrailWorld, verb: Verb, number: int, how: str) -> str:

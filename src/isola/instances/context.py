@@ -164,6 +164,10 @@ class Context:
     half_made: dict[str, HalfMade] = field(default_factory=dict)
     """What is left of creations, by id."""
     undoing: asyncio.Task[None] | None = None
+    restored: set[str] = field(default_factory=set)
+    """Ids of instances whose root is restored already, though the record could not be written to say so."""
+    releasing: set[asyncio.Task[None]] = field(default_factory=set)
+    """Each ends, as soon as the store can be written, the intent of an instance that is no longer held still."""
     """Tries again to remove that."""
     restarts: dict[str, Restart] = field(default_factory=dict)
     """Instances that have rebooted and do not run again yet, by id."""

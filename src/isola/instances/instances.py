@@ -80,6 +80,8 @@ class Instances:
         leave(self._context)
         if self._context.undoing is not None:
             self._context.undoing.cancel()
+        for task in self._context.releasing:
+            task.cancel()
 
     async def shutdown(self) -> None:
         """Stop all that runs; the next start of the daemon starts it again."""

@@ -98,10 +98,22 @@ async def _change_over(context: Context, old: Instance, new: Versioned[Instance]
     try:
         await context.storage(old).apply_restore(context.volume(new.value), snapshot.id)
     except BaseException:
-        await context.records.change(ref, lambda _: old)
+        await _take_back(context, old, new.value)
         raise
     context.devices.forget(context.devices.plugs(old), but=new.value)
     try:
         await context.records.change(ref, lambda found: marked(found, ""))
-    except IsolaError as error:  # it is restored; the next verb, or the next daemon, restores it once more
+    except IsolaError as error:  # the next verb writes the record; files that are changed until then stay
+        context.restored.add(old.id)
         context.broken[old.id] = str(error)
+
+
+async def _take_back(context: Context, old: Instance, new: Instance) -> None:
+    """Where the record cannot be written it stays the new one: the next verb, or the next daemon, restores the root."""
+    try:
+        await context.records.change(old.ref, lambda _: old)
+    except BaseException as error:
+        context.broken[old.id] = str(error)
+        context.strays[old.id] = (*context.strays.get(old.id, ()), *context.devices.plugs(old))
+        context.devices.forget(context.devices.plugs(old), but=new)
+        raise

@@ -22,6 +22,8 @@ async def finish_restoring(context: Context, ref: Ref) -> None:
     if not (snapshot := instance.volatile.get(RESTORING)):
         return
     driver, volume = context.storage(instance), context.volume(instance)
-    if snapshot in await driver.snapshots(volume):
+    if instance.id not in context.restored and snapshot in await driver.snapshots(volume):
         await driver.apply_restore(volume, snapshot)
+        context.restored.add(instance.id)
     await context.records.change(ref, lambda found: marked(found, ""))
+    context.restored.discard(instance.id)

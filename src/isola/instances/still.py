@@ -18,6 +18,7 @@ from isola.state import Intent
 
 HELD = "still"
 """The kind of intent of an instance that is frozen by the daemon itself, and not for its user."""
+_LONGEST = 60.0
 log = logging.getLogger(__name__)
 
 
@@ -32,12 +33,16 @@ async def still(context: Context, op: Operation, instance: Instance) -> AsyncIte
     if live is None or live.state is not RunState.RUNNING or not _can_freeze(context, instance):
         yield
         return
-    intent = Intent(f"{HELD}-{instance.id}", HELD, {"instance": instance.id})
+    intent = Intent(f"{HELD}-{context.host.clock.token(8)}", HELD, {"instance": instance.id})
 
     async def withdraw() -> None:
         if live.state is RunState.FROZEN:
             raise HostFailure(f"Instance {instance.name!r} is still frozen", remedy="unfreeze it")
-        await context.intents.end(intent.id)
+        try:
+            await context.intents.end(intent.id)
+        except IsolaError:
+            _end_later(context, live, intent)
+            raise
 
     await op.effect(f"announce freeze of {instance.name}", lambda: context.intents.begin(intent), undo=withdraw)
     try:
@@ -46,6 +51,26 @@ async def still(context: Context, op: Operation, instance: Instance) -> AsyncIte
     finally:  # before anything else is undone, which may take long
         await finish(asyncio.ensure_future(_let_go(live)))
     await context.intents.end(intent.id)
+
+
+def _end_later(context: Context, live: Live, intent: Intent) -> None:
+    task = asyncio.get_running_loop().create_task(_end(context, live, intent), name=f"end {intent.id}")
+    context.releasing.add(task)
+    task.add_done_callback(context.releasing.discard)
+
+
+async def _end(context: Context, live: Live, intent: Intent) -> None:
+    """Left as it is, the next daemon would thaw an instance that its user has frozen meanwhile."""
+    pause = 1.0
+    while True:
+        await context.host.clock.sleep(pause)
+        pause = min(pause * 2, _LONGEST)
+        if live.state is not RunState.FROZEN:
+            try:
+                await context.intents.end(intent.id)
+                return
+            except IsolaError as error:
+                log.warning("Cannot forget that instance %s was frozen: %s", intent.facts["instance"], error)
 
 
 async def let_go_on(context: Context) -> None:

@@ -102,13 +102,14 @@ async def bring_to(context: Context, op: Operation, held: Versioned[Instance], w
     live = context.live.get(instance.id)
     wanted = await refreshed(context, op, wanted, devices)
     wanted = dataclasses.replace(wanted, volatile=with_size(wanted.volatile, root_size(devices)))
-    marks(context, op, instance.id, plugs_of(context, wanted))
+    changing = context.devices.changing(instance, wanted)
+    withdrawn = [plug for plug in plugs_of(context, instance) if plug.name in changing]
+    marks(context, op, instance.id, (*plugs_of(context, wanted), *withdrawn))
     new = limits(context, config, of=instance) if live is not None else None
     if new is not None:
         wanted = dataclasses.replace(wanted, volatile=dict(wanted.volatile) | {CPUS: cpus_text(new)})
     if context.volume(instance).size != (size := context.volume(wanted).size):
         await context.storage(instance).resize_volume(op, context.volume(instance), size)
-    changing = context.devices.changing(instance, wanted)
     if live is not None and changing:
         held = await _announce(context, op, held, DEVICES, changing)
     elif live is not None and new != live.limits:

@@ -323,10 +323,12 @@ class TreeDriver(VolumeDriver):
     async def _remove_tree(self, tree: Path) -> None:
         gone = self._partial / f"{tree.name}.deleted"
         await self._destroy(gone)
-        await self.host.files.make_directory(gone, mode=0o700)
-        with suppress(NotFound):
-            await self.host.files.rename(tree, gone / "data")
-        await self._destroy(gone)
+        try:
+            await self.host.files.make_directory(gone, mode=0o700)
+            with suppress(NotFound):
+                await self.host.files.rename(tree, gone / "data")
+        finally:
+            await finish(self._destroy(gone))
 
     async def _destroy(self, place: Path) -> None:
         """A volume's directory with its trees; fine when it is not there."""

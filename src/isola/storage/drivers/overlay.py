@@ -148,8 +148,8 @@ class OverlayDriver(TreeDriver):
     async def _shifted(self, source: Volume, snapshot: str | None, volume: Volume) -> AsyncIterator[Path]:
         """The upper directory of one volume with the ids of another one."""
         shifted = self._partial / f"{volume.id}.shifted"
-        await self.host.files.make_directory(shifted, mode=0o700)
         try:
+            await self.host.files.make_directory(shifted, mode=0o700)
             await self.host.mounts.bind(_reshifted(self._tree(source, snapshot), shifted, source, volume))
             yield shifted
         finally:

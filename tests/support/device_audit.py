@@ -50,8 +50,9 @@ def _expected(world: World, plug: Plug) -> list[tuple[str, str]]:
         return [("forwarders", own), ("notes", f"{own}.pid")]
     if config.get("nictype") == "macvlan":
         return [("macvlans", f"{owner}/{config['name']}")]
+    noted = [("notes", f"{own}.json")] if plug.state.kind == "nic" and config.get("host_name") else []
     filtered = plug.state.kind == "proxy" or {"security.mac_filtering", "limits.egress"} & set(config)
-    return [("tables", own)] if filtered else []
+    return noted + ([("tables", own)] if filtered else [])
 
 
 async def _seen(world: World, instances: list[Instance]) -> Found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import re
@@ -112,7 +113,9 @@ def _inside(process: Path, plugged: dict[str, dict[str, Any]]) -> list[str]:
     try:
         mounts = {line.split()[1] for line in (process / "mounts").read_text().splitlines()}
         links = {line.split(":")[0].strip() for line in (process / "net/dev").read_text().splitlines()[2:]}
-    except FileNotFoundError:
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ESRCH, errno.EINVAL):  # EINVAL: mounts of one that is a zombie
+            raise
         return []  # it does not run: that is said elsewhere
     kinds = ("disk", "unix-char", "unix-block")
     places = {state["config"]["path"] for state in plugged.values() if state["kind"] in kinds and state["config"]}

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import pytest
 from daemon import ApiError, Daemon
+from waiting import until
 
 from isola.daemon.records import Records
 from isola.errors import PreconditionFailed
@@ -81,4 +82,4 @@ def test_what_was_decided_before_the_other_wrote_is_refused_on_both_sides(daemon
     with pytest.raises(ApiError) as refused:
         daemon.run("PUT", "/1.0/profiles/web", {"description": "4"}, headers={"If-Match": headers["ETag"]})
     assert refused.value.status == 412
-    assert daemon.get("/1.0/profiles/web")["description"] == "3"
+    until(lambda: daemon.get("/1.0/profiles/web")["description"] == "3")

@@ -141,7 +141,7 @@ def test_a_misspelt_key_is_answered_with_the_right_one() -> None:
 @pytest.mark.parametrize(
     ("record", "runs", "boot", "autostart", "verdict"),
     [
-        (instance(desired=Desired.RUNNING), True, "b1", None, Verdict.ADOPT),
+        (instance(desired=Desired.RUNNING, volatile={"last_state.boot": "b1"}), True, "b1", None, Verdict.ADOPT),
         (instance(desired=Desired.STOPPED), True, "b1", None, Verdict.CLEAN),
         (instance(desired=Desired.RUNNING, volatile={"last_state.boot": "b1"}), False, "b1", None, Verdict.CLEAN),
         (instance(desired=Desired.RUNNING, volatile={"last_state.boot": "b0"}), False, "b1", None, Verdict.START),

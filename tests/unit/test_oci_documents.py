@@ -188,7 +188,7 @@ def test_without_a_platform_that_fits_it_is_said_which_there_are() -> None:
     assert isinstance(found, Index)
     with pytest.raises(Unsupported) as refused:
         choose(found, "x86_64")
-    assert refused.value.evidence == "it is there for linux/amd64/v3, linux/arm64/v8"
+    assert refused.value.evidence == "it is available for linux/amd64/v3, linux/arm64/v8"
 
 
 def test_a_single_manifest_without_a_platform_is_taken() -> None:

@@ -97,6 +97,11 @@ class FakeState:
     blind: int = 0
 
 
+def _place(host: Host, directory: Path) -> tuple[int, Path]:
+    """A test may give each daemon a host object of its own, and all of them the same processes."""
+    return id(getattr(host, "processes", host)), directory
+
+
 class FakeRuntime(Runtime):
     """Keeps state as a host would: another object for the same host and directory finds what this one left."""
 
@@ -108,7 +113,7 @@ class FakeRuntime(Runtime):
 
     def __init__(self, host: Host, directory: Path, names: HostNames) -> None:
         super().__init__(host, directory, names)
-        state = self._known.setdefault((id(host.processes), directory), FakeState(host))
+        state = self._known.setdefault(_place(host, directory), FakeState(host))
         self.instances = state.instances
         self.logs = state.logs
         self._state = state
@@ -126,7 +131,7 @@ class FakeRuntime(Runtime):
     @classmethod
     def forget(cls, host: Host, directory: Path) -> None:
         """For tests: give back what is kept of a host."""
-        cls._known.pop((id(host.processes), directory), None)
+        cls._known.pop(_place(host, directory), None)
 
     @classmethod
     async def probe(cls, host: Host) -> Probe:

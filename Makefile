@@ -6,6 +6,8 @@ BIN := .venv/bin
 COMPILE := env -u PIP_FIND_LINKS -u UV_FIND_LINKS $(BIN)/uv pip compile -q --no-config --universal \
 	--python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" $(UPGRADE)
 CODE := src tests bench
+# Real programs on a busy machine: what fails once is run again, and listed as such.
+AGAIN := --reruns 1 -r R
 
 .PHONY: help
 help: ## List the targets
@@ -29,8 +31,8 @@ uninstall: ## Remove everything Isola put on this machine (KEEP_DATA=1, KEEP_PAC
 .PHONY: test
 test: test-environment ## Run all tests, as root (ONLY=expression, WHERE=tests/unit)
 	@test "$$(id -u)" -eq 0 || { echo "The tests start real instances: sudo make test" >&2; exit 1; }
-	$(if $(WHERE)$(ONLY),,$(BIN)/python -m pytest -n auto tests/style tests/unit </dev/null)
-	$(BIN)/python -m pytest $(or $(WHERE),$(if $(ONLY),tests/style tests/unit) tests/contract tests/host tests/e2e tests/chaos) \
+	$(if $(WHERE)$(ONLY),,$(BIN)/python -m pytest $(AGAIN) -n auto tests/style tests/unit </dev/null)
+	$(BIN)/python -m pytest $(AGAIN) $(or $(WHERE),$(if $(ONLY),tests/style tests/unit) tests/contract tests/host tests/e2e tests/chaos) \
 		$(if $(ONLY),-k "$(ONLY)") </dev/null
 
 .PHONY: test-full

@@ -141,7 +141,7 @@ async def test_a_missing_disk_leaves_the_pool_alone(driver: BtrfsDriver) -> None
     await driver.host.mounts.unmount(driver.place)
     image = driver.directory / "disk.img"
     image.rename(driver.directory / "away.img")
-    with pytest.raises(HostFailure, match="not there"):
+    with pytest.raises(HostFailure, match="is missing"):
         await made_in(driver.directory.parent).open()
     assert os.listdir(driver.place) == []
     (driver.directory / "away.img").rename(image)
@@ -156,7 +156,7 @@ async def test_another_disk_in_its_place_is_not_taken(driver: BtrfsDriver, place
     own, foreign = driver.directory / "disk.img", other.directory / "disk.img"
     own.rename(driver.directory / "own.img")
     foreign.rename(own)
-    with pytest.raises(HostFailure, match="holds another file system"):
+    with pytest.raises(HostFailure, match="contains another file system"):
         await made_in(place).open()
     assert await driver.host.mounts.below(driver.directory) == ()
     own.rename(foreign)

@@ -35,6 +35,8 @@ _ARP_REQUEST = bytes.fromhex("0001 0800 06 04 0001")
 _EVERYBODY = b"\xff" * 6
 _LEAST_BURST = 16_384
 """Bytes that a shaped link may send at once."""
+_VANISHING = (0, 0.005, 0.02, 0.1, 0.5)
+"""Seconds before each attempt at deleting a link."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,13 +373,20 @@ class LinuxLinks:
         await self._batch(*(f"link set {link} master {bridge} up" for link in links if link in there))
 
     async def delete(self, *links: str) -> None:
-        """Those that are there; an error says nothing, because a pair may vanish with its namespace meanwhile."""
+        """Those that are there; an error says nothing, because a pair may vanish with its namespace meanwhile.
+
+        A link that the kernel is removing cannot be deleted any more, and its settings stay for a moment.
+        """
         doomed = [link for link in links if await self.exists(link)]
-        with contextlib.suppress(OSError):
-            await netlink.delete(doomed)
-        stayed = [link for link in doomed if await self.exists(link)]
-        if stayed:
-            raise HostFailure(f"Cannot delete link {', '.join(stayed)}")
+        for pause in _VANISHING:
+            if not doomed:
+                return
+            await asyncio.sleep(pause)
+            with contextlib.suppress(OSError):
+                await netlink.delete(doomed)
+            doomed = [link for link in doomed if await self.exists(link)]
+        if doomed:
+            raise HostFailure(f"Cannot delete link {', '.join(doomed)}")
 
     async def exists(self, link: str) -> bool:
         """The kernel keeps a directory of settings per link: no process needed."""

@@ -4,44 +4,17 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from files_root import IDS
 
 from isola.errors import HostFailure, InvalidInput, IsolaError, NotFound, Unsupported
-from isola.host.files import Access, Changes, Entry, Files, LinuxFiles, Root
-from isola.model.identity import IdRange
+from isola.host.files import Access, Changes, Entry, Files, Root
 from isola.testing.files import FakeFiles
 
-IDS = IdRange(300000)
 NEW = Access(read=True, write=True, create=True)
 READ = Access(read=True)
-
-
-@pytest.fixture(params=["fake", "linux"])
-async def files(request: pytest.FixtureRequest) -> Files:
-    return FakeFiles() if request.param == "fake" else LinuxFiles()
-
-
-@pytest.fixture
-async def place(files: Files) -> AsyncIterator[Path]:
-    if isinstance(files, FakeFiles):
-        await files.make_directory(Path("/place"))
-        yield Path("/place")
-        return
-    with tempfile.TemporaryDirectory(prefix="isola-open-") as directory:
-        yield Path(directory)
-
-
-@pytest.fixture
-async def root(files: Files, place: Path) -> AsyncIterator[Root]:
-    """An empty root whose ids are shifted, with a secret beside it."""
-    await files.make_directory(place / "root", mode=0o755, owner=IDS.base)
-    await files.write(place / "secret", b"outside")
-    async with files.root(place / "root", idmap=IDS) as opened:
-        yield opened
 
 
 async def put(root: Root, path: str, data: bytes = b"data") -> None:

@@ -76,7 +76,7 @@ def token_text(metadata: Mapping[str, Any]) -> str:
 
 
 def read_token(text: str) -> dict[str, Any] | None:
-    """What a token says; None for what is none."""
+    """The content of a token; None where the text is no token."""
     import base64
 
     from isola.client import json

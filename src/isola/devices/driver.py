@@ -226,7 +226,7 @@ class DeviceDriver(ABC):
         return None
 
     async def close(self) -> None:
-        """The daemon ends, the devices stay: let go of what is watched."""
+        """Stop watching companion processes when the daemon ends; the devices stay plugged."""
         return None
 
     async def _register(self, plug: Plug) -> None:  # noqa: B027 - most have nothing to register

@@ -1,0 +1,147 @@
+"""Fixtures of the contracts: files of a host, pools of storage drivers, guests of runtime drivers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from files_root import IDS
+from runtime_bench import APPLETS, FAKES, IDMAP, INIT, PROGRAMS, Bench, mounts_below, operations, processes
+from storage_subject import BASE, TOP, Subject
+
+from isola import registry
+from isola.host import Host
+from isola.host.files import Files, LinuxFiles, Root
+from isola.host.linux import linux_host
+from isola.model.identity import HostNames
+from isola.testing.files import FakeFiles
+from isola.testing.host import fake_host
+from isola.testing.runtime import FakeRuntime
+from isola.testing.storage import FakeStorage
+from isola.testing.system import FakeSystem
+
+
+@pytest.fixture(
+    params=["fake", *(f"{name} on {host}" for name in registry.names("storage") for host in ("fakes", "linux"))]
+)
+async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
+    """Each driver in turn, without a pool."""
+    name, _, where = request.param.partition(" on ")
+    kind = FakeStorage if name == "fake" else registry.load("storage", name)
+    if where != "linux":
+        host: Host = fake_host(system=FakeSystem(programs={"mkfs.btrfs": Path("/usr/sbin/mkfs.btrfs")}))
+        await host.files.make_directory(Path("/var/tmp"))
+        yield Subject(kind, host, Path("/pools"))
+        return
+    host = linux_host()
+    with tempfile.TemporaryDirectory(prefix="isola-storage-") as place:
+        os.chmod(place, 0o711)
+        directory = Path(place) / "pools"
+        directory.mkdir(mode=0o711)
+        probe = await kind.probe(host, Path(place) / "trials")
+        assert probe.available, probe.reason
+        try:
+            yield Subject(kind, host, directory)
+        finally:
+            for mount in await host.mounts.below(directory):
+                await host.mounts.unmount(mount)
+            await host.files.remove_tree(directory)
+
+
+@pytest.fixture
+async def pool(subject: Subject) -> Subject:
+    """A pool that holds nothing."""
+    await subject.do(subject.driver.create_pool)
+    return subject
+
+
+@pytest.fixture
+async def filled(pool: Subject) -> Subject:
+    """A pool with two layers."""
+
+    await pool.ensure(pool.image({BASE: {"a": "base", "b": "base"}, TOP: {"b": "top"}}), BASE, TOP)
+    return pool
+
+
+@pytest.fixture(scope="module")
+def runtime_root() -> Iterator[Path]:
+    directory = Path(tempfile.mkdtemp(prefix="runtime-root-", dir="/tmp"))
+    directory.chmod(0o711)
+    tree = directory / "root"
+    for name in ("bin", "dev", "etc", "proc", "root", "run", "sys", "tmp"):
+        (tree / name).mkdir(parents=True)
+    shutil.copy("/bin/busybox", tree / "bin/busybox")
+    for applet in APPLETS.split():
+        (tree / "bin" / applet).symlink_to("busybox")
+    (tree / "init").write_text(INIT)
+    (tree / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\nweb:x:33:34::/srv:/bin/sh\nbroken\nbad:x:x:y::/:/\n")
+    (tree / "etc/group").write_text("root:x:0:\nweb:x:34:\nextra:x:50:web,other\n")
+    (tree / "etc/notexecutable").write_text("text")
+    for path in [tree, *tree.rglob("*")]:
+        os.lchown(path, IDMAP.base, IDMAP.base)
+    yield tree
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(params=["fake", "fake-vm", *registry.names("runtimes")])
+async def bench(request: pytest.FixtureRequest, runtime_root: Path) -> AsyncIterator[Bench]:
+    host = linux_host()
+    kind = FAKES.get(request.param) or registry.load("runtimes", request.param)
+    probe = await kind.probe(host)
+    assert probe.available, f"{probe.reason}; {probe.remedy}"
+    directory = Path(tempfile.mkdtemp(prefix="runtime-", dir="/tmp"))
+    os.chmod(directory, 0o711)
+    names = HostNames(f"isola-t{os.getpid() % 0xFFFF:x}")
+    runtime = kind(host, directory, names)
+    if isinstance(runtime, FakeRuntime):
+        runtime.programs.update(PROGRAMS)
+        runtime.ends_on |= {15}
+    bench = Bench(request.param, kind, host, directory, names, operations(host), runtime_root, runtime)
+    yield bench
+    for id in await runtime.owned():
+        await runtime.remove(id)
+    assert await runtime.owned() == ()
+    left = [process for process in processes() if str(directory) in process]
+    assert not left
+    if bench.real:
+        assert await host.files.names(directory / "run") == ()
+        assert await host.cgroups.children(names.cgroup()) == ()
+        await host.cgroups.remove(names.cgroup())
+        assert not mounts_below(directory)
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(params=["fake", "linux"])
+async def files(request: pytest.FixtureRequest) -> Files:
+    return FakeFiles() if request.param == "fake" else LinuxFiles()
+
+
+@pytest.fixture
+async def place(files: Files) -> AsyncIterator[Path]:
+    """An empty directory in that file system."""
+    if isinstance(files, FakeFiles):
+        await files.make_directory(Path("/place"))
+        yield Path("/place")
+        return
+    with tempfile.TemporaryDirectory(prefix="isola-files-") as directory:
+        yield Path(directory)
+
+
+@pytest.fixture
+async def root(files: Files, place: Path) -> AsyncIterator[Root]:
+    """An empty root whose ids are shifted, with a secret beside it."""
+    await files.make_directory(place / "root", mode=0o755, owner=IDS.base)
+    await files.write(place / "secret", b"outside")
+    async with files.root(place / "root", idmap=IDS) as opened:
+        yield opened
+
+
+@pytest.fixture
+def umask() -> Iterator[None]:
+    before = os.umask(0o077)
+    yield
+    os.umask(before)

@@ -44,7 +44,10 @@ class FaultObserver:
             return
         if stamp != self._stamp:
             self._stamp, self._seen, self._done = stamp, 0, False
-        orders = orjson.loads(self._orders.read_bytes())
+        try:
+            orders = orjson.loads(self._orders.read_bytes())
+        except FileNotFoundError:  # withdrawn since it was looked at
+            return
         if self._done or operation.description != orders["operation"]:
             return
         self._seen += 1

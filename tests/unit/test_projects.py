@@ -72,12 +72,16 @@ async def test_a_project_is_made_shown_changed_renamed_and_removed(stand: Stand)
     assert [each["name"] for each in await stand.get("/1.0/projects?recursion=1&filter=name eq blue")] == ["blue"]
     async with stand.session.get("http://isola/1.0/projects/blue") as answer:
         tag = answer.headers["ETag"]
-    change = {"description": "new", "config": {"limits.instances": "3"}}
+    change = {"description": "new", "config": {"limits.instances": "3", "features.profiles": "true"}}
     assert (await stand.ask("PATCH", "/1.0/projects/blue", change, headers={"If-Match": tag}))[0] == 200
+    shown = await stand.get("/1.0/projects/blue")
+    assert shown["config"] == {**FEATURES, "limits.instances": "3", "user.owner": "me"}
     assert (await stand.ask("PUT", "/1.0/projects/blue", change, headers={"If-Match": tag}))[0] == 412
     assert (await stand.ask("PUT", "/1.0/projects/blue", change))[0] == 200
     shown = await stand.get("/1.0/projects/blue")
-    assert shown["config"] == {**FEATURES, "limits.instances": "3"} and shown["description"] == "new"
+    off = dict.fromkeys(FEATURES, "false") | {"features.profiles": "true"}
+    assert shown["config"] == {**off, "limits.instances": "3"}, "a feature that is not named is switched off"
+    assert shown["description"] == "new"
     await stand.finish("POST", "/1.0/projects/blue", {"name": "green"})
     assert (await stand.get("/1.0/profiles?project=green")) == ["/1.0/profiles/default?project=green"]
     assert (await stand.ask("DELETE", "/1.0/projects/green"))[0] == 200
@@ -294,6 +298,49 @@ async def test_volumes_count_against_the_disk_space_of_a_project(stand: Stand) -
         with pytest.raises(Forbidden, match="allows limits"):
             guard.volume(wanted)
     await stand.world.parts.records.volumes.remove(blue.key)
+
+
+async def test_images_count_against_the_disk_space_of_a_project(stand: Stand) -> None:
+    await project(stand, limits_disk="1")
+    body = {"source": {"type": "image", "protocol": "build", "alias": "debian/12"}}
+    operation = await stand.finish("POST", "/1.0/images?project=blue", body)
+    assert operation["status"] == "Failure" and "limits.disk" in operation["err"]
+    assert await stand.get("/1.0/images?project=blue") == []
+    assert (await stand.ask("PATCH", "/1.0/projects/blue", {"config": {"limits.disk": "1GiB"}}))[0] == 200
+    assert (await stand.finish("POST", "/1.0/images?project=blue", body))["status"] == "Success"
+    assert (await stand.get("/1.0/projects/blue/state"))["resources"]["disk"]["Usage"] > 0
+
+
+async def test_one_pool_has_a_limit_of_its_own(stand: Stand) -> None:
+    await sharing(stand, **{"limits_disk_pool_default": "1GiB", "limits_disk_pool_fast": "1MiB"})
+    guard = stand.services.projects.guard
+    volume = VolumeRecord("v1", "default", "custom", "blue", "data", START, config={"size": "1GiB"})
+    guard.volume(volume)
+    guard.volume(replace(volume, pool="other", config={}))
+    for refused_volume in (replace(volume, config={"size": "2GiB"}), replace(volume, pool="fast")):
+        with pytest.raises(Forbidden, match=r"limits\.disk\.pool"):
+            guard.volume(refused_volume)
+    assert "needs a size of its root disk" in (await launch(stand, "web1", "blue"))[1]
+    resources = (await stand.get("/1.0/projects/blue/state"))["resources"]
+    assert resources["disk.pool.default"] == {"Limit": 1 << 30, "Usage": 0}
+
+
+@pytest.mark.parametrize(
+    ("key", "good", "bad"),
+    [
+        ("restricted.idmap.uid", "0-999, 5000", "9-1"),
+        ("restricted.idmap.gid", "33", "all"),
+        ("restricted.cluster.target", "allow", "yes"),
+        ("restricted.cluster.groups", "one,two", "\0"),
+        ("restricted.networks.uplinks", "lan", "\0"),
+        ("limits.disk.pool.fast", "10GiB", "much"),
+    ],
+)
+async def test_keys_of_the_api_are_known(stand: Stand, key: str, good: str, bad: str) -> None:
+    await project(stand)
+    assert (await stand.ask("PATCH", "/1.0/projects/blue", {"config": {key: good}}))[0] == 200
+    assert (await stand.get("/1.0/projects/blue"))["config"][key] == good
+    assert (await stand.ask("PATCH", "/1.0/projects/blue", {"config": {key: bad}}))[0] == 400
 
 
 async def test_a_quick_renaming_has_ended_when_it_is_answered(stand: Stand) -> None:

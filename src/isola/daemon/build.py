@@ -141,7 +141,14 @@ async def build(
     records = await Records.load(store, host.system.kernel().hostname)
     events = Events(host.clock.now)
     operations = Operations(events, now=host.clock.now, new_id=host.clock.uuid, observer=observer)
-    guard = Guard(records.projects, records.instances, records.networks, partial(_expanded, records), records.volumes)
+    guard = Guard(
+        records.projects,
+        records.instances,
+        records.networks,
+        partial(_expanded, records),
+        records.volumes,
+        records.images,
+    )
     ground = _Ground(host, directory, names, store, records, events, operations, guard, drivers)
     stock = _stock(ground)
     context = _context(ground, stock)
@@ -183,6 +190,7 @@ def _stock(ground: _Ground) -> _Stock:
         operations=operations,
         released=layers.drop_unused,
         intents=records.intents,
+        permit=ground.guard.image,
     )
     runtimes = Runtimes(host, directory, names, drivers=ground.drivers.runtimes)
     return _Stock(pools, volumes, networks, images, runtimes, unknown, layers, nics)
@@ -290,7 +298,7 @@ def _projects(ground: _Ground, profiles: Profiles, access: Access) -> Projects:
         records.projects,
         ground.events,
         ground.guard,
-        nouns=(records.instances, records.profiles, records.images, records.networks),
+        nouns=(records.instances, records.profiles, records.images, records.networks, records.volumes),
         references=records.references,
         profile=profile,
         access=access,

@@ -55,11 +55,13 @@ class ImageLibrary:
         operations: Operations | None = None,
         released: Callable[[Collection[str]], Awaitable[None]] | None = None,
         intents: state.Intents,
+        permit: Callable[[Image], None] = lambda image: None,
     ) -> None:
         self._host = host
         self._records = images
         self._events = events
         self._references = references or state.References()
+        self._permit = permit
         self._released = released
         """Called after deletions, to release data kept for deleted images."""
         self._operations = operations
@@ -375,7 +377,7 @@ class ImageLibrary:
         """Commit the image's record."""
         await self._catalogue.learn(image)
         if self._catalogue.find(image.ref) is None:
-            await self._records.add(self._catalogue.key(image), image)
+            await self._records.add(self._catalogue.key(image), image, allow=lambda: self._permit(image))
             self._tell("created", image, caller)
         for name in aliases:
             await self._aliases.point(Ref(image.project, name), image.fingerprint, caller=caller)

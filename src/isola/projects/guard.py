@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from isola.errors import Forbidden
+from isola.model.image import Image
 from isola.model.instance import Config, Devices, Instance
 from isola.model.network import Network
 from isola.model.profile import Profile
@@ -13,7 +14,7 @@ from isola.model.project import Project
 from isola.model.reference import Kind
 from isola.model.volume import VolumeRecord
 from isola.projects import limits, restrictions
-from isola.projects.limits import DISK, Member
+from isola.projects.limits import Member, Space
 from isola.state import Collection, Scoped
 
 Expand = Callable[[Instance, Profile | None], tuple[Config, Devices]]
@@ -27,6 +28,7 @@ class Guard:
     networks: Scoped[Network]
     expand: Expand
     volumes: Collection[VolumeRecord]
+    images: Scoped[Image]
 
     def instances_as(self, wanted: Sequence[Instance]) -> None:
         """As they shall be, made or changed. Raises NotFound (the project), Forbidden, InvalidInput."""
@@ -69,15 +71,22 @@ class Guard:
         """As it shall be, made or resized. Raises NotFound (the project), Forbidden, InvalidInput (without a size)."""
         project = self.projects.get(wanted.project)
         restrictions.check_pool(project, wanted.pool, "pool")
-        if project.config.get(DISK):
-            sizes = [
-                each.size for each in self._volumes(project.name) if (each.id, each.name) != (wanted.id, wanted.name)
-            ]
-            limits.check(project, self.members(project), [*sizes, wanted.size], keys=(DISK,))
+        if limited := limits.disk_keys(project):
+            others = self.spaces(project.name, without=(wanted.id, wanted.name))
+            limits.check(project, self.members(project), [*others, _space(wanted)], limited)
 
-    def sizes(self, project: str) -> list[int | None]:
-        """Of its custom volumes; None of one without."""
-        return [each.size for each in self._volumes(project)]
+    def image(self, wanted: Image) -> None:
+        """One that shall be added. Raises NotFound (the project), Forbidden."""
+        project = self.projects.get(wanted.project)
+        if limited := limits.disk_keys(project):
+            spaces = [*self.spaces(project.name), Space(wanted.size)]
+            limits.check(project, self.members(project), spaces, limited)
+
+    def spaces(self, project: str, without: tuple[str, str] = ("", "")) -> list[Space]:
+        """Of its images and its custom volumes but the one of an id and a name."""
+        volumes = [each for each in self.volumes if each.project == project and (each.id, each.name) != without]
+        images = [each for each in self.images if each.project == project]
+        return [*map(_space, volumes), *(Space(each.size) for each in images)]
 
     def project(self, wanted: Project) -> None:
         """As it shall be. Raises Forbidden, InvalidInput where what is there does not fit."""
@@ -94,9 +103,6 @@ class Guard:
         """Its instances, with what their profiles add."""
         return [self._member(each, None) for each in self.instances if each.project == project.name]
 
-    def _volumes(self, project: str) -> list[VolumeRecord]:
-        return [each for each in self.volumes if each.project == project]
-
     def _users(self, project: Project, profile: Profile) -> list[Instance]:
         return [each for each in self.instances if each.project == project.name and profile.name in each.profiles]
 
@@ -104,7 +110,11 @@ class Guard:
         there = {each.id: each for each in self.instances if each.project == project.name}
         there |= {each.id: each for each in changed}
         members = [self._member(each, profile) for each in there.values()]
-        limits.check(project, members, self.sizes(project.name))
+        limits.check(project, members, self.spaces(project.name))
 
     def _member(self, instance: Instance, profile: Profile | None) -> Member:
         return Member(instance, *self.expand(instance, profile))
+
+
+def _space(volume: VolumeRecord) -> Space:
+    return Space(volume.size, volume.pool)

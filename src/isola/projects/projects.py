@@ -18,7 +18,7 @@ from isola.projects import limits
 from isola.projects.guard import Guard
 from isola.projects.settings import SETTINGS
 from isola.settings import boolean
-from isola.state import Collection, References, Scoped
+from isola.state import Collection, Keyed, References
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
 DEFAULT_PROFILE = "default"
@@ -37,7 +37,7 @@ class Projects:
         events: Events,
         guard: Guard,
         *,
-        nouns: Sequence[Scoped[Any]],
+        nouns: Sequence[Keyed[Any, Any]],
         references: References,
         profile: Callable[[Ref, bool, Caller], Awaitable[None]],
         access: Callable[[str, str], Awaitable[None]],
@@ -82,9 +82,10 @@ class Projects:
         project = self.get(name)
         members = self.guard.members(project)
         found = {}
-        for key in limits.LIMITS:
+        spaces = self.guard.spaces(name)
+        for key in limits.keys(project):
             most = limits.limit(project, key)
-            there = limits.usage(key, members, self.guard.sizes(name))
+            there = limits.usage(key, members, spaces)
             found[key.removeprefix("limits.")] = (-1 if most is None else most, there)
         most = limits.limit(project, "limits.networks")
         networks = sum(1 for each in self.guard.networks if each.project == name)
@@ -92,17 +93,23 @@ class Projects:
 
     async def create(self, project: Project, *, caller: Caller = DAEMON) -> None:
         """Raises InvalidInput, AlreadyExists. Features that are not named are as ``FEATURES`` says."""
-        made = dataclasses.replace(project, name=_checked_name(project.name), config=_completed(project.config))
+        made = dataclasses.replace(
+            project, name=_checked_name(project.name), config=_completed(project.config, FEATURES)
+        )
         await self._records.add(made.name, made)
         await self._settle_profile(made, caller)
         self._tell("created", made.name, caller)
 
     async def update(self, name: str, decide: Callable[[Project], Project], *, caller: Caller = DAEMON) -> None:
-        """New description and configuration. Raises InvalidInput, InUse (a feature of what is not empty), Forbidden."""
+        """New description and configuration; a feature that is not named is switched off.
+
+        Raises InvalidInput, InUse (a feature of a project that is not empty), Forbidden.
+        """
 
         def checked(project: Project) -> Project:
             wanted = decide(project)
-            new = dataclasses.replace(project, description=wanted.description, config=_completed(wanted.config))
+            config = _completed(wanted.config, _features_without(project))
+            new = dataclasses.replace(project, description=wanted.description, config=config)
             self._check_features(project, new)
             self.guard.project(new)
             return new
@@ -178,9 +185,14 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _completed(config: Mapping[str, str]) -> Mapping[str, str]:
-    """Every feature written out, and truths in one spelling."""
+def _features_without(project: Project) -> Mapping[str, bool]:
+    """The features that a change does not name: switched off as in the LXD API, on in the default project."""
+    return dict.fromkeys(FEATURES, project.name == DEFAULT_PROJECT)
+
+
+def _completed(config: Mapping[str, str], unnamed: Mapping[str, bool]) -> Mapping[str, str]:
+    """With every feature, those without a value as in ``unnamed``, as ``true`` or ``false``."""
     wanted = {key: value for key, value in config.items() if value}
     SETTINGS.validate(wanted)
-    features = {key: str(boolean(wanted[key]) if key in wanted else on).lower() for key, on in FEATURES.items()}
+    features = {key: str(boolean(wanted[key]) if key in wanted else on).lower() for key, on in unnamed.items()}
     return wanted | features

@@ -13,15 +13,34 @@ _COUNTS = {
     "containers": "Most containers of the project.",
     "virtual-machines": "Most virtual machines of the project.",
     "networks": "Most networks of the project.",
-    "cpu": "What `limits.cpu` of all its instances may come to; each must have one then.",
-    "processes": "What `limits.processes` of all its instances may come to; each must have one then.",
+    "cpu": "Total `limits.cpu` of its instances; each must have one then.",
+    "processes": "Total `limits.processes` of its instances; each must have one then.",
 }
 _SIZES = {
-    "memory": "What `limits.memory` of all its instances may come to; each must have one, as a size, then.",
-    "disk": "What the sizes of its instances' roots and of its volumes may come to; each must have one then.",
+    "memory": "Total `limits.memory` of its instances; each must have one, as a size, then.",
+    "disk": "Total size of its instances' root disks, volumes and images; each root and volume must have a size then.",
+    "disk.pool.*": "The same for the roots and volumes in the pool of that name.",
+}
+_NOTHING_YET = {
+    "networks.uplinks": "Networks that its networks may have as uplink.",
+    "networks.subnets": "Subnets of uplinks, as UPLINK:SUBNET, that its networks may use.",
+    "networks.zones": "DNS zones that its networks may use.",
+    "cluster.groups": "Groups of members that its instances may run on.",
 }
 DEVICES = ("gpu", "infiniband", "pci", "proxy", "unix-block", "unix-char", "unix-hotplug", "usb")
 """Types of devices that a restricted project has only where it is allowed to."""
+
+
+def _ranges(value: str) -> str:
+    """Ids and ranges of ids such as ``1000,2000-2999``."""
+    for part in value.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not (first.isascii() and first.isdigit()) or (dash and not (last.isascii() and last.isdigit())):
+            raise ValueError("ids and ranges of ids such as 1000,2000-2999 are expected")
+        if dash and int(last) < int(first):
+            raise ValueError("ranges that do not end before they begin are expected")
+    return value
+
 
 SETTINGS = Settings(
     "project",
@@ -80,6 +99,20 @@ SETTINGS = Settings(
     Setting(
         "restricted.storage-pools.access", text, "Names of the pools, separated by commas, that it may use.", live=True
     ),
+    *(
+        Setting(f"restricted.{key}", text, f"{help} Isola has none yet: nothing can break this rule.", live=True)
+        for key, help in _NOTHING_YET.items()
+    ),
+    *(
+        Setting(
+            f"restricted.idmap.{kind}",
+            _ranges,
+            f"Ranges of the host's {kind}s that `raw.idmap` may name. Isola has no `raw.idmap`, so none is mapped.",
+            live=True,
+        )
+        for kind in ("uid", "gid")
+    ),
+    Setting("restricted.cluster.target", _BLOCK, "Whether a member may be chosen for an instance.", "block", live=True),
     Setting("restricted.backups", _BLOCK, "Whether backups may be made.", "block", live=True),
     Setting("restricted.snapshots", _BLOCK, "Whether snapshots may be made.", "block", live=True),
     Setting("user.*", text, "User-defined, not interpreted.", live=True),

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from isola.client.operations import Operation
 
 _NAME = Argument("NAME", "The project", complete="projects")
-_SIZES = ("memory", "disk")
 
 
 def _own(feature: str) -> Callable[[Item], str]:
@@ -57,7 +56,7 @@ def info(context: Context) -> None:
     name = context.args.text("NAME") or context.client.project or "default"
 
     def shown(what: str, amount: int) -> str:
-        return "" if amount < 0 else format_size(amount) if what in _SIZES else str(amount)
+        return "" if amount < 0 else format_size(amount) if what.startswith(("memory", "disk")) else str(amount)
 
     usage = context.client.projects.usage(name)
     rows = [

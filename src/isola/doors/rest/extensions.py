@@ -68,6 +68,7 @@ EXTENSIONS: dict[str, str] = {
     "projects_limits": "limits.* of projects",
     "projects_limits_disk": "limits.disk of projects",
     "projects_limits_instances": "limits.instances of projects",
+    "projects_limits_disk_pool": "limits.disk.pool.POOL of projects",
     "projects_restrictions": "restricted.* of projects",
     "projects_restricted_networks_access": "restricted.networks.access",
     "event_lifecycle": "lifecycle events",

@@ -13,7 +13,7 @@ from isola.doors.rest.filtering import select_records
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission
 from isola.doors.rest.shapes.projects import project_json, usage_json, writable
-from isola.model.project import FEATURES, Project
+from isola.model.project import Project
 from isola.projects.verbs import start_rename
 
 _MOMENT = 0.5
@@ -42,12 +42,10 @@ async def get(request: Request) -> web.StreamResponse:
 
 
 async def put(request: Request) -> web.StreamResponse:
-    """Replace configuration and description; features that are not given stay unchanged."""
+    """Replace configuration and description; a feature that is not given is switched off."""
     fields = await request.fields()
     description, config = fields.text("description", ""), fields.mapping("config")
-    return await _update(
-        request, lambda project: replace(project, description=description, config=_features(project) | config)
-    )
+    return await _update(request, lambda project: replace(project, description=description, config=config))
 
 
 async def patch(request: Request) -> web.StreamResponse:
@@ -59,7 +57,7 @@ async def patch(request: Request) -> web.StreamResponse:
         lambda project: replace(
             project,
             description=fields.text("description", project.description),
-            config=_features(project) | {**project.config, **changed},
+            config={**project.config, **changed},
         ),
     )
 
@@ -92,10 +90,6 @@ async def _update(request: Request, decide: Callable[[Project], Project]) -> web
 
 def _find(request: Request) -> Project:
     return request.services.projects.get(request.parameters["project"])
-
-
-def _features(project: Project) -> dict[str, str]:
-    return {key: value for key, value in project.config.items() if key in FEATURES}
 
 
 def _shape(request: Request, project: Project) -> dict[str, object]:

@@ -135,7 +135,32 @@ async def test_a_network_namespace_stays_until_it_is_removed(side: Side, tmp_pat
     await side.namespaces.remove_network(file)
 
 
+async def test_the_network_namespace_of_a_process_can_be_kept(side: Side, tmp_path: Path) -> None:
+    file = tmp_path / "netns" / "web"
+    with pytest.raises(WrongState):
+        await side.namespaces.keep_network(ProcessRef(2**22 - 1, 1), file)
+    assert not side.namespaces.has_network(file)
+    await side.namespaces.keep_network(side.process, file)
+    try:
+        assert side.namespaces.has_network(file)
+        with pytest.raises(AlreadyExists):
+            await side.namespaces.keep_network(side.process, file)
+        if isinstance(side.namespaces, LinuxNamespaces):
+            assert os.stat(file).st_ino == os.stat(f"/proc/{side.process.pid}/ns/net").st_ino
+    finally:
+        await side.namespaces.remove_network(file)
+    assert not side.namespaces.has_network(file)
+
+
 # From here on: what only a real namespace can show.
+
+
+async def test_the_network_namespace_of_the_daemon_is_none_of_an_instance(tmp_path: Path) -> None:
+    here = PROCESSES.identify(os.getpid())
+    assert here is not None
+    with pytest.raises(WrongState, match="daemon"):
+        await LinuxNamespaces().keep_network(here, tmp_path / "web")
+    assert os.listdir(tmp_path) == []
 
 
 async def test_root_of_the_range_rules_its_network_namespace(tmp_path: Path) -> None:

@@ -329,6 +329,26 @@ async def test_a_network_namespace_made_beforehand_is_ruled_from_inside(bench: B
         await bench.host.namespaces.remove_network(namespace.path)
 
 
+async def test_the_network_namespace_a_run_came_with_can_be_kept(bench: Bench) -> None:
+    namespace, again = (NetworkNamespace(bench.directory / "netns" / name) for name in ("one", "again"))
+    if not bench.runtime.capabilities.shares_kernel:
+        with pytest.raises(Unsupported):
+            await (await bench.launch(bench.spec())).keep_network(again)
+        return
+    await bench.host.namespaces.make_network(namespace.path, IDMAP)
+    try:
+        guest = await bench.launch(bench.spec(network=namespace))
+        await bench.host.namespaces.remove_network(namespace.path)  # those who run in it keep it
+        await guest.keep_network(again)
+        assert bench.host.namespaces.has_network(again.path)
+        await bench.runtime.remove("one")
+        with pytest.raises(WrongState):
+            await guest.keep_network(namespace)
+    finally:
+        for file in (namespace.path, again.path):
+            await bench.host.namespaces.remove_network(file)
+
+
 # --- rollback ----------------------------------------------------------------------------------------------------
 
 

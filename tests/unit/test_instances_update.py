@@ -120,7 +120,10 @@ async def test_nics_of_a_record_of_isola_0_1_are_adopted_changed_and_removed(wor
     await world.parts.close()
     await world.store.put("/instances/default/web1", json.dumps(record).encode())
     pairs = dict(world.host.links.inside)
+    kept = dict(world.host.namespaces.networks)
+    world.host.namespaces.networks.clear()  # the engine made it, and no mount kept it
     await world.start()
+    assert world.host.namespaces.networks == kept
     assert world.parts.services.instances.get(ref).plugged["eth0"].facts == facts
     assert dict(world.host.links.inside) == pairs and not await differences(world)  # not plugged in anew
     await update(world, devices={"eth0": NIC | {"security.mac_filtering": "true"}})

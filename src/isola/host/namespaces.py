@@ -69,6 +69,13 @@ class Namespaces(Protocol):
         """
         ...
 
+    async def keep_network(self, process: ProcessRef, path: Path) -> None:
+        """Have ``path`` stand for the network namespace of a process, as if ``make_network`` had made it.
+
+        Raises WrongState when the process has ended or has none of its own, AlreadyExists, HostFailure.
+        """
+        ...
+
     async def remove_network(self, path: Path) -> None:
         """Let go of it: it ends, and the links in it, with the last process in it. Fine when there is none."""
         ...
@@ -128,6 +135,14 @@ class LinuxNamespaces:
     async def make_network(self, path: Path, idmap: IdRange) -> None:
         """In a thread: the kernel may have to wait for another namespace's end."""
         await in_thread(network_namespace.make, path, idmap)
+
+    async def keep_network(self, process: ProcessRef, path: Path) -> None:
+        """By the process's file, opened before it is known to be that very process's."""
+        descriptor = open_of(process, "ns/net")
+        try:
+            await in_thread(network_namespace.keep, descriptor, path)
+        finally:
+            os.close(descriptor)
 
     async def remove_network(self, path: Path) -> None:
         """Unmounted, which waits for no link in it."""

@@ -28,8 +28,7 @@ def make(path: Path, idmap: IdRange) -> None:
     Both it and its user namespace count against the limits of the first id of the range.
     """
     try:
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        _require_free(path)
+        _prepare(path)
         with effective_user(idmap.base):
             user = kernel.user_namespace(idmap.base, idmap.size)
             try:
@@ -37,14 +36,22 @@ def make(path: Path, idmap: IdRange) -> None:
             finally:
                 os.close(user)
         try:
-            os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            kernel.mount(f"/proc/self/fd/{namespace}", path, "", "", kernel.MS_BIND)
+            _mount(namespace, path)
         finally:
             os.close(namespace)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            path.unlink()
         raise HostFailure("Cannot make a network namespace", evidence=str(error), remedy=_REMEDY) from error
+
+
+def keep(namespace: int, path: Path) -> None:
+    """Have a file stand for the network namespace of a descriptor. Raises WrongState, AlreadyExists, HostFailure."""
+    try:
+        if os.path.samestat(os.fstat(namespace), os.stat("/proc/self/ns/net")):
+            raise WrongState("It runs in the network namespace of the daemon")
+        _prepare(path)
+        _mount(namespace, path)
+    except OSError as error:
+        raise HostFailure("Cannot keep a network namespace", evidence=str(error), remedy=_REMEDY) from error
 
 
 def remove(path: Path) -> None:
@@ -91,10 +98,21 @@ def owner(path: Path) -> Iterator[int]:
         os.close(user)
 
 
-def _require_free(path: Path) -> None:
+def _prepare(path: Path) -> None:
+    path.parent.mkdir(mode=0o700, exist_ok=True)
     with contextlib.suppress(FileNotFoundError):
         if kernel.is_mount_point(path):
             raise AlreadyExists(f"There is a network namespace {path.name} already")
+
+
+def _mount(namespace: int, path: Path) -> None:
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        kernel.mount(f"/proc/self/fd/{namespace}", path, "", "", kernel.MS_BIND)
+    except OSError:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise
 
 
 def _new_in(user: int) -> int:

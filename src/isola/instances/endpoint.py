@@ -7,6 +7,7 @@ from isola.instances.context import Context, Live
 from isola.model.instance import Instance
 from isola.model.network import Endpoint, HostTap
 from isola.operations import Operation
+from isola.runtimes import Guest
 
 
 async def make_endpoint(context: Context, op: Operation, instance: Instance) -> Endpoint:
@@ -14,6 +15,13 @@ async def make_endpoint(context: Context, op: Operation, instance: Instance) -> 
     if context.runtime(instance).capabilities.shares_kernel:
         return await context.networks.namespaces.make(op, instance.id, instance.idmap)
     return HostTap()
+
+
+async def keep_endpoint(context: Context, instance: Instance, guest: Guest) -> None:
+    """Keep the namespace of a run that came without one that is kept, as runs of Isola 0.1 did. Raises HostFailure."""
+    namespaces = context.networks.namespaces
+    if context.runtime(instance).capabilities.shares_kernel and not namespaces.has(instance.id):
+        await guest.keep_network(namespaces.place(instance.id))
 
 
 def target_of(context: Context, instance: Instance, live: Live | None) -> Target | None:

@@ -11,7 +11,7 @@ from isola.instances.clean_up import clean_up
 from isola.instances.configuration import expanded
 from isola.instances.context import Context, Live, entity_of, lock_of
 from isola.instances.describe import keep_described
-from isola.instances.endpoint import target_of
+from isola.instances.endpoint import keep_endpoint, target_of
 from isola.instances.half_made import undo_begun
 from isola.instances.placement import limits
 from isola.instances.remove import doom, sweep
@@ -126,6 +126,7 @@ async def _adopt(context: Context, instance: Instance, guest: Guest) -> None:
         await guest.limit(live.limits)
     except IsolaError as error:
         log.error("The limits of instance %s are not as configured: %s", instance.name, error)
+    await keep_endpoint(context, instance, guest)
     await _repair(context, instance)
     await _resume_devices(context, instance.id, live)
 

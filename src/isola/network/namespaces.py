@@ -25,7 +25,7 @@ class NetworkNamespaces:
 
     async def make(self, op: Operation, id: str, idmap: IdRange) -> NetworkNamespace:
         """A new one that root of these ids rules. Raises AlreadyExists, HostFailure."""
-        namespace = NetworkNamespace(self._directory / id)
+        namespace = self.place(id)
 
         async def look() -> bool:
             return self._host.namespaces.has_network(namespace.path)
@@ -40,13 +40,20 @@ class NetworkNamespaces:
 
     def get(self, id: str) -> NetworkNamespace:
         """The one an instance owns. Raises WrongState when it has none."""
-        namespace = NetworkNamespace(self._directory / id)
-        if not self._host.namespaces.has_network(namespace.path):
+        if not self.has(id):
             raise WrongState(
                 "The network namespace of the instance is missing", remedy="stop the instance and start it again"
             )
-        return namespace
+        return self.place(id)
+
+    def has(self, id: str) -> bool:
+        """Whether an instance owns one."""
+        return self._host.namespaces.has_network(self.place(id).path)
+
+    def place(self, id: str) -> NetworkNamespace:
+        """Where that of an instance is kept, if it has one."""
+        return NetworkNamespace(self._directory / id)
 
     async def remove(self, id: str) -> None:
         """Fine when there is none."""
-        await self._host.namespaces.remove_network(self._directory / id)
+        await self._host.namespaces.remove_network(self.place(id).path)

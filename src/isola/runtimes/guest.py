@@ -11,6 +11,7 @@ from isola.host.roots import Root
 from isola.host.sockets import Stream
 from isola.model.instance import InterfaceState
 from isola.model.limits import Limits, Usage
+from isola.model.network import NetworkNamespace
 from isola.runtimes.spec import ExecSpec, RunSpec, TapNic
 
 
@@ -126,6 +127,13 @@ class Watched(Protocol):
 
     async def plug(self, nic: TapNic) -> None:
         """Take the tap for one more NIC. A guest whose NICs end in a namespace sees them by itself."""
+        ...
+
+    async def keep_network(self, namespace: NetworkNamespace) -> None:
+        """Keep the network namespace it runs in, which an engine made, where those of instances are kept.
+
+        Raises WrongState when it has ended, AlreadyExists, HostFailure, Unsupported where its NICs end in taps.
+        """
         ...
 
     async def unplug(self, link: str) -> None:

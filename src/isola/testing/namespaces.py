@@ -71,6 +71,12 @@ class FakeNamespaces:
         self.networks[path] = idmap
         self._made(path)
 
+    async def keep_network(self, process: ProcessRef, path: Path) -> None:
+        """Remember it; the ids of its owner are not known."""
+        if process not in self._interfaces:
+            raise WrongState(f"Process {process.pid} has ended")
+        await self.make_network(path, IdRange(0))
+
     async def remove_network(self, path: Path) -> None:
         """Remove the namespace, even with processes in it."""
         if self.networks.pop(path, None) is not None:

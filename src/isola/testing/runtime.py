@@ -16,10 +16,10 @@ from isola.host.guest_mounts import Tree
 from isola.host.nodes import DeviceNumber
 from isola.host.roots import Root as FilesOfRoot
 from isola.host.sockets import Stream
-from isola.model.identity import HostNames
+from isola.model.identity import HostNames, IdRange
 from isola.model.instance import InterfaceState
 from isola.model.limits import Limits, Usage
-from isola.model.network import HostTap
+from isola.model.network import HostTap, NetworkNamespace
 from isola.model.probe import Probe
 from isola.operations import Operation
 from isola.runtimes import (
@@ -397,6 +397,11 @@ class FakeGuest:
 
     async def unplug(self, link: str) -> None:
         """The same."""
+
+    async def keep_network(self, namespace: NetworkNamespace) -> None:
+        """Belongs to the ids of its plan."""
+        idmap = self._require().spec.idmap
+        await self._runtime.host.namespaces.make_network(namespace.path, idmap or IdRange(0))
 
 
 class FakeExecution:

@@ -9,7 +9,7 @@ from isola.errors import Unsupported
 from isola.host import Host
 from isola.model.identity import HostNames
 from isola.model.instance import InterfaceState
-from isola.model.network import HostTap
+from isola.model.network import HostTap, NetworkNamespace
 from isola.runtimes import Capability, Lack, RootKind, RunSpec, RuntimeCapabilities, TapNic
 from isola.testing.namespaces import LOOPBACK
 from isola.testing.runtime import FakeGuest, FakeRuntime
@@ -83,3 +83,7 @@ class FakeVmGuest(FakeGuest):
         """One fewer."""
         if (instance := self._instance()) is not None:
             instance.nics = [nic for nic in instance.nics if nic.link != link]
+
+    async def keep_network(self, namespace: NetworkNamespace) -> None:
+        """Raises Unsupported: its NICs end in taps."""
+        raise Unsupported("A virtual machine has no network namespace")

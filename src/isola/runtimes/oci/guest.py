@@ -17,6 +17,7 @@ from isola.host.roots import Entry, Root
 from isola.host.sockets import Stream
 from isola.model.instance import InterfaceState
 from isola.model.limits import Limits, Usage
+from isola.model.network import NetworkNamespace
 from isola.runtimes.guest import Execution
 from isola.runtimes.oci.config import PATH, device_rules, exec_process
 from isola.runtimes.oci.console import Console
@@ -171,6 +172,10 @@ class OciGuest:
 
     async def unplug(self, link: str) -> None:
         """The same."""
+
+    async def keep_network(self, namespace: NetworkNamespace) -> None:
+        """That of its first process."""
+        await self._host.namespaces.keep_network(self.processes.init, namespace.path)
 
     # --- devices ------------------------------------------------------------------------------------------------
 

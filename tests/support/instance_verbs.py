@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,8 @@ class Verb:
     done: Callable[[World], bool]
     background: bool = False
     """Nobody asked for it and nobody is told."""
+    always: Callable[[World], bool] = lambda world: True
+    """What holds also after it was cancelled."""
 
 
 def record(world: World, name: str = NAME) -> Instance | None:
@@ -238,6 +241,13 @@ async def snapshotted_running(world: World) -> None:
     await world.finish(world.parts.services.instances.start(VICTIM))
 
 
+async def snapshotted_ephemeral(world: World) -> None:
+    await ephemeral(world)
+    await takes_snapshot(world)
+    changed = dataclasses.replace(CHANGE, ephemeral=True)
+    await world.finish(world.parts.services.instances.update(VICTIM, lambda _: changed))
+
+
 def has_snapshot(world: World, name: str = SNAPSHOT) -> bool:
     found = record(world)
     held = None if found is None else world.parts.records.instance_snapshots.find(snapshot_key(found.id, name))
@@ -287,7 +297,22 @@ VERBS = (
     Verb("snapshot-rename", "Renaming snapshot", snapshotted, renames_snapshot, lambda w: has_snapshot(w, "other")),
     Verb("snapshot-delete", "Deleting snapshot", snapshotted, deletes_snapshot, lambda w: not has_snapshot(w)),
     Verb("restore", "Restoring snapshot", snapshotted, restores, restored),
-    Verb("restore-running", "Restoring snapshot", snapshotted_running, restores, lambda w: restored(w) and runs(w)),
+    Verb(
+        "restore-running",
+        "Restoring snapshot",
+        snapshotted_running,
+        restores,
+        lambda w: restored(w) and runs(w),
+        always=runs,
+    ),
+    Verb(
+        "restore-ephemeral",
+        "Restoring snapshot",
+        snapshotted_ephemeral,
+        restores,
+        lambda w: restored(w) and runs(w),
+        always=runs,
+    ),
     Verb(
         "delete-with-snapshots",
         "Deleting instance",

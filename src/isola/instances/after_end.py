@@ -21,9 +21,13 @@ async def after_end(context: Context, op: Operation, ref: Ref, live: Live) -> No
     if live.exit_status == REBOOT:
         await _rebooted(context, op, instance, reboots_after(context, live))
         return
-    await clean_up(context, op, instance)
+    await clean_up(context, op, instance, again=live.again)
     context.tell("shutdown", ref)
-    if instance.ephemeral:
+    if live.again:
+        if not context.leaving:
+            context.restarts[instance.id] = Restart(0)
+            schedule(context, instance.id)
+    elif instance.ephemeral:
         op.reopen()
         await remove(context, op, context.records.get(ref), clean=True)
 

@@ -23,8 +23,7 @@ async def clean_up(
     Nothing of this can be undone, all of it can be repeated: a failure leaves the record as running, and the next
     stop or the next start of the daemon goes on.
     """
-    runtime = context.runtime(instance)
-    await op.effect(f"remove processes of {instance.name}", lambda: runtime.remove(instance.id))
+    await op.effect(f"remove processes of {instance.name}", lambda: _end(context, instance, again=again))
     await op.effect(
         f"remove network namespace of {instance.name}", lambda: context.networks.namespaces.remove(instance.id)
     )
@@ -32,6 +31,13 @@ async def clean_up(
     await context.devices.forget_run(instance.id)
     await context.storage(instance).unmount(op, context.volume(instance), instance.id)
     await op.commit(lambda: record_stopped(context, instance.ref, again=again, reboots=reboots))
+
+
+async def _end(context: Context, instance: Instance, *, again: bool) -> None:
+    """From here on the run ends because of this, also where what comes next fails or is cancelled."""
+    if (live := context.live.get(instance.id)) is not None:
+        live.again = again
+    await context.runtime(instance).remove(instance.id)
 
 
 async def record_stopped(context: Context, ref: Ref, *, again: bool = False, reboots: int = 0) -> None:

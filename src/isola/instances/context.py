@@ -88,6 +88,8 @@ class Live:
     """When this daemon began to look after it, by the clock that never goes back."""
     reboots: int = 0
     """How many reboots in quick succession led to this run."""
+    again: bool = False
+    """It was ended for something that it runs on after: once cleaned up, it is started again."""
     watcher: asyncio.Task[None] | None = None
     consoles: set[asyncio.Event] = field(default_factory=set)
     """Clients that are attached to its console: each is told by its event that it has lost it."""
@@ -171,6 +173,8 @@ class Context:
     """Tries again to remove that."""
     restarts: dict[str, Restart] = field(default_factory=dict)
     """Instances that have rebooted and do not run again yet, by id."""
+    leaving: bool = False
+    """The daemon ends: what is to be started again is left to the next one."""
     described: dict[str, Described[Instance]] = field(default_factory=dict)
     """What the volumes of a pool say of themselves."""
     file_sessions: dict[asyncio.Event, tuple[str, asyncio.Event]] = field(default_factory=dict)

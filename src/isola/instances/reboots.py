@@ -33,6 +33,7 @@ def forget(context: Context, id: str) -> int:
 
 def leave(context: Context) -> None:
     """The daemon ends: the records say what the next one is to go on with."""
+    context.leaving = True
     for restart in context.restarts.values():
         if restart.task is not None:
             restart.task.cancel()

@@ -57,9 +57,8 @@ async def restore(context: Context, op: Operation, ref: Ref, name: str) -> None:
             op.reopen()
         await _restore(context, op, ref, name)
     except BaseException:
-        if ran and instance.id not in context.live and instance.id not in context.broken:
-            context.restarts[instance.id] = Restart(0)
-            schedule(context, instance.id)
+        if ran:
+            _start_later(context, instance)
         raise
     context.tell("restored", ref, caller=op.caller, snapshot=name)
     if ran:
@@ -67,9 +66,19 @@ async def restore(context: Context, op: Operation, ref: Ref, name: str) -> None:
         await _start(context, op, ref)
 
 
+def _start_later(context: Context, instance: Instance) -> None:
+    """In the background, where it is stopped and whole."""
+    if instance.id not in context.live and instance.id not in context.broken:
+        context.restarts[instance.id] = Restart(0)
+        schedule(context, instance.id)
+
+
 async def _start(context: Context, op: Operation, ref: Ref) -> None:
     try:
         await start(context, op, ref)
+    except asyncio.CancelledError:
+        _start_later(context, context.records.get(ref))
+        raise
     except BaseException:
         if context.records.get(ref).id not in context.live:
             with suppress(IsolaError):  # its record says that it is started again

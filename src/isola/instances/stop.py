@@ -29,7 +29,8 @@ async def halt(
 ) -> None:
     """Ask the program to end and wait, or with ``force`` kill it. Raises WrongState, TimedOut (it may still end later).
 
-    With ``again`` the next start of the daemon starts it again.
+    With ``again`` the next start of the daemon starts it again; where this fails or is cancelled after the program has
+    ended, it is cleaned up and started again in the background.
     """
     instance = context.records.get(ref)
     if instance.id not in context.live:

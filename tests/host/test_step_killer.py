@@ -34,6 +34,8 @@ class Verb:
     act: Callable[[Daemon, str], object]
     acknowledged: Callable[[Daemon], bool]
     """Whether the records say that it was done."""
+    always: Callable[[Daemon], bool] = lambda daemon: True
+    """What holds also after it was cancelled."""
 
 
 def absent(daemon: Daemon, runtime: str) -> None:
@@ -101,6 +103,11 @@ def snapshotted(daemon: Daemon, runtime: str) -> None:
     stopped(daemon, runtime)
 
 
+def snapshotted_running(daemon: Daemon, runtime: str) -> None:
+    snapshotted(daemon, runtime)
+    running(daemon, runtime)
+
+
 def take(daemon: Daemon, runtime: str) -> None:
     daemon.run("POST", "/1.0/instances/victim/snapshots", {"name": "before"})
 
@@ -129,6 +136,14 @@ VERBS = (
         has_snapshot,
     ),
     Verb("restore", "Restoring snapshot", snapshotted, restore, restored),
+    Verb(
+        "restore-running",
+        "Restoring snapshot",
+        snapshotted_running,
+        restore,
+        lambda d: restored(d) and runs(d),
+        always=runs,
+    ),
     Verb(
         "delete",
         "Deleting instance",
@@ -237,6 +252,8 @@ def walk(daemon: Daemon, verb: Verb, runtime: str, action: str, *, one_in: int =
         told = hit(daemon, verb, runtime, number, action)
         found = settled(daemon)
         assert not found, f"{action} at {point} ({told}): {found}"
+        if action == "cancel":
+            assert verb.always(daemon), f"{action} at {point} ({told}): it is not as it was"
         if told == "success":
             assert verb.acknowledged(daemon), f"{action} at {point}: acknowledged and lost"
     forget_orders(daemon)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from isola.devices.checks import driver_of, without_type
 from isola.devices.driver import DeviceDriver, Parts, Plug, Stage, Target
 from isola.devices.notes import Notes
+from isola.errors import IsolaError
 from isola.model.device import DeviceState
 from isola.model.instance import Instance
 from isola.operations import Operation
@@ -40,6 +41,16 @@ class Devices:
         """Check expanded devices against the host and what others have. Raises what drivers raise, with a field."""
         for plug in self._wanted(instance, devices):
             await self.driver(plug.state.kind).require(plug)
+
+    async def refused(self, instance: Instance, devices: Configured) -> dict[str, IsolaError]:
+        """Those that the host, or what others have, does not allow now, with why."""
+        found = {}
+        for plug in self._wanted(instance, devices):
+            try:
+                await self.driver(plug.state.kind).require(plug)
+            except IsolaError as error:
+                found[plug.name] = error
+        return found
 
     async def choose(self, op: Operation, instance: Instance, devices: Configured) -> dict[str, DeviceState]:
         """The states of expanded devices; what the record has of the same devices is kept where it fits."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 
 from isola.devices import Plug
 from isola.instances.changing import limit, record
@@ -17,6 +18,8 @@ from isola.model.reference import Ref
 from isola.operations import Operation
 from isola.state import Versioned
 
+log = logging.getLogger(__name__)
+
 
 def half_changed(context: Context, instance: Instance) -> bool:
     """Whether what its record says of its devices may differ from the host, or differs from its configuration."""
@@ -26,15 +29,22 @@ def half_changed(context: Context, instance: Instance) -> bool:
 async def repair(context: Context, op: Operation, ref: Ref) -> None:
     """Set the limits again, and plug in anew what may be half changed: connections through such NICs break.
 
-    Can be repeated, and is, until it has come to its end.
+    A device that cannot be plugged in any more, its path on the host being gone say, is left out until the next start
+    of the instance or of the daemon. Can be repeated, and is, until it has come to its end.
     """
     held = context.records.read(ref)
     instance = held.value
     live = context.live.get(instance.id)
     config, devices = expanded(context, instance)
-    wanted = await refreshed(context, op, instance, devices)
+    refused = await context.devices.refused(instance, devices)
+    for name, error in refused.items():
+        log.warning("Device %s of instance %s is not plugged in: %s", name, instance.name, error)
+    possible = {name: device for name, device in devices.items() if name not in refused}
+    wanted = await refreshed(context, op, instance, possible)
     await op.commit()
-    if instance.volatile.get(CHANGING) != LIMITS or _differs(context, instance):
+    differs = context.devices.differs(instance, possible)
+    known = bool(refused) and CHANGING not in instance.volatile and instance.id not in context.strays
+    if differs or not (known or instance.volatile.get(CHANGING) == LIMITS):
         await _plug_in_anew(context, op, instance, wanted)
     volatile = {key: value for key, value in wanted.volatile.items() if key != CHANGING}
     if live is not None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from channels import eventually
 
 from isola.errors import AlreadyExists, DriverUnavailable, HostFailure, InUse, InvalidInput, IsolaError, NotFound
 from isola.events import Events
@@ -15,6 +17,7 @@ from isola.model.reference import Entity, Kind, Ref
 from isola.model.storage import Pool, Volume
 from isola.operations import Observer, Operation, Operations
 from isola.state import Collection, References, record_codec
+from isola.state.follow import Follower
 from isola.storage import Pools
 from isola.testing.host import FakeHost, fake_host
 from isola.testing.store import FakeStore
@@ -30,7 +33,7 @@ class House:
         self.host = host or fake_host()
         self.store = store or FakeStore(self.host.clock)
         self.references = References()
-        self.records = Collection(self.store, "storage pool", "pools/", record_codec(Pool))
+        self.records = Collection(self.store, "storage pool", "/pools/", record_codec(Pool))
         self.events = Events(self.host.clock.now)
         self.pools = Pools(self.host, self.records, self.operations(), self.events, HOME, self.references)
 
@@ -246,3 +249,28 @@ async def test_a_record_of_a_driver_that_is_gone_does_not_stop_the_daemon(house:
     with pytest.raises(NotFound, match="not part of this installation"):
         later.pools.driver("old")
     assert await later.pools.driver("p").layers.stored() == ()
+
+
+def usable(house: House, name: str) -> bool:
+    with contextlib.suppress(NotFound):
+        return bool(house.pools.driver(name))
+    return False
+
+
+async def test_a_pool_that_another_process_makes_can_be_used(house: House) -> None:
+    follower = Follower(house.store, house.host.clock, [house.records])
+    follower.begin()
+    other = await house.again()
+    await other.create("p")
+    await eventually(lambda: usable(house, "p"))
+    await house.do(lambda op: house.pools.driver("p").create_volume(op, Volume("v1", "p")))
+    await other.pools.update("p", lambda pool: replace(pool, description="theirs"))
+    await eventually(lambda: house.pools.driver("p").pool.description == "theirs")
+    await other.do(lambda op: other.pools.driver("p").delete_volume(op, Volume("v1", "p")))
+    await other.do(lambda op: other.pools.delete(op, "p"))
+    await eventually(lambda: not list(house.pools))
+    with pytest.raises(NotFound):
+        house.pools.driver("p")
+    await house.create("p")
+    assert await house.pools.driver("p").volumes() == ()
+    await follower.end()

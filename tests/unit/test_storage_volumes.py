@@ -175,6 +175,7 @@ async def test_a_volume_is_made_recorded_and_told(house: House) -> None:
     event = await anext(aiter(followed))
     assert lifecycle(event).action == "storage-volume-created"
     assert lifecycle(event).source == DATA.entity
+    assert lifecycle(event).context == {"type": "custom"}
     await house.picture()
     later = await house.again()
     assert later.volumes.get(DATA) == record

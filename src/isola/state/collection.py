@@ -102,6 +102,8 @@ class Keyed(Generic[K, T]):
         self._removed: dict[K, int] = {}
         """Revisions of removals, as long as something older may still be heard or noted of these records."""
         self._loaded_at = 0
+        self.heard: Callable[[K], object] = lambda name: None
+        """Told of each record that may have been changed from outside, once the copy has it."""
         self.writing = asyncio.Lock()
         """Writes are committed and noted one after another, so that ``change`` sees what the one before it wrote.
 
@@ -120,10 +122,12 @@ class Keyed(Generic[K, T]):
             }
             for held in self._records.values():
                 self._index(held.value, None)
-            self._records, self._removed = records, {}
+            before, self._records, self._removed = self._records, records, {}
             for held in records.values():
                 self._index(None, held.value)
             self._loaded_at = snapshot.revision
+        for name in {*before, *records}:
+            self.heard(name)
 
     @property
     def prefix(self) -> str:
@@ -147,6 +151,7 @@ class Keyed(Generic[K, T]):
                 log.error("%s", error)
                 return
             self._note(name, value, change.revision)
+            self.heard(name)
             if not self.writing.locked():  # whatever is older has been heard, and nothing is on its way
                 self._removed = {name: at for name, at in self._removed.items() if at > change.revision}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -52,6 +53,9 @@ class Pools:
         self._drivers: dict[str, VolumeDriver] = {}
         self._closed: dict[str, IsolaError] = {}
         """Errors of pools that could not be opened; nothing in those is accessed."""
+        self._opening: set[asyncio.Task[None]] = set()
+        """Pools that another process has made."""
+        records.heard = self._heard
         self._described = Described(host.files, directory / "described" / "pools", record_codec(Pool))
 
     async def probe(self) -> None:
@@ -90,6 +94,31 @@ class Pools:
             raise
         await driver.clean()
         await self._keep_described(pool)
+
+    def _heard(self, name: str) -> None:
+        """Follow what another process does with a pool; what this one does is known by the time it is heard."""
+        pool = self._records.find(name)
+        if pool is None:
+            self._drivers.pop(name, None)
+            self._closed.pop(name, None)
+        elif name in self._drivers:
+            self._drivers[name].pool = pool
+        elif pool.ready:
+            task = asyncio.get_running_loop().create_task(self._open_heard(name), name=f"open storage pool {name}")
+            self._opening.add(task)
+            task.add_done_callback(self._opening.discard)
+
+    async def _open_heard(self, name: str) -> None:
+        pool = self._records.find(name)
+        if pool is None or name in self._drivers:
+            return
+        driver = self._build(pool)
+        try:
+            await driver.open()
+        except IsolaError as error:
+            self._closed[name] = error
+            log.warning("Storage pool %s: %s", name, error)
+        self._drivers.setdefault(name, driver)
 
     async def close(self) -> None:
         """When the host goes down, after instances have stopped."""

@@ -38,7 +38,7 @@ class Copies:
         with op.step(f"Create storage volume {record.name}"):
             yield
         await op.commit(lambda: self._context.mark(record, ready=True))
-        self._context.tell("created", record.ref, caller=op.caller)
+        self._context.tell("created", record.ref, caller=op.caller, type=record.kind)
 
     async def copy(
         self, op: Operation, source: VolumeRecord, record: VolumeRecord, *, snapshot: str, with_snapshots: bool
@@ -60,7 +60,7 @@ class Copies:
         await self._fill(op, source, record, "")
         await self._copy_snapshots(op, source, record)
         await op.commit(lambda: self._change_over(source, record))
-        self._context.tell("created", target, caller=op.caller)
+        self._context.tell("created", target, caller=op.caller, type=target.kind)
         await self._context.sweep(op, source)
         self._context.tell("deleted", source.ref, caller=op.caller)
 

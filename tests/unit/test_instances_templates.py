@@ -85,6 +85,44 @@ async def test_the_old_name_goes_with_a_rename_and_one_that_a_user_chose_stays(
     assert await text_of(world, "web2", "/etc/hostname") == expected
 
 
+async def configured(world: World, config: dict[str, str]) -> None:
+    ref = Ref.default("web1")
+    await stopped(world, "web1")
+    wanted = InstanceUpdate(config=config, devices={}, profiles=("default",))
+    await world.finish(world.parts.services.instances.update(ref, lambda _: wanted))
+    await started(world, "web1")
+
+
+async def test_a_hostname_that_is_configured_wins_and_the_name_comes_back_without_it(world: World) -> None:
+    await world.import_image()
+    await world.create("web1", start=True, config={"isola.hostname": "mail.example.org"})
+    assert world.on_host("web1").spec.hostname == "mail.example.org"
+    assert await text_of(world, "web1", "/etc/hostname") == "mail.example.org\n"
+    await configured(world, {"isola.hostname": "other"})
+    assert world.on_host("web1").spec.hostname == "other"
+    assert await text_of(world, "web1", "/etc/hostname") == "other\n"
+    await configured(world, {})
+    assert world.on_host("web1").spec.hostname == "web1"
+    assert await text_of(world, "web1", "/etc/hostname") == "web1\n"
+
+
+async def test_a_user_changes_what_a_configured_hostname_wrote_and_it_stays(world: World) -> None:
+    await world.import_image()
+    await world.create("web1", start=True, config={"isola.hostname": "mail"})
+    async with world.parts.services.instances.files(Ref.default("web1")) as root:
+        await root.write("/etc/hostname", _content("mine\n"), uid=-1, gid=-1, mode=None)
+    for config in ({"isola.hostname": "mail"}, {}):
+        await configured(world, config)
+        assert await text_of(world, "web1", "/etc/hostname") == "mine\n"
+
+
+@pytest.mark.parametrize("value", ["a b", "-a", "a..b", ".a", "x" * 65, "ä", "a/b", "a_b", "a\nb"])
+async def test_what_is_no_hostname_is_refused(world: World, value: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        await world.create("web1", config={"isola.hostname": value})
+    assert caught.value.field == "config.isola.hostname"
+
+
 async def test_no_hostname_is_invented(world: World) -> None:
     await take_in(world, {}, {}, motd="hello")
     await world.create("web1", start=True, image="made")

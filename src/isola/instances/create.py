@@ -166,7 +166,6 @@ async def _record(
         ephemeral=request.ephemeral,
         volatile=with_size(volatile, root_size(plan.devices)),
         image_properties=dict(image.properties) if image else {},
-        hostname=request.hostname,
         start=_EMPTY_START if image is None else _start(image, await context.images.templates(image)),
     )
     return await refreshed(context, op, instance, plan.devices)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from isola.model.names import full_hostname
 from isola.model.schedule import parse_pattern, parse_period, parse_schedule
 from isola.model.units import parse_cpu_set, parse_size
 from isola.settings import Setting, Settings, boolean, text, whole
+
+HOSTNAME = "isola.hostname"
 
 
 def _cpus(value: str) -> object:
@@ -90,6 +93,12 @@ SETTINGS = Settings(
         "After which time new snapshots go by themselves: `1M 2H 3d 4w 5m 6y`.",
         live=True,
         expects="a time span such as 12H or 1w 2d",
+    ),
+    Setting(
+        HOSTNAME,
+        full_hostname,
+        "What it calls itself inside, from its next start on: `mail.example.org`. Its name when not set.",
+        expects="a host name such as mail or mail.example.org",
     ),
     Setting("environment.*", text, "Variables of exec, and from its next start on of the instance.", live=True),
     Setting("user.*", text, "User-defined, not interpreted.", live=True),

@@ -18,6 +18,7 @@ from isola.instances.limits import terminals, tmpfs_size
 from isola.instances.mend import marks, mend
 from isola.instances.placement import cpus_text, limits
 from isola.instances.reboots import REBOOT
+from isola.instances.settings import HOSTNAME
 from isola.instances.supervise import adopt
 from isola.instances.templates import applied, apply
 from isola.instances.volatile import CPUS, LAST_BOOT, RESTARTING
@@ -49,7 +50,7 @@ async def start(context: Context, op: Operation, ref: Ref) -> None:
     runtime = context.working_runtime(instance)
     spec = RunSpec(
         id=instance.id,
-        hostname=instance.hostname or hostname(instance.name),
+        hostname=config.get(HOSTNAME) or hostname(instance.name),
         root=Root(root, runtime.capabilities.root),
         idmap=instance.idmap if runtime.capabilities.shares_kernel else None,
         command=instance.start.command,
@@ -70,7 +71,7 @@ async def start(context: Context, op: Operation, ref: Ref) -> None:
         await note_failure(context, instance, error)
         raise
     found = Versioned(instance, held.revision)
-    await op.commit(lambda: _record_started(context, found, spec.limits, guest))
+    await op.commit(lambda: _record_started(context, found, spec.limits, guest, config.get(HOSTNAME, "")))
     context.tell("started", instance.ref, caller=op.caller)
 
 
@@ -108,10 +109,12 @@ async def _lives(context: Context, instance: Instance, guest: Guest) -> bool:
     return status is None
 
 
-async def _record_started(context: Context, found: Versioned[Instance], limits: Limits, guest: Guest) -> None:
+async def _record_started(
+    context: Context, found: Versioned[Instance], limits: Limits, guest: Guest, hostname: str
+) -> None:
     instance = found.value
     now = context.host.clock.now()
-    known = {key: value for key, value in applied(instance.volatile).items() if key != RESTARTING}
+    known = {key: value for key, value in applied(instance.volatile, hostname).items() if key != RESTARTING}
     volatile = known | {LAST_BOOT: context.host.system.boot_id(), CPUS: cpus_text(limits)}
     started = dataclasses.replace(instance, desired=Desired.RUNNING, last_used_at=now, volatile=volatile)
     await context.records.replace(instance.ref, started, at=found.revision)

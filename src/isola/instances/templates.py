@@ -17,6 +17,7 @@ from isola.errors import IsolaError, NotFound
 from isola.host.files import Root
 from isola.host.templates import Job, Rendered, Value
 from isola.instances.context import Context
+from isola.instances.settings import HOSTNAME
 from isola.model.instance import Config, Devices, Instance
 from isola.model.template import Template
 
@@ -25,6 +26,8 @@ PENDING = "apply_template"
 """In the record between a creation or a rename and the next start: ``create``, ``copy`` or ``rename``."""
 OLD_NAME = "last_state.name"
 """Beside ``rename``: what the instance was called when it last ran."""
+OLD_HOSTNAME = "last_state.hostname"
+"""What it was configured to call itself when it was started last."""
 _HOSTNAME = "/etc/hostname"
 _NAME = re.compile(r"\{\{\s*(?:container|instance)\.name\s*\}\}")
 _TAGS = ("{{", "{%", "{#")
@@ -35,16 +38,18 @@ def renamed(volatile: Config, old: str) -> dict[str, str]:
     return dict(volatile) if PENDING in volatile else {**volatile, PENDING: "rename", OLD_NAME: old}
 
 
-def applied(volatile: Config) -> dict[str, str]:
-    """The record's facts when that has been done."""
-    return {key: value for key, value in volatile.items() if key not in (PENDING, OLD_NAME)}
+def applied(volatile: Config, hostname: str) -> dict[str, str]:
+    """The record's facts when that has been done. ``hostname``: what it is configured to call itself, if anything."""
+    kept = {key: value for key, value in volatile.items() if key not in (PENDING, OLD_NAME, OLD_HOSTNAME)}
+    return kept | ({OLD_HOSTNAME: hostname} if hostname else {})
 
 
 async def apply(context: Context, instance: Instance, place: Path, config: Config, devices: Devices) -> None:
     """Write what is due at this start into the root at ``place``."""
     pending, templates = instance.volatile.get(PENDING, ""), instance.start.templates
     due = [(each, trigger) for trigger in (pending, "start") for each in templates if trigger in each.when]
-    naming = bool(pending) and instance.start.system
+    wanted, before = config.get(HOSTNAME, ""), instance.volatile.get(OLD_HOSTNAME, "")
+    naming = (bool(pending) or wanted != before) and instance.start.system
     if not due and not naming:
         return
     async with context.host.files.root(place, idmap=instance.idmap) as root:
@@ -55,8 +60,10 @@ async def apply(context: Context, instance: Instance, place: Path, config: Confi
             for (template, _), one in zip(due, found, strict=True)
             if await _write(root, instance, template.path, one)
         }
-        if naming and _HOSTNAME not in written:
-            await _name(root, instance)
+        if naming and (wanted or _HOSTNAME not in written):
+            # What a user wrote there stays; a name that is configured wins over it.
+            said = None if wanted else before or instance.volatile.get(OLD_NAME)
+            await _name(root, instance, wanted or instance.name, instead_of=said)
 
 
 def plain(text: str, name: str) -> str | None:
@@ -142,15 +149,18 @@ async def _put(root: Root, path: str, text: str) -> None:
     await root.write(path, content(), uid=-1, gid=-1, mode=None)
 
 
-async def _name(root: Root, instance: Instance) -> None:
-    """A system obeys ``/etc/hostname`` at boot: one that came with the image, or is the old name, gives way to ours."""
+async def _name(root: Root, instance: Instance, wanted: str, *, instead_of: str | None) -> None:
+    """A system obeys ``/etc/hostname`` at boot: it gives way to ours where it is there, and says what it is to say.
+
+    ``instead_of`` None means whatever it says: what came with the image, say.
+    """
     try:
         beginning = await anext(await root.read(_HOSTNAME), b"")  # of a file that may be of any size
         lines = beginning.decode("utf-8", "replace").splitlines()
         said = next((line.strip() for line in lines if line.strip() and not line.startswith("#")), "")
-        if said in ("", instance.name) or said != instance.volatile.get(OLD_NAME, said):
+        if said in ("", wanted) or instead_of not in (None, said):
             return
-        await _put(root, _HOSTNAME, f"{instance.name}\n")
+        await _put(root, _HOSTNAME, f"{wanted}\n")
     except NotFound:
         return
     except IsolaError as error:

@@ -110,8 +110,6 @@ class Instance:
     image_properties: Config = field(default_factory=lambda: EMPTY)
     """Properties of the image at creation, shown as ``image.*``."""
     start: Start = field(default_factory=Start)
-    hostname: str = ""
-    """What it calls itself; empty: what its name gives, see ``names.hostname``."""
 
     @classmethod
     def of_older(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -217,7 +215,6 @@ class InstanceRequest:
     ephemeral: bool = False
     start: bool = False
     project: str = DEFAULT_PROJECT
-    hostname: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ import re
 from isola.errors import InvalidInput
 
 _HOSTNAME = re.compile(r"[A-Za-z](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
+_LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
+_HOSTNAME_LIMIT = 64
 _NETWORK = re.compile(r"[A-Za-z](?:[A-Za-z0-9.-]{0,13}[A-Za-z0-9])?", re.ASCII)
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
 _ALIAS = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/:+-]{0,254})", re.ASCII)
@@ -40,6 +42,13 @@ def hostname(name: str) -> str:
     """A host name of one label made of an instance's name, which another API may allow ``_`` and ``.`` in."""
     label = re.sub(r"[^A-Za-z0-9-]+", "-", name).strip("-")[:63].rstrip("-")
     return label or "instance"
+
+
+def full_hostname(value: str) -> str:
+    """A host name of one or more labels, at most the 64 characters that the kernel takes. Raises ValueError."""
+    if len(value) > _HOSTNAME_LIMIT or not all(_LABEL.fullmatch(label) for label in value.split(".")):
+        raise ValueError("labels of letters, digits and hyphens, separated by dots, at most 64 characters are expected")
+    return value
 
 
 def _check(pattern: re.Pattern[str], value: object, noun: str, field: str, remedy: str) -> str:

@@ -36,6 +36,7 @@ def _picture(found: InstanceInfo) -> dict[str, object]:
         "status": found.get("status"),
         "isolation": found.get("isolation") or found.get("type"),
         "runtime": found.get("runtime"),
+        "hostname": (found.get("expanded_config") or {}).get("isola.hostname"),
         "description": found.get("description"),
         "architecture": found.get("architecture"),
         "created": str(found.get("created_at", ""))[:19].replace("T", " "),

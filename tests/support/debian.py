@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from daemon import Daemon
@@ -17,18 +20,32 @@ _RECIPE = sorted((_TREE / "src/isola/images").rglob("debian*.py"))
 
 
 def debian_image() -> tuple[Path, Path]:
-    """Metadata and root file system, as an export gives them; built again when the recipe has changed."""
+    """Metadata and root file system, as an export gives them; built again when the recipe has changed.
+
+    Tests that run side by side wait for the one that builds.
+    """
     key = hashlib.sha256(b"".join(file.read_bytes() for file in _RECIPE)).hexdigest()[:16]
     place = _TREE / ".cache" / f"debian-12-{key}"
-    if not place.is_dir():
-        place.parent.mkdir(exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=place.parent))
-        try:
-            _build(scratch)
-            os.rename(scratch, place)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+    place.parent.mkdir(exist_ok=True)
+    with _alone(place.parent):
+        if not place.is_dir():
+            scratch = Path(tempfile.mkdtemp(dir=place.parent))
+            try:
+                _build(scratch)
+                os.rename(scratch, place)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
     return place / "metadata", place / "rootfs"
+
+
+@contextlib.contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    held = os.open(directory, os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)
 
 
 def _build(target: Path) -> None:

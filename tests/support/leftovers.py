@@ -30,10 +30,11 @@ def remove_leftovers(root: Path) -> None:
 
 
 def remove_claims(root: Path, tags: Path = TAGS) -> None:
-    """Give up the tags of daemons that tests began below ``root``, and the directory when it is empty."""
+    """Give up the tags of daemons that this run or ended ones began below ``root``, and the directory when empty."""
     for link in tags.iterdir() if tags.is_dir() else []:
         with contextlib.suppress(FileNotFoundError):
-            if os.readlink(link).startswith(f"{root}/"):
+            target = Path(os.readlink(link))
+            if target.is_relative_to(root) and not _used_by_another(root / target.relative_to(root).parts[0]):
                 link.unlink()
     with contextlib.suppress(OSError):
         tags.rmdir()
@@ -51,6 +52,15 @@ def _stale(root: Path) -> Iterator[Path]:
 
 def _user_lives(path: Path) -> bool | None:
     """Whether the run that made it still runs; None when it has ended in good order, or has hardly begun."""
+    user = _user(path)
+    return None if user is None else Path(f"/proc/{user}").exists()
+
+
+def _used_by_another(path: Path) -> bool:
+    return _user_lives(path) is True and _user(path) != os.getpid()
+
+
+def _user(path: Path) -> int | None:
     with contextlib.suppress(OSError, ValueError):
-        return Path(f"/proc/{int((path / '.lock').read_text())}").exists()
+        return int((path / ".lock").read_text())
     return None

@@ -63,3 +63,14 @@ def test_claims_of_daemons_that_tests_began_are_given_up(tmp_path: Path) -> None
     (tags / "isola-0002").unlink()
     remove_claims(tmp_path / "tests", tags)
     assert not tags.exists()
+
+
+def test_claims_of_a_run_beside_this_one_stay(tmp_path: Path) -> None:
+    tags, root = tmp_path / "tags", tmp_path / "tests"
+    tags.mkdir()
+    for number, user in ((1, os.getppid()), (2, os.getpid())):
+        (root / f"pytest-{number}").mkdir(parents=True)
+        (root / f"pytest-{number}" / ".lock").write_text(str(user))
+        (tags / f"isola-000{number}").symlink_to(root / f"pytest-{number}" / "test_it" / "state")
+    remove_claims(root, tags)
+    assert [link.name for link in tags.iterdir()] == ["isola-0001"]

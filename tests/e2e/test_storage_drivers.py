@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from daemon import Daemon
+from loop_devices import loops
 from lxc_client import Lxc
 
 POOLS = {"btrfs": ("size=512MiB",), "dir": (), "overlay": ()}
@@ -16,13 +15,8 @@ def lxc(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Lxc:
     return Lxc(daemon, tmp_path_factory.mktemp("home"))
 
 
-def loops() -> set[str]:
-    return {path.name for path in Path("/sys/block").glob("loop*") if (path / "loop/backing_file").exists()}
-
-
 @pytest.mark.parametrize("driver", POOLS)
 def test_instances_live_on_pools_of_every_driver(lxc: Lxc, driver: str) -> None:
-    before = loops()
     lxc("storage", "create", "pool1", driver, *POOLS[driver])
     for name in ("one", "two"):
         lxc("launch", "tiny", name, "--storage", "pool1")
@@ -39,7 +33,7 @@ def test_instances_live_on_pools_of_every_driver(lxc: Lxc, driver: str) -> None:
     assert lxc("exec", "two", "--", "echo", "lives") == "lives\n"
     lxc("delete", "--force", "one", "two")
     lxc("storage", "delete", "pool1")
-    assert loops() <= before
+    assert not loops(lxc.daemon.directory)
 
 
 @pytest.mark.parametrize("driver", POOLS)

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from loop_devices import loops
 from network_host import act
 
 from isola.errors import AlreadyExists, HostFailure, InvalidInput, IsolaError
@@ -26,19 +27,13 @@ from isola.storage.drivers.btrfs import BtrfsDriver
 MIB = 1 << 20
 
 
-def loops() -> set[str]:
-    """Loop devices that have a file."""
-    return {path.name for path in Path("/sys/block").glob("loop*") if (path / "loop/backing_file").exists()}
-
-
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A directory; no loop device more is there afterwards."""
-    before = loops()
+    """A directory; no loop device of it is there afterwards."""
     with tempfile.TemporaryDirectory(prefix="isola-btrfs-") as directory:
         os.chmod(directory, 0o711)
         yield Path(directory)
-    assert loops() <= before
+    assert not loops(Path(directory))
 
 
 @pytest.fixture
@@ -200,16 +195,16 @@ async def test_a_disk_that_cannot_be_mounted_keeps_no_loop_device(place: Path) -
     host = linux_host()
     await host.files.allocate(place / "empty.img", 256 * MIB)
     (place / "mnt").mkdir()
-    before = loops()
+    before = loops(place)
     with pytest.raises(HostFailure, match="dmesg"):
         await host.mounts.disk(DiskMount(place / "empty.img", place / "mnt", "btrfs"))
-    assert loops() == before
+    assert loops(place) == before
 
 
 async def test_a_daemon_killed_with_a_loop_device_in_hand_leaves_none(place: Path) -> None:
     image = place / "disk.img"
     await linux_host().files.allocate(image, 256 * MIB)
-    before = loops()
+    before = loops(place)
     code = (
         "import sys, time; from pathlib import Path; from isola.host import loops\n"
         f"with loops.attached(Path({str(image)!r})) as device: print(device, flush=True); time.sleep(60)"
@@ -217,14 +212,14 @@ async def test_a_daemon_killed_with_a_loop_device_in_hand_leaves_none(place: Pat
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
     device = (await process.stdout.readline()).decode().strip()
-    assert Path(device).name in loops()
+    assert Path(device).name in loops(place)
     process.send_signal(signal.SIGKILL)
     await process.wait()
     for _ in range(100):
-        if loops() == before:
+        if loops(place) == before:
             break
         await asyncio.sleep(0.02)
-    assert loops() == before
+    assert loops(place) == before
 
 
 async def test_a_pool_that_cannot_be_made_leaves_nothing(place: Path) -> None:
@@ -239,14 +234,14 @@ async def test_a_pool_that_cannot_be_made_leaves_nothing(place: Path) -> None:
             if self.left == -1:
                 raise HostFailure(f"Injected failure at {point}")
 
-    before = loops()
+    before = loops(place)
     for number in range(20):
         driver = made_in(place)
         try:
             await act(driver.host, driver.create_pool, StopsAt(number))
         except HostFailure:
             assert os.listdir(place) == []
-            assert loops() == before
+            assert loops(place) == before
             continue
         break
     assert number == 2

@@ -39,7 +39,7 @@ def differences(daemon: Daemon) -> list[str]:
 
     # A deletion that failed half-way is recorded as begun: what it still has is its own until it is finished.
     doomed = {record["id"] for record in instances.values() if record["deleting"]}
-    doomed |= {daemon.names.veth(id, "eth0") for id in doomed}
+    doomed |= {daemon.names.veth(id, "eth0") for id in doomed} | _ends(daemon, instances, deleting=True)
 
     def compare(what: str, seen: set[str], expected: set[str]) -> None:
         seen, expected = seen - doomed, expected - doomed
@@ -60,7 +60,7 @@ def differences(daemon: Daemon) -> list[str]:
     found += [f"{name} stays frozen" for name in instances if daemon.status(name) == "Frozen"]
     monitors = [words for words in daemon.host_processes().values() if "conmon" in words.split()[0]]
     compare("monitors", {id for words in monitors for id in _ID.findall(words)}, running)
-    veths = {daemon.names.veth(id, "eth0") for id in running}
+    veths = {daemon.names.veth(id, "eth0") for id in running} | _ends(daemon, instances)
     compare(
         "links", {link for link in daemon.links() if link.startswith(daemon.names.short) and "-" not in link}, veths
     )
@@ -76,7 +76,18 @@ def differences(daemon: Daemon) -> list[str]:
     return found
 
 
-_PLACES = {"/here", "/scratch", "/data", "/dev/host-fuse"}
+def _ends(daemon: Daemon, instances: dict[str, dict[str, Any]], *, deleting: bool = False) -> set[str]:
+    """The host's ends of the NICs that instances have by their own configuration."""
+    return {
+        daemon.names.veth(record["id"], name)
+        for record in instances.values()
+        if record["deleting"] == deleting and (deleting or record["desired"] == "running")
+        for name, state in record["plugged"].items()
+        if state["config"].get("nictype") in ("p2p", "routed")
+    }
+
+
+_PLACES = {"/here", "/scratch", "/data", "/dev/host-fuse", "/dev/host-block"}
 """Paths inside at which tests plug devices."""
 _FILTERED = {
     "security.mac_filtering",

@@ -15,8 +15,11 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from loop_devices import loops
 
 from isola.host.id_ranges import CLAIMS
 from isola.host.tags import TAGS, names_of
@@ -61,11 +64,13 @@ class Daemon:
         beside: Daemon | None = None,
         place: Path | None = None,
         directory: Path | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         """``mirror``: in the host's own network, where Debian's mirror is reached, and with no network of its own.
 
         ``beside``: in the network namespace of another daemon, which goes after this one.
         ``place``: where its directory is made, instead of where temporary files are; ``directory``: this very one.
+        ``environment``: added to the tests' own.
         """
         self.directory = directory or Path(os.path.realpath(tempfile.mkdtemp(prefix="isola-test-", dir=place)))
         self.directory.mkdir(exist_ok=True)
@@ -75,6 +80,7 @@ class Daemon:
         self.netns: str = beside.netns if beside is not None else f"isola-{uuid.uuid4().hex[:8]}"
         self._owns_netns = beside is None and not mirror
         self.log = self.directory / "logs" / "daemon.log"
+        self._environment = os.environ | dict(environment or {})
         self._module = "isola.testing.daemon" if faults else "isola.daemon.main"
         self.process: subprocess.Popen[bytes] | None = None
         self.program: tuple[str, ...] = (sys.executable, "-m", self._module)
@@ -106,6 +112,7 @@ class Daemon:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                env=self._environment,
             )
         end = time.monotonic() + timeout
         while True:
@@ -228,6 +235,7 @@ class Daemon:
             "tables": self.tables() if self._owns_netns else [],
             "cgroups": self.cgroups(),
             "processes": self.host_processes(),
+            "loop devices": sorted(loops(self.directory)),
         }
         return {kind: things for kind, things in seen.items() if things}
 

@@ -1,0 +1,153 @@
+"""Walks over the steps of a verb: each is failed, cancelled or killed; host and records must agree afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from audit import records, settled
+from daemon import ApiError, Daemon
+
+from isola.testing.images import tiny_image
+
+ACTIONS = ("fail", "cancel", "kill")
+WHOLE = bool(os.environ.get("ISOLA_TEST_WHOLE"))
+SEED = int(os.environ.get("ISOLA_TEST_SEED") or time.time_ns() % 1_000_000)
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One verb: what must be so before, how it is asked for, which operation does it."""
+
+    name: str
+    operation: str
+    prepare: Callable[[Daemon, str], None]
+    act: Callable[[Daemon, str], object]
+    acknowledged: Callable[[Daemon], bool]
+    """Whether the records say that it was done."""
+    always: Callable[[Daemon], bool] = lambda daemon: True
+    """What holds also after it was cancelled."""
+
+
+@contextlib.contextmanager
+def walked_daemon(scratch: Path) -> Iterator[Daemon]:
+    """A daemon that takes orders to fail, with an image beside it; the image is made in ``scratch``."""
+    sockets = scratch / "sockets"
+    sockets.mkdir()
+    daemon = Daemon(faults=True, environment={"TMPDIR": str(sockets)})
+    try:
+        (daemon.directory / "tiny.tar").write_bytes(tiny_image(scratch).read_bytes())
+        daemon.start()
+        yield daemon
+    finally:
+        daemon.close()
+    assert os.listdir(sockets) == []
+
+
+def absent(daemon: Daemon, runtime: str) -> None:
+    if "victim" in records(daemon, "instances"):
+        daemon.run("DELETE", "/1.0/instances/victim?force=1")
+
+
+def stopped(daemon: Daemon, runtime: str) -> None:
+    if "victim" not in records(daemon, "instances"):
+        create(daemon, runtime)
+    if daemon.status("victim") == "Running":
+        daemon.change("victim", "stop", force=True)
+
+
+def running(daemon: Daemon, runtime: str) -> None:
+    if "victim" not in records(daemon, "instances"):
+        create(daemon, runtime)
+    if daemon.status("victim") != "Running":
+        daemon.change("victim", "start")
+
+
+def create(daemon: Daemon, runtime: str) -> None:
+    source = {"type": "image", "alias": "tiny"}
+    daemon.run("POST", "/1.0/instances", {"name": "victim", "source": source, "runtime": runtime})
+
+
+def no_image(daemon: Daemon, runtime: str) -> None:
+    for fingerprint in records(daemon, "images"):
+        daemon.run("DELETE", f"/1.0/images/{fingerprint}")
+
+
+def has_victim(daemon: Daemon) -> bool:
+    record = records(daemon, "instances").get("victim")
+    return record is not None and not record["deleting"]
+
+
+def runs(daemon: Daemon) -> bool:
+    return has_victim(daemon) and records(daemon, "instances")["victim"]["desired"] == "running"
+
+
+def walk(daemon: Daemon, verb: Verb, runtime: str, action: str, *, one_in: int = 1) -> None:
+    """Learn the points of a clean run, then hit each of them in turn."""
+    points = learn(daemon, verb, runtime)
+    assert len(points) >= 4, points
+    for number in chosen(len(points), max(one_in, 2) if action == "kill" else one_in):
+        point = points[number]
+        daemon.idle()
+        verb.prepare(daemon, runtime)
+        told = hit(daemon, verb, runtime, number, action)
+        found = settled(daemon)
+        assert not found, f"{action} at {point} ({told}): {found}"
+        if action == "cancel":
+            assert verb.always(daemon), f"{action} at {point} ({told}): it is not as it was"
+        if told == "success":
+            assert verb.acknowledged(daemon), f"{action} at {point}: acknowledged and lost"
+    forget_orders(daemon)
+    daemon.idle()
+    verb.prepare(daemon, runtime)
+    verb.act(daemon, runtime)
+    assert verb.acknowledged(daemon)
+
+
+def chosen(points: int, one_in: int) -> list[int]:
+    """All, or some by chance: each kill takes a new daemon."""
+    if one_in == 1 or WHOLE:
+        return list(range(points))
+    print(f"ISOLA_TEST_SEED={SEED}")
+    return sorted(random.Random(SEED).sample(range(points), -(-points // one_in)))
+
+
+def learn(daemon: Daemon, verb: Verb, runtime: str) -> list[str]:
+    forget_orders(daemon)
+    verb.prepare(daemon, runtime)
+    log = daemon.directory / "points.log"
+    log.write_text("")
+    verb.act(daemon, runtime)
+    lines = [line.split("\t") for line in log.read_text().splitlines()]
+    return [point for description, point in lines if description == verb.operation]
+
+
+def hit(daemon: Daemon, verb: Verb, runtime: str, number: int, action: str) -> str:
+    """Returns what the client was told: ``success``, the error's code, or ``killed``."""
+    orders = daemon.directory / "orders.json.new"
+    orders.write_text(json.dumps({"operation": verb.operation, "point": number, "action": action}))
+    os.replace(orders, daemon.directory / "orders.json")
+    told = "killed"
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        try:
+            verb.act(daemon, runtime)
+            told = "success"
+        except (AssertionError, ApiError) as error:
+            told = str(error)
+    forget_orders(daemon)
+    if action == "kill":
+        assert daemon.process is not None
+        daemon.process.wait(30)
+        daemon.start()
+    return told
+
+
+def forget_orders(daemon: Daemon) -> None:
+    (daemon.directory / "orders.json").unlink(missing_ok=True)

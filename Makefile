@@ -8,6 +8,8 @@ COMPILE := env -u PIP_FIND_LINKS -u UV_FIND_LINKS $(BIN)/uv pip compile -q --no-
 CODE := src tests bench
 # Real programs on a busy machine: what fails once is run again, and listed as such.
 AGAIN := --reruns 1 -r R
+# Each daemon of the tests has a network namespace and a directory of its own, so two run side by side.
+BESIDE := -n $(or $(JOBS),2) --dist worksteal
 
 .PHONY: help
 help: ## List the targets
@@ -29,10 +31,10 @@ uninstall: ## Remove everything Isola put on this machine (KEEP_DATA=1, KEEP_PAC
 	@install/uninstall
 
 .PHONY: test
-test: test-environment ## Run all tests, as root (ONLY=expression, WHERE=tests/unit)
+test: test-environment ## Run all tests, as root (ONLY=expression, WHERE=tests/unit, JOBS=2)
 	@test "$$(id -u)" -eq 0 || { echo "The tests start real instances: sudo make test" >&2; exit 1; }
-	$(if $(WHERE)$(ONLY),,$(BIN)/python -m pytest $(AGAIN) -n auto tests/style tests/unit </dev/null)
-	$(BIN)/python -m pytest $(AGAIN) $(or $(WHERE),$(if $(ONLY),tests/style tests/unit) tests/contract tests/host tests/e2e tests/chaos) \
+	$(if $(WHERE)$(ONLY),,$(BIN)/python -m pytest $(AGAIN) -n auto --dist worksteal tests/style tests/unit </dev/null)
+	$(BIN)/python -m pytest $(AGAIN) $(BESIDE) $(or $(WHERE),$(if $(ONLY),tests/style tests/unit) tests/contract tests/host tests/e2e tests/chaos) \
 		$(if $(ONLY),-k "$(ONLY)") </dev/null
 
 .PHONY: test-full

@@ -157,7 +157,15 @@ def test_removal_is_refused_while_another_daemon_runs_from_it(installation: Inst
     assert f"isolad --dir {installed.directory} --stop --instances" in refused.stderr
     assert (installation.commands / "isolad").exists()
     installed.stop(instances=True)
+    kept = installation.root / "var/lib/isola/isola.db"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.touch()
+    removed = installation.run("uninstall", KEEP_PACKAGES="1", KEEP_DATA="1", YES="1")
+    assert removed.returncode == 0, removed.stderr
+    assert kept.exists() and f"stay in {kept.parent}" in removed.stdout
+    installation.install()
     removed = installation.run("uninstall", KEEP_PACKAGES="1", YES="1")
+    assert not kept.exists()
     assert removed.returncode == 0, removed.stderr
     assert not installation.prefix.exists()
     assert not (installation.commands / "isolad").exists()

@@ -72,6 +72,19 @@ def test_too_many_words_and_unknown_choices_are_refused() -> None:
         parse(command, ["one", "--format", "xml"])
 
 
+@pytest.mark.parametrize("words", ["a/b/c x y", "a b/c x y", "a/b c x y", "a b c x y"])
+def test_names_that_lie_in_each_other_are_parted_by_slashes_or_spaces(words: str) -> None:
+    command = verb(Argument("A/B/C", "which", parts=3), Argument("X", "more", many=True))
+    assert parse(command, words.split()) == {"A/B/C": "a/b/c", "X": ["x", "y"]}
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"), [("a b", ["a/b"]), ("a b c", ["a/b", "a/c"]), ("a/b c/d", ["a/b", "c/d"]), ("a", ["a"])]
+)
+def test_the_outer_name_holds_for_all_that_follow(words: str, expected: list[str]) -> None:
+    assert parse(verb(Argument("A/B", "which", parts=2, many=True)), words.split()) == {"A/B": expected}
+
+
 def test_help_wins_over_what_is_missing() -> None:
     assert parse(EXEC, ["--help"]) == {"help": True}
 

@@ -56,6 +56,30 @@ def test_the_life_of_a_project(isola: Run) -> None:
     assert "default" in isola("project", "delete", "default", status=1).stderr
 
 
+def test_instances_can_be_created_in_a_new_project(isola: Run) -> None:
+    assert "root (pool default)" in isola("project", "create", "blue").stderr
+    isola("create", "--empty", "web", "--project", "blue")
+    isola("delete", "web", "--project", "blue")
+    isola("project", "delete", "blue")
+    usual = json.loads(isola("profile", "show", "default", "-f", "json").stdout)["devices"]
+    isola("network", "create", "lab")
+    isola("storage", "create", "fast", "dir")
+    isola("project", "create", "green", "--network", "lab", "--storage", "fast")
+    devices = json.loads(isola("profile", "show", "default", "--project", "green", "-f", "json").stdout)["devices"]
+    assert devices["eth0"]["network"] == "lab" and devices["root"]["pool"] == "fast"
+    assert "is created" in isola("project", "create", "red", "--empty-profile").stderr
+    bare = isola("create", "--empty", "web", "--project", "red", status=1).stderr
+    assert "root disk" in bare and "pool" in bare and "use the profile" not in bare
+    isola("project", "create", "shared", "features.profiles=false")
+    assert json.loads(isola("profile", "show", "default", "-f", "json").stdout)["devices"] == usual
+    isola("project", "create", "apart", "features.networks=true")
+    devices = json.loads(isola("profile", "show", "default", "--project", "apart", "-f", "json").stdout)["devices"]
+    assert list(devices) == ["root"]
+    assert "nope" in isola("project", "create", "wrong", "--storage", "nope", status=1).stderr
+    assert "nope" in isola("project", "create", "wrong", "--network", "nope", status=1).stderr
+    assert "wrong" not in isola("project", "list").stdout
+
+
 def test_commands_work_in_the_project_that_is_named_or_was_chosen(isola: Run) -> None:
     isola("project", "create", "blue", "-c", "features.images=false", "-c", "features.profiles=false")
     isola("create", "tiny", "one")

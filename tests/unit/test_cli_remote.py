@@ -161,7 +161,9 @@ def test_a_token_is_good_once_and_a_wrong_one_leaves_nothing(here: Run, there: R
     ok(here("config", "trust", "revoke-token", "b"))
     assert here("config", "trust", "revoke-token", "b").returncode == 2
     fingerprint = json.loads(ok(here("config", "trust", "list", "-f", "json")))[0]["fingerprint"]
-    ok(here("config", "trust", "remove", fingerprint[:12]))
+    assert fingerprint in ok(here("config", "trust", "show", "a"))
+    ok(here("config", "trust", "remove", "a"))
+    assert here("config", "trust", "remove", fingerprint[:12]).returncode == 1
     for bad in (token, revoked):
         done = there("remote", "add", "two", bad)
         assert done.returncode == 1 and "token is wrong" in done.stderr

@@ -306,6 +306,11 @@ def test_configuration_is_read_set_unset_and_edited(isola: Run, daemon: ServedDa
     ok(isola("config", "set", "web1", "limits.memory=2GiB", "user.a=b"))
     ok(isola("config", "set", "web1", "limits.cpu", "2"))
     ok(isola("config", "unset", "web1", "user.a"))
+    ok(isola("config", "set", "web1", "description=other"))
+    assert ok(isola("config", "get", "web1", "description")) == "other\n"
+    ok(isola("config", "unset", "web1", "description"))
+    assert ok(isola("config", "get", "web1", "description")) == "\n"
+    ok(isola("config", "set", "web1", "description", "ours"))
     assert made() == {"limits.memory": "2GiB", "limits.cpu": "2"}
     shown = yaml.safe_load(ok(isola("config", "show", "web1")))
     assert shown["description"] == "ours"
@@ -457,3 +462,15 @@ def test_fish_offers_no_files_where_names_are_wanted(isola: Run, daemon: ServedD
     assert "webfile" in in_shell(
         isola, daemon, tmp_path, "fish", "source script; complete -C 'isola image import webf'"
     )
+
+
+def test_a_mount_that_cannot_be_is_not_said_to_be(daemon: ServedDaemon, tmp_path: Path) -> None:
+    daemon.create("web1")
+    program = tmp_path / "bin" / "sshfs"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    found = environment(daemon) | {"PATH": f"{program.parent}:{os.environ['PATH']}"}
+    argv = [*ISOLA, "file", "mount", "web1/srv", str(tmp_path / "nowhere")]
+    done = subprocess.run(argv, capture_output=True, timeout=30, env=found, check=False, text=True)
+    assert done.returncode == 1 and "is not a directory" in done.stderr and "is mounted" not in done.stderr

@@ -58,6 +58,34 @@ def test_a_volume_and_its_snapshots(isola: Run) -> None:
     assert isola("storage", "volume", "list", "slow", "--format", "csv") == ""
 
 
+def test_pool_and_volume_may_be_two_arguments_as_other_clients_take_them(isola: Run) -> None:
+    volume = ("storage", "volume")
+    isola(*volume, "create", "default", "data", "user.a=b")
+    assert isola(*volume, "get", "default", "data", "user.a") == "b\n"
+    isola(*volume, "set", "default", "data", "user.a=c", "user.d=e")
+    isola(*volume, "unset", "default", "data", "user.d")
+    assert yaml.safe_load(isola(*volume, "show", "default", "data"))["config"] == {"user.a": "c"}
+    isola(*volume, "snapshot", "create", "default", "data", "before")
+    isola(*volume, "snapshot", "rename", "default", "data", "before", "first")
+    assert yaml.safe_load(isola(*volume, "snapshot", "show", "default", "data/first"))["name"] == "first"
+    isola(*volume, "snapshot", "restore", "default/data", "first")
+    isola(*volume, "snapshot", "delete", "default", "data", "first")
+    isola(*volume, "rename", "default", "data", "other")
+    isola(*volume, "create", "default", "more")
+    isola("create", "--empty", "web")
+    isola(*volume, "attach", "default", "other", "web", "/srv")
+    isola(*volume, "attach", "default", "more", "web", "more-of-it", "/more")
+    devices = yaml.safe_load(isola("config", "device", "show", "web"))
+    assert devices["other"]["path"] == "/srv" and devices["more-of-it"] == {
+        "type": "disk", "pool": "default", "source": "more", "path": "/more",
+    }  # fmt: skip
+    assert "no device 'x'" in isola(*volume, "detach", "default", "more", "web", "x", status=2)
+    isola(*volume, "detach", "default", "more", "web", "more-of-it")
+    isola(*volume, "detach", "default", "other", "web")
+    isola(*volume, "delete", "default", "other", "more")
+    assert "custom" not in isola(*volume, "list", "default")
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
@@ -65,6 +93,7 @@ def test_a_volume_and_its_snapshots(isola: Run) -> None:
         (("create", "none/data"), "not found"),
         (("create", "default/data", "size=1GiB"), "does not limit"),
         (("delete", "default/none"), "not found"),
+        (("attach", "default/data", "web", "srv"), "is expected"),
         (("snapshot", "show", "default/data"), "is expected"),
         (("copy", "a/b/c/d", "default/x"), "is expected"),
     ],

@@ -165,7 +165,7 @@ def test_events_are_followed_to_their_end(client: Client, daemon: ServedDaemon) 
 
 def test_profiles_networks_and_pools_are_listed_and_changed(client: Client, daemon: ServedDaemon) -> None:
     assert [pool["name"] for pool in client.storage.all()] == ["default"]
-    client.networks.update("isolabr0", {"ipv4.nat": "false"}, "quiet").wait()
+    client.networks.update("isolabr0", {"config": {"ipv4.nat": "false"}, "description": "quiet"}).wait()
     profile, etag = client.profiles.read("default")
     client.profiles.update("default", {**profile, "description": "ours"}, etag=etag)
     network = daemon.world.parts.services.networks.get(Ref.default("isolabr0"))

@@ -73,6 +73,9 @@ def test_remotes_are_renamed_changed_and_removed(tmp_path: Path) -> None:
     for verb in (remotes.remove, remotes.switch, remotes.get):
         with pytest.raises(NotFound):
             verb("b")
+    for verb in (remotes.remove, remotes.get):
+        with pytest.raises(InvalidInput, match="this machine"):
+            verb(LOCAL)
     for wrong in ("", "a:b", "a/b", "x" * 64, "ä b"):
         with pytest.raises(InvalidInput):
             remotes.add(wrong, "https://192.0.2.3:8443", "cc")

@@ -24,11 +24,24 @@ _TYPE = Argument("TYPE", "disk, nic, proxy, unix-char, unix-block, or none", com
 
 
 def device_group(
-    noun: str, name: Argument, *, read: Read, write: Write, fields: tuple[str, ...], overrides: bool = False
+    noun: str,
+    name: Argument,
+    *,
+    read: Read,
+    write: Write,
+    fields: tuple[str, ...],
+    sample: str,
+    overrides: bool = False,
 ) -> Group:
-    """The verbs below ``isola NOUN device``. ``overrides``: devices may also come from profiles."""
+    """The verbs below ``isola NOUN device``. ``overrides``: devices may also come from profiles.
+
+    ``sample`` is a name for examples.
+    """
     verbs = _Verbs(name.name, read, write, fields)
-    path = f"isola {noun} device"
+
+    def typed(verb: str, rest: str = "") -> str:
+        return f"isola {noun} device {verb} {sample} {rest}".rstrip()
+
     verb = [
         Command(
             "add",
@@ -39,8 +52,8 @@ def device_group(
             _TYPE,
             _MORE,
             examples=(
-                (f"{path} add NAME src disk source=/srv/www path=/var/www", "a directory of the host"),
-                (f"{path} add NAME http proxy listen=tcp:0.0.0.0:80 connect=tcp:127.0.0.1:80", "a port of the host"),
+                (typed("add", "src disk source=/srv/www path=/var/www"), "a directory of the host"),
+                (typed("add", "http proxy listen=tcp:0.0.0.0:80 connect=tcp:127.0.0.1:80"), "a port of the host"),
             ),
         ),
         Command(
@@ -50,7 +63,7 @@ def device_group(
             name,
             Argument("DEVICE", "One or several", many=True),
             aliases=("rm",),
-            examples=((f"{path} remove NAME src", "unplug it"),),
+            examples=((typed("remove", "src"), "unplug it"),),
         ),
         Command(
             "list",
@@ -58,20 +71,20 @@ def device_group(
             verbs.list,
             name,
             aliases=("ls",),
-            examples=((f"{path} list NAME", "one per line"),),
+            examples=((typed("list"), "one per line"),),
         ),
-        Command("show", "Show the devices", verbs.show, name, _FORMAT, examples=((f"{path} show NAME", "as YAML"),)),
+        Command("show", "Show the devices", verbs.show, name, _FORMAT, examples=((typed("show"), "as YAML"),)),
         Command(
             "get", "Print one key of a device", verbs.get, name, _DEVICE, _KEY,
-            examples=((f"{path} get NAME eth0 mtu", "its value"),),
+            examples=((typed("get", "eth0 mtu"), "its value"),),
         ),
         Command(
             "set", "Set keys of a device", verbs.set, name, _DEVICE, _PAIRS,
-            examples=((f"{path} set NAME eth0 limits.max=10Mbit", "one key"),),
+            examples=((typed("set", "eth0 limits.max=10Mbit"), "one key"),),
         ),
         Command(
             "unset", "Unset a key of a device", verbs.unset, name, _DEVICE, _KEY,
-            examples=((f"{path} unset NAME eth0 limits.max", "back to the default"),),
+            examples=((typed("unset", "eth0 limits.max"), "back to the default"),),
         ),
     ]  # fmt: skip
     if overrides:
@@ -83,7 +96,7 @@ def device_group(
                 name,
                 _DEVICE,
                 _MORE,
-                examples=((f"{path} override NAME eth0 ipv4.address=10.1.2.3", "the copy belongs to this instance"),),
+                examples=((typed("override", "eth0 ipv4.address=10.1.2.3"), "the copy belongs to this instance"),),
             )
         )
     return Group("device", "Devices, which can be added and removed while instances run", *verb)
@@ -103,6 +116,7 @@ class _Verbs:
             raise UsageError(f"There is a device {device!r} already", hint="change it with set, or remove it first")
         devices[device] = {"type": context.args.text("TYPE"), **pairs(context.args.many("KEY=VALUE"), "add")}
         self._update(context, found, etag, devices)
+        context.say(f"Device {device} is added to {context.args.text(self._argument)}")
 
     def remove(self, context: Context) -> None:
         found, etag, devices = self._found(context)
@@ -110,6 +124,8 @@ class _Verbs:
             self._require(found, devices, device)
             del devices[device]
         self._update(context, found, etag, devices)
+        names = ", ".join(context.args.many("DEVICE"))
+        context.say(f"Removed from {context.args.text(self._argument)}: {names}")
 
     def list(self, context: Context) -> None:
         for device in sorted(self._found(context)[2]):

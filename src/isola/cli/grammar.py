@@ -37,6 +37,7 @@ class Argument:
         optional: bool = False,
         many: bool = False,
         rest: bool = False,
+        parts: int = 1,
         complete: str = "",
     ) -> None:
         self.name = name
@@ -44,6 +45,8 @@ class Argument:
         self.optional = optional
         self.many = many or rest
         self.rest = rest
+        self.parts = parts
+        """Names that lie in each other (``POOL/VOLUME``), which may be given as so many arguments, too."""
         self.complete = complete
         """Its candidates: a kind (``instances``, ``images``, ``files``, ...), or literals separated by spaces."""
 

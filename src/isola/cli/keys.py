@@ -21,55 +21,57 @@ if TYPE_CHECKING:
     Write = Callable[[Context, str, Mapping[str, Any], str], Operation]
     """Name, the new object, and the ETag of the version it is based on."""
 
+_PROPERTIES = ("description",)
 _FORMAT = Option("-f --format", "How to print it", value="FORMAT", choices=("yaml", "json"), default="yaml")
 
 
 def key_commands(
-    noun: str, name: Argument, *, read: Read, write: Write, fields: tuple[str, ...], example: tuple[str, str]
+    noun: str,
+    name: Argument,
+    *,
+    read: Read,
+    write: Write,
+    fields: tuple[str, ...],
+    sample: str,
+    example: tuple[str, str],
 ) -> tuple[Command, ...]:
-    """The five verbs for one noun. ``fields`` are those that may be edited; ``example`` is a key and a value."""
+    """The five verbs for one noun. ``fields`` are those that may be edited.
+
+    ``sample`` is a name and ``example`` a key with a value, for examples.
+    """
     key, value = example
     owner = {"storage volume": "volume"}.get(
         noun, noun if noun in ("network", "storage", "server", "project") else "instance"
     )
     verbs = KeyVerbs(name.name, owner, read, write, fields)
-    path = f"isola {noun}"
-    known = Argument("KEY", "The configuration key", complete=f"{owner}-keys")
+
+    def typed(verb: str, rest: str = "") -> str:
+        return f"isola {noun} {verb} {sample} {rest}".rstrip()
+
+    known, several = _key_arguments(owner, verbs.properties)
+    expanded = Option("-e --expanded", "Include the configuration of profiles")
+    editing = "Edit it as YAML, in $EDITOR or from standard input"
+    set_one = ((typed("set", f"{key}={value}"), "one key"), (typed("set", f"{key} {value}"), "the same"))
+    shown = ((typed("show"), "as YAML"), (typed("show", "-f json"), "as JSON"))
+    edited = ((typed("edit"), "in your editor"), (typed("edit", "< new.yaml"), "from a file"))
     return (
-        Command("get", "Print one key", verbs.get, name, known, examples=((f"{path} get NAME {key}", "its value"),)),
+        Command("get", "Print one key", verbs.get, name, known, examples=((typed("get", key), "its value"),)),
+        Command("set", "Set keys", verbs.set, name, several, examples=set_one),
         Command(
-            "set",
-            "Set keys",
-            verbs.set,
-            name,
-            Argument("KEY=VALUE", "One or several", many=True, complete=f"{owner}-keys"),
-            examples=((f"{path} set NAME {key}={value}", "one key"), (f"{path} set NAME {key} {value}", "the same")),
+            "unset", "Unset a key", verbs.unset, name, known, examples=((typed("unset", key), "back to the default"),)
         ),
-        Command(
-            "unset",
-            "Unset a key",
-            verbs.unset,
-            name,
-            known,
-            examples=((f"{path} unset NAME {key}", "back to the default"),),
-        ),
-        Command(
-            "show",
-            "Show all of it",
-            verbs.show,
-            name,
-            _FORMAT,
-            Option("-e --expanded", "Include the configuration of profiles"),
-            examples=((f"{path} show NAME", "as YAML"), (f"{path} show NAME -f json", "as JSON")),
-        ),
-        Command(
-            "edit",
-            "Edit it as YAML, in $EDITOR or from standard input",
-            verbs.edit,
-            name,
-            examples=((f"{path} edit NAME", "in your editor"), (f"{path} edit NAME < new.yaml", "from a file")),
-        ),
+        Command("show", "Show all of it", verbs.show, name, _FORMAT, expanded, examples=shown),
+        Command("edit", editing, verbs.edit, name, examples=edited),
     )
+
+
+def _key_arguments(owner: str, properties: tuple[str, ...]) -> tuple[Argument, Argument]:
+    """For one key, and for several with values."""
+    also = " or ".join(properties)
+    kind = f"{owner}-keys"
+    known = Argument("KEY", f"The configuration key, or {also}" if also else "The configuration key", complete=kind)
+    text = f"One or several; KEY may be {also}, too" if also else "One or several"
+    return known, Argument("KEY=VALUE", text, many=True, complete=kind)
 
 
 class KeyVerbs:
@@ -81,12 +83,14 @@ class KeyVerbs:
         self._read = read
         self._write = write
         self._fields = fields
+        self.properties = tuple(field for field in fields if field in _PROPERTIES)
+        """What is set like a key, and is none. No key has such a name."""
 
     def get(self, context: Context) -> int:
         """Print one key."""
         found, _ = self._read(context, context.args.text(self._argument))
         key = context.args.text("KEY")
-        value = (found.get("config") or {}).get(key)
+        value = found.get(key) if key in self.properties else (found.get("config") or {}).get(key)
         if value is None:
             value = (found.get("expanded_config") or {}).get(key)
         if value is None:
@@ -131,20 +135,22 @@ class KeyVerbs:
     def _change(self, context: Context, changes: Mapping[str, str | None]) -> None:
         name = context.args.text(self._argument)
         found, etag = self._read(context, name)
-        config = dict(found.get("config") or {})
+        whole = {field: found.get(field) for field in self._fields}
+        whole["config"] = config = dict(found.get("config") or {})
         for key, value in changes.items():
-            if value is None:
+            if key in self.properties:
+                whole[key] = value or ""
+            elif value is None:
                 if config.pop(key, None) is None:
                     self._require_known(context, key)
             else:
                 config[key] = value
-        whole = {field: found.get(field) for field in self._fields} | {"config": config}
         context.follow(self._write(context, name, whole, etag), f"Updating {name}")
 
 
 def _texts(value: Mapping[str, Any]) -> dict[str, Any]:
     """Configuration values as strings, since YAML parses some as numbers or booleans."""
-    result = dict(value)
+    result: dict[str, Any] = {key: item or "" if key in _PROPERTIES else item for key, item in value.items()}
     if isinstance(result.get("config"), dict):
         result["config"] = {str(key): _text(item) for key, item in result["config"].items()}
     if isinstance(result.get("devices"), dict):
@@ -177,6 +183,8 @@ def changed_by_user(
         raise UsageError("The document must be a mapping like the output of 'show'")
     kept = {field: found.get(field) for field in fields}
     kept.update({key: value for key, value in changed.items() if key in fields})
+    if not isinstance(kept.get("config", {}), dict):
+        raise UsageError("config must be a mapping of keys to values")
     return _texts(kept)
 
 

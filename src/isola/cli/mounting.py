@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import threading
+from collections.abc import Callable
 
 from isola.client.files import Files
 from isola.errors import HostFailure, InvalidInput
@@ -15,7 +16,7 @@ from isola.errors import HostFailure, InvalidInput
 _BLOCK = 65536
 
 
-def mount(files: Files, path: str, target: str, name: str) -> int:
+def mount(files: Files, path: str, target: str, name: str, say: Callable[[str], None]) -> int:
     """Mount until it is unmounted, interrupted, or the instance starts or stops; returns the exit status.
 
     ``name`` is what the mount table shows.
@@ -30,6 +31,7 @@ def mount(files: Files, path: str, target: str, name: str) -> int:
     found, secure = files.sftp()
     with contextlib.closing(found):
         found.setblocking(True)
+        say(f"{name}:{path} is mounted on {target} until Ctrl-C")
         if not secure:
             return _run(program, found, f"{name}:{path}", target)
         near, far = socket.socketpair()

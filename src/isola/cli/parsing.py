@@ -54,13 +54,29 @@ def _assign(command: Command, found: list[str], values: dict[str, Value]) -> Non
         if argument.many:
             if not found and not argument.optional:
                 raise _missing(command, argument)
-            values[argument.name], found = found, []
+            values[argument.name], found = _all_joined(argument, found), []
         elif found:
-            values[argument.name] = found.pop(0)
+            values[argument.name] = _joined(argument, found)
         elif not argument.optional:
             raise _missing(command, argument)
     if found:
         raise UsageError(f"Unexpected argument {found[0]!r}", hint=f"usage: {command.usage}", command=command)
+
+
+def _joined(argument: Argument, found: list[str]) -> str:
+    """``default data`` as ``default/data``, where that is the kind of name it is."""
+    name = found.pop(0)
+    while found and name.count("/") < argument.parts - 1:
+        name += "/" + found.pop(0)
+    return name
+
+
+def _all_joined(argument: Argument, found: list[str]) -> list[str]:
+    if argument.parts == 1 or not found:
+        return found
+    first = _joined(argument, found)
+    outer = first.rpartition("/")[0]
+    return [first, *(f"{outer}/{name}" if "/" not in name else name for name in found)]
 
 
 def _missing(command: Command, argument: Argument) -> UsageError:

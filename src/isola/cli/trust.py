@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from isola.cli.context import Context
 
 _FIELDS = ("name", "type", "restricted", "projects", "description", "certificate")
-_FINGERPRINT = Argument("FINGERPRINT", "The certificate, by the beginning of its fingerprint", complete="certificates")
+_FINGERPRINT = Argument(
+    "FINGERPRINT", "The certificate, by its name or the beginning of its fingerprint", complete="certificates"
+)
 _COLUMNS = (
     Column("NAME", "name"),
     Column("TYPE", "type"),
@@ -67,7 +69,7 @@ def list_certificates(context: Context) -> None:
 
 def show_certificate(context: Context) -> None:
     """Print one certificate."""
-    found, _ = context.client.certificates.read(context.args.text("FINGERPRINT"))
+    found, _ = context.client.certificates.read(_fingerprint(context, context.args.text("FINGERPRINT")))
     document(context, found, context.args.text("format") or "yaml")
 
 
@@ -75,7 +77,7 @@ def edit(context: Context) -> None:
     """Have one edited as YAML."""
     from isola.cli.keys import changed_by_user
 
-    fingerprint = context.args.text("FINGERPRINT")
+    fingerprint = _fingerprint(context, context.args.text("FINGERPRINT"))
     found, etag = context.client.certificates.read(fingerprint)
     changed = changed_by_user(context, found, _FIELDS, fingerprint)
     if changed is not None:
@@ -84,9 +86,17 @@ def edit(context: Context) -> None:
 
 def remove(context: Context) -> None:
     """Remove trusted certificates."""
-    for fingerprint in context.args.many("FINGERPRINT"):
-        context.client.certificates.remove(fingerprint)
-        context.say(f"{fingerprint} is no longer trusted")
+    for text in context.args.many("FINGERPRINT"):
+        context.client.certificates.remove(_fingerprint(context, text))
+        context.say(f"{text} is no longer trusted")
+
+
+def _fingerprint(context: Context, text: str) -> str:
+    """Of the certificate that has this name; what is the name of none is taken for a fingerprint."""
+    found = [each["fingerprint"] for each in context.client.certificates.all() if each.get("name") == text]
+    if len(found) > 1:
+        raise UsageError(f"Several certificates are named {text!r}", hint="use the beginning of a fingerprint")
+    return str(found[0]) if found else text
 
 
 def list_tokens(context: Context) -> None:
@@ -164,7 +174,7 @@ TRUST = Group(
         remove,
         Argument(_FINGERPRINT.name, "One or several", many=True, complete="certificates"),
         aliases=("rm",),
-        examples=(("isola config trust remove 3f2a91c0", "by the beginning of the fingerprint"),),
+        examples=(("isola config trust remove 3f2a91c0", "or by its name"),),
     ),
     Command(
         "list-tokens",

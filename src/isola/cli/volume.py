@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from isola.cli.context import Context
     from isola.client.operations import Operation
 
-_NAME = Argument("POOL/VOLUME", "The volume", complete="volumes")
-_SNAPSHOT = Argument("POOL/VOLUME/SNAPSHOT", "The snapshot")
+_NAME = Argument("POOL/VOLUME", "The volume; POOL VOLUME means the same", parts=2, complete="volumes")
+_SNAPSHOT = Argument("POOL/VOLUME/SNAPSHOT", "The snapshot; the names may also be separate arguments", parts=3)
 _COLUMNS = (
     Column("TYPE", "type"),
     Column("NAME", "name"),
@@ -28,7 +28,7 @@ _COLUMNS = (
 def _parts(text: str, count: int, what: str) -> list[str]:
     parts = text.split("/")
     if len(parts) != count or not all(parts):
-        raise UsageError(f"{what} is expected, not {text!r}", hint="separate pool and volume by a slash")
+        raise UsageError(f"{what} is expected, not {text!r}", hint="for example default/data, or default data")
     return parts
 
 
@@ -122,15 +122,21 @@ def delete(context: Context) -> None:
 def attach(context: Context) -> None:
     """Add a disk device for the volume to an instance."""
     pool, name = _volume(context)
-    instance, device = context.args.text("INSTANCE"), context.args.text("DEVICE") or name
+    instance, path, device = (context.args.text(argument) for argument in ("INSTANCE", "PATH", "DEVICE"))
+    if device.startswith("/"):  # the order of other clients
+        path, device = device, path
+    if not path.startswith("/"):
+        raise UsageError(f"A PATH that begins with / is expected, not {path!r}")
+    device = device or name
     whole, etag = context.client.instances.read(instance)
     devices = dict(whole.get("devices") or {})
     if device in devices:
         raise UsageError(f"{instance} has a device {device!r} already", hint="name another DEVICE")
-    devices[device] = {"type": "disk", "pool": pool, "source": name, "path": context.args.text("PATH")}
+    devices[device] = {"type": "disk", "pool": pool, "source": name, "path": path}
     context.follow(
         context.client.instances.update(instance, {**whole, "devices": devices}, etag=etag), f"Attaching {name}"
     )
+    context.say(f"Storage volume {pool}/{name} is device {device} of {instance}, at {path}")
 
 
 def detach(context: Context) -> None:
@@ -140,6 +146,10 @@ def detach(context: Context) -> None:
     whole, etag = context.client.instances.read(instance)
     devices = dict(whole.get("devices") or {})
     ours = [key for key, each in devices.items() if each.get("pool") == pool and each.get("source") == name]
+    if chosen := context.args.text("DEVICE"):
+        if chosen not in ours:
+            raise UsageError(f"{instance} has no device {chosen!r} of its own for {pool}/{name}")
+        ours = [chosen]
     if not ours:
         raise UsageError(
             f"{instance} has no device of its own for {pool}/{name}",
@@ -149,6 +159,7 @@ def detach(context: Context) -> None:
     context.follow(
         context.client.instances.update(instance, {**whole, "devices": kept}, etag=etag), f"Detaching {name}"
     )
+    context.say(f"Storage volume {pool}/{name} is detached from {instance}")
 
 
 def snapshot_create(context: Context) -> None:
@@ -198,11 +209,8 @@ def _read(context: Context, name: str) -> tuple[Mapping[str, Any], str]:
 
 
 def _write(context: Context, name: str, whole: Mapping[str, Any], etag: str) -> Operation:
-    config = whole.get("config")
-    if not isinstance(config, dict):
-        raise UsageError("config must be a mapping of keys to values")
     pool, volume = _parts(name, 2, "POOL/VOLUME")
-    return context.client.volumes.update(pool, volume, config, str(whole.get("description") or ""), etag=etag)
+    return context.client.volumes.update(pool, volume, whole, etag=etag)
 
 
 _SNAPSHOTS = Group(
@@ -280,7 +288,7 @@ GROUP = Group(
         "create",
         "Create an empty volume",
         create,
-        Argument("POOL/VOLUME", "Its pool and name"),
+        Argument("POOL/VOLUME", "Its pool and name; POOL VOLUME means the same", parts=2),
         Argument("KEY=VALUE", "Configuration", many=True, optional=True, complete="volume-keys"),
         Option("--description", "A description", value="TEXT"),
         examples=(
@@ -301,6 +309,7 @@ GROUP = Group(
         read=_read,
         write=_write,
         fields=("config", "description"),
+        sample="fast/data",
         example=("snapshots.schedule", "@daily"),
     ),
     Command(
@@ -349,13 +358,16 @@ GROUP = Group(
         detach,
         _NAME,
         Argument("INSTANCE", "The instance", complete="instances"),
+        Argument("DEVICE", "Name of the device (default: all of this volume)", optional=True),
         examples=(("isola storage volume detach fast/data web1", "the volume stays"),),
     ),
     Command(
         "delete",
         "Delete unused volumes with their snapshots",
         delete,
-        Argument("POOL/VOLUME", "One or several", many=True, complete="volumes"),
+        Argument(
+            "POOL/VOLUME", "One or several; POOL VOLUME... means the same", many=True, parts=2, complete="volumes"
+        ),
         aliases=("rm",),
         examples=(("isola storage volume delete fast/data", "for good"),),
     ),

@@ -3,45 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
-from isola.client.api import Api, quote
-from isola.client.operations import Operation, Operations, begin
+from isola.client.nouns import Nouns
+from isola.client.operations import Operations, begin
+from isola.client.paths import ROOT
 
-_ROOT = "/1.0/certificates"
 
+class Certificates(Nouns["dict[str, Any]"]):
+    """The daemon's trust store, by beginnings of fingerprints, and tokens by which clients add their certificates."""
 
-class Certificates:
-    """The daemon's trust store, and tokens by which clients add their certificates."""
-
-    def __init__(self, client: Api) -> None:
-        self._client = client
-
-    def all(self) -> list[dict[str, Any]]:
-        """All that the caller may see."""
-        return cast("list[dict[str, Any]]", self._client.get(_ROOT, {"recursion": 1}))
-
-    def read(self, fingerprint: str) -> tuple[dict[str, Any], str]:
-        """One, by the beginning of its fingerprint, and its ETag. Raises NotFound."""
-        reply = self._client.call("GET", f"{_ROOT}/{quote(fingerprint)}")
-        return cast("dict[str, Any]", reply.metadata), reply.etag
+    root = f"{ROOT}/certificates"
 
     def add(self, certificate: str, about: Mapping[str, object]) -> None:
         """Trust a certificate (base64 of DER)."""
-        self._client.call("POST", _ROOT, {"type": "client", **about, "certificate": certificate})
-
-    def update(self, fingerprint: str, whole: Mapping[str, object], *, etag: str = "") -> Operation:
-        """Replace what is known of it; with ``etag`` only what was read under it."""
-        headers = (("If-Match", etag),) if etag else ()
-        return begin(self._client, "PUT", f"{_ROOT}/{quote(fingerprint)}", dict(whole), headers=headers)
+        self._client.call("POST", self.root, {"type": "client", **about, "certificate": certificate})
 
     def remove(self, fingerprint: str) -> None:
         """Trust it no more."""
-        self._client.call("DELETE", f"{_ROOT}/{quote(fingerprint)}")
+        self.delete(fingerprint)
 
     def give_token(self, about: Mapping[str, object]) -> str:
         """A token by which one client adds its certificate."""
-        begun = begin(self._client, "POST", _ROOT, {"type": "client", **about, "token": True})
+        begun = begin(self._client, "POST", self.root, {"type": "client", **about, "token": True})
         return token_text(begun.metadata)
 
     def tokens(self) -> list[tuple[str, dict[str, Any]]]:
@@ -56,7 +40,7 @@ class Certificates:
 
     def come(self, token: str) -> None:
         """Have the certificate trusted with which this client speaks TLS; LXD 5.0 reads ``password``."""
-        self._client.call("POST", _ROOT, {"type": "client", "trust_token": token, "password": token})
+        self._client.call("POST", self.root, {"type": "client", "trust_token": token, "password": token})
 
 
 def token_text(metadata: Mapping[str, Any]) -> str:

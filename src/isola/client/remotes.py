@@ -61,9 +61,11 @@ class Remotes:
         return Remote(name, entry["url"], entry["fingerprint"], identity, entry.get("project", ""))
 
     def get(self, name: str) -> Remote:
-        """Raises NotFound."""
-        from isola.errors import NotFound
+        """Raises NotFound, and InvalidInput for the daemon of this machine, which has no entry."""
+        from isola.errors import InvalidInput, NotFound
 
+        if name == LOCAL:
+            raise InvalidInput(f"{LOCAL!r} is the daemon of this machine, which is always there and cannot be changed")
         found = self.find(name)
         if found is None:
             raise NotFound(f"There is no remote {name!r}", evidence=f"there are {', '.join(self.names())}")

@@ -51,11 +51,10 @@ class Volumes:
         """To another pool."""
         return begin(self._client, "POST", _path(pool, name), {"name": target, "pool": target_pool})
 
-    def update(self, pool: str, name: str, config: Mapping[str, str], description: str, *, etag: str = "") -> Operation:
-        """Replace configuration and description; with ``etag`` only what was read under it."""
-        body = {"config": dict(config), "description": description}
+    def update(self, pool: str, name: str, whole: Mapping[str, object], *, etag: str = "") -> Operation:
+        """Replace ``config`` and ``description``; with ``etag`` only what was read under it."""
         headers = (("If-Match", etag),) if etag else ()
-        return begin(self._client, "PUT", _path(pool, name), body, headers=headers)
+        return begin(self._client, "PUT", _path(pool, name), dict(whole), headers=headers)
 
     def delete(self, pool: str, name: str) -> Operation:
         """Remove it with its snapshots. Raises InUse."""

@@ -62,7 +62,7 @@ def _root(devices: Devices) -> str:
     raise InvalidInput(
         "The instance has no root disk",
         field="devices",
-        remedy="add a device {type: disk, path: /, pool: default} or use the profile 'default'",
+        remedy="name its storage pool, or give one of its profiles a disk device with a pool and the path /",
     )
 
 

@@ -22,7 +22,7 @@ def instance_name(value: object, field: str = "name") -> str:
 
 def network_name(value: object, field: str = "name") -> str:
     """A name fit for a link: 1-15 letters, digits, dots and hyphens, starting with a letter."""
-    return _check(_NETWORK, value, "network name", field, "use 1-15 letters, digits and hyphens, a letter first")
+    return _check(_NETWORK, value, "network name", field, "use 1-15 letters, digits, dots and hyphens, a letter first")
 
 
 def plain_name(value: object, field: str = "name") -> str:

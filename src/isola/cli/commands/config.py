@@ -87,6 +87,7 @@ _VERBS = key_commands(
     read=_read,
     write=_write,
     fields=("architecture", "config", "description", "devices", "ephemeral", "profiles"),
+    sample="web1",
     example=("limits.memory", "512MiB"),
 )
 COMMANDS = (
@@ -95,6 +96,6 @@ COMMANDS = (
         "Read and change the configuration of instances and of the daemon; limits apply at once",
         *(_either(command) for command in _VERBS),
         TRUST,
-        device_group("config", _NAME, read=_read, write=_write, fields=_FIELDS, overrides=True),
+        device_group("config", _NAME, read=_read, write=_write, fields=_FIELDS, sample="web1", overrides=True),
     ),
 )

@@ -111,8 +111,7 @@ def mount(context: Context) -> int:
 
     text, target = context.args.text("INSTANCE/PATH"), context.args.text("TARGET")
     files, path = place(context, text)
-    context.say(f"{text} is mounted on {target} until Ctrl-C")
-    return mount_here(files, path, target, text.partition("/")[0])
+    return mount_here(files, path, target, text.partition("/")[0], context.say)
 
 
 _RECURSIVE = Option("-r --recursive", "Copy or delete directories with their contents")

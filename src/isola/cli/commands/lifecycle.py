@@ -57,11 +57,13 @@ def each(
     done: str,
     *,
     ready: Callable[[str], str] | None = None,
+    what: str = "",
 ) -> int:
     """Start the operation of every name, then wait for all; one failure does not stop the others.
 
-    ``ready`` waits for more than the operation, and returns the state to print.
+    ``ready`` waits for more than the operation, and returns the state to print; ``what`` they are stands before it.
     """
+    title = f"{what.capitalize()} " if what else ""
     begun: list[tuple[str, Operation]] = []
     failed = 0
     for name in names:
@@ -73,7 +75,7 @@ def each(
         name, operation = begun.pop(0)
         try:
             context.follow(operation, f"{participle} {name}")
-            context.say(f"{name} {ready(name) if ready else done}")
+            context.say(f"{title}{name} {ready(name) if ready else done}")
         except KeyboardInterrupt:
             _cancel([operation for _, operation in begun])
             raise

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from isola.cli.grammar import Argument, Command, Group, Option, pairs
-from isola.cli.keys import key_commands
+from isola.cli.grammar import Argument, Command, Group, Option
+from isola.cli.noun import Noun
 from isola.cli.output import FORMAT, Column, show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from typing import Any
 
     from isola.cli.context import Context
     from isola.cli.output import Item
     from isola.client.operations import Operation
 
-_NAME = Argument("NAME", "The project", complete="projects")
+_NOUN = Noun(
+    "project", "project", lambda context: context.client.projects, sample="blue", key=("limits.instances", "10")
+)
 
 
 def _own(feature: str) -> Callable[[Item], str]:
@@ -37,16 +39,62 @@ _USAGE = (Column("WHAT", "what"), Column("LIMIT", "limit"), Column("USAGE", "usa
 def list_projects(context: Context) -> None:
     """Print the projects."""
     current = context.client.project or "default"
-    found = sorted(context.client.projects.all(), key=lambda project: str(project["name"]))
-    show(context, [{**project, "current": project["name"] == current} for project in found], _COLUMNS)
+    found = [{**project, "current": project["name"] == current} for project in _NOUN.all(context)]
+    show(context, found, _COLUMNS)
 
 
-def create(context: Context) -> None:
-    """Create a project."""
-    name = context.args.text("NAME")
-    config = pairs([*context.args.many("KEY=VALUE"), *context.args.many("config")], "create")
-    context.client.projects.create(name, config, context.args.text("description"))
-    context.say(f"Project {name} is created; make it the current one with: isola project switch {name}")
+def create(context: Context, name: str, config: dict[str, str], description: str) -> Operation:
+    """Create a project, if what it is to use is there."""
+    if pool := context.args.text("storage"):
+        context.client.storage.get(pool)
+    if (network := context.args.text("network")) and config.get("features.networks") != "true":
+        context.client.networks.get(network)
+    return context.client.projects.create(name, config, description)
+
+
+def _furnish(context: Context, name: str) -> str:
+    """Give its default profile a root disk and NICs, so that instances can be created; returns what to print."""
+    from isola.errors import IsolaError
+
+    says = f"is created; make it the current one with: isola project switch {name}"
+    features = context.client.projects.get(name).get("config") or {}
+    named = context.args.text("storage") or context.args.text("network")
+    if context.args.flag("empty-profile") or (features.get("features.profiles") != "true" and not named):
+        return says
+    before = context.client.project
+    try:
+        context.client.project = "default"
+        usual = context.client.profiles.get("default").get("devices") or {}
+        devices = _devices(context, usual, own_networks=features.get("features.networks") == "true")
+        context.client.project = name
+        profile, etag = context.client.profiles.read("default")
+        whole = {key: profile.get(key) for key in ("config", "description")} | {"devices": devices}
+        context.follow(context.client.profiles.update("default", whole, etag=etag))
+    except IsolaError as error:
+        if named:
+            raise
+        return f"{says}\nIts default profile has no devices: {error}"
+    finally:
+        context.client.project = before
+    return f"{says}\nIts default profile has {', '.join(map(_shown, devices.items())) or 'no devices'}"
+
+
+def _devices(context: Context, usual: dict[str, Any], *, own_networks: bool) -> dict[str, Any]:
+    """The root disk and the NICs of the usual default profile, or those that the command line names."""
+    pool, network = context.args.text("storage"), context.args.text("network")
+    roots = {key: each for key, each in usual.items() if each.get("type") == "disk" and each.get("path") == "/"}
+    nics = {key: each for key, each in usual.items() if each.get("type") == "nic" and not own_networks}
+    if pool:
+        roots = {"root": {"type": "disk", "path": "/", "pool": pool}}
+    if network:
+        nics = {"eth0": {"type": "nic", "name": "eth0", "network": network}}
+    return {**nics, **roots}
+
+
+def _shown(device: tuple[str, dict[str, str]]) -> str:
+    name, keys = device
+    where = next((f"{kind} {keys[kind]}" for kind in ("pool", "network", "parent") if keys.get(kind)), keys["type"])
+    return f"{name} ({where})"
 
 
 def info(context: Context) -> None:
@@ -79,27 +127,6 @@ def get_current(context: Context) -> None:
     context.write(context.client.project or "default")
 
 
-def rename(context: Context) -> None:
-    """Give an empty project another name."""
-    old, new = context.args.text("NAME"), context.args.text("NEW")
-    context.follow(context.client.projects.rename(old, new), f"Renaming {old}")
-
-
-def delete(context: Context) -> None:
-    """Delete empty projects."""
-    for name in context.args.many("NAME"):
-        context.client.projects.delete(name)
-        context.say(f"Project {name} is deleted")
-
-
-def _read(context: Context, name: str) -> tuple[Mapping[str, Any], str]:
-    return context.client.projects.read(name)
-
-
-def _write(context: Context, name: str, whole: Mapping[str, Any], etag: str) -> Operation:
-    return context.client.projects.update(name, whole, etag=etag)
-
-
 COMMANDS = (
     Group(
         "project",
@@ -112,31 +139,26 @@ COMMANDS = (
             aliases=("ls",),
             examples=(("isola project list", "all projects, and the current one"),),
         ),
-        Command(
-            "create",
-            "Create a project",
+        _NOUN.creation(
             create,
-            Argument("NAME", "Its name"),
-            Argument("KEY=VALUE", "Configuration", many=True, optional=True, complete="project-keys"),
             Option("-c --config", "Configuration", value="KEY=VALUE", repeat=True, complete="project-keys"),
-            Option("--description", "A description", value="TEXT"),
-            details="It has its own images, profiles and volumes unless a feature is set to false.",
+            Option("-s --storage", "Storage pool of the root disk", value="NAME", complete="pools"),
+            Option("-n --network", "Network of eth0", value="NAME", complete="networks"),
+            Option("--empty-profile", "Leave its default profile without devices"),
+            keys=Argument("KEY=VALUE", "Configuration", many=True, optional=True, complete="project-keys"),
+            after=_furnish,
+            details="It has its own images, profiles and volumes unless a feature is set to false. Its own default\n"
+            "profile gets the root disk and the NICs of that of the project default.",
             examples=(
                 ("isola project create blue", "its own images and profiles"),
+                ("isola project create blue --storage fast --network lab", "its instances live there"),
                 (
                     "isola project create blue features.images=false features.profiles=false",
                     "with the images and profiles of default",
                 ),
             ),
         ),
-        *key_commands(
-            "project",
-            _NAME,
-            read=_read,
-            write=_write,
-            fields=("config", "description"),
-            example=("limits.instances", "10"),
-        ),
+        *_NOUN.keys(),
         Command(
             "info",
             "Show a project's usage and limits",
@@ -149,7 +171,7 @@ COMMANDS = (
             "switch",
             "Choose the project of commands without --project",
             switch,
-            _NAME,
+            _NOUN.argument,
             examples=(
                 ("isola project switch blue", "isola list then shows its instances"),
                 ("isola project switch default", "back again"),
@@ -161,22 +183,7 @@ COMMANDS = (
             get_current,
             examples=(("isola project get-current", "its name"),),
         ),
-        Command(
-            "rename",
-            "Rename an empty project",
-            rename,
-            _NAME,
-            Argument("NEW", "The new name"),
-            aliases=("mv",),
-            examples=(("isola project rename blue green", "blue becomes green"),),
-        ),
-        Command(
-            "delete",
-            "Delete empty projects",
-            delete,
-            Argument("NAME", "One or several", many=True, complete="projects"),
-            aliases=("rm",),
-            examples=(("isola project delete blue", "an empty one"),),
-        ),
+        _NOUN.renaming("Rename an empty project", "green"),
+        _NOUN.deletion("Delete empty projects", "an empty one"),
     ),
 )

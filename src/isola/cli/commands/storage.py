@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from isola.cli.commands.lifecycle import each
-from isola.cli.grammar import Argument, Command, Group, Option, UsageError, pairs
-from isola.cli.keys import key_commands
+from isola.cli.grammar import Argument, Command, Group
+from isola.cli.noun import Noun
 from isola.cli.output import FORMAT, Column, document, show
 from isola.cli.volume import GROUP as VOLUMES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
-
     from isola.cli.context import Context
     from isola.client.operations import Operation
 
-_NAME = Argument("NAME", "The storage pool", complete="pools")
+_NOUN = Noun(
+    "storage",
+    "storage pool",
+    lambda context: context.client.storage,
+    sample="fast",
+    key=("user.purpose", "fast"),
+    complete="pools",
+)
 _COLUMNS = (
     Column("NAME", "name"),
     Column("DRIVER", "driver"),
@@ -35,8 +38,7 @@ _VOLUMES = (
 
 def list_pools(context: Context) -> None:
     """Print the pools."""
-    found = context.client.storage.all()
-    show(context, sorted(found, key=lambda pool: pool.get("name", "")), _COLUMNS)
+    show(context, _NOUN.all(context), _COLUMNS)
 
 
 def info(context: Context) -> None:
@@ -54,36 +56,14 @@ def info(context: Context) -> None:
     document(context, {key: value for key, value in shown.items() if value})
 
 
-def create(context: Context) -> None:
+def create(context: Context, name: str, config: dict[str, str], description: str) -> Operation:
     """Create a pool."""
-    name = context.args.text("NAME")
-    config = pairs(context.args.many("KEY=VALUE"), "create")
-    description = context.args.text("description")
-    context.follow(
-        context.client.storage.create(name, context.args.text("DRIVER"), config, description), f"Creating {name}"
-    )
-    context.say(f"Storage pool {name} is created")
-
-
-def delete(context: Context) -> int:
-    """Delete pools."""
-    return each(context, context.args.many("NAME"), context.client.storage.delete, "Deleting", "is deleted")
+    return context.client.storage.create(name, context.args.text("DRIVER"), config, description)
 
 
 def volumes(context: Context) -> None:
     """Print the volumes of a pool."""
     show(context, context.client.storage.volumes(context.args.text("NAME")), _VOLUMES)
-
-
-def _read(context: Context, name: str) -> tuple[Mapping[str, Any], str]:
-    return context.client.storage.read(name)
-
-
-def _write(context: Context, name: str, whole: Mapping[str, Any], etag: str) -> Operation:
-    config = whole.get("config")
-    if not isinstance(config, dict):
-        raise UsageError("config must be a mapping of keys to values")
-    return context.client.storage.update(name, config, str(whole.get("description") or ""), etag=etag)
 
 
 COMMANDS = (
@@ -102,43 +82,28 @@ COMMANDS = (
             "info",
             "Show a pool's space and users",
             info,
-            _NAME,
+            _NOUN.argument,
             examples=(("isola storage info default", "how full it is"),),
         ),
-        Command(
-            "create",
-            "Create a storage pool",
+        _NOUN.creation(
             create,
-            Argument("NAME", "Its name"),
-            Argument("DRIVER", "Its driver, e.g. overlay"),
-            Argument("KEY=VALUE", "Configuration", many=True, optional=True),
-            Option("--description", "A description", value="TEXT"),
-            examples=(("isola storage create fast overlay source=/srv/fast", "on another disk"),),
+            Argument("DRIVER", "Its driver: btrfs, dir, or overlay"),
+            keys=Argument("KEY=VALUE", "Configuration", many=True, optional=True, complete="storage-keys"),
+            examples=(
+                ("isola storage create fast overlay source=/srv/fast", "on another disk"),
+                ("isola storage create small btrfs size=20GiB", "in a file of that size"),
+            ),
         ),
-        *key_commands(
-            "storage",
-            _NAME,
-            read=_read,
-            write=_write,
-            fields=("config", "description"),
-            example=("user.purpose", "fast"),
-        ),
+        *_NOUN.keys(),
         Command(
             "volumes",
             "List the volumes in a pool",
             volumes,
-            _NAME,
+            _NOUN.argument,
             FORMAT,
             examples=(("isola storage volumes default", "root volumes of instances, and custom volumes"),),
         ),
-        Command(
-            "delete",
-            "Delete storage pools",
-            delete,
-            Argument("NAME", "One or several", many=True, complete="pools"),
-            aliases=("rm",),
-            examples=(("isola storage delete fast", "remove an unused pool"),),
-        ),
+        _NOUN.deletion("Delete storage pools", "remove an unused pool"),
         VOLUMES,
     ),
 )

@@ -86,6 +86,7 @@ async def test_what_is_written_goes_to_the_upper_directory_and_stays(place: Plac
     await place.mounts.overlay(place.mount)
     await place.files.write(place.mount.target / "new", b"x")
     await place.mounts.unmount(place.mount.target)
+    assert place.mount.upper is not None
     assert await place.files.exists(place.mount.upper / "new")
     for layer in place.mount.lower:
         assert not await place.files.exists(layer / "new")
@@ -172,6 +173,7 @@ async def test_the_guest_root_may_change_what_layers_hold(real: Place) -> None:
         "sh", "-c", script, cwd=real.mount.target, user=IDS.base, group=IDS.base, extra_groups=[]
     )
     assert await guest.wait() == 0
+    assert real.mount.upper is not None
     assert (real.mount.upper / "a").read_text() == "changed"
     assert os.stat(real.mount.upper / "a").st_uid == IDS.base
     assert (real.mount.lower[0] / "a").read_text() == "a of low"

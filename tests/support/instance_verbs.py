@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from memory_audit import settle
 
 from isola.host.links import Bridge
 from isola.instances.copy import Source
+from isola.instances.move import Destination
 from isola.model.instance import Config, Desired, Devices, Instance, InstanceRequest, InstanceUpdate, Status
 from isola.model.profile import Profile
+from isola.model.project import Project
 from isola.model.reference import Ref
 from isola.model.snapshot import snapshot_key
+from isola.model.storage import Pool
 from isola.model.volume import VolumeRef
 from isola.testing.parts import World
 
@@ -25,6 +27,7 @@ NIC = {"type": "nic", "network": "isolabr0", "name": "eth0", "hwaddr": "10:66:6a
 NIC_ONE = {"type": "nic", "network": "isolabr0", "name": "eth0"}
 NIC_TWO = NIC_ONE | {"name": "eth5"}
 ROOT = {"type": "disk", "path": "/", "pool": "default"}
+IN_OTHER = ROOT | {"pool": "other"}
 OTHER = NIC | {"name": "eth1", "hwaddr": "10:66:6a:00:00:02"}
 
 
@@ -244,8 +247,47 @@ async def snapshotted_running(world: World) -> None:
 async def snapshotted_ephemeral(world: World) -> None:
     await ephemeral(world)
     await takes_snapshot(world)
-    changed = dataclasses.replace(CHANGE, ephemeral=True)
+    changed = replace(CHANGE, ephemeral=True)
     await world.finish(world.parts.services.instances.update(VICTIM, lambda _: changed))
+
+
+async def two_pools(world: World) -> None:
+    if "other" not in {pool.name for pool in world.parts.services.pools}:
+        await world.finish(world.parts.services.pool_verbs.create(Pool("other", driver="dir")))
+    if all(project.name != "blue" for project in world.parts.services.projects):
+        await world.parts.services.projects.create(Project("blue", config={"features.profiles": "false"}))
+
+
+async def snapshotted_beside(world: World) -> None:
+    """The same, and there is another pool to go to, and a project."""
+    await snapshotted(world)
+    await two_pools(world)
+
+
+async def in_other_pool(world: World) -> None:
+    await absent(world)
+    await two_pools(world)
+    await world.create(NAME, devices={"root": IN_OTHER})
+    await takes_snapshot(world)
+
+
+def moves(**to: object) -> Callable[[World], Awaitable[None]]:
+    async def act(world: World) -> None:
+        ref = Ref(str(to.get("project", "default")), str(to.get("name", NAME)))
+        named = {key: value for key, value in to.items() if key not in {"project", "name"}}
+        await world.finish(world.parts.services.instances.move(VICTIM, Destination(ref, **named)))  # type: ignore[arg-type]
+
+    return act
+
+
+async def copies_beside(world: World) -> None:
+    request = replace(COPIED, devices={**COPIED.devices, "root": IN_OTHER})
+    await world.finish(world.parts.services.instances.copy(Source(VICTIM), request))
+
+
+def lies_in(world: World, pool: str, name: str = NAME) -> bool:
+    found = record(world, name)
+    return found is not None and found.volatile["root.pool"] == pool
 
 
 def has_snapshot(world: World, name: str = SNAPSHOT) -> bool:
@@ -323,6 +365,23 @@ VERBS = (
     Verb("copy", "Copying instance", snapshotted, copies, lambda w: record(w, COPY) is not None),
     Verb("copy-running", "Copying instance", snapshotted_running, copies, lambda w: record(w, COPY) is not None),
     Verb("copy-snapshot", "Copying instance", snapshotted, copies_snapshot, lambda w: record(w, COPY) is not None),
+    Verb("copy-pool", "Copying instance", snapshotted_beside, copies_beside, lambda w: lies_in(w, "other", COPY)),
+    Verb("move-pool", "Moving instance", snapshotted_beside, moves(pool="other"), lambda w: lies_in(w, "other")),
+    Verb("move-back", "Moving instance", in_other_pool, moves(pool="default"), lambda w: lies_in(w, "default")),
+    Verb(
+        "move-alone",
+        "Moving instance",
+        snapshotted_beside,
+        moves(pool="other", name="new", with_snapshots=False),
+        lambda w: lies_in(w, "other", "new") and not list(w.parts.records.instance_snapshots),
+    ),
+    Verb(
+        "move-project",
+        "Moving instance",
+        snapshotted_beside,
+        moves(project="blue"),
+        lambda w: Ref("blue", NAME) in w.parts.records.instances,
+    ),
     Verb("end", "Cleaning up after instance", running, ends, lambda w: not runs(w), True),
     Verb("reboot", "Cleaning up after instance", running, lambda w: ends(w, reboot=True), runs, True),
     Verb("end-ephemeral", "Cleaning up after instance", ephemeral, ends, lambda w: not is_there(w), True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from device_audit import device_differences, unmanaged_nics
 
@@ -62,6 +63,10 @@ def _references(world: World, records: Records, keys: set[str]) -> list[str]:
     return found
 
 
+def _pools(world: World) -> list[Path]:
+    return [world.directory / "pools" / pool.name for pool in world.parts.services.pools]
+
+
 def _runs(record: Instance) -> bool:
     """Whether it is to be on the host; not while it pauses between reboots."""
     return record.desired is Desired.RUNNING and RESTARTING not in record.volatile
@@ -76,13 +81,18 @@ async def _instances(world: World, instances: list[Instance]) -> list[str]:
     doomed = {record.id for record in instances if record.deleting}
     recorded = {record.id for record in instances} - doomed
     running = {record.id for record in instances if _runs(record)} - doomed
-    volumes = world.directory / "pools/default/volumes"
     on_host = world.runtime.instances
     custom = {record.volume().id for record in world.parts.services.volumes}
-    found = _compare("volumes", set(await world.host.files.names(volumes)) - doomed - custom, recorded)
-    below = [mount.target for mount in world.host.mounts.table if mount.target.is_relative_to(volumes)]
-    mounted = {target.relative_to(volumes).parts[0] for target in below}
-    found += _compare("roots mounted", mounted - doomed, running)
+    found, mounted = list[str](), set[str]()
+    for pool in _pools(world):
+        here = {record.id for record in instances if record.volatile["root.pool"] == pool.name}
+        volumes = set(await world.host.files.names(pool / "volumes"))
+        found += _compare(f"volumes in {pool.name}", volumes - doomed - custom, here & recorded)
+        for place in (pool / "volumes", pool / "mounts"):
+            below = [mount.target for mount in world.host.mounts.table if mount.target.is_relative_to(place)]
+            mounted |= {target.relative_to(place).parts[0] for target in below}
+    roots = {id for id in mounted if "@" not in id}  # custom volumes are shown to each holder
+    found += _compare("roots mounted", roots - doomed, running)
     found += _compare("processes", set(on_host) - doomed, running)
     if world.engine.capabilities.shares_kernel:
         namespaces = {path.name for path in world.host.namespaces.networks}
@@ -115,7 +125,7 @@ async def _snapshots(world: World, records: Records) -> list[str]:
     ]
     # What a deletion that has begun could not remove yet is removed by the next attempt, as all else of it.
     gone = {f"{id}.deleted" for id in doomed | {record.id for record in records.instances if record.deleting}}
-    partial = set(await world.host.files.names(world.directory / "pools/default/partial"))
+    partial = {name for pool in _pools(world) for name in await world.host.files.names(pool / "partial")}
     return found + [f"half made: {name}" for name in sorted(partial - gone)]
 
 
@@ -159,7 +169,8 @@ async def _networks(world: World, instances: list[Instance]) -> list[str]:
 
 async def _layers(world: World, records: Records) -> list[str]:
     here = set(await world.context.pools.driver("default").layers.stored())
-    needed = {digest for record in records.instances for digest in record.start.layers}
+    ours = [record for record in records.instances if record.volatile["root.pool"] == "default"]
+    needed = {digest for record in ours for digest in record.start.layers}
     known = needed | {key for image in records.images for key in layer_keys(image.layers)}
     partial = [n for n in await world.host.files.names(world.directory / "pools/default/layers") if "." in n]
     found = [f"layer half made: {name}" for name in partial]
@@ -170,14 +181,19 @@ async def _spoken_for(world: World, instances: list[Instance]) -> list[str]:
     """Nothing is begun, nothing is without a record, and every volume says what its record says."""
     found = [f"begun and not ended: {entry.key}" for entry in await world.store.range("/intents/")]
     found += [f"in no record: {each.id}" for each in world.context.unknown.values()]
-    said = await world.context.descriptions("default").load()
-    kept = {record.id: record for record in instances if not record.deleting}
-    found += _compare("described", set(said) - {record.id for record in instances if record.deleting}, set(kept))
-    for id in set(said) & set(kept):
-        wanted, has = kept[id], said[id]
-        if (has.name, has.config, has.devices, has.idmap) != (wanted.name, wanted.config, wanted.devices, wanted.idmap):
-            found.append(f"{wanted.name} is described as {has.name} with {has.config} {has.devices}")
-    return found
+    doomed = {record.id for record in instances if record.deleting}
+    for pool in _pools(world):
+        said = await world.context.descriptions(pool.name).load()
+        here = {record.id: record for record in instances if record.volatile["root.pool"] == pool.name}
+        found += _compare(f"described in {pool.name}", set(said) - doomed, set(here) - doomed)
+        found += [_described(said[id], here[id]) for id in set(said) & set(here) - doomed]
+    return list(filter(None, found))
+
+
+def _described(has: Instance, wanted: Instance) -> str:
+    if all(getattr(has, each) == getattr(wanted, each) for each in ("ref", "config", "devices", "idmap")):
+        return ""
+    return f"{wanted.name} is described as {has.ref} with {has.config} {has.devices}"
 
 
 def _daemon(world: World, instances: list[Instance]) -> list[str]:

@@ -68,6 +68,36 @@ def test_an_instance_is_copied_and_moved(isola: Run) -> None:
     assert {"web2", "web3", "web5"} <= set(isola("list", "--format", "csv", "-c", "n").split())
 
 
+def test_snapshots_are_completed(isola: Run) -> None:
+    for name in ("before", "after"):
+        isola("snapshot", "create", "web1", name)
+    assert complete(isola, "snapshot", "restore", "web1", "be") == ["before"]
+    assert sorted(complete(isola, "snapshot", "delete", "web1", "before", "")) == ["after", "before"]
+    assert complete(isola, "snapshot", "show", "") == ["web1"]
+    assert complete(isola, "snapshot", "show", "none", "") == []
+    assert complete(isola, "copy", "we") == ["web1"]
+    assert complete(isola, "copy", "web1/a") == ["web1/after"]
+
+
+def complete(isola: Run, *argv: str) -> list[str]:
+    return isola("__complete", "--", *argv).split()
+
+
+def test_an_instance_comes_to_another_pool_and_project(isola: Run) -> None:
+    isola("snapshot", "create", "web1")
+    isola("storage", "create", "fast", "overlay")
+    isola("project", "create", "blue", "features.profiles=false")
+    isola("copy", "web1", "web2", "--storage", "fast")
+    isola("copy", "web1/snap0", "web3", "--storage", "fast")
+    isola("move", "web1", "web4", "--storage", "fast")
+    isola("mv", "web2", "--to-project", "blue", "--instance-only")
+    for name, *more in (("web2", "--project", "blue"), ("web3",), ("web4",)):
+        shown = yaml.safe_load(isola("config", "show", name, *more))
+        assert shown["devices"]["root"]["pool"] == "fast"
+    assert "snap0" in isola("snapshot", "list", "web4")
+    assert "snap0" not in isola("snapshot", "list", "web2", "--project", "blue")
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
@@ -77,6 +107,9 @@ def test_an_instance_is_copied_and_moved(isola: Run) -> None:
         (("snapshot", "restore", "web1", "none"), "no snapshot"),
         (("copy", "a/b/c", "web2"), "is expected"),
         (("copy", "web1", "web1"), "exists"),
+        (("move", "web1"), "is expected"),
+        (("move", "web1", "--storage", "none"), "not found"),
+        (("move", "web1", "--to-project", "none"), "not found"),
     ],
 )
 def test_what_is_wrong_is_said(isola: Run, argv: tuple[str, ...], words: str) -> None:

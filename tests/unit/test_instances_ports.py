@@ -136,16 +136,17 @@ async def test_files_changed_after_a_restore_that_could_not_be_recorded_stay(fra
     assert await hit(frail, verb, last, "fail before") == "success"
     instance = record(frail)
     assert instance is not None and instance.id in frail.context.broken
-    async with frail.context.storage(instance).contents(frail.context.volume(instance)) as tree:
-        await frail.host.files.write(tree / "file", b"new")
-        await mend(frail, "restore")
-        assert await frail.host.files.read(tree / "file") == b"new"
+    place = frail.directory / "pools/default/volumes" / instance.id / "upper/file"
+    await frail.host.files.write(place, b"new")
+    await mend(frail, "restore")
+    assert await frail.host.files.read(place) == b"new"
     assert not await differences(frail)
 
 
 async def half_made(world: FrailWorld) -> set[str]:
     """As ``differences`` would name it, whether or not a deletion that has begun still removes it."""
-    return {f"half made: {name}" for name in await world.host.files.names(world.directory / "pools/default/partial")}
+    places = [world.directory / "pools" / pool.name / "partial" for pool in world.parts.services.pools]
+    return {f"half made: {name}" for place in places for name in await world.host.files.names(place)}
 
 
 async def hit(world: FrailWorld, verb: Verb, number: int, how: str) -> str:

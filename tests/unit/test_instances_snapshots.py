@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from instance_verbs import ROOT, VICTIM, running, stopped
@@ -32,14 +33,17 @@ def names(world: World) -> list[str]:
     return [each.name for each in snapshots(world).of(victim(world))]
 
 
+def file_of(world: World, instance: Instance) -> Path:
+    """In its upper directory, which the mounts of a fake host see when they are made."""
+    return world.directory / "pools/default/volumes" / instance.id / "upper/file"
+
+
 async def write(world: World, text: bytes) -> None:
-    async with world.context.storage(victim(world)).contents(world.context.volume(victim(world))) as tree:
-        await world.host.files.write(tree / "file", text)
+    await world.host.files.write(file_of(world, victim(world)), text)
 
 
 async def read(world: World) -> bytes:
-    async with world.context.storage(victim(world)).contents(world.context.volume(victim(world))) as tree:
-        return await world.host.files.read(tree / "file")
+    return await world.host.files.read(file_of(world, victim(world)))
 
 
 async def update(world: World, **config: str) -> None:
@@ -199,8 +203,7 @@ async def test_a_copy_has_an_identity_of_its_own(either: World) -> None:
     assert snapshots(world).of(then) == []
     assert instances.status(now) is Status.STOPPED
     for instance, text in ((now, b"now"), (then, b"then")):
-        async with world.context.storage(instance).contents(world.context.volume(instance)) as tree:
-            assert await world.host.files.read(tree / "file") == text
+        assert await world.host.files.read(file_of(world, instance)) == text
     await world.finish(snapshots(world).restore(now.ref, "snap0"))
     await world.finish(instances.start(now.ref))
 

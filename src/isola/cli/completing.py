@@ -24,7 +24,10 @@ _KEYS_OF = {
     "storage-keys": "storage",
     "volume-keys": "volume",
 }
+_DECIDES = {"device-keys": "TYPE", "snapshots": "INSTANCE"}
+"""Which argument decides the candidates of a later one, by the kind of that."""
 _INSIDE = ("files", "paths-or-files")
+_OF_INSTANCES = ("snapshots", "sources")
 
 
 def candidates(arguments: Sequence[str], directory: str = "") -> list[str]:
@@ -69,13 +72,13 @@ def _of_command(command: Command, before: list[str], unfinished: str, directory:
     argument = _argument(command, options, before)
     if argument is None:
         return ()
-    return _names(argument.complete, unfinished, directory, _type(command, options, before))
+    return _names(argument.complete, unfinished, directory, _about(argument.complete, command, options, before))
 
 
-def _type(command: Command, options: Iterable[Option], before: Sequence[str]) -> str:
-    """The type of device that was typed before its keys, or empty."""
-    given = _given(options, before)
-    return next((word for argument, word in zip(command.arguments, given, strict=False) if argument.name == "TYPE"), "")
+def _about(kind: str, command: Command, options: Iterable[Option], before: Sequence[str]) -> str:
+    """What was typed before and decides the candidates, or empty: a device's type, the instance of snapshots."""
+    given = zip(command.arguments, _given(options, before), strict=False)
+    return next((word for argument, word in given if argument.name == _DECIDES.get(kind)), "")
 
 
 def _pending(options: Iterable[Option], before: Sequence[str]) -> Option | None:
@@ -120,29 +123,37 @@ def _option_names(options: Iterable[Option]) -> list[str]:
     return [option.names[-1] for option in options]
 
 
-def _names(kind: str, unfinished: str, directory: str, device: str = "") -> Iterable[str]:
+def _names(kind: str, unfinished: str, directory: str, about: str = "") -> Iterable[str]:
     if kind in ("", "paths"):
         return ()
-    if kind not in (*_ASK, *_INSIDE, *_KEYS_OF):
+    if kind not in (*_ASK, *_INSIDE, *_KEYS_OF, *_OF_INSTANCES):
         return kind.split()
     from isola.cli.elsewhere import remote_of
     from isola.client import Client
 
     place, rest = elsewhere(kind, unfinished)
+    if kind == "snapshots":  # the remote stands before the instance
+        place, about = elsewhere("instances", about)
     try:
         with Client(
             directory or None, timeout=_SECONDS, remote=remote_of(place.rstrip(":"), here=bool(directory))
         ) as client:
-            return [place + name for name in _asked(client, kind, rest, device)]
+            names = _asked(client, kind, rest, about)
+            return list(names) if kind == "snapshots" else [place + name for name in names]
     except Exception:  # a completion cannot show errors
         return ()
 
 
-def _asked(client: Client, kind: str, unfinished: str, device: str) -> Iterable[str]:
+def _asked(client: Client, kind: str, unfinished: str, about: str) -> Iterable[str]:
     if kind in _INSIDE:
         return _files(client, unfinished)
     if kind in _KEYS_OF:
-        return _keys(client, _KEYS_OF[kind], unfinished, device if kind == "device-keys" else "")
+        return _keys(client, _KEYS_OF[kind], unfinished, about)
+    if kind == "snapshots":
+        return _snapshots(client, about)
+    if kind == "sources":
+        name, slash, _ = unfinished.partition("/")
+        return [f"{name}/{each}" for each in _snapshots(client, name)] if slash else client.instances.names()
     ask = _ASK.get(kind)
     return ask(client) if ask is not None else ()
 
@@ -168,6 +179,10 @@ def _choices(expected: str) -> list[str]:
     if expected == "true or false":
         return ["true", "false"]
     return expected.removeprefix("one of ").split(", ") if expected.startswith("one of ") else []
+
+
+def _snapshots(client: Client, instance: str) -> list[str]:
+    return client.instances.snapshot_names(instance) if instance else []
 
 
 def _remotes(client: Client) -> list[str]:

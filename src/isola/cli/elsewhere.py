@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 LOCAL = "local"
 KEY = "remote"
 """The key under which the parser stores a ``NAME:`` that was given alone."""
-_NAMES = ("instances", "networks", "pools", "profiles", "operations", "volumes", "projects", "certificates")
+_NAMES = ("instances", "sources", "networks", "pools", "profiles", "operations", "volumes", "projects", "certificates")
 """Kinds whose names have no colon, so that the part before a colon is a remote."""
 _MAYBE = ("images", "files", "paths-or-files")
 """Kinds whose names may have a colon; the part before it is a remote if one has that name."""

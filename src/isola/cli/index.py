@@ -28,6 +28,7 @@ CHAPTERS: Mapping[str, Mapping[str, str]] = {
         "rename": "lifecycle",
         "delete": "lifecycle",
         "copy": "copy",
+        "move": "copy",
         "snapshot": "snapshot",
         "config": "config",
         "file": "file",
@@ -51,7 +52,7 @@ CHAPTERS: Mapping[str, Mapping[str, str]] = {
     },
 }
 ALIASES = {
-    "ls": "list", "ps": "list", "init": "create", "rm": "delete", "mv": "rename", "move": "rename", "sh": "shell",
+    "ls": "list", "ps": "list", "init": "create", "rm": "delete", "mv": "move", "sh": "shell",
     "cp": "copy", "freeze": "pause", "unfreeze": "resume",
 }  # fmt: skip
 HIDDEN = {"__complete": "completion"}

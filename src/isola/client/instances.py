@@ -112,12 +112,29 @@ class Instances:
         """Give it another name."""
         return begin(self._client, "POST", path_of(name), {"name": new})
 
+    def move(self, name: str, new: str = "", *, pool: str = "", project: str = "", snapshots: bool = True) -> Operation:
+        """To another pool, another project, or both; it is stopped. Without ``snapshots`` these are lost."""
+        body = {"name": new or name, "migration": True, "instance_only": not snapshots}
+        body |= {key: value for key, value in (("pool", pool), ("project", project)) if value}
+        return begin(self._client, "POST", path_of(name), body)
+
+    def _root_in(self, pool: str, source: str, project: str) -> dict[str, dict[str, str]]:
+        """The root disk of an instance, or of a snapshot, in another pool."""
+        name, _, snapshot = source.partition("/")
+        path = _snapshot(name, snapshot) if snapshot else path_of(name)
+        found = self._client.get(path, {"project": project} if project else None)
+        devices = cast("InstanceInfo", found)["expanded_devices"]
+        roots = [name for name, device in devices.items() if device.get("path") == "/" and device["type"] == "disk"]
+        name = roots[0] if roots else "root"
+        return {name: {"type": "disk", "path": "/", **devices.get(name, {}), "pool": pool}}
+
     def copy(
         self,
         source: str,
         name: str = "",
         *,
         project: str = "",
+        pool: str = "",
         snapshots: bool = True,
         config: Mapping[str, str] | None = None,
         devices: Mapping[str, Mapping[str, str]] | None = None,
@@ -125,7 +142,11 @@ class Instances:
         ephemeral: bool = False,
         start: bool = False,
     ) -> Operation:
-        """Make one of another, ``web1``, or of a snapshot of it, ``web1/snap0``; ``project`` is that of the source."""
+        """Make one of another, ``web1``, or of a snapshot of it, ``web1/snap0``; ``project`` is that of the source.
+
+        With ``pool`` it comes to that pool.
+        """
+        devices = dict(devices or {}) | (self._root_in(pool, source, project) if pool else {})
         origin: dict[str, object] = {"type": "copy", "source": source, "instance_only": not snapshots}
         if project:
             origin["project"] = project
@@ -146,6 +167,11 @@ class Instances:
         return begin(self._client, "DELETE", path_of(name), query={"force": 1} if force else None)
 
     # --- snapshots ----------------------------------------------------------------------------------------------
+
+    def snapshot_names(self, name: str) -> list[str]:
+        """Their names alone."""
+        paths = self._client.get(f"{path_of(name)}/snapshots")
+        return [str(path).partition("?")[0].rpartition("/")[2] for path in paths] if isinstance(paths, list) else []
 
     def snapshots(self, name: str) -> list[SnapshotInfo]:
         """Oldest first, with their sizes."""

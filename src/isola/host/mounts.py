@@ -44,8 +44,9 @@ class OverlayMount:
 
     lower: tuple[Path, ...]
     """Bottom layer first; at least one."""
-    upper: Path
-    work: Path
+    upper: Path | None
+    """None: read-only; then there are at least two layers, and no ``idmap``."""
+    work: Path | None
     """On the file system of ``upper``. While mounting, layers appear for a moment in ``<work>.lower`` beside it."""
     target: Path
     idmap: IdRange | None = None
@@ -178,16 +179,19 @@ class LinuxMounts:
 
 
 def _overlay(mount: OverlayMount) -> None:
-    scratch = mount.work.with_name(mount.work.name + ".lower")
     try:
         with contextlib.ExitStack() as stack:
-            lower = mount.lower if mount.idmap is None else stack.enter_context(_shifted(mount, scratch))
-            # Descriptors keep the option string short and free of characters that overlay would interpret.
-            opened = [stack.enter_context(_opened(path)) for path in (*reversed(lower), mount.upper, mount.work)]
-            *layers, upper, work = (f"/proc/self/fd/{descriptor}" for descriptor in opened)
-            options = f"lowerdir={':'.join(layers)},upperdir={upper},workdir={work},{_OPTIONS}"
+
+            def opened(path: Path) -> str:
+                # Descriptors keep the option string short and free of characters that overlay would interpret.
+                return f"/proc/self/fd/{stack.enter_context(_opened(path))}"
+
+            lower = mount.lower if mount.idmap is None else stack.enter_context(_shifted(mount))
+            options = f"lowerdir={':'.join(opened(path) for path in reversed(lower))},{_OPTIONS}"
+            if mount.upper is not None and mount.work is not None:
+                options += f",upperdir={opened(mount.upper)},workdir={opened(mount.work)}"
             if len(options) > _OPTIONS_SIZE:
-                raise OSError(errno.E2BIG, f"{len(layers)} layers are more than one overlay can have")
+                raise OSError(errno.E2BIG, f"{len(lower)} layers are more than one overlay can have")
             kernel.mount("overlay", mount.target, "overlay", options, kernel.MS_NODEV)
     except OSError as error:
         raise HostFailure(
@@ -245,9 +249,10 @@ def device_of(target: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _shifted(mount: OverlayMount, scratch: Path) -> Iterator[tuple[Path, ...]]:
+def _shifted(mount: OverlayMount) -> Iterator[tuple[Path, ...]]:
     """Id-mapped views of the layers, mounted only while the overlay takes hold of them."""
-    assert mount.idmap is not None
+    assert mount.idmap is not None and mount.work is not None
+    scratch = mount.work.with_name(mount.work.name + ".lower")
     namespace = kernel.user_namespace(mount.idmap.base, mount.idmap.size)
     shown: list[Path] = []
     try:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from isola.errors import HostFailure, Unsupported, WrongState
+from isola.errors import HostFailure, WrongState
 from isola.instances.context import Context, HalfMade
 from isola.instances.create import Plan, announce, check, half_of, record_created
 from isola.instances.describe import describe
@@ -16,9 +16,9 @@ from isola.instances.half_made import keep_in_mind, undo_of_name
 from isola.instances.identity import refreshed
 from isola.instances.mend import mend
 from isola.instances.ranges import give_back, reserve_range
+from isola.instances.roots import copy_root, copy_snapshot, devices_in, moment, start_in
 from isola.instances.snapshot_records import find, snapshots_of
 from isola.instances.start import start
-from isola.instances.still import still
 from isola.instances.templates import OLD_NAME, PENDING
 from isola.instances.volatile import LAST_BOOT
 from isola.model.identity import IdRange
@@ -57,12 +57,6 @@ def plan(context: Context, source: Source, request: InstanceRequest) -> Plan:
         profiles=then.profiles if request.profiles is None else request.profiles,
     )
     found = check(context, request)
-    if root_pool(found.devices) != context.pool_name(origin):
-        raise Unsupported(
-            "Copying an instance to another pool is not offered yet",
-            evidence=f"the root of {origin.name!r} lies in pool {context.pool_name(origin)!r}",
-            field="devices",
-        )
     if _wanted(context, source, origin):
         context.permit_snapshot(found.ref.project)
     return found
@@ -79,7 +73,7 @@ async def copy(context: Context, op: Operation, source: Source, request: Instanc
     op.on_rollback("give back user ids", partial(give_back, context, id))
     idmap = await reserve_range(context, id)
     origin, then = _origin(context, source)
-    instance = await _record(context, op, found, then, id=id, idmap=idmap)
+    instance = await _record(context, op, found, (origin, then), id=id, idmap=idmap)
     half = half_of(context, instance)
     with context.layers.reserved(id, instance.start):
         await announce(context, op, instance)
@@ -96,7 +90,11 @@ def _origin(context: Context, source: Source) -> tuple[Instance, Instance]:
     origin = context.records.get(source.ref)
     if origin.deleting:
         raise WrongState(f"Instance {origin.name!r} is half deleted", remedy="delete it again")
-    return origin, find(context, origin, source.snapshot).instance if source.snapshot else origin
+    if not source.snapshot:
+        return origin, origin
+    then = dataclasses.replace(find(context, origin, source.snapshot).instance, project=origin.project)
+    # It may have been moved since.
+    return origin, dataclasses.replace(then, devices=devices_in(context, then, context.pool_name(origin)))
 
 
 def _wanted(context: Context, source: Source, origin: Instance) -> list[InstanceSnapshot]:
@@ -108,10 +106,12 @@ def _own(config: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in config.items() if not key.startswith(_KEPT)}
 
 
-async def _record(context: Context, op: Operation, found: Plan, then: Instance, *, id: str, idmap: IdRange) -> Instance:
-    request = found.request
+async def _record(
+    context: Context, op: Operation, found: Plan, source: tuple[Instance, Instance], *, id: str, idmap: IdRange
+) -> Instance:
+    (origin, then), request, pool = source, found.request, root_pool(found.devices)
     volatile = {
-        "root.pool": root_pool(found.devices),
+        "root.pool": pool,
         "uuid": context.host.clock.uuid(),
         LAST_BOOT: context.host.system.boot_id(),
         PENDING: "copy",
@@ -133,6 +133,7 @@ async def _record(context: Context, op: Operation, found: Plan, then: Instance, 
         profiles=found.profiles,
         ephemeral=request.ephemeral,
         runtime=found.runtime,
+        start=start_in(context, origin, pool),
         deleting=False,
         plugged={},
         changing={},
@@ -143,16 +144,15 @@ async def _record(context: Context, op: Operation, found: Plan, then: Instance, 
 
 
 async def _build(context: Context, op: Operation, source: Source, origin: Instance, instance: Instance) -> None:
-    driver, old, new = context.storage(instance), context.volume(origin), context.volume(instance)
     with op.step(f"Copy {origin.name}"):
         if source.snapshot:
-            await driver.clone_volume(op, new, old, find(context, origin, source.snapshot).id)
+            await copy_root(context, op, origin, find(context, origin, source.snapshot).id, instance)
         else:
-            async with still(context, op, origin):
-                await driver.clone_volume(op, new, old)
+            async with moment(context, op, origin, context.pool_name(instance)) as then:
+                await copy_root(context, op, origin, then, instance)
     for snapshot in _wanted(context, source, origin):
         with op.step(f"Copy snapshot {snapshot.name}"):
-            await _copy_snapshot(context, op, origin, instance, snapshot)
+            await bring_snapshot(context, op, origin, instance, snapshot)
     descriptions = context.descriptions(context.pool_name(instance))
     await op.effect(
         f"describe {instance.name}",
@@ -163,9 +163,10 @@ async def _build(context: Context, op: Operation, source: Source, origin: Instan
         await context.devices.register(op, instance)
 
 
-async def _copy_snapshot(
+async def bring_snapshot(
     context: Context, op: Operation, origin: Instance, instance: Instance, snapshot: InstanceSnapshot
 ) -> None:
+    """Give a copy one of the snapshots of what it was copied from."""
     then = dataclasses.replace(
         snapshot.instance,
         id=instance.id,
@@ -174,8 +175,10 @@ async def _copy_snapshot(
         idmap=instance.idmap,
         plugged={},
         changing={},
+        start=instance.start,
         volatile=instance.volatile,
     )
+    then = dataclasses.replace(then, devices=devices_in(context, then, context.pool_name(instance)))
     copied = dataclasses.replace(snapshot, id=context.host.clock.token(16), instance=then)
     driver, volume = context.storage(instance), context.volume(instance)
 
@@ -185,4 +188,4 @@ async def _copy_snapshot(
         await context.snapshots.remove(copied.key)
 
     await op.effect(f"record snapshot {copied.name}", lambda: context.snapshots.add(copied.key, copied), undo=withdraw)
-    await driver.clone_snapshot(op, volume, copied.id, context.volume(origin), snapshot.id)
+    await copy_snapshot(context, op, origin, snapshot.id, instance, id=copied.id)

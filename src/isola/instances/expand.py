@@ -40,12 +40,12 @@ def validate(config: Config, devices: Devices) -> None:
 
 def root_pool(devices: Devices) -> str:
     """Pool of the root disk. Raises InvalidInput when there is none."""
-    return devices[_root(devices)]["pool"]
+    return devices[root_name(devices)]["pool"]
 
 
 def root_size(devices: Devices) -> int | None:
     """Bytes that the root disk may take; None where nothing is said."""
-    size = devices[_root(devices)].get("size")
+    size = devices[root_name(devices)].get("size")
     return parse_size(size) if size else None
 
 
@@ -55,7 +55,8 @@ def with_size(volatile: Config, size: int | None) -> dict[str, str]:
     return kept if size is None else {**kept, ROOT_SIZE: str(size)}
 
 
-def _root(devices: Devices) -> str:
+def root_name(devices: Devices) -> str:
+    """The name of the root disk among expanded devices. Raises InvalidInput when there is none."""
     for name, device in devices.items():
         if device.get("type") == "disk" and device.get("path") == "/":
             return name
@@ -71,7 +72,7 @@ def require(devices: Devices, *, network: Callable[[str], object], pool: Callabl
 
     ``network`` and ``pool`` raise NotFound. What only the host can tell is asked when the devices are chosen.
     """
-    _root(devices)
+    root_name(devices)
     taken: dict[str, str] = {}
     for name, device in devices.items():
         driver, config = driver_of(device["type"]), without_type(device)

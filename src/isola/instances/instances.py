@@ -15,6 +15,7 @@ from isola.instances import delete as delete_verb
 from isola.instances import evidence
 from isola.instances import files as files_verb
 from isola.instances import logs as logs_verb
+from isola.instances import move as move_verb
 from isola.instances import rename as rename_verb
 from isola.instances import stop as stop_verb
 from isola.instances import unknown as unknown_verbs
@@ -25,6 +26,7 @@ from isola.instances.console import Console
 from isola.instances.context import Context, entity_of, lock_of
 from isola.instances.copy import Source
 from isola.instances.files import FilesSession
+from isola.instances.move import Destination
 from isola.instances.ranges import claim_again, give_up_unused, look_around
 from isola.instances.reboots import leave
 from isola.instances.reconcile import reconcile
@@ -305,6 +307,19 @@ class Instances:
             lambda op: rename_verb.rename(self._context, op, ref, new),
             caller=caller,
             also=[ref.renamed(new)],
+        )
+
+    def move(self, ref: Ref, to: Destination, *, caller: Caller = DAEMON) -> Operation:
+        """To another pool, project or name. Raises NotFound, InvalidInput, AlreadyExists, WrongState, Forbidden."""
+        self.get(ref)
+        if self._idle(ref):
+            move_verb.check(self._context, ref, to)
+        return self._operate(
+            "Moving instance",
+            ref,
+            lambda op: move_verb.move(self._context, op, ref, to),
+            caller=caller,
+            also=[to.ref] if to.ref != ref else [],
         )
 
     def delete(self, ref: Ref, *, force: bool = False, caller: Caller = DAEMON) -> Operation:

@@ -13,6 +13,7 @@ from isola.instances.context import Context, Live, entity_of, lock_of
 from isola.instances.describe import keep_described
 from isola.instances.endpoint import keep_endpoint, target_of
 from isola.instances.half_made import undo_begun
+from isola.instances.moving import finish_moves
 from isola.instances.placement import limits
 from isola.instances.remove import doom, sweep
 from isola.instances.repair import half_changed, repair
@@ -65,6 +66,7 @@ def judge(instance: Instance, *, runs: bool, boot: str, autostart: bool | None) 
 async def reconcile(context: Context) -> None:
     """Bring the host to what the records say; what none speaks for is left alone. One that fails holds up no other."""
     await undo_begun(context)
+    await finish_moves(context)
     await context.layers.drop_unused({digest for each in context.intents.of_kind("blobs") for digest in each.digests})
     verdicts = await asyncio.gather(*(_settle(context, instance) for instance in list(context.records)))
     await _start_again(context, [instance for instance in verdicts if instance is not None])

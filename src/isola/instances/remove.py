@@ -8,6 +8,7 @@ from isola.instances.context import Context
 from isola.instances.describe import forget_volume
 from isola.instances.files import end_sessions
 from isola.instances.identity import plugs_of
+from isola.instances.moving import finish_moves_of
 from isola.instances.ranges import give_back
 from isola.instances.snapshot_records import forget as forget_snapshots
 from isola.model.instance import Instance
@@ -48,6 +49,7 @@ async def sweep(context: Context, op: Operation, instance: Instance, *, clean: b
     context.devices.forget(plugs)
     await context.devices.forget_run(instance.id)
     await forget_volume(context, op, context.volume(instance))
+    await finish_moves_of(context, op, instance.id)
     await op.effect(f"forget snapshots of {instance.name}", lambda: forget_snapshots(context, instance.id))
     await op.effect(f"remove logs of {instance.name}", lambda: _remove_logs(context, instance))
     await op.effect(f"give back user ids of {instance.name}", lambda: give_back(context, instance.id))

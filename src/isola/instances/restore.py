@@ -17,6 +17,7 @@ from isola.instances.files import end_sessions
 from isola.instances.mend import mend
 from isola.instances.restarts import schedule
 from isola.instances.restoring import marked
+from isola.instances.roots import devices_in
 from isola.instances.snapshot_records import find
 from isola.instances.start import start
 from isola.instances.stop import halt
@@ -41,6 +42,8 @@ def check(context: Context, ref: Ref, name: str) -> Instance:
         ephemeral=then.ephemeral,
         architecture=then.architecture,
     )
+    # It may have been moved since.
+    wanted = dataclasses.replace(wanted, devices=devices_in(context, wanted, context.pool_name(instance)))
     allow(context, instance, wanted)
     return wanted
 

@@ -14,6 +14,7 @@ from isola.instances.describe import describe, forget_volume
 from isola.instances.expand import require
 from isola.instances.half_made import BEGUN
 from isola.instances.identity import plugs_of
+from isola.instances.moving import MOVING
 from isola.instances.placement import cpus_text, limits
 from isola.instances.ranges import give_back
 from isola.instances.supervise import adopt as look_after
@@ -31,6 +32,7 @@ async def look(context: Context) -> None:
     """Find what no record and no intent speaks for. Before anything is chosen: it holds ids and addresses too."""
     spoken_for = {instance.id for instance in context.records}
     spoken_for |= {intent.id for intent in context.intents.of_kind(BEGUN)}
+    spoken_for |= {intent.facts.get("instance", "") for intent in context.intents.of_kind(MOVING)}
     found: dict[str, Unknown] = {}
     for pool in context.pools:
         try:

@@ -50,7 +50,7 @@ def check(context: Context, ref: Ref, update: InstanceUpdate) -> Instance:
 def allow(context: Context, instance: Instance, wanted: Instance) -> None:
     """Whether the one may become the other. Raises NotFound (with a field), InvalidInput, WrongState, Forbidden."""
     for profile in wanted.profiles:
-        if context.profiles.find(context.profile_ref(instance, profile)) is None:
+        if context.profiles.find(context.profile_ref(wanted, profile)) is None:
             raise NotFound(f"Profile {profile!r} not found", field="profiles", remedy="create the profile first")
     _check_devices(context, instance, wanted)
     context.permit([wanted])

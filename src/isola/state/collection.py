@@ -206,10 +206,14 @@ class Keyed(Generic[K, T]):
         async with self.writing:
             return await self._write(name, record, at)
 
-    async def replace(self, name: K, record: T, *, at: int) -> Versioned[T]:
-        """Write over the record that was read at revision ``at``. Raises NotFound, PreconditionFailed."""
+    async def replace(self, name: K, record: T, *, at: int, allow: Callable[[], object] = lambda: None) -> Versioned[T]:
+        """Write over the record that was read at revision ``at``, unless ``allow`` raises at its turn.
+
+        Raises NotFound, PreconditionFailed.
+        """
         async with self.writing:
             self.read(name)
+            allow()
             return await self._write(name, record, at)
 
     async def change(self, name: K, decide: Callable[[T], T], *, otherwise: T | None = None) -> Versioned[T]:
@@ -248,11 +252,17 @@ class Keyed(Generic[K, T]):
                 )
                 raise
 
-    async def rename(self, old: K, new: K, record: T, *, at: int) -> Versioned[T]:
-        """Move a record to a new name in one commit. Raises NotFound, AlreadyExists, PreconditionFailed."""
+    async def rename(
+        self, old: K, new: K, record: T, *, at: int, allow: Callable[[], object] = lambda: None
+    ) -> Versioned[T]:
+        """Move a record to a new name in one commit, unless ``allow`` raises at its turn.
+
+        Raises NotFound, AlreadyExists, PreconditionFailed.
+        """
         async with self.writing:
             self.read(old)
             self._require_free(new)
+            allow()
             record = self._stamped(record)
             revision = await self._commit(
                 (old, new),

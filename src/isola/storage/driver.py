@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 from isola.errors import InUse, NotFound, Unsupported
 from isola.host import Host
 from isola.host.cancellation import finish
+from isola.model.identity import IdRange
 from isola.model.probe import Probe
 from isola.model.storage import Pool, Space, Volume
 from isola.operations import Operation
@@ -121,8 +122,15 @@ class VolumeDriver(ABC):
         """
         await self._make(op, volume, f"copy volume {source.id}", lambda: self._clone_volume(volume, source, snapshot))
 
+    def ids_of(self, volume: Volume) -> IdRange | None:
+        """The ids with which files are to come into a volume from elsewhere; None: those inside."""
+        return None
+
     async def fill_volume(self, op: Operation, volume: Volume, tree: Path) -> None:
-        """Make a volume with a copy of a directory, whose ids are those inside. Raises as ``clone_volume``."""
+        """Make a volume, which has no layers, with a copy of a directory, whose ids are those of ``ids_of``.
+
+        Raises as ``clone_volume``.
+        """
         await self._make(op, volume, f"fill volume {volume.id}", lambda: self._fill_volume(volume, tree))
 
     async def delete_volume(self, op: Operation, volume: Volume) -> None:
@@ -162,7 +170,7 @@ class VolumeDriver(ABC):
     async def fill_snapshot(
         self, op: Operation, volume: Volume, id: str, tree: Path, *, same_pool: bool = False
     ) -> None:
-        """Make a snapshot with a copy of a directory, whose ids are those inside: of ``contents``."""
+        """Make a snapshot with a copy of a directory, whose ids are those of ``ids_of``: of ``contents``."""
         await op.effect(
             f"fill snapshot of volume {volume.id}",
             lambda: self._fill_snapshot(volume, id, tree, same_pool),
@@ -191,6 +199,10 @@ class VolumeDriver(ABC):
     async def apply_restore(self, volume: Volume, id: str) -> None:
         """``restore_snapshot`` outside an operation: when it raises the volume is as it was. Can be repeated."""
         await self._locked_restore(volume, id)
+
+    async def drop_snapshot(self, volume: Volume, id: str) -> None:
+        """``delete_snapshot`` outside an operation."""
+        await self._delete_snapshot(volume, id)
 
     async def delete_snapshot(self, op: Operation, volume: Volume, id: str) -> None:
         """Fine when it is not there."""
@@ -382,8 +394,13 @@ class VolumeDriver(ABC):
         """Ids of a volume's snapshots on the host."""
 
     @abstractmethod
-    def contents(self, volume: Volume, snapshot: str | None = None) -> AbstractAsyncContextManager[Path]:
-        """The files of a custom volume or of a snapshot of it, with their ids inside, to be read. Raises NotFound."""
+    def contents(
+        self, volume: Volume, snapshot: str | None = None, ids: IdRange | None = None
+    ) -> AbstractAsyncContextManager[Path]:
+        """All files of a volume or of a snapshot of it, to be read: with their ids inside, or with those of ``ids``.
+
+        Raises NotFound.
+        """
 
     @abstractmethod
     async def clean(self) -> None:

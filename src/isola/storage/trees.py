@@ -27,9 +27,11 @@ from isola.errors import InvalidInput, IsolaError, NotFound
 from isola.host import Host
 from isola.host.cancellation import finish
 from isola.host.mounts import BindMount
+from isola.model.identity import IdRange
 from isola.model.storage import Pool, Space, Volume
 from isola.storage.driver import VolumeDriver
 from isola.storage.layers import LayerStore
+from isola.storage.place import clear_trial
 from isola.storage.tree_layers import TreeLayers, Trees
 
 Fill = Callable[[Path], Awaitable[None]]
@@ -264,9 +266,27 @@ class TreeDriver(VolumeDriver):
         await self._remove_tree(self._tree(volume, _checked(id)))
 
     @asynccontextmanager
-    async def contents(self, volume: Volume, snapshot: str | None = None) -> AsyncIterator[Path]:
+    async def contents(
+        self, volume: Volume, snapshot: str | None = None, ids: IdRange | None = None
+    ) -> AsyncIterator[Path]:
         await self._require(volume, snapshot)
-        yield self._tree(volume, snapshot)
+        tree = self._tree(volume, snapshot)
+        if ids is None:
+            yield tree
+            return
+        async with self._scratch(volume) as shown:
+            await self.host.mounts.bind(BindMount(tree, shown, ids, read_only=True))
+            yield shown
+
+    @asynccontextmanager
+    async def _scratch(self, volume: Volume) -> AsyncIterator[Path]:
+        """A directory for mounts of one reader: it goes with them, and with the next daemon if this one is killed."""
+        place = self._partial / f"{volume.id}.{self.host.clock.token(8)}.shown"
+        try:
+            await self.host.files.make_directory(place, mode=0o700)
+            yield place
+        finally:
+            await finish(clear_trial(self.host, place))
 
     async def _require(self, volume: Volume, snapshot: str | None) -> None:
         if not await self.host.files.exists(self._tree(volume, snapshot)):

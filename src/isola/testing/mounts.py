@@ -32,13 +32,17 @@ class FakeMounts:
         if self.failure is not None:
             raise self.failure
         layers = [self._directory(path) for path in mount.lower]
-        upper, _, _ = (self._directory(path) for path in (mount.upper, mount.work, mount.target))
-        if not layers:
-            raise HostFailure(f"Cannot mount an {mount.describe()}", evidence="no layer")
+        self._directory(mount.target)
+        if len(layers) < (1 if mount.upper is not None else 2):
+            raise HostFailure(f"Cannot mount an {mount.describe()}", evidence="too few layers")
+        upper = layers[-1]
+        if mount.upper is not None and mount.work is not None:
+            upper, _ = self._directory(mount.upper), self._directory(mount.work)
         merged = Node("directory", upper.mode, upper.uid, upper.gid)
         for layer in layers:
             _merge(merged, layer, mount.idmap)
-        _merge(merged, upper, None)
+        if mount.upper is not None:
+            _merge(merged, upper, None)
         find(self.files.tree, mount.target.parent).children[mount.target.name].mounts.append(merged)
         self.table.append(mount)
 
@@ -71,7 +75,11 @@ class FakeMounts:
         """Unmount all that is stacked on ``target``."""
         for mount in [mount for mount in reversed(self.table) if mount.target == target]:
             merged = find(self.files.tree, target.parent).children[target.name].mounts.pop()
-            if isinstance(mount, OverlayMount):
+            if isinstance(mount, OverlayMount) and mount.upper is not None:
+                below = Node("directory", 0o755)
+                for path in mount.lower:
+                    _merge(below, find(self.files.tree, path), None)
+                _mark_removed(merged, below)
                 find(self.files.tree, mount.upper).children = merged.children
             self.table.remove(mount)
 
@@ -121,6 +129,15 @@ def _merge(into: Node, layer: Node, idmap: IdRange | None) -> None:
             _merge(copy, node, idmap)
         else:
             into.children[name] = _copy(node, idmap)
+
+
+def _mark_removed(merged: Node, below: Node) -> None:
+    """What the layers hold and the overlay does not is hidden by a mark in its upper directory."""
+    for name, node in below.children.items():
+        if name not in merged.children:
+            merged.children[name] = Node("whiteout", 0)
+        elif node.kind == merged.children[name].kind == "directory":
+            _mark_removed(merged.children[name], node)
 
 
 def _copy(node: Node, idmap: IdRange | None) -> Node:

@@ -1,4 +1,4 @@
-"""``isola copy``."""
+"""``isola copy`` and ``isola move``."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def copy(context: Context) -> None:
         source,
         name,
         project=args.text("from-project"),
+        pool=args.text("storage"),
         snapshots=not args.flag("instance-only"),
         config=args.pairs("config"),
         profiles=args.many("profile") if args.given("profile") else None,
@@ -30,18 +31,37 @@ def copy(context: Context) -> None:
     context.say(f"{name} is {'running' if args.flag('start') else 'created'}")
 
 
+def move(context: Context) -> None:
+    """Give an instance another name, another pool or another project."""
+    args = context.args
+    name, new = args.text("NAME"), args.text("NEW")
+    pool, project = args.text("storage"), args.text("to-project")
+    if not (new or pool or project):
+        raise UsageError("A new name, --storage or --to-project is expected")
+    if not (pool or project):
+        context.follow(context.client.instances.rename(name, new), f"Renaming {name}")
+        context.say(f"{name} is renamed to {new}")
+        return
+    alone = args.flag("instance-only")
+    operation = context.client.instances.move(name, new, pool=pool, project=project, snapshots=not alone)
+    context.follow(operation, f"Moving {name}")
+    where = [text for text in (f"pool {pool}" if pool else "", f"project {project}" if project else "") if text]
+    context.say(f"{new or name} is in {' and '.join(where)}")
+
+
 COMMANDS = (
     Command(
         "copy",
         "Copy an instance, running or not, or one of its snapshots",
         copy,
-        Argument("SOURCE", "INSTANCE or INSTANCE/SNAPSHOT", complete="instances"),
+        Argument("SOURCE", "INSTANCE or INSTANCE/SNAPSHOT", complete="sources"),
         Argument("NAME", "Name of the copy (default: a generated one)", optional=True),
         Option(
             "-c --config", "A key that is to be another one", value="KEY=VALUE", repeat=True, complete="instance-keys"
         ),
         Option("-p --profile", "A profile instead of the source's", value="NAME", repeat=True, complete="profiles"),
         Option("-e --ephemeral", "Delete the copy when it stops"),
+        Option("-s --storage", "The pool of the copy's root", value="POOL", complete="pools"),
         Option("--from-project", "The project of the source", value="NAME", complete="projects"),
         Option("--instance-only", "Without its snapshots"),
         Option("--start", "Also start it"),
@@ -50,6 +70,23 @@ COMMANDS = (
             ("isola copy web1 web2", "with ids, addresses and a host name of its own"),
             ("isola copy web1/snap0 web2 --start", "what web1 was then"),
             ("isola copy web1 web1 --from-project blue", "from another project"),
+            ("isola copy web1 web2 --storage fast", "to another pool, with its snapshots"),
+        ),
+    ),
+    Command(
+        "move",
+        "Move a stopped instance to another pool, project or name",
+        move,
+        Argument("NAME", "Its name now", complete="instances"),
+        Argument("NEW", "The new name (default: the same)", optional=True),
+        Option("-s --storage", "The pool to which its root goes", value="POOL", complete="pools"),
+        Option("--to-project", "The project to which it goes", value="NAME", complete="projects"),
+        Option("--instance-only", "Without its snapshots, which are lost"),
+        aliases=("mv",),
+        examples=(
+            ("isola move web1 web2", "another name"),
+            ("isola move web1 --storage fast", "to another pool, with its snapshots"),
+            ("isola move web1 --to-project blue", "to another project"),
         ),
     ),
 )

@@ -216,7 +216,6 @@ COMMANDS = (
         rename,
         Argument("NAME", "Its name now", complete="instances"),
         Argument("NEW", "The new name"),
-        aliases=("mv", "move"),
         examples=(("isola rename web1 web2", "web1 becomes web2"),),
     ),
     Command(

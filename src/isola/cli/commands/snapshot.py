@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from isola.cli.context import Context
 
 _INSTANCE = Argument("INSTANCE", "The instance", complete="instances")
-_SNAPSHOT = Argument("SNAPSHOT", "The snapshot", complete="")
+_SNAPSHOT = Argument("SNAPSHOT", "The snapshot", complete="snapshots")
 _NEVER = "0001-01-01T00:00:00Z"
 
 
@@ -147,7 +147,7 @@ COMMANDS = (
             "Delete snapshots",
             delete,
             _INSTANCE,
-            Argument("SNAPSHOT", "One or several", many=True),
+            Argument("SNAPSHOT", "One or several", many=True, complete="snapshots"),
             aliases=("rm",),
             examples=(("isola snapshot delete web1 snap0 snap1", "the instance stays"),),
         ),

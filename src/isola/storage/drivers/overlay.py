@@ -147,13 +147,38 @@ class OverlayDriver(TreeDriver):
     @asynccontextmanager
     async def _shifted(self, source: Volume, snapshot: str | None, volume: Volume) -> AsyncIterator[Path]:
         """The upper directory of one volume with the ids of another one."""
-        shifted = self._partial / f"{volume.id}.shifted"
-        try:
-            await self.host.files.make_directory(shifted, mode=0o700)
-            await self.host.mounts.bind(_reshifted(self._tree(source, snapshot), shifted, source, volume))
+        async with self._scratch(volume) as shifted:
+            await self.host.mounts.bind(_reshifted(self._tree(source, snapshot), shifted, source, volume.idmap))
             yield shifted
-        finally:
-            await finish(clear_trial(self.host, shifted))
+
+    def ids_of(self, volume: Volume) -> IdRange | None:
+        """What is written in an overlay lies there with shifted ids."""
+        return volume.idmap if volume.kind == "container" else super().ids_of(volume)
+
+    @asynccontextmanager
+    async def contents(
+        self, volume: Volume, snapshot: str | None = None, ids: IdRange | None = None
+    ) -> AsyncIterator[Path]:
+        if volume.kind != "container":
+            async with super().contents(volume, snapshot, ids) as tree:
+                yield tree
+            return
+        await self._require(volume, snapshot)
+        async with self._scratch(volume) as scratch:
+            await self._show_whole(volume, self._tree(volume, snapshot), scratch, ids)
+            yield scratch / "root"
+
+    async def _show_whole(self, volume: Volume, upper: Path, scratch: Path, ids: IdRange | None) -> None:
+        """All of a root, read-only. An overlay cannot be shown with other ids, so that what it consists of is."""
+        mounts, root, top = self.host.mounts, scratch / "root", scratch / "top"
+        await self.host.files.make_directory(root, top, mode=0o700)
+        await mounts.bind(_reshifted(upper, top, volume, ids))
+        lower = list(self._lower(volume))
+        for number, layer in enumerate(lower if ids is not None else ()):
+            lower[number] = scratch / str(number)
+            await self.host.files.make_directory(lower[number], mode=0o700)
+            await mounts.bind(BindMount(layer, lower[number], ids, read_only=True))
+        await mounts.overlay(OverlayMount((*lower, top), None, None, root))
 
     async def _show(self, volume: Volume, point: Path) -> None:
         if volume.kind != "container":
@@ -183,10 +208,10 @@ class OverlayDriver(TreeDriver):
         return tuple(self.layers.path(layer) for layer in volume.layers) or (self._empty,)
 
 
-def _reshifted(source: Path, target: Path, old: Volume, new: Volume) -> BindMount:
-    """The files of one volume with the ids that another one's have."""
-    inner = old.idmap.base if old.idmap else 0
-    return BindMount(source, target, new.idmap or IdRange(0), inner=inner, read_only=True)
+def _reshifted(source: Path, target: Path, volume: Volume, ids: IdRange | None) -> BindMount:
+    """The files of a volume with other ids; None: with those inside."""
+    inner = volume.idmap.base if volume.idmap else 0
+    return BindMount(source, target, ids or IdRange(0), inner=inner, read_only=True)
 
 
 async def _try_overlay(host: Host, place: Path) -> None:

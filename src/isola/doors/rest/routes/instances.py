@@ -16,6 +16,7 @@ from isola.doors.rest.routing import Permission, in_every_tree
 from isola.doors.rest.shapes.instances import writable
 from isola.errors import InvalidInput, NotFound, Unsupported
 from isola.instances.copy import Source
+from isola.instances.move import Destination
 from isola.model.instance import Config, Instance, InstanceRequest, InstanceUpdate
 from isola.model.names import instance_name
 from isola.model.reference import Kind, Ref
@@ -86,15 +87,18 @@ async def patch(request: Request) -> web.StreamResponse:
 
 
 async def rename(request: Request) -> web.StreamResponse:
-    """Start renaming."""
+    """Start renaming, or moving to another pool or project."""
     fields = await request.fields()
     instance = instance_of(request)
-    for word in ("migration", "live", "container_only", "instance_only"):
-        if fields.boolean(word):
-            raise Unsupported("Moving an instance to another server is not offered yet", field=word)
-    for word in ("pool", "project"):
-        if fields.text(word, "") not in ("", "default"):
-            raise Unsupported(f"Moving an instance to another {word} is not offered yet", field=word)
+    moving = any(fields.has(word) for word in ("config", "devices", "profiles"))
+    if moving or fields.text("pool", "") or fields.text("project", "") not in ("", instance.project):
+        return background(_move(request, fields, instance))
+    if fields.boolean("migration"):
+        raise Unsupported(
+            "Moving an instance to another server is not offered yet",
+            field="migration",
+            remedy="name a pool or a project of this one",
+        )
     return background(
         request.services.instances.rename(instance.ref, instance_name(fields.text("name")), caller=request.caller)
     )
@@ -106,6 +110,22 @@ async def delete(request: Request) -> web.StreamResponse:
     return background(
         request.services.instances.delete(instance.ref, force=request.flag("force"), caller=request.caller)
     )
+
+
+def _move(request: Request, fields: Fields, instance: Instance) -> Operation:
+    project = fields.text("project", "") or instance.project
+    if not request.caller.may_use(project):
+        raise NotFound(f"Project {project[:80]!r} not found", field="project")
+    name = fields.text("name", "") or instance.name
+    destination = Destination(
+        Ref(project, name if name == instance.name else instance_name(name)),
+        pool=fields.text("pool", ""),
+        with_snapshots=not (fields.boolean("instance_only") or fields.boolean("container_only")),
+        config=fields.mapping("config", empty=True),
+        devices=fields.mappings("devices"),
+        profiles=fields.texts("profiles") if fields.has("profiles") else None,
+    )
+    return request.services.instances.move(instance.ref, destination, caller=request.caller)
 
 
 def _update(request: Request, decide: Callable[[Instance], InstanceUpdate]) -> Operation:

@@ -1,0 +1,166 @@
+"""Move a stopped instance: to another pool, project or name. Its id, its ids on the host and its MAC addresses stay."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+
+from isola.errors import AlreadyExists, InvalidInput, WrongState
+from isola.instances.configuration import expanded
+from isola.instances.context import Context
+from isola.instances.describe import describe, describe_change
+from isola.instances.expand import naming, root_size, validate, with_size
+from isola.instances.files import end_sessions
+from isola.instances.identity import plugs_of, refreshed
+from isola.instances.mend import marks, mend
+from isola.instances.moving import announce, finish_later, finish_moves_of, moves_of, settle
+from isola.instances.roots import copy_root, copy_snapshot, devices_in, start_in
+from isola.instances.snapshot import remove as remove_snapshot
+from isola.instances.snapshot_records import snapshots_of
+from isola.instances.templates import renamed as facts_after
+from isola.instances.update import allow
+from isola.model.instance import Config, Devices, Instance
+from isola.model.names import plain_name
+from isola.model.reference import Ref
+from isola.operations import Operation
+from isola.state import Versioned
+
+_KEPT = ("volatile.", "image.")
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where an instance is to be, and what is to be different there."""
+
+    ref: Ref
+    pool: str = ""
+    """Empty: the one where it is."""
+    with_snapshots: bool = True
+    """Without, they are lost."""
+    config: Config = field(default_factory=dict)
+    """Keys in place of its own."""
+    devices: Devices = field(default_factory=dict)
+    profiles: tuple[str, ...] | None = None
+    """None: its own."""
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything else than its place is to be different."""
+        return bool(self.config or self.devices or self.profiles is not None)
+
+
+def check(context: Context, ref: Ref, to: Destination) -> Instance:
+    """The record as it shall be. Raises NotFound, InvalidInput, AlreadyExists, WrongState, Forbidden."""
+    instance = context.records.get(ref)
+    if instance.deleting:
+        raise WrongState(f"Instance {ref.name!r} is half deleted", remedy="delete it again")
+    if context.runs(instance):
+        raise WrongState(f"Instance {ref.name!r} is running", remedy="stop it, move it and start it again")
+    plain_name(to.ref.name)
+    with naming("project"):
+        context.projects.get(to.ref.project)
+    if to.ref != ref and to.ref in context.records:
+        raise AlreadyExists(f"Instance {to.ref.name!r} already exists", field="name", remedy="choose another name")
+    pool = to.pool or context.pool_name(instance)
+    with naming("pool"):
+        context.pools.get(pool)
+    if (to.ref, pool) == (ref, context.pool_name(instance)) and not to.changes:
+        raise InvalidInput(f"Instance {ref.name!r} is there already", field="pool", remedy="name another pool")
+    wanted = _wanted(context, instance, to, pool)
+    if to.ref.project != ref.project and to.with_snapshots and snapshots_of(context, instance):
+        context.permit_snapshot(to.ref.project)
+    return wanted
+
+
+def _wanted(context: Context, instance: Instance, to: Destination, pool: str) -> Instance:
+    config = {key: value for key, value in to.config.items() if not key.startswith(_KEPT)}
+    volatile = (
+        dict(instance.volatile) if to.ref.name == instance.name else facts_after(instance.volatile, instance.name)
+    )
+    wanted = dataclasses.replace(
+        instance,
+        name=to.ref.name,
+        project=to.ref.project,
+        config={key: value for key, value in {**instance.config, **config}.items() if value},
+        devices={**instance.devices, **to.devices},
+        profiles=instance.profiles if to.profiles is None else to.profiles,
+        start=start_in(context, instance, pool),
+        volatile={**volatile, "root.pool": pool},
+    )
+    validate(wanted.config, wanted.devices)
+    wanted = dataclasses.replace(wanted, devices=devices_in(context, wanted, pool))
+    allow(context, wanted, wanted)
+    size = root_size(expanded(context, wanted)[1])
+    return dataclasses.replace(wanted, volatile=with_size(wanted.volatile, size))
+
+
+async def move(context: Context, op: Operation, ref: Ref, to: Destination) -> None:
+    """All is copied before the record says so, and goes from where it was afterwards."""
+    check(context, ref, to)
+    await mend(context, op, ref)
+    await finish_moves_of(context, op, context.records.get(ref).id)
+    held, wanted = context.records.read(ref), check(context, ref, to)
+    old = held.value
+    await end_sessions(context, old)
+    new = await refreshed(context, op, wanted, expanded(context, wanted)[1])
+    op.if_undo_fails(lambda _: finish_later(context, old.id))
+    intent = await announce(context, op, old, new, with_snapshots=to.with_snapshots)
+    if intent is not None:
+        await _copy(context, op, old, new, with_snapshots=to.with_snapshots)
+    marks(context, op, old.id, (*plugs_of(context, new), *plugs_of(context, old)))
+    await _register(context, op, old, new)
+    try:
+        await op.commit(lambda: _change_over(context, op, held, new))
+        if intent is not None:
+            await settle(context, op, intent)
+        elif not to.with_snapshots:
+            for snapshot in snapshots_of(context, new):
+                await remove_snapshot(context, op, new, snapshot)
+    finally:
+        if op.committed and moves_of(context, old.id):
+            finish_later(context, old.id)
+
+
+async def _copy(context: Context, op: Operation, old: Instance, new: Instance, *, with_snapshots: bool) -> None:
+    with op.step(f"Copy {old.name} to pool {context.pool_name(new)}"):
+        await copy_root(context, op, old, None, new)
+    for snapshot in snapshots_of(context, old) if with_snapshots else ():
+        with op.step(f"Copy snapshot {snapshot.name}"):
+            await copy_snapshot(context, op, old, snapshot.id, new, id=snapshot.id)
+
+
+async def _register(context: Context, op: Operation, old: Instance, new: Instance) -> None:
+    """Devices under the name and in the project that they come to, and what the volume says of itself."""
+    if old.ref == new.ref:
+        await context.devices.change(op, old, new, None)
+    else:
+        for plug in reversed(plugs_of(context, old)):
+            await context.devices.driver(plug.state.kind).withdraw(op, plug, None)
+        await context.devices.register(op, new)
+    if context.pool_name(old) == context.pool_name(new):
+        await describe_change(context, op, old, new)
+        return
+    descriptions = context.descriptions(context.pool_name(new))
+    await op.effect(f"describe {new.name}", lambda: describe(context, new), undo=lambda: descriptions.remove(new.id))
+
+
+async def _change_over(context: Context, op: Operation, held: Versioned[Instance], new: Instance) -> None:
+    def permitted() -> None:
+        context.permit([new])
+
+    if held.value.ref == new.ref:
+        await context.records.replace(new.ref, new, at=held.revision, allow=permitted)
+    else:
+        await context.records.rename(held.value.ref, new.ref, new, at=held.revision, allow=permitted)
+    _tell(context, op, held.value, new)
+    context.devices.forget(plugs_of(context, held.value), but=new)
+
+
+def _tell(context: Context, op: Operation, old: Instance, new: Instance) -> None:
+    if old.project != new.project:
+        context.tell("deleted", old.ref, caller=op.caller)
+        context.tell("created", new.ref, caller=op.caller, type=new.type)
+    elif old.name != new.name:
+        context.tell("renamed", new.ref, caller=op.caller, old_name=old.name)
+    if context.pool_name(old) != context.pool_name(new):
+        context.tell("updated", new.ref, caller=op.caller)

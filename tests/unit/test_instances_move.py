@@ -1,0 +1,152 @@
+"""Instances between pools and projects: what is refused, what stays, and what goes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+from instance_verbs import ROOT, VICTIM, moves, running, stopped, takes_snapshot, two_pools
+from rest_door import standing
+
+from isola.errors import AlreadyExists, Forbidden, InvalidInput, IsolaError, NotFound, WrongState
+from isola.instances.copy import Source
+from isola.instances.move import Destination
+from isola.model.instance import Instance, InstanceRequest
+from isola.model.project import Project
+from isola.model.reference import Ref
+from isola.testing.parts import World
+
+OTHER = VICTIM.renamed("other")
+
+
+async def project(world: World, **config: str) -> None:
+    shared = {f"features.{kind}": "false" for kind in ("images", "profiles", "storage.volumes")}
+    await world.parts.services.projects.create(Project("red", config=shared | config))
+
+
+def victim(world: World, ref: Ref = VICTIM) -> Instance:
+    return world.parts.services.instances.get(ref)
+
+
+async def file_in(world: World, instance: Instance, snapshot: str | None = None) -> bytes:
+    driver, volume = world.context.storage(instance), world.context.volume(instance)
+    async with driver.contents(volume, snapshot) as tree:
+        return await world.host.files.read(tree / "etc/hostname")
+
+
+@pytest.mark.parametrize(
+    ("to", "error", "words"),
+    [
+        (Destination(VICTIM), InvalidInput, "there already"),
+        (Destination(VICTIM, pool="default"), InvalidInput, "there already"),
+        (Destination(VICTIM, pool="none"), NotFound, "none"),
+        (Destination(Ref("none", "victim")), NotFound, "none"),
+        (Destination(OTHER, pool="other"), AlreadyExists, "exists"),
+        (Destination(VICTIM.renamed("a/b"), pool="other"), InvalidInput, "name"),
+        (Destination(VICTIM, pool="other", profiles=("none",)), NotFound, "none"),
+        (Destination(VICTIM, pool="other", devices={"root": ROOT}), None, ""),
+        (Destination(VICTIM, pool="other", config={"limits.cpu": "many"}), InvalidInput, "limits.cpu"),
+    ],
+)
+async def test_what_is_wrong_is_refused_at_once(
+    world: World, to: Destination, error: type[IsolaError] | None, words: str
+) -> None:
+    await stopped(world)
+    await two_pools(world)
+    await world.create("other")
+    if error is None:
+        await world.finish(world.parts.services.instances.move(VICTIM, to))
+        return
+    before = victim(world)
+    with pytest.raises(error, match=words):
+        world.parts.services.instances.move(VICTIM, to)
+    assert victim(world) == before
+
+
+async def test_what_runs_is_not_moved(world: World) -> None:
+    await running(world)
+    await two_pools(world)
+    with pytest.raises(WrongState, match="stop it"):
+        world.parts.services.instances.move(VICTIM, Destination(VICTIM, pool="other"))
+
+
+async def test_it_keeps_its_identity_its_files_and_its_snapshots(world: World) -> None:
+    await stopped(world)
+    await two_pools(world)
+    await takes_snapshot(world)
+    before = victim(world)
+    await moves(pool="other")(world)
+    after = victim(world)
+    assert (after.id, after.idmap, after.volatile["uuid"]) == (before.id, before.idmap, before.volatile["uuid"])
+    assert after.plugged["eth0"] == before.plugged["eth0"]
+    assert after.devices["root"] == ROOT | {"pool": "other"}
+    (snapshot,) = world.parts.services.instances.snapshots.of(after)
+    assert await file_in(world, after) == await file_in(world, after, snapshot.id) == b"tiny\n"
+    users = {str(each) for each in world.parts.services.pools.used_by("other")}
+    assert str(after.entity) in users
+    await world.finish(world.parts.services.instances.snapshots.restore(VICTIM, snapshot.name))
+    assert victim(world).devices["root"]["pool"] == "other"
+    await world.finish(world.parts.services.instances.start(VICTIM))
+
+
+async def test_a_snapshot_from_before_a_move_is_copied_from_where_it_is_now(world: World) -> None:
+    await stopped(world)
+    await two_pools(world)
+    await takes_snapshot(world)
+    await moves(pool="other")(world)
+    instances = world.parts.services.instances
+    await world.finish(instances.copy(Source(VICTIM, "before"), InstanceRequest(name="other")))
+    assert victim(world, OTHER).volatile["root.pool"] == "other"
+    assert await file_in(world, victim(world, OTHER)) == b"tiny\n"
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"limits.instances": "0"}, "limits.instances"),
+        ({"features.networks": "true"}, "isolabr0"),
+        ({"restricted": "true", "restricted.devices.nic": "block"}, "nic"),
+        ({"restricted": "true", "restricted.devices.nic": "allow"}, "snapshots"),
+    ],
+)
+async def test_the_other_projects_limits_are_kept(world: World, config: Mapping[str, str], words: str) -> None:
+    await stopped(world)
+    await takes_snapshot(world)
+    await project(world, **config)
+    with pytest.raises((Forbidden, InvalidInput, NotFound), match=words):
+        world.parts.services.instances.move(VICTIM, Destination(Ref("red", "victim")))
+    if "restricted.devices.nic" in config and words == "snapshots":
+        await moves(project="red", with_snapshots=False)(world)
+        assert not list(world.parts.records.instance_snapshots)
+
+
+_WEB = "/1.0/instances/web1"
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"migration": True}, 400),
+        ({"migration": True, "pool": "none"}, 404),
+        ({"migration": True, "project": "none"}, 404),
+        ({"migration": True, "pool": "default"}, 400),
+        ({"name": "web2", "migration": True, "live": True, "pool": "fast", "instance_only": True}, 202),
+        ({"name": "web1", "migration": True, "project": "blue"}, 202),
+        ({"name": "web1", "migration": True, "config": {"user.a": "b"}}, 202),
+    ],
+)
+async def test_as_clients_ask_for_it(body: Mapping[str, object], status: int) -> None:
+    async with standing() as stand:
+        await stand.finish("POST", "/1.0/instances", {"name": "web1", "source": {"type": "image", "alias": "tiny"}})
+        await stand.ask("POST", "/1.0/storage-pools", {"name": "fast", "driver": "overlay"})
+        shared = {"features.profiles": "false", "features.images": "false"}
+        await stand.ask("POST", "/1.0/projects", {"name": "blue", "config": shared})
+        if status != 202:
+            answered, _ = await stand.ask("POST", _WEB, body)
+            assert answered == status
+            return
+        await stand.finish("POST", _WEB, body)
+        name, where = body.get("name"), body.get("project", "default")
+        found = await stand.get(f"/1.0/instances/{name}?project={where}")
+        assert found["expanded_devices"]["root"]["pool"] == body.get("pool", "default")
+        assert found["config"].get("user.a", "") == ("b" if "config" in body else "")

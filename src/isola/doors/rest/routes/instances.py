@@ -90,8 +90,8 @@ async def rename(request: Request) -> web.StreamResponse:
     """Start renaming, or moving to another pool or project."""
     fields = await request.fields()
     instance = instance_of(request)
-    moving = any(fields.has(word) for word in ("config", "devices", "profiles"))
-    if moving or fields.text("pool", "") or fields.text("project", "") not in ("", instance.project):
+    changing = any(fields.has(_spelt(fields, word)) for word in ("config", "devices", "profiles"))
+    if changing or fields.text("pool", "") or fields.text("project", "") not in ("", instance.project):
         return background(_move(request, fields, instance))
     if fields.boolean("migration"):
         raise Unsupported(
@@ -116,16 +116,21 @@ def _move(request: Request, fields: Fields, instance: Instance) -> Operation:
     project = fields.text("project", "") or instance.project
     if not request.caller.may_use(project):
         raise NotFound(f"Project {project[:80]!r} not found", field="project")
-    name = fields.text("name", "") or instance.name
+    name, profiles = fields.text("name", "") or instance.name, _spelt(fields, "profiles")
     destination = Destination(
         Ref(project, name if name == instance.name else instance_name(name)),
         pool=fields.text("pool", ""),
         with_snapshots=not (fields.boolean("instance_only") or fields.boolean("container_only")),
-        config=fields.mapping("config", empty=True),
-        devices=fields.mappings("devices"),
-        profiles=fields.texts("profiles") if fields.has("profiles") else None,
+        config=fields.mapping(_spelt(fields, "config"), empty=True),
+        devices=fields.mappings(_spelt(fields, "devices")),
+        profiles=fields.texts(profiles) if fields.has(profiles) else None,
     )
     return request.services.instances.move(instance.ref, destination, caller=request.caller)
+
+
+def _spelt(fields: Fields, name: str) -> str:
+    """Of a move Incus's client spells some with a capital letter."""
+    return name if fields.has(name) else name.capitalize()
 
 
 def _update(request: Request, decide: Callable[[Instance], InstanceUpdate]) -> Operation:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import compileall
+from pathlib import Path
+
 import pytest
 from leftovers import place, remove_claims, remove_leftovers
 
+_SOURCE = Path(__file__).resolve().parents[1] / "src"
 
-def pytest_sessionstart() -> None:
+
+def pytest_sessionstart(session: pytest.Session) -> None:
     """What killed runs left must not fail this one."""
+    if hasattr(session.config, "workerinput"):
+        return  # the run that it belongs to has done so
     remove_leftovers(place())
+    # Hundreds of daemons and commands are started: none compiles for itself, even where Python is told to keep nothing.
+    compileall.compile_dir(_SOURCE, quiet=2)
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_sessionfinish() -> None:
+def pytest_sessionfinish(session: pytest.Session) -> None:
     """What daemons that were never asked to go have claimed on the host."""
-    remove_claims(place())
+    if not hasattr(session.config, "workerinput"):
+        remove_claims(place())

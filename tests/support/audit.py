@@ -8,6 +8,7 @@ import json
 import re
 import sqlite3
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,11 @@ def records(daemon: Daemon, noun: str) -> dict[str, dict[str, Any]]:
     return {record["fingerprint"]: record for record in found.values()} if noun == "images" else found
 
 
-def differences(daemon: Daemon) -> list[str]:
-    """What the host has too much or too little, in words; empty when host and records agree."""
+def differences(daemon: Daemon, frozen: Collection[str] = ()) -> list[str]:
+    """What the host has too much or too little, as text; empty when host and records agree.
+
+    ``frozen``: names of the instances that are to be frozen.
+    """
     found: list[str] = []
     instances = records(daemon, "instances")
     recorded = {record["id"] for record in instances.values()}
@@ -57,7 +61,7 @@ def differences(daemon: Daemon) -> list[str]:
     begun = {record["id"] for record in kept if not record["ready"]}
     on_host = {path.name for path in volumes.glob("*/snapshots/*") if path.parent.parent.name not in doomed}
     compare("snapshots", on_host - begun, {record["id"] for record in kept} - begun)
-    found += [f"{name} stays frozen" for name in instances if daemon.status(name) == "Frozen"]
+    compare("frozen", {name for name in instances if daemon.status(name) == "Frozen"}, set(frozen))
     monitors = [words for words in daemon.host_processes().values() if "conmon" in words.split()[0]]
     compare("monitors", {id for words in monitors for id in _ID.findall(words)}, running)
     veths = {daemon.names.veth(id, "eth0") for id in running} | _ends(daemon, instances)
@@ -135,10 +139,10 @@ def _inside(process: Path, plugged: dict[str, dict[str, Any]]) -> list[str]:
     return [f"inside too much or missing: {sorted(wrong)}"] if wrong else []
 
 
-def settled(daemon: Daemon, seconds: float = 10) -> list[str]:
+def settled(daemon: Daemon, seconds: float = 10, *, frozen: Collection[str] = ()) -> list[str]:
     """The differences that do not go away within a while (cleaning up after an end takes a moment)."""
     end = time.monotonic() + seconds
-    while (found := differences(daemon)) and time.monotonic() < end:
+    while (found := differences(daemon, frozen)) and time.monotonic() < end:
         time.sleep(0.1)
     return found
 

@@ -227,3 +227,14 @@ def test_only_its_door_and_its_client_know_the_addresses_of_the_api() -> None:
     files = [path for path in python_files(SOURCE) if not allowed & set(path.parents)]
     found = [str(path.relative_to(ROOT)) for path in files if "/1" + ".0" in path.read_text()]
     assert len(files) > 200 and found == []
+
+
+def test_no_process_of_an_instance_crosses_the_seam_of_runtimes() -> None:
+    """A guest may have no process on this host: only the engines know one, the rest asks the guest."""
+    above = ("instances", "devices", "doors", "network", "storage", "images", "daemon")
+    files = [path for name in above for path in python_files(SOURCE / name)]
+    files += (SOURCE / "runtimes").glob("*.py")
+    told = re.compile(r"\bProcessRef\b|\binit_pid\b|\bguest\.(pid|init|monitor|processes)\b|/proc/\{")
+    found = [str(path.relative_to(ROOT)) for path in files if told.search(path.read_text())]
+    assert len(files) > 200 and found == []
+    assert told.search((SOURCE / "runtimes" / "oci" / "guest.py").read_text())

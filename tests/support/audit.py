@@ -42,7 +42,7 @@ def differences(daemon: Daemon, frozen: Collection[str] = ()) -> list[str]:
     running = {record["id"] for record in instances.values() if record["desired"] == "running"}
 
     # A deletion that failed half-way is recorded as begun: what it still has is its own until it is finished.
-    doomed = {record["id"] for record in instances.values() if record["deleting"]}
+    doomed = {record["id"] for record in instances.values() if record["desired"] == "deleted"}
     doomed |= {daemon.names.veth(id, "eth0") for id in doomed} | _ends(daemon, instances, deleting=True)
 
     def compare(what: str, seen: set[str], expected: set[str]) -> None:
@@ -75,7 +75,8 @@ def differences(daemon: Daemon, frozen: Collection[str] = ()) -> list[str]:
     found += [
         f"{name} is {daemon.status(name)}, its record says {record['desired']}"
         for name, record in instances.items()
-        if not record["deleting"] and (daemon.status(name) in ("Running", "Frozen")) != (record["desired"] == "running")
+        if record["desired"] != "deleted"
+        and (daemon.status(name) in ("Running", "Frozen")) != (record["desired"] == "running")
     ]
     return found
 
@@ -85,7 +86,7 @@ def _ends(daemon: Daemon, instances: dict[str, dict[str, Any]], *, deleting: boo
     return {
         daemon.names.veth(record["id"], name)
         for record in instances.values()
-        if record["deleting"] == deleting and (deleting or record["desired"] == "running")
+        if (record["desired"] == "deleted") == deleting and (deleting or record["desired"] == "running")
         for name, state in record["plugged"].items()
         if state["config"].get("nictype") in ("p2p", "routed")
     }

@@ -397,8 +397,8 @@ async def mend(world: World, point: str) -> None:
     instance = record(world)
     assert instance is not None
     await settle(world)
-    if world.context.broken:
-        assert world.context.broken[instance.id], point
+    if world.context.faults:
+        assert world.context.faults[instance.id].why, point
         assert world.context.status(instance) is Status.ERROR
     if world.context.status(instance) is not Status.RUNNING:
         await world.finish(world.parts.services.instances.start(Ref.default(NAME)))

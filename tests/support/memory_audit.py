@@ -8,8 +8,8 @@ from pathlib import Path
 from device_audit import device_differences, unmanaged_nics
 
 from isola.daemon.records import Records
-from isola.instances.context import RunState
 from isola.instances.identity import nics_of
+from isola.instances.phases import RunState
 from isola.instances.volatile import CHANGING, RESTARTING, RESTORING
 from isola.model.image import layer_keys
 from isola.model.instance import Desired, Instance
@@ -203,8 +203,8 @@ def _daemon(world: World, instances: list[Instance]) -> list[str]:
     found = _compare("watched", set(context.live), {id for id, record in kept.items() if _runs(record)})
     pausing = {id for id, record in kept.items() if RESTARTING in record.volatile}
     found += _compare("pausing", set(context.restarts), pausing)
-    found += [f"{kept[id].name} counts as broken: {why}" for id, why in context.broken.items() if id in kept]
-    found += [f"broken but unknown: {id}" for id in set(context.broken) - {record.id for record in instances}]
+    found += [f"{kept[id].name} counts as broken: {why}" for id, why in context.faults.items() if id in kept]
+    found += [f"broken but unknown: {id}" for id in set(context.faults) - {record.id for record in instances}]
     found += [
         f"{kept[id].name} is about to stop" for id, live in context.live.items() if live.state is RunState.STOPPING
     ]

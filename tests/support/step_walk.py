@@ -82,7 +82,7 @@ def no_image(daemon: Daemon, runtime: str) -> None:
 
 def has_victim(daemon: Daemon) -> bool:
     record = records(daemon, "instances").get("victim")
-    return record is not None and not record["deleting"]
+    return record is not None and record["desired"] != "deleted"
 
 
 def runs(daemon: Daemon) -> bool:

@@ -149,7 +149,7 @@ def test_a_misspelt_key_is_answered_with_the_right_one() -> None:
         (instance(desired=Desired.STOPPED, volatile={"last_state.boot": "b0"}), False, "b1", True, Verdict.START),
         (instance(desired=Desired.RUNNING, volatile={"last_state.boot": "b0"}), False, "b1", False, Verdict.CLEAN),
         (instance(desired=Desired.STOPPED, volatile={"last_state.boot": "b1"}), False, "b1", True, Verdict.CLEAN),
-        (instance(desired=Desired.RUNNING, deleting=True), True, "b1", True, Verdict.DELETE),
+        (instance(desired=Desired.DELETED), True, "b1", True, Verdict.DELETE),
     ],
 )
 def test_what_a_restart_does(record: Instance, runs: bool, boot: str, autostart: bool | None, verdict: Verdict) -> None:

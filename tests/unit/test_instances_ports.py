@@ -52,7 +52,7 @@ async def test_every_call_of(verb: Verb, how: str, frail: FrailWorld) -> None:
         told = await hit(frail, verb, number, how)
         if verb.background and "fail" in how and record(frail):
             await mend(frail, call)
-        if told == "success" and not verb.background and frail.context.broken:
+        if told == "success" and not verb.background and frail.context.faults:
             await mend(frail, call)  # done, but not recorded as done: the next verb writes the record
         found = [text for text in await differences(frail) if text not in left]
         if "fail" in how and call in REMOVALS:
@@ -135,7 +135,7 @@ async def test_files_changed_after_a_restore_that_could_not_be_recorded_stay(fra
     await verb.prepare(frail)
     assert await hit(frail, verb, last, "fail before") == "success"
     instance = record(frail)
-    assert instance is not None and instance.id in frail.context.broken
+    assert instance is not None and instance.id in frail.context.faults
     place = frail.directory / "pools/default/volumes" / instance.id / "upper/file"
     await frail.host.files.write(place, b"new")
     await mend(frail, "restore")

@@ -8,7 +8,8 @@ from typing import cast
 
 import pytest
 
-from isola.instances.context import Live, RunState
+from isola.instances.context import Live
+from isola.instances.phases import RunState
 from isola.model.instance import Desired, Instance
 from isola.runtimes import Guest
 from isola.state import record_codec

@@ -196,7 +196,7 @@ async def test_what_could_not_be_undone_is_cleaned_up_by_the_next_verb(world: Wo
     assert status(world) is Status.ERROR, "it is still marked"
     world.runtime.keeps = False
     await world.finish(getattr(world.parts.services.instances, verb)(Ref.default("web1")))
-    assert not world.context.broken and not await differences(world)
+    assert not world.context.faults and not await differences(world)
 
 
 async def test_an_end_that_cannot_be_looked_at_is_noticed_later(world: World) -> None:

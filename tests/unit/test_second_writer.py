@@ -24,10 +24,11 @@ from isola.model.instance import Instance
 from isola.model.network import Network
 from isola.model.profile import Profile
 from isola.model.project import Project
-from isola.model.reference import Ref
+from isola.model.reference import Kind, Ref
 from isola.model.snapshot import InstanceSnapshot
 from isola.model.storage import Pool
 from isola.model.volume import VolumeRecord, VolumeSnapshot
+from isola.model.warning import WarningRecord
 from isola.state import Intent, Intents, Keyed, Store
 from isola.state.drivers.sqlite import SqliteStore
 from isola.state.follow import Follower
@@ -38,6 +39,7 @@ WEB = Ref.default("web")
 INSTANCE = Instance("0123456789abcdef", "web", "", IdRange(1 << 20), NOW)
 IMAGE = Image("f" * 64, "sha256:" + "0" * 64, 1, "x86_64", NOW, NOW, (), ImageConfig())
 VOLUME = VolumeRecord("v1", "default", "custom", "default", "data", NOW)
+WARNING = WarningRecord("w1", "Lost", "low", "gone", Kind.INSTANCE, "default", ("web",), NOW, NOW)
 CERTIFICATE = Certificate("c" * 64, "PEM", "laptop", created_at=NOW)
 
 
@@ -66,6 +68,7 @@ SAMPLES = {
     "volume_snapshots": described("v1/snap0", VolumeSnapshot("s1", "v1", "snap0", NOW)),
     "instance_snapshots": described(f"{INSTANCE.id}/snap0", InstanceSnapshot("s1", "snap0", NOW, INSTANCE), "id"),
     "certificates": described("c" * 64, CERTIFICATE),
+    "warnings": described("w1", WARNING, "message"),
 }
 MEMBERS_OWN = {"intents", "references"}
 """What each daemon has begun itself, and what follows from the collections."""

@@ -208,6 +208,7 @@ _ASK: dict[str, Callable[[Client], list[str]]] = {
     "remotes": _remotes,
     "certificates": lambda client: [item["fingerprint"][:12] for item in client.certificates.all()],
     "operations": lambda client: [item["id"] for item in client.operations.all()],
+    "warnings": lambda client: [item["uuid"] for item in client.warnings.all()],
 }
 
 

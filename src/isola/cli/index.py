@@ -43,6 +43,7 @@ CHAPTERS: Mapping[str, Mapping[str, str]] = {
     "The daemon": {
         "remote": "remote",
         "operation": "operation",
+        "warning": "warning",
         "monitor": "monitor",
         "admin": "admin",
         "doctor": "doctor",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from isola.client.server import Server
     from isola.client.storage import Storage
     from isola.client.volumes import Volumes
+    from isola.client.warnings import Warnings
 
 
 class Client(Api):
@@ -113,3 +114,10 @@ class Client(Api):
         from isola.client.events import Follower
 
         return Follower(self, types)
+
+    @property
+    def warnings(self) -> Warnings:
+        """What an administrator should know of."""
+        from isola.client.warnings import Warnings
+
+        return Warnings(self)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from isola.certificates import Certificates, Identity, Tokens
 from isola.daemon.records import Records
+from isola.daemon.warn import warn_of_networks, warn_of_pools
 from isola.doors import Services
 from isola.events import Events
 from isola.host import Host
@@ -18,6 +19,7 @@ from isola.instances import Instances
 from isola.instances.after_end import after_end
 from isola.instances.context import Context
 from isola.instances.expand import merge, validate
+from isola.instances.keep_mending import keep_mending
 from isola.instances.layers import Layers
 from isola.instances.nics import Nics
 from isola.instances.unknowns import Unknowns
@@ -37,6 +39,7 @@ from isola.server import Server
 from isola.state import Store
 from isola.state.follow import Follower
 from isola.storage import Pools, PoolVerbs, VolumeDriver, Volumes
+from isola.warnings import Warnings
 
 Access = Callable[[str, str], Awaitable[None]]
 
@@ -71,10 +74,12 @@ class Parts:
             services.runtimes.probe(), services.networks.probe(), services.pools.probe(), services.images.probe()
         )
         await services.pools.open()
+        warn_of_pools(services.pools, services.warnings)
         await services.volumes.open()
         await services.projects.open()
         await services.instances.look()
         await services.networks.open()
+        warn_of_networks(services.networks, services.warnings)
         self.context.lxcfs = await self.lxcfs.ensure()
         await services.instances.open()
         await services.images.open()
@@ -87,6 +92,7 @@ class Parts:
         await self.services.networks.close()
         self.lxcfs.leave()
         await self.follower.end()
+        self.services.warnings.close()
         self.services.events.close()
 
     async def shutdown(self) -> None:
@@ -111,6 +117,7 @@ class _Ground:
     operations: Operations
     guard: Guard
     drivers: Drivers
+    warnings: Warnings
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +156,8 @@ async def build(
         records.volumes,
         records.images,
     )
-    ground = _Ground(host, directory, names, store, records, events, operations, guard, drivers)
+    warnings = Warnings(records.warnings, events, host.clock)
+    ground = _Ground(host, directory, names, store, records, events, operations, guard, drivers, warnings)
     stock = _stock(ground)
     context = _context(ground, stock)
     services = _services(ground, stock, Instances(context))
@@ -222,7 +230,9 @@ def _context(ground: _Ground, stock: _Stock) -> Context:
         runtimes=stock.runtimes,
         operations=ground.operations,
         events=ground.events,
+        warnings=ground.warnings,
         after_end=after_end,
+        keep_mending=keep_mending,
     )
 
 
@@ -257,6 +267,7 @@ def _services(ground: _Ground, stock: _Stock, instances: Instances) -> Services:
         profiles=profiles,
         projects=_projects(ground, profiles, _access(certificates, tokens)),
         runtimes=stock.runtimes,
+        warnings=ground.warnings,
     )
 
 

@@ -21,6 +21,7 @@ from isola.model.reference import Kind
 from isola.model.snapshot import InstanceSnapshot
 from isola.model.storage import Pool
 from isola.model.volume import VolumeRecord, VolumeSnapshot
+from isola.model.warning import WarningRecord
 from isola.network import uses as network_uses
 from isola.profiles import uses as profile_uses
 from isola.state import Collection, Intents, Keyed, References, Role, Scoped, Store, mapping_codec, record_codec
@@ -29,8 +30,8 @@ from isola.state.schema import upgrade
 from isola.storage import uses as volume_uses
 
 T = TypeVar("T")
-Lives = TypeVar("Lives", Instance, VolumeRecord)
-"""What lives on one member of a cluster."""
+Lives = TypeVar("Lives", Instance, VolumeRecord, WarningRecord)
+"""What is of one member of a cluster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class Records:
     volume_snapshots: Collection[VolumeSnapshot]
     instance_snapshots: Collection[InstanceSnapshot]
     certificates: Collection[Certificate]
+    warnings: Collection[WarningRecord]
     intents: Intents
 
     @property
@@ -114,6 +116,7 @@ def _unread(store: Store, member: str) -> Records:
         volume_snapshots=plain(VolumeSnapshot, "snapshot of a storage volume", "volume-snapshots"),
         instance_snapshots=plain(InstanceSnapshot, "snapshot of an instance", "instance-snapshots"),
         certificates=plain(Certificate, "certificate", "certificates"),
+        warnings=Collection(store, "warning", "/warnings/", record_codec(WarningRecord), stamp=here),
         intents=Intents(store),
     )
 

@@ -18,6 +18,7 @@ from isola.projects import Projects
 from isola.runtimes import Runtimes
 from isola.server import Server
 from isola.storage import Pools, PoolVerbs, Volumes
+from isola.warnings import Warnings
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +44,4 @@ class Services:
     profiles: Profiles
     projects: Projects
     runtimes: Runtimes
+    warnings: Warnings

@@ -16,7 +16,8 @@ from isola.operations import Operation
 async def after_end(context: Context, op: Operation, ref: Ref, live: Live) -> None:
     """Nothing where the instance has been seen to meanwhile."""
     instance = context.records.get(ref)
-    if context.live.get(instance.id) is not live:
+    fault = context.faults.get(instance.id)
+    if context.live.get(instance.id) is not live and (fault is None or fault.ended is not live):
         return
     if live.exit_status == REBOOT:
         await _rebooted(context, op, instance, reboots_after(context, live))

@@ -27,7 +27,7 @@ async def clean_up(
     await op.effect(
         f"remove network namespace of {instance.name}", lambda: context.networks.namespaces.remove(instance.id)
     )
-    await context.devices.detach(op, plugs_of(context, instance))
+    await context.devices.detach(op, (*plugs_of(context, instance), *context.strays(instance.id)))
     await context.devices.forget_run(instance.id)
     await context.storage(instance).unmount(op, context.volume(instance), instance.id)
     await op.commit(lambda: record_stopped(context, instance.ref, again=again, reboots=reboots))
@@ -49,11 +49,11 @@ async def record_stopped(context: Context, ref: Ref, *, again: bool = False, reb
         if reboots:
             volatile[RESTARTING] = str(reboots)
         desired = Desired.RUNNING if again or reboots else Desired.STOPPED
-        return dataclasses.replace(instance, desired=desired, volatile=volatile)
+        return dataclasses.replace(instance.wanted(desired), volatile=volatile)
 
     stopped = (await context.records.change(ref, without_run)).value
     forget(context, stopped.id)
-    context.broken.pop(stopped.id, None)
+    context.heal(stopped.id)
     if reboots:
         context.restarts[stopped.id] = Restart(reboots)
     live = context.live.pop(stopped.id, None)

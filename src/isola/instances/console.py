@@ -6,7 +6,8 @@ import asyncio
 
 from isola.errors import Unsupported, WrongState
 from isola.host.sockets import Stream
-from isola.instances.context import Context, RunState
+from isola.instances.context import Context
+from isola.instances.phases import RunState
 from isola.instances.stop import require_live
 from isola.model.caller import Caller
 from isola.model.exec import ConsoleRequest

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from isola.images import ImageLibrary
 from isola.instances.bases import Bases
 from isola.instances.layers import Layers
 from isola.instances.nics import Nics
+from isola.instances.phases import FOLLOWING, Phase, RunState, phase_of
 from isola.instances.unknowns import Unknowns
 from isola.instances.volatile import ROOT_SIZE
 from isola.model.caller import DAEMON, Caller
@@ -33,11 +33,13 @@ from isola.model.reference import Entity, Kind, Ref
 from isola.model.snapshot import InstanceSnapshot, snapshot_entity
 from isola.model.storage import Volume
 from isola.model.volume import VolumeRef
+from isola.model.warning import WarningType
 from isola.network import Networks
 from isola.operations import Operation, Operations
 from isola.runtimes import Guest, Runtime, Runtimes
 from isola.state import Collection, Described, Intents, References, Scoped, record_codec
 from isola.storage import Pools, VolumeDriver, Volumes
+from isola.warnings import Warnings
 
 
 def entity_of(ref: Ref) -> Entity:
@@ -48,26 +50,6 @@ def entity_of(ref: Ref) -> Entity:
 def lock_of(ref: Ref) -> str:
     """What an operation locks that works on an instance."""
     return entity_of(ref).lock
-
-
-class RunState(Enum):
-    """How far a run has come."""
-
-    RUNNING = "running"
-    FROZEN = "frozen"
-    STOPPING = "stopping"
-    """A verb waits for its end, and cleans up after it."""
-    ENDED = "ended"
-    """It is to be cleaned up."""
-
-
-_FOLLOWING = {
-    RunState.RUNNING: frozenset({RunState.FROZEN, RunState.STOPPING, RunState.ENDED}),
-    RunState.FROZEN: frozenset({RunState.RUNNING, RunState.ENDED}),
-    RunState.STOPPING: frozenset({RunState.RUNNING, RunState.ENDED}),
-    RunState.ENDED: frozenset(),
-}
-"""What a state may be followed by."""
 
 
 @dataclass(slots=True)
@@ -96,7 +78,7 @@ class Live:
 
     def enter(self, state: RunState) -> None:
         """Change the state. Raises AssertionError for an impossible transition, which is a bug of the caller."""
-        assert state in _FOLLOWING[self.state], f"a run cannot go from {self.state.value} to {state.value}"
+        assert state in FOLLOWING[self.state], f"a run cannot go from {self.state.value} to {state.value}"
         self.state = state
         if state is RunState.ENDED:
             self.ended.set()
@@ -110,6 +92,17 @@ class Restart:
     """How many in quick succession."""
     task: asyncio.Task[None] | None = None
     """Starts it after a pause; None where it is started at once."""
+
+
+@dataclass(slots=True)
+class Fault:
+    """An instance could not be brought to what its record says."""
+
+    why: str
+    strays: tuple[Plug, ...] = ()
+    """Devices that it may still have on the host, though its record does not know them."""
+    ended: Live | None = None
+    """The run that could not be cleaned up after, where it is that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,14 +148,17 @@ class Context:
     runtimes: Runtimes
     operations: Operations
     events: Events
+    warnings: Warnings
     after_end: Callable[[Context, Operation, Ref, Live], Awaitable[None]]
     """What is done when a run has ended by itself."""
+    keep_mending: Callable[[Context, str], object]
+    """Told the id of an instance that something is wrong with."""
     lxcfs: Path | None = None
     live: dict[str, Live] = field(default_factory=dict)
-    broken: dict[str, str] = field(default_factory=dict)
-    """Instances that could not be brought to what their record says, by id, with the reason."""
-    strays: dict[str, tuple[Plug, ...]] = field(default_factory=dict)
-    """Devices that such an instance may still have on the host, though its record does not know them."""
+    faults: dict[str, Fault] = field(default_factory=dict)
+    """What is wrong with instances, by id; written by ``fail`` and ``heal``."""
+    mending: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    """Each tries again and again to make such an instance whole."""
     half_made: dict[str, HalfMade] = field(default_factory=dict)
     """What is left of creations, by id."""
     undoing: asyncio.Task[None] | None = None
@@ -227,18 +223,36 @@ class Context:
         """The network that the devices of an instance, or of a profile, of this project name."""
         return self.scoped(project, Kind.NETWORK, name)
 
+    def phase(self, instance: Instance) -> Phase:
+        """What it is, all things considered."""
+        live, id = self.live.get(instance.id), instance.id
+        run = live.state if live is not None else None
+        return phase_of(instance.desired, run, restarts=id in self.restarts, fault=id in self.faults)
+
     def status(self, instance: Instance) -> Status:
-        """Observed status."""
-        live = self.live.get(instance.id)
-        if live is not None:
-            return Status.FROZEN if live.state is RunState.FROZEN else Status.RUNNING
-        if instance.id in self.restarts and not instance.deleting:
-            return Status.STARTING
-        return Status.ERROR if instance.deleting or instance.id in self.broken else Status.STOPPED
+        """The same as the API names it."""
+        return self.phase(instance).status
 
     def runs(self, instance: Instance) -> bool:
         """Whether it runs, or has rebooted and will run again by itself."""
         return instance.id in self.live or instance.id in self.restarts
+
+    def fail(self, id: str, why: str, *strays: Plug, ended: Live | None = None) -> None:
+        """Something is wrong with an instance: it is tried again in the background to put it right."""
+        known = self.faults.get(id) or Fault(why)
+        self.faults[id] = Fault(why, (*known.strays, *strays), ended or known.ended)
+        self.keep_mending(self, id)
+        if (instance := self.by_id(id)) is not None:
+            self.warnings.report(WarningType.INSTANCE_BROKEN, instance.entity, why)
+
+    def strays(self, id: str) -> tuple[Plug, ...]:
+        """Devices that an instance may have on the host beside those in its record."""
+        return self.faults[id].strays if id in self.faults else ()
+
+    def heal(self, id: str) -> None:
+        """Nothing is wrong any more; fine when nothing was."""
+        if self.faults.pop(id, None) is not None and (instance := self.by_id(id)) is not None:
+            self.warnings.resolve(WarningType.INSTANCE_BROKEN, instance.entity)
 
     def by_id(self, id: str) -> Instance | None:
         """The record with this id."""

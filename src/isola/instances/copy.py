@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from isola.errors import HostFailure, WrongState
+from isola.errors import HostFailure
 from isola.instances.context import Context, HalfMade
 from isola.instances.create import Plan, announce, check, half_of, record_created
 from isola.instances.describe import describe
@@ -15,6 +15,7 @@ from isola.instances.expand import root_pool, root_size, with_size
 from isola.instances.half_made import keep_in_mind, undo_of_name
 from isola.instances.identity import refreshed
 from isola.instances.mend import mend
+from isola.instances.phases import require_kept
 from isola.instances.ranges import give_back, reserve_range
 from isola.instances.roots import copy_root, copy_snapshot, devices_in, moment, start_in
 from isola.instances.snapshot_records import find, snapshots_of
@@ -88,8 +89,7 @@ async def copy(context: Context, op: Operation, source: Source, request: Instanc
 def _origin(context: Context, source: Source) -> tuple[Instance, Instance]:
     """The instance whose volume it is, and the record to go by."""
     origin = context.records.get(source.ref)
-    if origin.deleting:
-        raise WrongState(f"Instance {origin.name!r} is half deleted", remedy="delete it again")
+    require_kept(origin)
     if not source.snapshot:
         return origin, origin
     then = dataclasses.replace(find(context, origin, source.snapshot).instance, project=origin.project)
@@ -134,7 +134,6 @@ async def _record(
         ephemeral=request.ephemeral,
         runtime=found.runtime,
         start=start_in(context, origin, pool),
-        deleting=False,
         plugged={},
         changing={},
         volatile=with_size(volatile, root_size(found.devices)),

@@ -45,4 +45,4 @@ async def forget_volume(context: Context, op: Operation, volume: Volume) -> None
 def _lasting(instance: Instance) -> Instance:
     """Without what changes at every start and stop; what is taken in again gets no template a second time."""
     volatile = {key: value for key, value in instance.volatile.items() if not key.startswith(_PASSING)}
-    return dataclasses.replace(instance, desired=Desired.STOPPED, deleting=False, last_used_at=None, volatile=volatile)
+    return dataclasses.replace(instance, desired=Desired.STOPPED, last_used_at=None, volatile=volatile)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from isola.errors import InvalidInput, IsolaError, WrongState
 from isola.instances.configuration import environment, expanded
-from isola.instances.context import Context, RunState
+from isola.instances.context import Context
+from isola.instances.phases import RunState
 from isola.instances.stop import require_live
 from isola.model.caller import Caller
 from isola.model.exec import ExecRequest

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from isola.errors import Conflict, WrongState
 from isola.host.files import Root
 from isola.instances.context import Context
+from isola.instances.phases import require_kept
 from isola.model.instance import Instance
 
 _SESSIONS = 64
@@ -60,8 +61,7 @@ async def root(context: Context, instance: Instance) -> AsyncIterator[Root]:
 
     Raises WrongState also where its first process has ended and has not been cleaned up after yet.
     """
-    if instance.deleting:
-        raise WrongState(f"Instance {instance.name!r} is half deleted", remedy="delete it again")
+    require_kept(instance)
     live, files = context.live.get(instance.id), context.host.files
     async with AsyncExitStack() as stack:
         if live is None:

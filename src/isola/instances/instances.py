@@ -82,7 +82,7 @@ class Instances:
         leave(self._context)
         if self._context.undoing is not None:
             self._context.undoing.cancel()
-        for task in self._context.releasing:
+        for task in (*self._context.releasing, *self._context.mending.values()):
             task.cancel()
 
     async def shutdown(self) -> None:

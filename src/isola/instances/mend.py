@@ -20,11 +20,7 @@ from isola.operations import Operation
 def marks(context: Context, op: Operation, id: str, plugs: Sequence[Plug] = ()) -> None:
     """If what ``op`` does to this instance cannot be undone, remember that, and which devices it may have got."""
 
-    def mark(why: str) -> None:
-        context.broken[id] = why
-        context.strays[id] = (*context.strays.get(id, ()), *plugs)
-
-    op.if_undo_fails(mark)
+    op.if_undo_fails(lambda why: context.fail(id, why, *plugs))
 
 
 async def _adopted(context: Context, instance: Instance) -> bool:
@@ -40,19 +36,17 @@ async def _adopted(context: Context, instance: Instance) -> bool:
 async def mend(context: Context, op: Operation, ref: Ref) -> None:
     """Bring a marked instance to what its record says. Can be repeated; fine when there is nothing to do."""
     instance = context.records.get(ref)
-    if instance.id not in context.broken:
+    if (fault := context.faults.get(instance.id)) is None:
         return
-    why = context.broken[instance.id]
     try:
         adopted = instance.id not in context.live and await _adopted(context, instance)
         if instance.id not in context.live:
             await clean_up(context, op, instance)
             await finish_restoring(context, ref)
         if not adopted or half_changed(context, instance):
-            await repair(context, op, ref)
+            await repair(context, op, ref, fault.strays)
     except BaseException:
-        context.broken[instance.id] = why
+        context.fail(instance.id, fault.why, *(fault.strays if instance.id not in context.faults else ()))
         raise
-    context.broken.pop(instance.id, None)
-    context.strays.pop(instance.id, None)
+    context.heal(instance.id)
     op.reopen()

@@ -14,6 +14,7 @@ from isola.instances.files import end_sessions
 from isola.instances.identity import plugs_of, refreshed
 from isola.instances.mend import marks, mend
 from isola.instances.moving import announce, finish_later, finish_moves_of, moves_of, settle
+from isola.instances.phases import require_kept
 from isola.instances.roots import copy_root, copy_snapshot, devices_in, start_in
 from isola.instances.snapshot import remove as remove_snapshot
 from isola.instances.snapshot_records import snapshots_of
@@ -52,8 +53,7 @@ class Destination:
 def check(context: Context, ref: Ref, to: Destination) -> Instance:
     """The record as it shall be. Raises NotFound, InvalidInput, AlreadyExists, WrongState, Forbidden."""
     instance = context.records.get(ref)
-    if instance.deleting:
-        raise WrongState(f"Instance {ref.name!r} is half deleted", remedy="delete it again")
+    require_kept(instance)
     if context.runs(instance):
         raise WrongState(f"Instance {ref.name!r} is running", remedy="stop it, move it and start it again")
     plain_name(to.ref.name)

@@ -23,6 +23,7 @@ from isola.instances.start import start
 from isola.instances.supervise import adopt
 from isola.instances.volatile import LAST_BOOT, RESTARTING
 from isola.model.instance import Desired, Instance
+from isola.model.warning import WarningType
 from isola.operations import Operation
 from isola.runtimes import Guest
 from isola.settings import boolean
@@ -86,9 +87,10 @@ async def _settle(context: Context, instance: Instance) -> Instance | None:
             autostart=boolean(config["boot.autostart"]) if config.get("boot.autostart") else None,
         )
         await _carry_out(context, instance, guest, verdict)
+        context.warnings.resolve(WarningType.INSTANCE_BROKEN, instance.entity)
     except IsolaError as error:
         log.error("Instance %s: %s", instance.name, error)
-        context.broken[instance.id] = str(error)
+        context.fail(instance.id, str(error))
         return None
     return instance if verdict is Verdict.START else None
 
@@ -176,3 +178,4 @@ async def _start_again(context: Context, instances: list[Instance]) -> None:
             await context.operations.finish(operation)
         except IsolaError as error:
             log.error("Instance %s could not be started again: %s", instance.name, error)
+            context.warnings.report(WarningType.AUTOSTART_FAILURE, instance.entity, str(error))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from isola.instances.context import Context
 from isola.instances.describe import forget_volume
 from isola.instances.files import end_sessions
@@ -11,7 +9,7 @@ from isola.instances.identity import plugs_of
 from isola.instances.moving import finish_moves_of
 from isola.instances.ranges import give_back
 from isola.instances.snapshot_records import forget as forget_snapshots
-from isola.model.instance import Instance
+from isola.model.instance import Desired, Instance
 from isola.operations import Operation
 
 
@@ -23,14 +21,13 @@ async def remove(context: Context, op: Operation, instance: Instance, *, clean: 
     await end_sessions(context, instance)
     await op.commit(lambda: context.records.change(instance.ref, doom))
     await sweep(context, op, context.records.get(instance.ref), clean=clean)
-    context.broken.pop(instance.id, None)
-    context.strays.pop(instance.id, None)
+    context.heal(instance.id)
     context.tell("deleted", instance.ref, caller=op.caller)
 
 
 def doom(instance: Instance) -> Instance:
     """The record of an instance whose deletion has begun."""
-    return dataclasses.replace(instance, deleting=True)
+    return instance.wanted(Desired.DELETED)
 
 
 async def sweep(context: Context, op: Operation, instance: Instance, *, clean: bool = False) -> None:
@@ -41,7 +38,7 @@ async def sweep(context: Context, op: Operation, instance: Instance, *, clean: b
         await op.effect(
             f"remove network namespace of {instance.name}", lambda: context.networks.namespaces.remove(instance.id)
         )
-    strays = context.strays.get(instance.id, ())
+    strays = context.strays(instance.id)
     plugs = (*plugs_of(context, instance), *strays)
     if not clean or strays:
         await context.devices.detach(op, plugs)
@@ -56,9 +53,14 @@ async def sweep(context: Context, op: Operation, instance: Instance, *, clean: b
     orphaned = not context.images.holds(instance.image)
     if orphaned:  # while the record still says that there is something to remove
         await context.layers.drop_unused(instance.start.layers, but=instance.entity)
-    await op.effect(f"forget {instance.name}", lambda: context.records.remove(instance.ref))
+    await op.effect(f"forget {instance.name}", lambda: _forget(context, instance))
     if orphaned:
         await context.images.collect_garbage()
+
+
+async def _forget(context: Context, instance: Instance) -> None:
+    await context.warnings.forget(instance.entity)
+    await context.records.remove(instance.ref)
 
 
 async def _remove_logs(context: Context, instance: Instance) -> None:

@@ -9,6 +9,7 @@ from isola.instances.context import Context
 from isola.instances.describe import describe_change
 from isola.instances.identity import plugs_of
 from isola.instances.mend import marks, mend
+from isola.instances.phases import require_kept
 from isola.instances.templates import renamed as facts_after
 from isola.model.names import plain_name
 from isola.model.reference import Ref
@@ -21,8 +22,7 @@ def check(context: Context, ref: Ref, new: str) -> None:
     plain_name(new)
     if ref.renamed(new) in context.records:
         raise AlreadyExists(f"Instance {new!r} already exists", field="name", remedy="choose another name")
-    if instance.deleting:
-        raise WrongState(f"Instance {ref.name!r} is half deleted", remedy="delete it again")
+    require_kept(instance)
     if instance.id in context.live:
         raise WrongState(f"Instance {ref.name!r} is running", remedy="stop it, rename it and start it again")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 
 from isola.devices import Plug
 from isola.instances.changing import limit, record
@@ -15,6 +16,7 @@ from isola.instances.placement import cpus_text, limits
 from isola.instances.volatile import CHANGING, CPUS, LIMITS
 from isola.model.instance import Instance
 from isola.model.reference import Ref
+from isola.model.warning import WarningType
 from isola.operations import Operation
 from isola.state import Versioned
 
@@ -26,11 +28,12 @@ def half_changed(context: Context, instance: Instance) -> bool:
     return CHANGING in instance.volatile or _differs(context, instance)
 
 
-async def repair(context: Context, op: Operation, ref: Ref) -> None:
+async def repair(context: Context, op: Operation, ref: Ref, strays: Sequence[Plug] = ()) -> None:
     """Set the limits again, and plug in anew what may be half changed: connections through such NICs break.
 
     A device that cannot be plugged in any more, its path on the host being gone say, is left out until the next start
-    of the instance or of the daemon. Can be repeated, and is, until it has come to its end.
+    of the instance or of the daemon. ``strays`` may be on the host beside those that are in its record. Can be
+    repeated, and is, until it has come to its end.
     """
     held = context.records.read(ref)
     instance = held.value
@@ -39,13 +42,18 @@ async def repair(context: Context, op: Operation, ref: Ref) -> None:
     refused = await context.devices.refused(instance, devices)
     for name, error in refused.items():
         log.warning("Device %s of instance %s is not plugged in: %s", name, instance.name, error)
+    if refused:
+        said = "; ".join(f"{name}: {error}" for name, error in refused.items())
+        context.warnings.report(WarningType.DEVICE_MISSING, instance.entity, said)
+    else:
+        context.warnings.resolve(WarningType.DEVICE_MISSING, instance.entity)
     possible = {name: device for name, device in devices.items() if name not in refused}
     wanted = await refreshed(context, op, instance, possible)
     await op.commit()
     differs = context.devices.differs(instance, possible)
-    known = bool(refused) and CHANGING not in instance.volatile and instance.id not in context.strays
+    known = bool(refused) and CHANGING not in instance.volatile and not strays
     if differs or not (known or instance.volatile.get(CHANGING) == LIMITS):
-        await _plug_in_anew(context, op, instance, wanted)
+        await _plug_in_anew(context, op, instance, wanted, strays)
     volatile = {key: value for key, value in wanted.volatile.items() if key != CHANGING}
     if live is not None:
         await limit(context, op, wanted, live, limits(context, config, of=instance))
@@ -54,10 +62,11 @@ async def repair(context: Context, op: Operation, ref: Ref) -> None:
     await record(context, [(instance, Versioned(repaired, held.revision))])
 
 
-async def _plug_in_anew(context: Context, op: Operation, instance: Instance, wanted: Instance) -> None:
+async def _plug_in_anew(
+    context: Context, op: Operation, instance: Instance, wanted: Instance, strays: Sequence[Plug]
+) -> None:
     """Those devices that may differ; all, where nothing says which."""
     target = target_of(context, instance, context.live.get(instance.id))
-    strays = context.strays.get(instance.id, ())
     # Those that shall be are among them: an earlier repair may have come so far.
     known = (plugs_of(context, instance), context.devices.plugs(instance, instance.changing), plugs_of(context, wanted))
     before = [*strays, *(plug for plugs in known for plug in plugs)]

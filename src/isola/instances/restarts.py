@@ -69,5 +69,5 @@ async def _give_up(context: Context, ref: Ref, why: str) -> None:
     try:
         await record_stopped(context, ref)
     except IsolaError:
-        context.broken[id] = why
+        context.fail(id, why)
         raise

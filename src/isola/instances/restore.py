@@ -71,7 +71,7 @@ async def restore(context: Context, op: Operation, ref: Ref, name: str) -> None:
 
 def _start_later(context: Context, instance: Instance) -> None:
     """In the background, where it is stopped and whole."""
-    if instance.id not in context.live and instance.id not in context.broken:
+    if instance.id not in context.live and instance.id not in context.faults:
         context.restarts[instance.id] = Restart(0)
         schedule(context, instance.id)
 
@@ -117,7 +117,7 @@ async def _change_over(context: Context, old: Instance, new: Versioned[Instance]
         await context.records.change(ref, lambda found: marked(found, ""))
     except IsolaError as error:  # the next verb writes the record; files that are changed until then stay
         context.restored.add(old.id)
-        context.broken[old.id] = str(error)
+        context.fail(old.id, str(error))
 
 
 async def _take_back(context: Context, old: Instance, new: Instance) -> None:
@@ -125,7 +125,6 @@ async def _take_back(context: Context, old: Instance, new: Instance) -> None:
     try:
         await context.records.change(old.ref, lambda _: old)
     except BaseException as error:
-        context.broken[old.id] = str(error)
-        context.strays[old.id] = (*context.strays.get(old.id, ()), *context.devices.plugs(old))
+        context.fail(old.id, str(error), *context.devices.plugs(old))
         context.devices.forget(context.devices.plugs(old), but=new)
         raise

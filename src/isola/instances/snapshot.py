@@ -6,10 +6,11 @@ import dataclasses
 from collections.abc import Callable
 from datetime import datetime
 
-from isola.errors import AlreadyExists, HostFailure, InvalidInput, NotFound, WrongState
+from isola.errors import AlreadyExists, HostFailure, InvalidInput, NotFound
 from isola.instances.configuration import expanded
 from isola.instances.context import Context
 from isola.instances.mend import marks, mend
+from isola.instances.phases import require_kept
 from isola.instances.snapshot_records import find, snapshots_of
 from isola.instances.still import still
 from isola.model.instance import Instance
@@ -34,8 +35,7 @@ def name_for(context: Context, instance: Instance) -> str:
 def check(context: Context, instance: Instance, name: str) -> None:
     """Whether a snapshot of this name may be taken. Raises InvalidInput, AlreadyExists, WrongState, Forbidden."""
     plain_name(name)
-    if instance.deleting:
-        raise WrongState(f"Instance {instance.name!r} is half deleted", remedy="delete it again")
+    require_kept(instance)
     context.permit_snapshot(instance.project)
     require_free(context, instance, name)
     if len(snapshots_of(context, instance)) >= MOST:

@@ -16,6 +16,7 @@ from isola.instances.files import end_sessions
 from isola.instances.identity import nics_of, refreshed
 from isola.instances.limits import terminals, tmpfs_size
 from isola.instances.mend import marks, mend
+from isola.instances.phases import require_kept
 from isola.instances.placement import cpus_text, limits
 from isola.instances.reboots import REBOOT
 from isola.instances.settings import HOSTNAME
@@ -28,6 +29,7 @@ from isola.model.names import hostname
 from isola.model.network import HostTap
 from isola.model.reference import Ref
 from isola.model.signals import signal_number
+from isola.model.warning import WarningType
 from isola.operations import Operation
 from isola.runtimes import Guest, Root, RunSpec
 from isola.runtimes.lxcfs import answering
@@ -79,8 +81,7 @@ def require_stopped(context: Context, instance: Instance) -> None:
     """Raises WrongState."""
     if instance.id in context.live:
         raise WrongState(f"Instance {instance.name!r} is already running")
-    if instance.deleting:
-        raise WrongState(f"Instance {instance.name!r} is half deleted", remedy="delete it again")
+    require_kept(instance)
 
 
 async def _run(context: Context, op: Operation, instance: Instance, spec: RunSpec) -> Guest:
@@ -118,6 +119,8 @@ async def _record_started(
     volatile = known | {LAST_BOOT: context.host.system.boot_id(), CPUS: cpus_text(limits)}
     started = dataclasses.replace(instance, desired=Desired.RUNNING, last_used_at=now, volatile=volatile)
     await context.records.replace(instance.ref, started, at=found.revision)
-    context.broken.pop(instance.id, None)
+    context.heal(instance.id)
+    for over in (WarningType.AUTOSTART_FAILURE, WarningType.DEVICE_MISSING):
+        context.warnings.resolve(over, instance.entity)
     await keep_described(context, started)
     adopt(context, started, guest, limits)

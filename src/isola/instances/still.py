@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 
 from isola.errors import HostFailure, IsolaError, Unsupported
 from isola.host.cancellation import finish
-from isola.instances.context import Context, Live, RunState
+from isola.instances.context import Context, Live
+from isola.instances.phases import RunState
 from isola.instances.stop import freeze, thaw
 from isola.model.instance import Instance
 from isola.operations import Operation

@@ -6,7 +6,8 @@ import asyncio
 
 from isola.errors import TimedOut, WrongState
 from isola.instances.clean_up import clean_up
-from isola.instances.context import Context, Live, RunState
+from isola.instances.context import Context, Live
+from isola.instances.phases import Phase, RunState
 from isola.instances.remove import remove
 from isola.instances.start import start
 from isola.instances.supervise import look_after_end
@@ -88,7 +89,7 @@ async def resume(context: Context, op: Operation, ref: Ref) -> None:
 
 def require_running(context: Context, instance: Instance) -> None:
     """Raises WrongState when nothing of the instance runs, or will run again by itself, or may be left of a run."""
-    if not context.runs(instance) and instance.id not in context.broken:
+    if not context.runs(instance) and context.phase(instance) is not Phase.BROKEN:
         require_live(context, instance)
 
 

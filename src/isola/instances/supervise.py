@@ -7,7 +7,8 @@ import logging
 
 from isola.errors import IsolaError
 from isola.instances.background import when_idle
-from isola.instances.context import Context, Live, RunState
+from isola.instances.context import Context, Live
+from isola.instances.phases import RunState
 from isola.instances.reboots import forget
 from isola.model.instance import Instance
 from isola.model.limits import Limits
@@ -68,7 +69,12 @@ async def _after_end(context: Context, id: str, live: Live) -> None:
         lambda op, ref: context.after_end(context, op, ref, live),
         wanted=lambda: context.live.get(id) is live,
     )
-    if operation is not None and operation.error is not None and context.live.get(id) is live:
-        # It does not run, whatever is left of it: say so, and let the next start or deletion clean up.
+    if operation is None or operation.error is None:
+        return
+    why, left = str(operation.error) or "cleaning up was cancelled", context.by_id(id)
+    if context.live.get(id) is live:
+        # It does not run, whatever is left of it: say so, and try again later.
         context.live.pop(id)
-        context.broken[id] = str(operation.error) or "cleaning up was cancelled"
+        context.fail(id, why, ended=live)
+    elif left is not None and left.deleting:
+        context.fail(id, why)

@@ -108,7 +108,7 @@ def _taken_in(context: Context, unknown: Unknown, said: Instance, name: str) -> 
         raise InvalidInput(f"Profile {missing[0]!r} is missing", field="profiles", remedy="create the profile first")
     context.runtimes.get(said.runtime)
     volatile = dict(said.volatile) | {LAST_BOOT: context.host.system.boot_id(), "root.pool": unknown.pool}
-    instance = dataclasses.replace(said, name=name, desired=Desired.STOPPED, deleting=False, volatile=volatile)
+    instance = dataclasses.replace(said, name=name, desired=Desired.STOPPED, volatile=volatile)
     network = partial(context.network_ref, said.project)
     require(
         expanded(context, instance)[1], network=lambda name: context.networks.get(network(name)), pool=context.pools.get

@@ -14,6 +14,7 @@ from isola.instances.endpoint import target_of
 from isola.instances.expand import merge, require, root_pool, root_size, validate, with_size
 from isola.instances.identity import plugs_of, refreshed
 from isola.instances.mend import marks, mend
+from isola.instances.phases import require_kept
 from isola.instances.placement import cpus_text, limits
 from isola.instances.settings import SETTINGS
 from isola.instances.volatile import CHANGING, CPUS, DEVICES, LIMITS
@@ -31,8 +32,7 @@ _KEPT = ("volatile.", "image.")
 def check(context: Context, ref: Ref, update: InstanceUpdate) -> Instance:
     """The record as it shall be. Raises NotFound (with a field: what the change names), InvalidInput, WrongState."""
     instance = context.records.get(ref)
-    if instance.deleting:
-        raise WrongState(f"Instance {ref.name!r} is half deleted", remedy="delete it again")
+    require_kept(instance)
     config = {key: value for key, value in update.config.items() if value and not key.startswith(_KEPT)}
     validate(config, update.devices)
     wanted = dataclasses.replace(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
@@ -51,6 +51,8 @@ class Desired(StrEnum):
 
     RUNNING = "running"
     STOPPED = "stopped"
+    DELETED = "deleted"
+    """Its deletion has begun and can only be finished; written before the first thing is removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +101,6 @@ class Instance:
     last_used_at: datetime | None = None
     desired: Desired = Desired.STOPPED
     """What the user last asked for; the host may differ until reconciled."""
-    deleting: bool = False
-    """Its deletion has begun and can only be finished; set before the first thing is removed."""
     plugged: Mapping[str, DeviceState] = field(default_factory=dict)
     """What is remembered of its devices, its profiles' included, by name: what they have on the host."""
     changing: Mapping[str, DeviceState] = field(default_factory=dict)
@@ -113,7 +113,9 @@ class Instance:
 
     @classmethod
     def of_older(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
-        """A record as Isola 0.1 wrote it: there the facts of NICs were texts among those of the instance."""
+        """A record as Isola 0.1 wrote it: a deletion that had begun was a flag, facts of NICs were among the others."""
+        if data.get("deleting"):
+            data = {**data, "desired": Desired.DELETED.value}
         volatile = data.get("volatile") or {}
         names = [key.removesuffix(".hwaddr") for key in volatile if key.endswith(".hwaddr")]
         if "plugged" in data or not names:
@@ -123,6 +125,16 @@ class Instance:
             facts = {fact: rest.pop(f"{name}.{fact}") for fact in _NIC_FACTS if f"{name}.{fact}" in rest}
             plugged[name] = {"kind": "nic", "facts": facts}
         return {**data, "plugged": plugged, "volatile": rest}
+
+    @property
+    def deleting(self) -> bool:
+        """Whether its deletion has begun."""
+        return self.desired is Desired.DELETED
+
+    def wanted(self, desired: Desired) -> Instance:
+        """The record that says what it is to be from now on. A deletion that has begun is not taken back."""
+        assert not self.deleting or desired is Desired.DELETED, f"{self.name} is half deleted"
+        return replace(self, desired=desired)
 
     @property
     def ref(self) -> Ref:

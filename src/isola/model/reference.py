@@ -68,6 +68,7 @@ class Kind(StrEnum):
     CERTIFICATE = "certificate"
     OPERATION = "operation"
     SERVER = "server"
+    WARNING = "warning"
     UNKNOWN = "unknown instance"
 
 

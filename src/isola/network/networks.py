@@ -78,7 +78,7 @@ class Networks:
         """Raises Forbidden where the project does not allow one more."""
         self._drivers: dict[str, NetworkDriver] = {}
         self._pools: dict[Ref, AddressPool] = {}
-        self._down: set[Ref] = set()
+        self.down: dict[Ref, IsolaError] = {}
         """Networks that failed to start with the daemon."""
         self._choosing = asyncio.Lock()
         """Serializes the choice of subnets, so that no two networks get the same."""
@@ -126,7 +126,7 @@ class Networks:
         """As the API names it: ``Pending`` while it is made or removed, ``Unavailable`` when it did not come up."""
         if not self.get(ref).ready:
             return "Pending"
-        return "Unavailable" if ref in self._down else "Created"
+        return "Unavailable" if ref in self.down else "Created"
 
     def driver(self, ref: Ref) -> NetworkDriver:
         """The driver of a network. Raises NotFound, DriverUnavailable."""
@@ -175,9 +175,9 @@ class Networks:
             completed = await driver.complete(wanted.config, others, old.config)
             new = dataclasses.replace(old, description=wanted.description, config=completed)
             self._refuse_lost_addresses(driver, new)
-            if new.config != old.config or ref in self._down:
+            if new.config != old.config or ref in self.down:
                 await driver.update(op, old, new, self._nics(ref))
-                self._down.discard(ref)
+                self.down.pop(ref, None)
             await op.commit(lambda: self._records.replace(ref, new, at=held.revision))
         await self._keep_described(new)
         self._pools.pop(ref, None)
@@ -318,7 +318,7 @@ class Networks:
                     await self._remove(op, driver, network)
             except IsolaError as error:
                 log.error("Cannot start network %s: %s", network.name, error)
-                self._down.add(network.ref)
+                self.down[network.ref] = error
         for name in await self.unknown():
             log.warning("Network %s is not in the database; it is left alone until it is adopted or removed", name)
 
@@ -335,7 +335,7 @@ class Networks:
         await self._host.files.flush(self._directory / "networks")
         await self._described.remove(network.name)
         self._pools.pop(network.ref, None)
-        self._down.discard(network.ref)
+        self.down.pop(network.ref, None)
         await op.effect(f"forget network {network.name}", lambda: self._records.remove(network.ref))
 
     async def _describe(self, op: Operation, network: Network) -> None:

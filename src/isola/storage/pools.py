@@ -51,7 +51,7 @@ class Pools:
         self._references = references or References()
         self._kinds = drivers
         self._drivers: dict[str, VolumeDriver] = {}
-        self._closed: dict[str, IsolaError] = {}
+        self.closed: dict[str, IsolaError] = {}
         """Errors of pools that could not be opened; nothing in those is accessed."""
         self._opening: set[asyncio.Task[None]] = set()
         """Pools that another process has made."""
@@ -90,7 +90,7 @@ class Pools:
         try:
             await driver.open()
         except IsolaError as error:
-            self._closed[pool.name] = error
+            self.closed[pool.name] = error
             raise
         await driver.clean()
         await self._keep_described(pool)
@@ -100,7 +100,7 @@ class Pools:
         pool = self._records.find(name)
         if pool is None:
             self._drivers.pop(name, None)
-            self._closed.pop(name, None)
+            self.closed.pop(name, None)
         elif name in self._drivers:
             self._drivers[name].pool = pool
         elif pool.ready:
@@ -116,7 +116,7 @@ class Pools:
         try:
             await driver.open()
         except IsolaError as error:
-            self._closed[name] = error
+            self.closed[name] = error
             log.warning("Storage pool %s: %s", name, error)
         self._drivers.setdefault(name, driver)
 
@@ -148,7 +148,7 @@ class Pools:
         self.get(name)
         if name not in self._drivers:
             raise NotFound(f"The driver of storage pool {name!r} is not part of this installation")
-        if (error := self._closed.get(name)) is not None:
+        if (error := self.closed.get(name)) is not None:
             raise HostFailure(f"Storage pool {name!r} is not available", evidence=str(error), remedy=error.remedy)
         return self._drivers[name]
 

@@ -23,6 +23,7 @@ _PATHS: dict[Kind, tuple[str, ...]] = {
     Kind.CERTIFICATE: ("certificates",),
     Kind.OPERATION: ("operations",),
     Kind.SERVER: (),
+    Kind.WARNING: ("warnings",),
     Kind.UNKNOWN: ("isola/unknown",),
 }
 """The path component before each of an entity's names; an empty one adds nothing."""
@@ -40,6 +41,7 @@ _PLURALS: dict[Kind, str] = {
     Kind.CERTIFICATE: "certificates",
     Kind.OPERATION: "operations",
     Kind.SERVER: "server",
+    Kind.WARNING: "warnings",
     Kind.UNKNOWN: "isola_unknown",
 }
 """The key of each kind in ``resources`` of operations."""

@@ -92,6 +92,7 @@ EXTENSIONS: dict[str, str] = {
     "remote_token_expiry": "core.remote_token_expiry",
     "auth_user": "auth_user_name and auth_user_method",
     "server_supported_storage_drivers": "storage_supported_drivers of the environment",
+    "warnings": "warnings",
     "metadata_configuration": "GET /1.0/metadata/configuration",
     "isola": "our own: isolation and runtime of instances, progress and error of operations, code of errors",
     "isola_image_build": "our own: image sources (source.protocol 'build'), also on demand when an instance is created",

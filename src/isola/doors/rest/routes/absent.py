@@ -1,4 +1,4 @@
-"""Kinds of the API of which this server never has any: warnings, cluster members."""
+"""Kinds of the API of which this server never has any: cluster members."""
 
 from __future__ import annotations
 
@@ -20,11 +20,6 @@ async def missing(request: Request) -> web.StreamResponse:
     raise NotFound(f"{request.parameters['id'][:80]!r} not found")
 
 
-async def refuse_warning(request: Request) -> web.StreamResponse:
-    """Refused: warnings are not offered yet."""
-    raise Unsupported("Warnings are not offered yet", remedy="the daemon's log has them")
-
-
 async def cluster(request: Request) -> web.StreamResponse:
     """This server is not clustered."""
     shape = {"enabled": False, "server_name": "", "member_config": []}
@@ -39,9 +34,6 @@ async def refuse_cluster(request: Request) -> web.StreamResponse:
 _CHANGES = ("PUT", "PATCH", "POST", "DELETE")
 
 ROUTES = (
-    ("GET", "/1.0/warnings", none, Permission.TRUSTED),
-    ("GET", "/1.0/warnings/{id}", missing, Permission.TRUSTED),
-    *((method, "/1.0/warnings/{id}", refuse_warning, Permission.ADMIN) for method in _CHANGES if method != "POST"),
     ("GET", "/1.0/cluster", cluster, Permission.TRUSTED),
     ("PUT", "/1.0/cluster", refuse_cluster, Permission.ADMIN),
     ("GET", "/1.0/cluster/members", none, Permission.TRUSTED),

@@ -1,0 +1,71 @@
+"""Try again and again to make an instance whole that something is wrong with, until it is or a verb has done it.
+
+What runs is left alone: to repair its devices breaks connections, which its next verb or the next daemon may do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from isola.instances.background import when_idle
+from isola.instances.context import Context
+from isola.instances.mend import mend
+from isola.instances.remove import sweep
+from isola.model.reference import Ref
+from isola.operations import Operation
+
+FIRST, LONGEST = 1.0, 60.0
+"""Seconds before the first attempt, and the most between two: the pauses double."""
+log = logging.getLogger(__name__)
+
+
+def keep_mending(context: Context, id: str) -> None:
+    """Begin with it, where that is not done already."""
+    task = context.mending.get(id)
+    if (task is None or task.done()) and not context.leaving:
+        task = context.mending[id] = asyncio.get_running_loop().create_task(_keep_on(context, id), name=f"mend {id}")
+        task.add_done_callback(lambda done: context.mending.pop(id) if context.mending.get(id) is done else None)
+
+
+async def _keep_on(context: Context, id: str) -> None:
+    pause = FIRST
+    while _wanted(context, id):
+        await context.host.clock.sleep(pause)
+        pause = min(pause * 2, LONGEST)
+        before = context.faults.get(id)
+        operation = await when_idle(
+            context,
+            id,
+            "Repairing instance",
+            lambda op, ref: _mend(context, op, ref),
+            wanted=lambda: _wanted(context, id),
+        )
+        now = context.faults.get(id)
+        if operation is not None and now is not None and (before is None or now.why != before.why):
+            log.error("Instance %s cannot be repaired yet: %s", id, now.why)
+
+
+def _wanted(context: Context, id: str) -> bool:
+    return id in context.faults and id not in context.live and not context.leaving
+
+
+async def _mend(context: Context, op: Operation, ref: Ref) -> None:
+    instance = context.records.get(ref)
+    fault = context.faults.get(instance.id)
+    if fault is None or instance.id in context.live:
+        return
+    try:
+        if instance.deleting:
+            await op.commit()
+            await sweep(context, op, instance)
+            context.heal(instance.id)
+        elif fault.ended is not None:
+            await context.after_end(context, op, ref, fault.ended)
+        else:
+            await mend(context, op, ref)
+    except Exception as error:
+        left = context.by_id(instance.id)
+        if left is not None and (left.deleting or left.id in context.faults):
+            context.fail(left.id, str(error), ended=fault.ended)
+        raise

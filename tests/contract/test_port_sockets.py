@@ -334,6 +334,18 @@ async def test_posts_do_not_go_into_ordinary_files_or_through_links(place: Path)
     assert (place / "file").read_bytes() == b""
 
 
+async def test_a_post_for_once_takes_the_name_of_the_fifo_away(place: Path) -> None:
+    fifo = place / "fifo"
+    os.mkfifo(fifo)
+    assert not LinuxSockets().post(fifo, b"x", once=True) and fifo.exists()  # nobody reads
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert LinuxSockets().post(fifo, b"x", once=True) and not fifo.exists()
+        assert os.read(reader, 9) == b"x"
+    finally:
+        os.close(reader)
+
+
 async def test_terminal_without_a_size_has_the_usual_one() -> None:
     terminal = LinuxSockets().terminal()
     assert window(terminal.slave) == (80, 25)

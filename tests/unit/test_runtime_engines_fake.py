@@ -13,9 +13,11 @@ import pytest
 from isola import registry
 from isola.errors import AlreadyExists, HostFailure, IsolaError
 from isola.events import Events
+from isola.host.small_world import shelf_in
 from isola.model.identity import HostNames, IdRange
 from isola.operations import Operation, Operations
 from isola.runtimes import Root, RunSpec
+from isola.runtimes.oci.caller import Caller
 from isola.runtimes.oci.guest import OciGuest
 from isola.runtimes.oci.layout import Layout
 from isola.runtimes.oci.runtime import OciRuntime
@@ -110,14 +112,37 @@ async def test_an_engine_that_fails_is_not_available() -> None:
 async def test_on_a_unified_host_both_are_called_plainly() -> None:
     for name in ("crun", "runc"):
         runtime = driver(name, host())
-        assert list(await runtime.maker("one")) == [f"/usr/bin/{name}"]
-        assert list(await runtime.joiner("one")) == [f"/usr/bin/{name}"]
+        assert await runtime.maker("one", [Path("/root")]) == Caller([f"/usr/bin/{name}"])
+        assert await runtime.joiner("one") == Caller([f"/usr/bin/{name}"])
 
 
-async def test_on_a_hybrid_host_crun_sees_cgroup_v2_alone() -> None:
+async def test_on_a_hybrid_host_crun_sees_few_mounts_and_what_it_is_given() -> None:
     runtime = driver("crun", host(layout="hybrid"))
-    assert "/sys/fs/cgroup/unified" in await runtime.maker("one")
-    assert list(await driver("runc", host(layout="hybrid")).maker("one")) == ["/usr/bin/runc"]
+    making, joining = await runtime.maker("one", [Path("/root")]), await runtime.joiner("one")
+    assert making.place.mounts is not None and making.place.shelved == [Path("/root")]
+    assert making.place.seen(Path("/root")) == shelf_in(DIRECTORY) / "0" != making.place.seen(Path("/other"))
+    assert joining.place.mounts == making.place.mounts and joining.place.shelf is None
+    assert making.argv == joining.argv and joining.argv[-1] == "/usr/bin/crun"
+
+
+async def test_on_a_hybrid_host_runc_is_called_plainly() -> None:
+    runtime = driver("runc", host(layout="hybrid"))
+    assert await runtime.maker("one", [Path("/root")]) == Caller(["/usr/bin/runc"]) == await runtime.joiner("one")
+
+
+async def test_crun_is_not_run_again_to_let_its_first_process_go() -> None:
+    on = host()
+    runtime = driver("crun", on)
+    fifo = on.sockets.posted[Layout.of(DIRECTORY, "one").state / "one" / "exec.fifo"] = []
+    before = len(on.processes.calls)
+    await runtime.let_go("one")
+    assert fifo == [b"\0"] and len(on.processes.calls) == before
+
+
+async def test_without_its_fifo_crun_is_asked() -> None:
+    on = host()
+    await driver("crun", on).let_go("one")
+    assert on.processes.calls[-1].argv[-2:] == ("start", "one")
 
 
 async def test_device_rules_are_left_to_those_who_can_set_them() -> None:

@@ -7,10 +7,12 @@ import contextlib
 import os
 import signal as signals
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from isola.errors import CommandFailed, HostFailure
 from isola.host import spawning
+from isola.host.places import HERE, Place, going_to
 from isola.host.proc import ProcessRef, start_time
 from isola.host.programs import find_program, remedy_for
 from isola.host.threads import Work, in_long_thread
@@ -79,14 +81,14 @@ async def start(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     pass_fds: Sequence[int] = (),
+    place: Place = HERE,
 ) -> LinuxChild:
     """Start a program in a session of its own; None is ``/dev/null``. A thread waits until the kernel has run it."""
     program = argv[0] if "/" in argv[0] else find_program(argv[0])
     if program is None:
         raise _missing(argv)
     try:
-        pid = await in_long_thread(
-            Work.START,
+        spawn = partial(
             spawning.spawn,
             program,
             argv,
@@ -96,6 +98,7 @@ async def start(
             cwd=cwd,
             pass_fds=pass_fds,
         )
+        pid = await in_long_thread(Work.START, going_to, place, spawn)
     except OSError as error:
         raise _not_started(argv, cwd, error) from error
     return LinuxChild(pid, argv[0])

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from isola.errors import HostFailure, WrongState
-from isola.host import kernel, network_namespace
+from isola.host import kernel, network_namespace, small_world
 from isola.host.credentials import effective_user
 from isola.host.proc import ProcessRef, hold, open_of
 from isola.host.threads import in_thread
@@ -91,6 +91,20 @@ class Namespaces(Protocol):
         """
         ...
 
+    def network_file(self, path: Path) -> AbstractContextManager[Path]:
+        """A file that stands for the network namespace among any mounts, until the context is left.
+
+        Raises WrongState when there is no such network namespace.
+        """
+        ...
+
+    async def small_mounts(self, directory: Path, unified: Path) -> Path:
+        """A file that stands for a new mount namespace as small_world.py describes it, as long as we live.
+
+        ``unified`` is where the host has mounted cgroup v2. Raises HostFailure.
+        """
+        ...
+
 
 class LinuxNamespaces:
     """Reads ``/proc/PID/net``: quick, without locks that network changes hold, and without entering a namespace."""
@@ -161,6 +175,23 @@ class LinuxNamespaces:
         """By a descriptor of our own."""
         with network_namespace.owner(path) as descriptor:
             yield Path(f"/proc/{os.getpid()}/fd/{descriptor}")
+
+    @contextmanager
+    def network_file(self, path: Path) -> Iterator[Path]:
+        """By a descriptor of our own."""
+        descriptor = network_namespace.open_at(path)
+        try:
+            yield Path(f"/proc/{os.getpid()}/fd/{descriptor}")
+        finally:
+            os.close(descriptor)
+
+    async def small_mounts(self, directory: Path, unified: Path) -> Path:
+        """By a descriptor of our own."""
+        try:
+            descriptor = await in_thread(small_world.make, directory, unified)
+        except OSError as error:
+            raise HostFailure("The mount namespace for engines could not be made", evidence=str(error)) from error
+        return Path(f"/proc/{os.getpid()}/fd/{descriptor}")
 
 
 def _owned_user_namespace(idmap: IdRange) -> int:

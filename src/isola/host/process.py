@@ -15,9 +15,10 @@ from isola.errors import CommandFailed, HostFailure, TimedOut, WrongState
 from isola.host.cancellation import finish
 from isola.host.capture import Head, Lines, Output, Tail
 from isola.host.child import LinuxChild, start
+from isola.host.places import HERE, Place
 from isola.host.proc import ProcessRef, group_lives, identify, open_of, unseen
 
-__all__ = ["Child", "Completed", "LinuxProcesses", "ProcessRef", "Processes"]
+__all__ = ["HERE", "Child", "Completed", "LinuxProcesses", "Place", "ProcessRef", "Processes"]
 
 _STDOUT_LIMIT = 16 << 20
 _STDERR_KEPT = 1 << 20
@@ -84,8 +85,11 @@ class Processes(Protocol):
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         pass_fds: Sequence[int] = (),
+        place: Place = HERE,
     ) -> Child:
         """Start and return at once, in a session of its own. A stream given as None is ``/dev/null``.
+
+        ``argv[0]`` and ``cwd`` are paths in ``place``, a name without a slash is looked for here.
 
         Raises CommandFailed (127 not found, 126 not executable).
         """
@@ -168,9 +172,12 @@ class LinuxProcesses:
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         pass_fds: Sequence[int] = (),
+        place: Place = HERE,
     ) -> Child:
         """Start and return at once."""
-        return await start(argv, stdin=stdin, stdout=stdout, stderr=stderr, env=env, cwd=cwd, pass_fds=pass_fds)
+        return await start(
+            argv, stdin=stdin, stdout=stdout, stderr=stderr, env=env, cwd=cwd, pass_fds=pass_fds, place=place
+        )
 
     def identify(self, pid: int) -> ProcessRef | None:
         """The process that has this number now."""

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
 from isola.host import call_chain, kernel
+from isola.host.places import in_passing_thread
 
 _DIRECTORY, _FILE = Path("/directory"), Path("/file")
 
@@ -34,7 +33,7 @@ def sealed(tree: int, *, directory: bool, recursive: bool) -> int:
             ("syscall", kernel.OPEN_TREE, kernel.AT_FDCWD, os.fsencode(place), flags),
         )
 
-    found = _in_thread(work)
+    found = in_passing_thread(work)
     if not kernel.is_locked(found):  # the child could not make its namespaces, and has opened the original
         os.close(found)
         raise OSError(errno.EPERM, "a user namespace with mounts could not be made")
@@ -65,23 +64,4 @@ def _stage() -> int:
             raise
         return namespace
 
-    return _in_thread(work)
-
-
-def _in_thread(work: Callable[[], int]) -> int:
-    """In a thread that ends afterwards: it does not come back from the namespaces it enters."""
-    outcome: list[int] = []
-    failed: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            outcome.append(work())
-        except BaseException as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=run, name="isola-sealed-mounts")
-    thread.start()
-    thread.join()
-    if failed:
-        raise failed[0]
-    return outcome[0]
+    return in_passing_thread(work)

@@ -112,8 +112,8 @@ class Sockets(Protocol):
         """Connect to a SOCK_SEQPACKET Unix socket (conmon's ``attach``), however long its path is."""
         ...
 
-    def post(self, path: Path, message: bytes) -> bool:
-        """Put a short message into a FIFO; False when it has no reader."""
+    def post(self, path: Path, message: bytes, *, once: bool = False) -> bool:
+        """Put a short message into a FIFO; False when it has no reader. With ``once`` its name is removed before."""
         ...
 
     def follow(self, path: Path) -> AsyncGenerator[bytes, None]:
@@ -186,14 +186,18 @@ class LinuxSockets:
             connection.close()
             os.close(place)
 
-    def post(self, path: Path, message: bytes) -> bool:
+    def post(self, path: Path, message: bytes, *, once: bool = False) -> bool:
         """Put a short message into a FIFO."""
         try:
             fifo = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:  # no reader (ENXIO), or no FIFO (ENOENT)
             return False
         try:
-            return stat.S_ISFIFO(os.fstat(fifo).st_mode) and os.write(fifo, message) == len(message)
+            if not stat.S_ISFIFO(os.fstat(fifo).st_mode):
+                return False
+            if once:
+                path.unlink()
+            return os.write(fifo, message) == len(message)
         except OSError:
             return False
         finally:

@@ -93,3 +93,14 @@ class FakeNamespaces:
             raise WrongState(f"There is no network namespace {path.name}")
         async with self.user(self.networks[path]) as file:
             yield file
+
+    @contextmanager
+    def network_file(self, path: Path) -> Iterator[Path]:
+        """A path of the fake kind."""
+        if path not in self.networks:
+            raise WrongState(f"There is no network namespace {path.name}")
+        yield Path(f"/fake/networks/{path.name}")
+
+    async def small_mounts(self, directory: Path, unified: Path) -> Path:
+        """A path of the fake kind."""
+        return Path("/fake/small")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from isola.errors import CommandFailed, HostFailure, TimedOut
 from isola.host.capture import Lines
-from isola.host.process import Child, Completed, ProcessRef
+from isola.host.process import HERE, Child, Completed, Place, ProcessRef
 from isola.host.programs import remedy_for
 
 _STDOUT_LIMIT = 16 << 20
@@ -28,6 +28,7 @@ class Call:
     input: bytes = b""
     descriptors: tuple[int | None, int | None, int | None] = (None, None, None)
     """Standard streams of a program that was spawned."""
+    place: Place = HERE
     stdout: bytearray = field(default_factory=bytearray)
     stderr: bytearray = field(default_factory=bytearray)
     on_line: Lines | None = None
@@ -158,9 +159,10 @@ class FakeProcesses:
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         pass_fds: Sequence[int] = (),
+        place: Place = HERE,
     ) -> Child:
         """Start a program of ``programs``."""
-        return self._start(Call(tuple(argv), env, cwd, descriptors=(stdin, stdout, stderr)))
+        return self._start(Call(tuple(argv), env, cwd, descriptors=(stdin, stdout, stderr), place=place))
 
     def add(self, *argv: str, pid: int | None = None) -> FakeProcess:
         """A foreign process; it runs until a test ends it. PIDs may be reused."""

@@ -189,7 +189,7 @@ class FakeSockets:
         self._servers[path].put_nowait(far)
         return near
 
-    def post(self, path: Path, message: bytes) -> bool:
+    def post(self, path: Path, message: bytes, *, once: bool = False) -> bool:
         """Kept in ``posted``, where a test made the FIFO by giving its path a list."""
         if path not in self.posted:
             return False

@@ -8,7 +8,8 @@ from pathlib import Path
 from isola.host import Host
 from isola.model.identity import HostNames
 from isola.model.probe import Probe
-from isola.runtimes.oci.hybrid import SmallWorld, in_copy
+from isola.runtimes.oci.caller import Caller
+from isola.runtimes.oci.hybrid import SmallWorld
 from isola.runtimes.oci.monitor import entering
 from isola.runtimes.oci.probing import probe_engine
 from isola.runtimes.oci.runtime import OciRuntime
@@ -38,27 +39,31 @@ class Crun(OciRuntime):
             )
         return await probe_engine(host, cls.name)
 
-    async def maker(self, id: str) -> Sequence[str]:
-        """On a hybrid host in a copy of its mounts."""
-        unified = self.host.cgroups.unified
-        if unified is None or self.host.cgroups.layout == "unified":
-            return (await self.program(),)
-        return in_copy(self._groups(id), unified, [await self.program()])
-
-    async def joiner(self, id: str) -> Sequence[str]:
-        """On a hybrid host in the small mount namespace for commands."""
+    async def maker(self, id: str, given: Sequence[Path]) -> Caller:
+        """On a hybrid host in a copy of the small mount namespace."""
         if self.host.cgroups.layout == "unified":
-            return (await self.program(),)
-        inside = ["/usr/bin/nsenter", f"--mount={await self._small_world.file()}", "--", await self.program()]
-        return entering(self._groups(id), inside)
+            return Caller([await self.program()])
+        return Caller(await self._inside(id), await self._small_world.copy(given))
+
+    async def joiner(self, id: str) -> Caller:
+        """On a hybrid host in the small mount namespace."""
+        if self.host.cgroups.layout == "unified":
+            return Caller([await self.program()])
+        return Caller(await self._inside(id), await self._small_world.place())
+
+    async def let_go(self, id: str) -> None:
+        """As the engine itself does it, without running it once more: by a byte through the FIFO that it has left."""
+        if not self.host.sockets.post(self.layout(id).state / id / "exec.fifo", b"\0", once=True):
+            await super().let_go(id)
 
     def limits_devices(self) -> bool:
         """The rules are a program in the kernel, and crun raises a limit before it loads one."""
         return "CAP_SYS_RESOURCE" in self.host.system.capabilities()
 
-    def _groups(self, id: str) -> tuple[Path, ...]:
+    async def _inside(self, id: str) -> list[str]:
         # Not the v2 group: crun puts there what it starts, and kills all that is in it when it fails.
-        return self.host.cgroups.directories(self.names.cgroup(id), legacy=True)
+        groups = self.host.cgroups.directories(self.names.cgroup(id), legacy=True)
+        return entering(self._small_world.groups(groups), [await self.program()])
 
 
 DRIVER = Crun

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from isola.host import Host
 from isola.model.probe import Probe
+from isola.runtimes.oci.caller import Caller
 from isola.runtimes.oci.probing import probe_engine
 from isola.runtimes.oci.runtime import OciRuntime
 
@@ -20,13 +22,13 @@ class Runc(OciRuntime):
         """Does it work here."""
         return await probe_engine(host, cls.name)
 
-    async def maker(self, id: str) -> Sequence[str]:
+    async def maker(self, id: str, given: Sequence[Path]) -> Caller:
         """Nothing to add."""
-        return (await self.program(),)
+        return await self.joiner(id)
 
-    async def joiner(self, id: str) -> Sequence[str]:
-        """The same."""
-        return await self.maker(id)
+    async def joiner(self, id: str) -> Caller:
+        """Nothing to add."""
+        return Caller([await self.program()])
 
     def limits_devices(self) -> bool:
         """On cgroup v2 the rules are a program in the kernel, and loading one raises a limit first."""

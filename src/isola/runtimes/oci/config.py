@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,7 +39,9 @@ class Surroundings:
     user_namespace: Path
     """A file that stands for the instance's own, made for its ids."""
     joined: Mapping[str, Path] = field(default_factory=dict)
-    """Files that stand for the namespaces of other guests it shares, by kind (``pid``)."""
+    """Files that stand for namespaces that are there already, by kind (``pid``, ``network``)."""
+    seen: Callable[[Path], Path] = field(default=lambda path: path)
+    """Where the engine finds a path of the host's."""
     lxcfs_files: tuple[str, ...] = ()
     limit_devices: bool = True
 
@@ -49,20 +51,27 @@ def bundle(spec: RunSpec, user: User, host: Surroundings) -> dict[str, object]:
     return {
         "ociVersion": "1.0.2",
         "hostname": spec.hostname,
-        "root": {"path": str(spec.root.path), "readonly": False},
+        "root": {"path": str(host.seen(spec.root.path)), "readonly": False},
         "process": _first_process(spec, user, host),
         "mounts": [
             *mounts(
                 system=spec.system,
                 tmpfs=spec.tmpfs,
                 terminals=spec.terminals,
-                lxcfs=spec.lxcfs,
+                lxcfs=host.seen(spec.lxcfs) if spec.lxcfs is not None else None,
                 lxcfs_files=host.lxcfs_files,
             ),
-            *map(_mount, spec.mounts),
+            *(_mount(each, host) for each in spec.mounts),
         ],
         "linux": _linux(spec, host),
     }
+
+
+def given(spec: RunSpec) -> list[Path]:
+    """Paths of the host's that an engine needs to see, none twice."""
+    binds = (Path(mount.source) for mount in spec.mounts if mount.kind == "bind")
+    lxcfs = () if spec.lxcfs is None else (spec.lxcfs,)
+    return list(dict.fromkeys([spec.root.path, *lxcfs, *binds]))
 
 
 def exec_process(spec: ExecSpec, base: Mapping[str, object]) -> dict[str, object]:
@@ -125,7 +134,7 @@ def _linux(spec: RunSpec, host: Surroundings) -> dict[str, object]:
         "namespaces": [
             {"type": "user", "path": str(host.user_namespace)},
             *(_namespace(name, host) for name in _NAMESPACES),
-            _network(spec),
+            _network(spec, host),
         ],
         "uidMappings": mapping,
         "gidMappings": mapping,
@@ -160,12 +169,12 @@ def _namespace(name: str, host: Surroundings) -> dict[str, str]:
     return {"type": name} if joined is None else {"type": name, "path": str(joined)}
 
 
-def _mount(mount: Mount) -> dict[str, object]:
+def _mount(mount: Mount, host: Surroundings) -> dict[str, object]:
     bind = mount.kind == "bind"
     options = [("rbind" if mount.recursive else "bind")] if bind else []
     options += ["ro" if mount.read_only else "rw", "nosuid", "nodev"]
     options += [("r" if mount.recursive else "") + mount.propagation, *mount.options]
-    source = mount.source if bind else mount.kind
+    source = str(host.seen(Path(mount.source))) if bind else mount.kind
     return {"destination": mount.target, "type": mount.kind, "source": source, "options": options}
 
 
@@ -174,11 +183,11 @@ def _most(limit: int) -> int:
     return limit if limit >= 0 else 2**64 - 1
 
 
-def _network(spec: RunSpec) -> dict[str, str]:
+def _network(spec: RunSpec, host: Surroundings) -> dict[str, str]:
     if spec.network is None:
         return {"type": "network"}
     assert isinstance(spec.network, NetworkNamespace)
-    return {"type": "network", "path": str(spec.network.path)}
+    return {"type": "network", "path": str(host.joined.get("network", spec.network.path))}
 
 
 def device_rules(devices: Sequence[DeviceNode] = ()) -> list[str]:

@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import json
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from isola.errors import IsolaError
 from isola.host import Host
 from isola.host.process import Child, ProcessRef
 from isola.host.sockets import Stream
+from isola.runtimes.oci.caller import Caller
 from isola.runtimes.oci.config import PATH
 from isola.runtimes.oci.ends import Ends, Screen
 from isola.runtimes.spec import ExecSpec
@@ -140,7 +141,7 @@ class OciExecution:
 
 async def execute(
     host: Host,
-    engine: Sequence[str],
+    engine: Caller,
     id: str,
     spec: ExecSpec,
     *,
@@ -154,7 +155,7 @@ async def execute(
     process_json = host.sockets.pipe_to_child()
     ends = Ends.open(host.sockets, spec, pid_file.with_suffix(".socket") if handover else None)
     argv = [
-        *engine, "--log", f"/dev/fd/{ends.log.remote}", "--log-format", "json",
+        *engine.argv, "--log", f"/dev/fd/{ends.log.remote}", "--log-format", "json",
         "exec", "--process", f"/dev/fd/{process_json.remote}", "--pid-file", str(pid_file), *ends.options, id,
     ]  # fmt: skip
     stdin, stdout, stderr = ends.remotes
@@ -167,6 +168,7 @@ async def execute(
             env={"PATH": PATH},
             cwd=pid_file.parent,
             pass_fds=[process_json.remote, ends.log.remote],
+            place=engine.place,
         )
 
         def made() -> OciExecution:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from isola.model.instance import InterfaceState
 from isola.model.limits import Limits, Usage
 from isola.model.network import NetworkNamespace
 from isola.runtimes.guest import Execution
+from isola.runtimes.oci.caller import Caller
 from isola.runtimes.oci.config import PATH, device_rules, exec_process
 from isola.runtimes.oci.console import Console
 from isola.runtimes.oci.execution import NOT_EXECUTABLE, NOT_FOUND, execute
@@ -36,7 +37,7 @@ class Engine(Protocol):
     host: Host
     hands_terminals_over: bool
 
-    async def joiner(self, id: str) -> Sequence[str]: ...
+    async def joiner(self, id: str) -> Caller: ...
 
     def layout(self, id: str) -> Layout: ...
 
@@ -124,7 +125,7 @@ class OciGuest:
         engine = await self._runtime.joiner(self.id)
         return await execute(
             self._host,
-            [*engine, "--root", str(self._layout.state)],
+            replace(engine, argv=[*engine.argv, "--root", str(self._layout.state)]),
             self.id,
             spec,
             entry=json.dumps(exec_process(spec, self._process)).encode(),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from isola.errors import HostFailure, NotFound, TimedOut
 from isola.host import Host
-from isola.host.process import ProcessRef
+from isola.host.process import Place, ProcessRef
 from isola.host.sockets import Stream
 from isola.runtimes.oci.config import PATH
 from isola.runtimes.oci.layout import Layout
@@ -58,7 +58,7 @@ def entering(directories: Sequence[Path], argv: Sequence[str]) -> list[str]:
     return ["/bin/sh", "-c", ENTER, "sh", *map(str, directories), "--", *argv]
 
 
-async def create(host: Host, layout: Layout, argv: Sequence[str]) -> Run:
+async def create(host: Host, layout: Layout, argv: Sequence[str], place: Place) -> Run:
     """Start a monitor that makes the first process; returns when it is made. Raises HostFailure, TimedOut."""
     report, stderr = host.sockets.pipe_from_child(), host.sockets.pipe_from_child()
     try:
@@ -68,6 +68,7 @@ async def create(host: Host, layout: Layout, argv: Sequence[str]) -> Run:
             env={"PATH": PATH, "_OCI_SYNCPIPE": str(report.remote)} | _scratch(layout),
             cwd=layout.run,
             pass_fds=[report.remote],
+            place=place,
         )
         report.close_remote()
         stderr.close_remote()

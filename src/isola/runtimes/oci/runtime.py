@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from signal import SIGKILL
 from typing import ClassVar
@@ -20,7 +21,8 @@ from isola.runtimes.capabilities import Capability, Lack, RuntimeCapabilities
 from isola.runtimes.driver import Held, Runtime
 from isola.runtimes.guest import Guest
 from isola.runtimes.oci import monitor, record
-from isola.runtimes.oci.config import PATH, Surroundings, bundle, device_rules
+from isola.runtimes.oci.caller import Caller
+from isola.runtimes.oci.config import PATH, Surroundings, bundle, device_rules, given
 from isola.runtimes.oci.console import raw
 from isola.runtimes.oci.guest import OciGuest
 from isola.runtimes.oci.layout import MONITOR_SUFFIX, Layout
@@ -51,12 +53,12 @@ class OciRuntime(Runtime):
     """Whether ``exec`` can give the terminal it makes to us and stay until the command ends."""
 
     @abstractmethod
-    async def maker(self, id: str) -> Sequence[str]:
-        """The engine's command line up to its options, for making the first process of an instance."""
+    async def maker(self, id: str, given: Sequence[Path]) -> Caller:
+        """For making the first process of an instance, which is given these paths of the host's."""
 
     @abstractmethod
-    async def joiner(self, id: str) -> Sequence[str]:
-        """The same for making processes in a running instance."""
+    async def joiner(self, id: str) -> Caller:
+        """For making processes in a running instance."""
 
     @abstractmethod
     def limits_devices(self) -> bool:
@@ -79,17 +81,18 @@ class OciRuntime(Runtime):
         _require_supported(spec)
         # From the first process on the kernel keeps the namespaces; nothing has to be left anywhere for them.
         async with self._user_namespace(spec) as namespace, self._joined(spec) as joined:
+            caller = await self.maker(id, given(spec))
             process = await op.effect(
                 f"prepare run of {id}",
-                lambda: self._prepare(spec, namespace, joined),
+                lambda: self._prepare(spec, namespace, joined, caller.place.seen),
                 look=lambda: self._has_traces(id),
                 undo=lambda: self.remove(id),
             )
-            found = await op.effect(f"create first process of {id}", lambda: self._create(spec, process))
+            found = await op.effect(f"create first process of {id}", lambda: self._create(spec, process, caller))
         guest = OciGuest(self, found, before=self.host.processes.command_line(found.run.init))
         if held is not None:
             await held(guest)
-        await op.effect(f"start program of {id}", lambda: self._start(id))
+        await op.effect(f"start program of {id}", lambda: self.let_go(id))
         return guest
 
     async def find(self, id: str) -> Guest | None:
@@ -162,9 +165,11 @@ class OciRuntime(Runtime):
 
     @asynccontextmanager
     async def _joined(self, spec: RunSpec) -> AsyncIterator[Mapping[str, Path]]:
-        """Files that stand for the namespaces of other guests. Raises WrongState when one of those does not run."""
+        """Files that stand for namespaces that are there already. Raises WrongState when one is not, or a guest."""
         with ExitStack() as stack:
             joined = {}
+            if isinstance(spec.network, NetworkNamespace):
+                joined["network"] = stack.enter_context(self.host.namespaces.network_file(spec.network.path))
             for kind, other in spec.shares.items():
                 guest = await self._find(other)
                 if guest is None:
@@ -172,7 +177,9 @@ class OciRuntime(Runtime):
                 joined[kind.value] = stack.enter_context(guest.namespace(kind))
             yield joined
 
-    async def _prepare(self, spec: RunSpec, namespace: Path, joined: Mapping[str, Path]) -> object:
+    async def _prepare(
+        self, spec: RunSpec, namespace: Path, joined: Mapping[str, Path], seen: Callable[[Path], Path]
+    ) -> object:
         """Everything the engine needs; returns the process as configured."""
         files, layout, group = self.host.files, self.layout(spec.id), self.group(spec.id)
         assert spec.idmap is not None
@@ -183,6 +190,7 @@ class OciRuntime(Runtime):
             cgroup=group,
             user_namespace=namespace,
             joined=joined,
+            seen=seen,
             lxcfs_files=await self._lxcfs_files(spec.lxcfs),
             limit_devices=self.limits_devices(),
         )
@@ -212,14 +220,17 @@ class OciRuntime(Runtime):
             self._lxcfs[mount] = found
         return found
 
-    async def _create(self, spec: RunSpec, process: object) -> Found:
+    async def _create(self, spec: RunSpec, process: object, caller: Caller) -> Found:
         layout, group = self.layout(spec.id), self.group(spec.id)
-        argv = monitor.arguments(layout, await self.maker(spec.id), terminal=spec.terminal)
+        argv, place = monitor.arguments(layout, caller.argv, terminal=spec.terminal), caller.place
         # Only the hierarchies that can be entered without waiting, where there are any: they are enough to find it by.
         cgroups, own = self.host.cgroups, group + MONITOR_SUFFIX
-        groups = cgroups.directories(own, legacy=True) or cgroups.directories(own)
+        if groups := cgroups.directories(own, legacy=True):
+            place = replace(place, groups=groups)
+        else:
+            argv = monitor.entering(cgroups.directories(own), argv)
         try:
-            run = await monitor.create(self.host, layout, monitor.entering(groups, argv))
+            run = await monitor.create(self.host, layout, argv, place)
             self._check_identity(run)
         except HostFailure:
             self._lxcfs.clear()
@@ -236,7 +247,8 @@ class OciRuntime(Runtime):
         await record.write(self.host, layout, self.name, run, process)
         return Found(run, dict(process) if isinstance(process, dict) else {}, spec)
 
-    async def _start(self, id: str) -> None:
+    async def let_go(self, id: str) -> None:
+        """Have the first process go on with its program. Raises HostFailure."""
         argv = [await self.program(), "--root", str(self.layout(id).state), "start", id]
         try:
             await self.host.processes.run(argv, env={"PATH": PATH})

@@ -1,0 +1,99 @@
+"""Programs that begin among other mounts and in other control groups; only a real kernel can show it."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from isola.errors import HostFailure
+from isola.host.cgroups import LinuxCgroups
+from isola.host.namespaces import LinuxNamespaces
+from isola.host.process import LinuxProcesses, Place
+from isola.host.small_world import cgroups_in, shelf_in
+from isola.host.sockets import LinuxSockets
+
+GROUP = "/isola-test-places"
+HIERARCHIES = os.listdir("/sys/fs/cgroup")
+
+
+async def said(script: str, place: Place) -> list[str]:
+    pipe = LinuxSockets().pipe_from_child()
+    child = await LinuxProcesses().spawn(["/bin/sh", "-c", script], stdout=pipe.remote, env={}, place=place)
+    pipe.close_remote()
+    text = b""
+    while block := await pipe.stream.read():
+        text += block
+    pipe.stream.close()
+    assert await child.wait() == 0
+    return text.decode().splitlines()
+
+
+@pytest.fixture
+async def small(tmp_path: Path) -> Place:
+    """Few mounts: those for a directory of the test's own. Gone with the descriptor."""
+    unified = LinuxCgroups().unified
+    assert unified is not None
+    return Place(mounts=await LinuxNamespaces().small_mounts(tmp_path, unified))
+
+
+@pytest.fixture(autouse=True)
+def same_place() -> Iterator[None]:
+    before = [os.readlink(f"/proc/thread-self/ns/{kind}") for kind in ("mnt", "net")], mounts(), groups()
+    yield
+    assert before == ([os.readlink(f"/proc/thread-self/ns/{kind}") for kind in ("mnt", "net")], mounts(), groups())
+    for name in os.listdir("/proc/self/fd"):
+        link = f"/proc/self/fd/{name}"
+        if os.path.lexists(link) and os.readlink(link).startswith("mnt:"):
+            os.close(int(name))
+
+
+def mounts() -> list[str]:
+    """Those that a copy of few mounts would have, and the host has not."""
+    return [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if " - tmpfs isola " in line]
+
+
+def groups() -> str:
+    return Path("/proc/self/cgroup").read_text()
+
+
+async def test_few_mounts_show_cgroup_v2_alone_and_one_directory(small: Place, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("here")
+    script = f"cat {tmp_path}/file; echo; ls /sys/fs/cgroup/cgroup.controllers; wc -l </proc/self/mountinfo"
+    word, controllers, count = await said(script, small)
+    assert (word, controllers) == ("here", "/sys/fs/cgroup/cgroup.controllers")
+    assert int(count) < 12 + len(HIERARCHIES)
+    assert set(await said(f"ls {cgroups_in(tmp_path)}", small)) == set(HIERARCHIES)
+
+
+async def test_what_is_given_is_seen_in_a_copy_alone(small: Place, tmp_path: Path) -> None:
+    one, two = Path("/etc"), tmp_path / "file"
+    two.write_text("file\n")
+    copy = Place(mounts=small.mounts, shelf=shelf_in(tmp_path), shelved=[one, two])
+    assert await said(f"test -e {copy.seen(one)}/passwd && cat {copy.seen(two)}", copy) == ["file"]
+    assert copy.seen(tmp_path) == tmp_path
+    assert await said(f"ls {shelf_in(tmp_path)}", small) == []
+    outside = os.readlink("/proc/self/ns/mnt")
+    inside = [await said("readlink /proc/self/ns/mnt", place) for place in (small, copy)]
+    assert len({outside, *inside[0], *inside[1]}) == 3
+
+
+async def test_a_program_begins_in_the_groups_and_leaves_us_where_we_are() -> None:
+    cgroups = LinuxCgroups()
+    await cgroups.create(GROUP)
+    try:
+        directories = cgroups.directories(GROUP, legacy=True)
+        lines = await said("cat /proc/self/cgroup", Place(groups=directories))
+        assert len([line for line in lines if line.endswith(f":{GROUP}")]) == len(directories)
+        assert cgroups.processes(GROUP) == []
+    finally:
+        await cgroups.remove(GROUP)
+
+
+async def test_no_program_is_started_where_there_is_no_way_to_its_place(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    for place in (Place(groups=[tmp_path / "none"]), Place(mounts=tmp_path / "none")):
+        with pytest.raises(HostFailure, match="cannot begin") as refused:
+            await LinuxProcesses().spawn(["/usr/bin/touch", str(mark)], place=place)
+        assert "none" in refused.value.evidence
+    assert not mark.exists()

@@ -138,16 +138,21 @@ def test_exec_on_a_terminal_follows_its_size(terminal: Callable[..., Terminal], 
     assert termios.tcgetattr(user.slave) == user.before
 
 
-def test_a_signal_ends_the_command_inside(isola: Cli, instance: str) -> None:
-    script = "trap 'echo caught; exit 7' TERM; echo ready; while :; do sleep 0.1; done"
+def begun(isola: Cli, instance: str, script: str) -> subprocess.Popen[bytes]:
+    """A shell inside whose script has said that it is ready."""
     process = subprocess.Popen(
         [*isola.argv, "exec", instance, "--", "sh", "-c", script],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         env=isola.env,
     )
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"ready\n"
+    assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+    return process
+
+
+def test_a_signal_ends_the_command_inside(isola: Cli, instance: str) -> None:
+    script = "trap 'echo caught; exit 7' TERM; echo ready; while :; do sleep 0.1; done"
+    process = begun(isola, instance, script)
     process.send_signal(signal.SIGTERM)
     assert process.communicate(timeout=20)[0] == b"caught\n"
     assert process.returncode == 7
@@ -271,16 +276,10 @@ def test_images_go_out_and_come_in(isola: Cli, tmp_path: Path) -> None:
 
 
 def test_ctrl_c_goes_to_the_command(isola: Cli, instance: str) -> None:
-    process = subprocess.Popen(
-        [*isola.argv, "exec", instance, "--", "sh", "-c", "echo ready; exec sleep 60"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        env=isola.env,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"ready\n"
+    process = begun(isola, instance, "echo ready; exec sleep 60")
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 130
+    assert process.stdout is not None
     process.stdout.close()
 
 

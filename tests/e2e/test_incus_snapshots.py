@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import pytest
 from daemon import Daemon
 from incus_client import Incus
-
-POOLS = {"btrfs": ("size=512MiB",), "overlay": ()}
+from snapshot_pools import POOLS, launch_then, snapshot_pool
 
 
 @pytest.fixture(scope="module")
@@ -18,17 +17,12 @@ def incus(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Incus:
 
 @pytest.fixture(params=POOLS)
 def pool(request: pytest.FixtureRequest, incus: Incus) -> Iterator[str]:
-    """A pool of each driver; afterwards nothing may be left in it."""
-    incus("storage", "create", "snaps", request.param, *POOLS[request.param])
-    yield "snaps"
-    for name in [each for each in incus("list", "--format", "csv", "-c", "n").split() if each.startswith("sn-")]:
-        incus("delete", "--force", name)
-    incus("storage", "delete", "snaps")
+    with snapshot_pool(incus, request.param) as name:
+        yield name
 
 
 def test_incus(incus: Incus, pool: str) -> None:
-    incus("launch", "tiny", "sn-one", "--storage", pool)
-    incus("exec", "sn-one", "--", "sh", "-c", "echo then > /file")
+    launch_then(incus, pool)
     incus("snapshot", "create", "sn-one")
     incus("snapshot", "create", "sn-one", "second", "--no-expiry")
     assert "snap0" in incus("snapshot", "list", "sn-one")

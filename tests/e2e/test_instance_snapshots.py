@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from daemon import Daemon
 from lxc_client import Lxc
+from snapshot_pools import POOLS, launch_then, snapshot_pool
 
-POOLS = {"btrfs": ("size=512MiB",), "overlay": ()}
 _PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 _LOADER = "/host/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
 SQLITE = f"PYTHONHOME=/host LD_LIBRARY_PATH=/host/lib/x86_64-linux-gnu {_LOADER} /host/bin/{_PYTHON} -S"
@@ -52,17 +52,12 @@ def lxc(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Lxc:
 
 @pytest.fixture(params=POOLS)
 def pool(request: pytest.FixtureRequest, lxc: Lxc) -> Iterator[str]:
-    """A pool of each driver; afterwards nothing may be left in it."""
-    lxc("storage", "create", "snaps", request.param, *POOLS[request.param])
-    yield "snaps"
-    for name in [each for each in lxc("list", "--format", "csv", "-c", "n").split() if each.startswith("sn-")]:
-        lxc("delete", "--force", name)
-    lxc("storage", "delete", "snaps")
+    with snapshot_pool(lxc, request.param) as name:
+        yield name
 
 
 def test_lxc(lxc: Lxc, pool: str) -> None:
-    lxc("launch", "tiny", "sn-one", "--storage", pool)
-    lxc("exec", "sn-one", "--", "sh", "-c", "echo then > /file")
+    launch_then(lxc, pool)
     lxc("config", "set", "sn-one", "user.mark=then")
     lxc("snapshot", "sn-one")
     lxc("snapshot", "sn-one", "second")
@@ -85,8 +80,7 @@ def test_lxc(lxc: Lxc, pool: str) -> None:
 
 
 def test_lxc_copies(lxc: Lxc, pool: str) -> None:
-    lxc("launch", "tiny", "sn-one", "--storage", pool)
-    lxc("exec", "sn-one", "--", "sh", "-c", "echo then > /file; mkdir /mine; chown 33:44 /mine")
+    launch_then(lxc, pool, "; mkdir /mine; chown 33:44 /mine")
     lxc("snapshot", "sn-one")
     lxc("exec", "sn-one", "--", "sh", "-c", "echo now > /file")
     lxc("copy", "sn-one", "sn-two")

@@ -1,0 +1,27 @@
+"""Pools in which other clients take snapshots of instances, and the instance they begin with."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from incus_client import Incus
+from lxc_client import Lxc
+
+POOLS = {"btrfs": ("size=512MiB",), "overlay": ()}
+
+
+@contextlib.contextmanager
+def snapshot_pool(client: Lxc | Incus, driver: str) -> Iterator[str]:
+    """A pool of a driver; afterwards nothing may be left in it but instances whose names begin with ``sn-``."""
+    client("storage", "create", "snaps", driver, *POOLS[driver])
+    yield "snaps"
+    for name in [each for each in client("list", "--format", "csv", "-c", "n").split() if each.startswith("sn-")]:
+        client("delete", "--force", name)
+    client("storage", "delete", "snaps")
+
+
+def launch_then(client: Lxc | Incus, pool: str, more: str = "") -> None:
+    """``sn-one``, with a file that says ``then``."""
+    client("launch", "tiny", "sn-one", "--storage", pool)
+    client("exec", "sn-one", "--", "sh", "-c", f"echo then > /file{more}")

@@ -1,4 +1,4 @@
-"""Find a driver by its file name and import only the one asked for.
+"""Find a driver by its file name and import only the requested one.
 
 A driver is ``isola/<kind>/drivers/<name>.py`` and exports its class as ``DRIVER``.
 """
@@ -21,7 +21,7 @@ def names(kind: str) -> tuple[str, ...]:
 
 
 def load(kind: str, name: str) -> Any:
-    """Return the class a driver file exports as ``DRIVER``; raises NotFound for a name without a file."""
+    """The class that a driver file exports as ``DRIVER``. Raises NotFound for a name without a file."""
     if name not in names(kind):
         raise NotFound(f"There is no {kind} driver {name!r}", remedy=f"choose one of: {', '.join(names(kind))}")
     return importlib.import_module(f"isola.{kind}.drivers.{name}").DRIVER

@@ -15,7 +15,7 @@ Parser = Callable[[str], object]
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One configuration key. ``parse`` raises ValueError with a sentence that says what is expected."""
+    """One configuration key. ``parse`` raises ValueError with a message such as "true or false is expected"."""
 
     key: str
     parse: Parser
@@ -24,19 +24,19 @@ class Setting:
     live: bool = False
     """Whether a change takes effect on a running instance."""
     read_only: bool = False
-    """Kept by the daemon (``volatile.*``, ``image.*``): shown, accepted back, never validated."""
+    """Managed by the daemon (``volatile.*``, ``image.*``): shown, accepted unchanged, never validated."""
     expects: str = ""
-    """Which values there are: ``a CPU set such as 0-3, or a number of CPUs``. Empty: what ``parse`` says."""
+    """Description of valid values, such as ``a CPU set such as 0-3``. Empty: taken from the error of ``parse``."""
 
     @property
     def expected(self) -> str:
-        """Which values there are, for pages, messages and completion."""
+        """Description of valid values, for pages, messages and completion."""
         if self.read_only:
-            return "nothing: only shown"
+            return "read-only"
         if self.expects:
             return self.expects
         try:
-            self.parse("\0")  # no key takes it
+            self.parse("\0")  # invalid for every key
         except ValueError as error:
             return (
                 str(error)
@@ -48,7 +48,7 @@ class Setting:
         return "anything"
 
     def covers(self, key: str) -> bool:
-        """Whether this row speaks for ``key``."""
+        """Whether this row applies to ``key``."""
         return key == self.key or (self.key.endswith(".*") and key.startswith(self.key[:-1]))
 
 
@@ -69,7 +69,7 @@ class Settings:
         return self._exact.get(key) or next((row for row in self._prefixed if row.covers(key)), None)
 
     def validate(self, config: Mapping[str, str], *, where: str = "config") -> None:
-        """Raise InvalidInput naming the first key that is unknown or whose value is wrong."""
+        """Raise InvalidInput that names the first key that is unknown or has an invalid value."""
         for key, value in config.items():
             row = self.find(key)
             if row is None:
@@ -82,7 +82,7 @@ class Settings:
                 self._parse(row, key, value, where)
 
     def value(self, config: Mapping[str, str], key: str) -> object:
-        """The parsed value of ``key``, or of its default; None where neither is set."""
+        """The parsed value of ``key``, or of its default; None if neither is set."""
         row = self._exact[key]
         text = config.get(key) or row.default
         return None if text is None else self._parse(row, key, text, "config")
@@ -105,14 +105,14 @@ class Settings:
 
 
 def text(value: str) -> str:
-    """Any text without NUL."""
+    """Any string without NUL."""
     if "\0" in value:
-        raise ValueError("a text without NUL is expected")
+        raise ValueError("a string without NUL is expected")
     return value
 
 
 def boolean(value: str) -> bool:
-    """As the LXD API spells it: true/false, 1/0, yes/no, on/off."""
+    """Accepts the values of the LXD API: true/false, 1/0, yes/no, on/off."""
     lowered = value.lower()
     if lowered in ("true", "1", "yes", "on"):
         return True
@@ -122,7 +122,7 @@ def boolean(value: str) -> bool:
 
 
 def whole(minimum: int = 0, maximum: int | None = None) -> Callable[[str], int]:
-    """A whole number within bounds."""
+    """A parser of integers within inclusive bounds."""
 
     def parse(value: str) -> int:
         ends = f"from {minimum} to {maximum}" if maximum is not None else f"of at least {minimum}"
@@ -137,7 +137,7 @@ def whole(minimum: int = 0, maximum: int | None = None) -> Callable[[str], int]:
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
-    """One of a few texts."""
+    """A parser that accepts only these strings."""
 
     def parse(value: str) -> str:
         if value not in choices:

@@ -1,4 +1,4 @@
-"""Self-signed certificates, as servers and clients of the API know each other: made, read, and told apart."""
+"""Self-signed certificates of servers and clients of the API: generating, parsing, fingerprints."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class KeyPair:
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """What is known of a certificate; ``fingerprint`` is SHA-256 of its DER form, as lower-case hexadecimal."""
+    """Properties of a certificate; ``fingerprint`` is the SHA-256 of its DER form, as lower-case hexadecimal."""
 
     fingerprint: str
     pem: str
@@ -42,12 +42,12 @@ class Parsed:
     ends: datetime
 
     def valid(self, now: datetime) -> bool:
-        """Whether it may be used at this time."""
+        """Whether the time is within its validity period."""
         return self.begins <= now <= self.ends
 
 
 def make(name: str, now: datetime, *, server: bool, hosts: Iterable[str] = ()) -> KeyPair:
-    """A self-signed certificate for an ECDSA key on P-384, good for ten years, with host names or addresses."""
+    """A self-signed certificate for an ECDSA key on P-384, valid for ten years, for host names or IP addresses."""
     key = ec.generate_private_key(ec.SECP384R1())
     subject = x509.Name(
         [
@@ -58,7 +58,7 @@ def make(name: str, now: datetime, *, server: bool, hosts: Iterable[str] = ()) -
     usage = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
     builder = (
         x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=5))  # clocks of others may be behind
+        .not_valid_before(now - timedelta(minutes=5))  # clocks of other hosts may be behind
         .not_valid_after(now + timedelta(days=365 * _YEARS))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(), critical=True)

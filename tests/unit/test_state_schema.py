@@ -1,4 +1,4 @@
-"""The form of the records: what 0.1 has written becomes what this version reads, in one commit or not at all."""
+"""The schema of the records: a database of 0.1 is upgraded in one commit or not at all."""
 
 from __future__ import annotations
 
@@ -79,5 +79,5 @@ async def test_what_changes_meanwhile_stops_all_of_it() -> None:
 async def test_what_a_newer_daemon_wrote_is_left_alone() -> None:
     store = FakeStore(FakeClock())
     await store.put(KEY, b'{"version": %d}' % (PRESENT + 1))
-    with pytest.raises(SuspectState, match="form"):
+    with pytest.raises(SuspectState, match="schema version"):
         await upgrade(store)

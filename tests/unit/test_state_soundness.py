@@ -127,7 +127,7 @@ async def test_a_damage_is_refused_with_nothing_changed_and_a_copy_goes_on(
     for _ in range(2):
         with pytest.raises(SuspectState) as refused:
             await keys(tmp_path)
-        assert "the newest whole copy" in refused.value.remedy
+        assert "the newest intact copy" in refused.value.remedy
         assert "isolad --recover copy" in ways_out(refused.value)
     assert picture(tmp_path) == before
     told = recover(tmp_path, "copy", NOW)
@@ -163,7 +163,7 @@ async def test_one_can_begin_without_records(damage: Callable[[Path], None], tmp
     assert await keys(tmp_path) == set()
 
 
-async def test_a_damaged_copy_is_passed_over(tmp_path: Path) -> None:
+async def test_a_damaged_copy_is_skipped(tmp_path: Path) -> None:
     await filled(tmp_path)
     (tmp_path / COPIES / "2029-12-31.db").write_bytes((tmp_path / COPIES / LATEST).read_bytes())
     (tmp_path / COPIES / LATEST).write_bytes(b"nonsense" * 1000)
@@ -172,7 +172,7 @@ async def test_a_damaged_copy_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / COPIES / "2029-12-31.db").unlink()
     with pytest.raises(NotFound) as nothing:
         recover(tmp_path, "copy", NOW.replace(second=6))
-    assert "go on with none" in nothing.value.remedy
+    assert "begin without records" in nothing.value.remedy
 
 
 async def test_a_first_start_and_a_directory_of_an_earlier_version_are_fine(tmp_path: Path) -> None:

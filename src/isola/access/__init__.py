@@ -1,4 +1,4 @@
-"""Who may do what: decided here, purely, before anything is done."""
+"""Authorisation: pure functions that decide what a caller may do."""
 
 from isola.access.permission import Permission as Permission
 from isola.access.permission import refusal as refusal

@@ -1,4 +1,4 @@
-"""What a caller may see and change of the trust store."""
+"""Which certificates of the trust store a caller may see and change."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from isola.model.certificate import Certificate
 
 
 def may_see(caller: Caller, certificate: Certificate) -> bool:
-    """Those restricted to projects see their own."""
+    """Callers that are restricted to projects may see their own certificate only."""
     return caller.admin or (caller.trusted and certificate.fingerprint == caller.name)
 
 
 def refusal_of_change(caller: Caller, before: Certificate, after: Certificate) -> str:
-    """Why the caller may not change it so; empty where it may.
+    """Why the caller may not make this change; empty if it may.
 
-    Who is restricted may put a new certificate in place of its own and change nothing else: it cannot raise itself.
+    A restricted caller may replace its own certificate but nothing else, so that it cannot extend its permissions.
     """
     if caller.admin:
         return ""
     if not may_see(caller, before):
         return "Only the client's own certificate may be changed"
     renewed = replace(before, certificate=after.certificate)
-    return "" if after == renewed else "Only the certificate itself may be changed, nothing of what it is allowed"
+    return "" if after == renewed else "Only the certificate itself may be changed, not its permissions"

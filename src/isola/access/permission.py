@@ -1,4 +1,4 @@
-"""What a caller needs for a request, and whether it has it."""
+"""The permissions that requests require, and the check whether a caller has them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from isola.model.caller import Caller
 
 
 class Permission(Enum):
-    """What a caller needs; every route of a door names one."""
+    """The permission that a request requires; every route of a door names one."""
 
     GUEST = "untrusted callers too; the handler limits what they see"
     TRUSTED = "be trusted, whatever its projects; the handler shows what belongs to them"
@@ -19,19 +19,19 @@ class Permission(Enum):
 
     @property
     def in_project(self) -> bool:
-        """Whether it is about the project that a request names."""
+        """Whether it applies to the project that a request names."""
         return self in (Permission.VIEW, Permission.OPERATE, Permission.EDIT)
 
     @property
     def changes(self) -> bool:
-        """Whether it is about changing what is in the project."""
+        """Whether it permits changes in the project."""
         return self in (Permission.OPERATE, Permission.EDIT)
 
 
 def refusal(caller: Caller, permission: Permission, project: str) -> str:
-    """Why the caller may not do what needs the permission in the project; empty where it may.
+    """Why the caller does not have the permission in the project; empty if it has.
 
-    Everything about projects that a caller may use is granted to it: within them there are no lesser rights.
+    A caller has all permissions in the projects that it may use: there are no finer ones yet.
     """
     if permission is Permission.GUEST:
         return ""
@@ -45,7 +45,7 @@ def refusal(caller: Caller, permission: Permission, project: str) -> str:
 
 
 def refusal_of_shared(caller: Caller, project: str, home: str) -> str:
-    """Why the caller may not change what the project shares with ``home``, where it lives; empty where it may."""
+    """Why the caller may not change a resource in project ``home`` which ``project`` shares; empty if it may."""
     if home == project or caller.may_use(home):
         return ""
     return f"Project {project[:80]!r} shares this with project {home!r}, in which the caller is not allowed"

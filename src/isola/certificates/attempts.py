@@ -1,33 +1,33 @@
-"""How often wrong tokens may be tried: from one address, and by all together."""
+"""Rate limits on wrong tokens: for each address, and in total."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 
 _EACH = 5
-"""Wrong ones from one address before it has to wait."""
+"""Wrong tokens from one address before it has to wait."""
 _ALL = 200
 _SECONDS_EACH = 12.0
-"""After this time one more is free for an address."""
+"""Time after which an address may try once more."""
 _SECONDS_ALL = 0.5
 _ADDRESSES = 1024
 
 
 class Attempts:
-    """Two leaky buckets: one for each address, of which the latest are kept, and one for all."""
+    """Leaky buckets: one for each address, of which the most recent are kept, and one for the total."""
 
     def __init__(self) -> None:
         self._addresses: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._all = (0.0, 0.0)
 
     def wait(self, address: str, now: float) -> float:
-        """Seconds until the address may try again; 0 when it may now."""
+        """Seconds until the address may try again; 0 if it may try now."""
         each = _level(self._addresses.get(address, (0.0, now)), now, _SECONDS_EACH)
         together = _level(self._all, now, _SECONDS_ALL)
         return max(0.0, (each - _EACH + 1) * _SECONDS_EACH, (together - _ALL + 1) * _SECONDS_ALL)
 
     def failed(self, address: str, now: float) -> None:
-        """Count a wrong one."""
+        """Count a wrong token."""
         level = _level(self._addresses.pop(address, (0.0, now)), now, _SECONDS_EACH)
         self._addresses[address] = (level + 1, now)
         if len(self._addresses) > _ADDRESSES:

@@ -1,4 +1,4 @@
-"""Certificates of clients: added, changed, removed, and who a client is that shows one."""
+"""Certificates of clients: adding, changing and removing them, and identifying the callers that present them."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _PROJECTS_LIMIT = 1000
 
 
 class Certificates:
-    """The trust store. ``now`` is asked whether a certificate is still good, ``known_project`` for its projects.
+    """The trust store. ``now`` is used to check validity periods, ``known_project`` to check names of projects.
 
-    A certificate names projects that there are: one that is made later under an old name is another.
+    A certificate can name existing projects only, so that it gives no access to a later project of the same name.
     """
 
     def __init__(
@@ -40,27 +40,31 @@ class Certificates:
         self._now = now
         self._parsed: dict[str, Parsed] = {}
         self.distrusted: Callable[[str], object] = lambda fingerprint: None
-        """Told of a certificate that has lost rights or is gone: the door ends its connections."""
+        """Called with a certificate that has lost permissions or was removed, so that the door closes its
+        connections.
+        """
 
     def __iter__(self) -> Iterator[Certificate]:
         return iter(self._records)
 
     def find(self, prefix: str) -> Certificate:
-        """By fingerprint, or a beginning of it that fits one only. Raises NotFound, InvalidInput."""
+        """By fingerprint or a unique prefix of it. Raises NotFound, InvalidInput."""
         wanted = prefix.lower()
         if (exact := self._records.find(wanted)) is not None:
             return exact
         found = [each for each in self._records if wanted and each.fingerprint.startswith(wanted)]
         if len(found) > 1:
             raise InvalidInput(
-                f"{prefix[:80]!r} fits several certificates", field="fingerprint", remedy="name more of the fingerprint"
+                f"{prefix[:80]!r} matches several certificates", field="fingerprint", remedy="use a longer prefix"
             )
         if not found:
             raise NotFound(f"Certificate {prefix[:80]!r} not found")
         return found[0]
 
     def caller(self, fingerprint: str, address: str) -> Caller:
-        """Who shows a certificate with this fingerprint, having proven in the handshake that it has the key."""
+        """The caller that presents a certificate with this fingerprint; the handshake has verified possession of its
+        key.
+        """
         known = self._records.find(fingerprint)
         if known is None or known.type != CertificateType.CLIENT or not self._good(known):
             return Caller(Credential.NONE, fingerprint, address, trusted=False)
@@ -68,7 +72,7 @@ class Certificates:
         return Caller(Credential.CERTIFICATE, fingerprint, address, projects)
 
     async def add(self, certificate: Certificate, *, caller: Caller = DAEMON) -> Certificate:
-        """Trust a client. Raises InvalidInput, AlreadyExists."""
+        """Add a client's certificate. Raises InvalidInput, AlreadyExists."""
         checked = self._checked(certificate)
         try:
             await self._records.add(checked.fingerprint, checked)
@@ -80,7 +84,7 @@ class Certificates:
     async def update(
         self, fingerprint: str, decide: Callable[[Certificate], Certificate], *, caller: Caller = DAEMON
     ) -> Certificate:
-        """Replace what is known of it; a new certificate in its place has another fingerprint.
+        """Replace the record; if the certificate itself is replaced, the fingerprint changes.
 
         Raises NotFound, InvalidInput, AlreadyExists, PreconditionFailed, and what ``decide`` raises.
         """
@@ -101,14 +105,14 @@ class Certificates:
         *,
         caller: Caller = DAEMON,
     ) -> None:
-        """Trust it no more; its connections end. Raises NotFound, and what ``allow`` raises."""
+        """Remove it and close its connections. Raises NotFound, and the errors of ``allow``."""
         gone = self._records.get(fingerprint)
         await self._records.remove(fingerprint, allow)
         self._lose(fingerprint)
         self._tell("deleted", gone, caller)
 
     async def open(self) -> None:
-        """At daemon start: what was deleted as the daemon was killed is not granted any more."""
+        """At daemon start: revoke access to projects whose deletion was interrupted by a kill of the daemon."""
         for name in {name for each in self._records for name in each.projects}:
             if not self._known_project(name):
                 await self.project_deleted(name)
@@ -131,12 +135,12 @@ class Certificates:
         self.distrusted(fingerprint)
 
     def _checked(self, certificate: Certificate) -> Certificate:
-        """The certificate's own text decides on its fingerprint and, where none is given, on its name."""
+        """The record with the fingerprint and, if none is given, the name taken from the certificate itself."""
         found = _parse(certificate.certificate)
         if not found.valid(self._now()):
             raise InvalidInput(
                 "The certificate is not valid now",
-                evidence=f"it is good from {found.begins:%Y-%m-%d} to {found.ends:%Y-%m-%d}",
+                evidence=f"it is valid from {found.begins:%Y-%m-%d} to {found.ends:%Y-%m-%d}",
                 field="certificate",
             )
         if certificate.type not in tuple(CertificateType):
@@ -154,7 +158,7 @@ class Certificates:
         )
 
     def checked_projects(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        """Each once. Raises InvalidInput for one that there is not."""
+        """Without duplicates. Raises InvalidInput for an unknown project."""
         if len(names) > _PROJECTS_LIMIT:
             raise InvalidInput("Too many projects", field="projects", remedy=f"at most {_PROJECTS_LIMIT}")
         for name in names:

@@ -1,4 +1,4 @@
-"""The server's own key and certificate: made once, kept in the daemon's directory."""
+"""The server's own key and certificate: generated once and stored in the daemon's directory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DNS = re.compile(
 
 
 class Identity:
-    """Who the server is to its clients. ``pair`` and ``fingerprint`` are empty until it was ever needed."""
+    """The server's identity. ``pair`` and ``fingerprint`` are empty until they are first needed."""
 
     def __init__(self, host: Host, directory: Path) -> None:
         self._host = host
@@ -28,10 +28,12 @@ class Identity:
         self.pair: KeyPair | None = None
         self.fingerprint = ""
         self.addresses: tuple[str, ...] = ()
-        """Where it is reached over the network, with the port: said by the door that listens there."""
+        """Its network addresses with port; set by the door that listens on them."""
 
     async def ensure(self) -> KeyPair:
-        """Key and certificate, made where there are none. Raises HostFailure, InvalidInput where they are damaged."""
+        """Key and certificate, generated if they do not exist. Raises HostFailure, and InvalidInput for damaged
+        files.
+        """
         from isola.x509 import parse  # a daemon without a network port needs no cryptography
 
         async with self._turn:
@@ -57,7 +59,7 @@ class Identity:
         hosts = [name if _DNS.fullmatch(name) else "isola", "127.0.0.1", "::1"]
         now = self._host.clock.now()
         pair = await asyncio.to_thread(make, f"root@{name}", now, server=True, hosts=hosts)
-        # The key first: a certificate without its key is made anew, so that both are always of one making.
+        # The key first: if only one of the files exists, both are generated again, so that they always match.
         await self._host.files.write(self._directory / _KEY, pair.key.encode(), mode=0o600)
         await self._host.files.write(self._directory / _CERTIFICATE, pair.certificate.encode(), mode=0o644)
         return pair

@@ -1,6 +1,6 @@
-"""Tokens by which a client adds its certificate: each good once, for a while, and an operation as long as it lasts.
+"""Tokens with which a client adds its certificate. Each is valid once, for a limited time, and has an operation.
 
-They are kept in memory: a daemon that starts anew knows none of those it gave out before.
+They are kept in memory: a restart of the daemon invalidates them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class _Token:
 
 
 class Tokens:
-    """Gives out tokens, and takes each once."""
+    """Issues tokens, and accepts each of them once."""
 
     def __init__(self, operations: Operations, clock: Clock) -> None:
         self._operations = operations
@@ -42,9 +42,9 @@ class Tokens:
     def give(
         self, request: TokenRequest, *, fingerprint: str, addresses: Sequence[str], expires_at: datetime | None
     ) -> Operation:
-        """An operation that runs until the token is used, revoked (cancelled) or too old. Raises TooLarge."""
+        """An operation that runs until the token is used, revoked (cancelled) or expired. Raises TooLarge."""
         if len(self._tokens) >= _OUTSTANDING:
-            raise TooLarge(f"More than {_OUTSTANDING} tokens wait to be used", remedy="revoke some")
+            raise TooLarge(f"There are {_OUTSTANDING} unused tokens already", remedy="revoke some")
         token = _Token(self._clock.token(32), request, expires_at)
         metadata: dict[str, object] = {
             "secret": token.secret,
@@ -65,19 +65,19 @@ class Tokens:
         return self._operations.start("Waiting for a client", work, kind="token", metadata=metadata, project=OF_SERVER)
 
     def take(self, secret: str, address: str) -> TokenRequest:
-        """What the token grants; from now on it is used up, whatever comes of it. Raises Forbidden."""
+        """What the token grants. It is used up, even if the request fails later. Raises Forbidden."""
         now = self._clock.monotonic()
         if (wait := self.attempts.wait(address, now)) > 0:
             raise Forbidden("Too many wrong tokens", remedy=f"try again in {wait:.0f} seconds")
         token = self._find(secret)
         if token is None or token.used.is_set():
             self.attempts.failed(address, now)
-            raise Forbidden("The token is wrong, used up or too old", remedy="have a new one made")
+            raise Forbidden("The token is wrong, used up or expired", remedy="get a new token")
         token.used.set()
         return token.request
 
     def project_gone(self, name: str) -> None:
-        """A token for a project that is deleted or renamed is worth nothing: another may have its name later."""
+        """Invalidate tokens for a deleted or renamed project, because a later project may get its name."""
         for token in self._tokens.values():
             if name in token.request.projects:
                 token.used.set()
@@ -109,5 +109,5 @@ class Tokens:
 
 
 def _request_json(request: TokenRequest) -> dict[str, object]:
-    """As the API shows what was asked for."""
+    """The request as the API shows it."""
     return {**asdict(request), "projects": list(request.projects), "certificate": "", "token": True}

@@ -22,16 +22,16 @@ log = logging.getLogger(__name__)
 
 
 async def bootstrap(parts: Parts, *, minimal: bool = False) -> None:
-    """Make what a newcomer needs, once; a start that failed or was interrupted goes on where it was.
+    """Create these once; after a failure or interruption the next start continues.
 
-    ``minimal`` makes the default profile only, without devices.
+    ``minimal`` creates only the default profile, without devices.
     """
     if parts.records.server.find(_MARK) is not None:
         return
     try:
         await _make(parts, minimal=minimal)
     except IsolaError as error:
-        log.error("What a newcomer needs could not be made, the next start tries again: %s", error)
+        log.error("The default pool, network and profile could not be created; the next start tries again: %s", error)
 
 
 async def _make(parts: Parts, *, minimal: bool) -> None:

@@ -1,4 +1,4 @@
-"""Build the parts and join them: the only place that knows them all."""
+"""Builds and connects all parts of the daemon."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ Access = Callable[[str, str], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Drivers:
-    """Drivers by name to use instead of those found by their file names; None means those."""
+    """Drivers by name, for tests; None: those found by their file names."""
 
     runtimes: Mapping[str, type[Runtime]] | None = None
     storage: Mapping[str, type[VolumeDriver]] | None = None
@@ -58,7 +58,7 @@ _FOUND = Drivers()
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The services doors speak for, and what only the daemon needs."""
+    """The services that doors use, and parts that only the daemon needs."""
 
     services: Services
     context: Context
@@ -67,7 +67,7 @@ class Parts:
     follower: Follower
 
     async def open(self) -> None:
-        """From the bottom up: ask what works here, then bring the host to what the records say."""
+        """Open the parts from the bottom up: probe the host, then reconcile it with the records."""
         services = self.services
         self.follower.begin()
         await asyncio.gather(
@@ -86,7 +86,7 @@ class Parts:
         await services.certificates.open()
 
     async def close(self) -> None:
-        """In reverse; instances and networks run on."""
+        """Close the parts in reverse order; instances and networks keep running."""
         await self.services.operations.close()
         await self.services.instances.close()
         await self.services.networks.close()
@@ -106,7 +106,7 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class _Ground:
-    """What everything stands on."""
+    """The parts that all others use."""
 
     host: Host
     directory: Path
@@ -122,7 +122,7 @@ class _Ground:
 
 @dataclass(frozen=True, slots=True)
 class _Stock:
-    """What instances are made of, and how it knows of those that there are."""
+    """The resources that instances use, and the indexes of who uses them."""
 
     pools: Pools
     volumes: Volumes
@@ -272,7 +272,7 @@ def _services(ground: _Ground, stock: _Stock, instances: Instances) -> Services:
 
 
 def _expanded(records: Records, instance: Instance, profile: Profile | None) -> tuple[InstanceConfig, Devices]:
-    """With what its profiles add, ``profile`` in place of the one that is recorded."""
+    """Configuration and devices including profiles, with ``profile`` in place of its record."""
     home = records.home(instance.project, Kind.PROFILE)
     known = [records.profiles.find(Ref(home, name)) for name in instance.profiles]
     given = [profile if profile is not None and found and found.ref == profile.ref else found for found in known]

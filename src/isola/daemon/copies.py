@@ -1,4 +1,4 @@
-"""Copies of the state that the daemon keeps by itself: the newest, and one of each of the last days with changes."""
+"""Automatic copies of the database: the latest, and one for each of the last days with changes."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class Copies:
         self._task: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
-        """From now on, in the background."""
+        """Start the background task."""
         self._task = asyncio.get_running_loop().create_task(self._keep_on(), name="copy the state")
 
     def end(self) -> None:
-        """No more."""
+        """Stop the background task."""
         if self._task is not None:
             self._task.cancel()
 
     async def keep(self) -> None:
-        """Write the newest copy; the one before stays as that of its day where there is none yet."""
+        """Write the latest copy; the previous one becomes that of the day if there is none yet."""
         files, data = self._host.files, await self._store.copy()
         if hash(data) == self._last:
             return
@@ -56,5 +56,5 @@ class Copies:
             try:
                 await self.keep()
             except IsolaError as error:
-                log.warning("The state could not be copied: %s", error)
+                log.warning("The database could not be copied: %s", error)
             await self._host.clock.sleep(_SECONDS)

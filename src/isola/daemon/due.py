@@ -1,4 +1,4 @@
-"""What is looked at every minute: snapshots that are due, and those that have expired."""
+"""Jobs that run every minute: taking snapshots that are due, and deleting those that have expired."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from isola.host.clock import Clock
 Look = Callable[[datetime], Awaitable[None]]
 _MINUTE = timedelta(minutes=1)
 _LATE = 60
-"""Minutes that are made up for when a look took longer than a minute; what is older is left out."""
+"""Most minutes for which a late job is called again; older ones are skipped."""
 log = logging.getLogger(__name__)
 
 
 class Due:
-    """Each look is called once for every minute, beside the others: one that takes long holds up itself alone."""
+    """Calls each job once for every minute, concurrently: a slow job does not delay the others."""
 
     def __init__(self, clock: Clock, *looks: Look) -> None:
         self._clock = clock
@@ -26,12 +26,12 @@ class Due:
         self._tasks: list[asyncio.Task[None]] = []
 
     def begin(self) -> None:
-        """From now on, in the background."""
+        """Start the background tasks."""
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._keep_on(look), name="look what is due") for look in self._looks]
 
     def end(self) -> None:
-        """No more."""
+        """Stop the background tasks."""
         for task in self._tasks:
             task.cancel()
 
@@ -41,10 +41,10 @@ class Due:
             now = self._clock.now()
             await self._clock.sleep(max((last + _MINUTE - now).total_seconds(), 0.0))
             now = self._clock.now().replace(second=0, microsecond=0)
-            last = max(min(last, now), now - _LATE * _MINUTE)  # the clock may have been set back, or far ahead
+            last = max(min(last, now), now - _LATE * _MINUTE)  # the clock may have been set back or far forward
             while last < now:
                 last += _MINUTE
                 try:
                     await look(last)
                 except IsolaError as error:
-                    log.error("What is due could not be looked at: %s", error)
+                    log.error("A scheduled job failed: %s", error)

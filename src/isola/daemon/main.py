@@ -17,16 +17,16 @@ from isola.host import background, holding
 
 _EXAMPLES = """examples:
   isolad                       run in the foreground, state in /var/lib/isola
-  isolad --background          run in the background, started again if it dies
+  isolad --background          run in the background, restarted if it dies
   isolad --dir /srv/second     a second daemon, side by side with the first
-  isolad --stop                stop the daemon; instances run on
-  isolad --recover copy        put back the newest copy of the state
+  isolad --stop                stop the daemon; instances keep running
+    isolad --recover copy        restore the latest copy of the database
   isolad --stop --instances    stop instances, networks and the daemon
 """
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point; exit status 0 after a clean end, 2 for a wrong call, 1 otherwise."""
+    """Entry point; exit status 0 after a clean end, 2 for invalid arguments or a locked directory, 1 otherwise."""
     options = _parse(sys.argv[1:] if arguments is None else arguments)
     if os.geteuid() != 0:
         print("Error: isolad must run as root\nHint: sudo isolad", file=sys.stderr)
@@ -52,7 +52,7 @@ def _start(directory: Path, minimal: bool, *, in_background: bool) -> int:
     _close_to_others(directory)
     (directory / "logs").mkdir(mode=0o700, exist_ok=True)
     if in_background and any(holder.daemon for holder in holding.holders(directory)):
-        print(f"isolad runs already in {directory}")
+        print(f"isolad is already running in {directory}")
         return 0
     held = holding.hold(directory)
     try:
@@ -64,12 +64,12 @@ def _start(directory: Path, minimal: bool, *, in_background: bool) -> int:
 
 
 def _close_to_others(directory: Path) -> None:
-    """Who can read a directory can lock it, who can write in it can put another socket there."""
+    """Users who can read the directory can lock it, and those who can write to it can replace the socket."""
     status = directory.stat()
     if status.st_uid != os.geteuid():
         raise Conflict(
             f"{directory} belongs to user {status.st_uid}",
-            evidence="its owner could exchange whatever the daemon keeps there",
+            evidence="its owner could replace all files of the daemon",
             remedy=f"choose another directory, or: chown root: {directory}",
         )
     if status.st_mode & 0o066:
@@ -99,16 +99,18 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--dir",
         default=os.environ.get("ISOLA_DIR", "/var/lib/isola"),
-        help="where state and socket lie (default: $ISOLA_DIR or /var/lib/isola)",
+        help="directory of state and socket (default: $ISOLA_DIR or /var/lib/isola)",
     )
-    parser.add_argument("--background", action="store_true", help="detach once it is ready, and supervise itself")
-    parser.add_argument("--minimal", action="store_true", help="make no pool and no network at the first start")
+    parser.add_argument(
+        "--background", action="store_true", help="detach once it is ready, under a supervisor that restarts it"
+    )
+    parser.add_argument("--minimal", action="store_true", help="create no pool and no network at the first start")
     parser.add_argument("--stop", action="store_true", help="stop the daemon that runs in the directory")
     parser.add_argument("--instances", action="store_true", help="with --stop: stop instances and networks too")
     parser.add_argument(
         "--recover",
         metavar="WHAT",
-        help="put the state in place where the daemon refuses it, and end: copy, FILE, as-is or empty",
+        help="restore the database after the daemon has refused it, and exit: copy, FILE, as-is or empty",
     )
     parser.add_argument("--version", action="version", version=f"isolad {__version__}")
     return parser.parse_args(arguments)
@@ -120,7 +122,7 @@ def _stop(directory: Path, *, instances: bool) -> int:
     if stopped is holding.Stopped.NOTHING:
         print("isolad was not running")
     elif stopped is holding.Stopped.SUPERVISOR and instances:
-        print("isolad has stopped; it was not up, so that instances which run still do: start it and stop them again")
+        print("isolad has stopped; it was not ready, so instances may still run: start it and stop them again")
     else:
         print("isolad has stopped")
     return 0
@@ -136,7 +138,9 @@ def _recover(directory: Path, what: str) -> int:
     finally:
         for descriptor in held:
             os.close(descriptor)
-    print("Start the daemon; 'isola admin unknown' then lists what is in no record, 'isola admin adopt' takes it in")
+    print(
+        "Start the daemon; 'isola admin unknown' then lists objects without a record, 'isola admin adopt' adopts them"
+    )
     return 0
 
 

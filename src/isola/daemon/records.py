@@ -1,4 +1,4 @@
-"""Everything that is remembered, by noun, and what each noun has to do with the others."""
+"""The collections of all records, and the references between them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Lives = TypeVar("Lives", Instance, VolumeRecord, WarningRecord)
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """One collection of each noun. They are read in this order: what a name means is said by projects."""
+    """One collection for each noun. They are loaded in this order: projects determine what names refer to."""
 
     references: References
     server: Collection[Mapping[str, str]]
@@ -56,7 +56,7 @@ class Records:
 
     @property
     def collections(self) -> tuple[Keyed[Any, Any], ...]:
-        """All that is a copy of the store; each is loaded and followed."""
+        """All collections that cache the store; each is loaded and followed."""
         held = [getattr(self, each.name) for each in fields(self)]
         return tuple(each for each in held if isinstance(each, Keyed))
 
@@ -66,7 +66,7 @@ class Records:
 
     @classmethod
     async def load(cls, store: Store, member: str = NO_MEMBER) -> Records:
-        """Read all records, brought to the present form before. What is written lives on ``member``."""
+        """Upgrade and read all records. New records belong to ``member``."""
         await upgrade(store)
         records = _unread(store, member)
         await records.intents.load()
@@ -77,7 +77,7 @@ class Records:
 
 
 def _home(projects: Collection[Project]) -> Home:
-    """A project without a record has nothing of its own."""
+    """The project in which resources of a kind are found; for a project without a record that is the default one."""
 
     def home(project: str, kind: Kind) -> str:
         return (projects.find(project) or Project(project)).home(kind)
@@ -167,7 +167,7 @@ def _volume_role(references: References) -> Role[VolumeRecord]:
 
 
 def _project_role(references: References) -> Role[Project]:
-    """Only an empty project gets other features: they say which things the names in it mean."""
+    """Features can be changed only while a project is empty, because they determine what the names in it refer to."""
 
     def other_features(old: Project, new: Project) -> bool:
         return any(old.config.get(key) != new.config.get(key) for key in FEATURES)

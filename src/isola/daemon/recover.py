@@ -1,4 +1,4 @@
-"""``isolad --recover``: go on after the state was lost, damaged or put back, without touching what is on the host."""
+"""``isolad --recover``: continue after the database was lost, damaged or replaced, without changing the host."""
 
 from __future__ import annotations
 
@@ -16,42 +16,43 @@ from isola.state.sqlite_file import DATABASE, MARK, PARTS, Mark, check
 
 
 def recover(directory: Path, what: str, now: datetime) -> str:
-    """Put a state in place that the next start accepts; returns what was done. The present one is kept aside.
+    """Install a database that the next start accepts; returns what was done. The current one is moved aside.
 
-    ``what`` is ``copy`` (the newest whole one), ``as-is``, ``empty`` or a file. Raises NotFound, SuspectState.
+    ``what`` is ``copy`` (the latest intact one), ``as-is``, ``empty`` or a file. Raises NotFound, SuspectState.
     """
     if what == "as-is":
         check(directory / DATABASE)
         kept = _set_aside(directory, now, move=False)
         _settle(directory)
-        return f"The state is taken as it is; a copy of it lies in {kept}"
+        return f"The database is accepted as it is; a copy of it is in {kept}"
     if what == "empty":
         kept = _set_aside(directory, now, move=True)
         (directory / MARK).write_text(f"{0:020d}\n")
-        return f"The next start begins without records; what there was lies in {kept}"
+        return f"The next start begins without records; the previous files are in {kept}"
     source = _newest(directory) if what == "copy" else Path(what)
     check(source)
     content = source.read_bytes()
     kept = _set_aside(directory, now, move=True)
     _write(directory / DATABASE, content)
     _settle(directory)
-    return f"{source} is in place; what there was lies in {kept}"
+    return f"{source} is restored; the previous files are in {kept}"
 
 
 def _newest(directory: Path) -> Path:
-    """The newest copy that is whole."""
+    """The latest intact copy. Raises NotFound."""
     places = [directory / COPIES / LATEST, *sorted((directory / COPIES).glob("20*.db"), reverse=True)]
     for place in places:
         with suppress(SuspectState, HostFailure):
             check(place)
             return place
     raise NotFound(
-        f"There is no whole copy in {directory / COPIES}", remedy="go on with none, and adopt what is on the host"
+        f"There is no intact copy in {directory / COPIES}",
+        remedy="begin without records, and adopt what is on the host",
     )
 
 
 def _set_aside(directory: Path, now: datetime, *, move: bool) -> Path:
-    """Keep the present state, and the newest copy too, which is soon written anew."""
+    """Keep the current files, and the latest copy too, which is overwritten soon."""
     place = directory / COPIES / f"aside-{now:%Y-%m-%d-%H%M%S}"
     place.mkdir(mode=0o700, parents=True)
     for part in (*PARTS, MARK, f"{COPIES}/{LATEST}"):
@@ -64,18 +65,18 @@ def _set_aside(directory: Path, now: datetime, *, move: bool) -> Path:
 
 
 def _settle(directory: Path) -> None:
-    """What was begun then has ended otherwise since: only what is recorded counts."""
+    """Remove intents, which are outdated, and set the mark to the revision of the database."""
     path = directory / DATABASE
     try:
         with closing(sqlite3.connect(path, isolation_level=None)) as database:
             path.chmod(0o600)
             if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'entries'").fetchone():
-                (directory / MARK).write_text(f"{0:020d}\n")  # all of it was in the log
+                (directory / MARK).write_text(f"{0:020d}\n")  # all its content was in the WAL
                 return
             database.execute("DELETE FROM entries WHERE key >= ? AND key < ?", (PREFIX, f"{PREFIX}\U0010ffff"))
             (revision,) = database.execute("SELECT revision FROM counter").fetchone()
     except sqlite3.Error as error:
-        raise InvalidInput(f"{path} cannot be used", evidence=str(error), remedy="take another copy") from error
+        raise InvalidInput(f"{path} cannot be used", evidence=str(error), remedy="use another copy") from error
     mark = Mark(directory)
     mark.open(revision)
     mark.close()

@@ -1,14 +1,15 @@
-"""What on isolad's own command line helps with an error, by its code."""
+"""Options of isolad that help with an error, by its code."""
 
 from __future__ import annotations
 
 _COMMANDS = {
-    "suspect_state": "isolad --recover copy takes the newest whole copy, --recover FILE one of yours, --recover as-is "
-    "this one, --recover empty none; isola admin unknown then lists what is in no record",
+    "suspect_state": "isolad --recover copy restores the latest intact copy, --recover FILE your own copy, --recover "
+    "as-is accepts this database, --recover empty begins without one; isola admin unknown then lists objects without "
+    "a record",
 }
 
 
 def ways_out(error: BaseException) -> str:
-    """On lines of their own, or nothing."""
+    """A hint on a line of its own, or an empty string."""
     way = _COMMANDS.get(getattr(error, "code", ""))
     return f"\nHint: {way}" if way else ""

@@ -1,4 +1,4 @@
-"""Run the daemon until it is told to stop."""
+"""Run the daemon until it receives a signal."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def run(
     ready: Callable[[], None] = lambda: None,
     observer: Observer | None = None,
 ) -> int:
-    """Serve until SIGTERM (instances run on) or SIGPWR (instances and networks are stopped first)."""
+    """Serve until SIGTERM (instances keep running) or SIGPWR (instances and networks are stopped first)."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         return asyncio.run(_serve(linux_host(), directory, minimal, ready, observer))
     except IsolaError as error:
         log.error("The daemon cannot run: %s%s", error, ways_out(error))
-        # Another try would find the same: the supervisor shall not start it again.
+        # Status 2: the supervisor does not restart it, because it would fail again.
         return 2 if isinstance(error, SuspectState | Conflict) else 1
 
 
@@ -80,7 +80,7 @@ async def _serve(
 
 
 async def _ready(directory: Path, ready: Callable[[], None]) -> None:
-    # What was built until now stays: keep the collector from looking through it again and again.
+    # All objects so far are permanent: exclude them from garbage collection.
     gc.collect()
     gc.freeze()
     background.notify("READY=1")

@@ -1,4 +1,4 @@
-"""Publish and follow what happens."""
+"""Publishing and following events."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _BACKLOG = 4096
 
 
 class Events:
-    """A hub in memory. Publishing never waits; a follower too slow to keep up is cut off."""
+    """A hub in memory. Publishing never waits; a follower that is too slow is disconnected."""
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
         self._followers: dict[asyncio.Queue[Event | None], tuple[frozenset[EventKind], str | None]] = {}
 
     def operation(self, view: OperationView) -> None:
-        """An operation has begun, gone on or ended."""
+        """An operation has begun, made progress or ended."""
         self._publish(EventKind.OPERATION, view, view.project)
 
     def lifecycle(self, action: str, source: Entity, *, caller: Caller = DAEMON, **context: object) -> None:
-        """Something was changed: ``instance-started``, by the caller."""
+        """A resource was changed by the caller, such as ``instance-started``."""
         self._publish(EventKind.LIFECYCLE, Lifecycle(action, source, context, caller), source.project)
 
     def log(self, level: str, message: str, **context: str) -> None:
@@ -38,9 +38,10 @@ class Events:
         return any(kind in kinds for kinds, _ in self._followers.values())
 
     def follow(self, kinds: Collection[EventKind], project: str | None = None) -> Subscription:
-        """Subscribe now; events are kept from this moment on. ``project`` None means all.
+        """Subscribe now; events are queued from this moment on. ``project`` None means all.
 
-        What belongs to the server as a whole (project ``OF_SERVER``: lines of the log) is told to followers of any.
+        Events of the server as a whole (project ``OF_SERVER``, such as log lines) go to followers of any
+        project.
         """
         queue: asyncio.Queue[Event | None] = asyncio.Queue(_BACKLOG)
         self._followers[queue] = (frozenset(kinds), project)
@@ -73,7 +74,7 @@ class Events:
 
 
 class Subscription:
-    """An async iterator of events that ends when it is closed, or was too slow."""
+    """An async iterator of events; ends when it is closed or too slow."""
 
     def __init__(self, queue: asyncio.Queue[Event | None], leave: Callable[[], object]) -> None:
         self._queue = queue

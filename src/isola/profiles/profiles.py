@@ -1,4 +1,4 @@
-"""Profiles: created, changed, renamed, deleted; a change reaches the running instances that have it."""
+"""Create, change, rename and delete profiles; changes are applied to running instances that use them."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ Changed = Callable[[Ref, Record, Record, Caller], Awaitable[None]]
 class Profiles:
     """``check`` raises InvalidInput for wrong configuration.
 
-    ``changed`` is given a profile's name, what records its change and what takes that back; it does the first and
-    brings the instances along, or leaves all as it was.
+    ``changed`` gets a profile's name, a function that records its change and one that reverts the record; it records
+    the
+        change and applies it to the instances, or leaves everything unchanged.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Profiles:
         return self._records.revision(ref)
 
     def used_by(self, ref: Ref) -> Sequence[Entity]:
-        """The instances that have it."""
+        """The instances that use it."""
         return self._references.users(Entity.of(Kind.PROFILE, ref))
 
     async def create(self, profile: Profile, *, caller: Caller = DAEMON) -> None:
@@ -65,9 +66,9 @@ class Profiles:
         self._tell("created", profile.ref, caller)
 
     async def update(self, ref: Ref, decide: Callable[[Profile], Profile], *, caller: Caller = DAEMON) -> None:
-        """New description, configuration and devices, for every instance that has it or for none.
+        """Change description, configuration and devices, for all instances that use it or for none.
 
-        Raises NotFound, InvalidInput, Busy, and what applying it to a running instance raises.
+        Raises NotFound, InvalidInput, Busy, and the errors of applying it to a running instance.
         """
         written: list[tuple[Profile, Versioned[Profile]]] = []
 
@@ -108,7 +109,9 @@ class Profiles:
         users = self.used_by(ref)
         if users:
             raise InUse(
-                f"Profile {ref.quoted} is in use", evidence=f"by {users_text(users)}", remedy="take it off them first"
+                f"Profile {ref.quoted} is in use",
+                evidence=f"by {users_text(users)}",
+                remedy="remove it from them first",
             )
 
     def _tell(self, verb: str, ref: Ref, caller: Caller, **context: str) -> None:

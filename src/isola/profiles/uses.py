@@ -1,4 +1,4 @@
-"""What a profile uses, by its record alone. Pure."""
+"""The objects that a profile uses, derived from its record. Pure."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from isola.state.references import NOTHING, Used
 
 
 def uses(home: Home, profile: Profile) -> Used:
-    """What cannot be removed before it."""
+    """Objects that cannot be removed before it."""
     found = frozenset(named_by(home, profile.project, profile.devices))
     return found if profile.name == DEFAULT else found | {project_entity(profile.project)}
 
 
 def mentions(profile: Profile) -> Used:
-    """The default profile lives in its project, and goes with it."""
+    """The default profile belongs to its project, and is removed with it."""
     return frozenset({project_entity(profile.project)}) if profile.name == DEFAULT else NOTHING

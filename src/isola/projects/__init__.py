@@ -1,4 +1,4 @@
-"""Projects: what is apart from what, which project a thing lives in, and what a project may have."""
+"""Projects: separation of resources, the project to which a resource belongs, and limits and restrictions."""
 
 from isola.projects.guard import Guard
 from isola.projects.projects import Projects

@@ -1,4 +1,4 @@
-"""Asked by every change of a project's things, right before it is recorded: may it be?"""
+"""Limits and restrictions of projects, checked right before a change is recorded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from isola.projects.limits import Member, Space
 from isola.state import Collection, Scoped
 
 Expand = Callable[[Instance, Profile | None], tuple[Config, Devices]]
-"""Configuration and devices with what profiles add, one of them as given."""
+"""Configuration and devices including profiles, one of which is replaced by the given one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Guard:
     images: Scoped[Image]
 
     def instances_as(self, wanted: Sequence[Instance]) -> None:
-        """As they shall be, made or changed. Raises NotFound (the project), Forbidden, InvalidInput."""
+        """Check new or changed instances. Raises NotFound (the project), Forbidden, InvalidInput."""
         for name in {each.project for each in wanted}:
             project = self.projects.get(name)
             own = [each for each in wanted if each.project == name]
@@ -41,7 +41,7 @@ class Guard:
                 self._count(project, own)
 
     def profile(self, wanted: Profile) -> None:
-        """As it shall be. Raises NotFound (the project), Forbidden, InvalidInput."""
+        """Check a new or changed profile. Raises NotFound (the project), Forbidden, InvalidInput."""
         home = self.projects.get(wanted.project)
         restrictions.check(home, wanted.config, wanted.devices)
         for project in self.projects:
@@ -53,7 +53,7 @@ class Guard:
                 self._count(project, (), wanted)
 
     def network(self, wanted: Network) -> None:
-        """One that shall be made. Raises NotFound (the project), Forbidden."""
+        """Check a new network. Raises NotFound (the project), Forbidden."""
         project = self.projects.get(wanted.project)
         most = limits.limit(project, "limits.networks")
         there = sum(1 for each in self.networks if each.project == project.name)
@@ -61,14 +61,14 @@ class Guard:
             raise Forbidden(f"Project {project.name!r} allows limits.networks={most}", evidence=f"it has {there}")
 
     def snapshot(self, project: str) -> None:
-        """One that shall be taken. Raises NotFound (the project), Forbidden."""
+        """Check whether a snapshot may be taken. Raises NotFound (the project), Forbidden."""
         if not restrictions.allows(self.projects.get(project), "restricted.snapshots"):
             raise Forbidden(
-                f"Project {project!r} does not allow snapshots", remedy="restricted.snapshots of the project decides"
+                f"Project {project!r} does not allow snapshots", remedy="see restricted.snapshots of the project"
             )
 
     def volume(self, wanted: VolumeRecord) -> None:
-        """As it shall be, made or resized. Raises NotFound (the project), Forbidden, InvalidInput (without a size)."""
+        """Check a new or resized volume. Raises NotFound (the project), Forbidden, InvalidInput (without a size)."""
         project = self.projects.get(wanted.project)
         restrictions.check_pool(project, wanted.pool, "pool")
         if limited := limits.disk_keys(project):
@@ -76,31 +76,31 @@ class Guard:
             limits.check(project, self.members(project), [*others, _space(wanted)], limited)
 
     def image(self, wanted: Image) -> None:
-        """One that shall be added. Raises NotFound (the project), Forbidden."""
+        """Check a new image. Raises NotFound (the project), Forbidden."""
         project = self.projects.get(wanted.project)
         if limited := limits.disk_keys(project):
             spaces = [*self.spaces(project.name), Space(wanted.size)]
             limits.check(project, self.members(project), spaces, limited)
 
     def spaces(self, project: str, without: tuple[str, str] = ("", "")) -> list[Space]:
-        """Of its images and its custom volumes but the one of an id and a name."""
+        """Sizes of its images and custom volumes, except the volume with this id and name."""
         volumes = [each for each in self.volumes if each.project == project and (each.id, each.name) != without]
         images = [each for each in self.images if each.project == project]
         return [*map(_space, volumes), *(Space(each.size) for each in images)]
 
     def project(self, wanted: Project) -> None:
-        """As it shall be. Raises Forbidden, InvalidInput where what is there does not fit."""
+        """Check a changed project. Raises Forbidden, InvalidInput if its resources violate the new configuration."""
         for member in self.members(wanted):
             restrictions.check(wanted, member.config, member.devices)
         if limits.has_limits(wanted):
             self._count(wanted, ())
 
     def disk_paths(self, project: str) -> tuple[str, ...]:
-        """Directories of the host that disks of a project may lie below; empty: anywhere. Raises NotFound."""
+        """Directories of the host to which sources of disks are limited; empty: no limit. Raises NotFound."""
         return restrictions.disk_paths(self.projects.get(project))
 
     def members(self, project: Project) -> list[Member]:
-        """Its instances, with what their profiles add."""
+        """Its instances, including their profiles."""
         return [self._member(each, None) for each in self.instances if each.project == project.name]
 
     def _users(self, project: Project, profile: Profile) -> list[Instance]:

@@ -1,4 +1,4 @@
-"""Limits on what a project holds in total. Pure."""
+"""Limits on the total resources of a project. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from isola.model.units import parse_cpu_set, parse_size
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """An instance with what its profiles add."""
+    """An instance with its configuration and devices including profiles."""
 
     instance: Instance
     config: Config
@@ -21,7 +21,7 @@ class Member:
 
     @property
     def root(self) -> Mapping[str, str]:
-        """Its root disk device; empty where it has none."""
+        """Its root disk device; empty if it has none."""
         return next((each for each in self.devices.values() if each.get("path") == "/"), {})
 
 
@@ -30,7 +30,7 @@ class Space:
     """The disk space of a custom volume or an image."""
 
     size: int | None
-    """Bytes; None for a volume without a size of its own."""
+    """Bytes; None for a volume without a size."""
     pool: str = ""
     """Empty for images, which are kept outside of pools."""
 
@@ -46,12 +46,12 @@ _SUMS = ("limits.cpu", "limits.memory", "limits.processes", DISK)
 
 
 def keys(project: Project) -> list[str]:
-    """The limits of every project, and those that this one sets for single pools."""
+    """Keys of the limits that all projects have, and of those that this project sets for pools."""
     return [*_COUNTS, *_SUMS, *sorted(key for key, value in project.config.items() if value and _is_pool(key))]
 
 
 def disk_keys(project: Project) -> list[str]:
-    """The limits on disk space that the project sets."""
+    """Keys of the limits on disk space that the project sets."""
     return [key for key in keys(project) if _is_disk(key) and project.config.get(key)]
 
 
@@ -61,7 +61,7 @@ def has_limits(project: Project) -> bool:
 
 
 def usage(key: str, members: Sequence[Member], spaces: Iterable[Space] = ()) -> int:
-    """Instances, or the sum of what each may use. What has no limit of its own counts as 0."""
+    """The number of instances, or the sum of their limits. A missing limit counts as 0."""
     if key in _COUNTS:
         return sum(map(_COUNTS[key], members))
     own = sum(_amount(key, member) or 0 for member in members)
@@ -77,7 +77,7 @@ def limit(project: Project, key: str) -> int | None:
 def check(
     project: Project, members: Sequence[Member], spaces: Sequence[Space] = (), only: Sequence[str] | None = None
 ) -> None:
-    """Raises Forbidden when a limit would be exceeded, InvalidInput when something counted has no limit of its own.
+    """Raises Forbidden if a limit would be exceeded, InvalidInput if an instance or volume has no limit of its own.
 
     ``only``: the limits to check; None for all.
     """
@@ -94,7 +94,7 @@ def check(
             raise Forbidden(
                 f"Project {project.name!r} allows {key}={project.config[key]}",
                 evidence=f"it would be {total}",
-                remedy="raise the limit of the project, or ask for less",
+                remedy="raise the limit of the project, or request less",
             )
 
 
@@ -105,7 +105,7 @@ def _require_amount(project: Project, key: str, member: Member) -> None:
         raise InvalidInput(
             f"Project {project.name!r} has {key}: instance {member.instance.name!r} needs {what}",
             field="devices" if disk else f"config.{key}",
-            remedy="set it at the instance or in a profile",
+            remedy="set it in the instance or in a profile",
         )
 
 

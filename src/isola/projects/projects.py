@@ -1,4 +1,4 @@
-"""Projects: made, changed, renamed, deleted."""
+"""Create, change, rename and delete projects."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ DEFAULT_PROFILE = "default"
 class Projects:
     """All projects of this daemon; there is always one, ``default``.
 
-    ``nouns`` are the collections of what lives in projects; ``profile`` makes or removes the default profile of one.
-    ``access`` has who may use a project use another one in its place, or, where that is empty, none.
+    ``nouns`` are the collections of resources in projects; ``profile`` creates or removes a project's default profile.
+        ``access`` replaces a project in all certificates by another one or, if that is empty, removes it.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Projects:
         self._profile = profile
 
     async def open(self) -> None:
-        """At daemon start: the default profile is there where a project has profiles of its own, and only there."""
+        """At daemon start: make sure that exactly the projects with their own profiles have a default profile."""
         for project in self._records:
             await self._settle_profile(project, DAEMON)
 
@@ -70,15 +70,15 @@ class Projects:
         return self._records.revision(name)
 
     def home(self, project: str, kind: Kind) -> str:
-        """Where the things of a kind live that a project uses: there, or in the default project."""
+        """The project whose resources of a kind a project uses: itself or the default project."""
         return (self._records.find(project) or Project(project)).home(kind)
 
     def used_by(self, name: str) -> Sequence[Entity]:
-        """Everything that lives in it, its default profile too."""
+        """All resources in it, including its default profile."""
         return self._references.users(project_entity(name))
 
     def usage(self, name: str) -> Mapping[str, tuple[int, int]]:
-        """What is limited -> limit (-1: none) and what there is; ``memory`` and ``disk`` in bytes."""
+        """Resource -> limit (-1: none) and usage; ``memory`` and ``disk`` in bytes."""
         project = self.get(name)
         members = self.guard.members(project)
         found = {}
@@ -92,7 +92,7 @@ class Projects:
         return found | {"networks": (-1 if most is None else most, networks)}
 
     async def create(self, project: Project, *, caller: Caller = DAEMON) -> None:
-        """Raises InvalidInput, AlreadyExists. Features that are not named are as ``FEATURES`` says."""
+        """Raises InvalidInput, AlreadyExists. Features that are not set get the defaults in ``FEATURES``."""
         made = dataclasses.replace(
             project, name=_checked_name(project.name), config=_completed(project.config, FEATURES)
         )
@@ -101,7 +101,7 @@ class Projects:
         self._tell("created", made.name, caller)
 
     async def update(self, name: str, decide: Callable[[Project], Project], *, caller: Caller = DAEMON) -> None:
-        """New description and configuration; a feature that is not named is switched off.
+        """Change description and configuration; a feature that is not set is switched off.
 
         Raises InvalidInput, InUse (a feature of a project that is not empty), Forbidden.
         """
@@ -148,7 +148,7 @@ class Projects:
 
     @asynccontextmanager
     async def _quiet(self) -> AsyncIterator[None]:
-        """Within, nothing is added to any project: whether one is empty, or within its limits, can be decided."""
+        """Within this context nothing is added to any project, so that emptiness and limits can be checked."""
         async with AsyncExitStack() as stack:
             for noun in self._nouns:
                 await stack.enter_async_context(noun.writing)
@@ -180,18 +180,20 @@ def _checked_name(name: str) -> str:
         raise InvalidInput(
             f"Invalid project name {name[:80]!r}",
             field="name",
-            remedy="use 1-63 letters, digits and hyphens, not at its ends: it becomes part of names in DNS",
+            remedy="use 1-63 letters, digits and hyphens, not at the ends: it becomes part of DNS names",
         )
     return name
 
 
 def _features_without(project: Project) -> Mapping[str, bool]:
-    """The features that a change does not name: switched off as in the LXD API, on in the default project."""
+    """Values of features that a change does not set: off as in the LXD API, on in the default project."""
     return dict.fromkeys(FEATURES, project.name == DEFAULT_PROJECT)
 
 
 def _completed(config: Mapping[str, str], unnamed: Mapping[str, bool]) -> Mapping[str, str]:
-    """With every feature, those without a value as in ``unnamed``, as ``true`` or ``false``."""
+    """The configuration with all features as ``true`` or ``false``; those without a value are taken from
+    ``unnamed``.
+    """
     wanted = {key: value for key, value in config.items() if value}
     SETTINGS.validate(wanted)
     features = {key: str(boolean(wanted[key]) if key in wanted else on).lower() for key, on in unnamed.items()}

@@ -1,4 +1,4 @@
-"""What the instances and profiles of a restricted project may be configured for. Pure."""
+"""Which configuration the instances and profiles of a restricted project may have. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def restricted(project: Project) -> bool:
 
 
 def check(project: Project, config: Config, devices: Devices) -> None:
-    """Raise Forbidden naming the key of the project that forbids it."""
+    """Raise Forbidden that names the responsible key of the project."""
     if not restricted(project):
         return
     for key, value in config.items():
@@ -36,12 +36,12 @@ def check_pool(project: Project, pool: str, field: str) -> None:
 
 
 def allows(project: Project, key: str) -> bool:
-    """Whether a key such as ``restricted.snapshots`` lets it through."""
+    """Whether a key such as ``restricted.snapshots`` allows it."""
     return not restricted(project) or _value(project, key) == "allow"
 
 
 def disk_paths(project: Project) -> tuple[str, ...]:
-    """Directories of the host that its disks may lie below; empty where none is named."""
+    """Directories of the host to which sources of disks are limited; empty if there is no limit."""
     return tuple(_listed(project, "restricted.devices.disk.paths")) if restricted(project) else ()
 
 
@@ -85,7 +85,7 @@ def _check_disk(project: Project, where: str, device: Mapping[str, str]) -> None
         raise _forbidden(project, "Such a disk", key, where)
     paths = _listed(project, f"{key}.paths")
     if paths and not device.get("pool") and not any(_below(device.get("source", ""), path) for path in paths):
-        raise _forbidden(project, "A disk from there", f"{key}.paths", where)
+        raise _forbidden(project, "A disk with this source", f"{key}.paths", where)
 
 
 def _check_nic(project: Project, where: str, device: Mapping[str, str]) -> None:
@@ -94,14 +94,14 @@ def _check_nic(project: Project, where: str, device: Mapping[str, str]) -> None:
     if rule == "block" or (rule == "managed" and not device.get("network")):
         raise _forbidden(project, "Such a NIC", key, where)
     if rule == "managed" and device.get("host_name"):
-        raise _forbidden(project, "To name a link of the host", key, f"{where}.host_name")
+        raise _forbidden(project, "Naming a link of the host", key, f"{where}.host_name")
     networks, name = _listed(project, "restricted.networks.access"), device.get("network") or device.get("parent")
     if networks and name not in networks:
         raise _forbidden(project, f"Network {name!r}", "restricted.networks.access", where)
 
 
 def _below(path: str, place: str) -> bool:
-    """Both as they are written; a path that climbs is below nothing."""
+    """Lexically, without resolving links; false for a path with ``..``."""
     return ".." not in PurePosixPath(path).parts and PurePosixPath(path).is_relative_to(place)
 
 
@@ -111,5 +111,5 @@ def _listed(project: Project, key: str) -> list[str]:
 
 def _forbidden(project: Project, what: str, key: str, field: str) -> Forbidden:
     return Forbidden(
-        f"{what} is not allowed in project {project.name!r}", field=field, remedy=f"{key} of the project decides"
+        f"{what} is not allowed in project {project.name!r}", field=field, remedy=f"see {key} of the project"
     )

@@ -9,26 +9,26 @@ from isola.settings import Setting, Settings, boolean, one_of, text, whole
 _BLOCK = one_of("allow", "block")
 _MANAGED = one_of("allow", "block", "managed")
 _COUNTS = {
-    "instances": "Most instances of the project.",
-    "containers": "Most containers of the project.",
-    "virtual-machines": "Most virtual machines of the project.",
-    "networks": "Most networks of the project.",
-    "cpu": "Total `limits.cpu` of its instances; each must have one then.",
-    "processes": "Total `limits.processes` of its instances; each must have one then.",
+    "instances": "Maximum number of instances.",
+    "containers": "Maximum number of containers.",
+    "virtual-machines": "Maximum number of virtual machines.",
+    "networks": "Maximum number of networks.",
+    "cpu": "Limit on the sum of `limits.cpu` of its instances, which must all have one.",
+    "processes": "Limit on the sum of `limits.processes` of its instances, which must all have one.",
 }
 _SIZES = {
-    "memory": "Total `limits.memory` of its instances; each must have one, as a size, then.",
-    "disk": "Total size of its instances' root disks, volumes and images; each root and volume must have a size then.",
-    "disk.pool.*": "The same for the roots and volumes in the pool of that name.",
+    "memory": "Limit on the sum of `limits.memory` of its instances, which must all have one, as a size.",
+    "disk": "Limit on the total size of root disks, custom volumes and images; all disks and volumes must have a size.",
+    "disk.pool.*": "The same for root disks and volumes in the pool of that name.",
 }
 _NOTHING_YET = {
-    "networks.uplinks": "Networks that its networks may have as uplink.",
+    "networks.uplinks": "Networks that its networks may use as uplink.",
     "networks.subnets": "Subnets of uplinks, as UPLINK:SUBNET, that its networks may use.",
     "networks.zones": "DNS zones that its networks may use.",
-    "cluster.groups": "Groups of members that its instances may run on.",
+    "cluster.groups": "Cluster groups on which its instances may run.",
 }
 DEVICES = ("gpu", "infiniband", "pci", "proxy", "unix-block", "unix-char", "unix-hotplug", "usb")
-"""Types of devices that a restricted project has only where it is allowed to."""
+"""Types of devices that a restricted project may have only if a key allows it."""
 
 
 def _ranges(value: str) -> str:
@@ -38,7 +38,7 @@ def _ranges(value: str) -> str:
         if not (first.isascii() and first.isdigit()) or (dash and not (last.isascii() and last.isdigit())):
             raise ValueError("ids and ranges of ids such as 1000,2000-2999 are expected")
         if dash and int(last) < int(first):
-            raise ValueError("ranges that do not end before they begin are expected")
+            raise ValueError("ranges whose end is not before their start are expected")
     return value
 
 
@@ -59,7 +59,7 @@ SETTINGS = Settings(
     Setting(
         "restricted.containers.privilege",
         one_of("allow", "isolated", "unprivileged"),
-        "`allow` for privileged ones too; `isolated` where each must have ids of its own.",
+        "`allow`: containers may be privileged; `isolated`: each must have its own ids.",
         "unprivileged",
         live=True,
     ),
@@ -73,14 +73,14 @@ SETTINGS = Settings(
     Setting(
         "restricted.devices.disk",
         _MANAGED,
-        "`managed`: volumes of pools, no paths of the host; `block`: the root only.",
+        "`managed`: only volumes of pools, no paths of the host; `block`: only the root.",
         "managed",
         live=True,
     ),
     Setting(
         "restricted.devices.disk.paths",
         text,
-        "Paths of the host, separated by commas, that disks may lie below.",
+        "Paths of the host below which the sources of disks must be, separated by commas.",
         live=True,
     ),
     Setting(
@@ -93,26 +93,34 @@ SETTINGS = Settings(
     Setting(
         "restricted.networks.access",
         text,
-        "Names of the networks, separated by commas, that its NICs may be on.",
+        "Names of the networks that its NICs may use, separated by commas.",
         live=True,
     ),
     Setting(
-        "restricted.storage-pools.access", text, "Names of the pools, separated by commas, that it may use.", live=True
+        "restricted.storage-pools.access", text, "Names of the pools that it may use, separated by commas.", live=True
     ),
     *(
-        Setting(f"restricted.{key}", text, f"{help} Isola has none yet: nothing can break this rule.", live=True)
+        Setting(
+            f"restricted.{key}", text, f"{help} Accepted without effect: Isola does not support these yet.", live=True
+        )
         for key, help in _NOTHING_YET.items()
     ),
     *(
         Setting(
             f"restricted.idmap.{kind}",
             _ranges,
-            f"Ranges of the host's {kind}s that `raw.idmap` may name. Isola has no `raw.idmap`, so none is mapped.",
+            f"Ranges of the host's {kind}s that `raw.idmap` may use. No effect: Isola has no `raw.idmap`.",
             live=True,
         )
         for kind in ("uid", "gid")
     ),
-    Setting("restricted.cluster.target", _BLOCK, "Whether a member may be chosen for an instance.", "block", live=True),
+    Setting(
+        "restricted.cluster.target",
+        _BLOCK,
+        "Whether clients may select a cluster member for an instance.",
+        "block",
+        live=True,
+    ),
     Setting("restricted.backups", _BLOCK, "Whether backups may be made.", "block", live=True),
     Setting("restricted.snapshots", _BLOCK, "Whether snapshots may be made.", "block", live=True),
     Setting("user.*", text, "User-defined, not interpreted.", live=True),

@@ -1,4 +1,4 @@
-"""Changes of projects that take time, as operations."""
+"""Operations on projects."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from isola.projects.projects import Projects
 def start_rename(
     projects: Projects, operations: Operations, name: str, new: str, *, caller: Caller = DAEMON
 ) -> Operation:
-    """Another name for an empty project, while nothing else works on it or takes the name."""
+    """Rename an empty project, with locks on both names."""
     before, after = (Entity.of_host(Kind.PROJECT, each) for each in (name, new))
 
     async def work(op: Operation) -> None:

@@ -1,4 +1,4 @@
-"""The server itself: its configuration and what it says of itself."""
+"""The configuration of the server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from isola.state import Collection
 HTTPS_PORT = 8443
 Config = Mapping[str, str]
 Apply = Callable[[Config, Config], Awaitable[None]]
-"""Bring what runs from one configuration to another, or leave it as it is and raise."""
+"""Apply a change from the first to the second configuration, or raise without having changed anything."""
 
 
 def _https_address(value: str) -> object:
@@ -26,16 +26,16 @@ SETTINGS = Settings(
     Setting(
         "core.https_address",
         _https_address,
-        "Where the API is served over TLS: an address of this host with a port, as in `192.0.2.1:8443`, "
-        "`[2001:db8::1]:8443` or, for all addresses, `:8443`. The port is 8443 where none is given; "
+        "Address and port on which the API is served over TLS, as in `192.0.2.1:8443`, "
+        "`[2001:db8::1]:8443` or, for all addresses, `:8443`. The default port is 8443; "
         "without this key there is no network port.",
         live=True,
     ),
     Setting(
         "core.remote_token_expiry",
         expiry,
-        "How long a token is good by which a client adds its certificate, as in `1d` or `2H 30M`; "
-        "without it until it is used or the daemon ends.",
+        "Lifetime of tokens with which clients add their certificates, as in `1d` or `2H 30M`; "
+        "by default they are valid until they are used or the daemon ends.",
         live=True,
     ),
     Setting("core.shutdown_timeout", whole(0, 3600), "Accepted from clients of LXD; has no effect.", "5"),
@@ -51,13 +51,13 @@ class Server:
         self._records = records
         self._turn = asyncio.Lock()
         self.appliers: list[Apply] = []
-        """Asked in turn before a new configuration is recorded; where one refuses, the others are taken back."""
+        """Called in turn before a new configuration is recorded; if one raises, the others are reverted."""
         self.copy_state = copy
-        """The whole state as it is now, in a form that ``isolad --recover`` puts back."""
+        """Returns a consistent copy of the database, which ``isolad --recover`` can restore."""
 
     @property
     def config(self) -> Mapping[str, str]:
-        """The keys that were set."""
+        """The keys that are set."""
         return self._records.find("config") or {}
 
     @property
@@ -66,9 +66,9 @@ class Server:
         return self._records.revision("config")
 
     async def update(self, decide: Callable[[Config], Config]) -> None:
-        """Set the whole configuration to what ``decide`` makes of the one that stands, and apply it.
+        """Replace the whole configuration by the result of ``decide`` for the current one, and apply it.
 
-        Raises InvalidInput, and what ``decide`` and the appliers raise; then nothing has changed.
+        Raises InvalidInput, and the errors of ``decide`` and the appliers; then nothing has changed.
         """
         async with self._turn:
             before, at = self.config, self.revision

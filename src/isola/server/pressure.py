@@ -1,4 +1,4 @@
-"""What the daemon itself is about to run out of."""
+"""Warnings about resources of the daemon that are nearly exhausted."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ log = logging.getLogger("isola.daemon")
 
 
 def descriptors(host: Host) -> str:
-    """A warning when the daemon has nearly as many files open as it may have; otherwise empty."""
+    """A warning if the daemon is near its limit of open files; otherwise empty."""
     opened, limit = host.system.open_files()
     if opened < limit * _NEAR:
         return ""
     return (
-        f"the daemon has {opened} of {limit} files open that it may have: new connections and starts will fail; "
+        f"the daemon has {opened} of {limit} possible files open: new connections and starts will fail; "
         "start it with a higher hard limit (ulimit -Hn, LimitNOFILE= in its unit)"
     )
 
 
 def warnings(host: Host) -> tuple[str, ...]:
-    """All there is to say; quick enough for every request."""
+    """All current warnings; fast enough to be called for every request."""
     return tuple(warning for warning in (descriptors(host),) if warning)
 
 
 async def watch(host: Host, *, seconds: float = _SECONDS) -> None:
-    """Log it when it becomes so, once each time."""
+    """Log a warning each time the state changes from normal to nearly exhausted."""
     before = ""
     while True:
         warning = descriptors(host)

@@ -1,4 +1,4 @@
-"""What must survive: a small ordered key-value store that SQLite serves today and etcd can serve tomorrow."""
+"""Persistent data: a small ordered key-value store, implemented by SQLite; etcd can be added as a second driver."""
 
 from isola.state.codec import mapping_codec, record_codec
 from isola.state.collection import Codec, Collection, Keyed, Scoped, Versioned

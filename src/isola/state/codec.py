@@ -1,6 +1,6 @@
-"""Frozen dataclasses as JSON. Unknown fields are ignored, and missing ones take their default.
+"""Frozen dataclasses as JSON. Unknown fields are ignored, and missing ones get their default.
 
-That lets a daemon read what an older or a newer one has written.
+So a daemon can read records that an older or a newer version has written.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _Reader = Callable[[Any], Any]
 
 
 def record_codec(kind: type[T]) -> Codec[T]:
-    """Codec of a dataclass of texts, numbers, times, enumerations, tuples, mappings and further dataclasses."""
+    """Codec of a dataclass. Its fields may be strings, numbers, times, enums, tuples, mappings and dataclasses."""
     read = _dataclass_reader(kind)  # type: ignore[arg-type]  # classes can be hashed
     return Codec(encode=encode, decode=lambda data: read(orjson.loads(data)))
 

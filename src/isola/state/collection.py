@@ -1,7 +1,7 @@
-"""Typed records over the store, with a copy of the collection in memory for reading.
+"""Typed records in the store, with a cache of the whole collection in memory for reading.
 
-The copy may be thrown away at any moment (``load``). What others write to the store is heard of through ``Follower``;
-until then a write that was decided on the copy is refused by the store, and ``change`` decides anew.
+The cache may be reloaded at any time (``load``). Changes by other writers arrive through ``Follower``; until then the
+store refuses a write that is based on an outdated record, and ``change`` repeats its decision.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from isola.state.store import Change, Check, Delete, Entry, Expect, Put, Step, S
 
 
 class Ordered(Protocol):
-    """What records are known by: hashed, and sorted for lists."""
+    """The type of a collection's keys: hashable, and sortable for lists."""
 
     def __lt__(self, other: Any, /) -> bool: ...
     def __hash__(self) -> int: ...
@@ -29,20 +29,20 @@ class Ordered(Protocol):
 
 T = TypeVar("T")
 Stamp = Callable[[T], T]
-"""What is filled in whenever a record is written: on which member of a cluster the thing lives."""
+"""Fills in fields whenever a record is written, such as the cluster member to which it belongs."""
 K = TypeVar("K", bound=Ordered)
 
 
 _ATTEMPTS = 5
-"""Of a decision that others' writes come before."""
+"""How often a decision is repeated after writes of others."""
 BATCH = 50
-"""Records in one commit. etcd, for one, takes 128 steps by default, and a record needs two."""
+"""Most records in one commit. etcd accepts 128 steps by default, and a record needs at least two."""
 log = logging.getLogger(__name__)
 
 
 @contextmanager
 def again(attempt: int) -> Iterator[None]:
-    """Swallow PreconditionFailed so that the caller's loop tries again; the last attempt raises it."""
+    """Suppress PreconditionFailed so that the caller's loop tries again; the last attempt raises it."""
     try:
         yield
     except PreconditionFailed:
@@ -52,7 +52,7 @@ def again(attempt: int) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Codec(Generic[T]):
-    """How a record becomes bytes and comes back."""
+    """Conversion between a record and its bytes in the store."""
 
     encode: Callable[[T], bytes]
     decode: Callable[[bytes], T]
@@ -60,7 +60,7 @@ class Codec(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Keys(Generic[K]):
-    """How what a record is known by becomes the end of its key in the store, comes back, and is shown to people."""
+    """Conversion between a record's name and the last part of its key in the store; ``shown`` is used in messages."""
 
     text: Callable[[K], str]
     parse: Callable[[str], K]
@@ -73,26 +73,26 @@ REFS: Keys[Ref] = Keys(text=lambda ref: ref.key, parse=Ref.of_key, shown=lambda 
 
 @dataclass(frozen=True, slots=True)
 class Versioned(Generic[T]):
-    """A record and the revision it was read at, as one value: neither can be taken for another's."""
+    """A record and the revision at which it was read, as one value, so that they cannot be mixed up."""
 
     value: T
     revision: int
 
 
 class Keyed(Generic[K, T]):
-    """All records of one noun by what they are known by, and in its order. Reads never touch the disk.
+    """All records of one noun, by name and sorted by it. Reads never access the disk.
 
-    A record that was read before an ``await`` may be old after it. A write therefore names the revision that its
-    decision was read at, or gives the decision itself (``change``), which is then made right before the write.
+    A record that was read before an ``await`` may be outdated after it. A write therefore names the revision on which
+    it is based, or passes the decision as a function (``change``), which is called right before the write.
     """
 
-    def __init__(  # noqa: PLR0917 - four facts of a noun, its store, and what a member adds
+    def __init__(  # noqa: PLR0917 - four properties of a noun, its store, and two options
         self, store: Store, noun: str, prefix: str, codec: Codec[T], keys: Keys[K],
         stamp: Stamp[T] | None = None, role: Role[T] | None = None,
     ) -> None:  # fmt: skip
         self.noun = noun
         self.role = role
-        """What its records use, and what may use them."""
+        """References from and to its records."""
         self._stamped: Stamp[T] = stamp or (lambda record: record)
         self._keys = keys
         self._store = store
@@ -100,20 +100,20 @@ class Keyed(Generic[K, T]):
         self._codec = codec
         self._records: dict[K, Versioned[T]] = {}
         self._removed: dict[K, int] = {}
-        """Revisions of removals, as long as something older may still be heard or noted of these records."""
+        """Revisions of removals, as long as an older change of these records may still arrive."""
         self._loaded_at = 0
         self.heard: Callable[[K], object] = lambda name: None
-        """Told of each record that may have been changed from outside, once the copy has it."""
+        """Called with each record that another writer may have changed, after the cache has it."""
         self.writing = asyncio.Lock()
-        """Writes are committed and noted one after another, so that ``change`` sees what the one before it wrote.
+        """Held during each write and its update of the cache, so that ``change`` sees the result of the write before.
 
-        Who holds it from outside decides on the collection as it stands, and must not write to it.
+        Other code may hold it to decide on the collection without concurrent changes; it must not write to it then.
         """
 
     async def load(self) -> None:
-        """Read all records from the store. Raises HostFailure naming one that cannot be read.
+        """Read all records from the store. Raises HostFailure that names a record which cannot be read.
 
-        An unreadable record is an error, not skipped: its data would be taken for left behind and be removed.
+        An unreadable record is not skipped, because its data would be considered unused and be removed.
         """
         async with self.writing:
             snapshot = await self._store.snapshot(self._prefix)
@@ -131,16 +131,16 @@ class Keyed(Generic[K, T]):
 
     @property
     def prefix(self) -> str:
-        """What all keys of the collection begin with."""
+        """The prefix of all keys of the collection."""
         return self._prefix
 
     @property
     def loaded_at(self) -> int:
-        """Every change up to this revision is in the copy."""
+        """Every change up to this revision is in the cache."""
         return self._loaded_at
 
     def hear(self, change: Change) -> None:
-        """Take over what the store tells. A record that cannot be read stays as it was: writes to it are refused."""
+        """Apply a change of the store. A record that cannot be read stays as it was, and writes to it are refused."""
         if change.revision > self._loaded_at:
             name = self._name(change.key)
             try:
@@ -152,7 +152,7 @@ class Keyed(Generic[K, T]):
                 return
             self._note(name, value, change.revision)
             self.heard(name)
-            if not self.writing.locked():  # whatever is older has been heard, and nothing is on its way
+            if not self.writing.locked():  # all older changes have arrived, and no write is pending
                 self._removed = {name: at for name, at in self._removed.items() if at > change.revision}
 
     def __iter__(self) -> Iterator[T]:
@@ -188,7 +188,7 @@ class Keyed(Generic[K, T]):
     async def add(
         self, name: K, record: T, *also: Put | Delete, allow: Callable[[], object] = lambda: None
     ) -> Versioned[T]:
-        """Write a new record, and with it what else belongs into the same commit, unless ``allow`` raises at its turn.
+        """Write a new record, and ``also`` in the same commit, unless ``allow`` raises, which is called under the lock.
 
         Raises AlreadyExists.
         """
@@ -198,11 +198,11 @@ class Keyed(Generic[K, T]):
             try:
                 return await self._write(name, record, 0, *also)
             except PreconditionFailed:
-                self._require_free(name)  # as it has been read again
+                self._require_free(name)  # the cache has been updated meanwhile
                 raise
 
     async def put(self, name: K, record: T, *, at: int) -> Versioned[T]:
-        """Write over what was read at revision ``at``; 0 says that there was none. Raises PreconditionFailed."""
+        """Replace the record that was read at revision ``at``; 0 if there was none. Raises PreconditionFailed."""
         async with self.writing:
             return await self._write(name, record, at)
 
@@ -217,15 +217,15 @@ class Keyed(Generic[K, T]):
             return await self._write(name, record, at)
 
     async def change(self, name: K, decide: Callable[[T], T], *, otherwise: T | None = None) -> Versioned[T]:
-        """Write what ``decide`` makes of the record as it stands at its turn, or of ``otherwise`` where there is none.
+        """Write the result of ``decide`` for the current record, or for ``otherwise`` if there is none.
 
-        Raises NotFound without that, and what ``decide`` raises.
+        ``decide`` may be called several times. Raises NotFound if there is neither, and the errors of ``decide``.
         """
         async with self.writing:
             for attempt in range(_ATTEMPTS):
                 held = Versioned(otherwise, 0) if otherwise is not None and name not in self else self.read(name)
                 if (wanted := decide(held.value)) == held.value and held.revision:
-                    return held  # what is as it was needs no room on a disk that may be full
+                    return held  # no write, because the disk may be full
                 with again(attempt):
                     return await self._write(name, wanted, held.revision)
             raise AssertionError("the last attempt returns or raises")
@@ -233,10 +233,11 @@ class Keyed(Generic[K, T]):
     async def replace_all(
         self, records: Mapping[K, Versioned[T]], *, allow: Callable[[], object] = lambda: None
     ) -> None:
-        """Write new values, each over what was read at its revision, unless ``allow`` raises at its turn.
+        """Replace records, each of which was read at its revision, unless ``allow`` raises, which is called under the
+        lock.
 
-        At most ``BATCH`` of them go into one commit. Where a later commit fails, what earlier ones wrote is put back
-        as it was; in between others see some of the new values, and after a kill the next daemon does.
+        One commit has at most ``BATCH`` of them. If a later commit fails, the records of the earlier ones are restored;
+        until then other readers see a part of the new values, and after a kill so does the next daemon.
         Raises NotFound, PreconditionFailed.
         """
         async with self.writing:
@@ -277,7 +278,7 @@ class Keyed(Generic[K, T]):
             return Versioned(record, revision)
 
     async def remove(self, name: K, allow: Callable[[T], object] = lambda record: None) -> None:
-        """Remove the record as it stands at its turn, unless ``allow`` raises; fine when there is none."""
+        """Remove the current record, unless ``allow`` raises for it; no effect if there is none."""
         async with self.writing:
             for attempt in range(_ATTEMPTS):
                 if (held := self._records.get(name)) is None:
@@ -289,13 +290,13 @@ class Keyed(Generic[K, T]):
                     self._note(name, None, await self._commit((name,), *steps))
 
     async def refer_anew(self, name: K) -> None:
-        """Write a record as it is because what it means by a name is another thing now. Raises NotFound."""
+        """Write a record unchanged, because a name in it now refers to another object. Raises NotFound."""
         async with self.writing:
             held = self.read(name)
             await self._write(name, held.value, held.revision)
 
     def beside(self) -> Iterator[tuple[Check, Mapping[str, bytes]]]:
-        """The keys that are to stand beside each record, with the condition that it is as it is here."""
+        """The keys of references that belong to each record, with the condition that the record is unchanged."""
         if self.role is not None:
             for name, held in self._records.items():
                 yield Check(self._key(name), held.revision), self.role.keys(held.value)
@@ -320,7 +321,7 @@ class Keyed(Generic[K, T]):
             raise HostFailure(
                 f"The record of {self.noun} {entry.key.removeprefix(self._prefix)!r} cannot be read",
                 evidence=f"{error}; it begins with {entry.value[:80]!r}",
-                remedy=f"put the state back from a copy, or remove the entry {entry.key!r} with all that belongs to it",
+                remedy=f"restore the database from a copy, or remove the entry {entry.key!r} and its data",
             ) from error
 
     async def _write(self, name: K, record: T, at: int, *also: Put | Delete) -> Versioned[T]:
@@ -347,10 +348,10 @@ class Keyed(Generic[K, T]):
             try:
                 await self._write_batch({name: records[name] for name in names[start : start + BATCH]})
             except IsolaError as error:
-                log.error("Records of a change that failed half-way stay as they are: %s", error)
+                log.error("Some records of a failed change could not be restored: %s", error)
 
     def _beside(self, old: T | None, new: T | None) -> Sequence[Step]:
-        """What belongs into the commit of a record because of what it uses, and of what uses it."""
+        """Further steps in the commit of a record, for the keys of its references."""
         return () if self.role is None else self.role.steps(old, new)
 
     def _index(self, old: T | None, new: T | None) -> None:
@@ -358,14 +359,14 @@ class Keyed(Generic[K, T]):
             self.role.note(old, new)
 
     async def _commit(self, names: Sequence[K], *steps: Step) -> int:
-        """Raises PreconditionFailed after reading the records again that another writer has changed.
+        """Raises PreconditionFailed, after updating the cached records that another writer has changed.
 
-        Raises InUse, NotFound where the record itself is as it was, and something else has come to use it, or has gone.
+        Raises InUse or NotFound if the record is unchanged, but is used now, or uses an object that was deleted.
         """
         conditions = [step for step in steps if isinstance(step, Check | Expect)]
         writes = [step for step in steps if isinstance(step, Put | Delete)]
         try:
-            # A cancellation must not come between the store and the copy of it in memory.
+            # A cancellation must not leave the cache without a change that is in the store.
             return await finish(self._store.commit(*conditions, *writes))
         except PreconditionFailed:
             for name in names:
@@ -381,7 +382,9 @@ class Keyed(Generic[K, T]):
             users = ", ".join(entry.value.decode() for entry in found[:5])
             raise InUse(f"{said} is in use", evidence=f"by {users}", remedy="remove it there first")
         if condition.some and not found:
-            raise NotFound(f"{said} uses what has been deleted meanwhile", evidence=f"{condition.prefix} is not there")
+            raise NotFound(
+                f"{said} uses an object that was deleted meanwhile", evidence=f"{condition.prefix} does not exist"
+            )
 
     async def _read_again(self, name: K) -> None:
         key = self._key(name)
@@ -393,7 +396,7 @@ class Keyed(Generic[K, T]):
             self._note(name, self._decoded(entry), entry.revision)
 
     def _note(self, name: K, record: T | None, revision: int) -> None:
-        """What is heard and what was written here may come in either order: the later one counts."""
+        """Changes from the store and own writes may arrive in either order: the higher revision wins."""
         held = self._records.get(name)
         if revision <= max(held.revision if held else 0, self._removed.get(name, 0)):
             return

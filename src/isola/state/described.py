@@ -1,4 +1,4 @@
-"""Records written a second time beside what they describe, so that they can be made again where the state is lost."""
+"""Copies of records beside the data that they describe, from which records can be restored after a loss of state."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SUFFIX = ".json"
 
 
 class Described(Generic[T]):
-    """A directory of descriptions by name, for root alone. What is unchanged is not written again."""
+    """A directory of descriptions by name, readable by root alone. An unchanged description is not written again."""
 
     def __init__(self, files: Files, directory: Path, codec: Codec[T]) -> None:
         self._files = files
@@ -24,7 +24,7 @@ class Described(Generic[T]):
         self._known: dict[str, bytes] = {}
 
     async def load(self) -> Mapping[str, T]:
-        """All that can be read, by name."""
+        """All readable descriptions, by name; unreadable ones are skipped."""
         self._known = {
             file.removesuffix(_SUFFIX): data
             for file, data in (await self._files.read_all(self._directory)).items()
@@ -44,7 +44,7 @@ class Described(Generic[T]):
         if self._known.get(name) == data:
             return
         path = self._directory / f"{name}{_SUFFIX}"
-        self._known.pop(name, None)  # until it is certain what stands there
+        self._known.pop(name, None)  # unknown while it is being written
         try:
             await self._files.write(path, data)
         except NotFound:
@@ -54,7 +54,7 @@ class Described(Generic[T]):
         self._known[name] = data
 
     async def remove(self, name: str) -> None:
-        """It does not come back; fine when there is none."""
+        """The removal is durable on return; no effect if there is none."""
         await self._files.remove_tree(self._directory / f"{name}{_SUFFIX}")
         await self._files.flush(self._directory)
         self._known.pop(name, None)

@@ -1,4 +1,4 @@
-"""What one watcher of a store has yet to be told, bounded."""
+"""The bounded queue of changes for one watcher of a store."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from isola.state.store import Change
 
 
 class Feed:
-    """Changes below a prefix, in order. A watcher that falls too far behind is told to read everything again."""
+    """Changes below a prefix, in order. A watcher that falls too far behind has to read everything again."""
 
     def __init__(self, prefix: str, most: int) -> None:
         self._prefix = prefix
@@ -20,7 +20,7 @@ class Feed:
         self._overrun = False
 
     def tell(self, change: Change) -> None:
-        """Never waits."""
+        """Queue a change, without waiting."""
         if change.key.startswith(self._prefix):
             if len(self._waiting) >= self._most:
                 self.overrun()
@@ -29,7 +29,7 @@ class Feed:
                 self._something.set()
 
     def overrun(self) -> None:
-        """Something was left out: the next ``next`` raises."""
+        """Changes were dropped: the next call of ``next`` raises Compacted."""
         self._overrun = True
         self._waiting.clear()
         self._something.set()
@@ -46,5 +46,5 @@ class Feed:
 
 
 def too_old() -> Compacted:
-    """The error for a watcher that asks for what is no longer known."""
-    return Compacted("Changes of that long ago are no longer known", remedy="read everything again")
+    """The error for a watcher that requests changes which are no longer in the log."""
+    return Compacted("Changes since that revision are no longer in the log", remedy="read everything again")

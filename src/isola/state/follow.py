@@ -1,4 +1,4 @@
-"""One task that applies every change of the store to the collections in memory, those of other processes too."""
+"""A task that applies all changes of the store, including those of other processes, to the cached collections."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from isola.host.clock import Clock
 from isola.state.store import Change, Store
 
 _AGAIN_AFTER = 1.0
-"""Seconds until a store that could not be read is asked again."""
+"""Seconds between attempts to read a store that has failed."""
 log = logging.getLogger(__name__)
 
 
 class Followed(Protocol):
-    """A copy in memory of what stands below one prefix of the store."""
+    """A cache of all entries below one prefix of the store."""
 
     @property
     def prefix(self) -> str: ...
 
     @property
     def loaded_at(self) -> int:
-        """Every change up to this revision is in the copy."""
+        """Every change up to this revision is in the cache."""
         ...
 
     async def load(self) -> None:
-        """Throw the copy away and read all anew."""
+        """Discard the cache and read all entries again."""
         ...
 
     def hear(self, change: Change) -> None:
-        """Take over a change below the prefix; one that is older than what the copy holds changes nothing."""
+        """Apply a change below the prefix; a change that is older than the cached value is ignored."""
         ...
 
 
 class Follower:
-    """From ``begin`` to ``end``. A store that fails meanwhile is asked again; nothing is left out."""
+    """Runs from ``begin`` to ``end``. After a failure of the store it continues without missing a change."""
 
     def __init__(self, store: Store, clock: Clock, copies: Sequence[Followed]) -> None:
         self._store = store
@@ -47,11 +47,11 @@ class Follower:
         self._task: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
-        """The copies have been loaded."""
+        """Must be called after the caches have been loaded."""
         self._task = asyncio.create_task(self._run(), name="follow the state")
 
     async def end(self) -> None:
-        """Fine when it has not begun."""
+        """No effect if it has not begun."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -67,13 +67,13 @@ class Follower:
                 await self._clock.sleep(_AGAIN_AFTER)
 
     async def _follow(self, since: int) -> int:
-        """Until the store says that it has to be read anew; returns from where on to follow then."""
+        """Apply changes until the store requires a full read; returns the revision at which to continue."""
         try:
             async with aclosing(self._store.watch("", since)) as watch:  # type: ignore[type-var]
                 async for change in watch:
                     self._hear(change)
         except Compacted as error:
-            log.info("The whole state is read again: %s", error)
+            log.info("All records are read again: %s", error)
             for copy in self._copies.values():
                 await copy.load()
         return min(copy.loaded_at for copy in self._copies.values())

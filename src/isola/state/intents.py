@@ -1,6 +1,6 @@
-"""What was begun and has no record yet: written before the first effect, so that a later daemon may undo it.
+"""Intents: written before the first effect of a change that has no record yet, so that a later daemon can undo it.
 
-Only what stands here, or in a record, is ever removed by the daemon itself; whatever else it finds is left alone.
+At its start the daemon removes only objects that an intent or a record names, and leaves all others alone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PREFIX = "/intents/"
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """One thing that was begun."""
+    """A change that was begun."""
 
     id: str
     kind: str
@@ -29,14 +29,14 @@ class Intent:
     facts: Mapping[str, str] = field(default_factory=dict)
     digests: tuple[str, ...] = ()
     member: str = NO_MEMBER
-    """Of a cluster: it alone has begun this on its host, and it alone undoes it."""
+    """The cluster member on whose host it was begun; only that member undoes it."""
 
 
 _CODEC = record_codec(Intent)
 
 
 class Intents:
-    """All that is begun now, of this daemon and of those before it on this member."""
+    """All current intents of this member, including those of earlier daemons."""
 
     def __init__(self, store: Store, member: str = NO_MEMBER) -> None:
         self._store = store
@@ -57,13 +57,13 @@ class Intents:
         return iter([intent for intent in self._held.values() if intent.kind == kind])
 
     async def begin(self, intent: Intent) -> None:
-        """On disk when this returns. One of the same id is replaced."""
+        """Durable on return. An intent with the same id is replaced."""
         intent = replace(intent, member=self._member)
         await finish(self._store.commit(Put(PREFIX + intent.id, _CODEC.encode(intent))))
         self._held[intent.id] = intent
 
     async def end(self, *ids: str) -> None:
-        """It is recorded, or undone; fine when it is not there."""
+        """Remove intents whose change is recorded or undone; no effect for unknown ids."""
         held = [id for id in ids if id in self._held]
         for start in range(0, len(held), BATCH):
             batch = held[start : start + BATCH]
@@ -72,9 +72,9 @@ class Intents:
                 self._held.pop(id, None)
 
     def ending(self, id: str) -> Delete:
-        """The step that ends it in the commit of the record; ``ended`` then says that it is done."""
+        """The step that removes it in the commit of the record; call ``ended`` after that commit."""
         return Delete(PREFIX + id)
 
     def ended(self, id: str) -> None:
-        """It went with the commit of a record."""
+        """It was removed by the commit of a record."""
         self._held.pop(id, None)

@@ -1,4 +1,4 @@
-"""The keys of references brought to what the records say: after an older daemon, which wrote none of them."""
+"""Rebuilds the keys of references from the records, after an older daemon that did not write them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ log = logging.getLogger(__name__)
 
 
 async def recount(store: Store, collections: Sequence[Keyed[Any, Any]]) -> None:
-    """Write the keys that are missing and remove those that no record has. The collections have been loaded.
+    """Write missing keys and remove those that belong to no record. The collections must have been loaded.
 
-    What other processes write meanwhile is left to them. Raises PreconditionFailed where they never let go.
+    Keys that other processes write meanwhile are not changed. Raises PreconditionFailed if they change all the time.
     """
     for attempt in range(_ATTEMPTS):
         try:
@@ -27,7 +27,7 @@ async def recount(store: Store, collections: Sequence[Keyed[Any, Any]]) -> None:
             for start in range(0, len(differences), BATCH):
                 await finish(store.commit(*_ordered(differences[start : start + BATCH])))
             if differences:
-                log.info("%d keys of references were brought to what the records say", len(differences))
+                log.info("%d keys of references were corrected from the records", len(differences))
             return
         except PreconditionFailed:
             if attempt + 1 == _ATTEMPTS:
@@ -42,7 +42,7 @@ def _ordered(differences: Iterable[tuple[Check, Put | Delete]]) -> list[Step]:
 
 
 async def _differences(store: Store, collections: Sequence[Keyed[Any, Any]]) -> list[tuple[Check, Put | Delete]]:
-    """Each with the condition that what it follows from is as it was."""
+    """Each write with the condition that the record from which it is derived is unchanged."""
     loaded_at = min(collection.loaded_at for collection in collections)
     there: dict[str, Entry] = {entry.key: entry for prefix in PREFIXES for entry in await store.range(prefix)}
     found: list[tuple[Check, Put | Delete]] = []

@@ -1,8 +1,8 @@
-"""Who uses what: an index in memory that follows from the records, and its keys in the store.
+"""References between records: an index in memory that is derived from the records, and keys in the store.
 
-Beside a record, and in the same commit, stands one key for each thing that it uses: ``/uses/<used>/<holder>``. What may
-be used has one of its own: ``/usable/<thing>``. A removal is committed only where no key of the first sort is there,
-a new use only where the second one is: so neither of two writers overlooks the other, in whichever process they are.
+The commit of a record also writes one key for each object that it uses, ``/uses/<used>/<holder>``, and one for itself
+while it can be used, ``/usable/<object>``. A removal is committed only if no key of the first kind exists, a new use
+only if the second key exists. So two concurrent writers, also in different processes, cannot miss each other.
 """
 
 from __future__ import annotations
@@ -28,41 +28,43 @@ def _text(entity: Entity) -> str:
 
 
 def users_prefix(used: Entity) -> str:
-    """What the keys of all that use a thing begin with. Things of one kind have equally many names."""
+    """Prefix of the keys of all users of an object. It is unambiguous: all objects of a kind have equally many
+    names.
+    """
     return f"{USES}{_text(used)}/"
 
 
 def use_key(used: Entity, holder: Entity) -> str:
-    """The key that says that ``holder`` uses ``used``."""
+    """The key that exists while ``holder`` uses ``used``."""
     return users_prefix(used) + _text(holder)
 
 
 def usable_key(used: Entity) -> str:
-    """The key that says that a thing is there and may be used; closed by a slash, so that none begins with another."""
+    """The key that exists while an object can be used; ends with a slash, so that no key is a prefix of another."""
     return f"{USABLE}{_text(used)}/"
 
 
 class References:
-    """The index. A lookup costs what it finds, however many records there are."""
+    """The index. A lookup takes time in proportion to its result, not to the number of records."""
 
     def __init__(self) -> None:
         self._users: dict[Kind, dict[Entity, set[Entity]]] = {}
         self._used: dict[Entity, tuple[Used, Used]] = {}
-        """By holder: what cannot go before it, and what can."""
+        """By holder: objects that cannot be removed before it, and objects that can."""
         self._usable: set[Entity] = set()
         self._same: dict[Entity, Entity] = {}
-        """One object for a thing that many use."""
+        """Interned entities, since many holders use the same one."""
 
     def users(self, used: Entity) -> list[Entity]:
-        """What uses a thing, in order."""
+        """The holders that use an object, sorted."""
         return sorted(self._users.get(used.kind, {}).get(used, ()))
 
     def of_kind(self, kind: Kind) -> Iterator[tuple[Entity, frozenset[Entity]]]:
-        """All things of a kind that are used, each with what uses it."""
+        """All objects of a kind that are used, each with its users."""
         return iter([(used, frozenset(users)) for used, users in self._users.get(kind, {}).items()])
 
     def uses(self, holder: Entity) -> Used:
-        """What cannot go before this holder."""
+        """The objects that cannot be removed before this holder."""
         return self._used.get(holder, (NOTHING, NOTHING))[0]
 
     def is_usable(self, thing: Entity) -> bool:
@@ -72,7 +74,7 @@ class References:
         (self._usable.add if usable else self._usable.discard)(thing)
 
     def hold(self, holder: Entity, uses: Iterable[Entity] = (), mentions: Iterable[Entity] = ()) -> None:
-        """From now on this is all that ``holder`` uses; nothing: it is gone."""
+        """Replace the references of ``holder``; without any it is removed from the index."""
         before = self._used.pop(holder, (NOTHING, NOTHING))
         now = frozenset(map(self._one, uses)), frozenset(map(self._one, mentions))
         for used in (before[0] | before[1]) - (now[0] | now[1]):
@@ -87,7 +89,7 @@ class References:
 
     @contextmanager
     def holding(self, holder: Entity, mentions: Iterable[Entity]) -> Iterator[None]:
-        """Within, ``holder`` has no record yet and uses this nevertheless."""
+        """Within this context ``holder`` uses these objects although it has no record yet."""
         self.hold(holder, mentions=mentions)
         try:
             yield
@@ -108,21 +110,21 @@ def _never(*records: object) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Role(Generic[T]):
-    """What the records of one noun have to do with others. The functions look at the record, and at projects."""
+    """How the records of one noun refer to others. The functions read the record, and projects."""
 
     references: References
     entity: Callable[[T], Entity]
     uses: Callable[[T], Used] = _nothing
-    """What cannot be removed while the record is there."""
+    """Objects that cannot be removed while the record exists."""
     mentions: Callable[[T], Used] = _nothing
-    """What can, and is asked for its users all the same."""
+    """Objects that can be removed, but list the record among their users."""
     usable: Callable[[T], bool] = _never
-    """Whether others may come to use it, of nouns that others use: not while it is half made or half deleted."""
+    """Whether it can be used by others: not while it is being created or deleted."""
     alone: Callable[[T, T], bool] = _never
-    """Whether a change from one to the other is refused while anything uses it."""
+    """Whether a change from the first to the second record is refused while it is used."""
 
     def note(self, old: T | None, new: T | None) -> None:
-        """The record has become another; None: there is none."""
+        """Update the index for a change of a record; None stands for a missing record."""
         if old is not None and (new is None or self.entity(old) != self.entity(new)):
             self.references.hold(self.entity(old))
             self.references.set_usable(self.entity(old), False)
@@ -131,11 +133,11 @@ class Role(Generic[T]):
             self.references.set_usable(self.entity(new), self.usable(new))
 
     def steps(self, old: T | None, new: T | None) -> list[Step]:
-        """What belongs into the commit of such a change."""
+        """The steps that belong to the commit of such a change."""
         return [*self._as_used(old, new), *self._as_holder(old, new)]
 
     def keys(self, record: T) -> Mapping[str, bytes]:
-        """All keys that stand beside a record."""
+        """All keys that belong to a record."""
         holder = self.entity(record)
         keys = {use_key(used, holder): str(holder).encode() for used in self.uses(record)}
         return keys | ({usable_key(holder): b""} if self.usable(record) else {})
@@ -156,7 +158,7 @@ class Role(Generic[T]):
         after = NOTHING if new is None else self.uses(new)
         moved = old is not None and new is not None and self.entity(old) != self.entity(new)
         for used in sorted(after - before):
-            if self.references.is_usable(used):  # else it is named without being there: a profile may do that
+            if self.references.is_usable(used):  # otherwise it does not exist; a profile may name such objects
                 yield Expect(usable_key(used), some=True)
         if old is not None:
             yield from (Delete(use_key(used, self.entity(old))) for used in sorted(before if moved else before - after))

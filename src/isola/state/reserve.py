@@ -1,4 +1,4 @@
-"""Room on the disk for the records: kept in small files, given up when the disk is full, taken again when it is not."""
+"""Disk space reserved for the records: small files that are released when the disk is full and created again later."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from contextlib import suppress
 from pathlib import Path
 
 _FILES = 16
-"""Given up one by one, as another program may be faster to take the room; each is an inode too."""
+"""Released one by one, because other programs may take the space first; each also reserves an inode."""
 _BYTES = 256 * 1024
 _PLENTY = 4
-"""How many times its own size must be free for the reserve to be made."""
+"""Free space that is required to create the reserve, as a multiple of its size."""
 
 
 class Reserve:
-    """A directory of files without content."""
+    """A directory of allocated files without content."""
 
     def __init__(self, directory: Path) -> None:
         self._place = directory / "reserve"
         self.whole = False
 
     def make(self) -> None:
-        """Where there is plenty of room; otherwise another time."""
+        """Create the missing files if there is plenty of space; otherwise do nothing."""
         with suppress(OSError):
             self._place.mkdir(mode=0o700, exist_ok=True)
             missing = [path for path in self._paths() if not path.exists()]
@@ -36,7 +36,7 @@ class Reserve:
             self.whole = True
 
     def release(self) -> bool:
-        """Give a piece of it up: little enough to last for many times; False when there is none left."""
+        """Delete one of the files; False if there is none left."""
         self.whole = False
         for path in self._paths():
             with suppress(OSError):

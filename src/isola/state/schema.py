@@ -1,4 +1,4 @@
-"""In which form the records stand in the store, and how an older form becomes the present one."""
+"""The version of the records' layout in the store, and the upgrade from older versions."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _SCOPED = ("/instances/", "/profiles/", "/images/", "/aliases/", "/networks/")
 
 
 async def upgrade(store: Store) -> None:
-    """Bring all records to the present form, in one commit. Raises SuspectState where a newer daemon wrote them."""
+    """Upgrade all records in one commit. Raises SuspectState if a newer daemon wrote them."""
     found = await store.get(KEY)
     version = 1 if found is None else int(orjson.loads(found.value)["version"])
     if version > PRESENT:
         raise SuspectState(
-            f"The state has form {version}, and this daemon knows {PRESENT} at most",
-            remedy="start the newer daemon that wrote it, or put back a copy from before",
+            f"The state has schema version {version}, and this daemon supports {PRESENT} at most",
+            remedy="start the newer daemon that wrote it, or restore an earlier copy",
         )
     if version == PRESENT:
         return

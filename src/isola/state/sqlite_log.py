@@ -1,6 +1,6 @@
-"""Which keys were changed by which revision: for watchers that were away, and for those of other processes.
+"""A log of the keys that each revision changed: for watchers that continue, and for those of other processes.
 
-Values are not written a second time: a change that was overwritten since is left out, the later one tells it.
+Values are not stored twice: a change that has been overwritten is skipped, since the later change follows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _TRIMMED_EVERY = 256
 
 
 def prepare(database: sqlite3.Connection) -> None:
-    """Make the log, or begin it anew where a version without one has written since.
+    """Create the log, or reset it if a version without it has written to the database.
 
     ``counter.logged`` is the last revision in the log, ``counter.compacted`` the last that is no longer in it.
     """
@@ -44,7 +44,7 @@ def prepare(database: sqlite3.Connection) -> None:
 
 
 def note(database: sqlite3.Connection, revision: int, changes: Sequence[Change], kept: int) -> None:
-    """Within the transaction of these changes; now and then forget what is more than ``kept`` revisions old."""
+    """Log the changes within their transaction; sometimes trim entries that are more than ``kept`` revisions old."""
     database.executemany(
         "INSERT INTO changes VALUES (?, ?, ?, ?)",
         [(revision, position, each.key, each.value is None) for position, each in enumerate(changes)],
@@ -55,11 +55,11 @@ def note(database: sqlite3.Connection, revision: int, changes: Sequence[Change],
 
 
 def since(database: sqlite3.Connection, revision: int) -> tuple[list[Change], int]:
-    """What was changed after a revision, and up to which revision that is known. Raises Compacted."""
+    """The changes after a revision, and the revision up to which they are complete. Raises Compacted."""
     database.execute("BEGIN")
     try:
         now, compacted = database.execute("SELECT revision, compacted FROM counter").fetchone()
-        if not compacted <= revision <= now:  # a later one belongs to a database that was replaced by an older copy
+        if not compacted <= revision <= now:  # a higher one: the database was replaced by an older copy
             raise too_old()
         rows = database.execute(
             "SELECT changes.key, value, removed, changes.revision FROM changes"

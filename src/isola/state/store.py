@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A stored value. ``revision`` is the store-wide number of the write that made it."""
+    """A stored value. ``revision`` is the store-wide number of the commit that wrote it."""
 
     key: str
     value: bytes
@@ -18,7 +18,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Entries as they were together at one revision: ``watch(since=revision)`` tells everything after it."""
+    """All entries at one revision: ``watch(since=revision)`` reports all later changes."""
 
     revision: int
     entries: Sequence[Entry]
@@ -26,7 +26,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A condition: the key stands at this revision; 0 means that it does not exist."""
+    """A condition: the key has this revision; 0 means that it does not exist."""
 
     key: str
     revision: int
@@ -34,7 +34,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Expect:
-    """A condition: some key begins with this prefix, or none does."""
+    """A condition: at least one key begins with this prefix, or (``some=False``) no key does."""
 
     prefix: str
     some: bool
@@ -42,7 +42,7 @@ class Expect:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Write a value. With ``lease`` the key goes when the lease does."""
+    """Write a value. With ``lease`` the key is removed when the lease ends."""
 
     key: str
     value: bytes
@@ -51,13 +51,13 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Remove a key; fine when it is not there."""
+    """Remove a key; no effect if it does not exist."""
 
     key: str
 
 
 Step = Check | Expect | Put | Delete
-"""Of a commit. Conditions come before the writes that they are about."""
+"""Step of a commit. Conditions come before writes of the same key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,24 +71,24 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A promise to be alive, valid for ``ttl`` seconds after each renewal."""
+    """A lease on keys, valid for ``ttl`` seconds after each renewal."""
 
     id: str
     ttl: float
 
 
 class Store(ABC):
-    """What was acknowledged is on disk. All methods raise HostFailure when the store cannot be reached.
+    """Acknowledged writes are durable. All methods raise HostFailure if the store cannot be reached.
 
     Others may write to the same store: another process here, other members of a cluster.
     """
 
     changes_kept = 10_000
-    """Revisions that a watcher may be behind and still be told every change."""
+    """How many revisions a watcher may be behind without having to read everything again."""
 
     @abstractmethod
     async def open(self) -> None:
-        """Connect, make or upgrade the schema."""
+        """Connect, and create or upgrade the schema."""
 
     @abstractmethod
     async def close(self) -> None:
@@ -103,23 +103,25 @@ class Store(ABC):
 
     @abstractmethod
     async def commit(self, *steps: Step) -> int:
-        """All or nothing, durable on return; gives the revision of the write.
+        """Atomic, and durable on return; returns the new revision.
 
-        Raises PreconditionFailed when a check does not hold; then nothing has changed.
+        Raises PreconditionFailed if a condition is not met; then nothing is changed.
         """
 
     @abstractmethod
     def watch(self, prefix: str, since: int | None = None) -> AsyncIterator[Change]:
-        """Changes committed after revision ``since``, in order and each once, other processes' too, until closed.
+        """Changes committed after revision ``since``, also by other processes, in order and each once, until closed.
 
         Without ``since``: those committed after the first ``anext`` was awaited. A change that has been overwritten
-        before it is told may be left out. One of another process is told within seconds. Raises Compacted where
-        changes after ``since`` are no longer known, or the watcher has fallen too far behind: read everything again.
+        before it is reported may be skipped. Changes of other processes are reported within seconds. Raises Compacted
+        if
+        changes after ``since`` are no longer in the log, or the watcher has fallen too far behind: read everything
+        again.
         """
 
     @abstractmethod
     async def copy(self) -> bytes:
-        """Everything as it is at one moment, in a form that can be put back."""
+        """A consistent copy of the database, from which it can be restored."""
 
     @abstractmethod
     async def lease(self, ttl: float) -> Lease:
@@ -127,11 +129,11 @@ class Store(ABC):
 
     @abstractmethod
     async def renew(self, lease: Lease) -> bool:
-        """Extend it by its ttl from now; False when it has lapsed already."""
+        """Extend it by its ttl from now; False if it has expired."""
 
     @abstractmethod
     async def revoke(self, lease: Lease) -> None:
-        """End it and remove its keys; fine when it has lapsed."""
+        """End it and remove its keys; no effect if it has expired."""
 
     async def range(self, prefix: str) -> Sequence[Entry]:
         """All entries whose key starts with ``prefix``, ordered by key."""
@@ -142,9 +144,9 @@ class Store(ABC):
         return await self.commit(Put(key, value))
 
     async def compare_and_swap(self, key: str, value: bytes, revision: int) -> int:
-        """Write if the key stands at ``revision`` (0: does not exist). Raises PreconditionFailed."""
+        """Write if the key has this revision (0: does not exist). Raises PreconditionFailed."""
         return await self.commit(Check(key, revision), Put(key, value))
 
     async def delete(self, key: str) -> None:
-        """Remove a key; fine when it is not there."""
+        """Remove a key; no effect if it does not exist."""
         await self.commit(Delete(key))

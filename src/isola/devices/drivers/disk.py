@@ -192,7 +192,7 @@ class Disk(DeviceDriver):
         raise Forbidden(
             f"{source} is not allowed in project {plug.instance.project!r}",
             field=f"{plug.field}.source",
-            remedy="restricted.devices.disk.paths of the project decides",
+            remedy="see restricted.devices.disk.paths of the project",
         )
 
     async def _volume_graft(self, plug: Plug) -> Graft:

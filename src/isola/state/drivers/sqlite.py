@@ -32,21 +32,21 @@ PRAGMA user_version = 1;
 """
 _RESERVE_SECONDS = 10.0
 _GATHERED_FOR = 0.02
-"""Seconds in which further writes are noticed together with the first."""
+"""Seconds in which further writes are collected after the first."""
 _LATE = 1.0
-"""Seconds after the last write until one more look: a commit can be seen some time after it is in the log file."""
+"""Seconds after the last write until one more check: a commit becomes visible some time after it is in the WAL."""
 _OTHERWISE_EVERY = 1.0
-"""Seconds between two looks where the kernel does not say when to look."""
+"""Polling interval in seconds if inotify is not available."""
 _FULL = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN")
 log = logging.getLogger(__name__)
 _SUMS = """
 CREATE TABLE IF NOT EXISTS sums (key TEXT PRIMARY KEY, revision INTEGER NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID
 """
-"""Checksums of values: SQLite notices damage to its own structure only. Those of another revision do not count."""
+"""Checksums of values, since SQLite detects only damage to its own structure. Valid for the same revision only."""
 
 
 class SqliteStore(Store):
-    """All calls run on one thread of their own, in order; the event loop never waits for the disk."""
+    """All calls run on a dedicated thread, in order; the event loop never waits for the disk."""
 
     def __init__(self, directory: Path, clock: Clock) -> None:
         self._directory = directory
@@ -59,17 +59,17 @@ class SqliteStore(Store):
         self._database: sqlite3.Connection | None = None
         self._feeds: set[Feed] = set()
         self._seen = 0
-        """The last revision that watchers have been told of; used on the store's own thread."""
+        """The last revision that watchers have received; used on the store's own thread."""
         self._others = 0
-        """Changes with every commit of another process."""
+        """SQLite's ``data_version``, which changes with every commit of another process."""
         self._following: asyncio.Task[None] | None = None
         self._late: asyncio.TimerHandle | None = None
         self._reaper: asyncio.Task[None] | None = None
         self._leased = asyncio.Event()
-        """Set while there may be leases, so that a store without any never wakes up."""
+        """Set while there may be leases, so that a store without leases never wakes up."""
 
     async def open(self) -> None:
-        """Open or make the file. Raises SuspectState, having changed nothing, where it cannot be trusted."""
+        """Open or create the file. Raises SuspectState without a change if it is lost, damaged or outdated."""
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="state")
         await self._call(self._connect)
@@ -105,13 +105,13 @@ class SqliteStore(Store):
 
     async def commit(self, *steps: Step) -> int:
         """All or nothing, synced."""
-        # A cancelled caller must learn whether its write is there: what has begun is finished first.
+        # A cancelled caller must know whether its write took place, so the commit is finished first.
         return await finish(self._loop.run_in_executor(self._thread, self._commit, steps))
 
     async def watch(self, prefix: str, since: int | None = None) -> AsyncIterator[Change]:
-        """First what the log says, then what is told; what is in both is told once."""
+        """First the changes in the log, then new ones; a change that is in both is reported once."""
         feed = Feed(prefix, self.changes_kept)
-        self._feeds.add(feed)  # before the log is read: nothing falls between the two
+        self._feeds.add(feed)  # before the log is read, so that no change is missed in between
         if self._following is None:
             self._following = asyncio.create_task(self._follow(), name="follow other writers")
         try:
@@ -159,7 +159,7 @@ class SqliteStore(Store):
             try:
                 return self._connect_now()
             except (HostFailure, sqlite3.Error) as error:
-                # A log of its own, an index of it: a database cannot even be read where the disk is full.
+                # SQLite needs space for the WAL and its index even to read a database, and the disk may be full.
                 if isinstance(error, SuspectState) or not self._reserve.release():
                     raise
 
@@ -183,7 +183,7 @@ class SqliteStore(Store):
 
     def _disconnect(self, database: sqlite3.Connection) -> sqlite3.Cursor:
         if not self._reserve.whole:
-            # The log is left: its room would be taken, and the next start could not make another one.
+            # Keep the WAL: its space would be used by others, and the next start could not create one.
             cursor = database.execute("PRAGMA wal_checkpoint(PASSIVE)")
             cursor.fetchall()
             self._left_open = database
@@ -196,7 +196,7 @@ class SqliteStore(Store):
         return cursor
 
     def _keep_reserve(self) -> None:
-        """Have it whole again, or, until there is room, have the log written over from its beginning."""
+        """Restore the reserve; until there is space, checkpoint so that the WAL is reused from its beginning."""
         if self._reserve.whole:
             return
         if (now := self._clock.monotonic()) - self._reserve_tried >= _RESERVE_SECONDS or not self._reserve_tried:
@@ -224,7 +224,7 @@ class SqliteStore(Store):
         return revision
 
     def _catch_up(self) -> None:
-        """Tell watchers what other processes have committed, in order."""
+        """Report the commits of other processes to watchers, in order."""
         try:
             changes, self._seen = sqlite_log.since(self._open_database(), self._seen)
             self._tell(changes)
@@ -234,7 +234,7 @@ class SqliteStore(Store):
                 self._loop.call_soon_threadsafe(feed.overrun)
 
     def _look_for_others(self) -> None:
-        """Cheap without a commit of another process: SQLite compares a number in shared memory."""
+        """Cheap if no other process has committed: SQLite compares a number in shared memory."""
         (others,) = self._open_database().execute("PRAGMA data_version").fetchone()
         if others != self._others:
             self._others = others
@@ -250,7 +250,7 @@ class SqliteStore(Store):
         return int(revision)
 
     def _tell(self, changes: Sequence[Change]) -> None:
-        """Handed over here, on the thread that commits, so that no change overtakes another."""
+        """Called on the thread that commits, so that changes stay in order."""
         if self._feeds and changes:
             self._loop.call_soon_threadsafe(self._tell_feeds, changes)
 
@@ -325,7 +325,7 @@ class SqliteStore(Store):
         await self._loop.run_in_executor(self._thread, drop)
 
     async def _reap(self) -> None:
-        """Remove what lapsed leases held, every second while there are leases."""
+        """Remove the keys of expired leases, every second while there are leases."""
         while await self._leased.wait():
             await self._clock.sleep(1)
             now = self._clock.now().timestamp()
@@ -336,10 +336,10 @@ class SqliteStore(Store):
             )
 
     async def _follow(self) -> None:
-        """While there are watchers: the kernel says when the files are written to, by us or by others.
+        """While there are watchers: wait by inotify for writes to the files, by this process or others.
 
-        The log file is written to before a commit can be seen, the mark after it. A writer that is killed in between
-        writes no mark, therefore the late look.
+        The WAL is written before a commit is visible, the mark after it. A writer that is killed in between
+        does not write the mark, hence the late check.
         """
         while True:
             try:
@@ -349,9 +349,9 @@ class SqliteStore(Store):
                         await self._loop.run_in_executor(self._thread, self._look_for_others)
                         self._look_late()
             except IsolaError as error:
-                log.info("Other writers are looked for once a second: %s", error)
+                log.info("Changes by other processes are polled once a second: %s", error)
             except sqlite3.Error as error:
-                log.warning("Other writers could not be looked for: %s", error)
+                log.warning("Changes by other processes could not be read: %s", error)
             await self._clock.sleep(_OTHERWISE_EVERY)
 
     def _look_late(self) -> None:

@@ -1,1 +1,1 @@
-"""Public fakes that keep state."""
+"""Public stateful fakes."""

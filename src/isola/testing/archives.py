@@ -1,4 +1,4 @@
-"""Archives within the fake file system: real tar streams, into nodes."""
+"""Unpacks real tar streams into the fake file system."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _KINDS = {0x30: "file", 0x32: "symlink", 0x35: "directory", 0x36: "other"}
 
 
 class FakeArchives:
-    """Reads archives that lie in the fake file system, and keeps the promises of the real ones."""
+    """Reads archives in the fake file system, with the same checks and errors as the real implementation."""
 
     def __init__(self, files: FakeFiles) -> None:
         self.files = files
@@ -83,7 +83,7 @@ class FakeArchives:
         return documents.parse(await self.read_member(source, names, limit=limit))
 
     async def lacks(self) -> tuple[str, ...]:
-        """Whatever the test says."""
+        """As set by the test."""
         return self.walls_missing
 
     async def pack(

@@ -27,12 +27,12 @@ class FakeGroup:
 
 
 class FakeCgroups:
-    """``kill`` tells ``killed`` each process number, so that a fake process table can end it."""
+    """``kill`` calls ``killed`` with each PID, so that a fake process table can end the process."""
 
     def __init__(self, killed: Callable[[int], None] | None = None, *, layout: str = "unified", cpus: int = 2) -> None:
         self.groups: dict[str, FakeGroup] = {}
         self.opened: dict[str, set[str]] = {}
-        """Group -> devices that were allowed one by one."""
+        """Group -> devices that were allowed individually."""
         self._killed = killed
         self._layout = layout
         self._cpus = frozenset(range(cpus))
@@ -40,16 +40,16 @@ class FakeCgroups:
 
     @property
     def layout(self) -> str:
-        """As chosen."""
+        """As set by the test."""
         return self._layout
 
     @property
     def unified(self) -> Path | None:
-        """Where it would be."""
+        """The path at which it would be mounted."""
         return {"unified": _ROOT, "hybrid": _ROOT / "unified"}.get(self._layout)
 
     async def create(self, path: str, *, owner: int | None = None) -> None:
-        """Make the group and its parents."""
+        """Create the group and its parents."""
         self._names.directory(path)
         parts = path.split("/")
         for end in range(2, len(parts) + 1):
@@ -69,7 +69,7 @@ class FakeCgroups:
         group.members.add(process.pid)
 
     async def limit(self, path: str, limits: Limits) -> None:
-        """Refuses CPUs that are not there, and memory below what a test says is in use."""
+        """Refuses CPUs that do not exist, and memory limits below the usage that a test has set."""
         group = self._group(path)
         check_cpus(limits.cpus, self._cpus)
         if limits.memory is not None and limits.memory < group.usage.memory:
@@ -77,23 +77,23 @@ class FakeCgroups:
         group.limits = limits
 
     async def allow_devices(self, path: str, rules: Sequence[str]) -> bool:
-        """Kept on layouts that have v1."""
+        """Recorded on layouts with v1."""
         self._group(path).devices = tuple(rules) if self._layout != "unified" else None
         return self._layout != "unified"
 
     async def allow_device(self, path: str, rule: str, *, allowed: bool) -> bool:
-        """Kept in ``opened``, on any layout."""
+        """Recorded in ``opened``, on any layout."""
         rules = self.opened.setdefault(path, set())
         (rules.add if allowed else rules.discard)(rule)
         return True
 
     def usage(self, path: str) -> Usage:
-        """As set; zeros when it is gone."""
+        """As set by the test; zeros if the group does not exist."""
         self._names.directory(path)
         return self.groups[path].usage if path in self.groups else Usage()
 
     def processes(self, path: str) -> Sequence[int]:
-        """Members of the group and those below."""
+        """PIDs in the group and its descendants."""
         return sorted(pid for name in self._below(path) for pid in self.groups[name].members)
 
     def holds(self, path: str, pid: int) -> bool:
@@ -119,7 +119,7 @@ class FakeCgroups:
         return path in self.groups and self.groups[path].frozen
 
     async def remove(self, path: str) -> None:
-        """Refuses while processes are in it."""
+        """Raises HostFailure while processes are in it."""
         if inside := self.processes(path):
             evidence = f"processes {', '.join(map(str, inside[:10]))} are in it"
             raise HostFailure(f"Cannot remove the control group {path}", evidence=evidence, remedy="Kill them first")

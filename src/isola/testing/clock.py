@@ -1,4 +1,4 @@
-"""A clock that a test moves, and chance that repeats itself."""
+"""A clock that a test advances, and reproducible random values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class FakeClock:
-    """A clock that only ``advance`` moves; with ``skips``, sleeping moves it too, so that tests never wait."""
+    """A clock that only ``advance`` moves; with ``skips``, sleeping advances it, so that tests never wait."""
 
     def __init__(self, *, start: datetime = _BEGINNING, skips: bool = False) -> None:
         self._start = start
@@ -22,7 +22,7 @@ class FakeClock:
         self._asleep = 0
 
     def now(self) -> datetime:
-        """The beginning and what has passed since."""
+        """The start time plus the time that has passed."""
         return self._start + timedelta(seconds=self._passed)
 
     def monotonic(self) -> float:
@@ -30,7 +30,7 @@ class FakeClock:
         return self._passed
 
     async def sleep(self, seconds: float) -> None:
-        """Return once a test has advanced the clock so far."""
+        """Return once a test has advanced the clock by this time."""
         if self._skips:
             self._passed += max(seconds, 0)
         elif seconds > 0:
@@ -41,7 +41,7 @@ class FakeClock:
         await asyncio.sleep(0)
 
     async def advance(self, seconds: float) -> None:
-        """Let time pass; sleepers wake one after the other, each at its time, and run until they wait again."""
+        """Advance the clock; sleepers wake one after the other, each at its time, and run until they wait again."""
         end = self._passed + seconds
         await _settle()
         while self._sleepers and self._sleepers[0][0] <= end:
@@ -53,16 +53,16 @@ class FakeClock:
 
     @property
     def sleepers(self) -> int:
-        """How many sleep now."""
+        """The number of tasks that sleep."""
         return sum(not waker.done() for _, _, waker in self._sleepers)
 
     def token(self, size: int = 32) -> str:
-        """Text that differs from all before, and is the same in every run."""
+        """A unique token that is the same in every run."""
         self._drawn += 1
         return hashlib.shake_256(str(self._drawn).encode()).hexdigest(size)
 
     def uuid(self) -> str:
-        """A UUID that differs from all before, and is the same in every run."""
+        """A unique UUID that is the same in every run."""
         text = self.token(16)
         return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-8{text[17:20]}-{text[20:]}"
 

@@ -1,4 +1,4 @@
-"""The real daemon with a fault observer: ``python -m isola.testing.daemon DIRECTORY``, for tests that kill it."""
+"""The real daemon with fault injection: ``python -m isola.testing.daemon DIRECTORY``, for tests that kill it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from isola.testing.faults import FaultObserver
 
 
 def main() -> int:
-    """Run in the foreground until told to stop."""
+    """Run in the foreground until a signal stops it."""
     directory = Path(sys.argv[1])
     holding.hold(directory)
     holding.hold_daemon(directory)

@@ -26,7 +26,7 @@ _NO_MORE = Drivers()
 def world_in(directory: Path, system: FakeSystem | None = None, more: Drivers = _NO_MORE) -> World:
     """A world whose uploads and image blobs are real files below ``directory``, which the door reads and writes.
 
-    Its clock stands still until a test advances it.
+    Its clock advances only when a test advances it.
     """
     host = host_with_ids(files=SharedFiles(directory / "images"), clock=FakeClock(), system=system)
     return World(host=host, directory=directory, more=more)
@@ -34,7 +34,7 @@ def world_in(directory: Path, system: FakeSystem | None = None, more: Drivers = 
 
 @dataclass
 class OpenDoor:
-    """A daemon that can be reached at ``path``."""
+    """A daemon that listens on the Unix socket ``path``."""
 
     world: World
     door: Door
@@ -45,7 +45,7 @@ class OpenDoor:
 
 @asynccontextmanager
 async def opened(world: World, *, tiny: bool = True) -> AsyncIterator[OpenDoor]:
-    """Start the world's daemon, with the image ``tiny``, and open the door; closed at the end."""
+    """Start the world's daemon with the image ``tiny``, and open its door; both are closed at the end."""
     await install_mmdebstrap(world.host)
     parts = await world.start()
     if tiny and not list(parts.services.images.aliases()):
@@ -73,7 +73,7 @@ def _note_requests(opened: OpenDoor) -> None:
 
 
 class ServedWorld:
-    """``with ServedWorld(directory) as served``: a daemon in a thread of its own, for clients that block."""
+    """``with ServedWorld(directory) as served``: a daemon in a separate thread, for synchronous clients."""
 
     def __init__(self, directory: Path, prepare: Callable[[World], object] = lambda world: None) -> None:
         self.directory = directory
@@ -92,13 +92,13 @@ class ServedWorld:
         self.close()
 
     def close(self) -> None:
-        """As a daemon that is told to stop; closing twice is fine."""
+        """Stop the daemon as after SIGTERM; idempotent."""
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._leave.set)
         self._thread.join(_SECONDS)
 
     def die(self) -> None:
-        """As a daemon that is killed: every connection breaks, and no client hears how its operation ended."""
+        """End as after SIGKILL: all connections are aborted, without the results of operations."""
 
         async def abort() -> None:
             door = self._opened.door
@@ -112,7 +112,7 @@ class ServedWorld:
 
     @property
     def world(self) -> World:
-        """What it serves; acted on by ``do`` alone."""
+        """The served world; to be used in coroutines passed to ``do`` only."""
         return self._opened.world
 
     @property
@@ -125,7 +125,7 @@ class ServedWorld:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(_SECONDS)
 
     def make_world(self) -> World:
-        """For subclasses: another world."""
+        """Subclasses can return another world."""
         return world_in(self.directory)
 
     def _serve(self) -> None:

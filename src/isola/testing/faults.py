@@ -1,4 +1,4 @@
-"""An observer that fails, cancels or kills the daemon at a point that a test chooses."""
+"""An observer that injects a failure, a cancellation or a kill at a point chosen by a test."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from isola.operations import Operation
 
 
 class FaultObserver:
-    """Reads its orders from a file at every point, so that a test can give them to a running daemon.
+    """Reads its orders from a file at every point, so that a test can control a running daemon.
 
     The file holds ``{"operation": DESCRIPTION, "point": N, "action": "fail" | "cancel" | "kill" | "starve"}``; the
-    N-th point (from 0) that operations of that description reach after the orders were given is hit, once. Every point
-    reached is appended to ``points`` as a line ``DESCRIPTION<tab>POINT``.
+    action is executed once, at the N-th point (from 0) that operations with that description reach after the orders
+    were
+        written. Every point is appended to ``points`` as a line ``DESCRIPTION<tab>POINT``.
     """
 
     def __init__(self, orders: Path, points: Path) -> None:
@@ -30,13 +31,13 @@ class FaultObserver:
         self._starves = False
 
     async def reached(self, operation: Operation, point: str) -> None:
-        """Note the point, and do as ordered."""
+        """Record the point, and execute the order for it."""
         try:
             stamp = self._orders.stat().st_mtime_ns
         except FileNotFoundError:
             stamp = 0
         if self._starves and stamp == self._stamp:
-            return  # it has nothing to write with either
+            return  # without descriptors it cannot record the point either
         self._starves = False
         with self._points.open("a") as file:
             file.write(f"{operation.description}\t{point}\n")
@@ -61,7 +62,7 @@ class FaultObserver:
         elif action == "cancel":
             if operation.may_cancel:
                 operation.cancel()
-        elif action == "starve":  # of descriptors; the test that wanted it gives some back
+        elif action == "starve":  # exhausts file descriptors; the test closes some of them later
             self._starves = True
             resource.setrlimit(resource.RLIMIT_NOFILE, (0, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
         else:

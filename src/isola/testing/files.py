@@ -30,7 +30,7 @@ def _now() -> int:
 
 @dataclass(eq=False, slots=True)
 class Node:
-    """A file, directory, symbolic link or something other; hard links are one node under two names."""
+    """A file, directory, symbolic link or other file; hard links are one node under several names."""
 
     kind: str
     mode: int = 0o755
@@ -40,21 +40,21 @@ class Node:
     target: str = ""
     children: dict[str, Node] = field(default_factory=dict)
     mounts: list[Node] = field(default_factory=list)
-    """Roots of what is mounted on it, the visible one last."""
+    """Roots of the mounts on it, the visible one last."""
     xattrs: dict[str, bytes] = field(default_factory=dict)
     modified: int = field(default_factory=_now)
     accessed: int = field(default_factory=_now)
     allocated: int = 0
-    """Size of a sparse file."""
+    """Size of a sparse file in bytes."""
 
     @property
     def seen(self) -> Node:
-        """What is seen here: the top of what is mounted, or the node itself."""
+        """The visible node: the root of the topmost mount, or the node itself."""
         return self.mounts[-1] if self.mounts else self
 
 
 def components(path: str | Path) -> list[str]:
-    """Names on the way; NUL is refused."""
+    """The components of a path. Raises InvalidInput for NUL."""
     if "\0" in str(path):
         raise InvalidInput("A path cannot hold NUL", field="path")
     return [part for part in str(path).split("/") if part not in ("", ".")]
@@ -97,7 +97,7 @@ def parent_of(root: Node, path: str | Path) -> tuple[Node, str]:
 
 
 class FakeFiles:
-    """Keeps a tree of nodes. ``process_roots`` says which directory a process sees as ``/``."""
+    """A tree of nodes. ``process_roots`` has the root directory of each process."""
 
     def __init__(self) -> None:
         self.tree = Node("directory")
@@ -107,7 +107,7 @@ class FakeFiles:
         self.capacity = Space(total=100 << 30, used=10 << 30, inodes_total=1_000_000, inodes_used=1000)
 
     async def read(self, path: Path, size: int = -1) -> bytes:
-        """The content, or its beginning."""
+        """The content, or its first ``size`` bytes."""
         node = self._find(path)
         if node.kind != "file":
             raise HostFailure(f"The file system refused {path}", evidence="not a file")
@@ -142,7 +142,7 @@ class FakeFiles:
             here.mode = mode
 
     async def exists(self, path: Path) -> bool:
-        """Whether there is anything of that name."""
+        """Whether a file of any kind exists."""
         try:
             find(self.tree, path, follow=False)
         except (NotFound, InvalidInput):
@@ -180,7 +180,7 @@ class FakeFiles:
         place.children[new] = holder.children.pop(name)
 
     async def remove_tree(self, path: Path) -> None:
-        """Refuses where something is mounted, having removed nothing."""
+        """Raises HostFailure without removing anything if there is a mount in it."""
         try:
             holder, name = self._parent(path)
         except (NotFound, InvalidInput, HostFailure):
@@ -193,7 +193,7 @@ class FakeFiles:
         del holder.children[name]
 
     async def duplicate(self, source: Path, target: Path) -> None:
-        """A node of its own with the same content."""
+        """A new node with the same content."""
         data = await self.read(source)
         holder, name = self._parent(target)
         if name in holder.children:
@@ -201,13 +201,13 @@ class FakeFiles:
         holder.children[name] = Node("file", 0o600, data=data)
 
     async def extend(self, path: Path, data: bytes, *, at: int) -> None:
-        """A file's node, as long as it was written."""
+        """Grows the node's content; holes are zeros."""
         holder, name = self._parent(path)
         node = holder.children.setdefault(name, Node("file", 0o600))
         node.data = node.data[:at].ljust(at, b"\0") + data
 
     async def copy_tree(self, source: Path, target: Path, *, into: bool = False) -> None:
-        """Nodes of their own."""
+        """Copies all nodes."""
         tree = self._find(source)
         holder, name = self._parent(target)
         if into:
@@ -219,26 +219,26 @@ class FakeFiles:
         holder.children[name] = duplicate(tree)
 
     async def merge_layer(self, layer: Path, target: Path) -> None:
-        """What the marks hide goes."""
+        """Applies whiteouts and opaque directories."""
         source, below = self._find(layer), self._find(target)
         _merge(source, below)
         source.children.clear()
 
     async def exchange(self, one: Path, other: Path) -> None:
-        """In one step."""
+        """Exchanges two names atomically."""
         (first, a), (second, b) = self._parent(one), self._parent(other)
         if a not in first.children or b not in second.children:
             raise NotFound(f"{one} or {other} does not exist")
         first.children[a], second.children[b] = second.children[b], first.children[a]
 
     async def allocate(self, path: Path, size: int) -> None:
-        """Remembers the size, without the zeros."""
+        """Stores the size, without allocating zeros."""
         holder, name = self._parent(path)
         node = holder.children.setdefault(name, Node("file", 0o600))
         node.allocated = max(node.allocated, size)
 
     async def digest(self, *paths: Path) -> tuple[str, int]:
-        """Over all contents."""
+        """Of all contents concatenated."""
         data = b"".join([await self.read(path) for path in paths])
         return hashlib.sha256(data).hexdigest(), len(data)
 
@@ -252,7 +252,7 @@ class FakeFiles:
         return len(data)
 
     async def disk_usage(self, directory: Path) -> int:
-        """Whole blocks; what is mounted below is not counted."""
+        """In whole blocks; mounts below are not counted."""
         try:
             top = self._find(directory)
         except NotFound:
@@ -260,17 +260,17 @@ class FakeFiles:
         return sum(-(-len(node.data) // 4096) * 4096 + 4096 * (node.kind == "directory") for node in set(walk(top)))
 
     async def space(self, directory: Path) -> Space:
-        """``capacity``, for any directory that is there."""
+        """``capacity``, for every existing directory."""
         self._find(directory)
         return self.capacity
 
     async def sync(self, directory: Path) -> None:
-        """Counts."""
+        """Counts its calls."""
         self._find(directory)
         self.synced += 1
 
     async def flush(self, *paths: Path) -> None:
-        """Remembers which; nothing here is ever lost."""
+        """Records the paths."""
         self.flushed += [path for path in paths if await self.exists(path)]
 
     @asynccontextmanager
@@ -294,7 +294,7 @@ class FakeFiles:
 
 
 def walk(node: Node) -> Iterator[Node]:
-    """The node and all below it, without what is mounted on them."""
+    """The node and all below it, ignoring mounts."""
     pending = [node]
     while pending:
         here = pending.pop()
@@ -303,11 +303,11 @@ def walk(node: Node) -> Iterator[Node]:
 
 
 def duplicate(node: Node) -> Node:
-    """The same once more, without what is mounted there; hard links stay links of each other."""
+    """A copy of the tree, ignoring mounts; hard links are preserved."""
     made: dict[int, Node] = {}
 
     def copy(one: Node) -> Node:
-        known = id(getattr(one, "real", one))  # a view is another object each time it is looked at
+        known = id(getattr(one, "real", one))  # a view is a new object each time
         if known not in made:
             new = Node(one.kind, one.mode, one.uid, one.gid, one.data, one.target, {}, [], dict(one.xattrs))
             new.modified = one.modified
@@ -378,7 +378,7 @@ class FakeRoot:
         mode: int | None,
         append: bool = False,
     ) -> None:
-        """Create or replace the content, all at once when it is whole."""
+        """Create or replace the content, atomically when it is complete."""
         try:
             node, holder, name = self._file(path), None, ""
         except NotFound:
@@ -395,7 +395,7 @@ class FakeRoot:
             holder.children[name] = node
 
     async def make_directory(self, path: str, *, uid: int, gid: int, mode: int) -> None:
-        """Fine when the directory is there."""
+        """No effect if the directory exists."""
         try:
             if find(self.node, path).kind != "directory":
                 raise InvalidInput(f"{path!r} is not a directory", field="path")
@@ -448,7 +448,7 @@ class FakeRoot:
         return FakeOpenFile(self, node, access)
 
     async def create_directory(self, path: str, *, mode: int) -> None:
-        """Where nothing is."""
+        """Raises InvalidInput if the path exists."""
         self._new(path, Node("directory", mode))
 
     async def create_symlink(self, path: str, target: str) -> None:

@@ -1,16 +1,16 @@
-"""Tables of the packet filter in memory."""
+"""Firewall tables in memory."""
 
 from __future__ import annotations
 
 
 class FakeFirewall:
-    """Keeps each table's body as it was applied."""
+    """Stores the body of each table as it was applied."""
 
     def __init__(self) -> None:
         self.bodies: dict[str, str] = {}
         """Table -> body, of family ``inet``."""
         self.bridges: dict[str, str] = {}
-        """The same of family ``bridge``."""
+        """Table -> body, of family ``bridge``."""
 
     async def apply(self, table: str, body: str, family: str = "inet") -> None:
         """Replace it."""

@@ -1,4 +1,4 @@
-"""The forwarder as a fake program: it says that it listens, and does no more."""
+"""A fake of the forwarder program: it reports that it listens, and forwards nothing."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from isola.testing.sockets import FakeSockets, FakeStream
 
 
 def forwarder(processes: FakeProcesses, files: FakeFiles, sockets: FakeSockets) -> Program:
-    """Two that listen on the same address of the host are one too many."""
+    """A second forwarder that listens on the same address of the host fails."""
 
     def program(call: Call) -> Awaitable[int]:
-        # A child has its copy of a descriptor as soon as it is started.
+        # A child has its copy of the descriptor when it is started, so the parent may close its own.
         assert call.descriptors[1] is not None
         return run(call, sockets.far(call.descriptors[1]))
 
@@ -42,5 +42,5 @@ def forwarder(processes: FakeProcesses, files: FakeFiles, sockets: FakeSockets) 
 
 
 def is_forwarder(call: Call) -> bool:
-    """Whether a process is one."""
+    """Whether a process runs this program."""
     return call.argv[2:4] == ("-m", "isola.host.forwarder")

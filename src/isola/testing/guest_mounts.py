@@ -14,7 +14,7 @@ from isola.testing.files import FakeFiles, find
 
 
 class FakeGuestMounts:
-    """What each process has had mounted; it goes with the process."""
+    """The mounts of each process; they end with the process."""
 
     def __init__(self, files: FakeFiles) -> None:
         self._files = files
@@ -22,13 +22,13 @@ class FakeGuestMounts:
         self._numbers = itertools.count(1000)
         self._prepared: dict[int, Graft] = {}
         self.inside: defaultdict[ProcessRef, dict[int, tuple[str, Graft]]] = defaultdict(dict)
-        """Process -> number of the mount -> target and graft."""
+        """Process -> mount id -> target and graft."""
         self.grafts: list[Graft] = []
-        """All that were prepared."""
+        """All grafts that were prepared."""
         self.kinds: dict[str, str] = {}
-        """Targets that are there in every process already: path -> ``file`` or ``directory``."""
+        """Targets that already exist in every process: path -> ``file`` or ``directory``."""
         self.stuck = False
-        """Whether nothing can be unmounted now."""
+        """Whether unmounting fails."""
 
     @asynccontextmanager
     async def prepare(self, graft: Graft) -> AsyncIterator[Tree]:

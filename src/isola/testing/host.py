@@ -1,4 +1,4 @@
-"""A whole host in memory: every port a fake that keeps state, wired so that they agree with each other."""
+"""A whole host in memory: a stateful fake for every port, connected so that their states are consistent."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from isola.testing.templates import FakeTemplates
 
 @dataclass(frozen=True, slots=True)
 class FakeHost(Host):
-    """A host whose ports show the test what was done to them."""
+    """A host whose ports have the types of the fakes, so that tests can inspect them."""
 
     processes: FakeProcesses
     mounts: FakeMounts
@@ -61,9 +61,9 @@ def fake_host(
     granted: Sequence[Extent] = (),
     files: FakeFiles | None = None,
 ) -> FakeHost:
-    """A new host. A process that ends leaves its group; a group that is killed ends its processes.
+    """A new host. A process leaves its control group when it ends; killing a group ends its processes.
 
-    Sleeping moves the clock, unless one is given.
+    Sleeping advances the clock, unless a clock is given.
     """
     system = system or FakeSystem()
     links, files = FakeLinks(), files or FakeFiles()
@@ -74,7 +74,7 @@ def fake_host(
     guest_mounts = FakeGuestMounts(files)
 
     def leave_group(ended: ProcessRef) -> None:
-        if processes.identify(ended.pid) is None:  # its number has not been given to another
+        if processes.identify(ended.pid) is None:  # its PID has not been reused
             cgroups.left(ended.pid)
 
     for listener in (leave_group, namespaces.forget, guest_mounts.vanish):

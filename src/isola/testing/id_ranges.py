@@ -1,4 +1,4 @@
-"""Ids of a host, as a test says whose they are."""
+"""The allocation of a host's ids, set by a test."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from isola.model.identity import ID_RANGE_SIZE
 
 
 class FakeIdRanges:
-    """Claims outlive the daemon; everything else is set by the test."""
+    """Claims persist when the daemon ends; everything else is set by the test."""
 
     def __init__(self, granted: Sequence[Extent] = ()) -> None:
         self.root: Sequence[Extent] = granted
-        """What root is granted."""
+        """Ranges that are granted to root."""
         self.others: list[Extent] = []
-        """What is others'."""
+        """Ranges that are granted to others."""
         self.names: set[int] = set()
         """Ids of users and groups that have a name."""
         self.running: set[int] = set()
-        """Ids of processes."""
+        """Ids that processes have."""
         self.held: dict[int, str] = {}
-        """Claims."""
+        """Claims: base -> holder."""
 
     async def granted(self) -> Sequence[Extent]:
         return self.root
@@ -33,7 +33,7 @@ class FakeIdRanges:
         return frozenset(self.names & set(ids))
 
     async def claim(self, bases: Sequence[int], holder: str) -> int | None:
-        """The first that is free."""
+        """Claim the first base that is free; None if there is none."""
         for base in bases:
             if base not in self.held and not any(base <= id < base + ID_RANGE_SIZE for id in self.running):
                 self.held[base] = holder
@@ -41,11 +41,11 @@ class FakeIdRanges:
         return None
 
     async def keep(self, wanted: Mapping[int, str]) -> Mapping[int, str]:
-        """Claim what has no holder."""
+        """Claim the ranges that have no holder."""
         return {base: other for base, who in wanted.items() if (other := self.held.setdefault(base, who)) != who}
 
     async def release(self, base: int, holder: str) -> None:
-        """Forget a claim."""
+        """Remove a claim."""
         if self.held.get(base) == holder:
             del self.held[base]
 

@@ -1,4 +1,4 @@
-"""The system that the image source ``busybox`` makes, as files to import: with and without DHCP, whole or split."""
+"""The system of the image source ``busybox`` as files to import: with and without DHCP, unified or split."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def tiny_image(
 ) -> Path:
     """Write ``<directory>/<name>.tar.gz``, a unified LXD image around Debian's static busybox, and return its path.
 
-    With ``dhcp`` it asks for an address on eth0. Its stop signal is SIGPWR; ``reboot`` ends it as a restart request.
+    With ``dhcp`` it requests an address on eth0. Its stop signal is SIGPWR; ``reboot`` inside requests a restart.
     """
     target = directory / f"{name}.tar.gz"
     with _archive(target) as archive:
@@ -32,7 +32,7 @@ def tiny_image(
 def tiny_split_image(
     directory: Path, name: str = "tiny", *, dhcp: bool = False, properties: Mapping[str, str] | None = None
 ) -> tuple[Path, Path]:
-    """The same as a split image: the metadata tarball and the root file system's."""
+    """The same as a split image: paths of the metadata tarball and the root file system tarball."""
     metadata, root = directory / f"meta-{name}.tar.gz", directory / f"{name}.root.tar.gz"
     with _archive(metadata) as archive:
         add(archive, "metadata.yaml", _metadata(name, properties or {}))

@@ -1,4 +1,4 @@
-"""Links in memory that keep the promises of the real ones."""
+"""Links in memory, with the behaviour of real ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _RESERVED = ("all", "default")
 
 
 class FakeLinks:
-    """One namespace with an uplink ``eth0``, and what was moved into other namespaces."""
+    """The host's namespace with an uplink ``eth0``, and the links in other namespaces."""
 
     def __init__(self, *, physical: Iterable[str] = ("eth0",), routes: Iterable[str] = ()) -> None:
         self._links = {"lo": _view("lo", "loopback")} | {name: _view(name, "physical") for name in physical}
@@ -23,7 +23,7 @@ class FakeLinks:
         self._gone: set[Path] = set()
         self._peers: dict[str, tuple[Path, str]] = {}
         self.inside: dict[tuple[Path, str], tuple[Pair, Inside | None]] = {}
-        """(namespace, name inside) -> the pair whose peer it is, and how it was set up."""
+        """(namespace, name inside) -> the pair to which it belongs, and its configuration."""
         self.taps: dict[str, Tap] = {}
         self.forwarding: dict[str, tuple[bool, bool]] = {}
         """Link -> whether IPv4 and IPv6 are forwarded."""
@@ -74,7 +74,7 @@ class FakeLinks:
         self.inside[namespace, pair.peer] = (pair, inside)
 
     async def create_macvlan(self, link: Macvlan, namespace: Path, inside: Inside | None = None) -> None:
-        """Known inside alone."""
+        """Visible inside the namespace only."""
         _check_name(link.peer)
         if link.parent not in self._links:
             raise NotFound(f"The host has no link {link.parent!r}")
@@ -85,7 +85,7 @@ class FakeLinks:
         self.macvlans[namespace, link.peer] = (link, inside)
 
     async def delete_inside(self, link: str, namespace: Path) -> None:
-        """Either kind."""
+        """Of either kind."""
         self.macvlans.pop((namespace, link), None)
         if (namespace, link) in self.inside:
             self._remove(self.inside[namespace, link][0].host)
@@ -143,7 +143,7 @@ class FakeLinks:
         return tuple(self._links.values())
 
     async def routes(self) -> tuple[str, ...]:
-        """Those the test gave, and the subnets of links."""
+        """Those given by the test, and the subnets of links."""
         own = (f"{a.address}/{a.netmask}" for view in self._links.values() for a in view.state.addresses)
         return tuple(sorted({*self._routes, *(str(ip_interface(text).network) for text in own)}))
 
@@ -164,7 +164,7 @@ class FakeLinks:
         self.announced.append((link, mac, address))
 
     def has_ipv6(self) -> bool:
-        """Yes."""
+        """Always true."""
         return True
 
     async def create_tap(self, tap: Tap) -> None:
@@ -178,11 +178,11 @@ class FakeLinks:
         self.taps[tap.name] = tap
 
     def appear(self, namespace: Path) -> None:
-        """A namespace is made, maybe in the place of one that has ended."""
+        """A namespace is created, maybe under the path of one that has ended."""
         self._gone.discard(namespace)
 
     def vanish(self, namespace: Path) -> None:
-        """The namespace ends, and takes its links with it."""
+        """The namespace ends, and its links are removed."""
         self._gone.add(namespace)
         for host in [host for host, (owner, _) in self._peers.items() if owner == namespace]:
             self._remove(host)

@@ -13,18 +13,18 @@ from isola.testing.shifted import ShiftedNode
 
 
 class FakeMounts:
-    """Overlays are merged copies; what is written in one is in its upper directory once it is unmounted."""
+    """Overlays are merged copies; changes are written to the upper directory when the overlay is unmounted."""
 
     def __init__(self, files: FakeFiles) -> None:
         self.files = files
         self.table: list[OverlayMount | BindMount | DiskMount] = []
-        """What is mounted, in the order of mounting."""
+        """All mounts, in the order of mounting."""
         self.disks: dict[int, Node] = {}
         """Roots of the file systems on disks, by the identity of the device's or image's node."""
         self.failure: HostFailure | None = None
-        """Raised by the next ``overlay``s, as by a kernel that cannot."""
+        """Raised by ``overlay``, as on a kernel without support for it."""
         self.silent: set[Path] = set()
-        """What does not respond."""
+        """Mounts that do not respond."""
         self.shared: list[ProcessRef] = []
         """Processes whose mounts were made shared."""
 
@@ -57,7 +57,7 @@ class FakeMounts:
         self.table.append(mount)
 
     async def disk(self, mount: DiskMount) -> None:
-        """A disk that was formatted before; what lies on it is there again at the next mount."""
+        """A disk that was formatted before; its content is preserved between mounts."""
         node = find(self.files.tree, mount.source)
         if node.xattrs.get("disk") != mount.kind.encode():
             raise HostFailure(f"Cannot mount the {mount.kind} file system of {mount.source}", evidence="bad superblock")
@@ -67,12 +67,12 @@ class FakeMounts:
         self.table.append(mount)
 
     async def grow(self, target: Path) -> None:
-        """Nothing here has a size of its own."""
+        """No effect, since fake disks have no size."""
         if not await self.mounted(target):
             raise HostFailure(f"Cannot grow the disk below {target}", evidence="nothing is mounted there")
 
     async def unmount(self, target: Path) -> None:
-        """Unmount all that is stacked on ``target``."""
+        """Remove all mounts on ``target``."""
         for mount in [mount for mount in reversed(self.table) if mount.target == target]:
             merged = find(self.files.tree, target.parent).children[target.name].mounts.pop()
             if isinstance(mount, OverlayMount) and mount.upper is not None:
@@ -91,7 +91,7 @@ class FakeMounts:
         self.shared.append(process)
 
     async def responds(self, target: Path, seconds: float = 1.0) -> bool:
-        """As set; without waiting."""
+        """As set by the test, without waiting."""
         return target not in self.silent
 
     async def mounted(self, target: Path) -> bool:

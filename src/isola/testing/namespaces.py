@@ -1,4 +1,4 @@
-"""Networks of processes, as a test sets them."""
+"""Network namespaces and their interfaces, set by a test."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ LOOPBACK = InterfaceState(
 
 
 class FakeNamespaces:
-    """Interfaces by process, network namespaces by the file that stands for them."""
+    """Interfaces by process, network namespaces by the path of their file."""
 
     def __init__(
         self, made: Callable[[Path], object] = lambda path: None, removed: Callable[[Path], object] = lambda path: None
     ) -> None:
         self._made, self._removed = made, removed
         self.networks: dict[Path, IdRange] = {}
-        """Network namespaces that are there now, with the ids of their owners."""
+        """The existing network namespaces, with the ids of their owners."""
         self._interfaces: dict[ProcessRef, tuple[InterfaceState, ...]] = {}
         self.users: list[IdRange] = []
-        """Ranges of the user namespaces that are held now."""
+        """Id ranges of the user namespaces that are kept alive."""
 
     def set_interfaces(self, process: ProcessRef, *interfaces: InterfaceState) -> None:
-        """What ``process`` sees from now on, beside ``lo``."""
+        """Set the interfaces of ``process``, in addition to ``lo``."""
         self._interfaces[process] = (LOOPBACK, *interfaces)
 
     def forget(self, process: ProcessRef) -> None:
-        """The process is gone."""
+        """The process has ended."""
         self._interfaces.pop(process, None)
 
     def hold_mounts(self, process: ProcessRef) -> Path:
@@ -72,7 +72,7 @@ class FakeNamespaces:
         self._made(path)
 
     async def keep_network(self, process: ProcessRef, path: Path) -> None:
-        """Remember it; the ids of its owner are not known."""
+        """Record it; the ids of its owner are unknown."""
         if process not in self._interfaces:
             raise WrongState(f"Process {process.pid} has ended")
         await self.make_network(path, IdRange(0))
@@ -83,7 +83,7 @@ class FakeNamespaces:
             self._removed(path)
 
     def has_network(self, path: Path) -> bool:
-        """Whether it is remembered."""
+        """Whether it was recorded."""
         return path in self.networks
 
     @asynccontextmanager

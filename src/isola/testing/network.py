@@ -1,4 +1,4 @@
-"""A network driver whose state is the fake host's: it outlives the driver, as the real host outlives a daemon."""
+"""A network driver whose state is on the fake host, so that it persists when the driver object is replaced."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class FakeNetwork(NetworkDriver):
     async def complete(
         self, config: Mapping[str, str], others: Sequence[Network], previous: Mapping[str, str] | None = None
     ) -> dict[str, str]:
-        """As for real bridges."""
+        """With the same defaults as real bridges."""
         return bridge.complete(
             config,
             previous or {},
@@ -100,11 +100,11 @@ class FakeNetwork(NetworkDriver):
         await self.host.links.delete(nic.host_link)
 
     async def leases(self, network: Network) -> Sequence[Lease]:
-        """Those that ``lease`` has given."""
+        """Those made by ``lease``."""
         return [Lease(held.hostname, held.mac, held.address, "dynamic") for held in await self._held(network)]
 
     async def lease(self, network: Network, address: str, mac: str) -> None:
-        """What a DHCP client does; the lease outlives the daemon."""
+        """A DHCP client obtains an address; the lease persists when the daemon ends."""
         lines = [f"0 {one.mac} {one.address} *\n" for one in await self._held(network)] + [f"0 {mac} {address} *\n"]
         await self.host.files.write(self._home(network.name) / _LEASES, "".join(lines).encode(), durable=False)
 

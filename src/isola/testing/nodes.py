@@ -10,7 +10,7 @@ from isola.testing.files import FakeFiles, Node, find
 
 
 class FakeNodes:
-    """``devices`` are those of the host; those that are made become files of the fake file system."""
+    """``devices`` are those of the host; new nodes are files in the fake file system."""
 
     def __init__(self, files: FakeFiles) -> None:
         self._files = files
@@ -26,6 +26,6 @@ class FakeNodes:
         raise InvalidInput(f"{path} is not a device")
 
     async def make(self, path: Path, number: DeviceNumber, *, uid: int, gid: int, mode: int) -> None:
-        """A file that says which device it is."""
+        """A file that contains the device number."""
         node = Node("other", mode, uid, gid, number.rule.encode())
         find(self._files.tree, path.parent).children[path.name] = node

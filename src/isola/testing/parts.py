@@ -1,4 +1,4 @@
-"""The whole daemon in memory: the real use cases over fake drivers on a fake host, which outlive it."""
+"""The whole daemon in memory: the real use cases with fake drivers on a fake host, which persist when it ends."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _NO_MORE = Drivers()
 
 
 class HostedRuntime(FakeRuntime):
-    """A fake runtime whose instances end on what their images name, and on what tests send."""
+    """A fake runtime whose instances end on the stop signals of their images, and on signals sent by tests."""
 
     def __init__(self, host: Host, directory: Path, names: HostNames) -> None:
         super().__init__(host, directory, names)
@@ -51,26 +51,26 @@ class HostedRuntime(FakeRuntime):
 def host_with_ids(
     *, files: FakeFiles | None = None, clock: FakeClock | None = None, system: FakeSystem | None = None
 ) -> FakeHost:
-    """A host that grants root the user ids of 256 instances."""
+    """A host that grants root the ids for 256 instances."""
     return fake_host(granted=((1 << 20, 1 << 24),), files=files, clock=clock, system=system)
 
 
 @dataclass
 class World:
-    """What survives a daemon: the host and the state. ``start`` is a daemon that begins, over the same of both."""
+    """The host and the store, which persist when a daemon ends. ``start`` starts another daemon on them."""
 
     host: FakeHost = field(default_factory=host_with_ids)
     observer: Observer | None = None
     directory: Path = field(default_factory=lambda: Path(f"/isola/{next(_numbers)}"))
     engine: type[FakeRuntime] = HostedRuntime
     more: Drivers = _NO_MORE
-    """Drivers beside the fakes, by name."""
+    """Drivers in addition to the fakes, by name."""
 
     def __post_init__(self) -> None:
         self.store = FakeStore(self.host.clock)
 
     async def start(self) -> Parts:
-        """Build and open the daemon; what was built before has no part in it any more."""
+        """Build and open the daemon; parts of earlier daemons are not used any more."""
         drivers = Drivers(
             {RUNTIME: self.engine, **(self.more.runtimes or {})},
             {"overlay": FakeStorage, **(self.more.storage or {})},
@@ -82,7 +82,7 @@ class World:
         return self.parts
 
     async def import_image(self, alias: str = IMAGE, **properties: str) -> str:
-        """Take in an image of a few bytes; returns its fingerprint."""
+        """Import a tiny image; returns its fingerprint."""
         file = self.directory / "uploads" / alias
         await self.host.files.make_directory(file.parent)
         await self.host.files.write(file, tiny_archive(properties))
@@ -91,11 +91,11 @@ class World:
         return str(operation.metadata["fingerprint"])
 
     async def finish(self, operation: Operation) -> Operation:
-        """Wait for the end; raises the operation's error."""
+        """Wait for its end; raises the operation's error."""
         return await self.parts.services.operations.finish(operation)
 
     async def create(self, name: str, *, start: bool = False, image: str | None = IMAGE, **wanted: object) -> Instance:
-        """An instance of the image, started where asked for."""
+        """Create an instance of the image, and start it if requested."""
         wanted = {"isolation": self.isolation} | wanted
         request = InstanceRequest(name=name, image=image, start=start, **wanted)  # type: ignore[arg-type]
         await self.finish(self.parts.services.instances.create(request))
@@ -103,25 +103,25 @@ class World:
 
     @property
     def isolation(self) -> str:
-        """What its runtime gives."""
+        """The isolation that its runtime offers."""
         return min(self.engine.capabilities.isolations)
 
     @property
     def context(self) -> Context:
-        """What the verbs of instances work with."""
+        """The context of the verbs of instances."""
         return self.parts.context
 
     @property
     def runtime(self) -> FakeRuntime:
-        """The runtime of the daemon that runs now."""
+        """The runtime of the current daemon."""
         return cast(FakeRuntime, self.parts.services.runtimes.find(RUNTIME))
 
     def on_host(self, name: str) -> FakeInstance:
-        """An instance that runs, as the host knows it."""
+        """The state of a running instance on the fake host."""
         return self.runtime.instances[self.parts.services.instances.get(Ref.default(name)).id]
 
     def forget(self) -> None:
-        """Give back what the fake runtimes of all daemons share."""
+        """Free the state that the fake runtimes of all daemons share."""
         FakeRuntime.forget(self.host, self.directory)
 
 

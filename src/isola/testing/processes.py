@@ -1,4 +1,4 @@
-"""Processes that exist in a table only; their programs are coroutines."""
+"""A process table in memory; programs are coroutines."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Call:
 
 
 Program = Callable[[Call], Awaitable[int]]
-"""Returns its exit status. Cancelled when the process is killed."""
+"""A coroutine that returns the exit status. It is cancelled when the process is killed."""
 
 
 class FakeProcess:
@@ -83,7 +83,7 @@ class FakeProcess:
             self.end(-signum)
 
     def end(self, status: int = 0) -> None:
-        """It ends with this status now."""
+        """End it with this status."""
         if self.running:
             self.status.set_result(status)
         if self._task is not None:
@@ -105,7 +105,7 @@ class FakeProcess:
 
 
 class FakeProcesses:
-    """A process table. ``programs`` says which programs there are; every call is kept in ``calls``."""
+    """A process table. ``programs`` has the available programs; every call is recorded in ``calls``."""
 
     def __init__(self, programs: Mapping[str, Program] | None = None) -> None:
         self.programs: dict[str, Program] = {
@@ -129,7 +129,7 @@ class FakeProcesses:
         pass_fds: Sequence[int] = (),
         on_line: Callable[[str], None] | None = None,
     ) -> Completed:
-        """Run a program of ``programs`` to the end."""
+        """Run a program of ``programs`` until it exits."""
         lines = Lines(on_line) if on_line else None
         process = self._start(Call(tuple(argv), env, cwd, stdin, on_line=lines))
         try:
@@ -165,7 +165,7 @@ class FakeProcesses:
         return self._start(Call(tuple(argv), env, cwd, descriptors=(stdin, stdout, stderr), place=place))
 
     def add(self, *argv: str, pid: int | None = None) -> FakeProcess:
-        """A foreign process; it runs until a test ends it. PIDs may be reused."""
+        """Add a foreign process, which runs until a test ends it. PIDs may be reused."""
         self._next = max(self._next + 1, (pid or 0) + 1)
         self._ticks += 1
         number = self._next - 1 if pid is None else pid
@@ -175,11 +175,11 @@ class FakeProcesses:
         return process
 
     def when_ended(self, listener: Callable[[ProcessRef], None]) -> None:
-        """``listener`` is told each process that ends, in the next turn of the event loop."""
+        """``listener`` is called with each process that ends, in the next iteration of the event loop."""
         self._listeners.append(listener)
 
     def kill(self, pid: int, signum: int) -> None:
-        """Signal whatever process has this number now."""
+        """Signal the process that currently has this PID."""
         if self.identify(pid):
             self.table[pid].signal(signum)
 
@@ -189,16 +189,16 @@ class FakeProcesses:
         return [process for process in self.table.values() if process.running]
 
     def identify(self, pid: int) -> ProcessRef | None:
-        """The process that has this number now."""
+        """The process that currently has this PID."""
         process = self.table.get(pid)
         return process.ref if process and process.running else None
 
     def alive(self, ref: ProcessRef) -> bool:
-        """Whether that very process still runs."""
+        """Whether this process is still running; False if the PID was reused."""
         return self.identify(ref.pid) == ref
 
     def signal(self, ref: ProcessRef, signum: int) -> bool:
-        """Signal that very process."""
+        """Signal this process; False if it has ended or the PID was reused."""
         if not self.alive(ref):
             return False
         self.table[ref.pid].signal(signum)

@@ -1,4 +1,4 @@
-"""Programs of a fake host that do what the real ones are known for."""
+"""Fake programs with the visible effects of the real ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _INSTALLED = ("mmdebstrap", "unshare", "setpriv")
 
 
 async def install_mmdebstrap(host: FakeHost) -> None:
-    """Let the host build Debian images: a root of a few files, without any package."""
+    """Install a fake mmdebstrap: it builds a root of a few files, without any package."""
 
     async def mmdebstrap(call: Call) -> int:
         if "--version" in call.argv:

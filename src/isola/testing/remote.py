@@ -1,4 +1,4 @@
-"""A place that has blobs: it breaks off, forgets how to resume, stalls or lies, as a test tells it."""
+"""A remote source of blobs that can break off, not support resuming, stall, or send wrong data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from isola.images.remote import Stream
 
 @dataclass
 class FakeBlobSource:
-    """Sends ``content`` in blocks; notes where each connection began."""
+    """Sends ``content`` in blocks; records the offset of each connection."""
 
     content: bytes
     block: int = 4
@@ -23,7 +23,7 @@ class FakeBlobSource:
     error: Exception | None = None
     """Raised instead of a connection."""
     gate: asyncio.Event | None = None
-    """What every block waits for."""
+    """An event for which every block waits."""
     opened: list[int] = field(default_factory=list)
 
     @asynccontextmanager

@@ -1,4 +1,4 @@
-"""A runtime without an engine: instances in a dictionary that outlives the object, as a host outlives a daemon."""
+"""A runtime without an engine: the state of instances persists when the runtime object is replaced."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _numbers = itertools.count(100_000)
 
 @dataclass
 class FakeCommand:
-    """A command that runs inside a fake instance: what a program given to ``FakeRuntime.programs`` works with."""
+    """A command that runs inside a fake instance; the argument of programs in ``FakeRuntime.programs``."""
 
     spec: ExecSpec
     stdin: FakeStream
@@ -60,11 +60,11 @@ Program = Callable[[FakeCommand], Awaitable[int]]
 
 @dataclass
 class FakeInstance:
-    """One instance as the pretended host knows it."""
+    """State of one instance on the fake host."""
 
     spec: RunSpec
     number: int
-    """Of this run: no other has it."""
+    """Unique for each run."""
     limits: Limits
     started: bool = False
     frozen: bool = False
@@ -73,15 +73,15 @@ class FakeInstance:
     over: asyncio.Event = field(default_factory=asyncio.Event)
     signals: list[int] = field(default_factory=list)
     stops: int = 0
-    """How often it was asked to end."""
+    """Number of stop requests."""
     usage: Usage = field(default_factory=Usage)
     interfaces: tuple[InterfaceState, ...] = (LOOPBACK, InterfaceState("eth0"))
     nics: list[TapNic] = field(default_factory=list)
-    """Where they end in taps."""
+    """NICs, if they are taps."""
     mounts: dict[int, str] = field(default_factory=dict)
-    """What was mounted in it: number -> path."""
+    """Mounts in it: mount id -> path."""
     devices: set[DeviceNumber] = field(default_factory=set)
-    """What was let through to it."""
+    """Devices that it may open."""
     console_size: tuple[int, int] = (0, 0)
     consoles: list[FakeStream] = field(default_factory=list)
     commands: list[FakeExecution] = field(default_factory=list)
@@ -89,7 +89,7 @@ class FakeInstance:
 
 @dataclass
 class FakeState:
-    """What a host knows; holds the host, so that no other one takes its place in the table."""
+    """State on a host; keeps a reference to the host, so that its id is not reused as a key."""
 
     host: Host
     instances: dict[str, FakeInstance] = field(default_factory=dict)
@@ -98,18 +98,20 @@ class FakeState:
 
 
 def _place(host: Host, directory: Path) -> tuple[int, Path]:
-    """A test may give each daemon a host object of its own, and all of them the same processes."""
+    """The key of the state. The process table identifies the host: tests may use several host objects with one
+    table.
+    """
     return id(getattr(host, "processes", host)), directory
 
 
 class FakeRuntime(Runtime):
-    """Keeps state as a host would: another object for the same host and directory finds what this one left."""
+    """Its state belongs to the host: another object for the same host and directory finds the same instances."""
 
     capabilities: ClassVar[RuntimeCapabilities] = RuntimeCapabilities(
         isolations=frozenset({"container"}), lacks={Capability.CHECKPOINT: Lack("The fake keeps no state")}
     )
     _known: ClassVar[dict[tuple[int, Path], FakeState]] = {}
-    """What each host knows, by its process table and the daemon's directory."""
+    """State by process table of the host and directory of the daemon."""
 
     def __init__(self, host: Host, directory: Path, names: HostNames) -> None:
         super().__init__(host, directory, names)
@@ -118,19 +120,19 @@ class FakeRuntime(Runtime):
         self.logs = state.logs
         self._state = state
         self.programs: dict[str, Program] = {}
-        """Program name -> what it does; a name that is not here is not found."""
+        """Program name -> implementation; other programs do not exist."""
         self.dying: dict[str, tuple[bytes, int]] = {}
-        """First programs that end at once: what they say on the console, and their exit status."""
+        """First programs that exit at once: their console output and exit status."""
         self.keeps = False
-        """Whether traces of a run cannot be removed now."""
+        """Whether removing a run fails."""
         self.refuses: Callable[[str, Limits], bool] = lambda id, limits: False
-        """Says which limits an instance cannot be given."""
+        """Whether setting these limits fails."""
         self.ends_on: frozenset[int] = frozenset({9})
         """Signals that end the first process."""
 
     @classmethod
     def forget(cls, host: Host, directory: Path) -> None:
-        """For tests: give back what is kept of a host."""
+        """For tests: free the state of a host."""
         cls._known.pop(_place(host, directory), None)
 
     @classmethod
@@ -139,7 +141,7 @@ class FakeRuntime(Runtime):
         return Probe(available=True, version="fake")
 
     async def run(self, op: Operation, spec: RunSpec, held: Held | None = None) -> Guest:
-        """A command that is an empty word cannot be started."""
+        """Fails if the command is an empty string."""
         self.require_supported(spec)
 
         async def look() -> bool:
@@ -177,7 +179,7 @@ class FakeRuntime(Runtime):
 
     @property
     def blind(self) -> int:
-        """How often a process cannot be looked at, by this daemon or the next."""
+        """How many more attempts to inspect a process fail, in this daemon or the next."""
         return self._state.blind
 
     @blind.setter
@@ -185,7 +187,7 @@ class FakeRuntime(Runtime):
         self._state.blind = times
 
     def look(self) -> None:
-        """Raises HostFailure as long as nothing can be looked at."""
+        """Raises HostFailure as long as inspecting processes fails."""
         if self._state.blind:
             self._state.blind -= 1
             raise HostFailure("Cannot look at a process", evidence="too many open files")
@@ -202,7 +204,7 @@ class FakeRuntime(Runtime):
                 command.kill(_KILLED)
 
     def reboot(self, id: str) -> None:
-        """For tests: it asks to be started again."""
+        """For tests: a reboot from inside."""
         self.end(id, _REBOOT)
 
     def show(self, id: str, data: bytes) -> None:
@@ -227,11 +229,11 @@ class FakeRuntime(Runtime):
         return tuple(sorted(self.instances))
 
     async def console_log(self, id: str) -> bytes:
-        """What was shown."""
+        """The output so far."""
         return self.logs.get(id, b"")
 
     async def clear_console_log(self, id: str) -> None:
-        """Begin anew."""
+        """Truncate it."""
         if id in self.logs:
             self.logs[id] = b""
 
@@ -251,7 +253,7 @@ class FakeGuest:
 
     @property
     def plan(self) -> RunSpec | None:
-        """As it was asked for."""
+        """The spec with which it was started."""
         instance = self._instance()
         return instance.spec if instance is not None else None
 
@@ -262,7 +264,7 @@ class FakeGuest:
         return self._run
 
     def _instance(self) -> FakeInstance | None:
-        """This very run, ended or not, until it is removed."""
+        """The state of this run, ended or not, until it is removed."""
         found = self._runtime.instances.get(self._id)
         return found if found is not None and found.number == self._run else None
 
@@ -294,13 +296,13 @@ class FakeGuest:
         return _KILLED if instance.status is None else instance.status
 
     async def request_stop(self) -> None:
-        """By its signal."""
+        """Sends its stop signal."""
         if (instance := self._instance()) is not None:
             instance.stops += 1
             await self.signal(instance.spec.stop_signal)
 
     async def signal(self, signum: int) -> None:
-        """Kept; ends the instance if it is one of ``ends_on``."""
+        """Recorded; ends the instance if it is in ``ends_on``."""
         instance = self._instance()
         if instance is not None and instance.status is None:
             instance.signals.append(signum)
@@ -333,7 +335,7 @@ class FakeGuest:
 
     @asynccontextmanager
     async def files(self) -> AsyncIterator[FilesOfRoot]:
-        """The root it was given."""
+        """Of its root."""
         spec = self._require().spec
         async with self._runtime.host.files.root(spec.root.path, idmap=spec.idmap) as root:
             yield root
@@ -354,12 +356,12 @@ class FakeGuest:
         return self._run
 
     def usage(self) -> Usage:
-        """As a test set it."""
+        """As set by a test."""
         instance = self._instance()
         return instance.usage if instance is not None else Usage()
 
     def interfaces(self) -> tuple[InterfaceState, ...]:
-        """As a test set them."""
+        """As set by a test."""
         instance = self._instance()
         return instance.interfaces if instance is not None and instance.status is None else ()
 
@@ -370,11 +372,11 @@ class FakeGuest:
         instance.limits = limits
 
     async def mount(self, tree: Tree, target: str) -> None:
-        """Kept in ``FakeInstance.mounts``."""
+        """Recorded in ``FakeInstance.mounts``."""
         self._pluggable().mounts[tree.number] = target
 
     async def unmount(self, number: int) -> None:
-        """Out of them."""
+        """Removed from ``FakeInstance.mounts``."""
         self._pluggable().mounts.pop(number, None)
 
     async def mounts(self) -> frozenset[int]:
@@ -382,7 +384,7 @@ class FakeGuest:
         return frozenset(self._pluggable().mounts)
 
     async def let_open(self, device: DeviceNumber, *, allowed: bool) -> None:
-        """Kept in ``FakeInstance.devices``."""
+        """Recorded in ``FakeInstance.devices``."""
         devices = self._pluggable().devices
         (devices.add if allowed else devices.discard)(device)
 
@@ -393,19 +395,19 @@ class FakeGuest:
         yield 0
 
     async def plug(self, nic: TapNic) -> None:
-        """Its NICs end in a namespace."""
+        """Raises Unsupported: its NICs are in a network namespace."""
 
     async def unplug(self, link: str) -> None:
         """The same."""
 
     async def keep_network(self, namespace: NetworkNamespace) -> None:
-        """Belongs to the ids of its plan."""
+        """Records the namespace with the ids of its plan."""
         idmap = self._require().spec.idmap
         await self._runtime.host.namespaces.make_network(namespace.path, idmap or IdRange(0))
 
 
 class FakeExecution:
-    """A Python function behind streams."""
+    """A program of ``FakeRuntime.programs`` with its streams."""
 
     def __init__(self, spec: ExecSpec, program: Program | None) -> None:
         self._stdin, far_in = stream_pair()
@@ -437,7 +439,7 @@ class FakeExecution:
         self.command.on_resize()
 
     async def signal(self, signum: int) -> None:
-        """SIGKILL ends it, the program decides about others."""
+        """SIGKILL ends it; other signals are passed to the program."""
         if signum == 9:
             self.kill(_KILLED)
         self.command.signals.put_nowait(signum)

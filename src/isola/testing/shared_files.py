@@ -1,4 +1,4 @@
-"""A file system in memory with one directory that lies on the disk of the test's own machine."""
+"""A file system in memory, with one directory on the real disk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from isola.testing.files import FakeFiles
 
 
 class SharedFiles(FakeFiles):
-    """Below ``shared`` it acts on real files: for what a door writes and sends by file descriptor.
+    """Below ``shared`` it uses real files, for uploads and downloads that doors handle by file descriptor.
 
     Instance roots are always in memory.
     """
@@ -28,11 +28,11 @@ class SharedFiles(FakeFiles):
         return self._disk if path.is_relative_to(self._shared) else self._memory
 
     async def read(self, path: Path, size: int = -1) -> bytes:
-        """The content, or its beginning."""
+        """The content, or its first ``size`` bytes."""
         return await self._at(path).read(path, size)
 
     async def write(self, path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
-        """Not fsynced: no test outlives the machine."""
+        """Without fsync."""
         await self._at(path).write(path, data, mode=mode, durable=False)
 
     async def make_directory(self, *paths: Path, mode: int = 0o711, owner: int | None = None) -> None:
@@ -41,7 +41,7 @@ class SharedFiles(FakeFiles):
             await self._at(path).make_directory(path, mode=mode, owner=owner)
 
     async def exists(self, path: Path) -> bool:
-        """Whether there is anything of that name."""
+        """Whether a file of any kind exists."""
         return await self._at(path).exists(path)
 
     async def size(self, path: Path) -> int:
@@ -57,22 +57,22 @@ class SharedFiles(FakeFiles):
         return await self._at(directory).read_all(directory)
 
     async def rename(self, source: Path, target: Path) -> None:
-        """Both on the same side."""
+        """Both paths must be real, or both in memory."""
         await self._at(source).rename(source, target)
 
     async def remove_tree(self, path: Path) -> None:
-        """Whatever lies in it."""
+        """With all its content."""
         await self._at(path).remove_tree(path)
 
     async def duplicate(self, source: Path, target: Path) -> None:
-        """Also from one side to the other."""
+        """Also between the real file system and memory."""
         if self._at(source) is self._at(target):
             await self._at(source).duplicate(source, target)
         else:
             await self.copy(io.BytesIO(await self.read(source)), target)
 
     async def digest(self, *paths: Path) -> tuple[str, int]:
-        """Over all contents, which lie on the same side."""
+        """Of all contents concatenated; the files must all be real, or all in memory."""
         return await self._at(paths[0]).digest(*paths)
 
     async def copy(self, source: BinaryIO, target: Path) -> int:
@@ -84,7 +84,7 @@ class SharedFiles(FakeFiles):
         return await self._at(directory).disk_usage(directory)
 
     async def space(self, directory: Path) -> Space:
-        """``capacity``, whichever side it is."""
+        """``capacity``, for real directories too."""
         return self.capacity
 
     async def sync(self, directory: Path) -> None:
@@ -95,7 +95,7 @@ class SharedFiles(FakeFiles):
 
 
 class _Memory(FakeFiles):
-    """The other side, which shares the tree."""
+    """The part in memory, which uses the same tree."""
 
     def __init__(self, whole: FakeFiles) -> None:
         super().__init__()

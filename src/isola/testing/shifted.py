@@ -1,4 +1,4 @@
-"""A directory of the fake file system seen with shifted ids: what is written there is in the directory itself."""
+"""A view of a directory of the fake file system with shifted ids; writes go to the directory itself."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from isola.testing.files import Node
 
 
 class ShiftedNode(Node):
-    """A view of a node; ids of the view are those of ``idmap``, ids of the node those from ``inner`` on."""
+    """A view of a node; ``inner`` is the first id in the node, which ``idmap`` maps to the first id of the view."""
 
     def __init__(self, real: Node, idmap: IdRange, inner: int) -> None:
         self.real: Node
@@ -18,11 +18,11 @@ class ShiftedNode(Node):
         self.mounts = []
 
     def outside(self, id: int) -> int:
-        """The id shown for one of the node."""
+        """The id in the view for an id of the node."""
         return self.idmap.outside(id - self.inner)
 
     def inside(self, id: int) -> int:
-        """The id kept for one that is given."""
+        """The id in the node for an id of the view."""
         return self.idmap.inside(id) + self.inner
 
     def __getattribute__(self, name: str) -> object:

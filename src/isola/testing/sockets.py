@@ -1,4 +1,4 @@
-"""Streams in memory. Each has a far side, which a test or a fake program holds."""
+"""Streams in memory. The other end of each is held by a test or a fake program."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class FakeStream:
         self.closed = False
 
     async def read(self) -> bytes:
-        """What the far side wrote; empty once either side is closed."""
+        """Data written by the far side; empty once either side is closed."""
         await asyncio.sleep(0)
         while not self._blocks and not self.closed and not self.far.closed:
             self._news.clear()
@@ -39,7 +39,7 @@ class FakeStream:
         return block[:_BLOCK]
 
     async def write(self, data: bytes) -> None:
-        """To the far side, if it still listens."""
+        """To the far side, unless that is closed."""
         await asyncio.sleep(0)
         if self.closed or self.far.closed:
             return
@@ -47,12 +47,12 @@ class FakeStream:
         self.far.arrive(data[at : at + step] for at in range(0, len(data), step))
 
     def arrive(self, blocks: Iterable[bytes]) -> None:
-        """The far side has written."""
+        """Queue blocks as if the far side had written them."""
         self._blocks.extend(blocks)
         self._news.set()
 
     def close(self) -> None:
-        """The far side reads what is left, then the end."""
+        """The far side reads the remaining data, then EOF."""
         self.closed = True
         self._news.set()
         self.far.arrive(())
@@ -66,7 +66,7 @@ def stream_pair(*, packets: bool = False) -> tuple[FakeStream, FakeStream]:
 
 
 class FakeTerminal:
-    """A terminal; what is typed is not echoed."""
+    """A terminal without echo."""
 
     def __init__(self, slave: int, size: tuple[int, int], owner: int | None) -> None:
         self._near, self.far = stream_pair()
@@ -84,7 +84,7 @@ class FakeTerminal:
 
     @property
     def slave(self) -> int:
-        """A descriptor of the fake kind, -1 when closed."""
+        """A fake descriptor; -1 after it was closed."""
         return self._slave
 
     def resize(self, width: int, height: int) -> None:
@@ -92,14 +92,14 @@ class FakeTerminal:
         self.size = (width, height)
 
     def close_slave(self) -> None:
-        """Our copy; it hangs up unless a program holds another."""
+        """Close our copy; hangs up unless a program holds another."""
         self._slave = -1
         if not self.taken:
             self.far.close()
 
 
 class FakeOffer:
-    """A place where a fake program hands over a terminal, by ``terminals.put_nowait``."""
+    """An offer to which a fake program sends a terminal by ``terminals.put_nowait``."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -107,7 +107,7 @@ class FakeOffer:
         self.closed = False
 
     async def receive(self) -> Terminal:
-        """What was handed over."""
+        """The terminal that was sent."""
         return await self.terminals.get()
 
     def close(self) -> None:
@@ -135,14 +135,14 @@ class FakePipe:
         return self._remote
 
     def close_remote(self) -> None:
-        """Our copy; it is the end unless a program holds another."""
+        """Close our copy; causes EOF unless a program holds another."""
         self._remote = -1
         if not self.taken:
             self.far.close()
 
 
 class FakeSockets:
-    """Hands out streams; ``far`` finds the other side of a descriptor, ``listen`` waits for connections."""
+    """Creates streams; ``far`` finds the other side of a descriptor, ``listen`` waits for connections."""
 
     def __init__(self) -> None:
         self.terminals: list[FakeTerminal] = []
@@ -165,15 +165,15 @@ class FakeSockets:
         return self.offers[path]
 
     def pipe_to_child(self) -> Pipe:
-        """We write."""
+        """The daemon writes."""
         return self._pipe()
 
     def pipe_from_child(self) -> Pipe:
-        """We read."""
+        """The daemon reads."""
         return self._pipe()
 
     def far(self, descriptor: int) -> FakeStream:
-        """What a program that was given this descriptor reads and writes; the program closes it when it ends."""
+        """The stream of a program that has this descriptor; the program closes it when it ends."""
         self._given[descriptor].taken = True
         return self._given[descriptor].far
 
@@ -197,7 +197,7 @@ class FakeSockets:
         return True
 
     def append(self, path: Path, data: bytes) -> None:
-        """A file that may be followed grows."""
+        """Append to a file that ``follow`` reads."""
         self._files[path] = self._files.get(path, b"") + data
         self._grown.setdefault(path, asyncio.Event()).set()
 

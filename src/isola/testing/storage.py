@@ -1,4 +1,4 @@
-"""The storage driver of daemons in memory: overlays on the ports of a fake host, without trying whether they work."""
+"""The storage driver of daemons in memory: the overlay driver on a fake host, without a real probe."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from isola.storage.drivers.overlay import OverlayDriver
 
 
 class FakeStorage(OverlayDriver):
-    """What it holds survives the object, as on a real host."""
+    """Its volumes persist when the object is replaced, since they are on the fake host."""
 
     @classmethod
     async def probe(cls, host: Host, trials: Path) -> Probe:
-        """Always there."""
+        """Always available."""
         return Probe(True, "1")

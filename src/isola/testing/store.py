@@ -1,4 +1,4 @@
-"""A store in memory that keeps the promises of the real ones."""
+"""A store in memory, with the guarantees of real ones except durability."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from isola.state.store import Change, Check, Delete, Entry, Expect, Lease, Put, 
 
 
 class FakeStore(Store):
-    """Keeps everything in a dictionary; survives ``close`` so that a test can open it again as after a crash."""
+    """A dictionary that persists after ``close``, so that a test can open it again as after a crash."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -54,7 +54,7 @@ class FakeStore(Store):
         return self._revision
 
     async def watch(self, prefix: str, since: int | None = None) -> AsyncIterator[Change]:
-        """First the past, then what comes."""
+        """First logged changes, then new ones."""
         feed = Feed(prefix, self.changes_kept)
         self._feeds.add(feed)
         try:

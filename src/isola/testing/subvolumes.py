@@ -1,4 +1,4 @@
-"""Btrfs in the fake file system: its subvolumes are directories that know what they are."""
+"""Btrfs in the fake file system: subvolumes are marked directories."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ _MARK = "btrfs.subvolume"
 
 
 class FakeSubvolumes:
-    """``formatted`` says which files and devices hold a file system; one that is mounted is btrfs."""
+    """``formatted`` has the files and devices that contain a file system, which is always btrfs."""
 
     def __init__(self, files: FakeFiles) -> None:
         self.files = files
         self.limits: dict[int, int | None] = {}
-        """By the identity of the subvolume's node."""
+        """Limits in bytes, by the id of the subvolume's node."""
         self.failure: HostFailure | None = None
         """Raised by the next ``format``s."""
         self.everywhere = False
         """Whether the whole fake file system is btrfs."""
 
     async def format(self, device: Path, label: str) -> None:
-        """The file holds an empty file system from now on."""
+        """Record an empty file system on the device."""
         if self.failure is not None:
             raise self.failure
         node = find(self.files.tree, device)
@@ -32,7 +32,7 @@ class FakeSubvolumes:
         node.xattrs["disk"] = b"btrfs"
 
     async def supports(self, path: Path) -> bool:
-        """Where a disk of this kind is mounted."""
+        """Whether the path is on a mounted fake disk."""
         here, inside = self.files.tree, self.everywhere
         for part in path.parts[1:]:
             if part not in here.children:
@@ -54,7 +54,7 @@ class FakeSubvolumes:
         self._add(target, duplicate(self._subvolume(source)))
 
     async def delete(self, path: Path) -> bool:
-        """Fine when it is not there."""
+        """False if it does not exist."""
         if not await self.files.exists(path):
             return True
         node = find(self.files.tree, path, follow=False)
@@ -67,10 +67,10 @@ class FakeSubvolumes:
         return True
 
     async def enable_quota(self, path: Path) -> None:
-        """Always counted here."""
+        """No effect: usage is always counted."""
 
     async def has_quota(self, path: Path) -> bool:
-        """Always."""
+        """Always true."""
         return True
 
     async def limit(self, path: Path, size: int | None) -> None:
@@ -78,11 +78,11 @@ class FakeSubvolumes:
         self.limits[id(self._subvolume(path))] = size
 
     async def usage(self, path: Path) -> int | None:
-        """As counted by a walk."""
+        """Counted by walking the nodes."""
         return await self.files.disk_usage(path)
 
     async def fill_device(self, path: Path) -> None:
-        """Nothing here has a size of its own."""
+        """No effect, since fake disks have no size."""
 
     async def _require(self, path: Path) -> None:
         if not await self.supports(path):

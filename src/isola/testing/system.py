@@ -1,4 +1,4 @@
-"""A host whose facts a test chooses."""
+"""Properties of a host, set by a test."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DEVICES: Mapping[str, Sequence[Mapping[str, object]]] = {
 
 @dataclass
 class FakeSystem:
-    """Every fact is an attribute to be set."""
+    """Every property is an attribute."""
 
     uname: Kernel = field(default_factory=lambda: Kernel("Linux", "6.1.0", "#1 SMP", "x86_64", "fake"))
     bounding_set: frozenset[str] = _CAPABILITIES
@@ -45,7 +45,7 @@ class FakeSystem:
         return self.bounding_set
 
     def cpus(self) -> Sequence[Mapping[str, object]]:
-        """Alike ones in one socket."""
+        """Identical CPUs in one socket."""
         return [
             {
                 "id": n,
@@ -60,7 +60,7 @@ class FakeSystem:
         ]
 
     def memory(self) -> Mapping[str, int]:
-        """The lines that are looked at."""
+        """The lines of ``/proc/meminfo`` that are used."""
         free = self.memory_free
         return {
             "MemTotal": self.memory_total, "MemFree": free, "MemAvailable": free, "Buffers": 0, "Cached": 0,

@@ -1,4 +1,4 @@
-"""Templates that tests know, rendered at once."""
+"""Rendering of trusted templates."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from isola.host.templates import Job, Rendered, Value
 
 
 class FakeTemplates:
-    """Renders in this process, and counts how often it was asked."""
+    """Renders in this process, and counts the calls."""
 
     def __init__(self) -> None:
         self.asked = 0
 
     async def render(self, jobs: Sequence[Job], values: Mapping[str, Value]) -> tuple[Rendered, ...]:
-        from isola.host import renderer  # a library that most tests do without
+        from isola.host import renderer  # imported late: most tests do not need Jinja
 
         self.asked += 1
         return tuple(Rendered(**each) for each in renderer.render([asdict(job) for job in jobs], values))

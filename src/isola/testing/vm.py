@@ -1,4 +1,4 @@
-"""A runtime of virtual machines without a hypervisor: no process, signal or path of the host's leads into a guest."""
+"""A runtime of virtual machines without a hypervisor: guests have no PID, signals or paths on the host."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from isola.testing.namespaces import LOOPBACK
 from isola.testing.runtime import FakeGuest, FakeRuntime
 
 _POWER_BUTTON = 0
-"""Stands among the signals that end a guest for its power button."""
+"""Represents the power button among the signals that end a guest."""
 
 
 class FakeVm(FakeRuntime):
-    """Its guests have a kernel of their own: taps, a power button, and an agent for all that is inside."""
+    """Its guests have their own kernel: taps, a power button, and an agent for access to the inside."""
 
     capabilities: ClassVar[RuntimeCapabilities] = RuntimeCapabilities(
         isolations=frozenset({"microvm"}),
@@ -58,7 +58,7 @@ class FakeVmGuest(FakeGuest):
         return 0
 
     async def request_stop(self) -> None:
-        """By the power button."""
+        """Presses the power button."""
         instance = self._instance()
         if instance is not None and instance.status is None:
             instance.stops += 1
@@ -70,7 +70,7 @@ class FakeVmGuest(FakeGuest):
         self._runtime.capabilities.require(Capability.SIGNAL)
 
     def interfaces(self) -> tuple[InterfaceState, ...]:
-        """What the agent tells."""
+        """As reported by the agent."""
         instance = self._instance()
         if instance is None or instance.status is not None:
             return ()
@@ -80,7 +80,7 @@ class FakeVmGuest(FakeGuest):
         self._require().nics.append(nic)
 
     async def unplug(self, link: str) -> None:
-        """One fewer."""
+        """Removes the tap."""
         if (instance := self._instance()) is not None:
             instance.nics = [nic for nic in instance.nics if nic.link != link]
 

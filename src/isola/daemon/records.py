@@ -31,7 +31,7 @@ from isola.storage import uses as volume_uses
 
 T = TypeVar("T")
 Lives = TypeVar("Lives", Instance, VolumeRecord, WarningRecord)
-"""What is of one member of a cluster."""
+"""Records that belong to one member of a cluster."""
 
 
 @dataclass(frozen=True, slots=True)

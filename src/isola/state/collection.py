@@ -207,7 +207,7 @@ class Keyed(Generic[K, T]):
             return await self._write(name, record, at)
 
     async def replace(self, name: K, record: T, *, at: int, allow: Callable[[], object] = lambda: None) -> Versioned[T]:
-        """Write over the record that was read at revision ``at``, unless ``allow`` raises at its turn.
+        """Replace the record that was read at revision ``at``, unless ``allow`` raises, which is called under the lock.
 
         Raises NotFound, PreconditionFailed.
         """

@@ -23,9 +23,10 @@ class Intent:
 
     id: str
     kind: str
-    """``instance``: a volume of this id in ``facts["pool"]``; ``move``: one in each of ``from`` and ``to``;
-    ``network``: one of this name, renamed from ``facts["old"]``; ``blobs``: content of images that came in or is to
-    go."""
+    """``instance``: a volume with this id in ``facts["pool"]``; ``move``: one in each of ``from`` and ``to``;
+    ``network``: a network of this name, renamed from ``facts["old"]``; ``blobs``: image content that was imported or
+    is to be removed.
+    """
     facts: Mapping[str, str] = field(default_factory=dict)
     digests: tuple[str, ...] = ()
     member: str = NO_MEMBER

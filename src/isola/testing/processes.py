@@ -83,7 +83,6 @@ class FakeProcess:
             self.end(-signum)
 
     def end(self, status: int = 0) -> None:
-        """End it with this status."""
         if self.running:
             self.status.set_result(status)
         if self._task is not None:

@@ -335,7 +335,6 @@ class FakeGuest:
 
     @asynccontextmanager
     async def files(self) -> AsyncIterator[FilesOfRoot]:
-        """Of its root."""
         spec = self._require().spec
         async with self._runtime.host.files.root(spec.root.path, idmap=spec.idmap) as root:
             yield root

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -261,10 +262,9 @@ async def test_a_namespace_full_of_routes_is_read_quickly(child: Child) -> None:
     routes = "".join(f"route add 11.{n >> 8}.{n & 255}.0/24 dev eth0\n" for n in range(20_000))
     enter = ["nsenter", f"--net=/proc/{child.ref.pid}/ns/net"]
     await PROCESSES.run([*enter, "ip", "-batch", "-"], stdin=routes.encode())
-    loop = asyncio.get_running_loop()
-    begun = loop.time()
+    begun = time.process_time()
     (eth0,) = [link for link in LinuxNamespaces().interfaces(child.ref) if link.name == "eth0"]
-    assert loop.time() - begun < 0.5
+    assert time.process_time() - begun < 0.5
     assert eth0.name == "eth0"
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from daemon import ApiError, Daemon
+from stopwatch import Stopwatch
 from waiting import until
 
 Cli = Any
@@ -108,9 +109,9 @@ def test_a_directory_of_many_names_stalls_nobody(daemon: Daemon, pushed: str) ->
     def ask() -> None:
         nonlocal slowest
         while not done.is_set():
-            begun = time.monotonic()
+            watch = Stopwatch(main_process(daemon))
             daemon.get("/1.0")
-            slowest = max(slowest, time.monotonic() - begun)
+            slowest = max(slowest, watch.seconds())
 
     other = threading.Thread(target=ask)
     other.start()
@@ -124,8 +125,12 @@ def test_a_directory_of_many_names_stalls_nobody(daemon: Daemon, pushed: str) ->
     assert most_memory(daemon) - before < 32 << 10
 
 
+def main_process(daemon: Daemon) -> int:
+    assert daemon.process is not None
+    return daemon.process.pid
+
+
 def most_memory(daemon: Daemon) -> int:
     """The most that the daemon ever used, in KiB."""
-    assert daemon.process is not None
-    text = Path(f"/proc/{daemon.process.pid}/status").read_text()
+    text = Path(f"/proc/{main_process(daemon)}/status").read_text()
     return int(text.partition("VmHWM:")[2].split()[0])

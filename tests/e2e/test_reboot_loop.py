@@ -45,7 +45,7 @@ def test_it_is_started_ever_less_often(daemon: Daemon, looping: str) -> None:
 def test_it_is_stopped_at_once(isola: Cli, looping: str) -> None:
     time.sleep(2.5)
     begun = time.monotonic()
-    isola("stop", looping, "--force")
+    isola.daemon.change(looping, "stop", force=True)
     assert time.monotonic() - begun < 2
     assert isola.daemon.status(looping) == "Stopped"
     time.sleep(3)

@@ -90,8 +90,8 @@ def test_malformed_filters_are_refused(text: str) -> None:
     ],
 )
 def test_no_value_makes_matching_slow(value: str) -> None:
-    begun = time.monotonic()
+    begun = time.process_time()
     match = parse_filter(f"name eq {value}")
     assert match is not None
     match({"name": "a" * 100_000 + "!"})
-    assert time.monotonic() - begun < 0.5
+    assert time.process_time() - begun < 0.5

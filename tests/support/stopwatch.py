@@ -1,0 +1,22 @@
+"""How long something takes on a machine that others use too."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+
+class Stopwatch:
+    """Seconds less those in which this thread, or the main thread of a process, was ready and had no CPU."""
+
+    def __init__(self, *pids: int) -> None:
+        self._threads = [Path("/proc/thread-self/schedstat"), *(Path(f"/proc/{pid}/schedstat") for pid in pids)]
+        self._begun = self._now()
+
+    def seconds(self) -> float:
+        """Since it was made; called by the thread that made it."""
+        return self._now() - self._begun
+
+    def _now(self) -> float:
+        waited = sum(int(thread.read_text().split()[1]) for thread in self._threads)
+        return time.monotonic() - waited / 1e9

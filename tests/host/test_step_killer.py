@@ -105,7 +105,8 @@ def test_every_step_of(verb: Verb, runtime: str, action: str, daemon: Daemon) ->
     if not records(daemon, "images"):
         daemon.import_image(daemon.directory / "tiny.tar", "tiny")
     absent(daemon, runtime)
-    walk(daemon, verb, runtime, action)
+    shares = len(RUNTIMES) * (2 if action == "kill" else 1)  # each kill takes a new daemon
+    walk(daemon, verb, runtime, action, (RUNTIMES.index(runtime), shares))
     absent(daemon, runtime)
 
 
@@ -113,5 +114,5 @@ def test_every_step_of(verb: Verb, runtime: str, action: str, daemon: Daemon) ->
 @pytest.mark.parametrize("action", ACTIONS)
 def test_every_step_of_image_import(action: str, daemon: Daemon) -> None:
     absent(daemon, "runc")
-    walk(daemon, IMPORT, "runc", action)
+    walk(daemon, IMPORT, "runc", action, (0, 2 if action == "kill" else 1))
     no_image(daemon, "runc")

@@ -19,7 +19,11 @@ from isola.testing.images import tiny_image
 
 ACTIONS = ("fail", "cancel", "kill")
 WHOLE = bool(os.environ.get("ISOLA_TEST_WHOLE"))
-SEED = int(os.environ.get("ISOLA_TEST_SEED") or time.time_ns() % 1_000_000)
+_RUN = int(os.environ.get("PYTEST_XDIST_TESTRUNUID", "0"), 16) or time.time_ns()
+SEED = int(os.environ.get("ISOLA_TEST_SEED") or _RUN % 1_000_000)
+"""The same for all workers of a run."""
+Share = tuple[int, int]
+"""Number and count of the shares that the points of a walk are dealt to by chance; ``WHOLE``: each gets all."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +93,11 @@ def runs(daemon: Daemon) -> bool:
     return has_victim(daemon) and records(daemon, "instances")["victim"]["desired"] == "running"
 
 
-def walk(daemon: Daemon, verb: Verb, runtime: str, action: str, *, one_in: int = 1) -> None:
+def walk(daemon: Daemon, verb: Verb, runtime: str, action: str, share: Share = (0, 1)) -> None:
     """Learn the points of a clean run, then hit each of them in turn."""
     points = learn(daemon, verb, runtime)
     assert len(points) >= 4, points
-    for number in chosen(len(points), max(one_in, 2) if action == "kill" else one_in):
+    for number in chosen(len(points), share):
         point = points[number]
         daemon.idle()
         verb.prepare(daemon, runtime)
@@ -111,12 +115,11 @@ def walk(daemon: Daemon, verb: Verb, runtime: str, action: str, *, one_in: int =
     assert verb.acknowledged(daemon)
 
 
-def chosen(points: int, one_in: int) -> list[int]:
-    """All, or some by chance: each kill takes a new daemon."""
-    if one_in == 1 or WHOLE:
-        return list(range(points))
-    print(f"ISOLA_TEST_SEED={SEED}")
-    return sorted(random.Random(SEED).sample(range(points), -(-points // one_in)))
+def chosen(points: int, share: Share) -> list[int]:
+    number, count = (0, 1) if WHOLE else share
+    if count > 1:
+        print(f"ISOLA_TEST_SEED={SEED}")
+    return sorted(random.Random(SEED).sample(range(points), points)[number::count])
 
 
 def learn(daemon: Daemon, verb: Verb, runtime: str) -> list[str]:

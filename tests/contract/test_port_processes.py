@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from netns import fresh_namespace
 
-from isola.errors import CommandFailed, HostFailure, TimedOut
+from isola.errors import CommandFailed, HostFailure, TimedOut, WrongState
 from isola.host.process import Child, LinuxProcesses, Processes, ProcessRef
 from isola.testing.processes import Call, FakeProcesses
 
@@ -397,3 +397,20 @@ async def test_a_hundred_children_at_once() -> None:
     processes = LinuxProcesses()
     children = [await processes.spawn(["sh", "-c", f"exit {number}"]) for number in range(100)]
     assert await asyncio.gather(*(child.wait() for child in children)) == list(range(100))
+
+
+async def test_streams_are_given_to_a_user_who_opens_them_anew() -> None:
+    ours, theirs = os.pipe()
+    try:
+        child = await LinuxProcesses().spawn(["sleep", "600"], stdout=theirs)
+        try:
+            LinuxProcesses().give_streams(child.ref, 1_300_000, 1_300_001)
+            assert (os.fstat(ours).st_uid, os.fstat(ours).st_gid) == (1_300_000, 1_300_001)
+        finally:
+            child.signal(signal.SIGKILL)
+            await child.wait()
+        with pytest.raises(WrongState):
+            LinuxProcesses().give_streams(child.ref, 0, 0)
+    finally:
+        os.close(ours)
+        os.close(theirs)

@@ -38,6 +38,7 @@ FULL = RunSpec(
     ulimits={"nofile": (1, -1)},
     shares={Shareable.PID: "other"},
     terminal=False,
+    stdin=True,
 )
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal as signals
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,6 +119,13 @@ class Processes(Protocol):
         """
         ...
 
+    def give_streams(self, ref: ProcessRef, uid: int, gid: int) -> None:
+        """Pipes among its standard streams are this user's from now on, who can then open ``/dev/stdout`` anew.
+
+        Raises WrongState when it has ended, HostFailure.
+        """
+        ...
+
 
 class LinuxProcesses:
     """Starts by posix_spawn in a thread, watches by pidfd."""
@@ -213,6 +221,18 @@ class LinuxProcesses:
         finally:
             loop.remove_reader(pidfd)
             os.close(pidfd)
+
+    def give_streams(self, ref: ProcessRef, uid: int, gid: int) -> None:
+        """Through what the process itself has open."""
+        for number in range(3):
+            pipe = open_of(ref, f"fd/{number}", os.O_PATH)
+            try:
+                if stat.S_ISFIFO(os.fstat(pipe).st_mode):
+                    os.chown(f"/proc/self/fd/{pipe}", uid, gid)
+            except OSError as error:
+                raise HostFailure("Cannot give the streams of a process to its user", evidence=str(error)) from error
+            finally:
+                os.close(pipe)
 
     def command_line(self, ref: ProcessRef) -> tuple[str, ...]:
         """The arguments of that very process."""

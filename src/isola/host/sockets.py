@@ -41,6 +41,14 @@ class Stream(Protocol):
     def close(self) -> None: ...
 
 
+class Packets(Stream, Protocol):
+    """Our end of a packet socket."""
+
+    def end(self) -> None:
+        """The other end reads EOF after what was written; reading goes on. Fine when closed."""
+        ...
+
+
 class Terminal(Protocol):
     """A pseudo-terminal: ``stream`` is the master side, ``slave`` a descriptor to hand to a child."""
 
@@ -108,7 +116,7 @@ class Sockets(Protocol):
         """The child writes, we read."""
         ...
 
-    async def connect_packets(self, path: Path) -> Stream:
+    async def connect_packets(self, path: Path) -> Packets:
         """Connect to a SOCK_SEQPACKET Unix socket (conmon's ``attach``), however long its path is."""
         ...
 
@@ -170,7 +178,7 @@ class LinuxSockets:
         reader, writer = os.pipe()
         return LinuxPipe(reader, writer)
 
-    async def connect_packets(self, path: Path) -> Stream:
+    async def connect_packets(self, path: Path) -> Packets:
         """Connect to a SOCK_SEQPACKET Unix socket. Raises NotFound, HostFailure, TimedOut."""
         try:
             place = os.open(path, os.O_PATH | os.O_CLOEXEC)

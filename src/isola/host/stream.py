@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
+import socket
 from collections.abc import Callable
 
 _BLOCK = 65536
@@ -54,6 +56,12 @@ class DescriptorStream:
                 if error.errno in _HANGUPS:
                     return
                 raise
+
+    def end(self) -> None:
+        """Of a socket: the other end reads EOF after what was written."""
+        if self._fd >= 0:
+            with socket.socket(fileno=os.dup(self._fd)) as same, contextlib.suppress(OSError):
+                same.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         """Close the descriptor; a pending read returns EOF."""

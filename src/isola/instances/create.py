@@ -149,6 +149,7 @@ async def _record(
     if image is not None:
         volatile |= {"base_image": image.fingerprint, PENDING: "create"}
     request = plan.request
+    begins = _EMPTY_START if image is None else _start(image, await context.images.templates(image))
     instance = Instance(
         id=id,
         name=plan.ref.name,
@@ -166,7 +167,7 @@ async def _record(
         ephemeral=request.ephemeral,
         volatile=with_size(volatile, root_size(plan.devices)),
         image_properties=dict(image.properties) if image else {},
-        start=_EMPTY_START if image is None else _start(image, await context.images.templates(image)),
+        start=dataclasses.replace(begins, terminal=request.terminal, stdin=request.stdin),
     )
     return await refreshed(context, op, instance, plan.devices)
 

@@ -44,6 +44,7 @@ from isola.model.instance import Config, Desired, Devices, Instance, InstanceReq
 from isola.model.reference import DEFAULT_PROJECT, Entity, Kind, Ref
 from isola.model.state_change import Action, StateChange
 from isola.operations import Operation
+from isola.runtimes import Attachment, LogLine
 from isola.state import Versioned
 
 _STATEFUL = Unsupported("Stateful stop and start are not offered yet", field="stateful", remedy="leave it out")
@@ -432,6 +433,15 @@ class Instances:
         """What the console has shown, raw."""
         instance = self.get(ref)
         return await self._context.runtime(instance).console_log(instance.id)
+
+    async def output(self, ref: Ref) -> Sequence[LogLine]:
+        """The same line by line: when and where each came out."""
+        instance = self.get(ref)
+        return await self._context.runtime(instance).output(instance.id)
+
+    async def attach(self, ref: Ref) -> Attachment:
+        """To what its first process says from now on, and to its input. Raises NotFound, WrongState."""
+        return await stop_verb.require_live(self._context, self.get(ref)).guest.attach()
 
     async def start_log(self, ref: Ref) -> bytes:
         """Why its last start failed, and what its console has shown."""

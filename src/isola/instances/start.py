@@ -64,6 +64,8 @@ async def start(context: Context, op: Operation, ref: Ref) -> None:
         limits=limits(context, config),
         tmpfs=tmpfs_size(config, context.host.system.memory()["MemTotal"], system=instance.start.system),
         terminals=terminals(config),
+        terminal=instance.start.terminal or instance.start.system,
+        stdin=instance.start.stdin,
         lxcfs=await answering(context.host, context.lxcfs),
     )
     try:

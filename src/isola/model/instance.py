@@ -71,6 +71,10 @@ class Start:
     """The image layers that these are unpacked from; empty in records of Isola 0.1, whose ``layers`` are digests."""
     templates: tuple[Template, ...] = ()
     """What the image has written anew for each instance."""
+    terminal: bool = True
+    """It has a terminal, the console; without one its output and its errors are kept apart."""
+    stdin: bool = False
+    """Without a terminal: its input is what attached clients write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +231,9 @@ class InstanceRequest:
     ephemeral: bool = False
     start: bool = False
     project: str = DEFAULT_PROJECT
+    terminal: bool = True
+    """See ``Start``; a system has one in any case."""
+    stdin: bool = False
 
 
 @dataclass(frozen=True, slots=True)

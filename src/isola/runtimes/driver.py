@@ -13,6 +13,7 @@ from isola.model.probe import Probe
 from isola.operations import Operation
 from isola.runtimes.capabilities import RuntimeCapabilities
 from isola.runtimes.guest import Guest
+from isola.runtimes.output import LogLine
 from isola.runtimes.spec import RunSpec
 
 Held = Callable[[Guest], Awaitable[None]]
@@ -61,6 +62,10 @@ class Runtime(ABC):
     @abstractmethod
     async def console_log(self, id: str) -> bytes:
         """What the console has shown since the start (the last MiB), raw; also when the instance has ended."""
+
+    @abstractmethod
+    async def output(self, id: str) -> tuple[LogLine, ...]:
+        """The same line by line, with when and where each came out."""
 
     @abstractmethod
     async def clear_console_log(self, id: str) -> None:

@@ -12,6 +12,7 @@ from isola.host.sockets import Stream
 from isola.model.instance import InterfaceState
 from isola.model.limits import Limits, Usage
 from isola.model.network import NetworkNamespace
+from isola.runtimes.output import Attachment
 from isola.runtimes.spec import ExecSpec, RunSpec, TapNic
 
 
@@ -95,6 +96,10 @@ class Inside(Protocol):
 
     async def console(self) -> Stream:
         """Attach to the terminal of its first process."""
+        ...
+
+    async def attach(self) -> Attachment:
+        """To what its first process says from now on, and to its input; also while it is held before its program."""
         ...
 
     async def resize_console(self, width: int, height: int) -> None:

@@ -123,6 +123,8 @@ class RunSpec:
     """Namespaces of other guests of this runtime, by their ids; they must share the network namespace as well."""
     terminal: bool = True
     """The first process has a terminal, the console; without one its output and its errors are kept apart."""
+    stdin: bool = False
+    """Without a terminal: its input is what attached clients write, until the first of them ends it; else empty."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from isola.errors import CommandFailed, HostFailure, TimedOut
+from isola.errors import CommandFailed, HostFailure, TimedOut, WrongState
 from isola.host.capture import Lines
 from isola.host.process import HERE, Child, Completed, Place, ProcessRef
 from isola.host.programs import remedy_for
@@ -58,6 +58,8 @@ class FakeProcess:
         """Signals, in order."""
         self.ignores: set[int] = set()
         """Signals that do not end it."""
+        self.streams_of: tuple[int, int] | None = None
+        """Whose its standard streams are."""
         self.status: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._task: asyncio.Future[int] | None = None
 
@@ -202,6 +204,12 @@ class FakeProcesses:
             return False
         self.table[ref.pid].signal(signum)
         return True
+
+    def give_streams(self, ref: ProcessRef, uid: int, gid: int) -> None:
+        """Kept in ``FakeProcess.streams_of``."""
+        if not self.alive(ref):
+            raise WrongState("The process has ended")
+        self.table[ref.pid].streams_of = (uid, gid)
 
     async def gone(self, ref: ProcessRef) -> None:
         """Return once it has ended."""

@@ -24,11 +24,13 @@ from isola.model.probe import Probe
 from isola.operations import Operation
 from isola.runtimes import (
     Capability,
+    Channel,
     ExecSpec,
     Execution,
     Guest,
     Held,
     Lack,
+    LogLine,
     RunSpec,
     Runtime,
     RuntimeCapabilities,
@@ -84,6 +86,10 @@ class FakeInstance:
     """Devices that it may open."""
     console_size: tuple[int, int] = (0, 0)
     consoles: list[FakeStream] = field(default_factory=list)
+    attached: list[FakeAttachment] = field(default_factory=list)
+    input: bytearray = field(default_factory=bytearray)
+    """What attached clients wrote, where it has an input."""
+    input_ended: bool = False
     commands: list[FakeExecution] = field(default_factory=list)
 
 
@@ -94,6 +100,7 @@ class FakeState:
     host: Host
     instances: dict[str, FakeInstance] = field(default_factory=dict)
     logs: dict[str, bytes] = field(default_factory=dict)
+    lines: dict[str, list[LogLine]] = field(default_factory=dict)
     blind: int = 0
 
 
@@ -149,7 +156,7 @@ class FakeRuntime(Runtime):
 
         async def make() -> None:
             self.instances[spec.id] = FakeInstance(spec, next(_numbers), spec.limits, nics=list(spec.nics))
-            self.logs[spec.id] = b""
+            self.logs[spec.id], self._state.lines[spec.id] = b"", []
 
         async def start() -> None:
             program = spec.command[0]
@@ -200,6 +207,8 @@ class FakeRuntime(Runtime):
             instance.over.set()
             for console in instance.consoles:
                 console.close()
+            for attached in instance.attached:
+                attached.say(None)
             for command in list(instance.commands):
                 command.kill(_KILLED)
 
@@ -207,9 +216,14 @@ class FakeRuntime(Runtime):
         """For tests: a reboot from inside."""
         self.end(id, _REBOOT)
 
-    def show(self, id: str, data: bytes) -> None:
-        """For tests: the instance writes to its console."""
+    def show(self, id: str, data: bytes, channel: Channel = Channel.STDOUT) -> None:
+        """For tests: the first process writes; what it writes to a terminal comes out of its output."""
+        channel = Channel.STDOUT if self.instances[id].spec.terminal else channel
         self.logs[id] = (self.logs[id] + data)[-(1 << 20) :]
+        now = self.host.clock.now()
+        self._state.lines.setdefault(id, []).extend(LogLine(now, channel, line) for line in data.splitlines(True))
+        for attached in self.instances[id].attached:
+            attached.say((channel, data))
         for console in self.instances[id].consoles:
             console.arrive([data])
 
@@ -232,10 +246,14 @@ class FakeRuntime(Runtime):
         """The output so far."""
         return self.logs.get(id, b"")
 
+    async def output(self, id: str) -> tuple[LogLine, ...]:
+        """The same by line."""
+        return tuple(self._state.lines.get(id, ()))
+
     async def clear_console_log(self, id: str) -> None:
         """Truncate it."""
         if id in self.logs:
-            self.logs[id] = b""
+            self.logs[id], self._state.lines[id] = b"", []
 
 
 class FakeGuest:
@@ -346,6 +364,12 @@ class FakeGuest:
         instance.consoles.append(near)
         return near
 
+    async def attach(self) -> FakeAttachment:
+        """Attach."""
+        instance = self._require()
+        instance.attached.append(FakeAttachment(instance))
+        return instance.attached[-1]
+
     async def resize_console(self, width: int, height: int) -> None:
         self._require_terminal().console_size = (width, height)
 
@@ -403,6 +427,36 @@ class FakeGuest:
         """Records the namespace with the ids of its plan."""
         idmap = self._require().spec.idmap
         await self._runtime.host.namespaces.make_network(namespace.path, idmap or IdRange(0))
+
+
+class FakeAttachment:
+    """What a test has the first process say, and what is written to it."""
+
+    def __init__(self, instance: FakeInstance) -> None:
+        self._instance = instance
+        self._said: asyncio.Queue[tuple[Channel, bytes] | None] = asyncio.Queue()
+
+    def say(self, block: tuple[Channel, bytes] | None) -> None:
+        """It comes next; None is the end."""
+        self._said.put_nowait(block)
+
+    async def read(self) -> tuple[Channel, bytes] | None:
+        return await self._said.get()
+
+    async def write(self, data: bytes) -> None:
+        """Kept in ``FakeInstance.input``."""
+        if (self._instance.spec.stdin or self._instance.spec.terminal) and not self._instance.input_ended:
+            self._instance.input += data
+
+    def end_input(self) -> None:
+        self._instance.input_ended = not self._instance.spec.terminal
+
+    def close(self) -> None:
+        """No longer attached."""
+        self.end_input()
+        if self in self._instance.attached:
+            self._instance.attached.remove(self)
+        self.say(None)
 
 
 class FakeExecution:

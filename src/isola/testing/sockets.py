@@ -23,12 +23,12 @@ class FakeStream:
         self._packets = packets
         self._blocks: list[bytes] = []
         self._news = asyncio.Event()
-        self.closed = False
+        self.closed = self.ended = False
 
     async def read(self) -> bytes:
-        """Data written by the far side; empty once either side is closed."""
+        """Data written by the far side; empty once either side is closed, or the far side has ended."""
         await asyncio.sleep(0)
-        while not self._blocks and not self.closed and not self.far.closed:
+        while not self._blocks and not self.closed and not self.far.closed and not self.far.ended:
             self._news.clear()
             await self._news.wait()
         if self.closed or not self._blocks:
@@ -41,7 +41,7 @@ class FakeStream:
     async def write(self, data: bytes) -> None:
         """To the far side, unless that is closed."""
         await asyncio.sleep(0)
-        if self.closed or self.far.closed:
+        if self.closed or self.ended or self.far.closed:
             return
         step = _PACKET if self._packets else len(data) or 1
         self.far.arrive(data[at : at + step] for at in range(0, len(data), step))
@@ -50,6 +50,11 @@ class FakeStream:
         """Queue blocks as if the far side had written them."""
         self._blocks.extend(blocks)
         self._news.set()
+
+    def end(self) -> None:
+        """The far side reads what is left, then the end; reading goes on."""
+        self.ended = True
+        self.far.arrive(())
 
     def close(self) -> None:
         """The far side reads the remaining data, then EOF."""
@@ -181,7 +186,7 @@ class FakeSockets:
         """Be the server of a packet socket: connections arrive in the queue."""
         return self._servers.setdefault(path, asyncio.Queue())
 
-    async def connect_packets(self, path: Path) -> Stream:
+    async def connect_packets(self, path: Path) -> FakeStream:
         """Connect to a server made by ``listen``."""
         if path not in self._servers:
             raise NotFound(f"There is no socket {path}")

@@ -21,11 +21,12 @@ from isola.model.network import NetworkNamespace
 from isola.runtimes.guest import Execution
 from isola.runtimes.oci.caller import Caller
 from isola.runtimes.oci.config import PATH, device_rules, exec_process
-from isola.runtimes.oci.console import Console
+from isola.runtimes.oci.console import Attached, Console
 from isola.runtimes.oci.execution import NOT_EXECUTABLE, NOT_FOUND, execute
 from isola.runtimes.oci.layout import Layout
 from isola.runtimes.oci.life import begun
 from isola.runtimes.oci.record import Found
+from isola.runtimes.output import Attachment
 from isola.runtimes.spec import ExecSpec, RunSpec, Shareable, TapNic
 
 _KILLED = 128 + 9
@@ -143,6 +144,11 @@ class OciGuest:
         """By the monitor's socket."""
         self._require_terminal()
         return Console(await self._host.sockets.connect_packets(self._layout.attach))
+
+    async def attach(self) -> Attachment:
+        """By the monitor's socket."""
+        self._require()
+        return Attached(await self._host.sockets.connect_packets(self._layout.attach))
 
     async def resize_console(self, width: int, height: int) -> None:
         """By the monitor's FIFO."""

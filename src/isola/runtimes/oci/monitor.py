@@ -37,7 +37,7 @@ exec "$@"\
 """
 
 
-def arguments(layout: Layout, engine: Sequence[str], *, terminal: bool = True) -> list[str]:
+def arguments(layout: Layout, engine: Sequence[str], *, terminal: bool = True, stdin: bool = False) -> list[str]:
     """The command line of conmon; it runs ``engine ... create`` itself. Pure."""
     engine_options = [*engine[1:], "--root", str(layout.state), "--log", str(layout.engine_log), "--log-format", "json"]
     return [
@@ -49,7 +49,7 @@ def arguments(layout: Layout, engine: Sequence[str], *, terminal: bool = True) -
         "--container-pidfile", str(layout.first_pid), "--conmon-pidfile", str(layout.monitor_pid),
         "--exit-dir", str(layout.exits),
         "--log-path", f"k8s-file:{layout.console_log}", "--log-size-max", str(LOG_SIZE), "--no-sync-log",
-        *(["--terminal"] if terminal else []),
+        *(["--terminal"] if terminal else ["--stdin"] if stdin else []),
     ]  # fmt: skip
 
 

@@ -23,11 +23,12 @@ from isola.runtimes.guest import Guest
 from isola.runtimes.oci import monitor, record
 from isola.runtimes.oci.caller import Caller
 from isola.runtimes.oci.config import PATH, Surroundings, bundle, device_rules, given
-from isola.runtimes.oci.console import raw
+from isola.runtimes.oci.console import lines, raw
 from isola.runtimes.oci.guest import OciGuest
 from isola.runtimes.oci.layout import MONITOR_SUFFIX, Layout
 from isola.runtimes.oci.mounts import LXCFS_DIRECTORIES, LXCFS_FILES
 from isola.runtimes.oci.record import Found, Run
+from isola.runtimes.output import LogLine
 from isola.runtimes.spec import RootKind, RunSpec
 from isola.runtimes.users import resolve
 
@@ -119,8 +120,15 @@ class OciRuntime(Runtime):
 
     async def console_log(self, id: str) -> bytes:
         """From the monitor's log."""
+        return raw(await self._log(id))
+
+    async def output(self, id: str) -> tuple[LogLine, ...]:
+        """The same."""
+        return lines(await self._log(id))
+
+    async def _log(self, id: str) -> bytes:
         try:
-            return raw(await self.host.files.read(self.layout(id).console_log))
+            return await self.host.files.read(self.layout(id).console_log)
         except NotFound:
             return b""
 
@@ -222,7 +230,7 @@ class OciRuntime(Runtime):
 
     async def _create(self, spec: RunSpec, process: object, caller: Caller) -> Found:
         layout, group = self.layout(spec.id), self.group(spec.id)
-        argv, place = monitor.arguments(layout, caller.argv, terminal=spec.terminal), caller.place
+        argv, place = monitor.arguments(layout, caller.argv, terminal=spec.terminal, stdin=spec.stdin), caller.place
         # Only the hierarchies that can be entered without waiting, where there are any: they are enough to find it by.
         cgroups, own = self.host.cgroups, group + MONITOR_SUFFIX
         if groups := cgroups.directories(own, legacy=True):
@@ -235,6 +243,8 @@ class OciRuntime(Runtime):
         except HostFailure:
             self._lxcfs.clear()
             raise
+        if not spec.terminal:
+            self._give_streams(spec, run, process)
         if not self.limits_devices():
             await self.host.cgroups.allow_devices(group, device_rules(spec.devices))
         if spec.system:
@@ -246,6 +256,13 @@ class OciRuntime(Runtime):
         self._known.add(spec.id)
         await record.write(self.host, layout, self.name, run, process)
         return Found(run, dict(process) if isinstance(process, dict) else {}, spec)
+
+    def _give_streams(self, spec: RunSpec, run: Run, process: object) -> None:
+        """The pipes are the monitor's, and an engine inside a user namespace cannot give them away."""
+        assert spec.idmap is not None
+        user = process["user"] if isinstance(process, dict) else {}
+        uid, gid = (spec.idmap.outside(int(user.get(key, 0))) for key in ("uid", "gid"))
+        self.host.processes.give_streams(run.init, uid, gid)
 
     async def let_go(self, id: str) -> None:
         """Have the first process go on with its program. Raises HostFailure."""

@@ -365,7 +365,6 @@ class FakeGuest:
         return near
 
     async def attach(self) -> FakeAttachment:
-        """Attach."""
         instance = self._require()
         instance.attached.append(FakeAttachment(instance))
         return instance.attached[-1]

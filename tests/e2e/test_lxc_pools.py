@@ -102,3 +102,21 @@ def test_incus_copies_and_moves(lxc: Lxc, tmp_path_factory: pytest.TempPathFacto
     incus("move", "mv-one", "mv-three", "--storage", "p-btrfs", "--instance-only", "--config", "user.mark=moved")
     assert (pool_of(lxc, "mv-three"), shown(lxc, "mv-three")["snapshots"]) == ("p-btrfs", [])
     assert shown(lxc, "mv-three")["config"]["user.mark"] == "moved"
+
+
+def test_lxc_refreshes_copies(lxc: Lxc) -> None:
+    lxc("launch", "tiny", "mv-one", "--storage", "p-overlay")
+    lxc("snapshot", "mv-one", "first")
+    for name, pool in (("mv-two", "p-overlay"), ("mv-three", "p-btrfs")):
+        lxc("copy", "mv-one", name, "--storage", pool, "--refresh")  # none is there: as without
+    lxc("exec", "mv-one", "--", "sh", "-c", _MARK)
+    lxc("delete", "mv-one/first")
+    lxc("snapshot", "mv-one", "second")
+    for name, pool in (("mv-two", "p-overlay"), ("mv-three", "p-btrfs")):
+        lxc("copy", "mv-one", name, "--storage", pool, "--refresh")
+        assert [each["name"] for each in shown(lxc, name)["snapshots"]] == ["second"]
+        lxc("start", name)
+        assert lxc("exec", name, "--", "cat", "/twin") == "now\n"
+        assert lxc("exec", name, "--", "hostname") == f"{name}\n"
+        lxc("copy", "mv-one", name, "--refresh", status=1)  # it runs
+    assert pool_of(lxc, "mv-three") == "p-btrfs"

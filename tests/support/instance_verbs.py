@@ -285,6 +285,26 @@ async def copies_beside(world: World) -> None:
     await world.finish(world.parts.services.instances.copy(Source(VICTIM), request))
 
 
+async def outdated_copy(world: World) -> None:
+    """A copy; since then its origin has a snapshot more, and another one of the same name."""
+    await snapshotted(world)
+    await copies(world)
+    await deletes_snapshot(world)
+    await world.host.clock.advance(60)
+    await takes_snapshot(world)
+    await world.finish(world.parts.services.instances.snapshots.create(VICTIM, "more"))
+
+
+async def refreshes(world: World) -> None:
+    await world.finish(world.parts.services.instances.refresh(Source(VICTIM), VICTIM.renamed(COPY)))
+
+
+def refreshed(world: World) -> bool:
+    of = world.parts.services.instances.snapshots.of
+    both = [record(world), record(world, COPY)]
+    return len({tuple((each.name, each.created_at) for each in of(found)) for found in both if found}) == 1
+
+
 def lies_in(world: World, pool: str, name: str = NAME) -> bool:
     found = record(world, name)
     return found is not None and found.volatile["root.pool"] == pool
@@ -366,6 +386,7 @@ VERBS = (
     Verb("copy-running", "Copying instance", snapshotted_running, copies, lambda w: record(w, COPY) is not None),
     Verb("copy-snapshot", "Copying instance", snapshotted, copies_snapshot, lambda w: record(w, COPY) is not None),
     Verb("copy-pool", "Copying instance", snapshotted_beside, copies_beside, lambda w: lies_in(w, "other", COPY)),
+    Verb("refresh", "Refreshing instance", outdated_copy, refreshes, refreshed),
     Verb("move-pool", "Moving instance", snapshotted_beside, moves(pool="other"), lambda w: lies_in(w, "other")),
     Verb("move-back", "Moving instance", in_other_pool, moves(pool="default"), lambda w: lies_in(w, "default")),
     Verb(
@@ -397,8 +418,10 @@ async def mend(world: World, point: str) -> None:
     instance = record(world)
     assert instance is not None
     await settle(world)
-    if world.context.faults:
-        assert world.context.faults[instance.id].why, point
-        assert world.context.status(instance) is Status.ERROR
-    if world.context.status(instance) is not Status.RUNNING:
-        await world.finish(world.parts.services.instances.start(Ref.default(NAME)))
+    broken = [each for each in world.parts.services.instances if each.id in world.context.faults]
+    for each in broken:
+        assert world.context.faults[each.id].why, point
+        assert world.context.status(each) is Status.ERROR
+    for each in broken or [instance]:
+        if world.context.status(each) is not Status.RUNNING:
+            await world.finish(world.parts.services.instances.start(each.ref))

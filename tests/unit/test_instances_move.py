@@ -8,7 +8,7 @@ import pytest
 from instance_verbs import ROOT, VICTIM, moves, running, stopped, takes_snapshot, two_pools
 from rest_door import standing
 
-from isola.errors import AlreadyExists, Forbidden, InvalidInput, IsolaError, NotFound, WrongState
+from isola.errors import AlreadyExists, Forbidden, InvalidInput, IsolaError, NotFound, Unsupported, WrongState
 from isola.instances.copy import Source
 from isola.instances.move import Destination
 from isola.model.instance import Instance, InstanceRequest
@@ -151,3 +151,34 @@ async def test_as_clients_ask_for_it(body: Mapping[str, object], status: int) ->
         found = await stand.get(f"/1.0/instances/{name}?project={where}")
         assert found["expanded_devices"]["root"]["pool"] == body.get("pool", "default")
         assert found["config"].get("user.a", "") == ("b" if "config" in str(body).lower() else "")
+
+
+async def test_a_refresh_over_pools(world: World) -> None:
+    await stopped(world)
+    await two_pools(world)
+    instances = world.parts.services.instances
+    request = InstanceRequest(name="other", devices={"root": ROOT | {"pool": "other"}})
+    await world.finish(instances.copy(Source(VICTIM), request))
+    async with world.context.storage(victim(world)).visit(world.context.volume(victim(world))) as root:
+        await world.host.files.write(root / "etc/hostname", b"changed\n")
+    await takes_snapshot(world)
+    await world.finish(instances.refresh(Source(VICTIM), OTHER))
+    (snapshot,) = instances.snapshots.of(victim(world, OTHER))
+    assert await file_in(world, victim(world, OTHER)) == b"changed\n"
+    assert await file_in(world, victim(world, OTHER), snapshot.id) == b"changed\n"
+    assert victim(world, OTHER).volatile["root.pool"] == "other"
+
+
+async def test_a_refresh_that_makes_no_sense_is_refused(world: World) -> None:
+    await stopped(world)
+    instances = world.parts.services.instances
+    await world.create("other", start=True)
+    await world.create("empty", image=None)
+    for source, ref, error in (
+        (VICTIM, VICTIM, InvalidInput),
+        (VICTIM, OTHER, WrongState),
+        (VICTIM, VICTIM.renamed("none"), NotFound),
+        (VICTIM, VICTIM.renamed("empty"), Unsupported),
+    ):
+        with pytest.raises(error):
+            instances.refresh(Source(source), ref)

@@ -135,6 +135,7 @@ class Instances:
         *,
         project: str = "",
         pool: str = "",
+        refresh: bool = False,
         snapshots: bool = True,
         config: Mapping[str, str] | None = None,
         devices: Mapping[str, Mapping[str, str]] | None = None,
@@ -144,10 +145,12 @@ class Instances:
     ) -> Operation:
         """Make one of another, ``web1``, or of a snapshot of it, ``web1/snap0``; ``project`` is that of the source.
 
-        With ``pool`` it comes to that pool.
+        With ``pool`` it comes to that pool. With ``refresh`` a stopped copy that exists gets the files and snapshots.
         """
         devices = dict(devices or {}) | (self._root_in(pool, source, project) if pool else {})
         origin: dict[str, object] = {"type": "copy", "source": source, "instance_only": not snapshots}
+        if refresh:
+            origin["refresh"] = True
         if project:
             origin["project"] = project
         body: dict[str, object] = {

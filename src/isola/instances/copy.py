@@ -163,9 +163,10 @@ async def _build(context: Context, op: Operation, source: Source, origin: Instan
 
 
 async def bring_snapshot(
-    context: Context, op: Operation, origin: Instance, instance: Instance, snapshot: InstanceSnapshot
-) -> None:
-    """Give a copy one of the snapshots of what it was copied from."""
+    context: Context, op: Operation, origin: Instance, instance: Instance, snapshot: InstanceSnapshot, *,
+    ready: bool = True,
+) -> InstanceSnapshot:  # fmt: skip
+    """Give a copy one of the snapshots of what it was copied from, recorded as ``ready`` or not yet."""
     then = dataclasses.replace(
         snapshot.instance,
         id=instance.id,
@@ -178,7 +179,7 @@ async def bring_snapshot(
         volatile=instance.volatile,
     )
     then = dataclasses.replace(then, devices=devices_in(context, then, context.pool_name(instance)))
-    copied = dataclasses.replace(snapshot, id=context.host.clock.token(16), instance=then)
+    copied = dataclasses.replace(snapshot, id=context.host.clock.token(16), instance=then, ready=ready)
     driver, volume = context.storage(instance), context.volume(instance)
 
     async def withdraw() -> None:
@@ -188,3 +189,4 @@ async def bring_snapshot(
 
     await op.effect(f"record snapshot {copied.name}", lambda: context.snapshots.add(copied.key, copied), undo=withdraw)
     await copy_snapshot(context, op, origin, snapshot.id, instance, id=copied.id)
+    return copied

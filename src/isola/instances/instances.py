@@ -16,6 +16,7 @@ from isola.instances import evidence
 from isola.instances import files as files_verb
 from isola.instances import logs as logs_verb
 from isola.instances import move as move_verb
+from isola.instances import refresh as refresh_verb
 from isola.instances import rename as rename_verb
 from isola.instances import stop as stop_verb
 from isola.instances import unknown as unknown_verbs
@@ -180,6 +181,20 @@ class Instances:
             "Copying instance",
             plan.ref,
             lambda op: copy_verb.copy(self._context, op, source, request),
+            caller=caller,
+            also=[source.ref],
+        )
+
+    def refresh(self, source: Source, ref: Ref, *, caller: Caller = DAEMON) -> Operation:
+        """Bring a stopped copy up to date. Raises NotFound, InvalidInput, WrongState, Unsupported, Forbidden."""
+        self.get(source.ref)
+        self.get(ref)
+        if self._idle(ref):
+            refresh_verb.check(self._context, source, ref)
+        return self._operate(
+            "Refreshing instance",
+            ref,
+            lambda op: refresh_verb.refresh(self._context, op, source, ref),
             caller=caller,
             also=[source.ref],
         )

@@ -24,7 +24,6 @@ from isola.instances.stop import halt
 from isola.instances.update import allow, bring_to
 from isola.model.instance import Instance
 from isola.model.reference import Ref
-from isola.model.snapshot import InstanceSnapshot
 from isola.operations import Operation
 from isola.state import Versioned
 
@@ -100,15 +99,15 @@ async def _restore(context: Context, op: Operation, ref: Ref, name: str) -> None
         await context.storage(old).prepare_restore(op, volume, snapshot.id)
     new = await bring_to(context, op, held, wanted)
     await describe_change(context, op, old, new.value)
-    await op.commit(lambda: _change_over(context, old, new, snapshot))
+    await op.commit(lambda: change_over(context, old, new, snapshot.id))
 
 
-async def _change_over(context: Context, old: Instance, new: Versioned[Instance], snapshot: InstanceSnapshot) -> None:
+async def change_over(context: Context, old: Instance, new: Versioned[Instance], snapshot: str) -> None:
     """From the first write on a later daemon goes on with it; where the root cannot be changed, that is taken back."""
     ref = old.ref
-    await context.records.replace(ref, marked(new.value, snapshot.id), at=new.revision)
+    await context.records.replace(ref, marked(new.value, snapshot), at=new.revision)
     try:
-        await context.storage(old).apply_restore(context.volume(new.value), snapshot.id)
+        await context.storage(old).apply_restore(context.volume(new.value), snapshot)
     except BaseException:
         await _take_back(context, old, new.value)
         raise

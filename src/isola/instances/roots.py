@@ -49,9 +49,9 @@ async def copy_root(context: Context, op: Operation, origin: Instance, snapshot:
 
 
 async def copy_snapshot(
-    context: Context, op: Operation, origin: Instance, snapshot: str, made: Instance, *, id: str
+    context: Context, op: Operation, origin: Instance, snapshot: str | None, made: Instance, *, id: str
 ) -> None:
-    """Make a snapshot of the root of ``made`` with what one of the origin's holds."""
+    """Make a snapshot of the root of ``made`` with what the origin's, or a snapshot of it, holds."""
     old, new, driver = context.volume(origin), context.volume(made), context.storage(made)
     if old.pool == new.pool:
         await driver.clone_snapshot(op, new, id, old, snapshot)

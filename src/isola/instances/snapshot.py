@@ -53,7 +53,7 @@ async def take(context: Context, op: Operation, ref: Ref, *, id: str, name: str,
     await mend(context, op, ref)
     instance = still_the(context, ref, id)
     check(context, instance, name)
-    await _remove_half_made(context, op, instance)
+    await remove_half_made(context, op, instance)
     marks(context, op, instance.id)
     snapshot = InstanceSnapshot(context.host.clock.token(16), name, context.host.clock.now(), instance, expires_at)
     driver, volume = context.storage(instance), context.volume(instance)
@@ -76,7 +76,7 @@ async def rename(context: Context, op: Operation, ref: Ref, name: str, new: str)
     """Raises NotFound, AlreadyExists."""
     instance = context.records.get(ref)
     require_free(context, instance, new)
-    await _remove_half_made(context, op, instance)
+    await remove_half_made(context, op, instance)
     find(context, instance, name)
     held = context.snapshots.read(snapshot_key(instance.id, name))
     renamed = dataclasses.replace(held.value, name=new)
@@ -111,7 +111,7 @@ async def remove(context: Context, op: Operation, instance: Instance, snapshot: 
     await context.snapshots.remove(snapshot.key)
 
 
-async def _remove_half_made(context: Context, op: Operation, instance: Instance) -> None:
+async def remove_half_made(context: Context, op: Operation, instance: Instance) -> None:
     """What an earlier verb could not remove: its name is wanted, perhaps."""
     half = [each for each in context.snapshots if each.instance.id == instance.id and not each.ready]
     for snapshot in half:

@@ -158,8 +158,10 @@ class VolumeDriver(ABC):
             undo=lambda: self._delete_snapshot(volume, id),
         )
 
-    async def clone_snapshot(self, op: Operation, volume: Volume, id: str, source: Volume, snapshot: str) -> None:
-        """Make a snapshot of a volume with the content of one of another volume of this pool."""
+    async def clone_snapshot(
+        self, op: Operation, volume: Volume, id: str, source: Volume, snapshot: str | None
+    ) -> None:
+        """Make a snapshot of a volume with the content of another volume of this pool, or of a snapshot of that."""
         await op.effect(
             f"copy snapshot of volume {source.id}",
             lambda: self._clone_snapshot(volume, id, source, snapshot),
@@ -352,7 +354,7 @@ class VolumeDriver(ABC):
     async def _snapshot(self, volume: Volume, id: str) -> None: ...
 
     @abstractmethod
-    async def _clone_snapshot(self, volume: Volume, id: str, source: Volume, snapshot: str) -> None: ...
+    async def _clone_snapshot(self, volume: Volume, id: str, source: Volume, snapshot: str | None) -> None: ...
 
     @abstractmethod
     async def _fill_snapshot(self, volume: Volume, id: str, tree: Path, same_pool: bool) -> None: ...

@@ -221,7 +221,7 @@ class TreeDriver(VolumeDriver):
             await finish(self._destroy(partial))
         await self.host.files.flush(target.parent, target.parent.parent)
 
-    async def _clone_snapshot(self, volume: Volume, id: str, source: Volume, snapshot: str) -> None:
+    async def _clone_snapshot(self, volume: Volume, id: str, source: Volume, snapshot: str | None) -> None:
         await self._require(source, snapshot)
         await self._fill_snapshot(volume, id, self._tree(source, snapshot), same_pool=True)
 

@@ -20,6 +20,7 @@ def copy(context: Context) -> None:
         name,
         project=args.text("from-project"),
         pool=args.text("storage"),
+        refresh=args.flag("refresh"),
         snapshots=not args.flag("instance-only"),
         config=args.pairs("config"),
         profiles=args.many("profile") if args.given("profile") else None,
@@ -64,6 +65,7 @@ COMMANDS = (
         Option("-s --storage", "The pool of the copy's root", value="POOL", complete="pools"),
         Option("--from-project", "The project of the source", value="NAME", complete="projects"),
         Option("--instance-only", "Without its snapshots"),
+        Option("--refresh", "Update the files and snapshots of a copy that exists and is stopped"),
         Option("--start", "Also start it"),
         aliases=("cp",),
         examples=(
@@ -71,6 +73,7 @@ COMMANDS = (
             ("isola copy web1/snap0 web2 --start", "what web1 was then"),
             ("isola copy web1 web1 --from-project blue", "from another project"),
             ("isola copy web1 web2 --storage fast", "to another pool, with its snapshots"),
+            ("isola copy web1 web2 --refresh", "web2 gets the files and snapshots that web1 has now"),
         ),
     ),
     Command(

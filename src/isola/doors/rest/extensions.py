@@ -42,6 +42,7 @@ EXTENSIONS: dict[str, str] = {
     "instance_pool_move": "instances are moved to another pool by POST",
     "instance_project_move": "instances are moved to another project by POST",
     "instance_move_config": "config, devices and profiles of a move",
+    "container_incremental_copy": "source.refresh of copies: an existing copy is brought up to date",
     "container_copy_project": "source.project of copies of instances",
     "instance_allow_inconsistent_copy": "source.allow_inconsistent of copies, which never are",
     "console": "consoles and their log",

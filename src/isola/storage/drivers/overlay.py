@@ -135,7 +135,7 @@ class OverlayDriver(TreeDriver):
 
         await self._build(volume, fill)
 
-    async def _clone_snapshot(self, volume: Volume, id: str, source: Volume, snapshot: str) -> None:
+    async def _clone_snapshot(self, volume: Volume, id: str, source: Volume, snapshot: str | None) -> None:
         """With the ids of the volume that it becomes a snapshot of."""
         if volume.kind != "container" or volume.idmap == source.idmap:
             await super()._clone_snapshot(volume, id, source, snapshot)

@@ -36,14 +36,18 @@ async def list_all(request: Request) -> web.StreamResponse:
 
 
 async def create(request: Request) -> web.StreamResponse:
-    """Start creating an instance, from an image or as a copy; with ``start`` it is started too."""
+    """Start creating an instance, from an image or as a copy, or refreshing a copy; ``start`` starts it, too."""
     if request.http.headers.get("Content-Type", "").startswith("application/octet-stream"):
         raise Unsupported("Importing a backup is not offered yet", field="body")
     fields = await request.fields()
     instances, source = request.services.instances, fields.inside("source")
     if source.text("type", "") == "copy":
         origin = _source_of(source, request)
-        return background(instances.copy(origin, _request_of(fields, request, None), caller=request.caller))
+        wanted = _request_of(fields, request, None)
+        made = Ref(request.project, wanted.name or "")
+        if source.boolean("refresh") and made in {instance.ref for instance in instances}:
+            return background(instances.refresh(origin, made, caller=request.caller))
+        return background(instances.copy(origin, wanted, caller=request.caller))
     creation = _request_of(fields, request, _image_of(source, request))
     return background(instances.create(creation, caller=request.caller))
 
@@ -174,8 +178,6 @@ def _request_of(fields: Fields, request: Request, image: str | None) -> Instance
 
 def _source_of(source: Fields, request: Request) -> Source:
     """``web1``, or ``web1/snap0``, of the project of the request or of another one that the caller may use."""
-    if source.boolean("refresh"):
-        raise Unsupported("Refreshing a copy is not offered yet", field="source.refresh", remedy="copy it anew")
     name, _, snapshot = source.text("source", "").partition("/")
     if not name:
         raise InvalidInput("No instance is named", field="source.source", remedy="name one, or one/snapshot")

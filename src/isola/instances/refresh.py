@@ -1,0 +1,126 @@
+"""Bring a stopped copy up to date: its files and snapshots become those of what it was copied from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from contextlib import suppress
+
+from isola.errors import InvalidInput, IsolaError, Unsupported, WrongState
+from isola.instances.context import Context
+from isola.instances.copy import Source, bring_snapshot
+from isola.instances.files import end_sessions
+from isola.instances.mend import marks, mend
+from isola.instances.restore import change_over
+from isola.instances.roots import copy_snapshot, moment, start_in
+from isola.instances.snapshot import remove as remove_snapshot
+from isola.instances.snapshot import remove_half_made
+from isola.instances.snapshot_records import find, snapshots_of
+from isola.instances.templates import OLD_NAME, PENDING
+from isola.model.instance import Instance
+from isola.model.reference import Ref
+from isola.model.snapshot import InstanceSnapshot
+from isola.operations import Operation
+from isola.state import Versioned
+
+
+def check(context: Context, source: Source, ref: Ref) -> None:
+    """Raises NotFound, InvalidInput, WrongState, Unsupported, Forbidden."""
+    origin, copy = context.records.get(source.ref), context.records.get(ref)
+    if source.snapshot:
+        find(context, origin, source.snapshot)
+    if origin.id == copy.id:
+        raise InvalidInput("An instance cannot be refreshed from itself", field="source.source")
+    for each in (origin, copy):
+        if each.deleting:
+            raise WrongState(f"Instance {each.name!r} is half deleted", remedy="delete it again")
+    if context.runs(copy):
+        raise WrongState(f"Instance {ref.name!r} is running", remedy="stop it first")
+    pool, shares = context.pool_name(copy), context.storage(copy).capabilities.shared_layers
+    if shares and start_in(context, origin, pool).layers != copy.start.layers:
+        raise Unsupported(
+            f"Instance {ref.name!r} cannot be refreshed from {origin.name!r}",
+            evidence=f"in pool {pool!r} they depend on different image layers",
+            remedy="delete it and copy again",
+        )
+    missing, _ = _differing(context, source, origin, copy)
+    if missing:
+        context.permit_snapshot(ref.project)
+
+
+def _differing(
+    context: Context, source: Source, origin: Instance, copy: Instance
+) -> tuple[Sequence[InstanceSnapshot], Sequence[InstanceSnapshot]]:
+    """What the copy lacks of the origin's snapshots, and what it has that the origin does not: by name and time."""
+    if source.snapshot or not source.with_snapshots:
+        return (), ()
+    theirs = {(each.name, each.created_at): each for each in snapshots_of(context, origin)}
+    ours = {(each.name, each.created_at): each for each in snapshots_of(context, copy)}
+    return (
+        [each for key, each in theirs.items() if key not in ours],
+        [each for key, each in ours.items() if key not in theirs],
+    )
+
+
+async def refresh(context: Context, op: Operation, source: Source, ref: Ref) -> None:
+    """Each snapshot is whole or not there, and the root is the old or the new one. Configuration stays."""
+    check(context, source, ref)
+    await mend(context, op, source.ref)
+    await mend(context, op, ref)
+    check(context, source, ref)
+    origin, copy = context.records.get(source.ref), context.records.get(ref)
+    await end_sessions(context, copy)
+    await remove_half_made(context, op, copy)
+    missing, outdated = _differing(context, source, origin, copy)
+    taken = {each.name for each in outdated}
+    for snapshot in missing:
+        if snapshot.name not in taken:
+            await _bring(context, op, origin, copy, snapshot)
+    await _replace_root(context, op, source, ref)
+    for snapshot in outdated:
+        await remove_snapshot(context, op, copy, snapshot)
+    op.reopen()
+    for snapshot in missing:
+        if snapshot.name in taken:
+            await _bring(context, op, origin, copy, snapshot)
+    context.tell("updated", ref, caller=op.caller)
+
+
+async def _bring(context: Context, op: Operation, origin: Instance, copy: Instance, snapshot: InstanceSnapshot) -> None:
+    marks(context, op, copy.id)
+    with op.step(f"Copy snapshot {snapshot.name}"):
+        brought = await bring_snapshot(context, op, origin, copy, snapshot, ready=False)
+    await op.commit(lambda: context.snapshots.change(brought.key, lambda found: dataclasses.replace(found, ready=True)))
+    op.reopen()
+
+
+async def _replace_root(context: Context, op: Operation, source: Source, ref: Ref) -> None:
+    """By a passing snapshot of the copy that holds what its root is to hold."""
+    origin, held = context.records.get(source.ref), context.records.read(ref)
+    copy, clock = held.value, context.host.clock
+    driver, volume = context.storage(copy), context.volume(copy)
+    passing = InstanceSnapshot(token := clock.token(16), f"refreshing-{token}", clock.now(), copy, ready=False)
+
+    async def forget() -> None:
+        # One that stays is removed by the next snapshot of the instance, or by the next daemon.
+        if passing.id not in await driver.snapshots(volume):
+            await context.snapshots.remove(passing.key)
+
+    marks(context, op, copy.id)
+    await op.effect("record passing snapshot", lambda: context.snapshots.add(passing.key, passing), undo=forget)
+    with op.step(f"Copy {origin.name}"):
+        if source.snapshot:
+            id = find(context, origin, source.snapshot).id
+            await copy_snapshot(context, op, origin, id, copy, id=passing.id)
+        else:
+            async with moment(context, op, origin, context.pool_name(copy)) as then:
+                await copy_snapshot(context, op, origin, then, copy, id=passing.id)
+        await driver.prepare_restore(op, volume, passing.id)
+    # The files say what the origin calls itself.
+    volatile = {**copy.volatile, PENDING: "copy", OLD_NAME: origin.name}
+    new = Versioned(dataclasses.replace(copy, volatile=volatile), held.revision)
+    await op.commit(lambda: change_over(context, copy, new, passing.id))
+    with suppress(IsolaError):
+        await driver.drop_snapshot(volume, passing.id)
+        await context.snapshots.remove(passing.key)
+    op.reopen()

@@ -55,7 +55,6 @@ async def test_create_and_start_is_one_operation(stand: Stand) -> None:
         ({"name": 7, "source": {"type": "none"}}, "name"),
         ({"name": "-x", "source": {"type": "none"}}, "name"),
         ({"name": "a", "source": {"type": "copy"}}, "source.source"),
-        ({"name": "web1", "source": {"type": "copy", "source": "web1", "refresh": True}}, "source.source"),
         ({"name": "a", "source": {"type": "image"}}, "source.alias"),
         ({"name": "a", "source": {"type": "image", "alias": "a", "server": "https://x"}}, "source.server"),
         ({"name": "a", "source": {"type": "image", "properties": {"os": "Plan9"}}}, "source.properties"),

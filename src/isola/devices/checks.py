@@ -1,4 +1,4 @@
-"""Static checks of devices, from their configuration alone. Pure."""
+"""Validation of the configuration of devices, without access to the host. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from isola.settings import Settings
 Config = Mapping[str, str]
 _KIND = "devices"
 MOST_DEVICES = 256
-"""Of one instance or profile."""
+"""Maximum for one instance or profile."""
 
 
 def kinds() -> tuple[str, ...]:
@@ -25,7 +25,7 @@ def driver_of(kind: str, field: str = "type") -> type[DeviceDriver]:
     """The driver of a type of device. Raises Unsupported, with ``field``."""
     if kind not in kinds():
         raise Unsupported(
-            f"Devices of type {kind[:40]!r} are not offered", field=field, remedy=f"use {', '.join(kinds())}"
+            f"Devices of type {kind[:40]!r} are not supported", field=field, remedy=f"use {', '.join(kinds())}"
         )
     found: type[DeviceDriver] = registry.load(_KIND, kind.replace("-", "_"))
     return found
@@ -37,7 +37,7 @@ def settings_of(kind: str) -> Settings:
 
 
 def check(devices: Mapping[str, Config]) -> None:
-    """Raises InvalidInput, Unsupported, with the field that is wrong: ``devices.eth0.mtu``."""
+    """Raises InvalidInput, Unsupported, with the invalid field, such as ``devices.eth0.mtu``."""
     if len(devices) > MOST_DEVICES:
         raise InvalidInput(f"More than {MOST_DEVICES} devices", field="devices", remedy="remove some")
     for name, device in devices.items():

@@ -1,4 +1,4 @@
-"""Processes beside instances that outlive the daemon, one for each device that needs one."""
+"""Helper processes of devices, which keep running when the daemon ends."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OpenRoot = Callable[[], AbstractContextManager[int]]
 
 
 class Forwarders:
-    """Each writes its own pid file before it listens, so that it is always found."""
+    """Forwarder processes of proxies. Each writes its own PID file before it listens, so that it is always found."""
 
     def __init__(self, host: Host, notes: Notes) -> None:
         self._host = host
@@ -31,15 +31,15 @@ class Forwarders:
         self._companions: dict[_Key, Companion] = {}
 
     async def start(self, plug: Plug, spec: Spec, root: OpenRoot | None) -> None:
-        """Have it run, listening when this returns, and look after it. Raises HostFailure with what it says.
+        """Start and supervise the process; it listens on return. Raises HostFailure with its stderr.
 
-        ``root`` gives the directory in which its paths inside are resolved.
+        ``root`` opens the directory in which its paths inside are resolved.
         """
         await self._notes.make_home(plug.instance.id)
         await self._companion(plug, spec, root).ensure()
 
     async def stop(self, plug: Plug) -> None:
-        """End it, and return when it has ended; fine when there is none."""
+        """Kill it and wait for its end; no effect if it does not run."""
         companion = self._companions.pop(_key(plug), None) or self._companion(plug, None, None)
         self._companions.pop(_key(plug), None)
         await companion.stop()
@@ -51,7 +51,7 @@ class Forwarders:
         return await self._companion(plug, None, None).find() is not None
 
     def leave(self) -> None:
-        """No longer look after them; they run on."""
+        """Stop supervising; the processes keep running."""
         for companion in self._companions.values():
             companion.leave()
         self._companions.clear()
@@ -125,5 +125,5 @@ def _key(plug: Plug) -> _Key:
 
 
 def _mark(plug: Plug) -> str:
-    """Its last argument: which device it is for."""
+    """Its last argument, which identifies the device."""
     return f"{plug.instance.id}/{plug.name}"

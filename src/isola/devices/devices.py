@@ -1,4 +1,4 @@
-"""All devices of instances: the only interface to their drivers."""
+"""Devices of instances: the interface to their drivers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ States = Mapping[str, DeviceState]
 
 
 class Devices:
-    """What stands in an instance's record (``plugged``) is what the host has, or shall have once it runs."""
+    """The states in an instance's record (``plugged``) describe its devices on the host while it runs."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -32,18 +32,18 @@ class Devices:
         return self._drivers[kind]
 
     def plugs(self, instance: Instance, states: States | None = None) -> list[Plug]:
-        """Its devices as recorded, or in these states, in the order in which they are attached."""
+        """Its devices with the recorded or the given states, in the order in which they are attached."""
         found = instance.plugged if states is None else states
         plugs = [Plug(instance, name, state) for name, state in found.items()]
         return sorted(plugs, key=lambda plug: self.driver(plug.state.kind).order(plug.name, plug.config))
 
     async def require(self, instance: Instance, devices: Configured) -> None:
-        """Check expanded devices against the host and what others have. Raises what drivers raise, with a field."""
+        """Check expanded devices against the host and other instances. Raises errors of drivers, with a field."""
         for plug in self._wanted(instance, devices):
             await self.driver(plug.state.kind).require(plug)
 
     async def refused(self, instance: Instance, devices: Configured) -> dict[str, IsolaError]:
-        """Those that the host, or what others have, does not allow now, with why."""
+        """Devices that currently cannot be attached because of the host or other instances, with the errors."""
         found = {}
         for plug in self._wanted(instance, devices):
             try:
@@ -53,7 +53,7 @@ class Devices:
         return found
 
     async def choose(self, op: Operation, instance: Instance, devices: Configured) -> dict[str, DeviceState]:
-        """The states of expanded devices; what the record has of the same devices is kept where it fits."""
+        """The states of expanded devices; facts in the record of the same devices are kept if they still apply."""
         found = {}
         for plug in self._wanted(instance, devices):
             known = instance.plugged.get(plug.name)
@@ -61,7 +61,7 @@ class Devices:
         return found
 
     def forget(self, plugs: Iterable[Plug], *, but: Instance | None = None) -> None:
-        """What was chosen for devices is free again, unless ``but``, the next record, has the same."""
+        """Release what was chosen for devices, such as addresses, unless ``but``, the next record, has the same."""
         kept = {} if but is None else but.plugged
         for plug in plugs:
             other = kept.get(plug.name)
@@ -69,34 +69,33 @@ class Devices:
                 self.driver(plug.state.kind).forget(plug)
 
     async def register(self, op: Operation, instance: Instance) -> None:
-        """Make known what it has."""
         for plug in self.plugs(instance):
             await self.driver(plug.state.kind).register(op, plug)
 
     async def unregister(self, op: Operation, plugs: Iterable[Plug]) -> None:
-        """The reverse."""
+        """Undo ``register``."""
         for plug in plugs:
             await self.driver(plug.state.kind).unregister(op, plug)
 
     async def rename(self, op: Operation, old: Instance, new: Instance) -> None:
-        """Register what it has under its new name."""
+        """Register its devices under its new name."""
         for before, after in zip(self.plugs(old), self.plugs(new), strict=True):
             await self.driver(before.state.kind).rename(op, before, after)
 
     async def attach(self, op: Operation, instance: Instance, target: Target, stage: Stage) -> None:
-        """At a start: those whose stage has come."""
+        """At a start: attach the devices of this stage."""
         for plug in self.plugs(instance):
             driver = self.driver(plug.state.kind)
             if driver.stage is stage:
                 await driver.attach(op, plug, target)
 
     async def detach(self, op: Operation, plugs: Iterable[Plug], target: Target | None = None) -> None:
-        """In reverse; without ``target`` after the end of all that ran."""
+        """Detach in reverse order; without ``target`` if the instance has ended."""
         for plug in reversed(list(plugs)):
             await self.driver(plug.state.kind).detach(op, plug, target)
 
     async def change(self, op: Operation, old: Instance, new: Instance, target: Target | None) -> None:
-        """From the devices of one record to those of the next, running (``target``) or not; undone by the reverse."""
+        """Change from the devices of one record to those of the next, running (``target``) or not, with an undo."""
         before, after = ({plug.name: plug for plug in self.plugs(one)} for one in (old, new))
         for name, plug in reversed(list(before.items())):
             if name not in after or not _same_driver(plug, after[name]):
@@ -115,13 +114,13 @@ class Devices:
                 await driver.attach(op, plug, target)
 
     def changing(self, old: Instance, new: Instance) -> dict[str, DeviceState]:
-        """What ``change`` may leave half done: for each device that differs the state it comes to, or has had."""
+        """What ``change`` may leave half done: the new state, or else the old one, of each device that differs."""
         names = {*old.plugged, *new.plugged}
         found = {name: (new.plugged.get(name), old.plugged.get(name)) for name in sorted(names)}
         return {name: come or gone for name, (come, gone) in found.items() if come != gone and (come or gone)}  # type: ignore[misc]
 
     def differs(self, instance: Instance, devices: Configured) -> bool:
-        """Whether what its record says of its devices is not what is configured."""
+        """Whether the recorded states of its devices do not match the configuration."""
         wanted = {plug.name: plug for plug in self._wanted(instance, devices)}
         return set(wanted) != set(instance.plugged) or any(
             state.kind != wanted[name].state.kind or not self.driver(state.kind).stands_for(wanted[name], state)
@@ -129,11 +128,11 @@ class Devices:
         )
 
     async def forget_run(self, instance_id: str) -> None:
-        """Nothing of the instance runs, and its devices are detached: remove what was noted of them."""
+        """Remove the notes on its devices, after the instance has ended and its devices are detached."""
         await self._notes.forget_all(instance_id)
 
     async def close(self) -> None:
-        """The devices stay, and what they run goes on."""
+        """The devices stay attached, and their processes keep running."""
         for driver in self._drivers.values():
             await driver.close()
 

@@ -1,8 +1,8 @@
 """The device driver kind. ``drivers/<type>.py`` exports its class as ``DRIVER``.
 
-A device has three stages. It is *chosen* when the instance is made or changed: addresses and the like, which stay with
-it. It is *registered* as long as the instance has it, running or not. It is *attached* while the instance runs. The
-same ``attach`` and ``detach`` serve a start, a change of what runs, a rollback, a repair and a stop.
+A device has three stages. ``choose`` runs when the instance is created or changed, and determines permanent properties
+such as addresses. The device is *registered* as long as the instance has it, running or not. It is *attached* while the
+instance runs. The same ``attach`` and ``detach`` are used for start, hot-plug, rollback, repair and stop.
 """
 
 from __future__ import annotations
@@ -33,35 +33,35 @@ Config = Mapping[str, str]
 
 
 class Stage(IntEnum):
-    """When in a start a device is attached; all of them can be later, while the instance runs."""
+    """When a device is attached during a start; all devices can also be attached later, while the instance runs."""
 
     NETWORK = 1
-    """There is a network namespace, and nothing runs in it."""
+    """The network namespace exists, without processes."""
     PROCESS = 2
-    """The first process is there, with its root, and is held before its program."""
+    """The first process exists, with its root, and waits before it executes its program."""
     PROGRAM = 3
     """The program runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An instance that runs or is about to, as far as devices reach into it."""
+    """The parts of a running or starting instance that devices use."""
 
     endpoint: Endpoint
-    """Where its NICs end."""
+    """The endpoint of its NICs."""
     running: Guest | None = None
-    """None before anything of it is there."""
+    """None before the first process exists."""
 
     @property
     def network(self) -> Path:
-        """A file that stands for its network namespace. Raises Unsupported."""
+        """The file of its network namespace. Raises Unsupported."""
         if not isinstance(self.endpoint, NetworkNamespace):
             raise Unsupported("Devices of this type need an instance that shares the host's kernel")
         return self.endpoint.path
 
     @property
     def guest(self) -> Guest:
-        """The run; for devices that are attached when there is one."""
+        """The run; only for devices that are attached when it exists."""
         assert self.running is not None
         return self.running
 
@@ -76,18 +76,18 @@ class Plug:
 
     @property
     def config(self) -> Config:
-        """As configured."""
+        """Its configuration."""
         return self.state.config
 
     @property
     def field(self) -> str:
-        """What an error about it names."""
+        """The field of errors about it."""
         return f"devices.{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What drivers stand on."""
+    """The services that drivers use."""
 
     host: Host
     directory: Path
@@ -96,15 +96,15 @@ class Parts:
     pools: Pools
     volumes: Volumes
     volume_ref: Callable[[str, str, str], VolumeRef]
-    """Project, pool and name of a volume as an instance of that project names it -> what ``volumes`` calls it."""
+    """(project, pool, volume) as named by an instance of that project -> the reference of the volume."""
     network_ref: Callable[[str, str], Ref]
-    """The network that instances of a project mean by a name."""
+    """(project, network) as named by an instance of that project -> the reference of the network."""
     nic: Callable[[Plug], Nic]
-    """A NIC on a managed network, as its driver takes it."""
+    """A NIC on a managed network, as its network driver expects it."""
     disk_paths: Callable[[str], tuple[str, ...]] = lambda project: ()
-    """Directories of the host that disks of a project may lie below; empty: anywhere."""
+    """Directories of the host to which sources of disks in a project are limited; empty: no limit."""
     others: Callable[[], list[Plug]] = list
-    """All devices of all instances: what is held already."""
+    """All devices of all instances, to find conflicts."""
 
 
 class DeviceDriver(ABC):
@@ -114,7 +114,7 @@ class DeviceDriver(ABC):
     """Its keys without ``type``, as documented for this type in the LXD API."""
     stage: ClassVar[Stage] = Stage.PROCESS
     example: ClassVar[Config]
-    """A configuration, without ``type``, that works on any host: what help shows and its contract is tested with."""
+    """A configuration, without ``type``, that works on any host: used in help texts and contract tests."""
 
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
@@ -123,7 +123,7 @@ class DeviceDriver(ABC):
 
     @classmethod
     def check(cls, where: str, config: Config) -> None:
-        """What the table of keys cannot say: which keys go together. ``where`` begins an error's field. Pure."""
+        """Check combinations of keys, after the single keys. ``where`` is the prefix of an error's field. Pure."""
         return None
 
     @classmethod
@@ -138,45 +138,45 @@ class DeviceDriver(ABC):
 
     @classmethod
     def place(cls, name: str, config: Config) -> str | None:
-        """What of the instance it takes, such as ``path /dev/kvm``: no other device may have the same. Pure."""
+        """What it occupies in the instance, such as ``path /dev/kvm``: unique among its devices. Pure."""
         return None
 
     @classmethod
     def order(cls, name: str, config: Config) -> tuple[int, str]:
-        """Devices are attached in this order, and detached in reverse: a path before what lies below it. Pure."""
+        """Sort key: devices are attached in this order and detached in reverse, a path before paths below it. Pure."""
         return 0, name
 
     async def require(self, plug: Plug) -> None:
-        """Check it against the host, and against what other instances have, before anything is done.
+        """Check it against the host and other instances, before any effect.
 
         Raises InvalidInput, NotFound, InUse, Unsupported, with a field.
         """
         return None
 
     async def choose(self, op: Operation, plug: Plug, known: DeviceState | None) -> DeviceState:
-        """The state it shall have; facts that are ``known`` are kept where they still fit. Undone by a rollback."""
+        """Its new state; facts in ``known`` are kept if they still apply. Undone by a rollback."""
         return plug.state
 
     def stands_for(self, plug: Plug, state: DeviceState) -> bool:
-        """Whether a recorded state is of what is configured now. Pure."""
+        """Whether a recorded state matches the current configuration. Pure."""
         return state.config == plug.config
 
     def shares(self, state: DeviceState, other: DeviceState) -> bool:
-        """Whether what was chosen for one is the other's now. Pure."""
+        """Whether what was chosen for the first state is used by the other one. Pure."""
         return state.facts == other.facts
 
     def forget(self, plug: Plug) -> None:
-        """What was chosen is free again: the record that had it is gone, or has another."""
+        """Release what was chosen, after it has been removed from the record."""
         return None
 
     async def register(self, op: Operation, plug: Plug) -> None:
-        """Make known what the instance has, running or not."""
+        """Announce the device, whether or not the instance runs."""
         await op.effect(
             f"register device {plug.name}", lambda: self._register(plug), undo=lambda: self._unregister(plug)
         )
 
     async def unregister(self, op: Operation, plug: Plug) -> None:
-        """The reverse; fine when it is not known."""
+        """Undo ``register``; no effect if it is not registered."""
         await op.effect(f"unregister device {plug.name}", lambda: self._unregister(plug))
 
     async def rename(self, op: Operation, old: Plug, new: Plug) -> None:
@@ -189,7 +189,7 @@ class DeviceDriver(ABC):
         await op.effect(f"register device {new.name} anew", lambda: swap(old, new), undo=lambda: swap(new, old))
 
     async def attach(self, op: Operation, plug: Plug, target: Target) -> None:
-        """Plug it into what runs. Nothing stays when it fails."""
+        """Attach it to a running or starting instance. Leaves nothing behind if it fails."""
         await op.effect(
             f"attach device {plug.name}",
             lambda: self._attach(plug, target),
@@ -197,16 +197,16 @@ class DeviceDriver(ABC):
         )
 
     async def detach(self, op: Operation, plug: Plug, target: Target | None) -> None:
-        """Unplug it; ``target`` is None where nothing of the instance runs any more. Fine when it is not attached."""
+        """Detach it; ``target`` is None if the instance has ended. No effect if it is not attached."""
         await op.effect(f"detach device {plug.name}", lambda: self._detach(plug, target))
 
     async def withdraw(self, op: Operation, plug: Plug, target: Target | None) -> None:
-        """Take it away from an instance that stays, running (``target``) or not; undone by giving it back."""
+        """Remove it from an instance, running (``target``) or not; undone by restoring it."""
 
         async def back() -> None:
             await self._register(plug)
             if target is not None and not await self._attached(plug, target):
-                await self._detach(plug, target)  # what is left of it, where it went half-way
+                await self._detach(plug, target)  # remains of a partial detach
                 await self._attach(plug, target)
 
         async def take() -> None:
@@ -216,17 +216,17 @@ class DeviceDriver(ABC):
         await op.effect(f"withdraw device {plug.name}", take, undo=back)
 
     async def update(self, op: Operation, old: Plug, new: Plug, target: Target) -> None:
-        """Change what is plugged into a running instance; undone by the reverse."""
+        """Change a device of a running instance; undone by the reverse change."""
         await self.withdraw(op, old, target)
         await self.register(op, new)
         await self.attach(op, new, target)
 
     async def resume(self, plug: Plug, target: Target) -> None:
-        """At the start of the daemon: look after it again, and bring back what has ended meanwhile."""
+        """At the start of the daemon: supervise its processes again, and restart those that have ended meanwhile."""
         return None
 
     async def close(self) -> None:
-        """Stop watching companion processes when the daemon ends; the devices stay plugged."""
+        """Stop supervising helper processes when the daemon ends; the devices stay attached."""
         return None
 
     async def _register(self, plug: Plug) -> None:  # noqa: B027 - most have nothing to register
@@ -236,11 +236,11 @@ class DeviceDriver(ABC):
         """Hook."""
 
     async def _attach(self, plug: Plug, target: Target) -> None:  # noqa: B027 - some have nothing on the host
-        """Hook: leaves nothing behind when it fails half-way that ``_detach`` could not find."""
+        """Hook: after a failure ``_detach`` must be able to find all that it leaves behind."""
 
     async def _detach(self, plug: Plug, target: Target | None) -> None:  # noqa: B027
-        """Hook: fine when it is not attached."""
+        """Hook: no effect if it is not attached."""
 
     async def _attached(self, plug: Plug, target: Target) -> bool:
-        """Hook: whether it is plugged in, all of it."""
+        """Hook: whether it is attached completely."""
         return False

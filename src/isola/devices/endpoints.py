@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 MOST_PORTS = 256
-"""Of one proxy."""
+"""Maximum for one proxy."""
 _LONGEST_SOCKET = 100
 _INTERNET = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+)):([0-9,-]+)", re.ASCII)
 _PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", re.ASCII)
@@ -20,17 +20,17 @@ class Endpoint:
     protocol: str
     """``tcp``, ``udp`` or ``unix``."""
     host: str
-    """An IP address, or the path (``@name`` of an abstract socket)."""
+    """An IP address, or a path (``@name`` for an abstract socket)."""
     ports: tuple[int, ...] = ()
 
 
 def parse(value: str) -> Endpoint:
-    """Raises ValueError with what is wrong."""
+    """Raises ValueError with the reason."""
     protocol, _, rest = value.partition(":")
     if protocol == "unix":
         return Endpoint(protocol, _path(rest))
     if protocol not in ("tcp", "udp"):
-        raise ValueError("it begins with none of tcp:, udp: and unix:")
+        raise ValueError("it does not begin with tcp:, udp: or unix:")
     match = _INTERNET.fullmatch(rest)
     if match is None:
         raise ValueError("an IP address (IPv6 in brackets) and a port follow the protocol")

@@ -1,8 +1,8 @@
-"""What an instance may send through a NIC: rules of the packet filter against forged frames. Pure.
+"""Firewall rules against spoofed frames from a NIC of an instance. Pure.
 
-They bind at the first hook a frame meets, before the bridge learns from it, by the name of the host's end of the NIC:
-they can be there before it is. Rules look into messages of neighbour discovery by offsets from the transport header;
-so such messages are let through in plain form alone: no extension headers, no options but the one that is checked.
+They are in the first hook that a frame passes, before the bridge learns its address, and match the name of the host's
+end of the NIC, so that they can be set before it exists. They match messages of neighbour discovery by offsets from the
+transport header; so only messages without extension headers and without options except the checked one are accepted.
 """
 
 from __future__ import annotations
@@ -13,31 +13,31 @@ from ipaddress import IPv6Address
 
 _SOLICIT, _ADVERT, _ROUTER_SOLICIT = "nd-neighbor-solicit", "nd-neighbor-advert", "nd-router-solicit"
 _LEAST_BURST = 131_072
-"""Bytes: two frames of the largest size that links on one host hand over undivided."""
+"""Bytes: two frames of 64 KiB, the largest size that links on one host pass without segmentation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """What may come in from a link; None: not filtered."""
+    """What is accepted from a link; None: not filtered."""
 
     link: str
     mac: str | None = None
-    """The only sender."""
+    """The only permitted sender."""
     ipv4: tuple[str, ...] | None = None
-    """The only senders; empty: no IPv4 at all."""
+    """The only permitted senders; empty: no IPv4 at all."""
     ipv6: tuple[str, ...] | None = None
-    """The same, besides the link-local address that follows from the MAC; empty: no IPv6 at all."""
+    """Permitted senders, besides the link-local address derived from the MAC address; empty: no IPv6 at all."""
     rate: int | None = None
-    """Bits a second; what is more is dropped."""
+    """Bits per second; the excess is dropped."""
 
     @property
     def empty(self) -> bool:
-        """Whether everything may pass."""
+        """Whether nothing is filtered."""
         return (self.mac, self.ipv4, self.ipv6, self.rate) == (None, None, None, None)
 
 
 def link_local(mac: str) -> str:
-    """The address that an interface gives itself by its MAC address."""
+    """The link-local address that an interface derives from its MAC address."""
     raw = bytearray.fromhex(mac.replace(":", ""))
     raw[0] ^= 2
     return str(IPv6Address(b"\xfe\x80" + bytes(6) + bytes(raw[:3]) + b"\xff\xfe" + bytes(raw[3:])))
@@ -65,7 +65,7 @@ def bridge_table(wanted: Filter) -> str:
 
 
 def routed_table(wanted: Filter) -> str:
-    """The body of a table of family ``inet``, for a link that is no port of a bridge."""
+    """The body of a table of family ``inet``, for a link that is not a port of a bridge."""
     return "\n".join((
         "chain packets {",
         "  type filter hook prerouting priority raw; policy accept;",
@@ -93,7 +93,7 @@ def _frame_rules(wanted: Filter) -> Iterator[str]:
 
 
 def _discovery_rules(mac: str) -> Iterator[str]:
-    """Neighbours learn a MAC address from options of these messages, too."""
+    """These messages have options from which neighbours learn MAC addresses."""
     number = "0x" + mac.replace(":", "")
     yield (
         "ip6 nexthdr != ipv6-icmp icmpv6 type "
@@ -102,7 +102,7 @@ def _discovery_rules(mac: str) -> Iterator[str]:
     yield f"icmpv6 type {{ {_SOLICIT}, {_ADVERT} }} ip6 length != {{ 24, 32 }} drop"
     yield f"icmpv6 type {_ADVERT} ip6 length 32 @th,192,16 != 0x0201 drop"
     yield f"icmpv6 type {_ADVERT} ip6 length 32 @th,208,48 != {number} drop"
-    # A sender without an address yet asks with a number it has made up, in the place of its MAC address.
+    # A sender without an address (duplicate address detection) puts a random nonce in place of its MAC address.
     yield f"icmpv6 type {_SOLICIT} ip6 saddr != :: ip6 length 32 @th,192,16 != 0x0101 drop"
     yield f"icmpv6 type {_SOLICIT} ip6 saddr != :: ip6 length 32 @th,208,48 != {number} drop"
     yield f"icmpv6 type {_ROUTER_SOLICIT} ip6 length != {{ 8, 16 }} drop"
@@ -140,7 +140,7 @@ def _packet_rules(wanted: Filter) -> Iterator[str]:
         own = f" ip saddr != {{ {', '.join(wanted.ipv4)} }}" if wanted.ipv4 else ""
         yield f"meta nfproto ipv4{own} drop"
     if wanted.ipv6 is not None:
-        # Link-local addresses go no farther than the host's end.
+        # Packets to link-local addresses are not forwarded by the host.
         yield "ip6 daddr { fe80::/10, ff02::/16 } accept"
         own = f" ip6 saddr != {{ {', '.join(wanted.ipv6)} }}" if wanted.ipv6 else ""
         yield f"meta nfproto ipv6{own} drop"
@@ -149,7 +149,7 @@ def _packet_rules(wanted: Filter) -> Iterator[str]:
 def _rate_rules(wanted: Filter) -> Iterator[str]:
     if wanted.rate is not None:
         size = max(wanted.rate // 8, 1)
-        # The kernel adds the burst to what may come in one second.
+        # The kernel adds the burst to the amount of one second.
         yield f"limit rate over {size} bytes/second burst {max(_LEAST_BURST - size, 1)} bytes drop"
 
 

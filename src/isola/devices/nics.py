@@ -1,4 +1,4 @@
-"""NICs of instances: their configuration as one value, and what the host's networks are told of them. Pure."""
+"""NICs of instances: their parsed configuration, and the values that network drivers need. Pure."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from isola.runtimes import TapNic
 from isola.settings import boolean
 
 NONE = "none"
-"""Instead of an address: none of this family."""
+"""Value of an address key: no address of this family."""
 HWADDR, NETWORK, NAME, MTU, IPV4, IPV6, HOST_NAME = "hwaddr", "network", "name", "mtu", "ipv4", "ipv6", "host_name"
-"""Facts of a NIC."""
+"""Keys of recorded facts of a NIC."""
 Config = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """What can be changed while the NIC stays connected."""
+    """Settings that can be changed while the NIC stays connected."""
 
     mac_filtering: bool
     ipv4_filtering: bool
     ipv6_filtering: bool
     isolated: bool
     ingress: int | None
-    """Bits a second to the instance."""
+    """Bits per second to the instance."""
     egress: int | None
-    """Bits a second from the instance."""
+    """Bits per second from the instance."""
 
     @classmethod
     def read(cls, config: Config) -> Behaviour:
-        """To filter addresses is to filter MAC addresses too: who has another one has other addresses."""
+        """Filtering by IP address includes filtering by MAC address."""
 
         def true(key: str) -> bool:
             return boolean(config.get(key) or "false")
@@ -57,12 +57,12 @@ class Behaviour:
 
 
 def kind(config: Config) -> str:
-    """The ``nictype``: what is not said is a port of a bridge."""
+    """The ``nictype``; ``bridged`` by default."""
     return config.get("nictype") or "bridged"
 
 
 def network_name(config: Config) -> str:
-    """The managed network that a NIC names, or may name as its parent; empty where it cannot be one."""
+    """The managed network that a NIC names directly or as its parent; empty if its type has none."""
     if kind(config) != "bridged":
         return ""
     return config.get("network") or config.get("parent") or ""
@@ -74,7 +74,7 @@ def host_link(plug: Plug, names: HostNames) -> str:
 
 
 def filter_of(plug: Plug, names: HostNames) -> Filter:
-    """What may come from a port of a bridge."""
+    """The filter of a port of a bridge."""
     behaviour, facts = Behaviour.read(plug.config), plug.state.facts
     return Filter(
         link=host_link(plug, names),
@@ -86,7 +86,7 @@ def filter_of(plug: Plug, names: HostNames) -> Filter:
 
 
 def routed_filter_of(plug: Plug, names: HostNames) -> Filter:
-    """What may come from a NIC that is routed to: its own addresses and subnets, always; of one that is not, all."""
+    """The filter of a routed NIC, which may always use its own addresses and subnets only; of others, no filter."""
     config, own = plug.config, kind(plug.config) == "routed"
     rate = Behaviour.read(config).egress
     if not own:
@@ -101,13 +101,13 @@ def routed_filter_of(plug: Plug, names: HostNames) -> Filter:
 
 
 def addresses(config: Config, version: int) -> tuple[str, ...]:
-    """The addresses that are configured for a NIC that is routed to."""
+    """The configured addresses of a routed NIC."""
     value = config.get(f"ipv{version}.address")
     return () if value in (None, "", NONE) else _listed(value)
 
 
 def nic_of(plug: Plug, names: HostNames, network: Ref, hostname: str) -> Nic:
-    """A NIC on a managed network, as its driver takes it."""
+    """A NIC on a managed network, as its network driver expects it."""
     facts = plug.state.facts
     return Nic(
         instance_id=plug.instance.id,
@@ -125,12 +125,12 @@ def nic_of(plug: Plug, names: HostNames, network: Ref, hostname: str) -> Nic:
 
 
 def tap_of(nic: Nic) -> TapNic:
-    """A NIC as a guest with taps knows it."""
+    """The NIC for a guest with taps."""
     return TapNic(nic.host_link, nic.mac, nic.interface, nic.mtu)
 
 
 def _senders6(plug: Plug) -> tuple[str, ...]:
-    """None at all where the NIC shall have no IPv6; else its address, and the one that follows from the MAC."""
+    """Empty if the NIC has no IPv6; otherwise its address, and the one derived from the MAC address."""
     from isola.devices.filters import link_local
 
     if plug.config.get("ipv6.address") == NONE:

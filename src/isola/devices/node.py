@@ -1,4 +1,4 @@
-"""Device nodes in instances: what character and block devices have in common."""
+"""Device nodes in instances: common code of character and block devices."""
 
 from __future__ import annotations
 
@@ -19,32 +19,30 @@ _HIGHEST_NUMBER = (1 << 20) - 1
 
 
 def table(kind: str, example: str) -> Settings:
-    """The keys of both."""
+    """The keys of both types."""
     return Settings(
         kind,
-        Setting(
-            "source", values.path_on_host, f"The device node of the host, such as `{example}`; `path` when not set."
-        ),
-        Setting("path", values.path_inside, "Where it appears inside; `source` when not set."),
-        Setting("major", whole(0, 4095), "The device's major number; that of `source` when not set."),
-        Setting("minor", whole(0, _HIGHEST_NUMBER), "The device's minor number; that of `source` when not set."),
-        Setting("uid", whole(0, 65535), "User inside whom it belongs to.", "0"),
-        Setting("gid", whole(0, 65535), "Group inside which it belongs to.", "0"),
+        Setting("source", values.path_on_host, f"The device node of the host, such as `{example}`; by default `path`."),
+        Setting("path", values.path_inside, "Path of the node inside; by default `source`."),
+        Setting("major", whole(0, 4095), "Major number; by default that of `source`."),
+        Setting("minor", whole(0, _HIGHEST_NUMBER), "Minor number; by default that of `source`."),
+        Setting("uid", whole(0, 65535), "Owner of the node inside.", "0"),
+        Setting("gid", whole(0, 65535), "Group of the node inside.", "0"),
         Setting("mode", values.mode, "Permission bits, in octal.", "0660"),
-        Setting("required", boolean, "Whether the instance does not start when the device is missing.", "true"),
+        Setting("required", boolean, "Whether the instance fails to start if the device does not exist.", "true"),
     )
 
 
 class NodeDevice(DeviceDriver):
-    """A node made on the host for this instance, mounted on a file inside; its control group lets it open."""
+    """A node created on the host for this instance and mounted on a file inside; its control group permits access."""
 
     character: ClassVar[bool]
 
     @classmethod
     def check(cls, where: str, config: Mapping[str, str]) -> None:
-        """Both numbers or none; something to find it by."""
+        """Both numbers or neither; a source or a path."""
         if not config.get("source") and not config.get("path"):
-            raise InvalidInput("A device needs a source or a path", field=f"{where}.source", remedy="name its node")
+            raise InvalidInput("A device needs a source or a path", field=f"{where}.source", remedy="set its node")
         if bool(config.get("major")) != bool(config.get("minor")):
             missing = "minor" if config.get("major") else "major"
             raise InvalidInput("Major and minor number belong together", field=f"{where}.{missing}", remedy="give both")
@@ -57,11 +55,11 @@ class NodeDevice(DeviceDriver):
 
     @classmethod
     def order(cls, name: str, config: Mapping[str, str]) -> tuple[int, str]:
-        """After disks: one may be mounted above it."""
+        """After disks, because its path may be on one of them."""
         return 1000, name
 
     async def require(self, plug: Plug) -> None:
-        """The device is there, unless it may be missing, and of the right type."""
+        """The device exists, unless ``required`` is false, and has the right type."""
         if boolean(plug.config.get("required") or "true"):
             await self._number(plug)
 
@@ -73,7 +71,7 @@ class NodeDevice(DeviceDriver):
             if boolean(config.get("required") or "true"):
                 raise
             return
-        # Written before anything is there: what is found in the note is taken away again.
+        # Written before any effect, so that ``_detach`` can undo all of it.
         note = {_RULE: number.rule}
         await self.notes.write(instance.id, plug.name, note)
         await target.guest.let_open(number, allowed=True)
@@ -93,7 +91,7 @@ class NodeDevice(DeviceDriver):
         note = await self.notes.read(plug.instance.id, plug.name)
         if target is not None:
             if _MOUNT in note:
-                with contextlib.suppress(WrongState):  # it has ended: its mounts went with it
+                with contextlib.suppress(WrongState):  # its mounts ended with it
                     await target.guest.unmount(int(note[_MOUNT]))
             if _RULE in note and note[_RULE] not in await self._rules_of_others(plug):
                 with contextlib.suppress(WrongState):
@@ -106,7 +104,7 @@ class NodeDevice(DeviceDriver):
         return _MOUNT in note and int(note[_MOUNT]) in await target.guest.mounts()
 
     async def _rules_of_others(self, plug: Plug) -> set[str]:
-        """What other devices of the same instance are allowed by the same rule."""
+        """The device rules that other devices of the same instance need."""
         names = [name for name in plug.instance.plugged if name != plug.name]
         notes = [await self.notes.read(plug.instance.id, name) for name in names]
         return {note[_RULE] for note in notes if _RULE in note}

@@ -1,6 +1,6 @@
-"""What is on the host of an attached device, written down before it comes: how a later daemon finds it again.
+"""Notes on the objects on the host of attached devices, written before they exist, so that a later daemon finds them.
 
-A note speaks of one run of one instance, so it need not survive a power failure: what it names would be gone too.
+A note applies to one run of an instance. It is not synced, because its objects do not survive a power failure either.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class Notes:
         self._directory = directory
 
     def home(self, instance_id: str) -> Path:
-        """The directory of one instance: files of its devices lie there too."""
+        """The directory of one instance, which also has files of its devices."""
         return self._directory / instance_id
 
     async def read(self, instance_id: str, device: str) -> dict[str, str]:
-        """Empty where nothing was written since the host was booted."""
+        """Empty if there is no note."""
         try:
             found = orjson.loads(await self._host.files.read(self._file(instance_id, device)))
         except (NotFound, ValueError):
@@ -44,15 +44,15 @@ class Notes:
         await self._host.files.write(self._file(instance_id, device), content, durable=False)
 
     async def make_home(self, instance_id: str) -> None:
-        """For files of the instance's devices."""
+        """Create the directory of the instance."""
         await self._host.files.make_directory(self._directory, self.home(instance_id), mode=0o700)
 
     async def forget(self, instance_id: str, device: str) -> None:
-        """Fine when there is none."""
+        """No effect if there is none."""
         await self._host.files.remove_tree(self._file(instance_id, device))
 
     async def forget_all(self, instance_id: str) -> None:
-        """The instance has no devices on the host any more."""
+        """Remove all notes of the instance."""
         await self._host.files.remove_tree(self.home(instance_id))
 
     def _file(self, instance_id: str, device: str) -> Path:

@@ -1,4 +1,4 @@
-"""What devices name of storage and networks: pools, custom volumes, managed networks. Pure."""
+"""The pools, custom volumes and managed networks that devices use. Pure."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from isola.model.reference import Entity, Kind, Ref
 from isola.model.volume import VolumeRef
 
 Home = Callable[[str, Kind], str]
-"""The project in which things of a kind live that a project names."""
+"""(project, kind) -> the project that contains the resources of this kind which the project uses."""
 
 
 def named_by(home: Home, project: str, devices: Mapping[str, Mapping[str, str]]) -> Iterator[Entity]:
-    """By configured devices of an instance or a profile of this project."""
+    """Of configured devices of an instance or a profile of this project."""
     for device in devices.values():
         yield from _of_config(home, project, device.get("type", ""), device)
 
 
 def had_by(home: Home, project: str, states: Mapping[str, DeviceState]) -> Iterator[Entity]:
-    """By devices as an instance has them, its profiles' included."""
+    """Of the recorded devices of an instance, including those from its profiles."""
     for state in states.values():
         yield from _of_config(home, project, state.kind, state.config)
         if NETWORK in state.facts:

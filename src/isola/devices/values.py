@@ -1,4 +1,4 @@
-"""Values of device keys: each parser raises ValueError with a sentence that says what is expected."""
+"""Parsers of device keys. Each raises ValueError with a message that describes valid values."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LONGEST_PATH = 4095
 
 
 def interface(value: str) -> str:
-    """Name of an interface inside."""
+    """Name of a network interface inside."""
     if not _INTERFACE.fullmatch(value) or value in ("lo", "all", "default"):
         raise ValueError(
             "an interface name such as eth0 is expected: a letter, then up to 14 of letters, digits, . _ -"

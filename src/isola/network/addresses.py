@@ -19,9 +19,9 @@ from isola.errors import AlreadyExists, Conflict, InvalidInput
 from isola.model.network import Nic
 
 _POOLS = (IPv4Network("10.0.0.0/8"), IPv4Network("172.16.0.0/12"), IPv4Network("192.168.0.0/16"))
-"""Private space, in the order it is tried; the later ones where a route claims all of 10.0.0.0/8."""
+"""Private address ranges in the order of preference; the later ones are used if a route covers all of 10.0.0.0/8."""
 _FRESH_SECONDS = 600
-"""An address that was chosen is kept this long for a NIC not yet on record."""
+"""How long a chosen address is reserved for a NIC without a record."""
 
 _NO_LEASES: Mapping[str, str] = {}
 
@@ -32,7 +32,7 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class AddressPlan:
-    """What addresses a network's NICs may have."""
+    """The addresses available to a network's NICs."""
 
     ipv4: IPv4Interface | None = None
     """The gateway's address and the subnet."""
@@ -43,7 +43,7 @@ class AddressPlan:
     """NICs derive their IPv6 address from prefix and MAC (SLAAC); otherwise DHCPv6 assigns those chosen here."""
 
     def gateways(self) -> tuple[str, ...]:
-        """The network's own addresses, which are router and name server to its NICs."""
+        """The network's own addresses, which are the router and name server of its NICs."""
         return tuple(str(own.ip) for own in (self.ipv4, self.ipv6) if own is not None)
 
     def prefixed(self, nic: Nic) -> tuple[str, ...]:
@@ -71,7 +71,7 @@ def subnets(texts: Iterable[str]) -> tuple[Subnet, ...]:
 
 
 def choose_ipv4(avoid: Sequence[Subnet], seed: int) -> IPv4Interface:
-    """The gateway of a /24 that overlaps nothing in ``avoid``, found from a place the seed names. Raises Conflict."""
+    """The gateway of a /24 that overlaps nothing in ``avoid``; the search starts at ``seed``. Raises Conflict."""
     busy = [subnet for subnet in avoid if isinstance(subnet, IPv4Network) and subnet.prefixlen > 0]
     for pool in _POOLS:
         number = _free_block(pool.num_addresses // 256, [_blocks(pool, s) for s in busy if s.overlaps(pool)], seed)
@@ -81,7 +81,7 @@ def choose_ipv4(avoid: Sequence[Subnet], seed: int) -> IPv4Interface:
 
 
 def choose_ipv6(avoid: Sequence[Subnet], seed: int) -> IPv6Interface:
-    """The gateway of a unique local /64 (RFC 4193: fd and 56 bits by chance) that overlaps nothing in ``avoid``."""
+    """The gateway of a unique local /64 (RFC 4193: fd and 56 random bits) that overlaps nothing in ``avoid``."""
     busy = [subnet for subnet in avoid if isinstance(subnet, IPv6Network) and subnet.prefixlen >= 8]
     for step in range(len(busy) + 1):
         prefix = 0xFD << 120 | ((seed + step) % 2**56) << 64
@@ -92,7 +92,7 @@ def choose_ipv6(avoid: Sequence[Subnet], seed: int) -> IPv6Interface:
 
 
 def eui64(subnet: IPv6Network, mac: str) -> IPv6Address:
-    """The address a NIC gives itself in a /64 (RFC 4291, appendix A)."""
+    """The address that a NIC derives from its MAC address in a /64 (RFC 4291, appendix A)."""
     parts = bytes.fromhex(mac.replace(":", ""))
     identifier = bytes([parts[0] ^ 2]) + parts[1:3] + b"\xff\xfe" + parts[3:]
     host = int.from_bytes(identifier, "big") & int(subnet.hostmask)
@@ -101,7 +101,7 @@ def eui64(subnet: IPv6Network, mac: str) -> IPv6Address:
 
 @dataclass(slots=True)
 class AddressPool:
-    """The addresses of one network in memory: choosing one costs the same with 1 and with 1000 NICs."""
+    """The addresses of one network in memory; choosing one takes the same time with 1 and with 1000 NICs."""
 
     plan: AddressPlan
     holders: dict[str, str] = field(default_factory=dict)
@@ -109,11 +109,11 @@ class AddressPool:
     owned: dict[str, tuple[str | None, str | None]] = field(default_factory=dict)
     """MAC -> its addresses."""
     fresh: dict[str, float] = field(default_factory=dict)
-    """MAC -> when it was given addresses that no record may name yet."""
+    """MAC -> time at which it got addresses that may not be recorded yet."""
     cursor: int = 0
 
     def refresh(self, nics: Iterable[Nic], now: float) -> None:
-        """Learn anew who holds what: the NICs on record, and choices too young to be on record."""
+        """Rebuild the holders from the recorded NICs and from recent choices."""
         young = {mac: self.owned[mac] for mac, since in self.fresh.items() if now - since < _FRESH_SECONDS}
         self.fresh = {mac: self.fresh[mac] for mac in young}
         self.holders.clear()
@@ -126,9 +126,11 @@ class AddressPool:
     def choose(
         self, mac: str, ipv4: str | None, ipv6: str | None, now: float, leased: Mapping[str, str] = _NO_LEASES
     ) -> tuple[str | None, str | None]:
-        """Addresses for a NIC, those wanted or free ones. Raises InvalidInput, AlreadyExists, Conflict when full.
+        """The requested addresses for a NIC, or free ones. Raises InvalidInput, AlreadyExists, Conflict if there are
+        none.
 
-        What is ``leased`` (address -> MAC) to another is chosen only when nothing else is left: it must be taken away.
+                Addresses ``leased`` (address -> MAC) to other clients are chosen last: the caller must end their
+                leases.
         """
         mac = mac.lower()
         others = {address for address, holder in leased.items() if holder != mac}
@@ -175,9 +177,9 @@ class AddressPool:
         size = sum(last - first + 1 for first, last in spans)
         if own is None or not size:
             return None
-        # A stranger who leased all there is must not keep instances from theirs: what he has is taken last.
+        # Unknown clients that have leased all addresses must not block instances: their addresses are chosen last.
         for avoided in (others, frozenset[str]()):
-            # One more look than there are addresses taken (and the gateway) must find a free one.
+            # One more attempt than there are addresses in use (and the gateway) finds a free one.
             for _ in range(min(size, len(self.holders) + len(avoided) + 2)):
                 address = str(IPv4Address(_nth(spans, self.cursor % size)))
                 self.cursor = (self.cursor + 1) % size
@@ -208,7 +210,7 @@ def _blocks(pool: IPv4Network, subnet: IPv4Network) -> range:
 
 
 def _free_block(count: int, busy: Sequence[range], seed: int) -> int | None:
-    """The first block from the seed on, once around, that is in no busy range; leaps over whole ranges."""
+    """The first block from the seed on, wrapping around, that is in no busy range; skips whole ranges."""
     number = seed % count
     for _ in range(2 * len(busy) + 1):
         hit = next((blocks for blocks in busy if number in blocks), None)
@@ -227,7 +229,7 @@ def _nth(spans: Sequence[Span], number: int) -> int:
 
 
 def _around(subnet: IPv6Network, start: int) -> Iterator[int]:
-    """Addresses of a subnet from ``start`` on, once around, without the subnet's own (router) address."""
+    """Addresses of a subnet from ``start`` on, wrapping around, without the subnet-router anycast address."""
     base, size = int(subnet.network_address), subnet.num_addresses
     for step in range(size):
         offset = (start - base + step) % size

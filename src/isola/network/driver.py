@@ -19,7 +19,7 @@ from isola.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class NetworkCapabilities:
-    """Facts others may rely on instead of asking for a driver's name."""
+    """Features that callers check instead of the driver's name."""
 
     dhcp: bool = False
     dns: bool = False
@@ -34,13 +34,13 @@ class NetworkDriver(ABC):
     """
 
     in_projects: ClassVar[bool] = False
-    """Whether its names are its project's own: on the host there is one bridge of a name."""
+    """Whether its names are scoped by project; bridges are not, because their names are those of links."""
 
     capabilities: ClassVar[NetworkCapabilities]
     settings: ClassVar[Settings]
     """Network configuration keys, as documented for this type in the LXD API."""
     of_host: ClassVar[frozenset[str]] = frozenset()
-    """Those by which a network reaches the host or what lies beyond: a caller restricted to projects changes none."""
+    """Keys that affect the host or other networks: callers that are restricted to projects cannot change them."""
 
     def __init__(self, host: Host, directory: Path, names: HostNames) -> None:
         self.host = host
@@ -50,27 +50,27 @@ class NetworkDriver(ABC):
     @classmethod
     @abstractmethod
     async def probe(cls, host: Host) -> Probe:
-        """Does it work here, which version, and if not why and what to do."""
+        """Whether it works on this host, with the version, or the reason and a remedy."""
 
     @abstractmethod
     async def complete(
         self, config: Mapping[str, str], others: Sequence[Network], previous: Mapping[str, str] | None = None
     ) -> dict[str, str]:
-        """Validate and fill in what was left ``auto`` or unset (free subnets), so that it never changes again.
+        """Validate, and replace ``auto`` and missing values (free subnets) by permanent ones.
 
-        In an update ``previous`` is the configuration so far: what was chosen then is kept.
+        In an update ``previous`` is the old configuration: values that were chosen for it are kept.
         """
 
     def plan(self, network: Network) -> AddressPlan:
-        """Which addresses its NICs may have; pure. The default gives none."""
+        """The addresses available to its NICs; none by default. Pure."""
         return AddressPlan()
 
     def link(self, network: str) -> str | None:
-        """Name of the link a network of this name has on the host, or None."""
+        """Name of the link on the host of a network of this name, or None."""
         return None
 
     async def start(self, op: Operation, network: Network, nics: Sequence[Nic]) -> None:
-        """Bring the network up with these NICs registered; idempotent, also repairs after a crash."""
+        """Start the network with these NICs registered; idempotent, also used for repairs after a crash."""
         await op.effect(
             f"start network {network.name}",
             lambda: self._start(network, nics),
@@ -78,13 +78,13 @@ class NetworkDriver(ABC):
         )
 
     async def update(self, op: Operation, old: Network, new: Network, nics: Sequence[Nic]) -> None:
-        """Give a network that is up a new configuration, under the running NICs; undone by the old one."""
+        """Change the configuration of a running network without detaching its NICs; undone by the old configuration."""
         await op.effect(
             f"update network {new.name}", lambda: self._start(new, nics), undo=lambda: self._start(old, nics)
         )
 
     async def replace(self, op: Operation, old: Network, new: Network) -> None:
-        """Take one network down and bring another up in its place, with no NICs on it."""
+        """Stop a network and start another one in its place, without NICs."""
 
         async def swap(gone: Network, come: Network) -> None:
             await self._stop(gone)
@@ -93,11 +93,11 @@ class NetworkDriver(ABC):
         await op.effect(f"rename network {old.name} to {new.name}", lambda: swap(old, new), undo=lambda: swap(new, old))
 
     async def stop(self, op: Operation, network: Network) -> None:
-        """Take it down and leave nothing of it on the host; fine when it is down."""
+        """Stop it and remove it from the host completely; idempotent."""
         await op.effect(f"stop network {network.name}", lambda: self._stop(network))
 
     async def register(self, op: Operation, network: Network, nic: Nic) -> None:
-        """Reserve the NIC's addresses and name in DHCP and DNS; costs the same however many there are."""
+        """Reserve the NIC's addresses and name in DHCP and DNS, in constant time."""
         await op.effect(
             f"register {nic.device} on {network.name}",
             lambda: self._register(network, nic),
@@ -105,7 +105,7 @@ class NetworkDriver(ABC):
         )
 
     async def unregister(self, op: Operation, network: Network, nic: Nic) -> None:
-        """Forget them; fine when they are not there."""
+        """Remove these reservations; no effect if there are none."""
         await op.effect(f"unregister {nic.device} from {network.name}", lambda: self._unregister(network, nic))
 
     async def rename(self, op: Operation, network: Network, old: Nic, new: Nic) -> None:
@@ -120,7 +120,7 @@ class NetworkDriver(ABC):
         )
 
     async def withdraw(self, op: Operation, network: Network, nic: Nic, endpoint: Endpoint | None) -> None:
-        """Take a NIC away from an instance that stays, running (``endpoint``) or not; undone by giving it back."""
+        """Remove a NIC from an instance, running (``endpoint``) or not; undone by restoring it."""
 
         async def back() -> None:
             await self._register(network, nic)
@@ -134,7 +134,7 @@ class NetworkDriver(ABC):
         await op.effect(f"withdraw {nic.device} from {network.name}", take, undo=back)
 
     async def attach(self, op: Operation, network: Network, nic: Nic, endpoint: Endpoint) -> None:
-        """Connect the network to an instance's endpoint. Raises WrongState when that is gone."""
+        """Connect the network to an instance's endpoint. Raises WrongState if that no longer exists."""
         await op.effect(
             f"attach {nic.device} to {network.name}",
             lambda: self._attach(network, nic, endpoint),
@@ -142,10 +142,10 @@ class NetworkDriver(ABC):
         )
 
     async def detach(self, op: Operation, network: Network, nic: Nic) -> None:
-        """Remove the NIC's links; fine when they are gone with the namespace."""
+        """Remove the NIC's links; no effect if they were removed with the namespace."""
         await op.effect(f"detach {nic.device} from {network.name}", lambda: self._detach(network, nic))
 
-    # The same without an operation, for callers with steps of their own.
+    # The same without an operation, for callers with their own steps.
 
     async def enroll(self, network: Network, nic: Nic) -> None:
         """``register``."""
@@ -179,7 +179,7 @@ class NetworkDriver(ABC):
 
     @abstractmethod
     async def leases(self, network: Network) -> Sequence[Lease]:
-        """Addresses that DHCP has handed out, to instances and to strangers."""
+        """Addresses leased by DHCP to instances and unknown clients."""
 
     @abstractmethod
     async def state(self, network: Network) -> Mapping[str, object]:
@@ -187,8 +187,8 @@ class NetworkDriver(ABC):
 
     @abstractmethod
     async def clean(self, networks: Sequence[Network], host_links: Sequence[str]) -> None:
-        """Remove what this daemon left on the host that belongs to none of these networks and NIC links."""
+        """Remove this daemon's objects on the host that belong to none of these networks and NIC links."""
 
     async def close(self) -> None:
-        """Let go of what is watched; nothing on the host changes."""
+        """Stop supervising processes, without changing the host."""
         return None

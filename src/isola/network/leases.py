@@ -1,6 +1,6 @@
-"""dnsmasq's lease file, and the messages that end a lease as if its client gave it back; pure.
+"""dnsmasq's lease file, and the messages with which a client releases a lease. Pure.
 
-dnsmasq reads the file when it starts and only writes it from then on, so a lease is ended by a message, not by an edit:
+dnsmasq reads the file only when it starts, so a lease is ended by a message and not by editing the file:
 DHCPRELEASE (RFC 2131, 4.4.6) for IPv4, Release (RFC 8415, 18.2.7) for IPv6.
 """
 
@@ -23,18 +23,18 @@ SERVERS6 = "ff02::1:2"
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """An address that dnsmasq has leased. The host name in it comes from a stranger."""
+    """An address that dnsmasq has leased. The host name is untrusted."""
 
     address: str
     mac: str
-    """Empty where the client has no Ethernet address, and for IPv6, where it names itself by a DUID."""
+    """Empty if the client has no Ethernet address, and for IPv6, where clients have a DUID."""
     hostname: str
     client: bytes
-    """The client identifier, or the DUID; empty where it sent none."""
+    """The client identifier or the DUID; empty if it sent none."""
     association: int = 0
-    """IPv6: the number of the client's identity association."""
+    """IPv6: the id of the client's identity association (IAID)."""
     temporary: bool = False
-    """IPv6: an address of the kind that changes."""
+    """IPv6: whether it is a temporary address."""
 
 
 def read(text: str, now: float) -> list[Held]:
@@ -55,9 +55,9 @@ def read(text: str, now: float) -> list[Held]:
 
 
 def is_whole(text: str, before: str) -> bool:
-    """Whether the file was not read while it was being written; ``before`` is how it was seen last.
+    """Whether the content is complete and was not read during a rewrite; ``before`` is the content read last.
 
-    It is emptied first, and once dnsmasq has a name for DHCPv6 clients that stands behind the leases of IPv4.
+    dnsmasq truncates the file first. Once it has a DUID, that is written after the IPv4 leases.
     """
     if "duid " in before and "duid " not in text:
         return False
@@ -65,7 +65,7 @@ def is_whole(text: str, before: str) -> bool:
 
 
 def server_duid(text: str) -> bytes:
-    """How dnsmasq names itself to DHCPv6 clients; empty where it has not begun to."""
+    """The server DUID of dnsmasq; empty if it has none yet."""
     for line in text.splitlines():
         if (fields := line.split())[:1] == ["duid"]:
             return _identifier("".join(fields[1:2]))

@@ -1,4 +1,4 @@
-"""Network namespaces of instances: each made before the instance starts, and removed when it has stopped."""
+"""Network namespaces of instances: created before the instance starts, and removed after it has stopped."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _DIRECTORY = "netns"
 
 
 class NetworkNamespaces:
-    """By the id of the instance that owns them: another daemon on the same directory finds what this one made.
+    """Identified by the id of the owning instance, so that a later daemon on the same directory finds them.
 
-    Who runs inside is no matter here, so several runs can share one, and it is there before the first.
+    They are independent of the processes in them: several runs can share one, and it exists before the first.
     """
 
     def __init__(self, host: Host, directory: Path) -> None:
@@ -24,7 +24,7 @@ class NetworkNamespaces:
         self._directory = directory / _DIRECTORY
 
     async def make(self, op: Operation, id: str, idmap: IdRange) -> NetworkNamespace:
-        """A new one that root of these ids rules. Raises AlreadyExists, HostFailure."""
+        """Create one that is owned by the root user of these ids. Raises AlreadyExists, HostFailure."""
         namespace = self.place(id)
 
         async def look() -> bool:
@@ -39,7 +39,7 @@ class NetworkNamespaces:
         return namespace
 
     def get(self, id: str) -> NetworkNamespace:
-        """The one an instance owns. Raises WrongState when it has none."""
+        """The one that an instance owns. Raises WrongState if it has none."""
         if not self.has(id):
             raise WrongState(
                 "The network namespace of the instance is missing", remedy="stop the instance and start it again"
@@ -51,9 +51,9 @@ class NetworkNamespaces:
         return self._host.namespaces.has_network(self.place(id).path)
 
     def place(self, id: str) -> NetworkNamespace:
-        """Where that of an instance is kept, if it has one."""
+        """The namespace under its path, whether or not it exists."""
         return NetworkNamespace(self._directory / id)
 
     async def remove(self, id: str) -> None:
-        """Fine when there is none."""
+        """No effect if there is none."""
         await self._host.namespaces.remove_network(self.place(id).path)

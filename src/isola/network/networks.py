@@ -38,16 +38,16 @@ from isola.operations import Operation, Operations
 from isola.state import Described, Intent, Intents, References, Scoped, Versioned, record_codec
 
 _RENAMING = "network"
-"""The kind of intent of a network that is getting another name."""
+"""The kind of the intent for renaming a network."""
 _ADDRESSES, _CHOSEN = ("ipv4.address", "ipv6.address"), ("", "auto", "none")
-"""A subnet that the daemon chooses hides nothing that the host reaches."""
+"""Address keys, and their values that let the daemon choose: such subnets overlap nothing that the host can reach."""
 log = logging.getLogger(__name__)
 
 
 class Networks:
     """All networks of this daemon. Mutations are the whole work of an operation: they commit it."""
 
-    def __init__(  # noqa: PLR0917 - one for each part it stands on
+    def __init__(  # noqa: PLR0917 - one for each part that it uses
         self,
         host: Host,
         records: Scoped[Network],
@@ -75,7 +75,7 @@ class Networks:
         self._references = references or References()
         self._kinds = drivers
         self._permit = permit
-        """Raises Forbidden where the project does not allow one more."""
+        """Raises Forbidden if the project does not permit another network."""
         self._drivers: dict[str, NetworkDriver] = {}
         self._pools: dict[Ref, AddressPool] = {}
         self.down: dict[Ref, IsolaError] = {}
@@ -84,25 +84,25 @@ class Networks:
         """Serializes the choice of subnets, so that no two networks get the same."""
 
     async def probe(self) -> None:
-        """Ask every driver whether it works here."""
+        """Probe all drivers."""
         kinds = self._kinds or {name: registry.load("network", name) for name in registry.names("network")}
         answers = await asyncio.gather(*(probed(name, kind.probe(self._host)) for name, kind in kinds.items()))
         self.probes = dict(zip(kinds, answers, strict=True))
         self._drivers = {name: kind(self._host, self._directory, self._names) for name, kind in kinds.items()}
 
     async def open(self) -> None:
-        """At daemon start: remove what is half made, bring all up or adopt it, clean up behind a daemon that died."""
+        """At daemon start: remove incomplete networks, start or adopt all others, and clean up after a crash."""
         if not self.probes:
             await self.probe()
         await self._operate("Start networks", self._open)
 
     async def close(self) -> None:
-        """Nothing is stopped: instances go on."""
+        """Stop supervising; networks and instances keep running."""
         for driver in self._drivers.values():
             await driver.close()
 
     async def stop_all(self) -> None:
-        """Take every network down; the records stay and ``open`` brings all up again."""
+        """Stop all networks; their records stay, and ``open`` starts them again."""
         await self._operate("Stop networks", self._stop_all)
 
     def __iter__(self) -> Iterator[Network]:
@@ -123,7 +123,7 @@ class Networks:
         return self._records.revision(ref)
 
     def status(self, ref: Ref) -> str:
-        """As the API names it: ``Pending`` while it is made or removed, ``Unavailable`` when it did not come up."""
+        """As in the API: ``Pending`` while it is created or deleted, ``Unavailable`` if it could not be started."""
         if not self.get(ref).ready:
             return "Pending"
         return "Unavailable" if ref in self.down else "Created"
@@ -136,7 +136,7 @@ class Networks:
         return self._references.users(Entity.of(Kind.NETWORK, ref))
 
     async def create(self, op: Operation, network: Network) -> Network:
-        """Make a network of the name, driver, description and config asked for. Raises AlreadyExists, InvalidInput."""
+        """Create a network with this name, driver, description and config. Raises AlreadyExists, InvalidInput."""
         name, driver = network_name(network.name), self._driver(network.driver)
         async with self._choosing:
             if network.project != DEFAULT_PROJECT and not driver.in_projects:
@@ -165,7 +165,7 @@ class Networks:
         return made
 
     async def update(self, op: Operation, ref: Ref, decide: Callable[[Network], Network]) -> None:
-        """Set a new configuration, in effect at once. Raises InUse when it would take addresses from instances."""
+        """Set a new configuration, with immediate effect. Raises InUse if instances would lose addresses."""
         async with self._choosing:
             held = self._ready(ref)
             old, wanted = held.value, decide(held.value)
@@ -184,7 +184,7 @@ class Networks:
         self._tell("updated", ref, op.caller)
 
     async def rename(self, op: Operation, old: Ref, new: str) -> None:
-        """Give it another name. Raises InUse, AlreadyExists."""
+        """Raises InUse, AlreadyExists."""
         held, name = self._ready(old), network_name(new)
         network, driver = held.value, self._driver(held.value.driver)
         self._refuse_if_used(old)
@@ -204,7 +204,7 @@ class Networks:
         self._tell("renamed", renamed.ref, op.caller, old_name=old.name)
 
     async def delete(self, op: Operation, ref: Ref) -> None:
-        """Remove it and all of it on the host. Raises InUse naming the users; once begun it can only be finished."""
+        """Remove it and its objects on the host. Raises InUse with the users. Once begun it can only be completed."""
         network = self.get(ref)
         driver = self._driver(network.driver)
         self._refuse_if_used(ref)
@@ -213,13 +213,15 @@ class Networks:
         self._tell("deleted", ref, op.caller)
 
     async def unknown(self) -> Mapping[str, Network | None]:
-        """Networks on the host without a record, each with its description where it has one."""
+        """Networks on the host without a record, each with its description, or None if that is missing."""
         described = await self._described.load()
         names = {*await self._host.files.names(self._directory / "networks"), *described}
         return {name: described.get(name) for name in sorted(names - {network.name for network in self._records})}
 
     async def adopt(self, op: Operation, name: str) -> None:
-        """Make the record of a network again and have it up; what is on it goes on. Raises NotFound, InvalidInput."""
+        """Restore the record of a network and start it; attached instances keep running. Raises NotFound,
+        InvalidInput.
+        """
         unknown = await self.unknown()
         if name not in unknown:
             raise NotFound(f"There is no unknown network {name[:80]!r}")
@@ -227,13 +229,13 @@ class Networks:
         if network is None or network.name != name:
             raise InvalidInput(f"Network {name!r} has no readable description", field="id", remedy="remove it")
         driver = self._driver(network.driver)
-        # Recorded first: from here on nothing of it is undone under the instances that are on it.
+        # Recorded first, so that a failure does not remove the network under attached instances.
         await op.commit(lambda: self._records.add(network.ref, dataclasses.replace(network, ready=True)))
         await driver.start(op, network, self._nics(network.ref))
         self._tell("created", network.ref, op.caller)
 
     async def remove_unknown(self, op: Operation, name: str) -> None:
-        """Take down what no record speaks for. Raises NotFound."""
+        """Remove a network without a record. Raises NotFound."""
         unknown = await self.unknown()
         if name not in unknown:
             raise NotFound(f"There is no unknown network {name[:80]!r}")
@@ -248,7 +250,7 @@ class Networks:
     async def allocate(
         self, network: Ref, mac: str, *, ipv4: str | None = None, ipv6: str | None = None
     ) -> tuple[str | None, str | None]:
-        """Choose the addresses of a NIC; they are its own until ``release`` or until no record names them.
+        """Choose the addresses of a NIC; they are reserved until ``release``, or as long as a record names them.
 
         IPv4 is a free one of the DHCP ranges, not leased if possible, IPv6 follows from the MAC. Wanted ones are
         checked: InvalidInput (outside the subnet), AlreadyExists (taken). Conflict when none is free.
@@ -261,7 +263,7 @@ class Networks:
         except InvalidInput:
             raise
         except Conflict:
-            # Instances go without telling: look who is still there, then try once more.
+            # Instances may have been deleted: read the current NICs, then try again.
             nics = self._nics(network)
             pool.refresh(nics, now)
             try:
@@ -271,16 +273,16 @@ class Networks:
                 raise AlreadyExists(error.message, evidence=names.get(error.evidence, error.evidence)) from error
 
     def release(self, network: Ref, mac: str) -> None:
-        """The NIC is gone, its addresses are free; fine when it had none."""
+        """Release the addresses of a removed NIC; no effect if it had none."""
         if network in self._pools:
             self._pools[network].release(mac)
 
     def gateways(self, ref: Ref) -> tuple[str, ...]:
-        """The network's own addresses: router and name server for what is on it."""
+        """The network's own addresses: router and name server of its NICs."""
         return self.driver(ref).plan(self.get(ref)).gateways()
 
     async def leases(self, ref: Ref) -> Sequence[Lease]:
-        """All addresses in use: the network's own, those of NICs, those DHCP gave to others."""
+        """All addresses in use: the network's own, those of NICs, and those leased to other clients."""
         found = [Lease(f"{ref.name}.gw", "", address, "gateway") for address in self.gateways(ref)]
         for nic in self._nics(ref):
             own = [a for a in (nic.ipv4, nic.ipv6) if a]
@@ -298,12 +300,14 @@ class Networks:
         return state
 
     async def unmanaged(self) -> Mapping[str, str]:
-        """Links of the host that are not ours: name -> the API's type. A network hides a link of its name."""
+        """Links of the host that are not managed: name -> the API's type. A network takes precedence over its
+        namesake.
+        """
         managed = {name for network in self._records for name in (self._link(network), network.name)}
         return {name: kind for name, kind in kinds(await self._host.links.all()).items() if name not in managed}
 
     async def _open(self, op: Operation) -> None:
-        # Nothing here is ever undone: a network that cannot be repaired now still carries running instances.
+        # Nothing is undone after a failure, because running instances may use the network.
         await op.commit()
         await self._described.load()
         for intent in list(self._intents.of_kind(_RENAMING)):
@@ -353,7 +357,7 @@ class Networks:
             log.warning("Cannot update the description of network %s: %s", network.name, error)
 
     async def _finish_renaming(self, op: Operation, intent: Intent) -> None:
-        """Of the two names the one on record counts; of the other nothing stays."""
+        """Keep the recorded one of the two names, and remove all objects of the other."""
         names = [intent.facts.get("old", ""), intent.facts.get("new", "")]
         project = intent.facts.get("project", DEFAULT_PROJECT)
         found = [network for name in names if (network := self._records.find(Ref(project, name))) is not None]
@@ -407,10 +411,10 @@ class Networks:
         return driver.link(network.name) if driver else None
 
     async def _refuse_foreign_link(self, driver: NetworkDriver, name: str) -> None:
-        """Neither the network's link nor its name is there: it would be unclear which of the two is meant."""
+        """The host has no link with the network's name or the name of its link, which would be ambiguous."""
         for link in {driver.link(name), name} - {None}:
             view = await self._host.links.find(str(link))
-            # Daemons side by side may each have a network of the same name, and one of them has a link of that name.
+            # Several daemons may have networks of the same name, and for one of them the link has that name too.
             if view is not None and (link == driver.link(name) or not self._names.is_network(view.alias)):
                 raise AlreadyExists(
                     f"The host has a link named {link!r} already", field="name", remedy="choose another name"
@@ -439,7 +443,7 @@ class Networks:
 def _refuse_keys_of_host(
     driver: NetworkDriver, caller: Caller, before: Mapping[str, str], wanted: Mapping[str, str]
 ) -> None:
-    """Raises Forbidden where a caller restricted to projects changes what is for administrators of the host."""
+    """Raises Forbidden if a caller that is restricted to projects changes a key for administrators of the host."""
     if caller.admin:
         return
     for key in sorted(driver.of_host):

@@ -1,4 +1,4 @@
-"""Values of network configuration keys: each parser raises ValueError with a sentence that says what is expected."""
+"""Parsers of network configuration keys. Each raises ValueError with a message that describes valid values."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ _OPTIONS = {
     "nodev": "",
 }
 _MOUNT = "mount"
-"""What the note calls the number of the mount."""
+"""Key of the mount id in the note."""
 _PROPAGATIONS = {f"r{kind}": kind for kind in PROPAGATIONS} | {kind: kind for kind in PROPAGATIONS}
 
 
@@ -40,7 +40,7 @@ def _source(value: str) -> str:
 def _options(value: str) -> tuple[str, ...]:
     options = tuple(part.strip() for part in value.split(","))
     if unknown := [option for option in options if option not in _OPTIONS]:
-        raise ValueError(f"of {', '.join(_OPTIONS)} some, separated by commas, are expected, not {unknown[0][:40]!r}")
+        raise ValueError(f"options out of {', '.join(_OPTIONS)}, separated by commas, are expected")
     return options
 
 
@@ -50,33 +50,40 @@ class Disk(DeviceDriver):
     example: ClassVar[Mapping[str, str]] = {"source": "tmpfs:", "path": "/scratch", "size": "64MiB"}
     settings = Settings(
         "disk",
-        Setting("path", values.path_inside, "Where it is mounted inside; `/` for the root, which each instance has."),
+        Setting(
+            "path", values.path_inside, "Mount point inside; `/` for the root file system, which each instance needs."
+        ),
         Setting("source", _source, "A path of the host, the name of a custom volume of `pool`, or `tmpfs:`."),
         Setting("pool", text, "The storage pool of the root or of the custom volume."),
-        Setting("size", values.size, "Room of a tmpfs (64MiB when not set), or of the root where its pool has quotas."),
+        Setting("size", values.size, "Size of a tmpfs (default 64MiB), or of the root if its pool has quotas."),
         Setting("readonly", boolean, "Mount it read-only.", "false", live=True),
-        Setting("recursive", boolean, "With all that is mounted below a path of the host.", "false", live=True),
         Setting(
-            "propagation", one_of(*sorted(_PROPAGATIONS)), "Of mounts made later, on the host or inside.", "private"
+            "recursive", boolean, "Include file systems that are mounted below a path of the host.", "false", live=True
+        ),
+        Setting(
+            "propagation",
+            one_of(*sorted(_PROPAGATIONS)),
+            "Propagation of later mounts on the host or inside.",
+            "private",
         ),
         Setting(
             "shift",
             boolean,
-            "Show files of the host with their owners shifted, so that its root is the instance's root; without it "
+            "Shift owners of files of the host, so that the host's root is the instance's root; without it "
             "they belong to `nobody` inside. Custom volumes are always shifted.",
             "false",
         ),
-        Setting("required", boolean, "Whether the instance does not start when the source is missing.", "true"),
-        Setting("optional", boolean, "The reverse of `required`, as older clients write it.", "false"),
-        Setting("raw.mount.options", _options, "Some of ro, nosuid, noexec, nodev, separated by commas."),
+        Setting("required", boolean, "Whether the instance fails to start if the source does not exist.", "true"),
+        Setting("optional", boolean, "The opposite of `required`, used by older clients.", "false"),
+        Setting("raw.mount.options", _options, "Mount options, separated by commas."),
     )
 
     @classmethod
     def check(cls, where: str, config: Mapping[str, str]) -> None:
-        """A root, a volume, a tmpfs and a path of the host each have keys of their own."""
+        """The root, volumes, tmpfs and paths of the host have different keys."""
         path, source, pool = config.get("path"), config.get("source", ""), config.get("pool")
         if not path:
-            raise InvalidInput("A disk needs a path", field=f"{where}.path", remedy="say where it is mounted inside")
+            raise InvalidInput("A disk needs a path", field=f"{where}.path", remedy="set its mount point inside")
         if path == ROOT:
             _only(where, config, "A root disk", ("path", "pool", "size", "readonly"))
             if not pool:
@@ -91,7 +98,7 @@ class Disk(DeviceDriver):
                 remedy=f"a path of the host, a volume with its pool, or {TMPFS}",
             )
         if source.startswith("/") and pool:
-            raise InvalidInput("A path of the host lies in no pool", field=f"{where}.pool", remedy="leave it out")
+            raise InvalidInput("A path of the host has no pool", field=f"{where}.pool", remedy="leave it out")
         if not source.startswith("/") and source != TMPFS and not pool:
             raise InvalidInput(
                 f"The volume {source[:80]!r} needs its pool", field=f"{where}.pool", remedy="name a storage pool"
@@ -103,22 +110,22 @@ class Disk(DeviceDriver):
 
     @classmethod
     def pool(cls, config: Mapping[str, str]) -> str | None:
-        """Of the root, or of a volume."""
+        """The pool of the root or of a volume."""
         return config.get("pool")
 
     @classmethod
     def place(cls, name: str, config: Mapping[str, str]) -> str | None:
-        """Its path."""
+        """Its mount point."""
         return f"path {values.path_inside(config['path'])}"
 
     @classmethod
     def order(cls, name: str, config: Mapping[str, str]) -> tuple[int, str]:
-        """The root first, then each path before what lies below it."""
+        """The root first, then each path before paths below it."""
         path = values.path_inside(config["path"])
         return (0 if path == ROOT else 1 + path.count("/")), path
 
     async def require(self, plug: Plug) -> None:
-        """A path of the host is there, unless it may be missing."""
+        """Its source exists, unless ``required`` is false."""
         source = plug.config.get("source", "")
         if _is_volume(plug.config):
             try:
@@ -145,7 +152,7 @@ class Disk(DeviceDriver):
             return
         note = await self.notes.read(plug.instance.id, plug.name)
         if target is not None and _MOUNT in note:
-            with contextlib.suppress(WrongState):  # it has ended: its mounts went with it
+            with contextlib.suppress(WrongState):  # its mounts ended with it
                 await target.guest.unmount(int(note[_MOUNT]))
         await self.notes.forget(plug.instance.id, plug.name)
         if _is_volume(plug.config):
@@ -158,7 +165,7 @@ class Disk(DeviceDriver):
         return _MOUNT in note and int(note[_MOUNT]) in await target.guest.mounts()
 
     async def _graft(self, plug: Plug) -> Graft | None:
-        """What is to be mounted; None where it is missing and may be."""
+        """The mount; None if the source does not exist and is not required."""
         config, idmap = plug.config, plug.instance.idmap
         options = config.get("raw.mount.options", "").split(",")
         read_only = _true(config, "readonly") or "ro" in options
@@ -182,7 +189,7 @@ class Disk(DeviceDriver):
         )
 
     def _beneath(self, plug: Plug, source: Path) -> Path | None:
-        """The directory that the project's disks may lie below; who writes there could lead elsewhere by a link."""
+        """The directory to which the project limits the source; links in it must not lead out. None: no limit."""
         allowed = [Path(each) for each in self.parts.disk_paths(plug.instance.project)]
         if not allowed:
             return None
@@ -196,7 +203,7 @@ class Disk(DeviceDriver):
         )
 
     async def _volume_graft(self, plug: Plug) -> Graft:
-        """The volume as it is shown to this device: its files have the instance's ids there already."""
+        """The volume, mounted on the host for this device, with the instance's ids."""
         place = await self.parts.volumes.show(self._volume(plug), _holder(plug), plug.instance.idmap)
         options = plug.config.get("raw.mount.options", "").split(",")
         return Graft(
@@ -215,7 +222,7 @@ class Disk(DeviceDriver):
             raise NotFound(
                 f"{source} does not exist on the host",
                 field=f"{plug.field}.source",
-                remedy="make it, or set required=false",
+                remedy="create it, or set required=false",
             )
 
 

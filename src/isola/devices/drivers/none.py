@@ -1,4 +1,4 @@
-"""No device: takes away one of the same name that a profile gives."""
+"""No device: removes a device of the same name that a profile defines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from isola.settings import Settings
 
 
 class NoDevice(DeviceDriver):
-    """Nothing to do at any stage."""
+    """Has no effect at any stage."""
 
     example: ClassVar[Mapping[str, str]] = {}
     settings = Settings("none")

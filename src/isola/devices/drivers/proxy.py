@@ -1,4 +1,4 @@
-"""Proxies: addresses of the host that lead into the instance, and the reverse."""
+"""Proxies: forward connections from addresses of the host into the instance, and the reverse."""
 
 from __future__ import annotations
 
@@ -26,24 +26,33 @@ def _endpoint(value: str) -> Endpoint:
 
 
 class Proxy(DeviceDriver):
-    """A process of its own per proxy, which outlives the daemon; or rules of the packet filter with ``nat``."""
+    """A separate process for each proxy, which keeps running when the daemon ends; with ``nat``, firewall rules."""
 
     stage = Stage.PROGRAM
     example: ClassVar[Mapping[str, str]] = {"listen": "tcp:127.0.0.1:18080", "connect": "tcp:127.0.0.1:80"}
     settings = Settings(
         "proxy",
-        Setting("listen", _endpoint, f"Where it listens: {_ADDRESS}."),
-        Setting("connect", _endpoint, "Where it connects to; one port for all, or one for each it listens on."),
+        Setting("listen", _endpoint, f"Address on which it listens: {_ADDRESS}."),
+        Setting(
+            "connect",
+            _endpoint,
+            "Address to which it connects; one port for all, or one for each port on which it listens.",
+        ),
         Setting("bind", one_of("host", *_INSIDE), "Which side listens: the host, or the instance.", "host"),
-        Setting("nat", boolean, "Rewrite addresses instead of carrying connections; senders stay visible.", "false"),
-        Setting("proxy_protocol", boolean, "Tell the server who the client is, by the PROXY protocol.", "false"),
-        Setting("uid", whole(0, 65535), "User whom the listening Unix socket belongs to.", "0"),
-        Setting("gid", whole(0, 65535), "Group which the listening Unix socket belongs to.", "0"),
+        Setting(
+            "nat",
+            boolean,
+            "Rewrite addresses by nftables instead of forwarding; preserves the client's address.",
+            "false",
+        ),
+        Setting("proxy_protocol", boolean, "Send the client's address to the server by the PROXY protocol.", "false"),
+        Setting("uid", whole(0, 65535), "Owner of the listening Unix socket.", "0"),
+        Setting("gid", whole(0, 65535), "Group of the listening Unix socket.", "0"),
         Setting("mode", values.mode, "Permission bits of the listening Unix socket, in octal.", "0644"),
         Setting(
             "security.uid",
             whole(0, 4_294_967_294),
-            "User of the host as whom it runs; root for Unix sockets, `nobody` otherwise, and never with a capability.",
+            "User of the host as which it runs, without capabilities; by default root for Unix sockets, else `nobody`.",
         ),
         Setting("security.gid", whole(0, 4_294_967_294), "Group of the host as which it runs."),
     )
@@ -54,26 +63,26 @@ class Proxy(DeviceDriver):
 
     @classmethod
     def check(cls, where: str, config: Mapping[str, str]) -> None:
-        """Both sides are there and fit together."""
+        """Both sides are configured and compatible."""
         for key in ("listen", "connect"):
             if not config.get(key):
                 raise InvalidInput("A proxy needs listen and connect", field=f"{where}.{key}", remedy=_ADDRESS)
         listen, connect = parse(config["listen"]), parse(config["connect"])
         if (listen.protocol == "udp") != (connect.protocol == "udp"):
             raise InvalidInput(
-                "Datagrams cannot become a stream, nor the reverse",
+                "Datagrams cannot be forwarded to a stream socket, nor the reverse",
                 field=f"{where}.connect",
                 remedy="use udp on both sides, or tcp and unix",
             )
         if len(connect.ports) > 1 and len(connect.ports) != len(listen.ports):
             raise InvalidInput(
-                f"{len(listen.ports)} ports to listen on cannot lead to {len(connect.ports)}",
+                f"{len(listen.ports)} listening ports cannot be forwarded to {len(connect.ports)}",
                 field=f"{where}.connect",
-                remedy="name as many, or one for all",
+                remedy="use the same number, or one for all",
             )
         if _true(config, "proxy_protocol") and connect.protocol == "udp":
             raise InvalidInput(
-                "The PROXY protocol is one of streams", field=f"{where}.proxy_protocol", remedy="use tcp"
+                "The PROXY protocol requires stream sockets", field=f"{where}.proxy_protocol", remedy="use tcp"
             )
         if listen.protocol != "unix":
             for key in ("uid", "gid", "mode"):
@@ -84,7 +93,7 @@ class Proxy(DeviceDriver):
 
     @classmethod
     def place(cls, name: str, config: Mapping[str, str]) -> str | None:
-        """What it listens on; two devices of one instance may not listen on the same."""
+        """Its listening address, which must be unique among the instance's devices."""
         return f"{'host' if _on_host(config) else 'instance'} {config['listen']}"
 
     async def _attach(self, plug: Plug, target: Target) -> None:
@@ -107,12 +116,12 @@ class Proxy(DeviceDriver):
         return await self._forwarders.runs(plug)
 
     async def resume(self, plug: Plug, target: Target) -> None:
-        """Adopt its process, or start it again."""
+        """Adopt its process, or restart it."""
         if not _true(plug.config, "nat") or not await self._attached(plug, target):
             await self._attach(plug, target)
 
     async def close(self) -> None:
-        """The processes run on."""
+        """The processes keep running."""
         self._forwarders.leave()
 
     def _table(self, plug: Plug) -> str:
@@ -120,9 +129,9 @@ class Proxy(DeviceDriver):
 
 
 def nat_rules(config: Mapping[str, str]) -> str:
-    """The table that leads what comes to the host's ports into the instance. Pure.
+    """The firewall table that redirects packets to the host's ports into the instance. Pure.
 
-    Also what the host itself sends, and what the instance sends to itself by way of the host.
+    It also covers packets from the host itself, and from the instance to itself by the host's address.
     """
     listen, connect = parse(config["listen"]), parse(config["connect"])
     family = "ip6" if ":" in connect.host else "ip"
@@ -194,16 +203,18 @@ def _check_nat(where: str, config: Mapping[str, str], listen: Endpoint, connect:
         raise InvalidInput("nat needs tcp or udp on both sides", field=f"{where}.nat", remedy="leave nat out")
     if _true(config, "proxy_protocol"):
         raise InvalidInput(
-            "nat adds nothing to a connection, and keeps the sender's address",
+            "nat cannot use the PROXY protocol, and preserves the client's address anyway",
             field=f"{where}.proxy_protocol",
             remedy="leave one of them out",
         )
     here, there = ip_address(listen.host), ip_address(connect.host)
     if here.version != there.version:
-        raise InvalidInput("nat keeps the IP version", field=f"{where}.connect", remedy="use the same on both sides")
+        raise InvalidInput(
+            "nat cannot change the IP version", field=f"{where}.connect", remedy="use the same on both sides"
+        )
     if _nowhere(there):
         raise InvalidInput(
-            "nat needs the instance's own address", field=f"{where}.connect", remedy="name that of one of its NICs"
+            "nat needs the instance's own address", field=f"{where}.connect", remedy="use an address of one of its NICs"
         )
 
 

@@ -9,7 +9,7 @@ from isola.devices.node import NodeDevice, table
 
 
 class BlockDevice(NodeDevice):
-    """A block device; a kernel lets no user namespace mount what is on it."""
+    """A block device; the kernel does not let user namespaces mount its file system."""
 
     character = False
     example: ClassVar[Mapping[str, str]] = {"path": "/dev/loop0", "major": "7", "minor": "0"}

@@ -1,4 +1,4 @@
-"""Networks behind a bridge of the kernel: own subnets, DHCP and DNS by dnsmasq, NAT and filter by nftables."""
+"""Networks on a Linux bridge: own subnets, DHCP and DNS by dnsmasq, NAT and firewall by nftables."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from isola.network.leases import Held
 from isola.network.views import addressed, describe
 
 FIRST_METRIC = 1024
-"""Of the default route of the first NIC: what networkd and the kernel give those of DHCP and router advertisements."""
+"""Metric of the first NIC's default route, as set by networkd and the kernel for DHCP and router advertisements."""
 _LOOKS, _WRITING = 4, 0.005
-"""How often, and how many seconds apart, a lease file is read that dnsmasq may be writing."""
+"""Number and interval in seconds of attempts to read a lease file while dnsmasq may be writing it."""
 _USER = "dnsmasq"
-"""Made by Debian's dnsmasq-base."""
+"""Created by Debian's package dnsmasq-base."""
 log = logging.getLogger(__name__)
 
 
 class BridgeNetworks(NetworkDriver):
-    """One bridge, one nftables table and one dnsmasq per network; no process of ours stands between the packets."""
+    """One bridge, one nftables table and one dnsmasq per network; packets pass the kernel only."""
 
     capabilities = NetworkCapabilities(dhcp=True, dns=True, nat=True)
     settings = bridge.SETTINGS
@@ -46,11 +46,11 @@ class BridgeNetworks(NetworkDriver):
         self._nameservers: dict[str, Nameserver] = {}
         self._read: dict[str, tuple[Network, BridgeConfig]] = {}
         self._leased: dict[str, str] = {}
-        """Network -> its lease file as it was last seen."""
+        """Network -> content of its lease file when it was last read."""
 
     @classmethod
     async def probe(cls, host: Host) -> Probe:
-        """It needs three programs and a kernel that does nftables."""
+        """It needs three programs and a kernel with nftables."""
         try:
             version = (await host.processes.run(["dnsmasq", "--version"])).stdout.decode(errors="replace")
             await host.processes.run(["ip", "-V"])
@@ -64,7 +64,7 @@ class BridgeNetworks(NetworkDriver):
     async def complete(
         self, config: Mapping[str, str], others: Sequence[Network], previous: Mapping[str, str] | None = None
     ) -> dict[str, str]:
-        """Subnets by chance, beside all this host has a route to or asks for names."""
+        """Random subnets, which do not overlap routes, addresses or name servers of the host."""
         routed = subnets([*await self.host.links.routes(), *await self._resolvers()])
         completed = bridge.complete(
             config,
@@ -108,7 +108,7 @@ class BridgeNetworks(NetworkDriver):
             await self.host.links.delete(link)
 
     async def _register(self, network: Network, nic: Nic) -> None:
-        # dnsmasq gives a NIC no address that is leased to another, whatever the NIC's file says.
+        # dnsmasq ignores the NIC's file if the address is leased to another client.
         own = {nic.ipv4, nic.ipv6}
         await self._end_leases(network, lambda held: held.address in own and held.mac != nic.mac)
         if await self._put_files(network, self._config(network), nic):
@@ -132,7 +132,7 @@ class BridgeNetworks(NetworkDriver):
             pair = Pair(nic.host_link, nic.interface, link, nic.mac, nic.mtu)
             await self.host.links.connect(pair, endpoint.path, self._inside(network, nic) if nic.configure else None)
         if nic.ipv4 is not None:
-            # Neighbours may remember who had the address before, and believe it for up to a minute.
+            # Neighbours may have the address in their ARP cache with another MAC address for up to a minute.
             with contextlib.suppress(HostFailure):
                 await self.host.links.announce(link, nic.mac, str(nic.ipv4))
 
@@ -149,7 +149,7 @@ class BridgeNetworks(NetworkDriver):
         return describe(self.names.bridge(network.name), await self.host.links.all())
 
     async def clean(self, networks: Sequence[Network], host_links: Sequence[str]) -> None:
-        """By what names say: links and tables by this daemon's prefix, bridges by their alias, dnsmasq by directory."""
+        """Own links and tables are found by the daemon's prefix, bridges by their alias, dnsmasq by its directory."""
         kept = {network.name for network in networks}
         for name in await self.host.files.names(self.directory / "networks"):
             if name not in kept:
@@ -168,7 +168,7 @@ class BridgeNetworks(NetworkDriver):
         await self.host.links.delete(*orphans)
 
     async def close(self) -> None:
-        """No longer looks after the dnsmasqs; they run on."""
+        """Stops supervising dnsmasq; the processes keep running."""
         for nameserver in self._nameservers.values():
             nameserver.leave()
         self._nameservers.clear()
@@ -181,7 +181,7 @@ class BridgeNetworks(NetworkDriver):
             await self.host.links.create_bridge(wanted)
 
     async def _remove(self, name: str) -> None:
-        """All but the bridge."""
+        """Remove everything except the bridge."""
         await self._nameserver(name).stop()
         del self._nameservers[name]
         self._read.pop(name, None)
@@ -190,7 +190,7 @@ class BridgeNetworks(NetworkDriver):
         await self.host.files.remove_tree(self._home(name))
 
     async def _write_files(self, network: Network, config: BridgeConfig, nics: Sequence[Nic]) -> None:
-        """Those of the NICs, no more and no fewer."""
+        """Write the configuration and the files of exactly these NICs."""
         expected = {nic.host_link for nic in nics}
         changed = False
         for directory in self._directories(network.name):
@@ -204,7 +204,7 @@ class BridgeNetworks(NetworkDriver):
             self._nameserver(network.name).reload()
 
     async def _put_files(self, network: Network, config: BridgeConfig, nic: Nic) -> bool:
-        """Whether a file was there already and says something else now."""
+        """Write the files of a NIC; True if an existing one was changed."""
         contents = (dnsmasq.reservation(nic), dnsmasq.names(nic, config.domain) if config.names == "managed" else "")
         replaced = False
         for directory, content in zip(self._directories(network.name), contents, strict=True):
@@ -216,7 +216,7 @@ class BridgeNetworks(NetworkDriver):
         return replaced
 
     async def _end_leases(self, network: Network, ending: Callable[[Held], bool]) -> None:
-        """In the name of the clients that hold them, for these do not tell when they go."""
+        """Send the release messages on behalf of clients, because deleted instances do not send them."""
         text = await self._leases(network)
         own, duid = self._config(network).ipv4.own, leases.server_duid(text)
         for held in filter(ending, leases.read(text, self.host.clock.now().timestamp())):
@@ -229,11 +229,11 @@ class BridgeNetworks(NetworkDriver):
         try:
             await self.host.links.send(self.names.bridge(network.name), address, port, message)
         except HostFailure as error:
-            # The lease ends by itself; nothing is given its address before.
+            # The lease expires later; its address is not assigned before that.
             log.warning("Cannot release a lease on network %s: %s", network.name, error)
 
     async def _leases(self, network: Network) -> str:
-        """dnsmasq writes the file anew in its place, and often: read when that has been done."""
+        """dnsmasq often rewrites the file in place: read it again until it is complete."""
         before = self._leased.get(network.name, "")
         for _ in range(_LOOKS):
             text = await self._text(self._home(network.name) / "leases")
@@ -244,7 +244,7 @@ class BridgeNetworks(NetworkDriver):
         return text
 
     async def _test_raw(self, config: BridgeConfig) -> None:
-        """dnsmasq itself says whether it understands an administrator's lines."""
+        """Let dnsmasq check the syntax of ``raw.dnsmasq``."""
         if not config.raw:
             return
         try:
@@ -255,7 +255,7 @@ class BridgeNetworks(NetworkDriver):
             ) from error
 
     async def _dnsmasq_user(self, network: Network) -> str | None:
-        """The unprivileged user where it exists and can read what we write."""
+        """The unprivileged user, if it exists and can read the files; otherwise None."""
         test = ["test", "-r", str(self._directories(network.name)[0] / ".")]
         drop = ["setpriv", f"--reuid={_USER}", "--regid=nogroup", "--clear-groups"]
         if (await self.host.processes.run([*drop, *test], check=False)).status == 0:
@@ -264,7 +264,7 @@ class BridgeNetworks(NetworkDriver):
         return None
 
     async def _resolvers(self) -> list[str]:
-        """Name servers of the host: a subnet of ours must not hide them."""
+        """Name servers of the host, which a new subnet must not contain."""
         lines = (await self._text(Path("/etc/resolv.conf"))).splitlines()
         return [line.split()[1] for line in lines if line.startswith("nameserver ") and len(line.split()) > 1]
 
@@ -274,7 +274,7 @@ class BridgeNetworks(NetworkDriver):
         families = {":" in address for address in plan.prefixed(nic)}
         families -= {family is config.ipv6 for family in (config.ipv4, config.ipv6) if not family.routing}
         gateways = tuple(gate for gate in plan.gateways() if (":" in gate) in families)
-        # As in our images: eth0 before eth1, whichever comes first.
+        # As in images built by Isola: eth0 before eth1, in any order of attachment.
         number = re.search(r"[0-9]{1,3}$", nic.interface)
         return Inside(plan.prefixed(nic), gateways, metric=FIRST_METRIC + int(number[0] if number else 0))
 
@@ -303,7 +303,7 @@ class BridgeNetworks(NetworkDriver):
 
 
 def _ours(view: LinkView | None, alias: str, config: BridgeConfig) -> bool:
-    """The alias says so; the MAC address does where a daemon died before it could set the alias."""
+    """By the alias, or by the MAC address if a daemon died before it set the alias."""
     return view is not None and view.kind == "bridge" and (view.alias == alias or view.state.hwaddr == config.mac)
 
 

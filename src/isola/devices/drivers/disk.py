@@ -39,7 +39,7 @@ def _source(value: str) -> str:
 
 def _options(value: str) -> tuple[str, ...]:
     options = tuple(part.strip() for part in value.split(","))
-    if unknown := [option for option in options if option not in _OPTIONS]:
+    if any(option not in _OPTIONS for option in options):
         raise ValueError(f"options out of {', '.join(_OPTIONS)}, separated by commas, are expected")
     return options
 

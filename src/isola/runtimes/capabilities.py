@@ -1,4 +1,4 @@
-"""What a runtime can do: facts that others ask for instead of asking for its name."""
+"""Features of runtimes, which callers check instead of a runtime's name."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from isola.runtimes.spec import RootKind
 
 
 class Capability(Enum):
-    """What a guest of some runtimes can, and of others cannot."""
+    """Features that not all runtimes have."""
 
     EXEC = "exec"
     FILES = "files"
-    """Its files can be reached while it runs."""
+    """Access to its files while it runs."""
     CONSOLE = "console"
     SIGNAL = "signal"
-    """Signals can be sent to its first process."""
+    """Sending signals to its first process."""
     PAUSE = "pause"
     LIVE_LIMITS = "live limits"
     CHECKPOINT = "checkpoint"
     PLUG = "plug"
-    """Files and devices of the host can be plugged in, and sockets of the host lead into it."""
+    """Adding files and devices of the host, and sockets of the host that connect into it."""
     SHARED_NAMESPACES = "shared namespaces"
 
 
@@ -37,18 +37,18 @@ class Lack:
 
 @dataclass(frozen=True, slots=True)
 class RuntimeCapabilities:
-    """Of all guests of a runtime."""
+    """Features of all guests of a runtime."""
 
     isolations: frozenset[str]
-    """Isolation levels it gives: ``container``, ``sandbox``, ..."""
+    """Isolation levels that it offers: ``container``, ``sandbox``, ..."""
     shares_kernel: bool = True
-    """Ids inside stand for ids of the host, and NICs end in a network namespace; otherwise in taps."""
+    """Ids inside are mapped to ids of the host, and NICs are in a network namespace; otherwise NICs are taps."""
     root: RootKind = RootKind.DIRECTORY
-    """How it wants its root."""
+    """The required form of its root."""
     lacks: Mapping[Capability, Lack] = field(default_factory=dict)
 
     def has(self, capability: Capability) -> bool:
-        """Whether its guests can do it."""
+        """Whether its guests have the feature."""
         return capability not in self.lacks
 
     def require(self, capability: Capability) -> None:

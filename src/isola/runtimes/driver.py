@@ -20,7 +20,7 @@ Held = Callable[[Guest], Awaitable[None]]
 
 
 class Runtime(ABC):
-    """Runs instances by an engine. One object per daemon; keeps nothing that the host does not know.
+    """Runs instances by an engine. One object per daemon; all its state can be recovered from the host.
 
     ``directory`` is the daemon's: a runtime keeps its files of an instance under ``directory/run/<id>``, among them the
     plan of what was started, and the console's log in ``directory/logs/<id>/console.log``.
@@ -36,24 +36,24 @@ class Runtime(ABC):
     @classmethod
     @abstractmethod
     async def probe(cls, host: Host) -> Probe:
-        """Does it work here, which version, and if not why and what to do."""
+        """Whether it works on this host, with the version, or the reason and a remedy."""
 
     @abstractmethod
     async def run(self, op: Operation, spec: RunSpec, held: Held | None = None) -> Guest:
         """Start it; effects are pushed on ``op`` for rollback.
 
-        ``held`` is called when all of it is there and nothing of its program runs: the time to plug devices in.
+        ``held`` is called when the first process exists but has not executed its program yet, to attach devices.
 
-        Raises HostFailure with what the engine says, AlreadyExists, Unsupported (a part of the spec).
+                Raises HostFailure with the engine's message, AlreadyExists, Unsupported (a part of the spec).
         """
 
     @abstractmethod
     async def find(self, id: str) -> Guest | None:
-        """The instance if it is on this host and alive: how a new daemon adopts what an old one started."""
+        """The instance, if it is running on this host; used to adopt instances that an earlier daemon started."""
 
     @abstractmethod
     async def remove(self, id: str) -> None:
-        """Kill whatever is left and remove every trace but the logs; fine when nothing is there."""
+        """Kill all remaining processes and remove all traces except logs; no effect if there are none."""
 
     @abstractmethod
     async def owned(self) -> tuple[str, ...]:
@@ -61,7 +61,7 @@ class Runtime(ABC):
 
     @abstractmethod
     async def console_log(self, id: str) -> bytes:
-        """What the console has shown since the start (the last MiB), raw; also when the instance has ended."""
+        """Raw console output since the start (the last MiB); also after the instance has ended."""
 
     @abstractmethod
     async def output(self, id: str) -> tuple[LogLine, ...]:
@@ -69,4 +69,4 @@ class Runtime(ABC):
 
     @abstractmethod
     async def clear_console_log(self, id: str) -> None:
-        """Begin it anew."""
+        """Truncate it."""

@@ -1,4 +1,4 @@
-"""A guest: an instance that runs on this host, whatever runs it. No process and no path of the host's shows here."""
+"""A guest: a running instance, independent of its runtime. This interface has no PIDs and no paths of the host."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Execution(Protocol):
 
     @property
     def stdin(self) -> Stream:
-        """Where to write; with a terminal the same stream as ``stdout``."""
+        """The stream for input; with a terminal the same as ``stdout``."""
         ...
 
     @property
@@ -35,63 +35,64 @@ class Execution(Protocol):
     def resize(self, width: int, height: int) -> None: ...
 
     async def signal(self, signum: int) -> None:
-        """To the command itself, inside."""
+        """Send a signal to the command inside."""
         ...
 
     async def wait(self) -> int:
-        """Exit status as a shell gives it: 128 + signal, 126 not executable, 127 not found."""
+        """Exit status as in a shell: 128 + signal, 126 not executable, 127 not found."""
         ...
 
     async def close(self) -> None:
-        """Kill it if it still runs and give back every descriptor."""
+        """Kill it if it is still running, and close all descriptors."""
         ...
 
 
 class Life(Protocol):
-    """How a run goes on and comes to its end."""
+    """The life cycle of a run."""
 
     async def settled(self) -> int | None:
-        """Return once the guest shows a sign of life: None, or its exit status if it ended first.
+        """Wait until the guest counts as started; returns None, or its exit status if it ended before.
 
-        Of a system that is more than to run: it has children or groups of its own, or waits for something. What shows
-        nothing at all for a short time counts as alive.
+        A system container counts as started when it has child processes or control groups, or waits for an
+        event, or
+        after a short time without any of these.
         """
         ...
 
     async def ended(self) -> int:
-        """Return once the guest has ended: exit status, 128 + signal (129: it asks for a reboot)."""
+        """Wait for the end of the guest; returns its exit status, or 128 + signal (129: it requests a reboot)."""
         ...
 
     async def request_stop(self) -> None:
-        """Ask for a clean end, which may never come: a signal to an init, a power button; fine when it has ended."""
+        """Request a clean shutdown, which may be ignored: a signal to init, a power button. No effect after its end."""
         ...
 
     async def signal(self, signum: int) -> None:
-        """To the first process; fine when it has ended. Raises Unsupported."""
+        """Send a signal to the first process; no effect if it has ended. Raises Unsupported."""
         ...
 
     def frozen(self) -> bool:
-        """Whether it is paused; quick, never blocks."""
+        """Whether it is paused; never blocks."""
         ...
 
     async def pause(self) -> None:
-        """Stop it in its tracks. Raises WrongState when it has ended, Unsupported."""
+        """Freeze it. Raises WrongState if it has ended, Unsupported."""
         ...
 
     async def resume(self) -> None:
-        """Let it go on; fine when it is not paused."""
+        """Thaw it; no effect if it is not paused."""
         ...
 
 
 class Inside(Protocol):
-    """Ways into it. All raise WrongState when it has ended, and Unsupported."""
+    """Access to the inside. All methods raise WrongState if it has ended, and Unsupported."""
 
     async def exec(self, spec: ExecSpec) -> Execution:
-        """Start a command. Raises WrongState also when the guest is paused, InvalidInput."""
+        """Start a command. Also raises WrongState if the guest is paused, and InvalidInput."""
         ...
 
     def files(self) -> AbstractAsyncContextManager[Root]:
-        """Its file system as it sees it, with everything mounted."""
+        """Its file system, including all mounts inside."""
         ...
 
     async def console(self) -> Stream:
@@ -103,73 +104,75 @@ class Inside(Protocol):
         ...
 
     async def resize_console(self, width: int, height: int) -> None:
-        """Tell that terminal its window size."""
+        """Set the window size of that terminal."""
         ...
 
 
 class Watched(Protocol):
-    """What it uses, and may use."""
+    """Resource usage and limits."""
 
     @property
     def number(self) -> int:
-        """The process number that people are shown (the API's ``pid``); 0: none. Nothing is found or done by it."""
+        """The PID for display only (the API's ``pid``); 0: none."""
         ...
 
     def usage(self) -> Usage:
-        """What it uses now; quick, never blocks, nothing when it has ended."""
+        """Current usage; never blocks; zeros if it has ended."""
         ...
 
     def interfaces(self) -> tuple[InterfaceState, ...]:
-        """Its interfaces with addresses and counters, ``lo`` among them; quick, never blocks, none when it has ended.
+        """Its interfaces with addresses and counters, including ``lo``; never blocks; empty if it has ended.
 
-        Hardware addresses and the MTU need not be known.
+        Hardware addresses and the MTU may be missing.
         """
         ...
 
     async def limit(self, limits: Limits) -> None:
-        """Change what it may use. Raises Unsupported."""
+        """Change its limits. Raises Unsupported."""
         ...
 
     async def plug(self, nic: TapNic) -> None:
-        """Take the tap for one more NIC. A guest whose NICs end in a namespace sees them by itself."""
+        """Add a NIC that is a tap. NICs in a network namespace need no call."""
         ...
 
     async def keep_network(self, namespace: NetworkNamespace) -> None:
-        """Keep the network namespace it runs in, which an engine made, where those of instances are kept.
+        """Keep alive its network namespace, which an engine has created, under the path for those of instances.
 
-        Raises WrongState when it has ended, AlreadyExists, HostFailure, Unsupported where its NICs end in taps.
+        Raises WrongState if it has ended, AlreadyExists, HostFailure, Unsupported if its NICs are taps.
         """
         ...
 
     async def unplug(self, link: str) -> None:
-        """Let go of the tap of this name; fine when it is not plugged in."""
+        """Remove the tap of this name; no effect if it does not exist."""
         ...
 
 
 class Plugged(Protocol):
-    """What is mounted in it and let through to it beside what it was started with.
+    """Mounts and devices that are added after its start.
 
-    All raise WrongState when it has ended, and Unsupported where it has a kernel of its own.
+    All methods raise WrongState if it has ended, and Unsupported if it has its own kernel.
     """
 
     async def mount(self, tree: Tree, target: str) -> None:
-        """Mount it on an absolute path inside, which is made where it is missing. Raises InvalidInput, HostFailure."""
+        """Mount it on an absolute path inside, which is created if it does not exist. Raises InvalidInput,
+        HostFailure.
+        """
         ...
 
     async def unmount(self, number: int) -> None:
-        """Unmount a tree by its number, busy or not; fine when it is not there. Raises HostFailure."""
+        """Unmount a tree by its mount id, even if it is busy; no effect if it does not exist. Raises HostFailure."""
         ...
 
     async def mounts(self) -> frozenset[int]:
-        """Numbers of all that is mounted inside."""
+        """Ids of all mounts inside."""
         ...
 
     async def let_open(self, device: DeviceNumber, *, allowed: bool) -> None:
-        """Whether nodes of this device can be opened inside; what every instance may open stays so."""
+        """Permit or deny opening this device inside; the devices that every instance may open are not affected."""
         ...
 
     def root(self) -> AbstractContextManager[int]:
-        """A descriptor of its root directory, for a program of ours that resolves paths in it."""
+        """A descriptor of its root directory, for helper programs that resolve paths in it."""
         ...
 
 
@@ -178,10 +181,10 @@ class Guest(Life, Inside, Watched, Plugged, Protocol):
 
     @property
     def id(self) -> str:
-        """The instance's."""
+        """The id of the instance."""
         ...
 
     @property
     def plan(self) -> RunSpec | None:
-        """What was started; None of a guest that a daemon started which did not write it down."""
+        """The spec with which it was started; None if an old daemon did not record it."""
         ...

@@ -1,4 +1,4 @@
-"""lxcfs: shows each instance its own limits in /proc. One per daemon, which outlives it."""
+"""lxcfs: makes each instance see its own limits in /proc. One per daemon, which keeps running when that ends."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _START_SECONDS = 5.0
 
 
 class Lxcfs:
-    """Started when missing, adopted when it runs; instances start without it where the host has none.
+    """Started if it does not run, otherwise adopted; instances start without it if it is not installed.
 
-    One that dies is started again for the instances that start later; those that run keep the dead one's files, which
-    answer with an error until they are started anew.
+    If it dies, it is restarted for instances that start later; running instances get errors from the files of the
+    old one until they are restarted.
     """
 
     def __init__(self, host: Host, directory: Path) -> None:
@@ -46,11 +46,11 @@ class Lxcfs:
         return self.mountpoint
 
     def leave(self) -> None:
-        """Stop looking after it; it runs on."""
+        """Stop supervising it; it keeps running."""
         self._companion.leave()
 
     async def stop(self) -> None:
-        """End it; only when no instance runs."""
+        """Stop it; only if no instance runs."""
         await self._companion.stop()
         await self._host.mounts.unmount(self.mountpoint)
         await self._host.files.remove_tree(self._state)
@@ -69,7 +69,7 @@ class Lxcfs:
 
 
 async def answering(host: Host, mountpoint: Path | None) -> Path | None:
-    """The mount point if it can be used now; one whose lxcfs hangs or has died would keep an instance from starting."""
+    """The mount point if it responds; otherwise None, because a hung lxcfs would block the start of an instance."""
     if mountpoint is None or await host.mounts.responds(mountpoint):
         return mountpoint
     log.warning("lxcfs does not answer: an instance starts without it and sees the host's CPUs and memory in /proc")

@@ -1,4 +1,4 @@
-"""A RunSpec as JSON: what was started, for a daemon that adopts it, a checkpoint, or another host. Pure."""
+"""A RunSpec as JSON, for a daemon that adopts the instance, a checkpoint, or another host. Pure."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from isola.runtimes.spec import DeviceNode, Mount, Root, RootKind, RunSpec, Shar
 
 
 def encode(spec: RunSpec) -> bytes:
-    """JSON; paths are texts, enumerations their values."""
+    """JSON; paths are strings, enums their values."""
     return json.dumps(_plain(spec)).encode()
 
 
 def decode(data: bytes) -> RunSpec:
-    """The reverse. What an older daemon did not know has its default, what this one does not know is left out.
+    """Parse JSON of an older or newer daemon: missing fields get their defaults, unknown ones are ignored.
 
-    Raises ValueError, also where a part that has no default is missing.
+    Raises ValueError, also if a field without a default is missing.
     """
     try:
         found = json.loads(data)

@@ -1,4 +1,4 @@
-"""The runtimes of this host: probed once, chosen by isolation."""
+"""The runtimes of this host: probed once, selected by isolation."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from isola.model.probe import Probe
 from isola.runtimes.driver import Runtime
 
 _PREFERENCE = ("crun", "runc")
-"""Where several work equally well the first wins: crun starts faster."""
+"""Order of preference among runtimes that work equally well: crun starts faster."""
 
 
 class Runtimes:
-    """All runtime drivers, with what their probes said."""
+    """All runtime drivers, with the results of their probes."""
 
     def __init__(
         self, host: Host, directory: Path, names: HostNames, *, drivers: Mapping[str, type[Runtime]] | None = None
@@ -32,7 +32,7 @@ class Runtimes:
         self.probes: dict[str, Probe] = {}
 
     async def probe(self) -> None:
-        """Ask every driver whether it works here."""
+        """Probe all drivers."""
         kinds = self._drivers
         if kinds is None:
             kinds = {name: registry.load("runtimes", name) for name in registry.names("runtimes")}
@@ -42,7 +42,7 @@ class Runtimes:
             self._loaded[name] = kind(self._host, self._directory, self._names)
 
     def get(self, name: str) -> Runtime:
-        """A driver that works here. Raises DriverUnavailable with its probe's reason and remedy, NotFound."""
+        """A working driver. Raises DriverUnavailable with its probe's reason and remedy, NotFound."""
         if name not in self._loaded and self._drivers is None:
             registry.load("runtimes", name)
         elif name not in self._loaded:
@@ -57,34 +57,34 @@ class Runtimes:
         return self._loaded[name]
 
     def find(self, name: str) -> Runtime:
-        """A driver whether or not its engine works now: to look, to stop and to remove need none. Raises NotFound."""
+        """A driver, even if its engine does not work: inspecting, stopping and removing need none. Raises NotFound."""
         if name not in self._loaded:
             raise NotFound(f"There is no runtime driver {name!r}", remedy=f"choose one of: {', '.join(self._loaded)}")
         return self._loaded[name]
 
     def loaded(self) -> tuple[tuple[str, Runtime], ...]:
-        """Every driver, whether or not its engine works now."""
+        """All drivers, even if their engines do not work."""
         return tuple(sorted(self._loaded.items()))
 
     def choose(self, isolation: str, wanted: str | None = None) -> str:
         """Name of the runtime for an isolation level. Raises Unsupported, DriverUnavailable."""
         if wanted:
             if isolation not in self.get(wanted).capabilities.isolations:
-                raise Unsupported(f"Runtime {wanted!r} does not give isolation {isolation!r}")
+                raise Unsupported(f"Runtime {wanted!r} does not offer isolation {isolation!r}")
             return wanted
         fitting = [name for name, runtime in self._loaded.items() if isolation in runtime.capabilities.isolations]
         if not fitting:
-            raise Unsupported(f"No runtime gives isolation {isolation!r} yet", remedy="use isolation 'container'")
+            raise Unsupported(f"No runtime offers isolation {isolation!r} yet", remedy="use isolation 'container'")
         best = min(fitting, key=self._rank)
-        self.get(best)  # raises with its reason when not even the best one works
+        self.get(best)  # raises with its reason if not even the best one works
         return best
 
     def all(self) -> tuple[tuple[str, Runtime], ...]:
-        """Every driver that works here."""
+        """All working drivers."""
         return tuple((name, self._loaded[name]) for name in sorted(self._loaded) if self.probes[name].available)
 
     def _rank(self, name: str) -> tuple[bool, bool, int, str]:
-        """What works comes first, then what works without reservations, then what is faster."""
+        """Sort key: working drivers first, then those without warnings, then by preference."""
         probe = self.probes[name]
         speed = _PREFERENCE.index(name) if name in _PREFERENCE else len(_PREFERENCE)
         return (not probe.available, bool(probe.warnings), speed, name)

@@ -1,4 +1,4 @@
-"""What a runtime is asked to run: pure values that can be written down, with no handle of the host's in them."""
+"""The specification of a run: pure values that can be stored, without handles of the host."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from isola.model.network import Endpoint
 
 
 class RootKind(Enum):
-    """How a runtime is given the root file system."""
+    """The form in which a runtime gets the root file system."""
 
     DIRECTORY = "directory"
-    """Mounted on the host; ids in it are shifted already."""
+    """Mounted on the host, with shifted ids."""
     SHARED = "shared"
-    """A directory of the host's that the monitor serves to the guest (virtiofs); ids in it are the guest's."""
+    """A directory of the host that the monitor serves to the guest (virtiofs), with the guest's ids."""
     BLOCK_DEVICE = "block"
 
 
@@ -32,10 +32,10 @@ class Root:
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A mount below the root, made after those that every instance has, in the order given."""
+    """A mount below the root, in addition to those that every instance has, in the given order."""
 
     target: str
-    """Absolute path inside; made where the root lacks it."""
+    """Absolute path inside; created if it does not exist."""
     source: str = ""
     """Absolute path on the host, for kind ``bind``."""
     kind: str = "bind"
@@ -45,12 +45,12 @@ class Mount:
     propagation: str = "private"
     """``private``, ``slave`` or ``shared``, as in mount_namespaces(7)."""
     options: tuple[str, ...] = ()
-    """More of them, such as ``size=64m``."""
+    """Further mount options, such as ``size=64m``."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceNode:
-    """A device of the host's that is to be seen, and may be used, inside."""
+    """A device of the host that exists inside and can be used there."""
 
     path: str
     """Absolute path inside."""
@@ -60,24 +60,24 @@ class DeviceNode:
     minor: int
     mode: int = 0o660
     uid: int = 0
-    """As seen inside."""
+    """Owner inside."""
     gid: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class TapNic:
-    """A NIC of a guest with a kernel of its own: its end on the host is a tap that is there already."""
+    """A NIC of a guest with its own kernel: its end on the host is an existing tap."""
 
     link: str
     """Name of the tap."""
     mac: str
     interface: str
-    """What it shall be called inside."""
+    """Its name inside."""
     mtu: int = 1500
 
 
 class Shareable(Enum):
-    """A namespace that an instance can share with another one instead of having its own."""
+    """Namespaces that an instance can share with another one."""
 
     PID = "pid"
     IPC = "ipc"
@@ -86,14 +86,14 @@ class Shareable(Enum):
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    """All a runtime needs to run an instance."""
+    """All that a runtime needs to run an instance."""
 
     id: str
     hostname: str
     root: Root
     command: tuple[str, ...]
     idmap: IdRange | None = None
-    """Host ids that stand for those inside; None where the guest has a kernel of its own."""
+    """Host ids to which ids inside are mapped; None if the guest has its own kernel."""
     environment: Mapping[str, str] = field(default_factory=dict)
     cwd: str = "/"
     user: str = "0"
@@ -101,28 +101,30 @@ class RunSpec:
     system: bool = False
     """A distribution with its own init: writable cgroup, /run as tmpfs, a console."""
     stop_signal: int = 15
-    """What asks the first process to end, where there is one that a signal can be sent to."""
+    """Signal that requests the first process to end; only for guests to which signals can be sent."""
     limits: Limits = field(default_factory=Limits)
     tmpfs: int = 0
-    """Bytes that each tmpfs made for it may hold; 0: as the kernel likes."""
+    """Size in bytes of each of its tmpfs; 0: the kernel's default."""
     terminals: int = 0
-    """Most pseudo-terminals; 0: as many as the host has."""
+    """Maximum number of pseudo-terminals; 0: no limit."""
     lxcfs: Path | None = None
-    """Where lxcfs is mounted on the host, when it is."""
+    """Mount point of lxcfs on the host; None: do not use it."""
     network: Endpoint | None = None
-    """What its NICs end in; None: a network namespace made for the run, with ``lo`` alone."""
+    """The endpoint of its NICs; None: a network namespace created for the run, with ``lo`` alone."""
     nics: tuple[TapNic, ...] = ()
-    """Where they end in taps."""
+    """NICs that are taps."""
     mounts: tuple[Mount, ...] = ()
     devices: tuple[DeviceNode, ...] = ()
     sysctls: Mapping[str, str] = field(default_factory=dict)
-    """Of its own namespaces, over those that every instance gets."""
+    """Sysctls of its own namespaces, in addition to those that every instance gets."""
     ulimits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """Resource (``nofile``) -> soft and hard limit, as in setrlimit(2); -1: none."""
     shares: Mapping[Shareable, str] = field(default_factory=dict)
-    """Namespaces of other guests of this runtime, by their ids; they must share the network namespace as well."""
+    """Namespaces to share -> id of another guest of this runtime, with which it must share the network namespace
+    too.
+    """
     terminal: bool = True
-    """The first process has a terminal, the console; without one its output and its errors are kept apart."""
+    """Whether the first process has a terminal, the console; without one, stdout and stderr are separate."""
     stdin: bool = False
     """Without a terminal: its input is what attached clients write, until the first of them ends it; else empty."""
 

@@ -11,14 +11,14 @@ from isola.model.identity import IdRange
 from isola.runtimes.guest import Guest
 
 _ALL = 2**32 - 1
-"""Ids of a kernel of its own."""
+"""Number of ids of a guest with its own kernel."""
 _LIMIT = 1 << 20
-"""Bytes of a file that are looked at."""
+"""Maximum number of bytes read from a file."""
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Whom a program runs as, by numbers inside the instance."""
+    """The ids, inside the instance, with which a program runs."""
 
     uid: int = 0
     gid: int = 0
@@ -27,7 +27,7 @@ class User:
 
 
 async def resolve(files: Files, root: Path, idmap: IdRange, user: str) -> User:
-    """``uid``, ``uid:gid`` or names. Raises InvalidInput when a name is unknown or a number is out of range."""
+    """``uid``, ``uid:gid`` or names. Raises InvalidInput if a name is unknown or a number is out of range."""
     if user in ("", "0", "root", "0:0"):
         return User()
     async with files.root(root, idmap=idmap) as inside:
@@ -36,7 +36,7 @@ async def resolve(files: Files, root: Path, idmap: IdRange, user: str) -> User:
 
 
 async def of_guest(guest: Guest, user: str) -> User:
-    """The same of a running instance, for a command that is to run in it."""
+    """The same for a command in a running instance."""
     async with guest.files() as inside:
         passwd, group = await _read(inside, "/etc/passwd"), await _read(inside, "/etc/group")
     idmap = guest.plan.idmap if guest.plan is not None else None
@@ -76,7 +76,7 @@ def _group(group: str, name: str) -> int | None:
 
 
 def _find(text: str, name: str, *, fields: int) -> list[str] | None:
-    """By name first, as every C library does; else by number."""
+    """By name first, as C libraries do, then by number."""
     entries = list(_entries(text, fields))
     named = next((entry for entry in entries if entry[0] == name), None)
     return named or next((entry for entry in entries if entry[2] == name and _number(name) is not None), None)

@@ -1,4 +1,4 @@
-"""What a pool can do, and why it cannot do the rest."""
+"""Features of pools, and the reasons for missing ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 
 class Feature(StrEnum):
-    """What not every pool offers."""
+    """Features that not every pool has."""
 
     QUOTA = "limits on the size of a volume"
     SEND = "sending a volume as a stream of changes"
@@ -30,7 +30,7 @@ NOT_YET: Mapping[Feature, str] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class StorageCapabilities:
-    """Facts others may rely on instead of asking for a driver's name."""
+    """Features that callers check instead of the driver's name."""
 
     shared_layers: bool = False
     """Volumes depend on the image layers, which must be kept as long as the volumes."""

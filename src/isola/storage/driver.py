@@ -24,14 +24,14 @@ from isola.storage.layers import LayerStore
 
 Effect = Callable[[], Awaitable[None]]
 VISITOR = "visitor"
-"""Who holds a volume that is only looked into."""
+"""The holder of volumes that are mounted for reading their files only."""
 
 
 class VolumeDriver(ABC):
     """One pool. The public methods do look-push-do once; drivers write the ``_hooks``.
 
-    ``directory`` is the pool's own below the daemon's; a volume is known by its id, never by its path. What has no
-    record is left alone: nothing here removes a volume that it was not told to.
+    ``directory`` is that of the pool, below the daemon's directory. A volume is identified by its id, never by a path.
+        Volumes are removed only on request: those without a record are left alone.
     """
 
     capabilities: ClassVar[StorageCapabilities]
@@ -52,28 +52,29 @@ class VolumeDriver(ABC):
     @classmethod
     @abstractmethod
     async def probe(cls, host: Host, trials: Path) -> Probe:
-        """Does it work here, which version, and if not why and what to do.
+        """Whether it works on this host, with the version, or the reason and a remedy.
 
-        What has to be tried out is tried below ``trials``, a directory that is made when needed, and cleared by the
-        caller: a daemon may be killed at it.
+        Trials take place below ``trials``, a directory that is created if needed and cleared by the caller,
+        because
+        the daemon may be killed during a trial.
         """
 
     @property
     def place(self) -> Path:
-        """The directory that goes where the pool's volumes go."""
+        """The directory that contains the pool's volumes."""
         return self.directory
 
     @property
     def descriptions(self) -> Path:
-        """Where stands what each volume was."""
+        """The directory of descriptions of volumes."""
         return self.place / "descriptions"
 
     async def complete(self, config: Mapping[str, str]) -> Mapping[str, str]:
-        """The configuration of a new pool with what its user left open and the driver has to decide once."""
+        """The configuration of a new pool, with permanent values for keys that the user left open."""
         return config
 
     async def why_not(self, feature: Feature) -> str:
-        """The reason why this pool does not offer something; empty where it does."""
+        """The reason why this pool lacks a feature; empty if it has it."""
         return self.capabilities.missing.get(feature, "")
 
     async def require(self, feature: Feature) -> None:
@@ -84,25 +85,25 @@ class VolumeDriver(ABC):
     # --- the pool -----------------------------------------------------------------------------------------------
 
     async def create_pool(self, op: Operation) -> None:
-        """Create the pool's directories; foreign data must not be in the way. Raises InvalidInput."""
+        """Create the pool's directories. Raises InvalidInput if there is foreign data."""
         await self.check_place()
         await op.effect(f"create pool {self.pool.name}", self._create_all, undo=self._delete_pool)
 
     async def delete_pool(self, op: Operation) -> None:
-        """Remove the pool's own things and everything in it."""
+        """Remove the pool and everything in it."""
         await op.effect(f"delete pool {self.pool.name}", self._delete_pool)
 
-    async def check_place(self) -> None:  # noqa: B027 - most drivers have a place of their own
+    async def check_place(self) -> None:  # noqa: B027 - most drivers need no check
         """Check the configuration of a new pool against the host. Raises InvalidInput."""
 
-    async def open(self) -> None:  # noqa: B027 - most pools are just there
-        """At the start of the daemon: make the pool usable. Raises HostFailure, then nothing in it may be touched."""
+    async def open(self) -> None:  # noqa: B027 - most pools need no preparation
+        """At the start of the daemon: make the pool usable. After HostFailure nothing in it may be accessed."""
 
-    async def close(self) -> None:  # noqa: B027 - most pools are just there
-        """The host goes down: nothing of the pool is used any more, so that what ``open`` mounted may go."""
+    async def close(self) -> None:  # noqa: B027 - most pools need no cleanup
+        """Before the host shuts down, when the pool is not used any more: undo ``open``."""
 
-    async def update_pool(self, config: Mapping[str, str]) -> None:  # noqa: B027 - where there is nothing to do
-        """Bring the pool to a configuration that was validated, before it is recorded. Raises InvalidInput."""
+    async def update_pool(self, config: Mapping[str, str]) -> None:  # noqa: B027 - most changes have no effect
+        """Apply a validated configuration, before it is recorded. Raises InvalidInput."""
 
     async def _create_all(self) -> None:
         await self._create_pool()
@@ -112,33 +113,33 @@ class VolumeDriver(ABC):
     # --- volumes ------------------------------------------------------------------------------------------------
 
     async def create_volume(self, op: Operation, volume: Volume) -> None:
-        """Make a volume over its layers, which are there already. Raises NotFound, AlreadyExists, Unsupported."""
+        """Create a volume on its layers, which must exist. Raises NotFound, AlreadyExists, Unsupported."""
         await self._make(op, volume, f"create volume {volume.id}", lambda: self._create_volume(volume))
 
     async def clone_volume(self, op: Operation, volume: Volume, source: Volume, snapshot: str | None = None) -> None:
-        """Make a volume with the content of another one of this pool, or of a snapshot of that.
+        """Create a volume with the content of another volume of this pool, or of one of its snapshots.
 
-        Both stand on the same layers. Raises NotFound, AlreadyExists, Unsupported.
+        Both have the same layers. Raises NotFound, AlreadyExists, Unsupported.
         """
         await self._make(op, volume, f"copy volume {source.id}", lambda: self._clone_volume(volume, source, snapshot))
 
     def ids_of(self, volume: Volume) -> IdRange | None:
-        """The ids with which files are to come into a volume from elsewhere; None: those inside."""
+        """The ids that files copied into a volume from elsewhere must have; None: those inside."""
         return None
 
     async def fill_volume(self, op: Operation, volume: Volume, tree: Path) -> None:
-        """Make a volume, which has no layers, with a copy of a directory, whose ids are those of ``ids_of``.
+        """Create a volume without layers from a copy of a directory, whose ids are those of ``ids_of``.
 
-        Raises as ``clone_volume``.
+        Raises the errors of ``clone_volume``.
         """
         await self._make(op, volume, f"fill volume {volume.id}", lambda: self._fill_volume(volume, tree))
 
     async def delete_volume(self, op: Operation, volume: Volume) -> None:
-        """Unmount and remove a volume with its snapshots; fine when it is not there."""
+        """Unmount and remove a volume with its snapshots; no effect if it does not exist."""
         await op.effect(f"delete volume {volume.id}", lambda: self._forget(volume))
 
     async def resize_volume(self, op: Operation, volume: Volume, size: int | None) -> None:
-        """Let a volume take ``size`` bytes instead of ``volume.size``; it may be in use. Raises Unsupported."""
+        """Change the limit from ``volume.size`` to ``size`` bytes, also while it is in use. Raises Unsupported."""
         if size is not None:
             await self.require(Feature.QUOTA)
         await op.effect(
@@ -150,7 +151,7 @@ class VolumeDriver(ABC):
     # --- snapshots ----------------------------------------------------------------------------------------------
 
     async def create_snapshot(self, op: Operation, volume: Volume, id: str) -> None:
-        """Keep what a volume holds now under an id of its own. Who writes to it has been made to pause."""
+        """Snapshot the current content of a volume. The caller has frozen its writers."""
         await op.effect(
             f"snapshot volume {volume.id}",
             lambda: self._snapshot(volume, id),
@@ -172,7 +173,7 @@ class VolumeDriver(ABC):
     async def fill_snapshot(
         self, op: Operation, volume: Volume, id: str, tree: Path, *, same_pool: bool = False
     ) -> None:
-        """Make a snapshot with a copy of a directory, whose ids are those of ``ids_of``: of ``contents``."""
+        """Create a snapshot from a copy of a directory of ``contents``, whose ids are those of ``ids_of``."""
         await op.effect(
             f"fill snapshot of volume {volume.id}",
             lambda: self._fill_snapshot(volume, id, tree, same_pool),
@@ -181,14 +182,14 @@ class VolumeDriver(ABC):
         )
 
     async def restore_snapshot(self, op: Operation, volume: Volume, id: str) -> None:
-        """Have a volume, which is not mounted, hold what it held then. Done in one step, or not at all.
+        """Restore the content of an unmounted volume, atomically.
 
-        What it held before is lost: this is for the end of an operation. Raises NotFound.
+        The current content is lost, so this must be the end of an operation. Raises NotFound.
         """
         await op.effect(f"restore volume {volume.id}", lambda: self._locked_restore(volume, id))
 
     async def prepare_restore(self, op: Operation, volume: Volume, id: str) -> None:
-        """Do beforehand what takes time and room in a restore: ``apply_restore`` is quick then.
+        """Do the slow part of a restore in advance, so that ``apply_restore`` is fast.
 
         Raises NotFound, InUse while it is mounted.
         """
@@ -199,7 +200,7 @@ class VolumeDriver(ABC):
         )
 
     async def apply_restore(self, volume: Volume, id: str) -> None:
-        """``restore_snapshot`` outside an operation: when it raises the volume is as it was. Can be repeated."""
+        """``restore_snapshot`` outside an operation; the volume is unchanged if it raises. Can be repeated."""
         await self._locked_restore(volume, id)
 
     async def drop_snapshot(self, volume: Volume, id: str) -> None:
@@ -207,15 +208,15 @@ class VolumeDriver(ABC):
         await self._delete_snapshot(volume, id)
 
     async def delete_snapshot(self, op: Operation, volume: Volume, id: str) -> None:
-        """Fine when it is not there."""
+        """No effect if it does not exist."""
         await op.effect(f"delete snapshot of volume {volume.id}", lambda: self._delete_snapshot(volume, id))
 
     # --- mounting -----------------------------------------------------------------------------------------------
 
     async def mount(self, op: Operation, volume: Volume, holder: str) -> Path:
-        """Show a volume to a holder and return where; ids in what is seen there are shifted into ``volume.idmap``.
+        """Mount a volume for a holder and return the path, on which ids are shifted into ``volume.idmap``.
 
-        A custom volume is shown to each holder at a place and with ids of its own, a root to all at one.
+        A custom volume has a separate mount with separate ids for each holder, a root has one for all.
         """
         return await op.effect(
             f"mount volume {volume.id}",
@@ -224,11 +225,11 @@ class VolumeDriver(ABC):
         )
 
     async def unmount(self, op: Operation, volume: Volume, holder: str) -> None:
-        """No longer for this holder; others keep it. Fine when it is not mounted."""
+        """Unmount it for this holder, not for others. No effect if it is not mounted."""
         await op.effect(f"unmount volume {volume.id}", lambda: self._release(volume, holder))
 
     async def show(self, volume: Volume, holder: str) -> Path:
-        """``mount`` outside an operation: for who undoes it by ``hide``. Fine when it is shown."""
+        """``mount`` outside an operation; the caller undoes it by ``hide``. No effect if it is mounted."""
         return await self._take(volume, holder)
 
     async def hide(self, volume: Volume, holder: str) -> None:
@@ -240,12 +241,12 @@ class VolumeDriver(ABC):
         return await self._has_volume(volume)
 
     async def is_mounted(self, volume: Volume, holder: str) -> bool:
-        """Whether it is shown to the holder, which is asked of the host."""
+        """Whether it is mounted for the holder, according to the host."""
         return await self.host.mounts.mounted(self._point(volume, holder))
 
     @asynccontextmanager
     async def visit(self, volume: Volume) -> AsyncIterator[Path]:
-        """A look into a volume that may not be mounted: mounted while at least one visitor or holder has it."""
+        """The path of a volume, which is mounted as long as it has a visitor or holder."""
         directory = await self._enter(volume)
         try:
             yield directory
@@ -342,7 +343,7 @@ class VolumeDriver(ABC):
 
     @abstractmethod
     async def _delete_volume(self, volume: Volume) -> None:
-        """With all its mounts; fine when it is not there."""
+        """With all its mounts; no effect if it does not exist."""
 
     @abstractmethod
     async def _resize(self, volume: Volume, size: int | None) -> None: ...
@@ -373,19 +374,19 @@ class VolumeDriver(ABC):
 
     @abstractmethod
     def _point(self, volume: Volume, holder: str) -> Path:
-        """Where a holder sees the volume."""
+        """The mount point for a holder."""
 
     @abstractmethod
     def _is_of(self, point: Path, volume: Volume) -> bool:
-        """Whether a mount point shows this volume."""
+        """Whether a mount point belongs to this volume."""
 
     @abstractmethod
     async def _show(self, volume: Volume, point: Path) -> None:
-        """Mount; fine when it is mounted."""
+        """Mount; no effect if it is mounted."""
 
     @abstractmethod
     async def _hide(self, point: Path) -> None:
-        """Unmount; fine when it is not mounted."""
+        """Unmount; no effect if it is not mounted."""
 
     @abstractmethod
     async def volumes(self, kind: str = "container") -> tuple[str, ...]:
@@ -399,18 +400,18 @@ class VolumeDriver(ABC):
     def contents(
         self, volume: Volume, snapshot: str | None = None, ids: IdRange | None = None
     ) -> AbstractAsyncContextManager[Path]:
-        """All files of a volume or of a snapshot of it, to be read: with their ids inside, or with those of ``ids``.
+        """A read-only mount of a volume or its snapshot, with the ids inside, or with those of ``ids``.
 
         Raises NotFound.
         """
 
     @abstractmethod
     async def clean(self) -> None:
-        """Remove half-made things and temporary files of a daemon that died."""
+        """Remove incomplete and temporary files of an earlier daemon."""
 
     @abstractmethod
     async def usage(self, volume: Volume, snapshot: str | None = None) -> int:
-        """Bytes the volume, or a snapshot of it, holds of its own."""
+        """Bytes that belong to the volume, or to a snapshot of it, alone."""
 
     @abstractmethod
     async def space(self) -> Space:

@@ -1,4 +1,4 @@
-"""Image layers on a pool: unpacked once each, and kept while a volume uses them."""
+"""Image layers in a pool: each is unpacked once, and kept while a volume uses it."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ Unpack = Callable[[str, Path], Awaitable[object]]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What has to be unpacked as one whole."""
+    """Layers that are unpacked as one unit."""
 
     id: str
     parent: str | None
-    """The id it is unpacked onto."""
+    """The id of the unit onto which it is unpacked."""
     layers: tuple[str, ...]
-    """Those that it adds to the parent, bottom first."""
+    """The layers that it adds to the parent, bottom first."""
 
 
 class LayerStore(ABC):
-    """The unpacked layers of one pool. ``ids``: what layers lie under, which is for the driver to say."""
+    """The unpacked layers of one pool. They are stored in units with ids, which the driver defines."""
 
     def __init__(self, host: Host, place: Path, pool: str) -> None:
         self.host = host
@@ -45,12 +45,12 @@ class LayerStore(ABC):
         unpack: Unpack,
         advance: Callable[[int], object] = lambda count: None,
     ) -> None:
-        """Have all of an image's layers, bottom first. Each is whole or not there.
+        """Unpack all missing layers of an image, bottom first. A layer is either complete or does not exist.
 
-        However many wait for one, it is unpacked once. ``advance`` is told how many more layers are there.
+        Concurrent callers wait for the same unpacking. ``advance`` is called with the number of further layers.
         """
         for step in self.steps([_checked(layer) for layer in layers]):
-            async with self._lock(step.id):  # one that is just being deleted does not count
+            async with self._lock(step.id):  # waits for a deletion that is in progress
                 present = await self._has(step.id)
             if not present:
                 await op.effect(
@@ -61,20 +61,20 @@ class LayerStore(ABC):
             advance(len(step.layers))
 
     def ids(self, layers: Sequence[str]) -> tuple[str, ...]:
-        """What is kept here of these layers, which lie one on the other."""
+        """Ids of the units for this stack of layers."""
         return tuple(step.id for step in self.steps(layers))
 
     async def delete(self, id: str) -> None:
-        """Remove one that nothing stands on; fine when it is not there."""
+        """Remove one that is not used; no effect if it does not exist."""
         async with self._lock(id):
             await self._delete(id)
 
     async def delete_unused(self, layers: Collection[str], needed: Callable[[], Iterable[Sequence[str]]]) -> None:
-        """Remove what holds any of ``layers`` and is none of what ``needed`` says that others stand on."""
+        """Remove units that contain any of ``layers``, except those in use by the stacks that ``needed`` returns."""
         for id in await self.stored() if layers else ():
             if set(layers).isdisjoint(await self.made_of(id)):
                 continue
-            # Asked anew for each: a creation may have begun since.
+            # Called again for each, because a creation may have begun meanwhile.
             if not any(id in self.ids(stack) for stack in needed()):
                 await self.delete(id)
 
@@ -93,22 +93,22 @@ class LayerStore(ABC):
 
     @abstractmethod
     def steps(self, layers: Sequence[str]) -> Sequence[Step]:
-        """What is to be unpacked for these layers, in order."""
+        """The units to unpack for these layers, in order."""
 
     @abstractmethod
     async def stored(self) -> tuple[str, ...]:
-        """Ids of all that is here."""
+        """Ids of all stored units."""
 
     @abstractmethod
     async def made_of(self, id: str) -> Sequence[str]:
-        """The layers that make it up; none where that is not known: such a thing is left alone."""
+        """The layers of a unit; empty if unknown, then it is left alone."""
 
     @abstractmethod
     async def _has(self, id: str) -> bool: ...
 
     @abstractmethod
     async def _add(self, step: Step, unpack: Unpack) -> None:
-        """Whole and durable when it returns; nothing is left when it fails or is cancelled."""
+        """Complete and durable on return; leaves nothing behind after a failure or cancellation."""
 
     @abstractmethod
     async def _drop_partial(self, step: Step) -> None: ...

@@ -1,4 +1,4 @@
-"""Where pools lie: sources that users name, and trials of what a place can do."""
+"""Directories of pools: the key ``source``, and trials of the features of a file system."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def no_size(reason: str) -> Callable[[str], str]:
 
 
 async def tried(host: Host, place: Path, trial: Trial) -> Probe:
-    """The outcome of a trial in a directory of its own, which goes afterwards."""
+    """The result of a trial in a temporary directory."""
     version = host.system.kernel().release
     try:
         await host.files.make_directory(place, mode=0o700)
@@ -48,7 +48,7 @@ async def tried(host: Host, place: Path, trial: Trial) -> Probe:
 
 
 async def require_empty(host: Host, place: Path, otherwise: str, trial: Trial) -> None:
-    """Raise InvalidInput unless a directory is there, empty, and passes a trial."""
+    """Raise InvalidInput unless a directory exists, is empty, and passes a trial."""
     if not await host.files.exists(place):
         raise InvalidInput(f"{place} does not exist", field="config.source", remedy="create the directory first")
     if await host.files.names(place):
@@ -71,7 +71,7 @@ async def clear_trial(host: Host, place: Path) -> None:
 
 
 async def try_shifting(host: Host, place: Path) -> None:
-    """Raise HostFailure where a directory's files cannot be shown with shifted ids."""
+    """Raise HostFailure if a directory cannot be mounted with shifted ids."""
     source, shown = place / "source", place / "shown"
     await host.files.make_directory(source, shown, mode=0o755)
     await host.files.write(source / "file", b"trial")

@@ -28,9 +28,9 @@ log = logging.getLogger(__name__)
 
 
 class Pools:
-    """All pools of a daemon, in order of name. A record that is not ``ready`` is half made or half deleted."""
+    """All pools of a daemon, sorted by name. A record that is not ``ready`` is being created or deleted."""
 
-    def __init__(  # noqa: PLR0917 - one for each part it stands on
+    def __init__(  # noqa: PLR0917 - one for each part that it uses
         self,
         host: Host,
         records: Collection[Pool],
@@ -54,13 +54,13 @@ class Pools:
         self.closed: dict[str, IsolaError] = {}
         """Errors of pools that could not be opened; nothing in those is accessed."""
         self._opening: set[asyncio.Task[None]] = set()
-        """Pools that another process has made."""
+        """Tasks that open pools created by another process."""
         records.heard = self._heard
         self._described = Described(host.files, directory / "described" / "pools", record_codec(Pool))
 
     async def probe(self) -> None:
-        """Ask every driver whether it works here."""
-        await self._clear_trials()  # a daemon that was killed while it probed has left mounts in there
+        """Probe all drivers."""
+        await self._clear_trials()  # a daemon that was killed during a probe leaves mounts in it
         for name in self._kinds or registry.names(_KIND):
             self.probes[name] = await probed(name, self._kind(name).probe(self._host, self._trials))
         await self._clear_trials()
@@ -74,7 +74,7 @@ class Pools:
             log.warning("Cannot remove files of earlier probes in %s: %s", self._trials, error)
 
     async def open(self) -> None:
-        """At daemon start: clean up after a daemon that died, remove what is half made or half deleted."""
+        """At daemon start: clean up after a crash, and remove pools that are only partly created or deleted."""
         await self._described.load()
         for pool in self:
             try:
@@ -96,7 +96,7 @@ class Pools:
         await self._keep_described(pool)
 
     def _heard(self, name: str) -> None:
-        """Follow what another process does with a pool; what this one does is known by the time it is heard."""
+        """Follow changes of pools by other processes; changes by this one are known already."""
         pool = self._records.find(name)
         if pool is None:
             self._drivers.pop(name, None)
@@ -121,7 +121,7 @@ class Pools:
         self._drivers.setdefault(name, driver)
 
     async def close(self) -> None:
-        """When the host goes down, after instances have stopped."""
+        """Before the host shuts down, after instances have stopped."""
         for name, driver in self._drivers.items():
             try:
                 await driver.close()
@@ -140,7 +140,7 @@ class Pools:
         return self._records.revision(name)
 
     def used_by(self, name: str) -> Sequence[Entity]:
-        """What lives in a pool or names it."""
+        """Resources that are in a pool or name it."""
         return self._references.users(Entity.of_host(Kind.STORAGE_POOL, name))
 
     def driver(self, name: str) -> VolumeDriver:
@@ -153,7 +153,7 @@ class Pools:
         return self._drivers[name]
 
     async def create(self, op: Operation, pool: Pool) -> None:
-        """Make a pool. Raises InvalidInput, AlreadyExists, DriverUnavailable."""
+        """Raises InvalidInput, AlreadyExists, DriverUnavailable."""
         plain_name(pool.name)
         if self._records.find(pool.name) is not None:
             raise AlreadyExists(f"Storage pool {pool.name!r} already exists", field="name")
@@ -163,7 +163,7 @@ class Pools:
         driver = self._build(pool)
         self._refuse_own_source(pool)
         await self._refuse_used_place(pool)
-        await driver.check_place()  # before the record, which from then on says that all in there is ours
+        await driver.check_place()  # before the record, which marks all content of the directory as ours
 
         async def record() -> None:
             await self._records.add(pool.name, replace(pool, ready=False))
@@ -185,7 +185,7 @@ class Pools:
         self._tell("created", pool.name, op.caller)
 
     async def update(self, name: str, decide: Callable[[Pool], Pool], *, caller: Caller = DAEMON) -> None:
-        """Change what may change on a pool in use. Raises InvalidInput for the rest."""
+        """Change description and configuration. Raises InvalidInput for keys that cannot be changed."""
         driver = self.driver(name)
 
         def checked(pool: Pool) -> Pool:
@@ -205,7 +205,7 @@ class Pools:
         driver = self.driver(name)
         self._refuse_if_used(name)
         with op.step(f"Delete storage pool {name}"):
-            # From the record on it can only be finished, by this operation or by the next daemon.
+            # After this commit it can only be completed, by this operation or the next daemon.
             await op.commit(lambda: self._records.change(name, self._doomed))
             await driver.delete_pool(op)
             await self._described.remove(name)
@@ -226,13 +226,13 @@ class Pools:
             )
 
     async def unknown(self) -> Mapping[str, Pool | None]:
-        """Pools on the host that no record speaks for, each with what is said of it."""
+        """Pools on the host without a record, each with its description, or None if that is missing."""
         described = await self._described.load()
         names = {*await self._host.files.names(self._directory), *described} - {pool.name for pool in self}
         return {name: described.get(name) for name in sorted(names)}
 
     async def adopt(self, op: Operation, name: str) -> None:
-        """Make the record of a pool again; nothing in it is touched. Raises NotFound, InvalidInput."""
+        """Restore the record of a pool without changing its content. Raises NotFound, InvalidInput."""
         unknown = await self.unknown()
         if name not in unknown:
             raise NotFound(f"There is no unknown storage pool {name[:80]!r}")
@@ -303,7 +303,7 @@ class Pools:
             await self._described.remove(pool.name)
             await self._records.remove(pool.name)
 
-        description = f"Removing half-made storage pool {pool.name}"
+        description = f"Removing incomplete storage pool {pool.name}"
         await self._operations.finish(self._operations.start(description, work))
 
     def _tell(self, what: str, name: str, caller: Caller) -> None:

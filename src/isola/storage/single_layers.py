@@ -14,13 +14,13 @@ _ALGORITHM = "sha256:"
 
 
 class SingleLayers(LayerStore):
-    """Each layer as it was unpacked, with overlay's marks, under its own digest."""
+    """Each layer is unpacked separately, with overlay's whiteouts, under its own digest."""
 
     def steps(self, layers: Sequence[str]) -> Sequence[Step]:
         return [Step(layer, None, (layer,)) for layer in layers]
 
     def path(self, layer: str) -> Path:
-        """Where a layer lies."""
+        """The directory of a layer."""
         return self.place / layer.removeprefix(_ALGORITHM)
 
     async def stored(self) -> tuple[str, ...]:
@@ -50,7 +50,7 @@ class SingleLayers(LayerStore):
         await self.host.files.remove_tree(self._partial(step.id))
 
     async def _delete(self, id: str) -> None:
-        """First out of sight: a layer that has its name is whole."""
+        """Renames it first, because a layer under its own name must be complete."""
         gone = self.place / f".deleted-{self.path(id).name}"
         await self.host.files.remove_tree(gone)
         try:

@@ -1,4 +1,4 @@
-"""Trees of files and how they are made, copied and removed; image layers as such trees."""
+"""Directory trees: creating, copying and removing them; image layers as such trees."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MADE_OF = ".json"
 
 
 class Trees:
-    """Plain directories. ``partial`` is on their file system, for what is half made."""
+    """Plain directories. ``partial`` is a directory on the same file system for incomplete trees."""
 
     def __init__(self, host: Host, partial: Path) -> None:
         self.host = host
@@ -33,30 +33,29 @@ class Trees:
         await self.host.files.copy_tree(source, target)
 
     async def copy(self, source: Path, target: Path) -> None:
-        """A copy of what may lie on another file system."""
+        """A copy of a tree that may be on another file system."""
         await self.host.files.copy_tree(source, target)
 
     async def remove(self, path: Path) -> None:
-        """A tree or anything else; fine when it is not there."""
+        """A tree or any other file; no effect if it does not exist."""
         await self.host.files.remove_tree(path)
 
     async def limit(self, path: Path, size: int | None) -> None:
-        """Only drivers with quotas come here with a size."""
+        """Only called with a size by drivers with quotas."""
 
     async def usage(self, path: Path) -> int:
-        """Bytes that it takes."""
+        """Disk usage in bytes."""
         return await self.host.files.disk_usage(path)
 
     async def settle(self, path: Path) -> None:
-        """All of a tree that was just made is on disk."""
+        """Sync a new tree to disk."""
         await self.host.files.sync(path)
 
 
 class TreeLayers(LayerStore):
-    """The whole of an image's layers as one tree; volumes begin as copies of it.
+    """All layers of an image in one tree, of which volumes are copies.
 
-    ``each`` keeps every intermediate state too, so that images share what they have in common: right where a copy
-    takes no room.
+    ``each`` also keeps the intermediate trees, so that images share common layers: useful if copies take no space.
     """
 
     def __init__(self, host: Host, place: Path, pool: str, trees: Trees, *, each: bool = False) -> None:
@@ -74,12 +73,12 @@ class TreeLayers(LayerStore):
         return [Step(id, parent, (layer,)) for id, parent, layer in zip(chain, parents, layers, strict=True)]
 
     async def stored(self) -> tuple[str, ...]:
-        """Those that are whole: only they have a name here."""
+        """Ids of the complete trees; incomplete ones are in ``partial``."""
         names = await self.host.files.names(self.place)
         return tuple(_ALGORITHM + name for name in names if LAYER_ID.fullmatch(_ALGORITHM + name))
 
     async def made_of(self, id: str) -> Sequence[str]:
-        """As was written beside it."""
+        """As listed in the file beside it."""
         try:
             data = await self.host.files.read(self._note(id))
             layers = json.loads(data)
@@ -109,9 +108,9 @@ class TreeLayers(LayerStore):
             raise
 
     async def _unpack(self, layer: str, tree: Path, unpack: Unpack) -> None:
-        """Beside the files of the layers below, in a directory of the same tree, and from there onto them.
+        """Unpack into a temporary directory inside the tree, and merge it with the layers below.
 
-        Its name cannot be guessed: no layer holds a file that has it.
+        Its name is random, so that no layer can contain a file with the same name.
         """
         scratch = tree / f".isola-{self.host.clock.token(16)}"
         await self.host.files.make_directory(scratch, mode=0o755)
@@ -123,7 +122,7 @@ class TreeLayers(LayerStore):
         await self._trees.remove(self._partial(step))
 
     async def _delete(self, id: str) -> None:
-        """First out of sight: a tree that has its name is whole."""
+        """Renames it first, because a tree under its own name must be complete."""
         gone = self._trees.partial / f"{self._path(id).name}.deleted"
         await self._trees.remove(gone)
         with contextlib.suppress(NotFound):

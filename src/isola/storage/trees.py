@@ -1,17 +1,17 @@
-"""Volumes as directory trees that are copied whole: all of ``dir``, and what other drivers do not do better.
+"""Volumes as directory trees that are copied completely: the driver ``dir``, and common code of other drivers.
 
 Layout of a pool::
 
-    layers/<hex>/              the tree of an image's layers, with the ids of the image; never written again
-    layers/<hex>.json          the layers that it is made of
+    layers/<hex>/              the tree of an image's layers, with the ids of the image; read-only once complete
+        layers/<hex>.json          the layers of which it consists
     volumes/<id>/data          the tree of an instance's root, with its ids inside; snapshots/<id> beside it
     custom/<id>/data           the same of a custom volume
-    mounts/<id>...             where they are mounted, with shifted ids
-    descriptions/<id>.json     what the instance was, for the day on which its record is lost
-    partial/                   what is half made or half removed: emptied when the daemon starts
+    mounts/<id>...             mount points, with shifted ids
+        descriptions/<id>.json     description of the instance, from which a lost record can be restored
+        partial/                   incomplete and partly removed files; emptied when the daemon starts
 
 Only root may enter ``layers``, ``volumes``, ``custom`` and ``partial``: they contain foreign setuid programs
-with real ids. A mount point may only be passed through by the root of who it is for.
+with real ids. A mount point can be traversed only by the root user of its instance.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _PLACES = {"container": "volumes", "custom": "custom"}
 
 
 class TreeDriver(VolumeDriver):
-    """A pool of trees; how one is made, copied and removed stands in ``trees``."""
+    """A pool of trees, which are created, copied and removed by ``trees``."""
 
     trees: Trees
 
@@ -51,7 +51,7 @@ class TreeDriver(VolumeDriver):
         self._partial = self.base / "partial"
         self._mounts = self.base / "mounts"
         self._prepared: set[Path] = set()
-        """Whole copies of snapshots that are about to take the place of their volumes."""
+        """Complete copies of snapshots that are about to replace their volumes."""
         self.trees = self._make_trees()
         self.layers = self._make_layers()
 
@@ -74,21 +74,21 @@ class TreeDriver(VolumeDriver):
         await self.host.files.flush(*below[:3])
 
     async def _make_places(self) -> None:
-        """A pool of an earlier version has not all of them."""
+        """Create the pool's directories; a pool of an earlier version lacks some of them."""
         files = self.host.files
         await files.make_directory(*(self.base / name for name in self._private()), mode=0o700, owner=0)
         await files.make_directory(self._mounts, mode=0o711)
         await files.flush(self.base / "layers", self._roots(), self.base / "custom", self._mounts, self.base)
 
     def _private(self) -> tuple[str, ...]:
-        """Directories that only root may enter."""
+        """Directories that only root can enter."""
         return ("layers", "volumes", "custom", "partial")
 
     def _roots(self) -> Path:
         return self.base / _PLACES["container"]
 
     async def open(self) -> None:
-        """The directories of a newer version are added."""
+        """Creates directories that an older version did not have."""
         if await self.host.files.exists(self.base):
             await self._make_places()
 
@@ -115,7 +115,7 @@ class TreeDriver(VolumeDriver):
                 await self.host.mounts.unmount(mount)
 
     async def clean(self) -> None:
-        """What is in ``partial``, and mounts that are none of a volume."""
+        """Removes the content of ``partial``, and mounts that belong to no volume."""
         for mount in await self.host.mounts.below(self._partial):
             await self.host.mounts.unmount(mount)
         await self._empty_partial()
@@ -125,18 +125,18 @@ class TreeDriver(VolumeDriver):
             await self._destroy(self._partial / name)
 
     async def space(self) -> Space:
-        """Of the file system the pool lies on."""
+        """Of the pool's file system."""
         return await self.host.files.space(self.base)
 
     # --- volumes ------------------------------------------------------------------------------------------------
 
     async def volumes(self, kind: str = "container") -> tuple[str, ...]:
-        """Whatever has a name in their directory, foreign things too."""
+        """All names in their directory, including foreign ones."""
         names = await self.host.files.names(self.base / _PLACES[kind])
         return tuple(name for name in names if not name.startswith("."))
 
     async def usage(self, volume: Volume, snapshot: str | None = None) -> int:
-        """What its tree takes."""
+        """Disk usage of its tree."""
         return await self.trees.usage(self._tree(volume, snapshot))
 
     async def _has_volume(self, volume: Volume) -> bool:
@@ -168,7 +168,7 @@ class TreeDriver(VolumeDriver):
         await self._build(volume, fill)
 
     async def _build(self, volume: Volume, fill: Fill) -> None:
-        """Out of sight, then into place as a whole."""
+        """Build it in ``partial``, then rename it into place."""
         partial, place = self._partial / volume.id, self._place(volume)
         try:
             await self._destroy(partial)
@@ -184,7 +184,7 @@ class TreeDriver(VolumeDriver):
             raise
 
     async def _furnish(self, volume: Volume, place: Path) -> None:
-        """What else a volume's directory needs."""
+        """Hook: add further files to a volume's directory."""
 
     async def _delete_volume(self, volume: Volume) -> None:
         points = [point for point in await self.host.mounts.below(self._mounts) if self._is_of(point, volume)]
@@ -255,8 +255,8 @@ class TreeDriver(VolumeDriver):
             await finish(self._destroy(partial))
             raise
         try:
-            await self._destroy(partial)  # what the volume held until now
-        except IsolaError as error:  # it holds the snapshot already: that cannot fail any more
+            await self._destroy(partial)  # the previous content of the volume
+        except IsolaError as error:  # the restore has already succeeded
             log.warning("The replaced contents of volume %s are removed at the next start: %s", volume.id, error)
 
     def _coming(self, volume: Volume, id: str) -> Path:
@@ -280,7 +280,7 @@ class TreeDriver(VolumeDriver):
 
     @asynccontextmanager
     async def _scratch(self, volume: Volume) -> AsyncIterator[Path]:
-        """A directory for mounts of one reader: it goes with them, and with the next daemon if this one is killed."""
+        """A directory for the mounts of one reader; removed afterwards, or by the next daemon after a kill."""
         place = self._partial / f"{volume.id}.{self.host.clock.token(8)}.shown"
         try:
             await self.host.files.make_directory(place, mode=0o700)
@@ -298,7 +298,7 @@ class TreeDriver(VolumeDriver):
     def _point(self, volume: Volume, holder: str) -> Path:
         if volume.kind == "container":
             return self._mounts / _checked(volume.id) / "root"
-        # A holder's name may be anything, and be longer than a file name.
+        # Hashed, because a holder's name may contain any character and be longer than a file name.
         return self._mounts / f"{_checked(volume.id)}@{hashlib.sha256(holder.encode()).hexdigest()[:16]}" / "root"
 
     def _is_of(self, point: Path, volume: Volume) -> bool:
@@ -331,7 +331,7 @@ class TreeDriver(VolumeDriver):
         return self._data(volume) if snapshot is None else self._place(volume) / "snapshots" / _checked(snapshot)
 
     async def _remove(self, place: Path) -> None:
-        """Out of sight at once, then away; fine when it is not there."""
+        """Rename it, then remove it; no effect if it does not exist."""
         gone = self._partial / f"{place.name}.deleted"
         await self._destroy(gone)
         try:
@@ -351,7 +351,7 @@ class TreeDriver(VolumeDriver):
             await finish(self._destroy(gone))
 
     async def _destroy(self, place: Path) -> None:
-        """A volume's directory with its trees; fine when it is not there."""
+        """Remove a volume's directory with its trees; no effect if it does not exist."""
         for holder in (place / "snapshots", place):
             for name in await self._names(holder):
                 await self.trees.remove(holder / name)
@@ -360,7 +360,7 @@ class TreeDriver(VolumeDriver):
     async def _names(self, directory: Path) -> Sequence[str]:
         try:
             return await self.host.files.names(directory)
-        except IsolaError:  # a file, which a foreign program may have put there
+        except IsolaError:  # not a directory: created by a foreign program
             return ()
 
 

@@ -9,5 +9,5 @@ from isola.state.references import Used
 
 
 def uses(record: VolumeRecord) -> Used:
-    """The pool that it lies in, and its project."""
+    """Its pool and its project."""
     return frozenset({Entity.of_host(Kind.STORAGE_POOL, record.pool), project_entity(record.project)})

@@ -54,7 +54,7 @@ class PoolVerbs:
         )
 
     def adopt(self, name: str, then: Callable[[], Awaitable[object]], *, caller: Caller = DAEMON) -> Operation:
-        """Make the record of an unknown one again, ``then`` look at what lies in it."""
+        """Restore the record of an unknown pool, then call ``then`` to inspect its content."""
 
         async def work(op: Operation) -> None:
             await self._pools.adopt(op, name)

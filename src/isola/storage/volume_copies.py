@@ -12,13 +12,12 @@ from isola.storage.volume_records import VolumeContext
 
 
 class Copies:
-    """A record that is not ready says what is being made, for a daemon that has to remove it."""
+    """While a volume is created its record is not ready, so that the next daemon can remove it."""
 
     def __init__(self, context: VolumeContext) -> None:
         self._context = context
 
     def new(self, ref: VolumeRef, config: Mapping[str, str], description: str) -> VolumeRecord:
-        """The record of a volume to be made."""
         clock = self._context.host.clock
         return VolumeRecord(
             id=f"vol-{clock.token(16)}",
@@ -33,7 +32,7 @@ class Copies:
 
     @asynccontextmanager
     async def making(self, op: Operation, record: VolumeRecord) -> AsyncIterator[None]:
-        """Record it as half made, have it made, and record it as whole. All is undone where that fails."""
+        """Record it as not ready, run the body, and record it as ready. A failure undoes everything."""
         await self._announce(op, record, lambda: self._context.permit(record))
         with op.step(f"Create storage volume {record.name}"):
             yield
@@ -43,14 +42,14 @@ class Copies:
     async def copy(
         self, op: Operation, source: VolumeRecord, record: VolumeRecord, *, snapshot: str, with_snapshots: bool
     ) -> None:
-        """Make ``record`` with what ``source``, or a snapshot of it, holds."""
+        """Create ``record`` with the content of ``source`` or one of its snapshots."""
         async with self.making(op, record):
             await self._fill(op, source, record, snapshot)
             if with_snapshots and not snapshot:
                 await self._copy_snapshots(op, source, record)
 
     async def move(self, op: Operation, source: VolumeRecord, target: VolumeRef) -> None:
-        """Within a pool by its record alone; to another as a copy, after which the first one goes."""
+        """Within a pool only the record changes; to another pool it is copied, and the source removed."""
         if source.pool == target.pool:
             await op.commit(lambda: self._rename(source, target))
             self._context.tell("renamed", target, caller=op.caller, old_name=source.name)
@@ -76,7 +75,7 @@ class Copies:
         for snapshot in self._context.snapshots_of(record):
             await self._context.snapshots.remove(snapshot.key)
         if await self._context.driver(record).has_volume(record.volume()):
-            return  # it could not be removed: its record stays, for the next deletion or the next daemon
+            return  # it could not be removed: the record is kept for the next deletion or the next daemon
         await self._context.records.remove(record.ref.key)
 
     async def _fill(self, op: Operation, source: VolumeRecord, record: VolumeRecord, snapshot: str) -> None:
@@ -112,7 +111,7 @@ class Copies:
         await records.rename(source.ref.key, target.key, renamed, at=held.revision)
 
     async def _change_over(self, source: VolumeRecord, record: VolumeRecord) -> None:
-        """Both in one commit: at no moment are there two, or none."""
+        """Change both records in one commit, so that there is always exactly one volume."""
         records = self._context.records
         old, new = records.read(source.ref.key), records.read(record.ref.key)
         await records.replace_all(

@@ -33,7 +33,7 @@ class VolumeContext:
     """Raises Forbidden or InvalidInput if the project does not allow such a volume."""
 
     def used_by(self, ref: VolumeRef) -> Sequence[Entity]:
-        """What names a volume in its configuration."""
+        """Objects whose configuration names the volume."""
         return self.references.users(ref.entity)
 
     def get(self, ref: VolumeRef) -> VolumeRecord:
@@ -45,7 +45,7 @@ class VolumeContext:
         return record
 
     def usable(self, ref: VolumeRef) -> VolumeRecord:
-        """One that is neither half made nor half deleted. Raises NotFound, WrongState."""
+        """A volume that is not being created or deleted. Raises NotFound, WrongState."""
         record = self.get(ref)
         if not record.ready:
             raise WrongState(f"Storage volume {ref.name!r} was created or deleted only partly", remedy="delete it")
@@ -72,7 +72,7 @@ class VolumeContext:
         return (record for record in self.records if record.pool == pool)
 
     def refuse_if_used(self, record: VolumeRecord, what: str) -> None:
-        """Raise InUse naming who uses it."""
+        """Raise InUse that names its users."""
         users = [*self.used_by(record.ref)]
         if users or record.attachments:
             by = users_text(users) if users else f"{len(record.attachments)} mounts"
@@ -81,14 +81,14 @@ class VolumeContext:
             )
 
     def still(self, record: VolumeRecord) -> VolumeRecord:
-        """The record as it stands now, after a wait. Raises NotFound where another volume has the name by now."""
+        """The current record, after a wait. Raises NotFound if another volume has the name now."""
         found = self.usable(record.ref)
         if found.id != record.id:
             raise NotFound(f"Storage volume {record.name!r} was deleted meanwhile")
         return found
 
     async def mark(self, record: VolumeRecord, *, ready: bool) -> VolumeRecord:
-        """Half made, or whole. Raises InUse where it goes and was attached in this very moment."""
+        """Set ``ready``. Raises InUse if a volume that is to be deleted was attached concurrently."""
 
         def decide(found: VolumeRecord) -> VolumeRecord:
             return replace(found, ready=True) if ready else self.doomed(found)
@@ -102,7 +102,7 @@ class VolumeContext:
         return replace(found, ready=False)
 
     async def sweep(self, op: Operation, record: VolumeRecord) -> None:
-        """Remove all of a volume whose record says that it is to go, and last its record. Can be repeated."""
+        """Remove a volume whose deletion is recorded, and finally its record. Can be repeated."""
         await self.driver(record).delete_volume(op, record.volume())
         for snapshot in self.snapshots_of(record):
             await self.snapshots.remove(snapshot.key)

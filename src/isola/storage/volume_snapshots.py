@@ -16,7 +16,7 @@ from isola.operations import Operation
 from isola.storage.volume_records import VolumeContext
 
 _MOST = 1000
-"""Snapshots of one volume."""
+"""Maximum for one volume."""
 log = logging.getLogger(__name__)
 
 
@@ -35,7 +35,7 @@ class Snapshots:
         return self._context.snapshot(self._context.get(ref), name)
 
     def next_name(self, ref: VolumeRef) -> str:
-        """For one that is given none, by ``snapshots.pattern``. Raises NotFound."""
+        """The next default name, by ``snapshots.pattern``. Raises NotFound."""
         record = self._context.get(ref)
         taken = [snapshot.name for snapshot in self._context.snapshots_of(record)]
         return next_name(record.config.get("snapshots.pattern", ""), taken, self._context.host.clock.now())
@@ -104,7 +104,7 @@ class Snapshots:
         return self._start("Updating storage volume snapshot", ref, name, work, caller)
 
     def restore(self, ref: VolumeRef, name: str, *, caller: Caller = DAEMON) -> Operation:
-        """Begin to have a volume hold what it held then. Raises NotFound, InUse while it is mounted."""
+        """Begin to restore a volume to a snapshot. Raises NotFound, InUse while it is mounted."""
         record = self._context.usable(ref)
         self._context.snapshot(record, name)
         self._refuse_if_mounted(record)
@@ -176,15 +176,15 @@ class Snapshots:
     # --- by themselves ------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Finish what an earlier daemon was killed at."""
+        """Complete deletions and creations that were interrupted by a kill of the daemon."""
         by_id = {record.id: record for record in self._context.records}
         for snapshot in [each for each in self._context.snapshots if not each.ready]:
             record = by_id.get(snapshot.volume)
             if record is not None:
-                await self._quietly(record, "Removing half-made snapshot", snapshot)
+                await self._quietly(record, "Removing incomplete snapshot", snapshot)
 
     async def look(self, now: datetime) -> None:
-        """Remove what has expired, and take what is due in this minute."""
+        """Remove expired snapshots, and take those that are due in this minute."""
         by_id = {record.id: record for record in self._context.records}
         for snapshot in list(self._context.snapshots):
             if snapshot.expires_at is not None and snapshot.expires_at <= now and snapshot.volume in by_id:

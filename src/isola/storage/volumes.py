@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class VolumeUsage:
-    """What a volume takes of its pool."""
+    """The disk usage of a volume."""
 
     used: int
     total: int
@@ -40,7 +40,7 @@ class VolumeUsage:
 class Volumes:
     """All volumes of a daemon that have a record."""
 
-    def __init__(  # noqa: PLR0917 - one for each part it stands on
+    def __init__(  # noqa: PLR0917 - one for each part that it uses
         self,
         host: Host,
         pools: Pools,
@@ -58,7 +58,7 @@ class Volumes:
         self.snapshots = Snapshots(self._context)
 
     async def open(self) -> None:
-        """At the start of the daemon: finish what an earlier one was killed at. What has no record is left alone."""
+        """At daemon start: complete interrupted creations and deletions. Volumes without a record are left alone."""
         for record in list(self._context.records):
             try:
                 await self._settle(record)
@@ -68,18 +68,18 @@ class Volumes:
 
     async def _settle(self, record: VolumeRecord) -> None:
         if not record.ready:
-            await self._finish(record.ref, "Removing half-made storage volume", self._sweeping(record))
+            await self._finish(record.ref, "Removing incomplete storage volume", self._sweeping(record))
             return
         driver = self._context.driver(record)
         mounted = [holder for holder in record.attachments if await driver.is_mounted(record.volume(), holder)]
-        if len(mounted) < len(record.attachments):  # the host was booted, or the daemon killed on the way
+        if len(mounted) < len(record.attachments):  # after a reboot, or a kill of the daemon during attach or detach
             await self._hold(record, lambda held: tuple(holder for holder in held if holder in mounted))
 
     def __iter__(self) -> Iterator[VolumeRecord]:
         return iter(self._context.records)
 
     def in_pool(self, pool: str) -> list[VolumeRecord]:
-        """All that lie in a pool, in order of name."""
+        """All volumes in a pool, sorted by name."""
         return list(self._context.in_pool(pool))
 
     def get(self, ref: VolumeRef) -> VolumeRecord:
@@ -87,11 +87,11 @@ class Volumes:
         return self._context.get(ref)
 
     def used_by(self, ref: VolumeRef) -> Sequence[Entity]:
-        """Who names it."""
+        """Objects whose configuration names it."""
         return self._context.used_by(ref)
 
     async def usage(self, ref: VolumeRef) -> VolumeUsage:
-        """What it takes, and may take. Raises NotFound."""
+        """Its usage and limit. Raises NotFound."""
         record = self._context.usable(ref)
         return VolumeUsage(await self._context.driver(record).usage(record.volume()), record.size or 0)
 
@@ -100,7 +100,7 @@ class Volumes:
     async def create(
         self, ref: VolumeRef, config: Mapping[str, str], description: str = "", *, caller: Caller = DAEMON
     ) -> Operation:
-        """Begin to make an empty volume. Raises InvalidInput, NotFound, AlreadyExists."""
+        """Begin to create an empty volume. Raises InvalidInput, NotFound, AlreadyExists."""
         await self._check_new(ref, config)
         record = self.copies.new(ref, config, description)
         self._context.permit(record)
@@ -188,7 +188,7 @@ class Volumes:
     # --- holders ------------------------------------------------------------------------------------------------
 
     async def attach(self, op: Operation, ref: VolumeRef, holder: str, idmap: IdRange | None) -> Path:
-        """Have a volume mounted for a holder, with ids of its own, and return where. Fine when it is.
+        """Mount a volume for a holder, with the holder's ids, and return the path. No effect if it is mounted.
 
         Undone with the operation. Raises NotFound, WrongState.
         """
@@ -200,27 +200,27 @@ class Volumes:
         return await self._context.driver(record).mount(op, record.volume(idmap), holder)
 
     async def detach(self, op: Operation, ref: VolumeRef, holder: str) -> None:
-        """The holder needs it no more; others keep it. Fine when it is not attached, or gone."""
+        """Detach it from this holder, not from others. No effect if it is not attached or does not exist."""
         record = self._context.records.find(ref.key)
         if record is not None:
             await self._context.driver(record).unmount(op, record.volume(), holder)
             await op.effect(f"detach volume {ref.name}", lambda: self._let_go(record, holder))
 
     async def show(self, ref: VolumeRef, holder: str, idmap: IdRange | None) -> Path:
-        """``attach`` outside an operation of its own: for who undoes it by ``hide``. Fine when it is shown."""
+        """``attach`` outside an operation; the caller undoes it by ``hide``. No effect if it is mounted."""
         record = self._context.usable(ref)
         await self._take(record, holder)
         return await self._context.driver(record).show(record.volume(idmap), holder)
 
     async def hide(self, ref: VolumeRef, holder: str) -> None:
-        """``detach`` outside an operation of its own. Fine when it is not shown, or gone."""
+        """``detach`` outside an operation. No effect if it is not mounted or does not exist."""
         record = self._context.records.find(ref.key)
         if record is not None:
             await self._context.driver(record).hide(record.volume(), holder)
             await self._let_go(record, holder)
 
     async def _take(self, record: VolumeRecord, holder: str) -> None:
-        """From now on the volume is neither deleted nor moved. Raises WrongState where that has begun."""
+        """Record the holder, so that the volume is neither deleted nor moved. Raises WrongState if that has begun."""
 
         def taken(found: VolumeRecord) -> VolumeRecord:
             if not found.ready or found.id != record.id:
@@ -243,7 +243,7 @@ class Volumes:
 
     def _sweeping(self, record: VolumeRecord) -> Work:
         async def work(op: Operation) -> None:
-            # From here on it can only be finished, by this operation, the next deletion, or the next daemon.
+            # After this commit it can only be completed, by this operation, the next deletion, or the next daemon.
             await op.commit(lambda: self._context.mark(record, ready=False))
             await self._context.sweep(op, record)
 

@@ -1,4 +1,4 @@
-"""crun, the engine that starts fastest; it knows cgroup v2 alone."""
+"""crun, the fastest engine; it supports cgroup v2 alone."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from isola.runtimes.oci.runtime import OciRuntime
 
 
 class Crun(OciRuntime):
-    """Plain on cgroup v2. On a hybrid host it refuses to work until it sees nothing but v2, so that is what it sees.
+    """Runs directly on cgroup v2. On a hybrid host it refuses to work, so it runs in a mount namespace with v2 alone.
 
-    It would join the v2 group alone there: it enters the others beforehand, and what it starts inherits them.
+    There it joins the v2 group only. A shell enters the v1 groups before, so that started processes inherit them.
     """
 
     name = "crun"
-    hands_terminals_over = True  # and must: left to relay one, old versions lose the end of what a command says
+    hands_terminals_over = (
+        True  # required, because old versions lose the end of a command's output when they relay a terminal
+    )
 
     def __init__(self, host: Host, directory: Path, names: HostNames) -> None:
         super().__init__(host, directory, names)
@@ -30,7 +32,7 @@ class Crun(OciRuntime):
 
     @classmethod
     async def probe(cls, host: Host) -> Probe:
-        """Does it work here."""
+        """Also checks for cgroup v2."""
         if host.cgroups.layout == "legacy":
             return Probe(
                 available=False,
@@ -52,16 +54,16 @@ class Crun(OciRuntime):
         return Caller(await self._inside(id), await self._small_world.place())
 
     async def let_go(self, id: str) -> None:
-        """As the engine itself does it, without running it once more: by a byte through the FIFO that it has left."""
+        """Does what the engine's ``start`` does, without running it: writes a byte to the FIFO that it has left."""
         if not self.host.sockets.post(self.layout(id).state / id / "exec.fifo", b"\0", once=True):
             await super().let_go(id)
 
     def limits_devices(self) -> bool:
-        """The rules are a program in the kernel, and crun raises a limit before it loads one."""
+        """Device rules are a BPF program; crun raises RLIMIT_MEMLOCK before it loads one."""
         return "CAP_SYS_RESOURCE" in self.host.system.capabilities()
 
     async def _inside(self, id: str) -> list[str]:
-        # Not the v2 group: crun puts there what it starts, and kills all that is in it when it fails.
+        # Not the v2 group: crun moves started processes there, and kills all processes in it after a failure.
         groups = self.host.cgroups.directories(self.names.cgroup(id), legacy=True)
         return entering(self._small_world.groups(groups), [await self.program()])
 

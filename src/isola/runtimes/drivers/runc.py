@@ -1,4 +1,4 @@
-"""runc, the engine that works on every layout of control groups."""
+"""runc, the engine that works with every cgroup layout."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Runc(OciRuntime):
 
     @classmethod
     async def probe(cls, host: Host) -> Probe:
-        """Does it work here."""
+        """Has no special requirements."""
         return await probe_engine(host, cls.name)
 
     async def maker(self, id: str, given: Sequence[Path]) -> Caller:
@@ -31,7 +31,7 @@ class Runc(OciRuntime):
         return Caller([await self.program()])
 
     def limits_devices(self) -> bool:
-        """On cgroup v2 the rules are a program in the kernel, and loading one raises a limit first."""
+        """On cgroup v2 device rules are a BPF program; runc raises RLIMIT_MEMLOCK before it loads one."""
         return self.host.cgroups.layout != "unified" or "CAP_SYS_RESOURCE" in self.host.system.capabilities()
 
 

@@ -1,1 +1,1 @@
-"""Everything the runtimes that speak the OCI runtime specification share: crun, runc, and those that follow them."""
+"""Common code of runtimes that implement the OCI runtime specification, such as crun and runc."""

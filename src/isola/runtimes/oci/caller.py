@@ -1,4 +1,4 @@
-"""How an engine is called."""
+"""The command line of an engine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from isola.host.process import HERE, Place
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Its command line up to its options, and where that is run."""
+    """The first part of the command line, and the namespaces in which it runs."""
 
     argv: Sequence[str]
     place: Place = HERE

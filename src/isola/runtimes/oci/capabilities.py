@@ -1,4 +1,4 @@
-"""Which capabilities an instance's processes get, inside its user namespace."""
+"""Capabilities of an instance's processes in its user namespace."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _ALL = (
     "SYS_PACCT", "SYS_PTRACE", "SYS_RAWIO", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "WAKE_ALARM",
 )  # fmt: skip
 
-# A distribution manages itself, so it keeps what its user namespace confines anyway; these speak of the one kernel, the
-# one clock or the one machine beneath, and nothing inside has a use for them. (Some service managers ask a capability
-# whether they may: the journal of Debian 11 fails on the audit messages of the kernel, which only its host can read.)
+# A system container keeps all capabilities that its user namespace confines. These affect the shared kernel, clock or
+# machine, and are useless inside. (Some programs check a capability before they use a feature: the journal of Debian 11
+# fails if it has the one for the kernel's audit messages, which only the host can read.)
 _NEVER_FOR_SYSTEMS = frozenset(
     {
         "AUDIT_READ", "BLOCK_SUSPEND", "BPF", "MAC_ADMIN", "MAC_OVERRIDE", "PERFMON", "SYSLOG", "SYS_MODULE",
@@ -22,7 +22,7 @@ _NEVER_FOR_SYSTEMS = frozenset(
     }
 )  # fmt: skip
 
-# What container engines have agreed to give one program.
+# The default set of container engines.
 _FOR_APPLICATIONS = (
     "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "NET_RAW",
     "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
@@ -30,6 +30,6 @@ _FOR_APPLICATIONS = (
 
 
 def granted(*, system: bool, bounding: Set[str]) -> tuple[str, ...]:
-    """``CAP_...`` names for an instance; ``bounding`` is what the host can give, asking for more would fail."""
+    """``CAP_...`` names for an instance, limited to ``bounding``, the daemon's own set: engines fail on others."""
     names = [name for name in _ALL if name not in _NEVER_FOR_SYSTEMS] if system else _FOR_APPLICATIONS
     return tuple(f"CAP_{name}" for name in names if f"CAP_{name}" in bounding)

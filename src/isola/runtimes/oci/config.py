@@ -1,4 +1,4 @@
-"""A RunSpec as the ``config.json`` of an OCI bundle. Pure: what depends on the host comes in as ``Surroundings``."""
+"""A RunSpec as the ``config.json`` of an OCI bundle. Pure: properties of the host are passed as ``Surroundings``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from isola.runtimes.users import User
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _NAMESPACES = ("pid", "mount", "uts", "ipc", "cgroup")
-# mknod is refused in a user namespace, but a device node can come inside an image: these and no others open.
+# mknod is denied in a user namespace, but an image may contain device nodes: only these can be opened.
 _DEVICES = (
     ("c", 1, 3),  # null
     ("c", 1, 5),  # zero
@@ -31,17 +31,17 @@ _DEVICES = (
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the configuration needs to know of the host."""
+    """Properties of the host that the configuration needs."""
 
     architecture: str
     bounding: frozenset[str]
     cgroup: str
     user_namespace: Path
-    """A file that stands for the instance's own, made for its ids."""
+    """The file of the instance's user namespace."""
     joined: Mapping[str, Path] = field(default_factory=dict)
-    """Files that stand for namespaces that are there already, by kind (``pid``, ``network``)."""
+    """Files of existing namespaces to join, by kind (``pid``, ``network``)."""
     seen: Callable[[Path], Path] = field(default=lambda path: path)
-    """Where the engine finds a path of the host's."""
+    """Maps a path of the host to the path that the engine sees."""
     lxcfs_files: tuple[str, ...] = ()
     limit_devices: bool = True
 
@@ -68,14 +68,14 @@ def bundle(spec: RunSpec, user: User, host: Surroundings) -> dict[str, object]:
 
 
 def given(spec: RunSpec) -> list[Path]:
-    """Paths of the host's that an engine needs to see, none twice."""
+    """Paths of the host that an engine needs, without duplicates."""
     binds = (Path(mount.source) for mount in spec.mounts if mount.kind == "bind")
     lxcfs = () if spec.lxcfs is None else (spec.lxcfs,)
     return list(dict.fromkeys([spec.root.path, *lxcfs, *binds]))
 
 
 def exec_process(spec: ExecSpec, base: Mapping[str, object]) -> dict[str, object]:
-    """The process entry of a further command: it is confined exactly as the first process, ``base``, is."""
+    """The process entry of a command, with the same confinement as the first process, ``base``."""
     process: dict[str, object] = {
         key: base[key]
         for key in ("capabilities", "noNewPrivileges", "apparmorProfile", "oomScoreAdj", "rlimits")
@@ -94,15 +94,15 @@ def exec_process(spec: ExecSpec, base: Mapping[str, object]) -> dict[str, object
 
 
 def environment(values: Mapping[str, str], **defaults: str) -> list[str]:
-    """``NAME=value`` lines; there is always a PATH."""
+    """``NAME=value`` strings, always including PATH."""
     return [f"{name}={value}" for name, value in {"PATH": PATH, **defaults, **values}.items()]
 
 
 def _first_process(spec: RunSpec, user: User, host: Surroundings) -> dict[str, object]:
     defaults = {"TERM": "linux" if spec.system else "xterm", "HOME": user.home}
     if spec.system:
-        # Init systems and package scripts know a fixed list of names by which a container announces itself; any other
-        # word makes some of them probe hardware. This environment is the one LXC established for whole distributions.
+        # Init systems and package scripts recognise a fixed list of values; with any other value some of them probe
+        # hardware. This one was established by LXC for system containers.
         defaults["container"] = "lxc"
     capabilities = list(granted(system=spec.system, bounding=host.bounding))
     process: dict[str, object] = {
@@ -130,7 +130,8 @@ def _linux(spec: RunSpec, host: Surroundings) -> dict[str, object]:
     assert spec.idmap is not None
     mapping = [{"containerID": 0, "hostID": spec.idmap.base, "size": spec.idmap.size}]
     linux: dict[str, object] = {
-        # Made beforehand: one that the engine makes belongs to the host's root, whose limits everybody shares.
+        # Created before: a namespace that the engine creates belongs to the host's root, whose limits are shared by
+        # all.
         "namespaces": [
             {"type": "user", "path": str(host.user_namespace)},
             *(_namespace(name, host) for name in _NAMESPACES),
@@ -144,7 +145,7 @@ def _linux(spec: RunSpec, host: Surroundings) -> dict[str, object]:
         "readonlyPaths": list(READ_ONLY if spec.system else READ_ONLY_FOR_APPLICATIONS),
         "seccomp": profile(system=spec.system, architecture=host.architecture),
     }
-    # Every group may ping and every user may serve port 80: the network is the instance's own.
+    # All groups may ping and all users may bind port 80, since the instance has its own network namespace.
     ours = {} if spec.system else {"net.ipv4.ping_group_range": "0 65535", "net.ipv4.ip_unprivileged_port_start": "0"}
     if sysctls := {**ours, **spec.sysctls}:
         linux["sysctl"] = sysctls
@@ -179,7 +180,7 @@ def _mount(mount: Mount, host: Surroundings) -> dict[str, object]:
 
 
 def _most(limit: int) -> int:
-    """Of setrlimit(2): no limit is the largest number there is."""
+    """The value for setrlimit(2): RLIM_INFINITY for no limit."""
     return limit if limit >= 0 else 2**64 - 1
 
 

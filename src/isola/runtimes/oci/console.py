@@ -1,4 +1,4 @@
-"""The console as conmon gives it: a socket of packets, and a log of lines with a time before each."""
+"""conmon's console: a packet socket, and a log in which each line has a time stamp."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CHANNELS = {2: Channel.STDOUT, 3: Channel.STDERR}
 
 
 class Console:
-    """A terminal over conmon's attach socket: each packet that comes begins with the number of its stream."""
+    """A terminal over conmon's attach socket: each received packet begins with the number of its stream."""
 
     def __init__(self, packets: Stream) -> None:
         self._packets = packets
@@ -81,7 +81,7 @@ def lines(log: bytes) -> tuple[LogLine, ...]:
 
 
 def raw(log: bytes) -> bytes:
-    """What the console showed, from conmon's log: ``TIME STREAM F|P CONTENT``, where P ends no line. The last MiB."""
+    """Raw output (the last MiB) from conmon's log: ``TIME STREAM F|P CONTENT``, where P is a partial line."""
     parts = []
     for line in log.split(b"\n"):
         fields = line.split(b" ", 3)

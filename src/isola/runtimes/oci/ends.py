@@ -1,4 +1,4 @@
-"""What a command inside an instance is connected by."""
+"""The standard streams of a command inside an instance."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LATE_SECONDS = 0.1
 
 @dataclass(slots=True)
 class Ends:
-    """Three pipes, or a terminal: our own, which the engine relays, or one that it hands over. And the engine's log."""
+    """Three pipes, or a terminal, either our own relayed by the engine or one that it sends; and the engine's log."""
 
     log: Pipe
     pipes: tuple[Pipe, ...] = ()
@@ -26,30 +26,30 @@ class Ends:
 
     @classmethod
     def open(cls, sockets: Sockets, spec: ExecSpec, handover: Path | None) -> Ends:
-        """As the command wants it; with ``handover`` the engine gives the terminal away at that socket."""
+        """As the command requires; with ``handover`` the engine sends the terminal over that socket."""
         log = sockets.pipe_from_child()
         if not spec.terminal:
             return cls(log, (sockets.pipe_to_child(), sockets.pipe_from_child(), sockets.pipe_from_child()))
         if handover is None:
             return cls(log, terminal=sockets.terminal(spec.width, spec.height, raw=True))
-        # The pipe stands in for a terminal that never comes because the command cannot be run.
+        # The pipe is used if no terminal arrives because the command cannot be executed.
         return cls(log, (sockets.pipe_from_child(),), offer=sockets.offer(handover))
 
     @property
     def options(self) -> list[str]:
-        """The engine's."""
+        """Options for the engine."""
         if self.offer is not None:
             return ["--tty", "--console-socket", str(self.offer.path)]
         return ["--tty"] if self.terminal else []
 
     @property
     def relayed(self) -> bool:
-        """Whether the engine must be told of a new window size."""
+        """Whether the engine must be notified of a new window size."""
         return self.terminal is not None and self.offer is None
 
     @property
     def streams(self) -> tuple[Stream, ...]:
-        """Ours of standard input, output and, without a terminal, error."""
+        """Our ends of standard input, output and, without a terminal, error."""
         if self.terminal is not None:
             return (self.terminal.stream,) * 2
         if self.offer is not None:
@@ -66,14 +66,14 @@ class Ends:
         return tuple(pipe.remote for pipe in self.pipes)
 
     async def settle(self, child: Child, spec: ExecSpec) -> None:
-        """Wait for the terminal that is to be handed over, or for the engine's end without it."""
+        """Wait until the engine sends the terminal or exits."""
         if self.offer is None:
             return
         received, ended = asyncio.ensure_future(self.offer.receive()), asyncio.ensure_future(child.wait())
         try:
             await asyncio.wait([received, ended], return_when=asyncio.FIRST_COMPLETED)
             with contextlib.suppress(TimeoutError):
-                # A command may be over before we have looked.
+                # The command may have ended before the terminal is received.
                 self.terminal = await asyncio.wait_for(received, _LATE_SECONDS)
                 self.terminal.resize(spec.width or 80, spec.height or 25)
         finally:
@@ -82,14 +82,14 @@ class Ends:
             self.offer.close()
 
     def close_remotes(self) -> None:
-        """After the child has them."""
+        """Close the engine's ends after the child has been started."""
         for pipe in (*self.pipes, self.log):
             pipe.close_remote()
         if self.terminal:
             self.terminal.close_slave()
 
     def close(self) -> None:
-        """Give back every descriptor."""
+        """Close all descriptors."""
         self.close_remotes()
         if self.offer:
             self.offer.close()
@@ -98,7 +98,9 @@ class Ends:
 
 
 class Screen:
-    """A terminal that is not left blank when the command could not be run: some engines say why in their log alone."""
+    """A terminal that shows the engine's log if the command cannot be executed: some engines report errors only
+    there.
+    """
 
     def __init__(self, stream: Stream, last_output: Callable[[], Awaitable[bytes]]) -> None:
         self._stream = stream

@@ -19,12 +19,12 @@ from isola.runtimes.oci.ends import Ends, Screen
 from isola.runtimes.spec import ExecSpec
 
 WhyNot = Callable[[str], Awaitable[int]]
-"""Finds the status for a command that the engine could not run, given the end of its output.
+"""Determines the exit status of a command that the engine could not run, from the end of its output.
 
-Raises HostFailure where the command is not the cause.
+Raises HostFailure if the command is not the cause.
 """
 Inside = Callable[[int], ProcessRef | None]
-"""The process of the instance that has this number."""
+"""The process of the instance with this PID."""
 
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
@@ -35,7 +35,7 @@ _LOG_SECONDS = 1.0
 
 
 class OciExecution:
-    """The engine runs as our child for as long as the command does, and ends with its exit status."""
+    """The engine is our child process for the duration of the command, and exits with its exit status."""
 
     def __init__(
         self, host: Host, child: Child, ends: Ends, pid_file: Path, *, terminal: bool, why_not: WhyNot, inside: Inside
@@ -53,12 +53,12 @@ class OciExecution:
 
     @property
     def stdin(self) -> Stream:
-        """Where to write."""
+        """Input of the command."""
         return self._screen or self._ends.streams[0]
 
     @property
     def stdout(self) -> Stream:
-        """Where to read."""
+        """Output of the command."""
         return self._screen or self._ends.streams[1]
 
     @property
@@ -67,7 +67,7 @@ class OciExecution:
         return None if self._screen else self._ends.streams[2]
 
     def resize(self, width: int, height: int) -> None:
-        """The terminal inside is ours, or the engine hands the size on when it is told that ours has changed."""
+        """Resize our terminal; if the engine relays it, notify it by SIGWINCH."""
         if self._ends.terminal and not self._status.done():
             self._ends.terminal.resize(width, height)
             if self._ends.relayed:
@@ -80,18 +80,18 @@ class OciExecution:
             self._host.processes.signal(command, signum)
 
     async def wait(self) -> int:
-        """Exit status as a shell gives it."""
+        """Exit status as in a shell."""
         return await asyncio.shield(self._status)
 
     async def close(self) -> None:
-        """Kill it if it still runs and give back every descriptor."""
+        """Kill it if it is still running, and close all descriptors."""
         try:
             if not self._status.done():
                 await self.signal(signal.SIGKILL)
                 self._child.signal(signal.SIGKILL)
                 await self.wait()
             if self._command is not None:
-                # Killed is not yet gone; but what is frozen goes only when it is thawed.
+                # Wait for its end after the kill, but not for a frozen process, which ends only when it is thawed.
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_END_SECONDS):
                         await self._host.processes.gone(self._command)
@@ -101,15 +101,15 @@ class OciExecution:
 
     async def _watch(self) -> int:
         status = await self._child.wait()
-        if status == -signal.SIGKILL:  # by us; a command that was killed is told by a positive status
+        if status == -signal.SIGKILL:  # killed by us: for a killed command the engine exits with 128 + signal
             return 128 - status
-        # An engine that cannot go on may die of the pipe to its own child: that is not the command's end either.
+        # An engine that fails may be killed by SIGPIPE: this is not the command's exit status either.
         if status == 0 or not (await self._refused() or status < 0):
             return status
         return await self._why_not(self._reason)
 
     async def _refused(self) -> bool:
-        """Whether the status is the engine's own: then it has logged an error. The text is for people, not for us."""
+        """Whether the engine itself failed: then it has logged an error, whose text is not parsed."""
         log = b""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LOG_SECONDS):
@@ -125,7 +125,7 @@ class OciExecution:
         return f"{self._reason}\r\n".encode() if self._reason else b""
 
     async def _find_command(self) -> ProcessRef | None:
-        """The command's process; waits for the engine to make it."""
+        """The command's process; waits until the engine has created it."""
         waited = 0.0
         while self._command is None and not self._status.done() and waited < _BEGIN_SECONDS:
             with contextlib.suppress(IsolaError):
@@ -151,7 +151,7 @@ async def execute(
     why_not: WhyNot,
     inside: Inside,
 ) -> OciExecution:
-    """Start a command; ``entry`` is its OCI process entry, which travels through a pipe: there is no file of it."""
+    """Start a command; ``entry`` is its OCI process entry, which is passed by a pipe and not by a file."""
     process_json = host.sockets.pipe_to_child()
     ends = Ends.open(host.sockets, spec, pid_file.with_suffix(".socket") if handover else None)
     argv = [

@@ -1,4 +1,4 @@
-"""A guest that an OCI engine runs: processes of the host, in namespaces and control groups of their own."""
+"""A guest of an OCI engine: processes of the host in separate namespaces and control groups."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _KILLED = 128 + 9
 
 
 class Engine(Protocol):
-    """As much as a guest needs of the runtime that runs it."""
+    """The part of the runtime that a guest uses."""
 
     host: Host
     hands_terminals_over: bool
@@ -46,16 +46,16 @@ class Engine(Protocol):
 
 
 class OciGuest:
-    """Found by its processes; all else of it is asked of the host."""
+    """Identified by its processes; all other state is read from the host."""
 
     def __init__(self, runtime: Engine, found: Found, *, before: tuple[str, ...] = ()) -> None:
         self._runtime = runtime
         self._host = runtime.host
         self.processes = found.run
-        """For those who know that it is run by an engine."""
+        """For callers that depend on an OCI engine."""
         self._process = found.process
         self._before = before
-        """Command line of the first process before its program, where this daemon has started it."""
+        """Command line of the first process before it executes its program, if this daemon has started it."""
         self._layout = runtime.layout(found.run.id)
         self._group = runtime.group(found.run.id)
         self.plan: RunSpec | None = found.plan
@@ -75,13 +75,13 @@ class OciGuest:
     # --- life ---------------------------------------------------------------------------------------------------
 
     async def settled(self) -> int | None:
-        """By what its first process and its group look like."""
+        """Determined by its first process and its control group."""
         if await begun(self._host, self.processes.init, self._group, self._before, system=self._started.system):
             return None
         return await self.ended()
 
     async def ended(self) -> int:
-        """The exit status; a monitor that was killed leaves none, and then its instance counts as killed."""
+        """The exit status; if the monitor was killed there is none, and the instance counts as killed."""
         await self._host.processes.gone(self.processes.monitor)
         try:
             text = await self._host.files.read(self._layout.exit_status)
@@ -90,7 +90,7 @@ class OciGuest:
         return int(text) if text.strip().isdigit() else _KILLED
 
     async def request_stop(self) -> None:
-        """By the signal that its image names."""
+        """Sends the stop signal of its image."""
         await self.signal(self._started.stop_signal)
 
     async def signal(self, signum: int) -> None:
@@ -159,7 +159,7 @@ class OciGuest:
 
     @property
     def number(self) -> int:
-        """Of the first process, as the host counts."""
+        """PID of the first process on the host."""
         return self.processes.init.pid
 
     def usage(self) -> Usage:
@@ -181,7 +181,7 @@ class OciGuest:
         """The same."""
 
     async def keep_network(self, namespace: NetworkNamespace) -> None:
-        """That of its first process."""
+        """Keeps that of its first process."""
         await self._host.namespaces.keep_network(self.processes.init, namespace.path)
 
     # --- devices ------------------------------------------------------------------------------------------------
@@ -205,8 +205,8 @@ class OciGuest:
             return
         if not await self._host.cgroups.allow_device(self._group, device.rule, allowed=allowed):
             raise Unsupported(
-                "Devices cannot be let through on this host",
-                evidence="control groups of version 2 alone have no list of devices that could be added to",
+                "Devices cannot be added on this host",
+                evidence="cgroup v2 alone has no device list that can be extended",
             )
 
     def root(self) -> AbstractContextManager[int]:
@@ -216,13 +216,14 @@ class OciGuest:
     # --- how ----------------------------------------------------------------------------------------------------
 
     def namespace(self, kind: Shareable) -> AbstractContextManager[Path]:
-        """A file that stands for a namespace of its first process."""
+        """The file of a namespace of its first process."""
         return self._host.namespaces.of_process(self.processes.init, kind.value)
 
     def process_inside(self, pid: int) -> ProcessRef | None:
-        """The process of the instance that has this number, which may have been given to another one meanwhile.
+        """The process of the instance with this PID, which may have been reused meanwhile.
 
-        First who it is, then where the number is: who is signalled later is the former, whatever the number is by then.
+        It is identified first, and its control group is checked afterwards, so that a reused PID is never
+        accepted.
         """
         found = self._host.processes.identify(pid)
         return found if found is not None and self._host.cgroups.holds(self._group, pid) else None
@@ -240,9 +241,9 @@ class OciGuest:
             raise Unsupported("The instance was started without a terminal", remedy="read its log instead")
 
     async def _require_room(self, file: Path) -> None:
-        """An engine that cannot write the number of a command's process fails when the command runs already.
+        """An engine that cannot write the PID file of a command fails when the command is already running.
 
-        It then may not even end it. A file like that one shows beforehand whether there is room.
+        It may not even kill it. Writing a similar file first shows whether there is space.
         """
         try:
             await self._host.files.write(file, b"-", durable=False)
@@ -256,9 +257,10 @@ class OciGuest:
             await self._host.files.remove_tree(file)
 
     async def _why_not(self, spec: ExecSpec, reason: str) -> int:
-        """Why the engine could not run a command: by a look at the file, as the engine's messages are not a promise.
+        """The exit status of a command that the engine could not run, by inspecting its file: messages differ by
+        version.
 
-        A file that the user may execute is not the cause. Raises HostFailure then.
+                Raises HostFailure if the user may execute the file, since the cause is another one then.
         """
         program = spec.command[0]
         search = (spec.environment.get("PATH") or PATH).split(":")
@@ -279,7 +281,7 @@ class OciGuest:
         raise HostFailure(
             "The command could not be started",
             evidence=reason or "the engine died",
-            remedy="see whether it has processes (limits.processes), memory and disk left, and its interpreter",
+            remedy="check limits.processes, free memory and disk space, and the interpreter of a script",
         )
 
 
@@ -291,5 +293,5 @@ async def _entry(root: Root, path: str) -> Entry | None:
 
 
 def _may_execute(entry: Entry, user: int) -> bool:
-    """Whether this user may surely execute it: root by any of the permission bits, others by that for everybody."""
+    """Whether this user may execute it: root with any of the execute bits, other users with that for others."""
     return entry.kind == "file" and entry.mode & (0o001 if user else 0o111) != 0

@@ -1,4 +1,4 @@
-"""How an engine is shown a host that has cgroup v2 alone, where in truth it has both.
+"""The mount namespace in which an engine sees cgroup v2 alone on hosts that have both versions.
 
 It runs among few mounts (see host/small_world.py). A first process is made in a copy of them in which there are also
 its own root and whatever else it is given: the copy ends with its monitor. A command needs nothing more than is there.
@@ -18,7 +18,7 @@ _CGROUPS = "/sys/fs/cgroup"
 
 
 class SmallWorld:
-    """The namespace with few mounts: made when first asked for, gone with the daemon."""
+    """The namespace with few mounts: created when first needed, and removed with the daemon."""
 
     def __init__(self, host: Host, directory: Path) -> None:
         self._host = host

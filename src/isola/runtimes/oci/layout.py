@@ -1,4 +1,4 @@
-"""Where an instance's files of a run are. Pure."""
+"""Paths of an instance's runtime files. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MONITOR_SUFFIX = ".monitor"
-"""Added to the name of the instance's control group: the monitor's own, which its limits do not touch."""
+"""Suffix of the monitor's control group, to which the instance's limits do not apply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Layout:
 
     @property
     def engine(self) -> Path:
-        """Says which driver runs it; written first."""
+        """The name of its driver; written first."""
         return self.run / "engine"
 
     @property
@@ -34,32 +34,32 @@ class Layout:
 
     @property
     def plan(self) -> Path:
-        """What was started, as a RunSpec in JSON."""
+        """The RunSpec with which it was started, in JSON."""
         return self.run / "plan.json"
 
     @property
     def state(self) -> Path:
-        """The engine's own state, of this instance alone: nothing another one does can corrupt or lock it."""
+        """The engine's state, separate for each instance, so that others cannot corrupt or lock it."""
         return self.run / "state"
 
     @property
     def commands(self) -> Path:
-        """Process numbers of commands run inside."""
+        """PID files of commands run inside."""
         return self.run / "exec"
 
     @property
     def record(self) -> Path:
-        """Who runs: written when the first process exists, read by a daemon that adopts it."""
+        """Its processes: written when the first process exists, read by a daemon that adopts it."""
         return self.run / "running.json"
 
     @property
     def first_pid(self) -> Path:
-        """Number of the first process, by the engine."""
+        """PID of the first process, written by the engine."""
         return self.run / "first.pid"
 
     @property
     def monitor_pid(self) -> Path:
-        """Number of the monitor, by itself."""
+        """PID of the monitor, written by itself."""
         return self.run / "monitor.pid"
 
     @property
@@ -74,7 +74,7 @@ class Layout:
 
     @property
     def attach(self) -> Path:
-        """The monitor's socket of packets."""
+        """The monitor's packet socket."""
         return self.run / "attach"
 
     @property
@@ -84,10 +84,10 @@ class Layout:
 
     @property
     def engine_log(self) -> Path:
-        """What the engine says of its work, one JSON object a line."""
+        """The engine's log, one JSON object per line."""
         return self.run / "engine.log"
 
     @property
     def console_log(self) -> Path:
-        """What the console showed, in the monitor's format."""
+        """Console output, in the monitor's format."""
         return self.logs / "console.log"

@@ -1,4 +1,4 @@
-"""conmon: the small program that is the parent of an instance's first process and outlives the daemon."""
+"""conmon: the parent of an instance's first process, which keeps running when the daemon ends."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from isola.runtimes.oci.layout import Layout
 from isola.runtimes.oci.record import Run
 
 LOG_SIZE = 2 << 20
-"""Bytes after which the monitor begins the console's log anew."""
+"""Size in bytes at which the monitor truncates the console log."""
 _LONGEST_SOCKET = 107
 _PATIENCE = 60.0
 _REPORT_LIMIT = 65536
 
-# The monitor enters its control groups before it is the monitor: whatever happens to the daemon meanwhile, nothing of
-# an instance ever runs outside groups that bear its name.
-# The old hierarchies are entered by thread, of which a shell has one: moving a whole process makes the kernel wait for
-# a grace period of tens of milliseconds, a thread that moves itself does not.
+# A shell enters the control groups before it executes the monitor, so that even if the daemon is killed, no process of
+# an instance runs outside its groups. v1 hierarchies are entered by writing the shell's only thread to ``tasks``:
+# moving a whole process makes the kernel wait for an RCU grace period of tens of milliseconds, a thread that moves
+# itself does not.
 ENTER = """\
 while [ "$1" != -- ]; do
     file="$1/tasks"
@@ -59,7 +59,7 @@ def entering(directories: Sequence[Path], argv: Sequence[str]) -> list[str]:
 
 
 async def create(host: Host, layout: Layout, argv: Sequence[str], place: Place) -> Run:
-    """Start a monitor that makes the first process; returns when it is made. Raises HostFailure, TimedOut."""
+    """Start a monitor, and wait until it has created the first process. Raises HostFailure, TimedOut."""
     report, stderr = host.sockets.pipe_from_child(), host.sockets.pipe_from_child()
     try:
         child = await host.processes.spawn(
@@ -77,7 +77,7 @@ async def create(host: Host, layout: Layout, argv: Sequence[str], place: Place) 
             await child.wait()
             return await _running(host, layout, line, stderr.stream)
     except TimeoutError:
-        raise TimedOut("The first process was not made in time") from None
+        raise TimedOut("The first process was not created in time") from None
     finally:
         for pipe in (report, stderr):
             pipe.close_remote()
@@ -85,9 +85,9 @@ async def create(host: Host, layout: Layout, argv: Sequence[str], place: Place) 
 
 
 def _scratch(layout: Layout) -> dict[str, str]:
-    """Temporary sockets lie in the run directory and go with it, even if monitor or engine are killed meanwhile.
+    """Temporary sockets are in the run directory and removed with it, even if monitor or engine are killed meanwhile.
 
-    Where that makes a path too long for a socket (107 bytes) they lie in /tmp as usual.
+    If their paths would be too long for a socket (107 bytes), they are in /tmp as usual.
     """
     longest = len(f"{layout.run}/conmon-term.") + 6
     return {"TMPDIR": str(layout.run)} if longest < _LONGEST_SOCKET else {}
@@ -98,11 +98,11 @@ async def _running(host: Host, layout: Layout, line: bytes, stderr: Stream) -> R
         said = json.loads(line) if line else {}
         pid = int(said.get("data", -1))
     except (ValueError, TypeError, AttributeError):
-        raise HostFailure("The monitor gave no answer that can be read", evidence=repr(line[:200])) from None
+        raise HostFailure("The monitor's response is invalid", evidence=repr(line[:200])) from None
     if pid <= 0:
         evidence = str(said.get("message", "")) or await _logged(host, layout)
         evidence = evidence or (await _line(stderr)).decode(errors="replace")
-        raise HostFailure("The first process could not be made", evidence=evidence.strip()[-2000:])
+        raise HostFailure("The first process could not be created", evidence=evidence.strip()[-2000:])
     first = host.processes.identify(pid)
     monitor = await _monitor(host, layout)
     if first is None or monitor is None:
@@ -116,7 +116,7 @@ async def _monitor(host: Host, layout: Layout) -> ProcessRef | None:
 
 
 async def _logged(host: Host, layout: Layout) -> str:
-    """The last thing the engine said."""
+    """The engine's last log message."""
     try:
         lines = (await host.files.read(layout.engine_log)).splitlines()
         return str(json.loads(lines[-1])["msg"])
@@ -125,7 +125,7 @@ async def _logged(host: Host, layout: Layout) -> str:
 
 
 async def _line(stream: Stream) -> bytes:
-    """Up to the first line's end, or the end."""
+    """Read up to the end of the first line, or EOF."""
     data = b""
     while b"\n" not in data and len(data) < _REPORT_LIMIT:
         block = await stream.read()

@@ -1,4 +1,4 @@
-"""What is mounted over an instance's root, as OCI mount entries. Pure."""
+"""Mounts below an instance's root, as OCI mount entries. Pure."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ LXCFS_FILES = (
     "proc/cpuinfo", "proc/diskstats", "proc/meminfo", "proc/slabinfo", "proc/stat", "proc/swaps",
     "proc/uptime", _CPUS,
 )  # fmt: skip
-"""Files of lxcfs that show an instance its own limits instead of the host's size.
+"""Files of lxcfs that show an instance's own limits instead of the host's resources.
 
-Not its ``loadavg``: the last process number it shows is the host's, with and without its option ``-l``; the kernel's
-own file shows the instance's.
+``loadavg`` is not included: its last field is the host's last PID, with and without lxcfs's option ``-l``, whereas the
+kernel's own file shows the instance's.
 """
 
 LXCFS_DIRECTORIES = tuple(sorted({PurePath(name).parent for name in LXCFS_FILES}))
-"""Where they are."""
+"""Their parent directories."""
 
 MASKED = (
     "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi",
     "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
 )  # fmt: skip
-"""Paths that tell of the host, or reach its devices."""
+"""Paths that reveal information of the host, or give access to its devices."""
 
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sysrq-trigger")
 READ_ONLY_FOR_APPLICATIONS = (*READ_ONLY, "/proc/sys")
-"""A distribution sets its own network's sysctls: the kernel guards the rest of /proc/sys by owner."""
+"""A system container can set sysctls of its own network; the kernel protects the rest of /proc/sys by ownership."""
 
 
 def mounts(
@@ -42,11 +42,11 @@ def mounts(
     lxcfs: Path | None = None,
     lxcfs_files: Sequence[str] = (),
 ) -> list[Mount]:
-    """The mount table in the order of mounting; ``tmpfs`` is the room of each in bytes, 0 what the kernel gives."""
+    """The mounts in the order of mounting; ``tmpfs`` is the size of each in bytes, 0 the kernel's default."""
     room = _room(tmpfs)
     table = [*_kernel(system), *_devices(system, room, terminals)]
     if system:
-        # systemd wants /run empty at boot and writable early; it would mount a tmpfs itself, and warn.
+        # systemd needs /run empty and writable early at boot; otherwise it mounts a tmpfs itself, with a warning.
         table.append(_tmpfs("/run", "mode=0755", "nosuid", "nodev", *room))
         table.append(_tmpfs("/run/lock", "mode=1777", "nosuid", "nodev", "noexec", "size=5m"))
     if lxcfs is not None:
@@ -71,7 +71,8 @@ def _kernel(system: bool) -> list[Mount]:
 
 
 def _room(tmpfs: int) -> list[str]:
-    # Inodes are memory too, a kilobyte each, which the kernel would grant for half of the host's pages.
+    # Inodes use a kilobyte of memory each; by default the kernel permits one for every second page of the host's
+    # memory.
     return [f"size={tmpfs}", f"nr_inodes={max(tmpfs // 16384, 16384)}"] if tmpfs else []
 
 

@@ -1,4 +1,4 @@
-"""Whether an engine works on this host. Pure of side effects: asks for versions and looks at facts."""
+"""Whether an engine works on this host, determined without side effects from versions and properties of the host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the run directory of an instance says of its run: who runs, and what was started."""
+"""The record of a run in an instance's run directory: its processes, and the spec with which it was started."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from isola.runtimes.oci.layout import Layout
 from isola.runtimes.spec import Root, RunSpec
 
 _SIGRTMIN_3 = 37
-"""What asks systemd to halt."""
+"""The signal that makes systemd halt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The first process of an instance, and the monitor that outlives the daemon."""
+    """The first process of an instance, and its monitor."""
 
     id: str
     init: ProcessRef
@@ -30,7 +30,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A run that goes on, with what was started."""
+    """A run in progress, with the spec with which it was started."""
 
     run: Run
     process: dict[str, object]
@@ -39,7 +39,7 @@ class Found:
 
 
 async def write(host: Host, layout: Layout, engine: str, run: Run, process: object) -> None:
-    """Written when the first process exists. Not durable: nothing of it is true after a power failure."""
+    """Written when the first process exists. Not synced, because it is obsolete after a power failure."""
     record = {
         "engine": engine,
         "boot": host.system.boot_id(),
@@ -51,7 +51,7 @@ async def write(host: Host, layout: Layout, engine: str, run: Run, process: obje
 
 
 async def find(host: Host, layout: Layout, engine: str) -> Found | None:
-    """The run that was recorded since the boot and by this engine, if both of its processes are alive."""
+    """The run that was recorded by this engine since the boot, if both of its processes are alive."""
     record = await _read(host, layout.record)
     try:
         if (record["boot"], record["engine"]) != (host.system.boot_id(), engine):
@@ -67,7 +67,7 @@ async def find(host: Host, layout: Layout, engine: str) -> Found | None:
 
 
 async def _plan(host: Host, layout: Layout) -> RunSpec | None:
-    """As it was written down; of a run that an older daemon started, as much as its OCI configuration tells."""
+    """The recorded spec; for a run that an older daemon started, as much as its OCI configuration contains."""
     try:
         return plan.decode(await host.files.read(layout.plan))
     except (NotFound, ValueError):

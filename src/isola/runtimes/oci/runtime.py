@@ -1,4 +1,4 @@
-"""Runs instances by an engine that follows the OCI runtime specification, each under a monitor of its own."""
+"""Runs instances by an engine that implements the OCI runtime specification, each under its own monitor."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from isola.runtimes.spec import RootKind, RunSpec
 from isola.runtimes.users import resolve
 
 _REMOVALS = 5
-"""How often a group is killed and removed that something keeps entering."""
+"""Attempts to kill and remove a control group that processes keep entering."""
 
 
 class OciRuntime(Runtime):
-    """Everything but the engine's command line, which a driver gives."""
+    """All except the engine's command line, which is defined by the driver."""
 
     capabilities: ClassVar[RuntimeCapabilities] = RuntimeCapabilities(
         isolations=frozenset({"container"}),
@@ -48,25 +48,25 @@ class OciRuntime(Runtime):
         },
     )
     name: ClassVar[str]
-    """The driver's, written into the run directory of each instance."""
+    """Name of the driver, written into the run directory of each instance."""
 
     hands_terminals_over: bool = False
-    """Whether ``exec`` can give the terminal it makes to us and stay until the command ends."""
+    """Whether ``exec`` can send its terminal to the daemon and stay until the command ends."""
 
     @abstractmethod
     async def maker(self, id: str, given: Sequence[Path]) -> Caller:
-        """For making the first process of an instance, which is given these paths of the host's."""
+        """The caller for creating the first process of an instance, which needs these paths of the host."""
 
     @abstractmethod
     async def joiner(self, id: str) -> Caller:
-        """For making processes in a running instance."""
+        """The caller for creating processes in a running instance."""
 
     @abstractmethod
     def limits_devices(self) -> bool:
         """Whether the engine can enforce the device rules of a configuration on this host."""
 
     async def program(self) -> str:
-        """The engine's. From a sealed copy it need not make one of itself in every call."""
+        """Path of the engine's program: a sealed copy, so that it does not copy itself in every call."""
         return str(await self.host.system.sealed_program(self.name) or self.name)
 
     def __init__(self, host: Host, directory: Path, names: HostNames) -> None:
@@ -74,13 +74,13 @@ class OciRuntime(Runtime):
         self._known: set[str] = set()
         """Instances that this object has started or adopted."""
         self._lxcfs: dict[Path, tuple[str, ...]] = {}
-        """What a mounted lxcfs offers; forgotten when a first process could not be made."""
+        """Files that a mounted lxcfs has; cleared if a first process could not be created."""
 
     async def run(self, op: Operation, spec: RunSpec, held: Held | None = None) -> Guest:
-        """Make the first process, held before its program, and let it go."""
+        """Create the first process, which waits before it executes its program, and start it."""
         id = spec.id
         _require_supported(spec)
-        # From the first process on the kernel keeps the namespaces; nothing has to be left anywhere for them.
+        # Once the first process exists, it keeps the namespaces alive.
         async with self._user_namespace(spec) as namespace, self._joined(spec) as joined:
             caller = await self.maker(id, given(spec))
             process = await op.effect(
@@ -97,17 +97,17 @@ class OciRuntime(Runtime):
         return guest
 
     async def find(self, id: str) -> Guest | None:
-        """The instance, if its first process and its monitor are those that were started."""
+        """The instance, if its recorded first process and monitor are alive."""
         return await self._find(id)
 
     async def remove(self, id: str) -> None:
-        """Kill whatever is left and remove every trace; needs nothing but the id, whatever state things are in."""
+        """Kill all processes and remove all traces; the id is sufficient, in any state."""
         await self._remove_groups(id)
         await self.host.files.remove_tree(self.layout(id).run)
         self._known.discard(id)
 
     async def owned(self) -> tuple[str, ...]:
-        """What bears this engine's name, and traces that bear none."""
+        """Instances with this engine's name in their run directory, and those without any name."""
         ids = set()
         for id in await self.host.files.names(self.directory / "run"):
             if await self._engine_of(id) in (self.name, ""):
@@ -133,7 +133,7 @@ class OciRuntime(Runtime):
             return b""
 
     async def clear_console_log(self, id: str) -> None:
-        """A running monitor begins a new file in the place of the old one."""
+        """Let a running monitor reopen its log as a new file."""
         layout = self.layout(id)
         if await self._find(id) is not None and self.host.sockets.post(layout.control, b"2 0 0\n"):
             return
@@ -150,8 +150,8 @@ class OciRuntime(Runtime):
     # --- how ----------------------------------------------------------------------------------------------------
 
     async def _remove_groups(self, id: str) -> None:
-        """A process that was on its way into a group may arrive after all in it were killed: then both come again."""
-        # The monitor first: while it lives, it or the engine it runs might still make something.
+        """A process may enter a group after all others were killed, so killing and removing are repeated."""
+        # The monitor first: while it lives, it or the engine might still create processes.
         groups = (self.group(id) + MONITOR_SUFFIX, self.group(id))
         for attempt in range(_REMOVALS):
             for group in groups:
@@ -165,7 +165,7 @@ class OciRuntime(Runtime):
                     raise
 
     def _user_namespace(self, spec: RunSpec) -> AbstractAsyncContextManager[Path]:
-        """The one that rules its network namespace: in another one, root inside could not set up its links."""
+        """The one that owns its network namespace: otherwise root inside could not configure its links."""
         if isinstance(spec.network, NetworkNamespace):
             return self.host.namespaces.user_of_network(spec.network.path)
         assert spec.idmap is not None
@@ -173,7 +173,7 @@ class OciRuntime(Runtime):
 
     @asynccontextmanager
     async def _joined(self, spec: RunSpec) -> AsyncIterator[Mapping[str, Path]]:
-        """Files that stand for namespaces that are there already. Raises WrongState when one is not, or a guest."""
+        """Files of existing namespaces to join. Raises WrongState if a namespace or a guest does not exist."""
         with ExitStack() as stack:
             joined = {}
             if isinstance(spec.network, NetworkNamespace):
@@ -188,7 +188,7 @@ class OciRuntime(Runtime):
     async def _prepare(
         self, spec: RunSpec, namespace: Path, joined: Mapping[str, Path], seen: Callable[[Path], Path]
     ) -> object:
-        """Everything the engine needs; returns the process as configured."""
+        """Write all files that the engine needs; returns the process entry."""
         files, layout, group = self.host.files, self.layout(spec.id), self.group(spec.id)
         assert spec.idmap is not None
         user = await resolve(files, spec.root.path, spec.idmap, spec.user)
@@ -213,7 +213,7 @@ class OciRuntime(Runtime):
         return config["process"]
 
     async def _lxcfs_files(self, mount: Path | None) -> tuple[str, ...]:
-        """Which of the files this lxcfs has: versions differ, and a missing one would fail the whole start."""
+        """The files of this lxcfs: versions differ, and a missing file would make the start fail."""
         if mount is None:
             return ()
         if mount in self._lxcfs:
@@ -231,7 +231,7 @@ class OciRuntime(Runtime):
     async def _create(self, spec: RunSpec, process: object, caller: Caller) -> Found:
         layout, group = self.layout(spec.id), self.group(spec.id)
         argv, place = monitor.arguments(layout, caller.argv, terminal=spec.terminal, stdin=spec.stdin), caller.place
-        # Only the hierarchies that can be entered without waiting, where there are any: they are enough to find it by.
+        # Only the hierarchies that can be entered without delay, if there are any: they suffice to find its processes.
         cgroups, own = self.host.cgroups, group + MONITOR_SUFFIX
         if groups := cgroups.directories(own, legacy=True):
             place = replace(place, groups=groups)
@@ -248,10 +248,11 @@ class OciRuntime(Runtime):
         if not self.limits_devices():
             await self.host.cgroups.allow_devices(group, device_rules(spec.devices))
         if spec.system:
-            # Service managers hand mounts on to the services they confine. None of it reaches the host: its mounts are
-            # slaves where another user namespace sees them. Engines differ in what they make of "rootfsPropagation".
+            # Service managers propagate mounts to the services that they confine. Nothing propagates to the host,
+            # because in another user namespace its mounts are slaves. Engines differ in how they handle
+            # "rootfsPropagation".
             await self.host.mounts.share(run.init)
-        # Limits come now: they shall bind the program, not the engine that prepares its place.
+        # Limits are set only now, so that they apply to the program and not to the engine.
         await self.host.cgroups.limit(group, spec.limits)
         self._known.add(spec.id)
         await record.write(self.host, layout, self.name, run, process)
@@ -265,7 +266,7 @@ class OciRuntime(Runtime):
         self.host.processes.give_streams(run.init, uid, gid)
 
     async def let_go(self, id: str) -> None:
-        """Have the first process go on with its program. Raises HostFailure."""
+        """Let the first process execute its program. Raises HostFailure."""
         argv = [await self.program(), "--root", str(self.layout(id).state), "start", id]
         try:
             await self.host.processes.run(argv, env={"PATH": PATH})
@@ -285,7 +286,7 @@ class OciRuntime(Runtime):
         return guest
 
     async def _end_commands(self, guest: OciGuest) -> None:
-        """Commands end with the daemon that ran them; one that was killed could not see to it."""
+        """Kill the commands of an earlier daemon that was killed; a daemon that stops cleanly kills its own."""
         directory = self.layout(guest.id).commands
         for name in await self.host.files.names(directory):
             if name.startswith("."):
@@ -297,7 +298,7 @@ class OciRuntime(Runtime):
             await self.host.files.remove_tree(directory / name)
 
     def _check_identity(self, run: Run) -> None:
-        """The engine and its monitor speak of numbers: what has them must be in the groups that were made for it."""
+        """Check that the processes with the reported PIDs are in the instance's control groups."""
         group = self.group(run.id)
         for process, place in ((run.init, group), (run.monitor, group + MONITOR_SUFFIX)):
             if not self.host.cgroups.holds(place, process.pid):

@@ -1,8 +1,8 @@
-"""System call filters: what an instance may not ask of the one kernel it shares with everybody.
+"""System call filters of instances.
 
-The list names what is refused, not what is allowed: it is short, and an engine compiles it anew for every command that
-is run inside an instance (an allow-list of the usual 350 calls doubles the time of an exec). What is not named here is
-confined by the instance's user namespace, which every instance has.
+They are deny lists, because these are short, and engines compile the filter for every command that is run inside an
+instance (an allow list of the usual 350 calls doubles the time of an exec). System calls that are not listed here are
+confined by the user namespace, which every instance has.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ _MNT_FORCE = 1
 _CLONE_FLAGS = (0x20000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000)
 """New mount, cgroup, UTS, IPC, user, PID and network namespace."""
 _MAKE_SOCKET, _MAKE_PAIR = 1, 8
-"""What the old ``socketcall`` is asked to do."""
+"""Request numbers of the old ``socketcall``."""
 _RARE_FAMILIES = tuple((0xFFFFFFFF ^ below, first) for first, below in (
     (3, 0), (4, 3), (8, 1),  # AX.25, IPX, AppleTalk, NET/ROM, ATM, X.25; 10 is IPv6
     (11, 0), (12, 3),  # Rose, DECnet, PF_KEY; 16 is netlink, 17 packet
     (18, 1), (20, 3), (24, 7), (32, 31),  # RDS, PPPoX, CAN, TIPC, Bluetooth, RxRPC, ALG, vsock, XDP, and all that come
 ))  # fmt: skip
-"""Address families that nothing in a distribution needs, as a mask and what is left under it.
+"""Address families that no distribution needs, as a mask and the masked value.
 
-The kernel takes the lower half of the register: a comparison of all 64 bits would miss a family with others above it.
+The kernel uses the lower half of the register, so a comparison of all 64 bits would miss values with higher bits set.
 """
 
 _SUBVOLUME_REQUESTS = (0x5000940E, 0x50009418, 0x50009401, 0x50009417)
-"""``ioctl`` on btrfs: a new subvolume, a snapshot, each in an old and a new form.
+"""``ioctl`` requests of btrfs: create a subvolume or a snapshot, in an old and a new form each.
 
-Any user may make them, and what is written to them counts against no limit of the volume they are made in.
+All users may create them, and data in them does not count towards the quota of the volume.
 """
 _ENOTTY = 25
-"""As on another file system: programs then make a directory."""
+"""As on other file systems: programs then create a directory."""
 
 _ARCHITECTURES = {
     "x86_64": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
@@ -51,13 +51,13 @@ ALWAYS = (
     # large surfaces that were the way out before, and that nothing in a distribution needs
     "lookup_dcookie", "move_pages", "perf_event_open", "uselib", "userfaultfd", "vm86", "vm86old",
 )  # fmt: skip
-"""Refused to whole distributions and to single programs alike."""
+"""Denied in system and application containers."""
 
 KEYS = ("add_key", "keyctl", "request_key")
-"""Keyrings: "not there" is an answer that service managers and engines inside know; "not allowed" stops some."""
+"""Keyrings: ENOSYS, because EPERM makes some service managers and engines inside fail."""
 
 FOR_APPLICATIONS = (
-    # mounts and namespaces: a distribution's own affair, not a program's
+    # mounts and namespaces, which only system containers need
     "fsconfig", "fsmount", "fsopen", "fspick", "mount", "mount_setattr", "move_mount", "open_tree", "pivot_root",
     "setns", "umount", "umount2", "unshare",
     # quotas, memory of others, odds and ends that reach beyond the process
@@ -65,22 +65,22 @@ FOR_APPLICATIONS = (
     "process_madvise", "quotactl", "quotactl_fd", "reboot", "set_mempolicy", "set_mempolicy_home_node",
     "setdomainname", "sethostname", "vhangup",
 )  # fmt: skip
-"""Refused besides to a single program from an application image."""
+"""Denied in addition in application containers."""
 
 
 def profile(*, system: bool, architecture: str) -> dict[str, object]:
     """The ``linux.seccomp`` entry of an OCI configuration."""
     rules = [_refuse(ALWAYS), _refuse(KEYS, errno=_ENOSYS)]
     rules += [
-        # A pair is refused by most families, but only after two sockets have been made.
+        # Most families do not support pairs, but fail only after two sockets have been created.
         _refuse(["socket", "socketpair"], errno=_EAFNOSUPPORT, args=[_under(0, mask, family)])
         for mask, family in _RARE_FAMILIES
     ]
     rules += [
         _refuse(["ioctl"], errno=_ENOTTY, args=[_under(1, 0xFFFFFFFF, request)]) for request in _SUBVOLUME_REQUESTS
     ]
-    # Its arguments lie in memory, where a filter cannot look; the C libraries of 32-bit programs have called `socket`
-    # itself since 2016.
+    # Its arguments are in memory, which a filter cannot read; the C libraries of 32-bit programs have called `socket`
+    # directly since 2016.
     rules += [
         _refuse(["socketcall"], errno=_ENOSYS, args=[_under(0, 0xFFFFFFFF, what)])
         for what in (_MAKE_SOCKET, _MAKE_PAIR)
@@ -91,7 +91,7 @@ def profile(*, system: bool, architecture: str) -> dict[str, object]:
     else:
         rules.append(_refuse(FOR_APPLICATIONS))
         rules += [_refuse(["clone"], args=[_masked(0, flag)]) for flag in _CLONE_FLAGS]
-        # The flags of clone3 lie in memory, where a filter cannot look; C libraries fall back to clone after ENOSYS.
+        # The flags of clone3 are in memory, which a filter cannot read; C libraries fall back to clone after ENOSYS.
         rules.append(_refuse(["clone3"], errno=_ENOSYS))
     return {
         "defaultAction": "SCMP_ACT_ALLOW",

@@ -1,7 +1,7 @@
-"""Volumes as btrfs subvolumes: copies and snapshots are instant, and each volume can be limited.
+"""Volumes as btrfs subvolumes: copies and snapshots are instant, and the size of each volume can be limited.
 
-The file system is one of three, by ``source``: in an image file of ours (the default), on a block device of its own,
-or one that is there already, below a directory of which the pool is made. The layout below it is that of trees.
+Depending on ``source``, the file system is in an image file (the default), on a block device, or an existing one with
+the pool in a directory. The layout of the pool is that of trees.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ class Subtrees(Trees):
         await self.host.subvolumes.snapshot(source, target)
 
     async def copy(self, source: Path, target: Path) -> None:
-        """From a pool of another kind: into a subvolume that takes the place of the plain copy."""
+        """From a pool of another driver: into a subvolume, which replaces the plain copy."""
         await self.host.subvolumes.create(target)
         await self.host.files.copy_tree(source, target, into=True)
 
     async def remove(self, path: Path) -> None:
-        """Subvolumes at once, all else as a tree."""
+        """Subvolumes in one call, directories as a tree."""
         if not await self.host.subvolumes.delete(path):
             await self.host.files.remove_tree(path)
 
@@ -120,7 +120,7 @@ class BtrfsDriver(TreeDriver):
         return Probe(True, version)
 
     async def complete(self, config: Mapping[str, str]) -> Mapping[str, str]:
-        """The size of an image file."""
+        """With the default size of an image file."""
         if not self._has_disk or self._is_device or config.get("size"):
             return config
         space = await self.host.files.space(await self._nearest(self.directory))
@@ -128,7 +128,7 @@ class BtrfsDriver(TreeDriver):
         return {**config, "size": f"{size >> 20}MiB"}
 
     async def check_place(self) -> None:
-        """A device must be there and hold nothing; a directory must be there, empty, and on btrfs."""
+        """A device must exist and be empty; a directory must exist, be empty, and be on btrfs."""
         if self._has_disk:
             if self._is_device and not await self.host.files.exists(self._source):
                 raise InvalidInput(f"{self._source} does not exist", field="config.source")
@@ -145,7 +145,7 @@ class BtrfsDriver(TreeDriver):
         await try_shifting(self.host, place)
 
     async def why_not(self, feature: Feature) -> str:
-        """On a file system that Isola did not create, quotas are used as found: its owner decides about them."""
+        """On a file system that Isola did not create, quotas are used if its owner has enabled them."""
         if feature is Feature.QUOTA and not await self.host.subvolumes.has_quota(self.base):
             return (
                 f"quotas are off: 'btrfs quota enable --simple {self.base}' enables them for data written from then on"
@@ -173,7 +173,7 @@ class BtrfsDriver(TreeDriver):
         await self.host.files.make_directory(self.base, mode=0o711, owner=0)
 
     async def open(self) -> None:
-        """Mounts the disk. Raises HostFailure where it is not there, or is another one."""
+        """Mounts the disk. Raises HostFailure if it is missing or has another file system."""
         if self._has_disk and not await self.host.mounts.mounted(self.base):
             if not await self.host.files.exists(self._source):
                 raise HostFailure(f"{self._source} is missing", remedy="restore it, then restart the daemon")
@@ -225,7 +225,7 @@ class BtrfsDriver(TreeDriver):
         await self.host.files.flush(self.directory.parent)
 
     async def clean(self) -> None:
-        """And a trial of the place."""
+        """Also removes trials in the directory."""
         await super().clean()
         await clear_trial(self.host, self.base / ".trial")
 

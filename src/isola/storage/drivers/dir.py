@@ -13,11 +13,11 @@ from isola.storage.capabilities import NOT_YET, Feature, StorageCapabilities
 from isola.storage.place import clear_trial, no_size, require_empty, source_path, tried, try_shifting
 from isola.storage.trees import TreeDriver
 
-_NO_QUOTA = "pools of the dir driver take the room of their file system and cannot be limited"
+_NO_QUOTA = "pools of the dir driver use the space of their file system and cannot be limited"
 
 
 class DirDriver(TreeDriver):
-    """One pool of trees in a directory. Copies share blocks where the file system can (XFS, btrfs)."""
+    """One pool of trees in a directory. Copies share blocks on file systems with reflinks (XFS, btrfs)."""
 
     capabilities: ClassVar = StorageCapabilities(missing={**NOT_YET, Feature.QUOTA: f"{_NO_QUOTA}: use a btrfs pool"})
     settings: ClassVar = Settings(
@@ -33,18 +33,18 @@ class DirDriver(TreeDriver):
 
     @classmethod
     async def probe(cls, host: Host, trials: Path) -> Probe:
-        """Shows a directory with shifted ids."""
+        """Mounts a directory with shifted ids."""
         return await tried(host, trials / "dir", lambda place: try_shifting(host, place))
 
     async def check_place(self) -> None:
-        """A ``source`` must be there, empty, and able to show its files with shifted ids."""
+        """A ``source`` must exist, be empty, and support id-mapped mounts."""
         if self.base != self.directory:
             await require_empty(
                 self.host, self.base, "cannot hold volumes", lambda place: try_shifting(self.host, place)
             )
 
     async def clean(self) -> None:
-        """And a trial of the place."""
+        """Also removes trials in the directory."""
         await super().clean()
         await clear_trial(self.host, self.base / ".trial")
 

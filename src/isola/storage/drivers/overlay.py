@@ -1,13 +1,13 @@
-"""Roots as overlays: a plain upper directory over image layers that all instances share in place.
+"""Roots as overlay mounts: a plain upper directory over image layers that all instances share.
 
-Layout of a pool, besides that of trees (custom volumes are such)::
+Layout of a pool, in addition to that of trees, which custom volumes have::
 
-    layers/<hex digest>/            an unpacked layer with the ids of the image; never written again
-    volumes/<id>/upper, work, root  what the instance changed, overlay's own, and where the whole is mounted
-    volumes/<id>/snapshots/<id>     copies of ``upper``
-    empty/                          stands below volumes that have no layers
+    layers/<hex digest>/            an unpacked layer with the ids of the image; read-only once complete
+        volumes/<id>/upper, work, root  changes of the instance, overlay's work directory, and the mount point
+        volumes/<id>/snapshots/<id>     copies of ``upper``
+        empty/                          the lower directory of volumes without layers
 
-Files of ``upper`` have shifted ids. A volume's directory may only be passed through by its own root.
+    Files of ``upper`` have shifted ids. A volume's directory can be traversed only by the root user of its instance.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from isola.storage.trees import TreeDriver
 
 _PARTIAL, _DELETED = ".partial-", ".deleted-"
 _TRIAL_RANGE = IdRange(100000)
-_NO_QUOTA = "pools of the overlay driver take the room of their file system and cannot be limited"
+_NO_QUOTA = "pools of the overlay driver use the space of their file system and cannot be limited"
 
 
 class OverlayDriver(TreeDriver):
@@ -64,14 +64,14 @@ class OverlayDriver(TreeDriver):
         return await tried(host, trials / "overlay", lambda place: _try_overlay(host, place))
 
     async def check_place(self) -> None:
-        """A ``source`` must be there, empty, and fit for overlays."""
+        """A ``source`` must exist, be empty, and support overlays."""
         if self.base != self.directory:
             await require_empty(
                 self.host, self.base, "cannot hold overlays", lambda place: _try_overlay(self.host, place)
             )
 
     async def _make_places(self) -> None:
-        # Overlays are mounted in here, where their own roots have to come by.
+        # The root users of instances have to traverse this directory to reach their overlays.
         await self.host.files.make_directory(self._roots())
         await self.host.files.make_directory(self._empty, mode=0o755)
         await super()._make_places()
@@ -85,7 +85,7 @@ class OverlayDriver(TreeDriver):
         await self.host.files.flush(self.base)
 
     async def clean(self) -> None:
-        """And what earlier versions left beside the finished things."""
+        """Also removes incomplete files of earlier versions, which were beside complete ones."""
         await super().clean()
         for mount in await self.host.mounts.below(self._roots()):
             if mount.parent.parent != self._roots() or mount.name != "root":
@@ -112,7 +112,7 @@ class OverlayDriver(TreeDriver):
         owner = volume.idmap.base if volume.idmap else 0
         await self._furnish(volume, place)
         await files.make_directory(place / "upper", mode=mode, owner=owner)
-        # The record that names it is written next, and may reach the disk without what came before it.
+        # Sync, because the record that names it is written next, and might reach the disk first.
         await files.flush(place / "upper", place, self._roots())
 
     async def _furnish(self, volume: Volume, place: Path) -> None:
@@ -123,7 +123,7 @@ class OverlayDriver(TreeDriver):
             await self.host.files.make_directory(place / "root", mode=0o755)
 
     async def _clone_volume(self, volume: Volume, source: Volume, snapshot: str | None) -> None:
-        """Ids in the copy of an upper directory are those of the new volume."""
+        """The copy of the upper directory gets the ids of the new volume."""
         if volume.kind != "container" or volume.idmap == source.idmap:
             await super()._clone_volume(volume, source, snapshot)
             return
@@ -136,7 +136,7 @@ class OverlayDriver(TreeDriver):
         await self._build(volume, fill)
 
     async def _clone_snapshot(self, volume: Volume, id: str, source: Volume, snapshot: str | None) -> None:
-        """With the ids of the volume that it becomes a snapshot of."""
+        """The copy gets the ids of the new volume."""
         if volume.kind != "container" or volume.idmap == source.idmap:
             await super()._clone_snapshot(volume, id, source, snapshot)
             return
@@ -146,13 +146,13 @@ class OverlayDriver(TreeDriver):
 
     @asynccontextmanager
     async def _shifted(self, source: Volume, snapshot: str | None, volume: Volume) -> AsyncIterator[Path]:
-        """The upper directory of one volume with the ids of another one."""
+        """The upper directory of one volume, mounted with the ids of another one."""
         async with self._scratch(volume) as shifted:
             await self.host.mounts.bind(_reshifted(self._tree(source, snapshot), shifted, source, volume.idmap))
             yield shifted
 
     def ids_of(self, volume: Volume) -> IdRange | None:
-        """What is written in an overlay lies there with shifted ids."""
+        """Files in an upper directory have shifted ids."""
         return volume.idmap if volume.kind == "container" else super().ids_of(volume)
 
     @asynccontextmanager
@@ -169,7 +169,7 @@ class OverlayDriver(TreeDriver):
             yield scratch / "root"
 
     async def _show_whole(self, volume: Volume, upper: Path, scratch: Path, ids: IdRange | None) -> None:
-        """All of a root, read-only. An overlay cannot be shown with other ids, so that what it consists of is."""
+        """A read-only mount of a root. Overlays do not support id-mapped mounts, so their directories are id-mapped."""
         mounts, root, top = self.host.mounts, scratch / "root", scratch / "top"
         await self.host.files.make_directory(root, top, mode=0o700)
         await mounts.bind(_reshifted(upper, top, volume, ids))
@@ -209,13 +209,13 @@ class OverlayDriver(TreeDriver):
 
 
 def _reshifted(source: Path, target: Path, volume: Volume, ids: IdRange | None) -> BindMount:
-    """The files of a volume with other ids; None: with those inside."""
+    """A bind mount of a volume's files with other ids; None: with those inside."""
     inner = volume.idmap.base if volume.idmap else 0
     return BindMount(source, target, ids or IdRange(0), inner=inner, read_only=True)
 
 
 async def _try_overlay(host: Host, place: Path) -> None:
-    """Raise HostFailure where a file of a layer does not show with shifted ids through an overlay."""
+    """Raise HostFailure if a file of an id-mapped layer does not appear with shifted ids in an overlay."""
     files = host.files
     lower, upper, work, root = (place / name for name in ("lower", "upper", "work", "root"))
     for directory in (lower, work, root):

@@ -116,6 +116,7 @@ async def test_the_unified_hierarchy_is_named_where_there_is_one(side: Side, gro
 
 async def test_what_is_not_there_is_empty_and_quiet(side: Side) -> None:
     assert side.cgroups.usage(GROUP) == Usage()
+    assert side.cgroups.activity(GROUP) == (0, 0)
     assert not side.cgroups.processes(GROUP)
     await side.cgroups.kill(GROUP)
     await side.cgroups.remove(GROUP)
@@ -298,6 +299,7 @@ async def test_usage_counts_processes_memory_and_time(real: Side) -> None:
     usage = real.cgroups.usage(GROUP)
     assert usage.processes == 1
     assert usage.cpu_ns > 1_000_000
+    assert real.cgroups.activity(GROUP)[0] == 1 and real.cgroups.activity(GROUP)[1] >= usage.cpu_ns
     assert 64 << 20 < usage.memory <= usage.memory_peak < 256 << 20
     assert (usage.swap, usage.swap_peak) == (0, 0)
 
@@ -397,3 +399,5 @@ def test_fake_usage_is_what_a_test_sets() -> None:
     asyncio.run(cgroups.create(GROUP))
     cgroups.groups[GROUP].usage = replace(Usage(), memory=5)
     assert cgroups.usage(GROUP).memory == 5
+    cgroups.groups[GROUP].usage = Usage(processes=3, cpu_ns=7)
+    assert cgroups.activity(GROUP) == (3, 7)

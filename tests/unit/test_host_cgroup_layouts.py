@@ -153,3 +153,18 @@ def test_cpu_sets() -> None:
     assert parse_cpus("0-2,5,7-7\n") == {0, 1, 2, 5, 7}
     assert parse_cpus("\n") == frozenset()
     assert format_cpus((5, 1, 1)) == "1,5"
+
+
+async def test_the_group_of_a_monitor_is_made_where_it_is_needed_alone(legacy: Path) -> None:
+    cgroups, monitor = LinuxCgroups(legacy), "/isola/one.monitor"
+    await cgroups.create(GROUP, monitor=monitor)
+    there = {path.parts[-3] for path in cgroups.directories(monitor) if path.exists()}
+    assert there == {"systemd", "freezer", "memory", "pids"}
+    assert there == {path.parts[-3] for path in cgroups.directories_of_monitor(monitor)}
+    assert all(path.exists() for path in cgroups.directories(GROUP))
+
+
+async def test_with_cgroup2_alone_a_monitor_has_its_group_there(unified: Path) -> None:
+    cgroups, monitor = LinuxCgroups(unified), "/isola/one.monitor"
+    await cgroups.create(GROUP, monitor=monitor)
+    assert [path.exists() for path in cgroups.directories_of_monitor(monitor)] == [True]

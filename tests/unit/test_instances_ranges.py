@@ -117,3 +117,9 @@ async def test_none_left_is_told(world: World) -> None:
     await base(world, "one")
     with pytest.raises(HostFailure, match="No free range"):
         await world.create("two")
+
+
+async def test_the_name_service_is_not_asked_at_each_creation(world: World) -> None:
+    bases = {await base(world, f"one{number}") for number in range(8)}
+    assert len(bases) == 8 and world.host.id_ranges.asked.count(64) == 1
+    assert len([count for count in world.host.id_ranges.asked if count]) == 1

@@ -25,6 +25,9 @@ from isola.model.limits import Limits, Usage
 
 _UNLIMITED = "-1"
 _TRIES = 5
+_NECESSARY = frozenset({"systemd", "freezer", "memory", "pids"})
+"""Where a process without limits of its own is told from the daemon's: by a service manager that ends the daemon and
+counts its memory and processes, and by ourselves, who freeze it before we kill it."""
 
 
 class LegacyTrees:
@@ -34,9 +37,14 @@ class LegacyTrees:
         self.trees = tuple(trees)
         self._by_controller = {name: tree for tree in self.trees for name in tree.controllers}
 
-    def create(self, path: str) -> None:
-        """Make the group in each hierarchy."""
-        for tree in self.trees:
+    @property
+    def necessary(self) -> tuple[Tree, ...]:
+        """Those in which even a group without limits is needed."""
+        return tuple(tree for tree in self.trees if tree.controllers & _NECESSARY) or self.trees
+
+    def create(self, path: str, trees: Iterable[Tree]) -> None:
+        """Make the group in some of them."""
+        for tree in trees:
             for directory in tree.levels(path):
                 make(directory)
                 if "cpuset" in tree.controllers:
@@ -62,14 +70,20 @@ class LegacyTrees:
         with_swap_peak = read_number(f"{memory}/memory.memsw.max_usage_in_bytes")
         used = read_number(f"{memory}/memory.usage_in_bytes")
         peak = read_number(f"{memory}/memory.max_usage_in_bytes")
+        processes, cpu_ns = self.activity(path)
         return Usage(
-            cpu_ns=read_number(f"{self._directory('cpuacct', path)}/cpuacct.usage"),
+            cpu_ns=cpu_ns,
             memory=used,
             memory_peak=peak,
             swap=max(0, with_swap - used),
             swap_peak=max(0, with_swap_peak - peak),
-            processes=read_number(f"{self._directory('pids', path)}/pids.current"),
+            processes=processes,
         )
+
+    def activity(self, path: str) -> tuple[int, int]:
+        """Processes, and nanoseconds of processor time."""
+        processes = read_number(f"{self._directory('pids', path)}/pids.current")
+        return processes, read_number(f"{self._directory('cpuacct', path)}/cpuacct.usage")
 
     def freeze(self, path: str, *, frozen: bool) -> None:
         """Stop or continue all processes of the group; a frozen one does not even die."""

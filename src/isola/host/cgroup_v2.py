@@ -63,15 +63,22 @@ class UnifiedTree(Tree):
     def usage(self, path: str) -> Usage:
         """What the group uses now."""
         directory = self.directory(path)
-        fields = read(f"{directory}/cpu.stat", once=True).split(maxsplit=2)
+        processes, cpu_ns = self.activity(path)
         return Usage(
-            cpu_ns=int(fields[1]) * 1000 if len(fields) > 1 else 0,
+            cpu_ns=cpu_ns,
             memory=read_number(f"{directory}/memory.current"),
             memory_peak=read_number(f"{directory}/memory.peak"),
             swap=read_number(f"{directory}/memory.swap.current"),
             swap_peak=read_number(f"{directory}/memory.swap.peak"),
-            processes=read_number(f"{directory}/pids.current"),
+            processes=processes,
         )
+
+    def activity(self, path: str) -> tuple[int, int]:
+        """Processes, and nanoseconds of processor time."""
+        directory = self.directory(path)
+        fields = read(f"{directory}/cpu.stat", once=True).split(maxsplit=2)
+        cpu_ns = int(fields[1]) * 1000 if len(fields) > 1 else 0
+        return read_number(f"{directory}/pids.current"), cpu_ns
 
     def kill(self, path: str) -> bool:
         """Kill all in one stroke; False when this kernel cannot (before 5.14) or the group is not there."""

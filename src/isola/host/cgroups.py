@@ -37,10 +37,12 @@ class Cgroups(Protocol):
         """Where the v2 hierarchy is mounted."""
         ...
 
-    async def create(self, path: str, *, owner: int | None = None) -> None:
+    async def create(self, path: str, *, owner: int | None = None, monitor: str = "") -> None:
         """Make the group in every hierarchy (and its parents); with ``owner`` delegate the v2 one to that host id.
 
-        Fine when it is there: what is missing is added.
+        ``monitor`` is a second group, of a process that looks after the first and has no limits: with v1 it is made in
+        no more hierarchies than are needed to find, count and stop what is in it. Fine when they are there: what is
+        missing is added.
         """
         ...
 
@@ -72,6 +74,10 @@ class Cgroups(Protocol):
 
     def usage(self, path: str) -> Usage:
         """What the group uses now; zeros when it is gone."""
+        ...
+
+    def activity(self, path: str) -> tuple[int, int]:
+        """How many processes and threads are in the group, and what processor time it has used (ns): of ``usage``."""
         ...
 
     def processes(self, path: str) -> Sequence[int]:
@@ -109,6 +115,10 @@ class Cgroups(Protocol):
         """
         ...
 
+    def directories_of_monitor(self, path: str) -> tuple[Path, ...]:
+        """The same for the group of a monitor. With v1, entering them by ``tasks`` waits for nothing."""
+        ...
+
 
 class LinuxCgroups:
     """Finds out by itself how this host mounts its hierarchies. What may wait for the kernel runs in a thread."""
@@ -138,9 +148,9 @@ class LinuxCgroups:
         """Where the v2 hierarchy is mounted."""
         return self._unified.root if self._unified else None
 
-    async def create(self, path: str, *, owner: int | None = None) -> None:
+    async def create(self, path: str, *, owner: int | None = None, monitor: str = "") -> None:
         """Make the group in every hierarchy."""
-        await _in_thread(lambda: self._create(path, owner))
+        await _in_thread(lambda: self._create(path, owner, monitor))
 
     async def exists(self, path: str) -> bool:
         """Whether the group is there in any hierarchy."""
@@ -164,6 +174,10 @@ class LinuxCgroups:
     def usage(self, path: str) -> Usage:
         """What the group uses now."""
         return self._limiting().usage(path)
+
+    def activity(self, path: str) -> tuple[int, int]:
+        """In two readings."""
+        return self._limiting().activity(path)
 
     def processes(self, path: str) -> Sequence[int]:
         """Numbers of all processes in the group and below."""
@@ -213,6 +227,10 @@ class LinuxCgroups:
         """Where the group is in each hierarchy, or in those of v1."""
         return tuple(Path(tree.directory(path)) for tree in (self._legacy.trees if legacy else self._trees))
 
+    def directories_of_monitor(self, path: str) -> tuple[Path, ...]:
+        """With v1, in those hierarchies alone where it matters."""
+        return tuple(Path(tree.directory(path)) for tree in self._legacy.necessary or self._trees)
+
     def _limiting(self) -> UnifiedTree | LegacyTrees:
         return self._unified if self._unified and not self._legacy.trees else self._legacy
 
@@ -220,10 +238,14 @@ class LinuxCgroups:
         # Engines look at the old freezer where there is one.
         return self._unified if self._unified and not self._legacy.freezes else self._legacy
 
-    def _create(self, path: str, owner: int | None) -> None:
-        self._legacy.create(path)
+    def _create(self, path: str, owner: int | None, monitor: str) -> None:
+        self._legacy.create(path, self._legacy.trees)
         if self._unified:
             self._unified.create(path, owner)
+        if monitor:
+            self._legacy.create(monitor, self._legacy.necessary)
+            if self._unified and not self._legacy.trees:
+                self._unified.create(monitor, None)
 
     def _enter(self, path: str, process: ProcessRef) -> None:
         with hold(process):

@@ -30,9 +30,10 @@ async def reserve_range(context: Context, id: str) -> IdRange:
             await _look_up(context, again=again)
             free = (base for base in bases.order if base not in used)
             while some := list(itertools.islice(free, _AT_ONCE)):
-                base = await context.host.id_ranges.claim(await _nameless(context, some), holder(context, id))
-                if base is not None:
-                    return IdRange(base)
+                for bare in ([base for base in some if bases.named.get(base) is False], some):
+                    base = await context.host.id_ranges.claim(await _nameless(context, bare), holder(context, id))
+                    if base is not None:
+                        return IdRange(base)
     raise HostFailure(
         "No free range of user ids is left",
         remedy="delete instances, or grant root more in /etc/subuid and /etc/subgid",

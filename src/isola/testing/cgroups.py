@@ -48,8 +48,10 @@ class FakeCgroups:
         """The path at which it would be mounted."""
         return {"unified": _ROOT, "hybrid": _ROOT / "unified"}.get(self._layout)
 
-    async def create(self, path: str, *, owner: int | None = None) -> None:
+    async def create(self, path: str, *, owner: int | None = None, monitor: str = "") -> None:
         """Create the group and its parents."""
+        if monitor:
+            await self.create(monitor)
         self._names.directory(path)
         parts = path.split("/")
         for end in range(2, len(parts) + 1):
@@ -92,6 +94,11 @@ class FakeCgroups:
         self._names.directory(path)
         return self.groups[path].usage if path in self.groups else Usage()
 
+    def activity(self, path: str) -> tuple[int, int]:
+        """Of what is set."""
+        used = self.usage(path)
+        return used.processes, used.cpu_ns
+
     def processes(self, path: str) -> Sequence[int]:
         """PIDs in the group and its descendants."""
         return sorted(pid for name in self._below(path) for pid in self.groups[name].members)
@@ -133,6 +140,10 @@ class FakeCgroups:
 
     def directories(self, path: str, *, legacy: bool = False) -> tuple[Path, ...]:
         return () if legacy else (Path(self._names.directory(path)),)
+
+    def directories_of_monitor(self, path: str) -> tuple[Path, ...]:
+        """One, on any layout."""
+        return self.directories(path)
 
     def _below(self, path: str) -> list[str]:
         self._names.directory(path)

@@ -21,7 +21,9 @@ class FakeIdRanges:
         self.running: set[int] = set()
         """Ids that processes have."""
         self.held: dict[int, str] = {}
-        """Claims: base -> holder."""
+        """Claims."""
+        self.asked: list[int] = []
+        """Of how many ids a name was asked for, each time."""
 
     async def granted(self) -> Sequence[Extent]:
         return self.root
@@ -30,6 +32,7 @@ class FakeIdRanges:
         return self.others
 
     async def named(self, ids: Sequence[int]) -> frozenset[int]:
+        self.asked.append(len(ids))
         return frozenset(self.names & set(ids))
 
     async def claim(self, bases: Sequence[int], holder: str) -> int | None:

@@ -15,20 +15,21 @@ async def begun(host: Host, init: ProcessRef, group: str, engine: tuple[str, ...
     """Whether it has started; False if its first process has ended. ``engine``: its command line before its program."""
     end = host.clock.monotonic() + _LONGEST
     idle = _Idle()
-    while host.processes.alive(init):
+    while True:
         seen = host.processes.command_line(init)
+        if not seen and not host.processes.alive(init):
+            return False
         if seen and seen != engine and (not system or await _settled(host, group, idle)):
             return True
         if host.clock.monotonic() > end:
             return True
         await host.clock.sleep(_LOOK)
-    return False
 
 
 async def _settled(host: Host, group: str, idle: _Idle) -> bool:
     """An init system creates child processes, and systemd control groups, only after it has initialised itself."""
-    usage = host.cgroups.usage(group)
-    return usage.processes > 1 or bool(await host.cgroups.children(group)) or idle.lasts(usage.cpu_ns)
+    processes, cpu_ns = host.cgroups.activity(group)
+    return processes > 1 or bool(await host.cgroups.children(group)) or idle.lasts(cpu_ns)
 
 
 class _Idle:

@@ -208,8 +208,7 @@ class OciRuntime(Runtime):
         await files.write_all({layout.engine: engine, layout.plan: planned, layout.config: json.dumps(config).encode()})
         await files.make_directory(layout.exits, layout.state, layout.commands, layout.logs, mode=0o700)
         await files.remove_tree(layout.console_log)
-        await self.host.cgroups.create(group, owner=spec.idmap.base)
-        await self.host.cgroups.create(group + MONITOR_SUFFIX)
+        await self.host.cgroups.create(group, owner=spec.idmap.base, monitor=group + MONITOR_SUFFIX)
         return config["process"]
 
     async def _lxcfs_files(self, mount: Path | None) -> tuple[str, ...]:
@@ -231,12 +230,11 @@ class OciRuntime(Runtime):
     async def _create(self, spec: RunSpec, process: object, caller: Caller) -> Found:
         layout, group = self.layout(spec.id), self.group(spec.id)
         argv, place = monitor.arguments(layout, caller.argv, terminal=spec.terminal, stdin=spec.stdin), caller.place
-        # Only the hierarchies that can be entered without delay, if there are any: they suffice to find its processes.
-        cgroups, own = self.host.cgroups, group + MONITOR_SUFFIX
-        if groups := cgroups.directories(own, legacy=True):
-            place = replace(place, groups=groups)
+        groups = self.host.cgroups.directories_of_monitor(group + MONITOR_SUFFIX)
+        if self.host.cgroups.layout == "unified":
+            argv = monitor.entering(groups, argv)
         else:
-            argv = monitor.entering(cgroups.directories(own), argv)
+            place = replace(place, groups=groups)
         try:
             run = await monitor.create(self.host, layout, argv, place)
             self._check_identity(run)

@@ -95,7 +95,6 @@ class FakeCgroups:
         return self.groups[path].usage if path in self.groups else Usage()
 
     def activity(self, path: str) -> tuple[int, int]:
-        """Of what is set."""
         used = self.usage(path)
         return used.processes, used.cpu_ns
 

@@ -127,6 +127,16 @@ class Devices:
             for name, state in instance.plugged.items()
         )
 
+    def kept(self, old: Instance, new: Instance) -> frozenset[str]:
+        """Devices whose records differ, but not what the host has of them: Isola 0.1 recorded less."""
+        return frozenset(
+            name
+            for name, state in new.plugged.items()
+            if (before := old.plugged.get(name)) is not None
+            and (before.kind, before.facts) == (state.kind, state.facts)
+            and self.driver(state.kind).stands_for(Plug(new, name, state), before)
+        )
+
     async def forget_run(self, instance_id: str) -> None:
         """Remove the notes on its devices, after the instance has ended and its devices are detached."""
         await self._notes.forget_all(instance_id)

@@ -70,7 +70,8 @@ async def _plug_in_anew(
     # Those that shall be are among them: an earlier repair may have come so far.
     known = (plugs_of(context, instance), context.devices.plugs(instance, instance.changing), plugs_of(context, wanted))
     before = [*strays, *(plug for plugs in known for plug in plugs)]
-    names = {*instance.changing, *(plug.name for plug in strays), *context.devices.changing(instance, wanted)}
+    changing = context.devices.changing(instance, wanted).keys() - context.devices.kept(instance, wanted)
+    names = {*instance.changing, *(plug.name for plug in strays), *changing}
     suspect: list[Plug] = [plug for plug in before if plug.name in names or not names]
     await context.devices.detach(op, suspect, target)
     await context.devices.unregister(op, suspect)

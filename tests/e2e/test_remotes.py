@@ -229,6 +229,24 @@ def test_a_directory_is_mounted_over_the_network(near: Machine, far: Machine, we
     assert process.returncode == 0 and not os.path.ismount(here)
 
 
+def test_lxc_comes_by_the_trust_password(near: Machine, far: Machine, web: str) -> None:
+    near("lxc", "config", "set", "core.trust_password", "correct horse")
+    try:
+        assert "correct" not in near("lxc", "config", "show")
+        assert "core.trust_password" in near("lxc", "config", "show")
+        add = ("lxc", "remote", "add", "office", f"https://{A_ADDRESS}:{PORT}", "--accept-certificate")
+        far.fails(*add, "--password", "wrong horse")
+        far(*add, "--password", "correct horse")
+        assert web in far("lxc", "list", "office:", "--format", "csv")
+        near("lxc", "config", "set", "user.note", "mine")
+        until(lambda: "is trusted by the trust password" in near.daemon.log.read_text())
+        assert "correct horse" not in near.daemon.log.read_text()
+    finally:
+        near("lxc", "config", "unset", "core.trust_password")
+        near("lxc", "config", "unset", "user.note")
+        far.run("lxc", "remote", "remove", "office")
+
+
 def test_trust_survives_a_killed_daemon(near: Machine, far: Machine, web: str) -> None:
     far("lxc", "remote", "add", "office", token(near, "lxc", "laptop"))
     near.daemon.kill()

@@ -355,3 +355,55 @@ async def test_access_goes_with_the_project(stand: Stand, port: int) -> None:
     async with peer(port, pair()) as late:
         token = {"trust_token": token_of(body["metadata"])}
         assert (await late.ask("POST", "/1.0/certificates", token))[0] == 403
+
+
+PASSWORD = "correct horse"
+
+
+async def with_password(stand: Stand) -> None:
+    status, body = await stand.ask("PATCH", "/1.0", {"config": {"core.trust_password": PASSWORD}})
+    assert status == 200, body
+
+
+async def test_a_client_adds_itself_by_the_trust_password(stand: Stand, port: int) -> None:
+    await with_password(stand)
+    assert (await stand.get("/1.0"))["config"]["core.trust_password"] == "true"
+    asked = {"type": "client", "password": PASSWORD, "name": "laptop", "certificate": der_of(pair("other"))}
+    async with peer(port, pair()) as client, peer(port, None) as bare:
+        assert "config" not in await client.get("/1.0")
+        assert (await client.ask("POST", "/1.0/certificates", asked | {"password": "wrong horse"}))[0] == 403
+        assert (await bare.ask("POST", "/1.0/certificates", asked))[0] == 403
+        status, body = await client.ask("POST", "/1.0/certificates", asked)
+        assert status == 201, body
+        [certificate] = await stand.get("/1.0/certificates?recursion=1")
+        assert (certificate["fingerprint"], certificate["name"]) == (client.fingerprint, "laptop")
+        assert not certificate["restricted"]
+        assert (await client.get("/1.0"))["config"]["core.trust_password"] == "true"
+
+
+async def test_wrong_passwords_make_the_right_one_wait(stand: Stand, port: int) -> None:
+    await with_password(stand)
+    async with peer(port, pair()) as client:
+        wrong = [{"type": "client", "password": f"wrong horse {number}"} for number in range(8)]
+        answers = await asyncio.gather(*(client.ask("POST", "/1.0/certificates", each) for each in wrong))
+        assert {status for status, _ in answers} == {403}
+        assert sum("Too many" in body["error"] for _, body in answers) == 3
+        status, body = await client.ask("POST", "/1.0/certificates", {"type": "client", "password": PASSWORD})
+        assert status == 403 and "Too many wrong passwords" in body["error"]
+        _, body = await stand.ask("POST", "/1.0/certificates", {"token": True, "name": "x"})
+        token = {"type": "client", "trust_token": token_of(body["metadata"])}
+        status, body = await client.ask("POST", "/1.0/certificates", token)
+        assert status == 403 and "Too many wrong tokens" in body["error"], "both are counted together"
+        await stand.world.host.clock.advance(120)
+        status, body = await client.ask("POST", "/1.0/certificates", {"type": "client", "password": PASSWORD})
+        assert status == 201, body
+
+
+async def test_without_a_password_none_is_right(stand: Stand, port: int) -> None:
+    await with_password(stand)
+    assert (await stand.ask("PATCH", "/1.0", {"config": {"core.trust_password": ""}}))[0] == 200
+    async with peer(port, pair()) as client:
+        for password in (PASSWORD, "", "true"):
+            asked = {"type": "client", "password": password}
+            assert (await client.ask("POST", "/1.0/certificates", asked))[0] == 403
+    assert await stand.get("/1.0/certificates") == []

@@ -3,3 +3,4 @@
 from isola.certificates.certificates import Certificates as Certificates
 from isola.certificates.identity import Identity as Identity
 from isola.certificates.tokens import Tokens as Tokens
+from isola.certificates.trust_password import TrustPassword as TrustPassword

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from isola.certificates import Certificates, Identity, Tokens
+from isola.certificates import Certificates, Identity, Tokens, TrustPassword
 from isola.daemon.records import Records
 from isola.daemon.warn import warn_of_networks, warn_of_pools
 from isola.doors import Services
@@ -35,7 +35,7 @@ from isola.profiles import Profiles
 from isola.projects import Guard, Projects
 from isola.runtimes import Runtime, Runtimes
 from isola.runtimes.lxcfs import Lxcfs
-from isola.server import Server
+from isola.server import TRUST_PASSWORD, Server
 from isola.state import Store
 from isola.state.follow import Follower
 from isola.storage import Pools, PoolVerbs, VolumeDriver, Volumes
@@ -240,6 +240,7 @@ def _services(ground: _Ground, stock: _Stock, instances: Instances) -> Services:
     host, records, events, operations = ground.host, ground.records, ground.events, ground.operations
     certificates = Certificates(records.certificates, events, host.clock.now, records.projects.__contains__)
     tokens = Tokens(operations, host.clock)
+    server = Server(records.server, ground.store.copy, lambda: host.clock.token(16))
     profiles = Profiles(
         records.profiles,
         events,
@@ -251,10 +252,11 @@ def _services(ground: _Ground, stock: _Stock, instances: Instances) -> Services:
         directory=ground.directory,
         names=ground.names,
         host=host,
-        server=Server(records.server, ground.store.copy),
+        server=server,
         identity=Identity(host, ground.directory),
         certificates=certificates,
         tokens=tokens,
+        trust_password=TrustPassword(lambda: server.config.get(TRUST_PASSWORD, ""), tokens.attempts, host.clock),
         operations=operations,
         events=events,
         instances=instances,

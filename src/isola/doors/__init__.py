@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from isola.certificates import Certificates, Identity, Tokens
+from isola.certificates import Certificates, Identity, Tokens, TrustPassword
 from isola.events import Events
 from isola.host import Host
 from isola.images import ImageLibrary
@@ -32,6 +32,7 @@ class Services:
     identity: Identity
     certificates: Certificates
     tokens: Tokens
+    trust_password: TrustPassword
     operations: Operations
     events: Events
     instances: Instances

@@ -6,12 +6,19 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 
+from isola.errors import InvalidInput
+from isola.host.threads import in_thread
 from isola.model.endpoint import endpoint
 from isola.model.expiry import expiry
+from isola.passwords import hashed
 from isola.settings import Setting, Settings, text, whole
 from isola.state import Collection
 
 HTTPS_PORT = 8443
+TRUST_PASSWORD = "core.trust_password"
+_KEPT = "true"
+"""What the password is shown as: a client that sends it back leaves it as it is."""
+_SHORTEST, _LONGEST = 8, 1024
 Config = Mapping[str, str]
 Apply = Callable[[Config, Config], Awaitable[None]]
 """Apply a change from the first to the second configuration, or raise without having changed anything."""
@@ -38,6 +45,14 @@ SETTINGS = Settings(
         "by default they are valid until they are used or the daemon ends.",
         live=True,
     ),
+    Setting(
+        TRUST_PASSWORD,
+        text,
+        "Password by which clients of LXD 5.0 add their certificates, unrestricted; tokens are safer. "
+        "It is stored hashed and shown as `true`.",
+        live=True,
+        expects="8 to 1024 characters",
+    ),
     Setting("core.shutdown_timeout", whole(0, 3600), "Accepted from clients of LXD; has no effect.", "5"),
     Setting("images.default_architecture", text, "Accepted from clients of LXD; has no effect."),
     Setting("user.*", text, "User-defined, not interpreted."),
@@ -47,8 +62,14 @@ SETTINGS = Settings(
 class Server:
     """Server configuration: one record."""
 
-    def __init__(self, records: Collection[Mapping[str, str]], copy: Callable[[], Awaitable[bytes]]) -> None:
+    def __init__(
+        self,
+        records: Collection[Mapping[str, str]],
+        copy: Callable[[], Awaitable[bytes]],
+        salt: Callable[[], str],
+    ) -> None:
         self._records = records
+        self._salt = salt
         self._turn = asyncio.Lock()
         self.appliers: list[Apply] = []
         """Called in turn before a new configuration is recorded; if one raises, the others are reverted."""
@@ -59,6 +80,11 @@ class Server:
     def config(self) -> Mapping[str, str]:
         """The keys that are set."""
         return self._records.find("config") or {}
+
+    @property
+    def shown(self) -> Mapping[str, str]:
+        """The same without secrets. All values are strings: clients of Incus can read nothing else."""
+        return {key: _KEPT if key == TRUST_PASSWORD else value for key, value in self.config.items()}
 
     @property
     def revision(self) -> int:
@@ -74,6 +100,7 @@ class Server:
             before, at = self.config, self.revision
             wanted = {key: value for key, value in decide(before).items() if value}
             SETTINGS.validate(wanted)
+            await self._seal(before, wanted)
             if wanted == before and at:
                 return
             async with AsyncExitStack() as undo:
@@ -82,3 +109,19 @@ class Server:
                     undo.push_async_callback(apply, wanted, before)
                 await self._records.put("config", wanted, at=at)
                 undo.pop_all()
+
+    async def _seal(self, before: Config, wanted: dict[str, str]) -> None:
+        """Put the hash in the place of a new password. Raises InvalidInput."""
+        password, stored = wanted.get(TRUST_PASSWORD), before.get(TRUST_PASSWORD, "")
+        if password is None or (stored and password == stored):
+            return
+        if password == _KEPT and stored:
+            wanted[TRUST_PASSWORD] = stored
+            return
+        if not _SHORTEST <= len(password) <= _LONGEST:
+            raise InvalidInput(
+                f"The trust password must have {_SHORTEST} to {_LONGEST} characters",
+                field=f"config.{TRUST_PASSWORD}",
+                remedy="choose a longer one, or use tokens",
+            )
+        wanted[TRUST_PASSWORD] = await in_thread(lambda: hashed(password, self._salt()))

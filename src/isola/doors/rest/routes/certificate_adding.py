@@ -51,15 +51,23 @@ async def add(request: Request) -> web.StreamResponse:
 
 
 async def _come(request: Request, fields: Fields) -> web.StreamResponse:
-    """An untrusted client with a token: only the certificate proven in the handshake is added."""
+    """An untrusted client with a token or the password: only the certificate proven in the handshake is added."""
     found = _shown(request)
     text = fields.text("trust_token", "") or fields.text("password", "")
     if not text:
         raise Forbidden("A token is required", remedy="create one on the server")
-    secret = _secret(text)
-    granted = request.services.tokens.take(secret, origin(_host(request)))
+    granted = await _granted(request, fields, text)
     added = await request.services.certificates.add(_certificate(granted, found), caller=request.caller)
     return created(f"/1.0/certificates/{added.fingerprint}")
+
+
+async def _granted(request: Request, fields: Fields, text: str) -> TokenRequest:
+    """What a token or the trust password allows. Raises Forbidden."""
+    secret, address = _secret(text), origin(_host(request))
+    if secret or not request.services.trust_password.is_set:
+        return request.services.tokens.take(secret, address)
+    await request.services.trust_password.check(text, address)
+    return TokenRequest(name=fields.text("name", ""))
 
 
 async def _give_token(request: Request, fields: Fields) -> web.StreamResponse:

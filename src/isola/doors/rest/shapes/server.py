@@ -15,7 +15,7 @@ def server_json(services: Services, caller: Caller, project: str, warnings: Sequ
     """``GET /1.0`` for a trusted caller; without the server's configuration for a restricted one."""
     return {
         **guest_json(),
-        "config": dict(services.server.config) if caller.admin else {},
+        "config": dict(services.server.shown) if caller.admin else {},
         "auth": "trusted",
         "auth_user_name": caller.name,
         "auth_user_method": caller.credential.value,

@@ -28,6 +28,7 @@ def devices(daemon: Daemon) -> dict[str, dict[str, str]]:
         "eth5": {"type": "nic", "nictype": "macvlan", "parent": PARENT, "name": "eth5"},
         "eth6": {"type": "nic", "nictype": "p2p", "name": "eth6"},
         "eth7": {"type": "nic", "nictype": "routed", "name": "eth7", "ipv4.address": "192.0.2.7"},
+        "eth8": {"type": "nic", "network": "isolabr0", "name": "eth8", "security.mac_filtering": "true"},
     }
 
 

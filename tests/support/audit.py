@@ -8,7 +8,7 @@ import json
 import re
 import sqlite3
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,8 @@ def differences(daemon: Daemon, frozen: Collection[str] = ()) -> list[str]:
 
     # A deletion that failed half-way is recorded as begun: what it still has is its own until it is finished.
     doomed = {record["id"] for record in instances.values() if record["desired"] == "deleted"}
-    doomed |= {daemon.names.veth(id, "eth0") for id in doomed} | _ends(daemon, instances, deleting=True)
+    doomed |= {daemon.names.veth(id, "eth0") for id in doomed}
+    doomed |= _ends(daemon, (one for one in instances.values() if one["id"] in doomed))
 
     def compare(what: str, seen: set[str], expected: set[str]) -> None:
         seen, expected = seen - doomed, expected - doomed
@@ -64,12 +65,14 @@ def differences(daemon: Daemon, frozen: Collection[str] = ()) -> list[str]:
     compare("frozen", {name for name in instances if daemon.status(name) == "Frozen"}, set(frozen))
     monitors = [words for words in daemon.host_processes().values() if "conmon" in words.split()[0]]
     compare("monitors", {id for words in monitors for id in _ID.findall(words)}, running)
-    veths = {daemon.names.veth(id, "eth0") for id in running} | _ends(daemon, instances)
+    veths = {daemon.names.veth(id, "eth0") for id in running}
+    veths |= _ends(daemon, (one for one in instances.values() if one["id"] in running))
     compare(
         "links", {link for link in daemon.links() if link.startswith(daemon.names.short) and "-" not in link}, veths
     )
     hosts = daemon.directory / "networks" / "isolabr0" / "hosts.d"
-    compare("DHCP entries", _names(hosts), {daemon.names.veth(id, "eth0") for id in recorded})
+    entries = {daemon.names.veth(id, "eth0") for id in recorded}
+    compare("DHCP entries", _names(hosts), entries | _ends(daemon, instances.values(), networks=True))
     found += _devices(daemon, {n: one for n, one in instances.items() if one["id"] in running - doomed})
     found += _images(daemon)
     found += [
@@ -81,14 +84,15 @@ def differences(daemon: Daemon, frozen: Collection[str] = ()) -> list[str]:
     return found
 
 
-def _ends(daemon: Daemon, instances: dict[str, dict[str, Any]], *, deleting: bool = False) -> set[str]:
-    """The host's ends of the NICs that instances have by their own configuration."""
+def _ends(daemon: Daemon, instances: Iterable[dict[str, Any]], *, networks: bool = False) -> set[str]:
+    """The host's ends of NICs by what is recorded as plugged; ``networks``: of those on managed networks only."""
+    own = ("p2p", "routed")
     return {
         daemon.names.veth(record["id"], name)
-        for record in instances.values()
-        if (record["desired"] == "deleted") == deleting and (deleting or record["desired"] == "running")
+        for record in instances
         for name, state in record["plugged"].items()
-        if state["config"].get("nictype") in ("p2p", "routed")
+        if state["kind"] == "nic"
+        and ("network" in state["facts"] or (not networks and state["config"].get("nictype") in own))
     }
 
 

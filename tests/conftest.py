@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import compileall
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,10 @@ _SOURCE = Path(__file__).resolve().parents[1] / "src"
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """What killed runs left must not fail this one."""
+    """What killed runs left must not fail this one, nor how it was begun."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:  # in the background, under nohup: programs would ignore it too
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     if hasattr(session.config, "workerinput"):
         return  # the run that it belongs to has done so
     remove_leftovers(place())

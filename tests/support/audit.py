@@ -75,13 +75,17 @@ def differences(daemon: Daemon, frozen: Collection[str] = ()) -> list[str]:
     compare("DHCP entries", _names(hosts), entries | _ends(daemon, instances.values(), networks=True))
     found += _devices(daemon, {n: one for n, one in instances.items() if one["id"] in running - doomed})
     found += _images(daemon)
-    found += [
+    found += _states(daemon, instances)
+    return found
+
+
+def _states(daemon: Daemon, instances: dict[str, dict[str, Any]]) -> list[str]:
+    return [
         f"{name} is {daemon.status(name)}, its record says {record['desired']}"
         for name, record in instances.items()
         if record["desired"] != "deleted"
         and (daemon.status(name) in ("Running", "Frozen")) != (record["desired"] == "running")
     ]
-    return found
 
 
 def _ends(daemon: Daemon, instances: Iterable[dict[str, Any]], *, networks: bool = False) -> set[str]:

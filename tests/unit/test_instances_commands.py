@@ -65,7 +65,7 @@ async def test_streams_carry_input_output_and_errors(running: World) -> None:
     assert (await command.stdout.read(), await command.stderr.read()) == (b"HELLO", b"done\n")
     assert await command.wait() == 3
     await command.close()
-    with pytest.raises(WrongState, match="does not run"):
+    with pytest.raises(WrongState, match="is not running"):
         _ = command.stdout
 
 
@@ -76,7 +76,7 @@ async def test_a_command_starts_once_and_only_while_its_instance_can_run_it(runn
         await waiting.signal(9)
     await waiting.close()
     await begun.start()
-    with pytest.raises(WrongState, match="started before"):
+    with pytest.raises(WrongState, match="already been started"):
         await begun.start()
     await running.finish(instances.pause(Ref.default("web1")))
     with pytest.raises(WrongState, match="is frozen"):

@@ -37,8 +37,8 @@ async def file_in(world: World, instance: Instance, snapshot: str | None = None)
 @pytest.mark.parametrize(
     ("to", "error", "words"),
     [
-        (Destination(VICTIM), InvalidInput, "there already"),
-        (Destination(VICTIM, pool="default"), InvalidInput, "there already"),
+        (Destination(VICTIM), InvalidInput, "already in this pool"),
+        (Destination(VICTIM, pool="default"), InvalidInput, "already in this pool"),
         (Destination(VICTIM, pool="none"), NotFound, "none"),
         (Destination(Ref("none", "victim")), NotFound, "none"),
         (Destination(OTHER, pool="other"), AlreadyExists, "exists"),

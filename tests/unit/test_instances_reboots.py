@@ -125,7 +125,7 @@ async def test_a_start_ends_the_pause_at_once(still: World, verb: str) -> None:
 
 async def test_what_pauses_may_be_renamed_and_changed_but_not_entered(still: World) -> None:
     await reboot(still)
-    with pytest.raises(WrongState, match="again and again"):
+    with pytest.raises(WrongState, match="reboot loop"):
         still.parts.services.instances.pause(Ref.default("web1"))
     await still.finish(still.parts.services.instances.rename(Ref.default("web1"), "web2"))
     await still.host.clock.advance(2)

@@ -513,7 +513,7 @@ async def test_a_deletion_that_failed_is_finished_by_the_next(world: World) -> N
         lambda: world.parts.services.instances.rename(Ref.default("web1"), "web2"),
         lambda: world.parts.services.instances.update(Ref.default("web1"), lambda _: change()),
     ):
-        with pytest.raises(WrongState, match="half deleted"):
+        with pytest.raises(WrongState, match="partly deleted"):
             refused()  # type: ignore[no-untyped-call]
     busy.mounts.clear()
     await world.finish(world.parts.services.instances.delete(Ref.default("web1")))

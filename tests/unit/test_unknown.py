@@ -108,7 +108,7 @@ async def test_what_cannot_be_taken_in_says_why(world: World) -> None:
     for reference, kind, words in (
         ("web1", AlreadyExists, "already exists"),
         ("web2", InvalidInput, "special"),
-        (mute.id, InvalidInput, "does not say"),
+        (mute.id, InvalidInput, "no description"),
     ):
         with pytest.raises(kind, match=words):
             await world.finish(instances.adopt(reference))

@@ -1,4 +1,4 @@
-"""Use cases that join several nouns: one file per verb."""
+"""Use cases that combine several nouns: one file per verb."""
 
 from isola.instances.instances import Instances
 

@@ -1,4 +1,4 @@
-"""What is done when an instance has ended by itself: clean up, then start it again or remove it."""
+"""After an instance has ended by itself: clean up, then restart or remove it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from isola.operations import Operation
 
 
 async def after_end(context: Context, op: Operation, ref: Ref, live: Live) -> None:
-    """Nothing where the instance has been seen to meanwhile."""
+    """No effect if another operation has handled the end meanwhile."""
     instance = context.records.get(ref)
     fault = context.faults.get(instance.id)
     if context.live.get(instance.id) is not live and (fault is None or fault.ended is not live):
@@ -34,7 +34,7 @@ async def after_end(context: Context, op: Operation, ref: Ref, live: Live) -> No
 
 
 async def _rebooted(context: Context, op: Operation, instance: Instance, reboots: int) -> None:
-    """Start it again: now, or where it does little else than reboot, after a pause without the lock."""
+    """Restart it: now, or in a reboot loop after a pause, during which the lock is not held."""
     pauses = pause_before(reboots) > 0
     await clean_up(context, op, instance, reboots=reboots if pauses else 0)
     context.tell("shutdown", instance.ref)

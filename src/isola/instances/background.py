@@ -1,4 +1,4 @@
-"""What the daemon does to an instance by itself, once nothing else works on it."""
+"""Background operations of the daemon on an instance, which wait until no other operation works on it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ async def when_idle(
     *,
     wanted: Callable[[], bool],
 ) -> Operation | None:
-    """Run ``work(op, ref)`` under the name that the instance has at its turn; the operation, which has ended.
+    """Run ``work(op, ref)`` with the name that the instance has then; returns the completed operation.
 
-    None where it is not ``wanted`` any more by then, or the instance is gone.
+    None if it is not ``wanted`` any more then, or the instance was deleted.
     """
     while wanted() and (instance := context.by_id(id)) is not None:
         lock = lock_of(instance.ref)
         holder = context.operations.holder(lock)
-        if holder is not None:  # and not in line: the instance may have another name when that has ended
+        if holder is not None:  # not in the queue: the instance may have another name afterwards
             await holder.wait()
             continue
         operation = context.operations.start(

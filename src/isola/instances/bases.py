@@ -1,4 +1,4 @@
-"""Where ranges of host ids may begin."""
+"""First ids of possible ranges of host ids."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Bases:
-    """Where ranges may begin on this host, as it was looked up last."""
+    """First ids of possible ranges on this host, as determined last."""
 
     order: tuple[int, ...] = ()
     looked_up: float | None = None
     named: dict[int, bool] = field(default_factory=dict)
-    """Whether the name service knows the first id as a user or group."""
+    """First id -> whether the name service has a user or group with it."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)

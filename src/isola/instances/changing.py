@@ -1,4 +1,4 @@
-"""Steps that an update and the repair of one that was cut short have in common."""
+"""Common steps of an update and of the repair after an interrupted one."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ async def record(
     *,
     allow: Callable[[], object] = lambda: None,
 ) -> None:
-    """Write the records that come after these, and let go of the addresses they no longer have."""
+    """Write the new records, and release addresses that they no longer have."""
     await context.records.replace_all({wanted.value.ref: wanted for _, wanted in changes}, allow=allow)
     for instance, wanted in changes:
         context.devices.forget(context.devices.plugs(instance), but=wanted.value)
 
 
 async def limit(context: Context, op: Operation, instance: Instance, live: Live, new: Limits) -> None:
-    """Set the limits of what runs."""
+    """Set the limits of a running instance."""
     old = live.limits
 
     async def set_to(wanted: Limits) -> None:

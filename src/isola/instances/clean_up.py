@@ -1,4 +1,4 @@
-"""Remove what a run has left on the host."""
+"""Remove the remains of a run from the host."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ async def clean_up(
 ) -> None:
     """Remove every trace of a run from the host and record that it is stopped.
 
-    With ``again`` the record says that the next start of the daemon starts it again, whatever happens until then;
-    with ``reboots`` that it has rebooted so often in quick succession and waits for its next start.
-    Nothing of this can be undone, all of it can be repeated: a failure leaves the record as running, and the next
-    stop or the next start of the daemon goes on.
+    With ``again``, the record makes the next start of the daemon start the instance. With ``reboots``, it has
+        rebooted that many times in quick succession and waits for its next start.
+        This cannot be undone, but can be repeated: after a failure the record still says running, and the next
+        stop or the next start of the daemon continues.
     """
     await op.effect(f"remove processes of {instance.name}", lambda: _end(context, instance, again=again))
     await op.effect(
@@ -34,14 +34,14 @@ async def clean_up(
 
 
 async def _end(context: Context, instance: Instance, *, again: bool) -> None:
-    """From here on the run ends because of this, also where what comes next fails or is cancelled."""
+    """Mark the run as ended by this operation, even if a later step fails or is cancelled."""
     if (live := context.live.get(instance.id)) is not None:
         live.again = again
     await context.runtime(instance).remove(instance.id)
 
 
 async def record_stopped(context: Context, ref: Ref, *, again: bool = False, reboots: int = 0) -> None:
-    """Record that it does not run, and whether it shall again; from now on it is not looked after."""
+    """Record that it does not run, and whether it is to be started again; stop supervising it."""
     gone = {RESTARTING, LAST_BOOT} if again else {RESTARTING}
 
     def without_run(instance: Instance) -> Instance:

@@ -1,4 +1,4 @@
-"""Commands inside instances: each has an id, is begun at most once, and is known for a while after its end."""
+"""Commands inside instances: each has an id, is started at most once, and is remembered for a while after its end."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from isola.model.instance import Instance
 from isola.runtimes import Execution
 
 _KEEP = 1024
-"""Commands remembered that have not begun or have ended."""
+"""Maximum number of remembered commands that are not running."""
 _KEEP_BYTES = 16 * 2**20
-"""What their arguments and environments may take together."""
+"""Maximum total size of their arguments and environments."""
 
 
 class Command:
     """A command inside an instance, from the request to its exit status.
 
-    It may be started, looked at, resized and signalled by different clients; ``close`` belongs to who started it.
+    It may be started, inspected, resized and signalled by different clients; the one that started it calls ``close``.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Command:
         self.instance = instance
         self.request = request
         self.exit_status: int | None = None
-        """As a shell gives it; None until it has ended."""
+        """As in a shell; None until it has ended."""
         self._known = known
         self._caller = caller
         self._context = context
@@ -46,12 +46,12 @@ class Command:
 
     @property
     def stdin(self) -> Stream:
-        """Where to write; with a terminal the same stream as ``stdout``."""
+        """The stream for input; with a terminal the same as ``stdout``."""
         return self._started.stdin
 
     @property
     def stdout(self) -> Stream:
-        """Where to read."""
+        """The stream of its output."""
         return self._started.stdout
 
     @property
@@ -62,7 +62,7 @@ class Command:
     async def start(self) -> None:
         """Raises WrongState (not running, frozen, started before), InvalidInput (unknown user)."""
         if self._begun:
-            raise WrongState("The command was started before", remedy="make a new one")
+            raise WrongState("The command has already been started", remedy="create a new one")
         verb.require_ready(self._context, self.instance)
         self._begun = True
         try:
@@ -74,13 +74,13 @@ class Command:
             self._known.settle(self)
 
     def resize(self, width: int, height: int) -> None:
-        """Window size of its terminal, now or from the start."""
+        """Set the window size of its terminal; before the start, the initial one."""
         self.request = dataclasses.replace(self.request, width=width, height=height)
         if self._execution is not None:
             self._execution.resize(width, height)
 
     async def signal(self, signum: int) -> None:
-        """To the command itself. Raises WrongState before its start."""
+        """Send a signal to the command. Raises WrongState before its start."""
         await self._started.signal(signum)
 
     async def wait(self) -> int:
@@ -90,7 +90,7 @@ class Command:
         return self.exit_status
 
     async def close(self) -> None:
-        """Kill it if it still runs and give back every file descriptor; fine before its start."""
+        """Kill it if it is still running, and close all descriptors; no effect before its start."""
         if self._execution is None:
             return
         execution = self._execution
@@ -104,12 +104,12 @@ class Command:
     @property
     def _started(self) -> Execution:
         if self._execution is None:
-            raise WrongState("The command does not run")
+            raise WrongState("The command is not running")
         return self._execution
 
 
 class Commands:
-    """Commands by id: all that run, and a bounded number of others, of which the oldest is dropped first."""
+    """Commands by id: all running ones, and a bounded number of others, of which the oldest are dropped first."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -118,7 +118,7 @@ class Commands:
         self._bytes = 0
 
     def make(self, instance: Instance, request: ExecRequest, caller: Caller) -> Command:
-        """A command that has not begun. Raises WrongState, InvalidInput."""
+        """Create a command without starting it. Raises WrongState, InvalidInput."""
         verb.check(self._context, instance, request)
         command = Command(self, self._context, instance, request, caller)
         self._keep(command)
@@ -136,7 +136,7 @@ class Commands:
         return [command for command in known if command.instance.id == instance.id]
 
     def settle(self, command: Command) -> None:
-        """It has begun, or has ended: what runs is never dropped."""
+        """Update its place after its start or end: running commands are never dropped."""
         _, size = self._idle.pop(command.id, (None, 0))
         self._bytes -= size
         if command.running:

@@ -1,4 +1,4 @@
-"""What an instance is configured to be, its profiles included."""
+"""The configuration of an instance, including its profiles."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from isola.model.instance import Config, Devices, Instance
 
 
 def expanded(context: Context, instance: Instance) -> tuple[Config, Devices]:
-    """Configuration and devices with what the profiles add."""
+    """Configuration and devices including profiles."""
     profiles = [
         profile
         for name in instance.profiles

@@ -26,7 +26,7 @@ def check(context: Context, instance: Instance, request: ConsoleRequest) -> None
 
 
 class Console:
-    """One client's hold on a console. Only one client has it: attaching takes it from the one before."""
+    """A console attached by one client. Attaching detaches the previous client."""
 
     def __init__(self, context: Context, instance: Instance, request: ConsoleRequest, caller: Caller) -> None:
         self.instance = instance
@@ -38,7 +38,7 @@ class Console:
         self._stream: Stream | None = None
 
     async def attach(self) -> Stream:
-        """Its terminal, both ways; it ends with the instance. Raises WrongState."""
+        """Its terminal, in both directions; EOF when the instance ends. Raises WrongState."""
         live = require_live(self._context, self.instance)
         request = self._request
         self._stream = stream = await live.guest.console()
@@ -55,7 +55,7 @@ class Console:
         await require_live(self._context, self.instance).guest.resize_console(width, height)
 
     def close(self) -> None:
-        """Detach; the console goes on. Fine when it was not attached."""
+        """Detach; the instance keeps running. No effect if it was not attached."""
         if self._stream is not None:
             self._stream.close()
             self._stream = None

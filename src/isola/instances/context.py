@@ -1,4 +1,4 @@
-"""What every verb of instances works with."""
+"""The services and state that all verbs of instances use."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ from isola.warnings import Warnings
 
 
 def entity_of(ref: Ref) -> Entity:
-    """What events and operations name an instance by."""
+    """The entity of an instance in events and operations."""
     return Entity.of(Kind.INSTANCE, ref)
 
 
 def lock_of(ref: Ref) -> str:
-    """What an operation locks that works on an instance."""
+    """The lock of operations on an instance."""
     return entity_of(ref).lock
 
 
@@ -63,18 +63,18 @@ class Live:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     exit_status: int = 0
     limits: Limits = field(default_factory=Limits)
-    """What it may use now."""
+    """Its current limits."""
     home: str = ""
-    """Where root's commands begin inside: ``/root``, or ``/`` where the image has none; empty until asked for."""
+    """Working directory of root's commands: ``/root``, or ``/`` if the image has none; empty until it is needed."""
     since: float = 0.0
-    """When this daemon began to look after it, by the clock that never goes back."""
+    """When this daemon began to supervise it, on the monotonic clock."""
     reboots: int = 0
     """How many reboots in quick succession led to this run."""
     again: bool = False
-    """It was ended for something that it runs on after: once cleaned up, it is started again."""
+    """It was stopped by an operation after which it has to be started again."""
     watcher: asyncio.Task[None] | None = None
     consoles: set[asyncio.Event] = field(default_factory=set)
-    """Clients that are attached to its console: each is told by its event that it has lost it."""
+    """Clients attached to its console: the event is set when the client has lost it."""
 
     def enter(self, state: RunState) -> None:
         """Change the state. Raises AssertionError for an impossible transition, which is a bug of the caller."""
@@ -86,33 +86,33 @@ class Live:
 
 @dataclass(slots=True)
 class Restart:
-    """An instance that has rebooted and is to be started again."""
+    """A pending start of an instance that has rebooted."""
 
     reboots: int
-    """How many in quick succession."""
+    """Number of reboots in quick succession."""
     task: asyncio.Task[None] | None = None
-    """Starts it after a pause; None where it is started at once."""
+    """Starts it after a pause; None if it is started at once."""
 
 
 @dataclass(slots=True)
 class Fault:
-    """An instance could not be brought to what its record says."""
+    """The state of an instance does not match its record, and could not be repaired."""
 
     why: str
     strays: tuple[Plug, ...] = ()
-    """Devices that it may still have on the host, though its record does not know them."""
+    """Devices that may still be on the host although its record does not have them."""
     ended: Live | None = None
-    """The run that could not be cleaned up after, where it is that."""
+    """The run that could not be cleaned up, if that is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class HalfMade:
-    """What a creation may have left on the host that failed and could not be undone."""
+    """Possible remains of a failed creation that could not be undone."""
 
     id: str
     ref: Ref
     pool: str = ""
-    """Empty where it did not come to a volume."""
+    """Empty if no volume was created."""
     layers: tuple[str, ...] = ()
     plugs: tuple[Plug, ...] = ()
 
@@ -130,17 +130,17 @@ class Context:
     projects: Collection[Project]
     references: References
     home: Home
-    """In which project things live that a project names; one without a record has nothing of its own."""
+    """The project that contains the resources which a project uses; for unknown projects the default one."""
     unknown: Unknowns
     layers: Layers
     nics: Nics
     permit: Callable[[Sequence[Instance]], None]
-    """Raises Forbidden or InvalidInput where the project does not allow instances to be so."""
+    """Raises Forbidden or InvalidInput if the project does not permit such instances."""
     disk_paths: Callable[[str], tuple[str, ...]]
-    """Directories of the host that disks of a project may lie below; empty: anywhere."""
+    """Directories of the host to which sources of disks in a project are limited; empty: no limit."""
     snapshots: Collection[InstanceSnapshot]
     permit_snapshot: Callable[[str], None]
-    """Raises Forbidden where the project allows no snapshots."""
+    """Raises Forbidden if the project does not permit snapshots."""
     images: ImageLibrary
     networks: Networks
     pools: Pools
@@ -150,33 +150,33 @@ class Context:
     events: Events
     warnings: Warnings
     after_end: Callable[[Context, Operation, Ref, Live], Awaitable[None]]
-    """What is done when a run has ended by itself."""
+    """Called when a run has ended by itself."""
     keep_mending: Callable[[Context, str], object]
-    """Told the id of an instance that something is wrong with."""
+    """Called with the id of an instance that needs repair."""
     lxcfs: Path | None = None
     live: dict[str, Live] = field(default_factory=dict)
     faults: dict[str, Fault] = field(default_factory=dict)
-    """What is wrong with instances, by id; written by ``fail`` and ``heal``."""
+    """Faults of instances, by id; written by ``fail`` and ``heal``."""
     mending: dict[str, asyncio.Task[None]] = field(default_factory=dict)
-    """Each tries again and again to make such an instance whole."""
+    """Tasks that repeatedly try to repair these instances."""
     half_made: dict[str, HalfMade] = field(default_factory=dict)
-    """What is left of creations, by id."""
+    """Remains of failed creations, by id."""
     undoing: asyncio.Task[None] | None = None
     restored: set[str] = field(default_factory=set)
-    """Ids of instances whose root is restored already, though the record could not be written to say so."""
+    """Ids of instances whose root is restored already, but whose record could not be written."""
     releasing: set[asyncio.Task[None]] = field(default_factory=set)
-    """Each ends, as soon as the store can be written, the intent of an instance that is no longer held still."""
-    """Tries again to remove that."""
+    """Tasks that remove the intents of thawed instances as soon as the store can be written."""
+    """Tries again to remove these remains."""
     restarts: dict[str, Restart] = field(default_factory=dict)
-    """Instances that have rebooted and do not run again yet, by id."""
+    """Pending starts of rebooted instances, by id."""
     leaving: bool = False
-    """The daemon ends: what is to be started again is left to the next one."""
+    """The daemon is stopping: pending starts are left to the next one."""
     described: dict[str, Described[Instance]] = field(default_factory=dict)
-    """What the volumes of a pool say of themselves."""
+    """Descriptions of volumes, by pool."""
     file_sessions: dict[asyncio.Event, tuple[str, asyncio.Event]] = field(default_factory=dict)
-    """Clients connected to files: what says that one has left, the instance's id, and what tells it to leave."""
+    """Clients connected to files: event set when one has left -> the instance's id, and an event that ends it."""
     bases: Bases = field(default_factory=Bases)
-    """Where id ranges may begin on this host."""
+    """First ids of possible id ranges on this host."""
 
     devices: Devices = field(init=False)
 
@@ -198,47 +198,47 @@ class Context:
         )
 
     def volume_ref(self, project: str, pool: str, name: str) -> VolumeRef:
-        """The custom volume that the devices of an instance of this project name."""
+        """The custom volume to which a name in the devices of an instance of this project refers."""
         return VolumeRef.custom(pool, name, self.scoped(project, Kind.STORAGE_VOLUME, name).project)
 
     def tell(self, action: str, ref: Ref, *, caller: Caller = DAEMON, **about: Any) -> None:
-        """Publish what happened to an instance: ``started``."""
+        """Publish an event of an instance, such as ``started``."""
         self.events.lifecycle(f"instance-{action}", entity_of(ref), caller=caller, **about)
 
     def tell_snapshot(
         self, action: str, instance: Instance, name: str, *, caller: Caller = DAEMON, **about: Any
     ) -> None:
-        """Publish what happened to a snapshot."""
+        """Publish an event of a snapshot."""
         entity = snapshot_entity(instance, name)
         self.events.lifecycle(f"instance-snapshot-{action}", entity, caller=caller, **about)
 
     def scoped(self, project: str, kind: Kind, name: str) -> Ref:
-        """What an instance of this project means by a name."""
+        """The resource to which a name refers in an instance of this project."""
         return Ref(self.home(project, kind), name)
 
     def profile_ref(self, instance: Instance, name: str) -> Ref:
         return self.scoped(instance.project, Kind.PROFILE, name)
 
     def network_ref(self, project: str, name: str) -> Ref:
-        """The network that the devices of an instance, or of a profile, of this project name."""
+        """The network to which a name in the devices of an instance or a profile of this project refers."""
         return self.scoped(project, Kind.NETWORK, name)
 
     def phase(self, instance: Instance) -> Phase:
-        """What it is, all things considered."""
+        """Its state, derived from its record, its run and its faults."""
         live, id = self.live.get(instance.id), instance.id
         run = live.state if live is not None else None
         return phase_of(instance.desired, run, restarts=id in self.restarts, fault=id in self.faults)
 
     def status(self, instance: Instance) -> Status:
-        """The same as the API names it."""
+        """Its state as in the API."""
         return self.phase(instance).status
 
     def runs(self, instance: Instance) -> bool:
-        """Whether it runs, or has rebooted and will run again by itself."""
+        """Whether it runs, or has rebooted and is about to be started."""
         return instance.id in self.live or instance.id in self.restarts
 
     def fail(self, id: str, why: str, *strays: Plug, ended: Live | None = None) -> None:
-        """Something is wrong with an instance: it is tried again in the background to put it right."""
+        """Record a fault of an instance, and try to repair it in the background."""
         known = self.faults.get(id) or Fault(why)
         self.faults[id] = Fault(why, (*known.strays, *strays), ended or known.ended)
         self.keep_mending(self, id)
@@ -246,11 +246,11 @@ class Context:
             self.warnings.report(WarningType.INSTANCE_BROKEN, instance.entity, why)
 
     def strays(self, id: str) -> tuple[Plug, ...]:
-        """Devices that an instance may have on the host beside those in its record."""
+        """Devices that an instance may have on the host in addition to those in its record."""
         return self.faults[id].strays if id in self.faults else ()
 
     def heal(self, id: str) -> None:
-        """Nothing is wrong any more; fine when nothing was."""
+        """Remove the fault of an instance, if it has one."""
         if self.faults.pop(id, None) is not None and (instance := self.by_id(id)) is not None:
             self.warnings.resolve(WarningType.INSTANCE_BROKEN, instance.entity)
 
@@ -259,19 +259,19 @@ class Context:
         return next((record for record in self.records if record.id == id), None)
 
     def runtime(self, instance: Instance) -> Runtime:
-        """The runtime that runs it, even if its engine does not work now: to look, stop and remove, none is needed."""
+        """Its runtime, even if the engine does not work: inspecting, stopping and removing need none."""
         return self.runtimes.find(instance.runtime)
 
     def working_runtime(self, instance: Instance) -> Runtime:
-        """The same, for what the engine has to do. Raises DriverUnavailable."""
+        """Its runtime, for actions that need a working engine. Raises DriverUnavailable."""
         return self.runtimes.get(instance.runtime)
 
     def storage(self, instance: Instance) -> VolumeDriver:
-        """The driver of the pool its root lies in."""
+        """The driver of its root's pool."""
         return self.pools.driver(self.pool_name(instance))
 
     def volume(self, instance: Instance) -> Volume:
-        """Its root volume, with the size that it has been given."""
+        """Its root volume, with its configured size."""
         return Volume(
             id=instance.id,
             pool=self.pool_name(instance),
@@ -281,21 +281,21 @@ class Context:
         )
 
     def pool_name(self, instance: Instance) -> str:
-        """The pool its root was made in."""
+        """The pool of its root."""
         pool = instance.volatile.get("root.pool")
         if pool is None:
             raise HostFailure(f"The record of instance {instance.name!r} does not name the pool of its root")
         return pool
 
     def descriptions(self, pool: str) -> Described[Instance]:
-        """What the volumes of a pool say of themselves. Raises NotFound."""
+        """Descriptions of the volumes of a pool. Raises NotFound."""
         if pool not in self.described:
             place = self.pools.driver(pool).descriptions
             self.described[pool] = Described(self.host.files, place, record_codec(Instance))
         return self.described[pool]
 
     def everybody(self) -> list[Instance]:
-        """Those on record, and those of which only the host knows."""
+        """All instances with a record, and those that exist on the host only."""
         return [*self.records, *(each.instance for each in self.unknown.values() if each.instance is not None)]
 
     def logs(self, instance: Instance) -> Path:

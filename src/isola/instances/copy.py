@@ -1,4 +1,4 @@
-"""Make an instance of another one, or of what that was in a snapshot: its root, configuration, devices, snapshots."""
+"""Create an instance as a copy of another one or of a snapshot: root, configuration, devices, snapshots."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ _KEPT = ("volatile.", "image.")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a new instance is made of."""
+    """The instance or snapshot to copy."""
 
     ref: Ref
     snapshot: str = ""
-    """Empty: what the instance is now."""
+    """Empty: the current state of the instance."""
     with_snapshots: bool = True
-    """Of an instance; a snapshot has none."""
+    """Whether to copy the snapshots of an instance, too."""
 
 
 def plan(context: Context, source: Source, request: InstanceRequest) -> Plan:
-    """What the source says, with what the request says instead. Raises as ``create.check``, NotFound, Forbidden."""
+    """The source's properties, overridden by the request's. Raises NotFound, Forbidden, and as ``create.check``."""
     origin, then = _origin(context, source)
     request = dataclasses.replace(
         request,
@@ -64,7 +64,7 @@ def plan(context: Context, source: Source, request: InstanceRequest) -> Plan:
 
 
 async def copy(context: Context, op: Operation, source: Source, request: InstanceRequest) -> None:
-    """The copy has ids, addresses and an identity of its own. Starting it is a second stage, as in ``create``."""
+    """The copy gets new ids, addresses and a new identity. Starting it is a second stage, as in ``create``."""
     await mend(context, op, source.ref)
     found = plan(context, source, request)
     await undo_of_name(context, found.ref)
@@ -87,13 +87,13 @@ async def copy(context: Context, op: Operation, source: Source, request: Instanc
 
 
 def _origin(context: Context, source: Source) -> tuple[Instance, Instance]:
-    """The instance whose volume it is, and the record to go by."""
+    """The instance with the volume, and the record whose configuration applies."""
     origin = context.records.get(source.ref)
     require_kept(origin)
     if not source.snapshot:
         return origin, origin
     then = dataclasses.replace(find(context, origin, source.snapshot).instance, project=origin.project)
-    # It may have been moved since.
+    # The instance may have been moved since then.
     return origin, dataclasses.replace(then, devices=devices_in(context, then, context.pool_name(origin)))
 
 
@@ -102,7 +102,7 @@ def _wanted(context: Context, source: Source, origin: Instance) -> list[Instance
 
 
 def _own(config: Mapping[str, str]) -> dict[str, str]:
-    """Without what the daemon keeps: clients send it back."""
+    """Without internal keys of the daemon, which clients send back."""
     return {key: value for key, value in config.items() if not key.startswith(_KEPT)}
 
 
@@ -166,7 +166,7 @@ async def bring_snapshot(
     context: Context, op: Operation, origin: Instance, instance: Instance, snapshot: InstanceSnapshot, *,
     ready: bool = True,
 ) -> InstanceSnapshot:  # fmt: skip
-    """Give a copy one of the snapshots of what it was copied from, recorded as ``ready`` or not yet."""
+    """Copy a snapshot of the source to the copy, recorded as ``ready`` or not yet."""
     then = dataclasses.replace(
         snapshot.instance,
         id=instance.id,

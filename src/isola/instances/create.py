@@ -1,4 +1,4 @@
-"""Create an instance: an image gives layers, a pool a volume over them, networks their addresses."""
+"""Create an instance: layers from an image, a volume in a pool, addresses from networks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _EMPTY_START = Start(stop_signal="SIGTERM")
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A request that was found right, with everything a user may leave open filled in."""
+    """A validated request, with defaults for everything that was left open."""
 
     request: InstanceRequest
     ref: Ref
@@ -47,14 +47,14 @@ class Plan:
 
 
 def check(context: Context, request: InstanceRequest) -> Plan:
-    """Everything that can be known to be wrong before anything is done. Raises InvalidInput, NotFound, Unsupported."""
+    """Validate a request before any effect. Raises InvalidInput, NotFound, Unsupported."""
     ref = Ref(request.project, request.name if request.name is not None else _free_name(context, request.project))
     plain_name(ref.name)
     context.projects.get(ref.project)
     validate(request.config, request.devices)
     if request.type != "container":
         raise InvalidInput(
-            f"Instances of type {request.type[:40]!r} are not offered", field="type", remedy="use container"
+            f"Instances of type {request.type[:40]!r} are not supported", field="type", remedy="use container"
         )
     names = _profiles_of(context, request)
     config, devices = merge(_profiles(context, request.project, names), request.config, request.devices)
@@ -69,7 +69,7 @@ def check(context: Context, request: InstanceRequest) -> Plan:
 
 
 def _draft(context: Context, request: InstanceRequest, ref: Ref, profiles: tuple[str, ...]) -> Instance:
-    """As much of the record as a project's limits and restrictions are about."""
+    """The part of the record to which a project's limits and restrictions apply."""
     return Instance(
         id="",
         name=ref.name,
@@ -91,9 +91,9 @@ def choose_runtime(runtimes: Runtimes, request: InstanceRequest) -> str:
 
 
 async def create(context: Context, op: Operation, plan: Plan) -> Instance:
-    """Do what was planned. Starting is a second stage: when it fails the instance stays, stopped."""
+    """Create the instance. Starting is a second stage: if it fails, a stopped instance remains."""
     image = await _image(context, op, plan.request)
-    plan = check(context, plan.request)  # making the image took its time: the profiles may be others by now
+    plan = check(context, plan.request)  # building the image may have taken long: the profiles may have changed
     await undo_of_name(context, plan.ref)
     id = context.host.clock.token(8)
     half = HalfMade(id, plan.ref)
@@ -107,7 +107,7 @@ async def create(context: Context, op: Operation, plan: Plan) -> Instance:
         await _build(context, op, instance)
         await op.commit(lambda: record_created(context, plan, instance))
     if image is not None:
-        with suppress(IsolaError):  # good to know, no reason to fail what is done
+        with suppress(IsolaError):  # optional: must not fail the creation
             await context.images.used(image.ref)
     context.tell("created", instance.ref, caller=op.caller, type=instance.type)
     if plan.request.start:
@@ -117,16 +117,16 @@ async def create(context: Context, op: Operation, plan: Plan) -> Instance:
 
 
 def half_of(context: Context, instance: Instance) -> HalfMade:
-    """What a creation that fails from now on may leave."""
+    """Possible remains if the creation fails from now on."""
     plugs = plugs_of(context, instance)
     return HalfMade(instance.id, instance.ref, context.pool_name(instance), instance.start.layers, plugs)
 
 
 async def record_created(context: Context, plan: Plan, instance: Instance) -> None:
-    """Raises PreconditionFailed where its profiles say something else by now."""
+    """Raises PreconditionFailed if its profiles have changed meanwhile."""
     if check(context, dataclasses.replace(plan.request, profiles=plan.profiles)).devices != plan.devices:
         raise PreconditionFailed(
-            f"A profile was changed while instance {instance.name!r} was made of it", remedy="create it again"
+            f"A profile was changed while instance {instance.name!r} was being created", remedy="create it again"
         )
     await _add(context, instance)
 
@@ -173,7 +173,7 @@ async def _record(
 
 
 async def announce(context: Context, op: Operation, instance: Instance) -> None:
-    """Say what is about to be made, for a daemon that has to undo it: it removes nothing that it does not know of."""
+    """Write an intent, so that the next daemon can undo an interrupted creation: it removes only known objects."""
     facts = {"pool": context.pool_name(instance), "name": instance.name, "project": instance.project}
     intent = Intent(instance.id, BEGUN, facts, instance.start.layers)
 
@@ -229,7 +229,7 @@ async def _build(context: Context, op: Operation, instance: Instance) -> None:
 
 
 def _profiles_of(context: Context, request: InstanceRequest) -> tuple[str, ...]:
-    """Those of the request, or else of its image; one that is yet to be built has none of its own."""
+    """Those of the request, or else of its image; an image that has to be built first has none."""
     if request.profiles is not None:
         return request.profiles
     image = None

@@ -26,7 +26,7 @@ def check(context: Context, ref: Ref, *, force: bool) -> None:
 
 
 async def delete(context: Context, op: Operation, ref: Ref, *, force: bool) -> None:
-    """Stop it if ``force`` allows, then remove all of it."""
+    """Stop it if ``force`` is set, then remove it."""
     check(context, ref, force=force)
     runs = context.runs(context.records.get(ref))
     if runs:

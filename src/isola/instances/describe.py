@@ -1,4 +1,4 @@
-"""What a volume says of its instance: written beside it, so that a lost record can be made again."""
+"""Descriptions of instances beside their volumes, from which lost records can be restored."""
 
 from __future__ import annotations
 
@@ -17,32 +17,34 @@ log = logging.getLogger(__name__)
 
 
 async def describe(context: Context, instance: Instance) -> None:
-    """On disk when this returns; costs nothing when it says the same already. Raises HostFailure."""
+    """Write the description, durable on return; no effect if it is unchanged. Raises HostFailure."""
     await context.descriptions(context.pool_name(instance)).write(instance.id, _lasting(instance))
 
 
 async def describe_change(context: Context, op: Operation, old: Instance, new: Instance) -> None:
-    """The same before a change is recorded, undone by what was said until then."""
+    """Write the new description before a change is recorded; undone by the old one."""
     await op.effect(f"describe {new.name}", lambda: describe(context, new), undo=lambda: keep_described(context, old))
 
 
 async def keep_described(context: Context, *instances: Instance) -> None:
-    """The same after a change that stands already: a description that could not be written fails nothing."""
+    """Write descriptions after a completed change; failures are only logged."""
     for instance in instances:
         try:
             await describe(context, instance)
         except IsolaError as error:
-            log.warning("The volume of instance %s does not say what it is: %s", instance.name, error)
+            log.warning("The description of instance %s could not be written: %s", instance.name, error)
 
 
 async def forget_volume(context: Context, op: Operation, volume: Volume) -> None:
-    """Remove a volume and what it says of itself."""
+    """Remove a volume and its description."""
     await context.pools.driver(volume.pool).delete_volume(op, volume)
     descriptions = context.descriptions(volume.pool)
     await op.effect(f"remove description of {volume.id}", lambda: descriptions.remove(volume.id))
 
 
 def _lasting(instance: Instance) -> Instance:
-    """Without what changes at every start and stop; what is taken in again gets no template a second time."""
+    """Without fields that change at every start and stop, and pending templates, which are not applied after
+    adoption.
+    """
     volatile = {key: value for key, value in instance.volatile.items() if not key.startswith(_PASSING)}
     return dataclasses.replace(instance, desired=Desired.STOPPED, last_used_at=None, volatile=volatile)

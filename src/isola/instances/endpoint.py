@@ -1,4 +1,4 @@
-"""What an instance's NICs end in: a network namespace before its run, or taps that its guest takes."""
+"""Endpoints of an instance's NICs: a network namespace that is created before its run, or taps for its guest."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ async def make_endpoint(context: Context, op: Operation, instance: Instance) -> 
 
 
 async def keep_endpoint(context: Context, instance: Instance, guest: Guest) -> None:
-    """Keep the namespace of a run that came without one that is kept, as runs of Isola 0.1 did. Raises HostFailure."""
+    """Keep alive the namespace that an engine has created, as for runs of Isola 0.1. Raises HostFailure."""
     namespaces = context.networks.namespaces
     if context.runtime(instance).capabilities.shares_kernel and not namespaces.has(instance.id):
         await guest.keep_network(namespaces.place(instance.id))
 
 
 def target_of(context: Context, instance: Instance, live: Live | None) -> Target | None:
-    """Where devices are plugged in now; None where it does not run. Raises WrongState."""
+    """The target for attaching devices; None if it does not run. Raises WrongState."""
     if live is None:
         return None
     if context.runtime(instance).capabilities.shares_kernel:

@@ -1,4 +1,4 @@
-"""Why a start failed, kept for later questions: ``start.log`` beside the console's log."""
+"""The reason of a failed start, kept in ``start.log`` beside the console's log."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[ -
 _LINES, _CHARACTERS = 8, 1000
 
 
-async def last_words(context: Context, instance: Instance) -> str:
-    """The last lines its console has shown."""
+async def console_tail(context: Context, instance: Instance) -> str:
+    """The last lines of its console output."""
     try:
         return tail(await context.runtime(instance).console_log(instance.id))
     except IsolaError:
@@ -23,7 +23,7 @@ async def last_words(context: Context, instance: Instance) -> str:
 
 
 async def note_failure(context: Context, instance: Instance, error: IsolaError) -> None:
-    """Write down why the last start failed; the failure itself is the news, so that this may fail."""
+    """Log why the last start failed; errors of writing are ignored, because the failure is reported anyway."""
     file = context.logs(instance) / START_LOG
     line = f"{context.host.clock.now():%Y-%m-%d %H:%M:%S} UTC: The start failed: {error}\n"
     with suppress(IsolaError):
@@ -32,7 +32,7 @@ async def note_failure(context: Context, instance: Instance, error: IsolaError) 
 
 
 async def failure(context: Context, instance: Instance) -> bytes:
-    """What was written down of the last start that failed; empty where none has."""
+    """The logged reason of the last failed start; empty if there is none."""
     try:
         return await context.host.files.read(context.logs(instance) / START_LOG)
     except IsolaError:
@@ -40,6 +40,6 @@ async def failure(context: Context, instance: Instance) -> bytes:
 
 
 def tail(log: bytes) -> str:
-    """The last lines that say something, without what steers a terminal. Pure."""
+    """The last non-empty lines, without terminal escape sequences. Pure."""
     lines = [_ESCAPES.sub("", line).strip() for line in log[-16_384:].decode(errors="replace").splitlines()]
     return "\n".join([line for line in lines if line][-_LINES:])[-_CHARACTERS:]

@@ -14,7 +14,7 @@ from isola.runtimes import ExecSpec, Execution, users
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 NOT_STARTED = 126
-"""Exit status of a command that could not be started, as a shell gives it."""
+"""Exit status of a command that could not be started, as in a shell."""
 
 
 def check(context: Context, instance: Instance, request: ExecRequest) -> None:
@@ -27,7 +27,7 @@ def check(context: Context, instance: Instance, request: ExecRequest) -> None:
 
 
 def require_ready(context: Context, instance: Instance) -> None:
-    """Whether a command can begin now. Raises WrongState."""
+    """Check that a command can be started. Raises WrongState."""
     if require_live(context, instance).state is RunState.FROZEN:
         raise WrongState(f"Instance {instance.name!r} is frozen", remedy="unfreeze it first")
 
@@ -43,7 +43,7 @@ async def begin(context: Context, instance: Instance, request: ExecRequest, call
 
 
 async def _home(context: Context, instance: Instance, request: ExecRequest, who: tuple[int, int]) -> str:
-    """Where a command begins that does not say; root's home is looked for once in a run."""
+    """The default working directory of a command; root's home is determined once per run."""
     live = require_live(context, instance)
     if request.cwd or who[0] != 0 or not instance.start.system:
         return "/"
@@ -57,7 +57,7 @@ async def _home(context: Context, instance: Instance, request: ExecRequest, who:
 
 
 async def _who(context: Context, instance: Instance, request: ExecRequest) -> tuple[int, int]:
-    """User and group as numbers; names and primary groups are those of the instance's own files."""
+    """User and group as numbers; names and primary groups are resolved by the instance's own files."""
     user, group = request.user, request.group
     if user in (0, "root"):
         return 0, group or 0
@@ -68,7 +68,7 @@ async def _who(context: Context, instance: Instance, request: ExecRequest) -> tu
 
 
 def spec_of(context: Context, instance: Instance, request: ExecRequest, who: tuple[int, int], home: str) -> ExecSpec:
-    """What the runtime is asked for: what the client wants over what the instance has over the defaults."""
+    """The spec for the runtime: options of the client override those of the instance, which override the defaults."""
     config, _ = expanded(context, instance)
     user, group = who
     defaults = {"PATH": _PATH, "LANG": "C.UTF-8"}

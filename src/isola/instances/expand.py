@@ -1,4 +1,4 @@
-"""Profiles and the instance's own words merged; checks of devices. Pure."""
+"""Merging of profiles and the instance's own configuration; validation of devices. Pure."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from isola.model.units import parse_size
 def merge(
     profiles: Iterable[Profile], config: Config, devices: Devices
 ) -> tuple[dict[str, str], dict[str, Mapping[str, str]]]:
-    """Later profiles win over earlier ones, the instance over all; a device is replaced whole.
+    """Later profiles override earlier ones, the instance overrides all; a device is replaced as a whole.
 
-    An empty value wins over nothing: 0.1 recorded such values.
+    Empty values, which 0.1 recorded, override nothing.
     """
     merged_config: dict[str, str] = {}
     merged_devices: dict[str, Mapping[str, str]] = {}
@@ -33,24 +33,24 @@ def merge(
 
 
 def validate(config: Config, devices: Devices) -> None:
-    """Check the words of a profile or an instance on their own. Raises InvalidInput, Unsupported."""
+    """Validate the configuration of a profile or an instance by itself. Raises InvalidInput, Unsupported."""
     SETTINGS.validate(config)
     check(devices)
 
 
 def root_pool(devices: Devices) -> str:
-    """Pool of the root disk. Raises InvalidInput when there is none."""
+    """Pool of the root disk. Raises InvalidInput if there is none."""
     return devices[root_name(devices)]["pool"]
 
 
 def root_size(devices: Devices) -> int | None:
-    """Bytes that the root disk may take; None where nothing is said."""
+    """Size limit of the root disk in bytes; None if it has none."""
     size = devices[root_name(devices)].get("size")
     return parse_size(size) if size else None
 
 
 def with_size(volatile: Config, size: int | None) -> dict[str, str]:
-    """The facts of an instance whose root may take so much."""
+    """``volatile`` with the size limit of the root."""
     kept = {key: value for key, value in volatile.items() if key != ROOT_SIZE}
     return kept if size is None else {**kept, ROOT_SIZE: str(size)}
 
@@ -68,9 +68,9 @@ def root_name(devices: Devices) -> str:
 
 
 def require(devices: Devices, *, network: Callable[[str], object], pool: Callable[[str], object]) -> None:
-    """Check that what expanded devices name exists, and that no two take the same place inside.
+    """Check that expanded devices name existing resources, and do not conflict inside.
 
-    ``network`` and ``pool`` raise NotFound. What only the host can tell is asked when the devices are chosen.
+    ``network`` and ``pool`` raise NotFound. Checks that need the host take place when the devices are chosen.
     """
     root_name(devices)
     taken: dict[str, str] = {}
@@ -94,14 +94,14 @@ def require(devices: Devices, *, network: Callable[[str], object], pool: Callabl
 
 
 def networks_of(devices: Devices) -> set[str]:
-    """The managed networks that NICs among these name, or may name as their parent."""
+    """The managed networks that these NICs name, directly or as their parent."""
     nics = (without_type(device) for device in devices.values() if device.get("type") == "nic")
     return {name for nic in nics if (name := network_name(nic))}
 
 
 @contextmanager
 def naming(field: str) -> Iterator[None]:
-    """What is not found within is named by this field: the thing the request is about is there."""
+    """Convert NotFound to InvalidInput with this field: it means a resource that the request names."""
     try:
         yield
     except NotFound as error:

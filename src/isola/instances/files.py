@@ -14,7 +14,7 @@ from isola.instances.phases import require_kept
 from isola.model.instance import Instance
 
 _SESSIONS = 64
-"""Clients that may stay connected to files, of all instances together."""
+"""Maximum number of clients that stay connected to files, of all instances together."""
 _LEAVE_SECONDS = 5.0
 
 
@@ -24,7 +24,7 @@ class FilesSession:
 
     root: Root
     over: asyncio.Event
-    """Set when the instance starts, stops or is deleted: its root is another one then."""
+    """Set when the instance starts, stops or is deleted, because its root changes then."""
 
 
 @asynccontextmanager
@@ -57,9 +57,9 @@ async def end_sessions(context: Context, instance: Instance) -> None:
 
 @asynccontextmanager
 async def root(context: Context, instance: Instance) -> AsyncIterator[Root]:
-    """What the instance sees as ``/``; a stopped instance's root is mounted for as long as this lasts.
+    """The instance's root file system; that of a stopped instance is mounted within this context.
 
-    Raises WrongState also where its first process has ended and has not been cleaned up after yet.
+    Also raises WrongState if its first process has ended and is not cleaned up yet.
     """
     require_kept(instance)
     live, files = context.live.get(instance.id), context.host.files

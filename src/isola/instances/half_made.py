@@ -1,6 +1,6 @@
-"""What a creation could not undo, or a daemon that died: undone by the next creation of its name, or after a while.
+"""Remains of creations whose undo failed or was interrupted: removed in the background, or before the next creation.
 
-Until then an intent stands in the store, so that also the next daemon removes it; nothing else is ever touched.
+Until then there is an intent in the store, so that the next daemon removes them, too; nothing else is ever removed.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from isola.model.storage import Volume
 from isola.operations import Operation
 
 BEGUN = "instance"
-"""The kind of intent of an instance that is being made."""
+"""The kind of the intent of an instance that is being created."""
 _LONGEST = 60.0
 log = logging.getLogger(__name__)
 
 
 def keep_in_mind(context: Context, half: HalfMade) -> None:
-    """Try again to undo it, by and by, until that has been done or the daemon ends."""
+    """Retry the undo with increasing pauses, until it succeeds or the daemon ends."""
     context.half_made[half.id] = half
     if context.undoing is None or context.undoing.done():
         context.undoing = asyncio.get_running_loop().create_task(_by_and_by(context), name="undo half-made instances")
 
 
 async def undo_begun(context: Context) -> None:
-    """At the start of the daemon: remove what one that died had begun to make and never recorded."""
+    """At the start of the daemon: remove the remains of creations that were interrupted before their commit."""
     for intent in list(context.intents.of_kind(BEGUN)):
         facts = intent.facts
         half = HalfMade(
@@ -51,9 +51,9 @@ async def undo_begun(context: Context) -> None:
 
 
 async def undo_of_name(context: Context, ref: Ref) -> None:
-    """Before an instance is made: one of the same name that was half made goes first, if it can."""
+    """Before a creation: try to remove the remains of an earlier one under the same name."""
     for half in [half for half in context.half_made.values() if half.ref == ref]:
-        with suppress(IsolaError):  # it is tried again later, and in the way of nothing but itself
+        with suppress(IsolaError):  # it is retried later, and does not conflict with the new instance
             await _undo(context, half)
 
 
@@ -77,7 +77,8 @@ async def _undo(context: Context, half: HalfMade) -> None:
 
 
 async def _work(context: Context, op: Operation, half: HalfMade) -> None:
-    """Can be repeated; fine when there is nothing left to do."""
+    """Can be repeated."""
+
     await op.commit()
     if context.by_id(half.id) is None:
         await context.devices.unregister(op, map(_without_addresses, half.plugs))
@@ -91,5 +92,5 @@ async def _work(context: Context, op: Operation, half: HalfMade) -> None:
 
 
 def _without_addresses(plug: Plug) -> Plug:
-    """They were free again as soon as the creation had failed, and may be another's: no lease of them is ended."""
+    """Its addresses were released when the creation failed and may be in use again, so their leases are kept."""
     return dataclasses.replace(plug, state=plug.state.with_facts(ipv4="", ipv6=""))

@@ -1,4 +1,4 @@
-"""What belongs to an instance wherever it runs: its devices, and its NICs on managed networks."""
+"""Devices of an instance, and its NICs on managed networks."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def nics_of(context: Context, instance: Instance) -> list[Nic]:
 
 
 async def refreshed(context: Context, op: Operation, instance: Instance, devices: Devices) -> Instance:
-    """The record with the states its expanded devices shall have; unchanged devices keep theirs.
+    """The record with the new states of its expanded devices; unchanged devices keep theirs.
 
-    Raises what devices raise that the host, or another instance, does not allow.
+    Raises the errors of devices that conflict with the host or another instance.
     """
     await context.devices.require(instance, devices)
     return dataclasses.replace(instance, plugged=await context.devices.choose(op, instance, devices))

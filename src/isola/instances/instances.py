@@ -1,4 +1,4 @@
-"""All verbs of instances, as doors call them; each verb's work stands in a file of its own."""
+"""The interface of all verbs of instances for doors; each verb is implemented in its own file."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ from isola.operations import Operation
 from isola.runtimes import Attachment, LogLine
 from isola.state import Versioned
 
-_STATEFUL = Unsupported("Stateful stop and start are not offered yet", field="stateful", remedy="leave it out")
+_STATEFUL = Unsupported("Stateful stop and start are not supported yet", field="stateful", remedy="leave it out")
 
 
 class Instances:
-    """Reading is quick and from memory; every mutation returns its running operation at once.
+    """Reads are from memory; every mutation returns its running operation at once.
 
-    What can be known to be wrong beforehand is raised by the call itself, the rest by the operation.
+    Errors that can be determined in advance are raised by the call, all others by the operation.
     """
 
     def __init__(self, context: Context) -> None:
@@ -63,11 +63,13 @@ class Instances:
         self.snapshots = Snapshots(context)
 
     async def look(self) -> None:
-        """Find what is on the host and in no record; once the pools are there, and before anything is chosen."""
+        """Find instances on the host without a record; after the pools are open, before any ids or addresses are
+        chosen.
+        """
         await unknown_verbs.look(self._context)
 
     async def open(self) -> None:
-        """Adopt what runs, finish or remove what is half made, start what a boot stopped."""
+        """Adopt running instances, complete interrupted changes, and start instances after a boot of the host."""
         await claim_again(self._context)
         await reconcile(self._context)
         await let_go_on(self._context)
@@ -76,7 +78,7 @@ class Instances:
         await look_around(self._context)
 
     async def close(self) -> None:
-        """Stop looking; the instances run on."""
+        """Stop supervising; the instances keep running."""
         for live in self._context.live.values():
             if live.watcher is not None:
                 live.watcher.cancel()
@@ -88,7 +90,7 @@ class Instances:
             task.cancel()
 
     async def shutdown(self) -> None:
-        """Stop all that runs; the next start of the daemon starts it again."""
+        """Stop all running instances; the next start of the daemon starts them again."""
         await shutdown(self._context)
 
     # --- reading ------------------------------------------------------------------------------------------------
@@ -108,7 +110,7 @@ class Instances:
         return self._context.records.read(ref)
 
     def again(self, instance: Instance) -> Versioned[Instance] | None:
-        """The record of the same instance as it stands now, whatever its name is by now; None when it is gone."""
+        """The current record of the same instance, even if it was renamed; None if it was deleted."""
         found = self._context.records.find(instance.ref)
         if found is None or found.id != instance.id:
             found = self._context.by_id(instance.id)
@@ -119,12 +121,12 @@ class Instances:
         return self._context.status(instance)
 
     def expanded(self, instance: Instance) -> tuple[Config, Devices]:
-        """Configuration and devices with what profiles, image and daemon add."""
+        """Configuration and devices including those of profiles, image and daemon."""
         config, devices = expanded(self._context, instance)
         return dict(config) | self._kept(instance), devices
 
     def config(self, instance: Instance) -> Config:
-        """Local configuration with what image and daemon add."""
+        """Local configuration including keys of image and daemon."""
         return dict(instance.config) | self._kept(instance)
 
     def _kept(self, instance: Instance) -> dict[str, str]:
@@ -136,11 +138,11 @@ class Instances:
         return kept
 
     def unknown(self) -> list[Unknown]:
-        """What is on the host of instances that no record speaks for."""
+        """Instances on the host without a record."""
         return list(self._context.unknown.values())
 
     async def state(self, instance: Instance, *, disk: bool = True) -> InstanceState:
-        """What is observed now; without ``disk`` nothing is walked."""
+        """The observed state; without ``disk``, no directory is walked."""
         return await observe(self._context, instance, disk=disk)
 
     async def states(self, instances: Sequence[Instance]) -> Sequence[InstanceState]:
@@ -167,7 +169,7 @@ class Instances:
         )
 
     def copy(self, source: Source, request: InstanceRequest, *, caller: Caller = DAEMON) -> Operation:
-        """Make one of another one, or of a snapshot of that. What the request says wins over what the source says.
+        """Copy an instance or a snapshot. The request overrides properties of the source.
 
         Raises NotFound, InvalidInput, AlreadyExists, Forbidden, Unsupported.
         """
@@ -223,7 +225,7 @@ class Instances:
         stateful: bool = False,
         caller: Caller = DAEMON,
     ) -> Operation:
-        """``timeout`` None waits for ever; with ``force`` nothing else is waited for long.
+        """``timeout`` None waits without limit; with ``force`` other operations are cancelled.
 
         Raises NotFound, WrongState, Busy.
         """
@@ -283,7 +285,9 @@ class Instances:
         )
 
     def change_state(self, ref: Ref, change: StateChange, *, caller: Caller = DAEMON) -> Operation:
-        """Start, stop, restart, freeze or unfreeze; starting what is frozen unfreezes it. Raises what that raises."""
+        """Start, stop, restart, freeze or unfreeze; starting a frozen instance unfreezes it. Raises the verb's
+        errors.
+        """
         if change.action is Action.STOP:
             return self.stop(ref, timeout=change.timeout, force=change.force, stateful=change.stateful, caller=caller)
         if change.action is Action.RESTART:
@@ -302,7 +306,7 @@ class Instances:
         project: str | None = None,
         caller: Caller = DAEMON,
     ) -> Operation:
-        """The same for every one of them that it applies to."""
+        """The same for all instances to which it applies."""
         chosen = [instance for instance in instances if self.status(instance) in change.action.fitting]
         return steer_all(
             self._context.operations,
@@ -349,9 +353,9 @@ class Instances:
         return self._operate("Deleting instance", ref, work, caller=caller, urgent=force)
 
     def update(self, ref: Ref, decide: update_verb.Decide, *, caller: Caller = DAEMON) -> Operation:
-        """Live where the key is live. ``decide`` is asked now, to refuse what is wrong, and again at its turn.
+        """Keys that are live take effect at once. ``decide`` is called now, for validation, and again under the lock.
 
-        Raises NotFound, InvalidInput, WrongState, and what ``decide`` raises.
+        Raises NotFound, InvalidInput, WrongState, and the errors of ``decide``.
         """
         update_verb.check(self._context, ref, decide(self.get(ref)))
         return self._operate(
@@ -359,7 +363,7 @@ class Instances:
         )
 
     def adopt(self, id: str, name: str = "", *, caller: Caller = DAEMON) -> Operation:
-        """Make a record again from what a volume says; what runs goes on. Raises NotFound."""
+        """Restore a record from its description; a running instance keeps running. Raises NotFound."""
         found = unknown_verbs.find(self._context, id)
         said = found.instance
         known = Ref(said.project if said else DEFAULT_PROJECT, name or (said.name if said else found.id))
@@ -368,7 +372,7 @@ class Instances:
         )
 
     def remove_unknown(self, id: str, *, caller: Caller = DAEMON) -> Operation:
-        """Remove all of what no record speaks for. Raises NotFound."""
+        """Remove an instance without a record. Raises NotFound."""
         found = unknown_verbs.find(self._context, id)
         return self._context.operations.start(
             "Removing an unknown instance",
@@ -384,9 +388,9 @@ class Instances:
         take_back: Callable[[], Awaitable[object]],
         caller: Caller,
     ) -> None:
-        """Record a profile's change and bring every instance that has it along: all of it or nothing.
+        """Record a profile's change and apply it to all instances that use it, or to none.
 
-        It waits until nothing else works on these instances.
+        It waits until no other operation works on these instances.
         """
         while not await self._follow(profile, record, take_back, caller):
             pass
@@ -398,7 +402,9 @@ class Instances:
         take_back: Callable[[], Awaitable[object]],
         caller: Caller,
     ) -> bool:
-        """False when an instance has taken the profile while this waited for its turn: then it has to wait for that."""
+        """False if another instance has begun to use the profile while this waited: then it has to be locked as
+        well.
+        """
         users = self._users_of(profile)
         missed: set[Ref] = set()
 
@@ -425,7 +431,7 @@ class Instances:
         return {user.ref for user in users if user.kind is Kind.INSTANCE}
 
     def exec(self, ref: Ref, request: ExecRequest, *, caller: Caller = DAEMON) -> Command:
-        """A command that can be started. Raises NotFound, WrongState, InvalidInput."""
+        """Create a command. Raises NotFound, WrongState, InvalidInput."""
         return self._commands.make(self.get(ref), request, caller)
 
     def command(self, id: str) -> Command:
@@ -433,11 +439,11 @@ class Instances:
         return self._commands.get(id)
 
     def commands(self, ref: Ref) -> Sequence[Command]:
-        """Commands of an instance that run, and those remembered. Raises NotFound."""
+        """Running and remembered commands of an instance. Raises NotFound."""
         return self._commands.of(self.get(ref))
 
     def console(self, ref: Ref, request: ConsoleRequest, *, caller: Caller = DAEMON) -> Console:
-        """A console that can be attached to. Raises NotFound, WrongState, Unsupported."""
+        """A console, not attached yet. Raises NotFound, WrongState, Unsupported."""
         instance = self.get(ref)
         console_verb.check(self._context, instance, request)
         return Console(self._context, instance, request, caller)
@@ -445,7 +451,7 @@ class Instances:
     # --- consoles, logs, files ----------------------------------------------------------------------------------
 
     async def console_log(self, ref: Ref) -> bytes:
-        """What the console has shown, raw."""
+        """Raw console output."""
         instance = self.get(ref)
         return await self._context.runtime(instance).console_log(instance.id)
 
@@ -459,7 +465,7 @@ class Instances:
         return await stop_verb.require_live(self._context, self.get(ref)).guest.attach()
 
     async def start_log(self, ref: Ref) -> bytes:
-        """Why its last start failed, and what its console has shown."""
+        """Why its last start failed, and its console output."""
         instance = self.get(ref)
         return await evidence.failure(self._context, instance) + await self.console_log(ref)
 
@@ -477,7 +483,7 @@ class Instances:
         return await logs_verb.read(self._context, self.get(ref), file)
 
     async def keep_output(self, instance: Instance, file: str, data: bytes) -> str:
-        """Write what a command has said; returns the log file's name."""
+        """Write the output of a command; returns the log file's name."""
         return await logs_verb.keep_output(self._context, instance, file, data)
 
     async def delete_log(self, ref: Ref, file: str) -> None:
@@ -495,7 +501,7 @@ class Instances:
     # --- operations ---------------------------------------------------------------------------------------------
 
     def _idle(self, ref: Ref) -> bool:
-        """Whether nothing works on it: then what it is now is what an operation will find at its turn."""
+        """Whether no operation works on it, so that its current state is the one that a new operation will find."""
         return self._context.operations.holder(lock_of(ref)) is None
 
     def _steer(
@@ -508,9 +514,10 @@ class Instances:
         done: Callable[[Instance | None], bool] = lambda found: False,
         force: bool = False,
     ) -> Operation:
-        """Change whether it runs. As in LXD the same verb twice is done once, and another one is refused meanwhile.
+        """Change its run state. As in LXD, the same verb twice is executed once, and a different one is refused
+        meanwhile.
 
-        What is done by the time its turn comes is not done again.
+                A verb has no effect if its result is already reached when its turn comes.
         """
         holder = self._context.operations.holder(lock_of(ref))
         other = holder is not None and holder.gives_way and holder.description != description

@@ -1,6 +1,6 @@
-"""Try again and again to make an instance whole that something is wrong with, until it is or a verb has done it.
+"""Repair an instance with a fault in the background, with increasing pauses, until it succeeds or a verb has done it.
 
-What runs is left alone: to repair its devices breaks connections, which its next verb or the next daemon may do.
+Running instances are not repaired here, because that breaks connections; their next verb or the next daemon does it.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from isola.model.reference import Ref
 from isola.operations import Operation
 
 FIRST, LONGEST = 1.0, 60.0
-"""Seconds before the first attempt, and the most between two: the pauses double."""
+"""Seconds before the first attempt, and the longest pause: the pauses double."""
 log = logging.getLogger(__name__)
 
 
 def keep_mending(context: Context, id: str) -> None:
-    """Begin with it, where that is not done already."""
+    """Start the repair task, unless it is running."""
     task = context.mending.get(id)
     if (task is None or task.done()) and not context.leaving:
         task = context.mending[id] = asyncio.get_running_loop().create_task(_keep_on(context, id), name=f"mend {id}")

@@ -16,7 +16,7 @@ from isola.storage import Pools, VolumeDriver
 
 log = logging.getLogger(__name__)
 _ROOTS = (Kind.INSTANCE, Kind.INSTANCE_SNAPSHOT, Kind.UNKNOWN)
-"""What has a root of its own, which stands on layers only where the pool shares them."""
+"""Kinds with a root volume, which depends on layers only if the pool shares them."""
 
 
 class Layers:
@@ -28,11 +28,11 @@ class Layers:
         self._unknown = unknown
 
     def reserved(self, id: str, start: Start) -> AbstractContextManager[None]:
-        """Within, the layers of an instance are kept that is being made and has no record yet."""
+        """Within this context, the layers of an instance that has no record yet are kept."""
         return self._references.holding(Entity.of_host(Kind.OPERATION, id), layers_of(start))
 
     async def drop_unused(self, layers: Collection[str], *, but: Entity | None = None) -> None:
-        """Remove from every pool those of the layers that nothing needs any more, not counting the instance ``but``."""
+        """Remove those of the layers that are not used any more, except by the instance ``but``, from all pools."""
         for pool in self._pools:
             try:
                 if not any(each.pool == pool.name and each.instance is None for each in self._unknown.values()):

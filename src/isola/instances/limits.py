@@ -11,9 +11,9 @@ from isola.model.instance import Config
 from isola.model.limits import Limits
 
 _LEAST_TMPFS = 64 * 2**20
-"""What a percentage comes to at least: systemd wants 16 MiB free in /run whenever it is told to reload."""
+"""Minimum of a percentage: systemd needs 16 MiB free in /run for a daemon-reload."""
 _SHARED_MEMORY_OF_ONE_PROGRAM = 64 * 2**20
-"""What programs from OCI images expect."""
+"""The default of container engines for application containers."""
 
 
 def limits_of(
@@ -24,9 +24,9 @@ def limits_of(
     load: Mapping[int, int],
     held: Sequence[int] = (),
 ) -> Limits:
-    """Limits that a configuration asks for on a host with this memory and these CPUs.
+    """The limits of a configuration on a host with this memory and these CPUs.
 
-    ``load`` says how many instances are bound to each CPU; the least loaded are chosen, unless the right
+    ``load`` has the number of instances bound to each CPU; the least loaded are chosen, unless the required
     number is ``held`` already. Raises InvalidInput.
     """
     processes = SETTINGS.value(config, "limits.processes")
@@ -47,7 +47,7 @@ def memory_limit(config: Config, memory_total: int) -> int | None:
 
 
 def tmpfs_size(config: Config, memory_total: int, *, system: bool) -> int:
-    """Bytes that each tmpfs made for an instance may hold; what they hold counts as its memory besides."""
+    """Size in bytes of each tmpfs of an instance; their content also counts towards its memory limit."""
     if not system and not config.get("limits.tmpfs"):
         return _SHARED_MEMORY_OF_ONE_PROGRAM
     value = SETTINGS.value(config, "limits.tmpfs")
@@ -59,14 +59,14 @@ def tmpfs_size(config: Config, memory_total: int, *, system: bool) -> int:
 
 
 def terminals(config: Config) -> int:
-    """How many pseudo-terminals it may open."""
+    """Maximum number of pseudo-terminals."""
     value = SETTINGS.value(config, "limits.terminals")
     assert isinstance(value, int)
     return value
 
 
 def load_of(placements: Iterable[tuple[int, ...] | None]) -> Mapping[int, int]:
-    """How many instances are bound to each CPU."""
+    """CPU -> number of instances bound to it."""
     return Counter(cpu for placement in placements if placement for cpu in placement)
 
 

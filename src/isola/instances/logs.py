@@ -14,7 +14,7 @@ _NAME = re.compile(r"(exec-output/)?[A-Za-z0-9][A-Za-z0-9._-]{0,200}", re.ASCII)
 
 
 async def names(context: Context, instance: Instance) -> list[str]:
-    """Names of the files, those of recorded output with their directory."""
+    """Names of the files; those of recorded output include their directory."""
     directory = context.logs(instance)
     plain = [name for name in await context.host.files.names(directory) if name != _OUTPUT]
     recorded = await context.host.files.names(directory / _OUTPUT)
@@ -22,7 +22,7 @@ async def names(context: Context, instance: Instance) -> list[str]:
 
 
 async def read(context: Context, instance: Instance, file: str) -> bytes:
-    """Content of a file. Raises NotFound, also for names that are none."""
+    """Content of a file. Raises NotFound, also for invalid names."""
     return await context.host.files.read(await _find(context, instance, file))
 
 

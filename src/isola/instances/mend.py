@@ -1,4 +1,4 @@
-"""What a verb could not undo marks its instance, and the next verb begins by making it whole."""
+"""If a verb cannot be undone, its instance is marked, and the next verb repairs it first."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from isola.operations import Operation
 
 
 def marks(context: Context, op: Operation, id: str, plugs: Sequence[Plug] = ()) -> None:
-    """If what ``op`` does to this instance cannot be undone, remember that, and which devices it may have got."""
+    """Mark the instance if the rollback of ``op`` fails, with devices that it may have on the host."""
 
     op.if_undo_fails(lambda why: context.fail(id, why, *plugs))
 
 
 async def _adopted(context: Context, instance: Instance) -> bool:
-    """Whether it runs after all as its record says: a daemon that could not look at first looks again."""
+    """Whether it runs as its record says: tried again if the daemon could not inspect it before."""
     runtime = context.runtime(instance)
     if instance.desired is not Desired.RUNNING or (guest := await runtime.find(instance.id)) is None:
         return False
@@ -34,7 +34,7 @@ async def _adopted(context: Context, instance: Instance) -> bool:
 
 
 async def mend(context: Context, op: Operation, ref: Ref) -> None:
-    """Bring a marked instance to what its record says. Can be repeated; fine when there is nothing to do."""
+    """Restore the recorded state of a marked instance. Can be repeated; no effect if it is not marked."""
     instance = context.records.get(ref)
     if (fault := context.faults.get(instance.id)) is None:
         return

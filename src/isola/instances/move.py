@@ -1,4 +1,4 @@
-"""Move a stopped instance: to another pool, project or name. Its id, its ids on the host and its MAC addresses stay."""
+"""Move a stopped instance to another pool, project or name, with its id, its host ids and its MAC addresses."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ _KEPT = ("volatile.", "image.")
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where an instance is to be, and what is to be different there."""
+    """The target of a move, and changes to make."""
 
     ref: Ref
     pool: str = ""
-    """Empty: the one where it is."""
+    """Empty: its current pool."""
     with_snapshots: bool = True
-    """Without, they are lost."""
+    """Otherwise they are lost."""
     config: Config = field(default_factory=dict)
-    """Keys in place of its own."""
+    """Keys that override its own."""
     devices: Devices = field(default_factory=dict)
     profiles: tuple[str, ...] | None = None
     """None: its own."""
 
     @property
     def changes(self) -> bool:
-        """Whether anything else than its place is to be different."""
+        """Whether anything except its location changes."""
         return bool(self.config or self.devices or self.profiles is not None)
 
 
 def check(context: Context, ref: Ref, to: Destination) -> Instance:
-    """The record as it shall be. Raises NotFound, InvalidInput, AlreadyExists, WrongState, Forbidden."""
+    """The new record. Raises NotFound, InvalidInput, AlreadyExists, WrongState, Forbidden."""
     instance = context.records.get(ref)
     require_kept(instance)
     if context.runs(instance):
@@ -65,7 +65,7 @@ def check(context: Context, ref: Ref, to: Destination) -> Instance:
     with naming("pool"):
         context.pools.get(pool)
     if (to.ref, pool) == (ref, context.pool_name(instance)) and not to.changes:
-        raise InvalidInput(f"Instance {ref.name!r} is there already", field="pool", remedy="name another pool")
+        raise InvalidInput(f"Instance {ref.name!r} is already in this pool", field="pool", remedy="name another pool")
     wanted = _wanted(context, instance, to, pool)
     if to.ref.project != ref.project and to.with_snapshots and snapshots_of(context, instance):
         context.permit_snapshot(to.ref.project)
@@ -95,7 +95,7 @@ def _wanted(context: Context, instance: Instance, to: Destination, pool: str) ->
 
 
 async def move(context: Context, op: Operation, ref: Ref, to: Destination) -> None:
-    """All is copied before the record says so, and goes from where it was afterwards."""
+    """All data is copied before the record changes, and removed from the source afterwards."""
     check(context, ref, to)
     await mend(context, op, ref)
     await finish_moves_of(context, op, context.records.get(ref).id)
@@ -130,7 +130,7 @@ async def _copy(context: Context, op: Operation, old: Instance, new: Instance, *
 
 
 async def _register(context: Context, op: Operation, old: Instance, new: Instance) -> None:
-    """Devices under the name and in the project that they come to, and what the volume says of itself."""
+    """Register devices under the new name and project, and write the new description."""
     if old.ref == new.ref:
         await context.devices.change(op, old, new, None)
     else:

@@ -1,4 +1,4 @@
-"""What a move between pools leaves behind: said by an intent until all of it lies in one pool again."""
+"""Intents of moves between pools, which exist until all data is in one pool."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from isola.operations import Operation
 from isola.state import Intent
 
 MOVING = "move"
-"""The kind of intent of an instance that is between two pools."""
+"""The kind of the intent of an instance that is being moved between pools."""
 _LONGEST = 60.0
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 async def announce(
     context: Context, op: Operation, old: Instance, new: Instance, *, with_snapshots: bool
 ) -> Intent | None:
-    """Before the first thing of it is in the other pool; None where it stays in its own."""
+    """Write the intent before the first effect in the other pool; None if the pool does not change."""
     pool, other = context.pool_name(old), context.pool_name(new)
     if pool == other:
         return None
@@ -41,7 +41,7 @@ async def announce(
 
 
 async def settle(context: Context, op: Operation, intent: Intent) -> None:
-    """After the record says where it is. What fails is done by the next move or the next daemon."""
+    """Remove the old data after the commit. A failure is left to the next move or the next daemon."""
     try:
         await finish_move(context, op, intent)
     except IsolaError as error:
@@ -49,7 +49,7 @@ async def settle(context: Context, op: Operation, intent: Intent) -> None:
 
 
 def finish_later(context: Context, id: str) -> None:
-    """Try again to remove what a move has left, by and by, until that has been done or the daemon ends."""
+    """Retry removing the remains of a move with pauses, until it succeeds or the daemon ends."""
     task = asyncio.get_running_loop().create_task(_by_and_by(context, id), name=f"finish move of {id}")
     context.releasing.add(task)
     task.add_done_callback(context.releasing.discard)
@@ -60,7 +60,7 @@ async def _by_and_by(context: Context, id: str) -> None:
     while moves_of(context, id):
         await context.host.clock.sleep(pause)
         pause = min(max(pause * 2, 1.0), _LONGEST)
-        # While nothing else works on it there is no move of it on its way.
+        # While no other operation works on it, no move is in progress.
         await when_idle(
             context,
             id,
@@ -69,11 +69,11 @@ async def _by_and_by(context: Context, id: str) -> None:
             wanted=lambda: bool(moves_of(context, id)),
         )
         if context.by_id(id) is None:
-            return  # its deletion, or the next daemon, sees to the rest
+            return  # left to its deletion or the next daemon
 
 
 def moves_of(context: Context, id: str) -> list[Intent]:
-    """What says that it is, or has been, between two pools."""
+    """Intents of current or incomplete moves of an instance."""
     return [intent for intent in context.intents.of_kind(MOVING) if intent.facts.get("instance") == id]
 
 
@@ -83,13 +83,13 @@ async def _finish_all(context: Context, op: Operation, id: str) -> None:
 
 
 async def finish_moves_of(context: Context, op: Operation, id: str) -> None:
-    """Before an instance is moved again. Raises what keeps the rest of an earlier move from being removed."""
+    """Remove the remains of earlier moves before the next one. Raises the errors of doing so."""
     for intent in moves_of(context, id):
         await finish_move(context, op, intent)
 
 
 async def finish_moves(context: Context) -> None:
-    """At the start of the daemon: remove what one that died had brought to a pool, or not yet removed from one."""
+    """At the start of the daemon: complete or undo moves that an earlier daemon did not finish."""
     for intent in list(context.intents.of_kind(MOVING)):
         operation = context.operations.start("Finishing a move", partial(_finish, context, intent), locks=[intent.id])
         try:
@@ -99,7 +99,7 @@ async def finish_moves(context: Context) -> None:
 
 
 async def finish_move(context: Context, op: Operation, intent: Intent) -> None:
-    """Remove it from that pool in which it is not, by its record. Can be repeated."""
+    """Remove its data from the pool that is not in its record. Can be repeated."""
     facts = intent.facts
     id, instance = facts.get("instance", ""), context.by_id(facts.get("instance", ""))
     here = context.pool_name(instance) if instance is not None else ""

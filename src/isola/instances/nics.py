@@ -1,4 +1,4 @@
-"""The NICs on a managed network, for what the network does with their addresses and names."""
+"""NICs on managed networks, with the addresses and names for DHCP and DNS."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def dns_name(instance: Instance) -> str:
 
 
 class Nics:
-    """Of instances on record, and of those of which only the host knows."""
+    """Of instances with a record, and of those that exist on the host only."""
 
     def __init__(
         self, references: References, records: Scoped[Instance], unknown: Unknowns, home: Home, names: HostNames
@@ -52,7 +52,7 @@ class Nics:
         return Ref(self._home(plug.instance.project, Kind.NETWORK), plug.state.facts[NETWORK])
 
     def nic(self, plug: Plug) -> Nic:
-        """A NIC as its network takes it."""
+        """A NIC as its network driver expects it."""
         return nic_of(plug, self._names, self.network(plug), dns_name(plug.instance))
 
     def _holders(self, network: Ref) -> Iterator[Instance]:

@@ -1,4 +1,4 @@
-"""What a program writes, carried to a client."""
+"""Forwarding of a program's output to a client."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _IDLE_SECONDS = 0.1
 
 
 class Output:
-    """Carries all a program writes to ``sink``, as a task of its own."""
+    """A task that forwards a program's output to ``sink``."""
 
     def __init__(self, stream: Stream, sink: Callable[[bytes], Awaitable[object]]) -> None:
         self._stream = stream
@@ -32,10 +32,11 @@ class Output:
         return data
 
     async def finish(self) -> None:
-        """The program has ended: wait for the rest of its output.
+        """Wait for the remaining output after the program has ended.
 
-        A grandchild in the background may hold the pipe open for ever: once nothing came for a moment, that is the
-        end. A slow client is waited for.
+        A background process may keep the pipe open, so the output ends when nothing arrives for a moment. A
+        slow
+        client is waited for.
         """
         seen = -1
         while not self.task.done() and not (self._reading and seen == self._blocks):
@@ -44,5 +45,5 @@ class Output:
         self.stop()
 
     def stop(self) -> None:
-        """Carry nothing more."""
+        """Stop forwarding."""
         self.task.cancel()

@@ -1,4 +1,4 @@
-"""The states of a run and of an instance, and which may follow which. Pure."""
+"""The states of a run and of an instance, and permitted transitions. Pure."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from isola.model.instance import Desired, Instance, Status
 
 
 class RunState(Enum):
-    """How far a run has come."""
-
     RUNNING = "running"
     FROZEN = "frozen"
     STOPPING = "stopping"
-    """A verb waits for its end, and cleans up after it."""
+    """A verb waits for its end, and cleans up."""
     ENDED = "ended"
-    """It is to be cleaned up."""
+    """It has to be cleaned up."""
 
 
 FOLLOWING = {
@@ -25,28 +23,28 @@ FOLLOWING = {
     RunState.STOPPING: frozenset({RunState.RUNNING, RunState.ENDED}),
     RunState.ENDED: frozenset(),
 }
-"""What a state of a run may be followed by."""
+"""Permitted transitions of a run."""
 
 
 class Phase(Enum):
-    """What an instance is, all things considered."""
+    """State of an instance."""
 
     STOPPED = "stopped"
     RUNNING = "running"
     FROZEN = "frozen"
     STOPPING = "stopping"
     ENDED = "ended"
-    """Its run is being cleaned up after."""
+    """Its run is being cleaned up."""
     STARTING = "starting"
-    """It has rebooted, and waits for its next start."""
+    """It has rebooted and waits for its next start."""
     BROKEN = "broken"
-    """It could not be brought to what its record says: that is tried again, and by the next verb first of all."""
+    """Its state does not match its record: the repair is retried in the background and by the next verb."""
     DELETING = "deleting"
-    """Its deletion has begun and did not come to its end."""
+    """Its deletion has begun and is not complete."""
 
     @property
     def status(self) -> Status:
-        """As the API names it."""
+        """The status in the API."""
         return _STATUS[self]
 
 
@@ -69,7 +67,7 @@ _OF_RUN = {
 
 
 def phase_of(desired: Desired, run: RunState | None, *, restarts: bool, fault: bool) -> Phase:
-    """From what the record says, and what the daemon knows of its run, of a pending start and of a fault."""
+    """Derived from the record, the state of its run, a pending start and a fault."""
     if run is not None:
         return _OF_RUN[run]
     if desired is Desired.DELETED:
@@ -80,6 +78,6 @@ def phase_of(desired: Desired, run: RunState | None, *, restarts: bool, fault: b
 
 
 def require_kept(instance: Instance) -> None:
-    """Raises WrongState where its deletion has begun."""
+    """Raises WrongState if its deletion has begun."""
     if instance.deleting:
-        raise WrongState(f"Instance {instance.name!r} is half deleted", remedy="delete it again")
+        raise WrongState(f"Instance {instance.name!r} is partly deleted", remedy="delete it again")

@@ -1,4 +1,4 @@
-"""What an instance may use on this host: its limits, and the CPUs that are chosen for it."""
+"""Limits of an instance on this host, and the choice of its CPUs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from isola.model.limits import Limits
 
 
 def limits(context: Context, config: Config, *, of: Instance | None = None) -> Limits:
-    """Limits on this host; CPUs are chosen where the fewest others are bound, but kept by the running ``of``."""
+    """Limits on this host, with the least used CPUs; a running instance ``of`` keeps its CPUs."""
     placements = []
     if config.get("limits.cpu", "").isdigit():
         placements = [live.limits.cpus for id, live in context.live.items() if of is None or id != of.id]
@@ -24,5 +24,5 @@ def limits(context: Context, config: Config, *, of: Instance | None = None) -> L
 
 
 def cpus_text(limits: Limits) -> str:
-    """The CPUs as remembered in the record."""
+    """The CPUs as stored in the record."""
     return ",".join(map(str, limits.cpus or ()))

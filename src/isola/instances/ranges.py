@@ -1,4 +1,4 @@
-"""Ranges of host ids for instances: chosen where they are free, claimed for as long as anything has them."""
+"""Ranges of host ids for instances: free ranges are chosen, and claimed as long as they are in use."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _FIRST_SLOT = 16
 _LAST_BASE = 2**31
 _ALL: Extent = (_FIRST_SLOT * ID_RANGE_SIZE, _LAST_BASE - _FIRST_SLOT * ID_RANGE_SIZE)
 _FRESH_SECONDS = 600.0
-"""How long what others have is remembered: grants seldom change; claims and processes are looked at each time."""
+"""How long grants and other allocations are cached; claims and processes are read each time."""
 _AT_ONCE = 64
-"""Ranges that the name service is asked about in one go."""
+"""Ranges that are looked up in the name service at once."""
 
 
 async def reserve_range(context: Context, id: str) -> IdRange:
-    """A range that nothing on this host has an id of, claimed until ``give_back``."""
+    """A range that is unused on this host, claimed until ``give_back``."""
     bases = context.bases
     async with bases.lock:
         used = {record.idmap.base for record in context.everybody()}
@@ -41,7 +41,7 @@ async def reserve_range(context: Context, id: str) -> IdRange:
 
 
 async def give_back(context: Context, id: str) -> None:
-    """The range of an instance is free again, unless a volume still has its ids."""
+    """Release the range of an instance, unless a volume still has its ids."""
     ranges = context.host.id_ranges
     for base, claimed in (await ranges.claims()).items():
         if claimed != holder(context, id):
@@ -54,13 +54,13 @@ async def give_back(context: Context, id: str) -> None:
 
 
 async def look_around(context: Context) -> None:
-    """At the start of the daemon: so that no creation has to wait for the name service."""
+    """At the start of the daemon: fill the cache, so that no creation has to wait for the name service."""
     await _look_up(context, again=False)
     await _nameless(context, context.bases.order[:_AT_ONCE])
 
 
 async def claim_again(context: Context) -> None:
-    """At the start of the daemon: claim what the records have, whatever became of the claims."""
+    """At the start of the daemon: claim the ranges in the records again, if the claims were lost."""
     wanted = {record.idmap.base: holder(context, record.id) for record in context.everybody()}
     try:
         for base, other in (await context.host.id_ranges.keep(wanted)).items():
@@ -70,7 +70,7 @@ async def claim_again(context: Context) -> None:
 
 
 async def give_up_unused(context: Context) -> None:
-    """After the host is as the records say: give up what a daemon claimed that died before there was a record."""
+    """After reconciliation: release claims of creations that were interrupted before their commit."""
     known = {holder(context, record.id) for record in context.everybody()}
     try:
         for claimed in (await context.host.id_ranges.claims()).values():
@@ -82,15 +82,15 @@ async def give_up_unused(context: Context) -> None:
 
 
 def holder(context: Context, id: str) -> str:
-    """Who claims a range: the instance, below the directory of its daemon."""
+    """The holder of a claim: the daemon's directory and the instance's id."""
     return f"{context.directory}/{id}"
 
 
 def order_of(granted: Sequence[Extent], taken: Sequence[Extent], tag: str) -> tuple[int, ...]:
-    """Where ranges may begin, in the order in which the daemon of this tag takes them. Pure.
+    """First ids of possible ranges, in the order in which the daemon with this tag tries them. Pure.
 
-    In what root is granted; where nothing is, or others have all of it, anywhere. The daemon in the default directory
-    begins at the first, any other somewhere in the second half: they seldom have to ask for the same.
+    They are in the ids granted to root; if there are none, or others use all of them, anywhere. The daemon in the
+    default directory begins with the first, others in the second half, so that they seldom try the same range.
     """
     bases = tuple(itertools.chain.from_iterable(_fitting(extent, taken) for extent in granted))
     bases = bases or tuple(_fitting(_ALL, taken))
@@ -102,7 +102,7 @@ def order_of(granted: Sequence[Extent], taken: Sequence[Extent], tag: str) -> tu
 
 
 def _fitting(within: Extent, taken: Sequence[Extent]) -> list[int]:
-    """Bases of whole ranges within an extent that touch nothing of what is taken."""
+    """First ids of ranges within an extent that do not overlap taken ones."""
     found, first, end = [], within[0], min(sum(within), _LAST_BASE)
     for start, count in sorted(taken):
         if start >= end:

@@ -1,28 +1,28 @@
-"""How often an instance has rebooted in quick succession, and whether a start of it is pending."""
+"""The number of reboots of an instance in quick succession, and its pending start."""
 
 from __future__ import annotations
 
 from isola.instances.context import Context, Live
 
 REBOOT = 128 + 1
-"""Exit status of a guest that asks to be started again: reboot() inside a PID namespace ends its init by SIGHUP."""
+"""Exit status of a guest that requests a reboot: reboot() inside a PID namespace ends its init by SIGHUP."""
 _STEADY = 60.0
-"""Seconds after which a run is not part of a quick succession."""
+"""Seconds after which a run resets the count."""
 _LONGEST = 60.0
 
 
 def reboots_after(context: Context, live: Live) -> int:
-    """How many reboots in quick succession there are with the one that has just ended this run."""
+    """The number of reboots in quick succession, including the one that has just ended this run."""
     return 1 if context.host.clock.monotonic() - live.since >= _STEADY else live.reboots + 1
 
 
 def pause_before(reboots: int) -> float:
-    """Seconds to wait before the start that follows so many reboots in quick succession."""
+    """Seconds to wait before the next start, after this number of reboots."""
     return 0.0 if reboots <= 1 else min(2.0 ** min(reboots - 2, 10), _LONGEST)
 
 
 def forget(context: Context, id: str) -> int:
-    """No start is pending any more; returns how many reboots in quick succession there were."""
+    """Cancel a pending start; returns the number of reboots."""
     restart = context.restarts.pop(id, None)
     if restart is None:
         return 0
@@ -32,7 +32,7 @@ def forget(context: Context, id: str) -> int:
 
 
 def leave(context: Context) -> None:
-    """The daemon ends: the records say what the next one is to go on with."""
+    """Leave pending starts to the next daemon, which finds them in the records."""
     context.leaving = True
     for restart in context.restarts.values():
         if restart.task is not None:

@@ -1,4 +1,4 @@
-"""At the start of the daemon: compare records with the host, finish or remove what is half made."""
+"""At the start of the daemon: compare records with the host, and complete or undo interrupted changes."""
 
 from __future__ import annotations
 
@@ -32,31 +32,31 @@ log = logging.getLogger(__name__)
 
 
 class Verdict(Enum):
-    """What is to be done for one instance."""
+    """The action for one instance."""
 
     ADOPT = "adopt"
     """It runs as its record says."""
     CLEAN = "clean"
-    """It does not run, or only half: remove the traces of a run."""
+    """It does not run, or only partly: remove the remains of the run."""
     START = "start"
-    """The host was booted meanwhile: clean, then start it again."""
+    """The host was rebooted: clean up, then start it."""
     RESTART = "restart"
-    """It has rebooted, and the daemon ended before it was started again: clean, and go on with that."""
+    """It has rebooted, and the daemon ended before starting it: clean up, then start it."""
     DELETE = "delete"
     """Its deletion had begun."""
 
 
 def judge(instance: Instance, *, runs: bool, boot: str, autostart: bool | None) -> Verdict:
-    """Pure: from the record and what the host shows to what is to be done.
+    """The action, from the record and the state of the host. Pure.
 
-    After a boot of the host ``autostart`` decides; None means: what ran is started again.
+    After a boot of the host ``autostart`` decides; None means that instances which ran are started again.
     """
     if instance.deleting:
         return Verdict.DELETE
     if runs and instance.desired is not Desired.RUNNING:
         return Verdict.CLEAN
     if runs and LAST_BOOT in instance.volatile and RESTARTING not in instance.volatile:
-        return Verdict.ADOPT  # otherwise it was about to be started again, and the daemon ended on the way
+        return Verdict.ADOPT  # otherwise the daemon ended while it was starting it again
     rebooted = instance.volatile.get(LAST_BOOT) != boot
     if RESTARTING in instance.volatile and not rebooted:
         return Verdict.RESTART
@@ -65,7 +65,7 @@ def judge(instance: Instance, *, runs: bool, boot: str, autostart: bool | None) 
 
 
 async def reconcile(context: Context) -> None:
-    """Bring the host to what the records say; what none speaks for is left alone. One that fails holds up no other."""
+    """Reconcile all instances; objects without a record are left alone. Failures do not affect other instances."""
     await undo_begun(context)
     await finish_moves(context)
     await context.layers.drop_unused({digest for each in context.intents.of_kind("blobs") for digest in each.digests})
@@ -75,7 +75,7 @@ async def reconcile(context: Context) -> None:
 
 
 async def _settle(context: Context, instance: Instance) -> Instance | None:
-    """Carry out the verdict; returns the instance when it is to be started afterwards."""
+    """Carry out the verdict; returns the instance if it has to be started afterwards."""
     try:
         runtime = context.runtime(instance)
         guest = await runtime.find(instance.id)
@@ -136,7 +136,7 @@ async def _adopt(context: Context, instance: Instance, guest: Guest) -> None:
 
 
 async def _resume_devices(context: Context, id: str, live: Live) -> None:
-    """Look after what an earlier daemon has plugged in."""
+    """Supervise devices that an earlier daemon has attached."""
     instance = context.by_id(id)
     if instance is None or (target := target_of(context, instance, live)) is None:
         return

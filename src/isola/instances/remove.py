@@ -1,4 +1,4 @@
-"""Remove all of a stopped instance."""
+"""Remove a stopped instance from the host."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from isola.operations import Operation
 async def remove(context: Context, op: Operation, instance: Instance, *, clean: bool = False) -> None:
     """Remove a stopped instance. The first write is the point of no return; the rest can be repeated at any time.
 
-    ``clean`` says that the caller has just seen to the traces of its run.
+    ``clean``: the caller has just removed the remains of its run.
     """
     await end_sessions(context, instance)
     await op.commit(lambda: context.records.change(instance.ref, doom))
@@ -31,7 +31,7 @@ def doom(instance: Instance) -> Instance:
 
 
 async def sweep(context: Context, op: Operation, instance: Instance, *, clean: bool = False) -> None:
-    """Remove everything the host has of an instance, and last its record."""
+    """Remove all objects of an instance from the host, and finally its record."""
     if not clean:
         runtime = context.runtime(instance)
         await op.effect(f"remove processes of {instance.name}", lambda: runtime.remove(instance.id))
@@ -51,7 +51,7 @@ async def sweep(context: Context, op: Operation, instance: Instance, *, clean: b
     await op.effect(f"remove logs of {instance.name}", lambda: _remove_logs(context, instance))
     await op.effect(f"give back user ids of {instance.name}", lambda: give_back(context, instance.id))
     orphaned = not context.images.holds(instance.image)
-    if orphaned:  # while the record still says that there is something to remove
+    if orphaned:  # before the record is removed, so that it can be repeated
         await context.layers.drop_unused(instance.start.layers, but=instance.entity)
     await op.effect(f"forget {instance.name}", lambda: _forget(context, instance))
     if orphaned:
@@ -64,6 +64,6 @@ async def _forget(context: Context, instance: Instance) -> None:
 
 
 async def _remove_logs(context: Context, instance: Instance) -> None:
-    """And have all that went before stay away after a power failure, when no record speaks for it any more."""
+    """Also syncs earlier removals, because after a power failure there is no record by which to repeat them."""
     await context.host.files.remove_tree(context.logs(instance))
     await context.host.files.flush(context.directory / "logs", context.directory / "run")

@@ -1,4 +1,4 @@
-"""After a daemon died while it changed an instance or its profile: make the host what is configured."""
+"""Repair an instance after a change of it or its profile was interrupted by the end of the daemon."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ log = logging.getLogger(__name__)
 
 
 def half_changed(context: Context, instance: Instance) -> bool:
-    """Whether what its record says of its devices may differ from the host, or differs from its configuration."""
+    """Whether the devices in its record may differ from the host, or differ from its configuration."""
     return CHANGING in instance.volatile or _differs(context, instance)
 
 
 async def repair(context: Context, op: Operation, ref: Ref, strays: Sequence[Plug] = ()) -> None:
-    """Set the limits again, and plug in anew what may be half changed: connections through such NICs break.
+    """Set the limits again, and reattach devices that may be partly changed: connections of such NICs break.
 
-    A device that cannot be plugged in any more, its path on the host being gone say, is left out until the next start
-    of the instance or of the daemon. ``strays`` may be on the host beside those that are in its record. Can be
-    repeated, and is, until it has come to its end.
+    A device that cannot be attached any more, for example because its source was deleted, is skipped until the next
+    start of the instance or of the daemon. ``strays`` may be on the host in addition to those in its record. Can be
+    repeated, and is repeated until it succeeds.
     """
     held = context.records.read(ref)
     instance = held.value
@@ -41,7 +41,7 @@ async def repair(context: Context, op: Operation, ref: Ref, strays: Sequence[Plu
     config, devices = expanded(context, instance)
     refused = await context.devices.refused(instance, devices)
     for name, error in refused.items():
-        log.warning("Device %s of instance %s is not plugged in: %s", name, instance.name, error)
+        log.warning("Device %s of instance %s is not attached: %s", name, instance.name, error)
     if refused:
         said = "; ".join(f"{name}: {error}" for name, error in refused.items())
         context.warnings.report(WarningType.DEVICE_MISSING, instance.entity, said)
@@ -65,9 +65,9 @@ async def repair(context: Context, op: Operation, ref: Ref, strays: Sequence[Plu
 async def _plug_in_anew(
     context: Context, op: Operation, instance: Instance, wanted: Instance, strays: Sequence[Plug]
 ) -> None:
-    """Those devices that may differ; all, where nothing says which."""
+    """Reattach devices that may differ; all, if it is unknown which."""
     target = target_of(context, instance, context.live.get(instance.id))
-    # Those that shall be are among them: an earlier repair may have come so far.
+    # Including the wanted ones, because an earlier repair may have attached them already.
     known = (plugs_of(context, instance), context.devices.plugs(instance, instance.changing), plugs_of(context, wanted))
     before = [*strays, *(plug for plugs in known for plug in plugs)]
     changing = context.devices.changing(instance, wanted).keys() - context.devices.kept(instance, wanted)

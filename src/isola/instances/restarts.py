@@ -1,6 +1,6 @@
-"""Start an instance again that has rebooted: the first time at once, then after pauses that grow while it keeps on.
+"""Start an instance that has rebooted: at once, and in a reboot loop after increasing pauses.
 
-A pause holds no lock: to stop, start or delete the instance meanwhile works at once and ends the pause.
+A pause holds no lock: stopping, starting or deleting the instance works at once and ends the pause.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 def schedule(context: Context, id: str) -> None:
-    """Start it again once its pause has passed; ``context.restarts`` says how often it has rebooted."""
+    """Start it after its pause, which depends on the number of reboots in ``context.restarts``."""
     restart = context.restarts[id]
     work = _after_pause(context, id, restart)
     restart.task = asyncio.get_running_loop().create_task(work, name=f"start {id} again")
@@ -34,7 +34,7 @@ async def _after_pause(context: Context, id: str, restart: Restart) -> None:
     if seconds:
         log.warning("Instance %s has rebooted %d times in a row: it waits %g seconds", id, restart.reboots, seconds)
     await context.host.clock.sleep(seconds)
-    # A start that was cancelled is tried again: an instance that is to stay off is stopped.
+    # A cancelled start is retried: to keep the instance off, it has to be stopped.
     while context.restarts.get(id) is restart:
         operation = await when_idle(
             context,
@@ -63,7 +63,7 @@ async def _start(context: Context, op: Operation, ref: Ref, restart: Restart) ->
 
 
 async def _give_up(context: Context, ref: Ref, why: str) -> None:
-    """What could not be started is stopped; if not even that can be recorded, the next verb sees to it."""
+    """Record it as stopped after a failed start; if that fails too, the next verb repairs it."""
     id = context.records.get(ref).id
     forget(context, id)
     try:

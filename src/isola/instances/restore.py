@@ -1,4 +1,4 @@
-"""Have an instance be what it was when a snapshot was taken: its root, configuration, devices and profiles."""
+"""Restore an instance from a snapshot: its root, configuration, devices and profiles."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from isola.state import Versioned
 
 
 def check(context: Context, ref: Ref, name: str) -> Instance:
-    """The record as it shall be. Raises NotFound, InvalidInput, WrongState, Forbidden: also for what is gone since."""
+    """The new record. Raises NotFound, InvalidInput, WrongState, Forbidden, also for resources deleted meanwhile."""
     instance = context.records.get(ref)
     then = find(context, instance, name).instance
     wanted = dataclasses.replace(
@@ -41,14 +41,14 @@ def check(context: Context, ref: Ref, name: str) -> Instance:
         ephemeral=then.ephemeral,
         architecture=then.architecture,
     )
-    # It may have been moved since.
+    # The instance may have been moved since then.
     wanted = dataclasses.replace(wanted, devices=devices_in(context, wanted, context.pool_name(instance)))
     allow(context, instance, wanted)
     return wanted
 
 
 async def restore(context: Context, op: Operation, ref: Ref, name: str) -> None:
-    """What runs is stopped at once, as if its power failed, and started again afterwards, whatever came of it."""
+    """A running instance is killed, and started again afterwards, even if the restore fails."""
     check(context, ref, name)
     await mend(context, op, ref)
     instance = context.records.get(ref)
@@ -69,7 +69,7 @@ async def restore(context: Context, op: Operation, ref: Ref, name: str) -> None:
 
 
 def _start_later(context: Context, instance: Instance) -> None:
-    """In the background, where it is stopped and whole."""
+    """Start it in the background, if it is stopped and has no fault."""
     if instance.id not in context.live and instance.id not in context.faults:
         context.restarts[instance.id] = Restart(0)
         schedule(context, instance.id)
@@ -83,7 +83,7 @@ async def _start(context: Context, op: Operation, ref: Ref) -> None:
         raise
     except BaseException:
         if context.records.get(ref).id not in context.live:
-            with suppress(IsolaError):  # its record says that it is started again
+            with suppress(IsolaError):  # the record makes the next daemon start it
                 await finish(asyncio.ensure_future(record_stopped(context, ref)))
         raise
 
@@ -103,7 +103,7 @@ async def _restore(context: Context, op: Operation, ref: Ref, name: str) -> None
 
 
 async def change_over(context: Context, old: Instance, new: Versioned[Instance], snapshot: str) -> None:
-    """From the first write on a later daemon goes on with it; where the root cannot be changed, that is taken back."""
+    """After the first write a later daemon completes it; if the root cannot be changed, the record is reverted."""
     ref = old.ref
     await context.records.replace(ref, marked(new.value, snapshot), at=new.revision)
     try:
@@ -114,13 +114,13 @@ async def change_over(context: Context, old: Instance, new: Versioned[Instance],
     context.devices.forget(context.devices.plugs(old), but=new.value)
     try:
         await context.records.change(ref, lambda found: marked(found, ""))
-    except IsolaError as error:  # the next verb writes the record; files that are changed until then stay
+    except IsolaError as error:  # the next verb writes the record; changes to files until then are kept
         context.restored.add(old.id)
         context.fail(old.id, str(error))
 
 
 async def _take_back(context: Context, old: Instance, new: Instance) -> None:
-    """Where the record cannot be written it stays the new one: the next verb, or the next daemon, restores the root."""
+    """If the record cannot be reverted, the next verb or the next daemon completes the restore."""
     try:
         await context.records.change(old.ref, lambda _: old)
     except BaseException as error:

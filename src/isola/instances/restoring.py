@@ -1,4 +1,4 @@
-"""A restore that a daemon was killed at is finished by the next one: the record says which snapshot is wanted."""
+"""Completes a restore that was interrupted by a kill of the daemon: the record names the snapshot."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from isola.model.reference import Ref
 
 
 def marked(instance: Instance, snapshot: str) -> Instance:
-    """The record that says which snapshot, by its id, its root is about to become; with none, that it is done."""
+    """The record with the id of the snapshot that is being restored; an empty id: the restore is complete."""
     volatile = {key: value for key, value in instance.volatile.items() if key != RESTORING}
     return dataclasses.replace(instance, volatile=volatile | ({RESTORING: snapshot} if snapshot else {}))
 
 
 async def finish_restoring(context: Context, ref: Ref) -> None:
-    """Of a stopped instance whose root is mounted nowhere. Can be repeated; fine when there is nothing to do."""
+    """Complete it for a stopped instance whose root is not mounted. Can be repeated; no effect if there is none."""
     instance = context.records.get(ref)
     if not (snapshot := instance.volatile.get(RESTORING)):
         return

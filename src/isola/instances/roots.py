@@ -1,4 +1,4 @@
-"""Roots of instances and their snapshots, copied within a pool, or to another one with all that they hold."""
+"""Copying roots of instances and their snapshots, within a pool or completely to another one."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from isola.operations import Operation
 
 
 def start_in(context: Context, origin: Instance, pool: str) -> Start:
-    """How a copy of ``origin`` is started in this pool: what comes from another pool is whole, and needs no layers."""
+    """The start properties of a copy of ``origin`` in this pool: a copy from another pool needs no layers."""
     if pool == context.pool_name(origin):
         return origin.start
     return dataclasses.replace(origin.start, layers=(), blobs=())
 
 
 def devices_in(context: Context, instance: Instance, pool: str) -> Devices:
-    """Its own devices with the root in this pool: one that a profile gives becomes its own, where it is another."""
+    """Its own devices with the root in this pool: a root from a profile becomes its own device if the pool differs."""
     _, devices = expanded(context, instance)
     try:
         name = root_name(devices)
-    except InvalidInput:  # its profiles say nothing of a root by now: what is done with it raises that
+    except InvalidInput:  # its profiles have no root any more: reported by the following validation
         return instance.devices
     if devices[name]["pool"] == pool:
         return instance.devices
@@ -39,7 +39,7 @@ def devices_in(context: Context, instance: Instance, pool: str) -> Devices:
 
 
 async def copy_root(context: Context, op: Operation, origin: Instance, snapshot: str | None, made: Instance) -> None:
-    """Make the root of ``made``, whose record names its pool, with what the origin's, or a snapshot of it, holds."""
+    """Create the root of ``made``, in the pool of its record, as a copy of the origin's root or of a snapshot."""
     old, new, driver = context.volume(origin), context.volume(made), context.storage(made)
     if old.pool == new.pool:
         await driver.clone_volume(op, new, old, snapshot)
@@ -62,9 +62,9 @@ async def copy_snapshot(
 
 @asynccontextmanager
 async def moment(context: Context, op: Operation, origin: Instance, pool: str) -> AsyncIterator[str | None]:
-    """What to copy of an instance as it is now: a snapshot's id, or None for itself, which then stands still.
+    """The source for copying the current state: the id of a temporary snapshot, or None for the frozen instance itself.
 
-    To another pool all is copied: it stands still for that only where its own pool cannot take an instant snapshot.
+    For a copy to another pool, the instance is frozen only if its own pool has no instant snapshots.
     """
     driver, volume = context.storage(origin), context.volume(origin)
     if origin.id not in context.live or pool == volume.pool or not driver.capabilities.instant_copies:
@@ -75,7 +75,7 @@ async def moment(context: Context, op: Operation, origin: Instance, pool: str) -
     passing = InstanceSnapshot(token, f"copying-{token}", now, origin, ready=False)
 
     async def forget() -> None:
-        # One that stays is removed by the next snapshot of the instance, or by the next daemon: it is recorded.
+        # A remaining one is recorded, and removed by the next snapshot of the instance or the next daemon.
         if passing.id not in await driver.snapshots(volume):
             await context.snapshots.remove(passing.key)
 

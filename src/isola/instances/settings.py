@@ -36,7 +36,7 @@ def _room(value: str) -> object:
 
 def _unprivileged(value: str) -> bool:
     if boolean(value):
-        raise ValueError("every instance is unprivileged; privileged instances are not offered")
+        raise ValueError("every instance is unprivileged; privileged instances are not supported")
     return False
 
 
@@ -45,7 +45,7 @@ SETTINGS = Settings(
     Setting(
         "limits.cpu",
         _cpus,
-        "Number of CPUs, or which ones: `2`, `0-1,3`. Empty: all.",
+        "Number of CPUs, or a set of CPUs: `2`, `0-1,3`. Empty: all.",
         live=True,
         expects="a CPU set such as 0-3, or a number of CPUs",
     ),
@@ -56,16 +56,16 @@ SETTINGS = Settings(
         live=True,
         expects="a size of at least 4MiB, such as 512MiB, or a percentage such as 25%",
     ),
-    Setting("limits.processes", whole(1, 4_194_304), "Most processes and threads at a time.", "8192", live=True),
+    Setting("limits.processes", whole(1, 4_194_304), "Maximum number of processes and threads.", "8192", live=True),
     Setting(
         "limits.tmpfs",
         _room,
-        "Room of `/run` and of `/dev/shm`, each, also as a percentage of its memory.",
+        "Size of each of `/run` and `/dev/shm`, also as a percentage of its memory.",
         "10%",
         expects="a size of at least 1MiB, such as 512MiB, or a percentage such as 25%",
     ),
-    Setting("limits.terminals", whole(8, 1_048_576), "Most pseudo-terminals at a time.", "256"),
-    Setting("boot.autostart", boolean, "Start after a boot of the host; what ran before is started anyway.", live=True),
+    Setting("limits.terminals", whole(8, 1_048_576), "Maximum number of pseudo-terminals.", "256"),
+    Setting("boot.autostart", boolean, "Start after a boot of the host; by default if it ran before.", live=True),
     Setting("boot.autostart.priority", whole(0, 1_000_000), "Higher starts first.", "0", live=True),
     Setting("boot.stop.priority", whole(0, 1_000_000), "Higher stops first.", "0", live=True),
     Setting("boot.host_shutdown_timeout", whole(0, 86_400), "Seconds to wait for a clean stop.", "30", live=True),
@@ -78,11 +78,13 @@ SETTINGS = Settings(
         live=True,
         expects="a cron expression of five fields, or @hourly, @daily, @weekly, @monthly, @annually",
     ),
-    Setting("snapshots.schedule.stopped", boolean, "Take them also while it is stopped.", "false", live=True),
+    Setting(
+        "snapshots.schedule.stopped", boolean, "Also take scheduled snapshots while it is stopped.", "false", live=True
+    ),
     Setting(
         "snapshots.pattern",
         parse_pattern,
-        "Name of snapshots that are given none: `%d` is a number, `{{ creation_date }}` the time.",
+        "Default name of snapshots: `%d` is a number, `{{ creation_date }}` the time.",
         "snap%d",
         live=True,
         expects="a name with one %d, or with {{ creation_date|date:'2006-01-02' }}",
@@ -90,18 +92,23 @@ SETTINGS = Settings(
     Setting(
         "snapshots.expiry",
         parse_period,
-        "After which time new snapshots go by themselves: `1M 2H 3d 4w 5m 6y`.",
+        "Time after which new snapshots are deleted: `1M 2H 3d 4w 5m 6y`.",
         live=True,
         expects="a time span such as 12H or 1w 2d",
     ),
     Setting(
         HOSTNAME,
         full_hostname,
-        "What it calls itself inside, from its next start on: `mail.example.org`. Its name when not set.",
+        "Host name inside, from its next start on: `mail.example.org`. By default its name.",
         expects="a host name such as mail or mail.example.org",
     ),
-    Setting("environment.*", text, "Variables of exec, and from its next start on of the instance.", live=True),
+    Setting(
+        "environment.*",
+        text,
+        "Environment variables of commands, and from its next start on of the instance.",
+        live=True,
+    ),
     Setting("user.*", text, "User-defined, not interpreted.", live=True),
-    Setting("image.*", text, "Properties of the image it was made from.", live=True, read_only=True),
+    Setting("image.*", text, "Properties of its image.", live=True, read_only=True),
     Setting("volatile.*", text, "Internal data of the daemon.", live=True, read_only=True),
 )

@@ -1,4 +1,4 @@
-"""Stop everything because the host or the administrator says so; what ran is started again next time."""
+"""Stop all instances at shutdown; those that ran are started again at the next start of the daemon."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 async def shutdown(context: Context) -> None:
-    """Stop all running instances, those with a higher ``boot.stop.priority`` first, cleanly and else by force."""
+    """Stop all running instances, those with a higher ``boot.stop.priority`` first; kill them after a timeout."""
     waves: dict[int, list[Instance]] = {}
     for instance in context.records:
         if context.runs(instance):

@@ -1,4 +1,4 @@
-"""Take, rename, change and remove a snapshot of an instance: the work of each verb."""
+"""Implementation of the verbs of snapshots: take, rename, change, remove."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from isola.model.snapshot import InstanceSnapshot, snapshot_key
 from isola.operations import Operation
 
 MOST = 1000
-"""Snapshots of one instance."""
+"""Maximum for one instance."""
 Decide = Callable[[InstanceSnapshot], InstanceSnapshot]
 
 
 def name_for(context: Context, instance: Instance) -> str:
-    """For one that is given none, by ``snapshots.pattern``."""
+    """The default name of a new snapshot, by ``snapshots.pattern``."""
     config, _ = expanded(context, instance)
     taken = [each.name for each in context.snapshots if each.instance.id == instance.id]
     return next_name(config.get("snapshots.pattern", ""), taken, context.host.clock.now())
 
 
 def check(context: Context, instance: Instance, name: str) -> None:
-    """Whether a snapshot of this name may be taken. Raises InvalidInput, AlreadyExists, WrongState, Forbidden."""
+    """Check that a snapshot can be taken. Raises InvalidInput, AlreadyExists, WrongState, Forbidden."""
     plain_name(name)
     require_kept(instance)
     context.permit_snapshot(instance.project)
@@ -49,7 +49,7 @@ def require_free(context: Context, instance: Instance, name: str) -> None:
 
 
 async def take(context: Context, op: Operation, ref: Ref, *, id: str, name: str, expires_at: datetime | None) -> None:
-    """Record what the instance is, and keep what its root holds at one moment."""
+    """Record the state of the instance, and snapshot its root."""
     await mend(context, op, ref)
     instance = still_the(context, ref, id)
     check(context, instance, name)
@@ -85,7 +85,7 @@ async def rename(context: Context, op: Operation, ref: Ref, name: str, new: str)
 
 
 async def change(context: Context, op: Operation, ref: Ref, name: str, decide: Decide) -> None:
-    """When it expires. Raises NotFound, and what ``decide`` raises."""
+    """Change its expiry. Raises NotFound, and the errors of ``decide``."""
     instance = context.records.get(ref)
     find(context, instance, name)
 
@@ -112,7 +112,7 @@ async def remove(context: Context, op: Operation, instance: Instance, snapshot: 
 
 
 async def remove_half_made(context: Context, op: Operation, instance: Instance) -> None:
-    """What an earlier verb could not remove: its name is wanted, perhaps."""
+    """Remove snapshots that an earlier verb could not remove, because their names may be needed."""
     half = [each for each in context.snapshots if each.instance.id == instance.id and not each.ready]
     for snapshot in half:
         await remove(context, op, instance, snapshot)
@@ -121,7 +121,7 @@ async def remove_half_made(context: Context, op: Operation, instance: Instance) 
 
 
 def still_the(context: Context, ref: Ref, id: str) -> Instance:
-    """The record as it stands now. Raises NotFound where another instance has the name by now."""
+    """The current record. Raises NotFound if another instance has the name now."""
     found = context.records.get(ref)
     if found.id != id:
         raise NotFound(f"Instance {ref.name!r} was deleted meanwhile")
@@ -129,6 +129,6 @@ def still_the(context: Context, ref: Ref, id: str) -> Instance:
 
 
 def expiry(context: Context, instance: Instance) -> datetime | None:
-    """When a snapshot that is taken now goes by itself, by ``snapshots.expiry``; None: never."""
+    """When a snapshot that is taken now expires, by ``snapshots.expiry``; None: never."""
     period = parse_period(expanded(context, instance)[0].get("snapshots.expiry", ""))
     return context.host.clock.now() + period if period else None

@@ -11,7 +11,7 @@ from isola.model.snapshot import InstanceSnapshot, snapshot_key
 
 
 def snapshots_of(context: Context, instance: Instance) -> list[InstanceSnapshot]:
-    """Those that are whole, oldest first."""
+    """Complete snapshots, oldest first."""
     return in_order(each for each in context.snapshots if each.instance.id == instance.id and each.ready)
 
 
@@ -28,6 +28,6 @@ def find(context: Context, instance: Instance, name: str) -> InstanceSnapshot:
 
 
 async def forget(context: Context, id: str) -> None:
-    """The records of all snapshots of an instance, which have gone with its volume."""
+    """Remove the records of all snapshots of an instance, after its volume was removed."""
     for snapshot in [each for each in context.snapshots if each.instance.id == id]:
         await context.snapshots.remove(snapshot.key)

@@ -1,4 +1,4 @@
-"""All verbs of snapshots of instances, as doors call them; their work stands in ``snapshot.py`` and ``restore.py``."""
+"""The interface of verbs of snapshots for doors; implemented in ``snapshot.py`` and ``restore.py``."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Snapshots:
         return snapshots_of(self._context, instance)
 
     def of_all(self) -> Mapping[str, Sequence[InstanceSnapshot]]:
-        """Those of all instances by the instance's id, each oldest first: in one walk, for lists."""
+        """Those of all instances by instance id, each oldest first: in one pass, for lists."""
         found: dict[str, list[InstanceSnapshot]] = {}
         for each in self._context.snapshots:
             if each.ready:
@@ -50,11 +50,11 @@ class Snapshots:
         return find(self._context, self._context.records.get(ref), name)
 
     def next_name(self, ref: Ref) -> str:
-        """For one that is given none, by ``snapshots.pattern``. Raises NotFound."""
+        """The default name of a new snapshot, by ``snapshots.pattern``. Raises NotFound."""
         return work.name_for(self._context, self._context.records.get(ref))
 
     async def size(self, instance: Instance, snapshot: InstanceSnapshot) -> int:
-        """Bytes that it takes of its pool; walks it where the pool does not count. -1 where that fails."""
+        """Disk usage in bytes; walks its files if the pool does not count them. -1 after a failure."""
         try:
             return await self._context.storage(instance).usage(self._context.volume(instance), snapshot.id)
         except IsolaError:
@@ -72,7 +72,7 @@ class Snapshots:
         forever: bool = False,
         caller: Caller = DAEMON,
     ) -> Operation:
-        """Begin to take one. Without a time it expires by ``snapshots.expiry``, unless it shall stay ``forever``.
+        """Begin to take one. Without a time it expires by ``snapshots.expiry``, unless ``forever`` is set.
 
         Raises NotFound, InvalidInput, AlreadyExists, WrongState, Forbidden, Unsupported.
         """
@@ -106,7 +106,7 @@ class Snapshots:
         )
 
     def update(self, ref: Ref, name: str, decide: work.Decide, *, caller: Caller = DAEMON) -> Operation:
-        """Begin to change when it expires. Raises NotFound, and what ``decide`` raises."""
+        """Begin to change its expiry. Raises NotFound, and the errors of ``decide``."""
         instance = self._context.records.get(ref)
         decide(find(self._context, instance, name))
         return self._start(
@@ -118,7 +118,7 @@ class Snapshots:
         )
 
     def restore(self, ref: Ref, name: str, *, stateful: bool = False, caller: Caller = DAEMON) -> Operation:
-        """Begin to have the instance be what it was then. Raises NotFound, InvalidInput, WrongState, Forbidden."""
+        """Begin to restore the instance. Raises NotFound, InvalidInput, WrongState, Forbidden."""
         if stateful:
             raise STATEFUL
         restore_verb.check(self._context, ref, name)
@@ -163,12 +163,12 @@ class Snapshots:
     # --- by themselves ------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Remove what an earlier daemon had half made, or half removed."""
+        """Remove snapshots that an earlier daemon has only partly created or removed."""
         for snapshot in [each for each in self._context.snapshots if not each.ready]:
-            await self._quietly("Removing half-made snapshot", snapshot)
+            await self._quietly("Removing incomplete snapshot", snapshot)
 
     async def look(self, now: datetime) -> None:
-        """Remove what has expired, and take what is due in the minute of ``now``."""
+        """Remove expired snapshots, and take those that are due in the minute of ``now``."""
         for snapshot in list(self._context.snapshots):
             if snapshot.ready and snapshot.expires_at is not None and snapshot.expires_at <= now:
                 await self._quietly("Removing expired snapshot", snapshot)
@@ -191,7 +191,7 @@ class Snapshots:
     async def _quietly(self, what: str, snapshot: InstanceSnapshot) -> None:
         instance = self._context.by_id(snapshot.instance.id)
         if instance is None or instance.deleting:
-            return  # it goes with the instance
+            return  # removed with the instance
 
         async def remove(op: Operation) -> None:
             found = self._context.snapshots.find(snapshot.key)

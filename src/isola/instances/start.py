@@ -1,4 +1,4 @@
-"""Start an instance: mount its root, make its first process, give it its network, let it run."""
+"""Start an instance: create its network, mount its root, create its first process, execute its program."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from isola.instances.configuration import environment, expanded
 from isola.instances.context import Context
 from isola.instances.describe import keep_described
 from isola.instances.endpoint import make_endpoint
-from isola.instances.evidence import last_words, note_failure
+from isola.instances.evidence import console_tail, note_failure
 from isola.instances.files import end_sessions
 from isola.instances.identity import nics_of, refreshed
 from isola.instances.limits import terminals, tmpfs_size
@@ -37,7 +37,7 @@ from isola.state import Versioned
 
 
 async def start(context: Context, op: Operation, ref: Ref) -> None:
-    """Raises WrongState when it runs already; after a failure it is as stopped as before."""
+    """Raises WrongState if it is running already; after a failure it is stopped as before."""
     require_stopped(context, context.records.get(ref))
     await mend(context, op, ref)
     held = context.records.read(ref)
@@ -102,12 +102,12 @@ async def _run(context: Context, op: Operation, instance: Instance, spec: RunSpe
 
 
 async def _lives(context: Context, instance: Instance, guest: Guest) -> bool:
-    """False where it is done already, or wants to be started again. Raises HostFailure where it failed at once."""
+    """False if it has already ended or requests a reboot. Raises HostFailure if it ended with an error at once."""
     status = await guest.settled()
     if status not in (None, 0, REBOOT):
         raise HostFailure(
             f"The first process of {instance.name!r} ended at once, with status {status}",
-            evidence=await last_words(context, instance),
+            evidence=await console_tail(context, instance),
         )
     return status is None
 

@@ -1,4 +1,4 @@
-"""What is observed of an instance now."""
+"""The observed state of an instance."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from isola.runtimes import Guest
 
 
 async def observe(context: Context, instance: Instance, *, disk: bool = True) -> InstanceState:
-    """Usage, interfaces and, where asked for (it walks the volume), the space its root takes."""
+    """Usage, interfaces and, with ``disk``, the disk usage of its root, for which the volume is walked."""
     space = {"root": await context.storage(instance).usage(context.volume(instance))} if disk else {}
     state = _look(context, instance, context.live.get(instance.id), context.host.system.memory()["MemTotal"])
     return dataclasses.replace(state, disk=space)

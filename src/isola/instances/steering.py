@@ -1,4 +1,4 @@
-"""Changes of whether instances run, of one or of many at once."""
+"""Changes of the run state of many instances at once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def steer_all(
     project: str | None = None,
     caller: Caller = DAEMON,
 ) -> Operation:
-    """One operation that does the same to each, with an operation of its own."""
+    """One operation that starts one operation for each instance."""
     return operations.start(
         f"Changing the state of {len(chosen)} instances",
         lambda op: _each(operations, op, [instance.ref for instance in chosen], act),
@@ -32,7 +32,7 @@ def steer_all(
 
 
 async def _each(operations: Operations, op: Operation, chosen: Sequence[Ref], act: Act) -> None:
-    """Begin all, then wait for all; the first error is raised at the end."""
+    """Start all, then wait for all; the first error is raised at the end."""
     started: list[Operation] = []
     errors: list[IsolaError] = []
     with op.step("Change instances", total=len(chosen), unit="items") as step:

@@ -1,4 +1,4 @@
-"""Hold an instance still while its root is copied, so that the copy shows one moment and not several."""
+"""Freeze an instance while its root is copied, so that the copy is consistent."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from isola.runtimes import Capability
 from isola.state import Intent
 
 HELD = "still"
-"""The kind of intent of an instance that is frozen by the daemon itself, and not for its user."""
+"""The kind of the intent of an instance that is frozen by the daemon itself, not by its user."""
 _LONGEST = 60.0
 log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
 async def still(context: Context, op: Operation, instance: Instance) -> AsyncIterator[None]:
-    """Within this nothing inside runs. What is stopped or frozen already stays as it is.
+    """The instance is frozen within this context. A stopped or already frozen one is not changed.
 
-    The intent is on disk before anything is frozen: a daemon that is killed meanwhile leaves it to the next one to
-    let the instance go on. Raises Unsupported where the runtime cannot freeze and the pool cannot copy in an instant.
+    The intent is on disk before the freeze: after a kill of the daemon the next one thaws the instance.
+    Raises Unsupported if the runtime cannot freeze and the pool has no instant copies.
     """
     live = context.live.get(instance.id)
     if live is None or live.state is not RunState.RUNNING or not _can_freeze(context, instance):
@@ -49,7 +49,7 @@ async def still(context: Context, op: Operation, instance: Instance) -> AsyncIte
     try:
         await op.effect(f"freeze {instance.name}", lambda: freeze(live), undo=lambda: _let_go(live))
         yield
-    finally:  # before anything else is undone, which may take long
+    finally:  # before other undo steps, which may take long
         await finish(asyncio.ensure_future(_let_go(live)))
     await context.intents.end(intent.id)
 
@@ -61,7 +61,7 @@ def _end_later(context: Context, live: Live, intent: Intent) -> None:
 
 
 async def _end(context: Context, live: Live, intent: Intent) -> None:
-    """Left as it is, the next daemon would thaw an instance that its user has frozen meanwhile."""
+    """Remove the intent; otherwise the next daemon would thaw an instance that its user has frozen meanwhile."""
     pause = 1.0
     while True:
         await context.host.clock.sleep(pause)
@@ -75,7 +75,7 @@ async def _end(context: Context, live: Live, intent: Intent) -> None:
 
 
 async def let_go_on(context: Context) -> None:
-    """At the start of the daemon: thaw what an earlier one was killed over."""
+    """At the start of the daemon: thaw instances that an earlier one had frozen when it was killed."""
     for intent in list(context.intents.of_kind(HELD)):
         live = context.live.get(intent.facts.get("instance", ""))
         try:

@@ -17,7 +17,7 @@ from isola.operations import Operation
 
 
 async def stop(context: Context, op: Operation, ref: Ref, *, timeout: float | None, force: bool) -> None:
-    """Halt; an ephemeral instance goes with its end."""
+    """Stop it, and delete it if it is ephemeral."""
     await halt(context, op, ref, timeout=timeout, force=force)
     instance = context.records.get(ref)
     if instance.ephemeral:
@@ -28,9 +28,9 @@ async def stop(context: Context, op: Operation, ref: Ref, *, timeout: float | No
 async def halt(
     context: Context, op: Operation, ref: Ref, *, timeout: float | None, force: bool, again: bool = False
 ) -> None:
-    """Ask the program to end and wait, or with ``force`` kill it. Raises WrongState, TimedOut (it may still end later).
+    """Request a shutdown and wait, or with ``force`` kill it. Raises WrongState, TimedOut (it may still end later).
 
-    With ``again`` the next start of the daemon starts it again; where this fails or is cancelled after the program has
+    With ``again`` the next start of the daemon starts it again; if this fails or is cancelled after the program has
     ended, it is cleaned up and started again in the background.
     """
     instance = context.records.get(ref)
@@ -58,7 +58,7 @@ async def halt(
 
 
 async def restart(context: Context, op: Operation, ref: Ref, *, timeout: float | None, force: bool) -> None:
-    """Stop and start; a stopped instance is refused as Incus does."""
+    """Stop and start; a stopped instance is refused as in Incus."""
     await halt(context, op, ref, timeout=timeout, force=force)
     op.reopen()
     await start(context, op, ref)
@@ -66,7 +66,7 @@ async def restart(context: Context, op: Operation, ref: Ref, *, timeout: float |
 
 
 async def pause(context: Context, op: Operation, ref: Ref) -> None:
-    """Freeze every process. Raises WrongState when it does not run or is frozen already."""
+    """Freeze all processes. Raises WrongState if it is not running or already frozen."""
     instance = context.records.get(ref)
     live = require_live(context, instance)
     if live.state is RunState.FROZEN:
@@ -77,7 +77,7 @@ async def pause(context: Context, op: Operation, ref: Ref) -> None:
 
 
 async def resume(context: Context, op: Operation, ref: Ref) -> None:
-    """Thaw. Raises WrongState when it is not frozen."""
+    """Thaw all processes. Raises WrongState if it is not frozen."""
     instance = context.records.get(ref)
     live = require_live(context, instance)
     if live.state is not RunState.FROZEN:
@@ -88,18 +88,18 @@ async def resume(context: Context, op: Operation, ref: Ref) -> None:
 
 
 def require_running(context: Context, instance: Instance) -> None:
-    """Raises WrongState when nothing of the instance runs, or will run again by itself, or may be left of a run."""
+    """Raises WrongState unless it runs, has a pending start, or may have remains of a run."""
     if not context.runs(instance) and context.phase(instance) is not Phase.BROKEN:
         require_live(context, instance)
 
 
 def require_live(context: Context, instance: Instance) -> Live:
-    """Raises WrongState when the instance does not run."""
+    """Raises WrongState if the instance does not run."""
     live = context.live.get(instance.id)
     if live is None and instance.id in context.restarts:
         raise WrongState(
-            f"Instance {instance.name!r} reboots again and again, and pauses now",
-            remedy="start it to have it at once",
+            f"Instance {instance.name!r} is in a reboot loop and waits for its next start",
+            remedy="start it to end the pause",
         )
     if live is None:
         raise WrongState(f"Instance {instance.name!r} is not running", remedy="start it first")
@@ -107,14 +107,14 @@ def require_live(context: Context, instance: Instance) -> Live:
 
 
 async def freeze(live: Live) -> None:
-    """Every process stands still."""
+    """Freeze all processes."""
     await live.guest.pause()
     if live.state is RunState.RUNNING:
         live.enter(RunState.FROZEN)
 
 
 async def thaw(live: Live) -> None:
-    """Every process goes on."""
+    """Thaw all processes."""
     await live.guest.resume()
     if live.state is RunState.FROZEN:
         live.enter(RunState.RUNNING)
@@ -128,6 +128,6 @@ async def _ask(op: Operation, instance: Instance, live: Live, timeout: float | N
     except TimeoutError:
         raise TimedOut(
             f"Instance {instance.name!r} did not stop within {timeout:g} seconds",
-            evidence="it has been asked to, and may still stop by itself",
+            evidence="a shutdown was requested, and it may still stop by itself",
             remedy="give it more time, or stop it by force",
         ) from None

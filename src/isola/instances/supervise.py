@@ -1,4 +1,4 @@
-"""Look after running instances: notice their end, and have it cleaned up after."""
+"""Supervise running instances: detect their end, and clean up."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def adopt(context: Context, instance: Instance, guest: Guest, limits: Limits, *, frozen: bool = False) -> Live:
-    """From now on this daemon looks after the running instance."""
+    """Begin to supervise a running instance."""
     started = instance.last_used_at or context.host.clock.now()
     reboots = forget(context, instance.id)
     since = context.host.clock.monotonic()
@@ -46,17 +46,17 @@ async def _watch(context: Context, id: str, live: Live) -> None:
 
 
 async def _end_of(context: Context, instance: Instance, live: Live) -> int:
-    """The exit status. Where it cannot be looked at, for want of descriptors say, it is looked at again."""
+    """The exit status. If it cannot be determined, for example because no descriptors are left, it is retried."""
     while True:
         try:
             return await live.guest.ended()
         except IsolaError as error:
-            log.warning("Cannot look after instance %s, and try again: %s", instance.name, error)
+            log.warning("Cannot supervise instance %s, trying again: %s", instance.name, error)
             await context.host.clock.sleep(_LOOK_AGAIN)
 
 
 def look_after_end(context: Context, id: str, live: Live) -> None:
-    """Clean up in the background after an instance whose end no operation was waiting for."""
+    """Clean up in the background after an instance has ended and no operation was waiting for it."""
     live.watcher = asyncio.get_running_loop().create_task(_after_end(context, id, live), name=f"clean up {id}")
 
 
@@ -73,7 +73,7 @@ async def _after_end(context: Context, id: str, live: Live) -> None:
         return
     why, left = str(operation.error) or "cleaning up was cancelled", context.by_id(id)
     if context.live.get(id) is live:
-        # It does not run, whatever is left of it: say so, and try again later.
+        # It does not run, even if there are remains: record a fault, and retry later.
         context.live.pop(id)
         context.fail(id, why, ended=live)
     elif left is not None and left.deleting:

@@ -1,8 +1,8 @@
-"""What an image has written anew for each instance (LXD's templates), into its root before its program starts.
+"""Templates of images as in LXD: files that are written into the root of each instance before its program starts.
 
 Neither templates nor the root are trusted: a template that is more than text and the instance's name is rendered in a
-confined process, and every path is resolved inside the root. One that cannot be rendered or written leaves its file as
-it is and a warning in the log; the instance starts.
+confined process, and every path is resolved inside the root. If one cannot be rendered or written, its file is not
+changed, a warning is logged, and the instance starts.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from isola.model.template import Template
 
 log = logging.getLogger(__name__)
 PENDING = "apply_template"
-"""In the record between a creation or a rename and the next start: ``create``, ``copy`` or ``rename``."""
+"""Key in the record between a creation or rename and the next start: ``create``, ``copy`` or ``rename``."""
 OLD_NAME = "last_state.name"
-"""Beside ``rename``: what the instance was called when it last ran."""
+"""With ``rename``: the name of the instance in its last run."""
 OLD_HOSTNAME = "last_state.hostname"
-"""What it was configured to call itself when it was started last."""
+"""The configured host name at its last start."""
 _HOSTNAME = "/etc/hostname"
 _NAME = re.compile(r"\{\{\s*(?:container|instance)\.name\s*\}\}")
 _TAGS = ("{{", "{%", "{#")
 
 
 def renamed(volatile: Config, old: str) -> dict[str, str]:
-    """The record's facts after a rename; what was to be done before is still to be done."""
+    """``volatile`` after a rename; earlier pending templates are kept."""
     return dict(volatile) if PENDING in volatile else {**volatile, PENDING: "rename", OLD_NAME: old}
 
 
 def applied(volatile: Config, hostname: str) -> dict[str, str]:
-    """The record's facts when that has been done. ``hostname``: what it is configured to call itself, if anything."""
+    """``volatile`` after templates were applied. ``hostname``: the configured host name, or an empty string."""
     kept = {key: value for key, value in volatile.items() if key not in (PENDING, OLD_NAME, OLD_HOSTNAME)}
     return kept | ({OLD_HOSTNAME: hostname} if hostname else {})
 
 
 async def apply(context: Context, instance: Instance, place: Path, config: Config, devices: Devices) -> None:
-    """Write what is due at this start into the root at ``place``."""
+    """Write the templates that apply to this start into the root at ``place``."""
     pending, templates = instance.volatile.get(PENDING, ""), instance.start.templates
     due = [(each, trigger) for trigger in (pending, "start") for each in templates if trigger in each.when]
     wanted, before = config.get(HOSTNAME, ""), instance.volatile.get(OLD_HOSTNAME, "")
@@ -61,13 +61,13 @@ async def apply(context: Context, instance: Instance, place: Path, config: Confi
             if await _write(root, instance, template.path, one)
         }
         if naming and (wanted or _HOSTNAME not in written):
-            # What a user wrote there stays; a name that is configured wins over it.
+            # A name that a user wrote is kept, unless a host name is configured.
             said = None if wanted else before or instance.volatile.get(OLD_NAME)
             await _name(root, instance, wanted or instance.name, instead_of=said)
 
 
 def plain(text: str, name: str) -> str | None:
-    """A template that holds nothing but text and the instance's name, which is most of them; None for any other."""
+    """The result of a template that contains only text and the instance's name, as most do; None for others."""
     found = _NAME.sub(name, text)
     return None if any(tag in found for tag in _TAGS) else found
 
@@ -75,7 +75,7 @@ def plain(text: str, name: str) -> str | None:
 async def _rendered(
     context: Context, instance: Instance, due: Sequence[tuple[Template, str]], values: Mapping[str, Value]
 ) -> list[Rendered]:
-    """Each in its turn. A process is started only where one is needed."""
+    """Render all in order. A process is started only if one is needed."""
     texts = [plain(template.text, instance.name) for template, _ in due]
     jobs = [
         Job(template.text, {"path": template.path, "trigger": trigger, "properties": template.properties})
@@ -93,7 +93,7 @@ async def _rendered(
 
 
 def _values(instance: Instance, config: Config, devices: Devices) -> dict[str, Value]:
-    """What LXD gives to every template."""
+    """The variables that LXD passes to templates."""
     said: dict[str, Value] = {
         "name": instance.name,
         "type": instance.type,
@@ -114,13 +114,13 @@ async def _absent(root: Root, path: str) -> bool:
         await root.stat(_inside(path))
     except NotFound:
         return True
-    except IsolaError:  # writing it will tell why
+    except IsolaError:  # writing it reports the reason
         return True
     return False
 
 
 async def _write(root: Root, instance: Instance, path: str, rendered: Rendered) -> bool:
-    """A new file belongs to root; one that is there keeps its owner and mode."""
+    """A new file belongs to root; an existing one keeps its owner and mode."""
     if rendered.error:
         log.warning("Template %.200r of instance %s is not applied: %.500s", path, instance.name, rendered.error)
         return False
@@ -150,12 +150,12 @@ async def _put(root: Root, path: str, text: str) -> None:
 
 
 async def _name(root: Root, instance: Instance, wanted: str, *, instead_of: str | None) -> None:
-    """A system obeys ``/etc/hostname`` at boot: it gives way to ours where it is there, and says what it is to say.
+    """Write the instance's name to an existing ``/etc/hostname``, which systems read at boot, if it has the old name.
 
-    ``instead_of`` None means whatever it says: what came with the image, say.
+    ``instead_of`` None: replace any content, such as that of the image.
     """
     try:
-        beginning = await anext(await root.read(_HOSTNAME), b"")  # of a file that may be of any size
+        beginning = await anext(await root.read(_HOSTNAME), b"")  # only the first block, since the file may be large
         lines = beginning.decode("utf-8", "replace").splitlines()
         said = next((line.strip() for line in lines if line.strip() and not line.startswith("#")), "")
         if said in ("", wanted) or instead_of not in (None, said):

@@ -1,4 +1,4 @@
-"""What is on the host and in no record: left alone, reported, taken in or removed on request."""
+"""Instances on the host without a record: left alone, reported, and adopted or removed on request."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 async def look(context: Context) -> None:
-    """Find what no record and no intent speaks for. Before anything is chosen: it holds ids and addresses too."""
+    """Find instances without a record or intent, before any ids or addresses are chosen, since these have some, too."""
     spoken_for = {instance.id for instance in context.records}
     spoken_for |= {intent.id for intent in context.intents.of_kind(BEGUN)}
     spoken_for |= {intent.facts.get("instance", "") for intent in context.intents.of_kind(MOVING)}
@@ -50,29 +50,29 @@ async def look(context: Context) -> None:
                 known = found.get(id) or Unknown(id)
                 found[id] = dataclasses.replace(known, runtime=name, running=runs or known.running)
     for id in found.keys() - context.unknown.keys():
-        log.warning("%s is in no record and left alone until it is adopted or removed", _shown(found[id]))
+        log.warning("%s has no record and is left alone until it is adopted or removed", _shown(found[id]))
     context.unknown.replace(found)
 
 
 def find(context: Context, reference: str) -> Unknown:
-    """By id, or by the name it had. Raises NotFound."""
+    """By id, or by its former name. Raises NotFound."""
     found = [
         each
         for each in context.unknown.values()
         if reference == each.id or (each.instance is not None and reference == each.instance.name)
     ]
     if len(found) != 1:
-        raise NotFound(f"There is no instance {reference[:80]!r} without a record", remedy="list what is in no record")
+        raise NotFound(
+            f"There is no instance {reference[:80]!r} without a record", remedy="list instances without a record"
+        )
     return found[0]
 
 
 async def adopt(context: Context, op: Operation, id: str, name: str = "") -> Instance:
-    """Make the record again from what the volume says, and look after what runs. Raises InvalidInput, AlreadyExists."""
+    """Restore the record from the description, and supervise a running instance. Raises InvalidInput, AlreadyExists."""
     unknown = find(context, id)
     if unknown.instance is None or not unknown.pool:
-        raise InvalidInput(
-            f"{_shown(unknown)} does not say what it was", field="id", remedy="look into it, then remove it"
-        )
+        raise InvalidInput(f"{_shown(unknown)} has no description", field="id", remedy="inspect it, then remove it")
     instance = _taken_in(context, unknown, unknown.instance, name or unknown.instance.name)
     guest = await context.runtime(instance).find(instance.id)
     bound = limits(context, expanded(context, instance)[0], of=instance)
@@ -95,9 +95,9 @@ async def adopt(context: Context, op: Operation, id: str, name: str = "") -> Ins
 
 def _taken_in(context: Context, unknown: Unknown, said: Instance, name: str) -> Instance:
     if Ref(said.project, name) in context.records:
-        raise AlreadyExists(f"Instance {name!r} already exists", field="name", remedy="take it in under another name")
+        raise AlreadyExists(f"Instance {name!r} already exists", field="name", remedy="adopt it under another name")
     if unknown.running and name != said.name:
-        raise WrongState(f"{said.name!r} is running and calls itself so", remedy="take it in under its own name")
+        raise WrongState(f"{said.name!r} is running under this name", remedy="adopt it under its own name")
     context.projects.get(said.project)
     plain_name(name)
     if (
@@ -117,7 +117,7 @@ def _taken_in(context: Context, unknown: Unknown, said: Instance, name: str) -> 
 
 
 async def remove(context: Context, op: Operation, id: str) -> None:
-    """Remove all of it. Can be repeated. Raises NotFound."""
+    """Remove it completely. Can be repeated. Raises NotFound."""
     unknown = find(context, id)
     await op.commit()
     for name, runtime in context.runtimes.loaded():

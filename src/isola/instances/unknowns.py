@@ -1,4 +1,4 @@
-"""What is on the host of instances that no record speaks for. It keeps its ids, addresses, volumes and layers."""
+"""Instances on the host without a record. They keep their ids, addresses, volumes and layers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from isola.state import References
 
 
 class Unknowns(Mapping[str, Unknown]):
-    """By id. What they use is asked of the index of references like everything else."""
+    """By id. The resources that they use are in the index of references, as for other holders."""
 
     def __init__(self, references: References, home: Home) -> None:
         self._references = references
@@ -29,7 +29,7 @@ class Unknowns(Mapping[str, Unknown]):
         return len(self._held)
 
     def replace(self, found: Mapping[str, Unknown]) -> None:
-        """This is all that there is now."""
+        """Replace all entries."""
         for id in list(self._held):
             self.forget(id)
         for id, unknown in found.items():
@@ -37,11 +37,11 @@ class Unknowns(Mapping[str, Unknown]):
             self._references.hold(entity_of(unknown), mentions=unknown_uses(self._home, unknown))
 
     def forget(self, id: str) -> None:
-        """It has a record, or is no longer on the host; fine when it was not here."""
+        """Remove one that has a record now or is no longer on the host; no effect if it is not listed."""
         if (unknown := self._held.pop(id, None)) is not None:
             self._references.hold(entity_of(unknown))
 
 
 def entity_of(unknown: Unknown) -> Entity:
-    """What users of other things are named by."""
+    """Its entity as a holder of references."""
     return Entity.of_host(Kind.UNKNOWN, unknown.id)

@@ -1,4 +1,4 @@
-"""Change an instance's configuration: live where the key is live, all of it or nothing."""
+"""Change an instance's configuration, atomically; live keys take effect on a running instance."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from isola.operations import Operation
 from isola.state import Versioned
 
 Decide = Callable[[Instance], InstanceUpdate]
-"""What an update makes of the record that it finds when its turn has come."""
+"""The new values for the record that is current when the update has the lock."""
 _KEPT = ("volatile.", "image.")
 
 
 def check(context: Context, ref: Ref, update: InstanceUpdate) -> Instance:
-    """The record as it shall be. Raises NotFound (with a field: what the change names), InvalidInput, WrongState."""
+    """The new record. Raises NotFound (with a field, for a resource in the change), InvalidInput, WrongState."""
     instance = context.records.get(ref)
     require_kept(instance)
     config = {key: value for key, value in update.config.items() if value and not key.startswith(_KEPT)}
@@ -48,7 +48,7 @@ def check(context: Context, ref: Ref, update: InstanceUpdate) -> Instance:
 
 
 def allow(context: Context, instance: Instance, wanted: Instance) -> None:
-    """Whether the one may become the other. Raises NotFound (with a field), InvalidInput, WrongState, Forbidden."""
+    """Check that the change is permitted. Raises NotFound (with a field), InvalidInput, WrongState, Forbidden."""
     for profile in wanted.profiles:
         if context.profiles.find(context.profile_ref(wanted, profile)) is None:
             raise NotFound(f"Profile {profile!r} not found", field="profiles", remedy="create the profile first")
@@ -57,7 +57,7 @@ def allow(context: Context, instance: Instance, wanted: Instance) -> None:
 
 
 async def update(context: Context, op: Operation, ref: Ref, decide: Decide) -> None:
-    """Apply to the running instance what can be applied, then record it. ``decide`` is asked when its turn has come."""
+    """Apply live changes to the running instance, then record them. ``decide`` is called under the lock."""
     await mend(context, op, ref)
     held = context.records.read(ref)
     wanted = await bring_to(context, op, held, check(context, ref, decide(held.value)))
@@ -75,7 +75,7 @@ async def follow(
     write: Callable[[], Awaitable[object]],
     take_back: Callable[[], Awaitable[object]],
 ) -> None:
-    """Record a profile's change, and bring its users to what their expanded configuration says then."""
+    """Record a profile's change, and apply it to the instances that use it."""
     for ref in users:
         await mend(context, op, ref)
     await op.effect(f"record profile {profile.name}", write, undo=take_back)
@@ -89,7 +89,7 @@ async def follow(
             await describe_change(context, op, instance, wanted.value)
             changes.append((instance, wanted))
 
-    # Compared with what is recorded by now: where nothing else differs, the mark of the change still has to go.
+    # Compared with the current record: even if nothing else differs, the mark of the change has to be removed.
     await op.commit(
         lambda: record(context, [(old, new) for old, new in changes if context.records.get(new.value.ref) != new.value])
     )

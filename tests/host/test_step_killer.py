@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 
 import pytest
 from audit import records
 from daemon import Daemon
 from step_walk import ACTIONS, Verb, absent, create, has_victim, no_image, running, runs, stopped, walk, walked_daemon
+from waiting import until
 
 RUNTIMES = ("runc", "crun")
 
@@ -66,6 +69,12 @@ def restored(daemon: Daemon) -> bool:
     return has_victim(daemon) and not records(daemon, "instances")["victim"]["description"]
 
 
+def ends(daemon: Daemon, runtime: str) -> None:
+    """Its first process is killed; whatever fails meanwhile, the daemon cleans up by itself."""
+    os.kill(daemon.pid("victim"), signal.SIGKILL)
+    until(lambda: daemon.status("victim") == "Stopped", 20)
+
+
 VERBS = (
     Verb("create", "Creating instance", absent_and_packed, create, has_victim),
     Verb("start", "Starting instance", stopped, lambda d, r: d.change("victim", "start"), runs),
@@ -77,6 +86,7 @@ VERBS = (
         take,
         has_snapshot,
     ),
+    Verb("end", "Cleaning up after instance", running, ends, lambda d: not runs(d)),
     Verb("restore", "Restoring snapshot", snapshotted, restore, restored),
     Verb(
         "restore-running",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from network_host import act
@@ -14,6 +15,7 @@ from isola.model.identity import IdRange
 from isola.model.storage import Volume
 from isola.operations import Operation
 from isola.storage import Feature
+from isola.storage.tree_layers import Trees
 
 # --- volumes ---------------------------------------------------------------------------------------------------
 
@@ -204,6 +206,34 @@ async def test_a_snapshot_keeps_what_was(filled: Subject) -> None:
         await filled.write(root, "/file", "again")
         await filled.unmount(volume, "one")
         assert await filled.driver.snapshots(volume) == ("s1",)
+
+
+async def test_a_restore_does_not_wait_for_the_removal_of_what_was(filled: Subject) -> None:
+    volume = await filled.volume()
+    await filled.do(lambda op: filled.driver.create_snapshot(op, volume, "s1"))
+    removing, go_on = asyncio.Event(), asyncio.Event()
+    trees = getattr(filled.driver, "trees", None)
+    assert isinstance(trees, Trees)
+    remove = trees.remove
+
+    async def slowly(path: Path) -> None:
+        if path.parent.name.endswith(".replaced"):
+            removing.set()
+            await go_on.wait()
+        await remove(path)
+
+    trees.remove = slowly  # type: ignore[method-assign]
+    await filled.do(lambda op: filled.driver.restore_snapshot(op, volume, "s1"))
+    await removing.wait()
+    # Restored again meanwhile, and found by the next daemon if this one ends.
+    await filled.do(lambda op: filled.driver.restore_snapshot(op, volume, "s1"))
+    partial = filled.driver.place / "partial"
+    assert len(await filled.host.files.names(partial)) == 2
+    await filled.again().clean()
+    assert await filled.host.files.names(partial) == ()
+    go_on.set()
+    await filled.driver.settled()
+    assert await filled.picture() == (("v1",), (), filled.ids(BASE, TOP), (), ())
 
 
 async def test_a_mounted_volume_is_not_restored(filled: Subject) -> None:

@@ -25,6 +25,8 @@ async def settle(world: World) -> None:
             if operation.kind == "task" and not operation.status.final:
                 assert await operation.wait(5), f"{operation.description} does not end"
         await asyncio.sleep(0)
+    for pool in world.parts.services.pools:
+        await world.context.pools.driver(pool.name).settled()
 
 
 async def differences(world: World) -> list[str]:

@@ -104,6 +104,7 @@ class Subject:
     async def picture(self) -> object:
         """What is on the host."""
         driver = self.driver
+        await driver.settled()
         partial = await self.host.files.names(driver.place / "partial")
         volumes = await driver.volumes(), await driver.volumes("custom")
         return *volumes, tuple(sorted(await driver.layers.stored())), await self.mounted(), partial

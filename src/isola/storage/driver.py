@@ -102,6 +102,9 @@ class VolumeDriver(ABC):
     async def close(self) -> None:  # noqa: B027 - most pools need no cleanup
         """Before the host shuts down, when the pool is not used any more: undo ``open``."""
 
+    async def settled(self) -> None:  # noqa: B027 - where nothing is removed in the background
+        """Wait until all that was to be removed in the background is gone, or has been left to the next daemon."""
+
     async def update_pool(self, config: Mapping[str, str]) -> None:  # noqa: B027 - most changes have no effect
         """Apply a validated configuration, before it is recorded. Raises InvalidInput."""
 

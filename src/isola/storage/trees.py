@@ -16,6 +16,7 @@ with real ids. A mount point can be traversed only by the root user of its insta
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import re
@@ -50,6 +51,7 @@ class TreeDriver(VolumeDriver):
         self.base = base or directory
         self._partial = self.base / "partial"
         self._mounts = self.base / "mounts"
+        self._discarding: set[asyncio.Task[None]] = set()
         self._prepared: set[Path] = set()
         """Complete copies of snapshots that are about to replace their volumes."""
         self.trees = self._make_trees()
@@ -93,6 +95,7 @@ class TreeDriver(VolumeDriver):
             await self._make_places()
 
     async def _delete_pool(self) -> None:
+        await self.settled()
         await self._delete_content()
         await self.host.files.remove_tree(self.directory)
         await self.host.files.flush(self.directory.parent)
@@ -255,9 +258,27 @@ class TreeDriver(VolumeDriver):
             await finish(self._destroy(partial))
             raise
         try:
-            await self._destroy(partial)  # the previous content of the volume
+            await self._discard(partial)  # the previous content of the volume
         except IsolaError as error:  # the restore has already succeeded
             log.warning("The replaced contents of volume %s are removed at the next start: %s", volume.id, error)
+
+    async def _discard(self, place: Path) -> None:
+        """Removed in the background, which may take long for many files; by the next daemon if this one ends before."""
+        gone = self._partial / f"{self.host.clock.token(8)}.replaced"
+        await self.host.files.rename(place, gone)
+        task = asyncio.get_running_loop().create_task(self._destroy_quietly(gone), name=f"remove {gone.name}")
+        self._discarding.add(task)
+        task.add_done_callback(self._discarding.discard)
+
+    async def _destroy_quietly(self, place: Path) -> None:
+        try:
+            await self._destroy(place)
+        except IsolaError as error:
+            log.warning("%s is removed at the next start: %s", place, error)
+
+    async def settled(self) -> None:
+        while self._discarding:
+            await asyncio.wait(self._discarding)
 
     def _coming(self, volume: Volume, id: str) -> Path:
         return self._partial / f"{volume.id}.{_checked(id)}.restored"

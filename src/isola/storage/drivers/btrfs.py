@@ -189,6 +189,7 @@ class BtrfsDriver(TreeDriver):
 
     async def close(self) -> None:
         """Unmounts the disk, unless a volume is still mounted."""
+        await self.settled()
         if self._has_disk and await self.host.mounts.below(self.base) == (self.base,):
             await self.host.mounts.unmount(self.base)
 
@@ -219,6 +220,7 @@ class BtrfsDriver(TreeDriver):
         if not self._has_disk:
             await super()._delete_pool()
             return
+        await self.settled()
         await self._unmount_below(self.directory)
         await self.host.mounts.unmount(self.base)
         await self.host.files.remove_tree(self.directory)

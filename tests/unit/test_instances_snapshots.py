@@ -17,6 +17,7 @@ from isola.instances.still import HELD
 from isola.model.instance import Instance, InstanceRequest, InstanceUpdate, Status
 from isola.model.project import Project
 from isola.model.reference import Ref
+from isola.model.volume import VolumeRef
 from isola.state import Intent
 from isola.testing.parts import World
 
@@ -158,6 +159,21 @@ async def test_a_restricted_project_allows_none_unless_it_says_so(world: World) 
     await restrict(world, restricted="true", **{"restricted.snapshots": "allow"})
     await world.finish(snapshots(world).create(VICTIM))
     assert names(world) == ["snap0"]
+
+
+async def test_a_restricted_project_allows_none_of_volumes_either(world: World) -> None:
+    volumes, data = world.parts.services.volumes, VolumeRef.custom("default", "data")
+    await world.finish(await volumes.create(data, {}))
+    await world.finish(volumes.snapshots.create(data, "before"))
+    await restrict(world, restricted="true")
+    with pytest.raises(Forbidden):
+        volumes.snapshots.create(data, "after")
+    with pytest.raises(Forbidden):
+        await volumes.copy(data, VolumeRef.custom("default", "copy"))
+    await world.finish(await volumes.copy(data, VolumeRef.custom("default", "copy"), with_snapshots=False))
+    await restrict(world, restricted="true", **{"restricted.snapshots": "allow"})
+    await world.finish(volumes.snapshots.create(data, "after"))
+    assert [each.name for each in volumes.snapshots.of(data)] == ["after", "before"]
 
 
 async def test_a_profile_that_is_gone_is_named_before_anything_stops(world: World) -> None:

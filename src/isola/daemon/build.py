@@ -173,7 +173,15 @@ def _stock(ground: _Ground) -> _Stock:
     pools = Pools(host, records.pools, operations, events, directory, references, ground.drivers.storage)
     layers = Layers(pools, references, unknown)
     volumes = Volumes(
-        host, pools, records.volumes, records.volume_snapshots, operations, events, references, ground.guard.volume
+        host,
+        pools,
+        records.volumes,
+        records.volume_snapshots,
+        operations,
+        events,
+        references,
+        ground.guard.volume,
+        ground.guard.snapshot,
     )
     networks = Networks(
         host,

@@ -31,6 +31,8 @@ class VolumeContext:
     references: References
     permit: Callable[[VolumeRecord], None]
     """Raises Forbidden or InvalidInput if the project does not allow such a volume."""
+    permit_snapshot: Callable[[str], None] = lambda project: None
+    """Raises Forbidden if the project allows no snapshots."""
 
     def used_by(self, ref: VolumeRef) -> Sequence[Entity]:
         """Objects whose configuration names the volume."""

@@ -51,9 +51,13 @@ class Snapshots:
         expires_at: datetime | None = None,
         caller: Caller = DAEMON,
     ) -> Operation:
-        """Begin to take a snapshot. Without a time it expires by ``snapshots.expiry``. Raises AlreadyExists."""
+        """Begin to take a snapshot. Without a time it expires by ``snapshots.expiry``.
+
+        Raises AlreadyExists, Forbidden.
+        """
         record = self._context.usable(ref)
         plain_name(name)
+        self._context.permit_snapshot(record.project)
         self._require_room(record, name)
         period = parse_period(record.config.get("snapshots.expiry", ""))
         now = self._context.host.clock.now()

@@ -50,9 +50,10 @@ class Volumes:
         events: Events,
         references: References | None = None,
         permit: Callable[[VolumeRecord], None] = lambda record: None,
+        permit_snapshot: Callable[[str], None] = lambda project: None,
     ) -> None:
         self._context = VolumeContext(
-            host, pools, records, snapshots, operations, events, references or References(), permit
+            host, pools, records, snapshots, operations, events, references or References(), permit, permit_snapshot
         )
         self.copies = Copies(self._context)
         self.snapshots = Snapshots(self._context)
@@ -124,6 +125,8 @@ class Volumes:
         text = found.description if description is None else description
         record = replace(self.copies.new(ref, wanted, text), parent=found.id)
         self._context.permit(record)
+        if with_snapshots and not snapshot and self._context.snapshots_of(found):
+            self._context.permit_snapshot(ref.project)
 
         async def work(op: Operation) -> None:
             await self.copies.copy(
@@ -139,6 +142,8 @@ class Volumes:
         await self._check_new(target, found.config)
         if (target.project, target.pool) != (ref.project, ref.pool):
             self._context.permit(replace(found, pool=target.pool, name=target.name, project=target.project))
+        if target.project != ref.project and self._context.snapshots_of(found):
+            self._context.permit_snapshot(target.project)
 
         async def work(op: Operation) -> None:
             current = self._context.still(found)

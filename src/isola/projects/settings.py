@@ -122,8 +122,6 @@ SETTINGS = Settings(
         live=True,
     ),
     Setting("restricted.backups", _BLOCK, "Whether backups may be made.", "block", live=True),
-    Setting(
-        "restricted.snapshots", _BLOCK, "Whether snapshots (of volumes, too) may be made.", "block", live=True
-    ),
+    Setting("restricted.snapshots", _BLOCK, "Whether snapshots (of volumes, too) may be made.", "block", live=True),
     Setting("user.*", text, "User-defined, not interpreted.", live=True),
 )

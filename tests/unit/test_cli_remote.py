@@ -106,6 +106,7 @@ def test_a_remote_is_added_by_a_token_and_used_everywhere(daemon: ServedDaemon, 
         ok(far(noun, "list", "far:"))
     assert "core.https_address" in ok(far("config", "show", "far:"))
     assert "laptop" in ok(far("config", "trust", "list", "far:"))
+    assert "the API is served at 127.0.0.1" in ok(far("doctor", "far:"))
 
 
 def test_commands_run_there_with_large_input_and_their_status(daemon: ServedDaemon, far: Run) -> None:

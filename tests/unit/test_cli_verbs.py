@@ -334,7 +334,7 @@ def test_doctor_tells_what_works_and_what_does_not(isola: Run) -> None:
     down = isola("doctor", "--dir", "/nowhere")
     assert down.returncode == 1
     assert "✘ daemon" in down.stdout
-    assert "mmdebstrap" in down.stdout
+    assert "mmdebstrap" in down.stdout and "isola file mount" in down.stdout and "pools on btrfs" in down.stdout
 
 
 @pytest.mark.parametrize("form", ["table", "json", "all projects"])

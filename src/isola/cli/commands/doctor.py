@@ -23,6 +23,8 @@ _PROGRAMS = (
     ("dnsmasq", "DHCP and DNS on networks", "apt-get install dnsmasq-base"),
     ("nft", "firewall and NAT of networks", "apt-get install nftables"),
     ("ip", "links and addresses", "apt-get install iproute2"),
+    ("btrfs", "storage pools on btrfs", "apt-get install btrfs-progs"),
+    ("sshfs", "isola file mount", "apt-get install sshfs"),
     ("mmdebstrap", "builds Debian images", "apt-get install mmdebstrap"),
 )
 _INOTIFY = "fs.inotify.max_user_instances"
@@ -76,6 +78,9 @@ def _daemon(context: Context) -> Iterable[Check]:
         "ok",
         f"version {environment.get('server_version')}, at {client.place}",
     )
+    addresses = environment.get("addresses")
+    if isinstance(addresses, list) and addresses:
+        yield Check("https", "ok", f"the API is served at {', '.join(map(str, addresses))}")
     yield Check("kernel", "ok", f"{environment.get('kernel')} {environment.get('kernel_version')}")
     yield from _unknown(client)
     warnings = environment.get("warnings")

@@ -51,7 +51,7 @@ class ExecByApi(OnRunning):
 
 
 class ExecOnRunc(ExecByApi):
-    """The same, where both sides stand on runc: the ratio is what we add, not what another engine saves."""
+    """The same, with runc on both sides: the ratio is what we add, not what another engine saves."""
 
     name = "exec-api-runc"
     title = "exec `true` by API, open connection (engine: runc)"
@@ -126,7 +126,7 @@ class Pull(Push):
 
 
 def file(subject: Any) -> Path:
-    """Where the file stands on this side."""
+    """The path of the file on this side."""
     return Path(subject.directory) / "megabyte"
 
 

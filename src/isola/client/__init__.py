@@ -6,7 +6,7 @@
         client.instances.create(image="debian/12", name="web1", start=True).wait()
         print(client.instances.run("web1", ["hostname"]).stdout)
 
-Synchronous and on the standard library alone, because the command line stands on it and must start in a few
+Synchronous and on the standard library alone, because the command line uses it and must start in a few
 milliseconds: modules here import late whatever is slow to import (see ``docs/decisions``).
 """
 

@@ -13,7 +13,7 @@ _ROOT = "/1.0/isola"
 
 
 class UnknownInfo(TypedDict, total=False):
-    """One thing that no record speaks for."""
+    """An object on the host without a record."""
 
     type: str
     id: str

@@ -93,7 +93,7 @@ class Api:
         query: Query | None = None,
         headers: Headers = (),
     ) -> Response:
-        """One exchange whose response the caller reads and gives back by ``release``."""
+        """One exchange whose response the caller reads, and returns by ``release``."""
         connection = self.send(method, path, body, query=query, headers=headers)
         try:
             return connection.receive(method)

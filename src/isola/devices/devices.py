@@ -114,7 +114,7 @@ class Devices:
                 await driver.attach(op, plug, target)
 
     def changing(self, old: Instance, new: Instance) -> dict[str, DeviceState]:
-        """What ``change`` may leave half done: the new state, or else the old one, of each device that differs."""
+        """What ``change`` may leave incomplete: the new state, or else the old one, of each device that differs."""
         names = {*old.plugged, *new.plugged}
         found = {name: (new.plugged.get(name), old.plugged.get(name)) for name in sorted(names)}
         return {name: come or gone for name, (come, gone) in found.items() if come != gone and (come or gone)}  # type: ignore[misc]

@@ -186,7 +186,7 @@ class DeviceDriver(ABC):
             await self._unregister(gone)
             await self._register(come)
 
-        await op.effect(f"register device {new.name} anew", lambda: swap(old, new), undo=lambda: swap(new, old))
+        await op.effect(f"register device {new.name} again", lambda: swap(old, new), undo=lambda: swap(new, old))
 
     async def attach(self, op: Operation, plug: Plug, target: Target) -> None:
         """Attach it to a running or starting instance. Leaves nothing behind if it fails."""

@@ -41,7 +41,7 @@ class Output(contextlib.AbstractContextManager["Output"]):
             left -= size
 
     def close(self) -> None:
-        """Give back both descriptors; fine when that has happened."""
+        """Close both descriptors; no effect if that has happened."""
         self.close_remote()
         if self._fd >= 0:
             self._loop.remove_reader(self._fd)
@@ -114,7 +114,7 @@ class Lines:
         self._longest = longest
 
     def take(self, data: bytes) -> None:
-        """Tell all lines that are complete; one that grows too long is told in pieces."""
+        """Report all complete lines; a line that is too long is reported in pieces."""
         *lines, self._rest = self._ENDS.split(self._rest + data)
         if len(self._rest) > self._longest:
             lines.append(self._rest)

@@ -1,4 +1,4 @@
-"""A process shut in before it reads the first byte of what strangers made, and its one way to answer.
+"""A process that is confined before it reads the first byte of untrusted data, and its channel for the result.
 
 ``run`` forks. The child has namespaces of its own (processes, mounts, network, IPC, host name, control groups) and a
 root that holds what it works on and nothing else. It lives in a user namespace in which its ids stand for ids of the

@@ -40,8 +40,9 @@ class Cgroups(Protocol):
     async def create(self, path: str, *, owner: int | None = None, monitor: str = "") -> None:
         """Make the group in every hierarchy (and its parents); with ``owner`` delegate the v2 one to that host id.
 
-        ``monitor`` is a second group, of a process that looks after the first and has no limits: with v1 it is made in
-        no more hierarchies than are needed to find, count and stop what is in it. Fine when they are there: what is
+        ``monitor`` is a second group, of a process that supervises the first and has no limits: with v1 it is created
+        in
+        no more hierarchies than are needed to find, count and stop what is in it. No effect if they exist: what is
         missing is added.
         """
         ...
@@ -68,7 +69,7 @@ class Cgroups(Protocol):
     async def allow_device(self, path: str, rule: str, *, allowed: bool) -> bool:
         """Let one more device (``c 10:232``) open, or no longer; False where no v1 controller can.
 
-        Taking away is fine when the group is gone. Raises HostFailure.
+        Removing has no effect if the group does not exist. Raises HostFailure.
         """
         ...
 
@@ -101,7 +102,7 @@ class Cgroups(Protocol):
         ...
 
     async def remove(self, path: str) -> None:
-        """Remove the group and those below it in every hierarchy; fine when it is not there."""
+        """Remove the group and those below it in every hierarchy; no effect if it is missing."""
         ...
 
     async def children(self, path: str) -> tuple[str, ...]:
@@ -199,7 +200,8 @@ class LinuxCgroups:
         if not await self.exists(path):
             raise HostFailure(f"There is no control group {path}")
         for attempt in range(int(_PATIENCE / 0.05)):
-            # The old freezer gives up on processes that were about to fork: it is told again, and sometimes gets stuck
+            # The v1 freezer gives up on processes that were about to fork: it is written again, and sometimes gets
+            # stuck
             # for good unless it lets go first.
             if frozen and attempt % 8 == 7:
                 await _in_thread(lambda: self._freezing().freeze(path, frozen=False))

@@ -66,7 +66,7 @@ class Companion:
         fits: Callable[[], Awaitable[bool]] | None = None,
         prepare: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
-        """Have it run, and look after it from now on: adopted, or started after ``prepare``. Raises what that raises.
+        """Adopt it, or start it after ``prepare``, and supervise it. Raises the errors of ``prepare``.
 
         One that runs but does not fit is ended first, so that what runs is always what was prepared last.
         """
@@ -83,13 +83,13 @@ class Companion:
             self._keep(running)
 
     async def stop(self) -> None:
-        """End it; fine when it does not run."""
+        """End it; no effect if it does not run."""
         self.leave()
         async with self._lock:
             await self._end(await self.find())
 
     def leave(self) -> None:
-        """Stop looking after it; it runs on."""
+        """Stop supervising it; it keeps running."""
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None

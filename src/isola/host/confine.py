@@ -1,4 +1,4 @@
-"""A process shuts itself in before it touches what strangers made."""
+"""Confinement that a process applies to itself before it reads untrusted data."""
 
 from __future__ import annotations
 

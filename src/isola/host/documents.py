@@ -1,4 +1,4 @@
-"""YAML from strangers, as texts, lists and mappings. It is to be read in a cell: libyaml is written in C."""
+"""Untrusted YAML, as strings, lists and mappings. It must be read in a cell, because libyaml is written in C."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Files(Protocol):
     async def write(self, path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
         """Atomically: temporary file, fsync, rename, fsync of the directory.
 
-        Not ``durable`` leaves the fsyncs out, for what is written anew from the records at every start.
+        Not ``durable`` leaves the fsyncs out, for files that are generated from the records at every start.
         """
         ...
 
@@ -52,7 +52,7 @@ class Files(Protocol):
         ...
 
     async def make_directory(self, *paths: Path, mode: int = 0o711, owner: int | None = None) -> None:
-        """One or several, with their parents; fine when they are there."""
+        """One or several, with their parents; no effect if they exist."""
         ...
 
     async def exists(self, path: Path) -> bool: ...
@@ -74,7 +74,7 @@ class Files(Protocol):
         ...
 
     async def remove_tree(self, path: Path) -> None:
-        """Remove a file or a tree whatever lies in it; never crosses a mount point; fine when it is not there."""
+        """Remove a file or a tree whatever lies in it; never crosses a mount point; no effect if it is missing."""
         ...
 
     async def duplicate(self, source: Path, target: Path) -> None:
@@ -99,7 +99,7 @@ class Files(Protocol):
     async def merge_layer(self, layer: Path, target: Path) -> None:
         """Move an unpacked layer with overlay's marks onto a tree; what the marks hide there is removed.
 
-        Both lie on one file system. Raises HostFailure; then both are half done and for the caller to remove.
+        Both lie on one file system. Raises HostFailure; then both are incomplete, and the caller has to remove them.
         """
         ...
 

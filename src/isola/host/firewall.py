@@ -17,7 +17,7 @@ class Firewall(Protocol):
         ...
 
     async def delete(self, table: str, family: str = "inet") -> None:
-        """Delete a table; fine when it is not there."""
+        """Delete a table; no effect if it is missing."""
         ...
 
     async def tables(self, prefix: str = "", family: str = "inet") -> tuple[str, ...]:
@@ -32,7 +32,9 @@ class LinuxFirewall:
         self._processes = processes
 
     async def apply(self, table: str, body: str, family: str = "inet") -> None:
-        """Adding what may be there, deleting it and adding it anew is one transaction: no packet sees a gap."""
+        """Adding a table that may exist, deleting it and adding it again is one transaction, without a moment in
+        between.
+        """
         await self._load(f"{_emptied(table, family)}table {family} {table} {{\n{body}\n}}\n")
 
     async def delete(self, table: str, family: str = "inet") -> None:

@@ -353,7 +353,7 @@ async def _connection(client: socket.socket, connector: _Connector, number: int,
 
 
 async def _pump(source: socket.socket, target: socket.socket) -> None:
-    """Until the end of the one, which the other is told; an error ends both ways."""
+    """Copy until EOF, which is forwarded; an error ends both directions."""
     loop = asyncio.get_running_loop()
     while data := await loop.sock_recv(source, _BLOCK):
         await loop.sock_sendall(target, data)

@@ -93,7 +93,7 @@ class GuestMounts(Protocol):
         ...
 
     async def take(self, process: ProcessRef, mount: int) -> None:
-        """Unmount it, busy or not, with what lies on top of it; fine when it is not there. Raises HostFailure."""
+        """Unmount it, busy or not, with what lies on top of it; no effect if it is missing. Raises HostFailure."""
         ...
 
     async def there(self, process: ProcessRef) -> frozenset[int]:

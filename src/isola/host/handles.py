@@ -167,5 +167,5 @@ class LinuxOpenFile:
         return await attempt(self._path, self._handle.space)
 
     async def close(self) -> None:
-        """Fine when it is closed."""
+        """No effect if it is closed."""
         await self._closing(self._handle.descriptor)

@@ -1,4 +1,4 @@
-"""One daemon per directory: who holds it, and how exactly that process is told to go.
+"""One daemon per directory: finding the process that holds its lock, and stopping it.
 
 The directory itself is locked, so that no removed file lets a second daemon in. The lock is the supervisor's where
 there is one, and to the daemon below it too: it is free when both have ended. ``daemon.lock`` is locked by the daemon
@@ -99,11 +99,11 @@ def stop(directory: Path, *, signum: int, timeout: float) -> Stopped:
                 remedy="stop it where it was started: on the host, or in its container",
             )
         return Stopped.NOTHING
-    if strangers := [holder for holder in found if not _is_ours(holder)]:
+    if foreign := [holder for holder in found if not _is_ours(holder)]:
         raise HostFailure(
-            f"{directory} is locked by what is not isolad",
-            evidence=", ".join(map(str, strangers)),
-            remedy="end it yourself if it is to end",
+            f"{directory} is locked by a process that is not isolad",
+            evidence=", ".join(map(str, foreign)),
+            remedy="stop that process yourself if necessary",
         )
     with _opened(found) as descriptors:
         above = {holder.pid for holder in found}

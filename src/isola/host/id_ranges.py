@@ -57,7 +57,7 @@ class IdRanges(Protocol):
         ...
 
     async def release(self, base: int, holder: str) -> None:
-        """Give up a claim; fine when it is not there or another's."""
+        """Give up a claim; no effect if it is missing or another's."""
         ...
 
     async def claims(self) -> Mapping[int, str]:

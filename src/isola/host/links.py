@@ -86,7 +86,7 @@ class Inside:
     metric: int = 1024
     """Of the default routes: of several NICs, that with the lowest is the way out."""
     onlink: bool = False
-    """The gateways are reached directly, though no address inside says so."""
+    """The gateways are reachable directly, although they are in no subnet of an address inside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +154,7 @@ class Links(Protocol):
         ...
 
     async def delete_inside(self, link: str, namespace: Path) -> None:
-        """Delete a link in a network namespace; fine when one of them is not there."""
+        """Delete a link in a network namespace; no effect if one of them is missing."""
         ...
 
     async def route(self, link: str, routing: Routing) -> None:
@@ -174,11 +174,11 @@ class Links(Protocol):
         ...
 
     async def join(self, bridge: str, links: Sequence[str]) -> None:
-        """Make those of ``links`` that exist ports of the bridge, up; fine when they are."""
+        """Make those of ``links`` that exist ports of the bridge, up; no effect if they are already."""
         ...
 
     async def delete(self, *links: str) -> None:
-        """Delete links (both ends of a pair); fine when they are not there."""
+        """Delete links (both ends of a pair); no effect if they are missing."""
         ...
 
     async def exists(self, link: str) -> bool:

@@ -1,4 +1,4 @@
-"""Loop devices: image files as block devices that the kernel lets go of by itself."""
+"""Loop devices: image files as block devices that the kernel detaches automatically (autoclear)."""
 
 from __future__ import annotations
 

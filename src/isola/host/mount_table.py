@@ -83,7 +83,7 @@ class MountTable:
         return Mount(number, self._kind(number) or "a mount that is gone")
 
     def _kind(self, number: int) -> str:
-        """Read anew each time: a number that is not held may have been given to another mount."""
+        """Read again each time: the id of a mount that was removed may have been reused."""
         wanted = b"%d " % number
         for line in self._read().split(b"\n"):  # and at nothing else: a mount point may have a carriage return
             if line.startswith(wanted):

@@ -101,7 +101,7 @@ class Mounts(Protocol):
         ...
 
     async def unmount(self, target: Path) -> None:
-        """Unmount (lazily, so that it cannot fail as busy); fine when nothing is mounted there."""
+        """Unmount (lazily, so that it cannot fail as busy); no effect if nothing is mounted there."""
         ...
 
     async def share(self, process: ProcessRef) -> None:

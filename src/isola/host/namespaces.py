@@ -77,7 +77,7 @@ class Namespaces(Protocol):
         ...
 
     async def remove_network(self, path: Path) -> None:
-        """Let go of it: it ends, and the links in it, with the last process in it. Fine when there is none."""
+        """Unmount it: it ends, with the links in it, when the last process in it ends. No effect if there is none."""
         ...
 
     def has_network(self, path: Path) -> bool:

@@ -55,7 +55,7 @@ def keep(namespace: int, path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Let go of the namespace: it ends, and links in it, when no process is in it. Fine when there is none."""
+    """Unmount the namespace: it ends, with the links in it, when no process is in it. No effect if there is none."""
     try:
         with contextlib.suppress(FileNotFoundError):
             while kernel.is_mount_point(path):

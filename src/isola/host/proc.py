@@ -113,7 +113,7 @@ def _gone(ref: ProcessRef) -> WrongState:
 
 
 def _running(pid: int, fields: list[bytes]) -> ProcessRef | None:
-    # A process whose first thread has ended looks like a zombie while its other threads run on.
+    # A process whose first thread has ended looks like a zombie while its other threads keep running.
     if not fields or (fields[0] in b"ZX" and int(fields[17]) <= 1):
         return None
     return ProcessRef(pid, int(fields[19]))

@@ -52,7 +52,7 @@ class Child(Protocol):
 
 
 class Processes(Protocol):
-    """Start programs, and look after processes that outlive us."""
+    """Start programs, and supervise processes that keep running when the daemon ends."""
 
     async def run(
         self,
@@ -66,7 +66,7 @@ class Processes(Protocol):
         pass_fds: Sequence[int] = (),
         on_line: Callable[[str], None] | None = None,
     ) -> Completed:
-        """Run to the end. ``on_line`` is told each line of standard error as it comes.
+        """Run until it exits. ``on_line`` is called with each line of standard error.
 
         ``env`` replaces our environment. What a program leaves running behind it is not waited for. Kept are
         16 MiB of standard output (more is a HostFailure) and the last MiB of standard error.
@@ -120,7 +120,7 @@ class Processes(Protocol):
         ...
 
     def give_streams(self, ref: ProcessRef, uid: int, gid: int) -> None:
-        """Pipes among its standard streams are this user's from now on, who can then open ``/dev/stdout`` anew.
+        """Pipes among its standard streams are this user's from now on, who can then open ``/dev/stdout`` again.
 
         Raises WrongState when it has ended, HostFailure.
         """

@@ -135,7 +135,7 @@ class LinuxRoot:
             await finish(asyncio.ensure_future(unreported(stack.close)))  # what is dropped may be large
 
     async def make_directory(self, path: str, *, uid: int, gid: int, mode: int) -> None:
-        """Fine when the directory is there."""
+        """No effect if the directory exists."""
         work = partial(self._make_directory, path, uid, gid, mode)
         await attempt(path, self._as_root_inside, work)
 

@@ -115,11 +115,11 @@ class Root(Protocol):
         ...
 
     async def make_directory(self, path: str, *, uid: int, gid: int, mode: int) -> None:
-        """Fine when the directory is there."""
+        """No effect if the directory exists."""
         ...
 
     async def make_symlink(self, path: str, target: str, *, uid: int, gid: int) -> None:
-        """Fine when a link to the same target is there, which then keeps its owner."""
+        """No effect if a link to the same target exists, which then keeps its owner."""
         ...
 
     async def remove(self, path: str, *, files: bool = True, directories: bool = True) -> None:

@@ -1,7 +1,7 @@
 """Programs that are run from copies in memory, sealed so that nothing can ever write to them.
 
 An engine's process is visible to the container it prepares, as ``/proc/PID/exe``. An engine that finds itself to be a
-file that could be written to copies or mounts itself and starts anew, in every call (CVE-2019-5736). One that finds the
+writable file copies or mounts itself and executes that, in every call (CVE-2019-5736). One that finds the
 four seals is spared that second start.
 """
 

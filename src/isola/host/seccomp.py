@@ -1,4 +1,4 @@
-"""A system call filter for processes that read what strangers made: a list of what is allowed, the rest is refused.
+"""A system call filter for processes that read untrusted data: an allow list.
 
 The list holds files, memory, threads and time; no sockets, no mounts, no namespaces, no signals to others, no tracing.
 A refused call answers EPERM, so that a library that merely tries something goes on without.

@@ -45,7 +45,7 @@ class Packets(Stream, Protocol):
     """Our end of a packet socket."""
 
     def end(self) -> None:
-        """The other end reads EOF after what was written; reading goes on. Fine when closed."""
+        """The other end reads EOF after what was written; reading goes on. No effect if it is closed."""
         ...
 
 

@@ -59,7 +59,7 @@ class Subvolumes(Protocol):
         ...
 
     async def delete(self, path: Path) -> bool:
-        """Remove a subvolume and those nested in it; fine when it is not there. Raises HostFailure.
+        """Remove a subvolume and those nested in it; no effect if it is missing. Raises HostFailure.
 
         False where something else has this name, which is left alone.
         """

@@ -1,4 +1,4 @@
-"""Facts about this host: what probes and clients are told."""
+"""Properties of this host, for probes and clients."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ _PATH_SIZE = 4000
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a file or a tree; fine when it is not there. Raises HostFailure, e.g. at a mount point."""
+    """Remove a file or a tree; no effect if it is missing. Raises HostFailure, e.g. at a mount point."""
     try:
         parent = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):

@@ -112,7 +112,7 @@ class ImageLibrary:
         return self._references.users(Entity.of(Kind.IMAGE, ref))
 
     def _layers_in_use(self) -> set[str]:
-        """What instances stand on, those being made and those without a record included."""
+        """The layers that instances use, including instances that are being created or have no record."""
         kinds = (Kind.IMAGE_LAYERS, Kind.IMAGE_BLOBS)
         return {name for kind in kinds for used, _ in self._references.of_kind(kind) for name in used.names}
 

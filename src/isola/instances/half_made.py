@@ -30,7 +30,7 @@ def keep_in_mind(context: Context, half: HalfMade) -> None:
     """Retry the undo with increasing pauses, until it succeeds or the daemon ends."""
     context.half_made[half.id] = half
     if context.undoing is None or context.undoing.done():
-        context.undoing = asyncio.get_running_loop().create_task(_by_and_by(context), name="undo half-made instances")
+        context.undoing = asyncio.get_running_loop().create_task(_by_and_by(context), name="undo incomplete creations")
 
 
 async def undo_begun(context: Context) -> None:
@@ -46,7 +46,7 @@ async def undo_begun(context: Context) -> None:
         try:
             await _undo(context, half)
         except IsolaError as error:
-            log.error("What is left of the half-made instance %s stays for now: %s", intent.id, error)
+            log.error("The remains of the incomplete instance %s cannot be removed yet: %s", intent.id, error)
             keep_in_mind(context, half)
 
 
@@ -66,12 +66,12 @@ async def _by_and_by(context: Context) -> None:
             try:
                 await _undo(context, half)
             except IsolaError as error:
-                log.warning("What is left of the half-made instance %s stays for now: %s", half.id, error)
+                log.warning("The remains of the incomplete instance %s cannot be removed yet: %s", half.id, error)
 
 
 async def _undo(context: Context, half: HalfMade) -> None:
     operation = context.operations.start(
-        "Removing a half-made instance", lambda op: _work(context, op, half), locks=[f"half-made/{half.id}"]
+        "Removing an incomplete instance", lambda op: _work(context, op, half), locks=[f"incomplete/{half.id}"]
     )
     await context.operations.finish(operation)
 

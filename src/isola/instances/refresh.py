@@ -33,7 +33,7 @@ def check(context: Context, source: Source, ref: Ref) -> None:
         raise InvalidInput("An instance cannot be refreshed from itself", field="source.source")
     for each in (origin, copy):
         if each.deleting:
-            raise WrongState(f"Instance {each.name!r} is half deleted", remedy="delete it again")
+            raise WrongState(f"Instance {each.name!r} is partly deleted", remedy="delete it again")
     if context.runs(copy):
         raise WrongState(f"Instance {ref.name!r} is running", remedy="stop it first")
     pool, shares = context.pool_name(copy), context.storage(copy).capabilities.shared_layers

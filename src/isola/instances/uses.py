@@ -26,7 +26,7 @@ def uses(home: Home, instance: Instance) -> Used:
 
 
 def mentions(home: Home, instance: Instance) -> Used:
-    """Its image, which may go before it, and the layers that its root stands on."""
+    """Its image, which may be removed before it, and the layers that its root uses."""
     found = set(layers_of(instance.start))
     if instance.image:
         found.add(Entity.of(Kind.IMAGE, Ref(home(instance.project, Kind.IMAGE), instance.image)))

@@ -70,7 +70,7 @@ class Start:
     blobs: tuple[Layer, ...] = ()
     """The image layers that these are unpacked from; empty in records of Isola 0.1, whose ``layers`` are digests."""
     templates: tuple[Template, ...] = ()
-    """What the image has written anew for each instance."""
+    """The templates of its image."""
     terminal: bool = True
     """It has a terminal, the console; without one its output and its errors are kept apart."""
     stdin: bool = False
@@ -137,7 +137,7 @@ class Instance:
 
     def wanted(self, desired: Desired) -> Instance:
         """The record that says what it is to be from now on. A deletion that has begun is not taken back."""
-        assert not self.deleting or desired is Desired.DELETED, f"{self.name} is half deleted"
+        assert not self.deleting or desired is Desired.DELETED, f"{self.name} is partly deleted"
         return replace(self, desired=desired)
 
     @property
@@ -153,7 +153,7 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """What is on the host of an instance that no record speaks for."""
+    """An instance on the host without a record."""
 
     id: str
     pool: str = ""

@@ -1,4 +1,4 @@
-"""Files that an image has written anew for each instance."""
+"""Templates of images: files that are written into the root of each instance."""
 
 from __future__ import annotations
 

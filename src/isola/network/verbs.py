@@ -65,14 +65,14 @@ class NetworkVerbs:
         )
 
     def adopt(self, name: str, *, caller: Caller = DAEMON) -> Operation:
-        """Make the record of an unknown one again."""
+        """Restore the record of an unknown network."""
         entity = Entity.of_host(Kind.NETWORK, name)
         return alone(
             self._operations, "Adopt unknown network", entity, lambda op: self._networks.adopt(op, name), caller=caller
         )
 
     def remove_unknown(self, name: str, *, caller: Caller = DAEMON) -> Operation:
-        """Remove what no record speaks for."""
+        """Remove a network without a record."""
         entity = Entity.of_host(Kind.NETWORK, name)
         return alone(
             self._operations,

@@ -38,7 +38,7 @@ class Attachment(Protocol):
         ...
 
     def end_input(self) -> None:
-        """It reads EOF after what was written, unless it has a terminal. Output still comes. Fine when done before."""
+        """Close its input: it reads EOF, unless it has a terminal; output is still read. No effect if done before."""
         ...
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ class FakeFirewall:
         self._of(family)[table] = body
 
     async def delete(self, table: str, family: str = "inet") -> None:
-        """Fine when it is not there."""
+        """No effect if it does not exist."""
         self._of(family).pop(table, None)
 
     async def tables(self, prefix: str = "", family: str = "inet") -> tuple[str, ...]:

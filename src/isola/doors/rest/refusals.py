@@ -39,5 +39,5 @@ class Refusals:
 
 def described(caller: Caller) -> str:
     """The caller, for the log."""
-    name = caller.name or "a stranger"
+    name = caller.name or "an unknown caller"
     return f"{name} ({caller.credential}) at {caller.address}" if caller.address else f"{name} ({caller.credential})"

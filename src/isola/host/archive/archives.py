@@ -75,7 +75,8 @@ class Archives(Protocol):
 
         ``subtree`` keeps only what lies below that path in the archive and strips it. ``whiteouts`` turns OCI
         ``.wh.`` entries into overlay whiteouts. Absolute names and ``..`` and links that lead out cannot reach
-        outside. ``progress`` is told packed bytes read since the last call. The work happens in a process of its own
+        outside. ``progress`` is called with the compressed bytes read since the last call. The work happens in a
+        process of its own
         confined to ``target``. Raises UnsafeArchive or InvalidInput; the caller removes ``target`` then.
         """
         ...

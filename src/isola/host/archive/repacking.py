@@ -64,9 +64,9 @@ class Sink:
 
 
 class Repacking:
-    """One pass over the members. Without ``subtree`` the stream is kept to the byte, else written anew.
+    """One pass over the members. Without ``subtree`` the stream is kept byte for byte, else rewritten.
 
-    Written anew, device nodes are left out and sparse files are filled with their zeros.
+    When it is rewritten, device nodes are skipped and sparse files are filled with zeros.
     """
 
     def __init__(
@@ -89,18 +89,18 @@ class Repacking:
 
     def run(self, content: Unpacked) -> None:
         """Read all there is. Raises UnsafeArchive, InvalidInput."""
-        anew = bool(self._subtree)
-        stream = TarStream(content.read if anew else self._copying(content.read))
+        rewrite = bool(self._subtree)
+        stream = TarStream(content.read if rewrite else self._copying(content.read))
         for member in stream.members():
             parts = self._inside(clean(member.name))
             if parts is None:
                 continue
             link = b"/".join(self._link(member)) if member.kind == 0x31 else member.link
             self._note(member, b"/".join(parts), link)
-            self._look(member, b"/".join(parts), stream, anew=anew)
-            if anew and member.kind in _KINDS:
+            self._look(member, b"/".join(parts), stream, rewrite=rewrite)
+            if rewrite and member.kind in _KINDS:
                 self._write(member, b"/".join(parts) or b".", link, stream)
-        if anew:
+        if rewrite:
             self._sink.write(bytes(2 * tarfile.BLOCKSIZE))
             content.drain()
         else:
@@ -139,11 +139,11 @@ class Repacking:
             )
             self.found[os.fsdecode(path)] = kind
 
-    def _look(self, member: Member, path: bytes, stream: TarStream, *, anew: bool) -> None:
+    def _look(self, member: Member, path: bytes, stream: TarStream, *, rewrite: bool) -> None:
         self.newest = max(self.newest, member.mtime // 10**9)
         if len(self.top) < _TOP and (name := path.split(b"/", 1)[0][:256]):
             self.top.add(name.decode("utf-8", "replace"))
-        if path in self._heads and member.kind == 0x30 and member.pieces is None and not anew:
+        if path in self._heads and member.kind == 0x30 and member.pieces is None and not rewrite:
             self.heads[os.fsdecode(path)] = stream.exactly(min(member.size, _HEAD))
 
     def _write(self, member: Member, path: bytes, link: bytes, stream: TarStream) -> None:

@@ -240,7 +240,7 @@ def _checksum_holds(header: bytes) -> bool:
 
 
 def _number(field_: bytes, what: str, limit: int) -> int:
-    """Octal text, or base 256 where the first byte says so."""
+    """Octal text, or base 256 if the first byte marks it."""
     if field_[0] == 0x80:
         value = int.from_bytes(field_[1:], "big")
     else:

@@ -1,4 +1,4 @@
-"""What dnsmasq is told for a bridge network: its configuration and one small file per NIC; pure."""
+"""dnsmasq's configuration for a bridge network, and one small file per NIC. Pure."""
 
 from __future__ import annotations
 

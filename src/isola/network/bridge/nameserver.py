@@ -32,7 +32,7 @@ class Nameserver:
         self._reload: asyncio.TimerHandle | None = None
 
     async def ensure(self, configuration: str) -> None:
-        """Have it run with this configuration: adopted, started or started anew. Raises HostFailure."""
+        """Make it run with this configuration: adopt, start or restart it. Raises HostFailure."""
 
         async def fits() -> bool:
             return await self._content() == configuration
@@ -43,19 +43,19 @@ class Nameserver:
         await self._companion.ensure(fits=fits, prepare=prepare)
 
     async def stop(self) -> None:
-        """End it; fine when it does not run."""
+        """End it; no effect if it does not run."""
         self.leave()
         await self._companion.stop()
 
     def leave(self) -> None:
-        """Stop looking after it; it runs on."""
+        """Stop supervising it; it keeps running."""
         self._companion.leave()
         if self._reload is not None:
             self._reload.cancel()
             self._reload = None
 
     def reload(self) -> None:
-        """Have it read the files of NICs anew, soon: those that went or changed are noticed by a signal only."""
+        """Make it read the files of NICs again, soon: it notices removed and changed ones only after a signal."""
         if self._reload is None:
             self._reload = asyncio.get_running_loop().call_later(_GATHER, self._hang_up)
 
@@ -77,7 +77,7 @@ class Nameserver:
     async def _start(self) -> None:
         """It goes to the background by itself once all is well, and says on standard error why it does not.
 
-        Once begun it is waited for: half-way there it is out of our hands and not yet in its file.
+        Once begun it is waited for, because a release that was sent may not be in its file yet.
         """
         try:
             await finish(self._host.processes.run(self._command()))

@@ -80,6 +80,21 @@ def test_instances_can_be_created_in_a_new_project(isola: Run) -> None:
     assert "wrong" not in isola("project", "list").stdout
 
 
+def test_a_project_is_deleted_by_force_with_what_it_has(isola: Run) -> None:
+    for project in ("blue", "green"):
+        isola("project", "create", project)
+        isola("create", "--empty", "web", "--project", project)
+        isola("snapshot", "create", "web", "--project", project)
+        isola("storage", "volume", "create", "default/data", "--project", project)
+        isola("profile", "create", "small", "--project", project)
+    assert "not empty" in isola("project", "delete", "blue", status=1).stderr
+    isola("project", "delete", "blue", "--force")
+    assert "blue" not in isola("project", "list").stdout
+    assert [project for project, _ in names(isola, "list", "-A")] == ["green"]
+    assert "default" in isola("project", "delete", "default", "--force", status=1).stderr
+    assert [project for project, _ in names(isola, "list", "-A")] == ["green"]
+
+
 def test_commands_work_in_the_project_that_is_named_or_was_chosen(isola: Run) -> None:
     isola("project", "create", "blue", "-c", "features.images=false", "-c", "features.profiles=false")
     isola("create", "tiny", "one")

@@ -112,20 +112,30 @@ class Noun:
             examples=((f"isola {self.name} rename {self._sample} {new}", f"{self._sample} becomes {new}"),),
         )
 
-    def deletion(self, summary: str, why: str) -> Command:
-        """``delete NAME...``: one failure does not stop the others."""
+    def deletion(
+        self,
+        summary: str,
+        why: str,
+        *options: Option,
+        before: Callable[[Context, str], None] = lambda context, name: None,
+    ) -> Command:
+        """``delete NAME...``: one failure does not stop the others. ``before`` is done first for each."""
 
         def run(context: Context) -> int:
             from isola.cli.commands.lifecycle import each
 
-            names = context.args.many("NAME")
-            return each(context, names, self._of(context).delete, "Deleting", "is deleted", what=self._title)
+            def begin(name: str) -> Operation:
+                before(context, name)
+                return self._of(context).delete(name)
+
+            return each(context, context.args.many("NAME"), begin, "Deleting", "is deleted", what=self._title)
 
         return Command(
             "delete",
             summary,
             run,
             Argument("NAME", "One or several", many=True, complete=self._complete),
+            *options,
             aliases=("rm",),
             examples=((f"isola {self.name} delete {self._sample}", why),),
         )

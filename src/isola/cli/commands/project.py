@@ -5,6 +5,7 @@ from __future__ import annotations
 from isola.cli.grammar import Argument, Command, Group, Option
 from isola.cli.noun import Noun
 from isola.cli.output import FORMAT, Column, show
+from isola.client.paths import ROOT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -127,6 +128,19 @@ def get_current(context: Context) -> None:
     context.write(context.client.project or "default")
 
 
+def _empty(context: Context, name: str) -> None:
+    """With ``--force`` delete all that the project has; instances first, which use the rest."""
+    if not context.args.flag("force") or name == "default":
+        return
+    used_by = context.client.projects.get(name).get("used_by") or ()
+    for kind in ("instances", "storage-pools", "images", "profiles", "networks"):
+        for address in sorted(each for each in used_by if each.startswith(f"{ROOT}/{kind}/")):
+            path = address.partition("?")[0]
+            if path != f"{ROOT}/profiles/default":
+                query = {"project": name} | ({"force": 1} if kind == "instances" else {})
+                context.follow(context.client.begin("DELETE", path, query=query), f"Deleting {path}")
+
+
 COMMANDS = (
     Group(
         "project",
@@ -184,6 +198,11 @@ COMMANDS = (
             examples=(("isola project get-current", "its name"),),
         ),
         _NOUN.renaming("Rename an empty project", "green"),
-        _NOUN.deletion("Delete empty projects", "an empty one"),
+        _NOUN.deletion(
+            "Delete projects that are empty, or with all that they have",
+            "an empty one",
+            Option("-f --force", "With its instances, images, profiles and volumes"),
+            before=_empty,
+        ),
     ),
 )

@@ -64,6 +64,6 @@ def test_near_its_limit_of_descriptors_the_daemon_says_so() -> None:
             until(lambda: daemon.get("/1.0")["environment"]["warnings"])
             (warning,) = daemon.get("/1.0")["environment"]["warnings"]
             assert "of 64 possible files open" in warning
-            until(lambda: "of 64 files open" in daemon.log.read_text())
+            until(lambda: "of 64 possible files open" in daemon.log.read_text())
     finally:
         daemon.close()

@@ -15,6 +15,7 @@ from isola.instances.copy import Source
 from isola.instances.snapshots import Snapshots
 from isola.instances.still import HELD
 from isola.model.instance import Instance, InstanceRequest, InstanceUpdate, Status
+from isola.model.profile import Profile
 from isola.model.project import Project
 from isola.model.reference import Ref
 from isola.model.volume import VolumeRef
@@ -185,6 +186,36 @@ async def test_a_profile_that_is_gone_is_named_before_anything_stops(world: Worl
     with pytest.raises(IsolaError, match="gone"):
         snapshots(world).restore(VICTIM, "snap0")
     assert world.parts.services.instances.status(victim(world)) is Status.RUNNING
+
+
+async def test_what_a_snapshot_alone_names_may_go_and_a_restore_says_so(world: World) -> None:
+    """As in LXD snapshots keep no profile, network or volume."""
+    services, data = world.parts.services, VolumeRef.custom("default", "data")
+    await world.finish(await services.volumes.create(data, {}))
+    await services.profiles.create(Profile("extra"))
+    disk = {"type": "disk", "pool": "default", "source": "data", "path": "/data"}
+    await stopped(world)
+
+    def decide(found: Instance) -> InstanceUpdate:
+        return InstanceUpdate(config={}, devices={"data": disk}, profiles=("default", "extra"))
+
+    await world.finish(services.instances.update(VICTIM, decide))
+    await world.finish(snapshots(world).create(VICTIM, "with"))
+    await world.finish(
+        services.instances.update(VICTIM, lambda _: InstanceUpdate(config={}, devices={}, profiles=("default",)))
+    )
+    before = victim(world)
+    await services.profiles.delete(Ref.default("extra"))
+    with pytest.raises(NotFound, match="extra"):
+        snapshots(world).restore(VICTIM, "with")
+    await services.profiles.create(Profile("extra"))
+    await world.finish(await services.volumes.delete(data))
+    with pytest.raises(NotFound, match="data"):
+        await world.finish(snapshots(world).restore(VICTIM, "with"))
+    assert victim(world) == before
+    await world.finish(await services.volumes.create(data, {}))
+    await world.finish(snapshots(world).restore(VICTIM, "with"))
+    assert victim(world).profiles == ("default", "extra")
 
 
 async def test_what_a_killed_daemon_froze_goes_on(world: World) -> None:

@@ -283,7 +283,7 @@ async def test_what_is_not_offered_says_so(two_instances: Stand, noun: str) -> N
         ("DELETE", "/1.0/instances/web1/backups/b0", "Backups are not offered"),
         ("DELETE", "/1.0/instances/web1/metadata/templates", "templates of an instance"),
         ("PATCH", "/1.0/instances/web1/metadata", "metadata and templates"),
-        ("PATCH", "/1.0/storage-pools/default/volumes/container/web1", "Only custom volumes"),
+        ("DELETE", "/1.0/storage-pools/default/volumes/container/web1", "Only custom volumes"),
         ("DELETE", "/1.0/cluster/members/abc", "Clustering is not offered"),
         ("DELETE", "/1.0/images", "DELETE of /1.0/images is not offered"),
         ("PUT", "/1.0/operations", "PUT of /1.0/operations is not offered"),

@@ -50,6 +50,26 @@ async def test_it_is_seen_among_the_volumes(stand: Stand) -> None:
     assert (await stand.get(f"{_VOLUME}/snapshots/one"))["name"] == "one"
 
 
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+async def test_a_root_volume_is_changed_through_its_instance(stand: Stand, method: str) -> None:
+    shown = await stand.get(_VOLUME)
+    assert (shown["name"], shown["type"], shown["used_by"]) == ("web1", "container", [_WEB])
+    assert set(await stand.get(f"{_VOLUME}/state")) == {"usage"}
+    for body, status, field in (
+        ({"config": shown["config"], "description": shown["description"]}, 200, None),
+        ({}, 200, None),
+        ({"config": {"size": "1GiB"}}, 400, "config.size"),
+        ({"config": {"size": "much"}}, 400, "config.size"),
+        ({"config": {"user.a": "b"}}, 400, "config.user.a"),
+        ({"description": "mine"}, 400, "description"),
+        ({"restore": "one"}, 400, "restore"),
+    ):
+        answered, answer = await stand.ask(method, _VOLUME, body)
+        assert (answered, (answer["metadata"] or {}).get("field")) == (status, field), body
+    assert (await stand.ask(method, _VOLUME, {}, headers={"If-Match": "old"}))[0] == 412
+    assert (await stand.ask(method, _VOLUME.replace("web1", "none"), {}))[0] == 404
+
+
 async def test_it_is_renamed_and_expires_when_told(stand: Stand) -> None:
     await take(stand, "one")
     await stand.finish("POST", f"{_WEB}/snapshots/one", {"name": "two"})

@@ -12,10 +12,12 @@ from isola.doors.rest.answers import background, created, sync
 from isola.doors.rest.filtering import select
 from isola.doors.rest.reading import Fields
 from isola.doors.rest.request import Request
+from isola.doors.rest.root_volumes import require_unchanged
 from isola.doors.rest.routing import Permission
 from isola.doors.rest.shapes.volumes import (
     root_snapshot_volume_json,
     root_volume_json,
+    root_volume_writable,
     snapshot_volume_json,
     volume_json,
     volume_writable,
@@ -79,8 +81,8 @@ async def create(request: Request) -> web.StreamResponse:
 async def get(request: Request) -> web.StreamResponse:
     """One volume."""
     if type_of(request) != CUSTOM:
-        shape = root_volume_json(root_of(request))
-        return sync(shape, etag={"config": shape["config"], "description": shape["description"]})
+        instance = root_of(request)
+        return sync(root_volume_json(instance), etag=root_volume_writable(instance))
     record = custom_of(request)
     return sync(
         volume_json(record, request.users(request.services.volumes.used_by(record.ref))), etag=volume_writable(record)
@@ -90,6 +92,9 @@ async def get(request: Request) -> web.StreamResponse:
 async def put(request: Request) -> web.StreamResponse:
     """Replace configuration and description, or with ``restore`` restore the named snapshot."""
     fields = await request.fields()
+    if type_of(request) == ROOT:
+        require_unchanged(request, fields, partial=False)
+        return sync()
     if snapshot := fields.text("restore", ""):
         ref = ref_of(request)
         request.matching(volume_writable, lambda record: record)(request.services.volumes.get(ref))
@@ -104,6 +109,9 @@ async def put(request: Request) -> web.StreamResponse:
 async def patch(request: Request) -> web.StreamResponse:
     """Change some of them; an empty key is removed."""
     fields = await request.fields()
+    if type_of(request) == ROOT:
+        require_unchanged(request, fields, partial=True)
+        return sync()
 
     def merge(record: VolumeRecord) -> VolumeRecord:
         changes = fields.mapping("config", empty=True)

@@ -53,6 +53,12 @@ def root_volume_json(instance: Instance) -> dict[str, object]:
     }
 
 
+def root_volume_writable(instance: Instance) -> dict[str, object]:
+    """The fields that the entity tag is computed of."""
+    shape = root_volume_json(instance)
+    return {"config": shape["config"], "description": shape["description"]}
+
+
 def root_snapshot_volume_json(instance: Instance, snapshot: InstanceSnapshot) -> dict[str, object]:
     """A snapshot of an instance as it stands in a list of volumes: ``web1/snap0``."""
     return root_volume_json(instance) | {

@@ -15,60 +15,38 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import ClassVar
 
 from isola.errors import HostFailure, NotFound
 from isola.host import Host
 from isola.host.cancellation import finish
 from isola.host.mounts import BindMount, OverlayMount
 from isola.model.identity import IdRange
-from isola.model.probe import Probe
 from isola.model.storage import Pool, Volume
-from isola.settings import Setting, Settings, text
-from isola.storage.capabilities import NOT_YET, Feature, StorageCapabilities
+from isola.storage.directory_pools import DirectoryDriver, without_quotas
 from isola.storage.layers import LayerStore
-from isola.storage.place import clear_trial, no_size, require_empty, source_path, tried
 from isola.storage.single_layers import SingleLayers
-from isola.storage.trees import TreeDriver
 
 _PARTIAL, _DELETED = ".partial-", ".deleted-"
 _TRIAL_RANGE = IdRange(100000)
-_NO_QUOTA = "pools of the overlay driver use the space of their file system and cannot be limited"
 
 
-class OverlayDriver(TreeDriver):
+class OverlayDriver(DirectoryDriver):
     """One pool of overlays in a directory."""
 
     layers: SingleLayers
-    capabilities: ClassVar = StorageCapabilities(
-        shared_layers=True, missing={**NOT_YET, Feature.QUOTA: f"{_NO_QUOTA}: use a btrfs pool"}
-    )
-    settings: ClassVar = Settings(
-        "storage pool",
-        Setting("source", source_path, "An empty directory for the pool, instead of one below Isola's directory"),
-        Setting("size", no_size(_NO_QUOTA), "Not supported by this driver, which has no quotas"),
-        Setting("user.*", text, "User-defined, not interpreted"),
-        Setting("volatile.*", text, "Internal data of the daemon", read_only=True),
-    )
+    capabilities, settings = without_quotas("overlay", shared_layers=True)
 
     def __init__(self, host: Host, pool: Pool, directory: Path) -> None:
-        super().__init__(host, pool, directory, Path(pool.config.get("source") or directory))
+        super().__init__(host, pool, directory)
         self._empty = self.base / "empty"
 
     def _make_layers(self) -> LayerStore:
         return SingleLayers(self.host, self.base / "layers", self.pool.name)
 
-    @classmethod
-    async def probe(cls, host: Host, trials: Path) -> Probe:
+    @staticmethod
+    async def try_out(host: Host, place: Path) -> None:
         """Mounts a real overlay over an id-mapped layer."""
-        return await tried(host, trials / "overlay", lambda place: _try_overlay(host, place))
-
-    async def check_place(self) -> None:
-        """A ``source`` must exist, be empty, and support overlays."""
-        if self.base != self.directory:
-            await require_empty(
-                self.host, self.base, "cannot hold overlays", lambda place: _try_overlay(self.host, place)
-            )
+        await _try_overlay(host, place)
 
     async def _make_places(self) -> None:
         # The root users of instances have to traverse this directory to reach their overlays.
@@ -90,7 +68,6 @@ class OverlayDriver(TreeDriver):
         for mount in await self.host.mounts.below(self._roots()):
             if mount.parent.parent != self._roots() or mount.name != "root":
                 await self.host.mounts.unmount(mount)
-        await clear_trial(self.host, self.base / ".trial")
         for directory in (self.layers.place, self._roots()):
             for name in await self.host.files.names(directory):
                 if name.startswith((_PARTIAL, _DELETED)):

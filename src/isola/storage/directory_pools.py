@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from pathlib import Path
+from typing import ClassVar
 
 from isola.host import Host
 from isola.model.probe import Probe
@@ -16,6 +17,9 @@ from isola.storage.trees import TreeDriver
 
 class DirectoryDriver(TreeDriver):
     """Below Isola's directory, or in an empty directory that ``source`` names."""
+
+    contents_name: ClassVar = "volumes"
+    """What a place cannot hold that fails the trial."""
 
     def __init__(self, host: Host, pool: Pool, directory: Path) -> None:
         super().__init__(host, pool, directory, Path(pool.config.get("source") or directory))
@@ -34,7 +38,7 @@ class DirectoryDriver(TreeDriver):
         """A ``source`` must exist, be empty, and pass the trial."""
         if self.base != self.directory:
             await require_empty(
-                self.host, self.base, "cannot hold volumes", lambda place: self.try_out(self.host, place)
+                self.host, self.base, f"cannot hold {self.contents_name}", lambda place: self.try_out(self.host, place)
             )
 
     async def clean(self) -> None:
@@ -44,7 +48,6 @@ class DirectoryDriver(TreeDriver):
 
 
 def without_quotas(driver: str, *, shared_layers: bool = False) -> tuple[StorageCapabilities, Settings]:
-    """Capabilities and settings of such a driver."""
     reason = f"pools of the {driver} driver use the space of their file system and cannot be limited"
     settings = Settings(
         "storage pool",

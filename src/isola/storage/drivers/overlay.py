@@ -34,6 +34,7 @@ class OverlayDriver(DirectoryDriver):
     """One pool of overlays in a directory."""
 
     layers: SingleLayers
+    contents_name = "overlays"
     capabilities, settings = without_quotas("overlay", shared_layers=True)
 
     def __init__(self, host: Host, pool: Pool, directory: Path) -> None:

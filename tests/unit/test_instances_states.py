@@ -8,8 +8,10 @@ from typing import cast
 
 import pytest
 
+from isola.errors import WrongState
 from isola.instances.context import Live
-from isola.instances.phases import RunState
+from isola.instances.phases import Phase, RunState, phase_of, require_kept
+from isola.model.identity import IdRange
 from isola.model.instance import Desired, Instance
 from isola.runtimes import Guest
 from isola.state import record_codec
@@ -39,3 +41,47 @@ def test_what_an_instance_is_to_be_is_read_as_an_enumeration() -> None:
     assert codec.decode(record % b'"desired": "running"').desired is Desired.RUNNING
     found = codec.decode(record % b'"ephemeral": true')
     assert found.desired is Desired.STOPPED and b'"desired":"stopped"' in codec.encode(found)
+
+
+def test_a_deletion_that_an_older_daemon_had_begun_is_known() -> None:
+    codec = record_codec(Instance)
+    record = (
+        b'{"id": "1", "name": "web", "image": "", "idmap": {"base": 1}, "created_at": "2026-01-01T00:00:00",'
+        b'"desired": "running", "deleting": %s}'
+    )
+    assert codec.decode(record % b"true").desired is Desired.DELETED
+    assert codec.decode(record % b"false").desired is Desired.RUNNING
+
+
+def test_a_deletion_that_has_begun_is_not_taken_back() -> None:
+    instance = Instance("1", "web", "", IdRange(1), datetime.now(UTC))
+    doomed = instance.wanted(Desired.RUNNING).wanted(Desired.DELETED)
+    assert doomed.deleting and doomed.wanted(Desired.DELETED) == doomed
+    for desired in (Desired.RUNNING, Desired.STOPPED):
+        with pytest.raises(AssertionError, match="deleted"):
+            doomed.wanted(desired)
+    with pytest.raises(WrongState, match="deleted"):
+        require_kept(doomed)
+    require_kept(instance)
+
+
+@pytest.mark.parametrize(
+    ("desired", "run", "known", "phase", "status"),
+    [
+        (Desired.STOPPED, None, "", Phase.STOPPED, "Stopped"),
+        (Desired.RUNNING, RUNNING, "", Phase.RUNNING, "Running"),
+        (Desired.RUNNING, RUNNING, "fault", Phase.RUNNING, "Running"),
+        (Desired.RUNNING, FROZEN, "", Phase.FROZEN, "Frozen"),
+        (Desired.RUNNING, STOPPING, "", Phase.STOPPING, "Running"),
+        (Desired.RUNNING, ENDED, "restarts", Phase.ENDED, "Running"),
+        (Desired.RUNNING, None, "restarts", Phase.STARTING, "Starting"),
+        (Desired.RUNNING, None, "fault", Phase.BROKEN, "Error"),
+        (Desired.DELETED, None, "restarts fault", Phase.DELETING, "Error"),
+        (Desired.DELETED, RUNNING, "", Phase.RUNNING, "Running"),
+    ],
+)
+def test_one_place_says_what_an_instance_is(
+    desired: Desired, run: RunState | None, known: str, phase: Phase, status: str
+) -> None:
+    found = phase_of(desired, run, restarts="restarts" in known, fault="fault" in known)
+    assert (found, found.status) == (phase, status)

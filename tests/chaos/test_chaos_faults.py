@@ -1,7 +1,7 @@
-"""What an administrator, the kernel or bad luck may take away under a running daemon; then everything works again.
+"""Faults under a running daemon: files, mounts, links and processes disappear; afterwards everything works again.
 
-After each fault, and where it says so after a new start of the daemon, instances are as they should be, every verb
-works, and the host has what the records say.
+After each fault, and if stated after a restart of the daemon, the instances are in their recorded state, every verb
+works, and the host matches the records.
 """
 
 from __future__ import annotations

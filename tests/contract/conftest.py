@@ -1,4 +1,4 @@
-"""Fixtures of the contracts: files of a host, pools of storage drivers, guests of runtime drivers."""
+"""Fixtures of the contract tests: files of a host, pools of storage drivers, guests of runtime drivers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every device driver of the registry promises, with its own example."""
+"""The contract of device drivers, tested with the example configuration of each driver in the registry."""
 
 from __future__ import annotations
 

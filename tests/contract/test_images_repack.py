@@ -1,4 +1,4 @@
-"""What repacking promises, in memory and for real."""
+"""The contract of repacking, for the fake and the real implementation."""
 
 import hashlib
 import io

@@ -1,4 +1,4 @@
-"""What every image source promises, over the whole registry: on a fake host, and files on the real one too."""
+"""The contract of image sources, for the whole registry: on a fake host, and for files also on a real one."""
 
 import asyncio
 import dataclasses

@@ -1,4 +1,4 @@
-"""What every network driver promises: the fake, and each of the registry in a network namespace of the test's own."""
+"""The contract of network drivers: for the fake, and for each in the registry in a separate network namespace."""
 
 from __future__ import annotations
 

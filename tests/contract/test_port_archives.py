@@ -1,4 +1,4 @@
-"""What archives promise, in memory and for real."""
+"""The contract of archives, for the fake and the real implementation."""
 
 import hashlib
 import io

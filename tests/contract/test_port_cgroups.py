@@ -1,4 +1,4 @@
-"""What every ``Cgroups`` promises, over the fake, this host's own layout, and its cgroup2 tree on its own."""
+"""The contract of ``Cgroups``: for the fake, for this host's layout, and for its cgroup2 tree alone."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""What every clock promises."""
+"""The contract of clocks."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""What every file system promises of the daemon's own files."""
+"""The contract of file systems for the daemon's own files."""
 
 import io
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What every root of an instance promises to those who keep its files open: single requests, as SFTP makes them."""
+"""The contract of instances' roots for open files: single requests, as in SFTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every file system promises of roots of instances."""
+"""The contract of file systems for roots of instances."""
 
 import asyncio
 import hashlib

@@ -1,4 +1,4 @@
-"""What mounts in another process's namespace promise."""
+"""The contract of mounts in another process's namespace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What root inside an instance can change of what is mounted into it: nothing."""
+"""Root inside an instance cannot change mounts that the daemon has made in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every ``IdRanges`` promises, and how the real one reads a host."""
+"""The contract of ``IdRanges``, and how the real one reads a host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The promises of the links port, kept by the fake and by Linux in a network namespace of the test's own."""
+"""The contract of the links port: for the fake, and for Linux in a separate network namespace."""
 
 from __future__ import annotations
 

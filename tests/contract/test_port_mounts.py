@@ -1,4 +1,4 @@
-"""What mounts promise."""
+"""The contract of mounts."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""What every ``Namespaces`` promises; the real one is compared with ``ip`` in a network namespace of the test's own."""
+"""The contract of ``Namespaces``; the real one is compared with ``ip`` in a separate network namespace."""
 
 import asyncio
 import fcntl

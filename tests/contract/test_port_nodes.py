@@ -1,4 +1,4 @@
-"""What device nodes promise."""
+"""The contract of device nodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs that begin among other mounts and in other control groups; only a real kernel can show it."""
+"""Programs that are started in other mount namespaces and control groups, on a real kernel."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What every ``Processes`` promises: run, spawn, and look after processes by reference."""
+"""The contract of ``Processes``: run, spawn, and supervise processes by reference."""
 
 import asyncio
 import os

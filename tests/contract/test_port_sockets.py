@@ -1,4 +1,4 @@
-"""What every ``Sockets`` promises: terminals, pipes, packet sockets and files that grow."""
+"""The contract of ``Sockets``: terminals, pipes, packet sockets and growing files."""
 
 import asyncio
 import fcntl

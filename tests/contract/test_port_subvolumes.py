@@ -1,4 +1,4 @@
-"""What subvolumes promise, and the mounts and trees that they are used with."""
+"""The contract of subvolumes, and of the mounts and trees that are used with them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every ``System`` promises, and that the real one says what other programs say."""
+"""The contract of ``System``; the real one is compared with other programs."""
 
 import ctypes
 import os

@@ -1,4 +1,4 @@
-"""What the rendering of templates promises, in memory and for real; the real one confines hostile templates."""
+"""The contract of rendering templates, for the fake and the real one, which confines hostile templates."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What every runtime driver promises of a guest's life, asked of the fake and of each engine that works here."""
+"""The contract of runtime drivers for the life cycle of guests: for the fake and each engine that works here."""
 
 from __future__ import annotations
 

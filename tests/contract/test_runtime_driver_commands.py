@@ -1,4 +1,4 @@
-"""What every runtime driver promises of commands in a guest and of its console."""
+"""The contract of runtime drivers for commands in a guest and its console."""
 
 from __future__ import annotations
 

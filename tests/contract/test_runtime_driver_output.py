@@ -1,4 +1,4 @@
-"""What every runtime driver promises of a first process without a terminal: its streams apart, and its input."""
+"""The contract of runtime drivers for a first process without a terminal: separate streams, and its input."""
 
 from __future__ import annotations
 

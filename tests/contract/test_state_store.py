@@ -1,4 +1,4 @@
-"""What every state store promises: run over the fake and every driver."""
+"""The contract of state stores, for the fake and every driver."""
 
 from __future__ import annotations
 

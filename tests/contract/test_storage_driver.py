@@ -1,4 +1,6 @@
-"""What every storage driver promises of pools and layers: the fake, and the registry's in memory and on the host."""
+"""The contract of storage drivers for pools and layers: for the fake, and for the registry in memory and on the
+host.
+"""
 
 from __future__ import annotations
 

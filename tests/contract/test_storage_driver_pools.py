@@ -1,4 +1,4 @@
-"""Roots and their snapshots between pools of all drivers: whole, with their ids, links, attributes and holes."""
+"""Copies of roots and snapshots between pools of all drivers: complete, with ids, links, attributes and holes."""
 
 from __future__ import annotations
 

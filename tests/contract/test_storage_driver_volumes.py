@@ -1,4 +1,4 @@
-"""What every storage driver promises of volumes: holders, snapshots, copies and visits."""
+"""The contract of storage drivers for volumes: holders, snapshots, copies and visits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NICs of instances that set up no network of their own get their addresses, at start and while they run."""
+"""NICs of instances without network configuration inside get their addresses, at start and while they run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Root file systems as other tools export them, without metadata: taken by command and by API, and run."""
+"""Root file systems without metadata, as other tools export them: imported by command and by API, and run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The image source ``busybox``: launched by name, on the network, exported in two files and taken back."""
+"""The image source ``busybox``: launched by name, on the network, exported to two files and imported again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an instance without limits of its own can take of the host, and the key that gives it more."""
+"""Default limits of instances, and the keys that raise them."""
 
 from __future__ import annotations
 

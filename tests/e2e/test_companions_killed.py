@@ -1,4 +1,4 @@
-"""Programs that serve all instances die; what starts afterwards has them again."""
+"""Programs that serve all instances are killed; instances that start afterwards have them again."""
 
 from __future__ import annotations
 

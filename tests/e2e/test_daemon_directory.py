@@ -1,4 +1,4 @@
-"""The daemon's directory: on a file system of its own, as /var often is, on a full disk, made under any umask."""
+"""The daemon's directory: on a separate file system, as /var often is, on a full disk, and with any umask."""
 
 from __future__ import annotations
 

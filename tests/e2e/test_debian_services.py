@@ -1,4 +1,4 @@
-"""What services of a Debian system ask of the kernel and of the instance around them."""
+"""Services of a Debian system that need certain features of the kernel and of the instance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the first container of a newcomer can do."""
+"""A Debian system as new users launch it."""
 
 from __future__ import annotations
 

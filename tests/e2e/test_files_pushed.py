@@ -1,4 +1,4 @@
-"""Files of a real instance: what breaks off, what is killed, what is linked, what is not read."""
+"""Files of a real instance: interrupted transfers, kills, links, and file systems that are not read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What somebody else has put into the directory of a pool stays, whatever the daemon does."""
+"""Foreign files and subvolumes in the directory of a pool are never removed."""
 
 from __future__ import annotations
 

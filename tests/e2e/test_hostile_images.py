@@ -1,4 +1,4 @@
-"""Images meant to do harm, sent as a client would send them."""
+"""Hostile images, uploaded as by a client."""
 
 from __future__ import annotations
 

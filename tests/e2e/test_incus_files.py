@@ -1,4 +1,4 @@
-"""What only ``incus`` does with files; collected where it is installed."""
+"""File verbs that only ``incus`` has; collected if it is installed."""
 
 from __future__ import annotations
 

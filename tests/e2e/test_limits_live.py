@@ -1,4 +1,4 @@
-"""Limits changed on a running instance: in the control group, inside, and felt by a process."""
+"""Limits changed on a running instance: in the control group, inside, and in effect for a process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Debian's unmodified ``lxc`` against our door: every verb's effect, not only its exit status."""
+"""Debian's unmodified ``lxc`` with the REST door: the effect of every verb, not only its exit status."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Debian's unmodified ``lxc config device`` plugs every type of device into a running instance and out again."""
+"""Debian's unmodified ``lxc config device`` adds and removes every type of device in a running instance."""
 
 from __future__ import annotations
 

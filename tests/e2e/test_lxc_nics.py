@@ -1,4 +1,4 @@
-"""NICs that are on no managed network, and the rates of NICs, by Debian's ``lxc``."""
+"""NICs on unmanaged links, and rate limits of NICs, by Debian's ``lxc``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Debian's unmodified ``lxc project``: projects are made, filled, limited, restricted and removed."""
+"""Debian's unmodified ``lxc project``: projects are created, filled, limited, restricted and removed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Proxies by Debian's ``lxc`` and by ``isola``: both directions, each protocol, and who outlives whom."""
+"""Proxies by Debian's ``lxc`` and by ``isola``: both directions, each protocol, and the lifetime of processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An instance that does nothing but reboot takes little of the host, and goes at once when it is to go."""
+"""An instance in a reboot loop uses little CPU time of the host, and can be stopped at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two daemons in two network namespaces; Debian's ``lxc``, ``incus`` and ``isola`` reach one from beside the other."""
+"""Two daemons in two network namespaces; ``lxc``, ``incus`` and ``isola`` use one from the other's namespace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two daemons with directories of their own on one host and one network: neither touches what is the other's."""
+"""Two daemons in different directories on one host and network: neither changes objects of the other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The database is lost, damaged or of yesterday: nothing is touched, and what the message says brings all back."""
+"""The database is lost, damaged or outdated: nothing is changed, and the remedy in the message restores all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Instances on pools of every driver, and volumes by Debian's unmodified ``lxc``."""
+"""Instances in pools of every driver, and volumes by Debian's unmodified ``lxc``."""
 
 from __future__ import annotations
 

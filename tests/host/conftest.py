@@ -1,4 +1,4 @@
-"""Fixtures of tests with real effects."""
+"""Fixtures of tests with effects on the host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Archives made to do harm, against the real unpacker: each is refused or contained."""
+"""Hostile archives and the real unpacker: each is refused or contained."""
 
 import asyncio
 import gzip

@@ -1,4 +1,4 @@
-"""Who takes over the process that reads archives has got nothing; and what hosts refuse is done without, and said."""
+"""The confinement of the process that reads archives, and hosts that lack features for it, which are reported."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""A host that refuses what the daemon needs: it says so, and goes on with the rest."""
+"""A host that refuses system calls that the daemon needs: it reports this, and works without these features."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The daemon as a process: one per directory, stopped by what it is, brought back by its supervisor."""
+"""The daemon as a process: one per directory, identified by its lock, restarted by its supervisor."""
 
 from __future__ import annotations
 

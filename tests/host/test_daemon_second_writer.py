@@ -1,4 +1,4 @@
-"""A running daemon, and another process that writes to its state: each hears of the other."""
+"""A running daemon, and another process that writes to its database: each sees the changes of the other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The daemon can open nothing any more, in the middle of a creation; with descriptors it undoes what it could not."""
+"""The daemon runs out of descriptors during a creation; when there are some again, it completes the rollback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is mounted into an instance and belongs to the host: a client may do with it what root inside may, no more."""
+"""Files of the host in mounts of an instance: a client has the same permissions as root inside, not more."""
 
 from __future__ import annotations
 

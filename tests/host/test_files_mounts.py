@@ -1,4 +1,4 @@
-"""Files of a process whose root holds all kinds of mounts, one of them served by a program that hangs."""
+"""Files of a process with all kinds of mounts, one of them served by a program that hangs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A program inside exchanges what the daemon has just made for something that is not the instance's."""
+"""Races: a program inside replaces files that the daemon has just created by mounts of foreign files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The forwarder between two network namespaces: streams, datagrams, Unix sockets, the PROXY protocol, its rights."""
+"""The forwarder between two network namespaces: streams, datagrams, Unix sockets, PROXY protocol, privileges."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An instance fills the disk, or takes its last inode: the daemon starts, serves and deletes; with room all goes on."""
+"""An instance fills the disk or uses its last inode: the daemon starts, serves and deletes; then all works again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images for real: a squashfs root, a hostile upload, and builds that are cancelled or lose their daemon."""
+"""Images on a real host: a squashfs root, a hostile upload, builds that are cancelled, and a killed daemon."""
 
 import asyncio
 import hashlib

@@ -1,4 +1,4 @@
-"""Bridge networks for real: DHCP, names, routes, and what happens when things die."""
+"""Bridge networks on a real host: DHCP, names, routes, and killed processes."""
 
 from __future__ import annotations
 

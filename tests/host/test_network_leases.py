@@ -1,4 +1,4 @@
-"""Leases for real: of instances, of strangers, and of what is gone."""
+"""Leases on a real host: of instances, of unknown clients, and of deleted instances."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What instances reach through the host's networks, and from where they are reached."""
+"""Connections from instances to other networks, and from other networks to instances."""
 
 from __future__ import annotations
 

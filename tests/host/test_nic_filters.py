@@ -1,4 +1,4 @@
-"""An instance forges MAC, ARP, IP, neighbour discovery, router advertisements and DHCP: its neighbour gets nothing."""
+"""Spoofed MAC, ARP, IP, neighbour discovery, router advertisements and DHCP of an instance are dropped."""
 
 from __future__ import annotations
 

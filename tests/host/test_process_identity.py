@@ -1,4 +1,4 @@
-"""A number that the kernel has given away again: what was meant for the first process never reaches the second."""
+"""Reused PIDs: actions on the first process never affect the second one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each engine on this very host: crashes at any moment, damaged traces, hostile roots, lxcfs, limits."""
+"""Each engine on this host: crashes at any moment, damaged files, hostile roots, lxcfs, limits."""
 
 from __future__ import annotations
 

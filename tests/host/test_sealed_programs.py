@@ -1,4 +1,4 @@
-"""Copies of programs in memory: what runs them, what changes them, what they spare an engine."""
+"""Sealed copies of programs in memory: execution, updates, and the time that they save an engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every step of every multi-step verb is failed, cancelled and killed; host and records must agree afterwards."""
+"""A failure, cancellation and kill at every step of every verb; host and records must agree afterwards."""
 
 from __future__ import annotations
 

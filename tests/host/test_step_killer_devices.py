@@ -1,4 +1,4 @@
-"""Every step of plugging devices of every kind, and of unplugging them, is failed, cancelled and killed."""
+"""A failure, cancellation and kill at every step of attaching and detaching devices of every kind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What only a real btrfs shows: limits hold, disks grow, no loop device stays, a foreign disk is left alone."""
+"""Tests on a real btrfs: limits, growing disks, removal of loop devices, and foreign disks that are left alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What only a real overlay shows: who may enter, what a killed daemon leaves, how cost grows."""
+"""Tests on a real overlay: permissions, remains of a killed daemon, and scaling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Copies of trees keep what only a real file system has: links, holes, attributes, times, whiteouts."""
+"""Copies of trees on a real file system preserve links, holes, attributes, times and whiteouts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a docstring says beyond the names that stand beside it."""
+"""Finds docstrings that only repeat the names in their function or class."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FILLERS = (
     "itself so such set kept do once"
 )
 _EMPTY = frozenset(_FILLERS.split())
-"""Words that tell nothing by themselves."""
+"""Words without information of their own."""
 _ENDINGS = ("ies", "ing", "ed", "es", "s", "d", "e")
 
 

@@ -1,6 +1,6 @@
-"""Files of one package stand on each other in layers: no module imports one that imports it.
+"""Modules of a package are in layers: there are no import cycles.
 
-The client library has these: http, api, operations, nouns, client. Verbs of instances stand on the files they share.
+The layers of the client library are http, api, operations, nouns, client. Verbs of instances use shared files.
 """
 
 from __future__ import annotations

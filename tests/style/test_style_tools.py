@@ -1,4 +1,4 @@
-"""The tools that hold the style: format, lint, types, import rules."""
+"""Tools that check the style: format, lint, types, import rules."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Compare what a daemon has on the host with what its records say."""
+"""Compare the objects of a daemon on the host with its records."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def records(daemon: Daemon, noun: str) -> dict[str, dict[str, Any]]:
 
 
 def differences(daemon: Daemon, frozen: Collection[str] = ()) -> list[str]:
-    """What the host has too much or too little, as text; empty when host and records agree.
+    """Surplus and missing objects on the host, as strings; empty if host and records agree.
 
-    ``frozen``: names of the instances that are to be frozen.
+    ``frozen``: names of instances that are expected to be frozen.
     """
     found: list[str] = []
     instances = records(daemon, "instances")
     recorded = {record["id"] for record in instances.values()}
     running = {record["id"] for record in instances.values() if record["desired"] == "running"}
 
-    # A deletion that failed half-way is recorded as begun: what it still has is its own until it is finished.
+    # An incomplete deletion is recorded as begun: its remaining objects belong to it until it is complete.
     doomed = {record["id"] for record in instances.values() if record["desired"] == "deleted"}
     doomed |= {daemon.names.veth(id, "eth0") for id in doomed}
     doomed |= _ends(daemon, (one for one in instances.values() if one["id"] in doomed))
@@ -101,7 +101,7 @@ def _ends(daemon: Daemon, instances: Iterable[dict[str, Any]], *, networks: bool
 
 
 _PLACES = {"/here", "/scratch", "/data", "/dev/host-fuse", "/dev/host-block"}
-"""Paths inside at which tests plug devices."""
+"""Paths inside at which tests attach devices."""
 _FILTERED = {
     "security.mac_filtering",
     "security.ipv4_filtering",
@@ -112,7 +112,7 @@ _FILTERED = {
 
 
 def _devices(daemon: Daemon, running: dict[str, dict[str, Any]]) -> list[str]:
-    """Mounts and links inside, forwarders and tables of running instances that are too many or missing."""
+    """Surplus or missing mounts and links inside, forwarders and tables of running instances."""
     found: list[str] = []
     forwarders: set[str] = set()
     tables: set[str] = set()
@@ -133,14 +133,14 @@ def _devices(daemon: Daemon, running: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def _inside(process: Path, plugged: dict[str, dict[str, Any]]) -> list[str]:
-    """What a process of the instance sees of its devices."""
+    """Surplus or missing mounts of devices in a process of the instance."""
     try:
         mounts = {line.split()[1] for line in (process / "mounts").read_text().splitlines()}
         links = {line.split(":")[0].strip() for line in (process / "net/dev").read_text().splitlines()[2:]}
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ESRCH, errno.EINVAL):  # EINVAL: mounts of one that is a zombie
             raise
-        return []  # it does not run: that is said elsewhere
+        return []  # it does not run: reported elsewhere
     kinds = ("disk", "unix-char", "unix-block")
     places = {state["config"]["path"] for state in plugged.values() if state["kind"] in kinds and state["config"]}
     wanted = {state["facts"].get("name", name) for name, state in plugged.items() if state["kind"] == "nic"}

@@ -1,4 +1,4 @@
-"""A bridge driver in a network namespace of a test's own, with guests on its networks."""
+"""A bridge driver in a separate network namespace, with guests on its networks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAMES = HostNames("isola-7e57")
 
 @dataclass
 class Bed:
-    """A driver as a daemon would hold it."""
+    """A driver as in a daemon."""
 
     host: Host
     directory: Path
@@ -68,7 +68,7 @@ class Bed:
         return nic, guest
 
     async def gone(self, network: Network) -> None:
-        """Take its NICs away, stop it, and see that nothing is left."""
+        """Detach its NICs, stop it, and check that nothing is left."""
         for nic in self.nics:
             await self.act(lambda op, nic=nic: self.driver.detach(op, network, nic))  # type: ignore[misc]
             await self.act(lambda op, nic=nic: self.driver.unregister(op, network, nic))  # type: ignore[misc]
@@ -79,7 +79,7 @@ class Bed:
 
 
 async def lease(guest: Guest, directory: Path, hostname: str = "x") -> dict[str, str]:
-    """What busybox' DHCP client is given, configured on the guest's eth0."""
+    """The lease of busybox' DHCP client, configured on the guest's eth0."""
     script = directory / "udhcpc.sh"
     route = '[ -z "$router" ] || ip route add default via $router'
     script.write_text(f'#!/bin/sh\n[ "$1" = bound ] || exit 0\nip addr add $ip/$mask dev eth0\n{route}\nset\n')

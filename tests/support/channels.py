@@ -14,7 +14,7 @@ CONNECTIONS = no_connections()
 
 
 class Client:
-    """One channel as its client holds it: ``say`` sends, ``heard`` is what came."""
+    """One channel on the client's side: ``say`` sends, ``heard`` has the received messages."""
 
     def __init__(self) -> None:
         self.heard = b""
@@ -65,7 +65,7 @@ def connect_all(channels: Channels) -> Mapping[str, Client]:
 
 
 async def eventually(condition: object, seconds: float = 2) -> None:
-    """Once ``condition()`` holds."""
+    """Wait until ``condition()`` is true."""
     assert callable(condition)
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - whatever changes it, no event tells

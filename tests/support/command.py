@@ -1,4 +1,4 @@
-"""The ``isola`` command against a daemon, as typed."""
+"""The ``isola`` command with a daemon."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from daemon import Daemon
 
 
 class Cli:
-    """The ``isola`` command against a daemon."""
+    """The ``isola`` command with a daemon."""
 
     def __init__(self, daemon: Daemon) -> None:
         self.daemon = daemon
@@ -19,7 +19,7 @@ class Cli:
         self.env = os.environ | {"ISOLA_DIR": str(daemon.directory), "NO_COLOR": "1", "TERM": "xterm"}
 
     def __call__(self, *words: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run it; fails the test on a bad end unless ``check`` is off."""
+        """Run it; fails the test on a nonzero exit status unless ``check`` is off."""
         options = {"capture_output": True, "text": True, "timeout": 120, "stdin": subprocess.DEVNULL} | options
         if "input" in options:
             options.pop("stdin")

@@ -1,4 +1,4 @@
-"""A real daemon in a network namespace and a directory of its own, driven over its socket."""
+"""A real daemon in a separate network namespace and directory, controlled over its socket."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Json = dict[str, Any]
 
 
 class ApiError(Exception):
-    """The daemon answered with an error."""
+    """The daemon responded with an error."""
 
     def __init__(self, status: int, body: Json) -> None:
         super().__init__(f"{status}: {body.get('error')}")
@@ -52,7 +52,7 @@ class Connection(http.client.HTTPConnection):
 
 
 class Daemon:
-    """Starts, kills, starts again and takes away a daemon; knows how to see what it has on the host."""
+    """Starts, kills, restarts and removes a daemon; lists its objects on the host."""
 
     _numbers = itertools.count()
 
@@ -66,11 +66,12 @@ class Daemon:
         directory: Path | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """``mirror``: in the host's own network, where Debian's mirror is reached, and with no network of its own.
+        """``mirror``: in the host's network, where Debian's mirror can be reached, and without a network of its own.
 
-        ``beside``: in the network namespace of another daemon, which goes after this one.
-        ``place``: where its directory is made, instead of where temporary files are; ``directory``: this very one.
-        ``environment``: added to the tests' own.
+        ``beside``: in the network namespace of another daemon, which is removed after this one.
+        ``place``: parent of its directory, instead of the one for temporary files; ``directory``: an existing
+        one.
+        ``environment``: added to that of the tests.
         """
         self.directory = directory or Path(os.path.realpath(tempfile.mkdtemp(prefix="isola-test-", dir=place)))
         self.directory.mkdir(exist_ok=True)
@@ -91,7 +92,7 @@ class Daemon:
 
     @property
     def names(self) -> HostNames:
-        """What it calls its own on the host."""
+        """Names of its objects on the host."""
         return names_of(self.directory)
 
     # --- processes ----------------------------------------------------------------------------------------------
@@ -102,7 +103,7 @@ class Daemon:
         return subprocess.run([*self._enter, *argv], **options)  # noqa: PLW1510
 
     def start(self, timeout: float = 60) -> None:
-        """Start it and wait until it answers."""
+        """Start it and wait until it responds."""
         arguments = [str(self.directory)] if "testing" in self._module else ["--dir", str(self.directory)]
         arguments += [] if self._enter else ["--minimal"]
         with self.log.open("ab") as log:
@@ -126,20 +127,20 @@ class Daemon:
             time.sleep(0.02)
 
     def kill(self) -> None:
-        """As a crash would."""
+        """Kill it with SIGKILL."""
         assert self.process is not None
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def stop(self, *, instances: bool = False) -> None:
-        """Ask it to end, and wait."""
+        """Stop it cleanly, and wait."""
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGPWR if instances else signal.SIGTERM)
             self.process.wait(120)
 
     def close(self) -> None:
-        """Take everything away and complain about what is left."""
+        """Remove everything, and fail if anything is left."""
         try:
             if self.process is not None:
                 if self.process.poll() is not None:
@@ -151,7 +152,7 @@ class Daemon:
             self._scrub()
 
     def _scrub(self) -> None:
-        """Whatever a failed test has left must not disturb the next."""
+        """Remove remains of a failed test, so that they do not affect the next."""
         if self.process is not None and self.process.poll() is None:
             self.kill()
         for pid in self.host_processes():
@@ -192,7 +193,7 @@ class Daemon:
         return [line.split()[4] for line in lines if line.split()[4].startswith(f"{self.directory}/")]
 
     def links(self) -> list[str]:
-        """Links of ours in the namespace, without loopback."""
+        """Its links in the namespace, without loopback."""
         links = json.loads(self.inside("ip", "-j", "link").stdout)
         return sorted(link["ifname"] for link in links if link["ifname"] != "lo" and link.get("link_type") != "sit")
 
@@ -210,7 +211,7 @@ class Daemon:
         return sorted(self.inside("nft", "list", "tables").stdout.splitlines())
 
     def cgroups(self) -> list[str]:
-        """Cgroup directories of ours in every hierarchy, the daemon's own top directory included."""
+        """Its cgroup directories in every hierarchy, including the daemon's own top directory."""
         roots = [Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").iterdir()]
         tops = {root / self.names.tag for root in roots if (root / self.names.tag).is_dir()}
         return sorted(path for top in tops for path, _, _ in os.walk(top))
@@ -272,18 +273,18 @@ class Daemon:
         return self.request("GET", path)["metadata"]
 
     def start_operation(self, method: str, path: str, body: Any = None, **options: Any) -> Json:
-        """The operation an asynchronous request has begun."""
+        """The operation that an asynchronous request has begun."""
         begun: Json = self.request(method, path, body, **options)["metadata"]
         return begun
 
     def wait(self, operation: Json, timeout: float = 120) -> Json:
-        """The operation when it has ended."""
+        """Wait for the end of an operation; returns it."""
         path = f"/1.0/operations/{operation['id']}/wait?timeout={timeout:.0f}"
         ended: Json = self.request("GET", path, timeout=timeout + 10)["metadata"]
         return ended
 
     def run(self, method: str, path: str, body: Any = None, **options: Any) -> Json:
-        """Do it and wait where it is an operation; raises AssertionError when that fails."""
+        """Send a request and wait for its operation, if there is one; raises AssertionError if that fails."""
         answer = self.request(method, path, body, **options)
         if answer["type"] == "sync":
             return answer["metadata"] or {}
@@ -292,7 +293,7 @@ class Daemon:
         return ended
 
     def idle(self, timeout: float = 30) -> None:
-        """Wait until no operation runs, those the daemon began by itself included."""
+        """Wait until no operation runs, including those in the background."""
         end = time.monotonic() + timeout
         while running := self.get("/1.0/operations").get("running", []):
             assert time.monotonic() < end, f"they do not end: {running}"

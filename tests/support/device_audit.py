@@ -1,4 +1,4 @@
-"""Compare what a world in memory has of devices on its host with what its records say."""
+"""Compare devices on the host of a world in memory with its records."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Found = dict[str, set[str]]
 
 
 async def device_differences(world: World, instances: list[Instance], running: set[str]) -> list[str]:
-    """What devices of running instances (ids) lack, and what is there of devices that no running instance has."""
+    """Missing objects of devices of running instances (ids), and surplus ones of other devices."""
     wanted: Found = {}
     doomed = {record.id for record in instances if record.deleting}  # may still have something
     for record in (each for each in instances if each.id in running):
@@ -36,7 +36,7 @@ async def device_differences(world: World, instances: list[Instance], running: s
 
 
 def _expected(world: World, plug: Plug) -> list[tuple[str, str]]:
-    """What there is of a device that is attached: (what, ``instance/...``)."""
+    """The objects of an attached device: (kind, ``instance/...``)."""
     config, owner = plug.config, plug.instance.id
     own = f"{owner}/{plug.name}"
     if plug.state.kind == "disk" and config.get("path") != "/":

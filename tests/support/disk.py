@@ -1,4 +1,4 @@
-"""A small disk of a test's own: a file system on a loop device, which can lose its power or fill up."""
+"""A small disk for a test: a file system on a loop device, for power failures and full disks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def file_systems() -> list[str]:
 
 
 class Disk:
-    """A mounted file system. What was not written back is not in ``image``, as after a power failure."""
+    """A mounted file system. ``image`` contains only data that was written back, as after a power failure."""
 
     def __init__(self, image: Path, mount: Path) -> None:
         self.image = image
@@ -26,7 +26,7 @@ class Disk:
 
     @contextmanager
     def after_power_failure(self) -> Iterator[Path]:
-        """What a machine would find whose power failed now: the device as it stands, mounted elsewhere."""
+        """The state after a power failure at this moment: a copy of the device, mounted elsewhere."""
         with tempfile.TemporaryDirectory(prefix="isola-copy-", dir="/var/tmp") as directory:
             copy = Path(directory) / "image"
             _run("cp", "--sparse=always", str(self.image), str(copy))
@@ -36,7 +36,7 @@ class Disk:
 
 @contextmanager
 def disk(kind: str = "ext4", *, size: int = 96 * MIB, options: tuple[str, ...] = ()) -> Iterator[Disk]:
-    """A fresh one, taken away afterwards."""
+    """A new one, removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="isola-disk-", dir="/var/tmp") as directory:
         Path(directory).chmod(0o711)  # instances reach their roots through it
         image = Path(directory) / "image"

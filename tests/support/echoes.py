@@ -1,4 +1,4 @@
-"""Servers and clients in network namespaces of a test's choice: what is sent comes back, with who seemed to send it."""
+"""Echo servers and clients in given network namespaces; responses contain the sender's address and the data."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ except OSError as error:
     print("error:", type(error).__name__)
 """
 Enter = Sequence[str]
-"""What a command begins with that shall run in a network namespace."""
+"""The first arguments of a command that runs in a network namespace."""
 
 
 @contextlib.contextmanager

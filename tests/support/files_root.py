@@ -1,4 +1,4 @@
-"""What the contracts of files share."""
+"""Common helpers of the contract tests of files."""
 
 import os
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Ports that fail, or end the daemon, at one call that a test chooses: before it takes effect or after."""
+"""Ports that fail or crash the daemon at a chosen call, before or after it takes effect."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Blow:
 
 _PORTS = ("links", "firewall", "files", "mounts", "id_ranges")
 _REMEMBERED = ("granted", "taken", "named")
-"""Not asked by every run of a verb, so that they cannot be counted."""
+"""Calls that not every run of a verb makes, because results are cached; they are not counted."""
 
 
 class Frail:
@@ -90,7 +90,9 @@ class Frail:
 
 
 class FrailWorld(World):
-    """A world whose ports are frail. Each daemon has a blow and ports of its own: the dead do nothing any more."""
+    """A world with frail ports. Each daemon has its own blow and ports, so that a crashed one has no further
+    effects.
+    """
 
     def __init__(self) -> None:
         self.blow = Blow()
@@ -99,7 +101,7 @@ class FrailWorld(World):
         self._whole_store = self.store
 
     async def start(self) -> Parts:
-        """The next daemon, with ports that keep its blow: what a dead one begins later comes to nothing."""
+        """Start the next daemon, with new ports: later calls of a crashed one have no effect."""
         frail = {name: Frail(getattr(self._whole, name), self.blow) for name in _PORTS}
         self.host = dataclasses.replace(self._whole, **cast(dict[str, Any], frail))
         self.store = cast(Any, Frail(self._whole_store, self.blow))
@@ -107,7 +109,7 @@ class FrailWorld(World):
 
     @property
     def whole(self) -> FakeHost:
-        """The host, for looking."""
+        """The host, for inspection."""
         return self.host
 
     async def crash(self) -> None:

@@ -1,4 +1,4 @@
-"""What followers of events hear."""
+"""Accessors for received events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A client of the API over TLS, with a certificate of its own or none."""
+"""A client of the API over TLS, with or without a certificate."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import aiohttp
 from isola.x509 import KeyPair, make, parse
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-"""Where the clock of a daemon in memory stands."""
+"""The time of the clock of a daemon in memory."""
 
 
 def pair(name: str = "somebody", now: datetime = START) -> KeyPair:
@@ -26,7 +26,7 @@ def pair(name: str = "somebody", now: datetime = START) -> KeyPair:
 
 
 def client_context(shown: KeyPair | None) -> ssl.SSLContext:
-    """Takes any server, and shows the certificate where one is asked for."""
+    """A context that accepts any server, and presents the certificate if requested."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -39,7 +39,7 @@ def client_context(shown: KeyPair | None) -> ssl.SSLContext:
 
 
 def free_port() -> int:
-    """One that nobody listens at now."""
+    """A port without a listener."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -24,7 +24,7 @@ UPLOADS = Path("/uploads")
 
 @dataclass
 class World:
-    """What survives the daemon: the host and the state. ``start`` is a daemon that begins."""
+    """The host and the store, which persist when a daemon ends. ``start`` starts another daemon on them."""
 
     host: FakeHost = field(default_factory=fake_host)
     observer: Observer | None = None
@@ -52,7 +52,7 @@ class World:
         return library
 
     def picture(self) -> object:
-        """The disk as it is now: what a daemon killed at this moment leaves to the next."""
+        """The current state of the disk, as a daemon that is killed at this moment leaves it."""
         return copy.deepcopy((self.host.files.tree, self.state._entries, self.state._revision))
 
     def restore(self, picture: object) -> None:

@@ -1,4 +1,4 @@
-"""The unmodified ``incus`` command against a daemon."""
+"""The unmodified ``incus`` command with a daemon."""
 
 from __future__ import annotations
 

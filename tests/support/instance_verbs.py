@@ -1,4 +1,4 @@
-"""Every verb of instances: what must be so before, how it is asked for, and how one sees that it was done."""
+"""All verbs of instances: precondition, request, and check of the result."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ OTHER = NIC | {"name": "eth1", "hwaddr": "10:66:6a:00:00:02"}
 
 @dataclass(frozen=True)
 class Verb:
-    """One verb: what must be so before, how it is asked for, which operation does it, how one sees that it was done."""
+    """One verb: precondition, request, description of its operation, and check of the result."""
 
     name: str
     operation: str
@@ -41,9 +41,9 @@ class Verb:
     act: Callable[[World], Awaitable[None]]
     done: Callable[[World], bool]
     background: bool = False
-    """Nobody asked for it and nobody is told."""
+    """Begun by the daemon itself, without a caller."""
     always: Callable[[World], bool] = lambda world: True
-    """What holds also after it was cancelled."""
+    """A condition that is also true after a cancellation."""
 
 
 def record(world: World, name: str = NAME) -> Instance | None:

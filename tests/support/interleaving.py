@@ -1,4 +1,4 @@
-"""Another writer commits at a chosen ``await`` of whatever runs: every place where a record may be held too long."""
+"""Lets another writer commit at a chosen ``await`` of the code under test, to find outdated records."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any
 
 _PATIENCE = 0.05
-"""Seconds in which the other writer may come to its end; it does not where it has to wait for what was interrupted."""
+"""Seconds that the other writer has to finish; it does not if it has to wait for the interrupted code."""
 
 
 class Interleaver:
@@ -21,15 +21,15 @@ class Interleaver:
         self._other: Callable[[], Coroutine[Any, Any, Any]] | None = None
 
     def install(self) -> None:
-        """Take part in every task of the running loop from now on."""
+        """Intercept all new tasks of the running loop."""
         asyncio.get_running_loop().set_task_factory(self._task)  # type: ignore[arg-type]  # typeshed knows no factory of coroutines alone
 
     def uninstall(self) -> None:
-        """Take part in none any more."""
+        """Stop intercepting."""
         asyncio.get_running_loop().set_task_factory(None)
 
     async def run(self, work: Awaitable[Any], other: Callable[[], Coroutine[Any, Any, Any]], at: int) -> Any:
-        """Do ``work``; at the suspension with this number ``other`` begins and goes as far as it gets."""
+        """Run ``work``; at the suspension with this number, run ``other`` as far as possible."""
         self.seen, self.struck, self._at, self._other, self._armed = 0, None, at, other, True
         try:
             return await work
@@ -40,7 +40,7 @@ class Interleaver:
 
     @property
     def acknowledged(self) -> bool:
-        """Whether the other change was begun, and told that it is done."""
+        """Whether the other change was started and acknowledged."""
         return self.struck is not None and bool(self.struck.result())
 
     def _task(self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], **more: Any) -> asyncio.Task[Any]:

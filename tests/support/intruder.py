@@ -1,6 +1,6 @@
-"""What an attacker does who has taken over the process that reads archives: everything that was ever a way out.
+"""An attacker who has taken over the process that reads archives: tries all known ways to escape.
 
-Run as a program: it is shut in as the unpacker is, tries everything, and prints what came of it.
+Run as a program: it is confined like the unpacker, tries everything, and prints the results.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ CONSEQUENTIAL: tuple[Callable[[Mapping[str, int]], None], ...] = (
     signal_a_process, signal_a_thread, have_a_process_signalled, see_limits_of_a_process, change_a_device_of_the_host,
     trace_a_process, mark_for_overlay, become_root_again,
 )  # fmt: skip
-"""Each of them held by more than one wall."""
+"""Attempts that are prevented by more than one mechanism."""
 
 
 def make_a_user_namespace(facts: Mapping[str, int]) -> None:
@@ -165,7 +165,7 @@ def make_a_keyring(facts: Mapping[str, int]) -> None:
 
 
 FILTERED = (make_a_user_namespace, make_a_socket, make_a_process, start_a_program, make_a_keyring)
-"""Each of them held by the filter of system calls alone."""
+"""Attempts that are prevented by the seccomp filter alone."""
 
 
 def threads(most: int) -> int:

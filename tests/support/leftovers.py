@@ -1,4 +1,4 @@
-"""What earlier runs of the tests left where pytest keeps temporary directories."""
+"""Remains of earlier test runs among pytest's temporary directories."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def place() -> Path:
 
 
 def remove_leftovers(root: Path) -> None:
-    """Remove what is not used any more; pytest's own removal recurses, and dies of trees that tests made deep."""
+    """Remove unused directories; pytest's own removal is recursive, and fails on very deep trees of tests."""
     busy = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     for path in list(_stale(root)):
         if not any(mount.startswith(f"{path}/") for mount in busy):  # it may be anything that is mounted there

@@ -1,4 +1,4 @@
-"""Debian's unmodified ``lxc`` command against a daemon."""
+"""Debian's unmodified ``lxc`` command with a daemon."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compare everything a world in memory holds with what its records say."""
+"""Compare the whole state of a world in memory with its records."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from isola.testing.parts import World
 
 
 async def settle(world: World) -> None:
-    """Let what goes on in the background end: operations, and what watchers begin after an end."""
+    """Wait for background activities: operations, and cleanups that watchers begin."""
     for _ in range(5):
         for operation in world.parts.services.operations:
             if operation.kind == "task" and not operation.status.final:
@@ -30,7 +30,7 @@ async def settle(world: World) -> None:
 
 
 async def differences(world: World) -> list[str]:
-    """What is too much, missing or different, in words; empty when host, daemon and records agree."""
+    """Surplus, missing and different objects, as strings; empty if host, daemon and records agree."""
     await settle(world)
     keys = {entry.key for prefix in PREFIXES for entry in await world.store.range(prefix)}
     records = await Records.load(world.store)
@@ -54,7 +54,7 @@ async def differences(world: World) -> list[str]:
 
 
 def _references(world: World, records: Records, keys: set[str]) -> list[str]:
-    """What uses what: beside the records, and in memory. What is in no record is known in memory alone."""
+    """References in the store and in memory. Those of objects without a record are in memory alone."""
     wanted = {key for each in records.collections for _, beside in each.beside() for key in beside}
     found = _compare("keys of references", keys, wanted)
     for kind in Kind:
@@ -70,7 +70,7 @@ def _pools(world: World) -> list[Path]:
 
 
 def _runs(record: Instance) -> bool:
-    """Whether it is to be on the host; not while it pauses between reboots."""
+    """Whether it is expected to run; not while it waits between reboots."""
     return record.desired is Desired.RUNNING and RESTARTING not in record.volatile
 
 
@@ -79,7 +79,7 @@ _NAMED = ("instances", "profiles", "networks", "pools")
 
 
 async def _instances(world: World, instances: list[Instance]) -> list[str]:
-    # A deletion that failed half-way is recorded as begun: what it still has is its own until it is finished.
+    # An incomplete deletion is recorded as begun: its remaining objects belong to it until it is complete.
     doomed = {record.id for record in instances if record.deleting}
     recorded = {record.id for record in instances} - doomed
     running = {record.id for record in instances if _runs(record)} - doomed
@@ -112,7 +112,7 @@ async def _instances(world: World, instances: list[Instance]) -> list[str]:
 
 
 async def _snapshots(world: World, records: Records) -> list[str]:
-    """Those on the host are those on record; one whose deletion has begun may have either."""
+    """The snapshots on the host must match the records; those of partly deleted instances may be missing."""
     kept = {record.id: record for record in records.instances if not record.deleting}
     found = [f"frozen: {world.context.records.get(each.ref).name}" for each in kept.values() if _frozen(world, each)]
     found += [f"{each.name} is half restored" for each in kept.values() if RESTORING in each.volatile]
@@ -180,7 +180,7 @@ async def _layers(world: World, records: Records) -> list[str]:
 
 
 async def _spoken_for(world: World, instances: list[Instance]) -> list[str]:
-    """Nothing is begun, nothing is without a record, and every volume says what its record says."""
+    """There are no intents, no objects without a record, and descriptions match the records."""
     found = [f"begun and not ended: {entry.key}" for entry in await world.store.range("/intents/")]
     found += [f"in no record: {each.id}" for each in world.context.unknown.values()]
     doomed = {record.id for record in instances if record.deleting}
@@ -199,7 +199,7 @@ def _described(has: Instance, wanted: Instance) -> str:
 
 
 def _daemon(world: World, instances: list[Instance]) -> list[str]:
-    """What the daemon keeps in memory beside the records."""
+    """State that the daemon keeps in memory in addition to records."""
     context = world.context
     kept = {record.id: record for record in instances if not record.deleting}
     found = _compare("watched", set(context.live), {id for id, record in kept.items() if _runs(record)})

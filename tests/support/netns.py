@@ -1,4 +1,4 @@
-"""Network namespaces of a test's own: one that the test lives in, and guests beside it."""
+"""Network namespaces for tests: one for the test itself, and guests."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def check(*argv: str) -> None:
 
 
 class Guest:
-    """A network namespace held open by a sleeping process: stands for an instance, or for the outside world."""
+    """A network namespace kept alive by a sleeping process, in place of an instance or another machine."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
@@ -80,20 +80,20 @@ class Guest:
         return output
 
     def end(self) -> None:
-        """The namespace goes, and the links in it."""
+        """End the namespace, with its links."""
         self._process.kill()
         self._process.wait()
 
 
 class Netns:
-    """The namespace the test lives in: everything it starts is in it too."""
+    """The namespace of the test and of all processes that it starts."""
 
     def __init__(self) -> None:
         self.inode = os.stat("/proc/thread-self/ns/net").st_ino
         self._guests: list[Guest] = []
 
     def guest(self) -> Guest:
-        """One more namespace beside it, ended with the test."""
+        """A further namespace, which ends with the test."""
         self._guests.append(Guest())
         return self._guests[-1]
 
@@ -112,7 +112,7 @@ class Netns:
         return set(os.listdir("/proc/thread-self/net/dev_snmp6")) - {"lo"}
 
     def end_guests(self) -> None:
-        """End those that are still there."""
+        """End all remaining guests."""
         for guest in self._guests:
             guest.end()
 

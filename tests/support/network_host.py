@@ -1,4 +1,4 @@
-"""A host with as much of it as networks stand on, and an operation around a piece of work."""
+"""A host with the ports that networks use, and helpers for operations."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def fake_network_host(*, physical: Iterable[str] = ("eth0",), routes: Iterable[s
 
 
 def new_operations(host: Host, observer: Observer | None = None) -> Operations:
-    """Operations nobody follows."""
+    """Operations without followers."""
     return Operations(Events(host.clock.now), now=host.clock.now, new_id=host.clock.uuid, observer=observer)
 
 

@@ -1,4 +1,4 @@
-"""A server that answers with prepared bytes, honest or hostile."""
+"""A server that responds with prepared bytes, valid or hostile."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class RawServer:
-    """Answers every request with prepared bytes, then hangs up or waits for the next."""
+    """Responds to every request with prepared bytes, then closes the connection or waits for the next."""
 
     def __init__(self, directory: Path, *answers: bytes, piece: int = 0, read_all: bool = True) -> None:
         self.path = str(directory / "unix.socket")

@@ -1,4 +1,6 @@
-"""A host that refuses system calls: run as ``refusing.py WHAT,... PROGRAM ...``, it starts it on such a host."""
+"""Simulates a host that refuses system calls: ``refusing.py WHAT,... PROGRAM ...`` executes a program under a
+filter.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ _CALLS = {
 
 
 def refuse(names: list[str]) -> None:
-    """Have the kernel refuse, here and in all that is started from here."""
+    """Install a filter for this process and all its children."""
     lines: list[tuple[int, int, int, int]] = []
     for number, argument, compared, error in (call for name in names for call in _CALLS[name]):
         lines.append((_LOAD, 0, 0, 0))

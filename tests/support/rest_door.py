@@ -28,7 +28,7 @@ from isola.testing.storage import FakeStorage
 from isola.testing.system import FakeSystem
 
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
-"""Where directories come and go quickly; None is the usual place for temporary ones."""
+"""A fast place for temporary directories; None: the usual one."""
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Stand:
 
     @property
     def door(self) -> Door:
-        """The one that is closed at the end; a test that opens another in its place sets it here."""
+        """The door that is closed at the end; a test that replaces it sets it here."""
         return self.opened.door
 
     @door.setter
@@ -157,9 +157,9 @@ _ABSENT = Drivers({"crun": _AbsentRuntime}, {"btrfs": _AbsentStorage})
 async def standing(
     before: Callable[[World], Awaitable[object]] | None = None, *, tiny: bool = True
 ) -> AsyncIterator[Stand]:
-    """An open door; closed at the end, with nothing left of its socket and its uploads.
+    """An open door; closed at the end, when its socket and its uploads must have been removed.
 
-    ``before`` is what daemons before this one did; ``tiny`` imports the image of that name.
+    ``before`` prepares the state left by earlier daemons; ``tiny`` imports the image of that name.
     """
     with tempfile.TemporaryDirectory(prefix="rest-", dir=MEMORY) as text:
         world = world_in(Path(text), _system(), _ABSENT)

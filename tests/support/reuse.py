@@ -1,6 +1,6 @@
-"""Run in a PID namespace of its own: a process ends, another one gets its number. What is then reached for the first?
+"""PID reuse, run in a separate PID namespace: a process ends, and another one gets its PID.
 
-Prints the code of the error for each port, or what it gave.
+Prints for each port the code of the error, or the result that it returns for the first process.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ async def command_line(first: ProcessRef) -> object:
 
 
 def give_again(pid: int) -> None:
-    """The next process gets this number."""
+    """Make the next process get this PID."""
     Path("/proc/sys/kernel/ns_last_pid").write_text(str(pid - 1))
 
 

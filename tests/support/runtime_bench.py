@@ -1,4 +1,4 @@
-"""A runtime driver on a host, and what its contract asks of it."""
+"""A runtime driver on a host, and helpers for its contract tests."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ done
 
 @dataclass
 class Bench:
-    """A driver, what it needs, and how to look at what it did."""
+    """A driver with its host, and methods to inspect its effects."""
 
     param: str
     kind: type[Runtime]
@@ -96,7 +96,7 @@ class Bench:
         return guests[0]
 
     def second(self) -> Runtime:
-        """The object of a daemon that comes after."""
+        """The driver object of the next daemon."""
         runtime = self.kind(self.host, self.directory, self.names)
         if isinstance(runtime, FakeRuntime) and isinstance(self.runtime, FakeRuntime):
             runtime.programs = self.runtime.programs

@@ -1,4 +1,4 @@
-"""A daemon in memory behind its real door, in a thread of its own, whose instances run programs of this machine."""
+"""A daemon in memory with a real door, in a separate thread, whose instances run programs of this machine."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _NOT_FOUND = 127
 
 
 class _Slow:
-    """An observer that does what a test says when an operation reaches its first point."""
+    """An observer that calls a test's function when an operation reaches its first point."""
 
     def __init__(self) -> None:
         self.work: Work | None = None

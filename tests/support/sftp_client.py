@@ -15,7 +15,7 @@ from asyncssh.sftp import SFTPClientHandler
 
 
 class _Ends:
-    """A connection as asyncssh's client wants it: reader, writer and channel in one."""
+    """A connection with the interface that asyncssh's client needs: reader, writer and channel in one."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer, self.logger, self.channel = reader, writer, logger, self

@@ -1,4 +1,4 @@
-"""Pools in which other clients take snapshots of instances, and the instance they begin with."""
+"""Pools in which other clients take snapshots of instances, and their first instance."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ def snapshot_pool(client: Lxc | Incus, driver: str) -> Iterator[str]:
 
 
 def launch_then(client: Lxc | Incus, pool: str, more: str = "") -> None:
-    """``sn-one``, with a file that says ``then``."""
+    """Launch ``sn-one``, with a file that contains ``then``."""
     client("launch", "tiny", "sn-one", "--storage", pool)
     client("exec", "sn-one", "--", "sh", "-c", f"echo then > /file{more}")

@@ -1,4 +1,4 @@
-"""Walks over the steps of a verb: each is failed, cancelled or killed; host and records must agree afterwards."""
+"""Injects a failure, cancellation or kill at each step of a verb; host and records must agree afterwards."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ Share = tuple[int, int]
 
 @dataclass(frozen=True)
 class Verb:
-    """One verb: what must be so before, how it is asked for, which operation does it."""
+    """One verb: precondition, request, and description of its operation."""
 
     name: str
     operation: str
     prepare: Callable[[Daemon, str], None]
     act: Callable[[Daemon, str], object]
     acknowledged: Callable[[Daemon], bool]
-    """Whether the records say that it was done."""
+    """Whether the records show that it was done."""
     always: Callable[[Daemon], bool] = lambda daemon: True
-    """What holds also after it was cancelled."""
+    """A condition that is also true after a cancellation."""
 
 
 @contextlib.contextmanager
 def walked_daemon(scratch: Path) -> Iterator[Daemon]:
-    """A daemon that takes orders to fail, with an image beside it; the image is made in ``scratch``."""
+    """A daemon with fault injection and an image, which is created in ``scratch``."""
     sockets = scratch / "sockets"
     sockets.mkdir()
     daemon = Daemon(faults=True, environment={"TMPDIR": str(sockets)})
@@ -94,7 +94,7 @@ def runs(daemon: Daemon) -> bool:
 
 
 def walk(daemon: Daemon, verb: Verb, runtime: str, action: str, share: Share = (0, 1)) -> None:
-    """Learn the points of a clean run, then hit each of them in turn."""
+    """Record the points of a clean run, then inject the fault at each of them."""
     points = learn(daemon, verb, runtime)
     assert len(points) >= 4, points
     for number in chosen(len(points), share):
@@ -133,7 +133,7 @@ def learn(daemon: Daemon, verb: Verb, runtime: str) -> list[str]:
 
 
 def hit(daemon: Daemon, verb: Verb, runtime: str, number: int, action: str) -> str:
-    """Returns what the client was told: ``success``, the error's code, or ``killed``."""
+    """Returns the result that the client received: ``success``, the error's code, or ``killed``."""
     orders = daemon.directory / "orders.json.new"
     orders.write_text(json.dumps({"operation": verb.operation, "point": number, "action": action}))
     os.replace(orders, daemon.directory / "orders.json")

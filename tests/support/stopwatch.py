@@ -1,4 +1,4 @@
-"""How long something takes on a machine that others use too."""
+"""Time measurement on a machine with other load."""
 
 from __future__ import annotations
 

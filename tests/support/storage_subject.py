@@ -1,4 +1,4 @@
-"""A storage driver on a host, and what its contract asks of it."""
+"""A storage driver on a host, and helpers for its contract tests."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Subject:
         self.driver = self.again()
 
     def again(self) -> VolumeDriver:
-        """One more, as the next daemon would have it."""
+        """Another driver object, as in the next daemon."""
         config = {"size": "256MiB"} if self.kind.settings.find("btrfs.mount_options") else {}
         return self.kind(self.host, Pool("p", config=config), self.directory / "p")
 
@@ -86,11 +86,11 @@ class Subject:
         await self.do(lambda op: self.driver.layers.ensure(op, layers, unpack))
 
     def ids(self, *layers: str) -> tuple[str, ...]:
-        """What is stored of these layers, in order of name."""
+        """Ids of the stored units of these layers, sorted."""
         return tuple(sorted(self.driver.layers.ids(layers)))
 
     async def mounted(self) -> tuple[Path, ...]:
-        """What is mounted, besides the pool itself."""
+        """Mount points, except that of the pool itself."""
         return tuple(each for each in await self.host.mounts.below(self.directory) if each != self.driver.place)
 
     async def read(self, directory: Path, path: str) -> str:

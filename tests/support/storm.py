@@ -1,7 +1,7 @@
-"""Random verbs by several clients while the daemon is killed again and again; a model knows what was acknowledged.
+"""Random verbs by several clients while the daemon is killed repeatedly; a model records acknowledged changes.
 
-Each client owns its instances, so what it was told is what must be seen. A request that breaks off because the daemon
-died may have happened or not: the next look decides, and must find one of the states that the verb can leave.
+Each client owns its instances, so acknowledged changes must be visible. A request that fails because the daemon died
+may have taken effect or not: the next request must find one of the possible states.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ _FITS = {
     "limit": (RUNNING, STOPPED), "push": (RUNNING, STOPPED), "pull": (RUNNING, STOPPED),
     "configure": _EXISTING, "delete": _EXISTING,
 }  # fmt: skip
-"""In which states a verb is right; the others want a running instance."""
+"""States in which a verb is valid; the others need a running instance."""
 
 
 class Broken(Exception):
-    """The connection broke off: the daemon died while it worked on the request."""
+    """The connection was lost: the daemon died while it worked on the request."""
 
 
 @dataclass(frozen=True)
 class Guest:
-    """What a client has been told of one of its instances."""
+    """The state of one of its instances that a client expects."""
 
     name: str
     power: str = ABSENT
@@ -75,7 +75,7 @@ class Client:
     # --- running ------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Until the storm is over; what contradicts the model is noted in ``wrong`` and ends this client."""
+        """Run until the end; a contradiction to the model is added to ``wrong`` and ends this client."""
         try:
             self.patient("POST", "/1.0/profiles", {"name": self.profile, "config": {"limits.processes": "100"}})
             while not self.over.is_set():
@@ -86,7 +86,7 @@ class Client:
             self.wrong.append(f"client {self.number}: {type(error).__name__}: {error}")
 
     def step(self) -> None:
-        """One random verb on one of the instances, then a look whether it is so."""
+        """One random verb on one of the instances, then a check of its state."""
         index = self.random.randrange(_GUESTS)
         guest = self.guests[index]
         verbs = [name for name in _WEIGHTS if fits(name, guest)]
@@ -97,7 +97,7 @@ class Client:
         self.guests[index] = self.found(name, possible)
 
     def found(self, verb: str, possible: Sequence[Guest]) -> Guest:
-        """Which of the possible states is there; the last one named is the one that was acknowledged."""
+        """The actual one of the possible states; the last of them is the acknowledged one."""
         seen: list[Guest] = []
         for guest in reversed(possible):
             seen.append(self.observe(guest))
@@ -108,7 +108,7 @@ class Client:
     # --- verbs: each returns the states that are possible afterwards ----------------------------------------------
 
     def attempt(self, before: Guest, after: Guest, act: Callable[[], object], *between: Guest) -> Sequence[Guest]:
-        """Act; once acknowledged only ``after`` is possible, broken off any of them."""
+        """Act; if acknowledged, only ``after`` is possible, after a lost connection any of them."""
         try:
             act()
         except Broken:

@@ -1,4 +1,4 @@
-"""What several areas stand on."""
+"""Fixtures for several areas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may do what."""
+"""Authorisation: permissions of callers."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The whole route table walked by a stranger, by certificates restricted to projects, and by an admin.
+"""All routes called by an untrusted client, with certificates restricted to projects, and by an admin.
 
-What each is answered is compared with the permission that stands beside the route.
+The responses are compared with the permissions in the route table.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Answers of the process that reads archives: taken when they have the right shape, refused when they have not."""
+"""Results of the process that reads archives: accepted if they have the right structure, otherwise refused."""
 
 import json
 from pathlib import Path

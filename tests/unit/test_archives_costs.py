@@ -1,4 +1,4 @@
-"""What a few hostile bytes may cost: processor time, memory and inodes grow with the stream, never with its square."""
+"""Costs of hostile archives: CPU time, memory and inodes are linear in the size of the stream."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tar reader against anything at all: it gives members, or says in our words why not."""
+"""Fuzzing of the tar reader: it returns members, or raises one of its documented errors."""
 
 from __future__ import annotations
 

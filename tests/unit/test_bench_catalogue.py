@@ -1,4 +1,4 @@
-"""What the bench finds by its files, what ONLY selects, and which program is measured."""
+"""Discovery of workloads by the bench, the selection by ONLY, and the program that is measured."""
 
 import subprocess
 from pathlib import Path

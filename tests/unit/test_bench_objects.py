@@ -1,4 +1,4 @@
-"""What workloads make over the API, and that everything of it is removed again, and nothing else."""
+"""Objects that workloads create over the API: all of them are removed, and nothing else."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The bench takes samples in turns, shares what is prepared, and cleans up after failures."""
+"""The bench measures alternately, shares prepared objects, and cleans up after failures."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""The bench cleans up after its subjects and after nobody else."""
+"""The bench removes objects of its subjects, and no others."""
 
 from pathlib import Path
 

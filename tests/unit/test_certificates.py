@@ -1,4 +1,4 @@
-"""The parts of trust: spans of time, addresses, certificates, wrong attempts, ceilings."""
+"""Parts of trust management: periods, addresses, certificates, wrong tokens, limits on connections."""
 
 from __future__ import annotations
 

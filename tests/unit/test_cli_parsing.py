@@ -1,4 +1,4 @@
-"""From words to arguments."""
+"""Parsing of the command line's arguments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Standard streams that are closed, or that take nothing."""
+"""Standard streams that are closed, or fail on writing."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The command line as typed, each time a process of its own, against a daemon that keeps state."""
+"""The command line, in a new process for each command, with a stateful daemon in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The library against a daemon that keeps state."""
+"""The client library with a stateful daemon in memory."""
 
 from __future__ import annotations
 

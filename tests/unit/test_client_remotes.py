@@ -1,4 +1,4 @@
-"""The user's remotes: kept in files, spoken to over TLS."""
+"""The user's remotes: configuration files, and connections over TLS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Typed records over the store: what is in memory is what is stored, whoever writes at once or gives up half-way."""
+"""Typed records in the store: the cache matches the store despite concurrent writers and cancellations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A daemon that ends and begins again: instances run on, what is half made is finished, a boot starts all."""
+"""Restarts of the daemon: instances keep running, interrupted changes are completed, and a boot starts instances."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be known to be wrong of a device from its configuration alone."""
+"""Validation of devices by their configuration alone."""
 
 from __future__ import annotations
 

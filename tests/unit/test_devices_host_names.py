@@ -1,4 +1,4 @@
-"""A NIC that is to be called like a link of the host's does not touch that link."""
+"""A NIC with the same host name as a link of the host does not change that link."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages that the program writes are in step; every page can be found; what a page points to is there."""
+"""Generated pages are up to date; every page is linked; targets of links exist."""
 
 from __future__ import annotations
 

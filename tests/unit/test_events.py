@@ -1,4 +1,4 @@
-"""The hub of events: who hears what, and who is cut off."""
+"""The hub of events: filters of followers, and disconnection of slow ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cutting, keeping and forgetting what programs write."""
+"""Truncating, keeping and dropping output of programs."""
 
 import pytest
 from hypothesis import given

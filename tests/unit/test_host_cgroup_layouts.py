@@ -1,4 +1,4 @@
-"""How hosts mount their control groups, and what is written where, on trees of plain files."""
+"""Cgroup layouts of hosts, and the files that are written, on trees of plain files."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A program beside the daemon, on a host in memory."""
+"""Supervised helper programs, on a host in memory."""
 
 from __future__ import annotations
 

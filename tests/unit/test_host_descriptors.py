@@ -1,4 +1,4 @@
-"""Where no descriptor is left nothing is concluded from not being able to look."""
+"""Without free descriptors, failures to inspect an object do not mean that it is missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the kernel says of an instance holds names that a program inside has chosen: they end no line and no field."""
+"""Names chosen by programs inside, in tables of the kernel: they cannot end a line or a field."""
 
 import os
 from pathlib import Path

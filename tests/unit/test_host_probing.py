@@ -1,4 +1,4 @@
-"""Probes of drivers: whatever they do, there is an answer."""
+"""Probes of drivers: there is always a result, even if they raise or hang."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Daemons on one host have tags of their own, though a tag has only four digits."""
+"""Daemons on one host have different tags, although a tag has only four digits."""
 
 from __future__ import annotations
 

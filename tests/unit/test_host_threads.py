@@ -1,4 +1,4 @@
-"""Slow work of one kind holds up nothing else."""
+"""Slow work in one thread pool does not delay others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Downloads of blobs: once for all who wait, resumed, verified, bounded, and gone with the last who wants them."""
+"""Downloads of blobs: shared, resumed, verified, bounded, and cancelled with the last waiting operation."""
 
 from __future__ import annotations
 

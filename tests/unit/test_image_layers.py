@@ -1,4 +1,4 @@
-"""What unpacked layers are known by: OCI's chain ids, and in records of 0.1 the digests of the blobs."""
+"""Ids of unpacked layers: OCI chain ids, and for records of 0.1 the digests of the blobs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Import and deletion are failed, cancelled and killed at every point; store and records must agree afterwards."""
+"""A failure, cancellation and kill at every point of import and deletion; store and records must agree afterwards."""
 
 import hashlib
 from collections.abc import Awaitable, Callable

@@ -1,4 +1,4 @@
-"""What Debian images are made of, release by release."""
+"""Content of Debian images, for each release."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Debian's packages come from where this machine's own apt takes them."""
+"""Debian packages are installed from the repositories in this machine's apt configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The content store: whole or not at all, verified, swept by what is named."""
+"""The content store: atomic writes, verification, mark and sweep."""
 
 import asyncio
 import hashlib

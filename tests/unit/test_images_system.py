@@ -1,4 +1,4 @@
-"""How an image is run follows from its root and its properties."""
+"""The command and stop signal of an image are derived from its root and its properties."""
 
 import pytest
 

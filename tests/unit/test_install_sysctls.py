@@ -1,4 +1,4 @@
-"""What the installation raises of the kernel's limits, in a directory that stands for the kernel."""
+"""Kernel limits that the installation raises, with a directory in place of /proc/sys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An engine that stops working under running instances: they are still seen, stopped and removed."""
+"""An engine that stops working: running instances can still be inspected, stopped and removed."""
 
 from __future__ import annotations
 

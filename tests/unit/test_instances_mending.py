@@ -1,4 +1,4 @@
-"""What could not be cleaned up after an end is tried again, after ever longer pauses, until it is done."""
+"""A failed cleanup after the end of an instance is retried with increasing pauses until it succeeds."""
 
 from __future__ import annotations
 

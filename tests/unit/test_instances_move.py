@@ -1,4 +1,4 @@
-"""Instances between pools and projects: what is refused, what stays, and what goes."""
+"""Moving instances between pools and projects: refusals, properties that are kept, and removal of old data."""
 
 from __future__ import annotations
 

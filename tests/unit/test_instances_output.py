@@ -1,4 +1,4 @@
-"""What applications without a terminal say, and what is written to them, through the verbs of instances."""
+"""Output and input of applications without a terminal, by the verbs of instances."""
 
 from __future__ import annotations
 

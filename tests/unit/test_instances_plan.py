@@ -1,4 +1,4 @@
-"""The pure decisions about instances: expansion, limits, what a restart has to do."""
+"""Pure decisions about instances: expansion, limits, and the actions of a restarted daemon."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every call of every verb on the host and the store fails, or is the daemon's last; all must agree afterwards."""
+"""A failure and a crash at every call of every verb to the host and the store; all must be consistent afterwards."""
 
 from __future__ import annotations
 

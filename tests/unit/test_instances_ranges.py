@@ -1,4 +1,4 @@
-"""Which host ids an instance gets: such as nothing else has, and for as long as anything has them."""
+"""Host ids of instances: unused ones, reserved as long as they are in use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Instances that reboot again and again: ever longer pauses, which hold nothing up."""
+"""Instances in a reboot loop: increasing pauses, which do not block other verbs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests about instances that are refused, with the code and the field, before anything is done."""
+"""Invalid requests about instances are refused, with code and field, before any effect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A daemon that died while it changed devices, and what a change named is gone when the next one repairs it."""
+"""Repair after a daemon died while it changed devices, also if resources of the change were deleted meanwhile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Snapshots of instances: taken at one moment, restored, expired, scheduled; a daemon that dies leaves nothing half."""
+"""Snapshots of instances: consistent, restored, expired, scheduled; a crash leaves nothing incomplete."""
 
 from __future__ import annotations
 

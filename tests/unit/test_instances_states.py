@@ -1,4 +1,4 @@
-"""States of a run: what may follow what."""
+"""States of a run, and permitted transitions."""
 
 from __future__ import annotations
 

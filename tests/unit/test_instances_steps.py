@@ -1,4 +1,4 @@
-"""Every step of every verb of instances is failed, cancelled and crashed at; all must agree with the records after."""
+"""A failure, cancellation and crash at every step of every verb of instances; all must match the records afterwards."""
 
 from __future__ import annotations
 

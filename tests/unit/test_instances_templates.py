@@ -1,4 +1,4 @@
-"""Templates of images: what is written into an instance's root, when, and by whom it is rendered."""
+"""Templates of images: the files that are written, when, and in which process they are rendered."""
 
 from __future__ import annotations
 

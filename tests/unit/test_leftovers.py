@@ -1,4 +1,4 @@
-"""A run that was killed does not spoil the next: what it left is removed, however deep it is."""
+"""Temporary files of killed test runs are removed, however deep their directories are."""
 
 from __future__ import annotations
 

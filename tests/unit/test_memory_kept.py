@@ -1,4 +1,4 @@
-"""What has ended is forgotten: no connection, buffer or task is kept by an operation that is merely remembered."""
+"""Completed operations keep no references to connections, buffers or tasks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which subnet a new network gets, and which addresses a new NIC."""
+"""The choice of subnets for new networks, and of addresses for new NICs."""
 
 from __future__ import annotations
 

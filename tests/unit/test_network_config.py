@@ -1,4 +1,4 @@
-"""Configuration of bridge networks: what is refused, what is filled in, what is written for dnsmasq and nftables."""
+"""Configuration of bridge networks: validation, defaults, and the files for dnsmasq and nftables."""
 
 from __future__ import annotations
 

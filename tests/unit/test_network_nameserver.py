@@ -1,4 +1,4 @@
-"""The dnsmasq of a network is adopted, started, started again and ended."""
+"""Adopting, starting, restarting and stopping the dnsmasq of a network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks: records and host agree whatever happens in between."""
+"""Networks: records and host agree after failures at any point."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reference page of bridge networks says what the table of settings says."""
+"""The reference page of bridge networks matches the table of settings."""
 
 from __future__ import annotations
 

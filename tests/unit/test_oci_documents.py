@@ -1,4 +1,4 @@
-"""Manifests, indexes and configurations of OCI and Docker: read as they are, refused where they are hostile."""
+"""Parsing of manifests, indexes and configurations of OCI and Docker; hostile ones are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Operations that want the same thing: who works, who waits, who is passed."""
+"""Operations on the same resource: order, waiting, and forced ones that go first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Profiles: what is refused, and that a change reaches every instance that has one, or none."""
+"""Profiles: validation, and changes that are applied to all instances that use one, or to none."""
 
 from __future__ import annotations
 

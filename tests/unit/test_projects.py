@@ -1,4 +1,4 @@
-"""Projects: what is apart, what is shared, and what a project may have."""
+"""Projects: separated and shared resources, limits and restrictions."""
 
 from __future__ import annotations
 

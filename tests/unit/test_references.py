@@ -1,4 +1,4 @@
-"""Who uses what: the index follows every writer, and nothing is removed under one that uses it."""
+"""References: the index follows all writers, and used objects cannot be removed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What errors say below the command line is for every client: settings and states, not our own commands."""
+"""Remedies of errors apply to all clients: they name settings and states, not commands of the command line."""
 
 from __future__ import annotations
 

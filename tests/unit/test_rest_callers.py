@@ -1,4 +1,4 @@
-"""Every change that is asked for through the REST API is remembered as asked for by its caller, never by the daemon."""
+"""Operations and events of all changes over the REST API name the caller, never the daemon."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No route answers junk with a 500, with something that is not the API, or never."""
+"""Fuzzing of all routes: no status 500, no response outside the API, and no missing response."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""At every ``await`` of a verb another client's change is acknowledged: it is not lost, nor shown under a wrong tag."""
+"""A concurrent change at every ``await`` of a verb is neither lost nor reported with a wrong ETag."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the door says of configuration keys."""
+"""Descriptions of configuration keys in the API."""
 
 from __future__ import annotations
 

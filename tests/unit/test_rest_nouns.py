@@ -1,4 +1,4 @@
-"""Profiles, networks, storage, projects, and what is not there yet."""
+"""Profiles, networks, storage, projects, and routes that are not supported yet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a client restricted to projects tries with what it shares with others, or what reaches the host."""
+"""Attempts of a restricted client to change shared resources, or keys that affect the host."""
 
 from __future__ import annotations
 

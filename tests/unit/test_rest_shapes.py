@@ -1,4 +1,4 @@
-"""Every documented field is there with its documented type; what is more is ours and is named here.
+"""Every documented field exists with its documented type; additional fields are listed here.
 
 The fields are those of the LXD 5.0 API description.
 """

@@ -1,4 +1,4 @@
-"""Status, kind and code of the answer of every route, as clients of LXD and Incus branch on them."""
+"""Status, type and code of the responses of every route, as clients of LXD and Incus expect them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which runtime is taken."""
+"""The selection of the runtime."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The OCI configuration of an instance, as a pure function of what is asked and where."""
+"""The OCI configuration of an instance, as a pure function of its spec and the host."""
 
 from __future__ import annotations
 

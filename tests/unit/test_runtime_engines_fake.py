@@ -1,4 +1,4 @@
-"""The drivers on a host in memory: what they say of themselves, how they call their engine, what they refuse."""
+"""The drivers on a host in memory: their capabilities, the calls of their engine, and refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""lxcfs as the daemon looks after it, on a host in memory."""
+"""The supervision of lxcfs by the daemon, on a host in memory."""
 
 from __future__ import annotations
 

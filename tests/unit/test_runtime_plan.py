@@ -1,4 +1,4 @@
-"""What was started, written down and read again."""
+"""Serialisation of run specs."""
 
 from __future__ import annotations
 

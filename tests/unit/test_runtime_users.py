@@ -1,4 +1,4 @@
-"""Users from an image's own files, which anybody may have written."""
+"""Users from an image's own files, which are untrusted."""
 
 from __future__ import annotations
 

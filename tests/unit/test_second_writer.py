@@ -1,6 +1,6 @@
-"""Two daemons over one state: what one writes the other sees, and what was decided on an old revision is refused.
+"""Two daemons with one database: each sees the writes of the other, and writes based on old revisions are refused.
 
-For every collection there is: a new one fails the first test until it has samples here.
+This is tested for every collection: a new one fails the first test until it has samples here.
 """
 
 from __future__ import annotations

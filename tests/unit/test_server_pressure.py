@@ -1,4 +1,4 @@
-"""The daemon says when it is about to run out of descriptors."""
+"""Warnings when the daemon is about to run out of descriptors."""
 
 from __future__ import annotations
 

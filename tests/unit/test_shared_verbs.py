@@ -1,4 +1,4 @@
-"""What every door shares: locks, changes of many, secrets and lookups are the use cases', not a door's."""
+"""Features that all doors share are in the use cases: locks, bulk changes, secrets and lookups."""
 
 from __future__ import annotations
 

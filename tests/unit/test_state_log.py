@@ -1,4 +1,4 @@
-"""The log of changes in SQLite, beside versions and processes that know nothing of it."""
+"""The log of changes in SQLite, with older versions and other processes that do not write it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A state that is lost, damaged or older is refused before anything is changed, and can be put back."""
+"""A database that is lost, damaged or outdated is refused before anything is changed, and can be restored."""
 
 from __future__ import annotations
 

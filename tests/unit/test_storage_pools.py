@@ -1,4 +1,4 @@
-"""Pools over the fake host: records, validation, deletion, and what the next daemon makes of half-made ones."""
+"""Pools on the fake host: records, validation, deletion, and cleanup of incomplete ones by the next daemon."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Custom volumes over fake hosts: records, verbs, holders, and what the next daemon makes of half-done work."""
+"""Custom volumes on fake hosts: records, verbs, holders, and cleanup of interrupted changes by the next daemon."""
 
 from __future__ import annotations
 

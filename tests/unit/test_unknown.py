@@ -1,4 +1,4 @@
-"""What is on the host and in no record: nothing of it is touched unless asked for; then it is as it was."""
+"""Objects on the host without a record: unchanged until they are adopted or removed; adoption restores them."""
 
 from __future__ import annotations
 

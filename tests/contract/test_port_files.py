@@ -40,6 +40,20 @@ async def test_several_are_written_in_order_up_to_one_that_cannot_be(files: File
     assert (await files.read(place / "a"), await files.read(place / "b")) == (b"1", b"2")
 
 
+async def test_directories_come_before_what_is_written_and_old_files_go(files: Files, place: Path, umask: None) -> None:
+    await files.make_directory(place / "logs")
+    await files.write(place / "logs" / "old", b"old")
+    for _ in range(2):
+        await files.write_all(
+            {place / "run" / "a": b"1"},
+            directories={place / "run": 0o711, place / "logs": 0o700, place / "new": 0o700},
+            without=[place / "logs" / "old", place / "logs" / "none"],
+        )
+    assert await files.names(place) == ("logs", "new", "run") and await files.names(place / "logs") == ()
+    async with files.root(place) as seen:
+        assert [(await seen.stat(path)).mode for path in ("run", "new", "run/a")] == [0o711, 0o700, 0o600]
+
+
 async def test_reading_what_is_not_there_is_not_found(files: Files, place: Path) -> None:
     with pytest.raises(NotFound):
         await files.read(place / "nothing")

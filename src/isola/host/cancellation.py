@@ -57,3 +57,13 @@ async def finish(work: Awaitable[T]) -> T:
         return future.result()
     finally:
         del future, work  # an error would hold this frame, and the frame the error, until the collector comes
+
+
+async def all_done(*works: Awaitable[object]) -> None:
+    """Do them concurrently and return when all have ended, after a failure or a cancellation too.
+
+    Raises the error of the first in their order that failed. A cancellation is delivered as by ``finish``.
+    """
+    for outcome in await finish(asyncio.gather(*works, return_exceptions=True)):
+        if isinstance(outcome, BaseException):
+            raise outcome

@@ -8,7 +8,7 @@ import hashlib
 import itertools
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
@@ -47,8 +47,17 @@ class Files(Protocol):
         """
         ...
 
-    async def write_all(self, files: Mapping[Path, bytes]) -> None:
-        """Several in this order, each as by ``write`` with its default mode, none durable."""
+    async def write_all(
+        self,
+        files: Mapping[Path, bytes],
+        *,
+        directories: Mapping[Path, int] | None = None,
+        without: Sequence[Path] = (),
+    ) -> None:
+        """Several in this order, each as by ``write`` with its default mode, none durable.
+
+        Before that ``directories`` are created with these modes, and the files ``without`` are removed.
+        """
         ...
 
     async def make_directory(self, *paths: Path, mode: int = 0o711, owner: int | None = None) -> None:
@@ -162,9 +171,15 @@ class LinuxFiles:
         """Atomically and, unless told otherwise, durably."""
         await in_thread(_reported, path, lambda: _replace(path, data, mode, durable))
 
-    async def write_all(self, files: Mapping[Path, bytes]) -> None:
+    async def write_all(
+        self,
+        files: Mapping[Path, bytes],
+        *,
+        directories: Mapping[Path, int] | None = None,
+        without: Sequence[Path] = (),
+    ) -> None:
         """In one thread."""
-        await in_thread(_replace_all, files)
+        await in_thread(_replace_all, files, directories or {}, without)
 
     async def make_directory(self, *paths: Path, mode: int = 0o711, owner: int | None = None) -> None:
         """With their parents."""
@@ -352,7 +367,11 @@ def _replace(path: Path, data: bytes, mode: int, durable: bool) -> None:
         _sync_directory(path.parent)
 
 
-def _replace_all(files: Mapping[Path, bytes]) -> None:
+def _replace_all(files: Mapping[Path, bytes], directories: Mapping[Path, int], without: Sequence[Path]) -> None:
+    for path, mode in directories.items():
+        _make_directories((path,), mode, None)
+    for path in without:
+        _reported(path, partial(path.unlink, missing_ok=True))
     for path, data in files.items():
         _reported(path, partial(_replace, path, data, 0o600, False))
 

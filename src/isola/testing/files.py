@@ -120,7 +120,17 @@ class FakeFiles:
             raise HostFailure(f"The file system refused {path}", evidence="is a directory")
         holder.children[name] = Node("file", mode, data=bytes(data))
 
-    async def write_all(self, files: Mapping[Path, bytes]) -> None:
+    async def write_all(
+        self,
+        files: Mapping[Path, bytes],
+        *,
+        directories: Mapping[Path, int] | None = None,
+        without: Sequence[Path] = (),
+    ) -> None:
+        for path, mode in (directories or {}).items():
+            self._make_directory(path, mode, None)
+        for path in without:
+            await self.remove_tree(path)
         for path, data in files.items():
             await self.write(path, data)
 

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from isola.errors import CommandFailed, HostFailure, NotFound, Unsupported, WrongState
 from isola.host import Host
+from isola.host.cancellation import all_done
 from isola.model.identity import HostNames
 from isola.model.network import NetworkNamespace
 from isola.operations import Operation
@@ -203,11 +204,13 @@ class OciRuntime(Runtime):
             limit_devices=self.limits_devices(),
         )
         config = bundle(spec, user, surroundings)
-        await files.make_directory(layout.run)
         engine, planned = self.name.encode(), plan.encode(spec)
-        await files.write_all({layout.engine: engine, layout.plan: planned, layout.config: json.dumps(config).encode()})
-        await files.make_directory(layout.exits, layout.state, layout.commands, layout.logs, mode=0o700)
-        await files.remove_tree(layout.console_log)
+        await files.write_all(
+            {layout.engine: engine, layout.plan: planned, layout.config: json.dumps(config).encode()},
+            directories={layout.run: 0o711}
+            | dict.fromkeys((layout.exits, layout.state, layout.commands, layout.logs), 0o700),
+            without=[layout.console_log],
+        )
         await self.host.cgroups.create(group, owner=spec.idmap.base, monitor=group + MONITOR_SUFFIX)
         return config["process"]
 
@@ -243,18 +246,22 @@ class OciRuntime(Runtime):
             raise
         if not spec.terminal:
             self._give_streams(spec, run, process)
+        # Limits are set only now, so that they apply to the program and not to the engine.
+        steps = [self.host.cgroups.limit(group, spec.limits)]
         if not self.limits_devices():
-            await self.host.cgroups.allow_devices(group, device_rules(spec.devices))
+            steps.append(self._allow_devices(group, spec))
         if spec.system:
             # Service managers propagate mounts to the services that they confine. Nothing propagates to the host,
             # because in another user namespace its mounts are slaves. Engines differ in how they handle
             # "rootfsPropagation".
-            await self.host.mounts.share(run.init)
-        # Limits are set only now, so that they apply to the program and not to the engine.
-        await self.host.cgroups.limit(group, spec.limits)
+            steps.append(self.host.mounts.share(run.init))
+        await all_done(*steps)
         self._known.add(spec.id)
         await record.write(self.host, layout, self.name, run, process)
         return Found(run, dict(process) if isinstance(process, dict) else {}, spec)
+
+    async def _allow_devices(self, group: str, spec: RunSpec) -> None:
+        await self.host.cgroups.allow_devices(group, device_rules(spec.devices))
 
     def _give_streams(self, spec: RunSpec, run: Run, process: object) -> None:
         """The pipes are the monitor's, and an engine inside a user namespace cannot give them away."""

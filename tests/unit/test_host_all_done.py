@@ -1,0 +1,47 @@
+"""Several short works side by side: none goes on behind the caller's back."""
+
+import asyncio
+
+import pytest
+
+from isola.host.cancellation import all_done
+
+
+async def test_a_failure_is_raised_when_all_have_ended() -> None:
+    ended: list[str] = []
+
+    async def slow() -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+        ended.append("slow")
+
+    async def failing(word: str) -> None:
+        raise ValueError(word)
+
+    with pytest.raises(ValueError, match="one"):
+        await all_done(failing("one"), slow(), failing("two"))
+    assert ended == ["slow"]
+
+
+async def test_a_cancellation_is_let_through_when_all_have_ended() -> None:
+    ended: list[str] = []
+    gate = asyncio.Event()
+
+    async def slow() -> None:
+        await gate.wait()
+        ended.append("slow")
+
+    async def caller() -> None:
+        await all_done(slow(), slow())
+        ended.append("caller")
+        await asyncio.sleep(0)
+        ended.append("too far")
+
+    task = asyncio.ensure_future(caller())
+    await asyncio.sleep(0.001)
+    task.cancel()
+    await asyncio.sleep(0.001)
+    gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended == ["slow", "slow", "caller"]

@@ -129,10 +129,8 @@ class FakeFiles:
     ) -> None:
         for path, mode in (directories or {}).items():
             self._make_directory(path, mode, None)
-        for path in without:
-            await self.remove_tree(path)
-        for path, data in files.items():
-            await self.write(path, data)
+        for path in (*without, *files):
+            await (self.write(path, files[path]) if path in files else self.remove_tree(path))
 
     async def make_directory(self, *paths: Path, mode: int = 0o711, owner: int | None = None) -> None:
         """With their parents."""

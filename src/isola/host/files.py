@@ -28,6 +28,8 @@ from isola.model.storage import Space
 __all__ = ["Access", "Changes", "Entry", "Files", "LinuxFiles", "OpenFile", "Root"]
 
 T = TypeVar("T")
+Modes = Mapping[Path, int]
+"""Directories with their permissions."""
 _COPY_BLOCK = 1 << 20
 _PIECE = 64 << 20
 _ELSEWHERE = (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
@@ -48,11 +50,7 @@ class Files(Protocol):
         ...
 
     async def write_all(
-        self,
-        files: Mapping[Path, bytes],
-        *,
-        directories: Mapping[Path, int] | None = None,
-        without: Sequence[Path] = (),
+        self, files: Mapping[Path, bytes], *, directories: Modes | None = None, without: Sequence[Path] = ()
     ) -> None:
         """Several in this order, each as by ``write`` with its default mode, none durable.
 
@@ -172,11 +170,7 @@ class LinuxFiles:
         await in_thread(_reported, path, lambda: _replace(path, data, mode, durable))
 
     async def write_all(
-        self,
-        files: Mapping[Path, bytes],
-        *,
-        directories: Mapping[Path, int] | None = None,
-        without: Sequence[Path] = (),
+        self, files: Mapping[Path, bytes], *, directories: Modes | None = None, without: Sequence[Path] = ()
     ) -> None:
         """In one thread."""
         await in_thread(_replace_all, files, directories or {}, without)

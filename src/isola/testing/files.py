@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from isola.errors import AlreadyExists, HostFailure, InvalidInput, NotFound, Unsupported, WrongState
-from isola.host.files import Access, Changes, Entry, OpenFile, Root
+from isola.host.files import Access, Changes, Entry, Modes, OpenFile, Root
 from isola.host.process import ProcessRef
 from isola.model.identity import IdRange
 from isola.model.storage import Space
@@ -121,11 +121,7 @@ class FakeFiles:
         holder.children[name] = Node("file", mode, data=bytes(data))
 
     async def write_all(
-        self,
-        files: Mapping[Path, bytes],
-        *,
-        directories: Mapping[Path, int] | None = None,
-        without: Sequence[Path] = (),
+        self, files: Mapping[Path, bytes], *, directories: Modes | None = None, without: Sequence[Path] = ()
     ) -> None:
         for path, mode in (directories or {}).items():
             self._make_directory(path, mode, None)

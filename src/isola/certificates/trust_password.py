@@ -1,4 +1,4 @@
-"""The password by which clients of LXD 5.0 add their certificates."""
+"""The password with which clients of LXD 5.0 add their certificates."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ log = logging.getLogger("isola.access")
 
 
 class TrustPassword:
-    """Checks it for clients that are not trusted: one at a time, as each costs memory, and not too often.
+    """Checks it for untrusted clients: one at a time, since each check needs memory, and with a rate limit.
 
-    ``stored`` returns its hash; empty where none is set.
+    ``stored`` returns its hash; empty if none is set.
     """
 
     def __init__(self, stored: Callable[[], str], attempts: Attempts, clock: Clock) -> None:
@@ -35,7 +35,7 @@ class TrustPassword:
         return bool(self._stored())
 
     async def check(self, password: str, address: str) -> None:
-        """Raises Forbidden where it is wrong, or has been tried too often."""
+        """Raises Forbidden if it is wrong, or was tried too often."""
         if self._waiting >= _WAITING:
             raise Forbidden("Too many clients try passwords", remedy="try again in a minute")
         self._waiting += 1

@@ -1,4 +1,4 @@
-"""Bring a stopped copy up to date: its files and snapshots become those of what it was copied from."""
+"""Refresh a stopped copy: its files and snapshots become those of its origin."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def check(context: Context, source: Source, ref: Ref) -> None:
 def _differing(
     context: Context, source: Source, origin: Instance, copy: Instance
 ) -> tuple[Sequence[InstanceSnapshot], Sequence[InstanceSnapshot]]:
-    """What the copy lacks of the origin's snapshots, and what it has that the origin does not: by name and time."""
+    """Snapshots of the origin that the copy lacks, and surplus ones of the copy, compared by name and time."""
     if source.snapshot or not source.with_snapshots:
         return (), ()
     theirs = {(each.name, each.created_at): each for each in snapshots_of(context, origin)}
@@ -63,7 +63,9 @@ def _differing(
 
 
 async def refresh(context: Context, op: Operation, source: Source, ref: Ref) -> None:
-    """Each snapshot is whole or not there, and the root is the old or the new one. Configuration stays."""
+    """Each snapshot is complete or does not exist, and the root is replaced atomically. Configuration is not
+    changed.
+    """
     check(context, source, ref)
     await mend(context, op, source.ref)
     await mend(context, op, ref)
@@ -95,14 +97,14 @@ async def _bring(context: Context, op: Operation, origin: Instance, copy: Instan
 
 
 async def _replace_root(context: Context, op: Operation, source: Source, ref: Ref) -> None:
-    """By a passing snapshot of the copy that holds what its root is to hold."""
+    """Replace the root by restoring a temporary snapshot of the copy, which has the new content."""
     origin, held = context.records.get(source.ref), context.records.read(ref)
     copy, clock = held.value, context.host.clock
     driver, volume = context.storage(copy), context.volume(copy)
     passing = InstanceSnapshot(token := clock.token(16), f"refreshing-{token}", clock.now(), copy, ready=False)
 
     async def forget() -> None:
-        # One that stays is removed by the next snapshot of the instance, or by the next daemon.
+        # A remaining one is removed by the next snapshot of the instance, or by the next daemon.
         if passing.id not in await driver.snapshots(volume):
             await context.snapshots.remove(passing.key)
 
@@ -116,7 +118,7 @@ async def _replace_root(context: Context, op: Operation, source: Source, ref: Re
             async with moment(context, op, origin, context.pool_name(copy)) as then:
                 await copy_snapshot(context, op, origin, then, copy, id=passing.id)
         await driver.prepare_restore(op, volume, passing.id)
-    # The files say what the origin calls itself.
+    # The files contain the host name of the origin.
     volatile = {**copy.volatile, PENDING: "copy", OLD_NAME: origin.name}
     new = Versioned(dataclasses.replace(copy, volatile=volatile), held.revision)
     await op.commit(lambda: change_over(context, copy, new, passing.id))

@@ -1,4 +1,4 @@
-"""What the first process of a guest says, and its input where it has one."""
+"""Output of the first process of a guest, and its input if it has one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 
 
 class Channel(Enum):
-    """Where it came out. All that a terminal shows came out of ``STDOUT``."""
+    """The stream of the output. All output of a terminal belongs to ``STDOUT``."""
 
     STDOUT = "stdout"
     STDERR = "stderr"
@@ -23,18 +23,18 @@ class LogLine:
     """When it was read from the process, in UTC."""
     channel: Channel
     data: bytes
-    """With the line feed at the end, where this is the end of the line."""
+    """With a line feed at the end, unless the line continues."""
 
 
 class Attachment(Protocol):
-    """A client's hold on the output and the input of a first process. Several clients may have one at a time."""
+    """A client's attachment to the output and input of a first process. There may be several at a time."""
 
     async def read(self) -> tuple[Channel, bytes] | None:
         """The next block since it was attached; None at the end. One reader at a time."""
         ...
 
     async def write(self, data: bytes) -> None:
-        """To its input, or with a terminal to that; nothing where it has no input."""
+        """Write to its input or terminal; no effect if it has no input."""
         ...
 
     def end_input(self) -> None:
@@ -42,5 +42,5 @@ class Attachment(Protocol):
         ...
 
     def close(self) -> None:
-        """Detach; the process goes on, its input comes to its end."""
+        """Detach; the process keeps running, and its input ends."""
         ...

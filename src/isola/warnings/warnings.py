@@ -18,9 +18,9 @@ from isola.state import Collection
 
 _Change = Callable[[], object]
 _KEPT = timedelta(days=1)
-"""How long what is over is kept."""
+"""How long resolved warnings are kept."""
 _MOST = 1000
-"""Warnings that are kept; beyond that the oldest go."""
+"""Maximum number of warnings; the oldest are removed first."""
 _FIRST, _LONGEST = 1.0, 60.0
 _MESSAGE_LIMIT = 2000
 log = logging.getLogger(__name__)
@@ -28,14 +28,14 @@ _About = tuple[WarningType, Entity]
 
 
 class Warnings:
-    """Reporting one never fails and never waits: it is written in the background, again and again until it is."""
+    """Reporting one never fails and never waits: it is written in the background, with retries."""
 
     def __init__(self, records: Collection[WarningRecord], events: Events, clock: Clock) -> None:
         self._records = records
         self._events = events
         self._clock = clock
         self._pending: dict[_About, str | None] = {}
-        """What is to be written, by what it is about: the message, or None where it is over."""
+        """Pending writes, by type and object: the message, or None if it is resolved."""
         self._writer: asyncio.Task[None] | None = None
 
     def __iter__(self) -> Iterator[WarningRecord]:
@@ -47,17 +47,17 @@ class Warnings:
         return self._records.get(id)
 
     def report(self, type: WarningType, entity: Entity, message: str) -> None:
-        """It has occurred, once more where it is known."""
+        """Report an occurrence; a known warning is counted once more."""
         self._later((type, entity), message[:_MESSAGE_LIMIT])
 
     def resolve(self, type: WarningType, entity: Entity) -> None:
-        """It is over; costs nothing where it is not known."""
+        """Resolve it; no effect if it is unknown."""
         known = self._find((type, entity))
         if (type, entity) in self._pending or (known is not None and known.status is not WarningStatus.RESOLVED):
             self._later((type, entity), None)
 
     async def forget(self, entity: Entity) -> None:
-        """The thing is gone: so are its warnings."""
+        """Remove the warnings of a deleted object."""
         for about in [each for each in self._pending if each[1] == entity]:
             del self._pending[about]
         for known in [each for each in self._records if each.entity == entity]:
@@ -67,10 +67,10 @@ class Warnings:
         self, id: str, status: str, *, allow: Callable[[WarningRecord], object] = lambda found: None,
         caller: Caller = DAEMON,
     ) -> None:  # fmt: skip
-        """Acknowledge it, or have it count as new again. Raises NotFound, InvalidInput, and what ``allow`` raises."""
+        """Set it to acknowledged or new. Raises NotFound, InvalidInput, and the errors of ``allow``."""
         if status not in (WarningStatus.ACKNOWLEDGED, WarningStatus.NEW):
             raise InvalidInput(
-                f"A warning cannot be made {status[:40]!r}", field="status", remedy="use acknowledged or new"
+                f"A warning cannot be set to {status[:40]!r}", field="status", remedy="use acknowledged or new"
             )
 
         def changed(found: WarningRecord) -> WarningRecord:
@@ -87,12 +87,12 @@ class Warnings:
         self._tell("deleted", id, caller)
 
     async def settled(self) -> None:
-        """Once all that was reported is written."""
+        """Wait until all reports are written."""
         if self._writer is not None:
             await asyncio.wait([self._writer])
 
     def close(self) -> None:
-        """The daemon ends; what could not be written by now is in its log."""
+        """At the end of the daemon; reports that could not be written are in its log."""
         if self._writer is not None:
             self._writer.cancel()
 
@@ -141,7 +141,7 @@ class Warnings:
             await self._records.change(known.id, lambda found: replace(found, status=WarningStatus.RESOLVED))
 
     async def _prune(self) -> None:
-        """What is long over, and the oldest of too many."""
+        """Remove old resolved warnings, and the oldest ones beyond the maximum."""
         before = self._clock.now() - _KEPT
         every = list(self)
         gone = [each for each in every if each.status is WarningStatus.RESOLVED and each.last_seen_at < before]
@@ -150,7 +150,7 @@ class Warnings:
             try:
                 await self._records.remove(each.id)
             except IsolaError as error:
-                log.warning("Warning %s stays for now: %s", each.id, error)
+                log.warning("Warning %s cannot be removed yet: %s", each.id, error)
 
     def _find(self, about: _About) -> WarningRecord | None:
         type, entity = about

@@ -63,12 +63,12 @@ def _full(context: Context) -> str:
 COMMANDS = (
     Group(
         "warning",
-        "What the daemon warns of",
+        "Warnings of the daemon",
         Command(
             "list",
             "List warnings that are new",
             list_warnings,
-            Option("-a --all", "Also those that are acknowledged or over"),
+            Option("-a --all", "Also acknowledged and resolved ones"),
             FORMAT,
             aliases=("ls",),
             examples=(("isola warning list", "what should be looked into"),),

@@ -233,10 +233,14 @@ class LinuxFiles:
         if not await self.exists(source):
             raise NotFound(f"{source} does not exist")
         options = ("--archive", "--reflink=auto", "--sparse=auto", "--no-target-directory")
+        tree = await in_thread(_reported, source, lambda: trees.without_links(source))
         try:
-            await self._processes.run(("cp", *options, "--", str(source), str(target)), timeout=None)
+            argv = ("cp", *options, "--", f"/proc/self/fd/{tree}/.", str(target))
+            await self._processes.run(argv, timeout=None, pass_fds=(tree,))
         except CommandFailed as error:
             raise HostFailure(f"Cannot copy {source} to {target}", evidence=error.evidence) from error
+        finally:
+            os.close(tree)
 
     async def merge_layer(self, layer: Path, target: Path) -> None:
         """In a thread of those for content."""

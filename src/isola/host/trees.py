@@ -147,6 +147,21 @@ def disk_usage(directory: Path) -> int:
         os.close(top)
 
 
+def without_links(directory: Path) -> int:
+    """A descriptor of a detached read-only mount of a tree, in which the kernel follows no symbolic link.
+
+    For programs that open files by path, while programs inside may replace a directory by a link to the host's files.
+    """
+    tree = kernel.clone_tree(directory, recursive=True)
+    try:
+        attributes = kernel.MOUNT_ATTR_RDONLY | kernel.MOUNT_ATTR_NODEV | kernel.MOUNT_ATTR_NOSYMFOLLOW
+        kernel.set_attributes(tree, attributes, recursive=True)
+    except BaseException:
+        os.close(tree)
+        raise
+    return tree
+
+
 @dataclass(frozen=True, slots=True)
 class _Node:
     """A directory by its name in another: a path of each would take memory by their depth."""

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,49 @@ def test_an_instance_is_copied_and_moved(isola: Run) -> None:
     assert {"web2", "web3", "web5"} <= set(isola("list", "--format", "csv", "-c", "n").split())
 
 
+def test_an_instance_and_its_snapshot_may_be_one_argument(isola: Run) -> None:
+    isola("snapshot", "create", "web1/one")
+    isola("snapshot", "create", "web1/two")
+    isola("snapshot", "rename", "web1/two", "web1/second")
+    assert names(isola) == ["one", "second"]
+    assert yaml.safe_load(isola("snapshot", "show", "web1/one"))["name"] == "one"
+    isola("snapshot", "expire", "web1/one", "2041-01-01T00:00:00Z")
+    assert "2041" in isola("snapshot", "show", "web1", "one")
+    isola("snapshot", "restore", "local:web1/one")
+    isola("snapshot", "delete", "web1/one", "web1/second")
+    assert names(isola) == []
+
+
+def test_verbs_of_instances_take_snapshots_as_other_clients_do(isola: Run) -> None:
+    isola("config", "set", "web1", "user.mark=then")
+    isola("snapshot", "web1", "one")
+    isola("snapshot", "web1")
+    isola("config", "set", "web1", "user.mark=now")
+    isola("restore", "web1", "one")
+    assert isola("config", "get", "web1", "user.mark") == "then\n"
+    assert yaml.safe_load(isola("info", "web1/one"))["name"] == "one"
+    assert yaml.safe_load(isola("config", "show", "web1/one"))["config"]["user.mark"] == "then"
+    assert isola("config", "get", "web1/one", "user.mark") == "then\n"
+    isola("rename", "web1/one", "web1/first")
+    isola("move", "web1/snap0", "second")
+    assert names(isola) == ["first", "second"]
+    isola("delete", "web1/first", "web1/second")
+    assert names(isola) == [] and "web1" in isola("list")
+
+
+def test_a_snapshot_expires_after_a_while_or_on_a_day(isola: Run) -> None:
+    def until(name: str) -> datetime:
+        return datetime.fromisoformat(str(yaml.safe_load(isola("snapshot", "show", "web1", name))["expires_at"]))
+
+    before = datetime.now(UTC).replace(microsecond=0)
+    isola("snapshot", "create", "web1", "one", "--expiry", "3d")
+    assert before + timedelta(days=3) <= until("one") <= datetime.now(UTC) + timedelta(days=3)
+    isola("snapshot", "expire", "web1", "one", "2w")
+    assert before + timedelta(weeks=2) <= until("one") <= datetime.now(UTC) + timedelta(weeks=2)
+    isola("snapshot", "expire", "web1", "one", "2040-01-01")
+    assert until("one") == datetime(2040, 1, 1).astimezone(UTC)
+
+
 def test_snapshots_are_completed(isola: Run) -> None:
     for name in ("before", "after"):
         isola("snapshot", "create", "web1", name)
@@ -105,6 +149,9 @@ def test_an_instance_comes_to_another_pool_and_project(isola: Run) -> None:
         (("snapshot", "create", "web1", "a/b"), "nvalid name"),
         (("snapshot", "create", "web1", "--expires", "2040-01-01T00:00:00Z", "--no-expiry"), "not both"),
         (("snapshot", "restore", "web1", "none"), "no snapshot"),
+        (("snapshot", "create", "web1", "--expires", "soon"), "A time is expected"),
+        (("config", "set", "web1/snap0", "user.a=b"), "is expected"),
+        (("delete", "web1/none"), "no snapshot"),
         (("copy", "a/b/c", "web2"), "is expected"),
         (("copy", "web1", "web1"), "exists"),
         (("move", "web1"), "is expected"),
@@ -115,3 +162,7 @@ def test_an_instance_comes_to_another_pool_and_project(isola: Run) -> None:
 def test_what_is_wrong_is_said(isola: Run, argv: tuple[str, ...], words: str) -> None:
     expected = 2 if "expected" in words or "both" in words else 1
     assert words in isola(*argv, status=expected)
+
+
+def test_a_misspelt_verb_is_no_instance(isola: Run) -> None:
+    assert "did you mean restore" in isola("snapshot", "restor", "web1", status=2)

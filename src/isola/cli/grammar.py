@@ -38,6 +38,7 @@ class Argument:
         many: bool = False,
         rest: bool = False,
         parts: int = 1,
+        divides: bool = False,
         complete: str = "",
     ) -> None:
         self.name = name
@@ -47,6 +48,8 @@ class Argument:
         self.rest = rest
         self.parts = parts
         """Names that lie in each other (``POOL/VOLUME``), which may be given as so many arguments, too."""
+        self.divides = divides
+        """``web1/snap0`` means the same as ``web1 snap0``: this argument and the next one."""
         self.complete = complete
         """Its candidates: a kind (``instances``, ``images``, ``files``, ...), or literals separated by spaces."""
 
@@ -72,9 +75,12 @@ class Option:
         choices: Sequence[str] = (),
         default: str = "",
         complete: str = "",
+        also: str = "",
     ) -> None:
         self.names = tuple(names.split())
         """As typed: ``-f --format``."""
+        self.also = tuple(also.split())
+        """Names that other clients have for it: accepted, not shown."""
         self.help = help
         self.value = value
         self.repeat = repeat
@@ -133,10 +139,12 @@ class Group:
 
     aliases: Sequence[str] = ()
 
-    def __init__(self, name: str, summary: str, *commands: Command | Group) -> None:
+    def __init__(self, name: str, summary: str, *commands: Command | Group, unsaid: str = "") -> None:
         self.name = self.path = name
         self.summary = summary
         self.commands = commands
+        self.unsaid = unsaid
+        """The verb that is meant where none is given (``lxc snapshot web1``); empty for none."""
         self._lead("")
 
     def find(self, name: str) -> Command | Group | None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from isola.cli.grammar import Group
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from isola.cli.grammar import Command, Group
+    from isola.cli.grammar import Command
 
 CHAPTERS: Mapping[str, Mapping[str, str]] = {
     "Instances": {
@@ -56,6 +58,8 @@ ALIASES = {
     "ls": "list", "ps": "list", "init": "create", "rm": "delete", "mv": "move", "sh": "shell",
     "cp": "copy", "freeze": "pause", "unfreeze": "resume",
 }  # fmt: skip
+ELSEWHERE = {"restore": ("snapshot", "restore")}
+"""Verbs of other clients, and which of ours they mean."""
 HIDDEN = {"__complete": "completion"}
 
 
@@ -67,6 +71,10 @@ def names() -> list[str]:
 def find(name: str) -> Command | Group | None:
     """The verb or noun of that name; imports its file."""
     name = ALIASES.get(name, name)
+    if name in ELSEWHERE:
+        noun, verb = ELSEWHERE[name]
+        group = find(noun)
+        return group.find(verb) if isinstance(group, Group) else None
     for chapter in (*CHAPTERS.values(), HIDDEN):
         if name in chapter:
             commands = import_module(f"isola.cli.commands.{chapter[name]}").COMMANDS

@@ -109,6 +109,9 @@ def _find(arguments: list[str]) -> tuple[Command | None, list[str]]:
             from isola.cli.parsing import near
 
             hint = near(arguments[place], [command.name for command in above.commands])
+            if above.unsaid and not hint and not arguments[place].startswith("-"):
+                found, place = above.find(above.unsaid), place - 1
+        if found is None:
             raise UsageError(f"Unknown command '{above.path} {arguments[place]}'", hint=hint, command=above)
         place += 1
     return found, arguments[place:]

@@ -51,6 +51,8 @@ def parse(command: Command, arguments: Sequence[str]) -> dict[str, Value]:
 
 def _assign(command: Command, found: list[str], values: dict[str, Value]) -> None:
     for argument in command.arguments:
+        if argument.divides and found:
+            found = _divided(found)
         if argument.many:
             if not found and not argument.optional:
                 raise _missing(command, argument)
@@ -69,6 +71,14 @@ def _joined(argument: Argument, found: list[str]) -> str:
     while found and name.count("/") < argument.parts - 1:
         name += "/" + found.pop(0)
     return name
+
+
+def _divided(found: list[str]) -> list[str]:
+    """``web1/snap0 web1/snap1`` as ``web1 snap0 snap1``."""
+    outer, slash, inner = found[0].partition("/")
+    if not slash or not outer or not inner:
+        return found
+    return [outer, inner, *(name.removeprefix(f"{outer}/") for name in found[1:])]
 
 
 def _all_joined(argument: Argument, found: list[str]) -> list[str]:
@@ -92,7 +102,7 @@ class _Reader:
         self._command = command
         self._options: dict[str, Option] = {}
         for option in options:
-            for name in option.names:
+            for name in (*option.names, *option.also):
                 self._options.setdefault(name, option)
 
     def at_option(self) -> bool:

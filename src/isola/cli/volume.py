@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from isola.cli.grammar import Argument, Command, Group, Option, UsageError, pairs
 from isola.cli.keys import key_commands
+from isola.cli.moments import MOMENTS, moment
 from isola.cli.output import FORMAT, Column, document, show
 
 TYPE_CHECKING = False
@@ -103,12 +104,15 @@ def move(context: Context) -> None:
         context.follow(volumes.rename(pool, name, target), f"Renaming {name}")
     else:
         context.follow(volumes.move(pool, name, target_pool, target), f"Moving {name}")
+    context.say(f"Storage volume {pool}/{name} is now {target_pool}/{target}")
 
 
 def rename(context: Context) -> None:
     """Give a volume another name."""
     pool, name = _volume(context)
-    context.follow(context.client.volumes.rename(pool, name, context.args.text("NEW")), f"Renaming {name}")
+    new = context.args.text("NEW")
+    context.follow(context.client.volumes.rename(pool, name, new), f"Renaming {name}")
+    context.say(f"Storage volume {pool}/{name} is now {pool}/{new}")
 
 
 def delete(context: Context) -> None:
@@ -165,8 +169,11 @@ def detach(context: Context) -> None:
 def snapshot_create(context: Context) -> None:
     """Take a snapshot."""
     pool, name = _volume(context)
-    operation = context.client.volumes.snapshot(pool, name, context.args.text("NAME"), context.args.text("expires"))
+    given = context.args.text("NAME")
+    operation = context.client.volumes.snapshot(pool, name, given, moment(context.args.text("expires")))
     context.follow(operation, f"Snapshotting {name}")
+    made = given or operation.resource("storage_volume_snapshots")
+    context.say(f"Snapshot {made} of storage volume {pool}/{name} is taken")
 
 
 def snapshot_list(context: Context) -> None:
@@ -190,6 +197,7 @@ def snapshot_rename(context: Context) -> None:
     pool, name, snapshot = _snapshot(context)
     new = context.args.text("NEW")
     context.follow(context.client.volumes.rename_snapshot(pool, name, snapshot, new), f"Renaming {snapshot}")
+    context.say(f"Snapshot {snapshot} of storage volume {pool}/{name} is now {new}")
 
 
 def restore(context: Context) -> None:
@@ -202,6 +210,7 @@ def restore(context: Context) -> None:
 def snapshot_delete(context: Context) -> None:
     pool, name, snapshot = _snapshot(context)
     context.follow(context.client.volumes.delete_snapshot(pool, name, snapshot), f"Deleting {snapshot}")
+    context.say(f"Snapshot {snapshot} of storage volume {pool}/{name} is deleted")
 
 
 def _read(context: Context, name: str) -> tuple[Mapping[str, Any], str]:
@@ -222,7 +231,7 @@ _SNAPSHOTS = Group(
         snapshot_create,
         _NAME,
         Argument("NAME", "Its name (default: from the volume's snapshots.pattern)", optional=True),
-        Option("--expires", "When to delete it", value="TIME"),
+        Option("--expires", f"When to delete it: {MOMENTS}", value="TIME", also="--expiry"),
         examples=(
             ("isola storage volume snapshot create fast/data", "with a generated name"),
             (

@@ -29,10 +29,14 @@ _FIELDS = ("architecture", "config", "description", "devices", "ephemeral", "pro
 
 
 def _read(context: Context, name: str) -> tuple[Mapping[str, Any], str]:
+    instance, slash, snapshot = name.partition("/")
+    if slash:
+        return context.client.instances.read_snapshot(instance, snapshot), ""
     return context.client.instances.read(name)
 
 
 def _write(context: Context, name: str, whole: Mapping[str, Any], etag: str) -> Operation:
+    _refuse_snapshot(name)
     return context.client.instances.update(name, whole, etag=etag)
 
 
@@ -48,6 +52,14 @@ def _write_server(context: Context, name: str, whole: Mapping[str, Any], etag: s
 _SERVER = KeyVerbs("NAME", "server", _read_server, _write_server, ("config",))
 
 
+def _refuse_snapshot(name: str) -> None:
+    if "/" in name:
+        raise UsageError(
+            f"An instance is expected, not {name!r}: snapshots cannot be changed",
+            hint="isola snapshot expire sets when it is deleted",
+        )
+
+
 def _is_servers(name: str) -> bool:
     return not name or name.startswith(_SERVER_KEYS)
 
@@ -61,6 +73,8 @@ def _either(command: Command) -> Command:
         if _is_servers(name):
             context.args = _shifted(context.args, name)
             return of_server(context)
+        if command.name not in ("get", "show"):
+            _refuse_snapshot(name)
         for argument in command.arguments[1:]:
             if not (context.args.text(argument.name) or context.args.many(argument.name)):
                 raise UsageError(f"{argument.name} is missing: {argument.help}", command=made)

@@ -40,8 +40,9 @@ def move(context: Context) -> None:
     if not (new or pool or project):
         raise UsageError("A new name, --storage or --to-project is expected")
     if not (pool or project):
-        context.follow(context.client.instances.rename(name, new), f"Renaming {name}")
-        context.say(f"{name} is renamed to {new}")
+        from isola.cli.commands.lifecycle import rename
+
+        rename(context)
         return
     alone = args.flag("instance-only")
     operation = context.client.instances.move(name, new, pool=pool, project=project, snapshots=not alone)

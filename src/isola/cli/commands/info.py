@@ -19,6 +19,10 @@ def info(context: Context) -> None:
     if not name:
         document(context, context.client.server.info(), kind)
         return
+    instance, slash, snapshot = name.partition("/")
+    if slash:
+        document(context, dict(context.client.instances.read_snapshot(instance, snapshot)), kind)
+        return
     found = context.client.instances.get(name, state=True)
     document(context, found if kind == "json" else _picture(found), kind)
     if context.args.flag("show-log"):

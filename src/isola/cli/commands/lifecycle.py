@@ -137,13 +137,24 @@ def _how(context: Context) -> tuple[bool, int]:
 
 def _delete(context: Context, instances: Instances) -> Begin:
     force = context.args.flag("force")
-    return lambda name: instances.delete(name, force=force)
+
+    def begin(name: str) -> Operation:
+        instance, slash, snapshot = name.partition("/")
+        return instances.delete_snapshot(instance, snapshot) if slash else instances.delete(name, force=force)
+
+    return begin
 
 
 def rename(context: Context) -> None:
     """Give an instance another name."""
     old, new = context.args.text("NAME"), context.args.text("NEW")
-    context.follow(context.client.instances.rename(old, new), f"Renaming {old}")
+    instance, slash, snapshot = old.partition("/")
+    instances = context.client.instances
+    if slash:
+        new = new.removeprefix(f"{instance}/")
+        context.follow(instances.rename_snapshot(instance, snapshot, new), f"Renaming {old}")
+    else:
+        context.follow(instances.rename(old, new), f"Renaming {old}")
     context.say(f"{old} is renamed to {new}")
 
 

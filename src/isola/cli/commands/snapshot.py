@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from isola.cli.grammar import Argument, Command, Group, Option, UsageError
+from isola.cli.moments import MOMENTS, moment
 from isola.cli.output import FORMAT, Column, document, show
 
 TYPE_CHECKING = False
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from isola.cli.context import Context
 
 _INSTANCE = Argument("INSTANCE", "The instance", complete="instances")
+_OF = Argument("INSTANCE", "The instance; INSTANCE/SNAPSHOT means the same", divides=True, complete="instances")
 _SNAPSHOT = Argument("SNAPSHOT", "The snapshot", complete="snapshots")
 _NEVER = "0001-01-01T00:00:00Z"
 
@@ -23,7 +25,8 @@ def create(context: Context) -> None:
     expires, stays = context.args.text("expires"), context.args.flag("no-expiry")
     if expires and stays:
         raise UsageError("Either --expires or --no-expiry, not both")
-    operation = context.client.instances.snapshot(instance, name, expires_at=_NEVER if stays else expires)
+    until = _NEVER if stays else moment(expires)
+    operation = context.client.instances.snapshot(instance, name, expires_at=until)
     context.follow(operation, f"Snapshotting {instance}")
     context.say(f"Snapshot {operation.resource('instances_snapshots') or name} of {instance} is taken")
 
@@ -60,8 +63,9 @@ def rename(context: Context) -> None:
 def expire(context: Context) -> None:
     """Set when one goes by itself."""
     instance, name, time = (context.args.text(each) for each in ("INSTANCE", "SNAPSHOT", "TIME"))
-    until = "" if time == "never" else time
+    until = "" if time == "never" else moment(time)
     context.follow(context.client.instances.expire_snapshot(instance, name, until), f"Updating {name}")
+    context.say(f"Snapshot {name} of {instance} {f'expires at {until}' if until else 'does not expire'}")
 
 
 def restore(context: Context) -> None:
@@ -86,14 +90,19 @@ COMMANDS = (
             "create",
             "Take a snapshot; what runs stands still for the moment that it takes",
             create,
-            _INSTANCE,
+            _OF,
             Argument("SNAPSHOT", "Its name; else by the key snapshots.pattern", optional=True),
-            Option("--expires", "When it goes by itself; else by the key snapshots.expiry", value="TIME"),
+            Option(
+                "--expires",
+                f"When it goes by itself: {MOMENTS}; else by the key snapshots.expiry",
+                value="TIME",
+                also="--expiry",
+            ),
             Option("--no-expiry", "It stays until it is deleted"),
             examples=(
                 ("isola snapshot create web1", "snap0, then snap1, ..."),
                 ("isola snapshot create web1 before-upgrade --no-expiry", "with a name of its own, for good"),
-                ("isola snapshot create web1 --expires 2030-01-01T00:00:00Z", "for a while"),
+                ("isola snapshot create web1 --expires 2w", "for two weeks"),
             ),
         ),
         Command(
@@ -109,7 +118,7 @@ COMMANDS = (
             "show",
             "Show one",
             show_one,
-            _INSTANCE,
+            _OF,
             _SNAPSHOT,
             examples=(("isola snapshot show web1 snap0", "as YAML"),),
         ),
@@ -117,7 +126,7 @@ COMMANDS = (
             "rename",
             "Rename one",
             rename,
-            _INSTANCE,
+            _OF,
             _SNAPSHOT,
             Argument("NEW", "Its name from now on"),
             examples=(("isola snapshot rename web1 snap0 before", "snap0 is before from now on"),),
@@ -126,10 +135,12 @@ COMMANDS = (
             "expire",
             "Set when one goes by itself",
             expire,
-            _INSTANCE,
+            _OF,
             _SNAPSHOT,
-            Argument("TIME", "A time, or never"),
+            Argument("TIME", f"{MOMENTS}, or never"),
             examples=(
+                ("isola snapshot expire web1 snap0 3d", "three days from now"),
+                ("isola snapshot expire web1 snap0 2030-01-01", "when that day begins here"),
                 ("isola snapshot expire web1 snap0 2030-01-01T00:00:00Z", "at that time"),
                 ("isola snapshot expire web1 snap0 never", "it stays"),
             ),
@@ -138,7 +149,7 @@ COMMANDS = (
             "restore",
             "Have the instance be what it was then; what it holds now is lost",
             restore,
-            _INSTANCE,
+            _OF,
             _SNAPSHOT,
             examples=(("isola snapshot restore web1 snap0", "stopped for it where it runs, then started again"),),
         ),
@@ -146,10 +157,11 @@ COMMANDS = (
             "delete",
             "Delete snapshots",
             delete,
-            _INSTANCE,
+            _OF,
             Argument("SNAPSHOT", "One or several", many=True, complete="snapshots"),
             aliases=("rm",),
             examples=(("isola snapshot delete web1 snap0 snap1", "the instance stays"),),
         ),
+        unsaid="create",
     ),
 )

@@ -270,7 +270,7 @@ def test_a_stranger_is_told_who_answers_and_is_logged(near: Machine, far: Machin
     answers = [json.loads(line) for line in lines]
     assert [status for status, _ in answers] == [200, 403, 403, 403]
     assert answers[0][1]["auth"] == "untrusted" and "environment" not in answers[0][1]
-    until(lambda: "Refused to a stranger" in near.daemon.log.read_text())
+    until(lambda: "Refused to an unknown caller (none)" in near.daemon.log.read_text())
     assert f"at {B_ADDRESS}:" in near.daemon.log.read_text()
 
 

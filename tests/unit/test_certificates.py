@@ -13,6 +13,7 @@ from https_peer import START, der_of, pair
 from isola.access.certificates import may_see, refusal_of_change
 from isola.certificates import Certificates, Identity, Tokens
 from isola.certificates.attempts import Attempts
+from isola.certificates.trust_password import TrustPassword
 from isola.doors.rest.ceilings import Ceilings, origin
 from isola.errors import AlreadyExists, Forbidden, InvalidInput, NotFound, TooLarge
 from isola.events import Events
@@ -21,6 +22,7 @@ from isola.model.certificate import Certificate, TokenRequest
 from isola.model.endpoint import Endpoint, endpoint
 from isola.model.expiry import expiry
 from isola.operations import Operations
+from isola.passwords import hashed
 from isola.state import Collection, record_codec
 from isola.testing.clock import FakeClock
 from isola.testing.parts import World
@@ -253,6 +255,34 @@ async def test_wrong_tokens_make_an_address_wait_and_others_not() -> None:
     with pytest.raises(Forbidden, match="wrong"):
         tokens.take("guess", "192.0.2.9")
     assert tokens.take(secret, "192.0.2.10").name == "ada"
+
+
+async def test_the_time_to_wait_is_rounded_up() -> None:
+    clock = FakeClock()
+    tokens = tokens_of(clock)
+    for _ in range(5):
+        tokens.attempts.failed("192.0.2.9", clock.monotonic())
+    for passed, left in ((0, "12 seconds"), (1.5, "11 seconds"), (10.4, "1 second"), (0.09, "1 second")):
+        await clock.advance(passed)
+        with pytest.raises(Forbidden) as caught:
+            tokens.take("guess", "192.0.2.9")
+        assert caught.value.remedy == f"try again in {left}"
+
+
+async def test_a_right_token_or_password_clears_the_wrong_ones_of_its_address() -> None:
+    clock = FakeClock()
+    tokens = tokens_of(clock)
+    stored = hashed("correct horse", "00")
+    password = TrustPassword(lambda: stored, tokens.attempts, clock)
+    for _ in range(2):
+        for _ in range(4):
+            with pytest.raises(Forbidden, match="wrong"):
+                tokens.take("guess", "192.0.2.9")
+        await password.check("correct horse", "192.0.2.9")
+        for _ in range(4):
+            with pytest.raises(Forbidden, match="wrong"):
+                await password.check("wrong horse", "192.0.2.9")
+        assert tokens.take(give(tokens)[0], "192.0.2.9").name == "ada"
 
 
 def test_wrong_tokens_of_many_addresses_are_bounded_together_and_forgotten() -> None:

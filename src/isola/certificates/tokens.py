@@ -67,13 +67,13 @@ class Tokens:
     def take(self, secret: str, address: str) -> TokenRequest:
         """What the token grants. It is used up, even if the request fails later. Raises Forbidden."""
         now = self._clock.monotonic()
-        if (wait := self.attempts.wait(address, now)) > 0:
-            raise Forbidden("Too many wrong tokens", remedy=f"try again in {wait:.0f} seconds")
+        self.attempts.require_free(address, now, "tokens")
         token = self._find(secret)
         if token is None or token.used.is_set():
             self.attempts.failed(address, now)
             raise Forbidden("The token is wrong, used up or expired", remedy="get a new token")
         token.used.set()
+        self.attempts.succeeded(address)
         return token.request
 
     def project_gone(self, name: str) -> None:

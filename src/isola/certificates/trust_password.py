@@ -46,11 +46,10 @@ class TrustPassword:
             self._waiting -= 1
 
     async def _check(self, password: str, address: str) -> None:
-        now = self._clock.monotonic()
-        if (wait := self._attempts.wait(address, now)) > 0:
-            raise Forbidden("Too many wrong passwords", remedy=f"try again in {wait:.0f} seconds")
+        self._attempts.require_free(address, self._clock.monotonic(), "passwords")
         stored = self._stored()
         if len(password) > _LONGEST or not stored or not await in_thread(lambda: matches(stored, password)):
             self._attempts.failed(address, self._clock.monotonic())
             raise Forbidden("The password is wrong", remedy="ask the administrator of the server for a token")
+        self._attempts.succeeded(address)
         log.warning("A client at %s is trusted by the trust password", address or "an unknown address")

@@ -19,9 +19,9 @@ async def clean_up(
     """Remove every trace of a run from the host and record that it is stopped.
 
     With ``again``, the record makes the next start of the daemon start the instance. With ``reboots``, it has
-        rebooted that many times in quick succession and waits for its next start.
-        This cannot be undone, but can be repeated: after a failure the record still says running, and the next
-        stop or the next start of the daemon continues.
+    rebooted that many times in quick succession and waits for its next start.
+    This cannot be undone, but can be repeated: after a failure the record still says running, and the next stop or the
+    next start of the daemon continues.
     """
     await op.effect(f"remove processes of {instance.name}", lambda: _end(context, instance, again=again))
     await op.effect(
@@ -38,6 +38,17 @@ async def _end(context: Context, instance: Instance, *, again: bool) -> None:
     if (live := context.live.get(instance.id)) is not None:
         live.again = again
     await context.runtime(instance).remove(instance.id)
+
+
+async def mark_restarting(context: Context, id: str, restarting: bool) -> None:
+    """If the daemon is killed while the record is marked, the next one starts the instance, running or not, again."""
+
+    def changed(instance: Instance) -> Instance:
+        volatile = {key: value for key, value in instance.volatile.items() if key != RESTARTING}
+        return dataclasses.replace(instance, volatile=volatile | ({RESTARTING: "1"} if restarting else {}))
+
+    if (instance := context.by_id(id)) is not None:
+        await context.records.change(instance.ref, changed)
 
 
 async def record_stopped(context: Context, ref: Ref, *, again: bool = False, reboots: int = 0) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from isola.errors import TimedOut, WrongState
-from isola.instances.clean_up import clean_up
+from isola.instances.clean_up import clean_up, mark_restarting
 from isola.instances.context import Context, Live
 from isola.instances.phases import Phase, RunState
 from isola.instances.remove import remove
@@ -30,8 +30,8 @@ async def halt(
 ) -> None:
     """Request a shutdown and wait, or with ``force`` kill it. Raises WrongState, TimedOut (it may still end later).
 
-    With ``again`` the next start of the daemon starts it again; if this fails or is cancelled after the program has
-    ended, it is cleaned up and started again in the background.
+    With ``again`` the next start of the daemon starts it again, also if this daemon is killed meanwhile; if this fails
+    or is cancelled after the program has ended, it is cleaned up and started again in the background.
     """
     instance = context.records.get(ref)
     if instance.id not in context.live:
@@ -40,6 +40,12 @@ async def halt(
         context.tell("stopped", ref, caller=op.caller)
         return
     live = require_live(context, instance)
+    if again:
+        await op.effect(
+            f"mark {ref.name} as restarting",
+            lambda: mark_restarting(context, instance.id, True),
+            undo=lambda: mark_restarting(context, instance.id, False),
+        )
     try:
         with op.step("Stop program"):
             if live.state is RunState.FROZEN:

@@ -265,7 +265,12 @@ class TreeDriver(VolumeDriver):
     async def _discard(self, place: Path) -> None:
         """Removed in the background, which may take long for many files; by the next daemon if this one ends before."""
         gone = self._partial / f"{self.host.clock.token(8)}.replaced"
-        await self.host.files.rename(place, gone)
+        try:
+            await self.host.files.rename(place, gone)
+        except IsolaError:  # without a name of its own a later restore would find it: removed at once
+            await self._destroy(place)
+            await self._destroy(gone)
+            return
         task = asyncio.get_running_loop().create_task(self._destroy_quietly(gone), name=f"remove {gone.name}")
         self._discarding.add(task)
         task.add_done_callback(self._discarding.discard)

@@ -15,6 +15,8 @@ import isola
 
 ROOT = Path(isola.__file__).parent
 REMEDIES = {
+    "cli": "a command's parts (grammar) stand on its context, and that on the values typed (arguments)",
+    "doors.rest": "a request stands on the answers, and these on the errors of routing",
     "client": "a noun takes the Api of client/api.py, not the Client that stands on it",
     "instances": "what several verbs need has a file of its own; what follows the end of a run is told by the context",
     "runtimes": "drivers stand on the kind, and the kind on its values",
@@ -25,7 +27,7 @@ REMEDIES = {
 def imports(package: str) -> dict[str, set[str]]:
     """Module -> modules of the package that it imports, at once, late, or for its annotations."""
     found: dict[str, set[str]] = {}
-    root, name = ROOT / package, f"isola.{package}"
+    root, name = ROOT.joinpath(*package.split(".")), f"isola.{package}"
     for path in sorted(root.glob("*.py")):
         if path.stem == "__init__":
             continue

@@ -13,9 +13,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isola.cli.arguments import Arguments
 from isola.cli.context import Context
 from isola.cli.failures import report
-from isola.cli.grammar import Arguments
 from isola.cli.output import Column, show
 from isola.cli.table import draw
 from isola.cli.terminal import clean, width

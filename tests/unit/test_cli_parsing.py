@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from isola.cli.grammar import Argument, Arguments, Command, Group, Option, UsageError
+from isola.cli.arguments import Arguments, UsageError
+from isola.cli.grammar import Argument, Command, Group, Option
 from isola.cli.parsing import parse, split_globals
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from isola.doors.rest.not_offered import MethodNotAllowed
 from isola.doors.rest.reference import page
-from isola.doors.rest.routing import MethodNotAllowed, Permission, Router, all_routes
+from isola.doors.rest.routing import Permission, Router, all_routes
 from isola.errors import InvalidInput, NotFound, Unsupported
 
 _CHECKED_INSIDE = {"/1.0/operations/{id}", "/1.0/certificates", "/1.0/certificates/{fingerprint}"}

@@ -128,7 +128,7 @@ def _names(kind: str, unfinished: str, directory: str, about: str = "") -> Itera
         return ()
     if kind not in (*_ASK, *_INSIDE, *_KEYS_OF, *_OF_INSTANCES):
         return kind.split()
-    from isola.cli.elsewhere import remote_of
+    from isola.cli.places import remote_of
     from isola.client import Client
 
     place, rest = elsewhere(kind, unfinished)

@@ -6,7 +6,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from isola.cli.grammar import Arguments
+    from isola.cli.arguments import Arguments
     from isola.client import Client
     from isola.client.operations import Operation
 
@@ -25,7 +25,7 @@ class Context:
     def client(self) -> Client:
         """The daemon's client, created on first use."""
         if self._client is None:
-            from isola.cli.elsewhere import project_here, remote_of
+            from isola.cli.places import project_here, remote_of
             from isola.client import Client
 
             directory = self.args.text("dir")
@@ -38,7 +38,7 @@ class Context:
 
     def remember_project(self, name: str) -> None:
         """Make it the default project of commands to this daemon."""
-        from isola.cli.elsewhere import choose_project
+        from isola.cli.places import choose_project
 
         choose_project(self.args.text("dir"), self.client.remote, name)
 

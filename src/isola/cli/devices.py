@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from isola.cli.grammar import Argument, Command, Group, Option, UsageError, pairs
+from isola.cli.arguments import UsageError, pairs
+from isola.cli.grammar import Argument, Command, Group, Option
 from isola.cli.output import document
 
 TYPE_CHECKING = False

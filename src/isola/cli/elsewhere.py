@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
-
-from isola.cli.grammar import UsageError
+from isola.cli.arguments import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from isola.cli.grammar import Argument, Command, Value
-    from isola.client.remotes import Remote, Remotes
+    from isola.cli.arguments import Value
+    from isola.cli.grammar import Argument, Command
+    from isola.client.remotes import Remotes
 
-LOCAL = "local"
 KEY = "remote"
 """The key under which the parser stores a ``NAME:`` that was given alone."""
 _NAMES = ("instances", "sources", "networks", "pools", "profiles", "operations", "volumes", "projects", "certificates")
@@ -48,53 +46,6 @@ def choose(command: Command, values: Mapping[str, Value]) -> tuple[str, dict[str
         elif isinstance(value, list) and not argument.rest:
             kept[argument.name] = [finder.without(argument, each) for each in value]
     return finder.said, kept
-
-
-def remote_of(said: str, *, here: bool) -> Remote | None:
-    """The remote of that name, or the default; None for the daemon of this machine.
-
-    ``here``: ``--dir`` names a daemon of this machine, so the default remote is ignored.
-    """
-    if not said and (here or "ISOLA_DIR" in os.environ):
-        return None
-    if not said and "ISOLA_REMOTE" not in os.environ and not _has_remotes():
-        return None
-    from isola.client.remotes import Remotes
-
-    remotes = Remotes()
-    name = said or os.environ.get("ISOLA_REMOTE") or remotes.default
-    return None if name == LOCAL else remotes.get(name)
-
-
-def project_here(directory: str) -> str:
-    """The default project for the daemon of a directory of this machine; empty for none."""
-    if not _has_remotes():
-        return ""
-    from isola.client.remotes import Remotes
-
-    return Remotes().projects.get(_place(directory), "")
-
-
-def _has_remotes() -> bool:
-    """Whether the user has chosen anything; without importing what reads it."""
-    from isola.client.home import home
-
-    return os.path.exists(home())
-
-
-def choose_project(directory: str, remote: Remote | None, project: str) -> None:
-    """Store the default project."""
-    from isola.client.remotes import Remotes
-
-    if remote is not None:
-        Remotes().change(remote.name, project=project)
-    else:
-        Remotes().choose(_place(directory), project)
-
-
-def _place(directory: str) -> str:
-    chosen = directory or os.environ.get("ISOLA_DIR", "")
-    return os.path.abspath(chosen) if chosen else ""
 
 
 class _Finder:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 
-from isola.cli.grammar import UsageError
+from isola.cli.arguments import UsageError
 from isola.cli.streams import OUTPUT
 from isola.cli.terminal import clean, colours
 from isola.errors import Cancelled, IsolaError

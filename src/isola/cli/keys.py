@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
-from isola.cli.grammar import Argument, Command, Option, UsageError, pairs
+from isola.cli.arguments import UsageError, pairs
+from isola.cli.grammar import Argument, Command, Option
 from isola.cli.output import document
 
 TYPE_CHECKING = False

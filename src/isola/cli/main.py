@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
 
-    from isola.cli.grammar import Command, Group, Value
+    from isola.cli.arguments import Value
+    from isola.cli.grammar import Command, Group
 
 OK, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 
@@ -36,7 +37,7 @@ def main() -> NoReturn:
 
     gc.disable()  # the process is short-lived: collecting garbage costs more than it frees
     streams.prepare()
-    status = streams.finish(run(sys.argv[1:]), closed=PIPE_CLOSED)
+    status = streams.finish(run(sys.argv[1:]), closed=PIPE_CLOSED, report=_report)
     os._exit(status)  # skips the interpreter's teardown, which has nothing to clean up
 
 
@@ -49,9 +50,13 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         return PIPE_CLOSED
     except Exception as error:
-        from isola.cli.failures import report
+        return _report(error)
 
-        return report(error)
+
+def _report(error: Exception) -> int:
+    from isola.cli.failures import report
+
+    return report(error)
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -74,9 +79,9 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _run(command: Command, values: dict[str, Value]) -> int:
+    from isola.cli.arguments import Arguments, UsageError
     from isola.cli.context import Context
     from isola.cli.elsewhere import choose
-    from isola.cli.grammar import Arguments, UsageError
 
     elsewhere, values = choose(command, values)
     context = Context(Arguments(values), elsewhere)
@@ -92,7 +97,8 @@ def _run(command: Command, values: dict[str, Value]) -> int:
 def _find(arguments: list[str]) -> tuple[Command | None, list[str]]:
     """The command named by the first arguments, and the remaining ones; None for a noun without a verb."""
     from isola.cli import index
-    from isola.cli.grammar import Group, UsageError
+    from isola.cli.arguments import UsageError
+    from isola.cli.grammar import Group
 
     found = index.find(arguments[0])
     if found is None:
@@ -119,7 +125,8 @@ def _find(arguments: list[str]) -> tuple[Command | None, list[str]]:
 
 def _help(arguments: list[str]) -> int:
     from isola.cli import index
-    from isola.cli.grammar import Group, UsageError
+    from isola.cli.arguments import UsageError
+    from isola.cli.grammar import Group
     from isola.cli.help import overview
 
     if not arguments:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from isola.cli.grammar import UsageError
+from isola.cli.arguments import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from isola.cli.grammar import Argument, Command, Option, pairs
+from isola.cli.arguments import pairs
+from isola.cli.grammar import Argument, Command, Option
 from isola.cli.keys import key_commands
 
 TYPE_CHECKING = False

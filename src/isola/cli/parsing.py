@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from isola.cli.arguments import UsageError
 from isola.cli.elsewhere import KEY, is_place
-from isola.cli.grammar import GLOBAL_OPTIONS, Argument, Command, Option, UsageError
+from isola.cli.grammar import GLOBAL_OPTIONS, Argument, Command, Option
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from isola.cli.grammar import Value
+    from isola.cli.arguments import Value
 
 
 def split_globals(arguments: Sequence[str]) -> tuple[dict[str, Value], list[str]]:

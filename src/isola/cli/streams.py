@@ -9,6 +9,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 OUTPUT = "standard output"
@@ -32,17 +33,14 @@ def _text(raw: io.FileIO, before: Any, errors: str) -> io.TextIOWrapper:
     return io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors, line_buffering=lines)
 
 
-def finish(status: int, *, closed: int) -> int:
-    """Flush; returns the exit status: ``closed`` on EPIPE, 1 if the output could not be written."""
+def finish(status: int, *, closed: int, report: Callable[[OSError], int]) -> int:
+    """Flush; returns the exit status: ``closed`` on EPIPE, that of ``report`` if the output could not be written."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         status = status or closed
     except OSError as error:
-        if not status:
-            from isola.cli.failures import report
-
-            status = report(error)
+        status = status or report(error)
     sys.stderr.flush()
     return status
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from isola.cli.grammar import UsageError
+from isola.cli.arguments import UsageError
 from isola.cli.terminal import clean
 from isola.client import Client
 from isola.client.files import DIRECTORY, FILE, SYMLINK, Entry, Files

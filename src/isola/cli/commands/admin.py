@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from isola.cli.grammar import Argument, Command, Group, Option, UsageError
+from isola.cli.arguments import UsageError
+from isola.cli.grammar import Argument, Command, Group, Option
 from isola.cli.output import FORMAT, Column, show
 
 TYPE_CHECKING = False

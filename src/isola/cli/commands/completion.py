@@ -49,7 +49,7 @@ _SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 
 def completion(context: Context) -> None:
     """Print the completion script of a shell."""
-    from isola.cli.grammar import UsageError
+    from isola.cli.arguments import UsageError
 
     shell = context.args.text("SHELL")
     if shell not in _SCRIPTS:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from isola.cli.arguments import Arguments, UsageError
 from isola.cli.devices import device_group
-from isola.cli.grammar import Argument, Arguments, Command, Group, UsageError
+from isola.cli.grammar import Argument, Command, Group
 from isola.cli.keys import KeyVerbs, key_commands
 from isola.cli.trust import TRUST
 

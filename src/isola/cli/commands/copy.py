@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from isola.cli.grammar import Argument, Command, Option, UsageError
+from isola.cli.arguments import UsageError
+from isola.cli.grammar import Argument, Command, Option
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

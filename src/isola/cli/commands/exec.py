@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from isola.cli.grammar import Argument, Command, Option, UsageError, pairs
+from isola.cli.arguments import UsageError, pairs
+from isola.cli.grammar import Argument, Command, Option
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
-from isola.cli.grammar import Argument, Command, Group, Option, UsageError
+from isola.cli.arguments import UsageError
+from isola.cli.grammar import Argument, Command, Group, Option
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 
+from isola.cli.arguments import UsageError
 from isola.cli.commands.lifecycle import each
-from isola.cli.grammar import Argument, Command, Group, Option, UsageError
+from isola.cli.grammar import Argument, Command, Group, Option
 from isola.cli.output import ALL_PROJECTS, FORMAT, Column, document, show
 from isola.model.units import format_size
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from isola.cli.grammar import Argument, Command, Option, UsageError
+from isola.cli.arguments import UsageError
+from isola.cli.grammar import Argument, Command, Option
 from isola.cli.output import ALL_PROJECTS, FORMAT, Column, show
 
 TYPE_CHECKING = False

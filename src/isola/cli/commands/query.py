@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from isola.cli.grammar import Argument, Command, Option, UsageError
+from isola.cli.arguments import UsageError
+from isola.cli.grammar import Argument, Command, Option
 from isola.cli.output import document
 from isola.client.paths import ROOT
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from isola.cli.arguments import UsageError
 from isola.cli.commands.create import IMAGE, OPTIONS, begin
 from isola.cli.commands.exec import EXEC_OPTIONS, SHELL, execute
-from isola.cli.grammar import Argument, Command, Option, UsageError
+from isola.cli.grammar import Argument, Command, Option
 from isola.cli.guardian import Guardian
 from isola.client.interpreter import signal
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from isola.cli.grammar import Argument, Command, Group, Option, UsageError
+from isola.cli.arguments import UsageError
+from isola.cli.grammar import Argument, Command, Group, Option
 from isola.cli.moments import MOMENTS, moment
 from isola.cli.output import FORMAT, Column, document, show
 

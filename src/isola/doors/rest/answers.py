@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import orjson
 from aiohttp import web
 
-from isola.doors.rest.routing import MethodNotAllowed
+from isola.doors.rest.not_offered import MethodNotAllowed
 from isola.doors.rest.shapes.operations import operation_json
 from isola.errors import (
     Cancelled,

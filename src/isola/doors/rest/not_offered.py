@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from isola.errors import Unsupported
+from isola.errors import IsolaError, Unsupported
+
+
+class MethodNotAllowed(IsolaError):
+    """The path is known, the method is not."""
+
+    code = "method_not_allowed"
+
 
 _VOLUME = "storage-pools/*/volumes/*/*"
 NOT_OFFERED: tuple[tuple[str, str], ...] = (

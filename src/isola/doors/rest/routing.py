@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from isola.access import Permission as Permission  # noqa: PLC0414 - every table of routes takes it from here
-from isola.doors.rest.not_offered import not_offered
+from isola.doors.rest.not_offered import MethodNotAllowed, not_offered
 from isola.errors import InvalidInput, IsolaError, NotFound, Unsupported
 
 if TYPE_CHECKING:
@@ -25,12 +25,6 @@ Route = tuple[str, str, Handler, Permission]
 
 
 _METHODS = ("GET", "PUT", "PATCH", "POST", "DELETE")
-
-
-class MethodNotAllowed(IsolaError):
-    """The path is known, the method is not."""
-
-    code = "method_not_allowed"
 
 
 @dataclass(slots=True)

@@ -128,7 +128,7 @@ CHANGE = InstanceUpdate(
 )
 
 
-_DEVICES = {
+DEVICES = {
     "here": {"type": "disk", "source": "/srv/shared", "path": "/here"},
     "scratch": {"type": "disk", "source": "tmpfs:", "path": "/scratch"},
     "data": {"type": "disk", "pool": "default", "source": "data", "path": "/data"},
@@ -139,20 +139,20 @@ _DEVICES = {
     "eth5": {"type": "nic", "nictype": "macvlan", "parent": "lan0", "name": "eth5"},
     "eth6": {"type": "nic", "network": "isolabr0", "name": "eth6", "security.mac_filtering": "true"},
 }
-_PLUG = InstanceUpdate(config={}, devices=_DEVICES, profiles=("default",), description="changed")
+_PLUG = InstanceUpdate(config={}, devices=DEVICES, profiles=("default",), description="changed")
 _UNPLUG = InstanceUpdate(config={}, devices={}, profiles=("default",), description="changed")
 _REPLUG = InstanceUpdate(
     config={},
     devices={
-        "here": _DEVICES["here"] | {"readonly": "true"},
-        "scratch": _DEVICES["scratch"] | {"path": "/other"},
-        "data": _DEVICES["data"] | {"path": "/data/deep"},
-        "kvm": _DEVICES["kvm"] | {"path": "/dev/other"},
-        "web": _DEVICES["web"] | {"connect": "tcp:127.0.0.1:8080"},
+        "here": DEVICES["here"] | {"readonly": "true"},
+        "scratch": DEVICES["scratch"] | {"path": "/other"},
+        "data": DEVICES["data"] | {"path": "/data/deep"},
+        "kvm": DEVICES["kvm"] | {"path": "/dev/other"},
+        "web": DEVICES["web"] | {"connect": "tcp:127.0.0.1:8080"},
         "nat": {"type": "disk", "source": "tmpfs:", "path": "/nat"},
-        "eth4": _DEVICES["eth4"] | {"mtu": "1400"},
+        "eth4": DEVICES["eth4"] | {"mtu": "1400"},
         "eth5": {"type": "nic", "nictype": "p2p", "name": "eth5"},
-        "eth6": _DEVICES["eth6"] | {"security.mac_filtering": "true", "limits.egress": "1Mbit"},
+        "eth6": DEVICES["eth6"] | {"security.mac_filtering": "true", "limits.egress": "1Mbit"},
     },
     profiles=("default",),
     description="changed",
@@ -173,7 +173,7 @@ async def pluggable(world: World) -> None:
 async def plugged(world: World) -> None:
     """It runs with a device of each kind."""
     await pluggable(world)
-    plain = InstanceUpdate(config={}, devices=_DEVICES, profiles=("default",), description="")
+    plain = InstanceUpdate(config={}, devices=DEVICES, profiles=("default",), description="")
     await world.finish(world.parts.services.instances.update(VICTIM, lambda _: plain))
 
 

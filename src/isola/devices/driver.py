@@ -25,11 +25,12 @@ from isola.model.reference import Ref
 from isola.model.volume import VolumeRef
 from isola.network import Networks
 from isola.operations import Operation
-from isola.runtimes import Guest
+from isola.runtimes import Guest, RuntimeCapabilities
 from isola.settings import Settings
 from isola.storage import Pools, Volumes
 
 Config = Mapping[str, str]
+_ALL = RuntimeCapabilities(frozenset())
 
 
 class Stage(IntEnum):
@@ -51,12 +52,17 @@ class Target:
     """The endpoint of its NICs."""
     running: Guest | None = None
     """None before the first process exists."""
+    capabilities: RuntimeCapabilities = _ALL
+    """Of its runtime."""
 
     @property
     def network(self) -> Path:
         """The file of its network namespace. Raises Unsupported."""
         if not isinstance(self.endpoint, NetworkNamespace):
-            raise Unsupported("Devices of this type need an instance that shares the host's kernel")
+            raise Unsupported(
+                "It needs an instance that shares the host's kernel",
+                remedy="remove the device, or use a container; NICs on managed networks work everywhere",
+            )
         return self.endpoint.path
 
     @property
@@ -189,7 +195,12 @@ class DeviceDriver(ABC):
         await op.effect(f"register device {new.name} again", lambda: swap(old, new), undo=lambda: swap(new, old))
 
     async def attach(self, op: Operation, plug: Plug, target: Target) -> None:
-        """Attach it to a running or starting instance. Leaves nothing behind if it fails."""
+        """Attach it to a running or starting instance. Leaves nothing behind if it fails. Raises Unsupported."""
+        try:
+            self._require(plug, target)
+        except Unsupported as error:
+            message = f"Device {plug.name!r} cannot be attached: {error.message}"
+            raise Unsupported(message, field=plug.field, remedy=error.remedy) from error
         await op.effect(
             f"attach device {plug.name}",
             lambda: self._attach(plug, target),
@@ -234,6 +245,9 @@ class DeviceDriver(ABC):
 
     async def _unregister(self, plug: Plug) -> None:  # noqa: B027
         """Hook."""
+
+    def _require(self, plug: Plug, target: Target) -> None:  # noqa: B027 - some can be attached to every instance
+        """Hook: raises Unsupported if the instance cannot have it, before any effect, so that nothing is undone."""
 
     async def _attach(self, plug: Plug, target: Target) -> None:  # noqa: B027 - some have nothing on the host
         """Hook: after a failure ``_detach`` must be able to find all that it leaves behind."""

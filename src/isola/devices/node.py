@@ -12,6 +12,7 @@ from isola.devices.driver import DeviceDriver, Plug, Target
 from isola.errors import InvalidInput, NotFound, WrongState
 from isola.host.guest_mounts import Graft
 from isola.host.nodes import DeviceNumber
+from isola.runtimes import Capability
 from isola.settings import Setting, Settings, boolean, whole
 
 _MOUNT, _RULE = "mount", "rule"
@@ -62,6 +63,9 @@ class NodeDevice(DeviceDriver):
         """The device exists, unless ``required`` is false, and has the right type."""
         if boolean(plug.config.get("required") or "true"):
             await self._number(plug)
+
+    def _require(self, plug: Plug, target: Target) -> None:
+        target.capabilities.require(Capability.PLUG)
 
     async def _attach(self, plug: Plug, target: Target) -> None:
         config, instance = plug.config, plug.instance

@@ -24,7 +24,7 @@ from isola.instances.phases import FOLLOWING, Phase, RunState, phase_of
 from isola.instances.unknowns import Unknowns
 from isola.instances.volatile import ROOT_SIZE
 from isola.model.caller import DAEMON, Caller
-from isola.model.identity import HostNames
+from isola.model.identity import HostNames, IdRange
 from isola.model.instance import Instance, Status
 from isola.model.limits import Limits
 from isola.model.profile import Profile
@@ -270,13 +270,17 @@ class Context:
         """The driver of its root's pool."""
         return self.pools.driver(self.pool_name(instance))
 
+    def ids(self, instance: Instance) -> IdRange | None:
+        """The ids of the host that stand for those of its files; None if it has a kernel of its own."""
+        return instance.idmap if self.runtime(instance).capabilities.shares_kernel else None
+
     def volume(self, instance: Instance) -> Volume:
         """Its root volume, with its configured size."""
         return Volume(
             id=instance.id,
             pool=self.pool_name(instance),
             layers=instance.start.layers,
-            idmap=instance.idmap,
+            idmap=self.ids(instance),
             size=int(instance.volatile.get(ROOT_SIZE) or 0) or None,
         )
 

@@ -28,6 +28,6 @@ def target_of(context: Context, instance: Instance, live: Live | None) -> Target
     """The target for attaching devices; None if it does not run. Raises WrongState."""
     if live is None:
         return None
-    if context.runtime(instance).capabilities.shares_kernel:
-        return Target(context.networks.namespaces.get(instance.id), live.guest)
-    return Target(HostTap(), live.guest)
+    capabilities = context.runtime(instance).capabilities
+    endpoint = context.networks.namespaces.get(instance.id) if capabilities.shares_kernel else HostTap()
+    return Target(endpoint, live.guest, capabilities)

@@ -54,7 +54,7 @@ async def start(context: Context, op: Operation, ref: Ref) -> None:
         id=instance.id,
         hostname=config.get(HOSTNAME) or hostname(instance.name),
         root=Root(root, runtime.capabilities.root),
-        idmap=instance.idmap if runtime.capabilities.shares_kernel else None,
+        idmap=context.ids(instance),
         command=instance.start.command,
         environment=dict(instance.start.environment) | environment(config),
         cwd=instance.start.cwd,
@@ -88,16 +88,17 @@ def require_stopped(context: Context, instance: Instance) -> None:
 
 async def _run(context: Context, op: Operation, instance: Instance, spec: RunSpec) -> Guest:
     endpoint, devices = await make_endpoint(context, op, instance), context.devices
-    await devices.attach(op, instance, Target(endpoint), Stage.NETWORK)
+    runtime = context.working_runtime(instance)
+    target = Target(endpoint, capabilities=runtime.capabilities)
+    await devices.attach(op, instance, target, Stage.NETWORK)
     taps = tuple(tap_of(nic) for nic in nics_of(context, instance)) if isinstance(endpoint, HostTap) else ()
 
     async def held(guest: Guest) -> None:
-        await devices.attach(op, instance, Target(endpoint, guest), Stage.PROCESS)
+        await devices.attach(op, instance, dataclasses.replace(target, running=guest), Stage.PROCESS)
 
-    runtime, whole = context.working_runtime(instance), dataclasses.replace(spec, network=endpoint, nics=taps)
-    guest = await runtime.run(op, whole, held)
+    guest = await runtime.run(op, dataclasses.replace(spec, network=endpoint, nics=taps), held)
     if await _lives(context, instance, guest):
-        await devices.attach(op, instance, Target(endpoint, guest), Stage.PROGRAM)
+        await devices.attach(op, instance, dataclasses.replace(target, running=guest), Stage.PROGRAM)
     return guest
 
 

@@ -13,6 +13,7 @@ from isola.devices.driver import DeviceDriver, Plug, Target
 from isola.errors import Forbidden, InvalidInput, NotFound, WrongState
 from isola.host.guest_mounts import PROPAGATIONS, Graft
 from isola.model.volume import VolumeRef
+from isola.runtimes import Capability
 from isola.settings import Setting, Settings, boolean, one_of, text
 
 ROOT = "/"
@@ -135,6 +136,10 @@ class Disk(DeviceDriver):
                 raise NotFound(error.message, field=field, remedy="create the volume first") from error
         if source.startswith("/") and required(plug.config):
             await self._find(plug, Path(source))
+
+    def _require(self, plug: Plug, target: Target) -> None:
+        if plug.config.get("path") != ROOT:
+            target.capabilities.require(Capability.PLUG)
 
     async def _attach(self, plug: Plug, target: Target) -> None:
         if plug.config.get("path") == ROOT:

@@ -253,6 +253,10 @@ class NicDevice(DeviceDriver):
             driver, network, nic = on
             await driver.strike_off(network, nic)
 
+    def _require(self, plug: Plug, target: Target) -> None:
+        if self._on(plug) is None:
+            _ = target.network
+
     async def _attach(self, plug: Plug, target: Target) -> None:
         if name := plug.config.get(HOST_NAME):
             await self._require_free(plug, name)

@@ -96,6 +96,10 @@ class Proxy(DeviceDriver):
         """Its listening address, which must be unique among the instance's devices."""
         return f"{'host' if _on_host(config) else 'instance'} {config['listen']}"
 
+    def _require(self, plug: Plug, target: Target) -> None:
+        if not _true(plug.config, "nat"):
+            _ = target.network
+
     async def _attach(self, plug: Plug, target: Target) -> None:
         if _true(plug.config, "nat"):
             await self.host.firewall.apply(self._table(plug), nat_rules(plug.config))

@@ -1,0 +1,403 @@
+"""Every verb of instances over virtual machines in memory, which have no PID, no shared kernel and no path on the host.
+
+The public methods of ``Instances`` and ``Snapshots`` are the list: a new one needs a scenario here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from channels import eventually
+from instance_updates import change
+from instance_verbs import CHANGE, DEVICES, NAME, VERBS, VICTIM, Verb, pluggable, two_pools
+from memory_audit import differences
+from strike import Fate, end_tasks
+
+from isola.errors import NotFound, Unsupported
+from isola.instances.copy import Source
+from isola.instances.instances import Instances
+from isola.instances.move import Destination
+from isola.instances.snapshots import Snapshots
+from isola.model.caller import DAEMON
+from isola.model.exec import ConsoleRequest, ExecRequest
+from isola.model.instance import Instance, InstanceRequest, InstanceUpdate, Status
+from isola.model.reference import Ref
+from isola.model.state_change import Action, StateChange
+from isola.operations import Operation
+from isola.runtimes import Channel
+from isola.testing.parts import World
+from isola.testing.runtime import FakeCommand
+from isola.testing.vm import FakeVm
+
+COPY = Ref.default("copy")
+
+
+class Noted:
+    """Passes on what is asked of it, and notes the names."""
+
+    def __init__(self, verbs: object, called: set[str], prefix: str = "") -> None:
+        self._verbs, self._called, self._prefix = verbs, called, prefix
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._verbs, name)
+        if isinstance(found, Snapshots):
+            return Noted(found, self._called, "snapshots.")
+        self._called.add(self._prefix + name)
+        return found
+
+
+class Machines:
+    """A daemon in memory with virtual machines, and the verbs of instances that were called."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.called: set[str] = set()
+
+    @property
+    def instances(self) -> Instances:
+        return cast(Instances, Noted(self.world.parts.services.instances, self.called))
+
+    async def do(self, operation: Operation) -> None:
+        await self.world.finish(operation)
+
+    def get(self, ref: Ref = VICTIM) -> Instance:
+        return self.world.parts.services.instances.get(ref)
+
+    def status(self, ref: Ref = VICTIM) -> Status:
+        return self.world.parts.services.instances.status(self.get(ref))
+
+    async def put(self, content: bytes, path: str = "/data", uid: int = 7) -> None:
+        async def blocks() -> AsyncIterator[bytes]:
+            yield content
+
+        async with self.instances.files(VICTIM) as root:
+            await root.write(path, blocks(), uid=uid, gid=uid, mode=0o640)
+
+    async def content(self, path: str = "/data", ref: Ref = VICTIM) -> tuple[int, bytes]:
+        """Its owner and what it holds."""
+        async with self.instances.files(ref) as root:
+            return (await root.stat(path)).uid, b"".join([block async for block in await root.read(path)])
+
+    async def store(self, content: bytes) -> None:
+        """Below the mounted root, whose writes the file system in memory does not pass on."""
+        await self.world.host.files.write(self._place(VICTIM), content)
+
+    async def stored(self, ref: Ref = VICTIM) -> bytes:
+        return await self.world.host.files.read(self._place(ref))
+
+    def _place(self, ref: Ref) -> Path:
+        return self.world.directory / "pools/default/volumes" / self.get(ref).id / "upper/file"
+
+    async def lost(self) -> None:
+        """The record is gone when the next daemon begins."""
+        await self.world.parts.close()
+        await self.world.store.delete(f"/instances/default/{NAME}")
+        await self.world.start()
+
+
+Scenario = Callable[[Machines], Awaitable[None]]
+SCENARIOS: dict[Scenario, frozenset[str]] = {}
+
+
+def covers(*names: str) -> Callable[[Scenario], Scenario]:
+    """The scenario calls these and checks their effect; ``victim`` runs."""
+
+    def note(scenario: Scenario) -> Scenario:
+        SCENARIOS[scenario] = frozenset(names)
+        return scenario
+
+    return note
+
+
+def public(kind: type) -> set[str]:
+    return {name for name, _ in inspect.getmembers(kind, inspect.isfunction) if not name.startswith("_")}
+
+
+@pytest.fixture
+async def vm() -> AsyncIterator[Machines]:
+    world = World(observer=Fate(), engine=FakeVm)
+    await world.start()
+    await world.import_image()
+    yield Machines(world)
+    world.forget()
+    await end_tasks()
+
+
+def test_there_is_a_scenario_for_every_verb() -> None:
+    verbs = public(Instances) | {f"snapshots.{name}" for name in public(Snapshots)}
+    assert frozenset().union(*SCENARIOS.values()) == verbs
+
+
+# --- life -------------------------------------------------------------------------------------------------------------
+
+
+@covers("create", "read", "get", "again", "expanded", "config")
+async def is_created(vm: Machines) -> None:
+    await vm.do(vm.instances.create(InstanceRequest(name="new", image="tiny", isolation=vm.world.isolation)))
+    new = vm.instances.read(Ref.default("new"))
+    again = vm.instances.again(new.value)
+    assert again is not None and again.revision == new.revision
+    assert new.value == vm.instances.get(new.value.ref) and vm.status(new.value.ref) is Status.STOPPED
+    assert "root" in vm.instances.expanded(new.value)[1]
+    assert vm.instances.config(new.value)["volatile.base_image"] == new.value.image
+
+
+@covers("start", "stop", "restart", "status")
+async def starts_and_stops(vm: Machines) -> None:
+    first = vm.world.on_host(NAME).number
+    await vm.do(vm.instances.restart(VICTIM))
+    assert vm.world.on_host(NAME).number != first and vm.instances.status(vm.get()) is Status.RUNNING
+    await vm.do(vm.instances.stop(VICTIM))
+    assert vm.instances.status(vm.get()) is Status.STOPPED and not vm.world.runtime.instances
+    await vm.do(vm.instances.start(VICTIM))
+    assert vm.instances.status(vm.get()) is Status.RUNNING
+
+
+@covers("pause", "resume", "change_state", "change_states")
+async def is_frozen(vm: Machines) -> None:
+    def turns() -> Iterator[tuple[Operation, Status]]:
+        yield vm.instances.pause(VICTIM), Status.FROZEN
+        yield vm.instances.resume(VICTIM), Status.RUNNING
+        yield vm.instances.change_state(VICTIM, StateChange(Action.FREEZE)), Status.FROZEN
+        yield vm.instances.change_states([vm.get()], StateChange(Action.UNFREEZE)), Status.RUNNING
+
+    for turn, then in turns():
+        await vm.do(turn)
+        assert vm.status() is then and vm.world.on_host(NAME).frozen == (then is Status.FROZEN)
+
+
+@covers("rename", "delete")
+async def is_renamed_and_deleted(vm: Machines) -> None:
+    await vm.do(vm.instances.stop(VICTIM))
+    await vm.do(vm.instances.rename(VICTIM, "new"))
+    await vm.do(vm.instances.start(Ref.default("new")))
+    assert vm.world.on_host("new").spec.hostname == "new"
+    await vm.do(vm.instances.delete(Ref.default("new"), force=True))
+    assert not vm.world.runtime.instances and not len(vm.world.parts.services.instances)
+
+
+@covers("update", "profile_changed")
+async def is_changed_while_it_runs(vm: Machines) -> None:
+    await vm.do(vm.instances.update(VICTIM, lambda _: CHANGE))
+    assert vm.world.on_host(NAME).limits.processes == 77
+    assert {nic.interface for nic in vm.world.on_host(NAME).nics} == {"eth0", "eth1"}
+    await vm.do(vm.instances.update(VICTIM, lambda _: change()))
+    assert {nic.interface for nic in vm.world.on_host(NAME).nics} == {"eth0"}
+
+    profiles = vm.world.parts.services.profiles
+    default = profiles.get(Ref.default("default"))
+    wanted = dataclasses.replace(default, config={"limits.processes": "55"})
+    records = vm.world.parts.records.profiles
+
+    async def record() -> None:
+        await records.change(default.ref, lambda _: wanted)
+
+    async def take_back() -> None:
+        await records.change(default.ref, lambda _: default)
+
+    await vm.instances.profile_changed(default.ref, record, take_back, DAEMON)
+    assert vm.world.on_host(NAME).limits.processes == 55
+
+
+@covers("shutdown", "look", "open", "close")
+async def outlives_the_daemon(vm: Machines) -> None:
+    number = vm.world.on_host(NAME).number
+    await vm.instances.close()
+    await vm.instances.look()
+    await vm.instances.open()
+    await vm.world.parts.close()
+    await vm.world.start()
+    assert vm.world.on_host(NAME).number == number and vm.status() is Status.RUNNING
+    await vm.instances.shutdown()
+    assert not vm.world.runtime.instances and vm.status() is Status.STOPPED
+    await vm.world.parts.close()
+    await vm.world.start()
+    await eventually(lambda: vm.status() is Status.RUNNING)
+
+
+@covers("unknown", "adopt", "remove_unknown")
+async def is_adopted(vm: Machines) -> None:
+    number = vm.world.on_host(NAME).number
+    await vm.lost()
+    assert [(each.running, each.instance and each.instance.name) for each in vm.instances.unknown()] == [(True, NAME)]
+    await vm.do(vm.instances.adopt(NAME))
+    assert vm.world.on_host(NAME).number == number and vm.status() is Status.RUNNING
+    await vm.lost()
+    await vm.do(vm.instances.remove_unknown(NAME))
+    assert not vm.world.runtime.instances and not vm.instances.unknown()
+
+
+# --- inside -----------------------------------------------------------------------------------------------------------
+
+
+@covers("state", "states")
+async def tells_its_state(vm: Machines) -> None:
+    state = await vm.instances.state(vm.get())
+    assert state.status is Status.RUNNING and state.pid <= 0
+    assert {"lo", "eth0"} <= {nic.name for nic in state.network}
+    [same] = await vm.instances.states([vm.get()])
+    assert (same.status, same.network) == (state.status, state.network)
+
+
+@covers("exec", "command", "commands")
+async def runs_commands(vm: Machines) -> None:
+    async def program(command: FakeCommand) -> int:
+        await command.stdout.write(b"hello")
+        return 3
+
+    vm.world.runtime.programs["say"] = program
+    command = vm.instances.exec(VICTIM, ExecRequest(("say",)))
+    assert vm.instances.command(command.id) is command and list(vm.instances.commands(VICTIM)) == [command]
+    await command.start()
+    assert await command.stdout.read() == b"hello" and await command.wait() == 3
+    await command.close()
+
+
+@covers("console", "attach", "console_log", "output", "clear_console_log", "start_log")
+async def has_a_console(vm: Machines) -> None:
+    console, attachment = vm.instances.console(VICTIM, ConsoleRequest(80, 25)), await vm.instances.attach(VICTIM)
+    stream = await console.attach()
+    vm.world.runtime.show(vm.get().id, b"login: ")
+    assert await stream.read() == b"login: " and await attachment.read() == (Channel.STDOUT, b"login: ")
+    assert vm.world.on_host(NAME).console_size == (80, 25)
+    console.close()
+    attachment.close()
+    assert await vm.instances.console_log(VICTIM) == b"login: " == await vm.instances.start_log(VICTIM)
+    assert [line.data for line in await vm.instances.output(VICTIM)] == [b"login: "]
+    await vm.instances.clear_console_log(VICTIM)
+    assert await vm.instances.console_log(VICTIM) == b""
+
+
+@covers("logs", "read_log", "keep_output", "delete_log")
+async def keeps_logs(vm: Machines) -> None:
+    name = await vm.instances.keep_output(vm.get(), "one.stdout", b"said")
+    assert name in await vm.instances.logs(VICTIM) and await vm.instances.read_log(VICTIM, name) == b"said"
+    await vm.instances.delete_log(VICTIM, name)
+    with pytest.raises(NotFound):
+        await vm.instances.read_log(VICTIM, name)
+
+
+@covers("files", "files_session")
+async def has_files_with_the_same_owners_whether_it_runs_or_not(vm: Machines) -> None:
+    init = (await vm.content("/sbin/init"))[0]
+    assert init == 0
+    await vm.put(b"while it runs")
+    await vm.do(vm.instances.stop(VICTIM))
+    assert await vm.content() == (7, b"while it runs") and await vm.content("/sbin/init") == (0, b"#!/bin/sh\n")
+    await vm.put(b"while it is stopped", "/later", 8)
+    async with vm.instances.files_session(VICTIM) as session:
+        assert (await session.root.stat("/later")).uid == 8
+        starting = vm.instances.start(VICTIM)
+        await eventually(session.over.is_set)
+    await vm.do(starting)
+    assert await vm.content("/later") == (8, b"while it is stopped")
+
+
+# --- snapshots and copies ---------------------------------------------------------------------------------------------
+
+
+@covers("snapshots.create", "snapshots.restore", "snapshots.get", "snapshots.of", "snapshots.of_all", "snapshots.size")
+async def goes_back(vm: Machines) -> None:
+    await vm.store(b"first")
+    await vm.do(vm.instances.snapshots.create(VICTIM, "one"))
+    assert not vm.world.on_host(NAME).frozen
+    await vm.store(b"second")
+    snapshot = vm.instances.snapshots.get(VICTIM, "one")
+    assert vm.instances.snapshots.of(vm.get()) == [snapshot]
+    assert vm.instances.snapshots.of_all() == {vm.get().id: [snapshot]}
+    assert await vm.instances.snapshots.size(vm.get(), snapshot) >= 0
+    await vm.do(vm.instances.snapshots.restore(VICTIM, "one"))
+    assert vm.status() is Status.RUNNING and await vm.stored() == b"first"
+
+
+@covers(
+    "snapshots.rename", "snapshots.update", "snapshots.delete", "snapshots.next_name", "snapshots.look",
+    "snapshots.open",
+)  # fmt: skip
+async def has_snapshots_by_schedule(vm: Machines) -> None:
+    snapshots = vm.instances.snapshots
+    assert snapshots.next_name(VICTIM) == "snap0"
+    hour = datetime(2030, 1, 1, 12, tzinfo=UTC)
+    await vm.do(vm.instances.update(VICTIM, lambda _: change(config={"snapshots.schedule": "@hourly"})))
+    await snapshots.look(hour)
+    await vm.do(snapshots.rename(VICTIM, "snap0", "old"))
+    await vm.do(snapshots.update(VICTIM, "old", lambda found: dataclasses.replace(found, expires_at=hour)))
+    await vm.do(snapshots.create(VICTIM, "new"))
+    await snapshots.open()
+    await snapshots.look(hour + timedelta(minutes=1))
+    assert [each.name for each in snapshots.of(vm.get())] == ["new"]
+    await vm.do(snapshots.delete(VICTIM, "new"))
+    assert not snapshots.of(vm.get())
+
+
+@covers("copy", "refresh")
+async def is_copied(vm: Machines) -> None:
+    await vm.store(b"first")
+    await vm.do(vm.instances.copy(Source(VICTIM), InstanceRequest(name="copy")))
+    assert vm.get(COPY).isolation == vm.world.isolation and await vm.stored(COPY) == b"first"
+    await vm.store(b"second")
+    await vm.do(vm.instances.refresh(Source(VICTIM), COPY))
+    assert await vm.stored(COPY) == b"second"
+    await vm.do(vm.instances.start(COPY))
+    assert vm.status(COPY) is Status.RUNNING and await vm.stored(COPY) == b"second"
+
+
+@covers("move")
+async def moves_to_another_pool(vm: Machines) -> None:
+    await two_pools(vm.world)
+    await vm.do(vm.instances.stop(VICTIM))
+    await vm.do(vm.instances.move(VICTIM, Destination(VICTIM, pool="other")))
+    await vm.do(vm.instances.start(VICTIM))
+    assert vm.get().volatile["root.pool"] == "other" and vm.status() is Status.RUNNING
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
+async def test_a_virtual_machine(scenario: Scenario, vm: Machines) -> None:
+    await vm.world.create(NAME, start=True)
+    await scenario(vm)
+    assert SCENARIOS[scenario] <= vm.called
+    assert not await differences(vm.world)
+
+
+# --- the verbs of the containers' tests, and devices ------------------------------------------------------------------
+
+TAKEN = frozenset({"nat", "eth6"})
+"""Devices that need nothing of the guest but a tap."""
+_OF_CONTAINERS = frozenset({"plug", "unplug", "replug", "start-plugged", "stop-plugged"})
+
+
+@pytest.mark.parametrize(
+    "verb", [verb for verb in VERBS if verb.name not in _OF_CONTAINERS], ids=lambda verb: verb.name
+)
+async def test_what_containers_do_virtual_machines_do(verb: Verb, vm: Machines) -> None:
+    await verb.prepare(vm.world)
+    await verb.act(vm.world)
+    assert verb.done(vm.world) and not await differences(vm.world)
+
+
+@pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])
+@pytest.mark.parametrize("name", DEVICES)
+async def test_a_device_is_plugged_or_refused_with_the_reason(name: str, running: bool, vm: Machines) -> None:
+    await pluggable(vm.world)
+    if not running:
+        await vm.do(vm.instances.stop(VICTIM))
+    wanted = InstanceUpdate(config={}, devices={name: DEVICES[name]}, profiles=("default",), description="")
+
+    async def plug() -> None:
+        await vm.do(vm.instances.update(VICTIM, lambda _: wanted))
+        if not running:
+            await vm.do(vm.instances.start(VICTIM))
+
+    if name in TAKEN:
+        await plug()
+        await vm.do(vm.instances.update(VICTIM, lambda _: change()))
+    else:
+        with pytest.raises(Unsupported, match="kernel"):
+            await plug()
+    assert not await differences(vm.world)

@@ -264,6 +264,24 @@ async def test_what_is_not_tls_and_what_says_nothing_holds_nobody_up(stand: Stan
         each.close()
 
 
+async def test_connections_of_many_addresses_do_not_lock_out_trusted_clients(stand: Stand, port: int) -> None:
+    shown = pair()
+    await trust(stand, shown)
+    async with peer(port, shown, "localhost") as client:
+        silent = []
+        try:
+            for number in range(2, 14):
+                for _ in range(32):
+                    address = (f"127.0.0.{number}", 0)
+                    silent.append(socket.create_connection(("127.0.0.1", port), source_address=address))
+                await asyncio.sleep(0)
+            assert (await client.get("/1.0"))["auth"] == "trusted"
+            assert (await client.get("/1.0"))["auth"] == "trusted"
+        finally:
+            for each in silent:
+                each.close()
+
+
 async def test_bodies_large_and_small_pass(stand: Stand, port: int) -> None:
     shown = pair()
     await trust(stand, shown)

@@ -34,23 +34,28 @@ class Ceilings:
 
     def admit(self, who: str) -> bool:
         """Whether one more connection may be opened; if so it is counted, as not trusted yet."""
-        if self._each.total() >= _ALL or self._each[who] >= _EACH:
-            return self._refused(who)
-        if self._unproven.total() >= _UNPROVEN or self._unproven[who] >= _UNPROVEN_EACH:
+        if self._each.total() >= _ALL or self._each[who] >= _EACH or self._unproven[who] >= _UNPROVEN_EACH:
             return self._refused(who)
         self._each[who] += 1
         self._unproven[who] += 1
         return True
 
+    def crowding(self) -> str | None:
+        """The address with most untrusted connections, of which one has to give way; None: there is room for all.
+
+        New connections are not refused for the number of all, or a few addresses would lock out trusted clients.
+        """
+        if self._unproven.total() <= _UNPROVEN:
+            return None
+        return max(self._unproven, key=self._unproven.__getitem__)
+
     def prove(self, who: str) -> None:
-        """A connection has presented a trusted certificate."""
+        """A connection has presented a trusted certificate, or is being closed: it is no longer counted as untrusted."""
         _less(self._unproven, who)
 
-    def leave(self, who: str, *, proven: bool) -> None:
-        """A connection was closed."""
+    def leave(self, who: str) -> None:
+        """A connection was closed, which is not counted as untrusted any more."""
         _less(self._each, who)
-        if not proven:
-            _less(self._unproven, who)
 
     @property
     def open(self) -> int:

@@ -41,6 +41,8 @@ class Https:
         self._listening: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
         self._arriving: set[asyncio.Task[None]] = set()
+        self._strangers: dict[asyncio.Task[None], tuple[str, socket.socket]] = {}
+        """Connections that have not presented a trusted certificate, with their addresses; the oldest first."""
         self._open: dict[NetworkProtocol, str] = {}
         """Open connections with the fingerprint of the client's certificate."""
         self._context: ssl.SSLContext | None = None
@@ -158,11 +160,30 @@ class Https:
                 continue
             task = asyncio.ensure_future(self._arrive(link, who))
             self._arriving.add(task)
-            task.add_done_callback(self._arriving.discard)
+            self._strangers[task] = who, link
+            task.add_done_callback(self._left)
+            if (crowding := self._ceilings.crowding()) is not None:
+                self._make_way(crowding)
+
+    def _make_way(self, crowding: str) -> None:
+        """Close the oldest untrusted connection of an address."""
+        task, link = next((task, link) for task, (who, link) in self._strangers.items() if who == crowding)
+        self._known(task)
+        with contextlib.suppress(OSError):
+            link.shutdown(socket.SHUT_RDWR)
+
+    def _known(self, task: asyncio.Task[None]) -> None:
+        if (stranger := self._strangers.pop(task, None)) is not None:
+            self._ceilings.prove(stranger[0])
+
+    def _left(self, task: asyncio.Task[None]) -> None:
+        self._known(task)
+        self._arriving.discard(task)
 
     async def _arrive(self, link: socket.socket, who: str) -> None:
         """The TLS handshake, and the connection's counters until it is closed."""
-        proven = False
+        task = asyncio.current_task()
+        assert task is not None
         try:
             _watch_over(link)
             transport, protocol = await asyncio.get_running_loop().connect_accepted_socket(
@@ -176,8 +197,8 @@ class Https:
             protocol.lost = lost.set
             fingerprint = _fingerprint(transport)
             self._open[protocol] = fingerprint
-            if proven := self._services.certificates.caller(fingerprint, who).trusted:
-                self._ceilings.prove(who)
+            if self._services.certificates.caller(fingerprint, who).trusted:
+                self._known(task)
             try:
                 await lost.wait()
             finally:
@@ -186,7 +207,8 @@ class Https:
             log.debug("A connection from %s failed: %s", who, error)
             link.close()
         finally:
-            self._ceilings.leave(who, proven=proven)
+            self._known(task)
+            self._ceilings.leave(who)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         protocol = request.protocol

@@ -18,6 +18,7 @@ from isola.errors import HostFailure, IsolaError
 from isola.model.image import chain_ids
 from isola.model.storage import Volume
 from isola.operations import Operation
+from isola.testing.storage import FakeStorage
 
 # --- pools -----------------------------------------------------------------------------------------------------
 
@@ -50,6 +51,25 @@ async def test_a_pool_goes_with_all_that_is_in_it(filled: Subject) -> None:
     assert await filled.host.files.names(filled.directory) == ()
     assert await filled.mounted() == ()
     await filled.do(filled.driver.delete_pool)
+
+
+async def test_a_pool_without_volumes_knows_its_files_from_those_of_others(filled: Subject) -> None:
+    volume = await filled.volume()
+    await filled.mount(volume)
+    await filled.unmount(volume)
+    await filled.mount(await filled.custom())
+    await filled.do(lambda op: filled.driver.delete_volume(op, volume))
+    await filled.do(lambda op: filled.driver.delete_volume(op, Volume("c1", "p", kind="custom")))
+    assert list(await filled.driver.foreign()) == []
+    if filled.kind is FakeStorage:
+        return
+    place = filled.driver.place
+    foreign = [place / part / "theirs" for part in ("", "layers", "volumes", "custom", "descriptions", "mounts/theirs")]
+    for each in foreign:
+        await filled.host.files.make_directory(each.parent)
+        await filled.host.files.write(each, b"precious")
+    await filled.host.files.make_directory(place / "volumes" / "0123456789abcdef" / "data")
+    assert set(await filled.again().foreign()) == {*foreign, place / "volumes" / "0123456789abcdef"}
 
 
 # --- layers ----------------------------------------------------------------------------------------------------

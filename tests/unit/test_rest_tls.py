@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from datetime import timedelta
 
@@ -32,10 +33,8 @@ def _shake_hands(client: SSL.Connection, certificates: ServerContext) -> ServerC
     assert isinstance(server, ServerConnection)
     client.set_connect_state()
     while server.peer is None:
-        try:
+        with contextlib.suppress(SSL.WantReadError):
             client.do_handshake()
-        except SSL.WantReadError:
-            pass
         incoming.write(client.bio_read(1 << 20))
         try:
             server.do_handshake()

@@ -274,3 +274,29 @@ async def test_a_pool_that_another_process_makes_can_be_used(house: House) -> No
     await house.create("p")
     assert await house.pools.driver("p").volumes() == ()
     await follower.end()
+
+
+async def test_files_of_others_in_a_pool_keep_it_from_being_deleted(house: House) -> None:
+    await house.create()
+    place = HOME / "pools/p/volumes/theirs"
+    await house.host.files.make_directory(place)
+    await house.host.files.write(place / "file", b"precious")
+    with pytest.raises(InUse, match="no record names") as refused:
+        await house.do(lambda op: house.pools.delete(op, "p"))
+    assert str(place) in refused.value.evidence and "move them away" in refused.value.remedy
+    assert house.pools.get("p").ready and await house.host.files.read(place / "file") == b"precious"
+    await house.host.files.remove_tree(place)
+    await house.do(lambda op: house.pools.delete(op, "p"))
+    assert await house.on_disk() == ()
+
+
+async def test_files_of_others_survive_an_interrupted_deletion(house: House) -> None:
+    await house.create()
+    place = HOME / "pools/p/volumes/theirs"
+    await house.host.files.make_directory(place)
+    await house.records.change("p", lambda found: replace(found, ready=False))
+    later = await house.again()
+    assert await later.host.files.exists(place)
+    await later.host.files.remove_tree(place)
+    await later.do(lambda op: later.pools.delete(op, "p"))
+    assert list(later.pools) == [] and await later.on_disk() == ()

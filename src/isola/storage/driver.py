@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import ClassVar
@@ -92,6 +92,10 @@ class VolumeDriver(ABC):
     async def delete_pool(self, op: Operation) -> None:
         """Remove the pool and everything in it."""
         await op.effect(f"delete pool {self.pool.name}", self._delete_pool)
+
+    async def foreign(self) -> Sequence[Path]:
+        """Files that ``delete_pool`` would remove although the daemon has not created them. The pool has no volumes."""
+        return ()
 
     async def check_place(self) -> None:  # noqa: B027 - most drivers need no check
         """Check the configuration of a new pool against the host. Raises InvalidInput."""

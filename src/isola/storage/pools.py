@@ -22,6 +22,7 @@ from isola.model.storage import Pool, Space
 from isola.operations import Operation, Operations
 from isola.state import Collection, Described, References, record_codec
 from isola.storage.driver import VolumeDriver
+from isola.storage.foreign import refuse_foreign
 
 _KIND = "storage"
 log = logging.getLogger(__name__)
@@ -201,9 +202,10 @@ class Pools:
         self._tell("updated", name, caller)
 
     async def delete(self, op: Operation, name: str) -> None:
-        """Remove a pool and all its layers. Raises InUse naming users."""
+        """Remove a pool and all its layers. Raises InUse naming users, or files that the daemon has not created."""
         driver = self.driver(name)
         self._refuse_if_used(name)
+        refuse_foreign(name, await driver.foreign())
         with op.step(f"Delete storage pool {name}"):
             # After this commit it can only be completed, by this operation or the next daemon.
             await op.commit(lambda: self._records.change(name, self._doomed))
@@ -296,6 +298,7 @@ class Pools:
             log.warning("Cannot update the description of storage pool %s: %s", pool.name, error)
 
     async def _finish_deleting(self, pool: Pool) -> None:
+        refuse_foreign(pool.name, await self._drivers[pool.name].foreign())
         driver = self._drivers.pop(pool.name)
 
         async def work(op: Operation) -> None:

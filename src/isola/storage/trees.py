@@ -23,6 +23,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import ClassVar
 
 from isola.errors import InvalidInput, IsolaError, NotFound
 from isola.host import Host
@@ -31,6 +32,7 @@ from isola.host.mounts import BindMount
 from isola.model.identity import IdRange
 from isola.model.storage import Pool, Space, Volume
 from isola.storage.driver import VolumeDriver
+from isola.storage.foreign import foreign_files
 from isola.storage.layers import LayerStore
 from isola.storage.place import clear_trial
 from isola.storage.tree_layers import TreeLayers, Trees
@@ -45,6 +47,8 @@ class TreeDriver(VolumeDriver):
     """A pool of trees, which are created, copied and removed by ``trees``."""
 
     trees: Trees
+    own_names: ClassVar[tuple[str, ...]] = ()
+    """Names that the driver uses in its directory, beside those above."""
 
     def __init__(self, host: Host, pool: Pool, directory: Path, base: Path | None = None) -> None:
         super().__init__(host, pool, directory)
@@ -93,6 +97,9 @@ class TreeDriver(VolumeDriver):
         """Creates directories that an older version did not have."""
         if await self.host.files.exists(self.base):
             await self._make_places()
+
+    async def foreign(self) -> Sequence[Path]:
+        return await foreign_files(self.host, self.base, self.directory, self.own_names)
 
     async def _delete_pool(self) -> None:
         await self.settled()

@@ -50,7 +50,7 @@ class Ceilings:
         return max(self._unproven, key=self._unproven.__getitem__)
 
     def prove(self, who: str) -> None:
-        """A connection has presented a trusted certificate, or is being closed: it is no longer counted as untrusted."""
+        """A connection has presented a trusted certificate, or is being closed: it does not count as untrusted."""
         _less(self._unproven, who)
 
     def leave(self, who: str) -> None:

@@ -26,7 +26,7 @@ from isola.storage.trees import TreeDriver
 _SMALLEST = 256 << 20
 _DEFAULT_LEAST, _DEFAULT_MOST = 5 << 30, 30 << 30
 _OPTIONS = "user_subvol_rm_allowed"
-_MARK = "isola-pool"
+_MARK, _IMAGE = "isola-pool", "disk.img"
 _PROGRAM = "mkfs.btrfs"
 
 
@@ -77,6 +77,7 @@ class Subtrees(Trees):
 class BtrfsDriver(TreeDriver):
     """One pool of subvolumes."""
 
+    own_names = (_IMAGE, _MARK)
     capabilities: ClassVar = StorageCapabilities(instant_copies=True, missing=NOT_YET)
     settings: ClassVar = Settings(
         "storage pool",
@@ -98,7 +99,7 @@ class BtrfsDriver(TreeDriver):
     )
 
     def __init__(self, host: Host, pool: Pool, directory: Path) -> None:
-        self._source = Path(pool.config.get("source") or directory / "disk.img")
+        self._source = Path(pool.config.get("source") or directory / _IMAGE)
         self._is_device = self._source.is_relative_to("/dev")
         self._has_disk = self._is_device or not pool.config.get("source")
         super().__init__(host, pool, directory, directory / "disk" if self._has_disk else self._source)

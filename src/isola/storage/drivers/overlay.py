@@ -12,7 +12,7 @@ Layout of a pool, in addition to that of trees, which custom volumes have::
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -35,6 +35,7 @@ class OverlayDriver(DirectoryDriver):
 
     layers: SingleLayers
     contents_name = "overlays"
+    own_names = ("empty",)
     capabilities, settings = without_quotas("overlay", shared_layers=True)
 
     def __init__(self, host: Host, pool: Pool, directory: Path) -> None:
@@ -57,6 +58,11 @@ class OverlayDriver(DirectoryDriver):
 
     def _private(self) -> tuple[str, ...]:
         return ("layers", "custom", "partial")
+
+    async def foreign(self) -> Sequence[Path]:
+        """Also in the lower directory of volumes without layers, which is always empty."""
+        lower = [self._empty / name for name in await self._names(self._empty)]
+        return [*await super().foreign(), *lower]
 
     async def _delete_content(self) -> None:
         await super()._delete_content()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Callable
 from contextlib import suppress
 
 from isola.errors import IsolaError
@@ -99,13 +100,20 @@ async def _restore(context: Context, op: Operation, ref: Ref, name: str) -> None
         await context.storage(old).prepare_restore(op, volume, snapshot.id)
     new = await bring_to(context, op, held, wanted)
     await describe_change(context, op, old, new.value)
-    await op.commit(lambda: change_over(context, old, new, snapshot.id))
+    await op.commit(lambda: change_over(context, old, new, snapshot.id, allow=lambda: context.permit([new.value])))
 
 
-async def change_over(context: Context, old: Instance, new: Versioned[Instance], snapshot: str) -> None:
+async def change_over(
+    context: Context,
+    old: Instance,
+    new: Versioned[Instance],
+    snapshot: str,
+    *,
+    allow: Callable[[], object] = lambda: None,
+) -> None:
     """After the first write a later daemon completes it; if the root cannot be changed, the record is reverted."""
     ref = old.ref
-    await context.records.replace(ref, marked(new.value, snapshot), at=new.revision)
+    await context.records.replace(ref, marked(new.value, snapshot), at=new.revision, allow=allow)
     try:
         await context.storage(old).apply_restore(context.volume(new.value), snapshot)
     except BaseException:

@@ -55,7 +55,8 @@ class Copies:
             self._context.tell("renamed", target, caller=op.caller, old_name=source.name)
             return
         record = replace(self.new(target, source.config, source.description), created_at=source.created_at)
-        await self._announce(op, record)
+        moved = replace(source, project=target.project, pool=target.pool, name=target.name)
+        await self._announce(op, record, lambda: self._context.permit(moved))
         await self._fill(op, source, record, "")
         await self._copy_snapshots(op, source, record)
         await op.commit(lambda: self._change_over(source, record))
@@ -108,7 +109,12 @@ class Copies:
         held = records.read(source.ref.key)
         self._context.refuse_if_used(held.value, "rename")
         renamed = replace(held.value, name=target.name, project=target.project)
-        await records.rename(source.ref.key, target.key, renamed, at=held.revision)
+
+        def allow() -> None:
+            if target.project != source.project:
+                self._context.permit(renamed)
+
+        await records.rename(source.ref.key, target.key, renamed, at=held.revision, allow=allow)
 
     async def _change_over(self, source: VolumeRecord, record: VolumeRecord) -> None:
         """Change both records in one commit, so that there is always exactly one volume."""

@@ -41,7 +41,7 @@ class Https:
         self._listening: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
         self._arriving: set[asyncio.Task[None]] = set()
-        self._strangers: dict[asyncio.Task[None], tuple[str, socket.socket]] = {}
+        self._untrusted: dict[asyncio.Task[None], tuple[str, socket.socket]] = {}
         """Connections that have not presented a trusted certificate, with their addresses; the oldest first."""
         self._open: dict[NetworkProtocol, str] = {}
         """Open connections with the fingerprint of the client's certificate."""
@@ -160,21 +160,21 @@ class Https:
                 continue
             task = asyncio.ensure_future(self._arrive(link, who))
             self._arriving.add(task)
-            self._strangers[task] = who, link
+            self._untrusted[task] = who, link
             task.add_done_callback(self._left)
             if (crowding := self._ceilings.crowding()) is not None:
                 self._make_way(crowding)
 
     def _make_way(self, crowding: str) -> None:
         """Close the oldest untrusted connection of an address."""
-        task, link = next((task, link) for task, (who, link) in self._strangers.items() if who == crowding)
+        task, link = next((task, link) for task, (who, link) in self._untrusted.items() if who == crowding)
         self._known(task)
         with contextlib.suppress(OSError):
             link.shutdown(socket.SHUT_RDWR)
 
     def _known(self, task: asyncio.Task[None]) -> None:
-        if (stranger := self._strangers.pop(task, None)) is not None:
-            self._ceilings.prove(stranger[0])
+        if (found := self._untrusted.pop(task, None)) is not None:
+            self._ceilings.prove(found[0])
 
     def _left(self, task: asyncio.Task[None]) -> None:
         self._known(task)

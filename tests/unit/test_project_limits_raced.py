@@ -1,0 +1,85 @@
+"""Limits of projects hold if several changes are made at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from rest_door import Stand, standing
+
+from isola.errors import Forbidden
+from isola.model.volume import VolumeRecord, VolumeRef
+from isola.operations import Operation
+from isola.storage import VolumeDriver
+from isola.storage.capabilities import Feature
+
+_BOUND = {"limits.memory": "1GiB", "limits.disk": "10GiB", "features.images": "false", "features.profiles": "false"}
+_MIB = 1 << 20
+
+
+async def _has_all_features(driver: VolumeDriver, feature: Feature) -> str:
+    return ""
+
+
+@pytest.fixture
+async def stand() -> AsyncIterator[Stand]:
+    async with standing() as open_door:
+        yield open_door
+
+
+async def project(stand: Stand, *keys: str) -> None:
+    config = {key: value for key, value in _BOUND.items() if key in keys or key.startswith("features")}
+    assert (await stand.ask("POST", "/1.0/projects", {"name": "blue", "config": config}))[0] == 201
+
+
+async def launch(stand: Stand, name: str, memory: str) -> None:
+    wanted: dict[str, Any] = {"source": {"type": "image", "alias": "tiny"}, "config": {"limits.memory": memory}}
+    done = await stand.finish("POST", "/1.0/instances?project=blue", {"name": name, **wanted})
+    assert done["status"] == "Success", done
+
+
+async def test_restores_at_once_do_not_exceed_the_limit(stand: Stand) -> None:
+    await project(stand, "limits.memory")
+    for name in ("web1", "web2"):
+        path = f"/1.0/instances/{name}"
+        await launch(stand, name, "700MiB")
+        await stand.finish("POST", f"{path}/snapshots?project=blue", {"name": "large"})
+        small = {"config": {"limits.memory": "100MiB"}}
+        assert (await stand.ask("PATCH", f"{path}?project=blue", small))[0] == 200
+    restores = (
+        stand.finish("PUT", f"/1.0/instances/{name}?project=blue", {"restore": "large"}) for name in ("web1", "web2")
+    )
+    done = await asyncio.gather(*restores)
+    assert sorted(each["status"] for each in done) == ["Failure", "Success"]
+    assert "limits.memory" in "".join(each["err"] for each in done)
+    shown = await stand.get("/1.0/instances?project=blue&recursion=1")
+    assert sorted(each["config"]["limits.memory"] for each in shown) == ["100MiB", "700MiB"]
+    assert not any(key.startswith("volatile.restor") for each in shown for key in each["config"])
+
+
+@pytest.mark.parametrize("pool", ["default", "other"])
+async def test_volumes_moved_at_once_do_not_exceed_the_limit(
+    stand: Stand, pool: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(VolumeDriver, "why_not", _has_all_features)
+    await project(stand, "limits.disk")
+    records, volumes = stand.world.parts.records.volumes, stand.services.volumes
+    if pool != "default":
+        assert (await stand.ask("POST", "/1.0/storage-pools", {"name": pool, "driver": "dir"}))[0] == 201
+    refs = [VolumeRef.custom("default", name) for name in ("one", "two")]
+    for ref in refs:
+        status, answer = await stand.ask("POST", "/1.0/storage-pools/default/volumes/custom", {"name": ref.name})
+        assert status == 201, answer
+        await records.change(ref.key, lambda found: replace(found, config={"size": "6GiB"}))
+    targets = [VolumeRef.custom(pool, ref.name, "blue") for ref in refs]
+    begun: list[Operation] = []
+    for ref, target in zip(refs, targets, strict=True):
+        begun.append(await volumes.move(ref, target))
+    done = await asyncio.gather(*(stand.services.operations.finish(each) for each in begun), return_exceptions=True)
+    assert sum(isinstance(each, Forbidden) for each in done) == 1, done
+    there: list[VolumeRecord] = [each for each in records if each.project == "blue"]
+    assert sum(each.size or 0 for each in there) <= 10 * 1024 * _MIB
+    assert len(list(records)) == 2 and all(each.ready for each in records)

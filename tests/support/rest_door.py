@@ -19,6 +19,7 @@ from isola.host.system import Kernel
 from isola.model.instance import Address, Instance, InterfaceState
 from isola.model.probe import Probe
 from isola.model.reference import Ref
+from isola.storage.capabilities import Feature
 from isola.testing.door import OpenDoor, opened, world_in
 from isola.testing.files import FakeRoot, Node
 from isola.testing.namespaces import LOOPBACK
@@ -149,8 +150,13 @@ class _AbsentStorage(FakeStorage):
         return Probe(False, reason="no btrfs", remedy="install it")
 
 
-_ABSENT = Drivers({"crun": _AbsentRuntime}, {"btrfs": _AbsentStorage})
-"""Drivers that do not work on this host."""
+class _LimitingStorage(FakeStorage):
+    async def why_not(self, feature: Feature) -> str:
+        return ""
+
+
+_MORE = Drivers({"crun": _AbsentRuntime}, {"btrfs": _AbsentStorage, "limiting": _LimitingStorage})
+"""Drivers that do not work on this host, and one whose pools have quotas."""
 
 
 @asynccontextmanager
@@ -162,7 +168,7 @@ async def standing(
     ``before`` prepares the state left by earlier daemons; ``tiny`` imports the image of that name.
     """
     with tempfile.TemporaryDirectory(prefix="rest-", dir=MEMORY) as text:
-        world = world_in(Path(text), _system(), _ABSENT)
+        world = world_in(Path(text), _system(), _MORE)
         if before is not None:
             await before(world)
         async with opened(world, tiny=tiny) as door:

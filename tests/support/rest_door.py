@@ -155,20 +155,24 @@ class _LimitingStorage(FakeStorage):
         return ""
 
 
-_MORE = Drivers({"crun": _AbsentRuntime}, {"btrfs": _AbsentStorage, "limiting": _LimitingStorage})
-"""Drivers that do not work on this host, and one whose pools have quotas."""
+LIMITING = "limiting"
+"""A storage driver whose pools have quotas."""
+_ABSENT = Drivers({"crun": _AbsentRuntime}, {"btrfs": _AbsentStorage})
+"""Drivers that do not work on this host."""
+_WITH_QUOTAS = Drivers(_ABSENT.runtimes, {**(_ABSENT.storage or {}), LIMITING: _LimitingStorage})
 
 
 @asynccontextmanager
 async def standing(
-    before: Callable[[World], Awaitable[object]] | None = None, *, tiny: bool = True
+    before: Callable[[World], Awaitable[object]] | None = None, *, tiny: bool = True, quotas: bool = False
 ) -> AsyncIterator[Stand]:
     """An open door; closed at the end, when its socket and its uploads must have been removed.
 
-    ``before`` prepares the state left by earlier daemons; ``tiny`` imports the image of that name.
+    ``before`` prepares the state left by earlier daemons; ``tiny`` imports the image of that name; ``quotas``
+    adds the storage driver ``LIMITING``.
     """
     with tempfile.TemporaryDirectory(prefix="rest-", dir=MEMORY) as text:
-        world = world_in(Path(text), _system(), _MORE)
+        world = world_in(Path(text), _system(), _WITH_QUOTAS if quotas else _ABSENT)
         if before is not None:
             await before(world)
         async with opened(world, tiny=tiny) as door:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from rest_door import Stand, standing
+from rest_door import LIMITING, Stand, standing
 
 from isola.errors import Forbidden
 from isola.model.volume import VolumeRecord, VolumeRef
@@ -20,7 +20,7 @@ _MIB = 1 << 20
 
 @pytest.fixture
 async def stand() -> AsyncIterator[Stand]:
-    async with standing() as open_door:
+    async with standing(quotas=True) as open_door:
         yield open_door
 
 
@@ -59,7 +59,7 @@ async def test_volumes_moved_at_once_do_not_exceed_the_limit(stand: Stand, pool:
     await project(stand, "limits.disk")
     records, volumes = stand.world.parts.records.volumes, stand.services.volumes
     for name in {"fast", pool}:
-        assert (await stand.ask("POST", "/1.0/storage-pools", {"name": name, "driver": "limiting"}))[0] == 201
+        assert (await stand.ask("POST", "/1.0/storage-pools", {"name": name, "driver": LIMITING}))[0] == 201
     refs = [VolumeRef.custom("fast", name) for name in ("one", "two")]
     for ref in refs:
         status, answer = await stand.ask("POST", "/1.0/storage-pools/fast/volumes/custom", {"name": ref.name})

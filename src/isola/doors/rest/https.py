@@ -9,6 +9,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 from aiohttp import web
 
@@ -41,8 +42,10 @@ class Https:
         self._listening: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
         self._arriving: set[asyncio.Task[None]] = set()
-        self._untrusted: dict[asyncio.Task[None], tuple[str, socket.socket]] = {}
-        """Connections that have not presented a trusted certificate, with their addresses; the oldest first."""
+        self._untrusted: dict[asyncio.Task[None], tuple[str, Callable[[], object]]] = {}
+        """Connections that have not presented a trusted certificate, the oldest first: the address, and what closes
+        it.
+        """
         self._open: dict[NetworkProtocol, str] = {}
         """Open connections with the fingerprint of the client's certificate."""
         self._context: ssl.SSLContext | None = None
@@ -160,17 +163,18 @@ class Https:
                 continue
             task = asyncio.ensure_future(self._arrive(link, who))
             self._arriving.add(task)
-            self._untrusted[task] = who, link
+            self._untrusted[task] = who, partial(link.shutdown, socket.SHUT_RDWR)
             task.add_done_callback(self._left)
             if (crowding := self._ceilings.crowding()) is not None:
-                self._make_way(crowding)
+                await self._make_way(crowding)
 
-    def _make_way(self, crowding: str) -> None:
-        """Close the oldest untrusted connection of an address."""
-        task, link = next((task, link) for task, (who, link) in self._untrusted.items() if who == crowding)
+    async def _make_way(self, crowding: str) -> None:
+        """Close the oldest untrusted connection of an address, and wait until its buffers are free again."""
+        task, close = next((task, close) for task, (who, close) in self._untrusted.items() if who == crowding)
         self._known(task)
         with contextlib.suppress(OSError):
-            link.shutdown(socket.SHUT_RDWR)
+            close()
+        await asyncio.wait([task], timeout=_CLOSE_SECONDS)
 
     def _known(self, task: asyncio.Task[None]) -> None:
         if (found := self._untrusted.pop(task, None)) is not None:
@@ -199,6 +203,8 @@ class Https:
             self._open[protocol] = fingerprint
             if self._services.certificates.caller(fingerprint, who).trusted:
                 self._known(task)
+            elif task in self._untrusted:
+                self._untrusted[task] = who, transport.abort
             try:
                 await lost.wait()
             finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import logging
 import stat
 import struct
 from collections.abc import AsyncIterator
@@ -279,6 +280,23 @@ async def test_a_session_ends_when_the_instance_stops_and_does_not_hold_up_a_sta
     assert not stand.world.context.file_sessions
 
 
+async def other_project(stand: Stand) -> None:
+    config = {"features.images": "false", "features.profiles": "false"}
+    assert (await stand.ask("POST", "/1.0/projects", {"name": "blue", "config": config}))[0] == 201
+    body = {"name": "web2", "source": {"type": "image", "alias": "tiny"}}
+    assert (await stand.finish("POST", "/1.0/instances?project=blue", body))["status"] == "Success"
+
+
+async def test_sessions_fill_no_log(stand: Stand, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        head, _, writer = await upgraded(stand.path, "web1")
+        assert head.startswith("HTTP/1.1 101")
+        await eventually(lambda: bool(stand.world.context.file_sessions))
+        writer.close()
+        await eventually(lambda: not stand.world.context.file_sessions)
+    assert [each.getMessage() for each in caplog.records if each.name.startswith("asyncssh")] == []
+
+
 async def test_sessions_are_bounded(stand: Stand) -> None:
     ends = [await upgraded(stand.path, "web1") for _ in range(64)]
     assert all(head.startswith("HTTP/1.1 101") for head, _, _ in ends)
@@ -286,6 +304,9 @@ async def test_sessions_are_bounded(stand: Stand) -> None:
     assert head.startswith("HTTP/1.1 409")
     length = int(head.lower().partition("content-length: ")[2].partition("\r\n")[0])
     assert "64 clients" in json.loads(await reader.readexactly(length))["error"]
+    await other_project(stand)
+    ends.append(await upgraded(stand.path, "web2", project="blue"))
+    assert ends[-1][0].startswith("HTTP/1.1 101"), "other projects have room"
     for _, _, each in [*ends, ("", reader, writer)]:
         each.close()
     await eventually(lambda: not stand.world.context.file_sessions)

@@ -13,8 +13,10 @@ from isola.instances.context import Context
 from isola.instances.phases import require_kept
 from isola.model.instance import Instance
 
-_SESSIONS = 64
+_SESSIONS = 128
 """Maximum number of clients that stay connected to files, of all instances together."""
+_OF_PROJECT = 64
+"""The same, of one project: its clients leave room for those of others."""
 _LEAVE_SECONDS = 5.0
 
 
@@ -32,6 +34,12 @@ async def session(context: Context, instance: Instance) -> AsyncIterator[FilesSe
     """Like ``root``, until ``over``. Raises WrongState, and Conflict when too many clients are connected."""
     if len(context.file_sessions) >= _SESSIONS:
         raise Conflict(f"{_SESSIONS} clients are connected to files of instances", remedy="disconnect one of them")
+    ids = {each.id for each in context.records if each.project == instance.project}
+    if sum(id in ids for id, _ in context.file_sessions.values()) >= _OF_PROJECT:
+        raise Conflict(
+            f"{_OF_PROJECT} clients are connected to files of instances of project {instance.project!r}",
+            remedy="disconnect one of them",
+        )
     live = context.live.get(instance.id)
     over = asyncio.Event() if live is None else live.ended
     left = asyncio.Event()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 
 from asyncssh.packet import SSHPacket
 from asyncssh.sftp import SFTPBadMessage, SFTPFailure, SFTPLimits, SFTPServerHandler
@@ -12,6 +13,7 @@ from isola.doors.rest.sftp.stream import SftpStream
 from isola.doors.takeover import TakenOver
 from isola.host.files import Root
 
+logging.getLogger("asyncssh").setLevel(logging.WARNING)  # otherwise each session is a line in the daemon's log
 _VERSION = 3
 _PACKET_LIMIT = 256 * 1024
 """Bytes of a packet, as in OpenSSH; clients send far less."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from incus_client import Incus
 from lxc_client import Lxc
 
-POOLS = {"btrfs": ("size=512MiB",), "overlay": ()}
+POOLS = {"btrfs": ("size=512MiB",), "overlay": (), "dir": ()}
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -160,6 +161,14 @@ def test_tmpfs_and_terminals_have_a_ceiling() -> None:
         assert isinstance(options, list) and {"size=1073741824", "nr_inodes=65536"} <= set(options)
     pseudo = table["/dev/pts"]
     assert isinstance(pseudo, list) and "max=300" in pseudo
+
+
+@pytest.mark.parametrize("system", [True, False])
+def test_every_tmpfs_has_a_limit_of_inodes(system: bool) -> None:
+    for mount in mounts(system=system, tmpfs=64 << 20):
+        options = mount["options"]
+        assert isinstance(options, list)
+        assert mount["type"] != "tmpfs" or "nr_inodes=16384" in options, mount["destination"]
 
 
 def test_only_a_distribution_may_write_its_groups() -> None:

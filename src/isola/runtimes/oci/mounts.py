@@ -33,6 +33,11 @@ READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sysrq-trigger")
 READ_ONLY_FOR_APPLICATIONS = (*READ_ONLY, "/proc/sys")
 """A system container can set sysctls of its own network; the kernel protects the rest of /proc/sys by ownership."""
 
+# Inodes use a kilobyte of memory each, also those of empty files, which no size limits; by default the kernel permits
+# one for every second page of the host's memory.
+_LEAST_INODES = 16384
+_INODES = f"nr_inodes={_LEAST_INODES}"
+
 
 def mounts(
     *,
@@ -48,7 +53,7 @@ def mounts(
     if system:
         # systemd needs /run empty and writable early at boot; otherwise it mounts a tmpfs itself, with a warning.
         table.append(_tmpfs("/run", "mode=0755", "nosuid", "nodev", *room))
-        table.append(_tmpfs("/run/lock", "mode=1777", "nosuid", "nodev", "noexec", "size=5m"))
+        table.append(_tmpfs("/run/lock", "mode=1777", "nosuid", "nodev", "noexec", "size=5m", _INODES))
     if lxcfs is not None:
         table += [_bind(lxcfs / name, f"/{name}") for name in LXCFS_FILES if name in lxcfs_files]
     return table
@@ -71,16 +76,14 @@ def _kernel(system: bool) -> list[Mount]:
 
 
 def _room(tmpfs: int) -> list[str]:
-    # Inodes use a kilobyte of memory each; by default the kernel permits one for every second page of the host's
-    # memory.
-    return [f"size={tmpfs}", f"nr_inodes={max(tmpfs // 16384, 16384)}"] if tmpfs else []
+    return [f"size={tmpfs}", f"nr_inodes={max(tmpfs // 16384, _LEAST_INODES)}"] if tmpfs else []
 
 
 def _devices(system: bool, room: list[str], terminals: int) -> list[Mount]:
     shared_memory = ["mode=1777", "nosuid", "nodev", *([] if system else ["noexec"]), *room]
     most = [f"max={terminals}"] if terminals else []
     return [
-        _tmpfs("/dev", "mode=0755", "nosuid", "strictatime", "size=512k"),
+        _tmpfs("/dev", "mode=0755", "nosuid", "strictatime", "size=512k", _INODES),
         {
             "destination": "/dev/pts",
             "type": "devpts",

@@ -15,6 +15,8 @@ from isola.doors.rest.routing import all_routes
 from isola.model.caller import Credential
 from isola.model.event import EventKind, Lifecycle
 from isola.model.operation import OperationView
+from isola.model.reference import Entity, Kind
+from isola.model.warning import WarningType
 from isola.x509 import parse
 
 WEB, VOLUMES = "/1.0/instances/web1", "/1.0/storage-pools/default/volumes"
@@ -100,6 +102,9 @@ WALK: list[tuple[str, str, Any]] = [
     ("POST /1.0/storage-pools/{pool}/volumes/{type}/{volume}", DATA, {"name": "moved"}),
     ("DELETE /1.0/storage-pools/{pool}/volumes/{type}/{volume}", f"{VOLUMES}/custom/moved", None),
     ("DELETE /1.0/operations/{id}", "/1.0/operations/SECRET", None),
+    ("PUT /1.0/warnings/{id}", "/1.0/warnings/WARNING", {"status": "acknowledged"}),
+    ("PATCH /1.0/warnings/{id}", "/1.0/warnings/WARNING", {"status": "new"}),
+    ("DELETE /1.0/warnings/{id}", "/1.0/warnings/WARNING", None),
     (
         "POST /1.0/isola/unknown",
         "/1.0/isola/unknown",
@@ -142,7 +147,10 @@ def test_every_route_that_changes_something_is_walked() -> None:
 async def test_what_follows_from_a_request_names_its_caller(stand: Stand) -> None:
     (image,) = [each.fingerprint for each in stand.services.images]
     shown = pair()
-    places = {"FINGERPRINT": image, "SHOWN": parse(shown.certificate).fingerprint}
+    stand.services.warnings.report(WarningType.POOL_UNAVAILABLE, Entity.of_host(Kind.STORAGE_POOL, "default"), "a test")
+    await stand.services.warnings.settled()
+    [warning] = stand.services.warnings
+    places = {"FINGERPRINT": image, "SHOWN": parse(shown.certificate).fingerprint, "WARNING": warning.id}
     inside = {"FINGERPRINT": image, "SHOWN": der_of(shown)}
     for route, path, body in WALK:
         follower = stand.services.events.follow([EventKind.OPERATION, EventKind.LIFECYCLE])

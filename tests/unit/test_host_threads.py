@@ -45,3 +45,35 @@ async def test_a_slow_look_at_the_space_does_not_hold_up_deletions(busy: Work, t
             await files.disk_usage(tmp_path)
         if busy is not Work.COPY:
             await files.sync(tmp_path)
+
+
+async def test_calls_one_after_the_other_need_one_thread() -> None:
+    await in_long_thread(Work.MEASURE, bool)
+    before = threading.active_count()
+    for _ in range(20):
+        assert await in_long_thread(Work.MEASURE, int, "7") == 7
+    assert threading.active_count() == before
+
+
+async def test_a_cancelled_call_ends_before_its_caller() -> None:
+    gate, begun, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        gate.wait(30)
+        ended.set()
+
+    call = asyncio.create_task(in_thread(work))
+    while not begun.is_set():  # noqa: ASYNC110 - set by a thread
+        await asyncio.sleep(0.001)
+    call.cancel()
+    await asyncio.sleep(0.01)
+    assert not call.done()
+    gate.set()
+    await asyncio.wait([call])
+    assert ended.is_set()
+
+
+async def test_errors_of_calls_reach_their_callers() -> None:
+    with pytest.raises(ValueError, match="invalid literal"):
+        await in_thread(int, "seven")

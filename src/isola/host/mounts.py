@@ -131,7 +131,8 @@ class LinuxMounts:
     """By the mount system calls. Exactly one mount per overlay remains: overlay keeps private clones of its layers."""
 
     def __init__(self) -> None:
-        self._asked: dict[Path, threading.Thread] = {}
+        self._asked: dict[Path, tuple[asyncio.Future[bool], float]] = {}
+        """The last question about each file system: its answer, and when it was asked."""
 
     async def overlay(self, mount: OverlayMount) -> None:
         await in_thread(_overlay, mount)
@@ -158,15 +159,12 @@ class LinuxMounts:
 
     async def responds(self, target: Path, seconds: float = 1.0) -> bool:
         """Asked from a thread of its own: nothing but the answer, or its death, frees a thread that hangs."""
-        if (before := self._asked.get(target)) is not None and before.is_alive():
-            return False
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[bool] = loop.create_future()
-        thread = self._asked[target] = threading.Thread(
-            target=_ask, args=(target, loop, answer), name="isola-responds", daemon=True
-        )
-        thread.start()
-        done, _ = await asyncio.wait({answer}, timeout=seconds)
+        answer, asked_at = self._asked.get(target) or (None, 0.0)
+        if answer is None or answer.done():
+            answer, asked_at = self._asked[target] = loop.create_future(), loop.time()
+            threading.Thread(target=_ask, args=(target, loop, answer), name="isola-responds", daemon=True).start()
+        done, _ = await asyncio.wait({answer}, timeout=max(0.0, asked_at + seconds - loop.time()))
         return bool(done) and answer.result()
 
     async def mounted(self, target: Path) -> bool:

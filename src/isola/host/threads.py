@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from functools import partial
-from typing import ParamSpec, TypeVar
+from queue import SimpleQueue
+from typing import Any, ParamSpec, TypeVar
 
 from isola.host.cancellation import deliver, finish
 
@@ -30,17 +32,70 @@ class Work(Enum):
     """Programs that are started, on a host that may be busy."""
 
 
+_Call = tuple[Callable[[], Any], asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
+
+
+class _Threads:
+    """Threads that are made when they are needed, and stay until the process ends.
+
+    An executor of ``concurrent.futures`` has a second future and several locks for each call, and a start of an
+    instance makes dozens of calls.
+    """
+
+    def __init__(self, name: str, most: int) -> None:
+        self._name = name
+        self._most = most
+        self._calls: SimpleQueue[_Call] = SimpleQueue()
+        self._made = 0
+        self._open = 0
+        """Calls without a result so far. Only the thread of the event loop uses it."""
+
+    def begin(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        """Put the call in line. The result must be awaited: an event loop that ends does not wait for threads."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+        self._calls.put((work, loop, done))
+        self._open += 1
+        if self._made < min(self._open, self._most):
+            name = f"isola-{self._name}_{self._made}"
+            threading.Thread(target=self._serve, name=name, daemon=True).start()
+            self._made += 1
+        return done
+
+    def _serve(self) -> None:
+        while True:
+            self._answer(*self._calls.get())
+
+    def _answer(self, work: Callable[[], T], loop: asyncio.AbstractEventLoop, done: asyncio.Future[T]) -> None:
+        try:
+            settle = partial(done.set_result, work())
+        except BaseException as error:
+            settle = partial(done.set_exception, error)
+        try:
+            loop.call_soon_threadsafe(self._settle, settle, done)
+        except RuntimeError:
+            pass  # the loop is closed
+        finally:
+            del settle, work, done  # an error would hold this frame, and the frame the error
+
+    def _settle(self, settle: Callable[[], None], done: asyncio.Future[T]) -> None:
+        self._open -= 1
+        if not done.done():
+            settle()
+
+
+_QUICK = _Threads("quick", min(32, (os.cpu_count() or 1) + 4))
 _THREADS = {Work.REMOVE: 3, Work.MEASURE: 2, Work.COPY: 3, Work.INSIDE: 8, Work.START: 4}
-_pools = {work: ThreadPoolExecutor(size, thread_name_prefix=f"isola-{work.value}") for work, size in _THREADS.items()}
+_LONG = {work: _Threads(work.value, size) for work, size in _THREADS.items()}
 
 
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run quick blocking calls in a thread. A cancellation waits for them: nothing goes on behind the caller's back."""
     await deliver()
-    return await finish(asyncio.get_running_loop().run_in_executor(None, partial(function, *args, **kwargs)))
+    return await finish(_QUICK.begin(partial(function, *args, **kwargs)))
 
 
 async def in_long_thread(work: Work, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """The same in a thread for this kind of work, of which there are few."""
     await deliver()
-    return await finish(asyncio.get_running_loop().run_in_executor(_pools[work], partial(function, *args, **kwargs)))
+    return await finish(_LONG[work].begin(partial(function, *args, **kwargs)))

@@ -185,11 +185,10 @@ class NicDevice(DeviceDriver):
         behaviour = Behaviour.read(config)
         if network is None and (behaviour.ipv4_filtering or behaviour.ipv6_filtering):
             self._require_address(plug, behaviour)
-        name = config.get(HOST_NAME)
-        others = [other for other in self.parts.others() if other.config.get(HOST_NAME) == name]
-        if name and any((other.instance.id, other.name) != (plug.instance.id, plug.name) for other in others):
-            raise self._taken(plug, f"Another NIC has the host name {name!r}")
-        if name:
+        if name := config.get(HOST_NAME):
+            others = [other for other in self.parts.others() if other.config.get(HOST_NAME) == name]
+            if any((other.instance.id, other.name) != (plug.instance.id, plug.name) for other in others):
+                raise self._taken(plug, f"Another NIC has the host name {name!r}")
             await self._require_free(plug, name)
 
     async def choose(self, op: Operation, plug: Plug, known: DeviceState | None) -> DeviceState:

@@ -130,3 +130,14 @@ async def test_an_urgent_one_waits_a_while_for_what_does_not_give_way(bench: Ben
     await settled()
     assert first.status is OperationStatus.CANCELLED and urgent.status is OperationStatus.RUNNING  # type: ignore[comparison-overlap]
     await bench.end("b")
+
+
+async def test_a_lock_that_is_named_twice_is_taken_once(bench: Bench) -> None:
+    """As where an instance is to be refreshed from itself, or renamed to its own name, while another works on it."""
+    first = bench.start("first", "a")
+    twice = bench.start("twice", "a", "a")
+    last = bench.start("last", "a")
+    for name in ("first", "twice", "last"):
+        await bench.end(name)
+    assert {each.status for each in (first, twice, last)} == {OperationStatus.SUCCESS}
+    assert bench.operations.locked() == []

@@ -49,8 +49,8 @@ class Turns:
 
     def join(self, operation: Operation, locks: Sequence[str], *, urgent: bool = False) -> Operation | None:
         """Stand in line; returns the one to wait for, or None where the turn has come."""
-        self._locks[operation.id] = tuple(locks)
-        for lock in locks:
+        self._locks[operation.id] = tuple(dict.fromkeys(locks))
+        for lock in self._locks[operation.id]:
             line = self._lines.setdefault(lock, [])
             if urgent and line:
                 line.insert(1 + sum(1 for other in line[1:] if other.urgent), operation)

@@ -6,24 +6,17 @@ import contextlib
 import http.client
 import json
 import os
-import random
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from audit import records, settled
 from daemon import ApiError, Daemon
+from sampling import Share, chosen
 
 from isola.testing.images import tiny_image
 
 ACTIONS = ("fail", "cancel", "kill")
-WHOLE = bool(os.environ.get("ISOLA_TEST_WHOLE"))
-_RUN = int(os.environ.get("PYTEST_XDIST_TESTRUNUID", "0"), 16) or time.time_ns()
-SEED = int(os.environ.get("ISOLA_TEST_SEED") or _RUN % 1_000_000)
-"""The same for all workers of a run."""
-Share = tuple[int, int]
-"""Number and count of the shares that the points of a walk are dealt to by chance; ``WHOLE``: each gets all."""
 
 
 @dataclass(frozen=True)
@@ -113,13 +106,6 @@ def walk(daemon: Daemon, verb: Verb, runtime: str, action: str, share: Share = (
     verb.prepare(daemon, runtime)
     verb.act(daemon, runtime)
     assert verb.acknowledged(daemon)
-
-
-def chosen(points: int, share: Share) -> list[int]:
-    number, count = (0, 1) if WHOLE else share
-    if count > 1:
-        print(f"ISOLA_TEST_SEED={SEED}")
-    return sorted(random.Random(SEED).sample(range(points), points)[number::count])
 
 
 def learn(daemon: Daemon, verb: Verb, runtime: str) -> list[str]:

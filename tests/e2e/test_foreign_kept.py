@@ -56,6 +56,10 @@ def take_away(pool: Path) -> None:
 def test_it_survives_restarts_and_is_listed(isola: Cli, pool: Path) -> None:
     contents = put(pool)
     try:
+        before = json.loads(isola("admin", "unknown", "-f", "json").stdout)
+        assert {"theirs", "custom/theirs", "custom/their-file", "their-file"} <= {each["id"] for each in before}
+        assert {str(pool / "theirs"), str(pool / "custom" / "theirs")} <= {str(each.get("path")) for each in before}
+        assert isola("admin", "remove-unknown", "custom/theirs", check=False).returncode == 1
         isola.daemon.stop()
         isola.daemon.start()
         assert isola("exec", "fk-runs", "--", "echo", "lives").stdout == "lives\n"
@@ -70,6 +74,4 @@ def test_it_survives_restarts_and_is_listed(isola: Cli, pool: Path) -> None:
         assert {file: file.read_text() for file in contents} == contents
     finally:
         take_away(pool)
-    isola.daemon.stop()
-    isola.daemon.start()
     assert json.loads(isola("admin", "unknown", "-f", "json").stdout) == []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+from pathlib import Path
 
 import pytest
 from memory_audit import differences
@@ -10,8 +12,11 @@ from memory_audit import differences
 from isola.daemon.bootstrap import NETWORK, POOL
 from isola.errors import AlreadyExists, Conflict, InUse, InvalidInput, NotFound
 from isola.instances.identity import nics_of
+from isola.instances.move import Destination
 from isola.model.instance import Instance, Status
 from isola.model.reference import Ref
+from isola.model.storage import Pool
+from isola.model.volume import VolumeRef
 from isola.state import Intent
 from isola.testing.parts import World
 
@@ -136,8 +141,6 @@ async def test_a_pool_and_a_network_are_taken_in_by_a_daemon_without_records(wor
 
 async def test_another_pool_is_taken_in_with_what_lies_in_it(world: World) -> None:
     services = world.parts.services
-    from isola.model.storage import Pool
-
     await world.finish(services.operations.start("x", lambda op: services.pools.create(op, Pool("second"))))
     root = {"root": {"type": "disk", "path": "/", "pool": "second"}}
     instance = await world.create("web1", devices=root)
@@ -176,3 +179,87 @@ async def test_a_volume_without_a_description_gets_one(world: World) -> None:
     await world.parts.close()
     await world.start()
     assert await world.host.files.names(place) == (f"{instance.id}.json",)
+
+
+async def second_pool(world: World) -> None:
+    services = world.parts.services
+    await world.finish(services.operations.start("x", lambda op: services.pools.create(op, Pool("second"))))
+
+
+async def put(world: World, place: str) -> Path:
+    path = world.directory / "pools" / place
+    await world.host.files.make_directory(path)
+    return path
+
+
+async def test_what_has_come_since_the_start_is_found_on_request(world: World) -> None:
+    await put(world, "default/volumes/theirs")
+    instances = world.parts.services.instances
+    assert not instances.unknown()
+    await instances.look()
+    assert [each.key for each in instances.unknown()] == ["default/theirs"]
+    await world.host.files.remove_tree(world.directory / "pools/default/volumes/theirs")
+    await instances.look()
+    assert not instances.unknown()
+
+
+async def test_the_same_id_may_be_in_two_pools(world: World) -> None:
+    await second_pool(world)
+    for pool in ("default", "second"):
+        await put(world, f"{pool}/volumes/theirs")
+    instances = world.parts.services.instances
+    await instances.look()
+    assert [each.key for each in instances.unknown()] == ["default/theirs", "second/theirs"]
+    with pytest.raises(InvalidInput, match="default/theirs, second/theirs"):
+        instances.remove_unknown("theirs")
+    await world.finish(instances.remove_unknown("second/theirs"))
+    assert [each.key for each in instances.unknown()] == ["default/theirs"]
+    assert await world.host.files.exists(world.directory / "pools/default/volumes/theirs")
+
+
+async def test_a_copy_of_a_recorded_volume_is_removed_alone(world: World) -> None:
+    instance = await world.create("web1", start=True)
+    before = await everything_of(world, instance)
+    await second_pool(world)
+    await put(world, f"second/volumes/{instance.id}")
+    instances = world.parts.services.instances
+    await instances.look()
+    (found,) = instances.unknown()
+    assert (found.key, found.running) == (f"second/{instance.id}", False)
+    await world.finish(instances.remove_unknown(instance.id))
+    assert await everything_of(world, instance) == before
+    assert not await world.host.files.exists(world.directory / "pools/second/volumes" / instance.id)
+    assert not await differences(world)
+
+
+async def test_nothing_that_is_made_or_deleted_meanwhile_is_unknown(world: World) -> None:
+    instances = world.parts.services.instances
+    reports: list[str] = []
+    looks: list[int] = []
+
+    async def watch() -> None:
+        while True:
+            await instances.look()
+            reports.extend(each.key for each in instances.unknown())
+            looks.append(len(reports))
+            await asyncio.sleep(0)
+
+    watching = asyncio.create_task(watch())
+    try:
+        await second_pool(world)
+        for _ in range(5):
+            await world.create("web1", start=True)
+            await world.finish(instances.stop(Ref.default("web1"), force=True))
+            await world.finish(instances.move(Ref.default("web1"), Destination(Ref.default("web1"), pool="second")))
+            await world.finish(instances.delete(Ref.default("web1"), force=True))
+    finally:
+        watching.cancel()
+    assert len(looks) > 50 and not reports
+
+
+async def test_files_that_are_nothing_of_ours_are_listed(world: World) -> None:
+    volumes = world.parts.services.volumes
+    await world.finish(await volumes.create(VolumeRef.custom(POOL, "data", "default"), {}, ""))
+    assert not await volumes.foreign(POOL)
+    theirs = [await put(world, f"default/{name}") for name in ("custom/theirs", "theirs")]
+    assert list(await volumes.foreign(POOL)) == theirs

@@ -20,6 +20,7 @@ class UnknownInfo(TypedDict, total=False):
     name: str
     adoptable: bool
     pool: str
+    path: str
     running: bool
     size: int
     count: int

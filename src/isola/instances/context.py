@@ -171,7 +171,7 @@ class Context:
     """Pending starts of rebooted instances, by id."""
     leaving: bool = False
     """The daemon is stopping: pending starts are left to the next one."""
-    described: dict[str, Described[Instance]] = field(default_factory=dict)
+    described: dict[Path, Described[Instance]] = field(default_factory=dict)
     """Descriptions of volumes, by pool."""
     file_sessions: dict[asyncio.Event, tuple[str, asyncio.Event]] = field(default_factory=dict)
     """Clients connected to files: event set when one has left -> the instance's id, and an event that ends it."""
@@ -293,10 +293,10 @@ class Context:
 
     def descriptions(self, pool: str) -> Described[Instance]:
         """Descriptions of the volumes of a pool. Raises NotFound."""
-        if pool not in self.described:
-            place = self.pools.driver(pool).descriptions
-            self.described[pool] = Described(self.host.files, place, record_codec(Instance))
-        return self.described[pool]
+        place = self.pools.driver(pool).descriptions  # a later pool of that name may have another place
+        if place not in self.described:
+            self.described[place] = Described(self.host.files, place, record_codec(Instance))
+        return self.described[place]
 
     def everybody(self) -> list[Instance]:
         """All instances with a record, and those that exist on the host only."""

@@ -376,7 +376,7 @@ class Instances:
         found = unknown_verbs.find(self._context, id)
         return self._context.operations.start(
             "Removing an unknown instance",
-            lambda op: unknown_verbs.remove(self._context, op, found.id),
+            lambda op: unknown_verbs.remove(self._context, op, found.key),
             locks=[unknown_entity(found).lock],
             caller=caller,
         )

@@ -7,16 +7,15 @@ import logging
 from functools import partial
 from pathlib import Path
 
-from isola.errors import AlreadyExists, InvalidInput, IsolaError, NotFound, WrongState
+from isola.errors import AlreadyExists, InvalidInput, NotFound, WrongState
 from isola.instances.configuration import expanded
 from isola.instances.context import Context
 from isola.instances.describe import describe, forget_volume
 from isola.instances.expand import require
-from isola.instances.half_made import BEGUN
 from isola.instances.identity import plugs_of
-from isola.instances.moving import MOVING
 from isola.instances.placement import cpus_text, limits
 from isola.instances.ranges import give_back
+from isola.instances.sightings import seen
 from isola.instances.supervise import adopt as look_after
 from isola.instances.volatile import CPUS, LAST_BOOT
 from isola.model.instance import Desired, Instance, Unknown
@@ -26,45 +25,42 @@ from isola.model.storage import Volume
 from isola.operations import Operation
 
 log = logging.getLogger(__name__)
+_ATTEMPTS = 3
 
 
 async def look(context: Context) -> None:
-    """Find instances without a record or intent, before any ids or addresses are chosen, since these have some, too."""
-    spoken_for = {instance.id for instance in context.records}
-    spoken_for |= {intent.id for intent in context.intents.of_kind(BEGUN)}
-    spoken_for |= {intent.facts.get("instance", "") for intent in context.intents.of_kind(MOVING)}
-    found: dict[str, Unknown] = {}
-    for pool in context.pools:
-        try:
-            described = await context.descriptions(pool.name).load()
-            for id in await context.pools.driver(pool.name).volumes():
-                if id not in spoken_for:
-                    said = described.get(id)
-                    found[id] = Unknown(id, pool.name, instance=said if said is not None and said.id == id else None)
-        except IsolaError as error:
-            log.error("Storage pool %s: %s", pool.name, error)
-    for name, runtime in context.runtimes.loaded():
-        for id in await runtime.owned():
-            if id not in spoken_for:
-                runs = await runtime.find(id) is not None
-                known = found.get(id) or Unknown(id)
-                found[id] = dataclasses.replace(known, runtime=name, running=runs or known.running)
-    for id in found.keys() - context.unknown.keys():
-        log.warning("%s has no record and is left alone until it is adopted or removed", _shown(found[id]))
+    """Find instances without a record or intent, before any ids or addresses are chosen, since these have some, too.
+
+    Also on request, beside running operations: what is new is looked at twice, so that one that is being deleted is
+    not taken for unknown.
+    """
+    for _ in range(_ATTEMPTS):
+        forgotten = context.unknown.forgotten
+        found = await seen(context)
+        if found.keys() - context.unknown.keys():
+            again = await seen(context)
+            found = {key: each for key, each in found.items() if key in again}
+        if forgotten == context.unknown.forgotten:
+            break
+    for key in found.keys() - context.unknown.keys():
+        log.warning("%s has no record and is left alone until it is adopted or removed", _shown(found[key]))
     context.unknown.replace(found)
 
 
 def find(context: Context, reference: str) -> Unknown:
-    """By id, or by its former name. Raises NotFound."""
+    """By id, by pool and id, or by its former name. Raises NotFound, InvalidInput if several are meant."""
     found = [
         each
         for each in context.unknown.values()
-        if reference == each.id or (each.instance is not None and reference == each.instance.name)
+        if reference in {each.id, each.key} or (each.instance is not None and reference == each.instance.name)
     ]
-    if len(found) != 1:
+    if not found:
         raise NotFound(
             f"There is no instance {reference[:80]!r} without a record", remedy="list instances without a record"
         )
+    if len(found) > 1:
+        several = ", ".join(each.key for each in found)
+        raise InvalidInput(f"Several are called {reference[:80]!r}: {several}", field="id", remedy="name the pool, too")
     return found[0]
 
 
@@ -73,6 +69,8 @@ async def adopt(context: Context, op: Operation, id: str, name: str = "") -> Ins
     unknown = find(context, id)
     if unknown.instance is None or not unknown.pool:
         raise InvalidInput(f"{_shown(unknown)} has no description", field="id", remedy="inspect it, then remove it")
+    if _is_recorded(context, unknown.id):
+        raise AlreadyExists(f"{_shown(unknown)} has the id of an instance that has a record", field="id")
     instance = _taken_in(context, unknown, unknown.instance, name or unknown.instance.name)
     guest = await context.runtime(instance).find(instance.id)
     bound = limits(context, expanded(context, instance)[0], of=instance)
@@ -84,7 +82,7 @@ async def adopt(context: Context, op: Operation, id: str, name: str = "") -> Ins
     await op.commit(
         lambda: context.records.add(instance.ref, instance, allow=lambda: context.projects.get(instance.project))
     )
-    context.unknown.forget(unknown.id)
+    context.unknown.forget(unknown.key)
     if guest is not None:
         look_after(context, instance, guest, bound, frozen=guest.frozen())
         await guest.limit(bound)
@@ -117,9 +115,22 @@ def _taken_in(context: Context, unknown: Unknown, said: Instance, name: str) -> 
 
 
 async def remove(context: Context, op: Operation, id: str) -> None:
-    """Remove it completely. Can be repeated. Raises NotFound."""
+    """Remove it completely. Can be repeated. Raises NotFound.
+
+    Of an id that is in another pool too, or has a record, only the volume: all else may belong to that one.
+    """
     unknown = find(context, id)
     await op.commit()
+    if not _shares_id(context, unknown):
+        await _remove_run(context, op, unknown)
+    if unknown.pool:
+        await forget_volume(context, op, Volume(id=unknown.id, pool=unknown.pool))
+    if not _shares_id(context, unknown):
+        await _remove_logs(context, op, unknown)
+    context.unknown.forget(unknown.key)
+
+
+async def _remove_run(context: Context, op: Operation, unknown: Unknown) -> None:
     for name, runtime in context.runtimes.loaded():
         if name == unknown.runtime:
             await op.effect(f"remove processes of {unknown.id}", lambda runtime=runtime: runtime.remove(unknown.id))  # type: ignore[misc]
@@ -130,13 +141,22 @@ async def remove(context: Context, op: Operation, id: str) -> None:
     await context.devices.unregister(op, plugs)
     context.devices.forget(plugs)
     await context.devices.forget_run(unknown.id)
-    if unknown.pool:
-        await forget_volume(context, op, Volume(id=unknown.id, pool=unknown.pool))
+
+
+async def _remove_logs(context: Context, op: Operation, unknown: Unknown) -> None:
     logs: Path = context.directory / "logs" / unknown.id
     await op.effect(f"remove logs of {unknown.id}", lambda: context.host.files.remove_tree(logs))
     await context.host.files.flush(logs.parent, context.directory / "run")
     await give_back(context, unknown.id)
-    context.unknown.forget(unknown.id)
+
+
+def _is_recorded(context: Context, id: str) -> bool:
+    return any(instance.id == id for instance in context.records)
+
+
+def _shares_id(context: Context, unknown: Unknown) -> bool:
+    others = (each for key, each in context.unknown.items() if key != unknown.key)
+    return _is_recorded(context, unknown.id) or any(each.id == unknown.id for each in others)
 
 
 def _shown(unknown: Unknown) -> str:

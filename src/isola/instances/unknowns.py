@@ -12,15 +12,17 @@ from isola.state import References
 
 
 class Unknowns(Mapping[str, Unknown]):
-    """By id. The resources that they use are in the index of references, as for other holders."""
+    """By key. The resources that they use are in the index of references, as for other holders."""
 
     def __init__(self, references: References, home: Home) -> None:
         self._references = references
         self._home = home
         self._held: dict[str, Unknown] = {}
+        self.forgotten = 0
+        """How many were adopted or removed: what was seen on the host before the last of them is out of date."""
 
-    def __getitem__(self, id: str) -> Unknown:
-        return self._held[id]
+    def __getitem__(self, key: str) -> Unknown:
+        return self._held[key]
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._held))
@@ -30,18 +32,22 @@ class Unknowns(Mapping[str, Unknown]):
 
     def replace(self, found: Mapping[str, Unknown]) -> None:
         """Replace all entries."""
-        for id in list(self._held):
-            self.forget(id)
-        for id, unknown in found.items():
-            self._held[id] = unknown
+        for key in self._held.keys() - found.keys():
+            self._drop(key)
+        for key, unknown in found.items():
+            self._held[key] = unknown
             self._references.hold(entity_of(unknown), mentions=unknown_uses(self._home, unknown))
 
-    def forget(self, id: str) -> None:
+    def forget(self, key: str) -> None:
         """Remove one that has a record now or is no longer on the host; no effect if it is not listed."""
-        if (unknown := self._held.pop(id, None)) is not None:
+        self.forgotten += 1
+        self._drop(key)
+
+    def _drop(self, key: str) -> None:
+        if (unknown := self._held.pop(key, None)) is not None:
             self._references.hold(entity_of(unknown))
 
 
 def entity_of(unknown: Unknown) -> Entity:
     """Its entity as a holder of references."""
-    return Entity.of_host(Kind.UNKNOWN, unknown.id)
+    return Entity.of_host(Kind.UNKNOWN, unknown.key)

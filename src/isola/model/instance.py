@@ -164,6 +164,11 @@ class Unknown:
     instance: Instance | None = None
     """What its volume says it was."""
 
+    @property
+    def key(self) -> str:
+        """``POOL/ID``, since the same id may be in several pools; the id alone where it has no volume."""
+        return f"{self.pool}/{self.id}" if self.pool else self.id
+
 
 @dataclass(frozen=True, slots=True)
 class Address:

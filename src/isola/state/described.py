@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from isola.errors import NotFound
+from isola.errors import IsolaError, NotFound
 from isola.host.files import Files
 from isola.state.collection import Codec
 
@@ -22,14 +22,23 @@ class Described(Generic[T]):
         self._directory = directory
         self._codec = codec
         self._known: dict[str, bytes] = {}
+        self.loaded = False
+
+    async def read(self, name: str) -> T | None:
+        """One description; None if it is missing or unreadable."""
+        try:
+            return self._codec.decode(await self._files.read(self._directory / f"{name}{_SUFFIX}"))
+        except (IsolaError, ValueError, TypeError, LookupError, AttributeError):
+            return None
 
     async def load(self) -> Mapping[str, T]:
-        """All readable descriptions, by name; unreadable ones are skipped."""
+        """All readable descriptions, by name; unreadable ones are skipped. Not while any is written."""
         self._known = {
             file.removesuffix(_SUFFIX): data
             for file, data in (await self._files.read_all(self._directory)).items()
             if file.endswith(_SUFFIX) and not file.startswith(".")
         }
+        self.loaded = True
         found = {}
         for name, data in self._known.items():
             try:

@@ -83,6 +83,20 @@ class Volumes:
         """All volumes in a pool, sorted by name."""
         return list(self._context.in_pool(pool))
 
+    async def foreign(self, pool: str) -> tuple[Path, ...]:
+        """Files in a pool that neither the driver nor any volume has made. Not those among roots of instances."""
+
+        async def listed() -> set[Path]:
+            driver = self._context.pools.driver(pool)
+            custom = driver.place / "custom"
+            found = {each for each in await driver.foreign() if each.parent in {driver.directory, driver.place, custom}}
+            return found - {custom / record.id for record in self._context.in_pool(pool)}
+
+        found = await listed()
+        if found:  # a volume that was just being deleted is gone when it is looked at again
+            found &= await listed()
+        return tuple(sorted(found))
+
     def get(self, ref: VolumeRef) -> VolumeRecord:
         """The record. Raises NotFound."""
         return self._context.get(ref)

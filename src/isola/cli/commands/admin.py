@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from isola.cli.context import Context
     from isola.client.admin import UnknownInfo
 
-_ORDER = ("storage-pool", "network", "instance", "image-content")
+_ORDER = ("storage-pool", "network", "instance", "file", "image-content")
 _COLUMNS = (
     Column("TYPE", "type"),
     Column("ID", "id"),
@@ -56,11 +56,12 @@ def adopt(context: Context) -> None:
     if name and len(names) != 1:
         raise UsageError("--name renames one instance, and several were named")
     missing = set(names)
+    _require_one(_sorted(context), names)
     for kind in _ORDER:  # the volumes of a pool are listed once the pool itself is known
         for item in _sorted(context):
-            if item["type"] == kind and (item["adoptable"] if everything else _meant(item, names)):
+            if item["type"] == kind and (item["adoptable"] if everything else _names(item) & set(names)):
                 _follow(context, "adopt", item, name)
-                missing -= {item["id"], item["name"]}
+                missing -= _names(item)
     _complain(missing)
 
 
@@ -68,10 +69,12 @@ def remove_unknown(context: Context) -> None:
     """Remove unknown things with all their data."""
     names = context.args.many("THING")
     missing = set(names)
-    for item in reversed(_sorted(context)):
-        if _meant(item, names):
+    items = _sorted(context)
+    _require_one(items, names)
+    for item in reversed(items):
+        if _names(item) & set(names):
             _follow(context, "remove", item)
-            missing -= {item["id"], item["name"]}
+            missing -= _names(item)
     _complain(missing)
 
 
@@ -79,9 +82,9 @@ def _follow(context: Context, action: str, item: UnknownInfo, name: str = "") ->
     admin = context.client.admin
     shown = item["name"] or item["id"]
     if action == "adopt":
-        context.follow(admin.adopt(item["type"], item["id"], name), f"Adopting {shown}")
+        context.follow(admin.adopt(item["type"], _key(item), name), f"Adopting {shown}")
     else:
-        context.follow(admin.remove(item["type"], item["id"]), f"Removing {shown}")
+        context.follow(admin.remove(item["type"], _key(item)), f"Removing {shown}")
     context.say(f"{item['type']} {shown} is {'adopted' if action == 'adopt' else 'removed'}")
 
 
@@ -94,8 +97,21 @@ def _complain(missing: set[str]) -> None:
         )
 
 
-def _meant(item: UnknownInfo, names: list[str]) -> bool:
-    return item["id"] in names or (bool(item["name"]) and item["name"] in names)
+def _names(item: UnknownInfo) -> set[str]:
+    return {item["id"], _key(item), item["name"]} - {""}
+
+
+def _key(item: UnknownInfo) -> str:
+    """``POOL/ID`` of an instance, whose id may be in several pools."""
+    pool = item.get("pool") if item["type"] == "instance" else ""
+    return f"{pool}/{item['id']}" if pool else item["id"]
+
+
+def _require_one(items: list[UnknownInfo], names: list[str]) -> None:
+    for name in names:
+        found = [item for item in items if name in _names(item) and item["type"] == "instance"]
+        if len(found) > 1:
+            raise UsageError(f"Several are called {name!r}", hint=f"use one of {', '.join(map(_key, found))}")
 
 
 def _sorted(context: Context) -> list[UnknownInfo]:
@@ -129,7 +145,7 @@ COMMANDS = (
             "adopt",
             "Add unknown instances, pools, networks and volumes to the database again",
             adopt,
-            Argument("THING", "Id or name, as listed by 'unknown'", optional=True, many=True),
+            Argument("THING", "Id, POOL/ID or name, as listed by 'unknown'", optional=True, many=True),
             Option("--all", "Everything that can be adopted"),
             Option("--name", "Another name for the instance", value="NAME"),
             examples=(
@@ -141,7 +157,7 @@ COMMANDS = (
             "remove-unknown",
             "Remove unknown things with all their data",
             remove_unknown,
-            Argument("THING", "Id or name, as listed by 'unknown'", many=True),
+            Argument("THING", "Id, POOL/ID or name, as listed by 'unknown'", many=True),
             examples=(("isola admin remove-unknown 3f2a91c07be4d512", "ends its processes and deletes its volume"),),
         ),
     ),

@@ -107,10 +107,15 @@ def _unknown(client: Client) -> Iterable[Check]:
     except IsolaError:
         return  # an older daemon, or another program's socket
     for item in items:
+        if item["type"] == "file":
+            continue
         known = f"{item['type']} {item['name'] or item['id']}"
         yield Check(
             "unknown", "warning", f"{known} is not in the database; it is left alone", "isola admin unknown, adopt"
         )
+    if files := [str(item.get("path")) for item in items if item["type"] == "file"]:
+        says = f"{len(files)} in storage pools, such as {files[0]}, left alone"
+        yield Check("foreign files", "warning", says, "isola admin unknown lists them; remove them by hand")
 
 
 def _drivers(context: Context) -> dict[str, list[Check]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 from aiohttp import web
 
@@ -10,17 +12,19 @@ from isola.doors import Services
 from isola.doors.rest.answers import background, sync
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission
-from isola.errors import InvalidInput, NotFound
+from isola.errors import InvalidInput, IsolaError, NotFound
 from isola.model.caller import Caller
 from isola.model.instance import Unknown
+from isola.model.volume import CUSTOM
 from isola.operations import Operation
 
 _BLOBS = "image-content"
+_FILE = "file"
 _ROOT = "/1.0/isola/unknown"
 
 
 async def list_all(request: Request) -> web.StreamResponse:
-    """Instances, pools, networks and image content that are not in the database."""
+    """Instances, pools, networks, image content and files in pools that are not in the database."""
     return sync(await _all(request.services))
 
 
@@ -28,7 +32,7 @@ async def get(request: Request) -> web.StreamResponse:
     """One of them."""
     id = request.parameters["id"]
     for item in await _all(request.services):
-        if item["id"] == id:
+        if id in {item["id"], f"{item.get('pool')}/{item['id']}"}:
             return sync(item)
     raise NotFound(f"There is nothing unknown called {id[:80]!r}")
 
@@ -38,6 +42,8 @@ async def act(request: Request) -> web.StreamResponse:
     fields = await request.fields()
     action, kind, id = fields.text("action"), fields.text("type", "") or "instance", fields.text("id")
     begin = _verbs(request.services, id, fields.text("name", ""), request.caller).get((action, kind))
+    if kind == _FILE:
+        raise InvalidInput("Files that are not Isola's are listed only", field="action", remedy="remove them by hand")
     if begin is None:
         raise InvalidInput(f"{action[:20]!r} is not offered for {kind[:40]!r}", field="action")
     return background(begin())
@@ -63,13 +69,22 @@ def _verbs(services: Services, id: str, name: str, caller: Caller) -> dict[tuple
 
 
 async def _all(services: Services) -> list[dict[str, object]]:
+    await services.instances.look()
     pools, networks = await services.pools.unknown(), await services.networks.unknown()
     found = [_item("storage-pool", name, name, adoptable=said is not None) for name, said in pools.items()]
     found += [_item("network", name, name, adoptable=said is not None) for name, said in networks.items()]
     found += [_instance(each) for each in services.instances.unknown()]
+    for pool in services.pools:
+        with suppress(IsolaError):  # its disk is missing, or it was deleted meanwhile
+            found += [_file(pool.name, path) for path in await services.volumes.foreign(pool.name)]
     if blobs := await services.images.unknown():
         found.append(_item(_BLOBS, _BLOBS, "", size=sum(blobs.values()), count=len(blobs)))
     return found
+
+
+def _file(pool: str, path: Path) -> dict[str, object]:
+    shown = path.name if path.parent.name != CUSTOM else f"{CUSTOM}/{path.name}"
+    return _item(_FILE, shown, "", pool=pool, path=str(path))
 
 
 def _instance(unknown: Unknown) -> dict[str, object]:

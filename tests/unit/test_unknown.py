@@ -17,6 +17,7 @@ from isola.model.instance import Instance, Status
 from isola.model.reference import Ref
 from isola.model.storage import Pool
 from isola.model.volume import VolumeRef
+from isola.operations import Operation
 from isola.state import Intent
 from isola.testing.parts import World
 
@@ -88,6 +89,23 @@ async def test_it_keeps_its_ids_addresses_and_layers(world: World) -> None:
         )
     with pytest.raises(InUse):
         await world.finish(services.operations.start("x", lambda op: services.pools.delete(op, POOL)))
+
+
+async def test_a_pool_is_deleted_after_a_foreign_directory_was_removed_by_hand(world: World) -> None:
+    services = world.parts.services
+    await world.finish(services.pool_verbs.create(Pool("second", driver="dir")))
+    foreign = world.directory / "pools/second/volumes/0123456789abcdef"
+    await world.host.files.make_directory(foreign)
+    await services.instances.look()
+
+    def deleted() -> Operation:
+        return services.pool_verbs.delete("second", services.instances.look)
+
+    with pytest.raises(InUse, match="0123456789abcdef"):
+        await world.finish(deleted())
+    await world.host.files.remove_tree(foreign)
+    await world.finish(deleted())
+    assert "second" not in {pool.name for pool in services.pools}
 
 
 async def test_it_is_removed_when_that_is_asked_for(world: World) -> None:

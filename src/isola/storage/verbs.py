@@ -42,13 +42,21 @@ class PoolVerbs:
             project=project,
         )
 
-    def delete(self, name: str, *, caller: Caller = DAEMON, project: str | None = None) -> Operation:
-        """Remove it with what it holds."""
+    def delete(
+        self, name: str, look: Callable[[], Awaitable[object]], *, caller: Caller = DAEMON, project: str | None = None
+    ) -> Operation:
+        """Remove it with its content. ``look`` finds again what is in pools without a record."""
+
+        async def work(op: Operation) -> None:
+            if any(user.kind is Kind.UNKNOWN for user in self._pools.used_by(name)):
+                await look()  # an administrator may have removed it meanwhile
+            await self._pools.delete(op, name)
+
         return alone(
             self._operations,
             "Deleting storage pool",
             _entity(name),
-            lambda op: self._pools.delete(op, name),
+            work,
             caller=caller,
             project=project,
         )

@@ -68,8 +68,8 @@ async def patch(request: Request) -> web.StreamResponse:
 
 async def delete(request: Request) -> web.StreamResponse:
     """Delete it with its contents."""
-    pool = _find(request)
-    await finished(request, request.services.pool_verbs.delete(pool.name, **asked(request)))
+    pool, services = _find(request), request.services
+    await finished(request, services.pool_verbs.delete(pool.name, services.instances.look, **asked(request)))
     return sync()
 
 

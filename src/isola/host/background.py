@@ -17,7 +17,7 @@ _PATIENCE = 300.0
 def detach(log: Path, run: Callable[[Callable[[], None]], int], *, patience: float = _PATIENCE) -> int:
     """Run in the background; return to the caller once ``run`` has called what it is given (it is ready), or ended.
 
-    Gives 0 when it became ready, otherwise 1. Raises TimeoutError when it is neither; it goes on then.
+    Gives 0 when it became ready, otherwise 1. Raises TimeoutError if neither happens in time; it keeps running then.
     """
     readable, writable = os.pipe()
     if os.fork() == 0:
@@ -28,7 +28,7 @@ def detach(log: Path, run: Callable[[Callable[[], None]], int], *, patience: flo
     os.close(writable)
     with os.fdopen(readable, "rb") as pipe:
         if not select.select([pipe], [], [], patience)[0]:
-            raise TimeoutError(f"it is not ready after {patience:g} seconds, and goes on starting")
+            raise TimeoutError(f"it is not ready after {patience:g} seconds, and is still starting")
         return 0 if pipe.read(1) else 1
 
 

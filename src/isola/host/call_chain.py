@@ -89,7 +89,7 @@ def descriptor_of(calls: Sequence[Call], opening: Call) -> int:
 
 
 def _lay_out(place: int, following: int, name: str, arguments: Sequence[int]) -> None:
-    """A context at ``place`` that calls a function and then goes on with the context at ``following``."""
+    """A context at ``place`` that calls a function and then continues with the context at ``following``."""
     _libc.getcontext(ctypes.c_void_p(place))
     # uc_link, and uc_stack: address, flags, size. They follow uc_flags on every architecture of glibc.
     after_flags = struct.calcsize("=Q")

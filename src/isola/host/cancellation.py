@@ -27,9 +27,9 @@ async def absorb() -> None:
 
 
 async def finish(work: Awaitable[T]) -> T:
-    """Finish ``work`` whatever cancellation comes meanwhile, and return its result.
+    """Finish ``work`` even if the caller is cancelled meanwhile, and return its result.
 
-    A cancellation that came is delivered at the caller's next ``await``, so that the caller can first take note of
+    Such a cancellation is delivered at the caller's next ``await``, so that the caller can first take note of
     what has happened. Raises what ``work`` raises.
     """
     if asyncio.iscoroutine(work):

@@ -81,7 +81,7 @@ class Files(Protocol):
         ...
 
     async def remove_tree(self, path: Path) -> None:
-        """Remove a file or a tree whatever lies in it; never crosses a mount point; no effect if it is missing."""
+        """Remove a file or a tree with all its content; never crosses a mount point; no effect if it is missing."""
         ...
 
     async def duplicate(self, source: Path, target: Path) -> None:

@@ -152,7 +152,7 @@ def enter_mounts(namespace: int) -> None:
 
 
 def unmount(target: Path) -> None:
-    """Detach whatever is mounted on top of ``target``, busy or not."""
+    """Detach the mount on top of ``target``, busy or not."""
     _checked(_libc.umount2(os.fsencode(target), MNT_DETACH | UMOUNT_NOFOLLOW), str(target))
 
 

@@ -244,7 +244,7 @@ class LinuxLinks:
             raise
 
     async def set_addresses(self, link: str, addresses: Sequence[str], mtu: int, mac: str | None = None) -> None:
-        """Only what differs is touched, so that traffic goes on."""
+        """Changes only what differs, so that traffic is not interrupted."""
         view = await self.find(link)
         if view is None:
             raise HostFailure(f"There is no link {link!r}")

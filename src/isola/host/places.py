@@ -1,7 +1,7 @@
-"""Programs that begin elsewhere than the daemon: among other mounts, in other control groups.
+"""Start programs in another mount namespace or control group than the daemon.
 
-A thread goes there, starts the program and ends: nothing has to be undone, whatever happens, and no program has to be
-run that does no more than lead there.
+A thread enters it, starts the program and ends, so that nothing has to be undone after a failure, and no wrapper such
+as nsenter has to be spawned.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A system call filter for processes that read untrusted data: an allow list.
 
 The list holds files, memory, threads and time; no sockets, no mounts, no namespaces, no signals to others, no tracing.
-A refused call answers EPERM, so that a library that merely tries something goes on without.
+A refused call answers EPERM, so that a library that only tries a call continues without it.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class _Program(ctypes.Structure):
 def install(*, programs: bool = False) -> None:
     """Filter from here on, for good; ``programs`` may be started too. Raises OSError; ENOSYS for an unknown machine.
 
-    Call it before threads are started, with no new privileges to be had (``confine.keep_only``).
+    Call it before threads are started, after setting no_new_privs (``confine.keep_only``).
     """
     known = _ARCHITECTURES.get(platform.machine()) if struct.calcsize("P") == 8 else None
     if known is None:

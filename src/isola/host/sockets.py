@@ -45,7 +45,7 @@ class Packets(Stream, Protocol):
     """Our end of a packet socket."""
 
     def end(self) -> None:
-        """The other end reads EOF after what was written; reading goes on. No effect if it is closed."""
+        """The other end reads EOF after what was written; reading is still possible. No effect if it is closed."""
         ...
 
 

@@ -90,7 +90,7 @@ _LONG = {work: _Threads(work.value, size) for work, size in _THREADS.items()}
 
 
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run quick blocking calls in a thread. A cancellation waits for them: nothing goes on behind the caller's back."""
+    """Run quick blocking calls in a thread. A cancellation waits for them: nothing continues after it has returned."""
     await deliver()
     return await finish(_QUICK.begin(partial(function, *args, **kwargs)))
 

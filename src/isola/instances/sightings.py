@@ -31,7 +31,7 @@ async def seen(context: Context) -> dict[str, Unknown]:
     found = [await _described(context, each) for each in found]
     for id, name in traces:
         if id not in homes:
-            runs = await context.runtimes.get(name).find(id) is not None
+            runs = await context.runtimes.find(name).find(id) is not None
             if id not in {each.id for each in found}:
                 found.append(Unknown(id))
             found = [_with_traces(each, name, runs) if each.id == id else each for each in found]

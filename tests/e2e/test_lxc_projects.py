@@ -70,6 +70,24 @@ def test_two_of_a_name_run_side_by_side(lxc: Lxc, blue: str) -> None:
         lxc("delete", "--force", "twin")
 
 
+def test_volumes_are_copied_and_moved_between_projects(lxc: Lxc, blue: str) -> None:
+    def volumes(project: str) -> list[str]:
+        listed = json.loads(lxc("storage", "volume", "list", "default", "--project", project, "--format", "json"))
+        return [each["name"] for each in listed if each["type"] == "custom" and "/" not in each["name"]]
+
+    lxc("storage", "volume", "create", "default", "crossing")
+    try:
+        lxc("storage", "volume", "snapshot", "default", "crossing", "before")
+        lxc("storage", "volume", "copy", "default/crossing", "default/copied", "--target-project", blue)
+        lxc("storage", "volume", "move", "default/crossing", "default/moved", "--target-project", blue)
+        assert volumes("default") == [] and volumes(blue) == ["copied", "moved"]
+        assert "before" in lxc("storage", "volume", "info", "default", "moved", "--project", blue)
+    finally:
+        for project in ("default", blue):
+            for name in volumes(project):
+                lxc("storage", "volume", "delete", "default", name, "--project", project)
+
+
 def test_limits_and_restrictions_hold(lxc: Lxc, blue: str) -> None:
     lxc("project", "set", blue, "limits.instances=1")
     lxc("init", "tiny", "one", "--project", blue)

@@ -12,6 +12,8 @@ EXTENSIONS: dict[str, str] = {
     "storage_api_volume_rename": "volumes are renamed by POST",
     "storage_api_local_volume_handling": "volumes are copied and moved, also between pools",
     "storage_api_volume_snapshots": "snapshots of volumes",
+    "storage_api_project": "project= and source.project of volumes",
+    "storage_volume_project_move": "volumes are moved to another project",
     "storage_volumes_created_at": "created_at of volumes",
     "storage_shifted": "security.shifted of volumes",
     "storage_btrfs_mount_options": "btrfs.mount_options of pools",

@@ -9,6 +9,7 @@ import signal as signals
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -237,10 +238,15 @@ class LinuxProcesses:
     def command_line(self, ref: ProcessRef) -> tuple[str, ...]:
         """The arguments of that very process."""
         try:
-            with open(open_of(ref, "cmdline"), "rb", buffering=0) as file:
-                raw = file.readall()
-        except (OSError, WrongState, HostFailure):
+            descriptor = open_of(ref, "cmdline")
+        except (WrongState, HostFailure):
             return ()
+        try:
+            raw = b"".join(iter(partial(os.read, descriptor, 65536), b""))
+        except OSError:
+            return ()
+        finally:
+            os.close(descriptor)
         return tuple(part.decode(errors="replace") for part in raw.split(b"\0")[:-1])
 
     def _open(self, ref: ProcessRef) -> int | None:

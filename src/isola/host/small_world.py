@@ -7,6 +7,7 @@ own with cgroup v2 alone, one directory, and beside these an empty place and all
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from pathlib import Path
 
@@ -27,6 +28,7 @@ def cgroups_in(directory: Path) -> Path:
     return _beside(directory) / "cgroup"
 
 
+@functools.cache
 def _beside(directory: Path) -> Path:
     """A place that every root file system has, and that does not hide ``directory``. Pure."""
     return Path("/tmp" if directory.is_relative_to("/run") else "/run")

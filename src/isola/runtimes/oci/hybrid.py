@@ -36,7 +36,8 @@ class SmallWorld:
 
     def groups(self, directories: Sequence[Path]) -> tuple[Path, ...]:
         """Where directories of control groups are in it."""
-        return tuple(cgroups_in(self._directory) / each.relative_to(_CGROUPS) for each in directories)
+        top = cgroups_in(self._directory)
+        return tuple(top / each.relative_to(_CGROUPS) for each in directories)
 
     async def _file(self) -> Path:
         async with self._lock:

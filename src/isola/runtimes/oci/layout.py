@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ class Layout:
     logs: Path
 
     @classmethod
+    @functools.lru_cache(maxsize=256)
     def of(cls, directory: Path, id: str) -> Layout:
         """The layout below the daemon's directory."""
         return cls(id, directory / "run" / id, directory / "logs" / id)

@@ -16,6 +16,7 @@ async def begun(host: Host, init: ProcessRef, group: str, engine: tuple[str, ...
     end = host.clock.monotonic() + _LONGEST
     idle = _Idle()
     while True:
+        await host.clock.sleep(_LOOK)  # first of all: no program is executed sooner
         seen = host.processes.command_line(init)
         if not seen and not host.processes.alive(init):
             return False
@@ -23,7 +24,6 @@ async def begun(host: Host, init: ProcessRef, group: str, engine: tuple[str, ...
             return True
         if host.clock.monotonic() > end:
             return True
-        await host.clock.sleep(_LOOK)
 
 
 async def _settled(host: Host, group: str, idle: _Idle) -> bool:

@@ -103,8 +103,7 @@ class OverlayDriver(DirectoryDriver):
         if volume.kind == "container":
             owner = volume.idmap.base if volume.idmap else 0
             await self.host.files.make_directory(place, mode=0o100, owner=owner)
-            await self.host.files.make_directory(place / "work", mode=0o700)
-            await self.host.files.make_directory(place / "root", mode=0o755)
+            await self.host.files.write_all({}, directories={place / "work": 0o700, place / "root": 0o755})
 
     async def _clone_volume(self, volume: Volume, source: Volume, snapshot: str | None) -> None:
         """The copy of the upper directory gets the ids of the new volume."""

@@ -3,7 +3,7 @@
     IsolaError
     ├── InvalidInput            invalid               the request is wrong; the field and the remedy are named
     │   ├── TooLarge            too_large             a body, archive or value exceeds a stated limit
-    │   └── UnsafeArchive       unsafe_archive        an archive tries to leave its place, or is a bomb
+    │   └── UnsafeArchive       unsafe_archive        an archive has paths out of its root, or is a bomb
     ├── NotFound                not_found
     ├── Forbidden               forbidden
     ├── Conflict                conflict
@@ -65,7 +65,7 @@ class TooLarge(InvalidInput):
 
 
 class UnsafeArchive(InvalidInput):
-    """An archive tries to leave its place, or unpacks to more than it may."""
+    """An archive has a path that leads out of its root, or is a decompression bomb."""
 
     code = "unsafe_archive"
 

@@ -1,4 +1,4 @@
-"""The only package that touches Linux. Each file holds one port, a Protocol about effects, next to its Linux side."""
+"""The only package that touches Linux. Each file defines one port, a Protocol, and its Linux implementation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Blocking work on an instance's files: in threads of its own, with failures as errors that clients understand."""
+"""Blocking work on an instance's files, in separate threads, with OSErrors converted to IsolaErrors."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ T = TypeVar("T")
 
 
 async def unreported(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run ``function`` in a thread; raises what it raises."""
+    """Run ``function`` in a thread."""
     return await in_long_thread(Work.INSIDE, function, *args, **kwargs)
 
 
 async def attempt(path: str, work: Callable[..., T], *arguments: object) -> T:
-    """The same; an OSError becomes NotFound, InvalidInput or HostFailure about ``path``."""
+    """Like ``in_thread``, but an OSError becomes NotFound, InvalidInput or HostFailure about ``path``."""
     return await unreported(reported, path, work, *arguments)
 
 
 def reported(path: str, work: Callable[..., T], *arguments: object) -> T:
-    """Run, and raise HostFailure where the system call fails."""
+    """Run ``function``; an OSError becomes an IsolaError about ``path``."""
     try:
         return work(*arguments)
     except (FileNotFoundError, ProcessLookupError) as error:
@@ -37,14 +37,14 @@ def reported(path: str, work: Callable[..., T], *arguments: object) -> T:
 
 
 _REASONS = {
-    errno.ENOTDIR: "is not a directory, or lies below something that is not",
+    errno.ENOTDIR: "is not a directory, or is below something that is not one",
     errno.EISDIR: "is a directory",
     errno.ENOTEMPTY: "is not empty",
     errno.EEXIST: "exists already",
-    errno.ELOOP: "leads through a link that may not be followed",
+    errno.ELOOP: "leads through a link that must not be followed",
     errno.ENAMETOOLONG: "is too long",
     errno.EXDEV: "leads outside",
     errno.EBUSY: "is a mount point",
     errno.EINVAL: "is not a valid path",
-    errno.EROFS: "lies on a read-only file system",
+    errno.EROFS: "is on a read-only file system",
 }

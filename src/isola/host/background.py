@@ -1,4 +1,4 @@
-"""Being a daemon: detached from the terminal, with the descriptors it needs, known to systemd."""
+"""Daemonizing: detaching from the terminal, limits on descriptors, readiness for systemd."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _PATIENCE = 300.0
 
 
 def detach(log: Path, run: Callable[[Callable[[], None]], int], *, patience: float = _PATIENCE) -> int:
-    """Run in the background; return to the caller once ``run`` has called what it is given (it is ready), or ended.
+    """Run in the background; return once ``run`` has called its argument (it is ready), or has ended.
 
-    Gives 0 when it became ready, otherwise 1. Raises TimeoutError if neither happens in time; it keeps running then.
+    Returns 0 if it became ready, otherwise 1. Raises TimeoutError if neither happens in time; it keeps running then.
     """
     readable, writable = os.pipe()
     if os.fork() == 0:
@@ -41,7 +41,7 @@ def _tell(writable: int) -> None:
 
 
 def _redirect(log: Path) -> None:
-    """Standard streams: nothing comes in, what goes out is logged, or lost where the log cannot be opened."""
+    """Standard input is empty; output is appended to the log, or discarded if the log cannot be opened."""
     null = os.open(os.devnull, os.O_RDWR)
     try:
         file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
@@ -56,13 +56,13 @@ def _redirect(log: Path) -> None:
 
 
 def allow_many_files() -> None:
-    """As many open files as the host grants: every running instance and every connection takes one or two."""
+    """Raise the limit of open files to the maximum: every running instance and every connection needs one or two."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def notify(message: str) -> None:
-    """Tell systemd, where it asked to be told (sd_notify(3))."""
+    """Notify systemd, if it has requested it (sd_notify(3))."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return

@@ -1,8 +1,8 @@
-"""Library calls made one after another by a child that shares our memory, with no Python in between.
+"""Calls of the C library made in sequence by a child that shares the daemon's memory, without Python in between.
 
-Some namespaces can be entered and left by a process with a single thread only, which a daemon is not; to fork it would
-copy its page tables, and to start a program takes longer than the work. So the calls are laid out as contexts
-(makecontext(3)) of which each leads to the next, and the last one ends the child.
+Some namespaces can be entered only by a process with a single thread, which the daemon is not. Forking it would
+copy its page tables, and starting a program takes longer than the calls. So the calls are prepared as contexts
+(makecontext(3)), each of which continues with the next one, and the last one ends the child.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ class _Message(ctypes.Structure):
 
 
 def run(calls: Sequence[Call]) -> None:
-    """Make the calls in a child, and wait for its end. A call that fails does not keep the next from being made.
+    """Make the calls in a child, and wait for its end. If a call fails, the next ones are made nevertheless.
 
-    This thread is held meanwhile (vfork), so the child may use its stack guard and ``errno``. The child has a copy of
-    our descriptors: what it opens or closes is its own. It has no exit signal, so no handler of SIGCHLD hears of it.
+    This thread is suspended meanwhile (vfork), so the child may use its stack guard and ``errno``. It has a copy~
+    of the daemon's descriptors. It has no exit signal, so no handler of SIGCHLD is called for it.
     """
     chain = [*calls, ("_exit", 0)]
     texts = [ctypes.create_string_buffer(part) for call in chain for part in call[1:] if isinstance(part, bytes)]
@@ -67,18 +67,18 @@ def run(calls: Sequence[Call]) -> None:
                 raise OSError(number, os.strerror(number), "clone")
             os.waitpid(pid, _WALL)
         finally:
-            del room  # or the memory could not be given back
+            del room  # otherwise the memory could not be freed
 
 
 def descriptor_of(calls: Sequence[Call], opening: Call) -> int:
-    """What the last call, ``opening``, opens in the child. Raises OSError where it opens nothing.
+    """The descriptor that the last call, ``opening``, opens in the child. Raises OSError if it opens none.
 
-    None of the calls before it can tell that it failed: look at what was opened.
+    Failures of the calls before it are not reported: check what was opened.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with ours, theirs:
         with _message_with(descriptor=0) as message:
-            # Closed in the child alone: the next that it opens gets this number.
+            # Closed in the child only: the next descriptor that it opens gets this number.
             run([*calls, ("close", 0), opening, ("sendmsg", theirs.fileno(), message, 0)])
         ours.setblocking(False)
         try:

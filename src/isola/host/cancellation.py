@@ -1,4 +1,4 @@
-"""Work that must end before a cancellation is let through."""
+"""Work that must end before a cancellation is delivered."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ T = TypeVar("T")
 
 
 async def deliver() -> None:
-    """Let a cancellation through that came while something was being finished; costs nothing otherwise."""
+    """Deliver a cancellation that was requested during ``finish``; does nothing otherwise."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         await asyncio.sleep(0)
 
 
 async def absorb() -> None:
-    """Void a cancellation that came too late: what it would have prevented has been made durable meanwhile."""
+    """Discard a cancellation that came too late, because the result is durable already."""
     task = asyncio.current_task()
     while task is not None and task.cancelling():
         with contextlib.suppress(asyncio.CancelledError):
@@ -29,7 +29,7 @@ async def absorb() -> None:
 async def finish(work: Awaitable[T]) -> T:
     """Finish ``work`` even if the caller is cancelled meanwhile, and return its result.
 
-    Such a cancellation is delivered at the caller's next ``await``, so that the caller can first take note of
+    The cancellation is delivered at the caller's next ``await``, so that the caller can first record
     what has happened. Raises what ``work`` raises.
     """
     if asyncio.iscoroutine(work):
@@ -56,13 +56,13 @@ async def finish(work: Awaitable[T]) -> T:
     try:
         return future.result()
     finally:
-        del future, work  # an error would hold this frame, and the frame the error, until the collector comes
+        del future, work  # otherwise an error and this frame would refer to each other until garbage collection
 
 
 async def all_done(*works: Awaitable[object]) -> None:
-    """Do them concurrently and return when all have ended, after a failure or a cancellation too.
+    """Run them concurrently and return when all have ended, also after a failure or a cancellation.
 
-    Raises the error of the first in their order that failed. A cancellation is delivered as by ``finish``.
+    If several fail, the error of the first in their order is raised. A cancellation is delivered as by ``finish``.
     """
     for outcome in await finish(asyncio.gather(*works, return_exceptions=True)):
         if isinstance(outcome, BaseException):

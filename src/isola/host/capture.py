@@ -1,4 +1,4 @@
-"""What a program writes while it runs: read in event loop callbacks, bounded, told line by line."""
+"""Output of a running program, read in event loop callbacks, bounded, and reported line by line."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from collections.abc import Callable
 
 _BLOCK = 65536
 _DRAIN = 1 << 20
-"""A pipe holds at most this much; what comes later was not written by the program that ended."""
+"""Capacity of a pipe; what is read beyond it was not written by the program that ended."""
 
 
 class Output(contextlib.AbstractContextManager["Output"]):
-    """Our end of a pipe a program writes to. ``remote`` is the program's end."""
+    """The reading end of a pipe that a program writes to. ``remote`` is the program's end."""
 
     def __init__(self, take: Callable[[bytes], None], failed: asyncio.Future[None]) -> None:
         self._fd, self.remote = os.pipe()
@@ -29,19 +29,19 @@ class Output(contextlib.AbstractContextManager["Output"]):
         self.close()
 
     def close_remote(self) -> None:
-        """After the program has it."""
+        """Call it after the program has inherited it."""
         if self.remote >= 0:
             os.close(self.remote)
             self.remote = -1
 
     def drain(self) -> None:
-        """Take what lies in the pipe now; another process may still hold the write end open."""
+        """Read what the pipe contains now; another process may still have the write end open."""
         left = _DRAIN
         while left > 0 and self._fd >= 0 and (size := self._readable()):
             left -= size
 
     def close(self) -> None:
-        """Close both descriptors; no effect if that has happened."""
+        """Close both descriptors; no effect if they are closed."""
         self.close_remote()
         if self._fd >= 0:
             self._loop.remove_reader(self._fd)
@@ -66,7 +66,7 @@ class Output(contextlib.AbstractContextManager["Output"]):
 
 
 class Head:
-    """Keeps everything up to a limit and refuses more."""
+    """Keeps all output up to a limit; more is an error."""
 
     def __init__(self, limit: int, refuse: Callable[[], Exception]) -> None:
         self._parts: list[bytes] = []
@@ -74,7 +74,7 @@ class Head:
         self._refuse = refuse
 
     def take(self, data: bytes) -> None:
-        """Keep ``data``. Raises what ``refuse`` makes when it is too much."""
+        """Keep ``data``. Raises the error that ``refuse`` returns if it exceeds the limit."""
         self._left -= len(data)
         if self._left < 0:
             raise self._refuse()
@@ -85,7 +85,7 @@ class Head:
 
 
 class Tail:
-    """Keeps at least the last ``limit`` bytes: of a failing program's words the last ones matter."""
+    """Keeps at least the last ``limit`` bytes, because the last lines of a failing program matter most."""
 
     def __init__(self, limit: int) -> None:
         self._parts: deque[bytes] = deque()
@@ -93,7 +93,7 @@ class Tail:
         self._limit = limit
 
     def take(self, data: bytes) -> None:
-        """Keep ``data``, forget what is older than the limit."""
+        """Keep ``data`` and drop the oldest bytes beyond the limit."""
         self._parts.append(data)
         self._size += len(data)
         while self._size - len(self._parts[0]) >= self._limit:
@@ -104,7 +104,7 @@ class Tail:
 
 
 class Lines:
-    """Cuts a stream into lines. A carriage return ends a line too: progress displays overwrite themselves."""
+    """Splits a stream into lines. A carriage return ends a line too, because progress displays overwrite themselves."""
 
     _ENDS = re.compile(rb"\r\n|\n|\r")
 
@@ -123,7 +123,7 @@ class Lines:
             self._say(line)
 
     def end(self) -> None:
-        """Tell what came after the last line end."""
+        """Report the remainder after the last line end."""
         rest, self._rest = self._rest, b""
         self._say(rest)
 

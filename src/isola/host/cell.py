@@ -111,14 +111,12 @@ class Running:
                 parts.append(message)
                 if len(parts) * _CHUNK > _MOST:
                     self.kill()
-                    raise HostFailure("The unpacker says more than it may")
+                    raise HostFailure("The result of the process that reads archives is too large")
         status = self.wait()
         if status < 0:
-            raise UnsafeArchive(
-                "The archive demands more time or memory than it may have", evidence=f"signal {-status}"
-            )
+            raise UnsafeArchive("The archive exceeds the limits on time or memory", evidence=f"signal {-status}")
         if not parts:
-            raise HostFailure("Unpacking or packing broke down", evidence=f"status {status}")
+            raise HostFailure("The process that unpacks and packs archives failed", evidence=f"status {status}")
         return b"".join(parts)
 
     def kill(self) -> None:
@@ -182,7 +180,7 @@ def start(cell: Cell, work: Work) -> Running:
                 _child(plan, work, theirs)
     except OSError as error:
         ours.close()
-        raise HostFailure("Cannot shut in the unpacker", evidence=str(error)) from error
+        raise HostFailure("Cannot confine the process that reads archives", evidence=str(error)) from error
     except BaseException:
         ours.close()
         raise
@@ -298,7 +296,7 @@ def _child(plan: _Plan, work: Work, end: socket.socket) -> None:
         status = 0
     except BaseException as error:
         with contextlib.suppress(BaseException):
-            Inside(end, ()).answer(_failure("The unpacker broke down", error))
+            Inside(end, ()).answer(_failure("The process that reads archives failed", error))
     finally:
         os._exit(status)  # a decompressor that is ahead must not be waited for, nothing of the parent's be written
 
@@ -309,7 +307,7 @@ def _answer(work: Work, inside: Inside) -> Mapping[str, object]:
     except IsolaError as error:
         return {"error": error.code, "message": error.message, "evidence": error.evidence, "remedy": error.remedy}
     except MemoryError:
-        return {"error": UnsafeArchive.code, "message": "The archive demands more memory than it may have"}
+        return {"error": UnsafeArchive.code, "message": "The archive exceeds the limit on memory"}
 
 
 def _failure(message: str, error: BaseException) -> Mapping[str, object]:

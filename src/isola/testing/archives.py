@@ -74,7 +74,7 @@ class FakeArchives:
             if member.kind == 0x30 and name is not None and name not in found:
                 limit -= member.size
                 if limit < 0 or member.pieces is not None:
-                    raise TooLarge(f"{member.name!r} is larger than it may be")
+                    raise TooLarge(f"{member.name!r} is too large")
                 found[name] = b"".join(stream.blocks())
         return found
 
@@ -216,18 +216,18 @@ class _Unpacking:
     def _linked(self, member: Member) -> Node:
         target = self._inside(clean(member.link))
         if not target:
-            raise UnsafeArchive("The archive links to a place outside")
+            raise UnsafeArchive("The archive has a hard link that leads out of its root")
         node = self._holder(target[:-1]).children.get(target[-1])
         if node is None:
-            raise InvalidInput("The archive links to a file that it does not hold")
+            raise InvalidInput("The archive has a hard link to a file that it does not contain")
         if node.kind == "directory":
-            raise UnsafeArchive("The archive links to a directory")
+            raise UnsafeArchive("The archive has a hard link to a directory")
         return node
 
     def _node(self, member: Member, stream: TarStream) -> Node:
         self.bytes += member.size if member.kind == 0x30 else 0
         if self.bytes > self._limits.bytes:
-            raise UnsafeArchive("The archive unpacks to more than it may")
+            raise UnsafeArchive("The archive is too large when unpacked")
         node = Node(_KINDS[member.kind], member.mode, member.uid, member.gid)
         node.target = member.link.decode("utf-8", "replace") if member.kind == 0x32 else ""
         content = bytearray(member.size if member.kind == 0x30 else 0)

@@ -67,7 +67,7 @@ def find(root: Node, path: str | Path, *, follow: bool = True) -> Node:
         part = pending.pop()
         here = trail[-1].seen
         if here.kind != "directory":
-            raise InvalidInput(f"{str(path)!r} lies below something that is not a directory", field="path")
+            raise InvalidInput(f"{str(path)!r} is below something that is not a directory", field="path")
         if part == "..":
             trail = trail[:-1] or [root]
             continue
@@ -92,7 +92,7 @@ def parent_of(root: Node, path: str | Path) -> tuple[Node, str]:
         raise InvalidInput(f"{str(path)!r} does not name anything in a directory", field="path")
     holder = find(root, "/".join(parts[:-1]))
     if holder.kind != "directory":
-        raise InvalidInput(f"{str(path)!r} lies below something that is not a directory", field="path")
+        raise InvalidInput(f"{str(path)!r} is below something that is not a directory", field="path")
     return holder, parts[-1]
 
 

@@ -1,1 +1,1 @@
-"""Archives: hostile until unpacked; read and written by a process that has no rights worth stealing."""
+"""Archives are untrusted: they are read and written by a process without privileges."""

@@ -1,4 +1,4 @@
-"""What the process that reads archives answers: as hostile as the archive, should that have taken it over."""
+"""Validates the result of the process that reads archives, which the archive may have compromised."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from isola.host.documents import MAX_DEPTH, MAX_NODES
 
 _MOST_TEXTS = 1000
 _LONGEST = 8192
-"""Characters of a text; 4 KiB in hexadecimal digits."""
+"""Maximum length of a string; 4 KiB in hexadecimal digits."""
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 _KINDS: Mapping[str, type[IsolaError]] = {
     kind.code: kind
@@ -29,7 +29,7 @@ _KINDS: Mapping[str, type[IsolaError]] = {
 
 
 class Answer:
-    """A mapping whose values are taken at their word only when they have the right shape. All raise HostFailure."""
+    """A mapping whose values are validated when they are read. All methods raise HostFailure."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         self._document = document
@@ -40,14 +40,14 @@ class Answer:
         return value if type(value) is int and 0 <= value < 1 << 63 else _refuse(key)
 
     def texts(self, key: str) -> tuple[str, ...]:
-        """A bounded list of bounded texts."""
+        """A bounded list of bounded strings."""
         value = self._document.get(key)
         if not isinstance(value, list) or len(value) > _MOST_TEXTS or not all(map(_is_text, value)):
             return tuple(_refuse(key))
         return tuple(value)
 
     def pairs(self, key: str, known: Collection[str]) -> Mapping[str, str]:
-        """Texts by names that are known."""
+        """Strings for known keys."""
         value = self._document.get(key)
         if not isinstance(value, dict) or not all(name in known and _is_text(text) for name, text in value.items()):
             return dict(_refuse(key))
@@ -63,11 +63,11 @@ class Answer:
         return value if len(value) <= limit else _refuse(key)
 
     def contents(self, key: str, known: Collection[str]) -> Mapping[str, bytes]:
-        """A few bytes each, by names that are known."""
+        """A few bytes for each of the known keys."""
         return {name: _bytes(text, key) for name, text in self.pairs(key, known).items()}
 
     def pieces(self, key: str, known: Collection[str], *, limit: int) -> Sequence[Mapping[str, str]]:
-        """Mappings of names that are known to texts, whose characters are bounded all together."""
+        """Mappings of known keys to strings; their total length is bounded."""
         value = self._document.get(key)
         if not isinstance(value, list) or not all(
             isinstance(each, dict) and _known_texts(each, known) for each in value
@@ -78,7 +78,7 @@ class Answer:
         return tuple(value)
 
     def members(self, key: str, known: Collection[str], *, limit: int) -> Mapping[str, bytes]:
-        """Bytes by names that are known, bounded all together."""
+        """Bytes for known keys; their total size is bounded."""
         value = self._document.get(key)
         if not isinstance(value, dict) or not _known_texts(value, known):
             return dict(_refuse(key))
@@ -86,7 +86,7 @@ class Answer:
         return found if sum(map(len, found.values())) <= limit else dict(_refuse(key))
 
     def document(self, key: str) -> object:
-        """Texts, lists, mappings and None, neither deep nor many."""
+        """Strings, lists, mappings and None, of bounded depth and number."""
         value = self._document.get(key)
         level, count = [value], 0
         for _ in range(MAX_DEPTH + 1):
@@ -100,7 +100,7 @@ class Answer:
 
 
 def read_answer(data: bytes) -> Answer:
-    """The answer, if it is one. Raises the error that it tells of, or HostFailure."""
+    """The result as JSON. Raises the error that it reports, or HostFailure if it is invalid."""
     try:
         document = json.loads(data)
     except (ValueError, RecursionError):
@@ -135,4 +135,4 @@ def _within(item: object) -> Collection[object]:
 
 
 def _refuse(key: str) -> Any:
-    raise HostFailure("The process that reads archives gave a senseless answer", evidence=key)
+    raise HostFailure("The process that reads archives returned an invalid result", evidence=key)

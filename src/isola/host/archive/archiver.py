@@ -1,7 +1,7 @@
 """The process in which archives are read and written: ``python -m isola.host.archive.archiver '{"verb": ...}'``.
 
-It opens what is needed, has the work done in a cell (``cell``), tells ``progress N`` lines on standard error, and
-passes on the answer, JSON, on standard output. It never looks at a byte of the archive beyond the first eight.
+It opens the files, runs the work in a cell (``cell``), writes ``progress N`` lines to standard error, and prints the
+result as JSON on standard output. It never reads more than the first eight bytes of the archive.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from isola.host.archive.tarstream import TarStream
 from isola.host.cell import Cell, Inside
 
 _SLACK = 1 << 30
-"""What headers and padding may add to an archive's content."""
+"""Bytes that headers and padding may add to an archive's content."""
 _UNPACKING = (confine.CAP_CHOWN, confine.CAP_DAC_OVERRIDE, confine.CAP_FOWNER, confine.CAP_FSETID, confine.CAP_SETFCAP)
 _OPAQUE = "trusted.overlay.opaque"
 _SECONDS, _SECONDS_FOR_A_MIB, _MOST_SECONDS = 300, 4, 3600
-"""Processor time that an archive may take; fifty times what honest ones need here."""
+"""CPU time for an archive; fifty times what ordinary ones were measured to need."""
 _PACKING_SECONDS = 24 * 3600
 
 
 def main() -> None:
-    """Run one verb; errors of ours are an answer too."""
+    """Run one verb and print its result; an IsolaError is a result too."""
     confine.die_with_parent()
     request = json.loads(sys.argv[1])
     try:
@@ -73,7 +73,7 @@ def _unpack(source: str, target: str, subtree: str, whiteouts: bool, limits: dic
 
 
 def unpacking(target: Path, file_size: int, seconds: int, keep: Sequence[int] = ()) -> Cell:
-    """Where archives are unpacked: a root of its own that it may write, and powers over the files in it."""
+    """The cell in which archives are unpacked: ``target`` is its root, with capabilities for the files in it."""
     return Cell(
         root=target,
         writable=True,
@@ -86,9 +86,9 @@ def unpacking(target: Path, file_size: int, seconds: int, keep: Sequence[int] = 
 
 
 def mark(what: str, descriptor: int) -> None:
-    """Overlay obeys a mark that only the host's root can set. The directories that the child has are its root's."""
+    """Sets ``trusted.overlay.opaque``, which only the host's root can. The child has directories of its root only."""
     if what != "opaque" or not stat.S_ISDIR(os.fstat(descriptor).st_mode):
-        raise PermissionError(errno.EPERM, "The unpacker asks for what it must not have")
+        raise PermissionError(errno.EPERM, "The unpacker made a request that is not permitted")
     os.setxattr(descriptor, _OPAQUE, b"y")
 
 
@@ -122,7 +122,7 @@ def _several(archive: _Source, names: list[str], limit: int) -> Mapping[str, str
         if member.kind == 0x30 and name is not None and name not in found:
             limit -= member.size
             if limit < 0 or member.pieces is not None:
-                raise TooLarge(f"{untar.shown(member.name)} is larger than it may be")
+                raise TooLarge(f"{untar.shown(member.name)} is too large")
             found[name] = b"".join(stream.blocks()).hex()
     return found
 
@@ -191,7 +191,7 @@ def _pack(directory: str, target: str, prefix: str, compression: str, base: int)
 
 
 def _probe() -> bytes:
-    """Which walls this host refuses."""
+    """The restrictions that this host does not support."""
     return cell.run(Cell(root=Path(sys.prefix), seconds=60), lambda inside: {"lacks": inside.lacks})
 
 
@@ -224,18 +224,18 @@ _VERBS: dict[str, Callable[..., bytes]] = {
 
 
 class _Source:
-    """An archive, opened here and read in a cell."""
+    """An archive that is opened here and read in a cell."""
 
     def __init__(self, path: str) -> None:
         self._file = _opened(path)
         self.size = os.fstat(self._file.fileno()).st_size
-        """Packed bytes in all."""
+        """Total compressed bytes."""
         self._progress = _Progress()
         start = self._file.read(8)
         self._file.seek(0)
         self._kind = packed.compression(start)
         self.seconds = min(_SECONDS + _SECONDS_FOR_A_MIB * (self.size >> 20), _MOST_SECONDS)
-        """Of processor time that it may take."""
+        """CPU time that it may take, in seconds."""
         self._converter: squashfs.Converter | None = None
         if self._kind == "squashfs":
             self._converter = squashfs.Converter(Path(path), seconds=self.seconds)
@@ -244,15 +244,15 @@ class _Source:
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """What has to be open to read it."""
+        """Descriptors that are needed to read it."""
         return (self._file.fileno(),) if self._converter is None else (self._converter.output.fileno(),)
 
     def reading(self) -> Cell:
-        """Enough to look into it."""
+        """Limits and descriptors of a cell that reads it."""
         return Cell(keep=self.descriptors, seconds=self.seconds)
 
     def content(self, *, limit: int, ratio: int, total: packed.Hash | None = None) -> Unpacked:
-        """The decompressed stream, telling progress; all of it goes into ``total``."""
+        """The decompressed stream, with progress reported; all of it is hashed into ``total``."""
         if self._converter is not None:
             blocks = packed.unpacked(self._converter.output, "")
             return Unpacked(packed.hashed(blocks, total), lambda: self.size, limit=limit, ratio=ratio)
@@ -261,11 +261,11 @@ class _Source:
         return Unpacked(blocks, lambda: counted.total, limit=limit, ratio=ratio)
 
     def finished(self) -> None:
-        """All has been read."""
+        """Called when everything has been read."""
         self._progress.tell(self.size)
 
     def checked(self, answer: bytes) -> bytes:
-        """The answer of the cell, when what it read was whole. Raises InvalidInput."""
+        """The result of the cell, if the archive was complete. Raises InvalidInput."""
         if self._converter is not None:
             self._converter.end()
         return answer
@@ -290,14 +290,14 @@ class _Progress:
         self._told = 0.0
 
     def reach(self, total: int) -> None:
-        """Say how many packed bytes have been read so far."""
+        """Report how many compressed bytes have been read so far."""
         moment = time.monotonic()
         if moment - self._told >= 0.1:
             self._told = moment
             self.tell(total)
 
     def tell(self, total: int) -> None:
-        """Say it now."""
+        """Report it now."""
         sys.stderr.write(f"progress {total}\n")
         sys.stderr.flush()
 

@@ -1,4 +1,4 @@
-"""Archives: hostile until unpacked; contained while unpacking."""
+"""Unpacks, reads and packs archives, which are untrusted, in confined processes."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from isola.host.threads import in_thread
 
 @dataclass(frozen=True, slots=True)
 class UnpackLimits:
-    """What an archive may unpack to before it counts as a bomb."""
+    """Limits beyond which an archive is refused as a decompression bomb."""
 
     bytes: int = 64 * 2**30
     entries: int = 4_000_000
     ratio: int = 400
-    """Unpacked bytes per packed byte, looked at beyond the first GiB."""
+    """Unpacked bytes per compressed byte, checked beyond the first GiB."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnpackReport:
-    """What was unpacked, and what was left out because it is not allowed in an unprivileged root."""
+    """What was unpacked, and what was skipped because it is not allowed in an unprivileged root."""
 
     entries: int
     bytes: int
     skipped: tuple[str, ...] = ()
-    """Paths of device nodes left out (at most 100 are named)."""
+    """Paths of skipped device nodes (the first 100)."""
     diff_id: str = ""
     """``sha256:...`` of the whole tar stream, uncompressed."""
 
 
 @dataclass(frozen=True, slots=True)
 class RepackReport:
-    """What an archive holds that could be a layer."""
+    """What an archive contains that may become a layer."""
 
     diff_id: str
     """``sha256:...`` of the tar stream, uncompressed: what an OCI configuration calls the layer."""
@@ -49,13 +49,13 @@ class RepackReport:
     bytes: int
     """Size of all regular files."""
     found: Mapping[str, str] = field(default_factory=dict)
-    """Of the paths asked for, those that are there: ``file``, ``directory``, ``link:<target>`` or ``other``."""
+    """The requested paths that exist: ``file``, ``directory``, ``link:<target>`` or ``other``."""
     heads: Mapping[str, builtins.bytes] = field(default_factory=dict)
-    """The first 4 KiB of the regular files asked for."""
+    """The first 4 KiB of the requested regular files."""
     top: tuple[str, ...] = ()
     """Names at the top, 256 at most."""
     newest: int = 0
-    """When the youngest member was changed, in seconds since 1970."""
+    """The newest modification time of a member, in seconds since 1970."""
 
 
 class Archives(Protocol):
@@ -73,11 +73,10 @@ class Archives(Protocol):
     ) -> UnpackReport:
         """Unpack with owners, modes, times, hard links, xattrs and sparse files, confined to ``target``.
 
-        ``subtree`` keeps only what lies below that path in the archive and strips it. ``whiteouts`` turns OCI
-        ``.wh.`` entries into overlay whiteouts. Absolute names and ``..`` and links that lead out cannot reach
-        outside. ``progress`` is called with the compressed bytes read since the last call. The work happens in a
-        process of its own
-        confined to ``target``. Raises UnsafeArchive or InvalidInput; the caller removes ``target`` then.
+        ``subtree`` keeps only what is below that path in the archive and strips it. ``whiteouts`` turns OCI
+        ``.wh.`` entries into overlay whiteouts. Absolute names, ``..`` and links that lead out cannot reach
+        outside. ``progress`` is called with the compressed bytes read since the last call. A separate process does it,
+        confined to ``target``. Raises UnsafeArchive or InvalidInput; the caller then removes ``target``.
         """
         ...
 
@@ -88,18 +87,18 @@ class Archives(Protocol):
     async def read_members(
         self, source: Path, names: tuple[str, ...], *, limit: int = 1 << 20
     ) -> Mapping[str, builtins.bytes]:
-        """Content of the regular members with these names, as far as they are there, at most ``limit`` bytes in all.
+        """Content of the regular members with these names that exist, at most ``limit`` bytes in total.
 
         Raises TooLarge, InvalidInput.
         """
         ...
 
     async def read_document(self, source: Path, names: tuple[str, ...], *, limit: int = 1 << 20) -> object:
-        """The same of a member in YAML: texts, lists and mappings of bounded depth and number, and None for nothing."""
+        """A member parsed as YAML: strings, lists and mappings of bounded depth and number, or None."""
         ...
 
     async def lacks(self) -> tuple[str, ...]:
-        """What this host does not offer to shut in the process that reads archives; empty when all is there."""
+        """Restrictions of the process that reads archives which this host does not support."""
         ...
 
     async def pack(
@@ -122,13 +121,13 @@ class Archives(Protocol):
         """Read an archive to its end and write it as a tar+zstd layer, fsynced; with ``target`` None only check it.
 
         ``subtree`` keeps only what lies below that path and strips it; without it the tar stream is kept to the byte,
-        and the report holds the ``heads`` of files. Raises UnsafeArchive or InvalidInput; nothing stays then.
+        and the report contains the ``heads`` of files. Raises UnsafeArchive or InvalidInput, and leaves no file then.
         """
         ...
 
 
 class LinuxArchives:
-    """Each piece of work in a process of its own that has no rights worth stealing (see ``archiver`` and ``cell``)."""
+    """Runs each call in a separate process without privileges (see ``archiver`` and ``cell``)."""
 
     def __init__(self, processes: Processes) -> None:
         self._processes = processes
@@ -178,7 +177,7 @@ class LinuxArchives:
     async def pack(
         self, directory: Path, target: Path, *, prefix: str = "", compression: str = "gzip", base: int = 0
     ) -> None:
-        """Pack; nothing stays when it fails."""
+        """Pack; leaves no file if it fails."""
         request = {"directory": str(directory), "target": str(target), "prefix": prefix, "compression": compression}
         try:
             await self._ask("pack", request | {"base": base})
@@ -198,7 +197,7 @@ class LinuxArchives:
         limits: UnpackLimits = UnpackLimits(),
         progress: Callable[[int], None] | None = None,
     ) -> RepackReport:
-        """Repack; nothing stays when it fails."""
+        """Repack; leaves no file if it fails."""
         request = {"source": str(source), "target": None if target is None else str(target), "subtree": subtree}
         try:
             answer = await self._ask(
@@ -231,11 +230,11 @@ class LinuxArchives:
 
 
 def _died(status: int, stderr: bytes) -> IsolaError:
-    """Killed by its own limits: the archive's fault. Anything else is ours."""
+    """If its limits killed it, the archive is invalid; anything else is a failure of the host."""
     output = stderr.decode("utf-8", "replace").strip()[-2000:]
-    if status in (-signal.SIGKILL, -signal.SIGALRM):  # out of memory, or waited for too long
-        return UnsafeArchive("The archive demands more time or memory than it may have", evidence=f"signal {-status}")
-    return HostFailure("Unpacking or packing broke down", evidence=output)
+    if status in (-signal.SIGKILL, -signal.SIGALRM):  # out of memory, or timed out
+        return UnsafeArchive("The archive exceeds the limits on time or memory", evidence=f"signal {-status}")
+    return HostFailure("The process that unpacks and packs archives failed", evidence=output)
 
 
 class _Counter:
@@ -246,7 +245,7 @@ class _Counter:
         self._total = 0
 
     def take_line(self, line: str) -> None:
-        """What comes from the process is no better than the archive it reads."""
+        """Output of the process is as untrusted as the archive it reads."""
         keyword, _, number = line.partition(" ")
         if keyword == "progress" and number.isascii() and number.isdigit() and len(number) < 19 and self._progress:
             total = max(int(number), self._total)

@@ -1,4 +1,4 @@
-"""Decompression by content, bounded: what goes in and what comes out is counted against limits as it flows."""
+"""Decompression, with the format detected by content; input and output are limited while they are read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _STEP = 1 << 20
 _INPUT = 1 << 18
 _BITE = 1 << 12
 _MEMORY = 256 << 20
-"""What an xz or zstd stream may demand for its dictionary."""
+"""Bytes that an xz or zstd stream may request for its dictionary."""
 _FREE = 1 << 30
 """Unpacked bytes below which a high compression ratio is accepted."""
 _MAGIC = (
@@ -29,13 +29,13 @@ _MAGIC = (
 
 
 class Readable(Protocol):
-    """The one thing that is asked of a file here."""
+    """The method of a file that is used here."""
 
     def read(self, size: int = ..., /) -> bytes: ...
 
 
 class Hash(Protocol):
-    """The one thing that is asked of a hash here."""
+    """The method of a hash that is used here."""
 
     def update(self, data: bytes, /) -> None: ...
 
@@ -45,7 +45,7 @@ def compression(start: bytes) -> str:
     for magic, name in _MAGIC:
         if start.startswith(magic):
             return name
-    if start[1:4] == b"\x2a\x4d\x18" and start[0] & 0xF0 == 0x50:  # zstd may begin with a frame to skip
+    if start[1:4] == b"\x2a\x4d\x18" and start[0] & 0xF0 == 0x50:  # zstd may begin with a skippable frame
         return "zstd"
     return "lzma" if start.startswith(b"\x5d\x00\x00") else ""
 
@@ -64,7 +64,7 @@ class _Decompressor(Protocol):
 
 
 class _Zlib:
-    """zlib in the shape of the other decompressors."""
+    """zlib with the interface of the other decompressors."""
 
     def __init__(self) -> None:
         self._inner = zlib.decompressobj(wbits=31)
@@ -72,7 +72,7 @@ class _Zlib:
 
     def decompress(self, data: bytes, max_length: int = -1) -> bytes:
         out = self._inner.decompress(self._inner.unconsumed_tail + data, max_length)
-        # A full output may leave more inside even where all input was taken.
+        # If the output is full, more of it may be buffered although all input was consumed.
         self.needs_input = not self._inner.unconsumed_tail and len(out) < max_length
         return out
 
@@ -86,7 +86,7 @@ class _Zlib:
 
 
 def unpacked(file: Readable, kind: str) -> Iterator[bytes]:
-    """The content in blocks. Raises InvalidInput for damaged and cut off streams."""
+    """The content in blocks. Raises InvalidInput for damaged and truncated streams."""
     try:
         if kind == "":
             while block := file.read(_STEP):
@@ -108,7 +108,7 @@ def _new(kind: str) -> _Decompressor:
 
 
 def _frames(file: Readable, kind: str) -> Iterator[bytes]:
-    """One or more compressed streams in a row, with zeros allowed after the last."""
+    """One or more concatenated streams; zeros are allowed after the last."""
     decompressor, data = _new(kind), file.read(_INPUT)
     while True:
         out = decompressor.decompress(data, _STEP)
@@ -126,11 +126,11 @@ def _frames(file: Readable, kind: str) -> Iterator[bytes]:
         elif decompressor.needs_input:
             data = file.read(_INPUT)
             if not data:
-                raise InvalidInput(f"The archive is cut off: its {kind} data has no end")
+                raise InvalidInput(f"The archive is truncated: its {kind} data has no end")
 
 
 def _zstd(file: Readable) -> Iterator[bytes]:
-    """Fed in small bites, because each may grow thirty thousand times at once."""
+    """Input is passed in small pieces, because each may expand by a factor of thirty thousand at once."""
     import zstandard
 
     context = zstandard.ZstdDecompressor(max_window_size=_MEMORY // 2)
@@ -148,11 +148,11 @@ def _zstd(file: Readable) -> Iterator[bytes]:
     except zstandard.ZstdError as error:
         raise InvalidInput("The zstd data is damaged", evidence=str(error)) from error
     if not ended:
-        raise InvalidInput("The archive is cut off: its zstd data has no end")
+        raise InvalidInput("The archive is truncated: its zstd data has no end")
 
 
 def hashed(blocks: Iterator[bytes], total: Hash | None) -> Iterator[bytes]:
-    """The same blocks; hashed where they are decompressed, in a thread beside the one that unpacks."""
+    """Pass the blocks on and hash them in the thread that decompresses, in parallel with the one that unpacks."""
     for block in blocks:
         if total is not None:
             total.update(block)
@@ -160,7 +160,7 @@ def hashed(blocks: Iterator[bytes], total: Hash | None) -> Iterator[bytes]:
 
 
 class Counted:
-    """A file that tells how much was read from it."""
+    """A file that counts the bytes read from it."""
 
     def __init__(self, file: Readable, told: Callable[[int], None]) -> None:
         self._file = file
@@ -168,7 +168,7 @@ class Counted:
         self.total = 0
 
     def read(self, size: int = -1, /) -> bytes:
-        """As a file does."""
+        """Like ``BinaryIO.read``."""
         data = self._file.read(size)
         self.total += len(data)
         self._told(self.total)
@@ -176,7 +176,7 @@ class Counted:
 
 
 class Unpacked:
-    """The content as a stream of exact reads, decompressed ahead in a thread, held against limits."""
+    """The content as a stream with exact reads, decompressed ahead in a thread, checked against limits."""
 
     def __init__(self, blocks: Iterator[bytes], packed: Callable[[], int], *, limit: int, ratio: int) -> None:
         self._blocks = _ahead(blocks)
@@ -188,7 +188,7 @@ class Unpacked:
         self.total = 0
 
     def read(self, size: int) -> bytes:
-        """Exactly ``size`` bytes, fewer only at the end."""
+        """Exactly ``size`` bytes, or fewer at the end."""
         position = self._position
         if len(self._block) - position >= size:
             self._position = position + size
@@ -217,10 +217,11 @@ class Unpacked:
         block = next(self._blocks, b"")
         self.total += len(block)
         if self.total > self._limit:
-            raise UnsafeArchive("The archive unpacks to more than it may", evidence=f"more than {self._limit} bytes")
+            raise UnsafeArchive("The archive is too large when unpacked", evidence=f"more than {self._limit} bytes")
         if self.total > _FREE and self.total > self._ratio * max(self._packed(), 1):
             raise UnsafeArchive(
-                "The archive is a bomb", evidence=f"{self._packed()} packed bytes hold more than {self.total}"
+                "The archive is a decompression bomb",
+                evidence=f"{self._packed()} compressed bytes unpack to more than {self.total}",
             )
         return block
 

@@ -1,4 +1,4 @@
-"""Turns a hostile tar stream into a legal image layer, or only looks whether it could be one."""
+"""Converts an untrusted tar stream to a valid image layer, or only checks whether it could be one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _NONE: list[str] = []
 
 
 class Sink:
-    """Where a tar stream goes: always hashed, and compressed into a file where there is one."""
+    """Sink of a tar stream: always hashed, and compressed into a file if one is given."""
 
     def __init__(self, file: BinaryIO | None, *, limit: int, ratio: int, packed: Callable[[], int]) -> None:
         self._hash = hashlib.sha256()
@@ -43,21 +43,21 @@ class Sink:
         if file is not None:
             import zstandard
 
-            # With several workers the output is always the same; one alone would write other bytes.
+            # With several workers the output is always the same; a single thread would write different bytes.
             compressor = zstandard.ZstdCompressor(level=3, threads=2, write_checksum=True)
             self._writer = compressor.stream_writer(file, closefd=False)
 
     def write(self, data: bytes) -> None:
-        """Take the next bytes. Raises UnsafeArchive for more than there may be (sparse files grow here)."""
+        """Write the next bytes. Raises UnsafeArchive beyond the limit (sparse files expand here)."""
         self.total += len(data)
         if self.total > self._limit or (self.total > _FREE and self.total > self._ratio * max(self._packed(), 1)):
-            raise UnsafeArchive("The archive unpacks to more than it may", evidence=f"more than {self.total} bytes")
+            raise UnsafeArchive("The archive is too large when unpacked", evidence=f"more than {self.total} bytes")
         self._hash.update(data)
         if self._writer is not None:
             self._writer.write(data)
 
     def close(self) -> str:
-        """Finish and give the digest of what was written, uncompressed."""
+        """Finish, and return the digest of the uncompressed data."""
         if self._writer is not None:
             self._writer.close()
         return f"sha256:{self._hash.hexdigest()}"
@@ -76,11 +76,11 @@ class Repacking:
         self.bytes = 0
         self.found: dict[str, str] = {}
         self.heads: dict[str, bytes] = {}
-        """How those of the files asked for begin that are there."""
+        """The beginning of each requested file that exists."""
         self.top: set[str] = set()
-        """Names at the top, as many as make sense."""
+        """Names at the top, up to a limit."""
         self.newest = 0
-        """Time of the youngest member, in seconds."""
+        """Newest modification time of a member, in seconds."""
         self._heads = {os.fsencode(path) for path in heads}
         self._sink = sink
         self._subtree = clean(os.fsencode(subtree))
@@ -88,7 +88,7 @@ class Repacking:
         self._limits = limits
 
     def run(self, content: Unpacked) -> None:
-        """Read all there is. Raises UnsafeArchive, InvalidInput."""
+        """Read everything. Raises UnsafeArchive, InvalidInput."""
         rewrite = bool(self._subtree)
         stream = TarStream(content.read if rewrite else self._copying(content.read))
         for member in stream.members():
@@ -104,7 +104,7 @@ class Repacking:
             self._sink.write(bytes(2 * tarfile.BLOCKSIZE))
             content.drain()
         else:
-            while data := content.read(_BLOCK):  # what stands behind the end belongs to the digest
+            while data := content.read(_BLOCK):  # bytes after the end of the archive are part of the digest
                 self._sink.write(data)
 
     def _copying(self, read: Callable[[int], bytes]) -> Callable[[int], bytes]:
@@ -120,10 +120,12 @@ class Repacking:
         return parts[depth:] if parts[:depth] == self._subtree else None
 
     def _link(self, member: Member) -> list[bytes]:
-        """Where a hard link leads, seen from the subtree."""
+        """The target of a hard link, relative to the subtree."""
         target = self._inside(clean(member.link))
         if not target:
-            raise UnsafeArchive("The archive has a hard link out of its root", evidence=f"entry {shown(member.name)}")
+            raise UnsafeArchive(
+                "The archive has a hard link that leads out of its root", evidence=f"entry {shown(member.name)}"
+            )
         return target
 
     def _note(self, member: Member, path: bytes, link: bytes) -> None:
@@ -132,7 +134,7 @@ class Repacking:
         if self.entries > self._limits["entries"]:
             raise UnsafeArchive("The archive has too many entries", evidence=f"more than {self._limits['entries']}")
         if self.bytes > self._limits["bytes"]:
-            raise UnsafeArchive("The archive unpacks to more than it may", evidence=f"{self._limits['bytes']} bytes")
+            raise UnsafeArchive("The archive is too large when unpacked", evidence=f"{self._limits['bytes']} bytes")
         if path in self._wanted:
             kind = (
                 f"link:{link.decode('utf-8', 'replace')}" if member.kind == 0x32 else _NAMES.get(member.kind, "other")

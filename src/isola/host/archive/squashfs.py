@@ -1,4 +1,4 @@
-"""squashfs images as tar streams, by a program in a cell of its own."""
+"""Converts squashfs images to tar streams, by a program in a separate cell."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _IMAGE = "/image"
 _COMMAND = ("sqfs2tar", _IMAGE)
 _NOT_HERE = 99
 _LIBRARIES = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/etc/ld.so.cache")
-"""What a program of a distribution needs to start. Directories are seen as any user sees them."""
+"""What a program of a distribution needs to start. Directories show what an unprivileged user can read."""
 _GRACE = 5.0
-"""Seconds for the program to end once all it wrote has been read."""
+"""Seconds for the program to end once all of its output has been read."""
 
 
 class Converter:
-    """A running conversion. The program sees its libraries and the image, and can write nothing but the stream."""
+    """A running conversion. The program can read its libraries and the image, and write the stream only."""
 
     def __init__(self, image: Path, *, seconds: int, command: Sequence[str] = _COMMAND) -> None:
         found = find_program(command[0])
@@ -36,7 +36,7 @@ class Converter:
         """The tar stream."""
 
         def work(inside: Inside) -> Mapping[str, object]:
-            if not os.path.exists(_IMAGE):  # no mounts of its own: it would see the host
+            if not os.path.exists(_IMAGE):  # without a mount namespace it would see the host
                 os._exit(_NOT_HERE)
             os.dup2(writing, 1)
             os.dup2(0, 2)
@@ -51,7 +51,7 @@ class Converter:
         os.close(writing)
 
     def end(self) -> None:
-        """It is over. Raises InvalidInput where the program found fault with the image."""
+        """Wait for the end. Raises InvalidInput if the program reported an error in the image."""
         self.output.close()
         for _ in range(int(_GRACE / 0.02)):
             if (status := self._process.ended()) is not None:
@@ -62,7 +62,8 @@ class Converter:
             status = self._process.wait()
         if status == _NOT_HERE:
             raise Unsupported(
-                "squashfs images cannot be read on this host", evidence="it refuses mounts of their own to processes"
+                "squashfs images cannot be read on this host",
+                evidence="it does not let processes have a mount namespace",
             )
         if status != 0:
             raise InvalidInput("The squashfs image is damaged", evidence=f"{_COMMAND[0]} ended with {status}")

@@ -1,4 +1,4 @@
-"""Writes a tree as a tar archive: in a fixed order, with owners as seen inside. Runs with the tree as ``/``."""
+"""Writes a tree as a tar archive, in a fixed order, with owners as seen inside. The tree is the process's ``/``."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ACLS = ("system.posix_acl_access", "system.posix_acl_default")
 
 
 def compressed(file: BinaryIO, kind: str) -> Any:
-    """A writer whose output depends on nothing but what is written."""
+    """A writer whose output depends only on its input."""
     if kind == "gzip":
         return gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0)
     if kind == "bzip2":
@@ -46,7 +46,7 @@ def compressed(file: BinaryIO, kind: str) -> Any:
 
 
 class Packing:
-    """One tree on its way into an archive."""
+    """One tree that is being packed."""
 
     def __init__(self, file: BinaryIO, *, compression: str, prefix: str, base: int) -> None:
         self.entries = 0
@@ -73,7 +73,7 @@ class Packing:
             status = os.fstat(descriptor)
             kind = _KINDS.get(stat.S_IFMT(status.st_mode))
             if kind is None:
-                return  # sockets and device nodes mean nothing elsewhere
+                return  # sockets and device nodes are meaningless on another host
             info = self._info(path, kind, status)
             if kind == tarfile.SYMTYPE:
                 info.linkname = os.fsdecode(os.readlink(b"", dir_fd=descriptor))
@@ -122,7 +122,7 @@ class Packing:
         return found
 
     def _shifted(self, name: str, value: bytes) -> bytes:
-        """Ids inside attributes, too, are those of the inside."""
+        """Ids in extended attributes are shifted as well."""
         if self._ids is None:
             return value
         if name in _ACLS and len(value) % 8 == 4:
@@ -137,7 +137,7 @@ class Packing:
 
 
 def _walk(root: int) -> Iterator[bytes]:
-    """All paths, each directory before what is in it, in the order of their bytes."""
+    """All paths in the order of their bytes, each directory before its entries."""
     pending = [(b".", True)]
     while pending:
         path, directory = pending.pop()
@@ -159,7 +159,7 @@ def _header(info: tarfile.TarInfo) -> bytes:
 
 
 def _copy(descriptor: int, size: int, output: Any) -> None:
-    """As many bytes as the header promised, whatever happens to the file meanwhile."""
+    """As many bytes as the header states, even if the file changes meanwhile."""
     left = size
     while left and (block := os.read(descriptor, min(_BLOCK, left))):
         output.write(block)

@@ -1,6 +1,6 @@
-"""Reads tar streams (ustar, pax, GNU; sparse files too), trusting nothing: every size is bounded before it is read.
+"""Reads untrusted tar streams (ustar, pax, GNU; sparse files too): every size is checked before data is read.
 
-Pure: it takes a ``read`` that gives exactly as many bytes as asked for, or fewer at the end.
+Without I/O: it calls a ``read`` that returns exactly the requested number of bytes, or fewer at the end.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from isola.errors import InvalidInput, UnsafeArchive
 Read = Callable[[int], bytes]
 BLOCK = 512
 _EXTENSION_LIMIT = 1 << 20
-"""Bytes of one extended header or long name."""
+"""Maximum bytes of an extended header or long name."""
 _SPARSE_LIMIT = 1 << 18
-"""Pieces of one sparse file."""
+"""Maximum number of data segments of a sparse file."""
 _RECORDS = 4096
-"""Of one extended header, pieces of sparse files aside."""
+"""Maximum number of records of an extended header, not counting segments of sparse files."""
 _IN_A_ROW = 32
-"""Extended headers before one member; GNU tar writes three at most."""
+"""Maximum number of extended headers before a member; GNU tar writes at most three."""
 _ATTRIBUTES = 256
-"""Extended attributes of one member."""
+"""Maximum number of extended attributes of a member."""
 _DIGITS = 19
 _XATTR = b"SCHILY.xattr."
 _FOR_ALL = (b"uid", b"gid", b"mtime")
-"""What defaults for all members may say. Attributes are not among them: a few bytes would be written again for each."""
+"""Keys of a global header. Attributes are excluded, because a few bytes would be written again for every member."""
 _DATA_LIMIT = 1 << 62
 _TIME_LIMIT = 1 << 33
 _NO_DATA = frozenset(b"123456")
@@ -34,7 +34,7 @@ _KNOWN = frozenset(b"0123456")
 
 @dataclass(slots=True)
 class Member:
-    """One entry. ``kind`` is the type letter: 0 file, 1 hard link, 2 symlink, 3 4 devices, 5 directory, 6 FIFO."""
+    """One entry. ``kind`` is its type flag: 0 file, 1 hard link, 2 symlink, 3 4 devices, 5 directory, 6 FIFO."""
 
     name: bytes
     kind: int
@@ -44,17 +44,17 @@ class Member:
     mtime: int
     """Nanoseconds."""
     stored: int
-    """Bytes of data that follow in the stream."""
+    """Size of the data that follows in the stream."""
     size: int
     """Size of the file once unpacked."""
     link: bytes = b""
     xattrs: dict[bytes, bytes] = field(default_factory=dict)
     pieces: Sequence[tuple[int, int]] | None = None
-    """Of a sparse file: (offset, length) of what is stored."""
+    """(offset, length) of each data segment of a sparse file."""
 
 
 class TarStream:
-    """An iterator of members; data of a member that was not read is skipped."""
+    """An iterator of members; unread data of a member is skipped."""
 
     def __init__(self, read: Read) -> None:
         self._read = read
@@ -63,7 +63,7 @@ class TarStream:
         self._defaults: dict[bytes, bytes] = {}
 
     def members(self) -> Iterator[Member]:
-        """All members in order. Raises InvalidInput for what is not a tar archive or is damaged."""
+        """All members in order. Raises InvalidInput if it is not a tar archive or is damaged."""
         first = True
         while (header := self._header(first)) is not None:
             first = False
@@ -76,19 +76,21 @@ class TarStream:
                 self._skip()
 
     def blocks(self, limit: int = 1 << 20) -> Iterator[bytes]:
-        """The data of the present member."""
+        """The data of the current member."""
         while self._left:
             block = self._read(min(limit, self._left))
             if not block:
-                raise InvalidInput("The archive is cut off", evidence=f"{self._left} bytes of a file are missing")
+                raise InvalidInput("The archive is truncated", evidence=f"{self._left} bytes of a file are missing")
             self._left -= len(block)
             yield block
 
     def exactly(self, size: int) -> bytes:
-        """The next bytes of the present member's data."""
+        """The next bytes of the current member's data."""
         data = self._read(size)
         if len(data) != size or size > self._left:
-            raise InvalidInput("The archive is cut off or damaged", evidence="a file has less data than it says")
+            raise InvalidInput(
+                "The archive is truncated or damaged", evidence="a file has less data than its header states"
+            )
         self._left -= size
         return data
 
@@ -96,7 +98,7 @@ class TarStream:
         for _ in self.blocks():
             pass
         if len(self._read(self._padding)) != self._padding:
-            raise InvalidInput("The archive is cut off", evidence="it ends in the middle of a block")
+            raise InvalidInput("The archive is truncated", evidence="it ends in the middle of a block")
         self._padding = 0
 
     def _header(self, first: bool) -> bytes | None:
@@ -106,7 +108,7 @@ class TarStream:
                 raise InvalidInput("The archive is empty")
             return None
         if len(header) != BLOCK:
-            raise InvalidInput("The archive is cut off", evidence="it ends in the middle of a header")
+            raise InvalidInput("The archive is truncated", evidence="it ends in the middle of a header")
         if not _checksum_holds(header):
             raise InvalidInput(
                 "This is not a tar archive" if first else "The archive is damaged",
@@ -115,7 +117,7 @@ class TarStream:
         return header
 
     def _member(self, header: bytes) -> Member | None:
-        """A member with all that extended headers before it say."""
+        """A member, with the values of the extended headers before it."""
         extra: dict[bytes, bytes] = {}
         sparse: list[bytes] = []
         count = 0
@@ -134,7 +136,9 @@ class TarStream:
             if following is None:
                 if kind in b"g":
                     return None
-                raise InvalidInput("The archive is cut off", evidence="an extended header describes nothing")
+                raise InvalidInput(
+                    "The archive is truncated", evidence="an extended header is not followed by a member"
+                )
             header = following
         return self._build(header, {**self._defaults, **extra}, sparse)
 
@@ -145,11 +149,11 @@ class TarStream:
 
     def _extension(self, size: int) -> bytes:
         if size > _EXTENSION_LIMIT:
-            raise UnsafeArchive("The archive has an extended header beyond all measure", evidence=f"{size} bytes")
+            raise UnsafeArchive("The archive has an extended header that is too large", evidence=f"{size} bytes")
         padded = size + -size % BLOCK
         data = self._read(padded)
         if len(data) != padded:
-            raise InvalidInput("The archive is cut off", evidence="it ends in an extended header")
+            raise InvalidInput("The archive is truncated", evidence="it ends in an extended header")
         return data[:size]
 
     def _build(self, header: bytes, extra: dict[bytes, bytes], sparse: list[bytes]) -> Member:
@@ -158,7 +162,7 @@ class TarStream:
         if kind == 0x37:  # contiguous files are files
             kind = 0x30
         if kind == 0x30 and name.endswith(b"/"):
-            kind = 0x35  # how archives older than POSIX wrote directories
+            kind = 0x35  # directories in archives older than POSIX
         stored = _decimal(extra, b"size", _DATA_LIMIT)
         stored = _number(header[124:136], "size", _DATA_LIMIT) if stored is None else stored
         if kind in _NO_DATA:
@@ -177,7 +181,7 @@ class TarStream:
             xattrs={key[len(_XATTR) :]: value for key, value in extra.items() if key.startswith(_XATTR)},
         )
         if len(member.xattrs) > _ATTRIBUTES:
-            raise UnsafeArchive("The archive has a file of too many extended attributes", evidence=repr(name[:200]))
+            raise UnsafeArchive("The archive has a file with too many extended attributes", evidence=repr(name[:200]))
         self._describe_sparse(member, kind, header, extra, sparse)
         return member
 
@@ -189,7 +193,7 @@ class TarStream:
             member.pieces = self._old_sparse_map(header)
         elif b"GNU.sparse.major" in extra:
             member.size = _decimal(extra, b"GNU.sparse.realsize", _DATA_LIMIT) or 0
-            member.pieces = ()  # the map stands before the data
+            member.pieces = ()  # the map precedes the data
             return
         elif b"GNU.sparse.size" in extra:
             member.size = _decimal(extra, b"GNU.sparse.size", _DATA_LIMIT) or 0
@@ -204,7 +208,7 @@ class TarStream:
         while more:
             block = self._read(BLOCK)
             if len(block) != BLOCK or len(pieces) > _SPARSE_LIMIT:
-                raise InvalidInput("The archive is damaged", evidence="a sparse file has no end of pieces")
+                raise InvalidInput("The archive is damaged", evidence="the map of a sparse file does not end")
             pieces += _table(block[:504])
             more = block[504]
         return pieces
@@ -220,7 +224,7 @@ class TarStream:
                 wanted += 2 * numbers[0]
                 numbers += map(_digits, lines[1:wanted])
             if wanted > 2 * _SPARSE_LIMIT or len(rest) > max(_DIGITS, BLOCK * (len(numbers) == wanted)):
-                raise UnsafeArchive("The archive has a sparse file of too many pieces, or pieces beyond all measure")
+                raise UnsafeArchive("The archive has a sparse file with too many or too large segments")
         member.pieces = _pairs(numbers[1:])
         member.stored = self._left
         _check_pieces(member)
@@ -269,7 +273,7 @@ def _decimal(extra: dict[bytes, bytes], key: bytes, limit: int) -> int | None:
 
 
 def _time(extra: dict[bytes, bytes], header: bytes) -> int:
-    """Nanoseconds; what no file system could hold is brought into range."""
+    """Nanoseconds, clamped to the range that file systems can store."""
     if b"mtime" in extra:
         sign = -1 if extra[b"mtime"].startswith(b"-") else 1
         whole, _, part = extra[b"mtime"].lstrip(b"-").partition(b".")
@@ -295,7 +299,7 @@ def _parse_pax(data: bytes, into: dict[bytes, bytes], sparse: list[bytes]) -> No
         record = data[space + 1 : end] if position < space < end <= len(data) else b""
         key, equals, value = record[:-1].partition(b"=")
         if not equals or not record.endswith(b"\n"):
-            raise InvalidInput("The archive is damaged", evidence="an extended header does not parse")
+            raise InvalidInput("The archive is damaged", evidence="an extended header cannot be parsed")
         if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
             sparse.append(value)
         elif value or key.startswith(_XATTR):
@@ -305,7 +309,7 @@ def _parse_pax(data: bytes, into: dict[bytes, bytes], sparse: list[bytes]) -> No
         position = end
         records += 1
         if records - len(sparse) > _RECORDS or len(sparse) > 2 * _SPARSE_LIMIT:
-            raise UnsafeArchive("The archive has an extended header of too many records")
+            raise UnsafeArchive("The archive has an extended header with too many records")
 
 
 def _table(data: bytes) -> list[tuple[int, int]]:
@@ -320,7 +324,7 @@ def _table(data: bytes) -> list[tuple[int, int]]:
 
 def _pairs(numbers: list[int]) -> list[tuple[int, int]]:
     if len(numbers) % 2 or len(numbers) > 2 * _SPARSE_LIMIT:
-        raise InvalidInput("The archive is damaged", evidence="the pieces of a sparse file do not pair up")
+        raise InvalidInput("The archive is damaged", evidence="the map of a sparse file has an odd number of values")
     return [
         piece for piece in zip(numbers[::2], numbers[1::2], strict=True) if piece[1]
     ]  # GNU tar ends with an empty one
@@ -330,8 +334,8 @@ def _check_pieces(member: Member) -> None:
     end = total = 0
     for offset, length in member.pieces or ():
         if offset < end:
-            raise InvalidInput("The archive is damaged", evidence="pieces of a sparse file overlap")
+            raise InvalidInput("The archive is damaged", evidence="segments of a sparse file overlap")
         end = offset + length
         total += length
     if end > member.size or total != member.stored:
-        raise InvalidInput("The archive is damaged", evidence="a sparse file does not add up")
+        raise InvalidInput("The archive is damaged", evidence="the segments of a sparse file do not match its size")

@@ -1,13 +1,13 @@
-"""Puts the members of a tar stream into the directory that is ``/`` of this process.
+"""Unpacks the members of a tar stream into the directory that is ``/`` of this process.
 
-What it promises, besides that nothing outside can be reached (the caller has changed root):
+Nothing outside can be reached, because the caller has changed root. In addition:
 
-- A name with ``..``, and a parent that is a symbolic link leading out of the root or to an absolute place, are refused
-  as an attempt. A parent that is a relative link staying inside is followed, as every tar does.
-- A later entry replaces an earlier one of the same name; a directory that holds anything is never replaced.
-- Device nodes are left out and reported; FIFOs are kept; setuid is kept, for the root is only ever used in a user
-  namespace. Of extended attributes only ``user.*``, ``security.capability`` and ACLs are taken: ``trusted.overlay.*``
-  would be obeyed by overlay.
+- A name with ``..``, and a parent that is a symbolic link to an absolute path or one that leads out of the root, are
+~  refused. A parent that is a relative link within the root is followed, as by every tar program.
+- A later entry replaces an earlier one of the same name; a directory that is not empty is never replaced.
+- Device nodes are skipped and reported; FIFOs and set-user-id bits are kept, as the root is used only in a user
+  namespace. Of extended attributes only ``user.*``, ``security.capability`` and ACLs are kept: ``trusted.overlay.*``
+  would be interpreted by overlay.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ T = TypeVar("T")
 _PATH = os.O_PATH | os.O_DIRECTORY
 _OPEN_PARENTS = 64
 _NAMED = 100
-"""Left out entries that the report names."""
+"""Number of skipped entries that the report names."""
 _XATTRS = (b"security.capability", b"system.posix_acl_access", b"system.posix_acl_default")
 _WHITEOUT = b".wh."
 
 
 def clean(name: bytes) -> list[bytes]:
-    """Components of a name; leading ``/`` and ``./`` mean nothing. Raises UnsafeArchive for ``..``."""
+    """Components of a name; leading ``/`` and ``./`` are ignored. Raises UnsafeArchive for ``..``."""
     parts = [part for part in name.split(b"/") if part not in (b"", b".")]
     if b".." in parts or b"\0" in name:
-        raise UnsafeArchive("The archive tries to leave its place", evidence=f"entry {shown(name)}")
+        raise UnsafeArchive("The archive contains a path that leads out of its root", evidence=f"entry {shown(name)}")
     return parts
 
 
 def shown(name: bytes) -> str:
-    """A name for messages: bounded, printable."""
+    """A name for messages, bounded and printable."""
     return repr(name[:200].decode("utf-8", "backslashreplace"))
 
 
 class Unpacking:
-    """One archive on its way to ``/``."""
+    """One archive that is being unpacked to ``/``."""
 
     def __init__(
         self, *, subtree: str, make_opaque: Callable[[int], None] | None, limit_bytes: int, limit_entries: int
@@ -57,7 +57,7 @@ class Unpacking:
         self.skipped: list[str] = []
         self._subtree = clean(os.fsencode(subtree))
         self._mark = make_opaque
-        """Has a directory hide the lower layers'; None where whiteouts are files like others."""
+        """Marks a directory as opaque; None if whiteouts are ordinary files."""
         self._whiteouts = make_opaque is not None
         self._limit_bytes = limit_bytes
         self._limit_entries = limit_entries
@@ -65,11 +65,11 @@ class Unpacking:
         self._parents: OrderedDict[tuple[bytes, ...], int] = OrderedDict()
         self._stale = False
         self._made = 0
-        """Directories that no entry named: one long name makes thousands."""
+        """Number of directories without an entry of their own: one long name creates thousands."""
         self._times: dict[bytes, int] = {}
 
     def run(self, stream: TarStream) -> None:
-        """Unpack all members, then give directories their times back."""
+        """Unpack all members, then set the times of directories."""
         for member in stream.members():
             self._count()
             try:
@@ -91,7 +91,7 @@ class Unpacking:
             raise UnsafeArchive("The archive has too many entries", evidence=f"more than {self._limit_entries}")
 
     def _inside(self, parts: list[bytes]) -> list[bytes] | None:
-        """What is left of a path below the wanted subtree; None when it lies elsewhere."""
+        """A path relative to the subtree; None if it is outside of it."""
         depth = len(self._subtree)
         return parts[depth:] if parts[:depth] == self._subtree else None
 
@@ -126,7 +126,7 @@ class Unpacking:
     # --- parents ------------------------------------------------------------------------------------------------
 
     def _parent(self, parts: tuple[bytes, ...]) -> int:
-        """A descriptor of a directory, made where it is missing; the latest ones are kept open."""
+        """A descriptor of a directory, which is created if missing; the most recent ones are kept open."""
         if not parts:
             return self._root
         held = self._parents.get(parts)
@@ -172,14 +172,14 @@ class Unpacking:
             os.close(descriptor)
 
     def _forget_parents(self) -> None:
-        """Something was replaced: what is kept open may no longer be what its path says."""
+        """Something was replaced: a descriptor that is kept open may no longer match its path."""
         for descriptor in self._parents.values():
             os.close(descriptor)
         self._parents.clear()
         self._stale = False
 
     def _replace(self, parent: int, name: bytes, make: Callable[[], T]) -> T:
-        """Make a new entry, in place of an earlier one of that name."""
+        """Create an entry, replacing an earlier one of that name."""
         try:
             return make()
         except FileExistsError:
@@ -201,7 +201,7 @@ class Unpacking:
         self.bytes += member.size
         if self.bytes > self._limit_bytes:
             raise UnsafeArchive(
-                "The archive unpacks to more than it may", evidence=f"more than {self._limit_bytes} bytes"
+                "The archive is too large when unpacked", evidence=f"more than {self._limit_bytes} bytes"
             )
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = self._replace(parent, name, lambda: os.open(name, flags, 0o600, dir_fd=parent))
@@ -216,14 +216,16 @@ class Unpacking:
         target = self._inside(clean(member.link))
         what = f"{shown(member.name)} to {shown(member.link)}"
         if not target:
-            raise UnsafeArchive("The archive links to a place outside", evidence=what)
+            raise UnsafeArchive("The archive has a hard link that leads out of its root", evidence=what)
         source = self._parent(tuple(target[:-1]))
         try:
             found = os.stat(target[-1], dir_fd=source, follow_symlinks=False)
         except FileNotFoundError as error:
-            raise InvalidInput("The archive links to a file that it does not hold", evidence=what) from error
+            raise InvalidInput(
+                "The archive has a hard link to a file that it does not contain", evidence=what
+            ) from error
         if stat.S_ISDIR(found.st_mode):
-            raise UnsafeArchive("The archive links to a directory", evidence=what)
+            raise UnsafeArchive("The archive has a hard link to a directory", evidence=what)
         with contextlib.suppress(FileNotFoundError):
             here = os.stat(name, dir_fd=parent, follow_symlinks=False)
             if (here.st_dev, here.st_ino) == (found.st_dev, found.st_ino):
@@ -236,7 +238,7 @@ class Unpacking:
 
     def _symlink(self, member: Member, parent: int, name: bytes) -> None:
         if not member.link:
-            raise InvalidInput("The archive is damaged", evidence=f"link {shown(member.name)} leads to nothing")
+            raise InvalidInput("The archive is damaged", evidence=f"link {shown(member.name)} has no target")
         self._replace(parent, name, lambda: os.symlink(member.link, name, dir_fd=parent))
         os.chown(name, member.uid, member.gid, dir_fd=parent, follow_symlinks=False)
         os.utime(name, ns=(member.mtime, member.mtime), dir_fd=parent, follow_symlinks=False)
@@ -273,7 +275,7 @@ class Unpacking:
             if there is None:
                 os.mknod(hidden, stat.S_IFCHR, 0, dir_fd=parent)
             elif stat.S_ISDIR(there.st_mode):
-                self._make_opaque(parent, hidden)  # this layer hides the lower one's and brings its own
+                self._make_opaque(parent, hidden)  # this layer hides the lower directory and has its own
 
     def _make_opaque(self, parent: int, name: bytes) -> None:
         descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
@@ -313,7 +315,7 @@ def _write(descriptor: int, block: bytes) -> None:
 
 
 def _dress(descriptor: int, member: Member) -> None:
-    """Owner first: changing it clears setuid and capabilities."""
+    """The owner is set first, because changing it clears set-user-id bits and capabilities."""
     os.fchown(descriptor, member.uid, member.gid)
     os.fchmod(descriptor, member.mode)
     for name, value in member.xattrs.items():
@@ -326,12 +328,12 @@ def _dress(descriptor: int, member: Member) -> None:
 
 
 def _explained(error: OSError, member: Member) -> IsolaError:
-    """The archive's fault, or the host's."""
+    """InvalidInput if the archive caused it, otherwise HostFailure."""
     where = f"{shown(member.name)}: {os.strerror(error.errno or 0)}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return HostFailure("The file system is full", evidence=where, remedy="make room, or use another pool")
+        return HostFailure("The file system is full", evidence=where, remedy="free some space, or use another pool")
     if error.errno == errno.EFBIG:
-        return TooLarge("The archive holds a file that is too large", evidence=where)
+        return TooLarge("The archive contains a file that is too large", evidence=where)
     if error.errno in _FAULTS:
         return InvalidInput("The archive cannot be unpacked", evidence=where)
     return HostFailure("The host refused to unpack the archive", evidence=where)

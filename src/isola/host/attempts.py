@@ -24,7 +24,7 @@ async def attempt(path: str, work: Callable[..., T], *arguments: object) -> T:
 
 
 def reported(path: str, work: Callable[..., T], *arguments: object) -> T:
-    """Run ``function``; an OSError becomes an IsolaError about ``path``."""
+    """Run ``work``; an OSError becomes an IsolaError about ``path``."""
     try:
         return work(*arguments)
     except (FileNotFoundError, ProcessLookupError) as error:

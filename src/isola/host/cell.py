@@ -1,12 +1,12 @@
 """A process that is confined before it reads the first byte of untrusted data, and its channel for the result.
 
-``run`` forks. The child has namespaces of its own (processes, mounts, network, IPC, host name, control groups) and a
-root that holds what it works on and nothing else. It lives in a user namespace in which its ids stand for ids of the
-host that nothing else has; where files must belong to the ids they show, the root is an id-mapped mount. It keeps the
-capabilities it is given, which count in that user namespace only, has bounds, and a filter of system calls. Nothing but
-the user namespace belongs to it: even with a hole in the interpreter it has no power over what it was put into.
+``run`` forks. The child has new namespaces (processes, mounts, network, IPC, host name, control groups) and a
+root that contains only what it works on. It runs in a user namespace whose ids are mapped to ids of the
+host that nothing else uses; if owners of files must be preserved, the root is an id-mapped mount. It keeps the
+requested capabilities, which apply in that user namespace only, and has limits and a system call filter. It does not
+own the other namespaces, so a vulnerability in the interpreter gives it no privileges in them.
 
-A host that refuses one of these walls gets the others; ``Inside.lacks`` names what is missing.
+If the host does not support one of these restrictions, the others still apply; ``Inside.lacks`` names the missing ones.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from isola.host import confine, kernel, seccomp
 
 NOBODY = 65534
 _NOWHERE = (1 << 31, (1 << 31) - 2)
-"""First id and number of the ids that processes in cells have on the host: the upper half, which no one gives out."""
+"""First id and number of the ids of processes in cells on the host: the upper half, which is not assigned to users."""
 _EVERYBODY = (0, (1 << 32) - 1)
 _REFUSED = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.ENODEV)
-"""How kernels and hosts say that they do not offer something. Any other error fails the cell."""
+"""Errors that mean that the host does not support something. Any other error fails the cell."""
 _SPACES = (
     (kernel.CLONE_NEWNET, "a network namespace"),
     (kernel.CLONE_NEWIPC, "an IPC namespace"),
@@ -38,9 +38,9 @@ _SPACES = (
     (kernel.CLONE_NEWCGROUP, "a cgroup namespace"),
 )
 _ANCHOR = Path("/proc")
-"""A directory that every host has; a new root is put there for a moment, seen by the child alone."""
+"""A directory that every host has; a new root is mounted there briefly, visible to the child only."""
 _PATIENCE = 5
-"""How many times its processor time a process may take to answer."""
+"""Real time that a process may take, as a multiple of its CPU time."""
 _MOST = 16 << 20
 _CHUNK = 1 << 15
 _ANSWER = b"answer "
@@ -48,45 +48,45 @@ _ANSWER = b"answer "
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What the process inside is given."""
+    """Limits, root, capabilities and descriptors of the process in the cell."""
 
     seconds: int
-    """Of processor time."""
+    """Seconds of CPU time."""
     file_size: int = 0
-    """How large a file it may write."""
+    """Maximum size of a file that it writes."""
     memory: int = 2 << 30
     root: Path | None = None
     """The directory that is its ``/``; None for an empty one."""
     shown: Mapping[str, Path] = field(default_factory=dict)
-    """What lies, read-only, in an empty root, by name: files to read, directories as any user sees them."""
+    """Read-only content of an empty root, by name: files, and directories as an unprivileged user sees them."""
     writable: bool = False
     foreign: bool = False
     """The file system of ``root`` cannot be id-mapped: its files keep the ids they have on the host."""
     owner: int = NOBODY
-    """User and group inside."""
+    """User and group id inside."""
     capabilities: Sequence[int] = ()
     keep: Sequence[int] = ()
-    """Descriptors it may use."""
+    """Descriptors that it may use."""
     programs: bool = False
-    """Whether it may start a program."""
+    """Whether it may execute a program."""
 
 
 class Inside:
-    """The child's way to ask the parent, and to answer it."""
+    """The child's channel for requests to the parent, and for its result."""
 
     def __init__(self, end: socket.socket, lacks: Sequence[str]) -> None:
         self.lacks = tuple(lacks)
-        """Walls that this host refused."""
+        """Restrictions that this host does not support."""
         self._end = end
 
     def ask(self, what: str, descriptor: int) -> None:
-        """Have the parent do something with an open file. Raises OSError as the parent met it."""
+        """Have the parent apply ``serve`` to an open file. Raises the parent's OSError."""
         socket.send_fds(self._end, [what.encode()], [descriptor])
         if number := int(self._end.recv(16) or b"5"):
             raise OSError(number, os.strerror(number))
 
     def answer(self, document: Mapping[str, object]) -> None:
-        """Give the result."""
+        """Send the result."""
         data = json.dumps(document).encode()
         for start in range(0, len(data), _CHUNK):
             self._end.send(_ANSWER + data[start : start + _CHUNK])
@@ -97,14 +97,14 @@ Serve = Callable[[str, int], None]
 
 
 class Running:
-    """A child at work."""
+    """A running child."""
 
     def __init__(self, pid: int, end: socket.socket) -> None:
         self._pid = pid
         self._end = end
 
     def result(self, serve: Serve | None = None) -> bytes:
-        """Serve it until it ends: its answer, JSON that has not been checked. Raises UnsafeArchive, HostFailure."""
+        """Serve its requests until it ends. Returns its result, unvalidated JSON. Raises UnsafeArchive, HostFailure."""
         parts: list[bytes] = []
         with self._end:
             while message := self._hear(serve):
@@ -120,7 +120,7 @@ class Running:
         return b"".join(parts)
 
     def kill(self) -> None:
-        """End it, and all in its process namespace."""
+        """Kill it, and everything in its PID namespace."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._pid, signal.SIGKILL)
 
@@ -129,12 +129,12 @@ class Running:
         return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
 
     def ended(self) -> int | None:
-        """The same at once; None while it lives."""
+        """The same without waiting; None while it runs."""
         pid, status = os.waitpid(self._pid, os.WNOHANG)
         return os.waitstatus_to_exitcode(status) if pid else None
 
     def _hear(self, serve: Serve | None) -> bytes:
-        """The next piece of the answer, empty at the end."""
+        """The next piece of the result, empty at the end."""
         while True:
             data, descriptors, _, _ = socket.recv_fds(self._end, len(_ANSWER) + _CHUNK, 1)
             try:
@@ -155,9 +155,9 @@ class Running:
 
 
 def run(cell: Cell, work: Work, serve: Serve | None = None) -> bytes:
-    """Do the work inside and give its answer, JSON; errors of ours are an answer too. Raises HostFailure.
+    """Do the work inside and return its result as JSON; an IsolaError is a result too. Raises HostFailure.
 
-    What is inside may sleep for ever. This process is ended then (SIGALRM), and takes it along.
+    If the child does not end in time, SIGALRM ends this process, and the child with it.
     """
     signal.alarm(_PATIENCE * cell.seconds)
     try:
@@ -167,7 +167,7 @@ def run(cell: Cell, work: Work, serve: Serve | None = None) -> bytes:
 
 
 def start(cell: Cell, work: Work) -> Running:
-    """Begin the work inside. No other thread may run in this process. Raises HostFailure."""
+    """Start the work inside. This process must not have other threads. Raises HostFailure."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         with contextlib.ExitStack() as stack:
@@ -189,7 +189,7 @@ def start(cell: Cell, work: Work) -> Running:
 
 @dataclass(slots=True)
 class _Plan:
-    """What has been made for the child."""
+    """Descriptors that were prepared for the child."""
 
     cell: Cell
     lacks: list[str]
@@ -203,7 +203,7 @@ class _Plan:
 
 
 def _plan(cell: Cell, stack: contextlib.ExitStack) -> _Plan:
-    """User namespace and mounts, made while we may. What is refused is left out."""
+    """User namespace and mounts, which need the parent's privileges. What the host does not support is left out."""
     plan = _Plan(cell, [])
     plan.space = _user_namespace(plan, _EVERYBODY if cell.foreign else _NOWHERE, stack)
     plan.mapped = plan.space is not None and not cell.foreign
@@ -224,7 +224,7 @@ def _plan(cell: Cell, stack: contextlib.ExitStack) -> _Plan:
 
 
 def _with_host_ids(cell: Cell) -> Cell:
-    """The same where nothing can be id-mapped: files are what they are, and so is root, but without powers."""
+    """Without id-mapped mounts: files keep their ids, and so does root, but without capabilities."""
     extra = (confine.CAP_DAC_READ_SEARCH,) if cell.shown else ()
     return Cell(
         seconds=cell.seconds, file_size=cell.file_size, root=cell.root, shown=cell.shown, writable=cell.writable,
@@ -237,7 +237,7 @@ def _user_namespace(plan: _Plan, ids: tuple[int, int], stack: contextlib.ExitSta
     try:
         space = kernel.user_namespace(*ids)
     except OSError as error:
-        # None allowed at all, and all in use, are one error.
+        # ENOSPC means both that none are allowed and that all are in use.
         if error.errno not in _REFUSED and Path("/proc/sys/user/max_user_namespaces").read_text().strip() != "0":
             raise
         plan.lacks.append("a user namespace")
@@ -247,7 +247,7 @@ def _user_namespace(plan: _Plan, ids: tuple[int, int], stack: contextlib.ExitSta
 
 
 def _tree(path: Path, plan: _Plan, stack: contextlib.ExitStack) -> int:
-    """A copy of the mount at ``path``, for the child alone. Directories of the host are shown to it, not given."""
+    """A copy of the mount at ``path``, for the child only. Directories of the host are read-only."""
     tree = kernel.clone_tree(path)
     stack.callback(os.close, tree)
     attributes = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV
@@ -262,7 +262,7 @@ def _tree(path: Path, plan: _Plan, stack: contextlib.ExitStack) -> int:
 
 @contextlib.contextmanager
 def _process_namespace(plan: _Plan) -> Iterator[None]:
-    """What is forked within is the first process of a namespace."""
+    """A process forked within is the first one of a new PID namespace."""
     home = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     try:
         try:
@@ -287,7 +287,7 @@ def _process_namespace(plan: _Plan) -> Iterator[None]:
 
 
 def _child(plan: _Plan, work: Work, end: socket.socket) -> None:
-    """Shut in, work, answer, end. Never returns."""
+    """Confine this process, do the work, send the result, exit. Never returns."""
     status = 1
     try:
         _shut_in(plan, end.fileno())
@@ -298,7 +298,7 @@ def _child(plan: _Plan, work: Work, end: socket.socket) -> None:
         with contextlib.suppress(BaseException):
             Inside(end, ()).answer(_failure("The process that reads archives failed", error))
     finally:
-        os._exit(status)  # a decompressor that is ahead must not be waited for, nothing of the parent's be written
+        os._exit(status)  # do not wait for the thread that decompresses, and do not flush the parent's buffers
 
 
 def _answer(work: Work, inside: Inside) -> Mapping[str, object]:
@@ -347,7 +347,7 @@ def _if_offered(plan: _Plan, wall: Callable[[], None], name: str) -> bool:
 
 
 def _move_in(plan: _Plan) -> None:
-    """A mount namespace in which there is the new root and nothing else, not even below it."""
+    """A mount namespace that contains the new root only."""
     kernel.unshare(kernel.CLONE_NEWNS)
     kernel.mount("", Path("/"), "", "", kernel.MS_REC | kernel.MS_PRIVATE)
     anchor = (plan.cell.root or _ANCHOR).resolve()  # nothing can be mounted on a symbolic link
@@ -378,7 +378,7 @@ def _make_place(path: Path, *, directory: bool) -> None:
 
 
 def _nothing() -> int:
-    """An empty file that stays empty: a process that has the host's ``/dev/null`` open can set its mode."""
+    """An empty sealed file, because a process that has the host's ``/dev/null`` open can change its mode."""
     descriptor = os.memfd_create("nothing", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL)
     return descriptor
@@ -387,7 +387,7 @@ def _nothing() -> int:
 def _close_all_but(kept: set[int]) -> None:
     first = 0
     for descriptor in sorted(kept):
-        if descriptor > first:  # or Python would close all there are
+        if descriptor > first:  # otherwise Python closes all descriptors
             os.closerange(first, descriptor)
         first = descriptor + 1
     os.closerange(first, 1 << 20)

@@ -1,4 +1,4 @@
-"""The directories of one cgroup hierarchy, old or new. Everything here blocks; callers use a thread."""
+"""The directories of one cgroup hierarchy, v1 or v2. Everything here blocks; callers use a thread."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class Tree:
         self.controllers = controllers
 
     def directory(self, path: str) -> str:
-        """Where the group is. Raises InvalidInput for the root itself and for paths that climb."""
+        """The directory of the group. Raises InvalidInput for the root itself and for paths with ``..``."""
         parts = path.split("/")
         if parts[0] or len(parts) < 2 or any(part in {"", ".", ".."} for part in parts[1:]):
             raise InvalidInput(f"{path!r} is not the path of a control group")
         return f"{self.root}{path}"
 
     def exists(self, path: str) -> bool:
-        """Whether the group is there."""
+        """Whether the group exists."""
         return os.path.isdir(self.directory(path))
 
     def levels(self, path: str) -> Iterator[str]:
@@ -42,7 +42,7 @@ class Tree:
             yield directory
 
     def processes(self, path: str) -> set[int]:
-        """Numbers of the processes in the group and below; processes of foreign namespaces (0) are left out."""
+        """PIDs of the processes in the group and below; those of other PID namespaces (0) are left out."""
         top = self.directory(path)
         if _has_no_subdirectories(top):
             return {int(word) for word in _must_read(f"{top}/cgroup.procs").split()} - {0}
@@ -52,7 +52,7 @@ class Tree:
         return found - {0}
 
     def remove_once(self, path: str) -> bool:
-        """Try to remove the group and those below; False when the kernel is not done with them."""
+        """Try to remove the group and those below; False while the kernel still uses them."""
         if _remove(self.directory(path), None, path):
             return True
         for place, names, directory in self._walk(path):
@@ -63,7 +63,7 @@ class Tree:
     def _walk(self, path: str) -> Iterator[tuple[str, list[str], int]]:
         """Place, names below, and descriptor of each directory, deepest first.
 
-        By descriptors, because who owns a delegated group can make paths in it that are too long to be opened.
+        By descriptor, because the owner of a delegated group can create paths that are too long to be opened.
         """
         try:
             for place, names, _, directory in os.fwalk(self.directory(path), topdown=False, onerror=_missed):
@@ -83,14 +83,14 @@ class Tree:
                 raise HostFailure(
                     f"Process {pid} cannot enter the control group {path}", evidence=str(error)
                 ) from error
-            # A cgroup2 whose controllers are handed on to its children takes no processes itself.
+            # In cgroup2 a group whose controllers are enabled for its children cannot contain processes itself.
             leaf = f"{directory}/.isola"
             make(leaf)
             write(f"{leaf}/cgroup.procs", str(pid))
 
 
 def make(directory: str) -> bool:
-    """Make a group's directory; False when it was there."""
+    """Create a group's directory; False if it exists."""
     try:
         os.mkdir(directory, 0o755)
     except FileExistsError:
@@ -101,7 +101,7 @@ def make(directory: str) -> bool:
 
 
 def read(file: str, *, once: bool = False, directory: int | None = None) -> str:
-    """A control file; empty when it (or its group) is not there or cannot be read. ``once`` does for a short one."""
+    """A control file; empty if it (or its group) is missing or cannot be read. ``once``: a single read suffices."""
     try:
         fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
     except OSError:
@@ -119,7 +119,7 @@ def read(file: str, *, once: bool = False, directory: int | None = None) -> str:
 
 
 def _must_read(file: str, directory: int | None = None) -> str:
-    """The same for who concludes from an empty one that nothing is left. Raises HostFailure where it cannot look."""
+    """Like ``read``, but raises HostFailure if the file exists and cannot be read."""
     try:
         os.close(os.open(file, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory))
     except OSError as error:
@@ -128,19 +128,19 @@ def _must_read(file: str, directory: int | None = None) -> str:
 
 
 def _missed(error: OSError) -> None:
-    """What is gone is gone; what could not be looked at is not."""
+    """Ignore an error that means that the group does not exist; raise HostFailure for others."""
     if error.errno in _BLIND:
         raise unseen("a control group", error) from error
 
 
 def read_number(file: str) -> int:
-    """A control file that holds one number; 0 when it is not there or says ``max``."""
+    """A control file that contains one number; 0 if it does not exist or contains ``max``."""
     text = read(file, once=True).strip()
     return int(text) if text.isdigit() else 0
 
 
 def write(file: str, text: str) -> None:
-    """Write a control file that is there."""
+    """Write an existing control file."""
     fd = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(fd, text.encode())
@@ -149,7 +149,7 @@ def write(file: str, text: str) -> None:
 
 
 def try_write(file: str, text: str) -> bool:
-    """Write a control file where there is one and the kernel accepts it."""
+    """Write a control file if it exists and the kernel accepts the value."""
     with contextlib.suppress(OSError):
         write(file, text)
         return True
@@ -157,7 +157,7 @@ def try_write(file: str, text: str) -> bool:
 
 
 def set_limit(limit: str, file: str, value: str, *, unlimited: bool) -> None:
-    """Write one limit; having no controller for it matters only when something is to be limited."""
+    """Write one limit; a missing controller is an error only if there is a limit to set."""
     try:
         write(file, value)
     except FileNotFoundError as error:
@@ -170,7 +170,7 @@ def set_limit(limit: str, file: str, value: str, *, unlimited: bool) -> None:
 
 
 def memory_in_use(wanted: int, used: int) -> HostFailure:
-    """The refusal of a limit below what cannot be reclaimed."""
+    """The error for a limit below the memory that cannot be reclaimed."""
     return HostFailure(
         f"Cannot limit memory to {format_size(wanted)}",
         evidence=f"{format_size(used)} are in use and cannot be reclaimed",
@@ -179,7 +179,7 @@ def memory_in_use(wanted: int, used: int) -> HostFailure:
 
 
 def format_cpus(cpus: Sequence[int]) -> str:
-    """CPU numbers as the kernel takes them."""
+    """CPU numbers in the kernel's format."""
     return ",".join(str(cpu) for cpu in sorted(set(cpus)))
 
 
@@ -194,7 +194,7 @@ def parse_cpus(text: str) -> frozenset[int]:
 
 
 def check_cpus(wanted: Sequence[int] | None, there: frozenset[int]) -> None:
-    """Raises HostFailure when CPUs are wanted that the parent group does not have."""
+    """Raises HostFailure if the parent group lacks some of the CPUs."""
     if wanted is not None and there and not set(wanted) <= there:
         raise HostFailure(
             f"Cannot limit CPUs to {format_cpus(wanted)}",
@@ -204,7 +204,7 @@ def check_cpus(wanted: Sequence[int] | None, there: frozenset[int]) -> None:
 
 
 def _remove(name: str, directory: int | None, path: str) -> bool:
-    """Whether it is gone; it is not while something is in it."""
+    """Remove an empty group; False while something is in it."""
     try:
         os.rmdir(name, dir_fd=directory)
     except FileNotFoundError:
@@ -217,7 +217,7 @@ def _remove(name: str, directory: int | None, path: str) -> bool:
 
 
 def _has_no_subdirectories(directory: str) -> bool:
-    """What a link count of two says; also when it is not there."""
+    """Whether the link count is two, or the directory does not exist."""
     try:
         return os.stat(directory).st_nlink == 2
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The old hierarchies (cgroup v1): one per controller or set of controllers."""
+"""The hierarchies of cgroup v1: one per controller or set of controllers."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from isola.model.limits import Limits, Usage
 _UNLIMITED = "-1"
 _TRIES = 5
 _NECESSARY = frozenset({"systemd", "freezer", "memory", "pids"})
-"""Where a process without limits of its own is told from the daemon's: by a service manager that ends the daemon and
-counts its memory and processes, and by ourselves, who freeze it before we kill it."""
+"""The hierarchies that must separate a process without limits from the daemon: service managers use them to end the
+daemon and to count its memory and processes, and this daemon freezes processes before it kills them."""
 
 
 class LegacyTrees:
-    """All of them together; ``trees`` says which directory has which controllers."""
+    """All hierarchies together; ``trees`` maps controllers to their hierarchy."""
 
     def __init__(self, trees: Iterable[Tree]) -> None:
         self.trees = tuple(trees)
@@ -39,11 +39,11 @@ class LegacyTrees:
 
     @property
     def necessary(self) -> tuple[Tree, ...]:
-        """Those in which even a group without limits is needed."""
+        """The hierarchies in which even a group without limits is needed."""
         return tuple(tree for tree in self.trees if tree.controllers & _NECESSARY) or self.trees
 
     def create(self, path: str, trees: Iterable[Tree]) -> None:
-        """Make the group in some of them."""
+        """Create the group in some of the hierarchies."""
         for tree in trees:
             for directory in tree.levels(path):
                 make(directory)
@@ -51,7 +51,7 @@ class LegacyTrees:
                     _inherit_cpuset(directory)
 
     def limit(self, path: str, limits: Limits) -> None:
-        """Set all limits; the one that can be refused by what is in use comes first."""
+        """Set all limits; memory first, because it can be refused."""
         cpuset = self._directory("cpuset", path)
         there = read(f"{os.path.dirname(cpuset)}/cpuset.effective_cpus")
         check_cpus(limits.cpus, parse_cpus(there))
@@ -65,7 +65,7 @@ class LegacyTrees:
     def usage(self, path: str) -> Usage:
         """What the group uses now."""
         memory = self._directory("memory", path)
-        # With swap first: what is charged between two readings must not look like swap.
+        # Memory with swap is read first, so that memory charged between the two reads does not appear as swap.
         with_swap = read_number(f"{memory}/memory.memsw.usage_in_bytes")
         with_swap_peak = read_number(f"{memory}/memory.memsw.max_usage_in_bytes")
         used = read_number(f"{memory}/memory.usage_in_bytes")
@@ -81,23 +81,23 @@ class LegacyTrees:
         )
 
     def activity(self, path: str) -> tuple[int, int]:
-        """Processes, and nanoseconds of processor time."""
+        """Number of processes, and CPU time in nanoseconds."""
         processes = read_number(f"{self._directory('pids', path)}/pids.current")
         return processes, read_number(f"{self._directory('cpuacct', path)}/cpuacct.usage")
 
     def freeze(self, path: str, *, frozen: bool) -> None:
-        """Stop or continue all processes of the group; a frozen one does not even die."""
+        """Freeze or thaw all processes of the group; a frozen process cannot be killed."""
         try_write(f"{self._directory('freezer', path)}/freezer.state", "FROZEN" if frozen else "THAWED")
 
     def allow_devices(self, path: str, rules: Iterable[str]) -> bool:
-        """Let only these device nodes open."""
+        """Allow access to these devices only."""
         directory = self._directory("devices", path)
         return try_write(f"{directory}/devices.deny", "a") and all(
             [try_write(f"{directory}/devices.allow", rule) for rule in rules]
         )
 
     def allow_device(self, path: str, rule: str, *, allowed: bool) -> bool:
-        """Let one more device open, or no longer."""
+        """Allow access to one more device, or remove it."""
         if "devices" not in self._by_controller:
             return False
         file = f"{self._directory('devices', path)}/devices.{'allow' if allowed else 'deny'}"
@@ -112,21 +112,21 @@ class LegacyTrees:
 
     @property
     def freezes(self) -> bool:
-        """Whether there is a freezer among them."""
+        """Whether a freezer is among the hierarchies."""
         return "freezer" in self._by_controller
 
     def frozen(self, path: str) -> bool:
-        """Whether the group is frozen, not only about to be."""
+        """Whether the group is frozen completely."""
         return read(f"{self._directory('freezer', path)}/freezer.state").strip() == "FROZEN"
 
     def _directory(self, controller: str, path: str) -> str:
         tree = self._by_controller.get(controller)
-        # A file below this directory is missing like one of a controller the kernel lacks.
+        # A file below this directory does not exist, like that of a controller which the kernel lacks.
         return tree.directory(path) if tree else f"/nonexistent/{controller}"
 
 
 def _inherit_cpuset(directory: str) -> None:
-    """A new cpuset is empty, and takes no process until it has CPUs and memory nodes."""
+    """A new cpuset is empty, and accepts no process until it has CPUs and memory nodes."""
     parent = os.path.dirname(directory)
     for name in ("cpuset.cpus", "cpuset.mems"):
         if not read(f"{directory}/{name}").strip():
@@ -134,11 +134,11 @@ def _inherit_cpuset(directory: str) -> None:
 
 
 def _limit_memory(directory: str, memory: int | None) -> None:
-    """Memory, and memory with swap to the same: the limit is all there is to get."""
+    """Set the limits of memory and of memory with swap to the same value, so that swap is included."""
     plain, with_swap = f"{directory}/memory.limit_in_bytes", f"{directory}/memory.memsw.limit_in_bytes"
     value = _UNLIMITED if memory is None else str(memory)
     before = read_number(plain)
-    # The one with swap may never be the lower one, so it goes first on the way up and last on the way down.
+    # The one with swap must never be lower, so it is set first when raising and last when lowering.
     if memory is None or memory > before:
         if os.path.exists(with_swap):
             set_limit("memory", with_swap, value, unlimited=memory is None)
@@ -154,7 +154,7 @@ def _limit_memory(directory: str, memory: int | None) -> None:
 
 
 def _lower(directory: str, file: str, memory: int) -> None:
-    """The kernel reclaims by itself and answers EBUSY when that was not enough; more pressure may help."""
+    """The kernel reclaims memory, and returns EBUSY if that was not enough; trying again may help."""
     for _ in range(_TRIES):
         try:
             return write(file, str(memory))

@@ -1,4 +1,4 @@
-"""The unified hierarchy (cgroup2), alone or beside the old ones."""
+"""The unified hierarchy (cgroup2), alone or beside those of v1."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _WANTED = ("cpuset", "cpu", "io", "memory", "pids")
 _DELEGATED = ("", "/cgroup.procs", "/cgroup.subtree_control", "/cgroup.threads", "/memory.oom.group")
 _MOST_GROUPS = 4096
 _DEEPEST = 64
-"""What a delegated group may hold: enough for any nesting, not enough to wear out the host."""
+"""Limits of a delegated group on descendants and depth: enough for nesting, too few to exhaust the host."""
 
 
 class UnifiedTree(Tree):
-    """Knows limits and usage as cgroup2 has them, and delegation, which only it has."""
+    """Limits, usage and delegation in cgroup2."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root, frozenset(read(f"{root}/cgroup.controllers").split()))
 
     def create(self, path: str, owner: int | None) -> None:
-        """Make the group, its controllers switched on all the way down; delegate it."""
+        """Create the group, with controllers enabled in all parents, and delegate it."""
         parent = str(self.root)
         for directory in self.levels(path):
             for controller in _WANTED:
@@ -46,7 +46,7 @@ class UnifiedTree(Tree):
             self._delegate(parent, owner)
 
     def limit(self, path: str, limits: Limits) -> None:
-        """Set all limits; the memory limit is all there is to get, swap included."""
+        """Set all limits; the limit on memory includes swap."""
         directory = self.directory(path)
         there = read(f"{os.path.dirname(directory)}/cpuset.cpus.effective").strip()
         check_cpus(limits.cpus, parse_cpus(there))
@@ -55,7 +55,7 @@ class UnifiedTree(Tree):
         set_limit(
             "processes", f"{directory}/pids.max", processes, unlimited=limits.processes is None or limits.by_default
         )
-        # A new group follows its parent; once set, its CPUs cannot be emptied again while processes are in it.
+        # A new group has its parent's CPUs; once set, they cannot be cleared while processes are in the group.
         if limits.cpus is not None or read(f"{directory}/cpuset.cpus").strip():
             cpus = there if limits.cpus is None else format_cpus(limits.cpus)
             set_limit("CPUs", f"{directory}/cpuset.cpus", cpus, unlimited=limits.cpus is None)
@@ -74,22 +74,22 @@ class UnifiedTree(Tree):
         )
 
     def activity(self, path: str) -> tuple[int, int]:
-        """Processes, and nanoseconds of processor time."""
+        """Number of processes, and CPU time in nanoseconds."""
         directory = self.directory(path)
         fields = read(f"{directory}/cpu.stat", once=True).split(maxsplit=2)
         cpu_ns = int(fields[1]) * 1000 if len(fields) > 1 else 0
         return read_number(f"{directory}/pids.current"), cpu_ns
 
     def kill(self, path: str) -> bool:
-        """Kill all in one stroke; False when this kernel cannot (before 5.14) or the group is not there."""
+        """Kill all processes at once; False if the kernel cannot (before 5.14) or the group does not exist."""
         return try_write(f"{self.directory(path)}/cgroup.kill", "1")
 
     def freeze(self, path: str, *, frozen: bool) -> None:
-        """Stop or continue all processes of the group; a frozen one dies nevertheless."""
+        """Freeze or thaw all processes of the group; a frozen process can be killed."""
         try_write(f"{self.directory(path)}/cgroup.freeze", "1" if frozen else "0")
 
     def frozen(self, path: str) -> bool:
-        """Whether the group is frozen, not only about to be."""
+        """Whether the group is frozen completely."""
         return "frozen 1" in read(f"{self.directory(path)}/cgroup.events").splitlines()
 
     def _delegate(self, directory: str, owner: int) -> None:
@@ -108,7 +108,7 @@ class UnifiedTree(Tree):
 
 
 def _reclaim(directory: str, wanted: int) -> None:
-    """Bring the use down first: a lowered ``memory.max`` would call the out-of-memory killer instead of refusing."""
+    """Reclaim memory first: lowering ``memory.max`` would invoke the out-of-memory killer instead of failing."""
     try:
         try_write(f"{directory}/memory.high", str(wanted))
         used = read_number(f"{directory}/memory.current")

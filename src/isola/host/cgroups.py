@@ -21,11 +21,11 @@ from isola.host.threads import in_thread
 from isola.model.limits import Limits, Usage
 
 _PATIENCE = 10.0
-"""Seconds until processes that do not die, or groups that do not go, are a failure."""
+"""Seconds after which processes that do not die, or groups that cannot be removed, are a failure."""
 
 
 class Cgroups(Protocol):
-    """``path`` is below every hierarchy's root, e.g. ``/isola/3f2a``. Reads are quick and never block."""
+    """``path`` is relative to the root of every hierarchy, e.g. ``/isola/3f2a``. Reads do not block."""
 
     @property
     def layout(self) -> str:
@@ -38,12 +38,10 @@ class Cgroups(Protocol):
         ...
 
     async def create(self, path: str, *, owner: int | None = None, monitor: str = "") -> None:
-        """Make the group in every hierarchy (and its parents); with ``owner`` delegate the v2 one to that host id.
+        """Create the group and its parents in every hierarchy; with ``owner`` delegate the v2 one to that id.
 
-        ``monitor`` is a second group, of a process that supervises the first and has no limits: with v1 it is created
-        in
-        no more hierarchies than are needed to find, count and stop what is in it. No effect if they exist: what is
-        missing is added.
+        ``monitor`` ~is a second group, for a process that supervises the first and has no limits: with v1 it is created only in
+        the hierarchies that are needed to find, count and stop its processes. Groups that exist are kept.
         """
         ...
 
@@ -52,33 +50,33 @@ class Cgroups(Protocol):
         ...
 
     async def enter(self, path: str, process: ProcessRef) -> None:
-        """Put that very process into the group, in every hierarchy in which it is not there already.
+        """Move the process into the group, in every hierarchy in which it is not in it already.
 
         Raises WrongState when it has ended, HostFailure.
         """
         ...
 
     async def limit(self, path: str, limits: Limits) -> None:
-        """Set all limits, None meaning none. Raises HostFailure naming the limit, e.g. memory below what is in use."""
+        """Set all limits; None removes one. Raises HostFailure naming the limit, e.g. memory below what is in use."""
         ...
 
     async def allow_devices(self, path: str, rules: Sequence[str]) -> bool:
-        """Let only these device nodes open, as ``c 1:3 rwm``; False where no v1 controller can, which v2 has not."""
+        """Allow access to these devices only (``c 1:3 rwm``); False without the v1 controller ``devices``."""
         ...
 
     async def allow_device(self, path: str, rule: str, *, allowed: bool) -> bool:
-        """Let one more device (``c 10:232``) open, or no longer; False where no v1 controller can.
+        """Allow access to one more device (``c 10:232``), or remove it; False without the v1 controller ``devices``.
 
         Removing has no effect if the group does not exist. Raises HostFailure.
         """
         ...
 
     def usage(self, path: str) -> Usage:
-        """What the group uses now; zeros when it is gone."""
+        """What the group uses now; zeros if it does not exist."""
         ...
 
     def activity(self, path: str) -> tuple[int, int]:
-        """How many processes and threads are in the group, and what processor time it has used (ns): of ``usage``."""
+        """The number of processes and threads of the group, and its CPU time (ns): a part of ``usage``."""
         ...
 
     def processes(self, path: str) -> Sequence[int]:
@@ -86,19 +84,19 @@ class Cgroups(Protocol):
         ...
 
     def holds(self, path: str, pid: int) -> bool:
-        """Whether the process is among ``processes(path)``; seldom needs to read them."""
+        """Whether the process is among ``processes(path)``; usually without reading them."""
         ...
 
     async def kill(self, path: str) -> None:
-        """Kill every process in the group and below, and return once they are gone."""
+        """Kill every process in the group and below, and return once they have ended."""
         ...
 
     async def freeze(self, path: str, *, frozen: bool) -> None:
-        """Stop, or let go on, every process in the group and below; returns once they do. Raises HostFailure."""
+        """Freeze or thaw every process in the group and below, and return once it is done. Raises HostFailure."""
         ...
 
     def frozen(self, path: str) -> bool:
-        """Whether the group is frozen; not when it is gone."""
+        """Whether the group is frozen; False if it does not exist."""
         ...
 
     async def remove(self, path: str) -> None:
@@ -110,24 +108,24 @@ class Cgroups(Protocol):
         ...
 
     def directories(self, path: str, *, legacy: bool = False) -> tuple[Path, ...]:
-        """Where the group is in each hierarchy: writing a number to ``cgroup.procs`` in all of them enters it.
+        """The group's directory in each hierarchy: writing a PID to ``cgroup.procs`` in all of them enters it.
 
-        With ``legacy`` in those of v1 alone.
+        With ``legacy`` in those of v1 only.
         """
         ...
 
     def directories_of_monitor(self, path: str) -> tuple[Path, ...]:
-        """The same for the group of a monitor. With v1, entering them by ``tasks`` waits for nothing."""
+        """The same for the group of a monitor. With v1, entering them by ``tasks`` does not block."""
         ...
 
 
 class LinuxCgroups:
-    """Finds out by itself how this host mounts its hierarchies. What may wait for the kernel runs in a thread."""
+    """Detects how this host mounts its hierarchies. Calls that may block run in a thread."""
 
     def __init__(self, root: Path = Path("/sys/fs/cgroup")) -> None:
         self._unified: UnifiedTree | None = None
         legacy: list[Tree] = []
-        # Links are second names (``cpu`` for ``cpu,cpuacct``).
+        # Symbolic links are aliases (``cpu`` for ``cpu,cpuacct``).
         names = () if (root / "cgroup.controllers").exists() else subdirectories(str(root))
         for directory in [root, *(root / name for name in sorted(names))]:
             if (directory / "cgroup.controllers").exists():
@@ -165,11 +163,11 @@ class LinuxCgroups:
         await _in_thread(lambda: self._limiting().limit(path, limits))
 
     async def allow_devices(self, path: str, rules: Sequence[str]) -> bool:
-        """Let only these device nodes open."""
+        """Allow access to these devices only."""
         return await in_thread(self._legacy.allow_devices, path, rules)
 
     async def allow_device(self, path: str, rule: str, *, allowed: bool) -> bool:
-        """Let one more device open, or no longer."""
+        """Allow access to one more device, or remove it."""
         return await in_thread(self._legacy.allow_device, path, rule, allowed=allowed)
 
     def usage(self, path: str) -> Usage:
@@ -185,7 +183,7 @@ class LinuxCgroups:
         return sorted(set().union(*(tree.processes(path) for tree in self._trees)))
 
     def holds(self, path: str, pid: int) -> bool:
-        """By what the process says of itself. Where groups have other names there (no cgroup namespace), by theirs."""
+        """By ``/proc/PID/cgroup``, or by the groups' processes if the names differ (no cgroup namespace)."""
         inside = _memberships(pid)
         groups = (inside.get(self._key(tree), "") for tree in self._trees)
         return any(map(partial(_is_below, path), groups)) or pid in self.processes(path)
@@ -200,9 +198,8 @@ class LinuxCgroups:
         if not await self.exists(path):
             raise HostFailure(f"There is no control group {path}")
         for attempt in range(int(_PATIENCE / 0.05)):
-            # The v1 freezer gives up on processes that were about to fork: it is written again, and sometimes gets
-            # stuck
-            # for good unless it lets go first.
+            # ~The v1 freezer fails on processes that are about to fork. It is written again, and thawed in between,
+            # because it may never finish otherwise.
             if frozen and attempt % 8 == 7:
                 await _in_thread(lambda: self._freezing().freeze(path, frozen=False))
                 wait = 0.0005
@@ -211,7 +208,9 @@ class LinuxCgroups:
                 return
             await asyncio.sleep(wait)
             wait = min(wait * 2, 0.05)
-        raise HostFailure(f"Cannot {'freeze' if frozen else 'thaw'} {path}", evidence="the kernel is not done with it")
+        raise HostFailure(
+            f"Cannot {'freeze' if frozen else 'thaw'} {path}", evidence="the kernel did not complete it in time"
+        )
 
     def frozen(self, path: str) -> bool:
         """Whether the group is frozen."""
@@ -230,14 +229,14 @@ class LinuxCgroups:
         return tuple(Path(tree.directory(path)) for tree in (self._legacy.trees if legacy else self._trees))
 
     def directories_of_monitor(self, path: str) -> tuple[Path, ...]:
-        """With v1, in those hierarchies alone where it matters."""
+        """With v1, only in the hierarchies that a monitor needs."""
         return tuple(Path(tree.directory(path)) for tree in self._legacy.necessary or self._trees)
 
     def _limiting(self) -> UnifiedTree | LegacyTrees:
         return self._unified if self._unified and not self._legacy.trees else self._legacy
 
     def _freezing(self) -> UnifiedTree | LegacyTrees:
-        # Engines look at the old freezer where there is one.
+        # Engines use the v1 freezer if there is one.
         return self._unified if self._unified and not self._legacy.freezes else self._legacy
 
     def _create(self, path: str, owner: int | None, monitor: str) -> None:
@@ -253,11 +252,11 @@ class LinuxCgroups:
         with hold(process):
             inside = _memberships(process.pid)
         for tree in self._trees:
-            # Moving a process costs the kernel a grace period, so none is moved to where it is.
+            # Moving a process takes the kernel a grace period, so a process that is in the group already is not moved.
             if not _is_below(path, inside.get(self._key(tree), "")):
                 tree.enter(path, process.pid)
         with hold(process):
-            pass  # alive after it was moved: then its number was its own all the time
+            pass  # still running after it was moved, so its PID was not reused
 
     def _key(self, tree: Tree) -> frozenset[str]:
         return frozenset() if tree is self._unified else tree.controllers
@@ -273,13 +272,13 @@ class LinuxCgroups:
         raise HostFailure(f"Processes of {path} do not die", evidence=f"left are {', '.join(map(str, left[:10]))}")
 
     def _kill_once(self, path: str, *, one_by_one: bool) -> Sequence[int]:
-        """Kill, and say who is left."""
+        """Kill, and return the PIDs that are left."""
         if not self.processes(path):
             return ()
-        # Beside old hierarchies the new one may have none of the processes.
+        # Beside v1 hierarchies, v2 may have none of the processes.
         at_once = self._unified is not None and bool(self._unified.processes(path)) and self._unified.kill(path)
         if one_by_one or not at_once:
-            # Frozen, they cannot fork while they are counted.
+            # Frozen processes cannot fork while they are listed.
             self._legacy.freeze(path, frozen=True)
             for pid in self.processes(path):
                 self._kill_member(path, pid)
@@ -295,7 +294,7 @@ class LinuxCgroups:
                     raise
                 raise unseen(f"process {pid}", error) from error
             try:
-                # Looked at once more now that the number cannot change hands.
+                # Check again now that the PID cannot be reused.
                 if any(map(partial(_is_below, path), _memberships(pid).values())):
                     signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             finally:
@@ -324,7 +323,7 @@ def _is_below(path: str, group: str) -> bool:
 
 
 def _memberships(pid: int) -> dict[frozenset[str], str]:
-    """Controllers -> group of a process; cgroup2 is the one without controllers. Empty when the process is gone."""
+    """Controllers -> group of a process; cgroup2 has no controllers. Empty if the process has ended."""
     try:
         return parse_memberships(Path(f"/proc/{pid}/cgroup").read_bytes())
     except OSError:
@@ -332,7 +331,7 @@ def _memberships(pid: int) -> dict[frozenset[str], str]:
 
 
 def parse_memberships(data: bytes) -> dict[frozenset[str], str]:
-    """Of ``/proc/PID/cgroup``. Who is inside may give its groups any names without a line feed or a slash."""
+    """Parses ``/proc/PID/cgroup``. Names of groups may contain anything but a line feed or a slash."""
     groups = {}
     for line in os.fsdecode(data).split("\n")[:-1]:
         _, controllers, path = line.split(":", 2)
@@ -341,5 +340,5 @@ def parse_memberships(data: bytes) -> dict[frozenset[str], str]:
 
 
 async def _in_thread(work: Callable[[], None]) -> None:
-    # A cancelled caller undoes what was done: that must not go on meanwhile.
+    # A cancelled caller rolls back, which must not overlap with this.
     await in_thread(work)

@@ -19,7 +19,7 @@ from isola.host.threads import Work, in_long_thread
 
 
 class LinuxChild:
-    """A child watched through a pidfd: no thread, no SIGCHLD, no mix-up of numbers."""
+    """A child watched through a pidfd: no thread, no SIGCHLD, no confusion by reused PIDs."""
 
     def __init__(self, pid: int, name: str) -> None:
         self._loop = asyncio.get_running_loop()
@@ -30,7 +30,7 @@ class LinuxChild:
             os.kill(pid, signals.SIGKILL)
             os.waitpid(pid, 0)
             raise HostFailure(f"{name} cannot be watched", evidence=str(error)) from error
-        # A child that has not been waited for keeps its number and its entry in /proc, even when it has ended.
+        # A child that has not been waited for keeps its PID and its entry in /proc, even after it has ended.
         self._ref = ProcessRef(pid, start_time(pid))
         self._loop.add_reader(self._pidfd, self._reap)
 
@@ -54,7 +54,7 @@ class LinuxChild:
                 signals.pidfd_send_signal(self._pidfd, signum)
 
     def kill_group(self) -> None:
-        """Kill the child and all that stayed in its process group, as long as the group's number is surely its own."""
+        """Kill the child and its process group, while the group's id cannot have been reused."""
         if not self._ended.done():
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._ref.pid, signals.SIGKILL)
@@ -83,7 +83,7 @@ async def start(
     pass_fds: Sequence[int] = (),
     place: Place = HERE,
 ) -> LinuxChild:
-    """Start a program in a session of its own; None is ``/dev/null``. A thread waits until the kernel has run it."""
+    """Start a program in a new session; None is ``/dev/null``. A thread waits until it has been executed."""
     program = argv[0] if "/" in argv[0] else find_program(argv[0])
     if program is None:
         raise _missing(argv)

@@ -1,4 +1,4 @@
-"""Time and chance."""
+"""Time and randomness."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Clock(Protocol):
     async def sleep(self, seconds: float) -> None: ...
 
     def token(self, size: int = 32) -> str:
-        """Unguessable hexadecimal text of ``size`` bytes."""
+        """``size`` random bytes in hexadecimal, from a cryptographic source."""
         ...
 
     def uuid(self) -> str:
@@ -44,7 +44,7 @@ class LinuxClock:
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        """Let others run for so long."""
+        """Sleep."""
         await asyncio.sleep(seconds)
 
     def token(self, size: int = 32) -> str:

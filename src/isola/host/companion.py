@@ -1,4 +1,4 @@
-"""Programs beside the daemon that outlive it: adopted by the next one, and started again when they die."""
+"""Helper programs that outlive the daemon: adopted by the next daemon, and restarted when they die."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from isola.host import Host
 from isola.host.process import ProcessRef
 
 GRACE = 2.0
-"""Seconds a program gets to end by itself."""
+"""Seconds that a program has to end after SIGTERM."""
 FIRST_DELAY, LAST_DELAY = 0.1, 30.0
-"""Seconds before one that died is started again: twice as long each time, unless it ran for longer than the last."""
+"""Seconds before a program is restarted: doubled each time, unless it ran for longer than the last pause."""
 log = logging.getLogger(__name__)
 
 
 class Companion:
-    """One such program. It is found by its pid file, whose number must belong to a process with ``mark`` in its argv.
+    """One such program. It is found by its PID file; the process must have ``mark`` in its argv.
 
-    ``start`` starts it and returns once it works, its pid file written; it raises IsolaError.
+    ``start`` starts it and returns once it works and has written its PID file; it raises IsolaError.
     """
 
     def __init__(
@@ -41,18 +41,18 @@ class Companion:
         self._mark = mark
         self._start = start
         self._loss = loss
-        """What its death means to others, for the log."""
+        """The consequence of its death, for the log."""
         self._running: ProcessRef | None = None
         self._watch: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
 
     @property
     def running(self) -> ProcessRef | None:
-        """The process that was last seen to run."""
+        """The process that was running last."""
         return self._running
 
     async def find(self) -> ProcessRef | None:
-        """The process its file names, if it is this program's and not a later one with the same number."""
+        """The process in the PID file, if it is this program and not another one with a reused PID."""
         try:
             text = (await self._host.files.read(self._pid_file)).decode(errors="replace").strip()
         except NotFound:
@@ -68,7 +68,7 @@ class Companion:
     ) -> None:
         """Adopt it, or start it after ``prepare``, and supervise it. Raises the errors of ``prepare``.
 
-        One that runs but does not fit is ended first, so that what runs is always what was prepared last.
+        If it runs with other arguments it is ended first, so that the last preparation is the one in effect.
         """
         async with self._lock:
             running = await self.find()
@@ -83,7 +83,7 @@ class Companion:
             self._keep(running)
 
     async def stop(self) -> None:
-        """End it; no effect if it does not run."""
+        """Stop it; no effect if it does not run."""
         self.leave()
         async with self._lock:
             await self._end(await self.find())
@@ -95,7 +95,7 @@ class Companion:
             self._watch = None
 
     def signal(self, signum: int) -> None:
-        """Tell it something; nothing where it does not run."""
+        """Send it a signal; no effect if it does not run."""
         if self._running is not None:
             self._host.processes.signal(self._running, signum)
 

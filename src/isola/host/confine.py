@@ -32,20 +32,20 @@ def limit(*, file_size: int, seconds: int, memory: int) -> None:
 
 
 def enter(directory: Path) -> None:
-    """Make a directory the root of everything this process can name."""
+    """Change the root directory of this process."""
     os.chroot(directory)
     os.chdir("/")
 
 
 def die_with_parent() -> None:
-    """Be killed when the parent ends, however it does."""
+    """Have this process killed when its parent ends."""
     _prctl(_PR_SET_PDEATHSIG, _SIGKILL)
 
 
 def become(owner: int, capabilities: Collection[int], *, group: int | None = None, with_parent: bool = True) -> None:
-    """Take on a user and group, keep these capabilities and give up all others for good, across ``exec`` too.
+    """Change user and group, keep these capabilities, and drop all others permanently, across ``exec`` too.
 
-    ``group`` is ``owner`` where it is not given. With ``with_parent`` it is killed when the parent ends. Call it before
+    ``group`` defaults to ``owner``. With ``with_parent`` the process is killed when its parent ends. Call it before
     threads are started.
     """
     group = owner if group is None else group
@@ -62,11 +62,11 @@ def become(owner: int, capabilities: Collection[int], *, group: int | None = Non
     _check(_libc.capset(struct.pack("=Ii", 0x20080522, 0), struct.pack("=6I", *masks)), "capset")
     _prctl(_PR_SET_DUMPABLE, 0)
     if with_parent:
-        die_with_parent()  # last of all, because a change of ids or capabilities undoes the wish
+        die_with_parent()  # last, because a change of ids or capabilities clears this setting
 
 
 def _last_capability() -> int:
-    """The highest number that this kernel knows, asked without ``/proc``, which may be out of sight."""
+    """The highest capability of this kernel, determined without ``/proc``, which may not be mounted."""
     number = CAP_SETFCAP
     while _libc.prctl(_PR_CAPBSET_READ, ctypes.c_ulong(number + 1), *[ctypes.c_ulong(0)] * 3) >= 0:
         number += 1

@@ -1,4 +1,4 @@
-"""Acting as another user of the host for a moment, in one thread, with all capabilities kept."""
+"""Acting temporarily as another user of the host, in one thread, with all capabilities."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class _Sets(ctypes.Structure):
 
 @contextlib.contextmanager
 def effective_user(uid: int) -> Iterator[None]:
-    """This thread makes things as ``uid`` that the kernel attributes to a user. Raises OSError.
+    """In this context the thread's user is ``uid``, for kernel objects that are counted per user. Raises OSError.
 
-    Nothing may be awaited inside. Real and saved user stay root, so no process of ``uid`` may signal or trace us.
+    Do not await inside. Real and saved user stay root, so processes of ``uid`` cannot signal or trace the daemon.
     """
     _set_effective(uid)
     try:
-        # Changing the user empties the effective set; what is permitted may be taken up again.
+        # Changing the user clears the effective set, which can be restored from the permitted one.
         header, sets = _Header(_CAPABILITY_VERSION_3, 0), (_Sets * 2)()
         _checked(_libc.capget(ctypes.byref(header), sets))
         for part in sets:
@@ -44,9 +44,9 @@ def effective_user(uid: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def owner_of_files(id: int) -> Iterator[None]:
-    """This thread makes files as user and group ``id``, all else as root. Raises OSError.
+    """In this context the thread creates files as user and group ``id``; the rest is done as root. Raises OSError.
 
-    A file system mounted in a user namespace takes no new file of an id that the namespace does not know.
+    A file system mounted in a user namespace refuses new files of ids that the namespace does not map.
     """
     before = _libc.setfsgid(ctypes.c_uint(id))
     try:

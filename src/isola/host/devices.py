@@ -1,4 +1,4 @@
-"""Devices of this host as ``/sys`` shows them, under the names that LXD gives to their properties."""
+"""Devices of this host from ``/sys``, with LXD's names for their properties."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _DISPLAY = "0x03"
 
 
 def network_cards(sys: Path) -> Sequence[Device]:
-    """Cards with hardware behind them; bridges, tunnels and pairs are left out."""
+    """Network cards with hardware; bridges, tunnels and veth pairs are left out."""
     return [
         {**_hardware(port / "device"), "ports": [_port(port)]} for port in _entries(sys / "class/net", "device/uevent")
     ]
 
 
 def disks(sys: Path) -> Sequence[Device]:
-    """Block devices with hardware behind them, with their partitions."""
+    """Block devices with hardware, and their partitions."""
     return [_disk(block) for block in _entries(sys / "block", "device/uevent") if _number(block / "size")]
 
 
@@ -35,7 +35,7 @@ def pci_devices(sys: Path) -> Sequence[Device]:
 
 
 def usb_devices(sys: Path) -> Sequence[Device]:
-    """All devices on USB; interfaces and hubs of the host itself are left out."""
+    """All USB devices; interfaces and root hubs are left out."""
     return [
         {
             "bus_address": _number(device / "busnum"),

@@ -12,7 +12,7 @@ MAX_NODES = 20_000
 
 
 def prepare() -> None:
-    """Load the library, which cannot be found from within a cell."""
+    """Import the library, which cannot be found from within a cell."""
     import yaml  # noqa: F401
 
 
@@ -20,19 +20,17 @@ def parse(data: bytes) -> object:
     """The document. Raises InvalidInput."""
     import yaml
 
-    # A base loader makes texts, lists and mappings and nothing else: no dates, no numbers, no objects.
+    # The base loader creates strings, lists and mappings only: no dates, numbers or objects.
     loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
     try:
         _refuse_bombs(yaml.parse(data, Loader=loader))
         return _plain(yaml.load(data, Loader=loader))
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise InvalidInput(
-            "metadata.yaml is not readable as YAML", evidence=" ".join(str(error).split())[:300]
-        ) from None
+        raise InvalidInput("metadata.yaml is not valid YAML", evidence=" ".join(str(error).split())[:300]) from None
 
 
 def _refuse_bombs(events: Iterator[Any]) -> None:
-    """Aliases multiply and deep nesting exhausts the stack: neither has a place in metadata."""
+    """Aliases expand exponentially and deep nesting exhausts the stack: metadata needs neither."""
     depth = 0
     for count, event in enumerate(events):
         kind = type(event).__name__
@@ -43,9 +41,9 @@ def _refuse_bombs(events: Iterator[Any]) -> None:
 
 
 def _plain(value: object) -> object:
-    """Only what JSON knows too."""
+    """Convert to types of JSON."""
     if isinstance(value, dict):
         if not all(isinstance(key, str) for key in value):
-            raise ValueError("names must be texts")
+            raise ValueError("keys must be strings")
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list) else value

@@ -1,8 +1,8 @@
-"""A file's new content, kept beside the file until it is whole: what breaks off leaves the file as it was.
+"""New content of a file, written beside it until it is complete: an interrupted write leaves the file unchanged.
 
-The draft has no name (``O_TMPFILE``), so that it goes with the daemon, however that ends. It is named at the end, in
-two steps where there is a file already, as the kernel links over nothing. The name in between is always the same for a
-file: what a daemon that was killed between the steps left goes when the file is next written.
+The draft has no name (``O_TMPFILE``), so it disappears if the daemon is killed. It is named at the end, in
+two steps if the file exists, because link(2) replaces nothing. The temporary name is always the same for a
+file, so a leftover of a daemon that was killed between the steps is removed when the file is next written.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from collections.abc import Callable
 from isola.host.walking import Place
 
 _NO_DRAFTS = (errno.EOPNOTSUPP, errno.EISDIR)
-"""What file systems without ``O_TMPFILE`` answer, as overlay does before Linux 6.1 and vfat always."""
+"""Errors of file systems without ``O_TMPFILE``: overlay before Linux 6.1, vfat."""
 _BLOCK = 1 << 20
 _KEPT_ATTRIBUTES = ("user.", "system.posix_acl_", "security.selinux")
-"""Not capabilities: those end with the content they were given to."""
+"""Not capabilities: they are removed when the content changes."""
 _ATTEMPTS = 8
 _naming = threading.Lock()
-"""No other thread uses the name between the two steps."""
+"""Protects the temporary name between the two steps."""
 
 
 Dress = Callable[[int, os.stat_result | None], None]
-"""Sets owner and mode of an open file; told of the file before it, if any."""
+"""Sets owner and mode of an open file; its second argument is the status of the file that is replaced, if any."""
 
 
 class Draft:
-    """Content for one place. It is ours to close, which drops what was not committed."""
+    """New content for one path. The caller closes it, which discards it unless it was committed."""
 
     def __init__(self, place: Place, *, append: bool) -> None:
         self._directory, self._name = place.directory.descriptor, place.name
@@ -40,13 +40,13 @@ class Draft:
         self._append = append
         self._temporary = b""
         self._descriptor = self._create()
-        # What has other names, or is mounted there, must stay the file it is; an appended end is part of a whole.
+        # A file with several hard links, or a mount point, must keep its inode; so must a file that is appended to.
         self._in_place = place.found is not None and (
             append or os.fstat(place.found.descriptor).st_nlink > 1 or place.found.mount != place.directory.mount
         )
 
     def close(self) -> None:
-        """Drop it, unless it was committed."""
+        """Discard it, unless it was committed."""
         os.close(self._descriptor)
         if self._temporary:
             with contextlib.suppress(OSError):
@@ -84,7 +84,7 @@ class Draft:
             try:
                 return self._link(self._name)
             except FileExistsError:
-                pass  # made meanwhile: then the later one stays, as with any other program
+                pass  # created meanwhile: the later one wins, as with any other program
         self._take_the_place()
 
     def _take_the_place(self) -> None:
@@ -118,7 +118,7 @@ class Draft:
         os.rename(name, self._name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
 
     def _copy_into(self, found: int, dress: Dress) -> None:
-        """Into the file as it is. On a full disk what was appended is taken back; what was overwritten cannot be."""
+        """Write into the existing file. If the disk is full, appended data is removed; overwritten data is lost."""
         mode = os.O_APPEND if self._append else 0
         target = os.open(f"/proc/self/fd/{found}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | mode)
         before, written = os.fstat(target), 0

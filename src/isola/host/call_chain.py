@@ -46,7 +46,7 @@ class _Message(ctypes.Structure):
 def run(calls: Sequence[Call]) -> None:
     """Make the calls in a child, and wait for its end. If a call fails, the next ones are made nevertheless.
 
-    This thread is suspended meanwhile (vfork), so the child may use its stack guard and ``errno``. It has a copy~
+    This thread is suspended meanwhile (vfork), so the child may use its stack guard and ``errno``. It has a copy
     of the daemon's descriptors. It has no exit signal, so no handler of SIGCHLD is called for it.
     """
     chain = [*calls, ("_exit", 0)]

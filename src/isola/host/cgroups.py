@@ -40,8 +40,8 @@ class Cgroups(Protocol):
     async def create(self, path: str, *, owner: int | None = None, monitor: str = "") -> None:
         """Create the group and its parents in every hierarchy; with ``owner`` delegate the v2 one to that id.
 
-        ``monitor`` ~is a second group, for a process that supervises the first and has no limits: with v1 it is created only in
-        the hierarchies that are needed to find, count and stop its processes. Groups that exist are kept.
+        ``monitor`` is a second group, for a process that supervises the first and has no limits: with v1 it is
+        created only in the hierarchies needed to find, count and stop its processes. Existing groups are kept.
         """
         ...
 
@@ -198,7 +198,7 @@ class LinuxCgroups:
         if not await self.exists(path):
             raise HostFailure(f"There is no control group {path}")
         for attempt in range(int(_PATIENCE / 0.05)):
-            # ~The v1 freezer fails on processes that are about to fork. It is written again, and thawed in between,
+            # The v1 freezer fails on processes that are about to fork. It is written again, and thawed in between,
             # because it may never finish otherwise.
             if frozen and attempt % 8 == 7:
                 await _in_thread(lambda: self._freezing().freeze(path, frozen=False))

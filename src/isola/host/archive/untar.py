@@ -3,7 +3,7 @@
 Nothing outside can be reached, because the caller has changed root. In addition:
 
 - A name with ``..``, and a parent that is a symbolic link to an absolute path or one that leads out of the root, are
-~  refused. A parent that is a relative link within the root is followed, as by every tar program.
+  refused. A parent that is a relative link within the root is followed, as by every tar program.
 - A later entry replaces an earlier one of the same name; a directory that is not empty is never replaced.
 - Device nodes are skipped and reported; FIFOs and set-user-id bits are kept, as the root is used only in a user
   namespace. Of extended attributes only ``user.*``, ``security.capability`` and ACLs are kept: ``trusted.overlay.*``

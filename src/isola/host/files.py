@@ -1,4 +1,4 @@
-"""Files: what the daemon keeps, and what lies inside an instance's root (never trusted)."""
+"""Files of the daemon, and files inside an instance's root, which are untrusted."""
 
 from __future__ import annotations
 
@@ -43,79 +43,79 @@ class Files(Protocol):
         ...
 
     async def write(self, path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
-        """Atomically: temporary file, fsync, rename, fsync of the directory.
+        """Write atomically: temporary file, fsync, rename, fsync of the directory.
 
-        Not ``durable`` leaves the fsyncs out, for files that are generated from the records at every start.
+        Without ``durable`` the fsyncs are omitted, for files that are generated from the records at every start.
         """
         ...
 
     async def write_all(
         self, files: Mapping[Path, bytes], *, directories: Modes | None = None, without: Sequence[Path] = ()
     ) -> None:
-        """Several in this order, each as by ``write`` with its default mode, none durable.
+        """Write several files in this order, each like ``write`` with its default mode, without ``durable``.
 
         Before that ``directories`` are created with these modes, and the files ``without`` are removed.
         """
         ...
 
     async def make_directory(self, *paths: Path, mode: int = 0o711, owner: int | None = None) -> None:
-        """One or several, with their parents; no effect if they exist."""
+        """Create directories with their parents; no effect if they exist."""
         ...
 
     async def exists(self, path: Path) -> bool: ...
 
     async def size(self, path: Path) -> int:
-        """Bytes of a file. Raises NotFound."""
+        """Size of a file in bytes. Raises NotFound."""
         ...
 
     async def names(self, directory: Path) -> tuple[str, ...]:
-        """Names in a directory, sorted; empty when it is not there."""
+        """Names in a directory, sorted; empty if it does not exist."""
         ...
 
     async def read_all(self, directory: Path) -> Mapping[str, bytes]:
-        """Content of the regular files in a directory, by name; empty when it is not there."""
+        """Content of the regular files in a directory, by name; empty if it does not exist."""
         ...
 
     async def rename(self, source: Path, target: Path) -> None:
-        """Within one file system, and durable when it returns."""
+        """Rename within one file system, durably."""
         ...
 
     async def remove_tree(self, path: Path) -> None:
-        """Remove a file or a tree with all its content; never crosses a mount point; no effect if it is missing."""
+        """Remove a file or a tree; never crosses a mount point; no effect if it does not exist."""
         ...
 
     async def duplicate(self, source: Path, target: Path) -> None:
-        """Copy a file to a new one, fsynced; blocks are shared where the file system can. Nothing stays if it fails."""
+        """Copy a file to a new one, fsynced; blocks are shared if the file system can. Leaves no file if it fails."""
         ...
 
     async def extend(self, path: Path, data: bytes, *, at: int) -> None:
-        """Write at a position of a file, made where it is missing; what lay behind that goes. Not durable."""
+        """Write at an offset of a file, which is created if missing, and truncate it after the data. Not durable."""
         ...
 
     async def copy_tree(self, source: Path, target: Path, *, into: bool = False) -> None:
-        """Copy a directory with all it holds to a new one, or ``into`` an empty one that is there.
+        """Copy a directory and its content to a new one, or ``into`` an existing empty one.
 
         Owners, modes, times, extended attributes, links and holes are kept.
 
-        Blocks are shared where the file system can. Device files are copied as such, so overlay's whiteouts too; what
-        is mounted below is copied as what is seen there. On disk after a ``sync``. Raises AlreadyExists, NotFound,
-        HostFailure; what was copied stays for the caller to remove.
+        Blocks are shared if the file system can. Device nodes are copied as such, and so are overlay's whiteouts; what
+        is mounted below is copied as ordinary files. On disk after ``sync``. Raises AlreadyExists, NotFound,
+        HostFailure; the caller removes an incomplete copy.
         """
         ...
 
     async def merge_layer(self, layer: Path, target: Path) -> None:
-        """Move an unpacked layer with overlay's marks onto a tree; what the marks hide there is removed.
+        """Merge an unpacked layer with overlay's whiteouts into a tree; what they hide there is removed.
 
-        Both lie on one file system. Raises HostFailure; then both are incomplete, and the caller has to remove them.
+        Both are on one file system. Raises HostFailure; then both are incomplete, and the caller has to remove them.
         """
         ...
 
     async def exchange(self, one: Path, other: Path) -> None:
-        """Swap two names of one file system in one step, durably. Raises NotFound, HostFailure."""
+        """Exchange two names on one file system atomically and durably. Raises NotFound, HostFailure."""
         ...
 
     async def allocate(self, path: Path, size: int) -> None:
-        """Make a file that reads as ``size`` zeros and takes no room yet, or enlarge one to that. Never shrinks it."""
+        """Create a sparse file of ``size`` bytes, or enlarge one to that size. Never shrinks it."""
         ...
 
     async def digest(self, *paths: Path) -> tuple[str, int]:
@@ -131,15 +131,15 @@ class Files(Protocol):
         ...
 
     async def space(self, directory: Path) -> Space:
-        """Size and use of the file system a directory lies on."""
+        """Size and usage of the file system of a directory."""
         ...
 
     async def sync(self, directory: Path) -> None:
-        """Everything written on the file system of ``directory`` is on disk when this returns."""
+        """Sync the whole file system of ``directory``."""
         ...
 
     async def flush(self, *paths: Path) -> None:
-        """These files and directories (what they name, not what lies below) are on disk, in this order.
+        """Sync these files and directories (their own content, not what is below), in this order.
 
         Paths that do not exist are ignored: a removal is durable once its directory is fsynced.
         """
@@ -148,7 +148,7 @@ class Files(Protocol):
     def root(
         self, directory: Path | None = None, *, process: ProcessRef | None = None, idmap: IdRange | None = None
     ) -> AbstractAsyncContextManager[Root]:
-        """Open an instance's root: a directory, or what that very process sees as ``/``. Ids are shifted by ``idmap``.
+        """Open an instance's root: a directory, or the root directory of a process. Ids are shifted by ``idmap``.
 
         Raises NotFound (no such directory) or WrongState (the process has ended).
         """
@@ -156,7 +156,7 @@ class Files(Protocol):
 
 
 class LinuxFiles:
-    """By ordinary system calls in threads; instance roots by ``openat2``; trees are copied by ``cp``."""
+    """Uses system calls in threads, ``openat2`` for instance roots, and ``cp`` to copy trees."""
 
     def __init__(self, processes: Processes | None = None) -> None:
         self._processes = processes or LinuxProcesses()
@@ -180,11 +180,11 @@ class LinuxFiles:
         await in_thread(_make_directories, paths, mode, owner)
 
     async def exists(self, path: Path) -> bool:
-        """Whether there is anything of that name, a dangling link too."""
+        """Whether the name exists, even as a dangling link."""
         return await in_thread(os.path.lexists, path)
 
     async def size(self, path: Path) -> int:
-        """Of the file a link leads to."""
+        """Of the file that a link leads to."""
         return await in_thread(_reported, path, lambda: path.stat().st_size)
 
     async def names(self, directory: Path) -> tuple[str, ...]:
@@ -200,12 +200,12 @@ class LinuxFiles:
         await in_thread(_reported, source, lambda: _rename(source, target))
 
     async def remove_tree(self, path: Path) -> None:
-        """Remove a file or a tree. Small files of commands and starts do not wait until large trees have gone."""
+        """Remove a file or a tree. Small files are removed at once, and do not wait for large trees."""
         if not await in_thread(trees.remove_small, path):
             await in_long_thread(Work.REMOVE, trees.remove_tree, path)
 
     async def duplicate(self, source: Path, target: Path) -> None:
-        """By the kernel, piece by piece, so that it can be cancelled."""
+        """Copied by the kernel in pieces, so that it can be cancelled."""
         reading = await in_thread(_reported, source, lambda: os.open(source, os.O_RDONLY | os.O_CLOEXEC))
         try:
             writing = await in_thread(_reported, target, lambda: _create(target))
@@ -227,7 +227,7 @@ class LinuxFiles:
         await in_thread(_reported, path, lambda: _extend(path, data, at))
 
     async def copy_tree(self, source: Path, target: Path, *, into: bool = False) -> None:
-        """By coreutils' ``cp``, which knows all of this, runs beside us, and can be stopped."""
+        """By ``cp`` of coreutils, which supports all of this and can be killed."""
         if not into and await self.exists(target):
             raise AlreadyExists(f"{target} exists already")
         if not await self.exists(source):
@@ -287,7 +287,7 @@ class LinuxFiles:
         await in_long_thread(Work.COPY, _reported, directory, lambda: _sync(directory))
 
     async def flush(self, *paths: Path) -> None:
-        """By ``fsync``, one after the other in one thread."""
+        """Calls ``fsync`` for one after the other, in one thread."""
         await in_thread(_flush, paths)
 
     def root(
@@ -342,7 +342,7 @@ def _copy_piece(reading: int, writing: int) -> int:
     except OSError as error:
         if error.errno not in _ELSEWHERE:
             raise
-        return os.sendfile(writing, reading, None, _PIECE)  # between file systems that do not know each other
+        return os.sendfile(writing, reading, None, _PIECE)  # between different file systems
 
 
 def _replace(path: Path, data: bytes, mode: int, durable: bool) -> None:

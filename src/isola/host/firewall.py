@@ -32,7 +32,7 @@ class LinuxFirewall:
         self._processes = processes
 
     async def apply(self, table: str, body: str, family: str = "inet") -> None:
-        """Adding a table that may exist, deleting it and adding it again is one transaction, without a moment in
+        """Adding a table that may exist, deleting it and adding it again is one transaction, with no gap in
         between.
         """
         await self._load(f"{_emptied(table, family)}table {family} {table} {{\n{body}\n}}\n")

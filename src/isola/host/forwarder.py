@@ -1,8 +1,8 @@
 """``python -m isola.host.forwarder SPEC``: carries connections from one network namespace into another.
 
-It listens in one place, gives up every right it does not need, and connects in the other place for each client. It
-outlives the daemon that started it: that one adopts it again by its number and start time. SPEC is the JSON of a
-``Spec``. On standard output it says ``ready``, or ``error: ...`` and ends.
+It listens in one namespace, drops the privileges that it does not need, and connects in the other for each client. It
+outlives the daemon that started it; the next one adopts it by its PID and start time. SPEC is the JSON of a
+``Spec``. It prints ``ready`` to standard output, or ``error: ...`` and exits.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from isola.host import confine, kernel
 T = TypeVar("T")
 NOBODY = 65534
 MOST_CONNECTIONS = 4096
-"""At a time; further clients wait in the kernel's backlog."""
+"""Concurrent connections; further clients wait in the kernel's backlog."""
 _BACKLOG = 512
 _BLOCK = 65536
 _MOST_SENDERS, _IDLE = 1024, 60.0
-"""UDP: remembered senders of one address, and seconds after which one that is silent is forgotten."""
+"""UDP: maximum number of senders of one address, and seconds after which an idle one is removed."""
 _IN_ROOT = kernel.RESOLVE_IN_ROOT | kernel.RESOLVE_NO_MAGICLINKS
 _CONNECT_SECONDS = 10.0
 
@@ -46,9 +46,9 @@ class Side:
     """An IP address; for ``unix`` the path, or ``@name`` of an abstract socket."""
     ports: tuple[int, ...] = ()
     network: str = ""
-    """A file that stands for its network namespace; empty: that in which it is started."""
+    """A file that refers to its network namespace; empty: the one in which it is started."""
     rooted: bool = False
-    """Whether its path is resolved in another root, and never out of it."""
+    """Whether its path is resolved within another root."""
 
     @property
     def family(self) -> socket.AddressFamily:
@@ -63,7 +63,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """The whole task: the n-th port of ``listen`` leads to the n-th of ``connect``, or to its only one."""
+    """The n-th port of ``listen`` is forwarded to the n-th of ``connect``, or to its only one."""
 
     listen: Side
     connect: Side
@@ -73,22 +73,22 @@ class Spec:
     """User and group of a Unix socket that it listens on."""
     socket_mode: int = 0o644
     socket_maker: tuple[int, int] = (0, 0)
-    """User and group who make its name: id-mapped mounts refuse those of the host that they do not map."""
+    """User and group that create the socket file: id-mapped mounts refuse ids that they do not map."""
     user: int = NOBODY
-    """Whom it runs as once it listens, without any capability."""
+    """User and group that it runs as once it listens, without capabilities."""
     group: int = NOBODY
     pid_file: str = ""
-    """In which it writes its number before it listens."""
+    """The file in which it writes its PID before it listens."""
     root: int | None = None
-    """A descriptor that it inherits: the directory in which paths of sides that are ``rooted`` are resolved."""
+    """An inherited descriptor of the directory in which paths of ``rooted`` sides are resolved."""
 
     def text(self) -> str:
-        """As its argument."""
+        """The spec as the program's argument."""
         return json.dumps(asdict(self))
 
     @classmethod
     def read(cls, text: str) -> Spec:
-        """From the argument."""
+        """The spec from the program's argument."""
         given = json.loads(text)
         for key in ("listen", "connect"):
             given[key] = Side(**given[key] | {"ports": tuple(given[key]["ports"])})
@@ -96,7 +96,7 @@ class Spec:
 
 
 def main() -> None:
-    """Listen, shut in, carry."""
+    """Listen, drop privileges, forward."""
     try:
         spec = Spec.read(sys.argv[1])
         _raise_descriptors()
@@ -116,11 +116,11 @@ def main() -> None:
     asyncio.run(_carry(spec, listening, connector))
 
 
-# --- before anything is carried, with all rights -------------------------------------------------------------------
+# --- before anything is forwarded, with all privileges ---------------------------------------------------------------
 
 
 def _within(namespace: str, work: Callable[[], T] | None) -> T:
-    """Run in a network namespace, in a thread that ends; without work enter it for good."""
+    """Run in a network namespace, in a thread that ends; without work enter it permanently."""
     if work is None:
         _enter(namespace)
         return None  # type: ignore[return-value]
@@ -173,7 +173,7 @@ def _bound(side: Side, address: object) -> socket.socket:
         if side.family is socket.AF_INET6:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if side.family is not socket.AF_UNIX:
-            # The address may come to the link later, or go and come again.
+            # The address may be added to the link later, or be removed and added again.
             made.setsockopt(socket.IPPROTO_IP, 15, 1)  # IP_FREEBIND
         made.bind(address)  # type: ignore[arg-type]
         if side.kind is socket.SOCK_STREAM:
@@ -192,12 +192,12 @@ def _listen_unix(spec: Spec) -> socket.socket:
     above = _directory(root, parent)
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISSOCK(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode):
-            raise FileExistsError(errno.EEXIST, f"{side.host} is there and not a socket")
+            raise FileExistsError(errno.EEXIST, f"{side.host} exists and is not a socket")
         os.unlink(name, dir_fd=above)
     os.umask(0o177)
     with _effective(*spec.socket_maker):
         made = _bound(side, f"/proc/self/fd/{above}/{name}")
-    # By a descriptor of the socket's own inode: in the place of its name there may be a link by now.
+    # By a descriptor of the socket's own inode, because its name may have been replaced by a link.
     own = kernel.open_beneath(above, os.fsencode(name), os.O_PATH, kernel.RESOLVE_BENEATH | kernel.RESOLVE_NO_SYMLINKS)
     if not stat.S_ISSOCK(os.fstat(own).st_mode):
         raise OSError(errno.EEXIST, f"{side.host} was replaced")
@@ -209,7 +209,7 @@ def _listen_unix(spec: Spec) -> socket.socket:
 
 @contextlib.contextmanager
 def _effective(user: int, group: int) -> Iterator[None]:
-    """Files are made as this user; the process stays root's."""
+    """Files are created as this user; the process still belongs to root."""
     os.setegid(group)
     os.seteuid(user)
     try:
@@ -220,7 +220,7 @@ def _effective(user: int, group: int) -> Iterator[None]:
 
 
 def _janitor(above: int, name: str, inode: int) -> None:
-    """Go on as a child. The parent waits for the end with the right to remove the socket's name, and does."""
+    """Continue as a child. The parent keeps the privilege to remove the socket file, and removes it at the end."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGCHLD})
     child = os.fork()
     if child == 0:
@@ -266,7 +266,7 @@ def _end(message: str, status: int) -> NoReturn:
     os._exit(status)
 
 
-# --- carrying, without any ------------------------------------------------------------------------------------------
+# --- forwarding, without privileges -----------------------------------------------------------------------------------
 
 
 class _Connector:
@@ -327,7 +327,7 @@ async def _accept(
         await room.acquire()
         try:
             client, _ = await loop.sock_accept(listening)
-        except OSError:  # no descriptors, no memory, or the client is gone already
+        except OSError:  # no descriptors, no memory, or the client has disconnected already
             room.release()
             await asyncio.sleep(0.05)
             continue
@@ -370,7 +370,7 @@ def proxy_line(client: socket.socket) -> bytes:
 
 
 class _Datagrams:
-    """One UDP port: a socket of its own towards the server for each sender, so that answers find their way back."""
+    """One UDP port, with a separate socket to the server for each sender, so that replies can be assigned."""
 
     def __init__(self, listening: socket.socket, connector: _Connector, number: int) -> None:
         self._listening = listening
@@ -392,7 +392,7 @@ class _Datagrams:
 
     async def _server(self, sender: object) -> socket.socket:
         loop = asyncio.get_running_loop()
-        # Kept in the order of use: the first is the one that has been silent for longest.
+        # Kept in the order of use: the first one has been idle for longest.
         self._seen.pop(sender, None)
         self._seen[sender] = loop.time()
         if sender not in self._senders:

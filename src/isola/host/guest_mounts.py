@@ -1,9 +1,9 @@
-"""Mounts in the mount namespace of another process: what is plugged into an instance while it runs.
+"""Mounts in the mount namespace of another process: disks that are attached to a running instance.
 
 The instance is hostile. Its paths are resolved by the kernel below its root (``RESOLVE_IN_ROOT``), once, into a
-descriptor, and the mount is attached to that descriptor: no symbolic link that changes meanwhile leads elsewhere. Root
-inside administers its mount namespace: attributes of what is mounted are sealed, or it would take them back. The
-thread that enters the namespace keeps the host's user namespace and reads nothing of what it finds there.
+descriptor, and the mount is attached to that descriptor, so concurrent changes of symbolic links have no effect. Root
+inside administers its mount namespace, so the attributes of mounts are locked, or it could clear them. The
+thread that enters the namespace keeps the host's user namespace and reads no data there.
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ T = TypeVar("T")
 _IN_ROOT = kernel.RESOLVE_IN_ROOT | kernel.RESOLVE_NO_MAGICLINKS
 _HIDDEN = "unmount what hides it inside the instance, or stop the instance"
 _STACKED = 32
-"""Mounts on top of ours that are taken away with it, at most."""
+"""Maximum number of mounts on top of the daemon's mount that are removed with it."""
 _TABLE_LIMIT = 16 << 20
 PROPAGATIONS = ("private", "shared", "slave", "unbindable")
 
 
 @dataclass(frozen=True, slots=True)
 class Graft:
-    """What appears inside: a file or directory of the host, or a new tmpfs where ``source`` is None."""
+    """What is mounted inside: a file or directory of the host, or a new tmpfs if ``source`` is None."""
 
     source: Path | None = None
     beneath: Path | None = None
-    """A directory that no link on the way to ``source`` leads out of: what lies there may be written by others."""
+    """A directory that links on the way to ``source`` must not lead out of, because others may write to it."""
     read_only: bool = False
     recursive: bool = False
     """With all that is mounted below ``source``."""
     propagation: str = "private"
-    """One of PROPAGATIONS; of mounts made later. What is made inside is never seen on the host."""
+    """One of PROPAGATIONS, for mounts made later. Mounts made inside are never visible on the host."""
     idmap: IdRange | None = None
-    """Shows the files' owners shifted into this range; None: as on the host."""
+    """Shift the files' owners into this range; None: as on the host."""
     nodes: bool = False
-    """Device nodes in it can be opened, as far as control groups allow."""
+    """Device nodes in it can be opened, if the control group permits it."""
     set_ids: bool = True
     executable: bool = True
     size: int = 0
-    """Bytes that a tmpfs may hold."""
+    """Maximum size of a tmpfs in bytes."""
     owner: int = 0
     """Host id of a tmpfs's root directory."""
 
@@ -65,20 +65,20 @@ class Graft:
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A mount that is nowhere yet."""
+    """A detached mount."""
 
     number: int
-    """The same before and after it is put somewhere."""
+    """Its mount id, which attaching does not change."""
     directory: bool
     """Whether it can be mounted on a directory; else on a file."""
     descriptor: int = -1
 
 
 class GuestMounts(Protocol):
-    """Put mounts into the namespace of a process, and take them away. WrongState is raised when it has ended."""
+    """Attaches mounts in the namespace of a process, and detaches them. Raises WrongState if it has ended."""
 
     def prepare(self, graft: Graft) -> AbstractAsyncContextManager[Tree]:
-        """Make the mount; it is gone after the context unless it was put somewhere.
+        """Create the mount; it is removed after the context unless it was attached.
 
         Raises NotFound (no source), HostFailure.
         """
@@ -87,21 +87,21 @@ class GuestMounts(Protocol):
     async def put(self, process: ProcessRef, tree: Tree, target: str, *, owner: int) -> None:
         """Mount on the absolute path ``target`` inside.
 
-        What is missing of the path is made, and belongs to host id ``owner``. Raises InvalidInput (a file on a
+        Missing parts of the path are created, and belong to host id ``owner``. Raises InvalidInput (a file on a
         directory or the reverse), HostFailure; nothing is mounted then.
         """
         ...
 
     async def take(self, process: ProcessRef, mount: int) -> None:
-        """Unmount it, busy or not, with what lies on top of it; no effect if it is missing. Raises HostFailure."""
+        """Unmount it, even if busy, with mounts on top of it; no effect if it does not exist. Raises HostFailure."""
         ...
 
     async def there(self, process: ProcessRef) -> frozenset[int]:
-        """Numbers of all mounts that the process sees."""
+        """Ids of all mounts that the process sees."""
         ...
 
     def root(self, process: ProcessRef) -> AbstractContextManager[int]:
-        """A descriptor of the directory that the process sees as ``/``: nothing but paths can be resolved in it."""
+        """An ``O_PATH`` descriptor of the root directory of the process."""
         ...
 
 
@@ -132,7 +132,7 @@ class LinuxGuestMounts:
 
     @contextmanager
     def root(self, process: ProcessRef) -> Iterator[int]:
-        """By ``/proc/PID/root`` of that very process."""
+        """From ``/proc/PID/root``."""
         descriptor = open_of(process, "root", os.O_PATH | os.O_DIRECTORY)
         try:
             yield descriptor
@@ -180,7 +180,7 @@ def _put(process: ProcessRef, tree: Tree, target: str, owner: int) -> None:
 
 
 def _take(process: ProcessRef, mount: int) -> None:
-    # Opened out here: inside, /proc is the instance's own.
+    # Opened outside, because /proc inside is controlled by the instance.
     table = open_of(process, "mountinfo")
 
     def inside(root: int) -> None:
@@ -203,7 +203,7 @@ def _take(process: ProcessRef, mount: int) -> None:
 
 
 def _opened(graft: Graft, source: Path) -> int:
-    """A mere reference to the source: what it is and what is mounted cannot differ."""
+    """An ``O_PATH`` descriptor of the source, so that what is checked is what is mounted."""
     try:
         if graft.beneath is None:
             return os.open(source, os.O_PATH | os.O_CLOEXEC)
@@ -251,12 +251,12 @@ def _tree(graft: Graft, source: int | None) -> int:
 
 
 def _first_propagation(graft: Graft) -> str:
-    """Before it is sealed: what cannot be bound cannot be sealed, and what is shared becomes a slave by it."""
+    """Before the attributes are locked, because locking clones the mount, and makes shared mounts slaves."""
     return {"private": "private", "unbindable": "private"}.get(graft.propagation, "slave")
 
 
 def _place(root: int, target: str, *, directory: bool, owner: int) -> int:
-    """The descriptor of what is to be mounted on. What is missing of the path is made, step by step."""
+    """A descriptor of the mount point. Missing parts of the path are created step by step."""
     parts = [part for part in target.split("/") if part not in ("", ".")]
     if not parts or ".." in parts:
         raise InvalidInput(f"Cannot mount on {target[:200]!r} inside", remedy="name an absolute path below /")
@@ -282,10 +282,10 @@ def _place(root: int, target: str, *, directory: bool, owner: int) -> int:
 
 
 def _made(root: int, parent: bytes, name: str, directory: bool, owner: int) -> int:
-    """One more directory or empty file, opened without following what may have taken its place."""
+    """Create a directory or an empty file, and open it without following a link that may have replaced it."""
     above = kernel.open_beneath(root, parent or b".", os.O_PATH | os.O_DIRECTORY, _IN_ROOT)
     try:
-        # A file system that was mounted inside takes no files of an id that the instance does not have.
+        # A file system that was mounted inside refuses files of ids that the instance does not have.
         with contextlib.suppress(FileExistsError), owner_of_files(owner):
             if directory:
                 os.mkdir(name, 0o755, dir_fd=above)
@@ -298,7 +298,7 @@ def _made(root: int, parent: bytes, name: str, directory: bool, owner: int) -> i
 
 
 def _points(process: ProcessRef) -> dict[int, bytes]:
-    """Mount number -> where it is, as the process sees it."""
+    """Mount id -> mount point, as the process sees it."""
     table = open_of(process, "mountinfo")
     try:
         return _parsed(table)

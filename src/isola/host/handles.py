@@ -1,4 +1,4 @@
-"""Files inside a root that stay open, read and written at any place (as SFTP does)."""
+"""Open files inside a root, read and written at any offset (as SFTP does)."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Handle:
 def open_handle(walker: Walker, path: str, access: Access, mode: int | None, ids: IdRange) -> Handle:
     """Open a regular file, or create it for root inside. Raises OSError, Unsupported, InvalidInput.
 
-    A directory can be opened too, but only to look at it: some clients open before they ask what it is.
+    A directory can be opened too, but only for ``stat``: some clients open a path before they ask for its type.
     """
     flags = os.O_RDWR if access.read and access.write else os.O_WRONLY if access.write else os.O_RDONLY
     flags |= os.O_APPEND if access.append else 0
@@ -88,7 +88,7 @@ def open_handle(walker: Walker, path: str, access: Access, mode: int | None, ids
 
 
 def apply(descriptor: int, changes: Changes, ids: IdRange) -> None:
-    """Set size, owner, mode and times, in this order: a new owner clears setuid, a new size the time."""
+    """Set size, owner, mode and times, in this order: changing the owner clears set-user-id, the size the time."""
     path = f"/proc/self/fd/{descriptor}"
     if changes.size is not None:
         os.truncate(path, _checked(changes.size))
@@ -107,7 +107,7 @@ def apply(descriptor: int, changes: Changes, ids: IdRange) -> None:
 def _created(place: Place, access: Access, flags: int, mode: int | None, ids: IdRange) -> int:
     if not access.create:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-    if place.linked:  # a dangling link: what it would lead to is not made through it
+    if place.linked:  # a dangling link: its target is not created
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
     flags |= os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_NONBLOCK
     within = kernel.RESOLVE_BENEATH | kernel.RESOLVE_NO_MAGICLINKS | kernel.RESOLVE_NO_XDEV
@@ -122,7 +122,7 @@ def _created(place: Place, access: Access, flags: int, mode: int | None, ids: Id
 
 
 def _reopened(descriptor: int, flags: int) -> int:
-    """A reference that is known to be a regular file, opened."""
+    """Open an ``O_PATH`` descriptor that is known to be a regular file."""
     return os.open(f"/proc/self/fd/{descriptor}", flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
 

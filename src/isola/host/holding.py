@@ -1,9 +1,9 @@
-"""One daemon per directory: finding the process that holds its lock, and stopping it.
+"""One daemon per directory: finding and stopping the process that has its lock.
 
-The directory itself is locked, so that no removed file lets a second daemon in. The lock is the supervisor's where
-there is one, and to the daemon below it too: it is free when both have ended. ``daemon.lock`` is locked by the daemon
-alone; it is what earlier versions look at. Numbers in files are for people: a process is found by the lock that it
-really has, and signalled through a descriptor of it.
+The directory itself is locked, so removing a file cannot let a second daemon start. The supervisor, if there is
+one, shares the lock with its daemon: it is free when both have ended. ``daemon.lock`` is locked by the daemon
+only, for earlier versions, which check it. PIDs in files are informative: a process is found by the lock that it
+has, and signalled through a pidfd.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _OURS = ("isolad", "isola.")
 
 
 class Stopped(enum.Enum):
-    """What telling a daemon to go has come to."""
+    """The result of stopping a daemon."""
 
     NOTHING = enum.auto()
     """Nothing ran."""
     SUPERVISOR = enum.auto()
-    """Only a supervisor, which was about to start a daemon again."""
+    """Only a supervisor was running, which was about to restart the daemon."""
     DAEMON = enum.auto()
 
 
@@ -65,7 +65,7 @@ def hold(directory: Path) -> int:
 
 
 def hold_daemon(directory: Path) -> int:
-    """Lock ``daemon.lock`` as the one daemon of a directory that is held already. Raises Conflict."""
+    """Lock ``daemon.lock`` as the only daemon of a directory that is locked already. Raises Conflict."""
     path = directory / _LOCK
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -73,22 +73,22 @@ def hold_daemon(directory: Path) -> int:
     except BaseException:
         os.close(descriptor)
         raise
-    with contextlib.suppress(OSError):  # a full disk is no reason not to run
+    with contextlib.suppress(OSError):  # a full disk must not prevent the start
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     return descriptor
 
 
 def holders(directory: Path) -> tuple[Holder, ...]:
-    """Processes that hold a directory, as far as they can be seen from here."""
+    """Processes that have the lock of a directory and are visible in this PID namespace."""
     places = {mark: path.name == _LOCK for path in (directory, directory / _LOCK) if (mark := _mark(path))}
     return tuple(holder for pid in _numbers() if (holder := _look(pid, places)) is not None)
 
 
 def stop(directory: Path, *, signum: int, timeout: float) -> Stopped:
-    """Signal who holds a directory and wait until it has gone.
+    """Signal the process that has the lock of a directory, and wait until it has ended.
 
-    Raises TimeoutError when it does not go, HostFailure when it cannot be seen from here, or is no daemon of ours.
+    Raises TimeoutError if it does not end, HostFailure if it is not visible in this PID namespace, or is not isolad.
     """
     found = holders(directory)
     if not found:
@@ -108,7 +108,7 @@ def stop(directory: Path, *, signum: int, timeout: float) -> Stopped:
     with _opened(found) as descriptors:
         above = {holder.pid for holder in found}
         for holder, descriptor in descriptors.items():
-            if parent(holder.pid) not in above:  # a supervisor passes it on, and starts nothing again
+            if parent(holder.pid) not in above:  # a supervisor forwards the signal, and does not restart the daemon
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(descriptor, signum)
         _await(descriptors, timeout)
@@ -124,7 +124,7 @@ def _lock(descriptor: int, directory: Path) -> None:
         try:
             return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if attempt < _TRIES - 1:  # another process may only be looking whether it is locked
+            if attempt < _TRIES - 1:  # another process may just be checking whether it is locked
                 time.sleep(_PAUSE)
     others = ", ".join(str(holder) for holder in holders(directory) if holder.pid != os.getpid())
     raise Conflict(
@@ -180,7 +180,7 @@ def _locked_by(pid: int, inodes: set[int]) -> Iterator[tuple[int, int]]:
     except OSError:
         return
     for number in numbers:
-        # The file itself is looked at last: to ask a file system that hangs would hang us as well.
+        # The file is accessed last, because its file system may hang.
         with contextlib.suppress(OSError, ValueError):
             with open(f"/proc/{pid}/fdinfo/{number}", "rb", buffering=0) as file:
                 rows = [line.split() for line in file.read(4096).splitlines() if line.startswith(b"lock:")]
@@ -196,7 +196,7 @@ def _is_ours(holder: Holder) -> bool:
 
 @contextlib.contextmanager
 def _opened(found: Sequence[Holder]) -> Iterator[dict[Holder, int]]:
-    """Descriptors of those that still are who they were."""
+    """Pidfds of the processes that still have the same start time."""
     with contextlib.ExitStack() as stack:
         descriptors: dict[Holder, int] = {}
         for holder in found:
@@ -205,7 +205,9 @@ def _opened(found: Sequence[Holder]) -> Iterator[dict[Holder, int]]:
             except ProcessLookupError:
                 continue
             stack.callback(os.close, descriptor)
-            if start_time(holder.pid) == holder.started:  # looked at after the descriptor holds the process
+            if (
+                start_time(holder.pid) == holder.started
+            ):  # checked after the pidfd was opened, so the PID cannot have been reused
                 descriptors[holder] = descriptor
         yield descriptors
 

@@ -1,4 +1,4 @@
-"""Whose the user and group ids of this host are: grants, names, processes, and claims of the daemons on it."""
+"""Which user and group ids of this host are in use: grants, names, processes, and claims of its daemons."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from isola.host.threads import in_thread
 from isola.model.identity import ID_RANGE_SIZE
 
 Extent = tuple[int, int]
-"""First id and how many."""
+"""First id and number of ids."""
 
 CLAIMS = Path("/var/lib/isola-ids")
-"""One symbolic link per range in use, named by its first id: making one is atomic, and says whose it is."""
+"""One symbolic link per range in use, named by its first id; its target names the owner."""
 _ROOT = frozenset({"root", "0"})
 _FIRST_FOREIGN = 65536
 _EVERY_ID = 2**32 - 1
 _NEIGHBOURS = ("var/lib/incus/database", "var/lib/lxd/database", "var/snap/lxd/common/lxd/database")
 _NEIGHBOURS_DEFAULT: Extent = (1_000_000, 1_000_000_000)
-"""What Incus and LXD take where root is granted nothing."""
+"""The range of Incus and LXD if nothing is granted to root."""
 
 
 class IdRanges(Protocol):
     """Ranges are ``ID_RANGE_SIZE`` ids each and known by their first one."""
 
     async def granted(self) -> Sequence[Extent]:
-        """Extents that /etc/subuid and /etc/subgid grant root; where only one has rows for root, those of that one."""
+        """Extents that /etc/subuid and /etc/subgid grant to root; if only one has lines for root, of that one."""
         ...
 
     async def taken(self) -> Sequence[Extent]:
-        """Extents that are others': granted to other users, of users and groups with a name, of user namespaces that
+        """Extents that others use: granted to other users, of users and groups with a name, of user namespaces that
         run, and of Incus, LXD and systemd-nspawn where they are installed."""
         ...
 
     async def named(self, ids: Sequence[int]) -> frozenset[int]:
-        """Those of these ids that the name service knows as a user or a group; empty when it does not answer."""
+        """The ids among these that the name service knows as a user or a group; empty if it does not respond."""
         ...
 
     async def claim(self, bases: Sequence[int], holder: str) -> int | None:
@@ -57,7 +57,7 @@ class IdRanges(Protocol):
         ...
 
     async def release(self, base: int, holder: str) -> None:
-        """Give up a claim; no effect if it is missing or another's."""
+        """Release a claim; no effect if it does not exist or belongs to another daemon."""
         ...
 
     async def claims(self) -> Mapping[int, str]:
@@ -73,14 +73,14 @@ class LinuxIdRanges:
         self._root = root
         self._claims = claims
         self.names_seconds = 5.0
-        """A directory service that does not answer is not waited for longer."""
+        """Timeout for a directory service, in seconds."""
 
     async def granted(self) -> Sequence[Extent]:
-        """Extents that root is granted."""
+        """Extents that are granted to root."""
         return await in_thread(self._granted)
 
     async def taken(self) -> Sequence[Extent]:
-        """Extents that are others'."""
+        """Extents that others use."""
         return [
             *((id, 1) for id in await self._ids_with_names() if id >= _FIRST_FOREIGN),
             *await in_thread(self._taken),
@@ -99,7 +99,7 @@ class LinuxIdRanges:
         return await in_thread(self._keep, wanted)
 
     async def release(self, base: int, holder: str) -> None:
-        """Give up a claim."""
+        """Release a claim."""
         await in_thread(self._release, base, holder)
 
     async def claims(self) -> Mapping[int, str]:

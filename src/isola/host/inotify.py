@@ -1,4 +1,4 @@
-"""Being told by the kernel when a file changes."""
+"""Notification by the kernel when a file changes."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 async def changes(path: Path, *beside: str) -> AsyncGenerator[None, None]:
     """Yields once at the beginning, then whenever ``path`` may have changed, come or been replaced.
 
-    So it does for files of the names ``beside`` in the same directory. Ends when that directory is removed.
-    Raises NotFound when it is not there.
+    Also watches files of the names ``beside`` in the same directory. Ends when that directory is removed.
+    Raises NotFound if it does not exist.
     """
     stream, names = _watch(path.parent), {path.name, *beside}
     try:
@@ -40,7 +40,7 @@ def _watch(directory: Path) -> DescriptorStream:
     fd = _libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
     if fd < 0:
         raise _failure(f"Cannot watch {directory}", "Raise fs.inotify.max_user_instances")
-    # The directory is watched rather than the file: so it may come later, or be replaced by another.
+    # The directory is watched instead of the file, which may be created later, or be replaced.
     if _libc.inotify_add_watch(fd, os.fsencode(directory), _MODIFY | _MOVED_TO | _CREATE | _ONLYDIR) < 0:
         missing = ctypes.get_errno() == 2
         failure = _failure(f"Cannot watch {directory}", "Raise fs.inotify.max_user_watches")

@@ -44,7 +44,7 @@ class LinuxClock:
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep."""
+        """Suspend the caller for this many seconds."""
         await asyncio.sleep(seconds)
 
     def token(self, size: int = 32) -> str:

@@ -58,7 +58,7 @@ def _syscall(number: int, what: str, *arguments: object) -> int:
 
 
 def clone_tree(path: Path, *, recursive: bool = False) -> int:
-    """A detached copy of the mount that ``path`` lies on, seen from ``path``; returns a descriptor.
+    """A detached copy of the mount of ``path``, with ``path`` as its root; returns a descriptor.
 
     With ``recursive`` the mounts below are copied too.
     """
@@ -67,7 +67,7 @@ def clone_tree(path: Path, *, recursive: bool = False) -> int:
 
 
 def clone_tree_of(found: int, *, recursive: bool = False) -> int:
-    """The same of what is open as a mere reference (``O_PATH``)."""
+    """The same for a descriptor opened with ``O_PATH``."""
     flags = 1 | os.O_CLOEXEC | _AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
     return _syscall(OPEN_TREE, "open_tree", found, b"", ctypes.c_uint(flags))
 
@@ -92,14 +92,14 @@ def set_attributes(
 
 
 def make_private(path: Path) -> None:
-    """Let no mount made later at or below ``path`` be seen elsewhere, nor the reverse."""
+    """Make the propagation of mounts at and below ``path`` private."""
     packed = struct.pack("=QQQQ", 0, 0, MS_PRIVATE, 0)
     flags = ctypes.c_uint(AT_RECURSIVE)
     _syscall(_MOUNT_SETATTR, str(path), AT_FDCWD, os.fsencode(path), flags, packed, ctypes.c_size_t(len(packed)))
 
 
 def is_locked(tree: int) -> bool:
-    """Whether attributes of a detached mount can no longer be changed, by root neither.
+    """Whether attributes of a detached mount are locked, for root as well.
 
     Its handling of access times is locked with the others, and differs from one of the two that are tried.
     """
@@ -126,13 +126,13 @@ def new_file_system(kind: str, options: Mapping[str, str]) -> int:
 
 
 def attach_tree_to(tree: int, place: int) -> None:
-    """Make a detached mount appear on an open file or directory of the caller's mount namespace."""
+    """Attach a detached mount to an open file or directory of the caller's mount namespace."""
     both_empty = 0x4 | 0x40  # MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH
     _syscall(_MOVE_MOUNT, "move_mount", tree, b"", place, b"", ctypes.c_uint(both_empty))
 
 
 def attach_tree(tree: int, target: Path) -> None:
-    """Make a detached mount appear on a directory."""
+    """Attach a detached mount to a directory."""
     from_empty_path = 4
     _syscall(_MOVE_MOUNT, str(target), tree, b"", AT_FDCWD, os.fsencode(target), ctypes.c_uint(from_empty_path))
 
@@ -146,8 +146,8 @@ def mount(source: str, target: Path, kind: str, options: str, flags: int = 0) ->
 
 
 def enter_mounts(namespace: int) -> None:
-    """See the mounts of another namespace from now on. There is no way back: for a thread that ends afterwards."""
-    _checked(_libc.unshare(CLONE_FS), "unshare")  # root and working directory are those of all threads otherwise
+    """Enter a mount namespace. It cannot be left, so call it in a thread that ends afterwards."""
+    _checked(_libc.unshare(CLONE_FS), "unshare")  # otherwise all threads share root and working directory
     _checked(_libc.setns(namespace, _CLONE_NEWNS), "setns")
 
 
@@ -171,7 +171,7 @@ def unescaped(field: bytes) -> bytes:
 
 
 def unshare(flags: int) -> None:
-    """Leave namespaces for new ones; of processes only those that are forked from now on."""
+    """Enter new namespaces; a new PID namespace applies to processes forked from now on."""
     _checked(_libc.unshare(ctypes.c_int(flags)), "unshare")
 
 
@@ -189,14 +189,14 @@ def pivot_root(new: bytes, old: bytes) -> None:
 
 
 def is_mount_point(path: Path) -> bool:
-    """Whether something is mounted on exactly this path; its cost does not depend on how much is mounted."""
+    """Whether this path is a mount point; the cost does not depend on the number of mounts."""
     buffer = ctypes.create_string_buffer(256)
     _checked(_libc.statx(AT_FDCWD, os.fsencode(path), _AT_SYMLINK_NOFOLLOW, 0, buffer), str(path))
     return bool(int.from_bytes(buffer.raw[8:16], "little") & _STATX_ATTR_MOUNT_ROOT)
 
 
 def mount_of(descriptor: int) -> int:
-    """The number of the mount an open file lies on. Asks nothing of the file system, which may hang."""
+    """The id of the mount of an open file. Does not access the file system, which may hang."""
     buffer = ctypes.create_string_buffer(256)
     flags = _AT_EMPTY_PATH | _AT_STATX_DONT_SYNC
     _checked(_libc.statx(descriptor, b"", flags, _STATX_MNT_ID, buffer), "statx")
@@ -204,7 +204,7 @@ def mount_of(descriptor: int) -> int:
 
 
 def open_beneath(root: int, path: bytes, flags: int, resolve: int, mode: int = 0) -> int:
-    """``openat2``; asked again while a concurrent rename keeps the kernel from being sure."""
+    """``openat2``; repeated while concurrent renames make it fail with EAGAIN."""
     how = struct.pack("=QQQ", flags | os.O_CLOEXEC, mode, resolve)
     for attempt in range(64):
         try:
@@ -216,26 +216,26 @@ def open_beneath(root: int, path: bytes, flags: int, resolve: int, mode: int = 0
 
 
 def rename_new(old_directory: int, old: bytes, new_directory: int, new: bytes) -> None:
-    """``renameat2`` that replaces nothing."""
+    """``renameat2`` with ``RENAME_NOREPLACE``."""
     _checked(
         _libc.renameat2(old_directory, old, new_directory, new, ctypes.c_uint(_RENAME_NOREPLACE)), os.fsdecode(new)
     )
 
 
 def file_system_type(descriptor: int) -> int:
-    """The magic number of the file system an open file lies on."""
+    """The magic number of the file system of an open file."""
     buffer = ctypes.create_string_buffer(512)
     _checked(_libc.fstatfs(descriptor, buffer), "fstatfs")
     return ctypes.c_long.from_buffer(buffer).value
 
 
 def sync_file_system(descriptor: int) -> None:
-    """Everything on that file system is on disk when this returns."""
+    """Sync the file system of an open file."""
     _checked(_libc.syncfs(descriptor), "syncfs")
 
 
 def exchange(one: Path, other: Path) -> None:
-    """Swap two names of one file system in one step: ``renameat2`` with ``RENAME_EXCHANGE``."""
+    """Exchange two names on one file system atomically: ``renameat2`` with ``RENAME_EXCHANGE``."""
     exchanged = ctypes.c_uint(2)
     _checked(_libc.renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), exchanged), str(one))
 
@@ -243,8 +243,8 @@ def exchange(one: Path, other: Path) -> None:
 def user_namespace(base: int, size: int, inner: int = 0) -> int:
     """A descriptor of a new user namespace; ids from ``inner`` in it stand for ``base .. base+size-1`` outside.
 
-    The namespace is born with a child that shares our memory, runs nothing but ``_exit`` while this thread is held
-    (vfork), and is a zombie when its maps are written: nothing can be left behind, no memory is copied, no program is
+    The namespace is created with a child that shares the daemon's memory, calls only ``_exit`` while this thread waits
+    (vfork), and is a zombie when the maps are written: nothing can be left behind, no memory is copied, no program is
     started. It has no exit signal, so that no ``waitpid(-1)`` and no SIGCHLD handler of the process sees it.
     """
     with mmap.mmap(-1, 65536) as stack:
@@ -254,7 +254,7 @@ def user_namespace(base: int, size: int, inner: int = 0) -> int:
         try:
             pid = _checked(_libc.clone(entry, top, _CLONE_VM | _CLONE_VFORK | _CLONE_NEWUSER, None), "user namespace")
         finally:
-            del room  # or the memory could not be given back
+            del room  # otherwise the memory could not be freed
     try:
         for name in ("uid_map", "gid_map"):
             _write(f"/proc/{pid}/{name}", f"{inner} {base} {size}".encode())

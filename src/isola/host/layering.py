@@ -1,7 +1,7 @@
-"""Put an unpacked image layer onto the tree of the layers below it, as an overlay would show both.
+"""Merge an unpacked image layer into the tree of the layers below it, as an overlay would show them.
 
-The layer is marked as overlay's layers are: a character device 0:0 hides what has its name below, and a directory with
-the attribute ``trusted.overlay.opaque`` hides all that lies in the lower one. Here what is hidden is removed. No
+The layer has the format of overlay: a character device 0:0 hides the entry of its name below, and a directory with
+the attribute ``trusted.overlay.opaque`` hides the content of the lower one. Hidden entries are removed. No
 other process has the trees open; links in them are never followed.
 """
 
@@ -20,7 +20,7 @@ from isola.host.trees import remove_tree
 _OPAQUE = "trusted.overlay.opaque"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEPTH = 500
-"""Descriptors held at once are two for each level; the unpacker refuses deeper trees long before."""
+"""Maximum depth, with two descriptors for each level; unpacking refuses much shallower trees already."""
 
 
 @dataclass(slots=True)
@@ -83,7 +83,7 @@ def _place_directory(pair: _Pair, name: str, there: os.stat_result | None) -> No
 
 
 def _dress(target: int, layer: int, status: os.stat_result) -> None:
-    """The layer's directory stands above the lower one: owner, mode, attributes and times are its own."""
+    """The lower directory gets owner, mode, attributes and times of the layer's directory."""
     os.fchown(target, status.st_uid, status.st_gid)
     os.fchmod(target, stat.S_IMODE(status.st_mode))
     wanted = [name for name in os.listxattr(layer) if not name.startswith("trusted.overlay.")]

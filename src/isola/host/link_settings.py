@@ -1,4 +1,4 @@
-"""Kernel settings of links, below ``/proc/sys/net`` of the namespace we are in."""
+"""Kernel settings of links, below ``/proc/sys/net`` of the current namespace."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NO_LINKS = frozenset(("all", "default", "", ".", ".."))
 
 
 def has_ipv6() -> bool:
-    """Whether this kernel speaks IPv6."""
+    """Whether this kernel supports IPv6."""
     return (_NET / "ipv6").exists()
 
 
@@ -22,12 +22,12 @@ def links() -> list[str]:
 
 
 def is_link(name: str) -> bool:
-    """Whether a link of this name is here. Costs no process."""
+    """Whether a link of this name exists, without starting a process."""
     return "/" not in name and name not in _NO_LINKS and (_NET / "ipv4/conf" / name).exists()
 
 
 def prepare_router(link: str, *, ipv6: bool) -> None:
-    """Settings of a link on which we are the router."""
+    """Settings of a link on which this host is the router."""
     settings = {"accept_ra": "0", "autoconf": "0", "accept_dad": "0", "disable_ipv6": "0" if ipv6 else "1"}
     for name, value in settings.items() if has_ipv6() else ():
         _set(f"ipv6/conf/{link}/{name}", value)
@@ -39,7 +39,7 @@ def forward(link: str, *, ipv4: bool, ipv6: bool) -> None:
         _set("ipv4/ip_forward", "1")
     _set(f"ipv4/conf/{link}/forwarding", "1" if ipv4 else "0")
     if ipv6:
-        # A kernel that forwards stops listening to its own routers unless told to go on (2).
+        # A kernel that forwards ignores router advertisements unless ``accept_ra`` is 2.
         for conf in (_NET / "ipv6/conf").iterdir():
             if _get(f"ipv6/conf/{conf.name}/accept_ra") == "1":
                 _set(f"ipv6/conf/{conf.name}/accept_ra", "2")

@@ -28,7 +28,7 @@ from isola.model.instance import Address, InterfaceState
 
 _LINK = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}", re.ASCII)
 _LINE = re.compile(r"[A-Za-z0-9_.:/ +-]+", re.ASCII)
-"""Nothing in a line may end it or quote: some of its words come from users."""
+"""Characters of arguments in batch lines: no line feeds and no quotes, because some come from users."""
 _ARP = 0x0806
 _ARP_REQUEST = bytes.fromhex("0001 0800 06 04 0001")
 """Ethernet, IPv4, sizes of their addresses, request."""
@@ -48,7 +48,7 @@ class Bridge:
     mtu: int = 1500
     mac: str | None = None
     alias: str = ""
-    """Names the owner in listings of links (``ip link``)."""
+    """Alias of the link, names its owner in ``ip link``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Pair:
 class Tap:
     """A port of ``bridge`` whose other end is a descriptor: that of a virtual machine's monitor.
 
-    It stays when the monitor ends. Only root and the user ``owner`` may open it.
+    It remains when the monitor ends. Only root and the user ``owner`` may open it.
     """
 
     name: str
@@ -127,18 +127,18 @@ class LinkView:
 
 
 class Links(Protocol):
-    """Make, remove and list links in the daemon's network namespace."""
+    """Create, delete and list links in the daemon's network namespace."""
 
     async def create_bridge(self, bridge: Bridge) -> None:
         """Create it, up, with its addresses. Raises AlreadyExists, HostFailure; nothing stays when it fails."""
         ...
 
     async def set_addresses(self, link: str, addresses: Sequence[str], mtu: int, mac: str | None = None) -> None:
-        """Make these the only global addresses of the link, and this its MTU and MAC; what is so already stays."""
+        """Set the link's global addresses, MTU and MAC address; only differences are changed."""
         ...
 
     async def connect(self, pair: Pair, namespace: Path, inside: Inside | None = None) -> None:
-        """Create a pair: the host end up and in its bridge, the peer in the network namespace that a file stands for.
+        """Create a pair: the host end up and in its bridge, the peer in the network namespace that a file refers to.
 
         With ``inside`` the peer is set up and brought up there too, and so is ``lo``; without it the peer is down.
         Raises AlreadyExists, WrongState (there is no such namespace), HostFailure; nothing stays when it fails.
@@ -154,15 +154,15 @@ class Links(Protocol):
         ...
 
     async def delete_inside(self, link: str, namespace: Path) -> None:
-        """Delete a link in a network namespace; no effect if one of them is missing."""
+        """Delete a link in a network namespace; no effect if either does not exist."""
         ...
 
     async def route(self, link: str, routing: Routing) -> None:
-        """Lead packets through a link that is there; what is so already stays. All but ``proxied`` goes with it."""
+        """Route packets through an existing link. Deleting the link removes all but ``proxied``."""
         ...
 
     async def unproxy(self, routing: Routing) -> None:
-        """Remove the proxy entry of ``proxied``; succeeds when there is none."""
+        """Remove the proxy entry of ``proxied``; no effect if there is none."""
         ...
 
     async def isolate(self, link: str, *, isolated: bool) -> None:
@@ -170,11 +170,11 @@ class Links(Protocol):
         ...
 
     async def shape(self, link: str, rate: int | None) -> None:
-        """Bits a second that leave the host through a link, queued for a short time; None: as many as there are."""
+        """Limit what the host sends through a link, in bits per second; None: no limit."""
         ...
 
     async def join(self, bridge: str, links: Sequence[str]) -> None:
-        """Make those of ``links`` that exist ports of the bridge, up; no effect if they are already."""
+        """Make those of ``links`` that exist ports of the bridge, and bring them up."""
         ...
 
     async def delete(self, *links: str) -> None:
@@ -210,11 +210,11 @@ class Links(Protocol):
         ...
 
     async def announce(self, link: str, mac: str, address: str) -> None:
-        """Tell all neighbours on a link who has an IPv4 address from now on. Raises HostFailure."""
+        """Announce the new MAC address of an IPv4 address to all neighbours on a link (ARP). Raises HostFailure."""
         ...
 
     def has_ipv6(self) -> bool:
-        """Whether this kernel speaks IPv6."""
+        """Whether this kernel supports IPv6."""
         ...
 
 
@@ -225,7 +225,7 @@ class LinuxLinks:
         self._processes = processes
 
     async def create_bridge(self, bridge: Bridge) -> None:
-        """Down first: addresses come after IPv6 has been told not to wait for duplicates that cannot be."""
+        """Created down, so that duplicate address detection can be switched off before addresses are added."""
         _check_name(bridge.name)
         if await self.exists(bridge.name):
             raise AlreadyExists(f"A link named {bridge.name!r} is there already", remedy="choose another name")
@@ -257,7 +257,7 @@ class LinuxLinks:
         lines += [_add_address(link, address) for address in addresses if address not in present]
         if view.state.state != "up":
             lines.append(f"link set {link} up")
-        # IPv6 is switched on before its addresses come, and off after they went: switching off takes them away.
+        # IPv6 is enabled before addresses are added and disabled after their removal: disabling removes them.
         if _any_ipv6(addresses):
             await in_thread(link_settings.prepare_router, link, ipv6=True)
         await self._batch(*lines)
@@ -265,7 +265,7 @@ class LinuxLinks:
             await in_thread(link_settings.prepare_router, link, ipv6=False)
 
     async def connect(self, pair: Pair, namespace: Path, inside: Inside | None = None) -> None:
-        """Without a program: it is done in each start. One process where the host configures the peer."""
+        """Without a program, because every start does it; with one only if the host configures the peer."""
         for name in (pair.host, pair.peer):
             _check_name(name)
         if await self.exists(pair.host):
@@ -299,7 +299,7 @@ class LinuxLinks:
             raise
 
     async def create_macvlan(self, link: Macvlan, namespace: Path, inside: Inside | None = None) -> None:
-        """Born inside, so that its name need not be free out here."""
+        """Created inside, so that its name may be in use on the host."""
         _check_name(link.peer)
         if not await self.exists(link.parent):
             raise NotFound(f"The host has no link {link.parent!r}", remedy="name one of its links as parent")
@@ -321,7 +321,7 @@ class LinuxLinks:
             os.close(opened)
 
     async def delete_inside(self, link: str, namespace: Path) -> None:
-        """By a process that enters it."""
+        """By a process that enters the namespace."""
         try:
             opened = network_namespace.open_at(namespace)
         except WrongState:
@@ -332,7 +332,7 @@ class LinuxLinks:
             os.close(opened)
 
     async def route(self, link: str, routing: Routing) -> None:
-        """Addresses first, and from the kernel what it needs to hand packets on."""
+        """Addresses first, then the kernel's settings for forwarding."""
         await in_thread(link_settings.forward, link, ipv4=True, ipv6=self.has_ipv6())
         spoken = self.has_ipv6()
         addresses, subnets, proxied = (
@@ -350,7 +350,7 @@ class LinuxLinks:
             await in_thread(link_settings.answer_for_others, routing.parent)
 
     async def unproxy(self, routing: Routing) -> None:
-        """Whether they were there is not asked."""
+        """Without checking whether they exist."""
         lines = (f"neigh del proxy {address} dev {routing.parent}" for address in routing.proxied)
         await self._batch(*lines, force=True)
 
@@ -368,14 +368,14 @@ class LinuxLinks:
         await self._processes.run(["tc", "qdisc", "replace", "dev", link, "root", "tbf", *limits])
 
     async def join(self, bridge: str, links: Sequence[str]) -> None:
-        """One process for all of them."""
+        """One process for all links."""
         there = set(await self.names())
         await self._batch(*(f"link set {link} master {bridge} up" for link in links if link in there))
 
     async def delete(self, *links: str) -> None:
-        """Those that are there; an error says nothing, because a pair may vanish with its namespace meanwhile.
+        """Errors are ignored if the link is gone, because a pair may disappear with its namespace meanwhile.
 
-        A link that the kernel is removing cannot be deleted any more, and its settings stay for a moment.
+        A link that the kernel is removing cannot be deleted, and its settings remain briefly.
         """
         doomed = [link for link in links if await self.exists(link)]
         for pause in _VANISHING:
@@ -389,7 +389,7 @@ class LinuxLinks:
             raise HostFailure(f"Cannot delete link {', '.join(doomed)}")
 
     async def exists(self, link: str) -> bool:
-        """The kernel keeps a directory of settings per link: no process needed."""
+        """From the kernel's directories of settings, without a process."""
         return link_settings.is_link(link)
 
     async def names(self, prefix: str = "") -> tuple[str, ...]:
@@ -397,7 +397,7 @@ class LinuxLinks:
         return tuple(sorted(name for name in link_settings.links() if name.startswith(prefix)))
 
     async def find(self, link: str) -> LinkView | None:
-        """None also when it goes while we look."""
+        """None also if it disappears meanwhile."""
         if not await self.exists(link):
             return None
         views = await self._show("dev", link)
@@ -416,11 +416,11 @@ class LinuxLinks:
         return tuple(sorted(found - {"default"}))
 
     async def enable_forwarding(self, link: str, *, ipv4: bool, ipv6: bool) -> None:
-        """In a thread: these writes take a kernel lock that others may hold for a while."""
+        """In a thread, because these writes wait for a lock of the kernel."""
         await in_thread(link_settings.forward, link, ipv4=ipv4, ipv6=ipv6 and self.has_ipv6())
 
     async def send(self, link: str, address: str, port: int, message: bytes) -> None:
-        """Bound to the link: who listens on that link alone takes it then, although it never leaves the host."""
+        """Bound to the link, so that a program that listens on that link only receives it."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         try:
             with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC) as sender:
@@ -430,7 +430,7 @@ class LinuxLinks:
             raise HostFailure(f"Cannot send to {address} over {link}", evidence=str(error)) from error
 
     async def announce(self, link: str, mac: str, address: str) -> None:
-        """By an ARP announcement (RFC 5227): it replaces what neighbours remember and adds nothing."""
+        """By an ARP announcement (RFC 5227), which updates existing entries of neighbours and adds none."""
         sender = bytes.fromhex(mac.replace(":", ""))
         packet = _ARP_REQUEST + sender + IPv4Address(address).packed + bytes(6) + IPv4Address(address).packed
         try:
@@ -438,7 +438,7 @@ class LinuxLinks:
             try:
                 raw.sendto(packet, (link, _ARP, 0, 0, _EVERYBODY))
             finally:
-                # The kernel ends such a socket only after a grace period of several milliseconds.
+                # The kernel closes such a socket only after a grace period of several milliseconds.
                 asyncio.get_running_loop().run_in_executor(None, raw.close)
         except OSError as error:
             raise HostFailure(f"Cannot announce {address} on {link}", evidence=str(error)) from error
@@ -467,7 +467,7 @@ class LinuxLinks:
             return
         for line in lines:
             if not _LINE.fullmatch(line):
-                raise InvalidInput(f"Not fit for a link: {line[:120]!r}")
+                raise InvalidInput(f"Invalid argument for a link: {line[:120]!r}")
         argv = [*enter, "ip", *(["-force"] if force else []), "-batch", "-"]
         text = "".join(f"{line}\n" for line in lines).encode()
         await self._processes.run(argv, stdin=text, check=not force, pass_fds=() if namespace is None else (namespace,))
@@ -478,7 +478,7 @@ class LinuxLinks:
 
 
 def _file(descriptor: int) -> str:
-    """Names a descriptor to a program that inherits it."""
+    """A path to a descriptor for a program that inherits it."""
     return f"/proc/self/fd/{descriptor}"
 
 

@@ -1,4 +1,4 @@
-"""What is in a directory of a root, with what is known of each name."""
+"""Lists a directory of a root, with the properties of each entry."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def listed(
 ) -> tuple[tuple[str, Entry], ...]:
     """The next names of a directory that is read through ``descriptor``; empty at the end.
 
-    Names that are not UTF-8 hold surrogate escapes. What vanishes meanwhile is left out.
+    Names that are not UTF-8 contain surrogate escapes. Entries that disappear meanwhile are left out.
     """
     while piece := [entry.name for entry in itertools.islice(names, _PIECE)]:
         entries = [(name, _look(walker, descriptor, path, name, ids)) for name in piece]
@@ -53,7 +53,7 @@ def listed(
 
 
 def _look(walker: Walker, descriptor: int, path: str, name: str, ids: IdRange) -> Entry | None:
-    """One name, without asking a file system that may never answer."""
+    """One entry, without accessing a file system that may hang."""
     try:
         flags = os.O_PATH | os.O_NOFOLLOW
         found = kernel.open_beneath(descriptor, os.fsencode(name), flags, _WITHIN)
@@ -75,5 +75,5 @@ def _mounted(walker: Walker, path: str, ids: IdRange) -> Entry | None:
             return entry_of(found.descriptor, ids)
     except FileNotFoundError:
         return None
-    except Unsupported:  # a file system that is not entered from outside
+    except Unsupported:  # a file system that is not accessed from outside
         return Entry("other", 0, 0, 0, 0)

@@ -22,8 +22,8 @@ _ATTEMPTS = 64
 def attached(source: Path) -> Iterator[Path]:
     """A block device for ``source``: itself if it is one, else a loop device.
 
-    The device is marked to clear itself: it is free again when nothing has it open or mounted any more, so that one
-    whose owner is killed here, or whose mount goes at any later time, does not stay.
+    The device is marked ``autoclear``: it is released when it is neither open nor mounted any more, so that one
+    whose owner is killed, or whose mount is removed later, does not remain.
     """
     if stat.S_ISBLK(os.stat(source).st_mode):
         yield source
@@ -40,7 +40,7 @@ def attached(source: Path) -> Iterator[Path]:
 
 
 def grow(device: Path) -> None:
-    """The file behind a loop device has become larger."""
+    """Update the size of a loop device after its file has grown."""
     descriptor = os.open(device, os.O_RDWR | os.O_CLOEXEC)
     try:
         fcntl.ioctl(descriptor, _SET_CAPACITY)
@@ -49,7 +49,7 @@ def grow(device: Path) -> None:
 
 
 def _claim(file: int) -> tuple[Path, int]:
-    """The first free device; another process may be quicker, then the next one is asked for."""
+    """The first free device; if another process takes it first, the next one is requested."""
     control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
     try:
         for attempt in range(_ATTEMPTS):

@@ -1,7 +1,7 @@
-"""Which file systems an instance's files may lie on: a list of what is read, not of what is refused.
+"""Which file systems with an instance's files are accessed: an allow list.
 
 The type of a mount is taken from ``mountinfo``, the mount of an open file from ``statx`` without synchronization:
-neither asks the file system itself. ``fstatfs`` would, and where a FUSE server hangs it never returns.
+neither accesses the file system. ``fstatfs`` would, and does not return if a FUSE server hangs.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ _STORES = frozenset({
     "bcachefs", "btrfs", "erofs", "exfat", "ext2", "ext3", "ext4", "f2fs", "iso9660", "overlay", "ramfs", "squashfs",
     "tmpfs", "udf", "vfat", "xfs", "zfs",
 })  # fmt: skip
-"""They keep what was written, on this host, and are the kernel's own: files are read and written."""
+"""Local file systems of the kernel that store data: files are read and written."""
 _VIEWS = frozenset({
     "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "devtmpfs", "efivarfs", "fusectl",
     "hugetlbfs", "mqueue", "proc", "pstore", "securityfs", "selinuxfs", "sysfs", "tracefs",
 })  # fmt: skip
-"""They answer according to who opens them, and we are the host's root: names are listed, no file is read or written.
+"""Their content depends on the caller's privileges, and the daemon is the host's root: they are only listed.
 
-All else is not entered at all: FUSE, NFS, 9P and their kin wait for a program or another host to answer.
+All others are not accessed: FUSE, NFS, 9P and similar depend on a program or another host.
 """
 _MAGIC = {
     0xEF53: "ext4", 0x58465342: "xfs", 0x9123683E: "btrfs", 0x794C7630: "overlay", 0x01021994: "tmpfs",
     0x2FC12FC1: "zfs", 0xF2F52010: "f2fs",
 }  # fmt: skip
 _MOST = 4 << 20
-"""Bytes of a table that are read: an instance can make many mounts."""
+"""Maximum bytes of a table that are read: an instance can create many mounts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A mount that is held by a file open on it: its number is given to no other meanwhile."""
+    """A mount with an open file on it, so its id is not reused meanwhile."""
 
     number: int
     kind: str
@@ -47,35 +47,36 @@ class Mount:
         return self.kind in _STORES
 
     def require_entry(self, path: str) -> None:
-        """Raises Unsupported where nothing is to be asked for."""
+        """Raises Unsupported if the file system is not accessed."""
         if self.kind not in _STORES | _VIEWS:
             raise Unsupported(
-                f"{path!r} lies on {self.kind}, which is not entered from outside",
+                f"{path!r} lies on {self.kind}, which is not accessed from outside",
                 remedy="read and write it by a command inside",
             )
 
     def require_store(self, path: str) -> None:
-        """Raises Unsupported where files are not read and written."""
+        """Raises Unsupported if files are not read and written."""
         self.require_entry(path)
         if not self.keeps_files:
             raise Unsupported(
-                f"{path!r} lies on {self.kind}, a view of the kernel", remedy="read and write it by a command inside"
+                f"{path!r} lies on {self.kind}, an interface of the kernel",
+                remedy="read and write it by a command inside",
             )
 
 
 class MountTable:
-    """The mounts that a process sees, by a descriptor of its ``mountinfo`` that stays open as long as this is used."""
+    """The mounts that a process sees, by an open descriptor of its ``mountinfo``."""
 
     def __init__(self, descriptor: int, root: int, *, trusted: bool) -> None:
-        """``trusted``: the mount of ``root`` is the administrator's choice; whatever it is, it is read and written."""
+        """``trusted``: the administrator chose the mount of ``root``, so any file system is accessed."""
         self._descriptor = descriptor
         self._reading = threading.Lock()
-        """One position for all threads."""
+        """All threads share the file position."""
         number = kernel.mount_of(root)
         self.root = Mount(number, "overlay" if trusted else self._kind(number) or _hidden(root))
 
     def mount(self, found: int, above: Mount) -> Mount:
-        """What an open file lies on; ``above`` is what the directory lies on through which it was found, still open."""
+        """The mount of an open file; ``above`` is that of the directory in which it was found, still open."""
         number = kernel.mount_of(found)
         for known in (above, self.root):
             if number == known.number:
@@ -85,7 +86,7 @@ class MountTable:
     def _kind(self, number: int) -> str:
         """Read again each time: the id of a mount that was removed may have been reused."""
         wanted = b"%d " % number
-        for line in self._read().split(b"\n"):  # and at nothing else: a mount point may have a carriage return
+        for line in self._read().split(b"\n"):  # and at nothing else: a mount point may contain a carriage return
             if line.startswith(wanted):
                 return line.partition(b" - ")[2].split(b" ", 1)[0].decode(errors="replace")
         return ""
@@ -102,5 +103,5 @@ class MountTable:
 
 
 def _hidden(root: int) -> str:
-    """A root that is no mount point, as after ``chroot``, hides the mount it lies on from the table."""
+    """If the root is not a mount point, as after ``chroot``, the table does not contain its mount."""
     return _MAGIC.get(kernel.file_system_type(root) & 0xFFFFFFFF, "an unknown file system")

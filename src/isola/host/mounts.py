@@ -20,7 +20,7 @@ from isola.host.threads import in_thread
 from isola.model.identity import IdRange
 
 _OPTIONS = "index=off,xino=off,metacopy=off,redirect_dir=nofollow"
-"""Plain overlay only: no redirects or metadata-only copies, which a layer from elsewhere could forge."""
+"""Without redirects and metadata-only copies, which an untrusted layer could forge."""
 _OPTIONS_SIZE = 4095
 """``mount(2)`` takes one page of options."""
 _REASONS = {
@@ -45,9 +45,9 @@ class OverlayMount:
     lower: tuple[Path, ...]
     """Bottom layer first; at least one."""
     upper: Path | None
-    """None: read-only; then there are at least two layers, and no ``idmap``."""
+    """None: read-only, with at least two layers and no ``idmap``."""
     work: Path | None
-    """On the file system of ``upper``. While mounting, layers appear for a moment in ``<work>.lower`` beside it."""
+    """On the file system of ``upper``. While mounting, layers are briefly mounted in ``<work>.lower`` beside it."""
     target: Path
     idmap: IdRange | None = None
 
@@ -58,19 +58,19 @@ class OverlayMount:
 
 @dataclass(frozen=True, slots=True)
 class BindMount:
-    """A directory shown a second time, its files with ids shifted into ``idmap``."""
+    """A bind mount of a directory, with ids of its files shifted into ``idmap``."""
 
     source: Path
     target: Path
     idmap: IdRange | None = None
-    """Ids ``inner .. inner+size-1`` of the source appear as this range; what is written is shifted back."""
+    """Ids ``inner .. inner+size-1`` of the source are mapped to this range, and back when files are written."""
     inner: int = 0
     read_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class DiskMount:
-    """A file system on a block device, or in an image file, which gets a loop device for as long as it is mounted."""
+    """A file system on a block device, or in an image file, which is attached to a loop device while mounted."""
 
     source: Path
     target: Path
@@ -79,21 +79,21 @@ class DiskMount:
 
 
 class Mounts(Protocol):
-    """Mount, unmount, and say what is mounted."""
+    """Mount, unmount, and list mounts."""
 
     async def bind(self, mount: BindMount) -> None:
-        """Mount, without what is mounted below the source; both directories exist. Raises HostFailure."""
+        """Mount, without mounts below the source; both directories exist. Raises HostFailure."""
         ...
 
     async def disk(self, mount: DiskMount) -> None:
-        """Mount. No loop device stays when it fails, when the mount goes, or when the daemon is killed meanwhile.
+        """Mount. The loop device is released if this fails, if the daemon is killed, or after the unmount.
 
         Raises HostFailure.
         """
         ...
 
     async def grow(self, target: Path) -> None:
-        """Let the loop device below a mounted image file see that the file is larger. Raises HostFailure."""
+        """Update the size of the loop device of a mounted image file that has grown. Raises HostFailure."""
         ...
 
     async def overlay(self, mount: OverlayMount) -> None:
@@ -105,16 +105,16 @@ class Mounts(Protocol):
         ...
 
     async def share(self, process: ProcessRef) -> None:
-        """Make all mounts that a process sees shared within its namespace: what is mounted there is handed on.
+        """Make the propagation of all mounts that a process sees shared.
 
         Raises WrongState when the process has ended, HostFailure.
         """
         ...
 
     async def responds(self, target: Path, seconds: float = 1.0) -> bool:
-        """Whether the file system mounted there answers in time: one that a program serves may be dead or hang.
+        """Whether the file system mounted there responds in time: a FUSE server may be dead or hang.
 
-        One that hangs is not asked again before it has answered.
+        While one hangs, it is not accessed again.
         """
         ...
 
@@ -128,37 +128,37 @@ class Mounts(Protocol):
 
 
 class LinuxMounts:
-    """By the mount system calls. Exactly one mount per overlay remains: overlay keeps private clones of its layers."""
+    """Uses the mount system calls. One mount per overlay remains: overlay has private clones of its layers."""
 
     def __init__(self) -> None:
         self._asked: dict[Path, tuple[asyncio.Future[bool], float]] = {}
-        """The last question about each file system: its answer, and when it was asked."""
+        """The last check of each file system: its result, and when it was started."""
 
     async def overlay(self, mount: OverlayMount) -> None:
         await in_thread(_overlay, mount)
 
     async def bind(self, mount: BindMount) -> None:
-        """By a detached clone of the mount, which takes its attributes before it appears anywhere."""
+        """By a detached clone of the mount, whose attributes are set before it is attached."""
         await in_thread(_bind, mount)
 
     async def disk(self, mount: DiskMount) -> None:
-        """Image files through a loop device that clears itself."""
+        """Image files are attached to a loop device with ``autoclear``."""
         await in_thread(_disk, mount)
 
     async def grow(self, target: Path) -> None:
-        """Found by the device number of what is mounted."""
+        """The loop device is found by the device number of the mount."""
         await in_thread(_grow, target)
 
     async def unmount(self, target: Path) -> None:
-        """Unmount all that is stacked on ``target``."""
+        """Unmount all mounts stacked on ``target``."""
         await in_thread(_unmount, target)
 
     async def share(self, process: ProcessRef) -> None:
-        """From a thread that enters the namespace and ends."""
+        """In a thread that enters the namespace and ends."""
         await in_thread(_share, process)
 
     async def responds(self, target: Path, seconds: float = 1.0) -> bool:
-        """Asked from a thread of its own: nothing but the answer, or its death, frees a thread that hangs."""
+        """In a separate thread, because one that hangs continues only when the file system responds or is aborted."""
         loop = asyncio.get_running_loop()
         answer, asked_at = self._asked.get(target) or (None, 0.0)
         if answer is None or answer.done():
@@ -181,7 +181,7 @@ def _overlay(mount: OverlayMount) -> None:
         with contextlib.ExitStack() as stack:
 
             def opened(path: Path) -> str:
-                # Descriptors keep the option string short and free of characters that overlay would interpret.
+                # Paths by descriptor keep the option string short and free of characters that overlay would interpret.
                 return f"/proc/self/fd/{stack.enter_context(_opened(path))}"
 
             lower = mount.lower if mount.idmap is None else stack.enter_context(_shifted(mount))
@@ -248,7 +248,7 @@ def device_of(target: Path) -> Path:
 
 @contextlib.contextmanager
 def _shifted(mount: OverlayMount) -> Iterator[tuple[Path, ...]]:
-    """Id-mapped views of the layers, mounted only while the overlay takes hold of them."""
+    """Id-mapped mounts of the layers, which exist only while the overlay is mounted."""
     assert mount.idmap is not None and mount.work is not None
     scratch = mount.work.with_name(mount.work.name + ".lower")
     namespace = kernel.user_namespace(mount.idmap.base, mount.idmap.size)
@@ -350,7 +350,7 @@ def _below(directory: Path) -> tuple[Path, ...]:
         raise HostFailure("Cannot read the mount table", evidence=str(error)) from error
     points = (Path(os.fsdecode(_unescape(line.split(b" ", 5)[4]))) for line in lines)
     found = [point for point in points if point.is_relative_to(directory)]
-    # Later lines lie on top of earlier ones; a stable sort keeps that order among equals before it is turned round.
+    # Later mounts are on top of earlier ones; a stable sort keeps their order among equals before it is reversed.
     return tuple(reversed(sorted(found, key=lambda point: len(point.parts))))
 
 

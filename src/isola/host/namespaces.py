@@ -1,4 +1,4 @@
-"""Namespaces: what a process sees of the network, and user namespaces made for instances."""
+"""Namespaces: a process's view of the network, and namespaces created for instances."""
 
 from __future__ import annotations
 
@@ -30,76 +30,76 @@ _SMALL = 8192
 
 
 class Namespaces(Protocol):
-    """Looks into the namespaces of a process without entering them."""
+    """Reads namespaces of processes without entering them, and creates namespaces."""
 
     def interfaces(self, process: ProcessRef) -> tuple[InterfaceState, ...]:
-        """Interfaces with addresses and counters in the network namespace of that very process; empty when it is gone.
+        """Interfaces with addresses and counters in the network namespace of a process; empty if it has ended.
 
-        ``lo`` is among them. Hardware addresses and the MTU are not to be seen from outside and left for the caller.
+        Includes ``lo``. Hardware addresses and the MTU are not visible from outside, and left to the caller.
         """
         ...
 
     def hold_mounts(self, process: ProcessRef) -> Path:
-        """A file that stands for a process's mount namespace, and keeps it as long as we live.
+        """A path to a process's mount namespace, which keeps it as long as the daemon runs.
 
         Raises WrongState when the process has ended, HostFailure.
         """
         ...
 
     def of_process(self, process: ProcessRef, kind: str) -> AbstractContextManager[Path]:
-        """A file that stands for a process's namespace (``pid``, ``ipc``, ``uts``), until the context is left.
+        """A path to a process's namespace (``pid``, ``ipc``, ``uts``), valid within the context.
 
         Raises WrongState when the process has ended, HostFailure.
         """
         ...
 
     def user(self, idmap: IdRange) -> AbstractAsyncContextManager[Path]:
-        """A file that stands for a new user namespace with these ids, until the context is left.
+        """A path to a new user namespace with these ids, valid within the context.
 
-        It belongs to the first id of the range: what is used up inside counts against that id's limits (inotify
+        Its owner is the first id of the range, so resources used inside count against that id's limits (inotify
         instances, namespaces, keys), not against those of the host's root. Raises HostFailure.
         """
         ...
 
     async def make_network(self, path: Path, idmap: IdRange) -> None:
-        """Make a network namespace that stays until ``remove_network``, without any process; ``path`` stands for it.
+        """Create a network namespace at ``path`` that exists until ``remove_network``, even without processes.
 
-        It belongs to a user namespace of its own with these ids (see ``user``), and has ``lo`` alone, down.
+        It belongs to a new user namespace with these ids (see ``user``), and contains only ``lo``, down.
         Raises AlreadyExists, HostFailure; nothing stays when it fails.
         """
         ...
 
     async def keep_network(self, process: ProcessRef, path: Path) -> None:
-        """Have ``path`` stand for the network namespace of a process, as if ``make_network`` had made it.
+        """Keep the network namespace of a process at ``path``, as if ``make_network`` had created it.
 
         Raises WrongState when the process has ended or has none of its own, AlreadyExists, HostFailure.
         """
         ...
 
     async def remove_network(self, path: Path) -> None:
-        """Unmount it: it ends, with the links in it, when the last process in it ends. No effect if there is none."""
+        """Unmount it: it ends with its links when the last process in it ends. No effect if there is none."""
         ...
 
     def has_network(self, path: Path) -> bool:
-        """Whether ``path`` stands for a network namespace; what was made before the host was booted is gone."""
+        """Whether there is a network namespace at ``path``; none survives a reboot of the host."""
         ...
 
     def user_of_network(self, path: Path) -> AbstractAsyncContextManager[Path]:
-        """A file that stands for the user namespace a network namespace belongs to, until the context is left.
+        """A path to the user namespace that owns a network namespace, valid within the context.
 
         Raises WrongState when there is no such network namespace.
         """
         ...
 
     def network_file(self, path: Path) -> AbstractContextManager[Path]:
-        """A file that stands for the network namespace among any mounts, until the context is left.
+        """A path to the network namespace that is valid in any mount namespace, within the context.
 
         Raises WrongState when there is no such network namespace.
         """
         ...
 
     async def small_mounts(self, directory: Path, unified: Path) -> Path:
-        """A file that stands for a new mount namespace as small_world.py describes it, as long as we live.
+        """A path to a new mount namespace (see small_world.py), valid as long as the daemon runs.
 
         ``unified`` is where the host has mounted cgroup v2. Raises HostFailure.
         """
@@ -117,7 +117,7 @@ class LinuxNamespaces:
                 counters, *texts = (_read(f"net/{name}", directory) for name in names)
         except WrongState:
             return ()
-        # They seldom change. What is large is not kept: instances decide how much stands in them.
+        # They seldom change. Large ones are not cached, because instances determine their size.
         parse = _remembered if sum(map(len, texts)) <= _SMALL else _addresses
         addresses = parse(*texts)
         return tuple(_state(name, numbers, addresses.get(name, ())) for name, numbers in parse_counters(counters))
@@ -151,7 +151,7 @@ class LinuxNamespaces:
         await in_thread(network_namespace.make, path, idmap)
 
     async def keep_network(self, process: ProcessRef, path: Path) -> None:
-        """By the process's file, opened before it is known to be that very process's."""
+        """By the process's file, which is opened before the process is verified."""
         descriptor = open_of(process, "ns/net")
         try:
             await in_thread(network_namespace.keep, descriptor, path)
@@ -159,7 +159,7 @@ class LinuxNamespaces:
             os.close(descriptor)
 
     async def remove_network(self, path: Path) -> None:
-        """Unmounted, which waits for no link in it."""
+        """Unmounting does not wait for links in it."""
         await in_thread(network_namespace.remove, path)
 
     def has_network(self, path: Path) -> bool:
@@ -219,10 +219,10 @@ _remembered = functools.lru_cache(maxsize=512)(_addresses)
 
 @dataclass(frozen=True, slots=True)
 class Routes:
-    """Which device leads where."""
+    """Which device has a route to which network."""
 
     connected: tuple[tuple[int, int, str], ...] = ()
-    """Mask, network and device of what is reached directly, narrowest first."""
+    """Mask, network and device of directly connected networks, narrowest first."""
     default: str = ""
     """Device of the default route."""
 
@@ -239,7 +239,7 @@ def parse_routes(text: str) -> Routes:
     connected, default = [], ""
     rows = [line.split() for line in text.splitlines()[1:]]
     for device, destination, gateway, *_, mask, _mtu, _window, _irtt in rows:
-        if device == "*":  # says what cannot be reached
+        if device == "*":  # an unreachable route
             continue
         bits = _ipv4(mask)
         if bits and not int(gateway, 16):
@@ -300,7 +300,7 @@ def _state(name: str, numbers: list[int], addresses: tuple[Address, ...]) -> Int
 
 
 def plain(data: bytes) -> str:
-    """Text of the kernel in which nothing but spaces, tabs and line feeds parts fields and lines.
+    """Text of the kernel in which only spaces, tabs and line feeds separate fields and lines.
 
     A program inside may give an interface any name without what the kernel takes for a space, which is less than Python
     does.
@@ -314,7 +314,7 @@ def _ipv4(text: str) -> int:
 
 
 def _read(file: str, directory: int) -> str:
-    """Whole lines of a file, up to a limit: who rules a namespace can fill it with millions of routes."""
+    """Complete lines of a file, up to a limit: root of a namespace can add millions of routes."""
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
     except OSError:

@@ -1,6 +1,6 @@
-"""The few requests of rtnetlink(7) that every start and stop makes: a veth pair with one end elsewhere, and its end.
+"""The requests of rtnetlink(7) that every start and stop makes: creating and deleting a veth pair.
 
-A program for them takes longer to start than the kernel needs, and a daemon that starts one is held until it runs.
+Starting a program for them would take longer than the kernel needs.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _ANSWER = 65536
 
 
 async def create_pair(host: str, peer: str, *, mac: str, mtu: int, master: int | None, namespace: int) -> None:
-    """A veth pair: ``host`` here, up, and where asked for a port of the link with index ``master``.
+    """A veth pair: ``host`` in this namespace, up, and optionally a port of the link with index ``master``.
 
-    A port has no IPv6 address of its own: each would defend a link-local one. ``peer`` is born in the network namespace
-    of a descriptor, down. Raises OSError; the pair may be there then.
+    A port has no IPv6 link-local address. ``peer`` is created in the network namespace
+    of a descriptor, down. Raises OSError; the pair may exist then.
     """
     inside = [_text(_NAME, peer), _attribute(_ADDRESS, bytes.fromhex(mac.replace(":", ""))), _number(_MTU, mtu)]
     pair = _attribute(_PEER, _link() + b"".join([*inside, _number(_NAMESPACE, namespace)]))
@@ -43,29 +43,29 @@ async def create_pair(host: str, peer: str, *, mac: str, mtu: int, master: int |
 
 
 async def delete(links: Sequence[str]) -> None:
-    """Delete links, both ends of a pair. Raises OSError, ENODEV where one is not there; the others are deleted."""
+    """Delete links, both ends of a pair. Raises OSError, ENODEV if one does not exist; the others are deleted."""
     await _talk([(_DELLINK, 0, _link() + _text(_NAME, link)) for link in links])
 
 
 async def _talk(requests: Sequence[tuple[int, int, bytes]]) -> None:
-    # Made here and not in the thread: a socket belongs to the network namespace of the thread that makes it.
+    # Created here and not in the thread: a socket belongs to the network namespace of the thread that creates it.
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as kernel:
         kernel.settimeout(_PATIENCE)
         await in_thread(_ask, kernel, requests)
 
 
 def _ask(kernel: socket.socket, requests: Sequence[tuple[int, int, bytes]]) -> None:
-    """One after the other; each is made even where one before has failed. Raises the first error."""
+    """Send requests one after the other, also after one has failed. Raises the first error."""
     failed = 0
     for kind, flags, body in requests:
         if failed and kind == _SETLINK:
-            break  # what was to be set up is not there
+            break  # the link to configure does not exist
         kernel.send(struct.pack("=IHHII", 16 + len(body), kind, _REQUEST | _ACK | flags, 1, 0) + body)
         answer = kernel.recv(_ANSWER)
         _, answered, *_ = struct.unpack_from("=IHHII", answer)
         (code,) = struct.unpack_from("=i", answer, 16)
         if answered != _ERROR:
-            raise OSError(71, "the kernel gave no answer that can be read")
+            raise OSError(71, "the kernel's response is invalid")
         failed = failed or -code
     if failed:
         raise OSError(failed, os.strerror(failed))

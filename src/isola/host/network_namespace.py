@@ -1,7 +1,7 @@
-"""Network namespaces that outlive the process that made them, each kept by a mount of it on a file.
+"""Network namespaces that outlive the process that created them, each kept by a bind mount on a file.
 
-Such a namespace belongs to a user namespace made with it: root there administers its links, addresses and routes,
-and nothing beyond them.
+Such a namespace belongs to a user namespace created with it: root there administers its links, addresses and routes,
+and nothing else.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _REMEDY = "it needs CAP_SYS_ADMIN, CAP_SETUID and CAP_SETGID, and room below use
 
 
 def make(path: Path, idmap: IdRange) -> None:
-    """A namespace kept at ``path``, a file that is not there yet. Raises AlreadyExists, HostFailure.
+    """Create a namespace that is kept at ``path``, a new file. Raises AlreadyExists, HostFailure.
 
     Both it and its user namespace count against the limits of the first id of the range.
     """
@@ -44,7 +44,7 @@ def make(path: Path, idmap: IdRange) -> None:
 
 
 def keep(namespace: int, path: Path) -> None:
-    """Have a file stand for the network namespace of a descriptor. Raises WrongState, AlreadyExists, HostFailure."""
+    """Keep the network namespace of a descriptor at a path. Raises WrongState, AlreadyExists, HostFailure."""
     try:
         if os.path.samestat(os.fstat(namespace), os.stat("/proc/self/ns/net")):
             raise WrongState("It runs in the network namespace of the daemon")
@@ -66,7 +66,7 @@ def remove(path: Path) -> None:
 
 
 def open_at(path: Path) -> int:
-    """A descriptor of the network namespace that a file stands for. Raises WrongState when it stands for none."""
+    """A descriptor of the network namespace at a path. Raises WrongState if there is none."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -76,7 +76,7 @@ def open_at(path: Path) -> int:
     try:
         if fcntl.ioctl(descriptor, _NS_GET_NSTYPE) == kernel.CLONE_NEWNET:
             return descriptor
-    except OSError:  # a file that nothing is mounted on: left by a host that was booted since
+    except OSError:  # a file without a mount: left from before a reboot
         pass
     os.close(descriptor)
     raise WrongState(f"There is no network namespace {path.name}")
@@ -89,7 +89,7 @@ def owner(path: Path) -> Iterator[int]:
     try:
         user = fcntl.ioctl(namespace, _NS_GET_USERNS)
     except OSError as error:
-        raise HostFailure("Cannot see whose the network namespace is", evidence=str(error)) from error
+        raise HostFailure("Cannot determine the owner of the network namespace", evidence=str(error)) from error
     finally:
         os.close(namespace)
     try:
@@ -121,7 +121,7 @@ def _new_in(user: int) -> int:
         [("setns", user, kernel.CLONE_NEWUSER), ("unshare", kernel.CLONE_NEWNET)],
         ("open", b"/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC),
     )
-    # None of the calls in the child can tell that it failed: what they have come to does.
+    # Failures of calls in the child are not reported, so the result is checked.
     found = fcntl.ioctl(namespace, _NS_GET_USERNS)
     try:
         if os.path.samestat(os.fstat(found), os.fstat(user)):

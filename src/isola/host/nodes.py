@@ -1,4 +1,4 @@
-"""Device nodes: which device a file of the host stands for, and nodes made for instances."""
+"""Device nodes: which device a file of the host refers to, and nodes created for instances."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class DeviceNumber:
     """A device of the kernel."""
 
     character: bool
-    """Else a block device."""
+    """Otherwise it is a block device."""
     major: int
     minor: int
 
@@ -36,14 +36,14 @@ class DeviceNumber:
 
 
 class Nodes(Protocol):
-    """Look at device nodes and make them."""
+    """Inspect and create device nodes."""
 
     async def find(self, path: Path) -> DeviceNumber:
-        """The device that ``path`` stands for, links followed. Raises NotFound, InvalidInput (not a device)."""
+        """The device of the node ``path``; links are followed. Raises NotFound, InvalidInput (not a device)."""
         ...
 
     async def make(self, path: Path, number: DeviceNumber, *, uid: int, gid: int, mode: int) -> None:
-        """A node that can be opened, in place of what is at ``path``. Raises HostFailure."""
+        """Create a node at ``path``, replacing an existing file; check that it can be opened. Raises HostFailure."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""A probe that breaks or hangs is a driver that does not work here, never a daemon that does not start."""
+"""A driver whose probe fails or hangs counts as not available, and does not keep the daemon from starting."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 async def probed(name: str, probe: Awaitable[Probe], *, patience: float = _PATIENCE) -> Probe:
-    """What a driver's probe says, or why it says nothing."""
+    """The result of a driver's probe, or why there is none."""
     try:
         async with asyncio.timeout(patience):
             return await probe

@@ -1,4 +1,4 @@
-"""What ``/proc`` says of a process, and the one way to it: by a reference that no later process can take over."""
+"""Properties of a process from ``/proc``, by a reference that is not confused by a reused PID."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from isola.errors import HostFailure, WrongState
 
 @dataclass(frozen=True, slots=True)
 class ProcessRef:
-    """A process that cannot be mistaken for a later one with the same number."""
+    """A process, identified by PID and start time."""
 
     pid: int
     started: int
@@ -74,7 +74,7 @@ def open_inotify(directory: Path, *, owner: int) -> int:
     """Inotify instances that the processes of a user have open; one that several share counts for each of them."""
     count = 0
     for entry in _entries(directory):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
+        with contextlib.suppress(OSError):  # the process has ended meanwhile
             if entry.name.isdigit() and entry.stat().st_uid == owner:
                 count += sum(_link(each.path) == "anon_inode:inotify" for each in _entries(f"{entry.path}/fd"))
     return count
@@ -135,5 +135,5 @@ def _stat(path: str, directory: int | None = None) -> list[bytes]:
         raise unseen(path, error) from error
     finally:
         os.close(descriptor)
-    # The name in parentheses may hold anything, parentheses and blanks included.
+    # The name in parentheses may contain any characters, including parentheses and blanks.
     return raw[raw.rindex(b")") + 2 :].split()

@@ -1,4 +1,4 @@
-"""Where programs are, and which Debian package brings one that is missing."""
+"""Finds programs, and the Debian packages of missing ones."""
 
 from __future__ import annotations
 

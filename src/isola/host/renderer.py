@@ -55,7 +55,7 @@ class Values:
 
 
 def main() -> None:
-    """Read the request, render in a cell, pass the answer on."""
+    """Read the request, render in a cell, print the result."""
     confine.die_with_parent()
     request = json.load(sys.stdin.buffer)
     render([{"text": text, "values": {}} for text in _HABITS], {})

@@ -62,7 +62,7 @@ async def open_root(place: Path, idmap: IdRange | None) -> AsyncIterator[Root]:
 
 @asynccontextmanager
 async def open_process_root(process: ProcessRef, idmap: IdRange | None) -> AsyncIterator[Root]:
-    """What that very process sees as ``/``. Raises WrongState when it has ended."""
+    """The root directory of a process. Raises WrongState if it has ended."""
 
     def opened(stack: contextlib.ExitStack) -> LinuxRoot:
         root = open_of(process, "root", _DIRECTORY)
@@ -123,7 +123,7 @@ class LinuxRoot:
         mode: int | None,
         append: bool = False,
     ) -> None:
-        """Create or replace the content, all at once when it is whole."""
+        """Create or replace the content atomically."""
         dress = partial(self._dress, uid=uid, gid=gid, mode=mode)
         stack = contextlib.ExitStack()
         try:

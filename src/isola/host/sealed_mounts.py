@@ -1,4 +1,4 @@
-"""Mounts whose attributes root of a user namespace cannot take back.
+"""Mounts whose attributes root of a user namespace cannot clear.
 
 The kernel lets who administers a mount namespace change the attributes of its mounts: one that is read-only could
 be made writable inside an instance. What was set by a more powerful user namespace is locked for good when a mount

@@ -1,4 +1,4 @@
-"""A mount namespace that holds next to nothing: quick to copy, and it keeps little of the host busy.
+"""A mount namespace with few mounts: quick to copy, and it keeps few file systems of the host busy.
 
 In it are the root file system without what is mounted on it, ``/usr`` and ``/dev``, a ``/proc`` and a ``/sys`` of its
 own with cgroup v2 alone, one directory, and beside these an empty place and all control groups of the host.

@@ -88,6 +88,6 @@ def _told_within(seconds: float) -> bool:
 
 
 def _say(text: str) -> None:
-    """Into the log, if it takes it."""
+    """Write to the log, and ignore errors."""
     with contextlib.suppress(OSError):
         os.write(2, f"{text}\n".encode(errors="replace"))

@@ -28,7 +28,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """What became of it: its text, or why there is none."""
+    """The result of a template: its text, or an error."""
 
     text: str = ""
     error: str = ""
@@ -57,13 +57,13 @@ class LinuxTemplates:
         argv = [sys.executable, "-I", "-m", "isola.host.renderer"]
         done = await self._processes.run(argv, stdin=request, timeout=_SECONDS, check=False)
         if done.status != 0:
-            raise HostFailure("Rendering templates broke down", evidence=done.stderr.decode("utf-8", "replace")[-2000:])
+            raise HostFailure(
+                "The process that renders templates failed", evidence=done.stderr.decode("utf-8", "replace")[-2000:]
+            )
         try:
             found = read_answer(done.stdout).pieces("rendered", ("text", "error"), limit=MOST_RENDERED)
         except UnsafeArchive as error:
-            raise InvalidInput(
-                "The templates demand more time or memory than they may have", evidence=error.evidence
-            ) from error
+            raise InvalidInput("The templates exceed the limits on time or memory", evidence=error.evidence) from error
         if len(found) != len(jobs):
-            raise HostFailure("Rendering templates gave a senseless answer")
+            raise HostFailure("The process that renders templates returned an invalid result")
         return tuple(Rendered(each.get("text", ""), each.get("error", "")) for each in found)

@@ -19,7 +19,7 @@ _RESOLVE = kernel.RESOLVE_NO_XDEV | kernel.RESOLVE_NO_SYMLINKS | kernel.RESOLVE_
 _REMOVE_DEPTH = 48
 """Directories open at once; deeper ones are first moved up, so that depth costs neither descriptors nor stack."""
 _COUNT_DEPTH = 2000
-"""Deeper trees exist only to annoy and are not counted further."""
+"""Deeper trees are assumed to be malicious, and are not counted further."""
 _REMEMBERED = 200_000
 """Files with several names that are remembered; of others each name counts its share."""
 _SMALL = 1 << 20

@@ -1,4 +1,4 @@
-"""Finding what a path names inside a root that programs may change meanwhile.
+"""Resolves paths inside a root that programs may change concurrently.
 
 The kernel resolves a path at once as long as it stays on the root's own mount, which is nearly always. A path that
 crosses a mount is walked name by name: what a name leads to is opened as a mere reference (``O_PATH``), and nothing is
@@ -240,7 +240,7 @@ def encoded(path: str) -> bytes:
 
 
 def _names(path: bytes) -> list[bytes]:
-    """Names on the way, the last one first."""
+    """Path components, the last one first."""
     return [name for name in reversed(path.split(b"/")) if name not in (b"", b".")]
 
 

@@ -23,10 +23,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a program begins. What is left out is as the daemon has it."""
+    """Where a program is started. Defaults are the daemon's own."""
 
     mounts: Path | None = None
-    """A file that stands for a mount namespace."""
+    """A path to a mount namespace."""
     shelf: Path | None = None
     """A directory there. With one, the namespace is a copy that ends with the last process in it."""
     shelved: Sequence[Path] = ()
@@ -60,14 +60,16 @@ def going_to(place: Place, work: Callable[[], T]) -> T:
             if place.mounts is not None:
                 _enter(place, place.mounts)
         except OSError as error:
-            raise HostFailure("A program cannot begin where it is to", evidence=str(error)) from error
+            raise HostFailure(
+                "A program cannot be started in its namespace or control group", evidence=str(error)
+            ) from error
         return work()
 
     return in_passing_thread(there)
 
 
 def in_passing_thread(work: Callable[[], T]) -> T:
-    """In a thread that ends afterwards: it does not come back from namespaces and control groups that it enters."""
+    """In a thread that ends afterwards, because it cannot leave the namespaces and control groups that it enters."""
     outcome: list[T] = []
     failed: list[BaseException] = []
 

@@ -38,7 +38,7 @@ class Completed:
 
 
 class Child(Protocol):
-    """A program that was started and belongs to the caller until it is waited for."""
+    """A program that was started; the caller has to wait for it."""
 
     @property
     def ref(self) -> ProcessRef: ...
@@ -48,7 +48,7 @@ class Child(Protocol):
         ...
 
     def signal(self, signum: int) -> None:
-        """Send a signal; nothing happens when the process has ended."""
+        """Send a signal; no effect if the process has ended."""
         ...
 
 
@@ -69,7 +69,7 @@ class Processes(Protocol):
     ) -> Completed:
         """Run until it exits. ``on_line`` is called with each line of standard error.
 
-        ``env`` replaces our environment. What a program leaves running behind it is not waited for. Kept are
+        ``env`` replaces the daemon's environment. Background processes of the program are not waited for. Kept are
         16 MiB of standard output (more is a HostFailure) and the last MiB of standard error.
 
         Raises CommandFailed (status other than 0 with ``check``; program not found is status 127) or TimedOut.
@@ -98,30 +98,30 @@ class Processes(Protocol):
         ...
 
     def identify(self, pid: int) -> ProcessRef | None:
-        """The process that has this number now, or None (a zombie counts as gone)."""
+        """The process that has this PID now, or None (also for a zombie)."""
         ...
 
     def alive(self, ref: ProcessRef) -> bool:
-        """Whether that very process still runs. Raises HostFailure where that cannot be seen."""
+        """Whether the process still runs. Raises HostFailure if that cannot be determined."""
         ...
 
     def signal(self, ref: ProcessRef, signum: int) -> bool:
-        """Signal that very process and no other; False when it is gone."""
+        """Signal the process, never another one with a reused PID; False if it has ended."""
         ...
 
     async def gone(self, ref: ProcessRef) -> None:
-        """Return once the process has ended, also where it is no child of ours. Costs no polling (pidfd)."""
+        """Return once the process has ended, even if it is not a child of the daemon. Without polling (pidfd)."""
         ...
 
     def command_line(self, ref: ProcessRef) -> tuple[str, ...]:
-        """The arguments of that very process; empty when it is gone.
+        """The arguments of the process; empty if it has ended.
 
         Also empty for the instant in which the kernel puts a new program in its place.
         """
         ...
 
     def give_streams(self, ref: ProcessRef, uid: int, gid: int) -> None:
-        """Pipes among its standard streams are this user's from now on, who can then open ``/dev/stdout`` again.
+        """Make this user the owner of pipes among its standard streams, so that it can open ``/dev/stdout``.
 
         Raises WrongState when it has ended, HostFailure.
         """
@@ -224,7 +224,7 @@ class LinuxProcesses:
             os.close(pidfd)
 
     def give_streams(self, ref: ProcessRef, uid: int, gid: int) -> None:
-        """Through what the process itself has open."""
+        """By the descriptors that the process has open."""
         for number in range(3):
             pipe = open_of(ref, f"fd/{number}", os.O_PATH)
             try:
@@ -256,7 +256,7 @@ class LinuxProcesses:
             return None
         except OSError as error:
             raise unseen(f"process {ref.pid}", error) from error
-        # The number is looked at after the descriptor holds the process: it cannot change hands in between.
+        # The PID is checked after the pidfd was opened, so it cannot have been reused.
         try:
             alive = self.alive(ref)
         except HostFailure:
@@ -285,7 +285,7 @@ async def _end(name: str, child: LinuxChild, failed: asyncio.Future[None], timeo
 async def _kill(child: LinuxChild) -> None:
     child.kill_group()
     await child.wait()
-    # Killed descendants may still be on their way out; what they held must be free when we return.
+    # Killed descendants may still be exiting; their resources must be released before this returns.
     for _ in range(200):
         if not _group_exists(child.ref.pid) or not await asyncio.to_thread(group_lives, child.ref.pid):
             return
@@ -302,7 +302,7 @@ def _group_exists(group: int) -> bool:
 
 @contextlib.contextmanager
 def _memory_file(content: bytes) -> Iterator[int]:
-    """Input that lies in memory and needs no task to feed it."""
+    """Input from memory, which needs no task to write it."""
     fd = os.memfd_create("stdin")
     try:
         view = memoryview(content)
@@ -327,7 +327,7 @@ def _too_much(argv: Sequence[str]) -> HostFailure:
 
 
 def _ignore(_: str) -> None:
-    """For those who do not ask for lines."""
+    """Used without ``on_line``."""
 
 
 def _forget(failed: asyncio.Future[None]) -> None:

@@ -1,4 +1,4 @@
-"""What lies inside an instance's root, as seen from outside (never trusted)."""
+"""Files inside an instance's root, accessed from outside (untrusted)."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What is set of a file; None stays as it is."""
+    """Attributes to set of a file; None leaves one unchanged."""
 
     size: int | None = None
     mode: int | None = None
@@ -63,7 +63,7 @@ class OpenFile(Protocol):
         ...
 
     async def write(self, offset: int, data: bytes) -> None:
-        """All of it; at the end of a file that was opened to append."""
+        """Write all of the data; at the end of a file that was opened to append."""
         ...
 
     async def stat(self) -> Entry: ...

@@ -51,7 +51,7 @@ _WORKING: dict[str, tuple[int | None, int | None]] = {
 _STARTING: dict[str, tuple[int | None, int | None]] = {
     "execve": (59, 221), "arch_prctl": (158, None), "set_tid_address": (218, 96), "dup2": (33, None),
 }  # fmt: skip
-"""What a program needs besides, to begin."""
+"""Additional calls that a program needs to start."""
 _TGKILL, _PRLIMIT, _FCNTL = (234, 131), (302, 261), (72, 25)
 _FCNTL_COMMANDS = (0, 1, 2, 3, 4, 1030)
 """Duplicates and flags; not ``F_SETOWN``, which sends signals."""
@@ -60,7 +60,7 @@ _ARCHITECTURES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1), "riscv6
 
 
 _Line = tuple[int, int, int, int]
-"""A code, how many lines to jump over when it holds and when it does not, and a value."""
+"""An opcode, the jump offsets if it is true and if it is false, and a value."""
 
 
 class _Program(ctypes.Structure):

@@ -121,7 +121,7 @@ class Sockets(Protocol):
         ...
 
     def post(self, path: Path, message: bytes, *, once: bool = False) -> bool:
-        """Put a short message into a FIFO; False when it has no reader. With ``once`` its name is removed before."""
+        """Write a short message to a FIFO; False if it has no reader. With ``once`` its name is removed before."""
         ...
 
     def follow(self, path: Path) -> AsyncGenerator[bytes, None]:
@@ -224,7 +224,7 @@ class LinuxSockets:
 
 
 class _Reader:
-    """Reads on in a file, and starts over when it was replaced or truncated."""
+    """Continues reading a file, and starts again if it was replaced or truncated."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

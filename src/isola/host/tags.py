@@ -84,7 +84,7 @@ def _drop_stale(tags: Path) -> None:
 
 
 def _claim(tags: Path, tag: str, directory: Path) -> str:
-    """Who has it now."""
+    """The directory that has the tag now."""
     with contextlib.suppress(FileExistsError):
         (tags / tag).symlink_to(directory)
     return os.readlink(tags / tag)

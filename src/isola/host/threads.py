@@ -23,7 +23,7 @@ class Work(Enum):
     REMOVE = "remove"
     """Trees that go."""
     MEASURE = "measure"
-    """The space that trees take."""
+    """Disk usage of trees."""
     COPY = "copy"
     """Content read or written whole: digests, copies, syncs."""
     INSIDE = "inside"
@@ -51,7 +51,7 @@ class _Threads:
         """Calls without a result so far. Only the thread of the event loop uses it."""
 
     def begin(self, work: Callable[[], T]) -> asyncio.Future[T]:
-        """Put the call in line. The result must be awaited: an event loop that ends does not wait for threads."""
+        """Queue the call. The result must be awaited: an event loop that ends does not wait for threads."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
         self._calls.put((work, loop, done))

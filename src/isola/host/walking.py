@@ -29,7 +29,7 @@ _DEPTH = 256
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What is at a path, as a reference, and the mount it lies on."""
+    """The file at a path, as an ``O_PATH`` descriptor, and its mount."""
 
     descriptor: int
     mount: Mount

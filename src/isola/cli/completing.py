@@ -105,7 +105,7 @@ def _argument(command: Command, options: Iterable[Option], before: Sequence[str]
 
 
 def _given(options: Iterable[Option], before: Sequence[str]) -> list[str]:
-    """The arguments among the words, without options and their values."""
+    """The positional arguments, without options and their values."""
     takes_value = {name for option in options if option.value for name in option.names}
     found: list[str] = []
     skip = False

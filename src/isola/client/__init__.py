@@ -7,7 +7,7 @@
         print(client.instances.run("web1", ["hostname"]).stdout)
 
 Synchronous and on the standard library alone, because the command line uses it and must start in a few
-milliseconds: modules here import late whatever is slow to import (see ``docs/decisions``).
+milliseconds: modules here import slow modules late (see ``docs/decisions``).
 """
 
 from isola.client.client import Client as Client

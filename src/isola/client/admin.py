@@ -37,7 +37,7 @@ class Admin:
         return cast("list[UnknownInfo]", self._client.get(f"{_ROOT}/unknown"))
 
     def adopt(self, kind: str, id: str, name: str = "") -> Operation:
-        """Make its record again from what it says of itself."""
+        """Recreate its record from the metadata that is stored with it."""
         return self._act("adopt", kind, id, name)
 
     def remove(self, kind: str, id: str) -> Operation:

@@ -110,7 +110,7 @@ class Api:
         query: Query | None = None,
         headers: Headers = (),
     ) -> Connection:
-        """Send a request; the answer is received from the connection when the caller wants it."""
+        """Send a request; the caller receives the response from the connection later."""
         connection = self._connection()
         try:
             connection.send(method, self.target(path, query), headers, body)

@@ -29,7 +29,7 @@ class Certificates(Nouns["dict[str, Any]"]):
         return token_text(begun.metadata)
 
     def tokens(self) -> list[tuple[str, dict[str, Any]]]:
-        """Operations that wait for a client to come: their ids, and what they say of their tokens."""
+        """Operations that represent unused tokens: their ids and metadata."""
         found = []
         for info in Operations(self._client).all():
             metadata = info.get("metadata") or {}
@@ -44,7 +44,7 @@ class Certificates(Nouns["dict[str, Any]"]):
 
 
 def token_text(metadata: Mapping[str, Any]) -> str:
-    """A token as it is handed around, of what its operation says."""
+    """The encoded token, from the metadata of its operation."""
     import base64
 
     from isola.client import json

@@ -56,7 +56,7 @@ class Session:
         self.interactive = "1" not in self.channels
 
     def _raise_earlier_failure(self) -> None:
-        """A command that could not be started tells more than the channel that is gone with it."""
+        """If a command could not be started, its error says more than the closed channel."""
         if self.operation.refresh().get("status_code", 0) >= 400:
             self.operation.wait()
 

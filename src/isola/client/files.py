@@ -87,7 +87,7 @@ class Files:
                 return entry
             with entry:
                 target = entry.target()
-            # Not made shorter: only the instance knows where its ``..`` lead.
+            # Not normalized: ``..`` is resolved inside the instance.
             place = os.path.join(os.path.dirname(place.rstrip("/")), target)
         raise InvalidInput(f"{path} leads through too many symbolic links")
 

@@ -53,7 +53,7 @@ class Operation:
 
     @property
     def metadata(self) -> dict[str, object]:
-        """What the operation says of itself, e.g. a command's ``return``."""
+        """The metadata of the operation, e.g. a command's ``return``."""
         return self.info.get("metadata") or {}
 
     def resource(self, noun: str) -> str:
@@ -71,7 +71,7 @@ class Operation:
         self._client.call("DELETE", self.path)
 
     def expect_end(self) -> Connection:
-        """Ask now to be told of the end, so that a later ``wait`` costs no round trip."""
+        """Subscribe to the end now, so that a later ``wait`` costs no round trip."""
         if self._waiting is None:
             self._waiting = self._client.send("GET", f"{self.path}/wait")
         return self._waiting

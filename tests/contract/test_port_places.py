@@ -93,7 +93,7 @@ async def test_a_program_begins_in_the_groups_and_leaves_us_where_we_are() -> No
 async def test_no_program_is_started_where_there_is_no_way_to_its_place(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     for place in (Place(groups=[tmp_path / "none"]), Place(mounts=tmp_path / "none")):
-        with pytest.raises(HostFailure, match="cannot begin") as refused:
+        with pytest.raises(HostFailure, match="cannot be started") as refused:
             await LinuxProcesses().spawn(["/usr/bin/touch", str(mark)], place=place)
         assert "none" in refused.value.evidence
     assert not mark.exists()

@@ -112,7 +112,7 @@ async def test_a_template_has_no_more_time_or_memory_than_it_needs(text: str) ->
         (found,) = await LinuxTemplates(LinuxProcesses()).render([Job(text)], {"config": {}})
         assert found.error
     except InvalidInput as error:
-        assert "more time or memory" in error.message
+        assert "limits on time or memory" in error.message
 
 
 async def test_the_daemon_does_not_load_the_library() -> None:

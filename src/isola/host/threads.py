@@ -32,29 +32,29 @@ class Work(Enum):
     """Programs that are started, on a host that may be busy."""
 
 
-_Call = tuple[Callable[[], Any], asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
+_Call = tuple[Callable[[], Any], "asyncio.Future[Any]"]
 
 
-class _Threads:
-    """Threads that are made when they are needed, and stay until the process ends.
+class _Crew:
+    """Threads of one event loop, made when they are needed.
 
     An executor of ``concurrent.futures`` has a second future and several locks for each call, and a start of an
     instance makes dozens of calls.
     """
 
-    def __init__(self, name: str, most: int) -> None:
+    def __init__(self, name: str, most: int, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
         self._name = name
         self._most = most
-        self._calls: SimpleQueue[_Call] = SimpleQueue()
+        self._calls: SimpleQueue[_Call | None] = SimpleQueue()
         self._made = 0
         self._open = 0
         """Calls without a result so far. Only the thread of the event loop uses it."""
 
     def begin(self, work: Callable[[], T]) -> asyncio.Future[T]:
         """Queue the call. The result must be awaited: an event loop that ends does not wait for threads."""
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[T] = loop.create_future()
-        self._calls.put((work, loop, done))
+        done: asyncio.Future[T] = self.loop.create_future()
+        self._calls.put((work, done))
         self._open += 1
         if self._made < min(self._open, self._most):
             name = f"isola-{self._name}_{self._made}"
@@ -62,17 +62,23 @@ class _Threads:
             self._made += 1
         return done
 
-    def _serve(self) -> None:
-        while True:
-            self._answer(*self._calls.get())
+    def end(self) -> None:
+        """Each thread ends after its current call."""
+        for _ in range(self._made):
+            self._calls.put(None)
 
-    def _answer(self, work: Callable[[], T], loop: asyncio.AbstractEventLoop, done: asyncio.Future[T]) -> None:
+    def _serve(self) -> None:
+        while (call := self._calls.get()) is not None:
+            self._answer(*call)
+            del call
+
+    def _answer(self, work: Callable[[], T], done: asyncio.Future[T]) -> None:
         try:
             settle = partial(done.set_result, work())
         except BaseException as error:
             settle = partial(done.set_exception, error)
         try:
-            loop.call_soon_threadsafe(self._settle, settle, done)
+            self.loop.call_soon_threadsafe(self._settle, settle, done)
         except RuntimeError:
             pass  # the loop is closed
         finally:
@@ -82,6 +88,27 @@ class _Threads:
         self._open -= 1
         if not done.done():
             settle()
+
+
+class _Threads:
+    """The threads for one kind of work.
+
+    Another event loop gets new ones: a thread keeps the namespaces of the thread that made it.
+    """
+
+    def __init__(self, name: str, most: int) -> None:
+        self._name = name
+        self._most = most
+        self._crew: _Crew | None = None
+
+    def begin(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        """Queue the call in the running event loop."""
+        loop = asyncio.get_running_loop()
+        if self._crew is None or self._crew.loop is not loop:
+            if self._crew is not None:
+                self._crew.end()
+            self._crew = _Crew(self._name, self._most, loop)
+        return self._crew.begin(work)
 
 
 _QUICK = _Threads("quick", min(32, (os.cpu_count() or 1) + 4))

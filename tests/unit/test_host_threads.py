@@ -52,7 +52,7 @@ async def test_calls_one_after_the_other_need_one_thread() -> None:
     before = threading.active_count()
     for _ in range(20):
         assert await in_long_thread(Work.MEASURE, int, "7") == 7
-    assert threading.active_count() == before
+    assert threading.active_count() <= before  # those of an earlier event loop may still be ending
 
 
 async def test_a_cancelled_call_ends_before_its_caller() -> None:

@@ -159,7 +159,7 @@ async def test_malformed_headers_are_invalid(cell: Cell, data: bytes) -> None:
 
 @pytest.mark.parametrize("kind", [b"x", b"g", b"L", b"K"])
 async def test_gigantic_extended_headers_are_refused_unread(cell: Cell, kind: bytes) -> None:
-    with pytest.raises(UnsafeArchive, match="beyond all measure"):
+    with pytest.raises(UnsafeArchive, match="too large"):
         await cell.unpack(raw_header(kind=kind, size=b"%011o" % (4 << 30)))
 
 
@@ -173,7 +173,7 @@ async def test_ten_gigabytes_of_zeros_are_refused(cell: Cell) -> None:
     """10 GiB in 10 MB: the ratio stops it long before the disk is full."""
     bomb = await asyncio.to_thread(_bomb, 10 << 30)
     assert len(bomb) < 12 << 20
-    with pytest.raises(UnsafeArchive, match=r"bomb|more than it may"):
+    with pytest.raises(UnsafeArchive, match=r"bomb|too large when unpacked"):
         await cell.unpack(bomb)
 
 
@@ -204,7 +204,7 @@ async def test_a_zstd_bomb_in_one_block_is_refused(cell: Cell) -> None:
 
 async def test_sparse_files_that_claim_the_world_are_refused(cell: Cell) -> None:
     data = raw_header(kind=b"S", name=b"s", tail=b"\0" + b"\x80" + (1 << 50).to_bytes(11, "big"))
-    with pytest.raises(UnsafeArchive, match="more than it may"):
+    with pytest.raises(UnsafeArchive, match="too large when unpacked"):
         await cell.unpack(data + bytes(1024))
 
 

@@ -62,7 +62,7 @@ def _made(directory: Path, unified: Path) -> int:
             for place, tree in copies.items():
                 _attach(root, tree, place)
             os.fchdir(root)
-        # With one place for both the old root comes to lie on top of the new one, whence it is unmounted.
+        # With the same path for both, the old root is stacked on top of the new one, and can be unmounted there.
         kernel.pivot_root(b".", b".")
         kernel.unmount(Path("."))
     except BaseException:
@@ -72,7 +72,7 @@ def _made(directory: Path, unified: Path) -> int:
 
 
 def _way(directory: Path) -> list[Path]:
-    """The directory, and what is mounted on the way to it: one after the other, without what is on them."""
+    """The mount points above the directory, top first, and the directory itself."""
     mounted = [place for place in reversed(directory.parents) if place.parts[1:] and kernel.is_mount_point(place)]
     return [*mounted, directory]
 

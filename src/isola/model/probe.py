@@ -1,4 +1,4 @@
-"""What a driver says of itself on this host."""
+"""The result of probing a driver on this host."""
 
 from __future__ import annotations
 

@@ -133,3 +133,49 @@ def test_recursive_and_owners(lxc: Lxc, instance: str, tmp_path: Path) -> None:
         lxc("config", "device", "remove", instance, "src")
     finally:
         subprocess.run(["umount", "-l", tmp_path / "below"], check=True)
+
+
+@pytest.mark.parametrize(
+    ("source", "target"), [("btrfs", "dir"), ("dir", "overlay"), ("overlay", "btrfs"), ("btrfs", "btrfs")]
+)
+def test_a_copy_is_refreshed(lxc: Lxc, isola: Cli, instance: str, source: str, target: str) -> None:
+    """The copy is attached in between, and keeps its configuration."""
+    options = {"btrfs": ("size=512MiB",)}
+    for driver in {source, target}:
+        lxc("storage", "create", f"r-{driver}", driver, *options.get(driver, ()))
+    one, two = (f"r-{source}", "one"), (f"r-{target}", "two")
+    paths = "/".join(one), "/".join(two)
+    try:
+        lxc("storage", "volume", "create", *one)
+        lxc("storage", "volume", "attach", *one, instance, "one", "/one")
+        sh(lxc, instance, "echo then > /one/file; mkdir /one/kept; chown 33:44 /one/kept")
+        lxc("storage", "volume", "snapshot", *one, "s1")
+        lxc("storage", "volume", "copy", *paths, "--refresh")  # there is none yet
+        lxc("storage", "volume", "set", *two, "user.a=b")
+        lxc("storage", "volume", "attach", *two, instance, "two", "/two")
+        assert sh(lxc, instance, "cat /two/file; echo lost > /two/own") == "then\n"
+        sh(lxc, instance, "echo now > /one/file")
+        lxc("storage", "volume", "snapshot", *one, "s2")
+        lxc("storage", "volume", "copy", *paths, "--refresh", status=1)  # it is mounted
+        lxc("storage", "volume", "detach", *two, instance)
+        lxc("storage", "volume", "snapshot", *two, "own")
+        lxc("storage", "volume", "copy", *paths, "--refresh")
+        shown = f"/1.0/storage-pools/{two[0]}/volumes/custom/two"
+        assert lxc.daemon.get(shown)["config"] == {"user.a": "b"}
+        snapshots = lxc.daemon.get(f"{shown}/snapshots?recursion=1")
+        assert [each["name"] for each in snapshots] == ["two/s1", "two/s2"]
+        sh(lxc, instance, "echo last > /one/file")
+        isola("storage", "volume", "copy", *paths, "--refresh", "--volume-only")
+        lxc("storage", "volume", "attach", *two, instance, "two", "/two")
+        assert sh(lxc, instance, "cat /two/file; stat -c %u:%g /two/kept; ls /two") == "last\n33:44\nfile\nkept\n"
+        lxc("storage", "volume", "detach", *two, instance)
+        lxc("storage", "volume", "restore", *two, "s1")
+        lxc("storage", "volume", "attach", *two, instance, "two", "/two")
+        assert sh(lxc, instance, "cat /two/file") == "then\n"
+        lxc("storage", "volume", "detach", *two, instance)
+        lxc("storage", "volume", "detach", *one, instance)
+    finally:
+        for place, name in (one, two):
+            lxc("query", "-X", "DELETE", f"/1.0/storage-pools/{place}/volumes/custom/{name}")
+        for driver in {source, target}:
+            lxc("storage", "delete", f"r-{driver}")

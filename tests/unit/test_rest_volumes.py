@@ -119,6 +119,32 @@ async def test_copies_and_moves_to_another_pool(stand: Stand) -> None:
     assert (await stand.get(f"{slow}/moved"))["description"] == "mine"
 
 
+async def test_a_copy_is_refreshed(stand: Stand) -> None:
+    await with_data(stand)
+    assert "custom_volume_refresh" in (await stand.get("/1.0"))["api_extensions"]
+    await stand.finish("POST", f"{DATA}/snapshots", {"name": "s1"})
+    source = {"type": "copy", "name": "data", "refresh": True}
+    ended = await stand.finish("POST", f"{ROOT}/custom", {"name": "copy", "source": source})
+    assert (ended["status_code"], ended["description"]) == (200, "Copying storage volume")  # there was none
+    await stand.finish("POST", f"{DATA}/snapshots", {"name": "s2"})
+    body = {"name": "copy", "source": source | {"volume_only": True}, "config": {"user.a": "other"}}
+    ended = await stand.finish("POST", f"{ROOT}/custom", body)
+    assert (ended["status_code"], ended["description"]) == (200, "Refreshing storage volume")
+    copy = f"{ROOT}/custom/copy"
+    assert await stand.get(f"{copy}/snapshots") == [f"{copy}/snapshots/s1"]
+    await stand.finish("POST", f"{ROOT}/custom", {"name": "copy", "source": source})
+    assert await stand.get(f"{copy}/snapshots") == [f"{copy}/snapshots/s1", f"{copy}/snapshots/s2"]
+    assert (await stand.get(copy))["config"] == {"user.a": "b"}
+    for body, status in (
+        ({"name": "data", "source": source}, 400),
+        ({"name": "copy", "source": source | {"name": "none"}}, 404),
+        ({"name": "copy", "source": source | {"name": "data/none"}}, 404),
+        ({"name": "copy", "source": source | {"refresh": "yes"}}, 400),
+        ({"name": "copy", "source": {"type": "copy", "name": "data"}}, 409),
+    ):
+        assert (await stand.ask("POST", f"{ROOT}/custom", body))[0] == status, body
+
+
 async def test_snapshots_from_creation_to_deletion(stand: Stand) -> None:
     await with_data(stand)
     await stand.finish("POST", f"{DATA}/snapshots", {})

@@ -135,7 +135,7 @@ class House:
             assert on_host == {record.id for record in self.volumes.in_pool(pool.name)}
             assert await self.host.files.names(self.pools.driver(pool.name).place / "partial") == ()
             for record in self.volumes.in_pool(pool.name):
-                known = {snapshot.id for snapshot in self.volumes.snapshots.of(record.ref)}
+                known = {snapshot.id for snapshot in self.snapshot_records if snapshot.volume == record.id}
                 assert set(await self.pools.driver(pool.name).snapshots(record.volume())) == known
         snapshots = {(each.volume, each.name) for each in self.snapshot_records}
         return [replace(record, id="") for record in self.volumes], len(snapshots)
@@ -355,6 +355,64 @@ async def test_a_copy_has_the_snapshots_too(pool: str) -> None:
     await house.picture()
 
 
+async def copied(pool: str) -> tuple[House, VolumeRef]:
+    """``DATA`` with a copy; then the one has a new snapshot and other content, and lacks an old snapshot."""
+    house, copy = await with_data(), VolumeRef.custom(pool, "copy")
+    await house.finish(house.volumes.copy(DATA, copy))
+    await house.finish(house.volumes.update(copy, lambda found: replace(found, config={"user.a": "b"})))
+    await house.finish(house.volumes.snapshots.create(copy, "own"))
+    await house.finish(house.volumes.snapshots.delete(DATA, "s-one"))
+    await house.host.clock.advance(5)
+    await house.put(DATA, "four")
+    await house.finish(house.volumes.snapshots.create(DATA, "s-one"))
+    await house.put(DATA, "five")
+    return house, copy
+
+
+@pytest.mark.parametrize("pool", ["fast", "slow"])
+async def test_a_refreshed_copy_has_the_content_and_snapshots_of_now(pool: str) -> None:
+    house, copy = await copied(pool)
+    before, heard = house.volumes.get(copy), house.events.follow({EventKind.LIFECYCLE})
+    kept = house.volumes.snapshots.get(copy, "s-two").id
+    await house.finish(house.volumes.refresh(DATA, copy))
+    assert [each.name for each in house.volumes.snapshots.of(copy)] == ["s-two", "s-one"]
+    assert (await house.read(copy), await house.read(DATA)) == ("five", "five")
+    assert (house.volumes.get(copy), house.volumes.snapshots.get(copy, "s-two").id) == (before, kept)
+    assert lifecycle(await anext(aiter(heard))).action == "storage-volume-updated"
+    await house.finish(house.volumes.snapshots.restore(copy, "s-one"))
+    assert await house.read(copy) == "four"
+    await house.finish(house.volumes.refresh(DATA, copy, snapshot="s-two"))
+    await house.finish(house.volumes.snapshots.delete(DATA, "s-one"))
+    await house.finish(house.volumes.refresh(DATA, copy, with_snapshots=False))
+    assert [each.name for each in house.volumes.snapshots.of(copy)] == ["s-two", "s-one"]
+    await house.picture()
+
+
+async def test_a_refresh_that_cannot_be_is_refused() -> None:
+    house, copy = await copied("fast")
+    with pytest.raises(InvalidInput):
+        house.volumes.refresh(DATA, DATA)
+    with pytest.raises(NotFound):
+        house.volumes.refresh(DATA, copy, snapshot="none")
+    await house.attach(copy, "one")
+    with pytest.raises(InUse):
+        house.volumes.refresh(DATA, copy)
+    assert (await house.read(copy), len(house.volumes.snapshots.of(copy))) == ("three", 3)
+
+
+async def test_an_incomplete_snapshot_is_neither_shown_nor_copied_but_can_be_removed() -> None:
+    house = await with_data()
+    key = house.volumes.snapshots.get(DATA, "s-one").key
+    await house.snapshot_records.change(key, lambda found: replace(found, ready=False))
+    assert [each.name for each in house.volumes.snapshots.of(DATA)] == ["s-two"]
+    with pytest.raises(NotFound):
+        house.volumes.snapshots.restore(DATA, "s-one")
+    await house.finish(house.volumes.copy(DATA, COPY))
+    assert [each.name for each in house.volumes.snapshots.of(COPY)] == ["s-two"]
+    await house.finish(house.volumes.snapshots.delete(DATA, "s-one"))
+    await house.picture()
+
+
 async def test_a_volume_is_renamed_and_moved_to_another_pool() -> None:
     house = await with_data()
     id = house.volumes.get(DATA).id
@@ -442,6 +500,36 @@ VERBS: dict[str, Callable[[House], Coroutine[Any, Any, None]]] = {
     "delete snapshot": lambda house: house.finish(house.volumes.snapshots.delete(DATA, "s-one")),
     "restore": lambda house: house.finish(house.volumes.snapshots.restore(DATA, "s-one")),
 }
+
+
+@pytest.mark.parametrize("action", ["fail", "cancel", "kill"])
+@pytest.mark.parametrize("pool", ["fast", "slow"])
+async def test_a_refresh_ends_with_the_old_or_the_new_content_wherever_it_breaks_off(pool: str, action: str) -> None:
+    """Then it can be done all the same."""
+    reached = 0
+    for number in range(60):
+        house, copy = await copied(pool)
+        house.observer = stops = StopsAt(number, action)
+        broken = False
+        try:
+            await house.finish(house.volumes.refresh(DATA, copy))
+        except IsolaError:
+            broken = True
+        if stops.left >= 0:
+            assert not broken
+            break
+        reached += 1
+        house.observer = None
+        later = await house.again() if action == "kill" else house
+        await later.picture()
+        assert action != "kill" or all(each.ready for each in later.snapshot_records)
+        assert await later.read(copy) in ("three", "five")
+        await later.finish(later.volumes.refresh(DATA, copy))
+        assert [each.name for each in later.volumes.snapshots.of(copy)] == ["s-two", "s-one"]
+        assert await later.read(copy) == "five"
+        assert all(each.ready for each in later.snapshot_records)
+        await later.picture()
+    assert reached >= 6
 
 
 @pytest.mark.parametrize("action", ["fail", "cancel", "kill"])

@@ -91,9 +91,12 @@ def copy(context: Context) -> None:
         target,
         snapshot=snapshot[0] if snapshot else "",
         snapshots=not context.args.flag("volume-only"),
+        refresh=context.args.flag("refresh"),
     )
     context.follow(operation, f"Copying {name}")
-    context.say(f"Storage volume {target_pool}/{target} is created")
+    context.say(
+        f"Storage volume {target_pool}/{target} is {'refreshed' if context.args.flag('refresh') else 'created'}"
+    )
 
 
 def move(context: Context) -> None:
@@ -329,10 +332,12 @@ GROUP = Group(
         Argument("SOURCE", "POOL/VOLUME or POOL/VOLUME/SNAPSHOT", complete="volumes"),
         Argument("POOL/NEW", "The copy"),
         Option("--volume-only", "Without its snapshots"),
+        Option("--refresh", "Update the files and snapshots of a copy that exists and is not in use"),
         aliases=("cp",),
         examples=(
             ("isola storage volume copy fast/data slow/data", "to another pool"),
             ("isola storage volume copy fast/data/snap0 fast/then", "the contents at that time"),
+            ("isola storage volume copy fast/data slow/data --refresh", "slow/data gets what fast/data has now"),
         ),
     ),
     Command(

@@ -36,11 +36,13 @@ class Volumes:
         return begin(self._client, "POST", f"{_pool(pool)}/volumes/custom", body)
 
     def copy(
-        self, pool: str, name: str, target_pool: str, target: str, *, snapshot: str = "", snapshots: bool = True
-    ) -> Operation:
-        """Copy one, or a snapshot of it, also to another pool."""
+        self, pool: str, name: str, target_pool: str, target: str, *, snapshot: str = "", snapshots: bool = True,
+        refresh: bool = False,
+    ) -> Operation:  # fmt: skip
+        """Copy one, or a snapshot of it, also to another pool. With ``refresh`` an existing copy is updated."""
         source = {"type": "copy", "pool": pool, "name": f"{name}/{snapshot}" if snapshot else name}
-        body = {"name": target, "type": "custom", "source": {**source, "volume_only": not snapshots}}
+        options = {"volume_only": not snapshots, "refresh": refresh}
+        body = {"name": target, "type": "custom", "source": {**source, **options}}
         return begin(self._client, "POST", f"{_pool(target_pool)}/volumes/custom", body)
 
     def rename(self, pool: str, name: str, new: str) -> Operation:

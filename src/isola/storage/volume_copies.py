@@ -90,7 +90,7 @@ class Copies:
                 await driver.fill_volume(op, new, tree)
 
     async def _copy_snapshots(self, op: Operation, source: VolumeRecord, record: VolumeRecord) -> None:
-        for snapshot in self._context.snapshots_of(source):
+        for snapshot in [each for each in self._context.snapshots_of(source) if each.ready]:
             copy = replace(snapshot, volume=record.id, id=self._context.host.clock.token(16))
             with op.step(f"Copy snapshot {snapshot.name}"):
                 await self._copy_snapshot(op, (source, snapshot), (record, copy))

@@ -58,14 +58,14 @@ class VolumeContext:
         return self.pools.driver(record.pool)
 
     def snapshots_of(self, record: VolumeRecord) -> list[VolumeSnapshot]:
-        """Oldest first."""
+        """Oldest first, including incomplete ones."""
         found = [each for each in self.snapshots if each.volume == record.id]
         return sorted(found, key=lambda each: (each.created_at, each.name))
 
-    def snapshot(self, record: VolumeRecord, name: str) -> VolumeSnapshot:
-        """Raises NotFound."""
+    def snapshot(self, record: VolumeRecord, name: str, *, incomplete: bool = False) -> VolumeSnapshot:
+        """Raises NotFound, also if it is incomplete and that is not allowed."""
         found = self.snapshots.find(f"{record.id}/{name}")
-        if found is None:
+        if found is None or not (found.ready or incomplete):
             raise NotFound(f"Storage volume {record.name!r} has no snapshot {name[:80]!r}")
         return found
 

@@ -27,8 +27,8 @@ class Snapshots:
         self._context = context
 
     def of(self, ref: VolumeRef) -> list[VolumeSnapshot]:
-        """Those of a volume, oldest first. Raises NotFound."""
-        return self._context.snapshots_of(self._context.get(ref))
+        """Complete ones of a volume, oldest first. Raises NotFound."""
+        return [each for each in self._context.snapshots_of(self._context.get(ref)) if each.ready]
 
     def get(self, ref: VolumeRef, name: str) -> VolumeSnapshot:
         """Raises NotFound."""
@@ -126,10 +126,10 @@ class Snapshots:
     def delete(self, ref: VolumeRef, name: str, *, caller: Caller = DAEMON) -> Operation:
         """Begin to remove one. Raises NotFound."""
         record = self._context.get(ref)
-        self._context.snapshot(record, name)
+        self._context.snapshot(record, name, incomplete=True)
 
         async def work(op: Operation) -> None:
-            await self._remove(op, record, self._context.snapshot(record, name))
+            await self._remove(op, record, self._context.snapshot(record, name, incomplete=True))
             self._context.tell("deleted", ref, name, caller=op.caller)
 
         return self._start("Deleting storage volume snapshot", ref, name, work, caller)

@@ -21,6 +21,7 @@ from isola.storage.capabilities import Feature
 from isola.storage.pools import Pools
 from isola.storage.volume_copies import Copies
 from isola.storage.volume_records import VolumeContext
+from isola.storage.volume_refresh import Refresh
 from isola.storage.volume_settings import SETTINGS
 from isola.storage.volume_snapshots import Snapshots
 
@@ -56,6 +57,7 @@ class Volumes:
             host, pools, records, snapshots, operations, events, references or References(), permit, permit_snapshot
         )
         self.copies = Copies(self._context)
+        self.refresh = Refresh(self._context).begin
         self.snapshots = Snapshots(self._context)
 
     async def open(self) -> None:

@@ -18,6 +18,7 @@ EXTENSIONS: dict[str, str] = {
     "storage_shifted": "security.shifted of volumes",
     "storage_btrfs_mount_options": "btrfs.mount_options of pools",
     "custom_volume_snapshot_expiry": "expires_at of volumes' snapshots",
+    "custom_volume_refresh": "source.refresh of copies of volumes: an existing copy is brought up to date",
     "volume_snapshot_scheduling": "snapshots.schedule, snapshots.expiry and snapshots.pattern of volumes",
     "resources": "GET /1.0/resources",
     "resources_v2": "processors by socket, core and thread; network cards and disks",

@@ -49,7 +49,7 @@ async def list_all(request: Request) -> web.StreamResponse:
 
 
 async def create(request: Request) -> web.StreamResponse:
-    """A new custom volume, empty or a copy of a volume or snapshot; copying is an operation."""
+    """A new custom volume, empty or a copy of a volume or snapshot, or refreshing a copy; copying is an operation."""
     fields = await request.fields()
     kind = type_of(request) or fields.text("type", CUSTOM)
     ref = VolumeRef(pool_of(request).name, kind, home_of(request), fields.text("name"))
@@ -66,6 +66,11 @@ async def create(request: Request) -> web.StreamResponse:
     origin = VolumeRef(
         source.text("pool", "") or ref.pool, CUSTOM, other_home(request, source.text("project", "")), name
     )
+    if source.boolean("refresh") and ref in {each.ref for each in volumes.in_pool(ref.pool)}:
+        with_snapshots = not source.boolean("volume_only")
+        return background(
+            volumes.refresh(origin, ref, snapshot=snapshot, with_snapshots=with_snapshots, caller=request.caller)
+        )
     operation = await volumes.copy(
         origin,
         ref,

@@ -152,8 +152,8 @@ class Incus(LxdLike):
         """Its LXC monitor."""
         return [
             pid
-            for pid, _, words in processes()
-            if words.startswith("[lxc monitor]") and words.rstrip().endswith(f" {name}")
+            for pid, _, argv in processes()
+            if argv.startswith("[lxc monitor]") and argv.rstrip().endswith(f" {name}")
         ]
 
     def daemons(self) -> list[int]:

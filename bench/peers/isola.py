@@ -136,7 +136,7 @@ class Isola(LxdLike):
 
     def daemons(self) -> list[int]:
         """The daemon and its supervisor."""
-        return [pid for pid, _, words in processes() if "/bin/isolad" in words]
+        return [pid for pid, _, argv in processes() if "/bin/isolad" in argv]
 
     def _answers(self) -> bool:
         try:

@@ -62,7 +62,7 @@ class Podman(ContainerSubject):
 
     def monitors(self, name: str) -> list[int]:
         """Its conmon."""
-        return [pid for pid, comm, words in processes() if comm == "conmon" and f" -n {name} " in words]
+        return [pid for pid, comm, argv in processes() if comm == "conmon" and f" -n {name} " in argv]
 
 
 SUBJECT = Podman

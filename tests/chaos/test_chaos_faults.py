@@ -43,9 +43,9 @@ class Fault:
     """Whether it takes a new start of the daemon to be well again."""
 
 
-def process(daemon: Daemon, *words: str) -> int:
+def process(daemon: Daemon, *parts: str) -> int:
     """The one process of the daemon's directory whose command line has all these."""
-    (found,) = (pid for pid, line in daemon.host_processes().items() if all(word in line for word in words))
+    (found,) = (pid for pid, line in daemon.host_processes().items() if all(part in line for part in parts))
     return int(found)
 
 
@@ -53,8 +53,8 @@ def id_of(daemon: Daemon) -> str:
     return str(records(daemon, "instances")[VICTIM]["id"])
 
 
-def dies(*words: str) -> Callable[[Daemon], None]:
-    return lambda daemon: os.kill(process(daemon, *words), signal.SIGKILL)
+def dies(*parts: str) -> Callable[[Daemon], None]:
+    return lambda daemon: os.kill(process(daemon, *parts), signal.SIGKILL)
 
 
 def monitor_dies(daemon: Daemon) -> None:

@@ -72,10 +72,10 @@ async def mmdebstrap(call: Call) -> int:
     if "--version" in call.argv:
         call.out(b"mmdebstrap 1.3.5\n")
         return 0
-    if any("no.such.mirror" in word for word in call.argv):
+    if any("no.such.mirror" in argument for argument in call.argv):
         call.err(b"Err:1 http://no.such.mirror bookworm InRelease\nE: apt-get update failed\n")
         return 25
-    if any("old.mirror" in word for word in call.argv):
+    if any("old.mirror" in argument for argument in call.argv):
         call.err(EXPIRED + b"E: apt-get update failed\n")
         return 25
     for line in (
@@ -87,7 +87,7 @@ async def mmdebstrap(call: Call) -> int:
     await asyncio.sleep(0)
     call.err(b"I: installing remaining packages inside the chroot...\nSetting up a\nI: creating tarball...\n")
     host = BUILDING[-1]
-    target = next(Path(word) for word in call.argv if word.endswith("root.tar"))
+    target = next(Path(argument) for argument in call.argv if argument.endswith("root.tar"))
     await host.files.write(target, DEBIAN)
     return 0
 
@@ -419,7 +419,7 @@ async def test_debian_hands_its_options_on() -> None:
     argv = made.host.processes.calls[-1].argv  # type: ignore[attr-defined]
     assert argv[-3] == "trixie"
     assert argv[-1] == "http://mirror.example/debian"
-    assert any(word.startswith("--include=") and word.endswith(",curl,vim-tiny") for word in argv)
+    assert any(each.startswith("--include=") and each.endswith(",curl,vim-tiny") for each in argv)
     assert made.host.processes.calls[-1].env["SOURCE_DATE_EPOCH"] == "1700000000"  # type: ignore[attr-defined]
     assert image.properties["release"] == "trixie"
     assert image.properties["serial"] == "20231114"

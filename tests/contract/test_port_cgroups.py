@@ -387,9 +387,9 @@ async def test_frozen_processes_die_too(real: Side) -> None:
     child = await real.spawn()
     await real.cgroups.enter(GROUP, child.ref)
     for path in real.cgroups.directories(GROUP):
-        for name, word in (("freezer.state", "FROZEN"), ("cgroup.freeze", "1")):
+        for name, value in (("freezer.state", "FROZEN"), ("cgroup.freeze", "1")):
             if (path / name).exists():
-                (path / name).write_text(word)
+                (path / name).write_text(value)
     await asyncio.wait_for(real.cgroups.kill(GROUP), 5)
     assert await child.wait() == -signal.SIGKILL
 

@@ -110,7 +110,7 @@ async def test_a_bridge_changes_its_addresses(subject: Subject) -> None:
     await subject.links.set_addresses("br0", BRIDGE.addresses, 1400)
     assert _global(await subject.links.find("br0")) == set(BRIDGE.addresses)
     with pytest.raises(HostFailure):
-        await subject.links.set_addresses("nobody", [], 1500)
+        await subject.links.set_addresses("absent", [], 1500)
 
 
 async def test_a_pair_leads_inside(subject: Subject) -> None:
@@ -178,7 +178,7 @@ async def test_links_are_listed_and_deleted(subject: Subject) -> None:
     await subject.links.create_bridge(Bridge("other"))
     assert await subject.links.names("br") == ("br0", "br1")
     assert {view.name for view in await subject.links.all()} >= {"lo", "br0", "br1", "other"}
-    await subject.links.delete("br0", "nobody", "br1")
+    await subject.links.delete("br0", "absent", "br1")
     assert await subject.links.names("br") == ()
     assert await subject.links.exists("other")
     for name in ("..", "../conf", "all", ""):

@@ -60,8 +60,8 @@ def groups() -> str:
 async def test_few_mounts_show_cgroup_v2_alone_and_one_directory(small: Place, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("here")
     script = f"cat {tmp_path}/file; echo; ls /sys/fs/cgroup/cgroup.controllers; wc -l </proc/self/mountinfo"
-    word, controllers, count = await said(script, small)
-    assert (word, controllers) == ("here", "/sys/fs/cgroup/cgroup.controllers")
+    content, controllers, count = await said(script, small)
+    assert (content, controllers) == ("here", "/sys/fs/cgroup/cgroup.controllers")
     assert int(count) < 12 + len(HIERARCHIES)
     assert set(await said(f"ls {cgroups_in(tmp_path)}", small)) == set(HIERARCHIES)
 

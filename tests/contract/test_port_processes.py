@@ -22,7 +22,7 @@ SCRIPTS = {
     "fail": "echo bad luck >&2; exit 3",
     "die": "kill -KILL $$",
     "flood": "head -c 17000000 /dev/zero",
-    "chatter": "for i in $(seq 60000); do echo 'a line of words that nobody needs'; done >&2; echo the end >&2; exit 1",
+    "chatter": "for i in $(seq 60000); do echo 'one line of much output'; done >&2; echo the end >&2; exit 1",
     "environment": 'echo "$WORD"',
     "place": "pwd",
     "deaf": "trap '' TERM; while :; do sleep 0.05; done",
@@ -65,7 +65,7 @@ async def flood(call: Call) -> int:
 
 async def chatter(call: Call) -> int:
     for _ in range(60_000):
-        call.err(b"a line of words that nobody needs\n")
+        call.err(b"one line of much output\n")
     call.err(b"the end\n")
     return 1
 
@@ -143,7 +143,7 @@ async def test_run_raises_what_on_line_raises(processes: Processes) -> None:
         await processes.run(argv(processes, "say"), on_line=refuse)
 
 
-async def test_failure_carries_status_and_words(processes: Processes) -> None:
+async def test_failure_carries_status_and_stderr(processes: Processes) -> None:
     with pytest.raises(CommandFailed) as failure:
         await processes.run(argv(processes, "fail"))
     assert failure.value.status == 3
@@ -230,11 +230,11 @@ async def test_signal_and_gone_work_by_reference(processes: Processes, sleeper: 
 
 
 async def test_another_process_of_the_same_number_is_not_it(processes: Processes, sleeper: Child) -> None:
-    stranger = ProcessRef(sleeper.ref.pid, sleeper.ref.started + 1)
-    assert not processes.alive(stranger)
-    assert not processes.signal(stranger, signal.SIGKILL)
-    await asyncio.wait_for(processes.gone(stranger), 5)
-    assert processes.command_line(stranger) == ()
+    other = ProcessRef(sleeper.ref.pid, sleeper.ref.started + 1)
+    assert not processes.alive(other)
+    assert not processes.signal(other, signal.SIGKILL)
+    await asyncio.wait_for(processes.gone(other), 5)
+    assert processes.command_line(other) == ()
     assert processes.alive(sleeper.ref)
 
 
@@ -288,8 +288,8 @@ async def test_deaf_program_is_killed_all_the_same() -> None:
 async def test_what_stays_behind_is_not_waited_for(tmp_path: Path) -> None:
     processes, note = LinuxProcesses(), tmp_path / "pid"
     begun = time.monotonic()
-    done = await processes.run(["sh", "-c", f"sleep 600 & echo $! > {note}; echo words"])
-    assert done.stdout == b"words\n"
+    done = await processes.run(["sh", "-c", f"sleep 600 & echo $! > {note}; echo output"])
+    assert done.stdout == b"output\n"
     assert time.monotonic() - begun < 5
     left = processes.identify(int(note.read_text()))
     assert left is not None and processes.alive(left)
@@ -306,7 +306,7 @@ async def test_child_gets_the_descriptors_it_is_given_and_no_others() -> None:
         os.close(writer)
         assert await child.wait() == 0
         # ls itself opens the directory it lists.
-        assert {int(word) for word in os.read(reader, 4096).split()} - {0, 1, 2, extra} in ({3}, {4}, {5}, {6}, {7})
+        assert {int(number) for number in os.read(reader, 4096).split()} - {0, 1, 2, extra} in ({3}, {4}, {5}, {6}, {7})
     finally:
         for fd in (reader, extra, other):
             os.close(fd)

@@ -168,7 +168,7 @@ async def test_close_wakes_the_reader_and_may_be_repeated(side: Side) -> None:
     pipe.stream.close()
     assert await asyncio.wait_for(reading, 5) == b""
     assert await pipe.stream.read() == b""
-    await pipe.stream.write(b"nobody hears this")
+    await pipe.stream.write(b"discarded")
     pipe.close_remote()
 
 
@@ -236,7 +236,7 @@ async def test_packets_keep_their_borders(side: Side, place: Path) -> None:
     assert await far.read() == b"in"
     far.close()
     assert await near.read() == b""
-    await near.write(b"nobody hears this")
+    await near.write(b"discarded")
     near.close()
 
 
@@ -337,7 +337,7 @@ async def test_posts_do_not_go_into_ordinary_files_or_through_links(place: Path)
 async def test_a_post_for_once_takes_the_name_of_the_fifo_away(place: Path) -> None:
     fifo = place / "fifo"
     os.mkfifo(fifo)
-    assert not LinuxSockets().post(fifo, b"x", once=True) and fifo.exists()  # nobody reads
+    assert not LinuxSockets().post(fifo, b"x", once=True) and fifo.exists()  # it has no reader
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     try:
         assert LinuxSockets().post(fifo, b"x", once=True) and not fifo.exists()

@@ -205,9 +205,9 @@ async def test_what_lives_is_settled_soon(bench: Bench) -> None:
 
 BUSY = "i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done;"
 ENDS = {
-    "at once": ("echo last words; exit 3", 3),
+    "at once": ("echo last output; exit 3", 3),
     "done": ("exit 0", 0),
-    "after some work": (f"{BUSY} echo last words; exit 4", 4),
+    "after some work": (f"{BUSY} echo last output; exit 4", 4),
     "halts": ("trap 'exec reboot -f' HUP; kill -HUP 1; sleep 1", 129),
 }
 
@@ -219,7 +219,7 @@ async def test_a_system_that_ends_before_it_has_begun_is_told_by_its_status(benc
     bench.end("one", status)
     assert await guest.settled() == status
     if bench.real and "echo" in script:
-        assert b"last words" in await bench.runtime.console_log("one")
+        assert b"last output" in await bench.runtime.console_log("one")
 
 
 async def test_a_program_that_cannot_be_run_ends_with_a_status(bench: Bench) -> None:

@@ -160,7 +160,7 @@ class Follower:
         return self.seen
 
     async def refused(self) -> bool:
-        """Whether it ends with the word to read everything again."""
+        """Whether it ends with the request to read everything again."""
         await asyncio.wait([self._task], timeout=5)
         return self._task.done() and isinstance(self._task.exception(), Compacted)
 

@@ -154,7 +154,7 @@ async def test_what_nothing_needs_is_deleted_and_nothing_else(filled: Subject) -
 
 
 async def test_foreign_things_are_left_alone(filled: Subject) -> None:
-    """By the next daemon, and by whoever removes unused layers: only what a record names is ever removed."""
+    """By the next daemon, and when unused layers are deleted: only objects that a record names are ever removed."""
     foreign = [filled.driver.place / name / "foreign" for name in ("layers", "volumes", "custom")]
     for place in foreign:
         await filled.host.files.make_directory(place / "deep")

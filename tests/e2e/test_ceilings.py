@@ -25,9 +25,9 @@ def plain(daemon: Daemon) -> Iterator[str]:
 def options(daemon: Daemon, name: str, place: str) -> dict[str, str]:
     """Mount options as the instance sees them."""
     for line in Path(f"/proc/{daemon.pid(name)}/mounts").read_text().splitlines():
-        _, where, _, words, *_ = line.split()
+        _, where, _, options, *_ = line.split()
         if where == place:
-            return dict(word.partition("=")[::2] for word in words.split(","))
+            return dict(option.partition("=")[::2] for option in options.split(","))
     raise AssertionError(f"{place} is not mounted")
 
 
@@ -77,5 +77,5 @@ def test_a_share_is_of_the_memory_limit(daemon: Daemon, plain: str) -> None:
     daemon.run("PATCH", f"/1.0/instances/{plain}", {"config": {"limits.memory": "2GiB", "limits.tmpfs": "25%"}})
     daemon.change(plain, "restart", force=True)
     assert size(daemon, plain, "/run") == 512 * MIB
-    status, _, words = daemon.exec(plain, "sh", "-c", "dd if=/dev/zero of=/run/much bs=1M count=600")
-    assert status != 0 and "space" in words
+    status, _, stderr = daemon.exec(plain, "sh", "-c", "dd if=/dev/zero of=/run/much bs=1M count=600")
+    assert status != 0 and "space" in stderr

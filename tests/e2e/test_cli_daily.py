@@ -22,18 +22,18 @@ import yaml
 from waiting import until
 
 Cli = Any
-"""The command of conftest.py: called with words, it returns the ended process."""
+"""The command of conftest.py: called with arguments, it returns the ended process."""
 
 
 class Terminal:
     """The command on a terminal."""
 
-    def __init__(self, isola: Cli, *words: str, columns: int = 90, lines: int = 30) -> None:
+    def __init__(self, isola: Cli, *arguments: str, columns: int = 90, lines: int = 30) -> None:
         self.master, self.slave = pty.openpty()
         self.resize(columns, lines)
         self.before = termios.tcgetattr(self.slave)
         self.process = subprocess.Popen(
-            ["setsid", "--ctty", *isola.argv, *words],
+            ["setsid", "--ctty", *isola.argv, *arguments],
             stdin=self.slave,
             stdout=self.slave,
             stderr=self.slave,
@@ -65,8 +65,8 @@ class Terminal:
 def terminal(isola: Cli) -> Iterator[Callable[..., Terminal]]:
     opened: list[Terminal] = []
 
-    def begin(*words: str, **size: int) -> Terminal:
-        opened.append(Terminal(isola, *words, **size))
+    def begin(*arguments: str, **size: int) -> Terminal:
+        opened.append(Terminal(isola, *arguments, **size))
         return opened[-1]
 
     yield begin
@@ -158,7 +158,7 @@ def test_a_signal_ends_the_command_inside(isola: Cli, instance: str) -> None:
     assert process.returncode == 7
 
 
-def test_a_system_whose_init_dies_says_so_with_its_last_words(isola: Cli, instance: str) -> None:
+def test_a_system_whose_init_dies_says_so_with_its_last_output(isola: Cli, instance: str) -> None:
     dying = "printf '#!/bin/sh\necho out of inotify instances\nexit 255\n' >/init; chmod 755 /init; mv /init /sbin/init"
     isola("exec", instance, "--", "sh", "-c", dying)
     isola("stop", instance, "--force")
@@ -338,13 +338,13 @@ def test_doctor_version_and_queries(isola: Cli) -> None:
 
 
 def test_wrong_words_are_explained(isola: Cli) -> None:
-    for words in (
-        ["info", "nobody"],
+    for arguments in (
+        ["info", "absent"],
         ["launch", "no/such/image", "x1"],
         ["launch", "tiny", "-bad-"],
         ["network", "create", "x" * 40],
     ):
-        done = isola(*words, check=False)
+        done = isola(*arguments, check=False)
         assert done.returncode in (1, 2)
         assert done.stderr.startswith("Error: ")
         assert "Traceback" not in done.stderr

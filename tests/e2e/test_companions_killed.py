@@ -14,8 +14,8 @@ MEMINFO = "/proc/meminfo"
 
 def lxcfs(daemon: Daemon) -> int:
     """The number of the daemon's lxcfs, 0 where none runs."""
-    words = daemon.host_processes().items()
-    return next((int(pid) for pid, line in words if "lxcfs -f" in line), 0)
+    processes = daemon.host_processes().items()
+    return next((int(pid) for pid, line in processes if "lxcfs -f" in line), 0)
 
 
 def test_instances_start_after_lxcfs_was_killed(daemon: Daemon, instance: str) -> None:

@@ -37,7 +37,7 @@ def test_root_inside_is_nobody_outside(debian: Daemon, pair: tuple[str, str]) ->
     assert min(uids) >= 65536
     assert abs(uids[0] - uids[1]) >= 65536
     maps = [Path(f"/proc/{pid}/uid_map").read_text().split() for pid in pids]
-    assert [int(words[2]) for words in maps] == [65536, 65536]
+    assert [int(fields[2]) for fields in maps] == [65536, 65536]
 
 
 def test_two_instances_reach_each_other_by_name(debian: Daemon, pair: tuple[str, str]) -> None:
@@ -57,8 +57,8 @@ def test_the_outside_world_is_reached_through_nat(debian: Daemon, pair: tuple[st
         debian.inside("ip", "addr", "add", "198.51.100.1/24", "dev", "up0")
         debian.inside("ip", "link", "set", "up0", "up")
         enter = ["nsenter", f"--net=/run/netns/{outside}"]
-        for words in ("addr add 198.51.100.2/24 dev out0", "link set out0 up", "link set lo up"):
-            subprocess.run([*enter, "ip", *words.split()], check=True)
+        for arguments in ("addr add 198.51.100.2/24 dev out0", "link set out0 up", "link set lo up"):
+            subprocess.run([*enter, "ip", *arguments.split()], check=True)
         program = (
             "import socket; s = socket.create_server(('198.51.100.2', 8080)); c, a = s.accept();"
             "c.sendall(a[0].encode()); c.close()"

@@ -233,7 +233,7 @@ def test_a_directory_is_mounted_here(isola: Cli, daemon: Daemon, instance: str, 
     assert process.returncode == 0
     refused = isola("file", "mount", f"{instance}/srv", str(tmp_path / "none"), check=False)
     assert refused.returncode == 1 and "is not a directory" in refused.stderr
-    refused = isola("file", "mount", "nobody/srv", str(here), check=False)
+    refused = isola("file", "mount", "absent/srv", str(here), check=False)
     assert refused.returncode == 1 and "not found" in refused.stderr
 
 

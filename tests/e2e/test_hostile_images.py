@@ -47,7 +47,7 @@ def directory(name: str) -> tuple[tarfile.TarInfo, bytes]:
 
 
 def upload(daemon: Daemon, data: bytes) -> str:
-    """Send it; returns the fingerprint, or raises ApiError or AssertionError with the daemon's words."""
+    """Send it; returns the fingerprint, or raises ApiError or AssertionError with the daemon's message."""
     headers = {"Content-Type": "application/octet-stream"}
     return str(daemon.run("POST", "/1.0/images", data, headers=headers)["metadata"]["fingerprint"])
 

@@ -52,8 +52,8 @@ def lan(daemon: Daemon) -> Iterator[str]:
     daemon.inside("ip", "link", "add", "lan0", "up", "type", "veth", "peer", "name", "far0")
     daemon.inside("ip", "netns", "add", "isola-far")
     daemon.inside("ip", "link", "set", "far0", "netns", "isola-far")
-    for words in ("link set far0 up", "addr add 198.51.100.1/24 dev far0"):
-        daemon.inside("ip", "-n", "isola-far", *words.split())
+    for arguments in ("link set far0 up", "addr add 198.51.100.1/24 dev far0"):
+        daemon.inside("ip", "-n", "isola-far", *arguments.split())
     yield "lan0"
     daemon.inside("ip", "link", "del", "lan0", check=False)
     subprocess.run(["ip", "netns", "del", "isola-far"], check=True)
@@ -70,8 +70,8 @@ def host(lxc: Lxc) -> list[str]:
     return ["nsenter", f"--net=/run/netns/{lxc.daemon.netns}"]
 
 
-def run(enter: list[str], *words: str) -> str:
-    return subprocess.run([*enter, *words], check=True, capture_output=True, text=True).stdout
+def run(enter: list[str], *argv: str) -> str:
+    return subprocess.run([*enter, *argv], check=True, capture_output=True, text=True).stdout
 
 
 def address(lxc: Lxc, name: str, interface: str, value: str) -> None:
@@ -80,8 +80,8 @@ def address(lxc: Lxc, name: str, interface: str, value: str) -> None:
 
 
 def test_macvlan_reaches_neighbours_of_its_parent(lxc: Lxc, instance: str, lan: str) -> None:
-    words = ("config", "device", "add", instance, "eth7", "nic", "nictype=macvlan", "name=eth7")
-    lxc(*words, f"parent={lan}", "hwaddr=10:66:6a:00:00:77")
+    command = ("config", "device", "add", instance, "eth7", "nic", "nictype=macvlan", "name=eth7")
+    lxc(*command, f"parent={lan}", "hwaddr=10:66:6a:00:00:77")
     assert "10:66:6a:00:00:77" in lxc("exec", instance, "--", "ip", "link", "show", "eth7")
     with echo(FAR, "tcp", "198.51.100.1", "80"):
         address(lxc, instance, "eth7", "198.51.100.2/24")
@@ -103,13 +103,13 @@ def test_a_bridge_of_the_host_and_a_name_that_is_taken(lxc: Lxc, instance: str, 
     lxc.daemon.inside("ip", "link", "add", "own0", "up", "type", "bridge")
     lxc.daemon.inside("ip", "link", "set", lan, "master", "own0")
     try:
-        words = ("config", "device", "add", instance, "eth6", "nic", "nictype=bridged", "parent=own0", "name=eth6")
-        lxc(*words, "host_name=port6")
+        command = ("config", "device", "add", instance, "eth6", "nic", "nictype=bridged", "parent=own0", "name=eth6")
+        lxc(*command, "host_name=port6")
         address(lxc, instance, "eth6", "198.51.100.3/24")
         with echo(FAR, "tcp", "198.51.100.1", "80"):
             assert ask(inside(lxc, instance), "hello", "tcp", "198.51.100.1", "80") == "198.51.100.3 hello"
         before = set(lxc.daemon.links())
-        again = [word.replace("eth6", "eth5") for word in words]
+        again = [argument.replace("eth6", "eth5") for argument in command]
         lxc(*again, "host_name=port6", status=1)
         lxc(*again, f"host_name={lan}", status=1)
         lxc("config", "device", "add", instance, "more", "nic", "nictype=p2p", "name=eth6", status=1)

@@ -26,8 +26,8 @@ def blue(lxc: Lxc) -> Iterator[str]:
     assert "blue" not in lxc("project", "list")
 
 
-def listed(lxc: Lxc, *words: str) -> list[tuple[str, str]]:
-    return sorted((each["project"], each["name"]) for each in json.loads(lxc("list", *words, "--format", "json")))
+def listed(lxc: Lxc, *arguments: str) -> list[tuple[str, str]]:
+    return sorted((each["project"], each["name"]) for each in json.loads(lxc("list", *arguments, "--format", "json")))
 
 
 def test_a_project_is_changed_and_renamed(lxc: Lxc) -> None:

@@ -45,13 +45,13 @@ class Bed:
         """As a DHCP client inside would."""
         run = [*self.inside, "ip"]
         prefix = ip_interface(self.daemon.get("/1.0/networks/isolabr0")["config"]["ipv4.address"]).network.prefixlen
-        for words in (
+        for arguments in (
             "link set lo up",
             "link set eth0 up",
             f"addr add {self.address}/{prefix} dev eth0",
             f"route add default via {self.gateway}",
         ):
-            subprocess.run([*run, *words.split()], check=True)
+            subprocess.run([*run, *arguments.split()], check=True)
 
     def add(self, device: str, *config: str, status: int = 0) -> None:
         self.lxc("config", "device", "add", self.name, device, "proxy", *config, status=status)
@@ -62,7 +62,7 @@ class Bed:
     def forwarders(self) -> list[int]:
         """Those that carry, with the children and parents of each in the same list."""
         found = self.daemon.host_processes().items()
-        return sorted(int(pid) for pid, words in found if "isola.host.forwarder" in words)
+        return sorted(int(pid) for pid, argv in found if "isola.host.forwarder" in argv)
 
 
 @pytest.fixture(scope="module")
@@ -194,13 +194,13 @@ def test_they_outlive_the_daemon_and_are_adopted(bed: Bed, tmp_path: Path) -> No
 
 def test_an_address_that_is_taken_leaves_nothing_behind(bed: Bed, isola: Cli) -> None:
     with echo(bed.host, "tcp", "127.0.0.1", "7000"):
-        words = ("config", "device", "add", bed.name, "web", "proxy", "listen=tcp:127.0.0.1:6999-7000")
-        said = isola(*words, "connect=tcp:127.0.0.1:80-81", check=False)
+        command = ("config", "device", "add", bed.name, "web", "proxy", "listen=tcp:127.0.0.1:6999-7000")
+        said = isola(*command, "connect=tcp:127.0.0.1:80-81", check=False)
         assert said.returncode == 1 and "in use" in said.stderr and "7000" in said.stderr, said.stderr
         assert bed.forwarders() == []
         assert ask(bed.host, "x", "tcp", "127.0.0.1", "6999") == "error: ConnectionRefusedError"
         assert "web" not in bed.daemon.get(f"/1.0/instances/{bed.name}")["devices"]
-    isola(*words, "connect=tcp:127.0.0.1:80-81")
+    isola(*command, "connect=tcp:127.0.0.1:80-81")
     with echo(bed.inside, "tcp", "127.0.0.1", "80"):
         assert ask(bed.host, "x", "tcp", "127.0.0.1", "6999") == "127.0.0.1 x"
     # A change of where it leads to takes the place of what was.

@@ -135,9 +135,11 @@ def test_the_project_is_shown(lxc: Lxc, stopped: str) -> None:
 
 
 def test_what_is_not_offered_fails_with_the_reason(lxc: Lxc, stopped: str, tmp_path: Path) -> None:
-    for words, reason in (
+    for arguments, reason in (
         (["publish", stopped, "--alias", "p"], "not offered yet"),
         (["network", "acl", "list"], "network_acl"),
         (["cluster", "list"], "clustering"),
     ):
-        assert reason in lxc(*words, status=1, stderr=subprocess.STDOUT, stdout=subprocess.PIPE, capture_output=False)
+        assert reason in lxc(
+            *arguments, status=1, stderr=subprocess.STDOUT, stdout=subprocess.PIPE, capture_output=False
+        )

@@ -61,17 +61,17 @@ def test_two_running_instances_share_a_volume_that_survives_one(lxc: Lxc, instan
 
 
 def test_read_only_and_no_second_of_the_same_name_or_path(lxc: Lxc, isola: Cli, instance: str, volume: str) -> None:
-    words = ("config", "device", "add", instance)
-    isola(*words, "data", "disk", "pool=default", f"source={volume}", "path=/data", "readonly=true")
+    command = ("config", "device", "add", instance)
+    isola(*command, "data", "disk", "pool=default", f"source={volume}", "path=/data", "readonly=true")
     sh(lxc, instance, "echo x >/data/file", status=1)
     isola("config", "device", "unset", instance, "data", "readonly")
     sh(lxc, instance, "echo x >/data/file")
-    taken = isola(*words, "data", "disk", "source=tmpfs:", "path=/other", check=False)
+    taken = isola(*command, "data", "disk", "source=tmpfs:", "path=/other", check=False)
     assert taken.returncode == 2 and "data" in taken.stderr
     for path in ("/data", "/data/", "//data"):
-        same = isola(*words, "more", "disk", "source=tmpfs:", f"path={path}", check=False)
+        same = isola(*command, "more", "disk", "source=tmpfs:", f"path={path}", check=False)
         assert same.returncode == 1 and "/data" in same.stderr, same.stderr
-    missing = isola(*words, "more", "disk", "pool=default", "source=no-such", "path=/more", check=False)
+    missing = isola(*command, "more", "disk", "pool=default", "source=no-such", "path=/more", check=False)
     assert missing.returncode == 1 and "no-such" in missing.stderr
     assert isola("config", "device", "list", instance).stdout.count("data") == 1
     assert sh(lxc, instance, "grep -c ' /data ' /proc/mounts") == "1\n"

@@ -169,7 +169,7 @@ def test_tokens_of_foreign_clients_are_revoked_and_good_once(near: Machine, far:
 def test_a_restricted_client_sees_its_project_alone(near: Machine, far: Machine, web: str, client: str) -> None:
     made = token(near, client, "nowhere", "--restricted")
     far(client, "remote", "add", "office", made)
-    for words in (
+    for arguments in (
         ("list", "office:"),
         ("exec", f"office:{web}", "--", "true"),
         ("config", "show", f"office:{web}"),
@@ -178,7 +178,7 @@ def test_a_restricted_client_sees_its_project_alone(near: Machine, far: Machine,
         ("config", "set", "office:", "core.https_address", ":9"),
         ("config", "trust", "add", "office:", *(("--name", "x") if client == "lxc" else ("x",))),
     ):
-        far.fails(client, *words)
+        far.fails(client, *arguments)
     assert "https_address" not in far(client, "config", "show", "office:")
     assert web not in far(client, "list", "office:", "--all-projects", "--format", "csv")
     assert near.daemon.status(web) == "Running"

@@ -63,7 +63,7 @@ def picture(daemon: Daemon) -> object:
     volumes = daemon.directory / "pools/default/volumes"
     return (
         sorted(path.name for path in volumes.iterdir()),
-        sorted((pid, words) for pid, words in daemon.host_processes().items() if "conmon" in words.split()[0]),
+        sorted((pid, argv) for pid, argv in daemon.host_processes().items() if "conmon" in argv.split()[0]),
         daemon.mounts(),
         daemon.links(),
         sorted(path.name for path in (daemon.directory / "pools/default/layers").iterdir()),

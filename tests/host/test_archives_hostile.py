@@ -411,9 +411,9 @@ def _unpackers(source: Path) -> list[int]:
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
-                words = Path(f"/proc/{name}/cmdline").read_bytes()
+                argv = Path(f"/proc/{name}/cmdline").read_bytes()
             except OSError:
                 continue
-            if str(source).encode() in words and b"archiver" in words:
+            if str(source).encode() in argv and b"archiver" in argv:
                 found.append(int(name))
     return found

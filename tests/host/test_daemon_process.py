@@ -231,8 +231,8 @@ def daemons_in(place: Path) -> list[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-                if b"isola.daemon.main" in words and os.fsencode(place) in words and b"--background" in words:
+                argv = (entry / "cmdline").read_bytes().split(b"\0")
+                if b"isola.daemon.main" in argv and os.fsencode(place) in argv and b"--background" in argv:
                     found.append(int(entry.name))
     return sorted(found)
 

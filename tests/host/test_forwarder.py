@@ -52,8 +52,8 @@ def place() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def echo(*words: str, guest: Guest | None = None) -> Iterator[None]:
-    argv = [sys.executable, "-c", ECHO, *words]
+def echo(*arguments: str, guest: Guest | None = None) -> Iterator[None]:
+    argv = [sys.executable, "-c", ECHO, *arguments]
     server = subprocess.Popen(guest.command(*argv) if guest else argv, stdout=subprocess.PIPE)
     assert server.stdout is not None and server.stdout.readline() == b"ready\n"
     try:

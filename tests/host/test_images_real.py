@@ -59,7 +59,7 @@ class Real:
         return target
 
     def left(self) -> list[str]:
-        """Scratch files, blobs that nobody names, mounts and processes that know our directory."""
+        """Scratch files, unreferenced blobs, and mounts and processes with the test's directory in their paths."""
         scratch = self.place / "isola/images/scratch"
         found = [f"scratch: {entry.name}" for entry in scratch.iterdir()] if scratch.is_dir() else []
         return found + traces(self.place)
@@ -71,11 +71,11 @@ def traces(place: Path) -> list[str]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             try:
-                words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                argv = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             except OSError:
                 continue
-            if str(place) in words:
-                found.append(f"process: {words[:200]}")
+            if str(place) in argv:
+                found.append(f"process: {argv[:200]}")
     return found
 
 

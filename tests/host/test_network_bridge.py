@@ -157,13 +157,13 @@ async def test_names_that_go_are_forgotten_and_renamed_ones_found(bed: Bed) -> N
     await bed.gone(network)
 
 
-async def test_leftovers_are_cleaned_and_strangers_kept(bed: Bed) -> None:
+async def test_leftovers_are_removed_and_objects_of_other_daemons_kept(bed: Bed) -> None:
     network = await bed.network()
     nic, _ = await bed.nic(network, "web1")
-    stranger = BridgeNetworks(bed.host, bed.directory / "other", HostNames("isola"))
-    completed = await stranger.complete({}, [network])
+    other_driver = BridgeNetworks(bed.host, bed.directory / "other", HostNames("isola"))
+    completed = await other_driver.complete({}, [network])
     other = Network("lab", config=completed)
-    await bed.act(lambda op: stranger.start(op, other, ()))
+    await bed.act(lambda op: other_driver.start(op, other, ()))
     await bed.driver.close()
     bed.driver = BridgeNetworks(bed.host, bed.directory, NAMES)
     await bed.driver.clean([network], [nic.host_link])
@@ -175,8 +175,8 @@ async def test_leftovers_are_cleaned_and_strangers_kept(bed: Bed) -> None:
     assert await bed.host.links.exists("lab")
     assert await bed.host.firewall.tables() == ("isola/lab",)
     assert len(bed.netns.processes()) == 1
-    await bed.act(lambda op: stranger.stop(op, other))
-    await stranger.close()
+    await bed.act(lambda op: other_driver.stop(op, other))
+    await other_driver.close()
     assert await bed.host.firewall.tables() == ()
     assert bed.netns.processes() == []
 
@@ -192,8 +192,8 @@ async def test_networks_side_by_side_serve_their_own(bed: Bed) -> None:
         given = await lease(guest, bed.directory)
         assert (given["ip"], given["domain"]) == (nic.ipv4, network.name)
         assert nic.ipv4 and nic.ipv4 in await resolve(guest, f"web-{network.name}", given["dns"])
-    stranger = "web-zoo.zoo"
-    assert "10.71.2." not in await resolve(guests[0][1], stranger, "10.71.1.1")
+    name = "web-zoo.zoo"
+    assert "10.71.2." not in await resolve(guests[0][1], name, "10.71.1.1")
     for network, (nic, _) in zip(networks, guests, strict=True):
         await bed.act(lambda op, net=network, n=nic: bed.driver.detach(op, net, n))  # type: ignore[misc]
         await bed.act(lambda op, net=network: bed.driver.stop(op, net))  # type: ignore[misc]

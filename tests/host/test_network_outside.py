@@ -72,7 +72,7 @@ while time.monotonic() < end:
 async def neighbour(bed: Bed) -> Guest:
     """A machine on the host's LAN, which is the host's router too."""
     outside = bed.netns.guest()
-    for words in (
+    for arguments in (
         f"link add up0 type veth peer name up1 netns {outside.pid}",
         "addr add 192.0.2.1/24 dev up0",
         "addr add 2001:db8::1/64 dev up0 nodad",
@@ -80,7 +80,7 @@ async def neighbour(bed: Bed) -> Guest:
         "route add default via 192.0.2.2",
         "-6 route add default via 2001:db8::2",
     ):
-        await check("ip", *words.split())
+        await check("ip", *arguments.split())
     await outside.check("ip", "addr", "add", "192.0.2.2/24", "dev", "up1")
     await outside.check("ip", "addr", "add", "2001:db8::2/64", "dev", "up1", "nodad")
     await outside.check("ip", "link", "set", "up1", "up")
@@ -223,8 +223,8 @@ async def test_cloud_metadata_is_refused_unless_allowed(bed: Bed) -> None:
     _, guest = await bed.nic(network, "web1", configure=True)
     for address in services:
         server = await listen(outside, address)
-        _, words = await guest.run("python3", "-c", CLIENT, address)
-        assert "ConnectionRefusedError" in words, "refused, not dropped: the client does not wait for it"
+        _, stderr = await guest.run("python3", "-c", CLIENT, address)
+        assert "ConnectionRefusedError" in stderr, "refused, not dropped: the client does not wait for it"
         config = await bed.driver.complete(dict(network.config) | {"security.metadata": "true"}, (), network.config)
         await bed.act(lambda op, c=config: bed.driver.update(op, network, replace(network, config=c), bed.nics))  # type: ignore[misc]
         assert await connects(guest, address)

@@ -206,8 +206,8 @@ def _untagged(data: bytes) -> bytes:
     return data[:12] + data[16:] if data[12:14] == b"\x81\x00" else data
 
 
-def run(guest: Guest, script: str, *words: str, input: str = "") -> None:
-    argv = guest.command(sys.executable, "-c", script, *words)
+def run(guest: Guest, script: str, *arguments: str, input: str = "") -> None:
+    argv = guest.command(sys.executable, "-c", script, *arguments)
     subprocess.run(argv, check=True, timeout=20, input=input, text=True)
 
 

@@ -285,8 +285,8 @@ async def test_a_record_of_another_boot_is_not_believed(runtime: OciRuntime, roo
 
 async def test_root_inside_is_nobody_outside(runtime: OciRuntime, root: Path) -> None:
     guest = await launch(runtime, spec(root))
-    words = proc(guest.processes.init.pid, "status").splitlines()
-    assert f"Uid:\t{IDMAP.base}\t{IDMAP.base}\t{IDMAP.base}\t{IDMAP.base}" in words
+    lines = proc(guest.processes.init.pid, "status").splitlines()
+    assert f"Uid:\t{IDMAP.base}\t{IDMAP.base}\t{IDMAP.base}\t{IDMAP.base}" in lines
     assert await output(runtime, "id", "-u") == (0, "0\n")
     assert await output(runtime, "id", "-u", user=33, group=34) == (0, "33\n")
     groups = proc(guest.processes.monitor.pid, "cgroup").splitlines()

@@ -22,7 +22,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 
 def absent_and_packed(daemon: Daemon, runtime: str) -> None:
-    """Neither the instance nor the unpacked layer it will stand on."""
+    """Neither the instance nor the unpacked layer that its root will use."""
     absent(daemon, runtime)
     no_image(daemon, runtime)
     daemon.import_image(daemon.directory / "tiny.tar", "tiny")

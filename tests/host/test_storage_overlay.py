@@ -66,8 +66,8 @@ async def run_as(user: int, script: str) -> int:
     return await process.wait()
 
 
-async def test_strangers_reach_neither_layers_nor_volumes(driver: OverlayDriver) -> None:
-    """Layers hold setuid programs with real ids: nobody on the host may come by them."""
+async def test_other_users_reach_neither_layers_nor_volumes(driver: OverlayDriver) -> None:
+    """Layers contain setuid programs with real ids: no user of the host may reach them."""
     root = await mounted(driver, Volume("v1", "p", layers=(LAYER,), idmap=IDS))
     layer = driver.directory / "layers" / LAYER[7:]
     for path in (layer / "suid", root / "suid", root.parent / "upper"):

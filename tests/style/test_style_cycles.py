@@ -15,12 +15,12 @@ import isola
 
 ROOT = Path(isola.__file__).parent
 REMEDIES = {
-    "cli": "a command's parts (grammar) stand on its context, and that on the values typed (arguments)",
-    "doors.rest": "a request stands on the answers, and these on the errors of routing",
-    "client": "a noun takes the Api of client/api.py, not the Client that stands on it",
-    "instances": "what several verbs need has a file of its own; what follows the end of a run is told by the context",
-    "runtimes": "drivers stand on the kind, and the kind on its values",
-    "network": "drivers stand on the kind, and the kind on its values",
+    "cli": "grammar imports context, and context imports arguments",
+    "doors.rest": "requests import responses, and responses import the errors of routing",
+    "client": "a noun uses the Api of client/api.py, not the Client, which imports the nouns",
+    "instances": "what several verbs need has a file of its own; the context calls what follows the end of a run",
+    "runtimes": "drivers import the base class, and the base class imports the values",
+    "network": "drivers import the base class, and the base class imports the values",
 }
 
 

@@ -63,8 +63,8 @@ def differences(daemon: Daemon, frozen: Collection[str] = ()) -> list[str]:
     on_host = {path.name for path in volumes.glob("*/snapshots/*") if path.parent.parent.name not in doomed}
     compare("snapshots", on_host - begun, {record["id"] for record in kept} - begun)
     compare("frozen", {name for name in instances if daemon.status(name) == "Frozen"}, set(frozen))
-    monitors = [words for words in daemon.host_processes().values() if "conmon" in words.split()[0]]
-    compare("monitors", {id for words in monitors for id in _ID.findall(words)}, running)
+    monitors = [argv for argv in daemon.host_processes().values() if "conmon" in argv.split()[0]]
+    compare("monitors", {id for argv in monitors for id in _ID.findall(argv)}, running)
     veths = {daemon.names.veth(id, "eth0") for id in running}
     veths |= _ends(daemon, (one for one in instances.values() if one["id"] in running))
     compare(

@@ -25,9 +25,9 @@ class Client:
         """Send."""
         self._said.put_nowait(message)
 
-    def command(self, **words: object) -> None:
+    def command(self, **message: object) -> None:
         """A control message."""
-        self.say(json.dumps(words))
+        self.say(json.dumps(message))
 
     def leave(self) -> None:
         """The client closes."""

@@ -223,9 +223,9 @@ class Daemon:
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit() and entry.name not in (own, str(os.getpid())):
                 with contextlib.suppress(OSError):
-                    words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                    if str(self.directory) in words and "pytest" not in words:
-                        found[entry.name] = words
+                    argv = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                    if str(self.directory) in argv and "pytest" not in argv:
+                        found[entry.name] = argv
         return found
 
     def on_host(self) -> dict[str, object]:

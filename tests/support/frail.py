@@ -83,8 +83,8 @@ class Frail:
         if name.startswith("_") or name in _REMEMBERED or not inspect.iscoroutinefunction(value):
             return value
 
-        async def call(*words: object, **named: object) -> Any:
-            return await self._blow.around(f"{type(self._port).__name__}.{name}", lambda: value(*words, **named))
+        async def call(*arguments: object, **named: object) -> Any:
+            return await self._blow.around(f"{type(self._port).__name__}.{name}", lambda: value(*arguments, **named))
 
         return call
 

@@ -20,7 +20,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 """The time of the clock of a daemon in memory."""
 
 
-def pair(name: str = "somebody", now: datetime = START) -> KeyPair:
+def pair(name: str = "client", now: datetime = START) -> KeyPair:
     """A client's key and certificate."""
     return make(name, now, server=False)
 

@@ -92,9 +92,9 @@ def is_there(world: World) -> bool:
     return record(world) is not None
 
 
-def instances_do(verb: str, *words: object, **named: object) -> Callable[[World], Awaitable[None]]:
+def instances_do(verb: str, *arguments: object, **named: object) -> Callable[[World], Awaitable[None]]:
     async def act(world: World) -> None:
-        await world.finish(getattr(world.parts.services.instances, verb)(*words, **named))
+        await world.finish(getattr(world.parts.services.instances, verb)(*arguments, **named))
 
     return act
 

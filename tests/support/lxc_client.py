@@ -19,15 +19,17 @@ class Lxc:
         self.env = os.environ | {"LXD_DIR": str(daemon.directory), "HOME": str(home), "TERM": "xterm"}
         self.env.pop("LXD_CONF", None)
 
-    def __call__(self, *words: str, status: int = 0, **options: Any) -> str:
+    def __call__(self, *arguments: str, status: int = 0, **options: Any) -> str:
         """Run it, check its exit status and return what it printed."""
         options = {"capture_output": True, "timeout": 90, "stdin": subprocess.DEVNULL} | options
         if "input" in options:
             options.pop("stdin")
-        done: subprocess.CompletedProcess[Any] = subprocess.run(["lxc", *words], env=self.env, check=False, **options)
+        done: subprocess.CompletedProcess[Any] = subprocess.run(
+            ["lxc", *arguments], env=self.env, check=False, **options
+        )
         text: str = done.stdout.decode(errors="replace")
         said = (done.stderr or b"").decode()
-        assert done.returncode == status, f"lxc {' '.join(words)}: {done.returncode} {text} {said}"
+        assert done.returncode == status, f"lxc {' '.join(arguments)}: {done.returncode} {text} {said}"
         return text
 
     def until_operation(self, kind: str) -> str:

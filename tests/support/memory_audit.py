@@ -115,7 +115,7 @@ async def _snapshots(world: World, records: Records) -> list[str]:
     """The snapshots on the host must match the records; those of partly deleted instances may be missing."""
     kept = {record.id: record for record in records.instances if not record.deleting}
     found = [f"frozen: {world.context.records.get(each.ref).name}" for each in kept.values() if _frozen(world, each)]
-    found += [f"{each.name} is half restored" for each in kept.values() if RESTORING in each.volatile]
+    found += [f"{each.name} has an incomplete restore" for each in kept.values() if RESTORING in each.volatile]
     doomed = {each.id for each in records.instance_snapshots if not each.ready}
     for record in kept.values():
         ours = {each.id for each in records.instance_snapshots if each.instance.id == record.id}
@@ -128,7 +128,7 @@ async def _snapshots(world: World, records: Records) -> list[str]:
     # What a deletion that has begun could not remove yet is removed by the next attempt, as all else of it.
     gone = {f"{id}.deleted" for id in doomed | {record.id for record in records.instances if record.deleting}}
     partial = {name for pool in _pools(world) for name in await world.host.files.names(pool / "partial")}
-    return found + [f"half made: {name}" for name in sorted(partial - gone)]
+    return found + [f"incomplete: {name}" for name in sorted(partial - gone)]
 
 
 def _frozen(world: World, record: Instance) -> bool:
@@ -175,7 +175,7 @@ async def _layers(world: World, records: Records) -> list[str]:
     needed = {digest for record in ours for digest in record.start.layers}
     known = needed | {key for image in records.images for key in layer_keys(image.layers)}
     partial = [n for n in await world.host.files.names(world.directory / "pools/default/layers") if "." in n]
-    found = [f"layer half made: {name}" for name in partial]
+    found = [f"incomplete layer: {name}" for name in partial]
     return found + [f"layer missing: {d}" for d in needed - here] + [f"layer too many: {d}" for d in here - known]
 
 

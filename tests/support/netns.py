@@ -131,10 +131,10 @@ def fresh_namespace() -> Iterator[Netns]:
         _check(_libc.setns(before, _CLONE_NEWNET))
         os.close(before)
         left = namespace.processes()
-        words = [Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode() for pid in left]
+        argv = [Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode() for pid in left]
         for pid in left:
             os.kill(pid, signal.SIGKILL)
-    assert not words, f"left running: {words}"
+    assert not argv, f"left running: {argv}"
 
 
 def _check(result: int) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from isola.access import Permission, refusal, refusal_of_shared
 from isola.doors.rest.refusals import Refusals
-from isola.model.caller import DAEMON, STRANGER, Caller, Credential
+from isola.model.caller import DAEMON, UNTRUSTED, Caller, Credential
 from isola.testing.clock import FakeClock
 
 ADMIN = Caller(Credential.CERTIFICATE, "ab12", "192.0.2.1:4000")
@@ -23,8 +23,8 @@ def test_what_is_not_restricted_may_do_everything_everywhere(permission: Permiss
 
 @pytest.mark.parametrize("permission", [each for each in Permission if each is not Permission.GUEST])
 def test_a_stranger_may_do_nothing_but_what_is_for_guests(permission: Permission) -> None:
-    assert refusal(STRANGER, permission, "default")
-    assert refusal(STRANGER, Permission.GUEST, "default") == ""
+    assert refusal(UNTRUSTED, permission, "default")
+    assert refusal(UNTRUSTED, Permission.GUEST, "default") == ""
 
 
 @pytest.mark.parametrize("permission", [each for each in Permission if each.in_project])
@@ -52,10 +52,10 @@ async def test_a_flood_of_refusals_does_not_flood_the_log(caplog: pytest.LogCapt
     refusals = Refusals(clock)
     with caplog.at_level(logging.WARNING):
         for _ in range(1000):
-            refusals.note(STRANGER, "GET", "/1.0", "no\nforged line")
+            refusals.note(UNTRUSTED, "GET", "/1.0", "no\nforged line")
         written = len(caplog.records)
         await clock.advance(10)
-        refusals.note(STRANGER, "GET", "/1.0/\nforged", "no")
+        refusals.note(UNTRUSTED, "GET", "/1.0/\nforged", "no")
     assert written == 50
     assert "950 more before it" in caplog.records[-1].getMessage() and "\n" not in caplog.records[-1].getMessage()
 

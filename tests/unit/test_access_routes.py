@@ -16,7 +16,7 @@ from aiohttp.test_utils import make_mocked_request
 from isola.access import Permission
 from isola.doors.rest.dispatch import Dispatcher
 from isola.doors.rest.routing import Route, all_routes
-from isola.model.caller import STRANGER, Caller, Credential
+from isola.model.caller import UNTRUSTED, Caller, Credential
 from isola.model.project import FEATURES, Project
 from isola.testing.parts import World
 
@@ -33,7 +33,7 @@ GUESTS = {
     "GET /1.0/operations/{id}/wait": 403,
     "GET /1.0/operations/{id}/websocket": 403,
 }
-"""All that a stranger may ask at all, and what it is answered without a secret."""
+"""All routes open to an untrusted client, and their status without a secret."""
 
 
 @pytest.fixture
@@ -57,14 +57,14 @@ async def ask(dispatcher: Dispatcher, route: Route, caller: Caller, query: str =
 
 async def answer(dispatcher: Dispatcher, route: Route, caller: Caller, query: str = "") -> Any:
     """The answer with every parameter filled in; the body is empty, so that what is allowed changes nothing."""
-    project = "nothing" if caller is ADMIN else "default"  # which nobody may remove
+    project = "nothing" if caller is ADMIN else "default"  # which cannot be deleted
     path = re.sub(r"\{project\}", project, route[1])
     path = re.sub(r"\{[^}]*\}", "nothing", path)
     return await dispatcher.answer(make_mocked_request(route[0], path + query), caller)
 
 
-async def test_a_stranger_gets_what_is_for_guests_and_nothing_else(dispatcher: Dispatcher) -> None:
-    answers = {_id(route): await ask(dispatcher, route, STRANGER) for route in all_routes()}
+async def test_untrusted_clients_get_the_routes_for_guests_and_nothing_else(dispatcher: Dispatcher) -> None:
+    answers = {_id(route): await ask(dispatcher, route, UNTRUSTED) for route in all_routes()}
     assert answers == {_id(route): GUESTS.get(_id(route), 403) for route in all_routes()}
     assert set(GUESTS) == {_id(route) for route in all_routes() if route[3] is Permission.GUEST}
 
@@ -77,7 +77,7 @@ async def test_certificates_get_what_the_table_says(dispatcher: Dispatcher, call
 
 
 def allowed(caller: Caller, route: Route) -> bool:
-    """What the table says, in the test's own words."""
+    """The permissions of the table, computed a second time."""
     permission = route[3]
     if caller is ADMIN or permission in (Permission.GUEST, Permission.TRUSTED):
         return True

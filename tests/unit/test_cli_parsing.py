@@ -23,7 +23,7 @@ EXEC = verb(
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
+    ("line", "expected"),
     [
         ("web1 -- ls -l", {"NAME": "web1", "COMMAND": ["ls", "-l"]}),
         ("web1 ls -l", {"NAME": "web1", "COMMAND": ["ls", "-l"]}),
@@ -36,8 +36,8 @@ EXEC = verb(
         ("web1 -- -- x", {"NAME": "web1", "COMMAND": ["--", "x"]}),
     ],
 )
-def test_a_verb_that_takes_a_command_leaves_its_options_alone(words: str, expected: dict[str, object]) -> None:
-    assert parse(EXEC, words.split()) == expected
+def test_a_verb_that_takes_a_command_leaves_its_options_alone(line: str, expected: dict[str, object]) -> None:
+    assert parse(EXEC, line.split()) == expected
 
 
 def test_options_stand_anywhere_for_other_verbs() -> None:
@@ -48,7 +48,7 @@ def test_options_stand_anywhere_for_other_verbs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "message", "hint"),
+    ("line", "message", "hint"),
     [
         ("", "NAME is missing", "usage: isola verb"),
         ("web1", "COMMAND is missing", "usage"),
@@ -58,9 +58,9 @@ def test_options_stand_anywhere_for_other_verbs() -> None:
         ("web1 --user", "--user needs a value: UID", ""),
     ],
 )
-def test_a_wrong_line_is_refused_with_a_hint(words: str, message: str, hint: str) -> None:
+def test_a_wrong_line_is_refused_with_a_hint(line: str, message: str, hint: str) -> None:
     with pytest.raises(UsageError) as caught:
-        parse(EXEC, words.split())
+        parse(EXEC, line.split())
     assert caught.value.message.startswith(message)
     assert hint in caught.value.hint
 
@@ -73,17 +73,17 @@ def test_too_many_words_and_unknown_choices_are_refused() -> None:
         parse(command, ["one", "--format", "xml"])
 
 
-@pytest.mark.parametrize("words", ["a/b/c x y", "a b/c x y", "a/b c x y", "a b c x y"])
-def test_names_that_lie_in_each_other_are_parted_by_slashes_or_spaces(words: str) -> None:
+@pytest.mark.parametrize("line", ["a/b/c x y", "a b/c x y", "a/b c x y", "a b c x y"])
+def test_names_that_lie_in_each_other_are_parted_by_slashes_or_spaces(line: str) -> None:
     command = verb(Argument("A/B/C", "which", parts=3), Argument("X", "more", many=True))
-    assert parse(command, words.split()) == {"A/B/C": "a/b/c", "X": ["x", "y"]}
+    assert parse(command, line.split()) == {"A/B/C": "a/b/c", "X": ["x", "y"]}
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"), [("a b", ["a/b"]), ("a b c", ["a/b", "a/c"]), ("a/b c/d", ["a/b", "c/d"]), ("a", ["a"])]
+    ("line", "expected"), [("a b", ["a/b"]), ("a b c", ["a/b", "a/c"]), ("a/b c/d", ["a/b", "c/d"]), ("a", ["a"])]
 )
-def test_the_outer_name_holds_for_all_that_follow(words: str, expected: list[str]) -> None:
-    assert parse(verb(Argument("A/B", "which", parts=2, many=True)), words.split()) == {"A/B": expected}
+def test_the_outer_name_holds_for_all_that_follow(line: str, expected: list[str]) -> None:
+    assert parse(verb(Argument("A/B", "which", parts=2, many=True)), line.split()) == {"A/B": expected}
 
 
 def test_help_wins_over_what_is_missing() -> None:

@@ -25,8 +25,8 @@ def isola(tmp_path: Path) -> Iterator[Run]:
             "LANG": "C.UTF-8",
         }
 
-        def run(*words: str, status: int = 0, **given: str) -> subprocess.CompletedProcess[str]:
-            command = [sys.executable, "-m", "isola.cli.main", *words]
+        def run(*arguments: str, status: int = 0, **given: str) -> subprocess.CompletedProcess[str]:
+            command = [sys.executable, "-m", "isola.cli.main", *arguments]
             done = subprocess.run(
                 command, capture_output=True, timeout=30, env=environment | given, check=False, text=True
             )
@@ -36,9 +36,9 @@ def isola(tmp_path: Path) -> Iterator[Run]:
         yield run
 
 
-def names(isola: Run, *words: str) -> list[tuple[str, str]]:
+def names(isola: Run, *arguments: str) -> list[tuple[str, str]]:
     """Project and name of what is listed."""
-    return [(item["project"], item["name"]) for item in json.loads(isola(*words, "-f", "json").stdout)]
+    return [(item["project"], item["name"]) for item in json.loads(isola(*arguments, "-f", "json").stdout)]
 
 
 def test_the_life_of_a_project(isola: Run) -> None:

@@ -50,13 +50,13 @@ def test_every_verb_is_explained_with_examples_that_parse(command: Command) -> N
     for explained in (*(item.help for item in command.arguments), *(item.help for item in command.options)):
         assert explained in text
     for typed, _ in command.examples:
-        words = shlex.split(typed.replace("<(", "").replace(")", ""))
-        words = words[words.index("isola") + 1 :]
+        arguments = shlex.split(typed.replace("<(", "").replace(")", ""))
+        arguments = arguments[arguments.index("isola") + 1 :]
         for mark in (">", "<", "|"):
-            words = words[: words.index(mark)] if mark in words else words
+            arguments = arguments[: arguments.index(mark)] if mark in arguments else arguments
         head = command.path.split()
-        assert index.ALIASES.get(words[0], words[0]) == head[0]
-        parse(command, words[len(head) :])
+        assert index.ALIASES.get(arguments[0], arguments[0]) == head[0]
+        parse(command, arguments[len(head) :])
 
 
 @pytest.mark.parametrize("command", VERBS, ids=lambda command: command.path)
@@ -68,10 +68,10 @@ def test_no_two_options_of_a_verb_share_a_name(command: Command) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["--help"], ["help", "launch"], ["network"], ["network", "-h"], ["help", "image", "build"]]
+    "arguments", [[], ["--help"], ["help", "launch"], ["network"], ["network", "-h"], ["help", "image", "build"]]
 )
-def test_help_is_had_in_many_ways(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(words) == 0
+def test_help_is_had_in_many_ways(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments) == 0
     assert "isola" in capsys.readouterr().out
 
 

@@ -29,12 +29,14 @@ def daemon(tmp_path: Path) -> Iterator[ServedDaemon]:
 
 
 def caller(environment: dict[str, str]) -> Run:
-    def run(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         options = {"text": True, "stdin": subprocess.DEVNULL} | options
         if "input" in options:
             options.pop("stdin")
         environ = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **environment}
-        return subprocess.run([*ISOLA, *words], capture_output=True, timeout=60, env=environ, check=False, **options)
+        return subprocess.run(
+            [*ISOLA, *arguments], capture_output=True, timeout=60, env=environ, check=False, **options
+        )
 
     return run
 
@@ -177,8 +179,8 @@ def test_an_address_needs_trust_and_a_look_at_the_certificate(here: Run, there: 
     url = f"127.0.0.1:{port}"
     refused = there("remote", "add", "far", url, input="no\n")
     assert refused.returncode == 2 and "Fingerprint" in refused.stderr
-    stranger = there("remote", "add", "far", url, "--accept-certificate")
-    assert stranger.returncode == 1 and "does not trust this client" in stranger.stderr
+    untrusted = there("remote", "add", "far", url, "--accept-certificate")
+    assert untrusted.returncode == 1 and "does not trust this client" in untrusted.stderr
     home = ok(there("remote", "list"))
     assert "far" not in home
     token = ok(here("config", "trust", "add", "a", "-q")).strip()

@@ -143,7 +143,7 @@ def test_an_instance_comes_to_another_pool_and_project(isola: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("argv", "words"),
+    ("argv", "message"),
     [
         (("snapshot", "create", "none"), "not found"),
         (("snapshot", "create", "web1", "a/b"), "nvalid name"),
@@ -159,9 +159,9 @@ def test_an_instance_comes_to_another_pool_and_project(isola: Run) -> None:
         (("move", "web1", "--to-project", "none"), "not found"),
     ],
 )
-def test_what_is_wrong_is_said(isola: Run, argv: tuple[str, ...], words: str) -> None:
-    expected = 2 if "expected" in words or "both" in words else 1
-    assert words in isola(*argv, status=expected)
+def test_what_is_wrong_is_said(isola: Run, argv: tuple[str, ...], message: str) -> None:
+    expected = 2 if "expected" in message or "both" in message else 1
+    assert message in isola(*argv, status=expected)
 
 
 def test_a_misspelt_verb_is_no_instance(isola: Run) -> None:

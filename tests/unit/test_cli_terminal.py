@@ -29,13 +29,22 @@ from isola.operations import Operation
 class Terminal:
     """A command with a terminal of its own, as a user's shell would give it one."""
 
-    def __init__(self, directory: Path, *words: str, columns: int = 80, lines: int = 24) -> None:
+    def __init__(self, directory: Path, *arguments: str, columns: int = 80, lines: int = 24) -> None:
         self.master, self.slave = pty.openpty()
         self.resize(columns, lines)
         self.before = termios.tcgetattr(self.slave)
         environment = {"PATH": os.environ["PATH"], "ISOLA_DIR": str(directory), "LANG": "C.UTF-8", "TERM": "xterm"}
         self.process = subprocess.Popen(
-            ["env", "--default-signal=INT,QUIT", "setsid", "--ctty", sys.executable, "-m", "isola.cli.main", *words],
+            [
+                "env",
+                "--default-signal=INT,QUIT",
+                "setsid",
+                "--ctty",
+                sys.executable,
+                "-m",
+                "isola.cli.main",
+                *arguments,
+            ],
             stdin=self.slave,
             stdout=self.slave,
             stderr=self.slave,
@@ -88,8 +97,8 @@ def daemon(tmp_path: Path) -> Iterator[ServedDaemon]:
 def terminal(daemon: ServedDaemon) -> Iterator[Open]:
     opened: list[Terminal] = []
 
-    def begin(*words: str, **size: int) -> Terminal:
-        opened.append(Terminal(daemon.directory, *words, **size))
+    def begin(*arguments: str, **size: int) -> Terminal:
+        opened.append(Terminal(daemon.directory, *arguments, **size))
         return opened[-1]
 
     yield begin

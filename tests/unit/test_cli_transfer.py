@@ -39,12 +39,12 @@ def here(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def isola(daemon: ServedDaemon, here: Path) -> Run:
-    def run(*words: str, status: int = 0, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    def run(*arguments: str, status: int = 0, **options: Any) -> subprocess.CompletedProcess[bytes]:
         options = {"stdin": subprocess.DEVNULL} | options
         if "input" in options:
             options.pop("stdin")
         variables = os.environ | {"ISOLA_DIR": str(daemon.directory)}
-        argv = [sys.executable, "-m", "isola.cli.main", *words]
+        argv = [sys.executable, "-m", "isola.cli.main", *arguments]
         done: subprocess.CompletedProcess[Any] = subprocess.run(
             argv, capture_output=True, timeout=30, cwd=here, env=variables, check=False, **options
         )
@@ -138,8 +138,8 @@ def test_a_link_that_leads_nowhere_is_an_error(isola: Run, daemon: ServedDaemon,
 
 def test_a_missing_directory_is_named_with_the_way_to_make_it(isola: Run, daemon: ServedDaemon, here: Path) -> None:
     (here / "f").write_text("x")
-    for words in (("push", "f", "web1/srv/www/f"), ("push", "f", "web1/srv/www/"), ("mkdir", "web1/srv/www/img")):
-        stderr = isola("file", *words, status=1).stderr
+    for arguments in (("push", "f", "web1/srv/www/f"), ("push", "f", "web1/srv/www/"), ("mkdir", "web1/srv/www/img")):
+        stderr = isola("file", *arguments, status=1).stderr
         assert b"no directory /srv/www" in stderr and b"create it with -p" in stderr
         assert list(tree(daemon)) == ["/"]
     assert b"-p" not in isola("file", "push", "f", "none/srv/www/f", status=1).stderr

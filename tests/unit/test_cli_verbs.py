@@ -41,12 +41,12 @@ def environment(daemon: ServedDaemon) -> dict[str, str]:
 
 @pytest.fixture
 def isola(daemon: ServedDaemon) -> Run:
-    def run(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         options = {"text": True, "stdin": subprocess.DEVNULL} | options
         if "input" in options:
             options.pop("stdin")
         return subprocess.run(
-            [*ISOLA, *words], capture_output=True, timeout=30, env=environment(daemon), check=False, **options
+            [*ISOLA, *arguments], capture_output=True, timeout=30, env=environment(daemon), check=False, **options
         )
 
     return run
@@ -265,8 +265,8 @@ def test_a_hint_of_the_daemon_gets_our_own_command(isola: Run, daemon: ServedDae
 
 
 def test_an_error_says_what_happened_the_evidence_and_the_way_out(isola: Run, daemon: ServedDaemon) -> None:
-    done = isola("info", "nobody")
-    assert done.stderr == "Error: Instance 'nobody' not found\n"
+    done = isola("info", "absent")
+    assert done.stderr == "Error: Instance 'absent' not found\n"
 
     async def fail(operation: Operation) -> None:
         raise HostFailure("No room", evidence="disk\x1b[2J full", remedy="make room")
@@ -277,7 +277,7 @@ def test_an_error_says_what_happened_the_evidence_and_the_way_out(isola: Run, da
 
 
 @pytest.mark.parametrize(
-    ("words", "status", "said"),
+    ("arguments", "status", "said"),
     [
         (["lisst"], 2, "did you mean list?"),
         (["network", "lst"], 2, "did you mean list?"),
@@ -290,8 +290,8 @@ def test_an_error_says_what_happened_the_evidence_and_the_way_out(isola: Run, da
         (["file", "pull", "nopath", "."], 2, "web1/etc/hosts"),
     ],
 )
-def test_wrong_lines_end_with_a_hint(isola: Run, words: list[str], status: int, said: str) -> None:
-    done = isola(*words)
+def test_wrong_lines_end_with_a_hint(isola: Run, arguments: list[str], status: int, said: str) -> None:
+    done = isola(*arguments)
     assert done.returncode == status
     assert said in done.stderr
     assert "Traceback" not in done.stderr
@@ -381,7 +381,7 @@ def test_the_api_can_be_called_directly(isola: Run, daemon: ServedDaemon) -> Non
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
+    ("arguments", "expected"),
     [
         ([""], {"launch", "list", "exec"}),
         (["netw"], {"network"}),
@@ -406,12 +406,12 @@ def test_the_api_can_be_called_directly(isola: Run, daemon: ServedDaemon) -> Non
         (["nonsense", ""], set()),
     ],
 )
-def test_words_are_completed(isola: Run, daemon: ServedDaemon, words: list[str], expected: set[str]) -> None:
+def test_arguments_are_completed(isola: Run, daemon: ServedDaemon, arguments: list[str], expected: set[str]) -> None:
     for name in ("web1", "web2", "db1"):
         daemon.create(name)
     daemon.tree("web1")["/etc/hosts"] = {"kind": "file"}
-    found = set(ok(isola("__complete", "--", *words)).split())
-    assert found >= expected if words == [""] else found == expected
+    found = set(ok(isola("__complete", "--", *arguments)).split())
+    assert found >= expected if arguments == [""] else found == expected
 
 
 def test_keys_are_completed_with_the_values_they_take(isola: Run) -> None:
@@ -420,12 +420,14 @@ def test_keys_are_completed_with_the_values_they_take(isola: Run) -> None:
 
 
 def test_keys_of_a_device_are_those_of_its_type(isola: Run) -> None:
-    words = ("__complete", "--", "config", "device", "add", "web1", "dev")
-    tmpfs = {line.partition("\t")[0] for line in ok(isola(*words, "disk", "")).splitlines()}
+    arguments = ("__complete", "--", "config", "device", "add", "web1", "dev")
+    tmpfs = {line.partition("\t")[0] for line in ok(isola(*arguments, "disk", "")).splitlines()}
     assert {"source", "path", "readonly"} <= tmpfs and not {"listen", "nictype"} & tmpfs
-    proxy = {line.partition("\t")[0] for line in ok(isola(*words, "proxy", "listen=tcp:127.0.0.1:80", "")).splitlines()}
+    proxy = {
+        line.partition("\t")[0] for line in ok(isola(*arguments, "proxy", "listen=tcp:127.0.0.1:80", "")).splitlines()
+    }
     assert {"connect", "nat"} <= proxy and "source" not in proxy
-    assert "bind=host" in ok(isola(*words, "proxy", "bind=")).split()
+    assert "bind=host" in ok(isola(*arguments, "proxy", "bind=")).split()
 
 
 def test_bash_completes_through_the_script(isola: Run, daemon: ServedDaemon, tmp_path: Path) -> None:

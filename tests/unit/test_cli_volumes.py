@@ -87,7 +87,7 @@ def test_pool_and_volume_may_be_two_arguments_as_other_clients_take_them(isola: 
 
 
 @pytest.mark.parametrize(
-    ("argv", "words"),
+    ("argv", "message"),
     [
         (("create", "data"), "POOL/VOLUME is expected"),
         (("create", "none/data"), "not found"),
@@ -98,6 +98,6 @@ def test_pool_and_volume_may_be_two_arguments_as_other_clients_take_them(isola: 
         (("copy", "a/b/c/d", "default/x"), "is expected"),
     ],
 )
-def test_what_is_wrong_says_so(isola: Run, argv: tuple[str, ...], words: str) -> None:
-    status = 2 if "is expected" in words else 1
-    assert words in isola("storage", "volume", *argv, status=status)
+def test_what_is_wrong_says_so(isola: Run, argv: tuple[str, ...], message: str) -> None:
+    status = 2 if "is expected" in message else 1
+    assert message in isola("storage", "volume", *argv, status=status)

@@ -26,9 +26,9 @@ def daemon(tmp_path: Path) -> Iterator[ServedDaemon]:
         yield daemon
 
 
-def isola(daemon: ServedDaemon, *words: str) -> subprocess.CompletedProcess[str]:
+def isola(daemon: ServedDaemon, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": os.environ["PATH"], "ISOLA_DIR": str(daemon.directory), "LANG": "C.UTF-8"}
-    argv = [sys.executable, "-m", "isola.cli.main", *words]
+    argv = [sys.executable, "-m", "isola.cli.main", *arguments]
     return subprocess.run(argv, capture_output=True, text=True, timeout=30, env=environment, check=False)
 
 

@@ -107,7 +107,7 @@ def test_says_when_nobody_answers_in_time(tmp_path: Path) -> None:
     listener.close()
 
 
-@pytest.mark.parametrize("present", [False, True], ids=["no socket", "nobody behind it"])
+@pytest.mark.parametrize("present", [False, True], ids=["no socket", "no listener"])
 def test_says_when_there_is_no_daemon_and_what_to_do(tmp_path: Path, client: Client, present: bool) -> None:
     if present:
         listener = socket.socket(socket.AF_UNIX)

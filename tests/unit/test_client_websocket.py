@@ -190,8 +190,8 @@ def test_a_command_that_reads_nothing_ends_whatever_it_is_sent(client: Client) -
 
 def test_a_command_that_cannot_start_raises_the_operations_error(client: Client) -> None:
     assert client.instances.run("web1", ["missing"]).status == 127
-    with pytest.raises(errors.InvalidInput, match="nobody-there"):
-        client.instances.run("web1", ["true"], user="nobody-there")
+    with pytest.raises(errors.InvalidInput, match="no-such-user"):
+        client.instances.run("web1", ["true"], user="no-such-user")
 
 
 def test_signals_travel_over_the_control_channel(client: Client, daemon: ServedDaemon) -> None:

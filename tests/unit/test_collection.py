@@ -29,7 +29,7 @@ class Thing:
     when: datetime | None = None
     inner: Inner | None = None
     parts: tuple[Inner, ...] = ()
-    words: dict[str, dict[str, str]] = field(default_factory=dict)
+    nested: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 class SlowStore(FakeStore):

@@ -129,7 +129,7 @@ async def test_one_that_cannot_be_brought_back_holds_up_no_other(world: World) -
 
 
 async def test_a_daemon_may_go_back_to_an_older_record(world: World) -> None:
-    """Unknown fields are passed over, missing ones take their default."""
+    """Unknown fields are ignored, missing ones get their default."""
     await world.create("web1", start=True)
     entry = await world.store.get("/instances/default/web1")
     assert entry is not None

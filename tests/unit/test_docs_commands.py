@@ -30,13 +30,13 @@ def shown(page: Path) -> Iterator[str]:
 
 
 def commands(line: str) -> Iterator[list[str]]:
-    """The words of each call of `isola` in a line, up to where the shell ends it."""
+    """The arguments of each call of `isola` in a line, up to where the shell ends it."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
-    words = list(lexer)
-    for place, word in enumerate(words):
-        if word == "isola" and (place == 0 or words[place - 1][-1] in "|&;(" or "=" in words[place - 1]):
-            rest = words[place + 1 :]
+    arguments = list(lexer)
+    for place, argument in enumerate(arguments):
+        if argument == "isola" and (place == 0 or arguments[place - 1][-1] in "|&;(" or "=" in arguments[place - 1]):
+            rest = arguments[place + 1 :]
             ends = [i for i, each in enumerate(rest) if each[0] in "|&;<>()"]
             yield rest[: ends[0]] if ends else rest
 
@@ -48,13 +48,13 @@ SHOWN = [(page, line) for page in PAGES for line in shown(page)]
 def test_a_command_that_is_shown_is_understood(page: Path, line: str) -> None:
     found = list(commands(line))
     assert found, "the line names isola, but calls it nowhere"
-    for words in found:
-        if words == ["--help"]:
+    for arguments in found:
+        if arguments == ["--help"]:
             continue
-        name = index.ALIASES.get(words[0], words[0])
+        name = index.ALIASES.get(arguments[0], arguments[0])
         command = index.find(name)
-        assert command is not None, f"there is no verb {words[0]!r}"
-        rest = words[1:]
+        assert command is not None, f"there is no verb {arguments[0]!r}"
+        rest = arguments[1:]
         while isinstance(command, Group):
             group, verb = command, rest.pop(0)
             command = group.find(verb)

@@ -26,7 +26,7 @@ def test_what_a_page_shows_is_accepted(kind: str) -> None:
     assert found or kind == "none"
     for name, shown, rest in found:
         assert shown == kind
-        check({name: {"type": kind} | dict(word.split("=", 1) for word in rest.split())})
+        check({name: {"type": kind} | dict(setting.split("=", 1) for setting in rest.split())})
 
 
 @pytest.mark.parametrize("kind", kinds())

@@ -72,7 +72,7 @@ async def test_one_that_dies_is_started_again_after_ever_longer_pauses() -> None
     companion.leave()
     pump.processes[-1].end(1)
     await pump.clock.advance(LAST_DELAY * 2)
-    assert len(pump.processes) == count + 1, "it is not looked after any more"
+    assert len(pump.processes) == count + 1, "it is no longer supervised"
 
 
 async def test_one_that_does_not_fit_is_ended_before_the_next_is_prepared() -> None:
@@ -95,15 +95,15 @@ async def test_one_that_does_not_fit_is_ended_before_the_next_is_prepared() -> N
 
 async def test_a_stranger_with_its_number_is_neither_adopted_nor_ended() -> None:
     pump = Pump()
-    stranger = pump.host.processes.add("database")
+    other = pump.host.processes.add("database")
     await pump.host.files.make_directory(FILE.parent)
-    await pump.host.files.write(FILE, str(stranger.ref.pid).encode())
+    await pump.host.files.write(FILE, str(other.ref.pid).encode())
     companion = pump.companion()
     await companion.stop()
-    assert stranger.running and await companion.find() is None
+    assert other.running and await companion.find() is None
     await companion.ensure()
     companion.signal(signal.SIGHUP)
-    assert not stranger.received and pump.processes[0].received == [signal.SIGHUP]
+    assert not other.received and pump.processes[0].received == [signal.SIGHUP]
 
 
 async def test_one_that_cannot_be_started_at_first_is_told() -> None:

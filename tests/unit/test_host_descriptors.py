@@ -80,8 +80,8 @@ async def test_a_range_is_not_free_because_nobody_could_look_for_processes(tmp_p
     ranges = LinuxIdRanges(LinuxProcesses(), claims=tmp_path / "claims")
     with no_descriptors():
         with pytest.raises(HostFailure):
-            await ranges.claim([1 << 20], "somebody")
+            await ranges.claim([1 << 20], "another")
         with pytest.raises(HostFailure):
             await ranges.claims()
     assert not await ranges.claims()
-    assert await ranges.claim([1 << 20], "somebody") == 1 << 20
+    assert await ranges.claim([1 << 20], "another") == 1 << 20

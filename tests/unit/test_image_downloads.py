@@ -258,9 +258,9 @@ async def test_beginnings_are_kept_for_a_day_and_not_without_end(bench: Bench) -
     kept = set(await bench.partials())
     assert kept == {each.digest[7:] for each in begun[-32:]}
     bench.host.clock._passed += 24 * 3600
-    await bench.host.files.write(PLACE / "partial" / "of somebody else", b"x")
+    await bench.host.files.write(PLACE / "partial" / "foreign", b"x")
     await bench.start()
-    assert await bench.partials() == ("of somebody else",), "nothing is removed that was not announced"
+    assert await bench.partials() == ("foreign",), "only announced files are removed"
 
 
 @pytest.mark.parametrize(

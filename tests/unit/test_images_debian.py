@@ -11,7 +11,7 @@ from isola.testing.host import fake_host
 
 def option(suite: str, name: str) -> str:
     argv = Recipe(suite, "amd64").argv(work="/w", target="/t", setup="/s")
-    return next(word.partition("=")[2] for word in argv if word.startswith(f"--{name}="))
+    return next(argument.partition("=")[2] for argument in argv if argument.startswith(f"--{name}="))
 
 
 def test_every_release_is_offered_by_number_and_by_name() -> None:

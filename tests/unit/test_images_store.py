@@ -118,7 +118,7 @@ async def test_the_sweep_leaves_an_open_intake_alone(store: ContentStore) -> Non
 
 
 async def test_the_sweep_leaves_what_came_back_while_it_looked(store: ContentStore) -> None:
-    """Found unnamed, then brought in and named by somebody else before the sweep got to it."""
+    """A blob is unreferenced when the sweep lists it, and stored and referenced again before the sweep removes it."""
     first = store.intake()
     digest = (await first.put_bytes(b"again", "x")).digest
     first.close()

@@ -41,8 +41,8 @@ async def trap(command: FakeCommand) -> int:
 
 async def show(command: FakeCommand) -> int:
     """Writes its environment and place."""
-    words = [f"{key}={value}" for key, value in sorted(command.spec.environment.items())]
-    await command.stdout.write(" ".join([command.spec.cwd, str(command.spec.user), *words]).encode())
+    environment = [f"{key}={value}" for key, value in sorted(command.spec.environment.items())]
+    await command.stdout.write(" ".join([command.spec.cwd, str(command.spec.user), *environment]).encode())
     return 0
 
 
@@ -139,8 +139,8 @@ async def test_who_runs_a_command(running: World, user: int | str, group: int | 
 
 
 async def test_a_user_nobody_knows_inside_is_named(running: World) -> None:
-    operation = execute(running, "show", connect=False, user="nobody-knows")
-    with pytest.raises(InvalidInput, match="nobody-knows"):
+    operation = execute(running, "show", connect=False, user="no-such-user")
+    with pytest.raises(InvalidInput, match="no-such-user"):
         await running.finish(operation)
 
 

@@ -35,7 +35,7 @@ async def file_in(world: World, instance: Instance, snapshot: str | None = None)
 
 
 @pytest.mark.parametrize(
-    ("to", "error", "words"),
+    ("to", "error", "message"),
     [
         (Destination(VICTIM), InvalidInput, "already in this pool"),
         (Destination(VICTIM, pool="default"), InvalidInput, "already in this pool"),
@@ -49,7 +49,7 @@ async def file_in(world: World, instance: Instance, snapshot: str | None = None)
     ],
 )
 async def test_what_is_wrong_is_refused_at_once(
-    world: World, to: Destination, error: type[IsolaError] | None, words: str
+    world: World, to: Destination, error: type[IsolaError] | None, message: str
 ) -> None:
     await stopped(world)
     await two_pools(world)
@@ -58,7 +58,7 @@ async def test_what_is_wrong_is_refused_at_once(
         await world.finish(world.parts.services.instances.move(VICTIM, to))
         return
     before = victim(world)
-    with pytest.raises(error, match=words):
+    with pytest.raises(error, match=message):
         world.parts.services.instances.move(VICTIM, to)
     assert victim(world) == before
 
@@ -101,7 +101,7 @@ async def test_a_snapshot_from_before_a_move_is_copied_from_where_it_is_now(worl
 
 
 @pytest.mark.parametrize(
-    ("config", "words"),
+    ("config", "message"),
     [
         ({"limits.instances": "0"}, "limits.instances"),
         ({"features.networks": "true"}, "isolabr0"),
@@ -109,13 +109,13 @@ async def test_a_snapshot_from_before_a_move_is_copied_from_where_it_is_now(worl
         ({"restricted": "true", "restricted.devices.nic": "allow"}, "snapshots"),
     ],
 )
-async def test_the_other_projects_limits_are_kept(world: World, config: Mapping[str, str], words: str) -> None:
+async def test_the_other_projects_limits_are_kept(world: World, config: Mapping[str, str], message: str) -> None:
     await stopped(world)
     await takes_snapshot(world)
     await project(world, **config)
-    with pytest.raises((Forbidden, InvalidInput, NotFound), match=words):
+    with pytest.raises((Forbidden, InvalidInput, NotFound), match=message):
         world.parts.services.instances.move(VICTIM, Destination(Ref("red", "victim")))
-    if "restricted.devices.nic" in config and words == "snapshots":
+    if "restricted.devices.nic" in config and message == "snapshots":
         await moves(project="red", with_snapshots=False)(world)
         assert not list(world.parts.records.instance_snapshots)
 

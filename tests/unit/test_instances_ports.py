@@ -17,10 +17,10 @@ from isola.model.instance import InstanceUpdate, Status
 
 ENGINE_ONLY = ("pause", "resume")
 """Verbs that touch neither the host nor the store."""
-NEXT_DAEMONS = ("layer half made", "layer too many", "half made")
-"""What belongs to no record, and is in no instance's way until the next daemon looks."""
+NEXT_DAEMONS = ("incomplete layer", "layer too many", "incomplete")
+"""Objects without a record, which disturb no instance until the next daemon removes them."""
 REMOVALS = ("FakeFiles.names", "FakeFiles.remove_tree", "FakeMounts.below", "FakeMounts.unmount")
-"""Calls whose failure may leave something half made to the next daemon; that of any other one may not."""
+"""Calls whose failure may leave incomplete objects to the next daemon; the failure of any other call must not."""
 A_WHILE = 5.0
 """Within which the daemon tries again by itself to undo a creation."""
 SHARES = 4
@@ -60,7 +60,7 @@ async def test_every_call_of(verb: Verb, how: str, frail: FrailWorld) -> None:
             await mend(frail, call)  # done, but not recorded as done: the next verb writes the record
         found = [text for text in await differences(frail) if text not in left]
         if "fail" in how and call in REMOVALS:
-            left |= await half_made(frail)
+            left |= await incomplete(frail)
         found = [text for text in found if text not in left]
         assert not found, f"{how} {call} ({told}): {found}"
         if told == "success" and not verb.background:
@@ -148,10 +148,10 @@ async def test_files_changed_after_a_restore_that_could_not_be_recorded_stay(fra
     assert not await differences(frail)
 
 
-async def half_made(world: FrailWorld) -> set[str]:
+async def incomplete(world: FrailWorld) -> set[str]:
     """As ``differences`` would name it, whether or not a deletion that has begun still removes it."""
     places = [world.directory / "pools" / pool.name / "partial" for pool in world.parts.services.pools]
-    return {f"half made: {name}" for place in places for name in await world.host.files.names(place)}
+    return {f"incomplete: {name}" for place in places for name in await world.host.files.names(place)}
 
 
 async def hit(world: FrailWorld, verb: Verb, number: int, how: str) -> str:

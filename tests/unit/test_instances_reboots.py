@@ -101,7 +101,7 @@ async def test_a_stop_ends_the_pause_at_once(still: World, force: bool) -> None:
     assert status(still) is Status.STOPPED and not still.context.restarts and not await differences(still)
     await still.finish(still.parts.services.instances.start(Ref.default("web1")))
     await reboot(still)
-    assert runs(still), "what a user has stopped and started begins anew"
+    assert runs(still), "a stop and start by the user resets the count"
 
 
 async def test_a_deletion_ends_the_pause_at_once_but_wants_force(still: World) -> None:

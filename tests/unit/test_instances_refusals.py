@@ -81,7 +81,7 @@ async def test_what_is_not_there_is_not_found(world: World) -> None:
     instances = world.parts.services.instances
     for verb in (instances.get, instances.start, instances.stop, instances.delete, instances.files):
         with pytest.raises(IsolaError) as caught:
-            verb(Ref.default("nobody"))
+            verb(Ref.default("absent"))
         assert caught.value.code == "not_found"
     await world.create("web1")
     with pytest.raises(IsolaError) as caught:

@@ -126,7 +126,7 @@ async def test_nics_of_a_record_of_isola_0_1_are_adopted_changed_and_removed(wor
     assert world.host.namespaces.networks == kept
     assert world.parts.services.instances.get(ref).plugged["eth0"].facts == facts
     assert list(world.host.links.inside) == list(pairs) and not await differences(world)
-    # Connections last: it is not plugged in anew.
+    # The NIC is not attached again, so connections survive.
     assert all(world.host.links.inside[place] is pair for place, pair in pairs.items())
     await update(world, devices={"eth0": NIC | {"security.mac_filtering": "true"}})
     changed = world.parts.services.instances.get(ref)

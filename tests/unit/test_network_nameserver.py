@@ -23,7 +23,7 @@ class Dnsmasq:
         self.processes = FakeProcesses({"dnsmasq": self.start})
         self.host = dataclasses.replace(fake_network_host(), processes=self.processes)
         self.broken = 0
-        self.words = b"dnsmasq: bad option at line 3"
+        self.stderr = b"dnsmasq: bad option at line 3"
         self.forgets_its_file = False
         self.may_start = asyncio.Event()
         self.may_start.set()
@@ -33,7 +33,7 @@ class Dnsmasq:
         await self.may_start.wait()
         if self.broken:
             self.broken -= 1
-            call.err(self.words)
+            call.err(self.stderr)
             return 1
         process = self.processes.add(*call.argv)
         if not self.forgets_its_file:
@@ -113,14 +113,14 @@ async def test_one_that_dies_again_and_again_is_started_again_and_again(dnsmasq:
 
 
 async def test_a_stranger_with_its_number_is_left_alone(dnsmasq: Dnsmasq) -> None:
-    stranger = dnsmasq.processes.add("postgres", "--conf-file=/elsewhere")
-    (dnsmasq.directory / "dnsmasq.pid").write_text(str(stranger.ref.pid))
+    other = dnsmasq.processes.add("postgres", "--conf-file=/elsewhere")
+    (dnsmasq.directory / "dnsmasq.pid").write_text(str(other.ref.pid))
     server = dnsmasq.nameserver()
     await server.stop()
     await server.ensure("one")
-    assert stranger.received == [] and len(dnsmasq.servers) == 1
+    assert other.received == [] and len(dnsmasq.servers) == 1
     await server.stop()
-    assert stranger.running and stranger.received == []
+    assert other.running and other.received == []
 
 
 async def test_junk_in_the_file_is_nobody(dnsmasq: Dnsmasq) -> None:
@@ -142,7 +142,7 @@ async def test_one_that_does_not_start_says_why(dnsmasq: Dnsmasq) -> None:
 
 
 async def test_a_host_without_inotify_instances_is_told_what_to_raise(dnsmasq: Dnsmasq) -> None:
-    dnsmasq.broken, dnsmasq.words = 1, b"\ndnsmasq: failed to create inotify: Too many open files\n"
+    dnsmasq.broken, dnsmasq.stderr = 1, b"\ndnsmasq: failed to create inotify: Too many open files\n"
     with pytest.raises(HostFailure) as caught:
         await dnsmasq.nameserver().ensure("one")
     assert caught.value.message == "Cannot start dnsmasq for network 'lab'"

@@ -172,8 +172,8 @@ async def test_wrong_wishes_are_refused_and_leave_nothing(house: House) -> None:
     with pytest.raises(InvalidInput):
         await house.act(networks, lambda n, op: n.update(op, Ref.default("lab"), to("", {"no.such": "key"})))
     for work in (
-        lambda n, op: n.delete(op, Ref.default("nobody")),
-        lambda n, op: n.update(op, Ref.default("nobody"), to("", {})),
+        lambda n, op: n.delete(op, Ref.default("absent")),
+        lambda n, op: n.update(op, Ref.default("absent"), to("", {})),
     ):
         with pytest.raises(NotFound):
             await house.act(networks, work)
@@ -228,7 +228,7 @@ async def test_addresses_are_chosen_kept_and_given_back(house: House) -> None:
     later.release(Ref.default("lab"), "0a:69:73:00:00:01")
     assert (await later.allocate(Ref.default("lab"), "0a:69:73:00:00:02", ipv4=first[0]))[0] == first[0]
     with pytest.raises(NotFound):
-        await later.allocate(Ref.default("nobody"), "0a:69:73:00:00:03")
+        await later.allocate(Ref.default("absent"), "0a:69:73:00:00:03")
 
 
 async def test_addresses_of_those_who_left_without_telling_come_back(house: House) -> None:
@@ -275,7 +275,7 @@ async def test_the_next_daemon_finds_all_as_it_was(house: House) -> None:
     later = await house.daemon()
     after = await house.picture(later)
     assert after[0] == before[0] and web.host_link in await house.host.links.names()
-    assert await house.host.links.exists("gone"), "what no record speaks for is left alone"
+    assert await house.host.links.exists("gone"), "links without a record are left alone"
     assert await house.host.firewall.tables() == ("isola/gone", "isola/lab")
     await later.stop_all()
     left = ("eth0", "gone", web.host_link, "lo")
@@ -331,7 +331,7 @@ async def test_links_of_the_host_are_listed_beside(house: House) -> None:
     assert await networks.unmanaged() == {"lo": "loopback", "eth0": "physical", "docker0": "bridge"}
     assert (await networks.state(Ref.default("eth0")))["state"] == "up"
     with pytest.raises(NotFound):
-        await networks.state(Ref.default("nobody"))
+        await networks.state(Ref.default("absent"))
 
 
 async def test_beside_another_daemon_names_of_foreign_links_are_refused(house: House) -> None:

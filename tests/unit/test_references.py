@@ -225,9 +225,9 @@ async def test_index_and_keys_follow_from_the_records_whatever_is_written(daemon
         except IsolaError:
             continue
     assert await daemons.keys() == expected(daemons.first)
-    anew = (await Records.load(daemons.stores[0])).references
+    loaded = (await Records.load(daemons.stores[0])).references
     for kind in Kind:
-        assert dict(index.of_kind(kind)) == dict(anew.of_kind(kind))
+        assert dict(index.of_kind(kind)) == dict(loaded.of_kind(kind))
 
 
 async def test_a_name_that_means_another_thing_now_is_referred_anew(daemons: Daemons) -> None:

@@ -68,8 +68,8 @@ async def test_one_address_becomes_all_on_the_same_port(stand: Stand, port: int)
     assert connects(port)
     addresses = (await stand.get("/1.0"))["environment"]["addresses"]
     assert {f"192.0.2.7:{port}", f"[2001:db8::7]:{port}"} <= set(addresses)
-    async with peer(port, None, "[::1]") as stranger:
-        assert (await stranger.get("/1.0"))["auth"] == "untrusted"
+    async with peer(port, None, "[::1]") as client:
+        assert (await client.get("/1.0"))["auth"] == "untrusted"
 
 
 async def test_an_address_that_is_taken_changes_nothing(stand: Stand, port: int) -> None:
@@ -89,14 +89,14 @@ async def test_an_address_that_is_taken_changes_nothing(stand: Stand, port: int)
 async def test_a_stranger_sees_who_answers_and_nothing_else(
     stand: Stand, port: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for shown in (None, pair("stranger")):
-        async with peer(port, shown) as stranger:
-            found = await stranger.get("/1.0")
+    for shown in (None, pair("untrusted")):
+        async with peer(port, shown) as client:
+            found = await client.get("/1.0")
             assert found["auth"] == "untrusted" and found["auth_methods"] == ["tls"]
             assert not {"config", "environment", "auth_user_name"} & set(found)
             with caplog.at_level(logging.WARNING):
-                assert (await stranger.ask("GET", "/1.0/instances"))[0] == 403
-            assert stranger.fingerprint in caplog.records[-1].getMessage()
+                assert (await client.ask("GET", "/1.0/instances"))[0] == 403
+            assert client.fingerprint in caplog.records[-1].getMessage()
             assert "127.0.0.1:" in caplog.records[-1].getMessage()
 
 
@@ -155,8 +155,8 @@ async def test_a_client_adds_itself_with_a_token_once(stand: Stand, port: int) -
         assert ended["status"] == "Success"
 
 
-async def test_a_certificate_is_believed_by_its_key_alone(stand: Stand, port: int) -> None:
-    """A stranger that names somebody else's certificate in the body adds its own, or nothing."""
+async def test_a_client_without_the_key_cannot_add_another_certificate(stand: Stand, port: int) -> None:
+    """A client that sends another client's certificate in the body adds the one of its TLS connection."""
     trusted = pair("trusted")
     async with peer(port, pair()) as client:
         _, body = await stand.ask("POST", "/1.0/certificates", {"token": True, "name": "x"})

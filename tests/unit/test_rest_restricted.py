@@ -102,15 +102,15 @@ async def test_a_command_ends_with_the_trust_of_who_began_it(stand: Stand, chang
     """Its channels are open to who knows their secrets, with a certificate or without."""
     await stand.create("web1", start=True)
     port, shown = await restricted(stand, "default")
-    async with peer(port, shown) as owner, peer(port, None) as stranger:  # type: ignore[arg-type]
+    async with peer(port, shown) as owner, peer(port, None) as anonymous:  # type: ignore[arg-type]
         body = {"command": ["cat"], "wait-for-websocket": True, "interactive": True}
         status, answer = await owner.ask("POST", "/1.0/instances/web1/exec", body)
         assert status == 202
         secrets = answer["metadata"]["metadata"]["fds"]
-        address = f"{stranger.url}{answer['operation']}/websocket?secret="
+        address = f"{anonymous.url}{answer['operation']}/websocket?secret="
         async with (
-            stranger.session.ws_connect(address + secrets["0"]) as terminal,
-            stranger.session.ws_connect(address + secrets["control"]),
+            anonymous.session.ws_connect(address + secrets["0"]) as terminal,
+            anonymous.session.ws_connect(address + secrets["control"]),
         ):
             await terminal.send_bytes(b"hello\n")
             assert await asyncio.wait_for(terminal.receive_bytes(), 5)

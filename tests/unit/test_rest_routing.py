@@ -12,7 +12,7 @@ from isola.doors.rest.routing import Permission, Router, all_routes
 from isola.errors import InvalidInput, NotFound, Unsupported
 
 _CHECKED_INSIDE = {"/1.0/operations/{id}", "/1.0/certificates", "/1.0/certificates/{fingerprint}"}
-"""What the handler finds out decides: an operation has a project, a client its own certificate, a stranger a token."""
+"""Handlers check these themselves: by the operation's project, the client's own certificate, or a token."""
 
 
 async def _handler(request: object) -> object:

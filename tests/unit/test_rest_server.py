@@ -21,7 +21,7 @@ from isola.doors.rest.answers import status_of
 from isola.doors.rest.dispatch import Dispatcher
 from isola.doors.rest.shapes.events import event_json
 from isola.errors import AlreadyExists, HostFailure, InUse, TimedOut, Unsupported, WrongState
-from isola.model.caller import STRANGER
+from isola.model.caller import UNTRUSTED
 from isola.model.event import EventKind
 
 
@@ -194,7 +194,7 @@ async def test_strangers_see_only_what_is_for_everybody(stand: Stand) -> None:
             self.raw_path = path
 
     async def ask(path: str) -> int:
-        return (await dispatcher.answer(Http(path), STRANGER)).status  # type: ignore[arg-type]
+        return (await dispatcher.answer(Http(path), UNTRUSTED)).status  # type: ignore[arg-type]
 
     assert await ask("/1.0") == 200
     for path in ("/1.0/instances", "/1.0/profiles", "/1.0/operations", "/1.0/resources", "/1.0/instances/x/files"):

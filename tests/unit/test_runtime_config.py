@@ -181,7 +181,7 @@ def test_the_monitor_s_command_line() -> None:
     layout = Layout.of(Path("/var/lib/isola"), "one")
     argv = arguments(layout, ["/usr/bin/unshare", "--mount", "crun"])
     assert argv[argv.index("--runtime") + 1] == "/usr/bin/unshare"
-    passed = [argv[at + 1] for at, word in enumerate(argv) if word == "--runtime-arg"]
+    passed = [argv[at + 1] for at, argument in enumerate(argv) if argument == "--runtime-arg"]
     assert passed[:4] == ["--mount", "crun", "--root", "/var/lib/isola/run/one/state"]
     entered = entering([Path("/a"), Path("/b")], argv)
     assert entered[3:7] == ["sh", "/a", "/b", "--"] and entered[7:] == argv

@@ -257,14 +257,14 @@ async def test_a_number_given_away_while_it_is_read_is_not_killed() -> None:
             if path == file and command.running:
                 command.end()
                 await asyncio.sleep(0)
-                on.processes.add("stranger", pid=command.ref.pid)
+                on.processes.add("other", pid=command.ref.pid)
             return await super().read(path, size)
 
     slow = Slow()
     slow.tree = on.files.tree
     await slow.write(file, str(command.ref.pid).encode())
     assert await driver("crun", dataclasses.replace(on, files=slow)).find("one") == made
-    assert [process.call.argv for process in on.processes.running if process.call.argv[0] == "stranger"]
+    assert [process.call.argv for process in on.processes.running if process.call.argv[0] == "other"]
 
 
 async def test_waiting_for_a_silent_monitor_can_be_cancelled() -> None:

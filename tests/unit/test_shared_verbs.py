@@ -17,7 +17,7 @@ from isola.model.state_change import Action, StateChange
 from isola.operations import Operation
 from isola.testing.parts import World
 
-WHO = Caller(Credential.UNIX, name="somebody")
+WHO = Caller(Credential.UNIX, name="caller")
 
 
 def test_no_door_takes_locks() -> None:

@@ -88,7 +88,7 @@ async def test_a_pool_lives_on_with_the_next_daemon(house: House) -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "words"),
+    ("config", "message"),
     [
         ({"size": "10GiB"}, "cannot be limited"),
         ({"source": "relative"}, "absolute path"),
@@ -100,8 +100,8 @@ async def test_a_pool_lives_on_with_the_next_daemon(house: House) -> None:
         ({"zfs.pool_name": "x"}, "Unknown"),
     ],
 )
-async def test_wrong_settings_are_named_with_the_remedy(house: House, config: dict[str, str], words: str) -> None:
-    with pytest.raises(InvalidInput, match=words) as caught:
+async def test_wrong_settings_are_named_with_the_remedy(house: House, config: dict[str, str], message: str) -> None:
+    with pytest.raises(InvalidInput, match=message) as caught:
         await house.create("p", **config)
     assert caught.value.field == f"config.{next(iter(config))}"
     assert list(house.pools) == []

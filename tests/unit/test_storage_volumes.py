@@ -183,7 +183,7 @@ async def test_a_volume_is_made_recorded_and_told(house: House) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ref", "config", "error", "words"),
+    ("ref", "config", "error", "message"),
     [
         (VolumeRef.custom("fast", "a/b"), {}, InvalidInput, "Invalid name"),
         (VolumeRef.custom("fast", ".."), {}, InvalidInput, "Invalid name"),
@@ -198,9 +198,9 @@ async def test_a_volume_is_made_recorded_and_told(house: House) -> None:
     ],
 )
 async def test_what_is_wrong_is_refused_before_anything_is_done(
-    house: House, ref: VolumeRef, config: dict[str, str], error: type[IsolaError], words: str
+    house: House, ref: VolumeRef, config: dict[str, str], error: type[IsolaError], message: str
 ) -> None:
-    with pytest.raises(error, match=words):
+    with pytest.raises(error, match=message):
         await house.volumes.create(ref, config)
     assert list(house.volumes) == []
     await house.picture()

@@ -128,12 +128,12 @@ async def test_what_cannot_be_taken_in_says_why(world: World) -> None:
     await lost(world, "special", noun="profiles")
     await world.create("web1")
     instances = world.parts.services.instances
-    for reference, kind, words in (
+    for reference, kind, message in (
         ("web1", AlreadyExists, "already exists"),
         ("web2", InvalidInput, "special"),
         (mute.id, InvalidInput, "no description"),
     ):
-        with pytest.raises(kind, match=words):
+        with pytest.raises(kind, match=message):
             await world.finish(instances.adopt(reference))
     assert len(instances.unknown()) == 3
     await world.finish(instances.adopt("web1", "web9"))

@@ -41,4 +41,4 @@ class Caller:
 
 
 DAEMON = Caller(Credential.DAEMON, name="isolad", address="@")
-STRANGER = Caller(Credential.NONE, trusted=False)
+UNTRUSTED = Caller(Credential.NONE, trusted=False)

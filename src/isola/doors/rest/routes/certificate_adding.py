@@ -21,8 +21,8 @@ from isola.model.certificate import Certificate, CertificateType, TokenRequest
 from isola.model.expiry import Span
 from isola.server import SETTINGS
 
-_STRANGERS_BYTES = 64 * 1024
-_STRANGERS_SECONDS = 10.0
+_UNTRUSTED_BYTES = 64 * 1024
+_UNTRUSTED_SECONDS = 10.0
 
 
 async def add(request: Request) -> web.StreamResponse:
@@ -122,8 +122,8 @@ def _secret(text: str) -> str:
 
 async def _strangers_fields(request: Request) -> Fields:
     try:
-        async with asyncio.timeout(_STRANGERS_SECONDS):
-            return parse_object(await request.body(_STRANGERS_BYTES))
+        async with asyncio.timeout(_UNTRUSTED_SECONDS):
+            return parse_object(await request.body(_UNTRUSTED_BYTES))
     except TimeoutError:
         raise TimedOut("The request takes too long") from None
 

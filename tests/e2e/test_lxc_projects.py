@@ -99,3 +99,25 @@ def test_limits_and_restrictions_hold(lxc: Lxc, blue: str) -> None:
     lxc("project", "set", blue, "restricted.devices.nic=block")
     lxc("init", "tiny", "one", "--project", blue, status=1)
     assert listed(lxc, "--project", blue) == []
+
+
+@pytest.mark.parametrize("mode", ["pull", "relay"])
+def test_an_image_is_copied_to_a_project(lxc: Lxc, mode: str) -> None:
+    """To pull, LXD's client requires that the server listens on the network."""
+    lxc("project", "create", "cyan")
+    lxc("config", "set", "core.https_address", "127.0.0.1:8447")
+    try:
+        lxc("image", "copy", "local:tiny", "local:", "--target-project", "cyan", "--alias", "more", "--mode", mode)
+        lxc("image", "copy", "local:nope", "local:", "--target-project", "cyan", status=1)
+        fingerprint = lxc("image", "list", "tiny", "-f", "csv", "-c", "F").strip()
+        assert lxc("image", "list", "more", "--project", "cyan", "-f", "csv", "-c", "F").strip() == fingerprint
+        lxc("image", "delete", "more", "--project", "cyan")
+        assert lxc("image", "list", "tiny", "-f", "csv", "-c", "F").strip() == fingerprint
+        if mode == "pull":
+            lxc("image", "copy", "local:tiny", "local:", "--target-project", "cyan", "--copy-aliases", "--public")
+            assert "tiny" in lxc("image", "alias", "list", "--project", "cyan", "-f", "csv")
+            lxc("image", "copy", "local:tiny", "local:", "--target-project", "cyan")  # once more
+            lxc("image", "delete", "tiny", "--project", "cyan")
+    finally:
+        lxc("config", "unset", "core.https_address")
+        lxc("project", "delete", "cyan")

@@ -223,3 +223,62 @@ async def test_a_download_and_a_secret_are_told(stand: Stand, image_imported: st
     assert (await stand.ask("DELETE", body["operation"]))[0] == 200
     events.close()
     assert [lifecycle(event).action async for event in events] == ["image-retrieved", "image-secret-created"]
+
+
+async def _of_this_server(stand: Stand, **more: object) -> dict[str, object]:
+    """A source as ``lxc image copy --target-project`` names it."""
+    certificate = (await stand.services.identity.ensure()).certificate
+    return {"type": "image", "mode": "pull", "protocol": "lxd", "certificate": certificate, "project": "default"} | more
+
+
+async def test_an_image_is_copied_to_another_project(stand: Stand, image_imported: str) -> None:
+    assert {"image_source_project", "image_copy_profile"} <= set((await stand.get("/1.0"))["api_extensions"])
+    assert (await stand.ask("POST", "/1.0/projects", {"name": "b"}))[0] == 201
+    here, there = f"/1.0/images/{image_imported}", f"/1.0/images/{image_imported}?project=b"
+    assert (await stand.ask("PATCH", here, {"public": True, "profiles": ["default"]}))[0] == 200
+    source = await _of_this_server(stand, server="https://127.0.0.1:8443", fingerprint=image_imported)
+    body = {"source": source, "aliases": [{"name": "mine"}], "profiles": None, "expires_at": "0001-01-01T00:00:00Z"}
+    ended = await stand.finish("POST", "/1.0/images?project=b", body)
+    assert (ended["status"], ended["metadata"]["fingerprint"]) == ("Success", image_imported), ended
+    shown = await stand.get(there)
+    assert (shown["public"], [each["name"] for each in shown["aliases"]]) == (False, ["mine"])
+    assert shown["properties"]["os"] == "Debian"
+    more = {"public": True, "properties": {"note": "1"}, "profiles": []}
+    ended = await stand.finish("POST", "/1.0/images?project=b", body | more)
+    assert ended["status"] == "Success", ended
+    shown = await stand.get(there)
+    assert (shown["public"], shown["properties"]["note"], shown["profiles"]) == (True, "1", [])
+    assert "note" not in (await stand.get(here))["properties"]
+    assert (await stand.finish("DELETE", here))["status"] == "Success"
+    async with stand.session.get(f"http://isola/1.0/images/{image_imported}/export?project=b") as answer:
+        assert await answer.read() == UNIFIED
+
+
+@pytest.mark.parametrize(
+    ("more", "status", "field"),
+    [
+        ({"fingerprint": "0" * 64}, 404, "source.fingerprint"),
+        ({"alias": "none"}, 404, "source.fingerprint"),
+        ({}, 400, "source.fingerprint"),
+        ({"fingerprint": "ALL", "project": "none"}, 404, "source.fingerprint"),
+        ({"fingerprint": "ALL", "certificate": "other"}, 400, "source.protocol"),
+        ({"fingerprint": "ALL", "protocol": "simplestreams"}, 400, "source.protocol"),
+        ({"fingerprint": "ALL", "mode": "push", "type": ""}, 400, "source.mode"),
+    ],
+)
+async def test_a_copy_of_what_is_not_there_is_refused(
+    stand: Stand, image_imported: str, more: dict[str, str], status: int, field: str
+) -> None:
+    if more.get("fingerprint") == "ALL":
+        more = more | {"fingerprint": image_imported}
+    answer = await stand.ask("POST", "/1.0/images", {"source": await _of_this_server(stand, **more)})
+    assert (answer[0], answer[1]["metadata"]["field"]) == (status, field)
+
+
+async def test_an_alias_of_another_image_is_not_taken_over(stand: Stand, image_imported: str) -> None:
+    ended = await stand.finish("POST", "/1.0/images", data=_form(PARTS))
+    assert (await stand.ask("POST", "/1.0/projects", {"name": "b"}))[0] == 201
+    body = {"source": await _of_this_server(stand, fingerprint=image_imported), "aliases": [{"name": "mine"}]}
+    assert (await stand.finish("POST", "/1.0/images?project=b", body))["status"] == "Success"
+    other = body | {"source": await _of_this_server(stand, fingerprint=ended["metadata"]["fingerprint"])}
+    assert (await stand.ask("POST", "/1.0/images?project=b", other))[0] == 409

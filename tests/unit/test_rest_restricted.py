@@ -169,3 +169,25 @@ async def test_a_volume_lies_in_the_pools_of_its_project(stand: Stand) -> None:
         assert (await client.ask("POST", at.format("default", ""), {"name": "data"}))[0] == 201
         status, body = await client.ask("POST", at.format("default", "/data"), {"name": "data", "pool": "fast"})
         assert status == 403 and "restricted.storage-pools.access" in body["error"], body
+
+
+async def test_an_image_is_copied_from_a_project_of_others_by_its_secret_alone(stand: Stand) -> None:
+    for name, features in (("green", "true"), ("pink", "true")):
+        record = Project(name, config={"features.images": features})
+        await stand.world.parts.records.projects.add(name, record)
+    port, shown = await restricted(stand, "green")
+    fingerprint = (await stand.get("/1.0/images?recursion=1"))[0]["fingerprint"]
+    certificate = (await stand.services.identity.ensure()).certificate
+    source = {"type": "image", "protocol": "lxd", "certificate": certificate, "fingerprint": fingerprint}
+    async with peer(port, shown) as client:  # type: ignore[arg-type]
+        for secret in ("", "wrong"):
+            body = {"source": source | {"project": "default", "secret": secret}}
+            assert (await client.ask("POST", "/1.0/images?project=green", body))[0] == 404
+        status, lent = await stand.ask("POST", f"/1.0/images/{fingerprint}/secret")
+        assert status == 202
+        body = {"source": source | {"project": "default", "secret": lent["metadata"]["metadata"]["secret"]}}
+        assert (await client.ask("POST", "/1.0/images?project=pink", body))[0] in (403, 404)
+        status, begun = await client.ask("POST", "/1.0/images?project=green", body)
+        assert status == 202, begun
+        assert (await stand.get(f"{begun['operation']}/wait"))["status"] == "Success"
+        assert (await client.ask("GET", f"/1.0/images/{fingerprint}?project=green"))[0] == 200

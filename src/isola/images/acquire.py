@@ -129,10 +129,15 @@ class Acquire:
         _say(op, image)
         return image
 
-    def check_aliases(self, project: str, names: Sequence[str]) -> None:
-        """Raise InvalidInput for an impossible name, AlreadyExists for a taken one."""
+    def check_aliases(self, project: str, names: Sequence[str], *, but: str = "") -> None:
+        """Raise InvalidInput for an impossible name, AlreadyExists for a taken one.
+
+        ``but``: the fingerprint of an image that may have them.
+        """
         for name in names:
-            self._aliases.check_free(Ref(project, name))
+            held = self._aliases.find(Ref(project, name))
+            if held is None or held.target != but:
+                self._aliases.check_free(Ref(project, name))
 
     def check_build(self, source: str, request: SourceRequest, aliases: Sequence[str]) -> None:
         """Check a request before the operation starts. Raises NotFound, DriverUnavailable, InvalidInput."""

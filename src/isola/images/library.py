@@ -238,6 +238,36 @@ class ImageLibrary:
             if op.committed:  # committed: the rest is only cleanup
                 await finish(self._let_go(image))
 
+    async def copy(
+        self, op: Operation, ref: Ref, project: str, decide: Callable[[Image], Image], aliases: Sequence[str] = ()
+    ) -> None:
+        """Add the image to another project, or change it there, by ``decide``; the content is shared.
+
+        The caller holds the image's lock, so that the content stays. Raises NotFound, AlreadyExists for an alias.
+        """
+        origin = self.get(ref)
+        self._acquire.check_aliases(project, aliases, but=origin.fingerprint)
+        there = self._catalogue.find(Ref(project, origin.fingerprint))
+        fresh = replace(
+            origin,
+            project=project,
+            uploaded_at=self._host.clock.now(),
+            last_used_at=None,
+            public=False,
+            cached=False,
+            profiles=("default",),
+        )
+
+        async def record() -> None:
+            if there is not None:
+                await self._change(there, decide)
+                self._tell("updated", there, op.caller)
+            await self._record(decide(fresh), aliases, op.caller)
+
+        await op.commit(record)
+        op.resources = (fresh.entity,)
+        op.update_metadata(fingerprint=origin.fingerprint, size=origin.size)
+
     # --- as operations of their own -----------------------------------------------------------------------------
 
     def start_build(
@@ -317,6 +347,26 @@ class ImageLibrary:
             work,
             locks=(image.entity.lock,),
             resources=(image.entity,),
+            caller=caller,
+        )
+
+    def start_copy(
+        self,
+        ref: Ref,
+        project: str,
+        decide: Callable[[Image], Image],
+        aliases: Sequence[str] = (),
+        *,
+        caller: Caller = DAEMON,
+    ) -> Operation:
+        """``copy`` in the background. Raises NotFound, AlreadyExists."""
+        image = self.get(ref)
+        self._acquire.check_aliases(project, aliases, but=image.fingerprint)
+        return self._running().start(
+            "Copying image",
+            lambda op: self.copy(op, image.ref, project, decide, aliases),
+            locks=sorted({image.entity.lock, replace(image, project=project).entity.lock}),
+            project=project,
             caller=caller,
         )
 

@@ -68,6 +68,8 @@ EXTENSIONS: dict[str, str] = {
     "instance_state_started_at": "started_at in the state",
     "image_types": "type of images and aliases",
     "image_create_aliases": "aliases in POST /1.0/images",
+    "image_copy_profile": "profiles of copies of images",
+    "image_source_project": "source.project in POST /1.0/images",
     "api_filtering": "filter= on instances and images",
     "project_usage": "GET /1.0/projects/NAME/state",
     "projects": "projects, features.images and features.profiles",

@@ -109,6 +109,9 @@ Files on `proc`, `sysfs` and similar, on FUSE and on network file systems are re
 - `POST /1.0/images` with `{"source": {"type": "image", "protocol": "build", "alias": "debian/12", "options": {...}},
   "aliases": [{"name": "debian/12"}]}` builds an image with an image source; `source.server` names the source if several
   offer the alias.
+- `POST /1.0/images` with `source.type` `image` and the certificate of this server copies an image of another project
+  (`source.project`), which the caller may use, or which is public or lent by `source.secret`: `lxc image copy
+  --target-project`. Where the server does not listen on the network, the client needs `--mode relay`.
 - `environment.runtimes` and `environment.drivers` of `GET /1.0` show for every driver whether it works on this host,
   and if not, why and what to do.
 - `user` of `exec` may be a name; without `group` the command runs with the user's primary group inside the instance.

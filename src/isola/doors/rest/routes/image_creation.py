@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from urllib.parse import parse_qsl
 
 from aiohttp import web
@@ -14,10 +15,12 @@ from isola.doors.rest.uploads import Upload, receive, scratch
 from isola.errors import InvalidInput, NotFound, Unsupported
 from isola.host.cancellation import finish
 from isola.images import SourceRequest
+from isola.model.image import Image
 from isola.model.names import alias_name
-from isola.model.reference import Kind
+from isola.model.reference import DEFAULT_PROJECT, Kind, Ref
 
 _JSON_TYPES = ("application/json", "application/x-www-form-urlencoded")
+_PROTOCOLS = ("", "lxd", "incus")
 
 
 async def create(request: Request) -> web.StreamResponse:
@@ -60,15 +63,68 @@ def _build(request: Request, fields: Fields) -> web.StreamResponse:
         raise Unsupported("Publishing an instance as an image is not offered yet", field="source.type")
     if kind == "url":
         raise Unsupported("Images by URL are not offered yet", field="source.type", remedy="download and import it")
+    if source.text("mode", "") == "push":
+        raise Unsupported(
+            "Images cannot be pushed between servers yet", field="source.mode", remedy="use mode pull or relay"
+        )
     if kind != "image":
         raise InvalidInput("Unknown kind of source", field="source.type", remedy="use image")
-    if source.text("protocol", "") != "build":
+    if source.text("protocol", "") == "build":
+        return _begin_build(request, fields, source)
+    if not _is_here(request, source):
         raise Unsupported(
             "Images of other servers are not offered yet",
             field="source.protocol",
             remedy="use protocol 'build' for the image sources of this server, or import a file",
         )
-    return _begin_build(request, fields, source)
+    return _begin_copy(request, fields, source)
+
+
+def _is_here(request: Request, source: Fields) -> bool:
+    """Whether the source is this server, named by its certificate."""
+    pair = request.services.identity.pair
+    own = pair.certificate.strip() if pair is not None else ""
+    return source.text("protocol", "") in _PROTOCOLS and bool(own) and source.text("certificate", "").strip() == own
+
+
+def _begin_copy(request: Request, fields: Fields, source: Fields) -> web.StreamResponse:
+    """Copy an image of another project, which the caller may use, or which is public or lent by a secret."""
+    images = request.services.images
+    image = _lent(request, source)
+    names = tuple(alias_name(alias.text("name"), "aliases") for alias in fields.objects("aliases"))
+    public, auto_update = fields.boolean("public"), fields.boolean("auto_update")
+    properties, filename = fields.mapping("properties"), fields.text("filename", "")
+    expires_at = fields.time("expires_at")
+    profiles = fields.texts("profiles") if fields.has("profiles") else None
+
+    def decide(found: Image) -> Image:
+        return replace(
+            found,
+            public=found.public or public,
+            auto_update=found.auto_update or auto_update,
+            properties={**found.properties, **properties},
+            filename=filename or found.filename,
+            expires_at=expires_at or found.expires_at,
+            profiles=found.profiles if profiles is None else profiles,
+        )
+
+    return background(images.start_copy(image.ref, request.home(Kind.IMAGE), decide, names, caller=request.caller))
+
+
+def _lent(request: Request, source: Fields) -> Image:
+    services, project = request.services, source.text("project", "") or DEFAULT_PROJECT
+    name = source.text("fingerprint", "") or source.text("alias", "")
+    if not name:
+        raise InvalidInput("The source names no image", field="source.fingerprint")
+    try:
+        services.projects.get(project)
+        image = services.images.resolve(Ref(services.projects.home(project, Kind.IMAGE), name))
+    except NotFound:
+        image = None
+    secret = source.text("secret", "")
+    if image is None or not (request.caller.may_use(project) or image.public or services.images.is_lent(image, secret)):
+        raise NotFound(f"Image {name[:80]!r} not found", field="source.fingerprint")
+    return image
 
 
 def _begin_build(request: Request, fields: Fields, source: Fields) -> web.StreamResponse:

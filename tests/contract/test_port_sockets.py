@@ -369,7 +369,7 @@ async def test_refused_connection_says_why(place: Path) -> None:
     side = LinuxSide()
     side.listen(place / "attach")
     side.open[0]()
-    with pytest.raises(HostFailure, match="Its owner has ended"):
+    with pytest.raises(HostFailure, match="The process that listened there has ended"):
         await side.sockets.connect_packets(place / "attach")
 
 

@@ -1,4 +1,4 @@
-"""What is on the host and in no record, and copies of the daemon's state."""
+"""Objects on the host without a record, and copies of the daemon's database."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ class Admin:
         self._client = client
 
     def unknown(self) -> list[UnknownInfo]:
-        """Everything that is on the host and in no record."""
+        """All objects on the host without a record."""
         return cast("list[UnknownInfo]", self._client.get(f"{_ROOT}/unknown"))
 
     def adopt(self, kind: str, id: str, name: str = "") -> Operation:
-        """Recreate its record from the metadata that is stored with it."""
+        """Recreate the object's record from the metadata that is stored with it; ``name`` replaces its name."""
         return self._act("adopt", kind, id, name)
 
     def remove(self, kind: str, id: str) -> Operation:
         return self._act("remove", kind, id)
 
     def state(self) -> Iterator[bytes]:
-        """The daemon's whole state in one file, piece by piece."""
+        """The daemon's database as one file, in blocks."""
         response = self._client.exchange("GET", f"{_ROOT}/state")
         try:
             if response.status >= 400:

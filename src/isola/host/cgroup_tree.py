@@ -12,7 +12,7 @@ from isola.errors import HostFailure, InvalidInput
 from isola.host.proc import unseen
 from isola.model.units import format_size
 
-_BLIND = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 class Tree:
@@ -45,10 +45,10 @@ class Tree:
         """PIDs of the processes in the group and below; those of other PID namespaces (0) are left out."""
         top = self.directory(path)
         if _has_no_subdirectories(top):
-            return {int(word) for word in _must_read(f"{top}/cgroup.procs").split()} - {0}
+            return {int(pid) for pid in _must_read(f"{top}/cgroup.procs").split()} - {0}
         found: set[int] = set()
         for _, _, directory in self._walk(path):
-            found.update(int(word) for word in _must_read("cgroup.procs", directory).split())
+            found.update(int(pid) for pid in _must_read("cgroup.procs", directory).split())
         return found - {0}
 
     def remove_once(self, path: str) -> bool:
@@ -74,7 +74,7 @@ class Tree:
             raise unseen(f"the control group {path}", error) from error
 
     def enter(self, path: str, pid: int) -> None:
-        """Move a process into the group."""
+        """Move a process into the group. Raises HostFailure."""
         directory = self.directory(path)
         try:
             write(f"{directory}/cgroup.procs", str(pid))
@@ -83,7 +83,7 @@ class Tree:
                 raise HostFailure(
                     f"Process {pid} cannot enter the control group {path}", evidence=str(error)
                 ) from error
-            # In cgroup2 a group whose controllers are enabled for its children cannot contain processes itself.
+            # In cgroup v2 a group that enables controllers for its children must not contain processes itself.
             leaf = f"{directory}/.isola"
             make(leaf)
             write(f"{leaf}/cgroup.procs", str(pid))
@@ -96,7 +96,7 @@ def make(directory: str) -> bool:
     except FileExistsError:
         return False
     except OSError as error:
-        raise HostFailure(f"Cannot make the control group {directory}", evidence=str(error)) from error
+        raise HostFailure(f"Cannot create the control group {directory}", evidence=str(error)) from error
     return True
 
 
@@ -128,8 +128,8 @@ def _must_read(file: str, directory: int | None = None) -> str:
 
 
 def _missed(error: OSError) -> None:
-    """Ignore an error that means that the group does not exist; raise HostFailure for others."""
-    if error.errno in _BLIND:
+    """Raise HostFailure if descriptors or memory are exhausted; other errors mean that the group does not exist."""
+    if error.errno in _EXHAUSTED:
         raise unseen("a control group", error) from error
 
 
@@ -193,12 +193,12 @@ def parse_cpus(text: str) -> frozenset[int]:
     return frozenset(cpus)
 
 
-def check_cpus(wanted: Sequence[int] | None, there: frozenset[int]) -> None:
+def check_cpus(wanted: Sequence[int] | None, available: frozenset[int]) -> None:
     """Raises HostFailure if the parent group lacks some of the CPUs."""
-    if wanted is not None and there and not set(wanted) <= there:
+    if wanted is not None and available and not set(wanted) <= available:
         raise HostFailure(
             f"Cannot limit CPUs to {format_cpus(wanted)}",
-            evidence=f"available are {format_cpus(sorted(there))}",
+            evidence=f"available are {format_cpus(sorted(available))}",
             remedy="Choose among those",
         )
 

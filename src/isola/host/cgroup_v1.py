@@ -26,12 +26,12 @@ from isola.model.limits import Limits, Usage
 _UNLIMITED = "-1"
 _TRIES = 5
 _NECESSARY = frozenset({"systemd", "freezer", "memory", "pids"})
-"""The hierarchies that must separate a process without limits from the daemon: service managers use them to end the
-daemon and to count its memory and processes, and this daemon freezes processes before it kills them."""
+"""Hierarchies in which a process without limits must not stay in the daemon's group: service managers use them to stop
+the daemon and to account its memory and processes, and this daemon freezes processes before it kills them."""
 
 
 class LegacyTrees:
-    """All hierarchies together; ``trees`` maps controllers to their hierarchy."""
+    """All v1 hierarchies together."""
 
     def __init__(self, trees: Iterable[Tree]) -> None:
         self.trees = tuple(trees)
@@ -39,7 +39,7 @@ class LegacyTrees:
 
     @property
     def necessary(self) -> tuple[Tree, ...]:
-        """The hierarchies in which even a group without limits is needed."""
+        """The hierarchies of ``_NECESSARY``, or all if the host has none of them."""
         return tuple(tree for tree in self.trees if tree.controllers & _NECESSARY) or self.trees
 
     def create(self, path: str, trees: Iterable[Tree]) -> None:
@@ -53,17 +53,16 @@ class LegacyTrees:
     def limit(self, path: str, limits: Limits) -> None:
         """Set all limits; memory first, because it can be refused."""
         cpuset = self._directory("cpuset", path)
-        there = read(f"{os.path.dirname(cpuset)}/cpuset.effective_cpus")
-        check_cpus(limits.cpus, parse_cpus(there))
+        available = read(f"{os.path.dirname(cpuset)}/cpuset.effective_cpus")
+        check_cpus(limits.cpus, parse_cpus(available))
         _limit_memory(self._directory("memory", path), limits.memory)
         processes = "max" if limits.processes is None else str(limits.processes)
         file = f"{self._directory('pids', path)}/pids.max"
         set_limit("processes", file, processes, unlimited=limits.processes is None or limits.by_default)
-        cpus = there.strip() if limits.cpus is None else format_cpus(limits.cpus)
+        cpus = available.strip() if limits.cpus is None else format_cpus(limits.cpus)
         set_limit("CPUs", f"{cpuset}/cpuset.cpus", cpus, unlimited=limits.cpus is None)
 
     def usage(self, path: str) -> Usage:
-        """What the group uses now."""
         memory = self._directory("memory", path)
         # Memory with swap is read first, so that memory charged between the two reads does not appear as swap.
         with_swap = read_number(f"{memory}/memory.memsw.usage_in_bytes")
@@ -81,23 +80,21 @@ class LegacyTrees:
         )
 
     def activity(self, path: str) -> tuple[int, int]:
-        """Number of processes, and CPU time in nanoseconds."""
+        """Number of tasks, and CPU time in nanoseconds."""
         processes = read_number(f"{self._directory('pids', path)}/pids.current")
         return processes, read_number(f"{self._directory('cpuacct', path)}/cpuacct.usage")
 
     def freeze(self, path: str, *, frozen: bool) -> None:
-        """Freeze or thaw all processes of the group; a frozen process cannot be killed."""
+        """Freeze or thaw all processes of the group. A frozen process handles SIGKILL only after it was thawed."""
         try_write(f"{self._directory('freezer', path)}/freezer.state", "FROZEN" if frozen else "THAWED")
 
     def allow_devices(self, path: str, rules: Iterable[str]) -> bool:
-        """Allow access to these devices only."""
         directory = self._directory("devices", path)
         return try_write(f"{directory}/devices.deny", "a") and all(
             [try_write(f"{directory}/devices.allow", rule) for rule in rules]
         )
 
     def allow_device(self, path: str, rule: str, *, allowed: bool) -> bool:
-        """Allow access to one more device, or remove it."""
         if "devices" not in self._by_controller:
             return False
         file = f"{self._directory('devices', path)}/devices.{'allow' if allowed else 'deny'}"
@@ -107,7 +104,7 @@ class LegacyTrees:
             if allowed:
                 raise HostFailure(f"There is no control group {path}") from None
         except OSError as error:
-            raise HostFailure(f"Cannot let {path} use device {rule}", evidence=str(error)) from error
+            raise HostFailure(f"Cannot change access of {path} to device {rule}", evidence=str(error)) from error
         return True
 
     @property
@@ -116,12 +113,12 @@ class LegacyTrees:
         return "freezer" in self._by_controller
 
     def frozen(self, path: str) -> bool:
-        """Whether the group is frozen completely."""
+        """Whether all processes of the group are frozen."""
         return read(f"{self._directory('freezer', path)}/freezer.state").strip() == "FROZEN"
 
     def _directory(self, controller: str, path: str) -> str:
         tree = self._by_controller.get(controller)
-        # A file below this directory does not exist, like that of a controller which the kernel lacks.
+        # For a missing controller: accessing a file below this directory fails with ENOENT.
         return tree.directory(path) if tree else f"/nonexistent/{controller}"
 
 
@@ -154,7 +151,7 @@ def _limit_memory(directory: str, memory: int | None) -> None:
 
 
 def _lower(directory: str, file: str, memory: int) -> None:
-    """The kernel reclaims memory, and returns EBUSY if that was not enough; trying again may help."""
+    """The kernel reclaims memory, and fails with EBUSY if that was not enough; another attempt may succeed."""
     for _ in range(_TRIES):
         try:
             return write(file, str(memory))

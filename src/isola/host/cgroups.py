@@ -1,4 +1,4 @@
-"""Control groups: one path per instance, on a unified or a hybrid hierarchy alike."""
+"""Control groups: one path per instance, whether cgroup v2, v1 or both are mounted."""
 
 from __future__ import annotations
 
@@ -21,43 +21,47 @@ from isola.host.threads import in_thread
 from isola.model.limits import Limits, Usage
 
 _PATIENCE = 10.0
-"""Seconds after which processes that do not die, or groups that cannot be removed, are a failure."""
+"""Seconds to wait for killed processes to end, for a freeze, and for groups to become removable."""
 
 
 class Cgroups(Protocol):
-    """``path`` is relative to the root of every hierarchy, e.g. ``/isola/3f2a``. Reads do not block."""
+    """Operations on groups. A ``path`` is relative to the root of every hierarchy, e.g. ``/isola/3f2a``.
+
+    Methods that are not asynchronous are quick reads.
+    """
 
     @property
     def layout(self) -> str:
-        """``unified``, ``hybrid`` or ``legacy``."""
+        """``unified`` (v2 only), ``hybrid`` (both) or ``legacy`` (v1 only)."""
         ...
 
     @property
     def unified(self) -> Path | None:
-        """Where the v2 hierarchy is mounted."""
+        """Where the v2 hierarchy is mounted, or None."""
         ...
 
     async def create(self, path: str, *, owner: int | None = None, monitor: str = "") -> None:
-        """Create the group and its parents in every hierarchy; with ``owner`` delegate the v2 one to that id.
+        """Create the group and its parents in every hierarchy; the v2 group is delegated to the user id ``owner``.
 
-        ``monitor`` is a second group, for a process that supervises the first and has no limits: with v1 it is
-        created only in the hierarchies needed to find, count and stop its processes. Existing groups are kept.
+        ``monitor`` is a second group, without limits, for the process that supervises those in the first one. With v1
+        it is created only in the hierarchies that are needed to find, count and stop its processes.
+        Existing groups are kept.
         """
         ...
 
     async def exists(self, path: str) -> bool:
-        """Whether the group is there in any hierarchy."""
+        """Whether the group exists in any hierarchy."""
         ...
 
     async def enter(self, path: str, process: ProcessRef) -> None:
-        """Move the process into the group, in every hierarchy in which it is not in it already.
+        """Move the process into the group in every hierarchy, where it is not in it already.
 
         Raises WrongState when it has ended, HostFailure.
         """
         ...
 
     async def limit(self, path: str, limits: Limits) -> None:
-        """Set all limits; None removes one. Raises HostFailure naming the limit, e.g. memory below what is in use."""
+        """Set all limits; one that is None is removed. Raises HostFailure, e.g. for less memory than is in use."""
         ...
 
     async def allow_devices(self, path: str, rules: Sequence[str]) -> bool:
@@ -72,27 +76,27 @@ class Cgroups(Protocol):
         ...
 
     def usage(self, path: str) -> Usage:
-        """What the group uses now; zeros if it does not exist."""
+        """Current usage of the group; zeros if it does not exist."""
         ...
 
     def activity(self, path: str) -> tuple[int, int]:
-        """The number of processes and threads of the group, and its CPU time (ns): a part of ``usage``."""
+        """The number of tasks (threads) of the group and its CPU time in ns: the quickly read part of ``usage``."""
         ...
 
     def processes(self, path: str) -> Sequence[int]:
-        """Numbers of all processes in the group and below."""
+        """PIDs of all processes in the group and below."""
         ...
 
     def holds(self, path: str, pid: int) -> bool:
-        """Whether the process is among ``processes(path)``; usually without reading them."""
+        """Whether the process is among ``processes(path)``; usually without listing these."""
         ...
 
     async def kill(self, path: str) -> None:
-        """Kill every process in the group and below, and return once they have ended."""
+        """Kill every process in the group and below, and wait until they have ended. Raises HostFailure."""
         ...
 
     async def freeze(self, path: str, *, frozen: bool) -> None:
-        """Freeze or thaw every process in the group and below, and return once it is done. Raises HostFailure."""
+        """Freeze or thaw every process in the group and below, and wait for completion. Raises HostFailure."""
         ...
 
     def frozen(self, path: str) -> bool:
@@ -100,7 +104,7 @@ class Cgroups(Protocol):
         ...
 
     async def remove(self, path: str) -> None:
-        """Remove the group and those below it in every hierarchy; no effect if it is missing."""
+        """Remove the group and those below it in every hierarchy; no effect if it does not exist."""
         ...
 
     async def children(self, path: str) -> tuple[str, ...]:
@@ -108,19 +112,19 @@ class Cgroups(Protocol):
         ...
 
     def directories(self, path: str, *, legacy: bool = False) -> tuple[Path, ...]:
-        """The group's directory in each hierarchy: writing a PID to ``cgroup.procs`` in all of them enters it.
+        """The group's directory in each hierarchy, or in those of v1 only.
 
-        With ``legacy`` in those of v1 only.
+        A process enters the group when its PID is written to ``cgroup.procs`` in all of them.
         """
         ...
 
     def directories_of_monitor(self, path: str) -> tuple[Path, ...]:
-        """The same for the group of a monitor. With v1, entering them by ``tasks`` does not block."""
+        """The same for a monitor's group. With v1, writing to ``tasks`` instead of ``cgroup.procs`` does not block."""
         ...
 
 
 class LinuxCgroups:
-    """Detects how this host mounts its hierarchies. Calls that may block run in a thread."""
+    """Detects the hierarchies that this host has mounted. Calls that may block run in a thread."""
 
     def __init__(self, root: Path = Path("/sys/fs/cgroup")) -> None:
         self._unified: UnifiedTree | None = None
@@ -137,69 +141,57 @@ class LinuxCgroups:
 
     @property
     def layout(self) -> str:
-        """``unified``, ``hybrid`` or ``legacy``."""
         if not self._legacy.trees:
             return "unified"
         return "hybrid" if self._unified else "legacy"
 
     @property
     def unified(self) -> Path | None:
-        """Where the v2 hierarchy is mounted."""
         return self._unified.root if self._unified else None
 
     async def create(self, path: str, *, owner: int | None = None, monitor: str = "") -> None:
-        """Make the group in every hierarchy."""
         await _in_thread(lambda: self._create(path, owner, monitor))
 
     async def exists(self, path: str) -> bool:
-        """Whether the group is there in any hierarchy."""
         return any(tree.exists(path) for tree in self._trees)
 
     async def enter(self, path: str, process: ProcessRef) -> None:
-        """Put a process into the group, in every hierarchy."""
         await _in_thread(lambda: self._enter(path, process))
 
     async def limit(self, path: str, limits: Limits) -> None:
         await _in_thread(lambda: self._limiting().limit(path, limits))
 
     async def allow_devices(self, path: str, rules: Sequence[str]) -> bool:
-        """Allow access to these devices only."""
         return await in_thread(self._legacy.allow_devices, path, rules)
 
     async def allow_device(self, path: str, rule: str, *, allowed: bool) -> bool:
-        """Allow access to one more device, or remove it."""
         return await in_thread(self._legacy.allow_device, path, rule, allowed=allowed)
 
     def usage(self, path: str) -> Usage:
-        """What the group uses now."""
         return self._limiting().usage(path)
 
     def activity(self, path: str) -> tuple[int, int]:
-        """In two readings."""
         return self._limiting().activity(path)
 
     def processes(self, path: str) -> Sequence[int]:
-        """Numbers of all processes in the group and below."""
         return sorted(set().union(*(tree.processes(path) for tree in self._trees)))
 
     def holds(self, path: str, pid: int) -> bool:
-        """By ``/proc/PID/cgroup``, or by the groups' processes if the names differ (no cgroup namespace)."""
+        """By ``/proc/PID/cgroup``; if the path differs there, by the groups' processes."""
         inside = _memberships(pid)
         groups = (inside.get(self._key(tree), "") for tree in self._trees)
         return any(map(partial(_is_below, path), groups)) or pid in self.processes(path)
 
     async def kill(self, path: str) -> None:
-        """Kill every process in the group and below."""
         await finish(self._kill(path))
 
     async def freeze(self, path: str, *, frozen: bool) -> None:
-        """Stop, or let go on, every process in the group and below."""
         wait = 0.0005
         if not await self.exists(path):
             raise HostFailure(f"There is no control group {path}")
         for attempt in range(int(_PATIENCE / 0.05)):
-            # The v1 freezer fails on processes that are about to fork. It is written again, and thawed in between,
-            # because it may never finish otherwise.
+            # The v1 freezer may miss processes that are about to fork, and then never completes: FROZEN is written
+            # again, now and then after thawing.
             if frozen and attempt % 8 == 7:
                 await _in_thread(lambda: self._freezing().freeze(path, frozen=False))
                 wait = 0.0005
@@ -213,30 +205,25 @@ class LinuxCgroups:
         )
 
     def frozen(self, path: str) -> bool:
-        """Whether the group is frozen."""
         return self._freezing().frozen(path)
 
     async def remove(self, path: str) -> None:
-        """Remove the group and those below it in every hierarchy."""
         await finish(self._remove(path))
 
     async def children(self, path: str) -> tuple[str, ...]:
-        """Names of the groups directly below ``path`` in any hierarchy."""
         return tuple(sorted({name for tree in self._trees for name in subdirectories(tree.directory(path))}))
 
     def directories(self, path: str, *, legacy: bool = False) -> tuple[Path, ...]:
-        """Where the group is in each hierarchy, or in those of v1."""
         return tuple(Path(tree.directory(path)) for tree in (self._legacy.trees if legacy else self._trees))
 
     def directories_of_monitor(self, path: str) -> tuple[Path, ...]:
-        """With v1, only in the hierarchies that a monitor needs."""
         return tuple(Path(tree.directory(path)) for tree in self._legacy.necessary or self._trees)
 
     def _limiting(self) -> UnifiedTree | LegacyTrees:
         return self._unified if self._unified and not self._legacy.trees else self._legacy
 
     def _freezing(self) -> UnifiedTree | LegacyTrees:
-        # Engines use the v1 freezer if there is one.
+        # The engines (crun, runc) use the v1 freezer if there is one.
         return self._unified if self._unified and not self._legacy.freezes else self._legacy
 
     def _create(self, path: str, owner: int | None, monitor: str) -> None:
@@ -252,11 +239,11 @@ class LinuxCgroups:
         with hold(process):
             inside = _memberships(process.pid)
         for tree in self._trees:
-            # Moving a process takes the kernel a grace period, so a process that is in the group already is not moved.
+            # Moving a process waits for a grace period, so one that is in the group already is not moved.
             if not _is_below(path, inside.get(self._key(tree), "")):
                 tree.enter(path, process.pid)
         with hold(process):
-            pass  # still running after it was moved, so its PID was not reused
+            pass  # it still runs, so its PID was not reused and no other process was moved
 
     def _key(self, tree: Tree) -> frozenset[str]:
         return frozenset() if tree is self._unified else tree.controllers
@@ -269,13 +256,15 @@ class LinuxCgroups:
                 return
             await asyncio.sleep(wait)
             wait = min(wait * 2, 0.05)
-        raise HostFailure(f"Processes of {path} do not die", evidence=f"left are {', '.join(map(str, left[:10]))}")
+        raise HostFailure(
+            f"Processes of {path} do not end after SIGKILL", evidence=f"left are {', '.join(map(str, left[:10]))}"
+        )
 
     def _kill_once(self, path: str, *, one_by_one: bool) -> Sequence[int]:
         """Kill, and return the PIDs that are left."""
         if not self.processes(path):
             return ()
-        # Beside v1 hierarchies, v2 may have none of the processes.
+        # On a hybrid host the v2 group may be empty.
         at_once = self._unified is not None and bool(self._unified.processes(path)) and self._unified.kill(path)
         if one_by_one or not at_once:
             # Frozen processes cannot fork while they are listed.
@@ -323,7 +312,7 @@ def _is_below(path: str, group: str) -> bool:
 
 
 def _memberships(pid: int) -> dict[frozenset[str], str]:
-    """Controllers -> group of a process; cgroup2 has no controllers. Empty if the process has ended."""
+    """Controllers of a hierarchy (none for cgroup v2) -> group of the process there. Empty if the process has ended."""
     try:
         return parse_memberships(Path(f"/proc/{pid}/cgroup").read_bytes())
     except OSError:
@@ -340,5 +329,5 @@ def parse_memberships(data: bytes) -> dict[frozenset[str], str]:
 
 
 async def _in_thread(work: Callable[[], None]) -> None:
-    # A cancelled caller rolls back, which must not overlap with this.
+    # in_thread waits for the thread even when cancelled: a rollback must not overlap with this work.
     await in_thread(work)

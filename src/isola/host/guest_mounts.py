@@ -2,8 +2,8 @@
 
 The instance is hostile. Its paths are resolved by the kernel below its root (``RESOLVE_IN_ROOT``), once, into a
 descriptor, and the mount is attached to that descriptor, so concurrent changes of symbolic links have no effect. Root
-inside administers its mount namespace, so the attributes of mounts are locked, or it could clear them. The
-thread that enters the namespace keeps the host's user namespace and reads no data there.
+inside may change its mount namespace, so the attributes of mounts are locked (``sealed_mounts``): it could clear them
+otherwise. The thread that enters the mount namespace stays in the host's user namespace, and reads no file there.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ class Graft:
 
     source: Path | None = None
     beneath: Path | None = None
-    """A directory that links on the way to ``source`` must not lead out of, because others may write to it."""
+    """``source`` is resolved below this directory, and symbolic links must not leave it: others may write there."""
     read_only: bool = False
     recursive: bool = False
-    """With all that is mounted below ``source``."""
+    """Include the mounts below ``source``."""
     propagation: str = "private"
     """One of PROPAGATIONS, for mounts made later. Mounts made inside are never visible on the host."""
     idmap: IdRange | None = None
-    """Shift the files' owners into this range; None: as on the host."""
+    """Shift the ids of the files' owners into this range; None: unchanged."""
     nodes: bool = False
-    """Device nodes in it can be opened, if the control group permits it."""
+    """Device nodes in it may be opened, if the control group allows them too."""
     set_ids: bool = True
     executable: bool = True
     size: int = 0
@@ -70,7 +70,7 @@ class Tree:
     number: int
     """Its mount id, which attaching does not change."""
     directory: bool
-    """Whether it can be mounted on a directory; else on a file."""
+    """Whether it must be mounted on a directory, or on a file."""
     descriptor: int = -1
 
 
@@ -78,7 +78,7 @@ class GuestMounts(Protocol):
     """Attaches mounts in the namespace of a process, and detaches them. Raises WrongState if it has ended."""
 
     def prepare(self, graft: Graft) -> AbstractAsyncContextManager[Tree]:
-        """Create the mount; it is removed after the context unless it was attached.
+        """Create a detached mount, which disappears at the end of the context unless it was attached.
 
         Raises NotFound (no source), HostFailure.
         """
@@ -110,7 +110,6 @@ class LinuxGuestMounts:
 
     @asynccontextmanager
     async def prepare(self, graft: Graft) -> AsyncIterator[Tree]:
-        """Make the mount."""
         made: list[Tree] = []
         try:
             await in_thread(lambda: made.append(_prepared(graft)))
@@ -123,16 +122,13 @@ class LinuxGuestMounts:
         await in_thread(_put, process, tree, target, owner)
 
     async def take(self, process: ProcessRef, mount: int) -> None:
-        """Unmount."""
         await in_thread(_take, process, mount)
 
     async def there(self, process: ProcessRef) -> frozenset[int]:
-        """From the process's mount table."""
         return await in_thread(lambda: frozenset(_points(process)))
 
     @contextmanager
     def root(self, process: ProcessRef) -> Iterator[int]:
-        """From ``/proc/PID/root``."""
         descriptor = open_of(process, "root", os.O_PATH | os.O_DIRECTORY)
         try:
             yield descriptor
@@ -180,7 +176,7 @@ def _put(process: ProcessRef, tree: Tree, target: str, owner: int) -> None:
 
 
 def _take(process: ProcessRef, mount: int) -> None:
-    # Opened outside, because /proc inside is controlled by the instance.
+    # Opened on the host, because the instance controls what is mounted on its own /proc.
     table = open_of(process, "mountinfo")
 
     def inside(root: int) -> None:
@@ -194,7 +190,7 @@ def _take(process: ProcessRef, mount: int) -> None:
                 kernel.unmount_in(above, name)
             finally:
                 os.close(above)
-        raise OSError(errno.EBUSY, "too much is mounted on top of it")
+        raise OSError(errno.EBUSY, "too many mounts are on top of it")
 
     try:
         _inside(process, inside, "Cannot unmount a device inside the instance", _HIDDEN)
@@ -203,7 +199,7 @@ def _take(process: ProcessRef, mount: int) -> None:
 
 
 def _opened(graft: Graft, source: Path) -> int:
-    """An ``O_PATH`` descriptor of the source, so that what is checked is what is mounted."""
+    """An ``O_PATH`` descriptor of the source, so that exactly the file that was checked is mounted."""
     try:
         if graft.beneath is None:
             return os.open(source, os.O_PATH | os.O_CLOEXEC)
@@ -218,13 +214,13 @@ def _opened(graft: Graft, source: Path) -> int:
     except OSError as error:
         if error.errno == errno.EXDEV:
             raise Forbidden(
-                f"{source} leads out of {graft.beneath}", remedy="name a path without such links"
+                f"{source} leads out of {graft.beneath}", remedy="name a path without symbolic links that leave it"
             ) from error
-        raise HostFailure(f"Cannot look at {source}", evidence=str(error)) from error
+        raise HostFailure(f"Cannot examine {source}", evidence=str(error)) from error
 
 
 def _tree(graft: Graft, source: int | None) -> int:
-    """A detached mount with its attributes."""
+    """A descriptor of a detached mount with its attributes."""
     if source is None:
         owner = str(graft.owner)
         options = {"source": "isola", "size": str(graft.size), "mode": "0755", "uid": owner, "gid": owner}
@@ -251,12 +247,12 @@ def _tree(graft: Graft, source: int | None) -> int:
 
 
 def _first_propagation(graft: Graft) -> str:
-    """Before the attributes are locked, because locking clones the mount, and makes shared mounts slaves."""
+    """The propagation until the attributes are locked, which copies the mount and turns a shared one into a slave."""
     return {"private": "private", "unbindable": "private"}.get(graft.propagation, "slave")
 
 
 def _place(root: int, target: str, *, directory: bool, owner: int) -> int:
-    """A descriptor of the mount point. Missing parts of the path are created step by step."""
+    """An ``O_PATH`` descriptor of the mount point. Missing parts of the path are created one after the other."""
     parts = [part for part in target.split("/") if part not in ("", ".")]
     if not parts or ".." in parts:
         raise InvalidInput(f"Cannot mount on {target[:200]!r} inside", remedy="name an absolute path below /")
@@ -285,7 +281,7 @@ def _made(root: int, parent: bytes, name: str, directory: bool, owner: int) -> i
     """Create a directory or an empty file, and open it without following a link that may have replaced it."""
     above = kernel.open_beneath(root, parent or b".", os.O_PATH | os.O_DIRECTORY, _IN_ROOT)
     try:
-        # A file system that was mounted inside refuses files of ids that the instance does not have.
+        # File systems mounted in the instance's user namespace refuse new files of ids that are not mapped there.
         with contextlib.suppress(FileExistsError), owner_of_files(owner):
             if directory:
                 os.mkdir(name, 0o755, dir_fd=above)
@@ -316,7 +312,7 @@ def _parsed(table: int) -> dict[int, bytes]:
 
 
 def _inside(process: ProcessRef, work: Callable[[int], T], message: str, remedy: str = "") -> T:
-    """Run in a thread that has entered the mount namespace of the process; ``work`` is given its root."""
+    """Call ``work`` with the root directory of the process, in a thread that has entered its mount namespace."""
     namespace = open_of(process, "ns/mnt")
     outcome: list[T] = []
     failed: list[BaseException] = []

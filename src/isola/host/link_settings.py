@@ -34,12 +34,12 @@ def prepare_router(link: str, *, ipv6: bool) -> None:
 
 
 def forward(link: str, *, ipv4: bool, ipv6: bool) -> None:
-    """Forward between this link and others for the named families, and for no other family."""
+    """Enable forwarding between this link and others for the named address families; disable it for the other."""
     if ipv4:
         _set("ipv4/ip_forward", "1")
     _set(f"ipv4/conf/{link}/forwarding", "1" if ipv4 else "0")
     if ipv6:
-        # A kernel that forwards ignores router advertisements unless ``accept_ra`` is 2.
+        # While forwarding is enabled, the kernel ignores router advertisements unless ``accept_ra`` is 2.
         for conf in (_NET / "ipv6/conf").iterdir():
             if _get(f"ipv6/conf/{conf.name}/accept_ra") == "1":
                 _set(f"ipv6/conf/{conf.name}/accept_ra", "2")
@@ -48,8 +48,8 @@ def forward(link: str, *, ipv4: bool, ipv6: bool) -> None:
         _set(f"ipv6/conf/{link}/forwarding", "1" if ipv6 else "0")
 
 
-def answer_for_others(link: str) -> None:
-    """Answer neighbours on a link for the IPv6 addresses that are proxied there."""
+def enable_ndp_proxy(link: str) -> None:
+    """Answer NDP requests on a link for the addresses that are proxied there."""
     _set(f"ipv6/conf/{link}/proxy_ndp", "1")
 
 
@@ -61,7 +61,7 @@ def _get(name: str) -> str:
 
 
 def _set(name: str, value: str) -> None:
-    """Only where it differs: writing some of these resets others."""
+    """Write only if the value differs, because writing some of these settings resets others."""
     if _get(name) == value:
         return
     try:

@@ -1,8 +1,8 @@
-"""Network links: bridges, pairs, and their ends inside instances.
+"""Network links: bridges, veth pairs, macvlans and taps, and the ends inside instances.
 
-The Linux side speaks through iproute2 in batch mode, one short process per verb, but for the two that every start and
-stop needs. A pair is born with its far end already in the instance's namespace, because moving a link between
-namespaces afterwards makes the kernel wait for a grace period (20 ms instead of 4).
+``LinuxLinks`` runs ``ip -batch``, one process per call. Creating a pair and deleting links use netlink without a
+process, because every start and stop needs them. A pair is created with its peer already in the instance's namespace:
+moving a link to another namespace later makes the kernel wait for a grace period (20 ms instead of 4).
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _LINE = re.compile(r"[A-Za-z0-9_.:/ +-]+", re.ASCII)
 _ARP = 0x0806
 _ARP_REQUEST = bytes.fromhex("0001 0800 06 04 0001")
 """Ethernet, IPv4, sizes of their addresses, request."""
-_EVERYBODY = b"\xff" * 6
-_LEAST_BURST = 16_384
-"""Bytes that a shaped link may send at once."""
-_VANISHING = (0, 0.005, 0.02, 0.1, 0.5)
+_BROADCAST = b"\xff" * 6
+_MIN_BURST = 16_384
+"""Minimum burst of a rate limit, in bytes."""
+_DELETE_PAUSES = (0, 0.005, 0.02, 0.1, 0.5)
 """Seconds before each attempt at deleting a link."""
 
 
@@ -48,17 +48,17 @@ class Bridge:
     mtu: int = 1500
     mac: str | None = None
     alias: str = ""
-    """Alias of the link, names its owner in ``ip link``."""
+    """Shown by ``ip link``: names the owner."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A veth pair: ``host`` stays here as a port of ``bridge``, ``peer`` is the name of the end inside."""
+    """A veth pair: ``host`` is the end on the host, a port of ``bridge``; ``peer`` is the name of the end inside."""
 
     host: str
     peer: str
     bridge: str
-    """Empty: the host's end is no port of any."""
+    """Empty: the host's end is not a port of a bridge."""
     mac: str
     """MAC address of the peer."""
     mtu: int = 1500
@@ -66,9 +66,9 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Tap:
-    """A port of ``bridge`` whose other end is a descriptor: that of a virtual machine's monitor.
+    """A port of ``bridge`` whose other end is a file descriptor, held by the monitor of a virtual machine.
 
-    It remains when the monitor ends. Only root and the user ``owner`` may open it.
+    It is persistent: it remains when the monitor ends. Only root and the user ``owner`` may open it.
     """
 
     name: str
@@ -79,19 +79,19 @@ class Tap:
 
 @dataclass(frozen=True, slots=True)
 class Inside:
-    """How the far end is set up, when the host does it: addresses with prefix length, default routes."""
+    """Configuration of the peer, if the host does it: addresses with prefix length, and default routes."""
 
     addresses: tuple[str, ...] = ()
     gateways: tuple[str, ...] = ()
     metric: int = 1024
-    """Of the default routes: of several NICs, that with the lowest is the way out."""
+    """Of the default routes. If there are several NICs, the route with the lowest metric is used."""
     onlink: bool = False
-    """The gateways are reachable directly, although they are in no subnet of an address inside."""
+    """The gateways are reachable directly, although they are in none of the subnets of the addresses inside."""
 
 
 @dataclass(frozen=True, slots=True)
 class Macvlan:
-    """A link inside with a MAC address of its own on a link of the host; it talks to others there, not to the host."""
+    """A link inside with its own MAC address on a link of the host; it reaches that link's network, not the host."""
 
     parent: str
     peer: str
@@ -103,24 +103,24 @@ class Macvlan:
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """What the host knows of the far end of a pair that is no port of a bridge."""
+    """Addresses and routes on the host for a pair that is not a port of a bridge."""
 
     addresses: tuple[str, ...] = ()
     """Of the host's end, with prefix length."""
     subnets: tuple[str, ...] = ()
-    """Reached through it."""
+    """Routed to the link."""
     proxied: tuple[str, ...] = ()
-    """Addresses that are answered for on the link ``parent``: neighbours there reach them."""
+    """Addresses for which the host answers ARP and NDP on the link ``parent``, so that neighbours there reach them."""
     parent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class LinkView:
-    """A link as it stands in the daemon's namespace."""
+    """State of a link in the daemon's network namespace."""
 
     name: str
     kind: str
-    """``bridge``, ``veth``, ``loopback``, ``physical``, or the kernel's word for another virtual link."""
+    """``bridge``, ``veth``, ``loopback``, ``physical``, or the kernel's name for another kind of virtual link."""
     state: InterfaceState
     alias: str = ""
     master: str = ""
@@ -130,7 +130,7 @@ class Links(Protocol):
     """Create, delete and list links in the daemon's network namespace."""
 
     async def create_bridge(self, bridge: Bridge) -> None:
-        """Create it, up, with its addresses. Raises AlreadyExists, HostFailure; nothing stays when it fails."""
+        """Create it, up, with its addresses. Raises AlreadyExists, HostFailure; nothing remains after a failure."""
         ...
 
     async def set_addresses(self, link: str, addresses: Sequence[str], mtu: int, mac: str | None = None) -> None:
@@ -138,19 +138,19 @@ class Links(Protocol):
         ...
 
     async def connect(self, pair: Pair, namespace: Path, inside: Inside | None = None) -> None:
-        """Create a pair: the host end up and in its bridge, the peer in the network namespace that a file refers to.
+        """Create a pair: the host's end up and a port of its bridge, the peer in the network namespace of this file.
 
-        With ``inside`` the peer is set up and brought up there too, and so is ``lo``; without it the peer is down.
-        Raises AlreadyExists, WrongState (there is no such namespace), HostFailure; nothing stays when it fails.
+        With ``inside`` the peer is configured and brought up, and so is ``lo``; without it the peer is down.
+        Raises AlreadyExists, WrongState (no such namespace), HostFailure; nothing remains after a failure.
         """
         ...
 
     async def create_tap(self, tap: Tap) -> None:
-        """Create it, up, as a port of its bridge. Raises AlreadyExists, HostFailure; nothing stays when it fails."""
+        """Create it, up, as a port of its bridge; nothing remains if this fails. Raises AlreadyExists, HostFailure."""
         ...
 
     async def create_macvlan(self, link: Macvlan, namespace: Path, inside: Inside | None = None) -> None:
-        """Create it in a network namespace, set up as by ``connect``. Raises WrongState, NotFound (no parent)."""
+        """Create it in a network namespace, configured as by ``connect``. Raises WrongState, NotFound (no parent)."""
         ...
 
     async def delete_inside(self, link: str, namespace: Path) -> None:
@@ -158,19 +158,19 @@ class Links(Protocol):
         ...
 
     async def route(self, link: str, routing: Routing) -> None:
-        """Route packets through an existing link. Deleting the link removes all but ``proxied``."""
+        """Configure an existing link. Deleting the link removes all of this but ``proxied``."""
         ...
 
     async def unproxy(self, routing: Routing) -> None:
-        """Remove the proxy entry of ``proxied``; no effect if there is none."""
+        """Remove the proxy entries of ``proxied``; no effect if there are none."""
         ...
 
     async def isolate(self, link: str, *, isolated: bool) -> None:
-        """Whether a port of a bridge talks to other isolated ports."""
+        """Set whether a port of a bridge is isolated: isolated ports cannot reach each other."""
         ...
 
     async def shape(self, link: str, rate: int | None) -> None:
-        """Limit what the host sends through a link, in bits per second; None: no limit."""
+        """Limit what the host sends through a link to ``rate`` bits per second; None: no limit."""
         ...
 
     async def join(self, bridge: str, links: Sequence[str]) -> None:
@@ -182,27 +182,23 @@ class Links(Protocol):
         ...
 
     async def exists(self, link: str) -> bool:
-        """Whether a link of this name is in this namespace."""
+        """Whether the daemon's network namespace has a link of this name."""
         ...
 
     async def names(self, prefix: str = "") -> tuple[str, ...]:
         """Names of all links that start with ``prefix``, sorted."""
         ...
 
-    async def find(self, link: str) -> LinkView | None:
-        """One link as it stands, or None."""
-        ...
+    async def find(self, link: str) -> LinkView | None: ...
 
-    async def all(self) -> tuple[LinkView, ...]:
-        """Every link as it stands."""
-        ...
+    async def all(self) -> tuple[LinkView, ...]: ...
 
     async def routes(self) -> tuple[str, ...]:
         """Subnets this host has routes to (``10.0.0.0/8``, ``fd00::/64``), default routes aside."""
         ...
 
     async def enable_forwarding(self, link: str, *, ipv4: bool, ipv6: bool) -> None:
-        """Let the kernel forward between this link and others for the named families, and for no other family."""
+        """Enable forwarding between this link and others for these address families, and disable it for the other."""
         ...
 
     async def send(self, link: str, address: str, port: int, message: bytes) -> None:
@@ -219,13 +215,11 @@ class Links(Protocol):
 
 
 class LinuxLinks:
-    """Links by ``ip -batch``."""
-
     def __init__(self, processes: Processes) -> None:
         self._processes = processes
 
     async def create_bridge(self, bridge: Bridge) -> None:
-        """Created down, so that duplicate address detection can be switched off before addresses are added."""
+        """Created down, so that duplicate address detection is disabled before addresses are added."""
         _check_name(bridge.name)
         if await self.exists(bridge.name):
             raise AlreadyExists(f"A link named {bridge.name!r} is there already", remedy="choose another name")
@@ -265,7 +259,7 @@ class LinuxLinks:
             await in_thread(link_settings.prepare_router, link, ipv6=False)
 
     async def connect(self, pair: Pair, namespace: Path, inside: Inside | None = None) -> None:
-        """Without a program, because every start does it; with one only if the host configures the peer."""
+        """By netlink, because every start needs it. ``ip`` is run only if the host configures the peer."""
         for name in (pair.host, pair.peer):
             _check_name(name)
         if await self.exists(pair.host):
@@ -285,7 +279,6 @@ class LinuxLinks:
             os.close(opened)
 
     async def create_tap(self, tap: Tap) -> None:
-        """One process."""
         _check_name(tap.name)
         if await self.exists(tap.name):
             raise AlreadyExists(f"A link named {tap.name!r} is there already")
@@ -321,7 +314,6 @@ class LinuxLinks:
             os.close(opened)
 
     async def delete_inside(self, link: str, namespace: Path) -> None:
-        """By a process that enters the namespace."""
         try:
             opened = network_namespace.open_at(namespace)
         except WrongState:
@@ -332,11 +324,10 @@ class LinuxLinks:
             os.close(opened)
 
     async def route(self, link: str, routing: Routing) -> None:
-        """Addresses first, then the kernel's settings for forwarding."""
-        await in_thread(link_settings.forward, link, ipv4=True, ipv6=self.has_ipv6())
-        spoken = self.has_ipv6()
+        ipv6 = self.has_ipv6()
+        await in_thread(link_settings.forward, link, ipv4=True, ipv6=ipv6)
         addresses, subnets, proxied = (
-            [each for each in some if spoken or ":" not in each]
+            [each for each in some if ipv6 or ":" not in each]
             for some in (routing.addresses, routing.subnets, routing.proxied)
         )
         await self._batch(
@@ -345,40 +336,37 @@ class LinuxLinks:
             *(f"neigh replace proxy {address} dev {routing.parent}" for address in proxied),
         )
         if routing.parent:
-            await in_thread(link_settings.forward, routing.parent, ipv4=True, ipv6=self.has_ipv6())
+            await in_thread(link_settings.forward, routing.parent, ipv4=True, ipv6=ipv6)
         if any(":" in address for address in proxied):
-            await in_thread(link_settings.answer_for_others, routing.parent)
+            await in_thread(link_settings.enable_ndp_proxy, routing.parent)
 
     async def unproxy(self, routing: Routing) -> None:
-        """Without checking whether they exist."""
         lines = (f"neigh del proxy {address} dev {routing.parent}" for address in routing.proxied)
         await self._batch(*lines, force=True)
 
     async def isolate(self, link: str, *, isolated: bool) -> None:
-        """A flag of the port."""
         await self._batch(f"link set {link} type bridge_slave isolated {'on' if isolated else 'off'}")
 
     async def shape(self, link: str, rate: int | None) -> None:
-        """A token bucket filter in place of the link's queue."""
+        """By a token bucket filter as the link's root qdisc. The burst is the amount sent in 10 ms at this rate."""
         if rate is None:
             await self._processes.run(["tc", "qdisc", "del", "dev", link, "root"], check=False)
             return
-        burst = max(rate // 800, _LEAST_BURST)
+        burst = max(rate // 800, _MIN_BURST)
         limits = ["rate", f"{rate}bit", "burst", str(burst), "latency", "50ms"]
         await self._processes.run(["tc", "qdisc", "replace", "dev", link, "root", "tbf", *limits])
 
     async def join(self, bridge: str, links: Sequence[str]) -> None:
-        """One process for all links."""
         there = set(await self.names())
         await self._batch(*(f"link set {link} master {bridge} up" for link in links if link in there))
 
     async def delete(self, *links: str) -> None:
-        """Errors are ignored if the link is gone, because a pair may disappear with its namespace meanwhile.
+        """Errors count only if the link still exists, because a pair may disappear with its namespace meanwhile.
 
-        A link that the kernel is removing cannot be deleted, and its settings remain briefly.
+        It is tried again, because a link that the kernel is just removing refuses deletion and is visible for a while.
         """
         doomed = [link for link in links if await self.exists(link)]
-        for pause in _VANISHING:
+        for pause in _DELETE_PAUSES:
             if not doomed:
                 return
             await asyncio.sleep(pause)
@@ -389,26 +377,24 @@ class LinuxLinks:
             raise HostFailure(f"Cannot delete link {', '.join(doomed)}")
 
     async def exists(self, link: str) -> bool:
-        """From the kernel's directories of settings, without a process."""
+        """By the directories below ``/proc/sys/net``, without starting a process."""
         return link_settings.is_link(link)
 
     async def names(self, prefix: str = "") -> tuple[str, ...]:
-        """From the same directory."""
         return tuple(sorted(name for name in link_settings.links() if name.startswith(prefix)))
 
     async def find(self, link: str) -> LinkView | None:
-        """None also if it disappears meanwhile."""
+        """Also None if the link disappears meanwhile."""
         if not await self.exists(link):
             return None
         views = await self._show("dev", link)
         return views[0] if views else None
 
     async def all(self) -> tuple[LinkView, ...]:
-        """One process."""
         return await self._show()
 
     async def routes(self) -> tuple[str, ...]:
-        """Of every routing table: a VPN may keep its own."""
+        """Of all routing tables, because VPNs often use one of their own."""
         found: set[str] = set()
         for family in ("-4", "-6") if self.has_ipv6() else ("-4",):
             answer = await self._processes.run(["ip", "-j", family, "route", "show", "table", "all"])
@@ -416,11 +402,11 @@ class LinuxLinks:
         return tuple(sorted(found - {"default"}))
 
     async def enable_forwarding(self, link: str, *, ipv4: bool, ipv6: bool) -> None:
-        """In a thread, because these writes wait for a lock of the kernel."""
+        """In a thread, because writing these settings waits for a kernel lock (RTNL)."""
         await in_thread(link_settings.forward, link, ipv4=ipv4, ipv6=ipv6 and self.has_ipv6())
 
     async def send(self, link: str, address: str, port: int, message: bytes) -> None:
-        """Bound to the link, so that a program that listens on that link only receives it."""
+        """With SO_BINDTODEVICE: a receiver that is bound to the link gets only what arrives over it."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         try:
             with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC) as sender:
@@ -430,21 +416,20 @@ class LinuxLinks:
             raise HostFailure(f"Cannot send to {address} over {link}", evidence=str(error)) from error
 
     async def announce(self, link: str, mac: str, address: str) -> None:
-        """By an ARP announcement (RFC 5227), which updates existing entries of neighbours and adds none."""
+        """By an ARP announcement (RFC 5227): neighbours update the entries that they have, and add none."""
         sender = bytes.fromhex(mac.replace(":", ""))
         packet = _ARP_REQUEST + sender + IPv4Address(address).packed + bytes(6) + IPv4Address(address).packed
         try:
             raw = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
             try:
-                raw.sendto(packet, (link, _ARP, 0, 0, _EVERYBODY))
+                raw.sendto(packet, (link, _ARP, 0, 0, _BROADCAST))
             finally:
-                # The kernel closes such a socket only after a grace period of several milliseconds.
+                # Closing a packet socket waits for a grace period of several milliseconds.
                 asyncio.get_running_loop().run_in_executor(None, raw.close)
         except OSError as error:
             raise HostFailure(f"Cannot announce {address} on {link}", evidence=str(error)) from error
 
     def has_ipv6(self) -> bool:
-        """Its settings are there."""
         return link_settings.has_ipv6()
 
     async def _set_up_inside(self, peer: str, namespace: int, inside: Inside) -> None:
@@ -478,13 +463,13 @@ class LinuxLinks:
 
 
 def _file(descriptor: int) -> str:
-    """A path to a descriptor for a program that inherits it."""
+    """A path by which a program that inherits the descriptor can open it."""
     return f"/proc/self/fd/{descriptor}"
 
 
 def _check_name(name: str) -> None:
     if name in ("all", "default") or not _LINK.fullmatch(name):
-        remedy = "use up to 15 letters, digits, dots, hyphens and underscores; all and default are the kernel's"
+        remedy = "use up to 15 letters, digits, dots, hyphens and underscores; all and default are reserved"
         raise InvalidInput(f"Invalid link name {name[:40]!r}", field="name", remedy=remedy)
 
 
@@ -493,7 +478,7 @@ def _any_ipv6(addresses: Iterable[str]) -> bool:
 
 
 def _add_address(link: str, address: str, *, replace: bool = False) -> str:
-    # nodad: a bridge without ports has no carrier, and its address would stay tentative, unusable, until it has.
+    # nodad: a bridge without ports has no carrier, and without one an IPv6 address stays tentative, which is unusable.
     return f"addr {'replace' if replace else 'add'} {address} dev {link} " + ("nodad" if ":" in address else "brd +")
 
 

@@ -1,4 +1,4 @@
-"""Mounts: overlay roots over id-mapped layers, directories with shifted ids, disks and their images."""
+"""Mounts on the host: overlays of id-mapped layers, bind mounts with shifted ids, and disks or disk images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from isola.host.threads import in_thread
 from isola.model.identity import IdRange
 
 _OPTIONS = "index=off,xino=off,metacopy=off,redirect_dir=nofollow"
-"""Without redirects and metadata-only copies, which an untrusted layer could forge."""
+"""Without redirects and metadata-only copies: an untrusted layer could contain forged xattrs of both."""
 _OPTIONS_SIZE = 4095
 """``mount(2)`` takes one page of options."""
 _REASONS = {
@@ -31,21 +31,21 @@ _REASONS = {
     errno.ENOSPC: "too many user namespaces or mounts: raise user.max_user_namespaces or fs.mount-max",
 }
 _DISK_REASONS = {
-    errno.EINVAL: "it holds no file system of this kind, or one that is damaged: the kernel's log (dmesg) says more",
+    errno.EINVAL: "it has no file system of this kind, or a damaged one: the kernel's log (dmesg) says more",
     errno.ENODEV: "the kernel lacks this file system: load its module",
-    errno.ENOENT: "is the loop module loaded, and /dev/loop-control there?",
+    errno.ENOENT: "is the loop module loaded, and does /dev/loop-control exist?",
     errno.EBUSY: "it is in use, or mounted elsewhere",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class OverlayMount:
-    """An overlay whose lower layers are shown with ids shifted into ``idmap``; nothing is copied or chowned."""
+    """An overlay whose lower layers are id-mapped: their ids are shifted into ``idmap`` without changing files."""
 
     lower: tuple[Path, ...]
     """Bottom layer first; at least one."""
     upper: Path | None
-    """None: read-only, with at least two layers and no ``idmap``."""
+    """None: a read-only overlay, which needs at least two layers and has no ``idmap``."""
     work: Path | None
     """On the file system of ``upper``. While mounting, layers are briefly mounted in ``<work>.lower`` beside it."""
     target: Path
@@ -82,7 +82,7 @@ class Mounts(Protocol):
     """Mount, unmount, and list mounts."""
 
     async def bind(self, mount: BindMount) -> None:
-        """Mount, without mounts below the source; both directories exist. Raises HostFailure."""
+        """Mount the source without the mounts below it; both directories must exist. Raises HostFailure."""
         ...
 
     async def disk(self, mount: DiskMount) -> None:
@@ -97,7 +97,7 @@ class Mounts(Protocol):
         ...
 
     async def overlay(self, mount: OverlayMount) -> None:
-        """Mount; the target exists. Nothing stays mounted when it fails. Raises HostFailure."""
+        """Mount on an existing directory. Nothing stays mounted after a failure. Raises HostFailure."""
         ...
 
     async def unmount(self, target: Path) -> None:
@@ -105,16 +105,16 @@ class Mounts(Protocol):
         ...
 
     async def share(self, process: ProcessRef) -> None:
-        """Make the propagation of all mounts that a process sees shared.
+        """Make all mounts in the mount namespace of a process shared.
 
         Raises WrongState when the process has ended, HostFailure.
         """
         ...
 
     async def responds(self, target: Path, seconds: float = 1.0) -> bool:
-        """Whether the file system mounted there responds in time: a FUSE server may be dead or hang.
+        """Whether the file system mounted there responds in time: a FUSE server may have ended or hang.
 
-        While one hangs, it is not accessed again.
+        While a check hangs, no second one is started.
         """
         ...
 
@@ -128,11 +128,11 @@ class Mounts(Protocol):
 
 
 class LinuxMounts:
-    """Uses the mount system calls. One mount per overlay remains: overlay has private clones of its layers."""
+    """By mount system calls. Id-mapped mounts of layers are temporary: an overlay keeps private clones of them."""
 
     def __init__(self) -> None:
-        self._asked: dict[Path, tuple[asyncio.Future[bool], float]] = {}
-        """The last check of each file system: its result, and when it was started."""
+        self._checks: dict[Path, tuple[asyncio.Future[bool], float]] = {}
+        """The last check of each file system: its result, and the time it was started."""
 
     async def overlay(self, mount: OverlayMount) -> None:
         await in_thread(_overlay, mount)
@@ -142,11 +142,11 @@ class LinuxMounts:
         await in_thread(_bind, mount)
 
     async def disk(self, mount: DiskMount) -> None:
-        """Image files are attached to a loop device with ``autoclear``."""
+        """An image file gets a loop device with ``autoclear``, which the kernel releases at the unmount."""
         await in_thread(_disk, mount)
 
     async def grow(self, target: Path) -> None:
-        """The loop device is found by the device number of the mount."""
+        """The loop device is found in the mount table."""
         await in_thread(_grow, target)
 
     async def unmount(self, target: Path) -> None:
@@ -154,25 +154,23 @@ class LinuxMounts:
         await in_thread(_unmount, target)
 
     async def share(self, process: ProcessRef) -> None:
-        """In a thread that enters the namespace and ends."""
+        """In a thread that enters the mount namespace, and then ends."""
         await in_thread(_share, process)
 
     async def responds(self, target: Path, seconds: float = 1.0) -> bool:
-        """In a separate thread, because one that hangs continues only when the file system responds or is aborted."""
+        """In a thread of its own: one that hangs continues only when the file system responds or is aborted."""
         loop = asyncio.get_running_loop()
-        answer, asked_at = self._asked.get(target) or (None, 0.0)
+        answer, started_at = self._checks.get(target) or (None, 0.0)
         if answer is None or answer.done():
-            answer, asked_at = self._asked[target] = loop.create_future(), loop.time()
-            threading.Thread(target=_ask, args=(target, loop, answer), name="isola-responds", daemon=True).start()
-        done, _ = await asyncio.wait({answer}, timeout=max(0.0, asked_at + seconds - loop.time()))
+            answer, started_at = self._checks[target] = loop.create_future(), loop.time()
+            threading.Thread(target=_check, args=(target, loop, answer), name="isola-responds", daemon=True).start()
+        done, _ = await asyncio.wait({answer}, timeout=max(0.0, started_at + seconds - loop.time()))
         return bool(done) and answer.result()
 
     async def mounted(self, target: Path) -> bool:
-        """Whether ``target`` is a mount point."""
         return await in_thread(_mounted, target)
 
     async def below(self, directory: Path) -> tuple[Path, ...]:
-        """All mount points at or below a directory, deepest first."""
         return await in_thread(_below, directory)
 
 
@@ -211,7 +209,7 @@ def _bind(mount: BindMount) -> None:
             kernel.attach_tree(tree, mount.target)
     except OSError as error:
         raise HostFailure(
-            f"Cannot show {mount.source} at {mount.target}",
+            f"Cannot bind-mount {mount.source} on {mount.target}",
             evidence=str(error),
             remedy=_REASONS.get(error.errno or 0, "") if mount.idmap is not None else "",
         ) from error
@@ -248,7 +246,7 @@ def device_of(target: Path) -> Path:
 
 @contextlib.contextmanager
 def _shifted(mount: OverlayMount) -> Iterator[tuple[Path, ...]]:
-    """Id-mapped mounts of the layers, which exist only while the overlay is mounted."""
+    """Id-mapped mounts of the layers; they are removed as soon as the overlay has been mounted."""
     assert mount.idmap is not None and mount.work is not None
     scratch = mount.work.with_name(mount.work.name + ".lower")
     namespace = kernel.user_namespace(mount.idmap.base, mount.idmap.size)
@@ -259,7 +257,7 @@ def _shifted(mount: OverlayMount) -> Iterator[tuple[Path, ...]]:
             place = scratch / str(number)
             place.mkdir(exist_ok=True)
             shown.append(place)
-            _show(layer, place, namespace)
+            _attach_mapped(layer, place, namespace)
         yield tuple(shown)
     finally:
         os.close(namespace)
@@ -269,7 +267,7 @@ def _shifted(mount: OverlayMount) -> Iterator[tuple[Path, ...]]:
         scratch.rmdir()
 
 
-def _show(layer: Path, place: Path, namespace: int) -> None:
+def _attach_mapped(layer: Path, place: Path, namespace: int) -> None:
     tree = kernel.clone_tree(layer)
     try:
         kernel.set_idmap(tree, namespace)
@@ -287,19 +285,19 @@ def _opened(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _ask(target: Path, loop: asyncio.AbstractEventLoop, answer: asyncio.Future[bool]) -> None:
+def _check(target: Path, loop: asyncio.AbstractEventLoop, answer: asyncio.Future[bool]) -> None:
     try:
         os.statvfs(target)
         found = True
     except OSError:
         found = False
 
-    def tell() -> None:
+    def finish() -> None:
         if not answer.done():
             answer.set_result(found)
 
     with contextlib.suppress(RuntimeError):  # the loop is closed
-        loop.call_soon_threadsafe(tell)
+        loop.call_soon_threadsafe(finish)
 
 
 def _share(process: ProcessRef) -> None:
@@ -339,7 +337,7 @@ def _mounted(target: Path) -> bool:
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return False
-        raise HostFailure(f"Cannot look at {target}", evidence=str(error)) from error
+        raise HostFailure(f"Cannot examine {target}", evidence=str(error)) from error
 
 
 def _below(directory: Path) -> tuple[Path, ...]:
@@ -350,7 +348,7 @@ def _below(directory: Path) -> tuple[Path, ...]:
         raise HostFailure("Cannot read the mount table", evidence=str(error)) from error
     points = (Path(os.fsdecode(_unescape(line.split(b" ", 5)[4]))) for line in lines)
     found = [point for point in points if point.is_relative_to(directory)]
-    # Later mounts are on top of earlier ones; a stable sort keeps their order among equals before it is reversed.
+    # Of several mounts on one path the last is on top, and comes first here: the sort is stable.
     return tuple(reversed(sorted(found, key=lambda point: len(point.parts))))
 
 

@@ -63,7 +63,7 @@ def _find(path: Path) -> DeviceNumber:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFound(f"{path} does not exist on the host") from error
     except OSError as error:
-        raise HostFailure(f"Cannot look at {path}", evidence=str(error)) from error
+        raise HostFailure(f"Cannot examine {path}", evidence=str(error)) from error
     if not stat.S_ISCHR(found.st_mode) and not stat.S_ISBLK(found.st_mode):
         raise InvalidInput(f"{path} is not a device", remedy="name a device node such as /dev/kvm")
     return DeviceNumber(stat.S_ISCHR(found.st_mode), os.major(found.st_rdev), os.minor(found.st_rdev))

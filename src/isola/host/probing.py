@@ -1,4 +1,4 @@
-"""A driver whose probe fails or hangs counts as not available, and does not keep the daemon from starting."""
+"""Probes of drivers: one that fails or hangs makes its driver unavailable, but the daemon starts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 async def probed(name: str, probe: Awaitable[Probe], *, patience: float = _PATIENCE) -> Probe:
-    """The result of a driver's probe, or why there is none."""
+    """The result of the probe; if it raises or does not end in time, a negative result with the reason."""
     try:
         async with asyncio.timeout(patience):
             return await probe

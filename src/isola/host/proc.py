@@ -1,4 +1,4 @@
-"""Properties of a process from ``/proc``, by a reference that is not confused by a reused PID."""
+"""Properties of a process from ``/proc``, by a reference that stays valid when the PID is reused."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ class ProcessRef:
 
 
 def identify(pid: int) -> ProcessRef | None:
-    """The process that has this number now, or None (a zombie counts as gone). Raises HostFailure: cannot look."""
+    """The process that has this PID now; None also for a zombie. Raises HostFailure if ``/proc`` cannot be read."""
     return _running(pid, _stat(f"/proc/{pid}/stat"))
 
 
 @contextlib.contextmanager
 def hold(ref: ProcessRef) -> Iterator[int]:
-    """``/proc/PID`` of that very process, as a descriptor of the directory. Raises WrongState when it has ended.
+    """A descriptor of ``/proc/PID`` of exactly this process. Raises WrongState when it has ended.
 
-    A directory of ``/proc`` belongs to the process it was opened for: whatever is opened relative to it is that
-    process's own, or fails, even when the number has been given to another one meanwhile.
+    The descriptor stays tied to the process: opening files relative to it fails once the process has ended, even if
+    its PID was reused meanwhile.
     """
     try:
         directory = os.open(f"/proc/{ref.pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -48,7 +48,7 @@ def hold(ref: ProcessRef) -> Iterator[int]:
 
 
 def open_of(ref: ProcessRef, name: str, flags: int = os.O_RDONLY) -> int:
-    """Open ``/proc/PID/<name>`` of that very process. Raises WrongState when it has ended, HostFailure."""
+    """Open ``/proc/PID/<name>`` of exactly this process. Raises WrongState when it has ended, HostFailure."""
     with hold(ref) as directory:
         try:
             return os.open(name, flags | os.O_CLOEXEC, dir_fd=directory)
@@ -59,9 +59,9 @@ def open_of(ref: ProcessRef, name: str, flags: int = os.O_RDONLY) -> int:
 
 
 def unseen(what: str, error: OSError) -> HostFailure:
-    """Not to be able to look, for want of descriptors or memory, says nothing of whether something is there."""
+    """The error when existence cannot be determined, because descriptors or memory are exhausted."""
     remedy = "raise the limit of open files" if error.errno in (errno.EMFILE, errno.ENFILE) else ""
-    return HostFailure(f"Cannot look at {what}", evidence=str(error), remedy=remedy)
+    return HostFailure(f"Cannot examine {what}", evidence=str(error), remedy=remedy)
 
 
 def start_time(pid: int) -> int:
@@ -71,7 +71,7 @@ def start_time(pid: int) -> int:
 
 
 def open_inotify(directory: Path, *, owner: int) -> int:
-    """Inotify instances that the processes of a user have open; one that several share counts for each of them."""
+    """Number of inotify instances open in the processes of a user; one shared by several processes counts for each."""
     count = 0
     for entry in _entries(directory):
         with contextlib.suppress(OSError):  # the process has ended meanwhile
@@ -93,13 +93,13 @@ def _entries(directory: str | Path) -> list[os.DirEntry[str]]:
 
 
 def parent(pid: int) -> int:
-    """Number of the parent; 0 when there is none, or none that is seen from here."""
+    """PID of the parent; 0 if the process has ended, or its parent is in another PID namespace."""
     fields = _stat(f"/proc/{pid}/stat")
     return int(fields[1]) if fields else 0
 
 
 def group_lives(group: int) -> bool:
-    """Whether a process of this process group still runs; looks through all processes. Zombies do not count."""
+    """Whether a process of this process group still runs. Reads all of ``/proc``; zombies do not count."""
     for name in os.listdir("/proc"):
         if name.isdigit():
             fields = _stat(f"/proc/{name}/stat")
@@ -113,14 +113,14 @@ def _gone(ref: ProcessRef) -> WrongState:
 
 
 def _running(pid: int, fields: list[bytes]) -> ProcessRef | None:
-    # A process whose first thread has ended looks like a zombie while its other threads keep running.
+    # A process whose main thread has ended is shown as a zombie while its other threads keep running.
     if not fields or (fields[0] in b"ZX" and int(fields[17]) <= 1):
         return None
     return ProcessRef(pid, int(fields[19]))
 
 
 def _stat(path: str, directory: int | None = None) -> list[bytes]:
-    """``/proc/PID/stat`` from its third field, the state, on."""
+    """Fields of ``/proc/PID/stat`` from the third, the state; empty if the process has ended."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
     except (FileNotFoundError, ProcessLookupError):

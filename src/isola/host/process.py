@@ -1,4 +1,4 @@
-"""Processes: spawned, waited for and signalled in one place."""
+"""Starts, waits for and signals processes: the only place that does so."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _STDERR_KEPT = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """A program that ended."""
+    """Result of a program that has ended."""
 
     argv: tuple[str, ...]
     status: int
@@ -38,13 +38,13 @@ class Completed:
 
 
 class Child(Protocol):
-    """A program that was started; the caller has to wait for it."""
+    """A process that was started; the caller must call ``wait``."""
 
     @property
     def ref(self) -> ProcessRef: ...
 
     async def wait(self) -> int:
-        """Exit status, or the negative signal number. May be called by several waiters."""
+        """Exit status, or the negative signal number. Several tasks may wait."""
         ...
 
     def signal(self, signum: int) -> None:
@@ -69,11 +69,11 @@ class Processes(Protocol):
     ) -> Completed:
         """Run until it exits. ``on_line`` is called with each line of standard error.
 
-        ``env`` replaces the daemon's environment. Background processes of the program are not waited for. Kept are
-        16 MiB of standard output (more is a HostFailure) and the last MiB of standard error.
+        ``env`` replaces the daemon's environment. Background processes of the program are not waited for. At most
+        16 MiB of standard output are accepted (more is a HostFailure), and the last MiB of standard error is kept.
 
         Raises CommandFailed (status other than 0 with ``check``; program not found is status 127) or TimedOut.
-        When cancelled or timed out the whole process group is killed and waited for first.
+        When cancelled or timed out, it first kills the whole process group and waits for it.
         """
         ...
 
@@ -91,7 +91,7 @@ class Processes(Protocol):
     ) -> Child:
         """Start and return at once, in a session of its own. A stream given as None is ``/dev/null``.
 
-        ``argv[0]`` and ``cwd`` are paths in ``place``, a name without a slash is looked for here.
+        ``argv[0]`` and ``cwd`` are paths in ``place``; a name without a slash is searched in the daemon's PATH.
 
         Raises CommandFailed (127 not found, 126 not executable).
         """
@@ -116,7 +116,7 @@ class Processes(Protocol):
     def command_line(self, ref: ProcessRef) -> tuple[str, ...]:
         """The arguments of the process; empty if it has ended.
 
-        Also empty for the instant in which the kernel puts a new program in its place.
+        Also empty for a moment during ``execve``.
         """
         ...
 
@@ -129,7 +129,7 @@ class Processes(Protocol):
 
 
 class LinuxProcesses:
-    """Starts by posix_spawn in a thread, watches by pidfd."""
+    """Starts processes by posix_spawn in a thread, and waits by pidfd."""
 
     async def run(
         self,
@@ -143,9 +143,8 @@ class LinuxProcesses:
         pass_fds: Sequence[int] = (),
         on_line: Callable[[str], None] | None = None,
     ) -> Completed:
-        """Run to the end."""
         failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        kept, stderr_tail = Head(_STDOUT_LIMIT, lambda: _too_much(argv)), Tail(_STDERR_KEPT)
+        kept, stderr_tail = Head(_STDOUT_LIMIT, lambda: _too_much_output(argv)), Tail(_STDERR_KEPT)
         lines = Lines(on_line or _ignore)
         try:
             with contextlib.ExitStack() as stack:
@@ -166,7 +165,7 @@ class LinuxProcesses:
                 if failed.done():
                     failed.result()
         finally:
-            _forget(failed)
+            _discard(failed)
         if check and status != 0:
             raise CommandFailed(argv, status, stderr_tail.content().decode(errors="replace"))
         return Completed(tuple(argv), status, kept.content(), stderr_tail.content())
@@ -183,21 +182,17 @@ class LinuxProcesses:
         pass_fds: Sequence[int] = (),
         place: Place = HERE,
     ) -> Child:
-        """Start and return at once."""
         return await start(
             argv, stdin=stdin, stdout=stdout, stderr=stderr, env=env, cwd=cwd, pass_fds=pass_fds, place=place
         )
 
     def identify(self, pid: int) -> ProcessRef | None:
-        """The process that has this number now."""
         return identify(pid)
 
     def alive(self, ref: ProcessRef) -> bool:
-        """Whether that very process still runs."""
         return self.identify(ref.pid) == ref
 
     def signal(self, ref: ProcessRef, signum: int) -> bool:
-        """Signal that very process."""
         pidfd = self._open(ref)
         if pidfd is None:
             return False
@@ -210,7 +205,6 @@ class LinuxProcesses:
         return True
 
     async def gone(self, ref: ProcessRef) -> None:
-        """Return once the process has ended."""
         pidfd = self._open(ref)
         if pidfd is None:
             return
@@ -224,7 +218,7 @@ class LinuxProcesses:
             os.close(pidfd)
 
     def give_streams(self, ref: ProcessRef, uid: int, gid: int) -> None:
-        """By the descriptors that the process has open."""
+        """By ``/proc/PID/fd``."""
         for number in range(3):
             pipe = open_of(ref, f"fd/{number}", os.O_PATH)
             try:
@@ -236,7 +230,6 @@ class LinuxProcesses:
                 os.close(pipe)
 
     def command_line(self, ref: ProcessRef) -> tuple[str, ...]:
-        """The arguments of that very process."""
         try:
             descriptor = open_of(ref, "cmdline")
         except (WrongState, HostFailure):
@@ -302,7 +295,7 @@ def _group_exists(group: int) -> bool:
 
 @contextlib.contextmanager
 def _memory_file(content: bytes) -> Iterator[int]:
-    """Input from memory, which needs no task to write it."""
+    """A memfd with the input, so that no task has to write to a pipe."""
     fd = os.memfd_create("stdin")
     try:
         view = memoryview(content)
@@ -322,7 +315,7 @@ def _both(first: Callable[[bytes], None], second: Callable[[bytes], None]) -> Ca
     return take
 
 
-def _too_much(argv: Sequence[str]) -> HostFailure:
+def _too_much_output(argv: Sequence[str]) -> HostFailure:
     return HostFailure(f"{argv[0]} wrote more than {_STDOUT_LIMIT >> 20} MiB to its standard output")
 
 
@@ -330,6 +323,6 @@ def _ignore(_: str) -> None:
     """Used without ``on_line``."""
 
 
-def _forget(failed: asyncio.Future[None]) -> None:
+def _discard(failed: asyncio.Future[None]) -> None:
     if not failed.cancel() and not failed.cancelled():
-        failed.exception()  # marks it as seen
+        failed.exception()  # retrieved, or asyncio would log it

@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-# Services often start with a PATH that lacks the directories of the tools we need.
+# Services often run with a PATH without these directories, where most of the required tools are.
 _SYSTEM_DIRECTORIES = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 _PACKAGES = {
@@ -33,7 +33,7 @@ _known: dict[tuple[str, str], Path] = {}
 def find_program(name: str) -> Path | None:
     """The program of this name on PATH or in the system's directories; a path with a slash is taken as it is."""
     path = os.environ.get("PATH", "")
-    # Asked for with every program that is started: it is where it was, or it is looked for again.
+    # Called for every program that is started, so the last result is used as long as it is executable.
     if (known := _known.get((name, path))) is not None and os.access(known, os.X_OK):
         return known
     directories = [part for part in path.split(":") if part]

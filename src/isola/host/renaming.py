@@ -1,4 +1,4 @@
-"""Names inside a root: moved, and given to a file a second time."""
+"""Renames files and creates hard links inside a root."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def rename(walker: Walker, old: str, new: str, *, replace: bool) -> None:
     with walker.parent(old) as (source, name), walker.parent(new) as (target, other):
         source.require_change(name, old)
         target.require_change(other, new)
-        # The kernel asks our own namespace only, and would take the mount away in the instance's.
+        # The kernel refuses mount points of the daemon's mount namespace only; an instance's would be detached.
         if is_mount_point(source, name) or is_mount_point(target, other):
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
         if replace:
@@ -24,7 +24,7 @@ def rename(walker: Walker, old: str, new: str, *, replace: bool) -> None:
 
 
 def link(walker: Walker, old: str, new: str) -> None:
-    """Another name for the same file; of a symbolic link, for the link itself. Raises OSError."""
+    """Create a hard link; symbolic links are not followed. Raises OSError."""
     with walker.parent(old) as (source, name), walker.parent(new) as (target, other):
         with walker.found(old, follow=False) as found:
             found.require_own(old)

@@ -1,6 +1,6 @@
-"""The process in which templates of images are rendered: ``python -m isola.host.renderer``, the request on its input.
+"""The process that renders templates of images: ``python -m isola.host.renderer``, with the request on stdin.
 
-The work is done in a cell, by Jinja's sandbox: no loader, no globals, and values that are texts and mappings of texts.
+It renders in a cell, with Jinja's sandbox: no loader, no globals, and only strings and mappings of strings as values.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ _SECONDS, _MEMORY = 5, 512 << 20
 _LONGEST_ERROR = 300
 _TAG = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 _ARGUMENT = re.compile(r"""\|\s*([a-z_]+)\s*:\s*("[^"]*"|'[^']*'|[\w.]+)""")
-_HABITS = (
+_WARM_UP = (
     "{{ a.b|default('x') }}{% if not a %}{% endif %}{% for k in a %}{% endfor %}",
     "{% if",
     "{{ 1/0 }}",
     "{{ a(1) }}",
 )
-"""Rendered before the process is confined: they make Jinja import what it imports late."""
+"""Rendered before the process is confined, so that Jinja's late imports are done by then."""
 
 
 class Values:
-    """A mapping without methods, so that ``properties.items`` is the property of that name and nothing else."""
+    """A mapping without methods, so that ``properties.items`` is always the property of that name."""
 
     __slots__ = ("_values",)
 
@@ -58,7 +58,7 @@ def main() -> None:
     """Read the request, render in a cell, print the result."""
     confine.die_with_parent()
     request = json.load(sys.stdin.buffer)
-    render([{"text": text, "values": {}} for text in _HABITS], {})
+    render([{"text": text, "values": {}} for text in _WARM_UP], {})
     place = Cell(seconds=_SECONDS, memory=_MEMORY)
     try:
         answer = cell.run(place, lambda inside: _work(inside, request))
@@ -74,7 +74,7 @@ def _work(inside: Inside, request: Mapping[str, Any]) -> Mapping[str, object]:
 
 
 def render(jobs: Sequence[Mapping[str, Any]], values: Mapping[str, Any]) -> list[dict[str, str]]:
-    """One after the other: ``text`` or ``error`` of each. Only in a cell, or for templates that are trusted."""
+    """The ``text`` or ``error`` of each. Call it in a cell only, unless the templates are trusted."""
     environment = ImmutableSandboxedEnvironment(
         undefined=ChainableUndefined, autoescape=False, keep_trailing_newline=True, cache_size=0
     )
@@ -100,13 +100,13 @@ def _render(
             if size > limit:
                 return {"error": f"it renders to more than {limit} characters"}
             pieces.append(piece)
-    except Exception as error:  # an untrusted program may raise any
+    except Exception as error:  # an untrusted template may raise any
         return {"error": f"{type(error).__name__}: {error}"[:_LONGEST_ERROR]}
     return {"text": "".join(pieces)}
 
 
 def _as_jinja(text: str) -> str:
-    """pongo2 gives a filter its argument after a colon."""
+    """Rewrite arguments of filters: ``|default:"x"`` in pongo2, ``|default("x")`` in Jinja."""
     return _TAG.sub(lambda tag: _ARGUMENT.sub(r"|\1(\2)", tag[0]), text)
 
 

@@ -1,8 +1,9 @@
-"""An instance's root: every path is resolved with the root as ``/``, by the kernel (``openat2``) and never beyond it.
+"""Files in an instance's root: the kernel resolves every path with the root as ``/`` (``openat2``).
 
-Nothing is opened before it is known to be a regular file or a directory (``O_PATH`` first), so that a FIFO cannot hold
-us and a device is never touched. What lies on file systems that answer according to who opens them (proc, sysfs, ...)
-is listed, never read or written, for we are the host's root; those that may not answer at all are not entered.
+A file is opened with ``O_PATH`` first, and for reading or writing only when it is a regular file or a directory, so
+that a FIFO cannot block the daemon and no device is opened. Files on pseudo file systems (proc, sysfs, ...) are listed,
+but never read or written, because what they show depends on the reader, which is root of the host here. File systems
+that may never respond (FUSE, NFS, ...) are not entered.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ T = TypeVar("T")
 _BLOCK = 256 * 1024
 _UNMAPPED = IdRange(0, 2**32)
 _PIECE = 4096
-"""Names in a directory that are handled at once."""
+"""Names of a directory that are processed in one piece."""
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY
 
 
@@ -93,7 +94,7 @@ class LinuxRoot:
         self._streams: set[int] = set()
 
     def close(self) -> None:
-        """Close every stream still open."""
+        """Close all descriptors that are still open."""
         for descriptor in self._streams:
             os.close(descriptor)
         self._streams.clear()
@@ -102,13 +103,11 @@ class LinuxRoot:
         return await attempt(path, lambda: self._stat(path, follow))
 
     async def names(self, path: str) -> AsyncIterator[tuple[str, ...]]:
-        """The names in a directory, in pieces."""
         descriptor = await attempt(path, lambda: self._open(path, os.O_RDONLY | os.O_DIRECTORY))
         self._streams.add(descriptor)
         return self._pieces(descriptor, path)
 
     async def read(self, path: str) -> AsyncIterator[bytes]:
-        """The content of a regular file."""
         descriptor = await attempt(path, lambda: self._open(path, os.O_RDONLY))
         self._streams.add(descriptor)
         return self._blocks(descriptor, path)
@@ -123,76 +122,64 @@ class LinuxRoot:
         mode: int | None,
         append: bool = False,
     ) -> None:
-        """Create or replace the content atomically."""
-        dress = partial(self._dress, uid=uid, gid=gid, mode=mode)
+        set_owner = partial(self._set_owner_and_mode, uid=uid, gid=gid, mode=mode)
         stack = contextlib.ExitStack()
         try:
             draft = await attempt(path, self._as_root_inside, lambda: self._draft(stack, path, append))
             async for block in content:
                 await attempt(path, draft.write, block)
-            await attempt(path, self._as_root_inside, lambda: draft.commit(dress))
+            await attempt(path, self._as_root_inside, lambda: draft.commit(set_owner))
         finally:
-            await finish(asyncio.ensure_future(unreported(stack.close)))  # what is dropped may be large
+            await finish(asyncio.ensure_future(unreported(stack.close)))  # deleting a large draft takes time
 
     async def make_directory(self, path: str, *, uid: int, gid: int, mode: int) -> None:
-        """No effect if the directory exists."""
         work = partial(self._make_directory, path, uid, gid, mode)
         await attempt(path, self._as_root_inside, work)
 
     async def make_symlink(self, path: str, target: str, *, uid: int, gid: int) -> None:
-        """A symbolic link that may point anywhere: it is only ever followed inside."""
+        """The target is not checked: the link is only followed inside the root."""
         work = partial(self._make_symlink, path, target, uid, gid)
         await attempt(path, self._as_root_inside, work)
 
     async def remove(self, path: str, *, files: bool = True, directories: bool = True) -> None:
-        """Remove a file, a link or an empty directory."""
         await attempt(path, lambda: self._remove(path, files, directories))
 
     async def open(self, path: str, access: Access, *, mode: int | None = None) -> OpenFile:
-        """Open a regular file, or create it."""
         work = partial(open_handle, self._walker, path, access, mode, self._ids)
         handle = await attempt(path, self._as_root_inside, work)
         self._streams.add(handle.descriptor)
         return LinuxOpenFile(self._closed, handle, path)
 
     async def create_directory(self, path: str, *, mode: int) -> None:
-        """Where nothing is."""
         work = partial(self._create_directory, path, 0, 0, mode)
         await attempt(path, self._as_root_inside, work)
 
     async def create_symlink(self, path: str, target: str) -> None:
-        """Where nothing is."""
         work = partial(self._create_symlink, path, target, 0, 0)
         await attempt(path, self._as_root_inside, work)
 
     async def target(self, path: str) -> str:
-        """Of a symbolic link."""
         return await attempt(path, lambda: self._target(path))
 
     async def entries(self, path: str) -> AsyncIterator[tuple[tuple[str, Entry], ...]]:
-        """Names in a directory with what they are."""
         descriptor = await attempt(path, lambda: self._open(path, os.O_RDONLY | os.O_DIRECTORY))
         self._streams.add(descriptor)
         return self._listed(descriptor, path)
 
     async def change(self, path: str, changes: Changes, *, follow: bool = True) -> None:
-        """Set what is not None."""
         await attempt(path, lambda: self._change(path, changes, follow))
 
     async def rename(self, old: str, new: str, *, replace: bool) -> None:
-        """Within one mount."""
         await attempt(new, lambda: rename(self._walker, old, new, replace=replace))
 
     async def link(self, old: str, new: str) -> None:
-        """Another name for a file."""
         await attempt(new, lambda: link(self._walker, old, new))
 
     async def space(self, path: str) -> os.statvfs_result:
-        """Of a file system."""
         return await attempt(path, lambda: self._space(path))
 
     async def _closed(self, descriptor: int) -> None:
-        """Close a file; the last close may have to write."""
+        """In a thread, because closing a file may write data."""
         if descriptor in self._streams:
             self._streams.remove(descriptor)
             await unreported(os.close, descriptor)
@@ -200,7 +187,7 @@ class LinuxRoot:
     # --- below runs in threads ----------------------------------------------------------------------------------
 
     def _as_root_inside(self, work: Callable[[], T]) -> T:
-        """What is made belongs to the instance from the beginning: its own tmpfs takes nothing else."""
+        """Create files as root of the instance: file systems mounted inside refuse owners whose ids are not mapped."""
         if self._idmap is None:
             return work()
         with owner_of_files(self._idmap.base):
@@ -215,7 +202,7 @@ class LinuxRoot:
             if not flags & os.O_DIRECTORY:
                 require_file(found, path)
             found.require(5 if flags & os.O_DIRECTORY else 4, path)
-            # Now that it is known to be a directory or a regular file.
+            # Safe now: it is a directory or a regular file.
             return os.open(f"/proc/self/fd/{found.descriptor}", flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
     async def _pieces(self, descriptor: int, path: str) -> AsyncIterator[tuple[str, ...]]:
@@ -261,8 +248,10 @@ class LinuxRoot:
         stack.callback(draft.close)
         return draft
 
-    def _dress(self, descriptor: int, before: os.stat_result | None, *, uid: int, gid: int, mode: int | None) -> None:
-        """What is not asked for is that of the file before, or root's."""
+    def _set_owner_and_mode(
+        self, descriptor: int, before: os.stat_result | None, *, uid: int, gid: int, mode: int | None
+    ) -> None:
+        """Ids below 0 and no mode mean those of the replaced file, or root of the instance and 0644."""
         old = (before.st_uid, before.st_gid) if before is not None else (self._ids.outside(0), self._ids.outside(0))
         owner = (old[0] if uid < 0 else self._ids.outside(uid), old[1] if gid < 0 else self._ids.outside(gid))
         if mode is None:
@@ -282,7 +271,7 @@ class LinuxRoot:
             directory.require_change(name, path)
             os.mkdir(name, 0o700, dir_fd=directory.descriptor)
             with just_made(directory, name, os.O_RDONLY | os.O_DIRECTORY) as made:
-                self._dress(made, None, uid=uid, gid=gid, mode=mode)
+                self._set_owner_and_mode(made, None, uid=uid, gid=gid, mode=mode)
 
     def _make_symlink(self, path: str, target: str, uid: int, gid: int) -> None:
         try:
@@ -323,7 +312,7 @@ class LinuxRoot:
     def _remove(self, path: str, files: bool, directories: bool) -> None:
         with self._walker.parent(path) as (directory, name):
             directory.require_change(name, path)
-            # The kernel asks our own namespace only, and would take the mount away in the instance's.
+            # The kernel refuses mount points of the daemon's mount namespace only; an instance's would be detached.
             if is_mount_point(directory, name):
                 raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
             if files:
@@ -341,7 +330,7 @@ def _some_names(entries: Iterator[os.DirEntry[str]]) -> tuple[str, ...]:
 
 
 def _target(directory: int, name: bytes) -> bytes | None:
-    """Where a link leads; None where there is none any more."""
+    """Target of a symbolic link; None if it has been removed meanwhile."""
     try:
         return os.readlink(name, dir_fd=directory)
     except OSError:
@@ -349,5 +338,5 @@ def _target(directory: int, name: bytes) -> bytes | None:
 
 
 def _shown(name: bytes) -> str:
-    """Names in a root may be any bytes; what goes out is always text."""
+    """File names may contain any bytes; invalid UTF-8 is replaced."""
     return name.decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""Files inside an instance's root, accessed from outside (untrusted)."""
+"""Access from the host to the files of an instance, which are untrusted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Entry:
     kind: str
     mode: int
     uid: int
-    """As seen inside."""
+    """As shown inside."""
     gid: int
     size: int
     target: str = ""
@@ -37,7 +37,7 @@ class Access:
     append: bool = False
     create: bool = False
     exclusive: bool = False
-    """With ``create``: not if it is there."""
+    """With ``create``: fail if it exists."""
     truncate: bool = False
 
 
@@ -48,7 +48,7 @@ class Changes:
     size: int | None = None
     mode: int | None = None
     uid: int | None = None
-    """As seen inside."""
+    """As shown inside."""
     gid: int | None = None
     accessed: int | None = None
     """Seconds since 1970."""
@@ -56,14 +56,14 @@ class Changes:
 
 
 class OpenFile(Protocol):
-    """A regular file inside a root, open until it or the root is closed. Errors are those of the root."""
+    """A regular file inside a root, open until it or the root is closed. Raises the same errors as Root."""
 
     async def read(self, offset: int, size: int) -> bytes:
         """At most 256 KiB; empty at the end."""
         ...
 
     async def write(self, offset: int, data: bytes) -> None:
-        """Write all of the data; at the end of a file that was opened to append."""
+        """Write all data; a file opened with ``append`` ignores the offset."""
         ...
 
     async def stat(self) -> Entry: ...
@@ -71,21 +71,21 @@ class OpenFile(Protocol):
     async def change(self, changes: Changes) -> None: ...
 
     async def sync(self) -> None:
-        """It is on disk when this returns."""
+        """Write the content to disk (fsync)."""
         ...
 
     async def space(self) -> os.statvfs_result:
-        """Of its file system."""
+        """Of the file system of the file."""
         ...
 
     async def close(self) -> None: ...
 
 
 class Root(Protocol):
-    """An instance's file system from ``/`` down. No path, link or race inside leads outside (RESOLVE_IN_ROOT).
+    """An instance's file system. No path, symbolic link or race inside leads out of it (RESOLVE_IN_ROOT).
 
-    Errors: NotFound, InvalidInput (not a directory, is a directory, not empty), Unsupported (device, socket, and file
-    systems that answer according to who opens them, or may not answer at all).
+    Errors: NotFound, InvalidInput (not a directory, is a directory, not empty), Unsupported (devices, sockets, pseudo
+    file systems like proc, and file systems that may never respond, like FUSE).
     """
 
     async def stat(self, path: str, *, follow: bool = True) -> Entry: ...
@@ -108,9 +108,9 @@ class Root(Protocol):
         mode: int | None,
         append: bool = False,
     ) -> None:
-        """Create or replace the content; an existing file keeps mode and owner unless given (``uid``/``gid`` -1).
+        """Create a file or replace its content atomically: if the iterator raises, the file stays as it was.
 
-        All or nothing: a file whose new content, or whose appended end, does not come whole stays as it was.
+        An existing file keeps its mode if ``mode`` is None, and its owner if ``uid`` and ``gid`` are -1.
         """
         ...
 
@@ -123,44 +123,44 @@ class Root(Protocol):
         ...
 
     async def remove(self, path: str, *, files: bool = True, directories: bool = True) -> None:
-        """Remove a file or a link, or an empty directory; without one of them the other is refused."""
+        """Remove a file, a symbolic link or an empty directory; only those kinds that are enabled."""
         ...
 
     async def open(self, path: str, access: Access, *, mode: int | None = None) -> OpenFile:
-        """A new file belongs to root inside and has ``mode``, or 0644. A dangling link is not created through.
+        """A new file belongs to root inside and has ``mode``, or 0644. Not created through a dangling symbolic link.
 
-        A directory can be opened to be looked at (``stat``); reading and writing it is refused.
+        A directory can be opened for ``stat``; reading and writing it is refused.
         """
         ...
 
     async def create_directory(self, path: str, *, mode: int) -> None:
-        """For root inside. Raises InvalidInput when anything is there."""
+        """Owned by root inside. Raises InvalidInput if the name exists."""
         ...
 
     async def create_symlink(self, path: str, target: str) -> None:
-        """For root inside. Raises InvalidInput when anything is there."""
+        """Owned by root inside. Raises InvalidInput if the name exists."""
         ...
 
     async def target(self, path: str) -> str:
-        """Of a symbolic link, with surrogate escapes for what is not UTF-8. Raises InvalidInput for other files."""
+        """Target of a symbolic link, with surrogate escapes for invalid UTF-8. Raises InvalidInput for other files."""
         ...
 
     async def entries(self, path: str) -> AsyncIterator[tuple[tuple[str, Entry], ...]]:
-        """Names in a directory with what they are, links not followed; with surrogate escapes, in no order."""
+        """Names (with surrogate escapes) and attributes of a directory's entries, unsorted; links are not followed."""
         ...
 
     async def change(self, path: str, changes: Changes, *, follow: bool = True) -> None:
-        """Set what is not None."""
+        """Set the attributes that are not None."""
         ...
 
     async def rename(self, old: str, new: str, *, replace: bool) -> None:
-        """Within one mount. Raises InvalidInput when ``new`` is there and is not to be replaced."""
+        """Within one mount. Raises InvalidInput if ``new`` exists and ``replace`` is not set."""
         ...
 
     async def link(self, old: str, new: str) -> None:
-        """Another name for a file; of a symbolic link, for the link itself."""
+        """Create a hard link; symbolic links are not followed."""
         ...
 
     async def space(self, path: str) -> os.statvfs_result:
-        """Of the file system that ``path`` lies on."""
+        """Of the file system that contains ``path``."""
         ...

@@ -1,9 +1,9 @@
-"""Mounts whose attributes root of a user namespace cannot clear.
+"""Mounts with locked attributes, which root in a user namespace cannot clear.
 
-The kernel lets who administers a mount namespace change the attributes of its mounts: one that is read-only could
-be made writable inside an instance. What was set by a more powerful user namespace is locked for good when a mount
-namespace is copied for a less powerful one; so each mount takes the way through such a copy. There, too, what was
-shared with the host becomes its slave: mounts made inside do not appear on the host.
+Root in a mount namespace may change the attributes of its mounts: an instance could make a read-only mount writable.
+The kernel locks the attributes of mounts when a mount namespace is copied into another user namespace, so each mount
+is passed through such a copy. The copy also turns mounts shared with the host into slaves: mounts made inside do not
+appear on the host.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _DIRECTORY, _FILE = Path("/directory"), Path("/file")
 
 
 def sealed(tree: int, *, directory: bool, recursive: bool) -> int:
-    """A descriptor of a detached copy of a detached mount, which is used up. Raises OSError."""
+    """A descriptor of a detached copy with locked attributes of a detached mount, which is consumed. Raises OSError."""
     flags = 1 | os.O_CLOEXEC | (kernel.AT_RECURSIVE if recursive else 0)  # OPEN_TREE_CLONE
     place = _DIRECTORY if directory else _FILE
 
@@ -34,15 +34,15 @@ def sealed(tree: int, *, directory: bool, recursive: bool) -> int:
         )
 
     found = in_passing_thread(work)
-    if not kernel.is_locked(found):  # the child could not make its namespaces, and has opened the original
+    if not kernel.is_locked(found):  # the child could not create its namespaces, and opened the original
         os.close(found)
-        raise OSError(errno.EPERM, "a user namespace with mounts could not be made")
+        raise OSError(errno.EPERM, "a user namespace with a mount namespace could not be created")
     return found
 
 
 @lru_cache(1)
 def _stage() -> int:
-    """A mount namespace that holds an empty file and an empty directory, and nothing of the host: quick to copy."""
+    """A mount namespace with only an empty file and an empty directory as mount points, so that copying it is quick."""
 
     def work() -> int:
         kernel.unshare(kernel.CLONE_FS | kernel.CLONE_NEWNS)

@@ -1,8 +1,7 @@
-"""Programs that are run from copies in memory, sealed so that nothing can ever write to them.
+"""Programs run from copies in memory (memfd) that are sealed against writing.
 
-An engine's process is visible to the container it prepares, as ``/proc/PID/exe``. An engine that finds itself to be a
-writable file copies or mounts itself and executes that, in every call (CVE-2019-5736). One that finds the
-four seals is spared that second start.
+A container sees the engine that prepares it as ``/proc/PID/exe``, and could overwrite it (CVE-2019-5736). Therefore an
+engine copies itself and executes the copy in every call, unless its executable already has the four seals.
 """
 
 from __future__ import annotations
@@ -17,15 +16,15 @@ from pathlib import Path
 
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 _MFD_EXEC = 0x10
-"""Linux 6.3 and later: may be run although ``vm.memfd_noexec`` is 1. Older kernels refuse the flag."""
+"""Linux 6.3 and later: the file may be executed although ``vm.memfd_noexec`` is 1. Older kernels refuse the flag."""
 _KEPT = 2
-"""Copies of one program that stay open: the newest, and one whose path may just have been given to a child."""
+"""Copies of one program that stay open: the newest, and the one before, whose path a child may be about to execute."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Copy:
     original: tuple[int, int, int, int]
-    """Device, inode, size and time of change (ns) of the file it was made of."""
+    """Device, inode, size and ctime (ns) of the file that was copied."""
     descriptor: int
 
     @property
@@ -38,7 +37,7 @@ _making = threading.Lock()
 
 
 def known(program: Path) -> Path | None:
-    """What ``sealed`` would return, if that takes no time."""
+    """The path of an existing copy of the current file, or None."""
     with contextlib.suppress(OSError):
         copies = _copies.get(program)
         if copies and copies[-1].original == _state(program):
@@ -47,9 +46,9 @@ def known(program: Path) -> Path | None:
 
 
 def sealed(program: Path) -> Path:
-    """A file that runs the program as it is on disk now; it is there as long as this process lives.
+    """The path of a copy of the program as it is on disk now; it is valid as long as this process lives.
 
-    The program itself where a copy cannot be made or must not be run (``vm.memfd_noexec`` 2).
+    The program itself if it cannot be copied, or if copies must not be executed (``vm.memfd_noexec`` 2).
     """
     with _making:
         if made := known(program):

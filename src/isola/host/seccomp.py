@@ -1,7 +1,7 @@
-"""A system call filter for processes that read untrusted data: an allow list.
+"""A seccomp filter (an allow list) for processes that read untrusted data.
 
-The list holds files, memory, threads and time; no sockets, no mounts, no namespaces, no signals to others, no tracing.
-A refused call answers EPERM, so that a library that only tries a call continues without it.
+It allows files, memory, threads and time; no sockets, mounts, namespaces, signals to other processes, or tracing.
+Other calls fail with EPERM, so that a library which only tries a call continues without it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _PR_SET_SECCOMP, _FILTER = 22, 2
 _LOAD, _EQUAL, _AT_LEAST, _AND, _RETURN = 0x20, 0x15, 0x35, 0x54, 0x06
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT, _SECOND_ARGUMENT = 0, 4, 16, 24
-"""Offsets; of an argument the lower half, which is all that the kernel takes of those that are compared."""
+"""Offsets in ``struct seccomp_data``; of arguments, of their lower 32 bits: the kernel ignores the upper ones."""
 _X32 = 0x40000000
 _NEW_NAMESPACES = 0x7E020080
 """The flags of ``clone`` that make namespaces."""
@@ -45,7 +45,7 @@ _WORKING: dict[str, tuple[int | None, int | None]] = {
     "getrandom": (318, 278), "clock_gettime": (228, 113), "clock_getres": (229, 114),
     "clock_nanosleep": (230, 115), "nanosleep": (35, 101), "gettimeofday": (96, 169), "time": (201, None),
     "poll": (7, None), "ppoll": (271, 73),
-    # On descriptors that are there already: none can be made.
+    # On existing sockets: creating one is not allowed.
     "sendmsg": (46, 211), "sendto": (44, 206), "recvmsg": (47, 212), "recvfrom": (45, 207),
 }  # fmt: skip
 _STARTING: dict[str, tuple[int | None, int | None]] = {
@@ -59,8 +59,8 @@ _CLONE, _CLONE3, _IOCTL = (56, 220), (435, 435), (16, 29)
 _ARCHITECTURES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1), "riscv64": (0xC00000F3, 1)}
 
 
-_Line = tuple[int, int, int, int]
-"""An opcode, the jump offsets if it is true and if it is false, and a value."""
+_Instruction = tuple[int, int, int, int]
+"""A BPF instruction: opcode, jump offsets if true and if false, and a value."""
 
 
 class _Program(ctypes.Structure):
@@ -68,7 +68,7 @@ class _Program(ctypes.Structure):
 
 
 def install(*, programs: bool = False) -> None:
-    """Filter from here on, for good; ``programs`` may be started too. Raises OSError; ENOSYS for an unknown machine.
+    """Install the filter, irrevocably; with ``programs`` execve is allowed. Raises OSError (ENOSYS: unknown machine).
 
     Call it before threads are started, after setting no_new_privs (``confine.keep_only``).
     """
@@ -84,12 +84,11 @@ def install(*, programs: bool = False) -> None:
 
 
 def program(architecture: int, column: int, *, pid: int, programs: bool = False) -> bytes:
-    """The filter as the kernel takes it, for a process that sees itself as ``pid``."""
+    """The filter as an array of ``struct sock_filter``, for a process whose own PID is ``pid``."""
     return b"".join(struct.pack("=HBBI", *line) for line in _lines(architecture, column, pid, programs))
 
 
-def _lines(architecture: int, column: int, pid: int, programs: bool) -> Iterator[_Line]:
-    """The filter."""
+def _lines(architecture: int, column: int, pid: int, programs: bool) -> Iterator[_Instruction]:
     refuse = _ERRNO | errno.EPERM
     yield _LOAD, 0, 0, _ARCHITECTURE
     yield _EQUAL, 1, 0, architecture
@@ -103,11 +102,11 @@ def _lines(architecture: int, column: int, pid: int, programs: bool) -> Iterator
             if (number := numbers[column]) is not None:
                 yield _EQUAL, 0, 1, number
                 yield _RETURN, 0, 0, _ALLOW
-    # Where there is no namespace of processes, others have numbers too, and may belong to the same user.
+    # Without a PID namespace, other processes of the same user could be addressed: only this PID is allowed.
     yield from _only(_TGKILL[column], _FIRST_ARGUMENT, (pid,))
     yield from _only(_PRLIMIT[column], _FIRST_ARGUMENT, (0, pid))
     yield from _only(_FCNTL[column], _SECOND_ARGUMENT, _FCNTL_COMMANDS)
-    # The flags of clone3 lie in memory, which a filter cannot read: the C library then takes clone.
+    # The flags of clone3 are in memory, which a filter cannot read. After ENOSYS the C library uses clone.
     yield _EQUAL, 0, 1, _CLONE3[column]
     yield _RETURN, 0, 0, _ERRNO | errno.ENOSYS
     yield _EQUAL, 0, 1, _IOCTL[column]
@@ -121,8 +120,8 @@ def _lines(architecture: int, column: int, pid: int, programs: bool) -> Iterator
     yield _RETURN, 0, 0, refuse
 
 
-def _only(number: int, argument: int, values: Sequence[int]) -> Iterator[_Line]:
-    """A call that is allowed with some values of an argument."""
+def _only(number: int, argument: int, values: Sequence[int]) -> Iterator[_Instruction]:
+    """Allow a call with these values of an argument only."""
     yield _EQUAL, 0, len(values) + 3, number
     yield _LOAD, 0, 0, argument
     for left, value in zip(range(len(values), 0, -1), values, strict=True):

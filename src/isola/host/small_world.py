@@ -1,7 +1,7 @@
-"""A mount namespace with few mounts: quick to copy, and it keeps few file systems of the host busy.
+"""A mount namespace with few mounts: it is copied quickly, and keeps few file systems of the host busy.
 
-In it are the root file system without what is mounted on it, ``/usr`` and ``/dev``, a ``/proc`` and a ``/sys`` of its
-own with cgroup v2 alone, one directory, and beside these an empty place and all control groups of the host.
+It contains the root file system without its submounts, ``/usr``, ``/dev``, new mounts of proc and sysfs with cgroup v2
+only, one directory of the host, and beside these an empty directory (the shelf) and all cgroup hierarchies of the host.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ _PLAIN = os.O_PATH | os.O_CLOEXEC | os.O_DIRECTORY
 
 
 def shelf_in(directory: Path) -> Path:
-    """Where the empty place is in the namespace for ``directory``. Pure."""
+    """Path of the empty directory in the namespace for ``directory``. Pure."""
     return _beside(directory) / "shelf"
 
 
 def cgroups_in(directory: Path) -> Path:
-    """Where that namespace has what the host has at ``/sys/fs/cgroup``. Pure."""
+    """Path in that namespace of what is at ``/sys/fs/cgroup`` on the host. Pure."""
     return _beside(directory) / "cgroup"
 
 
 @functools.cache
 def _beside(directory: Path) -> Path:
-    """A place that every root file system has, and that does not hide ``directory``. Pure."""
+    """A directory that every root file system has, and on which a tmpfs does not hide ``directory``. Pure."""
     return Path("/tmp" if directory.is_relative_to("/run") else "/run")
 
 
 def make(directory: Path, unified: Path) -> int:
-    """A descriptor of a new one. ``unified`` is where the host has mounted cgroup v2. Raises OSError."""
+    """A descriptor of a new namespace. ``unified`` is where the host has mounted cgroup v2. Raises OSError."""
     return in_passing_thread(lambda: _made(directory, unified))
 
 
@@ -47,14 +47,14 @@ def _made(directory: Path, unified: Path) -> int:
         with contextlib.ExitStack() as stack:
             root = kernel.clone_tree(Path("/"))
             stack.callback(os.close, root)
-            copies = {place: kernel.clone_tree(place) for place in (Path("/usr"), Path("/dev"), *_way(directory))}
+            copies = {place: kernel.clone_tree(place) for place in (Path("/usr"), Path("/dev"), *_mounts_to(directory))}
             cgroups = [kernel.clone_tree(unified), kernel.clone_tree(_CGROUPS, recursive=True)]
             for tree in (*copies.values(), *cgroups):
                 stack.callback(os.close, tree)
             kernel.attach_tree(root, Path("/proc"))
             for kind, place in (("proc", Path("/proc")), ("sysfs", Path("/sys")), ("tmpfs", _beside(directory))):
                 _attach_new(root, kind, place)
-            # Bound, because the kernel takes ten milliseconds over another mount of cgroup2 by the host's root.
+            # A bind mount, because a new mount of cgroup2 takes the kernel ten milliseconds.
             _attach(root, cgroups[0], _CGROUPS)
             for place in (shelf_in(directory), cgroups_in(directory)):
                 os.mkdir(_inside(place), dir_fd=root)
@@ -71,8 +71,8 @@ def _made(directory: Path, unified: Path) -> int:
     return namespace
 
 
-def _way(directory: Path) -> list[Path]:
-    """The mount points above the directory, top first, and the directory itself."""
+def _mounts_to(directory: Path) -> list[Path]:
+    """The mount points above the directory, topmost first, and the directory itself."""
     mounted = [place for place in reversed(directory.parents) if place.parts[1:] and kernel.is_mount_point(place)]
     return [*mounted, directory]
 

@@ -22,19 +22,19 @@ _BLOCK = 65536
 
 
 class Stream(Protocol):
-    """Our end of a pipe, terminal or socket. Closing twice is fine."""
+    """The daemon's end of a pipe, terminal or socket. ``close`` may be called twice."""
 
     async def read(self) -> bytes:
-        """The next block, at most 64 KiB; empty at the end (also when a terminal hangs up, or after ``close``).
+        """The next block, at most 64 KiB; empty at EOF, when a terminal hangs up, and after ``close``.
 
-        Of a packet socket each block is one packet. One reader at a time.
+        A packet socket returns one packet per call. One reader at a time.
         """
         ...
 
     async def write(self, data: bytes) -> None:
-        """All of it; BrokenPipe at the other end is silently the end. One writer at a time.
+        """Write all data; if the other end is closed, the rest is discarded. One writer at a time.
 
-        To a packet socket it goes in packets of at most 8 KiB.
+        A packet socket gets packets of at most 8 KiB.
         """
         ...
 
@@ -42,15 +42,15 @@ class Stream(Protocol):
 
 
 class Packets(Stream, Protocol):
-    """Our end of a packet socket."""
+    """The daemon's end of a packet socket."""
 
     def end(self) -> None:
-        """The other end reads EOF after what was written; reading is still possible. No effect if it is closed."""
+        """Shut down writing: the other end reads EOF after the data. Reading is still possible. No effect if closed."""
         ...
 
 
 class Terminal(Protocol):
-    """A pseudo-terminal: ``stream`` is the master side, ``slave`` a descriptor to hand to a child."""
+    """A pseudo-terminal: ``stream`` is the master side, ``slave`` a descriptor for a child."""
 
     @property
     def stream(self) -> Stream: ...
@@ -61,12 +61,12 @@ class Terminal(Protocol):
     def resize(self, width: int, height: int) -> None: ...
 
     def close_slave(self) -> None:
-        """After the child has it."""
+        """Call it after the child has inherited the descriptor."""
         ...
 
 
 class Pipe(Protocol):
-    """A pipe with one end ours (``stream``) and the other a descriptor for a child."""
+    """A pipe: ``stream`` is the daemon's end, ``remote`` a descriptor for a child."""
 
     @property
     def stream(self) -> Stream: ...
@@ -78,7 +78,7 @@ class Pipe(Protocol):
 
 
 class Offer(Protocol):
-    """A terminal that a program is going to make and hand over."""
+    """A socket on which a program will pass the master of a terminal that it creates."""
 
     @property
     def path(self) -> Path:
@@ -86,11 +86,11 @@ class Offer(Protocol):
         ...
 
     async def receive(self) -> Terminal:
-        """The terminal, without a slave; waits for the program. Raises HostFailure when it sends something else."""
+        """Wait for the program. The terminal has no ``slave``. Raises HostFailure if something else is sent."""
         ...
 
     def close(self) -> None:
-        """Stop waiting; what was received stays. Closing twice is fine."""
+        """Stop listening; a received terminal stays open. May be called twice."""
         ...
 
 
@@ -98,43 +98,43 @@ class Sockets(Protocol):
     """Opens streams."""
 
     def terminal(self, width: int = 0, height: int = 0, *, owner: int | None = None, raw: bool = False) -> Terminal:
-        """A new pseudo-terminal (80x25 where no size is given); ``owner`` is the host id that owns the slave.
+        """A new pseudo-terminal, 80x25 if no size is given; ``owner`` is the host id that owns the slave.
 
-        With ``raw`` it neither echoes nor changes what passes.
+        With ``raw`` it is in raw mode: no echo, no line editing.
         """
         ...
 
     def offer(self, path: Path) -> Offer:
-        """Wait at ``path``, however long it is, for a program to hand over a terminal. Raises HostFailure."""
+        """Listen on ``path``, which may be longer than 107 bytes, for a program's terminal. Raises HostFailure."""
         ...
 
     def pipe_to_child(self) -> Pipe:
-        """We write, the child reads."""
+        """The daemon writes, the child reads."""
         ...
 
     def pipe_from_child(self) -> Pipe:
-        """The child writes, we read."""
+        """The child writes, the daemon reads."""
         ...
 
     async def connect_packets(self, path: Path) -> Packets:
-        """Connect to a SOCK_SEQPACKET Unix socket (conmon's ``attach``), however long its path is."""
+        """Connect to a SOCK_SEQPACKET Unix socket (conmon's ``attach``); the path may be longer than 107 bytes."""
         ...
 
     def post(self, path: Path, message: bytes, *, once: bool = False) -> bool:
-        """Write a short message to a FIFO; False if it has no reader. With ``once`` its name is removed before."""
+        """Write a short message to a FIFO; False if it has no reader. With ``once`` the FIFO is removed first."""
         ...
 
     def follow(self, path: Path) -> AsyncGenerator[bytes, None]:
-        """Blocks of a growing file from its beginning, ending only when cancelled. Costs no polling.
+        """Blocks of a growing file from its beginning, until cancelled. Uses inotify, not polling.
 
-        The file need not be there yet, its directory must. A file that is truncated or replaced is followed from the
+        The file may be missing at first, its directory must exist. A truncated or replaced file is read from the
         beginning again. Raises NotFound.
         """
         ...
 
 
 class LinuxPipe:
-    """A pipe; only our end does not block."""
+    """A pipe; only the daemon's end is non-blocking."""
 
     def __init__(self, ours: int, remote: int) -> None:
         self._stream = DescriptorStream(ours)
@@ -142,44 +142,37 @@ class LinuxPipe:
 
     @property
     def stream(self) -> Stream:
-        """Our end."""
         return self._stream
 
     @property
     def remote(self) -> int:
-        """The child's end."""
         return self._remote
 
     def close_remote(self) -> None:
-        """After the child has it."""
         if self._remote >= 0:
             os.close(self._remote)
             self._remote = -1
 
 
 class LinuxSockets:
-    """Descriptors that do not block, driven by the event loop."""
+    """Non-blocking descriptors, driven by the event loop."""
 
     def terminal(self, width: int = 0, height: int = 0, *, owner: int | None = None, raw: bool = False) -> Terminal:
-        """A new pseudo-terminal."""
         return LinuxTerminal.open(width, height, owner, raw=raw)
 
     def offer(self, path: Path) -> Offer:
-        """Wait for a program to hand over a terminal."""
         return LinuxOffer(path)
 
     def pipe_to_child(self) -> Pipe:
-        """We write, the child reads."""
         reader, writer = os.pipe()
         return LinuxPipe(writer, reader)
 
     def pipe_from_child(self) -> Pipe:
-        """The child writes, we read."""
         reader, writer = os.pipe()
         return LinuxPipe(reader, writer)
 
     async def connect_packets(self, path: Path) -> Packets:
-        """Connect to a SOCK_SEQPACKET Unix socket. Raises NotFound, HostFailure, TimedOut."""
+        """Raises NotFound, HostFailure, TimedOut."""
         try:
             place = os.open(path, os.O_PATH | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -187,7 +180,7 @@ class LinuxSockets:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         connection.setblocking(False)
         try:
-            # A socket's address holds 107 bytes; through the descriptor the length of the path does not matter.
+            # A socket's address has at most 107 bytes; a path by descriptor is short.
             await _connect(connection, f"/proc/self/fd/{place}", path)
             return DescriptorStream(connection.detach(), packet=8192)
         finally:
@@ -195,7 +188,6 @@ class LinuxSockets:
             os.close(place)
 
     def post(self, path: Path, message: bytes, *, once: bool = False) -> bool:
-        """Put a short message into a FIFO."""
         try:
             fifo = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:  # no reader (ENXIO), or no FIFO (ENOENT)
@@ -212,7 +204,6 @@ class LinuxSockets:
             os.close(fifo)
 
     async def follow(self, path: Path) -> AsyncGenerator[bytes, None]:
-        """Blocks of a growing file."""
         reader = _Reader(path)
         try:
             async with contextlib.aclosing(changes(path)) as changed:
@@ -264,9 +255,9 @@ async def _connect(connection: socket.socket, address: str, path: Path) -> None:
     for _ in range(int(_CONNECT_PATIENCE / 0.02)):
         try:
             return connection.connect(address)
-        except BlockingIOError:  # its queue of connections is full; the kernel does not tell when that changes
+        except BlockingIOError:  # the backlog is full, and the kernel does not notify when it is not
             await asyncio.sleep(0.02)
         except OSError as error:
-            remedy = "Its owner has ended" if error.errno == errno.ECONNREFUSED else ""
+            remedy = "The process that listened there has ended" if error.errno == errno.ECONNREFUSED else ""
             raise HostFailure(f"Cannot connect to {path}", evidence=str(error), remedy=remedy) from error
-    raise TimedOut(f"The owner of {path} does not accept connections")
+    raise TimedOut(f"The process that listens on {path} does not accept connections")

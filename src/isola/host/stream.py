@@ -1,4 +1,4 @@
-"""A file descriptor as an asyncio stream, without a transport in between."""
+"""A file descriptor as an asyncio stream, without a transport."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from collections.abc import Callable
 
 _BLOCK = 65536
 _HANGUPS = frozenset({errno.EPIPE, errno.ECONNRESET, errno.EIO, errno.ENOTCONN, errno.ESHUTDOWN})
-"""A terminal whose other side is closed answers EIO."""
+"""Errors that mean that the other end is closed; of a terminal, EIO."""
 
 
 class DescriptorStream:
-    """Our end of a pipe, terminal or socket; owns the descriptor. ``packet`` bounds what one write may carry."""
+    """Owns the descriptor. ``packet`` is the maximum number of bytes per ``write(2)``."""
 
     def __init__(self, fd: int, packet: int | None = None) -> None:
         os.set_blocking(fd, False)
@@ -30,8 +30,8 @@ class DescriptorStream:
         return self._fd
 
     async def read(self) -> bytes:
-        """The next block; empty at the end."""
-        # A stream that always has data must not keep the loop from everything else.
+        """The next block; empty at EOF."""
+        # A stream that always has data must not starve other tasks.
         await asyncio.sleep(0)
         while self._fd >= 0:
             try:
@@ -45,7 +45,7 @@ class DescriptorStream:
         return b""
 
     async def write(self, data: bytes) -> None:
-        """All of it, or silently nothing more once the other end is gone."""
+        """Write all data; if the other end is closed, the rest is discarded."""
         view = memoryview(data)
         while view and self._fd >= 0:
             try:
@@ -58,7 +58,7 @@ class DescriptorStream:
                 raise
 
     def end(self) -> None:
-        """Of a socket: the other end reads EOF after what was written."""
+        """Shut down writing of a socket."""
         if self._fd >= 0:
             with socket.socket(fileno=os.dup(self._fd)) as same, contextlib.suppress(OSError):
                 same.shutdown(socket.SHUT_WR)

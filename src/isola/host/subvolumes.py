@@ -29,7 +29,7 @@ _SYSFS = Path("/sys/fs/btrfs")
 
 
 def _request(number: int, size: int, direction: int = 1) -> int:
-    """An ioctl of btrfs: direction 1 gives data to the kernel, 2 takes from it, 3 does both."""
+    """Number of a btrfs ioctl: direction 1 writes to the kernel, 2 reads from it, 3 does both."""
     return direction << 30 | size << 16 | 0x94 << 8 | number
 
 
@@ -40,14 +40,14 @@ _QUOTA_CONTROL, _QGROUP_LIMIT = _request(40, 16, 3), _request(43, 48, 2)
 
 
 class Subvolumes(Protocol):
-    """Trees of a btrfs file system that are made, copied and removed at once. Paths are absolute."""
+    """Subvolumes of btrfs file systems. Paths are absolute."""
 
     async def format(self, device: Path, label: str) -> None:
-        """Make a file system on a device or in a file that holds none. Raises HostFailure."""
+        """Make a file system on a device or in a file that has none. Raises HostFailure."""
         ...
 
     async def supports(self, path: Path) -> bool:
-        """Whether ``path`` lies on btrfs."""
+        """Whether ``path`` is on btrfs."""
         ...
 
     async def create(self, path: Path) -> None:
@@ -55,30 +55,30 @@ class Subvolumes(Protocol):
         ...
 
     async def snapshot(self, source: Path, target: Path) -> None:
-        """A copy that shares all blocks with its source, as of this instant. Raises as ``create``."""
+        """An atomic writable snapshot, which shares all blocks with its source. Raises the same as ``create``."""
         ...
 
     async def delete(self, path: Path) -> bool:
         """Remove a subvolume and those nested in it; no effect if it is missing. Raises HostFailure.
 
-        False where something else has this name, which is left alone.
+        False if the path is not a subvolume; it is left alone then.
         """
         ...
 
     async def enable_quota(self, path: Path) -> None:
-        """Count from now on what each subvolume takes (simple quotas, Linux 6.7). Raises HostFailure."""
+        """Enable simple quotas (Linux 6.7): usage is counted from now on. Raises HostFailure."""
         ...
 
     async def has_quota(self, path: Path) -> bool:
-        """Whether this is counted on the file system."""
+        """Whether quotas are enabled on the file system."""
         ...
 
     async def limit(self, path: Path, size: int | None) -> None:
-        """Let a subvolume take no more than ``size`` bytes. Raises HostFailure."""
+        """Limit a subvolume to ``size`` bytes. Raises HostFailure."""
         ...
 
     async def usage(self, path: Path) -> int | None:
-        """Bytes it takes by the file system's own count; None where nothing is counted."""
+        """Bytes that the subvolume references, by its quota group; None without quotas."""
         ...
 
     async def fill_device(self, path: Path) -> None:
@@ -87,28 +87,26 @@ class Subvolumes(Protocol):
 
 
 class LinuxSubvolumes:
-    """By ioctl; only ``mkfs.btrfs`` is a program."""
+    """By ioctl; only ``mkfs.btrfs`` is run as a program."""
 
     def __init__(self, processes: Processes) -> None:
         self._processes = processes
 
     async def format(self, device: Path, label: str) -> None:
-        """Without ``--force``: what holds a file system already is refused by the program."""
-        # One copy of the metadata: a loop file or a single disk has no second place to put another.
+        """Without ``--force``, so that the program refuses a device with a file system."""
+        # One copy of the metadata: on a single disk a second copy protects from little.
         await self._processes.run(
             ("mkfs.btrfs", "--quiet", "--metadata", "single", "--label", label, "--", str(device)), timeout=300
         )
 
     async def supports(self, path: Path) -> bool:
-        """By the magic number."""
         return await in_thread(_reported, path, lambda: _is_btrfs(path))
 
     async def create(self, path: Path) -> None:
-        """A new empty subvolume."""
         await in_thread(_reported, path, lambda: _create(path))
 
     async def snapshot(self, source: Path, target: Path) -> None:
-        """The source is flushed by the kernel first."""
+        """The kernel flushes the source first, which takes time."""
         await in_long_thread(Work.COPY, _reported, target, lambda: _snapshot(source, target))
 
     async def delete(self, path: Path) -> bool:
@@ -120,19 +118,17 @@ class LinuxSubvolumes:
         await in_thread(_reported, path, lambda: _enable_quota(path))
 
     async def has_quota(self, path: Path) -> bool:
-        """As sysfs says."""
         return await in_thread(_reported, path, lambda: _has_quota(path))
 
     async def limit(self, path: Path, size: int | None) -> None:
-        """Of the subvolume's own quota group."""
+        """A limit of the subvolume's own quota group."""
         await in_thread(_reported, path, lambda: _limit(path, size))
 
     async def usage(self, path: Path) -> int | None:
-        """As sysfs says; what has not been written out is not counted yet."""
+        """From sysfs; data that is not yet written to disk is not counted."""
         return await in_thread(_reported, path, lambda: _usage(path))
 
     async def fill_device(self, path: Path) -> None:
-        """Online."""
         await in_thread(_reported, path, lambda: _control(path, _RESIZE, _named(b"max")))
 
 
@@ -216,7 +212,7 @@ def _destroy(path: Path) -> None:
 
 
 def _nested(path: Path) -> list[Path]:
-    """Subvolumes that a program made inside: found by a walk that follows no link, as there are rarely any."""
+    """Subvolumes that programs inside have created, found by a walk that follows no links."""
     found: list[Path] = []
     for top, directories, _ in os.walk(path):
         for name in list(directories):

@@ -1,4 +1,4 @@
-"""Starts the daemon again when it dies, and outlives a full disk, closed descriptors and a lack of processes."""
+"""Restarts the daemon when it dies, and survives a full disk, closed descriptors and a failing fork."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from typing import NoReturn
 _HEALTHY_SECONDS = 30.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 30.0
 _TRIES = 3
-"""How often a daemon may fail before it was ready for the first time: its caller waits for the answer."""
-_TOLD = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGPWR})
-_WATCHED = _TOLD | {signal.SIGCHLD}
+"""How often the daemon may fail before it was ever ready: the process that started it waits for the result."""
+_STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGPWR})
+_WATCHED = _STOP_SIGNALS | {signal.SIGCHLD}
 
 
 def supervise(run: Callable[[Callable[[], None]], int], ready: Callable[[], None]) -> int:
-    """Run in a child, which calls ``ready`` through what it is given; start it again when it is killed or fails.
+    """Call ``run`` in a child process, with a function that calls ``ready``; restart it when it is killed or fails.
 
-    A clean end (0), a wrong call (2) and a signal to stop are the end; so is failing often before it was ever ready.
+    Return the exit status after success (0), a usage error (2), a signal to stop, or repeated failures before the
+    daemon was ever ready.
     """
-    # Signals are taken one by one where they are waited for: none comes between two steps, or is slept through.
+    # Signals are blocked and received by sigwait only, so that none is lost or interrupts other code.
     signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
     was_ready = mmap.mmap(-1, 1)  # shared with every child
 
@@ -40,54 +41,54 @@ def supervise(run: Callable[[Callable[[], None]], int], ready: Callable[[], None
             return max(status, 0)
         failures += 1
         if not was_ready[0] and failures >= _TRIES:
-            _say(f"isolad ended ({status}) {failures} times before it was ready; giving up")
+            _log(f"isolad ended ({status}) {failures} times before it was ready; giving up")
             return 1
         pause = _FIRST_PAUSE if time.monotonic() - began > _HEALTHY_SECONDS else min(pause * 2, _LONGEST_PAUSE)
-        _say(f"isolad ended ({status}); starting it again in {pause:g} s")
-        if _told_within(pause):
+        _log(f"isolad ended ({status}); starting it again in {pause:g} s")
+        if _stopped_within(pause):
             return 0
 
 
 def _run_once(run: Callable[[], int]) -> tuple[int, bool]:
-    """Exit status (or negative signal number) of a child, and whether it was told to stop."""
+    """Exit status (or negative signal number) of a child, and whether a signal to stop was received."""
     try:
         child = os.fork()
     except OSError as error:
-        _say(f"isolad cannot be started: {error}")
+        _log(f"isolad cannot be started: {error}")
         return 1, False
     if child == 0:
-        _become(run)
+        _run_in_child(run)
     stop_requested = False
     while True:
         number = signal.sigwait(_WATCHED)
-        if number in _TOLD:
+        if number in _STOP_SIGNALS:
             stop_requested = True
-            os.kill(child, number)  # it has not been waited for: the number is its own
+            os.kill(child, number)  # it has not been reaped, so its PID cannot be reused
         elif (ended := os.waitpid(child, os.WNOHANG))[0]:
             return os.waitstatus_to_exitcode(ended[1]), stop_requested
 
 
-def _become(run: Callable[[], int]) -> NoReturn:
+def _run_in_child(run: Callable[[], int]) -> NoReturn:
     status = 1
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
         status = run()
     except BaseException:
-        _say(traceback.format_exc())
+        _log(traceback.format_exc())
     finally:
         os._exit(status)
 
 
-def _told_within(seconds: float) -> bool:
+def _stopped_within(seconds: float) -> bool:
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
         received = signal.sigtimedwait(_WATCHED, left)
-        if received is not None and received.si_signo in _TOLD:
+        if received is not None and received.si_signo in _STOP_SIGNALS:
             return True
     return False
 
 
-def _say(text: str) -> None:
-    """Write to the log, and ignore errors."""
+def _log(text: str) -> None:
+    """Write to standard error, and ignore errors."""
     with contextlib.suppress(OSError):
         os.write(2, f"{text}\n".encode(errors="replace"))

@@ -33,7 +33,7 @@ _LIMITS = (_INOTIFY, "fs.inotify.max_user_watches")
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """What ``uname`` says."""
+    """Values of ``uname``."""
 
     name: str
     release: str
@@ -48,7 +48,7 @@ class System(Protocol):
     def kernel(self) -> Kernel: ...
 
     def capabilities(self) -> frozenset[str]:
-        """Our bounding set, as ``CAP_...`` names: no child can have more."""
+        """The daemon's capability bounding set as ``CAP_...`` names: no child can have more."""
         ...
 
     def cpus(self) -> Sequence[Mapping[str, object]]:
@@ -62,25 +62,25 @@ class System(Protocol):
     def os_release(self) -> Mapping[str, str]: ...
 
     def find_program(self, name: str) -> Path | None:
-        """Where a program is, on PATH and in the sbin directories."""
+        """The path of a program on PATH or in the sbin directories."""
         ...
 
     async def sealed_program(self, name: str) -> Path | None:
-        """A file that runs a copy of it in memory, which nothing can change; None where there is no such program.
+        """The path of a sealed copy of the program in memory; None if there is no such program.
 
-        The file is there as long as the daemon lives, and changes when the program does. It is the program itself on
-        hosts that run nothing from memory.
+        The path is valid as long as the daemon lives, and another one after the program was upgraded. It is that of
+        the program itself on hosts that refuse to execute memfds.
         """
         ...
 
     def file_systems(self) -> frozenset[str]:
-        """File systems the kernel has, or can load a module for."""
+        """File systems that the kernel supports, or has a module for."""
         ...
 
     def kernel_limits(self) -> Mapping[str, Mapping[str, int]]:
-        """Limits that instances meet, by sysctl: ``limit``, and ``used`` by the host's root where that can be told.
+        """Sysctl -> ``limit``, and ``used`` by root of the host if known: limits that many instances may reach.
 
-        Looks through all processes: call it in a thread.
+        Reads ``/proc`` of all processes: call it in a thread.
         """
         ...
 
@@ -91,11 +91,11 @@ class System(Protocol):
         ...
 
     def pid(self) -> int:
-        """The daemon's own process number."""
+        """The daemon's PID."""
         ...
 
     def open_files(self) -> tuple[int, int]:
-        """How many descriptors the daemon has open, and how many it may have."""
+        """Number of the daemon's open descriptors, and their limit."""
         ...
 
     def devices(self) -> Mapping[str, Sequence[Mapping[str, object]]]:
@@ -114,28 +114,23 @@ class LinuxSystem:
 
     @functools.lru_cache(maxsize=1)  # noqa: B019 - one object lives as long as the daemon
     def kernel(self) -> Kernel:
-        """What ``uname`` says."""
         uname = os.uname()
         return Kernel(uname.sysname, uname.release, uname.version, uname.machine, uname.nodename)
 
     @functools.lru_cache(maxsize=1)  # noqa: B019
     def capabilities(self) -> frozenset[str]:
-        """Our bounding set."""
         found = re.search(r"^CapBnd:\s*([0-9a-f]+)$", self._read("proc/self/status"), re.MULTILINE)
         bits = int(found[1], 16) if found else 0
         return frozenset(f"CAP_{name}" for bit, name in enumerate(_CAPABILITIES) if bits >> bit & 1)
 
     def cpus(self) -> Sequence[Mapping[str, object]]:
-        """Online CPUs."""
         return self._cpus(self._read("sys/devices/system/cpu/online"))
 
     def memory(self) -> Mapping[str, int]:
-        """``/proc/meminfo`` in bytes."""
         rows = (line.split() for line in self._read("proc/meminfo").splitlines())
         return {row[0].rstrip(":"): int(row[1]) * (1024 if row[2:] == ["kB"] else 1) for row in rows}
 
     def os_release(self) -> Mapping[str, str]:
-        """``/etc/os-release``."""
         text = self._read("etc/os-release") or self._read("usr/lib/os-release")
         pairs = (line.partition("=") for line in text.splitlines() if "=" in line and not line.startswith("#"))
         return {name: "".join(shlex.split(value)[:1]) for name, _, value in pairs}
@@ -144,19 +139,17 @@ class LinuxSystem:
         return find_program(name)
 
     async def sealed_program(self, name: str) -> Path | None:
-        """Copied in a thread when it is first asked for."""
+        """Copied in a thread at the first call."""
         found = find_program(name)
         if found is None:
             return None
         return sealed_programs.known(found) or await in_thread(sealed_programs.sealed, found)
 
     def file_systems(self) -> frozenset[str]:
-        """File systems the kernel has or can load."""
         loaded = frozenset(line.split()[-1] for line in self._read("proc/filesystems").splitlines())
         return loaded | self._loadable()
 
     def kernel_limits(self) -> Mapping[str, Mapping[str, int]]:
-        """Limits that instances meet."""
         found = {name: self._read(f"proc/sys/{name.replace('.', '/')}").strip() for name in _LIMITS}
         limits = {name: {"limit": int(text)} for name, text in found.items() if text.isdigit()}
         if _INOTIFY in limits:
@@ -164,29 +157,26 @@ class LinuxSystem:
         return limits
 
     def machine_id(self) -> str:
-        """``/etc/machine-id``; where there is none, a number that changes with every boot."""
+        """``/etc/machine-id``; if there is none, the boot id, which changes with every boot."""
         text = self._read("etc/machine-id").strip() or self._read("var/lib/dbus/machine-id").strip()
         return text or self.boot_id().replace("-", "")
 
     @functools.lru_cache(maxsize=1)  # noqa: B019
     def boot_id(self) -> str:
-        """Changes with every boot."""
         return self._read("proc/sys/kernel/random/boot_id").strip()
 
     def pid(self) -> int:
-        """Our own process number."""
         return os.getpid()
 
     def open_files(self) -> tuple[int, int]:
-        """Since Linux 6.2 the kernel says it as the size of the directory, before that they are counted."""
+        """Since Linux 6.2 it is the size of ``/proc/self/fd``; on older kernels the entries are counted."""
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         try:
             return os.stat("/proc/self/fd").st_size or len(os.listdir("/proc/self/fd")), limit
-        except OSError:  # none is left to look with
+        except OSError:  # no descriptor is left to open the directory
             return limit, limit
 
     def devices(self) -> Mapping[str, Sequence[Mapping[str, object]]]:
-        """What the resources page shows."""
         sys = self._root / "sys"
         return {
             "network": devices.network_cards(sys),
@@ -237,6 +227,6 @@ def _cpu_facts(text: str) -> dict[int, dict[str, str]]:
 
 
 def _number(text: str) -> int:
-    """A number from a file that may be missing, or say -1 where the host does not know."""
+    """The number in a file; 0 if the file is missing or says -1 (unknown)."""
     text = text.strip()
     return int(text) if text.isdigit() else 0

@@ -1,7 +1,8 @@
-"""The tag that sets the things of one daemon on a host apart from those of the others: claimed, as it is short.
+"""The tag in the names of a daemon's links, groups and tables on the host, which sets them apart from other daemons'.
 
-A daemon's tag follows from its directory, so that a claim that was lost changes nothing. Where a daemon of another
-directory has the same, one that begins in an unused directory takes another tag and remembers it there.
+Tags are short, so two daemons could have the same: each claims its own. A tag is derived from the daemon's directory,
+so that losing the claim changes nothing. If it is already claimed, a daemon in an unused directory takes another tag
+and stores it there.
 """
 
 from __future__ import annotations
@@ -18,22 +19,22 @@ from isola.errors import Conflict, HostFailure
 from isola.model.identity import HostNames
 
 TAGS = Path("/var/lib/isola-tags")
-"""One symbolic link per tag, to the directory of the daemon that has it."""
-_REMEMBERED = "tag"
+"""One symbolic link per tag, to the directory of the daemon that claimed it."""
+_FILE = "tag"
 _USED = ("isola.db", "pools", "networks", "run")
 log = logging.getLogger(__name__)
 
 
 def names_of(directory: Path) -> HostNames:
-    """What the daemon of a directory calls its own."""
+    """The names of the daemon of a directory, by its tag."""
     with contextlib.suppress(OSError):
-        if tag := (directory / _REMEMBERED).read_text(errors="replace").strip():
+        if tag := (directory / _FILE).read_text(errors="replace").strip():
             return HostNames(tag)
     return HostNames.of_directory(str(directory))
 
 
 def claim(directory: Path, tags: Path = TAGS) -> HostNames:
-    """The same, claimed for as long as the directory exists. Raises Conflict: another daemon has it; HostFailure."""
+    """The same, with the tag claimed as long as the directory exists. Raises Conflict if it is taken, HostFailure."""
     names = names_of(directory)
     with contextlib.ExitStack() as stack:
         try:
@@ -47,9 +48,9 @@ def claim(directory: Path, tags: Path = TAGS) -> HostNames:
             return names
         if any((directory / part).exists() for part in _USED):
             raise Conflict(
-                f"What the daemon of {directory} has on this host would have the same names as that of {holder}",
+                f"The daemons of {directory} and {holder} would use the same names on this host",
                 evidence=f"both have the tag {names.tag}, by {tags / names.tag}",
-                remedy=f"if there is no daemon in {holder} any more, remove that link, else move to another directory",
+                remedy=f"if {holder} has no daemon any more, remove that link; otherwise move to another directory",
             )
         return _another(tags, directory)
 
@@ -60,9 +61,9 @@ def _another(tags: Path, directory: Path) -> HostNames:
             names = HostNames.of_directory(f"{directory}#{number}")
             if _claim(tags, names.tag, directory) == str(directory):
                 break
-        (directory / _REMEMBERED).write_text(f"{names.tag}\n")
+        (directory / _FILE).write_text(f"{names.tag}\n")
     except OSError as error:
-        raise HostFailure(f"{directory} cannot have a tag of its own", evidence=str(error)) from error
+        raise HostFailure(f"Cannot choose a tag for {directory}", evidence=str(error)) from error
     return names
 
 
@@ -84,7 +85,7 @@ def _drop_stale(tags: Path) -> None:
 
 
 def _claim(tags: Path, tag: str, directory: Path) -> str:
-    """The directory that has the tag now."""
+    """Claim the tag if it is free; the directory that has it now."""
     with contextlib.suppress(FileExistsError):
         (tags / tag).symlink_to(directory)
     return os.readlink(tags / tag)

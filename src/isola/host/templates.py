@@ -1,4 +1,4 @@
-"""Templates of images: untrusted programs in a small language, rendered in a confined process."""
+"""Templates of images: they are untrusted, and rendered in a confined process."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from isola.host.process import Processes
 
 Value = str | Mapping[str, "Value"]
 MOST_RENDERED = 1 << 20
-"""Characters that all results of one call may have together."""
+"""Maximum total length of the results of one call, in characters."""
 _SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One template, and what it may use besides what all may."""
+    """One template, and its own values."""
 
     text: str
     values: Mapping[str, Value] = field(default_factory=dict)
@@ -35,13 +35,13 @@ class Rendered:
 
 
 class Templates(Protocol):
-    """Renders templates in the language of pongo2 and Django, as far as Jinja knows it too."""
+    """Renders templates of pongo2 (the language of Django), as far as Jinja supports it."""
 
     async def render(self, jobs: Sequence[Job], values: Mapping[str, Value]) -> tuple[Rendered, ...]:
-        """All of them, in their order, in a process without rights, with bounds on time, memory and output.
+        """Render all, in a process without privileges, with limits on time, memory and output.
 
-        Each sees ``values``, its own, and ``config_get(key, default)``, which looks into the value ``config``. Names
-        that are not known are empty. Raises InvalidInput where the bounds are met, HostFailure where it breaks down.
+        Each sees ``values``, its own values, and ``config_get(key, default)``, which reads the value ``config``.
+        Unknown names are empty. Raises InvalidInput if a limit is exceeded, HostFailure if the process fails.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Pseudo-terminals: made here, or made by another program and handed over."""
+"""Pseudo-terminals: created by the daemon, or received from another program."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ class LinuxTerminal:
 
     @classmethod
     def open(cls, width: int, height: int, owner: int | None, *, raw: bool) -> LinuxTerminal:
-        """A new pair."""
         master, slave = os.openpty()
         terminal = cls(master, slave)
         terminal.resize(width or 80, height or 25)
@@ -42,24 +41,24 @@ class LinuxTerminal:
 
     @property
     def slave(self) -> int:
-        """What a child gets as its terminal; -1 when closed or owned by another process."""
+        """The child's end; -1 if closed, or if another process has it."""
         return self._slave
 
     def resize(self, width: int, height: int) -> None:
-        """Set the window size; programs on the terminal get SIGWINCH. Nothing happens once the stream is closed."""
+        """Set the window size; programs on the terminal get SIGWINCH. No effect if the stream is closed."""
         size = struct.pack("HHHH", min(max(height, 0), 0xFFFF), min(max(width, 0), 0xFFFF), 0, 0)
         if self._stream.fd >= 0:
             fcntl.ioctl(self._stream.fd, termios.TIOCSWINSZ, size)
 
     def close_slave(self) -> None:
-        """After the child has it: the terminal hangs up when the last one closes it."""
+        """Call it after the child has inherited it: the terminal hangs up when all copies of this end are closed."""
         if self._slave >= 0:
             os.close(self._slave)
             self._slave = -1
 
 
 class LinuxOffer:
-    """A socket on which one program hands over the master of a terminal; it is there as soon as this object is."""
+    """A socket on which one program passes the master of a terminal. The constructor creates it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -67,7 +66,7 @@ class LinuxOffer:
         self._socket.setblocking(False)
         directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            # A socket's address holds 107 bytes; through the descriptor the length of the path does not matter.
+            # A socket's address has at most 107 bytes; a path by descriptor is short.
             self._socket.bind(f"/proc/self/fd/{directory}/{path.name}")
             self._socket.listen(1)
         except OSError as error:
@@ -77,7 +76,6 @@ class LinuxOffer:
             os.close(directory)
 
     async def receive(self) -> LinuxTerminal:
-        """The terminal, now ours. Raises HostFailure when the program sends something else."""
         loop = asyncio.get_running_loop()
         connection, _ = await loop.sock_accept(self._socket)
         with connection:
@@ -88,12 +86,12 @@ class LinuxOffer:
         if not descriptors or not os.isatty(descriptors[0]):
             for unwanted in descriptors[:1]:
                 os.close(unwanted)
-            raise HostFailure("A program connected to hand over a terminal, but did not")
+            raise HostFailure("A program connected, but did not send a terminal")
         os.set_inheritable(descriptors[0], False)
         return LinuxTerminal(descriptors[0])
 
     def close(self) -> None:
-        """Stop listening and remove the socket. Closing twice is fine."""
+        """Stop listening and remove the socket. May be called twice."""
         self._socket.close()
         with contextlib.suppress(FileNotFoundError):
             self.path.unlink()

@@ -1,4 +1,4 @@
-"""Walks over trees that programs inside may have filled: by descriptor, never through a link, never across a mount."""
+"""Walks over untrusted directory trees: by descriptor, never through a symbolic link, never across a mount."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from isola.host import kernel
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _RESOLVE = kernel.RESOLVE_NO_XDEV | kernel.RESOLVE_NO_SYMLINKS | kernel.RESOLVE_BENEATH
 _REMOVE_DEPTH = 48
-"""Directories open at once; deeper ones are first moved up, so that depth costs neither descriptors nor stack."""
+"""Directories open at once. Deeper ones are first moved to the top, which bounds the number of descriptors."""
 _COUNT_DEPTH = 2000
-"""Deeper trees are assumed to be malicious, and are not counted further."""
-_REMEMBERED = 200_000
-"""Files with several names that are remembered; of others each name counts its share."""
+"""Deeper directories are assumed to be malicious, and are not counted."""
+_MAX_LINKED = 200_000
+"""Number of hard-linked files that are recognized; after that, each name counts its share of the size."""
 _SMALL = 1 << 20
 _PATH_SIZE = 4000
-"""A single call takes a path of 4095 bytes."""
+"""A system call accepts paths of up to 4095 bytes."""
 
 
 def remove_tree(path: Path) -> None:
@@ -45,7 +45,7 @@ def remove_tree(path: Path) -> None:
 
 
 def remove_small(path: Path) -> bool:
-    """Remove what takes no time, a small file or nothing at all; False where that is for ``remove_tree`` to do."""
+    """Remove a small file without delay; False if ``remove_tree`` is needed, True if there is no file."""
     try:
         status = os.lstat(path)
         if stat.S_ISDIR(status.st_mode) or status.st_size > _SMALL:
@@ -59,7 +59,7 @@ def remove_small(path: Path) -> bool:
 
 
 def _unlink(parent: int, name: bytes) -> bool:
-    """Remove what is not a directory; False when it is one."""
+    """Remove a file that is not a directory; False if it is one."""
     try:
         os.unlink(name, dir_fd=parent)
     except FileNotFoundError:
@@ -116,7 +116,7 @@ class _Removal:
         except FileNotFoundError:
             return
         except OSError as error:
-            # Swapped for a link or file meanwhile: then that is what is removed.
+            # Replaced by a link or a file meanwhile: remove that.
             if error.errno not in (errno.ELOOP, errno.ENOTDIR) or not _unlink(parent, name):
                 raise
             return
@@ -150,7 +150,7 @@ def disk_usage(directory: Path) -> int:
 def without_links(directory: Path) -> int:
     """A descriptor of a detached read-only mount of a tree, in which the kernel follows no symbolic link.
 
-    For programs that open files by path, while programs inside may replace a directory by a link to the host's files.
+    For programs on the host that open files by path, while an instance may replace a directory by a symbolic link.
     """
     tree = kernel.clone_tree(directory, recursive=True)
     try:
@@ -164,18 +164,18 @@ def without_links(directory: Path) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Node:
-    """A directory by its name in another: a path of each would take memory by their depth."""
+    """A directory by its parent and its name: full paths would take memory quadratic in the depth."""
 
-    above: _Node | None
+    parent: _Node | None
     name: bytes
     depth: int
 
     @property
     def path(self) -> bytes:
         names, node = [], self
-        while node.above is not None:
+        while node.parent is not None:
             names.append(node.name)
-            node = node.above
+            node = node.parent
         return b"/".join([node.name, *reversed(names)])
 
 
@@ -188,7 +188,7 @@ def _allocated(top: int) -> Iterator[int]:
             directory = _open_deep(top, here.path)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV):
-                continue  # gone, swapped, or another file system
+                continue  # removed, replaced, or another file system
             raise HostFailure("Cannot count disk usage", evidence=str(error)) from error
         try:
             yield os.fstat(directory).st_blocks * 512
@@ -226,7 +226,7 @@ def _blocks(directory: int, name: str, linked: set[int]) -> int:
     if status.st_nlink > 1:
         if status.st_ino in linked:
             return 0
-        if len(linked) >= _REMEMBERED:
+        if len(linked) >= _MAX_LINKED:
             return status.st_blocks * 512 // status.st_nlink
         linked.add(status.st_ino)
     return status.st_blocks * 512

@@ -1,8 +1,8 @@
 """Resolves paths inside a root that programs may change concurrently.
 
-The kernel resolves a path at once as long as it stays on the root's own mount, which is nearly always. A path that
-crosses a mount is walked name by name: what a name leads to is opened as a mere reference (``O_PATH``), and nothing is
-asked of it before the table of mounts has said that it is not one of those that may never answer.
+The kernel resolves a path in one call as long as it stays on the root's own mount, which is the normal case. A path
+that crosses a mount is resolved one component at a time: each is opened with ``O_PATH``, and not accessed before the
+mount table shows that its file system is not one that may never respond.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from isola.model.identity import IdRange
 _AT_ONCE = kernel.RESOLVE_IN_ROOT | kernel.RESOLVE_NO_MAGICLINKS | kernel.RESOLVE_NO_XDEV
 _WITHIN = kernel.RESOLVE_BENEATH | kernel.RESOLVE_NO_MAGICLINKS | kernel.RESOLVE_NO_XDEV
 _LINKS = 40
-"""As many as the kernel follows."""
+"""Symbolic links in one path; the kernel's limit too."""
 _DEPTH = 256
-"""Directories that a walk holds open."""
+"""Directories that are open during a walk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +34,13 @@ class Found:
     descriptor: int
     mount: Mount
     ids: IdRange | None = None
-    """The instance's, where the mount may show files that are not its own; None: all here is the instance's."""
+    """The instance's ids, if the mount may contain files of other owners; None: all files are the instance's."""
 
     def require(self, bits: int, path: str) -> None:
-        """What root inside may do: read 4, write 2, search 1. Raises Forbidden.
+        """Check that root inside has these permissions: read 4, write 2, search 1. Raises Forbidden.
 
-        The kernel does not ask: we are the host's root. Capabilities inside are good for files of ids that are mapped.
+        The kernel does not check it, because the daemon is root of the host. Capabilities inside an instance apply
+        only to files whose owner and group are mapped.
         """
         status = os.fstat(self.descriptor)
         if self.ids is None or self._is_own(status):
@@ -49,12 +50,12 @@ class Found:
             raise _refusal(path)
 
     def require_own(self, path: str) -> None:
-        """Its owner, permissions and times are changed by its owner. Raises Forbidden."""
+        """Check that root inside may change owner, permissions and times. Raises Forbidden."""
         if self.ids is not None and not self._is_own(os.fstat(self.descriptor)):
             raise _refusal(path)
 
     def require_change(self, name: bytes, path: str) -> None:
-        """That a name in this directory is made, moved or removed. Raises Forbidden."""
+        """Check that root inside may create, rename or remove a name in this directory. Raises Forbidden."""
         self.require(3, path)
         status = os.fstat(self.descriptor)
         if self.ids is None or self._is_own(status) or not status.st_mode & stat.S_ISVTX:
@@ -69,19 +70,19 @@ class Found:
 
     @property
     def mode(self) -> int:
-        """Its type and permissions."""
+        """Type and permissions."""
         return os.fstat(self.descriptor).st_mode
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A name in a directory, and what it stands for now, if anything."""
+    """A name in a directory, and the file of this name, if it exists."""
 
     directory: Found
     name: bytes
     found: Found | None
     linked: bool = False
-    """A symbolic link led here."""
+    """Reached by a symbolic link at the end of the path."""
 
 
 class Walker:
@@ -102,7 +103,7 @@ class Walker:
 
     @contextlib.contextmanager
     def parent(self, path: str) -> Iterator[tuple[Found, bytes]]:
-        """The directory that holds the last component, and that component. Unsupported where no files are kept."""
+        """The directory of the last component, and that component. Raises Unsupported on pseudo file systems."""
         directory, _, name = encoded(path).rstrip(b"/").rpartition(b"/")
         if name in (b"", b".", b".."):
             raise InvalidInput(f"{path!r} does not name anything in a directory", field="path")
@@ -116,7 +117,7 @@ class Walker:
 
     @contextlib.contextmanager
     def target(self, path: str) -> Iterator[Place]:
-        """Where a file of this path is or would be, links followed."""
+        """The place of an existing or new file of this path, symbolic links followed."""
         with self.parent(path) as (directory, name):
             plain, found = _plain(directory, name)
             if plain:
@@ -149,7 +150,7 @@ class Walker:
 
 
 class _Walk:
-    """One walk, name by name; what it returns is open until it is closed."""
+    """Resolves one path, component by component; descriptors of the result are open until ``close``."""
 
     def __init__(self, root: Found, mounts: MountTable, shown: str, ids: IdRange | None) -> None:
         self._mounts = mounts
@@ -160,7 +161,7 @@ class _Walk:
 
     def close(self) -> None:
         """Close all but the root."""
-        self._let_go()
+        self._close_end()
         self._back_to(1)
 
     def run(self, path: bytes, *, follow: bool) -> Place:
@@ -176,7 +177,7 @@ class _Walk:
                 if links > _LINKS:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
                 if found.mount.keeps_files:
-                    pending += self._aim(os.readlink(b"", dir_fd=found.descriptor))
+                    pending += self._target_names(os.readlink(b"", dir_fd=found.descriptor))
                     continue
                 found = self._resolved(here, name, found.mount)
             if not pending:
@@ -185,7 +186,7 @@ class _Walk:
         return Place(self._trail[-1], b"", self._trail[-1], linked)
 
     def _step(self, here: Found, name: bytes) -> Found | None:
-        """One name, over a mount where there is one; not through a link."""
+        """Open one component, crossing a mount if there is one; a symbolic link is not followed."""
         try:
             flags = os.O_PATH | os.O_NOFOLLOW
             descriptor = kernel.open_beneath(here.descriptor, name, flags, kernel.RESOLVE_NO_MAGICLINKS)
@@ -199,16 +200,16 @@ class _Walk:
             raise
         return Found(descriptor, mount, None if mount == self._trail[0].mount else self._ids)
 
-    def _aim(self, target: bytes) -> list[bytes]:
-        """The names that a link stands for."""
-        self._let_go()
+    def _target_names(self, target: bytes) -> list[bytes]:
+        """The components of a symbolic link's target."""
+        self._close_end()
         if target.startswith(b"/"):
             self._back_to(1)
         return _names(target)
 
     def _resolved(self, here: Found, name: bytes, mount: Mount) -> Found:
-        """In a view of the kernel the kernel follows: some of its links are no paths."""
-        self._let_go()
+        """On pseudo file systems the kernel follows links, because some of them (``/proc/PID/fd/3``) are not paths."""
+        self._close_end()
         self._end = Found(kernel.open_beneath(here.descriptor, name, os.O_PATH, _WITHIN), mount, self._ids)
         return self._end
 
@@ -222,7 +223,7 @@ class _Walk:
         self._trail.append(found)
         self._end = None
 
-    def _let_go(self) -> None:
+    def _close_end(self) -> None:
         if self._end is not None:
             os.close(self._end.descriptor)
             self._end = None
@@ -233,9 +234,9 @@ class _Walk:
 
 
 def encoded(path: str) -> bytes:
-    """As the kernel takes it. Raises InvalidInput for NUL."""
+    """The path in bytes. Raises InvalidInput for NUL."""
     if "\0" in path:
-        raise InvalidInput("A path cannot hold NUL", field="path")
+        raise InvalidInput("A path cannot contain NUL", field="path")
     return path.encode("utf-8", "surrogateescape")
 
 
@@ -245,7 +246,7 @@ def _names(path: bytes) -> list[bytes]:
 
 
 def _plain(directory: Found, name: bytes) -> tuple[bool, Found | None]:
-    """Whether the name is neither a link nor a mount point, and then what it stands for, if anything."""
+    """Whether the name is neither a symbolic link nor a mount point, and in that case its file, if it exists."""
     try:
         descriptor = kernel.open_beneath(directory.descriptor, name, os.O_PATH | os.O_NOFOLLOW, _WITHIN)
     except FileNotFoundError:
@@ -272,10 +273,10 @@ def is_mount_point(directory: Found, name: bytes) -> bool:
 
 @contextlib.contextmanager
 def just_made(directory: Found, name: bytes, flags: int) -> Iterator[int]:
-    """What has just been made, opened, to be given its owner. Raises OSError (EXDEV) where something is mounted on it.
+    """Open a new file, to set its owner. Raises OSError (EXDEV) if something is mounted on it.
 
-    A program inside may be faster, and mount there what is not the instance's: the owner of a file of sysfs is the same
-    for the whole host, and its root could then set what only the host's root may.
+    A program inside may be faster, and mount a file there that is not the instance's. Files of sysfs, for example, have
+    one owner for the whole host: changing it would give the instance access to them.
     """
     descriptor = kernel.open_beneath(directory.descriptor, name, flags | os.O_NOFOLLOW, _WITHIN)
     try:
@@ -285,7 +286,7 @@ def just_made(directory: Found, name: bytes, flags: int) -> Iterator[int]:
 
 
 def require_file(found: Found, path: str) -> None:
-    """Raises Unsupported for what is neither a file nor a directory, and where no files are kept; IsADirectoryError."""
+    """Raises IsADirectoryError, and Unsupported for special files and on pseudo file systems."""
     mode = found.mode
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))

@@ -56,7 +56,7 @@ class Node:
 def components(path: str | Path) -> list[str]:
     """The components of a path. Raises InvalidInput for NUL."""
     if "\0" in str(path):
-        raise InvalidInput("A path cannot hold NUL", field="path")
+        raise InvalidInput("A path cannot contain NUL", field="path")
     return [part for part in str(path).split("/") if part not in ("", ".")]
 
 

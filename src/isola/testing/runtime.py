@@ -197,7 +197,7 @@ class FakeRuntime(Runtime):
         """Raises HostFailure as long as inspecting processes fails."""
         if self._state.blind:
             self._state.blind -= 1
-            raise HostFailure("Cannot look at a process", evidence="too many open files")
+            raise HostFailure("Cannot examine a process", evidence="too many open files")
 
     def end(self, id: str, status: int = 0) -> None:
         """For tests: the first process ends."""

@@ -1,4 +1,4 @@
-"""Converts an untrusted tar stream to a valid image layer, or only checks whether it could be one."""
+"""Checks an untrusted tar stream, hashes it, and converts it to an image layer if requested."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from isola.host.archive.untar import clean, shown
 _BLOCK = 1 << 20
 _ZEROS = bytes(_BLOCK)
 _FREE = 1 << 30
-"""Written bytes below which a high compression ratio is accepted."""
+"""Below this size, in bytes, any compression ratio is accepted."""
 _KINDS = {
     0x30: tarfile.REGTYPE,
     0x31: tarfile.LNKTYPE,
@@ -31,7 +31,7 @@ _NONE: list[str] = []
 
 
 class Sink:
-    """Sink of a tar stream: always hashed, and compressed into a file if one is given."""
+    """Hashes a tar stream, and compresses it into ``file`` unless that is None."""
 
     def __init__(self, file: BinaryIO | None, *, limit: int, ratio: int, packed: Callable[[], int]) -> None:
         self._hash = hashlib.sha256()
@@ -43,7 +43,8 @@ class Sink:
         if file is not None:
             import zstandard
 
-            # With several workers the output is always the same; a single thread would write different bytes.
+            # In multi-threaded mode the output does not depend on the number of threads, but it differs from that of a
+            # single thread: so all hosts use this mode.
             compressor = zstandard.ZstdCompressor(level=3, threads=2, write_checksum=True)
             self._writer = compressor.stream_writer(file, closefd=False)
 
@@ -64,7 +65,7 @@ class Sink:
 
 
 class Repacking:
-    """One pass over the members. Without ``subtree`` the stream is kept byte for byte, else rewritten.
+    """One pass over the members. Without ``subtree`` the stream is copied unchanged, with it the members are rewritten.
 
     When it is rewritten, device nodes are skipped and sparse files are filled with zeros.
     """
@@ -76,7 +77,7 @@ class Repacking:
         self.bytes = 0
         self.found: dict[str, str] = {}
         self.heads: dict[str, bytes] = {}
-        """The beginning of each requested file that exists."""
+        """The beginning of each requested regular file; only if the stream is not rewritten."""
         self.top: set[str] = set()
         """Names at the top, up to a limit."""
         self.newest = 0
@@ -104,7 +105,7 @@ class Repacking:
             self._sink.write(bytes(2 * tarfile.BLOCKSIZE))
             content.drain()
         else:
-            while data := content.read(_BLOCK):  # bytes after the end of the archive are part of the digest
+            while data := content.read(_BLOCK):  # bytes after the end-of-archive marker are part of the digest
                 self._sink.write(data)
 
     def _copying(self, read: Callable[[int], bytes]) -> Callable[[int], bytes]:

@@ -15,7 +15,7 @@ import pytest
 
 from isola.errors import HostFailure, WrongState
 from isola.host.files import Files, LinuxFiles
-from isola.host.mounts import LinuxMounts, Mounts, OverlayMount
+from isola.host.mounts import LinuxMounts, MemoryMount, Mounts, OverlayMount
 from isola.host.process import LinuxProcesses
 from isola.model.identity import IdRange
 from isola.testing.files import FakeFiles
@@ -121,6 +121,20 @@ async def test_nothing_stays_when_it_fails(place: Place) -> None:
             await place.mounts.overlay(broken)
     assert await place.mounts.below(place.directory) == ()
     assert await place.files.names(place.directory) == ("high", "low", "root", "upper", "work")
+
+
+async def test_a_file_system_in_memory_hides_what_is_below_and_has_the_given_mode(place: Place) -> None:
+    target = place.directory / "upper"
+    await place.files.write(target / "below", b"")
+    await place.mounts.memory(MemoryMount(target, 0o711))
+    assert await place.files.names(target) == () and await place.mounts.mounted(target)
+    await place.files.write(target / "new", b"1")
+    async with place.files.root(target) as root:
+        assert (await root.stat(".")).mode & 0o7777 == 0o711
+    await place.mounts.unmount(target)
+    assert await place.files.names(target) == ("below",)
+    with pytest.raises(HostFailure):
+        await place.mounts.memory(MemoryMount(place.directory / "missing", 0o711))
 
 
 async def test_deeper_mounts_come_first(place: Place) -> None:

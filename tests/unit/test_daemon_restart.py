@@ -14,6 +14,7 @@ from strike import Fate, Strike
 from isola.daemon.bootstrap import NETWORK, POOL, bootstrap
 from isola.daemon.build import build
 from isola.errors import WrongState
+from isola.host.mounts import MemoryMount
 from isola.model.event import EventKind
 from isola.model.instance import Desired, Status
 from isola.model.profile import Profile
@@ -154,6 +155,25 @@ async def test_a_shutdown_stops_all_and_the_next_start_starts_it_again(world: Wo
     await world.start()
     assert statuses(world) == {"web1": Status.RUNNING, "web3": Status.STOPPED}
     assert not await differences(world)
+
+
+async def test_the_files_of_runs_are_in_memory_as_long_as_an_instance_runs(world: World) -> None:
+    def in_memory() -> list[MemoryMount]:
+        return [mount for mount in world.host.mounts.table if isinstance(mount, MemoryMount)]
+
+    await world.create("web1", start=True)
+    runs = world.directory / "run"
+    await world.host.files.make_directory(runs / "0123456789abcdef")
+    assert [mount.target for mount in in_memory()] == [runs]
+    await again(world)
+    assert len(in_memory()) == 1 and await world.host.files.names(runs) == ("0123456789abcdef",)
+    await world.host.files.remove_tree(runs / "0123456789abcdef")
+    await world.parts.shutdown()
+    await world.parts.close()
+    assert not in_memory()
+    await world.host.files.make_directory(runs / "0123456789abcdef")
+    await world.start()
+    assert not in_memory(), "an older daemon's runs are on disk"
 
 
 async def test_a_shutdown_goes_by_priority_and_kills_what_does_not_listen(world: World) -> None:

@@ -73,6 +73,7 @@ class Parts:
         await asyncio.gather(
             services.runtimes.probe(), services.networks.probe(), services.pools.probe(), services.images.probe()
         )
+        await services.runtimes.open()
         await services.pools.open()
         warn_of_pools(services.pools, services.warnings)
         await services.volumes.open()
@@ -89,6 +90,7 @@ class Parts:
         """Close the parts in reverse order; instances and networks keep running."""
         await self.services.operations.close()
         await self.services.instances.close()
+        await self.services.runtimes.close()
         await self.services.networks.close()
         self.lxcfs.leave()
         await self.follower.end()
@@ -101,6 +103,7 @@ class Parts:
         await self.services.pools.close()
         await self.services.networks.stop_all()
         await self.lxcfs.stop()
+        await self.services.runtimes.close()
         await self.services.host.cgroups.remove(self.services.names.cgroup())
 
 

@@ -23,6 +23,8 @@ _OPTIONS = "index=off,xino=off,metacopy=off,redirect_dir=nofollow"
 """Without redirects and metadata-only copies: an untrusted layer could contain forged xattrs of both."""
 _OPTIONS_SIZE = 4095
 """``mount(2)`` takes one page of options."""
+_MEMORY_SIZE = "10%"
+"""Of the host's memory; what is not used takes none."""
 _REASONS = {
     errno.EINVAL: "the kernel lacks overlay over id-mapped layers (Linux 5.19), or the file system below lacks them",
     errno.ENOSYS: "the kernel is too old: Linux 5.19 is needed",
@@ -78,6 +80,15 @@ class DiskMount:
     options: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class MemoryMount:
+    """A new file system in memory, for files of the daemon: without programs, devices and set-user-id."""
+
+    target: Path
+    mode: int
+    """Permissions of its root."""
+
+
 class Mounts(Protocol):
     """Mount, unmount, and list mounts."""
 
@@ -90,6 +101,10 @@ class Mounts(Protocol):
 
         Raises HostFailure.
         """
+        ...
+
+    async def memory(self, mount: MemoryMount) -> None:
+        """Mount; the target exists. Raises HostFailure."""
         ...
 
     async def grow(self, target: Path) -> None:
@@ -144,6 +159,9 @@ class LinuxMounts:
     async def disk(self, mount: DiskMount) -> None:
         """An image file gets a loop device with ``autoclear``, which the kernel releases at the unmount."""
         await in_thread(_disk, mount)
+
+    async def memory(self, mount: MemoryMount) -> None:
+        await in_thread(_memory, mount)
 
     async def grow(self, target: Path) -> None:
         """The loop device is found in the mount table."""
@@ -225,6 +243,14 @@ def _disk(mount: DiskMount) -> None:
             evidence=str(error),
             remedy=_DISK_REASONS.get(error.errno or 0, ""),
         ) from error
+
+
+def _memory(mount: MemoryMount) -> None:
+    flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
+    try:
+        kernel.mount("isola", mount.target, "tmpfs", f"mode={mount.mode:o},size={_MEMORY_SIZE}", flags)
+    except OSError as error:
+        raise HostFailure(f"Cannot mount a tmpfs on {mount.target}", evidence=str(error)) from error
 
 
 def _grow(target: Path) -> None:

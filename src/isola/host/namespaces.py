@@ -7,7 +7,7 @@ import ipaddress
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +98,7 @@ class Namespaces(Protocol):
         """
         ...
 
-    async def small_mounts(self, directory: Path, unified: Path) -> Path:
+    async def small_mounts(self, directory: Path, unified: Path, inside: Sequence[Path] = ()) -> Path:
         """A path to a new mount namespace (see small_world.py), valid as long as the daemon runs.
 
         ``unified`` is where the host has mounted cgroup v2. Raises HostFailure.
@@ -185,10 +185,10 @@ class LinuxNamespaces:
         finally:
             os.close(descriptor)
 
-    async def small_mounts(self, directory: Path, unified: Path) -> Path:
+    async def small_mounts(self, directory: Path, unified: Path, inside: Sequence[Path] = ()) -> Path:
         """By a descriptor of our own."""
         try:
-            descriptor = await in_thread(small_world.make, directory, unified)
+            descriptor = await in_thread(small_world.make, directory, inside, unified)
         except OSError as error:
             raise HostFailure("The mount namespace for engines could not be made", evidence=str(error)) from error
         return Path(f"/proc/{os.getpid()}/fd/{descriptor}")

@@ -1,7 +1,8 @@
 """A mount namespace with few mounts: it is copied quickly, and keeps few file systems of the host busy.
 
 It contains the root file system without its submounts, ``/usr``, ``/dev``, new mounts of proc and sysfs with cgroup v2
-only, one directory of the host, and beside these an empty directory (the shelf) and all cgroup hierarchies of the host.
+only, one directory of the host with some of the mounts below it, and beside these an empty directory (the shelf) and
+all cgroup hierarchies of the host.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from isola.host import kernel
@@ -34,12 +36,15 @@ def _beside(directory: Path) -> Path:
     return Path("/tmp" if directory.is_relative_to("/run") else "/run")
 
 
-def make(directory: Path, unified: Path) -> int:
-    """A descriptor of a new namespace. ``unified`` is where the host has mounted cgroup v2. Raises OSError."""
-    return in_passing_thread(lambda: _made(directory, unified))
+def make(directory: Path, inside: Sequence[Path], unified: Path) -> int:
+    """A descriptor of a new namespace with ``directory`` and what is mounted at the paths ``inside`` it.
+
+    ``unified`` is where the host has mounted cgroup v2. Raises OSError.
+    """
+    return in_passing_thread(lambda: _made(directory, inside, unified))
 
 
-def _made(directory: Path, unified: Path) -> int:
+def _made(directory: Path, inside: Sequence[Path], unified: Path) -> int:
     kernel.unshare(kernel.CLONE_FS | kernel.CLONE_NEWNS)
     kernel.make_private(Path("/"))
     namespace = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
@@ -47,7 +52,8 @@ def _made(directory: Path, unified: Path) -> int:
         with contextlib.ExitStack() as stack:
             root = kernel.clone_tree(Path("/"))
             stack.callback(os.close, root)
-            copies = {place: kernel.clone_tree(place) for place in (Path("/usr"), Path("/dev"), *_mounts_to(directory))}
+            places = (Path("/usr"), Path("/dev"), *_mounts_to(directory, inside))
+            copies = {place: kernel.clone_tree(place) for place in places}
             cgroups = [kernel.clone_tree(unified), kernel.clone_tree(_CGROUPS, recursive=True)]
             for tree in (*copies.values(), *cgroups):
                 stack.callback(os.close, tree)
@@ -71,10 +77,10 @@ def _made(directory: Path, unified: Path) -> int:
     return namespace
 
 
-def _mounts_to(directory: Path) -> list[Path]:
-    """The mount points above the directory, topmost first, and the directory itself."""
-    mounted = [place for place in reversed(directory.parents) if place.parts[1:] and kernel.is_mount_point(place)]
-    return [*mounted, directory]
+def _mounts_to(directory: Path, inside: Sequence[Path]) -> list[Path]:
+    """The mount points above the directory, topmost first, the directory itself, and the mount points ``inside`` it."""
+    above = [place for place in reversed(directory.parents) if place.parts[1:] and kernel.is_mount_point(place)]
+    return [*above, directory, *filter(kernel.is_mount_point, inside)]
 
 
 def _attach_new(root: int, kind: str, place: Path) -> None:

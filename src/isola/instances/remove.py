@@ -11,6 +11,7 @@ from isola.instances.ranges import give_back
 from isola.instances.snapshot_records import forget as forget_snapshots
 from isola.model.instance import Desired, Instance
 from isola.operations import Operation
+from isola.runtimes import RUNS
 
 
 async def remove(context: Context, op: Operation, instance: Instance, *, clean: bool = False) -> None:
@@ -66,4 +67,4 @@ async def _forget(context: Context, instance: Instance) -> None:
 async def _remove_logs(context: Context, instance: Instance) -> None:
     """Also syncs earlier removals, because after a power failure there is no record by which to repeat them."""
     await context.host.files.remove_tree(context.logs(instance))
-    await context.host.files.flush(context.directory / "logs", context.directory / "run")
+    await context.host.files.flush(context.directory / "logs", context.directory / RUNS)

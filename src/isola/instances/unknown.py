@@ -23,6 +23,7 @@ from isola.model.names import plain_name
 from isola.model.reference import Ref
 from isola.model.storage import Volume
 from isola.operations import Operation
+from isola.runtimes import RUNS
 
 log = logging.getLogger(__name__)
 _ATTEMPTS = 3
@@ -146,7 +147,7 @@ async def _remove_run(context: Context, op: Operation, unknown: Unknown) -> None
 async def _remove_logs(context: Context, op: Operation, unknown: Unknown) -> None:
     logs: Path = context.directory / "logs" / unknown.id
     await op.effect(f"remove logs of {unknown.id}", lambda: context.host.files.remove_tree(logs))
-    await context.host.files.flush(logs.parent, context.directory / "run")
+    await context.host.files.flush(logs.parent, context.directory / RUNS)
     await give_back(context, unknown.id)
 
 

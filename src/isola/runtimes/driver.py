@@ -17,6 +17,8 @@ from isola.runtimes.output import LogLine
 from isola.runtimes.spec import RunSpec
 
 Held = Callable[[Guest], Awaitable[None]]
+RUNS = "run"
+"""Name of the directory, in that of the daemon, for files that are obsolete after a boot of the host."""
 
 
 class Runtime(ABC):

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
 from isola import registry
-from isola.errors import DriverUnavailable, NotFound, Unsupported
+from isola.errors import DriverUnavailable, HostFailure, NotFound, Unsupported
 from isola.host import Host
+from isola.host.mounts import MemoryMount
 from isola.host.probing import probed
 from isola.model.identity import HostNames
 from isola.model.probe import Probe
-from isola.runtimes.driver import Runtime
+from isola.runtimes.driver import RUNS, Runtime
 
+log = logging.getLogger(__name__)
 _PREFERENCE = ("crun", "runc")
 """Order of preference among runtimes that work equally well: crun starts faster."""
 
@@ -40,6 +43,26 @@ class Runtimes:
         self.probes = dict(zip(kinds, probes, strict=True))
         for name, kind in kinds.items():
             self._loaded[name] = kind(self._host, self._directory, self._names)
+
+    async def open(self) -> None:
+        """Keep the files of runs in memory, because creating and deleting many small files on disk is slow.
+
+        Those of instances that an older daemon has started stay on disk.
+        """
+        files, runs = self._host.files, self._directory / RUNS
+        await files.make_directory(runs)
+        if await files.names(runs) or await self._host.mounts.mounted(runs):
+            return
+        try:
+            await self._host.mounts.memory(MemoryMount(runs, 0o711))
+        except HostFailure as error:
+            log.warning("Files of running instances are kept on disk: %s", error)
+
+    async def close(self) -> None:
+        """Leave no mount behind unless instances run."""
+        runs = self._directory / RUNS
+        if not await self._host.files.names(runs):
+            await self._host.mounts.unmount(runs)
 
     def get(self, name: str) -> Runtime:
         """A working driver. Raises DriverUnavailable with its probe's reason and remedy, NotFound."""

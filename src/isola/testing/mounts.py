@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from isola.errors import HostFailure, InvalidInput, NotFound
-from isola.host.mounts import BindMount, DiskMount, OverlayMount
+from isola.host.mounts import BindMount, DiskMount, MemoryMount, OverlayMount
 from isola.host.proc import ProcessRef
 from isola.model.identity import IdRange
 from isola.testing.files import FakeFiles, Node, find
@@ -17,7 +17,7 @@ class FakeMounts:
 
     def __init__(self, files: FakeFiles) -> None:
         self.files = files
-        self.table: list[OverlayMount | BindMount | DiskMount] = []
+        self.table: list[OverlayMount | BindMount | DiskMount | MemoryMount] = []
         """All mounts, in the order of mounting."""
         self.disks: dict[int, Node] = {}
         """Roots of the file systems on disks, by the identity of the device's or image's node."""
@@ -64,6 +64,13 @@ class FakeMounts:
         self._directory(mount.target)
         top = self.disks.setdefault(id(node), Node("directory", 0o755, xattrs={mount.kind: b""}))
         self._on(mount.target, top)
+        self.table.append(mount)
+
+    async def memory(self, mount: MemoryMount) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self._directory(mount.target)
+        self._on(mount.target, Node("directory", mount.mode))
         self.table.append(mount)
 
     async def grow(self, target: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -101,6 +101,6 @@ class FakeNamespaces:
             raise WrongState(f"There is no network namespace {path.name}")
         yield Path(f"/fake/networks/{path.name}")
 
-    async def small_mounts(self, directory: Path, unified: Path) -> Path:
+    async def small_mounts(self, directory: Path, unified: Path, inside: Sequence[Path] = ()) -> Path:
         """A path of the fake kind."""
         return Path("/fake/small")

@@ -13,6 +13,7 @@ from pathlib import Path
 from isola.host import Host
 from isola.host.process import Place
 from isola.host.small_world import cgroups_in, shelf_in
+from isola.runtimes.driver import RUNS
 
 _CGROUPS = "/sys/fs/cgroup"
 
@@ -44,5 +45,6 @@ class SmallWorld:
             if self._held is None:
                 unified = self._host.cgroups.unified
                 assert unified is not None
-                self._held = await self._host.namespaces.small_mounts(self._directory, unified)
+                inside = [self._directory / RUNS]
+                self._held = await self._host.namespaces.small_mounts(self._directory, unified, inside)
             return self._held

@@ -6,6 +6,8 @@ import functools
 from dataclasses import dataclass
 from pathlib import Path
 
+from isola.runtimes.driver import RUNS
+
 MONITOR_SUFFIX = ".monitor"
 """Suffix of the monitor's control group, to which the instance's limits do not apply."""
 
@@ -22,7 +24,7 @@ class Layout:
     @functools.lru_cache(maxsize=256)
     def of(cls, directory: Path, id: str) -> Layout:
         """The layout below the daemon's directory."""
-        return cls(id, directory / "run" / id, directory / "logs" / id)
+        return cls(id, directory / RUNS / id, directory / "logs" / id)
 
     @property
     def engine(self) -> Path:

@@ -19,7 +19,7 @@ from isola.model.network import NetworkNamespace
 from isola.operations import Operation
 from isola.runtimes import plan
 from isola.runtimes.capabilities import Capability, Lack, RuntimeCapabilities
-from isola.runtimes.driver import Held, Runtime
+from isola.runtimes.driver import RUNS, Held, Runtime
 from isola.runtimes.guest import Guest
 from isola.runtimes.oci import monitor, record
 from isola.runtimes.oci.caller import Caller
@@ -110,7 +110,7 @@ class OciRuntime(Runtime):
     async def owned(self) -> tuple[str, ...]:
         """Instances with this engine's name in their run directory, and those without any name."""
         ids = set()
-        for id in await self.host.files.names(self.directory / "run"):
+        for id in await self.host.files.names(self.directory / RUNS):
             if await self._engine_of(id) in (self.name, ""):
                 ids.add(id)
         for group in await self.host.cgroups.children(self.names.cgroup()):

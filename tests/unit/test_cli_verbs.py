@@ -205,7 +205,7 @@ def test_ctrl_c_cancels_the_operation_and_waits_for_it(daemon: ServedDaemon) -> 
     process.send_signal(signal.SIGINT)
     error = process.communicate(timeout=20)[1]
     assert process.returncode == 130
-    assert "Cancelled; what had been done is undone" in error
+    assert "Cancelled; all changes were rolled back" in error
     assert [operation.status for operation in daemon.operations] == [OperationStatus.CANCELLED]
     assert daemon.instances == {}
 

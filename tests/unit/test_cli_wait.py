@@ -72,7 +72,7 @@ def test_a_system_that_does_not_get_ready_in_time_says_how_far_it_is() -> None:
 
 
 def test_without_systemd_there_is_another_way() -> None:
-    with pytest.raises(InvalidInput, match="no systemd inside"):
+    with pytest.raises(InvalidInput, match="does not run systemd"):
         waited(Guest(says("", 127)), "ready")
 
 

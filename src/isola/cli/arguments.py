@@ -37,7 +37,7 @@ class Arguments:
         return Arguments({**self._values, **other})
 
     def text(self, name: str) -> str:
-        """A single value; empty where it was not given."""
+        """A single value; empty if it was not given."""
         value = self._values.get(name, "")
         return value if isinstance(value, str) else ""
 
@@ -55,7 +55,7 @@ class Arguments:
         return name in self._values
 
     def number(self, name: str, default: int | None = None, *, base: int = 10) -> int | None:
-        """A whole number. Raises UsageError naming the option."""
+        """An integer. Raises UsageError with the option's name."""
         text = self.text(name)
         if not text:
             return default
@@ -66,12 +66,12 @@ class Arguments:
             raise UsageError(f"{name} must be {kind}, not {text!r}") from None
 
     def pairs(self, name: str) -> dict[str, str]:
-        """``key=value`` items. Raises UsageError for what has no ``=``."""
+        """``key=value`` items. Raises UsageError for an item without ``=``."""
         return pairs(self.many(name), name)
 
 
 def pairs(items: Iterable[str], name: str) -> dict[str, str]:
-    """``key=value`` items as a dictionary. Raises UsageError for what has no ``=``."""
+    """``key=value`` items as a dictionary. Raises UsageError for an item without ``=``."""
     found = {}
     for item in items:
         key, equals, value = item.partition("=")

@@ -24,17 +24,17 @@ _KEYS_OF = {
     "storage-keys": "storage",
     "volume-keys": "volume",
 }
-_DECIDES = {"device-keys": "TYPE", "snapshots": "INSTANCE"}
-"""Which argument decides the candidates of a later one, by the kind of that."""
+_DETERMINED_BY = {"device-keys": "TYPE", "snapshots": "INSTANCE"}
+"""Kind of candidates -> the earlier argument that determines them."""
 _INSIDE = ("files", "paths-or-files")
 _OF_INSTANCES = ("snapshots", "sources")
 
 
 def candidates(arguments: Sequence[str], directory: str = "") -> list[str]:
-    """Candidates for the last argument; empty where the shell should complete paths itself."""
+    """Candidates for the last argument; empty if the shell should complete paths."""
     *before, unfinished = arguments
     found = _found(before, unfinished, directory)
-    return [word for word in found if word.startswith(unfinished)]
+    return [each for each in found if each.startswith(unfinished)]
 
 
 def _found(before: Sequence[str], unfinished: str, directory: str) -> Iterable[str]:
@@ -56,7 +56,7 @@ def _found(before: Sequence[str], unfinished: str, directory: str) -> Iterable[s
 
 
 def _dir_of(arguments: Sequence[str]) -> str:
-    places = [position for position, word in enumerate(arguments[:-1]) if word == "--dir"]
+    places = [position for position, each in enumerate(arguments[:-1]) if each == "--dir"]
     return arguments[places[0] + 1] if places else ""
 
 
@@ -76,9 +76,9 @@ def _of_command(command: Command, before: list[str], unfinished: str, directory:
 
 
 def _about(kind: str, command: Command, options: Iterable[Option], before: Sequence[str]) -> str:
-    """What was typed before and decides the candidates, or empty: a device's type, the instance of snapshots."""
+    """An earlier argument that determines the candidates: a device's type, the instance of snapshots; else empty."""
     given = zip(command.arguments, _given(options, before), strict=False)
-    return next((word for argument, word in given if argument.name == _DECIDES.get(kind)), "")
+    return next((value for argument, value in given if argument.name == _DETERMINED_BY.get(kind)), "")
 
 
 def _pending(options: Iterable[Option], before: Sequence[str]) -> Option | None:
@@ -93,7 +93,7 @@ def _with_value(options: Iterable[Option], unfinished: str, directory: str) -> l
     pending = _pending(options, [name]) if equals else None
     if pending is None:
         return []
-    return [f"{name}={word}" for word in pending.choices or _names(pending.complete, value, directory)]
+    return [f"{name}={each}" for each in pending.choices or _names(pending.complete, value, directory)]
 
 
 def _argument(command: Command, options: Iterable[Option], before: Sequence[str]) -> Argument | None:
@@ -109,13 +109,13 @@ def _given(options: Iterable[Option], before: Sequence[str]) -> list[str]:
     takes_value = {name for option in options if option.value for name in option.names}
     found: list[str] = []
     skip = False
-    for word in before:
+    for each in before:
         if skip:
             skip = False
-        elif word.startswith("-") and word != "-":
-            skip = word in takes_value
+        elif each.startswith("-") and each != "-":
+            skip = each in takes_value
         else:
-            found.append(word)
+            found.append(each)
     return found
 
 
@@ -126,25 +126,25 @@ def _option_names(options: Iterable[Option]) -> list[str]:
 def _names(kind: str, unfinished: str, directory: str, about: str = "") -> Iterable[str]:
     if kind in ("", "paths"):
         return ()
-    if kind not in (*_ASK, *_INSIDE, *_KEYS_OF, *_OF_INSTANCES):
+    if kind not in (*_LISTS, *_INSIDE, *_KEYS_OF, *_OF_INSTANCES):
         return kind.split()
     from isola.cli.places import remote_of
     from isola.client import Client
 
     place, rest = elsewhere(kind, unfinished)
-    if kind == "snapshots":  # the remote stands before the instance
+    if kind == "snapshots":  # the remote's name precedes the instance's
         place, about = elsewhere("instances", about)
     try:
         with Client(
             directory or None, timeout=_SECONDS, remote=remote_of(place.rstrip(":"), here=bool(directory))
         ) as client:
-            names = _asked(client, kind, rest, about)
+            names = _candidates_of(client, kind, rest, about)
             return list(names) if kind == "snapshots" else [place + name for name in names]
     except Exception:  # a completion cannot show errors
         return ()
 
 
-def _asked(client: Client, kind: str, unfinished: str, about: str) -> Iterable[str]:
+def _candidates_of(client: Client, kind: str, unfinished: str, about: str) -> Iterable[str]:
     if kind in _INSIDE:
         return _files(client, unfinished)
     if kind in _KEYS_OF:
@@ -154,8 +154,8 @@ def _asked(client: Client, kind: str, unfinished: str, about: str) -> Iterable[s
     if kind == "sources":
         name, slash, _ = unfinished.partition("/")
         return [f"{name}/{each}" for each in _snapshots(client, name)] if slash else client.instances.names()
-    ask = _ASK.get(kind)
-    return ask(client) if ask is not None else ()
+    list_names = _LISTS.get(kind)
+    return list_names(client) if list_names is not None else ()
 
 
 def _images(client: Client) -> list[str]:
@@ -167,7 +167,7 @@ def _images(client: Client) -> list[str]:
 
 
 def _keys(client: Client, noun: str, unfinished: str, kind: str) -> list[str]:
-    """Keys, described by the values they take; after ``KEY=`` the values, where they are a fixed set."""
+    """Keys with a description of their values; after ``KEY=`` the values, if they are a fixed set."""
     expected = client.server.expected(noun, kind)
     key, equals, _ = unfinished.partition("=")
     if equals:
@@ -191,7 +191,7 @@ def _remotes(client: Client) -> list[str]:
     return Remotes().names()
 
 
-_ASK: dict[str, Callable[[Client], list[str]]] = {
+_LISTS: dict[str, Callable[[Client], list[str]]] = {
     "device-types": lambda client: client.server.device_types(),
     "volumes": lambda client: [
         f"{pool['name']}/{volume['name']}"

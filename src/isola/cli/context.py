@@ -1,4 +1,4 @@
-"""What a verb needs: its arguments, the client, and where to print."""
+"""The context of a verb: its arguments, the client, and the output streams."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Context:
         return self._client
 
     def remember_project(self, name: str) -> None:
-        """Make it the default project of commands to this daemon."""
+        """Store a project as the default for commands to this daemon."""
         from isola.cli.places import choose_project
 
         choose_project(self.args.text("dir"), self.client.remote, name)

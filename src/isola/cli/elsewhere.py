@@ -1,4 +1,4 @@
-"""Which daemon a command line is for: ``NAME:`` before another name, or alone, selects a remote."""
+"""Selects the daemon of a command line: ``NAME:`` before another name, or alone, names a remote."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _MAYBE = ("images", "files", "paths-or-files")
 """Kinds whose names may have a colon; the part before it is a remote if one has that name."""
 
 
-def is_place(word: str) -> bool:
-    """``far:``, alone."""
+def is_place(text: str) -> bool:
+    """Whether the argument is only the name of a remote: ``far:``."""
     return (
-        len(word) > 1 and word.endswith(":") and word[:-1].replace("-", "").replace("_", "").replace(".", "").isalnum()
+        len(text) > 1 and text.endswith(":") and text[:-1].replace("-", "").replace("_", "").replace(".", "").isalnum()
     )
 
 
 def parted(kind: str, text: str) -> tuple[str, str]:
-    """``far:we`` as ``far:`` and ``we``, for kinds that remotes have."""
+    """Split ``far:we`` into ``far:`` and ``we``, for kinds of names that may be on a remote."""
     head, colon, rest = text.partition(":")
     return (head + colon, rest) if colon and kind in (*_NAMES, *_MAYBE) and "/" not in head else ("", text)
 
@@ -38,19 +38,19 @@ def choose(command: Command, values: Mapping[str, Value]) -> tuple[str, dict[str
     finder = _Finder()
     kept = dict(values)
     if place := kept.pop(KEY, None):
-        finder.say(str(place))
+        finder.choose(str(place))
     for argument in command.arguments:
         value = kept.get(argument.name)
         if isinstance(value, str):
             kept[argument.name] = finder.without(argument, value)
         elif isinstance(value, list) and not argument.rest:
             kept[argument.name] = [finder.without(argument, each) for each in value]
-    return finder.said, kept
+    return finder.chosen, kept
 
 
 class _Finder:
     def __init__(self) -> None:
-        self.said = ""
+        self.chosen = ""
         self._remotes: Remotes | None = None
 
     @property
@@ -67,16 +67,16 @@ class _Finder:
         head, colon, rest = text.partition(":")
         if not colon or not head or not self._names_a_remote(argument, head):
             return text
-        self.say(head)
+        self.choose(head)
         return rest
 
-    def say(self, name: str) -> None:
+    def choose(self, name: str) -> None:
         """Record the named remote. Raises UsageError for a second or an unknown one."""
         if name not in self.remotes.names():
             raise UsageError(f"There is no remote {name!r}", hint=f"remotes: {', '.join(self.remotes.names())}")
-        if self.said not in ("", name):
-            raise UsageError(f"Both remotes {self.said} and {name} are named", hint="one command works on one daemon")
-        self.said = name
+        if self.chosen not in ("", name):
+            raise UsageError(f"Both remotes {self.chosen} and {name} are named", hint="one command works on one daemon")
+        self.chosen = name
 
     def _names_a_remote(self, argument: Argument, head: str) -> bool:
         if "=" in head or "/" in head:

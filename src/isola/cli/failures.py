@@ -1,4 +1,4 @@
-"""Errors for people: what happened, the evidence, the way out."""
+"""Shows errors: the message, the evidence, and hints."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def report(error: Exception) -> int:
         _show(error.message)
         return 130
     if isinstance(error, IsolaError):
-        _show(error.message, _evidence(error), _way_out(error))
+        _show(error.message, _evidence(error), _hints(error))
         return 1
     if isinstance(error, OSError):
         _show(_system(error))
         return 1
     if isinstance(error, RecursionError):  # an instance can contain directories nested without limit
-        _show("Something is nested too deeply", "", "leave out the directories in question")
+        _show("The directories are nested too deeply", "", "leave out these directories")
         return 1
-    return _surprise(error)
+    return _internal_error(error)
 
 
-def _way_out(error: IsolaError) -> str:
+def _hints(error: IsolaError) -> str:
     """The daemon's remedy, which names a setting or a state, and the command that helps with that kind of error."""
     return "\n".join(part for part in (error.remedy, _COMMANDS.get(error.code, "")) if part)
 
@@ -56,7 +56,7 @@ def _usage(error: UsageError) -> int:
     return 2
 
 
-def _surprise(error: Exception) -> int:
+def _internal_error(error: Exception) -> int:
     """A bug of the command line; the traceback is shown with ISOLA_DEBUG=1."""
     import os
 
@@ -87,7 +87,7 @@ def _show(message: str, evidence: str = "", hint: str = "") -> None:
     lines += [f"  {clean(line)}" for line in evidence.splitlines()]
     for number, line in enumerate(hint.splitlines()):
         lines.append(f"{bold}Hint:{plain} {clean(line)}" if number == 0 else f"      {clean(line)}")
-    with contextlib.suppress(OSError):  # the first error matters more than one while showing it
+    with contextlib.suppress(OSError):  # the original error matters more than one while showing it
         sys.stdout.flush()
     sys.stderr.write("\n".join(lines) + "\n")
 

@@ -1,7 +1,7 @@
-"""What a verb looks like: its arguments, options and help, stated once and used by the parser, the help,
-the completion and the reference page.
+"""Declarations of verbs: arguments, options and help, used by the parser, the help, the completion and the
+reference page.
 
-Our own in place of ``argparse``, which alone costs 8 ms at every start.
+Not ``argparse``, because importing it takes 8 ms at every start.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Argument:
-    """A positional argument. ``many`` takes all that follow; ``rest`` too, options included."""
+    """A positional argument. ``many`` takes all following arguments; ``rest`` does so too, including options."""
 
     def __init__(
         self,
@@ -36,9 +36,9 @@ class Argument:
         self.many = many or rest
         self.rest = rest
         self.parts = parts
-        """Names that lie in each other (``POOL/VOLUME``), which may be given as so many arguments, too."""
+        """Number of nested names (``POOL/VOLUME``), which may also be given as separate arguments."""
         self.divides = divides
-        """``web1/snap0`` means the same as ``web1 snap0``: this argument and the next one."""
+        """``web1/snap0`` gives this argument and the next one, like ``web1 snap0``."""
         self.complete = complete
         """Its candidates: a kind (``instances``, ``images``, ``files``, ...), or literals separated by spaces."""
 
@@ -69,7 +69,7 @@ class Option:
         self.names = tuple(names.split())
         """As typed: ``-f --format``."""
         self.also = tuple(also.split())
-        """Names that other clients have for it: accepted, not shown."""
+        """Names that LXD's clients use: accepted, but not shown."""
         self.help = help
         self.value = value
         self.repeat = repeat
@@ -128,13 +128,13 @@ class Group:
 
     aliases: Sequence[str] = ()
 
-    def __init__(self, name: str, summary: str, *commands: Command | Group, unsaid: str = "") -> None:
+    def __init__(self, name: str, summary: str, *commands: Command | Group, default: str = "") -> None:
         self.name = self.path = name
         self.summary = summary
         self.commands = commands
-        self.unsaid = unsaid
-        """The verb that is meant where none is given (``lxc snapshot web1``); empty for none."""
-        self._lead("")
+        self.default = default
+        """The verb to use if none is given (``lxc snapshot web1``); empty for none."""
+        self._set_paths("")
 
     def find(self, name: str) -> Command | Group | None:
         """The verb of that name or alias, or the noun."""
@@ -152,11 +152,11 @@ class Group:
         """The examples of its first verb."""
         return self.all()[0].examples[:1]
 
-    def _lead(self, above: str) -> None:
-        self.path = f"{above} {self.name}".strip()
+    def _set_paths(self, parent: str) -> None:
+        self.path = f"{parent} {self.name}".strip()
         for command in self.commands:
             if isinstance(command, Group):
-                command._lead(self.path)
+                command._set_paths(self.path)
             else:
                 command.path = f"{self.path} {command.name}"
 

@@ -1,4 +1,4 @@
-"""Deletes the instance of ``isola run`` if the command is killed (SIGKILL) before it could."""
+"""Deletes the instance of ``isola run`` if the command is killed (SIGKILL)."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ class Guardian:
         reading, self._writing = os.pipe2(os.O_CLOEXEC)
         self._pid = os.fork()
         if self._pid == 0:
-            _stand_by(reading, client, name)
+            _run(reading, client, name)
         os.close(reading)
 
     def relieve(self) -> None:
-        """The instance was deleted, or is to be kept: end the guardian."""
+        """End the guardian: the instance was deleted, or is to be kept."""
         os.write(self._writing, b"1")
         os.close(self._writing)
         os.waitpid(self._pid, 0)
 
 
-def _stand_by(reading: int, client: Client, name: str) -> None:
-    """In the new process."""
+def _run(reading: int, client: Client, name: str) -> None:
+    """The guardian's process: wait for EOF on the pipe, then delete the instance."""
     try:
         os.setsid()
         os.dup2(reading, 0)

@@ -58,8 +58,8 @@ ALIASES = {
     "ls": "list", "ps": "list", "init": "create", "rm": "delete", "mv": "move", "sh": "shell",
     "cp": "copy", "freeze": "pause", "unfreeze": "resume",
 }  # fmt: skip
-ELSEWHERE = {"restore": ("snapshot", "restore")}
-"""Verbs of other clients, and which of ours they mean."""
+FOREIGN = {"restore": ("snapshot", "restore")}
+"""Verbs of LXD's clients -> the equivalent noun and verb."""
 HIDDEN = {"__complete": "completion"}
 
 
@@ -71,8 +71,8 @@ def names() -> list[str]:
 def find(name: str) -> Command | Group | None:
     """The verb or noun of that name; imports its file."""
     name = ALIASES.get(name, name)
-    if name in ELSEWHERE:
-        noun, verb = ELSEWHERE[name]
+    if name in FOREIGN:
+        noun, verb = FOREIGN[name]
         group = find(noun)
         return group.find(verb) if isinstance(group, Group) else None
     for chapter in (*CHAPTERS.values(), HIDDEN):

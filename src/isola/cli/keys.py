@@ -1,4 +1,4 @@
-"""``get``, ``set``, ``unset``, ``show`` and ``edit``: the same for everything that has configuration keys."""
+"""``get``, ``set``, ``unset``, ``show`` and ``edit`` for all nouns with configuration keys."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def key_commands(
         Command(
             "unset", "Unset a key", verbs.unset, name, known, examples=((typed("unset", key), "back to the default"),)
         ),
-        Command("show", "Show all of it", verbs.show, name, _FORMAT, expanded, examples=shown),
+        Command("show", "Show all fields", verbs.show, name, _FORMAT, expanded, examples=shown),
         Command("edit", editing, verbs.edit, name, examples=edited),
     )
 
@@ -85,7 +85,7 @@ class KeyVerbs:
         self._write = write
         self._fields = fields
         self.properties = tuple(field for field in fields if field in _PROPERTIES)
-        """What is set like a key, and is none. No key has such a name."""
+        """Fields that are set like keys; no key has the same name."""
 
     def get(self, context: Context) -> int:
         """Print one key."""
@@ -109,7 +109,7 @@ class KeyVerbs:
         self._change(context, {context.args.text("KEY"): None})
 
     def _require_known(self, context: Context, key: str) -> None:
-        """Raise UsageError for a key that does not exist; one that is only unset is fine."""
+        """Raise UsageError for a key that does not exist; known keys that are not set are accepted."""
         known = context.client.server.keys(self._owner)
         if not any(key == name or (name.endswith(".*") and key.startswith(name[:-1])) for name in known):
             from isola.cli.parsing import near
@@ -117,7 +117,7 @@ class KeyVerbs:
             raise UsageError(f"Unknown {self._owner} key {key!r}", hint=near(key, known) or "")
 
     def show(self, context: Context) -> None:
-        """Print all of it."""
+        """Print all fields."""
         found = dict(self._read(context, context.args.text(self._argument))[0])
         if context.args.flag("expanded"):
             for part in ("config", "devices"):

@@ -5,12 +5,12 @@ this launcher does::
 
     #!/opt/isola/bin/python -IS
     import sys
-    sys.path.append("/opt/isola/lib/python3.11/site-packages")  # wherever the package lies
+    sys.path.append("/opt/isola/lib/python3.11/site-packages")  # wherever the package is installed
     from isola.cli.main import main
     main()
 
-``-I`` keeps PYTHONPATH and the current directory out, ``-S`` skips ``site`` (so the path is named by hand). The package
-must be byte-compiled.
+``-I`` ignores PYTHONPATH and the current directory, ``-S`` skips ``site``, so the path must be added explicitly. The
+package must be byte-compiled.
 """
 
 from __future__ import annotations
@@ -115,8 +115,8 @@ def _find(arguments: list[str]) -> tuple[Command | None, list[str]]:
             from isola.cli.parsing import near
 
             hint = near(arguments[place], [command.name for command in above.commands])
-            if above.unsaid and not hint and not arguments[place].startswith("-"):
-                found, place = above.find(above.unsaid), place - 1
+            if above.default and not hint and not arguments[place].startswith("-"):
+                found, place = above.find(above.default), place - 1
         if found is None:
             raise UsageError(f"Unknown command '{above.path} {arguments[place]}'", hint=hint, command=above)
         place += 1
@@ -133,10 +133,10 @@ def _help(arguments: list[str]) -> int:
         sys.stdout.write(overview())
         return OK
     found = index.find(arguments[0])
-    for word in arguments[1:]:
-        if not isinstance(found, Group) or found.find(word) is None:
+    for argument in arguments[1:]:
+        if not isinstance(found, Group) or found.find(argument) is None:
             break
-        found = found.find(word)
+        found = found.find(argument)
     if found is None:
         raise UsageError(f"Unknown command {arguments[0]!r}", hint="isola --help shows all commands")
     return _show_help(found)

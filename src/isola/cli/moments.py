@@ -1,4 +1,4 @@
-"""Times as typed: a moment, a day, or how long from now."""
+"""Parses times: absolute, a date, or relative to now."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 MOMENTS = "3d, 2w, 2030-01-01 or 2030-01-01T00:00:00Z"
-"""For the help of what takes one."""
+"""Examples for help texts."""
 
 
 def moment(text: str) -> str:
-    """As the API takes it, in UTC; empty for none. A time without a zone is local. Raises UsageError."""
+    """The time in the API's format, in UTC; empty for an empty text. Without a zone it is local. Raises UsageError."""
     if not text:
         return ""
     from datetime import UTC, datetime

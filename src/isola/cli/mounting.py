@@ -1,4 +1,4 @@
-"""An instance's files mounted here, by sshfs over the daemon's SFTP."""
+"""Mounts an instance's files on this machine, by sshfs over the daemon's SFTP."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BLOCK = 65536
 def mount(files: Files, path: str, target: str, name: str, say: Callable[[str], None]) -> int:
     """Mount until it is unmounted, interrupted, or the instance starts or stops; returns the exit status.
 
-    ``name`` is what the mount table shows.
+    ``name`` is shown in the mount table.
     """
     program = shutil.which("sshfs")
     if program is None:
@@ -27,7 +27,7 @@ def mount(files: Files, path: str, target: str, name: str, say: Callable[[str], 
     if not os.path.isdir(target):
         raise InvalidInput(f"{target} is not a directory", remedy="create it first")
     if os.path.ismount(target):
-        raise InvalidInput(f"Something is mounted on {target}", remedy="unmount it, or take another directory")
+        raise InvalidInput(f"Something is mounted on {target}", remedy="unmount it, or use another directory")
     found, secure = files.sftp()
     with contextlib.closing(found):
         found.setblocking(True)

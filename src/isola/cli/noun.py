@@ -1,4 +1,4 @@
-"""Verbs that networks, profiles, projects and storage pools have in common."""
+"""Verbs common to networks, profiles, projects and storage pools."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from isola.client.operations import Operation
 
     Make = Callable[[Context, str, dict[str, str], str], Operation]
-    """Context, name, configuration and description -> what makes it."""
+    """Context, name, configuration and description -> the operation that creates it."""
     Examples = Iterable[tuple[str, str]]
 
 
 class Noun:
-    """``name`` as typed, ``title`` as spoken of; ``sample`` is a name and ``key`` a key with a value, for examples."""
+    """``name`` on the command line, ``title`` in messages; ``sample`` (a name) and ``key`` (and value) for examples."""
 
     def __init__(
         self,
@@ -44,15 +44,15 @@ class Noun:
         self.argument = Argument("NAME", f"The {title}", complete=self._complete)
 
     def all(self, context: Context) -> list[Any]:
-        """By name."""
+        """All objects, sorted by name."""
         return sorted(self._of(context).all(), key=lambda each: str(each.get("name", "")))
 
     def read(self, context: Context, name: str) -> tuple[Mapping[str, Any], str]:
-        """One, and its ETag."""
+        """The object and its ETag."""
         return self._of(context).read(name)
 
     def write(self, context: Context, name: str, whole: Mapping[str, Any], etag: str) -> Operation:
-        """Replace what may be edited."""
+        """Replace the editable fields."""
         return self._of(context).update(name, whole, etag=etag)
 
     def keys(self) -> tuple[Command, ...]:
@@ -71,7 +71,7 @@ class Noun:
         details: str = "",
         after: Callable[[Context, str], str] = lambda context, name: "is created",
     ) -> Command:
-        """``create NAME ... KEY=VALUE...``; ``after`` ends the notice of its success."""
+        """``create NAME ... KEY=VALUE...``; ``after`` runs when it has succeeded, and returns the end of the notice."""
 
         def run(context: Context) -> None:
             name = context.args.text("NAME")
@@ -120,7 +120,7 @@ class Noun:
         *options: Option,
         before: Callable[[Context, str], None] = lambda context, name: None,
     ) -> Command:
-        """``delete NAME...``: one failure does not stop the others. ``before`` is done first for each."""
+        """``delete NAME...``: one failure does not stop the others. ``before`` is called before each deletion."""
 
         def run(context: Context) -> int:
             from isola.cli.commands.lifecycle import each

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def split_globals(arguments: Sequence[str]) -> tuple[dict[str, Value], list[str]]:
-    """The global options before the verb, and the verb with what follows."""
+    """The global options before the verb, and the remaining arguments."""
     reader = _Reader(GLOBAL_OPTIONS, arguments, None)
     while reader.arguments and reader.at_option():
         reader.take_option()
@@ -24,8 +24,7 @@ def split_globals(arguments: Sequence[str]) -> tuple[dict[str, Value], list[str]
 def parse(command: Command, arguments: Sequence[str]) -> dict[str, Value]:
     """The values of a command's arguments and options. Raises UsageError.
 
-    Options may stand anywhere before ``--``, but for a verb that takes another command line (``exec``) only before the
-    first word of that.
+    Options may appear anywhere before ``--``; for a verb that takes a command (``exec``), only before the command.
     """
     reader = _Reader((*command.options, *GLOBAL_OPTIONS), arguments, command)
     takes_rest = bool(command.arguments) and command.arguments[-1].rest
@@ -43,7 +42,7 @@ def parse(command: Command, arguments: Sequence[str]) -> dict[str, Value]:
             found.append(reader.arguments.pop(0))
     if not reader.values.get("help"):
         ours = len(command.arguments) - 1 if takes_rest else len(found)
-        for place in [word for word in found[:ours] if is_place(word)]:
+        for place in [each for each in found[:ours] if is_place(each)]:
             found.remove(place)
             reader.values[KEY] = place[:-1]
         _assign(command, found, reader.values)
@@ -67,7 +66,7 @@ def _assign(command: Command, found: list[str], values: dict[str, Value]) -> Non
 
 
 def _joined(argument: Argument, found: list[str]) -> str:
-    """``default data`` as ``default/data``, where that is the kind of name it is."""
+    """Join ``default data`` to ``default/data``, for arguments of several parts."""
     name = found.pop(0)
     while found and name.count("/") < argument.parts - 1:
         name += "/" + found.pop(0)
@@ -75,7 +74,7 @@ def _joined(argument: Argument, found: list[str]) -> str:
 
 
 def _divided(found: list[str]) -> list[str]:
-    """``web1/snap0 web1/snap1`` as ``web1 snap0 snap1``."""
+    """Split ``web1/snap0 web1/snap1`` into ``web1 snap0 snap1``."""
     outer, slash, inner = found[0].partition("/")
     if not slash or not outer or not inner:
         return found
@@ -112,15 +111,15 @@ class _Reader:
 
     def take_option(self) -> None:
         """Take one option with its value."""
-        word = self.arguments.pop(0)
-        if word.startswith("--"):
-            name, equals, value = word.partition("=")
+        text = self.arguments.pop(0)
+        if text.startswith("--"):
+            name, equals, value = text.partition("=")
             self._store(name, value if equals else None)
             return
-        for position in range(1, len(word)):
-            option = self._find("-" + word[position])
+        for position in range(1, len(text)):
+            option = self._find("-" + text[position])
             if option.value:
-                rest = word[position + 1 :].removeprefix("=")
+                rest = text[position + 1 :].removeprefix("=")
                 self._store(option.names[0], rest or None)
                 return
             self._store(option.names[0], None)
@@ -155,9 +154,9 @@ class _Reader:
         return UsageError(message, hint=hint, command=self._command)
 
 
-def near(word: str, known: Iterable[str]) -> str:
-    """A hint with the most similar known name, or None."""
+def near(name: str, known: Iterable[str]) -> str:
+    """A hint with the most similar known name; empty if there is none."""
     import difflib
 
-    found = difflib.get_close_matches(word, list(known), n=1)
+    found = difflib.get_close_matches(name, list(known), n=1)
     return f"did you mean {found[0]}?" if found else ""

@@ -1,4 +1,4 @@
-"""The daemon that a command is for, and the project in it, where the user chose them earlier."""
+"""The daemon and project of a command, by the options, the environment, and the user's stored defaults."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ if TYPE_CHECKING:
 LOCAL = "local"
 
 
-def remote_of(said: str, *, here: bool) -> Remote | None:
+def remote_of(chosen: str, *, here: bool) -> Remote | None:
     """The remote of that name, or the default; None for the daemon of this machine.
 
-    ``here``: ``--dir`` names a daemon of this machine, so the default remote is ignored.
+    ``here``: a daemon of this machine is given by ``--dir``, so the default remote is ignored.
     """
-    if not said and (here or "ISOLA_DIR" in os.environ):
+    if not chosen and (here or "ISOLA_DIR" in os.environ):
         return None
-    if not said and "ISOLA_REMOTE" not in os.environ and not _has_remotes():
+    if not chosen and "ISOLA_REMOTE" not in os.environ and not _has_remotes():
         return None
     from isola.client.remotes import Remotes
 
     remotes = Remotes()
-    name = said or os.environ.get("ISOLA_REMOTE") or remotes.default
+    name = chosen or os.environ.get("ISOLA_REMOTE") or remotes.default
     return None if name == LOCAL else remotes.get(name)
 
 
@@ -37,7 +37,7 @@ def project_here(directory: str) -> str:
 
 
 def _has_remotes() -> bool:
-    """Whether the user has chosen anything; without importing what reads it."""
+    """Whether the user has stored defaults, without importing the module that reads them."""
     from isola.client.home import home
 
     return os.path.exists(home())

@@ -34,7 +34,7 @@ class Progress:
         self._ended: dict[int, float] = {}
 
     def update(self, info: OperationInfo) -> None:
-        """Show the operation's present progress."""
+        """Show the operation's current progress."""
         steps = (info.get("metadata") or {}).get("progress")
         known: list[StepInfo] = [step for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []  # type: ignore[misc]
         if self._live:

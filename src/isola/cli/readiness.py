@@ -20,7 +20,7 @@ OPTIONS = (
 
 
 def wait(context: Context, name: str) -> str:
-    """Wait as the options say; returns the state to print."""
+    """Wait as requested by the options; returns the state to print."""
     if not context.args.given("wait"):
         return "is running"
     from isola.client.ready import wait_ready

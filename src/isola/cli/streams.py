@@ -24,12 +24,12 @@ def prepare() -> None:
             # Opened for the wrong direction on purpose: writing output to a closed stream is an error.
             os.open(os.devnull, os.O_RDONLY)
     sys.stdout = _text(_Output(1, "w", closefd=False), sys.stdout, "surrogateescape")
-    sys.stderr = _text(_Complaints(2, "w", closefd=False), sys.stderr, "backslashreplace")
+    sys.stderr = _text(_Errors(2, "w", closefd=False), sys.stderr, "backslashreplace")
 
 
 def _text(raw: io.FileIO, before: Any, errors: str) -> io.TextIOWrapper:
     encoding, errors = (before.encoding, before.errors) if before else ("utf-8", errors)
-    lines = raw.isatty() or isinstance(raw, _Complaints)
+    lines = raw.isatty() or isinstance(raw, _Errors)
     return io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors, line_buffering=lines)
 
 
@@ -53,12 +53,12 @@ class _Output(io.FileIO):
             raise unwritable(error) from None
 
 
-class _Complaints(io.FileIO):
+class _Errors(io.FileIO):
     def write(self, data: object, /) -> int:
         try:
             return super().write(data) or 0  # type: ignore[arg-type]
         except OSError:
-            return len(data)  # type: ignore[arg-type]  # there is no place left to complain in
+            return len(data)  # type: ignore[arg-type]  # there is nowhere left to report it
 
 
 def unwritable(error: OSError) -> OSError:

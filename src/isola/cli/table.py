@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 
 _GAP = "  "
 _SHORTEST = 8
-"""Columns of text that a shortened cell keeps."""
+"""Minimum width of a shortened cell."""
 _COLOURS = {"Running": "\x1b[32m", "Frozen": "\x1b[36m", "Error": "\x1b[31m", "Stopped": "\x1b[2m"}
 
 
 def draw(
     titles: Sequence[str], rows: Sequence[Sequence[str]], *, room: int | None = None, spare: Sequence[int] = ()
 ) -> str:
-    """The table as text. A cell with several lines makes its row as high.
+    """The table as text. The height of a row is that of its highest cell.
 
-    Where it is wider than ``room`` columns, those of ``spare`` are left out in this order as far as needed; if it is
-    still too wide, the widest columns but the first are shortened.
+    If it is wider than ``room``, columns of ``spare`` are left out in this order until it fits; if it is still too
+    wide, the widest columns except the first are shortened.
     """
     cells = [[[clean(line) for line in cell.split("\n")] for cell in row] for row in rows]
     widths = [width(title) for title in titles]

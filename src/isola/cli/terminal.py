@@ -44,7 +44,7 @@ def shown(text: str, stream: TextIO) -> str:
 
 
 def width(text: str) -> int:
-    """Columns a text takes."""
+    """Display width of a text, in columns."""
     if text.isascii():
         return len(text)
     import unicodedata
@@ -54,7 +54,7 @@ def width(text: str) -> int:
 
 
 def size(fd: int = 1) -> tuple[int, int]:
-    """Columns and lines of a terminal; 80 x 24 where there is none."""
+    """Columns and lines of a terminal; 80 x 24 if there is none."""
     try:
         found = os.get_terminal_size(fd)
     except OSError:

@@ -17,7 +17,7 @@ from isola.client.writing import write_all
 from isola.errors import InvalidInput, IsolaError, NotFound, Unsupported
 
 OPEN_DIRECTORY = 0o755
-"""Mode of created parent directories; the daemon's default would let only their owner in."""
+"""Mode of created parent directories; the daemon's default permits only their owner."""
 _NO_RECURSION = "--recursive copies directories"
 
 
@@ -36,7 +36,7 @@ class Owner:
 def push_all(
     files: Files, sources: Sequence[str], target: str, owner: Owner, *, recursive: bool, parents: bool
 ) -> None:
-    """Copy into an instance: into ``target`` where it is a directory, else as ``target``."""
+    """Copy into an instance: into ``target`` if it is a directory, else to the path ``target``."""
     into = target.endswith("/") or len(sources) > 1 or _kind_inside(files, target) == DIRECTORY
     if parents:
         make_parents(files, target if into else os.path.dirname(target), itself=True)
@@ -115,7 +115,7 @@ def _kind_inside(files: Files, path: str) -> str:
 
 
 def pull_all(places: Sequence[tuple[Files, str]], target: str, *, recursive: bool, parents: bool) -> None:
-    """Copy out of instances: into ``target`` where it is a directory, else as ``target``."""
+    """Copy out of instances: into ``target`` if it is a directory, else to the path ``target``."""
     if target == "-":
         for files, path in places:
             with files.follow(path) as entry:

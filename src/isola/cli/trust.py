@@ -47,7 +47,7 @@ def add(context: Context) -> None:
         context.say(f"{about['name']} is trusted")
         return
     context.say(f"Token for {about['name']}, valid once:")
-    context.write(context.client.certificates.give_token(about))
+    context.write(context.client.certificates.create_token(about))
 
 
 def _der(file: str) -> str:
@@ -75,7 +75,7 @@ def show_certificate(context: Context) -> None:
 
 
 def edit(context: Context) -> None:
-    """Have one edited as YAML."""
+    """Edit a certificate's record as YAML."""
     from isola.cli.keys import changed_by_user
 
     fingerprint = _fingerprint(context, context.args.text("FINGERPRINT"))
@@ -93,7 +93,7 @@ def remove(context: Context) -> None:
 
 
 def _fingerprint(context: Context, text: str) -> str:
-    """Of the certificate that has this name; what is the name of none is taken for a fingerprint."""
+    """The fingerprint of the certificate with this name; any other text is used as a fingerprint."""
     found = [each["fingerprint"] for each in context.client.certificates.all() if each.get("name") == text]
     if len(found) > 1:
         raise UsageError(f"Several certificates are named {text!r}", hint="use the beginning of a fingerprint")

@@ -71,7 +71,7 @@ def info(context: Context) -> None:
 
 
 def create(context: Context) -> None:
-    """Make an empty volume."""
+    """Create an empty volume."""
     pool, name = _volume(context)
     config, description = pairs(context.args.many("KEY=VALUE"), "create"), context.args.text("description")
     context.follow(context.client.volumes.create(pool, name, config, description), f"Creating {name}")
@@ -112,7 +112,6 @@ def move(context: Context) -> None:
 
 
 def rename(context: Context) -> None:
-    """Give a volume another name."""
     pool, name = _volume(context)
     new = context.args.text("NEW")
     context.follow(context.client.volumes.rename(pool, name, new), f"Renaming {name}")
@@ -131,7 +130,7 @@ def attach(context: Context) -> None:
     """Add a disk device for the volume to an instance."""
     pool, name = _volume(context)
     instance, path, device = (context.args.text(argument) for argument in ("INSTANCE", "PATH", "DEVICE"))
-    if device.startswith("/"):  # the order of other clients
+    if device.startswith("/"):  # the order of arguments in LXD's clients
         path, device = device, path
     if not path.startswith("/"):
         raise UsageError(f"A PATH that begins with / is expected, not {path!r}")
@@ -192,12 +191,11 @@ def snapshot_list(context: Context) -> None:
 
 
 def snapshot_show(context: Context) -> None:
-    """Print one."""
+    """Print a snapshot."""
     document(context, dict(context.client.volumes.read_snapshot(*_snapshot(context))))
 
 
 def snapshot_rename(context: Context) -> None:
-    """Give one another name."""
     pool, name, snapshot = _snapshot(context)
     new = context.args.text("NEW")
     context.follow(context.client.volumes.rename_snapshot(pool, name, snapshot, new), f"Renaming {snapshot}")
@@ -255,14 +253,14 @@ _SNAPSHOTS = Group(
     ),
     Command(
         "show",
-        "Show one",
+        "Show a snapshot",
         snapshot_show,
         _SNAPSHOT,
         examples=(("isola storage volume snapshot show fast/data/snap0", "as YAML"),),
     ),
     Command(
         "rename",
-        "Rename one",
+        "Rename a snapshot",
         snapshot_rename,
         _SNAPSHOT,
         Argument("NEW", "The new name"),
@@ -277,7 +275,7 @@ _SNAPSHOTS = Group(
     ),
     Command(
         "delete",
-        "Delete one",
+        "Delete a snapshot",
         snapshot_delete,
         _SNAPSHOT,
         aliases=("rm",),
@@ -314,7 +312,7 @@ GROUP = Group(
         "Show a volume's size, users and snapshots",
         info,
         _NAME,
-        examples=(("isola storage volume info fast/data", "in short"),),
+        examples=(("isola storage volume info fast/data", "its usage, users and snapshots"),),
     ),
     *key_commands(
         "storage volume",
@@ -384,7 +382,7 @@ GROUP = Group(
             "POOL/VOLUME", "One or several; POOL VOLUME... means the same", many=True, parts=2, complete="volumes"
         ),
         aliases=("rm",),
-        examples=(("isola storage volume delete fast/data", "for good"),),
+        examples=(("isola storage volume delete fast/data", "with all its data"),),
     ),
     _SNAPSHOTS,
 )

@@ -1,4 +1,4 @@
-"""Waiting for an operation: shows progress; Ctrl-C cancels it, a second Ctrl-C stops waiting."""
+"""Waits for an operation and shows its progress; Ctrl-C cancels it, a second Ctrl-C stops waiting."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""YAML: written by a small writer of our own; read by PyYAML, which is imported only for edited documents."""
+"""YAML: a small writer, and PyYAML for reading, which is imported only for edited documents."""
 
 from __future__ import annotations
 
 from isola.client.json import encode
 
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./ -+()@%")
-_WORDS = frozenset(("null", "true", "false", "yes", "no", "on", "off", "y", "n", "~", "none"))
+_RESERVED = frozenset(("null", "true", "false", "yes", "no", "on", "off", "y", "n", "~", "none"))
 
 
 def dump(value: object) -> str:
@@ -16,7 +16,7 @@ def dump(value: object) -> str:
 
 
 def load(text: str) -> object:
-    """The value of a YAML document. Raises InvalidInput saying where it is wrong."""
+    """The value of a YAML document. Raises InvalidInput with the position of the error."""
     from isola.errors import InvalidInput
 
     try:
@@ -73,11 +73,11 @@ def _plain(text: str) -> bool:
     """Whether a string needs no quotes."""
     if not text or not text.isascii() or not _SAFE.issuperset(text) or text != text.strip() or text[0] in "-%@":
         return False
-    return text.lower() not in _WORDS and not _numeric(text)
+    return text.lower() not in _RESERVED and not _numeric(text)
 
 
 def _numeric(text: str) -> bool:
-    """Whether some YAML parser would read it as a number or a date."""
+    """Whether any YAML parser might read it as a number or a date."""
     if text[0] in ".+":
         return True
     return text[0] in "0123456789" and not any(c.isalpha() and c not in "abcdefABCDEFxXoO" for c in text)

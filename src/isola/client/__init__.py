@@ -1,4 +1,4 @@
-"""The Python library of the REST door: ``Client``, one file per noun.
+"""Python library for the REST API: ``Client``, one file per noun.
 
     from isola.client import Client
 
@@ -6,7 +6,7 @@
         client.instances.create(image="debian/12", name="web1", start=True).wait()
         print(client.instances.run("web1", ["hostname"]).stdout)
 
-Synchronous and on the standard library alone, because the command line uses it and must start in a few
+It is synchronous and uses the standard library only, because the command line imports it and must start in a few
 milliseconds: modules here import slow modules late (see ``docs/decisions``).
 """
 

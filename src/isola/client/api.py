@@ -1,4 +1,4 @@
-"""``Api``: where the daemon is, and how its API is called."""
+"""``Api``: the connection to a daemon, and calls of its API."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01
 
 
 class Api:
-    """A daemon's API. Connections are opened when needed and kept; one of these serves one thread at a time."""
+    """A daemon's API. Connections are opened on demand and reused. Not safe for concurrent use by several threads."""
 
     def __init__(
         self,
@@ -36,22 +36,22 @@ class Api:
         timeout: float | None = None,
         remote: Remote | None = None,
     ) -> None:
-        """``directory`` is the daemon's (default: ``ISOLA_DIR``, else /var/lib/isola), or the socket itself.
+        """``directory`` is the daemon's (default: ``ISOLA_DIR``, else /var/lib/isola), or the path of its socket.
 
-        With ``remote`` it is a daemon that is reached over the network.
+        With ``remote`` the daemon is reached over the network instead.
         """
         place = os.fspath(directory or os.environ.get("ISOLA_DIR") or DEFAULT_DIRECTORY)
         self.socket_path = place if place.endswith(".socket") else os.path.join(place, "unix.socket")
         self.remote = remote
         self.project = project
         self.everywhere = False
-        """Whether lists are of all projects."""
+        """Whether lists include all projects."""
         self.timeout = timeout
         self._idle: list[Connection] = []
 
     @property
     def place(self) -> str:
-        """Where the daemon is, for people."""
+        """Path of the socket or URL, for messages."""
         return self.socket_path if self.remote is None else self.remote.url
 
     def __enter__(self) -> Self:
@@ -68,13 +68,13 @@ class Api:
             self._idle.pop().close()
 
     def get(self, path: str, query: Query | None = None) -> object:
-        """The metadata of a GET."""
+        """The ``metadata`` of the response to a GET."""
         return self.call("GET", path, query=query).metadata
 
     def call(
         self, method: str, path: str, body: object = None, *, query: Query | None = None, headers: Headers = ()
     ) -> Reply:
-        """One exchange with a JSON body. Raises the daemon's error."""
+        """One request with a JSON body. Raises the daemon's error."""
         data = None if body is None and method in ("GET", "DELETE") else json.encode(body or {}).encode()
         if data is not None:
             headers = (*headers, ("Content-Type", "application/json"))
@@ -93,7 +93,7 @@ class Api:
         query: Query | None = None,
         headers: Headers = (),
     ) -> Response:
-        """One exchange whose response the caller reads, and returns by ``release``."""
+        """One request; the caller reads the response and calls ``release``."""
         connection = self.send(method, path, body, query=query, headers=headers)
         try:
             return connection.receive(method)
@@ -110,7 +110,7 @@ class Api:
         query: Query | None = None,
         headers: Headers = (),
     ) -> Connection:
-        """Send a request; the caller receives the response from the connection later."""
+        """Send a request without waiting for the response."""
         connection = self._connection()
         try:
             connection.send(method, self.target(path, query), headers, body)
@@ -120,20 +120,20 @@ class Api:
         return connection
 
     def release(self, response: Response) -> None:
-        """Keep the response's connection for the next exchange if it can be, else close it."""
+        """Keep the response's connection for the next request if it is reusable, else close it."""
         if len(self._idle) < _IDLE_CONNECTIONS and response.reusable:
             self._idle.append(response.connection)
         else:
             response.connection.close()
 
     def websocket(self, path: str, query: Query | None = None) -> Opening:
-        """Begin to open a WebSocket."""
+        """Send the handshake of a WebSocket."""
         from isola.client.websocket import Opening
 
         return Opening(self._connection(), self.target(path, query))
 
     def target(self, path: str, query: Query | None = None) -> str:
-        """The request target: an already quoted path and a query, with the project where one is chosen."""
+        """The request target: a quoted path, and the query with the chosen project added."""
         items = dict(query or {})
         if self.everywhere:
             items.setdefault("all-projects", "true")
@@ -154,6 +154,6 @@ class Api:
 
 
 def quote(text: str) -> str:
-    """A text as one component of a URL; ``/`` is quoted too."""
+    """Percent-encode a text as one component of a URL; ``/`` is encoded too."""
     data = text.encode("utf-8", "surrogateescape")
     return "".join(chr(byte) if byte in _UNRESERVED else f"%{byte:02X}" for byte in data)

@@ -1,4 +1,4 @@
-"""Certificates of clients that the daemon trusts."""
+"""Client certificates that the daemon trusts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from isola.client.paths import ROOT
 
 
 class Certificates(Nouns["dict[str, Any]"]):
-    """The daemon's trust store, by beginnings of fingerprints, and tokens by which clients add their certificates."""
+    """The daemon's trust store, by prefixes of fingerprints, and tokens with which clients add their certificates."""
 
     root = f"{ROOT}/certificates"
 
@@ -20,16 +20,15 @@ class Certificates(Nouns["dict[str, Any]"]):
         self._client.call("POST", self.root, {"type": "client", **about, "certificate": certificate})
 
     def remove(self, fingerprint: str) -> None:
-        """Trust it no more."""
         self.delete(fingerprint)
 
-    def give_token(self, about: Mapping[str, object]) -> str:
-        """A token by which one client adds its certificate."""
+    def create_token(self, about: Mapping[str, object]) -> str:
+        """Create a token with which one client adds its certificate."""
         begun = begin(self._client, "POST", self.root, {"type": "client", **about, "token": True})
         return token_text(begun.metadata)
 
     def tokens(self) -> list[tuple[str, dict[str, Any]]]:
-        """Operations that represent unused tokens: their ids and metadata."""
+        """Ids and metadata of the operations that represent unused tokens."""
         found = []
         for info in Operations(self._client).all():
             metadata = info.get("metadata") or {}
@@ -38,8 +37,8 @@ class Certificates(Nouns["dict[str, Any]"]):
                 found.append((str(info["id"]), dict(metadata)))
         return found
 
-    def come(self, token: str) -> None:
-        """Have the certificate trusted with which this client speaks TLS; LXD 5.0 reads ``password``."""
+    def add_own(self, token: str) -> None:
+        """Add this client's TLS certificate by a token; LXD 5.0 expects it in ``password``."""
         self._client.call("POST", self.root, {"type": "client", "trust_token": token, "password": token})
 
 
@@ -60,7 +59,7 @@ def token_text(metadata: Mapping[str, Any]) -> str:
 
 
 def read_token(text: str) -> dict[str, Any] | None:
-    """The content of a token; None where the text is no token."""
+    """The content of a token; None if the text is not a token."""
     import base64
 
     from isola.client import json

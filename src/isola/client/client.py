@@ -1,4 +1,4 @@
-"""``Client``: a daemon's API with its nouns."""
+"""``Client``: a daemon's API, one property per noun."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 
 class Client(Api):
-    """The nouns hang on it; each is imported when it is used."""
+    """Each noun is imported on first use."""
 
     @property
     def server(self) -> Server:
-        """The daemon itself: what it is, its configuration, the host's resources."""
+        """The daemon: its environment and configuration, and the host's resources."""
         from isola.client.server import Server
 
         return Server(self)
@@ -82,21 +82,21 @@ class Client(Api):
 
     @property
     def certificates(self) -> Certificates:
-        """Certificates of clients that the daemon trusts, and tokens by which clients add theirs."""
+        """Trusted client certificates, and tokens with which clients add theirs."""
         from isola.client.certificates import Certificates
 
         return Certificates(self)
 
     @property
     def operations(self) -> Operations:
-        """Operations under way or just ended."""
+        """Running and recently ended operations."""
         from isola.client.operations import Operations
 
         return Operations(self)
 
     @property
     def admin(self) -> Admin:
-        """The daemon's records: copies, and what is in none."""
+        """Copies of the daemon's database, and objects without a record."""
         from isola.client.admin import Admin
 
         return Admin(self)
@@ -104,20 +104,20 @@ class Client(Api):
     def begin(
         self, method: str, path: str, body: object = None, *, query: Query | None = None, headers: Headers = ()
     ) -> Operation:
-        """One exchange that begins an operation; one that is over at once counts as a finished operation."""
+        """A request that starts an operation; a synchronous response counts as a finished operation."""
         from isola.client.operations import begin
 
         return begin(self, method, path, body, query=query, headers=headers)
 
     def events(self, *types: str) -> Follower:
-        """Follow the daemon's events, of some types or all."""
+        """Follow the daemon's events of these types, or of all."""
         from isola.client.events import Follower
 
         return Follower(self, types)
 
     @property
     def warnings(self) -> Warnings:
-        """What an administrator should know of."""
+        """Conditions that need an administrator's attention."""
         from isola.client.warnings import Warnings
 
         return Warnings(self)

@@ -1,4 +1,4 @@
-"""Reaching the daemon's socket."""
+"""Connects to the daemon's socket."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from isola.client.interpreter import AF_UNIX, SOCK_STREAM, socket
 
 
 def connect(path: str, timeout: float | None) -> socket:
-    """A connected socket; ``path`` may be longer than the 107 bytes a socket address holds."""
+    """A connected socket; ``path`` may be longer than 107 bytes, the limit of a socket address."""
     link = socket(AF_UNIX, SOCK_STREAM)
     link.settimeout(timeout)
     try:

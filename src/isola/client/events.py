@@ -11,7 +11,7 @@ from isola.client.shapes import EventInfo
 
 
 class Follower:
-    """An open stream of events; iterate over it, close it when done."""
+    """An open stream of events: an iterator and a context manager."""
 
     def __init__(self, client: Api, types: tuple[str, ...]) -> None:
         self._socket = client.websocket("/1.0/events", {"type": ",".join(types)} if types else None).accept()
@@ -27,7 +27,6 @@ class Follower:
         return self._socket.fileno()
 
     def close(self) -> None:
-        """Stop following."""
         self._socket.close()
 
     def __enter__(self) -> Follower:

@@ -22,7 +22,7 @@ _PIECE = 65536
 
 
 class Ended:
-    """How a command ended, and what it wrote."""
+    """Exit status and output of a command."""
 
     def __init__(self, status: int, stdout: bytes, stderr: bytes) -> None:
         self.status = status
@@ -39,7 +39,7 @@ class Session:
         if not isinstance(fds, dict) or not fds:
             from isola.client.failures import BadReply
 
-            raise BadReply("The daemon offers no channels for the command")
+            raise BadReply("The daemon's response has no channels for the command")
         openings = {
             str(name): client.websocket(f"{operation.path}/websocket", {"secret": str(secret)})
             for name, secret in fds.items()
@@ -56,12 +56,12 @@ class Session:
         self.interactive = "1" not in self.channels
 
     def _raise_earlier_failure(self) -> None:
-        """If a command could not be started, its error says more than the closed channel."""
+        """The error of a command that could not be started is more useful than that of the closed channel."""
         if self.operation.refresh().get("status_code", 0) >= 400:
             self.operation.wait()
 
     def resize(self, columns: int, lines: int) -> None:
-        """Tell the terminal's new size."""
+        """Set the terminal's size."""
         self._control({"command": "window-resize", "args": {"width": str(columns), "height": str(lines)}})
 
     def signal(self, number: int) -> None:
@@ -82,11 +82,11 @@ class Session:
         wake: tuple[int, Callable[[], object]] | None = None,
         transform: Callable[[bytes], bytes | None] | None = None,
     ) -> bool:
-        """Carry bytes both ways until the outputs have ended.
+        """Copy bytes both ways until EOF on all outputs; returns whether ``transform`` asked to detach.
 
-        ``source`` is the descriptor read as input, None for no input at all. ``sinks`` take what each output channel
-        says. ``wake`` is a descriptor to watch beside, and what to do when it is readable. ``transform`` sees the input
-        first; None from it means: detach. Returns whether it detached.
+        ``source`` is the descriptor of the input, None for no input. ``sinks`` are called with the data of each output
+        channel. ``wake`` is another descriptor to poll, and the function to call when it is readable. ``transform`` may
+        change the input; it returns None to detach.
         """
         return _Pump(self, source, sinks, wake, transform).run()
 
@@ -150,7 +150,7 @@ class _Pump:
         return self._detached
 
     def _arm(self) -> None:
-        """Watch what matters now: the source only while its bytes find a way out."""
+        """Set the events to poll for: the source is read only while nothing waits to be sent."""
         for fd, name in self._by_fd.items():
             channel = self._channels[name]
             wanted = 0 if channel.closed else select.POLLIN | (select.POLLOUT if channel.congested else 0)
@@ -181,7 +181,7 @@ class _Pump:
             self._wake[1]()
 
     def _deliver(self, name: str) -> None:
-        """Hand on what a channel has said. An empty or a text message on a data channel is its end."""
+        """Pass a channel's messages to its sink. An empty message, or text on a data channel, is EOF."""
         channel = self._channels[name]
         sink = self._sinks.get(name)
         for message in channel.take():
@@ -220,7 +220,7 @@ class _Pump:
 
 
 def collect(session: Session, input: bytes = b"") -> Ended:
-    """Run an attached command to its end, keeping what it writes."""
+    """Wait for an attached command, and collect its output."""
     outputs: dict[str, list[bytes]] = {"0": [], "1": [], "2": []}
     names = ("0",) if session.interactive else ("1", "2")
     source = _source_of(input) if input else None
@@ -233,7 +233,7 @@ def collect(session: Session, input: bytes = b"") -> Ended:
 
 
 def _source_of(data: bytes) -> int:
-    """A descriptor that reads as ``data``."""
+    """A descriptor from which ``data`` can be read."""
     fd = os.memfd_create("input")
     write_all(fd, data)
     os.lseek(fd, 0, os.SEEK_SET)

@@ -1,4 +1,4 @@
-"""Errors of the daemon as the daemon raised them, and those that only a client can meet."""
+"""Errors: those that the daemon reports, and those of the connection."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from isola.errors import IsolaError
 
 
 class Unreachable(IsolaError):
-    """There is no daemon to talk to, or it went away."""
+    """The daemon cannot be reached, or the connection was lost."""
 
     code = "unreachable"
 
 
 class BadReply(IsolaError):
-    """The daemon answered something that is not its API."""
+    """The response does not conform to the API."""
 
     code = "bad_reply"
 
@@ -43,15 +43,15 @@ def _tree(root: type[IsolaError]) -> Iterator[type[IsolaError]]:
 
 
 def from_reply(status: int, message: str, metadata: object) -> IsolaError:
-    """The error of a reply: by the ``code`` in its metadata, else by its HTTP status."""
+    """The error of a response: by ``code`` in its metadata, else by its HTTP status."""
     details = metadata if isinstance(metadata, dict) else {}
     kinds = {kind.code: kind for kind in _tree(IsolaError)}
     kind = kinds.get(str(details.get("code")), _BY_STATUS.get(status, IsolaError))
     if kind is errors.CommandFailed:
-        kind = errors.HostFailure  # the argument list stays with the daemon
+        kind = errors.HostFailure  # the argument list is not part of the response
     field = details.get("field")
     return kind(
-        str(details.get("message") or message or f"The daemon answered with status {status}"),
+        str(details.get("message") or message or f"The daemon responded with status {status}"),
         evidence=str(details.get("evidence") or ""),
         remedy=str(details.get("remedy") or ""),
         field=None if field is None else str(field),
@@ -59,17 +59,17 @@ def from_reply(status: int, message: str, metadata: object) -> IsolaError:
 
 
 def from_operation(info: OperationInfo, *, cancelled: bool) -> IsolaError:
-    """The error an operation ended with."""
+    """The error of a failed operation."""
     text = info.get("err") or "The operation failed"
     if cancelled:
-        return errors.Cancelled("Cancelled; what had been done is undone")
+        return errors.Cancelled("Cancelled; all changes were rolled back")
     metadata = info.get("metadata") or {}
     details = metadata.get("error")
     return from_reply(info.get("status_code", 400), text, details if isinstance(details, dict) else {})
 
 
 def unreachable(path: str, error: OSError) -> Unreachable:
-    """Why the socket at ``path`` cannot be talked to, and what to do."""
+    """The error for a socket that cannot be connected to, with a remedy."""
     remedy = "start it with 'isolad', or see what 'isola doctor' says; --dir or ISOLA_DIR choose another directory"
     if isinstance(error, PermissionError):
         remedy = "run it as root, or as a member of the group 'isola'"
@@ -79,12 +79,10 @@ def unreachable(path: str, error: OSError) -> Unreachable:
 
 
 def unreachable_remote(url: str, error: OSError) -> Unreachable:
-    """Why a remote daemon cannot be talked to, and what to do."""
+    """The error for a remote daemon that cannot be connected to, with a remedy."""
     text = error.strerror or str(error)
     if isinstance(error, ConnectionRefusedError):
-        return Unreachable(
-            f"Cannot reach {url}", evidence=text, remedy="does core.https_address of its daemon name it?"
-        )
+        return Unreachable(f"Cannot reach {url}", evidence=text, remedy="check core.https_address of that daemon")
     if isinstance(error, TimeoutError):
-        return Unreachable(f"Cannot reach {url}", evidence="no answer", remedy="is there a firewall in between?")
+        return Unreachable(f"Cannot reach {url}", evidence="timed out", remedy="check for a firewall on the way")
     return Unreachable(f"Cannot reach {url}", evidence=text)

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 FILE, DIRECTORY, SYMLINK = "file", "directory", "symlink"
 _LINKS = 40
-"""As many as a kernel follows."""
+"""Symbolic links to follow for one path; the kernel's limit too."""
 
 
 class Entry:
-    """What stands at a path. The body of a file is read by iterating; ``close`` gives the connection back."""
+    """A file, directory or symbolic link. Iterating reads a file's content; ``close`` releases the connection."""
 
     def __init__(self, client: Api, response: Response) -> None:
         self._client = client
@@ -37,17 +37,16 @@ class Entry:
         return iter(self._response)
 
     def names(self) -> list[str]:
-        """Names in a directory, sorted; those that cannot be names in one are left out."""
+        """Names in a directory, sorted; invalid names are left out."""
         listed = Reply.read(self._response).metadata
         names = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
         return sorted(name for name in names if name not in ("", ".", "..") and "/" not in name and "\0" not in name)
 
     def target(self) -> str:
-        """Where a symlink points."""
+        """The target of a symbolic link."""
         return self._response.read(65536).decode("utf-8", "surrogateescape").rstrip("\n")
 
     def close(self) -> None:
-        """Done with it."""
         self._client.release(self._response)
 
     def __enter__(self) -> Entry:
@@ -66,20 +65,20 @@ class Files:
         self._sftp = f"{instance}/sftp"
 
     def sftp(self) -> tuple[socket, bool]:
-        """A connection that speaks SFTP, which is the caller's to close, and whether it is one over TLS."""
+        """A connection for SFTP, which the caller closes, and whether it uses TLS."""
         from isola.client.upgrade import upgrade
 
         return upgrade(self._client, self._sftp, "sftp")
 
     def open(self, path: str) -> Entry:
-        """What stands at ``path``, a symlink as itself. Raises NotFound."""
+        """The entry at ``path``; symbolic links are not followed. Raises NotFound."""
         response = self._client.exchange("GET", self._path, query={"path": path})
         if response.status >= 400:
             self._fail(response)
         return Entry(self._client, response)
 
     def follow(self, path: str) -> Entry:
-        """What stands at ``path``, symlinks followed inside the instance. Raises NotFound, InvalidInput."""
+        """The entry at ``path``, with symbolic links followed inside the instance. Raises NotFound, InvalidInput."""
         place = path
         for _ in range(_LINKS):
             entry = self.open(place)
@@ -96,7 +95,7 @@ class Files:
             return b"".join(entry)
 
     def names(self, path: str) -> list[str]:
-        """Names in a directory; nothing where there is none."""
+        """Names in a directory; empty for other files. Raises NotFound."""
         with self.follow(path) as entry:
             return entry.names() if entry.kind == DIRECTORY else []
 
@@ -110,7 +109,7 @@ class Files:
         mode: int | None = None,
         append: bool = False,
     ) -> None:
-        """Write a file from bytes, pieces of bytes, or a descriptor open for reading."""
+        """Write a file from bytes, blocks of bytes, or a descriptor."""
         how = "append" if append else "overwrite"
         headers = [*_owner(uid, gid, mode), ("X-LXD-type", FILE), ("X-LXD-write", how)]
         self._post(path, headers, _body_of(body) if isinstance(body, int) else body)
@@ -118,7 +117,7 @@ class Files:
     def make_directory(
         self, path: str, *, uid: int | None = None, gid: int | None = None, mode: int | None = None
     ) -> None:
-        """Make a directory; one that is there already stays."""
+        """Create a directory; no effect if it exists."""
         self._post(path, [*_owner(uid, gid, mode), ("X-LXD-type", DIRECTORY)], b"")
 
     def make_symlink(self, path: str, target: str, *, uid: int | None = None, gid: int | None = None) -> None:
@@ -130,7 +129,7 @@ class Files:
         self._client.call("DELETE", self._path, query={"path": path})
 
     def delete_tree(self, path: str) -> None:
-        """Delete a directory with all that is in it, or a file."""
+        """Delete a file, or a directory with its contents."""
         with self.open(path) as entry:
             names = entry.names() if entry.kind == DIRECTORY else []
         for name in names:
@@ -164,7 +163,7 @@ def _owner(uid: int | None, gid: int | None, mode: int | None) -> list[tuple[str
 
 
 def _body_of(fd: int) -> FileBody | Iterator[bytes]:
-    """A regular file is sent whole by the kernel; anything else is read until it ends."""
+    """A regular file is sent by sendfile; any other is read until EOF."""
     found = os.fstat(fd)
     if stat.S_ISREG(found.st_mode):
         return FileBody(fd, max(0, found.st_size - os.lseek(fd, 0, os.SEEK_CUR)))

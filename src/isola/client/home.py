@@ -1,4 +1,4 @@
-"""Where a user's remotes and key are kept."""
+"""The directory of a user's remotes and key."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""HTTP/1.1 over a Unix socket or TLS: as much of it as the client of one server needs.
+"""HTTP/1.1 over a Unix socket or TLS: the part of it that this client needs.
 
-A connection carries one exchange at a time: ``send``, then ``receive``, then the response is read to its end.
-Nothing here waits longer than the socket's timeout; every length the server states is checked before it is believed.
+A connection has one request at a time: ``send``, then ``receive``, then the response is read to its end. Nothing
+waits longer than the socket's timeout, and every length from the server is checked.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _PIECE = 262144
 _LINE_LIMIT = 65536
 _HEADER_LIMIT = 200
 READ_LIMIT = 256 << 20
-"""The largest reply that is read into memory."""
+"""The largest response that is read into memory, in bytes."""
 
 
 class FileBody:
-    """A regular file as a request's body, sent by the kernel."""
+    """A regular file as the body of a request, sent by sendfile."""
 
     def __init__(self, fd: int, size: int) -> None:
         self.fd = fd
@@ -36,7 +36,7 @@ class FileBody:
 
 
 class Connection:
-    """One connection to the daemon: to the socket at a path, or over TLS to a remote one."""
+    """One connection: to the socket at a path, or over TLS to a remote daemon."""
 
     def __init__(self, place: str | Remote, timeout: float | None = None) -> None:
         self.secure = not isinstance(place, str)
@@ -54,16 +54,16 @@ class Connection:
         return self._socket.fileno()
 
     def close(self) -> None:
-        """Close it; harmless twice."""
+        """May be called twice."""
         self._socket.close()
 
     def take_over(self) -> tuple[socket, bytearray]:
-        """The socket and what was read ahead, after the server has switched protocols."""
+        """The socket and the bytes read ahead, after the server has switched protocols."""
         return self._socket, self._buffer
 
     @property
     def reusable(self) -> bool:
-        """Whether the next exchange may run here: nothing is left over, and the server has not hung up."""
+        """Whether it may be used for another request: no bytes are left, and the server has not closed it."""
         if not self._keep or self._buffer:
             return False
         import select
@@ -73,7 +73,7 @@ class Connection:
         return not poll.poll(0)
 
     def readable(self, milliseconds: int) -> bool:
-        """Wait so long for something to read; true also at the end of the stream."""
+        """Wait for data or EOF; False after the timeout."""
         if self._buffer:
             return True
         import select
@@ -83,7 +83,7 @@ class Connection:
         return bool(poll.poll(milliseconds)) and (not self.secure or self._has_data())
 
     def _has_data(self) -> bool:
-        """What came over TLS may be the protocol's own."""
+        """The bytes that arrived may be TLS messages without data."""
         timeout = self._socket.gettimeout()
         self._socket.setblocking(False)
         try:
@@ -118,7 +118,7 @@ class Connection:
             if body is not None:
                 self._send_body(body)
         except (BrokenPipeError, ConnectionResetError):
-            self._keep = False  # the server may have answered before it had read all: its answer tells more
+            self._keep = False  # the server may have sent an error before it read all: that is read next
 
     def _send_body(self, body: FileBody | Iterable[bytes]) -> None:
         if isinstance(body, FileBody):
@@ -142,7 +142,7 @@ class Connection:
                 continue
             if not sent:
                 self.close()
-                raise OSError("the file became shorter while it was sent")
+                raise OSError("the file was truncated while it was sent")
             left -= sent
 
     def _send_copied(self, body: FileBody) -> None:
@@ -151,14 +151,14 @@ class Connection:
             piece = os.read(body.fd, min(left, _PIECE))
             if not piece:
                 self.close()
-                raise OSError("the file became shorter while it was sent")
+                raise OSError("the file was truncated while it was sent")
             self._socket.sendall(piece)
             left -= len(piece)
 
     # --- receiving ----------------------------------------------------------------------------------------------
 
     def receive(self, method: str = "GET") -> Response:
-        """The head of the answer to what was sent; the body is read from it."""
+        """The response to the request that was sent; its body is not read yet."""
         status, headers = self._head()
         while 100 <= status < 200 and status != 101:
             status, headers = self._head()
@@ -171,12 +171,12 @@ class Connection:
         line = self._line(first=True)
         version, _, rest = line.partition(" ")
         if not version.startswith("HTTP/1.") or not rest[:3].isdigit():
-            raise _bad_reply("The daemon does not speak HTTP", line)
+            raise _bad_reply("The response is not HTTP", line)
         headers: dict[str, str] = {}
         while line := self._line():
             name, colon, value = line.partition(":")
             if not colon or len(headers) >= _HEADER_LIMIT:
-                raise _bad_reply("The daemon sent a broken header", line)
+                raise _bad_reply("The response has a malformed header", line)
             headers[name.lower()] = value.strip()
         return int(rest[:3]), headers
 
@@ -185,7 +185,7 @@ class Connection:
         while (end := self._buffer.find(b"\n", searched)) < 0:
             searched = len(self._buffer)
             if searched > _LINE_LIMIT:
-                raise _bad_reply("The daemon sent a header without an end")
+                raise _bad_reply("The response has a header without an end")
             if not self.fill():
                 raise _gone() if first and not searched else _cut()
         line = str(self._buffer[:end], "latin-1").rstrip("\r")
@@ -193,17 +193,17 @@ class Connection:
         return line
 
     def fill(self) -> bool:
-        """Read once into the buffer; False at the end of the stream."""
+        """Read once into the buffer; False at EOF."""
         data = self._receive()
         self._buffer += data
         return bool(data)
 
     def take(self, most: int) -> bytes:
-        """Up to ``most`` bytes; empty at the end of the stream."""
+        """Up to ``most`` bytes; empty at EOF."""
         if not self._buffer:
             if not self.secure:
                 return self._receive(min(most, _PIECE))
-            self.fill()  # a whole record: what TLS kept of it no poll would tell of
+            self.fill()  # a whole TLS record, because poll does not report bytes buffered by TLS
         data = bytes(self._buffer[:most])
         del self._buffer[:most]
         return data
@@ -212,16 +212,16 @@ class Connection:
         """The size line of the next chunk."""
         line = self._line().partition(";")[0].strip()
         if not line or len(line) > 15 or line.strip("0123456789abcdefABCDEF"):
-            raise _bad_reply("The daemon sent a broken chunk", line)
+            raise _bad_reply("The response has a malformed chunk", line)
         return int(line, 16)
 
     def end_of_chunk(self) -> None:
-        """The empty line behind a chunk."""
+        """Read the empty line after a chunk."""
         if line := self._line():
-            raise _bad_reply("The daemon sent a broken chunk", line)
+            raise _bad_reply("The response has a malformed chunk", line)
 
     def skip_trailers(self) -> None:
-        """Whatever follows the last chunk."""
+        """Read the trailers after the last chunk."""
         while self._line():
             pass
 
@@ -234,12 +234,12 @@ class Connection:
             from isola.errors import TimedOut
 
             raise TimedOut(
-                "The daemon did not answer in time", remedy="see logs/daemon.log in its directory"
+                "The daemon did not respond in time", remedy="see logs/daemon.log in its directory"
             ) from error
 
 
 class Response:
-    """An answer whose body is read piece by piece. ``close`` drops the connection unless all was read."""
+    """A response; its body is read in blocks."""
 
     def __init__(self, connection: Connection, status: int, headers: dict[str, str], empty: bool) -> None:
         self.status = status
@@ -285,7 +285,7 @@ class Response:
         while piece := self.read_some():
             size += len(piece)
             if size > limit:
-                raise _bad_reply(f"The daemon's answer is larger than {limit} bytes")
+                raise _bad_reply(f"The response is larger than {limit} bytes")
             pieces.append(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
@@ -295,7 +295,7 @@ class Response:
 
     @property
     def reusable(self) -> bool:
-        """Whether the connection may serve another exchange now."""
+        """Whether the connection may be used for another request now."""
         bounded = self._chunked or self._left is not None or self.status in (101, 204, 304)
         return self.finished and bounded and self.connection.reusable
 
@@ -305,7 +305,7 @@ def _length(headers: dict[str, str]) -> int | None:
     if text is None:
         return None
     if not (text.isascii() and text.isdigit()) or len(text) > 18:
-        raise _bad_reply("The daemon sent a broken length", text)
+        raise _bad_reply("The response has an invalid Content-Length", text)
     return int(text)
 
 
@@ -313,7 +313,7 @@ def _one_line(value: str) -> str:
     if "\r" in value or "\n" in value or "\0" in value:
         from isola.errors import InvalidInput
 
-        raise InvalidInput("A header cannot hold a line break", evidence=repr(value[:80]))
+        raise InvalidInput("A header cannot contain a line break", evidence=repr(value[:80]))
     return value
 
 
@@ -321,19 +321,21 @@ def _bad_reply(message: str, evidence: str = "") -> Exception:
     from isola.client.failures import BadReply
 
     return BadReply(
-        message, evidence=repr(evidence[:200]) if evidence else "", remedy="is another program listening there?"
+        message, evidence=repr(evidence[:200]) if evidence else "", remedy="check whether another program listens there"
     )
 
 
 def _gone() -> Exception:
     from isola.client.failures import Unreachable
 
-    return Unreachable("The daemon hung up without an answer", remedy="see logs/daemon.log in its directory")
+    return Unreachable(
+        "The daemon closed the connection without a response", remedy="see logs/daemon.log in its directory"
+    )
 
 
 def _cut() -> Exception:
     from isola.client.failures import Unreachable
 
     return Unreachable(
-        "The daemon went away in the middle of its answer", remedy="see logs/daemon.log in its directory"
+        "The connection was lost in the middle of the response", remedy="see logs/daemon.log in its directory"
     )

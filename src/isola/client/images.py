@@ -30,7 +30,7 @@ class Images:
         return cast(ImageInfo, self._client.get(f"{_ROOT}/{quote(self.fingerprint(reference))}"))
 
     def fingerprint(self, reference: str) -> str:
-        """The fingerprint an alias stands for; what is no alias is taken for a fingerprint (prefix)."""
+        """The fingerprint that an alias refers to; other texts, such as prefixes of one, are returned unchanged."""
         from isola.errors import NotFound
 
         try:
@@ -39,7 +39,7 @@ class Images:
             return reference
 
     def build(self, name: str, *, options: Mapping[str, str] | None = None, alias: str = "") -> Operation:
-        """Have an image source build or fetch what it calls ``name`` (``debian/12``)."""
+        """Have an image source build or fetch its image ``name`` (``debian/12``)."""
         source: dict[str, object] = {"type": "image", "protocol": "build", "alias": name}
         if options:
             source["options"] = dict(options)
@@ -73,7 +73,7 @@ class Images:
             return self._client.exchange("POST", _ROOT, body, headers=[*headers, ("Content-Type", kind)])
 
     def export(self, reference: str) -> Response:
-        """The image as a file, or as multipart; the caller reads the response and releases it."""
+        """The image as one file or as multipart; the caller reads and releases the response."""
         response = self._client.exchange("GET", f"{_ROOT}/{quote(self.fingerprint(reference))}/export")
         if response.status >= 400:
             Reply.read(response)
@@ -85,12 +85,12 @@ class Images:
         return cast(ImageInfo, reply.metadata), reply.etag
 
     def update(self, fingerprint: str, image: Mapping[str, object], *, etag: str = "") -> None:
-        """Replace properties, publicity, auto-update, expiry."""
+        """Replace properties, ``public``, ``auto_update`` and ``expires_at``."""
         headers = (("If-Match", etag),) if etag else ()
         self._client.call("PUT", f"{_ROOT}/{quote(fingerprint)}", dict(image), headers=headers)
 
     def delete(self, reference: str) -> Operation:
-        """Delete it with its aliases; instances made from it keep what they need."""
+        """Delete it with its aliases; instances created from it keep their files."""
         return begin(self._client, "DELETE", f"{_ROOT}/{quote(self.fingerprint(reference))}")
 
     # --- aliases ------------------------------------------------------------------------------------------------
@@ -107,11 +107,10 @@ class Images:
         self._client.call("POST", f"{_ROOT}/aliases", body)
 
     def rename_alias(self, name: str, new: str) -> None:
-        """Give an alias another name."""
         self._client.call("POST", f"{_ROOT}/aliases/{quote(name)}", {"name": new})
 
     def delete_alias(self, name: str) -> None:
-        """Forget an alias; the image stays."""
+        """Delete an alias; the image stays."""
         self._client.call("DELETE", f"{_ROOT}/aliases/{quote(name)}")
 
 

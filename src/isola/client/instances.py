@@ -1,4 +1,4 @@
-"""Instances: their life, what runs inside, their files."""
+"""Instances: lifecycle, snapshots, commands and files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def path_of(name: str) -> str:
 def begin(
     client: Api, method: str, path: str, body: object = None, *, query: Query | None = None, headers: Headers = ()
 ) -> Operation:
-    """``operations.begin``, imported with the first operation: a list of instances needs none."""
+    """``operations.begin``, imported late because a list of instances does not need it."""
     from isola.client import operations
 
     return operations.begin(client, method, path, body, query=query, headers=headers)
@@ -49,11 +49,10 @@ class Instances:
         self._client = client
 
     def all(self, *, state: bool = False) -> list[InstanceInfo]:
-        """All instances; with ``state`` what is observed of each (addresses, memory, ...)."""
+        """All instances; with ``state``, including their state (addresses, memory, ...)."""
         return cast("list[InstanceInfo]", self._client.get(_ROOT, {"recursion": 2 if state else 1}))
 
     def names(self) -> list[str]:
-        """Their names alone."""
         paths = self._client.get(_ROOT)
         return [str(path).partition("?")[0].rpartition("/")[2] for path in paths] if isinstance(paths, list) else []
 
@@ -67,7 +66,7 @@ class Instances:
         return cast("InstanceInfo", reply.metadata), reply.etag
 
     def state(self, name: str) -> StateInfo:
-        """What is observed of it now."""
+        """Its current state: addresses, memory, processes, ..."""
         return cast("StateInfo", self._client.get(f"{path_of(name)}/state"))
 
     def create(
@@ -84,9 +83,9 @@ class Instances:
         isolation: str = "",
         runtime: str = "",
     ) -> Operation:
-        """Make an instance of an image (alias, fingerprint, or a name some image source can build); no image, empty.
+        """Create an instance from an image (alias, fingerprint, or a name that a source offers); None: an empty root.
 
-        With ``start`` one operation makes and starts it. The operation's ``resources`` name the instance.
+        With ``start`` the operation starts it, too. The operation's ``resources`` name the instance.
         """
         body: dict[str, object] = {
             "name": name,
@@ -104,22 +103,21 @@ class Instances:
         return begin(self._client, "POST", _ROOT, body)
 
     def update(self, name: str, instance: Mapping[str, object], *, etag: str = "") -> Operation:
-        """Replace configuration, devices, profiles, description; with ``etag`` only what was read under it."""
+        """Replace configuration, devices, profiles and description; with ``etag`` only if it is unchanged."""
         headers = (("If-Match", etag),) if etag else ()
         return begin(self._client, "PUT", path_of(name), dict(instance), headers=headers)
 
     def rename(self, name: str, new: str) -> Operation:
-        """Give it another name."""
         return begin(self._client, "POST", path_of(name), {"name": new})
 
     def move(self, name: str, new: str = "", *, pool: str = "", project: str = "", snapshots: bool = True) -> Operation:
-        """To another pool, another project, or both; it is stopped. Without ``snapshots`` these are lost."""
+        """Move a stopped instance to another pool or project. Without ``snapshots`` its snapshots are lost."""
         body = {"name": new or name, "migration": True, "instance_only": not snapshots}
         body |= {key: value for key, value in (("pool", pool), ("project", project)) if value}
         return begin(self._client, "POST", path_of(name), body)
 
     def _root_in(self, pool: str, source: str, project: str) -> dict[str, dict[str, str]]:
-        """The root disk of an instance, or of a snapshot, in another pool."""
+        """The root disk device of an instance or snapshot, changed to another pool."""
         name, _, snapshot = source.partition("/")
         path = _snapshot(name, snapshot) if snapshot else path_of(name)
         found = self._client.get(path, {"project": project} if project else None)
@@ -143,9 +141,9 @@ class Instances:
         ephemeral: bool = False,
         start: bool = False,
     ) -> Operation:
-        """Make one of another, ``web1``, or of a snapshot of it, ``web1/snap0``; ``project`` is that of the source.
+        """Copy an instance (``web1``) or a snapshot (``web1/snap0``) of ``project``, by default to the same pool.
 
-        With ``pool`` it comes to that pool. With ``refresh`` a stopped copy that exists gets the files and snapshots.
+        With ``refresh`` the files and snapshots of an existing, stopped copy are updated.
         """
         devices = dict(devices or {}) | (self._root_in(pool, source, project) if pool else {})
         origin: dict[str, object] = {"type": "copy", "source": source, "instance_only": not snapshots}
@@ -172,20 +170,19 @@ class Instances:
     # --- snapshots ----------------------------------------------------------------------------------------------
 
     def snapshot_names(self, name: str) -> list[str]:
-        """Their names alone."""
         paths = self._client.get(f"{path_of(name)}/snapshots")
         return [str(path).partition("?")[0].rpartition("/")[2] for path in paths] if isinstance(paths, list) else []
 
     def snapshots(self, name: str) -> list[SnapshotInfo]:
-        """Oldest first, with their sizes."""
+        """Snapshots with their sizes, oldest first."""
         return cast("list[SnapshotInfo]", self._client.get(f"{path_of(name)}/snapshots", {"recursion": 1}))
 
     def read_snapshot(self, name: str, snapshot: str) -> SnapshotInfo:
-        """One. Raises NotFound."""
+        """Raises NotFound."""
         return cast("SnapshotInfo", self._client.get(_snapshot(name, snapshot)))
 
     def snapshot(self, name: str, snapshot: str = "", *, expires_at: str = "") -> Operation:
-        """Take one; without a name by the instance's pattern. A time in the year 1 means that it stays."""
+        """Take a snapshot; its default name follows ``snapshots.pattern``. A time in the year 1: it never expires."""
         body = {"name": snapshot} | ({"expires_at": expires_at} if expires_at else {})
         return begin(self._client, "POST", f"{path_of(name)}/snapshots", body)
 
@@ -194,29 +191,27 @@ class Instances:
         return begin(self._client, "POST", _snapshot(name, snapshot), {"name": new})
 
     def expire_snapshot(self, name: str, snapshot: str, expires_at: str) -> Operation:
-        """When it goes by itself; empty: never."""
+        """Set the time of expiry; empty: never."""
         body = {"expires_at": expires_at} if expires_at else {}
         return begin(self._client, "PUT", _snapshot(name, snapshot), body)
 
     def restore(self, name: str, snapshot: str) -> Operation:
-        """Have the instance be what it was then; what runs is stopped for it, and started again."""
+        """Restore a snapshot; a running instance is stopped, and started again afterwards."""
         return begin(self._client, "PUT", path_of(name), {"restore": snapshot})
 
     def delete_snapshot(self, name: str, snapshot: str) -> Operation:
-        """The instance stays."""
         return begin(self._client, "DELETE", _snapshot(name, snapshot))
 
-    # --- life ---------------------------------------------------------------------------------------------------
+    # --- lifecycle --- ------------------------------------------------------------------------------------------------
 
     def start(self, name: str) -> Operation:
         return self._set_state(name, "start")
 
     def stop(self, name: str, *, force: bool = False, timeout: int = 30) -> Operation:
-        """Ask it to shut down and wait ``timeout`` seconds (-1: for ever), or pull the plug."""
+        """Request a shutdown and wait ``timeout`` seconds (-1: without limit); with ``force`` kill it."""
         return self._set_state(name, "stop", force=force, timeout=timeout)
 
     def restart(self, name: str, *, force: bool = False, timeout: int = 30) -> Operation:
-        """Stop and start it."""
         return self._set_state(name, "restart", force=force, timeout=timeout)
 
     def pause(self, name: str) -> Operation:
@@ -224,7 +219,7 @@ class Instances:
         return self._set_state(name, "freeze")
 
     def resume(self, name: str) -> Operation:
-        """Let its processes go on."""
+        """Thaw its processes."""
         return self._set_state(name, "unfreeze")
 
     def _set_state(self, name: str, action: str, **how: object) -> Operation:
@@ -244,9 +239,9 @@ class Instances:
         cwd: str = "",
         size: tuple[int, int] = (0, 0),
     ) -> Session:
-        """Begin a command inside; ``size`` is the terminal's columns and lines when ``interactive``.
+        """Start a command inside; if ``interactive``, with a terminal of ``size`` columns and lines.
 
-        Without ``group`` it runs with the group that the instance gives the user.
+        Without ``group`` it runs with the user's primary group inside the instance.
         """
         from isola.client.exec import Session
 
@@ -265,7 +260,7 @@ class Instances:
         return Session(self._client, begin(self._client, "POST", f"{path_of(name)}/exec", body))
 
     def run(self, name: str, command: Sequence[str], input: bytes = b"", **how: object) -> Ended:
-        """Run a command to its end with ``input`` on its standard input; ``how`` as for ``exec``."""
+        """Run a command to its end, with ``input`` as standard input; ``how`` as for ``exec``."""
         from isola.client.exec import collect
 
         return collect(self.exec(name, command, **how), input)  # type: ignore[arg-type]
@@ -278,7 +273,7 @@ class Instances:
         return Session(self._client, begin(self._client, "POST", f"{path_of(name)}/console", body))
 
     def console_log(self, name: str) -> bytes:
-        """What the console has shown."""
+        """Past output of the console."""
         return self._raw(f"{path_of(name)}/console")
 
     def logs(self, name: str) -> list[str]:
@@ -290,7 +285,6 @@ class Instances:
         return self._raw(f"{path_of(name)}/logs/{quote(file)}")
 
     def files(self, name: str) -> Files:
-        """Its file system."""
         from isola.client.files import Files
 
         return Files(self._client, path_of(name))

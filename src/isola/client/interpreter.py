@@ -1,7 +1,7 @@
-"""The interpreter's C modules without the standard library's Python wrappers around them.
+"""C modules of the standard library without their Python wrappers.
 
-The wrappers pull in ``enum``, ``re`` and ``selectors``: 4 to 7 ms each at every start of the command line. What is used
-here has been the same since Python 3.3; an interpreter that lacks it gets the wrapper.
+The wrappers import ``enum``, ``re`` and ``selectors``, which costs 4 to 7 ms each at every start of the command line.
+The names used here are unchanged since Python 3.3; where they are missing, the wrappers are imported.
 """
 
 TYPE_CHECKING = False

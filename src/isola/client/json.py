@@ -1,4 +1,4 @@
-"""JSON without importing the ``json`` package, which costs 7 ms at start and ends in the same C functions."""
+"""JSON without importing the ``json`` package, which takes 7 ms and calls the same C functions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class _Options:
-    """What the C scanner asks its decoder for; as ``json.loads`` sets it."""
+    """Attributes that the C scanner reads from its decoder, with the values of ``json.loads``."""
 
     strict = True
     object_hook = None
@@ -37,7 +37,7 @@ _scan = _load_scanner()
 
 
 def decode(data: bytes | bytearray | str) -> object:
-    """The value of a JSON text. Raises ValueError for anything else."""
+    """Parse JSON. Raises ValueError."""
     text = data if isinstance(data, str) else str(data, "utf-8")
     text = text.strip(" \t\r\n")
     try:
@@ -47,18 +47,18 @@ def decode(data: bytes | bytearray | str) -> object:
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if end != len(text):
-        raise ValueError(f"something follows the JSON value at character {end}")
+        raise ValueError(f"extra data after the JSON value at character {end}")
     return value
 
 
 def encode(value: object) -> str:
-    """The JSON text of strings, numbers, booleans, None, and mappings and sequences of them."""
+    """Serialize strings, numbers, booleans, None, dictionaries, lists and tuples."""
     if isinstance(value, str):
         return quote_json(value)
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, int | float):
-        return (int if isinstance(value, int) else float).__repr__(value)  # an IntEnum is its number here
+        return (int if isinstance(value, int) else float).__repr__(value)  # an IntEnum is written as its number
     if isinstance(value, dict):
         return "{" + ",".join(f"{quote_json(str(key))}:{encode(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):

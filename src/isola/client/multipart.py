@@ -1,4 +1,4 @@
-"""Reading a ``multipart/form-data`` answer piece by piece."""
+"""Reads a ``multipart/form-data`` response in blocks."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ _HEAD_LIMIT = 65536
 
 
 class Splitter:
-    """Splits a multipart body into its files without holding one in memory."""
+    """Splits a multipart body into its files, without keeping whole files in memory."""
 
     def __init__(self, response: Response) -> None:
         kind = response.headers.get("content-type", "")
         boundary = _parameter(kind, "boundary")
         if not boundary:
-            raise BadReply("The daemon sent several files without a boundary between them", evidence=kind[:200])
+            raise BadReply("The multipart response has no boundary", evidence=kind[:200])
         self._end = b"\r\n--" + boundary.encode()
         self._response = response
-        self._buffer = bytearray(b"\r\n")  # the first boundary may stand at the very start
+        self._buffer = bytearray(b"\r\n")  # the first boundary may be at the start of the body
 
     def parts(self) -> Iterator[tuple[str, Iterator[bytes]]]:
-        """Name and pieces of each file; what is left unread of one is skipped before the next."""
+        """Name and blocks of each file; the unread rest of one is skipped before the next."""
         for _ in self._until_boundary():
             pass
         while (head := self._head()) is not None:
@@ -33,14 +33,14 @@ class Splitter:
                 pass
 
     def _head(self) -> str | None:
-        """The headers of the next part; None behind the last."""
+        """The headers of the next part; None after the last."""
         while len(self._buffer) < 2 and self._fill():
             pass
         if self._buffer[:2] == b"--":
             return None
         while (end := self._buffer.find(b"\r\n\r\n")) < 0:
             if len(self._buffer) > _HEAD_LIMIT or not self._fill():
-                raise BadReply("The daemon sent a broken list of files")
+                raise BadReply("The multipart response is malformed")
         head = self._buffer[:end].decode(errors="replace")
         del self._buffer[: end + 4]
         return head
@@ -53,7 +53,7 @@ class Splitter:
                 del self._buffer[:safe]
                 yield piece
             if not self._fill():
-                raise BadReply("The daemon's list of files has no end")
+                raise BadReply("The multipart response has no end")
         piece = bytes(self._buffer[:end])
         del self._buffer[: end + len(self._end)]
         if piece:

@@ -12,14 +12,14 @@ from isola.client.shapes import LeaseInfo, NetworkInfo
 
 
 class Networks(Nouns[NetworkInfo]):
-    """The daemon's networks, and the host's links beside them."""
+    """The daemon's networks, and the host's other links."""
 
     root = f"{ROOT}/networks"
 
     def create(
         self, name: str, *, type: str = "bridge", config: Mapping[str, str] | None = None, description: str = ""
     ) -> Operation:
-        """Make a managed network; what ``config`` leaves out is chosen."""
+        """Create a managed network; missing addresses are chosen by the daemon."""
         return self._create({"name": name, "type": type, "config": dict(config or {}), "description": description})
 
     def leases(self, name: str) -> list[LeaseInfo]:
@@ -27,5 +27,5 @@ class Networks(Nouns[NetworkInfo]):
         return cast("list[LeaseInfo]", self._client.get(f"{self._path(name)}/leases"))
 
     def state(self, name: str) -> dict[str, object]:
-        """What is observed of its link."""
+        """State of its link: addresses, counters, MTU."""
         return cast("dict[str, object]", self._client.get(f"{self._path(name)}/state"))

@@ -1,4 +1,4 @@
-"""The requests that networks, profiles, projects and storage pools have in common."""
+"""Requests common to networks, profiles, projects and storage pools."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Info = TypeVar("Info")
 
 
 class Nouns(Generic[Info]):
-    """What lies at ``root``, by name. What the server answers at once counts as a finished operation."""
+    """The objects below the path ``root``, by name. A synchronous response counts as a finished operation."""
 
     root: str
 
@@ -20,7 +20,7 @@ class Nouns(Generic[Info]):
         self._client = client
 
     def all(self) -> list[Info]:
-        """Those that the caller may use."""
+        """All that the caller may use."""
         return cast("list[Info]", self._client.get(self.root, {"recursion": 1}))
 
     def get(self, name: str) -> Info:
@@ -28,12 +28,12 @@ class Nouns(Generic[Info]):
         return self.read(name)[0]
 
     def read(self, name: str) -> tuple[Info, str]:
-        """One, and its ETag. Raises NotFound."""
+        """The object and its ETag. Raises NotFound."""
         reply = self._client.call("GET", self._path(name))
         return cast("Info", reply.metadata), reply.etag
 
     def update(self, name: str, whole: Mapping[str, Any], *, etag: str = "") -> Operation:
-        """Replace what may be edited; with ``etag`` only what was read under it."""
+        """Replace the editable fields; with ``etag`` only if it is unchanged."""
         headers = (("If-Match", etag),) if etag else ()
         return begin(self._client, "PUT", self._path(name), dict(whole), headers=headers)
 

@@ -1,4 +1,4 @@
-"""Operations: long work of the daemon, waited for, watched and cancelled."""
+"""Operations: background work of the daemon."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ _CANCELLED = 401
 
 
 class Operation:
-    """One operation. ``info`` is what was last seen of it."""
+    """One operation. ``info`` is its last known state."""
 
     def __init__(self, client: Api, info: OperationInfo, path: str = "") -> None:
         self._client = client
         self.info = info
         self.answer: object = None
-        """What the daemon answered where it began no operation."""
+        """The metadata of a synchronous response, which started no operation."""
         self.path = path or f"/1.0/operations/{info.get('id', '')}"
         self._waiting: Connection | None = None
 
     @classmethod
     def of_reply(cls, client: Api, reply: Reply) -> Operation:
-        """The operation a reply has begun; a finished one where the daemon did it at once."""
+        """The operation that a response refers to; a finished one for a synchronous response."""
         if reply.operation:
             info = reply.metadata if isinstance(reply.metadata, dict) else {}
             return cls(client, cast("OperationInfo", info), reply.operation.partition("?")[0])
@@ -48,7 +48,7 @@ class Operation:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing follows."""
+        """Whether it has ended."""
         return self.info.get("status_code", 0) >= 200
 
     @property
@@ -62,24 +62,24 @@ class Operation:
         return paths[0].partition("?")[0].rpartition("/")[2]
 
     def refresh(self) -> OperationInfo:
-        """Look at it now."""
+        """Read its current state."""
         self.info = cast("OperationInfo", self._client.get(self.path))
         return self.info
 
     def cancel(self) -> None:
-        """Ask it to stop and undo what it did. Raises Conflict when it is too late."""
+        """Cancel it; its changes are rolled back. Raises Conflict when it is too late."""
         self._client.call("DELETE", self.path)
 
     def expect_end(self) -> Connection:
-        """Subscribe to the end now, so that a later ``wait`` costs no round trip."""
+        """Send the request that waits for its end now, so that a later ``wait`` needs no further round trip."""
         if self._waiting is None:
             self._waiting = self._client.send("GET", f"{self.path}/wait")
         return self._waiting
 
     def wait(self, watch: Watcher | None = None) -> OperationInfo:
-        """Wait for the end; ``watch`` is called about ten times a second meanwhile, unless the end comes at once.
+        """Wait for the end; meanwhile ``watch`` is called about ten times a second.
 
-        Raises the operation's error; Cancelled when it was cancelled. May be called again after an interruption.
+        Raises the operation's error, or Cancelled. May be called again after an interruption.
         """
         if not self.finished:
             connection = self.expect_end()
@@ -116,7 +116,7 @@ class Operation:
 def begin(
     client: Api, method: str, path: str, body: object = None, *, query: Query | None = None, headers: Headers = ()
 ) -> Operation:
-    """One exchange that begins an operation; one that is over at once counts as a finished operation."""
+    """A request that starts an operation; a synchronous response counts as a finished operation."""
     return Operation.of_reply(client, client.call(method, path, body, query=query, headers=headers))
 
 
@@ -127,7 +127,7 @@ class Operations:
         self._client = client
 
     def all(self) -> list[OperationInfo]:
-        """All that run or have just ended."""
+        """All running and recently ended operations."""
         by_status = self._client.get("/1.0/operations", {"recursion": 1})
         groups = by_status.values() if isinstance(by_status, dict) else ()
         return [cast("OperationInfo", info) for group in groups for info in group]

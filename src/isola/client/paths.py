@@ -1,4 +1,4 @@
-"""How the API addresses things."""
+"""Paths of the API."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ ROOT = "/1.0"
 
 
 def short(address: str) -> str:
-    """``instances/web1`` of ``/1.0/instances/web1``, for people."""
+    """``instances/web1`` for ``/1.0/instances/web1``, to be displayed."""
     return address.removeprefix(f"{ROOT}/")

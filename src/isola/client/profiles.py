@@ -16,5 +16,5 @@ class Profiles(Nouns[ProfileInfo]):
     root = f"{ROOT}/profiles"
 
     def create(self, name: str, profile: Mapping[str, object] | None = None) -> Operation:
-        """Make a profile of ``config``, ``devices`` and ``description``."""
+        """``profile``: ``config``, ``devices`` and ``description``. Raises AlreadyExists."""
         return self._create({**(profile or {}), "name": name})

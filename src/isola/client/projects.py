@@ -11,12 +11,12 @@ from isola.client.paths import ROOT
 
 
 class Projects(Nouns["dict[str, Any]"]):
-    """What is kept apart from what; see ``Api.project`` for the one that everything else is asked in."""
+    """The daemon's projects. ``Api.project`` selects the project of all other requests."""
 
     root = f"{ROOT}/projects"
 
     def usage(self, name: str) -> dict[str, dict[str, int]]:
-        """What is limited -> ``Limit`` (-1: none) and ``Usage``."""
+        """Name of the resource -> ``Limit`` (-1: none) and ``Usage``."""
         state = cast("dict[str, Any]", self._client.get(f"{self._path(name)}/state"))
         return cast("dict[str, dict[str, int]]", state["resources"])
 

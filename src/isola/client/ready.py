@@ -1,4 +1,4 @@
-"""Wait until an instance does what it is for: its system has started, a port is served, a command succeeds."""
+"""Wait until an instance is ready: its system has started, a port is open, or a command succeeds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from isola.client.instances import Instances
 
     Judge = Callable[[Ended], str]
-    """Empty when it is ready, else what is missing."""
+    """Returns an empty text if the instance is ready, else the reason why it is not."""
 
 SYSTEM = "ready"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
@@ -23,13 +23,12 @@ _PORTS = ("/proc/net/tcp", "/proc/net/tcp6")
 
 
 def wait_ready(instances: Instances, name: str, condition: str, timeout: float) -> str:
-    """Wait for ``ready`` (what systemd calls running or degraded), a TCP port, or the success of a shell command.
+    """Wait for ``ready`` (systemd's states running and degraded), a TCP port, or the success of a shell command.
 
-    Returns a remark where there is one to make. Raises TimedOut, WrongState when the instance stops meanwhile,
-    InvalidInput.
+    Returns a remark, or an empty text. Raises TimedOut, InvalidInput, and WrongState if the instance stops.
     """
     command, judge = _test(condition)
-    end, pause, missing = time.monotonic() + timeout, _FIRST_PAUSE, "it has not answered"
+    end, pause, missing = time.monotonic() + timeout, _FIRST_PAUSE, "no response yet"
     while True:
         try:
             ended = instances.run(name, command)
@@ -45,7 +44,7 @@ def wait_ready(instances: Instances, name: str, condition: str, timeout: float) 
             raise TimedOut(
                 f"Instance {name!r} is not ready after {timeout:g} seconds",
                 evidence=missing,
-                remedy="it has not been stopped; look inside, or wait longer",
+                remedy="it keeps running: examine it, or wait longer",
             )
         time.sleep(pause)
         pause = min(pause * 1.5, _LONGEST_PAUSE)
@@ -59,7 +58,7 @@ def _test(condition: str) -> tuple[Sequence[str], Judge]:
             raise InvalidInput(f"{condition} is not a TCP port", remedy="name one from 1 to 65535")
         return ("cat", *_PORTS), lambda ended: _port(ended, int(condition))
     if not condition.strip():
-        raise InvalidInput("Nothing to wait for is named", remedy="ready, a TCP port, or a command")
+        raise InvalidInput("The condition to wait for is empty", remedy="use ready, a TCP port, or a command")
     return ("sh", "-c", condition), _success
 
 
@@ -69,13 +68,14 @@ def _system(ended: Ended) -> str:
         return ""
     if ended.status in {126, 127}:
         raise InvalidInput(
-            "There is no systemd inside to say when it is ready", remedy="name a TCP port or a command to wait for"
+            "The instance does not run systemd, which would report when it is ready",
+            remedy="wait for a TCP port or a command instead",
         )
     return f"systemd says {state}" if state else "systemd does not answer yet"
 
 
 def _port(ended: Ended, port: int) -> str:
-    """From the kernel's table of sockets: ``sl local_address rem_address st ...``, addresses as ``HEX:PORT``."""
+    """By the kernel's socket table: ``sl local_address rem_address st ...``, addresses as ``HEX:PORT``."""
     rows = [line.split() for line in ended.stdout.decode(errors="replace").splitlines()]
     served = any(row[1].endswith(f":{port:04X}") and row[3] == _LISTENS for row in rows if len(row) > 3)
     return "" if served else f"nothing listens on port {port}"
@@ -84,14 +84,14 @@ def _port(ended: Ended, port: int) -> str:
 def _success(ended: Ended) -> str:
     if ended.status == 0:
         return ""
-    said = (ended.stderr or ended.stdout).decode(errors="replace").strip()[-500:]
-    return f"the command ends with status {ended.status}" + (f": {said}" if said else "")
+    output = (ended.stderr or ended.stdout).decode(errors="replace").strip()[-500:]
+    return f"the command ends with status {ended.status}" + (f": {output}" if output else "")
 
 
 def _require_running(instances: Instances, name: str, error: WrongState) -> None:
-    """What stopped does not become ready; what reboots, or is frozen, may."""
+    """Raise WrongState for a stopped instance; one that reboots or is frozen may still become ready."""
     if instances.get(name).get("status") in {"Stopped", "Error"}:
         raise WrongState(
             f"Instance {name!r} has stopped before it was ready",
-            remedy=f"isola info {name} --show-log shows what it said",
+            remedy=f"isola info {name} --show-log shows its output",
         ) from error

@@ -1,7 +1,7 @@
-"""Remote daemons that the user has named, and the key by which they know the user: ``~/.config/isola``.
+"""The user's remotes and key in ``~/.config/isola``.
 
-``remotes.json`` holds names, addresses and the servers' fingerprints; ``client.crt`` and ``client.key`` are the user's
-own, made when the first remote is added. All are for the user alone, and replaced as wholes.
+``remotes.json`` contains names, addresses and the servers' fingerprints; ``client.crt`` and ``client.key`` are the
+user's, created with the first remote. Only the user may read them, and they are replaced atomically.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LOCAL = "local"
-"""The daemon of this machine, on its socket."""
+"""Name of this machine's daemon, which is reached over its socket."""
 PORT = 8443
 _FILE, _CERTIFICATE, _KEY = "remotes.json", "client.crt", "client.key"
 
 
 class Remote:
-    """A daemon that is reached over the network, and known by its certificate."""
+    """A daemon reached over the network, identified by its certificate."""
 
     def __init__(
         self, name: str, url: str, fingerprint: str, identity: tuple[str, str] | None, project: str = ""
@@ -32,28 +32,28 @@ class Remote:
         self.fingerprint = fingerprint
         """SHA-256 of the server's certificate."""
         self.identity = identity
-        """The files of our certificate and key."""
+        """Paths of the user's certificate and key."""
         self.project = project
         self.host, self.port = split(url)
 
 
 class Remotes:
-    """The user's remotes as they stand in the file; every change is written at once."""
+    """The user's remotes; every change is written to the file at once."""
 
     def __init__(self, directory: str | None = None) -> None:
         self.directory = directory or home()
         self._entries: dict[str, dict[str, str]] = {}
         self.default = LOCAL
         self.projects: dict[str, str] = {}
-        """The chosen projects of daemons of this machine, by their directories; the usual one is the empty text."""
+        """Default projects of this machine's daemons, by directory; the key of the default directory is empty."""
         self._read()
 
     def names(self) -> list[str]:
-        """All of them, with this machine's own daemon first."""
+        """All names; ``local`` is the first."""
         return [LOCAL, *sorted(self._entries)]
 
     def find(self, name: str) -> Remote | None:
-        """The remote, or None; the daemon of this machine is none."""
+        """The remote; None if it is unknown, or ``local``."""
         entry = self._entries.get(name)
         if entry is None:
             return None
@@ -61,11 +61,11 @@ class Remotes:
         return Remote(name, entry["url"], entry["fingerprint"], identity, entry.get("project", ""))
 
     def get(self, name: str) -> Remote:
-        """Raises NotFound, and InvalidInput for the daemon of this machine, which has no entry."""
+        """Raises NotFound, and InvalidInput for ``local``, which has no entry."""
         from isola.errors import InvalidInput, NotFound
 
         if name == LOCAL:
-            raise InvalidInput(f"{LOCAL!r} is the daemon of this machine, which is always there and cannot be changed")
+            raise InvalidInput(f"{LOCAL!r} is the daemon of this machine and cannot be changed")
         found = self.find(name)
         if found is None:
             raise NotFound(f"There is no remote {name!r}", evidence=f"there are {', '.join(self.names())}")
@@ -78,7 +78,7 @@ class Remotes:
         self._write()
 
     def remove(self, name: str) -> None:
-        """Remove the entry; where it was the default, this machine's own daemon is. Raises NotFound."""
+        """Remove a remote; if it was the default, ``local`` becomes the default. Raises NotFound."""
         self.get(name)
         del self._entries[name]
         if self.default == name:
@@ -95,25 +95,25 @@ class Remotes:
         self._write()
 
     def change(self, name: str, **fields: str) -> None:
-        """Another ``url`` or ``project``. Raises NotFound."""
+        """Change ``url`` or ``project``. Raises NotFound."""
         self.get(name)
         self._entries[name] |= fields
         self._write()
 
     def choose(self, directory: str, project: str) -> None:
-        """The project for commands on the daemon of a directory of this machine that name none."""
+        """Set the default project for this machine's daemon with this directory."""
         self.projects[directory] = project
         self._write()
 
     def switch(self, name: str) -> None:
-        """What is not said to be elsewhere is there from now on. Raises NotFound."""
+        """Set the default remote. Raises NotFound."""
         if name != LOCAL:
             self.get(name)
         self.default = name
         self._write()
 
     def ensure_identity(self) -> tuple[str, str]:
-        """The files of our certificate and key, made where there are none."""
+        """Paths of the user's certificate and key, which are created if they are missing."""
         certificate, key = self._path(_CERTIFICATE), self._path(_KEY)
         if not (os.path.exists(certificate) and os.path.exists(key)):
             from datetime import UTC, datetime
@@ -128,11 +128,11 @@ class Remotes:
         return certificate, key
 
     def require_new(self, name: str) -> None:
-        """Raises AlreadyExists, InvalidInput for what cannot be the name of a new one."""
+        """Check the name of a new remote. Raises AlreadyExists, InvalidInput."""
         from isola.errors import AlreadyExists, InvalidInput
 
         if not name or len(name) > 63 or any(not (sign.isalnum() or sign in "-_.") for sign in name):
-            raise InvalidInput(f"{name!r} is no name for a remote", remedy="use letters, digits, hyphens and dots")
+            raise InvalidInput(f"{name!r} is not a valid remote name", remedy="use letters, digits, hyphens and dots")
         if name in self.names():
             raise AlreadyExists(f"There is a remote {name!r} already", remedy="choose another name, or remove it")
 
@@ -149,7 +149,7 @@ class Remotes:
             raise _damaged(self._path(_FILE), error) from None
         remotes = document.get("remotes") if isinstance(document, dict) else None
         if not isinstance(document, dict) or not isinstance(remotes, dict):
-            raise _damaged(self._path(_FILE), ValueError("it does not hold remotes"))
+            raise _damaged(self._path(_FILE), ValueError("it has no field remotes"))
         self._entries = {str(name): _entry(found, self._path(_FILE)) for name, found in remotes.items()}
         chosen = document.get("projects")
         if isinstance(chosen, dict):
@@ -163,7 +163,7 @@ class Remotes:
         )
 
     def _replace(self, name: str, text: str) -> None:
-        """The whole new file, on disk, or the old one."""
+        """Replace a file atomically and durably."""
         os.makedirs(self.directory, 0o700, exist_ok=True)
         temporary = self._path(f".{name}.{os.getpid()}")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -194,12 +194,12 @@ def split(url: str) -> tuple[str, int]:
         host, port = None, 0
         parts = urlsplit("")
     if parts.scheme != "https" or not host or parts.path.strip("/") or parts.query or "@" in parts.netloc:
-        raise InvalidInput(f"{url!r} is no address of a server", remedy="write it as in https://192.0.2.1:8443")
+        raise InvalidInput(f"{url!r} is not the address of a server", remedy="write it as in https://192.0.2.1:8443")
     return host, port
 
 
 def address(text: str) -> str:
-    """The URL that people mean by ``192.0.2.1``, ``host:8443`` or ``[2001:db8::1]:8443``. Raises InvalidInput."""
+    """The URL for ``192.0.2.1``, ``host:8443`` or ``[2001:db8::1]:8443``. Raises InvalidInput."""
     if "://" not in text:
         text = f"https://[{text}]" if text.count(":") > 1 and not text.startswith("[") else f"https://{text}"
     host, port = split(text)
@@ -216,4 +216,4 @@ def _entry(found: object, path: str) -> dict[str, str]:
 def _damaged(path: str, error: Exception) -> Exception:
     from isola.errors import HostFailure
 
-    return HostFailure(f"{path} cannot be read", evidence=str(error), remedy="mend it, or move it away")
+    return HostFailure(f"{path} cannot be read", evidence=str(error), remedy="repair it, or move it away")

@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 
 
 class Reply:
-    """An answer that is not an error."""
+    """A successful response."""
 
     def __init__(self, status: int, headers: dict[str, str], metadata: object, operation: str) -> None:
         self.status = status
         self.headers = headers
         self.metadata = metadata
         self.operation = operation
-        """Path of the operation begun, or empty."""
+        """Path of the operation that was started, or empty."""
 
     @property
     def etag(self) -> str:
@@ -26,7 +26,7 @@ class Reply:
 
     @classmethod
     def read(cls, response: Response) -> Reply:
-        """Read the body. Raises the error it carries, BadReply for what is not the API's envelope."""
+        """Read the body. Raises the error in it, and BadReply if it is malformed."""
         data = response.read()
         try:
             body = json.decode(data)
@@ -49,4 +49,4 @@ def _not_the_api(status: int, data: bytes, why: str = "") -> Exception:
     shown = data[:200].decode(errors="replace")
     if status >= 400:
         return from_reply(status, "", {"evidence": shown})
-    return BadReply("The daemon's answer is not one of its API", evidence=f"{why}: {shown}" if why else repr(shown))
+    return BadReply("The response does not conform to the API", evidence=f"{why}: {shown}" if why else repr(shown))

@@ -11,13 +11,13 @@ from isola.client.shapes import ServerInfo
 
 
 class Server:
-    """What the daemon is, its configuration and its host's resources."""
+    """The daemon's environment and configuration, and its host's resources."""
 
     def __init__(self, client: Api) -> None:
         self._client = client
 
     def info(self) -> ServerInfo:
-        """Version, extensions, environment, drivers and whether they work here."""
+        """Version, extensions, environment, and drivers with the results of their probes."""
         return cast(ServerInfo, self._client.get("/1.0"))
 
     def read(self) -> tuple[ServerInfo, str]:
@@ -26,18 +26,18 @@ class Server:
         return cast(ServerInfo, reply.metadata), reply.etag
 
     def update(self, whole: Mapping[str, object], *, etag: str = "") -> Operation:
-        """Replace its configuration; with ``etag`` only what was read under it."""
+        """Replace its configuration; with ``etag`` only if it is unchanged."""
         headers = (("If-Match", etag),) if etag else ()
         return begin(self._client, "PUT", "/1.0", dict(whole), headers=headers)
 
     def keys(self, noun: str) -> list[str]:
-        """Configuration keys of a noun (``instance``, ``network``, ``storage``, ``server``); of all its drivers."""
+        """Configuration keys of a noun (``instance``, ``network``, ``storage``, ``server``), of all its drivers."""
         return sorted(self.expected(noun))
 
     def expected(self, noun: str, kind: str = "") -> dict[str, str]:
-        """Configuration key -> which values it takes, in a phrase (``true or false``, ``one of a, b``).
+        """Configuration key -> description of its values (``true or false``, ``one of a, b``).
 
-        ``kind``: of this type of ``devices`` alone.
+        ``kind``: only the keys of this type of ``devices``.
         """
         document = self._client.get("/1.0/metadata/configuration")
         configs = document.get("configs", {}) if isinstance(document, dict) else {}
@@ -69,5 +69,5 @@ class Server:
         return cast("dict[str, object]", self._client.get("/1.0/resources"))
 
     def configure(self, config: Mapping[str, str]) -> None:
-        """Set keys of the daemon's configuration; an empty value unsets."""
+        """Set keys of the daemon's configuration; an empty value removes a key."""
         self._client.call("PATCH", "/1.0", {"config": dict(config)})

@@ -1,4 +1,4 @@
-"""The shapes of what the API answers, for type checkers; at run time they are plain dictionaries."""
+"""Types of the API's objects for type checkers; at run time they are plain dictionaries."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class InterfaceInfo(TypedDict, total=False):
 
 
 class StateInfo(TypedDict, total=False):
-    """What is observed of an instance."""
+    """State of a running or stopped instance."""
 
     status: str
     status_code: int
@@ -65,7 +65,7 @@ class StateInfo(TypedDict, total=False):
 
 
 class InstanceInfo(TypedDict, total=False):
-    """An instance; ``state`` where it was asked for."""
+    """An instance; ``state`` only if it was requested."""
 
     name: str
     status: str
@@ -203,7 +203,7 @@ class ServerInfo(TypedDict, total=False):
 
 
 class EventInfo(TypedDict, total=False):
-    """Something that happened."""
+    """An event; ``metadata`` depends on its type."""
 
     type: str
     timestamp: str

@@ -12,12 +12,11 @@ from isola.client.shapes import PoolInfo, VolumeInfo
 
 
 class Storage(Nouns[PoolInfo]):
-    """The daemon's storage pools, which have their names for good."""
+    """The daemon's storage pools. They cannot be renamed."""
 
     root = f"{ROOT}/storage-pools"
 
     def create(self, name: str, driver: str, config: Mapping[str, str], description: str = "") -> Operation:
-        """Make a pool."""
         return self._create({"name": name, "driver": driver, "config": dict(config), "description": description})
 
     def space(self, name: str) -> dict[str, dict[str, int]]:
@@ -25,5 +24,5 @@ class Storage(Nouns[PoolInfo]):
         return cast("dict[str, dict[str, int]]", self._client.get(f"{self._path(name)}/resources"))
 
     def volumes(self, name: str) -> list[VolumeInfo]:
-        """What lies in it."""
+        """All volumes in a pool, of any type."""
         return cast("list[VolumeInfo]", self._client.get(f"{self._path(name)}/volumes", {"recursion": 1}))

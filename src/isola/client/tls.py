@@ -1,4 +1,4 @@
-"""TLS to a remote daemon whose certificate is known, with our own certificate as our name."""
+"""TLS to a remote daemon with a known certificate; the client authenticates with its own."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from isola.errors import Forbidden
 
 _CONNECT_SECONDS = 10.0
 _RECORD = 16384
-"""The most that a TLS record holds: who reads as much leaves nothing behind that ``poll`` would not tell of."""
+"""Maximum size of a TLS record. Reads of this size leave no bytes in TLS buffers, where ``poll`` does not see them."""
 
 
 class TlsSocket:
-    """As much of a socket as the client uses; what would block raises ``BlockingIOError``, as of any socket."""
+    """The part of the socket interface that the client uses; raises ``BlockingIOError``, not errors of ``ssl``."""
 
     def __init__(self, link: ssl.SSLSocket) -> None:
         self._link = link
 
     def recv(self, most: int) -> bytes:
-        """Up to ``most`` bytes, of which at least a record's worth must be asked for; empty at the end."""
+        """Up to ``most`` bytes, at least the size of a TLS record; empty at EOF."""
         assert most >= _RECORD
         try:
             return self._link.recv(most)
@@ -32,7 +32,7 @@ class TlsSocket:
             raise ConnectionResetError(str(error)) from None
 
     def send(self, data: Any) -> int:
-        """How many were taken."""
+        """The number of bytes sent."""
         try:
             return self._link.send(data)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -51,14 +51,14 @@ class TlsSocket:
 
 
 def connect_tls(remote: Remote, timeout: float | None) -> Any:
-    """A connected socket to the very server that is known. Raises Unreachable, Forbidden where it is another."""
+    """A connected socket. Raises Unreachable, and Forbidden if the server's certificate is not the known one."""
     link = _connected(remote.host, remote.port, context(remote.identity), remote.url)
     if remote.fingerprint != (found := _fingerprint(link)):
         link.close()
         raise Forbidden(
-            f"The server at {remote.url} is not the one it was",
-            evidence=f"its certificate is {found[:12]}, known is {remote.fingerprint[:12]}",
-            remedy="where this is meant to be so, remove the remote and add it again",
+            f"The certificate of the server at {remote.url} has changed",
+            evidence=f"its fingerprint is {found[:12]}, expected {remote.fingerprint[:12]}",
+            remedy="if this is intended, remove the remote and add it again",
         )
     link.settimeout(timeout)
     return TlsSocket(link)
@@ -74,7 +74,7 @@ def server_certificate(host: str, port: int) -> str:
 
 
 def context(identity: tuple[str, str] | None) -> ssl.SSLContext:
-    """TLS 1.3 with our certificate and key (their files); the server's certificate is looked at by ``connect_tls``."""
+    """TLS 1.3 with the user's certificate and key (paths). ``connect_tls`` checks the server's certificate."""
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     made.minimum_version = ssl.TLSVersion.TLSv1_3
     made.check_hostname = False

@@ -1,4 +1,4 @@
-"""A connection to the daemon that carries another protocol after ``101 Switching Protocols``."""
+"""Switches a connection to another protocol (``101 Switching Protocols``)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def upgrade(client: Api, path: str, protocol: str) -> tuple[socket, bool]:
-    """The socket, which is the caller's to close, and whether it speaks TLS. Raises the error the daemon answers."""
+    """The socket, which the caller closes, and whether it uses TLS. Raises the daemon's error."""
     headers = (("Upgrade", protocol), ("Connection", "Upgrade"))
     connection = client.send("GET", path, headers=headers)
     try:
@@ -21,7 +21,7 @@ def upgrade(client: Api, path: str, protocol: str) -> tuple[socket, bool]:
             from isola.client.reply import Reply
 
             Reply.read(response)
-            raise BadReply(f"The daemon does not speak {protocol}", evidence=f"status {response.status}")
+            raise BadReply(f"The daemon does not support {protocol}", evidence=f"status {response.status}")
         return taken, connection.secure
     except BaseException:
         connection.close()

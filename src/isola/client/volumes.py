@@ -17,7 +17,7 @@ class Volumes:
         self._client = client
 
     def all(self, pool: str) -> list[VolumeInfo]:
-        """What lies in a pool: roots of instances too, and snapshots as ``volume/snapshot``."""
+        """All volumes of a pool: also root volumes of instances, and snapshots as ``volume/snapshot``."""
         return cast("list[VolumeInfo]", self._client.get(f"{_pool(pool)}/volumes", {"recursion": 1}))
 
     def read(self, pool: str, name: str) -> tuple[VolumeInfo, str]:
@@ -26,12 +26,12 @@ class Volumes:
         return cast(VolumeInfo, reply.metadata), reply.etag
 
     def usage(self, pool: str, name: str) -> dict[str, int]:
-        """``{"used", "total"}`` in bytes; total is 0 where it has no limit."""
+        """``{"used", "total"}`` in bytes; total is 0 if it has no limit."""
         state = cast("dict[str, dict[str, int]]", self._client.get(f"{_path(pool, name)}/state"))
         return state.get("usage") or {}
 
     def create(self, pool: str, name: str, config: Mapping[str, str], description: str = "") -> Operation:
-        """Make an empty one."""
+        """Create an empty volume."""
         body = {"name": name, "type": "custom", "config": dict(config), "description": description}
         return begin(self._client, "POST", f"{_pool(pool)}/volumes/custom", body)
 
@@ -39,22 +39,21 @@ class Volumes:
         self, pool: str, name: str, target_pool: str, target: str, *, snapshot: str = "", snapshots: bool = True,
         refresh: bool = False,
     ) -> Operation:  # fmt: skip
-        """Copy one, or a snapshot of it, also to another pool. With ``refresh`` an existing copy is updated."""
+        """Copy a volume or snapshot, also to another pool. With ``refresh`` an existing copy is updated."""
         source = {"type": "copy", "pool": pool, "name": f"{name}/{snapshot}" if snapshot else name}
         options = {"volume_only": not snapshots, "refresh": refresh}
         body = {"name": target, "type": "custom", "source": {**source, **options}}
         return begin(self._client, "POST", f"{_pool(target_pool)}/volumes/custom", body)
 
     def rename(self, pool: str, name: str, new: str) -> Operation:
-        """Within its pool."""
         return begin(self._client, "POST", _path(pool, name), {"name": new})
 
     def move(self, pool: str, name: str, target_pool: str, target: str) -> Operation:
-        """To another pool."""
+        """Move to another pool, under a new or the same name."""
         return begin(self._client, "POST", _path(pool, name), {"name": target, "pool": target_pool})
 
     def update(self, pool: str, name: str, whole: Mapping[str, object], *, etag: str = "") -> Operation:
-        """Replace ``config`` and ``description``; with ``etag`` only what was read under it."""
+        """Replace ``config`` and ``description``; with ``etag`` only if they are unchanged."""
         headers = (("If-Match", etag),) if etag else ()
         return begin(self._client, "PUT", _path(pool, name), dict(whole), headers=headers)
 
@@ -65,7 +64,7 @@ class Volumes:
     # --- snapshots ----------------------------------------------------------------------------------------------
 
     def snapshots(self, pool: str, name: str) -> list[VolumeSnapshotInfo]:
-        """Oldest first, with their names alone: a list of the API has ``data/snap0``, and null for no expiry."""
+        """Oldest first. Names are without the volume (``data/snap0`` in the API), a missing expiry is the year 1."""
         found = cast("list[VolumeSnapshotInfo]", self._client.get(f"{_path(pool, name)}/snapshots", {"recursion": 1}))
         for each in found:
             each["name"] = each["name"].rpartition("/")[2]
@@ -73,26 +72,24 @@ class Volumes:
         return found
 
     def read_snapshot(self, pool: str, name: str, snapshot: str) -> VolumeSnapshotInfo:
-        """One. Raises NotFound."""
+        """Raises NotFound."""
         return cast(VolumeSnapshotInfo, self._client.get(_path(pool, name, snapshot)))
 
     def snapshot(self, pool: str, name: str, snapshot: str = "", expires_at: str = "") -> Operation:
-        """Take one; without a name by the volume's pattern."""
+        """Take a snapshot; its default name follows ``snapshots.pattern`` of the volume."""
         body = {"name": snapshot} | ({"expires_at": expires_at} if expires_at else {})
         return begin(self._client, "POST", f"{_path(pool, name)}/snapshots", body)
 
     def rename_snapshot(self, pool: str, name: str, snapshot: str, new: str) -> Operation:
-        """Give one another name."""
         return begin(self._client, "POST", _path(pool, name, snapshot), {"name": new})
 
     def restore(self, pool: str, name: str, snapshot: str) -> Operation:
-        """Have the volume hold what it held then."""
+        """Replace the volume's content by that of a snapshot."""
         shown, etag = self.read(pool, name)
         body = {"config": shown.get("config"), "description": shown.get("description"), "restore": snapshot}
         return begin(self._client, "PUT", _path(pool, name), body, headers=(("If-Match", etag),))
 
     def delete_snapshot(self, pool: str, name: str, snapshot: str) -> Operation:
-        """Remove one."""
         return begin(self._client, "DELETE", _path(pool, name, snapshot))
 
 

@@ -1,4 +1,4 @@
-"""Warnings: what an administrator should know of."""
+"""Warnings: conditions that need an administrator's attention."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Warnings:
         self._client = client
 
     def all(self) -> list[dict[str, Any]]:
-        """All that the caller may see, resolved ones too."""
+        """All that the caller may see, including resolved ones."""
         found: list[dict[str, Any]] = self._client.get(_ROOT, {"recursion": 1})  # type: ignore[assignment]
         return found
 
@@ -34,5 +34,5 @@ class Warnings:
         self._client.call("PUT", f"{_ROOT}/{quote(id)}", {"status": status})
 
     def delete(self, id: str) -> None:
-        """It is back when it occurs again."""
+        """Delete it; it is created again when the condition recurs."""
         self._client.call("DELETE", f"{_ROOT}/{quote(id)}")

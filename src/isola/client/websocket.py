@@ -1,8 +1,8 @@
-"""The client's half of a WebSocket (RFC 6455), made for a ``poll`` loop over several of them.
+"""WebSocket client (RFC 6455), for ``poll`` loops over several connections.
 
-Over the network the handshake's nonce and the masking key of each frame are random, as the RFC asks. On a Unix socket,
-where no proxy can stand between the two ends, both are constants: the nonce is the RFC's own example, whose answer is
-known without computing a hash, and the key is zero, which leaves the payload as it is.
+Over the network the handshake's nonce and the masking key of each frame are random, as the RFC requires. On a Unix
+socket there is no proxy to protect, and both are constant: the nonce is the RFC's example, whose response is known
+without computing a hash, and the key is zero, so that the payload need not be changed.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from isola.client.interpreter import socket
 
 _NONCE, _ANSWER = "dGhlIHNhbXBsZSBub25jZQ==", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
-"""Of RFC 6455, section 1.3."""
+"""Example in RFC 6455, section 1.3."""
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _NO_MASK = b"\0\0\0\0"
 _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0, 1, 2, 8, 9, 10
 _READ = 262144
 MESSAGE_LIMIT = 64 << 20
-"""The largest message taken from the server."""
+"""Maximum size of a message from the server, in bytes."""
 
 Message = bytes | str
 """Binary messages are bytes, text messages str."""
@@ -32,7 +32,7 @@ UPGRADE = (("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-
 
 
 class WebSocket:
-    """An open WebSocket. ``closed`` is true once the server has sent a close frame or closed the connection."""
+    """``closed`` is true once the server has sent a close frame, or the connection is closed."""
 
     def __init__(self, connection: Connection) -> None:
         self._secure = connection.secure
@@ -54,7 +54,7 @@ class WebSocket:
         return self._socket.fileno()
 
     def close(self) -> None:
-        """Send a close frame if the connection still stands, and close it."""
+        """Send a close frame if the connection is open, and close it."""
         if self._socket.fileno() >= 0:
             self._socket.settimeout(0)
             self.queue(b"\x03\xe8", _CLOSE)
@@ -65,7 +65,7 @@ class WebSocket:
     # --- sending ------------------------------------------------------------------------------------------------
 
     def send(self, data: Message) -> None:
-        """Send a message, waiting as long as it takes."""
+        """Send a message, and wait until the socket has accepted it."""
         self.queue(data)
         while self._out and not self.closed:
             try:
@@ -74,7 +74,7 @@ class WebSocket:
                 until_writable(self._socket.fileno())
 
     def queue(self, data: Message, kind: int | None = None) -> None:
-        """Have a message sent by the next calls of ``flush``."""
+        """Add a message to the buffer that ``flush`` sends."""
         payload = data.encode() if isinstance(data, str) else data
         if kind is None:
             kind = _TEXT if isinstance(data, str) else _BINARY
@@ -91,11 +91,11 @@ class WebSocket:
 
     @property
     def congested(self) -> bool:
-        """Whether something queued has not been sent yet."""
+        """Whether queued bytes are not sent yet."""
         return bool(self._out) and not self.closed
 
     def flush(self) -> None:
-        """Send what the socket takes without waiting."""
+        """Send as much as possible without blocking."""
         self._socket.setblocking(False)
         try:
             while self._out and not self.closed:
@@ -111,7 +111,7 @@ class WebSocket:
             self._drain()
 
     def _drain(self) -> None:
-        """The server no longer reads; what it wrote before is still worth reading."""
+        """Read what the server sent before it closed the connection."""
         self._socket.settimeout(1)
         while not self.closed:
             self.read()
@@ -131,7 +131,7 @@ class WebSocket:
         return messages
 
     def read(self) -> None:
-        """Read once from the socket, after ``poll`` has said that something is there."""
+        """Read once from the socket, after ``poll`` has reported it as readable."""
         try:
             data = self._socket.recv(_READ)
         except BlockingIOError:
@@ -156,7 +156,7 @@ class WebSocket:
                 self.flush()
 
     def _frame(self) -> tuple[bool, int, bytes] | None:
-        """The next whole frame of the buffer, taken out of it."""
+        """Remove the next complete frame from the buffer; None if there is none."""
         data = self._in
         if len(data) < 2:
             return None
@@ -199,7 +199,7 @@ class WebSocket:
 
 
 class Opening:
-    """A handshake under way: sent, not yet answered; so several can be answered at once."""
+    """A handshake that was sent. Several can be sent before the first response is read."""
 
     def __init__(self, connection: Connection, target: str) -> None:
         self._connection = connection
@@ -207,7 +207,7 @@ class Opening:
         connection.send("GET", target, (*UPGRADE, ("Sec-WebSocket-Key", nonce)))
 
     def accept(self) -> WebSocket:
-        """Wait for the server's consent. Raises the error it answers instead."""
+        """Wait for the response. Raises the daemon's error."""
         response = self._connection.receive()
         if response.status != 101:
             from isola.client.reply import Reply
@@ -215,19 +215,19 @@ class Opening:
             Reply.read(response)
             raise _broken(f"status {response.status} instead of a WebSocket")
         if response.headers.get("sec-websocket-accept") != self._answer:
-            raise _broken("the handshake's answer is wrong")
+            raise _broken("Sec-WebSocket-Accept is wrong")
         return WebSocket(self._connection)
 
 
 def masked(payload: bytes, key: bytes) -> bytes:
-    """The payload, byte for byte combined with the key over and over; twice is as it was."""
+    """The payload XORed with the repeated key; the function is its own inverse."""
     size = len(payload)
     keys = (key * (size // 4 + 1))[:size]
     return (int.from_bytes(payload, "little") ^ int.from_bytes(keys, "little")).to_bytes(size, "little")
 
 
 def _challenge() -> tuple[str, str]:
-    """A random nonce, and what a server answers that understands it."""
+    """A random nonce, and the expected ``Sec-WebSocket-Accept``."""
     from binascii import b2a_base64
     from hashlib import sha1
 

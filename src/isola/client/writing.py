@@ -1,4 +1,4 @@
-"""Writing to descriptors that may not take everything at once."""
+"""Writes to descriptors that may accept only a part at once."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import os
 
 
 def until_writable(fd: int, timeout: float | None = None) -> None:
-    """Wait until a descriptor takes bytes. Raises TimeoutError."""
+    """Wait until a descriptor is writable. Raises TimeoutError."""
     import select
 
     poll = select.poll()
     poll.register(fd, select.POLLOUT)
     if not poll.poll(None if timeout is None else timeout * 1000):
-        raise TimeoutError("the other side does not read")
+        raise TimeoutError("the peer does not read")
 
 
 def write_all(fd: int, data: bytes) -> None:
-    """Write all of it to a descriptor, also where another process has made it non-blocking."""
+    """Write all data, also to a descriptor that another process has made non-blocking."""
     view = memoryview(data)
     while view:
         try:

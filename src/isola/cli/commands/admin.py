@@ -44,12 +44,12 @@ def backup_state(context: Context) -> None:
 
 
 def list_unknown(context: Context) -> None:
-    """Print what is on the host but not in the daemon's database."""
+    """Print objects that are on the host but not in the daemon's database."""
     show(context, _sorted(context), _COLUMNS)
 
 
 def adopt(context: Context) -> None:
-    """Add unknown things to the database again, from the data stored with them."""
+    """Add unknown objects to the database again, from the metadata stored with them."""
     everything, names, name = context.args.flag("all"), context.args.many("THING"), context.args.text("name")
     if everything == bool(names):
         raise UsageError("Name what to adopt, or use --all")
@@ -66,7 +66,7 @@ def adopt(context: Context) -> None:
 
 
 def remove_unknown(context: Context) -> None:
-    """Remove unknown things with all their data."""
+    """Remove unknown objects with all their data."""
     names = context.args.many("THING")
     missing = set(names)
     items = _sorted(context)
@@ -121,7 +121,7 @@ def _sorted(context: Context) -> list[UnknownInfo]:
 COMMANDS = (
     Group(
         "admin",
-        "Back up the daemon's database; adopt or remove what it does not know",
+        "Back up the daemon's database; adopt or remove objects that are not in it",
         Command(
             "backup-state",
             "Write a consistent copy of the daemon's database to a file",
@@ -136,7 +136,7 @@ COMMANDS = (
         ),
         Command(
             "unknown",
-            "List what is on the host but not in the daemon's database; nothing is changed",
+            "List objects that are on the host but not in the daemon's database",
             list_unknown,
             FORMAT,
             examples=(("isola admin unknown", "after the database was lost or restored"),),
@@ -150,12 +150,12 @@ COMMANDS = (
             Option("--name", "Another name for the instance", value="NAME"),
             examples=(
                 ("isola admin adopt --all", "running instances keep running"),
-                ("isola admin adopt 3f2a91c07be4d512 --name web2", "under another name, where its own is taken"),
+                ("isola admin adopt 3f2a91c07be4d512 --name web2", "under another name, if its own is in use"),
             ),
         ),
         Command(
             "remove-unknown",
-            "Remove unknown things with all their data",
+            "Remove unknown objects with all their data",
             remove_unknown,
             Argument("THING", "Id, POOL/ID or name, as listed by 'unknown'", many=True),
             examples=(("isola admin remove-unknown 3f2a91c07be4d512", "ends its processes and deletes its volume"),),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from isola.client.operations import Operation
 
 _SERVER_KEYS = ("core.", "images.", "user.")
-"""A NAME that begins so is a key of the daemon's own configuration; so is a missing NAME."""
+"""A NAME with one of these prefixes is a key of the daemon's own configuration."""
 _EXAMPLES = {
     "get": ("isola config get core.https_address", "the daemon's own key"),
     "set": ("isola config set core.https_address :8443", "the daemon serves its API over the network"),
@@ -66,7 +66,7 @@ def _is_servers(name: str) -> bool:
 
 
 def _either(command: Command) -> Command:
-    """A verb for an instance, or for the daemon itself where no instance is named."""
+    """A verb for an instance, or for the daemon if no instance is given."""
     of_server: Callable[[Context], int | None] = getattr(_SERVER, command.name)
 
     def run(context: Context) -> int | None:
@@ -92,7 +92,7 @@ def _either(command: Command) -> Command:
 
 
 def _shifted(args: Arguments, first: str) -> Arguments:
-    """The arguments without an instance: the first one is the key."""
+    """Shift the arguments if no instance is given: the first one is the key."""
     return args.but({"NAME": "", "KEY": first, "KEY=VALUE": [first, *args.many("KEY=VALUE")]})
 
 

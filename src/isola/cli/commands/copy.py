@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def copy(context: Context) -> None:
-    """Make an instance of another one, or of a snapshot of it."""
+    """Create an instance as a copy of another one or of a snapshot."""
     args = context.args
     source, name = args.text("SOURCE"), args.text("NAME")
     if source.count("/") > 1 or not all(source.split("/")):
@@ -34,7 +34,7 @@ def copy(context: Context) -> None:
 
 
 def move(context: Context) -> None:
-    """Give an instance another name, another pool or another project."""
+    """Move an instance to another name, pool or project."""
     args = context.args
     name, new = args.text("NAME"), args.text("NEW")
     pool, project = args.text("storage"), args.text("to-project")
@@ -60,7 +60,11 @@ COMMANDS = (
         Argument("SOURCE", "INSTANCE or INSTANCE/SNAPSHOT", complete="sources"),
         Argument("NAME", "Name of the copy (default: a generated one)", optional=True),
         Option(
-            "-c --config", "A key that is to be another one", value="KEY=VALUE", repeat=True, complete="instance-keys"
+            "-c --config",
+            "A configuration key to change in the copy",
+            value="KEY=VALUE",
+            repeat=True,
+            complete="instance-keys",
         ),
         Option("-p --profile", "A profile instead of the source's", value="NAME", repeat=True, complete="profiles"),
         Option("-e --ephemeral", "Delete the copy when it stops"),
@@ -71,8 +75,8 @@ COMMANDS = (
         Option("--start", "Also start it"),
         aliases=("cp",),
         examples=(
-            ("isola copy web1 web2", "with ids, addresses and a host name of its own"),
-            ("isola copy web1/snap0 web2 --start", "what web1 was then"),
+            ("isola copy web1 web2", "with its own ids, addresses and host name"),
+            ("isola copy web1/snap0 web2 --start", "web1 as it was at that time"),
             ("isola copy web1 web1 --from-project blue", "from another project"),
             ("isola copy web1 web2 --storage fast", "to another pool, with its snapshots"),
             ("isola copy web1 web2 --refresh", "web2 gets the files and snapshots that web1 has now"),
@@ -84,8 +88,8 @@ COMMANDS = (
         move,
         Argument("NAME", "Its name now", complete="instances"),
         Argument("NEW", "The new name (default: the same)", optional=True),
-        Option("-s --storage", "The pool to which its root goes", value="POOL", complete="pools"),
-        Option("--to-project", "The project to which it goes", value="NAME", complete="projects"),
+        Option("-s --storage", "The new pool of its root", value="POOL", complete="pools"),
+        Option("--to-project", "The new project", value="NAME", complete="projects"),
         Option("--instance-only", "Without its snapshots, which are lost"),
         aliases=("mv",),
         examples=(

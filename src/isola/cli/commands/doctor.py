@@ -43,7 +43,7 @@ class Check:
         self.remedy = remedy
 
     def as_dict(self) -> dict[str, str]:
-        """For machines."""
+        """For output as JSON or YAML."""
         return {"name": self.name, "state": self.state, "says": self.says, "remedy": self.remedy}
 
 

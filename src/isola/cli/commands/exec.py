@@ -17,7 +17,7 @@ NAME = Argument("NAME", "The instance", complete="instances")
 EXEC_OPTIONS = (
     Option("-t --tty", "Allocate a terminal (the default on a terminal)"),
     Option("-T --no-tty", "Allocate no terminal: use pipes"),
-    Option("-u --user", "User to run as: a number, or a name of the instance's own", value="USER", default="0"),
+    Option("-u --user", "User to run as: an id, or a user name inside the instance", value="USER", default="0"),
     Option("-g --group", "Group id to run as (default: the user's group)", value="GID"),
     Option("-w --cwd", "Directory to run in", value="DIR"),
     Option("-E --env", "An environment variable", value="NAME=VALUE", repeat=True),

@@ -160,12 +160,12 @@ COMMANDS = (
         ),
         Command(
             "mkdir", "Make a directory inside", make_directory, _INSIDE, _PARENTS, *_OWNER,
-            examples=(("isola file mkdir -p web1/srv/www/img", "with what leads there"),),
+            examples=(("isola file mkdir -p web1/srv/www/img", "with its parent directories"),),
         ),
         Command(
             "delete", "Delete files inside", delete,
             Argument(_INSIDE.name, "One or several", many=True, complete="files"), _RECURSIVE, aliases=("rm",),
-            examples=(("isola file delete -r web1/tmp/build", "a directory with all in it"),),
+            examples=(("isola file delete -r web1/tmp/build", "a directory with its contents"),),
         ),
         Command(
             "mount", "Mount a directory of an instance here, with sshfs", mount, _INSIDE,

@@ -41,16 +41,16 @@ _ALIAS_COLUMNS = (
 def list_images(context: Context) -> None:
     """Print the images."""
     found = context.client.images.all()
-    word = context.args.text("FILTER")
-    found = [image for image in found if word in str(image)] if word else found
-    if not found and not word and not context.args.given("format"):
-        context.say("There are no images yet: isola image build debian/12 makes the first")
+    part = context.args.text("FILTER")
+    found = [image for image in found if part in str(image)] if part else found
+    if not found and not part and not context.args.given("format"):
+        context.say("There are no images yet; build one with: isola image build debian/12")
         return
     show(context, sorted(found, key=_aliases), _COLUMNS)
 
 
 def list_available(context: Context) -> None:
-    """Print what image sources can build."""
+    """Print the images that the sources can build."""
     offers = (context.client.server.info().get("environment") or {}).get("image_offers")
     rows = (
         [{"name": name, "description": text} for name, text in sorted(offers.items())]
@@ -61,12 +61,12 @@ def list_available(context: Context) -> None:
 
 
 def info(context: Context) -> None:
-    """Print all about an image."""
+    """Print the details of an image."""
     document(context, context.client.images.get(context.args.text("IMAGE")), context.args.text("format") or "yaml")
 
 
 def build(context: Context) -> None:
-    """Have a source build an image."""
+    """Build an image by an image source."""
     name = context.args.text("NAME")
     options = context.args.pairs("option")
     operation = context.client.images.build(name, options=options, alias=context.args.text("alias"))
@@ -89,12 +89,14 @@ def import_(context: Context) -> None:
 
 
 def export(context: Context) -> None:
-    """Write an image to one file, or to two where it is split."""
+    """Write an image to one file, or to two if it is split."""
     from isola.cli.transfer import save_image
 
     reference = context.args.text("IMAGE")
     if context.args.text("TARGET") == "-" and sys.stdout.isatty():
-        raise UsageError("An image is not for a terminal", hint="send standard output to a file or a command")
+        raise UsageError(
+            "An image cannot be written to a terminal", hint="redirect standard output to a file or a command"
+        )
     for path in save_image(context.client, reference, context.args.text("TARGET")):
         context.say(f"Written to {path}")
 
@@ -110,7 +112,7 @@ def list_aliases(context: Context) -> None:
 
 
 def add_alias(context: Context) -> None:
-    """Name an image."""
+    """Add an alias of an image."""
     images = context.client.images
     fingerprint = images.get(context.args.text("IMAGE"))["fingerprint"]
     images.add_alias(context.args.text("ALIAS"), fingerprint, context.args.text("description"))
@@ -122,7 +124,6 @@ def remove_alias(context: Context) -> None:
 
 
 def rename_alias(context: Context) -> None:
-    """Give an alias another name."""
     context.client.images.rename_alias(context.args.text("ALIAS"), context.args.text("NEW"))
 
 
@@ -131,7 +132,7 @@ _ALIAS = Argument("ALIAS", "The alias", complete="images")
 COMMANDS = (
     Group(
         "image",
-        "Images that instances are made from",
+        "Images from which instances are created",
         Command(
             "list",
             "List images",
@@ -144,7 +145,7 @@ COMMANDS = (
         ),
         Command(
             "info",
-            "Show all about an image",
+            "Show the details of an image",
             info,
             _IMAGE,
             Option("-f --format", "How to print it", value="FORMAT", choices=("yaml", "json"), default="yaml"),
@@ -210,7 +211,7 @@ COMMANDS = (
         ),
         Command(
             "delete",
-            "Delete images; instances keep what they need",
+            "Delete images; instances keep the files that they need",
             delete,
             _IMAGES,
             aliases=("rm",),
@@ -219,7 +220,7 @@ COMMANDS = (
         Command("aliases", "List aliases", list_aliases, FORMAT, examples=(("isola image aliases", "all aliases"),)),
         Command(
             "alias",
-            "Name an image",
+            "Add an alias of an image",
             add_alias,
             _IMAGE,
             Argument("ALIAS", "The new alias"),

@@ -24,7 +24,7 @@ def info(context: Context) -> None:
         document(context, dict(context.client.instances.read_snapshot(instance, snapshot)), kind)
         return
     found = context.client.instances.get(name, state=True)
-    document(context, found if kind == "json" else _picture(found), kind)
+    document(context, found if kind == "json" else _summary(found), kind)
     if context.args.flag("show-log"):
         log = context.client.instances.log(name, "lxc.log").decode(errors="replace")
         from isola.cli.terminal import clean
@@ -32,10 +32,10 @@ def info(context: Context) -> None:
         context.write("\nlog:\n" + "\n".join(clean(line) for line in log.splitlines()))
 
 
-def _picture(found: InstanceInfo) -> dict[str, object]:
-    """The most important fields of an instance, for people."""
+def _summary(found: InstanceInfo) -> dict[str, object]:
+    """The most important fields of an instance, to be displayed."""
     state: StateInfo = found.get("state") or {}
-    picture: dict[str, object] = {
+    summary: dict[str, object] = {
         "name": found.get("name"),
         "status": found.get("status"),
         "isolation": found.get("isolation") or found.get("type"),
@@ -48,12 +48,12 @@ def _picture(found: InstanceInfo) -> dict[str, object]:
         "ephemeral": found.get("ephemeral"),
     }
     limits = {k: v for k, v in (found.get("expanded_config") or {}).items() if k.startswith("limits.")}
-    picture["limits"] = limits
+    summary["limits"] = limits
     if state.get("pid"):
-        picture |= {"pid": state.get("pid"), "processes": state.get("processes")}
-    picture["resources"] = _resources(state)
-    picture["network"] = _network(state)
-    return {key: value for key, value in picture.items() if value not in (None, "", {}, [], False)}
+        summary |= {"pid": state.get("pid"), "processes": state.get("processes")}
+    summary["resources"] = _resources(state)
+    summary["network"] = _network(state)
+    return {key: value for key, value in summary.items() if value not in (None, "", {}, [], False)}
 
 
 def _resources(state: StateInfo) -> dict[str, object]:
@@ -95,14 +95,14 @@ def _network(state: StateInfo) -> dict[str, object]:
 COMMANDS = (
     Command(
         "info",
-        "Show all about an instance, or about the daemon",
+        "Show the details of an instance, or of the daemon",
         info,
         Argument("NAME", "The instance (default: the daemon)", optional=True, complete="instances"),
         Option("-f --format", "How to print it", value="FORMAT", choices=("yaml", "json"), default="yaml"),
         Option("--show-log", "Add the error of its last failed start and the console's log"),
         examples=(
             ("isola info web1", "state, addresses, usage"),
-            ("isola info web1 -f json", "everything the API says"),
+            ("isola info web1 -f json", "everything that the API returns"),
             ("isola info", "the daemon, its drivers and the host"),
         ),
     ),

@@ -19,32 +19,32 @@ if TYPE_CHECKING:
 
 _NAMES = Argument("NAME", "One instance or several", many=True, optional=True, complete="instances")
 _ALL = Option("-a --all", "All instances in a suitable state")
-_FORCE = Option("-f --force", "Kill it instead of asking it to shut down")
+_FORCE = Option("-f --force", "Kill it instead of requesting a shutdown")
 _TIMEOUT = Option(
     "--timeout", "Seconds to wait for a clean stop; -1 waits without limit", value="SECONDS", default="30"
 )
 
 
 def _verb(
-    participle: str, sensible: Sequence[str], begin: Callable[[Context, Instances], Begin], done: str
+    participle: str, applicable: Sequence[str], begin: Callable[[Context, Instances], Begin], done: str
 ) -> Callable[[Context], int]:
     """A verb over several instances: starts all operations, then waits for all."""
 
     def run(context: Context) -> int:
-        names = _chosen(context, sensible)
+        names = _chosen(context, applicable)
         ready = (lambda name: wait(context, name)) if context.args.given("wait") else None
         return each(context, names, begin(context, context.client.instances), participle, done, ready=ready)
 
     return run
 
 
-def _chosen(context: Context, sensible: Sequence[str]) -> list[str]:
+def _chosen(context: Context, applicable: Sequence[str]) -> list[str]:
     names = context.args.many("NAME")
     if context.args.flag("all"):
         if names:
             raise UsageError("Names and --all exclude each other")
         found = context.client.instances.all()
-        return [item["name"] for item in found if item.get("status") in sensible]
+        return [item["name"] for item in found if item.get("status") in applicable]
     if not names:
         raise UsageError("NAME is missing", hint="name one or more instances, or use --all")
     return list(dict.fromkeys(names))
@@ -62,7 +62,7 @@ def each(
 ) -> int:
     """Start the operation of every name, then wait for all; one failure does not stop the others.
 
-    ``ready`` waits for more than the operation, and returns the state to print; ``what`` they are stands before it.
+    ``ready`` waits for more than the operation, and returns the state to print. ``what`` is the noun in messages.
     """
     title = f"{what.capitalize()} " if what else ""
     begun: list[tuple[str, Operation]] = []
@@ -147,7 +147,7 @@ def _delete(context: Context, instances: Instances) -> Begin:
 
 
 def rename(context: Context) -> None:
-    """Give an instance another name."""
+    """Rename an instance or a snapshot."""
     old, new = context.args.text("NAME"), context.args.text("NEW")
     instance, slash, snapshot = old.partition("/")
     instances = context.client.instances
@@ -185,7 +185,7 @@ COMMANDS = (
         _FORCE,
         _TIMEOUT,
         examples=(
-            ("isola stop web1", "ask it to shut down"),
+            ("isola stop web1", "a clean shutdown"),
             ("isola stop web1 --force", "at once"),
             ("isola stop --all --timeout 10", "everything"),
         ),
@@ -226,7 +226,7 @@ COMMANDS = (
         "rename",
         "Rename an instance",
         rename,
-        Argument("NAME", "Its name now", complete="instances"),
+        Argument("NAME", "Its present name", complete="instances"),
         Argument("NEW", "The new name"),
         examples=(("isola rename web1 web2", "web1 becomes web2"),),
     ),

@@ -100,7 +100,7 @@ def list_instances(context: Context) -> None:
     as_table = context.args.text("format") in ("", "table", "csv")
     state = not as_table or bool(_OBSERVED.intersection(letters))
     found = context.client.instances.all(state=state)
-    filters = [_filter(word) for word in context.args.many("FILTER")]
+    filters = [_filter(text) for text in context.args.many("FILTER")]
     found = [item for item in found if all(matches(item) for matches in filters)]
     found.sort(key=lambda item: item.get("name", ""))
     if not found and as_table and not filters and context.args.text("format") != "csv":
@@ -128,11 +128,11 @@ def _letters(text: str) -> list[str]:
     return list(text.replace(",", ""))
 
 
-def _filter(word: str) -> Callable[[InstanceInfo], bool]:
+def _filter(text: str) -> Callable[[InstanceInfo], bool]:
     """``status=running``, ``user.purpose=web``, or a part of the name."""
-    key, equals, value = word.partition("=")
+    key, equals, value = text.partition("=")
     if not equals:
-        return lambda item: word in item.get("name", "")
+        return lambda item: text in item.get("name", "")
     lowered = value.lower()
 
     def matches(item: InstanceInfo) -> bool:

@@ -46,10 +46,10 @@ def _text(event: EventInfo, kind: str) -> str:
 
 
 class Pretty:
-    """One line per event for people; repeated reports of an operation are dropped."""
+    """Formats one line per event; unchanged reports of an operation are dropped."""
 
     def __init__(self) -> None:
-        self._said: dict[str, str] = {}
+        self._last: dict[str, str] = {}
 
     def line(self, event: EventInfo) -> str:
         """The line; empty for an event that is not shown."""
@@ -60,11 +60,11 @@ class Pretty:
         if kind == "operation":
             text = _operation(about)
             id = str(about.get("id"))
-            if self._said.get(id) == text:
+            if self._last.get(id) == text:
                 return ""
-            self._said[id] = text
-            if _over(about):
-                del self._said[id]
+            self._last[id] = text
+            if _has_ended(about):
+                del self._last[id]
         elif kind == "lifecycle":
             text = f"{about.get('action')} {_named(str(about.get('source')))}"
         else:
@@ -79,14 +79,14 @@ def _operation(about: Mapping[str, Any]) -> str:
     parts = [f"{about.get('status')}: {about.get('description')}", *names]
     steps = [step for step in (about.get("metadata") or {}).get("progress") or () if not step.get("finished")]
     text = " ".join(parts)
-    if steps and not _over(about):
+    if steps and not _has_ended(about):
         text += f": {steps[-1].get('name')}"
         if steps[-1].get("total"):
             text += f" {min(100, steps[-1].get('done', 0) * 100 // steps[-1]['total'])}%"
     return f"{text}: {about['err']}" if about.get("err") else text
 
 
-def _over(about: Mapping[str, Any]) -> bool:
+def _has_ended(about: Mapping[str, Any]) -> bool:
     return int(about.get("status_code") or 0) >= _ENDED
 
 
@@ -97,7 +97,7 @@ def _named(source: str) -> str:
 
 
 def _time_of_day(timestamp: str) -> str:
-    """``HH:MM:SS.mmm`` of an RFC 3339 time, which has no fraction where it is a whole second."""
+    """``HH:MM:SS.mmm`` of an RFC 3339 time, which may have no fraction."""
     seconds, _, fraction = timestamp[11:].rstrip("Z").partition(".")
     return f"{seconds}.{fraction[:3]:0<3}" if seconds else ""
 
@@ -113,8 +113,8 @@ COMMANDS = (
         ),
         ALL_PROJECTS,
         examples=(
-            ("isola monitor", "everything that happens in the project that was chosen"),
-            ("isola monitor -A", "the same of all projects"),
+            ("isola monitor", "all events of the current project"),
+            ("isola monitor -A", "the events of all projects"),
             ("isola monitor -t lifecycle -f json", "one JSON object per line, for scripts"),
         ),
     ),

@@ -45,7 +45,7 @@ def list_projects(context: Context) -> None:
 
 
 def create(context: Context, name: str, config: dict[str, str], description: str) -> Operation:
-    """Create a project, if what it is to use is there."""
+    """Create a project, after checking that its pool and network exist."""
     if pool := context.args.text("storage"):
         context.client.storage.get(pool)
     if (network := context.args.text("network")) and config.get("features.networks") != "true":
@@ -53,15 +53,15 @@ def create(context: Context, name: str, config: dict[str, str], description: str
     return context.client.projects.create(name, config, description)
 
 
-def _furnish(context: Context, name: str) -> str:
-    """Give its default profile a root disk and NICs, so that instances can be created; returns what to print."""
+def _add_devices(context: Context, name: str) -> str:
+    """Add a root disk and NICs to its default profile, so that it is usable; returns the notice to print."""
     from isola.errors import IsolaError
 
-    says = f"is created; make it the current one with: isola project switch {name}"
+    notice = f"is created; make it the current one with: isola project switch {name}"
     features = context.client.projects.get(name).get("config") or {}
     named = context.args.text("storage") or context.args.text("network")
     if context.args.flag("empty-profile") or (features.get("features.profiles") != "true" and not named):
-        return says
+        return notice
     before = context.client.project
     try:
         context.client.project = "default"
@@ -74,14 +74,14 @@ def _furnish(context: Context, name: str) -> str:
     except IsolaError as error:
         if named:
             raise
-        return f"{says}\nIts default profile has no devices: {error}"
+        return f"{notice}\nIts default profile has no devices: {error}"
     finally:
         context.client.project = before
-    return f"{says}\nIts default profile has {', '.join(map(_shown, devices.items())) or 'no devices'}"
+    return f"{notice}\nIts default profile has {', '.join(map(_shown, devices.items())) or 'no devices'}"
 
 
 def _devices(context: Context, usual: dict[str, Any], *, own_networks: bool) -> dict[str, Any]:
-    """The root disk and the NICs of the usual default profile, or those that the command line names."""
+    """The root disk and NICs of the default project's profile, or those given on the command line."""
     pool, network = context.args.text("storage"), context.args.text("network")
     roots = {key: each for key, each in usual.items() if each.get("type") == "disk" and each.get("path") == "/"}
     nics = {key: each for key, each in usual.items() if each.get("type") == "nic" and not own_networks}
@@ -129,7 +129,7 @@ def get_current(context: Context) -> None:
 
 
 def _empty(context: Context, name: str) -> None:
-    """With ``--force`` delete all that the project has; instances first, which use the rest."""
+    """With ``--force`` delete the project's contents: instances first, because they use the rest."""
     if not context.args.flag("force") or name == "default":
         return
     used_by = context.client.projects.get(name).get("used_by") or ()
@@ -160,12 +160,15 @@ COMMANDS = (
             Option("-n --network", "Network of eth0", value="NAME", complete="networks"),
             Option("--empty-profile", "Leave its default profile without devices"),
             keys=Argument("KEY=VALUE", "Configuration", many=True, optional=True, complete="project-keys"),
-            after=_furnish,
+            after=_add_devices,
             details="It has its own images, profiles and volumes unless a feature is set to false. Its own default\n"
-            "profile gets the root disk and the NICs of that of the project default.",
+            "profile gets the root disk and the NICs of the default project's profile.",
             examples=(
                 ("isola project create blue", "its own images and profiles"),
-                ("isola project create blue --storage fast --network lab", "its instances live there"),
+                (
+                    "isola project create blue --storage fast --network lab",
+                    "with another pool and network",
+                ),
                 (
                     "isola project create blue features.images=false features.profiles=false",
                     "with the images and profiles of default",
@@ -188,7 +191,7 @@ COMMANDS = (
             _NOUN.argument,
             examples=(
                 ("isola project switch blue", "isola list then shows its instances"),
-                ("isola project switch default", "back again"),
+                ("isola project switch default", "the default project"),
             ),
         ),
         Command(
@@ -199,7 +202,7 @@ COMMANDS = (
         ),
         _NOUN.renaming("Rename an empty project", "green"),
         _NOUN.deletion(
-            "Delete projects that are empty, or with all that they have",
+            "Delete projects that are empty, or with their contents",
             "an empty one",
             Option("-f --force", "With its instances, images, profiles and volumes"),
             before=_empty,

@@ -69,7 +69,7 @@ COMMANDS = (
         Option("--wait", "Wait for the operation that it starts"),
         Option("--raw", "Print the whole response unchanged"),
         examples=(
-            (f"isola query {ROOT}", "the daemon's description of itself"),
+            (f"isola query {ROOT}", "the daemon's environment and configuration"),
             (f'isola query -X PUT --wait -d \'{{"action": "start"}}\' {ROOT}/instances/web1/state', "start web1"),
         ),
     ),

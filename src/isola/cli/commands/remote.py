@@ -32,7 +32,7 @@ def _remotes() -> Remotes:
 
 
 def add(context: Context) -> None:
-    """Add a remote daemon, and have it trust this client."""
+    """Add a remote daemon, and add this client's certificate there."""
     from isola.client.certificates import read_token
     from isola.client.remotes import address
 
@@ -40,10 +40,10 @@ def add(context: Context) -> None:
     remotes = _remotes()
     remotes.require_new(name)
     identity = remotes.ensure_identity()
-    said = read_token(text)
-    if said is not None:
-        url, project = _by_token(name, text, said, identity)
-        fingerprint = said["fingerprint"]
+    content = read_token(text)
+    if content is not None:
+        url, project = _by_token(name, text, content, identity)
+        fingerprint = content["fingerprint"]
     else:
         url = address(text)
         fingerprint, project = _by_url(context, name, url, identity)
@@ -51,46 +51,46 @@ def add(context: Context) -> None:
     context.say(f"Remote {name} is {url}" + (f", project {project}" if project else ""))
 
 
-def _by_token(name: str, token: str, said: Mapping[str, Any], identity: tuple[str, str]) -> tuple[str, str]:
-    """The first address of the token at which its server answers, and the project to work in."""
+def _by_token(name: str, token: str, content: Mapping[str, Any], identity: tuple[str, str]) -> tuple[str, str]:
+    """The first address of the token at which the server can be reached, and the project to use."""
     from isola.client.failures import Unreachable
     from isola.client.remotes import address
     from isola.errors import IsolaError
 
     failed: list[str] = []
-    for place in said["addresses"]:
+    for place in content["addresses"]:
         url = address(str(place))
         try:
-            return url, _introduce(name, url, said["fingerprint"], identity, token)
+            return url, _trust(name, url, content["fingerprint"], identity, token)
         except Unreachable as error:
             failed.append(f"{url}: {error.evidence}")
     raise IsolaError(
-        "The server answers at none of the token's addresses",
+        "The server cannot be reached at any of the token's addresses",
         evidence="\n".join(failed[:20]) or "the token has no addresses",
-        remedy="check core.https_address of that daemon and the network between",
+        remedy="check core.https_address of that daemon, and the network",
     )
 
 
 def _by_url(context: Context, name: str, url: str, identity: tuple[str, str]) -> tuple[str, str]:
-    """The server's fingerprint, confirmed by the user, and the project to work in."""
+    """The server's fingerprint, confirmed by the user, and the project to use."""
     from isola.client.remotes import split
     from isola.client.tls import server_certificate
 
     fingerprint = server_certificate(*split(url))
     if not context.args.flag("accept-certificate"):
-        _have_confirmed(fingerprint)
-    return fingerprint, _introduce(name, url, fingerprint, identity, context.args.text("token"))
+        _confirm(fingerprint)
+    return fingerprint, _trust(name, url, fingerprint, identity, context.args.text("token"))
 
 
-def _have_confirmed(fingerprint: str) -> None:
-    sys.stderr.write(f"Fingerprint of the server's certificate: {fingerprint}\nIs that right? (yes/no) ")
+def _confirm(fingerprint: str) -> None:
+    sys.stderr.write(f"Fingerprint of the server's certificate: {fingerprint}\nIs this correct? (yes/no)  ")
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() not in ("y", "yes", fingerprint):
         raise UsageError("The remote is not added", hint="--accept-certificate skips this question")
 
 
-def _introduce(name: str, url: str, fingerprint: str, identity: tuple[str, str], token: str) -> str:
-    """Have the server trust this client; returns the project to work in, empty for ``default``.
+def _trust(name: str, url: str, fingerprint: str, identity: tuple[str, str], token: str) -> str:
+    """Add this client's certificate on the server; returns the project to use, empty for ``default``.
 
     Raises Unreachable, Forbidden.
     """
@@ -105,7 +105,7 @@ def _introduce(name: str, url: str, fingerprint: str, identity: tuple[str, str],
                     f"The server at {url} does not trust this client",
                     remedy="create a token there (isola config trust add NAME) and use it instead of the address",
                 )
-            client.certificates.come(token)
+            client.certificates.add_own(token)
         names = client.server.project_names()
     return "" if "default" in names or not names else min(names)
 
@@ -136,12 +136,11 @@ def get_default(context: Context) -> None:
 
 
 def rename(context: Context) -> None:
-    """Give a remote another name."""
     _remotes().rename(context.args.text("REMOTE"), context.args.text("NEW"))
 
 
 def remove(context: Context) -> None:
-    """Forget remotes."""
+    """Remove the entries of remotes; the servers are not contacted."""
     remotes = _remotes()
     for name in context.args.many("REMOTE"):
         remotes.remove(name)
@@ -163,19 +162,19 @@ def set_project(context: Context) -> None:
 COMMANDS = (
     Group(
         "remote",
-        "Daemons of other machines; NAME:INSTANCE is an instance there",
+        "Daemons on other machines; NAME:INSTANCE is an instance there",
         Command(
             "add",
             "Add a remote by a token of its server, or by its address",
             add,
-            Argument("REMOTE", "Its name here"),
+            Argument("REMOTE", "Its local name"),
             Argument(
                 "TOKEN|URL", "The token that 'isola config trust add' printed there, or an address (192.0.2.1:8443)"
             ),
             Option("--token", "A token to use with an address", value="TOKEN"),
             Option("--accept-certificate", "Accept the server's certificate without asking"),
-            details="The first remote creates a key for this user, in ~/.config/isola. A token holds the server's\n"
-            "addresses and its certificate's fingerprint, so a machine in between cannot impersonate it.",
+            details="The first remote creates a key for this user, in ~/.config/isola. A token contains the server's\n"
+            "addresses and its certificate's fingerprint, so no other machine can impersonate it.",
             examples=(
                 ("isola remote add office eyJjbGllbnR...", "by a token"),
                 ("isola remote add office 192.0.2.1:8443", "by its address, if it trusts this user already"),
@@ -196,7 +195,7 @@ COMMANDS = (
             _REMOTE,
             examples=(
                 ("isola remote switch office", "isola list then shows its instances"),
-                ("isola remote switch local", "back to this machine"),
+                ("isola remote switch local", "this machine's daemon"),
             ),
         ),
         Command(
@@ -232,7 +231,7 @@ COMMANDS = (
         ),
         Command(
             "remove",
-            "Forget remotes",
+            "Remove remotes",
             remove,
             Argument(_REMOTE.name, "One or several", many=True, complete="remotes"),
             aliases=("rm",),

@@ -1,4 +1,4 @@
-"""``isola snapshot``: what an instance was at a moment."""
+"""``isola snapshot``."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _NEVER = "0001-01-01T00:00:00Z"
 
 
 def create(context: Context) -> None:
-    """Take one; the daemon names it where no name is given."""
+    """Take a snapshot; the daemon chooses the name if none is given."""
     instance, name = context.args.text("INSTANCE"), context.args.text("SNAPSHOT")
-    expires, stays = context.args.text("expires"), context.args.flag("no-expiry")
-    if expires and stays:
+    expires, forever = context.args.text("expires"), context.args.flag("no-expiry")
+    if expires and forever:
         raise UsageError("Either --expires or --no-expiry, not both")
-    until = _NEVER if stays else moment(expires)
+    until = _NEVER if forever else moment(expires)
     operation = context.client.instances.snapshot(instance, name, expires_at=until)
     context.follow(operation, f"Snapshotting {instance}")
     context.say(f"Snapshot {operation.resource('instances_snapshots') or name} of {instance} is taken")
@@ -49,20 +49,20 @@ def list_all(context: Context) -> None:
 
 
 def show_one(context: Context) -> None:
-    """Print one."""
+    """Print a snapshot."""
     instances = context.client.instances
     document(context, dict(instances.read_snapshot(context.args.text("INSTANCE"), context.args.text("SNAPSHOT"))))
 
 
 def rename(context: Context) -> None:
-    """Give one another name."""
+    """Rename a snapshot."""
     instance, name, new = (context.args.text(each) for each in ("INSTANCE", "SNAPSHOT", "NEW"))
     context.follow(context.client.instances.rename_snapshot(instance, name, new), f"Renaming {name}")
     context.say(f"Snapshot {name} of {instance} is now {new}")
 
 
 def expire(context: Context) -> None:
-    """Set when one goes by itself."""
+    """Set the time at which a snapshot expires."""
     instance, name, time = (context.args.text(each) for each in ("INSTANCE", "SNAPSHOT", "TIME"))
     until = "" if time == "never" else moment(time)
     context.follow(context.client.instances.expire_snapshot(instance, name, until), f"Updating {name}")
@@ -70,10 +70,10 @@ def expire(context: Context) -> None:
 
 
 def restore(context: Context) -> None:
-    """Go back to one."""
+    """Restore an instance from a snapshot."""
     instance, name = context.args.text("INSTANCE"), context.args.text("SNAPSHOT")
     context.follow(context.client.instances.restore(instance, name), f"Restoring {instance}")
-    context.say(f"{instance} is as it was in {name}")
+    context.say(f"{instance} is restored from {name}")
 
 
 def delete(context: Context) -> None:
@@ -89,21 +89,21 @@ COMMANDS = (
         "Snapshots of instances: files, configuration, devices and profiles at one moment",
         Command(
             "create",
-            "Take a snapshot; what runs stands still for the moment that it takes",
+            "Take a snapshot; a running instance is frozen for a moment",
             create,
             _OF,
-            Argument("SNAPSHOT", "Its name; else by the key snapshots.pattern", optional=True),
+            Argument("SNAPSHOT", "Its name (default: by the key snapshots.pattern)", optional=True),
             Option(
                 "--expires",
-                f"When it goes by itself: {MOMENTS}; else by the key snapshots.expiry",
+                f"When it expires: {MOMENTS} (default: by the key snapshots.expiry)",
                 value="TIME",
                 also="--expiry",
             ),
-            Option("--no-expiry", "It stays until it is deleted"),
+            Option("--no-expiry", "It never expires"),
             examples=(
                 ("isola snapshot create web1", "snap0, then snap1, ..."),
-                ("isola snapshot create web1 before-upgrade --no-expiry", "with a name of its own, for good"),
-                ("isola snapshot create web1 --expires 2w", "for two weeks"),
+                ("isola snapshot create web1 before-upgrade --no-expiry", "with this name, and without expiry"),
+                ("isola snapshot create web1 --expires 2w", "it is deleted after two weeks"),
             ),
         ),
         Command(
@@ -117,7 +117,7 @@ COMMANDS = (
         ),
         Command(
             "show",
-            "Show one",
+            "Show a snapshot",
             show_one,
             _OF,
             _SNAPSHOT,
@@ -125,34 +125,34 @@ COMMANDS = (
         ),
         Command(
             "rename",
-            "Rename one",
+            "Rename a snapshot",
             rename,
             _OF,
             _SNAPSHOT,
-            Argument("NEW", "Its name from now on"),
-            examples=(("isola snapshot rename web1 snap0 before", "snap0 is before from now on"),),
+            Argument("NEW", "The new name"),
+            examples=(("isola snapshot rename web1 snap0 before", "snap0 becomes before"),),
         ),
         Command(
             "expire",
-            "Set when one goes by itself",
+            "Set when a snapshot expires",
             expire,
             _OF,
             _SNAPSHOT,
             Argument("TIME", f"{MOMENTS}, or never"),
             examples=(
                 ("isola snapshot expire web1 snap0 3d", "three days from now"),
-                ("isola snapshot expire web1 snap0 2030-01-01", "when that day begins here"),
+                ("isola snapshot expire web1 snap0 2030-01-01", "at the beginning of that day, local time"),
                 ("isola snapshot expire web1 snap0 2030-01-01T00:00:00Z", "at that time"),
-                ("isola snapshot expire web1 snap0 never", "it stays"),
+                ("isola snapshot expire web1 snap0 never", "it never expires"),
             ),
         ),
         Command(
             "restore",
-            "Have the instance be what it was then; what it holds now is lost",
+            "Restore an instance from a snapshot; its present state is lost",
             restore,
             _OF,
             _SNAPSHOT,
-            examples=(("isola snapshot restore web1 snap0", "stopped for it where it runs, then started again"),),
+            examples=(("isola snapshot restore web1 snap0", "a running instance is stopped, then started again"),),
         ),
         Command(
             "delete",
@@ -163,6 +163,6 @@ COMMANDS = (
             aliases=("rm",),
             examples=(("isola snapshot delete web1 snap0 snap1", "the instance stays"),),
         ),
-        unsaid="create",
+        default="create",
     ),
 )

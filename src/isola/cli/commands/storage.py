@@ -69,7 +69,7 @@ def volumes(context: Context) -> None:
 COMMANDS = (
     Group(
         "storage",
-        "Storage pools, which hold the volumes of instances",
+        "Storage pools, which contain the volumes of instances",
         Command(
             "list",
             "List storage pools",
@@ -83,7 +83,7 @@ COMMANDS = (
             "Show a pool's space and users",
             info,
             _NOUN.argument,
-            examples=(("isola storage info default", "how full it is"),),
+            examples=(("isola storage info default", "its size and usage"),),
         ),
         _NOUN.creation(
             create,

@@ -27,7 +27,7 @@ COMMANDS = (
         "version",
         "Show the versions of client and daemon",
         version,
-        Option("--client", "The client's alone, without asking the daemon"),
+        Option("--client", "Only the client's version, without contacting the daemon"),
         examples=(("isola version", "both versions"), ("isola version --client", "without a daemon")),
     ),
 )

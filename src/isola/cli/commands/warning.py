@@ -72,7 +72,7 @@ COMMANDS = (
             Option("-a --all", "Also acknowledged and resolved ones"),
             FORMAT,
             aliases=("ls",),
-            examples=(("isola warning list", "what should be looked into"),),
+            examples=(("isola warning list", "warnings that need attention"),),
         ),
         Command(
             "show",
@@ -91,7 +91,7 @@ COMMANDS = (
         ),
         Command(
             "delete",
-            "Remove a warning; it is back when it occurs again",
+            "Remove a warning; it is created again when it recurs",
             delete,
             _MAYBE,
             Option("-a --all", "Remove all warnings"),

@@ -11,6 +11,19 @@ import pytest
 from daemon import Daemon
 from lxc_client import Lxc
 
+METADATA = b"""
+architecture: x86_64
+creation_date: 1700000000
+expiry_date: 0
+properties: {os: Own}
+templates:
+  /etc/own:
+    when: [start]
+    create_only: false
+    template: own.tpl
+    properties: {greeting: hello}
+"""
+
 
 @pytest.fixture(scope="module")
 def lxc(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Lxc:
@@ -87,6 +100,28 @@ def test_devices_are_overridden_and_configuration_edited(lxc: Lxc, stopped: str)
     assert (shown["description"], shown["config"]["user.a"]) == ("edited", "b")
     assert lxc("list", "user.a=b", "-c", "nd", "-f", "csv") == f"{stopped},edited\n"
     assert stopped in lxc("list", "--fast")
+
+
+def test_metadata_and_templates_are_edited(lxc: Lxc, stopped: str) -> None:
+    assert "creation_date:" in lxc("config", "metadata", "show", stopped)
+    lxc("config", "template", "create", stopped, "own.tpl")
+    text = b"I am {{ container.name }}, {{ properties.greeting }}\n"
+    lxc("config", "template", "edit", stopped, "own.tpl", input=text)
+    assert "{{ container.name }}" in lxc("config", "template", "show", stopped, "own.tpl")
+    assert "own.tpl" in lxc("config", "template", "list", stopped)
+    lxc("config", "template", "show", stopped, "nope.tpl", status=1)
+    lxc("config", "metadata", "edit", stopped, input=METADATA)
+    shown = lxc("config", "metadata", "show", stopped)
+    assert "architecture: x86_64" in shown and "os: Own" in shown and "template: own.tpl" in shown
+    lxc("start", stopped)
+    assert lxc("exec", stopped, "--", "cat", "/etc/own") == f"I am {stopped}, hello\n"
+    lxc("config", "template", "edit", stopped, "own.tpl", input=b"again\n")
+    lxc("restart", "--force", stopped)
+    assert lxc("exec", stopped, "--", "cat", "/etc/own") == "again\n"
+    lxc("config", "template", "delete", stopped, "own.tpl")
+    lxc("config", "template", "delete", stopped, "own.tpl", status=1)
+    lxc("restart", "--force", stopped)
+    assert lxc("exec", stopped, "--", "cat", "/etc/own") == "again\n"
 
 
 def test_images_are_described_and_aliases_renamed(lxc: Lxc) -> None:

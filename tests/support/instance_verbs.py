@@ -346,6 +346,13 @@ VERBS = (
         instances_do("rename", VICTIM, "new"),
         lambda w: record(w, "new") is not None,
     ),
+    Verb(
+        "metadata",
+        "Updating instance metadata",
+        running,
+        instances_do("change_metadata", VICTIM, lambda found: found.with_file("own.tpl", "x")),
+        lambda w: (found := record(w)) is not None and bool(found.start.templates),
+    ),
     Verb("update", "Updating instance", stopped, instances_do("update", VICTIM, lambda _: CHANGE), changed),
     Verb("update-live", "Updating instance", running, instances_do("update", VICTIM, lambda _: CHANGE), changed),
     Verb("plug", "Updating instance", pluggable, instances_do("update", VICTIM, lambda _: _PLUG), changed),

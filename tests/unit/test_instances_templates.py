@@ -10,9 +10,11 @@ import pytest
 from tars import directory, member, tar
 
 from isola.errors import InvalidInput, NotFound
+from isola.instances.metadata import Metadata
 from isola.instances.templates import plain
 from isola.model.instance import InstanceUpdate
 from isola.model.reference import Ref
+from isola.model.template import Template
 from isola.testing.parts import World
 
 
@@ -255,3 +257,18 @@ async def test_templates_have_bounds(world: World) -> None:
 
 async def _content(text: str) -> AsyncIterator[bytes]:
     yield text.encode()
+
+
+async def test_templates_that_a_client_has_written_are_applied_at_the_next_start(world: World) -> None:
+    """One that is named without a file is left out."""
+    await take_in(world, {"/etc/own": template("a.tpl", "start")}, {"a.tpl": "image"})
+    await world.create("web1", image="made")
+
+    def changed(found: Metadata) -> Metadata:
+        missing = Template("/etc/missing", ("start",), None, "missing.tpl")
+        return dataclasses.replace(found.with_file("a.tpl", "own"), paths={**found.paths, "/etc/missing": missing})
+
+    await world.finish(world.parts.services.instances.change_metadata(Ref.default("web1"), changed))
+    await started(world, "web1")
+    assert await text_of(world, "web1", "/etc/own") == "own"
+    assert await text_of(world, "web1", "/etc/missing") is None

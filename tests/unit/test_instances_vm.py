@@ -182,6 +182,12 @@ async def is_renamed_and_deleted(vm: Machines) -> None:
     assert not vm.world.runtime.instances and not len(vm.world.parts.services.instances)
 
 
+@covers("change_metadata")
+async def has_other_metadata(vm: Machines) -> None:
+    await vm.do(vm.instances.change_metadata(VICTIM, lambda found: found.with_file("own.tpl", "x")))
+    assert [each.name for each in vm.get().start.templates] == ["own.tpl"]
+
+
 @covers("update", "profile_changed")
 async def is_changed_while_it_runs(vm: Machines) -> None:
     await vm.do(vm.instances.update(VICTIM, lambda _: CHANGE))

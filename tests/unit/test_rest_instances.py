@@ -281,8 +281,6 @@ async def test_what_is_not_offered_says_so(two_instances: Stand, noun: str) -> N
     ("method", "path", "says"),
     [
         ("DELETE", "/1.0/instances/web1/backups/b0", "Backups are not offered"),
-        ("DELETE", "/1.0/instances/web1/metadata/templates", "templates of an instance"),
-        ("PATCH", "/1.0/instances/web1/metadata", "metadata and templates"),
         ("DELETE", "/1.0/storage-pools/default/volumes/container/web1", "Only custom volumes"),
         ("DELETE", "/1.0/cluster/members/abc", "Clustering is not offered"),
         ("DELETE", "/1.0/images", "DELETE of /1.0/images is not offered"),

@@ -9,11 +9,9 @@ from pathlib import Path
 from isola.errors import InvalidInput, TooLarge
 from isola.host.archive.archives import Archives
 from isola.images.metadata import Metadata
-from isola.model.template import Template
+from isola.model.template import LARGEST_TEXTS, MOST_TEMPLATES, Template
 
 log = logging.getLogger(__name__)
-_MOST, _LARGEST = 100, 256 << 10
-"""Bounds: templates per image, and total bytes of their texts."""
 _DIRECTORY = "templates/"
 
 
@@ -22,13 +20,13 @@ async def read_templates(archives: Archives, tarball: Path, metadata: Metadata) 
     names = tuple(dict.fromkeys(f"{_DIRECTORY}{each['template']}" for each in metadata.templates.values()))
     if not names:
         return ()
-    if len(metadata.templates) > _MOST:
-        raise InvalidInput(f"metadata.yaml: templates has more than {_MOST} entries", field="templates")
+    if len(metadata.templates) > MOST_TEMPLATES:
+        raise InvalidInput(f"metadata.yaml: templates has more than {MOST_TEMPLATES} entries", field="templates")
     try:
-        texts = await archives.read_members(tarball, names, limit=_LARGEST)
+        texts = await archives.read_members(tarball, names, limit=LARGEST_TEXTS)
     except TooLarge as error:
         raise InvalidInput(
-            f"The templates have more than {_LARGEST} bytes", evidence=error.message, field="templates"
+            f"The templates have more than {LARGEST_TEXTS} bytes", evidence=error.message, field="templates"
         ) from error
     found = {name.removeprefix(_DIRECTORY): data.decode("utf-8", "replace") for name, data in texts.items()}
     return templates_of(metadata, found)

@@ -133,7 +133,7 @@ async def _record(
         profiles=found.profiles,
         ephemeral=request.ephemeral,
         runtime=found.runtime,
-        start=start_in(context, origin, pool),
+        start=dataclasses.replace(start_in(context, origin, pool), templates=then.start.templates),
         plugged={},
         changing={},
         volatile=with_size(volatile, root_size(found.devices)),
@@ -175,7 +175,7 @@ async def bring_snapshot(
         idmap=instance.idmap,
         plugged={},
         changing={},
-        start=instance.start,
+        start=dataclasses.replace(instance.start, templates=snapshot.instance.start.templates),
         volatile=instance.volatile,
     )
     then = dataclasses.replace(then, devices=devices_in(context, then, context.pool_name(instance)))

@@ -15,6 +15,7 @@ from isola.instances import delete as delete_verb
 from isola.instances import evidence
 from isola.instances import files as files_verb
 from isola.instances import logs as logs_verb
+from isola.instances import metadata as metadata_verb
 from isola.instances import move as move_verb
 from isola.instances import refresh as refresh_verb
 from isola.instances import rename as rename_verb
@@ -360,6 +361,16 @@ class Instances:
         update_verb.check(self._context, ref, decide(self.get(ref)))
         return self._operate(
             "Updating instance", ref, lambda op: update_verb.update(self._context, op, ref, decide), caller=caller
+        )
+
+    def change_metadata(self, ref: Ref, decide: metadata_verb.Decide, *, caller: Caller = DAEMON) -> Operation:
+        """Change the metadata of its image and its templates. Raises as ``update``."""
+        metadata_verb.check(self._context, ref, decide)
+        return self._operate(
+            "Updating instance metadata",
+            ref,
+            lambda op: metadata_verb.change(self._context, op, ref, decide),
+            caller=caller,
         )
 
     def adopt(self, id: str, name: str = "", *, caller: Caller = DAEMON) -> Operation:

@@ -1,4 +1,4 @@
-"""Refresh a stopped copy: its files and snapshots become those of its origin."""
+"""Refresh a stopped copy: its files, templates and snapshots become those of its origin."""
 
 from __future__ import annotations
 
@@ -120,7 +120,9 @@ async def _replace_root(context: Context, op: Operation, source: Source, ref: Re
         await driver.prepare_restore(op, volume, passing.id)
     # The files contain the host name of the origin.
     volatile = {**copy.volatile, PENDING: "copy", OLD_NAME: origin.name}
-    new = Versioned(dataclasses.replace(copy, volatile=volatile), held.revision)
+    said = find(context, origin, source.snapshot).instance if source.snapshot else origin
+    start = dataclasses.replace(copy.start, templates=said.start.templates)
+    new = Versioned(dataclasses.replace(copy, volatile=volatile, start=start, facts=said.facts), held.revision)
     await op.commit(lambda: change_over(context, copy, new, passing.id))
     with suppress(IsolaError):
         await driver.drop_snapshot(volume, passing.id)

@@ -41,6 +41,8 @@ def check(context: Context, ref: Ref, name: str) -> Instance:
         description=then.description,
         ephemeral=then.ephemeral,
         architecture=then.architecture,
+        start=dataclasses.replace(instance.start, templates=then.start.templates),
+        facts=then.facts,
     )
     # The instance may have been moved since then.
     wanted = dataclasses.replace(wanted, devices=devices_in(context, wanted, context.pool_name(instance)))

@@ -48,6 +48,9 @@ async def apply(context: Context, instance: Instance, place: Path, config: Confi
     """Write the templates that apply to this start into the root at ``place``."""
     pending, templates = instance.volatile.get(PENDING, ""), instance.start.templates
     due = [(each, trigger) for trigger in (pending, "start") for each in templates if trigger in each.when]
+    for each in {each.name for each, _ in due if each.text is None}:
+        log.warning("Instance %s has no template %.80r, which its metadata names", instance.name, each)
+    due = [(each, trigger) for each, trigger in due if each.text is not None]
     wanted, before = config.get(HOSTNAME, ""), instance.volatile.get(OLD_HOSTNAME, "")
     naming = (bool(pending) or wanted != before) and instance.start.system
     if not due and not naming:
@@ -76,9 +79,9 @@ async def _rendered(
     context: Context, instance: Instance, due: Sequence[tuple[Template, str]], values: Mapping[str, Value]
 ) -> list[Rendered]:
     """Render all in order. A process is started only if one is needed."""
-    texts = [plain(template.text, instance.name) for template, _ in due]
+    texts = [plain(template.text or "", instance.name) for template, _ in due]
     jobs = [
-        Job(template.text, {"path": template.path, "trigger": trigger, "properties": template.properties})
+        Job(template.text or "", {"path": template.path, "trigger": trigger, "properties": template.properties})
         for (template, trigger), text in zip(due, texts, strict=True)
         if text is None
     ]

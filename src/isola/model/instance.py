@@ -12,6 +12,7 @@ from typing import Any
 from isola.model.device import DeviceState
 from isola.model.identity import NO_MEMBER, IdRange
 from isola.model.image import Layer
+from isola.model.image_facts import ImageFacts
 from isola.model.limits import Usage
 from isola.model.reference import DEFAULT_PROJECT, Entity, Kind, Ref
 from isola.model.template import Template
@@ -70,7 +71,7 @@ class Start:
     blobs: tuple[Layer, ...] = ()
     """The image layers that these are unpacked from; empty in records of Isola 0.1, whose ``layers`` are digests."""
     templates: tuple[Template, ...] = ()
-    """The templates of its image."""
+    """Those of its image, or as a client has changed them."""
     terminal: bool = True
     """It has a terminal, the console; without one its output and its errors are kept apart."""
     stdin: bool = False
@@ -114,6 +115,8 @@ class Instance:
     image_properties: Config = field(default_factory=lambda: EMPTY)
     """Properties of the image at creation, shown as ``image.*``."""
     start: Start = field(default_factory=Start)
+    facts: ImageFacts | None = None
+    """The image's metadata as a client has changed it; None: as at creation."""
 
     @classmethod
     def of_older(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:

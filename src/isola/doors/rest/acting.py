@@ -34,13 +34,19 @@ async def finished(request: Request, operation: Operation) -> None:
     await request.services.operations.finish(operation)
 
 
-def telling(action: str, handler: Handler, about: Callable[[Request], dict[str, str]]) -> Handler:
-    """A handler that publishes a lifecycle event after success; none for HEAD."""
+def telling(
+    action: str,
+    handler: Handler,
+    about: Callable[[Request], dict[str, str]],
+    *,
+    only: Callable[[Request], bool] = lambda request: True,
+) -> Handler:
+    """A handler that publishes a lifecycle event after success of some requests; none for HEAD."""
 
     @wraps(handler)
     async def handle(request: Request) -> web.StreamResponse:
         response = await handler(request)
-        if request.http.method != "HEAD":
+        if request.http.method != "HEAD" and only(request):
             source = Entity.of(Kind.INSTANCE, request.ref(request.parameters["name"]))
             request.services.events.lifecycle(action, source, caller=request.caller, **about(request))
         return response

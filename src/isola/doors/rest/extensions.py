@@ -32,6 +32,7 @@ EXTENSIONS: dict[str, str] = {
     "container_image_properties": "image.* keys of instances",
     "container_stop_priority": "boot.stop.priority",
     "container_host_shutdown_timeout": "boot.host_shutdown_timeout",
+    "container_edit_metadata": "metadata and templates of instances are changed",
     "container_protection_delete": "security.protection.delete",
     "container_exec_recording": "record-output of exec",
     "container_exec_signal_handling": "signals over the control channel of exec",

@@ -108,6 +108,10 @@ class Fields:
         """A nested object; empty if it is absent."""
         return Fields(self._object(name), f"{self._where}{name}.")
 
+    def names(self) -> list[str]:
+        """Those of the fields that are present and not null."""
+        return [name for name in self._values if self.has(name)]
+
     def objects(self, name: str) -> list[Fields]:
         value = self._values.get(name)
         if value is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from isola.doors.rest.shapes.times import moment
+from isola.instances.metadata import Metadata
 from isola.model.instance import Config, Devices, Instance, InstanceState, InterfaceState, Status
 
 
@@ -99,20 +100,21 @@ def plain(devices: Devices) -> dict[str, dict[str, str]]:
     return {name: dict(device) for name, device in devices.items()}
 
 
-def image_metadata_json(instance: Instance) -> Mapping[str, object]:
-    """The metadata of the image it was created from, as far as the instance keeps it."""
+def image_metadata_json(metadata: Metadata) -> Mapping[str, object]:
+    """The metadata of its image, as far as the instance keeps it, or as changed."""
+    facts = metadata.facts
     return {
-        "architecture": instance.architecture,
-        "creation_date": int(instance.created_at.timestamp()),
-        "expiry_date": 0,
-        "properties": dict(instance.image_properties),
+        "architecture": facts.architecture,
+        "creation_date": facts.creation_date,
+        "expiry_date": facts.expiry_date,
+        "properties": dict(facts.properties),
         "templates": {
-            each.path: {
+            path: {
                 "when": list(each.when),
                 "create_only": each.create_only,
                 "template": each.name,
                 "properties": dict(each.properties),
             }
-            for each in instance.start.templates
+            for path, each in metadata.paths.items()
         },
     }

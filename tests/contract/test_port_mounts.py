@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from isola.errors import HostFailure, WrongState
+from isola.errors import HostFailure, NotFound, WrongState
 from isola.host.files import Files, LinuxFiles
 from isola.host.mounts import LinuxMounts, MemoryMount, Mounts, OverlayMount
 from isola.host.process import LinuxProcesses
@@ -82,6 +82,20 @@ async def test_exactly_one_mount_remains_and_nothing_else(place: Place) -> None:
     assert await place.files.names(place.directory) == before
 
 
+async def test_what_is_mounted_is_not_mounted_again(place: Place) -> None:
+    await place.mounts.overlay(place.mount)
+    await place.mounts.overlay(place.mount)
+    assert await place.mounts.below(place.directory) == (place.mount.target,)
+    await place.mounts.unmount(place.mount.target)
+    assert not await place.mounts.mounted(place.mount.target)
+
+
+async def test_without_an_upper_directory_nothing_is_found(place: Place) -> None:
+    with pytest.raises(NotFound):
+        await place.mounts.overlay(replace(place.mount, upper=place.directory / "nothing"))
+    assert await place.mounts.below(place.directory) == ()
+
+
 async def test_what_is_written_goes_to_the_upper_directory_and_stays(place: Place) -> None:
     await place.mounts.overlay(place.mount)
     await place.files.write(place.mount.target / "new", b"x")
@@ -113,7 +127,6 @@ async def test_what_is_not_there_is_not_mounted(place: Place) -> None:
 async def test_nothing_stays_when_it_fails(place: Place) -> None:
     for broken in (
         replace(place.mount, lower=(*place.mount.lower, place.directory / "nothing")),
-        replace(place.mount, upper=place.directory / "nothing"),
         replace(place.mount, target=place.directory / "nothing"),
         replace(place.mount, lower=()),
     ):

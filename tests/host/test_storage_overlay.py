@@ -86,10 +86,11 @@ async def test_the_root_has_the_mode_of_the_images_root(driver: OverlayDriver) -
 async def test_what_a_killed_daemon_left_is_unmounted_and_removed(driver: OverlayDriver) -> None:
     root = await mounted(driver, Volume("v1", "p", layers=(LAYER,), idmap=IDS))
     volumes, layers = driver.directory / "volumes", driver.directory / "layers"
-    scratch = volumes / "v1" / "work.lower" / "0"
-    scratch.mkdir(parents=True)
-    mount = await asyncio.create_subprocess_exec("mount", "--bind", layers, scratch)
-    assert await mount.wait() == 0
+    older = volumes / "v1" / "work.lower" / "0"  # where earlier versions mounted layers
+    older.mkdir(parents=True)
+    for place in (older, volumes / "v1" / "work"):
+        mount = await asyncio.create_subprocess_exec("mount", "--bind", layers, place)
+        assert await mount.wait() == 0
     (layers / f".partial-{'e' * 64}" / "deep").mkdir(parents=True)
     (volumes / ".deleted-v9" / "upper").mkdir(parents=True)
     await driver.clean()
@@ -99,7 +100,7 @@ async def test_what_a_killed_daemon_left_is_unmounted_and_removed(driver: Overla
     await act(driver.host, lambda op: driver.unmount(op, Volume("v1", "p"), "v1"))
     async with driver.visit(Volume("v1", "p", layers=(LAYER,), idmap=IDS)) as again:
         assert (again / "suid").exists()
-    assert sorted(os.listdir(volumes / "v1")) == ["root", "upper", "work"]
+    assert sorted(os.listdir(volumes / "v1")) == ["root", "upper", "work", "work.lower"]
 
 
 async def test_removing_a_volume_touches_nothing_its_guest_linked_to(driver: OverlayDriver) -> None:

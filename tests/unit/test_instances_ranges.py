@@ -86,6 +86,13 @@ async def test_a_range_is_free_again_when_nothing_has_it(world: World) -> None:
     assert await base(world, "four") == first
 
 
+async def test_a_deletion_does_not_read_the_claims_of_all_instances(world: World) -> None:
+    await base(world, "one")
+    before = world.host.id_ranges.listed
+    await world.finish(world.parts.services.instances.delete(Ref.default("one")))
+    assert world.host.id_ranges.held == {} and world.host.id_ranges.listed == before
+
+
 async def test_a_failed_creation_gives_its_range_back(world: World) -> None:
     world.host.id_ranges.held.clear()
     with pytest.raises(IsolaError):

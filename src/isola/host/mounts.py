@@ -8,12 +8,11 @@ import errno
 import os
 import re
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from isola.errors import HostFailure
+from isola.errors import HostFailure, NotFound
 from isola.host import kernel, loops
 from isola.host.proc import ProcessRef, open_of
 from isola.host.threads import in_thread
@@ -49,7 +48,7 @@ class OverlayMount:
     upper: Path | None
     """None: a read-only overlay, which needs at least two layers and has no ``idmap``."""
     work: Path | None
-    """On the file system of ``upper``. While mounting, layers are briefly mounted in ``<work>.lower`` beside it."""
+    """On the file system of ``upper``. While mounting, layers with shifted ids are briefly mounted on it."""
     target: Path
     idmap: IdRange | None = None
 
@@ -112,7 +111,10 @@ class Mounts(Protocol):
         ...
 
     async def overlay(self, mount: OverlayMount) -> None:
-        """Mount on an existing directory. Nothing stays mounted after a failure. Raises HostFailure."""
+        """Mount on an existing directory; no effect if it is a mount point. Nothing stays mounted after a failure.
+
+        Raises NotFound if ``upper`` does not exist, HostFailure.
+        """
         ...
 
     async def unmount(self, target: Path) -> None:
@@ -193,17 +195,20 @@ class LinuxMounts:
 
 
 def _overlay(mount: OverlayMount) -> None:
+    if _mounted(mount.target):
+        return
     try:
         with contextlib.ExitStack() as stack:
-
-            def opened(path: Path) -> str:
-                # Paths by descriptor keep the option string short and free of characters that overlay would interpret.
-                return f"/proc/self/fd/{stack.enter_context(_opened(path))}"
-
-            lower = mount.lower if mount.idmap is None else stack.enter_context(_shifted(mount))
-            options = f"lowerdir={':'.join(opened(path) for path in reversed(lower))},{_OPTIONS}"
+            options = ""
             if mount.upper is not None and mount.work is not None:
-                options += f",upperdir={opened(mount.upper)},workdir={opened(mount.work)}"
+                # Opened before layers are mounted on the work directory.
+                options = f",upperdir={_by_descriptor(_upper(stack, mount.upper))}"
+                options += f",workdir={_by_descriptor(_opened(stack, mount.work))}"
+            if mount.idmap is None:
+                lower = [_opened(stack, path) for path in mount.lower]
+            else:
+                lower = _shifted(stack, mount, mount.idmap)
+            options = f"lowerdir={':'.join(map(_by_descriptor, reversed(lower)))},{_OPTIONS}{options}"
             if len(options) > _OPTIONS_SIZE:
                 raise OSError(errno.E2BIG, f"{len(lower)} layers are more than one overlay can have")
             kernel.mount("overlay", mount.target, "overlay", options, kernel.MS_NODEV)
@@ -270,45 +275,42 @@ def device_of(target: Path) -> Path:
     raise FileNotFoundError(errno.ENOENT, "nothing is mounted there", str(target))
 
 
-@contextlib.contextmanager
-def _shifted(mount: OverlayMount) -> Iterator[tuple[Path, ...]]:
-    """Id-mapped mounts of the layers; they are removed as soon as the overlay has been mounted."""
-    assert mount.idmap is not None and mount.work is not None
-    scratch = mount.work.with_name(mount.work.name + ".lower")
-    namespace = kernel.user_namespace(mount.idmap.base, mount.idmap.size)
-    shown: list[Path] = []
-    try:
-        scratch.mkdir(mode=0o700, exist_ok=True)
-        for number, layer in enumerate(mount.lower):
-            place = scratch / str(number)
-            place.mkdir(exist_ok=True)
-            shown.append(place)
-            _attach_mapped(layer, place, namespace)
-        yield tuple(shown)
-    finally:
-        os.close(namespace)
-        for place in shown:
-            _unmount(place)
-            place.rmdir()
-        scratch.rmdir()
+def _shifted(stack: contextlib.ExitStack, mount: OverlayMount, ids: IdRange) -> list[int]:
+    """Id-mapped mounts of the layers, until the end of ``stack``: the overlay has private clones of them.
 
-
-def _attach_mapped(layer: Path, place: Path, namespace: int) -> None:
-    tree = kernel.clone_tree(layer)
-    try:
+    They are stacked on the work directory, which needs no other directories. Kernels before 6.15 refuse detached mounts
+    as layers.
+    """
+    assert mount.work is not None
+    namespace = kernel.user_namespace(ids.base, ids.size)
+    stack.callback(os.close, namespace)
+    stack.callback(_unmount, mount.work)
+    shown: list[int] = []
+    for layer in mount.lower:
+        tree = kernel.clone_tree(layer)
+        stack.callback(os.close, tree)
         kernel.set_idmap(tree, namespace)
-        kernel.attach_tree(tree, place)
-    finally:
-        os.close(tree)
+        kernel.attach_tree(tree, mount.work)
+        shown.append(tree)
+    return shown
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+def _upper(stack: contextlib.ExitStack, path: Path) -> int:
     try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+        return _opened(stack, path)
+    except FileNotFoundError as error:
+        raise NotFound(f"{path} does not exist", evidence=str(error)) from error
+
+
+def _opened(stack: contextlib.ExitStack, path: Path) -> int:
+    descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    stack.callback(os.close, descriptor)
+    return descriptor
+
+
+def _by_descriptor(descriptor: int) -> str:
+    """Such paths keep the options short and free of characters that overlay would interpret."""
+    return f"/proc/self/fd/{descriptor}"
 
 
 def _check(target: Path, loop: asyncio.AbstractEventLoop, answer: asyncio.Future[bool]) -> None:

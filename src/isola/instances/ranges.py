@@ -40,17 +40,15 @@ async def reserve_range(context: Context, id: str) -> IdRange:
     )
 
 
-async def give_back(context: Context, id: str) -> None:
-    """Release the range of an instance, unless a volume still has its ids."""
-    ranges = context.host.id_ranges
-    for base, claimed in (await ranges.claims()).items():
-        if claimed != holder(context, id):
-            continue
+async def give_back(context: Context, id: str, *bases: int) -> None:
+    """Release the range of an instance, unless a volume still has its ids. Without ``bases`` all claims are read."""
+    ranges, mine = context.host.id_ranges, holder(context, id)
+    for base in bases or [base for base, claimed in (await ranges.claims()).items() if claimed == mine]:
         for pool in list(context.pools):
-            if id in await context.pools.driver(pool.name).volumes():
+            if await context.pools.driver(pool.name).holds(id):
                 log.warning("User ids from %d on stay reserved: volume %s of pool %s has them", base, id, pool.name)
                 return
-        await ranges.release(base, claimed)
+        await ranges.release(base, mine)
 
 
 async def look_around(context: Context) -> None:

@@ -50,7 +50,8 @@ async def sweep(context: Context, op: Operation, instance: Instance, *, clean: b
     await finish_moves_of(context, op, instance.id)
     await op.effect(f"forget snapshots of {instance.name}", lambda: forget_snapshots(context, instance.id))
     await op.effect(f"remove logs of {instance.name}", lambda: _remove_logs(context, instance))
-    await op.effect(f"give back user ids of {instance.name}", lambda: give_back(context, instance.id))
+    base = instance.idmap.base
+    await op.effect(f"give back user ids of {instance.name}", lambda: give_back(context, instance.id, base))
     orphaned = not context.images.holds(instance.image)
     if orphaned:  # before the record is removed, so that it can be repeated
         await context.layers.drop_unused(instance.start.layers, but=instance.entity)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 from weakref import WeakValueDictionary
 
-from isola.errors import InUse, NotFound, Unsupported
+from isola.errors import InUse, Unsupported
 from isola.host import Host
 from isola.host.cancellation import finish
 from isola.model.identity import IdRange
@@ -247,6 +247,10 @@ class VolumeDriver(ABC):
         """Whether it is on the host."""
         return await self._has_volume(volume)
 
+    async def holds(self, id: str) -> bool:
+        """Whether there is anything of an instance's volume with this id, even if it is incomplete."""
+        return id in await self.volumes()
+
     async def is_mounted(self, volume: Volume, holder: str) -> bool:
         """Whether it is mounted for the holder, according to the host."""
         return await self.host.mounts.mounted(self._point(volume, holder))
@@ -268,10 +272,8 @@ class VolumeDriver(ABC):
     async def _take(self, volume: Volume, holder: str) -> Path:
         point = self._point(volume, holder)
         async with self._lock(volume.id):
-            if not await self._has_volume(volume):
-                raise NotFound(f"Volume {volume.id} is not in storage pool {self.pool.name!r}")
-            self._holders.setdefault(point, set()).add(holder)
             await self._show(volume, point)
+            self._holders.setdefault(point, set()).add(holder)
             return point
 
     async def _release(self, volume: Volume, holder: str) -> None:
@@ -289,8 +291,6 @@ class VolumeDriver(ABC):
         async with self._lock(volume.id):
             if not self._visitors[point] and not self._holders.get(point) and await self.is_mounted(volume, VISITOR):
                 self._holders[point] = {"an earlier daemon's"}
-            if not await self._has_volume(volume):
-                raise NotFound(f"Volume {volume.id} is not in storage pool {self.pool.name!r}")
             await self._show(volume, point)
             self._visitors[point] += 1
             return point
@@ -389,7 +389,7 @@ class VolumeDriver(ABC):
 
     @abstractmethod
     async def _show(self, volume: Volume, point: Path) -> None:
-        """Mount; no effect if it is mounted."""
+        """Mount; no effect if it is mounted. Raises NotFound, but perhaps not for a mounted volume."""
 
     @abstractmethod
     async def _hide(self, point: Path) -> None:

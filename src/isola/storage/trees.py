@@ -145,6 +145,10 @@ class TreeDriver(VolumeDriver):
         names = await self.host.files.names(self.base / _PLACES[kind])
         return tuple(name for name in names if not name.startswith("."))
 
+    async def holds(self, id: str) -> bool:
+        """Whether it has a directory."""
+        return bool(_ID.fullmatch(id)) and await self.host.files.exists(self._roots() / id)
+
     async def usage(self, volume: Volume, snapshot: str | None = None) -> int:
         """Disk usage of its tree."""
         return await self.trees.usage(self._tree(volume, snapshot))
@@ -323,8 +327,11 @@ class TreeDriver(VolumeDriver):
 
     async def _require(self, volume: Volume, snapshot: str | None) -> None:
         if not await self.host.files.exists(self._tree(volume, snapshot)):
-            what = f"Snapshot {snapshot} of volume" if snapshot else "Volume"
-            raise NotFound(f"{what} {volume.id} is not in storage pool {self.pool.name!r}")
+            raise self._missing(volume, snapshot)
+
+    def _missing(self, volume: Volume, snapshot: str | None = None) -> NotFound:
+        what = f"Snapshot {snapshot} of volume" if snapshot else "Volume"
+        return NotFound(f"{what} {volume.id} is not in storage pool {self.pool.name!r}")
 
     # --- mounting -----------------------------------------------------------------------------------------------
 
@@ -340,6 +347,7 @@ class TreeDriver(VolumeDriver):
     async def _show(self, volume: Volume, point: Path) -> None:
         if await self.host.mounts.mounted(point):
             return
+        await self._require(volume, None)
         owner = volume.idmap.base if volume.idmap else 0
         await self.host.files.make_directory(point.parent, mode=0o100, owner=owner)
         await self.host.files.make_directory(point, mode=0o755)

@@ -24,6 +24,8 @@ class FakeIdRanges:
         """Claims."""
         self.asked: list[int] = []
         """Of how many ids a name was asked for, each time."""
+        self.listed = 0
+        """How often all claims were read."""
 
     async def granted(self) -> Sequence[Extent]:
         return self.root
@@ -53,4 +55,5 @@ class FakeIdRanges:
             del self.held[base]
 
     async def claims(self) -> Mapping[int, str]:
+        self.listed += 1
         return dict(self.held)

@@ -31,6 +31,10 @@ class FakeMounts:
     async def overlay(self, mount: OverlayMount) -> None:
         if self.failure is not None:
             raise self.failure
+        if await self.mounted(mount.target):
+            return
+        if mount.upper is not None and not await self.files.exists(mount.upper):
+            raise NotFound(f"{mount.upper} does not exist")
         layers = [self._directory(path) for path in mount.lower]
         self._directory(mount.target)
         if len(layers) < (1 if mount.upper is not None else 2):

@@ -167,11 +167,12 @@ class OverlayDriver(DirectoryDriver):
         if volume.kind != "container":
             await super()._show(volume, point)
             return
-        if not await self.host.mounts.mounted(point):
-            place = self._place(volume)
-            await self.host.mounts.overlay(
-                OverlayMount(self._lower(volume), place / "upper", place / "work", point, volume.idmap)
-            )
+        place = self._place(volume)
+        mount = OverlayMount(self._lower(volume), place / "upper", place / "work", point, volume.idmap)
+        try:
+            await self.host.mounts.overlay(mount)
+        except NotFound as error:
+            raise self._missing(volume) from error
 
     async def _delete_volume(self, volume: Volume) -> None:
         if volume.kind == "container":

@@ -1,5 +1,6 @@
 """The contract of file systems for the daemon's own files."""
 
+import asyncio
 import io
 from pathlib import Path
 
@@ -52,6 +53,34 @@ async def test_directories_come_before_what_is_written_and_old_files_go(files: F
     assert await files.names(place) == ("logs", "new", "run") and await files.names(place / "logs") == ()
     async with files.root(place) as seen:
         assert [(await seen.stat(path)).mode for path in ("run", "new", "run/a")] == [0o711, 0o700, 0o600]
+
+
+async def test_files_are_brought_to_a_content_and_it_is_told_whether_an_earlier_one_changed(
+    files: Files, place: Path, umask: None
+) -> None:
+    assert not await files.refresh({place / "a": b"1", place / "b": b"2", place / "none": None}, mode=0o644)
+    assert not await files.refresh({place / "a": b"1", place / "b": b"2"}, mode=0o644)
+    assert await files.refresh({place / "a": b"1", place / "b": b"3"}, mode=0o644)
+    assert await files.read(place / "b") == b"3" and await files.names(place) == ("a", "b")
+    async with files.root(place) as seen:
+        assert [(await seen.stat(path)).mode for path in ("a", "b")] == [0o644, 0o644]
+    assert await files.refresh({place / "a": None, place / "c": None}) and await files.names(place) == ("b",)
+    assert not await files.refresh({place / "a": None})
+    with pytest.raises(NotFound):
+        await files.refresh({place / "nothing" / "a": b"1"})
+
+
+async def test_a_version_changes_with_every_write(files: Files, place: Path) -> None:
+    assert files.version(place / "a") is None
+    seen: set[object] = set()
+    for content in (b"one", b"two", b"three"):
+        await files.extend(place / "a", content, at=0)
+        version = files.version(place / "a")
+        assert version is None or version not in seen, "uncertain directly after a write"
+        await asyncio.sleep(0.2)
+        version = files.version(place / "a")
+        assert version is not None and version not in seen and files.version(place / "a") == version
+        seen.add(version)
 
 
 async def test_reading_what_is_not_there_is_not_found(files: Files, place: Path) -> None:

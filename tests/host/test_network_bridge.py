@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from dataclasses import replace
+from typing import cast
 
 import pytest
 from bridge_bed import NAMES, Bed, eventually, ipv6_address, lease, resolve
@@ -13,6 +14,7 @@ from netns import check, start
 
 from isola.errors import HostFailure, InvalidInput
 from isola.events import Events
+from isola.host.files import Files
 from isola.model.identity import HostNames
 from isola.model.network import Network
 from isola.network.drivers.bridge import BridgeNetworks
@@ -155,6 +157,43 @@ async def test_names_that_go_are_forgotten_and_renamed_ones_found(bed: Bed) -> N
 
     await eventually(is_forgotten)
     await bed.gone(network)
+
+
+async def test_a_nic_is_registered_and_removed_with_one_call_each(bed: Bed) -> None:
+    network = await bed.network()
+    await bed.nic(network, "web1")
+    nic = replace(bed.nics[0], device="eth1", host_link="lab1", ipv4=None, ipv6=None, mac="0a:69:73:0:0:77")
+    files = Calls(bed.host.files)
+    bed.driver.host = replace(bed.host, files=cast(Files, files))
+    leases = bed.directory / "networks" / "lab" / "leases"
+
+    async def leases_are_known() -> bool:
+        await bed.driver.leases(network)
+        files.names.clear()
+        await bed.driver.leases(network)
+        return "read" not in files.names
+
+    await eventually(leases_are_known)
+    files.names.clear()
+    await bed.act(lambda op: bed.driver.register(op, network, nic))
+    await bed.act(lambda op: bed.driver.register(op, network, nic))
+    await bed.act(lambda op: bed.driver.unregister(op, network, nic))
+    assert [name for name in files.names if name != "version"] == ["refresh"] * 3
+    leases.write_text("1 0a:69:73:ff:ff:ff 10.1.1.1 * *\n0 0a:69:73:ff:ff:fe 10.1.1.2 * *\n")
+    assert [found.mac for found in await bed.driver.leases(network)] == ["0a:69:73:ff:ff:fe"]
+    await bed.gone(network)
+
+
+class Calls:
+    """Files that note the names of the verbs called."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self.names: list[str] = []
+
+    def __getattr__(self, name: str) -> object:
+        self.names.append(name)
+        return getattr(self._files, name)
 
 
 async def test_leftovers_are_removed_and_objects_of_other_daemons_kept(bed: Bed) -> None:

@@ -8,7 +8,8 @@ import hashlib
 import itertools
 import os
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,8 @@ Modes = Mapping[Path, int]
 """Directories with their permissions."""
 _COPY_BLOCK = 1 << 20
 _PIECE = 64 << 20
+_TICK = 50_000_000
+"""Nanoseconds, longer than a tick of any kernel's clock."""
 _ELSEWHERE = (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
@@ -55,6 +58,21 @@ class Files(Protocol):
         """Write several files in this order, each like ``write`` with its default mode, without ``durable``.
 
         Before that ``directories`` are created with these modes, and the files ``without`` are removed.
+        """
+        ...
+
+    async def refresh(self, files: Mapping[Path, bytes | None], *, mode: int = 0o600) -> bool:
+        """Write the files whose content differs, and remove those with None; whether any existed before that.
+
+        Not durable. An existing file is replaced atomically; a new one has its name before its content, so that a
+        program that follows the directory must read it when it is closed, and an interruption may leave it incomplete.
+        """
+        ...
+
+    def version(self, path: Path) -> Hashable | None:
+        """Differs after each write of a small file; None if that is not certain, or if there is none.
+
+        Only for files of the daemon that are in constant use: it does not read them, but looks at their status at once.
         """
         ...
 
@@ -174,6 +192,21 @@ class LinuxFiles:
     ) -> None:
         """In one thread."""
         await in_thread(_replace_all, files, directories or {}, without)
+
+    async def refresh(self, files: Mapping[Path, bytes | None], *, mode: int = 0o600) -> bool:
+        """In one thread."""
+        return await in_thread(_refresh, files, mode)
+
+    def version(self, path: Path) -> Hashable | None:
+        """Its times, size and number."""
+        try:
+            status = path.stat()
+        except OSError:
+            return None
+        # A second write within one tick of the kernel's clock would not change the time.
+        if time.time_ns() - status.st_mtime_ns < _TICK:
+            return None
+        return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
 
     async def make_directory(self, *paths: Path, mode: int = 0o711, owner: int | None = None) -> None:
         """With their parents."""
@@ -372,6 +405,41 @@ def _replace_all(files: Mapping[Path, bytes], directories: Mapping[Path, int], w
         _reported(path, partial(path.unlink, missing_ok=True))
     for path, data in files.items():
         _reported(path, partial(_replace, path, data, 0o600, False))
+
+
+def _refresh(files: Mapping[Path, bytes | None], mode: int) -> bool:
+    return any([_reported(path, partial(_bring_to, path, data, mode)) for path, data in files.items()])
+
+
+def _bring_to(path: Path, data: bytes | None, mode: int) -> bool:
+    """Give a file this content, or remove it; whether it existed with another one."""
+    try:
+        if data is None:
+            path.unlink()
+            return True
+        before = path.read_bytes()
+    except FileNotFoundError:
+        if data is not None:
+            _write_new(path, data, mode)
+        return False
+    if before != data:
+        _replace(path, data, mode, False)
+    return before != data
+
+
+def _write_new(path: Path, data: bytes, mode: int) -> None:
+    descriptor = _create(path)
+    try:
+        try:
+            os.fchmod(descriptor, mode)
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+        finally:
+            os.close(descriptor)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _create(path: Path) -> int:

@@ -159,7 +159,9 @@ class LinuxNamespaces:
             os.close(descriptor)
 
     async def remove_network(self, path: Path) -> None:
-        """Unmounting does not wait for links in it."""
+        """Unmounting does not wait for links in it. A stopped instance has none, which is seen without a thread."""
+        if not network_namespace.is_left(path):
+            return
         await in_thread(network_namespace.remove, path)
 
     def has_network(self, path: Path) -> bool:

@@ -65,6 +65,11 @@ def remove(path: Path) -> None:
         raise HostFailure(f"Cannot remove the network namespace {path.name}", evidence=str(error)) from error
 
 
+def is_left(path: Path) -> bool:
+    """Whether there is something to remove, if only a file without a namespace."""
+    return os.path.lexists(path)
+
+
 def open_at(path: Path) -> int:
     """A descriptor of the network namespace at a path. Raises WrongState if there is none."""
     try:

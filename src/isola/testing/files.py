@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Hashable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,12 +16,11 @@ from isola.host.files import Access, Changes, Entry, Modes, OpenFile, Root
 from isola.host.process import ProcessRef
 from isola.model.identity import IdRange
 from isola.model.storage import Space
+from isola.testing.pieces import BLOCK, blocks, piece, pieces
 
-_BLOCK = 256 * 1024
 _LINKS = 40
 _FORMATS = {"file": 0o100000, "directory": 0o040000, "symlink": 0o120000, "other": 0o020000, "whiteout": 0o020000}
 _SPACE = os.statvfs_result((4096, 4096, 1 << 20, 1 << 19, 1 << 19, 1 << 16, 1 << 15, 1 << 15, 0, 255))
-_PIECE = 4096
 
 
 def _now() -> int:
@@ -127,6 +126,24 @@ class FakeFiles:
             self._make_directory(path, mode, None)
         for path in (*without, *files):
             await (self.write(path, files[path]) if path in files else self.remove_tree(path))
+
+    async def refresh(self, files: Mapping[Path, bytes | None], *, mode: int = 0o600) -> bool:
+        changed = False
+        for path, data in files.items():
+            before = await self.read(path) if await self.exists(path) else None
+            if data is None:
+                await self.remove_tree(path)
+            elif data != before:
+                await self.write(path, data, mode=mode)
+            changed |= before is not None and data != before
+        return changed
+
+    def version(self, path: Path) -> Hashable | None:
+        """The content itself."""
+        try:
+            return self._find(path).data
+        except (NotFound, InvalidInput):
+            return None
 
     async def make_directory(self, *paths: Path, mode: int = 0o711, owner: int | None = None) -> None:
         """With their parents."""
@@ -366,11 +383,11 @@ class FakeRoot:
         node = find(self.node, path)
         if node.kind != "directory":
             raise InvalidInput(f"{path!r} is not a directory", field="path")
-        return _pieces(sorted(node.children))
+        return pieces(sorted(node.children))
 
     async def read(self, path: str) -> AsyncIterator[bytes]:
         """The content of a regular file."""
-        return _blocks(self._file(path).data)
+        return blocks(self._file(path).data)
 
     async def write(
         self,
@@ -473,7 +490,7 @@ class FakeRoot:
         if node.kind != "directory":
             raise InvalidInput(f"{path!r} is not a directory", field="path")
         found = [(name, await self.stat(f"{path}/{name}", follow=False)) for name in node.children]
-        return _piece(tuple(found))
+        return piece(tuple(found))
 
     async def change(self, path: str, changes: Changes, *, follow: bool = True) -> None:
         """Set what is not None."""
@@ -551,7 +568,7 @@ class FakeOpenFile:
             raise InvalidInput("It is a directory", field="path")
         if self._access.write and not self._access.read:
             raise HostFailure("The file system refused it", evidence="Bad file descriptor")
-        return self._node.data[offset : offset + min(size, _BLOCK)]
+        return self._node.data[offset : offset + min(size, BLOCK)]
 
     async def write(self, offset: int, data: bytes) -> None:
         """Put it there."""
@@ -580,18 +597,3 @@ class FakeOpenFile:
 
     async def close(self) -> None:
         """Nothing is to be done."""
-
-
-async def _piece(entries: tuple[tuple[str, Entry], ...]) -> AsyncIterator[tuple[tuple[str, Entry], ...]]:
-    if entries:
-        yield entries
-
-
-async def _pieces(names: Sequence[str]) -> AsyncIterator[tuple[str, ...]]:
-    for start in range(0, len(names), _PIECE):
-        yield tuple(names[start : start + _PIECE])
-
-
-async def _blocks(data: bytes) -> AsyncIterator[bytes]:
-    for start in range(0, len(data), _BLOCK):
-        yield data[start : start + _BLOCK]

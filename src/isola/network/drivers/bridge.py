@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from ipaddress import IPv4Interface
 from pathlib import Path
 
@@ -34,6 +35,18 @@ _USER = "dnsmasq"
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class _Leased:
+    """A lease file as it was last read."""
+
+    text: str = ""
+    version: Hashable | None = None
+    """None if it may have changed meanwhile."""
+
+
+_NOT_READ = _Leased()
+
+
 class BridgeNetworks(NetworkDriver):
     """One bridge, one nftables table and one dnsmasq per network; packets pass the kernel only."""
 
@@ -45,8 +58,8 @@ class BridgeNetworks(NetworkDriver):
         super().__init__(host, directory, names)
         self._nameservers: dict[str, Nameserver] = {}
         self._read: dict[str, tuple[Network, BridgeConfig]] = {}
-        self._leased: dict[str, str] = {}
-        """Network -> content of its lease file when it was last read."""
+        self._leased: dict[str, _Leased] = {}
+        """By network."""
 
     @classmethod
     async def probe(cls, host: Host) -> Probe:
@@ -118,10 +131,8 @@ class BridgeNetworks(NetworkDriver):
     async def _unregister(self, network: Network, nic: Nic) -> None:
         own = {nic.ipv4, nic.ipv6}
         await self._end_leases(network, lambda held: held.address in own or held.mac == nic.mac)
-        gone = [directory / nic.host_link for directory in self._directories(network.name)]
-        if any([await self.host.files.exists(path) for path in gone]):
-            for path in gone:
-                await self.host.files.remove_tree(path)
+        gone = {directory / nic.host_link: None for directory in self._directories(network.name)}
+        if await self.host.files.refresh(gone):
             self._nameserver(network.name).reload()
 
     async def _attach(self, network: Network, nic: Nic, endpoint: Endpoint) -> None:
@@ -204,16 +215,11 @@ class BridgeNetworks(NetworkDriver):
             self._nameserver(network.name).reload()
 
     async def _put_files(self, network: Network, config: BridgeConfig, nic: Nic) -> bool:
-        """Write the files of a NIC; True if an existing one was changed."""
-        contents = (dnsmasq.reservation(nic), dnsmasq.names(nic, config.domain) if config.names == "managed" else "")
-        replaced = False
-        for directory, content in zip(self._directories(network.name), contents, strict=True):
-            path = directory / nic.host_link
-            before = await self._text(path)
-            if before != content:
-                await self.host.files.write(path, content.encode(), mode=0o644, durable=False)
-                replaced |= before != ""
-        return replaced
+        """Write the files of a NIC; True if an existing one was changed. dnsmasq reads new ones when closed."""
+        hosts, names = (directory / nic.host_link for directory in self._directories(network.name))
+        named = dnsmasq.names(nic, config.domain) if config.names == "managed" else ""
+        files = {hosts: dnsmasq.reservation(nic).encode(), names: named.encode() or None}
+        return await self.host.files.refresh(files, mode=0o644)
 
     async def _end_leases(self, network: Network, ending: Callable[[Held], bool]) -> None:
         """Send the release messages on behalf of clients, because deleted instances do not send them."""
@@ -234,13 +240,16 @@ class BridgeNetworks(NetworkDriver):
 
     async def _leases(self, network: Network) -> str:
         """dnsmasq often rewrites the file in place: read it again until it is complete."""
-        before = self._leased.get(network.name, "")
+        path = self._home(network.name) / "leases"
+        version, held = self.host.files.version(path), self._leased.get(network.name, _NOT_READ)
+        if version is not None and version == held.version:
+            return held.text
         for _ in range(_LOOKS):
-            text = await self._text(self._home(network.name) / "leases")
-            if leases.is_whole(text, before):
+            version, text = self.host.files.version(path), await self._text(path)
+            if whole := leases.is_whole(text, held.text):
                 break
             await self.host.clock.sleep(_WRITING)
-        self._leased[network.name] = text
+        self._leased[network.name] = _Leased(text, version if whole else None)
         return text
 
     async def _test_raw(self, config: BridgeConfig) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -102,6 +103,19 @@ def test_incus_copies_and_moves(lxc: Lxc, tmp_path_factory: pytest.TempPathFacto
     incus("move", "mv-one", "mv-three", "--storage", "p-btrfs", "--instance-only", "--config", "user.mark=moved")
     assert (pool_of(lxc, "mv-three"), shown(lxc, "mv-three")["snapshots"]) == ("p-btrfs", [])
     assert shown(lxc, "mv-three")["config"]["user.mark"] == "moved"
+
+
+@pytest.mark.parametrize("client", ["lxc", "incus"])
+def test_a_root_from_a_profile_does_not_hinder_a_refresh(lxc: Lxc, client: str, tmp_path: Path) -> None:
+    """The client ends by writing the origin's configuration, whose root is in another pool."""
+    run = lxc if client == "lxc" else Incus(lxc.daemon, tmp_path)
+    lxc("init", "tiny", "mv-one")
+    lxc("copy", "mv-one", "mv-two", "--storage", "p-dir")
+    lxc("config", "set", "mv-one", "user.mark=new")
+    run("copy", "mv-one", "mv-two", "--refresh")
+    assert (pool_of(lxc, "mv-two"), shown(lxc, "mv-two")["config"]["user.mark"]) == ("p-dir", "new")
+    lxc("start", "mv-two")
+    lxc("config", "device", "remove", "mv-two", "root", status=1)  # the change of a user is refused
 
 
 def test_lxc_refreshes_copies(lxc: Lxc) -> None:

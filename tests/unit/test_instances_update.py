@@ -7,10 +7,10 @@ import json
 import pytest
 from instance_updates import change, update
 from instance_verbs import NIC_ONE as NIC
-from instance_verbs import ROOT
+from instance_verbs import ROOT, two_pools
 from memory_audit import differences
 
-from isola.errors import IsolaError
+from isola.errors import IsolaError, WrongState
 from isola.model.reference import Ref
 from isola.testing.parts import World
 
@@ -80,6 +80,23 @@ async def test_what_the_daemon_keeps_cannot_be_overwritten(world: World) -> None
     await update(world, config={**shown, "volatile.eth0.hwaddr": "10:66:6a:66:66:66", "user.x": ""})
     after = world.parts.services.instances.get(Ref.default("web1"))
     assert after.config == {} and after.volatile == before.volatile
+
+
+@pytest.mark.parametrize("devices", [{}, {"root": ROOT | {"pool": "other"}}])
+async def test_the_configuration_of_another_instance_leaves_the_root_in_its_pool(
+    world: World, devices: dict[str, dict[str, str]]
+) -> None:
+    """Clients of LXD end a refresh so; from the instance itself such a change is refused."""
+    await two_pools(world)
+    await world.create("web1", devices={"root": ROOT | {"pool": "other" if not devices else "default"}})
+    other = await world.create("web2")
+    pool = world.parts.services.instances.get(Ref.default("web1")).volatile["root.pool"]
+    for uuid in ("", world.parts.services.instances.get(Ref.default("web1")).volatile["uuid"]):
+        with pytest.raises(WrongState):
+            await update(world, config={"volatile.uuid": uuid} if uuid else {}, devices=devices)
+    await update(world, config={"volatile.uuid": other.volatile["uuid"], "user.a": "b"}, devices=devices)
+    after = world.parts.services.instances.get(Ref.default("web1"))
+    assert (after.devices["root"]["pool"], after.volatile["root.pool"], after.config) == (pool, pool, {"user.a": "b"})
 
 
 async def test_updating_what_is_stopped_registers_nics_anew(world: World) -> None:

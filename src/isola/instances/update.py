@@ -16,6 +16,7 @@ from isola.instances.identity import plugs_of, refreshed
 from isola.instances.mend import marks, mend
 from isola.instances.phases import require_kept
 from isola.instances.placement import cpus_text, limits
+from isola.instances.roots import devices_in
 from isola.instances.settings import SETTINGS
 from isola.instances.volatile import CHANGING, CPUS, DEVICES, LIMITS
 from isola.model.device import DeviceState
@@ -43,6 +44,10 @@ def check(context: Context, ref: Ref, update: InstanceUpdate) -> Instance:
         description=update.description,
         ephemeral=update.ephemeral,
     )
+    uuid = instance.volatile.get("uuid", "")
+    if update.config.get("volatile.uuid", uuid) != uuid:
+        # LXD's clients end ``copy --refresh`` by writing the configuration of the origin, with the pool of its root.
+        wanted = dataclasses.replace(wanted, devices=devices_in(context, wanted, context.pool_name(instance)))
     allow(context, instance, wanted)
     return wanted
 

@@ -27,8 +27,10 @@ the way out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # the command line starts faster without them
+    from collections.abc import Sequence
+    from typing import ClassVar
 
 
 class IsolaError(Exception):

@@ -82,6 +82,16 @@ def test_a_quick_operation_is_not_watched(client: Client) -> None:
     assert seen == []
 
 
+def test_an_operation_is_not_watched_before_the_time_asked_for(client: Client, daemon: ServedDaemon) -> None:
+    async def slow(operation: Operation) -> None:
+        await asyncio.sleep(0.35)
+
+    daemon.slow = slow
+    seen: list[OperationInfo] = []
+    client.instances.create(image="tiny", name="web1").wait(seen.append, after=10)
+    assert seen == []
+
+
 def test_a_cancelled_operation_is_an_error_of_its_own(client: Client, daemon: ServedDaemon) -> None:
     async def slow(operation: Operation) -> None:
         await asyncio.sleep(30)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import posix
 
 from isola.cli.streams import unwritable
 from isola.client.interpreter import signal
@@ -26,7 +26,7 @@ def attach(session: Session, source: int | None, transform: Callable[[bytes], by
     from isola.cli.terminal import Wakes
 
     with Wakes(*_FORWARDED, *((signal.SIGWINCH,) if session.interactive else ())) as wakes:
-        if session.interactive and source is not None and os.isatty(source):
+        if session.interactive and source is not None and posix.isatty(source):
             from isola.cli.terminal import Raw
 
             with Raw(source):

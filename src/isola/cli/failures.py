@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 
 from isola.cli.arguments import UsageError
@@ -87,8 +86,10 @@ def _show(message: str, evidence: str = "", hint: str = "") -> None:
     lines += [f"  {clean(line)}" for line in evidence.splitlines()]
     for number, line in enumerate(hint.splitlines()):
         lines.append(f"{bold}Hint:{plain} {clean(line)}" if number == 0 else f"      {clean(line)}")
-    with contextlib.suppress(OSError):  # the original error matters more than one while showing it
+    try:  # noqa: SIM105  contextlib is slow to import
         sys.stdout.flush()
+    except OSError:
+        pass  # the first error matters more than one while showing it
     sys.stderr.write("\n".join(lines) + "\n")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import posix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,32 +16,32 @@ class Guardian:
     """A small process in its own session that waits for the end of this one; ``relieve`` ends it without effect."""
 
     def __init__(self, client: Client, name: str) -> None:
-        reading, self._writing = os.pipe2(os.O_CLOEXEC)
-        self._pid = os.fork()
+        reading, self._writing = posix.pipe2(posix.O_CLOEXEC)
+        self._pid = posix.fork()
         if self._pid == 0:
             _run(reading, client, name)
-        os.close(reading)
+        posix.close(reading)
 
     def relieve(self) -> None:
         """End the guardian: the instance was deleted, or is to be kept."""
-        os.write(self._writing, b"1")
-        os.close(self._writing)
-        os.waitpid(self._pid, 0)
+        posix.write(self._writing, b"1")
+        posix.close(self._writing)
+        posix.waitpid(self._pid, 0)
 
 
 def _run(reading: int, client: Client, name: str) -> None:
     """The guardian's process: wait for EOF on the pipe, then delete the instance."""
     try:
-        os.setsid()
-        os.dup2(reading, 0)
-        null = os.open(os.devnull, os.O_RDWR)
+        posix.setsid()
+        posix.dup2(reading, 0)
+        null = posix.open("/dev/null", posix.O_RDWR)
         for fd in (1, 2):
-            os.dup2(null, fd)
-        os.closerange(3, 1 << 16)  # pipes, terminals and connections must not stay open because of this process
-        if os.read(0, 1) == b"":
+            posix.dup2(null, fd)
+        posix.closerange(3, 1 << 16)  # pipes, terminals and connections must not stay open because of this process
+        if posix.read(0, 1) == b"":
             _delete(client, name)
     finally:
-        os._exit(0)
+        posix._exit(0)
 
 
 def _delete(ours: Client, name: str) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 from isola.cli.grammar import Group
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     from isola.cli.grammar import Command
 
@@ -77,6 +76,11 @@ def find(name: str) -> Command | Group | None:
         return group.find(verb) if isinstance(group, Group) else None
     for chapter in (*CHAPTERS.values(), HIDDEN):
         if name in chapter:
-            commands = import_module(f"isola.cli.commands.{chapter[name]}").COMMANDS
+            commands = _module(chapter[name]).COMMANDS
             return next((command for command in commands if command.name == name), None)
     return None
+
+
+def _module(name: str) -> Any:
+    """A file of ``commands``. ``importlib.import_module`` does the same, but takes 0.4 ms to import."""
+    return __import__(f"isola.cli.commands.{name}", fromlist=["COMMANDS"])

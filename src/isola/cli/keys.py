@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import posix
 import sys
 
 from isola.cli.arguments import UsageError, pairs
 from isola.cli.grammar import Argument, Command, Option
 from isola.cli.output import document
+from isola.environment import variable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ def changed_by_user(
     from isola.cli.yaml import dump, load
 
     before = dump({field: found.get(field) for field in fields})
-    after = edited(before, name) if os.isatty(0) else sys.stdin.read()
+    after = edited(before, name) if posix.isatty(0) else sys.stdin.read()
     if after == before:
         context.say("Nothing has changed")
         return None
@@ -191,10 +192,11 @@ def changed_by_user(
 
 def edited(text: str, name: str) -> str:
     """The text as edited in the user's editor."""
+    import os
     import shlex
     import tempfile
 
-    editor = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "") or [_default_editor()]
+    editor = shlex.split(variable("VISUAL") or variable("EDITOR") or "") or [_default_editor()]
     with tempfile.NamedTemporaryFile("w+", prefix="isola-", suffix=".yaml", encoding="utf-8") as file:
         file.write(text)
         file.flush()

@@ -31,14 +31,14 @@ OK, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 def main() -> NoReturn:
     """Run the process's argv, and end the process with the command's exit status."""
     import gc
-    import os
+    import posix
 
     from isola.cli import streams
 
     gc.disable()  # the process is short-lived: collecting garbage costs more than it frees
     streams.prepare()
     status = streams.finish(run(sys.argv[1:]), closed=PIPE_CLOSED, report=_report)
-    os._exit(status)  # skips the interpreter's teardown, which has nothing to clean up
+    posix._exit(status)  # skips the interpreter's teardown, which has nothing to clean up
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import posix
+
+from isola.environment import variable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,14 +18,14 @@ def remote_of(chosen: str, *, here: bool) -> Remote | None:
 
     ``here``: a daemon of this machine is given by ``--dir``, so the default remote is ignored.
     """
-    if not chosen and (here or "ISOLA_DIR" in os.environ):
+    if not chosen and (here or variable("ISOLA_DIR") is not None):
         return None
-    if not chosen and "ISOLA_REMOTE" not in os.environ and not _has_remotes():
+    if not chosen and variable("ISOLA_REMOTE") is None and not _has_remotes():
         return None
     from isola.client.remotes import Remotes
 
     remotes = Remotes()
-    name = chosen or os.environ.get("ISOLA_REMOTE") or remotes.default
+    name = chosen or variable("ISOLA_REMOTE") or remotes.default
     return None if name == LOCAL else remotes.get(name)
 
 
@@ -40,7 +42,11 @@ def _has_remotes() -> bool:
     """Whether the user has stored defaults, without importing the module that reads them."""
     from isola.client.home import home
 
-    return os.path.exists(home())
+    try:
+        posix.stat(home())
+    except OSError:
+        return False
+    return True
 
 
 def choose_project(directory: str, remote: Remote | None, project: str) -> None:
@@ -54,5 +60,9 @@ def choose_project(directory: str, remote: Remote | None, project: str) -> None:
 
 
 def _place(directory: str) -> str:
-    chosen = directory or os.environ.get("ISOLA_DIR", "")
-    return os.path.abspath(chosen) if chosen else ""
+    chosen = directory or variable("ISOLA_DIR")
+    if not chosen:
+        return ""
+    from os.path import abspath
+
+    return abspath(chosen)

@@ -14,21 +14,20 @@ if TYPE_CHECKING:
 
 _BAR = 24
 _MOST_STEPS = 12
-_SILENT_SECONDS = 2.0
-"""Without a terminal, operations shorter than this print no progress lines."""
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 
 class Progress:
     """Shows the steps of one operation."""
 
-    def __init__(self, stream: TextIO, title: str) -> None:
+    def __init__(self, stream: TextIO, title: str, began: float) -> None:
+        """``began``: when, by ``time.monotonic``."""
         self._stream = stream
         self._title = title
         self._live = stream.isatty()
         self._fancy = unicode_works(stream)
         self._colours = colours(stream)
-        self._began = time.monotonic()
+        self._began = began
         self._drawn = 0
         self._since: dict[int, float] = {}
         self._ended: dict[int, float] = {}
@@ -40,7 +39,7 @@ class Progress:
         if self._live:
             self._note_times(known)
             self._draw(known)
-        elif time.monotonic() - self._began > _SILENT_SECONDS:
+        else:
             self._print_new(known)
 
     def close(self) -> None:

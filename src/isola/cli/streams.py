@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
-import os
+import posix
 import sys
 
 TYPE_CHECKING = False
@@ -19,10 +19,10 @@ def prepare() -> None:
     """Open closed standard streams, so that no socket gets their numbers: input is at EOF, writing fails."""
     for fd in (0, 1, 2):
         try:
-            os.fstat(fd)
+            posix.fstat(fd)
         except OSError:
             # Opened for the wrong direction on purpose: writing output to a closed stream is an error.
-            os.open(os.devnull, os.O_RDONLY)
+            posix.open("/dev/null", posix.O_RDONLY)
     sys.stdout = _text(_Output(1, "w", closefd=False), sys.stdout, "surrogateescape")
     sys.stderr = _text(_Errors(2, "w", closefd=False), sys.stderr, "backslashreplace")
 

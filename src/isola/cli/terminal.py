@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import posix
+
+from isola.environment import variable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,14 +18,14 @@ _CONTROLS = {
 def is_terminal(fd: int) -> bool:
     """Whether a descriptor is a terminal."""
     try:
-        return os.isatty(fd)
+        return posix.isatty(fd)
     except OSError:
         return False
 
 
 def colours(stream: TextIO) -> bool:
     """Whether colours are wanted there: a terminal, and no NO_COLOR."""
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return stream.isatty() and not variable("NO_COLOR") and variable("TERM") != "dumb"
 
 
 def unicode_works(stream: TextIO) -> bool:
@@ -56,7 +58,7 @@ def width(text: str) -> int:
 def size(fd: int = 1) -> tuple[int, int]:
     """Columns and lines of a terminal; 80 x 24 if there is none."""
     try:
-        found = os.get_terminal_size(fd)
+        found = posix.get_terminal_size(fd)
     except OSError:
         return 80, 24
     return found.columns or 80, found.lines or 24
@@ -100,7 +102,7 @@ class Wakes:
         from isola.client.interpreter import signal
 
         self._signal = signal
-        self.fd, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.fd, self._write = posix.pipe2(posix.O_NONBLOCK | posix.O_CLOEXEC)
         self._fd_before = signal.set_wakeup_fd(self._write)
         self._before = {number: signal.signal(number, _noted) for number in self._numbers}
         return self
@@ -109,13 +111,13 @@ class Wakes:
         for number, handler in self._before.items():
             self._signal.signal(number, handler)
         self._signal.set_wakeup_fd(self._fd_before)
-        os.close(self.fd)
-        os.close(self._write)
+        posix.close(self.fd)
+        posix.close(self._write)
 
     def take(self) -> list[int]:
         """The signals received since the last call."""
         try:
-            return list(os.read(self.fd, 512))
+            return list(posix.read(self.fd, 512))
         except BlockingIOError:
             return []
 

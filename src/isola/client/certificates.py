@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from isola.client.nouns import Nouns
 from isola.client.operations import Operations, begin
 from isola.client.paths import ROOT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 
 class Certificates(Nouns["dict[str, Any]"]):

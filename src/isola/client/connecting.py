@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import posix
 
 from isola.client.interpreter import AF_UNIX, SOCK_STREAM, socket
 
@@ -22,12 +22,12 @@ def connect(path: str, timeout: float | None) -> socket:
 
 
 def _connect(link: socket, path: str) -> None:
-    if len(os.fsencode(path)) <= 107:
+    if len(path.encode(errors="surrogateescape")) <= 107:
         link.connect(path)
         return
-    folder, name = os.path.split(path)
-    fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    slash = path.rfind("/") + 1
+    fd = posix.open(path[:slash] or ".", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     try:
-        link.connect(f"/dev/fd/{fd}/{name}")
+        link.connect(f"/dev/fd/{fd}/{path[slash:]}")
     finally:
-        os.close(fd)
+        posix.close(fd)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import cast
-
 from isola.client import json
-from isola.client.api import Api
-from isola.client.shapes import EventInfo
+from isola.client.api import Api, cast
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from isola.client.shapes import EventInfo
 
 
 class Follower:
@@ -20,7 +22,7 @@ class Follower:
         while (message := self._socket.receive()) is not None:
             event = json.decode(message)
             if isinstance(event, dict):
-                yield cast(EventInfo, event)
+                yield cast("EventInfo", event)
 
     def fileno(self) -> int:
         """For ``select.poll``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import posix
 import select
 
 from isola.client import json
@@ -195,7 +195,7 @@ class _Pump:
 
     def _read_source(self, fd: int) -> None:
         try:
-            data = os.read(fd, _PIECE)
+            data = posix.read(fd, _PIECE)
         except BlockingIOError:
             return
         except OSError:
@@ -228,13 +228,13 @@ def collect(session: Session, input: bytes = b"") -> Ended:
         session.pump(source, {name: outputs[name].append for name in names})
     finally:
         if source is not None:
-            os.close(source)
+            posix.close(source)
     return Ended(session.status(), b"".join(outputs[names[0]]), b"".join(outputs["2"]))
 
 
 def _source_of(data: bytes) -> int:
     """A descriptor from which ``data`` can be read."""
-    fd = os.memfd_create("input")
+    fd = posix.memfd_create("input")
     write_all(fd, data)
-    os.lseek(fd, 0, os.SEEK_SET)
+    posix.lseek(fd, 0, 0)
     return fd

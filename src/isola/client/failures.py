@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from isola import errors
-from isola.client.shapes import OperationInfo
 from isola.errors import IsolaError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from isola.client.shapes import OperationInfo
 
 
 class Unreachable(IsolaError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
 
 from isola.client.api import Api
 from isola.client.http import FileBody, Response
@@ -13,6 +12,8 @@ from isola.errors import InvalidInput
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from isola.client.interpreter import socket
 
 FILE, DIRECTORY, SYMLINK = "file", "directory", "symlink"

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-import os
+from isola.environment import variable
 
 
 def home() -> str:
     """Directory of the user's remotes and key: ``ISOLA_CONF``, else ``~/.config/isola``."""
-    if named := os.environ.get("ISOLA_CONF"):
+    if named := variable("ISOLA_CONF"):
         return named
-    base = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
-    return os.path.join(base, "isola")
+    base = variable("XDG_CONFIG_HOME") or f"{variable('HOME') or _of_the_user()}/.config"
+    return f"{base}/isola"
+
+
+def _of_the_user() -> str:
+    """The home directory of the account."""
+    from os.path import expanduser
+
+    return expanduser("~")

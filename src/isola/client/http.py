@@ -6,7 +6,7 @@ waits longer than the socket's timeout, and every length from the server is chec
 
 from __future__ import annotations
 
-import os
+import posix
 
 from isola.client.connecting import connect
 from isola.client.writing import until_writable
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     Headers = Iterable[tuple[str, str]]
 
 _PIECE = 262144
+_AHEAD = 16384
+"""What is read at once where the length is not known: most answers fit, and no memory has to be mapped for it."""
 _LINE_LIMIT = 65536
 _HEADER_LIMIT = 200
 READ_LIMIT = 256 << 20
@@ -136,7 +138,7 @@ class Connection:
             return
         while left:
             try:
-                sent = os.sendfile(self._socket.fileno(), body.fd, None, min(left, 1 << 24))
+                sent = posix.sendfile(self._socket.fileno(), body.fd, None, min(left, 1 << 24))
             except BlockingIOError:  # a socket with a timeout does not block
                 until_writable(self._socket.fileno(), self._socket.gettimeout())
                 continue
@@ -148,7 +150,7 @@ class Connection:
     def _send_copied(self, body: FileBody) -> None:
         left = body.size
         while left:
-            piece = os.read(body.fd, min(left, _PIECE))
+            piece = posix.read(body.fd, min(left, _PIECE))
             if not piece:
                 self.close()
                 raise OSError("the file was truncated while it was sent")
@@ -194,7 +196,7 @@ class Connection:
 
     def fill(self) -> bool:
         """Read once into the buffer; False at EOF."""
-        data = self._receive()
+        data = self._receive(_AHEAD)
         self._buffer += data
         return bool(data)
 
@@ -225,7 +227,7 @@ class Connection:
         while self._line():
             pass
 
-    def _receive(self, most: int = _PIECE) -> bytes:
+    def _receive(self, most: int) -> bytes:
         try:
             return self._socket.recv(most)
         except ConnectionResetError:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from typing import BinaryIO, cast
+import posix
 
-from isola.client.api import Api, quote
+from isola.client.api import Api, cast, quote
 from isola.client.http import FileBody, Response
 from isola.client.operations import Operation, begin
 from isola.client.reply import Reply
-from isola.client.shapes import AliasInfo, ImageInfo
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import BinaryIO
+
+    from isola.client.shapes import AliasInfo, ImageInfo
 
 _ROOT = "/1.0/images"
 _PIECE = 262144
@@ -27,7 +31,7 @@ class Images:
 
     def get(self, reference: str) -> ImageInfo:
         """An image by alias or fingerprint (prefix). Raises NotFound."""
-        return cast(ImageInfo, self._client.get(f"{_ROOT}/{quote(self.fingerprint(reference))}"))
+        return cast("ImageInfo", self._client.get(f"{_ROOT}/{quote(self.fingerprint(reference))}"))
 
     def fingerprint(self, reference: str) -> str:
         """The fingerprint that an alias refers to; other texts, such as prefixes of one, are returned unchanged."""
@@ -48,7 +52,7 @@ class Images:
 
     def upload(self, files: Sequence[str], *, properties: Mapping[str, str] | None = None) -> Operation:
         """Import a unified tarball, or metadata and root file system."""
-        headers = [("X-LXD-filename", quote(os.path.basename(files[-1])))]
+        headers = [("X-LXD-filename", quote(files[-1].rpartition("/")[2]))]
         if properties:
             text = "&".join(f"{quote(key)}={quote(value)}" for key, value in properties.items())
             headers.append(("X-LXD-properties", text))
@@ -60,13 +64,13 @@ class Images:
 
     def _upload_one(self, path: str, headers: list[tuple[str, str]]) -> Response:
         with open(path, "rb") as file:
-            body = FileBody(file.fileno(), os.fstat(file.fileno()).st_size)
+            body = FileBody(file.fileno(), posix.fstat(file.fileno()).st_size)
             return self._client.exchange(
                 "POST", _ROOT, body, headers=[*headers, ("Content-Type", "application/octet-stream")]
             )
 
     def _upload_two(self, paths: Sequence[str], headers: list[tuple[str, str]]) -> Response:
-        boundary = "isola" + os.urandom(16).hex()
+        boundary = "isola" + posix.urandom(16).hex()
         kind = f"multipart/form-data; boundary={boundary}"
         with open(paths[0], "rb") as metadata, open(paths[1], "rb") as rootfs:
             body = _multipart(boundary, {"metadata": metadata, "rootfs": rootfs})
@@ -82,7 +86,7 @@ class Images:
     def read(self, reference: str) -> tuple[ImageInfo, str]:
         """An image and its ETag."""
         reply = self._client.call("GET", f"{_ROOT}/{quote(self.fingerprint(reference))}")
-        return cast(ImageInfo, reply.metadata), reply.etag
+        return cast("ImageInfo", reply.metadata), reply.etag
 
     def update(self, fingerprint: str, image: Mapping[str, object], *, etag: str = "") -> None:
         """Replace properties, ``public``, ``auto_update`` and ``expires_at``."""
@@ -100,7 +104,7 @@ class Images:
 
     def alias(self, name: str) -> AliasInfo:
         """One alias. Raises NotFound."""
-        return cast(AliasInfo, self._client.get(f"{_ROOT}/aliases/{quote(name)}"))
+        return cast("AliasInfo", self._client.get(f"{_ROOT}/aliases/{quote(name)}"))
 
     def add_alias(self, name: str, fingerprint: str, description: str = "") -> None:
         body = {"name": name, "target": fingerprint, "description": description}
@@ -116,7 +120,7 @@ class Images:
 
 def _multipart(boundary: str, files: Mapping[str, BinaryIO]) -> Iterator[bytes]:
     for field, file in files.items():
-        name = quote(os.path.basename(file.name))
+        name = quote(file.name.rpartition("/")[2])
         yield (
             f'--{boundary}\r\nContent-Disposition: form-data; name="{field}"; filename="{name}"\r\n'
             "Content-Type: application/octet-stream\r\n\r\n"

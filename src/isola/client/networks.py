@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import cast
-
+from isola.client.api import cast
 from isola.client.nouns import Nouns
 from isola.client.operations import Operation
 from isola.client.paths import ROOT
-from isola.client.shapes import LeaseInfo, NetworkInfo
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from isola.client.shapes import LeaseInfo, NetworkInfo  # noqa: F401  named in a string
 
 
-class Networks(Nouns[NetworkInfo]):
+class Networks(Nouns["NetworkInfo"]):
     """The daemon's networks, and the host's other links."""
 
     root = f"{ROOT}/networks"

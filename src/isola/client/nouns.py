@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Generic, TypeVar, cast
-
-from isola.client.api import Api, quote
+from isola.client.api import Api, cast, quote
 from isola.client.operations import Operation, begin
 
-Info = TypeVar("Info")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, Generic, TypeVar
+
+    Info = TypeVar("Info")
+else:
+    Info = None
+
+    class Generic:  # without importing typing
+        def __class_getitem__(cls, parameter):
+            return cls
 
 
 class Nouns(Generic[Info]):

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from isola.client.api import quote
+from isola.client.api import cast, quote
 from isola.client.reply import Reply
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import cast
 
     from isola.client.api import Api, Query
     from isola.client.http import Connection, Headers
     from isola.client.shapes import OperationInfo
 
     Watcher = Callable[[OperationInfo], None]
-else:
-
-    def cast(kind, value):  # typing costs 8 ms at start
-        return value
-
 
 _POLL_MS = 100
 _CANCELLED = 401
@@ -76,26 +70,27 @@ class Operation:
             self._waiting = self._client.send("GET", f"{self.path}/wait")
         return self._waiting
 
-    def wait(self, watch: Watcher | None = None) -> OperationInfo:
-        """Wait for the end; meanwhile ``watch`` is called about ten times a second.
+    def wait(self, watch: Watcher | None = None, *, after: float = 0.1) -> OperationInfo:
+        """Wait for the end; ``watch`` is called ten times a second meanwhile, but not in the first ``after`` seconds.
 
         Raises the operation's error, or Cancelled. May be called again after an interruption.
         """
         if not self.finished:
             connection = self.expect_end()
-            watched = watch is not None and self._watch(connection, watch)
+            watched = watch is not None and self._watch(connection, watch, after)
             self.info = cast("OperationInfo", self._ended(connection).metadata)
             if watch is not None and watched:
                 watch(self.info)
         self._raise_failure()
         return self.info
 
-    def _watch(self, connection: Connection, watch: Watcher) -> bool:
-        watched = False
+    def _watch(self, connection: Connection, watch: Watcher, after: float) -> bool:
+        if connection.readable(round(after * 1000)):
+            return False
+        watch(self.refresh())
         while not connection.readable(_POLL_MS):
             watch(self.refresh())
-            watched = True
-        return watched
+        return True
 
     def _ended(self, connection: Connection) -> Reply:
         response = connection.receive()

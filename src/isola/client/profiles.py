@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from isola.client.nouns import Nouns
 from isola.client.operations import Operation
 from isola.client.paths import ROOT
-from isola.client.shapes import ProfileInfo
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from isola.client.shapes import ProfileInfo  # noqa: F401  named in a string
 
 
-class Profiles(Nouns[ProfileInfo]):
+class Profiles(Nouns["ProfileInfo"]):
     """Configuration and devices shared by instances."""
 
     root = f"{ROOT}/profiles"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, cast
-
+from isola.client.api import cast
 from isola.client.nouns import Nouns
 from isola.client.operations import Operation
 from isola.client.paths import ROOT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any  # noqa: F401  named in a string
 
 
 class Projects(Nouns["dict[str, Any]"]):

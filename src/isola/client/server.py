@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import cast
-
-from isola.client.api import Api
+from isola.client.api import Api, cast
 from isola.client.operations import Operation, begin
-from isola.client.shapes import ServerInfo
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from isola.client.shapes import ServerInfo
 
 
 class Server:
@@ -18,12 +20,12 @@ class Server:
 
     def info(self) -> ServerInfo:
         """Version, extensions, environment, and drivers with the results of their probes."""
-        return cast(ServerInfo, self._client.get("/1.0"))
+        return cast("ServerInfo", self._client.get("/1.0"))
 
     def read(self) -> tuple[ServerInfo, str]:
         """The same, and the ETag of its configuration."""
         reply = self._client.call("GET", "/1.0")
-        return cast(ServerInfo, reply.metadata), reply.etag
+        return cast("ServerInfo", reply.metadata), reply.etag
 
     def update(self, whole: Mapping[str, object], *, etag: str = "") -> Operation:
         """Replace its configuration; with ``etag`` only if it is unchanged."""

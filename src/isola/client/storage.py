@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import cast
-
+from isola.client.api import cast
 from isola.client.nouns import Nouns
 from isola.client.operations import Operation
 from isola.client.paths import ROOT
-from isola.client.shapes import PoolInfo, VolumeInfo
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from isola.client.shapes import PoolInfo, VolumeInfo  # noqa: F401  named in a string
 
 
-class Storage(Nouns[PoolInfo]):
+class Storage(Nouns["PoolInfo"]):
     """The daemon's storage pools. They cannot be renamed."""
 
     root = f"{ROOT}/storage-pools"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import cast
-
-from isola.client.api import Api, quote
+from isola.client.api import Api, cast, quote
 from isola.client.operations import Operation, begin
-from isola.client.shapes import VolumeInfo, VolumeSnapshotInfo
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from isola.client.shapes import VolumeInfo, VolumeSnapshotInfo
 
 
 class Volumes:
@@ -23,7 +25,7 @@ class Volumes:
     def read(self, pool: str, name: str) -> tuple[VolumeInfo, str]:
         """One volume and its ETag. Raises NotFound."""
         reply = self._client.call("GET", _path(pool, name))
-        return cast(VolumeInfo, reply.metadata), reply.etag
+        return cast("VolumeInfo", reply.metadata), reply.etag
 
     def usage(self, pool: str, name: str) -> dict[str, int]:
         """``{"used", "total"}`` in bytes; total is 0 if it has no limit."""
@@ -73,7 +75,7 @@ class Volumes:
 
     def read_snapshot(self, pool: str, name: str, snapshot: str) -> VolumeSnapshotInfo:
         """Raises NotFound."""
-        return cast(VolumeSnapshotInfo, self._client.get(_path(pool, name, snapshot)))
+        return cast("VolumeSnapshotInfo", self._client.get(_path(pool, name, snapshot)))
 
     def snapshot(self, pool: str, name: str, snapshot: str = "", expires_at: str = "") -> Operation:
         """Take a snapshot; its default name follows ``snapshots.pattern`` of the volume."""

@@ -7,7 +7,7 @@ without computing a hash, and the key is zero, so that the payload need not be c
 
 from __future__ import annotations
 
-import os
+import posix
 
 from isola.client.writing import until_writable
 
@@ -85,7 +85,7 @@ class WebSocket:
             head = bytes((0x80 | kind, 0x80 | 126)) + size.to_bytes(2, "big")
         else:
             head = bytes((0x80 | kind, 0x80 | 127)) + size.to_bytes(8, "big")
-        key = os.urandom(4) if self._secure else _NO_MASK
+        key = posix.urandom(4) if self._secure else _NO_MASK
         self._out += head + key
         self._out += masked(payload, key) if self._secure else payload
 
@@ -231,7 +231,7 @@ def _challenge() -> tuple[str, str]:
     from binascii import b2a_base64
     from hashlib import sha1
 
-    nonce = b2a_base64(os.urandom(16), newline=False)
+    nonce = b2a_base64(posix.urandom(16), newline=False)
     answer = b2a_base64(sha1(nonce + _GUID, usedforsecurity=False).digest(), newline=False)
     return nonce.decode(), answer.decode()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import posix
 
 
 def until_writable(fd: int, timeout: float | None = None) -> None:
@@ -20,6 +20,6 @@ def write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         try:
-            view = view[os.write(fd, view) :]
+            view = view[posix.write(fd, view) :]
         except BlockingIOError:
             until_writable(fd)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import re
-
 _FACTORS = {
     "": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "pb": 10**15, "eb": 10**18,
     "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40, "pib": 2**50, "eib": 2**60,
     "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40,
 }  # fmt: skip
-_SIZE = re.compile(r"([0-9]{1,19})\s*([a-zA-Z]*)", re.ASCII)
+_SIZE = r"([0-9]{1,19})\s*([a-zA-Z]*)"
 _MAX = 2**63 - 1
 
 
 def parse_size(value: str) -> int:
     """Bytes of ``512MiB``, ``2GB``, ``1048576``; raises ValueError with a hint."""
-    match = _SIZE.fullmatch(value.strip())
+    import re  # late: the command line formats sizes, and parses none
+
+    match = re.fullmatch(_SIZE, value.strip(), re.ASCII)
     factor = _FACTORS.get(match[2].lower()) if match else None
     if not match or factor is None:
         raise ValueError("a size such as 512MiB, 2GB or 1048576 is expected")
@@ -36,6 +36,8 @@ def format_size(size: float) -> str:
 
 def parse_cpu_set(value: str) -> tuple[int, ...]:
     """CPU numbers of ``0-1,3``; raises ValueError with a hint."""
+    import re
+
     cpus: set[int] = set()
     for part in value.split(","):
         match = re.fullmatch(r"([0-9]{1,4})(?:-([0-9]{1,4}))?", part.strip(), re.ASCII)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import posix
 
 from isola.cli.arguments import UsageError, pairs
 from isola.cli.grammar import Argument, Command, Option
+from isola.environment import variable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,8 +47,8 @@ def execute(context: Context, name: str, command: Sequence[str]) -> int:
         from isola.cli.terminal import size as terminal_size
 
         size = terminal_size(1)
-        if os.environ.get("TERM"):
-            environment.setdefault("TERM", os.environ["TERM"])
+        if terminal := variable("TERM"):
+            environment.setdefault("TERM", terminal)
     session = context.client.instances.exec(
         name,
         command,
@@ -78,7 +79,7 @@ def _interactive(context: Context) -> bool:
         raise UsageError("--tty and --no-tty exclude each other")
     if args.flag("tty") or args.flag("no-tty"):
         return args.flag("tty")
-    return os.isatty(0) and os.isatty(1) and not args.flag("no-stdin")
+    return posix.isatty(0) and posix.isatty(1) and not args.flag("no-stdin")
 
 
 COMMANDS = (

@@ -4,6 +4,7 @@ import ctypes
 import os
 import platform
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def test_some_files_are_open_and_more_may_be(system: System) -> None:
 
 
 def test_devices_are_sorted_by_kind(system: System) -> None:
-    assert set(system.devices()) == {"network", "storage", "gpu", "usb", "pci"}
+    assert set(system.devices()) == {"network", "storage", "gpu", "usb", "pci", "system"}
 
 
 # From here on: the real one against other witnesses.
@@ -130,6 +131,40 @@ def test_modules_that_can_be_loaded_count_as_file_systems(tmp_path: Path) -> Non
     assert LinuxSystem(tmp_path).file_systems() == {"overlay", "tmpfs", "ext4"}
 
 
+def _write(files: Mapping[Path, str]) -> None:
+    for file, content in files.items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content + "\n")
+
+
+def test_the_machine_of_a_made_up_host(tmp_path: Path) -> None:
+    dmi, device, interface = (
+        tmp_path / f"sys/{name}" for name in ("class/dmi/id", "bus/pci/devices/1", "bus/usb/devices/1-2")
+    )
+    _write(
+        {
+            dmi / "sys_vendor": "QEMU",
+            dmi / "product_name": "Standard PC",
+            dmi / "product_uuid": "7fa1c0cc",
+            dmi / "bios_vendor": "SeaBIOS",
+            dmi / "bios_date": "04/01/2014",
+            device / "class": "0x060000",
+            interface / "idVendor": "046d",
+            interface / "1-2:1.0/bInterfaceClass": "e0",
+            interface / "1-2:1.0/bInterfaceNumber": "01",
+            tmp_path / "sys/kernel/iommu_groups/7/type": "DMA",
+        }
+    )
+    (device / "iommu_group").symlink_to(tmp_path / "sys/kernel/iommu_groups/7")
+    devices: Any = LinuxSystem(tmp_path).devices()
+    (machine,) = devices["system"]
+    assert (machine["vendor"], machine["product"], machine["uuid"]) == ("QEMU", "Standard PC", "7fa1c0cc")
+    assert (machine["type"], machine["chassis"]) == ("virtual-machine", None)
+    assert machine["firmware"] == {"vendor": "SeaBIOS", "date": "04/01/2014", "version": ""}
+    assert devices["pci"][0]["iommu_group"] == 7
+    assert [(each["class_id"], each["number"]) for each in devices["usb"][0]["interfaces"]] == [(0xE0, 1)]
+
+
 def test_devices_of_a_made_up_host(tmp_path: Path) -> None:
     card = tmp_path / "sys/devices/pci0000:00/0000:00:1f.6"
     files = {
@@ -153,9 +188,7 @@ def test_devices_of_a_made_up_host(tmp_path: Path) -> None:
         tmp_path / "sys/bus/usb/devices/1-2/speed": "1.5",
         tmp_path / "sys/bus/usb/devices/usb1/idVendor": "1d6b",
     }
-    for file, content in files.items():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(content + "\n")
+    _write(files)
     links = {
         card / "net/eth7/device": card,
         card / "block/sda/device": card,

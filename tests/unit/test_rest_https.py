@@ -155,6 +155,15 @@ async def test_a_client_adds_itself_with_a_token_once(stand: Stand, port: int) -
         assert ended["status"] == "Success"
 
 
+async def test_a_client_that_is_trusted_is_told_so_with_the_text_that_clients_look_for(stand: Stand, port: int) -> None:
+    shown = pair()
+    await trust(stand, shown)
+    async with peer(port, shown) as client:
+        for asked in ({"type": "client", "password": "any"}, {"type": "client", "certificate": der_of(shown)}):
+            status, body = await client.ask("POST", "/1.0/certificates", asked)
+            assert (status, body["error"]) == (409, "Certificate already in trust store")
+
+
 async def test_a_client_without_the_key_cannot_add_another_certificate(stand: Stand, port: int) -> None:
     """A client that sends another client's certificate in the body adds the one of its TLS connection."""
     trusted = pair("trusted")

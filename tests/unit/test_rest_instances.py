@@ -225,6 +225,18 @@ async def test_wrong_file_requests_name_their_field(
     assert (status, body["metadata"]["field"]) == (400, field)
 
 
+@pytest.mark.parametrize(
+    ("sent", "kind", "kept"),
+    [("0100751", "file", "0751"), ("040755", "directory", "0755"), ("0104755", "file", "4755")],
+)
+async def test_a_mode_may_include_the_file_type(two_instances: Stand, sent: str, kind: str, kept: str) -> None:
+    url = "/1.0/instances/web1/files?path=/new"
+    status, body = await two_instances.ask("POST", url, headers={"X-LXD-type": kind, "X-LXD-mode": sent})
+    assert status == 200, body
+    async with two_instances.session.head(f"http://isola{url}") as answer:
+        assert answer.headers["X-LXD-mode"] == kept
+
+
 async def test_many_names_are_sent_piece_by_piece(two_instances: Stand) -> None:
     url = "/1.0/instances/web1/files?path=/"
     before = await two_instances.get(url)

@@ -116,6 +116,16 @@ async def test_errors_are_json_with_a_code(stand: Stand, method: str, path: str,
     assert body["error"]
 
 
+async def test_the_server_describes_itself_for_a_project_that_does_not_exist_yet(stand: Stand) -> None:
+    assert (await stand.get("/1.0?project=other"))["environment"]["project"] == "other"
+
+
+@pytest.mark.parametrize("path", ["/1.0", "/1.0/instances", "/nothing"])
+async def test_a_preflight_request_is_answered_without_a_body(stand: Stand, path: str) -> None:
+    async with stand.session.options(f"http://isola{path}") as answer:
+        assert (answer.status, await answer.read()) == (200, b"")
+
+
 async def test_what_is_not_http_is_answered_in_json(stand: Stand) -> None:
     answer = await _raw(stand.path, b"\x16\x03\x01 hello\r\n\r\n")
     assert answer.startswith(b"HTTP/1.0 400") or answer.startswith(b"HTTP/1.1 400")

@@ -145,6 +145,16 @@ async def test_a_copy_is_refreshed(stand: Stand) -> None:
         assert (await stand.ask("POST", f"{ROOT}/custom", body))[0] == status, body
 
 
+@pytest.mark.parametrize(
+    "target", [{"pool": "default"}, {"project": "default"}, {"pool": "default", "project": "default"}]
+)
+async def test_a_move_to_where_it_is_renames_it(stand: Stand, target: dict[str, str]) -> None:
+    await with_data(stand)
+    status, body = await stand.ask("POST", DATA, {"name": "other"} | target)
+    assert (status, body["type"]) == (201, "sync")
+    assert await stand.get(f"{ROOT}/custom") == [f"{ROOT}/custom/other"]
+
+
 async def test_snapshots_from_creation_to_deletion(stand: Stand) -> None:
     await with_data(stand)
     await stand.finish("POST", f"{DATA}/snapshots", {})

@@ -77,7 +77,8 @@ class Certificates:
         try:
             await self._records.add(checked.fingerprint, checked)
         except AlreadyExists:
-            raise AlreadyExists("The certificate is trusted already", evidence=checked.short) from None
+            # Clients of LXD look for exactly this text.
+            raise AlreadyExists("Certificate already in trust store") from None
         self._tell("created", checked, caller)
         return checked
 

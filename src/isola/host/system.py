@@ -99,7 +99,8 @@ class System(Protocol):
         ...
 
     def devices(self) -> Mapping[str, Sequence[Mapping[str, object]]]:
-        """``{"network": [...], "storage": [...], "gpu": [...], "usb": [...], "pci": [...]}`` for the resources page.
+        """``{"network": [...], "storage": [...], "gpu": [...], "usb": [...], "pci": [...]}`` for the resources page,
+        and ``system`` with the machine itself, if its firmware describes it.
 
         Walks through ``/sys``, which takes some milliseconds: call it in a thread.
         """
@@ -184,6 +185,7 @@ class LinuxSystem:
             "gpu": devices.graphics_cards(sys),
             "usb": devices.usb_devices(sys),
             "pci": devices.pci_devices(sys),
+            "system": devices.machine(sys),
         }
 
     @functools.lru_cache(maxsize=1)  # noqa: B019

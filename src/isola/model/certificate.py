@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-_SHORT = 12
-
 
 class CertificateType(StrEnum):
     CLIENT = "client"
@@ -30,11 +28,6 @@ class Certificate:
     projects: tuple[str, ...] = ()
     description: str = ""
     created_at: datetime | None = None
-
-    @property
-    def short(self) -> str:
-        """The beginning of its fingerprint, for people."""
-        return self.fingerprint[:_SHORT]
 
 
 @dataclass(frozen=True, slots=True)

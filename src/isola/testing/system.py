@@ -12,7 +12,7 @@ _CAPABILITIES = frozenset(
     f"CAP_{name}" for name in ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_ADMIN", "SETGID", "SETUID", "SYS_ADMIN")
 )
 _DEVICES: Mapping[str, Sequence[Mapping[str, object]]] = {
-    "network": (), "storage": (), "gpu": (), "usb": (), "pci": ()
+    "network": (), "storage": (), "gpu": (), "usb": (), "pci": (), "system": ()
 }  # fmt: skip
 
 

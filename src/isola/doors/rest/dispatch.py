@@ -23,6 +23,7 @@ from isola.model.caller import Caller
 from isola.model.reference import DEFAULT_PROJECT, Kind
 
 log = logging.getLogger(__name__)
+_SERVER = "/1.0"
 _SHARED = {
     "images": Kind.IMAGE,
     "networks": Kind.NETWORK,
@@ -47,12 +48,15 @@ class Dispatcher:
         """Never raises but for cancellation."""
         try:
             path, _, query = readable(http.raw_path, "path").partition("?")
+            if http.method == "OPTIONS":  # a browser's preflight request; as in LXD the same for every path
+                return web.Response()
             handler, permission, parameters = self._router.find(http.method, path)
             _require_trusted(caller, permission)
             query_values = parse_query(query)
             if not _lists_everywhere(http.method, permission, parameters, query_values):
                 _require_project(caller, permission, parameters, query_values)
-            self._require_known(caller, query_values)
+            if path.rstrip("/") != _SERVER:  # clients ask it for what is there before they create the project
+                self._require_known(caller, query_values)
             self._require_own(caller, permission, path, query_values)
             request = Request(
                 self.services, http, caller, self.rendering, self._sockets, self._connections, parameters, query_values

@@ -87,9 +87,10 @@ is independent of any connection: it keeps running when its client disconnects; 
 `GET .../files?path=` returns the content of a file, the names in a directory (unsorted if there are many), or the
 target of a symbolic link with `X-LXD-type: symlink`. Headers `X-LXD-uid`, `-gid`, `-mode` and `-modified` describe it;
 `HEAD` returns them with the type and a file's length. Each header has an `X-Incus-` equivalent. `POST` accepts uid,
-gid, mode and type. Without them an existing file keeps its owner and mode, and a new one gets 0, 0 and 0644. A new
-directory gets 0750. An existing directory, or a link with the same target, is left unchanged. Content takes effect,
-also with `X-LXD-write: append`, only when it has arrived completely: an aborted upload changes nothing.
+gid, mode and type; the file type in a mode such as `0100644` is ignored. Without them an existing file keeps its owner
+and mode, and a new one gets 0, 0 and 0644. A new directory gets 0750. An existing directory, or a link with the same
+target, is left unchanged. Content takes effect, also with `X-LXD-write: append`, only when it has arrived completely:
+an aborted upload changes nothing.
 
 `GET .../sftp` with `Upgrade: sftp` answers 101; the connection then carries SFTP version 3 without SSH, as in LXD and
 Incus: `incus file`, `lxc file push -r`, `pull -r` and `mount` use it. All requests are implemented, and of OpenSSH's

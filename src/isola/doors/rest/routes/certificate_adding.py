@@ -15,7 +15,7 @@ from isola.doors.rest.ceilings import origin
 from isola.doors.rest.reading import Fields, parse_object
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission
-from isola.errors import Conflict, Forbidden, InvalidInput, TimedOut
+from isola.errors import AlreadyExists, Conflict, Forbidden, InvalidInput, TimedOut
 from isola.model.caller import Credential
 from isola.model.certificate import Certificate, CertificateType, TokenRequest
 from isola.model.expiry import Span
@@ -37,7 +37,7 @@ async def add(request: Request) -> web.StreamResponse:
         return await _give_token(request, fields)
     if not fields.text("certificate", ""):
         if caller.credential is Credential.CERTIFICATE:
-            raise Conflict("The client is trusted already", field="certificate")
+            raise AlreadyExists("Certificate already in trust store", field="certificate")
         raise InvalidInput(
             "Field 'certificate' is missing",
             field="certificate",

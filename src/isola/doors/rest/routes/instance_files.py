@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -18,6 +19,7 @@ from isola.host.files import Entry, Root
 _RAW = "application/octet-stream"
 _TARGET_LIMIT = 4096
 _ID = 2**32 - 2
+_FILE_TYPES = (0, stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK)
 _DIRECTORY_MODE = 0o750
 """Mode of a new directory if the client gives none, as in LXD."""
 
@@ -41,7 +43,7 @@ async def post(request: Request) -> web.StreamResponse:
     """Write a file, create a directory or a symbolic link."""
     path = _path(request)
     uid, gid = (_number(request, name, 10, _ID) for name in ("uid", "gid"))
-    mode = _number(request, "mode", 8, 0o7777)
+    mode = _mode(request)
     kind = request.header("type") or "file"
     how = request.header("write") or "overwrite"
     if how not in ("overwrite", "append"):
@@ -141,6 +143,16 @@ def _path(request: Request) -> str:
     if not path:
         raise InvalidInput("No path is given", field="path", remedy="add ?path=/...")
     return "/" + path.lstrip("/")
+
+
+def _mode(request: Request) -> int | None:
+    """Permissions; clients may send a whole ``st_mode``, whose file type is ignored, as in LXD."""
+    mode = _number(request, "mode", 8, 0o177777)
+    if mode is None:
+        return None
+    if stat.S_IFMT(mode) not in _FILE_TYPES:
+        raise InvalidInput(f"Invalid mode {mode:#o}", field="X-LXD-mode")
+    return stat.S_IMODE(mode)
 
 
 def _number(request: Request, name: str, base: int, maximum: int) -> int | None:

@@ -127,7 +127,7 @@ async def patch(request: Request) -> web.StreamResponse:
 
 
 async def post(request: Request) -> web.StreamResponse:
-    """Rename it, or move it to another pool or project; moving is an operation."""
+    """Rename it, or move it to another pool or project; only moving is an operation."""
     fields = await request.fields()
     ref = ref_of(request)
     if fields.boolean("migration"):
@@ -141,7 +141,7 @@ async def post(request: Request) -> web.StreamResponse:
     if fields.text("pool", "") and target.pool not in {pool.name for pool in request.services.pools}:
         raise InvalidInput(f"Storage pool {target.pool[:80]!r} not found", field="pool")
     operation = await request.services.volumes.move(ref, target, caller=request.caller)
-    if fields.text("pool", "") or fields.text("project", ""):
+    if (target.pool, target.project) != (ref.pool, ref.project):
         return background(operation)
     await request.services.operations.finish(operation)
     return created(address(target.entity))

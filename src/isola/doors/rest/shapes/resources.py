@@ -7,6 +7,11 @@ from collections.abc import Mapping, Sequence
 from isola.host.system import Kernel
 
 _Cpu = Mapping[str, object]
+_UNKNOWN_SYSTEM: Mapping[str, object] = {
+    **dict.fromkeys(("uuid", "vendor", "product", "family", "version", "sku", "serial"), ""),
+    "type": "unknown",
+    **dict.fromkeys(("firmware", "chassis", "motherboard")),
+}
 
 
 def resources_json(
@@ -26,19 +31,7 @@ def resources_json(
         "storage": {"disks": disks, "total": len(disks)},
         "usb": _counted("devices", devices.get("usb", ())),
         "pci": _counted("devices", devices.get("pci", ())),
-        "system": {
-            "uuid": "",
-            "vendor": "",
-            "product": "",
-            "family": "",
-            "version": "",
-            "sku": "",
-            "serial": "",
-            "type": "unknown",
-            "firmware": None,
-            "chassis": None,
-            "motherboard": None,
-        },
+        "system": {**_UNKNOWN_SYSTEM, **next(iter(devices.get("system", ())), {})},
     }
 
 

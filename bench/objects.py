@@ -20,10 +20,10 @@ def make_pool(subject: Any, driver: str) -> str:
     return name
 
 
-def new(name: str, pool: str = "", project: str = "default") -> Request:
-    """A tiny instance that does not run."""
+def new(name: str, pool: str = "", project: str = "default", image: str = "tiny") -> Request:
+    """An instance that does not run."""
     root = {"root": {"type": "disk", "path": "/", "pool": pool}} if pool else {}
-    body = {"name": name, "source": {"type": "image", "alias": "tiny"}, "devices": root}
+    body = {"name": name, "source": {"type": "image", "alias": image}, "devices": root}
     return "POST", f"/1.0/instances?{urlencode({'project': project})}", body
 
 

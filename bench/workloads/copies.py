@@ -1,4 +1,4 @@
-"""Snapshots and copies of a tiny instance, in a pool on btrfs and in one of plain directories."""
+"""Snapshots and copies of an instance, tiny or Debian, in a pool on btrfs and in one of plain directories."""
 
 from typing import Any, ClassVar
 
@@ -14,13 +14,14 @@ class InPool(Workload):
     """A stopped instance in a pool of its own."""
 
     driver: ClassVar[str]
+    image: ClassVar[str]
     needs = ("act",)
     targets = {"incus": 0.6}
     samples = 3
 
     def prepare(self, subject: Any) -> None:
         """Make pool and instance."""
-        subject.act(*new(NAME, make_pool(subject, self.driver)))
+        subject.act(*new(NAME, make_pool(subject, self.driver), image=self.image))
 
     def finish(self, subject: Any) -> None:
         """Remove both."""
@@ -60,17 +61,30 @@ class Copy(InPool):
         return spent
 
 
-def on_each(driver: str) -> list[type[Workload]]:
-    """The three, in a pool of one driver."""
+class Delete(InPool):
+    """Of a copy; making that is not timed."""
+
+    def sample(self, subject: Any) -> float:
+        """Delete it."""
+        body = {"name": "bench-kk", "source": {"type": "copy", "source": NAME}}
+        subject.act("POST", "/1.0/instances", body)
+        return milliseconds(lambda: subject.act("DELETE", "/1.0/instances/bench-kk"))
+
+
+def on_each(driver: str, image: str) -> list[type[Workload]]:
+    """All of them, in a pool of one driver."""
+    ending = driver if image == "tiny" else f"{image}-{driver}"
     return [
         type(
-            f"{kind.__name__}In{driver}",
+            f"{kind.__name__}Of{image}In{driver}",
             (kind,),
-            {"name": f"{kind.__name__.lower()}-{driver}", "title": f"{kind.__name__} by API, tiny image ({driver})",
-             "driver": driver, "setting": f"pool-{driver}"},
+            {"name": f"{kind.__name__.lower()}-{ending}", "title": f"{kind.__name__} by API, {image} image ({driver})",
+             "driver": driver, "image": image, "setting": f"pool-{ending}"},
         )
-        for kind in (Snapshot, Restore, Copy)
+        for kind in (Snapshot, Restore, Copy, Delete)
     ]  # fmt: skip
 
 
-WORKLOADS = (*on_each("btrfs"), *on_each("dir"))
+WORKLOADS = tuple(
+    each for image in ("tiny", "debian") for driver in ("btrfs", "dir") for each in on_each(driver, image)
+)

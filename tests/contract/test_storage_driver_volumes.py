@@ -214,26 +214,69 @@ async def test_a_restore_does_not_wait_for_the_removal_of_what_was(filled: Subje
     removing, go_on = asyncio.Event(), asyncio.Event()
     trees = getattr(filled.driver, "trees", None)
     assert isinstance(trees, Trees)
-    remove = trees.remove
+    remove = trees.destroy
 
     async def slowly(path: Path) -> None:
-        if path.parent.name.endswith(".replaced"):
+        if path.name.endswith(".restored"):
             removing.set()
             await go_on.wait()
         await remove(path)
 
-    trees.remove = slowly  # type: ignore[method-assign]
+    trees.destroy = slowly  # type: ignore[assignment, method-assign]
     await filled.do(lambda op: filled.driver.restore_snapshot(op, volume, "s1"))
     await removing.wait()
     # Restored again meanwhile, and found by the next daemon if this one ends.
     await filled.do(lambda op: filled.driver.restore_snapshot(op, volume, "s1"))
     partial = filled.driver.place / "partial"
     assert len(await filled.host.files.names(partial)) == 2
-    await filled.again().clean()
+    successor = filled.again()
+    await successor.clean()
+    await successor.settled()
     assert await filled.host.files.names(partial) == ()
     go_on.set()
     await filled.driver.settled()
     assert await filled.picture() == (("v1",), (), filled.ids(BASE, TOP), (), ())
+
+
+async def test_a_deletion_does_not_wait_for_the_removal_of_files(filled: Subject) -> None:
+    volume, custom = await filled.volume(), await filled.custom()
+    await filled.do(lambda op: filled.driver.create_snapshot(op, volume, "s1"))
+    go_on = asyncio.Event()
+    trees = getattr(filled.driver, "trees", None)
+    assert isinstance(trees, Trees)
+    destroy = trees.destroy
+
+    async def slowly(path: Path) -> None:
+        await go_on.wait()
+        await destroy(path)
+
+    trees.destroy = slowly  # type: ignore[assignment, method-assign]
+    await filled.do(lambda op: filled.driver.delete_snapshot(op, volume, "s1"))
+    for each in (volume, custom):
+        await filled.do(lambda op, each=each: filled.driver.delete_volume(op, each))  # type: ignore[misc]
+    assert (await filled.driver.volumes(), await filled.driver.volumes("custom")) == ((), ())
+    assert len(await filled.host.files.names(filled.driver.place / "partial")) == 3
+    # A name is free at once, and the pool goes only with everything in it.
+    trees.destroy = destroy  # type: ignore[method-assign]
+    await filled.volume()
+    removal = asyncio.ensure_future(filled.do(filled.driver.delete_pool))
+    await asyncio.wait({removal}, timeout=0.05)
+    assert not removal.done()
+    go_on.set()
+    await removal
+    assert await filled.host.files.names(filled.directory) == ()
+
+
+async def test_what_others_put_among_incomplete_trees_stays(filled: Subject) -> None:
+    partial = filled.driver.place / "partial"
+    for name in ("theirs", "v7.new", "c2.0123.deleted", "0123456789abcdef"):
+        await filled.host.files.make_directory(partial / name / "data")
+    successor = filled.again()
+    await successor.clean()
+    await successor.settled()
+    assert await filled.host.files.names(partial) == ("theirs",)
+    assert partial / "theirs" in await successor.foreign()
+    await filled.host.files.remove_tree(partial / "theirs")
 
 
 async def test_a_mounted_volume_is_not_restored(filled: Subject) -> None:

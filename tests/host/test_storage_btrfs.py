@@ -129,6 +129,7 @@ async def test_subvolumes_made_inside_go_with_the_volume(driver: BtrfsDriver) ->
     await act(driver.host, lambda op: driver.create_snapshot(op, volume, "s1"))
     await act(driver.host, lambda op: driver.delete_volume(op, volume))
     assert await driver.volumes("custom") == ()
+    await driver.settled()
     assert os.listdir(driver.place / "partial") == []
 
 

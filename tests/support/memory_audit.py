@@ -126,9 +126,11 @@ async def _snapshots(world: World, records: Records) -> list[str]:
         f"snapshot of nothing: {each.key}" for each in records.instance_snapshots if each.instance.id not in known
     ]
     # What a deletion that has begun could not remove yet is removed by the next attempt, as all else of it.
-    gone = {f"{id}.deleted" for id in doomed | {record.id for record in records.instances if record.deleting}}
+    gone = doomed | {record.id for record in records.instances if record.deleting}
+    for pool in world.parts.services.pools:
+        await world.parts.services.pools.driver(pool.name).settled()
     partial = {name for pool in _pools(world) for name in await world.host.files.names(pool / "partial")}
-    return found + [f"incomplete: {name}" for name in sorted(partial - gone)]
+    return found + [f"incomplete: {name}" for name in sorted(partial) if name.partition(".")[0] not in gone]
 
 
 def _frozen(world: World, record: Instance) -> bool:

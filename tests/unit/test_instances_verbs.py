@@ -502,8 +502,9 @@ async def test_limits_files_and_commands_of_what_runs(world: World) -> None:
 async def test_a_deletion_that_failed_is_finished_by_the_next(world: World) -> None:
     instance = await world.create("web1")
     world.host.mounts.table.clear()
-    volume = world.directory / "pools/default/volumes" / instance.id
-    busy = world.host.files._find(volume / "upper")
+    logs = world.context.logs(instance)
+    await world.host.files.make_directory(logs)
+    busy = world.host.files._find(logs)
     busy.mounts.append(busy)
     operation = world.parts.services.instances.delete(Ref.default("web1"))
     await operation.wait(2)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from isola.errors import InUse, IsolaError
 from isola.host import Host
+from isola.storage.trash import is_own
 
 _UNFINISHED = re.compile(r"\.(partial|deleted)-.*")
 _OWN = {
@@ -30,9 +31,10 @@ async def foreign_files(host: Host, base: Path, directory: Path, own: Collection
     found: list[Path] = []
     for place in {directory, base} if base.is_relative_to(directory) else {directory}:
         known = {*_OWN_PLACES, *own, *((base.name,) if place != base else ())}
-        found += [place / name for name in await _names(host, place) if name not in known]
+        found += [place / name for name in await names_in(host, place) if name not in known]
     for part, names in _OWN.items():
-        found += [base / part / name for name in await _names(host, base / part) if not names.fullmatch(name)]
+        found += [base / part / name for name in await names_in(host, base / part) if not names.fullmatch(name)]
+    found += [base / "partial" / name for name in await names_in(host, base / "partial") if not is_own(name)]
     return sorted(found + await _below_mount_points(host, base / "mounts"))
 
 
@@ -40,11 +42,11 @@ async def _below_mount_points(host: Host, mounts: Path) -> list[Path]:
     """What is in the directories of mount points, without what is mounted on them."""
     found: list[Path] = []
     mounted = set(await host.mounts.below(mounts))
-    for name in await _names(host, mounts):
-        inside = await _names(host, mounts / name)
+    for name in await names_in(host, mounts):
+        inside = await names_in(host, mounts / name)
         found += [mounts / name / each for each in inside if each != "root"]
         root = mounts / name / "root"
-        found += [root / each for each in (await _names(host, root) if root not in mounted else ())]
+        found += [root / each for each in (await names_in(host, root) if root not in mounted else ())]
     return found
 
 
@@ -60,8 +62,9 @@ def refuse_foreign(pool: str, found: Sequence[Path]) -> None:
         )
 
 
-async def _names(host: Host, directory: Path) -> Sequence[str]:
+async def names_in(host: Host, directory: Path) -> Sequence[str]:
+    """Empty for what is not a directory."""
     try:
         return await host.files.names(directory)
-    except IsolaError:  # not a directory
+    except IsolaError:  # another program may have created anything
         return ()

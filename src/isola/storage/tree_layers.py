@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from isola.errors import NotFound
@@ -15,6 +14,8 @@ from isola.storage.layers import LayerStore, Step, Unpack
 
 _ALGORITHM = "sha256:"
 _MADE_OF = ".json"
+Discard = Callable[[Path], Awaitable[None]]
+"""Removes a tree in the background; its name is free on return."""
 
 
 class Trees:
@@ -40,6 +41,10 @@ class Trees:
         """A tree or any other file; no effect if it does not exist."""
         await self.host.files.remove_tree(path)
 
+    async def destroy(self, place: Path) -> None:
+        """A tree, or the directory of a volume with its trees; no effect if it does not exist."""
+        await self.remove(place)
+
     async def limit(self, path: Path, size: int | None) -> None:
         """Only called with a size by drivers with quotas."""
 
@@ -58,8 +63,11 @@ class TreeLayers(LayerStore):
     ``each`` also keeps the intermediate trees, so that images share common layers: useful if copies take no space.
     """
 
-    def __init__(self, host: Host, place: Path, pool: str, trees: Trees, *, each: bool = False) -> None:
+    def __init__(
+        self, host: Host, place: Path, pool: str, trees: Trees, discard: Discard, *, each: bool = False
+    ) -> None:
         super().__init__(host, place, pool)
+        self._discard = discard
         self._trees = trees
         self._each = each
 
@@ -122,12 +130,8 @@ class TreeLayers(LayerStore):
         await self._trees.remove(self._partial(step))
 
     async def _delete(self, id: str) -> None:
-        """Renames it first, because a tree under its own name must be complete."""
-        gone = self._trees.partial / f"{self._path(id).name}.deleted"
-        await self._trees.remove(gone)
-        with contextlib.suppress(NotFound):
-            await self.host.files.rename(self._path(id), gone)
-        await self._trees.remove(gone)
+        """Renamed first, because a tree under its own name must be complete."""
+        await self._discard(self._path(id))
         await self.host.files.remove_tree(self._note(id))
 
     def _path(self, id: str) -> Path:

@@ -8,7 +8,7 @@ Layout of a pool::
     custom/<id>/data           the same of a custom volume
     mounts/<id>...             mount points, with shifted ids
         descriptions/<id>.json     description of the instance, from which a lost record can be restored
-        partial/                   incomplete and partly removed files; emptied when the daemon starts
+        partial/                   incomplete and deleted trees, which are removed in the background
 
 Only root may enter ``layers``, ``volumes``, ``custom`` and ``partial``: they contain foreign setuid programs
 with real ids. A mount point can be traversed only by the root user of its instance.
@@ -16,16 +16,15 @@ with real ids. A mount point can be traversed only by the root user of its insta
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import ClassVar
 
-from isola.errors import InvalidInput, IsolaError, NotFound
+from isola.errors import InvalidInput, NotFound
 from isola.host import Host
 from isola.host.cancellation import finish
 from isola.host.mounts import BindMount
@@ -35,6 +34,7 @@ from isola.storage.driver import VolumeDriver
 from isola.storage.foreign import foreign_files
 from isola.storage.layers import LayerStore
 from isola.storage.place import clear_trial
+from isola.storage.trash import Trash
 from isola.storage.tree_layers import TreeLayers, Trees
 
 Fill = Callable[[Path], Awaitable[None]]
@@ -55,17 +55,17 @@ class TreeDriver(VolumeDriver):
         self.base = base or directory
         self._partial = self.base / "partial"
         self._mounts = self.base / "mounts"
-        self._discarding: set[asyncio.Task[None]] = set()
-        self._prepared: set[Path] = set()
-        """Complete copies of snapshots that are about to replace their volumes."""
+        self._prepared: dict[tuple[str, str], Path] = {}
+        """Complete copies of snapshots that are about to replace their volumes, by the ids of both."""
         self.trees = self._make_trees()
+        self._trash = Trash(host, self.trees)
         self.layers = self._make_layers()
 
     def _make_trees(self) -> Trees:
         return Trees(self.host, self._partial)
 
     def _make_layers(self) -> LayerStore:
-        return TreeLayers(self.host, self.base / "layers", self.pool.name, self.trees)
+        return TreeLayers(self.host, self.base / "layers", self.pool.name, self.trees, self._trash.discard)
 
     @property
     def place(self) -> Path:
@@ -102,7 +102,6 @@ class TreeDriver(VolumeDriver):
         return await foreign_files(self.host, self.base, self.directory, self.own_names)
 
     async def _delete_pool(self) -> None:
-        await self.settled()
         await self._delete_content()
         await self.host.files.remove_tree(self.directory)
         await self.host.files.flush(self.directory.parent)
@@ -111,10 +110,10 @@ class TreeDriver(VolumeDriver):
         await self._unmount_below(self.base)
         for name in ("volumes", "custom"):
             for id in await self.host.files.names(self.base / name):
-                await self._destroy(self.base / name / id)
+                await self.trees.destroy(self.base / name / id)
         for id in await self.host.files.names(self.base / "layers"):
             await self.trees.remove(self.base / "layers" / id)
-        await self._empty_partial()
+        await self._trash.empty()
         for name in ("layers", "volumes", "custom", "mounts", "partial", "descriptions"):
             await self.host.files.remove_tree(self.base / name)
         await self.host.files.flush(self.base)
@@ -125,14 +124,11 @@ class TreeDriver(VolumeDriver):
                 await self.host.mounts.unmount(mount)
 
     async def clean(self) -> None:
-        """Removes the content of ``partial``, and mounts that belong to no volume."""
-        for mount in await self.host.mounts.below(self._partial):
-            await self.host.mounts.unmount(mount)
-        await self._empty_partial()
+        """Removes incomplete and deleted trees, and mounts that belong to no volume."""
+        await self._trash.sweep()
 
-    async def _empty_partial(self) -> None:
-        for name in await self.host.files.names(self._partial):
-            await self._destroy(self._partial / name)
+    async def settled(self) -> None:
+        await self._trash.settled()
 
     async def space(self) -> Space:
         """Of the pool's file system."""
@@ -183,9 +179,10 @@ class TreeDriver(VolumeDriver):
 
     async def _build(self, volume: Volume, fill: Fill) -> None:
         """Build it in ``partial``, then rename it into place."""
-        partial, place = self._partial / volume.id, self._place(volume)
+        partial, place = self._partial / f"{volume.id}.new", self._place(volume)
         try:
-            await self._destroy(partial)
+            await self._trash.make_room()
+            await self.trees.destroy(partial)
             await self.host.files.make_directory(partial, mode=0o700)
             await fill(partial / self._data(volume).name)
             if volume.size is not None:
@@ -194,7 +191,7 @@ class TreeDriver(VolumeDriver):
             await self.trees.settle(partial)
             await self.host.files.rename(partial, place)
         except BaseException:
-            await finish(self._destroy(partial))
+            await finish(self.trees.destroy(partial))
             raise
 
     async def _furnish(self, volume: Volume, place: Path) -> None:
@@ -204,7 +201,7 @@ class TreeDriver(VolumeDriver):
         points = [point for point in await self.host.mounts.below(self._mounts) if self._is_of(point, volume)]
         for point in points:
             await self._hide(point)
-        await self._remove(self._place(volume))
+        await self._trash.discard(self._place(volume))
 
     async def _resize(self, volume: Volume, size: int | None) -> None:
         await self.trees.limit(self._data(volume), size)
@@ -223,16 +220,17 @@ class TreeDriver(VolumeDriver):
         await self._fill_snapshot(volume, id, self._data(volume), same_pool=True)
 
     async def _fill_snapshot(self, volume: Volume, id: str, tree: Path, same_pool: bool) -> None:
-        partial, target = self._partial / f"{volume.id}-{id}", self._tree(volume, id)
+        partial, target = self._partial / f"{volume.id}-{_checked(id)}.taken", self._tree(volume, id)
         try:
-            await self._destroy(partial)
+            await self._trash.make_room()
+            await self.trees.destroy(partial)
             await self.host.files.make_directory(partial, mode=0o700)
             await (self.trees.clone if same_pool else self.trees.copy)(tree, partial / "data")
             await self.trees.settle(partial)
             await self.host.files.make_directory(target.parent, mode=0o700)
             await self.host.files.rename(partial / "data", target)
         finally:
-            await finish(self._destroy(partial))
+            await finish(self.trees.destroy(partial))
         await self.host.files.flush(target.parent, target.parent.parent)
 
     async def _clone_snapshot(self, volume: Volume, id: str, source: Volume, snapshot: str | None) -> None:
@@ -241,66 +239,35 @@ class TreeDriver(VolumeDriver):
 
     async def _prepare_restore(self, volume: Volume, id: str) -> None:
         await self._require(volume, id)
-        partial = self._coming(volume, id)
+        await self._drop_prepared(volume, id)
+        partial = self._partial / f"{volume.id}.{self.host.clock.token(8)}.restored"
         try:
-            await self._destroy(partial)
+            await self._trash.make_room()
             await self.host.files.make_directory(partial, mode=0o700)
             await self.trees.clone(self._tree(volume, id), partial / "data")
             if volume.size is not None:
                 await self.trees.limit(partial / "data", volume.size)
             await self.trees.settle(partial)
         except BaseException:
-            await finish(self._destroy(partial))
+            await finish(self.trees.destroy(partial))
             raise
-        self._prepared.add(partial)
+        self._prepared[volume.id, id] = partial
 
     async def _drop_prepared(self, volume: Volume, id: str) -> None:
-        self._prepared.discard(self._coming(volume, id))
-        await self._destroy(self._coming(volume, id))
+        if (partial := self._prepared.pop((volume.id, id), None)) is not None:
+            self._trash.remove(partial)
 
     async def _restore(self, volume: Volume, id: str) -> None:
-        partial = self._coming(volume, id)
-        if partial not in self._prepared:
+        if (volume.id, id) not in self._prepared:
             await self._prepare_restore(volume, id)
-        self._prepared.discard(partial)
+        partial = self._prepared.pop((volume.id, id))
         try:
             await self.host.files.exchange(partial / "data", self._data(volume))
-        except BaseException:
-            await finish(self._destroy(partial))
-            raise
-        try:
-            await self._discard(partial)  # the previous content of the volume
-        except IsolaError as error:  # the restore has already succeeded
-            log.warning("The replaced contents of volume %s are removed at the next start: %s", volume.id, error)
-
-    async def _discard(self, place: Path) -> None:
-        """Removed in the background, which may take long for many files; by the next daemon if this one ends before."""
-        gone = self._partial / f"{self.host.clock.token(8)}.replaced"
-        try:
-            await self.host.files.rename(place, gone)
-        except IsolaError:  # without a name of its own a later restore would find it: removed at once
-            await self._destroy(place)
-            await self._destroy(gone)
-            return
-        task = asyncio.get_running_loop().create_task(self._destroy_quietly(gone), name=f"remove {gone.name}")
-        self._discarding.add(task)
-        task.add_done_callback(self._discarding.discard)
-
-    async def _destroy_quietly(self, place: Path) -> None:
-        try:
-            await self._destroy(place)
-        except IsolaError as error:
-            log.warning("%s is removed at the next start: %s", place, error)
-
-    async def settled(self) -> None:
-        while self._discarding:
-            await asyncio.wait(self._discarding)
-
-    def _coming(self, volume: Volume, id: str) -> Path:
-        return self._partial / f"{volume.id}.{_checked(id)}.restored"
+        finally:  # what it has now: the previous content of the volume, or the copy if this has failed
+            self._trash.remove(partial)
 
     async def _delete_snapshot(self, volume: Volume, id: str) -> None:
-        await self._remove_tree(self._tree(volume, _checked(id)))
+        await self._trash.discard(self._tree(volume, _checked(id)))
 
     @asynccontextmanager
     async def contents(
@@ -370,39 +337,6 @@ class TreeDriver(VolumeDriver):
 
     def _tree(self, volume: Volume, snapshot: str | None) -> Path:
         return self._data(volume) if snapshot is None else self._place(volume) / "snapshots" / _checked(snapshot)
-
-    async def _remove(self, place: Path) -> None:
-        """Rename it, then remove it; no effect if it does not exist."""
-        gone = self._partial / f"{place.name}.deleted"
-        await self._destroy(gone)
-        try:
-            await self.host.files.rename(place, gone)
-        except NotFound:
-            return
-        await self._destroy(gone)
-
-    async def _remove_tree(self, tree: Path) -> None:
-        gone = self._partial / f"{tree.name}.deleted"
-        await self._destroy(gone)
-        try:
-            await self.host.files.make_directory(gone, mode=0o700)
-            with suppress(NotFound):
-                await self.host.files.rename(tree, gone / "data")
-        finally:
-            await finish(self._destroy(gone))
-
-    async def _destroy(self, place: Path) -> None:
-        """Remove a volume's directory with its trees; no effect if it does not exist."""
-        for holder in (place / "snapshots", place):
-            for name in await self._names(holder):
-                await self.trees.remove(holder / name)
-        await self.trees.remove(place)
-
-    async def _names(self, directory: Path) -> Sequence[str]:
-        try:
-            return await self.host.files.names(directory)
-        except IsolaError:  # not a directory: created by a foreign program
-            return ()
 
 
 def _checked(id: str) -> str:

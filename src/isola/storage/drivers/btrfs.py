@@ -18,6 +18,7 @@ from isola.model.storage import Pool
 from isola.model.units import parse_size
 from isola.settings import Setting, Settings, text
 from isola.storage.capabilities import NOT_YET, Feature, StorageCapabilities
+from isola.storage.foreign import names_in
 from isola.storage.layers import LayerStore
 from isola.storage.place import clear_trial, require_empty, source_path, try_shifting
 from isola.storage.tree_layers import TreeLayers, Trees
@@ -64,6 +65,15 @@ class Subtrees(Trees):
         if not await self.host.subvolumes.delete(path):
             await self.host.files.remove_tree(path)
 
+    async def destroy(self, place: Path) -> None:
+        """A directory can only be removed without the subvolumes in it."""
+        if await self.host.subvolumes.delete(place):
+            return
+        for holder in (place / "snapshots", place):
+            for name in await names_in(self.host, holder):
+                await self.remove(holder / name)
+        await self.host.files.remove_tree(place)
+
     async def limit(self, path: Path, size: int | None) -> None:
         """By its quota group."""
         await self.host.subvolumes.limit(path, size)
@@ -108,7 +118,7 @@ class BtrfsDriver(TreeDriver):
         return Subtrees(self.host, self._partial)
 
     def _make_layers(self) -> LayerStore:
-        return TreeLayers(self.host, self.base / "layers", self.pool.name, self.trees, each=True)
+        return TreeLayers(self.host, self.base / "layers", self.pool.name, self.trees, self._trash.discard, each=True)
 
     @classmethod
     async def probe(cls, host: Host, trials: Path) -> Probe:

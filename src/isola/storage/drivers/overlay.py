@@ -23,6 +23,7 @@ from isola.host.mounts import BindMount, OverlayMount
 from isola.model.identity import IdRange
 from isola.model.storage import Pool, Volume
 from isola.storage.directory_pools import DirectoryDriver, without_quotas
+from isola.storage.foreign import names_in
 from isola.storage.layers import LayerStore
 from isola.storage.single_layers import SingleLayers
 
@@ -61,7 +62,7 @@ class OverlayDriver(DirectoryDriver):
 
     async def foreign(self) -> Sequence[Path]:
         """Also in the lower directory of volumes without layers, which is always empty."""
-        lower = [self._empty / name for name in await self._names(self._empty)]
+        lower = [self._empty / name for name in await names_in(self.host, self._empty)]
         return [*await super().foreign(), *lower]
 
     async def _delete_content(self) -> None:

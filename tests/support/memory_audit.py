@@ -46,7 +46,7 @@ async def differences(world: World) -> list[str]:
     doomed = {f"{r.idmap.base} {world.directory}/{r.id}" for r in instances if r.deleting}
     having = {f"{r.idmap.base} {world.directory}/{r.id}" for r in instances} - doomed
     found += _compare("id ranges claimed", claimed - doomed, having)
-    found += await _spoken_for(world, instances)
+    found += await _unreferenced(world, instances)
     cached = {name: {record.name: record for record in getattr(world.parts.records, name)} for name in _NAMED}
     stored = {name: {record.name: record for record in getattr(records, name)} for name in _NAMED}
     found += await _snapshots(world, records)
@@ -181,7 +181,7 @@ async def _layers(world: World, records: Records) -> list[str]:
     return found + [f"layer missing: {d}" for d in needed - here] + [f"layer too many: {d}" for d in here - known]
 
 
-async def _spoken_for(world: World, instances: list[Instance]) -> list[str]:
+async def _unreferenced(world: World, instances: list[Instance]) -> list[str]:
     """There are no intents, no objects without a record, and descriptions match the records."""
     found = [f"begun and not ended: {entry.key}" for entry in await world.store.range("/intents/")]
     found += [f"in no record: {each.id}" for each in world.context.unknown.values()]

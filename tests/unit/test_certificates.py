@@ -300,33 +300,33 @@ def test_connections_are_counted_by_address_and_by_ipv6_network() -> None:
     ceilings = Ceilings()
     admitted = [ceilings.admit("a") for _ in range(40)]
     assert admitted.count(True) == 32
-    ceilings.prove("a")
+    ceilings.untrusted_ended("a")
     assert ceilings.admit("a") and not ceilings.admit("a")
     assert ceilings.admit("b")
     ceilings.leave("a")
     for _ in range(32):
-        ceilings.prove("a")
+        ceilings.untrusted_ended("a")
         ceilings.leave("a")
-    ceilings.prove("b")
+    ceilings.untrusted_ended("b")
     ceilings.leave("b")
-    assert ceilings.open == 0 and not ceilings._each and not ceilings._unproven
+    assert ceilings.open == 0 and not ceilings._each and not ceilings._untrusted
 
 
 def test_of_all_that_are_not_trusted_yet_those_of_the_busiest_address_give_way() -> None:
     ceilings = Ceilings()
     for number in range(254):
-        assert ceilings.admit(f"10.0.{number}") and ceilings.crowding() is None
-    assert ceilings.admit("10.1.1.1") and ceilings.crowding() is None
-    assert ceilings.admit("10.1.1.1") and ceilings.crowding() is None
-    assert ceilings.admit("10.2.2.2") and ceilings.crowding() == "10.1.1.1"
-    ceilings.prove("10.1.1.1")
-    assert ceilings.crowding() is None
+        assert ceilings.admit(f"10.0.{number}") and ceilings.most_untrusted() is None
+    assert ceilings.admit("10.1.1.1") and ceilings.most_untrusted() is None
+    assert ceilings.admit("10.1.1.1") and ceilings.most_untrusted() is None
+    assert ceilings.admit("10.2.2.2") and ceilings.most_untrusted() == "10.1.1.1"
+    ceilings.untrusted_ended("10.1.1.1")
+    assert ceilings.most_untrusted() is None
 
 
 def test_connections_are_bounded_in_total() -> None:
     ceilings = Ceilings()
     assert sum(ceilings.admit(f"10.0.{number}") for number in range(3000)) == 2048
-    assert len(ceilings._each) == len(ceilings._unproven) == 2048
+    assert len(ceilings._each) == len(ceilings._untrusted) == 2048
 
 
 def test_a_server_certificate_names_its_hosts() -> None:

@@ -350,7 +350,7 @@ async def test_ends_are_kept_for_a_time_however_many_there_are(operations: Opera
 async def test_ends_that_were_asked_for_go_first_when_they_take_too_much(operations: Operations) -> None:
     first = await ended(operations, 4, 6 << 20)
     for operation in (first[2], first[1]):
-        operations.told(operation)
+        operations.mark_read(operation)
     (more,) = await ended(operations, 1, 12 << 20)
     assert {op.id for op in operations} == {first[0].id, first[1].id, first[3].id, more.id}
     (more,) = await ended(operations, 1, 12 << 20)

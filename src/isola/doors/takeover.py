@@ -1,4 +1,4 @@
-"""An HTTP connection that becomes a plain stream of bytes after ``101 Switching Protocols``."""
+"""Turns an HTTP connection into a stream of bytes after ``101 Switching Protocols``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class _Feed:
 
 
 class TakenOver:
-    """The connection. Buffers are bounded both ways: nothing is read from a client that does not read."""
+    """The connection. Both buffers are bounded: while the client does not read, nothing is read from it."""
 
     def __init__(self, response: web.StreamResponse, reader: asyncio.StreamReader) -> None:
         self.response = response

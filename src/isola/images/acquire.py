@@ -26,7 +26,7 @@ _NOTHING: Mapping[str, str] = {}
 
 
 class Acquire:
-    """The ways to add an image. ``build`` and ``import_files`` commit, each as an operation of its own."""
+    """Ways to add an image. ``build`` and ``import_files`` commit the operation that they are given."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Acquire:
         self._aliases = aliases
         self._record = record
         self._collect_garbage = collect_garbage
-        self._making: dict[Ref, asyncio.Future[None]] = {}
+        self._builds: dict[Ref, asyncio.Future[None]] = {}
 
     async def ensure(self, op: Operation, reference: Ref) -> Image:
         """The image of that name; a source builds it if it is missing. Concurrent callers share one build.
@@ -61,11 +61,11 @@ class Acquire:
             if (image := self._resolve(name)) is not None:
                 await self._aliases.point(reference, image.fingerprint, caller=op.caller)
                 return image
-            if (making := self._making.get(name)) is None:
+            if (build := self._builds.get(name)) is None:
                 return await self._make(op, source, name, reference)
             with op.step(f"Wait for image {name.name}"):
-                await asyncio.wait([making])
-            if not making.cancelled() and (error := making.exception()) is not None:
+                await asyncio.wait([build])
+            if not build.cancelled() and (error := build.exception()) is not None:
                 raise error
 
     async def build(
@@ -92,7 +92,7 @@ class Acquire:
                 made, public=public, auto_update=auto_update, project=project
             )
             await op.commit(lambda: self._record(image, aliases, op.caller))
-        _say(op, image)
+        _set_result(op, image)
         return image
 
     async def import_files(
@@ -126,7 +126,7 @@ class Acquire:
             image = replace(made, public=public, auto_update=auto_update, project=project)
             self._check_new(image.ref)  # another client may have uploaded the same image meanwhile
             await op.commit(lambda: self._record(image, aliases, op.caller))
-        _say(op, image)
+        _set_result(op, image)
         return image
 
     def check_aliases(self, project: str, names: Sequence[str], *, but: str = "") -> None:
@@ -151,8 +151,8 @@ class Acquire:
 
     async def _make(self, op: Operation, source: str, name: Ref, reference: Ref) -> Image:
         """Build it for all concurrent callers; if this caller is cancelled, a waiting one takes over."""
-        making: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._making[name] = making
+        build: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._builds[name] = build
         try:
             async with self._fetched(op, source, SourceRequest(name=name.name)) as made:
                 made = replace(made, project=name.project)  # noqa: PLW2901
@@ -160,12 +160,12 @@ class Acquire:
                 names = sorted({name.name, reference.name})
                 await op.effect("record image", lambda: finish(self._record(image, names, op.caller)))
         except Exception as error:
-            making.set_exception(error)
-            making.exception()  # marks the exception as retrieved, as there may be no other waiter
+            build.set_exception(error)
+            build.exception()  # retrieved, because asyncio logs an error if no other caller waits
             raise
         finally:
-            del self._making[name]
-            making.cancel()
+            del self._builds[name]
+            build.cancel()
         return image
 
     @asynccontextmanager
@@ -194,6 +194,6 @@ class Acquire:
         return NotFound(f"Image {reference.quoted} not found", remedy=remedy)
 
 
-def _say(op: Operation, image: Image) -> None:
+def _set_result(op: Operation, image: Image) -> None:
     op.resources = (image.entity,)
     op.update_metadata(fingerprint=image.fingerprint, size=image.size)

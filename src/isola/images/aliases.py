@@ -58,7 +58,7 @@ class Aliases:
         self.check_free(alias.ref)
         image = self._image(Ref(alias.project, alias.target))
         await self._records.add(alias.ref, replace(alias, target=image.fingerprint, type=image.type))
-        await self._told("created", alias.ref, caller)
+        await self._publish("created", alias.ref, caller)
 
     async def point(self, ref: Ref, fingerprint: str, *, caller: Caller = DAEMON) -> None:
         """Point an alias, new or existing, to this image."""
@@ -68,10 +68,10 @@ class Aliases:
             return
         new = Alias(ref.name, fingerprint, project=ref.project)
         await self._records.change(ref, lambda alias: replace(alias, target=fingerprint), otherwise=new)
-        await self._told("created" if held is None else "updated", ref, caller)
+        await self._publish("created" if held is None else "updated", ref, caller)
 
     async def update(self, ref: Ref, decide: Callable[[Alias], Alias], *, caller: Caller = DAEMON) -> None:
-        """Another target or description. Raises NotFound for the alias or the image."""
+        """Change target or description. Raises NotFound for the alias or the image."""
 
         def checked(alias: Alias) -> Alias:
             wanted = decide(alias)
@@ -79,26 +79,26 @@ class Aliases:
 
         self.get(ref)
         await self._records.change(ref, checked)
-        await self._told("updated", ref, caller)
+        await self._publish("updated", ref, caller)
 
     async def rename(self, old: Ref, name: str, *, caller: Caller = DAEMON) -> None:
         """Raises NotFound, AlreadyExists."""
         held, new = self._records.read(old), old.renamed(name)
         self.check_free(new)
         await self._records.rename(old, new, replace(held.value, name=name), at=held.revision)
-        await self._told("renamed", new, caller, old_name=old.name)
+        await self._publish("renamed", new, caller, old_name=old.name)
 
     async def remove(self, ref: Ref, *, caller: Caller = DAEMON) -> None:
         """Raises NotFound."""
         self.get(ref)
         await self._records.remove(ref)
-        await self._told("deleted", ref, caller)
+        await self._publish("deleted", ref, caller)
 
     async def remove_all_of(self, image: Ref, caller: Caller) -> None:
         """Delete the aliases of a deleted image."""
         for alias in [alias for alias in self._records if Ref(alias.project, alias.target) == image]:
             await self.remove(alias.ref, caller=caller)
 
-    async def _told(self, what: str, ref: Ref, caller: Caller, **context: str) -> None:
+    async def _publish(self, what: str, ref: Ref, caller: Caller, **context: str) -> None:
         await self._changed()
         self._events.lifecycle(f"image-alias-{what}", Entity.of(Kind.IMAGE_ALIAS, ref), caller=caller, **context)

@@ -24,7 +24,7 @@ HEADS = (*_RELEASE, _PACKAGES, *_PROGRAMS)
 _TOP = frozenset(
     ("bin", "boot", "dev", "etc", "home", "lib", "opt", "proc", "root", "run", "sbin", "sys", "usr", "var")
 )
-_FEWEST = 3
+_MIN_TOP = 3
 _MACHINES = {3: "i686", 21: "ppc64le", 22: "s390x", 40: "armv7l", 62: "x86_64", 183: "aarch64", 243: "riscv64"}
 _LINE = re.compile(r"([A-Z_]+)=([\"']?)([\w .+:~-]{1,100})\2", re.ASCII)
 _LATEST = 2**32
@@ -32,7 +32,7 @@ _LATEST = 2**32
 
 def describe(report: RepackReport, properties: Mapping[str, str]) -> Metadata:
     """The metadata; ``properties`` of the upload override it. Raises InvalidInput."""
-    if len(_TOP.intersection(report.top)) < _FEWEST:
+    if len(_TOP.intersection(report.top)) < _MIN_TOP:
         raise InvalidInput(
             "The archive has no metadata.yaml, and does not look like a root file system",
             evidence=f"at its top: {', '.join(report.top[:8])[:200]}",

@@ -29,7 +29,7 @@ class BuildProgress:
         self._step: Step | None = None
         self._packages = 0
 
-    def told(self, line: str) -> None:
+    def take_line(self, line: str) -> None:
         """Process one line."""
         for beginning, name in _STAGES:
             if line.startswith(beginning):

@@ -18,8 +18,8 @@ Progress = Callable[[int], None]
 _AT_ONCE = 4
 """Number of concurrent downloads; further ones wait."""
 _ATTEMPTS = 5
-"""Number of consecutive attempts with less than ``_WORTH_IT`` bytes."""
-_WORTH_IT = 1 << 20
+"""Number of consecutive attempts with less than ``_SUBSTANTIAL`` bytes."""
+_SUBSTANTIAL = 1 << 20
 _STALLED = 60.0
 """Seconds without data after which a connection counts as broken."""
 _LONGEST_PAUSE = 30.0
@@ -30,14 +30,14 @@ log = logging.getLogger(__name__)
 class _Waiter:
     source: BlobSource
     progress: Progress
-    told: int = 0
+    reported: int = 0
     failed: bool = False
 
     def reach(self, total: int) -> None:
         """Progress never decreases, even if a download restarts."""
-        if total > self.told:
-            self.progress(total - self.told)
-            self.told = total
+        if total > self.reported:
+            self.progress(total - self.reported)
+            self.reported = total
 
 
 @dataclass(eq=False)
@@ -64,15 +64,15 @@ class _LocalFailure(Exception):
 class Downloads:
     """Running downloads by digest."""
 
-    def __init__(self, host: Host, partials: Partials, settle: Callable[[str, Path], Awaitable[None]]) -> None:
+    def __init__(self, host: Host, partials: Partials, store: Callable[[str, Path], Awaitable[None]]) -> None:
         self._host = host
         self._partials = partials
-        self._settle = settle
+        self._store = store
         self._flights: dict[str, _Flight] = {}
-        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._slots = asyncio.Semaphore(_AT_ONCE)
 
     async def fetch(self, blob: Descriptor, source: BlobSource, progress: Progress) -> None:
-        """Download a blob, which the caller holds, to the store.
+        """Download a blob to the store; the caller has called ``hold`` for it.
 
         A running download of it is shared: it is cancelled with its last waiter, and continues from another waiter's
         ``source`` if one fails. Raises the last source's error, and InvalidInput if the content does not match the
@@ -103,7 +103,7 @@ class Downloads:
 
     async def _run(self, flight: _Flight) -> None:
         error: IsolaError = HostFailure("The download of this blob has no waiter left")
-        async with self._turns:
+        async with self._slots:
             await self._partials.prune(self._flights)
             while waiter := next((each for each in flight.waiters if not each.failed), None):
                 try:
@@ -124,7 +124,7 @@ class Downloads:
             await self._complete(flight, waiter, have if have <= flight.blob.size else 0)
             found, _ = await self._host.files.digest(self._partials.path(digest))
             if f"sha256:{found}" == digest:
-                await self._settle(digest, self._partials.path(digest))
+                await self._store(digest, self._partials.path(digest))
                 await self._partials.forget(digest)
                 return
             await self._partials.forget(digest)
@@ -148,7 +148,7 @@ class Downloads:
             except HostFailure as broken:
                 error = broken
             before, have = have, await self._partials.size(digest)
-            failures = 0 if have - before >= _WORTH_IT else failures + 1
+            failures = 0 if have - before >= _SUBSTANTIAL else failures + 1
             if have < size:
                 if failures >= _ATTEMPTS or waiter not in flight.waiters:
                     raise error

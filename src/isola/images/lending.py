@@ -1,4 +1,4 @@
-"""Image tokens: a client with the secret may download the image while the token's operation runs."""
+"""Image tokens: a client that has the secret may download the image while the token's operation runs."""
 
 from __future__ import annotations
 

@@ -128,11 +128,11 @@ class ImageLibrary:
 
     async def unknown(self) -> Mapping[str, int]:
         """Blobs of unknown origin with their sizes; they are kept until ``remove_unknown``."""
-        found = await self.store.unspoken(self._catalogue.blobs() | self._layers_in_use())
+        found = await self.store.unreferenced(self._catalogue.blobs() | self._layers_in_use())
         return {digest: await self._host.files.size(self.store.path(digest)) for digest in found}
 
     async def remove_unknown(self) -> None:
-        await self.store.let_go(sorted(await self.unknown()))
+        await self.store.mark_removable(sorted(await self.unknown()))
         await self.collect_garbage()
 
     def start_remove_unknown(self, *, caller: Caller = DAEMON) -> Operation:
@@ -142,7 +142,7 @@ class ImageLibrary:
             self._running(), "Remove unknown image-content", entity, lambda _: self.remove_unknown(), caller=caller
         )
 
-    # --- looking ------------------------------------------------------------------------------------------------
+    # --- reading --- ---------------------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Image]:
         return iter(self._records)
@@ -152,7 +152,7 @@ class ImageLibrary:
         return self._catalogue.get(ref)
 
     def resolve(self, reference: Ref) -> Image | None:
-        """The image with this alias, else with this fingerprint. Raises NotFound."""
+        """The image with this alias or fingerprint, or None. Raises InvalidInput for an ambiguous prefix."""
         alias = self._aliases.find(reference)
         return self._catalogue.find(reference.renamed(alias.target) if alias else reference)
 
@@ -215,7 +215,7 @@ class ImageLibrary:
         """Change an image's editable fields. Raises NotFound."""
         image = self.get(ref)
         await self._change(image, decide)
-        self._tell("updated", image, caller)
+        self._publish("updated", image, caller)
 
     async def used(self, ref: Ref) -> None:
         """Record the time of use; does nothing if it was deleted meanwhile.
@@ -236,18 +236,18 @@ class ImageLibrary:
             await op.commit(lambda: self._forget(image, op.caller))
         finally:
             if op.committed:  # committed: the rest is only cleanup
-                await finish(self._let_go(image))
+                await finish(self._clean_up(image))
 
     async def copy(
         self, op: Operation, ref: Ref, project: str, decide: Callable[[Image], Image], aliases: Sequence[str] = ()
     ) -> None:
         """Add the image to another project, or change it there, by ``decide``; the content is shared.
 
-        The caller holds the image's lock, so that the content stays. Raises NotFound, AlreadyExists for an alias.
+        The caller holds the image's lock, so the content is not deleted. Raises NotFound, AlreadyExists for an alias.
         """
         origin = self.get(ref)
         self._acquire.check_aliases(project, aliases, but=origin.fingerprint)
-        there = self._catalogue.find(Ref(project, origin.fingerprint))
+        existing = self._catalogue.find(Ref(project, origin.fingerprint))
         fresh = replace(
             origin,
             project=project,
@@ -259,16 +259,16 @@ class ImageLibrary:
         )
 
         async def record() -> None:
-            if there is not None:
-                await self._change(there, decide)
-                self._tell("updated", there, op.caller)
+            if existing is not None:
+                await self._change(existing, decide)
+                self._publish("updated", existing, op.caller)
             await self._record(decide(fresh), aliases, op.caller)
 
         await op.commit(record)
         op.resources = (fresh.entity,)
         op.update_metadata(fingerprint=origin.fingerprint, size=origin.size)
 
-    # --- as operations of their own -----------------------------------------------------------------------------
+    # --- as operations in the background --- --------------------------------------------------------------------------
 
     def start_build(
         self,
@@ -309,7 +309,7 @@ class ImageLibrary:
         project: str = DEFAULT_PROJECT,
         caller: Caller = DAEMON,
     ) -> Operation:
-        """``import_files`` in the background; ``scratch`` (where the files lie) is removed at its end.
+        """``import_files`` in the background; ``scratch``, the directory of the files, is removed at its end.
 
         Raises AlreadyExists, InvalidInput for the aliases.
         """
@@ -387,10 +387,9 @@ class ImageLibrary:
             raise NotFound("No image has these properties")
         return max(found, key=lambda image: image.created_at)
 
-    # --- names --------------------------------------------------------------------------------------------------
+    # --- aliases --- -----------------------------------------------------------------------------------------------
 
     def aliases(self) -> Iterator[Alias]:
-        """All names."""
         return iter(self._aliases)
 
     def alias(self, ref: Ref) -> Alias:
@@ -417,7 +416,7 @@ class ImageLibrary:
         """Raises NotFound."""
         await self._aliases.remove(ref, caller=caller)
 
-    # --- inside -------------------------------------------------------------------------------------------------
+    # --- private --- ----------------------------------------------------------------------------------------------
 
     async def _change(self, image: Image, decide: Callable[[Image], Image]) -> None:
         """Change the record. Raises NotFound if it was deleted meanwhile."""
@@ -428,20 +427,20 @@ class ImageLibrary:
         await self._catalogue.learn(image)
         if self._catalogue.find(image.ref) is None:
             await self._records.add(self._catalogue.key(image), image, allow=lambda: self._permit(image))
-            self._tell("created", image, caller)
+            self._publish("created", image, caller)
         for name in aliases:
             await self._aliases.point(Ref(image.project, name), image.fingerprint, caller=caller)
         await self._write_index()
 
     async def _forget(self, image: Image, caller: Caller) -> None:
-        await self.store.let_go(sorted(self._catalogue.blobs_of(image)))
+        await self.store.mark_removable(sorted(self._catalogue.blobs_of(image)))
         await self._records.remove(self._catalogue.key(image))
         await self._aliases.remove_all_of(image.ref, caller)
         self._catalogue.forget(image.fingerprint)
         await self._write_index()
-        self._tell("deleted", image, caller)
+        self._publish("deleted", image, caller)
 
-    async def _let_go(self, image: Image) -> None:
+    async def _clean_up(self, image: Image) -> None:
         if self._released is not None:
             await self._released(layer_keys(image.layers))
         await self.collect_garbage()
@@ -454,7 +453,7 @@ class ImageLibrary:
             except HostFailure as error:
                 log.warning("Could not write the image index: %s", error)
 
-    def _tell(self, what: str, image: Image, caller: Caller) -> None:
+    def _publish(self, what: str, image: Image, caller: Caller) -> None:
         self._events.lifecycle(f"image-{what}", image.entity, caller=caller)
 
     def _running(self) -> Operations:

@@ -43,7 +43,7 @@ def oci_image(
         Layer(layer.digest, LAYER_TYPES[layer.media_type], layer.size, diff_id)
         for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True)
     )
-    said = {**config.run.labels, **manifest.annotations}
+    labels = {**config.run.labels, **manifest.annotations}
     return Image(
         fingerprint=at.digest.removeprefix("sha256:"),
         manifest=at.digest,
@@ -54,6 +54,6 @@ def oci_image(
         uploaded_at=now,
         layers=layers,
         config=config.run,
-        properties={key: said[label] for label, key in _PROPERTIES.items() if said.get(label)},
+        properties={key: labels[label] for label, key in _PROPERTIES.items() if labels.get(label)},
         source=dict(source),
     )

@@ -64,16 +64,16 @@ def read_document(data: bytes, media_type: str = "") -> Manifest | Index:
     Raises InvalidInput, also if these contradict each other: two readers would see different images.
     """
     fields = Fields.parse(data, "manifest")
-    said = fields.text("mediaType", longest=255)
-    if said and media_type and said != media_type:
-        raise fields.wrong("mediaType", f"is {said[:80]}, though it was announced as {media_type[:80]}")
+    declared = fields.text("mediaType", longest=255)
+    if declared and media_type and declared != media_type:
+        raise fields.wrong("mediaType", f"is {declared[:80]}, though it was announced as {media_type[:80]}")
     if fields.number("schemaVersion") != 2:
         raise Unsupported(
             "The image manifest is not of schema version 2", remedy="push the image again with a current tool"
         )
     if "manifests" in fields and ("layers" in fields or "config" in fields):
         raise InvalidInput("The document is both an image index and an image manifest", field="manifest")
-    kind = said or media_type or (INDEX_TYPE if "manifests" in fields else MANIFEST_TYPE)
+    kind = declared or media_type or (INDEX_TYPE if "manifests" in fields else MANIFEST_TYPE)
     if kind in INDEX_TYPES:
         return _index(fields, kind)
     if kind in MANIFEST_TYPES:

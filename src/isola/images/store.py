@@ -43,11 +43,11 @@ class ContentStore:
         """Temporary files, on the same file system as the blobs; emptied by ``open``."""
         self._blobs = directory / "blobs" / "sha256"
         self._partials = Partials(host, directory / "partial", intents)
-        self.downloads = Downloads(host, self._partials, self.settle)
+        self.downloads = Downloads(host, self._partials, self.move_in)
         self._changing = asyncio.Lock()
         self._sweeping = asyncio.Lock()
         self._held: Counter[str] = Counter()
-        self._taken_since: set[str] = set()
+        self._added_since_sweep: set[str] = set()
 
     async def open(self) -> None:
         """Create the layout if it is missing, and delete temporary files of a previous daemon."""
@@ -98,15 +98,15 @@ class ContentStore:
                 return
         await self.host.files.write(self.directory / "index.json", data, mode=0o644, durable=False)
 
-    async def let_go(self, digests: Collection[str]) -> None:
-        """Release blobs: a sweep removes them once no image needs them. Durable across restarts."""
+    async def mark_removable(self, digests: Collection[str]) -> None:
+        """Record that a sweep may remove these blobs once no image needs them. Durable across restarts."""
         intent = Intent(f"{_INTENT}-{self.host.clock.token(8)}", _INTENT, digests=tuple(digests))
         await self.intents.begin(intent)
 
-    async def unspoken(self, named: Collection[str]) -> tuple[str, ...]:
+    async def unreferenced(self, named: Collection[str]) -> tuple[str, ...]:
         """Blobs that belong to no record, intent or intake."""
-        spoken_for = {*named, *self._held, *(d for each in self.intents.of_kind(_INTENT) for d in each.digests)}
-        return tuple(digest for digest in await self.digests() if digest not in spoken_for)
+        referenced = {*named, *self._held, *(d for each in self.intents.of_kind(_INTENT) for d in each.digests)}
+        return tuple(digest for digest in await self.digests() if digest not in referenced)
 
     async def sweep(
         self, named: Callable[[], Awaitable[Collection[str]]], needed: Collection[str] = frozenset()
@@ -116,9 +116,9 @@ class ContentStore:
         A later sweep removes those that were ``needed``.
         """
         async with self._sweeping:
-            self._taken_since = set(self._held)
+            self._added_since_sweep = set(self._held)
             intents = [intent for intent in self.intents.of_kind(_INTENT) if not self._held_any(intent)]
-            candidates = {digest for intent in intents for digest in intent.digests} - self._taken_since
+            candidates = {digest for intent in intents for digest in intent.digests} - self._added_since_sweep
             if not candidates:
                 return 0
             candidates &= set(await self.digests())
@@ -127,7 +127,7 @@ class ContentStore:
             for digest in sorted(candidates):
                 async with self._changing:
                     # Added again since the check: the importer relies on it, even if its intake is already closed.
-                    if digest in self._taken_since:
+                    if digest in self._added_since_sweep:
                         left.add(digest)
                     else:
                         await self.host.files.remove_tree(self.path(digest))
@@ -144,9 +144,9 @@ class ContentStore:
     def hold(self, digest: str) -> None:
         """Protect a blob, existing or to be added, from the sweep until ``release``."""
         self._held[digest] += 1
-        self._taken_since.add(digest)
+        self._added_since_sweep.add(digest)
 
-    async def settle(self, digest: str, temporary: Path) -> None:
+    async def move_in(self, digest: str, temporary: Path) -> None:
         """Move a temporary file to the path of a held blob, unless that exists already."""
         async with self._changing:
             if await self.has(digest):
@@ -232,7 +232,7 @@ class Intake:
     async def _take(self, digest: str, temporary: Path) -> None:
         try:
             await self._claim(digest)
-            await self._store.settle(digest, temporary)
+            await self._store.move_in(digest, temporary)
         except BaseException:
             await self._store.host.files.remove_tree(temporary)
             raise

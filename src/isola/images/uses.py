@@ -1,4 +1,4 @@
-"""What an image uses, by its record alone. Pure."""
+"""References of an image, computed from its record. Pure."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from isola.state.references import Used
 
 
 def uses(image: Image) -> Used:
-    """Its project."""
+    """The image's project."""
     return frozenset({project_entity(image.project)})
 
 
 def mentions(image: Image) -> Used:
-    """The layers that pools have unpacked of it, or will."""
+    """The image's layers, which pools may have unpacked."""
     return layers_entity(layer_keys(image.layers))

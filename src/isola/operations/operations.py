@@ -42,7 +42,7 @@ class Operations:
         self._all: dict[str, Operation] = {}
         self._ended: dict[str, int] = {}
         """Bytes of what has ended and no client has asked for yet, oldest first."""
-        self._told: dict[str, int] = {}
+        self._read: dict[str, int] = {}
         """Bytes of what has ended and was asked for, oldest question first."""
         self._kept = 0
         self._turns = Turns()
@@ -120,11 +120,11 @@ class Operations:
     def find(self, id: str) -> Operation | None:
         return self._all.get(id)
 
-    def told(self, operation: Operation) -> None:
-        """A client has been shown the operation; where that was its end, it is the first to be forgotten."""
-        size = self._ended.pop(operation.id, None) or self._told.pop(operation.id, None)
+    def mark_read(self, operation: Operation) -> None:
+        """A client has read the operation; if it has ended, it is one of the first to be dropped."""
+        size = self._ended.pop(operation.id, None) or self._read.pop(operation.id, None)
         if size is not None:
-            self._told[operation.id] = size
+            self._read[operation.id] = size
 
     def __iter__(self) -> Iterator[Operation]:
         return iter(list(self._all.values()))
@@ -150,12 +150,12 @@ class Operations:
         size = _BYTES_EACH + len(str(operation.metadata))
         self._ended[operation.id] = size
         self._kept += size
-        while self._kept > _KEEP_BYTES and len(self._told) + len(self._ended) > 1:
-            self._forget(next(iter(self._told or self._ended)))
+        while self._kept > _KEEP_BYTES and len(self._read) + len(self._ended) > 1:
+            self._forget(next(iter(self._read or self._ended)))
 
     def _forget(self, id: str) -> None:
         self._all.pop(id, None)
-        self._kept -= self._ended.pop(id, 0) + self._told.pop(id, 0)
+        self._kept -= self._ended.pop(id, 0) + self._read.pop(id, 0)
 
     def _publish(self, operation: Operation) -> None:
         if self._events.followed(EventKind.OPERATION):

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from isola.doors.rest.routing import Handler
 
 
-class Asked(TypedDict):
+class VerbArguments(TypedDict):
     """Keyword arguments of a use case's verb: the caller and the project."""
 
     caller: Caller
     project: str
 
 
-def asked(request: Request) -> Asked:
+def verb_arguments(request: Request) -> VerbArguments:
     """The caller and project of a request, as keyword arguments for a use case's verb."""
     return {"caller": request.caller, "project": request.project}
 
@@ -34,7 +34,7 @@ async def finished(request: Request, operation: Operation) -> None:
     await request.services.operations.finish(operation)
 
 
-def telling(
+def publishing(
     action: str,
     handler: Handler,
     about: Callable[[Request], dict[str, str]],

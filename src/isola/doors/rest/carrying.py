@@ -51,7 +51,7 @@ async def carry_pipes(channels: Channels, command: Command, data: Mapping[str, C
 
 
 async def carry_console(channels: Channels, console: Console, channel: Channel, stream: Stream) -> None:
-    """Serve a console until the client leaves, the instance stops or another client takes the console."""
+    """Serve a console until the client disconnects, the instance stops, or another client takes over."""
     output = Output(stream, channel.send)
     waits = [
         output.task,
@@ -70,13 +70,13 @@ async def carry_console(channels: Channels, console: Console, channel: Channel, 
 
 async def _typed(channels: Channels, command: Command, channel: Channel) -> None:
     if not await _from_channel(channel, command.stdin):
-        await _gone(channel)
+        await _wait_closed(channel)
     await _abandoned(channels, command, [])
 
 
 async def _abandoned(channels: Channels, command: Command, data: Sequence[Channel]) -> None:
     """Kill the command of a client that never connected control and has closed all its output channels."""
-    await asyncio.gather(*(_gone(channel) for channel in data))
+    await asyncio.gather(*(_wait_closed(channel) for channel in data))
     if not channels.connected("control"):
         await command.signal(_KILL)
 
@@ -106,13 +106,13 @@ async def _control(channels: Channels, command: Command) -> None:
     channel = await channels.get("control", None)
     while (message := await channel.receive()) is not None:
         try:
-            await _obey(command, message)
+            await _handle_control(command, message)
         except (IsolaError, ValueError, TypeError, AttributeError):
             continue  # a malformed control message is ignored
     await command.signal(_KILL)
 
 
-async def _obey(command: Command, message: bytes | str) -> None:
+async def _handle_control(command: Command, message: bytes | str) -> None:
     control = control_message(message)
     if control.get("command") == "window-resize":
         command.resize(*size_of(control))
@@ -143,7 +143,7 @@ async def _from_channel(channel: Channel, stream: Stream, *, close: bool = False
     return message is None
 
 
-async def _gone(channel: Channel) -> None:
+async def _wait_closed(channel: Channel) -> None:
     """Wait until the client has closed a channel; what it still sends is ignored."""
     while await channel.receive() is not None:
         pass

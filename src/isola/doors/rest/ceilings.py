@@ -1,4 +1,4 @@
-"""Limits of network connections: per address, for clients without a trusted certificate, and in total."""
+"""Limits on network connections: per address, for clients without a trusted certificate, and in total."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections import Counter
 _ALL = 2048
 _EACH = 512
 """Connections per address: a hundred commands at once need four or five each."""
-_UNPROVEN = 256
-_UNPROVEN_EACH = 32
+_UNTRUSTED = 256
+_UNTRUSTED_EACH = 32
 """Connections per address without a trusted certificate."""
 
 
@@ -30,31 +30,31 @@ class Ceilings:
 
     def __init__(self) -> None:
         self._each: Counter[str] = Counter()
-        self._unproven: Counter[str] = Counter()
+        self._untrusted: Counter[str] = Counter()
 
     def admit(self, who: str) -> bool:
         """Whether one more connection may be opened; if so it is counted, as not trusted yet."""
-        if self._each.total() >= _ALL or self._each[who] >= _EACH or self._unproven[who] >= _UNPROVEN_EACH:
+        if self._each.total() >= _ALL or self._each[who] >= _EACH or self._untrusted[who] >= _UNTRUSTED_EACH:
             return self._refused(who)
         self._each[who] += 1
-        self._unproven[who] += 1
+        self._untrusted[who] += 1
         return True
 
-    def crowding(self) -> str | None:
-        """The address with most untrusted connections, of which one has to give way; None: there is room for all.
+    def most_untrusted(self) -> str | None:
+        """The address with the most untrusted connections if there are too many, so that one must be closed; or None.
 
-        New connections are not refused for the number of all, or a few addresses would lock out trusted clients.
+        New connections are not refused because of this total, or a few addresses could lock out trusted clients.
         """
-        if self._unproven.total() <= _UNPROVEN:
+        if self._untrusted.total() <= _UNTRUSTED:
             return None
-        return max(self._unproven, key=self._unproven.__getitem__)
+        return max(self._untrusted, key=self._untrusted.__getitem__)
 
-    def prove(self, who: str) -> None:
-        """A connection has presented a trusted certificate, or is being closed: it does not count as untrusted."""
-        _less(self._unproven, who)
+    def untrusted_ended(self, who: str) -> None:
+        """A connection has presented a trusted certificate, or is being closed: it no longer counts as untrusted."""
+        _less(self._untrusted, who)
 
     def leave(self, who: str) -> None:
-        """A connection was closed, which is not counted as untrusted any more."""
+        """A connection was closed; ``untrusted_ended`` was called for it before."""
         _less(self._each, who)
 
     @property
@@ -63,7 +63,7 @@ class Ceilings:
         return self._each.total()
 
     def _refused(self, who: str) -> bool:
-        for counter in (self._each, self._unproven):  # a refused address must leave no entry behind
+        for counter in (self._each, self._untrusted):  # a refused address must leave no entry behind
             if not counter[who]:
                 del counter[who]
         return False

@@ -50,7 +50,7 @@ async def accept(request: Request) -> web.WebSocketResponse:
 
 
 def is_upgrade(request: Request) -> bool:
-    """Whether the client asks for a WebSocket."""
+    """Whether the client requests a WebSocket."""
     return request.http.headers.get("Upgrade", "").lower() == "websocket"
 
 

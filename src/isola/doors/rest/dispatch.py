@@ -45,7 +45,7 @@ class Dispatcher:
         self._refusals = Refusals(services.host.clock)
 
     async def answer(self, http: web.BaseRequest, caller: Caller) -> web.StreamResponse:
-        """Never raises but for cancellation."""
+        """Raises nothing but CancelledError and ConnectionError."""
         try:
             path, _, query = readable(http.raw_path, "path").partition("?")
             if http.method == "OPTIONS":  # a browser's preflight request; as in LXD the same for every path

@@ -28,7 +28,7 @@ _KEY = "core.https_address"
 _HANDSHAKE_SECONDS = 10.0
 _CLOSE_SECONDS = 1.0
 _RETRY_SECONDS = 10.0
-_SPENT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Https:
@@ -51,7 +51,7 @@ class Https:
         self._context: ssl.SSLContext | None = None
         self._retry: asyncio.Task[None] | None = None
         services.server.appliers.append(self._apply)
-        services.certificates.distrusted = self._cut
+        services.certificates.distrusted = self._disconnect
 
     async def open(self) -> None:
         """Listen as configured. An address that the host does not have yet is tried again periodically."""
@@ -60,11 +60,11 @@ class Https:
                 await self._listen(endpoint)
             except IsolaError as error:
                 log.error("The API is not served over the network yet, listening is tried again: %s", error)
-                self._retry = asyncio.ensure_future(self._try_again())
+                self._retry = asyncio.ensure_future(self._retry_listening())
 
     async def close(self) -> None:
         """Stop accepting connections, and close the open ones."""
-        self._stop_trying()
+        self._cancel_retry()
         self._stop_listening()
         self._http.pre_shutdown()
         await self._http.shutdown(_CLOSE_SECONDS)
@@ -77,10 +77,10 @@ class Https:
         old, new = _wanted(before), _wanted(after)
         if old == new and (self._listening or new is None):
             return
-        self._stop_trying()
+        self._cancel_retry()
         if new is None:
             self._stop_listening()
-            self._cut_all()
+            self._disconnect_all()
             return
         try:
             await self._listen(new)
@@ -99,7 +99,7 @@ class Https:
             raise
 
     async def _listen(self, endpoint: Endpoint) -> None:
-        """Open the new one, then close the old one."""
+        """Open the new listener, then close the old one."""
         if self._context is None:
             from isola.doors.rest.tls import ServerContext  # a daemon without a network port needs no cryptography
 
@@ -136,13 +136,13 @@ class Https:
         self._accepting, self._listening = [], []
         self._services.identity.addresses = ()
 
-    async def _try_again(self) -> None:
+    async def _retry_listening(self) -> None:
         while not self._listening and (endpoint := _wanted(self._services.server.config)):
             await asyncio.sleep(_RETRY_SECONDS)
             with contextlib.suppress(IsolaError):
                 await self._listen(endpoint)
 
-    def _stop_trying(self) -> None:
+    def _cancel_retry(self) -> None:
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
@@ -153,7 +153,7 @@ class Https:
             try:
                 link, peer = await loop.sock_accept(listener)
             except OSError as error:
-                if error.errno in _SPENT:
+                if error.errno in _EXHAUSTED:
                     log.warning("Cannot accept a connection: %s", error.strerror)
                     await asyncio.sleep(1)
                 continue
@@ -164,24 +164,24 @@ class Https:
             task = asyncio.ensure_future(self._arrive(link, who))
             self._arriving.add(task)
             self._untrusted[task] = who, partial(link.shutdown, socket.SHUT_RDWR)
-            task.add_done_callback(self._left)
-            if (crowding := self._ceilings.crowding()) is not None:
-                await self._make_way(crowding)
+            task.add_done_callback(self._ended)
+            if (address := self._ceilings.most_untrusted()) is not None:
+                await self._close_oldest(address)
 
-    async def _make_way(self, crowding: str) -> None:
+    async def _close_oldest(self, address: str) -> None:
         """Close the oldest untrusted connection of an address, and wait until its buffers are free again."""
-        task, close = next((task, close) for task, (who, close) in self._untrusted.items() if who == crowding)
-        self._known(task)
+        task, close = next((task, close) for task, (who, close) in self._untrusted.items() if who == address)
+        self._not_untrusted(task)
         with contextlib.suppress(OSError):
             close()
         await asyncio.wait([task], timeout=_CLOSE_SECONDS)
 
-    def _known(self, task: asyncio.Task[None]) -> None:
+    def _not_untrusted(self, task: asyncio.Task[None]) -> None:
         if (found := self._untrusted.pop(task, None)) is not None:
-            self._ceilings.prove(found[0])
+            self._ceilings.untrusted_ended(found[0])
 
-    def _left(self, task: asyncio.Task[None]) -> None:
-        self._known(task)
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._not_untrusted(task)
         self._arriving.discard(task)
 
     async def _arrive(self, link: socket.socket, who: str) -> None:
@@ -189,7 +189,7 @@ class Https:
         task = asyncio.current_task()
         assert task is not None
         try:
-            _watch_over(link)
+            _enable_keepalive(link)
             transport, protocol = await asyncio.get_running_loop().connect_accepted_socket(
                 self._http,
                 link,
@@ -202,7 +202,7 @@ class Https:
             fingerprint = _fingerprint(transport)
             self._open[protocol] = fingerprint
             if self._services.certificates.caller(fingerprint, who).trusted:
-                self._known(task)
+                self._not_untrusted(task)
             elif task in self._untrusted:
                 self._untrusted[task] = who, transport.abort
             try:
@@ -213,19 +213,19 @@ class Https:
             log.debug("A connection from %s failed: %s", who, error)
             link.close()
         finally:
-            self._known(task)
+            self._not_untrusted(task)
             self._ceilings.leave(who)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         protocol = request.protocol
         assert isinstance(protocol, NetworkProtocol)
-        protocol.asked = True
+        protocol.requested = True
         peer = request.transport.get_extra_info("peername") if request.transport else None
         address = str(Endpoint(peer[0], peer[1])) if peer else ""
         caller = self._services.certificates.caller(self._open.get(protocol, ""), address)
         return await self._answer(request, caller)
 
-    def _cut(self, fingerprint: str) -> None:
+    def _disconnect(self, fingerprint: str) -> None:
         """Close the connections of a client that has lost permissions; a response in progress is sent first.
 
         Its commands and consoles end too: their channels may be connections that have shown no certificate.
@@ -236,7 +236,7 @@ class Https:
             if theirs and operation.kind == "websocket" and operation.may_cancel:
                 operation.cancel()
 
-    def _cut_all(self) -> None:
+    def _disconnect_all(self) -> None:
         """Close all connections when the port is closed."""
         self._hang_up(self._open)
 
@@ -259,7 +259,7 @@ def _fingerprint(transport: asyncio.BaseTransport) -> str:
     return fingerprint(found) if found else ""
 
 
-def _watch_over(link: socket.socket) -> None:
+def _enable_keepalive(link: socket.socket) -> None:
     """Detect dead peers: TCP keepalive for idle connections, TCP_USER_TIMEOUT for unacknowledged data."""
     link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     link.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)

@@ -14,12 +14,12 @@ _BACKLOG = 1024
 def listen(endpoint: Endpoint) -> list[socket.socket]:
     """A listening socket; dual-stack for the wildcard address. Raises InUse, HostFailure."""
     if not endpoint.host:
-        return [_both(endpoint)]
+        return [_dual_stack(endpoint)]
     family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
     return [_bound(endpoint, family, endpoint.host, both=endpoint.host == "::")]
 
 
-def _both(endpoint: Endpoint) -> socket.socket:
+def _dual_stack(endpoint: Endpoint) -> socket.socket:
     try:
         return _bound(endpoint, socket.AF_INET6, "::", both=True)
     except HostFailure as error:

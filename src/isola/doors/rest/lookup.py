@@ -20,7 +20,7 @@ def instance_of(request: Request) -> Instance:
 
 
 def instances_of(request: Request) -> list[Instance]:
-    """The instances the request is about."""
+    """The instances that the request refers to."""
     required = _wanted_type(request)
     found = [instance for instance in request.services.instances if request.lists(instance.entity)]
     return found if required is None else [instance for instance in found if instance.type == required]

@@ -36,23 +36,23 @@ class Protocol(web.RequestHandler):
 class NetworkProtocol(Protocol):
     """A network connection: closed if no request arrives in time, or if it stays idle for long."""
 
-    __slots__ = ("_patience", "asked", "lost")
+    __slots__ = ("_first_request_timer", "lost", "requested")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """After the TLS handshake."""
         super().connection_made(transport)
-        self.asked = False
+        self.requested = False
         self.lost: Callable[[], object] = lambda: None
-        self._patience = asyncio.get_running_loop().call_later(_FIRST_REQUEST_SECONDS, self._hang_up)
+        self._first_request_timer = asyncio.get_running_loop().call_later(_FIRST_REQUEST_SECONDS, self._hang_up)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Closed by either side."""
-        self._patience.cancel()
+        self._first_request_timer.cancel()
         super().connection_lost(exc)
         self.lost()
 
     def _hang_up(self) -> None:
-        if not self.asked and self.transport is not None:
+        if not self.requested and self.transport is not None:
             self.transport.abort()
 
 

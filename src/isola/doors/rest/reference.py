@@ -26,7 +26,7 @@ Requests for features that are not offered get an error with the reason; the tab
 | --- | --- | --- |
 | `sync` | 200, 201 | done; the result is `metadata` |
 | `async` | 202 | started; `operation` is the path of the operation, `metadata` its present state |
-| `error` | 400 and above | refused or failed; `error` is a sentence for people, `metadata` is for programs |
+| `error` | 400 and above | refused or failed; `error` is a message for users, `metadata` is for programs |
 
 `metadata` of an error contains `code` (stable; programs should branch on it), `message`, `field` (the part of the
 request that is wrong, such as `config.limits.memory` or `devices.eth0.mtu`), `remedy` (what to do) and `evidence`. A

@@ -31,7 +31,7 @@ class Rendering:
         self._server: dict[tuple[str, str, bool, str], tuple[object, bytes]] = {}
 
     def server(self, caller: Caller, project: str) -> bytes:
-        """``GET /1.0`` for a trusted caller, as it is asked in a project."""
+        """``GET /1.0`` for a trusted caller in a project."""
         services = self._services
         warnings = pressure.warnings(services.host)
         key = (
@@ -75,7 +75,7 @@ class Rendering:
         """A list of instances."""
         read = self._services.instances.read
         data = b"[" + b",".join([self.one(read(instance.ref)) for instance in chosen]) + b"]"
-        self._forget_gone()
+        self._drop_deleted()
         return data
 
     async def full(self, instance: Instance, *, disk: bool) -> tuple[Instance, bytes]:
@@ -104,7 +104,7 @@ class Rendering:
             for instance, state in zip(chosen, states, strict=True)
             if (held := instances.again(instance)) is not None and (match is None or match(self.shape(held.value)))
         ]
-        self._forget_gone()
+        self._drop_deleted()
         return b"[" + b",".join(parts) + b"]"
 
     def _full(self, held: Versioned[Instance], state: InstanceState, snapshots: Sequence[InstanceSnapshot]) -> bytes:
@@ -112,7 +112,7 @@ class Rendering:
         more = (b',"backups":[],"snapshots":', taken, b',"state":', dumps(state_json(state)), b"}")
         return self.one(held)[:-1] + b"".join(more)
 
-    def _forget_gone(self) -> None:
+    def _drop_deleted(self) -> None:
         if len(self._kept) > 2 * len(self._services.instances) + 16:
             present = {instance.id for instance in self._services.instances}
             self._kept = {id: kept for id, kept in self._kept.items() if id in present}

@@ -1,4 +1,4 @@
-"""PUT and PATCH of root volumes: all of it belongs to the instance, and is changed there."""
+"""PUT and PATCH of root volumes, which can only be changed through their instances."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from isola.model.units import parse_size
 
 
 def require_unchanged(request: Request, fields: Fields, *, partial: bool) -> None:
-    """As LXD does, for clients that send back what they read. Raises InvalidInput, Unsupported, PreconditionFailed."""
+    """Accept unchanged fields, as LXD does, for clients that send back what they read.
+
+    Raises InvalidInput, Unsupported, PreconditionFailed."""
     instance = root_of(request)
     request.matching(root_volume_writable, lambda found: found)(instance)
     if fields.text("restore", ""):

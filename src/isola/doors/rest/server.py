@@ -29,7 +29,7 @@ _CREDENTIALS = struct.Struct("3i")
 
 
 class Door:
-    """An open door."""
+    """The listening server."""
 
     def __init__(
         self,
@@ -39,23 +39,23 @@ class Door:
         *,
         https: Https,
         path: Path,
-        mark: tuple[int, int],
+        inode: tuple[int, int],
     ) -> None:
         self.server = server
         self._https = https
         self.dispatcher = dispatcher
         self.http = http
         self._path = path
-        self._mark = mark
+        self._inode = inode
 
     async def close(self) -> None:
-        """Stop accepting requests, end waiting ones, and remove the socket unless it is another daemon's now."""
+        """Stop accepting requests, end waiting ones, and remove the socket unless another daemon has replaced it."""
         self.server.close()
         await self.dispatcher.close()
         self.http.pre_shutdown()
         await asyncio.gather(self.http.shutdown(_CLOSE_SECONDS), self._https.close())
         with suppress(FileNotFoundError):
-            if _mark_of(self._path) == self._mark:
+            if _inode_of(self._path) == self._inode:
                 self._path.unlink()
 
 
@@ -68,13 +68,13 @@ async def serve(services: Services, path: Path) -> Door:
         return await dispatcher.answer(request, _caller(request))
 
     http = SocketServer(handle)
-    # asyncio accepts up to ``backlog`` connections in a row. Without free file descriptors it would try and log each of
-    # them, and do nothing else. With a backlog of one that is a line per second.
+    # asyncio accepts up to ``backlog`` connections in a row. Without free file descriptors each attempt fails and is
+    # logged, and nothing else runs. A backlog of one reduces that to one line per second.
     server = await asyncio.get_running_loop().create_unix_server(http, sock=listener, backlog=1)
     listener.listen(_BACKLOG)
     https = Https(services, dispatcher.answer)
     await https.open()
-    return Door(server, http, dispatcher, https=https, path=path, mark=_mark_of(path))
+    return Door(server, http, dispatcher, https=https, path=path, inode=_inode_of(path))
 
 
 def _listen(path: Path) -> socket.socket:
@@ -112,7 +112,7 @@ def _require_stale(path: Path) -> None:
     raise HostFailure(f"Another daemon answers on {path}", remedy="stop it, or choose another directory")
 
 
-def _mark_of(path: Path) -> tuple[int, int]:
+def _inode_of(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_dev, status.st_ino
 

@@ -44,7 +44,7 @@ def other_home(request: Request, project: str) -> str:
 
 
 def target_home(request: Request, project: str) -> str:
-    """Where a volume is to come. Raises Forbidden too where that project shares those of one it may not change."""
+    """The same for the project of a new volume. Raises Forbidden if the caller may not change the shared volumes."""
     home = other_home(request, project)
     if reason := refusal_of_shared(request.caller, project or request.project, home):
         raise Forbidden(reason, field="project")

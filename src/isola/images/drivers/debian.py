@@ -187,7 +187,7 @@ class DebianSource(ImageSource):
         argv = recipe.argv(work=str(work), target=str(target), setup=str(setup))
         progress = BuildProgress(op)
         try:
-            await self.host.processes.run(argv, env=environment, timeout=_TIMEOUT, on_line=progress.told)
+            await self.host.processes.run(argv, env=environment, timeout=_TIMEOUT, on_line=progress.take_line)
         except CommandFailed as error:
             progress.end(error)
             raise _explained(error) from error
@@ -209,8 +209,8 @@ class DebianSource(ImageSource):
 def _explained(error: CommandFailed) -> CommandFailed:
     """The error lines of apt and mmdebstrap, each with the line before it, instead of the end of the log."""
     lines = error.evidence.splitlines()
-    told = [number for number, line in enumerate(lines) if line.startswith(("E:", "W:", "Err:", "dpkg: error"))]
-    shown = sorted({*told, *(number - 1 for number in told[:1] if number)})
+    errors = [number for number, line in enumerate(lines) if line.startswith(("E:", "W:", "Err:", "dpkg: error"))]
+    shown = sorted({*errors, *(number - 1 for number in errors[:1] if number)})
     evidence = "\n".join(lines[number] for number in shown) or error.evidence
     remedy = next((remedy for what, remedy in _REMEDIES.items() if what in evidence), _REMEDY)
     return CommandFailed(["mmdebstrap"], error.status, evidence, remedy=remedy)

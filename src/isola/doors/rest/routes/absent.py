@@ -1,4 +1,4 @@
-"""Kinds of the API of which this server never has any: cluster members."""
+"""Clustering, which is not offered: empty lists and errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ async def none(request: Request) -> web.StreamResponse:
 
 
 async def missing(request: Request) -> web.StreamResponse:
-    """404: there is none."""
+    """404: there are no cluster members."""
     raise NotFound(f"{request.parameters['id'][:80]!r} not found")
 
 

@@ -29,12 +29,12 @@ async def add(request: Request) -> web.StreamResponse:
     """Trust a certificate, create a token (``token``), or use one (``trust_token``; in LXD 5.0 ``password``)."""
     caller = request.caller
     if not caller.trusted:
-        return await _come(request, await _strangers_fields(request))
+        return await _add_itself(request, await _untrusted_fields(request))
     fields = await request.fields()
     if not caller.admin:
         raise Forbidden("Only callers that are not restricted to projects may add certificates")
     if fields.boolean("token"):
-        return await _give_token(request, fields)
+        return await _create_token(request, fields)
     if not fields.text("certificate", ""):
         if caller.credential is Credential.CERTIFICATE:
             raise AlreadyExists("Certificate already in trust store", field="certificate")
@@ -43,16 +43,16 @@ async def add(request: Request) -> web.StreamResponse:
             field="certificate",
             remedy="send a certificate, or set token to create a token",
         )
-    asked = _asked(fields)
+    requested = _requested(fields)
     added = await request.services.certificates.add(
-        _certificate(asked, fields.text("certificate")), caller=request.caller
+        _certificate(requested, fields.text("certificate")), caller=request.caller
     )
     return created(f"/1.0/certificates/{added.fingerprint}")
 
 
-async def _come(request: Request, fields: Fields) -> web.StreamResponse:
+async def _add_itself(request: Request, fields: Fields) -> web.StreamResponse:
     """An untrusted client with a token or the password: only the certificate proven in the handshake is added."""
-    found = _shown(request)
+    found = _presented(request)
     text = fields.text("trust_token", "") or fields.text("password", "")
     if not text:
         raise Forbidden("A token is required", remedy="create one on the server")
@@ -70,16 +70,16 @@ async def _granted(request: Request, fields: Fields, text: str) -> TokenRequest:
     return TokenRequest(name=fields.text("name", ""))
 
 
-async def _give_token(request: Request, fields: Fields) -> web.StreamResponse:
+async def _create_token(request: Request, fields: Fields) -> web.StreamResponse:
     services = request.services
     if not services.identity.addresses or services.identity.pair is None:
         raise Conflict("The server is not served over the network", remedy="set core.https_address first")
-    asked = _asked(fields)
-    if asked.type not in tuple(CertificateType):
-        raise InvalidInput(f"Unknown type {asked.type[:40]!r}", field="type")
-    services.certificates.checked_projects(asked.projects)
+    requested = _requested(fields)
+    if requested.type not in tuple(CertificateType):
+        raise InvalidInput(f"Unknown type {requested.type[:40]!r}", field="type")
+    services.certificates.checked_projects(requested.projects)
     operation = services.tokens.give(
-        asked,
+        requested,
         fingerprint=services.identity.fingerprint,
         addresses=services.identity.addresses,
         expires_at=_expires_at(request),
@@ -87,7 +87,7 @@ async def _give_token(request: Request, fields: Fields) -> web.StreamResponse:
     return background(operation)
 
 
-def _asked(fields: Fields) -> TokenRequest:
+def _requested(fields: Fields) -> TokenRequest:
     if fields.text("password", "") or fields.text("trust_token", ""):
         raise InvalidInput("The caller is trusted already and needs no token", field="trust_token")
     return TokenRequest(
@@ -99,8 +99,10 @@ def _asked(fields: Fields) -> TokenRequest:
     )
 
 
-def _certificate(asked: TokenRequest, text: str) -> Certificate:
-    return Certificate("", text, asked.name, asked.type, asked.restricted, asked.projects, asked.description)
+def _certificate(requested: TokenRequest, text: str) -> Certificate:
+    return Certificate(
+        "", text, requested.name, requested.type, requested.restricted, requested.projects, requested.description
+    )
 
 
 def _expires_at(request: Request) -> datetime | None:
@@ -120,7 +122,7 @@ def _secret(text: str) -> str:
     return secret if isinstance(secret, str) else ""
 
 
-async def _strangers_fields(request: Request) -> Fields:
+async def _untrusted_fields(request: Request) -> Fields:
     try:
         async with asyncio.timeout(_UNTRUSTED_SECONDS):
             return parse_object(await request.body(_UNTRUSTED_BYTES))
@@ -128,7 +130,7 @@ async def _strangers_fields(request: Request) -> Fields:
         raise TimedOut("The request takes too long") from None
 
 
-def _shown(request: Request) -> str:
+def _presented(request: Request) -> str:
     """The client's TLS certificate, base64 of DER as in the API. Raises Forbidden if there is none."""
     transport = request.http.transport
     tls = transport.get_extra_info("ssl_object") if transport is not None else None

@@ -21,14 +21,14 @@ _ROOT = "/1.0/certificates"
 
 
 async def list_all(request: Request) -> web.StreamResponse:
-    """Paths, or certificates; those restricted to projects see their own."""
+    """Paths, or certificates; clients that are restricted to projects see their own."""
     visible = [each for each in request.services.certificates if may_see(request.caller, each)]
     shapes = select([certificate_json(each) for each in visible], request.query.get("filter", ""))
     return sync(shapes if request.recursion else [f"{_ROOT}/{shape['fingerprint']}" for shape in shapes])
 
 
 async def get(request: Request) -> web.StreamResponse:
-    """One certificate, by its fingerprint or the beginning of it."""
+    """One certificate, by its fingerprint or a prefix of it."""
     found = _find(request)
     return sync(certificate_json(found), etag=writable(found))
 
@@ -52,7 +52,7 @@ async def put(request: Request) -> web.StreamResponse:
 
 
 async def patch(request: Request) -> web.StreamResponse:
-    """Change some of it."""
+    """Change some fields."""
     fields = await request.fields()
     return await _update(request, lambda found: _patched(found, fields))
 

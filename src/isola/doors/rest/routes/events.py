@@ -24,11 +24,11 @@ async def follow(request: Request) -> web.StreamResponse:
     """Send events until the client closes, or is too slow to keep up."""
     if not is_upgrade(request):
         raise InvalidInput("A WebSocket is expected", field="Upgrade", remedy="send the upgrade headers")
-    asked = [kind for kind in request.query.get("type", "").split(",") if kind] or list(_KINDS)
-    for kind in asked:
+    types = [kind for kind in request.query.get("type", "").split(",") if kind] or list(_KINDS)
+    for kind in types:
         if kind not in _KINDS:
             raise InvalidInput(f"Unknown type {kind[:40]!r}", field="type", remedy=f"use {', '.join(_KINDS)}")
-    kinds = [EventKind(kind) for kind in asked]
+    kinds = [EventKind(kind) for kind in types]
     everywhere = request.everywhere
     if not everywhere and not request.caller.may_use(request.project):
         raise Forbidden("The caller is not allowed in this project")
@@ -37,7 +37,7 @@ async def follow(request: Request) -> web.StreamResponse:
     try:
         socket = await accept(request)
         try:
-            await _pass_on(socket, subscription, request.caller)
+            await _serve(socket, subscription, request.caller)
         finally:
             request.sockets.discard(socket)
     finally:
@@ -45,9 +45,9 @@ async def follow(request: Request) -> web.StreamResponse:
     return socket
 
 
-async def _pass_on(socket: web.WebSocketResponse, subscription: Subscription, caller: Caller) -> None:
+async def _serve(socket: web.WebSocketResponse, subscription: Subscription, caller: Caller) -> None:
     sending = asyncio.ensure_future(_send_all(socket, subscription, caller))
-    listening = asyncio.ensure_future(_until_gone(socket))
+    listening = asyncio.ensure_future(_until_closed(socket))
     try:
         await asyncio.wait([sending, listening], return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -70,7 +70,7 @@ def _may_see(caller: Caller, event: Event) -> bool:
     return caller.admin or (caller.may_use(event.project) and event.kind is not EventKind.LOGGING)
 
 
-async def _until_gone(socket: web.WebSocketResponse) -> None:
+async def _until_closed(socket: web.WebSocketResponse) -> None:
     while (await socket.receive()).type in (WSMsgType.TEXT, WSMsgType.BINARY):
         pass
 

@@ -29,7 +29,7 @@ async def list_all(request: Request) -> web.StreamResponse:
 
 
 async def create(request: Request) -> web.StreamResponse:
-    """A new alias. The image must be there."""
+    """Create an alias of an existing image."""
     fields = await request.fields()
     images = request.services.images
     ref = request.ref(alias_name(fields.text("name")), Kind.IMAGE_ALIAS)
@@ -68,7 +68,7 @@ async def patch(request: Request) -> web.StreamResponse:
 
 
 async def rename(request: Request) -> web.StreamResponse:
-    """Give it another name."""
+    """Rename an alias."""
     fields = await request.fields()
     alias = _find(request)
     new = alias_name(fields.text("name"))
@@ -77,7 +77,7 @@ async def rename(request: Request) -> web.StreamResponse:
 
 
 async def delete(request: Request) -> web.StreamResponse:
-    """Delete it; the image stays."""
+    """Delete an alias; the image stays."""
     await request.services.images.remove_alias(_find(request).ref, caller=request.caller)
     return sync()
 

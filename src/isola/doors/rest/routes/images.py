@@ -35,14 +35,14 @@ async def list_all(request: Request) -> web.StreamResponse:
 
 
 async def get(request: Request) -> web.StreamResponse:
-    """One image, by fingerprint or the beginning of one."""
+    """One image, by its fingerprint or a prefix of it."""
     image = _visible(request)
     aliases = by_target(request.services.images.aliases())
     return sync(image_json(image, aliases.get(image.ref, ())), etag=writable(image))
 
 
 async def put(request: Request) -> web.StreamResponse:
-    """Replace properties, publicity, profiles, expiry."""
+    """Replace properties, ``public``, ``auto_update``, profiles and expiry."""
     fields = await request.fields()
     return await _update(
         request,
@@ -58,7 +58,7 @@ async def put(request: Request) -> web.StreamResponse:
 
 
 async def patch(request: Request) -> web.StreamResponse:
-    """Change some of them; an empty property is removed."""
+    """Change some fields; an empty property is removed."""
     fields = await request.fields()
 
     def merge(image: Image) -> Image:
@@ -76,12 +76,12 @@ async def patch(request: Request) -> web.StreamResponse:
 
 
 async def delete(request: Request) -> web.StreamResponse:
-    """Start deleting; instances keep the content they need."""
+    """Start deleting an image; instances keep the content that they need."""
     return background(request.services.images.start_delete(_find(request).ref, caller=request.caller))
 
 
 async def export(request: Request) -> web.StreamResponse:
-    """The bytes the fingerprint is computed of, unchanged: one file, or metadata and root file system."""
+    """The files from which the fingerprint is computed, unchanged: one, or metadata and root file system."""
     image = _visible(request)
     files = request.services.images.export(image.ref)
     if request.http.method != "HEAD":

@@ -1,4 +1,4 @@
-"""What instances do not have yet: backups."""
+"""Backups of instances, which are not offered yet."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
-from isola.doors.rest.acting import telling
+from isola.doors.rest.acting import publishing
 from isola.doors.rest.answers import SYNC, dumps, sync
 from isola.doors.rest.lookup import instance_of
 from isola.doors.rest.request import Request
@@ -30,7 +30,7 @@ async def get(request: Request) -> web.StreamResponse:
     async with request.services.instances.files(instance_of(request).ref) as root:
         entry = await root.stat(path, follow=False)
         if request.http.method == "HEAD":
-            return _look(entry)
+            return _head(entry)
         if entry.kind == "directory":
             return await _list(request, root, path, entry)
         if entry.kind == "symlink":
@@ -79,7 +79,7 @@ async def delete(request: Request) -> web.StreamResponse:
     return sync()
 
 
-def _look(entry: Entry) -> web.StreamResponse:
+def _head(entry: Entry) -> web.StreamResponse:
     """The response to ``HEAD``: type and size without content."""
     more = {"Content-Type": _RAW, "Content-Length": str(entry.size)} if entry.kind == "file" else {}
     return web.Response(headers=_headers(entry) | more)
@@ -181,13 +181,13 @@ def _target(data: bytes) -> str:
     return target
 
 
-def _told(request: Request) -> dict[str, str]:
+def _context(request: Request) -> dict[str, str]:
     return {"path": _path(request)}
 
 
 _FILES = "/1.0/instances/{name}/files"
 ROUTES = in_every_tree(
-    ("GET", _FILES, telling("instance-file-retrieved", get, _told), Permission.OPERATE),
-    ("POST", _FILES, telling("instance-file-pushed", post, _told), Permission.OPERATE),
-    ("DELETE", _FILES, telling("instance-file-deleted", delete, _told), Permission.OPERATE),
+    ("GET", _FILES, publishing("instance-file-retrieved", get, _context), Permission.OPERATE),
+    ("POST", _FILES, publishing("instance-file-pushed", post, _context), Permission.OPERATE),
+    ("DELETE", _FILES, publishing("instance-file-deleted", delete, _context), Permission.OPERATE),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from isola.doors.rest.acting import telling
+from isola.doors.rest.acting import publishing
 from isola.doors.rest.addresses import in_project
 from isola.doors.rest.answers import sync
 from isola.doors.rest.lookup import instance_of
@@ -54,7 +54,7 @@ def _file(request: Request) -> str:
     return request.parameters["file"] if output is None else _OUTPUTS + output
 
 
-def _told(request: Request) -> dict[str, str]:
+def _context(request: Request) -> dict[str, str]:
     return {"file": _file(request)}
 
 
@@ -63,8 +63,8 @@ _OUTPUT = "/1.0/instances/{name}/logs/exec-output/{output...}"
 ROUTES = in_every_tree(
     ("GET", "/1.0/instances/{name}/logs", list_all, Permission.VIEW),
     ("GET", "/1.0/instances/{name}/logs/exec-output", list_outputs, Permission.OPERATE),
-    ("GET", _OUTPUT, telling("instance-log-retrieved", get, _told), Permission.OPERATE),
-    ("DELETE", _OUTPUT, telling("instance-log-deleted", delete, _told), Permission.OPERATE),
-    ("GET", _FILE, telling("instance-log-retrieved", get, _told), Permission.VIEW),
-    ("DELETE", _FILE, telling("instance-log-deleted", delete, _told), Permission.OPERATE),
+    ("GET", _OUTPUT, publishing("instance-log-retrieved", get, _context), Permission.OPERATE),
+    ("DELETE", _OUTPUT, publishing("instance-log-deleted", delete, _context), Permission.OPERATE),
+    ("GET", _FILE, publishing("instance-log-retrieved", get, _context), Permission.VIEW),
+    ("DELETE", _FILE, publishing("instance-log-deleted", delete, _context), Permission.OPERATE),
 )

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from isola.doors.rest.acting import finished, telling
+from isola.doors.rest.acting import finished, publishing
 from isola.doors.rest.answers import sync
 from isola.doors.rest.lookup import instance_of
 from isola.doors.rest.reading import Fields
@@ -123,12 +123,12 @@ def _telling_of_one(request: Request) -> bool:
 
 
 _METADATA, _TEMPLATES = "/1.0/instances/{name}/metadata", "/1.0/instances/{name}/metadata/templates"
-_READ = telling("instance-metadata-retrieved", get, lambda request: {})
-_PUT = telling("instance-metadata-updated", put, lambda request: {})
-_PATCH = telling("instance-metadata-updated", patch, lambda request: {})
-_READ_TEMPLATE = telling("instance-metadata-template-retrieved", templates, _about_template, only=_telling_of_one)
-_WRITE = telling("instance-metadata-template-created", put_template, _about_template)
-_DELETE = telling("instance-metadata-template-deleted", delete_template, _about_template)
+_READ = publishing("instance-metadata-retrieved", get, lambda request: {})
+_PUT = publishing("instance-metadata-updated", put, lambda request: {})
+_PATCH = publishing("instance-metadata-updated", patch, lambda request: {})
+_READ_TEMPLATE = publishing("instance-metadata-template-retrieved", templates, _about_template, only=_telling_of_one)
+_WRITE = publishing("instance-metadata-template-created", put_template, _about_template)
+_DELETE = publishing("instance-metadata-template-deleted", delete_template, _about_template)
 
 ROUTES = in_every_tree(
     ("GET", _METADATA, _READ, Permission.VIEW),

@@ -31,13 +31,13 @@ async def sftp(request: Request) -> web.StreamResponse:
     await asyncio.to_thread(importlib.import_module, _LIBRARY)
     async with request.services.instances.files_session(instance.ref) as session:
         connection = await take_over(request.http, "sftp")
-        await _serve(connection, session, partial(_tell, request, instance))
+        await _serve(connection, session, partial(_publish, request, instance))
     return connection.response
 
 
-async def _serve(connection: TakenOver, session: FilesSession, tell: Callable[[str, str], None]) -> None:
+async def _serve(connection: TakenOver, session: FilesSession, publish: Callable[[str, str], None]) -> None:
     serving = importlib.import_module(_LIBRARY)
-    work = asyncio.ensure_future(serving.serve(connection, session.root, tell))
+    work = asyncio.ensure_future(serving.serve(connection, session.root, publish))
     over = asyncio.ensure_future(session.over.wait())
     try:
         await asyncio.wait([work, over], return_when=asyncio.FIRST_COMPLETED)
@@ -50,7 +50,7 @@ async def _serve(connection: TakenOver, session: FilesSession, tell: Callable[[s
         log.error("An SFTP session failed unexpectedly", exc_info=error)  # too late for an HTTP error
 
 
-def _tell(request: Request, instance: Instance, action: str, path: str) -> None:
+def _publish(request: Request, instance: Instance, action: str, path: str) -> None:
     events = request.services.events
     events.lifecycle(f"instance-file-{action}", instance.entity, caller=request.caller, path=path)
 

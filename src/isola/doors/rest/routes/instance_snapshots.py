@@ -33,7 +33,7 @@ async def list_all(request: Request) -> web.StreamResponse:
 
 
 async def create(request: Request) -> web.StreamResponse:
-    """Begin to take one; without a name by ``snapshots.pattern``."""
+    """Start taking a snapshot; its default name follows ``snapshots.pattern``."""
     fields = await request.fields()
     expires_at = fields.time("expires_at")
     operation = request.services.instances.snapshots.create(
@@ -55,14 +55,14 @@ async def get(request: Request) -> web.StreamResponse:
 
 
 async def put(request: Request) -> web.StreamResponse:
-    """Begin to set when it expires; without a time it stays."""
+    """Start setting the time of expiry; without a time it never expires."""
     fields = await request.fields()
     expires_at = fields.time("expires_at")
     return _update(request, lambda found: replace(found, expires_at=expires_at))
 
 
 async def patch(request: Request) -> web.StreamResponse:
-    """The same where a time is given."""
+    """Start setting the time of expiry; without the field nothing changes."""
     fields = await request.fields()
     expires_at = fields.time("expires_at")
     given = fields.has("expires_at")
@@ -70,18 +70,18 @@ async def patch(request: Request) -> web.StreamResponse:
 
 
 async def rename(request: Request) -> web.StreamResponse:
-    """Begin to give it another name."""
+    """Start renaming a snapshot."""
     fields = await request.fields()
-    for word in ("migration", "live"):
-        if fields.boolean(word):
-            raise Unsupported("Moving a snapshot to another server is not offered yet", field=word)
+    for field in ("migration", "live"):
+        if fields.boolean(field):
+            raise Unsupported("Moving a snapshot to another server is not offered yet", field=field)
     snapshots = request.services.instances.snapshots
     name, new = request.parameters["snapshot"], fields.text("name")
     return background(snapshots.rename(instance_of(request).ref, name, new, caller=request.caller))
 
 
 async def delete(request: Request) -> web.StreamResponse:
-    """Begin to remove it."""
+    """Start deleting a snapshot."""
     snapshots = request.services.instances.snapshots
     return background(snapshots.delete(instance_of(request).ref, request.parameters["snapshot"], caller=request.caller))
 

@@ -36,7 +36,7 @@ async def list_all(request: Request) -> web.StreamResponse:
 
 
 async def create(request: Request) -> web.StreamResponse:
-    """Start creating an instance, from an image or as a copy, or refreshing a copy; ``start`` starts it, too."""
+    """Start creating an instance from an image or as a copy, or refreshing a copy; ``start`` starts it, too."""
     if request.http.headers.get("Content-Type", "").startswith("application/octet-stream"):
         raise Unsupported("Importing a backup is not offered yet", field="body")
     fields = await request.fields()
@@ -63,7 +63,7 @@ async def get(request: Request) -> web.StreamResponse:
 
 
 async def put(request: Request) -> web.StreamResponse:
-    """Begin to replace configuration, devices, profiles and description; or ``restore`` a snapshot."""
+    """Start replacing configuration, devices, profiles and description; with ``restore``, restoring a snapshot."""
     fields = await request.fields()
     if snapshot := fields.text("restore", ""):
         return background(_restore(request, snapshot, stateful=fields.boolean("stateful")))
@@ -82,7 +82,7 @@ async def put(request: Request) -> web.StreamResponse:
 
 
 async def patch(request: Request) -> web.StreamResponse:
-    """Change some of them; the response comes when it is done."""
+    """Change some fields; the response is sent when the change is complete."""
     fields = await request.fields()
     instances = request.services.instances
     operation = _update(request, lambda instance: _merged(fields, instance, instances.config(instance)))
@@ -91,10 +91,10 @@ async def patch(request: Request) -> web.StreamResponse:
 
 
 async def rename(request: Request) -> web.StreamResponse:
-    """Start renaming, or moving to another pool or project."""
+    """Start renaming an instance, or moving it to another pool or project."""
     fields = await request.fields()
     instance = instance_of(request)
-    changing = any(fields.has(_spelt(fields, word)) for word in ("config", "devices", "profiles"))
+    changing = any(fields.has(_spelling(fields, each)) for each in ("config", "devices", "profiles"))
     if changing or fields.text("pool", "") or fields.text("project", "") not in ("", instance.project):
         return background(_move(request, fields, instance))
     if fields.boolean("migration"):
@@ -109,7 +109,7 @@ async def rename(request: Request) -> web.StreamResponse:
 
 
 async def delete(request: Request) -> web.StreamResponse:
-    """Start deleting; a running instance only with ``force=1``."""
+    """Start deleting an instance; a running one only with ``force=1``."""
     instance = instance_of(request)
     return background(
         request.services.instances.delete(instance.ref, force=request.flag("force"), caller=request.caller)
@@ -120,20 +120,20 @@ def _move(request: Request, fields: Fields, instance: Instance) -> Operation:
     project = fields.text("project", "") or instance.project
     if not request.caller.may_use(project):
         raise NotFound(f"Project {project[:80]!r} not found", field="project")
-    name, profiles = fields.text("name", "") or instance.name, _spelt(fields, "profiles")
+    name, profiles = fields.text("name", "") or instance.name, _spelling(fields, "profiles")
     destination = Destination(
         Ref(project, name if name == instance.name else instance_name(name)),
         pool=fields.text("pool", ""),
         with_snapshots=not (fields.boolean("instance_only") or fields.boolean("container_only")),
-        config=fields.mapping(_spelt(fields, "config"), empty=True),
-        devices=fields.mappings(_spelt(fields, "devices")),
+        config=fields.mapping(_spelling(fields, "config"), empty=True),
+        devices=fields.mappings(_spelling(fields, "devices")),
         profiles=fields.texts(profiles) if fields.has(profiles) else None,
     )
     return request.services.instances.move(instance.ref, destination, caller=request.caller)
 
 
-def _spelt(fields: Fields, name: str) -> str:
-    """Of a move Incus's client spells some with a capital letter."""
+def _spelling(fields: Fields, name: str) -> str:
+    """The field's name as it was sent: Incus's client capitalizes some fields of a move."""
     return name if fields.has(name) else name.capitalize()
 
 
@@ -177,7 +177,7 @@ def _request_of(fields: Fields, request: Request, image: str | None) -> Instance
 
 
 def _source_of(source: Fields, request: Request) -> Source:
-    """``web1``, or ``web1/snap0``, of the project of the request or of another one that the caller may use."""
+    """``web1`` or ``web1/snap0``, in the request's project or another one that the caller may use."""
     name, _, snapshot = source.text("source", "").partition("/")
     if not name:
         raise InvalidInput("No instance is named", field="source.source", remedy="name one, or one/snapshot")
@@ -230,7 +230,7 @@ def _merged(fields: Fields, instance: Instance, config: Config) -> InstanceUpdat
 
 def _restore(request: Request, snapshot: str, *, stateful: bool) -> Operation:
     instances, instance = request.services.instances, instance_of(request)
-    # As LXD's clients write it: ``web1/snap0`` is the same as ``snap0``.
+    # LXD's clients send ``web1/snap0`` for ``snap0``.
     name = snapshot.removeprefix(f"{instance.name}/")
 
     def shown(found: Instance) -> object:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from aiohttp import web
 
 from isola.devices.nics import HWADDR
-from isola.doors.rest.acting import asked, finished
+from isola.doors.rest.acting import finished, verb_arguments
 from isola.doors.rest.addresses import address, address_of
 from isola.doors.rest.answers import created, sync
 from isola.doors.rest.filtering import select_records
@@ -22,7 +22,7 @@ from isola.model.reference import Entity, Kind, Ref
 
 
 async def list_all(request: Request) -> web.StreamResponse:
-    """Paths, or networks, managed and not."""
+    """Paths, or networks, managed or not."""
     networks = request.services.networks
     shapes = {address(each.entity): _shape(request, each) for each in networks if request.lists(each.entity)}
     if request.lists(Entity.of(Kind.NETWORK, Ref.default(""))):
@@ -42,7 +42,7 @@ async def create(request: Request) -> web.StreamResponse:
         description=fields.text("description", ""),
         config=fields.mapping("config"),
     )
-    await finished(request, request.services.network_verbs.create(network, **asked(request)))
+    await finished(request, request.services.network_verbs.create(network, **verb_arguments(request)))
     return created(address(network.entity))
 
 
@@ -81,18 +81,18 @@ async def patch(request: Request) -> web.StreamResponse:
 
 
 async def rename(request: Request) -> web.StreamResponse:
-    """Give it another name."""
+    """Rename a network."""
     fields = await request.fields()
     new = network_name(fields.text("name"))
     network = await _managed(request)
-    await finished(request, request.services.network_verbs.rename(network.ref, new, **asked(request)))
+    await finished(request, request.services.network_verbs.rename(network.ref, new, **verb_arguments(request)))
     return created(address_of(Kind.NETWORK, network.ref.renamed(new)))
 
 
 async def delete(request: Request) -> web.StreamResponse:
     """Delete it with its bridge."""
     network = await _managed(request)
-    await finished(request, request.services.network_verbs.delete(network.ref, **asked(request)))
+    await finished(request, request.services.network_verbs.delete(network.ref, **verb_arguments(request)))
     return sync()
 
 
@@ -107,9 +107,9 @@ async def leases(request: Request) -> web.StreamResponse:
 
 
 def _mine(request: Request) -> set[str]:
-    """Ids of the instances that the caller may see, and MAC addresses that theirs alone have.
+    """Ids of the instances that the caller may see, and MAC addresses that only these have.
 
-    Names say nothing: there may be one in each project, and clients of DHCP choose theirs.
+    Host names do not identify an instance: each project may have one of that name, and DHCP clients choose theirs.
     """
     owners: dict[str, bool] = {}
     for instance in request.services.instances:
@@ -126,7 +126,7 @@ async def state(request: Request) -> web.StreamResponse:
 
 async def _update(request: Request, decide: Callable[[Network], Network]) -> web.StreamResponse:
     ref, matching = (await _managed(request)).ref, request.matching(writable, decide)
-    await finished(request, request.services.network_verbs.update(ref, matching, **asked(request)))
+    await finished(request, request.services.network_verbs.update(ref, matching, **verb_arguments(request)))
     return sync()
 
 

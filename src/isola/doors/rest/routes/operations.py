@@ -32,7 +32,7 @@ async def get(request: Request) -> web.StreamResponse:
 
 
 async def cancel(request: Request) -> web.StreamResponse:
-    """Cancel it; its changes are rolled back."""
+    """Cancel an operation; its changes are rolled back."""
     _find(request).cancel()
     return sync()
 
@@ -45,7 +45,7 @@ async def wait(request: Request) -> web.StreamResponse:
 
 
 async def websocket(request: Request) -> web.StreamResponse:
-    """Connect one of its channels."""
+    """Connect to a channel of an operation."""
     operation = _known(request)
     if not is_upgrade(request):
         raise InvalidInput("A WebSocket is expected", field="Upgrade", remedy="send the upgrade headers")
@@ -54,7 +54,7 @@ async def websocket(request: Request) -> web.StreamResponse:
 
 def _shown(request: Request, operation: Operation) -> web.StreamResponse:
     if operation.status.final:
-        request.services.operations.told(operation)
+        request.services.operations.mark_read(operation)
     return sync(operation_json(operation.view()))
 
 

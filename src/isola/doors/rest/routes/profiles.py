@@ -25,7 +25,7 @@ async def list_all(request: Request) -> web.StreamResponse:
 
 
 async def create(request: Request) -> web.StreamResponse:
-    """A new profile."""
+    """Create a profile."""
     fields = await request.fields()
     profile = Profile(
         name=fields.text("name"),
@@ -45,14 +45,14 @@ async def get(request: Request) -> web.StreamResponse:
 
 
 async def put(request: Request) -> web.StreamResponse:
-    """Replace it."""
+    """Replace configuration, devices and description."""
     fields = await request.fields()
     description, config, devices = fields.text("description", ""), fields.mapping("config"), fields.mappings("devices")
     return await _update(request, lambda profile: Profile(profile.name, description, config, devices))
 
 
 async def patch(request: Request) -> web.StreamResponse:
-    """Change some of it; an empty key is removed."""
+    """Change some fields; an empty key is removed."""
     fields = await request.fields()
 
     def merge(profile: Profile) -> Profile:
@@ -67,7 +67,7 @@ async def patch(request: Request) -> web.StreamResponse:
 
 
 async def rename(request: Request) -> web.StreamResponse:
-    """Give it another name."""
+    """Rename a profile."""
     fields = await request.fields()
     new = fields.text("name")
     ref = _find(request).ref
@@ -76,7 +76,7 @@ async def rename(request: Request) -> web.StreamResponse:
 
 
 async def delete(request: Request) -> web.StreamResponse:
-    """Remove it."""
+    """Delete an unused profile."""
     await request.services.profiles.delete(_find(request).ref, caller=request.caller)
     return sync()
 

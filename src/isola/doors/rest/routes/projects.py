@@ -28,7 +28,7 @@ async def list_all(request: Request) -> web.StreamResponse:
 
 
 async def create(request: Request) -> web.StreamResponse:
-    """A new project, with its own default profile unless it shares profiles."""
+    """Create a project, with its own default profile unless it shares profiles."""
     fields = await request.fields()
     project = Project(fields.text("name"), fields.text("description", ""), fields.mapping("config"))
     await request.services.projects.create(project, caller=request.caller)
@@ -42,14 +42,14 @@ async def get(request: Request) -> web.StreamResponse:
 
 
 async def put(request: Request) -> web.StreamResponse:
-    """Replace configuration and description; a feature that is not given is switched off."""
+    """Replace configuration and description; features that are not given are disabled."""
     fields = await request.fields()
     description, config = fields.text("description", ""), fields.mapping("config")
     return await _update(request, lambda project: replace(project, description=description, config=config))
 
 
 async def patch(request: Request) -> web.StreamResponse:
-    """Change some of it; an empty key is removed."""
+    """Change some fields; an empty key is removed."""
     fields = await request.fields()
     changed = fields.mapping("config", empty=True)
     return await _update(
@@ -63,7 +63,7 @@ async def patch(request: Request) -> web.StreamResponse:
 
 
 async def rename(request: Request) -> web.StreamResponse:
-    """Start renaming an empty project. The answer waits a moment: pylxd reads the new name without waiting itself."""
+    """Start renaming an empty project. The response is delayed a moment, because pylxd does not wait itself."""
     new, project = (await request.fields()).text("name"), _find(request)
     services = request.services
     operation = start_rename(services.projects, services.operations, project.name, new, caller=request.caller)
@@ -72,13 +72,13 @@ async def rename(request: Request) -> web.StreamResponse:
 
 
 async def delete(request: Request) -> web.StreamResponse:
-    """Remove an empty project."""
+    """Delete an empty project."""
     await request.services.projects.delete(_find(request).name, caller=request.caller)
     return sync()
 
 
 async def state(request: Request) -> web.StreamResponse:
-    """Its usage and limits."""
+    """Usage and limits of a project."""
     return sync(usage_json(request.services.projects.usage(_find(request).name)))
 
 

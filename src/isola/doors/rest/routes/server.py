@@ -37,7 +37,7 @@ async def put(request: Request) -> web.StreamResponse:
 
 
 async def patch(request: Request) -> web.StreamResponse:
-    """Change some of it; an empty key is removed."""
+    """Change some keys; an empty key is removed."""
     wanted = (await request.fields()).mapping("config", empty=True)
     return await _update(request, lambda config: {**config, **wanted})
 

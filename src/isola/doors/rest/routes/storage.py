@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from isola.doors.rest.acting import asked, finished
+from isola.doors.rest.acting import finished, verb_arguments
 from isola.doors.rest.addresses import address
 from isola.doors.rest.answers import created, sync
 from isola.doors.rest.filtering import select
@@ -38,7 +38,7 @@ async def create(request: Request) -> web.StreamResponse:
         description=fields.text("description", ""),
         config=fields.mapping("config"),
     )
-    await finished(request, request.services.pool_verbs.create(pool, **asked(request)))
+    await finished(request, request.services.pool_verbs.create(pool, **verb_arguments(request)))
     return created(address(pool.entity))
 
 
@@ -69,7 +69,7 @@ async def patch(request: Request) -> web.StreamResponse:
 async def delete(request: Request) -> web.StreamResponse:
     """Delete it with its contents."""
     pool, services = _find(request), request.services
-    await finished(request, services.pool_verbs.delete(pool.name, services.instances.look, **asked(request)))
+    await finished(request, services.pool_verbs.delete(pool.name, services.instances.look, **verb_arguments(request)))
     return sync()
 
 
@@ -80,7 +80,7 @@ async def resources(request: Request) -> web.StreamResponse:
 
 async def _update(request: Request, decide: Callable[[Pool], Pool]) -> web.StreamResponse:
     name, matching = _find(request).name, request.matching(writable, decide)
-    await finished(request, request.services.pool_verbs.update(name, matching, **asked(request)))
+    await finished(request, request.services.pool_verbs.update(name, matching, **verb_arguments(request)))
     return sync()
 
 

@@ -41,7 +41,7 @@ async def list_all(request: Request) -> web.StreamResponse:
 
 
 async def create(request: Request) -> web.StreamResponse:
-    """Take one; its default name follows the volume's ``snapshots.pattern``."""
+    """Start taking a snapshot; its default name follows the volume's ``snapshots.pattern``."""
     fields = await request.fields()
     ref, snapshots = ref_of(request), request.services.volumes.snapshots
     name = fields.text("name", "") or snapshots.next_name(ref)
@@ -71,7 +71,7 @@ async def put(request: Request) -> web.StreamResponse:
 
 
 async def patch(request: Request) -> web.StreamResponse:
-    """Change one of them."""
+    """Change description or time of expiry."""
     fields = await request.fields()
 
     def merge(found: VolumeSnapshot) -> VolumeSnapshot:
@@ -82,7 +82,7 @@ async def patch(request: Request) -> web.StreamResponse:
 
 
 async def rename(request: Request) -> web.StreamResponse:
-    """Give it another name."""
+    """Start renaming a snapshot."""
     fields = await request.fields()
     new = fields.text("name")
     snapshots = request.services.volumes.snapshots
@@ -90,7 +90,7 @@ async def rename(request: Request) -> web.StreamResponse:
 
 
 async def delete(request: Request) -> web.StreamResponse:
-    """Remove it."""
+    """Start deleting a snapshot."""
     snapshots = request.services.volumes.snapshots
     return background(snapshots.delete(ref_of(request), request.parameters["snapshot"], caller=request.caller))
 

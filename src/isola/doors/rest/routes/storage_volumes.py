@@ -1,4 +1,4 @@
-"""Storage volumes: custom ones, and root volumes of instances read-only."""
+"""Storage volumes: custom volumes, and root volumes of instances (read-only)."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def list_all(request: Request) -> web.StreamResponse:
 
 
 async def create(request: Request) -> web.StreamResponse:
-    """A new custom volume, empty or a copy of a volume or snapshot, or refreshing a copy; copying is an operation."""
+    """Create a custom volume, empty or as a copy of a volume or snapshot, or refresh a copy (an operation)."""
     fields = await request.fields()
     kind = type_of(request) or fields.text("type", CUSTOM)
     ref = VolumeRef(pool_of(request).name, kind, home_of(request), fields.text("name"))
@@ -112,7 +112,7 @@ async def put(request: Request) -> web.StreamResponse:
 
 
 async def patch(request: Request) -> web.StreamResponse:
-    """Change some of them; an empty key is removed."""
+    """Change some fields; an empty key is removed."""
     fields = await request.fields()
     if type_of(request) == ROOT:
         require_unchanged(request, fields, partial=True)
@@ -127,7 +127,7 @@ async def patch(request: Request) -> web.StreamResponse:
 
 
 async def post(request: Request) -> web.StreamResponse:
-    """Rename it, or move it to another pool or project; only moving is an operation."""
+    """Rename a volume, or move it to another pool or project; only moving is an operation."""
     fields = await request.fields()
     ref = ref_of(request)
     if fields.boolean("migration"):
@@ -156,7 +156,7 @@ async def delete(request: Request) -> web.StreamResponse:
 
 
 async def state(request: Request) -> web.StreamResponse:
-    """Its space on the pool."""
+    """The space that a volume uses."""
     if type_of(request) != CUSTOM:
         instance = root_of(request)
         disk = (await request.services.instances.state(instance, disk=True)).disk

@@ -1,4 +1,4 @@
-"""Unknown things (on the host but not in the database), and copies of the database. Not in LXD's API."""
+"""Unknown objects (on the host but not in the database), and copies of the database. Not in LXD's API."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def list_all(request: Request) -> web.StreamResponse:
 
 
 async def get(request: Request) -> web.StreamResponse:
-    """One of them."""
+    """One unknown object."""
     id = request.parameters["id"]
     for item in await _all(request.services):
         if id in {item["id"], f"{item.get('pool')}/{item['id']}"}:
@@ -38,7 +38,7 @@ async def get(request: Request) -> web.StreamResponse:
 
 
 async def act(request: Request) -> web.StreamResponse:
-    """``adopt``: create its record from the data stored with it. ``remove``: delete all of it."""
+    """``adopt``: recreate an object's record from the metadata stored with it. ``remove``: delete it with its data."""
     fields = await request.fields()
     action, kind, id = fields.text("action"), fields.text("type", "") or "instance", fields.text("id")
     begin = _verbs(request.services, id, fields.text("name", ""), request.caller).get((action, kind))
@@ -71,8 +71,8 @@ def _verbs(services: Services, id: str, name: str, caller: Caller) -> dict[tuple
 async def _all(services: Services) -> list[dict[str, object]]:
     await services.instances.look()
     pools, networks = await services.pools.unknown(), await services.networks.unknown()
-    found = [_item("storage-pool", name, name, adoptable=said is not None) for name, said in pools.items()]
-    found += [_item("network", name, name, adoptable=said is not None) for name, said in networks.items()]
+    found = [_item("storage-pool", name, name, adoptable=record is not None) for name, record in pools.items()]
+    found += [_item("network", name, name, adoptable=record is not None) for name, record in networks.items()]
     found += [_instance(each) for each in services.instances.unknown()]
     for pool in services.pools:
         with suppress(IsolaError):  # its disk is missing, or it was deleted meanwhile

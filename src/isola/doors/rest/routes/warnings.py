@@ -16,7 +16,7 @@ _ROOT = "/1.0/warnings"
 
 
 async def list_all(request: Request) -> web.StreamResponse:
-    """Paths, or warnings: of one project where ``project`` is given, else of all that the caller may see."""
+    """Paths, or warnings: of one project if ``project`` is given, else all that the caller may see."""
     project = request.query.get("project", "")
     found = [each for each in request.services.warnings if _may_see(request, each)]
     shapes = [warning_json(each) for each in found]
@@ -40,7 +40,7 @@ async def put(request: Request) -> web.StreamResponse:
 
 
 async def delete(request: Request) -> web.StreamResponse:
-    """Remove it; it is back when it occurs again."""
+    """Delete a warning; it is created again when it recurs."""
     await request.services.warnings.delete(_find(request).id, caller=request.caller)
     return sync()
 
@@ -54,7 +54,7 @@ def _find(request: Request) -> WarningRecord:
 
 
 def _may_see(request: Request, warning: WarningRecord) -> bool:
-    """What belongs to no project is seen by administrators."""
+    """Warnings without a project are visible to administrators only."""
     return request.caller.admin if warning.of_server else request.caller.may_use(warning.project)
 
 

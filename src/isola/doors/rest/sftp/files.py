@@ -27,7 +27,7 @@ from isola.doors.rest.sftp.stream import SftpStream
 from isola.errors import IsolaError, NotFound, Unsupported
 from isola.host.files import Access, Changes, Entry, OpenFile, Root
 
-Tell = Callable[[str, str], None]
+Publish = Callable[[str, str], None]
 """Called with ``retrieved``, ``pushed`` or ``deleted``, and the path."""
 _DIRECTORY_MODE = 0o755
 _TIME_LIMIT = 2**32 - 1
@@ -35,7 +35,7 @@ _ID_LIMIT = 2**32 - 2
 
 
 class Handle:
-    """A file a client has open."""
+    """A file that a client has opened."""
 
     def __init__(self, file: OpenFile, path: str) -> None:
         self.file = file
@@ -45,12 +45,12 @@ class Handle:
 
 
 class InstanceFiles(SFTPServer):
-    """Overrides every method of the base class that would access the host."""
+    """Overrides all methods of the base class that access the host's files."""
 
-    def __init__(self, stream: SftpStream, root: Root, tell: Tell, admit: Callable[[], None]) -> None:
+    def __init__(self, stream: SftpStream, root: Root, publish: Publish, admit: Callable[[], None]) -> None:
         super().__init__(stream)  # type: ignore[arg-type] # of the channel the logger is used, nothing else
         self._root = root
-        self._tell = tell
+        self._publish = publish
         self._admit = admit
 
     async def open(self, path: bytes, pflags: int, attrs: SFTPAttrs) -> Handle:
@@ -64,7 +64,7 @@ class InstanceFiles(SFTPServer):
             exclusive=bool(pflags & FXF_EXCL),
             truncate=bool(pflags & FXF_TRUNC),
         )
-        with _answered():
+        with _errors_mapped():
             file = await self._root.open(_text(path), access, mode=attrs.permissions)
         handle = Handle(file, _text(path))
         handle.written = access.write and (access.create or access.truncate)
@@ -77,58 +77,58 @@ class InstanceFiles(SFTPServer):
     async def close(self, file_obj: object) -> None:
         """Close the file, and report whether it was read or written."""
         handle = _handle(file_obj)
-        with _answered():
+        with _errors_mapped():
             await handle.file.close()
         if handle.written or handle.read:
-            self._tell("pushed" if handle.written else "retrieved", handle.path)
+            self._publish("pushed" if handle.written else "retrieved", handle.path)
 
     async def read(self, file_obj: object, offset: int, size: int) -> bytes:
         """Data at an offset; empty at EOF."""
         handle = _handle(file_obj)
         handle.read = True
-        with _answered():
+        with _errors_mapped():
             return await handle.file.read(offset, size)
 
     async def write(self, file_obj: object, offset: int, data: bytes) -> int:
         handle = _handle(file_obj)
         handle.written = True
-        with _answered():
+        with _errors_mapped():
             await handle.file.write(offset, data)
         return len(data)
 
     async def lstat(self, path: bytes) -> SFTPAttrs:
         """Attributes of a path; of a symbolic link itself, not its target."""
-        with _answered():
+        with _errors_mapped():
             return _attributes(await self._root.stat(_text(path), follow=False))
 
     async def stat(self, path: bytes) -> SFTPAttrs:
-        """Links followed."""
-        with _answered():
+        """Symbolic links are followed."""
+        with _errors_mapped():
             return _attributes(await self._root.stat(_text(path)))
 
     async def fstat(self, file_obj: object) -> SFTPAttrs:
         """Attributes of an open file."""
-        with _answered():
+        with _errors_mapped():
             return _attributes(await _handle(file_obj).file.stat())
 
     async def setstat(self, path: bytes, attrs: SFTPAttrs) -> None:
-        """Links followed."""
-        with _answered():
+        """Symbolic links are followed."""
+        with _errors_mapped():
             await self._root.change(_text(path), _changes(attrs))
 
     async def lsetstat(self, path: bytes, attrs: SFTPAttrs) -> None:
         """Set attributes of a path; of a symbolic link itself, which has no mode."""
-        with _answered():
+        with _errors_mapped():
             await self._root.change(_text(path), _changes(attrs), follow=False)
 
     async def fsetstat(self, file_obj: object, attrs: SFTPAttrs) -> None:
         """Set attributes of an open file."""
-        with _answered():
+        with _errors_mapped():
             await _handle(file_obj).file.change(_changes(attrs))
 
     async def scandir(self, path: bytes) -> AsyncIterator[SFTPName]:
         """Without ``.`` and ``..``."""
-        with _answered():
+        with _errors_mapped():
             pieces = await self._root.entries(_text(path))
         while (piece := await _next(pieces)) is not None:
             for name, entry in piece:
@@ -136,67 +136,67 @@ class InstanceFiles(SFTPServer):
 
     async def remove(self, path: bytes) -> None:
         """Delete anything but a directory."""
-        with _answered():
+        with _errors_mapped():
             await self._root.remove(_text(path), directories=False)
-        self._tell("deleted", _text(path))
+        self._publish("deleted", _text(path))
 
     async def mkdir(self, path: bytes, attrs: SFTPAttrs) -> None:
         """Create a directory; fails if the path exists."""
         mode = _DIRECTORY_MODE if attrs.permissions is None else attrs.permissions & 0o7777
-        with _answered():
+        with _errors_mapped():
             await self._root.create_directory(_text(path), mode=mode)
-        self._tell("pushed", _text(path))
+        self._publish("pushed", _text(path))
 
     async def rmdir(self, path: bytes) -> None:
         """Delete an empty directory."""
-        with _answered():
+        with _errors_mapped():
             await self._root.remove(_text(path), files=False)
-        self._tell("deleted", _text(path))
+        self._publish("deleted", _text(path))
 
     def realpath(self, path: bytes) -> bytes:
         """The path without ``.``, ``..`` and double slashes; the working directory is always ``/``."""
         return os.fsencode(_text(path))
 
     async def rename(self, oldpath: bytes, newpath: bytes) -> None:
-        """Replaces nothing."""
-        with _answered():
+        """Fails if the target exists."""
+        with _errors_mapped():
             await self._root.rename(_text(oldpath), _text(newpath), replace=False)
 
     async def posix_rename(self, oldpath: bytes, newpath: bytes) -> None:
         """Rename, and replace an existing target."""
-        with _answered():
+        with _errors_mapped():
             await self._root.rename(_text(oldpath), _text(newpath), replace=True)
 
     async def readlink(self, path: bytes) -> bytes:
         """The target, unchanged."""
-        with _answered():
+        with _errors_mapped():
             return os.fsencode(await self._root.target(_text(path)))
 
     async def symlink(self, oldpath: bytes, newpath: bytes) -> None:
         """Create a symbolic link with an unchanged target, which is only ever followed inside the instance."""
-        with _answered():
+        with _errors_mapped():
             await self._root.create_symlink(_text(newpath), os.fsdecode(oldpath))
-        self._tell("pushed", _text(newpath))
+        self._publish("pushed", _text(newpath))
 
     async def link(self, oldpath: bytes, newpath: bytes) -> None:
         """Create a hard link."""
-        with _answered():
+        with _errors_mapped():
             await self._root.link(_text(oldpath), _text(newpath))
-        self._tell("pushed", _text(newpath))
+        self._publish("pushed", _text(newpath))
 
     async def statvfs(self, path: bytes) -> SFTPVFSAttrs:
         """Statistics of a path's file system."""
-        with _answered():
+        with _errors_mapped():
             return SFTPVFSAttrs.from_local(await self._root.space(_text(path)))
 
     async def fstatvfs(self, file_obj: object) -> SFTPVFSAttrs:
         """Statistics of an open file's file system."""
-        with _answered():
+        with _errors_mapped():
             return SFTPVFSAttrs.from_local(await _handle(file_obj).file.space())
 
     async def fsync(self, file_obj: object) -> None:
-        """To disk."""
-        with _answered():
+        """Write the file to disk."""
+        with _errors_mapped():
             await _handle(file_obj).file.sync()
 
     def format_user(self, uid: int | None) -> str:
@@ -204,7 +204,7 @@ class InstanceFiles(SFTPServer):
         return str(uid or 0)
 
     def format_group(self, gid: int | None) -> str:
-        """The number."""
+        """The numeric id, for the same reason."""
         return str(gid or 0)
 
     def map_path(self, path: bytes) -> bytes:
@@ -215,7 +215,7 @@ class InstanceFiles(SFTPServer):
 
 
 @contextlib.contextmanager
-def _answered() -> Iterator[None]:
+def _errors_mapped() -> Iterator[None]:
     """Maps errors to the few codes of version 3; the message has the details."""
     try:
         yield
@@ -228,7 +228,7 @@ def _answered() -> Iterator[None]:
 
 
 async def _next(pieces: AsyncIterator[tuple[tuple[str, Entry], ...]]) -> tuple[tuple[str, Entry], ...] | None:
-    with _answered():
+    with _errors_mapped():
         return await anext(pieces, None)
 
 

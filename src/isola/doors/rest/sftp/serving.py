@@ -8,20 +8,20 @@ import logging
 from asyncssh.packet import SSHPacket
 from asyncssh.sftp import SFTPBadMessage, SFTPFailure, SFTPLimits, SFTPServerHandler
 
-from isola.doors.rest.sftp.files import InstanceFiles, Tell
+from isola.doors.rest.sftp.files import InstanceFiles, Publish
 from isola.doors.rest.sftp.stream import SftpStream
 from isola.doors.takeover import TakenOver
 from isola.host.files import Root
 
-logging.getLogger("asyncssh").setLevel(logging.WARNING)  # otherwise each session is a line in the daemon's log
+logging.getLogger("asyncssh").setLevel(logging.WARNING)  # otherwise each session writes a line to the daemon's log
 _VERSION = 3
 _PACKET_LIMIT = 256 * 1024
 """Bytes of a packet, as in OpenSSH; clients send far less."""
 _DATA_LIMIT = _PACKET_LIMIT - 1024
 HANDLES = 256
-"""Files and directories a session may have open."""
-_LEFT_OUT = (b"copy-data", b"ranges@asyncssh.com")
-"""Extensions that are not offered: uncommon, and without bounds."""
+"""Maximum number of open files and directories of a session."""
+_NOT_OFFERED = (b"copy-data", b"ranges@asyncssh.com")
+"""Extensions that are not offered: rarely used, and with unlimited cost."""
 
 
 async def _limits(_: SFTPServerHandler, packet: SSHPacket) -> SFTPLimits:
@@ -30,9 +30,9 @@ async def _limits(_: SFTPServerHandler, packet: SSHPacket) -> SFTPLimits:
 
 
 class _Session(SFTPServerHandler):
-    """asyncssh's protocol, one request at a time, with bounds."""
+    """asyncssh's protocol, one request at a time, with limits."""
 
-    _extensions = [each for each in SFTPServerHandler._extensions if each[0] not in _LEFT_OUT]  # noqa: RUF012
+    _extensions = [each for each in SFTPServerHandler._extensions if each[0] not in _NOT_OFFERED]  # noqa: RUF012
 
     def admit(self) -> None:
         """Check the bound of open handles. Raises SFTPFailure."""
@@ -52,20 +52,20 @@ class _Session(SFTPServerHandler):
         return super()._get_next_handle()
 
     _packet_handlers = {  # noqa: RUF012
-        **{kind: work for kind, work in SFTPServerHandler._packet_handlers.items() if kind not in _LEFT_OUT},
+        **{kind: work for kind, work in SFTPServerHandler._packet_handlers.items() if kind not in _NOT_OFFERED},
         b"limits@openssh.com": _limits,
     }
 
 
-async def serve(connection: TakenOver, root: Root, tell: Tell) -> None:
-    """Serve until the client closes. Handles it has left open are closed with the root."""
+async def serve(connection: TakenOver, root: Root, publish: Publish) -> None:
+    """Serve until the client closes. Handles that are still open are closed with the root."""
     stream = SftpStream(connection)
     session: _Session
 
     def admit() -> None:
         session.admit()
 
-    files = InstanceFiles(stream, root, tell, admit)
+    files = InstanceFiles(stream, root, publish, admit)
     session = _Session(files, stream, stream, _VERSION)  # type: ignore[arg-type] # what of them it uses is there
     with contextlib.suppress(EOFError):
         await session.run()

@@ -22,7 +22,7 @@ class SftpStream:
         return self
 
     def get_extra_info(self, name: str, default: str = "") -> str:
-        """Claims to be OpenSSH, for its order of SYMLINK's arguments: all clients use it instead of the draft's."""
+        """Reports the client as OpenSSH: all clients use its order of SYMLINK's arguments, not that of the draft."""
         return "OpenSSH" if name == "client_version" else default
 
     async def readexactly(self, size: int) -> bytes:

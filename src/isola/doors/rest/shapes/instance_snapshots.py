@@ -11,7 +11,7 @@ from isola.model.snapshot import InstanceSnapshot
 def snapshot_json(
     snapshot: InstanceSnapshot, config: Config, expanded: tuple[Config, Devices], size: int
 ) -> dict[str, object]:
-    """A snapshot as the API documents it; ``size`` is -1 where it was not looked at."""
+    """A snapshot as the API documents it; ``size`` is -1 if it is unknown."""
     then = snapshot.instance
     return {
         "name": snapshot.name,

@@ -60,7 +60,7 @@ def root_volume_writable(instance: Instance) -> dict[str, object]:
 
 
 def root_snapshot_volume_json(instance: Instance, snapshot: InstanceSnapshot) -> dict[str, object]:
-    """A snapshot of an instance as it stands in a list of volumes: ``web1/snap0``."""
+    """A snapshot of an instance in a list of volumes: ``web1/snap0``."""
     return root_volume_json(instance) | {
         "name": f"{instance.name}/{snapshot.name}",
         "created_at": moment(snapshot.created_at),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from isola.errors import AlreadyExists, HostFailure, NotFound
+from isola.host.building import NewDirectory, NewFile
 from isola.host.files import Files
 
 
@@ -114,6 +115,26 @@ async def test_a_directory_may_be_given_an_owner(files: Files, place: Path) -> N
     async with files.root(place) as seen:
         entry = await seen.stat("a")
     assert (entry.uid, entry.gid, entry.mode) == (1234, 1234, 0o100)
+
+
+async def test_directories_and_files_are_built_at_once(files: Files, place: Path, umask: None) -> None:
+    await files.make_directory(place / "like")
+    await files.make_directory(place / "like", mode=0o750, owner=0)
+    news = (NewDirectory(place / "a", 0o100, 1234), NewDirectory(place / "a" / "b", place / "like"))
+    for _ in range(2):
+        await files.build(*news, NewFile(place / "a" / "c", b"text"), needs=[place / "like"], flush=[place])
+    async with files.root(place) as seen:
+        found = [await seen.stat(path) for path in ("a", "a/b", "a/c")]
+    assert [(each.uid, each.gid, each.mode) for each in found] == [(1234, 1234, 0o100), (0, 0, 0o750), (0, 0, 0o600)]
+    assert await files.read(place / "a" / "c") == b"text"
+
+
+async def test_nothing_is_built_without_what_is_needed(files: Files, place: Path) -> None:
+    with pytest.raises(NotFound):
+        await files.build(NewDirectory(place / "a", 0o700), needs=[place / "nothing"])
+    with pytest.raises(NotFound):
+        await files.build(NewDirectory(place / "nothing" / "a", 0o700))
+    assert await files.names(place) == ()
 
 
 async def test_a_directory_cannot_be_made_over_a_file(files: Files, place: Path) -> None:

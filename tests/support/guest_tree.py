@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, MutableMapping
 from typing import Any
 
-from isola.testing.files import Node, find
+from isola.testing.tree import Node, find
 
 
 class GuestTree(MutableMapping[str, dict[str, Any]]):

@@ -21,12 +21,13 @@ from isola.model.probe import Probe
 from isola.model.reference import Ref
 from isola.storage.capabilities import Feature
 from isola.testing.door import OpenDoor, opened, world_in
-from isola.testing.files import FakeRoot, Node
+from isola.testing.files import FakeRoot
 from isola.testing.namespaces import LOOPBACK
 from isola.testing.parts import World
 from isola.testing.runtime import FakeCommand, FakeRuntime, Program
 from isola.testing.storage import FakeStorage
 from isola.testing.system import FakeSystem
+from isola.testing.tree import Node
 
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 """A fast place for temporary directories; None: the usual one."""

@@ -10,6 +10,7 @@ from heard import lifecycle
 from memory_audit import differences
 
 from isola.errors import HostFailure, IsolaError, PreconditionFailed
+from isola.host.building import NewFile
 from isola.model.event import EventKind
 from isola.model.instance import Config, Devices, InstanceUpdate
 from isola.model.profile import Profile
@@ -48,8 +49,8 @@ async def test_a_change_while_an_instance_is_made_of_it_does_not_pass_it_by(worl
     storage = world.parts.services.pools.driver("default")
     make = storage.create_volume
 
-    async def slow(op: Operation, volume: Volume) -> None:
-        await make(op, volume)
+    async def slow(op: Operation, volume: Volume, *beside: NewFile) -> None:
+        await make(op, volume, *beside)
         await change(world, {}, {"root": ROOT, "eth1": NIC})
 
     storage.create_volume = slow  # type: ignore[method-assign]

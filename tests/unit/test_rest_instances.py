@@ -10,7 +10,7 @@ from rest_door import Stand, standing
 
 from isola.model.event import EventKind
 from isola.model.reference import Ref
-from isola.testing.files import Node
+from isola.testing.tree import Node
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from isola.model.profile import Profile
 from isola.model.reference import Ref
 from isola.model.template import Template
 from isola.operations import Operation
-from isola.testing.files import Node
+from isola.testing.tree import Node
 
 _POOL = "/1.0/storage-pools/default"
 _WEB = "/1.0/instances/web1"

@@ -17,6 +17,7 @@ from typing import BinaryIO, Protocol, TypeVar
 
 from isola.errors import AlreadyExists, CommandFailed, HostFailure, NotFound
 from isola.host import kernel, trees
+from isola.host.building import New, build
 from isola.host.layering import merge_layer
 from isola.host.proc import ProcessRef
 from isola.host.process import LinuxProcesses, Processes
@@ -78,6 +79,14 @@ class Files(Protocol):
 
     async def make_directory(self, *paths: Path, mode: int = 0o711, owner: int | None = None) -> None:
         """Create directories with their parents; no effect if they exist."""
+        ...
+
+    async def build(self, *news: New, needs: Sequence[Path] = (), flush: Sequence[Path] = ()) -> None:
+        """Create directories and files in this order; then sync the files, and ``flush``, which exist then.
+
+        Raises NotFound before any effect if one of ``needs`` does not exist. What a failure leaves is to be removed by
+        the caller.
+        """
         ...
 
     async def exists(self, path: Path) -> bool: ...
@@ -211,6 +220,10 @@ class LinuxFiles:
     async def make_directory(self, *paths: Path, mode: int = 0o711, owner: int | None = None) -> None:
         """With their parents."""
         await in_thread(_make_directories, paths, mode, owner)
+
+    async def build(self, *news: New, needs: Sequence[Path] = (), flush: Sequence[Path] = ()) -> None:
+        """In one thread."""
+        await in_thread(_build, news, needs, flush)
 
     async def exists(self, path: Path) -> bool:
         """Whether the name exists, even as a dangling link."""
@@ -440,6 +453,14 @@ def _write_new(path: Path, data: bytes, mode: int) -> None:
     except BaseException:
         path.unlink(missing_ok=True)
         raise
+
+
+def _build(news: Sequence[New], needs: Sequence[Path], flush: Sequence[Path]) -> None:
+    for path in needs:
+        if not os.path.lexists(path):
+            raise NotFound(f"{path} does not exist")
+    if news:
+        _reported(news[0].path, lambda: build(news, flush))
 
 
 def _create(path: Path) -> int:

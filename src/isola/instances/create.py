@@ -10,7 +10,7 @@ from pathlib import Path
 
 from isola.errors import HostFailure, InvalidInput, IsolaError, NotFound, PreconditionFailed
 from isola.instances.context import Context, HalfMade
-from isola.instances.describe import describe
+from isola.instances.describe import describe_new
 from isola.instances.expand import merge, naming, require, root_pool, root_size, validate, with_size
 from isola.instances.half_made import BEGUN, keep_in_mind, undo_of_name
 from isola.instances.identity import plugs_of, refreshed
@@ -217,12 +217,10 @@ async def _build(context: Context, op: Operation, instance: Instance) -> None:
 
         await storage.layers.ensure(op, instance.start.layers, unpack, step.advance)
     with op.step("Create root volume"):
-        await storage.create_volume(op, context.volume(instance))
         descriptions = context.descriptions(context.pool_name(instance))
-        await op.effect(
-            f"describe {instance.name}",
-            lambda: describe(context, instance),
-            undo=lambda: descriptions.remove(instance.id),
+        op.on_rollback(f"forget description of {instance.name}", lambda: descriptions.forget(instance.id))
+        await describe_new(
+            context, instance, lambda described: storage.create_volume(op, context.volume(instance), described)
         )
     with op.step("Register devices"):
         await context.devices.register(op, instance)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Awaitable, Callable
 
 from isola.errors import IsolaError
+from isola.host.building import NewFile
 from isola.instances.context import Context
 from isola.instances.templates import PENDING
 from isola.model.instance import Desired, Instance
@@ -19,6 +21,11 @@ log = logging.getLogger(__name__)
 async def describe(context: Context, instance: Instance) -> None:
     """Write the description, durable on return; no effect if it is unchanged. Raises HostFailure."""
     await context.descriptions(context.pool_name(instance)).write(instance.id, _lasting(instance))
+
+
+async def describe_new(context: Context, instance: Instance, create: Callable[[NewFile], Awaitable[None]]) -> None:
+    """Have ``create`` write the description together with the volume. Raises HostFailure."""
+    await context.descriptions(context.pool_name(instance)).write_with(instance.id, _lasting(instance), create)
 
 
 async def describe_change(context: Context, op: Operation, old: Instance, new: Instance) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from isola.errors import IsolaError, NotFound
+from isola.host.building import NewFile
 from isola.host.files import Files
 from isola.state.collection import Codec
 
@@ -27,7 +28,7 @@ class Described(Generic[T]):
     async def read(self, name: str) -> T | None:
         """One description; None if it is missing or unreadable."""
         try:
-            return self._codec.decode(await self._files.read(self._directory / f"{name}{_SUFFIX}"))
+            return self._codec.decode(await self._files.read(self._path(name)))
         except (IsolaError, ValueError, TypeError, LookupError, AttributeError):
             return None
 
@@ -52,7 +53,7 @@ class Described(Generic[T]):
         data = self._codec.encode(record)
         if self._known.get(name) == data:
             return
-        path = self._directory / f"{name}{_SUFFIX}"
+        path = self._path(name)
         self._known.pop(name, None)  # unknown while it is being written
         try:
             await self._files.write(path, data)
@@ -62,8 +63,22 @@ class Described(Generic[T]):
             await self._files.write(path, data)
         self._known[name] = data
 
+    async def write_with(self, name: str, record: T, create: Callable[[NewFile], Awaitable[None]]) -> None:
+        """Have ``create`` write a new description together with what it describes, durably."""
+        data = self._codec.encode(record)
+        self._known.pop(name, None)
+        await create(NewFile(self._path(name), data))
+        self._known[name] = data
+
+    async def forget(self, name: str) -> None:
+        """Its file was removed by another way."""
+        self._known.pop(name, None)
+
     async def remove(self, name: str) -> None:
         """The removal is durable on return; no effect if there is none."""
-        await self._files.remove_tree(self._directory / f"{name}{_SUFFIX}")
+        await self._files.remove_tree(self._path(name))
         await self._files.flush(self._directory)
         self._known.pop(name, None)
+
+    def _path(self, name: str) -> Path:
+        return self._directory / f"{name}{_SUFFIX}"

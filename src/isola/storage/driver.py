@@ -7,12 +7,14 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 from weakref import WeakValueDictionary
 
 from isola.errors import InUse, Unsupported
 from isola.host import Host
+from isola.host.building import NewFile
 from isola.host.cancellation import finish
 from isola.model.identity import IdRange
 from isola.model.probe import Probe
@@ -114,14 +116,21 @@ class VolumeDriver(ABC):
 
     async def _create_all(self) -> None:
         await self._create_pool()
+        await self._make_descriptions()
+
+    async def _make_descriptions(self) -> None:
         await self.host.files.make_directory(self.descriptions, mode=0o700)
         await self.host.files.flush(self.place)
 
     # --- volumes ------------------------------------------------------------------------------------------------
 
-    async def create_volume(self, op: Operation, volume: Volume) -> None:
-        """Create a volume on its layers, which must exist. Raises NotFound, AlreadyExists, Unsupported."""
-        await self._make(op, volume, f"create volume {volume.id}", lambda: self._create_volume(volume))
+    async def create_volume(self, op: Operation, volume: Volume, *beside: NewFile) -> None:
+        """Create a volume on its layers, which must exist, and files in ``descriptions``, durably.
+
+        Raises NotFound, AlreadyExists, Unsupported.
+        """
+        do = partial(self._create_beside, volume, *beside)
+        await self._make(op, volume, f"create volume {volume.id}", do, beside)
 
     async def clone_volume(self, op: Operation, volume: Volume, source: Volume, snapshot: str | None = None) -> None:
         """Create a volume with the content of another volume of this pool, or of one of its snapshots.
@@ -264,10 +273,22 @@ class VolumeDriver(ABC):
         finally:
             await finish(self._leave(volume))
 
-    async def _make(self, op: Operation, volume: Volume, name: str, do: Effect) -> None:
+    async def _make(self, op: Operation, volume: Volume, name: str, do: Effect, beside: Sequence[NewFile] = ()) -> None:
         if volume.size is not None:
             await self.require(Feature.QUOTA)
-        await op.effect(name, do, look=lambda: self._has_volume(volume), undo=lambda: self._forget(volume))
+
+        async def undo() -> None:
+            await self._forget(volume)
+            for file in beside:
+                await self.host.files.remove_tree(file.path)
+                await self.host.files.flush(file.path.parent)
+
+        await op.effect(name, do, look=lambda: self._has_volume(volume), undo=undo)
+
+    async def _create_beside(self, volume: Volume, *beside: NewFile) -> None:
+        await self._create_volume(volume)
+        if beside:
+            await self.host.files.build(*beside, flush=(self.descriptions,))
 
     async def _take(self, volume: Volume, holder: str) -> Path:
         point = self._point(volume, holder)

@@ -97,6 +97,7 @@ class TreeDriver(VolumeDriver):
         """Creates directories that an older version did not have."""
         if await self.host.files.exists(self.base):
             await self._make_places()
+            await self._make_descriptions()
 
     async def foreign(self) -> Sequence[Path]:
         return await foreign_files(self.host, self.base, self.directory, self.own_names)

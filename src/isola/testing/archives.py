@@ -18,7 +18,8 @@ from isola.host.archive.tarpack import compressed
 from isola.host.archive.tarstream import Member, TarStream
 from isola.host.archive.untar import clean
 from isola.model.identity import IdRange
-from isola.testing.files import FakeFiles, Node, find, parent_of
+from isola.testing.files import FakeFiles
+from isola.testing.tree import Node, find, parent_of
 
 _LIMITS = UnpackLimits()
 _KINDS = {0x30: "file", 0x32: "symlink", 0x35: "directory", 0x36: "other"}

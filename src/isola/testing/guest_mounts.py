@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager, contextmanager
 from isola.errors import HostFailure, InvalidInput, NotFound, WrongState
 from isola.host.guest_mounts import Graft, Tree
 from isola.host.process import ProcessRef
-from isola.testing.files import FakeFiles, find
+from isola.testing.files import FakeFiles
+from isola.testing.tree import find
 
 
 class FakeGuestMounts:

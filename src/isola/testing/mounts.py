@@ -8,8 +8,9 @@ from isola.errors import HostFailure, InvalidInput, NotFound
 from isola.host.mounts import BindMount, DiskMount, MemoryMount, OverlayMount
 from isola.host.proc import ProcessRef
 from isola.model.identity import IdRange
-from isola.testing.files import FakeFiles, Node, find
+from isola.testing.files import FakeFiles
 from isola.testing.shifted import ShiftedNode
+from isola.testing.tree import Node, find
 
 
 class FakeMounts:

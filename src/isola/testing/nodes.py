@@ -6,7 +6,8 @@ from pathlib import Path
 
 from isola.errors import InvalidInput, NotFound
 from isola.host.nodes import DeviceNumber
-from isola.testing.files import FakeFiles, Node, find
+from isola.testing.files import FakeFiles
+from isola.testing.tree import Node, find
 
 
 class FakeNodes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, MutableMapping
 
 from isola.model.identity import IdRange
-from isola.testing.files import Node
+from isola.testing.tree import Node
 
 
 class ShiftedNode(Node):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from isola.errors import AlreadyExists, HostFailure, NotFound
-from isola.testing.files import FakeFiles, Node, duplicate, find, parent_of, walk
+from isola.testing.files import FakeFiles
+from isola.testing.tree import Node, duplicate, find, parent_of, walk
 
 _MARK = "btrfs.subvolume"
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from isola.errors import HostFailure, NotFound
 from isola.host import Host
+from isola.host.building import NewDirectory, NewFile
 from isola.host.cancellation import finish
 from isola.host.mounts import BindMount, OverlayMount
 from isola.model.identity import IdRange
@@ -83,27 +84,33 @@ class OverlayDriver(DirectoryDriver):
 
     # --- roots --------------------------------------------------------------------------------------------------
 
-    async def _create_volume(self, volume: Volume) -> None:
+    async def _create_beside(self, volume: Volume, *beside: NewFile) -> None:
         if volume.kind != "container":
-            await super()._create_volume(volume)
+            await super()._create_beside(volume, *beside)
             return
-        lower = self._lower(volume)
-        for layer, path in zip(volume.layers, lower, strict=False):
-            if not await self.host.files.exists(path):
-                raise NotFound(f"Layer {layer[7:19]} is not in storage pool {self.pool.name!r}")
-        async with self.host.files.root(lower[-1]) as top:
-            mode = (await top.stat("/")).mode
-        files, place = self.host.files, self._place(volume)
-        owner = volume.idmap.base if volume.idmap else 0
-        await self._furnish(volume, place)
-        await files.make_directory(place / "upper", mode=mode, owner=owner)
+        place, lower, owner = self._place(volume), self._lower(volume), _owner(volume)
+        directories = (
+            NewDirectory(place, 0o100, owner),
+            NewDirectory(place / "work", 0o700),
+            NewDirectory(place / "root", 0o755),
+            NewDirectory(place / "upper", lower[-1], owner),
+        )
         # Sync, because the record that names it is written next, and might reach the disk first.
-        await files.flush(place / "upper", place, self._roots())
+        flush = (place / "upper", place, self._roots(), *(self.descriptions for _ in beside))
+        try:
+            await self.host.files.build(*beside, *directories, needs=lower, flush=flush)
+        except NotFound:
+            await self._require_layers(volume)
+            raise
+
+    async def _require_layers(self, volume: Volume) -> None:
+        for layer in volume.layers:
+            if not await self.host.files.exists(self.layers.path(layer)):
+                raise NotFound(f"Layer {layer[7:19]} is not in storage pool {self.pool.name!r}")
 
     async def _furnish(self, volume: Volume, place: Path) -> None:
         if volume.kind == "container":
-            owner = volume.idmap.base if volume.idmap else 0
-            await self.host.files.make_directory(place, mode=0o100, owner=owner)
+            await self.host.files.make_directory(place, mode=0o100, owner=_owner(volume))
             await self.host.files.write_all({}, directories={place / "work": 0o700, place / "root": 0o755})
 
     async def _clone_volume(self, volume: Volume, source: Volume, snapshot: str | None) -> None:
@@ -193,10 +200,13 @@ class OverlayDriver(DirectoryDriver):
         return tuple(self.layers.path(layer) for layer in volume.layers) or (self._empty,)
 
 
+def _owner(volume: Volume) -> int:
+    return volume.idmap.base if volume.idmap else 0
+
+
 def _reshifted(source: Path, target: Path, volume: Volume, ids: IdRange | None) -> BindMount:
     """A bind mount of a volume's files with other ids; None: with those inside."""
-    inner = volume.idmap.base if volume.idmap else 0
-    return BindMount(source, target, ids or IdRange(0), inner=inner, read_only=True)
+    return BindMount(source, target, ids or IdRange(0), inner=_owner(volume), read_only=True)
 
 
 async def _try_overlay(host: Host, place: Path) -> None:

@@ -80,7 +80,7 @@ def _made(directory: Path, inside: Sequence[Path], unified: Path) -> int:
 def _mounts_to(directory: Path, inside: Sequence[Path]) -> list[Path]:
     """The mount points above the directory, topmost first, the directory itself, and the mount points ``inside`` it."""
     above = [place for place in reversed(directory.parents) if place.parts[1:] and kernel.is_mount_point(place)]
-    return [*above, directory, *filter(kernel.is_mount_point, inside)]
+    return [*above, directory, *(place for place in inside if place.exists() and kernel.is_mount_point(place))]
 
 
 def _attach_new(root: int, kind: str, place: Path) -> None:

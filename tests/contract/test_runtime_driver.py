@@ -30,6 +30,7 @@ from isola.runtimes import (
     RootKind,
     Shareable,
 )
+from isola.runtimes.oci.guest import OciGuest
 from isola.testing.runtime import FakeRuntime
 
 # --- life --------------------------------------------------------------------------------------------------------
@@ -194,6 +195,25 @@ async def test_a_reboot_is_told_from_a_halt(bench: Bench) -> None:
         await guest.signal(signal.SIGHUP)
     async with asyncio.timeout(10):
         assert await guest.ended() == 129
+        assert await bench.second().exit_status("one") == 129
+
+
+async def test_the_exit_status_stays_until_the_run_is_removed(bench: Bench) -> None:
+    """Another daemon reads it, also in the moment in which the first process ends."""
+    assert await bench.runtime.exit_status("one") is None
+    guest = await bench.launch(bench.spec())
+    second = bench.second()
+    assert await second.exit_status("one") is None
+    if isinstance(bench.runtime, FakeRuntime):
+        bench.runtime.end("one", 137)
+    else:
+        await booted(bench)
+        assert isinstance(guest, OciGuest)
+        await guest.signal(signal.SIGKILL)
+        await bench.host.processes.gone(guest.processes.init)
+    assert await second.exit_status("one") == 137
+    await bench.runtime.remove("one")
+    assert await second.exit_status("one") is None
 
 
 async def test_what_lives_is_settled_soon(bench: Bench) -> None:

@@ -43,6 +43,23 @@ def test_twenty_instances_run_on_with_the_same_processes(own: Daemon) -> None:
     assert not settled(own)
 
 
+def test_what_rebooted_meanwhile_runs_again(own: Daemon) -> None:
+    """Also where an ephemeral instance did, which goes when it is stopped."""
+    own.launch("reboots")
+    own.launch("passing", ephemeral=True)
+    before = {name: own.pid(name) for name in ("reboots", "passing")}
+    for name in before:
+        assert own.exec(name, "sh", "-c", "setsid sh -c 'sleep 1; reboot -f' >/dev/null 2>&1 &")[0] == 0
+    own.kill()
+    assert all(Path(f"/proc/{pid}").exists() for pid in before.values())
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in before.values()))
+    own.start()
+    until(lambda: all(own.status(name) == "Running" for name in before))
+    assert all(own.pid(name) not in (0, pid) for name, pid in before.items())
+    assert own.exec("reboots", "hostname")[:2] == (0, "reboots\n")
+    assert not settled(own)
+
+
 def test_what_ended_meanwhile_is_noticed_and_what_was_stopped_stays_so(own: Daemon) -> None:
     for name in ("stays", "ends", "stopped"):
         own.launch(name)

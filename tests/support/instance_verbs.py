@@ -411,7 +411,8 @@ VERBS = (
         lambda w: Ref("blue", NAME) in w.parts.records.instances,
     ),
     Verb("end", "Cleaning up after instance", running, ends, lambda w: not runs(w), True),
-    Verb("reboot", "Cleaning up after instance", running, lambda w: ends(w, reboot=True), runs, True),
+    Verb("reboot", "Cleaning up after instance", running, lambda w: ends(w, reboot=True), runs, True, runs),
+    Verb("rebooted", "Starting instance after its reboot", running, lambda w: ends(w, reboot=True), runs, True, runs),
     Verb("end-ephemeral", "Cleaning up after instance", ephemeral, ends, lambda w: not is_there(w), True),
 )
 

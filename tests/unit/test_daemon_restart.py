@@ -48,6 +48,25 @@ async def booted(world: World) -> None:
     await world.start()
 
 
+@pytest.mark.parametrize("ephemeral", [True, False])
+async def test_what_rebooted_meanwhile_is_started_again(world: World, ephemeral: bool) -> None:
+    instance = await world.create("web1", start=True, ephemeral=ephemeral)
+    await world.parts.close()
+    world.runtime.reboot(instance.id)
+    await world.start()
+    await eventually(lambda: statuses(world) == {"web1": Status.RUNNING})
+    assert world.on_host("web1").status is None and not await differences(world)
+
+
+async def test_what_rebooted_meanwhile_and_then_lost_its_host_goes_by_autostart(world: World) -> None:
+    instance = await world.create("web1", start=True, config={"boot.autostart": "false"})
+    await world.parts.close()
+    world.runtime.reboot(instance.id)
+    await booted(world)
+    await settle(world)
+    assert statuses(world) == {"web1": Status.STOPPED} and not await differences(world)
+
+
 async def test_what_runs_runs_on_and_is_looked_after(world: World) -> None:
     await world.create("web1", start=True, config={"limits.cpu": "1"})
     await world.create("web2", start=True)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from isola.instances.clean_up import clean_up
 from isola.instances.context import Context, Live, Restart
-from isola.instances.reboots import REBOOT, forget, pause_before, reboots_after
+from isola.instances.reboots import REBOOT, reboots_after
 from isola.instances.remove import remove
-from isola.instances.restarts import schedule
-from isola.instances.start import start
-from isola.model.instance import Instance
+from isola.instances.restarts import rebooted, schedule
 from isola.model.reference import Ref
 from isola.operations import Operation
 
@@ -20,7 +18,7 @@ async def after_end(context: Context, op: Operation, ref: Ref, live: Live) -> No
     if context.live.get(instance.id) is not live and (fault is None or fault.ended is not live):
         return
     if live.exit_status == REBOOT:
-        await _rebooted(context, op, instance, reboots_after(context, live))
+        await rebooted(context, op, instance, reboots_after(context, live))
         return
     await clean_up(context, op, instance, again=live.again)
     context.tell("shutdown", ref)
@@ -31,20 +29,3 @@ async def after_end(context: Context, op: Operation, ref: Ref, live: Live) -> No
     elif instance.ephemeral:
         op.reopen()
         await remove(context, op, context.records.get(ref), clean=True)
-
-
-async def _rebooted(context: Context, op: Operation, instance: Instance, reboots: int) -> None:
-    """Restart it: now, or in a reboot loop after a pause, during which the lock is not held."""
-    pauses = pause_before(reboots) > 0
-    await clean_up(context, op, instance, reboots=reboots if pauses else 0)
-    context.tell("shutdown", instance.ref)
-    if pauses:
-        schedule(context, instance.id)
-        return
-    op.reopen()
-    context.restarts[instance.id] = Restart(reboots)
-    try:
-        await start(context, op, instance.ref)
-    finally:
-        forget(context, instance.id)
-    context.tell("restarted", instance.ref)

@@ -40,12 +40,15 @@ async def _end(context: Context, instance: Instance, *, again: bool) -> None:
     await context.runtime(instance).remove(instance.id)
 
 
-async def mark_restarting(context: Context, id: str, restarting: bool) -> None:
-    """If the daemon is killed while the record is marked, the next one starts the instance, running or not, again."""
+async def mark_restarting(context: Context, id: str, reboots: int) -> None:
+    """If the daemon is killed while the record is marked, the next one starts the instance, running or not, again.
+
+    ``reboots``: in quick succession, with this one; 0 removes the mark.
+    """
 
     def changed(instance: Instance) -> Instance:
         volatile = {key: value for key, value in instance.volatile.items() if key != RESTARTING}
-        return dataclasses.replace(instance, volatile=volatile | ({RESTARTING: "1"} if restarting else {}))
+        return dataclasses.replace(instance, volatile=volatile | ({RESTARTING: str(reboots)} if reboots else {}))
 
     if (instance := context.by_id(id)) is not None:
         await context.records.change(instance.ref, changed)

@@ -15,6 +15,7 @@ from isola.instances.endpoint import keep_endpoint, target_of
 from isola.instances.half_made import undo_begun
 from isola.instances.moving import finish_moves
 from isola.instances.placement import limits
+from isola.instances.reboots import REBOOT
 from isola.instances.remove import doom, sweep
 from isola.instances.repair import half_changed, repair
 from isola.instances.restarts import schedule
@@ -46,9 +47,10 @@ class Verdict(Enum):
     """Its deletion had begun."""
 
 
-def judge(instance: Instance, *, runs: bool, boot: str, autostart: bool | None) -> Verdict:
+def judge(instance: Instance, *, runs: bool, boot: str, autostart: bool | None, status: int | None = None) -> Verdict:
     """The action, from the record and the state of the host. Pure.
 
+    ``status``: the exit status of a run that has ended.
     After a boot of the host ``autostart`` decides; None means that instances which ran are started again.
     """
     if instance.deleting:
@@ -58,7 +60,8 @@ def judge(instance: Instance, *, runs: bool, boot: str, autostart: bool | None) 
     if runs and LAST_BOOT in instance.volatile and RESTARTING not in instance.volatile:
         return Verdict.ADOPT  # otherwise the daemon ended while it was starting it again
     rebooted = instance.volatile.get(LAST_BOOT) != boot
-    if RESTARTING in instance.volatile and not rebooted:
+    asked = not runs and status == REBOOT and instance.desired is Desired.RUNNING
+    if (RESTARTING in instance.volatile or asked) and not rebooted:
         return Verdict.RESTART
     wanted = instance.desired is Desired.RUNNING if autostart is None else autostart
     return Verdict.START if rebooted and wanted else Verdict.CLEAN
@@ -85,6 +88,7 @@ async def _settle(context: Context, instance: Instance) -> Instance | None:
             runs=guest is not None,
             boot=context.host.system.boot_id(),
             autostart=boolean(config["boot.autostart"]) if config.get("boot.autostart") else None,
+            status=await runtime.exit_status(instance.id) if guest is None else None,
         )
         await _carry_out(context, instance, guest, verdict)
         context.warnings.resolve(WarningType.INSTANCE_BROKEN, instance.entity)
@@ -104,7 +108,7 @@ async def _carry_out(context: Context, instance: Instance, guest: Guest | None, 
         if verdict is Verdict.DELETE:
             await sweep(context, op, instance)
             return
-        reboots = int(instance.volatile[RESTARTING]) if verdict is Verdict.RESTART else 0
+        reboots = int(instance.volatile.get(RESTARTING, "1")) if verdict is Verdict.RESTART else 0
         await clean_up(context, op, instance, again=verdict is Verdict.START, reboots=reboots)
         await finish_restoring(context, instance.ref)
         if instance.ephemeral and verdict is Verdict.CLEAN and instance.desired is Desired.RUNNING:

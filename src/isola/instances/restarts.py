@@ -12,14 +12,24 @@ from contextlib import suppress
 from isola.errors import IsolaError
 from isola.host.cancellation import finish
 from isola.instances.background import when_idle
-from isola.instances.clean_up import record_stopped
+from isola.instances.clean_up import clean_up, mark_restarting, record_stopped
 from isola.instances.context import Context, Restart
 from isola.instances.reboots import forget, pause_before
 from isola.instances.start import start
+from isola.model.instance import Instance
 from isola.model.reference import Ref
 from isola.operations import Operation
 
 log = logging.getLogger(__name__)
+
+
+async def rebooted(context: Context, op: Operation, instance: Instance, reboots: int) -> None:
+    """Clean up after a run that ended with a reboot, and start the instance after its pause."""
+    # Cleaning up removes the exit status, by which the next daemon would know of the reboot.
+    await op.effect(f"mark {instance.name} as restarting", lambda: mark_restarting(context, instance.id, reboots))
+    await clean_up(context, op, instance, reboots=reboots)
+    context.tell("shutdown", instance.ref)
+    schedule(context, instance.id)
 
 
 def schedule(context: Context, id: str) -> None:
@@ -56,8 +66,9 @@ async def _start(context: Context, op: Operation, ref: Ref, restart: Restart) ->
         await start(context, op, ref)
     except Exception as error:
         log.error("Instance %s could not be started after its reboot: %s", ref, error)
-        with suppress(IsolaError):
-            await finish(_give_up(context, ref, str(error)))
+        if instance.id not in context.live:
+            with suppress(IsolaError):
+                await finish(_give_up(context, ref, str(error)))
         raise
     context.tell("restarted", ref)
 

@@ -43,8 +43,8 @@ async def halt(
     if again:
         await op.effect(
             f"mark {ref.name} as restarting",
-            lambda: mark_restarting(context, instance.id, True),
-            undo=lambda: mark_restarting(context, instance.id, False),
+            lambda: mark_restarting(context, instance.id, 1),
+            undo=lambda: mark_restarting(context, instance.id, 0),
         )
     try:
         with op.step("Stop program"):

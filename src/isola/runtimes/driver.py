@@ -54,6 +54,13 @@ class Runtime(ABC):
         """The instance, if it is running on this host; used to adopt instances that an earlier daemon started."""
 
     @abstractmethod
+    async def exit_status(self, id: str) -> int | None:
+        """The exit status of the last run, after it has ended and until it is removed; as ``Guest.ended``.
+
+        None if there was none since the boot, or none was recorded. Waits for a run that is just ending.
+        """
+
+    @abstractmethod
     async def remove(self, id: str) -> None:
         """Kill all remaining processes and remove all traces except logs; no effect if there are none."""
 

@@ -232,6 +232,11 @@ class FakeRuntime(Runtime):
         self.look()
         return self.guest(id) if id in self.instances and self.instances[id].status is None else None
 
+    async def exit_status(self, id: str) -> int | None:
+        """Until it is removed."""
+        self.look()
+        return self.instances[id].status if id in self.instances else None
+
     async def remove(self, id: str) -> None:
         if self.keeps:
             raise HostFailure("Cannot remove what is left of a run", evidence="too many open files")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from isola.runtimes.spec import Root, RunSpec
 
 _SIGRTMIN_3 = 37
 """The signal that makes systemd halt."""
+_LINGERS = 10.0
+"""Seconds that a monitor may take to end after the first process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +56,39 @@ async def write(host: Host, layout: Layout, engine: str, run: Run, process: obje
 
 async def find(host: Host, layout: Layout, engine: str) -> Found | None:
     """The run that was recorded by this engine since the boot, if both of its processes are alive."""
+    if (recorded := await _recorded(host, layout, engine)) is None:
+        return None
+    run, process = recorded
+    if not (host.processes.alive(run.init) and host.processes.alive(run.monitor)):
+        return None
+    started = await _plan(host, layout)
+    return Found(run, process, started) if started is not None else None
+
+
+async def exit_status(host: Host, layout: Layout, engine: str) -> int | None:
+    """The exit status of the recorded run, which the monitor writes as it ends, soon after the first process."""
+    if (recorded := await _recorded(host, layout, engine)) is None or host.processes.alive(recorded[0].init):
+        return None
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LINGERS):
+            await host.processes.gone(recorded[0].monitor)
+    try:
+        text = await host.files.read(layout.exit_status)
+    except NotFound:
+        return None
+    return int(text) if text.strip().isdigit() else None
+
+
+async def _recorded(host: Host, layout: Layout, engine: str) -> tuple[Run, dict[str, object]] | None:
+    """The run that was recorded by this engine since the boot, and its process entry."""
     record = await _read(host, layout.record)
     try:
         if (record["boot"], record["engine"]) != (host.system.boot_id(), engine):
             return None
         first, monitor = (ProcessRef(*map(int, record[who])) for who in ("first", "monitor"))
-        process = dict(record["process"])
+        return Run(layout.id, first, monitor), dict(record["process"])
     except (KeyError, TypeError, ValueError):
         return None
-    if not (host.processes.alive(first) and host.processes.alive(monitor)):
-        return None
-    started = await _plan(host, layout)
-    return Found(Run(layout.id, first, monitor), process, started) if started is not None else None
 
 
 async def _plan(host: Host, layout: Layout) -> RunSpec | None:

@@ -101,6 +101,10 @@ class OciRuntime(Runtime):
         """The instance, if its recorded first process and monitor are alive."""
         return await self._find(id)
 
+    async def exit_status(self, id: str) -> int | None:
+        """As its monitor has written it."""
+        return await record.exit_status(self.host, self.layout(id), self.name)
+
     async def remove(self, id: str) -> None:
         """Kill all processes and remove all traces; the id is sufficient, in any state."""
         await self._remove_groups(id)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from files_root import IDS
-from runtime_bench import APPLETS, FAKES, IDMAP, INIT, PROGRAMS, Bench, mounts_below, operations, processes
+from runtime_bench import APPLETS, FAKES, IDMAP, INIT, PROGRAMS, Bench, operations
+from runtime_root import busybox_root, engine
 from storage_subject import BASE, TOP, Subject
 
 from isola import registry
@@ -69,22 +69,14 @@ async def filled(pool: Subject) -> Subject:
 
 @pytest.fixture(scope="module")
 def runtime_root() -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(prefix="runtime-root-", dir="/tmp"))
-    directory.chmod(0o711)
-    tree = directory / "root"
-    for name in ("bin", "dev", "etc", "proc", "root", "run", "sys", "tmp"):
-        (tree / name).mkdir(parents=True)
-    shutil.copy("/bin/busybox", tree / "bin/busybox")
-    for applet in APPLETS.split():
-        (tree / "bin" / applet).symlink_to("busybox")
-    (tree / "init").write_text(INIT)
-    (tree / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\nweb:x:33:34::/srv:/bin/sh\nbroken\nbad:x:x:y::/:/\n")
-    (tree / "etc/group").write_text("root:x:0:\nweb:x:34:\nextra:x:50:web,other\n")
-    (tree / "etc/notexecutable").write_text("text")
-    for path in [tree, *tree.rglob("*")]:
-        os.lchown(path, IDMAP.base, IDMAP.base)
-    yield tree
-    shutil.rmtree(directory)
+    files = {
+        "init": INIT,
+        "etc/passwd": "root:x:0:0::/root:/bin/sh\nweb:x:33:34::/srv:/bin/sh\nbroken\nbad:x:x:y::/:/\n",
+        "etc/group": "root:x:0:\nweb:x:34:\nextra:x:50:web,other\n",
+        "etc/notexecutable": "text",
+    }
+    with busybox_root(APPLETS.split(), IDMAP, files) as tree:
+        yield tree
 
 
 @pytest.fixture(params=["fake", "fake-vm", *registry.names("runtimes")])
@@ -93,26 +85,12 @@ async def bench(request: pytest.FixtureRequest, runtime_root: Path) -> AsyncIter
     kind = FAKES.get(request.param) or registry.load("runtimes", request.param)
     probe = await kind.probe(host)
     assert probe.available, f"{probe.reason}; {probe.remedy}"
-    directory = Path(tempfile.mkdtemp(prefix="runtime-", dir="/tmp"))
-    os.chmod(directory, 0o711)
     names = HostNames(f"isola-t{os.getpid() % 0xFFFF:x}")
-    runtime = kind(host, directory, names)
-    if isinstance(runtime, FakeRuntime):
-        runtime.programs.update(PROGRAMS)
-        runtime.ends_on |= {15}
-    bench = Bench(request.param, kind, host, directory, names, operations(host), runtime_root, runtime)
-    yield bench
-    for id in await runtime.owned():
-        await runtime.remove(id)
-    assert await runtime.owned() == ()
-    left = [process for process in processes() if str(directory) in process]
-    assert not left
-    if bench.real:
-        assert await host.files.names(directory / "run") == ()
-        assert await host.cgroups.children(names.cgroup()) == ()
-        await host.cgroups.remove(names.cgroup())
-        assert not mounts_below(directory)
-    shutil.rmtree(directory)
+    async with engine(kind, host, names) as runtime:
+        if isinstance(runtime, FakeRuntime):
+            runtime.programs.update(PROGRAMS)
+            runtime.ends_on |= {15}
+        yield Bench(request.param, kind, host, runtime.directory, names, operations(host), runtime_root, runtime)
 
 
 @pytest.fixture(params=["fake", "linux"])

@@ -13,10 +13,10 @@ from runtime_bench import (
     Bench,
     booted,
     everything,
-    processes,
     shown,
     until,
 )
+from runtime_root import command_lines
 
 from isola.runtimes import (
     ExecSpec,
@@ -81,7 +81,7 @@ async def test_close_kills_the_command_even_at_once(bench: Bench) -> None:
         await asyncio.sleep(pause)
         await execution.close()
         await execution.close()
-        assert not [process for process in processes() if mark in process]
+        assert not [process for process in command_lines() if mark in process]
 
 
 async def test_a_terminal_with_its_size(bench: Bench) -> None:

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from runtime_root import busybox_root, command_lines, engine, own
 
 from isola import registry
 from isola.errors import HostFailure, InvalidInput
@@ -71,58 +72,25 @@ asyncio.run(main())
 
 @pytest.fixture(scope="module")
 def root() -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(prefix="runtime-root-", dir="/tmp"))
-    directory.chmod(0o711)
-    tree = directory / "root"
-    for name in ("bin", "dev", "etc", "proc", "root", "run", "sys", "tmp"):
-        (tree / name).mkdir(parents=True)
-    shutil.copy("/bin/busybox", tree / "bin/busybox")
-    for applet in ["sh", "sleep", "cat", "id", "grep", "head", "hostname", "free", "tail", "true", "dd"]:
-        (tree / "bin" / applet).symlink_to("busybox")
-    (directory / "secret").write_text("web:x:33:34::/srv:/bin/sh\n")
-    (tree / "etc/passwd").symlink_to(directory / "secret")
-    for path in [tree, *tree.rglob("*")]:
-        os.lchown(path, IDMAP.base, IDMAP.base)
-    os.mknod(tree / "tmp/memory", 0o666 | stat.S_IFCHR, os.makedev(1, 1))
-    os.chmod(tree / "tmp/memory", 0o666)
-    yield tree
-    shutil.rmtree(directory)
+    applets = "sh sleep cat id grep head hostname free tail true dd"
+    with busybox_root(applets.split(), IDMAP, {}) as tree:
+        (tree.parent / "secret").write_text("web:x:33:34::/srv:/bin/sh\n")
+        (tree / "etc/passwd").symlink_to(tree.parent / "secret")
+        own(tree, IDMAP)
+        os.mknod(tree / "tmp/memory", 0o666 | stat.S_IFCHR, os.makedev(1, 1))
+        os.chmod(tree / "tmp/memory", 0o666)
+        yield tree
 
 
 @pytest.fixture(params=registry.names("runtimes"))
 async def runtime(request: pytest.FixtureRequest) -> AsyncIterator[OciRuntime]:
-    host = linux_host()
-    directory = Path(tempfile.mkdtemp(prefix="runtime-", dir="/tmp"))
-    os.chmod(directory, 0o711)
-    found: OciRuntime = registry.load("runtimes", request.param)(host, directory, HostNames(TAG))
-    yield found
-    for id in await found.owned():
-        await found.remove(id)
-    assert await found.owned() == ()
-    assert not [line for line in command_lines() if str(directory) in line]
-    assert await host.cgroups.children(f"/{TAG}") == ()
-    await host.cgroups.remove(f"/{TAG}")
-    assert not mounts_below(directory)
-    shutil.rmtree(directory)
-
-
-def mounts_below(directory: Path) -> list[str]:
-    return [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(directory) in line]
+    kind: type[OciRuntime] = registry.load("runtimes", request.param)
+    async with engine(kind, linux_host(), HostNames(TAG)) as found:
+        yield found
 
 
 def proc(pid: int, file: str) -> str:
     return Path(f"/proc/{pid}/{file}").read_text()
-
-
-def command_lines() -> list[str]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-            except OSError:
-                continue
-    return found
 
 
 def spec(root: Path, **more: object) -> RunSpec:

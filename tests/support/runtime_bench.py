@@ -149,26 +149,11 @@ async def until(stream: object, wanted: bytes) -> bytes:
     return data
 
 
-def mounts_below(directory: Path) -> list[str]:
-    return [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(directory) in line]
-
-
 async def shown(bench: Bench, wanted: Callable[[bytes], bool], id: str = "one") -> None:
     """Wait for the console's log."""
     async with asyncio.timeout(10):
         while not wanted(await bench.runtime.console_log(id)):  # noqa: ASYNC110 - a program elsewhere writes it
             await asyncio.sleep(0.01)
-
-
-def processes() -> list[str]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-            except OSError:
-                continue
-    return found
 
 
 async def _cat(command: FakeCommand) -> int:

@@ -128,6 +128,58 @@ async def test_a_pair_leads_inside(subject: Subject) -> None:
     assert subject.look_inside(namespace) == {}
 
 
+async def test_linux_sets_up_the_far_end_without_programs() -> None:
+    with fresh_namespace() as host:
+        links = LinuxLinks(LinuxProcesses())
+        await links.create_bridge(BRIDGE)
+        links._processes = NoProcesses()  # type: ignore[assignment]
+        first, second = host.guest(), host.guest()
+        inside = Inside(("10.1.2.7/24", "fd42::7/64"), ("10.1.2.1", "fd42::1"), metric=77)
+        await links.connect(
+            Pair("is1", "eth0", "br0", "0a:69:73:00:00:02", 1400, "10.1.2.7"), first.endpoint.path, inside
+        )
+        routed = Inside(("10.5.5.5/32", "fd55::5/128"), ("169.254.0.1", "fe80::1"), onlink=True)
+        await links.connect(Pair("is2", "eth0", "", "0a:69:73:00:00:03"), second.endpoint.path, routed)
+        shown = orjson.loads(await first.check("ip", "-j", "-d", "addr"))
+        assert "UP" in shown[0]["flags"] and "UP" in shown[1]["flags"] and shown[1]["mtu"] == 1400
+        own = {each["local"]: each for each in shown[1]["addr_info"] if each["scope"] == "global"}
+        assert own["10.1.2.7"]["broadcast"] == "10.1.2.255" and not own["fd42::7"].get("tentative")
+        assert "default via 10.1.2.1 dev eth0 metric 77" in await first.check("ip", "route")
+        assert "default via fd42::1 dev eth0 metric 77" in await first.check("ip", "-6", "route")
+        assert "default via 169.254.0.1 dev eth0 metric 1024 onlink" in await second.check("ip", "route")
+        assert "default via fe80::1 dev eth0 metric 1024" in await second.check("ip", "-6", "route")
+        assert "is1" not in _links_with_ipv6(), "a port has no address"
+        with pytest.raises(HostFailure):
+            await links.connect(
+                Pair("is3", "eth1", "br0", "0a:69:73:00:00:04"), first.endpoint.path, Inside((), ("10.99.0.1",))
+            )
+        assert not await links.exists("is3") and "eth1" not in _look_inside(first.endpoint.path)
+
+
+def _links_with_ipv6() -> str:
+    return Path("/proc/thread-self/net/if_inet6").read_text()
+
+
+class NoProcesses:
+    """No program is started."""
+
+    async def run(self, argv: list[str], **_: object) -> None:
+        raise AssertionError(argv)
+
+
+async def test_linux_waits_for_links_of_ended_namespaces_and_deletes_those_that_stay() -> None:
+    with fresh_namespace() as host:
+        links = LinuxLinks(LinuxProcesses())
+        guest, held = host.guest(), host.guest()
+        for name, one in (("is1", guest), ("is2", held)):
+            await links.connect(Pair(name, "eth0", "", "0a:69:73:00:00:02"), one.endpoint.path)
+        guest.end()
+        await links.delete("is1", "none", vanishing=True)
+        assert not await links.exists("is1")
+        await links.delete("is2", vanishing=True)
+        assert not await links.exists("is2"), "although a process keeps the namespace"
+
+
 async def test_a_pair_that_fails_leaves_nothing(subject: Subject) -> None:
     await subject.links.create_bridge(BRIDGE)
     namespace = subject.new_namespace()

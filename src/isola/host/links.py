@@ -1,8 +1,8 @@
 """Network links: bridges, veth pairs, macvlans and taps, and the ends inside instances.
 
-``LinuxLinks`` runs ``ip -batch``, one process per call. Creating a pair and deleting links use netlink without a
-process, because every start and stop needs them. A pair is created with its peer already in the instance's namespace:
-moving a link to another namespace later makes the kernel wait for a grace period (20 ms instead of 4).
+``LinuxLinks`` runs ``ip -batch``, one process per call. Pairs are created and set up, and links deleted, by netlink
+without a process, because every start and stop needs that. A pair is created with its peer already in the instance's
+namespace: moving a link to another namespace later makes the kernel wait for a grace period (20 ms instead of 4).
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import contextlib
 import os
 import re
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, Protocol
@@ -37,6 +38,8 @@ _MIN_BURST = 16_384
 """Minimum burst of a rate limit, in bytes."""
 _DELETE_PAUSES = (0, 0.005, 0.02, 0.1, 0.5)
 """Seconds before each attempt at deleting a link."""
+_VANISH_PAUSES = (0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3)
+"""Seconds between looks at a link that the kernel is removing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,8 @@ class Pair:
     mac: str
     """MAC address of the peer."""
     mtu: int = 1500
+    ipv4: str | None = None
+    """Address of the peer, whose MAC address is announced to all neighbours on the bridge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +182,12 @@ class Links(Protocol):
         """Make those of ``links`` that exist ports of the bridge, and bring them up."""
         ...
 
-    async def delete(self, *links: str) -> None:
-        """Delete links (both ends of a pair); no effect if they are missing."""
+    async def delete(self, *links: str, vanishing: bool = False) -> None:
+        """Delete links (both ends of a pair); no effect if they are missing.
+
+        ``vanishing``: the namespaces of their peers have ended, so that the kernel is removing them already. Deleting
+        them nevertheless would only do the same work twice: they are waited for, and deleted if they stay.
+        """
         ...
 
     async def exists(self, link: str) -> bool:
@@ -217,6 +226,7 @@ class Links(Protocol):
 class LinuxLinks:
     def __init__(self, processes: Processes) -> None:
         self._processes = processes
+        self._packets: socket.socket | None = None
 
     async def create_bridge(self, bridge: Bridge) -> None:
         """Created down, so that duplicate address detection is disabled before addresses are added."""
@@ -259,7 +269,7 @@ class LinuxLinks:
             await in_thread(link_settings.prepare_router, link, ipv6=False)
 
     async def connect(self, pair: Pair, namespace: Path, inside: Inside | None = None) -> None:
-        """By netlink, because every start needs it. ``ip`` is run only if the host configures the peer."""
+        """By netlink in one thread, because every start needs it."""
         for name in (pair.host, pair.peer):
             _check_name(name)
         if await self.exists(pair.host):
@@ -267,14 +277,14 @@ class LinuxLinks:
         opened = network_namespace.open_at(namespace)
         try:
             master = socket.if_nametoindex(pair.bridge) if pair.bridge else None
-            await netlink.create_pair(pair.host, pair.peer, mac=pair.mac, mtu=pair.mtu, master=master, namespace=opened)
-            if inside is not None:
-                await self._set_up_inside(pair.peer, opened, inside)
-        except BaseException as error:
-            await self.delete(pair.host)
-            if isinstance(error, OSError):
-                raise HostFailure(f"Cannot connect {pair.host} to {pair.bridge}", evidence=str(error)) from error
-            raise
+            announce = self._announcement(pair.bridge, pair.mac, pair.ipv4) if pair.bridge and pair.ipv4 else None
+            # Opened here and not in the thread: a socket belongs to the network namespace of the thread that opens it.
+            with netlink.opened() as sender:
+                await in_thread(
+                    _connect, sender, pair, master=master, namespace=opened, inside=inside, announce=announce
+                )
+        except OSError as error:
+            raise HostFailure(f"Cannot connect {pair.host} to {pair.bridge}", evidence=str(error)) from error
         finally:
             os.close(opened)
 
@@ -306,10 +316,12 @@ class LinuxLinks:
             )
             try:
                 if inside is not None:
-                    await self._set_up_inside(link.peer, opened, inside)
+                    await in_thread(_set_up_inside, opened, link.peer, inside)
             except BaseException:
                 await self._delete_in(link.peer, opened)
                 raise
+        except OSError as error:
+            raise HostFailure(f"Cannot set up {link.peer}", evidence=str(error)) from error
         finally:
             os.close(opened)
 
@@ -360,18 +372,22 @@ class LinuxLinks:
         there = set(await self.names())
         await self._batch(*(f"link set {link} master {bridge} up" for link in links if link in there))
 
-    async def delete(self, *links: str) -> None:
+    async def delete(self, *links: str, vanishing: bool = False) -> None:
         """Errors count only if the link still exists, because a pair may disappear with its namespace meanwhile.
 
         It is tried again, because a link that the kernel is just removing refuses deletion and is visible for a while.
         """
+        for pause in _VANISH_PAUSES if vanishing else ():
+            if not any([await self.exists(link) for link in links]):
+                return
+            await asyncio.sleep(pause)
         doomed = [link for link in links if await self.exists(link)]
         for pause in _DELETE_PAUSES:
             if not doomed:
                 return
             await asyncio.sleep(pause)
-            with contextlib.suppress(OSError):
-                await netlink.delete(doomed)
+            with netlink.opened() as sender:
+                await in_thread(netlink.delete, sender, doomed)
             doomed = [link for link in doomed if await self.exists(link)]
         if doomed:
             raise HostFailure(f"Cannot delete link {', '.join(doomed)}")
@@ -417,29 +433,21 @@ class LinuxLinks:
 
     async def announce(self, link: str, mac: str, address: str) -> None:
         """By an ARP announcement (RFC 5227): neighbours update the entries that they have, and add none."""
-        sender = bytes.fromhex(mac.replace(":", ""))
-        packet = _ARP_REQUEST + sender + IPv4Address(address).packed + bytes(6) + IPv4Address(address).packed
         try:
-            raw = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-            try:
-                raw.sendto(packet, (link, _ARP, 0, 0, _BROADCAST))
-            finally:
-                # Closing a packet socket waits for a grace period of several milliseconds.
-                asyncio.get_running_loop().run_in_executor(None, raw.close)
+            await in_thread(self._announcement(link, mac, address))
         except OSError as error:
             raise HostFailure(f"Cannot announce {address} on {link}", evidence=str(error)) from error
 
+    def _announcement(self, link: str, mac: str, address: str) -> Callable[[], object]:
+        sender = bytes.fromhex(mac.replace(":", ""))
+        packet = _ARP_REQUEST + sender + IPv4Address(address).packed + bytes(6) + IPv4Address(address).packed
+        if self._packets is None:  # kept, because closing one waits for a grace period of several milliseconds
+            kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+            self._packets = socket.socket(socket.AF_PACKET, kind)
+        return partial(self._packets.sendto, packet, (link, _ARP, 0, 0, _BROADCAST))
+
     def has_ipv6(self) -> bool:
         return link_settings.has_ipv6()
-
-    async def _set_up_inside(self, peer: str, namespace: int, inside: Inside) -> None:
-        lines = ["link set lo up", *(_add_address(peer, address) for address in inside.addresses)]
-        lines.append(f"link set {peer} up")
-        lines += [
-            f"route replace default via {gateway} dev {peer} metric {inside.metric}{' onlink' if inside.onlink else ''}"
-            for gateway in inside.gateways
-        ]
-        await self._batch(*lines, namespace=namespace, enter=("nsenter", f"--net={_file(namespace)}"))
 
     async def _delete_in(self, link: str, namespace: int) -> None:
         enter = ("nsenter", f"--net={_file(namespace)}")
@@ -460,6 +468,44 @@ class LinuxLinks:
     async def _show(self, *what: str) -> tuple[LinkView, ...]:
         answer = await self._processes.run(["ip", "-j", "-d", "-s", "addr", "show", *what], check=not what)
         return tuple(_view(link) for link in orjson.loads(answer.stdout or b"[]") if link.get("ifname"))
+
+
+def _connect(
+    sender: socket.socket,
+    pair: Pair,
+    *,
+    master: int | None,
+    namespace: int,
+    inside: Inside | None,
+    announce: Callable[[], object] | None,
+) -> None:
+    """Create a pair in the namespace of a descriptor. Raises OSError; then nothing is left."""
+    netlink.ask(sender, netlink.new_pair(pair.host, pair.peer, mac=pair.mac, mtu=pair.mtu, namespace=namespace))
+    try:
+        netlink.ask(sender, netlink.up(pair.host) if master is None else netlink.port(pair.host, master))
+        if inside is not None:
+            _set_up_inside(namespace, pair.peer, inside)
+    except BaseException:
+        netlink.delete(sender, [pair.host])
+        raise
+    if announce is not None:
+        with contextlib.suppress(OSError):
+            announce()
+
+
+def _set_up_inside(namespace: int, peer: str, inside: Inside) -> None:
+    with netlink.opened_in(namespace) as sender:
+        number = netlink.index(sender, peer)
+        netlink.ask(
+            sender,
+            netlink.up("lo"),
+            *(netlink.address(number, address) for address in inside.addresses),
+            netlink.up(peer),
+            *(
+                netlink.default_route(number, gateway, metric=inside.metric, onlink=inside.onlink)
+                for gateway in inside.gateways
+            ),
+        )
 
 
 def _file(descriptor: int) -> str:

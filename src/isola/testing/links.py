@@ -72,6 +72,8 @@ class FakeLinks:
         self._links[pair.host] = replace(_view(pair.host, "veth", mtu=pair.mtu), master=pair.bridge)
         self._peers[pair.host] = (namespace, pair.peer)
         self.inside[namespace, pair.peer] = (pair, inside)
+        if pair.bridge and pair.ipv4:
+            self.announced.append((pair.bridge, pair.mac, pair.ipv4))
 
     async def create_macvlan(self, link: Macvlan, namespace: Path, inside: Inside | None = None) -> None:
         """Visible inside the namespace only."""
@@ -124,7 +126,7 @@ class FakeLinks:
             if link in self._links:
                 self._links[link] = replace(self._links[link], master=bridge)
 
-    async def delete(self, *links: str) -> None:
+    async def delete(self, *links: str, vanishing: bool = False) -> None:
         """Ports of a bridge stay, without a master."""
         for link in links:
             self._remove(link)

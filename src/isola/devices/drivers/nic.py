@@ -281,7 +281,8 @@ class NicDevice(DeviceDriver):
             if target is not None:
                 await self.host.links.delete_inside(plug.state.facts[NAME], target.network)
             return
-        await self.host.links.delete(self._link(plug))
+        # A namespace is removed before the devices of an instance that has ended; a tap does not depend on one.
+        await self.host.links.delete(self._link(plug), vanishing=target is None)
         if kind(plug.config) == "routed" and plug.config.get("parent"):
             await self.host.links.unproxy(self._routing(plug))
         await self._drop_filters(plug)

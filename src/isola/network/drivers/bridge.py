@@ -136,16 +136,16 @@ class BridgeNetworks(NetworkDriver):
             self._nameserver(network.name).reload()
 
     async def _attach(self, network: Network, nic: Nic, endpoint: Endpoint) -> None:
-        link = self.names.bridge(network.name)
-        if isinstance(endpoint, HostTap):
-            await self.host.links.create_tap(Tap(nic.host_link, link, endpoint.owner, nic.mtu))
-        else:
-            pair = Pair(nic.host_link, nic.interface, link, nic.mac, nic.mtu)
+        link, ipv4 = self.names.bridge(network.name), None if nic.ipv4 is None else str(nic.ipv4)
+        # Neighbours may have the address in their ARP cache with another MAC address for up to a minute.
+        if not isinstance(endpoint, HostTap):
+            pair = Pair(nic.host_link, nic.interface, link, nic.mac, nic.mtu, ipv4)
             await self.host.links.connect(pair, endpoint.path, self._inside(network, nic) if nic.configure else None)
-        if nic.ipv4 is not None:
-            # Neighbours may have the address in their ARP cache with another MAC address for up to a minute.
+            return
+        await self.host.links.create_tap(Tap(nic.host_link, link, endpoint.owner, nic.mtu))
+        if ipv4 is not None:
             with contextlib.suppress(HostFailure):
-                await self.host.links.announce(link, nic.mac, str(nic.ipv4))
+                await self.host.links.announce(link, nic.mac, ipv4)
 
     async def _detach(self, network: Network, nic: Nic) -> None:
         await self.host.links.delete(nic.host_link)

@@ -1,16 +1,7 @@
 """The command ``isola``.
 
-The quickest way to start it (7 ms of interpreter instead of 10) skips the site module and the user's environment, as
-this launcher does::
-
-    #!/opt/isola/bin/python -IS
-    import sys
-    sys.path.append("/opt/isola/lib/python3.11/site-packages")  # wherever the package is installed
-    from isola.cli.main import main
-    main()
-
-``-I`` ignores PYTHONPATH and the current directory, ``-S`` skips ``site``, so the path must be added explicitly. The
-package must be byte-compiled.
+The installation starts it with ``python3 -IS``, which takes 7 ms instead of 10: ``-I`` ignores PYTHONPATH and the
+current directory, ``-S`` skips ``site``, so the launcher adds the path (``install/bundled-launcher.in``).
 """
 
 from __future__ import annotations

@@ -23,6 +23,8 @@ def prepare() -> None:
         except OSError:
             # Opened for the wrong direction on purpose: writing output to a closed stream is an error.
             posix.open("/dev/null", posix.O_RDONLY)
+    if sys.stdin is None:
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115  like the interpreter's own, it is never closed
     sys.stdout = _text(_Output(1, "w", closefd=False), sys.stdout, "surrogateescape")
     sys.stderr = _text(_Errors(2, "w", closefd=False), sys.stderr, "backslashreplace")
 

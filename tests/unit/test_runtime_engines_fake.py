@@ -24,7 +24,7 @@ from isola.runtimes.oci.runtime import OciRuntime
 from isola.testing.cgroups import FakeCgroups
 from isola.testing.files import FakeFiles
 from isola.testing.host import FakeHost, fake_host
-from isola.testing.processes import Call, Program
+from isola.testing.processes import Call, Program, forever
 from isola.testing.sockets import FakePipe, FakeSockets
 from isola.testing.system import FakeSystem
 
@@ -161,21 +161,20 @@ def monitored(on: FakeHost, report: bytes, *, lives: bool = True, inside: bool =
     """conmon, by way of the shell that enters its groups: says ``report`` and leaves a process of each kind."""
 
     async def monitor(call: Call) -> int:
-        layout = Layout.of(DIRECTORY, "one")
-        watcher, first = on.processes.add("conmon"), on.processes.add("init")
+        watcher = next(process for process in on.processes.running if process.call is call)
+        first = on.processes.add("init")
         if inside:
             await on.cgroups.enter("/isola/one", first.ref)
         await on.cgroups.enter("/isola/one.monitor", watcher.ref)
         if not lives:
             first.end(1)
-        await on.files.write(layout.monitor_pid, str(watcher.ref.pid).encode())
         assert call.env is not None
         stream = on.sockets.far(int(call.env["_OCI_SYNCPIPE"]))
         await stream.write(report.replace(b"PID", str(first.ref.pid).encode()))
         stream.close()
         assert call.descriptors[2] is not None
         on.sockets.far(call.descriptors[2]).close()
-        return 0
+        return await forever(call)
 
     return monitor
 

@@ -62,11 +62,6 @@ class Layout:
         return self.run / "first.pid"
 
     @property
-    def monitor_pid(self) -> Path:
-        """PID of the monitor, written by itself."""
-        return self.run / "monitor.pid"
-
-    @property
     def exits(self) -> Path:
         """Directory in which the monitor leaves the exit status."""
         return self.run / "exit"

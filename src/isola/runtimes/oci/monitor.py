@@ -42,11 +42,12 @@ def arguments(layout: Layout, engine: Sequence[str], *, terminal: bool = True, s
     engine_options = [*engine[1:], "--root", str(layout.state), "--log", str(layout.engine_log), "--log-format", "json"]
     return [
         "conmon", "--api-version", "1",
+        "--sync",  # it does not fork: it stays our child, and init's after us
         "--cid", layout.id, "--cuuid", layout.id, "--name", layout.id,
         "--runtime", engine[0],
         *(word for option in engine_options for word in ("--runtime-arg", option)),
         "--bundle", str(layout.run), "--full-attach",
-        "--container-pidfile", str(layout.first_pid), "--conmon-pidfile", str(layout.monitor_pid),
+        "--container-pidfile", str(layout.first_pid),
         "--exit-dir", str(layout.exits),
         "--log-path", f"k8s-file:{layout.console_log}", "--log-size-max", str(LOG_SIZE), "--no-sync-log",
         *(["--terminal"] if terminal else ["--stdin"] if stdin else []),
@@ -74,8 +75,7 @@ async def create(host: Host, layout: Layout, argv: Sequence[str], place: Place) 
         stderr.close_remote()
         async with asyncio.timeout(_PATIENCE):
             line = await _line(report.stream)
-            await child.wait()
-            return await _running(host, layout, line, stderr.stream)
+            return await _running(host, layout, line, stderr.stream, child.ref)
     except TimeoutError:
         raise TimedOut("The first process was not created in time") from None
     finally:
@@ -93,7 +93,7 @@ def _scratch(layout: Layout) -> dict[str, str]:
     return {"TMPDIR": str(layout.run)} if longest < _LONGEST_SOCKET else {}
 
 
-async def _running(host: Host, layout: Layout, line: bytes, stderr: Stream) -> Run:
+async def _running(host: Host, layout: Layout, line: bytes, stderr: Stream, monitor: ProcessRef) -> Run:
     try:
         said = json.loads(line) if line else {}
         pid = int(said.get("data", -1))
@@ -104,15 +104,9 @@ async def _running(host: Host, layout: Layout, line: bytes, stderr: Stream) -> R
         evidence = evidence or (await _line(stderr)).decode(errors="replace")
         raise HostFailure("The first process could not be created", evidence=evidence.strip()[-2000:])
     first = host.processes.identify(pid)
-    monitor = await _monitor(host, layout)
-    if first is None or monitor is None:
+    if first is None:
         raise HostFailure("The first process ended before it was started")
     return Run(layout.id, first, monitor)
-
-
-async def _monitor(host: Host, layout: Layout) -> ProcessRef | None:
-    text = await host.files.read(layout.monitor_pid)
-    return host.processes.identify(int(text)) if text.strip().isdigit() else None
 
 
 async def _logged(host: Host, layout: Layout) -> str:

@@ -27,6 +27,7 @@ GUESTS = {
     "GET /": 200,
     "GET /1.0": 200,
     "GET /1.0/images": 200,
+    "GET /1.0/images/aliases/{alias...}": 404,
     "GET /1.0/images/{fingerprint}": 404,
     "GET /1.0/images/{fingerprint}/export": 404,
     "POST /1.0/certificates": 400,

@@ -155,6 +155,17 @@ async def test_a_client_adds_itself_with_a_token_once(stand: Stand, port: int) -
         assert ended["status"] == "Success"
 
 
+async def test_an_untrusted_client_finds_a_public_image_by_its_alias(stand: Stand, port: int) -> None:
+    fingerprint = (await stand.get("/1.0/images/aliases/tiny"))["target"]
+    async with peer(port, None) as bare:
+        for path in ("/1.0/images/aliases/tiny", "/1.0/images/aliases/tiny?project=none"):
+            assert (await bare.ask("GET", path))[0] == 404
+        await stand.ask("PATCH", f"/1.0/images/{fingerprint}", {"public": True})
+        assert (await bare.get("/1.0/images/aliases/tiny"))["target"] == fingerprint
+        assert (await bare.ask("GET", "/1.0/images/aliases"))[0] == 403
+        assert (await bare.ask("GET", "/1.0/images/aliases/none"))[0] == 404
+
+
 async def test_a_client_that_is_trusted_is_told_so_with_the_text_that_clients_look_for(stand: Stand, port: int) -> None:
     shown = pair()
     await trust(stand, shown)

@@ -226,6 +226,20 @@ async def test_wrong_file_requests_name_their_field(
 
 
 @pytest.mark.parametrize(
+    ("method", "path", "more"),
+    [
+        ("POST", "/1.0/instances", {"name": "new", "source": {"type": "none"}}),
+        ("POST", "/1.0/instances", {"name": "new", "source": {"type": "copy", "source": "web1"}}),
+        ("PUT", "/1.0/instances/web1", {}),
+        ("PATCH", "/1.0/instances/web1", {}),
+    ],
+)
+async def test_a_profile_is_named_once(two_instances: Stand, method: str, path: str, more: dict[str, object]) -> None:
+    status, body = await two_instances.ask(method, path, {"profiles": ["default", "default"]} | more)
+    assert (status, body["metadata"]["field"]) == (400, "profiles")
+
+
+@pytest.mark.parametrize(
     ("sent", "kind", "kept"),
     [("0100751", "file", "0751"), ("040755", "directory", "0755"), ("0104755", "file", "4755")],
 )

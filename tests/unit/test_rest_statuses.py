@@ -422,3 +422,4 @@ async def test_what_is_empty_is_written_as_clients_expect(stand: Stand) -> None:
 async def test_what_is_offered_is_announced(stand: Stand) -> None:
     announced = (await stand.get("/1.0"))["api_extensions"]
     assert {"storage_volume_state", "project_usage"} <= set(announced)
+    assert {"instance_nic_network", "proxy", "container_nic_routed", "images_expiry"} <= set(announced)

@@ -55,7 +55,8 @@ def plan(context: Context, source: Source, request: InstanceRequest) -> Plan:
         description=request.description or then.description,
         config={**_own(then.config), **_own(request.config)},
         devices={**then.devices, **request.devices},
-        profiles=then.profiles if request.profiles is None else request.profiles,
+        # Earlier versions let an instance name a profile twice.
+        profiles=tuple(dict.fromkeys(then.profiles)) if request.profiles is None else request.profiles,
     )
     found = check(context, request)
     if _wanted(context, source, origin):

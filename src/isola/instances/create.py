@@ -11,7 +11,7 @@ from pathlib import Path
 from isola.errors import HostFailure, InvalidInput, IsolaError, NotFound, PreconditionFailed
 from isola.instances.context import Context, HalfMade
 from isola.instances.describe import describe_new
-from isola.instances.expand import merge, naming, require, root_pool, root_size, validate, with_size
+from isola.instances.expand import merge, naming, require, require_distinct, root_pool, root_size, validate, with_size
 from isola.instances.half_made import BEGUN, keep_in_mind, undo_of_name
 from isola.instances.identity import plugs_of, refreshed
 from isola.instances.ranges import give_back, reserve_range
@@ -229,6 +229,7 @@ async def _build(context: Context, op: Operation, instance: Instance) -> None:
 def _profiles_of(context: Context, request: InstanceRequest) -> tuple[str, ...]:
     """Those of the request, or else of its image; an image that has to be built first has none."""
     if request.profiles is not None:
+        require_distinct(request.profiles)
         return request.profiles
     image = None
     if request.image is not None:

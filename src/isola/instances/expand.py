@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from isola.devices.checks import check, driver_of, without_type
@@ -36,6 +36,13 @@ def validate(config: Config, devices: Devices) -> None:
     """Validate the configuration of a profile or an instance by itself. Raises InvalidInput, Unsupported."""
     SETTINGS.validate(config)
     check(devices)
+
+
+def require_distinct(profiles: Sequence[str]) -> None:
+    """Raise InvalidInput if a profile is named twice, as LXD does."""
+    repeated = next((name for at, name in enumerate(profiles) if name in profiles[:at]), None)
+    if repeated is not None:
+        raise InvalidInput(f"Profile {repeated[:80]!r} is named twice", field="profiles")
 
 
 def root_pool(devices: Devices) -> str:

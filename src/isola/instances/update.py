@@ -11,7 +11,7 @@ from isola.instances.configuration import expanded
 from isola.instances.context import Context
 from isola.instances.describe import describe_change
 from isola.instances.endpoint import target_of
-from isola.instances.expand import merge, require, root_pool, root_size, validate, with_size
+from isola.instances.expand import merge, require, require_distinct, root_pool, root_size, validate, with_size
 from isola.instances.identity import plugs_of, refreshed
 from isola.instances.mend import marks, mend
 from isola.instances.phases import require_kept
@@ -36,6 +36,7 @@ def check(context: Context, ref: Ref, update: InstanceUpdate) -> Instance:
     require_kept(instance)
     config = {key: value for key, value in update.config.items() if value and not key.startswith(_KEPT)}
     validate(config, update.devices)
+    require_distinct(update.profiles)
     wanted = dataclasses.replace(
         instance,
         config=config,

@@ -42,8 +42,8 @@ async def create(request: Request) -> web.StreamResponse:
 
 
 async def get(request: Request) -> web.StreamResponse:
-    """One alias."""
-    alias = _find(request)
+    """One alias; callers without access to the project see those of public images."""
+    alias = _find(request) if request.caller.may_use(request.project) else _of_public_image(request)
     return sync(alias_json(alias), etag=alias_json(alias))
 
 
@@ -88,6 +88,15 @@ async def _update(request: Request, decide: Callable[[Alias], Alias]) -> web.Str
     return sync()
 
 
+def _of_public_image(request: Request) -> Alias:
+    name, images = request.parameters["alias"], request.services.images
+    ref = request.ref(name, Kind.IMAGE_ALIAS)
+    for alias in images.aliases():
+        if alias.ref == ref and images.get(ref.renamed(alias.target)).public:
+            return alias
+    raise NotFound(f"Alias {name[:80]!r} not found")
+
+
 def _find(request: Request) -> Alias:
     name = request.parameters["alias"]
     try:
@@ -101,7 +110,7 @@ def _find(request: Request) -> Alias:
 ROUTES = (
     ("GET", _ROOT, list_all, Permission.VIEW),
     ("POST", _ROOT, create, Permission.EDIT),
-    ("GET", _ROOT + "/{alias...}", get, Permission.VIEW),
+    ("GET", _ROOT + "/{alias...}", get, Permission.GUEST),
     ("PUT", _ROOT + "/{alias...}", put, Permission.EDIT),
     ("PATCH", _ROOT + "/{alias...}", patch, Permission.EDIT),
     ("POST", _ROOT + "/{alias...}", rename, Permission.EDIT),

@@ -32,6 +32,7 @@ from isola.instances.move import Destination
 from isola.instances.ranges import claim_again, give_up_unused, look_around
 from isola.instances.reboots import leave
 from isola.instances.reconcile import reconcile
+from isola.instances.root_limits import apply_sizes
 from isola.instances.shutdown import shutdown
 from isola.instances.snapshots import Snapshots
 from isola.instances.start import require_stopped
@@ -74,6 +75,7 @@ class Instances:
         await claim_again(self._context)
         await reconcile(self._context)
         await let_go_on(self._context)
+        await apply_sizes(self._context)
         await self.snapshots.open()
         await give_up_unused(self._context)
         await look_around(self._context)

@@ -10,10 +10,8 @@ from contextlib import suppress
 from isola.errors import IsolaError
 from isola.host.cancellation import finish
 from isola.instances.clean_up import record_stopped
-from isola.instances.configuration import expanded
 from isola.instances.context import Context, Restart
 from isola.instances.describe import describe_change
-from isola.instances.expand import root_size
 from isola.instances.files import end_sessions
 from isola.instances.mend import mend
 from isola.instances.restarts import schedule
@@ -22,7 +20,7 @@ from isola.instances.roots import devices_in
 from isola.instances.snapshot_records import find
 from isola.instances.start import start
 from isola.instances.stop import halt
-from isola.instances.update import allow, bring_to
+from isola.instances.update import allow, bring_to, configured_size, size_to_be
 from isola.model.instance import Instance
 from isola.model.reference import Ref
 from isola.operations import Operation
@@ -96,11 +94,12 @@ async def _restore(context: Context, op: Operation, ref: Ref, name: str) -> None
     held = context.records.read(ref)
     old, snapshot = held.value, find(context, held.value, name)
     await end_sessions(context, old)
-    size = root_size(expanded(context, wanted)[1])
+    before = configured_size(context, old)
+    size = await size_to_be(context, old, wanted, before)
     with op.step(f"Restore {name}"):
         volume = dataclasses.replace(context.volume(old), size=size)
         await context.storage(old).prepare_restore(op, volume, snapshot.id)
-    new = await bring_to(context, op, held, wanted)
+    new = await bring_to(context, op, held, wanted, before=before)
     await describe_change(context, op, old, new.value)
     await op.commit(lambda: change_over(context, old, new, snapshot.id, allow=lambda: context.permit([new.value])))
 

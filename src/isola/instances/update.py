@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from isola.errors import NotFound, WrongState
+from isola.errors import InvalidInput, NotFound, WrongState
 from isola.instances.changing import limit, record
 from isola.instances.configuration import expanded
 from isola.instances.context import Context
@@ -22,8 +22,10 @@ from isola.instances.volatile import CHANGING, CPUS, DEVICES, LIMITS
 from isola.model.device import DeviceState
 from isola.model.instance import Instance, InstanceUpdate
 from isola.model.reference import Ref
+from isola.model.warning import WarningType
 from isola.operations import Operation
 from isola.state import Versioned
+from isola.storage.capabilities import Feature
 
 Decide = Callable[[Instance], InstanceUpdate]
 """The new values for the record that is current when the update has the lock."""
@@ -66,9 +68,12 @@ async def update(context: Context, op: Operation, ref: Ref, decide: Decide) -> N
     """Apply live changes to the running instance, then record them. ``decide`` is called under the lock."""
     await mend(context, op, ref)
     held = context.records.read(ref)
-    wanted = await bring_to(context, op, held, check(context, ref, decide(held.value)))
+    before = configured_size(context, held.value)
+    wanted = await bring_to(context, op, held, check(context, ref, decide(held.value)), before=before)
     await describe_change(context, op, held.value, wanted.value)
     await op.commit(lambda: record(context, [(held.value, wanted)], allow=lambda: context.permit([wanted.value])))
+    if context.volume(wanted.value).size == configured_size(context, wanted.value):
+        context.warnings.resolve(WarningType.ROOT_UNLIMITED, wanted.value.entity)
     context.tell("updated", ref, caller=op.caller)
 
 
@@ -84,6 +89,7 @@ async def follow(
     """Record a profile's change, and apply it to the instances that use it."""
     for ref in users:
         await mend(context, op, ref)
+    sizes = {ref: configured_size(context, context.records.get(ref)) for ref in users}
     await op.effect(f"record profile {profile.name}", write, undo=take_back)
     changes: list[tuple[Instance, Versioned[Instance]]] = []
     for ref in users:
@@ -91,7 +97,7 @@ async def follow(
         instance = held.value
         if not instance.deleting:
             _check_devices(context, instance, instance)
-            wanted = await bring_to(context, op, held, instance)
+            wanted = await bring_to(context, op, held, instance, before=sizes[ref])
             await describe_change(context, op, instance, wanted.value)
             changes.append((instance, wanted))
 
@@ -101,20 +107,45 @@ async def follow(
     )
 
 
-async def bring_to(context: Context, op: Operation, held: Versioned[Instance], wanted: Instance) -> Versioned[Instance]:
-    """Bring what runs from one to the other; returns what is then to be recorded, and over which revision."""
+def configured_size(context: Context, instance: Instance) -> int | None:
+    """The size of its root in its configuration, its profiles included."""
+    try:
+        return root_size(expanded(context, instance)[1])
+    except InvalidInput:  # its profiles have no root any more
+        return None
+
+
+async def size_to_be(context: Context, instance: Instance, wanted: Instance, before: int | None) -> int | None:
+    """The limit that its root is to have. ``before``: the size in its configuration before the change.
+
+    A size from before that has had no effect, because its pool cannot limit volumes, still has none.
+    """
+    size, now = root_size(expanded(context, wanted)[1]), context.volume(instance).size
+    if size is not None and size == before != now and await context.storage(instance).why_not(Feature.QUOTA):
+        return now
+    return size
+
+
+async def bring_to(
+    context: Context, op: Operation, held: Versioned[Instance], wanted: Instance, *, before: int | None
+) -> Versioned[Instance]:
+    """Bring what runs from one to the other; returns what is then to be recorded, and over which revision.
+
+    ``before``: the size of the root in the configuration before the change.
+    """
     instance = held.value
     config, devices = expanded(context, wanted)
     live = context.live.get(instance.id)
     wanted = await refreshed(context, op, wanted, devices)
-    wanted = dataclasses.replace(wanted, volatile=with_size(wanted.volatile, root_size(devices)))
+    size = await size_to_be(context, instance, wanted, before)
+    wanted = dataclasses.replace(wanted, volatile=with_size(wanted.volatile, size))
     changing = context.devices.changing(instance, wanted)
     withdrawn = [plug for plug in plugs_of(context, instance) if plug.name in changing]
     marks(context, op, instance.id, (*plugs_of(context, wanted), *withdrawn))
     new = limits(context, config, of=instance) if live is not None else None
     if new is not None:
         wanted = dataclasses.replace(wanted, volatile=dict(wanted.volatile) | {CPUS: cpus_text(new)})
-    if context.volume(instance).size != (size := context.volume(wanted).size):
+    if context.volume(instance).size != size:
         await context.storage(instance).resize_volume(op, context.volume(instance), size)
     if live is not None and changing:
         held = await _announce(context, op, held, DEVICES, changing)

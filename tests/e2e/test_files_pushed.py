@@ -66,7 +66,7 @@ def test_a_file_that_is_replaced_keeps_its_owner_and_mode(daemon: Daemon, pushed
     assert shown(daemon, pushed) == "f\nother end5:0:640\n"
 
 
-def test_a_link_that_is_named_is_followed_inside(isola: Cli, daemon: Daemon, pushed: str, tmp_path: Path) -> None:
+def test_a_given_symlink_is_followed_inside(isola: Cli, daemon: Daemon, pushed: str, tmp_path: Path) -> None:
     daemon.exec(pushed, "sh", "-c", "ln -s ../push/f /etc/far; ln -s /push /etc/folder")
     assert isola("file", "show", f"{pushed}/etc/far").stdout == "whole"
     isola("file", "pull", f"{pushed}/etc/far", str(tmp_path))

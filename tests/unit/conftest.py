@@ -12,7 +12,7 @@ from isola.testing.parts import World
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
-    """A daemon in memory that runs and has one image, ``tiny``."""
+    """A running daemon in memory with one image, ``tiny``."""
     world = World(observer=Fate())
     await world.start()
     await world.import_image()

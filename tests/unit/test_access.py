@@ -17,29 +17,29 @@ NOWHERE = Caller(Credential.CERTIFICATE, "ef56", "192.0.2.3:4000", projects=froz
 
 
 @pytest.mark.parametrize("permission", Permission)
-def test_what_is_not_restricted_may_do_everything_everywhere(permission: Permission) -> None:
+def test_unrestricted_callers_may_do_everything(permission: Permission) -> None:
     assert [refusal(caller, permission, "blue") for caller in (ADMIN, DAEMON)] == ["", ""]
 
 
 @pytest.mark.parametrize("permission", [each for each in Permission if each is not Permission.GUEST])
-def test_a_stranger_may_do_nothing_but_what_is_for_guests(permission: Permission) -> None:
+def test_untrusted_callers_may_only_use_guest_routes(permission: Permission) -> None:
     assert refusal(UNTRUSTED, permission, "default")
     assert refusal(UNTRUSTED, Permission.GUEST, "default") == ""
 
 
 @pytest.mark.parametrize("permission", [each for each in Permission if each.in_project])
-def test_a_restricted_caller_may_do_everything_in_its_projects_alone(permission: Permission) -> None:
+def test_restricted_callers_may_do_everything_in_their_projects_only(permission: Permission) -> None:
     assert refusal(BLUE, permission, "blue") == ""
     assert "'default'" in refusal(BLUE, permission, "default")
     assert refusal(NOWHERE, permission, "blue") and refusal(NOWHERE, permission, "")
 
 
-def test_the_server_itself_is_not_for_restricted_callers() -> None:
+def test_restricted_callers_may_not_change_the_server() -> None:
     assert refusal(BLUE, Permission.ADMIN, "blue")
     assert refusal(BLUE, Permission.TRUSTED, "default") == refusal(NOWHERE, Permission.TRUSTED, "") == ""
 
 
-async def test_refusals_are_logged_with_who_and_what_but_not_its_secrets(caplog: pytest.LogCaptureFixture) -> None:
+async def test_refusals_are_logged_with_caller_and_path_but_without_secrets(caplog: pytest.LogCaptureFixture) -> None:
     refusals = Refusals(FakeClock())
     with caplog.at_level(logging.WARNING):
         refusals.note(BLUE, "GET", "/1.0/instances?secret=s3cr3t", "not allowed")
@@ -60,7 +60,7 @@ async def test_a_flood_of_refusals_does_not_flood_the_log(caplog: pytest.LogCapt
     assert "950 more before it" in caplog.records[-1].getMessage() and "\n" not in caplog.records[-1].getMessage()
 
 
-def test_what_a_project_shares_with_another_is_changed_by_who_may_use_both() -> None:
+def test_shared_resources_may_be_changed_by_callers_of_both_projects() -> None:
     both = Caller(Credential.CERTIFICATE, "ab", projects=frozenset({"blue", "default"}))
     assert refusal_of_shared(BLUE, "blue", "blue") == ""
     assert "shares" in refusal_of_shared(BLUE, "blue", "default")

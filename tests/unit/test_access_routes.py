@@ -51,13 +51,13 @@ def _id(route: Route) -> str:
 
 
 async def ask(dispatcher: Dispatcher, route: Route, caller: Caller, query: str = "") -> int:
-    """The status of the answer."""
+    """The HTTP status of the response."""
     status: int = (await answer(dispatcher, route, caller, query)).status
     return status
 
 
 async def answer(dispatcher: Dispatcher, route: Route, caller: Caller, query: str = "") -> Any:
-    """The answer with every parameter filled in; the body is empty, so that what is allowed changes nothing."""
+    """The response with every parameter filled in; the body is empty, so that permitted requests change nothing."""
     project = "nothing" if caller is ADMIN else "default"  # which cannot be deleted
     path = re.sub(r"\{project\}", project, route[1])
     path = re.sub(r"\{[^}]*\}", "nothing", path)
@@ -71,7 +71,7 @@ async def test_untrusted_clients_get_the_routes_for_guests_and_nothing_else(disp
 
 
 @pytest.mark.parametrize("caller", [DEFAULT, BLUE, ADMIN], ids=lambda caller: caller.name)
-async def test_certificates_get_what_the_table_says(dispatcher: Dispatcher, caller: Caller) -> None:
+async def test_certificates_have_the_permissions_of_the_route_table(dispatcher: Dispatcher, caller: Caller) -> None:
     answers = {_id(route): await ask(dispatcher, route, caller) for route in all_routes()}
     refused = {name for name, status in answers.items() if status == 403}
     assert refused == {_id(route) for route in all_routes() if not allowed(caller, route)}
@@ -85,8 +85,8 @@ def allowed(caller: Caller, route: Route) -> bool:
     return caller is DEFAULT and permission is not Permission.ADMIN
 
 
-async def test_all_projects_does_not_lead_out_of_ones_own(dispatcher: Dispatcher) -> None:
-    """Lists leave out what is of others; whatever else is asked for is refused."""
+async def test_all_projects_is_limited_to_the_callers_projects(dispatcher: Dispatcher) -> None:
+    """Lists leave out objects of other projects; all other requests are refused."""
     routes = [route for route in all_routes() if route[3].in_project]
     answers = {_id(route): await answer(dispatcher, route, BLUE, "?all-projects=true") for route in routes}
     lists = {
@@ -97,7 +97,7 @@ async def test_all_projects_does_not_lead_out_of_ones_own(dispatcher: Dispatcher
         assert orjson.loads(answers[name].body)["metadata"] == [], name
 
 
-async def test_a_project_without_its_own_does_not_change_what_it_shares(dispatcher: Dispatcher) -> None:
+async def test_a_project_without_its_own_resources_cannot_change_shared_ones(dispatcher: Dispatcher) -> None:
     projects = dispatcher.services.projects
     await projects._records.add("blue", Project("blue", config=dict.fromkeys(FEATURES, "false")))
     nouns = ("images", "networks", "profiles", "storage-pools")

@@ -22,7 +22,7 @@ def deep(levels: int) -> object:
     "data",
     [b"", b"{", b"[]", b"1", b"null", b"[" * 100_000, b'{"a": ' * 100_000, b"\xff", b"9" * 10_000, b'{"error": null}'],
 )
-def test_what_is_no_answer_is_refused(data: bytes) -> None:
+def test_malformed_results_are_refused(data: bytes) -> None:
     with pytest.raises(HostFailure):
         read_answer(data)
 
@@ -86,8 +86,8 @@ def test_documents(value: object) -> None:
     assert Answer({"key": deep(16)}).document("key") == deep(16)
 
 
-class Chattering(LinuxProcesses):
-    """A process that says whatever the test wants."""
+class FakeReader(LinuxProcesses):
+    """A process with the output that the test wants."""
 
     def __init__(self, lines: list[str], answer: bytes) -> None:
         self.lines, self.answer = lines, answer
@@ -111,13 +111,13 @@ async def test_progress_is_a_number_that_grows() -> None:
         "progress 9",
     ]
     answer = b'{"entries": 1, "bytes": 2, "skipped": [], "diff_id": "sha256:%s"}' % (b"0" * 64)
-    archives = LinuxArchives(Chattering(lines, answer))
+    archives = LinuxArchives(FakeReader(lines, answer))
 
     await archives.unpack(Path("a"), Path("b"), progress=told.append)
     assert [step for step in told if step] == [5, 4]
 
 
-async def test_an_answer_of_the_wrong_shape_fails_the_work() -> None:
+async def test_a_result_of_the_wrong_structure_fails_the_work() -> None:
 
     with pytest.raises(IsolaError):
-        await LinuxArchives(Chattering([], b'{"entries": "all"}')).unpack(Path("a"), Path("b"))
+        await LinuxArchives(FakeReader([], b'{"entries": "all"}')).unpack(Path("a"), Path("b"))

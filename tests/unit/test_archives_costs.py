@@ -12,7 +12,7 @@ from isola.errors import InvalidInput, UnsafeArchive
 from isola.host.archive.tarstream import TarStream
 
 SECONDS = 3
-"""Ten times what honest work takes here; what is quadratic takes longer by far."""
+"""Ten times the cost of normal archives here; quadratic cost is far above it."""
 
 
 def pax(*records: tuple[str, str], kind: bytes = b"x") -> bytes:
@@ -39,7 +39,7 @@ def sparse(map_: bytes) -> bytes:
 
 
 def test_a_sparse_map_that_never_ends_is_refused_soon() -> None:
-    """Its first line announces as many pieces as there may be, the rest is one number that goes on and on."""
+    """Its first line announces the maximum number of pieces, the rest is one endless number."""
     begun = time.process_time()
     with pytest.raises((UnsafeArchive, InvalidInput)):
         read(sparse(b"262143\n" + b"1" * ((16 << 20) - 7)))
@@ -53,7 +53,7 @@ def test_a_large_sparse_map_is_read_in_one_pass() -> None:
     assert seconds < SECONDS
 
 
-def test_pieces_of_nothing_are_not_kept() -> None:
+def test_empty_sparse_pieces_are_dropped() -> None:
     lines = b"3\n0\n0\n0\n4\n9\n0\n"
     header = pax(("GNU.sparse.major", "1"), ("GNU.sparse.minor", "0"), ("GNU.sparse.realsize", "9"))
     data = header + raw_header(size=b"%011o" % 516) + lines + bytes(512 - len(lines)) + b"data" + bytes(508 + 1024)
@@ -66,8 +66,8 @@ def test_an_extended_header_has_a_bounded_number_of_records() -> None:
         read(pax(*((f"X{number}", "1") for number in range(60_000))))
 
 
-def test_defaults_for_all_do_not_burden_each() -> None:
-    """60,000 invented keys stand before 8,000 members."""
+def test_global_headers_are_not_copied_to_each_member() -> None:
+    """60,000 unknown keys precede 8,000 members."""
     keys = [[(f"Y{group}.{number}", "1") for number in range(1000)] for group in range(60)]
     common = b"".join(pax(*some, kind=b"g") + raw_header(name=b"f") for some in keys)
     found, seconds = read(common + raw_header(name=b"f") * 8000 + bytes(1024))
@@ -75,18 +75,18 @@ def test_defaults_for_all_do_not_burden_each() -> None:
     assert seconds < SECONDS
 
 
-def test_defaults_for_all_give_no_attributes() -> None:
+def test_global_headers_give_no_attributes() -> None:
     """A few bytes would write a block of attributes for every member."""
     data = pax(("SCHILY.xattr.user.a", "b" * 1000), ("uid", "7"), kind=b"g") + tar(member("f"), member("g"))
     found, _ = read(data)
     assert [(getattr(one, "uid", None), getattr(one, "xattrs", None)) for one in found] == [(7, {}), (7, {})]
 
 
-def test_extended_headers_in_a_row_are_few() -> None:
+def test_consecutive_extended_headers_are_limited() -> None:
     with pytest.raises(UnsafeArchive, match="in a row"):
         read(pax(("comment", "x")) * 100 + raw_header() + bytes(1024))
 
 
-def test_attributes_of_a_member_are_few() -> None:
+def test_attributes_of_a_member_are_limited() -> None:
     with pytest.raises(UnsafeArchive, match="attributes"):
         read(pax(*((f"SCHILY.xattr.user.a{number}", "") for number in range(1000))) + raw_header() + bytes(1024))

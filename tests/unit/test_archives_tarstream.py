@@ -29,7 +29,7 @@ def members(data: bytes) -> list[tuple[Member, bytes]]:
     return [(found, b"".join(stream.blocks())) for found in stream.members()]
 
 
-def test_what_was_written_is_read() -> None:
+def test_written_archives_are_read_back() -> None:
     (d, _), (file, content), (link, _), (hard, _) = members(SAMPLE)
     assert (d.name.rstrip(b"/"), d.kind, d.mtime) == (b"d", 0x35, 1_500_000_000)
     assert (file.name, file.uid, content) == (b"d/" + b"n" * 200, 3_000_000, b"content")
@@ -38,7 +38,7 @@ def test_what_was_written_is_read() -> None:
     assert (hard.kind, hard.link) == (0x31, b"l")
 
 
-def test_data_that_nobody_asks_for_is_passed_over() -> None:
+def test_unread_data_is_skipped() -> None:
     stream = TarStream(io.BytesIO(tar(member("a", b"x" * 5000), member("b", b"y"))).read)
     assert [found.name for found in stream.members()] == [b"a", b"b"]
 
@@ -52,7 +52,7 @@ def test_old_directories_and_prefixes() -> None:
     assert members(raw_header(name=b"dir/", kind=b"0") + bytes(1024))[0][0].kind == 0x35
 
 
-def test_defaults_for_all_members_never_name_them() -> None:
+def test_global_headers_never_set_names() -> None:
     body = b"13 path=evil\n" + b"12 uid=1234\n"
     common = raw_header(kind=b"g", size=b"%011o" % len(body)) + body.ljust(512, b"\0")
     ((found, _),) = members(common + raw_header(name=b"f") + bytes(1024))
@@ -60,15 +60,15 @@ def test_defaults_for_all_members_never_name_them() -> None:
 
 
 @given(st.binary(max_size=3000))
-def test_anything_at_all(data: bytes) -> None:
+def test_random_bytes(data: bytes) -> None:
     with contextlib.suppress(InvalidInput, UnsafeArchive):
         members(data)
 
 
 @settings(max_examples=300)
 @given(st.integers(0, len(SAMPLE) - 1), st.binary(min_size=1, max_size=12), st.booleans())
-def test_damage_anywhere(place: int, damage: bytes, fix: bool) -> None:
-    """With a right checksum too, which a hostile archive always has."""
+def test_flipped_bytes(place: int, damage: bytes, fix: bool) -> None:
+    """Also with a correct checksum, which hostile archives have."""
     data = bytearray(SAMPLE)
     data[place : place + len(damage)] = damage
     if fix:
@@ -94,7 +94,7 @@ def test_damaged_compression(place: int, damage: bytes, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["gzip", "bzip2", "xz", "zstd"])
-def test_streams_in_a_row_are_one(kind: str) -> None:
+def test_concatenated_streams_are_one(kind: str) -> None:
     data = packed(SAMPLE[:1000], kind) + packed(SAMPLE[1000:], kind)
     content = Unpacked(unpacked(io.BytesIO(data), kind), lambda: len(data), limit=1 << 30, ratio=400)
     assert content.read(1 << 20) == SAMPLE
@@ -116,11 +116,11 @@ def test_names_are_cleaned(name: bytes, parts: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize("name", [b"..", b"../a", b"a/..", b"a/../b", b"/..", b"a\0b"])
-def test_names_that_climb_are_refused(name: bytes) -> None:
+def test_names_that_leave_the_root_are_refused(name: bytes) -> None:
     with pytest.raises(UnsafeArchive):
         clean(name)
 
 
-def test_the_standard_library_agrees() -> None:
+def test_same_members_as_the_standard_library() -> None:
     with tarfile.open(fileobj=io.BytesIO(SAMPLE)) as archive:
         assert [info.name for info in archive] == [found.name.decode().rstrip("/") for found, _ in members(SAMPLE)]

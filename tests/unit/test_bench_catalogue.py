@@ -47,12 +47,12 @@ def test_only_selects(only: str, workloads: list[str], peers: list[str]) -> None
     assert catalogue.chosen(only, WORKLOADS, PEERS) == (workloads, peers)
 
 
-def test_only_refuses_what_is_neither() -> None:
+def test_only_refuses_unknown_names() -> None:
     with pytest.raises(ValueError, match="snapshots is neither a workload nor a peer: plug-nic, "):
         catalogue.chosen("plug-nic,snapshots", WORKLOADS, PEERS)
 
 
-def test_measures_what_is_installed_or_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measures_the_installed_program_or_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(program.VARIABLE, program.INSTALLED)
     assert program.command("isola") == "/usr/local/bin/isola"
     program.use_checkout(tmp_path / "bin")

@@ -13,7 +13,7 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 @pytest.fixture
 def forgetful(tmp_path: Path) -> Iterator[str]:
-    """A server that closes each connection after its answer without saying so."""
+    """A server that closes each connection after its response without announcing it."""
     path = str(tmp_path / "socket")
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(path)
@@ -27,10 +27,10 @@ def forgetful(tmp_path: Path) -> Iterator[str]:
                     return
                 with connection:
                     request = b""
-                    # To the end of the body: a client that is still sending would find a closed connection.
+                    # Read to the end of the body: a client that is still sending would get a connection reset.
                     while not request.endswith(b"{}" if request.startswith(b"POST") else b"\r\n\r\n"):
                         block = connection.recv(65536)
-                        assert block, "the client has gone"
+                        assert block, "the client has disconnected"
                         request += block
                     connection.sendall(ANSWER)
 

@@ -12,7 +12,7 @@ from bench.shell import Trouble
 
 
 class Daemon:
-    """A connection to a daemon that keeps objects by their paths, and refuses what is still used."""
+    """A connection to a daemon that stores objects by path, and refuses to delete used ones."""
 
     def __init__(self) -> None:
         self.held = {
@@ -72,7 +72,7 @@ def side(daemon: Daemon) -> LxdLike:
     return subject
 
 
-def test_removes_ours_in_an_order_that_works_and_leaves_the_rest() -> None:
+def test_removes_its_own_objects_in_a_valid_order_and_leaves_others() -> None:
     daemon = Daemon()
     objects.remove_all(side(daemon))
     assert daemon.instances == {("default", "mine"): "Running"}

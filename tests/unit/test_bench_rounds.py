@@ -10,7 +10,7 @@ from bench.workload import Workload
 
 
 class Work(Workload):
-    """Of a name and a setting."""
+    """A workload with a name and a setting."""
 
     def __init__(self, name: str, setting: str = "") -> None:
         self.name = name  # type: ignore[misc]
@@ -22,7 +22,7 @@ class Work(Workload):
 
 
 class Side:
-    """A subject that records what it is asked, and fails where it is told to."""
+    """A subject that records calls, and fails at the given ones."""
 
     def __init__(self, name: str, journal: list[str], fails: Sequence[str] = ()) -> None:
         self.name = name
@@ -56,7 +56,7 @@ def test_neighbours_of_one_setting_share_what_the_first_prepares() -> None:
     assert journal == ["us prepare a", "us warm a", "us sample a", "us warm b", "us sample b", "us finish a"]
 
 
-def test_who_cannot_prepare_is_left_out_and_cleaned_up(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_subject_that_fails_to_prepare_is_left_out_and_cleaned_up(capsys: pytest.CaptureFixture[str]) -> None:
     journal: list[str] = []
     them = Side("them", journal, ["prepare w"])
     assert measured([Work("w")], [Side("us", journal), them], 1) == {"w": {"us": [1.0, 2.0]}}
@@ -74,7 +74,7 @@ def test_a_failure_costs_one_figure_and_not_the_others(verb: str) -> None:
     assert journal[-2:] == ["us finish a", "them finish a"]
 
 
-def test_cleans_up_when_it_is_broken_off() -> None:
+def test_cleans_up_when_it_is_interrupted() -> None:
     journal: list[str] = []
     running = rounds.measure([Work("w")], [Side("us", journal)], 1)
     next(running)

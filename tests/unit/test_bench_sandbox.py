@@ -25,7 +25,7 @@ def test_removes_only_what_was_made_meanwhile_and_is_named(tmp_path: Path) -> No
     assert left == ["docker", "isola-1234", "isola-5678", "lxc.payload.other"]
 
 
-def test_our_own_pattern_names_one_daemon(tmp_path: Path) -> None:
+def test_the_pattern_of_isola_matches_one_daemon(tmp_path: Path) -> None:
     groups = catalogue.subject("isola").control_groups(tmp_path)
     assert len(groups) == 1
     assert groups[0].startswith("isola-")

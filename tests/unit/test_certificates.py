@@ -53,7 +53,7 @@ def test_spans_of_time(text: str, end: datetime) -> None:
 
 
 @pytest.mark.parametrize("text", ["", " ", "1", "d", "-1d", "1d 2d", "1.5d", "1h", "9999999d", "١d"])
-def test_what_is_no_span_is_refused(text: str) -> None:
+def test_invalid_spans_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expected"):
         expiry(text)
 
@@ -81,7 +81,7 @@ def test_endpoints(text: str, found: Endpoint) -> None:
 @pytest.mark.parametrize(
     "text", ["", ":", "[::1", "[]:1", "host:1", ":0", ":65536", "1.2.3.4:", "[::1]8443", "1.2.3:4", ":٣"]
 )
-def test_what_is_no_endpoint_is_refused(text: str) -> None:
+def test_invalid_endpoints_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"expected|port"):
         endpoint(text, 8443)
 
@@ -98,7 +98,7 @@ def test_a_certificate_is_read_in_each_of_its_forms() -> None:
 
 
 @pytest.mark.parametrize("data", ["", "nonsense!", base64.b64encode(b"x" * 100).decode(), b"\x30\x82", "A" * 70_000])
-def test_what_is_no_certificate_is_refused(data: str | bytes) -> None:
+def test_invalid_certificates_are_refused(data: str | bytes) -> None:
     with pytest.raises(InvalidInput):
         parse(data)
 
@@ -115,7 +115,7 @@ async def test_the_servers_key_is_made_once(tmp_path: object) -> None:
         await Identity(world.host, world.directory).ensure()
 
 
-async def test_who_a_client_is_follows_from_the_record_of_its_certificate() -> None:
+async def test_a_clients_identity_and_permissions_follow_its_certificates_record() -> None:
     clock = FakeClock()
     certificates = await store_of(clock)
     added = await certificates.add(Certificate("", pair("ada").certificate, ""))
@@ -128,11 +128,11 @@ async def test_who_a_client_is_follows_from_the_record_of_its_certificate() -> N
     assert not certificates.caller(added.fingerprint, "").trusted
     await certificates.update(added.fingerprint, lambda it: replace(it, type="client"))
     await clock.advance(4000 * 86400)
-    assert not certificates.caller(added.fingerprint, "").trusted, "it is too old now"
+    assert not certificates.caller(added.fingerprint, "").trusted, "it has expired"
     assert not certificates.caller("", "").trusted and not certificates.caller("ab", "").trusted
 
 
-async def test_certificates_are_found_by_the_beginning_that_fits_one() -> None:
+async def test_certificates_are_found_by_an_unambiguous_prefix() -> None:
     certificates = await store_of(FakeClock())
     added = [await certificates.add(Certificate("", pair(f"c{n}").certificate, "")) for n in range(17)]
     assert certificates.find(added[0].fingerprint[:20].upper()) == added[0]
@@ -146,7 +146,7 @@ async def test_certificates_are_found_by_the_beginning_that_fits_one() -> None:
         certificates.find(twice)
 
 
-async def test_what_is_wrong_with_a_certificate_is_named() -> None:
+async def test_errors_name_the_invalid_field_of_a_certificate() -> None:
     certificates = await store_of(FakeClock())
     old = pair("old", START - timedelta(days=5000))
     wrong = [
@@ -168,7 +168,7 @@ async def test_what_is_wrong_with_a_certificate_is_named() -> None:
         await certificates.add(Certificate("", shown.certificate, "again"))
 
 
-async def test_connections_end_with_the_trust() -> None:
+async def test_connections_are_closed_when_trust_ends() -> None:
     certificates = await store_of(FakeClock())
     told: list[str] = []
     certificates.distrusted = told.append
@@ -179,7 +179,7 @@ async def test_connections_end_with_the_trust() -> None:
     assert told == [added.fingerprint, renewed.fingerprint] and list(certificates) == []
 
 
-def test_who_is_restricted_may_renew_its_own_certificate_and_nothing_else() -> None:
+def test_restricted_clients_may_only_renew_their_own_certificate() -> None:
     own = Certificate("aa", "pem", "me", restricted=True, projects=("blue",))
     me = Caller(Credential.CERTIFICATE, "aa", projects=frozenset({"blue"}))
     other = replace(me, name="bb")
@@ -207,7 +207,7 @@ def give(tokens: Tokens, expires_at: datetime | None = None) -> tuple[str, objec
     return str(operation.metadata["secret"]), operation
 
 
-async def test_a_token_is_good_once() -> None:
+async def test_a_token_is_valid_once() -> None:
     tokens = tokens_of(FakeClock())
     secret, operation = give(tokens)
     assert tokens.take(secret, "a").projects == ("blue",)
@@ -218,7 +218,7 @@ async def test_a_token_is_good_once() -> None:
     assert operation.status.value == "Success"  # type: ignore[attr-defined]
 
 
-async def test_a_token_that_is_revoked_or_too_old_is_worth_nothing() -> None:
+async def test_revoked_and_expired_tokens_are_refused() -> None:
     clock = FakeClock()
     tokens = tokens_of(clock)
     revoked, operation = give(tokens)
@@ -235,14 +235,14 @@ async def test_a_token_that_is_revoked_or_too_old_is_worth_nothing() -> None:
             tokens.take(secret, "a")
 
 
-async def test_there_is_a_bound_of_tokens() -> None:
+async def test_the_number_of_tokens_is_limited() -> None:
     tokens = tokens_of(FakeClock())
     with pytest.raises(TooLarge):
         for _ in range(1000):
             give(tokens)
 
 
-async def test_wrong_tokens_make_an_address_wait_and_others_not() -> None:
+async def test_wrong_tokens_delay_only_their_address() -> None:
     clock = FakeClock()
     tokens = tokens_of(clock)
     secret, _ = give(tokens)
@@ -312,7 +312,7 @@ def test_connections_are_counted_by_address_and_by_ipv6_network() -> None:
     assert ceilings.open == 0 and not ceilings._each and not ceilings._untrusted
 
 
-def test_of_all_that_are_not_trusted_yet_those_of_the_busiest_address_give_way() -> None:
+def test_untrusted_connections_of_the_busiest_address_are_closed_first() -> None:
     ceilings = Ceilings()
     for number in range(254):
         assert ceilings.admit(f"10.0.{number}") and ceilings.most_untrusted() is None
@@ -334,7 +334,7 @@ def test_a_server_certificate_names_its_hosts() -> None:
     assert len(parse(made.certificate).common_name) == 64
 
 
-async def test_what_a_certificate_is_allowed_goes_with_the_project() -> None:
+async def test_permissions_of_a_certificate_end_with_the_project() -> None:
     certificates = await store_of(FakeClock())
     told: list[str] = []
     asked = Certificate("", pair().certificate, "x", restricted=True, projects=("blue", "green"))
@@ -351,7 +351,7 @@ async def test_what_a_certificate_is_allowed_goes_with_the_project() -> None:
     assert told == [fingerprint] * 3
 
 
-async def test_a_token_is_worth_nothing_once_its_project_is_gone() -> None:
+async def test_a_token_is_invalid_once_its_project_is_deleted() -> None:
     tokens = tokens_of(FakeClock())
     secret, _ = give(tokens)
     tokens.project_gone("green")

@@ -25,12 +25,12 @@ SLOW = {
 }  # fmt: skip
 """Each costs 0.3 ms or more, most of them several."""
 ELSEWHERE = {"isola.client.tls", "isola.client.remotes", "isola.x509", "isola.client.websocket", "isola.client.events"}
-"""What commands to other daemons need, and those that follow events."""
+"""Modules for remote daemons and for events."""
 
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Path]:
-    """A directory with a socket on which every request is answered with an object that is empty but for its status.
+    """A directory with a socket; every request gets an object that is empty except for its status.
 
     As a list it is empty; as an operation it is running until a client waits for it.
     """

@@ -1,4 +1,4 @@
-"""What ``monitor`` prints for people."""
+"""The human-readable output of ``monitor``."""
 
 from typing import Any, cast
 
@@ -26,14 +26,14 @@ def test_an_operation_is_named_with_its_instance_its_step_and_how_far_it_is() ->
     assert line == "10:11:12.345 operation Running: Creating instance web1: Unpack image 43%\n"
 
 
-def test_an_operation_that_says_the_same_again_prints_nothing() -> None:
+def test_an_unchanged_report_of_an_operation_prints_nothing() -> None:
     pretty = Pretty()
     lines = [pretty.line(operation(done=done)) for done in (1, 1, 1, 2)]
     lines += [pretty.line(operation("Success", 200)), pretty.line(operation(id="b"))]
     assert [bool(line) for line in lines] == [True, False, False, True, True, True]
 
 
-def test_a_failure_says_why() -> None:
+def test_a_failure_shows_its_reason() -> None:
     line = Pretty().line(operation("Failure", 400, err="The disk is full", done=5))
     assert line.endswith("Failure: Creating instance web1: The disk is full\n")
 

@@ -1,4 +1,4 @@
-"""What is printed: YAML that reads back, tables that line up, text that cannot play tricks."""
+"""Output: YAML that can be read back, aligned tables, and escaped control characters."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 
 
 @given(VALUES)
-def test_yaml_reads_back_as_what_was_written(value: Any) -> None:
+def test_written_yaml_is_read_back_unchanged(value: Any) -> None:
     assert yaml.safe_load(dump(value)) == value
 
 
@@ -65,7 +65,7 @@ def test_what_is_not_json_is_a_value_error(text: str | bytes) -> None:
         quick.decode(text)
 
 
-def test_what_is_not_yaml_is_refused_with_its_place() -> None:
+def test_invalid_yaml_is_refused_with_its_position() -> None:
     with pytest.raises(InvalidInput) as caught:
         load("a: [1\nb: 2")
     assert "line 2" in caught.value.evidence
@@ -139,7 +139,7 @@ EVIL = "a\x1b]0;owned\x07\x1b[31m\x9b31m\u202eb"
 
 
 @pytest.mark.parametrize("kind", ["table", "csv", "json", "yaml"])
-def test_nothing_on_a_terminal_is_obeyed(kind: str) -> None:
+def test_control_sequences_are_escaped_on_a_terminal(kind: str) -> None:
     with redirect_stdout(Screen()) as screen:
         show(Context(Arguments({"format": kind})), [{"name": EVIL}], [Column("NAME", "name")])
         Context(Arguments({})).write(f"first\n{EVIL}")
@@ -147,12 +147,12 @@ def test_nothing_on_a_terminal_is_obeyed(kind: str) -> None:
     assert "first\na" in screen.getvalue()
 
 
-def test_a_program_gets_what_is_there() -> None:
+def test_pipes_get_unchanged_text() -> None:
     with redirect_stdout(io.StringIO()) as pipe:
         Context(Arguments({})).write(EVIL)
     assert pipe.getvalue() == EVIL + "\n"
 
 
-def test_depth_without_end_is_no_mistake_of_ours(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unlimited_nesting_is_not_an_internal_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert report(RecursionError("maximum recursion depth exceeded")) == 1
     assert "nested too deeply" in capsys.readouterr().err

@@ -40,7 +40,7 @@ def test_a_verb_that_takes_a_command_leaves_its_options_alone(line: str, expecte
     assert parse(EXEC, line.split()) == expected
 
 
-def test_options_stand_anywhere_for_other_verbs() -> None:
+def test_options_may_appear_anywhere_for_other_verbs() -> None:
     command = verb(
         Argument("NAME", "which", many=True), Option("-f --force", "at once"), Option("--timeout", "s", value="S")
     )
@@ -58,14 +58,14 @@ def test_options_stand_anywhere_for_other_verbs() -> None:
         ("web1 --user", "--user needs a value: UID", ""),
     ],
 )
-def test_a_wrong_line_is_refused_with_a_hint(line: str, message: str, hint: str) -> None:
+def test_invalid_command_lines_are_refused_with_a_hint(line: str, message: str, hint: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse(EXEC, line.split())
     assert caught.value.message.startswith(message)
     assert hint in caught.value.hint
 
 
-def test_too_many_words_and_unknown_choices_are_refused() -> None:
+def test_surplus_arguments_and_unknown_choices_are_refused() -> None:
     command = verb(Argument("NAME", "which"), Option("--format", "how", value="F", choices=("json", "yaml")))
     with pytest.raises(UsageError, match="Unexpected argument 'two'"):
         parse(command, ["one", "two"])
@@ -74,7 +74,7 @@ def test_too_many_words_and_unknown_choices_are_refused() -> None:
 
 
 @pytest.mark.parametrize("line", ["a/b/c x y", "a b/c x y", "a/b c x y", "a b c x y"])
-def test_names_that_lie_in_each_other_are_parted_by_slashes_or_spaces(line: str) -> None:
+def test_nested_names_are_separated_by_slashes_or_spaces(line: str) -> None:
     command = verb(Argument("A/B/C", "which", parts=3), Argument("X", "more", many=True))
     assert parse(command, line.split()) == {"A/B/C": "a/b/c", "X": ["x", "y"]}
 
@@ -82,7 +82,7 @@ def test_names_that_lie_in_each_other_are_parted_by_slashes_or_spaces(line: str)
 @pytest.mark.parametrize(
     ("line", "expected"), [("a b", ["a/b"]), ("a b c", ["a/b", "a/c"]), ("a/b c/d", ["a/b", "c/d"]), ("a", ["a"])]
 )
-def test_the_outer_name_holds_for_all_that_follow(line: str, expected: list[str]) -> None:
+def test_the_outer_name_applies_to_all_following_names(line: str, expected: list[str]) -> None:
     assert parse(verb(Argument("A/B", "which", parts=2, many=True)), line.split()) == {"A/B": expected}
 
 
@@ -90,7 +90,7 @@ def test_help_wins_over_what_is_missing() -> None:
     assert parse(EXEC, ["--help"]) == {"help": True}
 
 
-def test_global_options_stand_before_the_verb_too() -> None:
+def test_global_options_may_precede_the_verb() -> None:
     assert split_globals(["--dir", "/srv/i", "-q", "list", "-q"]) == ({"dir": "/srv/i", "quiet": True}, ["list", "-q"])
 
 
@@ -103,7 +103,7 @@ def test_values_are_read_by_kind() -> None:
             wrong()
 
 
-def test_a_noun_may_have_nouns_below_it() -> None:
+def test_nouns_may_be_nested() -> None:
     run = lambda context: 0  # noqa: E731
     add = Command("add", "Add one", run, examples=(("isola config trust add x", "one"),))
     trust = Group("trust", "Who is trusted", add)

@@ -37,11 +37,11 @@ def isola(tmp_path: Path) -> Iterator[Run]:
 
 
 def names(isola: Run, *arguments: str) -> list[tuple[str, str]]:
-    """Project and name of what is listed."""
+    """Project and name of the listed objects."""
     return [(item["project"], item["name"]) for item in json.loads(isola(*arguments, "-f", "json").stdout)]
 
 
-def test_the_life_of_a_project(isola: Run) -> None:
+def test_the_lifecycle_of_a_project(isola: Run) -> None:
     isola("project", "create", "blue", "limits.instances=3", "--description", "ours")
     assert "blue" in isola("project", "list").stdout and "default (current)" in isola("project", "list").stdout
     assert isola("project", "get", "blue", "limits.instances").stdout == "3\n"
@@ -80,7 +80,7 @@ def test_instances_can_be_created_in_a_new_project(isola: Run) -> None:
     assert "wrong" not in isola("project", "list").stdout
 
 
-def test_a_project_is_deleted_by_force_with_what_it_has(isola: Run) -> None:
+def test_a_project_is_deleted_by_force_with_its_contents(isola: Run) -> None:
     for project in ("blue", "green"):
         isola("project", "create", project)
         isola("create", "--empty", "web", "--project", project)
@@ -95,7 +95,7 @@ def test_a_project_is_deleted_by_force_with_what_it_has(isola: Run) -> None:
     assert [project for project, _ in names(isola, "list", "-A")] == ["green"]
 
 
-def test_commands_work_in_the_project_that_is_named_or_was_chosen(isola: Run) -> None:
+def test_commands_use_the_given_or_the_stored_project(isola: Run) -> None:
     isola("project", "create", "blue", "-c", "features.images=false", "-c", "features.profiles=false")
     isola("create", "tiny", "one")
     isola("create", "tiny", "one", "--project", "blue")

@@ -1,4 +1,4 @@
-"""The tables of all verbs: complete, consistent, and the page written from them in step with them."""
+"""The tables of all verbs are complete and consistent, and the page generated from them is up to date."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def verbs() -> Iterator[Command]:
 VERBS = list(verbs())
 
 
-def test_the_reference_page_is_in_step() -> None:
+def test_the_reference_page_is_up_to_date() -> None:
     assert PAGE.read_text() == page(), "run: python -m isola.cli.reference > docs/reference/cli.md"
 
 
@@ -37,7 +37,7 @@ def test_every_file_of_verbs_is_in_the_index() -> None:
     assert files == {file for chapter in (*index.CHAPTERS.values(), index.HIDDEN) for file in chapter.values()}
 
 
-def test_every_alias_leads_somewhere() -> None:
+def test_every_alias_has_a_target() -> None:
     assert set(index.ALIASES.values()) <= set(index.names())
     assert not set(index.ALIASES) & set(index.names())
 
@@ -70,7 +70,7 @@ def test_no_two_options_of_a_verb_share_a_name(command: Command) -> None:
 @pytest.mark.parametrize(
     "arguments", [[], ["--help"], ["help", "launch"], ["network"], ["network", "-h"], ["help", "image", "build"]]
 )
-def test_help_is_had_in_many_ways(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_is_available_in_many_ways(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(arguments) == 0
     assert "isola" in capsys.readouterr().out
 

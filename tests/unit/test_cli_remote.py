@@ -49,7 +49,7 @@ def here(daemon: ServedDaemon, tmp_path: Path) -> Run:
 
 @pytest.fixture
 def there(tmp_path: Path) -> Run:
-    """On another, where no daemon is; with a certificate that is valid by the daemon's clock, which stands still."""
+    """On another machine without a daemon; the certificate is valid by the daemon's clock, which does not advance."""
     place = tmp_path / "there" / ".config" / "isola"
     place.mkdir(0o700, parents=True)
     made = pair("laptop")
@@ -73,7 +73,7 @@ def port(here: Run) -> int:
 
 @pytest.fixture
 def far(here: Run, there: Run, port: int) -> Run:
-    """A client elsewhere that knows the daemon as ``far``."""
+    """A client on another machine with the daemon as remote ``far``."""
     token = ok(here("config", "trust", "add", "laptop", "-q")).strip()
     ok(there("remote", "add", "far", token))
     return there
@@ -111,7 +111,7 @@ def test_a_remote_is_added_by_a_token_and_used_everywhere(daemon: ServedDaemon, 
     assert "the API is served at 127.0.0.1" in ok(far("doctor", "far:"))
 
 
-def test_commands_run_there_with_large_input_and_their_status(daemon: ServedDaemon, far: Run) -> None:
+def test_remote_commands_have_large_input_and_exit_status(daemon: ServedDaemon, far: Run) -> None:
     daemon.create("web1")
     text = "0123456789abcdef" * 40_000
     done = far("exec", "far:web1", "--", "sha256sum", input=text)
@@ -122,7 +122,7 @@ def test_commands_run_there_with_large_input_and_their_status(daemon: ServedDaem
     assert ok(far("exec", "far:web1", "--", "echo", "a:b", "c:")) == "a:b c:\n"
 
 
-def test_files_go_there_and_back(daemon: ServedDaemon, far: Run, tmp_path: Path) -> None:
+def test_files_are_pushed_and_pulled_remotely(daemon: ServedDaemon, far: Run, tmp_path: Path) -> None:
     daemon.create("web1")
     data = os.urandom(3 << 20)
     (tmp_path / "data").write_bytes(data)
@@ -132,7 +132,7 @@ def test_files_go_there_and_back(daemon: ServedDaemon, far: Run, tmp_path: Path)
 
 
 def test_the_default_remote_is_where_commands_go(daemon: ServedDaemon, far: Run, here: Run) -> None:
-    name = "only-there-c81f"  # the machine of the tests may have a daemon in the usual place
+    name = "only-there-c81f"  # this machine may have a daemon in the default directory
     daemon.create(name, start=False)
     assert name not in far("list").stdout
     ok(far("remote", "switch", "far"))
@@ -147,16 +147,16 @@ def test_the_default_remote_is_where_commands_go(daemon: ServedDaemon, far: Run,
     assert name not in far("list").stdout
 
 
-def test_wrong_names_are_said_to_be_so(far: Run) -> None:
+def test_invalid_names_are_refused(far: Run) -> None:
     done = far("list", "nowhere:")
     assert done.returncode == 2 and "There is no remote 'nowhere'" in done.stderr and "far" in done.stderr
     done = far("start", "far:web1", "local:web2")
     assert done.returncode == 2 and "one daemon" in done.stderr
-    assert far("remote", "add", "far", "192.0.2.1").returncode == 1, "the name is taken"
+    assert far("remote", "add", "far", "192.0.2.1").returncode == 1, "the name is in use"
     assert far("remote", "add", "x", "http://192.0.2.1").returncode == 1
 
 
-def test_a_token_is_good_once_and_a_wrong_one_leaves_nothing(here: Run, there: Run, port: int) -> None:
+def test_a_token_is_valid_once_and_a_wrong_one_leaves_no_remote(here: Run, there: Run, port: int) -> None:
     token = ok(here("config", "trust", "add", "a", "-q")).strip()
     assert "a" in ok(here("config", "trust", "list-tokens"))
     ok(there("remote", "add", "one", token))
@@ -175,7 +175,7 @@ def test_a_token_is_good_once_and_a_wrong_one_leaves_nothing(here: Run, there: R
     assert "two" not in ok(there("remote", "list"))
 
 
-def test_an_address_needs_trust_and_a_look_at_the_certificate(here: Run, there: Run, port: int) -> None:
+def test_an_address_needs_trust_and_a_confirmed_certificate(here: Run, there: Run, port: int) -> None:
     url = f"127.0.0.1:{port}"
     refused = there("remote", "add", "far", url, input="no\n")
     assert refused.returncode == 2 and "Fingerprint" in refused.stderr
@@ -197,13 +197,13 @@ def test_a_server_with_another_certificate_is_refused(far: Run, tmp_path: Path) 
     assert done.returncode == 1 and "has changed" in done.stderr
 
 
-def test_the_key_is_for_its_user_alone(far: Run, tmp_path: Path) -> None:
+def test_only_the_user_may_read_the_key(far: Run, tmp_path: Path) -> None:
     place = tmp_path / "there" / ".config" / "isola"
     assert stat.S_IMODE(place.stat().st_mode) == 0o700
     assert {stat.S_IMODE(file.stat().st_mode) for file in place.iterdir()} == {0o600}
 
 
-def test_who_is_restricted_sees_its_project_alone(daemon: ServedDaemon, here: Run, there: Run, port: int) -> None:
+def test_restricted_clients_see_only_their_project(daemon: ServedDaemon, here: Run, there: Run, port: int) -> None:
     daemon.create("web1", start=False)
     assert here("config", "trust", "add", "ci", "--projects", "nowhere").returncode == 1
     daemon.do(daemon.world.parts.records.projects.add("blue", Project("blue")))
@@ -233,7 +233,7 @@ def test_a_certificate_is_trusted_without_a_token(here: Run, there: Run, tmp_pat
     assert here("config", "trust", "add", "x", "--certificate", str(tmp_path / "no.pem")).returncode == 2
 
 
-def test_names_there_are_completed(daemon: ServedDaemon, far: Run) -> None:
+def test_names_on_remotes_are_completed(daemon: ServedDaemon, far: Run) -> None:
     daemon.create("web1", start=False)
     assert ok(far("__complete", "--", "exec", "far:we")).split() == ["far:web1"]
     assert ok(far("__complete", "--", "exec", "far:x")).split() == []

@@ -82,7 +82,7 @@ def test_an_instance_and_its_snapshot_may_be_one_argument(isola: Run) -> None:
     assert names(isola) == []
 
 
-def test_verbs_of_instances_take_snapshots_as_other_clients_do(isola: Run) -> None:
+def test_verbs_of_instances_accept_snapshots_like_lxd_clients(isola: Run) -> None:
     isola("config", "set", "web1", "user.mark=then")
     isola("snapshot", "web1", "one")
     isola("snapshot", "web1")
@@ -127,7 +127,7 @@ def complete(isola: Run, *argv: str) -> list[str]:
     return isola("__complete", "--", *argv).split()
 
 
-def test_an_instance_comes_to_another_pool_and_project(isola: Run) -> None:
+def test_an_instance_is_moved_to_another_pool_and_project(isola: Run) -> None:
     isola("snapshot", "create", "web1")
     isola("storage", "create", "fast", "overlay")
     isola("project", "create", "blue", "features.profiles=false")
@@ -159,10 +159,10 @@ def test_an_instance_comes_to_another_pool_and_project(isola: Run) -> None:
         (("move", "web1", "--to-project", "none"), "not found"),
     ],
 )
-def test_what_is_wrong_is_said(isola: Run, argv: tuple[str, ...], message: str) -> None:
+def test_errors_are_shown(isola: Run, argv: tuple[str, ...], message: str) -> None:
     expected = 2 if "expected" in message or "both" in message else 1
     assert message in isola(*argv, status=expected)
 
 
-def test_a_misspelt_verb_is_no_instance(isola: Run) -> None:
+def test_a_misspelt_verb_is_not_taken_for_an_instance(isola: Run) -> None:
     assert "did you mean restore" in isola("snapshot", "restor", "web1", status=2)

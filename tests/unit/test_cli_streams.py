@@ -30,17 +30,17 @@ def test_closed_standard_error_leaves_the_status_of_a_failure() -> None:
         ("help list >&-", "Bad file descriptor"),
     ],
 )
-def test_output_that_cannot_be_written_is_an_error_that_says_why(line: str, reason: str) -> None:
+def test_unwritable_output_is_an_error_with_its_reason(line: str, reason: str) -> None:
     done = shell(line)
     assert (done.returncode, done.stderr) == (1, f"Error: Standard output: {reason}\n")
 
 
-def test_complaints_that_cannot_be_written_change_nothing() -> None:
+def test_unwritable_error_messages_are_ignored() -> None:
     assert shell("no-such-command 2>/dev/full").returncode == 2
     assert shell("version --client 2>/dev/full").returncode == 0
 
 
-def test_output_that_nobody_reads_ends_silently() -> None:
+def test_output_to_a_closed_pipe_ends_silently() -> None:
     done = subprocess.run(
         ["bash", "-c", f"{ISOLA} help list | true; echo ${{PIPESTATUS[0]}}"],
         capture_output=True, text=True, timeout=60, check=False,
@@ -48,7 +48,7 @@ def test_output_that_nobody_reads_ends_silently() -> None:
     assert (done.stdout in ("141\n", "0\n"), done.stderr) == (True, "")
 
 
-def test_closed_input_is_at_its_end() -> None:
+def test_closed_input_is_at_eof() -> None:
     done = shell("profile edit default <&- --dir /nonexistent")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr

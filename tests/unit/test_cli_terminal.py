@@ -27,7 +27,7 @@ from isola.operations import Operation
 
 
 class Terminal:
-    """A command with a terminal of its own, as a user's shell would give it one."""
+    """A command with its own terminal, as started by a shell."""
 
     def __init__(self, directory: Path, *arguments: str, columns: int = 80, lines: int = 24) -> None:
         self.master, self.slave = pty.openpty()
@@ -59,7 +59,7 @@ class Terminal:
         os.write(self.master, text.encode())
 
     def expect(self, pattern: str, seconds: float = 15) -> str:
-        """Read until a pattern has been shown; everything read so far."""
+        """Read until a pattern appears; returns all output so far."""
         end = time.monotonic() + seconds
         while not re.search(pattern, self.seen):
             ready, _, _ = select.select([self.master], [], [], max(0, end - time.monotonic()))
@@ -106,7 +106,7 @@ def terminal(daemon: ServedDaemon) -> Iterator[Open]:
         one.close()
 
 
-def test_exec_on_a_terminal_is_raw_and_gives_the_terminal_back(terminal: Open) -> None:
+def test_exec_sets_raw_mode_and_restores_the_terminal(terminal: Open) -> None:
     user = terminal("exec", "web1", "--", "sh", "-c", "echo ready; read line; echo got:$line; exit 4")
     user.expect("ready")
     local = user.mode()[3]
@@ -118,7 +118,7 @@ def test_exec_on_a_terminal_is_raw_and_gives_the_terminal_back(terminal: Open) -
     assert user.mode() == user.before
 
 
-def test_the_window_size_is_told_at_first_and_when_it_changes(terminal: Open, daemon: ServedDaemon) -> None:
+def test_the_window_size_is_sent_at_the_start_and_on_changes(terminal: Open, daemon: ServedDaemon) -> None:
     script = "trap 'stty size; exit' WINCH; stty size; while :; do sleep 0.05; done"
     user = terminal("exec", "web1", "--", "sh", "-c", script, columns=101, lines=37)
     user.expect("37 101")
@@ -130,7 +130,7 @@ def test_the_window_size_is_told_at_first_and_when_it_changes(terminal: Open, da
 
 @pytest.fixture(params=["as usual", "ignored"])
 def interrupts(request: pytest.FixtureRequest) -> Iterator[None]:
-    """What a shell has its children do with Ctrl-C when it runs them in the background: ignore it."""
+    """Ignore SIGINT, as children of a shell in the background do."""
     before = signal.getsignal(signal.SIGINT)
     signal.signal(signal.SIGINT, signal.SIG_IGN if request.param == "ignored" else before)
     yield
@@ -138,7 +138,7 @@ def interrupts(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("interrupts")
-def test_ctrl_c_belongs_to_the_command(terminal: Open) -> None:
+def test_ctrl_c_is_sent_to_the_command(terminal: Open) -> None:
     user = terminal(
         "exec", "web1", "--", "sh", "-c", "trap 'echo caught; exit 6' INT; echo ready; while :; do sleep 0.05; done"
     )
@@ -162,20 +162,20 @@ def test_a_command_that_never_ends_does_not_keep_the_test_from_ending(tmp_path: 
     user.close()
 
 
-def test_a_signal_from_outside_goes_to_the_command_and_the_terminal_comes_back(terminal: Open) -> None:
+def test_signals_are_forwarded_and_the_terminal_is_restored(terminal: Open) -> None:
     script = "trap 'echo hung up' HUP; echo ready; read line || read line; echo heard $line; read line; exit 0"
     user = terminal("exec", "web1", "--", "sh", "-c", script)
     user.expect("ready")
     user.process.send_signal(signal.SIGHUP)
     user.expect("hung up")
     user.type("on\r")
-    user.expect("heard on")  # the command goes on, and so do we
+    user.expect("heard on")  # the command continues, and so does the client
     user.type("\x04")
     assert user.end() == 0
     assert user.mode() == user.before
 
 
-def test_a_terminal_where_ours_is_one(terminal: Open) -> None:
+def test_a_terminal_is_allocated_on_a_terminal(terminal: Open) -> None:
     user = terminal("exec", "web1", "--", "sh", "-c", "test -t 0 && test -t 1 && echo $TERM")
     user.expect("xterm")
     assert user.end() == 0
@@ -209,13 +209,13 @@ def test_the_console_is_left_by_ctrl_a_q(terminal: Open, daemon: ServedDaemon) -
         ([b"\x01x"], b"\x01x"),
     ],
 )
-def test_detaching_keys_are_seen_wherever_they_fall(typed: list[bytes], passed: bytes | None) -> None:
+def test_detaching_keys_are_recognized_across_reads(typed: list[bytes], passed: bytes | None) -> None:
     watch = Detacher()
     results = [watch(piece) for piece in typed]
     assert (None if None in results else b"".join(r for r in results if r)) == passed
 
 
-def test_progress_is_drawn_in_place_and_taken_away(terminal: Open, daemon: ServedDaemon) -> None:
+def test_progress_is_drawn_in_place_and_erased(terminal: Open, daemon: ServedDaemon) -> None:
     async def slow(operation: Operation) -> None:
         with operation.step("Prepare", total=1, unit="items") as step:
             step.advance()

@@ -1,4 +1,4 @@
-"""Files in and out, and what hostile instances and images try with them."""
+"""Transfer of files and images, also hostile ones."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def tree(daemon: ServedDaemon) -> GuestTree:
     return daemon.tree("web1")
 
 
-def test_push_keeps_modes_and_takes_owners(isola: Run, daemon: ServedDaemon, here: Path) -> None:
+def test_push_keeps_modes_and_sets_owners(isola: Run, daemon: ServedDaemon, here: Path) -> None:
     (here / "run.sh").write_text("#!/bin/sh\n")
     (here / "run.sh").chmod(0o750)
     isola("file", "push", "run.sh", "web1/run")
@@ -77,7 +77,7 @@ def test_push_keeps_modes_and_takes_owners(isola: Run, daemon: ServedDaemon, her
     assert tree(daemon)["/etc/motd"]["data"] == b"hello\n" * 50_000
 
 
-def test_a_directory_goes_in_and_comes_out_as_it_was(isola: Run, daemon: ServedDaemon, here: Path) -> None:
+def test_a_directory_is_pushed_and_pulled_unchanged(isola: Run, daemon: ServedDaemon, here: Path) -> None:
     site = here / "site"
     (site / "img").mkdir(parents=True)
     (site / "index.html").write_text("hi")
@@ -110,7 +110,7 @@ LINKS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("path", ["etc/os-release", "etc/again", "usr/lib/os-release"])
-def test_a_link_that_is_named_is_followed_inside(isola: Run, daemon: ServedDaemon, here: Path, path: str) -> None:
+def test_a_given_symlink_is_followed_inside(isola: Run, daemon: ServedDaemon, here: Path, path: str) -> None:
     tree(daemon).update(LINKS)
     assert isola("file", "show", f"web1/{path}").stdout == b"NAME=Tiny\n"
     assert isola("file", "pull", f"web1/{path}", "-").stdout == b"NAME=Tiny\n"
@@ -120,7 +120,7 @@ def test_a_link_that_is_named_is_followed_inside(isola: Run, daemon: ServedDaemo
     assert stat.S_IMODE(found.stat().st_mode) == 0o640
 
 
-def test_a_link_to_a_directory_is_as_good_as_the_directory(isola: Run, daemon: ServedDaemon, here: Path) -> None:
+def test_a_symlink_to_a_directory_is_followed(isola: Run, daemon: ServedDaemon, here: Path) -> None:
     tree(daemon).update(LINKS)
     assert isola("file", "show", "web1/lib").stdout == b"os-release\n"
     assert b"lib is a directory" in isola("file", "pull", "web1/lib", ".", status=2).stderr
@@ -129,14 +129,14 @@ def test_a_link_to_a_directory_is_as_good_as_the_directory(isola: Run, daemon: S
     assert tree(daemon)["/lib/new"]["data"] == b"x" and tree(daemon)["/lib"]["kind"] == "symlink"
 
 
-def test_a_link_that_leads_nowhere_is_an_error(isola: Run, daemon: ServedDaemon, here: Path) -> None:
+def test_a_dangling_symlink_is_an_error(isola: Run, daemon: ServedDaemon, here: Path) -> None:
     tree(daemon).update(LINKS)
     assert b"/no/where" in isola("file", "show", "web1/astray", status=1).stderr
     assert b"too many symbolic links" in isola("file", "pull", "web1/ring", ".", status=1).stderr
     assert not os.listdir(here)
 
 
-def test_a_missing_directory_is_named_with_the_way_to_make_it(isola: Run, daemon: ServedDaemon, here: Path) -> None:
+def test_a_missing_directory_is_named_with_a_remedy(isola: Run, daemon: ServedDaemon, here: Path) -> None:
     (here / "f").write_text("x")
     for arguments in (("push", "f", "web1/srv/www/f"), ("push", "f", "web1/srv/www/"), ("mkdir", "web1/srv/www/img")):
         stderr = isola("file", *arguments, status=1).stderr
@@ -148,10 +148,10 @@ def test_a_missing_directory_is_named_with_the_way_to_make_it(isola: Run, daemon
     assert {tree(daemon)[path]["mode"] for path in ("/srv", "/srv/www", "/srv/own")} == {"0755"}
 
 
-def test_a_link_left_here_does_not_lead_a_pull_elsewhere(
+def test_a_pulled_symlink_does_not_redirect_a_later_pull(
     isola: Run, daemon: ServedDaemon, here: Path, tmp_path: Path
 ) -> None:
-    """First a link is pulled, then it is a directory inside: the second pull must not follow the first."""
+    """First a symlink is pulled, then it is a directory inside: the second pull must not follow the local link."""
     victim = tmp_path / "victim"
     victim.mkdir()
     tree(daemon)["/d"] = {"kind": "directory", "names": ["x"]}
@@ -185,7 +185,7 @@ def test_names_that_lead_out_of_the_directory_are_left_out(isola: Run, daemon: S
     assert os.listdir(here) == ["copy"]
 
 
-def test_what_cannot_be_had_does_not_end_a_copy(isola: Run, daemon: ServedDaemon, here: Path) -> None:
+def test_unreadable_files_do_not_end_a_copy(isola: Run, daemon: ServedDaemon, here: Path) -> None:
     tree(daemon)["/d"] = {"kind": "directory", "names": ["a-gone\x1b[31m", "b-there"]}
     tree(daemon)["/d/b-there"] = {"kind": "file", "data": b"fine"}
     done = isola("file", "pull", "-r", "web1/d", "copy")
@@ -210,7 +210,7 @@ WHOLE = packed(tar(DESCRIPTION, member("rootfs/sbin/init", bytes(range(256)) * 2
 
 
 def imported(daemon: ServedDaemon, parts: int) -> str:
-    """The fingerprint of the image that came in as so many files, whose alias is not ``tiny``."""
+    """The fingerprint of the image that was imported from so many files, and is not ``tiny``."""
     images = daemon.world.parts.services.images
     tiny = images.alias(Ref.default("tiny")).target
     (found,) = (
@@ -219,7 +219,7 @@ def imported(daemon: ServedDaemon, parts: int) -> str:
     return found
 
 
-def test_images_come_and_go_as_files(isola: Run, daemon: ServedDaemon, here: Path) -> None:
+def test_images_are_imported_and_exported(isola: Run, daemon: ServedDaemon, here: Path) -> None:
     (here / "image.tar.gz").write_bytes(WHOLE)
     isola("image", "import", "image.tar.gz")
     whole = imported(daemon, 1)
@@ -231,7 +231,7 @@ def test_images_come_and_go_as_files(isola: Run, daemon: ServedDaemon, here: Pat
     assert isola("image", "export", whole, "-").stdout == WHOLE
 
 
-def test_an_image_of_two_files_goes_in_and_comes_out(isola: Run, daemon: ServedDaemon, here: Path) -> None:
+def test_a_split_image_is_imported_and_exported(isola: Run, daemon: ServedDaemon, here: Path) -> None:
     for name, data in zip(("meta.tar", "root.tar.gz"), PARTS, strict=True):
         (here / name).write_bytes(data)
     isola("image", "import", "meta.tar", "root.tar.gz")
@@ -247,7 +247,7 @@ NO_ALIAS = reply(b'{"type":"error","error":"none","error_code":404,"metadata":{"
 
 
 def exported(tmp_path: Path, here: Path, *answers: bytes) -> None:
-    """``isola image export abc out`` from a server that gives these answers."""
+    """``isola image export abc out`` from a server with these responses."""
     (tmp_path / "hostile").mkdir()
     RawServer(tmp_path / "hostile", *answers)
     (here / "out").mkdir()
@@ -257,14 +257,14 @@ def exported(tmp_path: Path, here: Path, *answers: bytes) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_an_image_stays_where_it_is_put_whatever_its_server_calls_it(tmp_path: Path, here: Path) -> None:
+def test_an_export_stays_in_its_directory_whatever_name_the_server_sends(tmp_path: Path, here: Path) -> None:
     name = "Content-Disposition: attachment; filename=/etc/image.tar.gz"
     exported(tmp_path, here, NO_ALIAS, reply(b"i" * 500_000, name, "Content-Type: application/octet-stream"))
     assert (here / "out" / "image.tar.gz").read_bytes() == b"i" * 500_000
     assert os.listdir(here / "out") == ["image.tar.gz"]
 
 
-def test_both_files_of_an_image_stay_where_they_are_put(tmp_path: Path, here: Path) -> None:
+def test_both_files_of_an_export_stay_in_their_directory(tmp_path: Path, here: Path) -> None:
     boundary = "frontier"
     parts = (("metadata", "meta.tar.xz", b"m" * 9), ("rootfs", "../../rootfs.img", b"\r\n--" * 99999))
     body = b"".join(

@@ -53,7 +53,7 @@ def isola(daemon: ServedDaemon) -> Run:
 
 
 def own(instance: dict[str, Any]) -> dict[str, str]:
-    """The configuration that its user gave it."""
+    """The configuration that the user has set."""
     return {k: v for k, v in instance["config"].items() if not k.startswith(("volatile.", "image."))}
 
 
@@ -62,7 +62,7 @@ def ok(done: subprocess.CompletedProcess[str]) -> str:
     return done.stdout
 
 
-def test_alone_it_shows_first_steps_and_every_verb(isola: Run) -> None:
+def test_without_arguments_it_shows_first_steps_and_every_verb(isola: Run) -> None:
     text = ok(isola())
     assert "isola launch debian/12 web1" in text
     for verb in ("launch", "exec", "image", "doctor", "completion"):
@@ -78,7 +78,7 @@ def test_a_device_of_a_profile_is_changed_in_one_key(isola: Run, daemon: ServedD
     assert done.returncode == 1 and "has no type" in done.stderr
 
 
-def test_the_life_of_an_instance(isola: Run, daemon: ServedDaemon) -> None:
+def test_the_lifecycle_of_an_instance(isola: Run, daemon: ServedDaemon) -> None:
     ok(isola("profile", "create", "small"))
     ok(isola("network", "create", "lab"))
     done = isola(
@@ -112,13 +112,13 @@ def test_the_life_of_an_instance(isola: Run, daemon: ServedDaemon) -> None:
     assert daemon.instances == {}
 
 
-def test_a_launch_is_one_creation_and_nothing_else(isola: Run, daemon: ServedDaemon) -> None:
+def test_a_launch_is_one_request(isola: Run, daemon: ServedDaemon) -> None:
     ok(isola("launch", "tiny", "web1"))
     assert [line.split()[0] for line in daemon.requests] == ["POST", "GET"]
     assert daemon.requests[1].endswith("/wait")
 
 
-def test_a_made_up_name_is_printed_on_request(isola: Run, daemon: ServedDaemon) -> None:
+def test_a_generated_name_is_printed_on_request(isola: Run, daemon: ServedDaemon) -> None:
     (name,) = ok(isola("launch", "tiny", "--print-name", "-q")).splitlines()
     assert list(daemon.instances) == [name]
 
@@ -140,7 +140,7 @@ def test_list_in_every_format_and_filtered(isola: Run, daemon: ServedDaemon) -> 
     assert isola("list", "-c", "nZ").returncode == 2
 
 
-def test_names_alone_ask_for_no_state(isola: Run, daemon: ServedDaemon) -> None:
+def test_a_list_of_names_requests_no_state(isola: Run, daemon: ServedDaemon) -> None:
     ok(isola("list", "-c", "ns"))
     assert daemon.requests == ["GET /1.0/instances?recursion=1"]
 
@@ -179,7 +179,7 @@ def test_signals_reach_the_command(daemon: ServedDaemon) -> None:
     assert (process.returncode, daemon.signals) == (9, [signal.SIGTERM])
 
 
-def test_run_gives_the_commands_status_and_leaves_nothing(isola: Run, daemon: ServedDaemon) -> None:
+def test_run_returns_the_commands_status_and_deletes_the_instance(isola: Run, daemon: ServedDaemon) -> None:
     done = isola("run", "tiny", "--", "sh", "-c", "cat; exit 3", input="through")
     assert (done.returncode, done.stdout, daemon.instances) == (3, "through", {})
     assert isola("run", "tiny", "--", "missing").returncode == 127
@@ -187,7 +187,7 @@ def test_run_gives_the_commands_status_and_leaves_nothing(isola: Run, daemon: Se
     said = isola("run", "tiny", "--keep", "--", "true").stderr
     (kept,) = daemon.instances.values()
     assert f"{kept['name']} is kept" in said
-    assert kept["ephemeral"] is False, "the next stop would delete what was to be kept"
+    assert kept["ephemeral"] is False, "the next stop would delete an instance that is to be kept"
     both = isola("run", "tiny", "--keep", "--ephemeral", "--", "true")
     assert (both.returncode, len(daemon.instances)) == (2, 1) and "--keep" in both.stderr
 
@@ -210,7 +210,7 @@ def test_ctrl_c_cancels_the_operation_and_waits_for_it(daemon: ServedDaemon) -> 
     assert daemon.instances == {}
 
 
-def test_ctrl_c_cancels_all_that_were_begun_together(daemon: ServedDaemon) -> None:
+def test_ctrl_c_cancels_all_operations_of_a_command(daemon: ServedDaemon) -> None:
     async def slow(operation: Operation) -> None:
         await asyncio.sleep(30)
 
@@ -227,7 +227,7 @@ def test_ctrl_c_cancels_all_that_were_begun_together(daemon: ServedDaemon) -> No
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_run_killed_while_it_launches_leaves_nothing(daemon: ServedDaemon, number: int) -> None:
+def test_a_killed_run_leaves_no_instance(daemon: ServedDaemon, number: int) -> None:
     async def slow(operation: Operation) -> None:
         await asyncio.sleep(30)
 
@@ -243,7 +243,7 @@ def test_run_killed_while_it_launches_leaves_nothing(daemon: ServedDaemon, numbe
     assert daemon.instances == {}
 
 
-def test_what_can_be_built_is_listed_and_completed(isola: Run) -> None:
+def test_images_that_can_be_built_are_listed_and_completed(isola: Run) -> None:
     assert ok(isola("image", "available", "-f", "csv")).startswith('debian/11,"Debian 11 (bullseye)')
     assert set(ok(isola("__complete", "--", "launch", "debian/1")).split()) == {"debian/11", "debian/12", "debian/13"}
 
@@ -255,7 +255,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_a_hint_of_the_daemon_gets_our_own_command(isola: Run, daemon: ServedDaemon) -> None:
+def test_hints_of_the_daemon_are_extended_by_commands(isola: Run, daemon: ServedDaemon) -> None:
     async def fail(operation: Operation) -> None:
         raise WrongState("Not now", remedy="unfreeze it first")
 
@@ -264,7 +264,7 @@ def test_a_hint_of_the_daemon_gets_our_own_command(isola: Run, daemon: ServedDae
     assert done.returncode == 1 and "Hint: unfreeze it first\n      isola list shows states" in done.stderr, done.stderr
 
 
-def test_an_error_says_what_happened_the_evidence_and_the_way_out(isola: Run, daemon: ServedDaemon) -> None:
+def test_errors_have_a_message_evidence_and_a_hint(isola: Run, daemon: ServedDaemon) -> None:
     done = isola("info", "absent")
     assert done.stderr == "Error: Instance 'absent' not found\n"
 
@@ -290,7 +290,7 @@ def test_an_error_says_what_happened_the_evidence_and_the_way_out(isola: Run, da
         (["file", "pull", "nopath", "."], 2, "web1/etc/hosts"),
     ],
 )
-def test_wrong_lines_end_with_a_hint(isola: Run, arguments: list[str], status: int, said: str) -> None:
+def test_invalid_command_lines_end_with_a_hint(isola: Run, arguments: list[str], status: int, said: str) -> None:
     done = isola(*arguments)
     assert done.returncode == status
     assert said in done.stderr
@@ -324,7 +324,7 @@ def test_configuration_is_read_set_unset_and_edited(isola: Run, daemon: ServedDa
     assert services.networks.get(Ref.default("isolabr0")).config["ipv4.nat"] == "false"
 
 
-def test_doctor_tells_what_works_and_what_does_not(isola: Run) -> None:
+def test_doctor_shows_what_works_and_what_does_not(isola: Run) -> None:
     lines = ok(isola("doctor")).splitlines()
     assert any("✔ fake" in line for line in lines)
     assert any("– crun" in line and "hybrid" in line for line in lines)
@@ -443,7 +443,7 @@ def test_bash_completes_through_the_script(isola: Run, daemon: ServedDaemon, tmp
 
 
 def in_shell(isola: Run, daemon: ServedDaemon, directory: Path, shell: str, line: str) -> list[str]:
-    """What a shell offers, by its own completion and our script."""
+    """Candidates of a shell, by its own completion and the script of isola."""
     launcher = directory / "isola"
     launcher.write_text(f'#!/bin/sh\nexec {sys.executable} -m isola.cli.main "$@"\n')
     launcher.chmod(0o755)
@@ -456,7 +456,7 @@ def in_shell(isola: Run, daemon: ServedDaemon, directory: Path, shell: str, line
     return done.stdout.split()
 
 
-def test_fish_offers_no_files_where_names_are_wanted(isola: Run, daemon: ServedDaemon, tmp_path: Path) -> None:
+def test_fish_offers_no_files_for_names(isola: Run, daemon: ServedDaemon, tmp_path: Path) -> None:
     daemon.create("web1")
     (tmp_path / "webfile").touch()
     line = "source script; complete -C 'isola exec we'"
@@ -466,7 +466,7 @@ def test_fish_offers_no_files_where_names_are_wanted(isola: Run, daemon: ServedD
     )
 
 
-def test_a_mount_that_cannot_be_is_not_said_to_be(daemon: ServedDaemon, tmp_path: Path) -> None:
+def test_a_failed_mount_is_not_reported_as_mounted(daemon: ServedDaemon, tmp_path: Path) -> None:
     daemon.create("web1")
     program = tmp_path / "bin" / "sshfs"
     program.parent.mkdir()

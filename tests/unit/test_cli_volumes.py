@@ -58,7 +58,7 @@ def test_a_volume_and_its_snapshots(isola: Run) -> None:
     assert isola("storage", "volume", "list", "slow", "--format", "csv") == ""
 
 
-def test_pool_and_volume_may_be_two_arguments_as_other_clients_take_them(isola: Run) -> None:
+def test_pool_and_volume_may_be_two_arguments(isola: Run) -> None:
     volume = ("storage", "volume")
     isola(*volume, "create", "default", "data", "user.a=b")
     assert isola(*volume, "get", "default", "data", "user.a") == "b\n"
@@ -98,6 +98,6 @@ def test_pool_and_volume_may_be_two_arguments_as_other_clients_take_them(isola: 
         (("copy", "a/b/c/d", "default/x"), "is expected"),
     ],
 )
-def test_what_is_wrong_says_so(isola: Run, argv: tuple[str, ...], message: str) -> None:
+def test_invalid_arguments_are_refused(isola: Run, argv: tuple[str, ...], message: str) -> None:
     status = 2 if "is expected" in message else 1
     assert message in isola("storage", "volume", *argv, status=status)

@@ -33,7 +33,7 @@ def isola(daemon: ServedDaemon, *arguments: str) -> subprocess.CompletedProcess[
 
 
 class Guest:
-    """Instances that answer what a test says, one answer after the other."""
+    """Instances whose commands have the given results, one after the other."""
 
     def __init__(self, *answers: Ended | Exception, status: str = "Running") -> None:
         self.answers = list(answers)
@@ -51,7 +51,7 @@ class Guest:
         return {"status": self.status}
 
 
-def says(text: str, status: int = 0) -> Ended:
+def result(text: str, status: int = 0) -> Ended:
     return Ended(status, text.encode(), b"")
 
 
@@ -59,37 +59,37 @@ def waited(guest: Guest, condition: str, timeout: float = 5) -> str:
     return wait_ready(guest, "web1", condition, timeout)  # type: ignore[arg-type]
 
 
-def test_a_system_is_ready_when_systemd_says_so() -> None:
-    guest = Guest(Ended(1, b"", b"Failed to connect to bus"), says("starting\n", 1), says("running\n"))
+def test_a_system_is_ready_when_systemd_reports_it() -> None:
+    guest = Guest(Ended(1, b"", b"Failed to connect to bus"), result("starting\n", 1), result("running\n"))
     assert waited(guest, "ready") == "" and len(guest.asked) == 3
-    assert "some of its units" in waited(Guest(says("degraded\n", 1)), "ready")
+    assert "some of its units" in waited(Guest(result("degraded\n", 1)), "ready")
 
 
-def test_a_system_that_does_not_get_ready_in_time_says_how_far_it_is() -> None:
+def test_a_timeout_shows_the_last_state_of_the_system() -> None:
     with pytest.raises(TimedOut) as caught:
-        waited(Guest(says("starting\n", 1)), "ready", 0.2)
+        waited(Guest(result("starting\n", 1)), "ready", 0.2)
     assert "systemd says starting" in caught.value.evidence
 
 
-def test_without_systemd_there_is_another_way() -> None:
+def test_without_systemd_another_condition_is_suggested() -> None:
     with pytest.raises(InvalidInput, match="does not run systemd"):
-        waited(Guest(says("", 127)), "ready")
+        waited(Guest(result("", 127)), "ready")
 
 
 @pytest.mark.parametrize("condition", ["0", "65536", " "])
-def test_what_cannot_be_waited_for_is_refused(condition: str) -> None:
+def test_invalid_conditions_are_refused(condition: str) -> None:
     with pytest.raises(InvalidInput):
-        waited(Guest(says("")), condition)
+        waited(Guest(result("")), condition)
 
 
 @pytest.mark.parametrize("status", ["Stopped", "Error"])
-def test_what_has_stopped_is_not_waited_for(status: str) -> None:
+def test_waiting_ends_when_the_instance_has_stopped(status: str) -> None:
     with pytest.raises(WrongState, match="before it was ready"):
         waited(Guest(WrongState("not running"), status=status), "ready", 60)
 
 
-def test_what_reboots_is_waited_for() -> None:
-    assert waited(Guest(WrongState("pauses"), says("running"), status="Starting"), "ready") == ""
+def test_waiting_continues_during_a_reboot() -> None:
+    assert waited(Guest(WrongState("pauses"), result("running"), status="Starting"), "ready") == ""
 
 
 def test_a_port_is_ready_once_something_listens_on_it(daemon: ServedDaemon) -> None:
@@ -115,5 +115,5 @@ def test_a_command_is_repeated_until_it_succeeds(daemon: ServedDaemon, tmp_path:
     assert failed.returncode == 1 and "status 1: not yet" in failed.stderr
 
 
-def test_without_it_nothing_is_waited_for(daemon: ServedDaemon) -> None:
+def test_without_the_option_nothing_is_waited_for(daemon: ServedDaemon) -> None:
     assert "web1 is running" in isola(daemon, "launch", "tiny", "web1").stderr

@@ -66,7 +66,7 @@ def test_they_are_listed_shown_acknowledged_and_deleted(isola: Isola) -> None:
     assert isola.ids("--all") == []
 
 
-def test_what_is_typed_wrong_is_said(isola: Isola) -> None:
+def test_invalid_arguments_of_warning_are_refused(isola: Isola) -> None:
     isola.warn(WarningType.AUTOSTART_FAILURE)
     assert "not found" in isola("show", "nope", status=1)
     assert "Either the id" in isola("delete", status=2)

@@ -1,4 +1,4 @@
-"""The client's HTTP: what a server may send, in pieces of any size, and what it must not."""
+"""The client's HTTP: valid responses, in blocks of any size, and invalid ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def client(tmp_path: Path) -> Client:
     return Client(tmp_path, timeout=5)
 
 
-def test_reads_a_reply_that_comes_byte_by_byte(tmp_path: Path, client: Client) -> None:
+def test_reads_a_response_that_arrives_byte_by_byte(tmp_path: Path, client: Client) -> None:
     RawServer(tmp_path, reply(OK), piece=1)
     assert client.get("/1.0") == {"answer": 42}
 
@@ -40,14 +40,14 @@ def test_reads_to_the_end_of_the_stream_without_a_length(tmp_path: Path, client:
     assert client.get("/1.0") == {"answer": 42}
 
 
-def test_keeps_the_connection_and_notices_when_the_server_has_hung_up(tmp_path: Path, client: Client) -> None:
+def test_reuses_the_connection_unless_the_server_has_closed_it(tmp_path: Path, client: Client) -> None:
     server = RawServer(tmp_path, reply(OK), reply(OK), reply(OK, "Connection: close"), reply(OK))
     for _ in range(4):
         assert client.get("/1.0") == {"answer": 42}
     assert len(server.requests) == 4
 
 
-def test_skips_informational_answers(tmp_path: Path, client: Client) -> None:
+def test_skips_informational_responses(tmp_path: Path, client: Client) -> None:
     RawServer(tmp_path, b"HTTP/1.1 100 Continue\r\n\r\n" + reply(OK))
     assert client.get("/1.0") == {"answer": 42}
 
@@ -77,7 +77,7 @@ def test_skips_informational_answers(tmp_path: Path, client: Client) -> None:
     ],
     ids=lambda answer: answer[:40].decode(errors="replace"),
 )
-def test_refuses_what_is_not_the_api(tmp_path: Path, client: Client, answer: bytes) -> None:
+def test_refuses_responses_that_are_not_of_the_api(tmp_path: Path, client: Client, answer: bytes) -> None:
     RawServer(tmp_path, answer)
     with pytest.raises(BadReply):
         client.get("/1.0")
@@ -92,13 +92,13 @@ def test_refuses_what_is_not_the_api(tmp_path: Path, client: Client, answer: byt
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
     ],
 )
-def test_says_when_the_daemon_goes_away_in_the_middle(tmp_path: Path, client: Client, answer: bytes) -> None:
+def test_a_connection_lost_in_a_response_is_an_error(tmp_path: Path, client: Client, answer: bytes) -> None:
     RawServer(tmp_path, answer)
     with pytest.raises(Unreachable):
         client.get("/1.0")
 
 
-def test_says_when_nobody_answers_in_time(tmp_path: Path) -> None:
+def test_a_missing_response_is_a_timeout(tmp_path: Path) -> None:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(tmp_path / "unix.socket"))
     listener.listen()
@@ -108,7 +108,7 @@ def test_says_when_nobody_answers_in_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("present", [False, True], ids=["no socket", "no listener"])
-def test_says_when_there_is_no_daemon_and_what_to_do(tmp_path: Path, client: Client, present: bool) -> None:
+def test_a_missing_daemon_is_an_error_with_a_remedy(tmp_path: Path, client: Client, present: bool) -> None:
     if present:
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(str(tmp_path / "unix.socket"))
@@ -119,7 +119,7 @@ def test_says_when_there_is_no_daemon_and_what_to_do(tmp_path: Path, client: Cli
     assert "isolad" in caught.value.remedy
 
 
-def test_reaches_a_socket_below_a_path_longer_than_an_address_holds(tmp_path: Path) -> None:
+def test_connects_to_a_socket_with_a_long_path(tmp_path: Path) -> None:
     deep = tmp_path / ("d" * 120)
     deep.mkdir()
     here = os.open(deep, os.O_DIRECTORY)
@@ -161,7 +161,7 @@ def test_raises_the_daemons_errors_by_their_code(
 @pytest.mark.parametrize(
     ("status", "kind"), [(404, errors.NotFound), (412, errors.PreconditionFailed), (500, errors.IsolaError)]
 )
-def test_falls_back_to_the_status_where_there_is_no_code(
+def test_falls_back_to_the_http_status(
     tmp_path: Path, client: Client, status: int, kind: type[errors.IsolaError]
 ) -> None:
     RawServer(tmp_path, reply(b'{"type":"error","error":"gone","error_code":%d}' % status, status=f"{status} X"))
@@ -169,13 +169,13 @@ def test_falls_back_to_the_status_where_there_is_no_code(
         client.get("/1.0")
 
 
-def test_an_error_that_is_not_json_still_tells_its_status(tmp_path: Path, client: Client) -> None:
+def test_an_error_that_is_not_json_still_has_its_status(tmp_path: Path, client: Client) -> None:
     RawServer(tmp_path, reply(b"<h1>Too large</h1>", status="413 Payload Too Large"))
     with pytest.raises(errors.TooLarge, match="413"):
         client.get("/1.0")
 
 
-def test_a_header_cannot_smuggle_another(client: Client, tmp_path: Path) -> None:
+def test_header_values_cannot_contain_line_breaks(client: Client, tmp_path: Path) -> None:
     RawServer(tmp_path, reply(OK))
     with pytest.raises(errors.InvalidInput):
         client.call("GET", "/1.0", headers=(("If-Match", "x\r\nEvil: yes"),))
@@ -204,14 +204,14 @@ def test_sends_bodies_of_every_kind(tmp_path: Path, client: Client, kind: str) -
         assert sent == data
 
 
-def test_an_answer_before_the_body_was_read_is_still_heard(tmp_path: Path, client: Client) -> None:
+def test_a_response_before_the_body_was_sent_is_read(tmp_path: Path, client: Client) -> None:
     refusal = reply(b'{"type":"error","error":"too much","error_code":413}', "Connection: close", status="413 X")
     RawServer(tmp_path, refusal, read_all=False)
     with pytest.raises(errors.TooLarge, match="too much"):
         client.call("POST", "/1.0/images", {"data": "x" * 5_000_000})
 
 
-def test_the_project_and_odd_names_travel_quoted(tmp_path: Path) -> None:
+def test_projects_and_names_are_percent_encoded(tmp_path: Path) -> None:
     server = RawServer(tmp_path, reply(OK))
     with Client(tmp_path, project="my project", timeout=5) as client:
         client.get("/1.0/instances/a%2Fb", {"path": "/tmp/ä&b"})

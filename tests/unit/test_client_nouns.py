@@ -31,7 +31,7 @@ def client(daemon: ServedDaemon) -> Iterator[Client]:
         yield client
 
 
-def test_an_instance_lives_and_dies(client: Client) -> None:
+def test_the_lifecycle_of_an_instance_by_the_client(client: Client) -> None:
     instances = client.instances
     instances.create(image="tiny", name="web1", config={"user.a": "b"}, start=True).wait()
     assert instances.names() == ["web1"]
@@ -44,14 +44,14 @@ def test_an_instance_lives_and_dies(client: Client) -> None:
     assert instances.all() == []
 
 
-def test_a_name_made_up_by_the_daemon_is_told(client: Client) -> None:
+def test_a_generated_name_is_returned(client: Client) -> None:
     operation = client.instances.create(image="tiny")
     operation.wait()
     name = operation.resource("instances")
     assert re.fullmatch(r"[a-z]+-[a-z0-9-]+", name) and client.instances.names() == [name]
 
 
-def test_an_etag_of_yesterday_is_refused(client: Client, daemon: ServedDaemon) -> None:
+def test_an_outdated_etag_is_refused(client: Client, daemon: ServedDaemon) -> None:
     daemon.create("web1")
     info, etag = client.instances.read("web1")
     client.instances.update("web1", info, etag=etag).wait()
@@ -105,7 +105,7 @@ def test_a_cancelled_operation_is_an_error_of_its_own(client: Client, daemon: Se
     assert client.instances.names() == []
 
 
-def test_files_travel_both_ways(client: Client, daemon: ServedDaemon, tmp_path: Path) -> None:
+def test_files_are_written_and_read(client: Client, daemon: ServedDaemon, tmp_path: Path) -> None:
     daemon.create("web1")
     tree = daemon.tree("web1")
     tree.clear()
@@ -134,7 +134,7 @@ def test_files_travel_both_ways(client: Client, daemon: ServedDaemon, tmp_path: 
     assert list(tree) == ["/"]
 
 
-def test_names_that_would_lead_elsewhere_are_left_out(client: Client, daemon: ServedDaemon) -> None:
+def test_names_with_slashes_are_left_out(client: Client, daemon: ServedDaemon) -> None:
     daemon.create("web1")
     daemon.tree("web1")["/bad"] = {"kind": "directory", "names": ["ok", "..", "a/b", "", "x\0y", ".", "../../etc"]}
     assert client.instances.files("web1").names("/bad") == ["ok"]

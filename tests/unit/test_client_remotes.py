@@ -25,7 +25,7 @@ from isola.errors import AlreadyExists, HostFailure, InvalidInput, NotFound
         ("https://host/", "https://host:8443"),
     ],
 )
-def test_addresses_as_people_type_them(typed: str, url: str) -> None:
+def test_addresses_as_users_type_them(typed: str, url: str) -> None:
     assert address(typed) == url
     assert address(url) == url
 
@@ -33,12 +33,12 @@ def test_addresses_as_people_type_them(typed: str, url: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "http://host", "https://", "https://u@host", "https://host/1.0", "host:x", "h:99999"]
 )
-def test_what_is_no_address_is_refused(text: str) -> None:
+def test_invalid_addresses_are_refused(text: str) -> None:
     with pytest.raises(InvalidInput):
         address(text)
 
 
-def test_remotes_are_kept_for_their_user_alone(tmp_path: Path) -> None:
+def test_only_the_user_may_read_the_remotes(tmp_path: Path) -> None:
     place = str(tmp_path / "conf")
     first = Remotes(place)
     assert first.names() == [LOCAL] and not os.path.exists(place)
@@ -82,7 +82,7 @@ def test_remotes_are_renamed_changed_and_removed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"remotes": 1}', '{"remotes": {"a": {}}}', '{"remotes": {"a": 1}}', "\0"])
-def test_a_damaged_file_is_said_to_be_so_and_left_alone(tmp_path: Path, text: str) -> None:
+def test_a_damaged_file_is_reported_and_left_unchanged(tmp_path: Path, text: str) -> None:
     file = tmp_path / "remotes.json"
     file.write_text(text)
     with pytest.raises(HostFailure, match="cannot be read"):
@@ -98,7 +98,7 @@ def test_tokens_are_packed_and_read() -> None:
         assert read_token(text) is None
 
 
-def test_frames_over_the_network_are_masked_with_chance() -> None:
+def test_frames_over_the_network_have_random_masks() -> None:
     key = bytes((0x37, 0xFA, 0x21, 0x3D))
     assert masked(b"Hello", key) == bytes((0x7F, 0x9F, 0x4D, 0x51, 0x58)), "the example of RFC 6455, section 5.7"
     for size in (0, 1, 3, 4, 125, 126, 70_001):

@@ -1,4 +1,4 @@
-"""The client's WebSockets: frames in pieces, broken frames, and commands joined over several of them."""
+"""The client's WebSockets: split frames, malformed frames, and commands over several connections."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Talk = Callable[[socket.socket], None]
 
 @pytest.fixture
 def talk(tmp_path: Path) -> Iterator[Callable[[Talk], WebSocket]]:
-    """Opens a WebSocket to a server that does what the test says."""
+    """Open a WebSocket to a server that runs the given function."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(tmp_path / "unix.socket"))
     listener.listen()
@@ -75,13 +75,13 @@ def everything(opened: WebSocket) -> list[bytes | str]:
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536, 3_000_000])
-def test_messages_of_every_size_arrive_whole(talk: Callable[[Talk], WebSocket], size: int) -> None:
+def test_messages_of_all_sizes_arrive_complete(talk: Callable[[Talk], WebSocket], size: int) -> None:
     opened = talk(says(SWITCH + frame(b"x" * size) + frame("grüß".encode(), 1) + frame(b"\x03\xe8", 8)))
     assert everything(opened) == [b"x" * size, "grüß"]
     assert opened.clean
 
 
-def test_frames_split_anywhere_and_messages_split_into_frames_arrive_whole(talk: Callable[[Talk], WebSocket]) -> None:
+def test_split_frames_and_fragmented_messages_arrive_complete(talk: Callable[[Talk], WebSocket]) -> None:
     stream = SWITCH + frame(b"one", final=False) + frame(b"!", 9) + frame(b"-two", 0) + frame(b"three")
     opened = talk(says(*(stream[i : i + 1] for i in range(len(stream)))))
     assert everything(opened) == [b"one-two", b"three"]
@@ -100,7 +100,7 @@ def test_a_ping_is_answered_in_a_masked_frame(talk: Callable[[Talk], WebSocket])
     assert heard == [bytes([0x8A, 0x80 | 13]) + bytes(4) + b"are you there"]
 
 
-def test_what_we_send_is_framed_by_size(talk: Callable[[Talk], WebSocket]) -> None:
+def test_sent_frames_have_a_length_of_the_right_form(talk: Callable[[Talk], WebSocket]) -> None:
     heard = bytearray()
     over = threading.Event()
 
@@ -135,7 +135,7 @@ def test_what_we_send_is_framed_by_size(talk: Callable[[Talk], WebSocket]) -> No
     ],
     ids=["masked", "extension", "continues nothing", "begins twice", "huge", "unknown kind"],
 )
-def test_broken_frames_are_refused(talk: Callable[[Talk], WebSocket], broken: bytes) -> None:
+def test_malformed_frames_are_refused(talk: Callable[[Talk], WebSocket], broken: bytes) -> None:
     with pytest.raises(BadReply):
         everything(talk(says(SWITCH + broken)))
 
@@ -150,14 +150,14 @@ def test_broken_frames_are_refused(talk: Callable[[Talk], WebSocket], broken: by
     ],
     ids=["wrong answer", "no upgrade", "error", "silence"],
 )
-def test_a_handshake_that_fails_says_why(
+def test_a_failed_handshake_has_a_reason(
     talk: Callable[[Talk], WebSocket], answer: bytes, kind: type[errors.IsolaError]
 ) -> None:
     with pytest.raises(kind):
         talk(says(answer))
 
 
-# --- commands over them -------------------------------------------------------------------------------------------
+# --- commands over WebSockets ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -173,18 +173,18 @@ def client(daemon: ServedDaemon) -> Iterator[Client]:
         yield client
 
 
-def test_a_command_gives_its_outputs_and_its_status(client: Client) -> None:
+def test_a_command_returns_its_output_and_status(client: Client) -> None:
     ended = client.instances.run("web1", ["sh", "-c", "echo out; echo err >&2; exit 7"])
     assert (ended.status, ended.stdout, ended.stderr) == (7, b"out\n", b"err\n")
 
 
-def test_binary_input_of_any_size_comes_back_unchanged(client: Client) -> None:
-    """Both directions are full at once: neither may wait for the other."""
+def test_binary_input_of_any_size_is_returned_unchanged(client: Client) -> None:
+    """Both directions are full: neither may block the other."""
     data = os.urandom(1 << 20) * 24
     assert client.instances.run("web1", ["cat"], data).stdout == data
 
 
-def test_a_command_that_reads_nothing_ends_whatever_it_is_sent(client: Client) -> None:
+def test_a_command_that_reads_nothing_ends_despite_input(client: Client) -> None:
     assert client.instances.run("web1", ["true"], b"x" * 4_000_000).status == 0
 
 
@@ -194,23 +194,23 @@ def test_a_command_that_cannot_start_raises_the_operations_error(client: Client)
         client.instances.run("web1", ["true"], user="no-such-user")
 
 
-def test_signals_travel_over_the_control_channel(client: Client, daemon: ServedDaemon) -> None:
+def test_signals_are_sent_over_the_control_channel(client: Client, daemon: ServedDaemon) -> None:
     session = client.instances.exec(
         "web1", ["sh", "-c", "trap 'echo caught; exit 3' TERM; echo ready; while :; do sleep 0.05; done"]
     )
     outputs: list[bytes] = []
 
-    def hear(data: bytes) -> None:
+    def receive(data: bytes) -> None:
         outputs.append(data)
         if data == b"ready\n":
             session.signal(signal.SIGTERM)
 
-    session.pump(None, {"1": hear, "2": hear})
+    session.pump(None, {"1": receive, "2": receive})
     assert (session.status(), b"".join(outputs)) == (3, b"ready\ncaught\n")
     assert daemon.signals == [signal.SIGTERM]
 
 
-def test_a_daemon_that_dies_under_a_command_is_noticed(tmp_path: Path) -> None:
+def test_the_loss_of_the_daemon_during_a_command_is_noticed(tmp_path: Path) -> None:
     daemon = ServedDaemon(tmp_path)
     with daemon:
         daemon.create("web1")

@@ -33,7 +33,7 @@ class Thing:
 
 
 class SlowStore(FakeStore):
-    """Commits take a moment, in which others may do something; they may fail."""
+    """Commits take a moment, in which other tasks run, and may fail."""
 
     failing = False
     largest = 0
@@ -76,13 +76,13 @@ def things(store: SlowStore) -> Collection[Thing]:
 
 
 async def same(store: SlowStore, records: Collection[Thing]) -> bool:
-    """Whether memory is what a new daemon would read."""
+    """Whether the cache equals what a new daemon would read."""
     fresh = things(store)
     await fresh.load()
     return [(t, fresh.revision(t.name)) for t in fresh] == [(t, records.revision(t.name)) for t in records]
 
 
-async def test_what_is_written_is_read_again_whole(store: SlowStore) -> None:
+async def test_records_are_read_back_unchanged(store: SlowStore) -> None:
     records = things(store)
     thing = Thing("a", datetime(2026, 1, 1, tzinfo=UTC), Inner(2), (Inner(3), Inner(4)), {"x": {"y": "z"}})
     await records.add("a", thing)
@@ -92,7 +92,7 @@ async def test_what_is_written_is_read_again_whole(store: SlowStore) -> None:
     assert list(fresh) == [thing, Thing("b")] and len(fresh) == 2 and "a" in fresh and "c" not in fresh
 
 
-async def test_collections_do_not_see_each_other(store: SlowStore) -> None:
+async def test_collections_are_separate(store: SlowStore) -> None:
     records = things(store)
     other = Collection(store, "other", "/others/", mapping_codec())
     await put(records, "a", Thing("a"))
@@ -102,7 +102,7 @@ async def test_collections_do_not_see_each_other(store: SlowStore) -> None:
     assert list(other) == [{"k": "v"}] and list(records) == [Thing("a")]
 
 
-async def test_names_are_taken_once(store: SlowStore) -> None:
+async def test_names_are_unique(store: SlowStore) -> None:
     records = things(store)
     await records.add("a", Thing("a"))
     with pytest.raises(AlreadyExists, match="Thing 'a'"):
@@ -132,7 +132,7 @@ async def test_revisions_change_with_every_write_and_only_then(store: SlowStore)
     assert records.revision("a") == 0 and records.find("a") is None and await same(store, records)
 
 
-async def test_of_two_writers_at_once_one_is_told(store: SlowStore) -> None:
+async def test_of_two_concurrent_writers_one_is_refused(store: SlowStore) -> None:
     records = things(store)
     await put(records, "a", Thing("a"))
     writes = [replace(records, size) for size in range(5)]
@@ -141,7 +141,7 @@ async def test_of_two_writers_at_once_one_is_told(store: SlowStore) -> None:
     assert records.get("a").inner == Inner(0) and await same(store, records)
 
 
-async def test_a_write_names_the_revision_that_its_decision_was_read_at(store: SlowStore) -> None:
+async def test_a_write_based_on_an_old_revision_is_refused(store: SlowStore) -> None:
     records = things(store)
     read = await records.add("a", Thing("a"))
     assert read == records.read("a") == Versioned(Thing("a"), records.revision("a"))
@@ -156,7 +156,7 @@ async def test_a_write_names_the_revision_that_its_decision_was_read_at(store: S
     assert records.read("a") == other and await same(store, records)
 
 
-async def test_decisions_are_made_one_after_another_of_what_the_one_before_wrote(store: SlowStore) -> None:
+async def test_concurrent_changes_are_serialized(store: SlowStore) -> None:
     records = things(store)
     await records.add("a", Thing("a"))
 
@@ -170,7 +170,7 @@ async def test_decisions_are_made_one_after_another_of_what_the_one_before_wrote
     assert (await records.change("b", longer, otherwise=Thing("b"))).value == Thing("b", parts=(Inner(0),))
 
 
-async def test_what_may_not_go_at_its_turn_stays(store: SlowStore) -> None:
+async def test_a_record_whose_removal_is_refused_stays(store: SlowStore) -> None:
     records = things(store)
     await records.add("a", Thing("a"))
 
@@ -186,7 +186,7 @@ async def test_what_may_not_go_at_its_turn_stays(store: SlowStore) -> None:
     assert records.get("a").inner == Inner(1) and await same(store, records)
 
 
-async def test_a_second_daemon_that_was_first_is_noticed(store: SlowStore) -> None:
+async def test_an_earlier_write_of_another_daemon_is_noticed(store: SlowStore) -> None:
     records, other = things(store), things(store)
     await put(records, "a", Thing("a"))
     await other.load()
@@ -194,13 +194,13 @@ async def test_a_second_daemon_that_was_first_is_noticed(store: SlowStore) -> No
     await replace(other, 9)
     with pytest.raises(PreconditionFailed):
         await records.rename("a", "b", Thing("b"), at=held.revision)
-    assert records.get("a").inner == Inner(9) and "b" not in records, "what was not written is not shown"
+    assert records.get("a").inner == Inner(9) and "b" not in records, "a failed write is not shown"
     with pytest.raises(PreconditionFailed):
         await records.replace("a", Thing("a"), at=held.revision)
     assert await same(store, records)
 
 
-async def test_what_is_heard_late_does_not_undo_what_was_written_since(store: SlowStore) -> None:
+async def test_late_notifications_do_not_undo_newer_writes(store: SlowStore) -> None:
     records = things(store)
     await records.load()
     old = await records.add("a", Thing("a"))
@@ -216,7 +216,7 @@ async def test_what_is_heard_late_does_not_undo_what_was_written_since(store: Sl
     assert "a" in records
 
 
-async def test_a_record_of_a_newer_version_is_left_as_it_is(store: SlowStore) -> None:
+async def test_records_of_a_newer_version_are_left_unchanged(store: SlowStore) -> None:
     records = things(store)
     await records.add("a", Thing("a"))
     revision = await store.put("/things/a", b"{")
@@ -229,7 +229,7 @@ async def test_a_record_of_a_newer_version_is_left_as_it_is(store: SlowStore) ->
 
 
 async def many(records: Collection[Thing], count: int) -> dict[str, Versioned[Thing]]:
-    """So many records, and what they are to become."""
+    """So many records, and their replacements."""
     for number in range(count):
         await put(records, f"{number:03}")
     return {thing.name: Versioned(replaced(thing), records.revision(thing.name)) for thing in records}
@@ -248,7 +248,7 @@ async def test_many_records_are_replaced_in_commits_of_bounded_size(store: SlowS
     assert all(thing.inner == Inner(2) for thing in records) and await same(store, records)
 
 
-async def test_a_later_commit_that_is_refused_takes_back_the_earlier_ones(store: SlowStore) -> None:
+async def test_a_refused_commit_reverts_the_earlier_ones(store: SlowStore) -> None:
     records, other = things(store), things(store)
     wanted = await many(records, 2 * BATCH + 5)
     await other.load()
@@ -281,7 +281,7 @@ async def test_a_write_that_fails_changes_nothing(write: str, store: SlowStore) 
 
 
 @pytest.mark.parametrize("write", WRITES)
-async def test_a_write_that_is_cancelled_is_in_both_or_in_neither(write: str, store: SlowStore) -> None:
+async def test_a_cancelled_write_is_in_cache_and_store_or_in_neither(write: str, store: SlowStore) -> None:
     records = things(store)
     await put(records, "a", Thing("a"))
     for turns in range(4):
@@ -312,7 +312,7 @@ async def test_several_records_are_replaced_together_or_not_at_all(store: SlowSt
     await records.replace_all({})
 
 
-async def test_reading_what_another_version_wrote(store: SlowStore) -> None:
+async def test_reading_records_of_another_version(store: SlowStore) -> None:
     await store.put("/things/a", b'{"name": "a", "inner": {"size": 5, "later": 1}, "new": [1, {"x": 2}]}')
     records = things(store)
     await records.load()
@@ -322,7 +322,7 @@ async def test_reading_what_another_version_wrote(store: SlowStore) -> None:
 @pytest.mark.parametrize(
     "value", [b"", b"\xff", b"{", b"[]", b"3", b"null", b'{"when": "2026-01-01"}', b'{"name": "a", "when": 3}']
 )
-async def test_a_record_that_cannot_be_read_is_named_and_stays(store: SlowStore, value: bytes) -> None:
+async def test_unreadable_records_are_named_and_kept(store: SlowStore, value: bytes) -> None:
     await things(store).add("b", Thing("b"))
     await store.put("/things/a", value)
     with pytest.raises(HostFailure, match="thing 'a'"):

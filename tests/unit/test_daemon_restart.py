@@ -30,13 +30,13 @@ def statuses(world: World) -> dict[str, Status]:
 
 
 async def again(world: World) -> None:
-    """The daemon is told to end, and begins again."""
+    """Stop the daemon and start it again."""
     await world.parts.close()
     await world.start()
 
 
 async def booted(world: World) -> None:
-    """The host was switched off and on: nothing runs, nothing is mounted, it is another boot."""
+    """Reboot the host: nothing runs, nothing is mounted, and the boot id differs."""
     await world.parts.close()
     for id in list(world.runtime.instances):
         world.runtime.end(id)
@@ -67,7 +67,7 @@ async def test_what_rebooted_meanwhile_and_then_lost_its_host_goes_by_autostart(
     assert statuses(world) == {"web1": Status.STOPPED} and not await differences(world)
 
 
-async def test_what_runs_runs_on_and_is_looked_after(world: World) -> None:
+async def test_running_instances_keep_running_and_are_supervised(world: World) -> None:
     await world.create("web1", start=True, config={"limits.cpu": "1"})
     await world.create("web2", start=True)
     await world.finish(world.parts.services.instances.pause(Ref.default("web2")))
@@ -83,7 +83,7 @@ async def test_what_runs_runs_on_and_is_looked_after(world: World) -> None:
 
 
 @pytest.mark.parametrize("verb", ["", "start", "restart", "stop", "delete"])
-async def test_what_could_not_be_looked_at_is_not_taken_for_dead(world: World, verb: str) -> None:
+async def test_an_instance_that_cannot_be_inspected_is_not_considered_dead(world: World, verb: str) -> None:
     await world.create("web1", start=True)
     before = world.on_host("web1").number
     wired = {place: id(pair) for place, (pair, _) in world.host.links.inside.items()}
@@ -93,7 +93,7 @@ async def test_what_could_not_be_looked_at_is_not_taken_for_dead(world: World, v
     instances = world.parts.services.instances
     if verb in ("", "start"):
         if verb:
-            with contextlib.suppress(WrongState):  # it runs by then, if the daemon has looked again
+            with contextlib.suppress(WrongState):  # it runs by then if the daemon has checked again
                 await world.finish(instances.start(Ref.default("web1")))
         await eventually(lambda: statuses(world)["web1"] is Status.RUNNING)
         assert statuses(world)["web1"] is Status.RUNNING and world.on_host("web1").number == before
@@ -107,7 +107,7 @@ async def test_what_could_not_be_looked_at_is_not_taken_for_dead(world: World, v
     assert not await differences(world)
 
 
-async def test_what_ended_meanwhile_is_cleaned_up(world: World) -> None:
+async def test_instances_that_ended_meanwhile_are_cleaned_up(world: World) -> None:
     kept = await world.create("web1", start=True)
     gone = await world.create("web2", start=True, ephemeral=True)
     await world.parts.close()
@@ -118,7 +118,7 @@ async def test_what_ended_meanwhile_is_cleaned_up(world: World) -> None:
     assert not await differences(world)
 
 
-async def test_after_a_boot_what_ran_and_what_is_to_start_by_itself_runs(world: World) -> None:
+async def test_after_a_boot_running_and_autostart_instances_run(world: World) -> None:
     await world.create("ran", start=True)
     await world.create("stopped")
     await world.create("auto", config={"boot.autostart": "true"})
@@ -130,7 +130,7 @@ async def test_after_a_boot_what_ran_and_what_is_to_start_by_itself_runs(world: 
     assert statuses(world)["auto"] is Status.STOPPED
 
 
-async def test_after_a_boot_the_first_in_order_starts_first(world: World) -> None:
+async def test_after_a_boot_instances_start_by_priority(world: World) -> None:
     for name, priority in (("last", "0"), ("first", "20"), ("second", "10")):
         await world.create(name, start=True, config={"boot.autostart.priority": priority})
     await booted(world)
@@ -138,7 +138,7 @@ async def test_after_a_boot_the_first_in_order_starts_first(world: World) -> Non
     assert [instance.spec.hostname for instance in started] == ["first", "second", "last"]
 
 
-async def test_one_that_cannot_be_brought_back_holds_up_no_other(world: World) -> None:
+async def test_an_instance_that_cannot_be_started_delays_no_other(world: World) -> None:
     broken = await world.create("broken", start=True)
     await world.create("fine", start=True)
     record = dataclasses.replace(broken, runtime="gone", desired=Desired.RUNNING)
@@ -148,7 +148,7 @@ async def test_one_that_cannot_be_brought_back_holds_up_no_other(world: World) -
     assert "gone" in world.context.faults[broken.id].why
 
 
-async def test_a_daemon_may_go_back_to_an_older_record(world: World) -> None:
+async def test_a_daemon_reads_records_of_a_newer_version(world: World) -> None:
     """Unknown fields are ignored, missing ones get their default."""
     await world.create("web1", start=True)
     entry = await world.store.get("/instances/default/web1")
@@ -163,7 +163,7 @@ async def test_a_daemon_may_go_back_to_an_older_record(world: World) -> None:
 # --- shutdown -------------------------------------------------------------------------------------------------------
 
 
-async def test_a_shutdown_stops_all_and_the_next_start_starts_it_again(world: World) -> None:
+async def test_a_shutdown_stops_all_and_the_next_start_restarts_them(world: World) -> None:
     await world.create("web1", start=True)
     await world.create("web2", start=True, ephemeral=True)
     await world.create("web3")
@@ -195,7 +195,7 @@ async def test_the_files_of_runs_are_in_memory_as_long_as_an_instance_runs(world
     assert not in_memory(), "an older daemon's runs are on disk"
 
 
-async def test_a_shutdown_goes_by_priority_and_kills_what_does_not_listen(world: World) -> None:
+async def test_a_shutdown_stops_by_priority_and_kills_after_the_timeout(world: World) -> None:
     ended: list[str] = []
     names = {}
     for name, priority in (("last", "0"), ("first", "5")):
@@ -272,7 +272,7 @@ async def test_a_minimal_daemon_has_a_profile_and_nothing_else() -> None:
     await parts.close()
 
 
-async def test_daemons_side_by_side_on_one_host_leave_each_other_alone() -> None:
+async def test_daemons_on_one_host_leave_each_other_alone() -> None:
     host = fake_host()
     worlds = [World(host, Fate(), Path(f"/isola/side-{number}")) for number in range(2)]
     for world in worlds:
@@ -326,7 +326,7 @@ async def test_a_changed_profile_leaves_nics_alone_at_the_next_start(world: Worl
     assert len(wired) == 4 and not await differences(world)
 
 
-async def test_limits_that_a_crash_left_half_set_are_set_again_without_touching_nics(world: World) -> None:
+async def test_partly_set_limits_are_set_again_without_touching_nics(world: World) -> None:
     instance = await world.create("web1", start=True, config={"limits.memory": "512MiB"})
     marked = dataclasses.replace(
         world.parts.records.instances.get(Ref.default("web1")), volatile=dict(instance.volatile) | {CHANGING: "limits"}
@@ -340,7 +340,7 @@ async def test_limits_that_a_crash_left_half_set_are_set_again_without_touching_
     assert CHANGING not in world.parts.records.instances.get(Ref.default("web1")).volatile
 
 
-async def test_a_start_writes_no_record_that_is_as_it_was(world: World) -> None:
+async def test_a_start_writes_no_unchanged_record(world: World) -> None:
     await world.create("stopped")
     await world.create("running", start=True)
     await again(world)

@@ -42,7 +42,7 @@ def test_every_type_has_a_driver() -> None:
         {"type": "none"},
     ],
 )
-def test_right_devices_are_taken(device: dict[str, str]) -> None:
+def test_valid_devices_are_accepted(device: dict[str, str]) -> None:
     check({"root": ROOT, "dev": device})
 
 
@@ -107,14 +107,14 @@ def test_right_devices_are_taken(device: dict[str, str]) -> None:
         ({"type": "unix-block", "source": "dev/x"}, "source"),
     ],
 )
-def test_wrong_devices_are_refused_with_field_and_remedy(device: dict[str, str], key: str) -> None:
+def test_invalid_devices_are_refused_with_field_and_remedy(device: dict[str, str], key: str) -> None:
     with pytest.raises(IsolaError) as caught:
         check({"dev": device})
     assert caught.value.field == f"devices.dev.{key}"
     assert caught.value.remedy
 
 
-def test_there_is_a_bound() -> None:
+def test_the_number_of_devices_is_limited() -> None:
     with pytest.raises(IsolaError, match="More than"):
         check({f"d{number}": NIC for number in range(300)})
 
@@ -125,7 +125,7 @@ def test_addresses_of_proxies() -> None:
     assert parse("unix:@a") == Endpoint("unix", "@a") and parse("unix:/run/a") == Endpoint("unix", "/run/a")
 
 
-def test_nat_leads_each_port_to_its_own_and_several_to_one() -> None:
+def test_nat_maps_ports_one_to_one_and_several_to_one() -> None:
     each = nat_rules({"listen": "tcp:192.0.2.1:80-81", "connect": "tcp:10.1.2.3:8080-8081"})
     assert each.count("ip daddr 192.0.2.1 tcp dport 80 dnat ip to 10.1.2.3:8080\n") == 2  # from others, from the host
     assert each.count("tcp dport 81 dnat ip to 10.1.2.3:8081\n") == 2

@@ -13,7 +13,7 @@ from isola.testing.parts import World
 
 
 async def of_the_host(world: World, kind: str) -> str:
-    """Its uplink, or the bridge of a network."""
+    """A link of the host: its uplink, or the bridge of a network."""
     return next(view.name for view in await world.host.links.all() if view.kind == kind)
 
 
@@ -46,7 +46,7 @@ async def test_a_link_that_comes_later(world: World) -> None:
     assert "later0" in await world.host.links.names()
 
 
-async def test_its_own_link_is_no_other(world: World) -> None:
+async def test_its_own_link_is_not_a_conflict(world: World) -> None:
     await world.create("web1", start=True, devices={"eth1": NIC | {"name": "eth1", "host_name": "mine0"}})
     await update(world, devices={"eth1": NIC | {"name": "eth1", "host_name": "mine0", "limits.egress": "1Mbit"}})
     await world.finish(world.parts.services.instances.restart(Ref.default("web1")))

@@ -1,4 +1,4 @@
-"""Every `isola` and `isolad` command that a page shows is one that the program understands."""
+"""All `isola` and `isolad` commands in pages can be parsed."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _CALL = re.compile(r"(?:^|[|;(]|&&|=\S+) *isola ")
 
 
 def shown(page: Path) -> Iterator[str]:
-    """Indented lines that call the program; pages written from the parser's own tables are tested elsewhere."""
+    """Indented lines that call the program; pages generated from the parser's tables are tested elsewhere."""
     if page.name == "cli.md":
         return
     fenced = False
     for line in page.read_text().splitlines():
-        fenced ^= line.startswith("```")  # what a command has printed
+        fenced ^= line.startswith("```")  # output of a command
         if not fenced and line.startswith("    ") and _CALL.search(line.partition(" #")[0].strip()):
             yield line.strip()
 
 
 def commands(line: str) -> Iterator[list[str]]:
-    """The arguments of each call of `isola` in a line, up to where the shell ends it."""
+    """The arguments of each call of `isola` in a line, up to the end of the command."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
     arguments = list(lexer)
@@ -45,9 +45,9 @@ SHOWN = [(page, line) for page in PAGES for line in shown(page)]
 
 
 @pytest.mark.parametrize(("page", "line"), SHOWN, ids=lambda value: value.stem if isinstance(value, Path) else value)
-def test_a_command_that_is_shown_is_understood(page: Path, line: str) -> None:
+def test_commands_on_pages_are_parsed(page: Path, line: str) -> None:
     found = list(commands(line))
-    assert found, "the line names isola, but calls it nowhere"
+    assert found, "the line contains isola, but does not call it"
     for arguments in found:
         if arguments == ["--help"]:
             continue
@@ -62,5 +62,5 @@ def test_a_command_that_is_shown_is_understood(page: Path, line: str) -> None:
         parse(command, rest)
 
 
-def test_there_are_commands_to_look_at() -> None:
+def test_there_are_commands_on_pages() -> None:
     assert len(SHOWN) > 80

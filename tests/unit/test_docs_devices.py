@@ -21,7 +21,7 @@ def test_each_type_has_a_page_and_each_page_a_type() -> None:
 
 
 @pytest.mark.parametrize("kind", kinds())
-def test_what_a_page_shows_is_accepted(kind: str) -> None:
+def test_examples_on_pages_are_accepted(kind: str) -> None:
     found = _ADDED.findall(page(kind))
     assert found or kind == "none"
     for name, shown, rest in found:
@@ -30,7 +30,7 @@ def test_what_a_page_shows_is_accepted(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", kinds())
-def test_a_page_names_keys_that_there_are(kind: str) -> None:
+def test_keys_on_pages_exist(kind: str) -> None:
     known = {setting.key for setting in settings_of(kind)}
     for code in _CODE.findall(page(kind)):
         key = code.partition("=")[0]

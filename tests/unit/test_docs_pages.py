@@ -22,13 +22,13 @@ WRITTEN = {
 
 
 @pytest.mark.parametrize(("name", "module"), WRITTEN.items())
-def test_written_pages_are_in_step(name: str, module: str) -> None:
+def test_generated_pages_are_up_to_date(name: str, module: str) -> None:
     page = importlib.import_module(module).page()
     assert (DOCS / "reference" / name).read_text() == page, f"run: python -m {module} > docs/reference/{name}"
 
 
-def test_the_page_of_the_api_says_up_front_what_is_missing() -> None:
-    """As long as SFTP is refused, clients of others do not work unmodified."""
+def test_the_page_of_the_api_begins_with_what_is_missing() -> None:
+    """Foreign clients need SFTP."""
     page = (DOCS / "reference" / "rest-api.md").read_text()
     beginning = page.partition("\n## ")[0]
     assert ("SFTP" in beginning) == ("SFTP is not offered yet" in page)
@@ -36,13 +36,13 @@ def test_the_page_of_the_api_says_up_front_what_is_missing() -> None:
 
 
 def links(page: Path) -> list[Path]:
-    """Files a page points to; addresses elsewhere and places within the page are left out."""
+    """Files that a page links to, without external addresses and anchors."""
     targets = [target.partition("#")[0] for target in _LINK.findall(page.read_text())]
     return [(page.parent / target).resolve() for target in targets if target and "://" not in target]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_link_leads_somewhere(page: Path) -> None:
+def test_every_link_has_a_target(page: Path) -> None:
     assert [str(target) for target in links(page) if not target.exists()] == []
 
 
@@ -53,8 +53,8 @@ def test_every_page_is_in_the_index() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_source_file_a_page_names_is_there(page: Path) -> None:
-    """As in `instances/create.py`: a page that follows the code notices when the code moves."""
+def test_source_files_on_pages_exist(page: Path) -> None:
+    """Paths like `instances/create.py`, which change when code moves."""
     named = set(re.findall(r"(?<![\w/<.-])((?:[a-z_]+/)+[a-z_]+\.py)\b", page.read_text()))
     missing = [
         name for name in named if not any((place / name).exists() for place in (ROOT / "src/isola", ROOT / "src", ROOT))

@@ -1,4 +1,4 @@
-"""The reference page of configuration keys is in step with the tables and the checks it is written from."""
+"""The reference page of configuration keys matches the tables and checks it is generated from."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_it_names_the_keys_of_devices(kind: str) -> None:
 
 
 @pytest.mark.parametrize("row", [row for kind in kinds() for row in settings_of(kind)], ids=lambda row: f"{row.key}")
-def test_what_devices_expect_is_what_a_wrong_value_is_answered(row: Setting) -> None:
+def test_descriptions_of_device_values_match_their_errors(row: Setting) -> None:
     assert row.expected != "anything"
     with pytest.raises(InvalidInput) as refused:
         Settings("device", row).validate({row.key: "\0"})
@@ -27,7 +27,7 @@ def test_what_devices_expect_is_what_a_wrong_value_is_answered(row: Setting) -> 
 
 
 @pytest.mark.parametrize("kind", ["network", "storage", "images"])
-def test_every_driver_with_keys_has_its_chapter(kind: str) -> None:
+def test_every_driver_with_keys_has_a_section(kind: str) -> None:
     tables = {name: [f"`{row.key}`" for row in registry.load(kind, name).settings] for name in registry.names(kind)}
     assert any(tables.values())
     for name, keys in tables.items():
@@ -36,7 +36,7 @@ def test_every_driver_with_keys_has_its_chapter(kind: str) -> None:
 
 
 @pytest.mark.parametrize("row", [row for row in SETTINGS if not row.read_only], ids=lambda row: row.key)
-def test_what_is_expected_is_what_a_wrong_value_is_answered(row: Setting) -> None:
+def test_descriptions_of_values_match_their_errors(row: Setting) -> None:
     assert row.expected != "anything"
     with pytest.raises(InvalidInput) as refused:
         Settings("instance", row).validate({row.key.replace("*", "x"): "\0"})

@@ -28,11 +28,11 @@ def happens(events: Events, number: int) -> None:
 
 
 async def actions(follower: Subscription) -> list[str]:
-    """Of all that a follower has been told by the time it is closed."""
+    """Actions of all events that a follower gets until it is closed."""
     return [event.content.action async for event in follower if isinstance(event.content, Lifecycle)]
 
 
-async def test_followers_hear_their_kinds_in_order() -> None:
+async def test_followers_get_their_kinds_in_order() -> None:
     events = hub()
     both, one = events.follow([OPERATION, LIFECYCLE]), events.follow([LIFECYCLE])
     events.operation(OperationView("id", "task", "Test", OperationStatus.RUNNING, NOW, NOW))
@@ -44,7 +44,7 @@ async def test_followers_hear_their_kinds_in_order() -> None:
     assert await actions(one) == ["1", "3"]
 
 
-async def test_followers_hear_their_project_or_all() -> None:
+async def test_followers_get_events_of_their_project_or_all() -> None:
     events = hub()
     kinds = [LIFECYCLE, LOGGING]
     mine, all_ = events.follow(kinds, "mine"), events.follow(kinds)
@@ -56,7 +56,7 @@ async def test_followers_hear_their_project_or_all() -> None:
     assert await actions(all_) == ["a", "b"]
 
 
-async def test_nothing_is_heard_from_before_or_after() -> None:
+async def test_events_before_or_after_following_are_not_delivered() -> None:
     events = hub()
     happens(events, 0)
     follower = events.follow([LIFECYCLE])
@@ -69,7 +69,7 @@ async def test_nothing_is_heard_from_before_or_after() -> None:
     assert await actions(late) == []
 
 
-async def test_a_slow_follower_is_cut_off_and_nobody_waits_for_it() -> None:
+async def test_a_slow_follower_is_disconnected_and_delays_no_other() -> None:
     events = hub()
     slow, quick = events.follow([LIFECYCLE]), events.follow([LIFECYCLE])
     listener = asyncio.create_task(actions(quick))
@@ -83,7 +83,7 @@ async def test_a_slow_follower_is_cut_off_and_nobody_waits_for_it() -> None:
     assert await asyncio.wait_for(listener, 2) == list(map(str, range(6000)))
 
 
-async def test_an_event_carries_when_about_what_and_by_whom() -> None:
+async def test_an_event_has_time_source_and_caller() -> None:
     events = hub()
     follower = events.follow([LIFECYCLE, LOGGING])
     alice = Caller(Credential.UNIX, "alice", "@")
@@ -98,7 +98,7 @@ async def test_an_event_carries_when_about_what_and_by_whom() -> None:
     assert logged.content == LogLine("warning", "careful", {"logger": "isola"})
 
 
-async def test_describing_is_saved_where_nobody_listens() -> None:
+async def test_events_without_followers_are_not_rendered() -> None:
     events = hub()
     assert not events.followed(OPERATION)
     follower = events.follow([OPERATION])
@@ -107,7 +107,7 @@ async def test_describing_is_saved_where_nobody_listens() -> None:
     assert not events.followed(OPERATION)
 
 
-async def test_a_follower_that_is_closed_while_it_waits_comes_to_its_end() -> None:
+async def test_closing_a_waiting_follower_ends_it() -> None:
     events = hub()
     follower = events.follow([LIFECYCLE])
     listener = asyncio.create_task(actions(follower))

@@ -1,4 +1,4 @@
-"""Several short works side by side: none goes on behind the caller's back."""
+"""Several short tasks run concurrently: none continues after the call has returned."""
 
 import asyncio
 
@@ -23,7 +23,7 @@ async def test_a_failure_is_raised_when_all_have_ended() -> None:
     assert ended == ["slow"]
 
 
-async def test_a_cancellation_is_let_through_when_all_have_ended() -> None:
+async def test_a_cancellation_is_raised_when_all_have_ended() -> None:
     ended: list[str] = []
     gate = asyncio.Event()
 

@@ -23,7 +23,7 @@ def hierarchy(directory: Path, **files: str) -> Path:
 
 @pytest.fixture
 def unified(tmp_path: Path) -> Path:
-    """A host with cgroup2 alone; the files that the kernel makes in a new group are there before."""
+    """A host with cgroup2 only; the files that the kernel creates in a new group exist in advance."""
     hierarchy(tmp_path, cgroup__controllers="cpuset cpu io memory hugetlb pids\n", cgroup__subtree_control="")
     for group in (tmp_path / "isola", tmp_path / "isola/one"):
         hierarchy(group, cgroup__subtree_control="", pids__max="", memory__max="", memory__high="", cpuset__cpus="")
@@ -34,7 +34,7 @@ def unified(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def legacy(tmp_path: Path) -> Path:
-    """A host with the old hierarchies alone, two of them mounted together."""
+    """A host with v1 hierarchies only, two of them mounted together."""
     hierarchy(tmp_path / "cpu,cpuacct")
     (tmp_path / "cpu").symlink_to("cpu,cpuacct")
     for name in ("cpuset", "memory", "pids", "freezer"):
@@ -48,7 +48,7 @@ def legacy(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_layouts_are_told_apart(tmp_path: Path) -> None:
+def test_layouts_are_distinguished(tmp_path: Path) -> None:
     hierarchy(tmp_path / "a", cgroup__controllers="memory")
     hierarchy(tmp_path / "b/memory")
     hierarchy(tmp_path / "c/memory")
@@ -56,15 +56,15 @@ def test_layouts_are_told_apart(tmp_path: Path) -> None:
     assert [LinuxCgroups(tmp_path / name).layout for name in "abc"] == ["unified", "legacy", "hybrid"]
 
 
-def test_second_names_of_a_hierarchy_are_left_out(legacy: Path) -> None:
+def test_aliases_of_a_hierarchy_are_ignored(legacy: Path) -> None:
     names = {path.parts[-3] for path in LinuxCgroups(legacy).directories(GROUP)}
     assert names == {"cpu,cpuacct", "cpuset", "memory", "pids", "freezer", "systemd"}
 
 
-async def test_controllers_are_switched_on_all_the_way_down(unified: Path) -> None:
+async def test_controllers_are_enabled_at_every_level(unified: Path) -> None:
     await LinuxCgroups(unified).create(GROUP)
     for parent in (unified, unified / "isola"):
-        # The last of the writes lies on top in a plain file.
+        # A plain file contains the last write.
         assert (parent / "cgroup.subtree_control").read_text().startswith("+pids")
     assert (unified / "isola/one/cgroup.subtree_control").read_text() == ""
 
@@ -82,12 +82,12 @@ async def test_unified_limits_are_written_and_lifted(unified: Path) -> None:
     assert [(group / name).read_text() for name in ("memory.max", "pids.max", "cpuset.cpus")] == ["max", "max", "0-3"]
 
 
-async def test_cpus_that_were_never_limited_are_left_to_follow_the_parent(unified: Path) -> None:
+async def test_unlimited_cpus_follow_the_parent(unified: Path) -> None:
     await LinuxCgroups(unified).limit(GROUP, Limits())
     assert (unified / "isola/one/cpuset.cpus").read_text() == ""
 
 
-async def test_unified_memory_in_use_is_a_refusal_and_not_a_kill(unified: Path) -> None:
+async def test_a_memory_limit_below_usage_is_refused_instead_of_killing(unified: Path) -> None:
     group = unified / "isola/one"
     (group / "memory.current").write_text(f"{300 * MIB}\n")
     (group / "memory.reclaim").touch()
@@ -155,7 +155,7 @@ def test_cpu_sets() -> None:
     assert format_cpus((5, 1, 1)) == "1,5"
 
 
-async def test_the_group_of_a_monitor_is_made_where_it_is_needed_alone(legacy: Path) -> None:
+async def test_a_monitors_group_is_created_only_where_needed(legacy: Path) -> None:
     cgroups, monitor = LinuxCgroups(legacy), "/isola/one.monitor"
     await cgroups.create(GROUP, monitor=monitor)
     there = {path.parts[-3] for path in cgroups.directories(monitor) if path.exists()}
@@ -164,7 +164,7 @@ async def test_the_group_of_a_monitor_is_made_where_it_is_needed_alone(legacy: P
     assert all(path.exists() for path in cgroups.directories(GROUP))
 
 
-async def test_with_cgroup2_alone_a_monitor_has_its_group_there(unified: Path) -> None:
+async def test_with_cgroup2_only_a_monitor_has_a_group(unified: Path) -> None:
     cgroups, monitor = LinuxCgroups(unified), "/isola/one.monitor"
     await cgroups.create(GROUP, monitor=monitor)
     assert [path.exists() for path in cgroups.directories_of_monitor(monitor)] == [True]

@@ -50,7 +50,7 @@ async def test_it_is_started_once_and_adopted_by_the_next_daemon() -> None:
     await second.stop()
 
 
-async def test_one_that_dies_is_started_again_after_ever_longer_pauses() -> None:
+async def test_a_dying_companion_is_restarted_with_increasing_pauses() -> None:
     pump = Pump()
     companion = pump.companion()
     await companion.ensure()
@@ -75,7 +75,7 @@ async def test_one_that_dies_is_started_again_after_ever_longer_pauses() -> None
     assert len(pump.processes) == count + 1, "it is no longer supervised"
 
 
-async def test_one_that_does_not_fit_is_ended_before_the_next_is_prepared() -> None:
+async def test_an_outdated_companion_is_ended_before_the_next_is_prepared() -> None:
     pump = Pump()
     seen: list[bool] = []
     companion = pump.companion()
@@ -93,7 +93,7 @@ async def test_one_that_does_not_fit_is_ended_before_the_next_is_prepared() -> N
     assert seen == [False] and len(pump.processes) == 2
 
 
-async def test_a_stranger_with_its_number_is_neither_adopted_nor_ended() -> None:
+async def test_another_process_with_its_pid_is_neither_adopted_nor_ended() -> None:
     pump = Pump()
     other = pump.host.processes.add("database")
     await pump.host.files.make_directory(FILE.parent)
@@ -106,7 +106,7 @@ async def test_a_stranger_with_its_number_is_neither_adopted_nor_ended() -> None
     assert not other.received and pump.processes[0].received == [signal.SIGHUP]
 
 
-async def test_one_that_cannot_be_started_at_first_is_told() -> None:
+async def test_a_failing_first_start_is_raised() -> None:
     pump = Pump()
     pump.failures = 1
     companion = pump.companion()

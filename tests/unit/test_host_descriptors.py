@@ -21,7 +21,7 @@ from isola.host.process import LinuxProcesses
 
 @contextmanager
 def no_descriptors() -> Iterator[None]:
-    """Every descriptor that this process may have is in use."""
+    """All descriptors that this process may have are in use."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 5, hard))
     taken = []
@@ -43,7 +43,7 @@ def sleeper() -> Iterator[int]:
         process.kill()
 
 
-async def test_a_process_that_cannot_be_looked_at_is_not_gone(sleeper: int) -> None:
+async def test_a_process_that_cannot_be_inspected_is_not_considered_ended(sleeper: int) -> None:
     processes = LinuxProcesses()
     ref = processes.identify(sleeper)
     assert ref is not None
@@ -64,7 +64,7 @@ async def test_a_process_that_cannot_be_looked_at_is_not_gone(sleeper: int) -> N
 
 
 @pytest.mark.parametrize("nested", [False, True])
-async def test_a_group_that_cannot_be_looked_at_is_not_empty(tmp_path: Path, nested: bool) -> None:
+async def test_a_group_that_cannot_be_read_is_not_considered_empty(tmp_path: Path, nested: bool) -> None:
     group = tmp_path / "isola/one"
     for directory in (tmp_path, group, group / "below" if nested else group):
         directory.mkdir(parents=True, exist_ok=True)
@@ -76,7 +76,7 @@ async def test_a_group_that_cannot_be_looked_at_is_not_empty(tmp_path: Path, nes
         cgroups.processes("/isola/one")
 
 
-async def test_a_range_is_not_free_because_nobody_could_look_for_processes(tmp_path: Path) -> None:
+async def test_a_range_is_not_free_if_processes_cannot_be_listed(tmp_path: Path) -> None:
     ranges = LinuxIdRanges(LinuxProcesses(), claims=tmp_path / "claims")
     with no_descriptors():
         with pytest.raises(HostFailure):

@@ -38,7 +38,7 @@ async def test_a_process_that_ends_leaves_group_and_namespace(host: FakeHost) ->
     assert host.namespaces.interfaces(process.ref) == ()
 
 
-async def test_a_number_may_be_used_again(host: FakeHost) -> None:
+async def test_pids_may_be_reused(host: FakeHost) -> None:
     first = host.processes.add("old", pid=77)
     first.end()
     second = host.processes.add("new", pid=77)

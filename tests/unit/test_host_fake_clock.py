@@ -22,7 +22,7 @@ async def test_sleepers_wake_in_order_each_at_its_time() -> None:
     await asyncio.gather(*tasks)
 
 
-async def test_who_sleeps_again_is_woken_again() -> None:
+async def test_a_repeated_sleep_ends_again() -> None:
     clock, ticks = FakeClock(), []
 
     async def ticker() -> None:
@@ -36,7 +36,7 @@ async def test_who_sleeps_again_is_woken_again() -> None:
     task.cancel()
 
 
-async def test_a_cancelled_sleeper_is_forgotten() -> None:
+async def test_a_cancelled_sleep_is_removed() -> None:
     clock = FakeClock()
     task = asyncio.create_task(clock.sleep(5))
     await asyncio.sleep(0)
@@ -46,5 +46,5 @@ async def test_a_cancelled_sleeper_is_forgotten() -> None:
     await clock.advance(10)
 
 
-def test_chance_repeats_itself() -> None:
+def test_random_values_are_reproducible() -> None:
     assert FakeClock().token(4) == FakeClock().token(4)

@@ -12,7 +12,7 @@ from isola.host.mount_table import MountTable
 from isola.host.namespaces import parse_counters, parse_ipv6, parse_routes, plain
 
 FORBIDDEN = {*range(9, 14), 0, ord(" "), ord("/"), ord(":"), 0xA0}
-"""What the kernel refuses in the name of an interface. It looks at bytes, not at characters."""
+"""Bytes (not characters) that the kernel refuses in the name of an interface."""
 LINK_NAMES = st.one_of(
     st.lists(st.sampled_from([byte for byte in range(256) if byte not in FORBIDDEN]), min_size=1, max_size=15).map(
         bytes
@@ -32,7 +32,7 @@ def test_names_of_interfaces(name: bytes) -> None:
     assert [address.address for _, address in parse_ipv6(plain(line))] == ["fd00::1"]
 
 
-def test_names_that_harm_nothing_stay_as_they_are() -> None:
+def test_harmless_names_are_unchanged() -> None:
     assert plain("größe eth0\n".encode()) == "größe eth0\n"
 
 
@@ -44,7 +44,7 @@ def test_names_of_control_groups() -> None:
 
 
 def test_names_of_mount_points(tmp_path: Path) -> None:
-    """The kernel leaves carriage returns as they are, and gives numbers that can be foretold."""
+    """The kernel does not escape carriage returns, and mount ids are predictable."""
     root, views = os.open("/", os.O_PATH), os.open("/proc", os.O_PATH)
     number = kernel.mount_of(views)
     table = tmp_path / "mountinfo"

@@ -29,11 +29,11 @@ async def _hung() -> Probe:
     raise AssertionError
 
 
-async def test_an_answer_is_the_answer() -> None:
+async def test_a_result_is_returned() -> None:
     assert await probed("x", _fine()) == Probe(True, "1")
 
 
-async def test_a_refusal_and_a_defect_are_reasons(caplog: pytest.LogCaptureFixture) -> None:
+async def test_errors_and_exceptions_become_reasons(caplog: pytest.LogCaptureFixture) -> None:
     refused = await probed("x", _refused())
     assert not refused.available
     assert "EPERM" in refused.reason
@@ -44,7 +44,7 @@ async def test_a_refusal_and_a_defect_are_reasons(caplog: pytest.LogCaptureFixtu
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
 
 
-async def test_one_that_hangs_is_not_waited_for() -> None:
+async def test_a_hanging_probe_is_given_up() -> None:
     hung = await probed("x", _hung(), patience=0.01)
     assert not hung.available
     assert "did not end" in hung.reason

@@ -37,7 +37,7 @@ def test_a_tag_is_claimed_and_stays(one: Path, tmp_path: Path) -> None:
     assert os.listdir(one) == []
 
 
-def test_the_second_of_two_takes_another_and_remembers_it(one: Path, tmp_path: Path) -> None:
+def test_the_second_daemon_takes_another_tag_and_stores_it(one: Path, tmp_path: Path) -> None:
     tags, two = tmp_path / "tags", namesake(one)
     first, second = claim(one, tags), claim(two, tags)
     assert first.tag != second.tag
@@ -49,7 +49,7 @@ def test_the_second_of_two_takes_another_and_remembers_it(one: Path, tmp_path: P
     assert (claim(two, tags), claim(one, tags)) == (second, first)
 
 
-def test_one_that_may_have_things_on_the_host_refuses_instead(one: Path, tmp_path: Path) -> None:
+def test_a_used_directory_is_refused_instead(one: Path, tmp_path: Path) -> None:
     tags, two = tmp_path / "tags", namesake(one)
     claim(one, tags)
     (two / "isola.db").touch()
@@ -60,7 +60,7 @@ def test_one_that_may_have_things_on_the_host_refuses_instead(one: Path, tmp_pat
     assert claim(two, tags) == HostNames.of_directory(str(two))
 
 
-def test_claims_of_directories_that_are_gone_are_dropped(one: Path, tmp_path: Path) -> None:
+def test_claims_of_deleted_directories_are_dropped(one: Path, tmp_path: Path) -> None:
     tags, two = tmp_path / "tags", namesake(one)
     claim(one, tags)
     one.rmdir()
@@ -71,6 +71,6 @@ def test_claims_of_directories_that_are_gone_are_dropped(one: Path, tmp_path: Pa
     assert claim(two, tags) == HostNames.of_directory(str(two))
 
 
-def test_where_nothing_can_be_claimed_the_daemon_goes_without(one: Path, tmp_path: Path) -> None:
+def test_without_claims_the_daemon_uses_its_tag_unclaimed(one: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert claim(one, tmp_path / "file" / "tags") == HostNames.of_directory(str(one))

@@ -15,7 +15,7 @@ from isola.host.threads import Work, in_long_thread, in_thread
 
 @pytest.fixture(params=list(Work), ids=lambda work: work.value)
 async def busy(request: pytest.FixtureRequest) -> AsyncIterator[Work]:
-    """More work of this kind than there are threads for it, that does not end."""
+    """More endless work of this kind than there are threads for it."""
     gate = threading.Event()
     stuck = [asyncio.create_task(in_long_thread(request.param, gate.wait, 30)) for _ in range(20)]
     await asyncio.sleep(0)
@@ -24,14 +24,14 @@ async def busy(request: pytest.FixtureRequest) -> AsyncIterator[Work]:
     await asyncio.gather(*stuck)
 
 
-async def test_other_work_goes_on(busy: Work) -> None:
+async def test_other_work_continues(busy: Work) -> None:
     async with asyncio.timeout(10):
         for other in set(Work) - {busy}:
             await in_long_thread(other, bool)
         await in_thread(bool)
 
 
-async def test_a_slow_look_at_the_space_does_not_hold_up_deletions(busy: Work, tmp_path: Path) -> None:
+async def test_slow_space_queries_do_not_delay_deletions(busy: Work, tmp_path: Path) -> None:
     (tmp_path / "tree").mkdir()
     files = LinuxFiles()
     async with asyncio.timeout(10):
@@ -47,12 +47,12 @@ async def test_a_slow_look_at_the_space_does_not_hold_up_deletions(busy: Work, t
             await files.sync(tmp_path)
 
 
-async def test_calls_one_after_the_other_need_one_thread() -> None:
+async def test_consecutive_calls_need_one_thread() -> None:
     await in_long_thread(Work.MEASURE, bool)
     before = threading.active_count()
     for _ in range(20):
         assert await in_long_thread(Work.MEASURE, int, "7") == 7
-    assert threading.active_count() <= before  # those of an earlier event loop may still be ending
+    assert threading.active_count() <= before  # threads of an earlier event loop may still be ending
 
 
 async def test_a_cancelled_call_ends_before_its_caller() -> None:

@@ -32,7 +32,7 @@ BLOB = described()
 
 
 class Bench:
-    """A store whose daemon may end and begin again."""
+    """A store whose daemon can be restarted."""
 
     def __init__(self) -> None:
         self.host: FakeHost = fake_host(clock=FakeClock(skips=True))
@@ -67,7 +67,7 @@ async def fetching(intake: Intake, source: FakeBlobSource, told: list[int] | Non
 
 
 async def turns(enough: Callable[[], bool]) -> None:
-    """Let the others run until something is so."""
+    """Let other tasks run until a condition holds."""
     for _ in range(1000):
         if enough():
             return
@@ -79,18 +79,18 @@ async def reached(source: FakeBlobSource) -> None:
     await turns(lambda: bool(source.opened))
 
 
-async def something_has_come(bench: Bench) -> None:
+async def something_has_arrived(bench: Bench) -> None:
     await turns(lambda: any(flight.done for flight in bench.store.downloads._flights.values()))
 
 
-async def test_a_blob_comes_whole_and_leaves_nothing_beside_it(bench: Bench) -> None:
+async def test_a_blob_is_stored_and_its_partial_file_removed(bench: Bench) -> None:
     told: list[int] = []
     assert await fetching(bench.store.intake(), FakeBlobSource(DATA), told) == BLOB
     assert await bench.content() == DATA
     assert await bench.partials() == () and sum(told) == len(DATA)
 
 
-async def test_what_is_there_is_not_fetched(bench: Bench) -> None:
+async def test_existing_blobs_are_not_fetched(bench: Bench) -> None:
     await bench.store.intake().put_bytes(DATA, "layer")
     source, told = FakeBlobSource(DATA), list[int]()
     await fetching(bench.store.intake(), source, told)
@@ -102,7 +102,7 @@ async def test_an_empty_blob_needs_no_connection(bench: Bench) -> None:
     assert await bench.content(described(b"")) == b""
 
 
-async def test_many_who_want_it_share_one_download_and_its_progress(bench: Bench) -> None:
+async def test_concurrent_requests_share_one_download_and_its_progress(bench: Bench) -> None:
     source = FakeBlobSource(DATA, gate=asyncio.Event())
     told: list[list[int]] = [[] for _ in range(20)]
     work = [asyncio.create_task(fetching(bench.store.intake(), source, each)) for each in told]
@@ -114,10 +114,10 @@ async def test_many_who_want_it_share_one_download_and_its_progress(bench: Bench
     assert [sum(each) for each in told] == [len(DATA)] * 20
 
 
-async def test_who_comes_later_hears_at_once_how_far_it_is(bench: Bench) -> None:
+async def test_later_requests_get_the_progress_so_far(bench: Bench) -> None:
     source, late = FakeBlobSource(DATA, block=50), list[int]()
     first = asyncio.create_task(fetching(bench.store.intake(), source))
-    await something_has_come(bench)
+    await something_has_arrived(bench)
     source.gate = asyncio.Event()
     second = asyncio.create_task(fetching(bench.store.intake(), FakeBlobSource(DATA), late))
     for _ in range(10):
@@ -127,21 +127,21 @@ async def test_who_comes_later_hears_at_once_how_far_it_is(bench: Bench) -> None
     await asyncio.gather(first, second)
 
 
-async def test_a_break_is_gone_on_from(bench: Bench) -> None:
+async def test_an_interrupted_download_is_resumed(bench: Bench) -> None:
     source, told = FakeBlobSource(DATA, breaks=[40, 20]), list[int]()
     await fetching(bench.store.intake(), source, told)
     assert source.opened == [0, 40, 60] and sum(told) == len(DATA)
     assert await bench.content() == DATA
 
 
-async def test_a_place_that_cannot_resume_sends_it_all_again(bench: Bench) -> None:
+async def test_a_source_without_ranges_sends_the_whole_blob_again(bench: Bench) -> None:
     source, told = FakeBlobSource(DATA, resumes=False, breaks=[40]), list[int]()
     await fetching(bench.store.intake(), source, told)
     assert source.opened == [0, 40] and sum(told) == len(DATA)
     assert await bench.content() == DATA
 
 
-async def test_a_place_that_always_breaks_is_given_up(bench: Bench) -> None:
+async def test_a_source_that_always_fails_is_given_up(bench: Bench) -> None:
     source = FakeBlobSource(DATA, breaks=[0] * 100)
     with pytest.raises(HostFailure, match="broke"):
         await fetching(bench.store.intake(), source)
@@ -149,7 +149,7 @@ async def test_a_place_that_always_breaks_is_given_up(bench: Bench) -> None:
     assert await bench.store.digests() == ()
 
 
-async def test_the_next_daemon_goes_on_where_the_last_one_was_killed(bench: Bench) -> None:
+async def test_the_next_daemon_resumes_the_download(bench: Bench) -> None:
     with pytest.raises(HostFailure):
         await fetching(bench.store.intake(), FakeBlobSource(DATA, breaks=[60, *[0] * 9]))
     await bench.start()
@@ -159,7 +159,7 @@ async def test_the_next_daemon_goes_on_where_the_last_one_was_killed(bench: Benc
     assert await bench.content() == DATA and await bench.partials() == ()
 
 
-async def test_a_damaged_beginning_is_thrown_away_once(bench: Bench) -> None:
+async def test_a_damaged_partial_file_is_discarded_once(bench: Bench) -> None:
     with pytest.raises(HostFailure):
         await fetching(bench.store.intake(), FakeBlobSource(bytes(60) + DATA[60:], breaks=[60, *[0] * 9]))
     source = FakeBlobSource(DATA)
@@ -168,13 +168,13 @@ async def test_a_damaged_beginning_is_thrown_away_once(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("sent", [DATA[:-1] + b"x", DATA + b"more", b"x" * 100])
-async def test_content_that_is_not_what_the_digest_says_is_refused(bench: Bench, sent: bytes) -> None:
+async def test_content_with_another_digest_is_refused(bench: Bench, sent: bytes) -> None:
     with pytest.raises(InvalidInput):
         await fetching(bench.store.intake(), FakeBlobSource(sent, block=60))
     assert await bench.store.digests() == ()
 
 
-async def test_who_stops_waiting_stops_nobody_else(bench: Bench) -> None:
+async def test_a_cancelled_request_does_not_affect_others(bench: Bench) -> None:
     source = FakeBlobSource(DATA, gate=asyncio.Event())
     first, second = (asyncio.create_task(fetching(bench.store.intake(), source)) for _ in range(2))
     await reached(source)
@@ -187,10 +187,10 @@ async def test_who_stops_waiting_stops_nobody_else(bench: Bench) -> None:
     assert await bench.content() == DATA
 
 
-async def test_the_download_ends_with_the_last_who_waits_and_its_beginning_is_kept(bench: Bench) -> None:
+async def test_the_last_cancelled_request_ends_the_download_and_keeps_its_part(bench: Bench) -> None:
     source = FakeBlobSource(DATA, breaks=[40])
     work = [asyncio.create_task(fetching(bench.store.intake(), source)) for _ in range(3)]
-    await something_has_come(bench)
+    await something_has_arrived(bench)
     source.gate = asyncio.Event()
     for task in work:
         task.cancel()
@@ -201,7 +201,7 @@ async def test_the_download_ends_with_the_last_who_waits_and_its_beginning_is_ke
     assert again.opened[0] > 0 and await bench.content() == DATA
 
 
-async def test_the_next_who_wants_it_waits_until_the_cancelled_download_has_ended(bench: Bench) -> None:
+async def test_a_new_request_waits_for_the_end_of_a_cancelled_download(bench: Bench) -> None:
     source = FakeBlobSource(DATA, gate=asyncio.Event())
     first = asyncio.create_task(fetching(bench.store.intake(), source))
     await reached(source)
@@ -212,7 +212,7 @@ async def test_the_next_who_wants_it_waits_until_the_cancelled_download_has_ende
     assert first.cancelled() and other.opened == [0] and await bench.content() == DATA
 
 
-async def test_one_who_is_not_let_in_gets_it_through_another(bench: Bench) -> None:
+async def test_a_request_without_permission_uses_anothers_source(bench: Bench) -> None:
     closed, open_ = FakeBlobSource(DATA, error=Forbidden("no")), FakeBlobSource(DATA)
     await asyncio.gather(*(fetching(bench.store.intake(), source) for source in (closed, open_)))
     assert open_.opened == [0]
@@ -220,7 +220,7 @@ async def test_one_who_is_not_let_in_gets_it_through_another(bench: Bench) -> No
         await bench.store.intake().fetch(described(b"x"), closed)
 
 
-async def test_a_full_disk_is_said_and_not_tried_again(bench: Bench) -> None:
+async def test_a_full_disk_is_reported_and_not_retried(bench: Bench) -> None:
     async def full(path: Path, data: bytes, *, at: int) -> None:
         raise HostFailure("No space left on device")
 
@@ -231,7 +231,7 @@ async def test_a_full_disk_is_said_and_not_tried_again(bench: Bench) -> None:
     assert source.opened == []
 
 
-async def test_what_is_being_fetched_is_safe_from_the_sweep(bench: Bench) -> None:
+async def test_blobs_being_fetched_are_not_swept(bench: Bench) -> None:
     source, intake = FakeBlobSource(DATA, gate=asyncio.Event()), bench.store.intake()
     work = asyncio.create_task(fetching(intake, source))
     await reached(source)
@@ -246,7 +246,7 @@ async def test_what_is_being_fetched_is_safe_from_the_sweep(bench: Bench) -> Non
     assert await bench.store.digests() == ()
 
 
-async def test_beginnings_are_kept_for_a_day_and_not_without_end(bench: Bench) -> None:
+async def test_partial_files_are_kept_for_a_day_within_limits(bench: Bench) -> None:
     async def broken(number: int) -> Descriptor:
         data = b"%020d" % number
         with pytest.raises(HostFailure):
@@ -273,9 +273,7 @@ async def test_beginnings_are_kept_for_a_day_and_not_without_end(bench: Bench) -
         (416, {"content-range": "bytes */100"}, 100, None),
     ],
 )
-def test_where_the_body_of_an_answer_begins(
-    status: int, headers: dict[str, str], asked: int, begins: int | None
-) -> None:
+def test_offset_of_a_responses_body(status: int, headers: dict[str, str], asked: int, begins: int | None) -> None:
     assert body_offset(status, headers, asked) == begins
     assert ("Range" in range_header(asked)) == bool(asked)
 
@@ -284,6 +282,6 @@ def test_where_the_body_of_an_answer_begins(
     ("status", "headers"),
     [(206, {}), (206, {"content-range": "bytes 50-99/100"}), (206, {"content-range": "items 40-99/100"}), (302, {})],
 )
-def test_an_answer_that_leaves_a_gap_is_refused(status: int, headers: dict[str, str]) -> None:
+def test_a_response_with_a_gap_is_refused(status: int, headers: dict[str, str]) -> None:
     with pytest.raises(HostFailure):
         body_offset(status, headers, 40)

@@ -28,7 +28,7 @@ def test_chain_ids_are_those_of_the_oci_image_specification() -> None:
     assert chain_ids([B, A])[1] != chain_ids([A, B])[1]
 
 
-def test_one_content_has_one_key_however_it_is_compressed() -> None:
+def test_equal_content_has_one_key_whatever_its_compression() -> None:
     gzip, zstd = Layer(digest("gzip"), "tar+gzip", 1, A), Layer(digest("zstd"), "tar+zstd", 2, A)
     assert layer_keys([gzip]) == layer_keys([zstd]) == (A,)
 
@@ -39,7 +39,7 @@ def test_layers_of_old_records_keep_the_keys_that_they_were_unpacked_under() -> 
     assert layer_keys([old, Layer(B, "tar", 1, C)]) == (A, B), "a chain with an unknown link is no chain"
 
 
-def test_how_an_instance_starts_is_read_as_the_earlier_version_wrote_it() -> None:
+def test_start_configuration_of_0_1_is_read() -> None:
     old = record_codec(Start).decode(b'{"layers": ["%s"]}' % A.encode())
     assert (old.layers, old.blobs) == ((A,), ())
     new = replace(old, blobs=(Layer(A, "tar", 1, B),))
@@ -47,7 +47,7 @@ def test_how_an_instance_starts_is_read_as_the_earlier_version_wrote_it() -> Non
 
 
 async def as_recorded_by_01(world: World, name: str) -> None:
-    """The image and the instance as Isola 0.1 wrote them, and the unpacked layer where it put it."""
+    """The image, the instance and the unpacked layer as Isola 0.1 stored them."""
     records = world.parts.records
     [image] = records.images
     [layer] = image.layers
@@ -80,7 +80,7 @@ async def test_instances_of_the_earlier_version_start_and_share_their_layers(wor
     assert await driver.layers.stored() == old.start.layers
 
 
-async def test_a_new_instance_stands_on_the_chain_and_keeps_its_blobs(world: World) -> None:
+async def test_a_new_instance_uses_the_chain_and_keeps_its_blobs(world: World) -> None:
     instance = await world.create("new")
     [layer] = instance.start.blobs
     assert instance.start.layers == (layer.diff_id,) != (layer.digest,)

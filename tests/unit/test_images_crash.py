@@ -13,7 +13,7 @@ from isola.operations import Operation
 
 
 class Interrupter:
-    """Acts at one point of those that are reached, counted from 0."""
+    """Interrupts at one of the points that are reached, counted from 0."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -53,7 +53,7 @@ VERBS = [import_unified, import_split, delete]
 
 
 async def prepared() -> tuple[World, ImageLibrary, Interrupter]:
-    """A library with one image, and an observer that sees what is done from now on."""
+    """A library with one image, and an observer of all later points."""
     world = World()
     library = await world.start()
     await world.operations.finish(library.start_import([await world.upload("o", unified("old"))], aliases=["old"]))
@@ -68,7 +68,7 @@ async def points_of(verb: Verb) -> list[str]:
 
 
 async def agree(world: World, library: ImageLibrary) -> None:
-    """Every blob is named by a record, every record has its blobs, every alias its image, and no scratch is left."""
+    """Check: every blob has a record, every record its blobs, every alias its image, and there are no scratch files."""
     named: set[str] = set()
     for image in library:
         named |= {image.manifest, image.artifact} | {layer.digest for layer in image.layers}
@@ -102,7 +102,7 @@ async def test_every_point(verb: Verb, action: str) -> None:
 
 
 async def works_on(world: World, library: ImageLibrary, verb: Verb, *, done: bool) -> None:
-    """The same verb, undisturbed, succeeds, or says that it is done."""
+    """Without interruption the same verb succeeds, or is already done."""
     if done:
         with pytest.raises(IsolaError):
             await world.operations.finish(await verb(world, library))

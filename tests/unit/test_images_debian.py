@@ -22,7 +22,7 @@ def test_every_release_is_offered_by_number_and_by_name() -> None:
 
 
 @pytest.mark.parametrize("suite", ["bookworm", "trixie", "sid"])
-def test_usr_is_merged_by_its_package(suite: str) -> None:
+def test_usr_is_merged_by_a_package(suite: str) -> None:
     assert {"usr-is-merged", "systemd-resolved"} <= set(option(suite, "include").split(","))
     assert option(suite, "hook-dir").endswith("/merged-usr")
 

@@ -31,13 +31,13 @@ def test_sid_has_no_updates_beside_it() -> None:
 
 
 @pytest.mark.parametrize("release", ["stable", "oldstable", "oldoldstable", "testing", "unstable", "sid"])
-def test_a_machine_may_name_its_release_by_its_state(release: str) -> None:
+def test_repositories_may_name_the_release_stable_or_testing(release: str) -> None:
     assert lines(f"http://apt.example/debian/|{release}|main|Debian", "bookworm") == (
         "deb http://apt.example/debian/ bookworm main",
     )
 
 
-def test_the_first_of_several_mirrors_is_taken() -> None:
+def test_the_first_of_several_mirrors_is_used() -> None:
     assert lines(f"{MAIN}\n{MAIN.replace('apt.', 'other.')}", "sid") == ("deb http://apt.example/debian/ sid main",)
 
 
@@ -63,11 +63,11 @@ def test_before_the_first_update_the_origin_is_unknown() -> None:
         MAIN.replace("apt.example", ""),
     ],
 )
-def test_what_is_not_a_repository_of_debian_s_is_not_taken(listed: str) -> None:
+def test_other_repositories_are_ignored(listed: str) -> None:
     assert lines(listed, "bookworm") == ()
 
 
-async def test_apt_is_asked_where_it_is_there() -> None:
+async def test_apt_is_queried_if_installed() -> None:
     async def apt_get(call: Call) -> int:
         assert call.argv[1] == "indextargets"
         call.out(LISTED.encode())
@@ -78,7 +78,7 @@ async def test_apt_is_asked_where_it_is_there() -> None:
     assert await sources(fake_host(), "bookworm") == ()
 
 
-async def test_an_apt_that_fails_is_no_reason_not_to_build() -> None:
+async def test_a_failing_apt_does_not_prevent_a_build() -> None:
     async def broken(call: Call) -> int:
         return 100
 

@@ -1,4 +1,4 @@
-"""The library: importing, naming, exporting, deleting, making on demand."""
+"""The library: importing, naming, exporting, deleting, and building on demand."""
 
 import asyncio
 import hashlib
@@ -30,7 +30,7 @@ async def library(world: World) -> ImageLibrary:
 
 
 async def import_tiny(world: World, library: ImageLibrary, name: str = "tiny", **options: object) -> Image:
-    """A unified image under the alias of its name."""
+    """Import a unified image with its name as alias."""
     file = await world.upload(name, unified(name))
     done = await world.operations.finish(library.start_import([file], aliases=[name], **options))  # type: ignore[arg-type]
     return library.get(Ref.default(str(done.metadata["fingerprint"])))
@@ -61,7 +61,7 @@ async def test_a_split_image_keeps_the_fingerprint_of_both(world: World, library
     assert [name for name, _ in exported] == [f"meta-{fingerprint}.tar.gz", f"{fingerprint}.tar.gz"]
     assert b"".join([await content(world, path) for _, path in exported]) == b"".join(split())
     assert hashlib.sha256(b"".join(split())).hexdigest() == fingerprint
-    # The root is a legal layer as it is: nothing is stored twice.
+    # The root is a valid layer: nothing is stored twice.
     assert library.get(Ref.default(fingerprint)).layers[0].media_type.endswith("tar+gzip")
 
 
@@ -94,9 +94,7 @@ async def test_the_layer_unpacks_to_the_root(world: World, library: ImageLibrary
     assert not await world.host.files.exists(Path("/target/metadata.yaml"))
 
 
-async def test_a_layer_whose_content_is_not_what_the_image_names_is_refused(
-    world: World, library: ImageLibrary
-) -> None:
+async def test_a_layer_with_another_diff_id_is_refused(world: World, library: ImageLibrary) -> None:
     image = await import_tiny(world, library)
     [layer] = image.layers
     await world.host.files.make_directory(Path("/target"))
@@ -106,7 +104,7 @@ async def test_a_layer_whose_content_is_not_what_the_image_names_is_refused(
     await library.unpack_layer(replace(layer, diff_id=""), Path("/target"))  # recorded by 0.1: nothing to compare
 
 
-async def test_the_same_image_twice_names_the_one_there(world: World, library: ImageLibrary) -> None:
+async def test_importing_an_image_twice_names_the_existing_one(world: World, library: ImageLibrary) -> None:
     image = await import_tiny(world, library)
     file = await world.upload("again", unified())
     with pytest.raises(AlreadyExists, match=image.fingerprint):
@@ -114,7 +112,7 @@ async def test_the_same_image_twice_names_the_one_there(world: World, library: I
     assert await world.leftovers() == ()
 
 
-async def test_the_same_image_at_once_is_there_once(world: World, library: ImageLibrary) -> None:
+async def test_concurrent_imports_of_one_image_store_it_once(world: World, library: ImageLibrary) -> None:
     files = [await world.upload(str(number), unified()) for number in range(3)]
     operations = [library.start_import([file]) for file in files]
     for operation in operations:
@@ -134,7 +132,7 @@ async def test_an_image_whose_blobs_are_lost_does_not_stop_the_start(world: Worl
         again.export(image.ref)
     await world.operations.finish(again.start_delete(image.ref))
     left = await again.unknown()
-    assert set(left) == await world.blobs(), "what only the lost manifest named is left alone"
+    assert set(left) == await world.blobs(), "blobs referenced by the lost manifest are kept"
     await again.remove_unknown()
     assert await world.blobs() == set()
 
@@ -162,7 +160,7 @@ async def test_uploads_are_cleaned_up(world: World, library: ImageLibrary) -> No
     assert not await world.host.files.exists(file)
 
 
-async def test_properties_of_the_request_overrule(world: World, library: ImageLibrary) -> None:
+async def test_properties_of_the_request_override(world: World, library: ImageLibrary) -> None:
     image = await import_tiny(
         world, library, properties={"description": "mine", "isola.command": "/bin/true"}, public=True
     )
@@ -173,10 +171,10 @@ async def test_properties_of_the_request_overrule(world: World, library: ImageLi
     assert (await library.metadata(image.ref)).properties["description"] == "Busybox tiny"
 
 
-# --- looking and naming ----------------------------------------------------------------------------------------
+# --- reading and naming ---------------------------------------------------------------------------------------------
 
 
-async def test_images_are_found_by_alias_and_by_beginning(world: World, library: ImageLibrary) -> None:
+async def test_images_are_found_by_alias_and_prefix(world: World, library: ImageLibrary) -> None:
     image = await import_tiny(world, library)
     for reference in ("tiny", image.fingerprint, image.fingerprint[:12], image.fingerprint[:4]):
         assert library.resolve(Ref.default(reference)) == image
@@ -186,7 +184,7 @@ async def test_images_are_found_by_alias_and_by_beginning(world: World, library:
         library.get(Ref.default("tiny"))
 
 
-async def test_an_ambiguous_beginning_is_refused(world: World, library: ImageLibrary) -> None:
+async def test_an_ambiguous_prefix_is_refused(world: World, library: ImageLibrary) -> None:
     image = await import_tiny(world, library)
     twin = image.fingerprint[:10] + "0" * 54
     await library._records.add(
@@ -197,7 +195,7 @@ async def test_an_ambiguous_beginning_is_refused(world: World, library: ImageLib
     assert library.get(image.ref) == image
 
 
-async def test_aliases_come_move_and_go(world: World, library: ImageLibrary) -> None:
+async def test_aliases_are_added_changed_and_removed(world: World, library: ImageLibrary) -> None:
     image = await import_tiny(world, library)
     other = await import_tiny(world, library, "other")
     await library.add_alias(Alias("web/1", image.fingerprint[:12], "for the web"))
@@ -234,7 +232,7 @@ async def test_an_alias_needs_its_image_and_its_name(world: World, library: Imag
         await library.rename_alias(Ref.default("x"), "tiny")
 
 
-async def test_what_a_user_may_change_is_changed(world: World, library: ImageLibrary) -> None:
+async def test_editable_fields_are_changed(world: World, library: ImageLibrary) -> None:
     image = await import_tiny(world, library)
     before = library.revision(image.ref)
     await library.update(
@@ -295,11 +293,11 @@ async def test_a_second_deletion_waits_for_the_first(world: World, library: Imag
         library.start_delete(image.ref)
 
 
-# --- making on demand ------------------------------------------------------------------------------------------
+# --- building on demand ---------------------------------------------------------------------------------------------
 
 
 class Maker(ImageSource):
-    """Offers ``made/1`` (and ``made/one``) and takes its time; ``made`` counts."""
+    """Offers ``made/1`` (and ``made/one``), builds slowly, and counts in ``made``."""
 
     made = 0
     broken = False
@@ -336,14 +334,14 @@ class Maker(ImageSource):
 
 @pytest.fixture
 def maker(world: World, library: ImageLibrary) -> Maker:
-    """A source that the library finds beside the others."""
+    """An additional source of the library."""
     world.library = library  # type: ignore[attr-defined]
     maker = Maker(world, library.store.scratch)
     library.sources._all["maker"] = maker
     return maker
 
 
-async def test_what_a_source_offers_is_made_and_named(world: World, library: ImageLibrary, maker: Maker) -> None:
+async def test_offered_images_are_built_and_named(world: World, library: ImageLibrary, maker: Maker) -> None:
     assert library.offers()["made/1"] == "one"
     await world.run(lambda op: library.ensure(op, Ref.default("made/one")))
     assert {alias.name for alias in library.aliases()} == {"made/1", "made/one"}
@@ -351,7 +349,7 @@ async def test_what_a_source_offers_is_made_and_named(world: World, library: Ima
     assert maker.made == 1
 
 
-async def test_callers_at_once_share_the_making(world: World, library: ImageLibrary, maker: Maker) -> None:
+async def test_concurrent_callers_share_a_build(world: World, library: ImageLibrary, maker: Maker) -> None:
     found: list[Image] = []
 
     async def want(op: Operation) -> None:
@@ -362,9 +360,7 @@ async def test_callers_at_once_share_the_making(world: World, library: ImageLibr
     assert len(set(image.fingerprint for image in found)) == 1
 
 
-async def test_another_takes_over_when_the_maker_is_cancelled(
-    world: World, library: ImageLibrary, maker: Maker
-) -> None:
+async def test_a_waiting_caller_takes_over_a_cancelled_build(world: World, library: ImageLibrary, maker: Maker) -> None:
     maker.go_on.clear()
     first = world.operations.start("First", lambda op: library.ensure(op, Ref.default("made/1")))
     second = world.operations.start("Second", lambda op: library.ensure(op, Ref.default("made/1")))
@@ -377,7 +373,7 @@ async def test_another_takes_over_when_the_maker_is_cancelled(
     assert library.resolve(Ref.default("made/1")) is not None
 
 
-async def test_those_who_wait_are_told_of_the_failure(world: World, library: ImageLibrary, maker: Maker) -> None:
+async def test_waiting_callers_get_the_failure(world: World, library: ImageLibrary, maker: Maker) -> None:
     maker.broken = True
     maker.go_on.clear()
     tasks = [asyncio.ensure_future(world.run(lambda op: library.ensure(op, Ref.default("made/1")))) for _ in range(3)]
@@ -402,7 +398,7 @@ async def test_a_complete_image_stays_when_the_bigger_operation_fails(
     assert await library.store.has(image.layers[0].digest)
 
 
-async def test_building_again_what_is_there_is_no_error(world: World, library: ImageLibrary, maker: Maker) -> None:
+async def test_building_an_existing_image_again_succeeds(world: World, library: ImageLibrary, maker: Maker) -> None:
     for _ in range(2):
         done = await world.operations.finish(library.start_build("maker", SourceRequest(name="made/1")))
     assert maker.made == 2
@@ -410,7 +406,7 @@ async def test_building_again_what_is_there_is_no_error(world: World, library: I
     assert [alias.name for alias in library.aliases()] == ["made/1"]
 
 
-async def test_a_build_with_options_does_not_take_the_plain_name(
+async def test_a_build_with_options_does_not_get_the_default_alias(
     world: World, library: ImageLibrary, maker: Maker
 ) -> None:
     request = SourceRequest(name="made/1", options={"packages": "x"})
@@ -418,14 +414,14 @@ async def test_a_build_with_options_does_not_take_the_plain_name(
     assert [alias.name for alias in library.aliases()] == ["mine"]
 
 
-async def test_an_unknown_name_lists_near_ones(world: World, library: ImageLibrary, maker: Maker) -> None:
+async def test_an_unknown_name_suggests_similar_ones(world: World, library: ImageLibrary, maker: Maker) -> None:
     with pytest.raises(NotFound, match="made/1"):
         await world.run(lambda op: library.ensure(op, Ref.default("made/2")))
     with pytest.raises(NotFound, match="choose one of"):
         library.start_build("nosuch", SourceRequest())
 
 
-async def test_wrong_input_is_refused_at_once(world: World, library: ImageLibrary, maker: Maker) -> None:
+async def test_invalid_input_is_refused_at_once(world: World, library: ImageLibrary, maker: Maker) -> None:
     with pytest.raises(InvalidInput, match="option"):
         library.start_build("maker", SourceRequest(options={"wrong": "1"}))
     with pytest.raises(InvalidInput, match="alias"):

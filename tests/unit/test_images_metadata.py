@@ -89,12 +89,12 @@ def test_wrong_content_names_its_field(text: bytes, field: str | None) -> None:
     ],
     ids=["aliases", "deep", "many", "binary", "syntax", "encoding", "two documents"],
 )
-def test_bombs_and_nonsense_are_refused(text: bytes) -> None:
+def test_yaml_bombs_and_invalid_documents_are_refused(text: bytes) -> None:
     with pytest.raises(InvalidInput):
         parse(text)
 
 
-def test_tags_make_texts_and_no_objects() -> None:
+def test_yaml_tags_create_strings_only() -> None:
     metadata = parse(GOOD + b"properties: {a: !!python/name:os.system x}\n")
     assert metadata.properties == {"a": "x"}
 
@@ -103,7 +103,7 @@ texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]
 
 
 @given(st.dictionaries(texts, st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), max_size=8))
-def test_what_is_written_is_read_again(properties: dict[str, str]) -> None:
+def test_written_metadata_is_read_back(properties: dict[str, str]) -> None:
     metadata = Metadata("x86_64", datetime(2024, 2, 3, tzinfo=UTC), datetime(2030, 1, 1, tzinfo=UTC), properties)
     assert parse(render(metadata)) == metadata
     assert render(metadata) == render(metadata)

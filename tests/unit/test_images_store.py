@@ -47,7 +47,7 @@ async def test_it_is_an_oci_image_layout(store: ContentStore, host: FakeHost) ->
     }
 
 
-async def test_a_blob_lies_under_its_digest(store: ContentStore, host: FakeHost) -> None:
+async def test_blobs_are_stored_by_digest(store: ContentStore, host: FakeHost) -> None:
     stored = await store.intake().put_bytes(b"hello", "text/plain")
     assert stored == Descriptor("text/plain", digest_of(b"hello"), 5)
     assert await host.files.read(PLACE / "blobs/sha256" / stored.digest[7:]) == b"hello"
@@ -55,7 +55,7 @@ async def test_a_blob_lies_under_its_digest(store: ContentStore, host: FakeHost)
     assert await store.read(stored.digest) == b"hello"
 
 
-async def test_a_file_is_copied_or_taken(store: ContentStore, host: FakeHost) -> None:
+async def test_files_are_copied_or_moved(store: ContentStore, host: FakeHost) -> None:
     await host.files.write(PLACE / "scratch/a", b"copied")
     await host.files.write(PLACE / "scratch/b", b"taken")
     intake = store.intake()
@@ -78,7 +78,7 @@ async def test_a_flipped_byte_is_refused(store: ContentStore, host: FakeHost, co
 
 
 @pytest.mark.parametrize("digest", ["", "sha256:", "sha256:../../etc/passwd", "sha256:" + "A" * 64, "md5:" + "0" * 32])
-async def test_what_is_no_digest_never_becomes_a_path(store: ContentStore, digest: str) -> None:
+async def test_invalid_digests_never_become_paths(store: ContentStore, digest: str) -> None:
     with pytest.raises(InvalidInput):
         store.path(digest)
 
@@ -90,7 +90,7 @@ async def test_the_same_content_is_stored_once(store: ContentStore, host: FakeHo
     assert await host.files.names(PLACE / "scratch") == ()
 
 
-async def test_the_sweep_takes_what_nobody_names(store: ContentStore) -> None:
+async def test_the_sweep_removes_unreferenced_blobs(store: ContentStore) -> None:
     intake = store.intake()
     named = (await intake.put_bytes(b"named", "x")).digest
     unnamed = (await intake.put_bytes(b"unnamed", "x")).digest
@@ -105,7 +105,7 @@ async def test_the_sweep_takes_what_nobody_names(store: ContentStore) -> None:
         await store.read(unnamed)
 
 
-async def test_the_sweep_leaves_an_open_intake_alone(store: ContentStore) -> None:
+async def test_the_sweep_keeps_blobs_of_an_open_intake(store: ContentStore) -> None:
     first, second = store.intake(), store.intake()
     shared = (await first.put_bytes(b"shared", "x")).digest
     await second.put_bytes(b"shared", "x")
@@ -117,7 +117,7 @@ async def test_the_sweep_leaves_an_open_intake_alone(store: ContentStore) -> Non
     assert shared not in await store.digests()
 
 
-async def test_the_sweep_leaves_what_came_back_while_it_looked(store: ContentStore) -> None:
+async def test_the_sweep_keeps_blobs_that_were_added_again(store: ContentStore) -> None:
     """A blob is unreferenced when the sweep lists it, and stored and referenced again before the sweep removes it."""
     first = store.intake()
     digest = (await first.put_bytes(b"again", "x")).digest
@@ -152,7 +152,7 @@ async def test_sweeps_and_intakes_at_once_lose_nothing(store: ContentStore) -> N
     assert len(kept) == 7
 
 
-async def test_opening_throws_half_written_things_away_and_keeps_blobs(store: ContentStore, host: FakeHost) -> None:
+async def test_opening_removes_temporary_files_and_keeps_blobs(store: ContentStore, host: FakeHost) -> None:
     digest = (await store.intake().put_bytes(b"kept", "x")).digest
     await host.files.write(PLACE / "scratch/half", b"half")
     again = ContentStore(host, PLACE, Intents(FakeStore(host.clock)))

@@ -22,7 +22,7 @@ def test_the_stop_signal_is_the_init_s(found: dict[str, str], signal: str) -> No
     assert (config.system, config.command, config.stop_signal) == (True, ("/sbin/init",), signal)
 
 
-def test_properties_overrule() -> None:
+def test_properties_override() -> None:
     config = config_of(
         {"sbin/init": "link:/lib/systemd/systemd"},
         {
@@ -63,7 +63,7 @@ def test_architectures_have_three_names() -> None:
         architecture("pdp11")
 
 
-def test_foreign_images_are_refused() -> None:
+def test_images_of_other_architectures_are_refused() -> None:
     check_runs("x86_64", "x86_64")
     check_runs("i686", "x86_64")
     with pytest.raises(Unsupported, match="aarch64"):

@@ -23,7 +23,7 @@ def run(file: Path, place: Path) -> list[str]:
     return file.read_text().splitlines() if file.exists() else []
 
 
-def test_what_is_lower_is_raised_and_nothing_is_lowered(tmp_path: Path) -> None:
+def test_lower_limits_are_raised_and_none_is_lowered(tmp_path: Path) -> None:
     place = kernel(tmp_path / "sys", fs__inotify__max_user_instances=128, fs__inotify__max_user_watches=99999999)
     file = tmp_path / "sysctl.d/30-isola.conf"
     assert run(file, place) == ["fs.inotify.max_user_instances = 1024"]
@@ -41,7 +41,7 @@ def test_a_host_that_allows_more_gets_no_file(tmp_path: Path) -> None:
     assert run(tmp_path / "file", kernel(tmp_path / "sys", fs__inotify__max_user_instances=8192)) == []
 
 
-def test_what_is_installed_is_uninstalled() -> None:
+def test_installed_files_are_uninstalled() -> None:
     assert "install/sysctls" in (TREE / "install/program").read_text()
     assert "/etc/sysctl.d/30-isola.conf" in SCRIPT.read_text()
     assert "/etc/sysctl.d/30-isola.conf" in (TREE / "install/uninstall").read_text()

@@ -16,13 +16,13 @@ from isola.testing.parts import HostedRuntime, World
 
 
 class Breaking(HostedRuntime):
-    """Works until it is told not to."""
+    """Works until ``broken`` is set."""
 
     answer = Probe(available=True, version="1")
 
     @classmethod
     async def probe(cls, host: object) -> Probe:
-        """As set."""
+        """The given result."""
         return cls.answer
 
 
@@ -48,7 +48,7 @@ async def broken(world: World, *, restarted: bool) -> None:
 
 
 @pytest.mark.parametrize("restarted", [False, True])
-async def test_what_runs_is_seen_and_deleting_it_ends_its_processes(world: World, restarted: bool) -> None:
+async def test_running_instances_are_seen_and_can_be_deleted(world: World, restarted: bool) -> None:
     on_host = world.on_host("one")
     await broken(world, restarted=restarted)
     instances = world.parts.services.instances
@@ -73,7 +73,7 @@ async def test_it_stops_but_neither_starts_nor_runs_commands(world: World, resta
     await settle(world)
 
 
-async def test_the_end_of_what_runs_is_noticed(world: World) -> None:
+async def test_the_end_of_a_running_instance_is_noticed(world: World) -> None:
     await broken(world, restarted=True)
     instance = world.parts.services.instances.get(Ref.default("one"))
     world.runtime.end(instance.id)

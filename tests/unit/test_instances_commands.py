@@ -1,4 +1,4 @@
-"""Commands and consoles as use cases: no door, no channels, no operation."""
+"""Commands and consoles as use cases: without a door, channels or operations."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def make(world: World, *command: str, **wanted: object) -> Command:
     return world.parts.services.instances.exec(Ref.default("web1"), ExecRequest(command, **wanted))  # type: ignore[arg-type]
 
 
-async def test_made_started_looked_at_and_resized_in_calls_of_their_own(running: World) -> None:
+async def test_created_started_read_and_resized_by_separate_calls(running: World) -> None:
     instances = running.parts.services.instances
     id = make(running, "trap", interactive=True, width=80, height=25).id
     assert not running.on_host("web1").commands, "nothing runs before the start"
@@ -97,7 +97,7 @@ async def test_a_start_that_fails_leaves_an_exit_status(running: World) -> None:
     assert await command.wait() == 126
 
 
-async def test_what_is_remembered_is_bounded_and_what_runs_is_never_forgotten(running: World) -> None:
+async def test_ended_commands_are_limited_and_running_ones_are_kept(running: World) -> None:
     instances = running.parts.services.instances
     runs = make(running, "trap")
     await runs.start()
@@ -116,7 +116,7 @@ async def test_what_is_remembered_is_bounded_and_what_runs_is_never_forgotten(ru
     assert runs.exit_status == 137 and len(instances.commands(Ref.default("web1"))) == 1024
 
 
-async def test_a_console_is_one_terminal_that_another_may_take(running: World) -> None:
+async def test_a_console_is_one_terminal_that_can_be_taken_over(running: World) -> None:
     instances = running.parts.services.instances
     first = instances.console(Ref.default("web1"), ConsoleRequest(width=80, height=25))
     stream = await first.attach()

@@ -26,7 +26,7 @@ WEB1 = Ref.default("web1")
 
 
 async def echo(command: FakeCommand) -> int:
-    """Says what it is told until the end of its input."""
+    """Copies its input to its output until EOF."""
     while data := await command.stdin.read():
         await command.stdout.write(data.upper())
     await command.stderr.write(b"done\n")
@@ -34,13 +34,13 @@ async def echo(command: FakeCommand) -> int:
 
 
 async def trap(command: FakeCommand) -> int:
-    """Ends with the number of the first signal."""
+    """Exits with the number of the first signal as status."""
     await command.stdout.write(b"ready")
     return await command.signals.get()
 
 
 async def show(command: FakeCommand) -> int:
-    """Writes its environment and place."""
+    """Writes its working directory, user and environment."""
     environment = [f"{key}={value}" for key, value in sorted(command.spec.environment.items())]
     await command.stdout.write(" ".join([command.spec.cwd, str(command.spec.user), *environment]).encode())
     return 0
@@ -48,7 +48,7 @@ async def show(command: FakeCommand) -> int:
 
 @pytest.fixture
 async def running(world: World) -> World:
-    """``web1`` runs, with a few programs in it."""
+    """``web1`` runs, with a few programs in its image."""
     await world.create("web1", start=True, config={"environment.COLOUR": "blue"})
     world.runtime.programs |= {"echo": echo, "trap": trap, "show": show}
     return world
@@ -90,7 +90,7 @@ async def test_a_terminal_is_one_channel_and_has_a_size(running: World) -> None:
     assert operation.metadata["return"] == 2
 
 
-async def test_a_client_that_vanishes_takes_its_command_with_it(running: World) -> None:
+async def test_a_command_is_killed_when_its_client_disconnects(running: World) -> None:
     operation = execute(running, "trap")
     clients = connect(operation)
     await eventually(lambda: clients["1"].heard)
@@ -100,7 +100,7 @@ async def test_a_client_that_vanishes_takes_its_command_with_it(running: World) 
 
 
 @pytest.mark.parametrize("interactive", [False, True])
-async def test_a_client_that_vanishes_without_control_takes_its_command_too(running: World, interactive: bool) -> None:
+async def test_a_command_is_killed_when_a_client_without_control_disconnects(running: World, interactive: bool) -> None:
     operation = execute(running, "trap", interactive=interactive)
     channels = channels_of(operation)
     clients = {name: Client() for name in channels.secrets if name != "control"}
@@ -125,7 +125,9 @@ async def test_a_client_that_vanishes_without_control_takes_its_command_too(runn
         (0, 5, (0, 5)),
     ],
 )
-async def test_who_runs_a_command(running: World, user: int | str, group: int | None, found: tuple[int, int]) -> None:
+async def test_user_and_group_of_a_command(
+    running: World, user: int | str, group: int | None, found: tuple[int, int]
+) -> None:
     async with running.parts.services.instances.files(Ref.default("web1")) as root:
 
         async def passwd() -> AsyncIterator[bytes]:
@@ -138,7 +140,7 @@ async def test_who_runs_a_command(running: World, user: int | str, group: int | 
     assert (spec.user, spec.group) == found
 
 
-async def test_a_user_nobody_knows_inside_is_named(running: World) -> None:
+async def test_an_unknown_user_is_named(running: World) -> None:
     operation = execute(running, "show", connect=False, user="no-such-user")
     with pytest.raises(InvalidInput, match="no-such-user"):
         await running.finish(operation)
@@ -176,7 +178,7 @@ async def test_null_is_absent_in_a_control_message_as_go_clients_send_it(running
         '{"command": {"x": 1}}',
     ],
 )
-async def test_junk_on_the_control_channel_does_no_harm(junk: bytes | str, running: World) -> None:
+async def test_malformed_control_messages_are_ignored(junk: bytes | str, running: World) -> None:
     command, console = execute(running, "trap"), console_of(running)
     clients, seen = connect(command), connect(console)
     await eventually(lambda: clients["1"].heard and running.on_host("web1").consoles)
@@ -191,7 +193,7 @@ async def test_junk_on_the_control_channel_does_no_harm(junk: bytes | str, runni
     await running.finish(console)
 
 
-def test_what_a_window_may_be() -> None:
+def test_valid_window_sizes() -> None:
     assert size_of(control_message('{"args": {"width": 80, "height": "25"}}')) == (80, 25)
     for wrong in ('{"args": {"width": 65536, "height": 1}}', '{"args": {"width": "٣", "height": "-1"}}', "{}"):
         with pytest.raises(ValueError, match=r"expected|large"):
@@ -215,7 +217,7 @@ async def test_recorded_output_is_a_log_until_it_is_deleted(running: World) -> N
         await instances.read_log(Ref.default("web1"), file)
 
 
-async def test_recorded_output_that_is_cut_is_said_to_be(running: World) -> None:
+async def test_truncated_recorded_output_is_reported(running: World) -> None:
     async def much(command: FakeCommand) -> int:
         await command.stdout.write(b"x" * (RECORD_LIMIT + 1))
         return 0
@@ -229,7 +231,7 @@ async def test_recorded_output_that_is_cut_is_said_to_be(running: World) -> None
     assert len(await running.parts.services.instances.read_log(Ref.default("web1"), file)) == RECORD_LIMIT
 
 
-async def test_what_is_frozen_has_no_commands_and_no_console(running: World) -> None:
+async def test_frozen_instances_refuse_commands_and_consoles(running: World) -> None:
     instances = running.parts.services.instances
     await running.finish(instances.pause(Ref.default("web1")))
     with pytest.raises(WrongState, match="is frozen"):
@@ -238,7 +240,7 @@ async def test_what_is_frozen_has_no_commands_and_no_console(running: World) -> 
         instances.console(Ref.default("web1"), ConsoleRequest())
 
 
-async def test_commands_and_consoles_are_told(running: World) -> None:
+async def test_commands_and_consoles_publish_events(running: World) -> None:
     events = running.parts.services.events.follow([EventKind.LIFECYCLE])
     await running.finish(execute(running, "echo", connect=False))
     console = console_of(running)
@@ -252,7 +254,7 @@ async def test_commands_and_consoles_are_told(running: World) -> None:
     assert told == [("instance-exec", {"command": ["echo"]}), ("instance-console", {"type": "console"})]
 
 
-async def test_output_nobody_wants_is_not_kept(running: World) -> None:
+async def test_unread_output_is_not_kept(running: World) -> None:
     operation = execute(running, "echo", connect=False)
     await running.finish(operation)
     assert "output" not in operation.metadata and await running.parts.services.instances.logs(Ref.default("web1")) == []
@@ -279,7 +281,7 @@ async def test_commands_begin_at_the_top_where_root_has_no_home(running: World) 
     assert clients["1"].heard.decode().startswith("/ 0 ")
 
 
-async def test_a_command_that_is_not_there_ends_as_in_a_shell(running: World) -> None:
+async def test_a_missing_command_has_the_status_of_a_shell(running: World) -> None:
     operation = execute(running, "no-such-program")
     connect(operation)
     await running.finish(operation)
@@ -315,7 +317,7 @@ async def test_a_recorded_command_belongs_to_no_connection_and_ends_when_it_is_c
     assert await command.wait() == 137
 
 
-async def test_commands_hold_up_no_verb(running: World) -> None:
+async def test_commands_do_not_block_verbs(running: World) -> None:
     operation = execute(running, "trap")
     clients = connect(operation)
     await eventually(lambda: clients["1"].heard)
@@ -334,14 +336,14 @@ async def test_a_wrong_command_is_refused(wrong: tuple[str, ...], running: World
     assert (caught.value.code, caught.value.field) == ("invalid", "command")
 
 
-async def test_nothing_runs_in_what_is_stopped(world: World) -> None:
+async def test_commands_in_stopped_instances_are_refused(world: World) -> None:
     await world.create("web1")
     for refused in (lambda: execute(world, "echo"), lambda: console_of(world)):
         with pytest.raises(WrongState):
             refused()  # type: ignore[no-untyped-call]
 
 
-async def test_a_channel_nobody_connects_is_given_up(running: World) -> None:
+async def test_channels_that_are_not_connected_time_out(running: World) -> None:
     operation = execute(running, "trap")
     with pytest.raises(IsolaError) as caught:
         await channels_of(operation).get("2", 0.001)
@@ -435,7 +437,7 @@ async def test_files_of_a_stopped_instance_are_those_it_starts_with(world: World
     assert node.uid == instance.idmap.base
 
 
-async def test_looking_while_it_starts_and_stops_harms_neither(world: World) -> None:
+async def test_reading_files_during_start_and_stop_is_safe(world: World) -> None:
     await world.create("web1")
     async with world.parts.services.instances.files(Ref.default("web1")):
         await world.finish(world.parts.services.instances.start(Ref.default("web1")))
@@ -445,7 +447,7 @@ async def test_looking_while_it_starts_and_stops_harms_neither(world: World) -> 
     assert not await differences(world)
 
 
-async def test_many_may_look_at_once(world: World) -> None:
+async def test_files_are_read_concurrently(world: World) -> None:
     await world.create("web1")
     assert set(await asyncio.gather(*(read(world, "/etc/hostname") for _ in range(20)))) == {b"tiny\n"}
     assert not world.host.mounts.table
@@ -468,8 +470,8 @@ async def test_logs_are_only_the_logs(name: str, world: World) -> None:
     assert await world.host.files.read(logs.parent / "secret") == b"secret"
 
 
-async def test_what_meets_an_instance_that_has_just_ended_says_so(running: World) -> None:
-    """Its process is gone and that has not been noticed yet: the number may belong to a program of the host by now."""
+async def test_verbs_on_a_just_ended_instance_are_refused(running: World) -> None:
+    """Its process has ended, which is not noticed yet; the PID may have been reused by a process of the host."""
     instance = running.parts.services.instances.get(Ref.default("web1"))
     running.runtime.end(instance.id)
     assert instance.id in running.context.live

@@ -23,7 +23,7 @@ WEB = Ref.default("web1")
 
 @pytest.fixture
 async def still() -> AsyncIterator[World]:
-    """A world in which time stands still until a test moves it, and in which no run can be removed."""
+    """A world in which only tests advance the clock, and in which no run can be removed."""
     world = World(fake_host(granted=((1 << 20, 1 << 24),), clock=FakeClock()), observer=Fate())
     await world.start()
     await world.import_image()
@@ -37,7 +37,7 @@ def status(world: World) -> Status:
 
 
 async def ended(world: World, *, reboot: bool = False, ephemeral: bool = False) -> None:
-    """It has ended, and cannot be cleaned up after."""
+    """End it; its cleanup fails."""
     instance = await world.create("web1", start=True, ephemeral=ephemeral)
     world.runtime.keeps = True
     (world.runtime.reboot if reboot else world.runtime.end)(instance.id)
@@ -49,7 +49,7 @@ async def passes(world: World, seconds: float) -> None:
     await settle(world)
 
 
-async def test_it_shows_an_error_with_the_reason_until_it_is_done(still: World) -> None:
+async def test_the_status_is_error_with_the_reason_until_it_succeeds(still: World) -> None:
     await ended(still)
     instance = still.parts.records.instances.get(WEB)
     assert "Cannot remove what is left" in still.context.faults[instance.id].why
@@ -76,7 +76,7 @@ async def test_the_pauses_grow(still: World) -> None:
     assert at[0] == 1
 
 
-async def test_an_ephemeral_one_goes(still: World) -> None:
+async def test_an_ephemeral_instance_is_deleted(still: World) -> None:
     await ended(still, ephemeral=True)
     still.runtime.keeps = False
     await passes(still, 1)
@@ -85,7 +85,7 @@ async def test_an_ephemeral_one_goes(still: World) -> None:
     assert not await differences(still)
 
 
-async def test_one_that_rebooted_runs_again(still: World) -> None:
+async def test_a_rebooted_instance_is_started_again(still: World) -> None:
     await ended(still, reboot=True)
     still.runtime.keeps = False
     await passes(still, 1)
@@ -104,7 +104,7 @@ async def test_a_verb_takes_over(still: World, verb: str) -> None:
         assert status(still) is (Status.RUNNING if verb == "start" else Status.STOPPED)
 
 
-async def test_the_next_daemon_goes_on_with_it(still: World) -> None:
+async def test_the_next_daemon_continues(still: World) -> None:
     await ended(still)
     await still.parts.close()
     await still.start()

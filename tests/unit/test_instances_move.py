@@ -48,7 +48,7 @@ async def file_in(world: World, instance: Instance, snapshot: str | None = None)
         (Destination(VICTIM, pool="other", config={"limits.cpu": "many"}), InvalidInput, "limits.cpu"),
     ],
 )
-async def test_what_is_wrong_is_refused_at_once(
+async def test_invalid_moves_are_refused_at_once(
     world: World, to: Destination, error: type[IsolaError] | None, message: str
 ) -> None:
     await stopped(world)
@@ -63,7 +63,7 @@ async def test_what_is_wrong_is_refused_at_once(
     assert victim(world) == before
 
 
-async def test_what_runs_is_not_moved(world: World) -> None:
+async def test_running_instances_are_not_moved(world: World) -> None:
     await running(world)
     await two_pools(world)
     with pytest.raises(WrongState, match="stop it"):
@@ -136,7 +136,7 @@ _WEB = "/1.0/instances/web1"
         ({"name": "web1", "migration": True, "Config": {"user.a": "b"}, "Devices": None, "Profiles": None}, 202),
     ],
 )
-async def test_as_clients_ask_for_it(body: Mapping[str, object], status: int) -> None:
+async def test_requests_as_clients_send_them(body: Mapping[str, object], status: int) -> None:
     async with standing() as stand:
         await stand.finish("POST", "/1.0/instances", {"name": "web1", "source": {"type": "image", "alias": "tiny"}})
         await stand.ask("POST", "/1.0/storage-pools", {"name": "fast", "driver": "overlay"})
@@ -169,7 +169,7 @@ async def test_a_refresh_over_pools(world: World) -> None:
     assert victim(world, OTHER).volatile["root.pool"] == "other"
 
 
-async def test_a_refresh_that_makes_no_sense_is_refused(world: World) -> None:
+async def test_invalid_refreshes_are_refused(world: World) -> None:
     await stopped(world)
     instances = world.parts.services.instances
     await world.create("other", start=True)

@@ -1,4 +1,4 @@
-"""Output and input of applications without a terminal, by the verbs of instances."""
+"""Output and input of applications without a terminal, through the verbs of instances."""
 
 from __future__ import annotations
 

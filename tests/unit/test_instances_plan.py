@@ -97,11 +97,11 @@ def test_limits_in_the_kernels_units() -> None:
         ({"limits.tmpfs": "1GiB"}, False, GIB),
     ],
 )
-def test_a_tmpfs_is_a_share_of_the_memory_there_may_be(config: dict[str, str], system: bool, room: int) -> None:
+def test_the_size_of_a_tmpfs_is_a_share_of_the_memory_limit(config: dict[str, str], system: bool, room: int) -> None:
     assert tmpfs_size(config, 8 * GIB, system=system) == room
 
 
-def test_cpus_are_shared_out_evenly() -> None:
+def test_cpus_are_distributed_evenly() -> None:
     placed: list[tuple[int, ...] | None] = []
     for _ in range(8):
         limits = limits_of({"limits.cpu": "1"}, memory_total=GIB, cpus=[0, 1, 2, 3], load=load_of(placed))
@@ -126,14 +126,14 @@ def test_cpus_are_shared_out_evenly() -> None:
         ("limits.memroy", "1GiB"),
     ],
 )
-def test_wrong_settings_are_refused_with_key_and_remedy(key: str, value: str) -> None:
+def test_invalid_settings_are_refused_with_key_and_remedy(key: str, value: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         SETTINGS.validate({key: value})
     assert caught.value.field == f"config.{key}"
     assert caught.value.remedy
 
 
-def test_a_misspelt_key_is_answered_with_the_right_one() -> None:
+def test_a_misspelt_key_suggests_the_right_one() -> None:
     with pytest.raises(InvalidInput, match=r"limits\.memory"):
         SETTINGS.validate({"limits.memroy": "1GiB"})
 
@@ -152,12 +152,14 @@ def test_a_misspelt_key_is_answered_with_the_right_one() -> None:
         (instance(desired=Desired.DELETED), True, "b1", True, Verdict.DELETE),
     ],
 )
-def test_what_a_restart_does(record: Instance, runs: bool, boot: str, autostart: bool | None, verdict: Verdict) -> None:
+def test_actions_of_a_restarted_daemon(
+    record: Instance, runs: bool, boot: str, autostart: bool | None, verdict: Verdict
+) -> None:
     assert judge(record, runs=runs, boot=boot, autostart=autostart) is verdict
 
 
 @given(st.text(max_size=80))
-def test_names_that_pass_are_fit_for_paths_and_links(name: str) -> None:
+def test_valid_names_are_safe_for_paths_and_links(name: str) -> None:
     for check in (instance_name, network_name, plain_name, alias_name):
         try:
             passed = check(name)

@@ -22,9 +22,9 @@ NEXT_DAEMONS = ("incomplete layer", "layer too many", "incomplete")
 REMOVALS = ("FakeFiles.names", "FakeFiles.remove_tree", "FakeMounts.below", "FakeMounts.unmount")
 """Calls whose failure may leave incomplete objects to the next daemon; the failure of any other call must not."""
 A_WHILE = 5.0
-"""Within which the daemon tries again by itself to undo a creation."""
+"""Seconds within which the daemon retries the rollback of a creation."""
 SHARES = 4
-"""Each run takes one of so many shares of the calls; of those of ``HOW`` each call is hit in one way by chance."""
+"""Each run covers one of so many shares of the calls; each call fails in one random way of ``HOW``."""
 HOW = ("fail before", "fail after", "crash before", "crash after")
 
 
@@ -51,19 +51,19 @@ async def test_every_call_of(verb: Verb, how: str, frail: FrailWorld) -> None:
     for number in chosen(len(calls), (HOW.index(how), len(HOW))):
         call = calls[number]
         if how == "fail after" and call == "FakeStore.commit":
-            continue  # a store that says no has not written
+            continue  # a store that refuses has not written
         await verb.prepare(frail)
-        told = await hit(frail, verb, number, how)
+        result = await hit(frail, verb, number, how)
         if verb.background and "fail" in how and record(frail):
             await mend(frail, call)
-        if told == "success" and not verb.background and frail.context.faults:
+        if result == "success" and not verb.background and frail.context.faults:
             await mend(frail, call)  # done, but not recorded as done: the next verb writes the record
         found = [text for text in await differences(frail) if text not in left]
         if "fail" in how and call in REMOVALS:
             left |= await incomplete(frail)
         found = [text for text in found if text not in left]
-        assert not found, f"{how} {call} ({told}): {found}"
-        if told == "success" and not verb.background:
+        assert not found, f"{how} {call} ({result}): {found}"
+        if result == "success" and not verb.background:
             assert verb.done(frail), f"{how} {call}: acknowledged and lost"
     await verb.prepare(frail)
     await verb.act(frail)
@@ -71,8 +71,8 @@ async def test_every_call_of(verb: Verb, how: str, frail: FrailWorld) -> None:
 
 
 @pytest.mark.parametrize("verb", [verb for verb in VERBS if verb.name not in ENGINE_ONLY], ids=lambda verb: verb.name)
-async def test_after_nothing_worked_any_more_the_next_verb_does(verb: Verb, frail: FrailWorld) -> None:
-    """As when descriptors run out: the call fails, and so does everything that is to undo what was done."""
+async def test_after_a_total_failure_the_next_verb_works(verb: Verb, frail: FrailWorld) -> None:
+    """As without free descriptors: the call fails, and so does its rollback."""
     await verb.prepare(frail)
     frail.blow.arm()
     await verb.act(frail)
@@ -102,7 +102,7 @@ async def test_after_nothing_worked_any_more_the_next_verb_does(verb: Verb, frai
 
 @pytest.mark.parametrize("then", ["a while", "the same name", "the next daemon"])
 async def test_a_creation_that_could_not_be_undone_is_undone_later(then: str, frail: FrailWorld) -> None:
-    """Every call from some point on fails, those that undo included; then the host is well again."""
+    """From some point on every call fails, including the rollback; then the host works again."""
     verb = next(verb for verb in VERBS if verb.name == "create")
     await verb.prepare(frail)
     frail.blow.arm()
@@ -112,8 +112,8 @@ async def test_a_creation_that_could_not_be_undone_is_undone_later(then: str, fr
     left_something = False
     for number, call in enumerate(calls):
         await verb.prepare(frail)
-        told = await hit(frail, verb, number, "fail from then on")
-        if told == "success":
+        result = await hit(frail, verb, number, "fail from then on")
+        if result == "success":
             continue
         left_something = left_something or bool(await differences(frail))
         if then == "a while":
@@ -126,7 +126,7 @@ async def test_a_creation_that_could_not_be_undone_is_undone_later(then: str, fr
         left = [text for text in await differences(frail) if not text.startswith(NEXT_DAEMONS)]
         assert not left, f"{call}: {left}"
         assert not frail.context.half_made
-    assert left_something, "everything could be undone at once: this shows nothing"
+    assert left_something, "everything was rolled back at once: the test shows nothing"
 
 
 async def test_files_changed_after_a_restore_that_could_not_be_recorded_stay(frail: FrailWorld) -> None:
@@ -149,13 +149,13 @@ async def test_files_changed_after_a_restore_that_could_not_be_recorded_stay(fra
 
 
 async def incomplete(world: FrailWorld) -> set[str]:
-    """As ``differences`` would name it, whether or not a deletion that has begun still removes it."""
+    """As named by ``differences``, also what a started deletion will still remove."""
     places = [world.directory / "pools" / pool.name / "partial" for pool in world.parts.services.pools]
     return {f"incomplete: {name}" for place in places for name in await world.host.files.names(place)}
 
 
 async def hit(world: FrailWorld, verb: Verb, number: int, how: str) -> str:
-    """What the client was told."""
+    """The result that the client gets."""
     blow = world.blow
     blow.arm(number, how)
     asked = asyncio.ensure_future(verb.act(world))

@@ -19,7 +19,7 @@ EXTENTS = st.lists(st.tuples(st.integers(0, 2**31), st.integers(1, 2**24)), max_
 
 
 @given(EXTENTS, st.sampled_from(["isola", "isola-12ab"]))
-def test_ranges_touch_nothing_that_is_taken(taken: list[tuple[int, int]], tag: str) -> None:
+def test_ranges_do_not_overlap_reserved_ids(taken: list[tuple[int, int]], tag: str) -> None:
     bases = order_of([(FIRST, 400 * SIZE)], taken, tag)
     for base in bases[:500]:
         assert not any(first < base + SIZE and base < first + count for first, count in taken)
@@ -27,7 +27,7 @@ def test_ranges_touch_nothing_that_is_taken(taken: list[tuple[int, int]], tag: s
     assert all(b - a >= SIZE for a, b in zip(sorted(bases), sorted(bases)[1:], strict=False))
 
 
-def test_all_that_is_granted_is_used_and_only_that() -> None:
+def test_exactly_the_granted_ids_are_used() -> None:
     assert order_of([(FIRST, 3 * SIZE), (2 * FIRST, SIZE + 1)], [], "isola") == (
         FIRST,
         FIRST + SIZE,
@@ -36,7 +36,7 @@ def test_all_that_is_granted_is_used_and_only_that() -> None:
     )
 
 
-def test_where_others_have_all_of_it_the_rest_of_the_ids_is_used() -> None:
+def test_if_all_granted_ids_are_taken_other_ids_are_used() -> None:
     bases = order_of([(1_000_000, 1_000_000_000)], [(1_000_000, 1_000_000_000)], "isola")
     assert bases and not [base for base in bases if 1_000_000 - SIZE < base < 1_001_000_000]
 
@@ -70,13 +70,13 @@ async def first_free(world: World) -> int:
 
 
 async def test_daemons_side_by_side_see_each_other_s_stopped_instances(world: World) -> None:
-    # The directories' tags may lie close, and nothing of a stopped instance runs.
+    # The tags of the directories may be close, and a stopped instance has no processes.
     order = [await first_free(world)]
     world.host.id_ranges.held = {order[0]: "/srv/other/abc"}
     assert await base(world, "one") != order[0]
 
 
-async def test_a_range_is_free_again_when_nothing_has_it(world: World) -> None:
+async def test_a_range_is_free_when_it_is_unused(world: World) -> None:
     first = await base(world, "one")
     assert await base(world, "two") != first
     await world.finish(world.parts.services.instances.delete(Ref.default("one")))
@@ -93,14 +93,14 @@ async def test_a_deletion_does_not_read_the_claims_of_all_instances(world: World
     assert world.host.id_ranges.held == {} and world.host.id_ranges.listed == before
 
 
-async def test_a_failed_creation_gives_its_range_back(world: World) -> None:
+async def test_a_failed_creation_releases_its_range(world: World) -> None:
     world.host.id_ranges.held.clear()
     with pytest.raises(IsolaError):
         await world.create("one", devices={"eth0": {"type": "nic", "network": "isolabr0", "ipv4.address": "192.0.2.1"}})
     assert world.host.id_ranges.held == {}
 
 
-async def test_the_next_daemon_claims_what_its_records_say_and_gives_up_the_rest(world: World) -> None:
+async def test_the_next_daemon_claims_the_ranges_of_its_records_only(world: World) -> None:
     instance = await world.create("one")
     other = {FIRST + 7 * SIZE: "/srv/other/abc"}
     world.host.id_ranges.held = {FIRST + 9 * SIZE: f"{world.directory}/gone", **other}
@@ -117,7 +117,7 @@ async def test_a_volume_that_is_left_keeps_its_ids_reserved(world: World) -> Non
     assert world.host.id_ranges.held[FIRST + 9 * SIZE] == f"{world.directory}/{left.id}"
 
 
-async def test_none_left_is_told(world: World) -> None:
+async def test_exhausted_ranges_are_an_error(world: World) -> None:
     world.host.id_ranges.root = [(FIRST, SIZE)]
     await world.parts.close()
     await world.start()
@@ -126,7 +126,7 @@ async def test_none_left_is_told(world: World) -> None:
         await world.create("two")
 
 
-async def test_the_name_service_is_not_asked_at_each_creation(world: World) -> None:
+async def test_the_name_service_is_not_queried_at_each_creation(world: World) -> None:
     bases = {await base(world, f"one{number}") for number in range(8)}
     assert len(bases) == 8 and world.host.id_ranges.asked.count(64) == 1
     assert len([count for count in world.host.id_ranges.asked if count]) == 1

@@ -21,7 +21,7 @@ from isola.testing.parts import World
 
 @pytest.fixture
 async def still() -> AsyncIterator[World]:
-    """A world in which time stands still until a test moves it, with an instance that has rebooted once at once."""
+    """A world in which only tests advance the clock, with an instance that has rebooted once without a pause."""
     world = World(fake_host(granted=((1 << 20, 1 << 24),), clock=FakeClock()), observer=Fate())
     await world.start()
     await world.import_image()
@@ -50,7 +50,7 @@ async def reboot(world: World) -> None:
 
 
 async def pause(world: World) -> float:
-    """How long it takes until it runs again."""
+    """Seconds until it runs again."""
     seconds = 0.0
     while not runs(world):
         await world.host.clock.advance(0.5)
@@ -75,7 +75,7 @@ async def test_the_first_reboot_is_at_once_and_the_next_wait_longer_and_longer(s
     assert waited == [1, 2, 4, 8, 16, 32, 60, 60]
 
 
-async def test_after_a_while_without_reboots_the_next_is_at_once_again(still: World) -> None:
+async def test_after_a_while_without_reboots_there_is_no_pause(still: World) -> None:
     for _ in range(3):
         await reboot(still)
         await pause(still)
@@ -123,7 +123,7 @@ async def test_a_start_ends_the_pause_at_once(still: World, verb: str) -> None:
     assert still.on_host("web1").number == first
 
 
-async def test_what_pauses_may_be_renamed_and_changed_but_not_entered(still: World) -> None:
+async def test_pausing_instances_may_be_changed_but_run_no_commands(still: World) -> None:
     await reboot(still)
     with pytest.raises(WrongState, match="reboot loop"):
         still.parts.services.instances.pause(Ref.default("web1"))
@@ -133,7 +133,7 @@ async def test_what_pauses_may_be_renamed_and_changed_but_not_entered(still: Wor
     assert still.on_host("web2").spec.hostname == "web2" and not await differences(still)
 
 
-async def test_a_daemon_that_ends_during_a_pause_goes_on_with_it_when_it_begins_again(still: World) -> None:
+async def test_a_restarted_daemon_continues_a_pause(still: World) -> None:
     for _ in range(3):
         await reboot(still)
         await pause(still)
@@ -147,9 +147,9 @@ async def test_a_daemon_that_ends_during_a_pause_goes_on_with_it_when_it_begins_
     )
 
 
-async def test_a_killed_daemon_goes_on_with_the_pause_too(still: World) -> None:
+async def test_a_daemon_continues_a_pause_after_a_kill(still: World) -> None:
     await reboot(still)
-    leave(still.context)  # its tasks go with it
+    leave(still.context)  # with its tasks
     await still.start()
     assert await pause(still) == 1 and not await differences(still)
 
@@ -165,7 +165,7 @@ async def test_a_shutdown_during_a_pause_leaves_it_to_the_next_start(still: Worl
 
 
 async def struck(world: World, point: int, action: str, *, seconds: float) -> Strike:
-    """Let the time pass in which the instance is started again; that is struck at a point."""
+    """Advance the clock until the instance is started again, which fails at the given point."""
     fate = world.observer
     assert isinstance(fate, Fate)
     strike = fate.strike = Strike("Starting instance after its reboot", point, action)
@@ -175,7 +175,7 @@ async def struck(world: World, point: int, action: str, *, seconds: float) -> St
     return strike
 
 
-async def test_what_cannot_be_started_again_is_stopped(still: World) -> None:
+async def test_an_instance_that_cannot_be_restarted_is_stopped(still: World) -> None:
     await reboot(still)
     strike = await struck(still, 3, "fail", seconds=2)
     assert strike.hit.is_set()
@@ -189,7 +189,7 @@ async def test_a_cancelled_start_is_tried_again(still: World) -> None:
     assert await pause(still) == 1
 
 
-async def test_an_ephemeral_instance_that_pauses_goes_when_it_is_stopped(still: World) -> None:
+async def test_stopping_a_pausing_ephemeral_instance_deletes_it(still: World) -> None:
     await still.create("gone", start=True, ephemeral=True)
     id = still.parts.records.instances.get(Ref.default("gone")).id
     for _ in range(2):

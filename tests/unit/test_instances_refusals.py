@@ -48,14 +48,14 @@ async def test_a_wrong_request_is_refused_before_anything_is_done(case: str, wor
         (InstanceRequest(name="web1", image="nothing-of-that-name"), "not_found"),
     ],
 )
-async def test_what_only_the_image_shows(request_: InstanceRequest, code: str, world: World) -> None:
+async def test_errors_that_depend_on_the_image(request_: InstanceRequest, code: str, world: World) -> None:
     operation = world.parts.services.instances.create(request_)
     await operation.wait(2)
     assert operation.view().error_code == code
     assert not await differences(world)
 
 
-async def test_verbs_say_what_state_they_need(world: World) -> None:
+async def test_verbs_name_the_required_state(world: World) -> None:
     await world.create("web1")
     instances = world.parts.services.instances
     for verb in (instances.stop, instances.restart, instances.pause, instances.resume):
@@ -77,7 +77,7 @@ async def test_verbs_say_what_state_they_need(world: World) -> None:
         assert caught.value.code == "unsupported" and caught.value.field == "stateful"
 
 
-async def test_what_is_not_there_is_not_found(world: World) -> None:
+async def test_missing_objects_are_not_found(world: World) -> None:
     instances = world.parts.services.instances
     for verb in (instances.get, instances.start, instances.stop, instances.delete, instances.files):
         with pytest.raises(IsolaError) as caught:
@@ -89,7 +89,7 @@ async def test_what_is_not_there_is_not_found(world: World) -> None:
     assert caught.value.code == "not_found"
 
 
-async def test_rename_to_what_is_there_or_wrong(world: World) -> None:
+async def test_renaming_to_an_existing_or_invalid_name(world: World) -> None:
     await world.create("web1")
     await world.create("web2")
     for new, code in (("web2", "already_exists"), ("web1", "already_exists"), ("../x", "invalid")):

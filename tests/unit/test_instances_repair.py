@@ -20,7 +20,7 @@ SHARED = Path("/srv/shared")
 
 
 async def killed(world: World, number: int | None = None) -> Strike:
-    """Killed at one of the points of a change of all devices; with none, it comes through."""
+    """Kill the daemon at one of the points of a change of all devices; without a point it completes."""
     await REPLUG.prepare(world)
     strike = Strike(REPLUG.operation, number, "crash")
     assert isinstance(world.observer, Fate)
@@ -42,7 +42,7 @@ async def again(world: World) -> None:
     await world.start()
 
 
-async def test_a_path_that_is_gone_leaves_nothing_half_changed(world: World) -> None:
+async def test_a_missing_path_leaves_no_partial_change(world: World) -> None:
     points = (await killed(world)).points
     announced = points.index("announce change of victim: after")
     await again(world)
@@ -56,7 +56,7 @@ async def test_a_path_that_is_gone_leaves_nothing_half_changed(world: World) -> 
         assert not await differences(world), points[number]
 
 
-async def test_what_has_come_back_is_plugged_in_by_the_next_daemon(world: World) -> None:
+async def test_the_next_daemon_attaches_devices_that_are_available_again(world: World) -> None:
     points = (await killed(world)).points
     await again(world)
     await killed(world, points.index("announce change of victim: after"))
@@ -69,7 +69,7 @@ async def test_what_has_come_back_is_plugged_in_by_the_next_daemon(world: World)
 
 
 @pytest.mark.parametrize("devices", [{}, {"scratch": {"type": "disk", "source": "tmpfs:", "path": "/scratch"}}])
-async def test_a_device_whose_path_is_gone_can_be_taken_away(world: World, devices: dict[str, dict[str, str]]) -> None:
+async def test_a_device_with_a_missing_path_can_be_removed(world: World, devices: dict[str, dict[str, str]]) -> None:
     points = (await killed(world)).points
     await again(world)
     await killed(world, points.index("announce change of victim: after"))

@@ -36,7 +36,7 @@ def names(world: World) -> list[str]:
 
 
 def file_of(world: World, instance: Instance) -> Path:
-    """In its upper directory, which the mounts of a fake host see when they are made."""
+    """In its upper directory, which is read when the fake host mounts it."""
     return world.directory / "pools/default/volumes" / instance.id / "upper/file"
 
 
@@ -61,7 +61,7 @@ async def either(request: pytest.FixtureRequest, world: World) -> AsyncIterator[
     yield world
 
 
-async def test_a_restored_instance_is_what_it_was(either: World) -> None:
+async def test_a_restored_instance_equals_the_snapshot(either: World) -> None:
     world = either
     before = world.parts.services.instances.status(victim(world))
     await write(world, b"then")
@@ -103,7 +103,7 @@ async def test_one_is_renamed_and_removed(world: World) -> None:
         snapshots(world).delete(VICTIM, "two")
 
 
-async def test_they_go_with_the_instance_and_stay_with_its_new_name(world: World) -> None:
+async def test_snapshots_are_deleted_and_renamed_with_the_instance(world: World) -> None:
     await stopped(world)
     await world.finish(snapshots(world).create(VICTIM, "one"))
     await world.finish(world.parts.services.instances.rename(VICTIM, "other"))
@@ -115,7 +115,7 @@ async def test_they_go_with_the_instance_and_stay_with_its_new_name(world: World
     assert names(world) == []
 
 
-async def test_what_expired_goes_and_what_is_due_comes(world: World) -> None:
+async def test_expired_snapshots_are_deleted_and_due_ones_taken(world: World) -> None:
     await running(world)
     await update(world, **{"snapshots.expiry": "1H", "snapshots.schedule": "@hourly"})
     now = world.host.clock.now().replace(minute=0)
@@ -127,7 +127,7 @@ async def test_what_expired_goes_and_what_is_due_comes(world: World) -> None:
     assert names(world) == []
 
 
-async def test_what_is_stopped_is_left_out_of_the_schedule_unless_it_says_so(world: World) -> None:
+async def test_stopped_instances_are_not_scheduled_by_default(world: World) -> None:
     await stopped(world)
     now = world.host.clock.now().replace(minute=0)
     await update(world, **{"snapshots.schedule": "@hourly"})
@@ -152,7 +152,7 @@ async def restrict(world: World, **config: str) -> None:
     await world.parts.services.projects.update("default", decide)
 
 
-async def test_a_restricted_project_allows_none_unless_it_says_so(world: World) -> None:
+async def test_a_restricted_project_allows_no_snapshots_by_default(world: World) -> None:
     await stopped(world)
     await restrict(world, restricted="true")
     with pytest.raises(Forbidden):
@@ -162,7 +162,7 @@ async def test_a_restricted_project_allows_none_unless_it_says_so(world: World) 
     assert names(world) == ["snap0"]
 
 
-async def test_a_restricted_project_allows_none_of_volumes_either(world: World) -> None:
+async def test_a_restricted_project_allows_no_snapshots_of_volumes(world: World) -> None:
     volumes, data = world.parts.services.volumes, VolumeRef.custom("default", "data")
     await world.finish(await volumes.create(data, {}))
     await world.finish(volumes.snapshots.create(data, "before"))
@@ -177,7 +177,7 @@ async def test_a_restricted_project_allows_none_of_volumes_either(world: World) 
     assert [each.name for each in volumes.snapshots.of(data)] == ["after", "before"]
 
 
-async def test_a_profile_that_is_gone_is_named_before_anything_stops(world: World) -> None:
+async def test_a_missing_profile_is_named_before_the_instance_is_stopped(world: World) -> None:
     await running(world)
     await world.finish(snapshots(world).create(VICTIM))
     held = world.parts.records.instance_snapshots.read(snapshots(world).get(VICTIM, "snap0").key).value
@@ -188,8 +188,8 @@ async def test_a_profile_that_is_gone_is_named_before_anything_stops(world: Worl
     assert world.parts.services.instances.status(victim(world)) is Status.RUNNING
 
 
-async def test_what_a_snapshot_alone_names_may_go_and_a_restore_says_so(world: World) -> None:
-    """As in LXD snapshots keep no profile, network or volume."""
+async def test_objects_named_only_by_a_snapshot_may_be_deleted(world: World) -> None:
+    """As in LXD, a snapshot does not count as a user of profiles, networks or volumes."""
     services, data = world.parts.services, VolumeRef.custom("default", "data")
     await world.finish(await services.volumes.create(data, {}))
     await services.profiles.create(Profile("extra"))
@@ -218,7 +218,7 @@ async def test_what_a_snapshot_alone_names_may_go_and_a_restore_says_so(world: W
     assert victim(world).profiles == ("default", "extra")
 
 
-async def test_what_a_killed_daemon_froze_goes_on(world: World) -> None:
+async def test_instances_frozen_by_a_killed_daemon_are_thawed(world: World) -> None:
     await running(world)
     await world.context.intents.begin(Intent("still-x", HELD, {"instance": victim(world).id}))
     await world.context.live[victim(world).id].guest.pause()
@@ -227,7 +227,7 @@ async def test_what_a_killed_daemon_froze_goes_on(world: World) -> None:
     assert list(world.context.intents.of_kind(HELD)) == []
 
 
-async def test_what_its_user_froze_stays_frozen(world: World) -> None:
+async def test_instances_frozen_by_users_stay_frozen(world: World) -> None:
     await running(world)
     await world.finish(world.parts.services.instances.pause(VICTIM))
     await world.finish(snapshots(world).create(VICTIM))
@@ -255,7 +255,7 @@ async def test_a_copy_has_an_identity_of_its_own(either: World) -> None:
     await world.finish(instances.start(now.ref))
 
 
-async def test_what_a_request_says_wins_over_the_source(world: World) -> None:
+async def test_the_request_overrides_the_source(world: World) -> None:
     await stopped(world)
     await update(world, **{"user.a": "source", "user.b": "source"})
     request = InstanceRequest(name="copy", config={"user.b": "request", "volatile.base_image": "x"})

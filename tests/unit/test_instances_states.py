@@ -35,7 +35,7 @@ async def test_a_run_goes_through_its_states_in_order(before: RunState, after: R
         assert live.state is before
 
 
-def test_what_an_instance_is_to_be_is_read_as_an_enumeration() -> None:
+def test_the_desired_state_is_an_enumeration() -> None:
     codec = record_codec(Instance)
     record = b'{"id": "1", "name": "web", "image": "", "idmap": {"base": 1}, "created_at": "2026-01-01T00:00:00", %s}'
     assert codec.decode(record % b'"desired": "running"').desired is Desired.RUNNING
@@ -53,7 +53,7 @@ def test_a_deletion_that_an_older_daemon_had_begun_is_known() -> None:
     assert codec.decode(record % b"false").desired is Desired.RUNNING
 
 
-def test_a_deletion_that_has_begun_is_not_taken_back() -> None:
+def test_a_started_deletion_is_not_reverted() -> None:
     instance = Instance("1", "web", "", IdRange(1), datetime.now(UTC))
     doomed = instance.wanted(Desired.RUNNING).wanted(Desired.DELETED)
     assert doomed.deleting and doomed.wanted(Desired.DELETED) == doomed
@@ -80,7 +80,7 @@ def test_a_deletion_that_has_begun_is_not_taken_back() -> None:
         (Desired.DELETED, RUNNING, "", Phase.RUNNING, "Running"),
     ],
 )
-def test_one_place_says_what_an_instance_is(
+def test_the_status_is_derived_in_one_place(
     desired: Desired, run: RunState | None, known: str, phase: Phase, status: str
 ) -> None:
     found = phase_of(desired, run, restarts="restarts" in known, fault="fault" in known)

@@ -23,14 +23,14 @@ async def test_every_step_of(verb: Verb, action: str, world: World) -> None:
     for number, point in enumerate(points):
         await verb.prepare(world)
         assert not await differences(world)
-        told = await hit(world, verb, number, action)
+        result = await hit(world, verb, number, action)
         if verb.background and action != "crash" and record(world):
             await mend(world, point)
         found = await differences(world)
-        assert not found, f"{action} at {point} ({told}): {found}"
+        assert not found, f"{action} at {point} ({result}): {found}"
         if action != "fail":
-            assert verb.always(world), f"{action} at {point} ({told}): it is not as it was"
-        if told == "success" and not verb.background:
+            assert verb.always(world), f"{action} at {point} ({result}): the state differs from before"
+        if result == "success" and not verb.background:
             assert verb.done(world), f"{action} at {point}: acknowledged and lost"
     await verb.prepare(world)
     await verb.act(world)
@@ -39,7 +39,7 @@ async def test_every_step_of(verb: Verb, action: str, world: World) -> None:
 
 
 MANY = 50
-"""From so many points on recoveries begin at every twentieth of them."""
+"""With more points than this, only every twentieth recovery is interrupted."""
 CRASHED = ("launch", "kill", "delete-running", "restart", "update-live", "profile", "replug")
 
 
@@ -56,7 +56,7 @@ async def test_a_daemon_that_dies_again_and_again_while_it_recovers(verb: Verb, 
 
 
 async def die_recovering(world: World, verb: Verb, number: int) -> int:
-    """Crash in the verb, then in the recovery, each time one point later, until one comes through."""
+    """Crash in the verb, then in the recovery, each time one point later, until a recovery completes."""
     watch(world, Strike(verb.operation, number, "crash"))
     asked = asyncio.ensure_future(verb.act(world))
     await fate(world).struck()
@@ -86,7 +86,7 @@ async def learn(world: World, verb: Verb) -> list[str]:
 
 
 async def hit(world: World, verb: Verb, number: int, action: str) -> str:
-    """What the client was told: ``success``, the error's code, or ``crashed``."""
+    """The result that the client gets: ``success``, the error's code, or ``crashed``."""
     watch(world, Strike(verb.operation, number, action))
     asked = asyncio.ensure_future(verb.act(world))
     await asyncio.wait_for(fate(world).struck(), 5)
@@ -113,13 +113,13 @@ def watch(world: World, strike: Strike | None) -> None:
 
 
 async def die(world: World) -> None:
-    """Nothing of it goes on: not even watching the processes that it has left behind."""
+    """Nothing of it continues, not even waiting for the processes that it has left."""
     fate(world).dead = True
     await world.context.devices.close()
 
 
 async def crash(world: World) -> None:
-    """The daemon is no more; the next one begins over what it left."""
+    """Kill the daemon, and start the next one."""
     await die(world)
     world.observer = Fate()
     await world.start()

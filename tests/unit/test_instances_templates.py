@@ -29,7 +29,7 @@ async def world() -> AsyncIterator[World]:
 async def take_in(
     world: World, templates: Mapping[str, object], texts: Mapping[str, str], alias: str = "made", **root: str
 ) -> str:
-    """An image with templates, and files in its root."""
+    """Import an image with templates and files in its root."""
     head = {"architecture": "x86_64", "creation_date": 1_700_000_000, "templates": templates}
     members = [member("metadata.yaml", json.dumps(head).encode())]
     members += [member(f"templates/{name}", text.encode()) for name, text in texts.items()]
@@ -63,7 +63,7 @@ async def stopped(world: World, name: str) -> None:
     await world.finish(world.parts.services.instances.stop(Ref.default(name)))
 
 
-async def test_a_hostname_that_came_with_the_image_is_not_the_instances(world: World) -> None:
+async def test_the_hostname_of_the_image_is_replaced(world: World) -> None:
     await world.import_image()
     await world.create("web1")
     assert await text_of(world, "web1", "/etc/hostname") == "tiny\n"
@@ -72,7 +72,7 @@ async def test_a_hostname_that_came_with_the_image_is_not_the_instances(world: W
 
 
 @pytest.mark.parametrize(("said", "expected"), [(None, "web2\n"), ("mail.example\n", "mail.example\n")])
-async def test_the_old_name_goes_with_a_rename_and_one_that_a_user_chose_stays(
+async def test_a_rename_replaces_the_old_name_but_not_one_of_the_user(
     world: World, said: str | None, expected: str
 ) -> None:
     await world.import_image()
@@ -119,7 +119,7 @@ async def test_a_user_changes_what_a_configured_hostname_wrote_and_it_stays(worl
 
 
 @pytest.mark.parametrize("value", ["a b", "-a", "a..b", ".a", "x" * 65, "ä", "a/b", "a_b", "a\nb"])
-async def test_what_is_no_hostname_is_refused(world: World, value: str) -> None:
+async def test_invalid_hostnames_are_refused(world: World, value: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         await world.create("web1", config={"isola.hostname": value})
     assert caught.value.field == "config.isola.hostname"
@@ -159,7 +159,7 @@ async def test_templates_are_applied_at_their_triggers(world: World) -> None:
         assert (entry.uid, entry.gid, entry.mode) == (0, 0, 0o644)
 
 
-async def test_what_is_due_stays_due_until_a_start_has_worked(world: World) -> None:
+async def test_triggers_remain_until_a_start_succeeds(world: World) -> None:
     await take_in(world, {"/etc/hostname": template("h.tpl", "create", "rename")}, {"h.tpl": "{{ instance.name }}\n"})
     await world.create("web1", image="made")
     await world.finish(world.parts.services.instances.rename(Ref.default("web1"), "web2"))
@@ -172,7 +172,7 @@ async def test_what_is_due_stays_due_until_a_start_has_worked(world: World) -> N
     assert world.parts.services.instances.get(Ref.default("web3")).volatile["apply_template"] == "rename"
 
 
-async def test_a_file_that_is_there_keeps_its_owner_or_itself(world: World) -> None:
+async def test_existing_files_keep_their_owner_or_content(world: World) -> None:
     templates = {"/etc/kept": template("t", "create", create_only="true"), "/etc/changed": template("t", "create")}
     await take_in(world, templates, {"t": "new"}, kept="old", changed="old")
     await world.create("web1", image="made", start=True)
@@ -208,14 +208,12 @@ async def test_no_process_is_started_for_a_name_or_for_nothing(world: World) -> 
 
 
 @pytest.mark.parametrize("text", ["{{ name }}", "{% if a %}", "{# x #}", "{{- container.name }}", "{{ config.x }}"])
-def test_what_is_more_than_a_name_is_not_rendered_here(text: str) -> None:
+def test_templates_with_expressions_are_rendered_in_a_process(text: str) -> None:
     assert plain("a {{ container.name }}" + text, "web1") is None
     assert plain("} {{ container.name }} }} %", "web1") == "} web1 }} %"
 
 
-async def test_one_that_cannot_be_rendered_or_written_keeps_nothing_from_starting(
-    world: World, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_failing_templates_do_not_prevent_a_start(world: World, caplog: pytest.LogCaptureFixture) -> None:
     templates = {
         "/etc/hostname": template("bad", "create"),
         "/etc": template("good", "create"),
@@ -248,7 +246,7 @@ async def test_a_record_of_an_earlier_version_is_looked_up_once(world: World) ->
     assert len(images.get(image.ref.renamed(image.manifest)).templates or ()) == 1
 
 
-async def test_templates_have_bounds(world: World) -> None:
+async def test_templates_are_limited(world: World) -> None:
     with pytest.raises(InvalidInput, match="more than"):
         await take_in(world, {"/etc/x": template("t", "create")}, {"t": "x" * (1 << 20)})
     with pytest.raises(InvalidInput, match="more than"):
@@ -260,7 +258,7 @@ async def _content(text: str) -> AsyncIterator[bytes]:
 
 
 async def test_templates_that_a_client_has_written_are_applied_at_the_next_start(world: World) -> None:
-    """One that is named without a file is left out."""
+    """A template without a file is left out."""
     await take_in(world, {"/etc/own": template("a.tpl", "start")}, {"a.tpl": "image"})
     await world.create("web1", image="made")
 

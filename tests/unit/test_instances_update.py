@@ -35,7 +35,7 @@ async def test_bound_cpus_stay_while_their_number_does(world: World) -> None:
     assert world.on_host("web2").limits.cpus == bound[1] and not await differences(world)
 
 
-async def test_nics_come_go_and_change_while_it_runs(world: World) -> None:
+async def test_nics_are_added_changed_and_removed_while_it_runs(world: World) -> None:
     before = await world.create("web1", start=True)
     second = NIC | {"name": "eth1"}
     await update(world, devices={"eth1": second})
@@ -50,7 +50,7 @@ async def test_nics_come_go_and_change_while_it_runs(world: World) -> None:
     assert not await differences(world)
 
 
-async def test_a_nic_may_be_called_like_anything(world: World) -> None:
+async def test_a_nic_may_have_any_name(world: World) -> None:
     odd = {
         "disk": ROOT,
         "root": NIC | {"name": "eth1"},
@@ -74,7 +74,7 @@ async def test_a_limit_the_host_refuses_changes_nothing(world: World) -> None:
     assert world.on_host("web1").limits.processes == 50 and not await differences(world)
 
 
-async def test_what_the_daemon_keeps_cannot_be_overwritten(world: World) -> None:
+async def test_internal_keys_cannot_be_overwritten(world: World) -> None:
     before = await world.create("web1")
     shown = dict(world.parts.services.instances.config(before))
     await update(world, config={**shown, "volatile.eth0.hwaddr": "10:66:6a:66:66:66", "user.x": ""})
@@ -86,7 +86,7 @@ async def test_what_the_daemon_keeps_cannot_be_overwritten(world: World) -> None
 async def test_the_configuration_of_another_instance_leaves_the_root_in_its_pool(
     world: World, devices: dict[str, dict[str, str]]
 ) -> None:
-    """Clients of LXD end a refresh so; from the instance itself such a change is refused."""
+    """LXD's clients send this at the end of a refresh; other changes of the pool are refused."""
     await two_pools(world)
     await world.create("web1", devices={"root": ROOT | {"pool": "other" if not devices else "default"}})
     other = await world.create("web2")
@@ -99,7 +99,7 @@ async def test_the_configuration_of_another_instance_leaves_the_root_in_its_pool
     assert (after.devices["root"]["pool"], after.volatile["root.pool"], after.config) == (pool, pool, {"user.a": "b"})
 
 
-async def test_updating_what_is_stopped_registers_nics_anew(world: World) -> None:
+async def test_updating_a_stopped_instance_registers_nics_again(world: World) -> None:
     await world.create("web1")
     await update(world, devices={"eth1": NIC | {"name": "eth1"}}, description="new", ephemeral=True)
     assert not await differences(world)
@@ -116,7 +116,7 @@ async def test_updating_what_is_stopped_registers_nics_anew(world: World) -> Non
         ({"devices": {"eth0": NIC | {"network": "nope"}}}, "not_found", "devices.eth0.network"),
     ],
 )
-async def test_a_wrong_update_is_refused(wanted: dict[str, object], code: str, field: str, world: World) -> None:
+async def test_invalid_updates_are_refused(wanted: dict[str, object], code: str, field: str, world: World) -> None:
     await world.create("web1", start=True)
     with pytest.raises(IsolaError) as caught:
         world.parts.services.instances.update(Ref.default("web1"), lambda _: change(**wanted))
@@ -125,7 +125,7 @@ async def test_a_wrong_update_is_refused(wanted: dict[str, object], code: str, f
 
 
 async def test_nics_of_a_record_of_isola_0_1_are_adopted_changed_and_removed(world: World) -> None:
-    """There the facts of NICs were texts among those of the instance, and no configuration was recorded."""
+    """It stored the facts of NICs in the instance's volatile keys, and did not record their configuration."""
     ref = Ref.default("web1")
     before = await world.create("web1", start=True)
     facts = before.plugged["eth0"].facts

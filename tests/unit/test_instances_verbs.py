@@ -1,4 +1,4 @@
-"""The life of instances, verb by verb, over a host in memory."""
+"""The lifecycle of instances, verb by verb, over a host in memory."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
 
 
 HALT = 30
-"""SIGPWR: what the image's init takes for a wish to halt."""
+"""SIGPWR, on which the image's init halts."""
 
 
 def status(world: World, name: str = "web1") -> Status:
@@ -56,7 +56,7 @@ def wanted(world: World, **more: Any) -> InstanceRequest:
 # --- create ---------------------------------------------------------------------------------------------------------
 
 
-async def test_an_instance_is_made_of_its_image_its_profile_and_the_request(world: World) -> None:
+async def test_an_instance_is_created_from_image_profile_and_request(world: World) -> None:
     instance = await world.create("web1", config={"user.x": "1"}, description="a web server")
     assert status(world) is Status.STOPPED
     assert instance.image_properties["os"] == "Tiny" and instance.description == "a web server"
@@ -78,7 +78,7 @@ async def test_an_image_s_profiles_are_used_where_the_request_names_none(world: 
     assert (await world.create("web2", profiles=("default",))).profiles == ("default",)
 
 
-async def test_an_image_remembers_when_it_was_used_last(world: World) -> None:
+async def test_the_last_use_of_an_image_is_recorded(world: World) -> None:
     images = world.parts.services.images
     fingerprint = images.alias(Ref.default("tiny")).target
     assert images.get(Ref.default(fingerprint)).last_used_at is None
@@ -113,7 +113,7 @@ async def test_creating_at_once_shares_the_layer_and_nothing_else(world: World) 
     assert not await differences(world)
 
 
-async def test_who_gives_no_name_gets_one_that_is_free(world: World) -> None:
+async def test_without_a_name_an_unused_one_is_generated(world: World) -> None:
     for _ in range(2):
         await world.finish(world.parts.services.instances.create(wanted(world, image="tiny")))
     names = [instance.name for instance in world.parts.services.instances]
@@ -126,7 +126,7 @@ async def test_an_empty_instance_needs_no_image(world: World) -> None:
     assert not await differences(world)
 
 
-async def test_two_of_one_name_at_once_are_one(world: World) -> None:
+async def test_concurrent_creations_with_one_name_create_one(world: World) -> None:
     first = world.parts.services.instances.create(wanted(world, name="web1", image="tiny"))
     with pytest.raises(Busy):
         world.parts.services.instances.create(wanted(world, name="web1", image="tiny"))
@@ -148,7 +148,7 @@ async def test_an_instance_that_does_not_start_stays_and_is_stopped(world: World
 DEAD = (b"\x1b[1;31mFailed to create control group inotify object\x1b[0m\r\nExiting PID 1...\r\n", 255)
 
 
-async def test_a_system_that_dies_at_once_has_not_started_and_says_why(world: World) -> None:
+async def test_a_system_that_dies_at_once_is_a_failed_start_with_a_reason(world: World) -> None:
     world.runtime.dying["/sbin/init"] = DEAD
     operation = world.parts.services.instances.create(wanted(world, name="web1", image="tiny", start=True))
     await operation.wait(5)
@@ -172,7 +172,7 @@ async def test_a_start_that_fails_before_anything_is_shown_leaves_its_reason_in_
 
 
 @pytest.mark.parametrize(("code", "then"), [(0, Status.STOPPED), (129, Status.RUNNING)])
-async def test_what_is_done_at_once_or_reboots_has_started(world: World, code: int, then: Status) -> None:
+async def test_applications_that_end_at_once_have_started(world: World, code: int, then: Status) -> None:
     world.runtime.dying["/sbin/init"] = (b"", code)
     operation = world.parts.services.instances.create(wanted(world, name="web1", image="tiny", start=True))
     await operation.wait(5)
@@ -183,7 +183,7 @@ async def test_what_is_done_at_once_or_reboots_has_started(world: World, code: i
 
 
 @pytest.mark.parametrize("verb", ["start", "stop", "delete"])
-async def test_what_could_not_be_undone_is_cleaned_up_by_the_next_verb(world: World, verb: str) -> None:
+async def test_the_next_verb_cleans_up_what_could_not_be_rolled_back(world: World, verb: str) -> None:
     await world.create("web1")
     world.runtime.dying["/sbin/init"] = DEAD
     world.runtime.keeps = True
@@ -199,7 +199,7 @@ async def test_what_could_not_be_undone_is_cleaned_up_by_the_next_verb(world: Wo
     assert not world.context.faults and not await differences(world)
 
 
-async def test_an_end_that_cannot_be_looked_at_is_noticed_later(world: World) -> None:
+async def test_an_end_that_cannot_be_inspected_is_noticed_later(world: World) -> None:
     world.runtime.blind = 3
     instance = await world.create("web1", start=True)
     await eventually(lambda: world.runtime.blind == 0)
@@ -208,7 +208,7 @@ async def test_an_end_that_cannot_be_looked_at_is_noticed_later(world: World) ->
     assert not await differences(world)
 
 
-async def test_addresses_a_user_asks_for_and_none_at_all(world: World) -> None:
+async def test_requested_addresses_and_none(world: World) -> None:
     gateway = world.parts.services.networks.gateways(Ref.default("isolabr0"))[0]
     wanted = gateway.rpartition(".")[0] + ".77"
     first = await world.create("web1", devices={"eth0": NIC | {"ipv4.address": wanted, "ipv6.address": "none"}})
@@ -244,7 +244,7 @@ async def test_a_nic_takes_the_mtu_of_its_network_at_the_next_start(world: World
     assert on_nics() == [1400]
 
 
-async def test_a_nic_that_cannot_be_had_leaves_no_address_behind(world: World) -> None:
+async def test_a_failed_nic_leaves_no_address_reserved(world: World) -> None:
     other = NIC | {"name": "eth1", "ipv4.address": "192.0.2.1"}
     with pytest.raises(IsolaError) as caught:
         await world.create("web1", devices={"eth1": other})
@@ -269,7 +269,7 @@ async def test_start_gives_root_network_limits_and_environment(world: World) -> 
     ]
 
 
-async def test_a_clean_stop_asks_as_the_wall_has_it(world: World) -> None:
+async def test_a_clean_stop_uses_the_runtimes_method(world: World) -> None:
     await world.create("web1", start=True)
     seen = world.on_host("web1")
     await world.finish(world.parts.services.instances.stop(Ref.default("web1")))
@@ -278,7 +278,7 @@ async def test_a_clean_stop_asks_as_the_wall_has_it(world: World) -> None:
     assert not await differences(world)
 
 
-async def test_an_instance_that_does_not_listen_runs_on_until_it_is_killed(world: World) -> None:
+async def test_an_instance_that_ignores_the_stop_runs_until_it_is_killed(world: World) -> None:
     await world.create("web1", start=True)
     world.runtime.ends_on = frozenset({9})
     with pytest.raises(TimedOut) as caught:
@@ -300,7 +300,7 @@ async def test_a_stop_without_end_can_be_cancelled(world: World) -> None:
     assert status(world) is Status.RUNNING and not await differences(world)
 
 
-async def test_an_instance_that_ends_while_nobody_waits_any_more_is_cleaned_up(world: World) -> None:
+async def test_an_instance_that_ends_after_a_cancelled_stop_is_cleaned_up(world: World) -> None:
     instance = await world.create("web1", start=True)
     world.runtime.ends_on = frozenset({9})
     with pytest.raises(TimedOut):
@@ -358,7 +358,7 @@ async def test_one_verb_at_a_time(world: World) -> None:
         ("frozen", "resume", Status.RUNNING),
     ],
 )
-async def test_the_same_wish_twice_is_done_once(world: World, before: str, verb: str, after: Status) -> None:
+async def test_the_same_request_twice_is_done_once(world: World, before: str, verb: str, after: Status) -> None:
     instances = world.parts.services.instances
     await world.create("web1", start=before != "stopped")
     if before == "frozen":
@@ -386,7 +386,7 @@ async def test_deletions_and_changes_wait_for_their_turn(world: World) -> None:
 
 
 @pytest.mark.parametrize("verb", ["stop", "delete", "restart"])
-async def test_force_waits_for_no_hopeless_stop(world: World, verb: str) -> None:
+async def test_force_does_not_wait_for_a_running_stop(world: World, verb: str) -> None:
     await world.create("web1", start=True)
     instances = world.parts.services.instances
     world.runtime.ends_on = frozenset({9})
@@ -398,7 +398,7 @@ async def test_force_waits_for_no_hopeless_stop(world: World, verb: str) -> None
     assert hopeless.status is OperationStatus.CANCELLED and not await differences(world)
 
 
-# --- ends of its own ------------------------------------------------------------------------------------------------
+# --- ends from inside -----------------------------------------------------------------------------------------------
 
 
 async def test_halted_from_inside(world: World) -> None:
@@ -420,7 +420,7 @@ async def test_rebooted_from_inside(world: World) -> None:
 
 
 @pytest.mark.parametrize("how", ["stopped", "ended", "restarted"])
-async def test_an_ephemeral_instance_goes_with_its_end_but_not_with_a_restart(how: str, world: World) -> None:
+async def test_ephemeral_instances_are_deleted_at_their_end_but_not_at_a_restart(how: str, world: World) -> None:
     instance = await world.create("web1", start=True, ephemeral=True)
     instances = world.parts.services.instances
     if how == "stopped":
@@ -456,7 +456,7 @@ async def test_delete_leaves_nothing_but_the_image(world: World) -> None:
     assert len(world.parts.services.instances) == 0 and not await differences(world)
 
 
-async def test_a_layer_goes_with_the_last_that_needs_it(world: World) -> None:
+async def test_a_layer_is_deleted_with_its_last_user(world: World) -> None:
     instance = await world.create("web1")
     driver = world.parts.services.pools.driver("default")
     await world.finish(world.parts.services.images.start_delete(Ref.default(instance.image)))
@@ -466,7 +466,7 @@ async def test_a_layer_goes_with_the_last_that_needs_it(world: World) -> None:
     assert await driver.layers.stored() == () and not await differences(world)
 
 
-async def test_protection_must_be_taken_away_first(world: World) -> None:
+async def test_protected_instances_are_not_deleted(world: World) -> None:
     await world.create("web1", config={"security.protection.delete": "true"})
     with pytest.raises(IsolaError) as caught:
         world.parts.services.instances.delete(Ref.default("web1"), force=True)
@@ -475,7 +475,7 @@ async def test_protection_must_be_taken_away_first(world: World) -> None:
     await world.finish(world.parts.services.instances.delete(Ref.default("web1")))
 
 
-async def test_a_nic_comes_and_goes_while_it_runs(world: World) -> None:
+async def test_a_nic_is_added_and_removed_while_it_runs(world: World) -> None:
     await world.create("web1", start=True)
     second = NIC | {"name": "eth1"}
     await update(world, devices={"eth1": second})

@@ -38,8 +38,8 @@ from isola.testing.vm import FakeVm
 COPY = Ref.default("copy")
 
 
-class Noted:
-    """Passes on what is asked of it, and notes the names."""
+class Recorded:
+    """Forwards calls, and records their names."""
 
     def __init__(self, verbs: object, called: set[str], prefix: str = "") -> None:
         self._verbs, self._called, self._prefix = verbs, called, prefix
@@ -47,7 +47,7 @@ class Noted:
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._verbs, name)
         if isinstance(found, Snapshots):
-            return Noted(found, self._called, "snapshots.")
+            return Recorded(found, self._called, "snapshots.")
         self._called.add(self._prefix + name)
         return found
 
@@ -61,7 +61,7 @@ class Machines:
 
     @property
     def instances(self) -> Instances:
-        return cast(Instances, Noted(self.world.parts.services.instances, self.called))
+        return cast(Instances, Recorded(self.world.parts.services.instances, self.called))
 
     async def do(self, operation: Operation) -> None:
         await self.world.finish(operation)
@@ -80,12 +80,12 @@ class Machines:
             await root.write(path, blocks(), uid=uid, gid=uid, mode=0o640)
 
     async def content(self, path: str = "/data", ref: Ref = VICTIM) -> tuple[int, bytes]:
-        """Its owner and what it holds."""
+        """Owner and content of a file."""
         async with self.instances.files(ref) as root:
             return (await root.stat(path)).uid, b"".join([block async for block in await root.read(path)])
 
     async def store(self, content: bytes) -> None:
-        """Below the mounted root, whose writes the file system in memory does not pass on."""
+        """Below the mounted root, because the file system in memory does not propagate writes."""
         await self.world.host.files.write(self._place(VICTIM), content)
 
     async def stored(self, ref: Ref = VICTIM) -> bytes:
@@ -95,7 +95,7 @@ class Machines:
         return self.world.directory / "pools/default/volumes" / self.get(ref).id / "upper/file"
 
     async def lost(self) -> None:
-        """The record is gone when the next daemon begins."""
+        """Restart the daemon without the record."""
         await self.world.parts.close()
         await self.world.store.delete(f"/instances/default/{NAME}")
         await self.world.start()
@@ -106,7 +106,7 @@ SCENARIOS: dict[Scenario, frozenset[str]] = {}
 
 
 def covers(*names: str) -> Callable[[Scenario], Scenario]:
-    """The scenario calls these and checks their effect; ``victim`` runs."""
+    """Marks a scenario, in which ``victim`` runs, with the methods it covers."""
 
     def note(scenario: Scenario) -> Scenario:
         SCENARIOS[scenario] = frozenset(names)
@@ -134,7 +134,7 @@ def test_there_is_a_scenario_for_every_verb() -> None:
     assert frozenset().union(*SCENARIOS.values()) == verbs
 
 
-# --- life -------------------------------------------------------------------------------------------------------------
+# --- lifecycle ------------------------------------------------------------------------------------------------------
 
 
 @covers("create", "read", "get", "again", "expanded", "config")
@@ -239,7 +239,7 @@ async def is_adopted(vm: Machines) -> None:
     assert not vm.world.runtime.instances and not vm.instances.unknown()
 
 
-# --- inside -----------------------------------------------------------------------------------------------------------
+# --- inside ---------------------------------------------------------------------------------------------------------
 
 
 @covers("state", "states")
@@ -305,7 +305,7 @@ async def has_files_with_the_same_owners_whether_it_runs_or_not(vm: Machines) ->
     assert await vm.content("/later") == (8, b"while it is stopped")
 
 
-# --- snapshots and copies ---------------------------------------------------------------------------------------------
+# --- snapshots and copies -------------------------------------------------------------------------------------------
 
 
 @covers("snapshots.create", "snapshots.restore", "snapshots.get", "snapshots.of", "snapshots.of_all", "snapshots.size")
@@ -371,17 +371,17 @@ async def test_a_virtual_machine(scenario: Scenario, vm: Machines) -> None:
     assert not await differences(vm.world)
 
 
-# --- the verbs of the containers' tests, and devices ------------------------------------------------------------------
+# --- the verbs of the containers' tests, and devices ----------------------------------------------------------------
 
 TAKEN = frozenset({"nat", "eth6"})
-"""Devices that need nothing of the guest but a tap."""
+"""Devices that need only a tap of the guest."""
 _OF_CONTAINERS = frozenset({"plug", "unplug", "replug", "start-plugged", "stop-plugged"})
 
 
 @pytest.mark.parametrize(
     "verb", [verb for verb in VERBS if verb.name not in _OF_CONTAINERS], ids=lambda verb: verb.name
 )
-async def test_what_containers_do_virtual_machines_do(verb: Verb, vm: Machines) -> None:
+async def test_virtual_machines_support_the_verbs_of_containers(verb: Verb, vm: Machines) -> None:
     await verb.prepare(vm.world)
     await verb.act(vm.world)
     assert verb.done(vm.world) and not await differences(vm.world)

@@ -14,7 +14,7 @@ DEPTH = 3000
 
 
 def _deep(path: Path) -> None:
-    """A tree that is deeper than Python recurses, and than a path is long."""
+    """A tree that is deeper than Python's recursion limit and the longest path."""
     path.mkdir(parents=True)
     here = os.open(path, os.O_DIRECTORY)
     for _ in range(DEPTH):
@@ -29,7 +29,7 @@ def test_that_needs_a_directory(tmp_path: Path) -> None:
     assert tmp_path.is_dir()
 
 
-def test_what_a_killed_run_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTEST_DEBUG_TEMPROOT", str(tmp_path))
     ended = subprocess.Popen(["true"])
     ended.wait()
@@ -53,7 +53,7 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path, monkeypatch: pytest.M
         subprocess.run(["rm", "-rf", str(garbage), str(killed)], check=True)
 
 
-def test_claims_of_daemons_that_tests_began_are_given_up(tmp_path: Path) -> None:
+def test_claims_of_test_daemons_are_released(tmp_path: Path) -> None:
     tags = tmp_path / "tags"
     tags.mkdir()
     (tags / "isola-0001").symlink_to(tmp_path / "tests" / "pytest-0" / "state")
@@ -65,7 +65,7 @@ def test_claims_of_daemons_that_tests_began_are_given_up(tmp_path: Path) -> None
     assert not tags.exists()
 
 
-def test_claims_of_a_run_beside_this_one_stay(tmp_path: Path) -> None:
+def test_claims_of_a_concurrent_run_stay(tmp_path: Path) -> None:
     tags, root = tmp_path / "tags", tmp_path / "tests"
     tags.mkdir()
     for number, user in ((1, os.getppid()), (2, os.getpid())):

@@ -23,7 +23,7 @@ COUNT = 30
 
 
 class Burden:
-    """Stands for the memory that a command's work uses."""
+    """Represents the memory used by a command."""
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ async def test_an_operation_that_has_ended_keeps_nothing_of_its_work(operations:
         gc.enable()
 
 
-async def test_operations_that_are_forgotten_are_gone_at_once(operations: Operations) -> None:
+async def test_dropped_operations_are_freed_at_once(operations: Operations) -> None:
     remembered: weakref.WeakSet[Operation] = weakref.WeakSet()
     for _ in range(300):
         operation = operations.start("Execute", lambda _: asyncio.sleep(0))
@@ -97,7 +97,7 @@ async def test_operations_that_are_forgotten_are_gone_at_once(operations: Operat
 
 
 def tracebacks() -> int:
-    """How many there are, those of tests that failed earlier included."""
+    """Number of tracebacks, including those of earlier failed tests."""
     return sum(isinstance(found, TracebackType) for found in gc.get_objects())
 
 

@@ -46,7 +46,7 @@ def test_a_chosen_subnet_overlaps_nothing(avoid: list[IPv4Network], seed: int) -
     assert not any(own.network.overlaps(other) for other in avoid)
 
 
-def test_where_one_private_range_is_routed_the_next_is_used() -> None:
+def test_if_a_private_range_is_routed_the_next_is_used() -> None:
     assert str(choose_ipv4(subnets(["10.0.0.0/8"]), 0)) == "172.16.0.1/24"
     assert str(choose_ipv4(subnets(["10.0.0.0/8", "172.16.0.0/12"]), 5)) == "192.168.5.1/24"
     with pytest.raises(Conflict, match=r"ipv4\.address"):
@@ -79,14 +79,14 @@ def test_every_address_is_given_once_and_then_none() -> None:
     assert pool.choose(mac(300), None, None, 0)[0] == given_out[7][0]
 
 
-def test_a_nic_that_asks_again_keeps_its_addresses() -> None:
+def test_a_second_request_of_a_nic_returns_the_same_addresses() -> None:
     pool = AddressPool(PLAN)
     first = pool.choose(mac(1), None, None, 0)
     assert pool.choose(mac(1).upper(), None, None, 0) == first
     assert pool.choose(mac(1), first[0], first[1], 0) == first
 
 
-def test_wanted_addresses_are_given_or_refused_by_name() -> None:
+def test_requested_addresses_are_granted_or_refused() -> None:
     pool = AddressPool(PLAN)
     assert pool.choose(mac(1), "10.1.2.77", "fd42::77", 0) == ("10.1.2.77", "fd42::77")
     with pytest.raises(AlreadyExists, match=r"10\.1\.2\.77"):
@@ -116,7 +116,7 @@ def test_wanted_addresses_are_given_or_refused_by_name() -> None:
     assert pool.choose(mac(2), "10.1.2.77", None, 0)[0] == "10.1.2.77"
 
 
-def test_refreshing_forgets_who_is_gone_and_keeps_who_is_new() -> None:
+def test_refreshing_drops_removed_nics_and_keeps_new_ones() -> None:
     pool = AddressPool(PLAN)
     pool.choose(mac(1), "10.1.2.11", None, 0)
     pool.choose(mac(2), "10.1.2.12", None, 1000)
@@ -127,13 +127,13 @@ def test_refreshing_forgets_who_is_gone_and_keeps_who_is_new() -> None:
             pool.choose(mac(5), taken, None, 1001)
 
 
-def test_what_is_leased_to_strangers_is_chosen_last() -> None:
+def test_addresses_leased_to_unknown_clients_are_chosen_last() -> None:
     first = int(IPv4Interface("10.1.2.2").ip)
     pool = AddressPool(AddressPlan(IPv4Interface("10.1.2.1/24"), ((first, first + 3),)))
     leased = {"10.1.2.2": mac(91), "10.1.2.3": mac(92), "10.1.2.4": mac(93)}
     assert pool.choose(mac(1), None, None, 0, leased)[0] == "10.1.2.5"
     rest = {pool.choose(mac(number), None, None, 0, leased)[0] for number in (2, 3, 4)}
-    assert rest == set(leased), "who takes all leases for himself keeps no instance from its address"
+    assert rest == set(leased), "a client that takes all leases does not prevent an instance from getting an address"
     with pytest.raises(Conflict, match="larger subnet"):
         pool.choose(mac(5), None, None, 0, leased)
 
@@ -155,7 +155,7 @@ def test_stateful_ipv6_addresses_do_not_meet() -> None:
 
 
 @given(st.lists(st.integers(0, 400), max_size=60))
-def test_choosing_takes_as_few_looks_with_many_nics(numbers: list[int]) -> None:
+def test_choosing_an_address_is_as_fast_with_many_nics(numbers: list[int]) -> None:
     pool = AddressPool(
         AddressPlan(
             IPv4Interface("10.0.0.1/16"), ((int(IPv4Interface("10.0.0.1").ip), int(IPv4Interface("10.0.255.254").ip)),)
@@ -168,7 +168,7 @@ def test_choosing_takes_as_few_looks_with_many_nics(numbers: list[int]) -> None:
         assert pool.cursor - before <= (2 if fresh else 0)
 
 
-def test_a_plan_knows_what_it_holds() -> None:
+def test_a_plan_contains_its_addresses() -> None:
     assert PLAN.gateways() == ("10.1.2.1", "fd42::1")
     assert PLAN.holds(nic(1, "10.1.2.9", "fd42::9")) and PLAN.holds(nic(1, None))
     assert not PLAN.holds(nic(1, "10.1.3.9")) and not AddressPlan().holds(nic(1, "10.1.2.9"))

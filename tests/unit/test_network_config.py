@@ -81,7 +81,7 @@ def test_wrong_values_name_key_and_remedy(key: str, value: str) -> None:
     st.sampled_from([row.key for row in SETTINGS if not row.key.endswith("*") and row.key != "raw.dnsmasq"]),
     st.text(max_size=40),
 )
-def test_no_value_breaks_out_of_its_line(key: str, value: str) -> None:
+def test_values_cannot_contain_line_breaks(key: str, value: str) -> None:
     try:
         config = BridgeConfig.read(filled({"ipv4.address": "10.1.2.1/24", "ipv6.address": "fd42::1/64"} | {key: value}))
     except InvalidInput:
@@ -91,7 +91,7 @@ def test_no_value_breaks_out_of_its_line(key: str, value: str) -> None:
     assert abs(len(lines) - plain) <= 12 and not any(line.startswith("user=") and line != "user=root" for line in lines)
 
 
-def test_what_is_not_said_is_chosen() -> None:
+def test_missing_values_are_chosen() -> None:
     config = filled({})
     assert set(config) == {"ipv4.address", "ipv4.nat", "ipv6.address", "ipv6.nat", "volatile.bridge.hwaddr"}
     assert config["ipv4.nat"] == config["ipv6.nat"] == "true"
@@ -100,13 +100,13 @@ def test_what_is_not_said_is_chosen() -> None:
     assert filled({"ipv4.address": "none"})["ipv4.address"] == "none"
 
 
-def test_what_was_said_stays() -> None:
+def test_given_values_are_kept() -> None:
     config = filled({"ipv4.address": "192.168.7.1/24", "ipv6.address": "none", "user.note": "mine", "bridge.mtu": ""})
     assert "ipv4.nat" not in config and "bridge.mtu" not in config
     assert config["ipv4.address"] == "192.168.7.1/24" and config["user.note"] == "mine"
 
 
-def test_an_update_keeps_what_was_chosen() -> None:
+def test_an_update_keeps_chosen_values() -> None:
     before = filled({})
     assert complete({}, before, others=(), routed=(), seed=99, has_ipv6=True) == before
     assert complete(before, before, others=(), routed=(), seed=99, has_ipv6=True) == before
@@ -140,9 +140,9 @@ def test_addresses_of_the_host_are_kept() -> None:
         assert caught.value.field == "config.ipv4.address"
     with pytest.raises(InvalidInput, match="overlaps that of link"):
         choose("fd42::1/64", "fd42::7/48")
-    assert choose("10.200.1.1/24", "10.5.6.7/8") == "10.200.1.1/24", "a part of the LAN that was set aside"
+    assert choose("10.200.1.1/24", "10.5.6.7/8") == "10.200.1.1/24", "a reserved part of the LAN"
     same = {"ipv4.address": "192.168.1.1/24"}
-    assert choose("192.168.1.1/24", "192.168.1.5/24", previous=same) == "192.168.1.1/24", "it is so already"
+    assert choose("192.168.1.1/24", "192.168.1.5/24", previous=same) == "192.168.1.1/24", "it is the present value"
 
 
 def test_ranges_must_lie_in_a_subnet() -> None:
@@ -161,7 +161,7 @@ def test_unknown_clients_get_the_end_of_the_subnet() -> None:
     assert BridgeConfig.read({"ipv4.address": "10.1.2.1/30"}).plan().spans
 
 
-def test_dnsmasq_is_told_what_a_plain_network_needs() -> None:
+def test_configuration_of_dnsmasq_for_a_default_network() -> None:
     lines = written()
     for line in (
         "interface=br0", "bind-dynamic", "except-interface=lo", "no-hosts", "user=dnsmasq", "enable-ra",
@@ -172,7 +172,7 @@ def test_dnsmasq_is_told_what_a_plain_network_needs() -> None:
         assert line in lines, line
 
 
-def test_dnsmasq_is_told_what_other_networks_need() -> None:
+def test_configuration_of_dnsmasq_for_other_networks() -> None:
     stateful = written(ipv6_dhcp_stateful="true")
     assert "dhcp-range=fd42::2,fd42::ffff:ffff:ffff:ffff,64,1h" in stateful
     assert not any("constructor" in line for line in stateful) and "enable-ra" in stateful
@@ -202,7 +202,7 @@ def test_a_nic_has_a_line_for_dhcp_and_lines_for_names() -> None:
     assert dnsmasq.names(nic(ipv4=None, ipv6=None), "isola") == ""
 
 
-def test_leases_are_read_and_what_is_over_or_none_is_passed_over() -> None:
+def test_leases_are_read_and_expired_or_invalid_ones_ignored() -> None:
     text = (
         "1600000000 0a:69:73:00:00:01 10.1.2.9 web1 01:0a\n"
         "1700000000 0a:69:73:00:00:02 10.1.2.230 laptop 01:0a\n"
@@ -223,7 +223,7 @@ def test_leases_are_read_and_what_is_over_or_none_is_passed_over() -> None:
     assert leases.server_duid("duid ") == leases.server_duid("duid") == b"", "read while it was being written"
 
 
-def test_a_half_written_lease_file_is_noticed() -> None:
+def test_a_partly_written_lease_file_is_noticed() -> None:
     ipv4, duid = "0 0a:69:73:00:00:03 10.1.2.231 * *\n", "duid 00:01\n"
     assert leases.is_whole("", "") and leases.is_whole(ipv4, "") and leases.is_whole(ipv4 + duid, ipv4 + duid)
     for text, before in (("", ipv4), (ipv4[:-5], ""), (ipv4, ipv4 + duid), ("", duid)):
@@ -231,7 +231,7 @@ def test_a_half_written_lease_file_is_noticed() -> None:
 
 
 @given(st.text(max_size=200))
-def test_no_lease_file_breaks_the_reader(text: str) -> None:
+def test_any_lease_file_can_be_read(text: str) -> None:
     for held in leases.read(f"{text}\n0 {text} 10.1.2.9 {text} {text}\n0 {text} fd42::9 * {text}\n", 0):
         message = b""
         if held.mac:
@@ -260,7 +260,7 @@ def forwarded(**config: str) -> list[str]:
     return [line.strip() for line in chain.partition("}")[0].splitlines()[1:]]
 
 
-def test_only_the_subnet_speaks_through_the_host() -> None:
+def test_only_addresses_of_the_subnet_are_forwarded() -> None:
     for nat in ("true", "false"):
         lines = forwarded(ipv4_nat=nat, ipv6_nat=nat)
         for forged in ("ipv4 ip saddr != 10.1.2.0/24 drop", "ipv6 ip6 saddr != fd42::/64 drop"):
@@ -270,7 +270,7 @@ def test_only_the_subnet_speaks_through_the_host() -> None:
     assert f"{LEAVING} meta nfproto ipv6 drop" in without_ipv6 and f"{ENTERING} meta nfproto ipv6 drop" in without_ipv6
 
 
-def test_behind_nat_comes_what_was_asked_for_or_published() -> None:
+def test_behind_nat_only_replies_and_published_ports_are_forwarded() -> None:
     for protocol in ("ipv4", "ipv6"):
         let_in = [line for line in forwarded() if line.startswith('oifname "br0"') and f" {protocol} " in line]
         assert let_in == [
@@ -295,7 +295,7 @@ def test_what_stays_on_the_bridge_is_never_dropped() -> None:
     ]
 
 
-def test_without_the_firewall_only_what_was_asked_for_is_dropped() -> None:
+def test_without_the_firewall_only_requested_filters_apply() -> None:
     off = {"ipv4_firewall": "false", "ipv6_firewall": "false"}
     assert not any("drop" in line or "accept" in line for line in forwarded(**off))
     assert f"{LEAVING} meta nfproto ipv4 drop" in forwarded(**off, ipv4_routing="false")

@@ -16,7 +16,7 @@ from isola.testing.processes import Call, FakeProcess, FakeProcesses
 
 
 class Dnsmasq:
-    """A program that leaves a process behind and writes its number to the pid file, as dnsmasq does."""
+    """A program that daemonizes and writes its PID to a file, as dnsmasq does."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -45,7 +45,7 @@ class Dnsmasq:
 
     @property
     def servers(self) -> list[FakeProcess]:
-        """Those that run in the background."""
+        """Running dnsmasq processes."""
         return [process for process in self.processes.running if process.call.argv[0] == "dnsmasq"]
 
 
@@ -55,7 +55,7 @@ def dnsmasq(tmp_path: Path) -> Dnsmasq:
 
 
 async def settle() -> None:
-    """Let everything that is due happen; files are read in threads."""
+    """Let all pending tasks run; files are read in threads."""
     for _ in range(20):
         await asyncio.sleep(0.005)
 
@@ -99,7 +99,7 @@ async def test_a_changed_configuration_means_a_new_one(dnsmasq: Dnsmasq) -> None
     await server.stop()
 
 
-async def test_one_that_dies_again_and_again_is_started_again_and_again(dnsmasq: Dnsmasq) -> None:
+async def test_a_dying_dnsmasq_is_restarted_each_time(dnsmasq: Dnsmasq) -> None:
     server = dnsmasq.nameserver()
     await server.ensure("one")
     for _ in range(4):
@@ -112,7 +112,7 @@ async def test_one_that_dies_again_and_again_is_started_again_and_again(dnsmasq:
     await server.stop()
 
 
-async def test_a_stranger_with_its_number_is_left_alone(dnsmasq: Dnsmasq) -> None:
+async def test_another_process_with_its_pid_is_left_alone(dnsmasq: Dnsmasq) -> None:
     other = dnsmasq.processes.add("postgres", "--conf-file=/elsewhere")
     (dnsmasq.directory / "dnsmasq.pid").write_text(str(other.ref.pid))
     server = dnsmasq.nameserver()
@@ -123,7 +123,7 @@ async def test_a_stranger_with_its_number_is_left_alone(dnsmasq: Dnsmasq) -> Non
     assert other.running and other.received == []
 
 
-async def test_junk_in_the_file_is_nobody(dnsmasq: Dnsmasq) -> None:
+async def test_an_invalid_pid_file_is_ignored(dnsmasq: Dnsmasq) -> None:
     (dnsmasq.directory / "dnsmasq.pid").write_text("x" * 99)
     server = dnsmasq.nameserver()
     await server.ensure("one")
@@ -131,7 +131,7 @@ async def test_junk_in_the_file_is_nobody(dnsmasq: Dnsmasq) -> None:
     await server.stop()
 
 
-async def test_one_that_does_not_start_says_why(dnsmasq: Dnsmasq) -> None:
+async def test_a_failed_start_of_dnsmasq_has_a_reason(dnsmasq: Dnsmasq) -> None:
     dnsmasq.broken = 1
     server = dnsmasq.nameserver()
     with pytest.raises(HostFailure, match="Cannot start dnsmasq for network 'lab': dnsmasq: bad option at line 3"):
@@ -141,7 +141,7 @@ async def test_one_that_does_not_start_says_why(dnsmasq: Dnsmasq) -> None:
     await server.stop()
 
 
-async def test_a_host_without_inotify_instances_is_told_what_to_raise(dnsmasq: Dnsmasq) -> None:
+async def test_exhausted_inotify_instances_have_a_remedy(dnsmasq: Dnsmasq) -> None:
     dnsmasq.broken, dnsmasq.stderr = 1, b"\ndnsmasq: failed to create inotify: Too many open files\n"
     with pytest.raises(HostFailure) as caught:
         await dnsmasq.nameserver().ensure("one")
@@ -151,13 +151,13 @@ async def test_a_host_without_inotify_instances_is_told_what_to_raise(dnsmasq: D
     assert caught.value.code == "host_failure"
 
 
-async def test_one_that_ends_at_once_is_an_error(dnsmasq: Dnsmasq) -> None:
+async def test_a_dnsmasq_that_ends_at_once_is_an_error(dnsmasq: Dnsmasq) -> None:
     dnsmasq.forgets_its_file = True
     with pytest.raises(HostFailure, match="ended at once"):
         await dnsmasq.nameserver().ensure("one")
 
 
-async def test_wishes_to_reload_become_one(dnsmasq: Dnsmasq) -> None:
+async def test_reload_requests_are_merged(dnsmasq: Dnsmasq) -> None:
     server = dnsmasq.nameserver()
     await server.ensure("one")
     (process,) = dnsmasq.servers
@@ -176,7 +176,7 @@ async def test_wishes_to_reload_become_one(dnsmasq: Dnsmasq) -> None:
     assert process.received == [signal.SIGHUP, signal.SIGHUP, signal.SIGTERM]
 
 
-async def test_one_that_does_not_end_is_killed(dnsmasq: Dnsmasq) -> None:
+async def test_a_dnsmasq_that_does_not_end_is_killed(dnsmasq: Dnsmasq) -> None:
     server = dnsmasq.nameserver()
     await server.ensure("one")
     (process,) = dnsmasq.servers
@@ -185,7 +185,7 @@ async def test_one_that_does_not_end_is_killed(dnsmasq: Dnsmasq) -> None:
     assert process.received == [signal.SIGTERM, signal.SIGKILL] and dnsmasq.servers == []
 
 
-async def test_one_cancelled_half_way_is_not_lost(dnsmasq: Dnsmasq) -> None:
+async def test_a_dnsmasq_of_a_cancelled_start_is_not_lost(dnsmasq: Dnsmasq) -> None:
     server = dnsmasq.nameserver()
     dnsmasq.may_start.clear()
     starting = asyncio.ensure_future(server.ensure("one"))

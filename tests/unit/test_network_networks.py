@@ -30,7 +30,7 @@ Work = Callable[[Networks, Operation], Awaitable[object]]
 
 
 class Away(FakeNetwork):
-    """A driver that does not work here."""
+    """An unavailable driver."""
 
     @classmethod
     async def probe(cls, host: Host) -> Probe:
@@ -39,7 +39,7 @@ class Away(FakeNetwork):
 
 @dataclass
 class Breaker:
-    """Fails, cancels or stops for good at the N-th point."""
+    """Fails, cancels or kills at the N-th point."""
 
     number: int
     action: str
@@ -61,7 +61,7 @@ class Breaker:
 
 @dataclass
 class House:
-    """What outlives a daemon: host, store, directory, and the NICs of instances."""
+    """Objects that outlive a daemon: host, store, directory, and the NICs of instances."""
 
     directory: Path
     host: Host = field(default_factory=fake_network_host)
@@ -72,7 +72,7 @@ class House:
         self.store = FakeStore(self.host.clock)
 
     async def daemon(self, drivers: dict[str, type[NetworkDriver]] | None = None, names: HostNames = NAMES) -> Networks:
-        """One more daemon, open."""
+        """Start another daemon."""
         records = Scoped(self.store, "network", "/networks/", record_codec(Network))
         await records.load()
         intents = Intents(self.store)
@@ -93,12 +93,12 @@ class House:
         return networks
 
     async def act(self, networks: Networks, work: Work, breaker: Breaker | None = None) -> None:
-        """Do it as an operation."""
+        """Run it as an operation."""
         operations = new_operations(self.host, breaker)
         await operations.finish(operations.start("test", lambda op: work(networks, op)))
 
     async def picture(self, networks: Networks) -> tuple[list[tuple[str, bool, str]], object]:
-        """Records, and the host."""
+        """A snapshot of the records and the host."""
         links = [view for view in await self.host.links.all() if view.kind != "physical"]
         host = (sorted((v.name, v.state.addresses, v.state.mtu) for v in links), await self.host.firewall.tables())
         files = await self.host.files.names(self.directory / "networks")
@@ -122,7 +122,7 @@ async def make(networks: Networks, op: Operation) -> object:
     return await networks.create(op, Network("lab", description="mine"))
 
 
-async def test_a_network_is_made_changed_renamed_and_removed(house: House) -> None:
+async def test_a_network_is_created_changed_renamed_and_deleted(house: House) -> None:
     networks = await house.daemon()
     empty = await house.picture(networks)
     await house.act(networks, make)
@@ -142,7 +142,7 @@ async def test_a_network_is_made_changed_renamed_and_removed(house: House) -> No
     assert await house.picture(networks) == empty
 
 
-async def test_wrong_wishes_are_refused_and_leave_nothing(house: House) -> None:
+async def test_invalid_requests_are_refused_without_effect(house: House) -> None:
     networks = await house.daemon()
     await house.act(networks, make)
     await house.host.links.create_bridge(Bridge("docker0", ("172.17.0.1/16",)))
@@ -180,7 +180,7 @@ async def test_wrong_wishes_are_refused_and_leave_nothing(house: House) -> None:
     assert await house.picture(networks) == before
 
 
-async def test_what_is_in_use_stays(house: House) -> None:
+async def test_used_networks_are_not_deleted(house: House) -> None:
     networks = await house.daemon()
     await house.act(networks, make)
     ipv4, ipv6 = await networks.allocate(Ref.default("lab"), "0a:69:73:00:00:01")
@@ -203,7 +203,7 @@ async def test_what_is_in_use_stays(house: House) -> None:
     ]  # fmt: skip
 
 
-async def test_networks_made_at_once_do_not_meet(house: House) -> None:
+async def test_concurrently_created_networks_do_not_overlap(house: House) -> None:
     networks = await house.daemon()
     await asyncio.gather(*(house.act(networks, lambda n, op, i=i: n.create(op, Network(f"lab{i}"))) for i in range(5)))  # type: ignore[misc]
     assert len({network.config["ipv4.address"] for network in networks}) == 5
@@ -213,7 +213,7 @@ async def test_networks_made_at_once_do_not_meet(house: House) -> None:
     assert networks.get(Ref.default("same")).ready
 
 
-async def test_addresses_are_chosen_kept_and_given_back(house: House) -> None:
+async def test_addresses_are_chosen_kept_and_released(house: House) -> None:
     networks = await house.daemon()
     await house.act(networks, lambda n, op: n.create(op, Network("lab", config={"ipv4.address": "10.7.7.1/29"})))
     first = await networks.allocate(Ref.default("lab"), "0a:69:73:00:00:01")
@@ -231,7 +231,7 @@ async def test_addresses_are_chosen_kept_and_given_back(house: House) -> None:
         await later.allocate(Ref.default("absent"), "0a:69:73:00:00:03")
 
 
-async def test_addresses_of_those_who_left_without_telling_come_back(house: House) -> None:
+async def test_addresses_of_lost_nics_are_released(house: House) -> None:
     networks = await house.daemon()
     await house.act(networks, lambda n, op: n.create(op, Network("lab", config={"ipv4.address": "10.7.7.1/29"})))
     for number in range(5):
@@ -259,7 +259,7 @@ async def test_a_leased_address_is_chosen_by_no_daemon(house: House) -> None:
     assert len([lease for lease in await later.leases(Ref.default("lab")) if lease.address == "10.7.7.3"]) == 1
 
 
-async def test_the_next_daemon_finds_all_as_it_was(house: House) -> None:
+async def test_the_next_daemon_adopts_the_networks(house: House) -> None:
     networks = await house.daemon()
     await house.act(networks, make)
     ipv4, ipv6 = await networks.allocate(Ref.default("lab"), "0a:69:73:00:00:01")
@@ -282,7 +282,7 @@ async def test_the_next_daemon_finds_all_as_it_was(house: House) -> None:
     assert await house.host.links.names() == tuple(sorted(left)) and later.get(Ref.default("lab")).ready
 
 
-async def test_a_network_whose_record_is_lost_is_left_alone_and_can_be_taken_in(house: House) -> None:
+async def test_a_network_without_a_record_is_kept_and_can_be_adopted(house: House) -> None:
     networks = await house.daemon()
     await house.act(networks, make)
     network = networks.get(Ref.default("lab"))
@@ -306,7 +306,7 @@ async def test_a_network_whose_record_is_lost_is_left_alone_and_can_be_taken_in(
     assert await last.unknown() == {} and not await house.host.links.exists("lab")
 
 
-async def test_a_network_that_does_not_come_up_keeps_nothing_else_down(house: House) -> None:
+async def test_a_failing_network_does_not_affect_others(house: House) -> None:
     networks = await house.daemon()
     await house.act(networks, make)
     await house.act(networks, lambda n, op: n.create(op, Network("zoo")))
@@ -324,7 +324,7 @@ async def test_a_network_that_does_not_come_up_keeps_nothing_else_down(house: Ho
     )
 
 
-async def test_links_of_the_host_are_listed_beside(house: House) -> None:
+async def test_links_of_the_host_are_listed_too(house: House) -> None:
     networks = await house.daemon()
     await house.act(networks, make)
     await house.host.links.create_bridge(Bridge("docker0"))
@@ -358,7 +358,7 @@ VERBS: dict[str, Work] = {
 
 @pytest.mark.parametrize("action", ["fail", "cancel", "vanish"])
 @pytest.mark.parametrize("verb", list(VERBS))
-async def test_every_step_can_break(tmp_path: Path, verb: str, action: str) -> None:
+async def test_every_step_can_fail(tmp_path: Path, verb: str, action: str) -> None:
     for number in range(100):
         house = House(tmp_path / f"{number}")
         networks = await house.daemon()
@@ -383,7 +383,7 @@ async def test_every_step_can_break(tmp_path: Path, verb: str, action: str) -> N
 
 
 async def _whole(directory: Path, verb: str) -> object:
-    """The picture after the verb has worked."""
+    """The snapshot after the verb has succeeded."""
     house = House(directory)
     networks = await house.daemon()
     await house.act(networks, make)
@@ -391,7 +391,7 @@ async def _whole(directory: Path, verb: str) -> object:
     return await house.picture(networks)
 
 
-async def test_a_failed_delete_is_finished_by_the_next_try(house: House) -> None:
+async def test_a_failed_deletion_is_completed_by_the_next_one(house: House) -> None:
     networks = await house.daemon()
     empty = await house.picture(networks)
     await house.act(networks, make)

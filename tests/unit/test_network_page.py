@@ -13,12 +13,12 @@ PAGE = Path(__file__).parents[2] / "docs/reference/network/bridge.md"
 
 
 @pytest.mark.parametrize("row", list(SETTINGS), ids=lambda row: row.key)
-def test_every_key_has_its_line(row: Setting) -> None:
+def test_every_key_has_a_row(row: Setting) -> None:
     default = "" if row.default is None else f"`{row.default}`"
     assert f"| `{row.key}` | {default} | {row.help} |" in PAGE.read_text().splitlines()
 
 
-def test_no_line_names_a_key_that_is_gone() -> None:
+def test_every_row_has_a_key() -> None:
     _, _, table = PAGE.read_text().partition("## Configuration")
     named = [line.split("`")[1] for line in table.splitlines() if line.startswith("| `")]
     assert named == [row.key for row in SETTINGS]

@@ -94,7 +94,7 @@ def test_a_docker_manifest_is_read_like_one_of_oci() -> None:
     assert (image.manifest, image.fingerprint) == (digest("m"), digest("m")[7:])
 
 
-def test_a_document_that_does_not_say_what_it_is_is_known_by_its_fields() -> None:
+def test_a_document_without_a_media_type_is_identified_by_its_fields() -> None:
     assert isinstance(read({key: value for key, value in manifest().items() if key != "mediaType"}), Manifest)
     assert isinstance(read({key: value for key, value in index().items() if key != "mediaType"}), Index)
 
@@ -125,13 +125,13 @@ def test_a_document_that_does_not_say_what_it_is_is_known_by_its_fields() -> Non
         {"schemaVersion": 2, "manifests": [{"digest": digest("x")}] * 1001},
     ],
 )
-def test_what_makes_no_sense_is_refused(document: object) -> None:
+def test_invalid_manifests_are_refused(document: object) -> None:
     with pytest.raises((InvalidInput, Unsupported)):
         read(document)
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[" * 100_000, b"\xff", b"{" * 5])
-def test_what_is_no_json_is_refused(data: bytes) -> None:
+def test_invalid_json_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidInput):
         read_document(data)
     with pytest.raises(TooLarge):
@@ -146,14 +146,14 @@ def test_a_document_announced_as_another_is_refused() -> None:
 @pytest.mark.parametrize(
     "layer", ["+encrypted", "nondistributable", f"{DOCKER}.image.rootfs.foreign.diff.tar.gzip", ""]
 )
-def test_layers_that_cannot_be_unpacked_are_said(layer: str) -> None:
+def test_layers_that_cannot_be_unpacked_are_refused(layer: str) -> None:
     found = read(manifest(layers=[described("x", layer)]))
     assert isinstance(found, Manifest)
     with pytest.raises(Unsupported, match="cannot be unpacked"):
         check_image(found)
 
 
-def test_an_artifact_is_no_image() -> None:
+def test_an_artifact_is_not_an_image() -> None:
     found = read(manifest(config=described("x", f"{OCI}.empty.v1+json")))
     assert isinstance(found, Manifest)
     with pytest.raises(Unsupported, match="not an image"):
@@ -183,7 +183,7 @@ def test_the_best_platform_is_chosen(here: str, offered: list[tuple[str, str]], 
     assert (picked["architecture"], picked.get("variant", "")) == chosen
 
 
-def test_without_a_platform_that_fits_it_is_said_which_there_are() -> None:
+def test_without_a_matching_platform_the_error_lists_those_available() -> None:
     found = read(index(ATTESTED, platform("arm64", "v8"), platform("amd64", "v3")))
     assert isinstance(found, Index)
     with pytest.raises(Unsupported) as refused:
@@ -191,7 +191,7 @@ def test_without_a_platform_that_fits_it_is_said_which_there_are() -> None:
     assert refused.value.evidence == "it is available for linux/amd64/v3, linux/arm64/v8"
 
 
-def test_a_single_manifest_without_a_platform_is_taken() -> None:
+def test_a_single_manifest_without_a_platform_is_chosen() -> None:
     found = read(index(ATTESTED, described("only", f"{OCI}.manifest.v1+json")))
     assert isinstance(found, Index)
     assert choose(found, "s390x").digest == digest("only")
@@ -200,7 +200,7 @@ def test_a_single_manifest_without_a_platform_is_taken() -> None:
 # --- configurations ---------------------------------------------------------------------------------------------
 
 
-def test_everything_that_a_configuration_says_is_read() -> None:
+def test_all_fields_of_a_configuration_are_read() -> None:
     found = read_config(
         config(
             {
@@ -227,7 +227,7 @@ def test_everything_that_a_configuration_says_is_read() -> None:
     assert not run.system
 
 
-def test_what_is_not_said_has_its_usual_value() -> None:
+def test_missing_fields_have_defaults() -> None:
     run = read_config(config({"Cmd": None, "Env": None, "Volumes": None, "Entrypoint": [""]}, created=None)).run
     assert (run.command, run.user, run.cwd, run.stop_signal, run.health_check) == ((), "0", "/", "SIGTERM", None)
     assert read_config(config({"Healthcheck": {"Test": ["NONE"]}})).run.health_check == HealthCheck(disabled=True)
@@ -278,7 +278,7 @@ def test_a_hostile_configuration_is_refused_by_field(run: dict[str, object]) -> 
         {"rootfs": {"type": "layers", "diff_ids": [digest("x")] * 501}},
     ],
 )
-def test_a_configuration_of_another_world_is_refused(more: dict[str, Any]) -> None:
+def test_a_configuration_of_another_system_is_refused(more: dict[str, Any]) -> None:
     with pytest.raises((InvalidInput, Unsupported)):
         read_config(config(**more))
 
@@ -290,7 +290,7 @@ def test_manifest_and_configuration_must_agree() -> None:
         oci_image(Descriptor("", digest("m"), 1), found, read_config(config()), now=NOW)
 
 
-# --- what an image needs ----------------------------------------------------------------------------------------
+# --- blobs of an image ----------------------------------------------------------------------------------------------
 
 
 class Blobs(dict[str, bytes]):
@@ -311,7 +311,7 @@ def naming(name: str, media_type: str) -> dict[str, object]:
     return {"mediaType": media_type, "digest": name, "size": 1}
 
 
-async def test_everything_that_an_index_leads_to_is_needed() -> None:
+async def test_all_blobs_that_an_index_refers_to_are_needed() -> None:
     blobs = Blobs()
     image = blobs.put(manifest(2))
     attested = blobs.put(manifest(config=described("c2", "x"), layers=[described("sbom", "in-toto")]))
@@ -329,7 +329,7 @@ async def test_everything_that_an_index_leads_to_is_needed() -> None:
     assert await closure(blobs.read, [image]) == {image, digest("config"), digest("layer0"), digest("layer1")}
 
 
-async def test_damaged_documents_and_endless_ones_lead_nowhere() -> None:
+async def test_damaged_and_endless_documents_are_not_followed() -> None:
     blobs = Blobs()
     blobs[digest("damaged")] = b"{"
     assert await closure(blobs.read, [digest("damaged")]) == {digest("damaged")}
@@ -383,7 +383,7 @@ async def test_records_of_the_earlier_version_are_moved_to_their_manifests() -> 
 
 
 async def of_an_index(intake: Intake, library: ImageLibrary) -> tuple[Image, set[str]]:
-    """An image that was picked from an index, with its attestation, and all blobs of it."""
+    """An image chosen from an index, with its attestation and all its blobs."""
     layer = await intake.put_bytes(unified(), "tar")
     described_config = await intake.put_bytes(config(), f"{OCI}.config.v1+json")
     layers = [naming(layer.digest, f"{OCI}.layer.v1.tar+gzip")]

@@ -30,7 +30,7 @@ def operations() -> Operations:
 
 
 class Host:
-    """Things that are there, and the order in which they came and went."""
+    """Existing objects, and the order of creations and deletions."""
 
     def __init__(self) -> None:
         self.there: list[str] = []
@@ -54,7 +54,7 @@ async def effect(op: Operation, host: Host, name: str) -> None:
     await op.effect(f"make {name}", lambda: host.make(name), look=lambda: host.has(name), undo=lambda: host.drop(name))
 
 
-async def test_success_keeps_what_was_made_and_says_so(operations: Operations) -> None:
+async def test_success_keeps_the_effects(operations: Operations) -> None:
     host = Host()
 
     async def work(op: Operation) -> None:
@@ -92,7 +92,7 @@ async def test_failure_undoes_in_reverse_and_keeps_the_first_error(operations: O
     )
 
 
-async def test_what_has_run_out_is_told_as_such_not_as_an_error_of_ours(operations: Operations) -> None:
+async def test_exhausted_resources_are_not_internal_errors(operations: Operations) -> None:
     async def work(op: Operation) -> None:
         raise OSError(errno.EMFILE, "Too many open files")
 
@@ -102,7 +102,7 @@ async def test_what_has_run_out_is_told_as_such_not_as_an_error_of_ours(operatio
     assert "no file descriptors left" in operation.view().error and operation.error.remedy
 
 
-async def test_an_effect_that_finds_its_thing_there_touches_nothing(operations: Operations) -> None:
+async def test_an_effect_whose_object_exists_changes_nothing(operations: Operations) -> None:
     host = Host()
     await host.make("a")
     operation = operations.start("Making", lambda op: effect(op, host, "a"))
@@ -245,7 +245,7 @@ async def test_an_unexpected_error_is_a_failure_with_the_code_internal(operation
     assert operation.view().error_code == "internal"
 
 
-async def test_events_tell_every_status(operations: Operations) -> None:
+async def test_events_report_every_status(operations: Operations) -> None:
     events = operations._events
     follower = events.follow([EventKind.OPERATION])
     seen: list[object] = []
@@ -266,7 +266,7 @@ async def test_events_tell_every_status(operations: Operations) -> None:
     assert seen[0] == "Running" and seen[-1] == "Success"
 
 
-async def test_a_cancel_gets_through_between_effects_that_each_must_be_finished(operations: Operations) -> None:
+async def test_a_cancellation_takes_effect_between_shielded_effects(operations: Operations) -> None:
     host = Host()
 
     async def work(op: Operation) -> None:
@@ -321,7 +321,7 @@ async def test_a_second_cancellation_does_not_prevent_the_rollback(operations: O
     assert host.there == [] and operation.status is OperationStatus.CANCELLED
 
 
-async def test_who_waits_inside_the_daemon_is_told_of_a_cancellation_as_such(operations: Operations) -> None:
+async def test_internal_waiters_get_cancelled(operations: Operations) -> None:
     async def work(op: Operation) -> None:
         await asyncio.sleep(60)
 
@@ -342,12 +342,12 @@ async def ended(operations: Operations, number: int, size: int = 0) -> list[Oper
     return made
 
 
-async def test_ends_are_kept_for_a_time_however_many_there_are(operations: Operations) -> None:
+async def test_ended_operations_are_kept_for_a_time(operations: Operations) -> None:
     made = await ended(operations, 3000)
     assert all(operations.get(op.id) is op for op in made)
 
 
-async def test_ends_that_were_asked_for_go_first_when_they_take_too_much(operations: Operations) -> None:
+async def test_ended_operations_that_were_read_are_dropped_first(operations: Operations) -> None:
     first = await ended(operations, 4, 6 << 20)
     for operation in (first[2], first[1]):
         operations.mark_read(operation)

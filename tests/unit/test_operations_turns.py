@@ -20,7 +20,7 @@ def now() -> datetime:
 
 
 class Bench:
-    """Operations that begin and end when a test says so."""
+    """Operations whose start and end are controlled by the test."""
 
     def __init__(self) -> None:
         numbers = count(1)
@@ -73,7 +73,7 @@ async def test_the_wait_is_shown(bench: Bench) -> None:
     await bench.end("b")
 
 
-async def test_several_locks_are_taken_together_and_never_against_each_other(bench: Bench) -> None:
+async def test_several_locks_are_taken_without_deadlock(bench: Bench) -> None:
     bench.start("ab", "a", "b")
     bench.start("bc", "b", "c")
     bench.start("ca", "c", "a")
@@ -86,7 +86,7 @@ async def test_several_locks_are_taken_together_and_never_against_each_other(ben
     await bench.end("ca")
 
 
-async def test_who_waits_can_be_cancelled_and_lets_the_others_go_on(bench: Bench) -> None:
+async def test_a_waiting_operation_can_be_cancelled_without_blocking_others(bench: Bench) -> None:
     bench.start("a", "x")
     second, third = bench.start("b", "x", "y"), bench.start("c", "y")
     await settled()
@@ -98,7 +98,7 @@ async def test_who_waits_can_be_cancelled_and_lets_the_others_go_on(bench: Bench
     assert third.status is OperationStatus.SUCCESS and bench.begun == ["a", "c"]
 
 
-async def test_the_line_is_bounded(bench: Bench) -> None:
+async def test_the_queue_is_limited(bench: Bench) -> None:
     made = [bench.start(f"{number}", "x") for number in range(33)]
     with pytest.raises(Busy, match=f"0 is running.*{made[0].id}.*32 wait"):
         bench.start("more", "x")
@@ -106,7 +106,7 @@ async def test_the_line_is_bounded(bench: Bench) -> None:
     assert all(op.status is OperationStatus.CANCELLED for op in made)
 
 
-async def test_an_urgent_one_passes_those_that_wait_and_cancels_what_gives_way(bench: Bench) -> None:
+async def test_a_forced_operation_goes_first_and_cancels_others(bench: Bench) -> None:
     first = bench.start("a", "x", gives_way=True)
     await settled()
     bench.start("b", "x")
@@ -119,7 +119,7 @@ async def test_an_urgent_one_passes_those_that_wait_and_cancels_what_gives_way(b
     assert bench.begun == ["a", "c", "d", "b"]
 
 
-async def test_an_urgent_one_waits_a_while_for_what_does_not_give_way(bench: Bench) -> None:
+async def test_a_forced_operation_waits_for_those_that_cannot_be_cancelled(bench: Bench) -> None:
     first = bench.start("a", "x")
     await settled()
     bench.operations._turns.patience = 0.05
@@ -133,7 +133,7 @@ async def test_an_urgent_one_waits_a_while_for_what_does_not_give_way(bench: Ben
 
 
 async def test_a_lock_that_is_named_twice_is_taken_once(bench: Bench) -> None:
-    """As where an instance is to be refreshed from itself, or renamed to its own name, while another works on it."""
+    """For example when an instance is refreshed from itself, or renamed to its own name."""
     first = bench.start("first", "a")
     twice = bench.start("twice", "a", "a")
     last = bench.start("last", "a")

@@ -45,7 +45,7 @@ async def test_a_change_reaches_all_instances_at_once(world: World) -> None:
     assert world.on_host("web1").limits.processes == 8192 and not await differences(world)
 
 
-async def test_a_change_while_an_instance_is_made_of_it_does_not_pass_it_by(world: World) -> None:
+async def test_a_change_during_a_creation_reaches_the_new_instance(world: World) -> None:
     storage = world.parts.services.pools.driver("default")
     make = storage.create_volume
 
@@ -63,7 +63,7 @@ async def test_a_change_while_an_instance_is_made_of_it_does_not_pass_it_by(worl
     assert "hwaddr" in instance.plugged["eth0"].facts and not await differences(world)
 
 
-async def test_a_change_that_one_instance_cannot_follow_is_taken_back_from_all(world: World) -> None:
+async def test_a_change_that_fails_for_one_instance_is_reverted_for_all(world: World) -> None:
     for name in ("web1", "web2", "web3"):
         await world.create(name, start=True)
     await change(world, {"limits.processes": "50"})
@@ -112,7 +112,7 @@ async def test_an_instance_that_takes_the_profile_while_its_change_waits_gets_it
     assert not await differences(world)
 
 
-async def test_two_changes_at_once_are_one_after_the_other(world: World) -> None:
+async def test_concurrent_changes_are_made_in_order(world: World) -> None:
     await world.create("web1", start=True)
     await asyncio.gather(*(change(world, {"limits.processes": str(number)}) for number in (10, 20)))
     assert world.on_host("web1").limits.processes == 20 and not await differences(world)
@@ -129,7 +129,7 @@ async def test_two_changes_at_once_are_one_after_the_other(world: World) -> None
         ({"limits.cpu": "7-9"}, None, "invalid"),
     ],
 )
-async def test_a_wrong_change_is_refused_and_changes_nothing(
+async def test_invalid_changes_are_refused_without_effect(
     config: Config, devices: Devices | None, code: str, world: World
 ) -> None:
     await world.create("web1", start=True)
@@ -172,7 +172,7 @@ async def test_names_and_users(world: World) -> None:
     assert [profile.name for profile in profiles] == ["default"]
 
 
-async def test_what_happens_is_told(world: World) -> None:
+async def test_changes_publish_events(world: World) -> None:
     follower = world.parts.services.events.follow([EventKind.LIFECYCLE])
     profiles = world.parts.services.profiles
     await profiles.create(Profile("extra"))

@@ -35,7 +35,7 @@ async def launch(stand: Stand, name: str, memory: str) -> None:
     assert done["status"] == "Success", done
 
 
-async def test_restores_at_once_do_not_exceed_the_limit(stand: Stand) -> None:
+async def test_concurrent_restores_do_not_exceed_the_limit(stand: Stand) -> None:
     await project(stand, "limits.memory")
     for name in ("web1", "web2"):
         path = f"/1.0/instances/{name}"
@@ -55,7 +55,7 @@ async def test_restores_at_once_do_not_exceed_the_limit(stand: Stand) -> None:
 
 
 @pytest.mark.parametrize("pool", ["fast", "other"])
-async def test_volumes_moved_at_once_do_not_exceed_the_limit(stand: Stand, pool: str) -> None:
+async def test_concurrent_moves_of_volumes_do_not_exceed_the_limit(stand: Stand, pool: str) -> None:
     await project(stand, "limits.disk")
     records, volumes = stand.world.parts.records.volumes, stand.services.volumes
     for name in {"fast", pool}:

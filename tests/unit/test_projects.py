@@ -39,12 +39,12 @@ async def project(stand: Stand, name: str = "blue", **config: str) -> None:
 
 
 async def sharing(stand: Stand, name: str = "blue", **config: str) -> None:
-    """A project whose instances can be made of what the default one has."""
+    """A project that shares images and profiles with the default project."""
     await project(stand, name, features_images="false", features_profiles="false", **config)
 
 
 async def launch(stand: Stand, name: str, where: str, **wanted: Any) -> tuple[int, Any]:
-    """Status of the answer, or 400 where the operation failed, and the error."""
+    """HTTP status, or 400 if the operation failed, and the error."""
     body = {"name": name, "source": {"type": "image", "alias": "tiny"}, **wanted}
     status, answer = await stand.ask("POST", f"/1.0/instances?project={where}", body)
     if status != 202:
@@ -59,7 +59,7 @@ async def refused(stand: Stand, method: str, path: str, body: object = None) -> 
     return str(answer["error"])
 
 
-async def test_a_project_is_made_shown_changed_renamed_and_removed(stand: Stand) -> None:
+async def test_a_project_is_created_shown_changed_renamed_and_deleted(stand: Stand) -> None:
     events = stand.services.events.follow(["lifecycle"])  # type: ignore[list-item]
     await project(stand, user_owner="me")
     assert await stand.get("/1.0/projects") == ["/1.0/projects/blue", "/1.0/projects/default"]
@@ -94,11 +94,11 @@ async def test_a_project_is_made_shown_changed_renamed_and_removed(stand: Stand)
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "a b", "-", "a_b", "a.b", "x" * 64, "*", ".."])
-async def test_names_that_cannot_be(stand: Stand, name: str) -> None:
+async def test_invalid_names(stand: Stand, name: str) -> None:
     assert (await stand.ask("POST", "/1.0/projects", {"name": name}))[0] == 400
 
 
-async def test_what_is_refused(stand: Stand) -> None:
+async def test_invalid_requests_are_refused(stand: Stand) -> None:
     await project(stand)
     assert (await stand.ask("POST", "/1.0/projects", {"name": "blue"}))[0] == 409
     assert (await stand.ask("POST", "/1.0/projects", {"name": "red", "config": {"no.such": "key"}}))[0] == 400
@@ -118,7 +118,7 @@ async def test_what_is_refused(stand: Stand) -> None:
     assert [each.project for each in stand.services.profiles] == ["default"], "it shares profiles now"
 
 
-async def test_two_of_a_name_live_side_by_side(stand: Stand) -> None:
+async def test_two_projects_may_use_the_same_name(stand: Stand) -> None:
     await sharing(stand)
     for where in ("default", "blue"):
         assert (await launch(stand, "web1", where, start=True))[0] == 200
@@ -191,7 +191,7 @@ async def test_operations_and_events_belong_to_their_project(stand: Stand) -> No
         ("limits.processes", "150", {"limits.processes": "100"}),
     ],
 )
-async def test_a_limit_is_kept(stand: Stand, limit: str, value: str, config: dict[str, str]) -> None:
+async def test_limits_are_enforced(stand: Stand, limit: str, value: str, config: dict[str, str]) -> None:
     await sharing(stand)
     assert (await stand.ask("PATCH", "/1.0/projects/blue", {"config": {limit: value}}))[0] == 200
     assert (await launch(stand, "web1", "blue", config=config))[0] == 200
@@ -202,7 +202,7 @@ async def test_a_limit_is_kept(stand: Stand, limit: str, value: str, config: dic
     assert resources[name]["Usage"] > 0 and resources[name]["Limit"] >= resources[name]["Usage"]
     assert resources["networks"] == {"Limit": -1, "Usage": 0}
     least = {"config": {limit: "1MiB" if name == "memory" else "0"}}
-    assert limit in await refused(stand, "PATCH", "/1.0/projects/blue", least), "there is more of it already"
+    assert limit in await refused(stand, "PATCH", "/1.0/projects/blue", least), "the present usage is higher"
     if config:
         status, error = await launch(stand, "web2", "blue")
         assert status == 400 and "needs" in error
@@ -211,7 +211,7 @@ async def test_a_limit_is_kept(stand: Stand, limit: str, value: str, config: dic
         assert limit in await refused(stand, "PATCH", "/1.0/instances/web1?project=blue", more)
 
 
-async def test_two_at_once_do_not_pass_a_limit_together(stand: Stand) -> None:
+async def test_concurrent_creations_do_not_exceed_a_limit(stand: Stand) -> None:
     import asyncio
 
     await sharing(stand, limits_instances="1")
@@ -220,7 +220,7 @@ async def test_two_at_once_do_not_pass_a_limit_together(stand: Stand) -> None:
     assert len(await stand.get("/1.0/instances?project=blue")) == 1
 
 
-async def test_a_profile_cannot_lift_its_users_above_a_limit(stand: Stand) -> None:
+async def test_a_profile_cannot_exceed_a_limit(stand: Stand) -> None:
     await sharing(stand, limits_memory="1GiB")
     assert (await launch(stand, "web1", "blue", config={"limits.memory": "512MiB"}))[0] == 200
     small = {"name": "small", "config": {"limits.memory": "256MiB"}}
@@ -249,7 +249,7 @@ async def test_a_profile_cannot_lift_its_users_above_a_limit(stand: Stand) -> No
         ({"restricted.storage-pools.access": "fast"}, {}, "restricted.storage-pools.access"),
     ],
 )
-async def test_a_restriction_is_kept(stand: Stand, rule: dict[str, str], devices: dict[str, Any], key: str) -> None:
+async def test_restrictions_are_enforced(stand: Stand, rule: dict[str, str], devices: dict[str, Any], key: str) -> None:
     await sharing(stand)
     body = {"config": {"restricted": "true", **rule}}
     assert (await stand.ask("PATCH", "/1.0/projects/blue", body))[0] == 200
@@ -258,7 +258,7 @@ async def test_a_restriction_is_kept(stand: Stand, rule: dict[str, str], devices
     assert status == 403 and key in error
     assert (await stand.ask("PATCH", "/1.0/projects/blue", {"config": {"restricted": ""}}))[0] == 200
     assert (await launch(stand, "web1", "blue", devices=nothing | devices))[0] == 200
-    assert key in await refused(stand, "PATCH", "/1.0/projects/blue", body), "what is there breaks it"
+    assert key in await refused(stand, "PATCH", "/1.0/projects/blue", body), "existing instances violate it"
 
 
 async def test_disks_stay_below_the_paths_that_are_allowed(stand: Stand) -> None:
@@ -311,7 +311,7 @@ async def test_images_count_against_the_disk_space_of_a_project(stand: Stand) ->
     assert (await stand.get("/1.0/projects/blue/state"))["resources"]["disk"]["Usage"] > 0
 
 
-async def test_one_pool_has_a_limit_of_its_own(stand: Stand) -> None:
+async def test_a_pool_may_have_its_own_limit(stand: Stand) -> None:
     await sharing(stand, **{"limits_disk_pool_default": "1GiB", "limits_disk_pool_fast": "1MiB"})
     guard = stand.services.projects.guard
     volume = VolumeRecord("v1", "default", "custom", "blue", "data", START, config={"size": "1GiB"})
@@ -343,7 +343,7 @@ async def test_keys_of_the_api_are_known(stand: Stand, key: str, good: str, bad:
     assert (await stand.ask("PATCH", "/1.0/projects/blue", {"config": {key: bad}}))[0] == 400
 
 
-async def test_a_quick_renaming_has_ended_when_it_is_answered(stand: Stand) -> None:
+async def test_a_quick_rename_has_ended_at_the_response(stand: Stand) -> None:
     """pylxd reads the project by its new name without waiting for the operation."""
     assert (await stand.ask("POST", "/1.0/projects", {"name": "red"}))[0] == 201
     status, body = await stand.ask("POST", "/1.0/projects/red", {"name": "green"})

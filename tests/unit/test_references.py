@@ -48,7 +48,7 @@ def instance(name: str = "web", project: str = "default", **facts: Any) -> Insta
 
 @dataclass
 class Daemons:
-    """Two over one state. Neither follows the other unless it is told to."""
+    """Two daemons over one state, which follow each other only on request."""
 
     first: Records
     second: Records
@@ -90,11 +90,11 @@ USED: dict[str, tuple[str, Any, Any]] = {
 
 @pytest.mark.parametrize("used", USED)
 @pytest.mark.parametrize("doomed", [False, True])
-async def test_what_another_process_has_come_to_use_is_not_removed(daemons: Daemons, used: str, doomed: bool) -> None:
+async def test_objects_used_by_another_process_are_not_removed(daemons: Daemons, used: str, doomed: bool) -> None:
     noun, name, facts = USED[used]
     records: Keyed[Any, Any] = getattr(daemons.first, noun)
     await daemons.second.instances.add(WEB, instance(**facts))
-    with pytest.raises(InUse, match="instance web"):  # it has not heard of it
+    with pytest.raises(InUse, match="instance web"):  # it is not notified
         await remove(records, name, doomed=doomed)
     assert name in records
     await daemons.second.instances.remove(WEB)
@@ -105,7 +105,7 @@ async def test_what_another_process_has_come_to_use_is_not_removed(daemons: Daem
 
 @pytest.mark.parametrize("used", USED)
 @pytest.mark.parametrize("doomed", [False, True])
-async def test_what_another_process_has_removed_is_not_used(daemons: Daemons, used: str, doomed: bool) -> None:
+async def test_objects_removed_by_another_process_are_not_used(daemons: Daemons, used: str, doomed: bool) -> None:
     noun, name, facts = USED[used]
     if noun == "pools":
         await daemons.first.volumes.remove(DATA.key)
@@ -122,13 +122,13 @@ async def test_what_another_process_has_removed_is_not_used(daemons: Daemons, us
 
 
 async def remove(records: Keyed[Any, Any], name: Any, *, doomed: bool) -> None:
-    """At once, or as what takes its time: first marked, so that nothing comes to use it any more."""
+    """Remove it at once, or mark it first, so that it cannot be used any more."""
     if doomed and hasattr(records.get(name), "ready"):
         await records.change(name, lambda found: replace(found, ready=False))
     await records.remove(name)
 
 
-async def test_a_project_is_neither_removed_nor_renamed_nor_changed_under_what_lives_in_it(daemons: Daemons) -> None:
+async def test_a_used_project_is_neither_removed_nor_renamed_nor_changed(daemons: Daemons) -> None:
     projects = daemons.first.projects
     await projects.add("blue", Project("blue", config={key: "true" for key in FEATURES}))
     await daemons.second.projects.load()
@@ -167,7 +167,7 @@ async def test_the_index_follows_other_writers(daemons: Daemons) -> None:
     await follower.end()
 
 
-async def test_what_an_older_daemon_wrote_is_counted_at_the_next_start(daemons: Daemons) -> None:
+async def test_references_of_an_older_daemon_are_indexed_at_the_next_start(daemons: Daemons) -> None:
     await daemons.first.instances.add(WEB, instance(devices=NIC | DISK, profiles=("web",)))
     keys = await daemons.keys()
     store = daemons.stores[0]
@@ -181,7 +181,7 @@ async def test_what_an_older_daemon_wrote_is_counted_at_the_next_start(daemons: 
         await again.networks.remove(LAN)
 
 
-async def test_what_is_written_while_it_is_counted_is_left_alone(daemons: Daemons) -> None:
+async def test_concurrent_writes_during_indexing_are_kept(daemons: Daemons) -> None:
     store = daemons.stores[0]
     for key in await daemons.keys():
         if key.startswith(USES):
@@ -199,7 +199,7 @@ def expected(records: Records) -> set[str]:
 
 
 @pytest.mark.parametrize("seed", range(5))
-async def test_index_and_keys_follow_from_the_records_whatever_is_written(daemons: Daemons, seed: int) -> None:
+async def test_the_index_always_matches_the_records(daemons: Daemons, seed: int) -> None:
     dice, index = random.Random(seed), daemons.first.references
     instances, profiles = daemons.first.instances, daemons.first.profiles
     devices: list[dict[str, dict[str, str]]] = [{}, NIC, DISK, NIC | DISK]
@@ -230,7 +230,7 @@ async def test_index_and_keys_follow_from_the_records_whatever_is_written(daemon
         assert dict(index.of_kind(kind)) == dict(loaded.of_kind(kind))
 
 
-async def test_a_name_that_means_another_thing_now_is_referred_anew(daemons: Daemons) -> None:
+async def test_a_name_of_another_object_is_indexed_again(daemons: Daemons) -> None:
     records, default = daemons.first, Ref("blue", "default")
     shared = {"features.networks": "false", "features.profiles": "true"}
     await records.projects.add("blue", Project("blue", config=shared))
@@ -244,7 +244,7 @@ async def test_a_name_that_means_another_thing_now_is_referred_anew(daemons: Dae
     await records.networks.remove(LAN)
 
 
-def test_what_nothing_uses_takes_no_room() -> None:
+def test_unused_objects_take_no_space() -> None:
     index, lan = References(), Entity.of(Kind.NETWORK, LAN)
     index.hold(WEB_ENTITY, {lan})
     index.hold(WEB_ENTITY)
@@ -252,13 +252,13 @@ def test_what_nothing_uses_takes_no_room() -> None:
 
 
 class Unwalked(Scoped[Instance]):
-    """Instances that cannot be gone through one by one."""
+    """A collection that cannot be iterated."""
 
     def __iter__(self) -> Iterator[Instance]:
         raise AssertionError("a lookup has gone through all instances")
 
 
-async def test_who_uses_a_thing_is_said_without_going_through_the_instances(world: World) -> None:
+async def test_users_are_found_without_iterating_over_instances(world: World) -> None:
     for name in ("web1", "web2"):
         await world.create(name)
     services = world.parts.services

@@ -20,9 +20,9 @@ from isola.testing.parts import World
 
 ROOT = Path(isola.__file__).parent
 OURS = ("cli/", "client/", "daemon/main.py", "daemon/remedies.py", "testing/")
-"""They speak to the person who typed a command of ours, or pretend to be a foreign program."""
+"""Modules that address users of the command line, or imitate foreign programs."""
 PAGES = ("daemon/reference.py", "doors/rest/reference.py")
-"""What they write is documentation."""
+"""Modules whose texts are documentation."""
 COMMAND = re.compile(r"\bisola [a-z]+\b|(?<![\w-])--[a-z]+|/1\.0/")
 
 
@@ -39,7 +39,7 @@ def remedies() -> Iterator[tuple[str, str]]:
 
 
 def texts() -> Iterator[tuple[str, str]]:
-    """Every text that a program may show: those of docstrings are not."""
+    """All string constants but docstrings."""
     for path in sorted(ROOT.rglob("*.py")):
         place = path.relative_to(ROOT).as_posix()
         if place.startswith((*OURS, *PAGES)):
@@ -67,7 +67,7 @@ def _instance(name: str) -> Entity:
     return Entity.of(Kind.INSTANCE, Ref.default(name))
 
 
-def test_users_are_named_as_people_know_them() -> None:
+def test_users_are_listed_by_kind_and_name() -> None:
     assert (
         users_text([_instance("web1"), Entity.of(Kind.PROFILE, Ref("blue", "small"))])
         == "instance web1, profile small (project blue)"
@@ -75,7 +75,7 @@ def test_users_are_named_as_people_know_them() -> None:
     assert users_text([_instance(f"i{number}") for number in range(7)]).endswith("instance i4 and 2 more")
 
 
-async def test_who_uses_a_profile_or_an_address_is_named(world: World) -> None:
+async def test_errors_name_the_users_of_a_profile_or_address(world: World) -> None:
     services = world.parts.services
     await services.profiles.create(Profile("extra"))
     nic = {"type": "nic", "network": "isolabr0", "name": "eth0"}

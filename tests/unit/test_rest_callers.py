@@ -122,13 +122,13 @@ WALK: list[tuple[str, str, Any]] = [
     ("PATCH /1.0", "/1.0", {"config": {}}),
     ("DELETE /1.0/images/{fingerprint}", "/1.0/images/FINGERPRINT", None),
 ]
-"""Route, path and body, in an order in which each finds what it needs."""
+"""Route, path and body, in an order in which each finds its objects."""
 ELSEWHERE = {
     "POST /1.0/images": "needs an upload: every import goes the way of the one in tests of images",
     "POST /1.0/images/{fingerprint}/refresh": "not offered",
 }
 QUIET = {"PUT /1.0", "PATCH /1.0", "DELETE /1.0/operations/{id}"}
-"""What publishes nothing, or only the end of what was begun before."""
+"""Routes that publish nothing, or only the end of an earlier operation."""
 
 
 @pytest.fixture
@@ -138,17 +138,17 @@ async def stand() -> AsyncIterator[Stand]:
 
 
 def changing() -> set[str]:
-    """Routes that change something, once where a route has several trees; without those that are always refused."""
+    """Changing routes, one of each tree; without those that are always refused."""
     routes = (route for route in all_routes() if route[0] not in ("GET", "HEAD"))
     offered = {f"{route[0]} {route[1]}" for route in routes if not route[2].__name__.startswith("refuse_")}
     return {name for name in offered if not re.search(r"/1\.0/(containers|virtual-machines)\b", name)}
 
 
-def test_every_route_that_changes_something_is_walked() -> None:
+def test_every_changing_route_is_covered() -> None:
     assert {route for route, _, _ in WALK} | set(ELSEWHERE) == changing()
 
 
-async def test_what_follows_from_a_request_names_its_caller(stand: Stand) -> None:
+async def test_operations_and_events_name_their_caller(stand: Stand) -> None:
     (image,) = [each.fingerprint for each in stand.services.images]
     shown = pair()
     stand.services.warnings.report(WarningType.POOL_UNAVAILABLE, Entity.of_host(Kind.STORAGE_POOL, "default"), "a test")
@@ -176,7 +176,7 @@ async def test_what_follows_from_a_request_names_its_caller(stand: Stand) -> Non
 
 
 def filled(given: Any, names: dict[str, str]) -> Any:
-    """With what is only known when it is asked for."""
+    """The path and body with values that are known at run time."""
     if isinstance(given, dict):
         return {key: filled(value, names) for key, value in given.items()}
     for name, text in names.items() if isinstance(given, str) else ():

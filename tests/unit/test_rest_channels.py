@@ -42,8 +42,8 @@ def _connect(stand: Stand, operation: str, secret: str) -> Any:
     return stand.session.ws_connect(f"http://isola{operation}/websocket?secret={secret}")
 
 
-async def _heard(socket: aiohttp.ClientWebSocketResponse, size: int) -> bytes:
-    """So many bytes, in however many messages they come."""
+async def _received(socket: aiohttp.ClientWebSocketResponse, size: int) -> bytes:
+    """So many bytes from any number of messages."""
     heard = b""
     while len(heard) < size:
         heard += await socket.receive_bytes(timeout=5)
@@ -56,7 +56,7 @@ async def test_exec_over_four_channels(stand: Stand) -> None:
     sockets = {name: await _connect(stand, operation, secret) for name, secret in fds.items()}
     for block in (b"one", b"x" * 200_000):
         await sockets["0"].send_bytes(block)
-        assert await _heard(sockets["1"], len(block)) == block
+        assert await _received(sockets["1"], len(block)) == block
     await sockets["0"].send_str("")
     await sockets["control"].send_str(json.dumps({"command": "signal", "signal": 15}))
     assert (await sockets["2"].receive()).data == b"signal 15"
@@ -80,7 +80,7 @@ async def test_the_server_does_not_wait_for_a_silent_client(stand: Stand) -> Non
     assert ended["metadata"]["return"] == 7 and not control.closed
 
 
-async def test_a_client_that_goes_ends_its_channel(stand: Stand) -> None:
+async def test_a_disconnected_client_ends_its_channel(stand: Stand) -> None:
     operation, fds = await _exec(stand, "cat", interactive=True)
     data = await _connect(stand, operation, fds["0"])
     control = await _connect(stand, operation, fds["control"])
@@ -89,7 +89,7 @@ async def test_a_client_that_goes_ends_its_channel(stand: Stand) -> None:
     assert (await asyncio.wait_for(stand.get(f"{operation}/wait"), 2))["status"] == "Success"
 
 
-async def test_secrets_are_checked_and_good_once(stand: Stand) -> None:
+async def test_secrets_are_checked_and_valid_once(stand: Stand) -> None:
     operation, fds = await _exec(stand, "cat", interactive=True)
     for secret in ("", "wrong"):
         with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
@@ -134,7 +134,7 @@ async def test_wrong_exec_requests_name_their_field(stand: Stand, body: object, 
     assert (status, answer["metadata"]["field"]) == (400, field)
 
 
-async def test_events_of_the_wanted_types(stand: Stand) -> None:
+async def test_events_of_the_requested_types(stand: Stand) -> None:
     async with stand.session.ws_connect("http://isola/1.0/events?type=operation,lifecycle") as events:
         stand.services.events.log("info", "not wanted")
         stand.services.events.lifecycle("instance-created", Entity.of(Kind.INSTANCE, Ref.default("web1")))
@@ -153,7 +153,7 @@ async def test_events_of_the_wanted_types(stand: Stand) -> None:
     assert seen[3].keys() == {"type", "timestamp", "metadata", "location", "project"}
 
 
-async def test_followers_leave_no_trace(stand: Stand) -> None:
+async def test_followers_are_removed_when_they_disconnect(stand: Stand) -> None:
     async with stand.session.ws_connect("http://isola/1.0/events"):
         assert stand.services.events.followed(EventKind.LOGGING)
     for _ in range(50):
@@ -163,7 +163,7 @@ async def test_followers_leave_no_trace(stand: Stand) -> None:
     assert not stand.services.events.followed(EventKind.LOGGING)
 
 
-async def test_closing_the_door_says_goodbye_to_followers_at_once(stand: Stand) -> None:
+async def test_closing_the_door_closes_followers_at_once(stand: Stand) -> None:
     async with stand.session.ws_connect("http://isola/1.0/events") as events:
         closing = asyncio.ensure_future(stand.door.close())
         assert (await asyncio.wait_for(events.receive(), 1)).type is WSMsgType.CLOSE
@@ -200,7 +200,7 @@ async def test_operations_are_listed_by_status_waited_for_and_cancelled(stand: S
     assert (status, body["metadata"]["field"]) == (400, "timeout")
 
 
-async def test_a_failed_operation_says_why_in_parts(stand: Stand) -> None:
+async def test_a_failed_operation_has_a_structured_error(stand: Stand) -> None:
     async def work(op: Operation) -> None:
         raise HostFailure("It broke", evidence="ENOSPC", remedy="make room")
 
@@ -211,7 +211,7 @@ async def test_a_failed_operation_says_why_in_parts(stand: Stand) -> None:
     assert ended["metadata"]["error"]["remedy"] == "make room"
 
 
-async def test_an_unexpected_failure_of_an_operation_shows_nothing_of_the_inside(stand: Stand) -> None:
+async def test_an_unexpected_failure_of_an_operation_shows_no_internals(stand: Stand) -> None:
     async def work(op: Operation) -> None:
         raise ZeroDivisionError("secret detail")
 
@@ -226,7 +226,7 @@ def _alive(kind: type) -> int:
     return sum(isinstance(found, kind) for found in gc.get_objects())
 
 
-async def test_connections_that_have_ended_are_gone_without_the_collector(stand: Stand) -> None:
+async def test_ended_connections_are_freed_without_garbage_collection(stand: Stand) -> None:
     gc.collect()
     before = _alive(web.WebSocketResponse)
     gc.disable()

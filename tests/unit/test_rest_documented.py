@@ -1,4 +1,4 @@
-"""Every answer has the documented fields with the documented types, down to the last level."""
+"""All responses have the documented fields and types, at all levels."""
 
 from __future__ import annotations
 
@@ -83,5 +83,5 @@ async def test_the_fields_of_events(stand: Stand) -> None:
         ([], {"a": str}, [": [] is no object"]),
     ],
 )
-def test_a_deviation_is_named_with_its_place(value: Any, table: Any, expected: list[str]) -> None:
+def test_a_deviation_is_reported_with_its_path(value: Any, table: Any, expected: list[str]) -> None:
     assert list(deviations(value, table)) == expected

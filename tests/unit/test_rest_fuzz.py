@@ -25,7 +25,7 @@ _REAL = {
 }  # fmt: skip
 _JUNK = ["nope", "..", "%00", "%ff", "%2e%2e%2f", "a" * 300, "", "eth0", "default"]
 _NAMES = st.none() | st.none() | st.none() | st.sampled_from(_JUNK)
-"""None stands for the name of something that is there."""
+"""None represents the name of an existing object."""
 _SCALARS = st.one_of(
     st.none(),
     st.booleans(),
@@ -80,7 +80,7 @@ _HEADERS = st.dictionaries(st.sampled_from(_HEADER_NAMES), st.sampled_from(_HEAD
 _ROUTES = [route for route in all_routes() if not route[1].endswith("/wait")]
 
 
-def test_junk_is_answered_in_the_words_of_the_api() -> None:
+def test_malformed_requests_get_an_error_of_the_api() -> None:
     with asyncio.Runner() as runner:
         context = standing()
         stand = runner.run(context.__aenter__())
@@ -116,7 +116,7 @@ async def _ask(stand: Stand, method: str, url: URL, headers: dict[str, str], bod
             async with stand.session.request(method, url, data=data, headers=headers) as answer:
                 text = await answer.read()
         except aiohttp.ClientConnectionError:
-            return  # it may hang up on a body it refuses to read
+            return  # the server may close the connection instead of reading the body
     assert answer.status not in (500, 502, 503), (method, url, text)
     if answer.headers.get("Content-Type", "").startswith("application/json"):
         assert json.loads(text)["type"] in ("sync", "async", "error")

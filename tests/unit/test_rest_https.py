@@ -1,4 +1,4 @@
-"""The door over the network: real TLS on the loopback, over a daemon in memory."""
+"""The REST door over the network: real TLS on the loopback interface, over a daemon in memory."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ async def test_one_address_becomes_all_on_the_same_port(stand: Stand, port: int)
         assert (await client.get("/1.0"))["auth"] == "untrusted"
 
 
-async def test_an_address_that_is_taken_changes_nothing(stand: Stand, port: int) -> None:
+async def test_an_address_in_use_changes_nothing(stand: Stand, port: int) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -86,9 +86,7 @@ async def test_an_address_that_is_taken_changes_nothing(stand: Stand, port: int)
     assert connects(port)
 
 
-async def test_a_stranger_sees_who_answers_and_nothing_else(
-    stand: Stand, port: int, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_untrusted_clients_see_the_server_only(stand: Stand, port: int, caplog: pytest.LogCaptureFixture) -> None:
     for shown in (None, pair("untrusted")):
         async with peer(port, shown) as client:
             found = await client.get("/1.0")
@@ -100,7 +98,7 @@ async def test_a_stranger_sees_who_answers_and_nothing_else(
             assert "127.0.0.1:" in caplog.records[-1].getMessage()
 
 
-async def test_a_trusted_certificate_is_a_user_and_what_it_may_goes_with_the_record(stand: Stand, port: int) -> None:
+async def test_a_trusted_certificate_has_the_permissions_of_its_record(stand: Stand, port: int) -> None:
     shown = pair("ada")
     fingerprint = await trust(stand, shown)
     async with peer(port, shown) as ada:
@@ -148,7 +146,7 @@ async def test_a_client_adds_itself_with_a_token_once(stand: Stand, port: int) -
             "laptop",
             True,
             ["default"],
-        ), "what it is allowed is what the token says, not what the client asks for"
+        ), "permissions are those of the token, not those requested by the client"
         assert await client.get("/1.0/instances") == []
         assert (await late.ask("POST", "/1.0/certificates", {"type": "client", "trust_token": token}))[0] == 403
         ended = await stand.get(f"/1.0/operations/{operation['id']}/wait?timeout=5")
@@ -166,7 +164,7 @@ async def test_an_untrusted_client_finds_a_public_image_by_its_alias(stand: Stan
         assert (await bare.ask("GET", "/1.0/images/aliases/none"))[0] == 404
 
 
-async def test_a_client_that_is_trusted_is_told_so_with_the_text_that_clients_look_for(stand: Stand, port: int) -> None:
+async def test_a_trusted_client_gets_the_message_that_clients_expect(stand: Stand, port: int) -> None:
     shown = pair()
     await trust(stand, shown)
     async with peer(port, shown) as client:
@@ -187,14 +185,14 @@ async def test_a_client_without_the_key_cannot_add_another_certificate(stand: St
 
 
 @pytest.mark.parametrize("text", ["", "wrong", "eyJzZWNyZXQiOiAxfQ==", "W10=", "a" * 1000])
-async def test_wrong_tokens_are_refused_whatever_they_are(stand: Stand, port: int, text: str) -> None:
+async def test_invalid_tokens_are_refused(stand: Stand, port: int, text: str) -> None:
     async with peer(port, pair()) as client:
         for field in ("password", "trust_token"):
             assert (await client.ask("POST", "/1.0/certificates", {"type": "client", field: text}))[0] == 403
     assert await stand.get("/1.0/certificates") == []
 
 
-async def test_tokens_are_seen_and_revoked_by_admins_alone(stand: Stand, port: int) -> None:
+async def test_only_admins_see_and_revoke_tokens(stand: Stand, port: int) -> None:
     shown = pair()
     await trust(stand, shown, restricted=True, projects=["default"])
     _, body = await stand.ask("POST", "/1.0/certificates", {"token": True, "name": "x"})
@@ -212,7 +210,7 @@ async def test_tokens_are_seen_and_revoked_by_admins_alone(stand: Stand, port: i
         assert (await client.ask("POST", "/1.0/certificates", token))[0] == 403
 
 
-async def test_who_is_restricted_sees_its_own_certificate_and_cannot_raise_itself(stand: Stand, port: int) -> None:
+async def test_restricted_clients_see_their_own_certificate_and_cannot_extend_it(stand: Stand, port: int) -> None:
     shown, other = pair("me"), pair("other")
     own = await trust(stand, shown, restricted=True, projects=["default"])
     foreign = await trust(stand, other)
@@ -232,7 +230,7 @@ async def test_who_is_restricted_sees_its_own_certificate_and_cannot_raise_itsel
         assert (await me.ask("DELETE", f"/1.0/certificates/{me.fingerprint}"))[0] == 200
 
 
-async def test_certificates_have_tags_filters_and_events(stand: Stand, port: int) -> None:
+async def test_certificates_have_etags_filters_and_events(stand: Stand, port: int) -> None:
     async with stand.session.ws_connect("http://isola/1.0/events?type=lifecycle") as events:
         fingerprint = await trust(stand, pair(), name="ada", description="her laptop")
         assert (await events.receive_json())["metadata"]["action"] == "certificate-created"
@@ -250,19 +248,19 @@ async def test_certificates_have_tags_filters_and_events(stand: Stand, port: int
     assert (await stand.ask("POST", "/1.0/certificates", {"certificate": "nonsense"}))[0] == 400
 
 
-async def test_a_token_needs_a_server_that_is_reached(stand: Stand) -> None:
+async def test_a_token_needs_a_server_on_the_network(stand: Stand) -> None:
     status, body = await stand.ask("POST", "/1.0/certificates", {"token": True, "name": "x"})
     assert status == 409 and "core.https_address" in body["metadata"]["remedy"]
 
 
-async def test_tls_of_old_is_refused(port: int) -> None:
+async def test_old_tls_versions_are_refused(port: int) -> None:
     context = client_context(None)
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     with pytest.raises((ssl.SSLError, ConnectionError)):
         await asyncio.open_connection("127.0.0.1", port, ssl=context)
 
 
-async def test_what_is_not_tls_and_what_says_nothing_holds_nobody_up(stand: Stand, port: int) -> None:
+async def test_silent_and_non_tls_connections_delay_no_others(stand: Stand, port: int) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET /1.0 HTTP/1.1\r\nHost: x\r\n\r\n")
     assert b"HTTP" not in await asyncio.wait_for(reader.read(), 5)
@@ -302,7 +300,7 @@ async def test_connections_of_many_addresses_do_not_lock_out_trusted_clients(sta
                 each.close()
 
 
-async def test_bodies_large_and_small_pass(stand: Stand, port: int) -> None:
+async def test_large_and_small_bodies_are_accepted(stand: Stand, port: int) -> None:
     shown = pair()
     await trust(stand, shown)
     async with peer(port, shown) as client:
@@ -335,7 +333,7 @@ async def test_closing_the_port_ends_the_connections_after_their_answer(stand: S
     assert not connects(port)
 
 
-async def test_what_uses_a_thing_is_told_to_who_may_see_it(stand: Stand, port: int) -> None:
+async def test_used_by_lists_only_visible_users(stand: Stand, port: int) -> None:
     await stand.create("web1")
     shown = pair()
     await trust(stand, shown, restricted=True, projects=["blue"])
@@ -348,8 +346,8 @@ async def test_what_uses_a_thing_is_told_to_who_may_see_it(stand: Stand, port: i
         assert (await restricted.ask("DELETE", f"/1.0/storage-pools/{pool['name']}"))[0] == 403
 
 
-async def test_a_client_that_asks_nothing_is_hung_up(port: int) -> None:
-    """Two that wait side by side: one that says nothing, one that never comes to the end of its request."""
+async def test_silent_connections_are_closed(port: int) -> None:
+    """Two connections: one sends nothing, the other an incomplete request."""
 
     async def hold(said: bytes) -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client_context(None))
@@ -370,14 +368,14 @@ async def test_a_client_that_asks_nothing_is_hung_up(port: int) -> None:
 @pytest.mark.parametrize(
     "body", [b"{", b"[]", b'{"trust_token": 1}', b"\xff", b'{"password": "' + b"x" * 70_000 + b'"}']
 )
-async def test_a_strangers_bodies_are_looked_at_with_care(stand: Stand, port: int, body: bytes) -> None:
+async def test_bodies_of_untrusted_clients_are_limited(stand: Stand, port: int, body: bytes) -> None:
     async with peer(port, pair()) as client:
         async with client.session.post(f"{client.url}/1.0/certificates", data=body) as answer:
             assert 400 <= answer.status < 500
         assert (await client.get("/1.0"))["auth"] == "untrusted"
 
 
-async def test_access_goes_with_the_project(stand: Stand, port: int) -> None:
+async def test_access_ends_with_the_project(stand: Stand, port: int) -> None:
     shown = pair()
     fingerprint = await trust(stand, shown, restricted=True, projects=["blue"])
     _, body = await stand.ask("POST", "/1.0/certificates", {"token": True, "name": "x", "projects": ["blue"]})
@@ -419,7 +417,7 @@ async def test_a_client_adds_itself_by_the_trust_password(stand: Stand, port: in
         assert (await client.get("/1.0"))["config"]["core.trust_password"] == "true"
 
 
-async def test_wrong_passwords_make_the_right_one_wait(stand: Stand, port: int) -> None:
+async def test_wrong_passwords_delay_the_right_one(stand: Stand, port: int) -> None:
     await with_password(stand)
     async with peer(port, pair()) as client:
         wrong = [{"type": "client", "password": f"wrong horse {number}"} for number in range(8)]
@@ -437,7 +435,7 @@ async def test_wrong_passwords_make_the_right_one_wait(stand: Stand, port: int) 
         assert status == 201, body
 
 
-async def test_without_a_password_none_is_right(stand: Stand, port: int) -> None:
+async def test_without_a_password_all_are_refused(stand: Stand, port: int) -> None:
     await with_password(stand)
     assert (await stand.ask("PATCH", "/1.0", {"config": {"core.trust_password": ""}}))[0] == 200
     async with peer(port, pair()) as client:

@@ -45,7 +45,7 @@ def _form(parts: dict[str, bytes]) -> aiohttp.FormData:
     return form
 
 
-async def test_a_unified_upload_comes_back_as_it_was(stand: Stand, image_imported: str) -> None:
+async def test_a_unified_upload_is_exported_unchanged(stand: Stand, image_imported: str) -> None:
     assert image_imported == hashlib.sha256(UNIFIED).hexdigest()
     shown = await stand.get(f"/1.0/images/{image_imported[:12]}")
     assert (shown["properties"], shown["filename"]) == ({"os": "Debian", "description": "A b"}, "i.tar.gz")
@@ -55,7 +55,7 @@ async def test_a_unified_upload_comes_back_as_it_was(stand: Stand, image_importe
         assert answer.headers["Content-Type"] == "application/octet-stream"
 
 
-async def test_a_split_upload_comes_back_as_it_was(stand: Stand) -> None:
+async def test_a_split_upload_is_exported_unchanged(stand: Stand) -> None:
     ended = await stand.finish("POST", "/1.0/images", data=_form(PARTS))
     fingerprint = ended["metadata"]["fingerprint"]
     assert fingerprint == hashlib.sha256(b"".join(PARTS.values())).hexdigest()
@@ -105,7 +105,7 @@ async def test_a_damaged_upload_fails(stand: Stand) -> None:
     assert (ended["status"], ended["metadata"]["error"]["field"]) == ("Failure", "fingerprint")
 
 
-async def test_an_upload_broken_off_leaves_nothing(stand: Stand) -> None:
+async def test_an_aborted_upload_leaves_no_files(stand: Stand) -> None:
     _, writer = await asyncio.open_unix_connection(stand.path)
     head = "POST /1.0/images HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\nContent-Length: 9999999"
     writer.write(head.encode() + b"\r\n\r\n" + b"x" * 2_000_000)
@@ -214,7 +214,7 @@ async def test_a_secret_is_an_operation_that_can_be_ended(stand: Stand, image_im
     assert (await stand.get(f"{answer['operation']}/wait"))["status"] == "Cancelled"
 
 
-async def test_a_download_and_a_secret_are_told(stand: Stand, image_imported: str) -> None:
+async def test_downloads_and_secrets_publish_events(stand: Stand, image_imported: str) -> None:
     events = stand.services.events.follow([EventKind.LIFECYCLE])
     for method in ("HEAD", "GET"):
         async with stand.session.request(method, f"http://isola/1.0/images/{image_imported}/export") as answer:
@@ -226,7 +226,7 @@ async def test_a_download_and_a_secret_are_told(stand: Stand, image_imported: st
 
 
 async def _of_this_server(stand: Stand, **more: object) -> dict[str, object]:
-    """A source as ``lxc image copy --target-project`` names it."""
+    """The source as sent by ``lxc image copy --target-project``."""
     certificate = (await stand.services.identity.ensure()).certificate
     return {"type": "image", "mode": "pull", "protocol": "lxd", "certificate": certificate, "project": "default"} | more
 
@@ -266,7 +266,7 @@ async def test_an_image_is_copied_to_another_project(stand: Stand, image_importe
         ({"fingerprint": "ALL", "mode": "push", "type": ""}, 400, "source.mode"),
     ],
 )
-async def test_a_copy_of_what_is_not_there_is_refused(
+async def test_a_copy_of_a_missing_image_is_refused(
     stand: Stand, image_imported: str, more: dict[str, str], status: int, field: str
 ) -> None:
     if more.get("fingerprint") == "ALL":

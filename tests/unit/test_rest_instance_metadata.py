@@ -57,7 +57,7 @@ async def test_metadata_is_replaced_and_changed(stand: Stand) -> None:
     assert (await stand.ask("PUT", META, wanted, headers={"If-Match": tag}))[0] == 200
     assert await stand.get(META) == wanted
     assert (await stand.ask("PUT", META, wanted, headers={"If-Match": tag}))[0] == 412
-    assert await stand.get(TEMPLATES) == ["motd.tpl"]  # the other one is named, but not there yet
+    assert await stand.get(TEMPLATES) == ["motd.tpl"]  # the other one is listed, but has no file yet
     change = {"properties": {"release": "2", "os": ""}, "templates": {"/etc/more": MOTD | {"create_only": True}}}
     assert (await stand.ask("PATCH", META, change))[0] == 200
     found = await stand.get(META)
@@ -85,7 +85,7 @@ async def test_templates_are_created_replaced_and_deleted(stand: Stand) -> None:
     assert "/own" in (await stand.get(META))["templates"]
 
 
-async def test_they_are_told(stand: Stand) -> None:
+async def test_changes_of_templates_publish_events(stand: Stand) -> None:
     followed = aiter(stand.services.events.follow({EventKind.LIFECYCLE}))
     await stand.get(TEMPLATES)
     await stand.get(META)
@@ -130,8 +130,8 @@ async def test_what_is_wrong_is_refused(stand: Stand, method: str, path: str, bo
     assert (await stand.get(META), await stand.get(TEMPLATES)) == before
 
 
-async def test_there_are_bounds(stand: Stand) -> None:
-    assert await put(stand, "large", b"x" * (256 << 10)) == 400  # with the one that is there
+async def test_sizes_are_limited(stand: Stand) -> None:
+    assert await put(stand, "large", b"x" * (256 << 10)) == 400  # with the existing one
     assert await put(stand, "larger", b"x" * (257 << 10)) == 413
     assert await put(stand, "binary", b"\xff\xfe") == 400
     assert await stand.get(TEMPLATES) == ["motd.tpl"]

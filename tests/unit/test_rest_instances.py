@@ -295,7 +295,7 @@ async def test_logs_and_console(two_instances: Stand) -> None:
 
 
 @pytest.mark.parametrize("noun", ["backups"])
-async def test_what_is_not_offered_says_so(two_instances: Stand, noun: str) -> None:
+async def test_unsupported_features_are_named(two_instances: Stand, noun: str) -> None:
     assert await two_instances.get(f"/1.0/instances/web1/{noun}") == []
     assert (await two_instances.ask("GET", f"/1.0/instances/web1/{noun}/x"))[0] == 404
     status, body = await two_instances.ask("POST", f"/1.0/instances/web1/{noun}", {"name": "x"})
@@ -313,12 +313,12 @@ async def test_what_is_not_offered_says_so(two_instances: Stand, noun: str) -> N
         ("PUT", "/1.0/operations", "PUT of /1.0/operations is not offered"),
     ],
 )
-async def test_a_verb_that_is_not_offered_says_why(two_instances: Stand, method: str, path: str, says: str) -> None:
+async def test_unsupported_verbs_have_a_reason(two_instances: Stand, method: str, path: str, says: str) -> None:
     status, body = await two_instances.ask(method, path, {})
     assert (status, body["metadata"]["code"]) == (501, "unsupported") and says in body["error"], body
 
 
-async def test_a_copy_of_what_is_not_there(stand: Stand) -> None:
+async def test_a_copy_of_a_missing_instance(stand: Stand) -> None:
     source = {"type": "copy", "source": "b"}
     status, _ = await stand.ask("POST", "/1.0/instances", {"name": "a", "source": source})
     assert status == 404
@@ -326,7 +326,7 @@ async def test_a_copy_of_what_is_not_there(stand: Stand) -> None:
     assert status == 404
 
 
-async def test_what_clients_do_inside_is_told(two_instances: Stand) -> None:
+async def test_access_inside_instances_publishes_events(two_instances: Stand) -> None:
     await two_instances.write_logs("web1")
     events = two_instances.services.events.follow([EventKind.LIFECYCLE])
     base = "/1.0/instances/web1"

@@ -34,13 +34,13 @@ class PausingStore(FakeStore):
 
 @dataclass
 class Client:
-    """Speaks to the door of a daemon in memory."""
+    """A client of a daemon in memory."""
 
     world: World
     session: aiohttp.ClientSession
 
     async def ask(self, method: str, path: str, body: object = None, tag: str = "") -> tuple[int, Any, str]:
-        """Status, metadata and entity tag; what goes on in the background is waited for."""
+        """Status, metadata and ETag; operations are waited for."""
         headers = {"If-Match": tag} if tag else {}
         async with self.session.request(method, f"http://isola{path}", json=body, headers=headers) as answer:
             status, told = answer.status, await answer.json()
@@ -52,7 +52,7 @@ class Client:
 
 @dataclass(frozen=True)
 class Noun:
-    """A thing that several clients change, and where its free keys stand."""
+    """An object that several clients change, and the path of its free keys."""
 
     path: str
     holder: str = "config"
@@ -122,7 +122,7 @@ async def at_every_await(
     work: Callable[[], Awaitable[Any]],
     check: Callable[[Any], Awaitable[None]],
 ) -> int:
-    """Do it again and again, each time with the other change one ``await`` later, until there is none left."""
+    """Repeat it, each time with the other change one ``await`` later, until there is none left."""
     at = 0
     while at == 0 or interleaver.struck is not None:
         at += 1
@@ -144,28 +144,28 @@ READS = {"itself": "", "in full": "?recursion=1"}
 
 
 @pytest.mark.parametrize("read", READS.values(), ids=READS)
-async def test_what_is_shown_and_its_tag_are_of_one_revision(
+async def test_a_response_and_its_etag_are_of_one_revision(
     client: Client, interleaver: Interleaver, noun: Noun, read: str
 ) -> None:
     async def check(told: tuple[int, Any, str]) -> None:
         status, shown, tag = told
-        assert status == 200 and tag == tag_of(_writable(noun, shown)), "the tag is of another revision"
+        assert status == 200 and tag == tag_of(_writable(noun, shown)), "the ETag is of another revision"
         again = (await client.ask("GET", noun.path + read))[1]
-        assert not interleaver.acknowledged or again[noun.holder].get(OTHER) == "1", "an old picture is kept"
+        assert not interleaver.acknowledged or again[noun.holder].get(OTHER) == "1", "the response is outdated"
 
     points = await at_every_await(client, interleaver, noun, lambda: client.ask("GET", noun.path + read), check)
     assert points >= 3
 
 
 @pytest.mark.parametrize("recursion", [1, 2])
-async def test_lists_keep_no_old_picture(client: Client, interleaver: Interleaver, recursion: int) -> None:
+async def test_lists_are_never_outdated(client: Client, interleaver: Interleaver, recursion: int) -> None:
     noun = NOUNS["instance"]
 
     async def check(told: tuple[int, Any, str]) -> None:
         assert told[0] == 200
         for path in (f"/1.0/instances?recursion={recursion}", "/1.0/instances?recursion=1"):
             (again,) = (await client.ask("GET", path))[1]
-            assert not interleaver.acknowledged or again["config"].get(OTHER) == "1", "an old picture is kept"
+            assert not interleaver.acknowledged or again["config"].get(OTHER) == "1", "the response is outdated"
 
     await at_every_await(
         client, interleaver, noun, lambda: client.ask("GET", f"/1.0/instances?recursion={recursion}"), check
@@ -180,9 +180,7 @@ async def test_two_partial_changes_at_once_are_both_kept(client: Client, interle
     await at_every_await(client, interleaver, noun, lambda: client.ask("PATCH", noun.path, noun.change(KEY)), check)
 
 
-async def test_a_replacement_of_what_was_read_replaces_nothing_newer(
-    client: Client, interleaver: Interleaver, noun: Noun
-) -> None:
+async def test_a_put_with_an_old_etag_replaces_nothing(client: Client, interleaver: Interleaver, noun: Noun) -> None:
     async def replace() -> tuple[int, Any, str]:
         _, shown, tag = await client.ask("GET", noun.path + "?recursion=1")
         wanted = _writable(noun, shown)
@@ -196,7 +194,7 @@ async def test_a_replacement_of_what_was_read_replaces_nothing_newer(
     await at_every_await(client, interleaver, noun, replace, check)
 
 
-async def test_a_rename_or_deletion_while_states_are_looked_at(client: Client, interleaver: Interleaver) -> None:
+async def test_a_rename_or_deletion_while_states_are_read(client: Client, interleaver: Interleaver) -> None:
     at = 0
     await client.world.create("old")
     names = {"old", "new"}

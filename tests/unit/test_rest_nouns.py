@@ -82,7 +82,7 @@ async def test_networks(stand: Stand) -> None:
     assert (await stand.ask("POST", "/1.0/networks", {"name": "../x"}))[0] == 400
 
 
-async def test_a_network_comes_before_a_link_of_its_name(stand: Stand) -> None:
+async def test_a_network_precedes_a_link_of_the_same_name(stand: Stand) -> None:
     before = await stand.get("/1.0/networks/isolabr0")
     await stand.world.host.links.create_bridge(Bridge("isolabr0", (), 1500))
     network = await stand.get("/1.0/networks/isolabr0")
@@ -123,7 +123,7 @@ async def test_the_only_project(stand: Stand) -> None:
 
 
 @pytest.mark.parametrize("path", ["/1.0/certificates", "/1.0/warnings", "/1.0/cluster/members"])
-async def test_what_is_not_there_is_an_empty_list(stand: Stand, path: str) -> None:
+async def test_unsupported_collections_are_empty_lists(stand: Stand, path: str) -> None:
     assert await stand.get(path) == []
     assert (await stand.ask("GET", f"{path}/x"))[0] == 404
 
@@ -138,7 +138,7 @@ async def test_resources_group_threads_by_core(stand: Stand) -> None:
 
 
 async def lose_records(world: World) -> None:
-    """A daemon whose records of a pool, a network, an instance and an image are lost afterwards."""
+    """A daemon that loses its records of a pool, a network, an instance and an image."""
     services = (await world.start()).services
     await world.import_image()
     fingerprint = await world.import_image("other", os="Other")
@@ -152,7 +152,7 @@ async def lose_records(world: World) -> None:
     await world.host.files.remove_tree(world.directory / "described" / "networks" / "lost.json")
 
 
-async def test_what_is_in_no_record() -> None:
+async def test_objects_without_a_record() -> None:
     async with standing(lose_records) as stand:
         await check_what_is_in_no_record(stand)
 

@@ -100,7 +100,7 @@ def test_empty_values_are_dropped_where_they_are_read() -> None:
     assert Fields({"devices": {"eth0": None}}).mappings("devices") == {}
 
 
-def test_right_values_come_through() -> None:
+def test_valid_values_are_returned() -> None:
     fields = parse_object(b'{"n": 3.0, "c": {"a": 1, "b": true, "c": null, "d": "x"}, "t": "2027-01-01T00:00:00Z"}')
     assert fields.whole("n", 0) == 3
     assert fields.mapping("c") == {"a": "1", "b": "true", "d": "x"}

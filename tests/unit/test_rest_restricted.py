@@ -28,7 +28,7 @@ async def stand() -> AsyncIterator[Stand]:
 
 
 async def restricted(stand: Stand, *projects: str) -> tuple[int, object]:
-    """The port, and a key pair that is trusted for these projects."""
+    """The port, and a trusted key pair that is restricted to these projects."""
     port, shown = free_port(), pair()
     status, _ = await stand.ask("PATCH", "/1.0", {"config": {"core.https_address": f"127.0.0.1:{port}"}})
     assert status == 200
@@ -57,7 +57,7 @@ async def client(stand: Stand) -> AsyncIterator[Peer]:
         ("ipv6.address", "2001:db8:1:2::1/64"),
     ],
 )
-async def test_what_of_a_network_reaches_the_host(stand: Stand, client: Peer, key: str, value: str) -> None:
+async def test_keys_of_networks_that_affect_the_host(stand: Stand, client: Peer, key: str, value: str) -> None:
     before = await stand.get(NETWORK)
     for method in ("PATCH", "PUT"):
         status, body = await client.ask(method, NETWORK, {"config": before["config"] | {key: value}})
@@ -69,12 +69,12 @@ async def test_what_of_a_network_reaches_the_host(stand: Stand, client: Peer, ke
     left_out = {one: text for one, text in (await stand.get("/1.0/networks/lab"))["config"].items() if one != key}
     if "address" not in key:
         status, body = await client.ask("PUT", "/1.0/networks/lab", {"config": left_out})
-        assert status == 403 and key in body["error"], "nor does it take away what an administrator has set"
+        assert status == 403 and key in body["error"], "nor may it remove a key that an administrator has set"
     same = {"config": {"dns.domain": "lab.example"}}
-    assert (await client.ask("PATCH", "/1.0/networks/lab", same))[0] == 200, "what stays as it is may be there"
+    assert (await client.ask("PATCH", "/1.0/networks/lab", same))[0] == 200, "unchanged keys are accepted"
 
 
-async def test_a_network_of_chosen_subnets_is_made(client: Peer) -> None:
+async def test_a_network_with_chosen_subnets_is_created(client: Peer) -> None:
     assert (await client.ask("POST", "/1.0/networks", {"name": "lab", "config": {"ipv4.address": "auto"}}))[0] == 201
     assert (await client.ask("PATCH", "/1.0/networks/lab", {"config": {"ipv6.address": "none"}}))[0] == 200
     assert (await client.ask("DELETE", "/1.0/networks/lab"))[0] == 200
@@ -98,8 +98,8 @@ async def test_leases_of_an_instance_of_the_same_name_are_another_s(stand: Stand
 
 
 @pytest.mark.parametrize("change", ["removed", "restricted"])
-async def test_a_command_ends_with_the_trust_of_who_began_it(stand: Stand, change: str) -> None:
-    """Its channels are open to who knows their secrets, with a certificate or without."""
+async def test_a_command_ends_when_its_callers_trust_ends(stand: Stand, change: str) -> None:
+    """Its channels may be connected with their secrets, with or without a certificate."""
     await stand.create("web1", start=True)
     port, shown = await restricted(stand, "default")
     async with peer(port, shown) as owner, peer(port, None) as anonymous:  # type: ignore[arg-type]
@@ -126,7 +126,7 @@ async def test_a_command_ends_with_the_trust_of_who_began_it(stand: Stand, chang
     assert ended["status_code"] in (200, 400, 401)
 
 
-async def test_files_are_closed_with_the_trust_of_who_opened_them(stand: Stand) -> None:
+async def test_sftp_sessions_end_when_the_callers_trust_ends(stand: Stand) -> None:
     await stand.create("web1", start=True)
     port, shown = await restricted(stand, "default")
     head, reader, writer = await upgraded(port, "web1", tls=client_context(shown))  # type: ignore[arg-type]
@@ -139,8 +139,8 @@ async def test_files_are_closed_with_the_trust_of_who_opened_them(stand: Stand) 
     writer.close()
 
 
-async def test_a_volume_is_not_moved_to_where_the_client_may_not_work(stand: Stand) -> None:
-    """Project green keeps its volumes in the default one, which the client may not change."""
+async def test_a_volume_is_not_moved_to_a_forbidden_project(stand: Stand) -> None:
+    """Project green shares the volumes of the default project, which the client may not change."""
     records = stand.world.parts.records.projects
     await records.add("green", Project("green", config={"features.storage.volumes": "false"}))
     await records.change("blue", lambda found: replace(found, config={"features.storage.volumes": "true"}))
@@ -155,7 +155,7 @@ async def test_a_volume_is_not_moved_to_where_the_client_may_not_work(stand: Sta
         assert status == 404
 
 
-async def test_a_volume_lies_in_the_pools_of_its_project(stand: Stand) -> None:
+async def test_volumes_are_limited_to_the_pools_of_their_project(stand: Stand) -> None:
     pools = {"name": "fast", "driver": "dir"}
     status, body = await stand.ask("POST", "/1.0/storage-pools", pools)
     assert status == 201, body
@@ -171,7 +171,7 @@ async def test_a_volume_lies_in_the_pools_of_its_project(stand: Stand) -> None:
         assert status == 403 and "restricted.storage-pools.access" in body["error"], body
 
 
-async def test_an_image_is_copied_from_a_project_of_others_by_its_secret_alone(stand: Stand) -> None:
+async def test_an_image_of_another_project_is_copied_only_with_its_secret(stand: Stand) -> None:
     for name, features in (("green", "true"), ("pink", "true")):
         record = Project(name, config={"features.images": features})
         await stand.world.parts.records.projects.add(name, record)

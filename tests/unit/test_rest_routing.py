@@ -1,4 +1,4 @@
-"""Routes: found, complete, and with a permission each."""
+"""Routes: lookup, completeness, and permissions."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_unknown_methods_name_those_that_are_known() -> None:
 
 
 @pytest.mark.parametrize("part", ["%ff", "a%00b"])
-def test_parameters_that_are_no_text_are_refused(part: str) -> None:
+def test_parameters_with_invalid_utf8_are_refused(part: str) -> None:
     with pytest.raises(InvalidInput):
         _router().find("GET", f"/1.0/images/{part}")
 
@@ -69,6 +69,6 @@ def test_every_route_is_found_described_and_permitted() -> None:
             assert permission in (Permission.OPERATE, Permission.EDIT, Permission.ADMIN) or path in _CHECKED_INSIDE
 
 
-def test_the_reference_page_is_in_step() -> None:
+def test_the_reference_page_is_up_to_date() -> None:
     written = Path(__file__).parents[2] / "docs" / "reference" / "rest-api.md"
     assert written.read_text() == page(), "run: python -m isola.doors.rest.reference > docs/reference/rest-api.md"

@@ -53,13 +53,13 @@ async def test_a_stale_socket_is_replaced(stand: Stand, tmp_path: Path) -> None:
     assert not path.exists()
 
 
-async def test_a_socket_somebody_answers_on_is_left_alone(stand: Stand) -> None:
+async def test_the_socket_of_a_running_daemon_is_left_alone(stand: Stand) -> None:
     with pytest.raises(HostFailure, match="Another daemon"):
         await serve(stand.services, stand.path)
     assert await stand.get("/") == ["/1.0"]
 
 
-async def test_what_is_no_socket_is_left_alone(stand: Stand, tmp_path: Path) -> None:
+async def test_other_files_are_left_alone(stand: Stand, tmp_path: Path) -> None:
     path = tmp_path / "unix.socket"
     path.write_text("precious")
     with pytest.raises(HostFailure, match="not a socket"):
@@ -178,7 +178,7 @@ async def test_server_configuration_with_etags(stand: Stand) -> None:
     assert (status, body["metadata"]["field"]) == (400, "config.core.nonsense")
 
 
-async def test_a_change_of_the_configuration_is_told(stand: Stand) -> None:
+async def test_a_change_of_the_configuration_publishes_an_event(stand: Stand) -> None:
     events = stand.services.events.follow([EventKind.LIFECYCLE])
     assert (await stand.ask("PATCH", "/1.0", {"config": {"user.a": "b"}}))[0] == 200
     assert (await stand.ask("PATCH", "/1.0", {"config": {"core.nonsense": "1"}}))[0] == 400
@@ -193,7 +193,7 @@ async def test_the_environment_names_the_project_of_the_request(stand: Stand) ->
     assert (await stand.get("/1.0"))["environment"]["project"] == "default"
 
 
-async def test_strangers_see_only_what_is_for_everybody(stand: Stand) -> None:
+async def test_untrusted_callers_see_only_public_data(stand: Stand) -> None:
     dispatcher = Dispatcher(stand.services)
 
     class Http:
@@ -211,7 +211,7 @@ async def test_strangers_see_only_what_is_for_everybody(stand: Stand) -> None:
         assert await ask(path) == 403
 
 
-def test_what_names_a_field_is_the_callers_to_mend() -> None:
+def test_errors_with_a_field_have_status_400() -> None:
     assert status_of(Unsupported("x", field="type")) == 400
     assert status_of(Unsupported("x")) == 501
     assert (status_of(InUse("x")), status_of(WrongState("x")), status_of(AlreadyExists("x"))) == (400, 400, 409)
@@ -220,7 +220,7 @@ def test_what_names_a_field_is_the_callers_to_mend() -> None:
 
 @contextmanager
 def no_descriptors_left() -> Iterator[None]:
-    """The process may open nothing more."""
+    """The process has no free descriptors."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     with ExitStack() as held:
         resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
@@ -246,10 +246,10 @@ async def test_a_door_without_descriptors_waits_instead_of_spinning(
         assert b"200 OK" in await asyncio.wait_for(loop.sock_recv(client, 4096), 5)
 
 
-async def test_many_may_knock_at_once(stand: Stand) -> None:
-    """The event loop does nothing meanwhile, so that all of them stand in the socket's backlog."""
+async def test_many_connections_at_once(stand: Stand) -> None:
+    """The event loop is blocked meanwhile, so that all connections are in the socket's backlog."""
     with ExitStack() as stack:
         for _ in range(300):
             client = stack.enter_context(socket.socket(socket.AF_UNIX))
             client.setblocking(False)
-            client.connect(str(stand.path))  # BlockingIOError where the backlog is full
+            client.connect(str(stand.path))  # BlockingIOError: the backlog is full

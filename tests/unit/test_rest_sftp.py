@@ -41,7 +41,7 @@ async def names(client: Any, path: str) -> set[str]:
     return set(await client.listdir(path)) - {".", ".."}
 
 
-def test_nothing_of_the_library_that_would_touch_the_host_is_left() -> None:
+def test_all_methods_that_access_the_host_are_overridden() -> None:
     about_us = {"channel", "connection", "env", "logger", "convert_attrs", "_to_sftpname", "format_longname", "exit"}
     own = {"lock", "unlock"}  # refuse
     inherited = {
@@ -52,7 +52,7 @@ def test_nothing_of_the_library_that_would_touch_the_host_is_left() -> None:
     assert inherited <= about_us | own
 
 
-async def test_files_are_written_read_and_looked_at(client: Any) -> None:
+async def test_files_are_written_read_and_stated(client: Any) -> None:
     async with client.open("/etc/motd", "wb") as file:
         await file.write(b"hello")
         await file.seek(100_000)
@@ -146,13 +146,13 @@ async def test_a_directory_of_many_names(stand: Stand, client: Any) -> None:
     assert len(await names(client, "/etc")) >= 1000
 
 
-async def test_names_that_are_not_text(client: Any) -> None:
+async def test_names_with_invalid_utf8(client: Any) -> None:
     async with client.open(b"/\xff\xfe", "wb") as file:
         await file.write(b"x")
     assert b"\xff\xfe" in await client.listdir(b"/")
 
 
-async def test_what_is_done_is_told(stand: Stand) -> None:
+async def test_file_operations_publish_events(stand: Stand) -> None:
     events = stand.services.events.follow([EventKind.LIFECYCLE])
     async with connected(stand.path, "web1") as client:
         async with client.open("/f", "wb") as file:
@@ -173,7 +173,7 @@ async def test_what_is_done_is_told(stand: Stand) -> None:
     ]
 
 
-async def test_open_files_are_bounded(client: Any) -> None:
+async def test_open_files_are_limited(client: Any) -> None:
     opened = [await client.open("/etc/hostname", "rb") for _ in range(HANDLES)]
     for refused in (client.open("/etc/hostname", "rb"), client.listdir("/etc"), client.open("/new", "wb")):
         with pytest.raises(SFTPFailure, match="open"):
@@ -211,7 +211,7 @@ async def test_without_the_upgrade_it_is_refused_in_json(stand: Stand) -> None:
         b"",
     ],
 )
-async def test_what_is_no_sftp_ends_the_session_and_nothing_else(stand: Stand, junk: bytes) -> None:
+async def test_malformed_packets_end_the_session_only(stand: Stand, junk: bytes) -> None:
     _, reader, writer = await upgraded(stand.path, "web1")
     writer.write(junk)
     if not junk:
@@ -255,7 +255,7 @@ async def test_a_client_that_does_not_read_is_not_read_from(stand: Stand, client
     writer.close()
 
 
-async def test_a_session_ends_when_the_instance_stops_and_does_not_hold_up_a_start(stand: Stand) -> None:
+async def test_a_session_ends_when_the_instance_stops_and_does_not_delay_a_start(stand: Stand) -> None:
     async with connected(stand.path, "web1") as client:
         assert "etc" in await names(client, "/")
         ended = await stand.finish("PUT", "/1.0/instances/web1/state", {"action": "stop"})
@@ -287,7 +287,7 @@ async def other_project(stand: Stand) -> None:
     assert (await stand.finish("POST", "/1.0/instances?project=blue", body))["status"] == "Success"
 
 
-async def test_sessions_fill_no_log(stand: Stand, caplog: pytest.LogCaptureFixture) -> None:
+async def test_sessions_are_not_logged(stand: Stand, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         head, _, writer = await upgraded(stand.path, "web1")
         assert head.startswith("HTTP/1.1 101")
@@ -297,7 +297,7 @@ async def test_sessions_fill_no_log(stand: Stand, caplog: pytest.LogCaptureFixtu
     assert [each.getMessage() for each in caplog.records if each.name.startswith("asyncssh")] == []
 
 
-async def test_sessions_are_bounded(stand: Stand) -> None:
+async def test_sessions_are_limited(stand: Stand) -> None:
     ends = [await upgraded(stand.path, "web1") for _ in range(64)]
     assert all(head.startswith("HTTP/1.1 101") for head, _, _ in ends)
     head, reader, writer = await upgraded(stand.path, "web1")
@@ -312,7 +312,7 @@ async def test_sessions_are_bounded(stand: Stand) -> None:
     await eventually(lambda: not stand.world.context.file_sessions)
 
 
-async def test_requests_that_are_not_offered_say_so(client: Any) -> None:
+async def test_unsupported_requests_are_refused(client: Any) -> None:
     with pytest.raises(SFTPOpUnsupported):
         await client.remote_copy("/etc/hostname", "/copied")
 

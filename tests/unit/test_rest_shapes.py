@@ -79,7 +79,7 @@ async def stand() -> AsyncIterator[Stand]:
 def _check(value: Any, fields: dict[str, type], ours: set[str] = OURS) -> None:
     assert isinstance(value, dict)
     assert set(fields) - set(value) == set(), "documented and missing"
-    assert set(value) - set(fields) - ours == set(), "neither documented nor ours"
+    assert set(value) - set(fields) - ours == set(), "neither documented nor an extension"
     for name, kind in fields.items():
         assert isinstance(value[name], kind), (name, value[name])
         assert kind is not int or not isinstance(value[name], bool)

@@ -1,4 +1,4 @@
-"""Snapshots of instances over the door: every route, and where else they are seen."""
+"""Snapshots of instances over the REST door: every route, and other lists that contain them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def take(stand: Stand, name: str = "", **more: Any) -> dict[str, Any]:
     return told
 
 
-async def test_one_is_taken_shown_listed_and_removed(stand: Stand) -> None:
+async def test_a_snapshot_is_taken_shown_listed_and_removed(stand: Stand) -> None:
     told = await take(stand)
     assert told["resources"]["instances_snapshots"] == [f"{_WEB}/snapshots/snap0"]
     assert await stand.get(f"{_WEB}/snapshots") == [f"{_WEB}/snapshots/snap0"]
@@ -42,7 +42,7 @@ async def test_one_is_taken_shown_listed_and_removed(stand: Stand) -> None:
     assert await stand.get(f"{_WEB}/snapshots") == []
 
 
-async def test_it_is_seen_among_the_volumes(stand: Stand) -> None:
+async def test_snapshots_are_listed_among_volumes(stand: Stand) -> None:
     await take(stand, "one")
     volumes = await stand.get("/1.0/storage-pools/default/volumes?recursion=1")
     assert {"web1", "web1/one"} <= {each["name"] for each in volumes}
@@ -70,7 +70,7 @@ async def test_a_root_volume_is_changed_through_its_instance(stand: Stand, metho
     assert (await stand.ask(method, _VOLUME.replace("web1", "none"), {}))[0] == 404
 
 
-async def test_it_is_renamed_and_expires_when_told(stand: Stand) -> None:
+async def test_a_snapshot_is_renamed_and_its_expiry_set(stand: Stand) -> None:
     await take(stand, "one")
     await stand.finish("POST", f"{_WEB}/snapshots/one", {"name": "two"})
     body = {"expires_at": "2040-01-02T03:04:05Z"}
@@ -83,14 +83,14 @@ async def test_it_is_renamed_and_expires_when_told(stand: Stand) -> None:
 
 
 @pytest.mark.parametrize("name", ["snap0", "web1/snap0"])
-async def test_an_instance_goes_back_to_one(stand: Stand, name: str) -> None:
+async def test_a_snapshot_is_restored(stand: Stand, name: str) -> None:
     await take(stand)
     await stand.finish("PUT", _WEB, {"config": {"user.mark": "now"}, "profiles": ["default"], "devices": {}})
     await stand.finish("PUT", _WEB, {"restore": name})
     assert (await stand.get(_WEB))["config"]["user.mark"] == "then"
 
 
-async def test_one_that_shall_stay_does_not_expire_by_the_key(stand: Stand) -> None:
+async def test_a_snapshot_without_expiry_ignores_the_key(stand: Stand) -> None:
     body = {"config": {"snapshots.expiry": "1d"}, "profiles": ["default"], "devices": {}}
     await stand.finish("PUT", _WEB, body)
     await take(stand, "goes")

@@ -257,7 +257,7 @@ async def test_status_kind_and_code(
     "path",
     ["/1.0", _WEB, "/1.0/profiles/p1", "/1.0/networks/isolabr0", _POOL, "/1.0/images/FP", "/1.0/images/aliases/tiny"],
 )
-async def test_a_change_of_something_else_than_was_read_is_412(stand: Stand, path: str) -> None:
+async def test_an_outdated_etag_is_412(stand: Stand, path: str) -> None:
     fingerprint = stand.services.images.alias(Ref.default("tiny")).target
     async with stand.session.get(_HTTP + path.replace("FP", fingerprint)) as answer:
         tag = answer.headers["ETag"]
@@ -281,7 +281,7 @@ async def test_a_change_of_something_else_than_was_read_is_412(stand: Stand, pat
         ("POST", "/1.0/images/aliases/tiny", {"name": "more"}, "/1.0/images/aliases/more"),
     ],
 )
-async def test_what_was_made_is_told_by_location(
+async def test_created_objects_have_a_location(
     stand: Stand, method: str, path: str, body: object, location: str
 ) -> None:
     async with stand.session.request(method, _HTTP + path, json=body) as answer:
@@ -289,7 +289,7 @@ async def test_what_was_made_is_told_by_location(
         assert (await answer.json())["status_code"] == 200
 
 
-async def test_an_operation_is_told_by_location(stand: Stand) -> None:
+async def test_operations_have_a_location(stand: Stand) -> None:
     async with stand.session.post(f"{_HTTP}{_WEB}/exec", json={"command": ["true"]}) as answer:
         body = await answer.json()
         assert (answer.status, answer.headers["Location"]) == (202, body["operation"])
@@ -305,7 +305,7 @@ async def test_instances_by_their_type(stand: Stand) -> None:
     assert ended["description"] == "Changing the state of 0 instances"
 
 
-async def test_an_operation_that_is_over_cannot_be_cancelled(stand: Stand) -> None:
+async def test_ended_operations_cannot_be_cancelled(stand: Stand) -> None:
     status, answer = await stand.ask("POST", f"{_WEB}/exec", {"command": ["cat"], "wait-for-websocket": True})
     path = answer["operation"]
     assert (status, await _ask(stand, "DELETE", path)) == (202, OK)
@@ -313,7 +313,7 @@ async def test_an_operation_that_is_over_cannot_be_cancelled(stand: Stand) -> No
     assert await _ask(stand, "DELETE", path) == STATE
 
 
-async def test_a_wait_that_is_over_before_the_operation_answers_what_is(stand: Stand) -> None:
+async def test_a_wait_that_times_out_returns_the_current_state(stand: Stand) -> None:
     _, answer = await stand.ask("POST", f"{_WEB}/exec", {"command": ["cat"], "wait-for-websocket": True})
     await asyncio.sleep(0)
     assert (await stand.get(f"{answer['operation']}/wait?timeout=0"))["status"] == "Running"
@@ -401,7 +401,7 @@ async def test_outputs_of_recorded_commands(stand: Stand) -> None:
         assert await answer.read() == b"log of exec-output/exec_1.stdout"
 
 
-async def test_what_is_empty_is_written_as_clients_expect(stand: Stand) -> None:
+async def test_empty_values_are_written_as_clients_expect(stand: Stand) -> None:
     db1 = await stand.get("/1.0/instances/db1?recursion=1")
     assert (db1["config"].keys() > {"image.os"}, db1["devices"], db1["ephemeral"]) == (True, {}, False)
     assert (db1["snapshots"], db1["backups"], db1["stateful"]) == ([], [], False)
@@ -419,7 +419,7 @@ async def test_what_is_empty_is_written_as_clients_expect(stand: Stand) -> None:
     assert resources["instances"] == {"Limit": -1, "Usage": 2}
 
 
-async def test_what_is_offered_is_announced(stand: Stand) -> None:
+async def test_supported_extensions_are_listed(stand: Stand) -> None:
     announced = (await stand.get("/1.0"))["api_extensions"]
     assert {"storage_volume_state", "project_usage"} <= set(announced)
     assert {"instance_nic_network", "proxy", "container_nic_routed", "images_expiry"} <= set(announced)

@@ -43,7 +43,7 @@ def _shake_hands(client: SSL.Connection, certificates: ServerContext) -> ServerC
     return server
 
 
-def test_of_a_long_chain_only_the_certificate_of_the_client_is_of_interest() -> None:
+def test_only_the_clients_own_certificate_of_a_chain_is_verified() -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     chain = [_certificate(number, key) for number in range(_CHAIN)]
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
@@ -54,11 +54,11 @@ def test_of_a_long_chain_only_the_certificate_of_the_client_is_of_interest() -> 
     server = _shake_hands(SSL.Connection(context, None), ServerContext(make("server", START, server=True)))
     assert server.peer == chain[0].public_bytes(serialization.Encoding.DER)
     followed = server._tls.get_verified_chain()
-    assert followed is not None and len(followed) <= 2, "each one more is a signature to verify"
+    assert followed is not None and len(followed) <= 2, "each further certificate costs a verification"
     assert len(server._tls.get_peer_cert_chain() or ()) == _CHAIN - 1, "it was sent"
 
 
-def test_a_self_signed_certificate_is_known_by_what_it_is() -> None:
+def test_a_self_signed_certificate_is_identified_by_its_fingerprint() -> None:
     shown = pair()
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.use_certificate(x509.load_pem_x509_certificate(shown.certificate.encode()))

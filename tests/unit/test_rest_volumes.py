@@ -56,7 +56,7 @@ async def test_a_volume_from_creation_to_deletion(stand: Stand) -> None:
     assert await stand.get(f"{ROOT}/custom") == []
 
 
-async def test_a_change_names_what_it_was_decided_on(stand: Stand) -> None:
+async def test_changes_of_volumes_check_the_etag(stand: Stand) -> None:
     await with_data(stand)
     async with stand.session.get(f"http://isola{DATA}") as answer:
         tag = answer.headers["ETag"]
@@ -148,7 +148,7 @@ async def test_a_copy_is_refreshed(stand: Stand) -> None:
 @pytest.mark.parametrize(
     "target", [{"pool": "default"}, {"project": "default"}, {"pool": "default", "project": "default"}]
 )
-async def test_a_move_to_where_it_is_renames_it(stand: Stand, target: dict[str, str]) -> None:
+async def test_a_move_within_a_pool_is_a_rename(stand: Stand, target: dict[str, str]) -> None:
     await with_data(stand)
     status, body = await stand.ask("POST", DATA, {"name": "other"} | target)
     assert (status, body["type"]) == (201, "sync")
@@ -197,7 +197,7 @@ async def test_a_listed_snapshot_is_named_with_its_volume_and_a_single_one_alone
     assert (shown["name"], shown["expires_at"]) == ("s", "0001-01-01T00:00:00Z")
 
 
-async def test_a_renaming_tells_the_old_name(stand: Stand) -> None:
+async def test_a_rename_event_has_the_old_name(stand: Stand) -> None:
     await with_data(stand)
     await stand.finish("POST", f"{DATA}/snapshots", {"name": "s"})
     events = stand.services.events.follow([EventKind.LIFECYCLE])
@@ -211,7 +211,7 @@ async def test_a_renaming_tells_the_old_name(stand: Stand) -> None:
     ]
 
 
-async def test_roots_of_instances_are_shown_and_not_changed(stand: Stand) -> None:
+async def test_root_volumes_are_shown_and_not_changed(stand: Stand) -> None:
     await stand.create("web1")
     root = f"{ROOT}/container/web1"
     assert await stand.get(ROOT) == [root]
@@ -221,7 +221,7 @@ async def test_roots_of_instances_are_shown_and_not_changed(stand: Stand) -> Non
     assert (await stand.ask("GET", f"{root}/snapshots/x"))[0] == 404
 
 
-async def test_all_projects_lists_those_of_each(stand: Stand) -> None:
+async def test_all_projects_lists_volumes_of_each(stand: Stand) -> None:
     await with_data(stand)
     assert (await stand.ask("POST", "/1.0/projects", {"name": "blue"}))[0] == 201
     assert (await stand.ask("POST", f"{ROOT}/custom?project=blue", {"name": "data"}))[0] == 201

@@ -33,7 +33,7 @@ async def warned(stand: Stand) -> None:
     await stand.services.warnings.settled()
 
 
-async def test_they_are_listed_with_what_they_are_about(stand: Stand) -> None:
+async def test_warnings_are_listed_with_their_entity(stand: Stand) -> None:
     assert "warnings" in EXTENSIONS
     await warned(stand)
     shown = {each["entity_url"]: each for each in await stand.get("/1.0/warnings?recursion=1")}
@@ -54,13 +54,13 @@ async def test_they_are_listed_with_what_they_are_about(stand: Stand) -> None:
         ("filter=severity%20eq%20high", {"/1.0/storage-pools/fast"}),
     ],
 )
-async def test_some_of_them(stand: Stand, query: str, expected: set[str]) -> None:
+async def test_filtered_warnings(stand: Stand, query: str, expected: set[str]) -> None:
     await warned(stand)
     assert {each["entity_url"] for each in await stand.get(f"/1.0/warnings?recursion=1&{query}")} == expected
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
-async def test_one_is_acknowledged_reset_and_deleted(stand: Stand, method: str) -> None:
+async def test_a_warning_is_acknowledged_reset_and_deleted(stand: Stand, method: str) -> None:
     await warned(stand)
     path = (await stand.get("/1.0/warnings"))[0]
     for status in ("acknowledged", "new"):
@@ -75,7 +75,7 @@ async def test_one_is_acknowledged_reset_and_deleted(stand: Stand, method: str) 
     assert len(await stand.get("/1.0/warnings")) == 2
 
 
-async def test_an_instance_that_cannot_be_cleaned_up_is_warned_of_until_it_is(stand: Stand) -> None:
+async def test_a_failed_cleanup_is_a_warning_until_it_succeeds(stand: Stand) -> None:
     instance = await stand.create("web1", start=True)
     stand.world.runtime.keeps = True
     stand.world.runtime.end(instance.id)

@@ -19,33 +19,33 @@ RESERVED = Probe(available=True, warnings=("works less well",))
 MISSING = Probe(available=False, reason="not installed", remedy="apt-get install it")
 
 
-def answering(probe: Probe) -> type[Runtime]:
-    class Answering(FakeRuntime):
+def with_result(probe: Probe) -> type[Runtime]:
+    class WithResult(FakeRuntime):
         @classmethod
         async def probe(cls, host: Host) -> Probe:
             return probe
 
-    return Answering
+    return WithResult
 
 
 async def runtimes(**probes: Probe) -> Runtimes:
-    drivers = {name: answering(probe) for name, probe in probes.items()}
+    drivers = {name: with_result(probe) for name, probe in probes.items()}
     # The fake never asks the host for anything.
     found = Runtimes(cast(Host, None), Path("/nowhere"), HostNames("isola"), drivers=drivers)
     await found.probe()
     return found
 
 
-async def test_the_faster_of_two_that_work() -> None:
+async def test_the_faster_of_two_working_runtimes() -> None:
     assert (await runtimes(runc=FINE, crun=FINE)).choose("container") == "crun"
 
 
-async def test_one_without_reservations_before_a_faster_one() -> None:
+async def test_a_runtime_without_warnings_before_a_faster_one() -> None:
     assert (await runtimes(runc=FINE, crun=RESERVED)).choose("container") == "runc"
     assert (await runtimes(runc=MISSING, crun=RESERVED)).choose("container") == "crun"
 
 
-async def test_the_wish_counts() -> None:
+async def test_the_requested_runtime_is_chosen() -> None:
     found = await runtimes(runc=FINE, crun=RESERVED)
     assert found.choose("container", "crun") == "crun"
     with pytest.raises(NotFound):
@@ -62,7 +62,7 @@ async def test_why_none_works() -> None:
     assert found.all() == ()
 
 
-async def test_an_isolation_nobody_gives() -> None:
+async def test_an_isolation_without_a_runtime() -> None:
     with pytest.raises(Unsupported):
         (await runtimes(runc=FINE)).choose("vm")
     with pytest.raises(Unsupported):

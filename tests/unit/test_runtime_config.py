@@ -68,7 +68,7 @@ def test_the_score_of_the_oom_killer_is_set_only_where_the_kernel_allows_it() ->
     assert isinstance(process, dict) and process["oomScoreAdj"] == 0
 
 
-def test_the_instance_s_environment_wins_over_ours() -> None:
+def test_the_instances_environment_overrides_the_defaults() -> None:
     process = bundle(spec(system=True, environment={"TERM": "dumb", "A": "1"}), User(), HERE)["process"]
     assert isinstance(process, dict)
     assert {"TERM=dumb", "A=1", "container=lxc", "HOME=/root"} <= set(process["env"])
@@ -100,7 +100,7 @@ def rules(*, system: bool) -> list[dict[str, list[str]]]:
     return found
 
 
-def test_lxcfs_shows_what_it_has_and_nothing_else() -> None:
+def test_only_existing_files_of_lxcfs_are_mounted() -> None:
     table = mounts(system=True, lxcfs=Path("/lx"), lxcfs_files=("proc/meminfo", "proc/evil", "../x"))
     binds = [mount for mount in table if mount["type"] == "bind"]
     assert [(mount["source"], mount["destination"]) for mount in binds] == [("/lx/proc/meminfo", "/proc/meminfo")]
@@ -109,36 +109,36 @@ def test_lxcfs_shows_what_it_has_and_nothing_else() -> None:
 
 
 @given(st.sampled_from(["socket", "socketpair"]), st.integers(0, 2**64 - 1), st.booleans())
-def test_only_the_usual_socket_families_open(call: str, family: int, system: bool) -> None:
-    # The kernel takes the lower half of the register: what stands in the upper must not hide a family from the filter.
+def test_only_common_socket_families_are_allowed(call: str, family: int, system: bool) -> None:
+    # The kernel uses the lower half of the register: the upper half must not hide a family from the filter.
     usual = family % 2**32 in (0, 1, 2, 10, 16, 17) or family % 2**32 >= 64
     assert refused(call, (family,), system=system) is (None if usual else 97)
 
 
 @given(st.sampled_from([3, 15, 21, 30, 38, 40, 44]), st.integers(0, 2**32 - 1))
-def test_rare_socket_families_do_not_open(family: int, upper: int) -> None:
-    # The kernel makes the sockets of a pair, and loads their module, before it says that the family has no pairs.
+def test_rare_socket_families_are_refused(family: int, upper: int) -> None:
+    # The kernel creates the sockets of a pair, and loads the module, before it reports that the family has no pairs.
     for call in ("socket", "socketpair"):
         assert refused(call, (upper << 32 | family,), system=True) == 97
 
 
 @given(st.sampled_from([0x5000940E, 0x50009401, 0x50009417, 0x50009418]), st.integers(0, 2**32 - 1), st.booleans())
-def test_no_subvolumes_are_made_beside_a_quota(request: int, upper: int, system: bool) -> None:
+def test_subvolumes_cannot_be_created_to_escape_a_quota(request: int, upper: int, system: bool) -> None:
     assert refused("ioctl", (3, upper << 32 | request), system=system) == 25
     assert refused("ioctl", (3, 0x5401), system=system) is None
 
 
-def test_keys_are_not_there_for_anybody() -> None:
+def test_kernel_keyrings_are_refused() -> None:
     for call in ("add_key", "keyctl", "request_key"):
-        # ENOSYS, for which engines and service managers inside do without; EPERM stops some of them.
+        # After ENOSYS engines and service managers inside continue without keyrings; EPERM stops some of them.
         assert refused(call, (1,), system=True) == refused(call, (1,), system=False) == 38
-    # What the old 32-bit call makes has its family in memory, where no filter can look; libraries have another.
+    # The old 32-bit call passes the family in memory, which a filter cannot read; libraries use another call.
     assert refused("socketcall", (1,), system=True) == refused("socketcall", (8,), system=True) == 38
     assert refused("socketcall", (3,), system=True) is None
 
 
 def refused(call: str, arguments: tuple[int, ...], *, system: bool) -> int | None:
-    """The error that a call gets from the profile, as the kernel decides: the first rule that fits."""
+    """The error of a call by the profile: that of the first matching rule, as in the kernel."""
     rules = profile(system=system, architecture="x86_64")["syscalls"]
     assert isinstance(rules, list)
     for rule in rules:
@@ -154,7 +154,7 @@ def fits(condition: dict[str, int | str], arguments: tuple[int, ...]) -> bool:
     return value & int(condition["value"]) == int(condition["valueTwo"])
 
 
-def test_tmpfs_and_terminals_have_a_ceiling() -> None:
+def test_tmpfs_and_terminals_are_limited() -> None:
     table = {mount["destination"]: mount["options"] for mount in mounts(system=True, tmpfs=1 << 30, terminals=300)}
     for place in ("/run", "/dev/shm"):
         options = table[place]
@@ -188,7 +188,7 @@ def test_the_monitor_s_command_line() -> None:
 
 
 @given(st.binary(max_size=300).filter(lambda data: b"\n" not in data), st.booleans())
-def test_the_console_s_log_gives_back_what_was_shown(data: bytes, partial: bool) -> None:
+def test_the_console_log_contains_the_output(data: bytes, partial: bool) -> None:
     line = b"2026-11-21T10:00:00.000000000+00:00 stdout " + (b"P " if partial else b"F ") + data + b"\n"
     assert raw(b"rest of a lost line\n" + line) == (data if partial else data + b"\n")
 

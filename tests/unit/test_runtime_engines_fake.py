@@ -71,7 +71,7 @@ async def do(on: FakeHost, work: Callable[[Operation], Awaitable[object]]) -> No
 
 @pytest.mark.parametrize("name", ["crun", "runc"])
 @pytest.mark.parametrize("layout", ["unified", "hybrid"])
-async def test_an_engine_that_works_says_its_version(name: str, layout: str) -> None:
+async def test_a_working_engine_reports_its_version(name: str, layout: str) -> None:
     probe = await registry.load("runtimes", name).probe(host(layout=layout))
     assert (probe.available, probe.version, probe.warnings) == (True, "1.2.3", ())
 
@@ -84,13 +84,13 @@ async def test_without_cgroup_v2_only_runc_works_and_warns() -> None:
 
 
 @pytest.mark.parametrize("missing", ["runc", "conmon"])
-async def test_what_is_missing_is_named_with_the_way_to_get_it(missing: str) -> None:
+async def test_missing_programs_are_named_with_a_remedy(missing: str) -> None:
     programs = {name: path for name, path in PROGRAMS.items() if name != missing}
     probe = await registry.load("runtimes", "runc").probe(host(programs=programs))
     assert not probe.available and missing in probe.reason and probe.remedy == f"apt-get install {missing}"
 
 
-async def test_without_capabilities_it_says_which() -> None:
+async def test_missing_capabilities_are_named() -> None:
     on = host()
     on.system.bounding_set = frozenset({"CAP_SETUID"})
     probe = await registry.load("runtimes", "crun").probe(on)
@@ -109,14 +109,14 @@ async def test_an_engine_that_fails_is_not_available() -> None:
 # --- how an engine is called -------------------------------------------------------------------------------------
 
 
-async def test_on_a_unified_host_both_are_called_plainly() -> None:
+async def test_on_a_unified_host_both_are_called_directly() -> None:
     for name in ("crun", "runc"):
         runtime = driver(name, host())
         assert await runtime.maker("one", [Path("/root")]) == Caller([f"/usr/bin/{name}"])
         assert await runtime.joiner("one") == Caller([f"/usr/bin/{name}"])
 
 
-async def test_on_a_hybrid_host_crun_sees_few_mounts_and_what_it_is_given() -> None:
+async def test_on_a_hybrid_host_crun_sees_few_mounts() -> None:
     runtime = driver("crun", host(layout="hybrid"))
     making, joining = await runtime.maker("one", [Path("/root")]), await runtime.joiner("one")
     assert making.place.mounts is not None and making.place.shelved == [Path("/root")]
@@ -125,12 +125,12 @@ async def test_on_a_hybrid_host_crun_sees_few_mounts_and_what_it_is_given() -> N
     assert making.argv == joining.argv and joining.argv[-1] == "/usr/bin/crun"
 
 
-async def test_on_a_hybrid_host_runc_is_called_plainly() -> None:
+async def test_on_a_hybrid_host_runc_is_called_directly() -> None:
     runtime = driver("runc", host(layout="hybrid"))
     assert await runtime.maker("one", [Path("/root")]) == Caller(["/usr/bin/runc"]) == await runtime.joiner("one")
 
 
-async def test_crun_is_not_run_again_to_let_its_first_process_go() -> None:
+async def test_crun_is_not_run_again_to_start_the_first_process() -> None:
     on = host()
     runtime = driver("crun", on)
     fifo = on.sockets.posted[Layout.of(DIRECTORY, "one").state / "one" / "exec.fifo"] = []
@@ -139,13 +139,13 @@ async def test_crun_is_not_run_again_to_let_its_first_process_go() -> None:
     assert fifo == [b"\0"] and len(on.processes.calls) == before
 
 
-async def test_without_its_fifo_crun_is_asked() -> None:
+async def test_without_its_fifo_crun_is_called() -> None:
     on = host()
     await driver("crun", on).let_go("one")
     assert on.processes.calls[-1].argv[-2:] == ("start", "one")
 
 
-async def test_device_rules_are_left_to_those_who_can_set_them() -> None:
+async def test_device_rules_are_left_to_engines_that_support_them() -> None:
     able = host()
     able.system.bounding_set |= {"CAP_SYS_RESOURCE"}
     assert driver("crun", able).limits_devices()
@@ -154,11 +154,11 @@ async def test_device_rules_are_left_to_those_who_can_set_them() -> None:
     assert driver("runc", host(layout="hybrid")).limits_devices()
 
 
-# --- making the first process ------------------------------------------------------------------------------------
+# --- creating the first process -------------------------------------------------------------------------------------
 
 
 def monitored(on: FakeHost, report: bytes, *, lives: bool = True, inside: bool = True) -> Program:
-    """conmon, by way of the shell that enters its groups: says ``report`` and leaves a process of each kind."""
+    """conmon, started by the shell that enters its groups: writes ``report``, and leaves a process of each kind."""
 
     async def monitor(call: Call) -> int:
         watcher = next(process for process in on.processes.running if process.call is call)
@@ -198,7 +198,7 @@ async def attempt(report: bytes, **more: bool) -> tuple[FakeHost, OciRuntime, Oc
     return on, runtime, made[0]
 
 
-async def test_what_was_made_is_found_again() -> None:
+async def test_created_processes_are_found_again() -> None:
     on, runtime, made = await attempt(b'{"data": PID}\n')
     assert isinstance(made, OciGuest)
     assert await runtime.find("one") == made
@@ -223,27 +223,27 @@ async def test_what_was_made_is_found_again() -> None:
         (b'{"data": "x"}\n', "x"),
     ],
 )
-async def test_a_bad_report_is_told_and_undone(report: bytes, evidence: str) -> None:
+async def test_a_malformed_report_is_an_error_and_rolled_back(report: bytes, evidence: str) -> None:
     on, runtime, error = await attempt(report)
     assert isinstance(error, HostFailure) and evidence in error.evidence
     assert await runtime.owned() == ()
     assert not [name for name in on.cgroups.groups if name.startswith("/isola/one")]
 
 
-async def test_a_first_process_that_ends_at_once_is_told() -> None:
+async def test_a_first_process_that_ends_at_once_is_an_error() -> None:
     _, runtime, error = await attempt(b'{"data": PID}\n', lives=False)
     assert isinstance(error, HostFailure)
     assert await runtime.owned() == ()
 
 
-async def test_a_number_that_is_a_stranger_s_by_now_is_not_taken_for_the_first_process() -> None:
+async def test_a_reused_pid_is_not_taken_for_the_first_process() -> None:
     on, runtime, error = await attempt(b'{"data": PID}\n', inside=False)
     assert isinstance(error, HostFailure)
     assert await runtime.owned() == ()
     assert [process.call.argv for process in on.processes.running if not process.received] == [("init",)]
 
 
-async def test_a_number_given_away_while_it_is_read_is_not_killed() -> None:
+async def test_a_pid_reused_while_it_is_read_is_not_killed() -> None:
     """A daemon that died left a command's file; the command ends while the next daemon reads it."""
     on, _, made = await attempt(b'{"data": PID}\n')
     assert isinstance(made, OciGuest)
@@ -290,7 +290,7 @@ async def test_waiting_for_a_silent_monitor_can_be_cancelled() -> None:
 
 
 class Entered(FakeCgroups):
-    """Processes that were on their way when all others were killed."""
+    """Processes that enter the group after all others were killed."""
 
     def __init__(self, late: int) -> None:
         super().__init__()
@@ -303,7 +303,7 @@ class Entered(FakeCgroups):
         await super().remove(path)
 
 
-async def test_what_enters_a_group_after_all_in_it_were_killed_is_killed_too() -> None:
+async def test_processes_that_enter_a_killed_group_are_killed_too() -> None:
     on = dataclasses.replace(host(), cgroups=Entered(late=3))
     for group in ("/isola/one", "/isola/one.monitor"):
         await on.cgroups.create(group)
@@ -311,7 +311,7 @@ async def test_what_enters_a_group_after_all_in_it_were_killed_is_killed_too() -
     assert list(on.cgroups.groups) == ["/isola"]
 
 
-async def test_what_never_ceases_to_enter_is_reported() -> None:
+async def test_endless_new_processes_in_a_group_are_reported() -> None:
     on = dataclasses.replace(host(), cgroups=Entered(late=1000))
     await on.cgroups.create("/isola/one")
     with pytest.raises(HostFailure, match="Cannot remove the control group"):

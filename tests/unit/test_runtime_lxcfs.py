@@ -11,7 +11,7 @@ from isola.testing.host import fake_host
 DIRECTORY = Path("/var/lib/isola")
 
 
-async def test_a_stranger_with_the_number_of_an_earlier_lxcfs_is_not_ended() -> None:
+async def test_another_process_with_the_pid_of_lxcfs_is_not_ended() -> None:
     host = fake_host()
     ours = host.processes.add("/usr/bin/lxcfs", "-f", "-p", f"{DIRECTORY}/lxcfs.pid", f"{DIRECTORY}/lxcfs")
     await host.files.make_directory(DIRECTORY / "lxcfs")
@@ -22,5 +22,5 @@ async def test_a_stranger_with_the_number_of_an_earlier_lxcfs_is_not_ended() -> 
 
 
 def test_the_load_is_the_kernel_s_own_file() -> None:
-    """That of lxcfs shows the last process number of the host, which tells how much is started there and when."""
+    """The file of lxcfs shows the last PID of the host, which reveals how many processes start and when."""
     assert "proc/loadavg" not in LXCFS_FILES

@@ -43,7 +43,7 @@ FULL = RunSpec(
 
 
 @pytest.mark.parametrize("spec", [LITTLE, FULL, dataclasses.replace(LITTLE, network=HostTap(7))])
-def test_it_is_read_as_it_was_written(spec: RunSpec) -> None:
+def test_plans_are_read_back_unchanged(spec: RunSpec) -> None:
     assert decode(encode(spec)) == spec
 
 
@@ -51,7 +51,7 @@ def test_every_part_is_written() -> None:
     written, plain = json.loads(encode(FULL)), json.loads(encode(LITTLE))
     assert set(written) == {field.name for field in dataclasses.fields(RunSpec)}
     same = {name for name in written if written[name] == plain[name]}
-    assert same == {"id", "hostname"}, "this test has to give every part another value than it has by default"
+    assert same == {"id", "hostname"}, "the test must set every field to a value other than its default"
 
 
 def test_older_and_newer_daemons_read_each_other() -> None:
@@ -61,6 +61,6 @@ def test_older_and_newer_daemons_read_each_other() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"null", b"{}", b'{"root": 1}', b'{"limits": [1]}', b"\xff"])
-def test_what_is_no_plan_is_told(data: bytes) -> None:
+def test_malformed_plans_are_refused(data: bytes) -> None:
     with pytest.raises(ValueError):
         decode(data)

@@ -31,14 +31,14 @@ def test_names_and_numbers(user: str, expected: User) -> None:
 
 
 @pytest.mark.parametrize("user", ["nobody", "bad", "65536", "0:65536", "web:none", "-1", "999999999999", "٣"])
-def test_what_is_refused(user: str) -> None:
+def test_invalid_users_are_refused(user: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         choose(user, PASSWD, GROUP, 65536)
     assert caught.value.field == "user"
 
 
 @given(st.text(max_size=40), st.text(max_size=200), st.text(max_size=200))
-def test_no_file_breaks_it(user: str, passwd: str, group: str) -> None:
+def test_any_file_can_be_parsed(user: str, passwd: str, group: str) -> None:
     try:
         found = choose(user, passwd, group, 65536)
     except InvalidInput:

@@ -46,7 +46,7 @@ def test_schedules_that_are_never_due(text: str) -> None:
     ["* * * *", "* * * * * *", "60 * * * *", "* 24 * * *", "* * 0 * *", "* * * 13 *", "* * * * 8", "*/0 * * * *",
      "a * * * *", "5-1 * * * *", "-1 * * * *", "@sometimes", "1e3 * * * *", "* * * jan-x *", "٣ * * * *"],
 )  # fmt: skip
-def test_what_is_no_schedule(text: str) -> None:
+def test_invalid_schedules(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_schedule(text)
 

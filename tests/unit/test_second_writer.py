@@ -45,7 +45,7 @@ CERTIFICATE = Certificate("c" * 64, "PEM", "laptop", created_at=NOW)
 
 @dataclass(frozen=True)
 class Sample:
-    """What a record is known by, and three values of it, one after the other."""
+    """Key and three successive values of a record."""
 
     name: Any
     values: tuple[Any, Any, Any]
@@ -71,16 +71,16 @@ SAMPLES = {
     "warnings": described("w1", WARNING, "message"),
 }
 MEMBERS_OWN = {"intents", "references"}
-"""What each daemon has begun itself, and what follows from the collections."""
+"""Collections of each daemon itself, and derived ones."""
 
 
-def test_every_collection_is_looked_at_here() -> None:
+def test_every_collection_has_samples_here() -> None:
     assert {each.name for each in fields(Records)} == set(SAMPLES) | MEMBERS_OWN
 
 
 @dataclass
 class Daemons:
-    """Two of them; the first follows the state."""
+    """Two daemons; the first follows the state."""
 
     first: Records
     second: Records
@@ -107,7 +107,7 @@ async def daemons(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
 
 
 async def seen(condition: Callable[[], bool]) -> None:
-    """Within the time that the store promises."""
+    """Wait until it is visible, within the time that the store guarantees."""
     for _ in range(1000):
         if condition():
             return
@@ -116,12 +116,12 @@ async def seen(condition: Callable[[], bool]) -> None:
 
 
 def plain(record: Any) -> Any:
-    """Without what is filled in on writing."""
+    """Without fields that are set on writing."""
     return replace(record, member="none") if hasattr(record, "member") else record
 
 
 @pytest.mark.parametrize("noun", SAMPLES)
-async def test_what_the_second_writes_the_first_sees(daemons: Daemons, noun: str) -> None:
+async def test_the_first_daemon_sees_writes_of_the_second(daemons: Daemons, noun: str) -> None:
     first, second = daemons.both(noun)
     sample = SAMPLES[noun]
     await second.add(sample.name, sample.values[0])
@@ -132,13 +132,13 @@ async def test_what_the_second_writes_the_first_sees(daemons: Daemons, noun: str
     await seen(lambda: first.read(sample.name) == second.read(sample.name))
     held = first.read(sample.name)
     await first.load()
-    assert first.read(sample.name) == held, "the copy may be thrown away"
+    assert first.read(sample.name) == held, "the cache may be dropped"
     await second.remove(sample.name)
     await seen(lambda: sample.name not in first)
 
 
 @pytest.mark.parametrize("noun", SAMPLES)
-async def test_what_was_decided_on_an_old_revision_is_refused(daemons: Daemons, noun: str) -> None:
+async def test_writes_based_on_an_old_revision_are_refused(daemons: Daemons, noun: str) -> None:
     first, second = daemons.both(noun)
     sample = SAMPLES[noun]
     held = await first.add(sample.name, sample.values[0])
@@ -157,13 +157,13 @@ async def test_what_was_decided_on_an_old_revision_is_refused(daemons: Daemons, 
 
 
 async def stored(daemons: Daemons, noun: str) -> Keyed[Any, Any]:
-    """What is in the store."""
+    """Content of the store."""
     fresh: Keyed[Any, Any] = getattr(await Records.load(daemons.one_store), noun)
     return fresh
 
 
 @pytest.mark.parametrize("noun", SAMPLES)
-async def test_a_decision_is_made_again_on_what_is_there_now(daemons: Daemons, noun: str) -> None:
+async def test_changes_are_decided_again_on_the_current_record(daemons: Daemons, noun: str) -> None:
     first, second = daemons.both(noun)
     sample = SAMPLES[noun]
     await first.add(sample.name, sample.values[0])
@@ -175,14 +175,14 @@ async def test_a_decision_is_made_again_on_what_is_there_now(daemons: Daemons, n
         return sample.values[2]
 
     await second.put(sample.name, sample.values[1], at=second.revision(sample.name))
-    # Without giving the first one time to hear of it.
+    # Before the first daemon is notified.
     await first.change(sample.name, decide)
     assert decided_on[-1] == sample.values[1]
     assert plain((await stored(daemons, noun)).get(sample.name)) == sample.values[2]
 
 
 @pytest.mark.parametrize("noun", SAMPLES)
-async def test_what_the_second_has_added_or_removed_is_known_when_it_matters(daemons: Daemons, noun: str) -> None:
+async def test_objects_added_or_removed_by_the_second_are_checked(daemons: Daemons, noun: str) -> None:
     first, second = daemons.both(noun)
     sample = SAMPLES[noun]
     await second.add(sample.name, sample.values[0])
@@ -196,7 +196,7 @@ async def test_what_the_second_has_added_or_removed_is_known_when_it_matters(dae
     await second.put(sample.name, sample.values[1], at=second.revision(sample.name))
     asked: list[Any] = []
     await first.remove(sample.name, lambda record: asked.append(plain(record)))
-    assert asked[-1] == sample.values[1], "whether it may go is asked of the record as it is"
+    assert asked[-1] == sample.values[1], "removal is decided on the current record"
     await second.load()
     assert sample.name not in second
 
@@ -225,14 +225,14 @@ async def test_both_write_at_once_and_agree_in_the_end(daemons: Daemons) -> None
     await seen(lambda: first.get(WEB).description == str(done))
 
 
-async def test_who_fell_too_far_behind_reads_everything_again(daemons: Daemons) -> None:
+async def test_a_watcher_that_lags_too_far_reads_everything_again(daemons: Daemons) -> None:
     daemons.one_store.changes_kept = 5
     for number in range(200):
         await daemons.second.pools.add(f"p{number}", Pool(f"p{number}"))
     await seen(lambda: len(daemons.first.pools) == 200)
 
 
-async def test_a_member_undoes_what_it_has_begun_itself_and_nothing_else(daemons: Daemons) -> None:
+async def test_a_member_undoes_only_its_own_intents(daemons: Daemons) -> None:
     begun = Intents(daemons.one_store, "one")
     await begun.begin(Intent("a", "instance"))
     await Intents(daemons.one_store, "two").begin(Intent("b", "instance"))
@@ -246,11 +246,11 @@ async def test_a_member_undoes_what_it_has_begun_itself_and_nothing_else(daemons
 
 
 @pytest.mark.parametrize("noun", ["instances", "volumes"])
-async def test_records_say_on_which_member_a_thing_lives(daemons: Daemons, noun: str) -> None:
+async def test_records_name_their_member(daemons: Daemons, noun: str) -> None:
     first, second = daemons.both(noun)
     sample = SAMPLES[noun]
     written = await first.add(sample.name, sample.values[0])
     assert written.value.member == first.get(sample.name).member == "one"
     await second.load()
     await second.change(sample.name, lambda record: replace(record, description="from elsewhere"))
-    assert second.get(sample.name).member == "one", "to be changed through another member moves nothing"
+    assert second.get(sample.name).member == "one", "a change by another member does not move the object"

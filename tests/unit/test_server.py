@@ -63,7 +63,7 @@ async def test_the_trust_password_is_stored_hashed_and_never_shown() -> None:
     assert "correct" not in stored and matches(stored, "correct horse") and not matches(stored, "correct hors")
     assert subject.shown == {KEY: "true", "user.x": "1"}
     await subject.update(lambda _: {**subject.shown, "user.x": "2"})
-    assert subject.config == {KEY: stored, "user.x": "2"}, "what is sent back as it was shown changes nothing"
+    assert subject.config == {KEY: stored, "user.x": "2"}, "sending back the displayed value changes nothing"
     await subject.update(lambda config: {**config, KEY: "battery staple"})
     assert matches(subject.config[KEY], "battery staple") and not matches(subject.config[KEY], "correct horse")
     await subject.update(lambda _: {})
@@ -71,7 +71,7 @@ async def test_the_trust_password_is_stored_hashed_and_never_shown() -> None:
 
 
 @pytest.mark.parametrize("password", ["true", "short", "x" * 1025])
-async def test_a_password_that_is_none_is_refused(password: str) -> None:
+async def test_invalid_passwords_are_refused(password: str) -> None:
     subject = server(FakeStore(FakeClock()))
     with pytest.raises(InvalidInput) as caught:
         await subject.update(lambda _: {KEY: password})
@@ -79,7 +79,7 @@ async def test_a_password_that_is_none_is_refused(password: str) -> None:
 
 
 @pytest.mark.parametrize("stored", ["", "x", "scrypt$9$zz$00", "md5$1$00$00", "scrypt$99999999$00$00", "scrypt$$$"])
-def test_what_is_no_hash_fits_no_password(stored: str) -> None:
+def test_malformed_hashes_match_no_password(stored: str) -> None:
     assert not matches(stored, stored) and not matches(stored, "")
 
 

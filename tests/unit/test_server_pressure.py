@@ -12,7 +12,7 @@ from isola.testing.host import fake_host
 from isola.testing.system import FakeSystem
 
 
-def test_far_from_the_limit_there_is_nothing_to_say() -> None:
+def test_far_from_the_limit_there_is_no_warning() -> None:
     host = fake_host()
     assert isinstance(host.system, FakeSystem)
     assert pressure.descriptors(host) == ""

@@ -40,12 +40,12 @@ async def test_one_at_a_time_works_on_a_network(world: World) -> None:
         services.networks.get(Ref.default("net8"))
 
 
-async def test_many_are_steered_and_the_first_error_is_told_at_the_end(world: World) -> None:
+async def test_bulk_changes_continue_and_raise_the_first_error(world: World) -> None:
     services = world.parts.services
     made = [await world.create(name, start=name != "idle") for name in ("one", "two", "idle")]
     stop = StateChange(Action.STOP, force=True)
     operation = services.instances.change_states(made, stop, caller=WHO)
-    assert {entity.ref.name for entity in operation.resources} == {"one", "two"}, "what does not run is left alone"
+    assert {entity.ref.name for entity in operation.resources} == {"one", "two"}, "stopped instances are left alone"
     await services.operations.finish(operation)
     assert [services.instances.status(each) for each in made] == [Status.STOPPED] * 3
 
@@ -62,10 +62,10 @@ async def test_many_are_steered_and_the_first_error_is_told_at_the_end(world: Wo
     await holder.wait()
     thawed = services.instances.change_state(made[1].ref, StateChange(Action.START))
     await services.operations.finish(thawed)
-    assert services.instances.status(made[1]) is Status.RUNNING, "starting what is frozen unfreezes it"
+    assert services.instances.status(made[1]) is Status.RUNNING, "starting a frozen instance thaws it"
 
 
-async def test_an_image_is_lent_while_its_operation_runs(world: World) -> None:
+async def test_an_image_token_is_valid_while_its_operation_runs(world: World) -> None:
     services = world.parts.services
     await world.create("one")
     [image] = list(services.images)

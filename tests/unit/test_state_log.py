@@ -68,7 +68,7 @@ async def test_a_database_of_the_earlier_version_gets_a_log(tmp_path: Path) -> N
     await store.close()
 
 
-async def test_what_a_version_without_a_log_has_written_is_never_passed_over(tmp_path: Path) -> None:
+async def test_writes_of_a_version_without_a_log_are_noticed(tmp_path: Path) -> None:
     store = await opened(tmp_path)
     before = await store.put("/a", b"1")
     await store.close()
@@ -106,26 +106,26 @@ async def test_a_second_process_writes_at_the_same_time(tmp_path: Path) -> None:
     await store.close()
 
 
-async def test_nobody_watching_costs_nobody_anything(tmp_path: Path) -> None:
+async def test_without_watchers_nothing_is_logged(tmp_path: Path) -> None:
     store = await opened(tmp_path)
     await store.put("/a", b"1")
     assert store._following is None
     await store.close()
 
 
-async def test_a_commit_that_shows_only_some_time_after_its_write_is_told(tmp_path: Path) -> None:
-    """On a slow disk the log file is written to long before the commit can be seen; and no mark follows a kill."""
+async def test_a_commit_that_becomes_visible_late_is_reported(tmp_path: Path) -> None:
+    """On a slow disk the log is written long before the commit is visible, and after a kill no notification follows."""
     store = await opened(tmp_path)
     before = (await store.snapshot("")).revision
     told = asyncio.create_task(first(store, before))
     await asyncio.sleep(0.2)
     look, begun = store._look_for_others, time.monotonic()
 
-    def look_too_early() -> None:
+    def read_too_early() -> None:
         if time.monotonic() > begun + 0.5:
             look()
 
-    store._look_for_others = look_too_early  # type: ignore[method-assign]
+    store._look_for_others = read_too_early  # type: ignore[method-assign]
     with closing(sqlite3.connect(tmp_path / "isola.db")) as database, database:
         database.execute("INSERT INTO entries VALUES ('/late', x'61', ?, NULL)", (before + 1,))
         database.execute("INSERT INTO changes VALUES (?, 0, '/late', 0)", (before + 1,))

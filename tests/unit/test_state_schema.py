@@ -17,7 +17,7 @@ SCOPED = ("instances", "profiles", "networks", "images", "aliases")
 
 
 async def as_before(store: FakeStore) -> None:
-    """Make of what a daemon has written what 0.1 would have written: names without a project, and no projects."""
+    """Convert the records to the schema of 0.1: names without a project, and no projects."""
     steps: list[Put | Delete | Check] = [Delete(KEY), Delete("/projects/default")]
     for noun in SCOPED:
         for entry in await store.range(f"/{noun}/"):
@@ -26,7 +26,7 @@ async def as_before(store: FakeStore) -> None:
     await store.commit(*steps)
 
 
-async def test_a_daemon_goes_on_with_the_records_of_an_older_one() -> None:
+async def test_records_of_an_older_daemon_are_upgraded() -> None:
     world = World()
     await world.start()
     fingerprint = await world.import_image("tiny/with/slashes")
@@ -60,7 +60,7 @@ async def test_nothing_is_done_twice() -> None:
 
 
 class Racing(FakeStore):
-    """Another daemon writes between the look and the commit."""
+    """Another daemon writes between reading and committing."""
 
     async def commit(self, *steps: Step) -> int:
         if any(isinstance(step, Put) and step.key == KEY for step in steps):
@@ -68,7 +68,7 @@ class Racing(FakeStore):
         return await super().commit(*steps)
 
 
-async def test_what_changes_meanwhile_stops_all_of_it() -> None:
+async def test_concurrent_changes_abort_the_upgrade() -> None:
     store = Racing(FakeClock())
     await store.put("/instances/web1", b"{}")
     with pytest.raises(PreconditionFailed):
@@ -76,7 +76,7 @@ async def test_what_changes_meanwhile_stops_all_of_it() -> None:
     assert [entry.key for entry in await store.range("/")] == ["/instances/web1"]
 
 
-async def test_what_a_newer_daemon_wrote_is_left_alone() -> None:
+async def test_records_of_a_newer_daemon_are_left_alone() -> None:
     store = FakeStore(FakeClock())
     await store.put(KEY, b'{"version": %d}' % (PRESENT + 1))
     with pytest.raises(SuspectState, match="schema version"):

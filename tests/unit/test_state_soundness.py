@@ -37,12 +37,12 @@ async def filled(directory: Path) -> None:
     await Copies(linux_host(), live, store).keep()
     for number in range(20):
         await store.put(LATE, b"%d" % number * 3000)
-    shutil.copytree(live, directory, dirs_exist_ok=True)  # before it is closed: what is in the log stays there
+    shutil.copytree(live, directory, dirs_exist_ok=True)  # before it is closed, so the content of the log stays there
     await store.close()
 
 
 def older(directory: Path) -> None:
-    """The remedy that comes to mind first: a copy of yesterday's file."""
+    """An old copy of the file, restored by hand."""
     (directory / "isola.db").write_bytes((directory / COPIES / LATEST).read_bytes())
     deleted_log(directory)
 
@@ -103,7 +103,7 @@ DAMAGES = (
 
 
 def picture(directory: Path) -> dict[str, bytes]:
-    """What is in the files of the state; a look leaves an empty log."""
+    """Content of the database files; reading leaves an empty log."""
     found = {path.name: path.read_bytes() for path in directory.glob("isola.*") if not path.name.endswith("-shm")}
     return {name: content for name, content in found.items() if content or not name.endswith("-wal")}
 
@@ -118,7 +118,7 @@ async def keys(directory: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-async def test_a_damage_is_refused_with_nothing_changed_and_a_copy_goes_on(
+async def test_a_damaged_database_is_refused_unchanged_and_can_be_restored(
     damage: Callable[[Path], None], tmp_path: Path
 ) -> None:
     await filled(tmp_path)
@@ -132,14 +132,14 @@ async def test_a_damage_is_refused_with_nothing_changed_and_a_copy_goes_on(
     assert picture(tmp_path) == before
     told = recover(tmp_path, "copy", NOW)
     assert LATEST in told
-    assert await keys(tmp_path) == {KEPT}, "what was begun when the copy was made is no ground to remove anything"
+    assert await keys(tmp_path) == {KEPT}, "intents in the copy do not cause removals"
     (aside,) = (tmp_path / COPIES).glob("aside-*")
     assert {name: content for name, content in picture(aside).items() if name in before} == before
     assert await keys(tmp_path) == {KEPT}
 
 
 @pytest.mark.parametrize("damage", [older, deleted_log, cut_log])
-async def test_an_older_state_can_be_taken_as_it_is(damage: Callable[[Path], None], tmp_path: Path) -> None:
+async def test_an_older_state_can_be_accepted(damage: Callable[[Path], None], tmp_path: Path) -> None:
     await filled(tmp_path)
     damage(tmp_path)
     recover(tmp_path, "as-is", NOW)
@@ -155,7 +155,7 @@ async def test_a_damaged_one_cannot(damage: Callable[[Path], None], tmp_path: Pa
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-async def test_one_can_begin_without_records(damage: Callable[[Path], None], tmp_path: Path) -> None:
+async def test_the_daemon_can_start_without_records(damage: Callable[[Path], None], tmp_path: Path) -> None:
     await filled(tmp_path)
     damage(tmp_path)
     recover(tmp_path, "empty", NOW)
@@ -175,7 +175,7 @@ async def test_a_damaged_copy_is_skipped(tmp_path: Path) -> None:
     assert "begin without records" in nothing.value.remedy
 
 
-async def test_a_first_start_and_a_directory_of_an_earlier_version_are_fine(tmp_path: Path) -> None:
+async def test_a_first_start_and_a_directory_of_an_earlier_version_are_accepted(tmp_path: Path) -> None:
     assert await keys(tmp_path) == set()
     (tmp_path / "pools").mkdir()
     (tmp_path / MARK).unlink()

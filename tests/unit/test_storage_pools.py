@@ -66,7 +66,7 @@ async def house() -> AsyncIterator[House]:
     yield await House().open()
 
 
-async def test_a_pool_is_made_recorded_and_told(house: House) -> None:
+async def test_a_pool_is_created_recorded_and_published(house: House) -> None:
     followed = house.events.follow({EventKind.LIFECYCLE})
     await house.create("p", **{"user.note": "mine"})
     pool = house.pools.get("p")
@@ -79,7 +79,7 @@ async def test_a_pool_is_made_recorded_and_told(house: House) -> None:
     assert event.content == Lifecycle("storage-pool-created", Entity.of_host(Kind.STORAGE_POOL, "p"))
 
 
-async def test_a_pool_lives_on_with_the_next_daemon(house: House) -> None:
+async def test_a_pool_is_adopted_by_the_next_daemon(house: House) -> None:
     await house.create()
     await house.do(lambda op: house.pools.driver("p").create_volume(op, Volume("v1", "p")))
     later = await house.again()
@@ -124,7 +124,7 @@ async def test_unknown_drivers_and_second_pools_of_a_name(house: House) -> None:
     assert await house.on_disk() == ("p",)
 
 
-async def test_a_driver_that_does_not_work_here_says_why() -> None:
+async def test_an_unavailable_driver_has_a_reason() -> None:
     host = fake_host()
     host.mounts.failure = HostFailure("Cannot mount", evidence="no overlay", remedy="load the module 'overlay'")
     house = await House(host).open()
@@ -138,7 +138,7 @@ async def test_a_driver_that_does_not_work_here_says_why() -> None:
         await house.create()
 
 
-async def test_a_pool_may_lie_elsewhere_in_an_empty_directory(house: House) -> None:
+async def test_a_pool_may_use_another_empty_directory(house: House) -> None:
     await house.host.files.make_directory(Path("/srv/data"))
     await house.create("p", source="/srv/data")
     assert await house.host.files.names(Path("/srv/data")) == (
@@ -189,7 +189,7 @@ async def test_a_pool_in_use_is_not_deleted(house: House) -> None:
 
 
 class StopsAt:
-    """Fails an operation at its n-th point, or stops it there as a kill would: with nothing undone."""
+    """Fails an operation at its n-th point, or stops it there without rollback, like a kill."""
 
     def __init__(self, number: int, *, kill: bool) -> None:
         self.left = number
@@ -204,8 +204,8 @@ class StopsAt:
 
 
 @pytest.mark.parametrize("kill", [False, True])
-async def test_making_a_pool_breaks_off_anywhere(kill: bool) -> None:
-    """Afterwards, or at the latest when the next daemon starts, the host is as the records say."""
+async def test_an_interrupted_creation_is_rolled_back(kill: bool) -> None:
+    """Afterwards, or after the next start of the daemon, host and records agree."""
     reached = 0
     for number in range(100):
         house = await House().open()
@@ -241,7 +241,7 @@ async def test_deleting_a_pool_is_finished_by_the_next_daemon() -> None:
     assert reached >= 4
 
 
-async def test_a_record_of_a_driver_that_is_gone_does_not_stop_the_daemon(house: House) -> None:
+async def test_a_record_of_a_missing_driver_does_not_stop_the_daemon(house: House) -> None:
     await house.create()
     await house.records.add("old", replace(house.pools.get("p"), name="old", driver="vanished"))
     later = await house.again()
@@ -257,7 +257,7 @@ def usable(house: House, name: str) -> bool:
     return False
 
 
-async def test_a_pool_that_another_process_makes_can_be_used(house: House) -> None:
+async def test_a_pool_created_by_another_process_can_be_used(house: House) -> None:
     follower = Follower(house.store, house.host.clock, [house.records])
     follower.begin()
     other = await house.again()
@@ -276,7 +276,7 @@ async def test_a_pool_that_another_process_makes_can_be_used(house: House) -> No
     await follower.end()
 
 
-async def test_files_of_others_in_a_pool_keep_it_from_being_deleted(house: House) -> None:
+async def test_a_pool_with_foreign_files_is_not_deleted(house: House) -> None:
     await house.create()
     place = HOME / "pools/p/volumes/theirs"
     await house.host.files.make_directory(place)
@@ -290,7 +290,7 @@ async def test_files_of_others_in_a_pool_keep_it_from_being_deleted(house: House
     assert await house.on_disk() == ()
 
 
-async def test_files_of_others_survive_an_interrupted_deletion(house: House) -> None:
+async def test_foreign_files_survive_an_interrupted_deletion(house: House) -> None:
     await house.create()
     place = HOME / "pools/p/volumes/theirs"
     await house.host.files.make_directory(place)

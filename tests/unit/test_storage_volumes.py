@@ -63,12 +63,12 @@ class House:
         )  # fmt: skip
 
     def permit(self, record: VolumeRecord) -> None:
-        """As a project with ``limits.disk`` does."""
+        """Permission check, like that of a project with ``limits.disk``."""
         if (record.size or 0) > self.most:
             raise Forbidden("the project allows less")
 
     async def guest(self, id: str, ids: IdRange) -> Guest:
-        """An instance that runs."""
+        """A running instance."""
         runtime, guests = FakeRuntime(self.host, HOME, HostNames("isola")), list[Guest]()
         network = NetworkNamespace(Path("/netns/1"))
         spec = RunSpec(id, "web", Root(Path("/root")), ("init",), ids, network=network)
@@ -129,7 +129,7 @@ class House:
             await self.detach(ref, "reader")
 
     async def picture(self) -> object:
-        """What is recorded, and what is on the host; both have to agree."""
+        """Records and host, which must agree."""
         for pool in self.pools:
             on_host = set(await self.pools.driver(pool.name).volumes("custom"))
             assert on_host == {record.id for record in self.volumes.in_pool(pool.name)}
@@ -164,10 +164,10 @@ async def with_data() -> House:
     return house
 
 
-# --- a volume's life -------------------------------------------------------------------------------------------
+# --- lifecycle of a volume ------------------------------------------------------------------------------------------
 
 
-async def test_a_volume_is_made_recorded_and_told(house: House) -> None:
+async def test_a_volume_is_created_recorded_and_published(house: House) -> None:
     followed = house.events.follow({EventKind.LIFECYCLE})
     await house.finish(house.volumes.create(DATA, {"size": "64MiB", "user.a": "b"}, "mine"))
     record = house.volumes.get(DATA)
@@ -197,7 +197,7 @@ async def test_a_volume_is_made_recorded_and_told(house: House) -> None:
         (VolumeRef.custom("fast", "a"), {"snapshots.expiry": "soon"}, InvalidInput, "period"),
     ],
 )
-async def test_what_is_wrong_is_refused_before_anything_is_done(
+async def test_invalid_requests_are_refused_before_any_effect(
     house: House, ref: VolumeRef, config: dict[str, str], error: type[IsolaError], message: str
 ) -> None:
     with pytest.raises(error, match=message):
@@ -206,7 +206,7 @@ async def test_what_is_wrong_is_refused_before_anything_is_done(
     await house.picture()
 
 
-async def test_two_of_a_name_and_two_pools(house: House) -> None:
+async def test_names_are_unique_per_pool(house: House) -> None:
     await house.finish(house.volumes.create(DATA, {}))
     with pytest.raises(AlreadyExists):
         await house.volumes.create(DATA, {})
@@ -249,7 +249,7 @@ async def test_a_used_volume_is_neither_removed_nor_moved(house: House) -> None:
 # --- holders ---------------------------------------------------------------------------------------------------
 
 
-async def test_two_holders_share_a_volume_until_the_last_leaves(house: House) -> None:
+async def test_two_holders_share_a_volume_until_the_last_detaches(house: House) -> None:
     await house.finish(house.volumes.create(DATA, {}))
     one, two = await house.attach(DATA, "one"), await house.attach(DATA, "two", OTHERS)
     assert await house.attach(DATA, "one") == one != two
@@ -265,8 +265,8 @@ async def test_two_holders_share_a_volume_until_the_last_leaves(house: House) ->
     assert later.volumes.get(DATA).attachments == ()
 
 
-async def test_who_attaches_and_who_deletes_at_once(house: House) -> None:
-    """One of them wins: never is a volume attached that goes."""
+async def test_concurrent_attachment_and_deletion(house: House) -> None:
+    """One of them wins: a deleted volume is never attached."""
     away = VolumeRef.custom("slow", "data")
     begins: list[Callable[[], Coroutine[Any, Any, Operation]]] = [
         lambda: house.volumes.delete(DATA),
@@ -289,7 +289,7 @@ async def test_who_attaches_and_who_deletes_at_once(house: House) -> None:
             await house.picture()
 
 
-async def test_after_a_reboot_nobody_holds_it(house: House) -> None:
+async def test_after_a_reboot_it_has_no_holder(house: House) -> None:
     await house.finish(house.volumes.create(DATA, {}))
     await house.attach(DATA, "one")
     for mount in await house.host.mounts.below(HOME):
@@ -356,7 +356,7 @@ async def test_a_copy_has_the_snapshots_too(pool: str) -> None:
 
 
 async def copied(pool: str) -> tuple[House, VolumeRef]:
-    """``DATA`` with a copy; then the one has a new snapshot and other content, and lacks an old snapshot."""
+    """``DATA`` with a copy; then ``DATA`` gets a new snapshot and other content, and loses an old snapshot."""
     house, copy = await with_data(), VolumeRef.custom(pool, "copy")
     await house.finish(house.volumes.copy(DATA, copy))
     await house.finish(house.volumes.update(copy, lambda found: replace(found, config={"user.a": "b"})))
@@ -370,7 +370,7 @@ async def copied(pool: str) -> tuple[House, VolumeRef]:
 
 
 @pytest.mark.parametrize("pool", ["fast", "slow"])
-async def test_a_refreshed_copy_has_the_content_and_snapshots_of_now(pool: str) -> None:
+async def test_a_refreshed_copy_has_the_present_content_and_snapshots(pool: str) -> None:
     house, copy = await copied(pool)
     before, heard = house.volumes.get(copy), house.events.follow({EventKind.LIFECYCLE})
     kept = house.volumes.snapshots.get(copy, "s-two").id
@@ -388,7 +388,7 @@ async def test_a_refreshed_copy_has_the_content_and_snapshots_of_now(pool: str) 
     await house.picture()
 
 
-async def test_a_refresh_that_cannot_be_is_refused() -> None:
+async def test_invalid_refreshes_of_volumes_are_refused() -> None:
     house, copy = await copied("fast")
     with pytest.raises(InvalidInput):
         house.volumes.refresh(DATA, DATA)
@@ -451,7 +451,7 @@ async def test_snapshots_are_renamed_changed_restored_and_removed() -> None:
     assert len(house.snapshot_records) == 0
 
 
-async def test_snapshots_come_and_go_by_themselves(house: House) -> None:
+async def test_snapshots_are_taken_and_deleted_by_schedule(house: House) -> None:
     config = {"snapshots.schedule": "@hourly", "snapshots.expiry": "2H", "snapshots.pattern": "auto-%d"}
     await house.finish(house.volumes.create(DATA, config))
     hour = house.host.clock.now().replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
@@ -468,7 +468,7 @@ async def test_snapshots_come_and_go_by_themselves(house: House) -> None:
 
 
 class StopsAt:
-    """Fails or cancels the next operation at its n-th point, or stops it there as a kill would."""
+    """Fails or cancels the next operation at its n-th point, or stops it there like a kill."""
 
     def __init__(self, number: int, action: str) -> None:
         self.left = number
@@ -504,8 +504,8 @@ VERBS: dict[str, Callable[[House], Coroutine[Any, Any, None]]] = {
 
 @pytest.mark.parametrize("action", ["fail", "cancel", "kill"])
 @pytest.mark.parametrize("pool", ["fast", "slow"])
-async def test_a_refresh_ends_with_the_old_or_the_new_content_wherever_it_breaks_off(pool: str, action: str) -> None:
-    """Then it can be done all the same."""
+async def test_an_interrupted_refresh_has_the_old_or_the_new_content(pool: str, action: str) -> None:
+    """Afterwards it can be repeated."""
     reached = 0
     for number in range(60):
         house, copy = await copied(pool)
@@ -534,8 +534,8 @@ async def test_a_refresh_ends_with_the_old_or_the_new_content_wherever_it_breaks
 
 @pytest.mark.parametrize("action", ["fail", "cancel", "kill"])
 @pytest.mark.parametrize("verb", VERBS)
-async def test_every_verb_is_done_or_undone_wherever_it_breaks_off(verb: str, action: str) -> None:
-    """After a kill by the next daemon; then it can be done all the same."""
+async def test_interrupted_verbs_are_completed_or_rolled_back(verb: str, action: str) -> None:
+    """After a kill, by the next daemon. Afterwards it can be repeated."""
     reached = 0
     for number in range(60):
         house = await with_data()
@@ -573,7 +573,7 @@ async def test_a_foreign_directory_survives(house: House) -> None:
     assert later.volumes.in_pool("slow") == []
 
 
-async def test_a_project_is_asked_before_a_volume_is_made_copied_or_resized(house: House) -> None:
+async def test_limits_of_the_project_are_checked_before_volumes_change(house: House) -> None:
     house.most = 1 << 30
     with pytest.raises(Forbidden):
         await house.volumes.create(DATA, {"size": "2GiB"})
@@ -583,7 +583,7 @@ async def test_a_project_is_asked_before_a_volume_is_made_copied_or_resized(hous
     with pytest.raises(Forbidden):
         await house.volumes.update(DATA, lambda found: replace(found, config={"size": "2GiB"}))
     begun = await house.volumes.create(COPY, {"size": "1GiB"})
-    house.most = 1 << 20  # lowered before its turn
+    house.most = 1 << 20  # lowered while it waits
     with pytest.raises(Forbidden):
         await house.operations.finish(begun)
     assert [(record.name, record.size) for record in house.volumes] == [("data", 1 << 30)]

@@ -23,7 +23,7 @@ from isola.testing.parts import World
 
 
 async def lost(world: World, *names: str, noun: str = "instances") -> None:
-    """The records are gone when the next daemon begins."""
+    """Restart the daemon without the records."""
     await world.parts.close()
     for name in names:
         await world.store.delete(f"/{noun}/default/{name}")
@@ -31,7 +31,7 @@ async def lost(world: World, *names: str, noun: str = "instances") -> None:
 
 
 async def everything_of(world: World, instance: Instance) -> object:
-    """All that the host has of an instance."""
+    """All objects of an instance on the host."""
     pool = world.directory / "pools/default"
     run = world.runtime.instances.get(instance.id)
     return (
@@ -44,7 +44,7 @@ async def everything_of(world: World, instance: Instance) -> object:
     )
 
 
-async def test_it_is_left_alone_and_goes_on_once_it_is_taken_in(world: World) -> None:
+async def test_unknown_instances_keep_running_and_can_be_adopted(world: World) -> None:
     instance = await world.create("web1", start=True, config={"limits.cpu": "1"})
     quiet = await world.create("web2", description="kept")
     before = await everything_of(world, instance), await everything_of(world, quiet)
@@ -71,7 +71,7 @@ async def test_it_is_left_alone_and_goes_on_once_it_is_taken_in(world: World) ->
     assert not await differences(world)
 
 
-async def test_it_keeps_its_ids_addresses_and_layers(world: World) -> None:
+async def test_adopted_instances_keep_ids_addresses_and_layers(world: World) -> None:
     instance = await world.create("web1", start=True)
     await lost(world, "web1")
     other = await world.create("web2", start=True)
@@ -108,7 +108,7 @@ async def test_a_pool_is_deleted_after_a_foreign_directory_was_removed_by_hand(w
     assert "second" not in {pool.name for pool in services.pools}
 
 
-async def test_it_is_removed_when_that_is_asked_for(world: World) -> None:
+async def test_unknown_instances_are_removed_on_request(world: World) -> None:
     instance = await world.create("web1", start=True)
     await lost(world, "web1")
     await world.finish(world.parts.services.instances.remove_unknown("web1"))
@@ -117,7 +117,7 @@ async def test_it_is_removed_when_that_is_asked_for(world: World) -> None:
         world.parts.services.instances.remove_unknown("web1")
 
 
-async def test_what_cannot_be_taken_in_says_why(world: World) -> None:
+async def test_errors_of_adoption_have_a_reason(world: World) -> None:
     services = world.parts.services
     await services.profiles.create(dataclasses.replace(services.profiles.get(Ref.default("default")), name="special"))
     await world.create("web1")
@@ -140,7 +140,7 @@ async def test_what_cannot_be_taken_in_says_why(world: World) -> None:
     assert {instance.name for instance in instances} == {"web1", "web9"}
 
 
-async def test_a_pool_and_a_network_are_taken_in_by_a_daemon_without_records(world: World) -> None:
+async def test_a_pool_and_a_network_are_adopted_without_records(world: World) -> None:
     instance = await world.create("web1", start=True)
     network = world.parts.services.networks.get(Ref.default(NETWORK))
     before = await everything_of(world, instance)
@@ -157,7 +157,7 @@ async def test_a_pool_and_a_network_are_taken_in_by_a_daemon_without_records(wor
     assert set(await world.parts.services.images.unknown()) == set()
 
 
-async def test_another_pool_is_taken_in_with_what_lies_in_it(world: World) -> None:
+async def test_a_pool_is_adopted_with_its_contents(world: World) -> None:
     services = world.parts.services
     await world.finish(services.operations.start("x", lambda op: services.pools.create(op, Pool("second"))))
     root = {"root": {"type": "disk", "path": "/", "pool": "second"}}
@@ -177,7 +177,7 @@ async def test_another_pool_is_taken_in_with_what_lies_in_it(world: World) -> No
     await world.finish(services.instances.start(Ref.default("web1")))
 
 
-async def test_what_was_begun_is_removed_and_nothing_else(world: World) -> None:
+async def test_only_incomplete_objects_are_removed(world: World) -> None:
     kept = await world.create("web1")
     half = await world.create("web2")
     await world.parts.close()
@@ -210,7 +210,7 @@ async def put(world: World, place: str) -> Path:
     return path
 
 
-async def test_what_has_come_since_the_start_is_found_on_request(world: World) -> None:
+async def test_objects_that_appear_after_the_start_are_found(world: World) -> None:
     await put(world, "default/volumes/theirs")
     instances = world.parts.services.instances
     assert not instances.unknown()
@@ -235,7 +235,7 @@ async def test_the_same_id_may_be_in_two_pools(world: World) -> None:
     assert await world.host.files.exists(world.directory / "pools/default/volumes/theirs")
 
 
-async def test_a_copy_of_a_recorded_volume_is_removed_alone(world: World) -> None:
+async def test_removing_a_copy_of_a_volume_keeps_the_recorded_one(world: World) -> None:
     instance = await world.create("web1", start=True)
     before = await everything_of(world, instance)
     await second_pool(world)
@@ -250,7 +250,7 @@ async def test_a_copy_of_a_recorded_volume_is_removed_alone(world: World) -> Non
     assert not await differences(world)
 
 
-async def test_nothing_that_is_made_or_deleted_meanwhile_is_unknown(world: World) -> None:
+async def test_concurrent_creations_and_deletions_are_not_unknown(world: World) -> None:
     instances = world.parts.services.instances
     reports: list[str] = []
     looks: list[int] = []
@@ -275,7 +275,7 @@ async def test_nothing_that_is_made_or_deleted_meanwhile_is_unknown(world: World
     assert len(looks) > 50 and not reports
 
 
-async def test_files_that_are_nothing_of_ours_are_listed(world: World) -> None:
+async def test_foreign_files_are_listed(world: World) -> None:
     volumes = world.parts.services.volumes
     await world.finish(await volumes.create(VolumeRef.custom(POOL, "data", "default"), {}, ""))
     assert not await volumes.foreign(POOL)

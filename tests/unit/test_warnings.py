@@ -56,7 +56,7 @@ async def house() -> AsyncIterator[House]:
     await end_tasks()
 
 
-async def test_what_occurs_again_is_counted_and_has_the_latest_message(house: House) -> None:
+async def test_recurring_warnings_are_counted_with_the_latest_message(house: House) -> None:
     first = await house.report("one")
     assert (first.count, first.status, first.severity) == (1, "new", "moderate")
     await house.clock.advance(60)
@@ -67,7 +67,7 @@ async def test_what_occurs_again_is_counted_and_has_the_latest_message(house: Ho
     assert len(list(house.warnings)) == 2
 
 
-async def test_acknowledged_it_stays_so_and_what_is_over_is_new_when_it_occurs_again(house: House) -> None:
+async def test_acknowledged_warnings_stay_so_and_resolved_ones_recur_as_new(house: House) -> None:
     made = await house.report("one")
     await house.warnings.mark(made.id, "acknowledged")
     assert (await house.report("two")).status is WarningStatus.ACKNOWLEDGED
@@ -77,13 +77,13 @@ async def test_acknowledged_it_stays_so_and_what_is_over_is_new_when_it_occurs_a
     assert (await house.report("three")).status is WarningStatus.NEW
 
 
-async def test_to_resolve_what_is_not_known_writes_nothing(house: House) -> None:
+async def test_resolving_an_unknown_warning_writes_nothing(house: House) -> None:
     house.warnings.resolve(BROKEN, WEB)
     await house.warnings.settled()
     assert not list(house.warnings) and house.store._revision == 0
 
 
-async def test_what_cannot_be_written_is_written_later(house: House) -> None:
+async def test_failed_writes_of_warnings_are_retried(house: House) -> None:
     house.store.full = True
     house.warnings.report(BROKEN, WEB, "one")
     await house.clock.advance(5)
@@ -94,7 +94,7 @@ async def test_what_cannot_be_written_is_written_later(house: House) -> None:
     assert [each.message for each in house.warnings] == ["two"]
 
 
-async def test_what_is_long_over_goes_and_there_are_never_too_many(house: House) -> None:
+async def test_old_warnings_are_deleted_and_their_number_is_limited(house: House) -> None:
     for number in range(_MOST + 5):
         house.warnings.report(BROKEN, Entity.of(Kind.INSTANCE, Ref.default(f"w{number}")), "x")
     await house.warnings.settled()
@@ -109,7 +109,7 @@ async def test_what_is_long_over_goes_and_there_are_never_too_many(house: House)
         house.warnings.get(kept.id)
 
 
-async def test_what_is_done_with_one_is_told(house: House) -> None:
+async def test_changes_of_warnings_publish_events(house: House) -> None:
     followed = house.events.follow({EventKind.LIFECYCLE})
     made = await house.report("one")
     await house.warnings.mark(made.id, "acknowledged")

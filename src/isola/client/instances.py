@@ -196,7 +196,7 @@ class Instances:
     def delete_snapshot(self, name: str, snapshot: str) -> Operation:
         return begin(self._client, "DELETE", _snapshot(name, snapshot))
 
-    # --- lifecycle --- ------------------------------------------------------------------------------------------------
+    # --- lifecycle --------------------------------------------------------------------------------------------------
 
     def start(self, name: str) -> Operation:
         return self._set_state(name, "start")

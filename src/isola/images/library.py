@@ -142,7 +142,7 @@ class ImageLibrary:
             self._running(), "Remove unknown image-content", entity, lambda _: self.remove_unknown(), caller=caller
         )
 
-    # --- reading --- ---------------------------------------------------------------------------------------------
+    # --- reading ----------------------------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Image]:
         return iter(self._records)
@@ -268,7 +268,7 @@ class ImageLibrary:
         op.resources = (fresh.entity,)
         op.update_metadata(fingerprint=origin.fingerprint, size=origin.size)
 
-    # --- as operations in the background --- --------------------------------------------------------------------------
+    # --- as operations in the background ----------------------------------------------------------------------------
 
     def start_build(
         self,
@@ -387,7 +387,7 @@ class ImageLibrary:
             raise NotFound("No image has these properties")
         return max(found, key=lambda image: image.created_at)
 
-    # --- aliases --- -----------------------------------------------------------------------------------------------
+    # --- aliases ----------------------------------------------------------------------------------------------------
 
     def aliases(self) -> Iterator[Alias]:
         return iter(self._aliases)
@@ -416,7 +416,7 @@ class ImageLibrary:
         """Raises NotFound."""
         await self._aliases.remove(ref, caller=caller)
 
-    # --- private --- ----------------------------------------------------------------------------------------------
+    # --- private ----------------------------------------------------------------------------------------------------
 
     async def _change(self, image: Image, decide: Callable[[Image], Image]) -> None:
         """Change the record. Raises NotFound if it was deleted meanwhile."""

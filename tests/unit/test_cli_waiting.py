@@ -35,10 +35,10 @@ class Stream(io.StringIO):
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-@pytest.mark.parametrize(("seconds", "quiet"), [(0.1, False), (1, False), (3, False), (3, True)])
+@pytest.mark.parametrize(("seconds", "quiet"), [(0.05, False), (1, False), (3, False), (3, True)])
 def test_progress_is_requested_once_it_is_shown(seconds: float, quiet: bool, terminal: bool) -> None:
     operation, stream = Slow(seconds), Stream(terminal)
     follow(operation, "Starting web1", quiet=quiet, stream=stream)
-    shown = not quiet and seconds > (0.2 if terminal else 2)
+    shown = not quiet and seconds > (0.1 if terminal else 2)
     assert operation.requested is shown
     assert ("Unpack" in stream.getvalue()) is shown

@@ -200,6 +200,35 @@ async def test_operations_are_listed_by_status_waited_for_and_cancelled(stand: S
     assert (status, body["metadata"]["field"]) == (400, "timeout")
 
 
+async def test_a_request_that_starts_an_operation_may_wait_for_its_end(stand: Stand) -> None:
+    await stand.create("db1")
+    state = "/1.0/instances/db1/state"
+    status, body = await stand.ask("PUT", f"{state}?wait=10", {"action": "start"})
+    assert (status, body["type"], body["metadata"]["status"]) == (202, "async", "Success")
+    assert (await stand.get(body["operation"]))["status"] == "Success"
+
+
+async def test_a_request_waits_no_longer_than_it_says(stand: Stand) -> None:
+    await stand.create("db1")
+
+    async def slow(operation: Operation) -> None:
+        await asyncio.sleep(60)
+
+    ahead = stand.services.operations.start("Slow", slow, locks=[Entity.of(Kind.INSTANCE, Ref("default", "db1")).lock])
+    status, body = await stand.ask("PUT", "/1.0/instances/db1/state?wait=0.05", {"action": "start"})
+    assert (status, body["metadata"]["status"]) == (202, "Pending")
+    ahead.cancel()
+    assert (await stand.get(f"{body['operation']}/wait"))["status"] == "Success"
+
+
+@pytest.mark.parametrize("wait", ["soon", "-1", "nan", "inf", "10.5"])
+async def test_a_wrong_wait_is_refused_before_anything_is_started(stand: Stand, wait: str) -> None:
+    await stand.create("db1")
+    status, body = await stand.ask("PUT", f"/1.0/instances/db1/state?wait={wait}", {"action": "start"})
+    assert (status, body["metadata"]["field"]) == (400, "wait")
+    assert (await stand.get("/1.0/instances/db1"))["status"] == "Stopped"
+
+
 async def test_a_failed_operation_has_a_structured_error(stand: Stand) -> None:
     async def work(op: Operation) -> None:
         raise HostFailure("It broke", evidence="ENOSPC", remedy="make room")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from isola.client.operations import Operation
     from isola.client.shapes import OperationInfo
 
-_DRAWN_AFTER, _PRINTED_AFTER = 0.2, 2.0
+_DRAWN_AFTER, _PRINTED_AFTER = 0.1, 2.0
 """Seconds: shorter operations show no progress on a terminal, and print none elsewhere; then it is not requested."""
 
 

@@ -56,6 +56,8 @@ class Api:
         self.project = project
         self.everywhere = False
         """Whether lists include all projects."""
+        self.patience = 0.0
+        """Seconds that the response to a request that starts an operation may take, to report its end."""
         self.timeout = timeout
         self._idle: list[Connection] = []
 
@@ -85,10 +87,20 @@ class Api:
         self, method: str, path: str, body: object = None, *, query: Query | None = None, headers: Headers = ()
     ) -> Reply:
         """One request with a JSON body. Raises the daemon's error."""
+        return self.receive_reply(self.send_json(method, path, body, query=query, headers=headers), method)
+
+    def send_json(
+        self, method: str, path: str, body: object = None, *, query: Query | None = None, headers: Headers = ()
+    ) -> Connection:
+        """Send a request with a JSON body; ``receive_reply`` receives its response."""
         data = None if body is None and method in ("GET", "DELETE") else json.encode(body or {}).encode()
         if data is not None:
             headers = (*headers, ("Content-Type", "application/json"))
-        response = self.exchange(method, path, data, query=query, headers=headers)
+        return self.send(method, path, data, query=query, headers=headers)
+
+    def receive_reply(self, connection: Connection, method: str) -> Reply:
+        """Raises the daemon's error."""
+        response = self._received(connection, method)
         try:
             return Reply.read(response)
         finally:
@@ -104,7 +116,10 @@ class Api:
         headers: Headers = (),
     ) -> Response:
         """One request; the caller reads the response and calls ``release``."""
-        connection = self.send(method, path, body, query=query, headers=headers)
+        return self._received(self.send(method, path, body, query=query, headers=headers), method)
+
+    @staticmethod
+    def _received(connection: Connection, method: str) -> Response:
         try:
             return connection.receive(method)
         except BaseException:

@@ -26,7 +26,7 @@ class Certificates(Nouns["dict[str, Any]"]):
 
     def create_token(self, about: Mapping[str, object]) -> str:
         """Create a token with which one client adds its certificate."""
-        begun = begin(self._client, "POST", self.root, {"type": "client", **about, "token": True})
+        begun = begin(self._client, "POST", self.root, {"type": "client", **about, "token": True}, ends=False)
         return token_text(begun.metadata)
 
     def tokens(self) -> list[tuple[str, dict[str, Any]]]:

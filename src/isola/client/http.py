@@ -74,8 +74,8 @@ class Connection:
         poll.register(self._socket, select.POLLIN)
         return not poll.poll(0)
 
-    def readable(self, milliseconds: int) -> bool:
-        """Wait for data or EOF; False after the timeout."""
+    def readable(self, milliseconds: int | None) -> bool:
+        """Wait for data or EOF; False after the timeout (None: no timeout)."""
         if self._buffer:
             return True
         import select

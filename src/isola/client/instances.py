@@ -24,12 +24,19 @@ def path_of(name: str) -> str:
 
 
 def begin(
-    client: Api, method: str, path: str, body: object = None, *, query: Query | None = None, headers: Headers = ()
+    client: Api,
+    method: str,
+    path: str,
+    body: object = None,
+    *,
+    query: Query | None = None,
+    headers: Headers = (),
+    ends: bool = True,
 ) -> Operation:
     """``operations.begin``, imported late because a list of instances does not need it."""
     from isola.client import operations
 
-    return operations.begin(client, method, path, body, query=query, headers=headers)
+    return operations.begin(client, method, path, body, query=query, headers=headers, ends=ends)
 
 
 def _snapshot(name: str, snapshot: str) -> str:
@@ -251,7 +258,7 @@ class Instances:
         }
         if group is not None:
             body["group"] = group
-        return Session(self._client, begin(self._client, "POST", f"{path_of(name)}/exec", body))
+        return Session(self._client, begin(self._client, "POST", f"{path_of(name)}/exec", body, ends=False))
 
     def run(self, name: str, command: Sequence[str], input: bytes = b"", **how: object) -> Ended:
         """Run a command to its end, with ``input`` as standard input; ``how`` as for ``exec``."""
@@ -264,7 +271,7 @@ class Instances:
         from isola.client.exec import Session
 
         body = {"width": size[0], "height": size[1], "type": "console"}
-        return Session(self._client, begin(self._client, "POST", f"{path_of(name)}/console", body))
+        return Session(self._client, begin(self._client, "POST", f"{path_of(name)}/console", body, ends=False))
 
     def console_log(self, name: str) -> bytes:
         """Past output of the console."""

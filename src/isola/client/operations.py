@@ -28,6 +28,8 @@ class Operation:
         self.answer: object = None
         """The metadata of a synchronous response, which started no operation."""
         self.path = path or f"/1.0/operations/{info.get('id', '')}"
+        self.interrupted = False
+        """Whether Ctrl-C was pressed before the daemon had answered with the operation; ``wait`` raises it."""
         self._waiting: Connection | None = None
 
     @classmethod
@@ -75,6 +77,9 @@ class Operation:
 
         Raises the operation's error, or Cancelled. May be called again after an interruption.
         """
+        if self.interrupted:
+            self.interrupted = False
+            raise KeyboardInterrupt
         if not self.finished:
             connection = self.expect_end()
             watched = watch is not None and self._watch(connection, watch, after)
@@ -109,10 +114,36 @@ class Operation:
 
 
 def begin(
-    client: Api, method: str, path: str, body: object = None, *, query: Query | None = None, headers: Headers = ()
+    client: Api,
+    method: str,
+    path: str,
+    body: object = None,
+    *,
+    query: Query | None = None,
+    headers: Headers = (),
+    ends: bool = True,
 ) -> Operation:
-    """A request that starts an operation; a synchronous response counts as a finished operation."""
-    return Operation.of_reply(client, client.call(method, path, body, query=query, headers=headers))
+    """A request that starts an operation; a synchronous response counts as a finished operation.
+
+    With the client's ``patience`` the operation may have ended, too, unless it ends only by what clients do (``ends``).
+    """
+    if not (ends and client.patience):
+        return Operation.of_reply(client, client.call(method, path, body, query=query, headers=headers))
+    query = {**(query or {}), "wait": str(client.patience)}
+    connection = client.send_json(method, path, body, query=query, headers=headers)
+    interrupted = _interrupted(connection, client.timeout)
+    operation = Operation.of_reply(client, client.receive_reply(connection, method))
+    operation.interrupted = interrupted
+    return operation
+
+
+def _interrupted(connection: Connection, timeout: float | None) -> bool:
+    """Wait for the response. Ctrl-C must not lose it: an operation is cancelled by its id."""
+    try:
+        connection.readable(None if timeout is None else round(timeout * 1000))
+    except KeyboardInterrupt:
+        return True
+    return False
 
 
 class Operations:

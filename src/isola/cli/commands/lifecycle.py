@@ -65,6 +65,8 @@ def each(
     ``ready`` waits for more than the operation, and returns the state to print. ``what`` is the noun in messages.
     """
     title = f"{what.capitalize()} " if what else ""
+    if len(names) > 1:
+        context.client.patience = 0  # all are started before the first one is waited for
     begun: list[tuple[str, Operation]] = []
     failed = 0
     for name in names:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import TYPE_CHECKING, TypedDict
 
+from isola.doors.rest.answers import Background, background
+from isola.errors import InvalidInput
 from isola.model.caller import Caller
 from isola.model.reference import Entity, Kind
 from isola.operations import Operation
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
 
     from isola.doors.rest.request import Request
     from isola.doors.rest.routing import Handler
+
+
+_LONGEST_WAIT = 10.0
 
 
 class VerbArguments(TypedDict):
@@ -32,6 +37,25 @@ def verb_arguments(request: Request) -> VerbArguments:
 async def finished(request: Request, operation: Operation) -> None:
     """Wait for an operation's end, for a synchronous response. Raises the operation's error."""
     await request.services.operations.finish(operation)
+
+
+async def at_its_end(request: Request, response: web.StreamResponse, seconds: float) -> web.StreamResponse:
+    """The same response; that of an operation is sent at its end, or after so many seconds."""
+    if not isinstance(response, Background) or not await response.operation.wait(seconds):
+        return response
+    request.services.operations.mark_read(response.operation)
+    return background(response.operation)
+
+
+def patience(query: Mapping[str, str]) -> float:
+    """Seconds of ``wait=``, by default 0. Raises InvalidInput."""
+    try:
+        seconds = float((query.get("wait") or "0")[:10])
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= _LONGEST_WAIT:
+        raise InvalidInput(f"wait must be a number of seconds, {_LONGEST_WAIT:g} at most", field="wait")
+    return seconds
 
 
 def publishing(

@@ -76,10 +76,23 @@ def created(location: str) -> web.Response:
     return sync(location=location, status=201)
 
 
+class Background(web.Response):
+    """The response of a request that has started an operation."""
+
+    def __init__(self, operation: Operation) -> None:
+        path = f"/1.0/operations/{operation.id}"
+        body = dumps(_started(operation, path))
+        super().__init__(body=body, status=202, headers={"Location": path}, content_type=_JSON)
+        self.operation = operation
+
+
 def background(operation: Operation) -> web.Response:
     """202: the operation has been started."""
-    path = f"/1.0/operations/{operation.id}"
-    body = {
+    return Background(operation)
+
+
+def _started(operation: Operation, path: str) -> dict[str, object]:
+    return {
         "type": "async",
         "status": "Operation created",
         "status_code": 100,
@@ -88,7 +101,6 @@ def background(operation: Operation) -> web.Response:
         "error": "",
         "metadata": operation_json(operation.view()),
     }
-    return web.Response(body=dumps(body), status=202, headers={"Location": path}, content_type=_JSON)
 
 
 def failure(error: IsolaError) -> web.Response:

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from isola.access import Permission, refusal, refusal_of_shared
 from isola.doors import Services
+from isola.doors.rest.acting import at_its_end, patience
 from isola.doors.rest.answers import failure
 from isola.doors.rest.channels import close_socket
 from isola.doors.rest.connections import no_connections
@@ -61,7 +62,9 @@ class Dispatcher:
             request = Request(
                 self.services, http, caller, self.rendering, self._sockets, self._connections, parameters, query_values
             )
-            return await handler(request)
+            seconds = patience(query_values)
+            response = await handler(request)
+            return await at_its_end(request, response, seconds) if seconds else response
         except IsolaError as error:
             if isinstance(error, Forbidden):
                 self._refusals.note(caller, http.method, http.raw_path, error.message)

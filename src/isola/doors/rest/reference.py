@@ -64,7 +64,9 @@ failed operation has the same fields in its `metadata.error`.
 
 `GET /1.0/operations` is a map by status. While one runs, `metadata.progress` lists its steps: `name`, `done`, `total`
 (`null` if unknown), `unit` (`bytes`, `items` or empty), `finished`, `depth`. `DELETE` cancels:
-`Cancelled` is reported once all changes are rolled back. `GET .../wait` returns at the operation's end.
+`Cancelled` is reported once all changes are rolled back. `GET .../wait` returns at the operation's end. A request that
+starts an operation may ask for the same by `wait=SECONDS` (a decimal number, 10 at most): it is answered at the
+operation's end, or after that time, with the state of that moment in `metadata`.
 
 An operation on an entity that another operation is changing waits for its turn: its status is `Pending`, and
 `metadata.waiting_for` names the other. [Operations](../explanation/operations.md) says what waits and what is refused.

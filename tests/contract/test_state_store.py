@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from channels import eventually
 
 from isola import registry
 from isola.errors import Compacted, PreconditionFailed
@@ -98,6 +99,30 @@ async def test_concurrent_swaps_of_one_revision_let_exactly_one_win(store: Store
     )
     assert sum(isinstance(result, int) for result in results) == 1
     assert all(isinstance(result, int | PreconditionFailed) for result in results)
+
+
+async def test_of_many_commits_at_once_each_has_its_own_revision_and_result(store: Store) -> None:
+    first = await store.put("/taken", b"0")
+    heard: list[tuple[str, int]] = []
+
+    async def watch() -> None:
+        async for change in store.watch("/n", first):
+            heard.append((change.key, change.revision))
+
+    watcher = asyncio.create_task(watch())
+    commits = [store.commit(Check(f"/{'taken' if n % 5 == 0 else n}", 0), Put(f"/n{n:02}", b"x")) for n in range(50)]
+    results = await asyncio.gather(*commits, return_exceptions=True)
+    refused = [n for n, result in enumerate(results) if isinstance(result, PreconditionFailed)]
+    assert refused == list(range(0, 50, 5))
+    revisions = [result for result in results if isinstance(result, int)]
+    assert sorted(revisions) == list(range(first + 1, first + 41))
+    entries = await store.range("/n")
+    assert {entry.key: entry.revision for entry in entries} == {
+        f"/n{n:02}": result for n, result in enumerate(results) if isinstance(result, int)
+    }
+    await eventually(lambda: len(heard) == 40)
+    assert sorted(heard, key=lambda each: each[1]) == heard and len(set(heard)) == 40
+    watcher.cancel()
 
 
 async def test_a_commit_is_all_or_nothing(store: Store) -> None:

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import pytest
+from channels import eventually
 
 from isola.errors import AlreadyExists, HostFailure, NotFound, PreconditionFailed
-from isola.state import Change, Collection, Step, Versioned, mapping_codec, record_codec
+from isola.state import Change, Codec, Collection, Step, Versioned, mapping_codec, record_codec
 from isola.state.codec import encode
 from isola.state.collection import BATCH
 from isola.testing.clock import FakeClock
@@ -37,15 +38,22 @@ class SlowStore(FakeStore):
 
     failing = False
     largest = 0
+    at_once = 0
+    most_at_once = 0
 
     async def commit(self, *steps: Step) -> int:
         self.largest = max(self.largest, len(steps))
-        await asyncio.sleep(0)
-        if self.failing:
-            raise HostFailure("the disk is full")
-        revision = await super().commit(*steps)
-        await asyncio.sleep(0.001)
-        return revision
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            await asyncio.sleep(0)
+            if self.failing:
+                raise HostFailure("the disk is full")
+            revision = await super().commit(*steps)
+            await asyncio.sleep(0.001)
+            return revision
+        finally:
+            self.at_once -= 1
 
 
 @pytest.fixture
@@ -168,6 +176,72 @@ async def test_concurrent_changes_are_serialized(store: SlowStore) -> None:
     with pytest.raises(NotFound):
         await records.change("b", longer)
     assert (await records.change("b", longer, otherwise=Thing("b"))).value == Thing("b", parts=(Inner(0),))
+
+
+async def test_writes_to_different_records_are_committed_at_once(store: SlowStore) -> None:
+    records = things(store)
+    for name in "abcd":
+        await records.add(name, Thing(name))
+    await asyncio.gather(
+        replace(records, 5, "a"),
+        records.change("b", lambda thing: dataclasses.replace(thing, inner=Inner(5)), pure=True),
+        records.remove("c"),
+    )
+    assert store.most_at_once == 3 and await same(store, records)
+    assert [thing.inner and thing.inner.size for thing in records] == [5, 5, None]
+
+
+async def test_pure_decisions_on_one_record_see_each_other(store: SlowStore) -> None:
+    records = things(store)
+    await records.add("a", Thing("a", inner=Inner(0)))
+
+    def more(thing: Thing) -> Thing:
+        return dataclasses.replace(thing, inner=Inner(thing.inner.size + 1 if thing.inner else 0))
+
+    await asyncio.gather(*(records.change("a", more, pure=True) for _ in range(10)))
+    assert records.get("a").inner == Inner(10) and store.most_at_once == 1
+
+
+async def test_a_decision_on_several_records_sees_all_writes_before_it_and_none_beside_it(store: SlowStore) -> None:
+    records = things(store)
+    for name in "ab":
+        await records.add(name, Thing(name, inner=Inner(1)))
+    seen: list[int] = []
+
+    def at_most_one_hundred() -> None:
+        assert not store.at_once
+        seen.append(sum(thing.inner.size for thing in records if thing.inner))
+        if seen[-1] > 100:
+            raise HostFailure("too large")
+
+    added = records.add("c", Thing("c", inner=Inner(1)), allow=at_most_one_hundred)
+    results = await asyncio.gather(replace(records, 60, "a"), replace(records, 60, "b"), added, return_exceptions=True)
+    assert seen == [120] and isinstance(results[2], HostFailure) and "c" not in records
+
+
+async def test_own_writes_are_not_decoded_again(store: SlowStore) -> None:
+    codec, decoded = record_codec(Thing), list[bytes]()
+
+    def decode(data: bytes) -> Thing:
+        decoded.append(data)
+        return codec.decode(data)
+
+    records = Collection(store, "thing", "/things/", Codec(codec.encode, decode))
+    heard: list[str] = []
+    records.heard = heard.append
+
+    async def follow() -> None:
+        async for change in store.watch("/things/", 0):
+            records.hear(change)
+
+    following = asyncio.create_task(follow())
+    await asyncio.sleep(0)
+    await records.add("a", Thing("a"))
+    await replace(records, 3)
+    await store.put("/things/b", codec.encode(Thing("b")))
+    await eventually(lambda: "b" in heard)
+    following.cancel()
+    assert len(decoded) == 1 and records.get("a").inner == Inner(3) and await same(store, records)
 
 
 async def test_a_record_whose_removal_is_refused_stays(store: SlowStore) -> None:

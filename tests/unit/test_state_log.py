@@ -132,3 +132,15 @@ async def test_a_commit_that_becomes_visible_late_is_reported(tmp_path: Path) ->
         database.execute("UPDATE counter SET revision = revision + 1, logged = revision + 1")
     assert await told == ("/late", b"a")
     await store.close()
+
+
+async def test_commits_at_once_share_their_sync(tmp_path: Path) -> None:
+    store = await opened(tmp_path)
+    database, statements = store._database, list[str]()
+    assert database is not None
+    database.set_trace_callback(statements.append)
+    revisions = await asyncio.gather(*(store.put(f"/a{number}", b"x") for number in range(60)))
+    database.set_trace_callback(None)
+    assert len(set(revisions)) == 60
+    assert statements.count("COMMIT") < 30
+    await store.close()

@@ -65,7 +65,7 @@ async def record_stopped(context: Context, ref: Ref, *, again: bool = False, reb
         desired = Desired.RUNNING if again or reboots else Desired.STOPPED
         return dataclasses.replace(instance.wanted(desired), volatile=volatile)
 
-    stopped = (await context.records.change(ref, without_run)).value
+    stopped = (await context.records.change(ref, without_run, pure=True)).value
     forget(context, stopped.id)
     context.heal(stopped.id)
     if reboots:

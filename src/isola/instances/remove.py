@@ -20,7 +20,7 @@ async def remove(context: Context, op: Operation, instance: Instance, *, clean: 
     ``clean``: the caller has just removed the remains of its run.
     """
     await end_sessions(context, instance)
-    await op.commit(lambda: context.records.change(instance.ref, doom))
+    await op.commit(lambda: context.records.change(instance.ref, doom, pure=True))
     await sweep(context, op, context.records.get(instance.ref), clean=clean)
     context.heal(instance.id)
     context.tell("deleted", instance.ref, caller=op.caller)

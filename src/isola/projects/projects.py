@@ -151,7 +151,7 @@ class Projects:
         """Within this context nothing is added to any project, so that emptiness and limits can be checked."""
         async with AsyncExitStack() as stack:
             for noun in self._nouns:
-                await stack.enter_async_context(noun.writing)
+                await stack.enter_async_context(noun.writing.alone())
             yield
 
     def _check_features(self, old: Project, new: Project) -> None:

@@ -6,7 +6,6 @@ store refuses a write that is based on an outdated record, and ``change`` repeat
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from isola.host.cancellation import finish
 from isola.model.reference import Ref
 from isola.state.references import Role
 from isola.state.store import Change, Check, Delete, Entry, Expect, Put, Step, Store
+from isola.state.turns import Turns
 
 
 class Ordered(Protocol):
@@ -104,18 +104,20 @@ class Keyed(Generic[K, T]):
         self._loaded_at = 0
         self.heard: Callable[[K], object] = lambda name: None
         """Called with each record that another writer may have changed, after the cache has it."""
-        self.writing = asyncio.Lock()
+        self.writing = Turns()
         """Held during each write and its update of the cache, so that ``change`` sees the result of the write before.
 
-        Other code may hold it to decide on the collection without concurrent changes; it must not write to it then.
+        Other code may hold it alone to decide on the collection without concurrent changes, and not write to it then.
         """
+        self._sent: dict[str, tuple[bytes, T]] = {}
+        """Records that are being written, so that they need not be decoded when the store reports them."""
 
     async def load(self) -> None:
         """Read all records from the store. Raises HostFailure that names a record which cannot be read.
 
         An unreadable record is not skipped, because its data would be considered unused and be removed.
         """
-        async with self.writing:
+        async with self.writing.alone():
             snapshot = await self._store.snapshot(self._prefix)
             records = {
                 self._name(entry.key): Versioned(self._decoded(entry), entry.revision) for entry in snapshot.entries
@@ -143,16 +145,15 @@ class Keyed(Generic[K, T]):
         """Apply a change of the store. A record that cannot be read stays as it was, and writes to it are refused."""
         if change.revision > self._loaded_at:
             name = self._name(change.key)
-            try:
-                value = (
-                    None if change.value is None else self._decoded(Entry(change.key, change.value, change.revision))
-                )
-            except HostFailure as error:
-                log.error("%s", error)
-                return
-            self._note(name, value, change.revision)
+            if self._is_news(name, change.revision):
+                try:
+                    value = None if change.value is None else self._told(change.key, change.value, change.revision)
+                except HostFailure as error:
+                    log.error("%s", error)
+                    return
+                self._note(name, value, change.revision)
             self.heard(name)
-            if not self.writing.locked():  # all older changes have arrived, and no write is pending
+            if not self.writing.taken():  # all older changes have arrived, and no write is pending
                 self._removed = {name: at for name, at in self._removed.items() if at > change.revision}
 
     def __iter__(self) -> Iterator[T]:
@@ -192,7 +193,7 @@ class Keyed(Generic[K, T]):
 
         Raises AlreadyExists.
         """
-        async with self.writing:
+        async with self.writing.alone():
             self._require_free(name)
             allow()
             try:
@@ -203,25 +204,29 @@ class Keyed(Generic[K, T]):
 
     async def put(self, name: K, record: T, *, at: int) -> Versioned[T]:
         """Replace the record that was read at revision ``at``; 0 if there was none. Raises PreconditionFailed."""
-        async with self.writing:
+        async with self.writing.one(name):
             return await self._write(name, record, at)
 
-    async def replace(self, name: K, record: T, *, at: int, allow: Callable[[], object] = lambda: None) -> Versioned[T]:
+    async def replace(self, name: K, record: T, *, at: int, allow: Callable[[], object] | None = None) -> Versioned[T]:
         """Replace the record that was read at revision ``at``, unless ``allow`` raises, which is called under the lock.
 
         Raises NotFound, PreconditionFailed.
         """
-        async with self.writing:
+        async with self.writing.one(name) if allow is None else self.writing.alone():
             self.read(name)
-            allow()
+            if allow is not None:
+                allow()
             return await self._write(name, record, at)
 
-    async def change(self, name: K, decide: Callable[[T], T], *, otherwise: T | None = None) -> Versioned[T]:
+    async def change(
+        self, name: K, decide: Callable[[T], T], *, otherwise: T | None = None, pure: bool = False
+    ) -> Versioned[T]:
         """Write the result of ``decide`` for the current record, or for ``otherwise`` if there is none.
 
-        ``decide`` may be called several times. Raises NotFound if there is neither, and the errors of ``decide``.
+        ``decide`` may be called several times; a ``pure`` one looks at no other records. Raises NotFound if there is
+        neither, and the errors of ``decide``.
         """
-        async with self.writing:
+        async with self.writing.one(name) if pure else self.writing.alone():
             for attempt in range(_ATTEMPTS):
                 held = Versioned(otherwise, 0) if otherwise is not None and name not in self else self.read(name)
                 if (wanted := decide(held.value)) == held.value and held.revision:
@@ -240,7 +245,7 @@ class Keyed(Generic[K, T]):
         until then other readers see a part of the new values, and after a kill so does the next daemon.
         Raises NotFound, PreconditionFailed.
         """
-        async with self.writing:
+        async with self.writing.alone():
             allow()
             before = {name: self.read(name).value for name in records}
             names, written = list(records), dict[K, Versioned[T]]()
@@ -260,7 +265,7 @@ class Keyed(Generic[K, T]):
 
         Raises NotFound, AlreadyExists, PreconditionFailed.
         """
-        async with self.writing:
+        async with self.writing.alone():
             self.read(old)
             self._require_free(new)
             allow()
@@ -270,20 +275,21 @@ class Keyed(Generic[K, T]):
                 Check(self._key(old), at),
                 Check(self._key(new), 0),
                 Delete(self._key(old)),
-                Put(self._key(new), self._codec.encode(record)),
+                self._put(new, record),
                 *self._beside(self._records[old].value, record),
             )
             self._note(old, None, revision)
             self._note(new, record, revision)
             return Versioned(record, revision)
 
-    async def remove(self, name: K, allow: Callable[[T], object] = lambda record: None) -> None:
+    async def remove(self, name: K, allow: Callable[[T], object] | None = None) -> None:
         """Remove the current record, unless ``allow`` raises for it; no effect if there is none."""
-        async with self.writing:
+        async with self.writing.one(name) if allow is None else self.writing.alone():
             for attempt in range(_ATTEMPTS):
                 if (held := self._records.get(name)) is None:
                     return
-                allow(held.value)
+                if allow is not None:
+                    allow(held.value)
                 with again(attempt):
                     key = self._key(name)
                     steps = (Check(key, held.revision), Delete(key), *self._beside(held.value, None))
@@ -291,7 +297,7 @@ class Keyed(Generic[K, T]):
 
     async def refer_anew(self, name: K) -> None:
         """Write a record unchanged, because a name in it now refers to another object. Raises NotFound."""
-        async with self.writing:
+        async with self.writing.alone():
             held = self.read(name)
             await self._write(name, held.value, held.revision)
 
@@ -314,6 +320,15 @@ class Keyed(Generic[K, T]):
     def _said(self, name: K) -> str:
         return f"{self.noun[:1].upper()}{self.noun[1:]} {self._keys.shown(name)}"
 
+    def _told(self, key: str, data: bytes, revision: int) -> T:
+        sent = self._sent.get(key)
+        return sent[1] if sent is not None and sent[0] == data else self._decoded(Entry(key, data, revision))
+
+    def _put(self, name: K, record: T) -> Put:
+        key, data = self._key(name), self._codec.encode(record)
+        self._sent[key] = (data, record)
+        return Put(key, data)
+
     def _decoded(self, entry: Entry) -> T:
         try:
             return self._codec.decode(entry.value)
@@ -326,7 +341,7 @@ class Keyed(Generic[K, T]):
 
     async def _write(self, name: K, record: T, at: int, *also: Put | Delete) -> Versioned[T]:
         key, record = self._key(name), self._stamped(record)
-        steps = (Check(key, at), Put(key, self._codec.encode(record)), *self._beside(self.find(name), record))
+        steps = (Check(key, at), self._put(name, record), *self._beside(self.find(name), record))
         revision = await self._commit((name,), *steps, *also)
         self._note(name, record, revision)
         return Versioned(record, revision)
@@ -335,7 +350,7 @@ class Keyed(Generic[K, T]):
         records = {name: replace(new, value=self._stamped(new.value)) for name, new in records.items()}
         steps: list[Step] = []
         for name, new in records.items():
-            steps += [Check(self._key(name), new.revision), Put(self._key(name), self._codec.encode(new.value))]
+            steps += [Check(self._key(name), new.revision), self._put(name, new.value)]
             steps += self._beside(self.find(name), new.value)
         revision = await self._commit(tuple(records), *steps)
         for name, new in records.items():
@@ -375,6 +390,9 @@ class Keyed(Generic[K, T]):
                 if isinstance(condition, Expect):
                     await self._require(condition, ", ".join(map(self._said, names)))
             raise
+        finally:
+            for name in names:
+                self._sent.pop(self._key(name), None)
 
     async def _require(self, condition: Expect, said: str) -> None:
         found = await self._store.range(condition.prefix)
@@ -395,12 +413,14 @@ class Keyed(Generic[K, T]):
         else:
             self._note(name, self._decoded(entry), entry.revision)
 
+    def _is_news(self, name: K, revision: int) -> bool:
+        return revision > max(self.revision(name), self._removed.get(name, 0))
+
     def _note(self, name: K, record: T | None, revision: int) -> None:
         """Changes from the store and own writes may arrive in either order: the higher revision wins."""
-        held = self._records.get(name)
-        if revision <= max(held.revision if held else 0, self._removed.get(name, 0)):
+        if not self._is_news(name, revision):
             return
-        self._index(held.value if held else None, record)
+        self._index(self.find(name), record)
         if record is None:
             self._records.pop(name, None)
             self._removed[name] = revision

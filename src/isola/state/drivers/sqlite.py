@@ -6,9 +6,11 @@ import asyncio
 import logging
 import sqlite3
 import zlib
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,8 @@ INSERT INTO counter VALUES (0);
 PRAGMA user_version = 1;
 """
 _RESERVE_SECONDS = 10.0
+_TOGETHER = 32
+"""Most commits in one transaction."""
 _GATHERED_FOR = 0.02
 """Seconds in which further writes are collected after the first."""
 _LATE = 1.0
@@ -43,6 +47,12 @@ _SUMS = """
 CREATE TABLE IF NOT EXISTS sums (key TEXT PRIMARY KEY, revision INTEGER NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID
 """
 """Checksums of values, since SQLite detects only damage to its own structure. Valid for the same revision only."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    revision: int
+    changes: Sequence[Change]
 
 
 class SqliteStore(Store):
@@ -58,6 +68,8 @@ class SqliteStore(Store):
         self._clock = clock
         self._database: sqlite3.Connection | None = None
         self._feeds: set[Feed] = set()
+        self._waiting: deque[tuple[Sequence[Step], asyncio.Future[int]]] = deque()
+        """Commits that have not begun."""
         self._seen = 0
         """The last revision that watchers have received; used on the store's own thread."""
         self._others = 0
@@ -105,8 +117,11 @@ class SqliteStore(Store):
 
     async def commit(self, *steps: Step) -> int:
         """All or nothing, synced."""
+        done: asyncio.Future[int] = self._loop.create_future()
+        self._waiting.append((steps, done))
+        self._thread.submit(self._commit_waiting)
         # A cancelled caller must know whether its write took place, so the commit is finished first.
-        return await finish(self._loop.run_in_executor(self._thread, self._commit, steps))
+        return await finish(done)
 
     async def watch(self, prefix: str, since: int | None = None) -> AsyncIterator[Change]:
         """First the changes in the log, then new ones; a change that is in both is reported once."""
@@ -206,22 +221,49 @@ class SqliteStore(Store):
             with suppress(sqlite3.Error):
                 self._open_database().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
+    def _commit_waiting(self) -> None:
+        """All commits that wait, in one transaction: most of the cost of a commit is the sync at its end."""
+        waiting = [self._waiting.popleft() for _ in range(min(len(self._waiting), _TOGETHER))]
+        if not waiting:
+            return  # an earlier call has done it
+        try:
+            results = self._commit_all([steps for steps, _ in waiting])
+        except Exception as error:
+            results = [error] if len(waiting) == 1 else [self._result(steps) for steps, _ in waiting]
+        futures = [done for _, done in waiting]
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(_settle, futures, results)
+
+    def _result(self, steps: Sequence[Step]) -> int | Exception:
+        try:
+            return self._commit(steps)
+        except Exception as error:
+            return error
+
     def _commit(self, steps: Sequence[Step]) -> int:
+        (result,) = self._commit_all([steps])
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def _commit_all(self, commits: Sequence[Sequence[Step]]) -> list[int | Exception]:
+        """The revision or the error of each. Raises HostFailure, after which none has taken place."""
         while True:
             try:
-                changes, revision = self._commit_now(steps)
+                results = self._commit_now(commits)
                 break
             except HostFailure as error:
                 full = getattr(error.__cause__, "sqlite_errorname", "").startswith(_FULL)
                 if not full or not self._reserve.release():
                     raise
-        if revision == self._seen + 1:
-            self._seen = revision
-            self._tell(changes)
-        else:
+        revisions = [result.revision for result in results if isinstance(result, _Done)]
+        if revisions and revisions[0] == self._seen + 1:
+            self._seen = revisions[-1]
+            self._tell([change for result in results if isinstance(result, _Done) for change in result.changes])
+        elif revisions:
             self._catch_up()
         self._keep_reserve()
-        return revision
+        return [result.revision if isinstance(result, _Done) else result for result in results]
 
     def _catch_up(self) -> None:
         """Report the commits of other processes to watchers, in order."""
@@ -254,24 +296,42 @@ class SqliteStore(Store):
         if self._feeds and changes:
             self._loop.call_soon_threadsafe(self._tell_feeds, changes)
 
-    def _commit_now(self, steps: Sequence[Step]) -> tuple[list[Change], int]:
+    def _commit_now(self, commits: Sequence[Sequence[Step]]) -> list[_Done | Exception]:
         database = self._open_database()
         database.execute("BEGIN IMMEDIATE")
         try:
-            (revision,) = database.execute(
-                "UPDATE counter SET revision = revision + 1, logged = revision + 1 RETURNING revision"
-            ).fetchone()
-            changes = [change for step in steps if (change := self._apply(database, step, revision)) is not None]
-            sqlite_log.note(database, revision, changes, self.changes_kept)
+            write = self._write if len(commits) == 1 else self._write_apart
+            results = [write(database, steps) for steps in commits]
             database.execute("COMMIT")
-            self._mark.note(revision)
+            if revisions := [result.revision for result in results if isinstance(result, _Done)]:
+                self._mark.note(revisions[-1])
         except BaseException as error:
             if database.in_transaction:
                 database.execute("ROLLBACK")
             if isinstance(error, sqlite3.Error):
                 raise HostFailure("The state could not be written", evidence=str(error)) from error
             raise
-        return changes, revision
+        return results
+
+    def _write_apart(self, database: sqlite3.Connection, steps: Sequence[Step]) -> _Done | Exception:
+        """One of several commits in a transaction: a condition that is not met undoes only this one."""
+        database.execute("SAVEPOINT one")
+        try:
+            return self._write(database, steps)
+        except PreconditionFailed as error:
+            database.execute("ROLLBACK TO one")
+            return error
+        finally:
+            if database.in_transaction:
+                database.execute("RELEASE one")
+
+    def _write(self, database: sqlite3.Connection, steps: Sequence[Step]) -> _Done:
+        (revision,) = database.execute(
+            "UPDATE counter SET revision = revision + 1, logged = revision + 1 RETURNING revision"
+        ).fetchone()
+        changes = [change for step in steps if (change := self._apply(database, step, revision)) is not None]
+        sqlite_log.note(database, revision, changes, self.changes_kept)
+        return _Done(revision, changes)
 
     def _apply(self, database: sqlite3.Connection, step: Step, revision: int) -> Change | None:
         if isinstance(step, Check):
@@ -367,6 +427,16 @@ class SqliteStore(Store):
         for feed in self._feeds:
             for change in changes:
                 feed.tell(change)
+
+
+def _settle(futures: Sequence[asyncio.Future[int]], results: Sequence[int | Exception]) -> None:
+    for done, result in zip(futures, results, strict=True):
+        if done.done():
+            continue
+        if isinstance(result, Exception):
+            done.set_exception(result)
+        else:
+            done.set_result(result)
 
 
 DRIVER = SqliteStore

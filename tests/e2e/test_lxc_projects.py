@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -121,3 +122,26 @@ def test_an_image_is_copied_to_a_project(lxc: Lxc, mode: str) -> None:
     finally:
         lxc("config", "unset", "core.https_address")
         lxc("project", "delete", "cyan")
+
+
+def test_a_project_with_its_own_networks_has_no_bridges(lxc: Lxc) -> None:
+    """As with LXD, where bridges belong to the default project too."""
+    lxc("project", "create", "grey", "-c", "features.networks=true", "-c", "features.images=false")
+    try:
+        both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "capture_output": False}
+        said = lxc("network", "create", "lab", "--project", "grey", status=1, **both)
+        assert "cannot belong to a project" in said and "features.networks" in said
+        lxc("profile", "device", "add", "default", "root", "disk", "path=/", "pool=default", "--project", "grey")
+        lxc("profile", "device", "add", "default", "eth0", "nic", "network=isolabr0", "--project", "grey")
+        said = lxc("launch", "tiny", "grey1", "--project", "grey", status=1, **both)
+        assert "not found" in said and "features.networks off" in said
+        lxc("profile", "device", "remove", "default", "eth0", "--project", "grey")
+        lxc("profile", "device", "add", "default", "eth0", "nic", "nictype=p2p", "name=eth0", "--project", "grey")
+        lxc("launch", "tiny", "grey1", "--project", "grey")
+        assert "eth0" in lxc("exec", "grey1", "--project", "grey", "--", "ip", "link")
+        assert lxc("network", "list", "--project", "grey", "-f", "csv").count(",YES,") == 0
+        lxc("delete", "--force", "grey1", "--project", "grey")
+        lxc("project", "set", "grey", "features.networks=false")
+        assert "isolabr0" in lxc("network", "list", "--project", "grey", "-f", "csv")
+    finally:
+        lxc("query", "-X", "DELETE", "/1.0/projects/grey?force=1")

@@ -13,7 +13,7 @@ from isola.devices import Parts as DeviceParts
 from isola.devices import Plug
 from isola.devices.devices import Devices
 from isola.devices.uses import Home
-from isola.errors import HostFailure
+from isola.errors import HostFailure, NotFound
 from isola.events import Events
 from isola.host import Host
 from isola.images import ImageLibrary
@@ -27,9 +27,10 @@ from isola.model.caller import DAEMON, Caller
 from isola.model.identity import HostNames, IdRange
 from isola.model.instance import Instance, Status
 from isola.model.limits import Limits
+from isola.model.network import Network
 from isola.model.profile import Profile
 from isola.model.project import Project
-from isola.model.reference import Entity, Kind, Ref
+from isola.model.reference import DEFAULT_PROJECT, Entity, Kind, Ref
 from isola.model.snapshot import InstanceSnapshot, snapshot_entity
 from isola.model.storage import Volume
 from isola.model.volume import VolumeRef
@@ -222,6 +223,20 @@ class Context:
     def network_ref(self, project: str, name: str) -> Ref:
         """The network to which a name in the devices of an instance or a profile of this project refers."""
         return self.scoped(project, Kind.NETWORK, name)
+
+    def network(self, project: str, name: str) -> Network:
+        """That network. Raises NotFound."""
+        ref = self.network_ref(project, name)
+        try:
+            return self.networks.get(ref)
+        except NotFound as error:
+            if ref.project == DEFAULT_PROJECT:
+                raise
+            raise NotFound(
+                error.message,
+                evidence=f"project {project!r} has features.networks, and bridges belong to the default project",
+                remedy="switch features.networks off while the project is empty, or use a macvlan, routed or p2p NIC",
+            ) from error
 
     def phase(self, instance: Instance) -> Phase:
         """Its state, derived from its record, its run and its faults."""

@@ -60,7 +60,7 @@ def check(context: Context, request: InstanceRequest) -> Plan:
     config, devices = merge(_profiles(context, request.project, names), request.config, request.devices)
     require(
         devices,
-        network=lambda name: context.networks.get(context.network_ref(ref.project, name)),
+        network=lambda name: context.network(ref.project, name),
         pool=context.pools.get,
     )
     context.permit([_draft(context, request, ref, names)])

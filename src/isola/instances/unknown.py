@@ -108,10 +108,8 @@ def _taken_in(context: Context, unknown: Unknown, said: Instance, name: str) -> 
     context.runtimes.get(said.runtime)
     volatile = dict(said.volatile) | {LAST_BOOT: context.host.system.boot_id(), "root.pool": unknown.pool}
     instance = dataclasses.replace(said, name=name, desired=Desired.STOPPED, volatile=volatile)
-    network = partial(context.network_ref, said.project)
-    require(
-        expanded(context, instance)[1], network=lambda name: context.networks.get(network(name)), pool=context.pools.get
-    )
+    network = partial(context.network, said.project)
+    require(expanded(context, instance)[1], network=network, pool=context.pools.get)
     return instance
 
 

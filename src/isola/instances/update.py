@@ -188,7 +188,7 @@ def _check_devices(context: Context, instance: Instance, wanted: Instance) -> No
     SETTINGS.validate(config)
     require(
         devices,
-        network=lambda name: context.networks.get(context.network_ref(wanted.project, name)),
+        network=lambda name: context.network(wanted.project, name),
         pool=context.pools.get,
     )
     if root_pool(devices) != context.pool_name(instance):

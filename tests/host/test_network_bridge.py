@@ -184,6 +184,19 @@ async def test_a_nic_is_registered_and_removed_with_one_call_each(bed: Bed) -> N
     await bed.gone(network)
 
 
+async def test_files_of_nics_are_in_memory_and_those_of_an_earlier_version_are_removed(bed: Bed) -> None:
+    home = bed.directory / "networks" / "lab"
+    await bed.host.files.make_directory(home)
+    for name in ("hosts.d", "names.d"):
+        await bed.host.files.write_all({home / name / "old": b"x"}, directories={home / name: 0o755})
+    network = await bed.network()
+    nic, guest = await bed.nic(network, "web1")
+    assert await bed.host.mounts.mounted(home / "nics") and (await lease(guest, bed.directory))["ip"] == nic.ipv4
+    assert not {"hosts.d", "names.d"} & set(await bed.host.files.names(home))
+    await bed.gone(network)
+    assert await bed.host.mounts.below(bed.directory) == ()
+
+
 class Calls:
     """Files that note the names of the verbs called."""
 

@@ -70,7 +70,7 @@ def differences(daemon: Daemon, frozen: Collection[str] = ()) -> list[str]:
     compare(
         "links", {link for link in daemon.links() if link.startswith(daemon.names.short) and "-" not in link}, veths
     )
-    hosts = daemon.directory / "networks" / "isolabr0" / "hosts.d"
+    hosts = daemon.directory / "networks" / "isolabr0" / "nics" / "hosts.d"
     entries = {daemon.names.veth(id, "eth0") for id in recorded}
     compare("DHCP entries", _names(hosts), entries | _ends(daemon, instances.values(), networks=True))
     found += _devices(daemon, {n: one for n, one in instances.items() if one["id"] in running - doomed})

@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
 from typing import cast
 
+from isola.errors import HostFailure
 from isola.events import Events
 from isola.host import Host
 from isola.host.files import LinuxFiles
+from isola.host.mounts import MemoryMount
 from isola.host.process import LinuxProcesses
 from isola.operations import Observer, Operation, Operations
 from isola.testing.clock import FakeClock
 from isola.testing.firewall import FakeFirewall
 from isola.testing.links import FakeLinks
+
+
+class NoMounts:
+    """None can be made in the test's own directory."""
+
+    async def mounted(self, target: Path) -> bool:
+        return False
+
+    async def memory(self, mount: MemoryMount) -> None:
+        raise HostFailure(f"No tmpfs on {mount.target}")
+
+    async def unmount(self, target: Path) -> None:
+        """None is there."""
 
 
 def fake_network_host(*, physical: Iterable[str] = ("eth0",), routes: Iterable[str] = ()) -> Host:
@@ -23,6 +39,7 @@ def fake_network_host(*, physical: Iterable[str] = ("eth0",), routes: Iterable[s
         "firewall": FakeFirewall(),
         "files": LinuxFiles(),
         "clock": FakeClock(skips=True),
+        "mounts": NoMounts(),
     }
     return Host(**parts)  # type: ignore[arg-type]
 

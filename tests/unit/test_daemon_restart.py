@@ -178,18 +178,20 @@ async def test_a_shutdown_stops_all_and_the_next_start_restarts_them(world: Worl
 
 async def test_the_files_of_runs_are_in_memory_as_long_as_an_instance_runs(world: World) -> None:
     def in_memory() -> list[MemoryMount]:
-        return [mount for mount in world.host.mounts.table if isinstance(mount, MemoryMount)]
+        memory = [mount for mount in world.host.mounts.table if isinstance(mount, MemoryMount)]
+        return [mount for mount in memory if mount.target == world.directory / "run"]
 
     await world.create("web1", start=True)
     runs = world.directory / "run"
     await world.host.files.make_directory(runs / "0123456789abcdef")
+    assert await world.host.mounts.mounted(world.directory / "netns"), "as are those of network namespaces"
     assert [mount.target for mount in in_memory()] == [runs]
     await again(world)
     assert len(in_memory()) == 1 and await world.host.files.names(runs) == ("0123456789abcdef",)
     await world.host.files.remove_tree(runs / "0123456789abcdef")
     await world.parts.shutdown()
     await world.parts.close()
-    assert not in_memory()
+    assert not world.host.mounts.table
     await world.host.files.make_directory(runs / "0123456789abcdef")
     await world.start()
     assert not in_memory(), "an older daemon's runs are on disk"

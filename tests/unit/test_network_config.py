@@ -167,7 +167,7 @@ def test_configuration_of_dnsmasq_for_a_default_network() -> None:
         "interface=br0", "bind-dynamic", "except-interface=lo", "no-hosts", "user=dnsmasq", "enable-ra",
         "dhcp-range=10.1.2.223,10.1.2.254,255.255.255.0,1h", "dhcp-range=::,constructor:br0,ra-stateless,64",
         "local=/isola/", "domain=isola,10.1.2.0/24,local", "domain=isola,fd42::/64,local", "dhcp-ignore-names",
-        f"hostsdir={HOME}/names.d", f"dhcp-hostsdir={HOME}/hosts.d", f"pid-file={HOME}/dnsmasq.pid",
+        f"hostsdir={HOME}/nics/names.d", f"dhcp-hostsdir={HOME}/nics/hosts.d", f"pid-file={HOME}/dnsmasq.pid",
     ):  # fmt: skip
         assert line in lines, line
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from isola.errors import WrongState
 from isola.host import Host
+from isola.host.memory_directory import MemoryDirectory
 from isola.model.identity import IdRange
 from isola.model.network import NetworkNamespace
 from isola.operations import Operation
@@ -22,6 +23,15 @@ class NetworkNamespaces:
     def __init__(self, host: Host, directory: Path) -> None:
         self._host = host
         self._directory = directory / _DIRECTORY
+        self._memory = MemoryDirectory(host, self._directory, 0o700)
+
+    async def open(self) -> None:
+        """Keep the files that they are mounted on in memory."""
+        await self._memory.open()
+
+    async def close(self) -> None:
+        """Leave no mount behind unless there are namespaces."""
+        await self._memory.close()
 
     async def make(self, op: Operation, id: str, idmap: IdRange) -> NetworkNamespace:
         """Create one that is owned by the root user of these ids. Raises AlreadyExists, HostFailure."""

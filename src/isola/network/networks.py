@@ -94,16 +94,19 @@ class Networks:
         """At daemon start: remove incomplete networks, start or adopt all others, and clean up after a crash."""
         if not self.probes:
             await self.probe()
+        await self.namespaces.open()
         await self._operate("Start networks", self._open)
 
     async def close(self) -> None:
         """Stop supervising; networks and instances keep running."""
         for driver in self._drivers.values():
             await driver.close()
+        await self.namespaces.close()
 
     async def stop_all(self) -> None:
         """Stop all networks; their records stay, and ``open`` starts them again."""
         await self._operate("Stop networks", self._stop_all)
+        await self.namespaces.close()
 
     def __iter__(self) -> Iterator[Network]:
         return iter(self._records)

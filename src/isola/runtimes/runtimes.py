@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from isola import registry
-from isola.errors import DriverUnavailable, HostFailure, NotFound, Unsupported
+from isola.errors import DriverUnavailable, NotFound, Unsupported
 from isola.host import Host
-from isola.host.mounts import MemoryMount
+from isola.host.memory_directory import MemoryDirectory
 from isola.host.probing import probed
 from isola.model.identity import HostNames
 from isola.model.probe import Probe
@@ -31,6 +31,7 @@ class Runtimes:
         self._host = host
         self._directory = directory
         self._names = names
+        self._runs = MemoryDirectory(host, directory / RUNS, 0o711)
         self._loaded: dict[str, Runtime] = {}
         self.probes: dict[str, Probe] = {}
 
@@ -49,20 +50,11 @@ class Runtimes:
 
         Those of instances that an older daemon has started stay on disk.
         """
-        files, runs = self._host.files, self._directory / RUNS
-        await files.make_directory(runs)
-        if await files.names(runs) or await self._host.mounts.mounted(runs):
-            return
-        try:
-            await self._host.mounts.memory(MemoryMount(runs, 0o711))
-        except HostFailure as error:
-            log.warning("Files of running instances are kept on disk: %s", error)
+        await self._runs.open()
 
     async def close(self) -> None:
         """Leave no mount behind unless instances run."""
-        runs = self._directory / RUNS
-        if not await self._host.files.names(runs):
-            await self._host.mounts.unmount(runs)
+        await self._runs.close()
 
     def get(self, name: str) -> Runtime:
         """A working driver. Raises DriverUnavailable with its probe's reason and remedy, NotFound."""

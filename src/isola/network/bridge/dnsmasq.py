@@ -8,6 +8,9 @@ from pathlib import Path
 from isola.model.network import Nic
 from isola.network.bridge.config import BridgeConfig
 
+NICS = "nics"
+"""Directory with two files per NIC, in ``hosts.d`` for DHCP and in ``names.d`` for DNS."""
+
 
 def configuration(link: str, config: BridgeConfig, directory: Path, *, user: str | None) -> str:
     """The whole configuration file. It knows nothing of the host but its resolvers."""
@@ -53,7 +56,7 @@ def _dns(link: str, config: BridgeConfig, directory: Path) -> list[str]:
         f"domain={config.domain}",
         *(f"domain={config.domain},{subnet},local" for subnet in subnets if _on_zone_cut(subnet)),
         f"interface-name=_gateway.{config.domain},{link}",
-        f"hostsdir={directory}/names.d",
+        f"hostsdir={directory}/{NICS}/names.d",
         "localise-queries",
     ]
     # A guest must not be able to take the name of another one.
@@ -81,7 +84,7 @@ def _dhcp(config: BridgeConfig, directory: Path) -> list[str]:
             "dhcp-authoritative",
             "dhcp-no-override",
             f"dhcp-leasefile={directory}/leases",
-            f"dhcp-hostsdir={directory}/hosts.d",
+            f"dhcp-hostsdir={directory}/{NICS}/hosts.d",
         ]
     return lines
 

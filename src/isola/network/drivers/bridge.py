@@ -13,6 +13,7 @@ from pathlib import Path
 from isola.errors import CommandFailed, HostFailure, InvalidInput, IsolaError, NotFound
 from isola.host import Host
 from isola.host.links import Bridge, Inside, LinkView, Pair, Tap
+from isola.host.memory_directory import MemoryDirectory
 from isola.model.identity import HostNames
 from isola.model.network import Endpoint, HostTap, Lease, Network, Nic
 from isola.model.probe import Probe
@@ -30,6 +31,8 @@ FIRST_METRIC = 1024
 """Metric of the first NIC's default route, as set by networkd and the kernel for DHCP and router advertisements."""
 _LOOKS, _WRITING = 4, 0.005
 """Number and interval in seconds of attempts to read a lease file while dnsmasq may be writing it."""
+_HOSTS, _NAMES = "hosts.d", "names.d"
+"""Directories with a file per NIC."""
 _USER = "dnsmasq"
 """Created by Debian's package dnsmasq-base."""
 log = logging.getLogger(__name__)
@@ -108,11 +111,14 @@ class BridgeNetworks(NetworkDriver):
             ipv6=config.ipv6.own is not None and config.ipv6.routing,
         )
         await self.host.firewall.apply(self.names.table(network.name), rules.render(link, config))
+        await self._memory(network.name).open()
         await self._write_files(network, config, nics)
         user = await self._dnsmasq_user(network)
         await self._nameserver(network.name).ensure(
             dnsmasq.configuration(link, config, self._home(network.name), user=user)
         )
+        for name in (_HOSTS, _NAMES):  # where an earlier version kept them
+            await self.host.files.remove_tree(self._home(network.name) / name)
 
     async def _stop(self, network: Network) -> None:
         config, link = self._config(network), self.names.bridge(network.name)
@@ -198,6 +204,7 @@ class BridgeNetworks(NetworkDriver):
         self._read.pop(name, None)
         self._leased.pop(name, None)
         await self.host.firewall.delete(self.names.table(name))
+        await self._memory(name).discard()
         await self.host.files.remove_tree(self._home(name))
 
     async def _write_files(self, network: Network, config: BridgeConfig, nics: Sequence[Nic]) -> None:
@@ -300,7 +307,13 @@ class BridgeNetworks(NetworkDriver):
         return self.directory / "networks" / name
 
     def _directories(self, name: str) -> tuple[Path, Path]:
-        return self._home(name) / "hosts.d", self._home(name) / "names.d"
+        return self._nics(name) / _HOSTS, self._nics(name) / _NAMES
+
+    def _nics(self, name: str) -> Path:
+        return self._home(name) / dnsmasq.NICS
+
+    def _memory(self, name: str) -> MemoryDirectory:
+        return MemoryDirectory(self.host, self._nics(name), 0o755)
 
     def _alias(self, name: str) -> str:
         return self.names.alias(name)

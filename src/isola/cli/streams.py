@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import posix
 import sys
@@ -65,6 +64,8 @@ class _Errors(io.FileIO):
 
 def unwritable(error: OSError) -> OSError:
     """The same error, naming what could not be written."""
+    import errno
+
     if error.errno in (errno.EPIPE, errno.EAGAIN):
         return error
     return OSError(error.errno, error.strerror, OUTPUT)

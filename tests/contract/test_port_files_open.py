@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from files_root import IDS
+from files_root import IDS, content
 
 from isola.errors import HostFailure, InvalidInput, IsolaError, NotFound, Unsupported
 from isola.host.files import Access, Changes, Entry, Files, Root
@@ -21,10 +21,6 @@ async def put(root: Root, path: str, data: bytes = b"data") -> None:
     file = await root.open(path, NEW)
     await file.write(0, data)
     await file.close()
-
-
-async def content(root: Root, path: str) -> bytes:
-    return b"".join([block async for block in await root.read(path)])
 
 
 async def listing(root: Root, path: str) -> dict[str, Entry]:

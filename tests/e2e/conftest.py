@@ -10,6 +10,8 @@ import pytest
 from command import Cli
 from daemon import Daemon
 from debian import debian_image
+from incus_client import Incus
+from lxc_client import Lxc
 from tiny_daemon import tiny_daemon
 
 collect_ignore = [] if shutil.which("incus") else ["test_incus_files.py", "test_incus_snapshots.py"]
@@ -44,3 +46,15 @@ def instance(daemon: Daemon) -> Iterator[str]:
     yield name
     if name in {path.rpartition("/")[2] for path in daemon.get("/1.0/instances")}:
         daemon.run("DELETE", f"/1.0/instances/{name}?force=1")
+
+
+@pytest.fixture(scope="module")
+def lxc(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Lxc:
+    """Debian's ``lxc``, without configuration."""
+    return Lxc(daemon, tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def incus(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Incus:
+    """The same with ``incus``."""
+    return Incus(daemon, tmp_path_factory.mktemp("home"))

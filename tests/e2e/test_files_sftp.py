@@ -16,8 +16,6 @@ from typing import Any
 import pytest
 from command import Cli
 from daemon import Daemon
-from incus_client import Incus
-from lxc_client import Lxc
 from waiting import until
 
 CLIENTS = ["lxc", "incus"] if shutil.which("incus") else ["lxc"]
@@ -44,16 +42,6 @@ while data := connection.recv(65536):
     os.write(1, data)
 """
 """Connects its standard input and output to an instance's files: what OpenSSH's sftp takes for a server program."""
-
-
-@pytest.fixture(scope="module")
-def incus(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Incus:
-    return Incus(daemon, tmp_path_factory.mktemp("home"))
-
-
-@pytest.fixture(scope="module")
-def lxc(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Lxc:
-    return Lxc(daemon, tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture(params=CLIENTS)

@@ -5,14 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from daemon import Daemon
 from incus_client import Incus
 from snapshot_pools import POOLS, launch_then, snapshot_pool
-
-
-@pytest.fixture(scope="module")
-def incus(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Incus:
-    return Incus(daemon, tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture(params=POOLS)

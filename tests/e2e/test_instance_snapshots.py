@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from daemon import Daemon
 from lxc_client import Lxc
 from snapshot_pools import POOLS, launch_then, snapshot_pool
 
@@ -43,11 +42,6 @@ right = all(number == place + 1 and sum == hashlib.sha256(str(number).encode()).
             for place, (number, sum) in enumerate(rows))
 print(json.dumps([whole, right, len(rows)]))
 """
-
-
-@pytest.fixture(scope="module")
-def lxc(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Lxc:
-    return Lxc(daemon, tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture(params=POOLS)

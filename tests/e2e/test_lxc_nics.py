@@ -41,11 +41,6 @@ except TimeoutError:
 """
 
 
-@pytest.fixture(scope="module")
-def lxc(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Lxc:
-    return Lxc(daemon, tmp_path_factory.mktemp("home"))
-
-
 @pytest.fixture
 def lan(daemon: Daemon) -> Iterator[str]:
     """A link of the host with a neighbour at its other end: 198.51.100.1."""

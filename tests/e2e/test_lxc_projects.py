@@ -7,13 +7,7 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from daemon import Daemon
 from lxc_client import Lxc
-
-
-@pytest.fixture(scope="module")
-def lxc(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Lxc:
-    return Lxc(daemon, tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture

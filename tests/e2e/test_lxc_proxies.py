@@ -65,11 +65,6 @@ class Bed:
         return sorted(int(pid) for pid, argv in found if "isola.host.forwarder" in argv)
 
 
-@pytest.fixture(scope="module")
-def lxc(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Lxc:
-    return Lxc(daemon, tmp_path_factory.mktemp("home"))
-
-
 @pytest.fixture
 def bed(daemon: Daemon, lxc: Lxc, instance: str) -> Iterator[Bed]:
     made = Bed(daemon, lxc, instance)

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from daemon import Daemon
 from lxc_client import Lxc
 
 METADATA = b"""
@@ -23,11 +22,6 @@ templates:
     template: own.tpl
     properties: {greeting: hello}
 """
-
-
-@pytest.fixture(scope="module")
-def lxc(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Lxc:
-    return Lxc(daemon, tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture

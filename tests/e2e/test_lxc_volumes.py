@@ -10,13 +10,7 @@ from pathlib import Path
 import pytest
 from audit import settled
 from command import Cli
-from daemon import Daemon
 from lxc_client import Lxc
-
-
-@pytest.fixture(scope="module")
-def lxc(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Lxc:
-    return Lxc(daemon, tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from daemon import Daemon
 from loop_devices import loops
 from lxc_client import Lxc
 
 POOLS = {"btrfs": ("size=512MiB",), "dir": (), "overlay": ()}
-
-
-@pytest.fixture(scope="module")
-def lxc(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Lxc:
-    return Lxc(daemon, tmp_path_factory.mktemp("home"))
 
 
 @pytest.mark.parametrize("driver", POOLS)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from files_root import content
 
 from isola.errors import Forbidden
 from isola.host.files import Access, Changes, LinuxFiles, Root
@@ -60,10 +61,6 @@ async def root(process: ProcessRef, tmp_path: Path) -> AsyncIterator[tuple[Root,
     """With the path inside at which the directory is mounted."""
     async with LinuxFiles().root(process=process, idmap=IDS) as opened:
         yield opened, str(tmp_path)
-
-
-async def content(root: Root, path: str) -> bytes:
-    return b"".join([block async for block in await root.read(path)])
 
 
 async def some(data: bytes) -> AsyncIterator[bytes]:

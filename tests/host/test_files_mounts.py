@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from files_root import content, stream
 
 from isola.errors import InvalidInput, NotFound, Unsupported
 from isola.host.files import LinuxFiles, Root
@@ -88,15 +89,6 @@ def hung(stage: Stage) -> Iterator[Stage]:
 async def root(stage: Stage) -> AsyncIterator[Root]:
     async with LinuxFiles().root(process=stage.process) as opened:
         yield opened
-
-
-async def stream(*blocks: bytes) -> AsyncIterator[bytes]:
-    for block in blocks:
-        yield block
-
-
-async def content(root: Root, path: str) -> bytes:
-    return b"".join([block async for block in await root.read(path)])
 
 
 async def test_a_file_system_that_hangs_holds_nobody(hung: Stage) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
+from rest_door import Stand, standing
+from served_daemon import ServedDaemon
 from strike import Fate, end_tasks
 
+from isola.client import Client
 from isola.testing.parts import World
 
 
@@ -19,3 +23,24 @@ async def world() -> AsyncIterator[World]:
     yield world
     world.forget()
     await end_tasks()
+
+
+@pytest.fixture
+async def stand() -> AsyncIterator[Stand]:
+    """The REST door of a daemon in memory."""
+    async with standing() as made:
+        yield made
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[ServedDaemon]:
+    """A daemon in memory behind a socket, for clients in other threads and processes."""
+    with ServedDaemon(tmp_path) as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def client(daemon: ServedDaemon) -> Iterator[Client]:
+    """A client of that."""
+    with Client(daemon.directory, timeout=20) as client:
+        yield client

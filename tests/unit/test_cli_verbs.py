@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,6 @@ from isola.operations import Operation
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 LIMITS = {row.key for row in SETTINGS if row.key.startswith("limits.")}
 ISOLA = [sys.executable, "-m", "isola.cli.main"]
-
-
-@pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[ServedDaemon]:
-    with ServedDaemon(tmp_path) as daemon:
-        yield daemon
 
 
 def environment(daemon: ServedDaemon) -> dict[str, str]:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,6 @@ from served_daemon import ServedDaemon
 from isola.client.exec import Ended
 from isola.client.ready import wait_ready
 from isola.errors import InvalidInput, TimedOut, WrongState
-
-
-@pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[ServedDaemon]:
-    with ServedDaemon(tmp_path) as daemon:
-        yield daemon
 
 
 def isola(daemon: ServedDaemon, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,18 +16,6 @@ from isola.client import Client
 from isola.client.shapes import OperationInfo
 from isola.model.reference import Ref
 from isola.operations import Operation
-
-
-@pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[ServedDaemon]:
-    with ServedDaemon(tmp_path) as daemon:
-        yield daemon
-
-
-@pytest.fixture
-def client(daemon: ServedDaemon) -> Iterator[Client]:
-    with Client(daemon.directory, timeout=20) as client:
-        yield client
 
 
 def test_the_lifecycle_of_an_instance_by_the_client(client: Client) -> None:

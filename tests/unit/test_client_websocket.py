@@ -167,12 +167,6 @@ def daemon(tmp_path: Path) -> Iterator[ServedDaemon]:
         yield daemon
 
 
-@pytest.fixture
-def client(daemon: ServedDaemon) -> Iterator[Client]:
-    with Client(daemon.directory, timeout=20) as client:
-        yield client
-
-
 def test_a_command_returns_its_output_and_status(client: Client) -> None:
     ended = client.instances.run("web1", ["sh", "-c", "echo out; echo err >&2; exit 7"])
     assert (ended.status, ended.stdout, ended.stderr) == (7, b"out\n", b"err\n")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rest_door import Stand, standing
+from rest_door import Stand
 
 from isola.errors import Forbidden
 from isola.model.reference import Ref
@@ -25,12 +24,6 @@ FEATURES = {
     "features.storage.buckets": "true",
     "features.storage.volumes": "true",
 }
-
-
-@pytest.fixture
-async def stand() -> AsyncIterator[Stand]:
-    async with standing() as open_door:
-        yield open_door
 
 
 async def project(stand: Stand, name: str = "blue", **config: str) -> None:

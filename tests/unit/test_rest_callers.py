@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
 from typing import Any
 
-import pytest
 from https_peer import der_of, pair
-from rest_door import Stand, standing
+from rest_door import Stand
 
 from isola.doors.rest.routing import all_routes
 from isola.model.caller import Credential
@@ -129,12 +127,6 @@ ELSEWHERE = {
 }
 QUIET = {"PUT /1.0", "PATCH /1.0", "DELETE /1.0/operations/{id}"}
 """Routes that publish nothing, or only the end of an earlier operation."""
-
-
-@pytest.fixture
-async def stand() -> AsyncIterator[Stand]:
-    async with standing() as made:
-        yield made
 
 
 def changing() -> set[str]:

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 from heard import lifecycle
-from rest_door import Stand, standing
+from rest_door import Stand
 
 from isola.model.event import EventKind
 from isola.model.reference import Ref
 from isola.testing.tree import Node
-
-
-@pytest.fixture
-async def stand() -> AsyncIterator[Stand]:
-    async with standing() as open_door:
-        yield open_door
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 from rest_door import Stand, standing
 
@@ -15,12 +13,6 @@ from isola.testing.parts import World
 
 _NIC = {"type": "nic", "network": "isolabr0"}
 _LAB = {"ipv4.address": "10.1.2.1/24", "ipv6.address": "none"}
-
-
-@pytest.fixture
-async def stand() -> AsyncIterator[Stand]:
-    async with standing() as open_door:
-        yield open_door
 
 
 async def test_profiles(stand: Stand) -> None:

@@ -8,13 +8,13 @@ import os
 import resource
 import socket
 import stat
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from rest_door import Stand, standing
+from rest_door import Stand
 
 from isola.doors.rest import serve
 from isola.doors.rest.answers import status_of
@@ -23,12 +23,6 @@ from isola.doors.rest.shapes.events import event_json
 from isola.errors import AlreadyExists, HostFailure, InUse, TimedOut, Unsupported, WrongState
 from isola.model.caller import UNTRUSTED
 from isola.model.event import EventKind
-
-
-@pytest.fixture
-async def stand() -> AsyncIterator[Stand]:
-    async with standing() as open_door:
-        yield open_door
 
 
 async def _raw(path: Path, data: bytes) -> bytes:

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from heard import lifecycle
-from rest_door import Stand, standing
+from rest_door import Stand
 
 from isola.model.event import EventKind
 
 ROOT = "/1.0/storage-pools/default/volumes"
 DATA = f"{ROOT}/custom/data"
-
-
-@pytest.fixture
-async def stand() -> AsyncIterator[Stand]:
-    async with standing() as made:
-        yield made
 
 
 async def with_data(stand: Stand) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 from channels import eventually
-from rest_door import Stand, standing
+from rest_door import Stand
 
 from isola.doors.rest.extensions import EXTENSIONS
 from isola.model.reference import Entity, Kind, Ref
@@ -14,12 +12,6 @@ from isola.model.warning import WarningType
 
 POOL = Entity.of_host(Kind.STORAGE_POOL, "fast")
 BLUE = Entity.of(Kind.INSTANCE, Ref("blue", "web2"))
-
-
-@pytest.fixture
-async def stand() -> AsyncIterator[Stand]:
-    async with standing() as open_door:
-        yield open_door
 
 
 async def warned(stand: Stand) -> None:

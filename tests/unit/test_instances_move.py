@@ -133,6 +133,7 @@ _WEB = "/1.0/instances/web1"
         ({"name": "web2", "migration": True, "live": True, "pool": "fast", "instance_only": True}, 202),
         ({"name": "web1", "migration": True, "project": "blue"}, 202),
         ({"name": "web1", "migration": True, "config": {"user.a": "b"}}, 202),
+        ({"name": "web2", "migration": False, "Config": {}, "Devices": {}, "Profiles": []}, 202),
         ({"name": "web1", "migration": True, "Config": {"user.a": "b"}, "Devices": None, "Profiles": None}, 202),
     ],
 )

@@ -94,10 +94,12 @@ async def rename(request: Request) -> web.StreamResponse:
     """Start renaming an instance, or moving it to another pool or project."""
     fields = await request.fields()
     instance = instance_of(request)
-    changing = any(fields.has(_spelling(fields, each)) for each in ("config", "devices", "profiles"))
+    migration = fields.boolean("migration")
+    # Clients that send all fields send these empty when they only rename.
+    changing = migration and any(fields.has(_spelling(fields, each)) for each in ("config", "devices", "profiles"))
     if changing or fields.text("pool", "") or fields.text("project", "") not in ("", instance.project):
         return background(_move(request, fields, instance))
-    if fields.boolean("migration"):
+    if migration:
         raise Unsupported(
             "Moving an instance to another server is not offered yet",
             field="migration",

@@ -288,11 +288,14 @@ async def test_a_file_system_that_hangs_does_not_respond(tmp_path: Path) -> None
                 await asyncio.sleep(0.01)
         assert await mounts.responds(place)
         lxcfs.signal(signal.SIGSTOP)
+        assert await mounts.responds(place), "a response is valid for a moment"
+        await asyncio.sleep(0.25)
         asked_at_once = [asyncio.create_task(mounts.responds(place, 10)) for _ in range(2)]
         await asyncio.sleep(0.05)
         lxcfs.signal(signal.SIGCONT)
         assert all(await asyncio.gather(*asked_at_once))
         lxcfs.signal(signal.SIGSTOP)
+        await asyncio.sleep(0.25)
         for _ in range(20):
             assert not await mounts.responds(place, 0.05)
         assert sum(thread.name == "isola-responds" for thread in threading.enumerate()) == 1
@@ -302,6 +305,7 @@ async def test_a_file_system_that_hangs_does_not_respond(tmp_path: Path) -> None
                 await asyncio.sleep(0.01)
         lxcfs.signal(signal.SIGKILL)
         await lxcfs.wait()
+        await asyncio.sleep(0.25)
         assert not await mounts.responds(place)
     finally:
         lxcfs.signal(signal.SIGKILL)

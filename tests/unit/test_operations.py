@@ -15,8 +15,9 @@ from isola.errors import AlreadyExists, Busy, Cancelled, Conflict, HostFailure, 
 from isola.events import Events
 from isola.host.cancellation import finish
 from isola.model.event import EventKind
-from isola.model.operation import OperationStatus
+from isola.model.operation import OperationStatus, OperationView
 from isola.operations import Operation, Operations
+from isola.testing.clock import FakeClock
 
 
 def now() -> datetime:
@@ -71,6 +72,30 @@ async def test_success_keeps_the_effects(operations: Operations) -> None:
     assert view.status is OperationStatus.SUCCESS and view.status.code == 200
     assert host.there == ["a", "b"]
     assert [(step.name, step.done, step.total, step.finished) for step in view.steps] == [("Make", 2, 2, True)]
+
+
+async def test_quick_steps_are_published_together_and_the_last_one_is_seen() -> None:
+    clock = FakeClock()
+    seen: list[list[str]] = []
+    events = Events(clock.now)
+    operations = Operations(events, now=clock.now, new_id=clock.uuid)
+    subscription = events.follow([EventKind.OPERATION], None)
+
+    async def work(op: Operation) -> None:
+        for number in range(20):
+            with op.step(f"Step {number}"):
+                await asyncio.sleep(0)
+        with op.step("Wait"):
+            await asyncio.sleep(0.25)
+
+    operation = operations.start("Making", work)
+    await operation.wait(1)
+    events.close()
+    async for event in subscription:
+        assert isinstance(event.content, OperationView)
+        seen.append([step.name for step in event.content.steps if not step.finished])
+    assert ["Wait"] in seen, "the step that takes long is shown while it runs"
+    assert len(seen) <= 6, seen
 
 
 async def test_failure_undoes_in_reverse_and_keeps_the_first_error(operations: Operations) -> None:

@@ -22,6 +22,8 @@ _OPTIONS = "index=off,xino=off,metacopy=off,redirect_dir=nofollow"
 """Without redirects and metadata-only copies: an untrusted layer could contain forged xattrs of both."""
 _OPTIONS_SIZE = 4095
 """``mount(2)`` takes one page of options."""
+_TRUSTED_FOR = 0.2
+"""Seconds for which a file system that has responded is not accessed again: many instances may start at once."""
 _MEMORY_SIZE = "10%"
 """Of the host's memory; what is not used takes none."""
 _REASONS = {
@@ -131,7 +133,7 @@ class Mounts(Protocol):
     async def responds(self, target: Path, seconds: float = 1.0) -> bool:
         """Whether the file system mounted there responds in time: a FUSE server may have ended or hang.
 
-        While a check hangs, no second one is started.
+        While a check hangs, no second one is started. A response is valid for 0.2 s.
         """
         ...
 
@@ -181,6 +183,8 @@ class LinuxMounts:
         """In a thread of its own: one that hangs continues only when the file system responds or is aborted."""
         loop = asyncio.get_running_loop()
         answer, started_at = self._checks.get(target) or (None, 0.0)
+        if answer is not None and answer.done() and answer.result() and loop.time() < started_at + _TRUSTED_FOR:
+            return True
         if answer is None or answer.done():
             answer, started_at = self._checks[target] = loop.create_future(), loop.time()
             threading.Thread(target=_check, args=(target, loop, answer), name="isola-responds", daemon=True).start()

@@ -20,6 +20,7 @@ from isola.operations.rollback import Rollback, Undo
 
 T = TypeVar("T")
 _PROGRESS_INTERVAL = 0.1
+"""Seconds between two events about steps; changes of the status and the metadata are published at once."""
 _CODES: dict[type[BaseException], str] = {asyncio.CancelledError: Cancelled.code}
 
 
@@ -109,6 +110,8 @@ class Operation:
         self._task: asyncio.Task[None] | None = None
         self._done = asyncio.Event()
         self._published = 0.0
+        self._later: asyncio.TimerHandle | None = None
+        """Publishes what has changed since the last event."""
         self._turn: asyncio.Future[None] | None = None
         self.urgent = False
         """Whether it passes those that wait."""
@@ -315,19 +318,23 @@ class Operation:
         step.depth = len(self._open)
         self._steps.append(step)
         self._open.append(step)
-        self._touch()
+        self.progressed()
 
     def left(self, step: Step) -> None:
         """A step has ended."""
         if step in self._open:
             self._open.remove(step)
-        self._touch()
+        self.progressed()
 
     def progressed(self) -> None:
-        """A step has advanced; published at most ten times a second."""
-        moment = asyncio.get_running_loop().time()
-        if moment - self._published >= _PROGRESS_INTERVAL:
-            self._published = moment
+        """Steps have changed. Published at most ten times a second, the last change included."""
+        if self._later is not None:
+            return
+        loop = asyncio.get_running_loop()
+        wait = self._published + _PROGRESS_INTERVAL - loop.time()
+        if wait > 0:
+            self._later = loop.call_later(wait, self._touch)
+        else:
             self._touch()
 
     def _set(self, status: OperationStatus) -> None:
@@ -335,5 +342,9 @@ class Operation:
         self._touch()
 
     def _touch(self) -> None:
+        self._published = asyncio.get_running_loop().time()
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
         self.updated_at = self._now()
         self._changed(self)

@@ -151,7 +151,7 @@ async def test_requests_as_clients_send_them(body: Mapping[str, object], status:
         name, where = body.get("name"), body.get("project", "default")
         found = await stand.get(f"/1.0/instances/{name}?project={where}")
         assert found["expanded_devices"]["root"]["pool"] == body.get("pool", "default")
-        assert found["config"].get("user.a", "") == ("b" if "config" in str(body).lower() else "")
+        assert found["config"].get("user.a", "") == ("b" if "user.a" in str(body) else "")
 
 
 async def test_a_refresh_over_pools(world: World) -> None:

@@ -74,6 +74,48 @@ async def test_a_root_and_its_snapshots_come_to_another_pool(filled: Subject, ot
     assert await other.host.files.names(other.driver.place / "partial") == ()
 
 
+async def test_a_root_is_refreshed_from_another_pool(filled: Subject, other: Subject) -> None:
+    """Only what differs is copied; and where both share layers, only what lies above them."""
+    volume = await filled.volume()
+    await filled.write(await filled.mount(volume), "/file", "then")
+    await filled.unmount(volume)
+    shared = filled.driver.capabilities.shared_layers and other.driver.capabilities.shared_layers
+    new = Volume("v9", "p", layers=volume.layers if shared else (), idmap=THEIRS)
+
+    async def copy(op: Operation) -> None:
+        if shared:
+            await other.driver.layers.bring(op, new.layers, filled.driver.layers)
+        show = filled.driver.changes if shared else filled.driver.contents
+        async with show(volume, None, other.driver.ids_of(new)) as tree:
+            if await other.driver.has_volume(new):
+                await other.driver.prepare_refresh(op, new, "r1", tree)
+            else:
+                await other.driver.fill_volume(op, new, tree)
+
+    await other.do(copy)
+    if shared:
+        assert await other.driver.usage(new) <= 64 << 10
+        assert sorted(await other.driver.layers.stored()) == sorted(other.ids(BASE, TOP))
+    root = await filled.mount(volume)
+    await filled.write(root, "/file", "changed")
+    async with filled.host.files.root(root, idmap=IDS) as seen:
+        await seen.remove("/a")
+    await filled.unmount(volume)
+    await other.write(await other.mount(new), "/b", "theirs", THEIRS)
+    await other.unmount(new)
+    await other.do(copy)
+    await other.driver.apply_restore(new, "r1")
+    place = await other.mount(new)
+    assert [await other.read(place, name) for name in ("/file", "/b")] == ["changed", "top"]
+    with pytest.raises(NotFound):
+        await other.read(place, "/a")
+    async with other.host.files.root(place) as raw:
+        assert {(await raw.stat(path)).uid for path in ("/", "/file", "/b")} == {THEIRS.base}
+    await other.unmount(new)
+    await other.driver.settled()
+    assert await other.host.files.names(other.driver.place / "partial") == ()
+
+
 async def test_what_fails_on_the_way_leaves_nothing(filled: Subject, other: Subject) -> None:
     volume, new = await filled.volume(), Volume("v9", "p", idmap=THEIRS)
     before = await other.picture()

@@ -238,6 +238,39 @@ async def test_a_restore_does_not_wait_for_the_removal_of_what_was(filled: Subje
     assert await filled.picture() == (("v1",), (), filled.ids(BASE, TOP), (), ())
 
 
+async def test_a_refresh_brings_what_differs(filled: Subject) -> None:
+    """Also of a volume that was never the same; and what was prepared takes effect on what is there then."""
+    source, copy = await filled.custom("c1"), await filled.custom("c2")
+    for volume, text in ((source, "new"), (copy, "old")):
+        root = await filled.mount(replace(volume, idmap=IDS), "one")
+        await filled.write(root, "/file", text)
+        await filled.write(root, f"/{text}", text)
+        await filled.unmount(volume, "one")
+
+    async def prepare(op: Operation) -> None:
+        async with filled.driver.changes(source) as tree:
+            await filled.driver.prepare_refresh(op, copy, "r1", tree, same_pool=True)
+
+    for _ in range(2):
+        await filled.do(prepare)
+        await filled.driver.apply_restore(copy, "r1")
+        root = await filled.mount(replace(copy, idmap=IDS), "one")
+        assert (await filled.read(root, "/file"), await filled.read(root, "/new")) == ("new", "new")
+        with pytest.raises(NotFound):
+            await filled.read(root, "/old")
+        await filled.unmount(copy, "one")
+    await filled.do(prepare)
+    root = await filled.mount(replace(copy, idmap=IDS), "one")
+    with pytest.raises(InUse):
+        await filled.do(prepare)
+    await filled.write(root, "/late", "late")
+    await filled.unmount(copy, "one")
+    with pytest.raises(NotFound):  # it may have been written to since
+        await filled.driver.apply_restore(copy, "r1")
+    await filled.driver.settled()
+    assert await filled.host.files.names(filled.driver.place / "partial") == ()
+
+
 async def test_a_deletion_does_not_wait_for_the_removal_of_files(filled: Subject) -> None:
     volume, custom = await filled.volume(), await filled.custom()
     await filled.do(lambda op: filled.driver.create_snapshot(op, volume, "s1"))

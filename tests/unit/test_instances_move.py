@@ -179,7 +179,7 @@ async def test_invalid_refreshes_are_refused(world: World) -> None:
         (VICTIM, VICTIM, InvalidInput),
         (VICTIM, OTHER, WrongState),
         (VICTIM, VICTIM.renamed("none"), NotFound),
-        (VICTIM, VICTIM.renamed("empty"), Unsupported),
+        (VICTIM.renamed("empty"), VICTIM, Unsupported),
     ):
         with pytest.raises(error):
             instances.refresh(Source(source), ref)

@@ -133,6 +133,7 @@ class House:
         for pool in self.pools:
             on_host = set(await self.pools.driver(pool.name).volumes("custom"))
             assert on_host == {record.id for record in self.volumes.in_pool(pool.name)}
+            await self.pools.driver(pool.name).settled()
             assert await self.host.files.names(self.pools.driver(pool.name).place / "partial") == ()
             for record in self.volumes.in_pool(pool.name):
                 known = {snapshot.id for snapshot in self.snapshot_records if snapshot.volume == record.id}

@@ -12,6 +12,7 @@ from isola.host.firewall import Firewall
 from isola.host.guest_mounts import GuestMounts
 from isola.host.id_ranges import IdRanges
 from isola.host.links import Links
+from isola.host.mirrors import Mirrors
 from isola.host.mounts import Mounts
 from isola.host.namespaces import Namespaces
 from isola.host.nodes import Nodes
@@ -27,6 +28,7 @@ class Host:
     """All ports of one host. ``isola.host.linux.linux_host`` builds the real one, ``isola.testing`` the fake."""
 
     processes: Processes
+    mirrors: Mirrors
     mounts: Mounts
     guest_mounts: GuestMounts
     links: Links

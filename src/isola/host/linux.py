@@ -11,6 +11,7 @@ from isola.host.firewall import LinuxFirewall
 from isola.host.guest_mounts import LinuxGuestMounts
 from isola.host.id_ranges import LinuxIdRanges
 from isola.host.links import LinuxLinks
+from isola.host.mirrors import LinuxMirrors
 from isola.host.mounts import LinuxMounts
 from isola.host.namespaces import LinuxNamespaces
 from isola.host.nodes import LinuxNodes
@@ -26,6 +27,7 @@ def linux_host() -> Host:
     processes = LinuxProcesses()
     return Host(
         processes=processes,
+        mirrors=LinuxMirrors(processes),
         mounts=LinuxMounts(),
         guest_mounts=LinuxGuestMounts(),
         links=LinuxLinks(processes),

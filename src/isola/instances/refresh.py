@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from contextlib import suppress
 
-from isola.errors import InvalidInput, IsolaError, Unsupported, WrongState
+from isola.errors import InvalidInput, Unsupported, WrongState
 from isola.instances.context import Context
 from isola.instances.copy import Source, bring_snapshot
 from isola.instances.files import end_sessions
 from isola.instances.mend import marks, mend
 from isola.instances.restore import change_over
-from isola.instances.roots import copy_snapshot, moment, start_in
+from isola.instances.roots import moment, prepare_refresh, shares_layers
 from isola.instances.snapshot import remove as remove_snapshot
 from isola.instances.snapshot import remove_half_made
 from isola.instances.snapshot_records import find, snapshots_of
@@ -37,7 +36,7 @@ def check(context: Context, source: Source, ref: Ref) -> None:
     if context.runs(copy):
         raise WrongState(f"Instance {ref.name!r} is running", remedy="stop it first")
     pool, shares = context.pool_name(copy), context.storage(copy).capabilities.shared_layers
-    if shares and start_in(context, origin, pool).layers != copy.start.layers:
+    if shares and copy.start.layers and not shares_layers(context, origin, copy):
         raise Unsupported(
             f"Instance {ref.name!r} cannot be refreshed from {origin.name!r}",
             evidence=f"in pool {pool!r} they depend on different image layers",
@@ -97,34 +96,21 @@ async def _bring(context: Context, op: Operation, origin: Instance, copy: Instan
 
 
 async def _replace_root(context: Context, op: Operation, source: Source, ref: Ref) -> None:
-    """Replace the root by restoring a temporary snapshot of the copy, which has the new content."""
+    """Change what differs in the root, all at once. The next daemon completes what has begun to take effect."""
     origin, held = context.records.get(source.ref), context.records.read(ref)
-    copy, clock = held.value, context.host.clock
-    driver, volume = context.storage(copy), context.volume(copy)
-    passing = InstanceSnapshot(token := clock.token(16), f"refreshing-{token}", clock.now(), copy, ready=False)
-
-    async def forget() -> None:
-        # A remaining one is removed by the next snapshot of the instance, or by the next daemon.
-        if passing.id not in await driver.snapshots(volume):
-            await context.snapshots.remove(passing.key)
-
+    copy, id = held.value, context.host.clock.token(16)
     marks(context, op, copy.id)
-    await op.effect("record passing snapshot", lambda: context.snapshots.add(passing.key, passing), undo=forget)
     with op.step(f"Copy {origin.name}"):
         if source.snapshot:
-            id = find(context, origin, source.snapshot).id
-            await copy_snapshot(context, op, origin, id, copy, id=passing.id)
+            then = find(context, origin, source.snapshot).id
+            await prepare_refresh(context, op, origin, then, copy, id=id)
         else:
-            async with moment(context, op, origin, context.pool_name(copy)) as then:
-                await copy_snapshot(context, op, origin, then, copy, id=passing.id)
-        await driver.prepare_restore(op, volume, passing.id)
+            async with moment(context, op, origin, context.pool_name(copy)) as passing:
+                await prepare_refresh(context, op, origin, passing, copy, id=id)
     # The files contain the host name of the origin.
     volatile = {**copy.volatile, PENDING: "copy", OLD_NAME: origin.name}
     said = find(context, origin, source.snapshot).instance if source.snapshot else origin
     start = dataclasses.replace(copy.start, templates=said.start.templates)
     new = Versioned(dataclasses.replace(copy, volatile=volatile, start=start, facts=said.facts), held.revision)
-    await op.commit(lambda: change_over(context, copy, new, passing.id))
-    with suppress(IsolaError):
-        await driver.drop_snapshot(volume, passing.id)
-        await context.snapshots.remove(passing.key)
+    await op.commit(lambda: change_over(context, copy, new, id))
     op.reopen()

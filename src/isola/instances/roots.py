@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from pathlib import Path
 
 from isola.errors import InvalidInput, IsolaError
 from isola.host.cancellation import finish
@@ -19,8 +20,9 @@ from isola.operations import Operation
 
 
 def start_in(context: Context, origin: Instance, pool: str) -> Start:
-    """The start properties of a copy of ``origin`` in this pool: a copy from another pool needs no layers."""
-    if pool == context.pool_name(origin):
+    """The start properties of a copy of ``origin`` in this pool: copies from most other pools need no layers."""
+    drivers = context.storage(origin), context.pools.driver(pool)
+    if pool == context.pool_name(origin) or all(driver.capabilities.shared_layers for driver in drivers):
         return origin.start
     return dataclasses.replace(origin.start, layers=(), blobs=())
 
@@ -44,7 +46,9 @@ async def copy_root(context: Context, op: Operation, origin: Instance, snapshot:
     if old.pool == new.pool:
         await driver.clone_volume(op, new, old, snapshot)
         return
-    async with context.storage(origin).contents(old, snapshot, driver.ids_of(new)) as tree:
+    if shares_layers(context, origin, made):
+        await driver.layers.bring(op, new.layers, context.storage(origin).layers)
+    async with _shown(context, origin, snapshot, made) as tree:
         await driver.fill_volume(op, new, tree)
 
 
@@ -56,8 +60,32 @@ async def copy_snapshot(
     if old.pool == new.pool:
         await driver.clone_snapshot(op, new, id, old, snapshot)
         return
-    async with context.storage(origin).contents(old, snapshot, driver.ids_of(new)) as tree:
+    async with _shown(context, origin, snapshot, made) as tree:
         await driver.fill_snapshot(op, new, id, tree)
+
+
+async def prepare_refresh(
+    context: Context, op: Operation, origin: Instance, snapshot: str | None, made: Instance, *, id: str
+) -> None:
+    """Prepare the root of ``made`` to become what the origin's, or a snapshot of it, is; see ``prepare_refresh``."""
+    old, new, driver = context.volume(origin), context.volume(made), context.storage(made)
+    async with _shown(context, origin, snapshot, made) as tree:
+        await driver.prepare_refresh(op, new, id, tree, same_pool=old.pool == new.pool)
+
+
+def shares_layers(context: Context, origin: Instance, made: Instance) -> bool:
+    """Whether the roots of both are on the same layers, so that only what is above them is copied."""
+    drivers = context.storage(origin), context.storage(made)
+    return origin.start.layers == made.start.layers and all(each.capabilities.shared_layers for each in drivers)
+
+
+def _shown(
+    context: Context, origin: Instance, snapshot: str | None, made: Instance
+) -> AbstractAsyncContextManager[Path]:
+    """What is copied, with the ids that it must have in the other pool."""
+    source = context.storage(origin)
+    show = source.changes if shares_layers(context, origin, made) else source.contents
+    return show(context.volume(origin), snapshot, context.storage(made).ids_of(context.volume(made)))
 
 
 @asynccontextmanager

@@ -144,7 +144,9 @@ class VolumeDriver(ABC):
         return None
 
     async def fill_volume(self, op: Operation, volume: Volume, tree: Path) -> None:
-        """Create a volume without layers from a copy of a directory, whose ids are those of ``ids_of``.
+        """Create a volume from a copy of a directory, whose ids are those of ``ids_of``.
+
+        It has no layers, or the directory is one of ``changes``.
 
         Raises the errors of ``clone_volume``.
         """
@@ -212,6 +214,20 @@ class VolumeDriver(ABC):
         await op.effect(
             f"prepare restore of volume {volume.id}",
             lambda: self._locked_prepare(volume, id),
+            undo=lambda: self._drop_prepared(volume, id),
+        )
+
+    async def prepare_refresh(
+        self, op: Operation, volume: Volume, id: str, tree: Path, *, same_pool: bool = False
+    ) -> None:
+        """The same with the content of a directory of ``contents`` or ``changes``, under a new id.
+
+        Files of the same size and time of modification count as the same; the others are copied.
+        ``same_pool``: the directory is a tree of this pool. Raises NotFound, InUse while the volume is mounted.
+        """
+        await op.effect(
+            f"prepare refresh of volume {volume.id}",
+            lambda: self._locked_refresh(volume, id, tree, same_pool=same_pool),
             undo=lambda: self._drop_prepared(volume, id),
         )
 
@@ -341,6 +357,11 @@ class VolumeDriver(ABC):
             self._refuse_if_mounted(volume)
             await self._prepare_restore(volume, id)
 
+    async def _locked_refresh(self, volume: Volume, id: str, tree: Path, *, same_pool: bool) -> None:
+        async with self._lock(volume.id):
+            self._refuse_if_mounted(volume)
+            await self._prepare_refresh(volume, id, tree, same_pool)
+
     def _refuse_if_mounted(self, volume: Volume) -> None:
         if any(self._is_of(point, volume) for point in (*self._holders, *self._visitors)):
             raise InUse(f"Volume {volume.id} is mounted", remedy="stop its users first")
@@ -395,6 +416,9 @@ class VolumeDriver(ABC):
     async def _prepare_restore(self, volume: Volume, id: str) -> None: ...
 
     @abstractmethod
+    async def _prepare_refresh(self, volume: Volume, id: str, tree: Path, same_pool: bool) -> None: ...
+
+    @abstractmethod
     async def _drop_prepared(self, volume: Volume, id: str) -> None: ...
 
     @abstractmethod
@@ -432,6 +456,12 @@ class VolumeDriver(ABC):
 
         Raises NotFound.
         """
+
+    def changes(
+        self, volume: Volume, snapshot: str | None = None, ids: IdRange | None = None
+    ) -> AbstractAsyncContextManager[Path]:
+        """The same without what the volume shares with its layers, for a volume on the same layers."""
+        return self.contents(volume, snapshot, ids)
 
     @abstractmethod
     async def clean(self) -> None:

@@ -60,6 +60,14 @@ class LayerStore(ABC):
                 )
             advance(len(step.layers))
 
+    async def bring(self, op: Operation, layers: Sequence[str], other: LayerStore) -> None:
+        """Copy missing layers from a pool that has them, each as a unit as in this one."""
+
+        async def copy(layer: str, target: Path) -> None:
+            await self.host.files.copy_tree(other.path(layer), target, into=True)
+
+        await self.ensure(op, layers, copy)
+
     def ids(self, layers: Sequence[str]) -> tuple[str, ...]:
         """Ids of the units for this stack of layers."""
         return tuple(step.id for step in self.steps(layers))
@@ -94,6 +102,10 @@ class LayerStore(ABC):
     @abstractmethod
     def steps(self, layers: Sequence[str]) -> Sequence[Step]:
         """The units to unpack for these layers, in order."""
+
+    @abstractmethod
+    def path(self, id: str) -> Path:
+        """The directory of a unit."""
 
     @abstractmethod
     async def stored(self) -> tuple[str, ...]:

@@ -19,9 +19,9 @@ class SingleLayers(LayerStore):
     def steps(self, layers: Sequence[str]) -> Sequence[Step]:
         return [Step(layer, None, (layer,)) for layer in layers]
 
-    def path(self, layer: str) -> Path:
+    def path(self, id: str) -> Path:
         """The directory of a layer."""
-        return self.place / layer.removeprefix(_ALGORITHM)
+        return self.place / id.removeprefix(_ALGORITHM)
 
     async def stored(self) -> tuple[str, ...]:
         """Digests."""

@@ -42,14 +42,15 @@ class Trash:
     def __init__(self, host: Host, trees: Trees) -> None:
         self._host = host
         self._trees = trees
-        self._place = trees.partial
+        self.place = trees.partial
         self._removing: set[asyncio.Task[None]] = set()
         self._again: set[asyncio.Task[None]] = set()
         """Removals that have failed and are repeated."""
+        self._kept: set[str] = set()
 
     async def discard(self, place: Path) -> None:
         """Remove a tree, or a directory with trees; its name is free on return. No effect if it does not exist."""
-        gone = self._place / f"{place.name}.{self._host.clock.token(4)}.deleted"
+        gone = self.place / f"{place.name}.{self._host.clock.token(4)}.deleted"
         try:
             await self._host.files.rename(place, gone)
         except NotFound:
@@ -67,10 +68,14 @@ class Trash:
         self._removing.add(task)
         task.add_done_callback(self._removing.discard)
 
+    def keep(self, place: Path) -> None:
+        """Not to be swept away."""
+        self._kept.add(place.name)
+
     async def make_room(self) -> None:
         """Before a new tree is made: where space is scarce, wait for that of removed ones."""
         if self._removing:
-            space = await self._host.files.space(self._place)
+            space = await self._host.files.space(self.place)
             if _is_scarce(space.used, space.total) or _is_scarce(space.inodes_used, space.inodes_total):
                 await self.settled()
 
@@ -81,23 +86,23 @@ class Trash:
 
     async def sweep(self) -> None:
         """At the start of a daemon: remove what an earlier one has left. Raises the errors of ``unmount``."""
-        for mount in await self._host.mounts.below(self._place):
+        for mount in await self._host.mounts.below(self.place):
             await self._host.mounts.unmount(mount)
-        for name in await self.names():
+        for name in set(await self.names()) - self._kept:
             if name.endswith(_PASSING):
-                self.remove(self._place / name)
+                self.remove(self.place / name)
             else:
-                await self.discard(self._place / name)
+                await self.discard(self.place / name)
 
     async def empty(self) -> None:
         """Remove everything, and wait for it. Raises HostFailure."""
         await self.settled()
         for name in await self.names():
-            await self._trees.destroy(self._place / name)
+            await self._trees.destroy(self.place / name)
 
     async def names(self) -> Sequence[str]:
         """Names in ``partial`` that the driver has given."""
-        return [name for name in await self._host.files.names(self._place) if is_own(name)]
+        return [name for name in await self._host.files.names(self.place) if is_own(name)]
 
     async def _remove(self, gone: Path) -> None:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from isola.errors import NotFound
 from isola.host import Host
@@ -20,6 +21,9 @@ Discard = Callable[[Path], Awaitable[None]]
 
 class Trees:
     """Plain directories. ``partial`` is a directory on the same file system for incomplete trees."""
+
+    instant: ClassVar = False
+    """Whether a copy in the same pool takes no time."""
 
     def __init__(self, host: Host, partial: Path) -> None:
         self.host = host
@@ -95,7 +99,7 @@ class TreeLayers(LayerStore):
         return [layer for layer in layers if isinstance(layer, str)] if isinstance(layers, list) else ()
 
     async def _has(self, id: str) -> bool:
-        return await self.host.files.exists(self._path(id))
+        return await self.host.files.exists(self.path(id))
 
     async def _add(self, step: Step, unpack: Unpack) -> None:
         files, partial = self.host.files, self._partial(step)
@@ -105,12 +109,12 @@ class TreeLayers(LayerStore):
             if step.parent is None:
                 await self._trees.create(partial, mode=0o755)
             else:
-                await self._trees.clone(self._path(step.parent), partial)
+                await self._trees.clone(self.path(step.parent), partial)
             for layer in step.layers:
                 await self._unpack(layer, partial, unpack)
             await self._trees.settle(partial)
             await files.write(self._note(step.id), json.dumps(layers).encode())
-            await files.rename(partial, self._path(step.id))
+            await files.rename(partial, self.path(step.id))
         except BaseException:
             await finish(self._trees.remove(partial))
             raise
@@ -131,14 +135,15 @@ class TreeLayers(LayerStore):
 
     async def _delete(self, id: str) -> None:
         """Renamed first, because a tree under its own name must be complete."""
-        await self._discard(self._path(id))
+        await self._discard(self.path(id))
         await self.host.files.remove_tree(self._note(id))
 
-    def _path(self, id: str) -> Path:
+    def path(self, id: str) -> Path:
+        """The tree of a chain."""
         return self.place / id.removeprefix(_ALGORITHM)
 
     def _note(self, id: str) -> Path:
         return self.place / f"{id.removeprefix(_ALGORITHM)}{_MADE_OF}"
 
     def _partial(self, step: Step) -> Path:
-        return self._trees.partial / f"{self._path(step.id).name}.layer"
+        return self._trees.partial / f"{self.path(step.id).name}.layer"

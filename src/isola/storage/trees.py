@@ -5,6 +5,7 @@ Layout of a pool::
     layers/<hex>/              the tree of an image's layers, with the ids of the image; read-only once complete
         layers/<hex>.json          the layers of which it consists
     volumes/<id>/data          the tree of an instance's root, with its ids inside; snapshots/<id> beside it
+    volumes/<id>/surveys/<id>  what a restore of that snapshot needs to know; see replacing.py
     custom/<id>/data           the same of a custom volume
     mounts/<id>...             mount points, with shifted ids
         descriptions/<id>.json     description of the instance, from which a lost record can be restored
@@ -27,6 +28,7 @@ from typing import ClassVar
 from isola.errors import InvalidInput, NotFound
 from isola.host import Host
 from isola.host.cancellation import finish
+from isola.host.mirrors import Trust
 from isola.host.mounts import BindMount
 from isola.model.identity import IdRange
 from isola.model.storage import Pool, Space, Volume
@@ -34,6 +36,7 @@ from isola.storage.driver import VolumeDriver
 from isola.storage.foreign import foreign_files
 from isola.storage.layers import LayerStore
 from isola.storage.place import clear_trial
+from isola.storage.replacing import Replacements, survey_in, survey_of
 from isola.storage.trash import Trash
 from isola.storage.tree_layers import TreeLayers, Trees
 
@@ -55,10 +58,9 @@ class TreeDriver(VolumeDriver):
         self.base = base or directory
         self._partial = self.base / "partial"
         self._mounts = self.base / "mounts"
-        self._prepared: dict[tuple[str, str], Path] = {}
-        """Complete copies of snapshots that are about to replace their volumes, by the ids of both."""
         self.trees = self._make_trees()
         self._trash = Trash(host, self.trees)
+        self._replacements = Replacements(host, self.trees, self._trash, self.base)
         self.layers = self._make_layers()
 
     def _make_trees(self) -> Trees:
@@ -126,6 +128,7 @@ class TreeDriver(VolumeDriver):
 
     async def clean(self) -> None:
         """Removes incomplete and deleted trees, and mounts that belong to no volume."""
+        await self._replacements.complete_all()
         await self._trash.sweep()
 
     async def settled(self) -> None:
@@ -218,7 +221,21 @@ class TreeDriver(VolumeDriver):
 
     async def _snapshot(self, volume: Volume, id: str) -> None:
         await self._require(volume, None)
+        if not self.trees.instant:
+            await self._keep_survey(volume, id)
         await self._fill_snapshot(volume, id, self._data(volume), same_pool=True)
+
+    async def _keep_survey(self, volume: Volume, id: str) -> None:
+        """What a restore needs to know which files have not changed since."""
+        mounted = any(self._is_of(point, volume) for point in await self.host.mounts.below(self.base))
+        still = volume.kind == "container" or not mounted  # programs in a root are frozen
+        path = self._survey(volume, id)
+        found = await survey_of(self.host, self._data(volume), still=still)
+        await self.host.files.make_directory(path.parent, mode=0o700)
+        await self.host.files.write(path, found, durable=False)
+
+    def _survey(self, volume: Volume, id: str) -> Path:
+        return self._place(volume) / "surveys" / _checked(id)
 
     async def _fill_snapshot(self, volume: Volume, id: str, tree: Path, same_pool: bool) -> None:
         partial, target = self._partial / f"{volume.id}-{_checked(id)}.taken", self._tree(volume, id)
@@ -240,35 +257,28 @@ class TreeDriver(VolumeDriver):
 
     async def _prepare_restore(self, volume: Volume, id: str) -> None:
         await self._require(volume, id)
-        await self._drop_prepared(volume, id)
-        partial = self._partial / f"{volume.id}.{self.host.clock.token(8)}.restored"
-        try:
-            await self._trash.make_room()
-            await self.host.files.make_directory(partial, mode=0o700)
-            await self.trees.clone(self._tree(volume, id), partial / "data")
-            if volume.size is not None:
-                await self.trees.limit(partial / "data", volume.size)
-            await self.trees.settle(partial)
-        except BaseException:
-            await finish(self.trees.destroy(partial))
-            raise
-        self._prepared[volume.id, id] = partial
+        trust = Trust(content=False, survey=await survey_in(self.host, self._survey(volume, id)))
+        await self._replacements.prepare(
+            (volume.id, id), self._tree(volume, id), self._data(volume), trust, clone=True, size=volume.size
+        )
+
+    async def _prepare_refresh(self, volume: Volume, id: str, tree: Path, same_pool: bool) -> None:
+        await self._require(volume, None)
+        await self._replacements.prepare(
+            (volume.id, _checked(id)), tree, self._data(volume), Trust(), clone=same_pool, size=volume.size
+        )
 
     async def _drop_prepared(self, volume: Volume, id: str) -> None:
-        if (partial := self._prepared.pop((volume.id, id), None)) is not None:
-            self._trash.remove(partial)
+        self._replacements.drop((volume.id, id))
 
     async def _restore(self, volume: Volume, id: str) -> None:
-        if (volume.id, id) not in self._prepared:
+        if not self._replacements.has((volume.id, id)):
             await self._prepare_restore(volume, id)
-        partial = self._prepared.pop((volume.id, id))
-        try:
-            await self.host.files.exchange(partial / "data", self._data(volume))
-        finally:  # what it has now: the previous content of the volume, or the copy if this has failed
-            self._trash.remove(partial)
+        await self._replacements.apply((volume.id, id), self._data(volume))
 
     async def _delete_snapshot(self, volume: Volume, id: str) -> None:
         await self._trash.discard(self._tree(volume, _checked(id)))
+        await self.host.files.remove_tree(self._survey(volume, id))
 
     @asynccontextmanager
     async def contents(
@@ -296,6 +306,8 @@ class TreeDriver(VolumeDriver):
     async def _require(self, volume: Volume, snapshot: str | None) -> None:
         if not await self.host.files.exists(self._tree(volume, snapshot)):
             raise self._missing(volume, snapshot)
+        if snapshot is None:
+            await self._replacements.complete(self._data(volume))
 
     def _missing(self, volume: Volume, snapshot: str | None = None) -> NotFound:
         what = f"Snapshot {snapshot} of volume" if snapshot else "Volume"
@@ -313,6 +325,8 @@ class TreeDriver(VolumeDriver):
         return point.parent.name.partition("@")[0] == volume.id and point.parent.parent == self._mounts
 
     async def _show(self, volume: Volume, point: Path) -> None:
+        self._replacements.outdate(volume.id)
+        await self._replacements.complete(self._data(volume))
         if await self.host.mounts.mounted(point):
             return
         await self._require(volume, None)

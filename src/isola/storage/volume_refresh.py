@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 
-from isola.errors import InvalidInput, IsolaError
-from isola.host.cancellation import finish
+from isola.errors import InvalidInput
 from isola.model.caller import DAEMON, Caller
 from isola.model.volume import VolumeRecord, VolumeRef, VolumeSnapshot
 from isola.operations import Operation
@@ -90,20 +88,13 @@ class Refresh:
         op.reopen()
 
     async def _replace(self, op: Operation, origin: VolumeRecord, copy: VolumeRecord, snapshot: str) -> None:
-        """Restore a temporary snapshot of the copy, which has the new content."""
-        clock = self._context.host.clock
-        token, id = clock.token(16), self._context.snapshot(origin, snapshot).id if snapshot else None
-        passing = VolumeSnapshot(token, copy.id, f"refreshing-{token}", clock.now(), ready=False)
+        """Change what differs, all at once."""
+        id, then = self._context.host.clock.token(16), self._context.snapshot(origin, snapshot).id if snapshot else None
         driver = self._context.driver(copy)
         with op.step(f"Copy storage volume {origin.name}"):
-            await self._fill(op, origin, id, copy, passing)
-        await driver.prepare_restore(op, copy.volume(), passing.id)
-        try:
-            await op.commit(lambda: driver.apply_restore(copy.volume(), passing.id))
-        finally:
-            if op.committed:
-                with suppress(IsolaError):  # the next refresh or the next daemon removes it
-                    await finish(self._drop(copy, passing))
+            async with self._context.driver(origin).contents(origin.volume(), then) as tree:
+                await driver.prepare_refresh(op, copy.volume(), id, tree, same_pool=origin.pool == copy.pool)
+        await op.commit(lambda: driver.apply_restore(copy.volume(), id))
         op.reopen()
 
     async def _fill(

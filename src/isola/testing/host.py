@@ -20,6 +20,7 @@ from isola.testing.forwarder import forwarder
 from isola.testing.guest_mounts import FakeGuestMounts
 from isola.testing.id_ranges import FakeIdRanges
 from isola.testing.links import FakeLinks
+from isola.testing.mirrors import FakeMirrors
 from isola.testing.mounts import FakeMounts
 from isola.testing.namespaces import FakeNamespaces
 from isola.testing.nodes import FakeNodes
@@ -35,6 +36,7 @@ class FakeHost(Host):
     """A host whose ports have the types of the fakes, so that tests can inspect them."""
 
     processes: FakeProcesses
+    mirrors: FakeMirrors
     mounts: FakeMounts
     guest_mounts: FakeGuestMounts
     links: FakeLinks
@@ -81,6 +83,7 @@ def fake_host(
         processes.when_ended(listener)
     return FakeHost(
         processes=processes,
+        mirrors=FakeMirrors(files),
         mounts=FakeMounts(files),
         guest_mounts=guest_mounts,
         links=links,

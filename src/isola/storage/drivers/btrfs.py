@@ -46,6 +46,8 @@ def _options(value: str) -> str:
 class Subtrees(Trees):
     """Trees that are subvolumes."""
 
+    instant = True
+
     async def create(self, path: Path, *, mode: int) -> None:
         """Owner and mode are set on the new subvolume's root."""
         await self.host.subvolumes.create(path)

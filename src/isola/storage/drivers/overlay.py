@@ -159,6 +159,20 @@ class OverlayDriver(DirectoryDriver):
             await self._show_whole(volume, self._tree(volume, snapshot), scratch, ids)
             yield scratch / "root"
 
+    @asynccontextmanager
+    async def changes(
+        self, volume: Volume, snapshot: str | None = None, ids: IdRange | None = None
+    ) -> AsyncIterator[Path]:
+        """Its upper directory."""
+        if volume.kind != "container":
+            async with super().contents(volume, snapshot, ids) as tree:
+                yield tree
+            return
+        await self._require(volume, snapshot)
+        async with self._scratch(volume) as shifted:
+            await self.host.mounts.bind(_reshifted(self._tree(volume, snapshot), shifted, volume, ids))
+            yield shifted
+
     async def _show_whole(self, volume: Volume, upper: Path, scratch: Path, ids: IdRange | None) -> None:
         """A read-only mount of a root. Overlays do not support id-mapped mounts, so their directories are id-mapped."""
         mounts, root, top = self.host.mounts, scratch / "root", scratch / "top"
@@ -175,6 +189,8 @@ class OverlayDriver(DirectoryDriver):
         if volume.kind != "container":
             await super()._show(volume, point)
             return
+        self._replacements.outdate(volume.id)
+        await self._replacements.complete(self._data(volume))
         place = self._place(volume)
         mount = OverlayMount(self._lower(volume), place / "upper", place / "work", point, volume.idmap)
         try:

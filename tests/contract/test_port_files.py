@@ -9,6 +9,7 @@ import pytest
 from isola.errors import AlreadyExists, HostFailure, NotFound
 from isola.host.building import NewDirectory, NewFile
 from isola.host.files import Files
+from isola.testing.files import FakeFiles
 
 
 async def test_a_file_grows_from_where_it_is_told(files: Files, place: Path) -> None:
@@ -179,6 +180,16 @@ async def test_a_file_is_removed_too(files: Files, place: Path) -> None:
     await files.write(place / "a", b"x")
     await files.remove_tree(place / "a")
     assert not await files.exists(place / "a")
+
+
+async def test_a_removal_may_be_synced(files: Files, place: Path) -> None:
+    await files.write(place / "a", b"x")
+    await files.make_directory(place / "b" / "c")
+    for name in ("a", "b", "nothing"):
+        await files.remove_tree(place / name, flush=(place, place / "nothing"))
+    assert await files.names(place) == ()
+    if isinstance(files, FakeFiles):
+        assert files.flushed == [place] * 3
 
 
 async def test_a_stream_is_copied_to_a_new_file_only(files: Files, place: Path) -> None:

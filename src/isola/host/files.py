@@ -107,8 +107,8 @@ class Files(Protocol):
         """Rename within one file system, durably."""
         ...
 
-    async def remove_tree(self, path: Path) -> None:
-        """Remove a file or a tree; never crosses a mount point; no effect if it does not exist."""
+    async def remove_tree(self, path: Path, *, flush: Sequence[Path] = ()) -> None:
+        """Remove a file or a tree; never crosses a mount point; no effect if it does not exist. Then ``flush``."""
         ...
 
     async def duplicate(self, source: Path, target: Path) -> None:
@@ -245,10 +245,10 @@ class LinuxFiles:
         """Durably."""
         await in_thread(_reported, source, lambda: _rename(source, target))
 
-    async def remove_tree(self, path: Path) -> None:
+    async def remove_tree(self, path: Path, *, flush: Sequence[Path] = ()) -> None:
         """Remove a file or a tree. Small files are removed at once, and do not wait for large trees."""
-        if not await in_thread(trees.remove_small, path):
-            await in_long_thread(Work.REMOVE, trees.remove_tree, path)
+        if not await in_thread(_remove_small, path, flush):
+            await in_long_thread(Work.REMOVE, _remove_tree, path, flush)
 
     async def duplicate(self, source: Path, target: Path) -> None:
         """Copied by the kernel in pieces, so that it can be cancelled."""
@@ -463,6 +463,17 @@ def _build(news: Sequence[New], needs: Sequence[Path], flush: Sequence[Path]) ->
         _reported(news[0].path, lambda: build(news, flush))
 
 
+def _remove_small(path: Path, flush: Sequence[Path]) -> bool:
+    if removed := trees.remove_small(path):
+        _flush(flush)
+    return removed
+
+
+def _remove_tree(path: Path, flush: Sequence[Path]) -> None:
+    trees.remove_tree(path)
+    _flush(flush)
+
+
 def _create(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
@@ -548,7 +559,7 @@ def _sync_directory(directory: Path) -> None:
     _fsync(directory, os.O_DIRECTORY)
 
 
-def _flush(paths: tuple[Path, ...]) -> None:
+def _flush(paths: Sequence[Path]) -> None:
     for path in paths:
         with contextlib.suppress(NotFound):
             _reported(path, partial(_fsync, path, os.O_NOFOLLOW))

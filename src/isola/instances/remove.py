@@ -67,5 +67,5 @@ async def _forget(context: Context, instance: Instance) -> None:
 
 async def _remove_logs(context: Context, instance: Instance) -> None:
     """Also syncs earlier removals, because after a power failure there is no record by which to repeat them."""
-    await context.host.files.remove_tree(context.logs(instance))
-    await context.host.files.flush(context.directory / "logs", context.directory / RUNS)
+    flush = (context.directory / "logs", context.directory / RUNS)
+    await context.host.files.remove_tree(context.logs(instance), flush=flush)

@@ -76,8 +76,7 @@ class Described(Generic[T]):
 
     async def remove(self, name: str) -> None:
         """The removal is durable on return; no effect if there is none."""
-        await self._files.remove_tree(self._path(name))
-        await self._files.flush(self._directory)
+        await self._files.remove_tree(self._path(name), flush=(self._directory,))
         self._known.pop(name, None)
 
     def _path(self, name: str) -> Path:

@@ -296,8 +296,7 @@ class VolumeDriver(ABC):
         async def undo() -> None:
             await self._forget(volume)
             for file in beside:
-                await self.host.files.remove_tree(file.path)
-                await self.host.files.flush(file.path.parent)
+                await self.host.files.remove_tree(file.path, flush=(file.path.parent,))
 
         await op.effect(name, do, look=lambda: self._has_volume(volume), undo=undo)
 

@@ -138,8 +138,12 @@ class FakeFiles:
             raise HostFailure(f"The file system refused {source}", evidence="Directory not empty")
         place.children[new] = holder.children.pop(name)
 
-    async def remove_tree(self, path: Path) -> None:
+    async def remove_tree(self, path: Path, *, flush: Sequence[Path] = ()) -> None:
         """Raises HostFailure without removing anything if there is a mount in it."""
+        self._remove(path)
+        await self.flush(*flush)
+
+    def _remove(self, path: Path) -> None:
         try:
             holder, name = self._parent(path)
         except (NotFound, InvalidInput, HostFailure):

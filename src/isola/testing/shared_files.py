@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -60,7 +60,7 @@ class SharedFiles(FakeFiles):
         """Both paths must be real, or both in memory."""
         await self._at(source).rename(source, target)
 
-    async def remove_tree(self, path: Path) -> None:
+    async def remove_tree(self, path: Path, *, flush: Sequence[Path] = ()) -> None:
         """With all its content."""
         await self._at(path).remove_tree(path)
 

@@ -201,7 +201,9 @@ class OverlayDriver(DirectoryDriver):
     async def _delete_volume(self, volume: Volume) -> None:
         if volume.kind == "container":
             await self.host.mounts.unmount(self._place(volume) / "root")
-        await super()._delete_volume(volume)
+            await self._trash.discard(self._place(volume))
+        else:
+            await super()._delete_volume(volume)
 
     def _data(self, volume: Volume) -> Path:
         return self._place(volume) / ("upper" if volume.kind == "container" else "data")

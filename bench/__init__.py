@@ -1,1 +1,1 @@
-"""Isola beside its peers: the same root file systems, the same minutes, the same machine."""
+"""Isola compared with its peers: the same root file systems, at the same time, on the same machine."""

@@ -1,4 +1,4 @@
-"""``python -m bench``: one peer after another beside us, round by round, then a table and a file of results."""
+"""``python -m bench``: compares Isola with one peer after another, round by round; writes a table and the results."""
 
 import argparse
 import datetime
@@ -24,7 +24,7 @@ RESULTS = ROOT / "bench" / "results"
 
 
 class Remote:
-    """A subject in its namespaces, seen from outside."""
+    """A subject that runs in its own namespaces."""
 
     def __init__(self, name: str, place: Path, rootfs: Path) -> None:
         self.name = name
@@ -35,7 +35,7 @@ class Remote:
         self._process = sandbox.spawn("bench.runner", [name, str(place / name), str(rootfs)], place / f"{name}.log")
 
     def ask(self, verb: str, workload: str = "") -> Any:
-        """Have it do something; raises Trouble when it could not."""
+        """Send a request; raises Trouble if it failed."""
         assert self._process.stdin and self._process.stdout
         with suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps({"do": verb, "workload": workload}) + "\n")
@@ -52,7 +52,7 @@ class Remote:
         """Stop it, end its namespaces and remove its control groups."""
         with suppress(Trouble):
             self.ask("stop")
-        # Killing unshare kills the first process of the namespace, and with it everything in there.
+        # Killing unshare kills the first process of the namespace, and with it all others.
         self._process.kill()
         self._process.wait()
         left = sandbox.remove_cgroups(self.kind.control_groups(self._place), self._before)
@@ -72,7 +72,7 @@ def running(name: str, place: Path, rootfs: Path) -> Iterator[Remote]:
 
 
 def compare(peer: str, workloads: list[Workload], count: int, place: Path, rootfs: Path) -> Iterator[table.Row]:
-    """One peer beside us."""
+    """Compare Isola with one peer."""
     kind, ours = catalogue.subject(peer), catalogue.subject(catalogue.OURS)
     shared = [w for w in workloads if not w.alone and all(kind.can(verb) and ours.can(verb) for verb in w.needs)]
     if not shared:
@@ -85,7 +85,7 @@ def compare(peer: str, workloads: list[Workload], count: int, place: Path, rootf
 
 
 def alone(workloads: list[Workload], count: int, place: Path, rootfs: Path) -> Iterator[table.Row]:
-    """What is measured on us only."""
+    """Workloads that are measured on Isola only."""
     ours = [workload for workload in workloads if workload.alone]
     if not ours:
         return
@@ -113,7 +113,7 @@ def main() -> None:
         parser.error(str(error))
     workloads = [every[name] for name in names]
     place = Path(tempfile.mkdtemp(prefix="isola-bench-", dir="/tmp"))
-    place.chmod(0o711)  # the root of an unprivileged instance must find its way through
+    place.chmod(0o711)  # root of an unprivileged instance must be able to search it
     rows: list[table.Row] = []
     try:
         if arguments.from_checkout:
@@ -133,7 +133,7 @@ def main() -> None:
 
 
 def measured(rows: Iterator[table.Row]) -> Iterator[table.Row]:
-    """Rows until trouble, which costs one peer and not the run."""
+    """Rows until an error, which ends the comparison with this peer only."""
     try:
         yield from rows
     except Trouble as trouble:

@@ -20,12 +20,12 @@ def subject(name: str) -> type[Subject]:
 
 
 def peer_names() -> list[str]:
-    """Every subject but ourselves."""
+    """Every subject except Isola."""
     return sorted(module.name for module in pkgutil.iter_modules(peers.__path__) if module.name != OURS)
 
 
 def workloads() -> dict[str, Workload]:
-    """Every workload by name, in the order in which the files ask to be shown."""
+    """Every workload by name, in the order given by the files."""
     files = [
         importlib.import_module(f"bench.workloads.{m.name}") for m in pkgutil.iter_modules(workload_files.__path__)
     ]

@@ -1,4 +1,4 @@
-"""One kept-open HTTP connection over a Unix socket, as a monitoring program would hold."""
+"""One kept-open HTTP connection over a Unix socket, like that of a monitoring program."""
 
 import http.client
 import json
@@ -26,20 +26,20 @@ class Connection(http.client.HTTPConnection):
         return self._send("GET", path, None)
 
     def post(self, path: str, body: object) -> Any:
-        """The JSON answer to a request."""
+        """The JSON response to a request."""
         return json.loads(self._send("POST", path, json.dumps(body)))
 
     def act(self, method: str, path: str, body: object = None) -> Any:
-        """The metadata of the answer; an operation of the background is waited for."""
+        """The metadata of the response; waits for an operation in the background."""
         return self.wait(self.begin(method, path, body))
 
     def begin(self, method: str, path: str, body: object = None) -> dict[str, Any]:
-        """The whole answer; an operation goes on."""
+        """The whole response; does not wait for an operation."""
         answer: dict[str, Any] = json.loads(self._send(method, path, None if body is None else json.dumps(body)))
         return answer
 
     def wait(self, answer: dict[str, Any]) -> Any:
-        """The metadata of an answer, or what became of the operation that it names."""
+        """The metadata of a response, or of its operation after the end."""
         if answer["type"] != "async":
             return answer["metadata"]
         ended = json.loads(self.get(f"{answer['operation']}/wait"))["metadata"]

@@ -1,4 +1,4 @@
-"""What docker and podman have in common: their command line."""
+"""Common base of docker and podman: their command line."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The two root file systems everybody runs: our own Debian 12 image and a tiny one."""
+"""The two root file systems of all subjects: Isola's Debian 12 image and a tiny one."""
 
 import io
 import json
@@ -15,7 +15,7 @@ from bench.shell import Trouble, run, until
 
 @dataclass(frozen=True)
 class Images:
-    """Plain tar archives of root file systems, and the metadata an LXD-like daemon wants beside them."""
+    """Plain tar archives of root file systems, and the metadata that LXD-like daemons need in addition."""
 
     directory: Path
 
@@ -35,7 +35,7 @@ class Images:
 
 
 def prepare(directory: Path) -> Images:
-    """Make what is missing of the images in ``directory``; BENCH_ROOTFS names a Debian tar to use instead of ours."""
+    """Create missing images in ``directory``; BENCH_ROOTFS names a Debian tar to use instead of Isola's."""
     directory.mkdir(parents=True, exist_ok=True)
     images = Images(directory)
     for image in ("debian", "tiny"):
@@ -69,7 +69,7 @@ def _write_tiny(target: Path) -> None:
 
 
 def _export_debian(target: Path) -> None:
-    """Our image as a plain tar: from the daemon of this machine, or from one that lives for this purpose."""
+    """Isola's image as a plain tar: from the daemon of this machine, or from a temporary one."""
     with tempfile.TemporaryDirectory(prefix="isola-bench-image-") as scratch:
         if _has_debian({}):
             _export({}, Path(scratch), target)

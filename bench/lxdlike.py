@@ -1,4 +1,4 @@
-"""What Incus and we have in common: the REST API 1.0 on a Unix socket."""
+"""Common base of Incus and Isola: the REST API 1.0 on a Unix socket."""
 
 import json
 from collections import deque

@@ -1,4 +1,4 @@
-"""Root file systems for those who have no image store: an overlay over the unpacked image, as cheap as it gets."""
+"""Root file systems for subjects without an image store: an overlay over the unpacked image."""
 
 import shutil
 from pathlib import Path

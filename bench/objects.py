@@ -1,6 +1,6 @@
-"""What workloads over the API make for themselves and remove again: pools, instances, projects.
+"""Objects that workloads create over the API and remove again: pools, instances, projects.
 
-Every name begins with ``bench-``, and removing goes by what is there, so that it is right after a failure as well.
+All names begin with ``bench-``, and existing objects are removed by name, so that it works after failures, too.
 """
 
 from typing import Any
@@ -33,7 +33,7 @@ def started(name: str) -> Request:
 
 
 def remove_instances(subject: Any) -> None:
-    """All of ours in every project, running or not."""
+    """All instances of the bench in every project, running or not."""
     found = [
         (f"/1.0/instances/{instance['name']}", f"?{urlencode({'project': instance['project']})}", instance["status"])
         for instance in subject.act("GET", "/1.0/instances?recursion=1&all-projects=true")

@@ -1,4 +1,4 @@
-"""Looking at the processes of the namespace a subject runs in."""
+"""Lists the processes in the namespace of a subject."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 VARIABLE = "BENCH_PROGRAM"
-"""Directory of the commands; the processes in which subjects live inherit it."""
+"""Directory of the commands; the processes of subjects inherit it."""
 INSTALLED = "/usr/local/bin"
 LAUNCHERS = (("isola", "isola.cli.main", "/usr/bin/python3 -IS"), ("isolad", "isola.daemon.main", "{venv} -I"))
 """Command, module and interpreter, with the options that the installation gives them."""
@@ -17,7 +17,7 @@ def command(name: str) -> str:
 
 
 def use_checkout(place: Path, root: Path = ROOT) -> None:
-    """Write commands that run this checkout with its .venv into ``place``, and have them measured."""
+    """Write commands that run this checkout with its .venv into ``place``, and use them for the measurements."""
     place.mkdir()
     template = (root / "install" / "launcher.in").read_text()
     for name, module, interpreter in LAUNCHERS:

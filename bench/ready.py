@@ -7,7 +7,7 @@ from bench.shell import Trouble, until
 
 
 def guest_inits() -> list[int]:
-    """Processes named systemd that are the first of a process namespace below ours, newest first."""
+    """Processes named systemd with PID 1 in a PID namespace below this one, newest first."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
@@ -24,7 +24,7 @@ def guest_inits() -> list[int]:
 
 
 def wait_ready(known: set[int], seconds: float = 60) -> int:
-    """Wait until a guest that was not ``known`` says ``running``; returns its first process."""
+    """Wait until a guest that is not in ``known`` reports ``running``; returns its first process."""
     for _ in until(seconds):
         for pid in guest_inits():
             if pid not in known and (state := _state(pid)):

@@ -1,4 +1,4 @@
-"""Takes the samples: subjects in turns, round by round, so that what the machine does meanwhile hits all of them."""
+"""Takes the samples alternately from all subjects, round by round, so that other load affects all of them equally."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,21 +13,21 @@ Figures = dict[str, list[float]]
 
 
 class Asked(Protocol):
-    """A subject that is told what to do."""
+    """A subject that handles requests."""
 
     name: str
 
     def ask(self, verb: str, workload: str = "") -> Any:
-        """Raises Trouble when it could not."""
+        """Raises Trouble if the request failed."""
 
 
 def settings(workloads: Sequence[Workload]) -> list[list[Workload]]:
-    """Neighbours that share one setting."""
+    """Consecutive workloads that share one setting."""
     return [list(group) for _, group in groupby(workloads, key=lambda workload: workload.setting or workload.name)]
 
 
 def measure(group: Sequence[Workload], subjects: Sequence[Asked], rounds: int) -> Iterator[tuple[Workload, Figures]]:
-    """Measure the workloads of one setting; what was prepared is removed also after a failure."""
+    """Measure the workloads of one setting; prepared objects are removed also after failures."""
     first = group[0]
     able = [subject for subject in subjects if _does(subject, "prepare", first)]
     try:
@@ -35,7 +35,7 @@ def measure(group: Sequence[Workload], subjects: Sequence[Asked], rounds: int) -
             print(f"  {workload.title}", file=sys.stderr)
             yield workload, _sample(workload, able, rounds)
     finally:
-        # Also those that could not prepare everything: they have prepared something.
+        # Also for subjects that failed to prepare: a part may exist.
         for subject in subjects:
             _does(subject, "finish", first)
 
@@ -50,7 +50,7 @@ def _sample(workload: Workload, subjects: Sequence[Asked], rounds: int) -> Figur
                 figures[subject.name] += subject.ask("sample", workload.name)
             except Trouble as trouble:
                 _tell(workload, "sample", trouble)
-                # Half a row would be compared with a whole one.
+                # Otherwise a partial row would be compared with a complete one.
                 del figures[subject.name]
     return figures
 

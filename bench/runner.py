@@ -1,4 +1,4 @@
-"""Drives one subject inside its namespaces; told by lines of JSON on standard input, answers on standard output."""
+"""Drives one subject inside its namespaces: requests are JSON lines on standard input, responses on standard output."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from bench.workload import Workload
 
 PATIENCE = 180.0
 PATIENCE_AROUND = 600.0
-"""Seconds for what is prepared and removed around the samples: hundreds of instances, with some peers."""
+"""Seconds for preparation and cleanup around the samples: hundreds of instances for some workloads."""
 
 
 class Runner:

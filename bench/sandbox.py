@@ -1,4 +1,4 @@
-"""Namespaces of a subject's own: network, mounts and processes. What happens there ends with it.
+"""Namespaces for a subject: network, mounts and processes. All effects in them end with it.
 
 The process namespace is ended with its first process, so nothing a subject starts can outlive its turn; the mount
 namespace gets a /sys that belongs to the network namespace, and empty directories where daemons keep global state.
@@ -23,7 +23,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 def spawn(module: str, arguments: Sequence[str], log: Path) -> subprocess.Popen[str]:
-    """Start a Python module in namespaces of its own, joined by pipes."""
+    """Start a Python module in new namespaces, connected by pipes."""
     with log.open("a") as sink:
         return subprocess.Popen(
             [*ENTER, sys.executable, "-m", module, *arguments],
@@ -32,7 +32,7 @@ def spawn(module: str, arguments: Sequence[str], log: Path) -> subprocess.Popen[
 
 
 def settle(directory: Path) -> None:
-    """Called first thing inside: loopback up, a matching /sys, no state of the host in sight."""
+    """Called first inside: loopback up, a matching /sys, and no state of the host visible."""
     keep = directory / "cgroup"
     keep.mkdir(parents=True)
     run(["ip", "link", "set", "lo", "up"])
@@ -66,13 +66,13 @@ def cgroup_tops(root: Path = CGROUPS) -> frozenset[Path]:
 
 
 def remove_cgroups(patterns: Sequence[str], before: frozenset[Path], root: Path = CGROUPS) -> list[str]:
-    """Remove a subject's control groups; returns those that would not go.
+    """Remove a subject's control groups; returns those that could not be removed.
 
     Others live on this host too. What was there ``before`` the subject was started is never touched, and a pattern must
-    name nothing that another program, or another daemon of ours, could make meanwhile.
+    name nothing that another program, or another isola daemon, could create meanwhile.
     """
     left: list[str] = []
-    # What was killed a moment ago takes its time to leave.
+    # Killed processes need a moment to exit.
     for _ in range(50):
         ours = [top for top in cgroup_tops(root) - before if any(fnmatch.fnmatchcase(top.name, p) for p in patterns)]
         left = [path for top in ours for path in _remove_tree(top)]

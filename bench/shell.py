@@ -1,4 +1,4 @@
-"""Running commands as a person would, without the slow polling of a wait with a timeout."""
+"""Runs commands without the slow polling of a wait with timeout."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ from types import FrameType
 
 
 class Trouble(Exception):
-    """A subject did not do what it was told; the text says what it said."""
+    """A request to a subject failed; the text contains its output."""
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def run(argv: Sequence[str], *, env: Mapping[str, str] | None = None, ok: Sequen
 
 
 def run_detached(argv: Sequence[str], log: str, *, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-    """Start a daemon that stays in the foreground; what it says goes to a file."""
+    """Start a daemon that stays in the foreground; its output is written to a file."""
     with open(log, "ab") as sink:
         return subprocess.Popen(
             argv, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink,
@@ -71,7 +71,7 @@ def together(commands: Sequence[Sequence[str]], *, env: Mapping[str, str] | None
 
 
 def until(seconds: float, pause: float = 0.004) -> Iterator[None]:
-    """Turns of a loop that waits for something; raises Trouble when time is up."""
+    """Iterations of a polling loop; raises Trouble after the timeout."""
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         yield

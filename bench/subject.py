@@ -1,4 +1,4 @@
-"""What is measured: a program that runs instances, seen through the verbs it has."""
+"""A measured program that runs instances, and its verbs."""
 
 from abc import ABC
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ class Subject(ABC):
         """Bring it down."""
 
     def version(self) -> str:
-        """What is measured, for the record."""
+        """Version of the measured program, for the results."""
         return ""
 
     def run(self, *argv: str) -> str:
@@ -39,7 +39,7 @@ class Subject(ABC):
         return run(argv, env=self.environment)
 
     def delete_many(self, names: list[str]) -> None:
-        """One after another, unless it knows better."""
+        """One after another, unless overridden."""
         for name in names:
             self.run_verb("delete", name)
 

@@ -1,4 +1,4 @@
-"""Medians, ratios and what they should be."""
+"""Medians, ratios and targets."""
 
 import statistics
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from bench.workload import Workload
 
 @dataclass(frozen=True)
 class Row:
-    """One workload beside one peer, from samples taken in the same minutes."""
+    """One workload compared with one peer, from samples taken at the same time."""
 
     workload: Workload
     peer: str
@@ -19,7 +19,7 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """Ours / theirs."""
+        """Isola / peer."""
         if not self.ours or not self.theirs or not statistics.median(self.theirs):
             return None
         return statistics.median(self.ours) / statistics.median(self.theirs)
@@ -31,7 +31,7 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """Whether target and limit are met; empty where there are none."""
+        """Whether target and limit are met; empty if there are none."""
         verdicts = []
         if self.target is not None:
             verdicts.append(self.ratio is not None and self._reached(self.ratio, self.target))

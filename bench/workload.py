@@ -1,4 +1,4 @@
-"""What is measured: one piece of work, done by every subject that has the verbs for it."""
+"""A measured piece of work, for all subjects that have the required verbs."""
 
 import time
 from abc import ABC, abstractmethod
@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 class Workload(ABC):
     """``prepare``, then ``sample`` as often as there are rounds, then ``finish``; only ``sample`` is timed.
 
-    ``finish`` follows also where ``prepare`` or ``sample`` has failed.
+    ``finish`` is called also after a failure of ``prepare`` or ``sample``.
     """
 
     name: ClassVar[str]
@@ -18,21 +18,21 @@ class Workload(ABC):
     """Verbs a subject must have."""
     unit: ClassVar[str] = "ms"
     targets: ClassVar[Mapping[str, float]] = {}
-    """Peer -> the largest ratio ours / theirs; for rates (``more_is_better``) the smallest."""
+    """Peer -> the largest ratio Isola / peer; for rates (``more_is_better``) the smallest."""
     limit: ClassVar[float | None] = None
-    """A bound on our own figure, in ``unit``."""
+    """A bound on Isola's figure, in ``unit``."""
     more_is_better: ClassVar[bool] = False
     samples: ClassVar[int] = 1
     """Samples in one round."""
     warm_up: ClassVar[bool] = True
-    """Whether the first sample is thrown away: caches of images, pages and connections are warm in daily use."""
+    """Whether the first sample is discarded: in daily use caches of images, pages and connections are warm."""
     setting: ClassVar[str] = ""
-    """Neighbours with the same one share what the first of them prepares; each prepares its own when it is empty."""
+    """Consecutive workloads with the same setting share prepared objects; if it is empty, each prepares its own."""
     alone: ClassVar[bool] = False
-    """Measured on us only."""
+    """Measured on Isola only."""
 
     def prepare(self, subject: Any) -> None:
-        """What every sample needs."""
+        """Create the objects that all samples need."""
 
     @abstractmethod
     def sample(self, subject: Any) -> float:

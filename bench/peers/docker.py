@@ -1,4 +1,4 @@
-"""Docker from Debian (docker.io), on directories of its own."""
+"""Docker from Debian (docker.io), with its own directories."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ class Docker(ContainerSubject):
 
     title = "docker"
     command = (DOCKER,)
-    # What systemd needs in it; the rest of the control groups stays read-only.
+    # Writable for systemd; the other control groups stay read-only.
     for_systemd = (
         "--tmpfs", "/run", "--tmpfs", "/tmp", "--cap-add", "SYS_ADMIN", "-e", "container=docker",
         "-v", "/sys/fs/cgroup:/sys/fs/cgroup:ro", "-v", "/sys/fs/cgroup/systemd:/sys/fs/cgroup/systemd",
@@ -45,7 +45,7 @@ class Docker(ContainerSubject):
         self._connection = Connection(self._socket)
 
     def stop(self) -> None:
-        """Let it end by itself, so that it unmounts what it mounted."""
+        """Stop it cleanly, so that it removes its mounts."""
         for pid in named("dockerd"):
             run(["kill", str(pid)])
         for _ in until(30, 0.05):

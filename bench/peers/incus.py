@@ -36,7 +36,7 @@ class Incus(LxdLike):
         return ("lxc.payload.bench-*", "lxc.monitor.bench-*", "lxc.pivot")
 
     def start(self) -> None:
-        """Start it, answer its questions, import the images."""
+        """Start it, initialize it, import the images."""
         place = self.directory / "incus"
         place.mkdir(mode=0o711)
         self.environment = {"INCUS_DIR": str(place), "INCUS_CONF": str(self.directory / "client")}
@@ -92,12 +92,12 @@ class Incus(LxdLike):
         self.launch("tiny", name)
 
     def run_true(self) -> None:
-        """It has no such verb: launch and exec; deleting is not counted against it."""
+        """By launch and exec, because it has no such verb; deleting is not measured."""
         self.launch("tiny", "bench-true")
         self.exec_true("bench-true")
 
     def after_run_true(self) -> None:
-        """Outside of the measurement."""
+        """Delete the instance, which is not measured."""
         self.delete("bench-true")
 
     def kill(self, name: str) -> None:
@@ -157,7 +157,7 @@ class Incus(LxdLike):
         ]
 
     def daemons(self) -> list[int]:
-        """Itself; its dnsmasq, lxcfs and the monitors of its instances, which have its name, are not counted."""
+        """incusd itself, without dnsmasq, lxcfs and the monitors of instances, which have the same name."""
         return [pid for pid, _, argv in processes() if argv.startswith(f"{INCUSD} --group")]
 
 

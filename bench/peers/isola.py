@@ -1,4 +1,4 @@
-"""Ourselves: the program on a directory of its own."""
+"""Isola, with its own directory."""
 
 import json
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ ISOLAD = command("isolad")
 
 
 class Isola(LxdLike):
-    """isolad and its command line as a person types it; ``program`` says which."""
+    """isolad and its command line; ``program.py`` selects which."""
 
     title = "isola"
 
@@ -42,7 +42,7 @@ class Isola(LxdLike):
         run([ISOLAD, "--dir", self._place, "--stop", "--instances"])
 
     def version(self) -> str:
-        """As it says itself, with the engine its probe has chosen: figures mean little without it."""
+        """Its version and the engine that its probe has chosen, on which the figures depend."""
         self.launch("tiny", "bench-engine")
         engine = json.loads(self.connection.get("/1.0/instances/bench-engine"))["metadata"]["runtime"]
         self.delete("bench-engine")
@@ -121,7 +121,7 @@ class Isola(LxdLike):
         self.run(ISOLA, "list", "--all-projects")
 
     def lxd_benchmark(self, *arguments: str) -> str:
-        """LXD's own benchmark, unmodified; returns what it prints."""
+        """LXD's own benchmark, unmodified; returns its output."""
         environment = {"LXD_DIR": self._place, "LXD_CONF": str(self.directory / "lxd")}
         return run(["lxd-benchmark", *arguments], env=environment)
 

@@ -1,4 +1,4 @@
-"""Plain lxc-start on a bridge: the floor of a system container."""
+"""Plain lxc-start on a bridge: the minimal cost of a system container."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -92,7 +92,7 @@ class Lxc(Subject):
         self.exec_true("bench-true")
 
     def after_run_true(self) -> None:
-        """Its container goes outside of the measurement."""
+        """Delete its container, which is not measured."""
         self.delete("bench-true")
 
     def exec_true(self, name: str) -> None:

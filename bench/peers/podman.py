@@ -1,4 +1,4 @@
-"""Podman from Debian, as root, on directories of its own."""
+"""Podman from Debian, as root, with its own directories."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,7 +53,7 @@ class Podman(ContainerSubject):
         )  # fmt: skip
 
     def stop(self) -> None:
-        """Remove what is left, so that its mounts go."""
+        """Remove all containers, so that their mounts are removed."""
         self.cli("rm", "-a", "-f")
 
     def version(self) -> str:

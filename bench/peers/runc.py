@@ -1,4 +1,4 @@
-"""Bare runc: the floor of a container without an image store, a network or a daemon."""
+"""Plain runc: the minimal cost of a container, without an image store, a network or a daemon."""
 
 import json
 import shutil
@@ -44,7 +44,7 @@ class Runc(Subject):
         return run(["runc", "--version"]).splitlines()[0]
 
     def run_true(self) -> None:
-        """From nothing to ``true`` and back."""
+        """Create a container, run ``true``, and delete it."""
         run(["runc", "run", "-b", str(self.directory / "run"), "bench-run"])
 
     def start_tiny(self, name: str) -> None:
@@ -64,7 +64,7 @@ class Runc(Subject):
         run(["runc", "exec", name, "/bin/true"])
 
     def api_exec_true(self, name: str) -> None:
-        """There is no API below it: its command line is what an API would call."""
+        """By its command line, because it has no API."""
         self.exec_true(name)
 
     def pause(self, name: str) -> None:

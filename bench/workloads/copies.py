@@ -29,7 +29,7 @@ class InPool(Workload):
 
 
 class Snapshot(InPool):
-    """Made; deleting it is not timed."""
+    """Create a snapshot; deleting it is not timed."""
 
     def sample(self, subject: Any) -> float:
         """Make it."""
@@ -40,7 +40,7 @@ class Snapshot(InPool):
 
 
 class Restore(InPool):
-    """The instance becomes what it was; making the snapshot is not timed."""
+    """Restore an instance; taking the snapshot is not timed."""
 
     def sample(self, subject: Any) -> float:
         """Restore it."""
@@ -62,7 +62,7 @@ class Copy(InPool):
 
 
 class Delete(InPool):
-    """Of a copy; making that is not timed."""
+    """Delete a copy; creating it is not timed."""
 
     def sample(self, subject: Any) -> float:
         """Delete it."""

@@ -1,6 +1,6 @@
-"""Sixty-four launches, eight at a time: by the benchmark that LXD's authors wrote, and by a loop of our own.
+"""Sixty-four launches, eight at a time: by lxd-benchmark, and by a loop of this program.
 
-Incus no longer has the routes that lxd-benchmark asks for, so the loop is what both are measured by.
+Incus no longer has the routes that lxd-benchmark uses, so the comparison uses the loop.
 """
 
 import re
@@ -65,7 +65,7 @@ class LaunchMany(Workload):
 
 
 def launch(path: str, names: list[str]) -> None:
-    """Create and start, one after another, on a connection of its own."""
+    """Create and start, one after another, on a separate connection."""
     with closing(Connection(path)) as connection:
         for name in names:
             connection.act(*new(name))
@@ -73,7 +73,7 @@ def launch(path: str, names: list[str]) -> None:
 
 
 def rate(printed: str) -> float:
-    """Instances per second; raises Trouble where the benchmark did not finish or had failures."""
+    """Instances per second; raises Trouble if the benchmark did not finish or had failures."""
     failed = re.findall(r"Failed .*", printed)
     ended = re.search(r"Processed (\d+) containers in [0-9.]+s \(([0-9.]+)/s\)\n.*Batch processing completed", printed)
     if failed or not ended or int(ended[1]) != COUNT:

@@ -8,7 +8,7 @@ ORDER = 40
 
 
 class Noop(Workload):
-    """A command that asks the daemon for nothing much."""
+    """A command with a minimal request to the daemon."""
 
     name = "cli-noop"
     title = "CLI no-op"
@@ -22,7 +22,7 @@ class Noop(Workload):
 
 
 class ApiNoop(Workload):
-    """The root of the API, again and again."""
+    """The root of the API, repeatedly."""
 
     name = "api-noop"
     title = "Requests of the API root, one connection"

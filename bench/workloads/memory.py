@@ -1,4 +1,4 @@
-"""Memory of the host: what watches one instance, and the daemon that does nothing."""
+"""Memory of the host: the processes that supervise one instance, and the idle daemon."""
 
 from pathlib import Path
 from typing import Any, ClassVar
@@ -41,7 +41,7 @@ class PerInstance(Workload):
 
 
 class Idle(Workload):
-    """The daemon and what it started for itself."""
+    """The daemon and its helper processes."""
 
     name = "memory-daemon"
     title = "Daemon, idle (PSS)"
@@ -56,7 +56,7 @@ class Idle(Workload):
 
 
 class Crowded(Workload):
-    """The daemon, when 200 tiny instances run; a list has just been asked for."""
+    """The daemon with 200 running tiny instances, just after a list."""
 
     unit = "MiB"
     needs = ("act", "daemons")

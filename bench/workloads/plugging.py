@@ -1,4 +1,4 @@
-"""Devices that come while a tiny instance runs: a custom volume on btrfs and in plain directories, and a NIC."""
+"""Devices attached to a running tiny instance: a custom volume on btrfs and in plain directories, and a NIC."""
 
 from typing import Any, ClassVar
 
@@ -12,7 +12,7 @@ PLACE = f"/1.0/instances/{NAME}"
 
 
 class Plug(Workload):
-    """Added to an instance that runs; taking it away is not timed."""
+    """Attach to a running instance; detaching is not timed."""
 
     needs = ("act",)
     targets = {"incus": 0.6}
@@ -36,7 +36,7 @@ class Plug(Workload):
 
 
 class PlugDisk(Plug):
-    """A custom volume of the pool in which the instance lives."""
+    """A custom volume of the instance's pool."""
 
     driver: ClassVar[str]
 
@@ -87,7 +87,7 @@ class PlugNic(Plug):
 
 
 def unplug(subject: Any) -> None:
-    """Take it away again, if it is there."""
+    """Detach it, if it is attached."""
     instance = subject.act("GET", PLACE)
     if instance["devices"].pop("plugged", None):
         kept = {key: instance[key] for key in ("architecture", "config", "devices", "ephemeral", "profiles")}

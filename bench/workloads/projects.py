@@ -29,7 +29,7 @@ class InProjects(Workload):
 
 
 class ListProjects(InProjects):
-    """As a person asks for it."""
+    """By the command line."""
 
     name = "list-projects"
     title = "list of 100 in ten projects by CLI"
@@ -43,7 +43,7 @@ class ListProjects(InProjects):
 
 
 class ApiListProjects(InProjects):
-    """As a program asks for it."""
+    """By the API."""
 
     name = "api-list-projects"
     title = "list of 100 in ten projects by API (recursion=1)"

@@ -1,4 +1,4 @@
-"""What is done to an instance that runs: exec, pause, limits, files."""
+"""Verbs on a running instance: exec, pause, limits, files."""
 
 import os
 from pathlib import Path
@@ -51,7 +51,7 @@ class ExecByApi(OnRunning):
 
 
 class ExecOnRunc(ExecByApi):
-    """The same, with runc on both sides: the ratio is what we add, not what another engine saves."""
+    """The same, with runc for both: the ratio shows Isola's overhead, not a faster engine."""
 
     name = "exec-api-runc"
     title = "exec `true` by API, open connection (engine: runc)"

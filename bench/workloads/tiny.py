@@ -1,4 +1,4 @@
-"""A tiny image: run ``true`` in it, create it, start it, alone and twenty at once."""
+"""A tiny image: run ``true``, create, start one, and start twenty at once."""
 
 from contextlib import suppress
 from typing import Any
@@ -10,7 +10,7 @@ ORDER = 20
 
 
 class RunTrue(Workload):
-    """From nothing to the end of ``true``, on a bridge."""
+    """From creation to the end of ``true``, on a bridge."""
 
     name = "tiny-run"
     title = "Tiny image, run `true` on a bridge"
@@ -48,7 +48,7 @@ class Start(Workload):
 
     name = "tiny-start"
     title = "Start an existing instance, tiny image"
-    # Where one can exec, a start returns when the instance runs.
+    # Where exec is supported, a start returns when the instance runs.
     needs = ("create", "start_instance", "kill", "delete", "exec_true")
     targets = {"lxc": 2.0}
     samples = 3

@@ -34,13 +34,13 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that happens, and what is to be seen afterwards."""
+    """A fault, and the expected state afterwards."""
 
     happen: Callable[[Daemon], None]
     power: str = "Running"
-    """Of the instance it happened to."""
+    """Expected status of the affected instance."""
     restart: bool = False
-    """Whether it takes a new start of the daemon to be well again."""
+    """Whether recovery requires a restart of the daemon."""
 
 
 def process(daemon: Daemon, *parts: str) -> int:
@@ -61,7 +61,7 @@ def monitor_dies(daemon: Daemon) -> None:
     pid = daemon.pid(VICTIM)
     os.kill(process(daemon, "conmon", id_of(daemon)), signal.SIGKILL)
     until(lambda: daemon.status(VICTIM) == "Stopped")
-    with suppress(FileNotFoundError):  # a zombie stays until the host's own init has time for it
+    with suppress(FileNotFoundError):  # a zombie stays until the host's init reaps it
         assert ") Z " in Path(f"/proc/{pid}/stat").read_text()
 
 
@@ -110,7 +110,7 @@ def socket_goes(daemon: Daemon) -> None:
 
 
 def descriptors_run_out(daemon: Daemon) -> None:
-    """Whatever is refused meanwhile: nothing that runs is taken for ended, and afterwards all is well."""
+    """Requests may be refused meanwhile, but running instances are not considered ended, and afterwards all works."""
     assert daemon.process is not None
     pid = daemon.process.pid
     soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
@@ -147,7 +147,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_all_is_well_again_after(name: str, daemon: Daemon) -> None:
+def test_everything_works_again_after(name: str, daemon: Daemon) -> None:
     fault = FAULTS[name]
     for guest in (VICTIM, BYSTANDER):
         if guest not in records(daemon, "instances"):

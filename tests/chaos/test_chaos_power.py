@@ -1,4 +1,4 @@
-"""The power fails right after an answer: what was acknowledged is on disk, what was deleted does not come back."""
+"""The power fails right after a response: acknowledged changes are on disk, deleted objects do not reappear."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from isola.testing.images import tiny_image
 SIZES = {"ext4": 96 << 20, "btrfs": 256 << 20}
 ROUNDS = 4
 WRITES = 600
-"""Until the database writes its log over in place: from then on its sync takes nothing else along to the disk."""
+"""Launches until the database overwrites its log in place: from then on its sync writes nothing else to the disk."""
 
 
 @pytest.fixture(scope="module", params=file_systems())
 def power(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Disk, Daemon]]:
-    """A daemon whose directory lies on a disk that can be looked at as if the power had failed."""
+    """A daemon whose directory is on a disk with simulated power failures."""
     image = tmp_path_factory.mktemp("image")
     with disk(request.param, size=SIZES[request.param]) as own, tiny_daemon(image, place=own.mount) as daemon:
         for number in range(WRITES):
@@ -42,7 +42,7 @@ def kept(directory: Path) -> dict[str, dict[str, Any]]:
 
 
 def lost(own: Disk, daemon: Daemon) -> list[str]:
-    """What the records of a copy name and its disk does not have."""
+    """Objects in the records of a copy that are missing on its disk."""
     with own.after_power_failure() as mount:
         directory = mount / daemon.directory.name
         records = kept(directory)
@@ -76,7 +76,7 @@ def present(daemon: Daemon) -> set[str]:
     return {path.rpartition("/")[2] for path in daemon.get("/1.0/instances")}
 
 
-def test_what_was_acknowledged_is_there(power: tuple[Disk, Daemon]) -> None:
+def test_acknowledged_changes_are_on_disk(power: tuple[Disk, Daemon]) -> None:
     own, daemon = power
     for number in range(ROUNDS):
         source = {"type": "image", "alias": "tiny"}
@@ -84,7 +84,7 @@ def test_what_was_acknowledged_is_there(power: tuple[Disk, Daemon]) -> None:
         assert not lost(own, daemon), f"after {number + 1} launches"
 
 
-def test_what_was_deleted_stays_away(power: tuple[Disk, Daemon]) -> None:
+def test_deleted_objects_do_not_reappear(power: tuple[Disk, Daemon]) -> None:
     own, daemon = power
     for number in range(2):
         daemon.launch(f"d{number}")
@@ -97,7 +97,7 @@ def test_what_was_deleted_stays_away(power: tuple[Disk, Daemon]) -> None:
         assert not lost(own, daemon)
 
 
-def test_an_image_and_what_is_unpacked_of_it(power: tuple[Disk, Daemon], tmp_path: Path) -> None:
+def test_an_image_and_its_unpacked_layers(power: tuple[Disk, Daemon], tmp_path: Path) -> None:
     own, daemon = power
     daemon.import_image(tiny_image(tmp_path, "other"), "other")
     assert not lost(own, daemon)

@@ -41,7 +41,7 @@ def test_nothing_acknowledged_is_lost_in_a_storm(daemon: Daemon) -> None:
         thread.join(180)
     done = sum((Counter(client.done) for client in clients), Counter[str]())
     broken = sum(client.broken for client in clients)
-    print(f"{kills} kills, {done.total()} verbs, {broken} broken off: {dict(sorted(done.items()))}")
+    print(f"{kills} kills, {done.total()} verbs, {broken} aborted: {dict(sorted(done.items()))}")
     assert [fault for client in clients for fault in client.wrong] == []
     assert not any(thread.is_alive() for thread in threads), "a client hangs"
     daemon.idle()
@@ -59,7 +59,7 @@ def test_nothing_acknowledged_is_lost_in_a_storm(daemon: Daemon) -> None:
 
 
 def kill_again_and_again(daemon: Daemon, clients: list[Client], chance: random.Random) -> int:
-    """SIGKILL at random moments until the time is over or a client has found something; a daemon runs in the end."""
+    """Send SIGKILL at random moments until the time is over or a client has failed; finally a daemon runs."""
     kills, end = 0, time.monotonic() + SECONDS
     while time.monotonic() < end and not any(client.wrong for client in clients):
         time.sleep(chance.uniform(0.3, 4))

@@ -54,7 +54,7 @@ async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
 
 @pytest.fixture
 async def pool(subject: Subject) -> Subject:
-    """A pool that holds nothing."""
+    """An empty pool."""
     await subject.do(subject.driver.create_pool)
     return subject
 

@@ -33,7 +33,7 @@ KINDS = registry.names("devices")
 
 
 class NoNetworks:
-    """There is no managed network."""
+    """A host without managed networks."""
 
     def find(self, name: str) -> None:
         """None."""
@@ -42,7 +42,7 @@ class NoNetworks:
 
 @dataclass
 class Bench:
-    """A driver, a host, and an instance that runs."""
+    """A driver, a host, and a running instance."""
 
     driver: DeviceDriver
     host: FakeHost
@@ -51,7 +51,7 @@ class Bench:
     runtime: FakeRuntime
 
     async def state(self) -> Mapping[str, object]:
-        """All that a device may have on the host."""
+        """All objects of devices on the host."""
         instance = self.runtime.instances["one"]
         return {
             "links": await self.host.links.names(),
@@ -118,79 +118,79 @@ async def act(host: FakeHost, work: object, *, fails: bool = False) -> list[str]
     return list(operation.warnings)
 
 
-def test_its_example_is_right(bench: Bench) -> None:
+def test_the_example_is_valid(bench: Bench) -> None:
     check({"dev": {"type": bench.plug.state.kind, **bench.driver.example}})
 
 
-async def test_it_comes_and_goes_without_a_trace(bench: Bench) -> None:
+async def test_attaching_and_detaching_leaves_nothing(bench: Bench) -> None:
     before = await bench.state()
 
-    async def come(op: Operation) -> None:
+    async def attach(op: Operation) -> None:
         await bench.driver.require(bench.plug)
         await bench.driver.register(op, bench.plug)
         await bench.driver.attach(op, bench.plug, bench.target)
         await op.commit()
 
-    async def go(op: Operation) -> None:
+    async def detach(op: Operation) -> None:
         await bench.driver.detach(op, bench.plug, bench.target)
         await bench.driver.unregister(op, bench.plug)
         await op.commit()
 
-    await act(bench.host, come)
+    await act(bench.host, attach)
     assert (await bench.state() != before) == (bench.plug.state.kind != "none")
-    await act(bench.host, go)
+    await act(bench.host, detach)
     assert await bench.state() == before
-    await act(bench.host, go)
+    await act(bench.host, detach)
     assert await bench.state() == before
     bench.driver.forget(bench.plug)
     await bench.driver.close()
 
 
-async def test_what_comes_goes_in_a_rollback(bench: Bench) -> None:
+async def test_an_attachment_is_rolled_back(bench: Bench) -> None:
     before = await bench.state()
 
-    async def come(op: Operation) -> None:
+    async def attach(op: Operation) -> None:
         await bench.driver.register(op, bench.plug)
         await bench.driver.attach(op, bench.plug, bench.target)
         raise IsolaError("not now")
 
-    assert await act(bench.host, come, fails=True) == []
+    assert await act(bench.host, attach, fails=True) == []
     assert await bench.state() == before
 
 
-async def test_what_is_withdrawn_comes_back_in_a_rollback(bench: Bench) -> None:
-    async def come(op: Operation) -> None:
+async def test_a_detachment_is_rolled_back(bench: Bench) -> None:
+    async def attach(op: Operation) -> None:
         await bench.driver.register(op, bench.plug)
         await bench.driver.attach(op, bench.plug, bench.target)
         await op.commit()
 
-    async def go(op: Operation) -> None:
+    async def detach(op: Operation) -> None:
         await bench.driver.withdraw(op, bench.plug, bench.target)
         raise IsolaError("not now")
 
-    await act(bench.host, come)
+    await act(bench.host, attach)
     there = await bench.state()
-    assert await act(bench.host, go, fails=True) == []
+    assert await act(bench.host, detach, fails=True) == []
     assert await bench.state() == there
     await bench.driver.close()
 
 
-async def test_an_instance_that_has_ended_needs_no_target(bench: Bench) -> None:
+async def test_detaching_from_an_ended_instance_needs_no_target(bench: Bench) -> None:
     before = await bench.state()
 
-    async def come(op: Operation) -> None:
+    async def attach(op: Operation) -> None:
         await bench.driver.attach(op, bench.plug, bench.target)
         await op.commit()
 
-    async def go(op: Operation) -> None:
+    async def detach(op: Operation) -> None:
         await bench.driver.detach(op, bench.plug, None)
         await op.commit()
 
-    await act(bench.host, come)
+    await act(bench.host, attach)
     bench.runtime.end("one")
     bench.host.links.vanish(bench.target.network)
     await asyncio.sleep(0)
-    await act(bench.host, go)
+    await act(bench.host, detach)
     after = await bench.state()
     gone = {"mounts": None, "devices": None}  # with the instance
     assert {**after, **gone} == {**before, **gone}

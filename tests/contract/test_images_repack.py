@@ -66,7 +66,7 @@ def members(data: bytes) -> dict[str, tarfile.TarInfo]:
 
 
 @pytest.mark.parametrize("kind", ["plain", "gzip", "bzip2", "xz", "zstd"])
-async def test_without_a_subtree_the_stream_is_kept_to_the_byte(place: Place, kind: str) -> None:
+async def test_without_a_subtree_the_stream_is_unchanged(place: Place, kind: str) -> None:
     data = tar(*ROOT) + bytes(5 * 512)
     report = await place.repack(packed(data, kind))
     assert await place.layer() == data
@@ -81,12 +81,12 @@ async def test_checking_writes_nothing(place: Place) -> None:
     assert await place.files.names(place.directory) == ("archive",)
 
 
-async def test_what_was_asked_for_is_reported(place: Place) -> None:
+async def test_requested_paths_are_reported(place: Place) -> None:
     report = await place.repack(tar(*ROOT), wanted=("bin", "etc", "etc/motd", "etc/issue", "sbin/init"))
     assert report.found == {"bin": "link:usr/bin", "etc": "directory", "etc/motd": "file", "etc/issue": "file"}
 
 
-async def test_a_subtree_is_taken_out(place: Place) -> None:
+async def test_a_subtree_is_extracted(place: Place) -> None:
     around = [member("metadata.yaml", b"a: b"), directory("rootfs"), directory("templates")]
     inside = [
         member("rootfs/etc/motd", b"hello", uid=7, gid=8, mode=0o4711),
@@ -109,7 +109,7 @@ async def test_a_subtree_is_taken_out(place: Place) -> None:
     assert report.found == {"bin": "link:/usr/bin"}
 
 
-async def test_a_sparse_file_is_filled(place: Place) -> None:
+async def test_a_sparse_file_is_filled_with_zeros(place: Place) -> None:
     buffer = io.BytesIO()
     with tempfile.TemporaryDirectory() as directory_, tarfile.open(fileobj=buffer, mode="w") as archive:
         path = Path(directory_) / "sparse"
@@ -144,7 +144,7 @@ async def test_the_result_depends_on_the_content_alone(place: Place) -> None:
     ],
     ids=["parent", "parent below", "hard link", "hard link out of the subtree"],
 )
-async def test_attempts_are_refused(place: Place, data: bytes) -> None:
+async def test_hostile_archives_are_refused(place: Place, data: bytes) -> None:
     with pytest.raises(UnsafeArchive):
         await place.repack(data, subtree="rootfs")
     assert await place.files.names(place.directory) == ("archive",)
@@ -162,7 +162,7 @@ async def test_damage_is_refused_and_leaves_nothing(place: Place, data: bytes) -
 
 
 @pytest.mark.parametrize("limits", [UnpackLimits(entries=3), UnpackLimits(bytes=1000)], ids=["entries", "bytes"])
-async def test_limits_hold(place: Place, limits: UnpackLimits) -> None:
+async def test_limits_are_enforced_on_archives(place: Place, limits: UnpackLimits) -> None:
     with pytest.raises(UnsafeArchive):
         await place.repack(packed(tar(*ROOT), "gzip"), limits=limits)
     assert await place.files.names(place.directory) == ("archive",)
@@ -200,7 +200,7 @@ async def test_files_are_duplicated_and_hashed(place: Place) -> None:
             await call
 
 
-async def test_it_tells_how_files_begin(place: Place) -> None:
+async def test_beginnings_of_files_are_returned(place: Place) -> None:
     data = tar(
         *ROOT, member("./etc/long", b"y" * 10_000), symlink("./etc/link", "long"), member("x/y", mtime=2_000_000_000)
     )

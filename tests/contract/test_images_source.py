@@ -34,7 +34,7 @@ from isola.testing.system import FakeSystem
 
 PROGRAMS = {name: Path(f"/usr/bin/{name}") for name in ("mmdebstrap", "unshare", "setpriv", "sqfs2tar")}
 BUSYBOX = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\0\x3e\0" + bytes(44) + b"BusyBox v1.35.0 (Debian)"
-"""A program for Linux that asks for no loader."""
+"""A statically linked ELF program."""
 DEBIAN = tar(
     directory("./"), directory("./usr"), symlink("./usr/sbin/init", "/lib/systemd/systemd"), member("./etc/machine-id")
 )
@@ -68,7 +68,7 @@ class Bench:
 
 
 async def mmdebstrap(call: Call) -> int:
-    """Says what the real one says, and writes a small root where it was told to."""
+    """Imitates the output of mmdebstrap, and writes a small root to the target."""
     if "--version" in call.argv:
         call.out(b"mmdebstrap 1.3.5\n")
         return 0
@@ -138,12 +138,12 @@ async def made(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
         yield await bench(linux_host(), name, place / "store", place)
 
 
-async def test_the_probe_answers(made: Bench) -> None:
+async def test_the_probe_has_a_result(made: Bench) -> None:
     probe = await made.source.probe(made.host)
     assert probe.available or (probe.reason and probe.remedy)
 
 
-async def test_what_is_offered_has_one_canonical_name(made: Bench) -> None:
+async def test_offered_images_have_one_canonical_name(made: Bench) -> None:
     offers = made.source.offers()
     for name, description in offers.items():
         assert description
@@ -151,7 +151,7 @@ async def test_what_is_offered_has_one_canonical_name(made: Bench) -> None:
         assert made.source.canonical(made.source.canonical(name)) == made.source.canonical(name)
 
 
-async def test_an_image_is_whole(made: Bench) -> None:
+async def test_an_image_is_complete(made: Bench) -> None:
     """All blobs are there, and the fingerprint is the digest of what LXD exports."""
     image = await made.fetch()
     manifest, artifact = await made.store.read(image.manifest), await made.store.read(image.artifact)
@@ -185,12 +185,12 @@ async def test_progress_is_shown_and_nothing_stays_in_scratch(made: Bench) -> No
     assert await made.scratch() == ()
 
 
-async def test_the_same_twice_is_the_same_image(made: Bench) -> None:
+async def test_the_same_request_gives_the_same_image(made: Bench) -> None:
     first, second = await made.fetch(), await made.fetch()
     assert dataclasses.replace(first, uploaded_at=second.uploaded_at) == second
 
 
-async def test_blobs_go_when_nobody_records_the_image(made: Bench) -> None:
+async def test_blobs_of_an_unrecorded_image_are_removed(made: Bench) -> None:
     await made.fetch()
     made.intake.close()
 
@@ -201,7 +201,7 @@ async def test_blobs_go_when_nobody_records_the_image(made: Bench) -> None:
     assert await made.store.digests() == ()
 
 
-async def test_a_request_without_sense_is_refused(made: Bench) -> None:
+async def test_invalid_requests_of_images_are_refused(made: Bench) -> None:
     for request in (SourceRequest(name="no/such"), SourceRequest(options={"no": "such"}, name=made.request.name)):
         if made.request.name or request.name:
             with pytest.raises(InvalidInput):
@@ -253,7 +253,7 @@ async def test_unified_in_every_compression(files: Bench, kind: str) -> None:
 
 
 @pytest.mark.parametrize(("kind", "media"), [("plain", ".tar"), ("gzip", "+gzip"), ("zstd", "+zstd"), ("xz", "+zstd")])
-async def test_split_roots_stay_as_they_are_where_oci_allows(files: Bench, kind: str, media: str) -> None:
+async def test_split_roots_are_unchanged_if_oci_allows_their_format(files: Bench, kind: str, media: str) -> None:
     root = packed(tar(directory("./"), member("./sbin/init", b"#!")), kind)
     image = await taken(files, packed(tar(GOOD), "xz"), root)
     assert image.layers[0].media_type.endswith(media)
@@ -294,7 +294,7 @@ async def test_members_with_a_leading_dot(files: Bench) -> None:
         "qcow2", "noise as root", "empty root", "lone squashfs", "noise", "cut", "nothing", "three files",
     ],
 )  # fmt: skip
-async def test_unfit_files_are_refused_and_leave_nothing(
+async def test_invalid_files_are_refused_and_leave_nothing(
     files: Bench, uploads: list[bytes], kind: type[IsolaError]
 ) -> None:
     with pytest.raises(kind):
@@ -326,7 +326,7 @@ BARE = (
 
 
 @pytest.mark.parametrize(("kind", "media"), [("plain", ".tar"), ("gzip", "+gzip"), ("zstd", "+zstd"), ("xz", "+zstd")])
-async def test_a_bare_root_file_system_says_what_it_is(files: Bench, kind: str, media: str) -> None:
+async def test_metadata_of_a_bare_root_file_system_is_derived(files: Bench, kind: str, media: str) -> None:
     data = packed(tar(*BARE), kind)
     image = await taken(files, data)
     assert image.architecture == "x86_64"
@@ -343,7 +343,7 @@ async def test_a_bare_root_file_system_says_what_it_is(files: Bench, kind: str, 
     assert (await taken(files, *exported)).fingerprint == image.fingerprint
 
 
-async def test_properties_given_at_import_overrule_guesses(files: Bench) -> None:
+async def test_properties_of_the_import_override_derived_ones(files: Bench) -> None:
     given = {"os": "Mine", "architecture": "x86_64", "isola.stop-signal": "SIGTERM"}
     image = await taken(files, tar(directory("etc"), directory("bin"), directory("var")), properties=given)
     assert (image.architecture, image.config.stop_signal) == ("x86_64", "SIGTERM")
@@ -368,9 +368,7 @@ async def test_a_root_without_an_init_is_an_application(files: Bench) -> None:
     ],
     ids=["rootfs without metadata", "anything", "no programs"],
 )
-async def test_what_is_no_root_file_system_is_refused_with_the_way_out(
-    files: Bench, upload: bytes, remedy: str
-) -> None:
+async def test_other_archives_are_refused_with_a_remedy(files: Bench, upload: bytes, remedy: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         await taken(files, upload)
     assert remedy in caught.value.remedy
@@ -383,7 +381,7 @@ async def test_what_is_no_root_file_system_is_refused_with_the_way_out(
     [b"", b"ID=", b"\xff\xfe=\n", b"ID='unclosed\n", b"ID=" + b"x" * 5000, b"ID=$(reboot)\nVERSION_ID=`id`\n",
      b"ID=\x1b[31m\n", b"NAME=x"],
 )  # fmt: skip
-async def test_nonsense_about_a_release_is_left_out(files: Bench, release: bytes) -> None:
+async def test_malformed_release_information_is_ignored(files: Bench, release: bytes) -> None:
     image = await taken(files, tar(*BARE[:2], member("etc/os-release", release), *BARE[3:4], *BARE[5:]))
     assert image.properties["os"] == "Linux"
 
@@ -391,7 +389,7 @@ async def test_nonsense_about_a_release_is_left_out(files: Bench, release: bytes
 # --- Debian in particular --------------------------------------------------------------------------------------
 
 
-async def test_debian_says_what_is_missing() -> None:
+async def test_debian_names_missing_packages() -> None:
     source = registry.load("images", "debian")
     probe = await source.probe(fake_host())
     assert not probe.available
@@ -399,7 +397,7 @@ async def test_debian_says_what_is_missing() -> None:
     assert "debian-archive-keyring" in probe.remedy
 
 
-async def test_debian_takes_its_packages_from_where_this_machine_does() -> None:
+async def test_debian_uses_the_repositories_of_this_machine() -> None:
     made = await on_fake_host("debian")
 
     async def apt_get(call: Call) -> int:
@@ -412,7 +410,7 @@ async def test_debian_takes_its_packages_from_where_this_machine_does() -> None:
     assert made.host.processes.calls[-1].argv[-1] == "deb http://apt.example/debian trixie main"  # type: ignore[attr-defined]
 
 
-async def test_debian_hands_its_options_on() -> None:
+async def test_debian_passes_its_options_to_mmdebstrap() -> None:
     made = await on_fake_host("debian")
     options = {"packages": "curl, vim-tiny", "mirror": "http://mirror.example/debian", "epoch": "1700000000"}
     image = await made.fetch(SourceRequest(name="debian/trixie", options=options))
@@ -439,21 +437,21 @@ async def test_debian_hands_its_options_on() -> None:
         {"epoch": "-1"},
     ],
 )
-async def test_debian_refuses_what_could_mean_something_else(options: dict[str, str]) -> None:
+async def test_debian_refuses_ambiguous_options(options: dict[str, str]) -> None:
     made = await on_fake_host("debian")
     with pytest.raises(InvalidInput) as caught:
         await made.fetch(SourceRequest(options=options))
     assert caught.value.field == f"options.{next(iter(options))}"
 
 
-async def test_debian_shows_the_words_of_apt() -> None:
+async def test_debian_shows_the_errors_of_apt() -> None:
     made = await on_fake_host("debian")
     with pytest.raises(CommandFailed, match="Err:1 http://no"):
         await made.fetch(SourceRequest(options={"mirror": "http://no.such.mirror/"}))
     assert await made.scratch() == ()
 
 
-async def test_debian_says_what_to_do_about_a_mirror_that_stands_still() -> None:
+async def test_debian_has_a_remedy_for_an_outdated_mirror() -> None:
     made = await on_fake_host("debian")
     with pytest.raises(CommandFailed) as caught:
         await made.fetch(SourceRequest(name="debian/sid", options={"mirror": "http://old.mirror/debian"}))
@@ -465,8 +463,8 @@ async def test_debian_says_what_to_do_about_a_mirror_that_stands_still() -> None
 @pytest.mark.parametrize(
     "program", [None, b"#!/bin/sh\n", BUSYBOX[:54] + b"\x38\0\x01\0" + bytes(6) + b"\x03\0\0\0" + bytes(52)]
 )
-async def test_busybox_asks_for_one_that_stands_alone(program: bytes | None) -> None:
-    """A busybox that needs the host's libraries would not start in a root that has none."""
+async def test_busybox_must_be_statically_linked(program: bytes | None) -> None:
+    """A dynamically linked busybox would not start in a root without libraries."""
     made = await on_fake_host("busybox")
     if program is None:
         made.host.system.programs.pop("busybox")  # type: ignore[attr-defined]
@@ -481,7 +479,7 @@ async def test_busybox_asks_for_one_that_stands_alone(program: bytes | None) -> 
     assert await made.scratch() == ()
 
 
-async def test_busybox_says_which_it_is() -> None:
+async def test_busybox_reports_its_version() -> None:
     made = await on_fake_host("busybox")
     assert (await made.source.probe(made.host)).version == "1.35.0"
     image = await made.fetch()

@@ -39,11 +39,11 @@ class Subject:
     new_endpoint: Callable[[], Endpoint]
 
     def driver(self, names: HostNames = NAMES) -> NetworkDriver:
-        """One more, as the next daemon would have it."""
+        """Another driver object, as in the next daemon."""
         return self.kind(self.host, self.directory / names.tag, names)
 
     async def snapshot(self) -> object:
-        """What is on the host."""
+        """Objects on the host."""
         networks = await self.host.files.names(self.directory / NAMES.tag / "networks")
         return await self.host.links.names(), await self.host.firewall.tables(), networks
 
@@ -67,13 +67,13 @@ def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
 
 
 async def completed(driver: NetworkDriver, name: str = "lab", **config: str) -> Network:
-    """A network as its record would say."""
+    """A network with all defaults, as in its record."""
     wanted = {key.replace("_", "."): value for key, value in config.items()}
     return Network(name, config=await driver.complete(wanted, ()))
 
 
 def nic_of(driver: NetworkDriver, network: Network, number: int = 1, *, configure: bool = False) -> Nic:
-    """A NIC with fitting addresses."""
+    """A NIC with addresses of the network."""
     plan, mac = driver.plan(network), f"0a:69:73:00:00:{number:02x}"
     return Nic(
         instance_id=f"id{number}",
@@ -89,13 +89,13 @@ def nic_of(driver: NetworkDriver, network: Network, number: int = 1, *, configur
     )
 
 
-async def test_it_works_here(subject: Subject) -> None:
+async def test_the_driver_is_available(subject: Subject) -> None:
     probe = await subject.kind.probe(subject.host)
     assert probe.available, f"{probe.reason} ({probe.remedy})"
     assert probe.version
 
 
-async def test_what_is_chosen_is_chosen_once(subject: Subject) -> None:
+async def test_defaults_are_chosen_once(subject: Subject) -> None:
     driver = subject.driver()
     first = await completed(driver)
     assert await driver.complete(first.config, (), first.config) == first.config
@@ -122,7 +122,7 @@ async def test_what_is_chosen_is_chosen_once(subject: Subject) -> None:
         ("no.such.key", "1"),
     ],
 )
-async def test_wrong_values_are_refused_by_name(subject: Subject, key: str, value: str) -> None:
+async def test_invalid_values_are_refused_with_their_key(subject: Subject, key: str, value: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         await subject.driver().complete({key: value}, ())
     assert caught.value.field == f"config.{key}"
@@ -144,7 +144,7 @@ async def test_networks_of_another_daemon_keep_their_subnets(subject: Subject) -
         await one.close()
 
 
-async def test_a_network_lives_and_leaves_nothing(subject: Subject) -> None:
+async def test_the_lifecycle_of_a_network_leaves_nothing(subject: Subject) -> None:
     driver, before = subject.driver(), await subject.snapshot()
     network = await completed(driver)
     nic, endpoint = nic_of(driver, network), subject.new_endpoint()
@@ -175,7 +175,7 @@ async def test_a_virtual_machine_gets_a_tap(subject: Subject) -> None:
     with pytest.raises(AlreadyExists):
         await act(subject.host, lambda op: driver.attach(op, network, nic, HostTap()))
     view = await subject.host.links.find(nic.host_link)
-    assert view is None, "a refused second one is undone by its own name"
+    assert view is None, "the rollback of a refused second one uses its own name"
     await act(subject.host, lambda op: driver.attach(op, network, nic, HostTap(1_500_000)))
     view = await subject.host.links.find(nic.host_link)
     assert view is not None and (view.kind, view.master) == ("tun", driver.link(network.name))
@@ -185,7 +185,7 @@ async def test_a_virtual_machine_gets_a_tap(subject: Subject) -> None:
     await driver.close()
 
 
-async def test_what_fails_later_is_undone(subject: Subject) -> None:
+async def test_later_failures_are_rolled_back(subject: Subject) -> None:
     driver, before = subject.driver(), await subject.snapshot()
     network = await completed(driver)
 
@@ -202,7 +202,7 @@ async def test_what_fails_later_is_undone(subject: Subject) -> None:
     await driver.close()
 
 
-async def test_starting_again_repairs_and_disturbs_nobody(subject: Subject) -> None:
+async def test_starting_again_repairs_without_interruptions(subject: Subject) -> None:
     first = subject.driver()
     network = await completed(first)
     kept, stale = nic_of(first, network, 1), nic_of(first, network, 2)
@@ -224,7 +224,7 @@ async def test_starting_again_repairs_and_disturbs_nobody(subject: Subject) -> N
     await second.close()
 
 
-async def test_an_update_shows_and_is_undone(subject: Subject) -> None:
+async def test_an_update_takes_effect_and_is_rolled_back(subject: Subject) -> None:
     driver = subject.driver()
     old = await completed(driver)
     new = replace(old, config=await driver.complete({"bridge.mtu": "1400", "ipv6.address": "none"}, (), old.config))
@@ -245,7 +245,7 @@ async def test_an_update_shows_and_is_undone(subject: Subject) -> None:
     await driver.close()
 
 
-async def test_a_link_of_somebody_else_survives(subject: Subject) -> None:
+async def test_foreign_links_survive(subject: Subject) -> None:
     driver = subject.driver()
     network = await completed(driver)
     link = driver.link("lab")
@@ -260,7 +260,7 @@ async def test_a_link_of_somebody_else_survives(subject: Subject) -> None:
     await driver.close()
 
 
-async def test_cleaning_spares_what_is_known_and_what_is_of_others(subject: Subject) -> None:
+async def test_cleaning_keeps_known_and_foreign_links(subject: Subject) -> None:
     ours, theirs = subject.driver(), subject.driver(OTHERS)
     network, foreign = await completed(ours), await completed(theirs)
     nic, foreign_nic = nic_of(ours, network), nic_of(theirs, foreign)
@@ -285,7 +285,7 @@ async def test_cleaning_spares_what_is_known_and_what_is_of_others(subject: Subj
     await later.close()
 
 
-async def test_addresses_are_set_inside_where_asked(subject: Subject) -> None:
+async def test_addresses_are_set_inside_on_request(subject: Subject) -> None:
     driver = subject.driver()
     network = await completed(driver, ipv6_address="none")
     nic = nic_of(driver, network, configure=True)

@@ -151,7 +151,7 @@ async def test_later_entries_replace_earlier_ones(place: Place) -> None:
     assert (await place.seen("/e")).kind == "directory"
 
 
-async def test_a_relative_link_inside_may_be_gone_through(place: Place) -> None:
+async def test_relative_links_inside_are_followed(place: Place) -> None:
     await place.unpack(tar(directory("usr/bin"), symlink("bin", "usr/bin"), member("bin/x", b"1")))
     assert await place.content("/usr/bin/x") == b"1"
     assert (await place.seen("/bin")).kind == "symlink"
@@ -165,7 +165,7 @@ async def test_long_names_of_both_kinds(place: Place) -> None:
         assert (await place.seen("l")).target == "t" * 300
 
 
-async def test_whiteouts_stay_files_unless_asked(place: Place) -> None:
+async def test_whiteouts_are_unpacked_as_files_by_default(place: Place) -> None:
     await place.unpack(tar(member(".wh.a")))
     assert await place.names("/") == (".wh.a",)
 
@@ -194,7 +194,7 @@ async def test_whiteouts_hide(place: Place) -> None:
         (member("d/x", b"1"), member("d", b"2")),
     ],
 )  # fmt: skip
-async def test_attempts_to_lead_out_are_refused(
+async def test_attempts_to_leave_the_root_are_refused(
     place: Place, members: tuple[tuple[tarfile.TarInfo, bytes], ...]
 ) -> None:
     with pytest.raises(UnsafeArchive):
@@ -202,12 +202,12 @@ async def test_attempts_to_lead_out_are_refused(
     assert await place.files.names(place.directory) == ("archive", "target")
 
 
-async def test_a_link_to_what_is_not_there_is_invalid(place: Place) -> None:
+async def test_a_hard_link_to_a_missing_file_is_invalid(place: Place) -> None:
     with pytest.raises(InvalidInput):
         await place.unpack(tar(hard_link("h", "nothing")))
 
 
-async def test_limits_hold(place: Place) -> None:
+async def test_limits_are_enforced_on_archives(place: Place) -> None:
     with pytest.raises(UnsafeArchive):
         await place.unpack(tar(*(member(str(number)) for number in range(11))), limits=UnpackLimits(entries=10))
     with pytest.raises(UnsafeArchive):
@@ -215,13 +215,13 @@ async def test_limits_hold(place: Place) -> None:
     await place.unpack(tar(member("a", bytes(1024))), limits=UnpackLimits(bytes=1024))
 
 
-async def test_directories_that_are_made_on_the_way_count(place: Place) -> None:
+async def test_implicit_directories_count_as_entries(place: Place) -> None:
     with pytest.raises(UnsafeArchive, match="too many entries"):
         await place.unpack(tar(member("d/" * 100 + "f")), limits=UnpackLimits(entries=50))
 
 
 @pytest.mark.parametrize("kind", ["none", "gzip", "bzip2", "xz", "zstd"])
-async def test_what_is_cut_off_or_damaged_is_invalid(place: Place, kind: str) -> None:
+async def test_truncated_and_damaged_archives_are_invalid(place: Place, kind: str) -> None:
     data = packed(tar(member("a", os.urandom(100_000)), member("b", b"x")), kind)
     for broken in (data[:1000], data[: len(data) // 2], data[: len(data) - 2000], _flipped(data)):
         with pytest.raises(InvalidInput):
@@ -236,14 +236,14 @@ def _flipped(data: bytes) -> bytes:
 @pytest.mark.parametrize(
     "data", [b"", b"x", b"hello world" * 100, bytes(range(256)) * 4, b"\x1f\x8b", b"PK\x03\x04" * 200]
 )
-async def test_what_is_no_archive_is_invalid(place: Place, data: bytes) -> None:
+async def test_other_files_are_invalid(place: Place, data: bytes) -> None:
     with pytest.raises(InvalidInput):
         await place.unpack(data)
 
 
 @pytest.mark.parametrize("kind", ["none", "gzip", "zstd"])
 async def test_the_diff_id_is_that_of_the_whole_uncompressed_stream(place: Place, kind: str) -> None:
-    stream = tar(member("a", b"content")) + bytes(3 * 512)  # what stands behind the end belongs to it
+    stream = tar(member("a", b"content")) + bytes(3 * 512)  # bytes after the end belong to it
     report = await place.unpack(packed(stream, kind))
     assert report.diff_id == f"sha256:{hashlib.sha256(stream).hexdigest()}"
 
@@ -268,7 +268,7 @@ async def test_a_member_is_read(place: Place) -> None:
         await place.archives.read_member(place.directory / "a", ("y",), limit=2)
 
 
-async def test_a_member_of_nothing(place: Place) -> None:
+async def test_a_member_of_a_missing_archive(place: Place) -> None:
     with pytest.raises(NotFound):
         await place.archives.read_member(place.directory / "nothing", ("x",))
     await place.files.write(place.directory / "bad", b"not a tar archive at all" * 100)
@@ -302,13 +302,13 @@ async def test_a_document_is_read(place: Place) -> None:
 
 
 @pytest.mark.parametrize("text", [b"a: {", b"x: " + b"[" * 2000 + b"]" * 2000, b"a: &a [x]\nb: *a", b"{1: 2, [3]: 4}"])
-async def test_a_document_beyond_reason_is_invalid(place: Place, text: bytes) -> None:
+async def test_malformed_documents_are_invalid(place: Place, text: bytes) -> None:
     await place.files.write(place.directory / "a", tar(member("d.yaml", text)))
     with pytest.raises(InvalidInput):
         await place.archives.read_document(place.directory / "a", ("d.yaml",))
 
 
-async def test_this_host_shuts_in_who_reads_archives(place: Place) -> None:
+async def test_this_host_confines_the_reader_of_archives(place: Place) -> None:
     assert await place.archives.lacks() == ()
 
 
@@ -316,7 +316,7 @@ async def test_this_host_shuts_in_who_reads_archives(place: Place) -> None:
 
 
 @pytest.mark.parametrize("kind", ["none", "gzip", "bzip2", "xz", "zstd"])
-async def test_what_is_packed_unpacks_to_the_same(place: Place, kind: str) -> None:
+async def test_packed_trees_are_unpacked_unchanged(place: Place, kind: str) -> None:
     base = 100000
     await place.unpack(
         tar(

@@ -1,4 +1,4 @@
-"""The contract of ``Cgroups``: for the fake, for this host's layout, and for its cgroup2 tree alone."""
+"""The contract of ``Cgroups``: for the fake, for this host's layout, and for its cgroup2 tree only."""
 
 import asyncio
 import os
@@ -60,7 +60,7 @@ async def group(side: Side) -> str:
     return GROUP
 
 
-async def test_group_comes_and_goes(side: Side) -> None:
+async def test_a_group_is_created_and_removed(side: Side) -> None:
     assert not await side.cgroups.exists(GROUP)
     await side.cgroups.create(GROUP)
     await side.cgroups.create(GROUP)
@@ -78,7 +78,7 @@ async def test_children(side: Side) -> None:
     assert await side.cgroups.children(TOP) == ("a", "b")
 
 
-async def test_removing_takes_all_below(side: Side, group: str) -> None:
+async def test_removing_includes_all_groups_below(side: Side, group: str) -> None:
     await side.cgroups.create(f"{group}/x/y")
     await side.cgroups.remove(TOP)
     assert not await side.cgroups.exists(f"{group}/x/y")
@@ -108,13 +108,13 @@ async def test_group_with_processes_is_not_removed(side: Side, group: str) -> No
     await side.cgroups.remove(TOP)
 
 
-async def test_the_unified_hierarchy_is_named_where_there_is_one(side: Side, group: str) -> None:
+async def test_the_path_of_the_unified_hierarchy(side: Side, group: str) -> None:
     unified = side.cgroups.unified
     assert (unified is None) == (side.cgroups.layout == "legacy")
     assert unified is None or Path(f"{unified}{group}") in side.cgroups.directories(group)
 
 
-async def test_what_is_not_there_is_empty_and_quiet(side: Side) -> None:
+async def test_missing_groups_are_empty(side: Side) -> None:
     assert side.cgroups.usage(GROUP) == Usage()
     assert side.cgroups.activity(GROUP) == (0, 0)
     assert not side.cgroups.processes(GROUP)
@@ -122,7 +122,7 @@ async def test_what_is_not_there_is_empty_and_quiet(side: Side) -> None:
     await side.cgroups.remove(GROUP)
 
 
-async def test_entering_what_is_not_there_fails(side: Side) -> None:
+async def test_entering_a_missing_group_fails(side: Side) -> None:
     child = await side.spawn()
     with pytest.raises(HostFailure):
         await side.cgroups.enter(GROUP, child.ref)
@@ -131,7 +131,7 @@ async def test_entering_what_is_not_there_fails(side: Side) -> None:
 
 
 @pytest.mark.parametrize("path", ["", "/", "isola", "/isola/../..", "/isola//x", "/./x", "/isola/"])
-async def test_paths_that_lead_elsewhere_are_refused(side: Side, path: str) -> None:
+async def test_paths_outside_the_hierarchy_are_refused(side: Side, path: str) -> None:
     attempts: list[Callable[[], Awaitable[object]]] = [
         lambda: side.cgroups.remove(path),
         lambda: side.cgroups.create(path),
@@ -142,11 +142,11 @@ async def test_paths_that_lead_elsewhere_are_refused(side: Side, path: str) -> N
             await attempt()
 
 
-async def test_no_limits_are_always_possible(side: Side, group: str) -> None:
+async def test_removing_all_limits_always_succeeds(side: Side, group: str) -> None:
     await side.cgroups.limit(group, Limits())
 
 
-async def test_a_group_freezes_and_goes_on(side: Side, group: str) -> None:
+async def test_a_group_is_frozen_and_thawed(side: Side, group: str) -> None:
     child = await side.spawn()
     await side.cgroups.enter(group, child.ref)
     assert not side.cgroups.frozen(group)
@@ -160,26 +160,26 @@ async def test_a_group_freezes_and_goes_on(side: Side, group: str) -> None:
     assert await child.wait() == -signal.SIGKILL
 
 
-async def test_what_is_not_there_cannot_be_frozen(side: Side) -> None:
+async def test_missing_groups_cannot_be_frozen(side: Side) -> None:
     assert not side.cgroups.frozen(GROUP)
     with pytest.raises(HostFailure, match="no control group"):
         await side.cgroups.freeze(GROUP, frozen=True)
 
 
-async def test_device_rules_are_kept_where_there_is_a_controller(side: Side, group: str) -> None:
+async def test_device_rules_are_set_if_there_is_a_controller(side: Side, group: str) -> None:
     able = isinstance(side.cgroups, LinuxCgroups) and any(
         (path / "devices.list").exists() for path in side.cgroups.directories(group)
     )
     assert await side.cgroups.allow_devices(group, ["c 1:3 rwm"]) == able
 
 
-async def test_each_directory_is_that_of_the_group(side: Side, group: str) -> None:
+async def test_directories_of_a_group(side: Side, group: str) -> None:
     directories = side.cgroups.directories(group)
     assert directories
     assert all(str(directory).endswith(group) for directory in directories)
 
 
-async def test_cpus_that_are_not_there_are_refused(side: Side, group: str) -> None:
+async def test_missing_cpus_are_refused(side: Side, group: str) -> None:
     with pytest.raises(HostFailure, match="CPUs"):
         await side.cgroups.limit(group, Limits(cpus=(4000,)))
 
@@ -195,7 +195,7 @@ async def test_memory_below_what_is_in_use_is_refused(side: Side, group: str) ->
 
 
 def has_memory(cgroups: Cgroups, group: str) -> bool:
-    """Where cgroup2 stands beside the old hierarchies it has no memory controller, and every limit is refused."""
+    """On hybrid hosts cgroup2 has no memory controller, and all limits are refused."""
     return any((path / name).exists() for path in cgroups.directories(group) for name in MEMORY_FILES)
 
 
@@ -213,7 +213,7 @@ async def fill_memory(side: Side, group: str) -> Child:
     pytest.fail("the memory is not charged to the group")
 
 
-# From here on: what only the kernel can show. All limits, on whatever layout this host has.
+# From here on: tests with the real kernel only. All limits, on the layout of this host.
 
 
 @pytest.fixture
@@ -226,12 +226,12 @@ async def real() -> AsyncIterator[Side]:
 
 
 def control(side: Side, *names: str) -> str:
-    """The first of these control files that some hierarchy has."""
+    """The first of these control files that exists in any hierarchy."""
     files = (path / name for name in names for path in side.cgroups.directories(GROUP))
     return next(file for file in files if file.exists()).read_text().strip()
 
 
-async def test_limits_go_up_and_down_and_away(real: Side) -> None:
+async def test_limits_are_raised_lowered_and_removed(real: Side) -> None:
     memory = ("memory.limit_in_bytes", "memory.max")
     unlimited = control(real, *memory)
     for size in (256 << 20, 128 << 20, 512 << 20):
@@ -257,7 +257,7 @@ async def test_members_run_on_the_cpus_of_the_group(real: Side) -> None:
 
 async def test_a_process_limit_holds(real: Side) -> None:
     await real.cgroups.limit(GROUP, Limits(processes=3))
-    # Each attempt is a subshell of its own: a shell that cannot fork gives up.
+    # Each attempt is a separate subshell, because a shell that cannot fork exits.
     script = "sleep 0.2; for i in 1 2 3 4 5 6; do sleep 600 & done; wait"
     child = await real.spawn("sh", "-c", script)
     await real.cgroups.enter(GROUP, child.ref)
@@ -304,7 +304,7 @@ async def test_usage_counts_processes_memory_and_time(real: Side) -> None:
     assert (usage.swap, usage.swap_peak) == (0, 0)
 
 
-async def test_a_crowd_that_multiplies_dies(real: Side) -> None:
+async def test_a_fork_bomb_is_killed(real: Side) -> None:
     await real.cgroups.limit(GROUP, Limits(processes=200))
     child = await real.spawn("sh", "-c", "sleep 0.2; f() { f | f & sleep 600; }; f")
     await real.cgroups.enter(GROUP, child.ref)
@@ -327,7 +327,7 @@ async def test_processes_below_are_killed_and_their_groups_removed(side: Side, g
 
 async def test_members_open_only_the_devices_they_are_allowed(real: Side) -> None:
     if not await real.cgroups.allow_devices(GROUP, ["c 1:3 rwm"]):
-        return  # cgroup2 alone: engines load a program into the kernel for this
+        return  # cgroup2 only: engines use a BPF program for this
     script = "sleep 0.2; echo x > /dev/null || exit 1; head -c 1 /dev/zero && exit 2; exit 0"
     child = await real.spawn("sh", "-c", script)
     await real.cgroups.enter(GROUP, child.ref)
@@ -342,7 +342,7 @@ async def test_owner_gets_the_cgroup2_directory_and_no_other(real: Side) -> None
     assert all(path.stat().st_uid == 0 for path in others)
 
 
-async def test_owner_cannot_make_groups_without_end(real: Side) -> None:
+async def test_the_owner_cannot_create_unlimited_groups(real: Side) -> None:
     (tree,) = (path for path in real.cgroups.directories(GROUP) if (path / "cgroup.controllers").exists())
     deep = tree
     with pytest.raises(OSError):
@@ -368,7 +368,7 @@ async def test_paths_too_long_to_be_opened_are_removed(real: Side) -> None:
     assert not await real.cgroups.exists(GROUP)
 
 
-async def test_a_group_that_hands_on_its_controllers_takes_processes_all_the_same(real: Side) -> None:
+async def test_a_group_with_enabled_controllers_accepts_processes(real: Side) -> None:
     (tree,) = (path for path in real.cgroups.directories(GROUP) if (path / "cgroup.controllers").exists())
     root = tree.parents[len(Path(GROUP).parts) - 2]
     controller = next(name for name in ("memory", "hugetlb") if name in (root / "cgroup.controllers").read_text())
@@ -383,7 +383,7 @@ async def test_a_group_that_hands_on_its_controllers_takes_processes_all_the_sam
     await child.wait()
 
 
-async def test_frozen_processes_die_too(real: Side) -> None:
+async def test_frozen_processes_are_killed(real: Side) -> None:
     child = await real.spawn()
     await real.cgroups.enter(GROUP, child.ref)
     for path in real.cgroups.directories(GROUP):
@@ -394,7 +394,7 @@ async def test_frozen_processes_die_too(real: Side) -> None:
     assert await child.wait() == -signal.SIGKILL
 
 
-def test_fake_usage_is_what_a_test_sets() -> None:
+def test_usage_of_the_fake_is_set_by_tests() -> None:
     cgroups = FakeCgroups()
     asyncio.run(cgroups.create(GROUP))
     cgroups.groups[GROUP].usage = replace(Usage(), memory=5)

@@ -38,7 +38,7 @@ async def test_sleep_of_nothing_returns(clock: Clock) -> None:
     await asyncio.wait_for(clock.sleep(0), 5)
 
 
-def test_tokens_differ_and_have_the_size_asked_for(clock: Clock) -> None:
+def test_tokens_differ_and_have_the_requested_size(clock: Clock) -> None:
     tokens = {clock.token(8) for _ in range(100)}
     assert len(tokens) == 100
     assert all(re.fullmatch(r"[0-9a-f]{16}", token) for token in tokens)

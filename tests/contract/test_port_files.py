@@ -12,13 +12,13 @@ from isola.host.files import Files
 from isola.testing.files import FakeFiles
 
 
-async def test_a_file_grows_from_where_it_is_told(files: Files, place: Path) -> None:
+async def test_a_file_is_extended_at_an_offset(files: Files, place: Path) -> None:
     file = place / "partial"
     await files.extend(file, b"begin", at=0)
     await files.extend(file, b"ning", at=5)
     assert await files.read(file) == b"beginning"
     await files.extend(file, b"un", at=3)
-    assert await files.read(file) == b"begun", "what lay behind goes"
+    assert await files.read(file) == b"begun", "it is truncated after the block"
     await files.extend(file, b"", at=0)
     assert await files.size(file) == 0
     with pytest.raises(NotFound):
@@ -35,7 +35,7 @@ async def test_what_is_written_is_read(files: Files, place: Path) -> None:
     assert await files.names(place) == ("a",)
 
 
-async def test_several_are_written_in_order_up_to_one_that_cannot_be(files: Files, place: Path) -> None:
+async def test_several_files_are_written_in_order_up_to_a_failure(files: Files, place: Path) -> None:
     await files.write(place / "b", b"old")
     with pytest.raises(NotFound):
         await files.write_all({place / "a": b"1", place / "b": b"2", place / "nothing" / "c": b"3", place / "d": b"4"})
@@ -43,7 +43,9 @@ async def test_several_are_written_in_order_up_to_one_that_cannot_be(files: File
     assert (await files.read(place / "a"), await files.read(place / "b")) == (b"1", b"2")
 
 
-async def test_directories_come_before_what_is_written_and_old_files_go(files: Files, place: Path, umask: None) -> None:
+async def test_directories_are_created_before_files_and_old_files_removed(
+    files: Files, place: Path, umask: None
+) -> None:
     await files.make_directory(place / "logs")
     await files.write(place / "logs" / "old", b"old")
     for _ in range(2):
@@ -57,9 +59,7 @@ async def test_directories_come_before_what_is_written_and_old_files_go(files: F
         assert [(await seen.stat(path)).mode for path in ("run", "new", "run/a")] == [0o711, 0o700, 0o600]
 
 
-async def test_files_are_brought_to_a_content_and_it_is_told_whether_an_earlier_one_changed(
-    files: Files, place: Path, umask: None
-) -> None:
+async def test_files_are_updated_and_changes_reported(files: Files, place: Path, umask: None) -> None:
     assert not await files.refresh({place / "a": b"1", place / "b": b"2", place / "none": None}, mode=0o644)
     assert not await files.refresh({place / "a": b"1", place / "b": b"2"}, mode=0o644)
     assert await files.refresh({place / "a": b"1", place / "b": b"3"}, mode=0o644)
@@ -85,12 +85,12 @@ async def test_a_version_changes_with_every_write(files: Files, place: Path) -> 
         seen.add(version)
 
 
-async def test_reading_what_is_not_there_is_not_found(files: Files, place: Path) -> None:
+async def test_reading_a_missing_file_is_not_found(files: Files, place: Path) -> None:
     with pytest.raises(NotFound):
         await files.read(place / "nothing")
 
 
-async def test_writing_below_nothing_is_not_found_and_leaves_nothing(files: Files, place: Path) -> None:
+async def test_writing_in_a_missing_directory_is_not_found(files: Files, place: Path) -> None:
     with pytest.raises(NotFound):
         await files.write(place / "nothing" / "a", b"")
     assert await files.names(place) == ()
@@ -167,7 +167,7 @@ async def test_rename_moves_a_tree_and_needs_a_source(files: Files, place: Path)
         await files.rename(place / "a", place / "d")
 
 
-async def test_a_tree_is_removed_and_removing_nothing_is_fine(files: Files, place: Path) -> None:
+async def test_a_tree_is_removed_and_a_missing_one_ignored(files: Files, place: Path) -> None:
     await files.make_directory(place / "a" / "b" / "c")
     await files.write(place / "a" / "b" / "file", b"x")
     await files.remove_tree(place / "a")
@@ -201,7 +201,7 @@ async def test_a_stream_is_copied_to_a_new_file_only(files: Files, place: Path) 
     assert await files.read(place / "a") == data
 
 
-async def test_disk_usage_grows_with_what_is_there(files: Files, place: Path) -> None:
+async def test_disk_usage_grows_with_the_content(files: Files, place: Path) -> None:
     assert await files.disk_usage(place / "nothing") == 0
     await files.make_directory(place / "a")
     before = await files.disk_usage(place)
@@ -225,7 +225,7 @@ async def test_all_files_of_a_directory_are_read_at_once(files: Files, place: Pa
     assert await files.read_all(place / "a") == {"one": b"1", "two": b"2"}
 
 
-async def test_flushing_takes_files_and_directories_and_passes_over_what_is_gone(files: Files, place: Path) -> None:
+async def test_flushing_accepts_files_directories_and_missing_paths(files: Files, place: Path) -> None:
     await files.make_directory(place / "a")
     await files.write(place / "a" / "file", b"x", durable=False)
     await files.flush(place / "a" / "file", place / "a", place / "nothing", place)

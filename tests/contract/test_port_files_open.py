@@ -27,7 +27,7 @@ async def listing(root: Root, path: str) -> dict[str, Entry]:
     return {name: entry async for piece in await root.entries(path) for name, entry in piece}
 
 
-async def test_a_new_file_is_written_and_read_anywhere_and_belongs_to_root_inside(root: Root) -> None:
+async def test_a_new_file_has_random_access_and_belongs_to_root_inside(root: Root) -> None:
     file = await root.open("/f", NEW, mode=0o640)
     await file.write(3, b"def")
     await file.write(0, b"abc")
@@ -42,7 +42,7 @@ async def test_a_new_file_is_written_and_read_anywhere_and_belongs_to_root_insid
     assert await content(root, "/f") == b"abcdef"
 
 
-async def test_how_a_file_is_opened_decides_what_becomes_of_its_content(root: Root) -> None:
+async def test_flags_of_open_determine_the_content(root: Root) -> None:
     await put(root, "/f", b"0123456789")
     file = await root.open("/f", Access(write=True, append=True))
     await file.write(0, b"end")
@@ -62,7 +62,7 @@ async def test_how_a_file_is_opened_decides_what_becomes_of_its_content(root: Ro
         await file.close()
 
 
-async def test_a_directory_is_opened_to_be_looked_at_only(root: Root) -> None:
+async def test_directories_are_opened_for_stat_only(root: Root) -> None:
     file = await root.open("/", READ)
     assert (await file.stat()).kind == "directory"
     for refused in (file.read(0, 10), file.write(0, b"x"), root.open("/", Access(write=True)), root.open("/", NEW)):
@@ -82,7 +82,7 @@ async def test_offsets_beyond_all_files_are_refused(root: Root) -> None:
 
 @pytest.mark.parametrize("path", ["/up/secret", "/up", "/abs", "/../secret", "/dir/../../secret"])
 @pytest.mark.parametrize("access", [READ, NEW, Access(write=True, create=True, truncate=True)])
-async def test_no_link_leads_outside(root: Root, files: Files, place: Path, path: str, access: Access) -> None:
+async def test_symlinks_do_not_leave_the_root(root: Root, files: Files, place: Path, path: str, access: Access) -> None:
     await root.create_directory("/dir", mode=0o755)
     await root.create_symlink("/up", "../../../..")
     await root.create_symlink("/abs", str(place / "secret"))
@@ -96,7 +96,7 @@ async def test_no_link_leads_outside(root: Root, files: Files, place: Path, path
     assert await files.names(place) == ("root", "secret")
 
 
-async def test_links_are_read_as_they_are_and_nothing_is_created_through_a_dangling_one(root: Root) -> None:
+async def test_links_are_read_unchanged_and_dangling_ones_not_created_through(root: Root) -> None:
     await root.create_symlink("/l", "no/where")
     assert await root.target("/l") == "no/where"
     with pytest.raises(InvalidInput):
@@ -110,7 +110,7 @@ async def test_links_are_read_as_they_are_and_nothing_is_created_through_a_dangl
         await root.target("/nothing")
 
 
-async def test_directories_are_made_once_and_listed_with_what_is_in_them(root: Root) -> None:
+async def test_directories_are_created_once_and_listed_with_attributes(root: Root) -> None:
     await root.create_directory("/d", mode=0o750)
     with pytest.raises(InvalidInput):
         await root.create_directory("/d", mode=0o750)
@@ -129,14 +129,14 @@ async def test_directories_are_made_once_and_listed_with_what_is_in_them(root: R
         await root.entries("/d/f")
 
 
-async def test_many_names_come_in_pieces(root: Root) -> None:
+async def test_many_names_are_returned_in_blocks(root: Root) -> None:
     for number in range(300):
         await root.create_symlink(f"/{number}", "x")
     pieces = [len(piece) async for piece in await root.entries("/")]
     assert sum(pieces) == 300
 
 
-async def test_what_is_set_is_set_and_nothing_else(root: Root) -> None:
+async def test_only_given_attributes_are_set(root: Root) -> None:
     await put(root, "/f", b"content")
     await root.change("/f", Changes(mode=0o4755, uid=1000, gid=100, modified=1_000_000, accessed=2_000_000))
     entry = await root.stat("/f")
@@ -164,14 +164,14 @@ async def test_the_owner_of_a_link_is_set_without_following_it(root: Root) -> No
     assert ((await root.stat("/l", follow=False)).uid, (await root.stat("/f")).uid) == (5, 9)
 
 
-async def test_ids_beyond_the_range_become_nobody(root: Root) -> None:
+async def test_ids_outside_the_range_become_65534(root: Root) -> None:
     await put(root, "/f")
     await root.change("/f", Changes(uid=2**32 - 2, gid=2**31))
     entry = await root.stat("/f")
     assert (entry.uid, entry.gid) == (65534, 65534)
 
 
-async def test_names_are_moved_and_replaced_only_where_that_is_wanted(root: Root) -> None:
+async def test_names_are_renamed_and_replaced_only_on_request(root: Root) -> None:
     await put(root, "/a", b"a")
     await put(root, "/b", b"b")
     with pytest.raises(InvalidInput, match="exists"):
@@ -188,7 +188,7 @@ async def test_names_are_moved_and_replaced_only_where_that_is_wanted(root: Root
     assert set(await listing(root, "/")) == {"up", "moved"}, "the root's parent is the root"
 
 
-async def test_a_second_name_is_the_same_file(root: Root) -> None:
+async def test_a_hard_link_is_the_same_file(root: Root) -> None:
     await put(root, "/a", b"a")
     await root.link("/a", "/b")
     file = await root.open("/b", Access(write=True))
@@ -216,14 +216,14 @@ async def test_files_and_directories_are_removed_only_as_such(root: Root) -> Non
     assert await listing(root, "/") == {}
 
 
-async def test_space_is_told(root: Root) -> None:
+async def test_space_of_the_file_system_is_returned(root: Root) -> None:
     found = await root.space("/")
     assert found.f_blocks >= found.f_bfree > 0
     with pytest.raises(NotFound):
         await root.space("/none")
 
 
-async def test_open_files_end_with_the_root(files: Files, place: Path) -> None:
+async def test_open_files_are_closed_with_the_root(files: Files, place: Path) -> None:
     if isinstance(files, FakeFiles):
         return
     await files.make_directory(place / "root", owner=IDS.base)
@@ -234,7 +234,7 @@ async def test_open_files_end_with_the_root(files: Files, place: Path) -> None:
     await file.close()
 
 
-async def test_what_is_no_file_is_not_opened_but_may_be_listed(files: Files, place: Path) -> None:
+async def test_special_files_are_not_opened_but_listed(files: Files, place: Path) -> None:
     if isinstance(files, FakeFiles):
         return
     await files.make_directory(place / "root")

@@ -20,7 +20,7 @@ from isola.testing.files import FakeFiles
 # --- roots -----------------------------------------------------------------------------------------------------
 
 
-async def test_a_root_must_be_there(files: Files, place: Path) -> None:
+async def test_a_root_must_exist(files: Files, place: Path) -> None:
     with pytest.raises(NotFound):
         async with files.root(place / "nothing"):
             pass
@@ -38,15 +38,15 @@ async def test_ids_are_shifted_both_ways(files: Files, place: Path, root: Root) 
         assert (await above.stat("secret")).uid == 65534
 
 
-async def test_a_file_says_when_it_was_written(root: Root) -> None:
-    before = int(time.time()) - 1  # the kernel's clock for files lags by a tick
+async def test_files_have_a_modification_time(root: Root) -> None:
+    before = int(time.time()) - 1  # the kernel's coarse clock for files lags by a tick
     await root.write("/f", stream(b"x"), uid=0, gid=0, mode=None)
     assert before <= (await root.stat("/f")).modified <= time.time()
     await root.make_directory("/d", uid=0, gid=0, mode=0o700)
     assert before <= (await root.stat("/d")).modified <= time.time()
 
 
-async def test_content_comes_in_blocks(root: Root) -> None:
+async def test_content_is_returned_in_blocks(root: Root) -> None:
     data = os.urandom(1_000_000)
     await root.write("/f", stream(data[:7], data[7:]), uid=0, gid=0, mode=None)
     blocks = [block async for block in await root.read("f")]
@@ -66,7 +66,7 @@ async def test_an_existing_file_keeps_mode_and_owner_unless_given(root: Root) ->
     assert await content(root, "/f") == b"shorter"
 
 
-async def test_a_new_file_has_sane_defaults(root: Root, umask: None) -> None:
+async def test_defaults_of_a_new_file(root: Root, umask: None) -> None:
     await root.write("/f", stream(b""), uid=-1, gid=-1, mode=None)
     entry = await root.stat("/f")
     assert (entry.uid, entry.gid, entry.mode) == (0, 0, 0o644)
@@ -77,14 +77,14 @@ async def test_setuid_is_kept(root: Root) -> None:
     assert (await root.stat("/f")).mode == 0o4755
 
 
-async def test_a_new_file_that_breaks_off_is_not_there(root: Root) -> None:
+async def test_an_interrupted_new_file_does_not_exist(root: Root) -> None:
     with pytest.raises(ConnectionError):
         await root.write("/f", broken(), uid=0, gid=0, mode=None)
     assert await names(root, "/") == ()
 
 
 @pytest.mark.parametrize("append", [False, True])
-async def test_a_file_whose_new_content_breaks_off_stays_as_it_was(root: Root, append: bool) -> None:
+async def test_an_interrupted_write_leaves_the_file_unchanged(root: Root, append: bool) -> None:
     await root.write("/f", stream(b"whole"), uid=5, gid=6, mode=0o640)
     with pytest.raises(ConnectionError):
         await root.write("/f", broken(), uid=0, gid=0, mode=0o600, append=append)
@@ -94,12 +94,12 @@ async def test_a_file_whose_new_content_breaks_off_stays_as_it_was(root: Root, a
     assert await names(root, "/") == ("f",)
 
 
-async def test_appending_to_nothing_makes_a_file(root: Root) -> None:
+async def test_appending_creates_a_missing_file(root: Root) -> None:
     await root.write("/f", stream(b"a", b"b"), uid=-1, gid=-1, mode=None, append=True)
     assert await content(root, "/f") == b"ab"
 
 
-async def test_a_file_is_written_through_a_link_that_stays(root: Root) -> None:
+async def test_a_file_is_written_through_a_symlink(root: Root) -> None:
     await root.make_directory("/d", uid=0, gid=0, mode=0o755)
     await put(root, "/d/f", b"old")
     await root.make_symlink("/l", "d/f", uid=0, gid=0)
@@ -109,7 +109,7 @@ async def test_a_file_is_written_through_a_link_that_stays(root: Root) -> None:
     assert (await names(root, "/"), await names(root, "/d")) == (("d", "l"), ("f",))
 
 
-async def test_many_names_come_in_pieces(files: Files, place: Path) -> None:
+async def test_many_names_are_returned_in_blocks(files: Files, place: Path) -> None:
     for number in range(9000):
         if isinstance(files, FakeFiles):
             await files.write(place / f"{number:05}", b"")
@@ -125,7 +125,7 @@ async def test_many_names_come_in_pieces(files: Files, place: Path) -> None:
                 await root.names(what)
 
 
-async def test_two_who_write_one_file_leave_one_of_both(root: Root) -> None:
+async def test_concurrent_writes_leave_one_of_the_contents(root: Root) -> None:
     await put(root, "/f")
     for target in ("/f", "/new"):
         await asyncio.gather(*(put(root, target, bytes([letter]) * 100_000) for letter in b"abcdefgh"))
@@ -161,7 +161,7 @@ async def test_links_are_made_and_shown(root: Root) -> None:
 
 
 @pytest.mark.parametrize("target", ["/secret", "../secret", "../../../../../../secret", "/../secret"])
-async def test_links_lead_nowhere_outside(files: Files, place: Path, root: Root, target: str) -> None:
+async def test_symlinks_are_resolved_inside(files: Files, place: Path, root: Root, target: str) -> None:
     await root.make_symlink("/l", target, uid=0, gid=0)
     with pytest.raises(NotFound):
         await root.read("/l")
@@ -171,7 +171,7 @@ async def test_links_lead_nowhere_outside(files: Files, place: Path, root: Root,
 
 
 @pytest.mark.parametrize("path", ["../secret", "/../../secret", "d/../../secret"])
-async def test_dots_lead_nowhere_outside(files: Files, place: Path, root: Root, path: str) -> None:
+async def test_dots_are_resolved_inside(files: Files, place: Path, root: Root, path: str) -> None:
     await root.make_directory("/d", uid=0, gid=0, mode=0o755)
     with pytest.raises(NotFound):
         await root.read(path)
@@ -180,7 +180,7 @@ async def test_dots_lead_nowhere_outside(files: Files, place: Path, root: Root, 
     assert await content(root, "/secret") == b"inside"
 
 
-async def test_a_linked_directory_leads_nowhere_outside(files: Files, place: Path, root: Root) -> None:
+async def test_symlinked_directories_are_resolved_inside(files: Files, place: Path, root: Root) -> None:
     await root.make_symlink("/d", "/", uid=0, gid=0)
     await put(root, "/d/../d/f")
     assert await files.exists(place / "root" / "f")
@@ -188,7 +188,7 @@ async def test_a_linked_directory_leads_nowhere_outside(files: Files, place: Pat
     assert not await files.exists(place / "root" / "f")
 
 
-async def test_links_in_a_ring_are_refused(root: Root) -> None:
+async def test_symlink_loops_are_refused(root: Root) -> None:
     await root.make_symlink("/a", "b", uid=0, gid=0)
     await root.make_symlink("/b", "a", uid=0, gid=0)
     with pytest.raises(InvalidInput):
@@ -214,7 +214,7 @@ async def test_removing_a_link_removes_the_link(root: Root) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "", ".", "/..", "a/.."])
-async def test_the_root_itself_is_no_file(root: Root, path: str) -> None:
+async def test_the_root_itself_is_not_a_file(root: Root, path: str) -> None:
     with pytest.raises(InvalidInput):
         await root.remove(path)
     with pytest.raises((InvalidInput, NotFound)):
@@ -237,7 +237,7 @@ async def test_wrong_kinds_are_invalid(root: Root) -> None:
             await work
 
 
-async def test_what_is_missing_is_not_found(root: Root) -> None:
+async def test_missing_files_are_not_found(root: Root) -> None:
     for work in (
         root.stat("/no"),
         root.read("/no"),
@@ -249,7 +249,7 @@ async def test_what_is_missing_is_not_found(root: Root) -> None:
             await work
 
 
-async def test_names_that_are_not_text_are_still_shown(tmp_path: Path) -> None:
+async def test_names_with_invalid_utf8_are_shown(tmp_path: Path) -> None:
     os.mkdir(os.fsencode(tmp_path) + b"/\xff\xfe")
     async with LinuxFiles().root(tmp_path) as root:
         assert [name.encode() for name in await names(root, "/")] == ["\ufffd\ufffd".encode()]
@@ -267,7 +267,7 @@ async def test_fifos_sockets_and_devices_are_never_opened(tmp_path: Path) -> Non
                 await put(root, name)
 
 
-async def test_views_of_the_kernel_are_shown_but_not_touched() -> None:
+async def test_pseudo_file_systems_are_listed_but_not_read() -> None:
     async with LinuxFiles().root(process=itself()) as root:
         assert "uptime" in await names(root, "/proc")
         with pytest.raises(Unsupported):
@@ -280,7 +280,7 @@ async def test_views_of_the_kernel_are_shown_but_not_touched() -> None:
             await root.read("/proc/self/exe")
 
 
-async def test_what_has_other_names_stays_the_file_it_is(tmp_path: Path) -> None:
+async def test_hard_linked_files_are_written_in_place(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"long content")
     os.link(tmp_path / "f", tmp_path / "other")
     async with LinuxFiles().root(tmp_path) as root:
@@ -300,8 +300,8 @@ async def test_attributes_of_a_file_are_kept(tmp_path: Path) -> None:
     assert os.getxattr(tmp_path / "f", "user.comment") == b"kept"
 
 
-async def test_what_a_killed_daemon_left_goes_with_the_next_push(tmp_path: Path) -> None:
-    """Killed between the two steps in which a draft takes the place of a file, it leaves a second name."""
+async def test_leftovers_of_a_killed_daemon_are_removed_by_the_next_push(tmp_path: Path) -> None:
+    """A daemon that is killed between the two steps of replacing a file leaves a second name."""
     (tmp_path / "f").write_bytes(b"old")
     async with LinuxFiles().root(tmp_path) as root:
         left = ".isola-" + hashlib.blake2b(b"f", digest_size=12).hexdigest()
@@ -316,8 +316,8 @@ async def test_a_process_is_seen_through_its_root() -> None:
         assert "etc" in await names(root, "/")
 
 
-async def test_only_that_very_process_is_seen(files: Files, place: Path) -> None:
-    """A number is given to another process sooner or later; what that one sees is not shown."""
+async def test_only_the_identified_process_is_accessed(files: Files, place: Path) -> None:
+    """PIDs are reused; the root of the other process is not shown."""
     if isinstance(files, FakeFiles):
         files.process_roots[itself()] = place
     async with files.root(process=itself()) as root:
@@ -329,7 +329,7 @@ async def test_only_that_very_process_is_seen(files: Files, place: Path) -> None
 
 
 async def test_hostile_trees_are_removed(tmp_path: Path) -> None:
-    """Deeper than a path may be, with links out, odd names and no permissions."""
+    """Deeper than the longest path, with symlinks to the outside, unusual names and no permissions."""
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "kept").touch()
@@ -361,7 +361,7 @@ async def test_a_link_to_a_tree_is_removed_not_the_tree(tmp_path: Path) -> None:
     assert not (tmp_path / "link").is_symlink()
 
 
-async def test_several_names_count_once(tmp_path: Path) -> None:
+async def test_hard_links_are_counted_once(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(1 << 20))
     once = await LinuxFiles().disk_usage(tmp_path)
     os.link(tmp_path / "a", tmp_path / "b")
@@ -378,8 +378,8 @@ async def test_streams_left_open_are_closed_with_the_root(tmp_path: Path) -> Non
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_what_is_deep_and_broad_costs_little_memory_to_count(tmp_path: Path) -> None:
-    """A path is as long as the tree is deep: it is not remembered for each of many directories at its end."""
+def test_counting_deep_and_broad_trees_needs_little_memory(tmp_path: Path) -> None:
+    """The length of paths grows with depth: they are not stored for each of many directories."""
     here = os.open(tmp_path, os.O_RDONLY)
     for _ in range(300):
         os.mkdir("d" * 250, dir_fd=here)

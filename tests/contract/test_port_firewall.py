@@ -25,7 +25,7 @@ def firewall(request: pytest.FixtureRequest) -> Iterator[Firewall]:
         yield LinuxFirewall(LinuxProcesses())
 
 
-async def test_tables_come_are_replaced_and_go(firewall: Firewall) -> None:
+async def test_tables_are_created_replaced_and_deleted(firewall: Firewall) -> None:
     assert await firewall.tables() == ()
     await firewall.apply("isola/lab", BODY)
     await firewall.apply("isola/lab", BODY)
@@ -37,7 +37,7 @@ async def test_tables_come_are_replaced_and_go(firewall: Firewall) -> None:
     assert await firewall.tables() == ("isola-1a2b/lab",)
 
 
-async def test_tables_of_bridges_are_others(firewall: Firewall) -> None:
+async def test_tables_of_the_bridge_family_are_separate(firewall: Firewall) -> None:
     body = BODY.replace("priority filter", "priority -200")
     await firewall.apply("isola.0a", body, family="bridge")
     await firewall.apply("isola.0a", body, family="bridge")

@@ -106,7 +106,7 @@ def inside(bench: Bench, *argv: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(target, capture_output=True, text=True, check=False)
 
 
-async def test_a_mount_comes_is_seen_and_goes(bench: Bench) -> None:
+async def test_a_mount_is_attached_seen_and_detached(bench: Bench) -> None:
     number = await put(bench, Graft(bench.host), "/mnt/a/b")
     assert number in await bench.mounts.there(bench.process)
     second = await put(bench, Graft(bench.host / "file"), "/mnt/a/b2")
@@ -118,7 +118,7 @@ async def test_a_mount_comes_is_seen_and_goes(bench: Bench) -> None:
     assert second not in await bench.mounts.there(bench.process)
 
 
-async def test_what_cannot_be_mounted_is_refused(bench: Bench) -> None:
+async def test_invalid_mounts_are_refused(bench: Bench) -> None:
     before = await bench.mounts.there(bench.process)
     with pytest.raises(NotFound):
         await put(bench, Graft(bench.host / "nothing"), "/a")
@@ -130,7 +130,7 @@ async def test_what_cannot_be_mounted_is_refused(bench: Bench) -> None:
     assert await bench.mounts.there(bench.process) == before
 
 
-async def test_a_process_that_has_ended_is_not_mistaken_for_another(bench: Bench) -> None:
+async def test_an_ended_process_is_not_mistaken_for_another(bench: Bench) -> None:
     ended = ProcessRef(bench.process.pid, bench.process.started - 1)
     if isinstance(bench.mounts, FakeGuestMounts):
         bench.mounts.vanish(ended)
@@ -142,7 +142,7 @@ async def test_a_process_that_has_ended_is_not_mistaken_for_another(bench: Bench
 
 @pytest.fixture
 async def real(bench: Bench) -> Bench | None:
-    """Only the real one shows what a process sees."""
+    """None for the fake: only real mounts show what a process sees."""
     return None if isinstance(bench.mounts, FakeGuestMounts) else bench
 
 
@@ -163,7 +163,7 @@ async def test_owners_are_shifted_and_attributes_kept(real: Bench | None) -> Non
     assert "No space" in inside(real, "sh", "-c", "yes | head -c 2000000 >/scratch/big").stderr
 
 
-async def test_what_is_missing_of_the_path_belongs_to_the_instance(real: Bench | None) -> None:
+async def test_created_parts_of_the_path_belong_to_the_instance(real: Bench | None) -> None:
     if real is None:
         return
     await put(real, Graft(real.host), "/deep/er/place")
@@ -171,7 +171,7 @@ async def test_what_is_missing_of_the_path_belongs_to_the_instance(real: Bench |
         assert (real.root / made).stat().st_uid == IDS.base
 
 
-async def test_links_inside_lead_nowhere_outside(real: Bench | None) -> None:
+async def test_symlinks_inside_are_resolved_inside(real: Bench | None) -> None:
     if real is None:
         return
     (real.root / "evil").symlink_to(f"/../../../../../..{real.host}")
@@ -184,7 +184,7 @@ async def test_links_inside_lead_nowhere_outside(real: Bench | None) -> None:
     assert number not in await real.mounts.there(real.process)
 
 
-async def test_what_lies_on_top_goes_with_it(real: Bench | None) -> None:
+async def test_mounts_on_top_are_detached_too(real: Bench | None) -> None:
     if real is None:
         return
     number = await put(real, Graft(real.host), "/there")
@@ -194,7 +194,7 @@ async def test_what_lies_on_top_goes_with_it(real: Bench | None) -> None:
     assert not os.listdir(real.root / "there")
 
 
-async def test_it_leaves_no_descriptor_and_no_mount_when_it_fails(real: Bench | None) -> None:
+async def test_a_failure_leaves_no_descriptor_and_no_mount(real: Bench | None) -> None:
     if real is None:
         return
     before, mounts = len(os.listdir("/proc/self/fd")), mount_table()

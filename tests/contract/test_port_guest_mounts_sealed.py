@@ -41,7 +41,7 @@ def guest() -> Iterator[ProcessRef]:
 
 @pytest.fixture
 def source() -> Iterator[Path]:
-    """A directory of the host on a mount that is shared."""
+    """A directory of the host on a shared mount."""
     with tempfile.TemporaryDirectory(prefix="isola-sealed-") as text:
         place = Path(text)
         on_host("mount", "-t", "tmpfs", "isola-test", place)
@@ -80,7 +80,7 @@ def options_of(guest: ProcessRef, target: str) -> set[str]:
     return set(line.split()[5].split(","))
 
 
-async def test_no_link_leads_out_of_what_is_allowed(guest: ProcessRef, source: Path) -> None:
+async def test_symlinks_do_not_leave_the_permitted_directory(guest: ProcessRef, source: Path) -> None:
     (source / "out").symlink_to("/etc")
     (source / "up").symlink_to("../../etc")
     (source / "within").symlink_to("below")
@@ -95,7 +95,7 @@ async def test_no_link_leads_out_of_what_is_allowed(guest: ProcessRef, source: P
 
 
 @pytest.mark.parametrize("name", ["", "file"])
-async def test_root_inside_cannot_take_back_attributes(guest: ProcessRef, source: Path, name: str) -> None:
+async def test_root_inside_cannot_clear_attributes(guest: ProcessRef, source: Path, name: str) -> None:
     graft = Graft(source / name, read_only=True, set_ids=False, executable=False)
     number = await put(guest, graft, "/mnt/there" if not name else "/etc/hostname")
     target = "/mnt/there" if not name else "/etc/hostname"
@@ -110,7 +110,7 @@ async def test_root_inside_cannot_take_back_attributes(guest: ProcessRef, source
     assert number in await LinuxGuestMounts().there(guest)
 
 
-async def test_device_nodes_in_what_is_shared_stay_closed(guest: ProcessRef, source: Path) -> None:
+async def test_device_nodes_in_shared_directories_cannot_be_opened(guest: ProcessRef, source: Path) -> None:
     os.mknod(source / "null", 0o20666, os.makedev(1, 3))
     on_host("mount", "-o", "remount,dev", source)
     await put(guest, Graft(source), "/mnt/there")
@@ -119,7 +119,7 @@ async def test_device_nodes_in_what_is_shared_stay_closed(guest: ProcessRef, sou
 
 
 @pytest.mark.parametrize("propagation", ["private", "slave", "shared", "unbindable"])
-async def test_what_is_mounted_inside_is_not_seen_on_the_host(
+async def test_mounts_made_inside_are_not_visible_on_the_host(
     guest: ProcessRef, source: Path, propagation: str
 ) -> None:
     await put(guest, Graft(source, propagation=propagation), "/mnt/there")
@@ -129,7 +129,7 @@ async def test_what_is_mounted_inside_is_not_seen_on_the_host(
 
 
 @pytest.mark.parametrize(("propagation", "seen"), [("private", False), ("slave", True), ("shared", True)])
-async def test_what_is_mounted_on_the_host_is_seen_inside_where_that_is_wanted(
+async def test_mounts_of_the_host_propagate_inside_on_request(
     guest: ProcessRef, source: Path, propagation: str, seen: bool
 ) -> None:
     await put(guest, Graft(source, propagation=propagation), "/mnt/there")
@@ -138,7 +138,7 @@ async def test_what_is_mounted_on_the_host_is_seen_inside_where_that_is_wanted(
     on_host("umount", source / "below")
 
 
-async def test_what_a_mount_covers_on_the_host_stays_covered(guest: ProcessRef, source: Path) -> None:
+async def test_files_below_a_mount_of_the_host_stay_hidden(guest: ProcessRef, source: Path) -> None:
     (source / "below/secret").write_text("covered")
     on_host("mount", "-t", "tmpfs", "cover", source / "below")
     await put(guest, Graft(source, recursive=True), "/mnt/there")

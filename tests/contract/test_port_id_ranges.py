@@ -19,7 +19,7 @@ from isola.model.identity import ID_RANGE_SIZE, IdRange
 from isola.testing.id_ranges import FakeIdRanges
 
 BASES = (1_900_019_712, 1_900_085_248, 1_900_150_784)
-"""No user and no process has them, it is hoped."""
+"""Ids that presumably no user and no process has."""
 
 
 @pytest.fixture(params=["fake", "linux"])
@@ -29,14 +29,14 @@ def ranges(request: pytest.FixtureRequest, tmp_path: Path) -> IdRanges:
     return LinuxIdRanges(LinuxProcesses(), claims=tmp_path / "claims")
 
 
-async def test_the_first_that_is_free_is_claimed(ranges: IdRanges) -> None:
+async def test_the_first_free_range_is_claimed(ranges: IdRanges) -> None:
     assert await ranges.claim(BASES, "/one/a") == BASES[0]
     assert await ranges.claim(BASES, "/two/b") == BASES[1]
     assert await ranges.claim(BASES[:2], "/two/c") is None
     assert await ranges.claims() == {BASES[0]: "/one/a", BASES[1]: "/two/b"}
 
 
-async def test_only_its_holder_gives_a_claim_up(ranges: IdRanges) -> None:
+async def test_only_its_holder_releases_a_claim(ranges: IdRanges) -> None:
     assert await ranges.claim(BASES, "/one/a") == BASES[0]
     await ranges.release(BASES[0], "/two/a")
     assert await ranges.claims() == {BASES[0]: "/one/a"}
@@ -45,24 +45,24 @@ async def test_only_its_holder_gives_a_claim_up(ranges: IdRanges) -> None:
     assert await ranges.claims() == {}
 
 
-async def test_what_is_in_use_is_kept_and_what_others_have_is_told(ranges: IdRanges) -> None:
+async def test_used_claims_are_kept_and_listed(ranges: IdRanges) -> None:
     assert await ranges.claim(BASES[1:], "/two/b") == BASES[1]
     assert await ranges.keep({BASES[0]: "/one/a", BASES[1]: "/one/b"}) == {BASES[1]: "/two/b"}
     assert await ranges.keep({BASES[0]: "/one/a"}) == {}
     assert await ranges.claims() == {BASES[0]: "/one/a", BASES[1]: "/two/b"}
 
 
-async def test_of_many_that_claim_at_once_each_gets_its_own(ranges: IdRanges) -> None:
+async def test_concurrent_claims_get_different_ranges(ranges: IdRanges) -> None:
     got = await asyncio.gather(*(ranges.claim(BASES, f"/{number}/x") for number in range(5)))
     assert sorted(base for base in got if base is not None) == list(BASES)
 
 
-# From here on: how a host is read.
+# From here on: reading a real host.
 
 
 @pytest.fixture
 async def process() -> AsyncIterator[int]:
-    """A process with an id in the middle of the second range, in a user namespace of its own."""
+    """A process in its own user namespace with an id in the middle of the second range."""
     processes = LinuxProcesses()
     async with LinuxNamespaces().user(IdRange(BASES[1], 1000)) as namespace:
         argv = ["nsenter", f"--user={namespace}", "--setuid", "7", "--setgid", "7", "sleep", "600"]
@@ -88,7 +88,7 @@ def host(root: Path, processes: LinuxProcesses | None = None, **files: str) -> L
     return LinuxIdRanges(processes or LinuxProcesses(), root, root / "claims")
 
 
-async def test_root_is_granted_what_both_files_say(tmp_path: Path) -> None:
+async def test_root_is_granted_ranges_of_both_files(tmp_path: Path) -> None:
     subuid = "root:100000:131072\nanna:500000:65536\n\nbroken\n0:1000000:65536\nroot:x:7\n"
     found = host(tmp_path, subuid=subuid, subgid="root:165536:1000000\n")
     assert list(await found.granted()) == [(165536, 65536), (1000000, 65536)]
@@ -96,7 +96,7 @@ async def test_root_is_granted_what_both_files_say(tmp_path: Path) -> None:
     assert list(await found.granted()) == [(100000, 131072), (1000000, 65536)]
 
 
-async def test_what_others_are_granted_by_either_file_is_taken(tmp_path: Path) -> None:
+async def test_ranges_granted_to_others_are_not_used(tmp_path: Path) -> None:
     subuid = "root:1048576:65536\ndockremap:1114112:65536\n1007:500000:65536\n"
     taken = set(await host(tmp_path, subuid=subuid, subgid="anna:900000:10\n").taken())
     assert {(1114112, 65536), (500000, 65536), (900000, 10)} <= taken
@@ -104,7 +104,7 @@ async def test_what_others_are_granted_by_either_file_is_taken(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("place", ["var/lib/incus", "var/lib/lxd", "var/snap/lxd/common/lxd"])
-async def test_where_incus_or_lxd_is_installed_what_root_is_granted_is_theirs(tmp_path: Path, place: str) -> None:
+async def test_ranges_granted_to_root_belong_to_installed_incus_or_lxd(tmp_path: Path, place: str) -> None:
     found = host(tmp_path)
     (tmp_path / place / "database").mkdir(parents=True)
     assert (1_000_000, 1_000_000_000) in await found.taken()
@@ -113,7 +113,7 @@ async def test_where_incus_or_lxd_is_installed_what_root_is_granted_is_theirs(tm
     assert (3_000_000, 1_000_000) in taken and (1_000_000, 1_000_000_000) not in taken
 
 
-async def test_machines_of_nspawn_have_their_ids(tmp_path: Path) -> None:
+async def test_ids_of_nspawn_machines_are_not_used(tmp_path: Path) -> None:
     found = host(tmp_path)
     (tmp_path / "var/lib/machines/one").mkdir(parents=True)
     os.chown(tmp_path / "var/lib/machines/one", BASES[2], BASES[2])
@@ -139,7 +139,7 @@ async def test_ids_with_a_name_are_known(tmp_path: Path) -> None:
     assert {(1_300_000, 1), (1_400_000, 1)} <= set(await found.taken())
 
 
-async def test_a_name_service_that_hangs_or_fails_holds_nobody_up(
+async def test_a_hanging_or_failing_name_service_delays_nothing(
     tmp_path: Path,
 ) -> None:
     found = host(tmp_path, Names("import time; time.sleep(600)"))
@@ -149,7 +149,7 @@ async def test_a_name_service_that_hangs_or_fails_holds_nobody_up(
         await found.taken()
 
 
-async def test_claims_that_cannot_be_written_are_told(tmp_path: Path) -> None:
+async def test_unwritable_claims_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(HostFailure, match="claims"):
         await LinuxIdRanges(LinuxProcesses(), claims=tmp_path / "file/claims").claim(BASES, "/one/a")

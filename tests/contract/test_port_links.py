@@ -22,7 +22,7 @@ BRIDGE = Bridge("br0", ("10.1.2.1/24", "fd42::1/64"), mtu=1400, mac="0a:69:73:00
 
 @dataclass
 class Subject:
-    """An implementation and, beside it, network namespaces."""
+    """An implementation, and network namespaces."""
 
     links: Links
     new_namespace: Callable[[], Path]
@@ -57,7 +57,7 @@ def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Subject]
         yield Subject(fake, lambda: Path(f"/netns/{next(numbers)}"), gone, look)
         return
     with fresh_namespace() as namespace:
-        plain = tmp_path / "left"  # what remains of one where a host was booted
+        plain = tmp_path / "left"  # the remaining file after a reboot of the host
         plain.touch()
         ended = iter((plain, tmp_path / "none"))
         links = LinuxLinks(LinuxProcesses())
@@ -77,7 +77,7 @@ def _global(view: object) -> set[str]:
     return {f"{a.address}/{a.netmask}" for a in view.state.addresses if a.scope == "global"}  # type: ignore[attr-defined]
 
 
-async def test_a_bridge_is_as_it_was_asked_for(subject: Subject) -> None:
+async def test_a_bridge_has_the_requested_properties(subject: Subject) -> None:
     assert not await subject.links.exists("br0")
     assert await subject.links.find("br0") is None
     await subject.links.create_bridge(BRIDGE)
@@ -94,7 +94,7 @@ async def test_a_bridge_is_as_it_was_asked_for(subject: Subject) -> None:
 
 
 @pytest.mark.parametrize("name", ["all", "default", "", "much-too-long-name", "a b", "x\nlink del lo", "a/b", "$(x)"])
-async def test_names_that_are_none_are_refused(subject: Subject, name: str) -> None:
+async def test_invalid_names_of_links_are_refused(subject: Subject, name: str) -> None:
     before = await subject.links.names()
     with pytest.raises(IsolaError):
         await subject.links.create_bridge(Bridge(name))
@@ -113,7 +113,7 @@ async def test_a_bridge_changes_its_addresses(subject: Subject) -> None:
         await subject.links.set_addresses("absent", [], 1500)
 
 
-async def test_a_pair_leads_inside(subject: Subject) -> None:
+async def test_the_peer_of_a_pair_is_inside(subject: Subject) -> None:
     await subject.links.create_bridge(BRIDGE)
     namespace = subject.new_namespace()
     inside = Inside(("10.1.2.7/24", "fd42::7/64"), ("10.1.2.1", "fd42::1"))
@@ -180,7 +180,7 @@ async def test_linux_waits_for_links_of_ended_namespaces_and_deletes_those_that_
         assert not await links.exists("is2"), "although a process keeps the namespace"
 
 
-async def test_a_pair_that_fails_leaves_nothing(subject: Subject) -> None:
+async def test_a_failed_pair_leaves_nothing(subject: Subject) -> None:
     await subject.links.create_bridge(BRIDGE)
     namespace = subject.new_namespace()
     await subject.links.connect(subject.pair(), namespace)
@@ -213,7 +213,7 @@ async def test_a_tap_is_a_port_of_its_bridge(subject: Subject) -> None:
     assert not await subject.links.exists("is0a1b2c3d")
 
 
-async def test_ports_join_a_bridge_made_anew(subject: Subject) -> None:
+async def test_ports_join_a_recreated_bridge(subject: Subject) -> None:
     await subject.links.create_bridge(BRIDGE)
     await subject.links.connect(subject.pair(), subject.new_namespace())
     await subject.links.delete("br0")
@@ -238,7 +238,7 @@ async def test_links_are_listed_and_deleted(subject: Subject) -> None:
         assert await subject.links.find(name) is None
 
 
-async def test_concurrent_pairs_all_come(subject: Subject) -> None:
+async def test_concurrent_pairs_are_all_created(subject: Subject) -> None:
     await subject.links.create_bridge(BRIDGE)
     guests = [subject.new_namespace() for _ in range(5)]
     await asyncio.gather(
@@ -247,7 +247,7 @@ async def test_concurrent_pairs_all_come(subject: Subject) -> None:
     assert [set(subject.look_inside(guest)) for guest in guests] == [{"eth0"}] * 5
 
 
-async def test_linux_forwards_where_it_is_asked_to() -> None:
+async def test_forwarding_is_enabled_per_link() -> None:
     with fresh_namespace():
         links, conf = LinuxLinks(LinuxProcesses()), Path("/proc/sys/net")
         await links.create_bridge(Bridge("up0"))
@@ -256,7 +256,9 @@ async def test_linux_forwards_where_it_is_asked_to() -> None:
         await links.enable_forwarding("br0", ipv4=True, ipv6=True)
         assert (conf / "ipv4/ip_forward").read_text() == (conf / "ipv4/conf/br0/forwarding").read_text() == "1\n"
         assert (conf / "ipv6/conf/all/forwarding").read_text() == "1\n"
-        assert (conf / "ipv6/conf/up0/accept_ra").read_text() == "2\n", "the host must go on hearing its router"
+        assert (conf / "ipv6/conf/up0/accept_ra").read_text() == "2\n", (
+            "the host must still accept advertisements of its router"
+        )
         assert (conf / "ipv6/conf/br0/accept_ra").read_text() == "0\n"
         await links.enable_forwarding("br0", ipv4=False, ipv6=False)
         assert (
@@ -264,21 +266,21 @@ async def test_linux_forwards_where_it_is_asked_to() -> None:
         )
 
 
-async def test_an_address_is_announced_on_a_link_that_is_there(subject: Subject) -> None:
+async def test_an_address_is_announced_on_an_existing_link(subject: Subject) -> None:
     with pytest.raises(HostFailure, match="br0"):
         await subject.links.announce("br0", "0a:69:73:00:00:02", "10.1.2.9")
     await subject.links.create_bridge(BRIDGE)
     await subject.links.announce("br0", "0a:69:73:00:00:02", "10.1.2.9")
 
 
-async def test_a_datagram_cannot_be_sent_over_a_link_that_is_not_there(subject: Subject) -> None:
+async def test_a_datagram_cannot_be_sent_over_a_missing_link(subject: Subject) -> None:
     with pytest.raises(HostFailure, match="br0"):
         await subject.links.send("br0", "10.1.2.1", 67, b"x")
     await subject.links.create_bridge(BRIDGE)
     await subject.links.send("br0", "10.1.2.1", 67, b"x")
 
 
-async def test_a_macvlan_is_inside_alone(subject: Subject) -> None:
+async def test_a_macvlan_exists_only_inside(subject: Subject) -> None:
     await subject.links.create_bridge(BRIDGE)
     namespace, link = subject.new_namespace(), Macvlan("br0", "eth0", "0a:69:73:00:00:05")
     before = await subject.links.names()

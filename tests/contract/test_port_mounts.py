@@ -26,7 +26,7 @@ IDS = IdRange(400000)
 
 @dataclass
 class Place:
-    """An overlay about to be mounted, and the host it lies on."""
+    """An overlay to be mounted, and its host."""
 
     files: Files
     mounts: Mounts
@@ -74,7 +74,7 @@ async def test_without_ids_nothing_is_shifted(place: Place) -> None:
     assert await place.seen("/a") == (0, "a of low")
 
 
-async def test_exactly_one_mount_remains_and_nothing_else(place: Place) -> None:
+async def test_exactly_one_mount_remains(place: Place) -> None:
     before = await place.files.names(place.directory)
     await place.mounts.overlay(place.mount)
     assert await place.mounts.mounted(place.mount.target)
@@ -82,7 +82,7 @@ async def test_exactly_one_mount_remains_and_nothing_else(place: Place) -> None:
     assert await place.files.names(place.directory) == before
 
 
-async def test_what_is_mounted_is_not_mounted_again(place: Place) -> None:
+async def test_an_existing_mount_is_not_mounted_again(place: Place) -> None:
     await place.mounts.overlay(place.mount)
     await place.mounts.overlay(place.mount)
     assert await place.mounts.below(place.directory) == (place.mount.target,)
@@ -90,13 +90,13 @@ async def test_what_is_mounted_is_not_mounted_again(place: Place) -> None:
     assert not await place.mounts.mounted(place.mount.target)
 
 
-async def test_without_an_upper_directory_nothing_is_found(place: Place) -> None:
+async def test_without_an_upper_directory_it_is_read_only(place: Place) -> None:
     with pytest.raises(NotFound):
         await place.mounts.overlay(replace(place.mount, upper=place.directory / "nothing"))
     assert await place.mounts.below(place.directory) == ()
 
 
-async def test_what_is_written_goes_to_the_upper_directory_and_stays(place: Place) -> None:
+async def test_writes_go_to_the_upper_directory_and_persist(place: Place) -> None:
     await place.mounts.overlay(place.mount)
     await place.files.write(place.mount.target / "new", b"x")
     await place.mounts.unmount(place.mount.target)
@@ -108,7 +108,7 @@ async def test_what_is_written_goes_to_the_upper_directory_and_stays(place: Plac
     assert (await place.seen("/new"))[1] == "x"
 
 
-async def test_unmounting_shows_what_was_below_and_is_fine_twice(place: Place) -> None:
+async def test_unmounting_is_idempotent_and_uncovers_files_below(place: Place) -> None:
     await place.mounts.overlay(place.mount)
     await place.mounts.unmount(place.mount.target)
     await place.mounts.unmount(place.mount.target)
@@ -118,13 +118,13 @@ async def test_unmounting_shows_what_was_below_and_is_fine_twice(place: Place) -
     assert await place.files.names(place.mount.target) == ()
 
 
-async def test_what_is_not_there_is_not_mounted(place: Place) -> None:
+async def test_missing_directories_are_not_mounted(place: Place) -> None:
     assert not await place.mounts.mounted(place.directory)
     assert not await place.mounts.mounted(place.directory / "nothing")
     assert not await place.mounts.mounted(place.directory / "low" / "a" / "below")
 
 
-async def test_nothing_stays_when_it_fails(place: Place) -> None:
+async def test_nothing_remains_after_a_failure(place: Place) -> None:
     for broken in (
         replace(place.mount, lower=(*place.mount.lower, place.directory / "nothing")),
         replace(place.mount, target=place.directory / "nothing"),
@@ -150,7 +150,7 @@ async def test_a_file_system_in_memory_hides_what_is_below_and_has_the_given_mod
         await place.mounts.memory(MemoryMount(place.directory / "missing", 0o711))
 
 
-async def test_deeper_mounts_come_first(place: Place) -> None:
+async def test_deeper_mounts_are_listed_first(place: Place) -> None:
     await place.mounts.overlay(place.mount)
     for name in ("upper2", "work2", "root/inner"):
         await place.files.make_directory(place.directory / name)
@@ -170,13 +170,13 @@ async def test_deeper_mounts_come_first(place: Place) -> None:
 async def real() -> AsyncIterator[Place]:
     mounts = LinuxMounts()
     with tempfile.TemporaryDirectory(prefix="isola-mounts-") as directory:
-        os.chmod(directory, 0o711)  # for the guest's root to pass
+        os.chmod(directory, 0o711)  # searchable for root of the guest
         yield await _filled(LinuxFiles(), mounts, Path(directory))
         for left in await mounts.below(Path(directory)):
             await mounts.unmount(left)
 
 
-async def test_layers_may_be_many(real: Place) -> None:
+async def test_many_layers_are_supported(real: Place) -> None:
     layers = tuple(real.directory / f"layer-{number}-{'x' * 60}" for number in range(120))
     for number, layer in enumerate(layers):
         layer.mkdir()
@@ -192,8 +192,8 @@ async def test_too_many_layers_are_refused_with_the_reason(real: Place) -> None:
     assert await real.mounts.below(real.directory) == ()
 
 
-async def test_the_guest_root_may_change_what_layers_hold(real: Place) -> None:
-    """Without a copy made at mount time: the file is copied up when it is changed."""
+async def test_root_inside_may_change_files_of_layers(real: Place) -> None:
+    """Nothing is copied at mount time: a file is copied up when it is changed."""
     await real.mounts.overlay(real.mount)
     script = "printf changed > a && chmod 600 a"
     guest = await asyncio.create_subprocess_exec(
@@ -227,7 +227,7 @@ async def test_many_at_once(real: Place) -> None:
     assert len(await real.mounts.below(real.directory)) == 12
 
 
-async def test_no_process_and_no_descriptor_is_left(real: Place) -> None:
+async def test_no_process_and_no_descriptor_remains(real: Place) -> None:
     before, children = len(os.listdir("/proc/self/fd")), _children()
     for _ in range(5):
         await real.mounts.overlay(real.mount)
@@ -237,7 +237,7 @@ async def test_no_process_and_no_descriptor_is_left(real: Place) -> None:
 
 
 def _children() -> set[str]:
-    """Numbers of this process's children, also of those that have ended and were not waited for."""
+    """PIDs of this process's children, including zombies."""
     found = set()
     for file in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
@@ -246,7 +246,7 @@ def _children() -> set[str]:
     return found
 
 
-async def test_mounts_of_another_namespace_are_shared_and_ours_stay_as_they_are() -> None:
+async def test_mounts_of_another_namespace_are_shared_and_the_daemons_unchanged() -> None:
     processes = LinuxProcesses()
     child = await processes.spawn(["unshare", "--mount", "--propagation", "private", "sleep", "600"])
     try:
@@ -270,7 +270,7 @@ async def test_mounts_of_another_namespace_are_shared_and_ours_stay_as_they_are(
 
 
 def propagation(pid: int) -> set[str]:
-    """What the mounts of a process are: shared, master, or private (empty)."""
+    """Propagation of the mounts of a process: shared, master, or private (empty)."""
     lines = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
     fields = [line.split(" - ")[0].split()[6:] for line in lines]
     return {"+".join(sorted(field.partition(":")[0] for field in each)) for each in fields}

@@ -31,7 +31,7 @@ class Side:
 
 @pytest.fixture
 async def child() -> AsyncIterator[Child]:
-    """A process with a network namespace of its own."""
+    """A process in its own network namespace."""
     child = await PROCESSES.spawn(["unshare", "--net", "sleep", "600"])
     ours = os.readlink("/proc/self/ns/net")
     for _ in range(500):
@@ -84,11 +84,11 @@ def test_addresses_have_prefix_and_scope(side: Side) -> None:
     assert eth0.type == "broadcast"
 
 
-def test_a_process_that_is_gone_has_none(side: Side) -> None:
+def test_an_ended_process_has_no_interfaces(side: Side) -> None:
     assert side.namespaces.interfaces(ProcessRef(2**22 - 1, 1)) == ()
 
 
-def test_a_later_process_with_its_number_is_not_asked(side: Side) -> None:
+def test_a_process_with_a_reused_pid_is_not_read(side: Side) -> None:
     earlier = replace(side.process, started=side.process.started - 1)
     assert side.namespaces.interfaces(side.process)
     assert side.namespaces.interfaces(earlier) == ()
@@ -96,7 +96,7 @@ def test_a_later_process_with_its_number_is_not_asked(side: Side) -> None:
         side.namespaces.hold_mounts(earlier)
 
 
-async def test_a_user_namespace_is_held_as_long_as_it_is_asked_for(side: Side) -> None:
+async def test_a_user_namespace_is_held_for_the_requested_time(side: Side) -> None:
     before = held()
     async with side.namespaces.user(IdRange(1_500_000)) as one, side.namespaces.user(IdRange(1_600_000)) as two:
         assert one != two
@@ -153,10 +153,10 @@ async def test_the_network_namespace_of_a_process_can_be_kept(side: Side, tmp_pa
     assert not side.namespaces.has_network(file)
 
 
-# From here on: what only a real namespace can show.
+# From here on: tests with real namespaces only.
 
 
-async def test_the_network_namespace_of_the_daemon_is_none_of_an_instance(tmp_path: Path) -> None:
+async def test_the_daemons_network_namespace_is_not_an_instances(tmp_path: Path) -> None:
     here = PROCESSES.identify(os.getpid())
     assert here is not None
     with pytest.raises(WrongState, match="daemon"):
@@ -164,9 +164,9 @@ async def test_the_network_namespace_of_the_daemon_is_none_of_an_instance(tmp_pa
     assert os.listdir(tmp_path) == []
 
 
-async def test_root_of_the_range_rules_its_network_namespace(tmp_path: Path) -> None:
+async def test_root_of_the_range_administers_its_network_namespace(tmp_path: Path) -> None:
     namespaces, file = LinuxNamespaces(), tmp_path / "web"
-    file.touch()  # as a host that was booted since has left it
+    file.touch()  # as after a reboot of the host
     assert not namespaces.has_network(file)
     await namespaces.make_network(file, IdRange(1_500_000))
     try:
@@ -185,7 +185,7 @@ async def test_root_of_the_range_rules_its_network_namespace(tmp_path: Path) -> 
     assert not file.exists() and os.getresuid() == (0, 0, 0)
 
 
-async def test_many_network_namespaces_are_made_side_by_side(tmp_path: Path) -> None:
+async def test_many_network_namespaces_are_created_concurrently(tmp_path: Path) -> None:
     namespaces, files = LinuxNamespaces(), [tmp_path / str(number) for number in range(12)]
     await asyncio.gather(*(namespaces.make_network(file, IdRange(1_500_000)) for file in files))
     try:
@@ -195,7 +195,7 @@ async def test_many_network_namespaces_are_made_side_by_side(tmp_path: Path) -> 
     assert os.listdir(tmp_path) == []
 
 
-async def test_a_network_namespace_that_cannot_be_kept_is_none(tmp_path: Path) -> None:
+async def test_a_network_namespace_that_cannot_be_kept_is_not_created(tmp_path: Path) -> None:
     with pytest.raises(HostFailure, match="network namespace"):
         await LinuxNamespaces().make_network(tmp_path / "no" / "such" / "place", IdRange(1_500_000))
     assert os.listdir(tmp_path) == []
@@ -212,7 +212,7 @@ async def test_a_user_namespace_belongs_to_the_first_id_of_its_range() -> None:
     assert not file.exists()
 
 
-async def test_all_is_as_ip_says(child: Child) -> None:
+async def test_interfaces_are_those_shown_by_ip(child: Child) -> None:
     await inside(
         child,
         "ip link set lo up",
@@ -245,7 +245,7 @@ async def test_all_is_as_ip_says(child: Child) -> None:
     assert scopes["169.254.7.7"] == "link"
 
 
-async def test_an_address_without_a_network_belongs_to_the_way_out(child: Child) -> None:
+async def test_an_address_without_a_prefix_belongs_to_the_default_route(child: Child) -> None:
     await inside(
         child,
         "ip link add eth0 type bridge",

@@ -19,7 +19,7 @@ NULL = DeviceNumber(True, 1, 3)
 
 @pytest.fixture(params=["fake", "linux"])
 def host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Nodes, Files, Path]]:
-    """Each implementation in turn, with the files it lies in and a directory."""
+    """Each implementation in turn, with its files and a directory."""
     if request.param == "fake":
         files = FakeFiles()
         nodes = FakeNodes(files)
@@ -29,7 +29,7 @@ def host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Nodes
         yield LinuxNodes(), LinuxFiles(), tmp_path
 
 
-async def test_a_node_is_told_by_its_number(host: tuple[Nodes, Files, Path]) -> None:
+async def test_nodes_are_identified_by_number(host: tuple[Nodes, Files, Path]) -> None:
     nodes, files, place = host
     await files.make_directory(place)
     await files.write(place / "file", b"")
@@ -41,7 +41,7 @@ async def test_a_node_is_told_by_its_number(host: tuple[Nodes, Files, Path]) -> 
         await nodes.find(place / "file")
 
 
-async def test_a_made_node_takes_the_place_of_what_was_there(host: tuple[Nodes, Files, Path]) -> None:
+async def test_a_created_node_replaces_an_existing_file(host: tuple[Nodes, Files, Path]) -> None:
     nodes, files, place = host
     await files.make_directory(place)
     for _ in range(2):

@@ -31,7 +31,7 @@ async def said(script: str, place: Place) -> list[str]:
 
 @pytest.fixture
 async def small(tmp_path: Path) -> Place:
-    """Few mounts: those for a directory of the test's own. Gone with the descriptor."""
+    """A namespace with few mounts and a directory of the test, which ends with its descriptor."""
     unified = LinuxCgroups().unified
     assert unified is not None
     return Place(mounts=await LinuxNamespaces().small_mounts(tmp_path, unified))
@@ -49,7 +49,7 @@ def same_place() -> Iterator[None]:
 
 
 def mounts() -> list[str]:
-    """Those that a copy of few mounts would have, and the host has not."""
+    """Mounts that only the copy has."""
     return [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if " - tmpfs isola " in line]
 
 
@@ -66,7 +66,7 @@ async def test_few_mounts_show_cgroup_v2_alone_and_one_directory(small: Place, t
     assert set(await said(f"ls {cgroups_in(tmp_path)}", small)) == set(HIERARCHIES)
 
 
-async def test_what_is_given_is_seen_in_a_copy_alone(small: Place, tmp_path: Path) -> None:
+async def test_given_files_are_visible_in_a_copy_only(small: Place, tmp_path: Path) -> None:
     one, two = Path("/etc"), tmp_path / "file"
     two.write_text("file\n")
     copy = Place(mounts=small.mounts, shelf=shelf_in(tmp_path), shelved=[one, two])
@@ -78,7 +78,7 @@ async def test_what_is_given_is_seen_in_a_copy_alone(small: Place, tmp_path: Pat
     assert len({outside, *inside[0], *inside[1]}) == 3
 
 
-async def test_a_program_begins_in_the_groups_and_leaves_us_where_we_are() -> None:
+async def test_a_program_starts_in_the_groups_and_the_daemon_stays() -> None:
     cgroups = LinuxCgroups()
     await cgroups.create(GROUP)
     try:
@@ -90,7 +90,7 @@ async def test_a_program_begins_in_the_groups_and_leaves_us_where_we_are() -> No
         await cgroups.remove(GROUP)
 
 
-async def test_no_program_is_started_where_there_is_no_way_to_its_place(tmp_path: Path) -> None:
+async def test_a_program_is_not_started_if_its_place_cannot_be_entered(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     for place in (Place(groups=[tmp_path / "none"]), Place(mounts=tmp_path / "none")):
         with pytest.raises(HostFailure, match="cannot be started") as refused:

@@ -40,7 +40,7 @@ async def main():
 
 asyncio.run(main())
 """
-"""Says what descriptors a child has that is given a pipe, besides the standard ones."""
+"""The descriptors of a child that inherits a pipe, besides the standard ones."""
 
 
 async def say(call: Call) -> int:
@@ -114,7 +114,7 @@ async def sleeper(processes: Processes) -> AsyncIterator[Child]:
     await child.wait()
 
 
-async def test_run_gives_status_and_both_streams(processes: Processes) -> None:
+async def test_run_returns_status_and_both_streams(processes: Processes) -> None:
     done = await processes.run(argv(processes, "say"))
     assert (done.status, done.stdout, done.stderr) == (0, b"out\n", b"one\ntwo\rthree")
     assert done.argv == tuple(argv(processes, "say"))
@@ -125,11 +125,11 @@ async def test_run_feeds_standard_input(processes: Processes) -> None:
     assert (await processes.run(["cat"], stdin=data)).stdout == data
 
 
-async def test_run_without_input_reads_the_end(processes: Processes) -> None:
+async def test_run_without_input_reads_eof(processes: Processes) -> None:
     assert (await processes.run(["cat"])).stdout == b""
 
 
-async def test_run_tells_each_line_of_standard_error(processes: Processes) -> None:
+async def test_run_reports_each_line_of_standard_error(processes: Processes) -> None:
     lines: list[str] = []
     await processes.run(argv(processes, "say"), on_line=lines.append)
     assert lines == ["one", "two", "three"]
@@ -173,13 +173,13 @@ async def test_output_beyond_the_limit_is_refused(processes: Processes) -> None:
         await processes.run(argv(processes, "flood"))
 
 
-async def test_of_many_words_the_last_are_kept(processes: Processes) -> None:
+async def test_the_end_of_long_stderr_is_kept(processes: Processes) -> None:
     with pytest.raises(CommandFailed) as failure:
         await processes.run(argv(processes, "chatter"))
     assert failure.value.evidence.endswith("the end")
 
 
-async def test_environment_replaces_ours(processes: Processes) -> None:
+async def test_the_environment_replaces_the_daemons(processes: Processes) -> None:
     done = await processes.run(argv(processes, "environment"), env={"WORD": "island"})
     assert done.stdout == b"island\n"
 
@@ -194,7 +194,7 @@ async def test_timeout_names_the_program(processes: Processes) -> None:
         await processes.run(["sleep", "600"], timeout=0.05)
 
 
-async def test_cancel_comes_through(processes: Processes) -> None:
+async def test_cancellation_is_raised(processes: Processes) -> None:
     task = asyncio.create_task(processes.run(["sleep", "600"]))
     await asyncio.sleep(0.05)
     task.cancel()
@@ -211,7 +211,7 @@ async def test_spawned_child_runs_until_signalled(processes: Processes, sleeper:
     sleeper.signal(signal.SIGTERM)
 
 
-async def test_a_waiter_may_give_up(sleeper: Child) -> None:
+async def test_waiting_may_be_cancelled(sleeper: Child) -> None:
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(sleeper.wait(), 0.01)
     sleeper.signal(signal.SIGKILL)
@@ -229,7 +229,7 @@ async def test_signal_and_gone_work_by_reference(processes: Processes, sleeper: 
     await asyncio.wait_for(processes.gone(sleeper.ref), 5)
 
 
-async def test_another_process_of_the_same_number_is_not_it(processes: Processes, sleeper: Child) -> None:
+async def test_another_process_with_the_same_pid_is_distinguished(processes: Processes, sleeper: Child) -> None:
     other = ProcessRef(sleeper.ref.pid, sleeper.ref.started + 1)
     assert not processes.alive(other)
     assert not processes.signal(other, signal.SIGKILL)
@@ -238,7 +238,7 @@ async def test_another_process_of_the_same_number_is_not_it(processes: Processes
     assert processes.alive(sleeper.ref)
 
 
-async def test_numbers_without_a_process(processes: Processes) -> None:
+async def test_unused_pids(processes: Processes) -> None:
     assert processes.identify(2**22 - 1) is None
     assert processes.command_line(ProcessRef(2**22 - 1, 1)) == ()
 
@@ -248,7 +248,7 @@ async def test_command_line(processes: Processes, sleeper: Child) -> None:
     assert processes.command_line(sleeper.ref) == ("sleep", "600")
 
 
-# From here on: what only real processes can show.
+# From here on: tests with real processes only.
 
 
 async def wait_until(condition: Callable[[], bool]) -> None:
@@ -280,12 +280,12 @@ async def test_whole_group_is_killed(tmp_path: Path, how: str) -> None:
     assert processes.identify(int(note.read_text())) is None
 
 
-async def test_deaf_program_is_killed_all_the_same() -> None:
+async def test_a_program_that_ignores_signals_is_killed() -> None:
     with pytest.raises(TimedOut):
         await LinuxProcesses().run(["sh", "-c", SCRIPTS["deaf"]], timeout=0.1)
 
 
-async def test_what_stays_behind_is_not_waited_for(tmp_path: Path) -> None:
+async def test_background_processes_are_not_waited_for(tmp_path: Path) -> None:
     processes, note = LinuxProcesses(), tmp_path / "pid"
     begun = time.monotonic()
     done = await processes.run(["sh", "-c", f"sleep 600 & echo $! > {note}; echo output"])
@@ -342,7 +342,9 @@ async def test_child_is_in_the_network_namespace_of_its_starter_wherever_threads
 async def test_child_gets_signals_that_python_ignores_as_they_are_by_default() -> None:
     done = await LinuxProcesses().run(["grep", "SigIgn", "/proc/self/status"])
     ignored = int(done.stdout.split()[1], 16)
-    assert not [number for number in range(1, 32) if ignored >> (number - 1) & 1]  # those above are the C library's
+    assert not [
+        number for number in range(1, 32) if ignored >> (number - 1) & 1
+    ]  # higher numbers are reserved by the C library
 
 
 async def test_a_nul_in_an_argument_is_refused() -> None:
@@ -363,7 +365,7 @@ async def test_program_that_may_not_be_executed_is_status_126(tmp_path: Path) ->
     assert failure.value.status == 126
 
 
-async def test_missing_interpreter_and_directory_are_told_apart(tmp_path: Path) -> None:
+async def test_missing_interpreter_and_directory_are_distinguished(tmp_path: Path) -> None:
     (tmp_path / "program").write_text("#!/no/such/interpreter\n")
     (tmp_path / "program").chmod(0o755)
     with pytest.raises(CommandFailed, match="interpreter"):
@@ -383,7 +385,7 @@ async def test_a_name_with_parentheses_does_not_confuse(tmp_path: Path) -> None:
 
 async def test_zombie_counts_as_gone(tmp_path: Path) -> None:
     processes, note = LinuxProcesses(), tmp_path / "pid"
-    # The shell's child ends, and exec makes a parent of it that never waits.
+    # The shell's child ends, and after exec its parent never waits for it.
     child = await processes.spawn(["sh", "-c", f"sleep 0.1 & echo $! > {note}; exec sleep 600"])
     await wait_until(lambda: written(note))
     zombie = int(note.read_text())
@@ -399,7 +401,7 @@ async def test_a_hundred_children_at_once() -> None:
     assert await asyncio.gather(*(child.wait() for child in children)) == list(range(100))
 
 
-async def test_streams_are_given_to_a_user_who_opens_them_anew() -> None:
+async def test_streams_can_be_reopened_by_their_user() -> None:
     ours, theirs = os.pipe()
     try:
         child = await LinuxProcesses().spawn(["sleep", "600"], stdout=theirs)

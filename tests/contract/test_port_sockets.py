@@ -22,13 +22,13 @@ from isola.testing.sockets import FakeSockets
 
 
 class Side(Protocol):
-    """The two sides of one kind of port, so that a test can play the child and the server."""
+    """The peers of the ports, so that a test can act as the child and the server."""
 
     @property
     def sockets(self) -> Sockets: ...
 
     def child(self, descriptor: int) -> Stream:
-        """What a child that was given this descriptor holds."""
+        """The stream of a child that has inherited this descriptor."""
 
     def listen(self, path: Path) -> Callable[[], Stream]:
         """Serve a packet socket; call the result to accept."""
@@ -36,7 +36,7 @@ class Side(Protocol):
     def append(self, path: Path, data: bytes) -> None: ...
 
     def fifo(self, path: Path) -> Callable[[], bytes]:
-        """Make a FIFO and be its reader; call the result to see what has come."""
+        """Create a FIFO and read it; the returned function returns the data so far."""
 
 
 class FakeSide:
@@ -91,7 +91,7 @@ class LinuxSide:
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A directory whose path is longer than a socket's address can be."""
+    """A directory with a path longer than the limit of socket addresses."""
     short = Path(tempfile.mkdtemp(prefix="isola-sockets-"))
     long = short / ("d" * 120) / ("e" * 120)
     long.mkdir(parents=True)
@@ -120,7 +120,7 @@ async def all_of(stream: Stream) -> bytes:
     return content
 
 
-async def test_pipe_to_child_carries_everything_then_ends(side: Side) -> None:
+async def test_pipe_to_child_transfers_all_data_then_eof(side: Side) -> None:
     pipe = side.sockets.pipe_to_child()
     child = side.child(pipe.remote)
     pipe.close_remote()
@@ -131,7 +131,7 @@ async def test_pipe_to_child_carries_everything_then_ends(side: Side) -> None:
     assert await asyncio.wait_for(reading, 10) == data
 
 
-async def test_pipe_from_child_carries_everything_then_ends(side: Side) -> None:
+async def test_pipe_from_child_transfers_all_data_then_eof(side: Side) -> None:
     pipe = side.sockets.pipe_from_child()
     child = side.child(pipe.remote)
     pipe.close_remote()
@@ -142,7 +142,7 @@ async def test_pipe_from_child_carries_everything_then_ends(side: Side) -> None:
     pipe.stream.close()
 
 
-async def test_pipe_whose_remote_end_nobody_took_is_at_its_end(side: Side) -> None:
+async def test_pipe_without_a_remote_end_is_at_eof(side: Side) -> None:
     pipe = side.sockets.pipe_from_child()
     pipe.close_remote()
     pipe.close_remote()
@@ -150,7 +150,7 @@ async def test_pipe_whose_remote_end_nobody_took_is_at_its_end(side: Side) -> No
     pipe.stream.close()
 
 
-async def test_write_to_a_child_that_left_is_silent(side: Side) -> None:
+async def test_write_to_an_ended_child_is_silent(side: Side) -> None:
     pipe = side.sockets.pipe_to_child()
     child = side.child(pipe.remote)
     pipe.close_remote()
@@ -172,7 +172,7 @@ async def test_close_wakes_the_reader_and_may_be_repeated(side: Side) -> None:
     pipe.close_remote()
 
 
-async def test_a_reader_may_give_up_and_come_back(side: Side) -> None:
+async def test_reading_may_be_cancelled_and_repeated(side: Side) -> None:
     pipe = side.sockets.pipe_from_child()
     child = side.child(pipe.remote)
     pipe.close_remote()
@@ -204,7 +204,7 @@ async def test_a_stream_that_always_has_data_lets_others_run(side: Side) -> None
     pipe.stream.close()
 
 
-async def test_terminal_carries_both_ways_and_hangs_up(side: Side) -> None:
+async def test_terminal_transfers_both_ways_and_hangs_up(side: Side) -> None:
     terminal = side.sockets.terminal()
     child = side.child(terminal.slave)
     terminal.close_slave()
@@ -218,14 +218,14 @@ async def test_terminal_carries_both_ways_and_hangs_up(side: Side) -> None:
     terminal.resize(10, 10)
 
 
-async def test_terminal_nobody_took_hangs_up(side: Side) -> None:
+async def test_terminal_without_a_child_hangs_up(side: Side) -> None:
     terminal = side.sockets.terminal()
     terminal.close_slave()
     assert await asyncio.wait_for(terminal.stream.read(), 5) == b""
     terminal.stream.close()
 
 
-async def test_packets_keep_their_borders(side: Side, place: Path) -> None:
+async def test_packets_keep_their_boundaries(side: Side, place: Path) -> None:
     accept = side.listen(place / "attach")
     near = await side.sockets.connect_packets(place / "attach")
     far = accept()
@@ -240,7 +240,7 @@ async def test_packets_keep_their_borders(side: Side, place: Path) -> None:
     near.close()
 
 
-async def test_large_writes_go_in_packets_a_monitor_can_take(side: Side, place: Path) -> None:
+async def test_large_writes_are_split_into_packets(side: Side, place: Path) -> None:
     accept = side.listen(place / "attach")
     near = await side.sockets.connect_packets(place / "attach")
     far = accept()
@@ -249,12 +249,12 @@ async def test_large_writes_go_in_packets_a_monitor_can_take(side: Side, place: 
     near.close()
 
 
-async def test_no_socket_is_not_found(side: Side, place: Path) -> None:
+async def test_a_missing_socket_is_not_found(side: Side, place: Path) -> None:
     with pytest.raises(NotFound):
         await side.sockets.connect_packets(place / "attach")
 
 
-async def test_follow_tells_what_is_there_and_what_comes(side: Side, place: Path) -> None:
+async def test_follow_returns_existing_and_new_data(side: Side, place: Path) -> None:
     side.append(place / "log", b"one")
     seen: list[bytes] = []
 
@@ -272,7 +272,7 @@ async def test_follow_tells_what_is_there_and_what_comes(side: Side, place: Path
         await task
 
 
-async def test_follow_waits_for_a_file_to_come(side: Side, place: Path) -> None:
+async def test_follow_waits_for_a_missing_file(side: Side, place: Path) -> None:
     following = side.sockets.follow(place / "log")
     first = asyncio.ensure_future(anext(following))
     await asyncio.sleep(0.02)
@@ -283,7 +283,7 @@ async def test_follow_waits_for_a_file_to_come(side: Side, place: Path) -> None:
     await following.aclose()
 
 
-async def test_posts_reach_the_reader_of_a_fifo_or_nobody(side: Side, place: Path) -> None:
+async def test_posts_reach_the_reader_of_a_fifo_if_there_is_one(side: Side, place: Path) -> None:
     assert not side.sockets.post(place / "control", b"1 25 80\n")
     arrived = side.fifo(place / "control")
     assert side.sockets.post(place / "control", b"1 25 80\n")
@@ -299,7 +299,7 @@ async def until(condition: Callable[[], bool]) -> None:
     pytest.fail("it did not happen")
 
 
-# From here on: what only real descriptors can show.
+# From here on: tests with real descriptors only.
 
 
 async def test_size_and_owner_of_a_real_terminal() -> None:
@@ -334,7 +334,7 @@ async def test_posts_do_not_go_into_ordinary_files_or_through_links(place: Path)
     assert (place / "file").read_bytes() == b""
 
 
-async def test_a_post_for_once_takes_the_name_of_the_fifo_away(place: Path) -> None:
+async def test_a_single_post_removes_the_fifo(place: Path) -> None:
     fifo = place / "fifo"
     os.mkfifo(fifo)
     assert not LinuxSockets().post(fifo, b"x", once=True) and fifo.exists()  # it has no reader
@@ -346,7 +346,7 @@ async def test_a_post_for_once_takes_the_name_of_the_fifo_away(place: Path) -> N
         os.close(reader)
 
 
-async def test_terminal_without_a_size_has_the_usual_one() -> None:
+async def test_terminal_without_a_size_has_the_default() -> None:
     terminal = LinuxSockets().terminal()
     assert window(terminal.slave) == (80, 25)
     terminal.stream.close()
@@ -365,7 +365,7 @@ async def test_a_program_sees_its_terminal() -> None:
     terminal.stream.close()
 
 
-async def test_refused_connection_says_why(place: Path) -> None:
+async def test_refused_connection_has_a_reason(place: Path) -> None:
     side = LinuxSide()
     side.listen(place / "attach")
     side.open[0]()

@@ -48,7 +48,7 @@ async def bed(request: pytest.FixtureRequest) -> AsyncIterator[Bed]:
                 await host.mounts.unmount(mount)
 
 
-async def test_what_lies_on_btrfs(bed: Bed) -> None:
+async def test_btrfs_is_recognized(bed: Bed) -> None:
     assert await bed.host.subvolumes.supports(bed.disk)
     assert not await bed.host.subvolumes.supports(bed.place)
     with pytest.raises(NotFound):
@@ -85,7 +85,7 @@ async def test_only_subvolumes_are_deleted(bed: Bed) -> None:
     assert await bed.host.files.names(bed.disk) == ("plain",)
 
 
-async def test_use_is_counted_and_limited(bed: Bed) -> None:
+async def test_usage_is_counted_and_limited(bed: Bed) -> None:
     await bed.host.subvolumes.enable_quota(bed.disk)
     await bed.host.subvolumes.enable_quota(bed.disk)
     assert await bed.host.subvolumes.has_quota(bed.disk)
@@ -97,12 +97,12 @@ async def test_use_is_counted_and_limited(bed: Bed) -> None:
     await bed.host.subvolumes.limit(bed.disk / "one", None)
 
 
-async def test_a_disk_that_is_formatted_is_not_formatted_again(bed: Bed) -> None:
+async def test_a_formatted_disk_is_not_formatted_again(bed: Bed) -> None:
     with pytest.raises(HostFailure):
         await bed.host.subvolumes.format(bed.place / "disk.img", "again")
 
 
-async def test_what_is_on_a_disk_is_there_again_and_it_grows(bed: Bed) -> None:
+async def test_a_disk_is_mounted_again_and_grows(bed: Bed) -> None:
     await bed.host.files.write(bed.disk / "file", b"kept")
     await bed.host.mounts.unmount(bed.disk)
     assert await bed.host.files.names(bed.disk) == ()
@@ -115,7 +115,7 @@ async def test_what_is_on_a_disk_is_there_again_and_it_grows(bed: Bed) -> None:
     await bed.host.subvolumes.fill_device(bed.disk)
 
 
-async def test_a_directory_is_shown_with_other_ids(bed: Bed) -> None:
+async def test_a_directory_is_mounted_with_shifted_ids(bed: Bed) -> None:
     source = bed.disk / "source"
     await bed.host.files.make_directory(source, mode=0o755, owner=0)
     for number, ids in enumerate((IDS, OTHERS)):
@@ -130,7 +130,7 @@ async def test_a_directory_is_shown_with_other_ids(bed: Bed) -> None:
         assert ((await raw.stat("/made1")).uid, (await raw.stat("/made1")).gid) == (7, 8)
 
 
-async def test_ids_of_one_range_are_shown_as_those_of_another(bed: Bed) -> None:
+async def test_ids_of_one_range_are_mapped_to_another(bed: Bed) -> None:
     source, target = bed.disk / "source", bed.place / "target"
     await bed.host.files.make_directory(source, mode=0o755, owner=IDS.base + 5)
     await bed.host.files.make_directory(target)
@@ -139,7 +139,7 @@ async def test_ids_of_one_range_are_shown_as_those_of_another(bed: Bed) -> None:
         assert (await seen.stat("/")).uid == OTHERS.base + 5
 
 
-async def test_a_tree_is_copied_as_it_is(bed: Bed) -> None:
+async def test_a_tree_is_copied_unchanged(bed: Bed) -> None:
     source = bed.disk / "source"
     await bed.host.files.make_directory(source / "deep/er", mode=0o750, owner=IDS.base)
     await bed.host.files.write(source / "deep/er/file", b"content", mode=0o640)

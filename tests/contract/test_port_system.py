@@ -76,10 +76,10 @@ def test_devices_are_sorted_by_kind(system: System) -> None:
     assert set(system.devices()) == {"network", "storage", "gpu", "usb", "pci", "system"}
 
 
-# From here on: the real one against other witnesses.
+# From here on: the real one compared with other sources.
 
 
-def test_bounding_set_is_ours() -> None:
+def test_bounding_set_is_that_of_this_process() -> None:
     found = re.search(r"CapBnd:\s*(\w+)", Path("/proc/self/status").read_text())
     assert found is not None
     bits = int(found[1], 16)
@@ -137,7 +137,7 @@ def _write(files: Mapping[Path, str]) -> None:
         file.write_text(content + "\n")
 
 
-def test_the_machine_of_a_made_up_host(tmp_path: Path) -> None:
+def test_the_system_of_a_fictitious_host(tmp_path: Path) -> None:
     dmi, device, interface = (
         tmp_path / f"sys/{name}" for name in ("class/dmi/id", "bus/pci/devices/1", "bus/usb/devices/1-2")
     )
@@ -165,7 +165,7 @@ def test_the_machine_of_a_made_up_host(tmp_path: Path) -> None:
     assert [(each["class_id"], each["number"]) for each in devices["usb"][0]["interfaces"]] == [(0xE0, 1)]
 
 
-def test_devices_of_a_made_up_host(tmp_path: Path) -> None:
+def test_devices_of_a_fictitious_host(tmp_path: Path) -> None:
     card = tmp_path / "sys/devices/pci0000:00/0000:00:1f.6"
     files = {
         card / "uevent": "",
@@ -213,7 +213,7 @@ def test_devices_of_a_made_up_host(tmp_path: Path) -> None:
     assert (usb["vendor_id"], usb["bus_address"], usb["speed"]) == ("046d", 1, 1.5)
 
 
-def test_limits_that_instances_meet(system: System) -> None:
+def test_kernel_limits_relevant_to_instances(system: System) -> None:
     limits = system.kernel_limits()
     assert limits["fs.inotify.max_user_instances"]["limit"] > 0
 
@@ -223,7 +223,7 @@ def test_inotify_instances_of_root_are_counted() -> None:
     before = LinuxSystem().kernel_limits()[name]["used"]
     made = [inotify() for _ in range(40)]
     try:
-        assert LinuxSystem().kernel_limits()[name]["used"] > before + 20  # others come and go
+        assert LinuxSystem().kernel_limits()[name]["used"] > before + 20  # other processes start and end
     finally:
         for descriptor in made:
             os.close(descriptor)

@@ -40,7 +40,7 @@ async def rendered(templates: Templates, *texts: str, properties: Value = "", **
     return [each.text for each in found]
 
 
-async def test_what_image_servers_use(templates: Templates) -> None:
+async def test_templates_of_image_servers(templates: Templates) -> None:
     hosts = "127.0.0.1\tlocalhost\n127.0.1.1\t{{ container.name }}\n"
     first, second, meta, network, user = await rendered(
         templates,
@@ -57,7 +57,7 @@ async def test_what_image_servers_use(templates: Templates) -> None:
     assert user == "#cloud-config\n{}\n"
 
 
-async def test_configuration_overrules(templates: Templates) -> None:
+async def test_configuration_overrides(templates: Templates) -> None:
     config = {"user.network-config": "version: 2\n\n", "user.network_mode": "link-local", "user.user-data": "<a&b>"}
     network, user = await rendered(templates, NETWORK, USER, properties={"default": "x"}, config=config)
     assert (network, user) == ("version: 2\n", "<a&b>\n")
@@ -88,7 +88,7 @@ async def test_filters_take_arguments_as_in_django(templates: Templates) -> None
         "{% for a in config_get('x', 'ab' * 2000000) %}{{ a }}{% endfor %}",
     ],
 )  # fmt: skip
-async def test_one_that_cannot_be_rendered_says_why_and_harms_no_other(templates: Templates, text: str) -> None:
+async def test_a_failing_template_has_a_reason_and_does_not_affect_others(templates: Templates, text: str) -> None:
     bad, good = await templates.render([Job(text), Job("{{ container.name }}")], NAME | {"config": {}})
     assert bad.error and not bad.text
     assert good == Rendered("web1")
@@ -107,7 +107,7 @@ async def test_one_that_cannot_be_rendered_says_why_and_harms_no_other(templates
     ids=["time", "memory", "list", "number", "nested", "blocks"],
 )
 async def test_a_template_has_no_more_time_or_memory_than_it_needs(text: str) -> None:
-    """Whatever it tries, it is over soon, and the process that was shut in is gone."""
+    """It ends soon in any case, and so does the confined process."""
     try:
         (found,) = await LinuxTemplates(LinuxProcesses()).render([Job(text)], {"config": {}})
         assert found.error

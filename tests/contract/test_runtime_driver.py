@@ -33,10 +33,10 @@ from isola.runtimes import (
 from isola.runtimes.oci.guest import OciGuest
 from isola.testing.runtime import FakeRuntime
 
-# --- life --------------------------------------------------------------------------------------------------------
+# --- lifecycle -----------------------------------------------------------------------------------------------------
 
 
-async def test_what_was_started_runs_and_is_written_down(bench: Bench) -> None:
+async def test_a_started_guest_runs_and_is_recorded(bench: Bench) -> None:
     # runc needs a capability to lower a limit of another process, crun lets that process do it.
     able = bench.param != "runc" or "CAP_SYS_RESOURCE" in bench.host.system.capabilities()
     ulimits = {"nofile": (512, 1024)} if able else {}
@@ -53,7 +53,7 @@ async def test_what_was_started_runs_and_is_written_down(bench: Bench) -> None:
         assert (await bench.run("sh", "-c", "ulimit -n"))[1] == b"512\n"
 
 
-async def test_what_a_runtime_lacks_it_says_why(bench: Bench) -> None:
+async def test_missing_capabilities_have_a_reason(bench: Bench) -> None:
     for capability in Capability:
         if bench.has(capability):
             bench.kind.capabilities.require(capability)
@@ -86,7 +86,7 @@ async def test_files_are_those_the_guest_sees(bench: Bench) -> None:
     assert guest.interfaces() == () and guest.usage().memory == 0
 
 
-async def test_a_guest_is_asked_to_stop(bench: Bench) -> None:
+async def test_a_guest_stops_cleanly(bench: Bench) -> None:
     guest = await bench.launch(bench.spec(stop_signal=signal.SIGTERM))
     if bench.real:
         await booted(bench)
@@ -106,7 +106,7 @@ async def test_without_a_terminal_there_is_a_log_and_no_console(bench: Bench) ->
             await verb
 
 
-async def test_mounts_and_sysctls_are_made_as_asked(bench: Bench) -> None:
+async def test_requested_mounts_and_sysctls_are_set(bench: Bench) -> None:
     if not bench.real:
         return
     directory = bench.directory / "shown"
@@ -144,14 +144,14 @@ async def test_guests_of_one_pod_share_namespaces(bench: Bench) -> None:
         await bench.host.namespaces.remove_network(namespace.path)
 
 
-async def test_a_second_create_is_refused_and_harms_nothing(bench: Bench) -> None:
+async def test_a_second_create_is_refused_without_effect(bench: Bench) -> None:
     guest = await bench.launch(bench.spec())
     with pytest.raises(AlreadyExists):
         await bench.launch(bench.spec())
     assert await bench.runtime.find("one") == guest
 
 
-async def test_a_program_that_is_not_there_is_told_and_leaves_nothing(bench: Bench) -> None:
+async def test_a_missing_program_is_an_error_and_leaves_nothing(bench: Bench) -> None:
     with pytest.raises(HostFailure) as caught:
         await bench.launch(bench.spec(command=("/no/such/program",)))
     assert "no such file or directory" in str(caught.value).lower()
@@ -159,7 +159,7 @@ async def test_a_program_that_is_not_there_is_told_and_leaves_nothing(bench: Ben
     assert await bench.runtime.find("one") is None
 
 
-async def test_another_object_adopts_what_runs(bench: Bench) -> None:
+async def test_another_object_adopts_running_guests(bench: Bench) -> None:
     guest = await bench.launch(bench.spec())
     adopted = bench.second()
     assert await adopted.find("one") == guest
@@ -170,7 +170,7 @@ async def test_another_object_adopts_what_runs(bench: Bench) -> None:
     assert await bench.runtime.find("one") is None
 
 
-async def test_ended_tells_the_exit_status(bench: Bench) -> None:
+async def test_ended_returns_the_exit_status(bench: Bench) -> None:
     guest = await bench.launch(bench.spec())
     adopted = await bench.second().find("one")
     assert adopted is not None
@@ -186,7 +186,7 @@ async def test_ended_tells_the_exit_status(bench: Bench) -> None:
     await bench.runtime.remove("one")
 
 
-async def test_a_reboot_is_told_from_a_halt(bench: Bench) -> None:
+async def test_a_reboot_is_distinguished_from_a_halt(bench: Bench) -> None:
     guest = await bench.launch(bench.spec())
     if isinstance(bench.runtime, FakeRuntime):
         bench.runtime.reboot("one")
@@ -216,7 +216,7 @@ async def test_the_exit_status_stays_until_the_run_is_removed(bench: Bench) -> N
     assert await second.exit_status("one") is None
 
 
-async def test_what_lives_is_settled_soon(bench: Bench) -> None:
+async def test_a_running_guest_is_settled_soon(bench: Bench) -> None:
     guest = await bench.launch(bench.spec())
     watch = Stopwatch()
     assert await guest.settled() is None
@@ -233,7 +233,7 @@ ENDS = {
 
 
 @pytest.mark.parametrize("how", ENDS)
-async def test_a_system_that_ends_before_it_has_begun_is_told_by_its_status(bench: Bench, how: str) -> None:
+async def test_a_system_that_ends_at_once_has_an_exit_status(bench: Bench, how: str) -> None:
     script, status = ENDS[how]
     guest = await bench.launch(bench.spec(command=("/bin/sh", "-c", script)))
     bench.end("one", status)
@@ -252,19 +252,19 @@ async def test_a_program_that_cannot_be_run_ends_with_a_status(bench: Bench) -> 
         try:
             guest = await bench.launch(bench.spec(command=("/bin/orphan",), system=system))
         except HostFailure:
-            continue  # an engine that has looked by itself
+            continue  # an engine that checks the program itself
         assert await guest.settled() not in (None, 0)
         await bench.runtime.remove("one")
 
 
-async def test_a_program_that_waits_for_something_is_settled_though_it_does_nothing(bench: Bench) -> None:
+async def test_a_waiting_program_is_settled(bench: Bench) -> None:
     guest = await bench.launch(bench.spec(command=("/bin/cat",)))
     watch = Stopwatch()
     assert await guest.settled() is None
     assert watch.seconds() < 0.9
     await bench.runtime.remove("one")
     guest = await bench.launch(bench.spec(command=("/bin/sh", "-c", f"{BUSY} exit 5"), system=False))
-    assert await guest.settled() is None, "one program may end whenever it likes"
+    assert await guest.settled() is None, "a single program may end at any time"
 
 
 async def test_killed_is_137(bench: Bench) -> None:
@@ -286,7 +286,7 @@ async def test_remove_kills_and_repeats(bench: Bench) -> None:
     await bench.launch(bench.spec())
 
 
-async def test_several_instances_do_not_meet(bench: Bench) -> None:
+async def test_several_instances_are_separate(bench: Bench) -> None:
     await asyncio.gather(*(bench.launch(bench.spec(f"i{number}")) for number in range(3)))
     assert await bench.runtime.owned() == ("i0", "i1", "i2")
     await bench.runtime.remove("i1")
@@ -314,7 +314,7 @@ async def test_a_frozen_instance_can_be_removed(bench: Bench) -> None:
     assert await bench.runtime.owned() == ()
 
 
-async def test_what_does_not_run_is_refused(bench: Bench) -> None:
+async def test_verbs_on_stopped_guests_are_refused(bench: Bench) -> None:
     guest = await bench.launch(bench.spec())
     await bench.runtime.remove("one")
     for verb in (
@@ -330,7 +330,7 @@ async def test_what_does_not_run_is_refused(bench: Bench) -> None:
     await bench.runtime.clear_console_log("one")
 
 
-async def test_a_network_namespace_made_beforehand_is_ruled_from_inside(bench: Bench) -> None:
+async def test_a_given_network_namespace_is_administered_from_inside(bench: Bench) -> None:
     if not bench.real:
         return
     namespace = NetworkNamespace(bench.directory / "netns" / "one")
@@ -338,7 +338,7 @@ async def test_a_network_namespace_made_beforehand_is_ruled_from_inside(bench: B
     try:
         for system in (True, False):
             await bench.launch(bench.spec(network=namespace, system=system))
-            if system:  # one program alone may not set up links
+            if system:  # a single program may not configure links
                 assert (await bench.run("ip", "link", "set", "lo", "up"))[0] == 0
             status, out, _ = await bench.run("cat", "/proc/sys/net/ipv4/ip_unprivileged_port_start")
             assert (status, out) == (0, b"1024\n" if system else b"0\n")
@@ -349,7 +349,7 @@ async def test_a_network_namespace_made_beforehand_is_ruled_from_inside(bench: B
         await bench.host.namespaces.remove_network(namespace.path)
 
 
-async def test_the_network_namespace_a_run_came_with_can_be_kept(bench: Bench) -> None:
+async def test_the_network_namespace_of_a_run_can_be_kept(bench: Bench) -> None:
     namespace, again = (NetworkNamespace(bench.directory / "netns" / name) for name in ("one", "again"))
     if not bench.runtime.capabilities.shares_kernel:
         with pytest.raises(Unsupported):
@@ -358,7 +358,7 @@ async def test_the_network_namespace_a_run_came_with_can_be_kept(bench: Bench) -
     await bench.host.namespaces.make_network(namespace.path, IDMAP)
     try:
         guest = await bench.launch(bench.spec(network=namespace))
-        await bench.host.namespaces.remove_network(namespace.path)  # those who run in it keep it
+        await bench.host.namespaces.remove_network(namespace.path)  # processes in it keep it
         await guest.keep_network(again)
         assert bench.host.namespaces.has_network(again.path)
         await bench.runtime.remove("one")
@@ -389,7 +389,7 @@ class Interrupt:
 
 
 @pytest.mark.parametrize("how", ["fail", "cancel"])
-async def test_nothing_is_left_whatever_point_fails(bench: Bench, how: str) -> None:
+async def test_nothing_remains_whichever_point_fails(bench: Bench, how: str) -> None:
     at = 0
     while True:
         interrupt = Interrupt(at, how)

@@ -39,12 +39,12 @@ async def test_much_input_and_output(bench: Bench) -> None:
     assert (status, len(out)) == (0, 4 * MIB)
 
 
-async def test_a_command_that_is_not_there(bench: Bench) -> None:
+async def test_a_missing_command(bench: Bench) -> None:
     await bench.launch(bench.spec())
     assert (await bench.run("no-such-command"))[0] == 127
 
 
-async def test_a_terminal_says_why_a_command_could_not_be_run(bench: Bench) -> None:
+async def test_a_terminal_shows_why_a_command_could_not_be_run(bench: Bench) -> None:
     await bench.launch(bench.spec())
     execution = await (await bench.guest()).exec(ExecSpec(("no-such-command",), PATH, terminal=True))
     async with asyncio.timeout(10):
@@ -86,7 +86,7 @@ async def test_close_kills_the_command_even_at_once(bench: Bench) -> None:
 
 async def test_a_terminal_with_its_size(bench: Bench) -> None:
     await bench.launch(bench.spec())
-    # A size may arrive a moment after the program has begun, as it may on any terminal.
+    # The size may be set shortly after the program has started, as on any terminal.
     script = 'while read -r size; do until [ "$(stty size)" = "$size" ]; do sleep 0.02; done; echo "is $size"; done'
     spec = ExecSpec(("sh", "-c", script), PATH, terminal=True, width=100, height=40)
     execution = await (await bench.guest()).exec(spec)

@@ -17,14 +17,14 @@ TALK = ("/bin/sh", "-c", "echo out; echo err >&2; echo more; sleep 99")
 
 
 def says(bench: Bench, *said: tuple[Channel, bytes]) -> None:
-    """What a real program writes by itself."""
+    """Adapts expected output to that of a real program."""
     if isinstance(bench.runtime, FakeRuntime):
         for channel, data in said:
             bench.runtime.show("one", data, channel)
 
 
 async def launched(bench: Bench, spec: RunSpec) -> tuple[Guest, Attachment]:
-    """Attached before its program runs: nothing is missed."""
+    """Attach before the program runs, so that no output is missed."""
     attached: list[Attachment] = []
 
     async def held(guest: Guest) -> None:
@@ -42,7 +42,7 @@ async def launched(bench: Bench, spec: RunSpec) -> tuple[Guest, Attachment]:
 
 
 async def read(attached: Attachment, *wanted: bytes) -> dict[Channel, bytes]:
-    """Until all of it has come."""
+    """Read until all of it has arrived."""
     found = {OUT: b"", ERR: b""}
     async with asyncio.timeout(10):
         while not all(any(part in said for said in found.values()) for part in wanted):
@@ -71,7 +71,7 @@ async def test_the_log_keeps_streams_apart(bench: Bench) -> None:
     assert await bench.runtime.output("one") == () == await bench.runtime.output("never-there")
 
 
-async def test_with_a_terminal_all_is_output(bench: Bench) -> None:
+async def test_with_a_terminal_there_is_one_output(bench: Bench) -> None:
     await bench.launch(bench.spec(command=TALK))
     says(bench, (OUT, b"out\r\n"), (ERR, b"err\r\n"), (OUT, b"more\r\n"))
     await shown(bench, lambda log: len(log.splitlines()) == 3)
@@ -82,14 +82,14 @@ async def test_with_a_terminal_all_is_output(bench: Bench) -> None:
     ]
 
 
-async def test_who_attaches_before_the_program_misses_nothing(bench: Bench) -> None:
+async def test_attaching_before_the_start_misses_nothing(bench: Bench) -> None:
     _, attached = await launched(bench, bench.spec(terminal=False, system=False, command=TALK))
     says(bench, (OUT, b"out\n"), (ERR, b"err\n"), (OUT, b"more\n"))
     assert await read(attached, b"more\n", b"err\n") == {OUT: b"out\nmore\n", ERR: b"err\n"}
     attached.close()
 
 
-async def test_two_hear_the_same_and_the_end(bench: Bench) -> None:
+async def test_two_clients_get_the_same_output_and_eof(bench: Bench) -> None:
     script = "read line; echo out; exit 3"
     spec = bench.spec(terminal=False, stdin=True, system=False, command=("/bin/sh", "-c", script))
     guest, first = await launched(bench, spec)
@@ -109,7 +109,7 @@ async def test_two_hear_the_same_and_the_end(bench: Bench) -> None:
         await guest.attach()
 
 
-async def test_input_is_what_is_written_until_it_is_ended(bench: Bench) -> None:
+async def test_input_ends_with_eof(bench: Bench) -> None:
     spec = bench.spec(
         terminal=False, stdin=True, system=False, command=("/bin/sh", "-c", "cat; echo over >&2; sleep 9")
     )
@@ -126,7 +126,7 @@ async def test_input_is_what_is_written_until_it_is_ended(bench: Bench) -> None:
     attached.close()
 
 
-async def test_without_input_it_reads_nothing(bench: Bench) -> None:
+async def test_without_input_it_reads_eof(bench: Bench) -> None:
     _, attached = await launched(
         bench, bench.spec(terminal=False, system=False, command=("/bin/sh", "-c", "cat; echo over; sleep 9"))
     )
@@ -138,7 +138,7 @@ async def test_without_input_it_reads_nothing(bench: Bench) -> None:
 
 @pytest.mark.parametrize("user", ["0", "1000:1000"])
 async def test_its_streams_can_be_opened_by_name(bench: Bench, user: str) -> None:
-    """Images link their log files to ``/dev/stdout``, and their programs give up root."""
+    """Images link their log files to ``/dev/stdout``, and their programs do not run as root."""
     script = "echo out > /dev/stdout; echo err > /proc/self/fd/2; sleep 99"
     spec = bench.spec(terminal=False, system=False, user=user, command=("/bin/sh", "-c", script))
     _, attached = await launched(bench, spec)

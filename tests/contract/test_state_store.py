@@ -21,7 +21,7 @@ from isola.testing.store import FakeStore
 
 @dataclass
 class HandClock:
-    """A clock that stands until it is moved; sleeping gives way to others."""
+    """A clock that is advanced by tests; sleeping only yields to other tasks."""
 
     moment: datetime = datetime(2030, 1, 1, tzinfo=UTC)
     numbers: count[int] = field(default_factory=count)
@@ -52,7 +52,7 @@ def clock() -> HandClock:
 
 @pytest.fixture(params=["fake", *registry.names("state")])
 def reopen(request: pytest.FixtureRequest, tmp_path: Path, clock: HandClock) -> Reopen:
-    """Gives another object over the same data, as after a restart."""
+    """Opens another object over the same data, as after a restart."""
     if request.param == "fake":
         fake = FakeStore(clock)
         return lambda: fake
@@ -92,7 +92,7 @@ async def test_compare_and_swap_admits_one_of_two(store: Store) -> None:
     assert entry is not None and entry.value == b"3"
 
 
-async def test_concurrent_swaps_of_one_revision_let_exactly_one_win(store: Store) -> None:
+async def test_of_concurrent_swaps_of_one_revision_exactly_one_succeeds(store: Store) -> None:
     revision = await store.put("/k", b"0")
     results = await asyncio.gather(
         *(store.compare_and_swap("/k", str(n).encode(), revision) for n in range(20)), return_exceptions=True
@@ -136,7 +136,7 @@ async def test_a_commit_is_all_or_nothing(store: Store) -> None:
     assert await store.get("/new") is not None
 
 
-async def test_data_survives_a_restart_and_revisions_go_on(store: Store, reopen: Reopen) -> None:
+async def test_data_survives_a_restart_and_revisions_continue(store: Store, reopen: Reopen) -> None:
     before = await store.put("/k", b"v")
     await store.close()
     again = reopen()
@@ -148,7 +148,7 @@ async def test_data_survives_a_restart_and_revisions_go_on(store: Store, reopen:
     await store.open()
 
 
-async def test_watch_tells_changes_below_its_prefix_in_order(store: Store) -> None:
+async def test_watch_reports_changes_below_its_prefix_in_order(store: Store) -> None:
     seen: list[tuple[str, bytes | None]] = []
 
     async def follow() -> None:
@@ -176,8 +176,8 @@ class Follower:
         async for change in store.watch(prefix, since):
             self.seen.append((change.key, change.value))
 
-    async def heard(self, count: int) -> list[tuple[str, bytes | None]]:
-        """What was told once it is so much."""
+    async def received(self, count: int) -> list[tuple[str, bytes | None]]:
+        """The events, once there are so many."""
         for _ in range(1000):
             if len(self.seen) >= count or self._task.done():
                 break
@@ -195,7 +195,7 @@ class Follower:
 
 @pytest.fixture
 async def other(store: Store, reopen: Reopen) -> AsyncIterator[Store]:
-    """The same data in the hands of another process, as it were: connections of its own."""
+    """The same data with separate connections, as in another process."""
     other = reopen()
     if other is store:
         yield other
@@ -205,20 +205,20 @@ async def other(store: Store, reopen: Reopen) -> AsyncIterator[Store]:
     await other.close()
 
 
-async def test_a_snapshot_is_of_one_revision_after_which_a_watch_leaves_no_gap(store: Store) -> None:
+async def test_a_watch_continues_a_snapshot_without_a_gap(store: Store) -> None:
     await store.put("/w/1", b"a")
     snapshot = await store.snapshot("/w/")
     assert [(entry.key, entry.revision) for entry in snapshot.entries] == [("/w/1", snapshot.revision)]
     await store.put("/w/2", b"b")
     await store.commit(Put("/x/1", b"c"), Delete("/w/1"))
     follower = Follower(store, since=snapshot.revision)
-    assert await follower.heard(2) == [("/w/2", b"b"), ("/w/1", None)]
+    assert await follower.received(2) == [("/w/2", b"b"), ("/w/1", None)]
     await store.put("/w/3", b"d")
-    assert (await follower.heard(3))[2:] == [("/w/3", b"d")]
+    assert (await follower.received(3))[2:] == [("/w/3", b"d")]
     follower.stop()
 
 
-async def test_a_watch_that_begins_amid_writes_tells_each_once(store: Store) -> None:
+async def test_a_watch_started_during_writes_reports_each_once(store: Store) -> None:
     snapshot = await store.snapshot("/w/")
 
     async def write(number: int) -> None:
@@ -231,52 +231,52 @@ async def test_a_watch_that_begins_amid_writes_tells_each_once(store: Store) -> 
         await asyncio.sleep(0.002)
     await writing
     for follower in followers:
-        heard = await follower.heard(200)
-        assert sorted(heard) == [(f"/w/{number:03}", b"%d" % number) for number in range(200)]
+        received = await follower.received(200)
+        assert sorted(received) == [(f"/w/{number:03}", b"%d" % number) for number in range(200)]
         follower.stop()
 
 
-async def test_what_another_process_writes_is_told_in_order_with_ones_own(store: Store, other: Store) -> None:
+async def test_writes_of_another_process_are_reported_in_order_with_own_ones(store: Store, other: Store) -> None:
     follower = Follower(store, since=(await store.snapshot("")).revision)
     await asyncio.sleep(0.05)
     await other.put("/w/1", b"theirs")
     await store.put("/w/2", b"ours")
     await other.commit(Put("/w/3", b"theirs"), Delete("/w/1"))
-    heard = await follower.heard(4)
-    assert heard == [("/w/1", b"theirs"), ("/w/2", b"ours"), ("/w/3", b"theirs"), ("/w/1", None)]
+    received = await follower.received(4)
+    assert received == [("/w/1", b"theirs"), ("/w/2", b"ours"), ("/w/3", b"theirs"), ("/w/1", None)]
     follower.stop()
 
 
-async def test_what_another_process_writes_is_told_while_one_is_idle(store: Store, other: Store) -> None:
+async def test_writes_of_another_process_are_reported_while_idle(store: Store, other: Store) -> None:
     follower = Follower(store, since=(await store.snapshot("")).revision)
     await asyncio.sleep(0.1)
     began = time.monotonic()
     await other.put("/w/1", b"theirs")
-    assert await follower.heard(1) == [("/w/1", b"theirs")]
+    assert await follower.received(1) == [("/w/1", b"theirs")]
     assert time.monotonic() - began < 2
     follower.stop()
 
 
-async def test_a_write_decided_on_what_another_process_has_changed_is_refused(store: Store, other: Store) -> None:
+async def test_a_write_based_on_a_record_changed_by_another_process_is_refused(store: Store, other: Store) -> None:
     revision = await store.put("/k", b"ours")
     await other.put("/k", b"theirs")
     with pytest.raises(PreconditionFailed):
         await store.compare_and_swap("/k", b"decided on ours", revision)
 
 
-async def test_who_was_away_for_too_long_is_told_to_read_again(store: Store) -> None:
+async def test_a_watch_from_a_too_old_revision_must_read_again(store: Store) -> None:
     store.changes_kept = 20
     revision = await store.put("/w/0", b"")
     for number in range(60):
         await store.put("/w/1", b"%d" % number)
     assert await Follower(store, since=revision).refused()
-    assert await Follower(store, since=revision + 1000).refused(), "a revision that has not been is of another store"
+    assert await Follower(store, since=revision + 1000).refused(), "a revision in the future belongs to another store"
     follower = Follower(store, since=(await store.snapshot("")).revision - 1)
-    assert (await follower.heard(1))[-1] == ("/w/1", b"59")
+    assert (await follower.received(1))[-1] == ("/w/1", b"59")
     follower.stop()
 
 
-async def test_a_watcher_that_reads_too_slowly_is_told_to_read_again(store: Store) -> None:
+async def test_a_slow_watcher_must_read_again(store: Store) -> None:
     store.changes_kept = 10
     watch = store.watch("/w/")
     first = asyncio.ensure_future(anext(watch))
@@ -296,13 +296,13 @@ async def test_changes_are_known_after_a_restart(store: Store, reopen: Reopen) -
     again = reopen()
     await again.open()
     follower = Follower(again, since=revision)
-    assert await follower.heard(1) == [("/w/2", b"b")]
+    assert await follower.received(1) == [("/w/2", b"b")]
     follower.stop()
     await again.close()
     await store.open()
 
 
-async def test_a_lease_takes_its_keys_along_when_it_lapses(store: Store, clock: HandClock) -> None:
+async def test_keys_of_an_expired_lease_are_deleted(store: Store, clock: HandClock) -> None:
     lease = await store.lease(10)
     await store.commit(Put("/member/1", b"me", lease=lease.id))
     clock.moment += timedelta(seconds=8)
@@ -316,7 +316,7 @@ async def test_a_lease_takes_its_keys_along_when_it_lapses(store: Store, clock: 
     assert not await store.renew(lease)
 
 
-async def test_a_revoked_lease_is_gone_at_once_and_tells_watchers(store: Store) -> None:
+async def test_a_revoked_lease_is_deleted_at_once_and_reported(store: Store) -> None:
     seen: list[str] = []
 
     async def follow() -> None:
@@ -336,8 +336,8 @@ async def test_a_revoked_lease_is_gone_at_once_and_tells_watchers(store: Store) 
         await store.commit(Put("/m/2", b"x", lease=lease.id))
 
 
-async def test_a_cancelled_writer_knows_what_it_has_written(store: Store) -> None:
-    """A cancellation during a commit arrives after it: the value is there and the writer's next await is cut."""
+async def test_a_cancelled_writer_knows_its_result(store: Store) -> None:
+    """A cancellation during a commit takes effect after it: the value is written, the next await is cancelled."""
     wrote = asyncio.Event()
 
     async def writer() -> None:

@@ -23,7 +23,7 @@ from isola.testing.storage import FakeStorage
 # --- pools -----------------------------------------------------------------------------------------------------
 
 
-async def test_it_says_what_it_is(subject: Subject) -> None:
+async def test_the_driver_has_name_and_capabilities(subject: Subject) -> None:
     probe = await subject.kind.probe(subject.host, subject.directory / "trials")
     assert probe.available
     assert probe.version
@@ -37,7 +37,7 @@ async def test_the_probe_leaves_nothing(subject: Subject) -> None:
     assert await subject.host.mounts.below(subject.directory) == ()
 
 
-async def test_a_pool_begins_empty_and_leaves_nothing(subject: Subject) -> None:
+async def test_a_new_pool_is_empty_and_leaves_nothing(subject: Subject) -> None:
     await subject.do(subject.driver.create_pool)
     assert await subject.picture() == EMPTY
     assert (await subject.driver.space()).total > 0
@@ -45,7 +45,7 @@ async def test_a_pool_begins_empty_and_leaves_nothing(subject: Subject) -> None:
     assert await subject.host.files.names(subject.directory) == ()
 
 
-async def test_a_pool_goes_with_all_that_is_in_it(filled: Subject) -> None:
+async def test_a_pool_is_deleted_with_its_contents(filled: Subject) -> None:
     await filled.mount(await filled.volume())
     await filled.do(filled.driver.delete_pool)
     assert await filled.host.files.names(filled.directory) == ()
@@ -53,7 +53,7 @@ async def test_a_pool_goes_with_all_that_is_in_it(filled: Subject) -> None:
     await filled.do(filled.driver.delete_pool)
 
 
-async def test_a_pool_without_volumes_knows_its_files_from_those_of_others(filled: Subject) -> None:
+async def test_a_pool_distinguishes_its_files_from_foreign_ones(filled: Subject) -> None:
     volume = await filled.volume()
     await filled.mount(volume)
     await filled.unmount(volume)
@@ -116,8 +116,8 @@ async def test_chains_are_those_of_the_image_specification() -> None:
     assert second == "sha256:" + hashlib.sha256(f"{BASE} {TOP}".encode()).hexdigest()
 
 
-async def test_a_layer_hides_what_lies_below(pool: Subject) -> None:
-    """With marks as the unpacker makes them; a hidden directory that comes again is a new one."""
+async def test_a_layer_hides_files_of_lower_ones(pool: Subject) -> None:
+    """With whiteouts of the unpacker; a deleted directory that is created again is a new one."""
 
     async def unpack(layer: str, target: Path) -> None:
         archive = {BASE: _lower(), TOP: _upper()}[layer]
@@ -141,7 +141,7 @@ async def test_a_layer_hides_what_lies_below(pool: Subject) -> None:
     await pool.unmount(volume)
 
 
-async def test_what_nothing_needs_is_deleted_and_nothing_else(filled: Subject) -> None:
+async def test_only_unused_layers_are_deleted(filled: Subject) -> None:
     other = f"sha256:{'c' * 64}"
     await filled.ensure(filled.layer(z="z"), other)
     store = filled.driver.layers
@@ -153,7 +153,7 @@ async def test_what_nothing_needs_is_deleted_and_nothing_else(filled: Subject) -
     assert not set(filled.ids(BASE, TOP)) - set(filled.ids(BASE)) & set(await store.stored())
 
 
-async def test_foreign_things_are_left_alone(filled: Subject) -> None:
+async def test_foreign_files_are_left_alone(filled: Subject) -> None:
     """By the next daemon, and when unused layers are deleted: only objects that a record names are ever removed."""
     foreign = [filled.driver.place / name / "foreign" for name in ("layers", "volumes", "custom")]
     for place in foreign:
@@ -167,12 +167,12 @@ async def test_foreign_things_are_left_alone(filled: Subject) -> None:
         assert await filled.host.files.read(place / "file") == b"precious"
 
 
-async def test_a_layer_that_cannot_be_unpacked_is_not_there(pool: Subject) -> None:
+async def test_a_layer_that_cannot_be_unpacked_does_not_exist(pool: Subject) -> None:
     async def unpack(layer: str, target: Path) -> None:
         await pool.layer(a="half")(layer, target)
-        raise HostFailure("broken off")
+        raise HostFailure("aborted")
 
-    with pytest.raises(HostFailure, match="broken off"):
+    with pytest.raises(HostFailure, match="aborted"):
         await pool.ensure(unpack, BASE)
     assert await pool.picture() == EMPTY
     await pool.ensure(pool.layer(a="whole"), BASE)
@@ -207,7 +207,7 @@ async def _cancelled(op: Operation, work: Awaitable[object], begun: asyncio.Even
         ending.cancel()
 
 
-async def test_a_layer_outlives_the_operation_that_brought_it_and_failed(pool: Subject) -> None:
+async def test_a_layer_outlives_its_failed_operation(pool: Subject) -> None:
     async def work(op: Operation) -> None:
         await pool.driver.layers.ensure(op, [BASE], pool.layer(a="x"))
         raise HostFailure("later")
@@ -267,8 +267,8 @@ async def test_every_step_is_undone(filled: Subject, action: str) -> None:
     assert (await filled.driver.volumes()) == ("v1",)
 
 
-async def test_half_made_things_are_cleaned_by_the_next_daemon(filled: Subject) -> None:
-    """A daemon dies while it unpacks: what it leaves is neither listed nor kept."""
+async def test_incomplete_layers_are_removed_by_the_next_daemon(filled: Subject) -> None:
+    """A daemon dies while it unpacks: its incomplete layer is neither listed nor kept."""
     layer = f"sha256:{'c' * 64}"
     halfway: asyncio.Future[Path] = asyncio.get_running_loop().create_future()
 
@@ -289,7 +289,7 @@ async def test_half_made_things_are_cleaned_by_the_next_daemon(filled: Subject) 
     assert sorted(await successor.layers.stored()) == list(filled.ids(BASE, TOP))
 
 
-async def test_cleaning_leaves_what_is_whole(filled: Subject) -> None:
+async def test_cleaning_keeps_complete_layers(filled: Subject) -> None:
     volume = await filled.volume()
     root = await filled.mount(volume)
     await filled.again().clean()

@@ -37,7 +37,7 @@ async def carry(source: Subject, volume: Volume, target: Subject, new: Volume, s
     await target.do(work)
 
 
-async def test_a_root_and_its_snapshots_come_to_another_pool(filled: Subject, other: Subject) -> None:
+async def test_a_root_and_its_snapshots_are_copied_to_another_pool(filled: Subject, other: Subject) -> None:
     volume = await filled.volume()
     root = await filled.mount(volume)
     await filled.write(root, "/file", "then")
@@ -116,7 +116,7 @@ async def test_a_root_is_refreshed_from_another_pool(filled: Subject, other: Sub
     assert await other.host.files.names(other.driver.place / "partial") == ()
 
 
-async def test_what_fails_on_the_way_leaves_nothing(filled: Subject, other: Subject) -> None:
+async def test_a_failed_copy_leaves_nothing(filled: Subject, other: Subject) -> None:
     volume, new = await filled.volume(), Volume("v9", "p", idmap=THEIRS)
     before = await other.picture()
 
@@ -135,7 +135,7 @@ async def test_what_fails_on_the_way_leaves_nothing(filled: Subject, other: Subj
 
 
 @pytest.mark.parametrize("subject", LINUX, indirect=True)
-async def test_all_that_a_file_system_knows_is_kept(filled: Subject, other: Subject, tmp_path: Path) -> None:
+async def test_all_attributes_of_files_are_kept(filled: Subject, other: Subject, tmp_path: Path) -> None:
     volume, new = Volume("v1", "p", idmap=IDS), Volume("v9", "p", idmap=THEIRS)
     ids = filled.driver.ids_of(volume)
     _furnish(tmp_path, ids.base if ids else 0)

@@ -42,7 +42,7 @@ async def test_volumes_share_layers_and_nothing_else(filled: Subject) -> None:
         assert (await raw.stat("/a")).uid == IDS.base + IDS.size
 
 
-async def test_what_is_written_stays(filled: Subject) -> None:
+async def test_writes_persist(filled: Subject) -> None:
     volume = await filled.volume()
     await filled.write(await filled.mount(volume), "/a", "changed")
     await filled.unmount(volume)
@@ -92,20 +92,20 @@ async def test_volumes_are_listed_and_deleted_even_while_mounted(filled: Subject
     assert await filled.picture() == ((), (), filled.ids(BASE, TOP), (), ())
 
 
-async def test_what_is_not_there_cannot_be_mounted(filled: Subject) -> None:
+async def test_missing_volumes_cannot_be_mounted(filled: Subject) -> None:
     with pytest.raises(NotFound):
         await filled.mount(Volume("nothing", "p", layers=(BASE,), idmap=IDS))
     await filled.unmount(Volume("nothing", "p"))
     assert await filled.picture() == ((), (), filled.ids(BASE, TOP), (), ())
 
 
-async def test_use_grows_with_what_is_written_only(filled: Subject) -> None:
+async def test_usage_grows_only_with_writes(filled: Subject) -> None:
     volume = await filled.volume()
     before = await filled.driver.usage(volume)
     root = await filled.mount(volume)
     await filled.write(root, "/x", "x" * (1 << 20))
     await filled.unmount(volume)
-    await filled.host.files.sync(filled.driver.place)  # what is only in memory may not be counted yet
+    await filled.host.files.sync(filled.driver.place)  # data that is not on disk may not be counted yet
     assert await filled.driver.usage(volume) - before >= 1 << 20
     if filled.driver.capabilities.shared_layers:
         assert before <= 64 << 10
@@ -128,7 +128,7 @@ async def test_a_custom_volume_is_shown_to_each_holder_with_ids_of_its_own(pool:
         assert (await raw.stat("/file")).uid == theirs.base
 
 
-async def test_the_first_detach_takes_nothing_from_the_second(pool: Subject) -> None:
+async def test_the_first_detach_does_not_affect_the_second_holder(pool: Subject) -> None:
     volume = replace(await pool.custom(), idmap=IDS)
     one, two = await pool.mount(volume, "one"), await pool.mount(volume, "two")
     await pool.write(one, "/file", "x")
@@ -136,7 +136,7 @@ async def test_the_first_detach_takes_nothing_from_the_second(pool: Subject) -> 
     await pool.unmount(volume, "one")
     assert await pool.read(two, "/file") == "x"
     assert not await pool.driver.is_mounted(volume, "one")
-    pool.driver = pool.again()  # the next daemon knows as much
+    pool.driver = pool.again()  # also for the next daemon
     assert await pool.driver.is_mounted(volume, "two")
     await pool.unmount(volume, "two")
     assert await pool.mounted() == ()
@@ -152,7 +152,7 @@ async def test_two_holders_of_one_root(filled: Subject) -> None:
     assert await filled.mounted() == ()
 
 
-async def test_custom_volumes_and_roots_are_told_apart(filled: Subject) -> None:
+async def test_custom_volumes_and_roots_are_distinguished(filled: Subject) -> None:
     await filled.volume("v1")
     volume = await filled.custom("c1")
     assert (await filled.driver.volumes(), await filled.driver.volumes("custom")) == (("v1",), ("c1",))
@@ -163,7 +163,7 @@ async def test_custom_volumes_and_roots_are_told_apart(filled: Subject) -> None:
     assert await filled.mounted() == ()
 
 
-async def test_a_size_is_kept_or_refused_with_the_reason(pool: Subject) -> None:
+async def test_a_size_is_enforced_or_refused_with_a_reason(pool: Subject) -> None:
     reason = await pool.driver.why_not(Feature.QUOTA)
     if reason:
         with pytest.raises(Unsupported) as caught:
@@ -177,7 +177,7 @@ async def test_a_size_is_kept_or_refused_with_the_reason(pool: Subject) -> None:
 
 
 @pytest.mark.parametrize("feature", [Feature.SEND, Feature.RECEIVE])
-async def test_what_is_not_offered_says_why(pool: Subject, feature: Feature) -> None:
+async def test_missing_features_have_a_reason(pool: Subject, feature: Feature) -> None:
     assert await pool.driver.why_not(feature)
     with pytest.raises(Unsupported):
         await pool.driver.require(feature)
@@ -186,7 +186,7 @@ async def test_what_is_not_offered_says_why(pool: Subject, feature: Feature) -> 
 # --- snapshots and copies --------------------------------------------------------------------------------------
 
 
-async def test_a_snapshot_keeps_what_was(filled: Subject) -> None:
+async def test_a_snapshot_keeps_the_content(filled: Subject) -> None:
     for volume in (await filled.volume(), replace(await filled.custom(), idmap=IDS)):
         root = await filled.mount(volume, "one")
         await filled.write(root, "/file", "then")
@@ -208,7 +208,7 @@ async def test_a_snapshot_keeps_what_was(filled: Subject) -> None:
         assert await filled.driver.snapshots(volume) == ("s1",)
 
 
-async def test_a_restore_does_not_wait_for_the_removal_of_what_was(filled: Subject) -> None:
+async def test_a_restore_does_not_wait_for_the_removal_of_the_old_content(filled: Subject) -> None:
     volume = await filled.volume()
     await filled.do(lambda op: filled.driver.create_snapshot(op, volume, "s1"))
     removing, go_on = asyncio.Event(), asyncio.Event()
@@ -225,7 +225,7 @@ async def test_a_restore_does_not_wait_for_the_removal_of_what_was(filled: Subje
     trees.destroy = slowly  # type: ignore[assignment, method-assign]
     await filled.do(lambda op: filled.driver.restore_snapshot(op, volume, "s1"))
     await removing.wait()
-    # Restored again meanwhile, and found by the next daemon if this one ends.
+    # Another restore meanwhile; the next daemon completes the removal.
     await filled.do(lambda op: filled.driver.restore_snapshot(op, volume, "s1"))
     partial = filled.driver.place / "partial"
     assert len(await filled.host.files.names(partial)) == 2
@@ -289,7 +289,7 @@ async def test_a_deletion_does_not_wait_for_the_removal_of_files(filled: Subject
         await filled.do(lambda op, each=each: filled.driver.delete_volume(op, each))  # type: ignore[misc]
     assert (await filled.driver.volumes(), await filled.driver.volumes("custom")) == ((), ())
     assert len(await filled.host.files.names(filled.driver.place / "partial")) == 3
-    # A name is free at once, and the pool goes only with everything in it.
+    # The name is free at once; deleting the pool waits for the removal.
     trees.destroy = destroy  # type: ignore[method-assign]
     await filled.volume()
     removal = asyncio.ensure_future(filled.do(filled.driver.delete_pool))
@@ -300,7 +300,7 @@ async def test_a_deletion_does_not_wait_for_the_removal_of_files(filled: Subject
     assert await filled.host.files.names(filled.directory) == ()
 
 
-async def test_what_others_put_among_incomplete_trees_stays(filled: Subject) -> None:
+async def test_foreign_files_among_incomplete_trees_stay(filled: Subject) -> None:
     partial = filled.driver.place / "partial"
     for name in ("theirs", "v7.new", "c2.0123.deleted", "0123456789abcdef"):
         await filled.host.files.make_directory(partial / name / "data")
@@ -320,7 +320,7 @@ async def test_a_mounted_volume_is_not_restored(filled: Subject) -> None:
         await filled.do(lambda op: filled.driver.restore_snapshot(op, volume, "s1"))
 
 
-async def test_snapshots_go_one_by_one_or_with_their_volume(filled: Subject) -> None:
+async def test_snapshots_are_deleted_singly_or_with_their_volume(filled: Subject) -> None:
     volume = await filled.custom()
     for id in ("s1", "s2"):
         await filled.do(lambda op, id=id: filled.driver.create_snapshot(op, volume, id))  # type: ignore[misc]
@@ -358,7 +358,7 @@ async def test_a_copy_is_independent_and_has_ids_of_its_own(filled: Subject) -> 
         await filled.unmount(copy)
 
 
-async def test_content_comes_from_another_pool(pool: Subject) -> None:
+async def test_content_is_copied_from_another_pool(pool: Subject) -> None:
     volume = await pool.custom()
     await pool.write(await pool.mount(replace(volume, idmap=IDS), "one"), "/file", "x")
     other = Volume("c2", "p", kind="custom")
@@ -404,19 +404,19 @@ async def test_a_visit_mounts_for_as_long_as_it_lasts(filled: Subject) -> None:
     assert await filled.mounted() == ()
 
 
-async def test_a_visit_leaves_what_is_in_use_mounted(filled: Subject) -> None:
+async def test_a_visit_keeps_used_volumes_mounted(filled: Subject) -> None:
     volume = await filled.volume()
     root = await filled.mount(volume)
     async with filled.driver.visit(volume):
         pass
     assert await filled.read(root, "/a") == "base"
-    filled.driver = filled.again()  # the next daemon knows no users, but finds it mounted
+    filled.driver = filled.again()  # the next daemon has no list of users, but finds it mounted
     async with filled.driver.visit(volume):
         pass
     assert await filled.read(root, "/a") == "base"
 
 
-async def test_stopping_during_a_visit_does_not_take_it_away(filled: Subject) -> None:
+async def test_stopping_during_a_visit_does_not_unmount_it(filled: Subject) -> None:
     volume = await filled.volume()
     await filled.mount(volume)
     async with filled.driver.visit(volume) as root:

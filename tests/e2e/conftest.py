@@ -40,7 +40,7 @@ def isola(daemon: Daemon) -> Cli:
 
 @pytest.fixture
 def instance(daemon: Daemon) -> Iterator[str]:
-    """A running tiny instance of the test's own."""
+    """A running tiny instance for one test."""
     name = f"t{time.monotonic_ns() % 10**9}"
     daemon.launch(name)
     yield name

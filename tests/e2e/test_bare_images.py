@@ -27,7 +27,7 @@ def test_a_bare_root_file_system_is_imported_by_command_and_runs(isola: Cli, tmp
         isola("image", "delete", "bare")
 
 
-def test_a_container_export_is_taken_by_the_api(daemon: Daemon) -> None:
+def test_a_container_export_is_imported_by_the_api(daemon: Daemon) -> None:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         for name in (".dockerenv", "bin/busybox", "dev/console", "etc/hostname", "proc", "sys"):

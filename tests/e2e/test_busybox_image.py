@@ -14,7 +14,7 @@ from waiting import until
 
 @pytest.fixture
 def launched(isola: Cli) -> Iterator[float]:
-    """An instance ``bb1``, made of an image that was not there before; how long that took."""
+    """An instance ``bb1`` of an image that did not exist before, and the seconds that the launch took."""
     begun = time.monotonic()
     isola("launch", "busybox", "bb1")
     yield time.monotonic() - begun
@@ -22,7 +22,7 @@ def launched(isola: Cli) -> Iterator[float]:
     isola("image", "delete", "busybox", check=False)
 
 
-def test_it_is_there_at_once_and_finds_its_address(isola: Cli, launched: float) -> None:
+def test_it_is_launched_quickly_and_gets_its_address(isola: Cli, launched: float) -> None:
     assert launched < 10  # a second on an idle machine
     assert isola("exec", "bb1", "--", "hostname").stdout == "bb1\n"
     until(lambda: "inet " in isola("exec", "bb1", "--", "ip", "-4", "addr", "show", "eth0").stdout, 20)
@@ -31,7 +31,7 @@ def test_it_is_there_at_once_and_finds_its_address(isola: Cli, launched: float) 
     isola("stop", "bb1", "--timeout", "10")
 
 
-def test_it_is_exported_in_two_files_and_taken_back(isola: Cli, launched: float, tmp_path: Path) -> None:
+def test_it_is_exported_to_two_files_and_imported_again(isola: Cli, launched: float, tmp_path: Path) -> None:
     fingerprint = json.loads(isola("image", "info", "busybox", "--format", "json").stdout)["fingerprint"]
     isola("image", "export", "busybox", f"{tmp_path}/bb")
     metadata, root = sorted(tmp_path.iterdir(), key=lambda path: ".meta-" not in path.name)

@@ -37,7 +37,7 @@ def size(daemon: Daemon, name: str, place: str) -> int:
 
 
 def most_processes(daemon: Daemon) -> str:
-    """Of the only instance of the daemon that has a group."""
+    """``pids.max`` of the daemon's only instance."""
     [file] = [
         Path(path) / "pids.max"
         for path in daemon.cgroups()
@@ -47,7 +47,7 @@ def most_processes(daemon: Daemon) -> str:
     return file.read_text().strip()
 
 
-def test_nothing_is_without_a_ceiling(daemon: Daemon, plain: str) -> None:
+def test_all_resources_are_limited(daemon: Daemon, plain: str) -> None:
     host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for place in ("/run", "/dev/shm"):
         assert abs(size(daemon, plain, place) - host // 10) < MIB
@@ -58,14 +58,14 @@ def test_nothing_is_without_a_ceiling(daemon: Daemon, plain: str) -> None:
     assert (inside or most_processes(daemon)) == "8192"
 
 
-def test_pseudo_terminals_come_to_an_end(daemon: Daemon, plain: str) -> None:
+def test_pseudo_terminals_are_limited(daemon: Daemon, plain: str) -> None:
     daemon.run("PATCH", f"/1.0/instances/{plain}", {"config": {"limits.terminals": "8"}})
     daemon.change(plain, "restart", force=True)
     opened = "for n in $(seq 12); do (exec 3<>/dev/ptmx && echo open && sleep 1) 2>/dev/null & done; wait"
     assert 0 < len(daemon.exec(plain, "sh", "-c", opened)[1].split()) < 8, "one is the console"
 
 
-def test_one_key_each_gives_more(daemon: Daemon, plain: str) -> None:
+def test_one_key_each_raises_a_limit(daemon: Daemon, plain: str) -> None:
     wanted = {"limits.tmpfs": "50MiB", "limits.terminals": "1000", "limits.processes": "20000"}
     daemon.run("PATCH", f"/1.0/instances/{plain}", {"config": wanted})
     daemon.change(plain, "restart", force=True)

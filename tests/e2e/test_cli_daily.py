@@ -1,4 +1,4 @@
-"""The command line as typed against the real daemon: what a day with it needs."""
+"""The command line as typed against the real daemon: everyday use."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_exec_streams_status_user_and_environment(isola: Cli, instance: str) -> 
 
 def test_exec_on_a_terminal_follows_its_size(terminal: Callable[..., Terminal], instance: str) -> None:
     user = terminal("exec", instance, "--", "sh", columns=101, lines=31)
-    # A new size takes a moment to arrive inside.
+    # A new size needs a moment to take effect inside.
     user.type('until [ "$(stty size)" = "31 101" ]; do sleep 0.1; done; echo first $((40+2))\r')
     user.expect("first 42")
     user.resize(120, 44)
@@ -139,7 +139,7 @@ def test_exec_on_a_terminal_follows_its_size(terminal: Callable[..., Terminal], 
 
 
 def begun(isola: Cli, instance: str, script: str) -> subprocess.Popen[bytes]:
-    """A shell inside whose script has said that it is ready."""
+    """A shell inside whose script has reported that it is ready."""
     process = subprocess.Popen(
         [*isola.argv, "exec", instance, "--", "sh", "-c", script],
         stdin=subprocess.DEVNULL,
@@ -258,7 +258,7 @@ def test_networks_profiles_and_pools(isola: Cli) -> None:
     assert "total" in yaml.safe_load(isola("storage", "info", "default").stdout)
 
 
-def test_images_go_out_and_come_in(isola: Cli, tmp_path: Path) -> None:
+def test_images_are_exported_and_imported_by_command(isola: Cli, tmp_path: Path) -> None:
     isola("image", "export", "tiny", str(tmp_path) + "/")
     files = sorted(str(path) for path in tmp_path.iterdir())
     assert files
@@ -275,7 +275,7 @@ def test_images_go_out_and_come_in(isola: Cli, tmp_path: Path) -> None:
     assert "other" not in isola("image", "aliases", "-f", "csv").stdout
 
 
-def test_ctrl_c_goes_to_the_command(isola: Cli, instance: str) -> None:
+def test_ctrl_c_reaches_the_command(isola: Cli, instance: str) -> None:
     process = begun(isola, instance, "echo ready; exec sleep 60")
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 130
@@ -283,8 +283,8 @@ def test_ctrl_c_goes_to_the_command(isola: Cli, instance: str) -> None:
     process.stdout.close()
 
 
-def test_ctrl_c_cancels_an_operation_and_leaves_the_instance_as_it_was(isola: Cli, instance: str) -> None:
-    """Its first process is stopped from outside, so that a clean stop takes for ever."""
+def test_ctrl_c_cancels_an_operation_and_leaves_the_instance_unchanged(isola: Cli, instance: str) -> None:
+    """Its first process is stopped (SIGSTOP) from outside, so that a clean stop never ends."""
     pid = isola.daemon.pid(instance)
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -337,7 +337,7 @@ def test_doctor_version_and_queries(isola: Cli) -> None:
     assert listed and {operation["status"] for operation in listed} <= {"Success", "Failure", "Cancelled", "Running"}
 
 
-def test_wrong_words_are_explained(isola: Cli) -> None:
+def test_invalid_arguments_are_explained(isola: Cli) -> None:
     for arguments in (
         ["info", "absent"],
         ["launch", "no/such/image", "x1"],
@@ -371,7 +371,7 @@ def test_a_command_with_closed_input_gets_an_empty_one(isola: Cli, instance: str
     assert (done.returncode, done.stdout) == (0, "0\n")
 
 
-def test_output_of_a_command_that_cannot_be_written_ends_it_with_the_reason(isola: Cli, instance: str) -> None:
+def test_unwritable_output_of_a_command_ends_it_with_the_reason(isola: Cli, instance: str) -> None:
     line = f"exec {' '.join(isola.argv)} exec {instance} -- sh -c 'echo $$; exec sleep 1000' >/dev/full"
     done = subprocess.run(["sh", "-c", line], env=isola.env, capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stderr) == (1, "Error: Standard output: No space left on device\n")

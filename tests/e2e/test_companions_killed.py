@@ -13,7 +13,7 @@ MEMINFO = "/proc/meminfo"
 
 
 def lxcfs(daemon: Daemon) -> int:
-    """The number of the daemon's lxcfs, 0 where none runs."""
+    """PID of the daemon's lxcfs; 0 if none runs."""
     processes = daemon.host_processes().items()
     return next((int(pid) for pid, line in processes if "lxcfs -f" in line), 0)
 

@@ -19,7 +19,7 @@ from isola.testing.images import tiny_image
 
 @pytest.fixture
 def small_disk() -> Iterator[Path]:
-    """A file system of 24 MiB, where the root of an instance may pass."""
+    """A file system of 24 MiB that root of an instance may search."""
     place = Path(tempfile.mkdtemp(prefix="isola-small-"))
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m,mode=711", "isola-test", place], check=True)
     yield place
@@ -51,7 +51,7 @@ def test_an_upload_to_a_full_disk_is_refused_with_the_reason(daemon_on_it: Daemo
 
 
 @pytest.mark.parametrize("mask", [0o077, 0o000])
-def test_who_may_do_what_does_not_depend_on_who_started_it(tmp_path: Path, mask: int) -> None:
+def test_permissions_do_not_depend_on_the_umask(tmp_path: Path, mask: int) -> None:
     daemon = Daemon()
     daemon.log = tmp_path / "log"
     shutil.rmtree(daemon.directory)
@@ -69,8 +69,8 @@ def test_who_may_do_what_does_not_depend_on_who_started_it(tmp_path: Path, mask:
         daemon.close()
 
 
-def test_a_directory_that_others_could_read_or_write_is_closed_to_them() -> None:
-    """Who may open it could lock it, so that no daemon starts; who may write in it could put another socket there."""
+def test_permissions_of_an_open_directory_are_restricted() -> None:
+    """Users who can open it could lock it, which blocks the daemon; with write access they could replace the socket."""
     daemon = Daemon()
     daemon.directory.chmod(0o777)
     try:

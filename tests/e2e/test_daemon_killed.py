@@ -16,12 +16,12 @@ COUNT = 20
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[Daemon]:
-    """A daemon of the test's own, to be killed."""
+    """A separate daemon, to be killed."""
     with tiny_daemon(tmp_path) as daemon:
         yield daemon
 
 
-def test_twenty_instances_run_on_with_the_same_processes(own: Daemon) -> None:
+def test_twenty_instances_keep_their_processes(own: Daemon) -> None:
     names = [f"n{number}" for number in range(COUNT)]
     operations = [
         own.start_operation(
@@ -60,7 +60,7 @@ def test_what_rebooted_meanwhile_runs_again(own: Daemon) -> None:
     assert not settled(own)
 
 
-def test_what_ended_meanwhile_is_noticed_and_what_was_stopped_stays_so(own: Daemon) -> None:
+def test_ended_instances_are_noticed_and_stopped_ones_stay_stopped(own: Daemon) -> None:
     for name in ("stays", "ends", "stopped"):
         own.launch(name)
     own.change("stopped", "stop", force=True)
@@ -76,7 +76,7 @@ def test_what_ended_meanwhile_is_noticed_and_what_was_stopped_stays_so(own: Daem
     assert own.exec("ends", "true")[0] == 0
 
 
-def test_a_changed_profile_costs_nobody_the_network_at_the_next_start(own: Daemon, tmp_path: Path) -> None:
+def test_a_changed_profile_keeps_networks_working_at_the_next_start(own: Daemon, tmp_path: Path) -> None:
     from isola.testing.images import tiny_image
 
     own.import_image(Path(tiny_image(tmp_path, "asking", dhcp=True)), "asking")

@@ -43,7 +43,7 @@ def test_mounts_of_the_instance_propagate_within_it_and_not_to_the_host(debian: 
     run(debian, system, "umount /srv/disk")
 
 
-def test_rare_sockets_and_keys_are_refused_and_the_usual_work(debian: Daemon, system: str) -> None:
+def test_rare_sockets_and_keyrings_are_refused_and_common_ones_work(debian: Daemon, system: str) -> None:
     numbers = {"x86_64": (41, 250), "aarch64": (198, 219)}
     socket, keyctl = numbers[os.uname().machine]
     call = "my @a = map { $_ + 0 } @ARGV; my $r = syscall($a[0], $a[1], $a[2], $a[3]); print $r < 0 ? $!+0 : 0"
@@ -60,7 +60,7 @@ def test_rare_sockets_and_keys_are_refused_and_the_usual_work(debian: Daemon, sy
 def test_logind_answers_once_its_pam_module_is_installed(debian: Daemon, system: str) -> None:
     ask = "busctl call org.freedesktop.login1 /org/freedesktop/login1 org.freedesktop.login1.Manager ListSessions"
     assert debian.exec(system, "sh", "-c", ask)[0] != 0
-    # As dpkg does when it unpacks libpam-systemd; there is no mirror here.
+    # Like dpkg when it unpacks libpam-systemd; no mirror is available here.
     run(debian, system, "touch $(echo /usr/lib/*/security)/pam_systemd.so && dpkg --triggers-only -a")
     assert run(debian, system, ask).startswith("a(susso)")
     assert run(debian, system, "systemctl is-active systemd-logind") == "active"

@@ -30,7 +30,7 @@ def test_systemd_is_running(debian: Daemon, pair: tuple[str, str]) -> None:
         assert (status, text.strip()) == (0, "running"), debian.exec(name, "systemctl", "--failed")[1]
 
 
-def test_root_inside_is_nobody_outside(debian: Daemon, pair: tuple[str, str]) -> None:
+def test_root_inside_is_unprivileged_outside(debian: Daemon, pair: tuple[str, str]) -> None:
     assert debian.exec(pair[0], "id", "-u")[1].strip() == "0"
     pids = [debian.pid(name) for name in pair]
     uids = [int(Path(f"/proc/{pid}/status").read_text().split("Uid:")[1].split()[0]) for pid in pids]
@@ -48,7 +48,7 @@ def test_two_instances_reach_each_other_by_name(debian: Daemon, pair: tuple[str,
         until(lambda here=here, there=there: debian.exec(here, "ping", "-6", "-c1", "-W2", there)[0] == 0)  # type: ignore[misc]
 
 
-def test_the_outside_world_is_reached_through_nat(debian: Daemon, pair: tuple[str, str]) -> None:
+def test_other_networks_are_reached_through_nat(debian: Daemon, pair: tuple[str, str]) -> None:
     outside = f"{debian.netns}-out"
     subprocess.run(["ip", "netns", "add", outside], check=True)
     server = None
@@ -77,7 +77,7 @@ def test_the_outside_world_is_reached_through_nat(debian: Daemon, pair: tuple[st
         subprocess.run(["ip", "netns", "del", outside], check=True)
 
 
-def test_of_several_networks_the_first_is_the_way_out(debian: Daemon, pair: tuple[str, str]) -> None:
+def test_of_several_networks_the_first_has_the_default_route(debian: Daemon, pair: tuple[str, str]) -> None:
     debian.run("POST", "/1.0/networks", {"name": "side"})
     debian.run("PATCH", f"/1.0/instances/{pair[0]}", {"devices": {"eth1": {"type": "nic", "network": "side"}}})
     for family, beginning in (("-4", "default via 10."), ("-6", "default via fe80")):
@@ -94,7 +94,7 @@ def test_of_several_networks_the_first_is_the_way_out(debian: Daemon, pair: tupl
     debian.run("DELETE", "/1.0/networks/side")
 
 
-def test_a_reboot_from_inside_comes_back(debian: Daemon, pair: tuple[str, str]) -> None:
+def test_a_reboot_from_inside_restarts(debian: Daemon, pair: tuple[str, str]) -> None:
     before = debian.pid(pair[1])
     debian.exec(pair[1], "systemd-run", "--on-active=0.2", "--timer-property=AccuracySec=10ms", "systemctl", "reboot")
     until(lambda: debian.status(pair[1]) == "Running" and debian.pid(pair[1]) not in (0, before), 30)

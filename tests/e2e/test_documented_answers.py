@@ -1,4 +1,4 @@
-"""Answers of a real daemon, compared with the API description down to the last level."""
+"""Responses of a real daemon, compared with the API description at all levels."""
 
 from __future__ import annotations
 

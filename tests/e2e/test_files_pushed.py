@@ -20,7 +20,7 @@ Cli = Any
 
 @contextlib.contextmanager
 def begun(daemon: Daemon, path: str) -> Iterator[None]:
-    """A push that has sent a part of what it announced, and goes on to hang."""
+    """A push that has sent a part of the announced data, and hangs."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(str(daemon.socket))
         head = f"POST {path} HTTP/1.1\r\nHost: isola\r\nContent-Length: 10000000\r\n"
@@ -35,7 +35,7 @@ def files(instance: str, path: str) -> str:
 
 @pytest.fixture
 def pushed(daemon: Daemon, instance: str) -> str:
-    """An instance with one file in a directory of its own."""
+    """An instance with a directory that contains one file."""
     daemon.request("POST", files(instance, "/push"), headers={"X-LXD-type": "directory"})
     daemon.request("POST", files(instance, "/push/f"), b"whole", headers={"X-LXD-uid": "5", "X-LXD-mode": "0640"})
     return instance
@@ -47,7 +47,7 @@ def shown(daemon: Daemon, instance: str) -> str:
 
 @pytest.mark.parametrize("name", ["f", "new"])
 @pytest.mark.parametrize("killed", [False, True])
-def test_a_push_that_breaks_off_changes_nothing(daemon: Daemon, pushed: str, name: str, killed: bool) -> None:
+def test_an_interrupted_push_changes_nothing(daemon: Daemon, pushed: str, name: str, killed: bool) -> None:
     before = shown(daemon, pushed)
     assert before == "f\nwhole5:0:640\n"
     with begun(daemon, files(pushed, f"/push/{name}")):
@@ -87,8 +87,8 @@ def test_a_tree_with_links_is_pushed_twice(isola: Cli, pushed: str, tmp_path: Pa
         assert isola("file", "show", f"{pushed}/push/site/latest").stdout == content
 
 
-def test_what_the_host_s_root_would_be_told_is_not_pulled(daemon: Daemon, pushed: str) -> None:
-    """/proc/meminfo is served by lxcfs, which answers by the control group of who asks: the daemon's is the host's."""
+def test_files_of_pseudo_file_systems_are_not_pulled(daemon: Daemon, pushed: str) -> None:
+    """lxcfs serves /proc/meminfo by the control group of the reader, which is the host's for the daemon."""
     for path in ("/proc/meminfo", "/proc/self/environ", "/proc/version", "/sys/kernel/mm/transparent_hugepage/enabled"):
         with pytest.raises(ApiError) as told:
             daemon.get(files(pushed, path))
@@ -99,9 +99,9 @@ def test_what_the_host_s_root_would_be_told_is_not_pulled(daemon: Daemon, pushed
     assert daemon.exec(pushed, "cat", "/tmp/f", "/dev/shm/f")[1] == "tmpshm"
 
 
-def test_a_directory_of_many_names_stalls_nobody(daemon: Daemon, pushed: str) -> None:
-    """They are sent piece by piece: who asks for something else meanwhile does not wait, and memory does not grow."""
-    # In memory, where so many are made quickly.
+def test_a_directory_of_many_names_delays_nothing(daemon: Daemon, pushed: str) -> None:
+    """Names are sent in blocks: other requests are not delayed, and memory does not grow."""
+    # On a tmpfs, where many files are created quickly.
     memory = {"type": "disk", "source": "tmpfs:", "path": "/many", "size": "256MiB"}
     daemon.run("PATCH", f"/1.0/instances/{pushed}", {"devices": {"many": memory}})
     make = f"i=100000; while [ $i -lt 300000 ]; do : >{'0' * 94}$i; i=$((i + 1)); done"
@@ -133,6 +133,6 @@ def main_process(daemon: Daemon) -> int:
 
 
 def most_memory(daemon: Daemon) -> int:
-    """The most that the daemon ever used, in KiB."""
+    """Peak memory of the daemon, in KiB."""
     text = Path(f"/proc/{main_process(daemon)}/status").read_text()
     return int(text.partition("VmHWM:")[2].split()[0])

@@ -19,7 +19,7 @@ from daemon import Daemon
 from waiting import until
 
 CLIENTS = ["lxc", "incus"] if shutil.which("incus") else ["lxc"]
-"""Debian 12 has no package of incus: it is driven where it is."""
+"""Debian 12 has no package of incus: it is tested if installed."""
 _BRIDGE = """
 import os, socket, sys, threading
 connection = socket.socket(socket.AF_UNIX)
@@ -41,7 +41,7 @@ threading.Thread(target=send, daemon=True).start()
 while data := connection.recv(65536):
     os.write(1, data)
 """
-"""Connects its standard input and output to an instance's files: what OpenSSH's sftp takes for a server program."""
+"""Connects standard input and output to an instance's SFTP: a server program for OpenSSH's sftp."""
 
 
 @pytest.fixture(params=CLIENTS)
@@ -51,7 +51,7 @@ def client(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
-    """A tree with what a tree may hold."""
+    """A tree with all kinds of entries."""
     top = tmp_path / "site"
     (top / "deep" / "deeper").mkdir(parents=True)
     (top / "index").write_text("hello")
@@ -63,7 +63,7 @@ def site(tmp_path: Path) -> Path:
 
 
 def tree(top: Path) -> dict[str, object]:
-    """Every path below, with what it holds."""
+    """Every path below, with its content."""
     return {
         str(path.relative_to(top)): os.readlink(path) if path.is_symlink() else path.is_file() and path.read_bytes()
         for path in sorted(top.rglob("*"))
@@ -77,7 +77,7 @@ def any_state(request: pytest.FixtureRequest, daemon: Daemon, instance: str) -> 
     return instance
 
 
-def test_trees_go_in_and_come_back(client: Any, any_state: str, site: Path, tmp_path: Path) -> None:
+def test_trees_are_pushed_and_pulled(client: Any, any_state: str, site: Path, tmp_path: Path) -> None:
     client("file", "push", "-r", str(site), f"{any_state}/srv", "-p")
     (tmp_path / "back").mkdir()
     client("file", "pull", "-r", f"{any_state}/srv/site", str(tmp_path / "back"))
@@ -105,7 +105,7 @@ def test_a_file_is_edited(client: Any, daemon: Daemon, instance: str, tmp_path: 
     assert daemon.exec(instance, "stat", "-c", "%u:%g:%a", "/etc/edited")[1] == "3:4:600\n"
 
 
-def test_no_link_inside_leads_outside(client: Any, daemon: Daemon, instance: str, tmp_path: Path) -> None:
+def test_symlinks_inside_do_not_lead_outside(client: Any, daemon: Daemon, instance: str, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("outside")
     daemon.exec(instance, "ln", "-s", f"../../../../../..{tmp_path}", "/etc/out")
     client("file", "pull", f"{instance}/etc/out/secret", str(tmp_path / "got"), status=1)
@@ -142,7 +142,7 @@ def test_mounted_over_ssh_on_a_port_of_this_machine(client: Any, instance: str, 
 
 
 def sftp(daemon: Daemon, instance: str, tmp_path: Path, *commands: str, status: int = 0) -> str:
-    """OpenSSH's client on our connection, without SSH."""
+    """OpenSSH's client on a connection without SSH."""
     bridge, program = tmp_path / "bridge.py", tmp_path / "server"
     bridge.write_text(_BRIDGE)
     program.write_text(f"#!/bin/sh\nexec {sys.executable} {bridge} {daemon.socket} {instance}\n")
@@ -171,9 +171,7 @@ def test_every_request_of_openssh(daemon: Daemon, any_state: str, site: Path, tm
     sftp(daemon, any_state, tmp_path, "get /s/none", status=1)
 
 
-def test_a_mount_does_not_keep_an_instance_from_starting_and_stopping(
-    client: Any, daemon: Daemon, instance: str
-) -> None:
+def test_a_mount_does_not_prevent_start_and_stop(client: Any, daemon: Daemon, instance: str) -> None:
     with listening(client, instance):
         for action in ("stop", "start", "restart"):
             daemon.run("PUT", f"/1.0/instances/{instance}/state", {"action": action, "force": True})
@@ -202,7 +200,7 @@ def mounted(isola: Cli, source: str, target: Path) -> Iterator[subprocess.Popen[
     assert not os.path.ismount(target)
 
 
-def test_a_directory_is_mounted_here(isola: Cli, daemon: Daemon, instance: str, site: Path, tmp_path: Path) -> None:
+def test_a_directory_is_mounted_locally(isola: Cli, daemon: Daemon, instance: str, site: Path, tmp_path: Path) -> None:
     daemon.exec(instance, "mkdir", "/srv")
     here = tmp_path / "here"
     with mounted(isola, f"{instance}/srv", here) as process:

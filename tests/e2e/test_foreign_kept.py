@@ -16,7 +16,7 @@ POOLS = {"btrfs": ("size=512MiB",), "dir": (), "overlay": ()}
 
 @pytest.fixture(params=POOLS)
 def pool(request: pytest.FixtureRequest, isola: Cli) -> Iterator[Path]:
-    """The directory of a pool of each driver, which a running and a stopped instance and a volume are in."""
+    """The directory of a pool of each driver, with a running and a stopped instance and a volume."""
     isola("storage", "create", "shared", request.param, *POOLS[request.param])
     isola("launch", "tiny", "fk-runs", "--storage", "shared")
     isola("create", "tiny", "fk-rests", "--storage", "shared")
@@ -29,7 +29,7 @@ def pool(request: pytest.FixtureRequest, isola: Cli) -> Iterator[Path]:
 
 
 def put(pool: Path) -> dict[Path, str]:
-    """Directories, files and subvolumes under names of their own and under such as the daemon gives."""
+    """Directories, files and subvolumes with arbitrary names, and with names in the daemon's format."""
     contents = {}
     for place in PLACES:
         for name in ("theirs", "0123456789abcdef", f"vol-{'0123456789abcdef' * 2}"):
@@ -53,7 +53,7 @@ def take_away(pool: Path) -> None:
                 subprocess.run(["rm", "-rf", found], check=True)
 
 
-def test_it_survives_restarts_and_is_listed(isola: Cli, pool: Path) -> None:
+def test_foreign_files_survive_restarts_and_are_listed(isola: Cli, pool: Path) -> None:
     contents = put(pool)
     try:
         before = json.loads(isola("admin", "unknown", "-f", "json").stdout)

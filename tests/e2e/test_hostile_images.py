@@ -18,7 +18,7 @@ WITNESS = Path("/var/tmp/isola-hostile-witness")
 
 
 def image(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
-    """A unified tarball with a root that could be launched, and these members."""
+    """A unified tarball with a valid root and these members."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         for info, data in (plain("metadata.yaml", METADATA), directory("rootfs"), directory("rootfs/dev"), *members):
@@ -53,7 +53,7 @@ def upload(daemon: Daemon, data: bytes) -> str:
 
 
 def launch_and_look(daemon: Daemon, fingerprint: str) -> dict[str, int]:
-    """Make an instance of it, and say which modes the files in its root have on the host."""
+    """Create an instance of it; returns the modes of the files in its root on the host."""
     source = {"type": "image", "fingerprint": fingerprint}
     daemon.run("POST", "/1.0/instances", {"name": "evil", "source": source})
     layers = daemon.directory / "pools" / "default" / "layers"
@@ -76,7 +76,9 @@ def launch_and_look(daemon: Daemon, fingerprint: str) -> dict[str, int]:
     ],
     ids=["dotdot", "mixed", "absolute-link", "relative-link", "hard-link", "hard-link-dotdot", "absolute"],
 )
-def test_ways_out_are_refused_or_contained(daemon: Daemon, members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+def test_attempts_to_escape_are_refused_or_contained(
+    daemon: Daemon, members: list[tuple[tarfile.TarInfo, bytes]]
+) -> None:
     shadow = Path("/etc/shadow").stat()
     try:
         fingerprint = upload(daemon, image(*members))
@@ -136,7 +138,7 @@ def test_a_bomb_is_refused_and_leaves_nothing(daemon: Daemon) -> None:
     [b"", b"not an archive", b"\x1f\x8b\x08" + os.urandom(2000), image()[:200], image(plain("rootfs/x"))[:-40]],
     ids=["empty", "text", "garbage", "cut", "cut-late"],
 )
-def test_what_is_no_archive_is_refused_with_a_reason(daemon: Daemon, data: bytes) -> None:
+def test_other_files_are_refused_with_a_reason(daemon: Daemon, data: bytes) -> None:
     with pytest.raises((AssertionError, ApiError)) as caught:
         upload(daemon, data)
     assert "Internal error" not in str(caught.value)

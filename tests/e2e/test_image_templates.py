@@ -23,7 +23,7 @@ HOSTS = "127.0.0.1\tlocalhost\n127.0.1.1\t{{ container.name }}\n"
 
 
 def with_templates(place: Path, templates: Mapping[str, object], texts: Mapping[str, str]) -> tuple[Path, Path]:
-    """A split image of busybox with these templates, whose root has links that lead out."""
+    """A split image of busybox with these templates and symlinks to the outside in its root."""
     _, root = tiny_split_image(place)
     head = {"architecture": "x86_64", "creation_date": 1_700_000_000, "templates": templates}
     members = [member("metadata.yaml", json.dumps(head).encode())]
@@ -50,7 +50,7 @@ def when(name: str, *triggers: str, **more: object) -> dict[str, object]:
     return {"template": name, "when": list(triggers), "properties": {}, **more}
 
 
-def test_they_are_applied_as_lxd_does(isola: Cli, daemon: Daemon, place: Path) -> None:
+def test_templates_are_applied_like_in_lxd(isola: Cli, daemon: Daemon, place: Path) -> None:
     templates = {
         "/etc/hosts": when("hosts.tpl", "create", "copy", "rename"),
         "/var/lib/cloud/seed/nocloud-net/meta-data": when("meta.tpl", "create", "copy"),
@@ -81,7 +81,7 @@ def test_they_are_applied_as_lxd_does(isola: Cli, daemon: Daemon, place: Path) -
     assert "instance-id: tpl1" in daemon.exec("tpl2", "cat", seed)[1]
 
 
-def test_none_reaches_the_host_or_keeps_the_instance_from_starting(isola: Cli, daemon: Daemon, place: Path) -> None:
+def test_hostile_templates_do_not_reach_the_host_or_prevent_a_start(isola: Cli, daemon: Daemon, place: Path) -> None:
     outside = place / "outside"
     outside.mkdir()
     (place / "leaf").write_text("of the host")
@@ -112,8 +112,8 @@ def test_none_reaches_the_host_or_keeps_the_instance_from_starting(isola: Cli, d
         assert daemon.exec("tpl1", "cat", f"/etc/{name}")[0] != 0
 
 
-def test_a_distribution_does_not_come_up_with_its_builders_name(daemon: Daemon, isola: Cli, place: Path) -> None:
-    """Debian with systemd, which obeys ``/etc/hostname`` at boot, and no templates."""
+def test_a_distribution_does_not_start_with_its_builders_hostname(daemon: Daemon, isola: Cli, place: Path) -> None:
+    """Debian with systemd, which reads ``/etc/hostname`` at boot, without templates."""
     _, rootfs = debian_image()
     with (
         zstandard.open(rootfs, "rb") as packed,
@@ -135,7 +135,7 @@ def test_a_distribution_does_not_come_up_with_its_builders_name(daemon: Daemon, 
     assert daemon.exec("tpl1", "hostname")[1] == "chosen\n"
 
 
-def test_our_own_debian_follows_a_rename(debian: Daemon, isola: Cli, place: Path) -> None:
+def test_the_debian_image_of_isola_follows_a_rename(debian: Daemon, isola: Cli, place: Path) -> None:
     isola("launch", "debian/12", "tpl1")
     assert debian.exec("tpl1", "cat", "/etc/hostname")[1] == "tpl1\n"
     isola("stop", "tpl1", "--force")

@@ -23,7 +23,7 @@ CHECKOUT = Path(__file__).parents[2]
 
 
 class Installation:
-    """A checkout and what was installed from it, both of the test's own."""
+    """A checkout and the installation made from it, both in the test's directory."""
 
     def __init__(self, place: Path) -> None:
         self.root = place / "root"
@@ -43,7 +43,7 @@ class Installation:
         self._libraries()
 
     def _libraries(self) -> None:
-        """Those of the tests, under the name that the installation would give to its own."""
+        """The libraries of the tests, under the path of the installation's own."""
         lock = hashlib.sha256((CHECKOUT / "requirements.lock").read_bytes()).hexdigest()
         version = subprocess.run(["/usr/bin/python3", "-V"], capture_output=True, text=True, check=True).stdout
         name = hashlib.sha256(f"{version}{lock}  requirements.lock\n".encode()).hexdigest()[:12]
@@ -71,7 +71,7 @@ class Installation:
         assert done.returncode == 0, done.stderr
 
     def change(self) -> None:
-        """A new version, in which what the daemon starts for images is another file."""
+        """Create a new version, in which the helper process for images is changed."""
         (self.checkout / "src/isola/host/archive/archiver.py").rename(
             self.checkout / "src/isola/host/archive/archiver_renamed.py"
         )
@@ -80,7 +80,7 @@ class Installation:
         return {path.name for path in self.prefix.glob("lib-*")}
 
     def debian(self) -> None:
-        """A package manager whose only package makes a user, a directory that stays empty and one that does not."""
+        """A package manager with one package, which creates a user, an empty directory and one with files."""
         (self.root / "etc").mkdir(parents=True, exist_ok=True)
         (self.root / "run").mkdir()
         (self.root / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\n")
@@ -100,7 +100,7 @@ class Installation:
         (self.checkout / "install/lists/trial").write_text("island\n")
 
     def systemd(self) -> None:
-        """As if systemd ran the machine, and had our unit."""
+        """Simulate a machine that runs systemd with the unit."""
         for directory in ("run/systemd/system", "etc/systemd/system"):
             (self.root / directory).mkdir(parents=True)
         (self.root / "etc/systemd/system/isola.service").touch()
@@ -132,7 +132,7 @@ def test_a_running_daemon_survives_a_new_version(installation: Installation, ins
     installation.install()
     both = installation.copies()
     assert len(both) == 2
-    # What is imported late and what helper processes import is still the version that the daemon is of.
+    # Late imports and helper processes still use the version of the running daemon.
     installed.import_image(Path(tiny_image(tmp_path)), "tiny")
     installed.launch("one")
     assert installed.exec("one", "echo", "here")[:2] == (0, "here\n")
@@ -141,7 +141,7 @@ def test_a_running_daemon_survives_a_new_version(installation: Installation, ins
     assert installation.copies() == both - old
 
 
-def test_nothing_is_done_twice(installation: Installation) -> None:
+def test_nothing_is_repeated(installation: Installation) -> None:
     installation.install()
     before = (installation.commands / "isolad").stat().st_mtime_ns, installation.copies()
     done = installation.run("program")
@@ -171,8 +171,8 @@ def test_removal_is_refused_while_another_daemon_runs_from_it(installation: Inst
     assert not (installation.commands / "isolad").exists()
 
 
-def test_a_program_of_another_user_is_not_taken_for_a_daemon(installation: Installation, tmp_path: Path) -> None:
-    """Any user, root of an instance too, names programs as they like; what is found is shown to root to be typed."""
+def test_a_process_of_another_user_is_not_taken_for_a_daemon(installation: Installation, tmp_path: Path) -> None:
+    """Any user, also root of an instance, may choose names of processes, and the output suggests commands to root."""
     place = Path(tempfile.mkdtemp(prefix="isola-forged-"))
     (place / "isola.db").touch()
     name = f"{installation.prefix}/lib-1/environment/bin/python"
@@ -189,7 +189,7 @@ def test_a_program_of_another_user_is_not_taken_for_a_daemon(installation: Insta
         shutil.rmtree(place)
 
 
-def test_what_packages_made_goes_with_them(installation: Installation) -> None:
+def test_users_and_directories_of_packages_are_removed_with_them(installation: Installation) -> None:
     installation.debian()
     (installation.root / "var/lib").mkdir(parents=True)
     done = installation.run("packages", "trial")
@@ -204,7 +204,7 @@ def test_what_packages_made_goes_with_them(installation: Installation) -> None:
     assert not (installation.root / "var/lib/isola-install").exists()
 
 
-def test_taking_down_a_second_daemon_leaves_the_unit_alone(installation: Installation, installed: Daemon) -> None:
+def test_removing_a_second_daemon_keeps_the_unit(installation: Installation, installed: Daemon) -> None:
     installation.systemd()
     done = installation.run("down", ISOLA_DIR=str(installed.directory))
     assert done.returncode == 0, done.stderr
@@ -214,7 +214,7 @@ def test_taking_down_a_second_daemon_leaves_the_unit_alone(installation: Install
     assert "disable" in installation.calls.read_text()
 
 
-def test_a_daemon_that_cannot_start_does_not_hold_up_the_installation(installation: Installation) -> None:
+def test_a_failing_daemon_does_not_block_the_installation(installation: Installation) -> None:
     installation.install()
     place = installation.root / "var/lib/isola"
     (place / "isola.db").mkdir(parents=True)
@@ -252,7 +252,7 @@ def test_instances_run_under_a_daemon_that_is_confined_as_by_the_unit(tmp_path: 
         daemon.close()
 
 
-def test_systemd_understands_every_line_of_the_unit(tmp_path: Path) -> None:
+def test_systemd_accepts_every_line_of_the_unit(tmp_path: Path) -> None:
     analyze = shutil.which("systemd-analyze")
     assert analyze, "systemd-analyze comes with Debian's systemd"
     unit = tmp_path / "isola.service"

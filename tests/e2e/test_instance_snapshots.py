@@ -117,7 +117,7 @@ def test_the_size_of_a_root(lxc: Lxc) -> None:
     lxc("init", "tiny", "sn-sized", "--device", "root,size=64MiB", status=1)
 
 
-def test_a_database_is_whole_after_a_restore(lxc: Lxc, pool: str, tmp_path: Path) -> None:
+def test_a_database_is_consistent_after_a_restore(lxc: Lxc, pool: str, tmp_path: Path) -> None:
     for name, text in (("writer.py", WRITER), ("check.py", CHECK)):
         (tmp_path / name).write_text(text)
     lxc("launch", "tiny", "sn-db", "--storage", pool)
@@ -129,7 +129,7 @@ def test_a_database_is_whole_after_a_restore(lxc: Lxc, pool: str, tmp_path: Path
     for attempt in range(3):
         before = _acknowledged(lxc, attempt * 20 + 20)
         lxc("snapshot", "sn-db", f"at{attempt}")
-        assert _acknowledged(lxc, before + 5) > before  # it goes on afterwards
+        assert _acknowledged(lxc, before + 5) > before  # it continues afterwards
         lxc("restore", "sn-db", f"at{attempt}")
         whole, right, rows = json.loads(lxc("exec", "sn-db", "--", "sh", "-c", f"{SQLITE} /check.py"))
         assert (whole, right) == ("ok", True)

@@ -27,7 +27,7 @@ def set_limit(daemon: Daemon, name: str, key: str, value: str) -> None:
 
 
 def group_value(daemon: Daemon, controller: str, *files: str) -> str:
-    """What the kernel holds for the only running instance's control group, on either layout."""
+    """A value in the control group of the only running instance, on either layout."""
     [path] = {
         path for path in daemon.cgroups() if f"/{controller}/" in path and path.endswith(instance_id(daemon))
     } or {path for path in daemon.cgroups() if path.endswith(instance_id(daemon))}

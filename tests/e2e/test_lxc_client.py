@@ -38,7 +38,7 @@ def wait_running(lxc: Lxc, name: str) -> None:
     assert lxc("exec", name, "--", "systemctl", "is-system-running").strip() == "running"
 
 
-def test_launch_gives_a_running_system(lxc: Lxc, web: str) -> None:
+def test_launch_starts_a_system(lxc: Lxc, web: str) -> None:
     wait_running(lxc, web)
     assert lxc.daemon.status(web) == "Running"
 
@@ -97,7 +97,7 @@ def test_a_signal_reaches_a_command_without_a_terminal(lxc: Lxc, web: str) -> No
         assert running.wait(20) == 7
 
 
-def test_an_unset_key_of_a_profile_leaves_what_earlier_profiles_say(lxc: Lxc, web: str) -> None:
+def test_an_unset_key_of_a_profile_keeps_the_values_of_earlier_profiles(lxc: Lxc, web: str) -> None:
     lxc("profile", "create", "extra")
     lxc("profile", "add", web, "extra")
     lxc("profile", "set", "default", "limits.processes=300")
@@ -135,7 +135,7 @@ def test_console_and_its_log(lxc: Lxc, web: str) -> None:
         terminal.expect("detach")
         terminal.type("\n")
         terminal.expect("login:")
-        terminal.type("\x01")  # lxc looks at the first byte of what it reads
+        terminal.type("\x01")  # lxc examines the first byte of its input
         time.sleep(0.2)
         terminal.type("q")
         assert terminal.wait() == 0
@@ -263,11 +263,11 @@ def test_operations_and_monitor(lxc: Lxc) -> None:
     assert any(event["type"] == "operation" for event in events)
 
 
-def test_query_speaks_the_api(lxc: Lxc) -> None:
+def test_query_uses_the_api(lxc: Lxc) -> None:
     assert json.loads(lxc("query", "/1.0/instances?recursion=0")) is not None
     assert json.loads(lxc("query", "/1.0"))["api_version"] == "1.0"
 
 
 def _until_followed(lxc: Lxc) -> None:
-    """The monitor's connection is up once a message of ours comes back; a moment is enough on any machine."""
+    """Wait until the monitor is connected: until it prints an event that the test causes."""
     time.sleep(0.5)

@@ -43,7 +43,7 @@ except TimeoutError:
 
 @pytest.fixture
 def lan(daemon: Daemon) -> Iterator[str]:
-    """A link of the host with a neighbour at its other end: 198.51.100.1."""
+    """A link of the host with a neighbour (198.51.100.1) at its other end."""
     daemon.inside("ip", "link", "add", "lan0", "up", "type", "veth", "peer", "name", "far0")
     daemon.inside("ip", "netns", "add", "isola-far")
     daemon.inside("ip", "link", "set", "far0", "netns", "isola-far")
@@ -94,7 +94,7 @@ def test_macvlan_reaches_neighbours_of_its_parent(lxc: Lxc, instance: str, lan: 
     assert lan in lxc.daemon.links()
 
 
-def test_a_bridge_of_the_host_and_a_name_that_is_taken(lxc: Lxc, instance: str, lan: str) -> None:
+def test_a_bridge_of_the_host_and_a_name_in_use(lxc: Lxc, instance: str, lan: str) -> None:
     lxc.daemon.inside("ip", "link", "add", "own0", "up", "type", "bridge")
     lxc.daemon.inside("ip", "link", "set", lan, "master", "own0")
     try:
@@ -116,7 +116,7 @@ def test_a_bridge_of_the_host_and_a_name_that_is_taken(lxc: Lxc, instance: str, 
         lxc.daemon.inside("ip", "link", "del", "own0")
 
 
-def test_p2p_and_routed_carry_packets(lxc: Lxc, instance: str) -> None:
+def test_p2p_and_routed_nics_transfer_packets(lxc: Lxc, instance: str) -> None:
     add = ("config", "device", "add", instance, "eth8", "nic", "name=eth8")
     lxc(*add, "nictype=routed", "ipv4.address=192.0.2.7")
     with echo(inside(lxc, instance), "tcp", "192.0.2.7", "80"):
@@ -133,7 +133,7 @@ def test_p2p_and_routed_carry_packets(lxc: Lxc, instance: str) -> None:
     assert "pair8" not in lxc.daemon.links()
 
 
-def test_rates_hold_in_both_directions_and_change_while_it_runs(lxc: Lxc, instance: str) -> None:
+def test_rates_are_enforced_in_both_directions_and_changed_live(lxc: Lxc, instance: str) -> None:
     id = records(lxc.daemon, "instances")[instance]["id"]
     link = lxc.daemon.names.veth(id, "eth0")
     lxc("config", "device", "override", instance, "eth0", "limits.max=8Mbit")
@@ -144,7 +144,7 @@ def test_rates_hold_in_both_directions_and_change_while_it_runs(lxc: Lxc, instan
     own = lxc.daemon.get(f"/1.0/instances/{instance}")["config"]["volatile.eth0.ipv4"]
     gateway = lxc.daemon.get("/1.0/networks/isolabr0")["config"]["ipv4.address"].split("/")[0]
     address(lxc, instance, "eth0", f"{own}/24")
-    # What may come at once: a full bucket and the queue behind it; a second's worth.
+    # The burst: a full bucket and the queue, worth a second.
     for sender, target, counting, burst in (
         (host(lxc), own, inside(lxc, instance), 200_000),
         (inside(lxc, instance), gateway, host(lxc), RATE // 8 + 10_000),

@@ -18,7 +18,7 @@ _MARK = "echo now > /file; mkdir /mine; chown 33:44 /mine; ln /file /twin"
 
 @pytest.fixture(scope="module")
 def lxc(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lxc]:
-    """With a pool of each driver; afterwards nothing may be left in any."""
+    """``lxc`` and a pool of each driver; afterwards all must be empty."""
     client = Lxc(daemon, tmp_path_factory.mktemp("home"))
     for driver, options in POOLS.items():
         client("storage", "create", f"p-{driver}", driver, *options)
@@ -107,7 +107,7 @@ def test_incus_copies_and_moves(lxc: Lxc, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.mark.parametrize("client", ["lxc", "incus"])
 def test_a_root_from_a_profile_does_not_hinder_a_refresh(lxc: Lxc, client: str, tmp_path: Path) -> None:
-    """The client ends by writing the origin's configuration, whose root is in another pool."""
+    """The client finally writes the origin's configuration, whose root is in another pool."""
     run = lxc if client == "lxc" else Incus(lxc.daemon, tmp_path)
     lxc("init", "tiny", "mv-one")
     lxc("copy", "mv-one", "mv-two", "--storage", "p-dir")
@@ -115,14 +115,14 @@ def test_a_root_from_a_profile_does_not_hinder_a_refresh(lxc: Lxc, client: str, 
     run("copy", "mv-one", "mv-two", "--refresh")
     assert (pool_of(lxc, "mv-two"), shown(lxc, "mv-two")["config"]["user.mark"]) == ("p-dir", "new")
     lxc("start", "mv-two")
-    lxc("config", "device", "remove", "mv-two", "root", status=1)  # the change of a user is refused
+    lxc("config", "device", "remove", "mv-two", "root", status=1)  # the same change by a user is refused
 
 
 def test_lxc_refreshes_copies(lxc: Lxc) -> None:
     lxc("launch", "tiny", "mv-one", "--storage", "p-overlay")
     lxc("snapshot", "mv-one", "first")
     for name, pool in (("mv-two", "p-overlay"), ("mv-three", "p-btrfs")):
-        lxc("copy", "mv-one", name, "--storage", pool, "--refresh")  # none is there: as without
+        lxc("copy", "mv-one", name, "--storage", pool, "--refresh")  # there is no copy: like without the option
     lxc("exec", "mv-one", "--", "sh", "-c", _MARK)
     lxc("delete", "mv-one/first")
     lxc("snapshot", "mv-one", "second")

@@ -33,7 +33,7 @@ def test_a_project_is_changed_and_renamed(lxc: Lxc) -> None:
     lxc("project", "edit", "red", input=b'description: ours\nconfig:\n  limits.instances: "4"\n')
     shown = lxc("project", "show", "red")
     assert "description: ours" in shown and 'limits.instances: "4"' in shown
-    assert 'features.images: "false"' in shown  # what a change does not name is off
+    assert 'features.images: "false"' in shown  # missing features are disabled
     lxc("project", "rename", "red", "green")
     assert "INSTANCES" in lxc("project", "info", "green")
     assert "green" in lxc("project", "list")
@@ -41,7 +41,7 @@ def test_a_project_is_changed_and_renamed(lxc: Lxc) -> None:
     lxc("project", "delete", "default", status=1)
 
 
-def test_two_of_a_name_run_side_by_side(lxc: Lxc, blue: str) -> None:
+def test_instances_of_one_name_run_in_two_projects(lxc: Lxc, blue: str) -> None:
     try:
         for project in ("default", blue):
             lxc("launch", "tiny", "twin", "--project", project)
@@ -83,7 +83,7 @@ def test_volumes_are_copied_and_moved_between_projects(lxc: Lxc, blue: str) -> N
                 lxc("storage", "volume", "delete", "default", name, "--project", project)
 
 
-def test_limits_and_restrictions_hold(lxc: Lxc, blue: str) -> None:
+def test_limits_and_restrictions_are_enforced(lxc: Lxc, blue: str) -> None:
     lxc("project", "set", blue, "limits.instances=1")
     lxc("init", "tiny", "one", "--project", blue)
     lxc("init", "tiny", "two", "--project", blue, status=1)

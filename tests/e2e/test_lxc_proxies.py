@@ -19,7 +19,7 @@ from lxc_client import Lxc
 
 @dataclass
 class Bed:
-    """A running instance with an address, and ways into its network and the host's."""
+    """A running instance with an address, and access to its network and the host's."""
 
     daemon: Daemon
     lxc: Lxc
@@ -42,7 +42,7 @@ class Bed:
         return str(self.daemon.get(f"/1.0/instances/{self.name}")["config"]["volatile.eth0.ipv4"])
 
     def configure(self) -> None:
-        """As a DHCP client inside would."""
+        """Configure the NIC like a DHCP client inside."""
         run = [*self.inside, "ip"]
         prefix = ip_interface(self.daemon.get("/1.0/networks/isolabr0")["config"]["ipv4.address"]).network.prefixlen
         for arguments in (
@@ -60,7 +60,7 @@ class Bed:
         self.lxc("config", "device", "remove", self.name, device)
 
     def forwarders(self) -> list[int]:
-        """Those that carry, with the children and parents of each in the same list."""
+        """PIDs of the forwarders, including parents and children."""
         found = self.daemon.host_processes().items()
         return sorted(int(pid) for pid, argv in found if "isola.host.forwarder" in argv)
 
@@ -115,7 +115,7 @@ def test_unix_sockets_in_both_directions(bed: Bed, tmp_path: Path) -> None:
     assert not outer.exists() and not (root / "run/service").exists()
 
 
-def test_the_server_is_told_who_the_client_is(bed: Bed) -> None:
+def test_the_proxy_protocol_names_the_client(bed: Bed) -> None:
     bed.add("web", f"listen=tcp:{bed.gateway}:7000", "connect=tcp:127.0.0.1:80", "proxy_protocol=true")
     with echo(bed.inside, "tcp", "127.0.0.1", "80"):
         answer = ask(bed.host, "hello", "tcp", bed.gateway, "7000")
@@ -123,7 +123,7 @@ def test_the_server_is_told_who_the_client_is(bed: Bed) -> None:
     assert answer.endswith(" 7000\r\nhello")
 
 
-def test_nat_leads_the_host_and_neighbours_inside(bed: Bed) -> None:
+def test_nat_forwards_the_host_and_neighbours(bed: Bed) -> None:
     bed.daemon.launch("neighbour")
     try:
         near = Bed(bed.daemon, bed.lxc, "neighbour")
@@ -151,7 +151,7 @@ def test_nat_leads_the_host_and_neighbours_inside(bed: Bed) -> None:
         bed.daemon.run("DELETE", "/1.0/instances/neighbour?force=1")
 
 
-def test_nat_needs_an_address_that_packets_can_be_led_to(bed: Bed) -> None:
+def test_nat_needs_a_fixed_address(bed: Bed) -> None:
     bed.add("nat", "listen=tcp:127.0.0.1:7000", "connect=tcp:127.0.0.1:80", "nat=true", status=1)
     bed.add("nat", "listen=tcp:[::1]:7000", f"connect=tcp:{bed.address}:80", "nat=true", status=1)
     bed.add("nat", "listen=unix:/tmp/x", f"connect=tcp:{bed.address}:80", "nat=true", status=1)
@@ -170,7 +170,7 @@ def test_they_outlive_the_daemon_and_are_adopted(bed: Bed, tmp_path: Path) -> No
             bed.daemon.start()
             assert bed.forwarders() == running
             assert ask((), "after", "unix", str(tmp_path / "sock")) == "127.0.0.1 after"
-        # One that dies is started again, also where that happened without the daemon.
+        # One that dies is restarted, also if it died while the daemon was stopped.
         os.kill(running[0], signal.SIGKILL)
         until_answer("127.0.0.1 again", bed.host, "again", "tcp", "127.0.0.1", "7000")
         bed.daemon.kill()
@@ -187,7 +187,7 @@ def test_they_outlive_the_daemon_and_are_adopted(bed: Bed, tmp_path: Path) -> No
     assert bed.forwarders() == [] and not (tmp_path / "sock").exists()
 
 
-def test_an_address_that_is_taken_leaves_nothing_behind(bed: Bed, isola: Cli) -> None:
+def test_an_address_in_use_leaves_nothing(bed: Bed, isola: Cli) -> None:
     with echo(bed.host, "tcp", "127.0.0.1", "7000"):
         command = ("config", "device", "add", bed.name, "web", "proxy", "listen=tcp:127.0.0.1:6999-7000")
         said = isola(*command, "connect=tcp:127.0.0.1:80-81", check=False)
@@ -198,7 +198,7 @@ def test_an_address_that_is_taken_leaves_nothing_behind(bed: Bed, isola: Cli) ->
     isola(*command, "connect=tcp:127.0.0.1:80-81")
     with echo(bed.inside, "tcp", "127.0.0.1", "80"):
         assert ask(bed.host, "x", "tcp", "127.0.0.1", "6999") == "127.0.0.1 x"
-    # A change of where it leads to takes the place of what was.
+    # A change of the target replaces the forwarder.
     isola("config", "device", "set", bed.name, "web", "connect=tcp:127.0.0.1:82")
     with echo(bed.inside, "tcp", "127.0.0.1", "82"):
         assert ask(bed.host, "x", "tcp", "127.0.0.1", "7000") == "127.0.0.1 x"

@@ -15,7 +15,7 @@ from lxc_client import Lxc
 
 @pytest.fixture
 def volume(lxc: Lxc, instance: str) -> Iterator[str]:
-    """A custom volume; it goes after what uses it."""
+    """A custom volume, which is deleted after its users."""
     name = f"data-{instance}"
     lxc("storage", "volume", "create", "default", name)
     yield name
@@ -71,7 +71,7 @@ def test_read_only_and_no_second_of_the_same_name_or_path(lxc: Lxc, isola: Cli, 
     assert sh(lxc, instance, "grep -c ' /data ' /proc/mounts") == "1\n"
 
 
-def test_what_is_in_use_goes_and_what_is_hidden_stays_whole(lxc: Lxc, isola: Cli, instance: str, volume: str) -> None:
+def test_used_mounts_are_detached_and_hidden_files_stay(lxc: Lxc, isola: Cli, instance: str, volume: str) -> None:
     lxc("storage", "volume", "attach", "default", volume, instance, "data", "/data")
     sh(
         lxc,
@@ -91,7 +91,7 @@ def test_what_is_in_use_goes_and_what_is_hidden_stays_whole(lxc: Lxc, isola: Cli
         isola("config", "device", "remove", instance, "data")
 
 
-def test_a_path_that_vanished_is_named_and_may_be_missing(lxc: Lxc, isola: Cli, instance: str, tmp_path: Path) -> None:
+def test_a_missing_path_is_named_unless_it_is_optional(lxc: Lxc, isola: Cli, instance: str, tmp_path: Path) -> None:
     place = tmp_path / "place"
     place.mkdir()
     (place / "file").write_text("here")
@@ -144,7 +144,7 @@ def test_a_copy_is_refreshed(lxc: Lxc, isola: Cli, instance: str, source: str, t
         lxc("storage", "volume", "attach", *one, instance, "one", "/one")
         sh(lxc, instance, "echo then > /one/file; mkdir /one/kept; chown 33:44 /one/kept")
         lxc("storage", "volume", "snapshot", *one, "s1")
-        lxc("storage", "volume", "copy", *paths, "--refresh")  # there is none yet
+        lxc("storage", "volume", "copy", *paths, "--refresh")  # there is no copy yet
         lxc("storage", "volume", "set", *two, "user.a=b")
         lxc("storage", "volume", "attach", *two, instance, "two", "/two")
         assert sh(lxc, instance, "cat /two/file; echo lost > /two/own") == "then\n"

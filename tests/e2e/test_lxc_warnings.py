@@ -15,7 +15,7 @@ from tiny_daemon import tiny_daemon
 
 @pytest.fixture
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """One of its own: its pool loses its disk."""
+    """A separate daemon, whose pool loses its disk."""
     with tiny_daemon(tmp_path_factory.mktemp("image")) as daemon:
         yield daemon
 
@@ -30,7 +30,7 @@ def again(daemon: Daemon) -> None:
     daemon.start()
 
 
-def test_a_pool_without_its_disk_is_warned_of_until_it_is_back(
+def test_a_pool_without_its_disk_is_a_warning_until_it_is_back(
     daemon: Daemon, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     lxc, isola = Lxc(daemon, tmp_path_factory.mktemp("home")), Cli(daemon)

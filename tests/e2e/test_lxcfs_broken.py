@@ -14,13 +14,13 @@ from waiting import until
 
 @pytest.fixture
 def lxcfs(daemon: Daemon) -> Iterator[int]:
-    """The daemon's lxcfs, which goes on afterwards."""
+    """The daemon's lxcfs, which is resumed afterwards."""
     pid = int((daemon.directory / "lxcfs.pid").read_text())
     yield pid
     os.kill(pid, signal.SIGCONT)
 
 
-def test_a_hung_lxcfs_holds_no_start_up(daemon: Daemon, lxcfs: int) -> None:
+def test_a_hung_lxcfs_delays_no_start(daemon: Daemon, lxcfs: int) -> None:
     os.kill(lxcfs, signal.SIGSTOP)
     began = time.monotonic()
     for name in ("hung-1", "hung-2"):
@@ -34,7 +34,7 @@ def test_a_hung_lxcfs_holds_no_start_up(daemon: Daemon, lxcfs: int) -> None:
         daemon.run("DELETE", f"/1.0/instances/{name}?force=1")
 
 
-def test_a_dead_lxcfs_is_done_without_until_there_is_a_new_one(daemon: Daemon) -> None:
+def test_instances_start_without_a_dead_lxcfs_until_it_is_restarted(daemon: Daemon) -> None:
     pid = int((daemon.directory / "lxcfs.pid").read_text())
     os.kill(pid, signal.SIGKILL)
     daemon.launch("dead-1")

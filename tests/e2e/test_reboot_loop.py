@@ -16,7 +16,7 @@ LOOP = "printf '#!/bin/sh\\nreboot -f\\n' >/sbin/init.new; chmod 755 /sbin/init.
 
 @pytest.fixture
 def looping(daemon: Daemon) -> Iterator[str]:
-    """A tiny instance that has begun to reboot for ever."""
+    """A tiny instance that reboots endlessly."""
     name = f"loop{time.monotonic_ns() % 10**9}"
     daemon.launch(name)
     assert daemon.exec(name, "sh", "-c", LOOP)[0] == 0
@@ -29,7 +29,7 @@ def looping(daemon: Daemon) -> Iterator[str]:
 
 
 def starts(daemon: Daemon, name: str, seconds: float) -> int:
-    """How many first processes it has had in so many seconds."""
+    """Number of its starts in so many seconds."""
     seen, end = set(), time.monotonic() + seconds
     while time.monotonic() < end:
         seen.add(daemon.get(f"/1.0/instances/{name}/state")["pid"])
@@ -37,7 +37,7 @@ def starts(daemon: Daemon, name: str, seconds: float) -> int:
     return len(seen - {0})
 
 
-def test_it_is_started_ever_less_often(daemon: Daemon, looping: str) -> None:
+def test_it_is_restarted_less_and_less_often(daemon: Daemon, looping: str) -> None:
     assert starts(daemon, looping, 4) <= 4
     assert daemon.status(looping) in ("Starting", "Running")
 

@@ -22,7 +22,7 @@ ISOLA = (sys.executable, "-m", "isola.cli.main")
 
 
 class Machine:
-    """Programs run in a daemon's network namespace, by a user with a home of its own."""
+    """Runs programs in a daemon's network namespace, as a user with a separate home directory."""
 
     def __init__(self, daemon: Daemon, home: Path) -> None:
         self.daemon = daemon
@@ -58,7 +58,7 @@ class Machine:
 
 @contextmanager
 def joined(a: Daemon, b: Daemon) -> Iterator[None]:
-    """A cable between their namespaces."""
+    """A veth pair between their namespaces."""
     ends = ("ve-a", "ve-b")
     argv = ["ip", "link", "add", ends[0], "netns", a.netns, "type", "veth", "peer", "name", ends[1], "netns", b.netns]
     subprocess.run(argv, check=True)
@@ -90,13 +90,13 @@ def a(daemon: Daemon) -> Iterator[Daemon]:
 
 @pytest.fixture
 def near(a: Daemon, tmp_path: Path) -> Machine:
-    """Where the daemon is."""
+    """The machine of the daemon."""
     return Machine(a, tmp_path / "near")
 
 
 @pytest.fixture
 def far(a: Daemon, tmp_path: Path) -> Machine:
-    """Beside the other daemon."""
+    """The machine of the other daemon."""
     return Machine(a.beside, tmp_path / "far")  # type: ignore[attr-defined]
 
 
@@ -108,13 +108,13 @@ def web(a: Daemon) -> Iterator[str]:
 
 
 def token(near: Machine, client: str, name: str, *more: str) -> str:
-    """A token, made by one of the three programs."""
+    """A token, created by one of the three programs."""
     named = ("--name", name) if client == "lxc" else (name,)
     return near(client, "config", "trust", "add", *named, *more).strip().splitlines()[-1]
 
 
 @pytest.mark.parametrize("client", ["lxc", "incus"])
-def test_foreign_clients_come_by_token_and_work(
+def test_foreign_clients_add_themselves_by_token(
     near: Machine, far: Machine, web: str, client: str, tmp_path: Path
 ) -> None:
     name = f"{client}-laptop"
@@ -127,7 +127,7 @@ def test_foreign_clients_come_by_token_and_work(
 
     found = json.loads(far(client, "list", "office:", "--format", "json"))
     assert web in [each["name"] for each in found] and found[0]["state"]["status"] == "Running"
-    assert web not in far(client, "list", "--format", "csv"), "the daemon beside it has none"
+    assert web not in far(client, "list", "--format", "csv"), "the other daemon has none"
     text = "0123456789abcdef" * 20_000
     assert far(client, "exec", f"office:{web}", "--", "cat", input=text) == text
     assert far.run(client, "exec", f"office:{web}", "--", "sh", "-c", "exit 7").returncode == 7
@@ -152,7 +152,7 @@ def test_foreign_clients_come_by_token_and_work(
 
 
 @pytest.mark.parametrize("client", ["lxc", "incus"])
-def test_tokens_of_foreign_clients_are_revoked_and_good_once(near: Machine, far: Machine, client: str) -> None:
+def test_tokens_of_foreign_clients_are_revoked_and_valid_once(near: Machine, far: Machine, client: str) -> None:
     revoked = token(near, client, "revoked")
     near(client, "config", "trust", "revoke-token", "revoked")
     used = token(near, client, "used")
@@ -166,7 +166,7 @@ def test_tokens_of_foreign_clients_are_revoked_and_good_once(near: Machine, far:
 
 
 @pytest.mark.parametrize("client", ["lxc", "incus"])
-def test_a_restricted_client_sees_its_project_alone(near: Machine, far: Machine, web: str, client: str) -> None:
+def test_a_restricted_client_sees_only_its_project(near: Machine, far: Machine, web: str, client: str) -> None:
     made = token(near, client, "nowhere", "--restricted")
     far(client, "remote", "add", "office", made)
     for arguments in (
@@ -191,7 +191,7 @@ def test_a_restricted_client_sees_its_project_alone(near: Machine, far: Machine,
         near.daemon.request("DELETE", each)
 
 
-def test_our_own_client_launches_and_watches_there(near: Machine, far: Machine) -> None:
+def test_isola_launches_and_monitors_remotely(near: Machine, far: Machine) -> None:
     env = {"ISOLA_DIR": str(near.daemon.directory)}
     near.env |= env
     made = near(*ISOLA, "config", "trust", "add", "laptop", "-q").strip()
@@ -229,7 +229,7 @@ def test_a_directory_is_mounted_over_the_network(near: Machine, far: Machine, we
     assert process.returncode == 0 and not os.path.ismount(here)
 
 
-def test_lxc_comes_by_the_trust_password(near: Machine, far: Machine, web: str) -> None:
+def test_lxc_adds_itself_by_the_trust_password(near: Machine, far: Machine, web: str) -> None:
     near("lxc", "config", "set", "core.trust_password", "correct horse")
     try:
         assert "correct" not in near("lxc", "config", "show")
@@ -255,7 +255,7 @@ def test_trust_survives_a_killed_daemon(near: Machine, far: Machine, web: str) -
     assert web in far("lxc", "list", "office:", "--format", "csv")
 
 
-def test_a_stranger_is_told_who_answers_and_is_logged(near: Machine, far: Machine, web: str) -> None:
+def test_an_untrusted_client_sees_the_server_and_is_logged(near: Machine, far: Machine, web: str) -> None:
     program = (
         "import json, ssl, sys, http.client as h\n"
         "tls = ssl._create_unverified_context()\n"
@@ -274,7 +274,7 @@ def test_a_stranger_is_told_who_answers_and_is_logged(near: Machine, far: Machin
     assert f"at {B_ADDRESS}:" in near.daemon.log.read_text()
 
 
-def test_what_never_finishes_its_handshake_is_hung_up(near: Machine, far: Machine) -> None:
+def test_incomplete_handshakes_are_closed(near: Machine, far: Machine) -> None:
     program = (
         "import socket, sys, time\n"
         f"links = [socket.create_connection((sys.argv[1], {PORT})) for _ in range(20)]\n"

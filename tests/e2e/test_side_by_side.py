@@ -16,7 +16,7 @@ from isola.testing.images import tiny_image
 
 
 def namesake(directory: Path) -> Path:
-    """A directory beside it whose daemon would call its things by the same names."""
+    """Another directory whose daemon would use the same names on the host."""
     wanted = HostNames.of_directory(str(directory))
     names = (f"{directory.parent}/isola-twin-{directory.name}-{number}" for number in itertools.count())
     return Path(next(name for name in names if HostNames.of_directory(name) == wanted))
@@ -24,7 +24,7 @@ def namesake(directory: Path) -> Path:
 
 @contextmanager
 def two(scratch: Path, beside: Callable[[Path], Path | None]) -> Iterator[tuple[Daemon, ...]]:
-    """Two daemons with the image ``tiny``; ``beside`` names the directory of the second where that matters."""
+    """Two daemons with the image ``tiny``; ``beside`` chooses the directory of the second."""
     image = Path(tiny_image(scratch))
     first = Daemon()
     try:
@@ -53,14 +53,14 @@ def pair(tmp_path: Path) -> Iterator[tuple[Daemon, ...]]:
 
 
 def assert_one_goes_alone(first: Daemon, second: Daemon) -> None:
-    """The twin of the first daemon is deleted; that of the second runs on."""
+    """Delete the first daemon's instance; that of the second must keep running."""
     first.run("DELETE", "/1.0/instances/twin?force=1")
     assert second.exec("twin", "hostname")[:2] == (0, "twin\n")
     assert not settled(first)
     assert not settled(second)
 
 
-def test_the_same_names_in_both_are_different_things(pair: tuple[Daemon, Daemon]) -> None:
+def test_equal_names_in_both_are_different_objects(pair: tuple[Daemon, Daemon]) -> None:
     for daemon in pair:
         daemon.launch("twin")
     pids = [daemon.pid("twin") for daemon in pair]
@@ -73,7 +73,7 @@ def test_the_same_names_in_both_are_different_things(pair: tuple[Daemon, Daemon]
     assert_one_goes_alone(first, second)
 
 
-def test_daemons_whose_directories_give_the_same_tag_have_different_things(namesakes: tuple[Daemon, Daemon]) -> None:
+def test_daemons_with_the_same_tag_have_different_objects(namesakes: tuple[Daemon, Daemon]) -> None:
     first, second = namesakes
     assert first.names != second.names
     for daemon in namesakes:
@@ -116,4 +116,4 @@ def test_the_start_and_the_end_of_one_leaves_the_other_alone(pair: tuple[Daemon,
     assert second.exec("stays", "true")[0] == 0
     assert not settled(second)
     first.start()
-    assert first.status("stays") == "Running", "what ran when all was stopped is started again"
+    assert first.status("stays") == "Running", "instances that ran before the shutdown are started again"

@@ -19,7 +19,7 @@ from tiny_daemon import tiny_daemon
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A daemon of this file's own: one instance in yesterday's database, two since."""
+    """A separate daemon: one instance in an old copy of the database, two newer ones."""
     with tiny_daemon(tmp_path_factory.mktemp("image")) as daemon:
         daemon.launch("early")
         Cli(daemon)("admin", "backup-state", str(daemon.directory / "yesterday"))
@@ -59,7 +59,7 @@ def flipped(directory: Path) -> None:
 
 
 def picture(daemon: Daemon) -> object:
-    """Volumes, processes, roots mounted and links."""
+    """Volumes, processes, mounted roots and links."""
     volumes = daemon.directory / "pools/default/volumes"
     return (
         sorted(path.name for path in volumes.iterdir()),
@@ -94,11 +94,13 @@ def recover(daemon: Daemon, *what: str) -> str:
     ],
     ids=lambda value: value[0] if isinstance(value, list) else value.__name__,
 )
-def test_nothing_is_touched_and_all_comes_back(damage: Callable[[Path], None], ways: list[str], own: Daemon) -> None:
+def test_nothing_is_changed_and_everything_is_restored(
+    damage: Callable[[Path], None], ways: list[str], own: Daemon
+) -> None:
     own.idle()
     pids = {name: own.pid(name) for name in ("early", "late")}
     before = picture(own)
-    for number in range(10):  # so that there is something in the log to lose
+    for number in range(10):  # so that the log contains data
         own.request("PATCH", "/1.0/profiles/default", {"description": f"{number}"})
     own.kill()
     damage(own.directory)
@@ -130,7 +132,7 @@ def test_nothing_is_touched_and_all_comes_back(damage: Callable[[Path], None], w
     assert {name: own.pid(name) for name in ("early", "late")} == pids
 
 
-def test_what_nobody_wants_is_removed_when_asked(own: Daemon) -> None:
+def test_unknown_objects_are_removed_on_request(own: Daemon) -> None:
     isola = Cli(own)
     own.kill()
     missing(own.directory)

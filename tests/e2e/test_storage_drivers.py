@@ -10,7 +10,7 @@ POOLS = {"btrfs": ("size=512MiB",), "dir": (), "overlay": ()}
 
 
 @pytest.mark.parametrize("driver", POOLS)
-def test_instances_live_on_pools_of_every_driver(lxc: Lxc, driver: str) -> None:
+def test_instances_run_on_pools_of_every_driver(lxc: Lxc, driver: str) -> None:
     lxc("storage", "create", "pool1", driver, *POOLS[driver])
     for name in ("one", "two"):
         lxc("launch", "tiny", name, "--storage", "pool1")

@@ -18,7 +18,7 @@ def test_a_distribution_is_ready_once_systemd_runs(isola: Cli, debian: Daemon) -
         isola("delete", "patient", "--force")
 
 
-def test_a_system_without_systemd_says_so(isola: Cli, instance: str) -> None:
+def test_a_system_without_systemd_is_reported(isola: Cli, instance: str) -> None:
     done = isola("restart", instance, "--wait", "ready", check=False)
     assert done.returncode == 1 and "does not run systemd" in done.stderr
     assert "is ready" in isola("restart", instance, "--wait", "test -d /proc/1").stderr

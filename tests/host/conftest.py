@@ -17,14 +17,14 @@ from isola.network.drivers.bridge import BridgeNetworks
 
 @pytest.fixture
 def netns() -> Iterator[Netns]:
-    """A network namespace of the test's own: the test and all it starts live in it. Ask for it first."""
+    """A network namespace for the test and all its processes. Must be the first fixture."""
     with fresh_namespace() as namespace:
         yield namespace
 
 
 @pytest.fixture
 def walkable() -> Iterator[Path]:
-    """A directory below a path that dnsmasq's own user may walk."""
+    """A directory below a path that dnsmasq's user may search."""
     path = Path(tempfile.mkdtemp(prefix="isola-network-", dir="/tmp"))
     path.chmod(0o711)
     yield path
@@ -33,7 +33,7 @@ def walkable() -> Iterator[Path]:
 
 @pytest.fixture
 async def bed(netns: Netns, walkable: Path) -> AsyncIterator[Bed]:
-    """A bridge driver in a network namespace of its own."""
+    """A bridge driver in its own network namespace."""
     host = linux_host()
     driver = BridgeNetworks(host, walkable, NAMES)
     yield Bed(host, walkable, driver, netns)

@@ -23,7 +23,7 @@ from isola.host.process import LinuxProcesses
 
 
 class Cell:
-    """A target with tell-tale files all round it."""
+    """A target with files around it that must not change."""
 
     def __init__(self, place: Path) -> None:
         self.place = place
@@ -54,7 +54,7 @@ async def cell(tmp_path: Path) -> AsyncIterator[Cell]:
         shut.assert_untouched()
         assert _picture("/etc") == etc
     finally:
-        await LinuxFiles().remove_tree(shut.target)  # whose depth pytest could not remove
+        await LinuxFiles().remove_tree(shut.target)  # too deep for pytest to remove
 
 
 def _picture(directory: str) -> list[tuple[str, int]]:
@@ -65,7 +65,7 @@ T = TypeVar("T")
 
 
 async def run(*argv: str | Path) -> "subprocess.CompletedProcess[bytes]":
-    """A program of this machine, which succeeds."""
+    """Run a program, which must succeed."""
     return await asyncio.to_thread(lambda: subprocess.run(argv, capture_output=True, check=True))
 
 
@@ -87,13 +87,13 @@ OUT = "../../../../../../../../../../../../"
         tar(member("x/..", b"1")),
     ],
 )  # fmt: skip
-async def test_ways_out_are_refused(cell: Cell, data: bytes) -> None:
+async def test_attempts_to_write_outside_are_refused(cell: Cell, data: bytes) -> None:
     with pytest.raises(UnsafeArchive):
         await cell.unpack(data)
 
 
-async def test_links_that_lead_out_are_kept_as_links_and_never_followed(cell: Cell) -> None:
-    """A root file system is full of absolute links; a file in place of one replaces the link, not what it leads to."""
+async def test_symlinks_to_the_outside_are_kept_and_never_followed(cell: Cell) -> None:
+    """Root file systems contain many absolute symlinks; a later file replaces the symlink, not its target."""
     await cell.unpack(
         tar(symlink("l", OUT + "secret"), symlink("m", "/secret"), symlink("n", "m"), member("l", b"new"))
     )
@@ -101,7 +101,7 @@ async def test_links_that_lead_out_are_kept_as_links_and_never_followed(cell: Ce
     assert os.readlink(cell.target / "m") == "/secret"
 
 
-async def test_a_hard_link_to_a_link_takes_the_link(cell: Cell) -> None:
+async def test_a_hard_link_to_a_symlink_links_the_symlink(cell: Cell) -> None:
     await cell.unpack(tar(symlink("l", "/etc/passwd"), hard_link("h", "l"), member("h", b"new")))
     assert os.readlink(cell.target / "l") == "/etc/passwd"
     assert (cell.target / "h").read_bytes() == b"new"
@@ -112,15 +112,15 @@ async def test_writing_to_one_name_of_a_hard_link_leaves_the_other(cell: Cell) -
     assert (cell.target / "a").read_bytes() == b"old"
 
 
-async def test_a_parent_that_becomes_a_link_is_looked_at_again(cell: Cell) -> None:
-    """The directory is kept open for the next entry, but not past its replacement."""
+async def test_a_parent_replaced_by_a_symlink_is_checked_again(cell: Cell) -> None:
+    """The directory is kept open for the next entry, but not after its replacement."""
     with pytest.raises(UnsafeArchive):
         await cell.unpack(tar(directory("d"), directory("d/e"), symlink("d/e", "/"), member("d/e/secret", b"x")))
     with pytest.raises(UnsafeArchive):
         await cell.unpack(tar(symlink("s", "t"), directory("t"), member("s/a"), symlink("s", OUT), member("s/b")))
 
 
-async def test_odd_names_are_contained(cell: Cell) -> None:
+async def test_unusual_names_stay_inside(cell: Cell) -> None:
     names = ["new\nline", "tab\t", "\x1b[31mred", "-rf", " ", "\udcff\udcfe", "..x", "...", "a" * 255, "~", "C:\\x"]
     await cell.unpack(tar(*(member(name, b"x") for name in names)))
     assert sorted(os.listdir(cell.target)) == sorted(names)
@@ -163,7 +163,7 @@ async def test_gigantic_extended_headers_are_refused_unread(cell: Cell, kind: by
         await cell.unpack(raw_header(kind=kind, size=b"%011o" % (4 << 30)))
 
 
-async def test_extended_headers_without_end_are_bounded_by_entries_or_size(cell: Cell) -> None:
+async def test_endless_extended_headers_are_limited(cell: Cell) -> None:
     chain = (raw_header(kind=b"L", size=b"%011o" % 512) + b"x" * 512) * 4000
     with pytest.raises(IsolaError):
         await cell.unpack(chain)
@@ -184,7 +184,7 @@ def _bomb(size: int) -> bytes:
     return gzip.compress(header) + chunk * (size // (64 << 20))
 
 
-async def test_a_bomb_behind_the_end_of_the_archive_is_refused(cell: Cell) -> None:
+async def test_a_bomb_after_the_end_of_the_archive_is_refused(cell: Cell) -> None:
     data = gzip.compress(tar(member("a", b"x"))) + gzip.compress(bytes(64 << 20), 9) * 20
     with pytest.raises(UnsafeArchive):
         await cell.unpack(data, limits=UnpackLimits(bytes=1 << 20))
@@ -202,7 +202,7 @@ async def test_a_zstd_bomb_in_one_block_is_refused(cell: Cell) -> None:
         await cell.unpack(b"".join([*blocks, compressor.flush()]))
 
 
-async def test_sparse_files_that_claim_the_world_are_refused(cell: Cell) -> None:
+async def test_sparse_files_of_huge_size_are_refused(cell: Cell) -> None:
     data = raw_header(kind=b"S", name=b"s", tail=b"\0" + b"\x80" + (1 << 50).to_bytes(11, "big"))
     with pytest.raises(UnsafeArchive, match="too large when unpacked"):
         await cell.unpack(data + bytes(1024))
@@ -232,7 +232,7 @@ async def test_sparse_files_of_all_formats_are_unpacked_sparse(
         assert found.stat().st_blocks * 512 < 1 << 20
 
 
-async def test_only_harmless_attributes_are_taken(cell: Cell) -> None:
+async def test_only_harmless_attributes_are_set(cell: Cell) -> None:
     capability = struct.pack("<IIIII", 0x02000001, 1 << 13, 0, 0, 0)
     attributes = {
         "user.note": b"kept",
@@ -266,7 +266,7 @@ async def test_attributes_survive_packing(cell: Cell) -> None:
     assert os.getxattr(cell.target / "ping", "user.a") == b"b=c\nd"
 
 
-async def test_whiteouts_are_what_overlay_obeys(cell: Cell) -> None:
+async def test_whiteouts_are_those_of_overlay(cell: Cell) -> None:
     await cell.unpack(
         tar(
             directory("d"),
@@ -306,7 +306,7 @@ async def test_times_are_kept_even_of_directories(cell: Cell) -> None:
     assert times == [1_000_000_000, 1_100_000_000, 1_200_000_000, -5]
 
 
-async def test_deep_trees_are_unpacked_or_refused_without_harm(cell: Cell) -> None:
+async def test_deep_trees_are_unpacked_or_refused(cell: Cell) -> None:
     with pytest.raises(InvalidInput):
         await cell.unpack(tar(member("d/" * 3000 + "f", b"x")))
     await cell.unpack(tar(member("e/" * 1000 + "f", b"x")))
@@ -336,7 +336,9 @@ async def test_squashfs_images_are_unpacked(cell: Cell, tmp_path_factory: pytest
         await cell.unpack(image.read_bytes()[:200] + bytes(4000))
 
 
-async def test_a_full_file_system_is_the_hosts_trouble(cell: Cell, tmp_path_factory: pytest.TempPathFactory) -> None:
+async def test_a_full_file_system_is_a_failure_of_the_host(
+    cell: Cell, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     small = tmp_path_factory.mktemp("small")
     await run("mount", "-t", "tmpfs", "-o", "size=1m", "small", small)
     try:
@@ -350,13 +352,13 @@ async def test_a_full_file_system_is_the_hosts_trouble(cell: Cell, tmp_path_fact
 
 @pytest.fixture
 async def long_work(cell: Cell) -> AsyncIterator[tuple[asyncio.Task[UnpackReport], int]]:
-    """An unpacking of 40 GiB of nothing that has begun, and the process that does it; neither is there afterwards."""
+    """A running unpack of 40 GiB of zeros, and its process; both end with the block."""
     source = cell.place / "archive"
     with source.open("wb") as file:
         file.write(raw_header(name=b"f", size=b"\x80" + (40 << 30).to_bytes(11, "big")))
         file.truncate(40 << 30)
     work = asyncio.create_task(cell.archives.unpack(source, cell.target))
-    (pid,) = await _eventually(lambda: [p for p in _unpackers(source) if _threads(p) > 1])  # shut in, and at work
+    (pid,) = await _eventually(lambda: [p for p in _unpackers(source) if _threads(p) > 1])  # confined, and running
     yield work, pid
     work.cancel()
     await asyncio.wait([work])
@@ -368,11 +370,11 @@ async def test_a_cancelled_unpacking_leaves_no_process(long_work: tuple[asyncio.
     work.cancel()
     with pytest.raises(asyncio.CancelledError):
         await work
-    assert str(pid) not in os.listdir("/proc") or _status(pid)["State"].startswith("Z")  # its parent is gone too
+    assert str(pid) not in os.listdir("/proc") or _status(pid)["State"].startswith("Z")  # its parent has ended too
 
 
-async def test_the_unpacker_is_shut_in(cell: Cell, long_work: tuple[asyncio.Task[UnpackReport], int]) -> None:
-    """While it works it sees the target alone, in namespaces of its own, and is no user of the host."""
+async def test_the_unpacker_is_confined(cell: Cell, long_work: tuple[asyncio.Task[UnpackReport], int]) -> None:
+    """It runs in its own namespaces with the target only, and its ids are of no user of the host."""
     _, pid = long_work
     status = _status(pid)
     allowed = sum(1 << number for number in (0, 1, 3, 4, 31))

@@ -39,11 +39,11 @@ REFUSED = {
     ),
     "mount-copies": ("mounts of its own", "ids of its own (the file system cannot be id-mapped)"),
 }  # fmt: skip
-"""What a host refuses, and which walls are missing then."""
+"""Refused system calls, and the confinement that is missing then."""
 
 
 class RefusingProcesses(LinuxProcesses):
-    """Starts programs on a host that refuses something."""
+    """Starts programs on a host that refuses some system calls."""
 
     def __init__(self, what: str) -> None:
         self.what = what
@@ -81,19 +81,19 @@ async def _intrude(target: Path, facts: Mapping[str, int], refused: str = "") ->
 
 
 @pytest.mark.parametrize("refused", REFUSED)
-async def test_no_way_leads_out(target: Path, listening: Mapping[str, int], refused: str) -> None:
-    """With one wall missing the others hold; what the filter alone holds is tried where there is one."""
+async def test_all_escapes_fail(target: Path, listening: Mapping[str, int], refused: str) -> None:
+    """If one mechanism is missing, the others suffice, but for attempts that only the filter prevents."""
     answer = await _intrude(target, listening, refused)
     assert set(answer["lacks"]) == set(REFUSED[refused])
     held = intruder.CONSEQUENTIAL if refused == "filters" else (*intruder.CONSEQUENTIAL, *intruder.FILTERED)
     assert [name for name in (way.__name__ for way in held) if answer["tried"][name] == "done"] == []
 
 
-async def test_there_is_nothing_but_the_target(target: Path, listening: Mapping[str, int]) -> None:
+async def test_only_the_target_is_visible(target: Path, listening: Mapping[str, int]) -> None:
     answer = await _intrude(target, listening)
-    assert sorted(answer["names"]) == ["file", "group", "inner", "proc"]  # what the intruder made
-    assert len(answer["descriptors"]) == 4  # standard streams, and the line to the parent
-    assert 0 < answer["threads"] < 1000, "numbers of processes are the host's"
+    assert sorted(answer["names"]) == ["file", "group", "inner", "proc"]  # files created by the intruder
+    assert len(answer["descriptors"]) == 4  # standard streams, and the connection to the parent
+    assert 0 < answer["threads"] < 1000, "PIDs are those of the host"
 
 
 async def test_the_parent_marks_directories_and_does_nothing_else(target: Path, listening: Mapping[str, int]) -> None:
@@ -103,7 +103,7 @@ async def test_the_parent_marks_directories_and_does_nothing_else(target: Path, 
 
 
 @pytest.mark.parametrize("refused", REFUSED)
-async def test_a_host_that_refuses_walls_unpacks_all_the_same(target: Path, refused: str) -> None:
+async def test_a_host_without_some_confinement_unpacks_too(target: Path, refused: str) -> None:
     archives, archive = LinuxArchives(RefusingProcesses(refused)), target.parent / "archive"
     data = tar(
         directory("d", uid=5), member("d/f", b"x", uid=6, mode=0o4755), member("d/.wh.g"), member("d/.wh..wh..opq")
@@ -130,8 +130,8 @@ print(cell.run(cell.Cell(seconds=1), work))
 
 
 @pytest.mark.parametrize("answers", [False, True])
-async def test_what_neither_answers_nor_ends_is_not_waited_for_long(answers: bool) -> None:
-    """It uses no processor time, of which it has little."""
+async def test_a_hanging_reader_is_killed_after_a_timeout(answers: bool) -> None:
+    """It uses no CPU time, which is limited."""
     program = [sys.executable, "-c", _SILENT.replace("ANSWERS", str(answers))]
     done = await LinuxProcesses().run(program, timeout=20, check=False)
     assert done.status == -signal.SIGALRM
@@ -145,8 +145,8 @@ print(cell.run(cell.Cell(root=Path(sys.argv[1]), seconds=5), lambda inside: {"la
 """
 
 
-def test_a_root_that_is_named_by_a_link_is_shut_in_like_any(tmp_path: Path) -> None:
-    """As the interpreter's own directory is where the program is installed."""
+def test_a_target_behind_a_symlink_is_confined_too(tmp_path: Path) -> None:
+    """For example the interpreter's directory of the installed program."""
     (tmp_path / "place").mkdir()
     (tmp_path / "link").symlink_to("place")
     argv = [sys.executable, "-c", THROUGH_A_LINK, str(tmp_path / "link")]
@@ -154,15 +154,15 @@ def test_a_root_that_is_named_by_a_link_is_shut_in_like_any(tmp_path: Path) -> N
     assert json.loads(done.stdout) == {"lacks": []}
 
 
-async def test_the_probe_of_files_says_what_the_host_refuses() -> None:
+async def test_the_probe_of_files_names_missing_confinement() -> None:
     host = fake_host()
     host.archives.walls_missing = ("a user namespace",)
     (warning, *_) = (await FileSource.probe(host)).warnings
     assert "a user namespace" in warning
 
 
-async def test_the_reader_of_squashfs_images_has_no_powers(tmp_path: Path) -> None:
-    """A program in its place can read the image, which belongs to root alone, and no secret of the host."""
+async def test_the_reader_of_squashfs_images_has_no_privileges(tmp_path: Path) -> None:
+    """A program in its place can read the image, which only root may read, and no other file of the host."""
     image = tmp_path / "image"
     await LinuxFiles().write(image, b"hsqs" + bytes(100))
     found = json.loads(await asyncio.to_thread(_in_place_of_the_converter, image))
@@ -170,7 +170,7 @@ async def test_the_reader_of_squashfs_images_has_no_powers(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("refused", ["namespaces", "mount-copies"])
-async def test_without_mounts_of_its_own_that_program_is_not_started(target: Path, refused: str) -> None:
+async def test_without_a_mount_namespace_that_program_is_not_started(target: Path, refused: str) -> None:
     image = target.parent / "image"
     await LinuxFiles().write(image, b"hsqs" + bytes(100))
     with pytest.raises(Unsupported):
@@ -178,7 +178,7 @@ async def test_without_mounts_of_its_own_that_program_is_not_started(target: Pat
 
 
 def _in_place_of_the_converter(image: Path) -> bytes:
-    """What another program prints; started by a process of its own, which may fork."""
+    """Output of another program, started by a separate process that may fork."""
     start = (
         "import sys; from pathlib import Path; from isola.host.archive import squashfs; "
         "command = ('/usr/bin/python3', '-I', '-c', sys.argv[2]); "

@@ -23,7 +23,7 @@ def refused() -> Daemon:
     return daemon
 
 
-def test_without_user_namespaces_the_daemon_runs_and_says_what_is_missing(refused: Daemon) -> None:
+def test_without_user_namespaces_the_daemon_runs_and_reports_it(refused: Daemon) -> None:
     try:
         refused.start()
         storage = refused.get("/1.0")["environment"]["drivers"]["storage"]
@@ -34,7 +34,7 @@ def test_without_user_namespaces_the_daemon_runs_and_says_what_is_missing(refuse
         refused.close()
 
 
-def test_what_a_killed_probe_has_left_is_cleared_and_nothing_behind_its_mounts() -> None:
+def test_leftovers_of_a_killed_probe_are_removed_without_following_mounts() -> None:
     daemon = Daemon()
     behind = daemon.directory / "behind"
     left = daemon.directory / "trials" / "overlay" / "root"
@@ -51,7 +51,7 @@ def test_what_a_killed_probe_has_left_is_cleared_and_nothing_behind_its_mounts()
         daemon.close()
 
 
-def test_near_its_limit_of_descriptors_the_daemon_says_so() -> None:
+def test_near_its_limit_of_descriptors_the_daemon_warns() -> None:
     daemon = Daemon()
     daemon.program = ("prlimit", "--nofile=48:64", *daemon.program)
     try:

@@ -50,13 +50,13 @@ def isolad(directory: Path, *arguments: str, enter: tuple[str, ...] = ()) -> sub
 def until(condition: Callable[[], bool], seconds: float = 20) -> None:
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it does not come"
+        assert time.monotonic() < end, "it does not start"
         time.sleep(0.02)
 
 
 @pytest.fixture
 def victim() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that has nothing to do with any daemon."""
+    """A process that is not a daemon."""
     process = subprocess.Popen(["sleep", "60"])
     yield process
     process.kill()
@@ -67,7 +67,7 @@ def victim() -> Iterator[subprocess.Popen[bytes]]:
 def holding(
     directory: Path, says: int, name: str = "isolad", enter: tuple[str, ...] = ()
 ) -> Iterator[subprocess.Popen[str]]:
-    """A process that holds a directory and says that its number is ``says``."""
+    """A process that locks a directory, with the PID ``says`` in the lock file."""
     program = directory.parent / name
     program.write_text(_HOLDER)
     process = subprocess.Popen(
@@ -89,7 +89,7 @@ def directory(tmp_path: Path) -> Path:
     return place
 
 
-def test_stop_finds_the_daemon_whatever_number_its_lock_shows(directory: Path, victim: subprocess.Popen[bytes]) -> None:
+def test_stop_finds_the_daemon_whatever_pid_its_lock_contains(directory: Path, victim: subprocess.Popen[bytes]) -> None:
     with holding(directory, victim.pid) as daemon:
         stopped = isolad(directory, "--stop")
         assert (stopped.returncode, stopped.stdout) == (0, "isolad has stopped\n")
@@ -97,14 +97,14 @@ def test_stop_finds_the_daemon_whatever_number_its_lock_shows(directory: Path, v
     assert victim.poll() is None
 
 
-def test_stop_reaches_into_a_process_namespace(directory: Path, victim: subprocess.Popen[bytes]) -> None:
+def test_stop_works_across_pid_namespaces(directory: Path, victim: subprocess.Popen[bytes]) -> None:
     with holding(directory, victim.pid, enter=("unshare", "--pid", "--fork", "--kill-child")) as daemon:
         assert isolad(directory, "--stop").returncode == 0
         assert daemon.wait(5) == 0
     assert victim.poll() is None
 
 
-def test_stop_refuses_what_it_cannot_see(directory: Path) -> None:
+def test_stop_refuses_an_invisible_daemon(directory: Path) -> None:
     with holding(directory, 1) as daemon:
         inside = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
         refused = isolad(directory, "--stop", enter=inside)
@@ -113,7 +113,7 @@ def test_stop_refuses_what_it_cannot_see(directory: Path) -> None:
         assert daemon.poll() is None
 
 
-def test_stop_refuses_what_is_not_a_daemon(directory: Path) -> None:
+def test_stop_refuses_other_processes(directory: Path) -> None:
     with holding(directory, os.getpid(), name="backup") as other:
         refused = isolad(directory, "--stop")
         assert refused.returncode == 1, refused
@@ -148,7 +148,7 @@ def test_a_removed_lock_file_lets_no_second_daemon_in(directory: Path) -> None:
 
 @pytest.fixture
 def supervised(directory: Path) -> Iterator[Callable[..., int]]:
-    """Starts a supervisor over a daemon that does what files in its directory say; its log may be another file."""
+    """Start a supervisor of a daemon that is controlled by files in its directory; its log may be another file."""
     program = directory.parent / "isolad"
     program.write_text(_SUPERVISED)
 
@@ -173,7 +173,7 @@ def processes_of(program: Path) -> list[int]:
 
 
 def runs_as(directory: Path, before: int = 0) -> int:
-    """Number of the daemon that runs, another one than ``before``."""
+    """PID of the running daemon, other than ``before``."""
 
     def there() -> bool:
         with contextlib.suppress(OSError, ValueError):
@@ -185,9 +185,7 @@ def runs_as(directory: Path, before: int = 0) -> int:
 
 
 @pytest.mark.parametrize("log", ["/dev/full", ""])
-def test_the_supervisor_lives_on_when_it_cannot_print(
-    directory: Path, supervised: Callable[..., int], log: str
-) -> None:
+def test_the_supervisor_survives_failing_output(directory: Path, supervised: Callable[..., int], log: str) -> None:
     assert supervised(log) == 0
     first = runs_as(directory)
     os.kill(first, signal.SIGKILL)
@@ -196,7 +194,7 @@ def test_the_supervisor_lives_on_when_it_cannot_print(
     assert runs_as(directory, before=second) != second
 
 
-def test_a_daemon_that_never_begins_is_given_up(directory: Path, supervised: Callable[..., int]) -> None:
+def test_a_daemon_that_never_becomes_ready_is_given_up(directory: Path, supervised: Callable[..., int]) -> None:
     (directory / "fail").touch()
     began = time.monotonic()
     assert supervised() != 0
@@ -205,13 +203,13 @@ def test_a_daemon_that_never_begins_is_given_up(directory: Path, supervised: Cal
     assert "giving up" in (directory / "log").read_text()
 
 
-def test_stop_ends_a_supervisor_that_waits_before_it_tries_again(tmp_path: Path) -> None:
+def test_stop_ends_a_supervisor_during_its_pause(tmp_path: Path) -> None:
     place = tmp_path / "state"
     assert isolad(place, "--background", "--minimal").returncode == 0
     daemons = [pid for pid in daemons_in(place)]
     assert len(daemons) == 2
     (place / "isola.db").rename(place / "away.db")
-    (place / "isola.db").mkdir()  # whatever is started now fails
+    (place / "isola.db").mkdir()  # all further starts fail
     os.kill(daemons[1], signal.SIGKILL)
     until(lambda: len(daemons_in(place)) == 1 and "starting it again" in (place / "logs/daemon.log").read_text())
     until(lambda: (place / "logs/daemon.log").read_text().count("starting it again") >= 4)
@@ -237,7 +235,7 @@ def daemons_in(place: Path) -> list[int]:
     return sorted(found)
 
 
-def test_a_lock_that_somebody_reads_for_a_moment_does_not_keep_a_daemon_from_starting(directory: Path) -> None:
+def test_a_briefly_read_lock_does_not_prevent_a_start(directory: Path) -> None:
     descriptor = os.open(directory, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_SH)
     starting = subprocess.Popen(

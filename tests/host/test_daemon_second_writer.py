@@ -33,7 +33,7 @@ def daemon() -> Iterator[Daemon]:
 
 
 def from_beside(daemon: Daemon, work: Callable[[Records], Awaitable[T]]) -> T:
-    """What a second daemon over the same state does, in this process."""
+    """Run code of a second daemon over the same state, in this process."""
 
     async def run() -> T:
         store = SqliteStore(daemon.directory, LinuxClock())
@@ -47,7 +47,7 @@ def from_beside(daemon: Daemon, work: Callable[[Records], Awaitable[T]]) -> T:
 
 
 def described(daemon: Daemon, text: str) -> float:
-    """Seconds until the daemon shows it."""
+    """Seconds within which the daemon shows it."""
     begun = time.monotonic()
     while time.monotonic() - begun < 5:
         if any(each["description"] == text for each in daemon.get("/1.0/profiles?recursion=1")):
@@ -56,7 +56,7 @@ def described(daemon: Daemon, text: str) -> float:
     raise AssertionError("it does not come")
 
 
-def test_the_daemon_shows_what_another_process_has_written(daemon: Daemon) -> None:
+def test_the_daemon_shows_writes_of_another_process(daemon: Daemon) -> None:
     from_beside(daemon, lambda records: records.profiles.add(_WEB, Profile("web", description="from beside")))
     assert described(daemon, "from beside") < 2
     daemon.run("PATCH", "/1.0/profiles/web", {"description": "by the daemon"})
@@ -67,7 +67,7 @@ def test_the_daemon_shows_what_another_process_has_written(daemon: Daemon) -> No
     assert from_beside(daemon, seen) == "by the daemon"
 
 
-def test_what_was_decided_before_the_other_wrote_is_refused_on_both_sides(daemon: Daemon) -> None:
+def test_outdated_writes_are_refused_in_both_processes(daemon: Daemon) -> None:
     daemon.run("POST", "/1.0/profiles", {"name": "web", "description": "1"})
     _, headers = daemon.answer("/1.0/profiles/web")
 

@@ -25,7 +25,7 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
 
 
 def create(daemon: Daemon, point: int) -> str:
-    """What becomes of a creation when from that point on the daemon can open nothing."""
+    """The result of a creation if the daemon has no descriptors from that point on."""
     assert daemon.process is not None
     before = resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE)
     connection = Connection(daemon.socket, 60)
@@ -45,26 +45,26 @@ def create(daemon: Daemon, point: int) -> str:
 
 
 def left(daemon: Daemon) -> list[str]:
-    """What there is too much; claims of ids and what was begun included."""
+    """Surplus objects, including id claims and intents."""
     ids = {record["id"] for record in records(daemon, "instances").values()}
     claims = [holder.rpartition("/")[2] for holder in daemon.id_claims().values() if str(daemon.directory) in holder]
     return [*differences(daemon), *(id for id in claims if id not in ids), *records(daemon, "intents")]
 
 
 @pytest.mark.parametrize("restarted", [False, True])
-def test_a_creation_without_descriptors_to_undo_it_is_undone_later(restarted: bool, daemon: Daemon) -> None:
-    told = ""
+def test_a_creation_is_rolled_back_once_descriptors_are_free(restarted: bool, daemon: Daemon) -> None:
+    result = ""
     for point in range(2 if restarted else 1, 100, 3):
-        told = create(daemon, point)
-        if told == "Success":
+        result = create(daemon, point)
+        if result == "Success":
             break
-        assert "Internal error" not in told, f"at point {point}: {told}"
+        assert "Internal error" not in result, f"at point {point}: {result}"
         if restarted:
             daemon.kill()
             daemon.start()
             assert not left(daemon), f"at point {point}"
         else:
             until(lambda: not left(daemon), A_WHILE)
-    assert told == "Success"
-    assert "Could not undo" in daemon.log.read_text(), "everything could be undone at once: this shows nothing"
+    assert result == "Success"
+    assert "Could not undo" in daemon.log.read_text(), "everything was rolled back at once: the test shows nothing"
     assert daemon.status("before") == "Running"

@@ -22,7 +22,7 @@ _INSIDE = 'set -e; mount -t tmpfs -o mode=755 inside "$1"; mount --bind "$2" "$1
 
 @pytest.fixture
 def shared() -> Iterator[Path]:
-    """A directory of the host: some of it is the host's root's, some the instance's."""
+    """A directory of the host: some files belong to the host's root, some to the instance."""
     with tempfile.TemporaryDirectory(prefix="isola-foreign-") as text:
         place = Path(text)
         place.chmod(0o755)
@@ -58,7 +58,7 @@ def process(shared: Path, tmp_path: Path) -> Iterator[ProcessRef]:
 
 @pytest.fixture
 async def root(process: ProcessRef, tmp_path: Path) -> AsyncIterator[tuple[Root, str]]:
-    """With the path inside at which the directory is mounted."""
+    """The root, and the path inside at which the directory is mounted."""
     async with LinuxFiles().root(process=process, idmap=IDS) as opened:
         yield opened, str(tmp_path)
 
@@ -102,14 +102,14 @@ def state(place: Path) -> list[tuple[str, int, int, int, int]]:
 
 
 @pytest.mark.parametrize("what", REFUSED)
-async def test_what_root_inside_may_not(root: tuple[Root, str], shared: Path, what: str) -> None:
+async def test_forbidden_to_root_inside(root: tuple[Root, str], shared: Path, what: str) -> None:
     before = state(shared)
     with pytest.raises(Forbidden):
         await REFUSED[what](*root)
     assert state(shared) == before
 
 
-async def test_what_root_inside_may(root: tuple[Root, str], shared: Path) -> None:
+async def test_permitted_to_root_inside(root: tuple[Root, str], shared: Path) -> None:
     opened, at = root
     assert await content(opened, f"{at}/public") == b"public"
     assert (await opened.stat(f"{at}/secret")).size == 6

@@ -20,7 +20,7 @@ from isola.errors import InvalidInput, NotFound, Unsupported
 from isola.host.files import LinuxFiles, Root
 from isola.host.proc import ProcessRef, identify
 
-# In a mount namespace of its own: what lxcfs shows, a tmpfs, and a file mounted over another.
+# In a mount namespace: files of lxcfs, a tmpfs, and a file mounted over another.
 _MOUNTS = """\
 set -e
 mount --make-rprivate /
@@ -75,9 +75,9 @@ def stage() -> Iterator[Stage]:
 
 @pytest.fixture
 def hung(stage: Stage) -> Iterator[Stage]:
-    """The server of the FUSE file system does not answer; in the end it does, or a thread that waits would stay."""
+    """The FUSE server hangs during the test; finally it responds, because waiting threads would remain otherwise."""
     os.kill(stage.lxcfs, signal.SIGSTOP)
-    time.sleep(1.2)  # what the kernel remembers of its files is old after a second
+    time.sleep(1.2)  # the kernel's cached attributes expire after a second
     release = threading.Timer(10, os.kill, (stage.lxcfs, signal.SIGCONT))
     release.start()
     yield stage
@@ -91,8 +91,8 @@ async def root(stage: Stage) -> AsyncIterator[Root]:
         yield opened
 
 
-async def test_a_file_system_that_hangs_holds_nobody(hung: Stage) -> None:
-    """Twenty ask for its files at once: each is refused at once, and other files are served meanwhile."""
+async def test_a_hanging_file_system_delays_nothing(hung: Stage) -> None:
+    """Twenty concurrent requests for its files are refused at once, and other files are served meanwhile."""
     files, begun = LinuxFiles(), time.monotonic()
     async with files.root(process=hung.process) as root:
 
@@ -111,7 +111,7 @@ async def test_a_file_system_that_hangs_holds_nobody(hung: Stage) -> None:
     assert time.monotonic() - begun < 5
 
 
-async def test_mounts_of_the_kernel_s_own_stores_are_crossed(stage: Stage, root: Root) -> None:
+async def test_mounts_of_local_file_systems_are_crossed(stage: Stage, root: Root) -> None:
     for path in ("/tmp/a/f", "/deep/link/f", "/deep/inner/far", "/deep/link/../a/./f", "/tmp/../tmp/a/f"):
         assert await content(root, f"{stage.place}{path}") == b"here\n"
     await root.write(f"{stage.place}/deep/inner/far", stream(b"through"), uid=5, gid=6, mode=0o640)
@@ -130,7 +130,7 @@ async def test_mounts_of_the_kernel_s_own_stores_are_crossed(stage: Stage, root:
     assert await content(root, f"{stage.place}/tmp/../../../../../../..{stage.place}/plain") == b"old\n"
 
 
-async def test_a_file_that_is_mounted_over_another_is_written_where_it_is(stage: Stage, root: Root) -> None:
+async def test_a_bind_mounted_file_is_written_in_place(stage: Stage, root: Root) -> None:
     await root.write(f"{stage.place}/over", stream(b"new"), uid=-1, gid=-1, mode=None)
     assert await content(root, f"{stage.place}/tmp/over") == b"new"
     await root.write(f"{stage.place}/over", stream(b"er"), uid=-1, gid=-1, mode=None, append=True)

@@ -24,7 +24,7 @@ _RANGE = IdRange(1_900_019_712)
 
 @pytest.fixture
 def precious(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
-    """As a file or a directory of sysfs is, which every instance can mount anywhere in itself: the host's root's."""
+    """A file or directory of the host's root; like sysfs, which every instance can mount anywhere inside."""
     path = tmp_path / "precious"
     path.mkdir(mode=0o700) if request.param == "directory" else path.touch(mode=0o600)
     return path
@@ -56,7 +56,7 @@ def exchanging(precious: Path, names: list[str]) -> Iterator[tuple[str, ProcessR
 
 
 @pytest.mark.parametrize(("precious", "kind"), [("directory", "directory"), ("file", "symlink")], indirect=["precious"])
-async def test_what_is_mounted_over_a_new_name_is_not_given_away(precious: Path, kind: str) -> None:
+async def test_a_mount_over_a_new_file_keeps_its_owner(precious: Path, kind: str) -> None:
     names, before = [f"n{number}" for number in range(_TRIES)], owner(precious)
     with exchanging(precious, names) as (place, process):
         async with LinuxFiles().root(process=process, idmap=_RANGE) as root:
@@ -69,7 +69,7 @@ async def test_what_is_mounted_over_a_new_name_is_not_given_away(precious: Path,
     assert owner(precious) == before
 
 
-async def test_what_is_made_has_the_owner_that_was_asked_for(tmp_path: Path) -> None:
+async def test_new_files_have_the_requested_owner(tmp_path: Path) -> None:
     async with LinuxFiles().root(tmp_path, idmap=_RANGE) as root:
         await root.make_directory("/d", uid=7, gid=8, mode=0o2750)
         await root.make_symlink("/d/l", "/nowhere", uid=9, gid=10)

@@ -101,7 +101,7 @@ def network(guest: Guest) -> str:
     return f"/proc/{guest.pid}/ns/net"
 
 
-def test_streams_go_into_the_namespace_without_any_right(netns: Netns) -> None:
+def test_streams_are_forwarded_without_privileges(netns: Netns) -> None:
     guest = loopback(netns.guest())
     spec = Spec(Side("tcp", "127.0.0.1", (7000, 7001)), Side("tcp", "127.0.0.1", (80,), network=network(guest)))
     with echo("tcp", "127.0.0.1", "80", guest=guest), forwarder(spec) as process:
@@ -121,7 +121,7 @@ def test_streams_go_into_the_namespace_without_any_right(netns: Netns) -> None:
         assert status["NoNewPrivs"] == "1"
 
 
-def test_a_server_that_is_not_there_ends_the_connection_and_not_the_forwarder(netns: Netns) -> None:
+def test_a_missing_server_ends_the_connection_only(netns: Netns) -> None:
     guest = loopback(netns.guest())
     spec = Spec(Side("tcp", "127.0.0.1", (7000,)), Side("tcp", "127.0.0.1", (80,), network=network(guest)))
     with forwarder(spec):
@@ -139,7 +139,7 @@ def test_it_listens_inside_for_a_server_of_the_host(netns: Netns) -> None:
         assert told.stdout.strip() == b"b'echo x'"
 
 
-def test_datagrams_find_their_way_back_to_each_sender(netns: Netns) -> None:
+def test_replies_to_datagrams_reach_each_sender(netns: Netns) -> None:
     guest = loopback(netns.guest())
     spec = Spec(Side("udp", "127.0.0.1", (7003,)), Side("udp", "127.0.0.1", (53,), network=network(guest)))
     with echo("udp", "127.0.0.1", "53", guest=guest), forwarder(spec):
@@ -152,7 +152,7 @@ def test_datagrams_find_their_way_back_to_each_sender(netns: Netns) -> None:
             sender.close()
 
 
-def test_unix_sockets_have_their_owner_and_go_with_it(netns: Netns, place: Path) -> None:
+def test_unix_sockets_have_their_owner_and_are_removed(netns: Netns, place: Path) -> None:
     path, server = place / "listen", place / "server"
     spec = Spec(
         Side("unix", str(path)),
@@ -173,7 +173,7 @@ def test_unix_sockets_have_their_owner_and_go_with_it(netns: Netns, place: Path)
         assert not path.exists()
 
 
-def test_paths_inside_do_not_lead_outside(netns: Netns, place: Path) -> None:
+def test_paths_inside_are_resolved_inside(netns: Netns, place: Path) -> None:
     inside = place / "root"
     (inside / "run").mkdir(parents=True)
     (inside / "run/evil").symlink_to("/../../../../etc")
@@ -200,7 +200,7 @@ def test_paths_inside_do_not_lead_outside(netns: Netns, place: Path) -> None:
         os.waitpid(child, 0)
 
 
-def test_the_server_is_told_who_the_client_is(netns: Netns) -> None:
+def test_the_proxy_protocol_names_the_client(netns: Netns) -> None:
     guest = loopback(netns.guest())
     spec = Spec(
         Side("tcp", "127.0.0.1", (7005,)), Side("tcp", "127.0.0.1", (80,), network=network(guest)), proxy_protocol=True
@@ -212,7 +212,7 @@ def test_the_server_is_told_who_the_client_is(netns: Netns) -> None:
         assert talk(client, b"GET") == f"echo PROXY TCP4 127.0.0.1 127.0.0.1 {port} 7005\r\nGET".encode()
 
 
-def test_an_address_that_is_taken_is_said(netns: Netns) -> None:
+def test_an_address_in_use_is_reported(netns: Netns) -> None:
     with socket.create_server(("127.0.0.1", 7006)):
         spec = Spec(Side("tcp", "127.0.0.1", (7006,)), Side("tcp", "127.0.0.1", (1,)))
         with forwarder(spec, said="cannot listen on tcp:127.0.0.1:7006: Address already in use"):

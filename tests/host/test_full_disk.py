@@ -28,12 +28,12 @@ class Full(Daemon):
     """A daemon on a full disk."""
 
     kind = ""
-    """What the disk is out of."""
+    """The exhausted resource of the disk."""
 
 
 @pytest.fixture(params=list(FILL))
 def full(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Full]:
-    """A daemon whose disk is full to the last block, or has no inode left."""
+    """A daemon on a disk without free blocks, or without free inodes."""
     with disk(size=80 * MIB, options=OPTIONS[request.param]) as own:
         daemon = Full(place=own.mount)
         daemon.kind = request.param
@@ -44,7 +44,7 @@ def full(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Full]:
                 daemon.launch(name)
             daemon.change("stopped", "stop", force=True)
             daemon.run("POST", "/1.0/instances/filler/exec", command(FILL[request.param]), timeout=300)
-            # What the daemon could have had for itself goes too.
+            # Reserved blocks for root are used, too.
             fill_as_root(own.mount / "fill", request.param)
             yield daemon
         finally:
@@ -70,7 +70,7 @@ def fill_as_root(place: Path, kind: str) -> None:
         return
 
 
-def test_it_starts_serves_and_deletes_and_goes_on_when_there_is_room(full: Full) -> None:
+def test_it_starts_serves_and_deletes_and_recovers_with_free_space(full: Full) -> None:
     for number in range(3):
         if number % 2:
             full.stop()
@@ -119,7 +119,7 @@ RAN = ("sh", "-c", "echo ran >> /dev/shm/ran; echo said")
 
 
 @pytest.mark.parametrize("runtime", ["runc", "crun"])
-def test_a_command_for_which_there_is_no_room_is_not_run_and_says_so(runtime: str, tmp_path: Path) -> None:
+def test_a_command_without_free_space_fails_with_a_reason(runtime: str, tmp_path: Path) -> None:
     with disk(size=80 * MIB, options=OPTIONS["blocks"]) as own:
         daemon = Daemon(place=own.mount)
         try:
@@ -138,8 +138,8 @@ def test_a_command_for_which_there_is_no_room_is_not_run_and_says_so(runtime: st
                 try:
                     answer = ask("web", "true")
                     status = answer if isinstance(answer, int) else answer[0]
-                    # An engine may need no process of its own; and runc's Go runtime, when it gets no thread after
-                    # runc has handed over, ends with 2 and says so on what is the command's stderr by then.
+                    # An engine may need no further process. When the Go runtime of runc gets no
+                    # thread late in the start, runc exits with 2, and its message is on the command's stderr.
                     assert status == 0 or (status == 2 and runtime == "runc"), answer
                 except AssertionError as error:
                     assert re.search(r"could not be started: .*limits\.processes", str(error)), error

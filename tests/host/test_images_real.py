@@ -27,7 +27,7 @@ METADATA = member("metadata.yaml", b"architecture: x86_64\ncreation_date: 170000
 
 
 class Real:
-    """A library on this machine, in a directory of its own."""
+    """A library on this machine, in its own directory."""
 
     def __init__(self, place: Path) -> None:
         self.host = linux_host()
@@ -115,7 +115,7 @@ async def test_a_damaged_squashfs_is_refused(real: Real) -> None:
     assert list(real.library) == []
 
 
-async def test_a_hostile_upload_leaves_the_store_as_it_was(real: Real) -> None:
+async def test_a_hostile_upload_leaves_the_store_unchanged(real: Real) -> None:
     before = await real.bring(*split())
     blobs = await real.library.store.digests()
     outside = real.place / "outside"
@@ -127,7 +127,7 @@ async def test_a_hostile_upload_leaves_the_store_as_it_was(real: Real) -> None:
 
 
 async def test_writing_through_a_link_stays_inside(real: Real) -> None:
-    """Such an archive may come in; it can do no harm when it is unpacked."""
+    """Such an archive is accepted, but does no harm when it is unpacked."""
     outside = real.place / "outside"
     outside.mkdir()
     image = await real.bring(

@@ -47,7 +47,7 @@ async def test_a_guest_gets_its_addresses_and_finds_others_by_name(bed: Bed) -> 
     await bed.gone(network)
 
 
-async def test_a_network_that_leads_nowhere_is_no_way_out(bed: Bed) -> None:
+async def test_an_isolated_network_gives_no_default_route(bed: Bed) -> None:
     network = await bed.network(ipv4_routing="false", ipv6_routing="false")
     nic, guest = await bed.nic(network, "web1")
     given = await lease(guest, bed.directory)
@@ -61,7 +61,7 @@ async def test_a_network_that_leads_nowhere_is_no_way_out(bed: Bed) -> None:
     await bed.gone(network)
 
 
-async def test_of_several_nics_the_first_is_the_way_out(bed: Bed) -> None:
+async def test_of_several_nics_the_first_has_the_default_route(bed: Bed) -> None:
     first = await bed.network()
     second = Network("zoo", config=await bed.driver.complete({}, [first]))
     nowhere = {"ipv4.routing": "false", "ipv6.routing": "false"}
@@ -120,7 +120,7 @@ async def test_a_killed_dnsmasq_is_started_again(bed: Bed) -> None:
     await bed.gone(network)
 
 
-async def test_the_next_daemon_adopts_dnsmasq_and_disturbs_nobody(bed: Bed) -> None:
+async def test_the_next_daemon_adopts_dnsmasq_without_interruption(bed: Bed) -> None:
     network = await bed.network()
     nic, guest = await bed.nic(network, "web1", configure=True)
     running = bed.netns.processes()
@@ -138,7 +138,7 @@ async def test_the_next_daemon_adopts_dnsmasq_and_disturbs_nobody(bed: Bed) -> N
     await bed.gone(network)
 
 
-async def test_names_that_go_are_forgotten_and_renamed_ones_found(bed: Bed) -> None:
+async def test_removed_names_are_forgotten_and_renamed_ones_found(bed: Bed) -> None:
     network = await bed.network()
     nic, guest = await bed.nic(network, "web1", configure=True)
     gateway = bed.driver.plan(network).gateways()[0]
@@ -198,7 +198,7 @@ async def test_files_of_nics_are_in_memory_and_those_of_an_earlier_version_are_r
 
 
 class Calls:
-    """Files that note the names of the verbs called."""
+    """Files that record the names of called methods."""
 
     def __init__(self, files: Files) -> None:
         self._files = files
@@ -233,7 +233,7 @@ async def test_leftovers_are_removed_and_objects_of_other_daemons_kept(bed: Bed)
     assert bed.netns.processes() == []
 
 
-async def test_networks_side_by_side_serve_their_own(bed: Bed) -> None:
+async def test_several_networks_serve_their_own_clients(bed: Bed) -> None:
     networks: list[Network] = []
     for name, subnet in (("lab", "10.71.1.1/24"), ("zoo", "10.71.2.1/24")):
         config = await bed.driver.complete({"ipv4.address": subnet, "dns.domain": name}, networks)
@@ -266,7 +266,7 @@ async def test_an_update_keeps_connections(bed: Bed) -> None:
     await bed.gone(changed)
 
 
-async def test_lines_dnsmasq_does_not_understand_are_refused(bed: Bed) -> None:
+async def test_invalid_lines_for_dnsmasq_are_refused(bed: Bed) -> None:
     with pytest.raises(InvalidInput, match="bad option") as caught:
         await bed.driver.complete({"raw.dnsmasq": "make=coffee"}, ())
     assert caught.value.field == "config.raw.dnsmasq"

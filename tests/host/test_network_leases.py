@@ -27,7 +27,7 @@ sys.exit(1)
 
 
 async def leave(bed: Bed, network: Network, nic: Nic) -> None:
-    """The only NIC goes, and its lease with it."""
+    """Remove the only NIC with its lease."""
     await bed.act(lambda op: bed.driver.detach(op, network, nic))
     await bed.act(lambda op: bed.driver.unregister(op, network, nic))
 
@@ -38,7 +38,7 @@ async def leave(bed: Bed, network: Network, nic: Nic) -> None:
     bed.nics.clear()
 
 
-async def test_a_stranger_gets_a_lease_that_is_listed_and_no_name(bed: Bed) -> None:
+async def test_an_unknown_client_gets_a_listed_lease_and_no_name(bed: Bed) -> None:
     network = await bed.network()
     nic, guest = await bed.nic(network, "web1")
     await guest.check("ip", "link", "set", "eth0", "address", "0a:69:73:ff:ff:ff")
@@ -51,7 +51,7 @@ async def test_a_stranger_gets_a_lease_that_is_listed_and_no_name(bed: Bed) -> N
     await bed.gone(network)
 
 
-async def test_the_next_instance_gets_the_address_of_one_that_went(bed: Bed) -> None:
+async def test_the_next_instance_gets_the_address_of_a_deleted_one(bed: Bed) -> None:
     network = await bed.network()
     old, old_guest = await bed.nic(network, "web1")
     assert (await lease(old_guest, bed.directory))["ip"] == old.ipv4
@@ -63,7 +63,7 @@ async def test_the_next_instance_gets_the_address_of_one_that_went(bed: Bed) -> 
     await bed.gone(network)
 
 
-async def test_neighbours_learn_at_once_who_has_an_address_now(bed: Bed) -> None:
+async def test_neighbours_learn_the_new_mac_of_an_address_at_once(bed: Bed) -> None:
     network = await bed.network(ipv4_address="10.71.2.1/24")
     _, neighbour = await bed.nic(network, "web1")
     await lease(neighbour, bed.directory)
@@ -78,7 +78,7 @@ async def test_neighbours_learn_at_once_who_has_an_address_now(bed: Bed) -> None
     await bed.gone(network)
 
 
-async def test_an_address_set_for_an_instance_is_taken_from_a_stranger(bed: Bed) -> None:
+async def test_an_address_set_for_an_instance_is_taken_from_an_unknown_client(bed: Bed) -> None:
     network = await bed.network(ipv4_address="10.71.1.1/24")
     _, first = await bed.nic(network, "web1")
     await first.check("ip", "link", "set", "eth0", "address", "0a:69:73:ff:ff:ff")
@@ -88,7 +88,7 @@ async def test_an_address_set_for_an_instance_is_taken_from_a_stranger(bed: Bed)
     await bed.gone(network)
 
 
-async def test_a_lease_of_an_ipv6_address_goes_with_its_instance(bed: Bed) -> None:
+async def test_an_ipv6_lease_is_removed_with_its_instance(bed: Bed) -> None:
     network = await bed.network(ipv6_dhcp_stateful="true", ipv6_address="fd42:7:7:7::1/64")
     old, guest = await bed.nic(network, "web1")
     await guest.check("ip", "link", "set", "eth0", "up")

@@ -47,7 +47,7 @@ import socket, sys
 s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)
 s.sendto(bytes.fromhex("1f901f900000000100000000500400000000") + bytes(2), (sys.argv[1], 0))
 """
-"""A segment that belongs to no connection."""
+"""A TCP segment of no connection."""
 
 
 SNIFFER = """
@@ -70,7 +70,7 @@ while time.monotonic() < end:
 
 
 async def neighbour(bed: Bed) -> Guest:
-    """A machine on the host's LAN, which is the host's router too."""
+    """A machine on the host's LAN, which is also the host's router."""
     outside = bed.netns.guest()
     for arguments in (
         f"link add up0 type veth peer name up1 netns {outside.pid}",
@@ -88,7 +88,7 @@ async def neighbour(bed: Bed) -> Guest:
 
 
 async def route_to(outside: Guest, bed: Bed, network: Network) -> None:
-    """What a neighbour does to reach a network that is not announced to it."""
+    """A static route of a neighbour to a network that is not announced."""
     plan = bed.driver.plan(network)
     assert plan.ipv4 is not None and plan.ipv6 is not None
     await outside.check("ip", "route", "add", str(plan.ipv4.network), "via", "192.0.2.1")
@@ -96,19 +96,19 @@ async def route_to(outside: Guest, bed: Bed, network: Network) -> None:
 
 
 async def listen(guest: Guest, address: str) -> asyncio.subprocess.Process:
-    """A server that says who came, once."""
+    """A server that prints the address of one client."""
     server = await guest.start("python3", "-c", SERVER, address)
     assert server.stdout is not None and await server.stdout.readline() == b"ready\n"
     return server
 
 
 async def connects(guest: Guest, address: str) -> bool:
-    """Whether a server there answers."""
+    """Whether a connection to a server there succeeds."""
     status, _ = await guest.run("python3", "-c", CLIENT, address)
     return status == 0
 
 
-async def test_a_guest_reaches_the_outside_through_nat(bed: Bed) -> None:
+async def test_a_guest_reaches_other_networks_through_nat(bed: Bed) -> None:
     outside = await neighbour(bed)
     network = await bed.network()
     _, guest = await bed.nic(network, "web1", configure=True)
@@ -122,7 +122,7 @@ async def test_a_guest_reaches_the_outside_through_nat(bed: Bed) -> None:
     await bed.gone(network)
 
 
-async def test_a_neighbour_cannot_reach_what_is_behind_nat_by_a_route(bed: Bed) -> None:
+async def test_a_neighbour_cannot_reach_networks_behind_nat_by_a_route(bed: Bed) -> None:
     outside = await neighbour(bed)
     network = await bed.network()
     nic, guest = await bed.nic(network, "web1", configure=True)
@@ -216,7 +216,7 @@ async def test_no_foreign_source_leaves_the_host(bed: Bed, routed: bool) -> None
 
 async def test_cloud_metadata_is_refused_unless_allowed(bed: Bed) -> None:
     outside = await neighbour(bed)
-    services = ("169.254.169.254", "fd00:ec2::254", "64:ff9b::a9fe:a9fe")  # the last where something translates
+    services = ("169.254.169.254", "fd00:ec2::254", "64:ff9b::a9fe:a9fe")  # the last if it is translated
     for address in services:
         await outside.check("ip", "addr", "add", address, "dev", "lo")
     network = await bed.network()

@@ -171,7 +171,7 @@ FORGED = FORGED_MAC | FORGED_IPV4 | FORGED_IPV6
 
 
 class Bed:
-    """A bridge with the port of a forger and that of a neighbour."""
+    """A bridge with the ports of a spoofing instance and of a neighbour."""
 
     def __init__(self, netns: Netns) -> None:
         processes = LinuxProcesses()
@@ -187,7 +187,7 @@ class Bed:
         await self.firewall.apply("isola.0a", bridge_table(wanted), family="bridge")
 
     def passed(self, frames: dict[str, bytes]) -> set[str]:
-        """Which of them the neighbour gets to see."""
+        """The frames that the neighbour receives."""
         end = frame(0x0800, ipv4(OTHER_IP, udp(9, 9, b"end of frames")))
         listener = subprocess.Popen(
             self.neighbour.command(sys.executable, "-c", LISTEN), stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -218,8 +218,8 @@ async def bed(netns: Netns) -> Bed:
     return bed
 
 
-async def test_without_filters_everything_passes(bed: Bed) -> None:
-    """So that the other tests can fail."""
+async def test_without_filters_all_frames_pass(bed: Bed) -> None:
+    """Shows that the other tests can fail."""
     wanted = set(LEGAL | {f"forged {name}": each for name, each in FORGED.items()}) - {"forged spanning tree"}
     assert bed.passed(LEGAL | {f"forged {name}": each for name, each in FORGED.items()}) >= wanted
 
@@ -230,7 +230,7 @@ async def test_with_all_filters_nothing_forged_passes(bed: Bed) -> None:
     assert bed.passed(LEGAL) == set(LEGAL)
 
 
-async def test_each_filter_drops_what_it_is_for(bed: Bed) -> None:
+async def test_each_filter_drops_its_frames(bed: Bed) -> None:
     await bed.filter(Filter("is00000001", MAC))
     assert bed.passed(FORGED_MAC) == set() and bed.passed(LEGAL) == set(LEGAL)
     await bed.filter(Filter("is00000001", MAC, ipv4=(IP,)))
@@ -239,18 +239,18 @@ async def test_each_filter_drops_what_it_is_for(bed: Bed) -> None:
     assert bed.passed(FORGED_MAC | FORGED_IPV6) == set() and bed.passed(LEGAL) == set(LEGAL)
 
 
-async def test_a_family_that_is_not_had_is_not_spoken(bed: Bed) -> None:
+async def test_an_address_family_without_addresses_is_dropped(bed: Bed) -> None:
     await bed.filter(Filter("is00000001", MAC, ipv6=()))
     assert bed.passed(LEGAL) == {"arp", "arp probe", "ipv4", "dhcp discover"}
 
 
-async def test_a_rate_drops_what_is_more(bed: Bed) -> None:
+async def test_a_rate_limit_drops_excess_frames(bed: Bed) -> None:
     await bed.filter(Filter("is00000001", rate=800_000))
     many = {str(number): frame(0x0800, ipv4(IP, udp(1, number, bytes(1200)))) for number in range(1, 600)}
     assert 100 < len(bed.passed(many)) < 500
 
 
-async def test_a_routed_nic_speaks_for_itself_alone(netns: Netns) -> None:
+async def test_a_routed_nic_sends_only_from_its_addresses(netns: Netns) -> None:
     processes = LinuxProcesses()
     links, firewall, guest = LinuxLinks(processes), LinuxFirewall(processes), netns.guest()
     body = routed_table(Filter("is00000001", ipv4=("192.0.2.5",), ipv6=()))

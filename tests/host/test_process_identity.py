@@ -12,8 +12,8 @@ from pathlib import Path
 SCRIPT = Path(__file__).parents[1] / "support" / "reuse.py"
 
 
-def test_a_number_given_away_again_leads_nowhere(tmp_path: Path) -> None:
-    """The second process sees the host's root, its network and its files, as a program of the host would."""
+def test_a_reused_pid_is_never_affected(tmp_path: Path) -> None:
+    """The second process has the host's root directory, network and files, like a program of the host."""
     secret = tmp_path / "secret"
     secret.write_text("of the host")
     secret.chmod(0o600)

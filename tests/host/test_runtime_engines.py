@@ -114,7 +114,7 @@ async def launch(runtime: OciRuntime, wanted: RunSpec) -> OciGuest:
 
 
 async def found(runtime: OciRuntime) -> Guest:
-    """The one that runs."""
+    """The running guest."""
     guest = await runtime.find("one")
     assert guest is not None
     return guest
@@ -135,9 +135,7 @@ async def output(runtime: OciRuntime, *command: str, **more: object) -> tuple[in
 # --- crashes -----------------------------------------------------------------------------------------------------
 
 
-async def test_a_daemon_killed_at_any_point_leaves_nothing_that_remove_does_not_find(
-    runtime: OciRuntime, root: Path
-) -> None:
+async def test_leftovers_of_a_daemon_killed_at_any_point_are_removed(runtime: OciRuntime, root: Path) -> None:
     for point in range(100):
         if not await crash(runtime, root, point):
             break
@@ -148,9 +146,7 @@ async def test_a_daemon_killed_at_any_point_leaves_nothing_that_remove_does_not_
     await runtime.remove("one")
 
 
-async def test_a_daemon_killed_at_any_time_leaves_nothing_that_remove_does_not_find(
-    runtime: OciRuntime, root: Path
-) -> None:
+async def test_leftovers_of_a_daemon_killed_at_any_time_are_removed(runtime: OciRuntime, root: Path) -> None:
     for delay in (0.002, 0.006, 0.012, 0.02, 0.028, 0.036, 0.05):
         child = begin(runtime, root, 1000)
         await asyncio.sleep(delay)
@@ -159,7 +155,7 @@ async def test_a_daemon_killed_at_any_time_leaves_nothing_that_remove_does_not_f
         await runtime.remove("one")
         assert await runtime.owned() == ()
         async with asyncio.timeout(2):
-            # What was just being started finds that its groups are gone.
+            # Processes that were just being started find their groups removed.
             while [line for line in command_lines() if str(runtime.directory) in line]:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         assert await runtime.owned() == ()
@@ -221,7 +217,7 @@ async def test_an_instance_without_its_monitor_has_ended(runtime: OciRuntime, ro
 
 
 @pytest.mark.parametrize("damage", ["record", "state", "config", "engine", "everything"])
-async def test_damaged_traces_are_removed_all_the_same(runtime: OciRuntime, root: Path, damage: str) -> None:
+async def test_damaged_files_of_a_run_are_removed(runtime: OciRuntime, root: Path, damage: str) -> None:
     guest = await launch(runtime, spec(root))
     layout = Layout.of(runtime.directory, "one")
     if damage in ("record", "everything"):
@@ -241,24 +237,24 @@ async def test_damaged_traces_are_removed_all_the_same(runtime: OciRuntime, root
     assert not runtime.host.processes.alive(guest.processes.monitor)
 
 
-async def test_a_record_of_another_boot_is_not_believed(runtime: OciRuntime, root: Path) -> None:
+async def test_a_record_of_another_boot_is_ignored(runtime: OciRuntime, root: Path) -> None:
     await launch(runtime, spec(root))
     record = Layout.of(runtime.directory, "one").record
     record.write_text(json.dumps(json.loads(record.read_text()) | {"boot": "another"}))
     assert await runtime.find("one") is None
 
 
-# --- walls -------------------------------------------------------------------------------------------------------
+# --- isolation --- ----------------------------------------------------------------------------------------------------
 
 
-async def test_root_inside_is_nobody_outside(runtime: OciRuntime, root: Path) -> None:
+async def test_root_inside_is_unprivileged_outside(runtime: OciRuntime, root: Path) -> None:
     guest = await launch(runtime, spec(root))
     lines = proc(guest.processes.init.pid, "status").splitlines()
     assert f"Uid:\t{IDMAP.base}\t{IDMAP.base}\t{IDMAP.base}\t{IDMAP.base}" in lines
     assert await output(runtime, "id", "-u") == (0, "0\n")
     assert await output(runtime, "id", "-u", user=33, group=34) == (0, "33\n")
     groups = proc(guest.processes.monitor.pid, "cgroup").splitlines()
-    # On a host with v1 it is found by the old groups, which can be entered without waiting.
+    # On a host with v1 the v1 groups are used, which can be entered without waiting.
     needed = (":name=systemd:", ":freezer:", ":memory:", ":pids:")
     told = [line for line in groups if any(name in line for name in needed)] or groups
     assert all(line.endswith(f"/{TAG}/one.monitor") for line in told)
@@ -268,7 +264,7 @@ async def test_the_first_id_of_the_range_owns_the_user_namespace(runtime: OciRun
     before = set(os.listdir("/proc/self/fd"))
     guest = await launch(runtime, spec(root))
     assert owner_of(f"/proc/{guest.processes.init.pid}/ns/user") == IDMAP.base
-    # What is made by the engine afterwards belongs to it, and so do commands.
+    # Later namespaces of the engine and of commands belong to it, too.
     for kind in ("net", "uts", "ipc", "pid", "mnt", "cgroup"):
         assert (
             user_namespace_of(guest.processes.init.pid, kind)
@@ -280,14 +276,14 @@ async def test_the_first_id_of_the_range_owns_the_user_namespace(runtime: OciRun
     await execution.close()
     assert proc(guest.processes.init.pid, "uid_map").split() == ["0", str(IDMAP.base), "65536"]
     assert proc(guest.processes.init.pid, "gid_map").split() == ["0", str(IDMAP.base), "65536"]
-    # The kernel counts on the host who made it: nothing of ours may hold it once the first process does.
+    # The kernel accounts it to its creator on the host: nothing else may hold it once the first process does.
     held = [os.readlink(f"/proc/self/fd/{fd}") for fd in set(os.listdir("/proc/self/fd")) - before if link_there(fd)]
     assert not [link for link in held if link.startswith("user:")]
 
 
-async def test_what_an_instance_uses_up_is_not_taken_from_the_host_s_root(runtime: OciRuntime, root: Path) -> None:
+async def test_resources_of_an_instance_are_not_counted_for_the_hosts_root(runtime: OciRuntime, root: Path) -> None:
     guest = await launch(runtime, spec(root))
-    # Together more than one user may have, and the host's root goes on with nearly all of it.
+    # Together more than the limit of one user, while the host's root can still use nearly all of its own.
     limit = inotify_limit()
     enter = ["nsenter", f"--user=/proc/{guest.processes.init.pid}/ns/user", "--setuid", "0", "--setgid", "0"]
     with watching(16) as outside, watching(limit - 8, *enter) as inside:
@@ -301,7 +297,7 @@ def inotify_limit() -> int:
 
 @contextlib.contextmanager
 def watching(count: int, *enter: str) -> Iterator[int]:
-    """A process that has so many inotify instances, or as many as it is given: how many these are."""
+    """Number of inotify instances that a process could open, at most ``count``."""
     argv = [*enter, "/usr/bin/python3", "-c", _WATCH, str(count)]
     process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
@@ -352,7 +348,7 @@ async def test_first_process_and_commands_are_in_the_group_of_every_hierarchy(ru
 
 
 async def sleeping(runtime: OciRuntime, seconds: str) -> int:
-    """The command's process, once it has become its program."""
+    """The command's process, after execve."""
     async with asyncio.timeout(10):
         while True:
             for pid in runtime.host.cgroups.processes(f"/{TAG}/one"):
@@ -362,20 +358,20 @@ async def sleeping(runtime: OciRuntime, seconds: str) -> int:
             await asyncio.sleep(0.01)
 
 
-async def test_a_device_node_in_the_root_does_not_open(runtime: OciRuntime, root: Path) -> None:
+async def test_a_device_node_in_the_root_cannot_be_opened(runtime: OciRuntime, root: Path) -> None:
     await launch(runtime, spec(root))
     status, _ = await output(runtime, "head", "-c", "1", "/tmp/memory")
     assert status != 0
     assert (await output(runtime, "head", "-c", "1", "/dev/zero"))[0] == 0
 
 
-async def test_a_link_in_the_root_does_not_lead_to_the_host_s_users(runtime: OciRuntime, root: Path) -> None:
+async def test_a_symlink_in_the_root_does_not_lead_to_the_hosts_users(runtime: OciRuntime, root: Path) -> None:
     with pytest.raises(InvalidInput):
         await launch(runtime, spec(root, user="web"))
     assert await runtime.owned() == ()
 
 
-async def test_limits_bind_at_once_and_live(runtime: OciRuntime, root: Path) -> None:
+async def test_limits_apply_at_once_and_live(runtime: OciRuntime, root: Path) -> None:
     await launch(runtime, spec(root, limits=Limits(memory=64 * MIB, processes=20, cpus=(0,))))
     assert (await output(runtime, "grep", "Cpus_allowed_list", "/proc/self/status"))[1].split() == [
         "Cpus_allowed_list:",
@@ -391,12 +387,12 @@ async def test_limits_bind_at_once_and_live(runtime: OciRuntime, root: Path) -> 
         await (await found(runtime)).limit(Limits(memory=4096))
 
 
-async def test_a_command_for_which_there_is_no_process_left_runs_or_says_why(runtime: OciRuntime, root: Path) -> None:
+async def test_a_command_beyond_the_process_limit_runs_or_has_a_reason(runtime: OciRuntime, root: Path) -> None:
     await launch(runtime, spec(root))
     await (await found(runtime)).limit(Limits(processes=1))
     for terminal in (False, True):
         try:
-            assert (await output(runtime, "true", terminal=terminal))[0] == 0  # an engine may need no place of its own
+            assert (await output(runtime, "true", terminal=terminal))[0] == 0  # an engine may need no further process
         except HostFailure as error:
             assert "could not be started" in error.message and error.evidence
     await (await found(runtime)).limit(Limits())
@@ -424,7 +420,7 @@ async def test_lxcfs_shows_the_instance_s_own_memory(runtime: OciRuntime, root: 
             os.unlink(f"{mount}.pid")
 
 
-async def test_an_application_gets_less(runtime: OciRuntime, root: Path) -> None:
+async def test_an_application_has_fewer_privileges(runtime: OciRuntime, root: Path) -> None:
     await launch(runtime, spec(root, system=False))
     status, text = await output(runtime, "grep", "CapBnd", "/proc/self/status")
     system_admin = 1 << 21

@@ -43,7 +43,7 @@ def test_a_copy_runs_and_can_never_be_changed(tmp_path: Path) -> None:
     assert said(copy) == "first"
 
 
-def test_a_program_that_is_replaced_is_copied_anew_and_few_copies_stay(tmp_path: Path) -> None:
+def test_a_replaced_program_is_copied_again_and_few_copies_are_kept(tmp_path: Path) -> None:
     program = script(tmp_path / "program", "0")
     before = len(os.listdir("/proc/self/fd"))
     copies = [sealed_programs.sealed(program)]
@@ -53,22 +53,22 @@ def test_a_program_that_is_replaced_is_copied_anew_and_few_copies_stay(tmp_path:
         assert sealed_programs.known(program) is None
         copies.append(sealed_programs.sealed(program))
         assert said(copies[-1]) == str(number)
-        assert said(copies[-2]) == str(number - 1)  # a child may just have been given it
+        assert said(copies[-2]) == str(number - 1)  # a child may be about to execute it
     assert len(os.listdir("/proc/self/fd")) == before + 2
 
 
-async def test_many_who_ask_at_once_get_the_same_copy(tmp_path: Path) -> None:
+async def test_concurrent_calls_get_the_same_copy(tmp_path: Path) -> None:
     program = script(tmp_path / "program", "once")
     found = await asyncio.gather(*(LinuxSystem().sealed_program(str(program)) for _ in range(20)))
     assert len(set(found)) == 1
 
 
-async def test_a_program_that_is_not_there_has_no_copy(tmp_path: Path) -> None:
+async def test_a_missing_program_has_no_copy(tmp_path: Path) -> None:
     assert await LinuxSystem().sealed_program("isola-no-such-program") is None
     assert sealed_programs.sealed(tmp_path / "none") == tmp_path / "none"
 
 
-def test_an_engine_does_not_start_itself_anew() -> None:
+def test_an_engine_does_not_reexecute_itself() -> None:
     copy = sealed_programs.sealed(Path(shutil.which("crun") or "crun"))
     done = subprocess.run(
         ["strace", "-f", "-e", "trace=execve,execveat", str(copy), "--version"],

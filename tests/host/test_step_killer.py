@@ -70,7 +70,7 @@ def restored(daemon: Daemon) -> bool:
 
 
 def ends(daemon: Daemon, runtime: str) -> None:
-    """Its first process is killed; whatever fails meanwhile, the daemon cleans up by itself."""
+    """Its first process is killed; the daemon cleans up by itself, also after failures."""
     os.kill(daemon.pid("victim"), signal.SIGKILL)
     until(lambda: daemon.status("victim") == "Stopped", 20)
 
@@ -115,7 +115,7 @@ def test_every_step_of(verb: Verb, runtime: str, action: str, daemon: Daemon) ->
     if not records(daemon, "images"):
         daemon.import_image(daemon.directory / "tiny.tar", "tiny")
     absent(daemon, runtime)
-    shares = len(RUNTIMES) * (2 if action == "kill" else 1)  # each kill takes a new daemon
+    shares = len(RUNTIMES) * (2 if action == "kill" else 1)  # each kill needs a new daemon
     walk(daemon, verb, runtime, action, (RUNTIMES.index(runtime), shares))
     absent(daemon, runtime)
 

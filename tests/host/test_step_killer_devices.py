@@ -68,7 +68,7 @@ PLUGGING = (
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A daemon with what devices are made of: a link to hang macvlans on, and a block device."""
+    """A daemon with resources for devices: a parent link for macvlans, and a block device."""
     scratch = tmp_path_factory.mktemp("image")
     (scratch / "disk").write_bytes(bytes(1 << 20))
     with walked_daemon(scratch) as daemon, loop_device(scratch / "disk") as loop:

@@ -29,7 +29,7 @@ MIB = 1 << 20
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A directory; no loop device of it is there afterwards."""
+    """A directory; afterwards no loop device may refer to it."""
     with tempfile.TemporaryDirectory(prefix="isola-btrfs-") as directory:
         os.chmod(directory, 0o711)
         yield Path(directory)
@@ -61,7 +61,7 @@ async def mounted(driver: BtrfsDriver, volume: Volume, holder: str = "one") -> P
 
 
 def fill(path: Path, size: int) -> int:
-    """Write until the disk refuses; returns what it took."""
+    """Write until the disk is full; returns the number of bytes."""
     written = 0
     with path.open("wb") as file:
         try:
@@ -75,7 +75,7 @@ def fill(path: Path, size: int) -> int:
     return written
 
 
-async def test_a_limit_holds_and_can_be_raised(driver: BtrfsDriver) -> None:
+async def test_a_limit_is_enforced_and_can_be_raised(driver: BtrfsDriver) -> None:
     volume = Volume("c1", "p", kind="custom", size=16 * MIB)
     await act(driver.host, lambda op: driver.create_volume(op, volume))
     root = await mounted(driver, volume)
@@ -86,7 +86,7 @@ async def test_a_limit_holds_and_can_be_raised(driver: BtrfsDriver) -> None:
     assert await driver.usage(volume) >= 28 * MIB
 
 
-async def test_a_limit_holds_after_a_restore_and_in_copies(driver: BtrfsDriver) -> None:
+async def test_a_limit_is_enforced_after_a_restore_and_in_copies(driver: BtrfsDriver) -> None:
     volume = Volume("c1", "p", kind="custom", size=16 * MIB)
     copy = replace(volume, id="c2")
     await act(driver.host, lambda op: driver.create_volume(op, volume))
@@ -120,7 +120,7 @@ async def test_the_next_daemon_finds_all_after_a_reboot(driver: BtrfsDriver) -> 
     assert await successor.why_not(Feature.QUOTA) == ""
 
 
-async def test_subvolumes_made_inside_go_with_the_volume(driver: BtrfsDriver) -> None:
+async def test_subvolumes_created_inside_are_deleted_with_the_volume(driver: BtrfsDriver) -> None:
     volume = Volume("c1", "p", kind="custom")
     await act(driver.host, lambda op: driver.create_volume(op, volume))
     root = await mounted(driver, volume)
@@ -144,7 +144,7 @@ async def test_a_missing_disk_leaves_the_pool_alone(driver: BtrfsDriver) -> None
     await made_in(driver.directory.parent).open()
 
 
-async def test_another_disk_in_its_place_is_not_taken(driver: BtrfsDriver, place: Path) -> None:
+async def test_another_disk_in_its_place_is_refused(driver: BtrfsDriver, place: Path) -> None:
     other = made_in(place, "other")
     await act(other.host, other.create_pool)
     await other.host.mounts.unmount(other.place)
@@ -162,7 +162,7 @@ async def test_another_disk_in_its_place_is_not_taken(driver: BtrfsDriver, place
 
 
 async def test_a_directory_of_an_existing_file_system(driver: BtrfsDriver, place: Path) -> None:
-    """Another btrfs, here that of the first pool: quotas are used as they are found, and only our things go."""
+    """Another btrfs, here that of the first pool: quotas stay as they are, and only the pool's files are deleted."""
     source = driver.place / "theirs"
     source.mkdir()
     other = BtrfsDriver(driver.host, Pool("q", "btrfs", config={"source": str(source)}), place / "q")
@@ -180,7 +180,7 @@ async def test_a_directory_of_an_existing_file_system(driver: BtrfsDriver, place
     (place / "ext4").rmdir()
 
 
-async def test_what_holds_a_file_system_is_not_formatted(place: Path) -> None:
+async def test_a_disk_with_a_file_system_is_not_formatted(place: Path) -> None:
     driver = made_in(place)
     driver.directory.mkdir()
     image = driver.directory / "disk.img"
@@ -202,7 +202,7 @@ async def test_a_disk_that_cannot_be_mounted_keeps_no_loop_device(place: Path) -
     assert loops(place) == before
 
 
-async def test_a_daemon_killed_with_a_loop_device_in_hand_leaves_none(place: Path) -> None:
+async def test_a_killed_daemon_leaves_no_loop_device(place: Path) -> None:
     image = place / "disk.img"
     await linux_host().files.allocate(image, 256 * MIB)
     before = loops(place)
@@ -223,8 +223,8 @@ async def test_a_daemon_killed_with_a_loop_device_in_hand_leaves_none(place: Pat
     assert loops(place) == before
 
 
-async def test_a_pool_that_cannot_be_made_leaves_nothing(place: Path) -> None:
-    """Every step of making one fails or is cancelled in turn."""
+async def test_a_failed_creation_of_a_pool_leaves_nothing(place: Path) -> None:
+    """Every step of a creation fails or is cancelled in turn."""
 
     class StopsAt:
         def __init__(self, number: int) -> None:

@@ -83,7 +83,7 @@ async def test_the_root_has_the_mode_of_the_images_root(driver: OverlayDriver) -
     assert (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (0o750, IDS.base, IDS.base)
 
 
-async def test_what_a_killed_daemon_left_is_unmounted_and_removed(driver: OverlayDriver) -> None:
+async def test_leftovers_of_a_killed_daemon_are_unmounted_and_removed(driver: OverlayDriver) -> None:
     root = await mounted(driver, Volume("v1", "p", layers=(LAYER,), idmap=IDS))
     volumes, layers = driver.directory / "volumes", driver.directory / "layers"
     older = volumes / "v1" / "work.lower" / "0"  # where earlier versions mounted layers
@@ -118,8 +118,8 @@ async def test_removing_a_volume_touches_nothing_its_guest_linked_to(driver: Ove
     outside.rmdir()
 
 
-async def test_a_source_that_cannot_hold_overlays_is_refused(driver: OverlayDriver) -> None:
-    """On an overlay no other overlay can have its upper directory."""
+async def test_a_file_system_that_does_not_support_overlay_is_refused(driver: OverlayDriver) -> None:
+    """An overlay cannot be the upper directory of another overlay."""
     root = await mounted(driver, Volume("v1", "p", layers=(LAYER,), idmap=IDS))
     (root / "pool").mkdir()
     other = OverlayDriver(driver.host, Pool("q", config={"source": str(root / "pool")}), driver.directory.parent / "q")

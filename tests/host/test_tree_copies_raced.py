@@ -46,7 +46,7 @@ def exchanging(tree: Path, precious: Path) -> Iterator[None]:
             inside.kill()
 
 
-async def test_links_that_replace_directories_meanwhile_lead_nowhere() -> None:
+async def test_symlinks_that_replace_directories_are_not_followed() -> None:
     with tempfile.TemporaryDirectory(prefix="isola-copy-") as directory:
         tree, target, precious = (Path(directory) / name for name in ("tree", "target", "precious"))
         tree.mkdir()
@@ -54,14 +54,14 @@ async def test_links_that_replace_directories_meanwhile_lead_nowhere() -> None:
         (precious / "secret").write_text(_SECRET)
         with exchanging(tree, precious):
             for _ in range(_TRIES):
-                with contextlib.suppress(HostFailure):  # what is exchanged cannot be copied reliably
+                with contextlib.suppress(HostFailure):  # exchanged files cannot be copied reliably
                     await LinuxFiles().copy_tree(tree, target)
                 copied = [found.read_text() for found in target.glob("d*/secret") if not found.parent.is_symlink()]
                 assert _SECRET not in copied
                 shutil.rmtree(target)
 
 
-async def test_what_is_copied_into_is_not_left_by_links_in_it() -> None:
+async def test_symlinks_in_the_target_are_not_followed() -> None:
     with tempfile.TemporaryDirectory(prefix="isola-copy-") as directory:
         source, target = Path(directory) / "source", Path(directory) / "target"
         for path in (source, target, source / "below"):

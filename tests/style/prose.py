@@ -13,7 +13,7 @@ _FILLERS = (
     "itself so such set kept do once"
 )
 _EMPTY = frozenset(_FILLERS.split())
-"""Words without information of their own."""
+"""Words that carry no information."""
 _ENDINGS = ("ies", "ing", "ed", "es", "s", "d", "e")
 
 

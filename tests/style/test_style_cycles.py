@@ -25,7 +25,7 @@ REMEDIES = {
 
 
 def imports(package: str) -> dict[str, set[str]]:
-    """Module -> modules of the package that it imports, at once, late, or for its annotations."""
+    """Module -> modules of the package that it imports, at module level, in functions, or for annotations."""
     found: dict[str, set[str]] = {}
     root, name = ROOT.joinpath(*package.split(".")), f"isola.{package}"
     for path in sorted(root.glob("*.py")):
@@ -42,7 +42,7 @@ def imports(package: str) -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("package", REMEDIES)
-def test_no_circle_of_imports(package: str) -> None:
+def test_there_are_no_import_cycles(package: str) -> None:
     found = imports(package)
     assert len(found) > 6
     try:

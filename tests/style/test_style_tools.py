@@ -19,14 +19,14 @@ TOOLS = {
 
 
 @pytest.mark.parametrize("tool", TOOLS)
-def test_tool_has_nothing_to_say(tool: str) -> None:
+def test_tool_reports_no_problems(tool: str) -> None:
     name, *arguments = TOOLS[tool]
     done = subprocess.run([BIN / name, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_banned_import_would_be_found() -> None:
-    """The lint rule that keeps effects in host/ is really on."""
+    """The lint rule that restricts effects to host/ is enabled."""
     done = subprocess.run(
         [BIN / "ruff", "check", "--no-cache", "--stdin-filename", "src/isola/storage/drivers/new.py", "-"],
         cwd=ROOT, input="import subprocess\n\nprint(subprocess)\n", capture_output=True, text=True, check=False,

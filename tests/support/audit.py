@@ -21,7 +21,7 @@ _ID = re.compile(r"\b[0-9a-f]{16}\b")
 
 
 def records(daemon: Daemon, noun: str) -> dict[str, dict[str, Any]]:
-    """The records of a noun as they are on disk, by name; images by fingerprint."""
+    """The records of a noun on disk, by name; images by fingerprint."""
     database = sqlite3.connect(f"file:{daemon.directory}/isola.db?mode=ro", uri=True)
     try:
         rows = database.execute("SELECT key, value FROM entries WHERE key LIKE ?", (f"/{noun}/%",)).fetchall()
@@ -89,7 +89,7 @@ def _states(daemon: Daemon, instances: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def _ends(daemon: Daemon, instances: Iterable[dict[str, Any]], *, networks: bool = False) -> set[str]:
-    """The host's ends of NICs by what is recorded as plugged; ``networks``: of those on managed networks only."""
+    """The host's ends of attached NICs, by the records; with ``networks``, only those on managed networks."""
     own = ("p2p", "routed")
     return {
         daemon.names.veth(record["id"], name)
@@ -138,7 +138,7 @@ def _inside(process: Path, plugged: dict[str, dict[str, Any]]) -> list[str]:
         mounts = {line.split()[1] for line in (process / "mounts").read_text().splitlines()}
         links = {line.split(":")[0].strip() for line in (process / "net/dev").read_text().splitlines()[2:]}
     except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ESRCH, errno.EINVAL):  # EINVAL: mounts of one that is a zombie
+        if error.errno not in (errno.ENOENT, errno.ESRCH, errno.EINVAL):  # EINVAL: the process is a zombie
             raise
         return []  # it does not run: reported elsewhere
     kinds = ("disk", "unix-char", "unix-block")
@@ -149,7 +149,7 @@ def _inside(process: Path, plugged: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def settled(daemon: Daemon, seconds: float = 10, *, frozen: Collection[str] = ()) -> list[str]:
-    """The differences that do not go away within a while (cleaning up after an end takes a moment)."""
+    """Differences that persist for a while (cleanup after an end takes a moment)."""
     end = time.monotonic() + seconds
     while (found := differences(daemon, frozen)) and time.monotonic() < end:
         time.sleep(0.1)

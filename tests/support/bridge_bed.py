@@ -22,7 +22,7 @@ NAMES = HostNames("isola-7e57")
 
 @dataclass
 class Bed:
-    """A driver as in a daemon."""
+    """A bridge driver and its environment, as in a daemon."""
 
     host: Host
     directory: Path
@@ -95,7 +95,7 @@ async def lease(guest: Guest, directory: Path, hostname: str = "x") -> dict[str,
 
 
 async def resolve(guest: Guest, name: str, server: str) -> str:
-    """Answers of the network's name server, as text."""
+    """The response of the network's name server, as text."""
     _, first = await guest.run("busybox", "nslookup", name, server)
     return first
 

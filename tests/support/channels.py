@@ -10,11 +10,11 @@ from isola.doors.rest.connections import Channels, no_connections
 from isola.operations import Operation
 
 CONNECTIONS = no_connections()
-"""Channels of the operations that tests have begun as the REST door does."""
+"""Channels of operations that tests have started like the REST door."""
 
 
 class Client:
-    """One channel on the client's side: ``say`` sends, ``heard`` has the received messages."""
+    """The client's end of a channel: ``say`` sends, ``heard`` contains the received messages."""
 
     def __init__(self) -> None:
         self.heard = b""
@@ -34,11 +34,11 @@ class Client:
         self._said.put_nowait(None)
 
     async def receive(self) -> bytes | str | None:
-        """What the daemon reads."""
+        """The next message for the daemon."""
         return await self._said.get()
 
     async def send(self, data: bytes | str) -> None:
-        """What the daemon writes."""
+        """Called by the daemon with its output."""
         self.heard += data.encode() if isinstance(data, str) else data
 
     async def close(self) -> None:

@@ -39,7 +39,7 @@ class ApiError(Exception):
 
 
 class Connection(http.client.HTTPConnection):
-    """To the socket of a daemon."""
+    """An HTTP connection to the socket of a daemon."""
 
     def __init__(self, path: Path, timeout: float) -> None:
         super().__init__("isola", timeout=timeout)
@@ -181,11 +181,11 @@ class Daemon:
 
     def _unclaim(self) -> None:
         for link in TAGS.iterdir() if TAGS.is_dir() else []:
-            with contextlib.suppress(FileNotFoundError):  # other tests run beside this one
+            with contextlib.suppress(FileNotFoundError):  # other tests run concurrently
                 if os.readlink(link) == str(self.directory):
                     link.unlink()
 
-    # --- what is on the host ------------------------------------------------------------------------------------
+    # --- objects on the host --- ---------------------------------------------------------------------------------
 
     def mounts(self) -> list[str]:
         """Mount points below the directory."""
@@ -202,7 +202,7 @@ class Daemon:
         """Id ranges that the daemons of this host have claimed, with their holders."""
         found = {}
         for link in CLAIMS.iterdir() if CLAIMS.is_dir() else []:
-            with contextlib.suppress(FileNotFoundError):  # other tests run beside this one
+            with contextlib.suppress(FileNotFoundError):  # other tests run concurrently
                 found[int(link.name)] = os.readlink(link)
         return found
 
@@ -245,7 +245,7 @@ class Daemon:
     def request(
         self, method: str, path: str, body: Any = None, *, headers: Json | None = None, timeout: float = 120
     ) -> Json:
-        """One request; raises ApiError for an error answer."""
+        """One request; raises ApiError for an error."""
         connection = Connection(self.socket, timeout)
         try:
             data = json.dumps(body).encode() if body is not None and not isinstance(body, bytes) else body
@@ -259,7 +259,7 @@ class Daemon:
         return answer
 
     def answer(self, path: str) -> tuple[Json, Json]:
-        """An answer with its headers."""
+        """A response with its headers."""
         connection = Connection(self.socket, 120)
         try:
             connection.request("GET", path)
@@ -269,11 +269,11 @@ class Daemon:
             connection.close()
 
     def get(self, path: str) -> Any:
-        """The metadata of an answer."""
+        """The metadata of a response."""
         return self.request("GET", path)["metadata"]
 
     def start_operation(self, method: str, path: str, body: Any = None, **options: Any) -> Json:
-        """The operation that an asynchronous request has begun."""
+        """The operation that an asynchronous request has started."""
         begun: Json = self.request(method, path, body, **options)["metadata"]
         return begun
 
@@ -296,7 +296,7 @@ class Daemon:
         """Wait until no operation runs, including those in the background."""
         end = time.monotonic() + timeout
         while running := self.get("/1.0/operations").get("running", []):
-            assert time.monotonic() < end, f"they do not end: {running}"
+            assert time.monotonic() < end, f"operations do not end: {running}"
             time.sleep(0.02)
 
     # --- shortcuts ----------------------------------------------------------------------------------------------
@@ -339,7 +339,7 @@ class Daemon:
         return str(self.get(f"/1.0/instances/{name}")["status"])
 
     def pid(self, name: str) -> int:
-        """First process of the instance, as the host numbers it."""
+        """PID of the instance's first process, on the host."""
         return int(self.get(f"/1.0/instances/{name}/state")["pid"])
 
     def exec(self, name: str, *command: str, **more: Any) -> tuple[int, str, str]:

@@ -20,9 +20,9 @@ _RECIPE = sorted((_TREE / "src/isola/images").rglob("debian*.py"))
 
 
 def debian_image() -> tuple[Path, Path]:
-    """Metadata and root file system, as an export gives them; built again when the recipe has changed.
+    """Metadata and root file system of an export; built again when the recipe has changed.
 
-    Tests that run side by side wait for the one that builds.
+    Concurrent test runs wait for the one that builds.
     """
     key = hashlib.sha256(b"".join(file.read_bytes() for file in _RECIPE)).hexdigest()[:16]
     place = _TREE / ".cache" / f"debian-12-{key}"

@@ -17,7 +17,7 @@ Found = dict[str, set[str]]
 async def device_differences(world: World, instances: list[Instance], running: set[str]) -> list[str]:
     """Missing objects of devices of running instances (ids), and surplus ones of other devices."""
     wanted: Found = {}
-    doomed = {record.id for record in instances if record.deleting}  # may still have something
+    doomed = {record.id for record in instances if record.deleting}  # may still have objects
     for record in (each for each in instances if each.id in running):
         for plug in world.context.devices.plugs(record):
             for what, item in _expected(world, plug):
@@ -79,7 +79,7 @@ async def _seen(world: World, instances: list[Instance]) -> Found:
 
 
 def unmanaged_nics(world: World, record: Instance) -> set[tuple[str, str, str]]:
-    """The pairs of NICs that are on no managed network: (link of the host, name inside, MAC address)."""
+    """NICs that are on no managed network: (link of the host, name inside, MAC address)."""
     names = world.parts.services.names
     return {
         (host_link(plug, names), plug.state.facts[NAME], plug.state.facts[HWADDR])

@@ -13,7 +13,7 @@ MIB = 1 << 20
 
 
 def file_systems() -> list[str]:
-    """Those that can be made here."""
+    """File systems that can be created on this machine."""
     return [kind for kind in ("ext4", "btrfs") if shutil.which(f"mkfs.{kind}", path="/usr/sbin:/sbin:/usr/bin:/bin")]
 
 
@@ -36,9 +36,9 @@ class Disk:
 
 @contextmanager
 def disk(kind: str = "ext4", *, size: int = 96 * MIB, options: tuple[str, ...] = ()) -> Iterator[Disk]:
-    """A new one, removed afterwards."""
+    """A new disk, removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="isola-disk-", dir="/var/tmp") as directory:
-        Path(directory).chmod(0o711)  # instances reach their roots through it
+        Path(directory).chmod(0o711)  # instances must be able to search it
         image = Path(directory) / "image"
         with image.open("wb") as file:
             file.truncate(size)
@@ -49,7 +49,7 @@ def disk(kind: str = "ext4", *, size: int = 96 * MIB, options: tuple[str, ...] =
 
 @contextmanager
 def _mounted(image: Path, mount: Path) -> Iterator[Path]:
-    # Direct: what the file system above has not written is nowhere, not in a cache of the file below.
+    # Direct I/O: unwritten data of the file system is not in the page cache of the file below.
     device = _run("losetup", "--find", "--show", "--direct-io=on", str(image)).strip()
     try:
         mount.mkdir(mode=0o755)

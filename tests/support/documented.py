@@ -16,13 +16,13 @@ S, N, B, M = str, int, bool, {"*": str}
 
 @dataclass(frozen=True)
 class Maybe:
-    """Such a value, or null."""
+    """A value of this type, or null."""
 
     table: Any
 
 
 class Time:
-    """A time as RFC 3339 has it."""
+    """A time in RFC 3339."""
 
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
@@ -173,11 +173,11 @@ TABLES: dict[str, Any] = {
     "/1.0/storage-pools/default/volumes": [VOLUME],
     "/1.0/warnings": [WARNING],
 }
-"""Answers to ``recursion=1``, by path. What is a list is there one by one too, at the path of each."""
+"""Responses to ``recursion=1``, by path. Items of lists are also available singly, at their paths."""
 
 
 def below(instance: str, network: str, volume: str) -> dict[str, Any]:
-    """Tables of what belongs to one instance with a snapshot, one network and one custom volume with a snapshot."""
+    """Tables of the objects of one instance with a snapshot, one network and one custom volume with a snapshot."""
     shown, custom = f"/1.0/instances/{instance}", f"/1.0/storage-pools/default/volumes/custom/{volume}"
     return {
         shown: FULL,
@@ -192,12 +192,12 @@ def below(instance: str, network: str, volume: str) -> dict[str, Any]:
 
 
 def recursive(path: str) -> str:
-    """The path with ``recursion=1``, where it asks for none."""
+    """The path with ``recursion=1``, unless it has a recursion."""
     return path if "?" in path else f"{path}?recursion=1"
 
 
 def deviations(value: Any, table: Any, where: str = "") -> Iterator[str]:
-    """What is missing or of another type."""
+    """Missing fields, and fields of another type."""
     if isinstance(table, Maybe):
         yield from () if value is None else deviations(value, table.table, where)
     elif isinstance(table, list):

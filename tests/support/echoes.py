@@ -75,7 +75,7 @@ def echo(enter: Enter, kind: str, *where: str) -> Iterator[None]:
 
 
 def ask(enter: Enter, data: str, kind: str, *where: str) -> str:
-    """What a server answers, or ``error: ConnectionRefusedError``."""
+    """A server's response, or ``error: ConnectionRefusedError``."""
     done = subprocess.run(
         [*enter, sys.executable, "-c", _CLIENT, kind, data, *where], capture_output=True, check=True, timeout=20
     )
@@ -83,7 +83,7 @@ def ask(enter: Enter, data: str, kind: str, *where: str) -> str:
 
 
 def until_answer(wanted: str, enter: Enter, data: str, kind: str, *where: str, seconds: float = 5) -> None:
-    """Ask again until it is the wanted one."""
+    """Ask again until the response is the expected one."""
     end = time.monotonic() + seconds
     while (found := ask(enter, data, kind, *where)) != wanted:
         assert time.monotonic() < end, found

@@ -17,7 +17,7 @@ from isola.testing.parts import World, host_with_ids
 
 
 class Blow:
-    """Counts calls while it is armed, and strikes at the chosen one, once."""
+    """Counts calls while it is armed, and injects a failure at the chosen one, once."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -32,11 +32,11 @@ class Blow:
         self.calls, self.hit, self._number, self._how, self._armed = [], asyncio.Event(), number, how, True
 
     def disarm(self) -> None:
-        """Count no more."""
+        """Stop counting."""
         self._armed = False
 
     async def around(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
-        """Do the call, and strike if it is the one."""
+        """Make the call, and inject the failure if it is the chosen one."""
         if self.dead:
             await rest()
         mine = self._armed and len(self.calls) == self._number
@@ -51,7 +51,7 @@ class Blow:
         try:
             result = await call()
         except IsolaError:
-            if after:  # a call that fails by itself is hit too, such as one that reads a missing file
+            if after:  # calls that fail by themselves count too, such as reading a missing file
                 await self._strike(name)
             raise
         if after:
@@ -72,7 +72,7 @@ _REMEMBERED = ("granted", "taken", "named")
 
 
 class Frail:
-    """A port whose calls go through a blow."""
+    """A port whose calls are counted by a Blow."""
 
     def __init__(self, port: object, blow: Blow) -> None:
         self._port = port
@@ -113,7 +113,7 @@ class FrailWorld(World):
         return self.host
 
     async def crash(self) -> None:
-        """The daemon has died; the next one begins."""
+        """Kill the daemon and start the next one."""
         self.blow.dead = True
         self.blow = Blow()
         await self.start()

@@ -1,4 +1,4 @@
-"""The files of an instance, as tests set and compare them."""
+"""The files of an instance, for tests to set and compare."""
 
 from __future__ import annotations
 

@@ -67,14 +67,14 @@ class Peer:
 
 @asynccontextmanager
 async def peer(port: int, shown: KeyPair | None, host: str = "127.0.0.1") -> AsyncIterator[Peer]:
-    """A client that is connected when it first asks."""
+    """A client that connects with its first request."""
     connector = aiohttp.TCPConnector(ssl=client_context(shown))
     async with aiohttp.ClientSession(connector=connector) as session:
         yield Peer(session, f"https://{host}:{port}", shown)
 
 
 def token_of(operation: dict[str, Any]) -> str:
-    """The token as a client shows it to people: what the operation's metadata says, packed."""
+    """The encoded token, from the metadata of its operation."""
     metadata = operation["metadata"]
     packed = {
         "client_name": metadata["request"]["name"],
@@ -86,5 +86,5 @@ def token_of(operation: dict[str, Any]) -> str:
 
 
 def der_of(shown: KeyPair) -> str:
-    """As the API takes a certificate."""
+    """The certificate in the API's format: base64 of DER."""
     return base64.b64encode(ssl.PEM_cert_to_DER_cert(shown.certificate)).decode()

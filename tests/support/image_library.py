@@ -33,7 +33,7 @@ class World:
         self.state = FakeStore(self.host.clock)
 
     async def start(self) -> ImageLibrary:
-        """A library that has been opened, with all it knows from the state."""
+        """An opened library with the stored records."""
         self.events = Events(self.host.clock.now)
         self.operations = Operations(
             self.events, now=self.host.clock.now, new_id=self.host.clock.uuid, observer=self.observer
@@ -52,15 +52,15 @@ class World:
         return library
 
     def picture(self) -> object:
-        """The current state of the disk, as a daemon that is killed at this moment leaves it."""
+        """The current content of the disk, as left by a daemon that is killed now."""
         return copy.deepcopy((self.host.files.tree, self.state._entries, self.state._revision))
 
     def restore(self, picture: object) -> None:
-        """Go back to a picture."""
+        """Restore a content of the disk."""
         self.host.files.tree, self.state._entries, self.state._revision = copy.deepcopy(picture)  # type: ignore[misc]
 
     async def run(self, work: Callable[[Operation], Awaitable[object]]) -> Operation:
-        """An operation to its end; raises its error."""
+        """Run an operation to its end; raises its error."""
         return await self.operations.finish(self.operations.start("Test", work))
 
     async def upload(self, name: str, content: bytes) -> Path:
@@ -74,7 +74,7 @@ class World:
         return {f"sha256:{name}" for name in await self.host.files.names(DIRECTORY / "images/blobs/sha256")}
 
     async def leftovers(self) -> tuple[str, ...]:
-        """What lies in the scratch space."""
+        """Files in the scratch space."""
         return await self.host.files.names(DIRECTORY / "images/scratch")
 
 

@@ -1,4 +1,4 @@
-"""Instances changed as a client asks for it: the whole of what it wants."""
+"""Changes of instances as requested by clients: complete replacements."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from isola.testing.parts import World
 
 
 def change(**wanted: object) -> InstanceUpdate:
-    """What is wanted, with what every instance here has."""
+    """An update with the defaults of the tests' instances."""
     return InstanceUpdate(**({"config": {}, "devices": {}, "profiles": ("default",)} | wanted))  # type: ignore[arg-type]
 
 
 async def update(world: World, name: str = "web1", **wanted: object) -> None:
-    """Change it, and wait for that."""
+    """Change it, and wait for the end."""
     await world.finish(world.parts.services.instances.update(Ref.default(name), lambda _: change(**wanted)))

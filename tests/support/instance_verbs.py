@@ -41,7 +41,7 @@ class Verb:
     act: Callable[[World], Awaitable[None]]
     done: Callable[[World], bool]
     background: bool = False
-    """Begun by the daemon itself, without a caller."""
+    """Started by the daemon itself, without a caller."""
     always: Callable[[World], bool] = lambda world: True
     """A condition that is also true after a cancellation."""
 
@@ -160,7 +160,7 @@ _REPLUG = InstanceUpdate(
 
 
 async def pluggable(world: World) -> None:
-    """It runs, and the host has what its devices are made of."""
+    """It runs, and the host has the resources for its devices."""
     await running(world)
     await world.host.files.make_directory(Path("/srv/shared"))
     if not await world.host.links.exists("lan0"):
@@ -259,7 +259,7 @@ async def two_pools(world: World) -> None:
 
 
 async def snapshotted_beside(world: World) -> None:
-    """The same, and there is another pool to go to, and a project."""
+    """The same, with another pool and another project."""
     await snapshotted(world)
     await two_pools(world)
 
@@ -286,7 +286,7 @@ async def copies_beside(world: World) -> None:
 
 
 async def outdated_copy(world: World) -> None:
-    """A copy; since then its origin has a snapshot more, and another one of the same name."""
+    """A copy; since then its origin has got a further snapshot, and another one of the same name."""
     await snapshotted(world)
     await copies(world)
     await deletes_snapshot(world)
@@ -422,7 +422,7 @@ async def _create(world: World, *, start: bool) -> None:
 
 
 async def mend(world: World, point: str) -> None:
-    """An instance that ended and could not be cleaned up says so; to start it again cleans up first."""
+    """An instance whose cleanup failed shows an error; starting it again cleans up first."""
     instance = record(world)
     assert instance is not None
     await settle(world)

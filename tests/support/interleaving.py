@@ -11,7 +11,7 @@ _PATIENCE = 0.05
 
 
 class Interleaver:
-    """Counts the suspensions of all tasks begun while it is armed, and lets ``other`` run at one of them."""
+    """Counts the suspensions of all tasks started while it is armed, and runs ``other`` at one of them."""
 
     def __init__(self) -> None:
         self.seen = 0

@@ -1,4 +1,4 @@
-"""An attacker who has taken over the process that reads archives: tries all known ways to escape.
+"""An attacker in control of the process that reads archives: tries all known escapes.
 
 Run as a program: it is confined like the unpacker, tries everything, and prints the results.
 """
@@ -38,7 +38,7 @@ def _root() -> int:
 
 
 def _directory(name: str) -> None:
-    """By the call that unpacking needs too."""
+    """By a call that unpacking needs, too."""
     with contextlib.suppress(FileExistsError):
         os.mkdir(name, dir_fd=_root())
 
@@ -106,7 +106,7 @@ def signal_a_thread(facts: Mapping[str, int]) -> None:
 
 
 def have_a_process_signalled(facts: Mapping[str, int]) -> None:
-    """By whatever happens to an open file next."""
+    """By the next event of an open file."""
     fcntl.fcntl(os.open("/", os.O_RDONLY), fcntl.F_SETOWN, facts["host"])
 
 
@@ -115,7 +115,7 @@ def see_limits_of_a_process(facts: Mapping[str, int]) -> None:
 
 
 def change_a_device_of_the_host(facts: Mapping[str, int]) -> None:
-    """Its standard streams were opened outside: those who have them could set the mode of ``/dev/null``."""
+    """Its standard streams were opened outside: through them the mode of ``/dev/null`` could be changed."""
     for number in (0, 1):
         if not stat.S_ISCHR(os.fstat(number).st_mode):
             raise PermissionError(errno.EPERM, "not a device")
@@ -169,7 +169,7 @@ FILTERED = (make_a_user_namespace, make_a_socket, make_a_process, start_a_progra
 
 
 def threads(most: int) -> int:
-    """How many can be started; each has a number of the host."""
+    """Number of threads that can be started; each uses a PID of the host."""
     done, count = threading.Event(), 0
     threading.stack_size(32768)
     with contextlib.suppress(RuntimeError):
@@ -181,7 +181,7 @@ def threads(most: int) -> int:
 
 
 def have_a_file_marked(inside: Inside) -> None:
-    """The parent sets marks of overlay on directories, and on nothing else."""
+    """The parent sets overlay xattrs on directories only."""
     file = os.open("/file", os.O_CREAT | os.O_RDWR)
     inside.ask("opaque", file)
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from isola.host.tags import TAGS
 
 _KEPT = 3
-"""The newest directories that pytest keeps for people to look at."""
+"""Number of the newest directories that pytest keeps for inspection."""
 
 
 def place() -> Path:
-    """Where pytest makes its directories."""
+    """The directory in which pytest creates its directories."""
     return Path(os.environ.get("PYTEST_DEBUG_TEMPROOT") or tempfile.gettempdir()) / f"pytest-of-{getpass.getuser()}"
 
 
@@ -25,12 +25,12 @@ def remove_leftovers(root: Path) -> None:
     """Remove unused directories; pytest's own removal is recursive, and fails on very deep trees of tests."""
     busy = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     for path in list(_stale(root)):
-        if not any(mount.startswith(f"{path}/") for mount in busy):  # it may be anything that is mounted there
+        if not any(mount.startswith(f"{path}/") for mount in busy):  # anything may be mounted there
             subprocess.run(["rm", "-rf", "--one-file-system", "--", str(path)], check=False, capture_output=True)
 
 
 def remove_claims(root: Path, tags: Path = TAGS) -> None:
-    """Give up the tags of daemons that this run or ended ones began below ``root``, and the directory when empty."""
+    """Release the tags of daemons that this or ended runs started below ``root``, and remove the directory if empty."""
     for link in tags.iterdir() if tags.is_dir() else []:
         with contextlib.suppress(FileNotFoundError):
             target = Path(os.readlink(link))
@@ -51,7 +51,7 @@ def _stale(root: Path) -> Iterator[Path]:
 
 
 def _user_lives(path: Path) -> bool | None:
-    """Whether the run that made it still runs; None when it has ended in good order, or has hardly begun."""
+    """Whether the run that created it still runs; None if it has ended cleanly, or has just started."""
     user = _user(path)
     return None if user is None else Path(f"/proc/{user}").exists()
 

@@ -1,4 +1,4 @@
-"""Loop devices of a test's own: those whose file lies in its directory."""
+"""Loop devices of a test: those with a file in its directory."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 
 def loops(directory: Path) -> set[str]:
-    """Names (``loop0``) of those whose file is, or was, below ``directory``."""
+    """Names (``loop0``) of devices whose file is, or was, below ``directory``."""
     found = set()
     for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
-        with contextlib.suppress(OSError):  # other tests run beside this one
+        with contextlib.suppress(OSError):  # other tests run concurrently
             if backing.read_text().startswith(f"{directory}/"):
                 found.add(backing.parents[1].name)
     return found

@@ -19,7 +19,7 @@ from isola.testing.parts import World
 
 
 async def settle(world: World) -> None:
-    """Wait for background activities: operations, and cleanups that watchers begin."""
+    """Wait for background activities: operations, and cleanups that watchers start."""
     for _ in range(5):
         for operation in world.parts.services.operations:
             if operation.kind == "task" and not operation.status.final:
@@ -93,7 +93,7 @@ async def _instances(world: World, instances: list[Instance]) -> list[str]:
         for place in (pool / "volumes", pool / "mounts"):
             below = [mount.target for mount in world.host.mounts.table if mount.target.is_relative_to(place)]
             mounted |= {target.relative_to(place).parts[0] for target in below}
-    roots = {id for id in mounted if "@" not in id}  # custom volumes are shown to each holder
+    roots = {id for id in mounted if "@" not in id}  # custom volumes are mounted for each holder
     found += _compare("roots mounted", roots - doomed, running)
     found += _compare("processes", set(on_host) - doomed, running)
     if world.engine.capabilities.shares_kernel:
@@ -125,7 +125,7 @@ async def _snapshots(world: World, records: Records) -> list[str]:
     found += [
         f"snapshot of nothing: {each.key}" for each in records.instance_snapshots if each.instance.id not in known
     ]
-    # What a deletion that has begun could not remove yet is removed by the next attempt, as all else of it.
+    # The next attempt of a started deletion removes these.
     gone = doomed | {record.id for record in records.instances if record.deleting}
     for pool in world.parts.services.pools:
         await world.parts.services.pools.driver(pool.name).settled()
@@ -134,7 +134,7 @@ async def _snapshots(world: World, records: Records) -> list[str]:
 
 
 def _frozen(world: World, record: Instance) -> bool:
-    """Without its user having asked for it: such a verb is none of those that are looked at while it is frozen."""
+    """Whether it is frozen although no user has requested it."""
     seen = world.runtime.instances.get(record.id)
     live = world.context.live.get(record.id)
     return seen is not None and live is not None and seen.frozen != (live.state is RunState.FROZEN)
@@ -187,10 +187,10 @@ async def _unreferenced(world: World, instances: list[Instance]) -> list[str]:
     found += [f"in no record: {each.id}" for each in world.context.unknown.values()]
     doomed = {record.id for record in instances if record.deleting}
     for pool in _pools(world):
-        said = await world.context.descriptions(pool.name).load()
+        described = await world.context.descriptions(pool.name).load()
         here = {record.id: record for record in instances if record.volatile["root.pool"] == pool.name}
-        found += _compare(f"described in {pool.name}", set(said) - doomed, set(here) - doomed)
-        found += [_described(said[id], here[id]) for id in set(said) & set(here) - doomed]
+        found += _compare(f"described in {pool.name}", set(described) - doomed, set(here) - doomed)
+        found += [_described(described[id], here[id]) for id in set(described) & set(here) - doomed]
     return list(filter(None, found))
 
 

@@ -20,14 +20,14 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 async def start(*argv: str) -> asyncio.subprocess.Process:
-    """Start in the test's own namespace, standard output and error in one pipe."""
+    """Start in the test's namespace, with standard output and error in one pipe."""
     return await asyncio.create_subprocess_exec(
         *argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
 
 
 async def check(*argv: str) -> None:
-    """Run in the test's own namespace; fails with its output when the command does."""
+    """Run in the test's namespace; fails with the output if the command fails."""
     child = await start(*argv)
     output, _ = await asyncio.wait_for(child.communicate(), 30)
     assert child.returncode == 0, output.decode(errors="replace")
@@ -44,27 +44,27 @@ class Guest:
 
     @property
     def pid(self) -> int:
-        """Whose ``/proc/PID/ns/net`` it is."""
+        """PID of the sleeping process."""
         return self._process.pid
 
     @property
     def ref(self) -> ProcessRef:
-        """The process, as the ports of the host take it."""
+        """The process, as an argument for ports of the host."""
         found = identify(self.pid)
         assert found is not None
         return found
 
     @property
     def endpoint(self) -> NetworkNamespace:
-        """The namespace, as networks take it."""
+        """The namespace, as an argument for networks."""
         return NetworkNamespace(Path(f"/proc/{self.pid}/ns/net"))
 
     def command(self, *argv: str) -> list[str]:
-        """``argv`` as run inside."""
+        """argv that runs ``argv`` inside."""
         return ["nsenter", f"--net=/proc/{self.pid}/ns/net", *argv]
 
     async def start(self, *argv: str) -> asyncio.subprocess.Process:
-        """Start inside, standard output and error in one pipe."""
+        """Start inside, with standard output and error in one pipe."""
         return await start(*self.command(*argv))
 
     async def run(self, *argv: str) -> tuple[int, str]:
@@ -74,7 +74,7 @@ class Guest:
         return child.returncode or 0, output.decode(errors="replace")
 
     async def check(self, *argv: str) -> str:
-        """Run inside; the output. Fails with it when the command does."""
+        """Run inside; returns the output. Fails with it if the command fails."""
         status, output = await self.run(*argv)
         assert status == 0, f"{' '.join(argv)}: {status}\n{output}"
         return output
@@ -119,7 +119,7 @@ class Netns:
 
 @contextlib.contextmanager
 def fresh_namespace() -> Iterator[Netns]:
-    """Enter a new network namespace, ``lo`` up; on the way out assert that no process is left in it."""
+    """Enter a new network namespace with ``lo`` up; at the end assert that no process is left in it."""
     before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     _check(_libc.unshare(_CLONE_NEWNET))
     namespace = Netns()

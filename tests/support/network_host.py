@@ -32,7 +32,7 @@ class NoMounts:
 
 
 def fake_network_host(*, physical: Iterable[str] = ("eth0",), routes: Iterable[str] = ()) -> Host:
-    """Links and tables in memory; files are real ones in the test's own directory."""
+    """Links and tables in memory; real files in the test's directory."""
     nothing = cast(LinuxProcesses, None)
     parts = dict.fromkeys(Host.__dataclass_fields__, nothing) | {
         "links": FakeLinks(physical=physical, routes=routes),

@@ -13,7 +13,7 @@ import sys
 _LOAD, _EQUAL, _ANY, _RETURN = 0x20, 0x15, 0x45, 0x06
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 _X86 = os.uname().machine == "x86_64"
-# Number, bits or value of the first argument, how it is compared, the error.
+# System call number, bits or value of the first argument, kind of comparison, error.
 _CALLS = {
     "namespaces": ((272 if _X86 else 97, 0x6E020000, _ANY, errno.EPERM),),
     "user-namespaces": ((56 if _X86 else 220, 0x10000000, _ANY, errno.EPERM),),

@@ -30,7 +30,7 @@ from isola.testing.system import FakeSystem
 from isola.testing.tree import Node
 
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
-"""A fast place for temporary directories; None: the usual one."""
+"""A fast directory for temporary files; None: the default."""
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Stand:
 
     @property
     def door(self) -> Door:
-        """The door that is closed at the end; a test that replaces it sets it here."""
+        """The door, which is closed at the end; tests that replace it set it here."""
         return self.opened.door
 
     @door.setter
@@ -74,17 +74,17 @@ class Stand:
         return body["metadata"]
 
     async def finish(self, method: str, path: str, body: object = None, **more: Any) -> Any:
-        """Begin an operation and wait for its end."""
+        """Start an operation and wait for its end."""
         status, answer = await self.ask(method, path, body, **more)
         assert status == 202, answer
         return await self.get(f"{answer['operation']}/wait")
 
     async def create(self, name: str, *, start: bool = False, **wanted: Any) -> Instance:
-        """An instance of the image ``tiny``, in which ``PROGRAMS`` can be run."""
+        """Create an instance of the image ``tiny``, with ``PROGRAMS`` as commands."""
         return await self.world.create(name, start=start, **wanted)
 
     async def write_logs(self, name: str) -> None:
-        """Log files of an instance, as a runtime and a recorded command leave them."""
+        """Write log files of an instance, as a runtime and a recorded command do."""
         instance, files = self.services.instances.get(Ref.default(name)), self.world.host.files
         for file in ("runtime.log", "exec-output/exec_1.stdout"):
             path = self.world.context.logs(instance) / file
@@ -92,12 +92,12 @@ class Stand:
             await files.write(path, f"log of {file}".encode())
 
     def give_address(self, name: str, address: str) -> None:
-        """An instance that runs has an IPv4 address on eth0."""
+        """Give a running instance an IPv4 address on eth0."""
         eth0 = InterfaceState("eth0", (Address("inet", address, "24", "global"),))
         self.world.on_host(name).interfaces = (LOOPBACK, eth0)
 
     async def inside(self, name: str) -> Node:
-        """The root directory of an instance that runs."""
+        """The root directory of a running instance."""
         async with self.services.instances.files(Ref.default(name)) as root:
             assert isinstance(root, FakeRoot)
             return root.node
@@ -125,9 +125,9 @@ async def _true(command: FakeCommand) -> int:
 
 
 PROGRAMS: Mapping[str, Program] = {"cat": _cat, "control": _control, "line": _line, "true": _true}
-"""``cat`` copies its input and ends with 7; ``control`` also says on standard error which signal it was sent.
+"""``cat`` copies its input and exits with 7; ``control`` also prints received signals on standard error.
 
-``line`` ends with 7 as soon as it reads something."""
+``line`` exits with 7 as soon as it reads something."""
 
 
 def _system() -> FakeSystem:

@@ -63,7 +63,7 @@ async def main() -> None:
     first = await PROCESSES.spawn(["sleep", "600"])
     first.signal(signal.SIGKILL)
     await first.wait()
-    await asyncio.sleep(0.05)  # a start time is counted in hundredths of a second
+    await asyncio.sleep(0.05)  # start times have a resolution of 10 ms
     give_again(first.ref.pid)
     second = await PROCESSES.spawn(["sleep", "600"])
     assert second.ref.pid == first.ref.pid != os.getpid()

@@ -70,7 +70,7 @@ class Bench:
         return self.kind.capabilities.has(capability)
 
     async def guest(self, id: str = "one") -> Guest:
-        """The one that runs."""
+        """The running guest."""
         found = await self.runtime.find(id)
         assert found is not None
         return found
@@ -103,7 +103,7 @@ class Bench:
         return runtime
 
     def end(self, id: str, status: int) -> None:
-        """Let the first process end with a status of its own."""
+        """Let the first process exit with this status."""
         if isinstance(self.runtime, FakeRuntime):
             self.runtime.end(id, status)
 

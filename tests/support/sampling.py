@@ -1,4 +1,4 @@
-"""Long walks are sampled: each run takes points by chance, ``make test-full`` takes all."""
+"""Samples of long walks: each run covers random points, ``make test-full`` covers all."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import time
 WHOLE = bool(os.environ.get("ISOLA_TEST_WHOLE"))
 _RUN = int(os.environ.get("PYTEST_XDIST_TESTRUNUID", "0"), 16) or time.time_ns()
 SEED = int(os.environ.get("ISOLA_TEST_SEED") or _RUN % 1_000_000)
-"""The same for all workers of a run."""
+"""The seed, which is the same for all workers of a run."""
 Share = tuple[int, int]
-"""Number and count of the shares that the points of a walk are dealt to by chance; ``WHOLE``: each gets all."""
+"""Index and number of the shares into which points are randomly divided; ``WHOLE``: each share has all points."""
 
 
 def chosen(points: int, share: Share) -> list[int]:

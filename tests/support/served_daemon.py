@@ -48,7 +48,7 @@ _NOT_FOUND = 127
 
 
 class _Slow:
-    """An observer that calls a test's function when an operation reaches its first point."""
+    """An observer that calls a function when an operation reaches its first point."""
 
     def __init__(self) -> None:
         self.work: Work | None = None
@@ -61,7 +61,7 @@ class _Slow:
 
 
 class _Programs(dict[str, Program]):
-    """Every program there is."""
+    """A mapping that has all programs."""
 
     def __init__(self, program: Program) -> None:
         super().__init__()
@@ -72,12 +72,12 @@ class _Programs(dict[str, Program]):
 
 
 class ServedDaemon(ServedWorld):
-    """``with ServedDaemon(directory) as daemon``: ``create`` makes instances, ``client`` looks at them."""
+    """``with ServedDaemon(directory) as daemon``: ``create`` creates instances, ``client`` reads them."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory, self._prepare_world)
         self.sizes: list[tuple[int, int]] = []
-        """Window sizes (columns, lines) that terminals were given."""
+        """Window sizes (columns, lines) that were set on terminals."""
         self.signals: list[int] = []
         """Signals that commands were sent."""
         self._slow = _Slow()
@@ -93,7 +93,7 @@ class ServedDaemon(ServedWorld):
 
     @property
     def slow(self) -> Work | None:
-        """What every operation does when it reaches its first point, before it has done anything."""
+        """A function that is called when an operation reaches its first point, before any effect."""
         return self._slow.work
 
     @slow.setter
@@ -102,16 +102,16 @@ class ServedDaemon(ServedWorld):
 
     @property
     def operations(self) -> list[Operation]:
-        """Those that were slowed down, in the order of their beginning."""
+        """Operations that were delayed, in the order of their start."""
         return self._slow.begun
 
     @property
     def client(self) -> Client:
-        """A client of its own for every look; its requests are not in ``requests``."""
+        """A new client, whose requests are not in ``requests``."""
         return Client(self.directory, timeout=20)
 
     def look(self, ask: Callable[[Client], Any]) -> Any:
-        """Ask the API something without a trace in ``requests``."""
+        """Call the API without an entry in ``requests``."""
         before = list(self.requests)
         with self.client as client:
             found = ask(client)
@@ -120,15 +120,15 @@ class ServedDaemon(ServedWorld):
 
     @property
     def instances(self) -> dict[str, Any]:
-        """All instances as the API shows them, by name."""
+        """All instances of the API, by name."""
         return {info["name"]: info for info in self.look(lambda client: client.instances.all())}
 
     def create(self, name: str, *, start: bool = True, **wanted: Any) -> None:
-        """An instance of the image ``tiny``."""
+        """Create an instance of the image ``tiny``."""
         self.do(self.world.create(name, start=start, **wanted))
 
     def give_address(self, name: str, address: str) -> None:
-        """An instance that runs has an IPv4 address on eth0."""
+        """Give a running instance an IPv4 address on eth0."""
         eth0 = InterfaceState("eth0", (Address("inet", address, "24", "global"),))
         self.do(self._at(lambda: self._set_interfaces(name, eth0)))
 
@@ -136,7 +136,7 @@ class ServedDaemon(ServedWorld):
         self.world.on_host(name).interfaces = (LOOPBACK, *interfaces)
 
     def tree(self, name: str) -> GuestTree:
-        """The files of an instance that runs."""
+        """The files of a running instance."""
 
         async def find() -> tuple[Node, int]:
             services = self.world.parts.services
@@ -194,7 +194,7 @@ class ServedDaemon(ServedWorld):
         master, slave = pty.openpty()
         self._resize(master, command.size)
         command.on_resize = lambda: self._resize(master, command.size)
-        # A shell in the background has its children ignore what a terminal sends them.
+        # Children of a shell in the background ignore signals of the terminal.
         argv = ["env", "--default-signal=INT,QUIT", "setsid", "--ctty", *command.spec.command]
         process = await asyncio.create_subprocess_exec(
             *argv, stdin=slave, stdout=slave, stderr=slave, env=self._environment(command)
@@ -224,7 +224,7 @@ async def _attended(
     inputs: list[Coroutine[Any, Any, None]],
     outputs: list[Coroutine[Any, Any, None]],
 ) -> int:
-    """Until all output has been handed over and the process has ended; it is killed where this is cancelled."""
+    """Wait until all output is transferred and the process has ended; it is killed on cancellation."""
     helpers = [asyncio.ensure_future(work) for work in inputs]
     try:
         await asyncio.gather(*outputs)
@@ -233,7 +233,7 @@ async def _attended(
     finally:
         for helper in helpers:
             helper.cancel()
-        # Kills it if it runs, and closes its pipes while there is a loop; a second cancellation may come at any await.
+        # Kill it if it runs, and close its pipes while the loop runs; any await may be cancelled again.
         process._transport.close()  # type: ignore[attr-defined]
 
 
@@ -263,13 +263,13 @@ async def _show(master: int, target: FakeStream) -> None:
 
 
 async def _read(fd: int) -> bytes:
-    """What is there next; no thread, which could not be ended while it waits."""
+    """The next data, without a thread, which could not be cancelled."""
     loop, ready = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(fd, ready.set)
     try:
         await ready.wait()
         return os.read(fd, _BLOCK)
-    except OSError:  # the other side has hung up
+    except OSError:  # the other end is closed
         return b""
     finally:
         loop.remove_reader(fd)

@@ -42,7 +42,7 @@ class _Ends:
 async def upgraded(
     place: Path | int, instance: str, *, upgrade: str = "sftp", project: str = "", tls: ssl.SSLContext | None = None
 ) -> tuple[str, asyncio.StreamReader, asyncio.StreamWriter]:
-    """The head of the answer, and the connection after it. ``place`` is the socket, or a port of this machine."""
+    """The head of the response, and the connection after it. ``place`` is the socket, or a local port."""
     if isinstance(place, int):
         reader, writer = await asyncio.open_connection("127.0.0.1", place, ssl=tls)
     else:

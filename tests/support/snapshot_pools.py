@@ -1,4 +1,4 @@
-"""Pools in which other clients take snapshots of instances, and their first instance."""
+"""Pools for snapshots by foreign clients, and their first instance."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ POOLS = {"btrfs": ("size=512MiB",), "overlay": (), "dir": ()}
 
 @contextlib.contextmanager
 def snapshot_pool(client: Lxc | Incus, driver: str) -> Iterator[str]:
-    """A pool of a driver; afterwards nothing may be left in it but instances whose names begin with ``sn-``."""
+    """A pool of a driver; the test may leave only instances with names that begin with ``sn-``."""
     client("storage", "create", "snaps", driver, *POOLS[driver])
     yield "snaps"
     for name in [each for each in client("list", "--format", "csv", "-c", "n").split() if each.startswith("sn-")]:

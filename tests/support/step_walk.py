@@ -94,12 +94,12 @@ def walk(daemon: Daemon, verb: Verb, runtime: str, action: str, share: Share = (
         point = points[number]
         daemon.idle()
         verb.prepare(daemon, runtime)
-        told = hit(daemon, verb, runtime, number, action)
+        result = hit(daemon, verb, runtime, number, action)
         found = settled(daemon)
-        assert not found, f"{action} at {point} ({told}): {found}"
+        assert not found, f"{action} at {point} ({result}): {found}"
         if action == "cancel":
-            assert verb.always(daemon), f"{action} at {point} ({told}): it is not as it was"
-        if told == "success":
+            assert verb.always(daemon), f"{action} at {point} ({result}): the state differs from before"
+        if result == "success":
             assert verb.acknowledged(daemon), f"{action} at {point}: acknowledged and lost"
     forget_orders(daemon)
     daemon.idle()
@@ -123,19 +123,19 @@ def hit(daemon: Daemon, verb: Verb, runtime: str, number: int, action: str) -> s
     orders = daemon.directory / "orders.json.new"
     orders.write_text(json.dumps({"operation": verb.operation, "point": number, "action": action}))
     os.replace(orders, daemon.directory / "orders.json")
-    told = "killed"
+    result = "killed"
     with contextlib.suppress(OSError, http.client.HTTPException):
         try:
             verb.act(daemon, runtime)
-            told = "success"
+            result = "success"
         except (AssertionError, ApiError) as error:
-            told = str(error)
+            result = str(error)
     forget_orders(daemon)
     if action == "kill":
         assert daemon.process is not None
         daemon.process.wait(30)
         daemon.start()
-    return told
+    return result
 
 
 def forget_orders(daemon: Daemon) -> None:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 
 class Stopwatch:
-    """Seconds less those in which this thread, or the main thread of a process, was ready and had no CPU."""
+    """Seconds without those in which this thread, or the main thread of a process, waited for a CPU."""
 
     def __init__(self, *pids: int) -> None:
         self._threads = [Path("/proc/thread-self/schedstat"), *(Path(f"/proc/{pid}/schedstat") for pid in pids)]
         self._begun = self._now()
 
     def seconds(self) -> float:
-        """Since it was made; called by the thread that made it."""
+        """Since its creation; must be called by the thread that created it."""
         return self._now() - self._begun
 
     def _now(self) -> float:

@@ -41,7 +41,7 @@ class Subject:
         await act(self.host, work)
 
     def layer(self, **files: str) -> Unpack:
-        """Unpacks files with these names and contents, owned by root as the image sees it."""
+        """Unpack files with these names and contents, owned by root of the image."""
 
         async def unpack(layer: str, target: Path) -> None:
             async with self.host.files.root(target) as root:
@@ -102,7 +102,7 @@ class Subject:
             await root.write(path, stream_of(text), uid=0, gid=0, mode=0o644)
 
     async def picture(self) -> object:
-        """What is on the host."""
+        """Objects on the host."""
         driver = self.driver
         await driver.settled()
         partial = await self.host.files.names(driver.place / "partial")

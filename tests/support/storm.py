@@ -49,7 +49,7 @@ class Guest:
     stamp: str = ""
     memory: str = ""
     files: tuple[tuple[str, int], ...] = ()
-    """Path, and the number of lines of it: line for line the path and that number."""
+    """Path -> number of lines; each line is the path and that number."""
 
 
 @dataclass
@@ -97,7 +97,7 @@ class Client:
         self.guests[index] = self.found(name, possible)
 
     def found(self, verb: str, possible: Sequence[Guest]) -> Guest:
-        """The actual one of the possible states; the last of them is the acknowledged one."""
+        """The actual state among the possible ones, of which the last is the acknowledged one."""
         seen: list[Guest] = []
         for guest in reversed(possible):
             seen.append(self.observe(guest))
@@ -108,7 +108,7 @@ class Client:
     # --- verbs: each returns the states that are possible afterwards ----------------------------------------------
 
     def attempt(self, before: Guest, after: Guest, act: Callable[[], object], *between: Guest) -> Sequence[Guest]:
-        """Act; if acknowledged, only ``after`` is possible, after a lost connection any of them."""
+        """Act; if it is acknowledged, only ``after`` is possible, after a lost connection any state."""
         try:
             act()
         except Broken:
@@ -139,11 +139,11 @@ class Client:
         return self.attempt(guest, replace(guest, power=RUNNING), lambda: self.change(guest, "start"))
 
     def do_stop(self, guest: Guest) -> Sequence[Guest]:
-        """Ask it to end."""
+        """Stop it cleanly."""
         return self.attempt(guest, replace(guest, power=STOPPED), lambda: self.change(guest, "stop"))
 
     def do_kill(self, guest: Guest) -> Sequence[Guest]:
-        """Stop it by force; what is frozen is thawed first."""
+        """Stop it by force; a frozen instance is thawed first."""
         act = lambda: self.change(guest, "stop", force=True)  # noqa: E731
         return self.attempt(guest, replace(guest, power=STOPPED), act, replace(guest, power=RUNNING))
 
@@ -167,12 +167,12 @@ class Client:
         return self.attempt(guest, after, act)
 
     def do_configure(self, guest: Guest) -> Sequence[Guest]:
-        """Replace its configuration as a careful client does: read, change, write what was read under its ETag."""
+        """Replace its configuration as a careful client does: read, change, write with the ETag."""
         after = replace(guest, stamp=f"{self.number}.{self.counter}")
         return self.attempt(guest, after, lambda: self.write(after, {"user.stamp": after.stamp}))
 
     def do_limit(self, guest: Guest) -> Sequence[Guest]:
-        """Change its memory limit, live where it runs."""
+        """Change its memory limit, live if it runs."""
         after = replace(guest, memory=f"{self.random.randrange(64, 256)}MiB")
         return self.attempt(guest, after, lambda: self.write(after, {"limits.memory": after.memory}))
 
@@ -223,7 +223,7 @@ class Client:
         return (guest,)
 
     def do_look(self, guest: Guest) -> Sequence[Guest]:
-        """List everything; what is shown of one's own is what was acknowledged."""
+        """List everything; the client's own instances must be as acknowledged."""
         with contextlib.suppress(Broken):
             shown = {
                 one["name"]: one for one in self.ask("GET", f"/1.0/instances?recursion={self.random.choice('12')}")
@@ -243,10 +243,10 @@ class Client:
         act = lambda: self.operate("DELETE", f"/1.0/instances/{guest.name}?force=1")  # noqa: E731
         return self.attempt(guest, after, act, replace(guest, power=STOPPED), replace(guest, power=RUNNING))
 
-    # --- talking to the daemon ----------------------------------------------------------------------------------
+    # --- requests --- -------------------------------------------------------------------------------
 
     def observe(self, guest: Guest) -> Guest:
-        """The same instance as the daemon shows it now; files are compared by ``pull``."""
+        """The same instance in the daemon's present view; files are compared by ``pull``."""
         try:
             seen = self.patient("GET", f"/1.0/instances/{guest.name}")
         except ApiError as error:
@@ -257,7 +257,7 @@ class Client:
         return replace(guest, power=power, stamp=stamp, memory=config.get("limits.memory", ""))
 
     def write(self, wanted: Guest, config: dict[str, str]) -> None:
-        """Read, change, write under the ETag that was read."""
+        """Read, change, write with the ETag."""
         with answering():
             body, etag = self.with_etag(f"/1.0/instances/{wanted.name}")
             body["config"] |= config
@@ -275,7 +275,7 @@ class Client:
         self.operate("PUT", f"/1.0/instances/{guest.name}/state", body)
 
     def operate(self, method: str, path: str, body: Any = None, headers: Any = None) -> dict[str, Any]:
-        """An operation to its end. Raises Broken, ApiError, AssertionError when it fails."""
+        """Run an operation to its end. Raises Broken, ApiError, AssertionError if it fails."""
         with answering():
             answer = self.daemon.request(method, path, body, headers=headers, timeout=_ANSWER_SECONDS)
             if answer["type"] == "sync":
@@ -283,7 +283,7 @@ class Client:
             try:
                 ended = self.daemon.wait(answer["metadata"], _ANSWER_SECONDS)
             except ApiError as error:
-                if error.status == 404:  # begun by a daemon that has been killed since
+                if error.status == 404:  # started by a daemon that has been killed since
                     raise Broken from error
                 raise
         if ended["status"] == "Cancelled" or "cancelled" in ended["err"]:
@@ -292,7 +292,7 @@ class Client:
         return ended
 
     def ask(self, method: str, path: str, body: Any = None, headers: Any = None) -> Any:
-        """An answer's metadata. Raises Broken, ApiError."""
+        """A response's metadata. Raises Broken, ApiError."""
         with answering():
             return self.daemon.request(method, path, body, headers=headers, timeout=_ANSWER_SECONDS)["metadata"]
 
@@ -302,7 +302,7 @@ class Client:
             return self.daemon.read(path)
 
     def patiently_read(self, guest: Guest, path: str) -> str | None:
-        """A file's content as soon as a daemon gives it; None where there is none."""
+        """A file's content as soon as a daemon returns it; None if there is no file."""
         end = time.monotonic() + _ANSWER_SECONDS
         while True:
             try:
@@ -311,28 +311,28 @@ class Client:
                 assert error.status == 404, f"{guest.name}{path}: {error}"
                 return None
             except Broken:
-                assert time.monotonic() < end, f"no daemon gives {path}"
+                assert time.monotonic() < end, f"no daemon returns {path}"
                 time.sleep(0.05)
 
     def patient(self, method: str, path: str, body: Any = None) -> Any:
-        """The same, asked again until a daemon answers."""
+        """The same, repeated until a daemon responds."""
         end = time.monotonic() + _ANSWER_SECONDS
         while True:
             try:
                 return self.ask(method, path, body)
             except Broken:
-                assert time.monotonic() < end, f"no daemon answers {path}"
+                assert time.monotonic() < end, f"no daemon responds to {path}"
                 time.sleep(0.05)
 
 
 def content(path: str, lines: int) -> str:
-    """What lies in a pushed file."""
+    """Content of a pushed file."""
     return f"{path} {lines}\n" * lines
 
 
 @contextlib.contextmanager
 def answering() -> Iterator[None]:
-    """Raises Broken where the connection could not be made or broke off."""
+    """Raises Broken if the connection failed or was lost."""
     try:
         yield
     except (OSError, http.client.HTTPException, json.JSONDecodeError) as error:
@@ -340,5 +340,5 @@ def answering() -> Iterator[None]:
 
 
 def fits(verb: str, guest: Guest) -> bool:
-    """Whether a verb is right in the state of an instance."""
+    """Whether a verb is valid in the state of an instance."""
     return guest.power in _FITS.get(verb, (RUNNING,))

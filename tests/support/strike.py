@@ -1,4 +1,4 @@
-"""An observer that strikes at a point a test chooses: it fails, cancels, or ends the daemon there."""
+"""An observer that injects a failure, a cancellation, or the end of the daemon at a chosen point."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from isola.operations import Operation
 
 _ROUNDS = 1000
 _GRAVES: list[asyncio.Future[None]] = []
-"""What dead daemons wait for; kept, so that nothing of them is tidied up before the test has ended."""
+"""Futures that dead daemons wait for; kept, so that their tasks are not collected before the test has ended."""
 
 
 async def rest() -> None:
-    """For ever, as a process that was killed."""
+    """Wait forever, like a process that was killed."""
     grave: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     _GRAVES.append(grave)
     await grave
 
 
 async def end_tasks() -> None:
-    """At the end of a test: what dead daemons had begun ends here, and so does what it begins in order to undo.
+    """At the end of a test: end all tasks of dead daemons, and those that they start for rollback.
 
-    The end of the event loop cancels each task once; one that is begun by that would never run.
+    The end of the event loop cancels each task once; tasks started by that would never run.
     """
     current = asyncio.current_task()
     for _ in range(_ROUNDS):
@@ -36,7 +36,7 @@ async def end_tasks() -> None:
 
 
 class Strike:
-    """Counts the points of operations of one description, or of all, and acts at the ``number``-th of them, once."""
+    """Counts the points of operations with one description, or of all, and acts at the ``number``-th, once."""
 
     def __init__(self, operation: str | None, number: int | None = None, action: str = "fail") -> None:
         self.operation = operation
@@ -46,7 +46,7 @@ class Strike:
         self.hit = asyncio.Event()
 
     async def reached(self, operation: Operation, point: str) -> None:
-        """Note the point, and strike."""
+        """Record the point, and act."""
         if self.operation not in (None, operation.description):
             return
         self.points.append(point)
@@ -63,19 +63,19 @@ class Strike:
 
 
 class Fate:
-    """The observer of a daemon that ends: after its death nothing it does reaches the host any more."""
+    """The observer of a daemon that ends: after its death it has no further effects on the host."""
 
     def __init__(self, strike: Strike | None = None) -> None:
         self.strike = strike
         self.dead = False
 
     async def struck(self) -> None:
-        """Once its strike has hit."""
+        """Whether its strike has acted."""
         if self.strike is not None:
             await self.strike.hit.wait()
 
     async def reached(self, operation: Operation, point: str) -> None:
-        """For ever, once it is dead."""
+        """Waits forever once the daemon is dead."""
         if self.strike is not None and not self.dead:
             await self.strike.reached(operation, point)
         if self.dead:

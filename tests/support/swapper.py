@@ -1,6 +1,6 @@
-"""A hostile program inside: the moment a name appears, something else is mounted on it.
+"""A hostile program inside: as soon as a name appears, it mounts another file on it.
 
-Run as a program with a directory, what to mount, and names in the directory; it has a mount namespace of its own, says
+Run as a program with a directory, a file to mount, and names in the directory. It has its own mount namespace, prints
 ``ready``, and ends when all names are covered or its time is over.
 """
 

@@ -1,4 +1,4 @@
-"""Tar archives made to measure, honest and hostile."""
+"""Builds tar archives, valid and hostile ones."""
 
 import bz2
 import gzip
@@ -38,7 +38,7 @@ def device(name: str, *, kind: bytes = tarfile.CHRTYPE) -> tuple[tarfile.TarInfo
 
 
 def tar(*members: tuple[tarfile.TarInfo, bytes], format: Literal[0, 1, 2] = tarfile.PAX_FORMAT) -> bytes:
-    """An archive of these members, in this order, whatever they are."""
+    """An archive of these members, in this order, without checks."""
     return b"".join(pieces(members, format)) + bytes(1024)
 
 
@@ -59,7 +59,7 @@ def packed(data: bytes, kind: str) -> bytes:
 
 
 def raw_header(name: bytes = b"f", size: bytes = b"00000000000", kind: bytes = b"0", **fields: bytes) -> bytes:
-    """A header byte for byte, with a right checksum; ``fields`` are ``uid``, ``mtime``, ``link``, ..."""
+    """A raw header with a correct checksum; ``fields`` are ``uid``, ``mtime``, ``link``, ..."""
     places = {"mode": 100, "uid": 108, "gid": 116, "mtime": 136, "link": 157, "magic": 257, "sparse": 386, "tail": 482}
     header = bytearray(512)
     header[100:124] = b"0000644\0" + b"0000000\0" + b"0000000\0"

@@ -1,4 +1,4 @@
-"""A program on a pseudo-terminal, as a person would use it."""
+"""A program on a pseudo-terminal, as used interactively."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from collections.abc import Mapping, Sequence
 
 
 class Terminal:
-    """Starts a program, types, waits for what appears, and says how it ended."""
+    """Starts a program, types input, waits for output, and returns its exit status."""
 
     def __init__(self, argv: Sequence[str], env: Mapping[str, str], *, rows: int = 24, columns: int = 80) -> None:
         self.seen = ""
         self.status: int | None = None
         self.pid, self._master = pty.fork()
         if self.pid == 0:
-            # A shell in the background has its children ignore what a terminal sends them.
+            # Children of a shell in the background ignore signals of the terminal.
             for number in (signal.SIGINT, signal.SIGQUIT):
                 signal.signal(number, signal.SIG_DFL)
             os.execvpe(argv[0], list(argv), dict(env))
         self.resize(rows, columns)
 
     def resize(self, rows: int, columns: int) -> None:
-        """Change the window's size; the program is told."""
+        """Change the window's size; the program gets SIGWINCH."""
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def type(self, text: str) -> None:
@@ -37,7 +37,7 @@ class Terminal:
         os.write(self._master, text.encode())
 
     def expect(self, text: str, timeout: float = 20) -> str:
-        """Wait until ``text`` appears after what was expected before; returns what stood before it."""
+        """Wait until ``text`` appears after the previously expected text; returns the output before it."""
         end = time.monotonic() + timeout
         while text not in self.seen:
             assert time.monotonic() < end, f"{text!r} did not appear in {self.seen[-2000:]!r}"
@@ -46,7 +46,7 @@ class Terminal:
         return before
 
     def ask(self, typed: str, text: str, tries: int = 10) -> None:
-        """Type until the answer is as expected: a new window size takes a moment to arrive inside."""
+        """Repeat the input until the output is as expected: a new window size needs a moment to take effect inside."""
         for attempt in range(tries):
             self.type(typed)
             try:
@@ -80,5 +80,5 @@ class Terminal:
     def _read(self, timeout: float) -> None:
         ready, _, _ = select.select([self._master], [], [], timeout)
         if ready:
-            with contextlib.suppress(OSError):  # EIO: the other side has hung up
+            with contextlib.suppress(OSError):  # EIO: the other end is closed
                 self.seen += os.read(self._master, 65536).decode(errors="replace")

@@ -1,4 +1,4 @@
-"""A daemon that is ready to launch ``tiny``, for as long as a block lasts."""
+"""A daemon with the image ``tiny``, for the duration of a block."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from isola.testing.images import tiny_image
 def tiny_daemon(
     scratch: Path, *, dhcp: bool = False, faults: bool = False, place: Path | None = None
 ) -> Iterator[Daemon]:
-    """A daemon of its own, taken away at the end; the image is made in ``scratch``."""
+    """A separate daemon, removed at the end; the image is created in ``scratch``."""
     daemon = Daemon(faults=faults, place=place)
     try:
         daemon.start()

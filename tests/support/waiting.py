@@ -1,4 +1,4 @@
-"""Waiting for what takes a moment."""
+"""Waiting for conditions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from daemon import Daemon
 
 
 def booted(daemon: Daemon, name: str) -> None:
-    """Wait until systemd, whose bus is not there from the first moment on, says that all is well."""
+    """Wait until systemd reports ``running``; its bus is not available immediately."""
     until(lambda: daemon.exec(name, "systemctl", "is-system-running", "--wait")[1].strip() == "running", 30)
 
 

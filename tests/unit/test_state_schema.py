@@ -49,7 +49,7 @@ async def test_records_of_an_older_daemon_are_upgraded() -> None:
     world.forget()
 
 
-async def test_nothing_is_done_twice() -> None:
+async def test_nothing_is_repeated() -> None:
     store = FakeStore(FakeClock())
     await store.put("/aliases/debian/12", b"{}")
     await upgrade(store)

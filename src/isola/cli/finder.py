@@ -1,7 +1,7 @@
 """Imports modules from a bundle: one file with the compiled code of all modules of the command line.
 
 An import from it takes half the time of one from the module's own file: no directory is searched, and nothing is read
-but the code. The launcher runs this before anything else of ours is imported (``install/bundled-launcher.in``); the
+but the code. The launcher runs this before it imports any other module of isola (``install/bundled-launcher.in``); the
 bundle begins with it, and is written by ``bundle.py``.
 """
 

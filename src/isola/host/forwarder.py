@@ -270,7 +270,7 @@ def _end(message: str, status: int) -> NoReturn:
 
 
 class _Connector:
-    """Opens connections to the other side."""
+    """Opens connections to the target."""
 
     def __init__(self, spec: Spec, root: int | None) -> None:
         self._side = spec.connect

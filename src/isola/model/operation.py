@@ -72,6 +72,6 @@ class OperationView:
     error: str = ""
     error_code: str = ""
     problem: IsolaError | None = None
-    """The error with its parts, where it is one of ours."""
+    """The error with its parts, where it is an ``IsolaError``."""
     project: str = DEFAULT_PROJECT
     caller: Caller = DAEMON

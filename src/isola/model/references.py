@@ -1,4 +1,4 @@
-"""What uses a thing, said for people."""
+"""Which objects use another one, as text for messages."""
 
 from __future__ import annotations
 

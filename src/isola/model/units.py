@@ -26,7 +26,7 @@ def parse_size(value: str) -> int:
 
 
 def format_size(size: float) -> str:
-    """Bytes for people: ``206.50MiB``."""
+    """A number of bytes as text: ``206.50MiB``."""
     if size < 1024:
         return f"{int(size)}B"
     units = ("KiB", "MiB", "GiB", "TiB", "PiB")

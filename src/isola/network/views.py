@@ -45,7 +45,7 @@ def describe(link: str, views: Sequence[LinkView]) -> Mapping[str, object]:
 
 
 def addressed(views: Sequence[LinkView], own_alias: str) -> Mapping[str, Sequence[str]]:
-    """Addresses with prefix length of the links that are none of ours; loopback and the like aside."""
+    """Addresses of global scope, with prefix length, of the links that isola did not create."""
     return {
         view.name: [f"{a.address}/{a.netmask}" for a in view.state.addresses if a.scope == "global"]
         for view in views

@@ -19,7 +19,7 @@ class FakeStream:
 
     def __init__(self, *, packets: bool = False) -> None:
         self.far: FakeStream = self
-        """The other side; what is written here is read there."""
+        """The peer, which reads what is written here."""
         self._packets = packets
         self._blocks: list[bytes] = []
         self._news = asyncio.Event()
@@ -147,7 +147,7 @@ class FakePipe:
 
 
 class FakeSockets:
-    """Creates streams; ``far`` finds the other side of a descriptor, ``listen`` waits for connections."""
+    """Creates streams; ``far`` finds the peer of a descriptor, ``listen`` waits for connections."""
 
     def __init__(self) -> None:
         self.terminals: list[FakeTerminal] = []

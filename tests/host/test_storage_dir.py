@@ -48,12 +48,18 @@ def data(driver: DirDriver) -> Path:
     return driver.place / "volumes" / VOLUME.id / "data"
 
 
-def flag(flag: str, path: Path) -> None:
-    subprocess.run(["chattr", flag, path], check=True)
+def said(*argv: str | Path) -> str:
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
 
 
 def seen(driver: DirDriver) -> dict[str, str]:
     return {path.name: path.read_text() for path in data(driver).iterdir() if path.is_file()}
+
+
+async def test_trees_are_laid_out_apart_from_each_other(driver: DirDriver) -> None:
+    if said("stat", "-f", "-c", "%T", driver.place).strip() == "ext2/ext3":
+        flags = said("lsattr", "-d", *(driver.place / name for name in ("partial", "volumes", "custom", "layers")))
+        assert all("T" in line.split()[0] for line in flags.splitlines())
 
 
 async def test_a_restore_moves_what_has_changed_only(driver: DirDriver) -> None:
@@ -100,12 +106,12 @@ async def test_a_restore_that_was_cut_off_is_completed_before_the_volume_is_used
 
 async def test_what_fails_leaves_the_volume_as_it_was(driver: DirDriver) -> None:
     before = seen(driver)
-    flag("+i", data(driver) / "b")
+    said("chattr", "+i", data(driver) / "b")
     try:
         with pytest.raises(HostFailure, match="refused"):
             await act(driver.host, lambda op: driver.restore_snapshot(op, VOLUME, "s1"))
     finally:
-        flag("-i", data(driver) / "b")
+        said("chattr", "-i", data(driver) / "b")
     assert seen(driver) == before
     await driver.settled()
     assert os.listdir(driver.place / "partial") == []

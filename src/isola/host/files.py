@@ -23,6 +23,7 @@ from isola.host.proc import ProcessRef
 from isola.host.process import LinuxProcesses, Processes
 from isola.host.rooted import open_process_root, open_root
 from isola.host.roots import Access, Changes, Entry, OpenFile, Root
+from isola.host.spreading import spread
 from isola.host.threads import Work, in_long_thread, in_thread
 from isola.model.identity import IdRange
 from isola.model.storage import Space
@@ -87,6 +88,10 @@ class Files(Protocol):
         Raises NotFound before any effect if one of ``needs`` does not exist. What a failure leaves is to be removed by
         the caller.
         """
+        ...
+
+    async def spread(self, *directories: Path) -> None:
+        """Have the trees in these directories laid out apart from each other, if the file system can."""
         ...
 
     async def exists(self, path: Path) -> bool: ...
@@ -224,6 +229,10 @@ class LinuxFiles:
     async def build(self, *news: New, needs: Sequence[Path] = (), flush: Sequence[Path] = ()) -> None:
         """In one thread."""
         await in_thread(_build, news, needs, flush)
+
+    async def spread(self, *directories: Path) -> None:
+        """By a flag of ext4."""
+        await in_thread(lambda: [_reported(path, partial(spread, path)) for path in directories])
 
     async def exists(self, path: Path) -> bool:
         """Whether the name exists, even as a dangling link."""

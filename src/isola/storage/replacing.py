@@ -101,7 +101,7 @@ class Replacements:
         try:
             if prepared.difference is None:
                 await self._host.files.exchange(place / "data", data)
-            else:
+            elif prepared.difference:
                 await self._host.mirrors.apply(data, prepared.difference, place)
         except BaseException:
             await finish(self._after_failure(data, place))

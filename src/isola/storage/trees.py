@@ -86,6 +86,7 @@ class TreeDriver(VolumeDriver):
         files = self.host.files
         await files.make_directory(*(self.base / name for name in self._private()), mode=0o700, owner=0)
         await files.make_directory(self._mounts, mode=0o711)
+        await files.spread(self._partial, self._roots(), self.base / "custom", self.base / "layers")
         await files.flush(self.base / "layers", self._roots(), self.base / "custom", self._mounts, self.base)
 
     def _private(self) -> tuple[str, ...]:
@@ -227,12 +228,16 @@ class TreeDriver(VolumeDriver):
 
     async def _keep_survey(self, volume: Volume, id: str) -> None:
         """What a restore needs to know which files have not changed since."""
-        mounted = any(self._is_of(point, volume) for point in await self.host.mounts.below(self.base))
-        still = volume.kind == "container" or not mounted  # programs in a root are frozen
-        path = self._survey(volume, id)
+        still, path = await self._is_still(volume), self._survey(volume, id)
         found = await survey_of(self.host, self._data(volume), still=still)
         await self.host.files.make_directory(path.parent, mode=0o700)
         await self.host.files.write(path, found, durable=False)
+
+    async def _is_still(self, volume: Volume) -> bool:
+        """Programs in a root are frozen, and what they have mapped into memory is written out before they go on."""
+        return volume.kind == "container" or not any(
+            self._is_of(point, volume) for point in await self.host.mounts.below(self._mounts)
+        )
 
     def _survey(self, volume: Volume, id: str) -> Path:
         return self._place(volume) / "surveys" / _checked(id)
@@ -244,12 +249,11 @@ class TreeDriver(VolumeDriver):
             await self.trees.destroy(partial)
             await self.host.files.make_directory(partial, mode=0o700)
             await (self.trees.clone if same_pool else self.trees.copy)(tree, partial / "data")
-            await self.trees.settle(partial)
             await self.host.files.make_directory(target.parent, mode=0o700)
+            await self.trees.settle(partial)
             await self.host.files.rename(partial / "data", target)
         finally:
             await finish(self.trees.destroy(partial))
-        await self.host.files.flush(target.parent, target.parent.parent)
 
     async def _clone_snapshot(self, volume: Volume, id: str, source: Volume, snapshot: str | None) -> None:
         await self._require(source, snapshot)

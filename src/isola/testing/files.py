@@ -100,6 +100,11 @@ class FakeFiles:
             here.uid = here.gid = owner
             here.mode = mode
 
+    async def spread(self, *directories: Path) -> None:
+        """No effect: there is no disk."""
+        for path in directories:
+            self._find(path)
+
     async def exists(self, path: Path) -> bool:
         """Whether a file of any kind exists."""
         try:

@@ -280,8 +280,10 @@ async def has_a_console(vm: Machines) -> None:
     assert await vm.instances.console_log(VICTIM) == b""
 
 
-@covers("logs", "read_log", "keep_output", "delete_log")
+@covers("logs", "read_log", "require_room_for_output", "keep_output", "delete_log")
 async def keeps_logs(vm: Machines) -> None:
+    await vm.instances.require_room_for_output(VICTIM)
+    assert not [name for name in await vm.instances.logs(VICTIM) if "room" in name]
     name = await vm.instances.keep_output(vm.get(), "one.stdout", b"said")
     assert name in await vm.instances.logs(VICTIM) and await vm.instances.read_log(VICTIM, name) == b"said"
     await vm.instances.delete_log(VICTIM, name)

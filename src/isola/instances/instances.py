@@ -495,6 +495,10 @@ class Instances:
         """Content of a log file. Raises NotFound."""
         return await logs_verb.read(self._context, self.get(ref), file)
 
+    async def require_room_for_output(self, ref: Ref) -> None:
+        """Raises HostFailure if the output of a command could not be recorded now."""
+        await logs_verb.require_room_for_output(self._context, self.get(ref))
+
     async def keep_output(self, instance: Instance, file: str, data: bytes) -> str:
         """Write the output of a command; returns the log file's name."""
         return await logs_verb.keep_output(self._context, instance, file, data)

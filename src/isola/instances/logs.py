@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from isola.errors import NotFound
+from isola.errors import HostFailure, NotFound
 from isola.instances.context import Context
 from isola.model.instance import Instance
 
@@ -29,6 +29,21 @@ async def read(context: Context, instance: Instance, file: str) -> bytes:
 async def delete(context: Context, instance: Instance, file: str) -> None:
     """Remove a file."""
     await context.host.files.remove_tree(await _find(context, instance, file))
+
+
+async def require_room_for_output(context: Context, instance: Instance) -> None:
+    """Raises HostFailure if output could not be recorded now: better before the command has run than after."""
+    probe = context.logs(instance) / _OUTPUT / ".room"
+    try:
+        await context.host.files.make_directory(probe.parent, mode=0o700)
+        await context.host.files.write(probe, b"-", durable=False)
+        await context.host.files.remove_tree(probe)
+    except HostFailure as error:
+        raise HostFailure(
+            "The command was not started: there is no room for its output",
+            evidence=error.evidence or error.message,
+            remedy="make room on the disk that holds the daemon's directory",
+        ) from error
 
 
 async def keep_output(context: Context, instance: Instance, file: str, data: bytes) -> str:

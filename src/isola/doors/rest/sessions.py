@@ -52,6 +52,8 @@ def run_command(
 
     async def run(op: Operation) -> None:
         try:
+            if record:
+                await services.instances.require_room_for_output(ref)
             await command.start()
             status, records = await recorded(command)
             if record:

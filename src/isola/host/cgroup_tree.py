@@ -41,6 +41,14 @@ class Tree:
             directory = f"{directory}/{part}"
             yield directory
 
+    def make(self, path: str) -> None:
+        """Create the group and its parents; those that exist are kept. Raises HostFailure."""
+        with contextlib.suppress(FileNotFoundError, FileExistsError):
+            os.mkdir(self.directory(path), 0o755)  # its parents usually exist
+            return
+        for directory in self.levels(path):
+            make(directory)
+
     def processes(self, path: str) -> set[int]:
         """PIDs of the processes in the group and below; those of other PID namespaces (0) are left out."""
         top = self.directory(path)

@@ -12,7 +12,6 @@ from isola.host.cgroup_tree import (
     Tree,
     check_cpus,
     format_cpus,
-    make,
     memory_in_use,
     parse_cpus,
     read,
@@ -45,9 +44,9 @@ class LegacyTrees:
     def create(self, path: str, trees: Iterable[Tree]) -> None:
         """Create the group in some of the hierarchies."""
         for tree in trees:
-            for directory in tree.levels(path):
-                make(directory)
-                if "cpuset" in tree.controllers:
+            tree.make(path)
+            if "cpuset" in tree.controllers and not read(f"{tree.directory(path)}/cpuset.cpus", once=True).strip():
+                for directory in tree.levels(path):
                     _inherit_cpuset(directory)
 
     def limit(self, path: str, limits: Limits) -> None:
@@ -123,11 +122,15 @@ class LegacyTrees:
 
 
 def _inherit_cpuset(directory: str) -> None:
-    """A new cpuset is empty, and accepts no process until it has CPUs and memory nodes."""
+    """A new cpuset is empty, and accepts no process until it has CPUs and memory nodes.
+
+    The kernel copies them to the groups that are created in this one from now on.
+    """
     parent = os.path.dirname(directory)
     for name in ("cpuset.cpus", "cpuset.mems"):
         if not read(f"{directory}/{name}").strip():
             try_write(f"{directory}/{name}", read(f"{parent}/{name}").strip())
+    try_write(f"{directory}/cgroup.clone_children", "1")
 
 
 def _limit_memory(directory: str, memory: int | None) -> None:

@@ -35,15 +35,15 @@ class UnifiedTree(Tree):
 
     def create(self, path: str, owner: int | None) -> None:
         """Create the group, with controllers enabled in all parents, and delegate it."""
-        parent = str(self.root)
-        for directory in self.levels(path):
-            for controller in _WANTED:
-                if controller in self.controllers:
-                    try_write(f"{parent}/cgroup.subtree_control", f"+{controller}")
+        parent, wanted = str(self.root), [name for name in _WANTED if name in self.controllers]
+        for directory in self.levels(path) if wanted else ():
+            for controller in wanted:
+                try_write(f"{parent}/cgroup.subtree_control", f"+{controller}")
             make(directory)
             parent = directory
+        self.make(path)
         if owner is not None:
-            self._delegate(parent, owner)
+            self._delegate(self.directory(path), owner)
 
     def limit(self, path: str, limits: Limits) -> None:
         """Set all limits; the limit on memory includes swap."""
